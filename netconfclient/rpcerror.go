@@ -1,0 +1,94 @@
+package netconfclient
+
+import (
+	"fmt"
+	"strings"
+)
+
+// An RPCError is one rpc-error of a reply (RFC 6241 §4.3).
+type RPCError struct {
+	Type      string // transport, rpc, protocol, application
+	Tag       string // RFC 6241 appendix A: "lock-denied", "data-missing", ...
+	Severity  string // "error" or "warning"
+	AppTag    string
+	Path      string
+	Message   string
+	SessionID uint64   // error-info's session-id: who holds the lock; 0 where absent or no NETCONF session
+	Info      []string // the other leaves of error-info as name=value, for example bad-element=address
+}
+
+func (e RPCError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Tag)
+	if e.AppTag != "" {
+		fmt.Fprintf(&b, " (%s)", e.AppTag)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&b, ": %s", e.Message)
+	}
+	if e.SessionID != 0 {
+		fmt.Fprintf(&b, " [session %d]", e.SessionID)
+	}
+	if e.Path != "" {
+		fmt.Fprintf(&b, " at %s", e.Path)
+	}
+	for _, i := range e.Info {
+		fmt.Fprintf(&b, " [%s]", i)
+	}
+	return b.String()
+}
+
+// RPCErrors are all errors of one reply, at least one, none of them a warning.
+type RPCErrors []RPCError
+
+func (es RPCErrors) Error() string {
+	const few = 5
+	var s []string
+	for i, e := range es {
+		if i == few {
+			s = append(s, fmt.Sprintf("and %d more", len(es)-few))
+			break
+		}
+		s = append(s, e.Error())
+	}
+	return strings.Join(s, "; ")
+}
+
+// Unwrap gives the single errors to errors.As.
+func (es RPCErrors) Unwrap() []error {
+	out := make([]error, len(es))
+	for i, e := range es {
+		out[i] = e
+	}
+	return out
+}
+
+// has tells whether one of the errors has the tag.
+func (es RPCErrors) has(tag string) bool {
+	for _, e := range es {
+		if e.Tag == tag {
+			return true
+		}
+	}
+	return false
+}
+
+// only tells whether all of the errors have the tag.
+func (es RPCErrors) only(tag string) bool {
+	for _, e := range es {
+		if e.Tag != tag {
+			return false
+		}
+	}
+	return len(es) > 0
+}
+
+// holder is the first session-id that the errors name.
+func (es RPCErrors) holder() uint64 {
+	for _, e := range es {
+		if e.SessionID != 0 {
+			return e.SessionID
+		}
+	}
+	return 0
+}
