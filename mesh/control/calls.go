@@ -1,0 +1,346 @@
+package control
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of what one call may carry. A client with more makes several calls.
+const (
+	MaxPrefixes = 250_000 // prefixes in one call
+	MaxReason   = 256     // bytes of a reason or comment
+	MaxJail     = 64      // bytes of a jail's name
+	MaxFailures = 1 << 31 // failures of a ban
+	maxAddrs    = 1000    // addresses in one join
+)
+
+// BanCall asks for bans of all its prefixes with the same attributes. Times are fixed by the caller, so that a call that
+// waited in the spool means what it meant.
+type BanCall struct {
+	Prefixes Prefixes `json:"prefixes"`
+	Jail     string   `json:"jail,omitempty"`     // "" is "manual"
+	Start    Time     `json:"start,omitempty"`    // when the offence was; zero is now
+	Until    Until    `json:"until"`              // Never is without end
+	Failures uint32   `json:"failures,omitempty"` // 0 for a manual ban
+	Reason   string   `json:"reason,omitempty"`
+	Restored bool     `json:"restored,omitempty"` // a replay by fail2ban's start
+	Force    bool     `json:"force,omitempty"`    // wider than usual, longer than bans.max_duration
+}
+
+// BanReply counts what became of the prefixes; the five counts add up to what was asked.
+type BanReply struct {
+	New         int      `json:"new"`
+	Extended    int      `json:"extended"`
+	Known       int      `json:"known"`                  // nothing had to be written
+	StaysLifted int      `json:"stays_lifted"`           // this very offence was unbanned
+	Expired     int      `json:"expired"`                // the end was already past
+	Lifted      Prefixes `json:"lifted,omitempty"`       // those that stay lifted, at most 100
+	Shielded    Prefixes `json:"shielded,omitempty"`     // stored, but never-ban or an allow covers them wholly or in part, at most 100
+	ShortenedTo Until    `json:"shortened_to,omitempty"` // set where bans.max_duration cut the asked end
+}
+
+// UnbanCall asks to lift every ban of exactly these prefixes, or of all.
+type UnbanCall struct {
+	Prefixes  Prefixes `json:"prefixes"`
+	All       bool     `json:"all,omitempty"`       // every ban (of Jail, and of this router where Mine)
+	Jail      string   `json:"jail,omitempty"`      // only of this jail
+	Mine      bool     `json:"mine,omitempty"`      // only this router's own
+	Hold      Until    `json:"hold,omitempty"`      // also allow them until then; zero does not
+	Confirmed bool     `json:"confirmed,omitempty"` // an operator confirmed a bulk command
+	At        Time     `json:"at,omitempty"`        // when it was said: an unban that waited in the spool spares what began later
+}
+
+// Lifted is what an unban did to one prefix.
+type Lifted struct {
+	Prefix   string   `json:"prefix"`
+	Offences int      `json:"offences"`           // lifted; 0 is: it was not banned
+	Covering Prefixes `json:"covering,omitempty"` // wider bans that still hold it
+}
+
+// UnbanReply has one entry for each asked prefix in order, or for each lifted one with All.
+type UnbanReply struct {
+	Lifted []Lifted `json:"lifted"`
+}
+
+// AllowCall asks that no ban of these prefixes counts until then.
+type AllowCall struct {
+	Prefixes  Prefixes `json:"prefixes"`
+	Until     Until    `json:"until"`
+	Comment   string   `json:"comment,omitempty"`
+	Confirmed bool     `json:"confirmed,omitempty"` // needed for those wider than /8
+}
+
+// AllowReply says how many live bans the allows cover now.
+type AllowReply struct {
+	Covered int `json:"covered"`
+}
+
+// DropAllowCall asks to end the allows of exactly these prefixes, from whichever router.
+type DropAllowCall struct {
+	Prefixes Prefixes `json:"prefixes"`
+}
+
+// DropAllowReply counts the allows that ended and names the prefixes that had none.
+type DropAllowReply struct {
+	Dropped int      `json:"dropped"`
+	Missing Prefixes `json:"missing,omitempty"`
+}
+
+// Allow is one live entry of the allow-list.
+type Allow struct {
+	Prefix  string `json:"prefix"`
+	Until   Until  `json:"until"`
+	Comment string `json:"comment"`
+	Origin  string `json:"origin"`
+}
+
+// HookEvent is the life-cycle command of a fail2ban action that calls.
+type HookEvent string
+
+// The hooks: actionstart, actionstop, actionflush, actionban, actionprolong, actionunban.
+const (
+	HookStart   HookEvent = "start"
+	HookStop    HookEvent = "stop"
+	HookFlush   HookEvent = "flush"
+	HookBan     HookEvent = "ban"
+	HookProlong HookEvent = "prolong"
+	HookUnban   HookEvent = "unban"
+)
+
+// HookCall is what a hook of the fail2ban action passes on. Prefixes holds exactly one for ban, prolong and unban, none
+// for the others.
+type HookCall struct {
+	Event    HookEvent `json:"event"`
+	Jail     string    `json:"jail"`
+	Prefixes Prefixes  `json:"prefixes"`
+	Start    Time      `json:"start,omitempty"` // fail2ban's <time>; zero where it was not told
+	Until    Until     `json:"until,omitempty"` // <time> + <bantime>; Never for -1; zero where it was not told
+	Failures uint32    `json:"failures,omitempty"`
+	Restored bool      `json:"restored,omitempty"`
+	At       Time      `json:"at"` // when the hook ran
+}
+
+// JoinCall names members to join, host:port each.
+type JoinCall struct {
+	Addrs []string `json:"addrs"`
+}
+
+// JoinReply says how many answered, and of the others why not.
+type JoinReply struct {
+	Joined int      `json:"joined"`
+	Failed []string `json:"failed,omitempty"`
+}
+
+// CommitCall asks for a commit now.
+type CommitCall struct {
+	Force  bool `json:"force,omitempty"`   // also what the guards hold back
+	DryRun bool `json:"dry_run,omitempty"` // only say what it would do
+}
+
+// CommitReply says what was committed, or with DryRun would be.
+type CommitReply struct {
+	Diff
+	Committed bool   `json:"committed"`
+	Leader    string `json:"leader,omitempty"` // who did it
+	Detail    string `json:"detail,omitempty"`
+}
+
+// RevokeCall lifts what one router made.
+type RevokeCall struct {
+	Origin    string `json:"origin"`
+	Since     Time   `json:"since,omitempty"` // only offences that began then or later; zero is all
+	Block     bool   `json:"block,omitempty"`
+	Unblock   bool   `json:"unblock,omitempty"`
+	Confirmed bool   `json:"confirmed,omitempty"`
+}
+
+// RevokeReply counts the prefixes whose bans by that router were lifted.
+type RevokeReply struct {
+	Lifted int `json:"lifted"`
+}
+
+// KeyringCall lists or changes the gossip keys of the whole mesh.
+type KeyringCall struct {
+	Op  string `json:"op"` // list, install, use, remove
+	Key string `json:"key,omitempty"`
+}
+
+// KeyringReply shows each key with the number of members that hold it, of how many.
+type KeyringReply struct {
+	Keys    []KeyState `json:"keys"`
+	Members int        `json:"members"`
+	Failed  []string   `json:"failed,omitempty"` // members that have not confirmed
+}
+
+// KeyState is one key of the mesh.
+type KeyState struct {
+	Key     string `json:"key"`
+	Holders int    `json:"holders"`
+	Primary int    `json:"primary"` // members that encrypt with it
+}
+
+// CheckJail refuses names that are not 1 to 64 of [A-Za-z0-9._@+-].
+func CheckJail(s string) error {
+	if s == "" || len(s) > MaxJail {
+		return fmt.Errorf("jail %s: want 1 to %d characters", Show(s), MaxJail)
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("._@+-", c) < 0 {
+			return fmt.Errorf("jail %s: only letters, digits and . _ @ + - are allowed", Show(s))
+		}
+	}
+	return nil
+}
+
+// CheckText refuses a reason or comment that is too long, not UTF-8 or holds control characters; what names it.
+func CheckText(what, s string) error {
+	if len(s) > MaxReason {
+		return fmt.Errorf("%s %s: at most %d bytes", what, Show(s), MaxReason)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%s %s: not UTF-8", what, Show(s))
+	}
+	if i := strings.IndexFunc(s, unicode.IsControl); i >= 0 {
+		return fmt.Errorf("%s %s: holds control characters", what, Show(s))
+	}
+	return nil
+}
+
+func checkPrefixes(ps Prefixes) error {
+	if len(ps) == 0 {
+		return fmt.Errorf("no prefixes given")
+	}
+	if len(ps) > MaxPrefixes {
+		return fmt.Errorf("%d prefixes in one call: at most %d", len(ps), MaxPrefixes)
+	}
+	return nil
+}
+
+// Validate refuses what the agent need not be asked about. The store has the last word.
+func (c BanCall) Validate() error {
+	if err := checkPrefixes(c.Prefixes); err != nil {
+		return err
+	}
+	if c.Jail != "" {
+		if err := CheckJail(c.Jail); err != nil {
+			return err
+		}
+	}
+	if c.Until <= 0 {
+		return fmt.Errorf("until is missing: want a time, or null for without end")
+	}
+	if c.Start < 0 {
+		return fmt.Errorf("start is before 1970")
+	}
+	return CheckText("reason", c.Reason)
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c UnbanCall) Validate() error {
+	if c.All == (len(c.Prefixes) > 0) {
+		return fmt.Errorf("want prefixes or all, and not both")
+	}
+	if c.All && c.Hold != 0 {
+		return fmt.Errorf("hold needs prefixes, not all")
+	}
+	if len(c.Prefixes) > 0 {
+		if err := checkPrefixes(c.Prefixes); err != nil {
+			return err
+		}
+	}
+	if c.Jail != "" {
+		return CheckJail(c.Jail)
+	}
+	return nil
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c AllowCall) Validate() error {
+	if err := checkPrefixes(c.Prefixes); err != nil {
+		return err
+	}
+	if c.Until <= 0 {
+		return fmt.Errorf("until is missing: want a time, or null for without end")
+	}
+	if !c.Confirmed {
+		for _, p := range c.Prefixes {
+			if p.Bits() < 8 {
+				return fmt.Errorf("allow %s is wider than /8: it must be confirmed", p)
+			}
+		}
+	}
+	return CheckText("comment", c.Comment)
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c DropAllowCall) Validate() error { return checkPrefixes(c.Prefixes) }
+
+// Validate refuses what the agent need not be asked about.
+func (c HookCall) Validate() error {
+	if err := CheckJail(c.Jail); err != nil {
+		return err
+	}
+	switch c.Event {
+	case HookStart, HookStop, HookFlush:
+		if len(c.Prefixes) != 0 {
+			return fmt.Errorf("hook %s takes no address", c.Event)
+		}
+	case HookBan, HookProlong, HookUnban:
+		if len(c.Prefixes) != 1 {
+			return fmt.Errorf("hook %s takes one address, not %d", c.Event, len(c.Prefixes))
+		}
+		if c.Event != HookUnban && c.Until <= 0 {
+			return fmt.Errorf("hook %s needs the ban's time", c.Event)
+		}
+	default:
+		return fmt.Errorf("hook %s is none of start, stop, flush, ban, prolong, unban", Show(string(c.Event)))
+	}
+	if c.Start < 0 || c.At < 0 {
+		return fmt.Errorf("hook %s: a time before 1970", c.Event)
+	}
+	return nil
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c JoinCall) Validate() error {
+	if len(c.Addrs) == 0 || len(c.Addrs) > maxAddrs {
+		return fmt.Errorf("join takes 1 to %d addresses, not %d", maxAddrs, len(c.Addrs))
+	}
+	for _, a := range c.Addrs {
+		if a == "" || len(a) > 260 || strings.ContainsFunc(a, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("join: %s is not host:port", Show(a))
+		}
+	}
+	return nil
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c RevokeCall) Validate() error {
+	if c.Origin == "" || len(c.Origin) > 255 {
+		return fmt.Errorf("revoke: origin %s: want a member's name", Show(c.Origin))
+	}
+	if c.Block && c.Unblock {
+		return fmt.Errorf("revoke: block and unblock exclude each other")
+	}
+	if !c.Confirmed && !c.Unblock {
+		return fmt.Errorf("revoke: it must be confirmed")
+	}
+	return nil
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c KeyringCall) Validate() error {
+	switch c.Op {
+	case "list":
+		return nil
+	case "install", "use", "remove":
+		if c.Key == "" || len(c.Key) > 64 {
+			return fmt.Errorf("keyring %s: the key is missing or too long", c.Op)
+		}
+		return nil
+	}
+	return fmt.Errorf("keyring: %s is none of list, install, use, remove", Show(c.Op))
+}

@@ -1,0 +1,292 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// maxReply bounds a reply that is read whole, in bytes.
+const maxReply = 64 << 20
+
+// Client talks to the agent behind one socket: a connection and one request each call. It writes HTTP by itself and
+// leaves net/http's transport out, whose goroutines cost a short-lived command more than the call. The context's
+// deadline bounds each call; an agent that is not there, or does not answer in time, is ErrNoAgent.
+type Client struct{ socket string }
+
+// NewClient returns a Client for the socket at that path. Nothing is dialled before the first call.
+func NewClient(socket string) *Client { return &Client{socket: socket} }
+
+// Ban asks for bans.
+func (c *Client) Ban(ctx context.Context, call BanCall) (BanReply, error) {
+	return ask[BanReply](ctx, c, pathBan, call)
+}
+
+// Unban asks to lift bans.
+func (c *Client) Unban(ctx context.Context, call UnbanCall) (UnbanReply, error) {
+	return ask[UnbanReply](ctx, c, pathUnban, call)
+}
+
+// Fail2ban passes on what a hook was told.
+func (c *Client) Fail2ban(ctx context.Context, call HookCall) error {
+	_, err := ask[done](ctx, c, pathFail2ban, call)
+	return err
+}
+
+// Allow adds to the allow-list.
+func (c *Client) Allow(ctx context.Context, call AllowCall) (AllowReply, error) {
+	return ask[AllowReply](ctx, c, pathAllow, call)
+}
+
+// DropAllow takes out of the allow-list.
+func (c *Client) DropAllow(ctx context.Context, call DropAllowCall) (DropAllowReply, error) {
+	return ask[DropAllowReply](ctx, c, pathAllowRemove, call)
+}
+
+// Allows returns the allow-list.
+func (c *Client) Allows(ctx context.Context) ([]Allow, error) { return get[[]Allow](ctx, c, pathAllow) }
+
+// Why returns everything that covers ip.
+func (c *Client) Why(ctx context.Context, ip netip.Addr) (Why, error) {
+	return get[Why](ctx, c, pathWhy+"?ip="+url.QueryEscape(ip.String()))
+}
+
+// Members returns the members.
+func (c *Client) Members(ctx context.Context) ([]Member, error) {
+	return get[[]Member](ctx, c, pathMembers)
+}
+
+// Status returns the agent's status.
+func (c *Client) Status(ctx context.Context) (Status, error) { return get[Status](ctx, c, pathStatus) }
+
+// Diff returns what the next commit would change.
+func (c *Client) Diff(ctx context.Context) (Diff, error) { return get[Diff](ctx, c, pathDiff) }
+
+// Commit asks for a commit now and waits for it.
+func (c *Client) Commit(ctx context.Context, call CommitCall) (CommitReply, error) {
+	return ask[CommitReply](ctx, c, pathCommit, call)
+}
+
+// Join adds members.
+func (c *Client) Join(ctx context.Context, call JoinCall) (JoinReply, error) {
+	return ask[JoinReply](ctx, c, pathJoin, call)
+}
+
+// Leave makes the agent leave the mesh and stop.
+func (c *Client) Leave(ctx context.Context) error { return c.order(ctx, pathLeave) }
+
+// Freeze stops commits and enforcement of the whole mesh.
+func (c *Client) Freeze(ctx context.Context) error { return c.order(ctx, pathFreeze) }
+
+// Thaw ends the freezes that the agent has seen.
+func (c *Client) Thaw(ctx context.Context) error { return c.order(ctx, pathThaw) }
+
+// Revoke lifts what one router made.
+func (c *Client) Revoke(ctx context.Context, call RevokeCall) (RevokeReply, error) {
+	return ask[RevokeReply](ctx, c, pathRevoke, call)
+}
+
+// Keyring lists or changes the gossip keys.
+func (c *Client) Keyring(ctx context.Context, call KeyringCall) (KeyringReply, error) {
+	return ask[KeyringReply](ctx, c, pathKeyring, call)
+}
+
+// ListJSON copies the bans as the JSON array that the agent sends: all for the zero prefix.
+func (c *Client) ListJSON(ctx context.Context, prefix netip.Prefix, to io.Writer) error {
+	body, err := c.bans(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(to, body); err != nil {
+		return fmt.Errorf("list: %w", c.cut(err))
+	}
+	return nil
+}
+
+// List calls each with the bans in order until one returns an error: all for the zero prefix.
+func (c *Client) List(ctx context.Context, prefix netip.Prefix, each func(Ban) error) error {
+	body, err := c.bans(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(bufio.NewReaderSize(body, 64<<10))
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("list: %w", c.cut(err))
+	}
+	for dec.More() {
+		var b Ban
+		if err := dec.Decode(&b); err != nil {
+			return fmt.Errorf("list: %w", c.cut(err))
+		}
+		if err := each(b); err != nil {
+			return err
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("list: %w", c.cut(err))
+	}
+	return nil
+}
+
+func (c *Client) bans(ctx context.Context, prefix netip.Prefix) (io.ReadCloser, error) {
+	path := pathBans
+	if prefix.IsValid() {
+		path += "?prefix=" + url.QueryEscape(prefix.String())
+	}
+	return c.do(ctx, http.MethodGet, path, nil)
+}
+
+// Events calls each with what happens from now on, until ctx ends, each returns an error or the agent stops (io.EOF).
+func (c *Client) Events(ctx context.Context, each func(Event) error) error {
+	body, err := c.do(ctx, http.MethodGet, pathEvents, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(body)
+	for {
+		var e Event
+		if err := dec.Decode(&e); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if errors.Is(err, io.EOF) {
+				return io.EOF
+			}
+			return fmt.Errorf("events: %w", c.cut(err))
+		}
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Client) order(ctx context.Context, path string) error {
+	_, err := ask[done](ctx, c, path, nothing{})
+	return err
+}
+
+func ask[R any](ctx context.Context, c *Client, path string, call any) (R, error) {
+	var reply R
+	b, err := json.Marshal(call)
+	if err != nil {
+		return reply, fmt.Errorf("encode the call: %w", err)
+	}
+	return receive[R](ctx, c, http.MethodPost, path, b)
+}
+
+func get[R any](ctx context.Context, c *Client, path string) (R, error) {
+	return receive[R](ctx, c, http.MethodGet, path, nil)
+}
+
+func receive[R any](ctx context.Context, c *Client, method, path string, body []byte) (R, error) {
+	var reply R
+	r, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return reply, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxReply))
+	if err != nil {
+		return reply, c.cut(err)
+	}
+	if err := json.Unmarshal(b, &reply); err != nil {
+		return reply, fmt.Errorf("reply of the agent at %s: %w", c.socket, err)
+	}
+	return reply, nil
+}
+
+// do sends one request and returns the body of a successful reply; closing it closes the connection.
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	closing := closer{conn: conn, stop: stop}
+	req := make([]byte, 0, 160+len(body))
+	req = append(req, method...)
+	req = append(req, ' ')
+	req = append(req, path...)
+	req = append(req, " HTTP/1.1\r\nHost: banmesh\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: "...)
+	req = strconv.AppendInt(req, int64(len(body)), 10)
+	req = append(req, "\r\n\r\n"...)
+	req = append(req, body...)
+	_, sent := conn.Write(req)
+	// A server that refuses a body answers before it has read it all: what it says is worth more than the broken pipe.
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		closing.Close()
+		if sent != nil {
+			err = sent
+		}
+		return nil, c.cut(err)
+	}
+	closing.ReadCloser = resp.Body
+	if resp.StatusCode == http.StatusOK {
+		return closing, nil
+	}
+	defer closing.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, smallBody))
+	if err != nil {
+		return nil, c.cut(err)
+	}
+	var e Error
+	if json.Unmarshal(b, &e) != nil || e.Message == "" {
+		return nil, fmt.Errorf("agent at %s: unexpected reply %s", c.socket, resp.Status)
+	}
+	return nil, &e
+}
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err == nil {
+		return conn, nil
+	}
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return nil, fmt.Errorf("%w at %s: permission denied: run as root or as a member of the socket's group", ErrNoAgent, c.socket)
+	case errors.Is(err, syscall.ENOENT):
+		return nil, fmt.Errorf("%w at %s: no such socket: is the agent running?", ErrNoAgent, c.socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("%w at %s: the agent is not running", ErrNoAgent, c.socket)
+	case errors.As(err, &errno):
+		return nil, fmt.Errorf("%w at %s: %s", ErrNoAgent, c.socket, errno.Error())
+	}
+	return nil, fmt.Errorf("%w at %s: %w", ErrNoAgent, c.socket, err)
+}
+
+// cut names the failure of a call that was under way.
+func (c *Client) cut(err error) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w at %s: it does not answer in time", ErrNoAgent, c.socket)
+	}
+	return fmt.Errorf("%w at %s: it ended the conversation: %w", ErrNoAgent, c.socket, err)
+}
+
+// closer ends a reply together with its connection.
+type closer struct {
+	io.ReadCloser
+	conn net.Conn
+	stop func() bool
+}
+
+func (c closer) Close() error {
+	c.stop()
+	return c.conn.Close()
+}

@@ -1,0 +1,149 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxSocketPath is the room for a path in Linux's sockaddr_un, less the closing zero (unix(7)).
+const maxSocketPath = 107
+
+// socketMode lets the owner and the group talk to the agent, and nobody else.
+const socketMode = 0o660
+
+// Listen makes the control socket at path: mode 0660, of that group unless it is "". What a dead agent left there is
+// replaced; a living one is ErrInUse, and anything that is not a socket is left alone and refused. Closing the listener
+// removes the socket.
+func Listen(path, group string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("socket %s: the path is longer than %d bytes, the most that a unix socket may have", path, maxSocketPath)
+	}
+	gid := -1
+	if group != "" {
+		var err error
+		if gid, err = lookupGroup(group); err != nil {
+			return nil, fmt.Errorf("socket %s: %w", path, err)
+		}
+	}
+	lock, err := lockSocket(path)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := listenLocked(path, gid)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &listener{UnixListener: ln, path: path, lock: lock}, nil
+}
+
+// lockSocket takes the lock that decides between two agents that start at the same moment; looking at the socket alone
+// cannot. The kernel releases it when the process ends, however it ends.
+func lockSocket(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: lock: %w", path, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, inUse(path)
+		}
+		return nil, fmt.Errorf("socket %s: lock: %w", path, err)
+	}
+	return f, nil
+}
+
+func inUse(path string) error {
+	return fmt.Errorf("socket %s: %w: stop it first, or choose another with --socket", path, ErrInUse)
+}
+
+func listenLocked(path string, gid int) (*net.UnixListener, error) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("socket %s: there is something else of that name, not a socket: move it away, or choose another with --socket", path)
+	default:
+		conn, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
+			conn.Close()
+			return nil, inUse(path)
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("socket %s: cannot tell whether an agent lives there: %w", path, err)
+		}
+	}
+	// Made in a directory that only we can enter and then renamed, so that nobody meets it before it has its mode.
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".bm")
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	defer os.RemoveAll(dir)
+	tmp := filepath.Join(dir, "s")
+	if len(tmp) > maxSocketPath {
+		return nil, fmt.Errorf("socket %s: the path is too long for a unix socket", path)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := placeSocket(tmp, path, gid); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	return ln, nil
+}
+
+func placeSocket(tmp, path string, gid int) error {
+	if err := os.Chmod(tmp, socketMode); err != nil {
+		return err
+	}
+	if gid >= 0 {
+		if err := os.Lchown(tmp, -1, gid); err != nil {
+			return err
+		}
+	}
+	return os.Rename(tmp, path)
+}
+
+func lookupGroup(name string) (int, error) {
+	if gid, err := strconv.Atoi(name); err == nil && gid >= 0 {
+		return gid, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, fmt.Errorf("socket_group: %w: create it (groupadd --system %s) or leave socket_group empty", err, name)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// listener removes its socket and gives back the lock when it is closed.
+type listener struct {
+	*net.UnixListener
+	path string
+	lock *os.File
+	once sync.Once
+}
+
+func (l *listener) Close() error {
+	err := net.ErrClosed
+	l.once.Do(func() {
+		// Removed first: a new agent that finds the lock free must not lose its own socket to us.
+		os.Remove(l.path)
+		err = l.UnixListener.Close()
+		l.lock.Close()
+	})
+	return err
+}

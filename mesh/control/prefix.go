@@ -1,0 +1,165 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxShown bounds how much of somebody's input an error message repeats.
+const maxShown = 64
+
+// Show quotes s for an error message: control characters escaped, and no more than the beginning of a long one.
+func Show(s string) string {
+	if len(s) <= maxShown {
+		return strconv.QuoteToGraphic(s)
+	}
+	cut := maxShown
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return fmt.Sprintf("%s... (%d bytes)", strconv.QuoteToGraphic(s[:cut]), len(s))
+}
+
+// HostBitsError says that a prefix names one address inside a network instead of the network.
+type HostBitsError struct{ Given, Masked netip.Prefix }
+
+func (e *HostBitsError) Error() string {
+	return fmt.Sprintf("%s has host bits set: say %s, or --force to mean that", e.Given, e.Masked)
+}
+
+// ParsePrefix reads an address (which means /32 or /128) or a prefix. An IPv4 address in IPv6 clothes (::ffff:a.b.c.d)
+// is the IPv4 one. Zones, host names, length 0 and, as *HostBitsError, set host bits are refused.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if s == "" {
+		return netip.Prefix{}, errors.New("empty address: want an IP address or prefix like 203.0.113.7 or 2001:db8::/64")
+	}
+	if len(s) > maxShown {
+		return netip.Prefix{}, fmt.Errorf("%s is not an IP address or prefix", Show(s))
+	}
+	if strings.IndexByte(s, '%') >= 0 {
+		return netip.Prefix{}, fmt.Errorf("%s has a zone: only addresses that mean the same on every router can be shared", Show(s))
+	}
+	slash := strings.LastIndexByte(s, '/')
+	if slash < 0 {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return netip.Prefix{}, notAPrefix(s)
+		}
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	a, err := netip.ParseAddr(s[:slash])
+	if err != nil {
+		return netip.Prefix{}, notAPrefix(s)
+	}
+	bits, err := strconv.ParseUint(s[slash+1:], 10, 8)
+	if err != nil || (len(s)-slash > 2 && s[slash+1] == '0') || int(bits) > a.BitLen() {
+		return netip.Prefix{}, fmt.Errorf("%s: the length after / must be 1 to %d", Show(s), a.BitLen())
+	}
+	p := netip.PrefixFrom(a, int(bits))
+	if a.Is4In6() {
+		if bits < 96 {
+			return netip.Prefix{}, fmt.Errorf("%s mixes IPv4 and IPv6: say it as one of them", Show(s))
+		}
+		p = netip.PrefixFrom(a.Unmap(), int(bits)-96)
+	}
+	if p.Bits() == 0 {
+		return netip.Prefix{}, fmt.Errorf("%s is the whole internet: length 0 is never accepted", Show(s))
+	}
+	if m := p.Masked(); m != p {
+		return netip.Prefix{}, &HostBitsError{Given: p, Masked: m}
+	}
+	return p, nil
+}
+
+func notAPrefix(s string) error {
+	for i := range len(s) {
+		c := s[i] | 0x20
+		if c > 'f' && c <= 'z' {
+			return fmt.Errorf("%s is not an IP address or prefix (host names are not looked up)", Show(s))
+		}
+	}
+	return fmt.Errorf("%s is not an IP address or prefix", Show(s))
+}
+
+// Format writes a prefix as an operator says it: a single address without its length.
+func Format(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// Wide says whether a ban of p needs --force: wider than /16 (IPv4) or /32 (IPv6).
+func Wide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 16
+	}
+	return p.Bits() < 32
+}
+
+// Prefixes is a list of prefixes. In JSON it is an array of strings; a bare address means /32 or /128, and what
+// ParsePrefix refuses is an error. It is read without reflection: bulk calls carry a hundred thousand.
+type Prefixes []netip.Prefix
+
+// MarshalJSON writes an array, never null.
+func (ps Prefixes) MarshalJSON() ([]byte, error) {
+	return ps.appendJSON(make([]byte, 0, 2+22*len(ps))), nil
+}
+
+func (ps Prefixes) appendJSON(b []byte) []byte {
+	b = append(b, '[')
+	for i, p := range ps {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = p.AppendTo(b)
+		b = append(b, '"')
+	}
+	return append(b, ']')
+}
+
+// UnmarshalJSON reads an array of strings. b is one valid JSON value, as encoding/json promises.
+func (ps *Prefixes) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*ps = nil
+		return nil
+	}
+	if len(b) < 2 || b[0] != '[' {
+		return errors.New("prefixes: want an array of strings")
+	}
+	rest := b[1 : len(b)-1]
+	out := (*ps)[:0]
+	if cap(out) == 0 && len(rest) > 0 {
+		out = make([]netip.Prefix, 0, 1+strings.Count(string(rest), ","))
+	}
+	for {
+		i := 0
+		for i < len(rest) && (rest[i] == ' ' || rest[i] == ',' || rest[i] == '\n' || rest[i] == '\t' || rest[i] == '\r') {
+			i++
+		}
+		if rest = rest[i:]; len(rest) == 0 {
+			break
+		}
+		if rest[0] != '"' {
+			return errors.New("prefixes: want an array of strings")
+		}
+		end := strings.IndexByte(string(rest[1:min(len(rest), 2+maxShown)]), '"')
+		if end < 0 {
+			return fmt.Errorf("prefix %d: %s is not an IP address or prefix", len(out)+1, Show(string(rest[1:min(len(rest), 2*maxShown)])))
+		}
+		p, err := ParsePrefix(string(rest[1 : 1+end]))
+		if err != nil {
+			return fmt.Errorf("prefix %d: %w", len(out)+1, err)
+		}
+		out = append(out, p)
+		rest = rest[end+2:]
+	}
+	*ps = out
+	return nil
+}

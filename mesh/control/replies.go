@@ -1,0 +1,162 @@
+package control
+
+// Ban is a banned prefix with the live records behind it, as `list --json` shows it.
+type Ban struct {
+	Prefix             string   `json:"prefix"`
+	Effective          bool     `json:"effective"`
+	ReasonNotEffective string   `json:"reason_not_effective,omitempty"`
+	Except             Prefixes `json:"except,omitempty"` // what is cut out of it by allows and never-ban
+	Until              Until    `json:"until"`
+	Committed          bool     `json:"committed"`
+	Records            []Record `json:"records"`
+}
+
+// Record is one router's ban of a prefix.
+type Record struct {
+	Origin   string `json:"origin"`
+	Jail     string `json:"jail"`
+	Start    Time   `json:"start"`
+	Until    Until  `json:"until"`
+	Failures uint32 `json:"failures"`
+	Reason   string `json:"reason"`
+}
+
+// Why is everything that covers one address, as `why --json` shows it. Known is false where nothing at all covers it.
+type Why struct {
+	IP                 string      `json:"ip"`
+	Known              bool        `json:"known"`
+	Banned             bool        `json:"banned"`    // a live ban covers it
+	Effective          bool        `json:"effective"` // and nothing covers that
+	ReasonNotEffective string      `json:"reason_not_effective,omitempty"`
+	Committed          bool        `json:"committed"`
+	CommittedSince     Time        `json:"committed_since,omitempty"`
+	Bans               []WhyBan    `json:"bans"`
+	Lifts              []WhyLift   `json:"lifts"`
+	Allows             []Allow     `json:"allows"`
+	NeverBans          []WhyShield `json:"never_bans"`
+}
+
+// WhyBan is one record that covers the address, live or not.
+type WhyBan struct {
+	Prefix string `json:"prefix"`
+	Record
+	State string `json:"state"` // live, lifted, expired, or why it does not count
+}
+
+// WhyLift is one unban that covers the address.
+type WhyLift struct {
+	Prefix   string `json:"prefix"`
+	Origin   string `json:"origin"` // who lifted
+	Offences int    `json:"offences"`
+	Until    Until  `json:"until"`
+}
+
+// WhyShield is one never-ban entry that covers the address; Origin is "builtin" for those that every agent has.
+type WhyShield struct {
+	Prefix string `json:"prefix"`
+	Origin string `json:"origin"`
+}
+
+// Member is one agent of the mesh, as `members --json` shows it. State is alive, left or failed.
+type Member struct {
+	Name    string `json:"name"`
+	Addr    string `json:"addr"`
+	State   string `json:"state"`
+	Self    bool   `json:"self"`
+	Leader  bool   `json:"leader"`
+	InSync  bool   `json:"in_sync"`
+	SkewMS  int64  `json:"skew_ms"` // its clock minus ours
+	Version string `json:"version"`
+	Seen    Time   `json:"seen,omitempty"` // when it was last heard of
+}
+
+// Status is the agent on one screen, as `status --json` shows it. Warnings each say what is wrong and what to do.
+type Status struct {
+	Name      string        `json:"name"`
+	Version   string        `json:"version"`
+	UptimeS   int64         `json:"uptime_s"`
+	Members   MemberCount   `json:"members"`
+	Leader    *string       `json:"leader"`
+	Term      uint64        `json:"term"`
+	InSync    bool          `json:"in_sync"`
+	Root      string        `json:"root"`
+	SkewMS    int64         `json:"skew_ms"` // our clock minus the members' median
+	Bans      BanCount      `json:"bans"`
+	Allows    int           `json:"allows"`
+	Spooled   int           `json:"spooled"` // calls that wait in the spool
+	Frozen    bool          `json:"frozen"`
+	FrozenBy  string        `json:"frozen_by,omitempty"`
+	Blocked   []string      `json:"blocked,omitempty"` // origins whose records do not count
+	Commit    CommitStatus  `json:"commit"`
+	Warnings  []string      `json:"warnings"`
+	Fail2ban  string        `json:"fail2ban,omitempty"` // how the local fail2ban fares, in words
+	Enforce   string        `json:"enforce,omitempty"`  // how local enforcement fares, in words
+	Replicate *ReplicateNow `json:"replication,omitempty"`
+}
+
+// MemberCount counts the members by state; self is among the alive.
+type MemberCount struct {
+	Alive  int `json:"alive"`
+	Failed int `json:"failed"`
+	Left   int `json:"left"`
+}
+
+// BanCount counts prefixes: Live with a live ban, Effective of them not covered, Own with a live ban by this router.
+type BanCount struct {
+	Live      int `json:"live"`
+	Effective int `json:"effective"`
+	Own       int `json:"own"`
+	OverLimit int `json:"over_limit"` // stored, but beyond a limit of their origin
+}
+
+// CommitStatus is how the commits stand. State is idle, pending, committing, waiting, failing, frozen or off; Detail says
+// in plain words what it waits for or why it fails.
+type CommitStatus struct {
+	Driver        string  `json:"driver"`
+	State         string  `json:"state"`
+	Detail        string  `json:"detail,omitempty"`
+	Committed     int     `json:"committed"`
+	PendingAdd    int     `json:"pending_add"`
+	PendingRemove int     `json:"pending_remove"`
+	Foreign       int     `json:"foreign"`
+	Held          int     `json:"held"` // removals that wait for `commit --force`
+	Commits       uint64  `json:"commits"`
+	LastCommit    Time    `json:"last_commit"`
+	LastError     *string `json:"last_error"`
+	Features      string  `json:"features,omitempty"` // what the conductor's server offers and which way is taken
+}
+
+// ReplicateNow holds counters of the replication by name.
+type ReplicateNow struct {
+	Counters map[string]uint64 `json:"counters"`
+}
+
+// Diff is what the next commit would change at the conductor.
+type Diff struct {
+	Add     Prefixes `json:"add"`
+	Remove  Prefixes `json:"remove"`
+	Foreign Prefixes `json:"foreign"`        // there, and not ours
+	Capped  Prefixes `json:"capped"`         // left out, max_addresses is reached
+	Held    Prefixes `json:"held,omitempty"` // removals that wait for `commit --force`
+}
+
+// Event is one line of `monitor --json`. Event is ban, extend, lift, expire, allow, disallow, join, leave, failed, leader,
+// commit, freeze, thaw, block, unblock or error; more may come.
+type Event struct {
+	Time   Time   `json:"time"`
+	Event  string `json:"event"`
+	Prefix string `json:"prefix,omitempty"`
+	Origin string `json:"origin,omitempty"`
+	Jail   string `json:"jail,omitempty"`
+	By     string `json:"by,omitempty"` // who lifted
+	Start  Time   `json:"start,omitempty"`
+	Until  Until  `json:"until,omitempty"`
+	Name   string `json:"name,omitempty"` // the member
+	Addr   string `json:"addr,omitempty"`
+	Term   uint64 `json:"term,omitempty"`
+	Add    int    `json:"add,omitempty"`    // addresses that a commit added
+	Remove int    `json:"remove,omitempty"` // and removed
+	Lost   int    `json:"lost,omitempty"`   // events that this reader was too slow for
+	Error  string `json:"error,omitempty"`
+	Detail string `json:"detail,omitempty"`
+}

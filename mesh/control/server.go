@@ -1,0 +1,314 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Bounds of a request body in bytes: MaxPrefixes of the longest form fit in the bulk one.
+const (
+	bulkBody  = 16 << 20
+	smallBody = 128 << 10
+)
+
+// slowReader is how long a reader of events may leave one unread.
+const slowReader = 10 * time.Second
+
+// ServerConfig is what a Server needs.
+type ServerConfig struct {
+	Agent  Agent
+	Logger *slog.Logger
+}
+
+// Server answers the commands on this machine. Who may connect is decided by the socket's mode.
+type Server struct {
+	agent  Agent
+	logger *slog.Logger
+	http   *http.Server
+	// stopping ends the streams, which a clean shutdown would wait for.
+	stopping chan struct{}
+}
+
+// NewServer returns a Server that does nothing before Serve.
+func NewServer(c ServerConfig) (*Server, error) {
+	if c.Agent == nil {
+		return nil, errors.New("control server: no agent")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{agent: c.Agent, logger: c.Logger, stopping: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ConnContext:       withPeer,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       time.Minute,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slogLine(c.Logger),
+	}
+	return s, nil
+}
+
+func slogLine(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
+
+// Serve answers on ln, once in a Server's life, until ctx ends, then lets calls under way finish for a second and closes ln. Streams of events are
+// cut at once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(ln) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("control socket: %w", err)
+	case <-ctx.Done():
+	}
+	close(s.stopping)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if s.http.Shutdown(last) != nil {
+		s.http.Close()
+	}
+	<-served
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	m := http.NewServeMux()
+	a := s.agent
+	m.HandleFunc("POST "+pathBan, change(s, bulkBody, a.Ban))
+	m.HandleFunc("POST "+pathUnban, change(s, bulkBody, a.Unban))
+	m.HandleFunc("POST "+pathAllow, change(s, bulkBody, a.Allow))
+	m.HandleFunc("POST "+pathAllowRemove, change(s, bulkBody, a.DropAllow))
+	m.HandleFunc("POST "+pathFail2ban, change(s, smallBody, func(ctx context.Context, c HookCall) (done, error) { return done{}, a.Fail2ban(ctx, c) }))
+	m.HandleFunc("POST "+pathCommit, change(s, smallBody, a.Commit))
+	m.HandleFunc("POST "+pathJoin, change(s, smallBody, a.Join))
+	m.HandleFunc("POST "+pathRevoke, change(s, smallBody, a.Revoke))
+	m.HandleFunc("POST "+pathKeyring, change(s, smallBody, a.Keyring))
+	m.HandleFunc("POST "+pathLeave, change(s, smallBody, plain(a.Leave)))
+	m.HandleFunc("POST "+pathFreeze, change(s, smallBody, plain(a.Freeze)))
+	m.HandleFunc("POST "+pathThaw, change(s, smallBody, plain(a.Thaw)))
+	m.HandleFunc("GET "+pathAllow, read(s, list(a.Allows)))
+	m.HandleFunc("GET "+pathMembers, read(s, list(a.Members)))
+	m.HandleFunc("GET "+pathStatus, read(s, func(ctx context.Context) (Status, error) {
+		st, err := a.Status(ctx)
+		st.Warnings = never(st.Warnings)
+		return st, err
+	}))
+	m.HandleFunc("GET "+pathDiff, read(s, a.Diff))
+	m.HandleFunc("GET "+pathWhy, s.why)
+	m.HandleFunc("GET "+pathBans, s.bans)
+	m.HandleFunc("GET "+pathEvents, s.events)
+	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, Errorf(CodeNotFound, "%s %s is unknown to this agent: is the command newer than the agent?", r.Method, r.URL.Path))
+	})
+	return m
+}
+
+// done is the reply of a change that has nothing to say.
+type done struct{}
+
+// nothing is the body of a change that has nothing to ask.
+type nothing struct{}
+
+func (nothing) Validate() error { return nil }
+
+// Validate accepts every commit: its two switches exclude nothing.
+func (CommitCall) Validate() error { return nil }
+
+func plain(do func(context.Context) error) func(context.Context, nothing) (done, error) {
+	return func(ctx context.Context, _ nothing) (done, error) { return done{}, do(ctx) }
+}
+
+// never turns a nil slice into an empty one: readers are promised [] and not null.
+func never[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+func list[T any](get func(context.Context) ([]T, error)) func(context.Context) ([]T, error) {
+	return func(ctx context.Context) ([]T, error) {
+		out, err := get(ctx)
+		return never(out), err
+	}
+}
+
+// change answers a POST: decodes and checks the call, asks the agent, logs who asked.
+func change[C interface{ Validate() error }, R any](s *Server, limit int64, do func(context.Context, C) (R, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var call C
+		if err := decode(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit, &call); err != nil {
+			s.fail(w, err)
+			return
+		}
+		if err := call.Validate(); err != nil {
+			s.fail(w, Errorf(CodeInvalid, "%v", err))
+			return
+		}
+		began := time.Now()
+		reply, err := do(r.Context(), call)
+		s.logger.Info("call", "path", r.URL.Path, peerAttr(r.Context()), "took", time.Since(began).Round(time.Microsecond), "error", errText(err))
+		if err != nil {
+			s.fail(w, err)
+			return
+		}
+		s.reply(w, http.StatusOK, reply)
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func read[R any](s *Server, get func(context.Context) (R, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		reply, err := get(r.Context())
+		if err != nil {
+			s.fail(w, err)
+			return
+		}
+		s.reply(w, http.StatusOK, reply)
+	}
+}
+
+// decode reads one JSON object and nothing after it. An empty body is the empty object.
+func decode(body io.Reader, length, limit int64, into any) error {
+	if length > limit {
+		return Errorf(CodeTooLarge, "the call has %d bytes: at most %d", length, limit)
+	}
+	buf := make([]byte, 0, max(512, min(length, limit)+1))
+	for {
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err == io.EOF {
+			break
+		}
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return Errorf(CodeTooLarge, "the call has more than %d bytes", limit)
+		}
+		if err != nil {
+			return Errorf(CodeInvalid, "read the call: %v", err)
+		}
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+	}
+	if len(buf) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(buf, into); err != nil {
+		return Errorf(CodeInvalid, "%v", err)
+	}
+	return nil
+}
+
+func (s *Server) reply(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		s.logger.Error("encode reply", "error", err)
+		status, b = http.StatusInternalServerError, []byte(`{"error":"the reply could not be encoded","code":"failed"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n'))
+}
+
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	e := asError(err)
+	s.reply(w, statusOf[e.Code], e)
+}
+
+func (s *Server) why(w http.ResponseWriter, r *http.Request) {
+	ip, err := netip.ParseAddr(r.URL.Query().Get("ip"))
+	if err != nil || ip.Zone() != "" {
+		s.fail(w, Errorf(CodeInvalid, "ip %s: want one address", Show(r.URL.Query().Get("ip"))))
+		return
+	}
+	y, err := s.agent.Why(r.Context(), ip.Unmap())
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	y.Bans, y.Lifts, y.Allows, y.NeverBans = never(y.Bans), never(y.Lifts), never(y.Allows), never(y.NeverBans)
+	s.reply(w, http.StatusOK, y)
+}
+
+// bans streams: the memory for a hundred thousand of them is never needed at once.
+func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
+	var prefix netip.Prefix
+	if q := r.URL.Query().Get("prefix"); q != "" {
+		var err error
+		if prefix, err = ParsePrefix(q); err != nil {
+			s.fail(w, Errorf(CodeInvalid, "%v", err))
+			return
+		}
+	}
+	bans, err := s.agent.List(r.Context(), prefix)
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Minute))
+	w.Header().Set("Content-Type", "application/json")
+	out := bufio.NewWriterSize(w, 64<<10)
+	var buf []byte
+	sep := byte('[')
+	for b := range bans {
+		buf = b.appendJSON(append(buf[:0], sep))
+		buf = append(buf, '\n')
+		if _, err := out.Write(buf); err != nil {
+			return
+		}
+		sep = ','
+	}
+	if sep == '[' {
+		out.WriteByte('[')
+	}
+	out.WriteString("]\n")
+	out.Flush()
+}
+
+// events streams one object a line until the caller goes or the agent stops.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	stream := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.WriteHeader(http.StatusOK)
+	// The head goes out at once: it tells the caller that no event from now on is missed.
+	stream.Flush()
+	enc := json.NewEncoder(w)
+	err := s.agent.Events(ctx, func(e Event) error {
+		stream.SetWriteDeadline(time.Now().Add(slowReader))
+		if err := enc.Encode(e); err != nil {
+			return err
+		}
+		return stream.Flush()
+	})
+	if err != nil && ctx.Err() == nil {
+		s.logger.Debug("events ended", "error", err)
+	}
+}
