@@ -1,0 +1,97 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+	"unicode/utf8"
+)
+
+// Config says how a store is opened.
+type Config struct {
+	Path   string // the durable file; made when absent
+	Origin string // this member's stable name
+	// Now is the own clock, the only one the store knows. Default time.Now.
+	Now func() time.Time
+	// MaxDuration caps a ban's life, counted from its start. 0 = no cap.
+	MaxDuration time.Duration
+	Limits      Limits
+	// OnChange is told of every change after it is visible, in order, from one goroutine and outside all locks. It must not
+	// block for long and must not call writers. May be nil.
+	OnChange func(Change)
+	Logger   *slog.Logger // default: discards
+
+	openDisk func(path string) (disk, error) // tests: a disk that fails
+}
+
+// Limits bound what one origin can do. 0 means none. What exceeds a limit is stored but not effective; which records
+// exceed it depends on the set of records alone (lowest seq first, the record's own start), so that all members agree.
+type Limits struct {
+	LivePerOrigin      int // live bans
+	PerMinutePerOrigin int // bans that start in one minute
+	WidestV4, WidestV6 int // shortest prefix length of a ban
+	LiftsPerMinute     int // lifts of others' bans written in one minute
+	LiftsPerOrigin     int // lifts of others' bans held
+	AllowsPerOrigin    int // live allows
+	AllowWidestV4      int // shortest prefix length of an allow
+	AllowWidestV6      int
+	StoredPerOrigin    int // records kept of one origin, the last resort for memory: more are refused, not merely ineffective
+	Logs               int // logs kept; more are refused
+}
+
+// DefaultLimits returns limits that no honest member reaches.
+func DefaultLimits() Limits {
+	return Limits{LivePerOrigin: 200000, AllowsPerOrigin: 10000, StoredPerOrigin: 1000000, Logs: 100000}
+}
+
+func (l Limits) validate() error {
+	for _, f := range []struct {
+		name   string
+		v, max int
+	}{
+		{"live_per_origin", l.LivePerOrigin, 1 << 31}, {"per_minute_per_origin", l.PerMinutePerOrigin, 1 << 31},
+		{"widest_v4", l.WidestV4, 32}, {"widest_v6", l.WidestV6, 128},
+		{"lifts_per_minute", l.LiftsPerMinute, 1 << 31}, {"lifts_per_origin", l.LiftsPerOrigin, 1 << 31},
+		{"allows_per_origin", l.AllowsPerOrigin, 1 << 31},
+		{"allow_widest_v4", l.AllowWidestV4, 32}, {"allow_widest_v6", l.AllowWidestV6, 128},
+		{"stored_per_origin", l.StoredPerOrigin, 1 << 31}, {"logs", l.Logs, 1 << 31},
+	} {
+		if f.v < 0 || f.v > f.max {
+			return fmt.Errorf("limit %s: %d is not between 0 and %d", f.name, f.v, f.max)
+		}
+	}
+	return nil
+}
+
+// Validate returns an error that names the field and its value.
+func (c Config) Validate() error {
+	if c.Path == "" {
+		return errors.New("store path: empty")
+	}
+	if err := validName(c.Origin); err != nil {
+		return fmt.Errorf("origin %q: %w", c.Origin, err)
+	}
+	if c.MaxDuration < 0 {
+		return fmt.Errorf("max duration %s: negative", c.MaxDuration)
+	}
+	return c.Limits.validate()
+}
+
+// validName checks a name of an origin or a jail as it may stand in a record.
+func validName(s string) error {
+	switch {
+	case s == "":
+		return errors.New("empty")
+	case len(s) > maxName:
+		return fmt.Errorf("longer than %d bytes", maxName)
+	case !utf8.ValidString(s):
+		return errors.New("not UTF-8")
+	}
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f {
+			return errors.New("holds a control character")
+		}
+	}
+	return nil
+}

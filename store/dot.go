@@ -1,0 +1,51 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+)
+
+// LogID names a log: the member that writes it and the random number it drew at its start. Epochs are never ordered.
+type LogID struct {
+	Origin string
+	Epoch  uint64
+}
+
+// String returns origin/epoch, the epoch in hexadecimal.
+func (id LogID) String() string { return fmt.Sprintf("%s/%016x", id.Origin, id.Epoch) }
+
+// hash is the short name of the log in digests: the first 8 bytes of SHA-256(origin 0 epoch).
+func (id LogID) hash() uint64 {
+	b := make([]byte, 0, len(id.Origin)+9)
+	b = append(b, id.Origin...)
+	b = append(b, 0)
+	b = binary.BigEndian.AppendUint64(b, id.Epoch)
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// Dot is the identity of a record: its log and its number there. Numbers are contiguous from 1.
+type Dot struct {
+	Log LogID
+	Seq uint64
+}
+
+// Range is an inclusive range of sequence numbers.
+type Range struct{ First, Last uint64 }
+
+// DotRange names records of one log.
+type DotRange struct {
+	Log LogID
+	Range
+}
+
+func (d DotRange) covers(id LogID, seq uint64) bool {
+	return d.Log == id && d.First <= seq && seq <= d.Last
+}
+
+// Head is the newest durable record of a log.
+type Head struct {
+	Log LogID
+	Seq uint64
+}

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// ErrLocked is returned by Open when another agent holds the file.
+var ErrLocked = errors.New("the store file is in use by another agent")
+
+// ErrClosed is returned by writers after Close.
+var ErrClosed = errors.New("the store is closed")
+
+// DamagedError says that the store file cannot be trusted. Nothing in it was changed.
+type DamagedError struct {
+	Path string
+	What string
+}
+
+// Error names the file, the damage and the way out.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("store file %s is damaged (%s): start once with `banmesh agent --reset-store`, which keeps it aside and takes the bans back from the other members", e.Path, e.What)
+}
+
+// InvalidError says which part of a call was refused, and why. Nothing of the call was written.
+type InvalidError struct {
+	Index  int
+	Prefix netip.Prefix
+	Reason string
+}
+
+// Error names the prefix, where there is one, and the reason.
+func (e *InvalidError) Error() string {
+	if e.Prefix == (netip.Prefix{}) {
+		return e.Reason
+	}
+	return fmt.Sprintf("%s: %s", e.Prefix, e.Reason)
+}
+
+// WireError says why bytes of a peer were refused. Reason is one of a few fixed texts, fit to count by.
+type WireError struct{ Reason string }
+
+// Error returns the reason.
+func (e *WireError) Error() string { return "malformed replication data: " + e.Reason }

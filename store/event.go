@@ -1,0 +1,48 @@
+package store
+
+import "net/netip"
+
+// Event is one thing that happened to the set, for the monitor.
+type Event struct {
+	Time         Millis
+	Kind         EventKind
+	Prefix       netip.Prefix
+	Origin, Jail string
+	By           string // who lifted, dropped or thawed it
+	Start, Until Millis
+}
+
+// EventKind tells events apart.
+type EventKind uint8
+
+// The kinds of event.
+const (
+	EventBan EventKind = iota + 1
+	EventExtend
+	EventLift
+	EventExpire
+	EventAllow
+	EventDisallow
+	EventNeverBan
+	EventPlaced
+	EventFreeze
+	EventThaw
+	EventBlock
+	EventUnblock
+)
+
+// String returns the event's name in lower case.
+func (k EventKind) String() string {
+	names := [...]string{"", "ban", "extend", "lift", "expire", "allow", "disallow", "never-ban", "placed", "freeze", "thaw", "block", "unblock"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return ""
+}
+
+// Change is what happened since the last one: several changes that come quickly are told as one.
+type Change struct {
+	OwnHead bool    // the own log has a newer head: announce it
+	Events  []Event // at most 10,000
+	More    int     // events beyond that
+}

@@ -1,0 +1,135 @@
+package store
+
+import "net/netip"
+
+// Query selects entries of List. With the zero Prefix it selects all, else that prefix, what covers it and what is inside it.
+type Query struct{ Prefix netip.Prefix }
+
+// Entry is a banned prefix: one that has a live ban.
+type Entry struct {
+	Prefix    netip.Prefix
+	Effective bool
+	Reason    string         // why it is not effective
+	Except    []netip.Prefix // parts of it that are not effective although it is
+	Until     Millis         // the last until of its live bans
+	Records   []BanRecord
+}
+
+// BanRecord is one live ban of an entry.
+type BanRecord struct {
+	Origin, Jail string
+	Start, Until Millis
+	Failures     uint32
+	Reason       string
+}
+
+// Explanation is everything held that covers one address.
+type Explanation struct {
+	Addr   netip.Addr
+	Facts  []Fact
+	Banned bool   // a live ban covers it and counts
+	Shield string // why it is not effective although banned; "" when it is
+}
+
+// Effective reports whether the address should be blocked.
+func (e Explanation) Effective() bool { return e.Banned && e.Shield == "" }
+
+// Fact is one record, or built-in rule, of an Explanation.
+type Fact struct {
+	Kind         Kind
+	Prefix       netip.Prefix
+	Origin, Jail string
+	Start, Until Millis
+	Failures     uint32
+	Text         string // reason or comment
+	State        FactState
+	By           []string // who lifted it
+	Why          string   // why it does not count: its origin is blocked, a limit was exceeded
+}
+
+// FactState says what became of a record.
+type FactState uint8
+
+// The states of a record.
+const (
+	FactLive FactState = iota + 1
+	FactLifted
+	FactExpired
+	FactIgnored // live, but counts for nothing: see Why
+)
+
+// String returns the state in lower case.
+func (f FactState) String() string {
+	names := [...]string{"", "live", "lifted", "expired", "ignored"}
+	if int(f) < len(names) {
+		return names[f]
+	}
+	return ""
+}
+
+// EffectiveBan is a prefix that should be blocked.
+type EffectiveBan struct {
+	Prefix  netip.Prefix
+	Pieces  []netip.Prefix // the prefix itself, unless allows and never-bans cut holes
+	Until   Millis         // the last until of its bans
+	Newest  Millis         // the latest start of its bans
+	Origins int            // how many members reported it
+	Records int
+}
+
+// Gone says why a placed prefix is not wanted any more.
+type Gone struct {
+	Cause     GoneCause
+	Confirmed bool // lifted by a bulk command that an operator confirmed
+}
+
+// GoneCause is the reason of a Gone.
+type GoneCause uint8
+
+// The causes. GoneNot: an effective ban covers it, it is wanted. GoneUnknown: nothing is held of it any more.
+const (
+	GoneUnknown GoneCause = iota
+	GoneNot
+	GoneExpired
+	GoneLifted
+	GoneAllowed
+)
+
+// String returns the cause in lower case.
+func (g GoneCause) String() string {
+	names := [...]string{"unknown", "wanted", "expired", "lifted", "allowed"}
+	if int(g) < len(names) {
+		return names[g]
+	}
+	return ""
+}
+
+// PlacedEntry is a live Placed.
+type PlacedEntry struct {
+	Prefix netip.Prefix
+	Until  Millis // the last one, when several members placed it
+}
+
+// AllowEntry is a live Allow.
+type AllowEntry struct {
+	Prefix  netip.Prefix
+	Until   Millis
+	Comment string
+	Origin  string
+	Reason  string // why it does not count; "" when it does
+}
+
+// NeverBanEntry is one prefix of a member's counting NeverBan.
+type NeverBanEntry struct {
+	Prefix netip.Prefix
+	Origin string
+	Until  Millis
+}
+
+// Counts are the sizes of the set.
+type Counts struct {
+	Live, Effective, Own int // prefixes with a live ban, of them effective, of them banned by this member
+	Allows               int // live allows
+	Records, Logs        int // held, of all kinds
+	OverLimit            int // records that are not effective because their origin exceeds a limit
+}
