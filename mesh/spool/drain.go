@@ -1,0 +1,188 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Drained says what a drain did.
+type Drained struct {
+	Applied int     // entries applied and removed
+	Aside   []error // why each bad one was set aside
+	Unread  []error // why each was left in its place: the disk or its rights are at fault, not the entry
+}
+
+// errUnreadable is wrapped where an entry may be good and cannot be read.
+var errUnreadable = errors.New("cannot be read")
+
+// Drain gives the entries to apply in order. One that apply has accepted, durably, is removed; one that cannot be read, is
+// no plain file of ours, or that apply refuses (ErrRefused) is set aside in the directory "bad"; any other error of apply
+// ends the drain with that entry still in its place. An entry may be given again after a crash: applying it twice must do
+// no harm.
+func (s *Spool) Drain(ctx context.Context, apply func(context.Context, Entry) error) (Drained, error) {
+	s.draining.Lock()
+	defer s.draining.Unlock()
+	var d Drained
+	names, err := s.names()
+	if err != nil || len(names) == 0 {
+		return d, err
+	}
+	if err := s.checkDir(); err != nil {
+		return d, err
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return d, err
+		}
+		if name == asideDir {
+			continue
+		}
+		if strings.HasPrefix(name, tempPrefix) {
+			s.sweep(name)
+			continue
+		}
+		e, err := s.read(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if errors.Is(err, errUnreadable) {
+			d.Unread = append(d.Unread, fmt.Errorf("spool %s: %s %w", s.dir, name, err))
+			continue
+		}
+		if err == nil {
+			err = apply(ctx, e)
+			if err != nil && !errors.Is(err, ErrRefused) {
+				return d, fmt.Errorf("spool %s: apply %s: %w", s.dir, name, err)
+			}
+		}
+		if err == nil {
+			d.Applied++
+			if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+				// Without this the same entry would be applied each second from now on.
+				return d, fmt.Errorf("spool: %w", err)
+			}
+			continue
+		}
+		d.Aside = append(d.Aside, fmt.Errorf("spool %s: %s set aside in %s: %w", s.dir, name, asideDir, err))
+		if err := s.setAside(name); err != nil {
+			return d, fmt.Errorf("spool %s: set aside %s: %w", s.dir, name, err)
+		}
+	}
+	return d, nil
+}
+
+// names returns what is in the directory, sorted: our names sort by time.
+func (s *Spool) names() ([]string, error) {
+	dir, err := os.OpenFile(s.dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// checkDir refuses a directory in which anybody could leave orders for the agent.
+func (s *Spool) checkDir() error {
+	info, err := os.Lstat(s.dir)
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("spool %s: everybody may write there, so nothing in it is believed: chmod o-w %s", s.dir, s.dir)
+	}
+	return nil
+}
+
+func (s *Spool) read(name string) (Entry, error) {
+	if !isEntry(name) {
+		return Entry{}, errors.New("not a file of ours")
+	}
+	// Opened without following a link and without waiting for the other end of a pipe; judged by what was opened.
+	f, err := os.OpenFile(filepath.Join(s.dir, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return Entry{}, openError(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return Entry{}, fmt.Errorf("%w: %w", errUnreadable, reason(err))
+	}
+	if !info.Mode().IsRegular() {
+		return Entry{}, fmt.Errorf("not a plain file but %s", info.Mode().Type())
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+		return Entry{}, errors.New("the file has a second name elsewhere")
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return Entry{}, errors.New("everybody may write to it")
+	}
+	if info.Size() > maxSize {
+		return Entry{}, fmt.Errorf("%d bytes: more than an entry has", info.Size())
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return Entry{}, fmt.Errorf("%w: %w", errUnreadable, reason(err))
+	}
+	return decode(b)
+}
+
+// openError tells a link or a pipe, which is nobody's entry, from an entry that cannot be opened.
+func openError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return err
+	case errors.Is(err, syscall.ELOOP):
+		return errors.New("not a plain file but a symbolic link")
+	case errors.Is(err, syscall.ENXIO):
+		return errors.New("not a plain file but a socket")
+	}
+	return fmt.Errorf("%w: %w", errUnreadable, reason(err))
+}
+
+// sweep removes a temporary file that no living command can still be writing.
+func (s *Spool) sweep(name string) {
+	path := filepath.Join(s.dir, name)
+	if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > staleTemp {
+		os.Remove(path)
+	}
+}
+
+// setAside moves an entry out of the way, for somebody to look at. The oldest make room.
+func (s *Spool) setAside(name string) error {
+	aside := filepath.Join(s.dir, asideDir)
+	if err := os.Mkdir(aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return reason(err)
+	}
+	if info, err := os.Lstat(aside); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", aside)
+	}
+	kept, err := os.ReadDir(aside)
+	if err != nil {
+		return reason(err)
+	}
+	for i := 0; i <= len(kept)-maxAside; i++ {
+		os.RemoveAll(filepath.Join(aside, kept[i].Name()))
+	}
+	to := filepath.Join(aside, name)
+	if _, err := os.Lstat(to); err == nil {
+		to = filepath.Join(aside, name+"."+fmt.Sprint(time.Now().UnixNano()))
+	}
+	return os.Rename(filepath.Join(s.dir, name), to)
+}

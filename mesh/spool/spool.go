@@ -1,0 +1,218 @@
+// Package spool keeps calls that reached no agent: one file each in a directory, in the order of their making, until the
+// agent has applied them.
+package spool
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// DefaultDir is where the commands and the agent look for the spool unless told otherwise.
+const DefaultDir = "/var/lib/banmesh/spool"
+
+const (
+	maxEntries = 20_000   // entries in one spool, in files
+	maxAside   = 1_000    // entries set aside, in files
+	maxSize    = 16 << 20 // an entry, in bytes; a bulk call fits
+	asideDir   = "bad"
+	suffix     = ".json"
+	tempPrefix = ".new-"
+	// staleTemp is after how long a temporary file is what a killed command left, and no longer somebody's work.
+	staleTemp = time.Hour
+)
+
+// ErrFull says that the spool holds as many entries as it may.
+var ErrFull = errors.New("the spool is full")
+
+// ErrRefused is wrapped by Drain's callback where an entry can never be applied: it is set aside then, and the rest goes
+// on. Every other error stops the drain, and the entry is tried again.
+var ErrRefused = errors.New("entry refused")
+
+// Spool is one directory of waiting calls. Several processes may put into it at once; one drains it.
+type Spool struct {
+	dir string
+	max int
+	// draining lets one drain run at a time.
+	draining sync.Mutex
+}
+
+// New returns the Spool in dir. The directory is made by the first Put, or by Prepare.
+func New(dir string) *Spool { return &Spool{dir: dir, max: maxEntries} }
+
+// Dir returns the directory.
+func (s *Spool) Dir() string { return s.dir }
+
+// Prepare makes the directory with mode 0700, or for a group (gid ≥ 0: the one that may use the control socket) 2770.
+func (s *Spool) Prepare(gid int) error {
+	if err := makeDir(s.dir); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	mode := fs.FileMode(0o700)
+	if gid >= 0 {
+		if err := os.Lchown(s.dir, -1, gid); err != nil {
+			return fmt.Errorf("spool: %w", err)
+		}
+		mode = 0o770 | fs.ModeSetgid
+	}
+	if err := os.Chmod(s.dir, mode); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+// Put adds an entry; it is on the disk when Put returns. Its place in the order is its Time.
+func (s *Spool) Put(e Entry) error {
+	b, err := e.encode()
+	if err != nil {
+		return fmt.Errorf("spool %s: %w", s.dir, err)
+	}
+	if err := s.put(name(e.Time), b); err != nil {
+		return fmt.Errorf("spool %s: %w", s.dir, reason(err))
+	}
+	return nil
+}
+
+func (s *Spool) put(name string, b []byte) error {
+	if err := makeDir(s.dir); err != nil {
+		return err
+	}
+	dir, err := os.OpenFile(s.dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	if len(names) >= s.max {
+		return fmt.Errorf("%w: %d calls wait for an agent", ErrFull, len(names))
+	}
+	info, err := dir.Stat()
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(s.dir, tempPrefix+name)
+	if err := writeFile(tmp, b, info); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(s.dir, name)); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return dir.Sync()
+}
+
+// Len counts the entries that wait. A spool that was never used has none.
+func (s *Spool) Len() (int, error) {
+	names, err := s.names()
+	n := 0
+	for _, name := range names {
+		if isEntry(name) {
+			n++
+		}
+	}
+	return n, err
+}
+
+// writeFile writes a new file of the directory's owner: root's fail2ban spools for an agent that need not be root.
+func writeFile(path string, b []byte, dir fs.FileInfo) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if st, ok := dir.Sys().(*syscall.Stat_t); ok {
+		if os.Geteuid() == 0 && st.Uid != 0 {
+			if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
+				return err
+			}
+		}
+		// A shared spool is drained by an agent that need not be the user who puts: both are of the group.
+		if dir.Mode().Perm()&0o020 != 0 {
+			if err := f.Chmod(0o660); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// makeDir makes dir and what lacks above it. Made by root inside somebody's directory, it is that somebody's.
+func makeDir(dir string) error {
+	info, err := os.Lstat(dir)
+	if err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "spool", Path: dir, Err: syscall.ENOTDIR}
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+			if err := makeDir(parent); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		if up, err := os.Stat(parent); err == nil {
+			if st, ok := up.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
+				return os.Lchown(dir, int(st.Uid), int(st.Gid))
+			}
+		}
+	}
+	return nil
+}
+
+// reason leaves out the path of an error that will name the spool anyway.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// name makes a file name that sorts by time; the random part keeps two of one moment apart.
+func name(t time.Time) string {
+	var r [6]byte
+	rand.Read(r[:])
+	return fmt.Sprintf("%016x-%s%s", max(0, t.UnixNano()), hex.EncodeToString(r[:]), suffix)
+}
+
+// isEntry says whether name is one that name makes.
+func isEntry(name string) bool {
+	base, ok := strings.CutSuffix(name, suffix)
+	if !ok || len(base) != 16+1+12 || base[16] != '-' {
+		return false
+	}
+	for i := range len(base) {
+		if c := base[i]; i != 16 && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
