@@ -1,0 +1,146 @@
+package fail2ban
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"banmesh/store"
+)
+
+// ignoreEvery is how often the ignore lists are looked at while an allow lives:
+// `fail2ban-client reload` clears what was added, and tells nobody.
+const ignoreEvery = 5 * time.Minute
+
+// tellAllows brings the ignore lists of all jails in line with the live allows
+// and has the jails let go what those cover.
+func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
+	now := t.now()
+	var live []netip.Prefix
+	for _, a := range t.set.Allows() {
+		if a.Until > store.At(now) {
+			live = append(live, a.Prefix)
+		}
+	}
+	if len(live) == 0 && len(t.ignored) == 0 {
+		t.done(ctx, notices)
+		return nil
+	}
+	pending := slices.DeleteFunc(slices.Clone(notices), func(n store.Notice) bool {
+		return !slices.Contains(live, n.Prefix) // dropped before it could be told
+	})
+	if len(pending) == 0 && now.Before(t.next) && !t.stale(live) {
+		t.done(ctx, notices)
+		return nil
+	}
+	jails, err := t.client.Jails(ctx)
+	if errors.Is(err, ErrNoClient) && len(t.known) == 0 {
+		t.done(ctx, notices) // no fail2ban on this router, and there never was
+		t.next = now.Add(ignoreEvery)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for jail := range t.ignored {
+		if !slices.Contains(jails, jail) {
+			delete(t.ignored, jail) // ignore lists end with their jail
+		}
+	}
+	for _, jail := range jails {
+		t.meet(ctx, jail)
+		if err := t.ignore(ctx, jail, live); err != nil && !errors.Is(err, ErrNoJail) {
+			return err
+		}
+		if err := t.release(ctx, jail, pending); err != nil && !errors.Is(err, ErrNoJail) {
+			return err
+		}
+	}
+	t.done(ctx, notices)
+	t.next = now.Add(ignoreEvery)
+	return nil
+}
+
+// stale reports whether an ignore list holds what is not allowed any more.
+func (t *Teller) stale(live []netip.Prefix) bool {
+	for _, told := range t.ignored {
+		for _, p := range told {
+			if !slices.Contains(live, p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ignore makes one jail ignore exactly what is allowed, beside what its own
+// configuration says.
+func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) error {
+	has, err := t.client.Ignored(ctx, jail)
+	if err != nil {
+		return err
+	}
+	var add, told []netip.Prefix
+	for _, p := range live {
+		switch {
+		case !slices.Contains(has, p):
+			add = append(add, p)
+			told = append(told, p)
+		case t.ignored.has(jail, p):
+			told = append(told, p)
+		}
+	}
+	for _, p := range t.ignored[jail] {
+		if slices.Contains(live, p) || !slices.Contains(has, p) {
+			continue
+		}
+		if err := t.client.Unignore(ctx, jail, p); err != nil {
+			return err
+		}
+	}
+	// Remembered first: what is told and forgotten would be ignored for ever.
+	if !slices.Equal(t.ignored[jail], told) {
+		t.ignored[jail] = told
+		if len(told) == 0 {
+			delete(t.ignored, jail)
+		}
+		if err := save(ctx, t.set, ignoredKey, t.ignored); err != nil {
+			return err
+		}
+	}
+	return t.client.Ignore(ctx, jail, add)
+}
+
+// release has one jail let go the bans that new allows cover. The mesh keeps the
+// bans, covered, so their unban hooks must not lift them.
+func (t *Teller) release(ctx context.Context, jail string, notices []store.Notice) error {
+	if len(notices) == 0 {
+		return nil
+	}
+	held, err := t.client.Banned(ctx, jail)
+	if err != nil {
+		return err
+	}
+	var meant []Banned
+	for _, b := range held {
+		if slices.ContainsFunc(notices, func(n store.Notice) bool { return covers(n.Prefix, b.Prefix) }) {
+			meant = append(meant, b)
+		}
+	}
+	for batch := range slices.Chunk(meant, maxBatch) {
+		prefixes := make([]netip.Prefix, len(batch))
+		for i, b := range batch {
+			prefixes[i] = b.Prefix
+		}
+		if err := t.unban(ctx, jail, prefixes, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func covers(outer, inner netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+}

@@ -1,0 +1,76 @@
+package fail2ban
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Keys of what the Teller remembers beside the set.
+const (
+	jailsKey   = "fail2ban/jails"
+	ignoredKey = "fail2ban/ignored"
+)
+
+// book is the jails that fail2ban was seen to have.
+type book map[string]bool
+
+func (b book) has(jail string) bool { return b[jail] }
+
+// add reports whether the jail was new.
+func (b book) add(jail string) bool {
+	if b[jail] || jail == "" {
+		return false
+	}
+	b[jail] = true
+	return true
+}
+
+func loadBook(set Notices) book {
+	b := make(book)
+	var names []string
+	load(set, jailsKey, &names)
+	for _, name := range names {
+		b[name] = true
+	}
+	return b
+}
+
+func (b book) save(ctx context.Context, set Notices) error {
+	names := make([]string, 0, len(b))
+	for name := range b {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return save(ctx, set, jailsKey, names)
+}
+
+// ignoredBook is, by jail, what the Teller put on fail2ban's ignore lists: only
+// that may be taken off again.
+type ignoredBook map[string][]netip.Prefix
+
+func loadIgnored(set Notices) ignoredBook {
+	b := make(ignoredBook)
+	load(set, ignoredKey, &b)
+	return b
+}
+
+func (b ignoredBook) has(jail string, p netip.Prefix) bool { return slices.Contains(b[jail], p) }
+
+// load leaves v as it is where nothing readable is kept: what was told is then
+// told again.
+func load(set Notices, key string, v any) {
+	if raw, ok := set.Meta(key); ok {
+		_ = json.Unmarshal(raw, v)
+	}
+}
+
+func save(ctx context.Context, set Notices, key string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("remember %s: %w", key, err)
+	}
+	return set.SaveMeta(ctx, key, raw)
+}

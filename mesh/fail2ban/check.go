@@ -1,0 +1,244 @@
+package fail2ban
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Severity says how much a Finding matters.
+type Severity string
+
+// The severities. Serious: bans are lost or lifted, or not shared at all.
+const (
+	Serious Severity = "serious"
+	Warning Severity = "warning"
+	Note    Severity = "note"
+)
+
+// Finding is something about the local fail2ban that an operator should know.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	What     string   `json:"what"`
+	Why      string   `json:"why"`
+	Mend     string   `json:"mend"`
+}
+
+// slowAction is the largest `timeout` of the action, in seconds, that is not
+// worth a word.
+const slowAction = 15
+
+// Check looks at the running fail2ban, and at its configuration as far as it is
+// readable, for what keeps bans from being shared rightly. Nothing is changed.
+// No findings is a good answer; ctx's end is the only error.
+func Check(ctx context.Context, client *Client) ([]Finding, error) {
+	c := checker{client: client}
+	c.all(ctx)
+	return c.findings, ctx.Err()
+}
+
+type checker struct {
+	client   *Client
+	findings []Finding
+}
+
+func (c *checker) add(severity Severity, what, why, mend string) {
+	c.findings = append(c.findings, Finding{severity, what, why, mend})
+}
+
+func (c *checker) all(ctx context.Context) {
+	jails, err := c.client.Jails(ctx)
+	switch {
+	case errors.Is(err, ErrNoClient):
+		c.add(Serious, err.Error(), "Nothing on this router detects attacks, or `fail2ban.client` names the wrong program.",
+			"apt-get install fail2ban, or set fail2ban.client in banmesh.yaml")
+		return
+	case errors.Is(err, ErrNotRunning):
+		c.add(Serious, "fail2ban does not run", "Nothing on this router detects attacks.", "systemctl start fail2ban")
+		return
+	case errors.Is(err, ErrDenied):
+		c.add(Serious, "no permission for fail2ban's socket",
+			"The agent cannot tell fail2ban of what was lifted elsewhere, and this check sees nothing.",
+			"run this check as root; for the agent install examples/systemd/fail2ban.service.d/banmesh.conf")
+		return
+	case err != nil:
+		c.add(Serious, err.Error(), "fail2ban cannot be asked.", "fail2ban-client status")
+		return
+	}
+	configured, err := c.configured(ctx)
+	if err != nil {
+		c.add(Note, "fail2ban's configuration cannot be read: "+err.Error(),
+			"What is configured and not running yet cannot be told.", "fail2ban-client -t")
+	}
+	hooked := 0
+	for _, jail := range jails {
+		ours, err := c.jail(ctx, jail)
+		if err != nil {
+			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+jail)
+			continue
+		}
+		if ours {
+			hooked++
+			continue
+		}
+		if slices.Contains(configured, jail) {
+			c.add(Serious, fmt.Sprintf("jail %s runs without banmesh although its configuration has it", jail),
+				"fail2ban drops an action that is added to a running jail with `reload`, and says nothing.",
+				"fail2ban-client reload --restart "+jail)
+			continue
+		}
+		c.add(Note, fmt.Sprintf("jail %s does not use the action banmesh", jail), "Its bans stay on this router.",
+			"add `banmesh` to the jail's action, after the ban action, if they should be shared")
+	}
+	if hooked == 0 {
+		c.add(Serious, "no running jail uses the action banmesh", "No ban of this router's fail2ban reaches the mesh.",
+			"install examples/fail2ban/action.d/banmesh.conf and jail.d/banmesh.conf, then systemctl restart fail2ban")
+	}
+}
+
+// configuredAction is a line of `fail2ban-client -d` that gives a jail an action.
+var configuredAction = regexp.MustCompile(`^\['set', '([^']+)', 'addaction', '([^']+)'`)
+
+// ourCommand is how an action of ours calls, whatever its program is named.
+const ourCommand = "fail2ban ban --jail="
+
+// configured returns the jails whose configuration has our action.
+func (c *checker) configured(ctx context.Context) ([]string, error) {
+	out, err := c.client.ask(ctx, "-d")
+	if err != nil {
+		return nil, err
+	}
+	var jails []string
+	jail := ""
+	for line := range strings.Lines(out) {
+		if m := configuredAction.FindStringSubmatch(line); m != nil {
+			jail = m[1]
+		}
+		if jail != "" && strings.Contains(line, ourCommand) && !slices.Contains(jails, jail) {
+			jails = append(jails, jail)
+		}
+	}
+	return jails, nil
+}
+
+// jail looks at one jail and reports whether its bans are told to banmesh.
+func (c *checker) jail(ctx context.Context, jail string) (ours bool, err error) {
+	out, err := c.client.ask(ctx, "get", jail, "actions")
+	if err != nil {
+		return false, err
+	}
+	_, list, _ := strings.Cut(out, "\n")
+	actions := splitList(list)
+	for i, action := range actions {
+		command, err := c.property(ctx, jail, action, "actionban")
+		if err != nil || !strings.Contains(command, ourCommand) {
+			continue // one written in Python has no command
+		}
+		ours = true
+		if i == 0 && len(actions) > 1 {
+			c.add(Warning, fmt.Sprintf("jail %s runs banmesh before %s", jail, strings.Join(actions[1:], ", ")),
+				"The local firewall should act first.", "list banmesh last in the jail's action")
+		}
+		if err := c.action(ctx, jail, action, command); err != nil {
+			return ours, err
+		}
+	}
+	if ours {
+		err = c.sources(ctx, jail)
+	}
+	return ours, err
+}
+
+// action looks at how one jail runs our action.
+func (c *checker) action(ctx context.Context, jail, action, ban string) error {
+	const install = "install examples/fail2ban/action.d/banmesh.conf unchanged, then systemctl restart fail2ban"
+	in := fmt.Sprintf("jail %s, action %s: ", jail, action)
+
+	flush, err := c.property(ctx, jail, action, "actionflush")
+	if err != nil {
+		return err
+	}
+	if flush == "" {
+		c.add(Serious, in+"no actionflush", "Without it each stop or restart of fail2ban unbans every address, everywhere.", install)
+	}
+	prolong, err := c.property(ctx, jail, action, "actionprolong")
+	if err != nil {
+		return err
+	}
+	increment, err := c.client.ask(ctx, "get", jail, "bantime.increment")
+	if err != nil {
+		return err
+	}
+	if prolong == "" {
+		severity := Warning
+		if strings.TrimSpace(increment) == "True" {
+			severity = Serious
+		}
+		c.add(severity, in+"no actionprolong", "With bantime.increment the true ban time is told by it only.", install)
+	}
+	if strings.Contains(ban, "matches>") {
+		c.add(Serious, in+"actionban passes log lines on", "They hold users' data.", install)
+	}
+	if unquoted.MatchString(ban) {
+		c.add(Serious, in+"actionban has a tag outside of double quotes", "Its value reaches a shell.", install)
+	}
+	if norestored, err := c.property(ctx, jail, action, "norestored"); err == nil && truth(norestored) {
+		c.add(Serious, in+"norestored is set", "Unbans of addresses that fail2ban restored at its start are never told.", install)
+	}
+	timeout, err := c.property(ctx, jail, action, "timeout")
+	if seconds, bad := strconv.Atoi(timeout); err == nil && bad == nil && seconds > slowAction {
+		c.add(Warning, fmt.Sprintf("%stimeout is %d s", in, seconds),
+			"fail2ban runs one command at a time: one that hangs stalls all jails for twice that.", "set timeout = 5 in the action's [Init]")
+	}
+	if program, _, _ := strings.Cut(strings.TrimLeft(ban, "\"'"), " "); program != "" {
+		if _, err := exec.LookPath(strings.Trim(program, "\"'")); err != nil {
+			c.add(Serious, in+err.Error(), "Every ban fails, and fail2ban does not try again.", "set bin in the action to where banmesh is installed")
+		}
+	}
+	return nil
+}
+
+// unquoted matches a tag that does not follow `="` or other text in quotes.
+var unquoted = regexp.MustCompile(`(^|\s)(--\w+=)?<[\w./?=-]+>`)
+
+// neverAttackers are sources that are not the attacker's address.
+var neverAttackers = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
+}
+
+// sources looks for bans of addresses that show a log without true sources.
+func (c *checker) sources(ctx context.Context, jail string) error {
+	held, err := c.client.Banned(ctx, jail)
+	if err != nil {
+		return err
+	}
+	for _, b := range held {
+		if slices.ContainsFunc(neverAttackers, func(p netip.Prefix) bool { return covers(p, b.Prefix) }) {
+			c.add(Serious, fmt.Sprintf("jail %s bans %s", jail, formatPrefix(b.Prefix)),
+				"The log shows an inner address for everybody: on a Session Smart Router the native SSH service rewrites the source.",
+				"disable the native host-service for SSH, make a service of its own, then fail2ban-client set "+jail+" unbanip "+formatPrefix(b.Prefix))
+		}
+	}
+	return nil
+}
+
+func (c *checker) property(ctx context.Context, jail, action, name string) (string, error) {
+	out, err := c.client.ask(ctx, "get", jail, "action", action, name)
+	return strings.TrimSpace(out), err
+}
+
+// truth reads a boolean of fail2ban's configuration.
+func truth(s string) bool {
+	switch strings.ToLower(s) {
+	case "1", "true", "yes", "on":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,258 @@
+// Package fail2ban is the agent's dealings with the fail2ban of its own router:
+// what the calls of the banmesh action mean, telling it of what the mesh lifted
+// or allowed, taking in the bans it already holds, and finding the traps of its
+// installation.
+package fail2ban
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// What a call of the client can fail with, for branching. The returned errors
+// wrap these with what was being done and what the client said.
+var (
+	ErrNoClient   = errors.New("the fail2ban client is not installed")
+	ErrNotRunning = errors.New("fail2ban does not run")
+	ErrDenied     = errors.New("no permission for fail2ban's socket")
+	ErrNoJail     = errors.New("fail2ban has no such jail")
+	ErrTimeout    = errors.New("fail2ban did not answer in time")
+)
+
+const (
+	// defaultTimeout bounds a call. fail2ban answers in 0.1 s, but not while it
+	// works on an `unban --all` or a restart of a jail.
+	defaultTimeout = 15 * time.Second
+
+	// maxOutput bounds what is kept of a call's output: about 400,000 bans.
+	maxOutput = 32 << 20
+
+	// maxBatch is the number of addresses given in one call: fail2ban runs the
+	// jail's actions for each before it answers, and answers nobody meanwhile.
+	maxBatch = 25
+)
+
+// ClientConfig says how the local fail2ban is asked.
+type ClientConfig struct {
+	Command  string         // program, with arguments separated by blanks; default fail2ban-client
+	Socket   string         // given with -s where not empty
+	Timeout  time.Duration  // of one call; default 15 s
+	Location *time.Location // zone that fail2ban prints times in; default time.Local
+}
+
+// Client asks the local fail2ban through its own client program. No method may
+// be called from inside an action of fail2ban: fail2ban answers nobody while an
+// action runs. A Client has no state and may be used by several goroutines.
+type Client struct {
+	run      func(ctx context.Context, args ...string) (string, error)
+	timeout  time.Duration
+	location *time.Location
+}
+
+// NewClient returns a Client; nothing is run yet.
+func NewClient(c ClientConfig) *Client {
+	command := strings.Fields(c.Command)
+	if len(command) == 0 {
+		command = []string{"fail2ban-client"}
+	}
+	if c.Socket != "" {
+		command = append(command, "-s", c.Socket)
+	}
+	return newClientWith(c, func(ctx context.Context, args ...string) (string, error) {
+		return execute(ctx, append(command[:len(command):len(command)], args...))
+	})
+}
+
+func newClientWith(c ClientConfig, run func(context.Context, ...string) (string, error)) *Client {
+	if c.Timeout <= 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.Location == nil {
+		c.Location = time.Local
+	}
+	return &Client{run: run, timeout: c.Timeout, location: c.Location}
+}
+
+// ask runs one command of fail2ban's protocol. The command's words are named in
+// the error, but not the addresses, of which there may be many.
+func (c *Client) ask(ctx context.Context, args ...string) (string, error) {
+	within, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	out, err := c.run(within, args...)
+	if err == nil {
+		return out, nil
+	}
+	if ctx.Err() == nil && within.Err() != nil {
+		err = fmt.Errorf("%w (%v)", ErrTimeout, c.timeout)
+	}
+	return "", fmt.Errorf("fail2ban-client %s: %w", strings.Join(args[:min(len(args), 3)], " "), err)
+}
+
+// Jails returns the names of the running jails.
+func (c *Client) Jails(ctx context.Context) ([]string, error) {
+	out, err := c.ask(ctx, "status")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(out) {
+		if _, list, ok := strings.Cut(line, "Jail list:"); ok {
+			return splitList(list), nil
+		}
+	}
+	return nil, fmt.Errorf("fail2ban-client status: no jail list in %q", clip(out))
+}
+
+// Running reports whether fail2ban has that jail now. fail2ban not running is an
+// error, not an answer.
+func (c *Client) Running(ctx context.Context, jail string) (bool, error) {
+	_, err := c.ask(ctx, "status", jail, "short")
+	if errors.Is(err, ErrNoJail) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Banned returns what a jail holds, in the order in which it ends. ErrNoJail
+// where fail2ban has no such jail.
+func (c *Client) Banned(ctx context.Context, jail string) ([]Banned, error) {
+	out, err := c.ask(ctx, "get", jail, "banip", "--with-time")
+	if err != nil {
+		return nil, err
+	}
+	return parseBanned(out, c.location)
+}
+
+// Unban makes a jail let addresses go. One that it does not hold is no error.
+// fail2ban calls the jail's unban actions, ours among them, before this returns.
+func (c *Client) Unban(ctx context.Context, jail string, prefixes []netip.Prefix) error {
+	return c.eachBatch(ctx, prefixes, "set", jail, "unbanip")
+}
+
+// Ignored returns the jail's ignore list. Host names in it are left out.
+func (c *Client) Ignored(ctx context.Context, jail string) ([]netip.Prefix, error) {
+	out, err := c.ask(ctx, "get", jail, "ignoreip")
+	if err != nil {
+		return nil, err
+	}
+	var ignored []netip.Prefix
+	for line := range strings.Lines(out) {
+		text := strings.TrimSpace(line)
+		entry, ok := strings.CutPrefix(text, "|- ")
+		if !ok {
+			entry, ok = strings.CutPrefix(text, "`- ")
+		}
+		if !ok {
+			continue
+		}
+		if prefix, err := parsePrefix(entry); err == nil {
+			ignored = append(ignored, prefix)
+		}
+	}
+	return ignored, nil
+}
+
+// Ignore adds to a jail's ignore list until fail2ban reloads its configuration.
+func (c *Client) Ignore(ctx context.Context, jail string, prefixes []netip.Prefix) error {
+	return c.eachBatch(ctx, prefixes, "set", jail, "addignoreip")
+}
+
+// Unignore takes a prefix from a jail's ignore list. One that is not in it is no
+// error.
+func (c *Client) Unignore(ctx context.Context, jail string, prefix netip.Prefix) error {
+	_, err := c.ask(ctx, "set", jail, "delignoreip", formatPrefix(prefix))
+	if err != nil && strings.Contains(err.Error(), "not in list") {
+		return nil
+	}
+	return err
+}
+
+// eachBatch runs a command with the prefixes as its last words, a few at a time.
+func (c *Client) eachBatch(ctx context.Context, prefixes []netip.Prefix, command ...string) error {
+	for len(prefixes) > 0 {
+		batch := prefixes[:min(len(prefixes), maxBatch)]
+		prefixes = prefixes[len(batch):]
+		args := command[:len(command):len(command)]
+		for _, prefix := range batch {
+			args = append(args, formatPrefix(prefix))
+		}
+		if _, err := c.ask(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execute runs a program and returns its stdout. A failure is classified by what
+// fail2ban-client prints, on either stream: its exit status is always 255.
+func execute(ctx context.Context, argv []string) (string, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	stdout, stderr := &bounded{left: maxOutput}, &bounded{left: 64 << 10}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.WaitDelay = time.Second // a wrapper's child may keep the pipes open
+	err := cmd.Run()
+	switch {
+	case err == nil && stdout.cut:
+		return "", fmt.Errorf("more than %d bytes of answer", maxOutput)
+	case err == nil:
+		return stdout.String(), nil
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%w (%s)", ErrNoClient, argv[0])
+	}
+	said := strings.TrimSpace(stdout.String() + " " + stderr.String())
+	return "", fmt.Errorf("%w: %s", classify(said, err), clip(said))
+}
+
+// classify finds the sentinel for what fail2ban-client (0.11 to 1.1) printed.
+func classify(said string, err error) error {
+	for _, known := range []struct {
+		text string
+		err  error
+	}{
+		{"Sorry but the jail", ErrNoJail},
+		{"Is fail2ban running?", ErrNotRunning},
+		{"Unable to contact server", ErrNotRunning},
+		{"Permission denied to socket", ErrDenied},
+	} {
+		if strings.Contains(said, known.text) {
+			return known.err
+		}
+	}
+	return err
+}
+
+// bounded keeps the first bytes written to it and swallows the rest, so that the
+// writing process is never stopped by a full pipe.
+type bounded struct {
+	bytes.Buffer
+	left int
+	cut  bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	n := min(len(p), b.left)
+	b.cut = b.cut || n < len(p)
+	b.left -= n
+	b.Buffer.Write(p[:n])
+	return len(p), nil
+}
+
+func splitList(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+}
+
+// clip shortens what a foreign program said to what fits a log line.
+func clip(s string) string {
+	const most = 300
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

@@ -1,0 +1,306 @@
+// Package fail2bantest runs Debian's fail2ban for tests: private, in a temporary
+// directory, with the action that examples/fail2ban ships.
+package fail2bantest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Deadlines of the harness. fail2ban starts in half a second on an idle machine.
+const (
+	startTimeout  = 60 * time.Second
+	stopTimeout   = 30 * time.Second
+	clientTimeout = 30 * time.Second
+)
+
+// Options say what Start starts. The zero value of each field but Bin is fine.
+type Options struct {
+	// Bin is the program that the banmesh action runs, with options where
+	// needed. It gets what the shipped action passes: fail2ban EVENT --jail=...
+	Bin string
+	// Socket is the agent's, given to Bin as BANMESH_SOCKET.
+	Socket string
+	// Env is added to fail2ban's environment, which Bin inherits ("KEY=value").
+	Env []string
+	// Bantime of the jails, in fail2ban's form; default 10m.
+	Bantime string
+	// Default is added to jail.conf's [DEFAULT], line by line.
+	Default string
+	// ExtraJail is added to jail.conf after the jail sshd: whole sections.
+	ExtraJail string
+	// Action is the action.d file to install as banmesh.conf; default the
+	// shipped one, found from the module's root.
+	Action string
+}
+
+// Server is a running private fail2ban with one jail, sshd, that reads LogPath
+// and bans after two failures.
+type Server struct {
+	t    testing.TB
+	dir  string
+	env  []string
+	log  *os.File
+	cmd  *exec.Cmd
+	done chan struct{} // closed when cmd has ended
+}
+
+// Start starts a fail2ban in a directory of the test and waits until its jail
+// sshd runs. It is stopped when the test ends.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	for _, program := range []string{"fail2ban-server", "fail2ban-client"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("%v: install it with `make deps` as root", err)
+		}
+	}
+	s := &Server{t: t, dir: directory(t), env: append(os.Environ(), o.Env...)}
+	if o.Socket != "" {
+		s.env = append(s.env, "BANMESH_SOCKET="+o.Socket)
+	}
+	s.configure(o)
+	log, err := os.OpenFile(s.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.log = log
+	t.Cleanup(func() {
+		s.Stop()
+		s.log.Close()
+		if t.Failed() {
+			t.Logf("fail2ban's log:\n%s", s.serverLog())
+		}
+	})
+	s.start()
+	return s
+}
+
+// directory returns a directory whose paths are short enough for a unix socket.
+func directory(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if len(dir) <= 80 {
+		return dir
+	}
+	dir, err := os.MkdirTemp("", "f2b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// configure writes the private configuration. fail2ban.conf needs the section
+// [Definition]: with another one fail2ban falls back to the system's paths.
+func (s *Server) configure(o Options) {
+	s.t.Helper()
+	for _, dir := range []string{"etc/filter.d", "etc/action.d", "log", "run"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o700); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	action := o.Action
+	if action == "" {
+		action = filepath.Join(moduleRoot(s.t), "examples/fail2ban/action.d/banmesh.conf")
+	}
+	s.copyFile(action, "etc/action.d/banmesh.conf")
+	for _, name := range []string{"sshd.conf", "common.conf"} {
+		s.copyFile("/etc/fail2ban/filter.d/"+name, "etc/filter.d/"+name)
+	}
+	bantime := o.Bantime
+	if bantime == "" {
+		bantime = "10m"
+	}
+	s.writeFile("etc/fail2ban.conf", `[Definition]
+loglevel = INFO
+logtarget = `+s.path("log/fail2ban.log")+`
+syslogsocket = auto
+socket = `+s.Socket()+`
+pidfile = `+s.path("run/f.pid")+`
+dbfile = `+s.path("run/f.sqlite3")+`
+dbpurgeage = 1d
+dbmaxmatches = 10
+allowipv6 = auto
+`)
+	s.writeFile("etc/jail.conf", `[DEFAULT]
+ignoreself = false
+ignoreip =
+usedns = no
+backend = polling
+maxretry = 2
+findtime = 10m
+bantime = `+bantime+`
+enabled = false
+banmesh = banmesh[bin="`+o.Bin+`"]
+`+o.Default+`
+
+[sshd]
+enabled = true
+filter = sshd
+logpath = `+s.LogPath()+`
+action = %(banmesh)s
+
+`+o.ExtraJail)
+}
+
+// Dir is the configuration directory, what fail2ban's -c names.
+func (s *Server) Dir() string { return s.path("etc") }
+
+// Socket is the path of fail2ban's own socket.
+func (s *Server) Socket() string { return s.path("run/f.sock") }
+
+// LogPath is the log that the jail sshd reads.
+func (s *Server) LogPath() string { return s.path("log/auth.log") }
+
+// ClientCommand is a client for this server, as `fail2ban: {client: …}` takes it.
+func (s *Server) ClientCommand() string { return "fail2ban-client -c " + s.Dir() }
+
+// Log appends a line to the log that the jail sshd reads.
+func (s *Server) Log(line string) {
+	s.t.Helper()
+	if _, err := s.log.WriteString(line + "\n"); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Attack logs two failed logins from an address, now: enough for a ban.
+func (s *Server) Attack(addr netip.Addr) {
+	s.t.Helper()
+	for range 2 {
+		s.Log(time.Now().Format(time.Stamp) + " gw sshd[123]: Failed password for invalid user root from " +
+			addr.String() + " port 4242 ssh2")
+	}
+}
+
+// Client runs fail2ban-client for this server and returns what it prints on
+// stdout, without the last line's end; an error holds stderr as well.
+func (s *Server) Client(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "fail2ban-client", append([]string{"-c", s.Dir()}, args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("fail2ban-client %s: %w: %s%s", strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())
+	}
+	return strings.TrimSuffix(stdout.String(), "\n"), err
+}
+
+// Restart stops fail2ban, cleanly, and starts it again with the same database.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.start()
+}
+
+// Stop stops fail2ban, cleanly, and waits for its end. It does nothing where
+// fail2ban does not run.
+func (s *Server) Stop() {
+	s.t.Helper()
+	if s.cmd == nil {
+		return
+	}
+	cmd := s.cmd
+	s.cmd = nil
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.t.Errorf("stop fail2ban: %v", err)
+	}
+	select {
+	case <-s.done:
+	case <-time.After(stopTimeout):
+		s.t.Errorf("fail2ban did not stop within %v, killing it", stopTimeout)
+		cmd.Process.Kill()
+		<-s.done
+	}
+}
+
+func (s *Server) start() {
+	s.t.Helper()
+	out, err := os.OpenFile(s.path("log/out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command("fail2ban-server", "-c", s.Dir(), "-f", "-x", "start")
+	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, s.env
+	if err := cmd.Start(); err != nil {
+		s.t.Fatalf("start fail2ban: %v", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cmd.Wait()
+	}()
+	s.cmd, s.done = cmd, done
+
+	// A ping is answered before the jails are there.
+	deadline := time.Now().Add(startTimeout)
+	for {
+		_, err := s.Client("status", "sshd")
+		if err == nil {
+			return
+		}
+		select {
+		case <-done:
+			s.t.Fatalf("fail2ban ended at its start:\n%s", s.serverLog())
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("fail2ban is not ready after %v: %v\n%s", startTimeout, err, s.serverLog())
+		}
+	}
+}
+
+func (s *Server) serverLog() string {
+	log, _ := os.ReadFile(s.path("log/fail2ban.log"))
+	out, _ := os.ReadFile(s.path("log/out"))
+	return string(log) + string(out)
+}
+
+func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *Server) writeFile(name, content string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *Server) copyFile(from, name string) {
+	s.t.Helper()
+	content, err := os.ReadFile(from)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.writeFile(name, string(content))
+}
+
+// moduleRoot finds go.mod from the test's working directory upwards.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			t.Fatal("no go.mod above the working directory")
+		}
+		dir = parent
+	}
+}

@@ -1,0 +1,193 @@
+package fail2ban
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"banmesh/store"
+)
+
+// Event is one of the commands of a fail2ban action.
+type Event string
+
+// The events; each is a command of examples/fail2ban/action.d/banmesh.conf.
+const (
+	Start   Event = "start"
+	Stop    Event = "stop"
+	Flush   Event = "flush"
+	Ban     Event = "ban"
+	Prolong Event = "prolong"
+	Unban   Event = "unban"
+)
+
+// Call is what an action of fail2ban said. Start, Stop and Flush have a Jail and
+// a Called only.
+type Call struct {
+	Event    Event
+	Jail     string
+	Prefix   netip.Prefix
+	Start    time.Time     // <time>: of the last failure, or of `banip`
+	BanTime  time.Duration // <bantime>; negative: without end
+	Failures uint32        // 0 for a `banip`
+	Restored bool          // repeated by fail2ban at its start
+	Called   time.Time     // when fail2ban called; earlier than now where it was spooled
+}
+
+// until is when the ban ends: start and bantime stay the same over restarts.
+func (c Call) until() store.Millis {
+	if c.BanTime < 0 {
+		return store.Never
+	}
+	return store.At(c.Start.Add(c.BanTime))
+}
+
+// ErrBadCall is returned for a call that no action makes.
+var ErrBadCall = errors.New("bad call of a fail2ban action")
+
+const (
+	// rounding is how far the times of one ban may lie apart: the store of
+	// fail2ban rounds to the second, and so does its list.
+	rounding = 2 * time.Second
+
+	// flushFirst, flushRetry and flushPatience time the look at a flushed jail:
+	// after `unban --all` fail2ban unbans each address through the other actions
+	// before it answers again, which can take minutes.
+	flushFirst    = 5 * time.Second
+	flushRetry    = 15 * time.Second
+	flushPatience = 15 * time.Minute
+
+	// flushConfirm is how long an answer must stand. A stop's hook that found the
+	// agent busy lies in the spool for up to a second.
+	flushConfirm = 3 * time.Second
+)
+
+// Set is the part of the replicated set that the hooks write.
+type Set interface {
+	Ban(ctx context.Context, bans []store.BanRequest) ([]store.BanOutcome, error)
+	Lift(ctx context.Context, lift store.LiftRequest) ([]store.Lifted, error)
+}
+
+// HooksConfig is what Hooks works on.
+type HooksConfig struct {
+	Set    Set
+	Client *Client
+	Shares func(jail string) bool // whether a jail's bans leave this router; nil: all do
+	Now    func() time.Time       // default time.Now
+	Logger *slog.Logger
+}
+
+// Hooks gives the calls of the fail2ban action their meaning. Handle writes to
+// the set only and never asks fail2ban, which waits for the call to return. Run
+// does what has to be asked, later.
+type Hooks struct {
+	set    Set
+	client *Client
+	shares func(string) bool
+	now    func() time.Time
+	log    *slog.Logger
+
+	started chan string // jails that started, for the Teller; never blocks the hooks
+
+	mu      sync.Mutex
+	flushed map[string]*flush // by jail; in memory only: what a crash forgets stays banned
+	echoes  map[echo]time.Time
+	changed chan struct{} // wakes Run; holds at most one
+}
+
+// NewHooks returns Hooks; Run must be running for flushes to have an effect.
+func NewHooks(c HooksConfig) *Hooks {
+	if c.Shares == nil {
+		c.Shares = func(string) bool { return true }
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Hooks{
+		set: c.Set, client: c.Client, shares: c.Shares, now: c.Now, log: c.Logger,
+		started: make(chan string, 64),
+		flushed: make(map[string]*flush),
+		echoes:  make(map[echo]time.Time),
+		changed: make(chan struct{}, 1),
+	}
+}
+
+// Handle does what a call means. When it returns nil a ban or a lift is durable.
+// An error of the set is passed on; *store.InvalidError says that the call will
+// never be taken.
+func (h *Hooks) Handle(ctx context.Context, c Call) error {
+	if c.Jail == "" {
+		return fmt.Errorf("%w: no jail", ErrBadCall)
+	}
+	if c.Called.IsZero() {
+		c.Called = h.now()
+	}
+	switch c.Event {
+	case Start:
+		h.forgetFlush(c.Jail)
+		select {
+		case h.started <- c.Jail:
+		default: // the Teller looks at all jails from time to time anyway
+		}
+		return nil
+	case Stop:
+		h.forgetFlush(c.Jail)
+		return nil
+	case Flush:
+		h.noteFlush(c.Jail, c.Called)
+		return nil
+	case Ban, Prolong, Unban:
+		if !c.Prefix.IsValid() || c.Start.IsZero() {
+			return fmt.Errorf("%w: %s without an address or a time", ErrBadCall, c.Event)
+		}
+		if !h.shares(c.Jail) {
+			return nil
+		}
+		if c.Event == Unban {
+			return h.unban(ctx, c)
+		}
+		return h.ban(ctx, c)
+	}
+	return fmt.Errorf("%w: unknown event %q", ErrBadCall, c.Event)
+}
+
+// ban takes in a ban or its prolongation, which is the same ban with a longer
+// time.
+func (h *Hooks) ban(ctx context.Context, c Call) error {
+	h.noteBan(c)
+	_, err := h.set.Ban(ctx, []store.BanRequest{{
+		Prefix:   c.Prefix,
+		Jail:     c.Jail,
+		Start:    store.At(c.Start),
+		Until:    c.until(),
+		Failures: c.Failures,
+		Restored: c.Restored && c.Event == Ban,
+	}})
+	return err
+}
+
+// unban lifts this router's own ban where a human unbanned the address before
+// its time was over.
+func (h *Hooks) unban(ctx context.Context, c Call) error {
+	if c.BanTime >= 0 && !c.Called.Before(c.Start.Add(c.BanTime).Add(-rounding)) {
+		return nil // its time was over
+	}
+	if h.expected(c.Jail, c.Prefix, c.Start) {
+		return nil // we told it to
+	}
+	_, err := h.set.Lift(ctx, store.LiftRequest{
+		Prefixes:      []netip.Prefix{c.Prefix},
+		Jail:          c.Jail,
+		Mine:          true,
+		StartedBefore: store.At(c.Start.Add(rounding)), // spares a newer offence
+		FromFail2ban:  true,
+	})
+	return err
+}

@@ -1,0 +1,309 @@
+package fail2ban
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"banmesh/store"
+)
+
+const (
+	// tellEvery is how often the queue is looked at without being poked.
+	tellEvery = 5 * time.Second
+
+	// retryFirst and retryMost bound the pause after a failure, for all of
+	// fail2ban or for one jail; it doubles each time.
+	retryFirst = 2 * time.Second
+	retryMost  = 5 * time.Minute
+
+	// strangerGrace is how long a jail of which no hook ever told is waited for,
+	// where fail2ban says that it has no such jail: it may be starting.
+	strangerGrace = 2 * time.Minute
+
+	// batchPause keeps a long queue from holding up fail2ban's own work.
+	batchPause = 250 * time.Millisecond
+
+	// manualJail is the jail of bans that were given by hand.
+	manualJail = "manual"
+)
+
+// Notices is the part of the replicated set that the Teller works on: what the
+// local fail2ban must be told, durably, and a place to remember what it was told.
+type Notices interface {
+	Notices() []store.Notice
+	DoneNotice(ctx context.Context, ids ...uint64) error
+	Allows() []store.AllowEntry
+	SaveMeta(ctx context.Context, key string, value []byte) error
+	Meta(key string) ([]byte, bool)
+}
+
+// TellerConfig is what a Teller works on.
+type TellerConfig struct {
+	Set    Notices
+	Client *Client
+	Hooks  *Hooks           // told which unban hooks will be mere echoes
+	Silent bool             // `fail2ban.unban: false`: drop the notices, tell nothing
+	Now    func() time.Time // default time.Now
+	Logger *slog.Logger
+}
+
+// Teller tells the local fail2ban what the mesh lifted and allowed, never from
+// inside an action of fail2ban. What it has to tell is durable; fail2ban may be
+// away for as long as the bans live.
+type Teller struct {
+	set    Notices
+	client *Client
+	hooks  *Hooks
+	silent bool
+	now    func() time.Time
+	log    *slog.Logger
+	poke   chan struct{} // holds at most one
+
+	// Run's goroutine owns what follows.
+	away    backoff             // fail2ban as a whole
+	jails   map[string]*backoff // jails that fail2ban does not have now
+	known   book                // jails that exist in fail2ban, durable
+	ignored ignoredBook
+	next    time.Time // when the ignore lists are to be looked at again
+	paused  time.Time // not before: spacing of the batches
+}
+
+// backoff is a pause that doubles.
+type backoff struct {
+	since, until time.Time
+	pause        time.Duration
+}
+
+func (b *backoff) failed(now time.Time) {
+	if b.since.IsZero() {
+		b.since = now
+	}
+	b.pause = min(max(2*b.pause, retryFirst), retryMost)
+	b.until = now.Add(b.pause)
+}
+
+// NewTeller returns a Teller; Run does the work.
+func NewTeller(c TellerConfig) *Teller {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	t := &Teller{
+		set: c.Set, client: c.Client, hooks: c.Hooks, silent: c.Silent, now: c.Now, log: c.Logger,
+		poke:  make(chan struct{}, 1),
+		jails: make(map[string]*backoff),
+	}
+	t.known = loadBook(c.Set)
+	t.ignored = loadIgnored(c.Set)
+	return t
+}
+
+// Poke says that there may be something new to tell. It never blocks.
+func (t *Teller) Poke() {
+	select {
+	case t.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run tells fail2ban what there is to tell, until ctx ends.
+func (t *Teller) Run(ctx context.Context) error {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	for {
+		t.round(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case jail := <-t.hooks.started:
+			t.jailStarted(ctx, jail)
+		case <-t.poke:
+		case <-tick.C:
+		}
+	}
+}
+
+// jailStarted forgets what was found out while the jail was away, and has the
+// ignore lists told again: fail2ban keeps them in memory only.
+func (t *Teller) jailStarted(ctx context.Context, jail string) {
+	t.away = backoff{}
+	delete(t.jails, jail)
+	t.next = time.Time{}
+	t.meet(ctx, jail)
+}
+
+// meet remembers that fail2ban has a jail of that name, at least from time to
+// time.
+func (t *Teller) meet(ctx context.Context, jail string) {
+	if t.silent || !t.known.add(jail) {
+		return
+	}
+	if err := t.known.save(ctx, t.set); err != nil {
+		t.log.Warn("remember a jail of fail2ban", "jail", jail, "error", err)
+	}
+}
+
+// round works once through everything that can be told now.
+func (t *Teller) round(ctx context.Context) {
+	notices := t.set.Notices()
+	if t.silent {
+		t.done(ctx, notices)
+		return
+	}
+	now := t.now()
+	if now.Before(t.away.until) {
+		return
+	}
+	var allows, over []store.Notice
+	unbans := make(map[string][]store.Notice)
+	var order []string
+	for _, n := range notices {
+		switch {
+		case n.Until <= store.At(now):
+			over = append(over, n) // the ban or the allow has ended by itself
+		case n.Kind == store.NoticeAllow:
+			allows = append(allows, n)
+		default:
+			if len(unbans[n.Jail]) == 0 {
+				order = append(order, n.Jail)
+			}
+			unbans[n.Jail] = append(unbans[n.Jail], n)
+		}
+	}
+	t.done(ctx, over)
+	err := t.tellAllows(ctx, allows)
+	for _, jail := range order {
+		if absent(err) || ctx.Err() != nil {
+			break
+		}
+		if b := t.jails[jail]; b != nil && now.Before(b.until) {
+			continue
+		}
+		err = errors.Join(err, t.tellUnbans(ctx, jail, unbans[jail]))
+	}
+	t.judge(ctx, err)
+}
+
+// absent reports whether fail2ban as a whole does not answer, so that there is no
+// use in asking for the next jail.
+func absent(err error) bool {
+	return errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNoClient) ||
+		errors.Is(err, ErrDenied) || errors.Is(err, ErrTimeout)
+}
+
+// judge takes note of how fail2ban as a whole answered.
+func (t *Teller) judge(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		t.away = backoff{}
+	default:
+		first := t.away.since.IsZero()
+		t.away.failed(t.now())
+		level := slog.LevelDebug
+		if first {
+			level = slog.LevelWarn
+		}
+		t.log.Log(ctx, level, "fail2ban cannot be told, trying again", "error", err, "in", t.away.pause)
+	}
+}
+
+// tellUnbans has one jail let go what was lifted. A newer offence is spared.
+func (t *Teller) tellUnbans(ctx context.Context, jail string, notices []store.Notice) error {
+	held, err := t.client.Banned(ctx, jail)
+	if errors.Is(err, ErrNoJail) {
+		t.noJail(ctx, jail, notices)
+		return nil
+	}
+	if errors.Is(err, ErrNoClient) && !t.known.has(jail) {
+		t.done(ctx, notices) // no fail2ban on this router, and there never was
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	delete(t.jails, jail)
+	t.meet(ctx, jail)
+
+	byPrefix := make(map[netip.Prefix]Banned, len(held))
+	for _, b := range held {
+		byPrefix[b.Prefix] = b
+	}
+	var gone, meant []store.Notice
+	for _, n := range notices {
+		b, ok := byPrefix[n.Prefix]
+		if !ok || b.Start.After(n.Start.Time().Add(rounding)) {
+			gone = append(gone, n)
+		} else {
+			meant = append(meant, n)
+		}
+	}
+	t.done(ctx, gone)
+	for batch := range slices.Chunk(meant, maxBatch) {
+		var prefixes []netip.Prefix
+		var echoes []Banned
+		for _, n := range batch {
+			prefixes = append(prefixes, n.Prefix)
+			echoes = append(echoes, byPrefix[n.Prefix])
+		}
+		if err := t.unban(ctx, jail, prefixes, echoes); err != nil {
+			return err
+		}
+		t.done(ctx, batch)
+	}
+	return nil
+}
+
+// unban tells one batch, with a pause since the last one.
+func (t *Teller) unban(ctx context.Context, jail string, prefixes []netip.Prefix, echoes []Banned) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(t.paused.Sub(t.now())):
+	}
+	t.hooks.expect(jail, echoes)
+	err := t.client.Unban(ctx, jail, prefixes)
+	t.paused = t.now().Add(batchPause)
+	if err == nil {
+		t.log.Info("told fail2ban to unban", "jail", jail, "addresses", len(prefixes))
+	}
+	return err
+}
+
+// noJail decides what becomes of notices of a jail that fail2ban does not have:
+// one that it once had may come back with its bans; others are names that only
+// the mesh uses.
+func (t *Teller) noJail(ctx context.Context, jail string, notices []store.Notice) {
+	b := t.jails[jail]
+	if b == nil {
+		b = &backoff{}
+		t.jails[jail] = b
+	}
+	b.failed(t.now())
+	if t.known.has(jail) || jail != manualJail && t.now().Sub(b.since) < strangerGrace {
+		return
+	}
+	delete(t.jails, jail)
+	t.done(ctx, notices)
+}
+
+// done takes notices off the queue. Where that fails they are told once more,
+// which does no harm.
+func (t *Teller) done(ctx context.Context, notices []store.Notice) {
+	if len(notices) == 0 {
+		return
+	}
+	ids := make([]uint64, len(notices))
+	for i, n := range notices {
+		ids[i] = n.ID
+	}
+	if err := t.set.DoneNotice(ctx, ids...); err != nil && ctx.Err() == nil {
+		t.log.Warn("take told notices off the queue", "error", err)
+	}
+}
