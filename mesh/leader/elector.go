@@ -1,0 +1,372 @@
+package leader
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Elector is one member's part in the election. Make it with New, start it with
+// Run. All methods may be called at any time from any goroutine.
+type Elector struct {
+	cfg  Config
+	log  *slog.Logger
+	wake chan struct{} // holds one: Run has something to look at
+
+	mu       sync.Mutex // taken for memory only, never over a call out
+	election *election
+	sessions sessions
+	work     Heartbeat // own State, Detail, Session, Until
+	able     bool
+	why      string
+	running  bool
+	beatAt   time.Time // next heartbeat
+	watchAt  time.Time // next one to the observers
+	farewell int       // how many words of having resigned are still to be sent
+	unwound  bool      // the last word said that an edit is being finished
+	replies  []letter
+	idle     chan struct{} // closed while no edit is open
+}
+
+// letter is a heartbeat on its way.
+type letter struct {
+	to string
+	h  Heartbeat
+}
+
+// farewells is how often a leader says that it has resigned: the word may be lost.
+const farewells = 3
+
+// maxReplies bounds what is answered between two turns of Run.
+const maxReplies = 256
+
+// New makes an Elector that does nothing before Run.
+func New(cfg Config) (*Elector, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Tuning == (Tuning{}) {
+		cfg.Tuning = DefaultTuning()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	e := &Elector{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), idle: make(chan struct{})}
+	close(e.idle)
+	e.election = newElection(cfg.Name, cfg.Priority, cfg.Observer, cfg.Tuning, cfg.Now())
+	e.why = "not started"
+	return e, nil
+}
+
+// Run takes part in the election until ctx ends. It first listens for as long as
+// a leader may be silent. It returns nil.
+func (e *Elector) Run(ctx context.Context) error {
+	e.mu.Lock()
+	e.running = true
+	e.election.heard = e.cfg.Now()
+	e.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var told Status
+	for {
+		next := e.turn()
+		if s := e.Status(); changed(told, s) {
+			if told.Leader != s.Leader || told.Term != s.Term {
+				e.log.Info("leader", "leader", s.Leader, "term", s.Term, "self", s.Self)
+			}
+			told = s
+			if e.cfg.OnChange != nil {
+				e.cfg.OnChange(s)
+			}
+		}
+		timer.Reset(max(next.Sub(e.cfg.Now()), 0))
+		select {
+		case <-ctx.Done():
+			e.stop(told)
+			return nil
+		case <-e.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// stop ends the own leadership without a word: what has to be said, Resign says.
+func (e *Elector) stop(told Status) {
+	e.mu.Lock()
+	e.running = false
+	if e.election.leading {
+		e.election.vacate(e.cfg.Now())
+	}
+	e.able, e.why = false, "stopped"
+	e.mu.Unlock()
+	if s := e.Status(); changed(told, s) && e.cfg.OnChange != nil {
+		e.cfg.OnChange(s)
+	}
+}
+
+func changed(a, b Status) bool {
+	return a.Leader != b.Leader || a.Term != b.Term || a.Self != b.Self || a.Eligible != b.Eligible || a.Why != b.Why
+}
+
+// turn does what is due and returns when to look again.
+func (e *Elector) turn() time.Time {
+	able, why := false, "not configured to lead"
+	if !e.cfg.Observer {
+		if able, why = e.cfg.Able(); able {
+			why = ""
+		}
+	}
+	peers, observers := e.cfg.Peers(), e.observers()
+	now := e.cfg.Now()
+
+	e.mu.Lock()
+	if e.election.retired {
+		able, why = false, "leaving"
+	}
+	e.able, e.why = able, why
+	letters := e.replies
+	e.replies = nil
+	if e.election.leading && !able {
+		e.resign(now, why)
+	}
+	e.election.quiet(now)
+	next := now.Add(e.cfg.Tuning.Beat)
+	if !e.election.leading {
+		s := e.election.due(now, peers, able)
+		if s.claim {
+			e.election.lead(now)
+			e.farewell, e.beatAt, e.watchAt = 0, now, now
+		} else {
+			next = earlier(next, s.next)
+		}
+		if s.ask {
+			letters = e.toPeers(letters, peers, Heartbeat{Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, State: Asking})
+		}
+	}
+	if h, ok := e.word(); ok {
+		if !now.Before(e.beatAt) {
+			letters = e.toPeers(letters, peers, h)
+			watchers := h.State == Unable || !now.Before(e.watchAt)
+			if watchers {
+				letters = e.toObservers(letters, observers, h)
+			}
+			e.spoken(now, h, watchers)
+		}
+		next = earlier(next, e.beatAt)
+	}
+	e.mu.Unlock()
+
+	for _, l := range letters {
+		e.send(l)
+	}
+	return next
+}
+
+// word is the heartbeat that this member has to send each beat, if any.
+func (e *Elector) word() (Heartbeat, bool) {
+	h := e.work
+	h.Term, h.Name, h.Priority = e.election.self.term, e.cfg.Name, e.cfg.Priority
+	switch {
+	case e.election.leading:
+		if h.State == Unable { // only a leader that resigns says this
+			h.State = Idle
+		}
+	case e.farewell > 0:
+		h.State, h.Detail = Unable, e.why
+	case h.Session != 0, e.unwound:
+		// It must not look frozen while it ends its edit under lock.
+		h.State = Finishing
+	default:
+		return Heartbeat{}, false
+	}
+	return h, true
+}
+
+// spoken notes that word has been sent to the peers.
+func (e *Elector) spoken(now time.Time, h Heartbeat, watchers bool) {
+	e.beatAt = now.Add(e.cfg.Tuning.Beat)
+	if watchers {
+		e.watchAt = now.Add(e.cfg.Tuning.Observe)
+	}
+	if h.State == Unable {
+		e.farewell--
+		e.beatAt = now.Add(e.cfg.Tuning.HandOver / 2)
+	}
+	e.unwound = h.State == Finishing && h.Session != 0
+}
+
+func (e *Elector) toPeers(letters []letter, peers []Peer, h Heartbeat) []letter {
+	for _, p := range peers {
+		if p.Name != e.cfg.Name {
+			letters = append(letters, letter{p.Name, h})
+		}
+	}
+	return letters
+}
+
+func (e *Elector) toObservers(letters []letter, names []string, h Heartbeat) []letter {
+	for _, name := range names {
+		letters = append(letters, letter{name, h})
+	}
+	return letters
+}
+
+func (e *Elector) observers() []string {
+	if e.cfg.Observers == nil {
+		return nil
+	}
+	return e.cfg.Observers()
+}
+
+func (e *Elector) send(l letter) {
+	b, err := l.h.Encode()
+	if err == nil {
+		err = e.cfg.Send(l.to, b)
+	}
+	if err != nil {
+		e.log.Debug("heartbeat not sent", "to", l.to, "err", err)
+	}
+}
+
+// resign gives leadership up and has the others told.
+func (e *Elector) resign(now time.Time, why string) {
+	e.log.Info("leadership given up", "term", e.election.self.term, "why", why)
+	e.election.resign(now)
+	e.farewell, e.beatAt = farewells, now
+}
+
+// Receive takes in a payload that member from has sent.
+func (e *Elector) Receive(from string, payload []byte) {
+	h, err := Decode(payload)
+	if err != nil {
+		e.log.Debug("heartbeat ignored", "from", from, "err", err)
+		return
+	}
+	now := e.cfg.Now()
+	e.mu.Lock()
+	led, followed := e.election.leading, e.election.leader
+	answer := e.election.receive(now, from, h)
+	if from == h.Name && h.State != Asking && from != e.cfg.Name {
+		e.sessions.note(now, from, h.Session)
+	}
+	if len(e.replies) < maxReplies {
+		switch answer {
+		case replyClaim:
+			if w, ok := e.word(); ok {
+				e.replies = append(e.replies, letter{from, w})
+			}
+		case replyPass:
+			e.replies = append(e.replies, letter{from, e.election.passOn(now)})
+		}
+	}
+	wake := answer != replyNone || led != e.election.leading || followed != e.election.leader
+	if led && !e.election.leading {
+		e.beatAt = now // tell at once that an open edit is being finished
+	}
+	e.mu.Unlock()
+	if wake {
+		e.kick()
+	}
+}
+
+// MemberLeft tells that a member has left the mesh properly. A member that only
+// seems to have failed is left to its silence.
+func (e *Elector) MemberLeft(name string) {
+	e.mu.Lock()
+	e.election.left(e.cfg.Now(), name)
+	e.mu.Unlock()
+	e.kick()
+}
+
+// SetWork tells what this member's committer does: state is Idle, Committing,
+// Waiting or Unable; session the NETCONF session-id of the open edit, 0 without
+// one; until when Committing gives up. Unable makes the Elector ask Able at once.
+// A session given with Committing says that the lock has been taken.
+func (e *Elector) SetWork(state State, detail string, session uint64, until time.Time) {
+	e.mu.Lock()
+	w := Heartbeat{State: state, Detail: cut(detail, maxDetail), Session: session, Until: until}
+	if state == Committing && session != 0 {
+		e.sessions.forget()
+	}
+	if busy := e.work.Session != 0; busy != (session != 0) {
+		if busy {
+			close(e.idle)
+		} else {
+			e.idle = make(chan struct{})
+		}
+	}
+	if w != e.work {
+		e.beatAt = time.Time{} // a session must be known before its holder can freeze
+	}
+	e.work = w
+	e.mu.Unlock()
+	e.kick()
+}
+
+// Recheck makes the Elector ask Able and Peers at once instead of at its next beat.
+func (e *Elector) Recheck() { e.kick() }
+
+func (e *Elector) kick() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Status returns who leads, as this member knows it.
+func (e *Elector) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := Status{Leader: e.election.leader.name, Term: e.election.leader.term, Since: e.election.since,
+		Self: e.election.leading, Eligible: e.able, Why: e.why,
+		Work: e.election.work.State, Detail: e.election.work.Detail, Until: e.election.work.Until}
+	if s.Leader == "" {
+		s.Term = e.election.term
+	}
+	if s.Self {
+		w, _ := e.word()
+		s.Work, s.Detail, s.Until = w.State, w.Detail, w.Until
+	}
+	return s
+}
+
+// Resign gives leadership up for good, for a clean leave: the others are told
+// before it returns and one of them takes over at once. It then waits, while ctx
+// lasts, for an open edit to end.
+func (e *Elector) Resign(ctx context.Context) {
+	peers, observers := e.cfg.Peers(), e.observers()
+	now := e.cfg.Now()
+	e.mu.Lock()
+	e.election.retired = true
+	var letters []letter
+	if e.election.leading {
+		e.why = "leaving"
+		e.resign(now, e.why)
+		h, _ := e.word()
+		letters = e.toObservers(e.toPeers(letters, peers, h), observers, h)
+		e.spoken(now, h, true)
+	}
+	idle := e.idle
+	e.mu.Unlock()
+	for _, l := range letters {
+		e.send(l)
+	}
+	e.kick()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
+// Silent returns the session-ids that other members announced as leaders and
+// that may still be open though their members have said nothing for d. What was
+// announced before this member last got the lock is not among them.
+func (e *Elector) Silent(d time.Duration) []uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sessions.silent(e.cfg.Now(), d, e.cfg.Tuning.Remember)
+}

@@ -1,0 +1,147 @@
+package leader
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+)
+
+// State is what the sender of a heartbeat is doing.
+type State uint8
+
+// The states a member announces. The first four are a leader's work; the others
+// are the election's own.
+const (
+	Idle       State = iota // leads, nothing to do
+	Committing              // leads, an edit is under way, see Until
+	Waiting                 // leads, waits for somebody else's lock or edits, see Detail
+	Unable                  // gives leadership up: cannot reach the conductor, or leaves
+	Asking                  // does not lead; asks who does before it claims
+	Finishing               // has stepped down; ends the edit it still holds under lock
+)
+
+var stateNames = [...]string{"idle", "committing", "waiting", "unable", "asking", "finishing"}
+
+// String returns the state's word as status shows it.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
+
+// Heartbeat is a leader's claim and what it is doing.
+type Heartbeat struct {
+	Term     uint64
+	Name     string // of the member that the claim is about
+	Priority int
+	Session  uint64 // NETCONF session-id of its edit, 0 without one (RFC 6241 §8.1)
+	State    State
+	Detail   string        // for people: whom it waits for, why it is unable; at most 256 bytes
+	Until    time.Time     // Committing: when it gives up; by the sender's clock, to the millisecond, zero for none
+	Age      time.Duration // how long ago a member that passes it on had heard it; 0 from the leader itself
+}
+
+// ErrHeartbeat is the error of Decode for anything that is not a heartbeat.
+var ErrHeartbeat = errors.New("malformed heartbeat")
+
+const (
+	heartbeatVersion = 1
+	maxPayload       = 1200
+	maxName          = 255
+	maxDetail        = 256
+	// A term grows by one a takeover: what is above this bound is damage or
+	// malice, and adopting it would leave no term to claim.
+	maxTerm = 1 << 56
+	maxAge  = time.Hour
+)
+
+// wireHeartbeat is the msgpack array that follows the version byte. Times are
+// int64 milliseconds: msgpack's own time loses the zone.
+type wireHeartbeat struct {
+	Term     uint64
+	Name     string
+	Priority int64
+	Session  uint64
+	State    uint8
+	Detail   string
+	Until    int64
+	Age      int64
+}
+
+const wireFields = 8
+
+// msgpack is set up once and never changed: it is shared by all encoders.
+var msgpack = func() *codec.MsgpackHandle {
+	h := &codec.MsgpackHandle{WriteExt: true}
+	h.StructToArray = true
+	h.ErrorIfNoArrayExpand = true
+	return h
+}()
+
+// Encode returns the heartbeat's payload, at most 1200 bytes: a longer detail is cut.
+func (h Heartbeat) Encode() ([]byte, error) {
+	w := wireHeartbeat{Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Session: h.Session,
+		State: uint8(h.State), Detail: cut(h.Detail, maxDetail), Age: h.Age.Milliseconds()}
+	if !h.Until.IsZero() {
+		w.Until = h.Until.UnixMilli()
+	}
+	var b bytes.Buffer
+	b.WriteByte(heartbeatVersion)
+	if err := codec.NewEncoder(&b, msgpack).Encode(&w); err != nil {
+		return nil, fmt.Errorf("encode heartbeat: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// Decode reads a payload. Whatever is not exactly one heartbeat of this version
+// gives an error that wraps ErrHeartbeat.
+func Decode(payload []byte) (Heartbeat, error) {
+	var w wireHeartbeat
+	switch {
+	case len(payload) < 2 || len(payload) > maxPayload:
+		return Heartbeat{}, fmt.Errorf("%w: %d bytes", ErrHeartbeat, len(payload))
+	case payload[0] != heartbeatVersion:
+		return Heartbeat{}, fmt.Errorf("%w: version %d", ErrHeartbeat, payload[0])
+	case payload[1] != 0x90|wireFields: // the decoder takes shorter and longer arrays in silence
+		return Heartbeat{}, fmt.Errorf("%w: not an array of %d", ErrHeartbeat, wireFields)
+	}
+	d := codec.NewDecoderBytes(payload[1:], msgpack)
+	if err := d.Decode(&w); err != nil {
+		return Heartbeat{}, fmt.Errorf("%w: %v", ErrHeartbeat, err)
+	}
+	if d.NumBytesRead() != len(payload)-1 {
+		return Heartbeat{}, fmt.Errorf("%w: %d bytes after its end", ErrHeartbeat, len(payload)-1-d.NumBytesRead())
+	}
+	h := Heartbeat{Term: w.Term, Name: w.Name, Priority: int(w.Priority), Session: w.Session,
+		State: State(w.State), Detail: w.Detail, Age: time.Duration(w.Age) * time.Millisecond}
+	if w.Until != 0 {
+		h.Until = time.UnixMilli(w.Until)
+	}
+	switch {
+	case h.Name == "" || len(h.Name) > maxName:
+		return Heartbeat{}, fmt.Errorf("%w: name of %d bytes", ErrHeartbeat, len(h.Name))
+	case h.Term > maxTerm:
+		return Heartbeat{}, fmt.Errorf("%w: term %d", ErrHeartbeat, h.Term)
+	case int(h.State) >= len(stateNames):
+		return Heartbeat{}, fmt.Errorf("%w: state %d", ErrHeartbeat, h.State)
+	case w.Age < 0 || w.Age > maxAge.Milliseconds():
+		return Heartbeat{}, fmt.Errorf("%w: age %d ms", ErrHeartbeat, w.Age)
+	case len(h.Detail) > maxDetail:
+		return Heartbeat{}, fmt.Errorf("%w: detail of %d bytes", ErrHeartbeat, len(h.Detail))
+	}
+	return h, nil
+}
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 { // not in the middle of a rune
+		n--
+	}
+	return s[:n]
+}

@@ -1,0 +1,101 @@
+package leader
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := Heartbeat{
+			Term:     rapid.Uint64Max(maxTerm).Draw(t, "term"),
+			Name:     rapid.StringMatching(`[a-z0-9-]{1,40}`).Draw(t, "name"),
+			Priority: rapid.IntRange(-1000, 1000).Draw(t, "priority"),
+			Session:  rapid.Uint64().Draw(t, "session"),
+			State:    State(rapid.IntRange(0, len(stateNames)-1).Draw(t, "state")),
+			Detail:   rapid.StringN(0, 60, maxDetail).Draw(t, "detail"),
+			Age:      time.Duration(rapid.IntRange(0, 100_000).Draw(t, "age")) * time.Millisecond,
+		}
+		if ms := rapid.Int64Range(0, 4e12).Draw(t, "until"); ms != 0 {
+			want.Until = time.UnixMilli(ms)
+		}
+		b, err := want.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Decode(b)
+		if err != nil || got != want {
+			t.Fatalf("Decode = %+v, %v, want %+v", got, err, want)
+		}
+	})
+}
+
+func TestHeartbeatFitsAPacketWhateverItSays(t *testing.T) {
+	h := Heartbeat{Term: maxTerm, Name: strings.Repeat("n", maxName), Detail: strings.Repeat("é", 4000), Session: 1 << 63, State: Waiting, Until: time.Now(), Age: maxAge}
+	b, err := h.Encode()
+	if err != nil || len(b) > maxPayload {
+		t.Fatalf("Encode = %d bytes, %v, want at most %d", len(b), err, maxPayload)
+	}
+	if got, err := Decode(b); err != nil || len(got.Detail) != maxDetail {
+		t.Fatalf("Decode = detail of %d bytes, %v, want %d", len(got.Detail), err, maxDetail)
+	}
+}
+
+func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
+	good, err := Heartbeat{Term: 7, Name: "a", State: Idle}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(h Heartbeat) []byte {
+		b, err := h.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, b := range map[string][]byte{
+		"nothing":         nil,
+		"a version only":  {heartbeatVersion},
+		"another version": append([]byte{9}, good[1:]...),
+		"cut short":       good[:len(good)-2],
+		"more after it":   append(append([]byte{}, good...), 0),
+		"a shorter array": append([]byte{heartbeatVersion, 0x97}, good[2:len(good)-1]...),
+		"a huge name":     {heartbeatVersion, 0x98, 7, 0xdb, 0xff, 0xff, 0xff, 0xff},
+		"no name":         encode(Heartbeat{Term: 1}),
+		"a wild term":     encode(Heartbeat{Term: maxTerm + 1, Name: "a"}),
+		"no such state":   encode(Heartbeat{Name: "a", State: 77}),
+		"a negative age":  encode(Heartbeat{Name: "a", Age: -time.Second}),
+		"too much":        make([]byte, maxPayload+1),
+	} {
+		if h, err := Decode(b); !errors.Is(err, ErrHeartbeat) {
+			t.Errorf("%s: Decode = %+v, %v, want ErrHeartbeat", name, h, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, h := range []Heartbeat{{Term: 7, Name: "a"}, {Term: 1 << 40, Name: "router-1", State: Waiting, Detail: "session 12", Session: 99, Until: time.UnixMilli(1e12)}} {
+		b, err := h.Encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := Decode(b)
+		if err != nil {
+			return
+		}
+		again, err := h.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Decode(again); err != nil || got != h {
+			t.Fatalf("Decode(Encode(%+v)) = %+v, %v", h, got, err)
+		}
+	})
+}
