@@ -230,7 +230,7 @@ func classify(said string, err error) error {
 // bounded keeps the first bytes written to it and swallows the rest, so that the
 // writing process is never stopped by a full pipe.
 type bounded struct {
-	bytes.Buffer
+	kept bytes.Buffer
 	left int
 	cut  bool
 }
@@ -239,9 +239,11 @@ func (b *bounded) Write(p []byte) (int, error) {
 	n := min(len(p), b.left)
 	b.cut = b.cut || n < len(p)
 	b.left -= n
-	b.Buffer.Write(p[:n])
+	b.kept.Write(p[:n])
 	return len(p), nil
 }
+
+func (b *bounded) String() string { return b.kept.String() }
 
 func splitList(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })

@@ -1,0 +1,343 @@
+package fail2ban
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"banmesh/store"
+)
+
+// telling runs a test of the Teller with the time of a synctest bubble.
+func telling(t *testing.T, jails []string, test func(t *testing.T, r *tellerRig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &tellerRig{t: t, server: newFakeServer(jails...), set: &fakeSet{}}
+		test(t, r)
+		r.stop()
+	})
+}
+
+type tellerRig struct {
+	t      *testing.T
+	server *fakeServer
+	set    *fakeSet
+	hooks  *Hooks
+	teller *Teller
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+func (r *tellerRig) start(change ...func(*TellerConfig)) {
+	r.hooks = NewHooks(HooksConfig{Set: r.set, Client: r.server.client()})
+	c := TellerConfig{Set: r.set, Client: r.server.client(), Hooks: r.hooks}
+	for _, f := range change {
+		f(&c)
+	}
+	r.teller = NewTeller(c)
+	ctx, cancel := context.WithCancel(r.t.Context())
+	r.cancel, r.ended = cancel, make(chan struct{})
+	go func() {
+		defer close(r.ended)
+		r.teller.Run(ctx)
+	}()
+	synctest.Wait()
+}
+
+func (r *tellerRig) stop() {
+	if r.cancel != nil {
+		r.cancel()
+		<-r.ended
+		r.cancel = nil
+	}
+}
+
+// lifted queues the notice of a lifted ban of ten minutes.
+func (r *tellerRig) lifted(jail, addr string, start time.Time) {
+	r.set.mu.Lock()
+	defer r.set.mu.Unlock()
+	r.set.notices = append(r.set.notices, store.Notice{
+		ID: uint64(len(r.set.notices) + 1), Kind: store.NoticeUnban, Prefix: prefix(r.t, addr), Jail: jail,
+		Start: store.At(start), Until: store.At(start.Add(10 * time.Minute)),
+	})
+}
+
+func (r *tellerRig) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (r *tellerRig) wantCalls(want ...string) {
+	r.t.Helper()
+	if got := r.server.did(); !slices.Equal(got, want) {
+		r.t.Errorf("fail2ban was told\n%q, want\n%q", got, want)
+	}
+}
+
+func (r *tellerRig) wantQueue(want int) {
+	r.t.Helper()
+	if got := r.set.Notices(); len(got) != want {
+		r.t.Errorf("queue is %v, want %d notices", got, want)
+	}
+}
+
+func (r *tellerRig) setDown(err error) {
+	r.server.mu.Lock()
+	defer r.server.mu.Unlock()
+	r.server.down = err
+}
+
+func TestLiftIsToldToTheJailThatHoldsTheBan(t *testing.T) {
+	telling(t, []string{"sshd", "recidive"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now()
+		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute), banned(t, "203.0.113.8", start, 10*time.Minute))
+		r.server.hold("recidive", banned(t, "203.0.113.7", start, time.Hour))
+		r.start()
+		r.lifted("sshd", "203.0.113.7", start)
+		r.teller.Poke()
+		r.after(time.Millisecond)
+		r.wantCalls("set sshd unbanip 203.0.113.7")
+		r.wantQueue(0)
+	})
+}
+
+func TestTellingSparesANewerOffence(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		lifted := time.Now()
+		r.server.hold("sshd", banned(t, "203.0.113.7", lifted.Add(3*time.Second), 10*time.Minute))
+		r.lifted("sshd", "203.0.113.7", lifted)
+		r.start()
+		r.after(tellEvery)
+		r.wantCalls()
+		r.wantQueue(0)
+	})
+}
+
+func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now().Add(600 * time.Millisecond)
+		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
+		r.server.onUnban = func(jail string, b Banned) {
+			if err := r.hooks.Handle(context.Background(), sshd(Unban, start, time.Now())); err != nil {
+				t.Error(err)
+			}
+		}
+		r.lifted("sshd", "203.0.113.7", start)
+		r.start()
+		r.after(tellEvery)
+		r.wantCalls("set sshd unbanip 203.0.113.7")
+		if got := r.set.lifted(); len(got) != 0 {
+			t.Errorf("the echo lifted %+v", got)
+		}
+	})
+}
+
+func TestTellingWaitsForFail2banAsLongAsTheBanLives(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now()
+		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
+		r.setDown(ErrNotRunning)
+		r.lifted("sshd", "203.0.113.7", start)
+		r.start()
+		r.after(4 * time.Minute)
+		r.wantQueue(1)
+		r.setDown(nil)
+		r.after(retryMost + tellEvery)
+		r.wantCalls("set sshd unbanip 203.0.113.7")
+		r.wantQueue(0)
+	})
+}
+
+func TestTellingGivesUpWhenTheBanHasEndedByItself(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		r.setDown(ErrNotRunning)
+		r.lifted("sshd", "203.0.113.7", time.Now())
+		r.start()
+		r.after(10*time.Minute + retryMost + tellEvery)
+		r.wantQueue(0)
+	})
+}
+
+func TestStartOfAJailEndsTheWaitingForIt(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now()
+		r.setDown(ErrNotRunning)
+		r.lifted("sshd", "203.0.113.7", start)
+		r.start()
+		r.after(time.Minute) // the pause is half a minute or more by now
+		r.setDown(nil)
+		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
+		handle(t, r.hooks, Call{Event: Start, Jail: "sshd"})
+		r.after(time.Millisecond)
+		r.wantCalls("set sshd unbanip 203.0.113.7")
+	})
+}
+
+func TestBansByHandAreNoneOfFail2bansBusiness(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		r.lifted("manual", "203.0.113.7", time.Now())
+		r.start()
+		r.wantQueue(0)
+		r.wantCalls()
+	})
+}
+
+func TestNamesThatFail2banNeverHadAreForgottenSoon(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		r.lifted("blocklist", "203.0.113.7", time.Now())
+		r.start()
+		r.after(time.Second)
+		r.wantQueue(1) // fail2ban may be starting
+		r.after(2 * strangerGrace)
+		r.wantQueue(0)
+	})
+}
+
+func TestJailThatFail2banOnceHadIsWaitedForAcrossARestartOfTheAgent(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now()
+		r.start()
+		handle(t, r.hooks, Call{Event: Start, Jail: "sshd"})
+		r.after(time.Millisecond)
+		r.stop()
+
+		jail := r.server.jails["sshd"]
+		delete(r.server.jails, "sshd")
+		r.lifted("sshd", "203.0.113.7", start)
+		r.start()
+		r.after(2 * strangerGrace)
+		r.wantQueue(1)
+
+		r.server.mu.Lock()
+		r.server.jails["sshd"] = jail
+		r.server.mu.Unlock()
+		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
+		r.after(retryMost + tellEvery)
+		r.wantCalls("set sshd unbanip 203.0.113.7")
+		r.wantQueue(0)
+	})
+}
+
+func TestRouterWithoutFail2banDropsNotices(t *testing.T) {
+	telling(t, nil, func(t *testing.T, r *tellerRig) {
+		r.setDown(ErrNoClient)
+		r.lifted("manual", "203.0.113.7", time.Now())
+		r.set.allow("198.51.100.0/24", time.Now().Add(time.Hour))
+		r.start()
+		r.after(time.Minute)
+		r.wantQueue(0)
+	})
+}
+
+func TestSilentTellerDropsNotices(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now()
+		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
+		r.lifted("sshd", "203.0.113.7", start)
+		r.start(func(c *TellerConfig) { c.Silent = true })
+		r.wantQueue(0)
+		r.wantCalls()
+	})
+}
+
+func TestManyLiftsAreToldInBatches(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now()
+		for i := range 60 {
+			addr := "203.0.113." + string(rune('0'+i/10)) + string(rune('0'+i%10))
+			if i < 10 {
+				addr = "203.0.113." + string(rune('0'+i))
+			}
+			r.server.hold("sshd", banned(t, addr, start, 10*time.Minute))
+			r.lifted("sshd", addr, start)
+		}
+		began := time.Now()
+		r.start()
+		r.after(10 * time.Second)
+		r.wantQueue(0)
+		if got := len(r.server.did()); got != 3 {
+			t.Errorf("%d calls for 60 addresses, want 3 of at most %d", got, maxBatch)
+		}
+		if r.teller.paused.Sub(began) < 3*batchPause {
+			t.Errorf("batches followed each other without a pause")
+		}
+	})
+}
+
+func TestAllowIsToldForItsLife(t *testing.T) {
+	telling(t, []string{"recidive", "sshd"}, func(t *testing.T, r *tellerRig) {
+		start := time.Now()
+		r.server.hold("sshd", banned(t, "198.51.100.9", start, time.Hour), banned(t, "203.0.113.7", start, time.Hour))
+		r.server.onUnban = func(jail string, b Banned) {
+			c := Call{Event: Unban, Jail: jail, Prefix: b.Prefix, Start: b.Start, BanTime: b.BanTime}
+			if err := r.hooks.Handle(context.Background(), c); err != nil {
+				t.Error(err)
+			}
+		}
+		r.set.allow("198.51.100.0/24", start.Add(time.Hour))
+		r.start()
+		r.after(time.Second)
+		told := []string{
+			"set recidive addignoreip 198.51.100.0/24",
+			"set sshd addignoreip 198.51.100.0/24",
+			"set sshd unbanip 198.51.100.9",
+		}
+		r.wantCalls(told...)
+		r.wantQueue(0)
+		if got := r.set.lifted(); len(got) != 0 {
+			t.Errorf("a ban that is only covered was lifted: %+v", got)
+		}
+		r.after(time.Hour + tellEvery)
+		told = append(told, "set recidive delignoreip 198.51.100.0/24", "set sshd delignoreip 198.51.100.0/24")
+		got := r.server.did()
+		slices.Sort(got[3:])
+		if !slices.Equal(got, told) {
+			t.Errorf("fail2ban was told\n%q, want\n%q", got, told)
+		}
+	})
+}
+
+func TestAllowIsToldAgainWhenFail2banForgotIt(t *testing.T) {
+	for name, again := range map[string]func(r *tellerRig){
+		"restart": func(r *tellerRig) {
+			handle(r.t, r.hooks, Call{Event: Start, Jail: "sshd"})
+			r.after(time.Millisecond)
+		},
+		"reload, which tells nobody": func(r *tellerRig) { r.after(ignoreEvery + tellEvery) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+				r.set.allow("198.51.100.7", time.Now().Add(time.Hour))
+				r.start()
+				r.server.mu.Lock()
+				r.server.jails["sshd"].ignored = nil
+				r.server.mu.Unlock()
+				again(r)
+				r.wantCalls("set sshd addignoreip 198.51.100.7", "set sshd addignoreip 198.51.100.7")
+			})
+		})
+	}
+}
+
+func TestIgnoreListOfTheOperatorIsLeftAlone(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		r.server.jails["sshd"].ignored = []string{"198.51.100.7", "127.0.0.0/8", "gw.example.org"}
+		r.set.allow("198.51.100.7", time.Now().Add(time.Minute))
+		r.start()
+		r.after(time.Hour)
+		r.wantCalls()
+	})
+}
+
+func TestAllowThatEndedWhileTheAgentWasDownIsTakenOff(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		r.set.allow("198.51.100.7", time.Now().Add(time.Minute))
+		r.start()
+		r.stop()
+		r.after(time.Hour)
+		r.start()
+		r.wantCalls("set sshd addignoreip 198.51.100.7", "set sshd delignoreip 198.51.100.7")
+	})
+}
