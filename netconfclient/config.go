@@ -42,7 +42,7 @@ type Config struct {
 	KeyFile    string // private key in OpenSSH or PEM form, readable by its owner only
 	KnownHosts string // in OpenSSH's form
 
-	Tenant       string // ≤ 253 characters, no dot (a dot means hierarchy)
+	Tenant       string // at most 63 characters, no dot (a dot means hierarchy)
 	Neighborhood string
 	Description  string // of the tenant where it is created, or has none; never overwrites one
 

@@ -1,0 +1,78 @@
+package netconfclient
+
+import (
+	"bytes"
+	"encoding/xml"
+)
+
+// The namespaces that are written.
+const (
+	nsNetconf   = "urn:ietf:params:xml:ns:netconf:base:1.0"
+	nsConfig    = "http://128technology.com/t128"
+	nsAuthority = "http://128technology.com/t128/config/authority-config"
+	nsValidate  = "urn:128technology:netconf:validate-type:1.0"
+)
+
+// An Element is XML to be written: an operation, a filter, a piece of configuration.
+type Element struct {
+	Space string // namespace; "" inherits the parent's
+	Name  string
+	Attrs []xml.Attr
+	Text  string
+	Kids  []Element
+}
+
+func el(name string, kids ...Element) Element { return Element{Name: name, Kids: kids} }
+func leaf(name, text string) Element          { return Element{Name: name, Text: text} }
+
+func (n Element) in(space string) Element {
+	n.Space = space
+	return n
+}
+
+// The copies below have their own slices, so that one element can be the base of several.
+
+func (n Element) with(kids ...Element) Element {
+	n.Kids = append(n.Kids[:len(n.Kids):len(n.Kids)], kids...)
+	return n
+}
+
+func (n Element) attr(name, val string) Element {
+	n.Attrs = append(n.Attrs[:len(n.Attrs):len(n.Attrs)], xml.Attr{Name: xml.Name{Local: name}, Value: val})
+	return n
+}
+
+// Operation marks an element of a configuration for EditConfig: merge, replace, create, delete or remove. The
+// prefix nc is declared there once: encoding/xml would declare one anew on every element.
+func (n Element) Operation(op string) Element { return n.attr("nc:operation", op) }
+
+func (n Element) encode(e *xml.Encoder) error {
+	start := xml.StartElement{Name: xml.Name{Space: n.Space, Local: n.Name}, Attr: n.Attrs}
+	if err := e.EncodeToken(start); err != nil {
+		return err
+	}
+	if n.Text != "" {
+		if err := e.EncodeToken(xml.CharData(n.Text)); err != nil {
+			return err
+		}
+	}
+	for _, k := range n.Kids {
+		if err := k.encode(e); err != nil {
+			return err
+		}
+	}
+	return e.EncodeToken(start.End())
+}
+
+// bytes is the element as XML.
+func (n Element) bytes() ([]byte, error) {
+	var b bytes.Buffer
+	e := xml.NewEncoder(&b)
+	if err := n.encode(e); err != nil {
+		return nil, err
+	}
+	if err := e.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,166 @@
+package netconfclient
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// endOfMessage ends a message of base:1.0, and every hello (RFC 6242 §4.3).
+const endOfMessage = "]]>]]>"
+
+// maxChunk bounds the chunks sent: RFC 6242 allows 4 GiB, servers have smaller buffers.
+const maxChunk = 32 << 10
+
+var (
+	errMessageSize = fmt.Errorf("%w: message is larger than allowed", ErrProtocol)
+	errFraming     = fmt.Errorf("%w: malformed chunk", ErrProtocol)
+)
+
+// A frameReader takes messages off a stream in either framing of RFC 6242.
+type frameReader struct {
+	r       *bufio.Reader
+	chunked bool
+}
+
+// read gives the next message, at most limit bytes of it. What the peer claims about a size is never allocated
+// before the bytes are there. io.EOF means that the stream ended between messages.
+func (f *frameReader) read(limit int) ([]byte, error) {
+	if f.chunked {
+		return f.readChunked(limit)
+	}
+	return f.readDelimited(limit)
+}
+
+func (f *frameReader) readDelimited(limit int) ([]byte, error) {
+	var msg []byte
+	for {
+		part, err := f.r.ReadSlice('>')
+		msg = append(msg, part...)
+		if n := len(msg) - len(endOfMessage); n >= 0 && string(msg[n:]) == endOfMessage {
+			if n > limit {
+				return nil, errMessageSize
+			}
+			return msg[:n], nil
+		}
+		if len(msg) > limit+len(endOfMessage) {
+			return nil, errMessageSize
+		}
+		switch {
+		case err == nil || errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(bytes.TrimSpace(msg)) > 0:
+			return nil, io.ErrUnexpectedEOF
+		default:
+			return nil, err
+		}
+	}
+}
+
+func (f *frameReader) readChunked(limit int) ([]byte, error) {
+	var msg bytes.Buffer
+	for first := true; ; first = false {
+		size, err := f.chunkSize()
+		if err != nil {
+			if errors.Is(err, io.EOF) && !first {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if size == 0 {
+			if first {
+				return nil, errFraming
+			}
+			return msg.Bytes(), nil
+		}
+		if size > int64(limit-msg.Len()) {
+			return nil, errMessageSize
+		}
+		if _, err := io.CopyN(&msg, f.r, size); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+}
+
+// chunkSize reads a chunk's header, or the end of the chunks as 0.
+func (f *frameReader) chunkSize() (int64, error) {
+	b, err := f.r.ReadByte()
+	if err != nil {
+		return 0, err
+	}
+	if b != '\n' {
+		return 0, errFraming
+	}
+	if err := f.expect('#'); err != nil {
+		return 0, err
+	}
+	var digits [10]byte // the largest size is 4294967295
+	n := 0
+	for {
+		b, err := f.r.ReadByte()
+		if err != nil {
+			return 0, unexpected(err)
+		}
+		switch {
+		case b == '#' && n == 0:
+			return 0, f.expect('\n')
+		case b == '\n' && n > 0:
+			size, err := strconv.ParseUint(string(digits[:n]), 10, 32)
+			if err != nil {
+				return 0, errFraming
+			}
+			return int64(size), nil
+		case b >= '0' && b <= '9' && n < len(digits) && (b != '0' || n > 0):
+			digits[n] = b
+			n++
+		default:
+			return 0, errFraming
+		}
+	}
+}
+
+func (f *frameReader) expect(want byte) error {
+	b, err := f.r.ReadByte()
+	if err != nil {
+		return unexpected(err)
+	}
+	if b != want {
+		return errFraming
+	}
+	return nil
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// frame wraps a message for the wire.
+func frame(msg []byte, chunked bool) ([]byte, error) {
+	if len(msg) == 0 {
+		return nil, errors.New("a message cannot be empty")
+	}
+	if !chunked {
+		if bytes.Contains(msg, []byte(endOfMessage)) {
+			return nil, errors.New("a message of base:1.0 cannot contain its own end marker")
+		}
+		return append(bytes.Clone(msg), endOfMessage...), nil
+	}
+	out := make([]byte, 0, len(msg)+len(msg)/maxChunk*12+32)
+	for len(msg) > 0 {
+		n := min(len(msg), maxChunk)
+		out = append(out, "\n#"...)
+		out = strconv.AppendInt(out, int64(n), 10)
+		out = append(out, '\n')
+		out = append(out, msg[:n]...)
+		msg = msg[n:]
+	}
+	return append(out, "\n##\n"...), nil
+}

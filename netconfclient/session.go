@@ -1,0 +1,280 @@
+package netconfclient
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/Juniper/go-netconf/netconf"
+)
+
+// The capabilities that a path is chosen by (RFC 6241 §8).
+const (
+	capBase10    = "urn:ietf:params:netconf:base:1.0"
+	capBase11    = "urn:ietf:params:netconf:base:1.1"
+	capCandidate = "urn:ietf:params:netconf:capability:candidate:1.0"
+	capWritable  = "urn:ietf:params:netconf:capability:writable-running:1.0"
+	capRollback  = "urn:ietf:params:netconf:capability:rollback-on-error:1.0"
+	capValidate  = "urn:ietf:params:netconf:capability:validate:1.0"
+	capValidate1 = "urn:ietf:params:netconf:capability:validate:1.1"
+)
+
+// DialConfig says how to reach one NETCONF server.
+type DialConfig struct {
+	Address    string // host:port
+	User       string
+	KeyFile    string
+	KnownHosts string
+	MaxReply   int // bytes of the largest reply taken; 0 means 64 MiB
+	Logger     *slog.Logger
+}
+
+// A Session is one NETCONF session. Operations run one at a time. When the context of one ends before its reply has
+// come, the connection is closed: a late reply must never be taken for that of another. Every operation fails with
+// RPCErrors where the server refused it, and with ErrUnreachable or ErrProtocol where the session broke.
+type Session struct {
+	nc     *netconf.Session
+	t      *transport
+	addr   string
+	log    *slog.Logger
+	mu     sync.Mutex // held during an operation
+	broken error      // guarded by mu
+}
+
+// Dial connects, logs in and exchanges hellos; the context bounds all of it. Errors: ErrKeyFile, ErrHostKey,
+// ErrLogin, ErrUnreachable, ErrProtocol.
+func Dial(ctx context.Context, d DialConfig) (*Session, error) {
+	if d.MaxReply <= 0 {
+		d.MaxReply = DefaultConfig().MaxReply
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	t, err := dialTransport(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	stop := t.bound(ctx)
+	nc := netconf.NewSession(t)
+	err = t.helloErr
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		t.Close()
+		if errors.Is(err, ErrProtocol) {
+			return nil, fmt.Errorf("open NETCONF at %s: %w", d.Address, err)
+		}
+		return nil, fmt.Errorf("open NETCONF at %s: %w: %w", d.Address, ErrUnreachable, err)
+	}
+	return &Session{nc: nc, t: t, addr: d.Address, log: d.Logger.With("conductor", d.Address, "session", nc.SessionID)}, nil
+}
+
+// ID is the session-id that the server gave.
+func (s *Session) ID() uint64 { return uint64(s.nc.SessionID) }
+
+// Address is the host:port of the server.
+func (s *Session) Address() string { return s.addr }
+
+// Capabilities are those of the server's hello.
+func (s *Session) Capabilities() []string { return s.nc.ServerCapabilities }
+
+// Offers tells whether the server's hello has the capability, with whatever parameters.
+func (s *Session) Offers(capability string) bool {
+	for _, c := range s.nc.ServerCapabilities {
+		if name, _, _ := strings.Cut(c, "?"); name == capability {
+			return true
+		}
+	}
+	return false
+}
+
+// Lock takes the lock of a datastore (RFC 6241 §7.5).
+func (s *Session) Lock(ctx context.Context, target Datastore) error {
+	_, err := s.exec(ctx, el("lock", el("target", el(string(target)))))
+	return err
+}
+
+// Unlock gives it back.
+func (s *Session) Unlock(ctx context.Context, target Datastore) error {
+	_, err := s.exec(ctx, el("unlock", el("target", el(string(target)))))
+	return err
+}
+
+// A Filter is a subtree filter (RFC 6241 §6). The zero value selects everything.
+type Filter struct{ Content []Element }
+
+// GetConfig reads a datastore; the reply has data.
+func (s *Session) GetConfig(ctx context.Context, source Datastore, f Filter) (*Reply, error) {
+	op := el("get-config", el("source", el(string(source))))
+	if len(f.Content) > 0 {
+		op = op.with(el("filter", f.Content...).attr("type", "subtree"))
+	}
+	r, err := s.exec(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	if r.data == 0 {
+		return nil, s.breach(errors.New("get-config: the reply has no data"))
+	}
+	return r, nil
+}
+
+// EditOptions are the parameters of edit-config (RFC 6241 §7.2); an empty one is not sent.
+type EditOptions struct {
+	Default string // default-operation: merge, replace, none
+	Test    string // test-option: test-then-set, set, test-only
+	Error   string // error-option: stop-on-error, continue-on-error, rollback-on-error
+}
+
+// EditConfig sends a change of configuration; elements can carry an Operation.
+func (s *Session) EditConfig(ctx context.Context, target Datastore, o EditOptions, config Element) error {
+	op := el("edit-config", el("target", el(string(target))))
+	for _, opt := range [...]Element{leaf("default-operation", o.Default), leaf("test-option", o.Test), leaf("error-option", o.Error)} {
+		if opt.Text != "" {
+			op = op.with(opt)
+		}
+	}
+	_, err := s.exec(ctx, op.with(el("config", config).attr("xmlns:nc", nsNetconf)))
+	return err
+}
+
+// Validate has the server check a datastore (RFC 6241 §8.6).
+func (s *Session) Validate(ctx context.Context, source Datastore) error {
+	_, err := s.exec(ctx, el("validate", el("source", el(string(source)))))
+	return err
+}
+
+// Commit makes the candidate the running configuration, with the vendor's validation-type leaf unless v is
+// ValidationNone or empty. Where the session breaks after it was sent, the error is ErrUnknownOutcome.
+func (s *Session) Commit(ctx context.Context, v Validation) error {
+	op := el("commit")
+	if v != "" && v != ValidationNone {
+		op = op.with(leaf("validation-type", string(v)).in(nsValidate))
+	}
+	return s.outcome(s.exec(ctx, op))
+}
+
+// outcome turns the failure of an operation that changes running into one that says so.
+func (s *Session) outcome(_ *Reply, err error) error {
+	var unsent *unsentError
+	if err == nil || errors.As(err, new(RPCErrors)) || errors.As(err, &unsent) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+}
+
+// DiscardChanges makes the candidate a copy of running again.
+func (s *Session) DiscardChanges(ctx context.Context) error {
+	_, err := s.exec(ctx, el("discard-changes"))
+	return err
+}
+
+// KillSession ends another session and frees its locks.
+func (s *Session) KillSession(ctx context.Context, id uint64) error {
+	_, err := s.exec(ctx, el("kill-session", leaf("session-id", strconv.FormatUint(id, 10))))
+	return err
+}
+
+// CloseSession ends the session as the protocol has it, then closes the connection.
+func (s *Session) CloseSession(ctx context.Context) error {
+	_, err := s.exec(ctx, el("close-session"))
+	return errors.Join(err, s.Close())
+}
+
+// Close closes the connection and waits until nothing of it runs any more. Locks are freed by the server.
+func (s *Session) Close() error {
+	s.t.abort(ErrClosed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken == nil {
+		s.broken = ErrClosed
+	}
+	return s.nc.Close()
+}
+
+// unsentError marks that nothing was sent, so that the outcome is known.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
+
+// exec runs one operation.
+func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, s.broken)}
+	}
+	if ctx.Err() != nil {
+		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, context.Cause(ctx))}
+	}
+	body, err := op.bytes()
+	if err != nil {
+		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
+	}
+	rpc := netconf.NewRPCMessage([]netconf.RPCMethod{netconf.RawMethod(body)})
+	msg, err := xml.Marshal(rpc)
+	if err != nil {
+		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
+	}
+
+	stop := s.t.bound(ctx)
+	raw, err := s.roundTrip(msg)
+	if !stop() && err == nil {
+		// The reply came just before the context ended and closed the connection: it counts, nothing after it does.
+		s.broken = fmt.Errorf("%w: session %d at %s: %w", ErrUnreachable, s.ID(), s.addr, context.Cause(ctx))
+	}
+	if err != nil {
+		s.t.Close()
+		s.broken = fmt.Errorf("%w: session %d at %s: %w", ErrUnreachable, s.ID(), s.addr, err)
+		if errors.Is(err, ErrProtocol) {
+			s.broken = fmt.Errorf("session %d at %s: %w", s.ID(), s.addr, err)
+		}
+		return nil, fmt.Errorf("%s: %w", op.Name, s.broken)
+	}
+	reply, errs, err := parseReply(raw, rpc.MessageID)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op.Name, s.breachLocked(err))
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	logWarnings(s.log, op.Name, reply.Warnings)
+	return reply, nil
+}
+
+func (s *Session) roundTrip(msg []byte) ([]byte, error) {
+	if err := s.nc.Transport.Send(msg); err != nil {
+		return nil, err
+	}
+	return s.nc.Transport.Receive()
+}
+
+// breach closes the session of a server that broke the protocol.
+func (s *Session) breach(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.breachLocked(err)
+}
+
+func (s *Session) breachLocked(err error) error {
+	if !errors.Is(err, ErrProtocol) {
+		err = fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	s.t.Close()
+	s.broken = fmt.Errorf("session %d at %s: %w", s.ID(), s.addr, err)
+	return s.broken
+}
+
+// alive tells whether the session can still be used.
+func (s *Session) alive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken == nil
+}

@@ -1,0 +1,263 @@
+package netconfclient
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Juniper/go-netconf/netconf"
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	maxHello = 1 << 20 // bytes; a hello lists capabilities only
+
+	keepaliveEvery = 15 * time.Second
+	keepaliveWait  = 45 * time.Second // a server that does not answer for that long is gone
+
+	version10 = "v1.0"
+	version11 = "v1.1" // the names that netconf.NewSession gives to SetVersion
+)
+
+var _ netconf.Transport = (*transport)(nil)
+
+// transport is a NETCONF transport over SSH (RFC 6242). Its methods that wait are bounded by whoever calls abort:
+// that closes the connection, and everything that waits on it returns.
+type transport struct {
+	conn    net.Conn
+	client  *ssh.Client
+	channel ssh.Channel
+	frames  frameReader
+	chunked bool // of what we send
+	limit   int  // bytes of the largest reply
+
+	helloErr error // netconf.NewSession drops it, so it is kept
+
+	mu      sync.Mutex
+	aborted error // why the connection was closed early
+	done    chan struct{}
+	closing sync.Once
+	wg      sync.WaitGroup
+}
+
+// dialTransport connects, checks the host key, logs in, opens the subsystem and sends our hello. The hello goes out
+// before the server's is read: one server never answers a first operation that reaches it together with the hello.
+func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
+	signer, err := loadKey(d.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := loadHostKeys(d.Address, d.KnownHosts)
+	if err != nil {
+		return nil, err
+	}
+	conn, stop, err := connect(ctx, d.Address)
+	if err != nil {
+		return nil, err
+	}
+	t := &transport{conn: conn, limit: d.MaxReply, done: make(chan struct{})}
+	err = t.open(d.Address, &ssh.ClientConfig{
+		User:              d.User,
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		HostKeyCallback:   keys.callback,
+		HostKeyAlgorithms: keys.algorithms(),
+		ClientVersion:     "SSH-2.0-banmesh",
+	})
+	if err == nil && !stop() {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		return t, nil
+	}
+	stop()
+	t.Close()
+	switch {
+	case keys.failed != nil:
+		return nil, keys.failed
+	case keys.passed && loginRefused(err):
+		return nil, fmt.Errorf("%w: user %s with key %s at %s: %w", ErrLogin, d.User, d.KeyFile, d.Address, err)
+	default:
+		return nil, fmt.Errorf("open NETCONF at %s: %w: %w", d.Address, ErrUnreachable, cause(ctx, err))
+	}
+}
+
+// loginRefused recognises a refusal by its words: the library has no type for it. The second is OpenSSH's.
+func loginRefused(err error) bool {
+	s := err.Error()
+	return strings.Contains(s, "unable to authenticate") || strings.Contains(s, "oo many authentication failures")
+}
+
+func (t *transport) open(addr string, config *ssh.ClientConfig) error {
+	c, channels, requests, err := ssh.NewClientConn(t.conn, addr, config)
+	if err != nil {
+		return err
+	}
+	t.client = ssh.NewClient(c, channels, requests)
+	channel, chRequests, err := t.client.OpenChannel("session", nil)
+	if err != nil {
+		return fmt.Errorf("open channel: %w", err)
+	}
+	t.channel = channel
+	t.frames.r = bufio.NewReaderSize(channel, 64<<10)
+	t.wg.Go(func() { ssh.DiscardRequests(chRequests) })
+	t.wg.Go(func() { io.Copy(io.Discard, channel.Stderr()) })
+	t.wg.Go(t.keepalive)
+	ok, err := channel.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"netconf"}))
+	if err != nil {
+		return fmt.Errorf("request subsystem netconf: %w", err)
+	}
+	if !ok {
+		return errors.New("the server has no subsystem netconf: is NETCONF enabled there?")
+	}
+	hello, err := xml.Marshal(&netconf.HelloMessage{Capabilities: netconf.DefaultCapabilities})
+	if err != nil {
+		return err
+	}
+	return t.Send(hello)
+}
+
+// keepalive asks for a sign of life while the session is idle or a commit takes long.
+func (t *transport) keepalive() {
+	tick := time.NewTicker(keepaliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.done:
+			return
+		case <-tick.C:
+		}
+		late := time.AfterFunc(keepaliveWait, func() { t.abort(errors.New("no answer to keepalive")) })
+		_, _, err := t.client.SendRequest("keepalive@openssh.com", true, nil)
+		late.Stop()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// abort closes the connection; err is what the calls that wait will report.
+func (t *transport) abort(err error) {
+	t.mu.Lock()
+	if t.aborted == nil {
+		t.aborted = err
+	}
+	t.mu.Unlock()
+	t.conn.Close()
+}
+
+// bound closes the connection when the context ends, until stop is called. Its error is the context's.
+func (t *transport) bound(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { t.abort(context.Cause(ctx)) })
+}
+
+// why prefers the reason of an abort over what it looks like from the stream.
+func (t *transport) why(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.aborted != nil:
+		return t.aborted
+	case errors.Is(err, io.EOF):
+		return errors.New("the server closed the connection")
+	}
+	return err
+}
+
+// Send sends one message.
+func (t *transport) Send(msg []byte) error {
+	out, err := frame(msg, t.chunked)
+	if err != nil {
+		return err
+	}
+	if _, err := t.channel.Write(out); err != nil {
+		return fmt.Errorf("send: %w", t.why(err))
+	}
+	return nil
+}
+
+// Receive takes one message, at most the configured limit of it.
+func (t *transport) Receive() ([]byte, error) {
+	msg, err := t.frames.read(t.limit)
+	if err != nil {
+		return nil, fmt.Errorf("receive: %w", t.why(err))
+	}
+	return msg, nil
+}
+
+// ReceiveHello reads the server's hello. The result is never nil: netconf.NewSession ignores the error, which is
+// kept for whoever called that.
+func (t *transport) ReceiveHello() (*netconf.HelloMessage, error) {
+	msg, err := t.frames.read(maxHello)
+	if err != nil {
+		t.helloErr = fmt.Errorf("receive hello: %w", t.why(err))
+		return &netconf.HelloMessage{}, t.helloErr
+	}
+	hello, err := parseHello(msg)
+	if err != nil {
+		t.helloErr = err
+		return &netconf.HelloMessage{}, err
+	}
+	return hello, nil
+}
+
+// SendHello does nothing: ours went out as the connection was opened.
+func (t *transport) SendHello(*netconf.HelloMessage) error { return nil }
+
+// SetVersion chooses the framing of all that follows the hellos.
+func (t *transport) SetVersion(version string) {
+	t.chunked = version == version11
+	t.frames.chunked = t.chunked
+}
+
+// Close closes the connection and waits until nothing of it runs any more.
+func (t *transport) Close() error {
+	t.closing.Do(func() {
+		close(t.done)
+		t.conn.Close()
+		if t.client != nil {
+			t.client.Wait()
+		}
+		t.wg.Wait()
+	})
+	return nil
+}
+
+// parseHello is strict where a later step depends on it: a session-id, and a base version that we speak.
+func parseHello(msg []byte) (*netconf.HelloMessage, error) {
+	bad := func(format string, args ...any) (*netconf.HelloMessage, error) {
+		return nil, fmt.Errorf("%w: hello: %w", ErrProtocol, fmt.Errorf(format, args...))
+	}
+	hello := &netconf.HelloMessage{}
+	if err := xml.Unmarshal(bytes.TrimSpace(msg), hello); err != nil {
+		return bad("%w", err)
+	}
+	if hello.SessionID <= 0 || int64(hello.SessionID) > 1<<32-1 {
+		return bad("session-id %d", hello.SessionID)
+	}
+	base := false
+	for i, c := range hello.Capabilities {
+		c = strings.TrimSpace(c)
+		hello.Capabilities[i] = c
+		base = base || c == capBase10 || c == capBase11
+	}
+	if !base {
+		return bad("neither base:1.0 nor base:1.1 is offered")
+	}
+	return hello, nil
+}
+
+// logWarnings shows what the server complained of without refusing.
+func logWarnings(log *slog.Logger, operation string, warnings []RPCError) {
+	for _, w := range warnings {
+		log.Warn("conductor warns", "operation", operation, "warning", w.Error())
+	}
+}
