@@ -1,12 +1,20 @@
 package conductorsim
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"banmesh/netconfclient/conductorsim/history"
 )
@@ -133,14 +141,203 @@ type Sim struct {
 	keys    *keyring
 	history *history.Log
 
-	ctx    context.Context // ends with Close: what still waits (delays, frozen sessions) gives up
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
+	ctx     context.Context // ends with Close: what still waits (delays, frozen sessions) gives up
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	serving sync.WaitGroup
 
-	mu        sync.Mutex
-	closed    bool
-	closers   map[interface{ Close() error }]struct{}
-	sessions  map[uint64]*sessionInfo
-	nextID    uint64
-	addresses []net.Addr
+	mu       sync.Mutex
+	closed   bool
+	closers  map[io.Closer]struct{} // listeners
+	sessions map[uint64]*sessionInfo
+	nextID   uint64
+}
+
+// New makes a conductor, which answers once it is served on a listener. Close it in any case.
+func New(cfg Config) (*Sim, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configure conductor: %w", err)
+	}
+	s := &Sim{cfg: cfg, faults: newFaultSet(), closers: make(map[io.Closer]struct{}), sessions: make(map[uint64]*sessionInfo)}
+	var persist func(*Node) error
+	s.history = history.NewLog(cfg.Now)
+	if cfg.Dir != "" {
+		if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+			return nil, fmt.Errorf("open conductor: %w", err)
+		}
+		persist = func(n *Node) error { return saveRunning(cfg.Dir, n) }
+	}
+	running, err := loadRunning(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("load running configuration: %w", err)
+	}
+	if s.keys, err = openKeyring(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("open keys: %w", err)
+	}
+	if cfg.Dir != "" {
+		if s.history, err = history.AppendTo(filepath.Join(cfg.Dir, "history.jsonl"), cfg.Now); err != nil {
+			return nil, err
+		}
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.stores = newDatastores(cfg, running, s.faults, s.history, persist)
+	return s, nil
+}
+
+// prepare makes what a client needs to connect to addr.
+func (s *Sim) prepare(rest bool, addr net.Addr) error {
+	if rest {
+		return nil
+	}
+	return s.keys.serveOn(addr)
+}
+
+// hold registers a listener to be closed with the conductor, which then waits for its drop; false says that the
+// conductor is closed already.
+func (s *Sim) hold(c io.Closer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.closers[c] = struct{}{}
+	s.serving.Add(1)
+	return true
+}
+
+func (s *Sim) drop(c io.Closer) {
+	s.mu.Lock()
+	delete(s.closers, c)
+	s.mu.Unlock()
+	c.Close()
+	s.serving.Done()
+}
+
+// Serve answers NETCONF on ln as node 1 until Close, or until ln is closed, then returns nil.
+func (s *Sim) Serve(ln net.Listener) error { return s.ServeNode(1, ln) }
+
+// ServeNode is Serve as the given node, 1 or 2. Closing ln ends the node's connections: it is down.
+func (s *Sim) ServeNode(node int, ln net.Listener) error {
+	if node < 1 || node > s.cfg.Nodes {
+		return fmt.Errorf("serve node %d: there are %d", node, s.cfg.Nodes)
+	}
+	if err := s.prepare(false, ln.Addr()); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return s.accept(node, ln, s.serveSSH)
+}
+
+// accept serves the connections of ln until it is closed.
+func (s *Sim) accept(node int, ln net.Listener, serve func(int, net.Conn)) error {
+	if !s.hold(ln) {
+		ln.Close()
+		return nil
+	}
+	defer s.drop(ln)
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	open := make(map[net.Conn]struct{})
+	var mu sync.Mutex // of open
+	defer func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for c := range open {
+			c.Close()
+		}
+	}()
+	for {
+		conn, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) || err != nil && s.ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
+		}
+		if _, gone := s.faults.fires(FaultUnreachable, node); gone {
+			conn.Close()
+			continue
+		}
+		mu.Lock()
+		open[conn] = struct{}{}
+		mu.Unlock()
+		conns.Go(func() {
+			serve(node, conn)
+			mu.Lock()
+			delete(open, conn)
+			mu.Unlock()
+		})
+	}
+}
+
+// Close ends all sessions and listeners and waits until nothing of the conductor runs any more.
+func (s *Sim) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	var all []io.Closer
+	for c := range s.closers {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	s.cancel()
+	for _, c := range all {
+		c.Close()
+	}
+	s.serving.Wait()
+	s.tasks.Wait()
+	s.stores.stop()
+	return s.history.Close()
+}
+
+// Inject puts a fault in force; one of the same kind, operation, point and node is replaced.
+func (s *Sim) Inject(f Fault) error { return s.faults.inject(f) }
+
+// Clear ends faults of the given kinds, all with none given.
+func (s *Sim) Clear(kinds ...FaultKind) { s.faults.clear(kinds...) }
+
+// Faults returns the faults in force.
+func (s *Sim) Faults() []Fault { return s.faults.list() }
+
+// History is what happened so far; it grows on.
+func (s *Sim) History() *history.Log { return s.history }
+
+// Running returns the running configuration; its root is the datastore.
+func (s *Sim) Running() *Node { return s.stores.Read(Actor{Node: 1}, StoreRunning) }
+
+// Candidate returns the candidate configuration that user works on at a node.
+func (s *Sim) Candidate(user string, node int) *Node {
+	return s.stores.Read(Actor{User: user, Node: node}, StoreCandidate)
+}
+
+// Addresses returns the addresses of a tenant's member in running, as stored.
+func (s *Sim) Addresses(tenant, member string) []string {
+	var out []string
+	for a := range s.Running().authority().Child("tenant", tenant).Child("member", member).All("address") {
+		out = append(out, a.Value)
+	}
+	return out
+}
+
+// Sessions returns who has a session open, by session-id.
+func (s *Sim) Sessions() []Actor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Actor
+	for _, info := range s.sessions {
+		out = append(out, info.actor)
+	}
+	slices.SortFunc(out, func(a, b Actor) int { return cmp.Compare(a.Session, b.Session) })
+	return out
+}
+
+// ClientKey returns the private key that may log in, as PEM (the content of client_key).
+func (s *Sim) ClientKey() []byte { return s.keys.clientPEM }
+
+// Authorize lets another key in.
+func (s *Sim) Authorize(key ssh.PublicKey) { s.keys.authorize(key) }
+
+// KnownHosts returns known_hosts lines for all addresses served so far.
+func (s *Sim) KnownHosts() []byte {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	return s.keys.knownHosts()
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/xml"
 	"iter"
 	"slices"
-	"strings"
 
 	"banmesh/netconfclient/conductorsim/history"
 )
@@ -199,12 +198,4 @@ func lines(n *Node) []string {
 	added, _ := diff(nil, n)
 	slices.Sort(added)
 	return added
-}
-
-// leafOfLine cuts the value off a line; two lines of one leaf (not of one leaf-list) that differ conflict.
-func leafOfLine(line string) string {
-	if i := strings.LastIndex(line, "='"); i >= 0 {
-		return line[:i]
-	}
-	return line
 }

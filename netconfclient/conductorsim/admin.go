@@ -1,0 +1,72 @@
+package conductorsim
+
+import (
+	"context"
+	"fmt"
+)
+
+// Admin is another administrator, working at the device's console, in process. It has a session-id as NETCONF sessions
+// have, and does to the same datastores what they do.
+type Admin struct {
+	sim   *Sim
+	actor Actor
+	ctx   context.Context
+	end   func()
+}
+
+// Admin opens a session of another administrator on node 1. Close it.
+func (s *Sim) Admin(user string) *Admin {
+	a := &Admin{sim: s}
+	a.actor, a.ctx, a.end = s.enter(Actor{User: user, Via: "console", Node: 1}, nil)
+	return a
+}
+
+// Session returns the session-id that others see when this administrator holds a lock.
+func (a *Admin) Session() uint64 { return a.actor.Session }
+
+// Edit merges a configuration document, with NETCONF operations where wanted, into the candidate.
+func (a *Admin) Edit(config string) error {
+	e, err := configElement([]byte(config), a.sim.cfg.MaxDepth)
+	if err != nil {
+		return fmt.Errorf("edit of %s: %w", a.actor.User, err)
+	}
+	return a.sim.stores.Edit(a.ctx, a.actor, StoreCandidate, Edit{Config: e})
+}
+
+// Commit commits the candidate, with whatever others have left in it, by local validation.
+func (a *Admin) Commit() error {
+	return a.sim.stores.Commit(a.ctx, a.actor, CommitOptions{Local: true})
+}
+
+// Discard drops all edits of the candidate, others' too.
+func (a *Admin) Discard() error { return a.sim.stores.Discard(a.actor) }
+
+// Lock takes the candidate's lock.
+func (a *Admin) Lock() error { return a.sim.stores.Lock(a.actor, StoreCandidate) }
+
+// Unlock gives it back.
+func (a *Admin) Unlock() error { return a.sim.stores.Unlock(a.actor, StoreCandidate) }
+
+// Close ends the session; its locks are released, its edits stay in the candidate.
+func (a *Admin) Close() { a.end() }
+
+// Half-finished work of another administrator.
+const (
+	dirtyValid = `<config xmlns="` + nsT128 + `"><authority xmlns="` + nsAuthy + `"><service xmlns="` + nsSvc + `">` +
+		`<name>half-finished</name><description>another administrator is at work</description><scope>private</scope>` +
+		`</service></authority></config>`
+	dirtyInvalid = `<config xmlns="` + nsT128 + `"><authority xmlns="` + nsAuthy + `"><service xmlns="` + nsSvc + `">` +
+		`<name>half-finished</name><access-policy><source>tenant-to-come</source><permission>deny</permission></access-policy>` +
+		`</service></authority></config>`
+)
+
+// Dirty leaves another administrator's half-finished service in the candidate and ends his session: a valid one, or one
+// whose access-policy names a tenant that does not exist. An Admin's Discard or Commit ends it.
+func (s *Sim) Dirty(valid bool) error {
+	a := s.Admin("operator")
+	defer a.Close()
+	if valid {
+		return a.Edit(dirtyValid)
+	}
+	return a.Edit(dirtyInvalid)
+}
