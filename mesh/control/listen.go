@@ -27,12 +27,9 @@ func Listen(path, group string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("socket %s: the path is longer than %d bytes, the most that a unix socket may have", path, maxSocketPath)
 	}
-	gid := -1
-	if group != "" {
-		var err error
-		if gid, err = lookupGroup(group); err != nil {
-			return nil, fmt.Errorf("socket %s: %w", path, err)
-		}
+	gid, err := Group(group)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}
 	lock, err := lockSocket(path)
 	if err != nil {
@@ -118,7 +115,11 @@ func placeSocket(tmp, path string, gid int) error {
 	return os.Rename(tmp, path)
 }
 
-func lookupGroup(name string) (int, error) {
+// Group returns the number of the group that may use the socket, by name or number; -1 for "", which changes nothing.
+func Group(name string) (int, error) {
+	if name == "" {
+		return -1, nil
+	}
 	if gid, err := strconv.Atoi(name); err == nil && gid >= 0 {
 		return gid, nil
 	}
