@@ -79,12 +79,13 @@ func (c *checker) all(ctx context.Context) {
 	hooked := 0
 	for _, jail := range jails {
 		ours, err := c.jail(ctx, jail)
-		if err != nil {
-			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+jail)
-			continue
-		}
 		if ours {
 			hooked++
+		}
+		if err != nil {
+			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+jail)
+		}
+		if ours || err != nil {
 			continue
 		}
 		if slices.Contains(configured, jail) {
@@ -229,8 +230,12 @@ func (c *checker) sources(ctx context.Context, jail string) error {
 	return nil
 }
 
+// property returns a setting of an action; one that is not set is empty.
 func (c *checker) property(ctx context.Context, jail, action, name string) (string, error) {
 	out, err := c.client.ask(ctx, "get", jail, "action", action, name)
+	if err != nil && strings.Contains(err.Error(), "has no attribute") {
+		return "", nil
+	}
 	return strings.TrimSpace(out), err
 }
 

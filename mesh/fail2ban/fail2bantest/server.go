@@ -42,6 +42,9 @@ type Options struct {
 	// Action is the action.d file to install as banmesh.conf; default the
 	// shipped one, found from the module's root.
 	Action string
+	// Files are further configuration files, by their path below the
+	// configuration directory.
+	Files map[string]string
 }
 
 // Server is a running private fail2ban with one jail, sshd, that reads LogPath
@@ -151,6 +154,20 @@ logpath = `+s.LogPath()+`
 action = %(banmesh)s
 
 `+o.ExtraJail)
+	for name, content := range o.Files {
+		s.Configure(name, content)
+	}
+}
+
+// Configure writes a file below the configuration directory. A running server
+// takes no notice until it is told to reload or is restarted.
+func (s *Server) Configure(name, content string) {
+	s.t.Helper()
+	name = filepath.Join("etc", name)
+	if err := os.MkdirAll(filepath.Dir(s.path(name)), 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	s.writeFile(name, content)
 }
 
 // Dir is the configuration directory, what fail2ban's -c names.
