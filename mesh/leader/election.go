@@ -62,6 +62,9 @@ func (e *election) silence() time.Duration {
 	return e.tuning.Silence
 }
 
+// pause is the time between a question and the next step.
+func (e *election) pause() time.Duration { return e.tuning.Silence / 6 }
+
 // reply is what a received heartbeat calls for.
 type reply uint8
 
@@ -112,10 +115,14 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 	direct := from == h.Name
 	if e.leading || e.leader.name != c.name {
 		e.leading, e.since, e.heard, e.direct = false, now, heard, time.Time{}
-		e.work = h
+		e.work, e.asked, e.again = h, time.Time{}, false
 	}
-	e.leader, e.vacant, e.former, e.asked, e.again = c, time.Time{}, claim{}, time.Time{}, false
+	e.leader, e.vacant, e.former = c, time.Time{}, claim{}
 	if heard.After(e.heard) {
+		// Answers that know hardly more than this member must not make it ask anew.
+		if direct || heard.Sub(e.heard) > e.pause() {
+			e.asked, e.again = time.Time{}, false
+		}
 		e.heard = heard
 	}
 	if direct {
@@ -210,7 +217,7 @@ func (e *election) takeover(now time.Time, peers []Peer, able bool) step {
 	}
 	// Before it claims a member asks twice who leads: what is silence to it may be
 	// a bad link of its own, and then somebody can pass the leader's word on.
-	pause := e.tuning.Silence / 6
+	pause := e.pause()
 	at := e.heard.Add(e.tuning.Silence + stagger(rank, e.tuning.Stagger, e.tuning.Silence-e.tuning.Stagger))
 	if len(peers) == 0 {
 		return step{claim: !now.Before(at), next: at}

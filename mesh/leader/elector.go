@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -17,6 +18,8 @@ type Elector struct {
 	mu       sync.Mutex // taken for memory only, never over a call out
 	election *election
 	sessions sessions
+	order    order
+	seq      uint64    // of the last word sent
 	work     Heartbeat // own State, Detail, Session, Until
 	able     bool
 	why      string
@@ -57,6 +60,7 @@ func New(cfg Config) (*Elector, error) {
 	}
 	e := &Elector{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), idle: make(chan struct{})}
 	close(e.idle)
+	e.seq = rand.Uint64() // another one at each start, so that no word of this run looks old
 	e.election = newElection(cfg.Name, cfg.Priority, cfg.Observer, cfg.Tuning, cfg.Now())
 	e.why = "not started"
 	return e, nil
@@ -144,7 +148,8 @@ func (e *Elector) turn() time.Time {
 			next = earlier(next, s.next)
 		}
 		if s.ask {
-			letters = e.toPeers(letters, peers, Heartbeat{Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, State: Asking})
+			e.seq++
+			letters = e.toPeers(letters, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, State: Asking})
 		}
 	}
 	if h, ok := e.word(); ok {
@@ -169,6 +174,8 @@ func (e *Elector) turn() time.Time {
 // word is the heartbeat that this member has to send each beat, if any.
 func (e *Elector) word() (Heartbeat, bool) {
 	h := e.work
+	e.seq++
+	h.Seq = e.seq
 	h.Term, h.Name, h.Priority = e.election.self.term, e.cfg.Name, e.cfg.Priority
 	switch {
 	case e.election.leading:
@@ -248,6 +255,10 @@ func (e *Elector) Receive(from string, payload []byte) {
 	}
 	now := e.cfg.Now()
 	e.mu.Lock()
+	if from == h.Name && !e.order.fresh(from, h.Seq) {
+		e.mu.Unlock()
+		return
+	}
 	led, followed := e.election.leading, e.election.leader
 	answer := e.election.receive(now, from, h)
 	if from == h.Name && h.State != Asking && from != e.cfg.Name {
@@ -328,8 +339,7 @@ func (e *Elector) Status() Status {
 		s.Term = e.election.term
 	}
 	if s.Self {
-		w, _ := e.word()
-		s.Work, s.Detail, s.Until = w.State, w.Detail, w.Until
+		s.Work, s.Detail, s.Until = e.work.State, e.work.Detail, e.work.Until
 	}
 	return s
 }

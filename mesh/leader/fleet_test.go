@@ -38,7 +38,7 @@ type member struct {
 	stop    context.CancelFunc
 	done    chan struct{}
 	led     int // how often it became leader
-	terms   []uint64
+	seen    []Status
 	changes int
 }
 
@@ -49,11 +49,15 @@ func newFleet(t *testing.T) *fleet {
 
 func (f *fleet) add(name string, priority int) *member {
 	m := &member{name: name, priority: priority, able: true}
+	f.admit(m)
+	return m
+}
+
+func (f *fleet) admit(m *member) {
 	f.mu.Lock()
-	f.members[name] = m
+	f.members[m.name] = m
 	f.mu.Unlock()
 	f.boot(m)
-	return m
 }
 
 // boot starts the member anew, with nothing remembered.
@@ -77,7 +81,7 @@ func (f *fleet) boot(m *member) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	f.mu.Lock()
-	m.Elector, m.stop, m.done, m.alive, m.gone, m.terms = e, stop, make(chan struct{}), true, false, nil
+	m.Elector, m.stop, m.done, m.alive, m.gone, m.seen = e, stop, make(chan struct{}), true, false, nil
 	done := m.done
 	f.mu.Unlock()
 	go func() {
@@ -175,7 +179,7 @@ func (f *fleet) changed(m *member, s Status) {
 	if s.Self {
 		m.led++
 	}
-	m.terms = append(m.terms, s.Term)
+	m.seen = append(m.seen, s)
 	f.history = append(f.history, fmt.Sprintf("%8s %s: leader %q term %d eligible %v", time.Since(f.start).Round(time.Millisecond), m.name, s.Leader, s.Term, s.Eligible))
 }
 
@@ -263,4 +267,62 @@ func (f *fleet) settled() string {
 		}
 	}
 	return ""
+}
+
+// split puts the named on one side of a partition and the rest on the other;
+// without names it heals.
+func (f *fleet) split(names ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.history = append(f.history, fmt.Sprintf("%8s split %v", time.Since(f.start).Round(time.Millisecond), names))
+	f.side = map[string]int{}
+	for _, n := range names {
+		f.side[n] = 1
+	}
+}
+
+func (f *fleet) report() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := ""
+	for _, h := range f.history[max(0, len(f.history)-60):] {
+		s += h + "\n"
+	}
+	return s
+}
+
+func (f *fleet) unlink(from, to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut[[2]string{from, to}] = true
+}
+
+func (f *fleet) weather(loss float64, latency time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loss, f.latency = loss, latency
+}
+
+func (f *fleet) sentBy(name string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sent[name]
+}
+
+func (f *fleet) changesOf(m *member) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return m.changes
+}
+
+func (f *fleet) ledBy(m *member) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return m.led
+}
+
+func (f *fleet) events() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.history)
 }

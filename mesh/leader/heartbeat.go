@@ -35,6 +35,7 @@ func (s State) String() string {
 
 // Heartbeat is a leader's claim and what it is doing.
 type Heartbeat struct {
+	Seq      uint64 // counts the sender's words, from anywhere
 	Term     uint64
 	Name     string // of the member that the claim is about
 	Priority int
@@ -62,6 +63,7 @@ const (
 // wireHeartbeat is the msgpack array that follows the version byte. Times are
 // int64 milliseconds: msgpack's own time loses the zone.
 type wireHeartbeat struct {
+	Seq      uint64
 	Term     uint64
 	Name     string
 	Priority int64
@@ -72,7 +74,7 @@ type wireHeartbeat struct {
 	Age      int64
 }
 
-const wireFields = 8
+const wireFields = 9
 
 // msgpack is set up once and never changed: it is shared by all encoders.
 var msgpack = func() *codec.MsgpackHandle {
@@ -84,7 +86,7 @@ var msgpack = func() *codec.MsgpackHandle {
 
 // Encode returns the heartbeat's payload, at most 1200 bytes: a longer detail is cut.
 func (h Heartbeat) Encode() ([]byte, error) {
-	w := wireHeartbeat{Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Session: h.Session,
+	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Session: h.Session,
 		State: uint8(h.State), Detail: cut(h.Detail, maxDetail), Age: h.Age.Milliseconds()}
 	if !h.Until.IsZero() {
 		w.Until = h.Until.UnixMilli()
@@ -116,7 +118,7 @@ func Decode(payload []byte) (Heartbeat, error) {
 	if d.NumBytesRead() != len(payload)-1 {
 		return Heartbeat{}, fmt.Errorf("%w: %d bytes after its end", ErrHeartbeat, len(payload)-1-d.NumBytesRead())
 	}
-	h := Heartbeat{Term: w.Term, Name: w.Name, Priority: int(w.Priority), Session: w.Session,
+	h := Heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), Session: w.Session,
 		State: State(w.State), Detail: w.Detail, Age: time.Duration(w.Age) * time.Millisecond}
 	if w.Until != 0 {
 		h.Until = time.UnixMilli(w.Until)

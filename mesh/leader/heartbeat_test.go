@@ -12,6 +12,7 @@ import (
 func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := Heartbeat{
+			Seq:      rapid.Uint64().Draw(t, "seq"),
 			Term:     rapid.Uint64Max(maxTerm).Draw(t, "term"),
 			Name:     rapid.StringMatching(`[a-z0-9-]{1,40}`).Draw(t, "name"),
 			Priority: rapid.IntRange(-1000, 1000).Draw(t, "priority"),
@@ -63,8 +64,8 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 		"another version": append([]byte{9}, good[1:]...),
 		"cut short":       good[:len(good)-2],
 		"more after it":   append(append([]byte{}, good...), 0),
-		"a shorter array": append([]byte{heartbeatVersion, 0x97}, good[2:len(good)-1]...),
-		"a huge name":     {heartbeatVersion, 0x98, 7, 0xdb, 0xff, 0xff, 0xff, 0xff},
+		"a shorter array": append([]byte{heartbeatVersion, 0x98}, good[2:len(good)-1]...),
+		"a huge name":     {heartbeatVersion, 0x99, 1, 7, 0xdb, 0xff, 0xff, 0xff, 0xff},
 		"no name":         encode(Heartbeat{Term: 1}),
 		"a wild term":     encode(Heartbeat{Term: maxTerm + 1, Name: "a"}),
 		"no such state":   encode(Heartbeat{Name: "a", State: 77}),
