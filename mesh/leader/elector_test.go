@@ -260,7 +260,7 @@ func TestTwoLeadersWithoutALinkAreBroughtTogetherByAThird(t *testing.T) {
 
 func TestLossDoesNotMakeLeadershipFlap(t *testing.T) {
 	world(t, func(f *fleet) {
-		f.weather(0.2, 150*time.Millisecond)
+		f.weather(0.1, 150*time.Millisecond)
 		for _, n := range []string{"a", "b", "c", "d", "e"} {
 			f.add(n, 0)
 		}
