@@ -31,7 +31,8 @@ const (
 	FaultUnreachable     FaultKind = "unreachable"      // connections are closed as soon as they are made
 	FaultRESTAnswer      FaultKind = "rest-answer"      // REST calls [whose path contains Op] are answered with status [N] (default 503) and body [Body]; Retry-After [For]
 	FaultRESTTruncated   FaultKind = "rest-truncated"   // REST answers end in the middle
-	FaultRESTRedirect    FaultKind = "rest-redirect"    // REST calls are redirected to [Body]
+	FaultRESTRedirect    FaultKind = "rest-redirect"    // REST calls [whose path contains Op] are redirected to [Body]
+	FaultRESTDirtyFlag   FaultKind = "rest-dirty-flag"  // REST says that the candidate is dirty when it is not
 )
 
 // faultKinds lists all kinds with the values of At that they take.
@@ -41,7 +42,7 @@ var faultKinds = map[FaultKind][]string{
 	FaultLieDropAdded: {"edit", "commit"}, FaultLieDropOne: {"edit", "commit"}, FaultLieWideOpen: {"edit", "commit"},
 	FaultFirstUnanswered: nil, FaultChunkSize: nil, FaultWrongMessageID: nil, FaultHugeReply: nil,
 	FaultLoginRefused: nil, FaultUnreachable: nil,
-	FaultRESTAnswer: nil, FaultRESTTruncated: nil, FaultRESTRedirect: nil,
+	FaultRESTAnswer: nil, FaultRESTTruncated: nil, FaultRESTRedirect: nil, FaultRESTDirtyFlag: nil,
 }
 
 // Duration is a time.Duration that JSON spells as Go does ("1.5s").
@@ -97,7 +98,7 @@ func (f Fault) withDefaults() (Fault, error) {
 	return f, nil
 }
 
-// faultSet is the faults in force. Its lock is taken last and nothing is called under it.
+// faultSet is the faults in force. Its lock is taken last; what is called under it (the matchers) takes none.
 type faultSet struct {
 	mu     sync.Mutex
 	faults []Fault

@@ -23,6 +23,7 @@ type Options struct {
 	Storage     Storage
 	Users       []string
 	Password    string    // for REST
+	Token       string    // for REST: one that never expires
 	Features    *Features // nil is AllFeatures
 	// PatchReplaces makes a REST PATCH replace lists of addresses.
 	PatchReplaces bool
@@ -50,6 +51,7 @@ func (o Options) config() Config {
 	if o.Password != "" {
 		c.Password = o.Password
 	}
+	c.Token = o.Token
 	if o.Features != nil {
 		c.Features = *o.Features
 	}

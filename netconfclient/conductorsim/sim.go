@@ -3,6 +3,7 @@ package conductorsim
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -72,13 +73,14 @@ func AllFeatures() Features {
 // Config says what kind of conductor to simulate. Start from DefaultConfig.
 type Config struct {
 	// Dir holds host_key, client_key (made when absent, 0600), authorized_keys, known_hosts, running.xml,
-	// history.jsonl, faults.sock and, with REST, rest_cert.pem and rest_key.pem. "" keeps everything in memory.
+	// history.jsonl, faults.sock, rest_cert.pem and rest_key.pem. "" keeps everything in memory.
 	Dir string
 	// Initial is the configuration to start with, as XML, where Dir holds none.
 	Initial []byte
 
 	Users    []string // who may log in with a key of authorized_keys
 	Password string   // of every user, for REST
+	Token    string   // a REST token that needs no login and never expires; "" is none
 	Nodes    int      // 1, or 2 for a pair: node 1 and 2 over one running configuration
 	Features Features
 	Style    Style
@@ -91,6 +93,10 @@ type Config struct {
 	DiscardOnUnlock bool
 	// PatchReplaces makes a REST PATCH of a list of addresses replace it; else it merges.
 	PatchReplaces bool
+	// VerdictStatus is the HTTP status with which REST's validate and commit answer a list of errors: 200 or 4xx.
+	VerdictStatus int
+	// ExpiredCertificate makes the REST front show a certificate that is no longer valid.
+	ExpiredCertificate bool
 
 	MaxMessage int // bytes of one request
 	MaxDepth   int // of its elements
@@ -101,7 +107,7 @@ type Config struct {
 
 // DefaultConfig is a 5.2 conductor of one node, in memory, that commits at once.
 func DefaultConfig() Config {
-	return Config{Users: []string{"admin"}, Password: "admin", Nodes: 1, Features: AllFeatures(), Style: Style52,
+	return Config{Users: []string{"admin"}, Password: "admin", VerdictStatus: 200, Nodes: 1, Features: AllFeatures(), Style: Style52,
 		Dialect: DialectResource, Storage: AsGiven, MaxMessage: 64 << 20, MaxDepth: 64, Now: time.Now,
 		Logger: slog.New(slog.DiscardHandler)}
 }
@@ -123,6 +129,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("dialect: %q, want %s or %s", c.Dialect, DialectResource, DialectFailed)
 	case c.Storage != AsGiven && c.Storage != Canonical:
 		return fmt.Errorf("storage: %q, want %s or %s", c.Storage, AsGiven, Canonical)
+	case c.VerdictStatus < 200 || c.VerdictStatus > 599:
+		return fmt.Errorf("verdict status: %d is no HTTP status of an answer", c.VerdictStatus)
 	case c.CommitDelay < 0:
 		return fmt.Errorf("commit delay: %s is negative", c.CommitDelay)
 	case c.MaxMessage < 1024 || c.MaxDepth < 8:
@@ -139,6 +147,7 @@ type Sim struct {
 	stores  *Datastores
 	faults  *faultSet
 	keys    *keyring
+	cert    tls.Certificate // for REST
 	history *history.Log
 
 	ctx     context.Context // ends with Close: what still waits (delays, frozen sessions) gives up
@@ -151,6 +160,7 @@ type Sim struct {
 	closers  map[io.Closer]struct{} // listeners
 	sessions map[uint64]*sessionInfo
 	nextID   uint64
+	tokens   map[string]Actor // REST logins
 }
 
 // New makes a conductor, which answers once it is served on a listener. Close it in any case.
@@ -158,7 +168,8 @@ func New(cfg Config) (*Sim, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure conductor: %w", err)
 	}
-	s := &Sim{cfg: cfg, faults: newFaultSet(), closers: make(map[io.Closer]struct{}), sessions: make(map[uint64]*sessionInfo)}
+	s := &Sim{cfg: cfg, faults: newFaultSet(), closers: make(map[io.Closer]struct{}), sessions: make(map[uint64]*sessionInfo),
+		tokens: make(map[string]Actor)}
 	var persist func(*Node) error
 	s.history = history.NewLog(cfg.Now)
 	if cfg.Dir != "" {
@@ -174,17 +185,34 @@ func New(cfg Config) (*Sim, error) {
 	if s.keys, err = openKeyring(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
-	if cfg.Dir != "" {
-		if s.history, err = history.AppendTo(filepath.Join(cfg.Dir, "history.jsonl"), cfg.Now); err != nil {
-			return nil, err
-		}
+	if s.cert, err = openCertificate(cfg.Dir, cfg.Now(), cfg.ExpiredCertificate); err != nil {
+		return nil, fmt.Errorf("open certificate: %w", err)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if cfg.Dir == "" {
+		s.stores = newDatastores(cfg, running, s.faults, s.history, persist)
+		return s, nil
+	}
+	ln, done, err := listenControl(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	if s.history, err = history.AppendTo(filepath.Join(cfg.Dir, "history.jsonl"), cfg.Now); err != nil {
+		ln.Close()
+		done()
+		return nil, err
+	}
 	s.stores = newDatastores(cfg, running, s.faults, s.history, persist)
+	s.tasks.Go(func() {
+		defer done()
+		if err := s.accept(1, ln, s.serveControl); err != nil {
+			cfg.Logger.Warn("control socket broke off", "error", err)
+		}
+	})
 	return s, nil
 }
 
-// prepare makes what a client needs to connect to addr.
+// prepare writes what a client needs to connect to addr.
 func (s *Sim) prepare(rest bool, addr net.Addr) error {
 	if rest {
 		return nil
@@ -224,7 +252,7 @@ func (s *Sim) ServeNode(node int, ln net.Listener) error {
 	if err := s.prepare(false, ln.Addr()); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	return s.accept(node, ln, s.serveSSH)
+	return s.accept(node, faultyListener{ln, s, node}, s.serveSSH)
 }
 
 // accept serves the connections of ln until it is closed.
@@ -252,10 +280,6 @@ func (s *Sim) accept(node int, ln net.Listener, serve func(int, net.Conn)) error
 		}
 		if err != nil {
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
-		}
-		if _, gone := s.faults.fires(FaultUnreachable, node); gone {
-			conn.Close()
-			continue
 		}
 		mu.Lock()
 		open[conn] = struct{}{}

@@ -22,6 +22,7 @@ const (
 	Running Kind = "running" // the running configuration changed (or was committed unchanged); Added and Removed tell how
 	Refused Kind = "refused" // operation Op was refused, for the reason in Detail
 	Login   Kind = "login"   // a login was refused
+	Cut     Kind = "cut"     // live traffic sessions were asked to be ended; Detail is the call
 )
 
 // Event is one thing that happened. Added and Removed are lines as Line makes them.
