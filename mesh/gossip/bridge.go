@@ -1,0 +1,58 @@
+package gossip
+
+import (
+	"context"
+	"log"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bridge makes the logger that memberlist wants. Its lines are for whoever
+// debugs it: what an operator has to know, this package says itself.
+func bridge(l *slog.Logger) *log.Logger {
+	return log.New(&bridgeWriter{log: l}, "", 0)
+}
+
+type bridgeWriter struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	second time.Time
+	lines  int
+}
+
+// maxLines bounds what one second may bring: a hostile peer writes the log.
+const maxLines = 20
+
+func (b *bridgeWriter) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
+	text := strings.TrimSpace(string(line))
+	switch {
+	case strings.Contains(text, "public address without encryption"):
+		return len(line), nil // sealed below it, see wire
+	case strings.HasPrefix(text, "[ERR"):
+		level = slog.LevelInfo
+	case strings.HasPrefix(text, "[WARN]"):
+		level = slog.LevelDebug
+	}
+	if !b.log.Enabled(context.Background(), level) {
+		return len(line), nil
+	}
+	if _, rest, ok := strings.Cut(text, "memberlist: "); ok {
+		text = rest
+	}
+	now := time.Now()
+	b.mu.Lock()
+	if now.Sub(b.second) >= time.Second {
+		b.second, b.lines = now, 0
+	}
+	b.lines++
+	over := b.lines > maxLines
+	b.mu.Unlock()
+	if !over {
+		b.log.Log(context.Background(), level, "memberlist", "text", text)
+	}
+	return len(line), nil
+}

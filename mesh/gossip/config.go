@@ -1,0 +1,295 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"banmesh/store"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Set is the replicated set as this package needs it: chunks, digests and
+// roots are opaque here. *store.Store is one.
+type Set interface {
+	Head() store.Head
+	Since(after uint64, max int) (chunk []byte, last uint64)
+	Holds(log store.LogID, seq uint64) bool
+	Merge(chunk []byte) (store.Merged, error)
+	Digest(minute int64) []byte
+	DigestOf(minute int64, logs ...store.LogID) []byte
+	Deltas(digest []byte, max int) iter.Seq2[[]byte, error]
+	Root(minute int64) [16]byte
+	SaveMeta(ctx context.Context, key string, value []byte) error
+	Meta(key string) ([]byte, bool)
+}
+
+// Limits of names and labels: a record of 1,200 bytes must still fit a packet
+// together with the name of its sender.
+const (
+	maxName    = 64
+	maxLabel   = 32
+	maxMessage = 1200 // payload of Send
+)
+
+// Config is what a member of the mesh is started with.
+type Config struct {
+	Name      string         // stable, at most 64 bytes; the origin of this member's records
+	Version   string         // of the program, shown to the others
+	Bind      netip.AddrPort // both UDP and TCP; port 0 takes a free one
+	Advertise string         // "ip" or "ip:port" that the others reach; empty: found from Bind
+	Profile   string         // lan, wan or local: the pace of failure detection
+	Label     string         // keeps meshes apart that can reach each other
+	Insecure  bool           // no encryption although an address is not loopback
+
+	// KeyringFile holds a JSON array of base64 keys, the first encrypts. Keys
+	// gives them directly (16, 24 or 32 bytes each) and wins.
+	KeyringFile string
+	Keys        [][]byte
+
+	Join     []string // "host:port", "ip:port", "host" or "ip" (port 7946)
+	Eligible bool     // may lead
+	Priority int      // rank among the eligible
+
+	Set       Set
+	Now       func() time.Time                  // this host's clock; default time.Now
+	Transport memberlist.Transport              // default: UDP and TCP on Bind
+	OnMember  func(MemberEvent)                 // in order, from one goroutine
+	OnMessage func(from string, payload []byte) // what Send brought; must not block
+	Logger    *slog.Logger
+
+	Tuning Tuning
+}
+
+// Tuning holds the knobs that the defaults suit. A zero field takes its default.
+type Tuning struct {
+	// DirectMax is the number of members (self included) up to which a ban goes
+	// straight to each; above, it takes two hops.
+	DirectMax int
+	// CoalesceGap is how long after a frame the next one that is not full may
+	// leave: what comes meanwhile joins it.
+	CoalesceGap time.Duration
+	// Reannounce says when after the last push the head is told again, so that a
+	// receiver that lost the push sees its gap.
+	Reannounce [2]time.Duration
+	// PacketRate and PacketBurst pace pushes, in packets a second and at once.
+	// What waited longer than PaceWait for its turn is left to the exchange.
+	PacketRate  int
+	PacketBurst int
+	PaceWait    time.Duration
+	// PullGrace lets a reordered push arrive before its gap is pulled.
+	PullGrace time.Duration
+	// RecheckAfter is the time between the two looks at a root that differs.
+	RecheckAfter time.Duration
+	// RejoinEvery is the time between attempts to reach members that are not alive.
+	RejoinEvery time.Duration
+	// SettleAfter is how long a member waits for its first exchanges.
+	SettleAfter time.Duration
+	// ChunkSize bounds one chunk of an exchange, ExchangeBytes what one exchange
+	// may bring before it is cut (the next one resumes), both in bytes.
+	ChunkSize     int
+	ExchangeBytes int64
+	// Stall is how long an exchange may make no progress.
+	Stall time.Duration
+	// DialTimeout bounds the opening of a stream.
+	DialTimeout time.Duration
+	// NameCheck bounds the search for another member of this name at the start.
+	NameCheck time.Duration
+}
+
+// DefaultConfig is a member on all addresses, port 7946, of a local network,
+// eligible to lead. Name and Set are the caller's.
+func DefaultConfig() Config {
+	return Config{
+		Bind:     netip.AddrPortFrom(netip.IPv4Unspecified(), defaultPort),
+		Profile:  "lan",
+		Eligible: true,
+	}
+}
+
+const defaultPort = 7946
+
+func (t Tuning) withDefaults(profile string) Tuning {
+	// A burst must fit the receivers' socket buffers (208 KiB where the system
+	// was left alone) while they are busy; the rate is what a small router's
+	// uplink (wan) or a switched network (lan) carries without harm.
+	rate, burst := 6000, 1500
+	switch profile {
+	case "wan":
+		rate, burst = 2000, 500
+	case "local":
+		rate, burst = 20000, 3000
+	}
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	dur := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&t.DirectMax, 64)
+	def(&t.PacketRate, rate)
+	def(&t.PacketBurst, burst)
+	def(&t.ChunkSize, 256<<10)
+	if t.ExchangeBytes == 0 {
+		t.ExchangeBytes = 512 << 20
+	}
+	dur(&t.CoalesceGap, 2*time.Millisecond)
+	dur(&t.Reannounce[0], 200*time.Millisecond)
+	dur(&t.Reannounce[1], 600*time.Millisecond)
+	dur(&t.PaceWait, 100*time.Millisecond)
+	dur(&t.PullGrace, 30*time.Millisecond)
+	dur(&t.RecheckAfter, time.Second)
+	dur(&t.RejoinEvery, 3*time.Second)
+	dur(&t.SettleAfter, 30*time.Second)
+	dur(&t.Stall, 10*time.Second)
+	dur(&t.DialTimeout, 3*time.Second)
+	dur(&t.NameCheck, 1500*time.Millisecond)
+	return t
+}
+
+// Validate names the first field that cannot work, with its value.
+func (c Config) Validate() error {
+	if err := checkName(c.Name); err != nil {
+		return err
+	}
+	if len(c.Label) > maxLabel {
+		return fmt.Errorf("gossip.label %q is longer than %d bytes", c.Label, maxLabel)
+	}
+	switch c.Profile {
+	case "lan", "wan", "local":
+	default:
+		return fmt.Errorf("gossip.profile %q is none of lan, wan, local", c.Profile)
+	}
+	if c.Transport == nil && !c.Bind.IsValid() {
+		return errors.New("gossip.bind is not an address with a port, like 0.0.0.0:7946")
+	}
+	if c.Advertise != "" {
+		if _, err := parseAdvertise(c.Advertise, defaultPort); err != nil {
+			return err
+		}
+	}
+	for _, a := range c.Join {
+		if _, _, err := splitHostPort(a); err != nil {
+			return err
+		}
+	}
+	if c.Set == nil {
+		return errors.New("gossip: no set to replicate")
+	}
+	if len(c.Version) > 64 {
+		return fmt.Errorf("gossip: version %q is longer than 64 bytes", c.Version)
+	}
+	if c.encrypted() || c.Insecure || c.loopbackOnly() {
+		return nil
+	}
+	return fmt.Errorf("gossip.keyring is not set, and %s is not loopback: make a key with banmesh keygen and give every member the same file, or set gossip.insecure: true to run without encryption", c.exposed())
+}
+
+func checkName(name string) error {
+	if name == "" {
+		return errors.New("name is empty")
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("name %q is longer than %d bytes", name, maxName)
+	}
+	for _, r := range name {
+		if r <= ' ' || r == 0x7f || r == 0xfffd || r == '/' {
+			return fmt.Errorf("name %q holds a space, a slash or a control character", name)
+		}
+	}
+	return nil
+}
+
+func (c Config) encrypted() bool { return len(c.Keys) > 0 || c.KeyringFile != "" }
+
+func (c Config) loopbackOnly() bool { return c.exposed() == "" }
+
+// exposed is the first configured address that is not loopback, "" when all are.
+func (c Config) exposed() string {
+	if c.Bind.IsValid() && !c.Bind.Addr().IsLoopback() {
+		return "gossip.bind " + c.Bind.String()
+	}
+	if c.Advertise != "" {
+		if a, err := parseAdvertise(c.Advertise, defaultPort); err != nil || !a.Addr().IsLoopback() {
+			return "gossip.advertise " + c.Advertise
+		}
+	}
+	for _, j := range c.Join {
+		host, _, err := splitHostPort(j)
+		if err != nil {
+			return "join " + j
+		}
+		if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
+			return "join " + j
+		}
+	}
+	return ""
+}
+
+func parseAdvertise(s string, port uint16) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a.Unmap(), port), nil
+	}
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("gossip.advertise %q is neither an IP address nor one with a port", s)
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}
+
+// splitHostPort takes "host", "ip", "host:port", "[ip6]:port" and a bare IPv6 address.
+func splitHostPort(s string) (host, port string, err error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.String(), "7946", nil
+	}
+	host, port, err = net.SplitHostPort(s)
+	var ae *net.AddrError
+	if errors.As(err, &ae) && ae.Err == "missing port in address" {
+		host, port, err = s, "7946", nil
+	}
+	if err != nil || host == "" || port == "" {
+		return "", "", fmt.Errorf("join address %q is not host:port", s)
+	}
+	if p, perr := net.LookupPort("tcp", port); perr != nil || p == 0 {
+		return "", "", fmt.Errorf("join address %q has no usable port", s)
+	}
+	return host, port, nil
+}
+
+// memberlistConfig tunes the library's defaults for the profile.
+func (c Config) memberlistConfig() *memberlist.Config {
+	var mc *memberlist.Config
+	switch c.Profile {
+	case "wan":
+		mc = memberlist.DefaultWANConfig()
+	case "local":
+		mc = memberlist.DefaultLocalConfig()
+	default:
+		mc = memberlist.DefaultLANConfig()
+	}
+	mc.Name = c.Name
+	mc.ProtocolVersion = memberlist.ProtocolVersion2Compatible
+	// LZW costs 68 µs and 78 KB of garbage a packet and saves nothing on ours.
+	mc.EnableCompression = false
+	// Encryption and label are done below memberlist, see wire.
+	mc.Keyring, mc.SecretKey, mc.Label = nil, nil, ""
+	mc.UDPBufferSize = maxPacket - packetOverhead
+	// Joins and deaths are the only gossip left in it and travel faster for free.
+	mc.GossipInterval /= 2
+	// The full member list both ways is its one large idle cost (20 KB a side at
+	// a hundred members); what it would repair, stamps show within seconds.
+	mc.PushPullInterval = 4 * time.Minute
+	mc.DeadNodeReclaimTime = 30 * time.Second
+	mc.HandoffQueueDepth = 4096
+	return mc
+}

@@ -1,0 +1,360 @@
+package gossip
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+)
+
+// An exchange: hello (name, run, minute, root) → welcome (name, run, same) or
+// busy. Unless the roots are the same, each side then sends its digest of the
+// minute and, as an answer to the other's, the chunks that the other lacks and
+// done. Both directions run at once. Every chunk is merged as it comes, so that
+// a broken exchange has not been for nothing.
+const (
+	// maxServed is how many exchanges are served at once.
+	maxServed = 2
+	// maxDigest is about 100,000 logs.
+	maxDigest    = 2 << 20
+	maxHello     = 512
+	maxTime      = 5 * time.Minute // of one exchange; the next one goes on
+	busyFor      = 60 * time.Millisecond
+	chunkLeeway  = 2 << 10
+	firstTimeout = 5 * time.Second
+)
+
+type helloInfo struct {
+	From   string
+	Run    uint64
+	Minute int64
+	Root   []byte
+}
+
+type welcomeInfo struct {
+	From string
+	Run  uint64
+	Same bool
+}
+
+type busyInfo struct {
+	After uint32 // ms
+}
+
+type busyError struct{ after time.Duration }
+
+func (e *busyError) Error() string { return fmt.Sprintf("busy for %v", e.after) }
+
+// exchanged is what an exchange brought and gave.
+type exchanged struct {
+	merged int // records new to this member
+	chunks int // sent
+}
+
+// messages reads and writes length-prefixed messages on a stream, each within
+// the stall time.
+type messages struct {
+	c     *secureConn
+	stall time.Duration
+	left  int64 // bytes that may still come
+	buf   []byte
+}
+
+var errBrought = errors.New("the exchange brought more than it may: the rest is for the next one")
+
+func (s *messages) write(kind byte, payload []byte) error {
+	if err := s.c.SetWriteDeadline(time.Now().Add(s.stall)); err != nil {
+		return err
+	}
+	b := make([]byte, 0, 6+min(len(payload), maxRecord))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)+2))
+	b = append(b, frameVersion, kind)
+	// Small messages go in one record.
+	if len(payload) <= maxRecord-6 {
+		_, err := s.c.Write(append(b, payload...))
+		return err
+	}
+	if _, err := s.c.Write(b); err != nil {
+		return err
+	}
+	for len(payload) > 0 {
+		part := payload[:min(len(payload), maxRecord)]
+		if _, err := s.c.Write(part); err != nil {
+			return err
+		}
+		payload = payload[len(part):]
+		if err := s.c.SetWriteDeadline(time.Now().Add(s.stall)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *messages) writeMsg(kind byte, msg any) error { return s.write(kind, encode(kind, msg)[2:]) }
+
+// read returns the next message; the payload is valid until the next read.
+func (s *messages) read(limit int) (kind byte, payload []byte, err error) {
+	if err := s.c.SetReadDeadline(time.Now().Add(s.stall)); err != nil {
+		return 0, nil, err
+	}
+	var head [6]byte
+	if _, err := io.ReadFull(s.c, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n := int64(binary.BigEndian.Uint32(head[:]))
+	if n < 2 || n-2 > int64(limit) {
+		return 0, nil, fmt.Errorf("message of %d bytes: %w", n, errTooMuch)
+	}
+	if s.left -= n; s.left < 0 {
+		return 0, nil, errBrought
+	}
+	if head[4] != frameVersion {
+		return 0, nil, fmt.Errorf("message of version %d", head[4])
+	}
+	n -= 2
+	// What is announced is believed only as it comes.
+	s.buf = s.buf[:0]
+	for int64(len(s.buf)) < n {
+		part := min(n-int64(len(s.buf)), 64<<10)
+		at := len(s.buf)
+		s.buf = append(s.buf, make([]byte, part)...)
+		if _, err := io.ReadFull(s.c, s.buf[at:]); err != nil {
+			return 0, nil, fmt.Errorf("read message: %w", err)
+		}
+		if err := s.c.SetReadDeadline(time.Now().Add(s.stall)); err != nil {
+			return 0, nil, err
+		}
+	}
+	return head[5], s.buf, nil
+}
+
+// expect reads a message of one kind into msg.
+func (s *messages) expect(kind byte, fields int, msg any) error {
+	got, payload, err := s.read(maxHello)
+	if err != nil {
+		return err
+	}
+	if got == kindBusy && kind != kindBusy {
+		var b busyInfo
+		if err := decode(payload, 1, &b); err != nil {
+			return err
+		}
+		return &busyError{min(max(time.Duration(b.After)*time.Millisecond, 10*time.Millisecond), 5*time.Second)}
+	}
+	if got != kind {
+		return fmt.Errorf("message of kind %d where %d was expected", got, kind)
+	}
+	return decode(payload, fields, msg)
+}
+
+// talk opens a stream of our own to a member.
+func (m *Mesh) talk(addr string, timeout time.Duration) (*messages, func(), error) {
+	c, err := m.wire.dial(addr, timeout)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !m.conns.add(c) {
+		_ = c.Close()
+		return nil, nil, ErrClosed
+	}
+	return &messages{c: c, stall: m.tune.Stall, left: m.tune.ExchangeBytes}, func() {
+		m.conns.remove(c)
+		_ = c.Close()
+	}, nil
+}
+
+// exchange makes one exchange with the member at the address.
+func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, error) {
+	s, done, err := m.talk(addr, m.tune.DialTimeout)
+	if err != nil {
+		return exchanged{}, err
+	}
+	defer done()
+	stop := context.AfterFunc(ctx, func() { _ = s.c.Close() })
+	defer stop()
+	minute := m.minute()
+	root := m.set.Root(minute)
+	if err := s.writeMsg(kindHello, helloInfo{From: m.cfg.Name, Run: m.run, Minute: minute, Root: root[:]}); err != nil {
+		return exchanged{}, fmt.Errorf("greet %s: %w", name, err)
+	}
+	var w welcomeInfo
+	if err := s.expect(kindWelcome, 3, &w); err != nil {
+		return exchanged{}, fmt.Errorf("greet %s: %w", name, err)
+	}
+	if w.From != name {
+		return exchanged{}, fmt.Errorf("%s answers as %q", addr, w.From)
+	}
+	if w.Same {
+		return exchanged{}, nil
+	}
+	res, err := m.swap(s, minute, addr)
+	if err != nil {
+		return res, fmt.Errorf("exchange with %s: %w", name, err)
+	}
+	return res, nil
+}
+
+// serveStream answers one stream of our own, until it ends.
+func (m *Mesh) serveStream(c *secureConn, from string) {
+	if !m.conns.add(c) {
+		return
+	}
+	defer m.conns.remove(c)
+	s := &messages{c: c, stall: firstTimeout, left: m.tune.ExchangeBytes}
+	kind, payload, err := s.read(maxHello)
+	if err != nil {
+		m.streamError(from, err)
+		return
+	}
+	s.stall = m.tune.Stall
+	switch kind {
+	case kindHello:
+		var h helloInfo
+		if !m.read(payload, 4, &h, &h.From, from) {
+			return
+		}
+		m.serveExchange(s, h, from)
+	case kindWho:
+		m.serveWho(s, payload, from)
+	case kindKey:
+		m.serveKey(s, payload, from)
+	default:
+		m.refuse(from, "unknown stream kind")
+	}
+}
+
+// streamError counts why a stream ended early.
+func (m *Mesh) streamError(from string, err error) {
+	switch {
+	case errors.Is(err, errTooMuch), errors.Is(err, errBrought):
+		m.refuse(from, "stream too long")
+	case errors.Is(err, errNoKey), errors.Is(err, errNotOurs):
+		m.refuse(from, "stream damaged")
+	default:
+		m.count.drop("stream ended early")
+	}
+}
+
+func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
+	if len(h.Root) != 16 {
+		m.refuse(from, "stamp")
+		return
+	}
+	select {
+	case m.server <- struct{}{}:
+		defer func() { <-m.server }()
+	default:
+		_ = s.writeMsg(kindBusy, busyInfo{After: uint32((busyFor + rand.N(busyFor)).Milliseconds())})
+		return
+	}
+	root := m.set.Root(h.Minute)
+	same := root == [16]byte(h.Root)
+	if err := s.writeMsg(kindWelcome, welcomeInfo{From: m.cfg.Name, Run: m.run, Same: same}); err != nil {
+		m.streamError(from, err)
+		return
+	}
+	var res exchanged
+	if !same {
+		var err error
+		if res, err = m.swap(s, h.Minute, from); err != nil {
+			m.streamError(from, err)
+			return
+		}
+	}
+	m.count.exchangesServed.Add(1)
+	m.sync.completed(h.From, res)
+}
+
+// swap is what both sides do once they know that they differ.
+func (m *Mesh) swap(s *messages, minute int64, from string) (exchanged, error) {
+	var res exchanged
+	own := m.set.Digest(minute)
+	if len(own) > maxDigest {
+		return res, fmt.Errorf("own digest of %d bytes is longer than %d", len(own), maxDigest)
+	}
+	cut := time.AfterFunc(maxTime, func() { _ = s.c.Close() })
+	defer cut.Stop()
+
+	// One goroutine writes while this one reads: both sides send at once, and
+	// neither may wait for the other to finish first.
+	digest := make(chan []byte, 1)
+	wrote := make(chan error, 1)
+	go func() {
+		err := s.write(kindDigest, own)
+		theirs, ok := <-digest
+		if err == nil && ok {
+			for chunk, derr := range m.set.Deltas(theirs, m.tune.ChunkSize) {
+				if derr != nil {
+					m.refuse(from, "digest")
+					err = fmt.Errorf("read their digest: %w", derr)
+					break
+				}
+				if err = s.write(kindChunk, chunk); err != nil {
+					break
+				}
+				res.chunks++
+			}
+		}
+		if err == nil && ok {
+			err = s.write(kindDone, nil)
+		}
+		if err != nil {
+			_ = s.c.Close() // the reader need not wait
+		}
+		wrote <- err
+	}()
+
+	merged, err := m.take(s, digest, from)
+	if err != nil {
+		_ = s.c.Close()
+	}
+	werr := <-wrote
+	res.merged = merged
+	if err != nil {
+		return res, err
+	}
+	if werr != nil {
+		return res, werr
+	}
+	return res, nil
+}
+
+// take reads the other side's digest and chunks.
+func (m *Mesh) take(s *messages, digest chan<- []byte, from string) (merged int, err error) {
+	given := false
+	defer func() {
+		if !given {
+			close(digest)
+		}
+	}()
+	for {
+		limit := m.tune.ChunkSize + chunkLeeway
+		if !given {
+			limit = maxDigest
+		}
+		kind, payload, err := s.read(limit)
+		if err != nil {
+			return merged, err
+		}
+		switch {
+		case kind == kindDigest && !given:
+			digest <- append([]byte(nil), payload...)
+			given = true
+		case kind == kindChunk && given:
+			r, ok := m.merge(payload, from)
+			if !ok {
+				return merged, errors.New("the peer sent malformed records")
+			}
+			merged += r.New
+			m.recent.note(r.Log, 0)
+		case kind == kindDone && given && len(payload) == 0:
+			return merged, nil
+		default:
+			m.refuse(from, "message out of turn")
+			return merged, fmt.Errorf("message of kind %d out of turn", kind)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package gossip
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+)
+
+// A frame is one byte of version, one of kind, and a msgpack array. A frame of
+// a version or kind that is not known here is dropped and counted: a newer
+// member may speak it to newer ones.
+const frameVersion = 1
+
+// Kinds of frames in packets.
+const (
+	kindPush    = 1 // records of the sender's own log
+	kindRelay   = 2 // a push to hand on to a slice of the members
+	kindHeads   = 3 // how far logs are
+	kindPull    = 4 // a digest of few logs: send what I lack of them
+	kindDelta   = 5 // the answer to a pull
+	kindAsk     = 6 // a stamp: tell me yours
+	kindAnswer  = 7 // the answer to it
+	kindMessage = 8 // another room's
+	kindLeaving = 9 // the sender is about to stop for good
+)
+
+// Kinds of messages in streams.
+const (
+	kindHello   = 32
+	kindWelcome = 33
+	kindBusy    = 34
+	kindDigest  = 35
+	kindChunk   = 36
+	kindDone    = 37
+	kindWho     = 38
+	kindHolder  = 39
+	kindKey     = 40
+	kindKeyDone = 41
+)
+
+type pushMsg struct {
+	From  string
+	Seq   uint64 // of the last record in the chunk
+	Chunk []byte
+}
+
+type relayMsg struct {
+	From   string
+	Slices uint32
+	Slice  uint32
+	Salt   uint32
+	Relays []uint32 // hashes of the names of the slice's relays
+	Frame  []byte   // the push, as a frame
+}
+
+type headMsg struct {
+	Origin string
+	Epoch  uint64
+	Seq    uint64
+}
+
+type headsMsg struct {
+	From  string
+	Heads []headMsg
+	Reply bool // send me yours
+	Bulk  bool // much is missing: no use in pulling by packets
+}
+
+type pullMsg struct {
+	From   string
+	Digest []byte
+}
+
+type deltaMsg struct {
+	From  string
+	Chunk []byte
+}
+
+type stampMsg struct {
+	From  string
+	Nonce uint32
+	Stamp []byte
+}
+
+type messageMsg struct {
+	From    string
+	Payload []byte
+}
+
+type leavingMsg struct {
+	From string
+	Run  uint64
+}
+
+// maxHeads is how many heads one frame tells of.
+const maxHeads = 12
+
+// wireHandle is never changed after this: handles are not safe for that.
+var wireHandle = func() *codec.MsgpackHandle {
+	h := &codec.MsgpackHandle{WriteExt: true}
+	h.StructToArray = true
+	h.MaxInitLen = 64
+	return h
+}()
+
+// encode makes a frame of any of the messages above.
+func encode(kind byte, msg any) []byte {
+	b := make([]byte, 0, 256)
+	if err := codec.NewEncoderBytes(&b, wireHandle).Encode(msg); err != nil {
+		// Only a message of a type that msgpack cannot hold, of which there is none.
+		panic(fmt.Sprintf("gossip: encode frame of kind %d: %v", kind, err))
+	}
+	return append([]byte{frameVersion, kind}, b...)
+}
+
+var (
+	errShape    = errors.New("wrong number of fields")
+	errTrailing = errors.New("trailing bytes")
+)
+
+// decode reads the payload of a frame into msg, an array of exactly fields
+// elements: the codec by itself takes short arrays and trailing bytes in silence.
+func decode(payload []byte, fields int, msg any) error {
+	if len(payload) == 0 || payload[0] != 0x90|byte(fields) {
+		return errShape
+	}
+	d := codec.NewDecoderBytes(payload, wireHandle)
+	if err := d.Decode(msg); err != nil {
+		return fmt.Errorf("decode frame: %w", err)
+	}
+	if d.NumBytesRead() != len(payload) {
+		return errTrailing
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package gossip
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"banmesh/store"
+)
+
+// gap is a log of which this member has not all up to seq, and who has.
+type gap struct {
+	log   store.LogID
+	seq   uint64
+	from  string
+	addr  string
+	bulk  bool // too much for packets
+	tries int
+}
+
+type gaps struct {
+	mu   sync.Mutex
+	open map[store.LogID]*gap
+}
+
+const (
+	// maxGaps bounds what is waited for; what is beyond shows in the root.
+	maxGaps = 1024
+	// maxPullFrames is what one pull by packets may bring.
+	maxPullFrames = 8
+	pullAgain     = 250 * time.Millisecond
+)
+
+// missing notes a gap and has it filled after the grace given.
+func (m *Mesh) missing(g gap, grace time.Duration) {
+	m.gaps.mu.Lock()
+	if have := m.gaps.open[g.log]; have != nil {
+		have.seq = max(have.seq, g.seq)
+		have.from, have.addr = g.from, g.addr
+		have.bulk = have.bulk || g.bulk
+		m.gaps.mu.Unlock()
+		return
+	}
+	if len(m.gaps.open) >= maxGaps {
+		m.gaps.mu.Unlock()
+		m.count.drop("too many gaps")
+		return
+	}
+	if m.gaps.open == nil {
+		m.gaps.open = make(map[store.LogID]*gap)
+	}
+	m.gaps.open[g.log] = &g
+	m.gaps.mu.Unlock()
+	// Many may miss the same: they must not all ask in the same moment.
+	if !m.timers.after(grace+rand.N(10*time.Millisecond), func() { m.fill(g.log) }) {
+		m.forgetGap(g.log)
+	}
+}
+
+func (m *Mesh) forgetGap(log store.LogID) {
+	m.gaps.mu.Lock()
+	delete(m.gaps.open, log)
+	m.gaps.mu.Unlock()
+}
+
+// fill asks for what a gap lacks: twice by packets, then by an exchange.
+func (m *Mesh) fill(log store.LogID) {
+	m.gaps.mu.Lock()
+	have := m.gaps.open[log]
+	if have == nil {
+		m.gaps.mu.Unlock()
+		return
+	}
+	have.tries++
+	g := *have
+	m.gaps.mu.Unlock()
+	if m.set.Holds(g.log, g.seq) {
+		m.forgetGap(log)
+		return
+	}
+	if !g.bulk && g.tries <= 2 {
+		f := encode(kindPull, pullMsg{From: m.cfg.Name, Digest: m.set.DigestOf(m.minute(), g.log)})
+		if len(f) <= maxFrame {
+			m.count.pulls.Add(1)
+			_ = m.sendTo(g.addr, f)
+			if m.timers.after(jitter(pullAgain), func() { m.fill(log) }) {
+				return
+			}
+		}
+	}
+	m.forgetGap(log)
+	m.sync.want(g.from, 0)
+}
+
+// pulled answers a pull with at most maxPullFrames frames.
+func (m *Mesh) pulled(msg pullMsg, from string) {
+	addr := m.replyAddr(msg.From, from)
+	sent := 0
+	for chunk, err := range m.set.Deltas(msg.Digest, m.maxChunk()) {
+		if err != nil {
+			m.refuse(from, "digest")
+			return
+		}
+		f := encode(kindDelta, deltaMsg{From: m.cfg.Name, Chunk: chunk})
+		if len(f) > maxFrame || sent == maxPullFrames || m.push.relays.take(1) > 0 {
+			return // its second try fails, and it comes by a stream
+		}
+		_ = m.sendTo(addr, f)
+		sent++
+	}
+}

@@ -1,0 +1,445 @@
+package gossip
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"net/netip"
+)
+
+// known remembers members and seeds over restarts, and keeps trying those that
+// are not alive: memberlist gives up on a member soon after its death, so that a
+// partition which outlasts that would never heal.
+type known struct {
+	m    *Mesh
+	wake chan struct{} // something is to be saved
+
+	mu      sync.Mutex
+	members map[string]*knownMember
+	seeds   []string // of calls of Join
+	tried   map[string]time.Time
+	dirty   bool
+}
+
+type knownMember struct {
+	Name string
+	Addr string
+	Left bool
+	Seen int64 // Unix seconds
+}
+
+type knownFile struct {
+	Members []knownMember
+	Seeds   []string
+}
+
+const (
+	knownKey     = "gossip.known"
+	knownVersion = 1
+	maxKnown     = 4096
+	maxSeeds     = 64
+	saveDelay    = time.Second
+	// keepFailed is how long a silent member is looked for. Configured seeds are
+	// tried for ever.
+	keepFailed = 30 * 24 * time.Hour
+	// keepLeft is how long it is remembered that one left.
+	keepLeft = 7 * 24 * time.Hour
+)
+
+func newKnown(m *Mesh) *known {
+	k := &known{m: m, wake: make(chan struct{}, 1), members: make(map[string]*knownMember), tried: make(map[string]time.Time)}
+	b, ok := m.set.Meta(knownKey)
+	if !ok {
+		return k
+	}
+	var f knownFile
+	if len(b) < 2 || b[0] != knownVersion || decode(b[1:], 2, &f) != nil {
+		m.log.Warn("the remembered members are unreadable, starting with the configured ones")
+		return k
+	}
+	for _, e := range f.Members {
+		if e.Name != m.cfg.Name && checkName(e.Name) == nil {
+			k.members[e.Name] = &e
+		}
+	}
+	k.seeds = f.Seeds
+	return k
+}
+
+// changed keeps what became of a member. It does not block.
+func (k *known) changed(member Member) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.members[member.Name]
+	if e == nil {
+		if len(k.members) >= maxKnown {
+			k.evict()
+		}
+		e = &knownMember{Name: member.Name}
+		k.members[member.Name] = e
+	}
+	e.Addr, e.Left, e.Seen = member.Addr, member.State == Left, time.Now().Unix()
+	k.touch()
+}
+
+// evict forgets the one seen longest ago. Called with the lock held.
+func (k *known) evict() {
+	oldest := slices.MinFunc(slices.Collect(maps.Values(k.members)), func(a, b *knownMember) int { return cmp.Compare(a.Seen, b.Seen) })
+	delete(k.members, oldest.Name)
+}
+
+// touch has the saver write. Called with the lock held.
+func (k *known) touch() {
+	k.dirty = true
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// saver writes changes to the set's durable values, a second late, so that a
+// mesh that comes up costs one write and not one a member.
+func (k *known) saver() {
+	for {
+		select {
+		case <-k.m.ctx.Done():
+			return
+		case <-k.wake:
+		}
+		t := time.NewTimer(saveDelay)
+		select {
+		case <-k.m.ctx.Done():
+			t.Stop()
+			return // Shutdown saves
+		case <-t.C:
+		}
+		k.save()
+	}
+}
+
+func (k *known) save() {
+	now := time.Now()
+	k.mu.Lock()
+	if !k.dirty {
+		k.mu.Unlock()
+		return
+	}
+	k.dirty = false
+	var f knownFile
+	for name, e := range k.members {
+		keep := keepFailed
+		if e.Left {
+			keep = keepLeft
+		}
+		if now.Sub(time.Unix(e.Seen, 0)) > keep {
+			delete(k.members, name)
+			continue
+		}
+		f.Members = append(f.Members, *e)
+	}
+	f.Seeds = slices.Clone(k.seeds)
+	k.mu.Unlock()
+	b := encode(0, f)
+	b[1] = knownVersion
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.m.ctx), 5*time.Second)
+	defer cancel()
+	if err := k.m.set.SaveMeta(ctx, knownKey, b[1:]); err != nil {
+		k.m.log.Warn("the known members were not saved", "error", err)
+		k.mu.Lock()
+		k.dirty = true
+		k.mu.Unlock()
+	}
+}
+
+// hopes reports whether there is anybody to look for.
+func (k *known) hopes() bool {
+	if len(k.m.cfg.Join) > 0 {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.seeds) > 0 {
+		return true
+	}
+	for _, e := range k.members {
+		if !e.Left {
+			return true
+		}
+	}
+	return false
+}
+
+// hosts lists the configured seeds and those of calls of Join.
+func (k *known) hosts() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := slices.Clone(k.m.cfg.Join)
+	for _, s := range k.seeds {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// first lists addresses to ask at the start, seeds first, at most n.
+func (k *known) first(ctx context.Context, n int) []string {
+	var out []string
+	add := func(a string) {
+		if len(out) < n && a != k.m.self && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	for _, h := range k.hosts() {
+		addrs, err := k.resolve(ctx, h)
+		if err != nil {
+			continue // the loop will say so
+		}
+		for _, a := range addrs {
+			add(a)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, e := range k.members {
+		if !e.Left {
+			add(e.Addr)
+		}
+	}
+	return out
+}
+
+// resolve turns a seed into ip:port. memberlist would begin with a DNS query of
+// type ANY over TCP.
+func (k *known) resolve(ctx context.Context, seed string) ([]string, error) {
+	host, port, err := splitHostPort(seed)
+	if err != nil {
+		return nil, err
+	}
+	num, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return nil, fmt.Errorf("join address %q: %w", seed, err)
+	}
+	port = strconv.Itoa(num)
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []string{net.JoinHostPort(a.Unmap().String(), port)}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, fmt.Errorf("join address %q: %w", seed, err)
+	}
+	var out []string
+	for _, a := range ips {
+		out = append(out, net.JoinHostPort(a.Unmap().String(), port))
+	}
+	return out, nil
+}
+
+// loop tries, at the start and every RejoinEvery, one known member that is not
+// alive and one seed; all seeds while nobody is there.
+func (k *known) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-k.m.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if !k.m.left.Load() {
+			k.round()
+		}
+		timer.Reset(jitter(k.m.tune.RejoinEvery))
+	}
+}
+
+func (k *known) round() {
+	alone := len(k.m.table.others()) == 0
+	var addrs []string
+	if a := k.nextMember(); a != "" {
+		addrs = append(addrs, a)
+	}
+	most := 1
+	if alone {
+		most = maxNameChecks
+	}
+	addrs = append(addrs, k.nextSeeds(most, alone)...)
+	slices.Sort(addrs)
+	addrs = slices.Compact(addrs)
+	// At once: a silent address takes its whole timeout.
+	var wg sync.WaitGroup
+	for _, a := range addrs {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if _, err := k.m.pushPull(k.m.ctx, a); err != nil {
+				k.m.log.Debug("member not reached", "addr", a, "error", err)
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// nextMember picks, of those that are neither alive nor left, the one tried
+// longest ago.
+func (k *known) nextMember() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	alive := make(map[string]bool)
+	for _, t := range k.m.table.others() {
+		alive[t.name] = true
+	}
+	var best *knownMember
+	for _, e := range k.members {
+		if e.Left || alive[e.Name] || e.Addr == k.m.self {
+			continue
+		}
+		if best == nil || k.tried[e.Addr].Before(k.tried[best.Addr]) {
+			best = e
+		}
+	}
+	if best == nil {
+		return ""
+	}
+	k.try(best.Addr)
+	return best.Addr
+}
+
+// nextSeeds picks seeds at which nobody is alive. One that left is tried only
+// when there is nobody else.
+func (k *known) nextSeeds(most int, alone bool) []string {
+	hosts := k.hosts()
+	k.mu.Lock()
+	slices.SortStableFunc(hosts, func(a, b string) int { return k.tried[a].Compare(k.tried[b]) })
+	k.mu.Unlock()
+	var out []string
+	for _, h := range hosts {
+		if len(out) >= most || k.m.ctx.Err() != nil {
+			break
+		}
+		addrs, err := k.resolve(k.m.ctx, h)
+		if err != nil {
+			if k.m.warned.first("resolve " + h) {
+				k.m.log.Warn("a member to join is not found", "error", err)
+			}
+			continue
+		}
+		var open []string
+		for _, a := range addrs {
+			_, state, ok := k.m.table.at(a)
+			if a == k.m.self || ok && state == Alive || ok && state == Left && !alone {
+				open = nil // one of a host's addresses suffices
+				break
+			}
+			open = append(open, a)
+		}
+		if len(open) > 0 {
+			k.mu.Lock()
+			k.try(h)
+			k.mu.Unlock()
+			out = append(out, open...)
+		}
+	}
+	return out
+}
+
+// try notes an attempt. Called with the lock held.
+func (k *known) try(what string) {
+	if len(k.tried) > 2*maxKnown {
+		clear(k.tried)
+	}
+	k.tried[what] = time.Now()
+}
+
+// remember keeps seeds that an operator gave, and forgets that whoever is there left.
+func (k *known) remember(seeds, addrs []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range seeds {
+		if !slices.Contains(k.seeds, s) && !slices.Contains(k.m.cfg.Join, s) {
+			k.seeds = append(k.seeds, s)
+		}
+	}
+	if n := len(k.seeds); n > maxSeeds {
+		k.seeds = slices.Clone(k.seeds[n-maxSeeds:])
+	}
+	for _, e := range k.members {
+		if e.Left && slices.Contains(addrs, e.Addr) {
+			e.Left = false
+		}
+	}
+	k.touch()
+}
+
+// Join joins the members at the addresses ("host:port" and the like) and
+// remembers them over restarts. It returns how many answered; an error when
+// none did.
+func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error) {
+	if m.closed.Load() || m.left.Load() {
+		return 0, ErrClosed
+	}
+	var errs []error
+	var all []string
+	var seeds []string
+	for _, s := range addrs {
+		found, err := m.known.resolve(ctx, s)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		seeds = append(seeds, s)
+		all = append(all, found...)
+	}
+	m.known.remember(seeds, all)
+	for _, a := range all {
+		if a == m.self {
+			errs = append(errs, fmt.Errorf("join %s: that is this member itself", a))
+			continue
+		}
+		if _, err := m.pushPull(ctx, a); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		joined++
+	}
+	if joined == 0 {
+		return 0, errors.Join(errs...)
+	}
+	return joined, nil
+}
+
+// pushPull exchanges member lists with whoever is at the address.
+func (m *Mesh) pushPull(ctx context.Context, addr string) (int, error) {
+	list := m.list.Load()
+	if list == nil || m.closed.Load() {
+		return 0, ErrClosed
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		n, err := list.Join([]string{addr})
+		got <- result{n, err}
+	}()
+	select {
+	case r := <-got:
+		if r.err != nil {
+			return 0, fmt.Errorf("join %s: no member answered there", addr)
+		}
+		return r.n, nil
+	case <-ctx.Done():
+		return 0, fmt.Errorf("join %s: %w", addr, ctx.Err())
+	}
+}

@@ -1,0 +1,332 @@
+package gossip
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// State of a member as this one sees it.
+type State uint8
+
+// The states. A member that is suspected is still alive.
+const (
+	Alive  State = iota
+	Left         // it said so
+	Failed       // it fell silent
+)
+
+func (s State) String() string {
+	switch s {
+	case Alive:
+		return "alive"
+	case Left:
+		return "left"
+	}
+	return "failed"
+}
+
+// Member is one member, this one included.
+type Member struct {
+	Name     string
+	Addr     string // ip:port
+	State    State
+	Self     bool
+	Eligible bool
+	Priority int
+	InSync   bool          // its root agreed with ours when last compared
+	Skew     time.Duration // its clock minus ours, 0 until measured
+	Version  string
+	Seen     time.Time // when it was last heard of
+}
+
+// EventKind says what happened to a member.
+type EventKind uint8
+
+// The kinds of member events.
+const (
+	MemberJoined EventKind = iota
+	MemberLeft
+	MemberFailed
+	MemberUpdated
+	NameConflict // another live member has our name; Member.Addr is its address
+)
+
+func (k EventKind) String() string {
+	return [...]string{"join", "leave", "failed", "update", "conflict"}[k]
+}
+
+// MemberEvent is told to Config.OnMember.
+type MemberEvent struct {
+	Kind   EventKind
+	Member Member
+}
+
+type syncState uint8
+
+const (
+	syncUnknown syncState = iota
+	syncEqual
+	syncDiffers
+)
+
+// peer is another member, or one that was.
+type peer struct {
+	name  string
+	addr  string
+	meta  nodeMeta
+	state State
+	since time.Time // of the state
+	seen  time.Time
+
+	sync      syncState
+	differing int // looks in a row at which roots differed
+	asked     time.Time
+	skew      time.Duration
+	hasSkew   bool
+
+	// fruitless counts exchanges in a row after which roots still differed and
+	// nothing was new: they come less and less often.
+	fruitless int
+	nextSync  time.Time
+
+	leavingRun uint64 // the run that said it leaves
+}
+
+// target is where to send: an alive other member.
+type target struct{ name, addr string }
+
+// table is the own view of the members. memberlist calls into it with its node
+// lock held, so its lock is a leaf: nothing of memberlist, the set or a
+// callback is called under it.
+type table struct {
+	self string
+	mu   sync.Mutex
+	all  map[string]*peer
+
+	view   atomic.Pointer[[]target] // alive others, by name
+	digest atomic.Uint32            // sum of the hashes of all alive names
+}
+
+// maxPeers bounds the table; a mesh is a thousand.
+const maxPeers = 8192
+
+func newTable(self string) *table {
+	t := &table{self: self, all: make(map[string]*peer)}
+	t.refresh()
+	return t
+}
+
+// refresh makes the view again. Called with the lock held, or before use.
+func (t *table) refresh() {
+	view := make([]target, 0, len(t.all))
+	sum := nameHash(t.self, 0)
+	for _, p := range t.all {
+		if p.state == Alive {
+			view = append(view, target{p.name, p.addr})
+			sum += nameHash(p.name, 0)
+		}
+	}
+	slices.SortFunc(view, func(a, b target) int { return cmp.Compare(a.name, b.name) })
+	t.view.Store(&view)
+	t.digest.Store(sum)
+}
+
+func (t *table) others() []target { return *t.view.Load() }
+
+// alive is the number of alive members, this one included.
+func (t *table) alive() int { return len(t.others()) + 1 }
+
+// up notes that memberlist has the member alive. news is false when nothing
+// changed that anybody would want to know.
+func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventKind, news bool, m Member) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil {
+		if len(t.all) >= maxPeers {
+			t.evict()
+		}
+		p = &peer{name: name, state: Failed}
+		t.all[name] = p
+	}
+	restarted := p.state == Alive && p.meta.Run != meta.Run
+	switch {
+	case p.state != Alive || restarted:
+		kind, news = MemberJoined, true
+		p.since = now
+		p.sync, p.differing, p.fruitless, p.leavingRun = syncUnknown, 0, 0, 0
+		p.nextSync, p.asked = time.Time{}, time.Time{}
+		p.hasSkew, p.skew = false, 0
+	case p.addr != addr || p.meta != meta:
+		kind, news = MemberUpdated, true
+	}
+	p.addr, p.meta, p.state, p.seen = addr, meta, Alive, now
+	t.refresh()
+	return kind, news, t.member(p)
+}
+
+// down notes that memberlist has the member dead or left, which it does not tell apart.
+func (t *table) down(name string, now time.Time) (kind EventKind, news bool, m Member) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil || p.state != Alive {
+		return 0, false, Member{}
+	}
+	p.state, kind = Failed, MemberFailed
+	if p.leavingRun != 0 && p.leavingRun == p.meta.Run {
+		p.state, kind = Left, MemberLeft
+	}
+	p.since = now
+	t.refresh()
+	return kind, true, t.member(p)
+}
+
+// leaving notes that a member said it leaves. Of an earlier run it means nothing.
+func (t *table) leaving(name string, run uint64, now time.Time) (news bool, m Member) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil || p.meta.Run != run || p.state == Left {
+		return false, Member{}
+	}
+	p.leavingRun, p.state, p.since = run, Left, now
+	t.refresh()
+	return true, t.member(p)
+}
+
+// evict makes room by forgetting the longest gone.
+func (t *table) evict() {
+	var oldest *peer
+	for _, p := range t.all {
+		if p.state != Alive && (oldest == nil || p.since.Before(oldest.since)) {
+			oldest = p
+		}
+	}
+	if oldest != nil {
+		delete(t.all, oldest.name)
+	}
+}
+
+// forget drops members that are gone since before the time given.
+func (t *table) forget(state State, before time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, p := range t.all {
+		if p.state == state && p.since.Before(before) {
+			delete(t.all, name)
+		}
+	}
+}
+
+// member copies a peer. Called with the lock held.
+func (t *table) member(p *peer) Member {
+	return Member{
+		Name: p.name, Addr: p.addr, State: p.state,
+		Eligible: p.meta.Eligible, Priority: int(p.meta.Priority), Version: p.meta.Version,
+		InSync: p.state == Alive && p.sync == syncEqual, Skew: p.skew, Seen: p.seen,
+	}
+}
+
+func (t *table) members() []Member {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Member, 0, len(t.all)+1)
+	for _, p := range t.all {
+		out = append(out, t.member(p))
+	}
+	return out
+}
+
+// addr is where the named member was last known to be.
+func (t *table) addr(name string) (string, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil {
+		return "", false
+	}
+	return p.addr, true
+}
+
+// aliveAt reports whether an alive member is at the address, or one that left.
+func (t *table) at(addr string) (name string, state State, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.all {
+		if p.addr != addr {
+			continue
+		}
+		if p.state == Alive {
+			return p.name, Alive, true
+		}
+		name, state, ok = p.name, p.state, true
+	}
+	return name, state, ok
+}
+
+// with runs f on the named peer under the lock.
+func (t *table) with(name string, f func(*peer)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil {
+		return false
+	}
+	f(p)
+	return true
+}
+
+// skews lists the measured clock differences of alive members.
+func (t *table) skews() []time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []time.Duration
+	for _, p := range t.all {
+		if p.state == Alive && p.hasSkew {
+			out = append(out, p.skew)
+		}
+	}
+	return out
+}
+
+// agreement counts alive others by what their roots said.
+func (t *table) agreement() (equal, differ, unknown int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.all {
+		if p.state != Alive {
+			continue
+		}
+		switch p.sync {
+		case syncEqual:
+			equal++
+		case syncDiffers:
+			differ++
+		default:
+			unknown++
+		}
+	}
+	return equal, differ, unknown
+}
+
+// toAsk picks alive members whose root is unknown, or differed and was not
+// looked at again since before the time given.
+func (t *table) toAsk(max int, before, now time.Time) []target {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []target
+	for _, p := range t.all { // in random order
+		if len(out) == max {
+			break
+		}
+		if p.state == Alive && p.sync != syncEqual && p.asked.Before(before) {
+			p.asked = now
+			out = append(out, target{p.name, p.addr})
+		}
+	}
+	return out
+}

@@ -1,0 +1,457 @@
+// Package gossip spreads the replicated set over the members of the mesh:
+// memberlist says who is there, and what a member writes goes to the others at
+// once by packets, and for certain by comparing roots and exchanging what
+// differs over streams.
+package gossip
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"banmesh/store"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// ErrClosed is returned by calls after Shutdown.
+var ErrClosed = errors.New("the mesh is shut down")
+
+// ErrNameTaken says that another live member has this one's name.
+var ErrNameTaken = errors.New("name taken")
+
+// Mesh is this member's place in the mesh.
+type Mesh struct {
+	cfg   Config
+	tune  Tuning
+	set   Set
+	log   *slog.Logger
+	count counters
+	run   uint64 // drawn at the start, see nodeMeta
+	self  string // own address, ip:port
+	port  uint16
+
+	ring  *keyring
+	wire  *wire
+	list  atomic.Pointer[memberlist.Memberlist]
+	table *table
+
+	push  *pusher
+	gaps  gaps
+	sync  syncer
+	known *known
+
+	asks    asks
+	recent  recentHeads
+	server  chan struct{} // slots of exchanges served
+	rotate  sync.Mutex    // one key change at a time
+	events  chan MemberEvent
+	warned  onceEach
+	views   viewWatch
+	started time.Time
+
+	ctx    context.Context // ends with Shutdown
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	timers timers
+	conns  connSet
+
+	leaveMu sync.Mutex // Leave and Shutdown, one after the other
+	left    atomic.Bool
+	closed  atomic.Bool
+}
+
+// New starts a member. It looks for another live member of its name first, at
+// most for Tuning.NameCheck, and refuses with ErrNameTaken; joining then goes on
+// in the background for as long as it takes.
+func New(ctx context.Context, cfg Config) (*Mesh, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Profile == "" {
+		cfg.Profile = "lan"
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	keys := cfg.Keys
+	if len(keys) == 0 && cfg.KeyringFile != "" {
+		var err error
+		if keys, err = LoadKeyring(cfg.KeyringFile); err != nil {
+			return nil, err
+		}
+	}
+	m := &Mesh{
+		cfg: cfg, tune: cfg.Tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger,
+		run: rand.Uint64() | 1, table: newTable(cfg.Name),
+		server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 4096),
+		started: time.Now(),
+	}
+	if len(keys) > 0 {
+		ring, err := newKeyring(keys)
+		if err != nil {
+			return nil, fmt.Errorf("gossip keys: %w", err)
+		}
+		m.ring = ring
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.timers.wg = &m.wg
+	m.sync.init(m)
+	m.push = newPusher(m)
+	m.known = newKnown(m)
+
+	inner := cfg.Transport
+	if inner == nil {
+		l, err := newLink(cfg.Bind, m.log, &m.count)
+		if err != nil {
+			m.cancel()
+			return nil, err
+		}
+		inner = l
+	}
+	m.wire = newWire(inner, m.ring, cfg.Label, m.log, &m.count)
+	m.wire.serve = m.serveStream
+	if err := m.start(ctx); err != nil {
+		_ = m.Shutdown()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Mesh) start(ctx context.Context) error {
+	mc := m.cfg.memberlistConfig()
+	mc.Transport = m.wire
+	mc.Logger = bridge(m.log)
+	d := delegate{m}
+	mc.Delegate, mc.Events, mc.Ping, mc.Conflict = d, d, d, d
+	if m.cfg.Bind.IsValid() {
+		mc.BindAddr, mc.BindPort = m.cfg.Bind.Addr().String(), int(m.cfg.Bind.Port())
+	}
+	mc.AdvertiseAddr, mc.AdvertisePort = "", 0
+	if m.cfg.Advertise != "" {
+		a, err := parseAdvertise(m.cfg.Advertise, 0)
+		if err != nil {
+			return err
+		}
+		mc.AdvertiseAddr, mc.AdvertisePort = a.Addr().String(), int(a.Port())
+	}
+	ip, port, err := m.wire.FinalAdvertiseAddr(mc.AdvertiseAddr, mc.AdvertisePort)
+	if err != nil {
+		return fmt.Errorf("start gossip: %w", err)
+	}
+	if mc.AdvertiseAddr != "" {
+		mc.AdvertisePort = port
+	}
+	m.self = net.JoinHostPort(ip.String(), strconv.Itoa(port))
+	m.port = uint16(port)
+	if a, ok := netip.AddrFromSlice(ip); ok && m.ring == nil && !m.cfg.Insecure && !a.IsLoopback() && m.cfg.Transport == nil {
+		return fmt.Errorf("gossip.keyring is not set, and the address %s that others reach is not loopback: make a key with banmesh keygen, or set gossip.insecure: true", m.self)
+	}
+	m.wire.start()
+	if err := m.searchName(ctx); err != nil {
+		return err
+	}
+	m.wire.members.Store(true)
+	list, err := memberlist.Create(mc)
+	if err != nil {
+		return fmt.Errorf("start gossip: %w", err)
+	}
+	m.list.Store(list)
+	for _, f := range []func(){m.receive, m.dispatch, m.push.loop, m.sync.loop, m.known.loop, m.known.saver, m.keepHouse} {
+		m.wg.Add(1)
+		go func() {
+			defer m.wg.Done()
+			f()
+		}()
+	}
+	return nil
+}
+
+// Addr is the address that the others reach, ip:port.
+func (m *Mesh) Addr() string { return m.self }
+
+// Announce says that the own log has grown. It never blocks.
+func (m *Mesh) Announce() { m.push.announce() }
+
+// Members lists all members known, the gone ones too, by name.
+func (m *Mesh) Members() []Member {
+	out := m.table.members()
+	state := Alive
+	if m.left.Load() {
+		state = Left
+	}
+	out = append(out, Member{
+		Name: m.cfg.Name, Addr: m.self, State: state, Self: true, Eligible: m.cfg.Eligible,
+		Priority: m.cfg.Priority, InSync: m.InSync(), Version: m.cfg.Version, Seen: time.Now(),
+	})
+	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Send brings a payload of at most 1,200 bytes to another member's OnMessage,
+// once or not at all.
+func (m *Mesh) Send(to string, payload []byte) error {
+	if m.closed.Load() {
+		return ErrClosed
+	}
+	if len(payload) > maxMessage {
+		return fmt.Errorf("message of %d bytes to %s is longer than %d", len(payload), to, maxMessage)
+	}
+	addr, ok := m.table.addr(to)
+	if !ok {
+		return fmt.Errorf("no member is named %s", to)
+	}
+	return m.sendTo(addr, encode(kindMessage, messageMsg{From: m.cfg.Name, Payload: payload}))
+}
+
+// sendTo seals one frame and sends it.
+func (m *Mesh) sendTo(addr string, frame []byte) error {
+	if len(frame) > maxFrame {
+		m.count.drop("frame too long")
+		return fmt.Errorf("frame of %d bytes does not fit a packet", len(frame))
+	}
+	return m.sendSealed(addr, m.wire.sealFrame(frame))
+}
+
+func (m *Mesh) sendSealed(addr string, sealed []byte) error {
+	if err := m.wire.sendSealed(sealed, addr); err != nil {
+		m.count.drop("send error")
+		return fmt.Errorf("send to %s: %w", addr, err)
+	}
+	return nil
+}
+
+// Offset is the median of the members' clocks minus the own one, the own one
+// counted in, and whether the own clock agrees with it to 60 s.
+func (m *Mesh) Offset() (median time.Duration, agree bool) {
+	all := append(m.table.skews(), 0)
+	slices.Sort(all)
+	median = all[len(all)/2]
+	if len(all)%2 == 0 {
+		median = (all[len(all)/2-1] + median) / 2
+	}
+	return median, median.Abs() <= time.Minute
+}
+
+// minute is the present one by the clock of the majority: all members ask for
+// the root of the same minute, even those whose clock is wrong.
+func (m *Mesh) minute() int64 {
+	offset, _ := m.Offset()
+	return store.Minute(m.cfg.Now().Add(offset))
+}
+
+// stamp is the own one, as sent.
+func (m *Mesh) stamp() []byte {
+	minute := m.minute()
+	return stamp{
+		root: m.set.Root(minute), minute: minute,
+		millis: m.cfg.Now().UnixMilli(), members: m.table.digest.Load(),
+	}.encode()
+}
+
+// Stats is a copy of the counters.
+func (m *Mesh) Stats() Stats { return m.count.snapshot() }
+
+// Leave tells the others that this member goes for good and that they need not
+// look for it, and waits until one of them was told or the context ends.
+// Shutdown still has to follow.
+func (m *Mesh) Leave(ctx context.Context) error {
+	m.leaveMu.Lock()
+	defer m.leaveMu.Unlock()
+	if m.closed.Load() {
+		return ErrClosed
+	}
+	if m.left.Swap(true) {
+		return nil
+	}
+	m.sayLeaving()
+	timeout := 2 * time.Second
+	if d, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, max(time.Until(d), time.Millisecond))
+	}
+	// Its message is one that memberlist spreads; ours only tells it from a death.
+	err := m.list.Load().Leave(timeout)
+	m.sayLeaving()
+	if err != nil {
+		return fmt.Errorf("leave the mesh: %w", err)
+	}
+	return ctx.Err()
+}
+
+func (m *Mesh) sayLeaving() {
+	b := m.wire.sealFrame(encode(kindLeaving, leavingMsg{From: m.cfg.Name, Run: m.run}))
+	for _, t := range m.table.others() {
+		_ = m.sendSealed(t.addr, b)
+	}
+}
+
+// Shutdown stops everything and waits for it. The others take it for a crash
+// unless Leave came before.
+func (m *Mesh) Shutdown() error {
+	m.leaveMu.Lock()
+	defer m.leaveMu.Unlock()
+	if m.closed.Swap(true) {
+		return nil
+	}
+	m.cancel()
+	m.timers.stop()
+	var err error
+	if list := m.list.Load(); list != nil {
+		err = list.Shutdown()
+	}
+	if werr := m.wire.Shutdown(); err == nil {
+		err = werr
+	}
+	m.conns.closeAll()
+	m.wire.wg.Wait()
+	m.wg.Wait()
+	m.known.save()
+	if err != nil {
+		return fmt.Errorf("shut the mesh down: %w", err)
+	}
+	return nil
+}
+
+// dispatch gives the events to their receiver, in order.
+func (m *Mesh) dispatch() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case e := <-m.events:
+			m.log.Info("member "+e.Kind.String(), "name", e.Member.Name, "addr", e.Member.Addr)
+			if m.cfg.OnMember != nil {
+				m.cfg.OnMember(e)
+			}
+		}
+	}
+}
+
+func (m *Mesh) event(kind EventKind, member Member) {
+	select {
+	case m.events <- MemberEvent{kind, member}:
+	default:
+		m.count.drop("member event")
+	}
+}
+
+// keepHouse does each second what needs no better time.
+func (m *Mesh) keepHouse() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case now := <-t.C:
+			for _, to := range m.table.toAsk(4, now.Add(-5*time.Second), now) {
+				m.ask(to.name, to.addr)
+			}
+			m.asks.expire(now)
+			m.recent.expire(now)
+			m.table.forget(Left, now.Add(-24*time.Hour))
+			m.table.forget(Failed, now.Add(-keepFailed))
+			m.sync.settle()
+		}
+	}
+}
+
+// timers are single delayed calls, ended with the mesh.
+type timers struct {
+	mu     sync.Mutex
+	closed bool
+	set    map[*time.Timer]struct{}
+	wg     *sync.WaitGroup
+}
+
+const maxTimers = 8192
+
+// after runs f once, unless the mesh is shut down before. It reports whether
+// there was room.
+func (t *timers) after(d time.Duration, f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || len(t.set) >= maxTimers {
+		return false
+	}
+	if t.set == nil {
+		t.set = make(map[*time.Timer]struct{})
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(d, func() {
+		t.mu.Lock()
+		delete(t.set, timer)
+		if t.closed {
+			t.mu.Unlock()
+			return
+		}
+		t.wg.Add(1)
+		t.mu.Unlock()
+		defer t.wg.Done()
+		f()
+	})
+	t.set[timer] = struct{}{}
+	return true
+}
+
+func (t *timers) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for timer := range t.set {
+		timer.Stop()
+	}
+}
+
+// connSet are the streams that are open, to be cut at the end.
+type connSet struct {
+	mu     sync.Mutex
+	closed bool
+	set    map[net.Conn]struct{}
+}
+
+func (s *connSet) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.set == nil {
+		s.set = make(map[net.Conn]struct{})
+	}
+	s.set[c] = struct{}{}
+	return true
+}
+
+func (s *connSet) remove(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.set, c)
+}
+
+func (s *connSet) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.set {
+		_ = c.Close()
+	}
+}
+
+// jitter spreads d by a quarter up and down, so that members do not march in step.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2+1)
+}

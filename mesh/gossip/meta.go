@@ -1,0 +1,35 @@
+package gossip
+
+import "errors"
+
+// nodeMeta travels with memberlist's alive messages, at most 512 bytes.
+type nodeMeta struct {
+	Version  string
+	Eligible bool
+	Priority int64
+	Run      uint64 // drawn at each start: tells a restart from an echo
+}
+
+const metaVersion = 1
+
+var errMeta = errors.New("unreadable member data")
+
+func (m nodeMeta) encode() []byte {
+	b := encode(0, m)
+	b[1] = metaVersion
+	return b[1:]
+}
+
+func decodeMeta(b []byte) (nodeMeta, error) {
+	var m nodeMeta
+	if len(b) < 2 || b[0] != metaVersion {
+		return m, errMeta
+	}
+	if err := decode(b[1:], 4, &m); err != nil {
+		return nodeMeta{}, errMeta
+	}
+	if len(m.Version) > 64 {
+		return nodeMeta{}, errMeta
+	}
+	return m, nil
+}

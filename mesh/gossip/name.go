@@ -1,0 +1,132 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+type whoInfo struct {
+	From string
+	Name string
+	Run  uint64
+}
+
+type holderInfo struct {
+	From string
+	Run  uint64
+	Addr string // of the member of the name asked for, "" when none is alive
+}
+
+// who asks the member at the address for its own name and run, and where the
+// member of the name given is.
+func (m *Mesh) who(ctx context.Context, addr, name string, timeout time.Duration) (holderInfo, error) {
+	var h holderInfo
+	s, done, err := m.talk(addr, timeout)
+	if err != nil {
+		return h, err
+	}
+	defer done()
+	defer context.AfterFunc(ctx, func() { _ = s.c.Close() })()
+	s.stall = timeout
+	if err := s.writeMsg(kindWho, whoInfo{From: m.cfg.Name, Name: name, Run: m.run}); err != nil {
+		return h, fmt.Errorf("ask %s: %w", addr, err)
+	}
+	if err := s.expect(kindHolder, 3, &h); err != nil {
+		return h, fmt.Errorf("ask %s: %w", addr, err)
+	}
+	return h, nil
+}
+
+func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
+	var w whoInfo
+	// The asker has perhaps our own name: that is what it wants to know.
+	if err := decode(payload, 3, &w); err != nil || checkName(w.Name) != nil {
+		m.refuse(from, "malformed frame")
+		return
+	}
+	h := holderInfo{From: m.cfg.Name, Run: m.run}
+	if w.Name == m.cfg.Name {
+		h.Addr = m.self
+	} else {
+		m.table.with(w.Name, func(p *peer) {
+			if p.state == Alive {
+				h.Addr = p.addr
+			}
+		})
+	}
+	if err := s.writeMsg(kindHolder, h); err != nil {
+		m.count.drop("stream ended early")
+	}
+}
+
+// maxNameChecks bounds how many members are asked at the start.
+const maxNameChecks = 8
+
+// searchName asks the seeds and known members whether another live member has
+// our name. Whom nobody reaches any more, an earlier run of this one most
+// likely, does not count.
+func (m *Mesh) searchName(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, m.tune.NameCheck)
+	defer cancel()
+	addrs := m.known.first(ctx, maxNameChecks)
+	taken := make(chan string, len(addrs))
+	for _, a := range addrs {
+		go func() { taken <- m.holder(ctx, a) }()
+	}
+	for range addrs {
+		select {
+		case at := <-taken:
+			if at != "" {
+				return fmt.Errorf("%w: another live member at %s is named %s; give each router its own name", ErrNameTaken, at, m.cfg.Name)
+			}
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			return nil // whoever is silent cannot be asked; a conflict shows later
+		}
+	}
+	return nil
+}
+
+// holder is the address of the live other member of our name that the member
+// at addr knows of, "" when there is none.
+func (m *Mesh) holder(ctx context.Context, addr string) string {
+	if addr == m.self {
+		return ""
+	}
+	h, err := m.who(ctx, addr, m.cfg.Name, m.tune.NameCheck)
+	if err != nil {
+		return ""
+	}
+	if h.From == m.cfg.Name && h.Run != m.run {
+		return addr
+	}
+	if _, err := netip.ParseAddrPort(h.Addr); err != nil || h.Addr == m.self {
+		return ""
+	}
+	other, err := m.who(ctx, h.Addr, m.cfg.Name, m.tune.NameCheck)
+	if err != nil || other.From != m.cfg.Name || other.Run == m.run {
+		return ""
+	}
+	return h.Addr
+}
+
+// conflict looks at another address that claims our name: where a live member
+// answers, both are running and somebody must rename one.
+func (m *Mesh) conflict(addr string) {
+	if addr == m.self || !m.warned.first("conflict "+addr) {
+		return
+	}
+	m.timers.after(0, func() {
+		h, err := m.who(m.ctx, addr, m.cfg.Name, m.tune.DialTimeout)
+		if err != nil || h.From != m.cfg.Name || h.Run == m.run {
+			return
+		}
+		m.log.Error("another live member has this one's name: rename one of them", "name", m.cfg.Name, "own", m.self, "other", addr)
+		m.event(NameConflict, Member{Name: m.cfg.Name, Addr: addr})
+	})
+}

@@ -1,0 +1,39 @@
+package gossip
+
+import (
+	"sync"
+	"time"
+)
+
+// pace is a token bucket of packets.
+type pace struct {
+	rate  float64 // a second
+	burst float64
+
+	mu     sync.Mutex
+	tokens float64
+	at     time.Time
+}
+
+func newPace(rate, burst int) *pace {
+	return &pace{rate: float64(rate), burst: float64(burst), tokens: float64(burst), at: time.Now()}
+}
+
+// take takes n tokens, or says how long until there are enough. More than the
+// burst may be taken from a full bucket: a single frame to very many members
+// must not wait for ever.
+func (p *pace) take(n int) (wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if d := now.Sub(p.at); d > 0 {
+		p.tokens = min(p.burst, p.tokens+d.Seconds()*p.rate)
+	}
+	p.at = now
+	need := min(float64(n), p.burst)
+	if p.tokens < need {
+		return time.Duration((need-p.tokens)/p.rate*float64(time.Second)) + time.Microsecond
+	}
+	p.tokens -= float64(n)
+	return 0
+}

@@ -1,0 +1,298 @@
+package gossip
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"banmesh/store"
+)
+
+// pusher sends what the own log gains. A frame leaves at once when the way is
+// free; what comes while one is sent, or within CoalesceGap of one that was not
+// full, joins the next. Nothing is queued: the log itself is what is pending.
+type pusher struct {
+	m      *Mesh
+	wake   chan struct{}
+	pace   *pace
+	relays *pace // what is handed on for others
+
+	// owned by loop
+	sent    uint64
+	bulk    bool      // some of it was left to the exchange since the last calm
+	nudged  time.Time // when the others were last told so
+	next    time.Time // the next frame that is not full leaves no sooner
+	repeats [2]time.Time
+}
+
+func newPusher(m *Mesh) *pusher {
+	return &pusher{
+		m: m, wake: make(chan struct{}, 1),
+		pace:   newPace(m.tune.PacketRate, m.tune.PacketBurst),
+		relays: newPace(m.tune.PacketRate, m.tune.PacketBurst),
+	}
+}
+
+func (p *pusher) announce() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *pusher) loop() {
+	// Records from before the start, if any, are for the exchange.
+	p.sent = p.m.set.Head().Seq
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(p.untilRepeat())
+		select {
+		case <-p.m.ctx.Done():
+			return
+		case <-p.wake:
+			if !p.flush() {
+				return
+			}
+		case <-timer.C:
+			p.repeat()
+		}
+	}
+}
+
+// flush sends until nothing is pending. False: the mesh is shut down.
+func (p *pusher) flush() bool {
+	began := time.Now() // since when the oldest unsent record waits, about
+	for {
+		head := p.m.set.Head()
+		if p.sent >= head.Seq {
+			return true
+		}
+		if !p.sleep(time.Until(p.next)) {
+			return false
+		}
+		others := p.m.table.others()
+		if len(others) == 0 {
+			p.sent = head.Seq // whoever comes will compare roots
+			return true
+		}
+		limit := p.m.maxChunk()
+		chunk, last := p.m.set.Since(p.sent, limit)
+		if last <= p.sent {
+			return true
+		}
+		if len(chunk) > limit {
+			p.m.count.drop("record too long for a packet")
+			p.sent = last
+			p.leave(head)
+			continue
+		}
+		if wait := p.pace.take(p.m.fanOut(len(others))); wait > 0 {
+			if time.Since(began)+wait > p.m.tune.PaceWait {
+				p.m.count.drop("left to the exchange")
+				p.sent = head.Seq
+				p.leave(head)
+				return true
+			}
+			if !p.sleep(wait) {
+				return false
+			}
+			continue // and take along what came meanwhile
+		}
+		p.m.spread(encode(kindPush, pushMsg{From: p.m.cfg.Name, Seq: last, Chunk: chunk}), others)
+		p.sent = last
+		now := time.Now()
+		if last >= p.m.set.Head().Seq {
+			began = now
+		}
+		p.next = now
+		if len(chunk) < limit*3/4 {
+			p.next = now.Add(p.m.tune.CoalesceGap)
+		}
+		for i, d := range p.m.tune.Reannounce {
+			p.repeats[i] = now.Add(d)
+		}
+	}
+}
+
+// leave leaves records to the exchange and says so, so that nobody waits for a
+// probe to notice.
+func (p *pusher) leave(head store.Head) {
+	p.bulk = true
+	now := time.Now()
+	for i, d := range p.m.tune.Reannounce {
+		p.repeats[i] = now.Add(d)
+	}
+	if now.Sub(p.nudged) < p.m.tune.Reannounce[0]/2 {
+		return // the repeats will
+	}
+	p.nudged = now
+	p.tell(head, p.m.table.others())
+}
+
+// tell sends the head.
+func (p *pusher) tell(head store.Head, to []target) {
+	if head.Seq == 0 || len(to) == 0 {
+		return
+	}
+	b := p.m.wire.sealFrame(encode(kindHeads, headsMsg{
+		From:  p.m.cfg.Name,
+		Heads: []headMsg{{Origin: head.Log.Origin, Epoch: head.Log.Epoch, Seq: head.Seq}},
+		Bulk:  p.bulk,
+	}))
+	for _, t := range to {
+		_ = p.m.sendSealed(t.addr, b)
+	}
+}
+
+func (p *pusher) untilRepeat() time.Duration {
+	d := time.Hour
+	for _, at := range p.repeats {
+		if !at.IsZero() {
+			d = min(d, max(0, time.Until(at)))
+		}
+	}
+	return d
+}
+
+// repeat tells the head again. In a large mesh only √N members are told: all of
+// them would cost as much as the ban, and who missed it sees it at a probe.
+func (p *pusher) repeat() {
+	now := time.Now()
+	due := false
+	for i, at := range p.repeats {
+		if !at.IsZero() && !now.Before(at) {
+			p.repeats[i], due = time.Time{}, true
+		}
+	}
+	if !due {
+		return
+	}
+	others := p.m.table.others()
+	if len(others)+1 > p.m.tune.DirectMax && !p.bulk {
+		others = sample(others, int(math.Sqrt(float64(len(others)))))
+	}
+	p.tell(p.m.set.Head(), others)
+	if p.repeats[len(p.repeats)-1].IsZero() {
+		p.bulk = false
+	}
+}
+
+func (p *pusher) sleep(d time.Duration) bool {
+	if d <= 0 {
+		return p.m.ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-p.m.ctx.Done():
+		return false
+	}
+}
+
+func sample(all []target, n int) []target {
+	if n >= len(all) {
+		return all
+	}
+	out := slices.Clone(all)
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:n]
+}
+
+// maxChunk is the room for records in a push that may be relayed.
+func (m *Mesh) maxChunk() int {
+	push := 2 + 1 + 2 + len(m.cfg.Name) + 9 + 3
+	relay := 2 + 1 + 2 + len(m.cfg.Name) + 3*5 + 1 + relaysPerSlice*5 + 3
+	return maxFrame - push - relay
+}
+
+const relaysPerSlice = 2
+
+// slices is how many slices n others are dealt into.
+func sliceCount(n int) int { return max(1, int(math.Round(math.Sqrt(float64(n))))) }
+
+// fanOut is about how many packets one push costs its sender.
+func (m *Mesh) fanOut(others int) int {
+	if others+1 <= m.tune.DirectMax {
+		return others
+	}
+	return min(others, relaysPerSlice*sliceCount(others))
+}
+
+// spread brings a push frame to all others: straight up to DirectMax members,
+// else by two relays in each of √N slices. Who is in which slice follows from a
+// hash of the name, so that no list travels and a relay that knows a member
+// which the sender does not know yet serves it all the same.
+func (m *Mesh) spread(frame []byte, others []target) {
+	m.count.pushes.Add(1)
+	if len(others)+1 <= m.tune.DirectMax {
+		b := m.wire.sealFrame(frame)
+		for _, t := range others {
+			_ = m.sendSealed(t.addr, b)
+		}
+		return
+	}
+	salt := rand.Uint32()
+	n := sliceCount(len(others))
+	parts := make([][]target, n)
+	for _, t := range others {
+		i := int(nameHash(t.name, salt) % uint32(n))
+		parts[i] = append(parts[i], t)
+	}
+	var plain []byte
+	for i, part := range parts {
+		rand.Shuffle(len(part), func(a, b int) { part[a], part[b] = part[b], part[a] })
+		if len(part) <= relaysPerSlice {
+			if plain == nil {
+				plain = m.wire.sealFrame(frame)
+			}
+			for _, t := range part {
+				_ = m.sendSealed(t.addr, plain)
+			}
+			continue
+		}
+		msg := relayMsg{From: m.cfg.Name, Slices: uint32(n), Slice: uint32(i), Salt: salt, Frame: frame}
+		for _, t := range part[:relaysPerSlice] {
+			msg.Relays = append(msg.Relays, nameHash(t.name, salt))
+		}
+		f := encode(kindRelay, msg)
+		if len(f) > maxFrame {
+			m.count.drop("frame too long")
+			continue
+		}
+		b := m.wire.sealFrame(f)
+		for _, t := range part[:relaysPerSlice] {
+			_ = m.sendSealed(t.addr, b)
+		}
+	}
+}
+
+// relay hands a push on to the own slice.
+func (m *Mesh) relay(msg relayMsg) {
+	if msg.Slices == 0 || msg.Slices > 1024 || msg.Slice >= msg.Slices || len(msg.Relays) > 8 {
+		m.count.drop("relay shape")
+		return
+	}
+	var to []target
+	for _, t := range m.table.others() {
+		h := nameHash(t.name, msg.Salt)
+		if t.name != msg.From && h%msg.Slices == msg.Slice && !slices.Contains(msg.Relays, h) {
+			to = append(to, t)
+		}
+	}
+	if len(to) == 0 {
+		return
+	}
+	if m.push.relays.take(len(to)) > 0 {
+		m.count.drop("relay over pace")
+		return
+	}
+	m.count.relays.Add(1)
+	b := m.wire.sealFrame(msg.Frame)
+	for _, t := range to {
+		_ = m.sendSealed(t.addr, b)
+	}
+}

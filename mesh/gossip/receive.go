@@ -1,0 +1,261 @@
+package gossip
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"banmesh/store"
+)
+
+// receive handles frames in the order of their arrival. One goroutine: merging
+// takes the set's lock anyway.
+func (m *Mesh) receive() {
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case in := <-m.wire.frames:
+			m.frame(in.frame, in.from)
+		}
+	}
+}
+
+// refuse counts a frame that is dropped, and logs it once for each peer and reason.
+func (m *Mesh) refuse(from, reason string) {
+	m.count.drop(reason)
+	host := from
+	if ap, err := netip.ParseAddrPort(from); err == nil {
+		host = ap.Addr().String()
+	}
+	if m.warned.first(host + "\x00" + reason) {
+		m.log.Warn("dropped gossip", "from", host, "reason", reason)
+	}
+}
+
+// malformed names what decode found.
+func malformed(err error) string {
+	switch {
+	case errors.Is(err, errTrailing):
+		return "trailing bytes"
+	case errors.Is(err, errShape):
+		return "wrong number of fields"
+	}
+	return "malformed frame"
+}
+
+// frame takes one frame from a packet, whoever sent it.
+func (m *Mesh) frame(b []byte, from string) {
+	if len(b) < 2 {
+		m.refuse(from, "truncated frame")
+		return
+	}
+	if b[0] != frameVersion {
+		m.refuse(from, "unknown version")
+		return
+	}
+	kind, payload := b[1], b[2:]
+	switch kind {
+	case kindPush:
+		var msg pushMsg
+		if m.read(payload, 3, &msg, &msg.From, from) {
+			m.pushed(msg, from)
+		}
+	case kindRelay:
+		var msg relayMsg
+		if !m.read(payload, 6, &msg, &msg.From, from) {
+			return
+		}
+		if len(msg.Frame) < 2 || msg.Frame[0] != frameVersion || msg.Frame[1] != kindPush {
+			m.refuse(from, "relay of another kind")
+			return
+		}
+		m.relay(msg)
+		m.frame(msg.Frame, from)
+	case kindHeads:
+		var msg headsMsg
+		if m.read(payload, 4, &msg, &msg.From, from) {
+			m.headsTold(msg, from)
+		}
+	case kindPull:
+		var msg pullMsg
+		if m.read(payload, 2, &msg, &msg.From, from) {
+			m.pulled(msg, from)
+		}
+	case kindDelta:
+		var msg deltaMsg
+		if m.read(payload, 2, &msg, &msg.From, from) {
+			m.merge(msg.Chunk, from)
+		}
+	case kindAsk:
+		var msg stampMsg
+		if m.read(payload, 3, &msg, &msg.From, from) {
+			m.asked(msg, from)
+		}
+	case kindAnswer:
+		var msg stampMsg
+		if m.read(payload, 3, &msg, &msg.From, from) {
+			m.answered(msg, from)
+		}
+	case kindMessage:
+		var msg messageMsg
+		if m.read(payload, 2, &msg, &msg.From, from) && m.cfg.OnMessage != nil {
+			m.cfg.OnMessage(msg.From, msg.Payload)
+		}
+	case kindLeaving:
+		var msg leavingMsg
+		if !m.read(payload, 2, &msg, &msg.From, from) {
+			return
+		}
+		if news, member := m.table.leaving(msg.From, msg.Run, time.Now()); news {
+			m.known.changed(member)
+			m.event(MemberLeft, member)
+		}
+	default:
+		m.refuse(from, "unknown kind")
+	}
+}
+
+// read decodes a payload and checks the sender's name in it.
+func (m *Mesh) read(payload []byte, fields int, msg any, sender *string, from string) bool {
+	if err := decode(payload, fields, msg); err != nil {
+		m.refuse(from, malformed(err))
+		return false
+	}
+	if checkName(*sender) != nil {
+		m.refuse(from, "sender's name")
+		return false
+	}
+	m.table.with(*sender, func(p *peer) { p.seen = time.Now() })
+	return true
+}
+
+// replyAddr is where the sender is answered: where it is known to be, else
+// where the packet came from.
+func (m *Mesh) replyAddr(name, from string) string {
+	if addr, ok := m.table.addr(name); ok {
+		return addr
+	}
+	return from
+}
+
+func (m *Mesh) pushed(msg pushMsg, from string) {
+	merged, ok := m.merge(msg.Chunk, from)
+	if !ok {
+		return
+	}
+	m.recent.note(merged.Log, msg.Seq)
+	if !m.set.Holds(merged.Log, msg.Seq) {
+		m.missing(gap{log: merged.Log, seq: msg.Seq, from: msg.From, addr: m.replyAddr(msg.From, from)}, m.tune.PullGrace)
+	}
+}
+
+func (m *Mesh) merge(chunk []byte, from string) (store.Merged, bool) {
+	merged, err := m.set.Merge(chunk)
+	if err != nil {
+		reason := "records"
+		var we *store.WireError
+		if errors.As(err, &we) {
+			reason = "records: " + we.Reason
+		}
+		m.refuse(from, reason)
+		return merged, false
+	}
+	m.count.merged.Add(uint64(merged.New))
+	return merged, true
+}
+
+func (m *Mesh) headsTold(msg headsMsg, from string) {
+	if len(msg.Heads) > maxHeads {
+		m.refuse(from, "too many heads")
+		return
+	}
+	addr := m.replyAddr(msg.From, from)
+	for _, h := range msg.Heads {
+		if checkName(h.Origin) != nil {
+			m.refuse(from, "origin's name")
+			continue
+		}
+		id := store.LogID{Origin: h.Origin, Epoch: h.Epoch}
+		if !m.set.Holds(id, h.Seq) {
+			m.missing(gap{log: id, seq: h.Seq, from: msg.From, addr: addr, bulk: msg.Bulk}, 0)
+		}
+	}
+	if msg.Reply {
+		m.tellRecent(addr, false)
+	}
+}
+
+// recentHeads remembers which logs grew in the last half minute: where roots
+// differ, that is most likely why.
+type recentHeads struct {
+	mu    sync.Mutex
+	heads map[store.LogID]recentHead
+}
+
+type recentHead struct {
+	seq uint64
+	at  time.Time
+}
+
+const (
+	recentFor  = 30 * time.Second
+	maxRecents = 256
+)
+
+func (r *recentHeads) note(log store.LogID, seq uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heads == nil {
+		r.heads = make(map[store.LogID]recentHead)
+	}
+	h, ok := r.heads[log]
+	if !ok && len(r.heads) >= maxRecents {
+		return
+	}
+	r.heads[log] = recentHead{max(h.seq, seq), time.Now()}
+}
+
+func (r *recentHeads) expire(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for log, h := range r.heads {
+		if now.Sub(h.at) > recentFor {
+			delete(r.heads, log)
+		}
+	}
+}
+
+// some picks at most maxHeads that this member holds itself.
+func (r *recentHeads) some(holds func(store.LogID, uint64) bool) []headMsg {
+	r.mu.Lock()
+	var out []headMsg
+	for log, h := range r.heads { // in random order
+		out = append(out, headMsg{Origin: log.Origin, Epoch: log.Epoch, Seq: h.seq})
+		if len(out) == maxHeads {
+			break
+		}
+	}
+	r.mu.Unlock()
+	kept := out[:0]
+	for _, h := range out {
+		if holds(store.LogID{Origin: h.Origin, Epoch: h.Epoch}, h.Seq) {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
+// tellRecent tells a member which logs grew lately, and asks for the same.
+func (m *Mesh) tellRecent(addr string, reply bool) {
+	heads := m.recent.some(m.set.Holds)
+	own := m.set.Head()
+	if own.Seq > 0 && len(heads) < maxHeads {
+		heads = append(heads, headMsg{Origin: own.Log.Origin, Epoch: own.Log.Epoch, Seq: own.Seq})
+	}
+	if len(heads) == 0 && !reply {
+		return
+	}
+	_ = m.sendTo(addr, encode(kindHeads, headsMsg{From: m.cfg.Name, Heads: heads, Reply: reply}))
+}

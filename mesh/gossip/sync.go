@@ -1,0 +1,381 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// syncer compares roots and runs this member's exchanges, one at a time.
+type syncer struct {
+	m    *Mesh
+	wake chan struct{}
+
+	mu     sync.Mutex
+	wanted map[string]*wish
+	met    map[string]struct{} // agreed with, or exchanged with, since the start
+
+	settled atomic.Bool
+}
+
+// wish is an exchange to be made.
+type wish struct {
+	due   time.Time
+	tries int
+}
+
+// settleWith is how many members are met before this one counts as settled.
+const settleWith = 3
+
+func (s *syncer) init(m *Mesh) {
+	s.m, s.wake = m, make(chan struct{}, 1)
+	s.wanted, s.met = make(map[string]*wish), make(map[string]struct{})
+}
+
+// want has an exchange made with a member, after a delay.
+func (s *syncer) want(name string, delay time.Duration) {
+	due := time.Now().Add(delay)
+	s.mu.Lock()
+	if w := s.wanted[name]; w == nil {
+		if len(s.wanted) < maxPeers {
+			s.wanted[name] = &wish{due: due}
+		}
+	} else if due.Before(w.due) && w.tries == 0 {
+		w.due = due
+	}
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// joined is told of each member that comes up. The first few are exchanged with
+// at once; the others are asked for their root in time.
+func (s *syncer) joined(name string) {
+	s.mu.Lock()
+	few := len(s.met)+len(s.wanted) < settleWith
+	s.mu.Unlock()
+	if few {
+		s.want(name, rand.N(50*time.Millisecond))
+	}
+}
+
+// observe takes in another member's stamp.
+func (s *syncer) observe(name string, st stamp) {
+	m := s.m
+	if m.set.Root(st.minute) == st.root {
+		m.table.with(name, func(p *peer) {
+			p.sync, p.differing, p.fruitless, p.nextSync = syncEqual, 0, 0, time.Time{}
+		})
+		s.meet(name)
+		return
+	}
+	var looks int
+	var wait time.Duration
+	var addr string
+	now := time.Now()
+	if !m.table.with(name, func(p *peer) {
+		p.differing++
+		looks, addr = p.differing, p.addr
+		if looks > 1 {
+			p.sync = syncDiffers
+		}
+		wait = max(0, p.nextSync.Sub(now))
+	}) {
+		return
+	}
+	switch {
+	case !s.settled.Load() && looks == 1 && !s.has(name):
+		s.want(name, 0)
+	case looks == 1:
+		// Perhaps a ban is on its way, or was lost on it: a word about which logs
+		// grew lately mends that without an exchange.
+		m.tellRecent(addr, true)
+		m.timers.after(jitter(m.tune.RecheckAfter), func() { m.ask(name, addr) })
+	case wait == 0:
+		s.want(name, 0)
+	}
+}
+
+func (s *syncer) has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.met[name]
+	return ok
+}
+
+// meet counts a member with which there is nothing left to exchange.
+func (s *syncer) meet(name string) {
+	if s.settled.Load() {
+		return
+	}
+	s.mu.Lock()
+	s.met[name] = struct{}{}
+	s.mu.Unlock()
+	s.settle()
+}
+
+// settle decides whether the joiner may act: after one completed exchange with
+// min(3, alive − 1) members, or when it has tried for long enough.
+func (s *syncer) settle() bool {
+	if s.settled.Load() {
+		return true
+	}
+	others := s.m.table.alive() - 1
+	s.mu.Lock()
+	met := len(s.met)
+	s.mu.Unlock()
+	why := ""
+	switch {
+	case others > 0 && met >= min(settleWith, others):
+		why = "exchanged"
+	case others == 0 && !s.m.known.hopes():
+		why = "alone"
+	case time.Since(s.m.started) >= s.m.tune.SettleAfter:
+		why = "waited"
+	default:
+		return false
+	}
+	if !s.settled.Swap(true) {
+		s.m.log.Info("settled", "after", why, "members", others+1, "exchanges", met)
+	}
+	return true
+}
+
+// Settled reports whether this member has heard enough of the mesh to act on
+// what it holds: one completed exchange with min(3, alive − 1) members since the
+// start, or 30 s of trying. It stays true.
+func (m *Mesh) Settled() bool { return m.sync.settle() }
+
+// InSync reports whether the roots of all alive members that are known agree
+// with the own one. Alone it is in sync with itself.
+func (m *Mesh) InSync() bool {
+	equal, differ, unknown := m.table.agreement()
+	return differ == 0 && (equal > 0 || unknown == 0)
+}
+
+// loop makes the exchanges that are wanted.
+func (s *syncer) loop() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for s.m.ctx.Err() == nil {
+		name, tries, wait := s.pick()
+		if name == "" {
+			timer.Reset(wait)
+			select {
+			case <-s.m.ctx.Done():
+			case <-s.wake:
+			case <-timer.C:
+			}
+			continue
+		}
+		s.make(name, tries)
+	}
+}
+
+// pick takes one wish that is due, or says how long until one is.
+func (s *syncer) pick() (name string, tries int, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait = time.Hour
+	now := time.Now()
+	for n, w := range s.wanted { // in random order
+		if d := w.due.Sub(now); d > 0 {
+			wait = min(wait, d)
+			continue
+		}
+		delete(s.wanted, n)
+		return n, w.tries, 0
+	}
+	return "", 0, wait
+}
+
+// again puts a wish back.
+func (s *syncer) again(name string, tries int, delay time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted[name] == nil {
+		s.wanted[name] = &wish{due: time.Now().Add(delay), tries: tries}
+	}
+}
+
+const (
+	maxTries  = 5
+	maxBusy   = 20
+	maxRepeat = time.Minute
+)
+
+func (s *syncer) make(name string, tries int) {
+	m := s.m
+	var addr string
+	alive := false
+	m.table.with(name, func(p *peer) { addr, alive = p.addr, p.state == Alive })
+	if !alive {
+		return
+	}
+	res, err := m.exchange(m.ctx, name, addr)
+	var busy *busyError
+	switch {
+	case err == nil:
+		m.count.exchanges.Add(1)
+		s.completed(name, res)
+		m.ask(name, addr)
+	case m.ctx.Err() != nil:
+	case errors.As(err, &busy):
+		m.count.drop("exchange busy")
+		if tries < maxBusy {
+			s.again(name, tries+1, busy.after/2+rand.N(busy.after)<<min(tries/4, 3))
+		}
+	default:
+		m.count.drop("exchange failed")
+		m.log.Debug("exchange failed", "with", name, "error", err)
+		if tries < maxTries {
+			s.again(name, tries+1, jitter(time.Second<<tries))
+		}
+	}
+}
+
+// completed notes a finished exchange, made or served.
+func (s *syncer) completed(name string, res exchanged) {
+	now := time.Now()
+	s.m.table.with(name, func(p *peer) {
+		if res.merged > 0 || res.chunks > 0 {
+			p.fruitless = 0
+			p.nextSync = now
+			return
+		}
+		// Nothing to give and nothing to take, yet the roots may differ for as long
+		// as one side keeps what the other has forgotten: not every second.
+		p.fruitless++
+		p.nextSync = now.Add(min(time.Second<<min(p.fruitless, 6), maxRepeat))
+	})
+	s.meet(name)
+}
+
+// asks are questions for a stamp that wait for their answer.
+type asks struct {
+	mu   sync.Mutex
+	last uint32
+	open map[uint32]asking
+}
+
+type asking struct {
+	name string
+	at   time.Time
+}
+
+const maxAsks = 1024
+
+func (a *asks) add(name string) (nonce uint32, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.open) >= maxAsks {
+		return 0, false
+	}
+	if a.open == nil {
+		a.open = make(map[uint32]asking)
+	}
+	a.last++
+	a.open[a.last] = asking{name, time.Now()}
+	return a.last, true
+}
+
+func (a *asks) take(nonce uint32, name string) (time.Duration, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	q, ok := a.open[nonce]
+	if !ok || q.name != name {
+		return 0, false
+	}
+	delete(a.open, nonce)
+	return time.Since(q.at), true
+}
+
+func (a *asks) expire(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for nonce, q := range a.open {
+		if now.Sub(q.at) > 10*time.Second {
+			delete(a.open, nonce)
+		}
+	}
+}
+
+// ask asks a member for its stamp and tells the own.
+func (m *Mesh) ask(name, addr string) {
+	nonce, ok := m.asks.add(name)
+	if !ok {
+		m.count.drop("too many questions")
+		return
+	}
+	_ = m.sendTo(addr, encode(kindAsk, stampMsg{From: m.cfg.Name, Nonce: nonce, Stamp: m.stamp()}))
+}
+
+func (m *Mesh) asked(msg stampMsg, from string) {
+	s, err := decodeStamp(msg.Stamp)
+	if err != nil {
+		m.refuse(from, "stamp")
+		return
+	}
+	_ = m.sendTo(m.replyAddr(msg.From, from), encode(kindAnswer, stampMsg{From: m.cfg.Name, Nonce: msg.Nonce, Stamp: m.stamp()}))
+	// Its look at us comes with the answer; a difference is its to pursue.
+	if m.set.Root(s.minute) == s.root {
+		m.sync.observe(msg.From, s)
+	}
+}
+
+func (m *Mesh) answered(msg stampMsg, from string) {
+	s, err := decodeStamp(msg.Stamp)
+	if err != nil {
+		m.refuse(from, "stamp")
+		return
+	}
+	rtt, ok := m.asks.take(msg.Nonce, msg.From)
+	if !ok {
+		m.count.drop("answer never asked for")
+		return
+	}
+	m.measured(msg.From, rtt, s)
+	m.sync.observe(msg.From, s)
+}
+
+// viewWatch notices that others know other members, which memberlist's gossip
+// alone may leave so until its next push/pull.
+type viewWatch struct {
+	mu    sync.Mutex
+	since time.Time // of the first look in a row that differed
+	looks int
+	last  time.Time // push/pull
+}
+
+const (
+	viewLooks = 4
+	viewFor   = 10 * time.Second
+	viewPause = 30 * time.Second
+)
+
+func (v *viewWatch) look(m *Mesh, name string, digest uint32) {
+	now := time.Now()
+	v.mu.Lock()
+	if digest == m.table.digest.Load() {
+		v.looks = 0
+		v.mu.Unlock()
+		return
+	}
+	if v.looks == 0 {
+		v.since = now
+	}
+	v.looks++
+	due := v.looks >= viewLooks && now.Sub(v.since) >= viewFor && now.Sub(v.last) >= viewPause
+	if due {
+		v.looks, v.last = 0, now
+	}
+	v.mu.Unlock()
+	if addr, ok := m.table.addr(name); due && ok {
+		m.timers.after(0, func() { _, _ = m.pushPull(context.Background(), addr) })
+	}
+}

@@ -1,0 +1,286 @@
+package gossip
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	// maxStreams bounds inbound streams that are open at once, the ones of
+	// memberlist and those that have not yet shown a key among them: 16 KiB each.
+	maxStreams = 256
+	// maxMemberStream is what memberlist may read of one stream: its push/pull
+	// state is about 200 bytes a member.
+	maxMemberStream = 8 << 20
+	helloTimeout    = 5 * time.Second
+	// frameQueue bounds frames that wait for the receiver, some 5 MB.
+	frameQueue = 4096
+)
+
+// inbound is one frame of our own as it came.
+type inbound struct {
+	frame []byte
+	from  string
+}
+
+// wire is the transport that memberlist gets: it seals and opens everything on
+// the way to the real one, and keeps our own frames and streams apart.
+type wire struct {
+	inner memberlist.Transport
+	ring  *keyring // nil: not encrypted
+	label string
+	log   *slog.Logger
+	count *counters
+
+	packets chan *memberlist.Packet
+	streams chan net.Conn
+	frames  chan inbound
+	serve   func(*secureConn, string) // our own streams; set before start
+
+	slots   chan struct{}
+	members atomic.Bool // memberlist is there to take its packets and streams
+	done    chan struct{}
+	once    sync.Once
+	wg      sync.WaitGroup
+	warned  onceEach
+}
+
+var _ memberlist.NodeAwareTransport = (*wire)(nil)
+
+func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.Logger, count *counters) *wire {
+	return &wire{
+		inner: inner, ring: ring, label: label, log: log, count: count,
+		packets: make(chan *memberlist.Packet, 64),
+		streams: make(chan net.Conn),
+		frames:  make(chan inbound, frameQueue),
+		slots:   make(chan struct{}, maxStreams),
+		done:    make(chan struct{}),
+	}
+}
+
+func (w *wire) start() {
+	w.wg.Add(2)
+	go w.pumpPackets()
+	go w.pumpStreams()
+}
+
+func (w *wire) pumpPackets() {
+	defer w.wg.Done()
+	for {
+		select {
+		case <-w.done:
+			return
+		case p := <-w.inner.PacketCh():
+			if p != nil {
+				w.packet(p)
+			}
+		}
+	}
+}
+
+func (w *wire) packet(p *memberlist.Packet) {
+	w.count.packetsReceived.Add(1)
+	w.count.bytesReceived.Add(uint64(len(p.Buf)))
+	from := ""
+	if p.From != nil {
+		from = p.From.String()
+	}
+	channel, payload, err := openPacket(w.ring, w.label, p.Buf)
+	if err != nil {
+		w.refuse(from, err)
+		return
+	}
+	switch channel {
+	case chanMembers:
+		if !w.members.Load() {
+			w.count.drop("early packet")
+			return
+		}
+		select {
+		case w.packets <- &memberlist.Packet{Buf: payload, From: p.From, Timestamp: p.Timestamp}:
+		case <-w.done:
+		}
+	case chanFrames:
+		// A full queue loses the newest, as a socket does: the exchange mends it.
+		select {
+		case w.frames <- inbound{payload, from}:
+		default:
+			w.count.drop("receive queue full")
+		}
+	default:
+		w.count.drop("unknown channel")
+	}
+}
+
+// refuse counts, and logs once for each peer and reason: a scanner must not
+// fill the log.
+func (w *wire) refuse(from string, err error) {
+	reason := dropReason(err)
+	w.count.drop(reason)
+	host := from
+	if ap, perr := netip.ParseAddrPort(from); perr == nil {
+		host = ap.Addr().String()
+	}
+	if w.warned.first(host + "\x00" + reason) {
+		w.log.Warn("dropped gossip", "from", host, "reason", reason, "detail", err.Error())
+	}
+}
+
+func (w *wire) pumpStreams() {
+	defer w.wg.Done()
+	for {
+		select {
+		case <-w.done:
+			return
+		case c := <-w.inner.StreamCh():
+			if c == nil {
+				continue
+			}
+			select {
+			case w.slots <- struct{}{}:
+				w.wg.Add(1)
+				go w.stream(c)
+			default:
+				w.count.drop("too many streams")
+				_ = c.Close()
+			}
+		}
+	}
+}
+
+func (w *wire) stream(c net.Conn) {
+	defer w.wg.Done()
+	from := c.RemoteAddr().String()
+	s, channel, err := acceptStream(c, w.ring, w.label, helloTimeout, w.count)
+	if err != nil {
+		var ne net.Error
+		if errors.As(err, &ne) || errors.Is(err, net.ErrClosed) {
+			w.count.drop("stream without hello")
+		} else {
+			w.refuse(from, err)
+		}
+		_ = c.Close()
+		<-w.slots
+		return
+	}
+	w.count.streamsTaken.Add(1)
+	s.onClose = func() { <-w.slots }
+	switch {
+	case channel == chanMembers && w.members.Load():
+		l := &limitedConn{secureConn: s, left: maxMemberStream, drop: func() { w.count.drop("stream too long") }}
+		select {
+		case w.streams <- l: // memberlist closes it
+		case <-w.done:
+			_ = s.Close()
+		}
+	case channel == chanFrames:
+		w.serve(s, from)
+		_ = s.Close()
+	default:
+		w.count.drop("unknown channel")
+		_ = s.Close()
+	}
+}
+
+// sendSealed writes a packet that is sealed already.
+func (w *wire) sendSealed(b []byte, to string) error {
+	w.count.packetsSent.Add(1)
+	w.count.bytesSent.Add(uint64(len(b)))
+	_, err := w.inner.WriteTo(b, to)
+	return err
+}
+
+func (w *wire) sealFrame(frame []byte) []byte {
+	return sealPacket(w.ring, w.label, chanFrames, frame)
+}
+
+// dial opens a stream of our own.
+func (w *wire) dial(to string, timeout time.Duration) (*secureConn, error) {
+	return w.open(to, chanFrames, timeout)
+}
+
+func (w *wire) open(to string, channel byte, timeout time.Duration) (*secureConn, error) {
+	c, err := w.inner.DialTimeout(to, timeout)
+	if err != nil {
+		return nil, err
+	}
+	s, err := dialStream(c, w.ring, w.label, channel, timeout, w.count)
+	if err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("open stream to %s: %w", to, err)
+	}
+	w.count.streamsOpened.Add(1)
+	return s, nil
+}
+
+// The rest is memberlist's side of it.
+
+func (w *wire) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
+	return w.inner.FinalAdvertiseAddr(ip, port)
+}
+
+func (w *wire) WriteTo(b []byte, addr string) (time.Time, error) {
+	p := sealPacket(w.ring, w.label, chanMembers, b)
+	w.count.packetsSent.Add(1)
+	w.count.bytesSent.Add(uint64(len(p)))
+	return w.inner.WriteTo(p, addr)
+}
+
+func (w *wire) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	return w.WriteTo(b, addr.Addr)
+}
+
+func (w *wire) PacketCh() <-chan *memberlist.Packet { return w.packets }
+func (w *wire) StreamCh() <-chan net.Conn           { return w.streams }
+
+func (w *wire) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	c, err := w.open(addr, chanMembers, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (w *wire) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	// Its ten seconds of patience with a silent address would hold up the
+	// attempts to rejoin the others.
+	return w.DialTimeout(addr.Addr, min(timeout, 3*time.Second))
+}
+
+func (w *wire) Shutdown() error {
+	var err error
+	w.once.Do(func() {
+		close(w.done)
+		err = w.inner.Shutdown()
+	})
+	return err
+}
+
+// onceEach remembers what was said, up to a bound.
+type onceEach struct {
+	mu   sync.Mutex
+	seen map[string]struct{}
+}
+
+const maxOnceEach = 1024
+
+func (o *onceEach) first(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.seen[key]; ok || len(o.seen) >= maxOnceEach {
+		return false
+	}
+	if o.seen == nil {
+		o.seen = make(map[string]struct{})
+	}
+	o.seen[key] = struct{}{}
+	return true
+}

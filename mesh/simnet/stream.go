@@ -1,0 +1,288 @@
+package simnet
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// stream is one end of a connection. A stream's lock is taken before the
+// network's. What is written arrives in order after a
+// trip; while the way is cut it waits, as a TCP segment that is sent again and again.
+type stream struct {
+	net    *Network
+	host   *Host  // nil until accepted; under the network's lock
+	held   []part // sent by this end while the way is cut; under the network's lock
+	local  netip.AddrPort
+	remote netip.AddrPort
+	peer   *stream
+
+	mu       sync.Mutex
+	change   chan struct{} // closed and replaced whenever something below changes
+	in       []byte        // arrived, not read
+	eof      bool          // the peer closed, and all of its data arrived
+	err      error         // broken
+	closed   bool
+	flight   int       // sent by this end, not yet read by the peer
+	arrives  time.Time // of the last segment sent by this end
+	readBy   time.Time // deadlines
+	writeBy  time.Time
+	finished bool // the end of this direction is on its way
+}
+
+const (
+	window     = 256 << 10
+	segment    = 16 << 10
+	retransmit = 200 * time.Millisecond
+)
+
+func newPair(h *Host, to netip.AddrPort) (local, remote *stream) {
+	local = &stream{net: h.net, host: h, local: h.addr, remote: to, change: make(chan struct{})}
+	remote = &stream{net: h.net, local: to, remote: h.addr, change: make(chan struct{})}
+	local.peer, remote.peer = remote, local
+	return local, remote
+}
+
+// changed wakes whoever waits. Called with the lock held.
+func (s *stream) changed() {
+	close(s.change)
+	s.change = make(chan struct{})
+}
+
+// fail breaks this end.
+func (s *stream) fail(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+		s.changed()
+	}
+	s.mu.Unlock()
+}
+
+// wait waits for a change or the deadline. Called with the lock held, which it
+// gives up meanwhile.
+func (s *stream) wait(deadline time.Time) error {
+	ch := s.change
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	if deadline.IsZero() {
+		<-ch
+		return nil
+	}
+	d := time.Until(deadline)
+	if d <= 0 {
+		return os.ErrDeadlineExceeded
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ch:
+		return nil
+	case <-t.C:
+		return os.ErrDeadlineExceeded
+	}
+}
+
+func (s *stream) Read(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.closed:
+			return 0, net.ErrClosed
+		case s.err != nil:
+			return 0, s.err
+		case len(s.in) > 0:
+			n := copy(b, s.in)
+			s.in = s.in[n:]
+			s.acknowledge(n)
+			return n, nil
+		case s.eof:
+			return 0, io.EOF
+		}
+		if err := s.wait(s.readBy); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// acknowledge lets the peer send more.
+func (s *stream) acknowledge(n int) {
+	p := s.peer
+	// Never both locks at once: the peer may be doing the same.
+	s.mu.Unlock()
+	p.mu.Lock()
+	p.flight -= n
+	p.changed()
+	p.mu.Unlock()
+	s.mu.Lock()
+}
+
+func (s *stream) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := 0
+	for len(b) > 0 {
+		switch {
+		case s.closed:
+			return done, net.ErrClosed
+		case s.err != nil:
+			return done, s.err
+		}
+		if s.flight >= window {
+			if err := s.wait(s.writeBy); err != nil {
+				return done, err
+			}
+			continue
+		}
+		data := append([]byte(nil), b[:min(len(b), segment)]...)
+		s.flight += len(data)
+		s.send(data, false)
+		done += len(data)
+		b = b[len(data):]
+	}
+	return done, nil
+}
+
+// send puts a segment on its way, after all before it. Called with the stream's lock held.
+func (s *stream) send(data []byte, last bool) {
+	n := s.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.counts.StreamBytes += uint64(len(data))
+	d := n.delay()
+	if n.chance(n.cfg.Loss) {
+		d += retransmit
+	}
+	at := time.Now().Add(d)
+	if at.Before(s.arrives) {
+		at = s.arrives
+	}
+	s.arrives = at
+	n.after(time.Until(at), func() { s.arrive(part{data, last}) })
+}
+
+// part of a stream on its way.
+type part struct {
+	data []byte
+	last bool // nothing comes after it
+}
+
+// arrive hands a segment to the peer, or keeps it while the way is cut, and all
+// that come after it.
+func (s *stream) arrive(p part) {
+	n := s.net
+	n.mu.Lock()
+	if s.down() {
+		n.mu.Unlock()
+		return
+	}
+	if len(s.held) > 0 || !n.open(s.local.Addr(), s.remote.Addr()) {
+		s.held = append(s.held, p)
+		if len(s.held) == 1 {
+			n.after(retransmit, s.retry)
+		}
+		n.mu.Unlock()
+		return
+	}
+	n.mu.Unlock()
+	s.hand(p)
+}
+
+// retry sends again what was held back.
+func (s *stream) retry() {
+	n := s.net
+	n.mu.Lock()
+	if s.down() {
+		n.mu.Unlock()
+		return
+	}
+	if !n.open(s.local.Addr(), s.remote.Addr()) {
+		n.after(retransmit, s.retry)
+		n.mu.Unlock()
+		return
+	}
+	held := s.held
+	s.held = nil
+	n.mu.Unlock()
+	for _, p := range held {
+		s.hand(p)
+	}
+}
+
+// down reports whether an end has crashed. Called with the network's lock held.
+func (s *stream) down() bool {
+	return s.host != nil && s.host.crashed || s.peer.host != nil && s.peer.host.crashed
+}
+
+// hand gives a segment to the peer. Only the network's goroutine calls it.
+func (s *stream) hand(q part) {
+	p := s.peer
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed && !q.last:
+		// The peer is gone: a reset comes back.
+		n := s.net
+		n.mu.Lock()
+		n.after(n.delay(), func() { s.fail(net.ErrClosed) })
+		n.mu.Unlock()
+	case q.last:
+		p.eof = true
+	default:
+		p.in = append(p.in, q.data...)
+	}
+	p.changed()
+}
+
+func (s *stream) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.changed()
+	broken := s.err != nil
+	if !broken && !s.finished {
+		s.finished = true
+		s.send(nil, true)
+	}
+	s.mu.Unlock()
+	s.net.mu.Lock()
+	if s.host != nil {
+		delete(s.host.conns, s)
+	}
+	s.net.mu.Unlock()
+	return nil
+}
+
+func (s *stream) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(s.local) }
+func (s *stream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.remote) }
+
+func (s *stream) SetDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readBy, s.writeBy = t, t
+	s.changed()
+	return nil
+}
+
+func (s *stream) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readBy = t
+	s.changed()
+	return nil
+}
+
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writeBy = t
+	s.changed()
+	return nil
+}
