@@ -1,0 +1,55 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestSummary(t *testing.T) {
+	const good = `{"Action":"run","Package":"a","Test":"TestX"}
+{"Action":"output","Package":"a","Test":"TestX","Output":"quiet\n"}
+{"Action":"pass","Package":"a","Test":"TestX","Elapsed":0.1}
+{"Action":"pass","Package":"a","Elapsed":0.5}
+`
+	for _, test := range []struct {
+		name, in string
+		ok       bool
+		want     []string
+		not      string
+	}{
+		{"all pass", good, true, []string{"ok   a (0.5 s, 1 tests)", "1 passed, 0 failed\n"}, "quiet"},
+		{"nothing ran", "", false, []string{"0 passed, 0 failed\n"}, ""},
+		{"a failure is shown in full", good + `{"Action":"output","Package":"b","Test":"TestY","Output":"y_test.go:7: got 1\n"}
+{"Action":"fail","Package":"b","Test":"TestY"}
+{"Action":"fail","Package":"b","Elapsed":1}
+`, false, []string{"--- FAILED: b TestY\ny_test.go:7: got 1\n", "FAIL b (1.0 s)", "1 passed, 1 failed\n"}, "quiet"},
+		{"a build that fails", good + `{"ImportPath":"b [b.test]","Action":"build-output","Output":"b.go:3: undefined: x\n"}
+{"ImportPath":"b [b.test]","Action":"build-fail"}
+{"Action":"output","Package":"b","Output":"FAIL\tb [build failed]\n"}
+{"Action":"fail","Package":"b","Elapsed":0,"FailedBuild":"b [b.test]"}
+`, false, []string{"b.go:3: undefined: x\n", "1 passed, 1 failed\n"}, ""},
+		{"a timeout", good + `{"Action":"output","Package":"b","Test":"TestZ","Output":"waiting for Godot\n"}
+{"Action":"output","Package":"b","Output":"panic: test timed out after 1s\n"}
+{"Action":"fail","Package":"b","Elapsed":1}
+`, false, []string{"waiting for Godot", "panic: test timed out", "1 passed, 1 failed\n"}, ""},
+		{"a skip", good + `{"Action":"output","Package":"a","Test":"TestS","Output":"no ipv6 here\n"}
+{"Action":"skip","Package":"a","Test":"TestS"}
+`, true, []string{"no ipv6 here", "1 skipped", "1 passed, 0 failed\n"}, ""},
+		{"other lines are passed on", "go: no such tool\n" + good, true, []string{"go: no such tool\n"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			if ok := summarize(strings.NewReader(test.in), &out); ok != test.ok {
+				t.Errorf("got %v, want %v", ok, test.ok)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("no %q in\n%s", want, out.String())
+				}
+			}
+			if test.not != "" && strings.Contains(out.String(), test.not) {
+				t.Errorf("%q in\n%s", test.not, out.String())
+			}
+		})
+	}
+}
