@@ -45,6 +45,11 @@ type ClientConfig struct {
 	Socket   string         // given with -s where not empty
 	Timeout  time.Duration  // of one call; default 15 s
 	Location *time.Location // zone that fail2ban prints times in; default time.Local
+
+	// Shift is added to fail2ban's times. It is for a router whose clock is wrong:
+	// what it returns makes them times of the set, as it must with those of Calls
+	// and with the Now of Hooks and Teller. nil: nothing.
+	Shift func() time.Duration
 }
 
 // Client asks the local fail2ban through its own client program. No method may
@@ -54,6 +59,7 @@ type Client struct {
 	run      func(ctx context.Context, args ...string) (string, error)
 	timeout  time.Duration
 	location *time.Location
+	shift    func() time.Duration
 }
 
 // NewClient returns a Client; nothing is run yet.
@@ -77,7 +83,10 @@ func newClientWith(c ClientConfig, run func(context.Context, ...string) (string,
 	if c.Location == nil {
 		c.Location = time.Local
 	}
-	return &Client{run: run, timeout: c.Timeout, location: c.Location}
+	if c.Shift == nil {
+		c.Shift = func() time.Duration { return 0 }
+	}
+	return &Client{run: run, timeout: c.Timeout, location: c.Location, shift: c.Shift}
 }
 
 // ask runs one command of fail2ban's protocol. The command's words are named in
@@ -126,7 +135,12 @@ func (c *Client) Banned(ctx context.Context, jail string) ([]Banned, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseBanned(out, c.location)
+	banned, err := parseBanned(out, c.location)
+	shift := c.shift()
+	for i := range banned {
+		banned[i].Start = banned[i].Start.Add(shift)
+	}
+	return banned, err
 }
 
 // Unban makes a jail let addresses go. One that it does not hold is no error.

@@ -108,6 +108,20 @@ func TestBansAreRead(t *testing.T) {
 	}
 }
 
+func TestTimesOfAWrongClockAreMendedOnce(t *testing.T) {
+	c := answering(t, `printf '203.0.113.7 \t2026-11-22 13:18:54 + 600 = 2026-11-22 13:28:54\n'`, func(c *ClientConfig) {
+		c.Shift = func() time.Duration { return -time.Hour }
+	})
+	got, err := c.Banned(t.Context(), "sshd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Banned{netip.MustParsePrefix("203.0.113.7/32"), time.Date(2026, 11, 22, 12, 18, 54, 0, time.UTC), 10 * time.Minute}
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestBanTimesAreReadInTheHourThatIsTwice(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {

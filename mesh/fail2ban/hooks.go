@@ -91,9 +91,10 @@ type Hooks struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	started chan string // jails that started, for the Teller; never blocks the hooks
+	heard chan heard // for the Teller; never blocks the hooks
 
 	mu      sync.Mutex
+	jails   map[string]bool   // that called since the agent's start
 	flushed map[string]*flush // by jail; in memory only: what a crash forgets stays banned
 	echoes  map[echo]time.Time
 	changed chan struct{} // wakes Run; holds at most one
@@ -112,7 +113,8 @@ func NewHooks(c HooksConfig) *Hooks {
 	}
 	return &Hooks{
 		set: c.Set, client: c.Client, shares: c.Shares, now: c.Now, log: c.Logger,
-		started: make(chan string, 64),
+		heard:   make(chan heard, 64),
+		jails:   make(map[string]bool),
 		flushed: make(map[string]*flush),
 		echoes:  make(map[echo]time.Time),
 		changed: make(chan struct{}, 1),
@@ -132,10 +134,7 @@ func (h *Hooks) Handle(ctx context.Context, c Call) error {
 	switch c.Event {
 	case Start:
 		h.forgetFlush(c.Jail)
-		select {
-		case h.started <- c.Jail:
-		default: // the Teller looks at all jails from time to time anyway
-		}
+		h.tell(heard{c.Jail, true})
 		return nil
 	case Stop:
 		h.forgetFlush(c.Jail)
@@ -158,10 +157,30 @@ func (h *Hooks) Handle(ctx context.Context, c Call) error {
 	return fmt.Errorf("%w: unknown event %q", ErrBadCall, c.Event)
 }
 
+// heard says that fail2ban has a jail of that name, which may just have started.
+type heard struct {
+	jail    string
+	started bool
+}
+
+func (h *Hooks) tell(what heard) {
+	select {
+	case h.heard <- what:
+	default: // the Teller looks for itself from time to time
+	}
+}
+
 // ban takes in a ban or its prolongation, which is the same ban with a longer
 // time.
 func (h *Hooks) ban(ctx context.Context, c Call) error {
 	h.noteBan(c)
+	h.mu.Lock()
+	known := h.jails[c.Jail]
+	h.jails[c.Jail] = true
+	h.mu.Unlock()
+	if !known {
+		h.tell(heard{c.Jail, false})
+	}
 	_, err := h.set.Ban(ctx, []store.BanRequest{{
 		Prefix:   c.Prefix,
 		Jail:     c.Jail,

@@ -121,8 +121,11 @@ func (t *Teller) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case jail := <-t.hooks.started:
-			t.jailStarted(ctx, jail)
+		case what := <-t.hooks.heard:
+			t.meet(ctx, what.jail)
+			if what.started {
+				t.jailStarted(what.jail)
+			}
 		case <-t.poke:
 		case <-tick.C:
 		}
@@ -131,11 +134,10 @@ func (t *Teller) Run(ctx context.Context) error {
 
 // jailStarted forgets what was found out while the jail was away, and has the
 // ignore lists told again: fail2ban keeps them in memory only.
-func (t *Teller) jailStarted(ctx context.Context, jail string) {
+func (t *Teller) jailStarted(jail string) {
 	t.away = backoff{}
 	delete(t.jails, jail)
 	t.next = time.Time{}
-	t.meet(ctx, jail)
 }
 
 // meet remembers that fail2ban has a jail of that name, at least from time to

@@ -199,7 +199,7 @@ func TestJailThatFail2banOnceHadIsWaitedForAcrossARestartOfTheAgent(t *testing.T
 	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
 		start := time.Now()
 		r.start()
-		handle(t, r.hooks, Call{Event: Start, Jail: "sshd"})
+		handle(t, r.hooks, sshd(Ban, start, start))
 		r.after(time.Millisecond)
 		r.stop()
 
