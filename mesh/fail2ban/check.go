@@ -165,8 +165,12 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 	if err != nil {
 		return err
 	}
-	if flush == "" {
+	switch {
+	case flush == "":
 		c.add(Serious, in+"no actionflush", "Without it each stop or restart of fail2ban unbans every address, everywhere.", install)
+	case !strings.Contains(flush, "family"):
+		c.add(Warning, in+"actionflush is the same for IPv4 and IPv6",
+			"fail2ban never runs again what it ran for the other family: a second `unban --all` may not be told.", install)
 	}
 	prolong, err := c.property(ctx, jail, action, "actionprolong")
 	if err != nil {

@@ -434,12 +434,23 @@ enabled = true
 filter =
 action = %(banmesh)s
          other[actname=other]
+[same]
+enabled = true
+filter =
+action = same
 [late]
 enabled = true
 filter =
 action = other[actname=other]
 `,
-		Files: map[string]string{"action.d/other.conf": "[Definition]\nactionban = true\nactionunban = true\n"},
+		Files: map[string]string{
+			"action.d/other.conf": "[Definition]\nactionban = true\nactionunban = true\n",
+			"action.d/same.conf": `[Definition]
+actionban = true fail2ban ban --jail="<name>" --ip="<ip>"
+actionunban = true
+actionflush = true fail2ban flush --jail="<name>"
+`,
+		},
 	})
 	r.client("set", "sshd", "banip", "169.254.127.126")
 	r.Configure("jail.d/late.conf", "[late]\naction = other[actname=other]\n  %(banmesh)s\n")
@@ -463,6 +474,7 @@ action = other[actname=other]
 		Warning: {
 			"jail sshd, action banmesh: timeout is 60 s",
 			"jail first runs banmesh before other",
+			"jail same, action same: actionflush is the same for IPv4 and IPv6",
 		},
 	} {
 		texts := found(findings, severity)
