@@ -31,6 +31,9 @@ type Options struct {
 	Bin string
 	// Socket is the agent's, given to Bin as BANMESH_SOCKET.
 	Socket string
+	// Spool is where Bin keeps calls that reach no agent, given to it as
+	// BANMESH_SPOOL; default one of the server's own, never the system's.
+	Spool string
 	// Env is added to fail2ban's environment, which Bin inherits ("KEY=value").
 	Env []string
 	// Bantime of the jails, in fail2ban's form; default 10m.
@@ -71,6 +74,11 @@ func Start(t testing.TB, o Options) *Server {
 	if o.Socket != "" {
 		s.env = append(s.env, "BANMESH_SOCKET="+o.Socket)
 	}
+	spool := o.Spool
+	if spool == "" {
+		spool = s.path("spool")
+	}
+	s.env = append(s.env, "BANMESH_SPOOL="+spool)
 	s.configure(o)
 	log, err := os.OpenFile(s.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
