@@ -1,0 +1,222 @@
+package store
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+)
+
+// Allow makes prefixes unbannable, everywhere, until a time.
+func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
+	prefixes := make([]netip.Prefix, len(reqs))
+	for i, q := range reqs {
+		prefixes[i] = q.Prefix
+		if q.Until != 0 && !q.Until.saneUntil() {
+			return &InvalidError{i, q.Prefix, "until is no sensible time"}
+		}
+	}
+	keys, err := checkPrefixes(prefixes)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, func(p *plan) error {
+		for i, q := range reqs {
+			until := q.Until
+			if until == 0 {
+				until = Never
+			}
+			if until > p.now {
+				p.replace(item{kind: KindAllow, key: keys[i], start: p.now, until: until, text: cut(q.Comment)})
+			}
+		}
+		return nil
+	})
+}
+
+// DropAllow lifts every live allow of exactly these prefixes, whoever gave it, and returns how many prefixes had one.
+func (s *Store) DropAllow(ctx context.Context, prefixes []netip.Prefix) (dropped int, err error) {
+	return s.dropDots(ctx, KindAllow, prefixes)
+}
+
+// Place records that prefixes are about to be put into the conductor, or renews that until a later time.
+func (s *Store) Place(ctx context.Context, prefixes []netip.Prefix, until Millis) error {
+	keys, err := checkPrefixes(prefixes)
+	if err != nil {
+		return err
+	}
+	if !until.saneUntil() {
+		return &InvalidError{Reason: "until is no sensible time"}
+	}
+	for part := range slices.Chunk(keys, maxBatch) {
+		err := s.do(ctx, func(p *plan) error {
+			if until <= p.now {
+				return &InvalidError{Reason: "until has passed"}
+			}
+			for _, k := range part {
+				p.replace(item{kind: KindPlaced, key: k, start: p.now, until: until})
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unplace records that prefixes are gone from the conductor.
+func (s *Store) Unplace(ctx context.Context, prefixes []netip.Prefix) error {
+	_, err := s.dropDots(ctx, KindPlaced, prefixes)
+	return err
+}
+
+// PublishNeverBan replaces what this member has published as never to be banned, in this run or an earlier one.
+func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, until Millis) error {
+	if len(prefixes) > maxNeverBans {
+		return &InvalidError{Index: maxNeverBans, Reason: "more than 256 never-ban prefixes"}
+	}
+	if !until.saneUntil() {
+		return &InvalidError{Reason: "until is no sensible time"}
+	}
+	keys, err := checkPrefixes(prefixes)
+	if err != nil {
+		return err
+	}
+	own := make([]netip.Prefix, len(keys))
+	for i, k := range keys {
+		own[i] = k.prefix()
+		if tooWideToShield(own[i]) {
+			return &InvalidError{i, own[i], "never-ban wider than /8 (IPv4) or /16 (IPv6)"}
+		}
+	}
+	return s.do(ctx, func(p *plan) error {
+		if until <= p.now {
+			return &InvalidError{Reason: "until has passed"}
+		}
+		p.dropUnprefixed(KindNeverBan, func(r *rec) bool {
+			return p.set.originOf(r).name == p.set.self && r.log != p.own.index
+		})
+		p.replace(item{kind: KindNeverBan, key: noPrefix, start: p.now, until: until, prefixes: own})
+		return nil
+	})
+}
+
+// replace plans a record that replaces the live one of its kind and prefix in the own log, and keeps its floor.
+func (p *plan) replace(it item) {
+	s := p.set
+	var floor Millis
+	for c := s.head(it.key); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == it.kind && r.log == p.own.index {
+			floor = max(floor, s.retained(c))
+		}
+		c = r.next
+	}
+	k := planKey{it.kind, it.key, ""}
+	if i, ok := p.planned[k]; ok {
+		floor = max(floor, p.items[i].until, p.items[i].floor)
+	}
+	p.planned[k] = len(p.items)
+	if floor > it.until {
+		it.floor = floor
+	}
+	p.write(it)
+}
+
+// Freeze stops additions, mesh-wide. It does nothing while the own freeze holds.
+func (s *Store) Freeze(ctx context.Context) error {
+	return s.do(ctx, func(p *plan) error {
+		held := false
+		p.set.unprefixed(KindFreeze, 0, func(_ uint32, r *rec) { held = held || p.set.originOf(r).name == p.set.self })
+		if !held {
+			p.write(item{kind: KindFreeze, key: noPrefix, start: p.now, until: Never})
+		}
+		return nil
+	})
+}
+
+// Thaw lifts every freeze that this member has seen.
+func (s *Store) Thaw(ctx context.Context) error {
+	return s.do(ctx, func(p *plan) error {
+		p.dropUnprefixed(KindFreeze, func(*rec) bool { return true })
+		return nil
+	})
+}
+
+// Block makes everything of a member count for nothing, until Unblock.
+func (s *Store) Block(ctx context.Context, origin string) error {
+	if err := validName(origin); err != nil {
+		return &InvalidError{Reason: "origin " + err.Error()}
+	}
+	return s.do(ctx, func(p *plan) error {
+		held := false
+		p.set.unprefixed(KindBlock, 0, func(_ uint32, r *rec) {
+			held = held || p.set.labels.at(r.label).jail == origin && p.set.originOf(r).name == p.set.self
+		})
+		if !held {
+			p.write(item{kind: KindBlock, key: noPrefix, start: p.now, until: Never, jail: origin})
+		}
+		return nil
+	})
+}
+
+// Unblock lifts every block of a member that this member has seen. On the blocked member itself it has no effect but on its
+// own blocks.
+func (s *Store) Unblock(ctx context.Context, origin string) error {
+	return s.do(ctx, func(p *plan) error {
+		p.dropUnprefixed(KindBlock, func(r *rec) bool { return p.set.labels.at(r.label).jail == origin })
+		return nil
+	})
+}
+
+// dropUnprefixed plans the lift of the live records of a kind without prefix that are selected.
+func (p *plan) dropUnprefixed(kind Kind, selected func(*rec) bool) {
+	it := item{kind: KindLift, key: noPrefix, start: p.now, lift: &liftBody{}}
+	p.set.unprefixed(kind, p.now, func(i uint32, r *rec) {
+		if selected(r) {
+			it.lift.dots = append(it.lift.dots, p.dot(r))
+			it.until = max(it.until, p.set.retained(i))
+		}
+	})
+	if len(it.lift.dots) > 0 {
+		p.writeLifts(it)
+	}
+}
+
+func (p *plan) dot(r *rec) DotRange {
+	return DotRange{p.set.logs[r.log].id, Range{r.seq, r.seq}}
+}
+
+// dropDots lifts the live records of a kind of exactly these prefixes.
+func (s *Store) dropDots(ctx context.Context, kind Kind, prefixes []netip.Prefix) (dropped int, err error) {
+	keys, err := checkPrefixes(prefixes)
+	if err != nil {
+		return 0, err
+	}
+	for part := range slices.Chunk(keys, 16384) {
+		n := 0
+		err := s.do(ctx, func(p *plan) error {
+			for _, k := range part {
+				it := item{kind: KindLift, key: k, start: p.now, lift: &liftBody{}}
+				for c := p.set.head(k); c != 0; {
+					r := p.set.slab.at(c)
+					if r.kind == kind && !r.is(flagLifted) && r.until > p.now {
+						it.lift.dots = append(it.lift.dots, p.dot(r))
+						it.until = max(it.until, p.set.retained(c))
+					}
+					c = r.next
+				}
+				if len(it.lift.dots) > 0 {
+					n++
+					p.writeLifts(it)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return dropped, err
+		}
+		dropped += n
+	}
+	return dropped, nil
+}

@@ -1,0 +1,230 @@
+package store
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	manualJail  = "manual"
+	maxAhead    = 24 * hour // how far in the future a ban may start
+	widestBanV4 = 16        // prefix length of the widest ban without Force
+	widestBanV6 = 32
+)
+
+// Ban records bans. They are on disk and visible when it returns, one outcome for each request. If one request is invalid,
+// none is written and the error is an *InvalidError. An error of the disk may leave some of a call of more than 65,536
+// requests written; the same call can be made again.
+//
+// A ban never ends earlier than a live own ban of the same jail and prefix. One of an offence that was lifted stays lifted.
+func (s *Store) Ban(ctx context.Context, reqs []BanRequest) ([]BanOutcome, error) {
+	now := s.now()
+	bans := make([]banPlan, len(reqs))
+	for i := range reqs {
+		if reason := bans[i].check(&reqs[i], now); reason != "" {
+			return nil, &InvalidError{i, reqs[i].Prefix, reason}
+		}
+	}
+	out := make([]BanOutcome, len(reqs))
+	for from := 0; from < len(reqs); from += maxBatch {
+		to := min(len(reqs), from+maxBatch)
+		part := make([]BanOutcome, to-from)
+		err := s.do(ctx, func(p *plan) error {
+			for i := range part {
+				part[i] = p.ban(&bans[from+i], Millis(s.cfg.MaxDuration.Milliseconds()), s.cfg.Limits)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		copy(out[from:], part)
+	}
+	return out, nil
+}
+
+// banPlan is a BanRequest that was found valid.
+type banPlan struct {
+	*BanRequest
+	key    pkey
+	jail   string
+	reason string
+}
+
+// check returns why the request is refused, or "".
+func (b *banPlan) check(q *BanRequest, now Millis) (reason string) {
+	k, err := keyOf(q.Prefix)
+	if err != nil {
+		return err.Error()
+	}
+	b.BanRequest, b.key, b.jail, b.reason = q, k, q.Jail, cut(q.Reason)
+	if b.jail == "" {
+		b.jail = manualJail
+	}
+	switch {
+	case validName(b.jail) != nil:
+		return "jail " + validName(b.jail).Error()
+	case !q.Force && (k.is4() && k.length() < widestBanV4 || !k.is4() && k.length() < widestBanV6):
+		return "wider than /16 (IPv4) or /32 (IPv6): needs --force"
+	case !q.Start.sane():
+		return "start is no sensible time"
+	case q.Start > now+maxAhead:
+		return "start is more than 24 h in the future"
+	case !q.Until.saneUntil():
+		return "until is no sensible time"
+	case q.Until > now && q.Until <= q.Start:
+		return "ends before it starts"
+	}
+	return ""
+}
+
+// cut shortens a text to what is kept of it, at a rune's start, and replaces what is not UTF-8.
+func cut(s string) string {
+	if len(s) > keepText {
+		n := keepText
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// ban decides what a request means beside what is held and planned, and plans the record.
+func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) BanOutcome {
+	start, until := b.Start, b.Until
+	if start == 0 {
+		start = p.freshStart(b)
+	}
+	if until <= p.now {
+		return BanExpired
+	}
+	if maxDuration > 0 && !b.Force {
+		until = min(until, start.plus(maxDuration))
+	}
+	if until <= p.now {
+		return BanExpired
+	}
+	h := p.held(b, start)
+	if h.lifted {
+		p.notify(Notice{Kind: NoticeUnban, Prefix: b.key.prefix(), Jail: b.jail, Start: start, Until: until})
+		return BanStaysLifted
+	}
+	outcome := BanNew
+	failures := b.Failures
+	if h.live {
+		// fail2ban rounds times to seconds: a second more of the same offence is no news.
+		if h.same && until <= h.until.plus(second) {
+			p.used = p.used || h.planned
+			return BanKnown
+		}
+		outcome = BanExtended
+		until = max(until, h.until)
+		if h.same {
+			start, failures = h.start, max(failures, h.failures)
+		}
+	}
+	if n := limits.LivePerOrigin; outcome == BanNew && n > 0 && limits.StoredPerOrigin > 0 &&
+		p.own.origin.records+len(p.items) >= limits.StoredPerOrigin {
+		return BanOverLimit
+	}
+	it := item{kind: KindBan, key: b.key, start: start, until: until, failures: failures, jail: b.jail, text: b.reason}
+	if h.floor > until {
+		it.floor = h.floor
+	}
+	p.planned[planKey{KindBan, b.key, b.jail}] = len(p.items)
+	p.write(it)
+	return outcome
+}
+
+// heldBan is what own bans of a jail and prefix say together.
+type heldBan struct {
+	lifted   bool   // the offence was lifted
+	live     bool   // there is a live one
+	same     bool   // a live one is of the same offence
+	planned  bool   // it is not on disk yet
+	start    Millis // of that one
+	until    Millis // the last of the live ones
+	failures uint32
+	floor    Millis // the last of those that a new record replaces
+}
+
+func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
+	meet := func(from, until, floor Millis, failures uint32, live, own bool) {
+		if own {
+			h.floor = max(h.floor, until, floor)
+		}
+		if !live {
+			return
+		}
+		same := sameStart(from, start)
+		switch {
+		case !h.live || same && !h.same:
+			h.start, h.failures = from, failures
+		case same == h.same:
+			h.start, h.failures = max(h.start, from), max(h.failures, failures)
+		}
+		h.live, h.same = true, h.same || same
+		h.until = max(h.until, until)
+	}
+	s := p.set
+	planned, isPlanned := p.planned[planKey{KindBan, b.key, b.jail}]
+	for c := s.head(b.key); c != 0; {
+		r := s.slab.at(c)
+		switch {
+		case r.kind == KindLift && s.lifts[c].names(s.self, b.jail, start):
+			if !r.is(flagOver) && !s.originOf(r).blocked {
+				h.lifted = true
+			}
+		case r.kind == KindBan && s.originOf(r).name == s.self && s.labels.at(r.label).jail == b.jail:
+			inLog := r.log == p.own.index
+			if inLog && isPlanned {
+				break // the planned one replaces it, floor included
+			}
+			meet(r.start, r.until, s.floors[c], r.failures, !r.is(flagLifted) && r.until > p.now, inLog)
+		}
+		c = r.next
+	}
+	if isPlanned {
+		it := &p.items[planned]
+		h.planned = true
+		meet(it.start, it.until, it.floor, it.failures, true, true)
+	}
+	return h
+}
+
+// freshStart is now, or, where that second was lifted already, the first moment that makes it a new offence: who bans
+// again what was just lifted, and names no time, means it.
+func (p *plan) freshStart(b *banPlan) Millis {
+	s, start := p.set, p.now
+	for again := true; again; {
+		again = false
+		for c := s.head(b.key); c != 0; {
+			r := s.slab.at(c)
+			if r.kind == KindLift {
+				for _, o := range s.lifts[c].offences {
+					if o.Origin == s.self && o.Jail == b.jail && sameStart(o.Start, start) {
+						start, again = o.Start+second+1, true
+					}
+				}
+			}
+			c = r.next
+		}
+	}
+	return start
+}
+
+// checkPrefixes checks what a call names and returns the keys.
+func checkPrefixes(prefixes []netip.Prefix) ([]pkey, error) {
+	keys := make([]pkey, len(prefixes))
+	for i, p := range prefixes {
+		k, err := keyOf(p)
+		if err != nil {
+			return nil, &InvalidError{i, p, err.Error()}
+		}
+		keys[i] = k
+	}
+	return keys, nil
+}

@@ -1,0 +1,107 @@
+package store
+
+// A chunk carries records of one log, in the order of their numbers, and the ranges of numbers it speaks for: a number in
+// them without a record is gone, and need not be asked for again. On the wire it is the version byte and then
+// [origin, epoch, [first, last, ...], [record, ...]].
+
+const (
+	wireVersion    = 1
+	maxChunk       = 1 << 20 // bytes
+	maxChunkRanges = 8192
+	maxHeldRanges  = 4096 // of one log: who leaves more holes than that is not serious
+)
+
+type chunk struct {
+	log     LogID
+	ranges  rangeSet
+	items   []item
+	unknown []uint64 // numbers of records of kinds that this version does not know
+}
+
+func checkVersion(r *reader) {
+	if v := r.next(); r.ok() && v != wireVersion {
+		r.fail("unknown version")
+	}
+}
+
+// ranges reads [first, last, ...].
+func (r *reader) ranges(max int) rangeSet {
+	n := r.array(2 * max)
+	if n%2 != 0 {
+		r.fail("odd ranges")
+		return nil
+	}
+	set := make(rangeSet, 0, n/2)
+	for range n / 2 {
+		set = append(set, Range{r.uint(), r.uint()})
+	}
+	if r.ok() && !set.wellFormed() {
+		r.fail("ranges out of order")
+	}
+	return set.joined()
+}
+
+func parseChunk(b []byte) (*chunk, error) {
+	if len(b) > maxChunk {
+		return nil, &WireError{"chunk too long"}
+	}
+	r := &reader{b: b}
+	checkVersion(r)
+	if n := r.array(4); r.ok() && n != 4 {
+		r.fail("not a chunk")
+	}
+	n := make(names)
+	c := &chunk{}
+	c.log.Origin = r.name(n)
+	c.log.Epoch = r.uint()
+	c.ranges = r.ranges(maxChunkRanges)
+	var last uint64
+	enc := make([]byte, 0, len(b))
+	var ends []int
+	for range r.array(maxChunk) {
+		var it item
+		ok := r.record(&it, n)
+		if !r.ok() {
+			break
+		}
+		if it.seq <= last || !c.ranges.contains(it.seq) {
+			r.fail("record out of order or of range")
+			break
+		}
+		last = it.seq
+		if !ok {
+			c.unknown = append(c.unknown, it.seq)
+			continue
+		}
+		enc = it.append(enc)
+		ends = append(ends, len(enc))
+		c.items = append(c.items, it)
+	}
+	r.end()
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	start := 0
+	for i, end := range ends {
+		c.items[i].enc = enc[start:end:end]
+		start = end
+	}
+	return c, nil
+}
+
+// chunkHeader is what stands before the records.
+func chunkHeader(b []byte, id LogID, ranges rangeSet, records int) []byte {
+	b = append(b, wireVersion)
+	b = appendArray(b, 4)
+	b = appendString(b, id.Origin)
+	b = appendUint(b, id.Epoch)
+	b = appendArray(b, 2*len(ranges))
+	for _, g := range ranges {
+		b = appendUint(b, g.First)
+		b = appendUint(b, g.Last)
+	}
+	return appendArray(b, records)
+}
+
+// headerSize bounds the length of a chunkHeader.
+func headerSize(id LogID, ranges int) int { return 1 + 1 + 3 + len(id.Origin) + 9 + 5 + 18*ranges + 5 }

@@ -1,0 +1,280 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+)
+
+// item is a record on its way: read from a chunk or the file, or about to be written.
+type item struct {
+	seq          uint64
+	kind         Kind
+	key          pkey
+	start, until Millis
+	floor        Millis
+	failures     uint32
+	jail, text   string // as rec.label
+	lift         *liftBody
+	prefixes     []netip.Prefix
+	enc          []byte // canonical encoding
+}
+
+// liftBody is what a Lift has beyond other records.
+type liftBody struct {
+	offences  []Offence
+	dots      []DotRange
+	confirmed bool
+	retain    Millis // max(until, the until of all held that it covers)
+}
+
+func (b *liftBody) names(origin, jail string, start Millis) bool {
+	for i := range b.offences {
+		o := &b.offences[i]
+		if o.Jail == jail && o.Origin == origin && sameStart(o.Start, start) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *liftBody) covers(id LogID, seq uint64) bool {
+	for i := range b.dots {
+		if b.dots[i].covers(id, seq) {
+			return true
+		}
+	}
+	return false
+}
+
+// retained is how long the record itself asks to be kept; for a Lift what it covers may ask for more.
+func (it *item) retained() Millis { return max(it.until, it.floor) }
+
+// appendSpan writes an until as the distance from the start: half the size, and no until before its start can be said.
+func appendSpan(b []byte, start, until Millis) []byte {
+	if until == Never {
+		return appendNil(b)
+	}
+	return appendUint(b, uint64(until-start))
+}
+
+// append writes the canonical encoding: [kind, seq, ...], in the shortest form of everything.
+func (it *item) append(b []byte) []byte {
+	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4}
+	b = appendArray(b, lengths[it.kind])
+	b = append(b, byte(it.kind))
+	b = appendUint(b, it.seq)
+	switch it.kind {
+	case KindFreeze, KindBlock:
+		b = appendUint(b, uint64(it.start))
+		if it.kind == KindBlock {
+			b = appendString(b, it.jail)
+		}
+		return b
+	case KindNeverBan:
+		b = appendArray(b, len(it.prefixes))
+		for _, p := range it.prefixes {
+			k, _ := keyOf(p)
+			b = appendPrefix(b, k)
+		}
+	default:
+		b = appendPrefix(b, it.key)
+	}
+	b = appendUint(b, uint64(it.start))
+	b = appendSpan(b, it.start, it.until)
+	switch it.kind {
+	case KindBan:
+		b = appendString(b, it.jail)
+		b = appendUint(b, uint64(it.failures))
+		b = appendString(b, it.text)
+	case KindAllow:
+		b = appendString(b, it.text)
+	case KindLift:
+		b = appendBool(b, it.lift.confirmed)
+		b = appendArray(b, 3*len(it.lift.offences))
+		for _, o := range it.lift.offences {
+			b = appendString(b, o.Origin)
+			b = appendString(b, o.Jail)
+			b = appendUint(b, uint64(o.Start))
+		}
+		b = appendArray(b, 4*len(it.lift.dots))
+		for _, d := range it.lift.dots {
+			b = appendString(b, d.Log.Origin)
+			b = appendUint(b, d.Log.Epoch)
+			b = appendUint(b, d.First)
+			b = appendUint(b, d.Last)
+		}
+		return b
+	}
+	if it.floor == 0 {
+		return append(b, 0)
+	}
+	return appendSpan(b, it.start, it.floor)
+}
+
+// names keeps one copy of each string of a chunk.
+type names map[string]string
+
+func (n names) of(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if s, ok := n[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	n[s] = s
+	return s
+}
+
+func (r *reader) name(n names) string {
+	s := n.of(r.text(maxName))
+	if r.ok() && validName(s) != nil {
+		r.fail("not a name")
+	}
+	return s
+}
+
+func (r *reader) millis() Millis {
+	m := Millis(r.int())
+	if r.ok() && !m.sane() {
+		r.fail("time out of bounds")
+	}
+	return m
+}
+
+func (r *reader) span(start Millis) Millis {
+	if r.isNil() {
+		return Never
+	}
+	d := r.uint()
+	if d > uint64(latest) || start+Millis(d) > latest {
+		r.fail("time out of bounds")
+		return 0
+	}
+	return start + Millis(d)
+}
+
+// record reads one record. known is false for a kind of a newer version: it is passed over, and only its number is told.
+func (r *reader) record(it *item, n names) (known bool) {
+	length := r.array(64)
+	if length < 2 {
+		r.fail("record too short")
+		return false
+	}
+	kind := r.uint()
+	it.seq = r.uint()
+	if it.seq == 0 || it.seq > maxSeq {
+		r.fail("number out of bounds")
+		return false
+	}
+	if kind == 0 || kind >= uint64(kindEnd) {
+		for range length - 2 {
+			r.skip()
+		}
+		return false
+	}
+	it.kind, it.key = Kind(kind), noPrefix
+	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4}
+	if length != want[it.kind] {
+		r.fail("record of another length")
+		return false
+	}
+	switch it.kind {
+	case KindFreeze, KindBlock:
+		it.start, it.until = r.millis(), Never
+		if it.kind == KindBlock {
+			it.jail = r.name(n)
+		}
+		return true
+	case KindNeverBan:
+		it.prefixes = make([]netip.Prefix, 0, r.array(maxNeverBans))
+		for range cap(it.prefixes) {
+			if k := r.prefix(false); r.ok() {
+				it.prefixes = append(it.prefixes, k.prefix())
+			}
+		}
+	default:
+		it.key = r.prefix(it.kind == KindLift)
+	}
+	it.start = r.millis()
+	it.until = r.span(it.start)
+	switch it.kind {
+	case KindBan:
+		it.jail = r.name(n)
+		f := r.uint()
+		if f > 1<<32-1 {
+			r.fail("number too large")
+		}
+		it.failures = uint32(f)
+		it.text = n.of(r.text(maxText))
+	case KindAllow:
+		it.text = n.of(r.text(maxText))
+	case KindLift:
+		it.lift = r.liftBody(n)
+		it.lift.retain = it.until
+		return r.ok()
+	}
+	if floor := r.span(it.start); floor > it.until {
+		it.floor = floor
+	} else if floor != it.start {
+		r.fail("floor below until")
+	}
+	return r.ok()
+}
+
+func (r *reader) liftBody(n names) *liftBody {
+	b := &liftBody{confirmed: r.bool()}
+	no := r.array(3 * maxOffences)
+	if no%3 != 0 {
+		r.fail("odd offences")
+		return b
+	}
+	b.offences = make([]Offence, 0, no/3)
+	for range no / 3 {
+		b.offences = append(b.offences, Offence{r.name(n), r.name(n), r.millis()})
+	}
+	nd := r.array(4 * maxDots)
+	if nd%4 != 0 {
+		r.fail("odd dots")
+		return b
+	}
+	for range nd / 4 {
+		d := DotRange{LogID{r.name(n), r.uint()}, Range{r.uint(), r.uint()}}
+		if d.First == 0 || d.First > d.Last || d.Last > maxSeq {
+			r.fail("range out of bounds")
+			return b
+		}
+		b.dots = append(b.dots, d)
+	}
+	return b
+}
+
+// sum is an order-free sum of record hashes, modulo 2^128.
+type sum struct{ hi, lo uint64 }
+
+func (s *sum) add(o sum) {
+	var c uint64
+	s.lo, c = bits.Add64(s.lo, o.lo, 0)
+	s.hi, _ = bits.Add64(s.hi, o.hi, c)
+}
+
+func (s *sum) sub(o sum) {
+	var c uint64
+	s.lo, c = bits.Sub64(s.lo, o.lo, 0)
+	s.hi, _ = bits.Sub64(s.hi, o.hi, c)
+}
+
+func (s sum) bytes() (b [16]byte) {
+	binary.BigEndian.PutUint64(b[:8], s.hi)
+	binary.BigEndian.PutUint64(b[8:], s.lo)
+	return b
+}
+
+// hashRecord is the first half of SHA-256 over the log's name and the record's canonical encoding, so over its dot and body.
+func hashRecord(scratch []byte, enc []byte) sum {
+	scratch = append(scratch, enc...)
+	h := sha256.Sum256(scratch)
+	return sum{binary.BigEndian.Uint64(h[:8]), binary.BigEndian.Uint64(h[8:16])}
+}

@@ -1,0 +1,155 @@
+package store
+
+import (
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+)
+
+// control is what the records without prefix say.
+type control struct {
+	dirty  bool
+	shield uint64 // raised whenever what must not be blocked may have changed
+	frozen []string
+	blocks []string
+}
+
+// unprefixed calls f with the live records without prefix of one kind: neither lifted, expired nor dead.
+func (s *set) unprefixed(kind Kind, now Millis, f func(i uint32, r *rec)) {
+	for c := s.head(noPrefix); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == kind && !r.is(flagLifted) && r.until > now {
+			f(c, r)
+		}
+		c = r.next
+	}
+}
+
+// reblock reads the blocks and freezes again. Whether a Block is lifted does not depend on who is blocked, so this comes
+// to an end at once.
+func (s *set) reblock() {
+	s.control.shield++
+	blocked := make(map[string]bool)
+	s.unprefixed(KindBlock, 0, func(_ uint32, r *rec) { blocked[s.labels.at(r.label).jail] = true })
+	for name := range blocked {
+		s.origin(name) // so that it is blocked before its first record comes
+	}
+	for name, o := range s.origins {
+		if o.blocked == blocked[name] {
+			continue
+		}
+		o.blocked = blocked[name]
+		for _, l := range o.logs {
+			for _, i := range l.recs {
+				if r := s.slab.at(i); r.kind == KindLift && !r.is(flagDead) {
+					s.recheckTargets(i)
+				}
+			}
+		}
+		if len(o.logs) == 0 && !o.blocked {
+			delete(s.origins, name)
+		}
+	}
+	s.control.blocks = s.control.blocks[:0]
+	for name := range blocked {
+		s.control.blocks = append(s.control.blocks, name)
+	}
+	slices.Sort(s.control.blocks)
+	s.control.frozen = s.control.frozen[:0]
+	s.unprefixed(KindFreeze, 0, func(_ uint32, r *rec) {
+		if o := s.originOf(r); !o.blocked {
+			s.control.frozen = append(s.control.frozen, o.name)
+		}
+	})
+	slices.Sort(s.control.frozen)
+	s.control.frozen = slices.Compact(s.control.frozen)
+}
+
+// builtin is what is never banned, whatever anybody says: unspecified, loopback, link-local, multicast and broadcast.
+func builtin() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+		netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"),
+		netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+	}
+}
+
+// tooWideToShield reports whether a never-ban is too wide to be honest.
+func tooWideToShield(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 16
+}
+
+// neverBans returns the NeverBan of each origin that counts: the one with the latest until, ties by epoch and number, so
+// that a member's many restarts, or a hostile one's many leases, shield no more than one lease can.
+func (s *set) neverBans(now Millis) []uint32 {
+	best := make(map[*origin]uint32)
+	s.unprefixed(KindNeverBan, now, func(i uint32, r *rec) {
+		o := s.originOf(r)
+		if o.blocked {
+			return
+		}
+		if b, ok := best[o]; ok {
+			q := s.slab.at(b)
+			if q.until > r.until || q.until == r.until && s.order(q).compare(s.order(r)) > 0 {
+				return
+			}
+		}
+		best[o] = i
+	})
+	out := make([]uint32, 0, len(best))
+	for _, i := range best {
+		out = append(out, i)
+	}
+	slices.SortFunc(out, func(a, b uint32) int {
+		x, y := s.originOf(s.slab.at(a)).name, s.originOf(s.slab.at(b)).name
+		if x < y {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// buildShield returns what must not be blocked and until when that stays true without a change.
+func (s *set) buildShield(now Millis) (*netipx.IPSet, Millis) {
+	var b netipx.IPSetBuilder
+	for _, p := range builtin() {
+		b.AddPrefix(p)
+	}
+	until := Never
+	for _, i := range s.neverBans(now) {
+		until = min(until, s.slab.at(i).until)
+		for _, p := range s.never[i] {
+			if !tooWideToShield(p) {
+				b.AddPrefix(p)
+			}
+		}
+	}
+	for i := range s.allows {
+		if r := s.slab.at(i); s.ignored(r) == "" && !r.is(flagLifted) && r.until > now {
+			until = min(until, r.until)
+			b.AddPrefix(r.key().prefix())
+		}
+	}
+	set, err := b.IPSet()
+	if err != nil { // only for prefixes that are not valid, and keyOf let none in
+		set = new(netipx.IPSet)
+	}
+	return set, until
+}
+
+// ignored says why a record counts for nothing although it is live; "" when it counts.
+func (s *set) ignored(r *rec) string {
+	o := s.originOf(r)
+	switch {
+	case o.blocked:
+		return "origin " + o.name + " is blocked"
+	case r.is(flagOver):
+		return "over the limit of origin " + o.name
+	}
+	return ""
+}

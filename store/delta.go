@@ -1,0 +1,144 @@
+package store
+
+import "iter"
+
+// Head names the own log and its last durable record.
+func (s *Store) Head() Head {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return Head{s.own.id, s.headSeq}
+}
+
+// Holds reports whether all of a log's numbers up to seq are held.
+func (s *Store) Holds(log LogID, seq uint64) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	l := s.set.byID[log]
+	return l != nil && l.held.watermark() >= seq
+}
+
+// Since returns own durable records after a number as one chunk of at most max bytes, and the number up to which it
+// speaks; nil when there are none. A record that alone exceeds max is returned alone: it is for the caller to leave it to
+// the deltas.
+func (s *Store) Since(after uint64, max int) (chunk []byte, last uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if after >= s.headSeq {
+		return nil, after
+	}
+	w := chunkWriter{set: s.set, l: s.own, max: max - headerSize(s.own.id, 1)}
+	last = w.fill(rangeSet{{after + 1, s.headSeq}}, 0)
+	return w.bytes(rangeSet{{after + 1, last}}), last
+}
+
+// chunkWriter gathers records of one log up to a size.
+type chunkWriter struct {
+	set *set
+	l   *logState
+	max int
+	n   int
+	buf []byte
+}
+
+// fill takes records whose number is in want, from the first on, that count at the minute, and returns the number up to
+// which it came: the last of want unless the chunk is full. It takes one at least, if there is one.
+func (w *chunkWriter) fill(want rangeSet, minute int64) (last uint64) {
+	for _, g := range want {
+		for _, i := range w.l.recs[w.l.search(&w.set.slab, g.First):] {
+			r := w.set.slab.at(i)
+			if r.seq > g.Last {
+				break
+			}
+			if r.is(flagDead) || leaveMinute(w.set.retained(i)) <= minute {
+				continue
+			}
+			before := len(w.buf)
+			w.buf = w.set.encode(w.buf, i)
+			if w.n > 0 && len(w.buf) > w.max {
+				w.buf = w.buf[:before]
+				return r.seq - 1
+			}
+			w.n++
+		}
+		last = g.Last
+	}
+	return last
+}
+
+func (w *chunkWriter) bytes(ranges rangeSet) []byte {
+	b := make([]byte, 0, headerSize(w.l.id, len(ranges))+len(w.buf))
+	return append(chunkHeader(b, w.l.id, ranges, w.n), w.buf...)
+}
+
+// Deltas yields the chunks, of at most max bytes, that the sender of a digest lacks, log by log. A log of which both hold
+// the same numbers but not the same content is sent whole. Nothing is locked between chunks, so records that come
+// meanwhile may or may not be among them. A malformed digest yields one *WireError.
+func (s *Store) Deltas(b []byte, max int) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		d, err := parseDigest(b)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		s.mu.RLock()
+		diff := s.contents(d.minute)
+		type lack struct {
+			id   LogID
+			want rangeSet
+		}
+		var lacks []lack
+		max := min(max, maxChunk)
+		// What has left the root by the asker's clock and by ours is not worth sending; one clock alone is not believed.
+		horizon := min(d.minute, Minute(s.cfg.Now()))
+		for _, id := range s.set.sortedLogs() {
+			l := s.set.byID[id]
+			e, named := d.logs[id.hash()]
+			if !named && !d.full {
+				continue
+			}
+			want := l.held.without(e.held)
+			if len(want) == 0 && l.held.equal(e.held) && e.sum != l.total-l.past+diff[l.index] {
+				want = append(rangeSet(nil), l.held...)
+			}
+			if len(want) > 0 {
+				lacks = append(lacks, lack{id, want})
+			}
+		}
+		s.mu.RUnlock()
+		for _, k := range lacks {
+			_, named := d.logs[k.id.hash()]
+			for want := k.want; len(want) > 0; {
+				var chunk []byte
+				chunk, want = s.deltaChunk(k.id, want, horizon, max, !named)
+				if chunk != nil && !yield(chunk, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// deltaChunk returns one chunk of what is wanted of a log and what is then still wanted. A chunk without records is worth
+// sending only to one who holds the log.
+func (s *Store) deltaChunk(id LogID, want rangeSet, horizon int64, max int, absent bool) ([]byte, rangeSet) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	l := s.set.byID[id]
+	if l == nil {
+		return nil, nil
+	}
+	speak := want
+	if limit := maxChunkRanges / 2; len(speak) > limit {
+		speak = speak[:limit]
+	}
+	if fits := max / 64; len(speak) > fits+1 {
+		speak = speak[:fits+1]
+	}
+	w := chunkWriter{set: s.set, l: l, max: max - headerSize(id, len(speak))}
+	last := w.fill(speak, horizon)
+	rest := want.clip(last+1, maxSeq)
+	if w.n == 0 && absent {
+		return nil, rest
+	}
+	return w.bytes(want.clip(speak[0].First, last)), rest
+}

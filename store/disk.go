@@ -1,0 +1,457 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// disk keeps the set over restarts. Tests put failing ones here.
+type disk interface {
+	// load calls the visitor with everything held, logs before their records. Damage is returned as *DamagedError.
+	load(v visitor) error
+	// commit writes all of the batch or nothing of it, and returns when it is durable.
+	commit(b *batch) error
+	// seqs returns the numbers of the records held of a log.
+	seqs(log uint32) ([]uint64, error)
+	close() error
+}
+
+type visitor struct {
+	log    func(logHeader) error
+	record func(log uint32, enc []byte) error
+	notice func(Notice)
+	meta   func(key string, value []byte)
+}
+
+// logHeader is what the file says of a log besides its records.
+type logHeader struct {
+	disk uint32
+	id   LogID
+	held rangeSet
+}
+
+// batch is one transaction.
+type batch struct {
+	ops     []recordOp // in order
+	heads   []logHeader
+	gone    []uint32 // logs to delete with all they hold
+	notices []Notice
+	done    []uint64 // notices to delete
+	meta    map[string][]byte
+}
+
+// recordOp writes a record, or deletes it where enc is nil.
+type recordOp struct {
+	log uint32
+	seq uint64
+	enc []byte
+}
+
+func (b *batch) empty() bool {
+	return len(b.ops)+len(b.heads)+len(b.gone)+len(b.notices)+len(b.done)+len(b.meta) == 0
+}
+
+// The file is a bbolt file. A record's key is its log's short name and its number, so a log's records lie in order; its
+// value is the canonical encoding and a CRC-32C over key and encoding, because bbolt has none for its data pages.
+var (
+	bucketInfo    = []byte("info")
+	bucketLogs    = []byte("logs")
+	bucketRecords = []byte("records")
+	bucketNotices = []byte("notices")
+	bucketMeta    = []byte("meta")
+	keyFormat     = []byte("format")
+
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+const fileFormat = 1
+
+type boltDisk struct {
+	path string
+	db   *bbolt.DB
+}
+
+// openBolt opens or makes the file. The whole structure is checked before bbolt follows a single pointer of it, because
+// bbolt trusts what it reads and panics, or worse, where it should not. A new file is made under another name and renamed
+// when it is complete, so that a half-made one is never taken for a damaged one.
+func openBolt(path string) (disk, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := makeFile(path); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
+	d, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.checkFormat(); err != nil {
+		d.db.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func openFile(path string) (*boltDisk, error) {
+	var db *bbolt.DB
+	err := guard(path, func() (err error) {
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType})
+		return err
+	})
+	switch {
+	case err == nil:
+		return &boltDisk{path, db}, nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, &DamagedError{path, err.Error()}
+	}
+	return nil, fmt.Errorf("open store: %w", err)
+}
+
+func makeFile(path string) error {
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make store: %w", err)
+	}
+	d, err := openFile(fresh)
+	if err != nil {
+		return err
+	}
+	err = d.update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketInfo, bucketLogs, bucketRecords, bucketNotices, bucketMeta} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketInfo).Put(keyFormat, []byte{fileFormat})
+	})
+	err = errors.Join(err, d.db.Close())
+	if err == nil {
+		err = os.Rename(fresh, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("make store: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// checkFormat refuses a file of another format.
+func (d *boltDisk) checkFormat() error {
+	return d.view(func(tx *bbolt.Tx) error {
+		info := tx.Bucket(bucketInfo)
+		if info == nil {
+			return &DamagedError{d.path, "bucket info is missing"}
+		}
+		if v := info.Get(keyFormat); len(v) != 1 || v[0] != fileFormat {
+			return fmt.Errorf("store file %s has format %x, this version knows %d: use the version that wrote it", d.path, v, fileFormat)
+		}
+		return nil
+	})
+}
+
+// guard turns what bbolt does on a damaged file (a panic, a fault in mapped memory) into an error.
+func guard(path string, f func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(old)
+	defer func() {
+		if r := recover(); r != nil {
+			err = &DamagedError{path, fmt.Sprint(r)}
+		}
+	}()
+	return f()
+}
+
+func (d *boltDisk) view(f func(*bbolt.Tx) error) error {
+	return guard(d.path, func() error { return d.db.View(f) })
+}
+
+// update runs one transaction. bbolt's own Update would hold its locks for ever if guard caught a panic inside a commit:
+// then the file is damaged, and further transactions are refused by the caller.
+func (d *boltDisk) update(f func(*bbolt.Tx) error) error {
+	return guard(d.path, func() error { return d.db.Update(f) })
+}
+
+func recordKey(log uint32, seq uint64) []byte {
+	k := make([]byte, 0, 12)
+	k = binary.BigEndian.AppendUint32(k, log)
+	return binary.BigEndian.AppendUint64(k, seq)
+}
+
+func (d *boltDisk) commit(b *batch) error {
+	return d.update(func(tx *bbolt.Tx) error {
+		if err := commitRecords(tx.Bucket(bucketRecords), b); err != nil {
+			return err
+		}
+		logs := tx.Bucket(bucketLogs)
+		for _, h := range b.heads {
+			if err := logs.Put(binary.BigEndian.AppendUint32(nil, h.disk), h.encode()); err != nil {
+				return err
+			}
+		}
+		for _, l := range b.gone {
+			if err := logs.Delete(binary.BigEndian.AppendUint32(nil, l)); err != nil {
+				return err
+			}
+		}
+		notices := tx.Bucket(bucketNotices)
+		for _, n := range b.notices {
+			if err := notices.Put(binary.BigEndian.AppendUint64(nil, n.ID), n.encode()); err != nil {
+				return err
+			}
+		}
+		for _, id := range b.done {
+			if err := notices.Delete(binary.BigEndian.AppendUint64(nil, id)); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(bucketMeta)
+		for k, v := range b.meta {
+			var err error
+			if v == nil {
+				err = meta.Delete([]byte(k))
+			} else {
+				err = meta.Put([]byte(k), sealed([]byte(k), v))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func commitRecords(records *bbolt.Bucket, b *batch) error {
+	records.FillPercent = 0.9 // logs grow at their end
+	size := 0
+	for _, o := range b.ops {
+		if o.enc != nil {
+			size += 16 + len(o.enc)
+		}
+	}
+	buf := make([]byte, 0, size) // bbolt keeps the values until the transaction ends
+	for _, o := range b.ops {
+		if o.enc == nil {
+			if err := records.Delete(recordKey(o.log, o.seq)); err != nil {
+				return err
+			}
+			continue
+		}
+		at := len(buf)
+		buf = binary.BigEndian.AppendUint32(buf, o.log)
+		buf = binary.BigEndian.AppendUint64(buf, o.seq)
+		key := buf[at:]
+		buf = append(buf, o.enc...)
+		sum := crc32.Checksum(buf[at:], castagnoli)
+		buf = binary.BigEndian.AppendUint32(buf, sum)
+		if err := records.Put(key[:12:12], buf[at+12:len(buf):len(buf)]); err != nil {
+			return err
+		}
+	}
+	for _, l := range b.gone {
+		c := records.Cursor()
+		first := recordKey(l, 0)
+		for k, _ := c.Seek(first); len(k) == 12 && binary.BigEndian.Uint32(k) == l; k, _ = c.Seek(first) {
+			if err := c.Delete(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sealed appends a CRC-32C over key and value; unseal checks it.
+func sealed(key, value []byte) []byte {
+	out := append(append(make([]byte, 0, len(value)+4), value...), 0, 0, 0, 0)
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	binary.BigEndian.PutUint32(out[len(value):], sum)
+	return out
+}
+
+func unseal(key, value []byte) ([]byte, bool) {
+	n := len(value) - 4
+	if n < 0 {
+		return nil, false
+	}
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value[:n])
+	return value[:n], sum == binary.BigEndian.Uint32(value[n:])
+}
+
+func (h logHeader) encode() []byte {
+	b := []byte{wireVersion}
+	b = appendArray(b, 3)
+	b = appendString(b, h.id.Origin)
+	b = appendUint(b, h.id.Epoch)
+	b = appendArray(b, 2*len(h.held))
+	for _, g := range h.held {
+		b = appendUint(b, g.First)
+		b = appendUint(b, g.Last)
+	}
+	return sealed(binary.BigEndian.AppendUint32(nil, h.disk), b)
+}
+
+func decodeHeader(disk uint32, b []byte) (logHeader, error) {
+	h := logHeader{disk: disk}
+	r := &reader{b: b}
+	checkVersion(r)
+	if r.array(3) != 3 {
+		r.fail("not a log header")
+	}
+	h.id.Origin = r.name(make(names))
+	h.id.Epoch = r.uint()
+	h.held = r.ranges(1 << 24)
+	r.end()
+	return h, r.err()
+}
+
+func (n Notice) encode() []byte {
+	b := []byte{wireVersion}
+	b = appendArray(b, 5)
+	b = append(b, byte(n.Kind))
+	k, _ := keyOf(n.Prefix)
+	b = appendPrefix(b, k)
+	b = appendString(b, n.Jail)
+	b = appendUint(b, uint64(n.Start))
+	b = appendSpan(b, n.Start, n.Until)
+	return sealed(binary.BigEndian.AppendUint64(nil, n.ID), b)
+}
+
+func decodeNotice(id uint64, b []byte) (Notice, error) {
+	n := Notice{ID: id}
+	r := &reader{b: b}
+	checkVersion(r)
+	if r.array(5) != 5 {
+		r.fail("not a notice")
+	}
+	n.Kind = NoticeKind(r.uint())
+	n.Prefix = r.prefix(false).prefix()
+	n.Jail = string(r.text(maxName))
+	n.Start = r.millis()
+	n.Until = r.span(n.Start)
+	r.end()
+	return n, r.err()
+}
+
+func (d *boltDisk) load(v visitor) error {
+	damaged := func(format string, args ...any) error {
+		return &DamagedError{d.path, fmt.Sprintf(format, args...)}
+	}
+	return d.view(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketLogs, bucketRecords, bucketNotices, bucketMeta} {
+			if tx.Bucket(name) == nil {
+				return damaged("bucket %s is missing", name)
+			}
+		}
+		err := tx.Bucket(bucketLogs).ForEach(func(k, val []byte) error {
+			body, ok := unseal(k, val)
+			if len(k) != 4 || !ok {
+				return damaged("checksum of log %x", k)
+			}
+			h, err := decodeHeader(binary.BigEndian.Uint32(k), body)
+			if err != nil {
+				return damaged("log %x: %v", k, err)
+			}
+			return v.log(h)
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Bucket(bucketRecords).ForEach(func(k, val []byte) error {
+			body, ok := unseal(k, val)
+			if len(k) != 12 || !ok {
+				return damaged("checksum of record %x", k)
+			}
+			if err := v.record(binary.BigEndian.Uint32(k), body); err != nil {
+				return damaged("record %x: %v", k, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.Bucket(bucketNotices).ForEach(func(k, val []byte) error {
+			body, ok := unseal(k, val)
+			if len(k) != 8 || !ok {
+				return damaged("checksum of notice %x", k)
+			}
+			n, err := decodeNotice(binary.BigEndian.Uint64(k), body)
+			if err != nil {
+				return damaged("notice %x: %v", k, err)
+			}
+			v.notice(n)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketMeta).ForEach(func(k, val []byte) error {
+			body, ok := unseal(k, val)
+			if !ok {
+				return damaged("checksum of value %q", k)
+			}
+			v.meta(string(k), append([]byte{}, body...))
+			return nil
+		})
+	})
+}
+
+func (d *boltDisk) seqs(log uint32) ([]uint64, error) {
+	var out []uint64
+	err := d.view(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketRecords).Cursor()
+		for k, _ := c.Seek(recordKey(log, 0)); len(k) == 12 && binary.BigEndian.Uint32(k) == log; k, _ = c.Next() {
+			out = append(out, binary.BigEndian.Uint64(k[4:]))
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (d *boltDisk) close() error { return d.db.Close() }
+
+// ResetFile moves a damaged store file aside, so that the next Open starts anew, and returns its new name. That there is
+// no file is no error: aside is then empty.
+func ResetFile(path string) (aside string, err error) {
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	unlock, err := lockFile(path)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	stem := path + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
+	aside = stem
+	for i := 1; ; i++ {
+		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		aside = fmt.Sprintf("%s-%d", stem, i)
+	}
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("move the damaged store aside: %w", err)
+	}
+	return aside, nil
+}

@@ -1,0 +1,122 @@
+package store
+
+import "container/heap"
+
+// backwards is how far a clock may step back without everything being looked at again.
+const backwards = 5 * second
+
+// advance sees what has expired up to now. A clock that stepped back makes bans live again that had expired by it.
+func (s *set) advance(now Millis) {
+	if now < s.now-backwards {
+		s.rewind(now)
+		return
+	}
+	if now <= s.now {
+		return
+	}
+	s.now = now
+	for h := &s.hz.early; len(*h) > 0 && (*h)[0].until <= now; {
+		e := heap.Pop(h).(earlyEntry)
+		if r := s.slab.at(e.index); r.seq == e.seq && r.until == e.until && !r.is(flagDead) {
+			s.expire(e.index)
+		}
+	}
+	last := expiryMinute(now)
+	s.hz.between(s.hz.expired-1, last, func(b *bucket) {
+		if b.due > now {
+			return
+		}
+		b.due = Never
+		for _, i := range b.recs {
+			if r := s.slab.at(i); r.is(flagExpired) {
+				continue
+			} else if r.until <= now {
+				s.expire(i)
+			} else {
+				b.due = min(b.due, r.until)
+			}
+		}
+	})
+	s.hz.expired = last
+	s.shift(Minute(now.Time()))
+}
+
+func (s *set) expire(i uint32) {
+	r := s.slab.at(i)
+	if r.is(flagExpired) {
+		return
+	}
+	live := r.live()
+	r.flags |= flagExpired
+	s.leaveLive(i)
+	if live && r.kind == KindBan {
+		s.emit(s.event(EventExpire, r))
+	}
+	if live && r.kind == KindAllow {
+		s.emit(s.event(EventDisallow, r))
+	}
+}
+
+// rewind starts again from an earlier now.
+func (s *set) rewind(now Millis) {
+	s.now = now
+	s.hz.early = s.hz.early[:0]
+	for _, l := range s.logs {
+		if l == nil {
+			continue
+		}
+		for _, i := range l.recs {
+			r := s.slab.at(i)
+			if r.is(flagDead) || r.until <= now {
+				continue
+			}
+			r.flags &^= flagExpired
+			if r.is(flagFloor) {
+				heap.Push(&s.hz.early, earlyEntry{r.until, r.seq, i})
+			}
+		}
+	}
+	for _, o := range s.origins {
+		s.relimitLater(o)
+	}
+	for _, b := range s.hz.buckets {
+		b.due = 0
+	}
+	s.hz.expired = expiryMinute(now)
+	s.control.dirty = true
+	s.shift(Minute(now.Time()))
+}
+
+// forget deletes what is past its retention, at most limit records; more reports whether some are left.
+func (s *set) forget(limit int) (more bool) {
+	h := &s.hz
+	last := leaveMinute((s.now - forgetAfter))
+	for len(h.minutes) > 0 && h.minutes[0] <= last {
+		m := h.minutes[0]
+		b := h.buckets[m]
+		if b == nil {
+			heap.Pop(&h.minutes)
+			continue
+		}
+		var due []uint32
+		for _, i := range b.recs {
+			if s.retained(i).plus(forgetAfter) <= s.now {
+				due = append(due, i)
+			}
+		}
+		for _, i := range due {
+			if limit == 0 {
+				return true
+			}
+			if s.slab.at(i).is(flagDead) || s.retained(i).plus(forgetAfter) > s.now {
+				continue
+			}
+			s.remove(i)
+			limit--
+		}
+		if h.buckets[m] != nil { // the rest of the minute is not due yet
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,208 @@
+package store
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Explain returns everything held that covers an address: bans live, lifted or expired but not yet forgotten, lifts,
+// allows, never-bans, and whether it is banned and effective.
+func (s *Store) Explain(a netip.Addr) Explanation {
+	a = a.Unmap().WithZone("")
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now := s.now()
+	x := Explanation{Addr: a}
+	if !a.IsValid() {
+		return x
+	}
+	k := keyOfAddr(a)
+	see := func(head uint32) {
+		for c := head; c != 0; {
+			r := s.set.slab.at(c)
+			if r.kind == KindBan && liveBan(r, now) && s.set.counting(r) {
+				x.Banned = true
+			}
+			x.Facts = append(x.Facts, s.fact(c, r, now))
+			c = r.next
+		}
+	}
+	s.set.wider(k, func(_ pkey, head uint32) { see(head) })
+	see(s.set.head(k))
+	slices.SortStableFunc(x.Facts, func(a, b Fact) int {
+		return cmp.Or(comparePrefixes(a.Prefix, b.Prefix), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Start, b.Start))
+	})
+	for _, p := range builtin() {
+		if p.Contains(a) {
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: p, Until: Never, Text: "built in", State: FactLive})
+		}
+	}
+	for _, i := range s.set.neverBans(now) {
+		r := s.set.slab.at(i)
+		for _, p := range s.set.never[i] {
+			if p.Contains(a) && !tooWideToShield(p) {
+				x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: p, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: FactLive})
+			}
+		}
+	}
+	if x.Banned && s.shieldLocked(now).Contains(a) {
+		x.Shield = s.shieldReason(netip.PrefixFrom(a, a.BitLen()), now)
+	}
+	return x
+}
+
+func (s *Store) fact(i uint32, r *rec, now Millis) Fact {
+	l := s.set.labels.at(r.label)
+	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.text, State: FactLive}
+	switch {
+	case r.until <= now:
+		f.State = FactExpired
+	case r.is(flagLifted):
+		f.State = FactLifted
+	case !s.set.counting(r) && r.kind != KindPlaced:
+		f.State, f.Why = FactIgnored, s.set.ignored(r)
+	}
+	if r.is(flagLifted) {
+		for c := s.set.head(r.key()); c != 0; {
+			q := s.set.slab.at(c)
+			if q.kind == KindLift && s.set.names(c, r) && s.set.counts(c, r) {
+				if name := s.set.originOf(q).name; !slices.Contains(f.By, name) {
+					f.By = append(f.By, name)
+				}
+			}
+			c = q.next
+		}
+		slices.Sort(f.By)
+	}
+	return f
+}
+
+// Gone says why a prefix that was placed is not wanted any more: what is held of it and of what covers it.
+func (s *Store) Gone(p netip.Prefix) Gone {
+	k, err := keyOf(p)
+	if err != nil {
+		return Gone{}
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now := s.now()
+	var live, lifted, confirmed, expired bool
+	see := func(head uint32) {
+		for c := head; c != 0; {
+			r := s.set.slab.at(c)
+			switch {
+			case r.kind != KindBan:
+			case r.until <= now:
+				expired = true
+			case r.is(flagLifted):
+				by := s.confirmed(r)
+				confirmed = by && (confirmed || !lifted)
+				lifted = true
+			case s.set.originOf(r).blocked: // an operator's word, and about many
+				confirmed = confirmed || !lifted
+				lifted = true
+			case r.is(flagOver):
+				confirmed, lifted = false, true
+			default:
+				live = true
+			}
+			c = r.next
+		}
+	}
+	s.set.wider(k, func(_ pkey, head uint32) { see(head) })
+	see(s.set.head(k))
+	switch {
+	case live && s.shieldLocked(now).OverlapsPrefix(p):
+		return Gone{Cause: GoneAllowed}
+	case live:
+		return Gone{Cause: GoneNot}
+	case lifted:
+		return Gone{GoneLifted, confirmed}
+	case expired:
+		return Gone{Cause: GoneExpired}
+	}
+	return Gone{}
+}
+
+// confirmed reports whether a lift that counts for the record was confirmed by an operator.
+func (s *Store) confirmed(r *rec) bool {
+	for c := s.set.head(r.key()); c != 0; {
+		l := s.set.slab.at(c)
+		if l.kind == KindLift && s.set.lifts[c].confirmed && s.set.names(c, r) && s.set.counts(c, r) {
+			return true
+		}
+		c = l.next
+	}
+	return false
+}
+
+// Placed returns what was put into the conductor and not seen gone, in the order of addresses. It counts whoever put it
+// there, blocked members too: otherwise what they placed would stay for ever.
+func (s *Store) Placed() []PlacedEntry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now := s.now()
+	until := make(map[pkey]Millis)
+	for i := range s.set.placed {
+		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
+			until[r.key()] = max(until[r.key()], r.until)
+		}
+	}
+	out := make([]PlacedEntry, 0, len(until))
+	for k, u := range until {
+		out = append(out, PlacedEntry{k.prefix(), u})
+	}
+	slices.SortFunc(out, func(a, b PlacedEntry) int { return comparePrefixes(a.Prefix, b.Prefix) })
+	return out
+}
+
+// Allows returns the live allows, in the order of addresses.
+func (s *Store) Allows() []AllowEntry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now := s.now()
+	var out []AllowEntry
+	for i := range s.set.allows {
+		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
+			out = append(out, AllowEntry{r.key().prefix(), r.until, s.set.labels.at(r.label).text, s.set.originOf(r).name, s.set.ignored(r)})
+		}
+	}
+	slices.SortFunc(out, func(a, b AllowEntry) int {
+		return cmp.Or(comparePrefixes(a.Prefix, b.Prefix), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Until, b.Until))
+	})
+	return out
+}
+
+// NeverBans returns what the members' counting leases protect, member by member. What is built in is not among it.
+func (s *Store) NeverBans() []NeverBanEntry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []NeverBanEntry
+	for _, i := range s.set.neverBans(s.now()) {
+		r := s.set.slab.at(i)
+		for _, p := range s.set.never[i] {
+			if !tooWideToShield(p) {
+				out = append(out, NeverBanEntry{p, s.set.originOf(r).name, r.until})
+			}
+		}
+	}
+	return out
+}
+
+// Frozen reports whether additions are stopped, and by which member (the first by name).
+func (s *Store) Frozen() (frozen bool, by string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if f := s.set.control.frozen; len(f) > 0 {
+		return true, f[0]
+	}
+	return false, ""
+}
+
+// Blocked returns the members that count for nothing, by name.
+func (s *Store) Blocked() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.set.control.blocks)
+}

@@ -1,0 +1,342 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// clock is a clock that tests move by hand.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.UnixMilli(1_800_000_000_000)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func (c *clock) millis() Millis { return At(c.Now()) }
+
+// memDisk is a disk in memory that fails when it is told to. What it holds outlives the store that closes it.
+type memDisk struct {
+	mu      sync.Mutex
+	logs    map[uint32]logHeader
+	records map[recordID][]byte
+	notices map[uint64]Notice
+	meta    map[string][]byte
+	fail    error
+	commits int
+	gate    chan struct{} // when set, each commit waits for a value
+}
+
+type recordID struct {
+	log uint32
+	seq uint64
+}
+
+func newMemDisk() *memDisk {
+	return &memDisk{logs: map[uint32]logHeader{}, records: map[recordID][]byte{}, notices: map[uint64]Notice{}, meta: map[string][]byte{}}
+}
+
+func (d *memDisk) clone() *memDisk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &memDisk{logs: maps.Clone(d.logs), records: maps.Clone(d.records), notices: maps.Clone(d.notices), meta: maps.Clone(d.meta)}
+}
+
+func (d *memDisk) setFail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = err
+}
+
+func (d *memDisk) load(v visitor) error {
+	for _, l := range slices.Sorted(maps.Keys(d.logs)) {
+		if err := v.log(d.logs[l]); err != nil {
+			return err
+		}
+	}
+	ids := slices.SortedFunc(maps.Keys(d.records), func(a, b recordID) int {
+		if a.log != b.log {
+			return int(a.log) - int(b.log)
+		}
+		return int(a.seq) - int(b.seq)
+	})
+	for _, id := range ids {
+		if err := v.record(id.log, d.records[id]); err != nil {
+			return err
+		}
+	}
+	for _, n := range d.notices {
+		v.notice(n)
+	}
+	for k, b := range d.meta {
+		v.meta(k, b)
+	}
+	return nil
+}
+
+func (d *memDisk) commit(b *batch) error {
+	d.mu.Lock()
+	gate := d.gate
+	d.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.commits++
+	if d.fail != nil {
+		return d.fail
+	}
+	for _, o := range b.ops {
+		if o.enc == nil {
+			delete(d.records, recordID{o.log, o.seq})
+		} else {
+			d.records[recordID{o.log, o.seq}] = slices.Clone(o.enc)
+		}
+	}
+	for _, h := range b.heads {
+		d.logs[h.disk] = h
+	}
+	for _, l := range b.gone {
+		delete(d.logs, l)
+		maps.DeleteFunc(d.records, func(id recordID, _ []byte) bool { return id.log == l })
+	}
+	for _, n := range b.notices {
+		d.notices[n.ID] = n
+	}
+	for _, id := range b.done {
+		delete(d.notices, id)
+	}
+	for k, v := range b.meta {
+		if v == nil {
+			delete(d.meta, k)
+		} else {
+			d.meta[k] = v
+		}
+	}
+	return nil
+}
+
+func (d *memDisk) seqs(log uint32) (out []uint64, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.records {
+		if id.log == log {
+			out = append(out, id.seq)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func (d *memDisk) close() error { return nil }
+
+// fataler is what *testing.T and *rapid.T share.
+type fataler interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// node is one member's store in a test.
+type node struct {
+	*Store
+	t     fataler
+	clock *clock
+	disk  *memDisk
+}
+
+func open(t fataler, cfg Config) *Store {
+	t.Helper()
+	if cfg.Path == "" {
+		cfg.Path = "memory"
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return s
+}
+
+// newNode opens a store of that name on a disk in memory.
+func newNode(t fataler, name string, c *clock, d *memDisk, with ...func(*Config)) *node {
+	t.Helper()
+	if d == nil {
+		d = newMemDisk()
+	}
+	cfg := Config{Origin: name, Now: c.Now, openDisk: func(string) (disk, error) { return d, nil }}
+	for _, f := range with {
+		f(&cfg)
+	}
+	n := &node{Store: open(t, cfg), t: t, clock: c, disk: d}
+	if t, ok := t.(*testing.T); ok {
+		t.Cleanup(func() { n.Close() })
+	}
+	return n
+}
+
+// openFile opens a store on a real file.
+func openReal(t *testing.T, path, name string, now func() time.Time) *Store {
+	t.Helper()
+	s := open(t, Config{Path: path, Origin: name, Now: now})
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func storePath(t *testing.T) string { return filepath.Join(t.TempDir(), "store.db") }
+
+func pfx(s string) netip.Prefix {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p
+	}
+	a := netip.MustParseAddr(s)
+	return netip.PrefixFrom(a, a.BitLen())
+}
+
+func (n *node) request(prefix string, d time.Duration) BanRequest {
+	return BanRequest{Prefix: pfx(prefix), Jail: "sshd", Until: n.clock.millis() + Millis(d.Milliseconds())}
+}
+
+// ban bans for a duration and returns the outcome.
+func (n *node) ban(prefix string, d time.Duration, with ...func(*BanRequest)) BanOutcome {
+	n.t.Helper()
+	q := n.request(prefix, d)
+	for _, f := range with {
+		f(&q)
+	}
+	out, err := n.Ban(context.Background(), []BanRequest{q})
+	if err != nil {
+		n.t.Fatalf("ban %s: %v", prefix, err)
+	}
+	return out[0]
+}
+
+func (n *node) lift(prefix string, with ...func(*LiftRequest)) Lifted {
+	n.t.Helper()
+	q := LiftRequest{Prefixes: []netip.Prefix{pfx(prefix)}}
+	for _, f := range with {
+		f(&q)
+	}
+	out, err := n.Lift(context.Background(), q)
+	if err != nil || len(out) != 1 {
+		n.t.Fatalf("lift %s: %v %v", prefix, out, err)
+	}
+	return out[0]
+}
+
+func (n *node) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatalf("%v", err)
+	}
+}
+
+// live reports whether the prefix has a live ban, effective whether it should be blocked in part at least.
+func (n *node) live(prefix string) bool {
+	for _, e := range n.List(Query{}) {
+		if e.Prefix == pfx(prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *node) effective(prefix string) bool {
+	for _, e := range n.List(Query{}) {
+		if e.Prefix == pfx(prefix) {
+			return e.Effective
+		}
+	}
+	return false
+}
+
+func (n *node) minute() int64 { return Minute(n.clock.Now()) }
+
+// pull brings what from has and n lacks, and returns how many records were new.
+func (n *node) pull(from *node) int {
+	n.t.Helper()
+	total := 0
+	for chunk, err := range from.Deltas(n.Digest(n.minute()), 64<<10) {
+		n.must(err)
+		m, err := n.Merge(chunk)
+		n.must(err)
+		total += m.New
+	}
+	return total
+}
+
+// converge lets all pull from all until nobody learns anything, and fails if their roots then differ.
+func converge(nodes ...*node) {
+	nodes[0].t.Helper()
+	for round := 0; ; round++ {
+		for _, a := range nodes {
+			for _, b := range nodes {
+				if a != b {
+					a.pull(b)
+				}
+			}
+		}
+		if sameRoots(nodes...) {
+			return
+		}
+		if round > 8 {
+			nodes[0].t.Fatalf("roots differ after %d rounds", round)
+		}
+	}
+}
+
+func sameRoots(nodes ...*node) bool {
+	m := nodes[0].minute()
+	for _, n := range nodes[1:] {
+		if n.Root(m) != nodes[0].Root(m) {
+			return false
+		}
+	}
+	return true
+}
+
+// contents returns every record held that counts at the minute, by dot, in its canonical form.
+func (n *node) contents(minute int64) map[Dot]string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	out := make(map[Dot]string)
+	for _, l := range n.set.byID {
+		for _, i := range l.recs {
+			if r := n.set.slab.at(i); !r.is(flagDead) && leaveMinute(n.set.retained(i)) > minute {
+				out[Dot{l.id, r.seq}] = string(n.set.encode(nil, i))
+			}
+		}
+	}
+	return out
+}
+
+// reopen closes the store and opens it again on the same disk: a new epoch of the same member.
+func (n *node) reopen() *node {
+	n.t.Helper()
+	n.must(n.Close())
+	return newNode(n.t, n.cfg.Origin, n.clock, n.disk)
+}
+
+func restored(q *BanRequest) { q.Restored = true }
+
+func startAt(m Millis) func(*BanRequest) { return func(q *BanRequest) { q.Start = m } }
+
+var errTest = errors.New("no space left on device")

@@ -1,0 +1,226 @@
+package store
+
+// names reports whether the lift, counting or not, covers the record.
+func (s *set) names(lift uint32, target *rec) bool {
+	body, l := s.lifts[lift], s.logs[target.log]
+	switch target.kind {
+	case KindBan:
+		return body.names(l.id.Origin, s.labels.at(target.label).jail, target.start)
+	case KindLift:
+		return false
+	}
+	return body.covers(l.id, target.seq)
+}
+
+// counts reports whether the lift has an effect on the record it names. A Block is lifted by anybody but the member it
+// blocks, whoever else is blocked: so a blocked member cannot free itself, and two that block each other can be freed. A
+// member that blocked itself may change its mind.
+func (s *set) counts(lift uint32, target *rec) bool {
+	r := s.slab.at(lift)
+	if r.is(flagOver) {
+		return false
+	}
+	o := s.originOf(r)
+	if target.kind == KindBlock {
+		blocked := s.labels.at(target.label).jail
+		return o.name != blocked || s.originOf(target).name == blocked
+	}
+	return !o.blocked
+}
+
+// liftRetention is how long a lift must be kept: as long as anything held that it covers.
+func (s *set) liftRetention(body *liftBody, until Millis, head uint32) Millis {
+	for c := head; c != 0; {
+		r := s.slab.at(c)
+		if r.kind != KindLift {
+			l := s.logs[r.log]
+			var covers bool
+			if r.kind == KindBan {
+				covers = body.names(l.id.Origin, s.labels.at(r.label).jail, r.start)
+			} else {
+				covers = body.covers(l.id, r.seq)
+			}
+			if covers {
+				until = max(until, s.retained(c))
+			}
+		}
+		c = r.next
+	}
+	return until
+}
+
+func (s *set) setRetain(lift uint32, retain Millis) {
+	h := s.hash(lift)
+	s.leave(lift, h)
+	s.lifts[lift].retain = retain
+	s.enter(lift, h)
+}
+
+// lowerLifts lets go of the lifts that were kept for record i, which has just been unlinked.
+func (s *set) lowerLifts(i uint32, retain Millis) {
+	r := s.slab.at(i)
+	head := s.head(r.key())
+	for c := head; c != 0; {
+		l := s.slab.at(c)
+		if l.kind == KindLift && s.lifts[c].retain == retain && retain > l.until && s.names(c, r) {
+			if lower := s.liftRetention(s.lifts[c], l.until, head); lower != retain {
+				s.setRetain(c, lower)
+			}
+		}
+		c = l.next
+	}
+}
+
+// meetLifts looks for the lifts that wait for record i: they are kept as long as it, and the first that counts is returned.
+func (s *set) meetLifts(i uint32) (by uint32) {
+	r := s.slab.at(i)
+	retain := s.retained(i)
+	for c := s.head(r.key()); c != 0; {
+		l := s.slab.at(c)
+		if l.kind == KindLift && s.names(c, r) {
+			if retain > s.lifts[c].retain {
+				s.setRetain(c, retain)
+			}
+			if by == 0 && s.counts(c, r) {
+				by = c
+			}
+		}
+		c = l.next
+	}
+	return by
+}
+
+// addedBan gives a new ban its effect.
+func (s *set) addedBan(i uint32, wasLive bool) {
+	r := s.slab.at(i)
+	if s.meetLifts(i) != 0 {
+		r.flags |= flagLifted
+		s.tellUnban(r)
+		s.admit(i)
+		return
+	}
+	s.admit(i)
+	if r.until > s.now {
+		kind := EventBan
+		if wasLive {
+			kind = EventExtend
+		}
+		s.emit(s.event(kind, r))
+	}
+}
+
+// addedLift gives a new lift its effect on what is there.
+func (s *set) addedLift(i uint32) {
+	r := s.slab.at(i)
+	for _, o := range s.lifts[i].offences {
+		if o.Origin != s.originOf(r).name {
+			r.flags |= flagForeign
+			break
+		}
+	}
+	s.admit(i)
+	for c := s.head(r.key()); c != 0; {
+		t := s.slab.at(c)
+		if !t.is(flagLifted) && t.kind != KindLift && s.names(i, t) && s.counts(i, t) {
+			s.lifted(c, i)
+		}
+		c = t.next
+	}
+}
+
+// addedOther gives a new record of another kind its effect.
+func (s *set) addedOther(i uint32, wasLive bool) {
+	r := s.slab.at(i)
+	if s.meetLifts(i) != 0 {
+		r.flags |= flagLifted
+	}
+	s.admit(i)
+	live := !r.is(flagLifted) && r.until > s.now
+	switch r.kind {
+	case KindAllow:
+		s.control.shield++
+		if live && !r.is(flagOver) {
+			s.tell(Notice{Kind: NoticeAllow, Prefix: r.key().prefix(), Start: r.start, Until: r.until})
+		}
+	case KindNeverBan, KindFreeze, KindBlock:
+		s.control.dirty = true
+	}
+	if live && !(wasLive && (r.kind == KindPlaced || r.kind == KindNeverBan)) {
+		kinds := [kindEnd]EventKind{KindAllow: EventAllow, KindNeverBan: EventNeverBan, KindPlaced: EventPlaced, KindFreeze: EventFreeze, KindBlock: EventBlock}
+		s.emit(s.event(kinds[r.kind], r))
+	}
+}
+
+func (s *set) event(kind EventKind, r *rec) Event {
+	return Event{Kind: kind, Prefix: r.key().prefix(), Origin: s.originOf(r).name, Jail: s.labels.at(r.label).jail, Start: r.start, Until: r.until}
+}
+
+// lifted marks record i, which a lift now covers.
+func (s *set) lifted(i, by uint32) {
+	r := s.slab.at(i)
+	r.flags |= flagLifted
+	s.leaveLive(i)
+	switch r.kind {
+	case KindBan:
+		s.tellUnban(r)
+	case KindAllow:
+		s.control.shield++
+	case KindNeverBan, KindFreeze, KindBlock:
+		s.control.dirty = true
+	}
+	if r.until <= s.now || r.kind == KindPlaced || r.kind == KindNeverBan {
+		return
+	}
+	kinds := [kindEnd]EventKind{KindBan: EventLift, KindAllow: EventDisallow, KindFreeze: EventThaw, KindBlock: EventUnblock}
+	e := s.event(kinds[r.kind], r)
+	e.By = s.originOf(s.slab.at(by)).name
+	s.emit(e)
+}
+
+// tellUnban queues a notice when an own ban that has not expired is lifted.
+func (s *set) tellUnban(r *rec) {
+	if s.originOf(r).name == s.self && r.until > s.now {
+		s.tell(Notice{Kind: NoticeUnban, Prefix: r.key().prefix(), Jail: s.labels.at(r.label).jail, Start: r.start, Until: r.until})
+	}
+}
+
+// recheck finds out again whether record i is lifted, after a lift began or ceased to count.
+func (s *set) recheck(i uint32) {
+	r := s.slab.at(i)
+	var by uint32
+	for c := s.head(r.key()); c != 0; {
+		l := s.slab.at(c)
+		if l.kind == KindLift && s.names(c, r) && s.counts(c, r) {
+			by = c
+			break
+		}
+		c = l.next
+	}
+	switch {
+	case by != 0 && !r.is(flagLifted):
+		s.lifted(i, by)
+	case by == 0 && r.is(flagLifted):
+		r.flags &^= flagLifted
+		s.control.shield++
+		s.relimitLater(s.originOf(r))
+		switch r.kind {
+		case KindBan:
+			if r.until > s.now {
+				s.emit(s.event(EventBan, r))
+			}
+		case KindNeverBan, KindFreeze, KindBlock:
+			s.control.dirty = true
+		}
+	}
+}
+
+// recheckTargets rechecks what the lift covers.
+func (s *set) recheckTargets(lift uint32) {
+	for c := s.head(s.slab.at(lift).key()); c != 0; {
+		t := s.slab.at(c)
+		if t.kind != KindLift && s.names(lift, t) {
+			s.recheck(c)
+		}
+		c = t.next
+	}
+}

@@ -1,0 +1,267 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+)
+
+// origin is what is known of one member over all its logs.
+type origin struct {
+	name    string
+	logs    []*logState
+	records int
+	blocked bool
+
+	// What was accepted, in the order of limits: by number, then by epoch. Kept only for the limits that are set.
+	top         order
+	live        int           // live bans
+	minutes     map[int64]int // bans by the minute of their start
+	lifts       int           // lifts of others' bans
+	liftMinutes map[int64]int
+	allows      int
+	crowded     int // records over a limit that depends on the others: when one accepted goes, one of them may come in
+	dirty       bool
+}
+
+// order is the place of a record among those of its origin.
+type order struct{ seq, epoch uint64 }
+
+func (o order) compare(p order) int {
+	return cmp.Or(cmp.Compare(o.seq, p.seq), cmp.Compare(o.epoch, p.epoch))
+}
+
+func (s *set) origin(name string) *origin {
+	o := s.origins[name]
+	if o == nil {
+		o = &origin{name: name}
+		s.origins[name] = o
+	}
+	return o
+}
+
+func (o *origin) drop(l *logState) {
+	if i := slices.Index(o.logs, l); i >= 0 {
+		o.logs = slices.Delete(o.logs, i, i+1)
+	}
+}
+
+func (s *set) order(r *rec) order { return order{r.seq, s.logs[r.log].id.Epoch} }
+
+func (s *set) relimitLater(o *origin) {
+	if !o.dirty && s.limits != (Limits{}) {
+		o.dirty = true
+		s.dirty = append(s.dirty, o)
+	}
+}
+
+// admit decides whether a new record exceeds a limit of its origin. What comes last in its origin's order is judged
+// at once, so that a flood costs no more than what it floods with; what comes between others has all of them judged
+// again by settle, where that can make a difference.
+func (s *set) admit(i uint32) {
+	if s.limits == (Limits{}) {
+		return
+	}
+	r := s.slab.at(i)
+	o := s.originOf(r)
+	last := s.order(r).compare(o.top) > 0
+	if last {
+		o.top = s.order(r)
+	}
+	if s.tooWide(r) {
+		s.setOver(r)
+		return
+	}
+	fits := s.fits(o, r)
+	switch {
+	case !last && (o.crowded > 0 || !fits):
+		s.relimitLater(o)
+	case fits:
+		s.accept(o, r)
+	default:
+		s.setOver(r)
+		o.crowded++
+	}
+}
+
+func (s *set) setOver(r *rec) {
+	if !r.is(flagOver) {
+		r.flags |= flagOver
+		s.over++
+	}
+}
+
+func (s *set) clearOver(r *rec) {
+	if r.is(flagOver) {
+		r.flags &^= flagOver
+		s.over--
+	}
+}
+
+func (s *set) tooWide(r *rec) bool {
+	k, l := r.key(), &s.limits
+	v4, v6 := l.WidestV4, l.WidestV6
+	switch r.kind {
+	case KindBan:
+	case KindAllow:
+		v4, v6 = l.AllowWidestV4, l.AllowWidestV6
+	default:
+		return false
+	}
+	if k.is4() {
+		return k.length() < v4
+	}
+	return k.length() < v6
+}
+
+func below(n, limit int) bool { return limit == 0 || n < limit }
+
+// fits reports whether the record fits beside what was accepted.
+func (s *set) fits(o *origin, r *rec) bool {
+	l := &s.limits
+	switch r.kind {
+	case KindBan:
+		if r.live() && !below(o.live, l.LivePerOrigin) {
+			return false
+		}
+		return l.PerMinutePerOrigin == 0 || o.minutes[r.minute()] < l.PerMinutePerOrigin
+	case KindLift:
+		if !r.is(flagForeign) {
+			return true
+		}
+		return below(o.lifts, l.LiftsPerOrigin) && (l.LiftsPerMinute == 0 || o.liftMinutes[r.minute()] < l.LiftsPerMinute)
+	case KindAllow:
+		return !r.live() || below(o.allows, l.AllowsPerOrigin)
+	}
+	return true
+}
+
+func (r *rec) live() bool { return r.flags&(flagLifted|flagExpired) == 0 }
+
+func (r *rec) minute() int64 { return floorDiv(int64(r.start), int64(minute)) }
+
+func (s *set) accept(o *origin, r *rec) {
+	r.flags |= flagCounted
+	switch r.kind {
+	case KindBan:
+		if r.live() {
+			r.flags |= flagLive
+			o.live++
+		}
+		if s.limits.PerMinutePerOrigin > 0 {
+			bump(&o.minutes, r.minute(), 1)
+		}
+	case KindLift:
+		if r.is(flagForeign) {
+			o.lifts++
+			if s.limits.LiftsPerMinute > 0 {
+				bump(&o.liftMinutes, r.minute(), 1)
+			}
+		}
+	case KindAllow:
+		if r.live() {
+			r.flags |= flagLive
+			o.allows++
+		}
+	}
+}
+
+func bump(m *map[int64]int, k int64, by int) {
+	if *m == nil {
+		*m = make(map[int64]int)
+	}
+	if (*m)[k] += by; (*m)[k] == 0 {
+		delete(*m, k)
+	}
+}
+
+// leaveLive takes a record that expired or was lifted out of its origin's count of live ones.
+func (s *set) leaveLive(i uint32) {
+	r := s.slab.at(i)
+	if !r.is(flagLive) {
+		if r.is(flagOver) && !s.tooWide(r) {
+			s.relimitLater(s.originOf(r))
+		}
+		return
+	}
+	r.flags &^= flagLive
+	o := s.originOf(r)
+	if r.kind == KindBan {
+		o.live--
+	} else {
+		o.allows--
+	}
+	if o.crowded > 0 {
+		s.relimitLater(o)
+	}
+}
+
+// dismiss takes a record that is being removed out of all counts.
+func (s *set) dismiss(i uint32) {
+	r := s.slab.at(i)
+	o := s.originOf(r)
+	if r.is(flagOver) {
+		s.clearOver(r)
+		if !s.tooWide(r) {
+			o.crowded--
+		}
+		return
+	}
+	if !r.is(flagCounted) {
+		return
+	}
+	s.leaveLive(i)
+	switch {
+	case r.kind == KindBan && s.limits.PerMinutePerOrigin > 0:
+		bump(&o.minutes, r.minute(), -1)
+	case r.is(flagForeign):
+		o.lifts--
+		if s.limits.LiftsPerMinute > 0 {
+			bump(&o.liftMinutes, r.minute(), -1)
+		}
+	}
+	if o.crowded > 0 {
+		s.relimitLater(o)
+	}
+}
+
+// relimit judges all records of an origin again, in their order.
+func (s *set) relimit(o *origin) {
+	var all []uint32
+	for _, l := range o.logs {
+		for _, i := range l.recs {
+			if r := s.slab.at(i); !r.is(flagDead) && (r.kind == KindBan || r.kind == KindLift || r.kind == KindAllow) {
+				all = append(all, i)
+			}
+		}
+	}
+	if len(o.logs) > 1 {
+		slices.SortFunc(all, func(a, b uint32) int { return s.order(s.slab.at(a)).compare(s.order(s.slab.at(b))) })
+	}
+	o.live, o.lifts, o.allows, o.crowded = 0, 0, 0, 0
+	clear(o.minutes)
+	clear(o.liftMinutes)
+	for _, i := range all {
+		r := s.slab.at(i)
+		was := r.is(flagOver)
+		r.flags &^= flagCounted | flagLive
+		s.clearOver(r)
+		switch {
+		case s.tooWide(r):
+			s.setOver(r)
+		case s.fits(o, r):
+			s.accept(o, r)
+		default:
+			s.setOver(r)
+			o.crowded++
+		}
+		if r.is(flagOver) == was {
+			continue
+		}
+		switch r.kind {
+		case KindLift:
+			s.recheckTargets(i)
+		case KindAllow:
+			s.control.shield++
+		}
+	}
+}

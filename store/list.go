@@ -1,0 +1,310 @@
+package store
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"go4.org/netipx"
+)
+
+// shieldLocked returns what must not be blocked now, with mu held for reading at least.
+func (s *Store) shieldLocked(now Millis) *netipx.IPSet {
+	s.shieldMu.Lock()
+	defer s.shieldMu.Unlock()
+	if s.shield == nil || s.shieldAt != s.set.control.shield || now >= s.shieldTo {
+		s.shield, s.shieldTo = s.set.buildShield(now)
+		s.shieldAt = s.set.control.shield
+	}
+	return s.shield
+}
+
+// Shield returns what must not be blocked: the built-in prefixes, the members' never-bans and the live allows.
+func (s *Store) Shield() *netipx.IPSet {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.shieldLocked(s.now())
+}
+
+// pieces returns what is left of a prefix outside the shield: the prefix itself, or its parts, or nothing.
+func pieces(p netip.Prefix, shield *netipx.IPSet) []netip.Prefix {
+	switch {
+	case !shield.OverlapsPrefix(p):
+		return []netip.Prefix{p}
+	case shield.ContainsPrefix(p):
+		return nil
+	}
+	var b netipx.IPSetBuilder
+	b.AddPrefix(p)
+	b.RemoveSet(shield)
+	set, err := b.IPSet()
+	if err != nil {
+		return nil
+	}
+	return set.Prefixes()
+}
+
+// cutOut returns the parts of a prefix inside the shield.
+func cutOut(p netip.Prefix, shield *netipx.IPSet) []netip.Prefix {
+	if !shield.OverlapsPrefix(p) {
+		return nil
+	}
+	var b netipx.IPSetBuilder
+	b.AddPrefix(p)
+	b.Intersect(shield)
+	set, err := b.IPSet()
+	if err != nil {
+		return nil
+	}
+	return set.Prefixes()
+}
+
+// liveBan reports whether the record is a ban that is neither lifted nor expired.
+func liveBan(r *rec, now Millis) bool {
+	return r.kind == KindBan && !r.is(flagLifted) && r.until > now
+}
+
+// List returns the prefixes with a live ban that the query selects, in the order of their addresses, as of one moment.
+func (s *Store) List(q Query) []Entry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now := s.now()
+	shield := s.shieldLocked(now)
+	var out []Entry
+	take := func(head uint32) {
+		if e, ok := s.entry(head, now, shield); ok {
+			out = append(out, e)
+		}
+	}
+	var want pkey
+	if q.Prefix != (netip.Prefix{}) {
+		k, err := keyOf(netip.PrefixFrom(q.Prefix.Addr().Unmap().WithZone(""), q.Prefix.Bits()).Masked())
+		if err != nil {
+			if err != errAll {
+				return nil
+			}
+			for _, head := range s.set.table.slots { // a whole family is asked for
+				if head != 0 && s.set.slab.at(head).key().is4() == q.Prefix.Addr().Is4() {
+					take(head)
+				}
+			}
+			sortEntries(out)
+			return out
+		}
+		want = k
+		s.set.wider(k, func(_ pkey, head uint32) { take(head) })
+	}
+	if want.bits == 128 {
+		if head := s.set.head(want); head != 0 {
+			take(head)
+		}
+	} else {
+		for _, head := range s.set.table.slots {
+			if head != 0 && (want.bits == 0 || want.covers(s.set.slab.at(head).key())) {
+				take(head)
+			}
+		}
+	}
+	sortEntries(out)
+	return out
+}
+
+func sortEntries(e []Entry) {
+	slices.SortFunc(e, func(a, b Entry) int { return comparePrefixes(a.Prefix, b.Prefix) })
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+func (s *Store) entry(head uint32, now Millis, shield *netipx.IPSet) (e Entry, ok bool) {
+	counts := false
+	var ignored string
+	for c := head; c != 0; {
+		r := s.set.slab.at(c)
+		if liveBan(r, now) {
+			l := s.set.labels.at(r.label)
+			e.Records = append(e.Records, BanRecord{s.set.originOf(r).name, l.jail, r.start, r.until, r.failures, l.text})
+			if why := s.set.ignored(r); why == "" {
+				if !counts || r.until > e.Until {
+					e.Until = r.until
+				}
+				counts = true
+			} else {
+				ignored = why
+				if !counts {
+					e.Until = max(e.Until, r.until)
+				}
+			}
+		}
+		c = r.next
+	}
+	if len(e.Records) == 0 {
+		return e, false
+	}
+	slices.SortFunc(e.Records, func(a, b BanRecord) int {
+		switch {
+		case a.Origin != b.Origin && a.Origin < b.Origin, a.Origin == b.Origin && a.Jail < b.Jail,
+			a.Origin == b.Origin && a.Jail == b.Jail && a.Start < b.Start:
+			return -1
+		case a == b:
+			return 0
+		}
+		return 1
+	})
+	e.Prefix = s.set.slab.at(head).key().prefix()
+	switch {
+	case !counts:
+		e.Reason = ignored
+	case !shield.OverlapsPrefix(e.Prefix):
+		e.Effective = true
+	case shield.ContainsPrefix(e.Prefix):
+		e.Reason = s.shieldReason(e.Prefix, now)
+	default:
+		e.Effective = true
+		e.Except = cutOut(e.Prefix, shield)
+	}
+	return e, true
+}
+
+// shieldReason says what shields a prefix.
+func (s *Store) shieldReason(p netip.Prefix, now Millis) string {
+	for _, b := range builtin() {
+		if b.Overlaps(p) && b.Bits() <= p.Bits() {
+			return "never banned: " + b.String() + " is reserved"
+		}
+	}
+	for _, i := range s.set.neverBans(now) {
+		for _, n := range s.set.never[i] {
+			if n.Overlaps(p) && n.Bits() <= p.Bits() && !tooWideToShield(n) {
+				return fmt.Sprintf("never banned: %s is protected by %s", n, s.set.originOf(s.set.slab.at(i)).name)
+			}
+		}
+	}
+	for i := range s.set.allows {
+		r := s.set.slab.at(i)
+		if !r.is(flagLifted) && r.until > now && s.set.ignored(r) == "" {
+			if a := r.key().prefix(); a.Overlaps(p) && a.Bits() <= p.Bits() {
+				return fmt.Sprintf("allowed: %s by %s", a, s.set.originOf(r).name)
+			}
+		}
+	}
+	return "allowed or never banned, in parts"
+}
+
+// Effective yields what should be blocked, in no order, as of one moment. The set is locked for reading meanwhile: the
+// callee must not write to the store.
+func (s *Store) Effective() iter.Seq[EffectiveBan] {
+	return func(yield func(EffectiveBan) bool) {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		now := s.now()
+		shield := s.shieldLocked(now)
+		for _, head := range s.set.table.slots {
+			if head == 0 {
+				continue
+			}
+			e, ok := s.effective(head, now)
+			if !ok {
+				continue
+			}
+			if e.Pieces = pieces(e.Prefix, shield); len(e.Pieces) > 0 && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) effective(head uint32, now Millis) (e EffectiveBan, ok bool) {
+	var origins [8]*origin
+	var more map[*origin]bool
+	for c := head; c != 0; {
+		r := s.set.slab.at(c)
+		if liveBan(r, now) && s.set.counting(r) {
+			e.Records++
+			e.Until = max(e.Until, r.until)
+			e.Newest = max(e.Newest, r.start)
+			o := s.set.originOf(r)
+			switch {
+			case slices.Contains(origins[:min(e.Origins, len(origins))], o) || more[o]:
+			case e.Origins < len(origins):
+				origins[e.Origins] = o
+				e.Origins++
+			default:
+				if more == nil {
+					more = make(map[*origin]bool)
+				}
+				more[o] = true
+				e.Origins++
+			}
+		}
+		c = r.next
+	}
+	if e.Records == 0 {
+		return e, false
+	}
+	e.Prefix = s.set.slab.at(head).key().prefix()
+	return e, true
+}
+
+// counting reports whether a live record counts: its origin is not blocked and it exceeds no limit.
+func (s *set) counting(r *rec) bool { return !r.is(flagOver) && !s.originOf(r).blocked }
+
+// countsCache keeps the last Counts: they need a look at every prefix.
+type countsCache struct {
+	mu      sync.Mutex
+	version uint64
+	at      Millis
+	counts  Counts
+}
+
+// Counts returns the sizes of the set. They are at most a second old.
+func (s *Store) Counts() Counts {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now := s.now()
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	if s.counts.version == s.version && s.counts.at/second == now/second {
+		return s.counts.counts
+	}
+	set := s.set
+	n := Counts{Records: set.records, Logs: len(set.byID), OverLimit: set.over}
+	shield := s.shieldLocked(now)
+	for _, head := range set.table.slots {
+		if head == 0 {
+			continue
+		}
+		live, own, counts := false, false, false
+		for c := head; c != 0; {
+			r := set.slab.at(c)
+			if liveBan(r, now) {
+				live = true
+				own = own || set.originOf(r).name == set.self
+				counts = counts || set.counting(r)
+			}
+			c = r.next
+		}
+		if live {
+			n.Live++
+		}
+		if own {
+			n.Own++
+		}
+		if counts && !shield.ContainsPrefix(set.slab.at(head).key().prefix()) {
+			n.Effective++
+		}
+	}
+	for i := range set.allows {
+		if r := set.slab.at(i); !r.is(flagLifted) && r.until > now && set.counting(r) {
+			n.Allows++
+		}
+	}
+	s.counts.version, s.counts.at, s.counts.counts = s.version, now, n
+	return n
+}

@@ -1,0 +1,98 @@
+package store
+
+// Merged counts what became of a chunk's records.
+type Merged struct {
+	Log        LogID
+	New        int
+	Known      int // held already, or past their retention
+	Superseded int // replaced by a newer one of the same log
+	Refused    int // not taken and not marked as held: a kind of a newer version, or a bound against floods
+}
+
+// Merge takes a chunk in. Its records are visible when it returns and reach the disk, with what is then held of their log,
+// in one of the next transactions; Merge waits while too many wait for a disk that works.
+//
+// Records are only added: one is refused when a newer one of its log replaces it, or when it is past its retention by a
+// clock that agrees with the peers'. The ranges that the chunk speaks for are united with what is held. A record of a kind
+// that this version does not know is not marked as held, so that it comes again after an upgrade. Malformed bytes change
+// nothing and return *WireError.
+func (s *Store) Merge(b []byte) (Merged, error) {
+	c, err := parseChunk(b)
+	if err != nil {
+		return Merged{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.pending.bytes > maxPending && s.health == nil && !s.closed {
+		s.room.Wait()
+	}
+	if s.closed {
+		return Merged{}, ErrClosed
+	}
+	return s.merge(c)
+}
+
+func (s *Store) merge(c *chunk) (Merged, error) {
+	m := Merged{Log: c.log, Refused: len(c.unknown)}
+	if c.log == s.own.id { // nobody else writes to it: what comes back of it is known, what is more than that is forged
+		for i := range c.items {
+			if c.items[i].seq < s.nextSeq {
+				m.Known++
+			} else {
+				m.Refused++
+			}
+		}
+		return m, nil
+	}
+	set := s.set
+	l := set.byID[c.log]
+	if l == nil {
+		if len(c.items) == 0 {
+			return m, nil // told only that all of it is gone: nothing to remember
+		}
+		if n := set.limits.Logs; n > 0 && len(set.byID) >= n {
+			m.Refused += len(c.items)
+			return m, nil
+		}
+		l = set.log(c.log)
+		set.touched[l] = struct{}{}
+	}
+	held := append(rangeSet(nil), l.held...).union(c.ranges)
+	if len(held) > maxHeldRanges {
+		set.settle()
+		s.collect()
+		return Merged{}, &WireError{"too many holes in a log"}
+	}
+	not := c.unknown
+	fresh := make([]uint32, 0, len(c.items))
+	for i := range c.items {
+		it := &c.items[i]
+		index, res := set.add(l, it)
+		switch res {
+		case added:
+			m.New++
+			fresh = append(fresh, index)
+			s.pending.put(l, it.seq, it.enc)
+		case known, forgotten:
+			m.Known++
+		case superseded:
+			m.Superseded++
+		case refused:
+			m.Refused++
+			not = append(not, it.seq)
+		}
+	}
+	l.insert(&set.slab, fresh)
+	for _, seq := range not {
+		if !l.held.contains(seq) {
+			held = held.without(rangeSet{{seq, seq}})
+		}
+	}
+	if len(fresh) > 0 || !held.equal(l.held) {
+		l.held = held
+		s.pending.head(l)
+	}
+	set.settle()
+	s.collect()
+	return m, nil
+}

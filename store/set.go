@@ -1,0 +1,400 @@
+package store
+
+import (
+	"container/heap"
+	"net/netip"
+)
+
+// set is the whole replicated set in memory. It knows no locks, no disk and no clock: Store gives it those.
+type set struct {
+	self   string
+	limits Limits
+	now    Millis // up to when expiry was seen
+	agree  bool   // the own clock agrees with the peers': what is past its retention may be refused and forgotten
+
+	slab    slab
+	table   table
+	labels  labels
+	logs    []*logState // by rec.log; 0 is nobody, nil was forgotten
+	freeLog []uint32
+	byID    map[LogID]*logState
+	disks   uint32 // last short name given to a log
+	own     *logState
+	origins map[string]*origin
+	records int
+	over    int // records flagged flagOver
+
+	floors map[uint32]Millis
+	lifts  map[uint32]*liftBody
+	never  map[uint32][]netip.Prefix
+	allows map[uint32]struct{}
+	placed map[uint32]struct{}
+	lens   [2][129]int // how many prefixes of each length there are, IPv6 and IPv4
+
+	hz      horizon
+	control control
+	dirty   []*origin // whose limits must be looked at again
+	touched map[*logState]struct{}
+
+	quiet   bool // while loading: nothing is told
+	mute    bool // while an own lift is applied whose notices were written with it
+	out     effects
+	scratch []byte
+}
+
+// effects are what a change asks of the world outside the set.
+type effects struct {
+	events  []Event
+	more    int
+	notices []Notice
+	removed []removal // records to delete from the file
+	gone    []uint32  // logs to delete from the file
+}
+
+type removal struct {
+	log uint32 // logState.disk
+	seq uint64
+}
+
+const maxEvents = 10000
+
+func newSet(self string, limits Limits, seed uint64) *set {
+	return &set{
+		self: self, limits: limits, logs: make([]*logState, 1), byID: make(map[LogID]*logState), origins: make(map[string]*origin),
+		floors: make(map[uint32]Millis), lifts: make(map[uint32]*liftBody), never: make(map[uint32][]netip.Prefix),
+		allows: make(map[uint32]struct{}), placed: make(map[uint32]struct{}), touched: make(map[*logState]struct{}),
+		table: table{seed: seed},
+	}
+}
+
+func (s *set) emit(e Event) {
+	if s.quiet {
+		return
+	}
+	if len(s.out.events) >= maxEvents {
+		s.out.more++
+		return
+	}
+	e.Time = s.now
+	s.out.events = append(s.out.events, e)
+}
+
+// tell queues a notice for the local fail2ban.
+func (s *set) tell(n Notice) {
+	if !s.quiet && !(s.mute && n.Kind == NoticeUnban) {
+		s.out.notices = append(s.out.notices, n)
+	}
+}
+
+// log returns the log of that name, made when it is not there.
+func (s *set) log(id LogID) *logState {
+	if l := s.byID[id]; l != nil {
+		return l
+	}
+	s.disks++
+	return s.restoreLog(id, s.disks)
+}
+
+func (s *set) restoreLog(id LogID, disk uint32) *logState {
+	s.disks = max(s.disks, disk)
+	index := uint32(len(s.logs))
+	if n := len(s.freeLog); n > 0 {
+		index = s.freeLog[n-1]
+		s.freeLog = s.freeLog[:n-1]
+	} else {
+		s.logs = append(s.logs, nil)
+	}
+	l := newLog(id, index, disk, s.origin(id.Origin))
+	l.origin.logs = append(l.origin.logs, l)
+	s.logs[index] = l
+	s.byID[id] = l
+	return l
+}
+
+// dropLog forgets a log with no record left. The own one is kept: its numbers must go on.
+func (s *set) dropLog(l *logState) {
+	l.compact(&s.slab, true)
+	s.logs[l.index] = nil
+	s.freeLog = append(s.freeLog, l.index)
+	delete(s.byID, l.id)
+	l.origin.drop(l)
+	if len(l.origin.logs) == 0 && !l.origin.blocked {
+		delete(s.origins, l.id.Origin)
+	}
+	s.out.gone = append(s.out.gone, l.disk)
+}
+
+// item returns record i as it came.
+func (s *set) item(i uint32) item {
+	r := s.slab.at(i)
+	l := s.labels.at(r.label)
+	it := item{seq: r.seq, kind: r.kind, key: r.key(), start: r.start, until: r.until, failures: r.failures, jail: l.jail, text: l.text}
+	if r.is(flagFloor) {
+		it.floor = s.floors[i]
+	}
+	switch r.kind {
+	case KindLift:
+		it.lift = s.lifts[i]
+	case KindNeverBan:
+		it.prefixes = s.never[i]
+	}
+	return it
+}
+
+// encode appends the canonical encoding of record i.
+func (s *set) encode(b []byte, i uint32) []byte {
+	it := s.item(i)
+	return it.append(b)
+}
+
+// hash is for writers only: it uses the set's scratch space. Readers use hashInto.
+func (s *set) hash(i uint32) sum {
+	var h sum
+	h, s.scratch = s.hashInto(s.scratch, i)
+	return h
+}
+
+func (s *set) hashInto(scratch []byte, i uint32) (sum, []byte) {
+	scratch = append(scratch[:0], s.logs[s.slab.at(i).log].salt...)
+	scratch = s.encode(scratch, i)
+	return hashRecord(scratch, nil), scratch
+}
+
+// retained is until when record i must be kept.
+func (s *set) retained(i uint32) Millis {
+	r := s.slab.at(i)
+	switch {
+	case r.kind == KindLift:
+		return s.lifts[i].retain
+	case r.is(flagFloor):
+		return max(r.until, s.floors[i])
+	}
+	return r.until
+}
+
+func (s *set) originOf(r *rec) *origin { return s.logs[r.log].origin }
+
+func (s *set) head(k pkey) uint32 {
+	_, head := s.table.find(&s.slab, k)
+	return head
+}
+
+// result is what became of an item.
+type result uint8
+
+const (
+	added result = iota
+	known
+	superseded
+	forgotten // past its retention: not kept
+	refused   // not kept and not held: it may come again
+)
+
+// maxChain bounds how many records of one log one prefix may have, so that a hostile log cannot make every look at a
+// prefix slow. Records without prefix share one chain and get more.
+const (
+	maxChain         = 256
+	maxChainNoPrefix = 4096
+)
+
+// add takes one record into the set. The caller puts index into the log's order (logState.insert), marks its number as held,
+// and calls settle after the last one.
+func (s *set) add(l *logState, it *item) (index uint32, res result) {
+	if l.find(&s.slab, it.seq) != 0 {
+		return 0, known
+	}
+	o := l.origin
+	if s.limits.StoredPerOrigin > 0 && o.records >= s.limits.StoredPerOrigin && l != s.own {
+		return 0, refused
+	}
+	head := s.head(it.key)
+	retain := it.retained()
+	if it.kind == KindLift {
+		retain = s.liftRetention(it.lift, it.until, head)
+	}
+	if s.agree && retain.plus(forgetAfter) <= s.now {
+		return 0, forgotten
+	}
+	old, sameLog := s.replaced(l, it, head)
+	if old != 0 && s.slab.at(old).seq > it.seq {
+		return 0, superseded
+	}
+	if limit := maxChain; l != s.own && (sameLog >= maxChainNoPrefix || it.key != noPrefix && sameLog >= limit) {
+		return 0, refused
+	}
+	wasLive := false
+	if old != 0 {
+		r := s.slab.at(old)
+		wasLive = !r.is(flagLifted) && r.until > s.now
+		s.remove(old)
+	}
+	i := s.put(l, it)
+	switch it.kind {
+	case KindBan:
+		s.addedBan(i, wasLive)
+	case KindLift:
+		s.lifts[i].retain = retain
+		s.addedLift(i)
+	default:
+		s.addedOther(i, wasLive)
+	}
+	if it.enc == nil {
+		s.enter(i, s.hash(i))
+	} else {
+		s.scratch = append(s.scratch[:0], l.salt...)
+		s.enter(i, hashRecord(s.scratch, it.enc))
+	}
+	return i, added
+}
+
+// replaced finds the record of the same log that it replaces, or that replaces it, and counts the log's records there.
+func (s *set) replaced(l *logState, it *item, head uint32) (old uint32, sameLog int) {
+	for c := head; c != 0; {
+		r := s.slab.at(c)
+		if r.log == l.index {
+			sameLog++
+			if r.kind == it.kind && old == 0 {
+				switch it.kind {
+				case KindBan:
+					if s.labels.at(r.label).jail == it.jail {
+						old = c
+					}
+				case KindAllow, KindNeverBan, KindPlaced:
+					old = c
+				}
+			}
+		}
+		c = r.next
+	}
+	return old, sameLog
+}
+
+// put stores the item and links it to its prefix.
+func (s *set) put(l *logState, it *item) uint32 {
+	i := s.slab.alloc()
+	r := s.slab.at(i)
+	r.setKey(it.key)
+	r.kind, r.seq, r.log = it.kind, it.seq, l.index
+	r.start, r.until, r.failures = it.start, it.until, it.failures
+	r.label = s.labels.acquire(it.jail, it.text)
+	if it.floor > it.until {
+		r.flags |= flagFloor
+		s.floors[i] = it.floor
+	}
+	switch it.kind {
+	case KindLift:
+		body := *it.lift
+		s.lifts[i] = &body
+	case KindNeverBan:
+		s.never[i] = it.prefixes
+	case KindAllow:
+		s.allows[i] = struct{}{}
+	case KindPlaced:
+		s.placed[i] = struct{}{}
+	}
+	if r.until <= s.now {
+		r.flags |= flagExpired
+	} else if r.is(flagFloor) {
+		heap.Push(&s.hz.early, earlyEntry{r.until, r.seq, i})
+	}
+	if slot, head := s.table.find(&s.slab, it.key); head == 0 {
+		s.table.insert(&s.slab, i)
+		if it.key != noPrefix {
+			s.lens[family(it.key)][it.key.bits]++
+		}
+	} else {
+		h := s.slab.at(s.table.slots[slot])
+		r.next, h.next = h.next, i
+	}
+	l.origin.records++
+	s.records++
+	s.touched[l] = struct{}{}
+	return i
+}
+
+func family(k pkey) int {
+	if k.is4() {
+		return 1
+	}
+	return 0
+}
+
+// remove takes record i out of the set. Its place in the log is freed by compact.
+func (s *set) remove(i uint32) {
+	r := s.slab.at(i)
+	l := s.logs[r.log]
+	retain := s.retained(i)
+	s.dismiss(i)
+	s.leave(i, s.hash(i))
+
+	slot, head := s.table.find(&s.slab, r.key())
+	switch {
+	case head != i:
+		p := s.slab.at(head)
+		for p.next != i {
+			p = s.slab.at(p.next)
+		}
+		p.next = r.next
+	case r.next != 0:
+		s.table.slots[slot] = r.next
+	default:
+		s.table.remove(&s.slab, slot)
+		if k := r.key(); k != noPrefix {
+			s.lens[family(k)][k.bits]--
+		}
+	}
+	if r.kind != KindLift {
+		s.lowerLifts(i, retain)
+	}
+	s.forgetSides(i)
+	r.flags |= flagDead
+	l.dead++
+	l.origin.records--
+	s.records--
+	s.labels.release(r.label)
+	s.touched[l] = struct{}{}
+	s.out.removed = append(s.out.removed, removal{l.disk, r.seq})
+}
+
+func (s *set) forgetSides(i uint32) {
+	r := s.slab.at(i)
+	if r.is(flagFloor) {
+		delete(s.floors, i)
+	}
+	switch r.kind {
+	case KindLift:
+		delete(s.lifts, i)
+	case KindNeverBan:
+		delete(s.never, i)
+		s.control.dirty = true
+	case KindAllow:
+		delete(s.allows, i)
+		s.control.shield++
+	case KindPlaced:
+		delete(s.placed, i)
+	case KindFreeze, KindBlock:
+		s.control.dirty = true
+	}
+}
+
+// settle finishes a change: limits, blocks and logs that became empty.
+func (s *set) settle() {
+	for len(s.dirty) > 0 || s.control.dirty {
+		if s.control.dirty {
+			s.control.dirty = false
+			s.reblock()
+			continue
+		}
+		o := s.dirty[len(s.dirty)-1]
+		s.dirty = s.dirty[:len(s.dirty)-1]
+		o.dirty = false
+		s.relimit(o)
+	}
+	for l := range s.touched {
+		l.compact(&s.slab, false)
+		if l.dead == len(l.recs) && l != s.own {
+			s.dropLog(l)
+		}
+	}
+	clear(s.touched)
+}

@@ -1,0 +1,184 @@
+package store
+
+// rec is a record in memory, without pointers, so that a million of them cost 64 MB and the garbage collector nothing.
+// What few records have is kept beside, by index: floors, lifts, never-bans.
+type rec struct {
+	hi, lo       uint64
+	start, until Millis
+	seq          uint64
+	log          uint32 // index into set.logs
+	label        uint32 // jail and reason, or comment, or the blocked origin
+	failures     uint32
+	next         uint32 // next record of the same prefix, or next free one
+	pos          uint32 // where it stands in its horizon bucket
+	bits         uint8
+	kind         Kind
+	flags        flags
+}
+
+func (r *rec) key() pkey { return pkey{r.hi, r.lo, r.bits} }
+
+func (r *rec) setKey(k pkey) { r.hi, r.lo, r.bits = k.hi, k.lo, k.bits }
+
+type flags uint16
+
+const (
+	flagDead    flags = 1 << iota // removed; its place in the log is not yet
+	flagLifted                    // a lift that counts covers it
+	flagExpired                   // its until has passed
+	flagOver                      // its origin exceeds a limit with it
+	flagCounted                   // it is in its origin's counters of what was accepted
+	flagFloor                     // it has a floor
+	flagForeign                   // a lift of another origin's bans
+	flagLive                      // it is in its origin's count of live ones
+)
+
+func (r *rec) is(f flags) bool { return r.flags&f != 0 }
+
+const (
+	chunkBits = 12
+	chunkLen  = 1 << chunkBits
+)
+
+// slab holds records in chunks that never move. Index 0 is nobody.
+type slab struct {
+	chunks []*[chunkLen]rec
+	used   uint32
+	free   uint32
+}
+
+func (s *slab) at(i uint32) *rec { return &s.chunks[i>>chunkBits][i&(chunkLen-1)] }
+
+func (s *slab) alloc() uint32 {
+	if i := s.free; i != 0 {
+		s.free = s.at(i).next
+		*s.at(i) = rec{}
+		return i
+	}
+	if s.used == 0 {
+		s.used = 1
+	}
+	i := s.used
+	if int(i>>chunkBits) >= len(s.chunks) {
+		s.chunks = append(s.chunks, new([chunkLen]rec))
+	}
+	s.used = i + 1
+	return i
+}
+
+func (s *slab) release(i uint32) {
+	*s.at(i) = rec{next: s.free, flags: flagDead}
+	s.free = i
+}
+
+// table finds the first record of a prefix: open addressing over slab indexes, the keys are read in the slab.
+type table struct {
+	slots []uint32
+	n     int
+	seed  uint64
+}
+
+func (t *table) find(s *slab, k pkey) (slot int, head uint32) {
+	if len(t.slots) == 0 {
+		return -1, 0
+	}
+	mask := uint64(len(t.slots) - 1)
+	for i := k.hash(t.seed) & mask; ; i = (i + 1) & mask {
+		head := t.slots[i]
+		if head == 0 {
+			return int(i), 0
+		}
+		if r := s.at(head); r.lo == k.lo && r.hi == k.hi && r.bits == k.bits {
+			return int(i), head
+		}
+	}
+}
+
+// set makes i the first record of its prefix, which is not in the table yet.
+func (t *table) insert(s *slab, i uint32) {
+	if (t.n+1)*4 > len(t.slots)*3 {
+		t.grow(s)
+	}
+	slot, _ := t.find(s, s.at(i).key())
+	t.slots[slot] = i
+	t.n++
+}
+
+func (t *table) grow(s *slab) {
+	old := t.slots
+	t.slots = make([]uint32, max(1024, 2*len(old)))
+	mask := uint64(len(t.slots) - 1)
+	for _, head := range old {
+		if head == 0 {
+			continue
+		}
+		i := s.at(head).key().hash(t.seed) & mask
+		for t.slots[i] != 0 {
+			i = (i + 1) & mask
+		}
+		t.slots[i] = head
+	}
+}
+
+// remove empties a slot and moves up what had been pushed behind it.
+func (t *table) remove(s *slab, slot int) {
+	mask := uint64(len(t.slots) - 1)
+	hole := uint64(slot)
+	for i := (hole + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
+		home := s.at(t.slots[i]).key().hash(t.seed) & mask
+		if (i-home)&mask >= (i-hole)&mask {
+			t.slots[hole] = t.slots[i]
+			hole = i
+		}
+	}
+	t.slots[hole] = 0
+	t.n--
+}
+
+// labels keeps each pair of jail and text once.
+type labels struct {
+	ids  map[label]uint32
+	all  []labelEntry
+	free []uint32
+}
+
+type label struct{ jail, text string }
+
+type labelEntry struct {
+	label
+	refs uint32
+}
+
+func (l *labels) acquire(jail, text string) uint32 {
+	k := label{jail, text}
+	if id, ok := l.ids[k]; ok {
+		l.all[id].refs++
+		return id
+	}
+	if l.ids == nil {
+		l.ids = make(map[label]uint32)
+	}
+	var id uint32
+	if n := len(l.free); n > 0 {
+		id = l.free[n-1]
+		l.free = l.free[:n-1]
+	} else {
+		id = uint32(len(l.all))
+		l.all = append(l.all, labelEntry{})
+	}
+	l.all[id] = labelEntry{k, 1}
+	l.ids[k] = id
+	return id
+}
+
+func (l *labels) release(id uint32) {
+	e := &l.all[id]
+	e.refs--
+	if e.refs == 0 {
+		delete(l.ids, e.label)
+		*e = labelEntry{}
+		l.free = append(l.free, id)
+	}
+}
+
+func (l *labels) at(id uint32) label { return l.all[id].label }

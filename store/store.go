@@ -1,0 +1,331 @@
+// Package store is the replicated set of bans: one log of records per member, merged without conflicts, kept in memory and in
+// one durable file. It does no network, and knows no clock but the one it is given.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"go4.org/netipx"
+)
+
+// Store is the replicated set of this member. All methods may be called concurrently.
+//
+// Locks, in the order in which they may be taken: mu, then shieldMu, queueMu or changeMu; none of the last three is held
+// while another is taken. Nothing slow happens under mu: no disk, no callback.
+type Store struct {
+	cfg  Config
+	log  *slog.Logger
+	disk disk // used by the writer's goroutine alone, once Open has returned
+
+	mu      sync.RWMutex
+	set     *set
+	own     *logState
+	nextSeq uint64 // of the own log; numbers of a failed transaction are not used again
+	headSeq uint64 // last durable number of the own log
+	pending pending
+	room    *sync.Cond // on mu: pending has shrunk
+	health  error      // of the last attempt to persist what was merged
+	notices map[uint64]Notice
+	told    map[noticeKey]uint64
+	noticed uint64 // last notice ID
+	meta    map[string][]byte
+	version uint64 // raised by every change
+	closed  bool
+
+	shieldMu sync.Mutex
+	shield   *netipx.IPSet
+	shieldAt uint64 // control.shield it was built for
+	shieldTo Millis // until when it is right
+
+	queueMu sync.Mutex
+	queue   []*op
+	wake    chan struct{} // to the writer; holds one
+
+	changeMu   sync.Mutex
+	change     Change
+	changeWake chan struct{} // to the teller; holds one
+
+	stop   chan struct{}
+	done   sync.WaitGroup
+	counts countsCache
+}
+
+type noticeKey struct {
+	kind   NoticeKind
+	prefix netip.Prefix
+	jail   string
+}
+
+// Open opens the store file, made when it is not there, and starts a new log of this member: the number that names it is
+// random, so that a wiped, restored or copied store never writes a dot twice. It returns ErrLocked when another agent
+// holds the file and *DamagedError when the file cannot be trusted.
+func Open(cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.openDisk == nil {
+		cfg.openDisk = openBolt
+	}
+	d, err := cfg.openDisk(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg: cfg, log: cfg.Logger, disk: d,
+		set:     newSet(cfg.Origin, cfg.Limits, random()),
+		notices: make(map[uint64]Notice), told: make(map[noticeKey]uint64), meta: make(map[string][]byte),
+		wake: make(chan struct{}, 1), changeWake: make(chan struct{}, 1), stop: make(chan struct{}),
+		nextSeq: 1,
+	}
+	s.room = sync.NewCond(&s.mu)
+	s.pending.clear()
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	s.done.Go(s.write)
+	s.done.Go(s.tellChanges)
+	return s, nil
+}
+
+// random draws from the system; crypto/rand.Read never fails.
+func random() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// load fills the set from the file.
+func (s *Store) load() error {
+	set := s.set
+	set.quiet = true
+	set.now = At(s.cfg.Now())
+	set.hz.at = Minute(set.now.Time())
+	set.hz.expired = expiryMinute(set.now)
+	byDisk := make(map[uint32]*logState)
+	strings := make(names)
+	fresh := make([]uint32, 0, 1024)
+	var current *logState
+	flush := func() {
+		if current != nil {
+			current.insert(&set.slab, fresh)
+			fresh = fresh[:0]
+		}
+	}
+	err := s.disk.load(visitor{
+		log: func(h logHeader) error {
+			if byDisk[h.disk] != nil || set.byID[h.id] != nil {
+				return errors.New("log named twice")
+			}
+			l := set.restoreLog(h.id, h.disk)
+			l.held = h.held
+			byDisk[h.disk] = l
+			set.touched[l] = struct{}{}
+			return nil
+		},
+		record: func(disk uint32, enc []byte) error {
+			l := byDisk[disk]
+			if l == nil {
+				return errors.New("record of no log")
+			}
+			r := &reader{b: enc}
+			it := item{}
+			ok := r.record(&it, strings)
+			r.end()
+			if err := r.err(); err != nil {
+				return err
+			}
+			if !ok { // written by a newer version: it stays in the file, and peers may send it to a newer version again
+				l.held = l.held.without(rangeSet{{it.seq, it.seq}})
+				return nil
+			}
+			if l != current {
+				flush()
+				current = l
+			}
+			it.enc = enc
+			if i, res := set.add(l, &it); res == added {
+				fresh = append(fresh, i)
+				if len(fresh) == cap(fresh) {
+					flush()
+				}
+			}
+			l.held = l.held.add(Range{it.seq, it.seq})
+			return nil
+		},
+		notice: func(n Notice) { s.keepNotice(n) },
+		meta:   func(key string, value []byte) { s.meta[key] = value },
+	})
+	if err != nil {
+		return err
+	}
+	flush()
+	id := LogID{s.cfg.Origin, random()}
+	for set.byID[id] != nil {
+		id.Epoch = random()
+	}
+	s.own = set.log(id)
+	set.own = s.own
+	set.settle()
+	set.quiet = false
+	s.collect()
+	return nil
+}
+
+// Close writes what is pending, releases the file and returns. Writers that come later get ErrClosed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.room.Broadcast()
+	s.mu.Unlock()
+	close(s.stop)
+	s.done.Wait()
+	if err := s.disk.close(); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return s.Health()
+}
+
+// now is the own clock.
+func (s *Store) now() Millis { return At(s.cfg.Now()) }
+
+// Tick sees what has expired. The agent calls it each second. agree says that the own clock is within 60 s of the peers'
+// median: only then is anything forgotten.
+func (s *Store) Tick(agree bool) {
+	for {
+		s.mu.Lock()
+		s.set.agree = agree
+		s.set.advance(s.now())
+		more := agree && s.set.forget(20000)
+		s.set.settle()
+		s.collect()
+		s.mu.Unlock()
+		if !more {
+			return
+		}
+	}
+}
+
+// collect takes the effects of a change to where they belong. It is called with mu held, after every change.
+func (s *Store) collect() {
+	out := &s.set.out
+	s.version++
+	for _, r := range out.removed {
+		s.pending.delete(r)
+	}
+	s.pending.gone = append(s.pending.gone, out.gone...)
+	for _, n := range out.notices {
+		if s.isTold(n) {
+			continue
+		}
+		s.noticed++
+		n.ID = s.noticed
+		s.keepNotice(n)
+		s.pending.notices = append(s.pending.notices, n)
+	}
+	if len(out.events) > 0 {
+		s.noteChange(false, out.events, out.more)
+	}
+	out.removed, out.gone, out.notices, out.events, out.more = out.removed[:0], out.gone[:0], out.notices[:0], nil, 0
+	if cap(out.removed) > 4096 {
+		out.removed = nil
+	}
+	if !s.pending.empty() {
+		signal(s.wake)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// noteChange adds to the change that is told next.
+func (s *Store) noteChange(ownHead bool, events []Event, more int) {
+	if s.cfg.OnChange == nil {
+		return
+	}
+	s.changeMu.Lock()
+	c := &s.change
+	c.OwnHead = c.OwnHead || ownHead
+	n := min(len(events), maxEvents-len(c.Events))
+	c.Events = append(c.Events, events[:n]...)
+	c.More += more + len(events) - n
+	s.changeMu.Unlock()
+	signal(s.changeWake)
+}
+
+// tellChanges calls OnChange until Close.
+func (s *Store) tellChanges() {
+	if s.cfg.OnChange == nil {
+		return
+	}
+	tell := func() {
+		s.changeMu.Lock()
+		c := s.change
+		s.change = Change{}
+		s.changeMu.Unlock()
+		if c.OwnHead || len(c.Events) > 0 || c.More > 0 {
+			s.cfg.OnChange(c)
+		}
+	}
+	for {
+		select {
+		case <-s.changeWake:
+			tell()
+		case <-s.stop:
+			tell()
+			return
+		}
+	}
+}
+
+// Health returns the error of the last attempt to write what was merged; nil when all is on disk or about to be. While it
+// is not nil the set goes on in memory, and the attempt is repeated.
+func (s *Store) Health() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.health
+}
+
+// SaveMeta keeps a small value under a key; nil deletes it.
+func (s *Store) SaveMeta(ctx context.Context, key string, value []byte) error {
+	if key == "" || len(key) > 1024 {
+		return fmt.Errorf("save %q: a key has 1 to 1024 bytes", key)
+	}
+	if value != nil {
+		value = append([]byte{}, value...)
+	}
+	return s.do(ctx, func(p *plan) error {
+		p.meta[key] = value
+		p.used = true
+		return nil
+	})
+}
+
+// Meta returns what SaveMeta kept.
+func (s *Store) Meta(key string) ([]byte, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v, ok := s.meta[key]
+	return append([]byte(nil), v...), ok
+}

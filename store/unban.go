@@ -1,0 +1,167 @@
+package store
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+)
+
+// liftBytes bounds the offences of one Lift record, so that it fits a packet; more go into another one.
+const liftBytes = maxRecord - 64
+
+// Lift lifts bans, durably. A Lift names every offence that this member has seen of the prefix and that fits the request,
+// and covers every ban of those offences, also one that comes later; an offence that it has not seen survives. It returns one
+// Lifted for each asked prefix, in order, or, for All and Origin without prefixes, one for each prefix that had a live ban.
+func (s *Store) Lift(ctx context.Context, q LiftRequest) ([]Lifted, error) {
+	keys, err := checkPrefixes(q.Prefixes)
+	if err != nil {
+		return nil, err
+	}
+	everywhere := len(keys) == 0 && (q.All || q.Origin != "")
+	if everywhere {
+		keys = s.bannedKeys()
+	}
+	out := make([]Lifted, 0, len(keys))
+	for part := range slices.Chunk(keys, 16384) {
+		lifted := make([]Lifted, len(part))
+		err := s.do(ctx, func(p *plan) error {
+			for i, k := range part {
+				lifted[i] = p.lift(k, &q)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range lifted {
+			if !everywhere || l.Offences > 0 {
+				out = append(out, l)
+			}
+		}
+	}
+	return out, nil
+}
+
+// bannedKeys returns the prefixes with any ban, in order.
+func (s *Store) bannedKeys() []pkey {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var keys []pkey
+	for _, head := range s.set.table.slots {
+		if head != 0 && s.set.slab.at(head).bits != noPrefix.bits {
+			keys = append(keys, s.set.slab.at(head).key())
+		}
+	}
+	slices.SortFunc(keys, pkey.compare)
+	return keys
+}
+
+// selects reports whether the request means the ban.
+func (q *LiftRequest) selects(s *set, r *rec) bool {
+	origin := s.originOf(r).name
+	switch {
+	case q.Mine && origin != s.self, q.Origin != "" && origin != q.Origin, q.Jail != "" && s.labels.at(r.label).jail != q.Jail:
+		return false
+	}
+	return r.start >= q.Since && (q.StartedBefore == 0 || r.start < q.StartedBefore)
+}
+
+// lift plans the lift of one prefix. Expired bans are named as well, so that none of them is prolonged by one who has not
+// seen the lift, but alone they are no reason to write one.
+func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
+	s := p.set
+	l := Lifted{Prefix: k.prefix()}
+	var offences []Offence
+	var until Millis
+	var notices []Notice
+	for c := s.head(k); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == KindBan && !r.is(flagLifted) && q.selects(s, r) {
+			o := Offence{s.originOf(r).name, s.labels.at(r.label).jail, r.start}
+			if !slices.Contains(offences, o) {
+				offences = append(offences, o)
+				if r.until > p.now {
+					l.Offences++
+				}
+			}
+			if r.until > p.now && o.Origin == s.self && !q.FromFail2ban {
+				notices = append(notices, Notice{Kind: NoticeUnban, Prefix: l.Prefix, Jail: o.Jail, Start: r.start, Until: r.until})
+			}
+			until = max(until, s.retained(c))
+		}
+		c = r.next
+	}
+	if l.Offences > 0 {
+		p.writeLifts(item{kind: KindLift, key: k, start: p.now, until: max(until, p.now), lift: &liftBody{offences: offences, confirmed: q.Confirmed}})
+		for _, n := range notices {
+			p.notify(n)
+		}
+	}
+	l.Covering = s.covering(k, p.now)
+	return l
+}
+
+// writeLifts writes a lift in as many records as its offences and dots need.
+func (p *plan) writeLifts(it item) {
+	all := it.lift
+	body := &liftBody{confirmed: all.confirmed}
+	size := 0
+	flush := func() {
+		if len(body.offences)+len(body.dots) > 0 {
+			body.retain = it.until
+			part := it
+			part.lift = body
+			p.write(part)
+			body, size = &liftBody{confirmed: all.confirmed}, 0
+		}
+	}
+	for _, o := range all.offences {
+		n := len(o.Origin) + len(o.Jail) + 13
+		if size+n > liftBytes {
+			flush()
+		}
+		body.offences = append(body.offences, o)
+		size += n
+	}
+	for _, d := range all.dots {
+		n := len(d.Log.Origin) + 29
+		if size+n > liftBytes {
+			flush()
+		}
+		body.dots = append(body.dots, d)
+		size += n
+	}
+	flush()
+}
+
+// covering returns the wider prefixes with a live ban, widest first.
+func (s *set) covering(k pkey, now Millis) (out []netip.Prefix) {
+	s.wider(k, func(w pkey, head uint32) {
+		for c := head; c != 0; {
+			r := s.slab.at(c)
+			if r.kind == KindBan && !r.is(flagLifted) && r.until > now && s.ignored(r) == "" {
+				out = append(out, w.prefix())
+				return
+			}
+			c = r.next
+		}
+	})
+	return out
+}
+
+// wider calls f with the prefixes held that cover k, other than k, widest first. Only lengths that occur are looked up.
+func (s *set) wider(k pkey, f func(w pkey, head uint32)) {
+	first, lens := uint8(1), &s.lens[family(k)]
+	if k.is4() {
+		first = 97
+	}
+	for n := first; n < k.bits; n++ {
+		if lens[n] == 0 {
+			continue
+		}
+		w := k.masked(n)
+		if head := s.head(w); head != 0 {
+			f(w, head)
+		}
+	}
+}

@@ -1,0 +1,420 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	maxPending = 32 << 20 // bytes of merged records that wait for the disk before Merge waits too
+	maxBatch   = 1 << 16  // own records in one transaction
+	retryAfter = time.Second
+)
+
+// pending is what was changed in memory and must still go to disk. Guarded by Store.mu.
+type pending struct {
+	ops     []recordOp
+	bytes   int
+	heads   map[*logState]struct{} // whose held ranges changed
+	gone    []uint32
+	notices []Notice
+	rewrite map[*logState]struct{} // whose records were dropped from ops because the disk failed: written whole later
+	failing bool                   // the disk fails: keep no ops
+}
+
+func (p *pending) clear() {
+	rewrite, failing := p.rewrite, p.failing
+	*p = pending{heads: make(map[*logState]struct{}), rewrite: rewrite, failing: failing}
+	if p.rewrite == nil {
+		p.rewrite = make(map[*logState]struct{})
+	}
+}
+
+func (p *pending) empty() bool {
+	return len(p.ops)+len(p.heads)+len(p.gone)+len(p.notices)+len(p.rewrite) == 0
+}
+
+// put queues a merged record. enc must stay as it is.
+func (p *pending) put(l *logState, seq uint64, enc []byte) {
+	if p.failing {
+		p.rewrite[l] = struct{}{}
+		return
+	}
+	p.ops = append(p.ops, recordOp{l.disk, seq, enc})
+	p.bytes += len(enc) + 64
+}
+
+// head queues the held ranges of a log.
+func (p *pending) head(l *logState) {
+	if p.failing {
+		p.rewrite[l] = struct{}{}
+		return
+	}
+	p.heads[l] = struct{}{}
+}
+
+// delete queues a deletion. While the disk fails it is left out: an expired or replaced record that is still in the file
+// is forgotten or replaced again after the next start.
+func (p *pending) delete(r removal) {
+	if !p.failing {
+		p.ops = append(p.ops, recordOp{r.log, r.seq, nil})
+		p.bytes += 64
+	}
+}
+
+// op is one call of a writer.
+type op struct {
+	plan func(*plan) error
+	ctx  context.Context
+	err  error
+	used bool // its outcome depends on the transaction
+	done chan struct{}
+}
+
+// do hands a call to the writer and waits until it is durable and visible.
+func (s *Store) do(ctx context.Context, f func(*plan) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o := &op{plan: f, ctx: ctx, done: make(chan struct{})}
+	s.queueMu.Lock()
+	s.queue = append(s.queue, o)
+	s.queueMu.Unlock()
+	signal(s.wake)
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+		return fmt.Errorf("the disk has not answered yet: %w", ctx.Err())
+	case <-s.stop:
+	}
+	// The writer may be answering just now, or be gone.
+	s.done.Wait()
+	select {
+	case <-o.done:
+		return o.err
+	default:
+		return ErrClosed
+	}
+}
+
+// plan collects what the calls of one transaction write. Calls read the set through it: nothing changes while they plan,
+// and what calls before them in the same transaction have planned is in planned.
+type plan struct {
+	set     *set
+	own     *logState
+	now     Millis
+	next    uint64
+	items   []item
+	planned map[planKey]int // index in items of the last of that kind, prefix and jail
+	notices []Notice
+	done    []uint64
+	meta    map[string][]byte
+	used    bool // the call being planned depends on the transaction
+	isTold  func(Notice) bool
+	told    map[noticeKey]bool
+}
+
+type planKey struct {
+	kind Kind
+	key  pkey
+	jail string
+}
+
+// write adds a record to the own log.
+func (p *plan) write(it item) {
+	it.seq = p.next
+	p.next++
+	it.enc = it.append(make([]byte, 0, 64))
+	p.items = append(p.items, it)
+	p.used = true
+}
+
+// notify adds a notice, once.
+func (p *plan) notify(n Notice) {
+	if !p.told[keyOfNotice(n)] && !p.isTold(n) {
+		p.told[keyOfNotice(n)] = true
+		p.notices = append(p.notices, n)
+		p.used = true
+	}
+}
+
+// write is the one goroutine that writes to disk: all that waits goes into one transaction.
+func (s *Store) write() {
+	var retry <-chan time.Time
+	for {
+		stopping := false
+		select {
+		case <-s.wake:
+		case <-retry:
+		case <-s.stop:
+			stopping = true
+		}
+		retry = nil
+		for s.writeBatch() {
+		}
+		if stopping {
+			return
+		}
+		s.mu.RLock()
+		if s.health != nil {
+			retry = time.After(retryAfter)
+		}
+		s.mu.RUnlock()
+	}
+}
+
+// takeQueue returns the calls that wait.
+func (s *Store) takeQueue() []*op {
+	s.queueMu.Lock()
+	defer s.queueMu.Unlock()
+	ops := s.queue
+	s.queue = nil
+	return ops
+}
+
+// writeBatch writes one transaction and answers its calls. It returns whether there may be more to do at once.
+func (s *Store) writeBatch() (more bool) {
+	ops := s.takeQueue()
+	s.mu.Lock()
+	merged := s.pending
+	s.pending.clear()
+	b := &batch{ops: merged.ops, gone: merged.gone, notices: merged.notices}
+	for l := range merged.heads {
+		if s.set.byID[l.id] == l {
+			b.heads = append(b.heads, logHeader{l.disk, l.id, append(rangeSet(nil), l.held...)})
+		}
+	}
+	s.mu.Unlock()
+
+	p, rest := s.planAll(ops)
+	if len(rest) > 0 {
+		s.queueMu.Lock()
+		s.queue = append(rest, s.queue...)
+		s.queueMu.Unlock()
+		ops = ops[:len(ops)-len(rest)]
+	}
+	for i := range p.items {
+		it := &p.items[i]
+		b.ops = append(b.ops, recordOp{s.own.disk, it.seq, it.enc})
+	}
+	if len(p.items) > 0 {
+		b.heads = append(b.heads, logHeader{s.own.disk, s.own.id, rangeSet{{1, p.next - 1}}})
+	}
+	if len(p.notices) > 0 {
+		s.mu.Lock()
+		for i := range p.notices {
+			s.noticed++
+			p.notices[i].ID = s.noticed
+		}
+		s.mu.Unlock()
+	}
+	b.notices = append(b.notices, p.notices...)
+	b.done, b.meta = p.done, p.meta
+
+	var err error
+	if !b.empty() {
+		if err = s.disk.commit(b); err != nil {
+			err = fmt.Errorf("write store file %s: %w", s.cfg.Path, err)
+		}
+	}
+	s.finish(p, &merged, err)
+	for _, o := range ops {
+		if o.err == nil && err != nil && o.used {
+			o.err = err
+		}
+		close(o.done)
+	}
+	if err != nil {
+		return len(rest) > 0
+	}
+	if rewritten := s.rewriteOne(); rewritten {
+		return true
+	}
+	return len(rest) > 0
+}
+
+// planAll lets the calls plan, in their order, until the transaction is full.
+func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p = &plan{set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold}
+	if len(ops) == 0 {
+		return p, nil
+	}
+	p.planned = make(map[planKey]int)
+	p.meta = make(map[string][]byte)
+	p.told = make(map[noticeKey]bool)
+	for i, o := range ops {
+		if len(p.items) > maxBatch {
+			return p, ops[i:]
+		}
+		if o.err = o.ctx.Err(); o.err != nil {
+			continue
+		}
+		p.used = false
+		o.err = o.plan(p)
+		o.used = p.used
+	}
+	return p, nil
+}
+
+// finish makes what was written visible, or what was not written wait.
+func (s *Store) finish(p *plan, merged *pending, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nextSeq = p.next // also after a failure: nobody can tell what of it the disk kept
+	if len(p.items) > 0 {
+		s.own.held = s.own.held.add(Range{1, p.next - 1})
+	}
+	if err != nil {
+		s.failed(merged, err)
+		return
+	}
+	for _, n := range p.notices {
+		s.noticed = max(s.noticed, n.ID)
+		s.keepNotice(n)
+	}
+	for _, id := range p.done {
+		s.dropNotice(id)
+	}
+	for k, v := range p.meta {
+		if v == nil {
+			delete(s.meta, k)
+		} else {
+			s.meta[k] = v
+		}
+	}
+	if len(p.items) > 0 {
+		s.apply(p)
+	}
+	if len(s.pending.rewrite) == 0 {
+		if s.health != nil {
+			s.log.Info("store file is written again", "path", s.cfg.Path)
+		}
+		s.health, s.pending.failing = nil, false
+	}
+	s.room.Broadcast()
+}
+
+// apply puts own records, now durable, into the set.
+func (s *Store) apply(p *plan) {
+	fresh := make([]uint32, 0, len(p.items))
+	for i := range p.items {
+		it := &p.items[i]
+		s.set.mute = it.kind == KindLift
+		if index, res := s.set.add(s.own, it); res == added {
+			fresh = append(fresh, index)
+		}
+	}
+	s.set.mute = false
+	s.own.insert(&s.set.slab, fresh)
+	s.headSeq = p.next - 1
+	s.set.settle()
+	s.collect()
+	s.noteChange(true, nil, 0)
+}
+
+// failed keeps what could not be written in memory, to be written whole when the disk works again.
+func (s *Store) failed(merged *pending, err error) {
+	if s.health == nil {
+		s.log.Error("store file cannot be written", "path", s.cfg.Path, "err", err)
+	}
+	s.health = err
+	byDisk := make(map[uint32]*logState, len(s.set.byID))
+	for _, l := range s.set.byID {
+		byDisk[l.disk] = l
+	}
+	p := &s.pending
+	for _, ops := range [][]recordOp{merged.ops, p.ops} {
+		for _, o := range ops {
+			if l := byDisk[o.log]; l != nil {
+				p.rewrite[l] = struct{}{}
+			}
+		}
+	}
+	for _, heads := range []map[*logState]struct{}{merged.heads, p.heads} {
+		for l := range heads {
+			p.rewrite[l] = struct{}{}
+		}
+	}
+	clear(p.heads)
+	p.gone = append(merged.gone, p.gone...)
+	p.notices = append(merged.notices, p.notices...)
+	p.ops, p.bytes, p.failing = nil, 0, true
+	s.room.Broadcast()
+}
+
+// rewriteOne writes one log whole that the disk had refused, and returns whether it did and others may be left. Until
+// then the file holds less of it than memory, and no header that claims more.
+func (s *Store) rewriteOne() bool {
+	s.mu.Lock()
+	var l *logState
+	for l = range s.pending.rewrite {
+		break
+	}
+	if l == nil {
+		s.mu.Unlock()
+		return false
+	}
+	delete(s.pending.rewrite, l)
+	head := logHeader{l.disk, l.id, append(rangeSet(nil), l.held...)}
+	s.mu.Unlock()
+
+	err := s.rewriteLog(l, head)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.pending.rewrite[l] = struct{}{}
+		s.pending.failing = true
+		s.health = fmt.Errorf("write store file %s: %w", s.cfg.Path, err)
+		return false
+	}
+	if len(s.pending.rewrite) == 0 {
+		s.health, s.pending.failing = nil, false
+		s.log.Info("store file is written again", "path", s.cfg.Path)
+	}
+	return true
+}
+
+func (s *Store) rewriteLog(l *logState, head logHeader) error {
+	const slice = 16384
+	for from := uint64(0); ; {
+		b := &batch{}
+		s.mu.RLock()
+		if s.set.byID[l.id] != l {
+			s.mu.RUnlock()
+			return nil
+		}
+		for _, i := range l.recs[l.search(&s.set.slab, from):] {
+			if r := s.set.slab.at(i); !r.is(flagDead) {
+				b.ops = append(b.ops, recordOp{l.disk, r.seq, s.set.encode(nil, i)})
+				from = r.seq + 1
+				if len(b.ops) == slice {
+					break
+				}
+			}
+		}
+		s.mu.RUnlock()
+		if len(b.ops) == 0 {
+			break
+		}
+		if err := s.disk.commit(b); err != nil {
+			return err
+		}
+	}
+	seqs, err := s.disk.seqs(l.disk)
+	if err != nil {
+		return err
+	}
+	b := &batch{heads: []logHeader{head}}
+	s.mu.RLock()
+	for _, seq := range seqs {
+		if l.find(&s.set.slab, seq) == 0 && head.held.contains(seq) {
+			b.ops = append(b.ops, recordOp{l.disk, seq, nil})
+		}
+	}
+	s.mu.RUnlock()
+	return s.disk.commit(b)
+}
