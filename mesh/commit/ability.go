@@ -1,0 +1,107 @@
+package commit
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// ability is whether this member reaches the conductor, by its last attempt or
+// reading, and when it looks again. Sessions are few and refused logins lock the
+// account, so it looks rarely.
+type ability struct {
+	able   bool
+	why    string
+	next   time.Time // next reading
+	okAt   time.Time // last success
+	locked time.Time // not before, whoever asks: credentials were refused
+	tried  bool
+	login  time.Duration
+	retry  backoff
+	tuning Tuning
+}
+
+func newAbility(cfg Config) ability {
+	return ability{why: "the conductor has not been tried yet", tuning: cfg.Tuning,
+		retry: backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff}}
+}
+
+func (a *ability) start(now time.Time) {
+	// A whole fleet may start at once, and the conductor bears few sessions.
+	a.next = now.Add(jitter(300 * time.Millisecond))
+}
+
+// succeeded notes that the conductor answered.
+func (a *ability) succeeded(now time.Time, lead bool) {
+	every := a.tuning.Probe
+	if lead {
+		every = a.tuning.Verify
+	}
+	a.able, a.tried, a.why, a.okAt, a.login = true, true, "", now, 0
+	a.locked = time.Time{}
+	a.retry.reset()
+	a.next = now.Add(every - every/8 + jitter(every/4))
+}
+
+// failed notes an error and reports whether it is this member that cannot. A
+// reading can hardly fail for another reason; an edit can.
+func (a *ability) failed(now time.Time, err error, reading bool) bool {
+	switch {
+	case errors.Is(err, ErrLogin):
+		if a.login == 0 {
+			a.login = a.tuning.LoginWait
+		} else {
+			a.login = min(2*a.login, 3*a.tuning.LoginWait)
+		}
+		a.locked = now.Add(a.login)
+		a.next = a.locked
+	case errors.Is(err, errRecord): // a reading that succeeds mends nothing
+		a.locked = now.Add(a.tuning.MaxBackoff)
+		a.next = a.locked
+	case reading, errors.Is(err, ErrUnreachable), errors.Is(err, ErrHostKey):
+		a.retry.failed(now)
+		a.next = a.retry.at
+	default:
+		return false
+	}
+	a.able, a.tried, a.why = false, true, err.Error()
+	return true
+}
+
+// barred reports whether the conductor must not be tried now.
+func (a *ability) barred(now time.Time) bool { return now.Before(a.locked) }
+
+// soon asks for a reading where the last success is old.
+func (a *ability) soon(now time.Time) {
+	const fresh = time.Minute
+	if a.barred(now) || (a.able && now.Sub(a.okAt) < fresh) {
+		return
+	}
+	if at := now.Add(jitter(200 * time.Millisecond)); at.Before(a.next) {
+		a.next = at
+	}
+}
+
+// backoff is the time between attempts while they fail.
+type backoff struct {
+	least, most time.Duration
+	at          time.Time // not before; zero: at once
+	wait        time.Duration
+}
+
+func (b *backoff) failed(now time.Time) {
+	b.wait = min(max(2*b.wait, b.least), b.most)
+	// A quarter either way, so that members do not come in step.
+	b.at = now.Add(min(max(b.wait*3/4+jitter(b.wait/2), b.least), b.most))
+}
+
+func (b *backoff) reset()                    { b.at, b.wait = time.Time{}, 0 }
+func (b *backoff) passed(now time.Time) bool { return !now.Before(b.at) }
+
+// jitter is a random time below d.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(rand.Int64N(int64(d)))
+}

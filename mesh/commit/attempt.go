@@ -1,0 +1,380 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/store"
+)
+
+// errRecord: what is placed cannot be written down, so nothing may be placed.
+var errRecord = errors.New("the store cannot record what is placed")
+
+const (
+	closeTimeout  = 10 * time.Second
+	stopTimeout   = time.Second
+	recordTimeout = 5 * time.Second
+	spreadTimeout = time.Second
+)
+
+// work makes one commit, if there is anything to commit. Run alone calls it, so
+// that there is never more than one at a time.
+func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
+	c.mu.Lock()
+	took := c.batch.take()
+	c.mu.Unlock()
+	res, err := c.try(ctx, force)
+	now := c.cfg.Now()
+	switch {
+	case err == nil:
+		c.mu.Lock()
+		c.retry.reset()
+		c.show.clear()
+		if res.Took > 0 {
+			c.batch.committed(now)
+			c.show.commits++
+			c.show.lastCommit = now
+		}
+		c.mu.Unlock()
+		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+		c.tellHeld(res.Plan)
+	case errors.Is(err, errLost), ctx.Err() != nil:
+		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+	default:
+		c.failed(now, err, took)
+	}
+	return res, err
+}
+
+// try makes a plan from what is known of running and, where that says that there
+// is something to do, an edit.
+func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
+	placed := c.placed()
+	c.tenant.Lock()
+	tells := c.memory.tells(placed)
+	running := c.memory.running
+	c.tenant.Unlock()
+	if !tells {
+		r, err := c.read(ctx)
+		if err != nil {
+			return Result{}, err
+		}
+		running = r.Addresses
+	}
+	p := c.plan(c.gather(running, force))
+	c.publish(p)
+	if p.Empty() {
+		return Result{Plan: p}, nil
+	}
+	return c.edit(ctx, force)
+}
+
+// edit is the read-modify-write under the candidate's lock.
+func (c *Committer) edit(ctx context.Context, force bool) (res Result, err error) {
+	start := c.cfg.Now()
+	step, done := c.abandonable(ctx)
+	defer done()
+	if c.mayCommit() != nil {
+		return Result{}, errLost
+	}
+	e, err := c.cfg.Conductor.Begin(step, Permit{Ours: c.ours(), Kill: c.cfg.StaleSessions()})
+	if err != nil {
+		return Result{}, c.lostOr(step, err)
+	}
+	c.mu.Lock()
+	c.ability.succeeded(c.cfg.Now(), true)
+	c.show.state, c.show.detail = StateCommitting, ""
+	c.mu.Unlock()
+	session := e.Session()
+	until := start.Add(2 * c.cfg.Timeout)
+	c.cfg.SetWork(WorkCommitting, "", session, until)
+	unknown := false
+	defer func() {
+		c.shut(ctx, e)
+		if unknown {
+			res, err = c.verdict(ctx, res, err)
+		}
+		if err == nil && !res.Plan.Empty() {
+			res.Took = max(c.cfg.Now().Sub(start), 1)
+			c.tellCommit(res)
+		}
+	}()
+
+	running := e.Running()
+	if err := wideOpen(running); err != nil {
+		return Result{}, err
+	}
+	c.learn(running)
+	p := c.plan(c.gather(running.Addresses, force))
+	c.publish(p)
+	res.Plan = p
+	c.clearVain(ctx, p)
+	if p.Empty() {
+		return res, nil
+	}
+	if err := c.place(step, p.Add); err != nil {
+		return res, c.lostOr(step, err)
+	}
+	if c.mayCommit() != nil {
+		return res, errLost
+	}
+	if err := e.Apply(step, p.Add, p.Remove); err != nil {
+		return res, c.lostOr(step, fmt.Errorf("edit the tenant: %w", err))
+	}
+	if step.Err() != nil || c.mayCommit() != nil {
+		return res, c.lostOr(step, errLost)
+	}
+	// From here on the commit may take effect whatever happens: it is brought to
+	// its end even when leadership is lost meanwhile.
+	final, done := c.lasting(ctx)
+	defer done()
+	if err := e.Commit(final); err != nil {
+		err = fmt.Errorf("commit the tenant: %w", err)
+		// Only these say for certain that running is as it was.
+		unknown = !errors.Is(err, ErrRejected) && !errors.Is(err, ErrBusy)
+		return res, err
+	}
+	c.done(ctx, p)
+	return res, nil
+}
+
+// shut ends the edit, and with it the lock.
+func (c *Committer) shut(ctx context.Context, e Edit) {
+	within := closeTimeout
+	if ctx.Err() != nil { // the agent is stopping
+		within = stopTimeout
+	}
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), within)
+	defer done()
+	if err := e.Close(ctx); err != nil {
+		c.log.Warn("edit not closed properly", "session", e.Session(), "err", err)
+	}
+}
+
+// verdict reads running in a new session to learn what an edit without a clear
+// answer has done.
+func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Result, error) {
+	c.forgetReading()
+	within, done := c.lasting(ctx)
+	defer done()
+	r, err := c.read(within)
+	if err != nil {
+		return res, errors.Join(cause, fmt.Errorf("read running to learn the outcome: %w", err))
+	}
+	present := make(map[netip.Prefix]struct{}, len(r.Addresses))
+	for _, p := range r.Addresses {
+		present[p] = struct{}{}
+	}
+	missing, left := 0, 0
+	for _, p := range res.Plan.Add {
+		if _, ok := present[p]; !ok {
+			missing++
+		}
+	}
+	var gone []netip.Prefix
+	for _, p := range res.Plan.Remove {
+		if _, ok := present[p]; ok {
+			left++
+		} else {
+			gone = append(gone, p)
+		}
+	}
+	c.unplace(ctx, gone)
+	c.replace(ctx, res.Plan.Add, present)
+	if missing == 0 && left == 0 {
+		c.log.Info("the commit took effect although its answer did not say so", "err", cause)
+		return res, nil
+	}
+	return res, fmt.Errorf("%w; running lacks %d of %d additions and still holds %d of %d removals",
+		cause, missing, len(res.Plan.Add), left, len(res.Plan.Remove))
+}
+
+// done takes in that a plan is in running.
+func (c *Committer) done(ctx context.Context, p Plan) {
+	c.unplace(ctx, p.Remove)
+	c.replace(ctx, p.Add, nil)
+	placed := c.placed()
+	c.tenant.Lock()
+	c.memory.committed(c.cfg.Now(), p, placed)
+	c.tenant.Unlock()
+}
+
+// ours tells leftovers of banmesh in a candidate from somebody else's work: each
+// addition was placed, each removal was placed and is due.
+func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
+	return func(added, removed []netip.Prefix) bool {
+		if len(added)+len(removed) == 0 {
+			return false
+		}
+		c.tenant.Lock()
+		running := slices.Clone(c.memory.running)
+		c.tenant.Unlock()
+		running = append(running, removed...)
+		slices.SortFunc(running, netipx.ComparePrefix)
+		f := c.gather(slices.Compact(running), true)
+		f.clocksAgree = true // whoever left it behind had the right to remove it
+		p := c.plan(f)
+		for _, x := range added {
+			if _, ok := f.placed[x]; !ok {
+				return false
+			}
+		}
+		due := setOfPrefixes(added)
+		for _, x := range removed {
+			if _, ok := f.placed[x]; !ok {
+				return false
+			}
+			if _, ok := slices.BinarySearchFunc(p.Remove, x, netipx.ComparePrefix); !ok && !due.ContainsPrefix(x) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// place records durably, and lets the others know, what is about to be added:
+// whatever becomes of this member, somebody can tell it from a foreign address
+// and remove it in time.
+func (c *Committer) place(ctx context.Context, add []netip.Prefix) error {
+	placed := c.placed()
+	c.tenant.Lock()
+	fresh := make([]netip.Prefix, 0, len(add))
+	for _, p := range add {
+		// A record of this member's own, also where another one has placed it: that
+		// one's may be lifted already where this member cannot see it.
+		if until, ok := c.memory.mine[p]; !ok || placed[p] < until {
+			fresh = append(fresh, p)
+		}
+	}
+	c.tenant.Unlock()
+	if len(fresh) > 0 {
+		until := store.At(c.cfg.Now().Add(c.cfg.Tuning.Lease))
+		if err := c.cfg.Set.Place(ctx, fresh, until); err != nil {
+			return fmt.Errorf("%w: %w", errRecord, err)
+		}
+		placed = c.placed()
+		c.tenant.Lock()
+		for _, p := range fresh {
+			c.memory.mine[p] = until
+		}
+		for _, p := range add {
+			c.memory.absent[p] = placed[p]
+		}
+		c.tenant.Unlock()
+	}
+	if c.cfg.Spread != nil {
+		ctx, done := context.WithTimeout(ctx, spreadTimeout)
+		defer done()
+		if err := c.cfg.Spread(ctx); err != nil {
+			c.log.Info("no other member has confirmed what is to be placed", "err", err)
+		}
+	}
+	return nil
+}
+
+// replace records once more what is in running and was placed, where its record
+// was lifted meanwhile by a member that did not see it there.
+func (c *Committer) replace(ctx context.Context, add []netip.Prefix, present map[netip.Prefix]struct{}) {
+	placed := c.placed()
+	var lost []netip.Prefix
+	for _, p := range add {
+		if _, there := present[p]; present != nil && !there {
+			continue
+		}
+		if _, ok := placed[p]; !ok {
+			lost = append(lost, p)
+		}
+	}
+	if len(lost) == 0 {
+		return
+	}
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer done()
+	if err := c.cfg.Set.Place(ctx, lost, store.At(c.cfg.Now().Add(c.cfg.Tuning.Lease))); err != nil {
+		c.log.Error("what is in the tenant cannot be recorded as placed", "prefixes", lost, "err", err)
+	}
+}
+
+// unplace records that prefixes have left running.
+func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
+	placed := c.placed()
+	gone = slices.DeleteFunc(slices.Clone(gone), func(p netip.Prefix) bool {
+		_, ok := placed[p]
+		return !ok // foreign, or lifted already
+	})
+	if len(gone) == 0 {
+		return
+	}
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer done()
+	if err := c.cfg.Set.Unplace(ctx, gone); err != nil {
+		c.log.Error("what has left the tenant cannot be recorded", "prefixes", len(gone), "err", err)
+		return
+	}
+	c.tenant.Lock()
+	for _, p := range gone {
+		delete(c.memory.seen, p)
+		delete(c.memory.vain, p)
+		delete(c.memory.absent, p)
+	}
+	c.tenant.Unlock()
+}
+
+// clearVain lifts the record of what was placed, never came into running, and is
+// not wanted any more. It is called while the candidate is known to be clean: a
+// leftover in there could not be told from somebody else's work without it.
+func (c *Committer) clearVain(ctx context.Context, p Plan) {
+	now := c.cfg.Now()
+	var gone []netip.Prefix
+	c.tenant.Lock()
+	for x, since := range c.memory.vain {
+		if now.Sub(since) >= c.cfg.Tuning.AbsentWait && !slices.Contains(p.Add, x) {
+			gone = append(gone, x)
+		}
+	}
+	c.tenant.Unlock()
+	c.unplace(ctx, gone)
+}
+
+// abandonable is the context of what may be given up: everything before the
+// commit. It ends after the timeout and when leadership is lost.
+func (c *Committer) abandonable(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	c.mu.Lock()
+	c.cancel = cancel
+	c.mu.Unlock()
+	return ctx, func() {
+		c.mu.Lock()
+		c.cancel = nil
+		c.mu.Unlock()
+		cancel()
+	}
+}
+
+// lasting is the context of what should come to its end: it outlives ctx by a
+// short grace.
+func (c *Committer) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
+	end := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(c.cfg.Tuning.StopGrace, cancel)
+		context.AfterFunc(long, func() { t.Stop() })
+	})
+	return long, func() { end(); cancel() }
+}
+
+// lostOr says that leadership was lost where that is why a step ended.
+func (c *Committer) lostOr(step context.Context, err error) error {
+	switch {
+	case errors.Is(err, errLost), !c.cfg.Leading():
+		return errLost
+	case errors.Is(step.Err(), context.DeadlineExceeded) && !errors.Is(err, ErrUnreachable):
+		return fmt.Errorf("%w within %s: %w", ErrUnreachable, c.cfg.Timeout, err)
+	}
+	return err
+}

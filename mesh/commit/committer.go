@@ -1,0 +1,387 @@
+package commit
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"banmesh/store"
+)
+
+// Committer brings the effective bans of its Set to its Conductor. Make it with
+// New, start it with Run. All methods may be called at any time.
+type Committer struct {
+	cfg      Config
+	log      *slog.Logger
+	wake     chan struct{} // holds one: Run has something to look at
+	requests chan request
+	stopped  chan struct{} // closed when Run has returned
+
+	// Two locks; who needs both takes tenant first. Neither is held over a call to
+	// the conductor or to a hook.
+	tenant sync.Mutex // guards memory; Run alone changes it
+	memory memory
+
+	mu       sync.Mutex // guards the rest
+	batch    batch
+	leading  bool // as Run last saw it
+	ability  ability
+	retry    backoff
+	show     show
+	estimate estimate
+	cancel   context.CancelFunc // of the step under way, when losing leadership may end it
+	rescue   time.Duration      // own place in the order of those who renew what no leader does
+	house    time.Time          // next housekeeping
+}
+
+// request is a CommitNow on its way to Run.
+type request struct {
+	force bool
+	reply chan<- answer
+}
+
+type answer struct {
+	result Result
+	err    error
+}
+
+// show is what Status tells of the attempts.
+type show struct {
+	state      State // committing, waiting, failing, or "" for none of them
+	detail     string
+	commits    uint64
+	lastCommit time.Time
+	lastError  string
+	cause      error // of lastError
+	held       int   // told of in an event
+}
+
+// clear forgets a failure.
+func (s *show) clear() { s.state, s.detail, s.lastError, s.cause = "", "", "", nil }
+
+// New makes a Committer that does nothing before Run.
+func New(cfg Config) (*Committer, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Tuning == (Tuning{}) {
+		cfg.Tuning = DefaultTuning()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Ready == nil {
+		cfg.Ready = func() bool { return true }
+	}
+	if cfg.ClocksAgree == nil {
+		cfg.ClocksAgree = func() bool { return true }
+	}
+	if cfg.SetWork == nil {
+		cfg.SetWork = func(Work, string, uint64, time.Time) {}
+	}
+	if cfg.StaleSessions == nil {
+		cfg.StaleSessions = func() []uint64 { return nil }
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(Event) {}
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	c := &Committer{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), requests: make(chan request),
+		stopped: make(chan struct{}), memory: newMemory()}
+	c.batch = batch{window: cfg.Window, maxWait: cfg.MaxWait, expiryWait: cfg.ExpiryWait, interval: cfg.MinInterval, burst: cfg.Burst}
+	c.retry = backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff}
+	c.ability = newAbility(cfg)
+	c.rescue = jitter(cfg.Tuning.RescueBelow / 2)
+	return c, nil
+}
+
+// Run commits what is due until ctx ends. An edit under way is then given up, a
+// commit under way gets Tuning.StopGrace to end. It returns nil.
+func (c *Committer) Run(ctx context.Context) error {
+	defer close(c.stopped)
+	if c.cfg.Conductor == nil {
+		return c.runOff(ctx)
+	}
+	c.mu.Lock()
+	now := c.cfg.Now()
+	c.ability.start(now)
+	c.house = now.Add(c.cfg.Tuning.Housekeep)
+	c.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		timer.Reset(max(c.turn(ctx).Sub(c.cfg.Now()), 0))
+		select {
+		case <-ctx.Done():
+		case r := <-c.requests:
+			res, err := c.onRequest(ctx, r.force)
+			r.reply <- answer{res, err}
+		case <-c.wake:
+		case <-timer.C:
+		}
+	}
+	c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+	return nil
+}
+
+func (c *Committer) runOff(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-c.requests:
+			r.reply <- answer{err: ErrOff}
+		}
+	}
+}
+
+// turn does what is due and returns when to look again.
+func (c *Committer) turn(ctx context.Context) time.Time {
+	lead := c.cfg.Leading() && c.cfg.Ready()
+	now := c.cfg.Now()
+	c.mu.Lock()
+	gained, lost := lead && !c.leading, !lead && c.leading
+	c.leading = lead
+	switch {
+	case gained:
+		// What waits here has waited at the former leader already.
+		c.batch.take()
+		c.batch.hurry(now)
+		c.retry.reset()
+		c.show.clear()
+	case lost:
+		c.batch.take()
+		c.retry.reset()
+		c.show.held = 0
+		if c.ability.able {
+			c.show.clear()
+		}
+	}
+	c.estimate.stale = c.estimate.stale || gained || lost
+	read := !now.Before(c.ability.next)
+	work := lead && c.ability.able && c.retry.passed(now) && reached(c.batch.due(), now)
+	keep := !now.Before(c.house)
+	if keep {
+		c.house = now.Add(c.cfg.Tuning.Housekeep)
+	}
+	c.mu.Unlock()
+
+	switch {
+	case gained:
+		c.forgetReading() // another leader may have changed the tenant since
+		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+	case read:
+		if c.probe(ctx) == nil && lead {
+			c.review()
+		}
+	case work:
+		_, _ = c.work(ctx, false) // shown in status and events
+	}
+	if keep {
+		c.housekeep(ctx, lead)
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := earliest(c.house, c.ability.next)
+	if gained {
+		return now
+	}
+	if lead && c.ability.able {
+		if at := c.batch.due(); !at.IsZero() {
+			next = earliest(next, later(at, c.retry.at))
+		}
+	}
+	return next
+}
+
+func reached(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+func (c *Committer) forgetReading() {
+	c.tenant.Lock()
+	c.memory.valid = false
+	c.tenant.Unlock()
+}
+
+// Notify tells of a change of the Set. It never blocks.
+func (c *Committer) Notify(u Urgency) {
+	now := c.cfg.Now()
+	c.mu.Lock()
+	c.estimate.stale = true
+	if c.leading {
+		c.batch.note(now, u)
+	}
+	c.mu.Unlock()
+	c.kick()
+}
+
+// LeaderChanged tells that Leading or Ready may answer otherwise than before. An
+// edit under way that is not yet being committed is given up when leadership is
+// lost. It never blocks.
+func (c *Committer) LeaderChanged() {
+	lead := c.cfg.Leading()
+	c.mu.Lock()
+	cancel := c.cancel
+	c.mu.Unlock()
+	if !lead && cancel != nil {
+		cancel()
+	}
+	c.kick()
+}
+
+// ProbeSoon makes a member that is not able, or has long not looked, read the
+// tenant again soon: the leader has fallen silent and somebody has to follow.
+// Refused credentials are not tried any sooner. It never blocks.
+func (c *Committer) ProbeSoon() {
+	now := c.cfg.Now()
+	c.mu.Lock()
+	c.ability.soon(now)
+	c.mu.Unlock()
+	c.kick()
+}
+
+func (c *Committer) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Able reports whether this member could commit, and if not, why. It never blocks.
+func (c *Committer) Able() (bool, string) {
+	if c.cfg.Conductor == nil {
+		return false, ErrOff.Error()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ability.able, c.ability.why
+}
+
+// CommitNow commits what waits without waiting for company, its turn or the end
+// of a back-off. force commits also what the shrink guard holds. Where nothing
+// has to be committed the result's Took is 0. Errors: ErrOff, ErrNotLeader,
+// ErrNotReady, ErrBarred, and those of a Conductor.
+func (c *Committer) CommitNow(ctx context.Context, force bool) (Result, error) {
+	reply := make(chan answer, 1)
+	select {
+	case c.requests <- request{force, reply}:
+	case <-c.stopped:
+		return Result{}, ErrStopped
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+	select {
+	case a := <-reply:
+		return a.result, a.err
+	case <-ctx.Done():
+		return Result{}, ctx.Err()
+	}
+}
+
+func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
+	if err := c.mayCommit(); err != nil {
+		return Result{}, err
+	}
+	c.mu.Lock()
+	wait := c.ability.barred(c.cfg.Now())
+	c.mu.Unlock()
+	if wait {
+		return Result{}, ErrBarred
+	}
+	c.forgetReading() // an operator wants to know how things are
+	return c.work(ctx, force)
+}
+
+func (c *Committer) mayCommit() error {
+	switch {
+	case !c.cfg.Leading():
+		return ErrNotLeader
+	case !c.cfg.Ready():
+		return ErrNotReady
+	}
+	return nil
+}
+
+// Plan reads the tenant and returns what the next commit would change. Nothing is
+// written, neither at the conductor nor here.
+func (c *Committer) Plan(ctx context.Context) (Plan, error) {
+	if c.cfg.Conductor == nil {
+		return Plan{}, ErrOff
+	}
+	c.mu.Lock()
+	wait := c.ability.barred(c.cfg.Now())
+	c.mu.Unlock()
+	if wait {
+		return Plan{}, ErrBarred
+	}
+	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer done()
+	running, err := c.cfg.Conductor.Read(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	if err := wideOpen(running); err != nil {
+		return Plan{}, err
+	}
+	return c.plan(c.gather(running.Addresses, false)), nil
+}
+
+// plan makes a plan with what this member remembers of the tenant.
+func (c *Committer) plan(f facts) Plan {
+	c.tenant.Lock()
+	f.notBefore = c.memory.notBefore()
+	f.foreignSince = make(map[netip.Prefix]time.Time, len(c.memory.foreign))
+	for p, at := range c.memory.foreign {
+		f.foreignSince[p] = at
+	}
+	c.tenant.Unlock()
+	return makePlan(f)
+}
+
+// gather puts together what a plan is made from.
+func (c *Committer) gather(running []netip.Prefix, force bool) facts {
+	f := facts{
+		now: c.cfg.Now(), placed: c.placed(), running: running, shield: c.cfg.Set.Shield(), gone: c.cfg.Set.Gone,
+		clocksAgree: c.cfg.ClocksAgree(), force: force,
+		maxAddresses: c.cfg.MaxAddresses, maxShrink: c.cfg.MaxShrinkPercent, aggregate: c.cfg.Aggregate,
+		removeForeign: c.cfg.Foreign.Remove, foreignAfter: c.cfg.Foreign.After,
+		lease: c.cfg.Tuning.Lease, missingWait: c.cfg.Tuning.MissingWait,
+	}
+	f.frozen, _ = c.cfg.Set.Frozen()
+	for b := range c.cfg.Set.Effective() {
+		wanted := c.cfg.Quorum == nil || c.cfg.Quorum(b)
+		for _, p := range b.Pieces {
+			f.bans = append(f.bans, ban{prefix: p, newest: b.Newest, origins: b.Origins, records: b.Records, wanted: wanted})
+		}
+	}
+	return f
+}
+
+func (c *Committer) placed() map[netip.Prefix]store.Millis {
+	entries := c.cfg.Set.Placed()
+	m := make(map[netip.Prefix]store.Millis, len(entries))
+	for _, e := range entries {
+		m[e.Prefix] = max(m[e.Prefix], e.Until)
+	}
+	return m
+}
+
+func wideOpen(r Running) error {
+	for _, p := range r.Addresses {
+		if p.Bits() == 0 {
+			return ErrWideOpen
+		}
+	}
+	return nil
+}

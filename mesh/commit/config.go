@@ -1,0 +1,175 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/store"
+)
+
+// Set is the part of the replicated set that a committer reads and writes.
+// *store.Store is one.
+type Set interface {
+	Effective() iter.Seq[store.EffectiveBan]
+	Gone(netip.Prefix) store.Gone
+	Placed() []store.PlacedEntry
+	Place(ctx context.Context, prefixes []netip.Prefix, until store.Millis) error
+	Unplace(ctx context.Context, prefixes []netip.Prefix) error
+	Shield() *netipx.IPSet
+	Frozen() (frozen bool, by string)
+}
+
+// Work is what a committer tells the election it does.
+type Work uint8
+
+// The kinds of work. WorkUnable: this member cannot commit, another one should.
+const (
+	WorkIdle Work = iota
+	WorkCommitting
+	WorkWaiting
+	WorkUnable
+)
+
+// Config is what a Committer is made of.
+type Config struct {
+	Set       Set
+	Conductor Conductor // nil: nothing is committed, the state is off
+
+	Now func() time.Time // default time.Now
+
+	Window           time.Duration // a change waits so long for company
+	MaxWait          time.Duration // and never longer than this, however many follow
+	ExpiryWait       time.Duration // expiries wait so long
+	MinInterval      time.Duration // between commits once Burst is used up; lifts and allows do not wait for it
+	Burst            int           // commits that may follow each other at once
+	Timeout          time.Duration // of each step: beginning and editing, committing, reading
+	MaxAddresses     int           // in the tenant, foreign ones included; 0 = no limit
+	MaxShrinkPercent int           // of the tenant that unconfirmed lifts and allows may take in one plan
+
+	Foreign struct {
+		Remove bool          // false: foreign addresses are kept and shown
+		After  time.Duration // since this member first saw it; forgotten when the agent restarts
+	}
+
+	// Aggregate joins neighbouring bans into fewer prefixes, exact to the address.
+	Aggregate bool
+
+	// Quorum tells whether enough members have reported a ban for the conductor
+	// to get it. Nil: one is enough. What is in the tenant stays while a ban lives.
+	Quorum func(store.EffectiveBan) bool
+
+	Leading     func() bool // this member leads; call LeaderChanged when that changes
+	Ready       func() bool // settled: enough has been heard of the others. Nil: always
+	ClocksAgree func() bool // own clock within reach of the others', so that expiry may remove. Nil: always
+
+	// Spread waits, for at most a second, until another member holds what Place
+	// has just written. Nil: no wait.
+	Spread func(ctx context.Context) error
+
+	// SetWork is told what the committer does: detail for people, the open edit's
+	// session (0 without one), until when it gives up. It must not block. Optional.
+	SetWork func(w Work, detail string, session uint64, until time.Time)
+
+	// StaleSessions returns the sessions of former leaders that may be killed
+	// where they hold the lock. Optional.
+	StaleSessions func() []uint64
+
+	OnEvent func(Event) // must not block. Optional
+	Logger  *slog.Logger
+	Tuning  Tuning // zero: DefaultTuning
+}
+
+// Tuning holds times that nobody needs to set outside tests.
+type Tuning struct {
+	Lease       time.Duration // of a Placed
+	RenewBelow  time.Duration // what remains of a lease when the leader renews it
+	RescueBelow time.Duration // what remains when any member does, because nobody leads
+	Verify      time.Duration // between two readings of running by the leader
+	Probe       time.Duration // between two readings by a member that could lead
+	LoginWait   time.Duration // after refused credentials; doubled up to three times that
+	ByHandWait  time.Duration // before what somebody removed by hand is added again; doubled each time
+	AbsentWait  time.Duration // before a Placed that is neither wanted nor there is lifted
+	MinBackoff  time.Duration // after a failure; doubled each time
+	MaxBackoff  time.Duration
+	StopGrace   time.Duration // for a commit under way when the agent stops
+	Housekeep   time.Duration // between two looks at leases and at what is due by time alone
+	// MissingWait is for how long a Placed of which no ban at all is known counts
+	// as one whose ban has not arrived yet. A ban is remembered for two hours
+	// after its end, so nobody can have forgotten it sooner.
+	MissingWait time.Duration
+}
+
+// DefaultTuning returns the times of normal operation.
+func DefaultTuning() Tuning {
+	return Tuning{
+		Lease:       7 * 24 * time.Hour,
+		RenewBelow:  84 * time.Hour,
+		RescueBelow: 36 * time.Hour,
+		Verify:      5 * time.Minute,
+		Probe:       10 * time.Minute,
+		LoginWait:   5 * time.Minute,
+		ByHandWait:  10 * time.Minute,
+		AbsentWait:  10 * time.Minute,
+		MinBackoff:  time.Second,
+		MaxBackoff:  time.Minute,
+		StopGrace:   3 * time.Second,
+		Housekeep:   time.Minute,
+		MissingWait: 2 * time.Hour,
+	}
+}
+
+// DefaultConfig returns the configuration's defaults; the seams are still to be set.
+func DefaultConfig() Config {
+	c := Config{
+		Window:           2 * time.Second,
+		MaxWait:          10 * time.Second,
+		ExpiryWait:       5 * time.Minute,
+		MinInterval:      30 * time.Second,
+		Burst:            3,
+		Timeout:          90 * time.Second,
+		MaxAddresses:     10000,
+		MaxShrinkPercent: 50,
+		Tuning:           DefaultTuning(),
+	}
+	c.Foreign.After = 24 * time.Hour
+	return c
+}
+
+// Validate names the first field that cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case c.Set == nil || c.Leading == nil:
+		return errors.New("commit: Set and Leading must be set")
+	case c.Window < 0:
+		return fmt.Errorf("commit: window %s is negative", c.Window)
+	case c.MaxWait < c.Window:
+		return fmt.Errorf("commit: max_wait %s is shorter than window %s", c.MaxWait, c.Window)
+	case c.ExpiryWait < 0:
+		return fmt.Errorf("commit: expiry wait %s is negative", c.ExpiryWait)
+	case c.MinInterval < 0:
+		return fmt.Errorf("commit: min_interval %s is negative", c.MinInterval)
+	case c.Burst < 1:
+		return fmt.Errorf("commit: burst %d is less than 1", c.Burst)
+	case c.Timeout <= 0:
+		return fmt.Errorf("commit: timeout %s must be longer than 0", c.Timeout)
+	case c.MaxAddresses < 0:
+		return fmt.Errorf("commit: max_addresses %d is negative", c.MaxAddresses)
+	case c.MaxShrinkPercent < 1 || c.MaxShrinkPercent > 100:
+		return fmt.Errorf("commit: max_shrink_percent %d is not between 1 and 100", c.MaxShrinkPercent)
+	case c.Foreign.After < 0:
+		return fmt.Errorf("commit: remove_foreign_after %s is negative", c.Foreign.After)
+	}
+	t := c.Tuning
+	if t.Lease <= 0 || t.RenewBelow >= t.Lease || t.Verify <= 0 || t.Probe <= 0 || t.LoginWait <= 0 ||
+		t.MinBackoff <= 0 || t.MaxBackoff < t.MinBackoff || t.Housekeep <= 0 || t.StopGrace < 0 {
+		return fmt.Errorf("commit: tuning %+v has a time that cannot be used", t)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package commit
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/store"
+)
+
+// memory is what a member has seen in running. It is not durable: a member that
+// has just started takes a placed prefix that is absent for one whose commit did
+// not come about, and a foreign one for new.
+type memory struct {
+	valid     bool
+	at        time.Time
+	conductor string
+	running   []netip.Prefix
+	present   map[netip.Prefix]struct{}
+
+	// absent are the placed that were not there at the last reading, with the
+	// lease they had: one placed since may well be there by now.
+	absent map[netip.Prefix]store.Millis
+
+	// seen are the placed that have been in running, with the lease they had then.
+	seen map[netip.Prefix]store.Millis
+
+	byHand  map[netip.Prefix]handRemoval
+	foreign map[netip.Prefix]time.Time    // since when
+	vain    map[netip.Prefix]time.Time    // placed, neither wanted nor there, since when
+	mine    map[netip.Prefix]store.Millis // placed by this member for an edit that has not come about yet
+}
+
+// handRemoval is a prefix that somebody took out of the tenant.
+type handRemoval struct {
+	notBefore time.Time     // when it may be added again; zero while it is there
+	hold      time.Duration // that was waited for
+}
+
+func newMemory() memory {
+	return memory{
+		seen:    make(map[netip.Prefix]store.Millis),
+		byHand:  make(map[netip.Prefix]handRemoval),
+		foreign: make(map[netip.Prefix]time.Time),
+		vain:    make(map[netip.Prefix]time.Time),
+		mine:    make(map[netip.Prefix]store.Millis),
+	}
+}
+
+// news is what a reading shows that was not known before.
+type news struct {
+	byHand  []netip.Prefix
+	foreign []netip.Prefix
+}
+
+const maxHold = 24 * time.Hour
+
+// look takes in a reading of running. live tells whether a ban covers a prefix.
+func (m *memory) look(now time.Time, r Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, hold time.Duration) news {
+	var n news
+	m.valid, m.at, m.conductor, m.running = true, now, r.Conductor, r.Addresses
+	m.present = make(map[netip.Prefix]struct{}, len(r.Addresses))
+	for _, p := range r.Addresses {
+		m.present[p] = struct{}{}
+	}
+	m.absent = make(map[netip.Prefix]store.Millis)
+	for p, until := range placed {
+		if _, there := m.present[p]; there {
+			m.seen[p] = until
+			delete(m.vain, p)
+			delete(m.mine, p)
+			if h, ok := m.byHand[p]; ok {
+				m.byHand[p] = handRemoval{hold: h.hold}
+			}
+			continue
+		}
+		m.absent[p] = until
+		if !live(p) {
+			if _, ok := m.vain[p]; !ok {
+				m.vain[p] = now
+			}
+			continue
+		}
+		delete(m.vain, p)
+		// It was there under this very lease, and no commit of ours took it away.
+		if was, ok := m.seen[p]; ok && was == until {
+			if h := m.byHand[p]; h.notBefore.IsZero() {
+				next := min(max(2*h.hold, hold), maxHold)
+				m.byHand[p] = handRemoval{notBefore: now.Add(next), hold: next}
+				n.byHand = append(n.byHand, p)
+			}
+		}
+	}
+	for p := range m.present {
+		if _, ours := placed[p]; ours {
+			delete(m.foreign, p)
+		} else if _, known := m.foreign[p]; !known {
+			m.foreign[p] = now
+			n.foreign = append(n.foreign, p)
+		}
+	}
+	for p := range m.foreign {
+		if _, there := m.present[p]; !there {
+			delete(m.foreign, p)
+		}
+	}
+	for p := range m.seen {
+		if _, ours := placed[p]; !ours {
+			delete(m.seen, p)
+		}
+	}
+	for p := range m.byHand {
+		if _, ours := placed[p]; !ours || !live(p) {
+			delete(m.byHand, p)
+		}
+	}
+	for p := range m.vain {
+		if _, ours := placed[p]; !ours {
+			delete(m.vain, p)
+		}
+	}
+	slices.SortFunc(n.byHand, netipx.ComparePrefix)
+	slices.SortFunc(n.foreign, netipx.ComparePrefix)
+	return n
+}
+
+// tells reports whether the last reading still speaks for every placed prefix:
+// another leader may have placed, and committed, since.
+func (m *memory) tells(placed map[netip.Prefix]store.Millis) bool {
+	if !m.valid {
+		return false
+	}
+	for p, until := range placed {
+		if _, there := m.present[p]; there {
+			continue
+		}
+		if was, ok := m.absent[p]; !ok || was != until {
+			return false
+		}
+	}
+	return true
+}
+
+// committed takes in that an edit is in running, without reading it again: the
+// conductor's client has.
+func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.Millis) {
+	gone := make(map[netip.Prefix]struct{}, len(p.Remove))
+	for _, x := range p.Remove {
+		gone[x] = struct{}{}
+		delete(m.seen, x)
+		delete(m.present, x)
+		delete(m.foreign, x)
+	}
+	running := make([]netip.Prefix, 0, len(m.running)+len(p.Add))
+	for _, x := range m.running {
+		if _, ok := gone[x]; !ok {
+			running = append(running, x)
+		}
+	}
+	for _, x := range p.Add {
+		running = append(running, x)
+		m.present[x] = struct{}{}
+		if until, ok := placed[x]; ok {
+			m.seen[x] = until
+		}
+		delete(m.absent, x)
+		delete(m.mine, x)
+		if h, ok := m.byHand[x]; ok {
+			m.byHand[x] = handRemoval{hold: h.hold}
+		}
+	}
+	m.running, m.at = running, now
+}
+
+// notBefore lists what may not be added yet.
+func (m *memory) notBefore() map[netip.Prefix]time.Time {
+	held := make(map[netip.Prefix]time.Time, len(m.byHand))
+	for p, h := range m.byHand {
+		if !h.notBefore.IsZero() {
+			held[p] = h.notBefore
+		}
+	}
+	return held
+}

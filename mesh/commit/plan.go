@@ -1,0 +1,420 @@
+package commit
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/store"
+)
+
+// Plan is what one commit changes, and what it leaves for a reason. All lists
+// are sorted; no prefix is in both Add and Remove.
+type Plan struct {
+	Add      []netip.Prefix
+	Remove   []netip.Prefix
+	Foreign  []netip.Prefix // in the tenant, not placed by anybody here: kept
+	Capped   []netip.Prefix // effective, kept out by max_addresses
+	Held     []netip.Prefix // lifted or allowed, wait for a forced commit
+	Deferred []netip.Prefix // ended, but the clocks disagree or the ban's record is missing
+	ByHand   []netip.Prefix // effective, but somebody has removed them by hand
+
+	reasons map[netip.Prefix]Reason
+}
+
+// Reason says why a prefix is removed.
+type Reason string
+
+// The reasons.
+const (
+	ReasonExpired Reason = "expired"
+	ReasonLifted  Reason = "lifted"
+	ReasonAllowed Reason = "allowed"
+	ReasonCapped  Reason = "capped"  // others are newer or reported by more
+	ReasonMerged  Reason = "merged"  // a wider prefix of the same plan covers it
+	ReasonForeign Reason = "foreign" // nobody here placed it, and its time is over
+)
+
+// Empty reports whether there is nothing to commit.
+func (p Plan) Empty() bool { return len(p.Add) == 0 && len(p.Remove) == 0 }
+
+// Reason says why a prefix of Remove is removed.
+func (p Plan) Reason(prefix netip.Prefix) Reason { return p.reasons[prefix] }
+
+// facts is all that a plan is made from. A plan changes none of it.
+type facts struct {
+	now     time.Time
+	bans    []ban
+	placed  map[netip.Prefix]store.Millis // until when
+	running []netip.Prefix
+	shield  *netipx.IPSet // nil: nothing is shielded
+	gone    func(netip.Prefix) store.Gone
+
+	notBefore    map[netip.Prefix]time.Time // removed by hand: when it may be added again
+	foreignSince map[netip.Prefix]time.Time // first seen
+
+	frozen, clocksAgree, force bool
+
+	maxAddresses, maxShrink int
+	aggregate               bool
+	removeForeign           bool
+	foreignAfter            time.Duration
+	lease, missingWait      time.Duration
+}
+
+// ban is a part of an effective ban.
+type ban struct {
+	prefix           netip.Prefix
+	newest           store.Millis
+	origins, records int
+	wanted           bool // enough members have reported it
+}
+
+// shrinkFloor is the size of a tenant below which any share may be lifted.
+const shrinkFloor = 20
+
+// draft is a plan in the making.
+type draft struct {
+	facts
+	plan    Plan
+	live    map[netip.Prefix]int // index into bans, by exact prefix
+	present map[netip.Prefix]struct{}
+	space   *netipx.IPSet // of all live bans, made when first needed
+	ranges  []netipx.IPRange
+
+	kept  []netip.Prefix // ours, in running, wanted: the cap may take them
+	fixed int            // what stays whatever the cap says
+	parts []netip.Prefix // of removed prefixes, that must stay covered
+	stay  []netip.Prefix // ours that stay although no ban covers them: held, deferred
+}
+
+// makePlan decides what a commit changes. It adds what is effective and absent
+// and removes only what was placed and is not covered by a live ban any more.
+func makePlan(f facts) Plan {
+	d := draft{facts: f}
+	d.plan.reasons = make(map[netip.Prefix]Reason)
+	d.index()
+	d.sortOut()
+	if f.aggregate {
+		d.addSpace()
+	} else {
+		d.addEach()
+	}
+	d.capAddresses()
+	for _, l := range []*[]netip.Prefix{&d.plan.Add, &d.plan.Remove, &d.plan.Foreign, &d.plan.Capped, &d.plan.Held, &d.plan.Deferred, &d.plan.ByHand} {
+		slices.SortFunc(*l, netipx.ComparePrefix)
+		*l = slices.Compact(*l)
+	}
+	return d.plan
+}
+
+// index checks every ban once more against the shield and against /0, whoever
+// made it effective, and puts the rest in reach.
+func (d *draft) index() {
+	d.live = make(map[netip.Prefix]int, len(d.bans))
+	kept := make([]ban, 0, len(d.bans))
+	shield := d.shield.Ranges()
+	put := func(b ban) {
+		i, ok := d.live[b.prefix]
+		if !ok {
+			d.live[b.prefix] = len(kept)
+			kept = append(kept, b)
+			return
+		}
+		k := &kept[i]
+		k.newest = max(k.newest, b.newest)
+		k.origins, k.records = max(k.origins, b.origins), max(k.records, b.records)
+		k.wanted = k.wanted || b.wanted
+	}
+	for _, b := range d.bans {
+		switch {
+		case !b.prefix.IsValid() || b.prefix.Bits() == 0 || b.prefix != b.prefix.Masked():
+		case d.shield != nil && d.shield.OverlapsPrefix(b.prefix):
+			for _, p := range without(b.prefix, shield) {
+				part := b
+				part.prefix = p
+				put(part)
+			}
+		default:
+			put(b)
+		}
+	}
+	d.bans = kept
+	d.present = make(map[netip.Prefix]struct{}, len(d.running))
+	for _, p := range d.running {
+		d.present[p] = struct{}{}
+	}
+}
+
+// covered reports whether live bans cover all of p.
+func (d *draft) covered(p netip.Prefix) bool {
+	if _, ok := d.live[p]; ok {
+		return true
+	}
+	return d.liveSpace().ContainsPrefix(p)
+}
+
+func (d *draft) liveSpace() *netipx.IPSet {
+	if d.space == nil {
+		var b netipx.IPSetBuilder
+		for _, x := range d.bans {
+			b.AddPrefix(x.prefix)
+		}
+		d.space = setOf(&b)
+		d.ranges = d.space.Ranges()
+	}
+	return d.space
+}
+
+// sortOut goes through the tenant: what stays, what goes, what is not ours.
+func (d *draft) sortOut() {
+	ours := 0
+	var guarded []judged
+	for _, p := range d.running {
+		if _, ok := d.placed[p]; !ok {
+			d.foreigner(p)
+			continue
+		}
+		ours++
+		if d.covered(p) {
+			d.kept = append(d.kept, p)
+			continue
+		}
+		switch j := d.judge(p); {
+		case j.reason == "":
+			d.plan.Deferred = append(d.plan.Deferred, p)
+			d.stay = append(d.stay, p)
+		case (j.reason == ReasonLifted || j.reason == ReasonAllowed) && !j.confirmed:
+			guarded = append(guarded, j)
+		default:
+			d.remove(j)
+		}
+	}
+	if !d.force && ours >= shrinkFloor && len(guarded)*100 > ours*d.maxShrink {
+		for _, j := range guarded {
+			d.plan.Held = append(d.plan.Held, j.prefix)
+			d.stay = append(d.stay, j.prefix)
+		}
+	} else {
+		for _, j := range guarded {
+			d.remove(j)
+		}
+	}
+	d.fixed = len(d.stay) + len(d.plan.Foreign)
+}
+
+func (d *draft) remove(j judged) {
+	d.plan.Remove = append(d.plan.Remove, j.prefix)
+	d.plan.reasons[j.prefix] = j.reason
+	d.parts = append(d.parts, j.stays...)
+}
+
+// foreigner keeps what nobody here placed, or removes it once its time is over
+// and no ban wants it.
+func (d *draft) foreigner(p netip.Prefix) {
+	since, seen := d.foreignSince[p]
+	if _, wanted := d.live[p]; d.removeForeign && seen && !wanted && d.now.Sub(since) >= d.foreignAfter {
+		d.remove(judged{prefix: p, reason: ReasonForeign})
+		return
+	}
+	d.plan.Foreign = append(d.plan.Foreign, p)
+}
+
+// judged is the verdict on a placed prefix that live bans do not cover whole.
+type judged struct {
+	prefix    netip.Prefix
+	reason    Reason // "" when it has to stay for now
+	confirmed bool
+	stays     []netip.Prefix // parts whose own time has not come: they are put back on their own
+}
+
+// judge asks, part by part, why the bans that a prefix was placed for are gone.
+func (d *draft) judge(p netip.Prefix) judged {
+	j := judged{prefix: p, confirmed: true}
+	rank := 0 // of the reason: what somebody did counts more than what time did
+	d.liveSpace()
+	for _, part := range without(p, d.ranges) {
+		g := d.cause(part)
+		if d.shield != nil && d.shield.OverlapsPrefix(part) {
+			g.Cause = store.GoneAllowed
+		}
+		reason, r := Reason(""), 0
+		switch g.Cause {
+		case store.GoneAllowed:
+			reason, r = ReasonAllowed, 3
+		case store.GoneLifted:
+			reason, r = ReasonLifted, 2
+		case store.GoneExpired:
+			if d.clocksAgree {
+				reason, r = ReasonExpired, 1
+			}
+		case store.GoneUnknown:
+			// Its ban has ended so long ago that nobody remembers it, or has not
+			// arrived here yet.
+			left := d.placed[p].Time().Sub(d.now)
+			if d.clocksAgree && d.lease-left >= d.missingWait {
+				reason, r = ReasonExpired, 1
+			}
+		}
+		if r == 0 {
+			j.stays = append(j.stays, part)
+			continue
+		}
+		if r >= 2 && !g.Confirmed {
+			j.confirmed = false
+		}
+		if r > rank {
+			j.reason, rank = reason, r
+		}
+	}
+	return j
+}
+
+// cause asks why a part is not wanted any more. A placed prefix may be a piece of
+// a ban that an allow cut, or join several bans: then the wider, and the narrower
+// ones, know.
+func (d *draft) cause(part netip.Prefix) store.Gone {
+	g := d.gone(part)
+	if g.Cause != store.GoneUnknown {
+		return g
+	}
+	narrowest := 8
+	if part.Addr().Is6() {
+		narrowest = 16
+	}
+	for bits := part.Bits() - 1; bits >= narrowest; bits-- {
+		if g := d.gone(netip.PrefixFrom(part.Addr(), bits).Masked()); g.Cause != store.GoneUnknown && g.Cause != store.GoneNot {
+			return g
+		}
+	}
+	if host := part.Addr().BitLen() - part.Bits(); host >= 1 && host <= 10 {
+		for a := part.Addr(); part.Contains(a); a = a.Next() {
+			if g := d.gone(netip.PrefixFrom(a, a.BitLen())); g.Cause != store.GoneUnknown && g.Cause != store.GoneNot {
+				return g
+			}
+		}
+	}
+	return g
+}
+
+// held reports whether p must wait because somebody removed it by hand.
+func (d *draft) held(p netip.Prefix) bool {
+	at, ok := d.notBefore[p]
+	return ok && d.now.Before(at)
+}
+
+// addEach adds the effective prefixes one by one.
+func (d *draft) addEach() {
+	var freed, stay *netipx.IPSet
+	if len(d.plan.Remove) > 0 && d.frozen {
+		freed = setOfPrefixes(d.plan.Remove)
+	}
+	if len(d.stay) > 0 {
+		stay = setOfPrefixes(d.stay)
+	}
+	add := func(p netip.Prefix) {
+		switch _, there := d.present[p]; {
+		case there:
+		case stay != nil && stay.ContainsPrefix(p): // covered by what has to stay
+		// A freeze stops additions; what only takes the place of something wider
+		// is none.
+		case d.frozen && (freed == nil || !freed.ContainsPrefix(p)):
+		case d.held(p):
+			d.plan.ByHand = append(d.plan.ByHand, p)
+		default:
+			d.plan.Add = append(d.plan.Add, p)
+		}
+	}
+	for _, b := range d.bans {
+		if b.wanted {
+			add(b.prefix)
+		}
+	}
+	for _, p := range d.parts {
+		add(p)
+	}
+}
+
+// capAddresses leaves out what is too much: the oldest, reported by the fewest.
+// Among equals what is in the tenant stays.
+func (d *draft) capAddresses() {
+	if d.maxAddresses <= 0 {
+		return
+	}
+	room := max(d.maxAddresses-d.fixed, 0)
+	if len(d.kept)+len(d.plan.Add) <= room {
+		return
+	}
+	type ranked struct {
+		ban
+		there bool
+	}
+	all := make([]ranked, 0, len(d.kept)+len(d.plan.Add))
+	at := make(map[netip.Prefix]int, cap(all))
+	for _, p := range d.kept {
+		at[p] = len(all)
+		all = append(all, ranked{ban{prefix: p}, true})
+	}
+	for _, p := range d.plan.Add {
+		if _, ok := at[p]; !ok {
+			at[p] = len(all)
+			all = append(all, ranked{ban: ban{prefix: p}})
+		}
+	}
+	for _, b := range d.bans {
+		for bits := b.prefix.Bits(); bits > 0; bits-- { // the prefix that carries it
+			i, ok := at[netip.PrefixFrom(b.prefix.Addr(), bits).Masked()]
+			if !ok {
+				continue
+			}
+			r := &all[i]
+			r.newest = max(r.newest, b.newest)
+			r.origins, r.records = max(r.origins, b.origins), max(r.records, b.records)
+			break
+		}
+	}
+	const minute = store.Millis(60_000)
+	slices.SortFunc(all, func(a, b ranked) int {
+		switch {
+		case a.newest/minute != b.newest/minute:
+			return cmpDesc(a.newest/minute, b.newest/minute)
+		case a.origins != b.origins:
+			return cmpDesc(a.origins, b.origins)
+		case a.records != b.records:
+			return cmpDesc(a.records, b.records)
+		case a.there != b.there:
+			if a.there {
+				return -1
+			}
+			return 1
+		case a.newest != b.newest:
+			return cmpDesc(a.newest, b.newest)
+		}
+		return netipx.ComparePrefix(a.prefix, b.prefix)
+	})
+	d.plan.Add = d.plan.Add[:0]
+	for i, r := range all {
+		switch {
+		case i < room && !r.there:
+			d.plan.Add = append(d.plan.Add, r.prefix)
+		case i < room:
+		case r.there:
+			d.remove(judged{prefix: r.prefix, reason: ReasonCapped})
+			fallthrough
+		default:
+			d.plan.Capped = append(d.plan.Capped, r.prefix)
+		}
+	}
+}
+
+func cmpDesc[T int | store.Millis](a, b T) int {
+	switch {
+	case a > b:
+		return -1
+	case a < b:
+		return 1
+	}
+	return 0
+}

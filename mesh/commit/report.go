@@ -1,0 +1,205 @@
+package commit
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go4.org/netipx"
+)
+
+// estimate is what Status tells of the tenant, made when it is asked for.
+type estimate struct {
+	stale                           bool
+	at                              time.Time
+	committed, foreign              int
+	add, remove, held, capped, hand int
+	deferred                        int
+	frozen                          bool
+	frozenBy                        string
+}
+
+const (
+	estimateFor   = 10 * time.Second       // an estimate is good for, if nothing changes
+	estimateEvery = 200 * time.Millisecond // it is made anew at most, however much changes
+)
+
+// publish keeps a plan's sizes for Status.
+func (c *Committer) publish(p Plan) {
+	e := c.counts(p)
+	c.mu.Lock()
+	c.estimate = e
+	c.mu.Unlock()
+}
+
+func (c *Committer) counts(p Plan) estimate {
+	placed := c.placed()
+	e := estimate{at: c.cfg.Now(), add: len(p.Add), remove: len(p.Remove), held: len(p.Held), capped: len(p.Capped),
+		hand: len(p.ByHand), deferred: len(p.Deferred)}
+	e.frozen, e.frozenBy = c.cfg.Set.Frozen()
+	c.mu.Lock()
+	lead := c.leading
+	c.mu.Unlock()
+	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	if c.memory.valid {
+		for x := range c.memory.present {
+			if _, ours := placed[x]; ours {
+				e.committed++
+			} else {
+				e.foreign++
+			}
+		}
+	}
+	if !lead || !c.memory.valid {
+		e.committed = len(placed)
+	}
+	return e
+}
+
+// Status returns what `status` shows of commits.
+func (c *Committer) Status() Status {
+	if c.cfg.Conductor == nil {
+		return Status{State: StateOff, Why: ErrOff.Error()}
+	}
+	now := c.cfg.Now()
+	c.mu.Lock()
+	age := now.Sub(c.estimate.at)
+	old := c.estimate.at.IsZero() || age > estimateFor || (c.estimate.stale && age >= estimateEvery) || age < 0
+	lead := c.leading
+	c.mu.Unlock()
+	if old {
+		c.publish(c.plan(c.gather(c.supposed(lead), false)))
+	}
+
+	features := c.cfg.Conductor.Features()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, a := c.estimate, c.ability
+	s := Status{
+		State: c.show.state, Detail: c.show.detail, Committed: e.committed, PendingAdd: e.add, PendingRemove: e.remove,
+		Foreign: e.foreign, Held: e.held, Capped: e.capped, ByHand: e.hand,
+		Commits: c.show.commits, LastCommit: c.show.lastCommit, LastError: c.show.lastError,
+		Features: features, Able: a.able, Why: a.why,
+	}
+	if !a.able && a.tried {
+		s.NextTry = a.next
+		if s.LastError == "" {
+			s.LastError = a.why
+		}
+		if s.State == "" {
+			s.State, s.Detail = StateFailing, a.why
+		}
+	} else if lead && !c.retry.passed(now) {
+		s.NextTry = c.retry.at
+	}
+	switch {
+	case s.State != "":
+	case e.frozen:
+		s.State, s.Detail = StateFrozen, "by "+e.frozenBy
+	case e.add+e.remove > 0:
+		s.State = StatePending
+	default:
+		s.State = StateIdle
+	}
+	s.Warnings = e.warnings(a, c.cfg)
+	return s
+}
+
+func (e estimate) warnings(a ability, cfg Config) []string {
+	var w []string
+	if !a.able && a.tried {
+		w = append(w, "this member cannot commit: "+a.why)
+	}
+	if e.held > 0 {
+		w = append(w, fmt.Sprintf("%d removals would take more than %d%% of the tenant: check, then run banmesh commit --force", e.held, cfg.MaxShrinkPercent))
+	}
+	if e.capped > 0 {
+		w = append(w, fmt.Sprintf("%d prefixes are not committed: max_addresses is %d", e.capped, cfg.MaxAddresses))
+	}
+	if e.hand > 0 {
+		w = append(w, fmt.Sprintf("%d prefixes were removed from the tenant by hand; they are put back later unless they are unbanned", e.hand))
+	}
+	if e.deferred > 0 {
+		w = append(w, fmt.Sprintf("%d ended bans stay in the tenant: the members' clocks disagree, or their records have not arrived", e.deferred))
+	}
+	return w
+}
+
+// supposed is what the tenant holds as far as this member can tell: a leader knows
+// by reading it, the others by what leaders have placed.
+func (c *Committer) supposed(lead bool) []netip.Prefix {
+	if lead {
+		c.tenant.Lock()
+		valid, running := c.memory.valid, c.memory.running
+		c.tenant.Unlock()
+		if valid {
+			return running
+		}
+	}
+	entries := c.cfg.Set.Placed()
+	ps := make([]netip.Prefix, 0, len(entries))
+	for _, e := range entries {
+		ps = append(ps, e.Prefix)
+	}
+	return ps
+}
+
+// Committed reports whether all of a prefix that is effective is in the tenant, as
+// far as this member can tell. For many prefixes use CommittedNow.
+func (c *Committer) Committed(p netip.Prefix) bool { return c.CommittedNow()(p) }
+
+// CommittedNow returns Committed for the present moment, cheap to call for each of
+// many prefixes.
+func (c *Committer) CommittedNow() func(netip.Prefix) bool {
+	if c.cfg.Conductor == nil {
+		return func(netip.Prefix) bool { return false }
+	}
+	c.mu.Lock()
+	lead := c.leading
+	c.mu.Unlock()
+	running := c.supposed(lead)
+	exact := make(map[netip.Prefix]struct{}, len(running))
+	for _, p := range running {
+		exact[p] = struct{}{}
+	}
+	var tenant, space *netipx.IPSet // of the tenant, and with it what is never banned; made when first needed
+	return func(p netip.Prefix) bool {
+		if _, ok := exact[p]; ok {
+			return true
+		}
+		if len(running) == 0 {
+			return false
+		}
+		if tenant == nil {
+			tenant = setOfPrefixes(running)
+			var b netipx.IPSetBuilder
+			b.AddSet(tenant)
+			b.AddSet(c.cfg.Set.Shield())
+			space = setOf(&b)
+		}
+		return tenant.OverlapsPrefix(p) && space.ContainsPrefix(p)
+	}
+}
+
+// tellCommit tells of a commit that is in running.
+func (c *Committer) tellCommit(r Result) {
+	if r.Plan.Empty() {
+		return
+	}
+	c.log.Info("committed", "add", len(r.Plan.Add), "remove", len(r.Plan.Remove), "took", r.Took)
+	c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventCommit, Add: r.Plan.Add, Remove: r.Plan.Remove, Took: r.Took})
+}
+
+// tellHeld tells once that removals wait for somebody to confirm them.
+func (c *Committer) tellHeld(p Plan) {
+	c.mu.Lock()
+	news := len(p.Held) > c.show.held
+	c.show.held = len(p.Held)
+	c.mu.Unlock()
+	if news {
+		c.log.Warn("removals held back: they would take too much of the tenant", "removals", len(p.Held), "percent", c.cfg.MaxShrinkPercent)
+		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventHeld, Remove: p.Held,
+			Detail: fmt.Sprintf("%d removals would take more than %d%% of the tenant: check, then run banmesh commit --force", len(p.Held), c.cfg.MaxShrinkPercent)})
+	}
+}

@@ -1,0 +1,154 @@
+package commit
+
+import (
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+)
+
+// setOf returns the builder's set. A builder only fails on invalid prefixes, and
+// what reaches it here has been checked.
+func setOf(b *netipx.IPSetBuilder) *netipx.IPSet {
+	s, err := b.IPSet()
+	if err != nil || s == nil {
+		return &netipx.IPSet{}
+	}
+	return s
+}
+
+func setOfPrefixes(ps []netip.Prefix) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	for _, p := range ps {
+		b.AddPrefix(p)
+	}
+	return setOf(&b)
+}
+
+// without returns the fewest prefixes that make up p less the ranges, which are
+// sorted and disjoint as those of a set are.
+func without(p netip.Prefix, ranges []netipx.IPRange) []netip.Prefix {
+	r := netipx.RangeOfPrefix(p)
+	first, _ := slices.BinarySearchFunc(ranges, r.From(), func(x netipx.IPRange, a netip.Addr) int {
+		return x.To().Compare(a)
+	})
+	var b netipx.IPSetBuilder
+	b.AddPrefix(p)
+	for _, x := range ranges[first:] {
+		if r.To().Less(x.From()) {
+			break
+		}
+		b.RemoveRange(x)
+	}
+	return prefixesOf(setOf(&b))
+}
+
+// prefixesOf returns the fewest prefixes that make up s, and never a /0: the
+// whole family becomes its two halves.
+func prefixesOf(s *netipx.IPSet) []netip.Prefix {
+	ps := s.Prefixes()
+	for i := 0; i < len(ps); i++ {
+		if ps[i].Bits() == 0 {
+			low := netip.PrefixFrom(ps[i].Addr(), 1)
+			high := netip.PrefixFrom(netipx.PrefixLastIP(low).Next(), 1)
+			ps[i] = low
+			ps = append(ps, high)
+		}
+	}
+	return ps
+}
+
+// Joining pays only where it saves this much: a tenant that is a little longer
+// than it need be is better than one that is rewritten at each ban of a neighbour.
+const (
+	slackShare = 4  // one in four
+	slackCount = 16 // and some
+)
+
+// addSpace adds the fewest prefixes that, with what is in the tenant already,
+// cover exactly what is effective. Only where that has grown much longer than
+// need be is everything joined anew.
+func (d *draft) addSpace() {
+	var b netipx.IPSetBuilder
+	for _, x := range d.bans {
+		if x.wanted {
+			b.AddPrefix(x.prefix)
+		}
+	}
+	for _, p := range d.parts {
+		b.AddPrefix(p)
+	}
+	for p := range d.notBefore {
+		if _, there := d.present[p]; !there && d.held(p) {
+			b.RemovePrefix(p)
+			if d.covered(p) {
+				d.plan.ByHand = append(d.plan.ByHand, p)
+			}
+		}
+	}
+	if d.frozen {
+		var ours netipx.IPSetBuilder
+		for _, p := range d.running {
+			if _, ok := d.placed[p]; ok {
+				ours.AddPrefix(p)
+			}
+		}
+		b.Intersect(setOf(&ours))
+	}
+	stay := setOfPrefixes(d.stay)
+	b.RemoveSet(stay)
+	target := setOf(&b)
+
+	var missing netipx.IPSetBuilder
+	missing.AddSet(target)
+	missing.RemoveSet(setOfPrefixes(d.kept))
+	add := prefixesOf(setOf(&missing))
+
+	var whole netipx.IPSetBuilder
+	whole.AddSet(target)
+	for _, p := range d.kept {
+		whole.AddPrefix(p)
+	}
+	whole.RemoveSet(stay)
+	fewest := prefixesOf(setOf(&whole))
+	size, room := len(d.kept)+len(add), d.maxAddresses-d.fixed
+	if size > len(fewest)+len(fewest)/slackShare+slackCount || (d.maxAddresses > 0 && size > room && size > len(fewest)) {
+		if d.join(fewest) {
+			return
+		}
+	}
+	for _, p := range add {
+		if _, there := d.present[p]; !there {
+			d.plan.Add = append(d.plan.Add, p)
+		}
+	}
+}
+
+// join replaces what is in the tenant by the fewest prefixes. It does not where
+// one of them is there already as somebody else's, who may take it away.
+func (d *draft) join(fewest []netip.Prefix) bool {
+	want := make(map[netip.Prefix]struct{}, len(fewest))
+	for _, p := range fewest {
+		if _, there := d.present[p]; there {
+			if _, ours := d.placed[p]; !ours {
+				return false
+			}
+		}
+		want[p] = struct{}{}
+	}
+	kept := d.kept[:0:0]
+	for _, p := range d.kept {
+		if _, ok := want[p]; ok {
+			kept = append(kept, p)
+			continue
+		}
+		d.remove(judged{prefix: p, reason: ReasonMerged})
+	}
+	d.kept = kept
+	for _, p := range fewest {
+		if _, there := d.present[p]; !there {
+			d.plan.Add = append(d.plan.Add, p)
+		}
+	}
+	return true
+}

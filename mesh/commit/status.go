@@ -1,0 +1,92 @@
+package commit
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// Urgency says why a committer is notified, and so how long the change may wait.
+type Urgency uint8
+
+// The urgencies.
+const (
+	Addition Urgency = iota // a ban came, or a freeze ended
+	Removal                 // a lift, an allow, a never-ban: somebody waits to get in
+	Expiry                  // a ban ran out
+	urgencies
+)
+
+// State is one word for what a committer does.
+type State string
+
+// The states, as status shows them.
+const (
+	StateIdle       State = "idle"
+	StatePending    State = "pending"    // there is something to commit
+	StateCommitting State = "committing" // an edit is under way
+	StateWaiting    State = "waiting"    // for somebody else's lock or edits
+	StateFailing    State = "failing"    // the last attempt failed, or the conductor cannot be reached
+	StateFrozen     State = "frozen"
+	StateOff        State = "off" // no conductor is configured
+)
+
+// Status is a committer's state. On a member that does not lead Committed and
+// the pending counts come from what leaders have placed.
+type Status struct {
+	State         State
+	Detail        string // whom it waits for, what fails
+	Committed     int    // addresses of ours in the tenant
+	PendingAdd    int
+	PendingRemove int
+	Foreign       int // addresses in the tenant that nobody here placed, as last read
+	Held          int // removals that wait for a forced commit
+	Capped        int // effective prefixes that max_addresses keeps out
+	ByHand        int // effective prefixes that somebody removed by hand
+	Commits       uint64
+	LastCommit    time.Time // zero: none yet
+	LastError     string    // of the last attempt; "" after a success
+	Features      string    // what the conductor offers and which path is taken
+	Able          bool
+	Why           string    // why it is not able
+	NextTry       time.Time // zero: nothing failed
+	Warnings      []string
+}
+
+// Result is what a commit did.
+type Result struct {
+	Plan Plan          // Add and Remove are what was committed
+	Took time.Duration // 0 where there was nothing to commit
+}
+
+// EventKind tells events apart.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventCommit   EventKind = "commit"    // Add and Remove are in running
+	EventError    EventKind = "error"     // an attempt failed in a way that the one before did not
+	EventByHand   EventKind = "by-hand"   // somebody has removed Remove by hand
+	EventHeld     EventKind = "held"      // Remove waits for a forced commit
+	EventForeign  EventKind = "foreign"   // Add is in the tenant and nobody here placed it
+	EventWideOpen EventKind = "wide-open" // the tenant would match everybody
+)
+
+// Event is something that happened at the conductor.
+type Event struct {
+	Time        time.Time
+	Kind        EventKind
+	Add, Remove []netip.Prefix
+	Detail      string
+	Took        time.Duration
+}
+
+// The errors of CommitNow and Plan.
+var (
+	ErrOff       = errors.New("no conductor is configured (commit.driver is none)")
+	ErrNotLeader = errors.New("this member does not lead: run it where the leader is")
+	ErrNotReady  = errors.New("not settled yet: too little has been heard of the other members")
+	ErrBarred    = errors.New("not tried again yet, see status: refused credentials lock the account")
+	ErrStopped   = errors.New("the committer has stopped")
+	errLost      = errors.New("leadership was lost")
+)

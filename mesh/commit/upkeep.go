@@ -1,0 +1,217 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"banmesh/store"
+)
+
+// read reads running without a lock and takes in what it shows.
+func (c *Committer) read(ctx context.Context) (Running, error) {
+	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer done()
+	r, err := c.cfg.Conductor.Read(ctx)
+	if err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, ErrUnreachable) {
+			err = fmt.Errorf("%w within %s: %w", ErrUnreachable, c.cfg.Timeout, err)
+		}
+		return Running{}, err
+	}
+	c.mu.Lock()
+	c.ability.succeeded(c.cfg.Now(), c.leading)
+	c.mu.Unlock()
+	c.learn(r)
+	return r, wideOpen(r)
+}
+
+// learn takes in a reading of running.
+func (c *Committer) learn(r Running) {
+	d := draft{facts: c.gather(r.Addresses, false)}
+	d.index()
+	now := c.cfg.Now()
+	c.tenant.Lock()
+	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.Tuning.ByHandWait)
+	c.tenant.Unlock()
+	c.mu.Lock()
+	c.estimate.stale = true
+	lead := c.leading
+	c.mu.Unlock()
+	if !lead {
+		return
+	}
+	if len(n.byHand) > 0 {
+		c.log.Warn("removed from the tenant by hand; not put back at once", "prefixes", n.byHand)
+		c.cfg.OnEvent(Event{Time: now, Kind: EventByHand, Remove: n.byHand, Detail: fmt.Sprintf("removed from the tenant by hand; put back no sooner than in %s", c.cfg.Tuning.ByHandWait)})
+	}
+	if len(n.foreign) > 0 {
+		c.log.Info("addresses in the tenant that nobody here placed", "prefixes", len(n.foreign))
+		c.cfg.OnEvent(Event{Time: now, Kind: EventForeign, Add: n.foreign, Detail: "in the tenant, placed by nobody here"})
+	}
+}
+
+// probe finds out whether this member reaches the conductor.
+func (c *Committer) probe(ctx context.Context) error {
+	c.mu.Lock()
+	was := c.ability.able
+	c.mu.Unlock()
+	_, err := c.read(ctx)
+	if ctx.Err() != nil {
+		return err
+	}
+	now := c.cfg.Now()
+	switch {
+	case err == nil:
+		c.mu.Lock()
+		// What an attempt failed for, only the next attempt can clear.
+		if !was || !c.leading || errors.Is(c.show.cause, ErrWideOpen) {
+			c.show.clear()
+			c.retry.reset()
+		}
+		c.mu.Unlock()
+		if !was {
+			c.log.Info("the conductor can be reached", "features", c.cfg.Conductor.Features())
+			c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+		}
+	case errors.Is(err, ErrWideOpen):
+		c.failed(now, err, pending{})
+	default:
+		c.mu.Lock()
+		c.ability.failed(now, err, true)
+		c.estimate.stale = true
+		lead := c.leading
+		c.mu.Unlock()
+		if lead || was {
+			c.failed(now, err, pending{})
+		} else {
+			c.log.Debug("the conductor cannot be used", "err", err)
+		}
+	}
+	return err
+}
+
+// failed takes in that an attempt came to nothing; took goes back to what waits.
+func (c *Committer) failed(now time.Time, err error, took pending) {
+	unable := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLogin) || errors.Is(err, ErrHostKey) || errors.Is(err, errRecord)
+	state, work, detail := StateFailing, WorkIdle, err.Error()
+	var busy *BusyError
+	switch {
+	case errors.As(err, &busy):
+		state, work, detail = StateWaiting, WorkWaiting, busy.Error()
+	case errors.Is(err, ErrBusy):
+		state, work = StateWaiting, WorkWaiting
+	case unable:
+		work = WorkUnable
+	}
+	c.mu.Lock()
+	c.batch.restore(took)
+	if c.ability.able && unable {
+		c.ability.failed(now, err, false)
+	}
+	c.retry.failed(now)
+	again := c.show.state == state && c.show.lastError == err.Error()
+	c.show.state, c.show.detail, c.show.lastError, c.show.cause = state, detail, err.Error(), err
+	next := c.retry.at
+	if unable {
+		next = c.ability.next
+	}
+	c.mu.Unlock()
+	c.cfg.SetWork(work, detail, 0, time.Time{})
+	if again {
+		c.log.Debug("commit failed again", "err", err, "next", next)
+		return
+	}
+	kind := EventError
+	if errors.Is(err, ErrWideOpen) {
+		kind = EventWideOpen
+	}
+	c.log.Warn("commit failed", "err", err, "next", next)
+	c.cfg.OnEvent(Event{Time: now, Kind: kind, Detail: err.Error()})
+}
+
+// review looks whether time alone, or somebody at the conductor, has given the
+// leader something to do.
+func (c *Committer) review() {
+	c.tenant.Lock()
+	valid, running := c.memory.valid, c.memory.running
+	c.tenant.Unlock()
+	if !valid {
+		return
+	}
+	p := c.plan(c.gather(running, false))
+	c.publish(p)
+	now := c.cfg.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.batch.pending.empty() {
+		return
+	}
+	if len(p.Add) > 0 {
+		c.batch.note(now, Addition)
+	}
+	for _, x := range p.Remove {
+		switch p.Reason(x) {
+		case ReasonLifted, ReasonAllowed:
+			c.batch.note(now, Removal)
+		default:
+			c.batch.note(now, Expiry)
+		}
+	}
+}
+
+// housekeep renews leases and looks at what is due by time alone.
+func (c *Committer) housekeep(ctx context.Context, lead bool) {
+	below := c.cfg.Tuning.RenewBelow
+	if !lead {
+		// Nobody leads while nobody reaches the conductor. The leases must not run
+		// out meanwhile; each member waits a different time to see another do it.
+		if !c.cfg.Ready() {
+			return
+		}
+		below = c.cfg.Tuning.RescueBelow - c.rescue
+	}
+	c.renew(ctx, below)
+	if lead {
+		c.review()
+	}
+}
+
+// renew prolongs the leases that have less than below left, except of what is
+// neither wanted nor in the tenant.
+func (c *Committer) renew(ctx context.Context, below time.Duration) {
+	now := c.cfg.Now()
+	placed := c.placed()
+	var low []netip.Prefix
+	c.tenant.Lock()
+	for p, until := range placed {
+		if _, vain := c.memory.vain[p]; !vain && until.Time().Sub(now) < below {
+			low = append(low, p)
+		}
+	}
+	c.tenant.Unlock()
+	if len(low) == 0 {
+		return
+	}
+	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer done()
+	until := store.At(now.Add(c.cfg.Tuning.Lease))
+	if err := c.cfg.Set.Place(ctx, low, until); err != nil {
+		c.log.Error("leases on what is in the tenant cannot be renewed", "prefixes", len(low), "err", err)
+		return
+	}
+	c.log.Info("leases renewed", "prefixes", len(low))
+	renewed := c.placed()
+	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	for _, p := range low {
+		if was, ok := c.memory.seen[p]; ok && was == placed[p] {
+			c.memory.seen[p] = renewed[p]
+		}
+		if was, ok := c.memory.absent[p]; ok && was == placed[p] {
+			c.memory.absent[p] = renewed[p]
+		}
+	}
+}
