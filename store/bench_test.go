@@ -143,11 +143,11 @@ func BenchmarkReopen(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		runtime.GC()
-		before := heap()
+		before := heapAlloc()
 		s := open(b, Config{Path: path, Origin: "a"})
 		b.StopTimer()
 		runtime.GC()
-		b.ReportMetric(float64(heap()-before)/1e6, "heap-MB")
+		b.ReportMetric(float64(heapAlloc()-before)/1e6, "heap-MB")
 		b.ReportMetric(float64(info.Size())/1e6, "file-MB")
 		b.ReportMetric(rssAnon(b)/1e3, "RssAnon-MB")
 		start := time.Now()
@@ -167,7 +167,7 @@ func BenchmarkReopen(b *testing.B) {
 	}
 }
 
-func heap() uint64 {
+func heapAlloc() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc

@@ -143,15 +143,16 @@ func (s *Store) Placed() []PlacedEntry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	now := s.now()
-	until := make(map[pkey]Millis)
+	held := make(map[pkey]PlacedEntry)
 	for i := range s.set.placed {
 		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
-			until[r.key()] = max(until[r.key()], r.until)
+			e := held[r.key()]
+			held[r.key()] = PlacedEntry{r.key().prefix(), max(e.Start, r.start), max(e.Until, r.until)}
 		}
 	}
-	out := make([]PlacedEntry, 0, len(until))
-	for k, u := range until {
-		out = append(out, PlacedEntry{k.prefix(), u})
+	out := make([]PlacedEntry, 0, len(held))
+	for _, e := range held {
+		out = append(out, e)
 	}
 	slices.SortFunc(out, func(a, b PlacedEntry) int { return comparePrefixes(a.Prefix, b.Prefix) })
 	return out

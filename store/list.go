@@ -136,7 +136,9 @@ func (s *Store) entry(head uint32, now Millis, shield *netipx.IPSet) (e Entry, o
 				}
 				counts = true
 			} else {
-				ignored = why
+				if ignored == "" || why < ignored { // the same on every member, whatever came first
+					ignored = why
+				}
 				if !counts {
 					e.Until = max(e.Until, r.until)
 				}
@@ -186,13 +188,19 @@ func (s *Store) shieldReason(p netip.Prefix, now Millis) string {
 			}
 		}
 	}
+	var reason string
 	for i := range s.set.allows {
 		r := s.set.slab.at(i)
 		if !r.is(flagLifted) && r.until > now && s.set.ignored(r) == "" {
 			if a := r.key().prefix(); a.Overlaps(p) && a.Bits() <= p.Bits() {
-				return fmt.Sprintf("allowed: %s by %s", a, s.set.originOf(r).name)
+				if why := fmt.Sprintf("allowed: %s by %s", a, s.set.originOf(r).name); reason == "" || why < reason {
+					reason = why
+				}
 			}
 		}
+	}
+	if reason != "" {
+		return reason
 	}
 	return "allowed or never banned, in parts"
 }

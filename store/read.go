@@ -107,7 +107,8 @@ func (g GoneCause) String() string {
 // PlacedEntry is a live Placed.
 type PlacedEntry struct {
 	Prefix netip.Prefix
-	Until  Millis // the last one, when several members placed it
+	Start  Millis // when it was placed or its lease renewed; the last one, when several members placed it
+	Until  Millis // likewise
 }
 
 // AllowEntry is a live Allow.
