@@ -1,0 +1,377 @@
+// Package mesh is the agent that runs on every router. It takes bans from the
+// control socket, keeps them in the replicated set, gossips them to its peers
+// and, while it leads, has the merged set committed to the conductor.
+//
+// The rooms are wired in the order of a ban's way: control, store, gossip,
+// leader, commit.
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
+	"banmesh/mesh/gossip"
+	"banmesh/mesh/leader"
+	"banmesh/mesh/spool"
+	"banmesh/store"
+)
+
+const (
+	// tick is the pace of expiry, of draining the spool and of the clock.
+	tick = time.Second
+
+	// neverBanLease and neverBanRenew keep what a router needs for itself from
+	// being banned for a day after it was last heard of.
+	neverBanLease = 24 * time.Hour
+	neverBanRenew = time.Hour
+
+	// stopWithin bounds the whole clean stop; leaveWithin is the part of it that
+	// the others are waited for.
+	stopWithin  = 5 * time.Second
+	leaveWithin = 2 * time.Second
+)
+
+// Agent is one member of the mesh.
+type Agent struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+	level   *slog.LevelVar
+	started time.Time
+	clock   *clock
+
+	store     *store.Store
+	mesh      *gossip.Mesh
+	elector   *leader.Elector
+	committer *commit.Committer // nil where no conductor is configured
+	conductor commit.Conductor  // likewise
+	client    *fail2ban.Client
+	hooks     *fail2ban.Hooks
+	teller    *fail2ban.Teller
+	spool     *spool.Spool
+	repeat    *repeats
+	events    hub
+	listener  net.Listener
+	reports   reports
+	errands   errands
+	ready     atomic.Bool // the rooms are made: changes and letters may reach them
+
+	stop     context.CancelFunc // ends Run
+	leaving  sync.Once
+	leaveErr error
+
+	neverBan struct {
+		sync.Mutex
+		configured []Prefix
+		wake       chan struct{}
+	}
+}
+
+// Options are what an agent is given beside its configuration.
+type Options struct {
+	Version string
+	Logger  *slog.Logger
+	Level   *slog.LevelVar   // of Logger, so that a reload can change it; may be nil
+	Now     func() time.Time // default time.Now
+}
+
+// Open takes the socket and the store and starts to gossip; Run does the rest.
+// An error says what is missing or who is in the way, and leaves nothing open.
+func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &Agent{
+		cfg: cfg, version: o.Version, log: o.Logger.With("router", cfg.Name), level: o.Level,
+		started: o.Now(), clock: newClock(o.Now),
+	}
+	a.neverBan.configured = cfg.NeverBan
+	a.neverBan.wake = make(chan struct{}, 1)
+	a.stop = func() {}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if err := makeDataDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if a.listener, err = control.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
+		return nil, err
+	}
+	if err := a.openStore(); err != nil {
+		return nil, err
+	}
+	if err := a.openFail2ban(); err != nil {
+		return nil, err
+	}
+	if a.conductor, err = newConductor(&a.cfg.Commit, a.log); err != nil {
+		return nil, fmt.Errorf("conductor: %w", err)
+	}
+	if err := a.openMesh(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.openCommit(); err != nil {
+		return nil, err
+	}
+	a.ready.Store(true)
+	return a, nil
+}
+
+// Addr is where the peers reach this agent, IP:port.
+func (a *Agent) Addr() string { return a.mesh.Addr() }
+
+func makeDataDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) openStore() (err error) {
+	limits := store.DefaultLimits()
+	limits.LivePerOrigin = a.cfg.Limits.LivePerOrigin
+	limits.PerMinutePerOrigin = a.cfg.Limits.PerMinutePerOrigin
+	a.store, err = store.Open(store.Config{
+		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
+		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: limits,
+		OnChange: a.changed, Logger: a.log,
+	})
+	if errors.Is(err, store.ErrLocked) {
+		return fmt.Errorf("data directory %s: %w: stop it, or give this agent another data_dir", a.cfg.DataDir, err)
+	}
+	return err
+}
+
+func (a *Agent) openFail2ban() error {
+	a.client = fail2ban.NewClient(fail2ban.ClientConfig{
+		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Shift: a.clock.shift,
+	})
+	a.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
+		Set: a.store, Client: a.client, Shares: a.cfg.Share.has, Now: a.clock.local, Logger: a.log,
+	})
+	a.teller = fail2ban.NewTeller(fail2ban.TellerConfig{
+		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Now: a.clock.local, Logger: a.log,
+	})
+	a.spool = spool.New(a.cfg.SpoolDir())
+	gid, err := control.Group(a.cfg.SocketGroup)
+	if err != nil {
+		return err
+	}
+	return a.spool.Prepare(gid)
+}
+
+func (a *Agent) openMesh(ctx context.Context) (err error) {
+	g := &a.cfg.Gossip
+	bind, err := netip.ParseAddrPort(g.Bind)
+	if err != nil {
+		return field("gossip.bind", "%q is not IP:port", g.Bind)
+	}
+	a.repeat = &repeats{store: a.store, settled: func() bool { return a.mesh.Settled() }}
+	a.repeat.load()
+	a.mesh, err = gossip.New(ctx, gossip.Config{
+		Name: a.cfg.Name, Version: a.version, Bind: bind, Advertise: g.Advertise, Profile: g.Profile,
+		Label: g.Label, Insecure: g.Insecure, KeyringFile: g.Keyring, Join: a.cfg.Join,
+		Eligible: a.mayLead(), Priority: a.cfg.Leader.Priority,
+		Set: a.store, Now: a.clock.raw, OnMember: a.memberChanged, OnMessage: a.heard, Logger: a.log,
+	})
+	return err
+}
+
+// mayLead says whether this agent is configured to commit.
+func (a *Agent) mayLead() bool { return a.cfg.Leader.Eligible && a.conductor != nil }
+
+// Run serves until ctx ends, Leave is called or something fails that the agent
+// cannot do without. It returns nil after a clean stop, within 5 s.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, a.stop = context.WithCancel(ctx)
+	defer a.stop()
+	// Own work outlives ctx for as long as the clean stop takes.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+
+	server, err := control.NewServer(control.ServerConfig{Agent: a, Logger: a.log})
+	if err != nil {
+		a.close()
+		return err
+	}
+	var rooms sync.WaitGroup
+	failed := make(chan error, 8)
+	start := func(name string, ctx context.Context, run func(context.Context) error) {
+		rooms.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+				a.stop()
+			}
+		})
+	}
+	start("control", ctx, func(ctx context.Context) error { return server.Serve(ctx, a.listener) })
+	start("fail2ban hooks", ctx, a.hooks.Run)
+	start("fail2ban", ctx, a.teller.Run)
+	start("never-ban", ctx, a.publishNeverBan)
+	start("clock", work, a.pulse)
+	start("leader", work, a.elector.Run)
+	if a.committer != nil {
+		start("commit", ctx, a.committer.Run)
+	}
+	a.log.Info("agent started", "addr", a.mesh.Addr(), "socket", a.cfg.Socket, "version", a.version)
+
+	<-ctx.Done()
+	a.log.Info("agent stopping")
+	late, done := context.WithTimeout(work, stopWithin)
+	defer done()
+	a.elector.Resign(late)
+	if err := a.leaveMesh(late); err != nil {
+		a.log.Warn("not every member heard of the leave", "error", err)
+	}
+	cancel()
+	rooms.Wait()
+	a.close()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// leaveMesh announces the leave once, however often it is asked.
+func (a *Agent) leaveMesh(ctx context.Context) error {
+	a.leaving.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+		defer cancel()
+		a.leaveErr = a.mesh.Leave(ctx)
+	})
+	return a.leaveErr
+}
+
+// close releases what Open took, in the reverse order.
+func (a *Agent) close() {
+	if a.mesh != nil {
+		a.mesh.Shutdown()
+	}
+	if a.conductor != nil {
+		a.conductor.Close()
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Error("close the store", "error", err)
+		}
+	}
+	if a.listener != nil {
+		a.listener.Close()
+	}
+}
+
+// pulse does what is done each second: expiry, the clock, the spool.
+func (a *Agent) pulse(ctx context.Context) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		a.clock.set(a.mesh.Offset())
+		a.store.Tick(a.clock.agree.Load())
+		a.drainFirst(ctx)
+		a.tellReport()
+		if err := a.repeat.run(ctx, a.lift); err != nil {
+			a.log.Warn("repeat the unbans given before the first exchange", "error", err)
+		}
+	}
+}
+
+// publishNeverBan renews this router's never-ban list before its lease runs
+// out, and when the configuration changes it.
+func (a *Agent) publishNeverBan(ctx context.Context) error {
+	for {
+		a.neverBan.Lock()
+		cfg := a.cfg
+		cfg.NeverBan = a.neverBan.configured
+		a.neverBan.Unlock()
+		advertised, _ := netip.ParseAddrPort(a.mesh.Addr())
+		prefixes := ownNeverBan(ctx, &cfg, advertised.Addr())
+		wait := neverBanRenew
+		if err := a.store.PublishNeverBan(ctx, prefixes, store.At(a.clock.now().Add(neverBanLease))); err != nil {
+			a.log.Warn("publish the never-ban list", "error", err)
+			wait = time.Minute
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-a.neverBan.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// drainFirst applies the calls that waited in the spool, so that they come
+// before the one at hand.
+func (a *Agent) drainFirst(ctx context.Context) {
+	drained, err := a.spool.Drain(ctx, a.applySpooled)
+	for _, aside := range drained.Aside {
+		a.log.Error("spooled call refused", "error", aside)
+	}
+	for _, unread := range drained.Unread {
+		a.log.Warn("spooled call not readable", "error", unread)
+	}
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("the spool is not drained", "error", err)
+	}
+	if drained.Applied > 0 {
+		a.log.Info("spooled calls applied", "calls", drained.Applied)
+	}
+}
+
+func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
+	var err error
+	switch {
+	case e.Ban != nil:
+		_, err = a.ban(ctx, *e.Ban)
+	case e.Unban != nil:
+		_, err = a.unban(ctx, *e.Unban)
+	case e.Hook != nil:
+		err = a.hook(ctx, *e.Hook)
+	}
+	var refused *control.Error
+	if errors.As(err, &refused) && refused.Code != control.CodeUnavailable && refused.Code != control.CodeInternal {
+		return fmt.Errorf("%w: %w", spool.ErrRefused, err)
+	}
+	return err
+}
+
+// changed is told of every change of the set, in order. It must not block.
+func (a *Agent) changed(c store.Change) {
+	if !a.ready.Load() {
+		return // each room looks for itself when it starts
+	}
+	if c.OwnHead {
+		a.mesh.Announce()
+	}
+	if u, any := urgency(c); any && a.committer != nil {
+		a.committer.Notify(u)
+	}
+	a.teller.Poke()
+	if a.events.watched() {
+		a.events.publish(storeEvents(c)...)
+	}
+}

@@ -1,0 +1,373 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/netip"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
+	"banmesh/mesh/gossip"
+	"banmesh/store"
+)
+
+var _ control.Agent = (*Agent)(nil)
+
+// maxShown bounds the lists of prefixes in a reply to a bulk call.
+const maxShown = 100
+
+// Ban stores the bans; they are on disk when it returns.
+func (a *Agent) Ban(ctx context.Context, c control.BanCall) (control.BanReply, error) {
+	a.drainFirst(ctx)
+	return a.ban(ctx, c)
+}
+
+func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, error) {
+	shift := store.Millis(a.clock.shift().Milliseconds())
+	reqs := make([]store.BanRequest, len(c.Prefixes))
+	for i, p := range c.Prefixes {
+		reqs[i] = store.BanRequest{
+			Prefix: p, Jail: c.Jail, Start: store.Millis(c.Start), Until: store.Millis(c.Until),
+			Failures: c.Failures, Reason: c.Reason, Restored: c.Restored, Force: c.Force,
+		}
+		if reqs[i].Start != 0 {
+			reqs[i].Start += shift
+		}
+		if reqs[i].Until != store.Never {
+			reqs[i].Until += shift
+		}
+	}
+	outcomes, err := a.store.Ban(ctx, reqs)
+	if err != nil {
+		return control.BanReply{}, refusal(err)
+	}
+	reply := control.BanReply{ShortenedTo: a.shortened(c)}
+	shield := a.store.Shield()
+	for i, o := range outcomes {
+		switch o {
+		case store.BanNew:
+			reply.New++
+		case store.BanExtended:
+			reply.Extended++
+		case store.BanKnown:
+			reply.Known++
+		case store.BanExpired:
+			reply.Expired++
+		case store.BanStaysLifted:
+			reply.StaysLifted++
+			if len(reply.Lifted) < maxShown {
+				reply.Lifted = append(reply.Lifted, c.Prefixes[i])
+			}
+		case store.BanOverLimit:
+			return reply, control.Errorf(control.CodeConflict,
+				"ban %v: this router already holds as many records as it may: lift some, or raise limits.live_per_origin", c.Prefixes[i])
+		}
+		if len(reply.Shielded) < maxShown && shield.OverlapsPrefix(c.Prefixes[i]) {
+			reply.Shielded = append(reply.Shielded, c.Prefixes[i])
+		}
+	}
+	return reply, nil
+}
+
+// shortened is the end that bans.max_duration leaves of what was asked, zero
+// where it leaves all.
+func (a *Agent) shortened(c control.BanCall) control.Until {
+	most := time.Duration(a.cfg.Bans.MaxDuration)
+	if c.Force || most == 0 {
+		return 0
+	}
+	start := c.Start.Time()
+	if c.Start == 0 {
+		start = a.clock.now()
+	}
+	if last := control.UntilAt(start.Add(most)); c.Until > last {
+		return last
+	}
+	return 0
+}
+
+// refusal gives an error of the store the code with which it travels.
+func refusal(err error) error {
+	var invalid *store.InvalidError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &invalid):
+		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+	case errors.Is(err, store.ErrClosed):
+		return &control.Error{Code: control.CodeUnavailable, Message: "the agent is stopping"}
+	}
+	return &control.Error{Code: control.CodeUnavailable, Message: err.Error()}
+}
+
+// Unban lifts what this agent has seen of the prefixes.
+func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error) {
+	a.drainFirst(ctx)
+	return a.unban(ctx, c)
+}
+
+func (a *Agent) unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error) {
+	if c.Hold != 0 {
+		err := a.allow(ctx, c.Prefixes, c.Hold, "held by unban")
+		if err != nil {
+			return control.UnbanReply{}, err
+		}
+	}
+	lifted, err := a.lift(ctx, c)
+	if err != nil {
+		return control.UnbanReply{}, err
+	}
+	if err := a.repeat.add(ctx, c, a.clock.raw()); err != nil {
+		return control.UnbanReply{}, refusal(err)
+	}
+	reply := control.UnbanReply{Lifted: make([]control.Lifted, len(lifted))}
+	for i, l := range lifted {
+		reply.Lifted[i] = control.Lifted{Prefix: l.Prefix.String(), Offences: l.Offences, Covering: l.Covering}
+	}
+	return reply, nil
+}
+
+func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, error) {
+	req := store.LiftRequest{
+		Prefixes: c.Prefixes, All: c.All, Jail: c.Jail, Mine: c.Mine, Confirmed: c.Confirmed,
+	}
+	if c.At != 0 {
+		// An offence of the same second is what the unban was about.
+		req.StartedBefore = store.Millis(c.At) + 1000 + store.Millis(a.clock.shift().Milliseconds())
+	}
+	lifted, err := a.store.Lift(ctx, req)
+	return lifted, refusal(err)
+}
+
+// Allow takes prefixes out of every ban until then.
+func (a *Agent) Allow(ctx context.Context, c control.AllowCall) (control.AllowReply, error) {
+	a.drainFirst(ctx)
+	if err := a.allow(ctx, c.Prefixes, c.Until, c.Comment); err != nil {
+		return control.AllowReply{}, err
+	}
+	covered := 0
+	for _, p := range c.Prefixes {
+		covered += len(a.store.List(store.Query{Prefix: p}))
+	}
+	return control.AllowReply{Covered: covered}, nil
+}
+
+func (a *Agent) allow(ctx context.Context, prefixes []netip.Prefix, until control.Until, comment string) error {
+	reqs := make([]store.AllowRequest, len(prefixes))
+	for i, p := range prefixes {
+		reqs[i] = store.AllowRequest{Prefix: p, Until: store.Millis(until), Comment: comment}
+	}
+	return refusal(a.store.Allow(ctx, reqs))
+}
+
+// DropAllow ends allows, from whichever router they came.
+func (a *Agent) DropAllow(ctx context.Context, c control.DropAllowCall) (control.DropAllowReply, error) {
+	held := make(map[netip.Prefix]bool)
+	for _, e := range a.store.Allows() {
+		held[e.Prefix] = true
+	}
+	var reply control.DropAllowReply
+	for _, p := range c.Prefixes {
+		if !held[p] {
+			reply.Missing = append(reply.Missing, p)
+		}
+	}
+	dropped, err := a.store.DropAllow(ctx, c.Prefixes)
+	reply.Dropped = dropped
+	return reply, refusal(err)
+}
+
+// Allows returns the live entries of the allow-list.
+func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
+	var out []control.Allow
+	for _, e := range a.store.Allows() {
+		out = append(out, control.Allow{
+			Prefix: e.Prefix.String(), Until: control.Until(e.Until), Comment: e.Comment, Origin: e.Origin,
+		})
+	}
+	return out, nil
+}
+
+// Fail2ban gives a hook of the fail2ban action its meaning.
+func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) error {
+	a.drainFirst(ctx)
+	return a.hook(ctx, c)
+}
+
+func (a *Agent) hook(ctx context.Context, c control.HookCall) error {
+	call := fail2ban.Call{
+		Event: fail2ban.Event(c.Event), Jail: c.Jail, Failures: c.Failures, Restored: c.Restored, Called: c.At.Time(),
+	}
+	if len(c.Prefixes) > 0 {
+		call.Prefix = c.Prefixes[0]
+	}
+	shift := a.clock.shift()
+	if c.Start != 0 {
+		call.Start = c.Start.Time().Add(shift)
+	}
+	if !call.Called.IsZero() {
+		call.Called = call.Called.Add(shift)
+	}
+	switch {
+	case c.Until == control.Never:
+		call.BanTime = -1
+	case c.Until != 0:
+		call.BanTime = c.Until.Time().Sub(c.Start.Time())
+	}
+	if call.Event == fail2ban.Ban && call.BanTime >= 0 && call.BanTime < time.Duration(a.cfg.Bans.MinDuration) {
+		return nil // stays on this router; a prolongation that makes it long enough comes as its own call
+	}
+	err := a.hooks.Handle(ctx, call)
+	if errors.Is(err, fail2ban.ErrBadCall) {
+		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+	}
+	return refusal(err)
+}
+
+// List yields the live bans in order.
+func (a *Agent) List(_ context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error) {
+	entries := a.store.List(store.Query{Prefix: prefix})
+	committed := a.committedNow()
+	return func(yield func(control.Ban) bool) {
+		for i := range entries {
+			if !yield(listed(&entries[i], committed(entries[i].Prefix))) {
+				return
+			}
+		}
+	}, nil
+}
+
+func listed(e *store.Entry, committed bool) control.Ban {
+	b := control.Ban{
+		Prefix: e.Prefix.String(), Effective: e.Effective, ReasonNotEffective: e.Reason, Except: e.Except,
+		Until: control.Until(e.Until), Committed: committed, Records: make([]control.Record, len(e.Records)),
+	}
+	for i, r := range e.Records {
+		b.Records[i] = control.Record{
+			Origin: r.Origin, Jail: r.Jail, Start: control.Time(r.Start), Until: control.Until(r.Until),
+			Failures: r.Failures, Reason: r.Reason,
+		}
+	}
+	return b
+}
+
+// Why returns everything that covers one address.
+func (a *Agent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
+	x := a.store.Explain(ip)
+	committed := a.committedNow()
+	w := control.Why{
+		IP: ip.String(), Known: len(x.Facts) > 0, Banned: x.Banned, Effective: x.Effective(), ReasonNotEffective: x.Shield,
+	}
+	for _, f := range x.Facts {
+		switch f.Kind {
+		case store.KindBan:
+			w.Bans = append(w.Bans, control.WhyBan{Prefix: f.Prefix.String(), State: factState(f), Record: control.Record{
+				Origin: f.Origin, Jail: f.Jail, Start: control.Time(f.Start), Until: control.Until(f.Until),
+				Failures: f.Failures, Reason: f.Text,
+			}})
+			if f.State == store.FactLive && committed(netip.PrefixFrom(ip, ip.BitLen())) {
+				w.Committed = true
+			}
+		case store.KindLift:
+			w.Lifts = append(w.Lifts, control.WhyLift{Prefix: f.Prefix.String(), Origin: f.Origin, Until: control.Until(f.Until)})
+		case store.KindAllow:
+			w.Allows = append(w.Allows, control.Allow{
+				Prefix: f.Prefix.String(), Until: control.Until(f.Until), Comment: f.Text, Origin: f.Origin,
+			})
+		case store.KindNeverBan:
+			origin := f.Origin
+			if origin == "" {
+				origin = "builtin"
+			}
+			w.NeverBans = append(w.NeverBans, control.WhyShield{Prefix: f.Prefix.String(), Origin: origin})
+		}
+	}
+	return w, nil
+}
+
+func factState(f store.Fact) string {
+	if f.Why != "" {
+		return f.Why
+	}
+	return f.State.String()
+}
+
+// Events calls yield with each event from now on.
+func (a *Agent) Events(ctx context.Context, yield func(control.Event) error) error {
+	return a.events.read(ctx, yield)
+}
+
+// Join adds members; it is remembered over restarts.
+func (a *Agent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply, error) {
+	joined, err := a.mesh.Join(ctx, c.Addrs)
+	reply := control.JoinReply{Joined: joined}
+	if err != nil {
+		if joined == 0 {
+			return reply, &control.Error{Code: control.CodeUnavailable, Message: err.Error()}
+		}
+		reply.Failed = []string{err.Error()}
+	}
+	return reply, nil
+}
+
+// Leave tells the others and starts the clean stop.
+func (a *Agent) Leave(ctx context.Context) error {
+	err := a.leaveMesh(ctx)
+	a.stop()
+	return err
+}
+
+// Freeze stops additions at the conductor and in local enforcement, mesh-wide.
+func (a *Agent) Freeze(ctx context.Context) error { return refusal(a.store.Freeze(ctx)) }
+
+// Thaw lifts every freeze that this agent has seen.
+func (a *Agent) Thaw(ctx context.Context) error { return refusal(a.store.Thaw(ctx)) }
+
+// Revoke lifts what one router made, and blocks it where asked.
+func (a *Agent) Revoke(ctx context.Context, c control.RevokeCall) (control.RevokeReply, error) {
+	if c.Unblock {
+		return control.RevokeReply{}, refusal(a.store.Unblock(ctx, c.Origin))
+	}
+	if c.Block {
+		if err := a.store.Block(ctx, c.Origin); err != nil {
+			return control.RevokeReply{}, refusal(err)
+		}
+	}
+	lifted, err := a.store.Lift(ctx, store.LiftRequest{Origin: c.Origin, Since: store.Millis(c.Since), Confirmed: c.Confirmed})
+	return control.RevokeReply{Lifted: len(lifted)}, refusal(err)
+}
+
+// Keyring lists or changes the gossip keys of the whole mesh.
+func (a *Agent) Keyring(ctx context.Context, c control.KeyringCall) (control.KeyringReply, error) {
+	var err error
+	switch c.Op {
+	case "install":
+		err = a.mesh.InstallKey(ctx, c.Key)
+	case "use":
+		err = a.mesh.UseKey(ctx, c.Key, false)
+	case "remove":
+		err = a.mesh.RemoveKey(ctx, c.Key, false)
+	}
+	if err != nil {
+		return control.KeyringReply{}, &control.Error{Code: control.CodeConflict, Message: err.Error()}
+	}
+	keys, err := a.mesh.ListKeys(ctx)
+	var reply control.KeyringReply
+	for _, m := range a.mesh.Members() {
+		if m.State == gossip.Alive {
+			reply.Members++
+		}
+	}
+	for _, k := range keys {
+		reply.Keys = append(reply.Keys, control.KeyState{Key: k.Key, Holders: len(k.Members), Primary: len(k.Using)})
+	}
+	if err != nil {
+		reply.Failed = []string{err.Error()}
+		if len(keys) == 0 {
+			return reply, &control.Error{Code: control.CodeConflict, Message: err.Error()}
+		}
+	}
+	return reply, nil
+}

@@ -1,0 +1,203 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/control"
+	"banmesh/mesh/leader"
+	"banmesh/store"
+)
+
+// staleSession is for how long a former leader must have been silent before
+// its session may be killed: frozen, with the lock kept.
+const staleSession = 15 * time.Second
+
+// openCommit makes the election and, where a conductor is configured, the
+// committer.
+func (a *Agent) openCommit() (err error) {
+	a.errands.run = a.runErrand
+	a.elector, err = leader.New(leader.Config{
+		Name: a.cfg.Name, Priority: a.cfg.Leader.Priority, Observer: !a.mayLead(),
+		Peers: a.electorate, Observers: a.observers, Able: a.able, Send: a.sendHeartbeat, OnChange: a.leads, Logger: a.log,
+	})
+	if err != nil || a.conductor == nil {
+		return err
+	}
+	k := &a.cfg.Commit
+	c := commit.DefaultConfig()
+	c.Set, c.Conductor, c.Now, c.Logger = a.store, a.conductor, a.clock.now, a.log
+	c.Window, c.MaxWait, c.MinInterval = time.Duration(k.Window), time.Duration(k.MaxWait), time.Duration(k.MinInterval)
+	c.Timeout = time.Duration(k.Timeout)
+	c.MaxAddresses, c.MaxShrinkPercent = k.MaxAddresses, k.MaxShrinkPercent
+	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
+	c.Aggregate = a.cfg.Bans.Aggregate
+	c.Leading = func() bool { return a.elector.Status().Self }
+	c.Ready = a.mesh.Settled
+	c.ClocksAgree = a.clock.agree.Load
+	c.SetWork = a.setWork
+	c.StaleSessions = func() []uint64 { return a.elector.Silent(staleSession) }
+	c.OnEvent = a.committedEvent
+	a.committer, err = commit.New(c)
+	return err
+}
+
+// able says whether this member could commit now, and if not why.
+func (a *Agent) able() (bool, string) {
+	if !a.mesh.Settled() {
+		return false, "not settled: too little has been heard of the other members"
+	}
+	return a.committer.Able()
+}
+
+var works = map[commit.Work]leader.State{
+	commit.WorkIdle: leader.Idle, commit.WorkCommitting: leader.Committing, commit.WorkWaiting: leader.Waiting,
+	commit.WorkUnable: leader.Unable,
+}
+
+func (a *Agent) setWork(w commit.Work, detail string, session uint64, until time.Time) {
+	a.elector.SetWork(works[w], detail, session, until)
+}
+
+// committedEvent tells what happened at the conductor to who monitors.
+func (a *Agent) committedEvent(e commit.Event) {
+	event := control.Event{Time: control.At(e.Time), Event: "commit", Name: a.cfg.Name, Add: len(e.Add), Remove: len(e.Remove), Detail: e.Detail}
+	if e.Kind != commit.EventCommit {
+		event.Event, event.Error = "error", string(e.Kind)
+	}
+	a.events.publish(event)
+}
+
+// Diff returns what the next commit would change at the conductor.
+func (a *Agent) Diff(ctx context.Context) (control.Diff, error) {
+	if a.committer == nil {
+		return control.Diff{}, commitRefusal(commit.ErrOff)
+	}
+	plan, err := a.committer.Plan(ctx)
+	return diff(plan), commitRefusal(err)
+}
+
+func diff(p commit.Plan) control.Diff {
+	return control.Diff{Add: p.Add, Remove: p.Remove, Foreign: p.Foreign, Capped: p.Capped, Held: p.Held}
+}
+
+// Commit has the leader commit now, which may be this agent.
+func (a *Agent) Commit(ctx context.Context, c control.CommitCall) (control.CommitReply, error) {
+	if c.DryRun {
+		d, err := a.Diff(ctx)
+		return control.CommitReply{Diff: d}, err
+	}
+	lead := a.elector.Status()
+	switch {
+	case lead.Self:
+		return a.commitHere(ctx, c.Force)
+	case lead.Leader == "":
+		return control.CommitReply{}, control.Errorf(control.CodeConflict, "commit: no router leads now: `banmesh status` says why")
+	}
+	return a.commitAt(ctx, lead.Leader, c.Force)
+}
+
+func (a *Agent) commitHere(ctx context.Context, force bool) (control.CommitReply, error) {
+	if a.committer == nil {
+		return control.CommitReply{}, commitRefusal(commit.ErrOff)
+	}
+	result, err := a.committer.CommitNow(ctx, force)
+	if err != nil {
+		return control.CommitReply{}, commitRefusal(err)
+	}
+	reply := control.CommitReply{Diff: diff(result.Plan), Leader: a.cfg.Name, Committed: !result.Plan.Empty()}
+	if reply.Committed {
+		reply.Detail = fmt.Sprintf("%d added, %d removed in %v", len(reply.Add), len(reply.Remove), result.Took.Round(time.Millisecond))
+	}
+	return reply, nil
+}
+
+func commitRefusal(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, commit.ErrOff), errors.Is(err, commit.ErrNotLeader), errors.Is(err, commit.ErrNotReady),
+		errors.Is(err, commit.ErrBusy), errors.Is(err, commit.ErrBarred):
+		return &control.Error{Code: control.CodeConflict, Message: err.Error()}
+	}
+	return &control.Error{Code: control.CodeInternal, Message: err.Error()}
+}
+
+// commitStatus is how the commits stand: the leader's own view on every
+// router, this agent's where nobody leads.
+func (a *Agent) commitStatus() control.CommitStatus {
+	s := control.CommitStatus{Driver: a.cfg.Commit.Driver, State: string(commit.StateOff)}
+	if a.committer != nil {
+		own := a.committer.Status()
+		s.State, s.Detail, s.Committed, s.PendingAdd, s.PendingRemove = string(own.State), own.Detail, own.Committed, own.PendingAdd, own.PendingRemove
+		s.Foreign, s.Held, s.Commits, s.LastCommit, s.Features = own.Foreign, own.Held, own.Commits, control.At(own.LastCommit), own.Features
+		s.LastError = text(own.LastError)
+	}
+	lead := a.elector.Status()
+	r, known := a.reports.of(lead.Leader)
+	if lead.Self || !known {
+		return s
+	}
+	s.State, s.Detail, s.LastError, s.LastCommit = r.State, r.Detail, text(r.LastError), control.Time(r.LastCommit)
+	s.Committed, s.PendingAdd, s.PendingRemove = int(r.Committed), int(r.PendingAdd), int(r.PendingRemove)
+	s.Foreign, s.Held, s.Commits = int(r.Foreign), int(r.Held), r.Commits
+	return s
+}
+
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// commitWarnings says what keeps bans from the conductor.
+func (a *Agent) commitWarnings(s *control.Status) []string {
+	if a.committer == nil {
+		return nil
+	}
+	own := a.committer.Status()
+	w := own.Warnings
+	if s.Leader == nil && !own.Able && own.Why != "" {
+		w = append(w, "no router commits; this one cannot: "+own.Why)
+	}
+	if s.Commit.Held > 0 {
+		w = append(w, fmt.Sprintf("%d removals wait because they are too many at once: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
+	}
+	return w
+}
+
+// committedNow returns a function that says whether all of a prefix that is
+// effective is in running: the leader has read it, the others go by what was
+// placed until the leader last found it there.
+func (a *Agent) committedNow() func(netip.Prefix) bool {
+	lead := a.elector.Status()
+	if a.committer != nil && lead.Self {
+		return a.committer.CommittedNow()
+	}
+	r, known := a.reports.of(lead.Leader)
+	if !known {
+		return func(netip.Prefix) bool { return false }
+	}
+	var b netipx.IPSetBuilder
+	for _, p := range a.store.Placed() {
+		if p.Start <= store.Millis(r.Verified) {
+			b.AddPrefix(p.Prefix)
+		}
+	}
+	running, err := b.IPSet()
+	if err != nil { // it holds valid prefixes only
+		return func(netip.Prefix) bool { return false }
+	}
+	b.AddSet(a.store.Shield())
+	space, err := b.IPSet()
+	return func(p netip.Prefix) bool {
+		return err == nil && running.OverlapsPrefix(p) && space.ContainsPrefix(p)
+	}
+}

@@ -1,0 +1,412 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Config is an agent's configuration, as the YAML file holds it. DefaultConfig
+// gives the defaults, LoadConfig reads a file over them, Validate checks what
+// came out.
+type Config struct {
+	Name        string `yaml:"name"`         // stable, unique in the mesh; default the host name
+	DataDir     string `yaml:"data_dir"`     // holds the store and the spool
+	Socket      string `yaml:"socket"`       // unix socket of the control API
+	SocketGroup string `yaml:"socket_group"` // group that may use the socket; "" keeps the agent's own
+
+	Gossip   Gossip   `yaml:"gossip"`
+	Join     []string `yaml:"join"` // host:port of members to look for at start
+	Bans     Bans     `yaml:"bans"`
+	Share    Share    `yaml:"share"`
+	Quorum   Quorum   `yaml:"quorum"`
+	NeverBan []Prefix `yaml:"never_ban"`
+	Limits   Limits   `yaml:"limits"`
+	Leader   Leader   `yaml:"leader"`
+	Commit   Commit   `yaml:"commit"`
+	Fail2ban Fail2ban `yaml:"fail2ban"`
+	Enforce  Enforce  `yaml:"enforce"`
+	HTTP     HTTP     `yaml:"http"`
+	Alert    Alert    `yaml:"alert"`
+	Log      Log      `yaml:"log"`
+}
+
+// Gossip says how the agent talks to its peers.
+type Gossip struct {
+	Bind      string `yaml:"bind"`      // IP:port, UDP and TCP; port 0 takes a free one
+	Advertise string `yaml:"advertise"` // IP or IP:port that the peers reach it at; "" is the bound one
+	Profile   string `yaml:"profile"`   // lan, wan or local: timeouts
+	Keyring   string `yaml:"keyring"`   // file with the encryption keys
+	Label     string `yaml:"label"`     // keeps meshes apart that share a network
+	Insecure  bool   `yaml:"insecure"`  // no keyring although not every address is loopback
+}
+
+// Bans bounds what is taken as a ban.
+type Bans struct {
+	MaxDuration Duration `yaml:"max_duration"` // 0 is no limit
+	MinDuration Duration `yaml:"min_duration"` // shorter ones stay on this router
+	Aggregate   bool     `yaml:"aggregate"`    // minimal prefixes at the conductor
+}
+
+// Share names the jails whose bans leave this router. Empty Jails is all.
+type Share struct {
+	Jails       []string `yaml:"jails"`
+	ExceptJails []string `yaml:"except_jails"`
+}
+
+// has says whether the bans of a jail are shared.
+func (s *Share) has(jail string) bool {
+	return (len(s.Jails) == 0 || slices.Contains(s.Jails, jail)) && !slices.Contains(s.ExceptJails, jail)
+}
+
+// Quorum is the number of routers that must have seen an address before the
+// conductor gets it.
+type Quorum struct {
+	Default int            `yaml:"default"`
+	Jails   map[string]int `yaml:"jails"`
+}
+
+// Limits bound what one router may make the others hold effective. 0 is no
+// limit.
+type Limits struct {
+	LivePerOrigin      int `yaml:"live_per_origin"`
+	PerMinutePerOrigin int `yaml:"per_minute_per_origin"`
+}
+
+// Leader says whether this agent may commit, and how much it is preferred.
+type Leader struct {
+	Eligible bool `yaml:"eligible"`
+	Priority int  `yaml:"priority"` // higher is preferred
+}
+
+// Commit says where and how the merged set is committed.
+type Commit struct {
+	Driver       string   `yaml:"driver"`     // none, netconf or rest
+	Conductors   []string `yaml:"conductors"` // IP:port, tried in turn
+	User         string   `yaml:"user"`
+	Key          string   `yaml:"key"`         // private SSH key file
+	KnownHosts   string   `yaml:"known_hosts"` // host keys of the conductors
+	Tenant       string   `yaml:"tenant"`
+	Neighborhood string   `yaml:"neighborhood"`
+	Description  string   `yaml:"description"`
+	Validation   string   `yaml:"validation"` // local, distributed or none: the vendor's leaf in <commit>
+	Validate     string   `yaml:"validate"`   // auto, explicit, test-then-set or none
+
+	PasswordFile string `yaml:"password_file"`
+	TokenFile    string `yaml:"token_file"`
+	CAFile       string `yaml:"ca_file"`
+	PinSHA256    string `yaml:"pin_sha256"`
+
+	Window             Duration `yaml:"window"`
+	MaxWait            Duration `yaml:"max_wait"`
+	Timeout            Duration `yaml:"timeout"`
+	MaxAddresses       int      `yaml:"max_addresses"`
+	MaxShrinkPercent   int      `yaml:"max_shrink_percent"`
+	MinInterval        Duration `yaml:"min_interval"`
+	Foreign            string   `yaml:"foreign"` // keep or remove
+	RemoveForeignAfter Duration `yaml:"remove_foreign_after"`
+	CutSessions        bool     `yaml:"cut_sessions"`
+}
+
+// Fail2ban says how the local fail2ban is reached, to tell it of lifts.
+type Fail2ban struct {
+	Client string `yaml:"client"` // command, with arguments if need be
+	Socket string `yaml:"socket"` // its -s option; "" leaves it out
+	Unban  bool   `yaml:"unban"`  // tell the local fail2ban of lifts
+}
+
+// Enforce names the driver that drops banned sources on this router.
+type Enforce struct {
+	Driver string `yaml:"driver"`
+}
+
+// HTTP is the listener for metrics, health, feed and page; "" is off.
+type HTTP struct {
+	Listen      string `yaml:"listen"`
+	AllowRemote bool   `yaml:"allow_remote"`
+	TokenFile   string `yaml:"token_file"`
+}
+
+// Alert is the command that is run when something is wrong for long.
+type Alert struct {
+	Command string   `yaml:"command"`
+	After   Duration `yaml:"after"`
+}
+
+// Log says what is logged on standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	Format string `yaml:"format"` // text or json
+}
+
+// DefaultConfig returns the configuration of an agent for which no file says
+// otherwise. Its name is the host name.
+func DefaultConfig() Config {
+	host, _ := os.Hostname()
+	return Config{
+		Name:    host,
+		DataDir: "/var/lib/banmesh",
+		Socket:  "/run/banmesh/banmesh.sock",
+		Gossip: Gossip{
+			Bind:    "0.0.0.0:7946",
+			Profile: "lan",
+		},
+		Bans:   Bans{MaxDuration: Duration(720 * time.Hour)},
+		Quorum: Quorum{Default: 1},
+		Limits: Limits{LivePerOrigin: 200000},
+		Leader: Leader{Eligible: true},
+		Commit: Commit{
+			Driver:             "none",
+			User:               "admin",
+			Tenant:             "blacklist-fail2ban",
+			Neighborhood:       "internet",
+			Description:        "Blacklist maintained by fail2ban",
+			Validation:         "local",
+			Validate:           "auto",
+			Window:             Duration(2 * time.Second),
+			MaxWait:            Duration(10 * time.Second),
+			Timeout:            Duration(90 * time.Second),
+			MaxAddresses:       10000,
+			MaxShrinkPercent:   50,
+			MinInterval:        Duration(30 * time.Second),
+			Foreign:            "keep",
+			RemoveForeignAfter: Duration(24 * time.Hour),
+		},
+		Fail2ban: Fail2ban{Client: "fail2ban-client", Unban: true},
+		Enforce:  Enforce{Driver: "none"},
+		Alert:    Alert{After: Duration(5 * time.Minute)},
+		Log:      Log{Level: "info", Format: "text"},
+	}
+}
+
+// StorePath is the durable file of the replicated set.
+func (c *Config) StorePath() string { return filepath.Join(c.DataDir, "store.db") }
+
+// SpoolDir is where calls wait that found no agent.
+func (c *Config) SpoolDir() string { return filepath.Join(c.DataDir, "spool") }
+
+// FieldError says which key of a configuration is wrong, and why. LoadConfig
+// adds the file and the line.
+type FieldError struct {
+	Key    string // dotted, as in commit.window
+	Reason string // includes the value where there is one
+}
+
+func (e *FieldError) Error() string { return e.Key + ": " + e.Reason }
+
+func field(key, format string, args ...any) error {
+	return &FieldError{Key: key, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Validate checks everything that can be checked without touching the network,
+// and returns the first *FieldError it finds.
+func (c *Config) Validate() error {
+	return first(c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateRest)
+}
+
+func first(checks ...func() error) error {
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateAgent() error {
+	if err := checkName(c.Name); err != nil {
+		return field("name", "%q %v", c.Name, err)
+	}
+	if !filepath.IsAbs(c.DataDir) {
+		return field("data_dir", "%q is not an absolute path", c.DataDir)
+	}
+	if !filepath.IsAbs(c.Socket) {
+		return field("socket", "%q is not an absolute path", c.Socket)
+	}
+	// sun_path of struct sockaddr_un holds 108 bytes with the closing zero
+	// (unix(7)).
+	if len(c.Socket) > 107 {
+		return field("socket", "%q is longer than the 107 bytes a unix socket's path may have", c.Socket)
+	}
+	return nil
+}
+
+// checkName allows what is safe in a file name, a log line and a table.
+func checkName(name string) error {
+	if name == "" {
+		return errors.New("is empty: give the router a name that stays the same")
+	}
+	if len(name) > 63 {
+		return errors.New("is longer than 63 characters")
+	}
+	for _, r := range name {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+		default:
+			return fmt.Errorf("has the character %q: letters, digits, '.', '_' and '-' are allowed", r)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateGossip() error {
+	bind, err := netip.ParseAddrPort(c.Gossip.Bind)
+	if err != nil {
+		return field("gossip.bind", "%q is not IP:port", c.Gossip.Bind)
+	}
+	if bind.Addr().Zone() != "" {
+		return field("gossip.bind", "%q has a zone", c.Gossip.Bind)
+	}
+	if a := c.Gossip.Advertise; a != "" {
+		if _, err := parseAdvertise(a, bind.Port()); err != nil {
+			return field("gossip.advertise", "%q is not IP or IP:port", a)
+		}
+	}
+	if err := oneOf("gossip.profile", c.Gossip.Profile, "lan", "wan", "local"); err != nil {
+		return err
+	}
+	if c.Gossip.Keyring == "" && !c.Gossip.Insecure && !bind.Addr().IsLoopback() {
+		return field("gossip.keyring", "is not set, and %s is not a loopback address: make one with `banmesh keygen`, or say gossip.insecure: true", c.Gossip.Bind)
+	}
+	for i, addr := range c.Join {
+		if err := checkHostPort(addr); err != nil {
+			return field(fmt.Sprintf("join[%d]", i), "%q %v", addr, err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateBans() error {
+	if c.Bans.MaxDuration < 0 {
+		return field("bans.max_duration", "is negative: 0 is no limit")
+	}
+	if c.Bans.MinDuration < 0 {
+		return field("bans.min_duration", "is negative")
+	}
+	if c.Bans.MaxDuration > 0 && c.Bans.MinDuration > c.Bans.MaxDuration {
+		return field("bans.min_duration", "is longer than bans.max_duration")
+	}
+	if c.Limits.LivePerOrigin < 0 {
+		return field("limits.live_per_origin", "%d is negative", c.Limits.LivePerOrigin)
+	}
+	if c.Limits.PerMinutePerOrigin < 0 {
+		return field("limits.per_minute_per_origin", "%d is negative", c.Limits.PerMinutePerOrigin)
+	}
+	if c.Quorum.Default != 1 || len(c.Quorum.Jails) > 0 {
+		return field("quorum", "is not in this build yet: leave it out")
+	}
+	if len(c.NeverBan) > 200 {
+		return field("never_ban", "has %d prefixes: at most 200", len(c.NeverBan))
+	}
+	for i, p := range c.NeverBan {
+		widest := 8
+		if p.Addr().Is6() {
+			widest = 16
+		}
+		if p.Bits() < widest {
+			return field(fmt.Sprintf("never_ban[%d]", i), "%v is wider than /%d", p, widest)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateCommit() error {
+	k := &c.Commit
+	checks := []struct {
+		key, got string
+		want     []string
+	}{
+		{"commit.driver", k.Driver, []string{"none", "netconf", "rest"}},
+		{"commit.validation", k.Validation, []string{"local", "distributed", "none"}},
+		{"commit.validate", k.Validate, []string{"auto", "explicit", "test-then-set", "none"}},
+		{"commit.foreign", k.Foreign, []string{"keep", "remove"}},
+	}
+	for _, c := range checks {
+		if err := oneOf(c.key, c.got, c.want...); err != nil {
+			return err
+		}
+	}
+	for _, d := range []struct {
+		key string
+		d   Duration
+	}{
+		{"commit.window", k.Window}, {"commit.max_wait", k.MaxWait}, {"commit.min_interval", k.MinInterval},
+		{"commit.remove_foreign_after", k.RemoveForeignAfter},
+	} {
+		if d.d < 0 {
+			return field(d.key, "is negative")
+		}
+	}
+	if k.Timeout <= 0 {
+		return field("commit.timeout", "must be longer than nothing")
+	}
+	if k.MaxWait < k.Window {
+		return field("commit.max_wait", "is shorter than commit.window")
+	}
+	if k.MaxAddresses < 1 {
+		return field("commit.max_addresses", "%d: at least 1", k.MaxAddresses)
+	}
+	if k.MaxShrinkPercent < 1 || k.MaxShrinkPercent > 100 {
+		return field("commit.max_shrink_percent", "%d is not in 1..100", k.MaxShrinkPercent)
+	}
+	switch k.Driver {
+	case "netconf":
+		return c.validateNetconf()
+	case "rest":
+		return field("commit.driver", "rest is not in this build yet: use netconf, or none")
+	}
+	return nil
+}
+
+func (c *Config) validateNetconf() error {
+	k := &c.Commit
+	if len(k.Conductors) == 0 {
+		return field("commit.conductors", "is empty: name the conductor as IP:port")
+	}
+	for i, addr := range k.Conductors {
+		if err := checkHostPort(addr); err != nil {
+			return field(fmt.Sprintf("commit.conductors[%d]", i), "%q %v", addr, err)
+		}
+	}
+	for _, f := range []struct{ key, value string }{
+		{"commit.user", k.User}, {"commit.key", k.Key}, {"commit.known_hosts", k.KnownHosts},
+		{"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood},
+	} {
+		if f.value == "" {
+			return field(f.key, "is empty, and commit.driver netconf needs it")
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateRest() error {
+	if err := oneOf("enforce.driver", c.Enforce.Driver, "none", "nftables", "fail2ban"); err != nil {
+		return err
+	}
+	if c.Enforce.Driver != "none" {
+		return field("enforce.driver", "%s is not in this build yet: use none", c.Enforce.Driver)
+	}
+	if c.HTTP.Listen != "" {
+		return field("http.listen", "is not in this build yet: leave it empty")
+	}
+	if c.Alert.Command != "" {
+		return field("alert.command", "is not in this build yet: leave it empty")
+	}
+	if err := oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"); err != nil {
+		return err
+	}
+	return oneOf("log.format", c.Log.Format, "text", "json")
+}
+
+func oneOf(key, got string, want ...string) error {
+	for _, w := range want {
+		if got == w {
+			return nil
+		}
+	}
+	return field(key, "%q is none of %v", got, want)
+}

@@ -1,0 +1,109 @@
+package mesh
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func load(t *testing.T, text string) (*File, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "banmesh.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return LoadConfig(path)
+}
+
+func TestConfigReadsEveryKeyOverTheDefaults(t *testing.T) {
+	f, err := load(t, `
+name: router1
+gossip: {bind: "127.0.0.1:7946", profile: wan}
+join: ["router2:7946", "[2001:db8::1]:7946"]
+bans: {max_duration: 30d}
+never_ban: ["10.0.0.0/8", "192.0.2.1"]
+commit:
+  driver: netconf
+  conductors: ["192.0.2.1:830"]
+  key: /etc/banmesh/key
+  known_hosts: /etc/banmesh/known_hosts
+  window: 5
+  max_wait: 1m
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := time.Duration(f.Bans.MaxDuration), 30*24*time.Hour; got != want {
+		t.Errorf("bans.max_duration = %v, want %v", got, want)
+	}
+	if got, want := time.Duration(f.Commit.Window), 5*time.Second; got != want {
+		t.Errorf("commit.window = %v, want %v", got, want)
+	}
+	if got, want := f.NeverBan[1].String(), "192.0.2.1/32"; got != want {
+		t.Errorf("never_ban[1] = %s, want %s", got, want)
+	}
+	if got, want := f.Commit.Tenant, DefaultConfig().Commit.Tenant; got != want {
+		t.Errorf("commit.tenant = %q, want the default %q", got, want)
+	}
+}
+
+func TestConfigErrorsNameFileLineAndKey(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"unknown key", "name: r\nbogus: 1\n", ":2: bogus: unknown key"},
+		{"unknown key in a section", "commit:\n  driver: none\n  colour: red\n", ":3: colour: unknown key"},
+		{"duration", "commit:\n  window: soon\n", ":2: commit.window: "},
+		{"number", "leader:\n  priority: high\n", ":2: leader.priority: `high` is not a int"},
+		{"prefix", "never_ban:\n  - 10.0.0.0/8\n  - 10.0.0.1/8\n", ":3: never_ban[1]: "},
+		{"choice", "name: r\ngossip:\n  bind: 127.0.0.1:0\n  profile: fast\n", ":4: gossip.profile: \"fast\" is none of"},
+		{"keyring", "name: r\ngossip:\n  bind: 192.0.2.7:7946\n", ":2: gossip.keyring: "},
+		{"join", "gossip: {bind: '127.0.0.1:0'}\njoin:\n  - router2:99999\n", ":3: join[0]: \"router2:99999\" has the port"},
+		{"missing key of a driver", "gossip: {bind: '127.0.0.1:0'}\ncommit:\n  driver: netconf\n", ":2: commit.conductors: is empty"},
+		{"syntax", "name: r\n\tjoin: []\n", ":2: "},
+		{"not a mapping", "- a\n", ":1: keys and values"},
+		{"twice", "name: r\nname: s\n", ":2: name: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := load(t, c.text)
+			if err == nil {
+				err = f.Validate()
+			}
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %q, want one line with %q", err, c.want)
+			}
+			if !strings.Contains(err.Error(), "banmesh.yaml") {
+				t.Errorf("error %q does not name the file", err)
+			}
+		})
+	}
+}
+
+func TestConfigRefusesWhatIsNoConfiguration(t *testing.T) {
+	if _, err := LoadConfig(filepath.Join(t.TempDir(), "absent.yaml")); err == nil {
+		t.Error("an absent file was accepted")
+	}
+	if _, err := load(t, strings.Repeat("# page\n", maxConfigSize/6)); err == nil {
+		t.Error("a file of more than a megabyte was accepted")
+	}
+	if _, err := load(t, "name: a\n---\nname: b\n"); err == nil {
+		t.Error("two documents were accepted")
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add("name: r\ncommit: {window: 2s}\n")
+	f.Add("never_ban: [a, {b: c}]\n&a: *a\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		file := &File{Config: DefaultConfig(), path: "f"}
+		if err := file.parse([]byte(text)); err == nil {
+			_ = file.Validate()
+		}
+	})
+}

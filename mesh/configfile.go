@@ -1,0 +1,230 @@
+package mesh
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"banmesh/mesh/control"
+)
+
+// maxConfigSize bounds what LoadConfig reads: a configuration is a page, and
+// the wrong file may be a disk.
+const maxConfigSize = 1 << 20
+
+// LoadConfig reads the YAML file over DefaultConfig. Its errors are one line
+// that names the file and, where one is at fault, the line and the key. It does
+// not call Validate: flags may still change what is wrong; CheckConfig does.
+func LoadConfig(path string) (*File, error) {
+	text, err := readConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Config: DefaultConfig(), path: path}
+	if err := f.parse(text); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// File is a configuration that knows the file it came from.
+type File struct {
+	Config
+	path string
+	line map[string]int // of each key, dotted
+}
+
+// Validate is Config.Validate, with the file and the line in front where the
+// key at fault stands in the file.
+func (f *File) Validate() error { return f.locate(f.Config.Validate()) }
+
+func (f *File) locate(err error) error {
+	var fe *FieldError
+	if !errors.As(err, &fe) {
+		return err
+	}
+	key := fe.Key
+	for key != "" {
+		if line, ok := f.line[key]; ok {
+			return fmt.Errorf("%s:%d: %w", f.path, line, err)
+		}
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
+	}
+	return fmt.Errorf("%s: %w", f.path, err)
+}
+
+func readConfig(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxConfigSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if len(text) > maxConfigSize {
+		return nil, fmt.Errorf("read configuration: %s is larger than %d bytes: not a configuration", path, maxConfigSize)
+	}
+	return text, nil
+}
+
+func (f *File) parse(text []byte) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return f.syntax(err, nil)
+	}
+	if len(doc.Content) == 0 {
+		return nil // an empty file is all defaults
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		return fmt.Errorf("%s:%d: keys and values are wanted here, as in `name: router1`", f.path, root.Line)
+	}
+	f.line = make(map[string]int)
+	index(root, "", f.line)
+
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&f.Config); err != nil {
+		return f.syntax(err, f.line)
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: more than one YAML document: keep one", f.path)
+	}
+	return nil
+}
+
+// index notes the line of every key under node.
+func index(node *yaml.Node, prefix string, lines map[string]int) {
+	switch node.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key := node.Content[i].Value
+			if prefix != "" {
+				key = prefix + "." + key
+			}
+			lines[key] = node.Content[i].Line
+			index(node.Content[i+1], key, lines)
+		}
+	case yaml.SequenceNode:
+		for i, item := range node.Content {
+			key := fmt.Sprintf("%s[%d]", prefix, i)
+			lines[key] = item.Line
+			index(item, key, lines)
+		}
+	}
+}
+
+var (
+	yamlLine    = regexp.MustCompile(`line (\d+): `)
+	yamlUnknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
+	yamlType    = regexp.MustCompile("^cannot unmarshal \\S+ (`.*`) into (\\S+)$")
+)
+
+// syntax turns the YAML library's error, which may be several lines, into one
+// line with the file, the line and the key.
+func (f *File) syntax(err error, lines map[string]int) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	var te *yaml.TypeError
+	if errors.As(err, &te) && len(te.Errors) > 0 {
+		text = te.Errors[0]
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	at := yamlLine.FindStringSubmatchIndex(text)
+	if at == nil {
+		return fmt.Errorf("%s: %s", f.path, text)
+	}
+	line, _ := strconv.Atoi(text[at[2]:at[3]])
+	what := text[:at[0]] + text[at[1]:]
+	if m := yamlUnknown.FindStringSubmatch(what); m != nil {
+		what = m[1] + ": unknown key"
+	} else {
+		if m := yamlType.FindStringSubmatch(what); m != nil {
+			what = fmt.Sprintf("%s is not a %s", m[1], strings.TrimPrefix(m[2], "mesh."))
+		}
+		if key := keyAt(lines, line); key != "" {
+			what = key + ": " + what
+		}
+	}
+	return fmt.Errorf("%s:%d: %s", f.path, line, what)
+}
+
+// keyAt is the innermost key that stands on the line, "" when none or several
+// do.
+func keyAt(lines map[string]int, line int) string {
+	found := ""
+	for key, l := range lines {
+		switch {
+		case l != line:
+		case found == "" || strings.HasPrefix(key, found):
+			found = key
+		case !strings.HasPrefix(found, key):
+			return ""
+		}
+	}
+	return found
+}
+
+// Duration is a time.Duration in a configuration.
+type Duration time.Duration
+
+// UnmarshalYAML takes Go's durations, with d and w besides, and plain seconds.
+func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.ScalarNode {
+		return fmt.Errorf("line %d: a duration is wanted, as in 90s or 30d", node.Line)
+	}
+	if v, err := time.ParseDuration(node.Value); err == nil && v == 0 {
+		*d = 0 // here it switches something off; a ban's duration is never zero
+		return nil
+	}
+	v, err := control.ParseDuration(node.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %w", node.Line, err)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Prefix is a netip.Prefix in a configuration; a bare address is its /32 or
+// /128.
+type Prefix struct{ netip.Prefix }
+
+// UnmarshalYAML refuses host bits, zones and host names.
+func (p *Prefix) UnmarshalYAML(node *yaml.Node) error {
+	v, err := control.ParsePrefix(node.Value)
+	if node.Kind != yaml.ScalarNode || err != nil {
+		return fmt.Errorf("line %d: %q is not a prefix: an address, or ADDRESS/BITS without host bits, is wanted", node.Line, node.Value)
+	}
+	p.Prefix = v
+	return nil
+}
+
+// parseAdvertise takes IP or IP:port; without a port it is the bound one.
+func parseAdvertise(text string, port uint16) (netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(addr, port), nil
+	}
+	return netip.ParseAddrPort(text)
+}
+
+func checkHostPort(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil || host == "" {
+		return errors.New("is not HOST:PORT")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("has the port %q: 1..65535 is wanted", port)
+	}
+	return nil
+}

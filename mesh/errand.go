@@ -1,0 +1,165 @@
+package mesh
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+// `banmesh commit` on a router that does not lead is an errand to the leader:
+// the asking is repeated until the outcome comes back, since both may be lost;
+// its number keeps a repetition from being done twice.
+
+// asking is the body of a letter to the leader: commit now.
+type asking struct {
+	ID    uint64
+	Force bool
+}
+
+// outcome is the body of the answer.
+type outcome struct {
+	ID        uint64
+	Committed bool
+	Add       int64
+	Remove    int64
+	Detail    string
+	Error     string
+}
+
+const (
+	askingFields  = 2
+	outcomeFields = 6
+
+	errandRepeat = time.Second
+	maxErrands   = 64 // at once, and as many remembered
+)
+
+// errands holds what this agent asked of the leader and what others asked of it.
+type errands struct {
+	run func(from string, ask asking) // does one, in its own goroutine
+
+	mu      sync.Mutex
+	waiting map[uint64]chan outcome
+	known   map[uint64]*outcome // asked of this agent; nil while it is being done
+	order   []uint64
+}
+
+// expect makes room for the outcome of a new errand.
+func (e *errands) expect() (id uint64, got chan outcome, forget func()) {
+	id, got = rand.Uint64(), make(chan outcome, 1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.waiting == nil {
+		e.waiting = make(map[uint64]chan outcome)
+	}
+	e.waiting[id] = got
+	return id, got, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.waiting, id)
+	}
+}
+
+func (e *errands) answered(o outcome) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if got, ok := e.waiting[o.ID]; ok {
+		select {
+		case got <- o:
+		default: // a repetition
+		}
+	}
+}
+
+// asked starts an errand that is new; of one that is done it says the outcome
+// again, through run.
+func (e *errands) asked(from string, ask asking) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if done, ok := e.known[ask.ID]; ok && done == nil {
+		return // under way
+	} else if !ok {
+		if e.known == nil {
+			e.known = make(map[uint64]*outcome)
+		}
+		if len(e.order) >= maxErrands {
+			if e.known[e.order[0]] == nil {
+				return // too many under way: it will be asked again
+			}
+			delete(e.known, e.order[0])
+			e.order = e.order[1:]
+		}
+		e.known[ask.ID] = nil
+		e.order = append(e.order, ask.ID)
+	}
+	go e.run(from, ask)
+}
+
+func (e *errands) outcome(id uint64) (outcome, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if o := e.known[id]; o != nil {
+		return *o, true
+	}
+	return outcome{}, false
+}
+
+func (e *errands) done(o outcome) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known[o.ID] = &o
+}
+
+// runErrand commits for another router and tells it what came of it.
+func (a *Agent) runErrand(from string, ask asking) {
+	o, ok := a.errands.outcome(ask.ID)
+	if !ok {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.Commit.Timeout))
+		reply, err := a.commitHere(ctx, ask.Force)
+		cancel()
+		o = outcome{
+			ID: ask.ID, Committed: reply.Committed, Add: int64(len(reply.Add)), Remove: int64(len(reply.Remove)),
+			Detail: cut(reply.Detail, maxReportText),
+		}
+		if err != nil {
+			o.Error = cut(err.Error(), 2*maxReportText)
+		}
+		a.errands.done(o)
+	}
+	letter, err := encodeLetter(letterOutcome, &o)
+	if err == nil {
+		err = a.mesh.Send(from, letter)
+	}
+	if err != nil {
+		a.log.Warn("tell the outcome of a commit", "to", from, "error", err)
+	}
+}
+
+// commitAt has the leader commit.
+func (a *Agent) commitAt(ctx context.Context, leader string, force bool) (control.CommitReply, error) {
+	id, got, forget := a.errands.expect()
+	defer forget()
+	letter, err := encodeLetter(letterAsk, &asking{ID: id, Force: force})
+	if err != nil {
+		return control.CommitReply{}, err
+	}
+	ticker := time.NewTicker(errandRepeat)
+	defer ticker.Stop()
+	for {
+		_ = a.mesh.Send(leader, letter) // repeated until it is answered
+		select {
+		case o := <-got:
+			reply := control.CommitReply{Committed: o.Committed, Leader: leader, Detail: o.Detail}
+			if o.Error != "" {
+				return reply, control.Errorf(control.CodeInternal, "%s, who leads: %s", leader, o.Error)
+			}
+			return reply, nil
+		case <-ctx.Done():
+			return control.CommitReply{}, control.Errorf(control.CodeUnavailable, "%s leads and has not answered: try `banmesh commit` there", leader)
+		case <-ticker.C:
+		}
+	}
+}

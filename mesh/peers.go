@@ -1,0 +1,131 @@
+package mesh
+
+import (
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/gossip"
+	"banmesh/mesh/leader"
+)
+
+// memberChanged is told of joins, leaves and failures, in order.
+func (a *Agent) memberChanged(e gossip.MemberEvent) {
+	switch e.Kind {
+	case gossip.MemberJoined:
+		a.log.Info("member joined", "name", e.Member.Name, "addr", e.Member.Addr)
+	case gossip.MemberLeft:
+		a.log.Info("member left", "name", e.Member.Name)
+	case gossip.MemberFailed:
+		a.log.Warn("member failed", "name", e.Member.Name, "addr", e.Member.Addr)
+	case gossip.NameConflict:
+		a.log.Error("another live member has this name: give each router its own", "name", e.Member.Name, "addr", e.Member.Addr)
+	}
+	if !a.ready.Load() {
+		return
+	}
+	if e.Kind == gossip.MemberLeft {
+		a.elector.MemberLeft(e.Member.Name)
+	}
+	if e.Kind == gossip.MemberUpdated {
+		return
+	}
+	event := control.Event{
+		Time: control.At(a.clock.now()), Event: e.Kind.String(), Name: e.Member.Name, Addr: e.Member.Addr,
+	}
+	if e.Kind == gossip.NameConflict {
+		event.Event, event.Error = "error", "another live member has this name"
+	}
+	a.events.publish(event)
+}
+
+// leads is told of each change of leader, term or eligibility.
+func (a *Agent) leads(s leader.Status) {
+	if a.committer != nil {
+		a.committer.LeaderChanged()
+	}
+	if s.Leader != "" {
+		a.events.publish(control.Event{Time: control.At(a.clock.now()), Event: "leader", Name: s.Leader, Term: s.Term})
+	}
+}
+
+// electorate are the other alive members that are configured to lead.
+func (a *Agent) electorate() []leader.Peer {
+	var peers []leader.Peer
+	for _, m := range a.mesh.Members() {
+		if m.State == gossip.Alive && m.Eligible && !m.Self {
+			peers = append(peers, leader.Peer{Name: m.Name, Priority: m.Priority})
+		}
+	}
+	return peers
+}
+
+// observers are the alive members that are not.
+func (a *Agent) observers() []string {
+	var names []string
+	for _, m := range a.mesh.Members() {
+		if m.State == gossip.Alive && !m.Eligible && !m.Self {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+func (a *Agent) sendHeartbeat(to string, payload []byte) error {
+	return a.mesh.Send(to, append([]byte{letterLeader}, payload...))
+}
+
+// heard takes a letter of another member. It must not block.
+func (a *Agent) heard(from string, payload []byte) {
+	if !a.ready.Load() || len(payload) == 0 {
+		return
+	}
+	kind, body := payload[0], payload[1:]
+	var err error
+	switch kind {
+	case letterLeader:
+		a.elector.Receive(from, body)
+	case letterReport:
+		var r report
+		if err = decodeLetter(body, reportFields, &r); err == nil {
+			a.reports.heard(from, r)
+		}
+	case letterAsk:
+		var ask asking
+		if err = decodeLetter(body, askingFields, &ask); err == nil {
+			a.errands.asked(from, ask)
+		}
+	case letterOutcome:
+		var o outcome
+		if err = decodeLetter(body, outcomeFields, &o); err == nil {
+			a.errands.answered(o)
+		}
+	}
+	if err != nil {
+		a.log.Debug("letter dropped", "from", from, "error", err)
+	}
+}
+
+// tellReport tells the others how the commits stand, while this agent leads.
+func (a *Agent) tellReport() {
+	lead := a.elector.Status()
+	if !lead.Self {
+		return
+	}
+	now := a.clock.now()
+	s := a.committer.Status()
+	r := newReport(lead.Term, s, a.reports.note(now, s))
+	a.reports.heard(a.cfg.Name, r)
+	if !a.reports.due(time.Now(), r) {
+		return
+	}
+	letter, err := encodeLetter(letterReport, &r)
+	if err != nil {
+		a.log.Error("report of the commits", "error", err)
+		return
+	}
+	for _, m := range a.mesh.Members() {
+		if m.State == gossip.Alive && !m.Self {
+			_ = a.mesh.Send(m.Name, letter) // the next one comes in seconds
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package mesh
+
+import (
+	"sync"
+	"time"
+
+	"banmesh/mesh/commit"
+)
+
+// reportEvery is how often the leader tells how its commits stand while
+// nothing changes.
+const reportEvery = 5 * time.Second
+
+// report is how the leader's commits stand, for `status` and `list` on the
+// other routers. It is the body of a letter.
+type report struct {
+	Term          uint64
+	State         string
+	Detail        string
+	Committed     int64
+	PendingAdd    int64
+	PendingRemove int64
+	Foreign       int64
+	Held          int64
+	Commits       uint64
+	LastCommit    int64 // Unix ms by the mesh's clock, 0 for none
+	Verified      int64 // likewise: what was placed until then is in running
+	LastError     string
+}
+
+const reportFields = 12
+
+// maxReportText keeps the texts of a report within a packet.
+const maxReportText = 250
+
+func newReport(term uint64, s commit.Status, verified time.Time) report {
+	r := report{
+		Term: term, State: string(s.State), Detail: cut(s.Detail, maxReportText), Committed: int64(s.Committed),
+		PendingAdd: int64(s.PendingAdd), PendingRemove: int64(s.PendingRemove), Foreign: int64(s.Foreign), Held: int64(s.Held),
+		Commits: s.Commits, LastError: cut(s.LastError, maxReportText),
+	}
+	if !s.LastCommit.IsZero() {
+		r.LastCommit = s.LastCommit.UnixMilli()
+	}
+	if !verified.IsZero() {
+		r.Verified = verified.UnixMilli()
+	}
+	return r
+}
+
+// reports holds what the leader said last, and what this agent, leading, said
+// last itself.
+type reports struct {
+	mu   sync.Mutex
+	from string
+	last report
+	sent report
+	at   time.Time // of sent
+
+	verified time.Time // when what this agent had placed was last seen in running
+}
+
+// note takes over what the leader knows of running at the time now: while an
+// edit is under way or has failed, some of what is placed may not be there.
+func (r *reports) note(now time.Time, s commit.Status) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch s.State {
+	case commit.StateIdle, commit.StatePending, commit.StateFrozen:
+		if s.LastError == "" && s.Features != "" {
+			r.verified = now
+		}
+	}
+	return r.verified
+}
+
+func (r *reports) heard(from string, got report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if from == r.from && got.Term < r.last.Term {
+		return // overtaken on the way
+	}
+	r.from, r.last = from, got
+}
+
+// of returns the last report of the leader named; ok is false before one came.
+func (r *reports) of(leader string) (report, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last, leader != "" && r.from == leader
+}
+
+// due says whether the others must be told now, and takes it as told.
+func (r *reports) due(now time.Time, next report) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	same := next
+	same.Verified = r.sent.Verified // it moves each time
+	if same == r.sent && now.Sub(r.at) < reportEvery {
+		return false
+	}
+	r.sent, r.at = next, now
+	return true
+}

@@ -1,0 +1,126 @@
+package mesh
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/gossip"
+	"banmesh/store"
+)
+
+// skewWarning is the clock difference from which status warns.
+const skewWarning = 2 * time.Second
+
+// Members returns the members of the mesh, this one among them, by name.
+func (a *Agent) Members(context.Context) ([]control.Member, error) {
+	lead := a.elector.Status()
+	members := a.mesh.Members()
+	out := make([]control.Member, len(members))
+	for i, m := range members {
+		out[i] = control.Member{
+			Name: m.Name, Addr: m.Addr, State: m.State.String(), Self: m.Self, Leader: m.Name == lead.Leader,
+			InSync: m.InSync, SkewMS: m.Skew.Milliseconds(), Version: m.Version, Seen: control.At(m.Seen),
+		}
+	}
+	return out, nil
+}
+
+// Status returns the agent on one screen.
+func (a *Agent) Status(context.Context) (control.Status, error) {
+	counts := a.store.Counts()
+	lead := a.elector.Status()
+	frozen, by := a.store.Frozen()
+	root := a.store.Root(store.Minute(a.clock.now()))
+	offset, _ := a.mesh.Offset()
+	members := a.mesh.Members()
+	s := control.Status{
+		Name: a.cfg.Name, Version: a.version, UptimeS: int64(a.clock.raw().Sub(a.started).Seconds()),
+		Term: lead.Term, InSync: a.mesh.InSync(), Root: hex.EncodeToString(root[:]), SkewMS: -offset.Milliseconds(),
+		Bans: control.BanCount{
+			Live: counts.Live, Effective: counts.Effective, Own: counts.Own, OverLimit: counts.OverLimit,
+		},
+		Allows: counts.Allows, Frozen: frozen, FrozenBy: by, Blocked: a.store.Blocked(), Commit: a.commitStatus(),
+		Replicate: &control.ReplicateNow{Counters: counters(a.mesh.Stats())},
+	}
+	if lead.Leader != "" {
+		s.Leader = &lead.Leader
+	}
+	for _, m := range members {
+		switch m.State {
+		case gossip.Alive:
+			s.Members.Alive++
+		case gossip.Failed:
+			s.Members.Failed++
+		case gossip.Left:
+			s.Members.Left++
+		}
+	}
+	s.Spooled, _ = a.spool.Len()
+	s.Warnings = a.warnings(&s, members)
+	return s, nil
+}
+
+// warnings says in plain words what is wrong, and what to do about it.
+func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
+	w := []string{}
+	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
+
+	var failed, behind []string
+	for _, m := range members {
+		switch {
+		case m.State == gossip.Failed:
+			failed = append(failed, m.Name)
+		case m.State == gossip.Alive && !m.InSync && !m.Self:
+			behind = append(behind, m.Name)
+		}
+		if m.State == gossip.Alive && m.Skew.Abs() > skewWarning {
+			warn("the clock of %s is %v away from this one: bans may end early or late there; check its time service (chronyc tracking)", m.Name, m.Skew.Round(100*time.Millisecond))
+		}
+	}
+	if len(failed) > 0 {
+		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` and port %s there", strings.Join(failed, ", "), gossipPort(a.cfg.Gossip.Bind))
+	}
+	if len(behind) > 0 {
+		warn("not in sync yet with %s: it mends itself within seconds; if it stays, check that TCP %s is open both ways", strings.Join(behind, ", "), gossipPort(a.cfg.Gossip.Bind))
+	}
+	if err := a.store.Health(); err != nil {
+		warn("the store cannot be written (%v): new bans are refused until %s is writable again", err, a.cfg.DataDir)
+	}
+	if s.Spooled > 0 {
+		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
+	}
+	if s.Frozen {
+		warn("frozen by %s: no addition is committed; resume with `banmesh thaw`", s.FrozenBy)
+	}
+	for _, origin := range s.Blocked {
+		warn("nothing of %s counts: it is blocked; undo with `banmesh revoke --origin %s --unblock`", origin, origin)
+	}
+	if s.Bans.OverLimit > 0 {
+		warn("%d bans do not count: their router exceeds limits.live_per_origin or limits.per_minute_per_origin", s.Bans.OverLimit)
+	}
+	w = append(w, a.commitWarnings(s)...)
+	slices.Sort(w)
+	return slices.Compact(w)
+}
+
+func gossipPort(bind string) string { return bind[strings.LastIndexByte(bind, ':')+1:] }
+
+// counters are the replication's, by the names of the JSON.
+func counters(s gossip.Stats) map[string]uint64 {
+	c := map[string]uint64{
+		"packets_sent": s.PacketsSent, "packets_received": s.PacketsReceived,
+		"bytes_sent": s.BytesSent, "bytes_received": s.BytesReceived,
+		"stream_bytes_sent": s.StreamBytesSent, "stream_bytes_received": s.StreamBytesReceived,
+		"pushes": s.Pushes, "relays": s.Relays, "pulls": s.Pulls,
+		"exchanges": s.Exchanges, "exchanges_served": s.ExchangesServed, "records_merged": s.RecordsMerged,
+	}
+	for reason, n := range s.Dropped {
+		c["dropped_"+strings.ReplaceAll(reason, " ", "_")] = n
+	}
+	return c
+}

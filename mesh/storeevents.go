@@ -1,0 +1,61 @@
+package mesh
+
+import (
+	"net/netip"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/control"
+	"banmesh/store"
+)
+
+// eventNames are the names in `monitor --json`; what has none there is the
+// mesh's own bookkeeping.
+var eventNames = map[store.EventKind]string{
+	store.EventBan: "ban", store.EventExtend: "extend", store.EventLift: "lift", store.EventExpire: "expire",
+	store.EventAllow: "allow", store.EventDisallow: "disallow", store.EventFreeze: "freeze", store.EventThaw: "thaw",
+	store.EventBlock: "block", store.EventUnblock: "unblock",
+}
+
+func storeEvents(c store.Change) []control.Event {
+	out := make([]control.Event, 0, len(c.Events))
+	for _, e := range c.Events {
+		name, shown := eventNames[e.Kind]
+		if !shown {
+			continue
+		}
+		event := control.Event{
+			Time: control.Time(e.Time), Event: name, Origin: e.Origin, Jail: e.Jail, By: e.By,
+			Start: control.Time(e.Start), Until: control.Until(e.Until),
+		}
+		if e.Prefix != (netip.Prefix{}) {
+			event.Prefix = e.Prefix.String()
+		}
+		out = append(out, event)
+	}
+	if c.More > 0 {
+		last := c.Events[len(c.Events)-1] // there is more only after 10,000
+		out = append(out, control.Event{
+			Time: control.Time(last.Time), Event: "error", Lost: c.More, Error: "a bulk change: not every one is listed",
+		})
+	}
+	return out
+}
+
+// urgency is how soon the committer must look at a change.
+func urgency(c store.Change) (commit.Urgency, bool) {
+	u, any := commit.Expiry, c.More > 0
+	for _, e := range c.Events {
+		switch e.Kind {
+		case store.EventLift, store.EventAllow, store.EventNeverBan, store.EventBlock:
+			return commit.Removal, true
+		case store.EventBan, store.EventDisallow, store.EventThaw, store.EventUnblock:
+			u, any = commit.Addition, true
+		case store.EventExpire:
+			any = true
+		}
+	}
+	if c.More > 0 {
+		u = commit.Removal
+	}
+	return u, any
+}
