@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"go4.org/netipx"
-
 	"banmesh/store"
 )
 
@@ -203,6 +201,9 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 	c.tenant.Lock()
 	c.memory.committed(c.cfg.Now(), p, placed)
 	c.tenant.Unlock()
+	c.mu.Lock()
+	c.estimate.stale = true
+	c.mu.Unlock()
 }
 
 // ours tells leftovers of banmesh in a candidate from somebody else's work: each
@@ -216,7 +217,7 @@ func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
 		running := slices.Clone(c.memory.running)
 		c.tenant.Unlock()
 		running = append(running, removed...)
-		slices.SortFunc(running, netipx.ComparePrefix)
+		slices.SortFunc(running, comparePrefixes)
 		f := c.gather(slices.Compact(running), true)
 		f.clocksAgree = true // whoever left it behind had the right to remove it
 		p := c.plan(f)
@@ -230,7 +231,7 @@ func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
 			if _, ok := f.placed[x]; !ok {
 				return false
 			}
-			if _, ok := slices.BinarySearchFunc(p.Remove, x, netipx.ComparePrefix); !ok && !due.ContainsPrefix(x) {
+			if _, ok := slices.BinarySearchFunc(p.Remove, x, comparePrefixes); !ok && !due.ContainsPrefix(x) {
 				return false
 			}
 		}

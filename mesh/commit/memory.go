@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"go4.org/netipx"
-
 	"banmesh/store"
 )
 
@@ -121,8 +119,8 @@ func (m *memory) look(now time.Time, r Running, placed map[netip.Prefix]store.Mi
 			delete(m.vain, p)
 		}
 	}
-	slices.SortFunc(n.byHand, netipx.ComparePrefix)
-	slices.SortFunc(n.foreign, netipx.ComparePrefix)
+	slices.SortFunc(n.byHand, comparePrefixes)
+	slices.SortFunc(n.foreign, comparePrefixes)
 	return n
 }
 

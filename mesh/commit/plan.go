@@ -104,7 +104,7 @@ func makePlan(f facts) Plan {
 	}
 	d.capAddresses()
 	for _, l := range []*[]netip.Prefix{&d.plan.Add, &d.plan.Remove, &d.plan.Foreign, &d.plan.Capped, &d.plan.Held, &d.plan.Deferred, &d.plan.ByHand} {
-		slices.SortFunc(*l, netipx.ComparePrefix)
+		slices.SortFunc(*l, comparePrefixes)
 		*l = slices.Compact(*l)
 	}
 	return d.plan
@@ -115,6 +115,9 @@ func makePlan(f facts) Plan {
 func (d *draft) index() {
 	d.live = make(map[netip.Prefix]int, len(d.bans))
 	kept := make([]ban, 0, len(d.bans))
+	if d.shield == nil {
+		d.shield = &netipx.IPSet{}
+	}
 	shield := d.shield.Ranges()
 	put := func(b ban) {
 		i, ok := d.live[b.prefix]
@@ -131,7 +134,7 @@ func (d *draft) index() {
 	for _, b := range d.bans {
 		switch {
 		case !b.prefix.IsValid() || b.prefix.Bits() == 0 || b.prefix != b.prefix.Masked():
-		case d.shield != nil && d.shield.OverlapsPrefix(b.prefix):
+		case d.shield.OverlapsPrefix(b.prefix):
 			for _, p := range without(b.prefix, shield) {
 				part := b
 				part.prefix = p
@@ -203,6 +206,27 @@ func (d *draft) sortOut() {
 		}
 	}
 	d.fixed = len(d.stay) + len(d.plan.Foreign)
+	d.keepLive()
+}
+
+// keepLive puts back, on their own, bans without a quorum that were in the tenant
+// as part of something that goes: what is there stays while a ban lives.
+func (d *draft) keepLive() {
+	if len(d.plan.Remove) == 0 {
+		return
+	}
+	var gone *netipx.IPSet
+	for _, b := range d.bans {
+		if b.wanted {
+			continue
+		}
+		if gone == nil {
+			gone = setOfPrefixes(d.plan.Remove)
+		}
+		if gone.ContainsPrefix(b.prefix) {
+			d.parts = append(d.parts, b.prefix)
+		}
+	}
 }
 
 func (d *draft) remove(j judged) {
@@ -237,7 +261,7 @@ func (d *draft) judge(p netip.Prefix) judged {
 	d.liveSpace()
 	for _, part := range without(p, d.ranges) {
 		g := d.cause(part)
-		if d.shield != nil && d.shield.OverlapsPrefix(part) {
+		if d.shield.OverlapsPrefix(part) {
 			g.Cause = store.GoneAllowed
 		}
 		reason, r := Reason(""), 0
@@ -272,22 +296,12 @@ func (d *draft) judge(p netip.Prefix) judged {
 	return j
 }
 
-// cause asks why a part is not wanted any more. A placed prefix may be a piece of
-// a ban that an allow cut, or join several bans: then the wider, and the narrower
-// ones, know.
+// cause asks why a part is not wanted any more. A placed prefix may join several
+// bans: then those inside it know.
 func (d *draft) cause(part netip.Prefix) store.Gone {
 	g := d.gone(part)
 	if g.Cause != store.GoneUnknown {
 		return g
-	}
-	narrowest := 8
-	if part.Addr().Is6() {
-		narrowest = 16
-	}
-	for bits := part.Bits() - 1; bits >= narrowest; bits-- {
-		if g := d.gone(netip.PrefixFrom(part.Addr(), bits).Masked()); g.Cause != store.GoneUnknown && g.Cause != store.GoneNot {
-			return g
-		}
 	}
 	if host := part.Addr().BitLen() - part.Bits(); host >= 1 && host <= 10 {
 		for a := part.Addr(); part.Contains(a); a = a.Next() {
@@ -392,7 +406,7 @@ func (d *draft) capAddresses() {
 		case a.newest != b.newest:
 			return cmpDesc(a.newest, b.newest)
 		}
-		return netipx.ComparePrefix(a.prefix, b.prefix)
+		return comparePrefixes(a.prefix, b.prefix)
 	})
 	d.plan.Add = d.plan.Add[:0]
 	for i, r := range all {

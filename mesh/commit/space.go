@@ -7,6 +7,14 @@ import (
 	"go4.org/netipx"
 )
 
+// comparePrefixes orders by address, the wider first.
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
 // setOf returns the builder's set. A builder only fails on invalid prefixes, and
 // what reaches it here has been checked.
 func setOf(b *netipx.IPSetBuilder) *netipx.IPSet {
