@@ -3,6 +3,7 @@ package conductorsim
 import (
 	"context"
 	"fmt"
+	"sync"
 )
 
 // Admin is another administrator, working at the device's console, in process. It has a session-id as NETCONF sessions
@@ -17,8 +18,23 @@ type Admin struct {
 // Admin opens a session of another administrator on node 1. Close it.
 func (s *Sim) Admin(user string) *Admin {
 	a := &Admin{sim: s}
-	a.actor, a.ctx, a.end = s.enter(Actor{User: user, Via: "console", Node: 1}, nil)
+	var end func()
+	a.actor, a.ctx, end = s.enter(Actor{User: user, Via: "console", Node: 1}, closerFunc(func() { a.end() }))
+	a.end = sync.OnceFunc(end)
 	return a
+}
+
+// closerFunc makes an io.Closer of a function that cannot fail.
+type closerFunc func()
+
+func (f closerFunc) Close() error { f(); return nil }
+
+// do runs f unless the session is over.
+func (a *Admin) do(f func() error) error {
+	if err := context.Cause(a.ctx); err != nil {
+		return fmt.Errorf("session %d of %s: %w", a.actor.Session, a.actor.User, err)
+	}
+	return f()
 }
 
 // Session returns the session-id that others see when this administrator holds a lock.
@@ -30,22 +46,26 @@ func (a *Admin) Edit(config string) error {
 	if err != nil {
 		return fmt.Errorf("edit of %s: %w", a.actor.User, err)
 	}
-	return a.sim.stores.Edit(a.ctx, a.actor, StoreCandidate, Edit{Config: e})
+	return a.do(func() error { return a.sim.stores.Edit(a.ctx, a.actor, StoreCandidate, Edit{Config: e}) })
 }
 
 // Commit commits the candidate, with whatever others have left in it, by local validation.
 func (a *Admin) Commit() error {
-	return a.sim.stores.Commit(a.ctx, a.actor, CommitOptions{Local: true})
+	return a.do(func() error { return a.sim.stores.Commit(a.ctx, a.actor, CommitOptions{Local: true}) })
 }
 
 // Discard drops all edits of the candidate, others' too.
-func (a *Admin) Discard() error { return a.sim.stores.Discard(a.actor) }
+func (a *Admin) Discard() error { return a.do(func() error { return a.sim.stores.Discard(a.actor) }) }
 
 // Lock takes the candidate's lock.
-func (a *Admin) Lock() error { return a.sim.stores.Lock(a.actor, StoreCandidate) }
+func (a *Admin) Lock() error {
+	return a.do(func() error { return a.sim.stores.Lock(a.actor, StoreCandidate) })
+}
 
 // Unlock gives it back.
-func (a *Admin) Unlock() error { return a.sim.stores.Unlock(a.actor, StoreCandidate) }
+func (a *Admin) Unlock() error {
+	return a.do(func() error { return a.sim.stores.Unlock(a.actor, StoreCandidate) })
+}
 
 // Close ends the session; its locks are released, its edits stay in the candidate.
 func (a *Admin) Close() { a.end() }

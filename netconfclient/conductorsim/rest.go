@@ -359,6 +359,9 @@ func (f *restFront) resource(actor Actor, s Store, r *http.Request, path string,
 	if s == StoreRunning {
 		return 0, nil, &restError{http.StatusMethodNotAllowed, "running changes by commit only"}
 	}
+	if place.parent().node(root) == nil {
+		return 0, nil, &restError{http.StatusNotFound, "there is nothing that " + clip(path) + " could be in"}
+	}
 	status := http.StatusOK
 	var object map[string]any
 	if r.Method != http.MethodDelete {

@@ -74,6 +74,14 @@ func (p place) node(root *Node) *Node {
 	return n
 }
 
+// parent is what p is in.
+func (p place) parent() place {
+	if p.list != nil {
+		return place{steps: p.steps}
+	}
+	return place{steps: p.steps[:len(p.steps)-1]}
+}
+
 // read returns p's content as JSON has it.
 func (p place) read(root *Node) (any, bool) {
 	n := p.node(root)
@@ -111,8 +119,7 @@ func object(n *Node) map[string]any {
 	return out
 }
 
-// edit wraps what is inside of the last step into its way from the root, as an edit-config would have it. what is
-// missing on the way is not made: the last step but op's own must exist.
+// edit wraps what is inside of the last step into its way from the root, as an edit-config would have it.
 func (p place) edit(inside ...*element) *element {
 	for _, s := range slices.Backward(p.steps) {
 		e := &element{Name: s.sch.name}

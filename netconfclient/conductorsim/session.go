@@ -20,7 +20,7 @@ const helloTimeout = 30 * time.Second
 type sessionInfo struct {
 	actor Actor
 	kill  context.CancelCauseFunc
-	conn  io.Closer
+	conn  io.Closer     // ends the session
 	done  chan struct{} // closed when the session has given everything back
 }
 
@@ -78,9 +78,7 @@ func (s *Sim) kill(ctx context.Context, id uint64) bool {
 		return false
 	}
 	info.kill(errKilled)
-	if info.conn != nil {
-		info.conn.Close()
-	}
+	info.conn.Close()
 	select {
 	case <-info.done:
 	case <-ctx.Done():
