@@ -1,8 +1,11 @@
 package conductorsim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -174,4 +177,39 @@ func (s *faultSet) frozen(node int, op string) (bool, <-chan struct{}) {
 		}
 	}
 	return false, s.thawed
+}
+
+// ParseFault reads a fault as a command line has it: its kind, then fields by their JSON names, as in
+// "slow-commit,for=5s,times=2".
+func ParseFault(text string) (Fault, error) {
+	kind, rest, _ := strings.Cut(text, ",")
+	f := Fault{Kind: FaultKind(kind)}
+	for rest != "" {
+		var field string
+		field, rest, _ = strings.Cut(rest, ",")
+		name, value, _ := strings.Cut(field, "=")
+		var err error
+		switch name {
+		case "op":
+			f.Op = value
+		case "at":
+			f.At = value
+		case "for":
+			err = f.For.UnmarshalText([]byte(value))
+		case "n":
+			f.N, err = strconv.ParseInt(value, 10, 64)
+		case "body":
+			f.Body = value
+		case "node":
+			f.Node, err = strconv.Atoi(value)
+		case "times":
+			f.Times, err = strconv.Atoi(value)
+		default:
+			err = errors.New("there is no such field")
+		}
+		if err != nil {
+			return f, fmt.Errorf("fault %q: %s: %w", clip(text), clip(name), err)
+		}
+	}
+	return f.withDefaults()
 }
