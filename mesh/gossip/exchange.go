@@ -20,7 +20,7 @@ const (
 	maxServed = 2
 	// maxDigest is about 100,000 logs.
 	maxDigest    = 2 << 20
-	maxHello     = 512
+	maxHello     = 2 << 10
 	maxTime      = 5 * time.Minute // of one exchange; the next one goes on
 	busyFor      = 60 * time.Millisecond
 	chunkLeeway  = 2 << 10
@@ -105,7 +105,10 @@ func (s *messages) read(limit int) (kind byte, payload []byte, err error) {
 		return 0, nil, err
 	}
 	n := int64(binary.BigEndian.Uint32(head[:]))
-	if n < 2 || n-2 > int64(limit) {
+	if n < 2 {
+		return 0, nil, fmt.Errorf("message of %d bytes: %w", n, errNotOurs)
+	}
+	if n-2 > int64(limit) {
 		return 0, nil, fmt.Errorf("message of %d bytes: %w", n, errTooMuch)
 	}
 	if s.left -= n; s.left < 0 {

@@ -161,14 +161,12 @@ func (k *known) save() {
 
 // hopes reports whether there is anybody to look for.
 func (k *known) hopes() bool {
-	if len(k.m.cfg.Join) > 0 {
+	// A list that is the same on all members names this one as well.
+	if slices.ContainsFunc(k.hosts(), func(h string) bool { return h != k.m.self }) {
 		return true
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.seeds) > 0 {
-		return true
-	}
 	for _, e := range k.members {
 		if !e.Left {
 			return true

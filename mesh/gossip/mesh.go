@@ -54,7 +54,8 @@ type Mesh struct {
 	asks    asks
 	recent  recentHeads
 	server  chan struct{} // slots of exchanges served
-	rotate  sync.Mutex    // one key change at a time
+	rotate  sync.Mutex    // one key change made from here at a time
+	keyMu   sync.Mutex    // one change of the own ring and its file; after rotate
 	events  chan MemberEvent
 	warned  onceEach
 	views   viewWatch

@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -226,16 +227,23 @@ func (s *stream) hand(q part) {
 	switch {
 	case p.closed && !q.last:
 		// The peer is gone: a reset comes back.
-		n := s.net
-		n.mu.Lock()
-		n.after(n.delay(), func() { s.fail(net.ErrClosed) })
-		n.mu.Unlock()
+		s.net.mu.Lock()
+		s.reset(s)
+		s.net.mu.Unlock()
 	case q.last:
 		p.eof = true
 	default:
 		p.in = append(p.in, q.data...)
 	}
 	p.changed()
+}
+
+var errReset = errors.New("connection reset by peer")
+
+// reset tells an end that what it sent will not be read. Called with the
+// network's lock held.
+func (s *stream) reset(end *stream) {
+	s.net.after(s.net.delay(), func() { end.fail(errReset) })
 }
 
 func (s *stream) Close() error {
@@ -247,12 +255,16 @@ func (s *stream) Close() error {
 	s.closed = true
 	s.changed()
 	broken := s.err != nil
+	unread := len(s.in) > 0
 	if !broken && !s.finished {
 		s.finished = true
 		s.send(nil, true)
 	}
 	s.mu.Unlock()
 	s.net.mu.Lock()
+	if unread {
+		s.reset(s.peer)
+	}
 	if s.host != nil {
 		delete(s.host.conns, s)
 	}

@@ -1,0 +1,157 @@
+package gossip
+
+import (
+	"context"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestLoadKeyringSaysHowToMend(t *testing.T) {
+	key := NewKey()
+	tests := []struct {
+		name, text string
+		mode       os.FileMode
+		want       string // in the error; "" for none
+	}{
+		{"good", `["` + key + `"]`, 0o600, ""},
+		{"good for a group", `["` + key + `","` + NewKey() + `"]`, 0o640, ""},
+		{"world-readable", `["` + key + `"]`, 0o644, "chmod 640"},
+		{"group-writable", `["` + key + `"]`, 0o660, "chmod 640"},
+		{"a bare key", key, 0o600, "JSON array"},
+		{"empty list", `[]`, 0o600, "banmesh keygen"},
+		{"not base64", `["?"]`, 0o600, "key 1"},
+		{"short key", `["` + key + `","YWJj"]`, 0o600, "key 2"},
+		{"empty", ``, 0o600, "JSON array"},
+	}
+	for _, tt := range tests {
+		path := filepath.Join(t.TempDir(), "keyring.json")
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := LoadKeyring(path)
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.want == "" && base64.StdEncoding.EncodeToString(keys[0]) != key:
+			t.Errorf("%s: the first key is another", tt.name)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path)):
+			t.Errorf("%s: error %v, want one with %q and the path", tt.name, err, tt.want)
+		case err != nil && strings.Contains(err.Error(), key):
+			t.Errorf("%s: the error shows the key: %v", tt.name, err)
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "none.json")
+	if _, err := LoadKeyring(missing); err == nil || !strings.Contains(err.Error(), "keygen") {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestKeysAreRotatedWhileBansFlow(t *testing.T) {
+	simulate(t, 4, lan(), func(fl *fleet) {
+		old, fresh := base64.StdEncoding.EncodeToString(testKey), NewKey()
+		path := filepath.Join(t.TempDir(), "keyring.json")
+		if err := saveKeyring(path, [][]byte{testKey}); err != nil {
+			t.Fatal(err)
+		}
+		nd := fl.nodes[3]
+		fl.stop(nd)
+		if err := fl.start(nd, func(c *Config) { c.Keys, c.KeyringFile = nil, path }); err != nil {
+			t.Fatal(err)
+		}
+		fl.wait(time.Minute, "all alive", func() bool {
+			return !slices.ContainsFunc(fl.nodes, func(o *node) bool { return o.mesh.table.alive() != 4 })
+		})
+		ctx := context.Background()
+		m := fl.nodes[0].mesh
+		if err := m.UseKey(ctx, fresh, false); err == nil {
+			t.Error("a key that nobody has is used")
+		}
+		if err := m.InstallKey(ctx, fresh); err != nil {
+			t.Fatal(err)
+		}
+		fl.nodes[1].ban("1")
+		if err := m.RemoveKey(ctx, old, false); err == nil {
+			t.Error("the key in use was removed")
+		}
+		if err := m.UseKey(ctx, fresh, false); err != nil {
+			t.Fatal(err)
+		}
+		fl.nodes[2].ban("2")
+		if err := m.RemoveKey(ctx, old, false); err != nil {
+			t.Fatal(err)
+		}
+		fl.nodes[3].ban("3")
+		fl.wait(5*time.Second, "bans everywhere", fl.all(3))
+		list, err := m.ListKeys(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) != 1 || list[0].Key != fresh || len(list[0].Members) != 4 || len(list[0].Using) != 4 {
+			t.Errorf("keys afterwards: %+v, want only the new one at all 4", list)
+		}
+		if keys, err := LoadKeyring(path); err != nil || len(keys) != 1 || base64.StdEncoding.EncodeToString(keys[0]) != fresh {
+			t.Errorf("the keyring file holds %d keys, %v; want the new one", len(keys), err)
+		}
+		for _, o := range fl.nodes {
+			if n := o.mesh.Stats().Dropped["no key"]; n != 0 {
+				t.Errorf("%s dropped %d packets for want of a key", o.name, n)
+			}
+		}
+	})
+}
+
+func TestAKeyIsNotUsedWhileAMemberCannotConfirm(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		ctx := context.Background()
+		m := fl.nodes[0].mesh
+		fresh := NewKey()
+		if err := m.InstallKey(ctx, fresh); err != nil {
+			t.Fatal(err)
+		}
+		fl.nodes[2].host.Crash()
+		fl.stop(fl.nodes[2])
+		if err := m.UseKey(ctx, fresh, false); err == nil {
+			t.Error("used although a member is silent")
+		}
+		fl.wait(time.Minute, "failed", func() bool { return fl.nodes[0].member("r002").State == Failed })
+		if err := m.UseKey(ctx, fresh, false); err == nil || !strings.Contains(err.Error(), "r002") {
+			t.Errorf("used although a member is down: %v", err)
+		}
+		if err := m.UseKey(ctx, fresh, true); err != nil {
+			t.Errorf("forced: %v", err)
+		}
+	})
+}
+
+func TestEncryptionIsRequiredBeyondLoopback(t *testing.T) {
+	base := DefaultConfig()
+	base.Name, base.Set = "a", newFakeSet("a", 1)
+	tests := []struct {
+		name   string
+		change func(*Config)
+		ok     bool
+	}{
+		{"all addresses", func(*Config) {}, false},
+		{"all addresses with a key", func(c *Config) { c.Keys = [][]byte{testKey} }, true},
+		{"all addresses, insecure", func(c *Config) { c.Insecure = true }, true},
+		{"loopback", func(c *Config) { c.Bind = loopback() }, true},
+		{"loopback that joins elsewhere", func(c *Config) { c.Bind, c.Join = loopback(), []string{"192.0.2.1:7946"} }, false},
+		{"loopback that joins loopback", func(c *Config) { c.Bind, c.Join = loopback(), []string{"127.0.0.2", "localhost:1"} }, true},
+		{"loopback, advertised elsewhere", func(c *Config) { c.Bind, c.Advertise = loopback(), "192.0.2.1" }, false},
+	}
+	for _, tt := range tests {
+		c := base
+		tt.change(&c)
+		if err := c.Validate(); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
