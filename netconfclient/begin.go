@@ -65,7 +65,7 @@ func (e *Edit) takeLock(ctx context.Context, p Permit) error {
 			if err := e.cleanCandidate(ctx, p); err != nil {
 				return withDetail(err, errs)
 			}
-			if err := e.resetMark(ctx, errs); err != nil {
+			if err := e.resetMark(ctx, p, errs); err != nil || e.locked {
 				return err
 			}
 			undone = true
@@ -131,19 +131,33 @@ func (e *Edit) cleanCandidate(ctx context.Context, p Permit) error {
 
 // resetMark clears a server's mark of a changed candidate that is equal to running: there is nothing in it to lose.
 // Where the refusal did not name that mark, and we have not changed anything, the candidate is left alone.
-func (e *Edit) resetMark(ctx context.Context, why RPCErrors) error {
+func (e *Edit) resetMark(ctx context.Context, p Permit, why RPCErrors) error {
 	if !e.undid && !why.has("resource-denied") {
 		return nil
 	}
-	ctx, cancel := e.c.bound(ctx)
+	bctx, cancel := e.c.bound(ctx)
 	defer cancel()
-	err := e.s.DiscardChanges(ctx)
-	if unsupported(err) {
+	err := e.s.DiscardChanges(bctx)
+	switch {
+	case unsupported(err):
 		e.c.learn(e.s, &e.path, func(l *learned) { l.noDiscard = true })
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return refused("discard-changes", err)
+	}
+	if errs, err := e.tryLock(ctx); err != nil || !errs.has("resource-denied") {
+		return err // locked, or refused for another reason, which the next attempt tells
+	}
+	// One server keeps its mark until the next commit, whatever is discarded. A commit of a candidate that is equal to
+	// running changes nothing; that it still is equal is looked at right before, as always without a lock.
+	if err := e.cleanCandidate(ctx, p); err != nil {
+		return withDetail(err, why)
+	}
+	e.log.Info("committing a candidate equal to running, to clear the server's mark of changes")
+	cctx, cancel := e.c.bound(ctx)
+	defer cancel()
+	if _, err := e.s.commit(cctx, e.path.leaf); err != nil {
+		return refused("commit", err)
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func (c *Conductor) dial(ctx context.Context) (*Session, path, error) {
 	var errs []error
 	for i := range c.cfg.Addresses {
 		n := (first + i) % len(c.cfg.Addresses)
-		s, err := c.dialOne(ctx, c.cfg.Addresses[n])
+		s, err := c.open(ctx, c.cfg.Addresses[n])
 		if err == nil {
 			pa, err := c.adopt(s, n)
 			return s, pa, err
@@ -161,6 +161,40 @@ func (c *Conductor) dial(ctx context.Context) (*Session, path, error) {
 		return nil, path{}, errs[0]
 	}
 	return nil, path{}, errors.Join(errs...)
+}
+
+// firstAnswer is how long the first operation of a session is waited for before another session is tried.
+const firstAnswer = 3 * time.Second
+
+// open dials one node and makes sure that it answers. One server never answers an operation that it happened to read
+// together with our hello, so silence is no reason yet to give the node up. What is
+// asked is small: the authority's name.
+func (c *Conductor) open(ctx context.Context, addr string) (*Session, error) {
+	deadline := time.Now().Add(c.cfg.Timeout)
+	for attempt := 0; ; attempt++ {
+		s, err := c.dialOne(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		patience := min(firstAnswer, c.cfg.Timeout/4)
+		if attempt == 2 {
+			patience = time.Until(deadline)
+		}
+		probe, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer to the first operation: %w", context.DeadlineExceeded))
+		_, err = s.GetConfig(probe, RunningStore, Filter{Content: []Element{
+			el("config", el("authority", el("name")).in(nsAuthority)).in(nsConfig),
+		}})
+		silent := probe.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || errors.As(err, new(RPCErrors)) {
+			return s, nil // a refusal is an answer
+		}
+		s.Close()
+		if !silent || attempt == 2 {
+			return nil, err
+		}
+		c.cfg.Logger.Info("conductor does not answer the first operation, trying another session", "conductor", addr)
+	}
 }
 
 func (c *Conductor) dialOne(ctx context.Context, addr string) (*Session, error) {

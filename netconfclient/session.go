@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/Juniper/go-netconf/netconf"
 )
@@ -23,6 +24,9 @@ const (
 	capValidate  = "urn:ietf:params:netconf:capability:validate:1.0"
 	capValidate1 = "urn:ietf:params:netconf:capability:validate:1.1"
 )
+
+// helloSettle is the least time between our hello and the first operation.
+const helloSettle = 50 * time.Millisecond
 
 // DialConfig says how to reach one NETCONF server.
 type DialConfig struct {
@@ -44,6 +48,8 @@ type Session struct {
 	log    *slog.Logger
 	mu     sync.Mutex // held during an operation
 	broken error      // guarded by mu
+
+	settled bool // guarded by mu
 }
 
 // Dial connects, logs in and exchanges hellos; the context bounds all of it. Errors: ErrKeyFile, ErrHostKey,
@@ -153,11 +159,15 @@ func (s *Session) Validate(ctx context.Context, source Datastore) error {
 // Commit makes the candidate the running configuration, with the vendor's validation-type leaf unless v is
 // ValidationNone or empty. Where the session breaks after it was sent, the error is ErrUnknownOutcome.
 func (s *Session) Commit(ctx context.Context, v Validation) error {
+	return s.outcome(s.commit(ctx, v))
+}
+
+func (s *Session) commit(ctx context.Context, v Validation) (*Reply, error) {
 	op := el("commit")
 	if v != "" && v != ValidationNone {
 		op = op.with(leaf("validation-type", string(v)).in(nsValidate))
 	}
-	return s.outcome(s.exec(ctx, op))
+	return s.exec(ctx, op)
 }
 
 // outcome turns the failure of an operation that changes running into one that says so.
@@ -224,6 +234,9 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
 	}
 
+	if err := s.settle(ctx); err != nil {
+		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
+	}
 	stop := s.t.bound(ctx)
 	raw, err := s.roundTrip(msg)
 	if !stop() && err == nil {
@@ -247,6 +260,16 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	}
 	logWarnings(s.log, op.Name, reply.Warnings)
 	return reply, nil
+}
+
+// settle keeps the first operation away from our hello: one server never answers an operation that it reads together
+// with that, and nothing in the protocol tells when it has read it.
+func (s *Session) settle(ctx context.Context) error {
+	if s.settled {
+		return nil
+	}
+	s.settled = true
+	return wait(ctx, time.Until(s.t.helloSent.Add(helloSettle)))
 }
 
 func (s *Session) roundTrip(msg []byte) ([]byte, error) {

@@ -40,7 +40,8 @@ type transport struct {
 	chunked bool // of what we send
 	limit   int  // bytes of the largest reply
 
-	helloErr error // netconf.NewSession drops it, so it is kept
+	helloSent time.Time
+	helloErr  error // netconf.NewSession drops it, so it is kept
 
 	mu      sync.Mutex
 	aborted error // why the connection was closed early
@@ -122,6 +123,7 @@ func (t *transport) open(addr string, config *ssh.ClientConfig) error {
 	if err != nil {
 		return err
 	}
+	t.helloSent = time.Now()
 	return t.Send(hello)
 }
 

@@ -1,0 +1,382 @@
+package netconfdtest
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The Debian packages' programs; their own paths, because a login's PATH may lack /usr/sbin or have another Python.
+const (
+	netconfd  = "/usr/sbin/netconfd"
+	subsystem = "/usr/sbin/netconf-subsystem"
+	sshd      = "/usr/sbin/sshd"
+	keygen    = "/usr/bin/ssh-keygen"
+	python    = "/usr/bin/python3"
+)
+
+//go:embed read.py
+var readScript string
+
+// A Server is a running netconfd with its sshd, on loopback and in a directory of its own. It starts empty.
+type Server struct {
+	Addr       string // host:port
+	User       string
+	KeyFile    string
+	KnownHosts string
+	Dir        string
+
+	port    int
+	modules []string
+	procs   []*process // sshd last
+}
+
+// Start starts a server; the test's end stops it. It has the look-alike of the conductor's model.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	for _, program := range []string{netconfd, subsystem, sshd, keygen, python} {
+		if _, err := os.Stat(program); err != nil {
+			t.Fatalf("%s is missing (%v): run: make deps", program, err)
+		}
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A socket's path is at most 108 bytes, and a test's own directory can be longer.
+	dir, err := os.MkdirTemp("", "netconfd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{
+		User: me.Username, Dir: dir,
+		KeyFile:    filepath.Join(dir, "clientkey"),
+		KnownHosts: filepath.Join(dir, "known_hosts"),
+	}
+	t.Cleanup(func() {
+		s.Stop()
+		if t.Failed() {
+			s.dumpLogs(t)
+		}
+		os.RemoveAll(dir)
+	})
+	yang := filepath.Join(moduleRoot(t), "netconfclient", "testdata", "yang")
+	for _, d := range []string{"yang", "yuma/data"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(yang, "*.yang"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no modules in %s (%v)", yang, err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "yang", filepath.Base(f)), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range []string{"hostkey", "clientkey"} {
+		s.keygen(t, key)
+	}
+	public, err := os.ReadFile(s.KeyFile + ".pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "authorized_keys"), public, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A port that is free now may be taken by the time it is used.
+	for attempt := 0; ; attempt++ {
+		err := s.start()
+		if err == nil {
+			break
+		}
+		s.Stop()
+		if attempt == 3 {
+			s.dumpLogs(t)
+			t.Fatalf("netconfd does not start: %v", err)
+		}
+	}
+	s.TrustHostKey(t)
+	return s
+}
+
+func (s *Server) keygen(t testing.TB, name string) {
+	t.Helper()
+	path := filepath.Join(s.Dir, name)
+	os.Remove(path)
+	os.Remove(path + ".pub")
+	if out, err := exec.Command(keygen, "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+}
+
+// TrustHostKey writes the known_hosts file anew, with the server's present key.
+func (s *Server) TrustHostKey(t testing.TB) {
+	t.Helper()
+	public, err := os.ReadFile(filepath.Join(s.Dir, "hostkey.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := fmt.Sprintf("[127.0.0.1]:%d %s", s.port, public)
+	if err := os.WriteFile(s.KnownHosts, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ChangeHostKey gives the server another host key, as after a reinstallation; known_hosts keeps the old one.
+func (s *Server) ChangeHostKey(t testing.TB) {
+	t.Helper()
+	s.keygen(t, "hostkey")
+	s.procs[1].stop()
+	s.procs = s.procs[:1]
+	if err := s.startSSH(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start picks a port and starts both processes. The port is part of netconfd's protocol with its subsystem.
+func (s *Server) start() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s.port = l.Addr().(*net.TCPAddr).Port
+	s.Addr = l.Addr().String()
+	l.Close()
+	if err := s.startNetconfd(); err != nil {
+		return err
+	}
+	return s.startSSH()
+}
+
+func (s *Server) startNetconfd() error {
+	socket := filepath.Join(s.Dir, "ncx.sock")
+	os.Remove(socket)
+	args := []string{
+		fmt.Sprintf("--port=%d", s.port), "--ncxserver-sockname=" + socket,
+		"--modpath=" + filepath.Join(s.Dir, "yang") + ":/usr/share/yuma/modules",
+		"--module=t128", "--module=authority-config", "--module=service-config", "--module=t128-validate-type",
+		"--target=candidate", "--with-startup=false", "--no-startup", "--access-control=off",
+		"--superuser=" + s.User, "--log=" + filepath.Join(s.Dir, "netconfd.log"),
+	}
+	p, err := launch(filepath.Join(s.Dir, "netconfd.out"), []string{"YUMA_HOME=" + filepath.Join(s.Dir, "yuma")}, netconfd, args...)
+	if err != nil {
+		return err
+	}
+	s.procs = append(s.procs, p)
+	return p.waitFor(func() bool { _, err := os.Stat(socket); return err == nil })
+}
+
+func (s *Server) startSSH() error {
+	if os.Geteuid() == 0 {
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			return err
+		}
+	}
+	path := func(name string) string { return filepath.Join(s.Dir, name) }
+	config := strings.Join([]string{
+		fmt.Sprintf("Port %d", s.port),
+		"ListenAddress 127.0.0.1",
+		"HostKey " + path("hostkey"),
+		"PidFile none",
+		"AuthorizedKeysFile " + path("authorized_keys"),
+		"StrictModes no",
+		"PasswordAuthentication no",
+		"KbdInteractiveAuthentication no",
+		"PermitRootLogin prohibit-password",
+		"UsePAM no",
+		fmt.Sprintf("Subsystem netconf \"%s --ncxserver-sockname=%d@%s\"", subsystem, s.port, path("ncx.sock")),
+		"",
+	}, "\n")
+	if err := os.WriteFile(path("sshd_config"), []byte(config), 0o600); err != nil {
+		return err
+	}
+	p, err := launch(path("sshd.out"), nil, sshd, "-D", "-e", "-f", path("sshd_config"))
+	if err != nil {
+		return err
+	}
+	s.procs = append(s.procs, p)
+	return p.waitFor(func() bool {
+		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+// Stop stops both processes. Their configuration is gone.
+func (s *Server) Stop() {
+	for _, p := range slices.Backward(s.procs) {
+		p.stop()
+	}
+	s.procs = nil
+}
+
+// Freeze stops netconfd in whatever it does, as SIGSTOP does; sshd goes on.
+func (s *Server) Freeze(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
+
+// Thaw lets it go on.
+func (s *Server) Thaw(t testing.TB) { s.signal(t, syscall.SIGCONT) }
+
+func (s *Server) signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := s.procs[0].cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A Tenant is what ncclient reads of one tenant.
+type Tenant struct {
+	Exists      bool     `json:"exists"`
+	Description *string  `json:"description"`
+	Addresses   []string `json:"addresses"` // texts as the server has them, of the one neighborhood, in its order
+}
+
+// NcclientRead reads a tenant's addresses from running with python3-ncclient: code that shares nothing with ours.
+func (s *Server) NcclientRead(t testing.TB, tenant, neighborhood string) Tenant {
+	t.Helper()
+	return s.NcclientReadFrom(t, "running", tenant, neighborhood)
+}
+
+// NcclientReadFrom reads from the named datastore.
+func (s *Server) NcclientReadFrom(t testing.TB, datastore, tenant, neighborhood string) Tenant {
+	t.Helper()
+	out, err := s.ncclient(datastore, tenant, neighborhood)
+	// netconfd never answers an operation that reaches it together with the client's hello, and ncclient sends it at
+	// once: now and then an attempt hangs.
+	for attempt := 0; attempt < 5 && errors.Is(err, context.DeadlineExceeded); attempt++ {
+		out, err = s.ncclient(datastore, tenant, neighborhood)
+	}
+	if err != nil {
+		t.Fatalf("ncclient (python3-ncclient missing? run: make deps): %v", err)
+	}
+	var got Tenant
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatalf("ncclient printed %q: %v", out, err)
+	}
+	return got
+}
+
+func (s *Server) ncclient(args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python, append([]string{"-c", readScript, s.Addr, s.User, s.KeyFile}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, &stderr)
+	}
+	return out, nil
+}
+
+func (s *Server) dumpLogs(t testing.TB) {
+	for _, name := range []string{"netconfd.log", "netconfd.out", "sshd.out"} {
+		text, _ := os.ReadFile(filepath.Join(s.Dir, name))
+		if len(text) > 4000 {
+			text = text[len(text)-4000:]
+		}
+		t.Logf("%s: %s", name, text)
+	}
+}
+
+// moduleRoot finds the module's directory above the test's.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			t.Fatal("not inside the module")
+		}
+		dir = up
+	}
+}
+
+// A process is one that dies with the test.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	once sync.Once
+}
+
+func launch(logFile string, env []string, program string, args ...string) (*process, error) {
+	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error)
+	// Pdeathsig is about the thread that started the process, so one is kept for as long as it runs.
+	go func() {
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// waitFor waits until the process is of use.
+func (p *process) waitFor(ready func() bool) error {
+	deadline := time.Now().Add(20 * time.Second)
+	for !ready() {
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended: %v", p.cmd.Path, p.cmd.ProcessState)
+		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return errors.New(p.cmd.Path + " is not ready after 20 s")
+		}
+	}
+	return nil
+}
+
+func (p *process) stop() {
+	p.once.Do(func() {
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		<-p.done
+	})
+}
