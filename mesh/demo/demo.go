@@ -223,7 +223,7 @@ func (p *play) failover(ctx context.Context) error {
 		return err
 	}
 	p.takeover = time.Since(said)
-	p.line("%s leads %v after the stop began", p.leader, p.takeover.Round(10*time.Millisecond))
+	p.line("%s leads %s after the stop began", p.leader, millis(p.takeover))
 	p.head("", "banned by", "address", p.routers)
 	if err := p.ban(ctx, p.running()[len(p.running())-1], netip.MustParseAddr("192.0.2.66")); err != nil {
 		return err
@@ -236,7 +236,7 @@ func (p *play) summary() {
 	p.line("on disk where it was made    median %s, slowest %s", millis(median(p.stored)), millis(slices.Max(p.stored)))
 	p.line("at the other routers         median %s, slowest %s", millis(median(p.arrivals)), millis(slices.Max(p.arrivals)))
 	p.line("commits at the conductor     %d for %d bans and lifts", p.commits, len(p.stored))
-	p.line("new leader after a stop      %v", p.takeover.Round(10*time.Millisecond))
+	p.line("new leader after a stop      %s", millis(p.takeover))
 	p.line("the whole demo               %v", time.Since(p.begun).Round(100*time.Millisecond))
 }
 

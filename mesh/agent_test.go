@@ -1,0 +1,323 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/netconfclient/conductorsim"
+)
+
+// simulated starts a conductor for a test and returns the commit section that
+// reaches it.
+func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.Sim, Commit) {
+	t.Helper()
+	cfg := conductorsim.DefaultConfig()
+	cfg.Dir = t.TempDir()
+	if change != nil {
+		change(&cfg)
+	}
+	sim, err := conductorsim.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sim.Close() })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go sim.Serve(ln)
+	k := DefaultConfig().Commit
+	k.Driver, k.Conductors = "netconf", []string{ln.Addr().String()}
+	k.Key, k.KnownHosts = filepath.Join(cfg.Dir, "client_key"), filepath.Join(cfg.Dir, "known_hosts")
+	k.Window, k.MaxWait, k.Timeout = Duration(100*time.Millisecond), Duration(time.Second), Duration(10*time.Second)
+	return sim, k
+}
+
+// started opens an agent and runs it until the test ends.
+func started(t *testing.T, name string, change func(*Config)) *Agent {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bm") // short enough for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	cfg := DefaultConfig()
+	cfg.Name, cfg.DataDir, cfg.Socket = name, dir, filepath.Join(dir, "s")
+	cfg.Gossip.Bind, cfg.Gossip.Profile = "127.0.0.1:0", "local"
+	cfg.Fail2ban.Unban = false
+	if change != nil {
+		change(&cfg)
+	}
+	a, err := Open(t.Context(), cfg, Options{Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	})
+	return a
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 20 s for %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func status(t *testing.T, a *Agent) control.Status {
+	t.Helper()
+	s, err := a.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func listing(t *testing.T, a *Agent) map[string]control.Ban {
+	t.Helper()
+	bans, err := a.List(t.Context(), netip.Prefix{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := make(map[string]control.Ban)
+	for b := range bans {
+		m[b.Prefix] = b
+	}
+	return m
+}
+
+func ban(t *testing.T, a *Agent, prefixes ...string) control.BanReply {
+	t.Helper()
+	c := control.BanCall{Until: control.UntilAt(time.Now().Add(time.Hour)), Jail: "sshd"}
+	for _, p := range prefixes {
+		c.Prefixes = append(c.Prefixes, netip.MustParsePrefix(p))
+	}
+	reply, err := a.Ban(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply
+}
+
+// pair is a leader and a follower with a conductor.
+func pair(t *testing.T, change func(*conductorsim.Config)) (sim *conductorsim.Sim, lead, follower *Agent) {
+	t.Helper()
+	sim, k := simulated(t, change)
+	lead = started(t, "router1", func(c *Config) { c.Commit = k })
+	follower = started(t, "router2", func(c *Config) { c.Commit, c.Join = k, []string{lead.Addr()} })
+	eventually(t, "router1 to lead", func() bool {
+		a, b := status(t, lead), status(t, follower)
+		return a.Leader != nil && b.Leader != nil && *a.Leader == "router1" && *b.Leader == "router1"
+	})
+	return sim, lead, follower
+}
+
+func TestFollowersKnowWhatIsCommitted(t *testing.T) {
+	sim, lead, follower := pair(t, nil)
+	ban(t, follower, "203.0.113.7/32", "198.51.100.0/24")
+	for _, a := range []*Agent{lead, follower} {
+		eventually(t, "both to be committed at "+a.cfg.Name, func() bool {
+			l := listing(t, a)
+			return l["203.0.113.7/32"].Committed && l["198.51.100.0/24"].Committed
+		})
+		s := status(t, a)
+		if s.Commit.Committed != 2 || s.Commit.Commits != 1 || s.Commit.State != "idle" {
+			t.Errorf("%s: commit status %+v, want 2 addresses in 1 commit, idle", a.cfg.Name, s.Commit)
+		}
+	}
+
+	t.Log("an allow cuts a hole: what is left of the network is what counts")
+	_, err := follower.Allow(t.Context(), control.AllowCall{
+		Prefixes: control.Prefixes{netip.MustParsePrefix("198.51.100.7/32")}, Until: control.Never,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the network with its hole to be committed", func() bool {
+		b := listing(t, follower)["198.51.100.0/24"]
+		return b.Committed && len(b.Except) == 1 && len(sim.Addresses("blacklist-fail2ban", "internet")) == 9
+	})
+}
+
+func TestWhatFailsToCommitIsNotCalledCommitted(t *testing.T) {
+	sim, lead, follower := pair(t, nil)
+	if err := sim.Dirty(true); err != nil {
+		t.Fatal(err)
+	}
+	ban(t, lead, "203.0.113.7/32")
+	eventually(t, "the follower to say whom the leader waits for", func() bool {
+		s := status(t, follower)
+		return s.Commit.State == "waiting" && strings.Contains(s.Commit.Detail, "administrator")
+	})
+	for _, a := range []*Agent{lead, follower} {
+		if listing(t, a)["203.0.113.7/32"].Committed {
+			t.Errorf("%s calls a ban committed that waits for another administrator", a.cfg.Name)
+		}
+	}
+}
+
+func TestCommitAtAFollowerIsDoneByTheLeader(t *testing.T) {
+	sim, k := simulated(t, nil)
+	k.Window, k.MaxWait = Duration(time.Hour), Duration(time.Hour)
+	lead := started(t, "router1", func(c *Config) { c.Commit = k })
+	follower := started(t, "router2", func(c *Config) { c.Commit, c.Join = k, []string{lead.Addr()} })
+	eventually(t, "a leader", func() bool { s := status(t, follower); return s.Leader != nil && *s.Leader == "router1" })
+	ban(t, follower, "203.0.113.7/32") // a new leader commits at once; what comes later waits for the window
+	eventually(t, "the new leader's first commit", func() bool { return listing(t, follower)["203.0.113.7/32"].Committed })
+	ban(t, follower, "203.0.113.8/32")
+	eventually(t, "the ban at the leader", func() bool { return len(listing(t, lead)) == 2 })
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	reply, err := follower.Commit(ctx, control.CommitCall{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reply.Committed || reply.Leader != "router1" {
+		t.Errorf("reply %+v, want committed by router1", reply)
+	}
+	if got := sim.Addresses("blacklist-fail2ban", "internet"); len(got) != 2 {
+		t.Errorf("running holds %v, want both bans", got)
+	}
+}
+
+func TestUnbanBeforeTheFirstExchangeIsRepeatedAfterIt(t *testing.T) {
+	a := started(t, "router1", nil)
+	ban(t, a, "203.0.113.7/32")
+	// Nobody answers at this address: router2 tries alone for 30 s before it is settled.
+	b := started(t, "router2", func(c *Config) { c.Join = []string{"127.0.0.1:1"} })
+	if _, err := b.Unban(t.Context(), control.UnbanCall{Prefixes: control.Prefixes{netip.MustParsePrefix("203.0.113.7/32")}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(listing(t, a)) != 1 {
+		t.Fatal("lifted before the two had met")
+	}
+	if _, err := b.Join(t.Context(), control.JoinCall{Addrs: []string{a.Addr()}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the repeated unban to lift it", func() bool { return len(listing(t, a)) == 0 })
+}
+
+func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
+	a := started(t, "router1", nil)
+	ban(t, a, "203.0.113.7/32")
+	cfg := a.cfg
+	cfg.NeverBan = []Prefix{{netip.MustParsePrefix("203.0.113.0/24")}}
+	cfg.Commit.Tenant = "another"
+	cfg.Limits.LivePerOrigin = 5
+	waiting, err := a.Reload(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(waiting, " "), "limits.live_per_origin commit.tenant"; got != want {
+		t.Errorf("keys that wait for a restart: %q, want %q", got, want)
+	}
+	eventually(t, "the new never-ban to cover the ban", func() bool { return !listing(t, a)["203.0.113.7/32"].Effective })
+	cfg.Name = ""
+	if _, err := a.Reload(t.Context(), cfg); err == nil {
+		t.Error("a configuration without a name was taken over")
+	}
+}
+
+func TestOwnAndConductorAddressesAreNeverBanned(t *testing.T) {
+	a := started(t, "router1", func(c *Config) {
+		c.Commit.Conductors = []string{"192.0.2.10:830"} // driver none: named, and not spoken to
+		c.NeverBan = []Prefix{{netip.MustParsePrefix("10.0.0.0/8")}}
+	})
+	ban(t, a, "192.0.2.10/32", "10.1.2.3/32", "203.0.113.7/32")
+	eventually(t, "the never-ban list", func() bool {
+		l := listing(t, a)
+		return !l["192.0.2.10/32"].Effective && !l["10.1.2.3/32"].Effective && l["203.0.113.7/32"].Effective
+	})
+}
+
+func TestEventsReachAReaderAndASlowOneIsTold(t *testing.T) {
+	var h hub
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	var got, lost int
+	done := make(chan error, 1)
+	go func() {
+		done <- h.read(ctx, func(e control.Event) error {
+			if got == 0 && lost == 0 {
+				close(entered)
+				<-proceed
+			}
+			if e.Lost > 0 {
+				lost += e.Lost
+				return errors.New("enough")
+			}
+			got++
+			return nil
+		})
+	}()
+	eventually(t, "the reader", h.watched)
+	h.publish(control.Event{Event: "ban"})
+	<-entered
+	const flood = 3 * eventQueue
+	h.publish(make([]control.Event, flood)...)
+	close(proceed)
+	<-done
+	if got+lost != flood+1 || lost != flood-eventQueue {
+		t.Errorf("%d events and %d lost, want %d and %d", got, lost, eventQueue+1, flood-eventQueue)
+	}
+	if h.watched() {
+		t.Error("a reader that is gone is still fed")
+	}
+}
+
+func TestLettersOfOthersAreReadWithCare(t *testing.T) {
+	letter, err := encodeLetter(letterAsk, &asking{ID: 7, Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got asking
+	if err := decodeLetter(letter[1:], askingFields, &got); err != nil || got.ID != 7 || !got.Force {
+		t.Fatalf("decoded %+v, %v", got, err)
+	}
+	for name, bad := range map[string][]byte{
+		"empty": {}, "version": {9, 0x92, 1, 0xc3}, "short array": {1, 0x91, 1}, "long array": {1, 0x93, 1, 0xc3, 1},
+		"truncated": letter[1 : len(letter)-1], "trailing": append(letter[1:len(letter):len(letter)], 0),
+		"huge": append([]byte{1}, make([]byte, 2000)...),
+	} {
+		if err := decodeLetter(bad, askingFields, new(asking)); !errors.Is(err, errLetter) {
+			t.Errorf("%s: error %v, want errLetter", name, err)
+		}
+	}
+}
+
+func FuzzLetter(f *testing.F) {
+	for kind, body := range map[byte]any{letterReport: &report{State: "idle"}, letterAsk: &asking{ID: 1}, letterOutcome: &outcome{Error: "x"}} {
+		b, err := encodeLetter(kind, body)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b[1:])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_ = decodeLetter(b, reportFields, new(report))
+		_ = decodeLetter(b, askingFields, new(asking))
+		_ = decodeLetter(b, outcomeFields, new(outcome))
+	})
+}
