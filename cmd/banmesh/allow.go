@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+func allowCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "allow", Category: "Bans", Usage: "the allow-list: what no ban touches, on every router",
+		Description: "Example:\n   banmesh allow add 198.51.100.0/24 --comment \"our office\"",
+		Subcommands: []*cli.Command{allowAddCommand(c), allowRemoveCommand(c), allowListCommand(c)},
+	}
+}
+
+func allowAddCommand(c *console) *cli.Command {
+	length := duration(control.Forever)
+	var comment text
+	var force bool
+	return &cli.Command{
+		Name: "add", Usage: "no ban of these counts", ArgsUsage: "PREFIX...",
+		Description: "Bans of what is allowed are kept and do not count. Wider than /8 asks first.\n\n" +
+			"Example:\n   banmesh allow add 198.51.100.7 --for 1d --comment \"a customer's scanner\"",
+		Flags: []cli.Flag{
+			&cli.GenericFlag{Name: "for", Value: &length, Usage: "how long: `DURATION` like 2h, 1d, or -1 for without end"},
+			&cli.GenericFlag{Name: "comment", Value: &comment, Usage: "`TEXT` for the people who will wonder"},
+			&cli.BoolFlag{Name: "force", Destination: &force, Usage: "clear host bits"},
+			c.yesFlag(), c.socketFlag(),
+		},
+		Action: func(cc *cli.Context) error {
+			args, err := positional(cc, 1, -1)
+			if err != nil {
+				return err
+			}
+			ps, err := parsePrefixes(args, force)
+			if err != nil {
+				return err
+			}
+			call := control.AllowCall{Prefixes: ps, Until: length.until(c.now()), Comment: string(comment)}
+			for _, p := range ps {
+				if p.Bits() < 8 {
+					if err := c.confirm("allow " + p.String()); err != nil {
+						return err
+					}
+					call.Confirmed = true
+					break
+				}
+			}
+			var r control.AllowReply
+			err = c.ask(cc.Context, answerTime, func(ctx context.Context, cl *control.Client) error {
+				var err error
+				r, err = cl.Allow(ctx, call)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "%s allowed, %s; %s\n", shorten(ps), untilWords(call.Until), touched(r.Covered))
+			return nil
+		},
+	}
+}
+
+func untilWords(u control.Until) string {
+	if u == control.Never {
+		return u.String()
+	}
+	return "until " + u.String()
+}
+
+func touched(n int) string {
+	switch n {
+	case 0:
+		return "no ban is touched by it"
+	case 1:
+		return "1 ban is touched by it"
+	}
+	return fmt.Sprintf("%d bans are touched by it", n)
+}
+
+func allowRemoveCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "remove", Aliases: []string{"rm"}, Usage: "take out of the allow-list", ArgsUsage: "PREFIX...",
+		Description: "Live bans of what was allowed count again at once.\n\n" +
+			"Example:\n   banmesh allow remove 198.51.100.7",
+		Flags: []cli.Flag{c.socketFlag()},
+		Action: func(cc *cli.Context) error {
+			args, err := positional(cc, 1, -1)
+			if err != nil {
+				return err
+			}
+			ps, err := parsePrefixes(args, false)
+			if err != nil {
+				return err
+			}
+			var r control.DropAllowReply
+			err = c.ask(cc.Context, answerTime, func(ctx context.Context, cl *control.Client) error {
+				var err error
+				r, err = cl.DropAllow(ctx, control.DropAllowCall{Prefixes: ps})
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if r.Dropped > 0 {
+				fmt.Fprintf(c.out, "%d taken out of the allow-list\n", r.Dropped)
+			}
+			if len(r.Missing) > 0 {
+				return fmt.Errorf("not in the allow-list: %s", shorten(r.Missing))
+			}
+			return nil
+		},
+	}
+}
+
+func allowListCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "list", Aliases: []string{"ls"}, Usage: "show the allow-list",
+		Description: "Example:\n   banmesh allow list --json",
+		Flags:       []cli.Flag{c.jsonFlag(), c.socketFlag()},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			return show(cc.Context, c, (*control.Client).Allows, c.tellAllows)
+		},
+	}
+}
+
+func (c *console) tellAllows(allows []control.Allow) error {
+	if len(allows) == 0 {
+		_, err := fmt.Fprintln(c.out, "nothing is allowed")
+		return err
+	}
+	t := &table{}
+	t.head("PREFIX", "LEFT", "BY", "COMMENT")
+	for _, a := range allows {
+		t.row(cell{text: bare(a.Prefix)}, cell{text: left(a.Until, c.now())}, cell{text: a.Origin}, cell{text: a.Comment})
+	}
+	return t.write(c.out, c.paint)
+}

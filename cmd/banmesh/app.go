@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+// commands are all commands in the order in which help shows them.
+func commands(c *console) []*cli.Command {
+	return []*cli.Command{
+		banCommand(c), unbanCommand(c), allowCommand(c), listCommand(c), whyCommand(c),
+		statusCommand(c), membersCommand(c), monitorCommand(c),
+		diffCommand(c), commitCommand(c), freezeCommand(c), thawCommand(c), revokeCommand(c),
+		importCommand(c), exportCommand(c),
+		joinCommand(c), leaveCommand(c), keygenCommand(c), keyringCommand(c),
+		fail2banCommand(c), conductorCommand(c),
+		versionCommand(c), completionCommand(c),
+	}
+}
+
+func newApp(c *console) *cli.App {
+	app := &cli.App{
+		Name:            "banmesh",
+		Usage:           "a ban made on one router protects every router",
+		UsageText:       "banmesh COMMAND [flags] [arguments]",
+		Description:     "Every command has --help with an example. Flags may stand before and after the other arguments.\n\nExample:\n   banmesh ban 203.0.113.7 --for 2h && banmesh list",
+		Commands:        commands(c),
+		Writer:          c.out,
+		ErrWriter:       c.errOut,
+		HideHelpCommand: true,
+		HideVersion:     true,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    refuseUsage,
+	}
+	decorate(app.Commands)
+	return app
+}
+
+func decorate(cmds []*cli.Command) {
+	for _, cmd := range cmds {
+		cmd.HideHelpCommand = true
+		cmd.OnUsageError = refuseUsage
+		decorate(cmd.Subcommands)
+	}
+}
+
+func refuseUsage(_ *cli.Context, err error, _ bool) error { return flagError(err) }
+
+func (c *console) runApp(ctx context.Context, args []string) error {
+	app := newApp(c)
+	words, err := arrange(app.Commands, args)
+	if err != nil {
+		return err
+	}
+	return app.RunContext(ctx, append([]string{"banmesh"}, words...))
+}
+
+// arrange finds the command that args name and puts its arguments into the order that the library takes.
+func arrange(cmds []*cli.Command, args []string) ([]string, error) {
+	var early []string
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		switch name, _, hasValue := strings.Cut(strings.TrimLeft(args[0], "-"), "="); {
+		case name == "help" || name == "h":
+			return []string{"--help"}, nil
+		case name == "version" || name == "v":
+			return []string{"version"}, nil
+		case name == "socket" && hasValue:
+			early, args = append(early, args[0]), args[1:]
+		case name == "socket" && len(args) > 1:
+			early, args = append(early, args[:2]...), args[2:]
+		default:
+			return nil, usagef("%s before the command: flags belong after it, as in banmesh list --json", control.Show(args[0]))
+		}
+	}
+	if len(args) == 0 {
+		return nil, usagef("no command given: banmesh --help lists them")
+	}
+	if args[0] == "help" {
+		args = append(append([]string{}, args[1:]...), "--help")
+	}
+	var path []string
+	var cmd *cli.Command
+	for {
+		if len(args) == 0 {
+			return nil, usagef("%s needs one of: %s", strings.Join(path, " "), names(cmds))
+		}
+		if args[0] == "--help" || args[0] == "-h" {
+			return append(path, "--help"), nil
+		}
+		next := findCommand(cmds, args[0])
+		if next == nil && cmd == nil {
+			return nil, usagef("unknown command %s: banmesh --help lists them", control.Show(args[0]))
+		}
+		if next == nil {
+			return nil, usagef("unknown command %s %s: want one of: %s", strings.Join(path, " "), control.Show(args[0]), names(cmds))
+		}
+		path, args, cmd = append(path, next.Name), args[1:], next
+		if len(cmd.Subcommands) == 0 {
+			break
+		}
+		cmds = cmd.Subcommands
+	}
+	a, err := split(cmd.Flags, append(early, args...))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", strings.Join(path, " "), err)
+	}
+	if a.help {
+		return append(path, "--help"), nil
+	}
+	return append(path, a.words()...), nil
+}
+
+func findCommand(cmds []*cli.Command, name string) *cli.Command {
+	for _, cmd := range cmds {
+		if cmd.HasName(name) {
+			return cmd
+		}
+	}
+	return nil
+}
+
+func names(cmds []*cli.Command) string {
+	var s []string
+	for _, cmd := range cmds {
+		if !cmd.Hidden {
+			s = append(s, cmd.Name)
+		}
+	}
+	return strings.Join(s, ", ")
+}
+
+// positional refuses a number of arguments that a command does not take; max < 0 is any number.
+func positional(cc *cli.Context, min, max int) ([]string, error) {
+	args := cc.Args().Slice()
+	if len(args) < min {
+		return nil, usagef("%s: an argument is missing: see --help", cc.Command.Name)
+	}
+	if max >= 0 && len(args) > max {
+		return nil, usagef("%s: unexpected argument %s", cc.Command.Name, control.Show(args[max]))
+	}
+	return args, nil
+}

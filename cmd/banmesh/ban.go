@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/spool"
+)
+
+// defaultBan is how long a ban lasts that does not say: long enough to stop an attack, short enough to forgive a slip.
+const defaultBan = time.Hour
+
+// maxAhead is how far in the future an offence may lie, for clocks that differ.
+const maxAhead = 24 * time.Hour
+
+// ban is what its flags say.
+type ban struct {
+	length   duration
+	jail     jail
+	start    seconds
+	failures count
+	restored binary
+	reason   text
+	force    bool
+	file     string
+	spool    string
+}
+
+func banCommand(c *console) *cli.Command {
+	b := &ban{length: duration(defaultBan)}
+	return &cli.Command{
+		Name: "ban", Category: "Bans", Usage: "ban addresses on every router", ArgsUsage: "PREFIX...",
+		Description: "A bare address means /32 or /128. The ban is on this router's disk when the command returns, and at the others\n" +
+			"milliseconds later. With no agent reachable the call waits in the spool.\n\n" +
+			"Example:\n   banmesh ban 203.0.113.7 --for 2h --reason \"scans port 22\"\n   banmesh ban 2001:db8:bad::/48 --for 1w\n   banmesh ban --file list.txt --for 1d",
+		Flags: []cli.Flag{
+			&cli.GenericFlag{Name: "for", Value: &b.length, Usage: "how long from the start: `DURATION` like 90s, 10m, 2h, 1d, 1w, a number of seconds, or -1 for without end"},
+			&cli.GenericFlag{Name: "jail", Value: &b.jail, Usage: "`NAME` of the fail2ban jail it belongs to; \"manual\" if not given"},
+			&cli.GenericFlag{Name: "start", Value: &b.start, Usage: "when the offence was, `UNIX` seconds; now if not given"},
+			&cli.GenericFlag{Name: "failures", Value: &b.failures, Usage: "`N` failures that led to it"},
+			&cli.GenericFlag{Name: "restored", Value: &b.restored, Usage: "1 for a replay of a ban given before, `0|1`"},
+			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for the people who will wonder"},
+			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "wider than /16 (IPv6 /32), longer than bans.max_duration, host bits cleared"},
+			&cli.StringFlag{Name: "file", Destination: &b.file, Usage: "also the prefixes in `FILE`, one a line; - is the standard input"},
+			c.socketFlag(), c.spoolFlag(&b.spool),
+		},
+		Action: func(cc *cli.Context) error { return b.run(cc.Context, c, cc.Args().Slice()) },
+	}
+}
+
+func (b *ban) run(ctx context.Context, c *console, args []string) error {
+	now := c.now()
+	start := b.start.at
+	if start.IsZero() {
+		start = now
+	}
+	if start.After(now.Add(maxAhead)) {
+		return usagef("--start %d: more than 24 hours ahead", start.Unix())
+	}
+	ps, err := c.gather(args, b.file, b.force)
+	if err != nil {
+		return err
+	}
+	if len(ps) == 0 && b.file == "" {
+		return usagef("ban: no address given: see banmesh ban --help")
+	}
+	if err := b.refuseWide(ps); err != nil {
+		return err
+	}
+	call := control.BanCall{
+		Jail: string(b.jail), Start: control.At(start), Until: b.length.until(start), Failures: uint32(b.failures),
+		Reason: string(b.reason), Restored: bool(b.restored), Force: b.force,
+	}
+	return c.banAll(ctx, ps, call, b.spool)
+}
+
+func (b *ban) refuseWide(ps control.Prefixes) error {
+	if b.force {
+		return nil
+	}
+	for _, p := range ps {
+		if control.Wide(p) {
+			return usagef("%s is wider than /16 (IPv4) or /32 (IPv6): say --force to mean it", p)
+		}
+	}
+	return nil
+}
+
+// banAll bans the prefixes with the attributes of call, in as many calls as they need.
+func (c *console) banAll(ctx context.Context, ps control.Prefixes, call control.BanCall, dir string) error {
+	if len(ps) == 0 {
+		fmt.Fprintln(c.out, "nothing to ban: the list is empty")
+		return nil
+	}
+	var total control.BanReply
+	waiting := 0
+	var kept error
+	for _, part := range chunks(ps) {
+		call.Prefixes = part
+		spooled, err := c.deliver(ctx, limitFor(len(part)), dir, spool.Entry{Time: c.now(), Ban: &call}, func(ctx context.Context, cl *control.Client) error {
+			r, err := cl.Ban(ctx, call)
+			if err == nil {
+				total = add(total, r)
+			}
+			return err
+		})
+		if err != nil && !spooled {
+			return err
+		}
+		if spooled {
+			waiting, kept = waiting+len(part), err
+		}
+	}
+	if kept != nil {
+		c.warn("%s", oneLine(kept))
+	}
+	if waiting < len(ps) {
+		c.tellBan(ps, call, total)
+	}
+	return nil
+}
+
+func add(a, b control.BanReply) control.BanReply {
+	a.New += b.New
+	a.Extended += b.Extended
+	a.Known += b.Known
+	a.StaysLifted += b.StaysLifted
+	a.Expired += b.Expired
+	a.Lifted = append(a.Lifted, b.Lifted...)
+	a.Shielded = append(a.Shielded, b.Shielded...)
+	a.ShortenedTo = max(a.ShortenedTo, b.ShortenedTo)
+	return a
+}
+
+// tellBan says what became of it, in a line for one prefix and in numbers for many.
+func (c *console) tellBan(ps control.Prefixes, call control.BanCall, r control.BanReply) {
+	until := call.Until
+	if r.ShortenedTo > 0 {
+		until = r.ShortenedTo
+	}
+	if len(ps) == 1 {
+		fmt.Fprintf(c.out, "%s %s\n", control.Format(ps[0]), fate(r, until))
+	} else {
+		fmt.Fprintf(c.out, "%d prefixes: %d banned, %d extended, %d already banned, %d stay lifted, %d with an end that is past\n",
+			len(ps), r.New, r.Extended, r.Known, r.StaysLifted, r.Expired)
+	}
+	if r.ShortenedTo > 0 {
+		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", r.ShortenedTo)
+	}
+	if n := len(r.Shielded); n > 0 {
+		c.warn("note: never-ban or an allow covers %s: kept, but not wholly effective; see banmesh why %s", shorten([]netip.Prefix(r.Shielded)), r.Shielded[0].Addr())
+	}
+}
+
+func fate(r control.BanReply, until control.Until) string {
+	switch {
+	case r.Extended > 0:
+		return "ban extended, until " + until.String()
+	case r.Known > 0:
+		return "was banned already, nothing changed"
+	case r.StaysLifted > 0:
+		return "stays unbanned: this very offence was lifted"
+	case r.Expired > 0:
+		return "not banned: the end " + until.String() + " is past"
+	}
+	return "banned, until " + until.String()
+}

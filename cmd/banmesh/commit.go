@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+// commitTime bounds calls that wait for the conductor: its own deadline is the agent's affair, and shorter.
+const commitTime = 10 * time.Minute
+
+func commitCommand(c *console) *cli.Command {
+	var call control.CommitCall
+	return &cli.Command{
+		Name: "commit", Category: "Conductor", Usage: "bring the bans into the conductor's configuration now",
+		Description: "Commits happen by themselves; this one does not wait for company, and with --force not for a confirmation either.\n\n" +
+			"Example:\n   banmesh commit --dry-run\n   banmesh commit",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Destination: &call.Force, Usage: "also make the removals that are held back because they are so many"},
+			&cli.BoolFlag{Name: "dry-run", Destination: &call.DryRun, Usage: "only show what it would change"},
+			c.jsonFlag(), c.socketFlag(),
+		},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			var r control.CommitReply
+			err := c.ask(cc.Context, commitTime, func(ctx context.Context, cl *control.Client) error {
+				var err error
+				r, err = cl.Commit(ctx, call)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(r)
+			}
+			return c.tellCommit(call, r)
+		},
+	}
+}
+
+func (c *console) tellCommit(call control.CommitCall, r control.CommitReply) error {
+	if call.DryRun {
+		return c.tellDiff(r.Diff)
+	}
+	text := "nothing to commit"
+	if r.Committed {
+		text = fmt.Sprintf("committed: %d added, %d removed", len(r.Add), len(r.Remove))
+	}
+	if r.Leader != "" {
+		text += " (by " + r.Leader + ")"
+	}
+	if r.Detail != "" {
+		text += ": " + r.Detail
+	}
+	if n := len(r.Held); n > 0 {
+		text += fmt.Sprintf("; %d removals are held back: banmesh commit --force", n)
+	}
+	_, err := fmt.Fprintln(c.out, text)
+	return err
+}

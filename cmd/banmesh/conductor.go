@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+	"banmesh/netconfclient"
+	"banmesh/netconfclient/conductorsim"
+)
+
+// trustTime bounds the fetching of a host key.
+const trustTime = 20 * time.Second
+
+func conductorCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "conductor", Category: "Conductor", Usage: "simulate a conductor, or come to trust a real one",
+		Description: "Example:\n   banmesh conductor trust 192.0.2.1:830",
+		Subcommands: []*cli.Command{conductorSimCommand(c), conductorTrustCommand(c)},
+	}
+}
+
+func conductorSimCommand(c *console) *cli.Command {
+	o := conductorsim.Options{Stdout: c.out}
+	var style string
+	return &cli.Command{
+		Name: "sim", Usage: "run a simulated conductor",
+		Description: "NETCONF over SSH, user admin. The directory holds host_key, client_key (made when absent), authorized_keys, known_hosts (with its\n" +
+			"own line) and running.xml.\n\n" +
+			"Example:\n   banmesh conductor sim --listen 127.0.0.1:8830 --dir ./conductor\n   ssh -i conductor/client_key -o UserKnownHostsFile=conductor/known_hosts -p 8830 admin@127.0.0.1 -s netconf",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "listen", Destination: &o.Listen, Usage: "where NETCONF answers, `IP:PORT`; port 0 takes a free one"},
+			&cli.StringFlag{Name: "listen2", Destination: &o.Listen2, Usage: "where the second node of a pair answers, `IP:PORT`"},
+			&cli.StringFlag{Name: "rest", Destination: &o.REST, Usage: "where REST answers, `IP:PORT`"},
+			&cli.StringFlag{Name: "rest2", Destination: &o.REST2, Usage: "where REST of the second node answers, `IP:PORT`"},
+			&cli.StringFlag{Name: "dir", Destination: &o.Dir, Usage: "its `DIR`, made when absent"},
+			&cli.StringFlag{Name: "style", Value: "5.2", Destination: &style, Usage: "behave as `RELEASE`: 5.2, 5.5 or 5.6"},
+			&cli.DurationFlag{Name: "commit-delay", Destination: &o.CommitDelay, Usage: "how long each commit takes, `DURATION`"},
+			&cli.StringFlag{Name: "password", Destination: &o.Password, Usage: "`PASSWORD` of the user for REST"},
+		},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			for _, f := range []struct{ name, value string }{{"listen", o.Listen}, {"listen2", o.Listen2}, {"rest", o.REST}, {"rest2", o.REST2}} {
+				if _, err := netip.ParseAddrPort(f.value); err != nil && (f.value != "" || f.name == "listen") {
+					return usagef("--%s %s: want IP:PORT, like 127.0.0.1:8830", f.name, control.Show(f.value))
+				}
+			}
+			if o.Dir == "" {
+				return usagef("conductor sim: --dir is missing")
+			}
+			if o.CommitDelay < 0 {
+				return usagef("--commit-delay %s: negative", o.CommitDelay)
+			}
+			if o.Style = conductorsim.Style(style); o.Style != conductorsim.Style52 && o.Style != conductorsim.Style55 && o.Style != conductorsim.Style56 {
+				return usagef("--style %s: want 5.2, 5.5 or 5.6", control.Show(style))
+			}
+			o.Log = slog.New(slog.NewTextHandler(c.errOut, nil))
+			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return conductorsim.Run(ctx, o)
+		},
+	}
+}
+
+func conductorTrustCommand(c *console) *cli.Command {
+	var file string
+	return &cli.Command{
+		Name: "trust", Usage: "show a conductor's host key, and pin it when told to", ArgsUsage: "ADDR",
+		Description: "Compare the fingerprint with what the conductor itself shows (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) before you say yes:\nwhoever answers now is who is believed from then on.\n\n" +
+			"Example:\n   banmesh conductor trust 192.0.2.1:830 --known-hosts /etc/banmesh/known_hosts",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "known-hosts", Value: "/etc/banmesh/known_hosts", Destination: &file, Usage: "`FILE` that keeps the pinned keys"},
+			c.yesFlag(),
+		},
+		Action: func(cc *cli.Context) error {
+			args, err := positional(cc, 1, 1)
+			if err != nil {
+				return err
+			}
+			addr := args[0]
+			if _, _, err := net.SplitHostPort(addr); err != nil {
+				addr = net.JoinHostPort(strings.Trim(addr, "[]"), "830")
+			}
+			ctx, cancel := context.WithTimeout(cc.Context, trustTime)
+			defer cancel()
+			return c.trust(ctx, addr, file)
+		},
+	}
+}
+
+func (c *console) trust(ctx context.Context, addr, file string) error {
+	key, err := netconfclient.FetchHostKey(ctx, addr)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "%s %s\n%s\n", key.Type, key.Fingerprint, key.Line)
+	known, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for line := range strings.Lines(string(known)) {
+		if strings.TrimSpace(line) == key.Line {
+			fmt.Fprintf(c.out, "it is in %s already\n", file)
+			return nil
+		}
+	}
+	if err := c.agree("believe this key of " + addr + " from now on"); err != nil {
+		return err
+	}
+	if len(known) > 0 && known[len(known)-1] != '\n' {
+		key.Line = "\n" + key.Line
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintln(f, key.Line); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "added to %s\n", file)
+	return nil
+}

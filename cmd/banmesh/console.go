@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"banmesh/mesh/control"
+)
+
+// console is where a command runs: its streams, its environment, and the flags that many commands share.
+type console struct {
+	in          io.Reader
+	out, errOut io.Writer
+	getenv      func(string) string
+	now         func() time.Time
+
+	socket string
+	json   bool
+	yes    bool
+}
+
+func newConsole(in io.Reader, out, errOut io.Writer, getenv func(string) string) *console {
+	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now}
+}
+
+func (c *console) execute(ctx context.Context, args []string) error {
+	if build := hotCommand(args); build != nil {
+		return c.runHot(ctx, build(c), args)
+	}
+	return c.runApp(ctx, args)
+}
+
+func (c *console) socketFlag() cli.Flag {
+	path := c.getenv("BANMESH_SOCKET")
+	if path == "" {
+		path = control.DefaultSocket
+	}
+	return &cli.StringFlag{Name: "socket", Value: path, Destination: &c.socket, Usage: "control socket of the agent, `PATH` (also BANMESH_SOCKET)"}
+}
+
+func (c *console) jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Destination: &c.json, Usage: "print JSON for programs"}
+}
+
+func (c *console) yesFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Destination: &c.yes, Usage: "do not ask"}
+}
+
+func (c *console) client() *control.Client { return control.NewClient(c.socket) }
+
+// answerTime bounds the calls that the agent answers out of its memory.
+const answerTime = 10 * time.Second
+
+// ask runs one call to the agent with a deadline, so that no command hangs on an agent that does.
+func (c *console) ask(ctx context.Context, limit time.Duration, call func(context.Context, *control.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return call(ctx, c.client())
+}
+
+// confirm asks for what cannot be undone.
+func (c *console) confirm(what string) error { return c.agree(what + ": this cannot be undone") }
+
+// agree asks on a terminal; elsewhere the answer must be given with --yes.
+func (c *console) agree(what string) error {
+	if c.yes {
+		return nil
+	}
+	if !isTerminal(c.in) {
+		return usagef("%s: say --yes to mean it", what)
+	}
+	fmt.Fprintf(c.errOut, "%s. Go on? [y/N] ", what)
+	line, err := bufio.NewReader(c.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return fmt.Errorf("%s: not done", what)
+}
+
+func (c *console) warn(format string, args ...any) {
+	fmt.Fprintf(c.errOut, "banmesh: "+format+"\n", args...)
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// The colours, as ANSI's select graphic rendition.
+type colour string
+
+const (
+	plain  colour = ""
+	bold   colour = "1"
+	red    colour = "31"
+	green  colour = "32"
+	yellow colour = "33"
+	dim    colour = "2"
+)
+
+// colours says whether to use them: on a terminal that can, unless NO_COLOR (https://no-color.org) forbids it.
+func (c *console) colours() bool {
+	return c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb" && isTerminal(c.out)
+}
+
+// paint colours s where colours are used.
+func (c *console) paint(k colour, s string) string {
+	if k == plain || s == "" || !c.colours() {
+		return s
+	}
+	return "\x1b[" + string(k) + "m" + s + "\x1b[0m"
+}

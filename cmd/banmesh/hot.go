@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+// hotCommand returns what builds the command that args name, where it is one that must be done in milliseconds: only
+// that one is built then, and no application around it.
+func hotCommand(args []string) func(*console) *cli.Command {
+	if len(args) == 0 {
+		return nil
+	}
+	switch args[0] {
+	case "ban":
+		return banCommand
+	case "unban":
+		return unbanCommand
+	case "fail2ban":
+		if len(args) > 1 && isHook(args[1]) {
+			return func(c *console) *cli.Command { return hookCommand(c, control.HookEvent(args[1])) }
+		}
+	}
+	return nil
+}
+
+func (c *console) runHot(ctx context.Context, cmd *cli.Command, args []string) error {
+	words := args[1:]
+	if args[0] == "fail2ban" {
+		words = args[2:]
+	}
+	a, err := split(cmd.Flags, words)
+	if err != nil {
+		return err
+	}
+	if a.help {
+		return c.runApp(ctx, args)
+	}
+	set, err := parse(cmd, a)
+	if err != nil {
+		return err
+	}
+	cc := cli.NewContext(nil, set, nil)
+	cc.Context, cc.Command = ctx, cmd
+	return cmd.Action(cc)
+}

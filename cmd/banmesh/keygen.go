@@ -1,0 +1,24 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/gossip"
+)
+
+func keygenCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "keygen", Category: "Mesh", Usage: "make a key for the gossip's encryption",
+		Description: "A keyring file is a JSON array of such keys, the first of which encrypts; the same on every router, readable by its owner only.\n\n" +
+			"Example:\n   umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > /etc/banmesh/keyring.json",
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(c.out, gossip.NewKey())
+			return err
+		},
+	}
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+// leaveTime bounds the leave and the stop after it.
+const leaveTime = 15 * time.Second
+
+func leaveCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "leave", Category: "Mesh", Usage: "leave the mesh and stop the agent",
+		Description: "The others are told, so that nobody waits for this router. Its bans stay in the mesh.\n\n" +
+			"Example:\n   banmesh leave",
+		Flags: []cli.Flag{c.socketFlag()},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			return c.ask(cc.Context, leaveTime, c.leave)
+		},
+	}
+}
+
+// leave returns when the agent has stopped.
+func (c *console) leave(ctx context.Context, cl *control.Client) error {
+	if err := cl.Leave(ctx); err != nil {
+		return err
+	}
+	// A stream of events ends with the agent, so nothing has to be asked again and again.
+	err := cl.Events(ctx, func(control.Event) error { return nil })
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("it left the mesh, and has not stopped yet: look at its log")
+	}
+	_, err = fmt.Fprintln(c.out, "left the mesh; the agent has stopped")
+	return err
+}

@@ -1,0 +1,73 @@
+// Command banmesh shares bans between routers and brings them into the conductor's configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"banmesh/mesh/control"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+}
+
+// Exit codes.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitNoAgent = 3
+)
+
+// run executes one command line and returns the exit code. fail2ban waits for some of them with all its jails, so those
+// are found before anything else is built.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer, getenv func(string) string) int {
+	c := newConsole(in, out, errOut, getenv)
+	err := c.execute(ctx, args)
+	var status exitStatus
+	if err == nil || errors.As(err, &status) {
+		return int(status)
+	}
+	fmt.Fprintf(errOut, "banmesh: %s\n", oneLine(err))
+	return exitCode(err)
+}
+
+// exitStatus is an exit code of which everything has been said.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func exitCode(err error) int {
+	var usage usageError
+	var refused *control.Error
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, control.ErrNoAgent):
+		return exitNoAgent
+	case errors.As(err, &refused) && (refused.Code == control.CodeInvalid || refused.Code == control.CodeTooLarge):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// oneLine keeps an error that somebody else worded from filling the screen.
+func oneLine(err error) string {
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	if len(s) > 2000 {
+		s = strings.ToValidUTF8(s[:2000], "") + "..."
+	}
+	return s
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+func monitorCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "monitor", Category: "Mesh", Usage: "show what happens, while it happens",
+		Description: "Runs until it is interrupted or the agent stops. With --json one object a line.\n\n" +
+			"Example:\n   banmesh monitor\n   banmesh monitor --json | jq -r 'select(.event==\"ban\").prefix'",
+		Flags: []cli.Flag{c.jsonFlag(), c.socketFlag()},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return c.monitor(ctx)
+		},
+	}
+}
+
+func (c *console) monitor(ctx context.Context) error {
+	enc := json.NewEncoder(c.out)
+	err := c.client().Events(ctx, func(e control.Event) error {
+		if c.json {
+			return enc.Encode(e)
+		}
+		return c.tellEvent(e)
+	})
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, syscall.EPIPE):
+		return nil
+	case errors.Is(err, io.EOF):
+		return errors.New("the agent has stopped")
+	}
+	return err
+}
+
+var eventColours = map[string]colour{
+	"ban": red, "extend": red, "lift": green, "expire": dim, "allow": green, "join": green, "failed": red, "error": red, "leader": yellow, "commit": bold,
+}
+
+func (c *console) tellEvent(e control.Event) error {
+	var words []string
+	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
+	if e.Prefix != "" {
+		say("%s", bare(e.Prefix))
+	}
+	if e.Name != "" {
+		say("%s", e.Name)
+	}
+	if e.Addr != "" {
+		say("(%s)", e.Addr)
+	}
+	if e.Origin != "" {
+		say("of %s", e.Origin)
+	}
+	if e.Jail != "" {
+		say("jail %s", e.Jail)
+	}
+	if e.By != "" {
+		say("by %s", e.By)
+	}
+	if e.Until != 0 {
+		say("%s", untilWords(e.Until))
+	}
+	if e.Term != 0 {
+		say("term %d", e.Term)
+	}
+	if e.Add+e.Remove > 0 {
+		say("+%d -%d", e.Add, e.Remove)
+	}
+	if e.Lost > 0 {
+		say("%d events were lost: this reader is too slow", e.Lost)
+	}
+	for _, s := range []string{e.Detail, e.Error} {
+		if s != "" {
+			say("%s", s)
+		}
+	}
+	label := fmt.Sprintf("%-8s", e.Event)
+	_, err := fmt.Fprintf(c.out, "%s  %s %s\n", e.Time.Time().Local().Format("15:04:05.000"), c.paint(eventColours[e.Event], label), strings.Join(words, " "))
+	return err
+}

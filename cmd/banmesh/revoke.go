@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+// maxOrigin bounds a member's name in bytes, as memberlist does.
+const maxOrigin = 255
+
+func revokeCommand(c *console) *cli.Command {
+	var call control.RevokeCall
+	var since duration
+	return &cli.Command{
+		Name: "revoke", Category: "Bans", Usage: "lift all bans that one router made",
+		Description: "For a router that went wrong or was taken over. With --block nothing of it counts any more, also what is still to come,\nuntil --unblock. Asks first.\n\n" +
+			"Example:\n   banmesh revoke --origin router3 --since 1h --yes",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "origin", Destination: &call.Origin, Usage: "the router's `NAME`"},
+			&cli.GenericFlag{Name: "since", Value: &since, Usage: "only offences of the last `DURATION`"},
+			&cli.BoolFlag{Name: "block", Destination: &call.Block, Usage: "nothing of it counts any more"},
+			&cli.BoolFlag{Name: "unblock", Destination: &call.Unblock, Usage: "it counts again"},
+			c.yesFlag(), c.socketFlag(),
+		},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			if call.Origin == "" {
+				return usagef("revoke: --origin is missing: banmesh members shows the names")
+			}
+			if call.Block && call.Unblock {
+				return usagef("revoke: --block or --unblock, not both")
+			}
+			if len(call.Origin) > maxOrigin {
+				return usagef("revoke: --origin %s: no member has so long a name", control.Show(call.Origin))
+			}
+			if since > 0 {
+				call.Since = control.At(c.now().Add(-since.length()))
+			}
+			if !call.Unblock {
+				if err := c.confirm("lift the bans made by " + call.Origin); err != nil {
+					return err
+				}
+				call.Confirmed = true
+			}
+			var r control.RevokeReply
+			err := c.ask(cc.Context, callTime+bulkTime, func(ctx context.Context, cl *control.Client) error {
+				var err error
+				r, err = cl.Revoke(ctx, call)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			switch {
+			case call.Unblock:
+				fmt.Fprintf(c.out, "%s counts again\n", call.Origin)
+			case call.Block:
+				fmt.Fprintf(c.out, "%d prefixes unbanned; nothing of %s counts until banmesh revoke --origin %s --unblock\n", r.Lifted, call.Origin, call.Origin)
+			default:
+				fmt.Fprintf(c.out, "%d prefixes unbanned\n", r.Lifted)
+			}
+			return nil
+		},
+	}
+}

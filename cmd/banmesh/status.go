@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+func statusCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "status", Category: "Mesh", Usage: "show on one screen how it goes, and what to do where it does not",
+		Description: "Example:\n   banmesh status\n   banmesh status --json",
+		Flags:       []cli.Flag{c.jsonFlag(), c.socketFlag()},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			return show(cc.Context, c, (*control.Client).Status, c.tellStatus)
+		},
+	}
+}
+
+func (c *console) tellStatus(s control.Status) error {
+	line := func(label, text string) { fmt.Fprintf(c.out, "%-10s %s\n", label, text) }
+	fmt.Fprintf(c.out, "%s  banmesh %s, up %s\n", c.paint(bold, s.Name), s.Version, formatDuration(time.Duration(s.UptimeS)*time.Second))
+	members := fmt.Sprintf("%d alive", s.Members.Alive)
+	if s.Members.Failed > 0 {
+		members += c.paint(red, fmt.Sprintf(", %d failed", s.Members.Failed))
+	}
+	if s.Members.Left > 0 {
+		members += fmt.Sprintf(", %d left", s.Members.Left)
+	}
+	line("members", members)
+	switch {
+	case s.Leader == nil:
+		line("leader", c.paint(yellow, "none"))
+	case *s.Leader == s.Name:
+		line("leader", fmt.Sprintf("%s, this one (term %d)", *s.Leader, s.Term))
+	default:
+		line("leader", fmt.Sprintf("%s (term %d)", *s.Leader, s.Term))
+	}
+	sync := c.paint(green, "yes")
+	if !s.InSync {
+		sync = c.paint(yellow, "no, catching up")
+	}
+	line("in sync", sync)
+	bans := fmt.Sprintf("%d live, %d effective, %d from this router", s.Bans.Live, s.Bans.Effective, s.Bans.Own)
+	if s.Bans.OverLimit > 0 {
+		bans += c.paint(yellow, fmt.Sprintf(", %d beyond a limit", s.Bans.OverLimit))
+	}
+	line("bans", bans)
+	line("allows", fmt.Sprint(s.Allows))
+	if s.Spooled > 0 {
+		line("spool", c.paint(yellow, fmt.Sprintf("%d calls wait", s.Spooled)))
+	}
+	for _, text := range c.commitLines(s) {
+		line(text[0], text[1])
+	}
+	clock := "agrees with the others"
+	if skew := time.Duration(s.SkewMS) * time.Millisecond; skew.Abs() >= badSkew {
+		clock = c.paint(red, skewCell(s.SkewMS).text+" against the others: set it, bans end at the wrong time")
+	} else if skew != 0 {
+		clock += " (" + skewCell(s.SkewMS).text + ")"
+	}
+	line("clock", clock)
+	if s.Fail2ban != "" {
+		line("fail2ban", s.Fail2ban)
+	}
+	if s.Enforce != "" {
+		line("enforce", s.Enforce)
+	}
+	if s.Frozen {
+		line("frozen", c.paint(yellow, "by "+s.FrozenBy+": nothing is added until banmesh thaw"))
+	}
+	if len(s.Blocked) > 0 {
+		line("blocked", c.paint(yellow, strings.Join(s.Blocked, ", ")+": nothing of it counts until banmesh revoke --unblock"))
+	}
+	if len(s.Warnings) == 0 {
+		line("warnings", "none")
+	}
+	for _, w := range s.Warnings {
+		line("warning", c.paint(yellow, w))
+	}
+	return nil
+}
+
+// commitLines says how the commits stand: the state with what it waits for, then the numbers.
+func (c *console) commitLines(s control.Status) [][2]string {
+	k := s.Commit
+	if k.State == "off" || k.Driver == "none" {
+		return [][2]string{{"commit", "off: no conductor is configured"}}
+	}
+	paint := map[string]colour{"failing": red, "waiting": yellow, "frozen": yellow, "idle": green}[k.State]
+	text := k.State
+	if k.Detail != "" {
+		text += ": " + k.Detail
+	}
+	out := [][2]string{{"commit", c.paint(paint, text)}}
+	numbers := fmt.Sprintf("%d committed, %d to add, %d to remove", k.Committed, k.PendingAdd, k.PendingRemove)
+	if k.Foreign > 0 {
+		numbers += fmt.Sprintf(", %d foreign", k.Foreign)
+	}
+	if k.Held > 0 {
+		numbers += c.paint(yellow, fmt.Sprintf(", %d held back (banmesh commit --force)", k.Held))
+	}
+	out = append(out, [2]string{"", numbers})
+	if k.LastCommit != 0 {
+		out = append(out, [2]string{"", "last commit " + formatDuration(max(0, c.now().Sub(k.LastCommit.Time()).Truncate(time.Second))) + " ago"})
+	}
+	if k.LastError != nil {
+		out = append(out, [2]string{"", c.paint(red, "last error: "+oneLine(fmt.Errorf("%s", *k.LastError)))})
+	}
+	if k.Features != "" {
+		out = append(out, [2]string{"", "conductor: " + k.Features})
+	}
+	return out
+}

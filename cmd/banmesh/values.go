@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+// The values of flags: each refuses what cannot be meant, in one line.
+
+// duration is a flag's duration; zero where the flag was not given.
+type duration time.Duration
+
+func (d *duration) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return formatDuration(d.length())
+}
+
+func (d *duration) Set(s string) error {
+	v, err := control.ParseDuration(s)
+	*d = duration(v)
+	return err
+}
+
+// until returns the end of d from start, or without end.
+func (d duration) until(start time.Time) control.Until {
+	if d.length() == control.Forever {
+		return control.Never
+	}
+	return control.UntilAt(start.Add(d.length()))
+}
+
+// seconds is a moment as Unix seconds, a fraction allowed; zero where the flag was not given.
+type seconds struct{ at time.Time }
+
+func (s *seconds) String() string {
+	if s.at.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(s.at.Unix(), 10)
+}
+
+func (s *seconds) Set(text string) error {
+	f, err := strconv.ParseFloat(text, 64)
+	// The bounds leave out NaN as well; below a milliard is a mistake in the unit more than a ban of 2001.
+	if err != nil || !(f >= 0 && f <= 253402300799) {
+		return fmt.Errorf("%s is not a time in Unix seconds, like %d", control.Show(text), 1767225600)
+	}
+	whole, fraction := math.Modf(f)
+	s.at = time.Unix(int64(whole), int64(math.Round(fraction*1000))*int64(time.Millisecond)).UTC()
+	return nil
+}
+
+// count is a number from 0 to control.MaxFailures.
+type count uint32
+
+func (n *count) String() string { return strconv.FormatUint(uint64(*n), 10) }
+
+func (n *count) Set(s string) error {
+	v, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || v > control.MaxFailures {
+		return fmt.Errorf("%s is not a number from 0 to %d", control.Show(s), control.MaxFailures)
+	}
+	*n = count(v)
+	return nil
+}
+
+// binary is fail2ban's 0 or 1.
+type binary bool
+
+func (b *binary) String() string {
+	if *b {
+		return "1"
+	}
+	return "0"
+}
+
+func (b *binary) Set(s string) error {
+	if s != "0" && s != "1" {
+		return fmt.Errorf("%s is neither 0 nor 1", control.Show(s))
+	}
+	*b = s == "1"
+	return nil
+}
+
+// jail is a jail's name; "" where the flag was not given.
+type jail string
+
+func (j *jail) String() string { return string(*j) }
+
+func (j *jail) Set(s string) error {
+	*j = jail(s)
+	return control.CheckJail(s)
+}
+
+// text is a reason or comment.
+type text string
+
+func (t *text) String() string { return string(*t) }
+
+func (t *text) Set(s string) error {
+	*t = text(s)
+	return control.CheckText("text", s)
+}
+
+// formatDuration says a duration as an operator would: two units at most, none of them zero.
+func formatDuration(d time.Duration) string {
+	if d == control.Forever {
+		return "without end"
+	}
+	if d < 0 {
+		return "-" + formatDuration(-d)
+	}
+	if d < time.Second && d > 0 {
+		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
+	}
+	steps := []struct {
+		unit time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}}
+	s := ""
+	parts := 0
+	for _, step := range steps {
+		if n := d / step.unit; n > 0 && parts < 2 {
+			s += strconv.FormatInt(int64(n), 10) + step.name
+			d -= n * step.unit
+			parts++
+		} else if parts > 0 {
+			break
+		}
+	}
+	if s == "" {
+		return "0s"
+	}
+	return s
+}
+
+// length returns the duration.
+func (d duration) length() time.Duration { return time.Duration(d) }

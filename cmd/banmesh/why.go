@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+func whyCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "why", Category: "Bans", Usage: "show everything that covers an address", ArgsUsage: "IP",
+		Description: "Which router banned it, in which jail, until when; who lifted it; what allows it; whether the ban counts, and is at the conductor.\n\n" +
+			"Example:\n   banmesh why 203.0.113.7",
+		Flags: []cli.Flag{c.jsonFlag(), c.socketFlag()},
+		Action: func(cc *cli.Context) error {
+			args, err := positional(cc, 1, 1)
+			if err != nil {
+				return err
+			}
+			ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimSuffix(args[0], "/32"), "/128"))
+			if err != nil || ip.Zone() != "" {
+				return usagef("why: %s is not one IP address; banmesh list %s shows networks", control.Show(args[0]), control.Show(args[0]))
+			}
+			get := func(cl *control.Client, ctx context.Context) (control.Why, error) { return cl.Why(ctx, ip.Unmap()) }
+			return show(cc.Context, c, get, c.tellWhy)
+		},
+	}
+}
+
+func (c *console) tellWhy(y control.Why) error {
+	fmt.Fprintf(c.out, "%s %s\n", c.paint(bold, y.IP), c.verdict(y))
+	if len(y.Bans) > 0 {
+		t := &table{}
+		t.head("  BAN OF", "BY", "JAIL", "START", "UNTIL", "FAILURES", "STATE", "REASON")
+		for _, b := range y.Bans {
+			state := cell{b.State, dim}
+			if b.State == "live" {
+				state = cell{b.State, green}
+			}
+			t.row(cell{text: "  " + bare(b.Prefix)}, cell{text: b.Origin}, cell{text: b.Jail}, cell{text: b.Start.String()}, cell{text: b.Until.String()},
+				cell{text: fmt.Sprint(b.Failures)}, state, cell{text: b.Reason})
+		}
+		if err := t.write(c.out, c.paint); err != nil {
+			return err
+		}
+	}
+	for _, l := range y.Lifts {
+		fmt.Fprintf(c.out, "  unbanned: %s by %s (%d offences)\n", bare(l.Prefix), l.Origin, l.Offences)
+	}
+	for _, a := range y.Allows {
+		fmt.Fprintf(c.out, "  allowed: %s by %s, %s", bare(a.Prefix), a.Origin, untilWords(a.Until))
+		if a.Comment != "" {
+			fmt.Fprintf(c.out, " (%s)", a.Comment)
+		}
+		fmt.Fprintln(c.out)
+	}
+	for _, s := range y.NeverBans {
+		fmt.Fprintf(c.out, "  never banned: %s, says %s\n", bare(s.Prefix), s.Origin)
+	}
+	return nil
+}
+
+func (c *console) verdict(y control.Why) string {
+	conductor := ", not at the conductor"
+	if y.Committed {
+		conductor = ", at the conductor"
+		if y.CommittedSince != 0 {
+			conductor += " since " + y.CommittedSince.String()
+		}
+	}
+	switch {
+	case y.Effective:
+		routers := map[string]bool{}
+		times := 0
+		for _, b := range y.Bans {
+			routers[b.Origin] = true
+			times++
+		}
+		return c.paint(red, "is banned") + fmt.Sprintf(" (seen by %d routers, %d times)", len(routers), times) + conductor
+	case y.Banned:
+		return c.paint(yellow, "is banned, and that does not count: "+y.ReasonNotEffective) + conductor
+	case !y.Known:
+		return "is unknown: no ban, unban, allow or never-ban covers it" + map[bool]string{true: conductor}[y.Committed]
+	}
+	return "is not banned" + map[bool]string{true: conductor}[y.Committed]
+}
