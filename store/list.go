@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -150,14 +151,8 @@ func (s *Store) entry(head uint32, now Millis, shield *netipx.IPSet) (e Entry, o
 		return e, false
 	}
 	slices.SortFunc(e.Records, func(a, b BanRecord) int {
-		switch {
-		case a.Origin != b.Origin && a.Origin < b.Origin, a.Origin == b.Origin && a.Jail < b.Jail,
-			a.Origin == b.Origin && a.Jail == b.Jail && a.Start < b.Start:
-			return -1
-		case a == b:
-			return 0
-		}
-		return 1
+		return cmp.Or(cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Jail, b.Jail), cmp.Compare(a.Start, b.Start),
+			cmp.Compare(a.Until, b.Until), cmp.Compare(a.Failures, b.Failures), cmp.Compare(a.Reason, b.Reason))
 	})
 	e.Prefix = s.set.slab.at(head).key().prefix()
 	switch {

@@ -186,6 +186,7 @@ func (s *Store) writeBatch() (more bool) {
 			b.heads = append(b.heads, logHeader{l.disk, l.id, append(rangeSet(nil), l.held...)})
 		}
 	}
+	probe := s.health != nil
 	s.mu.Unlock()
 
 	p, rest := s.planAll(ops)
@@ -213,6 +214,9 @@ func (s *Store) writeBatch() (more bool) {
 	b.notices = append(b.notices, p.notices...)
 	b.done, b.meta = p.done, p.meta
 
+	if probe && b.empty() { // only a transaction tells whether the disk works again
+		b.meta = map[string][]byte{"probe": nil}
+	}
 	var err error
 	if !b.empty() {
 		if err = s.disk.commit(b); err != nil {
