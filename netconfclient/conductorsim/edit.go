@@ -42,16 +42,32 @@ func (ed *editor) fail(e *RPCError) {
 	}
 }
 
-// siblings is a node's children while they are edited: a removed one leaves a hole, so that nothing moves.
+// siblings is a node's children while they are edited: a removed one leaves a hole, so that nothing moves. Only those
+// that the edit may touch are indexed: an edit is mostly small and the children may be many.
 type siblings struct {
 	nodes []*Node
 	index map[ident]int
 }
 
-func newSiblings(nodes []*Node, edits int) *siblings {
-	s := &siblings{nodes: slices.Clone(nodes), index: make(map[ident]int, len(nodes)+edits)}
+// newSiblings indexes the nodes that elements of the names in edits could mean.
+func newSiblings(nodes []*Node, edits []*element, parent *schema, storage Storage) *siblings {
+	s := &siblings{nodes: slices.Clone(nodes), index: make(map[ident]int, len(edits))}
+	if len(edits)*4 > len(nodes) {
+		for i, n := range nodes {
+			s.index[n.ident()] = i
+		}
+		return s
+	}
+	values := make(map[string]bool, len(edits)) // that a touched leaf-list entry may have
+	for _, e := range edits {
+		if c, _ := parent.child(e.Name); c != nil && c.kind == LeafList {
+			values[c.stored(e.Text, storage)] = true
+		}
+	}
 	for i, n := range nodes {
-		s.index[n.ident()] = i
+		if n.Kind != LeafList || values[n.Value] {
+			s.index[n.ident()] = i
+		}
 	}
 	return s
 }
@@ -88,7 +104,7 @@ func (ed *editor) inside(old *Node, e *element, sch *schema, op, path string) *N
 	if e.Text != "" {
 		ed.fail(&RPCError{Type: "application", Tag: "invalid-value", Path: path, Message: "text where elements belong"})
 	}
-	kids := newSiblings(old.Children, len(e.Children))
+	kids := newSiblings(old.Children, e.Children, sch, ed.storage)
 	for _, c := range e.Children {
 		ed.one(kids, c, sch, op, path)
 	}
@@ -319,9 +335,7 @@ func (ed *editor) value(n *Node, c *element, sch *schema, here string) bool {
 			Message: `"` + clip(n.Value) + `" is not a valid value: ` + err.Error()})
 		return false
 	}
-	if sch.prefixes && ed.storage == Canonical {
-		n.Value = netip.MustParsePrefix(n.Value).Masked().String()
-	}
+	n.Value = sch.stored(n.Value, ed.storage)
 	return true
 }
 

@@ -58,6 +58,18 @@ func (s *schema) child(name xml.Name) (c *schema, wrong bool) {
 	return nil, wrong || s.closed
 }
 
+// stored is the form in which a value is kept.
+func (s *schema) stored(value string, how Storage) string {
+	if !s.prefixes || how != Canonical {
+		return value
+	}
+	p, err := netip.ParsePrefix(value)
+	if err != nil {
+		return value // it will be refused
+	}
+	return p.Masked().String()
+}
+
 var (
 	tenantName = regexp.MustCompile(`^(((([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9]\.)*([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9])?|_bgp_speaker_|_internal_)$`)
 	nameID     = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9]$`)

@@ -120,13 +120,7 @@ func (d *differ) children(path string, a, b *Node) {
 	if b != nil {
 		bs = b.Children
 	}
-	// What is shared at either end is passed over at no cost: an edit leaves nearly everything where it was.
-	for len(as) > 0 && len(bs) > 0 && as[0] == bs[0] {
-		as, bs = as[1:], bs[1:]
-	}
-	for len(as) > 0 && len(bs) > 0 && as[len(as)-1] == bs[len(bs)-1] {
-		as, bs = as[:len(as)-1], bs[:len(bs)-1]
-	}
+	as, bs = unshared(as, bs)
 	old := make(map[ident]*Node, len(as))
 	for _, c := range as {
 		old[c.ident()] = c
@@ -142,6 +136,27 @@ func (d *differ) children(path string, a, b *Node) {
 			d.pair(path, c, nil)
 		}
 	}
+}
+
+// unshared returns what of two children lists is not the same node in the same order. An edit leaves nearly everything
+// where it was, so that this finds nearly all of it without comparing anything; what it misses costs only time.
+func unshared(as, bs []*Node) (a, b []*Node) {
+	const ahead = 16
+	find := func(list []*Node, n *Node) int { return slices.Index(list[:min(ahead, len(list))], n) }
+	for len(as) > 0 && len(bs) > 0 {
+		switch skipA, skipB := find(as, bs[0]), find(bs, as[0]); {
+		case skipA == 0:
+			as, bs = as[1:], bs[1:]
+		case skipA > 0:
+			a, as = append(a, as[:skipA]...), as[skipA:]
+		case skipB > 0:
+			b, bs = append(b, bs[:skipB]...), bs[skipB:]
+		default:
+			a, b = append(a, as[0]), append(b, bs[0])
+			as, bs = as[1:], bs[1:]
+		}
+	}
+	return append(a, as...), append(b, bs...)
 }
 
 // pair compares two nodes of one ident; one of them may be nil.

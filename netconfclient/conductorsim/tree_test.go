@@ -139,7 +139,29 @@ func TestMergeWithoutConflictsHasBothSides(t *testing.T) {
 	})
 }
 
-// bigTenant is an edit that gives the tenant "black" n addresses, or removes every 1000th.
+func TestSmallEditsOfManyAddressesFindWhatIsThere(t *testing.T) {
+	for _, storage := range []Storage{AsGiven, Canonical} {
+		first := editor{storage: storage}
+		root := first.apply(&Node{}, bigTenant(1000, 1, ""), opMerge)
+		for op, want := range map[string]struct{ added, removed, errors int }{
+			opMerge: {}, opCreate: {errors: 2}, opDelete: {removed: 2}, opRemove: {removed: 2}, opReplace: {},
+		} {
+			ed := editor{storage: storage}
+			next := ed.apply(root, bigTenant(1000, 500, op), opMerge)
+			added, removed := diff(root, next)
+			if len(added) != want.added || len(removed) != want.removed || len(ed.errs) != want.errors {
+				t.Errorf("%s, %s: %d added, %d removed, errors %v; want %+v", storage, op, len(added), len(removed), ed.errs, want)
+			}
+		}
+		ed := editor{storage: storage}
+		grown := ed.apply(root, bigTenant(1_000_001, 500_000, opMerge), opMerge) // one of them is there
+		if added, removed := diff(root, grown); len(added) != 2 || len(removed) != 0 {
+			t.Errorf("%s: %q added, %q removed, want two added", storage, added, removed)
+		}
+	}
+}
+
+// bigTenant is an edit of every step-th of n addresses of the tenant "black".
 func bigTenant(n, step int, op string) *element {
 	leaf := func(local, text string) *element {
 		return &element{Name: xml.Name{Space: nsAuthy, Local: local}, Text: text}
