@@ -37,7 +37,7 @@ func LoadConfig(path string) (*File, error) {
 	return f, nil
 }
 
-// File is a configuration that knows the file it came from.
+// File is a configuration that knows the file it came from, if any.
 type File struct {
 	Config
 	path string
@@ -50,7 +50,7 @@ func (f *File) Validate() error { return f.locate(f.Config.Validate()) }
 
 func (f *File) locate(err error) error {
 	var fe *FieldError
-	if !errors.As(err, &fe) {
+	if !errors.As(err, &fe) || f.path == "" {
 		return err
 	}
 	key := fe.Key

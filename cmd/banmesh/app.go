@@ -17,9 +17,9 @@ func commands(c *console) []*cli.Command {
 		statusCommand(c), membersCommand(c), monitorCommand(c),
 		diffCommand(c), commitCommand(c), freezeCommand(c), thawCommand(c), revokeCommand(c),
 		importCommand(c), exportCommand(c),
-		joinCommand(c), leaveCommand(c), keygenCommand(c), keyringCommand(c),
+		agentCommand(c), joinCommand(c), leaveCommand(c), keygenCommand(c), keyringCommand(c), configCommand(c),
 		fail2banCommand(c), conductorCommand(c),
-		versionCommand(c), completionCommand(c),
+		demoCommand(c), versionCommand(c), completionCommand(c),
 	}
 }
 

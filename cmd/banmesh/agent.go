@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh"
+	"banmesh/store"
+)
+
+// defaultConfig is the configuration of an agent that is told of no other.
+const defaultConfig = "/etc/banmesh/banmesh.yaml"
+
+// agentFlags are the flags of `banmesh agent`, which win over the file.
+type agentFlags struct {
+	config, name, dataDir, socket, bind, advertise string
+	join                                           cli.StringSlice
+	insecure, resetStore                           bool
+}
+
+func agentCommand(c *console) *cli.Command {
+	var f agentFlags
+	return &cli.Command{
+		Name: "agent", Category: "Mesh", Usage: "run the agent, in the foreground",
+		Description: "SIGTERM and SIGINT stop it cleanly, SIGHUP rereads the configuration. Flags win over the file.\n\n" +
+			"Example:\n   banmesh agent --config /etc/banmesh/banmesh.yaml",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Destination: &f.config, Usage: "`FILE` to read; default " + defaultConfig + " where it exists"},
+			&cli.StringFlag{Name: "name", Destination: &f.name, Usage: "stable `NAME` of this router in the mesh"},
+			&cli.StringFlag{Name: "data-dir", Destination: &f.dataDir, Usage: "`DIR` of the store and the spool"},
+			&cli.StringFlag{Name: "socket", Destination: &f.socket, Usage: "control socket, `PATH`"},
+			&cli.StringFlag{Name: "bind", Destination: &f.bind, Usage: "gossip on `IP:PORT`, UDP and TCP; port 0 takes a free one"},
+			&cli.StringFlag{Name: "advertise", Destination: &f.advertise, Usage: "what the peers reach it at, `IP[:PORT]`"},
+			&cli.StringSliceFlag{Name: "join", Destination: &f.join, Usage: "members to look for, `ADDR,...`"},
+			&cli.BoolFlag{Name: "insecure", Destination: &f.insecure, Usage: "gossip without a keyring although not every address is loopback"},
+			&cli.BoolFlag{Name: "reset-store", Destination: &f.resetStore, Usage: "keep a damaged store file aside and start anew; the bans come back from the others"},
+		},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			return f.run(cc.Context, c)
+		},
+	}
+}
+
+func (f *agentFlags) run(ctx context.Context, c *console) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
+	cfg, err := f.load(c)
+	if err != nil {
+		return err
+	}
+	log, level, err := cfg.Log.Logger(c.errOut)
+	if err != nil {
+		return err
+	}
+	if f.resetStore {
+		aside, err := store.ResetFile(cfg.StorePath())
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("reset the store: %w", err)
+		}
+		if aside != "" {
+			log.Warn("store set aside", "file", aside)
+		}
+	}
+	agent, err := mesh.Open(ctx, cfg, mesh.Options{Version: thisBuild().Version, Logger: log, Level: level})
+	if err != nil {
+		return err
+	}
+	go f.reload(ctx, c, agent, log, hup)
+	return agent.Run(ctx)
+}
+
+// reload takes over a changed configuration at each SIGHUP; a wrong one changes
+// nothing.
+func (f *agentFlags) reload(ctx context.Context, c *console, agent *mesh.Agent, log *slog.Logger, hup <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		cfg, err := f.load(c)
+		var waiting []string
+		if err == nil {
+			waiting, err = agent.Reload(ctx, cfg)
+		}
+		switch {
+		case err != nil:
+			log.Error("configuration not taken over", "error", err)
+		case len(waiting) > 0:
+			log.Warn("configuration taken over; some keys wait for a restart", "keys", strings.Join(waiting, " "))
+		default:
+			log.Info("configuration taken over")
+		}
+	}
+}
+
+// load reads the file and puts the flags over it.
+func (f *agentFlags) load(c *console) (mesh.Config, error) {
+	path := f.config
+	if path == "" {
+		if _, err := os.Stat(defaultConfig); err == nil {
+			path = defaultConfig
+		}
+	}
+	file := &mesh.File{Config: mesh.DefaultConfig()}
+	if path != "" {
+		var err error
+		if file, err = mesh.LoadConfig(path); err != nil {
+			return mesh.Config{}, err
+		}
+	}
+	if socket := c.getenv("BANMESH_SOCKET"); socket != "" && f.socket == "" {
+		file.Socket = socket
+	}
+	for _, o := range []struct {
+		key  *string
+		flag string
+	}{
+		{&file.Name, f.name}, {&file.DataDir, f.dataDir}, {&file.Socket, f.socket},
+		{&file.Gossip.Bind, f.bind}, {&file.Gossip.Advertise, f.advertise},
+	} {
+		if o.flag != "" {
+			*o.key = o.flag
+		}
+	}
+	if join := f.join.Value(); len(join) > 0 {
+		file.Join = join
+	}
+	file.Gossip.Insecure = file.Gossip.Insecure || f.insecure
+	return file.Config, file.Validate()
+}

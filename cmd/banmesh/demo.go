@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/demo"
+)
+
+func demoCommand(c *console) *cli.Command {
+	var stay bool
+	return &cli.Command{
+		Name: "demo", Category: "Other", Usage: "show three agents and a simulated conductor at work",
+		Description: "All in one process, on loopback, with attackers from a small made-up log. Less than 30 seconds.\n\n" +
+			"Example:\n   banmesh demo\n   banmesh demo --stay",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "stay", Destination: &stay, Usage: "keep it running and print the sockets, to try the other commands against"},
+		},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			err := demo.Run(ctx, demo.Options{Out: c.out, Colour: c.colours(), Stay: stay, Version: thisBuild().Version})
+			if errors.Is(err, context.Canceled) {
+				return errors.New("demo: interrupted")
+			}
+			return err
+		},
+	}
+}
