@@ -65,16 +65,37 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 		}
 		running = r.Addresses
 	}
+	c.mu.Lock()
+	changes := c.changes
+	c.mu.Unlock()
 	p := c.plan(c.gather(running, force))
 	c.publish(p)
 	if p.Empty() {
 		return Result{Plan: p}, nil
 	}
-	return c.edit(ctx, force)
+	return c.edit(ctx, force, p, changes)
+}
+
+// replan makes the plan anew where running is not what it was made for, or the set
+// has changed while the edit was being begun.
+func (c *Committer) replan(running Running, force bool, p Plan, changes uint64) Plan {
+	c.mu.Lock()
+	same := changes == c.changes
+	c.mu.Unlock()
+	c.tenant.Lock()
+	same = same && c.memory.shows(running.Addresses)
+	c.tenant.Unlock()
+	if same {
+		return p
+	}
+	c.learn(running)
+	p = c.plan(c.gather(running.Addresses, force))
+	c.publish(p)
+	return p
 }
 
 // edit is the read-modify-write under the candidate's lock.
-func (c *Committer) edit(ctx context.Context, force bool) (res Result, err error) {
+func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64) (res Result, err error) {
 	start := c.cfg.Now()
 	step, done := c.abandonable(ctx)
 	defer done()
@@ -108,9 +129,7 @@ func (c *Committer) edit(ctx context.Context, force bool) (res Result, err error
 	if err := wideOpen(running); err != nil {
 		return Result{}, err
 	}
-	c.learn(running)
-	p := c.plan(c.gather(running.Addresses, force))
-	c.publish(p)
+	p = c.replan(running, force, p, changes)
 	res.Plan = p
 	c.clearVain(ctx, p)
 	if p.Empty() {
@@ -201,6 +220,9 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 	c.tenant.Lock()
 	c.memory.committed(c.cfg.Now(), p, placed)
 	c.tenant.Unlock()
+	c.mu.Lock()
+	c.estimate.at = time.Time{}
+	c.mu.Unlock()
 	c.mu.Lock()
 	c.estimate.stale = true
 	c.mu.Unlock()

@@ -26,7 +26,8 @@ type Committer struct {
 
 	mu       sync.Mutex // guards the rest
 	batch    batch
-	leading  bool // as Run last saw it
+	changes  uint64 // of the set, as notified
+	leading  bool   // as Run last saw it
 	ability  ability
 	retry    backoff
 	show     show
@@ -219,6 +220,7 @@ func (c *Committer) Notify(u Urgency) {
 	now := c.cfg.Now()
 	c.mu.Lock()
 	c.estimate.stale = true
+	c.changes++
 	if c.leading {
 		c.batch.note(now, u)
 	}

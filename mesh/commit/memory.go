@@ -141,6 +141,19 @@ func (m *memory) tells(placed map[netip.Prefix]store.Millis) bool {
 	return true
 }
 
+// shows reports whether running is what the last reading showed.
+func (m *memory) shows(running []netip.Prefix) bool {
+	if !m.valid || len(running) != len(m.present) {
+		return false
+	}
+	for _, p := range running {
+		if _, ok := m.present[p]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // committed takes in that an edit is in running, without reading it again: the
 // conductor's client has.
 func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.Millis) {

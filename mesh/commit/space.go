@@ -78,9 +78,14 @@ const (
 // need be is everything joined anew.
 func (d *draft) addSpace() {
 	var b netipx.IPSetBuilder
-	for _, x := range d.bans {
-		if x.wanted {
-			b.AddPrefix(x.prefix)
+	plain := !d.frozen && len(d.notBefore) == 0 && !slices.ContainsFunc(d.bans, func(x ban) bool { return !x.wanted })
+	if plain {
+		b.AddSet(d.liveSpace())
+	} else {
+		for _, x := range d.bans {
+			if x.wanted {
+				b.AddPrefix(x.prefix)
+			}
 		}
 	}
 	for _, p := range d.parts {
@@ -112,13 +117,17 @@ func (d *draft) addSpace() {
 	missing.RemoveSet(setOfPrefixes(d.kept))
 	add := prefixesOf(setOf(&missing))
 
-	var whole netipx.IPSetBuilder
-	whole.AddSet(target)
-	for _, p := range d.kept {
-		whole.AddPrefix(p)
+	whole := target
+	if !plain { // else all that is kept is in the target
+		var b netipx.IPSetBuilder
+		b.AddSet(target)
+		for _, p := range d.kept {
+			b.AddPrefix(p)
+		}
+		b.RemoveSet(stay)
+		whole = setOf(&b)
 	}
-	whole.RemoveSet(stay)
-	fewest := prefixesOf(setOf(&whole))
+	fewest := prefixesOf(whole)
 	size, room := len(d.kept)+len(add), d.maxAddresses-d.fixed
 	if size > len(fewest)+len(fewest)/slackShare+slackCount || (d.maxAddresses > 0 && size > room && size > len(fewest)) {
 		if d.join(fewest) {
