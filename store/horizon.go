@@ -164,11 +164,13 @@ func (h *horizon) root(m int64) sum {
 // shift moves the horizon to a minute.
 func (s *set) shift(m int64) {
 	h := &s.hz
+	var left []uint32
 	h.between(h.at, m, func(b *bucket) {
 		h.past.add(b.sum)
 		for _, i := range b.recs {
 			s.logs[s.slab.at(i).log].past += s.hash(i).hi
 		}
+		left = append(left, b.recs...)
 	})
 	h.between(m, h.at, func(b *bucket) {
 		h.past.sub(b.sum)
@@ -177,4 +179,7 @@ func (s *set) shift(m int64) {
 		}
 	})
 	h.at = m
+	for _, i := range left {
+		s.dismissLeft(i)
+	}
 }

@@ -52,8 +52,12 @@ func (s *set) liftRetention(body *liftBody, until Millis, head uint32) Millis {
 func (s *set) setRetain(lift uint32, retain Millis) {
 	h := s.hash(lift)
 	s.leave(lift, h)
+	before := s.lifts[lift].retain
 	s.lifts[lift].retain = retain
 	s.enter(lift, h)
+	if (leaveMinute(before) <= s.hz.at) != (leaveMinute(retain) <= s.hz.at) {
+		s.relimitLater(s.originOf(s.slab.at(lift)))
+	}
 }
 
 // lowerLifts lets go of the lifts that were kept for record i, which has just been unlinked.

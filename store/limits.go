@@ -62,6 +62,9 @@ func (s *set) admit(i uint32) {
 		return
 	}
 	r := s.slab.at(i)
+	if leaveMinute(s.retained(i)) <= s.hz.at {
+		return
+	}
 	o := s.originOf(r)
 	last := s.order(r).compare(o.top) > 0
 	if last {
@@ -195,7 +198,21 @@ func (s *set) leaveLive(i uint32) {
 	}
 }
 
-// dismiss takes a record that is being removed out of all counts.
+// dismissLeft takes a record that has left the root out of all counts: from then on one member may hold it and another not.
+func (s *set) dismissLeft(i uint32) {
+	if s.limits == (Limits{}) {
+		return
+	}
+	r := s.slab.at(i)
+	over := r.is(flagOver)
+	s.dismiss(i)
+	r.flags &^= flagCounted
+	if over && r.kind == KindLift {
+		s.recheckTargets(i)
+	}
+}
+
+// dismiss takes a record out of all counts.
 func (s *set) dismiss(i uint32) {
 	r := s.slab.at(i)
 	o := s.originOf(r)
@@ -246,6 +263,7 @@ func (s *set) relimit(o *origin) {
 		r.flags &^= flagCounted | flagLive
 		s.clearOver(r)
 		switch {
+		case leaveMinute(s.retained(i)) <= s.hz.at: // see dismissLeft
 		case s.tooWide(r):
 			s.setOver(r)
 		case s.fits(o, r):

@@ -475,7 +475,9 @@ func TestFreezeThawBlockUnblock(t *testing.T) {
 
 func TestLimitsAreAFunctionOfTheSet(t *testing.T) {
 	c := newClock()
-	with := func(cfg *Config) { cfg.Limits = Limits{LivePerOrigin: 3, WidestV4: 24, LiftsPerOrigin: 1, AllowWidestV4: 24} }
+	with := func(cfg *Config) {
+		cfg.Limits = Limits{LivePerOrigin: 3, WidestV4: 24, LiftsPerOrigin: 1, AllowWidestV4: 24}
+	}
 	rogue := newNode(t, "rogue", c, nil)
 	a := newNode(t, "a", c, nil, with)
 	b := newNode(t, "b", c, nil, with)
