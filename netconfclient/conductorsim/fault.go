@@ -22,7 +22,7 @@ const (
 	FaultRouterOffline   FaultKind = "router-offline"   // distributed validation hangs [For] (default 90 s), then goes through
 	FaultCommitFails     FaultKind = "commit-fails"     // commit answers operation-failed and changes nothing
 	FaultDrop            FaultKind = "drop"             // the connection is closed [At] before, in or after operation [Op] (default commit); "in": it takes effect all the same
-	FaultFreeze          FaultKind = "freeze"           // nothing is answered any more, or from operation [Op] on; locks are kept
+	FaultFreeze          FaultKind = "freeze"           // nothing is answered any more, or operation [Op] is not; locks are kept, until it is cleared
 	FaultLieDropAdded    FaultKind = "lie-drop-added"   // [At] edit or commit (default): ok, but added addresses are dropped; removals happen
 	FaultLieDropOne      FaultKind = "lie-drop-one"     // [At]: ok, but the first added address is dropped
 	FaultLieWideOpen     FaultKind = "lie-wide-open"    // [At]: ok, but the first added address becomes 0.0.0.0/0
@@ -105,7 +105,7 @@ func (f Fault) withDefaults() (Fault, error) {
 type faultSet struct {
 	mu     sync.Mutex
 	faults []Fault
-	thawed chan struct{} // closed and replaced whenever a fault is cleared
+	thawed chan struct{} // closed and replaced whenever freezing is cleared
 }
 
 func newFaultSet() *faultSet { return &faultSet{thawed: make(chan struct{})} }
@@ -130,8 +130,10 @@ func (s *faultSet) clear(kinds ...FaultKind) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = slices.DeleteFunc(s.faults, func(f Fault) bool { return len(kinds) == 0 || slices.Contains(kinds, f.Kind) })
-	close(s.thawed)
-	s.thawed = make(chan struct{})
+	if len(kinds) == 0 || slices.Contains(kinds, FaultFreeze) {
+		close(s.thawed)
+		s.thawed = make(chan struct{})
+	}
 }
 
 func (s *faultSet) list() []Fault {
@@ -167,16 +169,14 @@ func forOp(op string) func(Fault) bool { return func(f Fault) bool { return f.Op
 // at matches faults at that point.
 func at(point string) func(Fault) bool { return func(f Fault) bool { return f.At == point } }
 
-// frozen returns whether operation op on node is to wait, and a channel that is closed when to look again.
+// frozen returns whether operation op on node freezes now, and a channel that is closed when freezing is over. One that
+// freezes stays so until then, also when the fault has happened often enough to heal for others.
 func (s *faultSet) frozen(node int, op string) (bool, <-chan struct{}) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, f := range s.faults {
-		if f.Kind == FaultFreeze && (f.Node == 0 || f.Node == node) && forOp(op)(f) {
-			return true, s.thawed
-		}
-	}
-	return false, s.thawed
+	thawed := s.thawed
+	s.mu.Unlock()
+	_, frozen := s.fires(FaultFreeze, node, forOp(op))
+	return frozen, thawed
 }
 
 // ParseFault reads a fault as a command line has it: its kind, then fields by their JSON names, as in

@@ -189,6 +189,26 @@ func TestFrozenServerKeepsTheLock(t *testing.T) {
 	two.ok(lockCandidate)
 }
 
+func TestWhatFrozeStaysFrozenWhenTheFaultHasHealed(t *testing.T) {
+	s := serve(t)
+	s.inject(t, conductorsim.Fault{Kind: conductorsim.FaultFreeze, Op: "get-config", Times: 1})
+	one, two := s.dial(t), s.dial(t)
+	one.ok(lockCandidate)
+	one.request(getRunning)
+	within(t, "freeze", func() {
+		for len(s.Faults()) > 0 {
+			two.refused(lockCandidate, "lock-denied")
+		}
+	})
+	two.ok(getRunning)
+	s.Clear(conductorsim.FaultSlowCommit)
+	two.refused(lockCandidate, "lock-denied")
+	s.Clear(conductorsim.FaultFreeze)
+	if msg, err := one.receive(); err != nil || !strings.Contains(msg, "<data>") {
+		t.Errorf("after the thaw: %s, %v", msg, err)
+	}
+}
+
 func TestFrozenSessionCanBeKilled(t *testing.T) {
 	s := serve(t)
 	one, two := s.dial(t), s.dial(t)
