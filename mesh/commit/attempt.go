@@ -46,6 +46,9 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
 	default:
 		c.failed(now, err, took)
+		c.mu.Lock()
+		c.batch.hurry(now) // once the back-off has passed it is due again, whoever asked for it
+		c.mu.Unlock()
 	}
 	return res, err
 }
@@ -70,7 +73,7 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	c.mu.Unlock()
 	p := c.plan(c.gather(running, force))
 	c.publish(p)
-	if p.Empty() {
+	if p.Empty() && len(c.ripe()) == 0 {
 		return Result{Plan: p}, nil
 	}
 	return c.edit(ctx, force, p, changes)
@@ -152,10 +155,9 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	final, done := c.lasting(ctx)
 	defer done()
 	if err := e.Commit(final); err != nil {
-		err = fmt.Errorf("commit the tenant: %w", err)
-		// Only these say for certain that running is as it was.
-		unknown = !errors.Is(err, ErrRejected) && !errors.Is(err, ErrBusy)
-		return res, err
+		// Whatever the answer says: what running holds now is learnt by reading it.
+		unknown = true
+		return res, fmt.Errorf("commit the tenant: %w", err)
 	}
 	c.done(ctx, p)
 	return res, nil
@@ -182,7 +184,7 @@ func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Resul
 	defer done()
 	r, err := c.read(within)
 	if err != nil {
-		return res, errors.Join(cause, fmt.Errorf("read running to learn the outcome: %w", err))
+		return res, fmt.Errorf("%w; read running to learn the outcome: %w", cause, err)
 	}
 	present := make(map[netip.Prefix]struct{}, len(r.Addresses))
 	for _, p := range r.Addresses {
@@ -353,16 +355,21 @@ func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
 // not wanted any more. It is called while the candidate is known to be clean: a
 // leftover in there could not be told from somebody else's work without it.
 func (c *Committer) clearVain(ctx context.Context, p Plan) {
+	c.unplace(ctx, slices.DeleteFunc(c.ripe(), func(x netip.Prefix) bool { return slices.Contains(p.Add, x) }))
+}
+
+// ripe lists what clearVain may lift.
+func (c *Committer) ripe() []netip.Prefix {
 	now := c.cfg.Now()
-	var gone []netip.Prefix
 	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	var ps []netip.Prefix
 	for x, since := range c.memory.vain {
-		if now.Sub(since) >= c.cfg.Tuning.AbsentWait && !slices.Contains(p.Add, x) {
-			gone = append(gone, x)
+		if now.Sub(since) >= c.cfg.Tuning.AbsentWait {
+			ps = append(ps, x)
 		}
 	}
-	c.tenant.Unlock()
-	c.unplace(ctx, gone)
+	return ps
 }
 
 // abandonable is the context of what may be given up: everything before the

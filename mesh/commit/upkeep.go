@@ -143,11 +143,15 @@ func (c *Committer) review() {
 	}
 	p := c.plan(c.gather(running, false))
 	c.publish(p)
+	vain := len(c.ripe()) > 0
 	now := c.cfg.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.batch.pending.empty() {
 		return
+	}
+	if vain {
+		c.batch.note(now, Expiry)
 	}
 	if len(p.Add) > 0 {
 		c.batch.note(now, Addition)
