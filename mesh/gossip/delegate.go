@@ -112,7 +112,7 @@ func (m *Mesh) memberUp(name, addr string, meta nodeMeta) {
 // measured keeps the clock difference that a stamp and its round trip show.
 func (m *Mesh) measured(name string, rtt time.Duration, s stamp) {
 	now := m.cfg.Now()
-	skew := time.UnixMilli(s.millis).Sub(now.Add(-rtt / 2))
+	skew := time.UnixMilli(s.millis).Sub(now.Add(-rtt/2)) + m.drift()
 	m.table.with(name, func(p *peer) {
 		p.skew, p.hasSkew, p.seen = skew, true, time.Now()
 	})

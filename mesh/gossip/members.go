@@ -84,7 +84,7 @@ type peer struct {
 	sync      syncState
 	differing int // looks in a row at which roots differed
 	asked     time.Time
-	skew      time.Duration
+	skew      time.Duration // its clock minus the steady time since our start
 	hasSkew   bool
 
 	// fruitless counts exchanges in a row after which roots still differed and
@@ -224,19 +224,27 @@ func (t *table) forget(state State, before time.Time) {
 
 // member copies a peer. Called with the lock held.
 func (t *table) member(p *peer) Member {
-	return Member{
+	m := Member{
 		Name: p.name, Addr: p.addr, State: p.state,
 		Eligible: p.meta.Eligible, Priority: int(p.meta.Priority), Version: p.meta.Version,
-		InSync: p.state == Alive && p.sync == syncEqual, Skew: p.skew, Seen: p.seen,
+		InSync: p.state == Alive && p.sync == syncEqual, Seen: p.seen,
 	}
+	if p.hasSkew {
+		m.Skew = p.skew // without the drift, which only members knows
+	}
+	return m
 }
 
-func (t *table) members() []Member {
+func (t *table) members(drift time.Duration) []Member {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := make([]Member, 0, len(t.all)+1)
 	for _, p := range t.all {
-		out = append(out, t.member(p))
+		m := t.member(p)
+		if p.hasSkew {
+			m.Skew -= drift
+		}
+		out = append(out, m)
 	}
 	return out
 }
@@ -280,17 +288,25 @@ func (t *table) with(name string, f func(*peer)) bool {
 	return true
 }
 
-// skews lists the measured clock differences of alive members.
-func (t *table) skews() []time.Duration {
+// skews lists the measured clock differences of alive members, of gone ones
+// where no alive one was measured; drift is that of the own clock.
+func (t *table) skews(drift time.Duration) []time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []time.Duration
+	var alive, gone []time.Duration
 	for _, p := range t.all {
-		if p.state == Alive && p.hasSkew {
-			out = append(out, p.skew)
+		switch {
+		case !p.hasSkew:
+		case p.state == Alive:
+			alive = append(alive, p.skew-drift)
+		default:
+			gone = append(gone, p.skew-drift)
 		}
 	}
-	return out
+	if len(alive) == 0 {
+		return gone
+	}
+	return alive
 }
 
 // agreement counts alive others by what their roots said.

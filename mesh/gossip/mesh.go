@@ -51,15 +51,16 @@ type Mesh struct {
 	sync  syncer
 	known *known
 
-	asks    asks
-	recent  recentHeads
-	server  chan struct{} // slots of exchanges served
-	rotate  sync.Mutex    // one key change made from here at a time
-	keyMu   sync.Mutex    // one change of the own ring and its file; after rotate
-	events  chan MemberEvent
-	warned  onceEach
-	views   viewWatch
-	started time.Time
+	asks        asks
+	recent      recentHeads
+	server      chan struct{} // slots of exchanges served
+	rotate      sync.Mutex    // one key change made from here at a time
+	keyMu       sync.Mutex    // one change of the own ring and its file; after rotate
+	events      chan MemberEvent
+	warned      onceEach
+	views       viewWatch
+	started     time.Time
+	startedWall time.Time // the same by the own clock, see drift
 
 	ctx    context.Context // ends with Shutdown
 	cancel context.CancelFunc
@@ -99,7 +100,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 		cfg: cfg, tune: cfg.Tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger,
 		run: rand.Uint64() | 1, table: newTable(cfg.Name),
 		server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 4096),
-		started: time.Now(),
+		started: time.Now(), startedWall: cfg.Now().Round(0),
 	}
 	if len(keys) > 0 {
 		ring, err := newKeyring(keys)
@@ -189,7 +190,7 @@ func (m *Mesh) Announce() { m.push.announce() }
 
 // Members lists all members known, the gone ones too, by name.
 func (m *Mesh) Members() []Member {
-	out := m.table.members()
+	out := m.table.members(m.drift())
 	state := Alive
 	if m.left.Load() {
 		state = Left
@@ -236,15 +237,27 @@ func (m *Mesh) sendSealed(addr string, sealed []byte) error {
 }
 
 // Offset is the median of the members' clocks minus the own one, the own one
-// counted in, and whether the own clock agrees with it to 60 s.
+// counted in, and whether the own clock agrees with it to 60 s. With members
+// there of which too few have been measured it does not agree: nothing may be
+// forgotten on the word of one clock.
 func (m *Mesh) Offset() (median time.Duration, agree bool) {
-	all := append(m.table.skews(), 0)
+	all := m.table.skews(m.drift())
+	enough := len(all) >= min(settleWith, m.table.alive()-1)
+	all = append(all, 0)
 	slices.Sort(all)
 	median = all[len(all)/2]
 	if len(all)%2 == 0 {
 		median = (all[len(all)/2-1] + median) / 2
 	}
-	return median, median.Abs() <= time.Minute
+	return median, enough && median.Abs() <= time.Minute
+}
+
+// drift is how far the own clock has gone astray from the steady time since the
+// start: a clock that is set, or a machine that was suspended, shows at once,
+// before anybody is measured again.
+func (m *Mesh) drift() time.Duration {
+	// Without the monotonic reading, which is what it is compared with.
+	return m.cfg.Now().Round(0).Sub(m.startedWall) - time.Since(m.started)
 }
 
 // minute is the present one by the clock of the majority: all members ask for

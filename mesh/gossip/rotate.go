@@ -147,7 +147,7 @@ func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []targe
 		return errors.New("the key is in use here: use another one first")
 	}
 	if !force {
-		for _, member := range m.table.members() {
+		for _, member := range m.table.members(0) {
 			if member.State == Failed {
 				return fmt.Errorf("member %s (%s) is down and cannot confirm: wait for it, or force the step and give it the key by hand", member.Name, member.Addr)
 			}

@@ -229,7 +229,7 @@ func (h *Host) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 		err = errCrashed
 	}
 	if err != nil {
-		_ = local.Close()
+		local.abandon()
 		return fail(err)
 	}
 	return local, nil

@@ -15,8 +15,9 @@ import (
 // trip; while the way is cut it waits, as a TCP segment that is sent again and again.
 type stream struct {
 	net    *Network
-	host   *Host  // nil until accepted; under the network's lock
-	held   []part // sent by this end while the way is cut; under the network's lock
+	host   *Host         // nil until accepted; under the network's lock
+	held   []part        // sent by this end while the way is cut; under the network's lock
+	pause  time.Duration // until held is sent again; under the network's lock
 	local  netip.AddrPort
 	remote netip.AddrPort
 	peer   *stream
@@ -37,7 +38,8 @@ type stream struct {
 const (
 	window     = 256 << 10
 	segment    = 16 << 10
-	retransmit = 200 * time.Millisecond
+	retransmit = 200 * time.Millisecond // the first one; each takes twice as long
+	slowest    = 30 * time.Second
 )
 
 func newPair(h *Host, to netip.AddrPort) (local, remote *stream) {
@@ -184,7 +186,8 @@ func (s *stream) arrive(p part) {
 	if len(s.held) > 0 || !n.open(s.local.Addr(), s.remote.Addr()) {
 		s.held = append(s.held, p)
 		if len(s.held) == 1 {
-			n.after(retransmit, s.retry)
+			s.pause = retransmit
+			n.after(s.pause, s.retry)
 		}
 		n.mu.Unlock()
 		return
@@ -202,7 +205,8 @@ func (s *stream) retry() {
 		return
 	}
 	if !n.open(s.local.Addr(), s.remote.Addr()) {
-		n.after(retransmit, s.retry)
+		s.pause = min(2*s.pause, slowest)
+		n.after(s.pause, s.retry)
 		n.mu.Unlock()
 		return
 	}
@@ -270,6 +274,14 @@ func (s *stream) Close() error {
 	}
 	s.net.mu.Unlock()
 	return nil
+}
+
+// abandon closes an end that never was connected.
+func (s *stream) abandon() {
+	s.mu.Lock()
+	s.finished = true
+	s.mu.Unlock()
+	_ = s.Close()
 }
 
 func (s *stream) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(s.local) }
