@@ -50,6 +50,11 @@ func compareStores(ctx context.Context, s *Session, key tenantKey, description s
 	if err != nil {
 		return verdict{}, err
 	}
+	return compareItems(a, b, description)
+}
+
+// compareItems compares running, a, with the candidate, b.
+func compareItems(a, b *itemReader, description string) (verdict, error) {
 	var v verdict
 	for {
 		x, more, err := a.next()

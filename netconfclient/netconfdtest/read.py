@@ -1,6 +1,7 @@
 """Prints one tenant of a datastore as JSON: read.py host:port user key datastore tenant neighborhood."""
 import json
 import sys
+import time
 
 from ncclient import manager
 
@@ -10,6 +11,7 @@ address, user, key, datastore, tenant, neighborhood = sys.argv[1:]
 host, port = address.rsplit(":", 1)
 with manager.connect(host=host, port=int(port), username=user, key_filename=key, hostkey_verify=False,
                      allow_agent=False, look_for_keys=False, timeout=60) as m:
+    time.sleep(0.2)  # netconfd never answers an operation that it reads together with the client's hello
     data = m.get_config(source=datastore, filter=("subtree",
         '<config xmlns="http://128technology.com/t128"/>')).data_ele
 
