@@ -29,13 +29,13 @@ func TestLogLineReachesEveryRouterAndTheConductor(t *testing.T) {
 
 	f2b.Attack(netip.MustParseAddr("203.0.113.7"))
 	f2b.Attack(netip.MustParseAddr("2001:db8::7"))
-	want := []string{"203.0.113.7/32", "2001:db8::7/128"}
+	want := []string{"2001:db8::7/128", "203.0.113.7/32"}
 	for _, a := range agents {
 		for _, prefix := range want {
 			eventually(t, 15*time.Second, prefix+" at "+a.name, func() bool { return a.banned(prefix) != nil })
 		}
 	}
-	ban := agents[2].banned(want[0])
+	ban := agents[2].banned(want[1])
 	if got := ban.Records[0]; got.Origin != "router1" || got.Jail != "sshd" || got.Failures < 2 {
 		t.Errorf("record at router3 = %+v, want origin router1, jail sshd, at least 2 failures", got)
 	}
@@ -45,7 +45,7 @@ func TestLogLineReachesEveryRouterAndTheConductor(t *testing.T) {
 		return slices.Equal(got, want)
 	})
 	for _, a := range agents {
-		eventually(t, 15*time.Second, "committed at "+a.name, func() bool { return a.banned(want[0]).Committed })
+		eventually(t, 15*time.Second, "committed at "+a.name, func() bool { return a.banned(want[1]).Committed })
 	}
 }
 

@@ -59,6 +59,7 @@ type Server struct {
 	log  *os.File
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
+	pids int           // of the made-up sshd, the last one used
 }
 
 // Start starts a fail2ban in a directory of the test and waits until its jail
@@ -198,12 +199,15 @@ func (s *Server) Log(line string) {
 	}
 }
 
-// Attack logs two failed logins from an address, now: enough for a ban.
+// Attack logs two failed logins from an address, now: enough for a ban. Each
+// attack has an sshd of its own, as in life: the filter takes the lines of one
+// process for one connection, and its first address for theirs all.
 func (s *Server) Attack(addr netip.Addr) {
 	s.t.Helper()
+	s.pids++
 	for range 2 {
-		s.Log(time.Now().Format(time.Stamp) + " gw sshd[123]: Failed password for invalid user root from " +
-			addr.String() + " port 4242 ssh2")
+		s.Log(fmt.Sprintf("%s gw sshd[%d]: Failed password for invalid user root from %v port 4242 ssh2",
+			time.Now().Format(time.Stamp), 1000+s.pids, addr))
 	}
 }
 
