@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,7 +95,7 @@ func newAgent(t testing.TB, name string, s settings) *agent {
 	a.socket, a.config, a.log = filepath.Join(a.dir, "s"), filepath.Join(a.dir, "banmesh.yaml"), filepath.Join(a.dir, "log")
 	var y strings.Builder
 	fmt.Fprintf(&y, "name: %s\ndata_dir: %s\nsocket: %s\n", name, filepath.Join(a.dir, "data"), a.socket)
-	fmt.Fprintf(&y, "gossip: {bind: \"127.0.0.1:0\", profile: local}\n")
+	fmt.Fprintf(&y, "gossip: {bind: %q, profile: local}\n", freeAddr(t))
 	var join []string
 	for _, other := range s.join {
 		join = append(join, fmt.Sprintf("%q", other.addr()))
@@ -112,6 +113,18 @@ func newAgent(t testing.TB, name string, s settings) *agent {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// freeAddr is an address that nothing listens on now, for an agent that must be
+// found there again after a restart.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 // shortDir is a temporary directory whose paths fit a unix socket's.

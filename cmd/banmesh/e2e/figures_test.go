@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// TestFiguresBanIsAcknowledged: the whole process, from its start to its end
+// with the ban on disk.
+func TestFiguresBanIsAcknowledged(t *testing.T) {
+	a := newAgent(t, "router1", settings{extra: "log: {level: error}\n"}).start()
+	const rounds = 200
+	var took []time.Duration
+	for i := range rounds {
+		cmd := exec.Command(banmesh, "ban", fmt.Sprintf("198.18.0.%d", i), "--for", "1h", "--socket", a.socket)
+		began := time.Now()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("ban: %v: %s", err, out)
+		}
+		took = append(took, time.Since(began))
+	}
+	if live := a.status().Bans.Live; live != rounds {
+		t.Fatalf("%d bans live, want %d", live, rounds)
+	}
+	got := median(took)
+	t.Logf("ban acknowledged: median %v, 90th of 100 %v", got, took[rounds*9/10])
+	if got >= 5*time.Millisecond {
+		t.Errorf("a ban is acknowledged after %v in the median, want under 5 ms", got)
+	}
+}
+
+// TestFiguresBanIsSeenByTheOthers: from the start of the command at one router
+// until the lists of both others show the ban.
+func TestFiguresBanIsSeenByTheOthers(t *testing.T) {
+	agents := trio(t, settings{extra: "log: {level: error}\n"})
+	var others []*control.Client
+	for _, x := range agents[1:] {
+		others = append(others, control.NewClient(x.socket))
+	}
+	const rounds = 100
+	var took []time.Duration
+	for i := range rounds {
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, 1, byte(i)}), 32)
+		cmd := exec.Command(banmesh, "ban", prefix.String(), "--for", "1h", "--socket", agents[0].socket)
+		began := time.Now()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range others {
+			for !lists(t, c, prefix) {
+				if time.Since(began) > 5*time.Second {
+					t.Fatalf("%v is not at both others after 5 s", prefix)
+				}
+			}
+		}
+		took = append(took, time.Since(began))
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := median(took)
+	t.Logf("ban in the lists of both others: median %v, 90th of 100 %v", got, took[rounds*9/10])
+	if got >= 20*time.Millisecond {
+		t.Errorf("a ban is in the others' lists after %v in the median, want under 20 ms", got)
+	}
+}
+
+func lists(t *testing.T, c *control.Client, prefix netip.Prefix) bool {
+	t.Helper()
+	found := false
+	err := c.List(t.Context(), prefix, func(b control.Ban) error {
+		found = found || b.Prefix == prefix.String()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestFiguresIdleAgent: memory and time of an agent with peers and nothing to do.
+func TestFiguresIdleAgent(t *testing.T) {
+	agents := trio(t, settings{})
+	pid := agents[0].cmd.Process.Pid
+	const watch = 10 * time.Second
+	before := cpuTime(t, pid)
+	time.Sleep(watch) // what is measured is doing nothing
+	used := cpuTime(t, pid) - before
+	share := 100 * used.Seconds() / watch.Seconds()
+	rss := statusKB(t, pid, "VmRSS")
+	t.Logf("idle agent: %.1f MB resident (%.1f MB anonymous), %.2f %% of a core", float64(rss)/1024, float64(statusKB(t, pid, "RssAnon"))/1024, share)
+	if rss >= 30*1024 {
+		t.Errorf("an idle agent takes %d KiB, want under 30 MiB", rss)
+	}
+	if share >= 1 {
+		t.Errorf("an idle agent takes %.2f %% of a core, want under 1", share)
+	}
+}
+
+// cpuTime is utime + stime of /proc/PID/stat, in ticks of 10 ms (proc(5)).
+func cpuTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
+	var ticks int
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+func statusKB(t *testing.T, pid int, key string) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, key+":"); ok {
+			n, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("/proc/%d/status has no %s", pid, key)
+	return 0
+}
+
+// TestHookReturnsWhateverTheAgentDoes: fail2ban waits for its hooks with all its
+// jails, so a frozen agent must not hold one up; the call waits in the spool.
+func TestHookReturnsWhateverTheAgentDoes(t *testing.T) {
+	a := newAgent(t, "router1", settings{}).start()
+	spool := a.dir + "/data/spool"
+	hook := func(addr string) (result, time.Duration) {
+		began := time.Now()
+		r := a.run("fail2ban", "ban", "--jail=sshd", "--ip="+addr, fmt.Sprintf("--time=%d", time.Now().Unix()), "--bantime=600",
+			"--failures=5", "--restored=0", "--spool", spool)
+		return r, time.Since(began)
+	}
+	check := func(what, addr string) {
+		t.Helper()
+		r, took := hook(addr)
+		if r.code != 0 || r.out != "" {
+			t.Errorf("%s: exit %d, stdout %q, want 0 and nothing", what, r.code, r.out)
+		}
+		if took > time.Second {
+			t.Errorf("%s: the hook took %v, want at most 1 s", what, took)
+		}
+	}
+	check("a living agent", "203.0.113.1")
+	a.cmd.Process.Signal(syscall.SIGSTOP)
+	check("a frozen agent", "203.0.113.2")
+	a.cmd.Process.Signal(syscall.SIGCONT)
+	eventually(t, 5*time.Second, "the call of the frozen time", func() bool { return a.banned("203.0.113.2/32") != nil })
+	a.kill()
+	check("no agent", "203.0.113.3")
+	a.start()
+	eventually(t, 5*time.Second, "the call of the time without an agent", func() bool { return a.banned("203.0.113.3/32") != nil })
+	if len(a.list()) != 3 {
+		t.Errorf("%d bans, want 3", len(a.list()))
+	}
+}
