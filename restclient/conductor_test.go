@@ -1,0 +1,452 @@
+package restclient_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/netconfclient/conductorsim"
+	"banmesh/restclient"
+)
+
+// everyStyle runs a test against each kind of candidate, with PATCH merging and replacing.
+func everyStyle(t *testing.T, test func(t *testing.T, c *conductor)) {
+	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style55, conductorsim.Style56} {
+		for _, replaces := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/replaces=%v", style, replaces), func(t *testing.T) {
+				test(t, serve(t, func(cfg *conductorsim.Config) { cfg.Style, cfg.PatchReplaces = style, replaces }))
+			})
+		}
+	}
+}
+
+func TestChangeCreatesAddsAndRemoves(t *testing.T) {
+	everyStyle(t, func(t *testing.T, c *conductor) {
+		r, ctx := c.client(), t.Context()
+		got, err := r.Read(ctx)
+		if err != nil || got.Exists || len(got.Addresses) > 0 {
+			t.Fatalf("before: %+v, %v", got, err)
+		}
+		if err := change(ctx, r, restclient.Permit{}, prefixes("203.0.113.7/32", "2001:db8::/48", "198.51.100.0/24"), nil); err != nil {
+			t.Fatal(err)
+		}
+		c.want("198.51.100.0/24", "2001:db8::/48", "203.0.113.7/32")
+		if err := change(ctx, r, restclient.Permit{}, prefixes("192.0.2.1/32"), prefixes("203.0.113.7/32", "192.0.2.99/32")); err != nil {
+			t.Fatal(err)
+		}
+		c.want("192.0.2.1/32", "198.51.100.0/24", "2001:db8::/48")
+		if err := change(ctx, r, restclient.Permit{}, nil, prefixes("192.0.2.1/32", "198.51.100.0/24", "2001:db8::/48")); err != nil {
+			t.Fatal(err)
+		}
+		c.want()
+		if got, err = r.Read(ctx); err != nil || !got.Exists || got.Conductor != c.urls[0] {
+			t.Errorf("after: %+v, %v", got, err)
+		}
+		if d := c.Running().Child("config", "").Child("authority", "").Child("tenant", tenant).Text("description"); d != "Blacklist maintained by fail2ban" {
+			t.Errorf("description %q", d)
+		}
+		c.wantCleanCandidate("admin", 1)
+		c.wantHistory()
+	})
+}
+
+func TestFeaturesTellTheStyle(t *testing.T) {
+	for style, want := range map[conductorsim.Style]string{
+		conductorsim.Style52: "release 5.2, one candidate for all",
+		conductorsim.Style55: "release 5.5, a candidate per node",
+		conductorsim.Style56: "release 5.6, a candidate per user",
+	} {
+		c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = style })
+		r := c.client()
+		if f := r.Features(); f != "" {
+			t.Errorf("before the first contact: %q", f)
+		}
+		if _, err := r.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f := r.Features(); !strings.Contains(f, want) {
+			t.Errorf("features %q, want %q in it", f, want)
+		}
+	}
+}
+
+func TestAnotherAdministratorsEditsAreWaitedForAndKept(t *testing.T) {
+	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style55} {
+		for _, valid := range []bool{true, false} {
+			c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = style })
+			r := c.client()
+			if err := c.Dirty(valid); err != nil {
+				t.Fatal(err)
+			}
+			before := fmt.Sprint(flat(c.Candidate("admin", 1)))
+			err := change(t.Context(), r, restclient.Permit{Ours: all}, prefixes("192.0.2.1/32"), nil)
+			var busy *restclient.BusyError
+			if !errors.As(err, &busy) || !busy.Dirty || !strings.Contains(err.Error(), "service[half-finished]") {
+				t.Errorf("%s: %v", style, err)
+			}
+			if after := fmt.Sprint(flat(c.Candidate("admin", 1))); after != before {
+				t.Errorf("%s: the other's edits became\n%s\nwere\n%s", style, after, before)
+			}
+			if n := c.History().Commits(); n != 0 {
+				t.Errorf("%s: %d commits", style, n)
+			}
+		}
+	}
+}
+
+func TestAnotherUsersEditsAreNoObstacleFromRelease56(t *testing.T) {
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+	if err := c.Dirty(true); err != nil {
+		t.Fatal(err)
+	}
+	c.seed(c.client(), "192.0.2.1/32")
+	c.want("192.0.2.1/32")
+	c.wantHistory()
+}
+
+func TestEditsBegunMeanwhileStopTheCommit(t *testing.T) {
+	c := serve(t)
+	r, ctx := c.client(), t.Context()
+	e, err := r.Begin(ctx, restclient.Permit{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Apply(ctx, prefixes("192.0.2.1/32"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Dirty(true); err != nil {
+		t.Fatal(err)
+	}
+	err = e.Commit(ctx)
+	var busy *restclient.BusyError
+	if !errors.As(err, &busy) || !busy.Dirty {
+		t.Errorf("commit: %v", err)
+	}
+	if err := e.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	cand := fmt.Sprint(flat(c.Candidate("admin", 1)))
+	if strings.Contains(cand, "192.0.2.1") || strings.Contains(cand, tenant) || !strings.Contains(cand, "half-finished") {
+		t.Errorf("candidate afterwards: %s", cand)
+	}
+	if n := c.History().Commits(); n != 0 {
+		t.Errorf("%d commits", n)
+	}
+}
+
+func TestLeftoversAreUndoneExactlyWhereTheyAreOurs(t *testing.T) {
+	everyStyle(t, func(t *testing.T, c *conductor) {
+		ctx := t.Context()
+		killed := c.client()
+		c.seed(killed, "192.0.2.1/32", "192.0.2.2/32")
+		e, err := killed.Begin(ctx, restclient.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(ctx, prefixes("192.0.2.3/32"), prefixes("192.0.2.1/32")); err != nil {
+			t.Fatal(err)
+		}
+		// Another process finds it.
+		next := c.client()
+		if err := change(ctx, next, restclient.Permit{}, prefixes("192.0.2.4/32"), nil); !errors.Is(err, restclient.ErrBusy) {
+			t.Errorf("without permission: %v", err)
+		}
+		var asked []string
+		ours := func(added, removed []netip.Prefix) bool {
+			asked = append(asked, fmt.Sprint(added, removed))
+			return true
+		}
+		if err := change(ctx, next, restclient.Permit{Ours: ours}, prefixes("192.0.2.4/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(asked) != "[[192.0.2.3/32] [192.0.2.1/32]]" {
+			t.Errorf("asked for %v", asked)
+		}
+		c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.4/32")
+		c.wantCleanCandidate("admin", 1)
+		c.wantHistory()
+	})
+}
+
+func TestACandidateThatIsBehindIsRefreshed(t *testing.T) {
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+	ctx := t.Context()
+	killed := c.client()
+	c.seed(killed, "192.0.2.1/32")
+	e, err := killed.Begin(ctx, restclient.Permit{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Apply(ctx, prefixes("192.0.2.3/32"), nil); err != nil {
+		t.Fatal(err)
+	}
+	a := c.Admin("operator")
+	defer a.Close()
+	if err := c.Dirty(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(ctx, c.client(), restclient.Permit{Ours: all}, prefixes("192.0.2.4/32"), nil); err != nil {
+		t.Fatal(err)
+	}
+	c.want("192.0.2.1/32", "192.0.2.4/32")
+	c.wantCleanCandidate("admin", 1)
+	c.wantHistory()
+}
+
+func TestAConflictMeansReadAndPlanAgain(t *testing.T) {
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+	r, ctx := c.client(), t.Context()
+	c.seed(r, "192.0.2.1/32")
+	// Between the last look and the commit another user commits the removal of the member that we add to.
+	e, err := r.Begin(ctx, restclient.Permit{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Apply(ctx, prefixes("192.0.2.2/32"), nil); err != nil {
+		t.Fatal(err)
+	}
+	a := c.Admin("operator")
+	defer a.Close()
+	remove := `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+		`<tenant xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="remove"><name>` + tenant + `</name></tenant></authority></config>`
+	if err := a.Edit(remove); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Commit(ctx); !errors.Is(err, restclient.ErrBusy) {
+		t.Errorf("commit: %v", err)
+	}
+	if err := e.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if err := change(ctx, r, restclient.Permit{Ours: all}, prefixes("192.0.2.2/32"), nil); err != nil {
+		t.Fatal(err)
+	}
+	c.want("192.0.2.2/32")
+}
+
+func TestAFailedCommitLeavesNothing(t *testing.T) {
+	faults := map[string]struct {
+		fault conductorsim.Fault
+		want  error
+	}{
+		"validate refused": {conductorsim.Fault{Kind: conductorsim.FaultValidateRefused, N: 3}, restclient.ErrRejected},
+		"validate busy":    {conductorsim.Fault{Kind: conductorsim.FaultValidateBusy}, restclient.ErrBusy},
+		"commit fails":     {conductorsim.Fault{Kind: conductorsim.FaultCommitFails}, restclient.ErrRejected},
+		"lie at edit":      {conductorsim.Fault{Kind: conductorsim.FaultLieDropAdded, At: "edit", Times: 1}, restclient.ErrMismatch},
+		"one dropped":      {conductorsim.Fault{Kind: conductorsim.FaultLieDropOne, At: "edit", Times: 1}, restclient.ErrMismatch},
+		"wide open":        {conductorsim.Fault{Kind: conductorsim.FaultLieWideOpen, At: "edit", Times: 1}, restclient.ErrWideOpen},
+		"dropped before":   {conductorsim.Fault{Kind: conductorsim.FaultDrop, At: "before", Op: "validate", Times: 1}, restclient.ErrUnreachable},
+		"edit dropped":     {conductorsim.Fault{Kind: conductorsim.FaultDrop, At: "after", Op: "edit-config", Times: 1}, restclient.ErrUnreachable},
+		"500":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/validate", N: 500, Times: 1}, restclient.ErrUnreachable},
+		"403":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 403, Times: 1}, restclient.ErrForbidden},
+		"409":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 409, Times: 1}, restclient.ErrBusy},
+		"404":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 404, Times: 1}, restclient.ErrRejected},
+	}
+	for name, f := range faults {
+		t.Run(name, func(t *testing.T) {
+			everyStyle(t, func(t *testing.T, c *conductor) {
+				r, ctx := c.client(), t.Context()
+				c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+				commits := c.History().Commits()
+				e, err := r.Begin(ctx, restclient.Permit{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Inject(f.fault); err != nil {
+					t.Fatal(err)
+				}
+				err = e.Apply(ctx, prefixes("192.0.2.3/32"), prefixes("192.0.2.1/32"))
+				if err == nil {
+					err = e.Commit(ctx)
+				}
+				if !errors.Is(err, f.want) {
+					t.Errorf("%v, want %v", err, f.want)
+				}
+				if err := e.Close(ctx); err != nil {
+					t.Errorf("close: %v", err)
+				}
+				if n := c.History().Commits() - commits; n != 0 {
+					t.Errorf("%d commits", n)
+				}
+				c.want("192.0.2.1/32", "192.0.2.2/32")
+				c.wantCleanCandidate("admin", 1)
+				c.Clear()
+				if err := change(ctx, r, restclient.Permit{}, prefixes("192.0.2.3/32"), prefixes("192.0.2.1/32")); err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+				c.want("192.0.2.2/32", "192.0.2.3/32")
+				c.wantHistory()
+			})
+		})
+	}
+}
+
+func TestACommitWithoutAnswerIsJudgedByRunning(t *testing.T) {
+	for _, at := range []string{"in", "after"} {
+		c := serve(t)
+		r := c.client()
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultDrop, At: at, Op: "commit", Times: 1}); err != nil {
+			t.Fatal(err)
+		}
+		err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.1/32"), nil)
+		if err != nil && !errors.Is(err, restclient.ErrUnknownOutcome) {
+			t.Errorf("%s: %v", at, err)
+		}
+		deadline := time.Now().Add(5 * time.Second)
+		for len(c.addresses()) == 0 && time.Now().Before(deadline) {
+			<-time.After(time.Millisecond)
+		}
+		c.want("192.0.2.1/32")
+		if err := change(t.Context(), r, restclient.Permit{}, nil, prefixes("192.0.2.1/32")); err != nil {
+			t.Errorf("%s, afterwards: %v", at, err)
+		}
+	}
+	// Where it did not take effect, what it left is known to be ours by the process that left it.
+	c := serve(t)
+	r := c.client()
+	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultDrop, At: "before", Op: "commit", Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.1/32"), nil); !errors.Is(err, restclient.ErrUnknownOutcome) {
+		t.Errorf("before: %v", err)
+	}
+	if err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.2/32"), nil); err != nil {
+		t.Errorf("before, afterwards: %v", err)
+	}
+	c.want("192.0.2.2/32")
+}
+
+func TestACommitThatLiesIsFoundOut(t *testing.T) {
+	c := serve(t)
+	r := c.client()
+	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultLieDropAdded, At: "commit", Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.1/32"), nil)
+	var wrong *restclient.MismatchError
+	if !errors.As(err, &wrong) || wrong.Datastore != "running" || len(wrong.Missing) != 1 {
+		t.Errorf("%v", err)
+	}
+	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultLieWideOpen, At: "commit", Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.1/32"), nil); !errors.Is(err, restclient.ErrWideOpen) {
+		t.Errorf("%v", err)
+	}
+	if _, err := r.Read(t.Context()); !errors.Is(err, restclient.ErrWideOpen) {
+		t.Errorf("read: %v", err)
+	}
+}
+
+func TestWideOpenIsNeverSent(t *testing.T) {
+	c := serve(t)
+	r := c.client()
+	for _, p := range []string{"0.0.0.0/0", "::/0"} {
+		if err := change(t.Context(), r, restclient.Permit{}, prefixes(p), nil); !errors.Is(err, restclient.ErrWideOpen) {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	c.wantCleanCandidate("admin", 1)
+}
+
+func TestAForeignSpellingAndValueStay(t *testing.T) {
+	everyStyle(t, func(t *testing.T, c *conductor) {
+		a := c.Admin("operator")
+		defer a.Close()
+		edit := `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+			`<tenant><name>` + tenant + `</name><member><neighborhood>` + member + `</neighborhood><address>192.0.2.77/24</address></member>` +
+			`<member><neighborhood>lan</neighborhood><address>10.9.0.0/16</address></member></tenant></authority></config>`
+		if err := a.Edit(edit); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		r := c.client()
+		c.seed(r, "203.0.113.1/32", "203.0.113.2/32")
+		if err := change(t.Context(), r, restclient.Permit{}, nil, prefixes("203.0.113.1/32")); err != nil {
+			t.Fatal(err)
+		}
+		c.want("192.0.2.77/24", "203.0.113.2/32")
+		if err := change(t.Context(), r, restclient.Permit{}, nil, prefixes("192.0.2.0/24")); err != nil {
+			t.Fatal(err)
+		}
+		c.want("203.0.113.2/32")
+		if got := c.Addresses(tenant, "lan"); len(got) != 1 {
+			t.Errorf("the other member has %v", got)
+		}
+	})
+}
+
+func TestTheDirtyFlagDoesNotDecide(t *testing.T) {
+	everyStyle(t, func(t *testing.T, c *conductor) {
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTDirtyFlag}); err != nil {
+			t.Fatal(err)
+		}
+		c.seed(c.client(), "192.0.2.1/32")
+		c.want("192.0.2.1/32")
+	})
+}
+
+func TestADeadNodeCostsOneTimeoutAndTheOtherIsKept(t *testing.T) {
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultFreeze, Node: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r := c.client(func(cfg *restclient.Config) { cfg.DialTimeout = 300 * time.Millisecond })
+	e, err := r.Begin(t.Context(), restclient.Permit{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Running().Conductor; got != c.urls[1] {
+		t.Errorf("began at %s", got)
+	}
+	e.Close(t.Context())
+	start := time.Now()
+	c.seed(r, "192.0.2.1/32")
+	if took := time.Since(start); took > 250*time.Millisecond*20 {
+		t.Errorf("the dead node was tried again: %v", took)
+	}
+	c.wantCleanCandidate("admin", 2)
+}
+
+func TestACallEndsWithItsContext(t *testing.T) {
+	c := serve(t)
+	r := c.client()
+	c.seed(r, "192.0.2.1/32")
+	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultFreeze}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := r.Read(ctx); !errors.Is(err, restclient.ErrUnreachable) {
+		t.Errorf("%v", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Read(t.Context())
+		done <- err
+	}()
+	time.AfterFunc(50*time.Millisecond, func() { r.Close() })
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("a frozen conductor answered")
+		}
+	case <-time.After(3 * time.Second):
+		t.Error("Close does not end a call")
+	}
+	if _, err := r.Read(t.Context()); !errors.Is(err, restclient.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
