@@ -1,7 +1,9 @@
 package netconfclient
 
 import (
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/pem"
 	"fmt"
@@ -31,7 +33,8 @@ type fakeServer struct {
 	refused bool                        // the subsystem
 }
 
-func startFake(t testing.TB, serve func(ch io.ReadWriteCloser)) *fakeServer {
+// startFake starts one; spoil changes it before the first connection.
+func startFake(t testing.TB, serve func(ch io.ReadWriteCloser), spoil ...func(*fakeServer)) *fakeServer {
 	t.Helper()
 	dir := t.TempDir()
 	newKey := func() (ssh.Signer, ed25519.PrivateKey) {
@@ -72,6 +75,9 @@ func startFake(t testing.TB, serve func(ch io.ReadWriteCloser)) *fakeServer {
 		t.Fatal(err)
 	}
 	f.dial = DialConfig{Address: f.addr, User: "admin", KeyFile: keyFile, KnownHosts: hosts}
+	for _, s := range spoil {
+		s(f)
+	}
 	var conns sync.Map
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -169,4 +175,18 @@ func fakeData(content string) string {
 
 func fakeError(inner string) string {
 	return `<rpc-reply xmlns="urn:ietf:params:xml:ns:netconf:base:1.0" message-id="ID"><rpc-error>` + inner + `</rpc-error></rpc-reply>`
+}
+
+// newECDSA is a host key of a type that is preferred to ed25519.
+func newECDSA(t testing.TB) ssh.Signer {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
 }

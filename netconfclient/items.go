@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 )
 
@@ -22,6 +23,7 @@ const (
 	itemStart itemKind = iota + 1
 	itemEnd
 	itemText
+	itemLeaf // an element of a tenant with nothing but text in it, or nothing
 )
 
 // An itemReader turns the data of a reply into items. Our tenant is taken out of them, and so are the two containers
@@ -131,13 +133,12 @@ func (r *itemReader) where() string { return "/" + strings.Join(r.path, "/") }
 
 // captureItems reads one element, whose start has been read, to its end.
 func captureItems(d *xml.Decoder, name xml.Name) ([]item, error) {
-	items := []item{{kind: itemStart, name: name}}
-	var text []byte
-	flush := func() {
-		if t := bytes.TrimSpace(text); len(t) > 0 {
-			items = append(items, item{kind: itemText, text: string(t)})
-		}
-		text = text[:0]
+	items := append(make([]item, 0, 64), item{kind: itemStart, name: name})
+	var buf []byte
+	flush := func() string {
+		text := string(bytes.TrimSpace(buf))
+		buf = buf[:0]
+		return text
 	}
 	for depth := 1; depth > 0; {
 		tok, err := d.Token()
@@ -146,58 +147,57 @@ func captureItems(d *xml.Decoder, name xml.Name) ([]item, error) {
 		}
 		switch tok := tok.(type) {
 		case xml.CharData:
-			text = append(text, tok...)
+			buf = append(buf, tok...)
 		case xml.StartElement:
-			flush()
+			if text := flush(); text != "" {
+				items = append(items, item{kind: itemText, text: text})
+			}
 			depth++
 			items = append(items, item{kind: itemStart, name: tok.Name})
 		case xml.EndElement:
-			flush()
 			depth--
+			text, last := flush(), &items[len(items)-1]
+			if last.kind == itemStart && depth > 0 {
+				last.kind, last.text = itemLeaf, text
+				continue
+			}
+			if text != "" {
+				items = append(items, item{kind: itemText, text: text})
+			}
 			items = append(items, item{kind: itemEnd, name: tok.Name})
 		}
 	}
 	return items, nil
 }
 
-// children splits the items of one element into those of its children, each from its start to its end.
-func children(items []item) [][]item {
-	var out [][]item
-	depth, from := 0, 0
-	for i, it := range items {
-		switch it.kind {
-		case itemStart:
-			if depth++; depth == 2 {
-				from = i
-			}
-		case itemEnd:
-			if depth--; depth == 1 {
-				out = append(out, items[from:i+1])
+// children are the items of an element's children, each from its start to its end.
+func children(items []item) iter.Seq[[]item] {
+	return func(yield func([]item) bool) {
+		depth, from := 0, 0
+		for i, it := range items {
+			switch it.kind {
+			case itemStart:
+				if depth++; depth == 2 {
+					from = i
+				}
+			case itemEnd:
+				if depth--; depth == 1 && !yield(items[from:i+1]) {
+					return
+				}
+			case itemLeaf:
+				if depth == 1 && !yield(items[i:i+1]) {
+					return
+				}
 			}
 		}
 	}
-	return out
-}
-
-// leafText is the text of an element that has nothing but text.
-func leafText(items []item) string {
-	if len(items) == 3 && items[1].kind == itemText {
-		return items[1].text
-	}
-	return ""
 }
 
 // nameOf is the name leaf of a tenant.
 func nameOf(items []item) string {
-	depth := 0
-	for i, it := range items {
-		switch it.kind {
-		case itemStart:
-			if depth++; depth == 2 && it.name == nameName {
-				return leafText(items[i:min(i+3, len(items))])
-			}
-		case itemEnd:
-			depth--
+	for child := range children(items) {
+		if child[0].name == nameName {
+			return child[0].text
 		}
 	}
 	return ""

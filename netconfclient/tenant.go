@@ -60,11 +60,11 @@ func parseTenant(r *Reply, key tenantKey) (*tenantState, error) {
 // interpret adds what an element tenant of our name holds.
 func (t *tenantState) interpret(items []item, key tenantKey) {
 	t.exists = true
-	for _, child := range children(items) {
+	for child := range children(items) {
 		switch child[0].name {
 		case nameName:
 		case nameDescription:
-			t.described, t.description = true, leafText(child)
+			t.described, t.description = true, child[0].text
 		case nameMember:
 			t.interpretMember(child, key)
 		default:
@@ -74,21 +74,22 @@ func (t *tenantState) interpret(items []item, key tenantKey) {
 }
 
 func (t *tenantState) interpretMember(items []item, key tenantKey) {
-	leaves := children(items)
-	ours := slices.ContainsFunc(leaves, func(l []item) bool {
-		return l[0].name == nameNeighborhood && leafText(l) == key.neighborhood
-	})
+	ours, n := false, 0
+	for l := range children(items) {
+		ours = ours || l[0].name == nameNeighborhood && l[0].text == key.neighborhood
+		n++
+	}
 	if !ours {
 		t.rest = append(t.rest, items...)
 		return
 	}
 	t.member = true
-	t.addresses = slices.Grow(t.addresses, len(leaves))
-	for _, l := range leaves {
+	t.addresses = slices.Grow(t.addresses, n)
+	for l := range children(items) {
 		switch l[0].name {
 		case nameNeighborhood:
 		case nameAddress:
-			t.add(leafText(l))
+			t.add(l[0].text)
 		default:
 			t.memberRest = append(t.memberRest, l...)
 		}
