@@ -50,6 +50,10 @@ func TestLiftCoversAProlongationThatComesLater(t *testing.T) {
 			t.Error("the lift was forgotten before what it covers")
 		}
 	}
+	equalSets(t, a, b)
+	if b = b.reopen(); b.live("192.0.2.1") { // what was written to disk says so as well
+		t.Error("live after a restart")
+	}
 	c.add(4 * time.Hour)
 	for _, n := range []*node{a, b} {
 		n.Tick(true)
@@ -57,6 +61,23 @@ func TestLiftCoversAProlongationThatComesLater(t *testing.T) {
 			t.Errorf("after all is over: %+v", got)
 		}
 	}
+}
+
+func TestLiftIsKeptNoLongerThanWhatItCovers(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	start := c.millis()
+	a.ban("192.0.2.1", time.Hour, startAt(start))
+	b.pull(a)
+	b.lift("192.0.2.1")
+	a.ban("192.0.2.1", 8*time.Hour, startAt(start)) // b's lift covers it without naming its until
+	b.pull(a)
+	equalSets(t, a, newNode(t, "copy of a", c, a.disk.clone()))
+	c.add(2 * time.Second)
+	a.ban("192.0.2.1", time.Hour, startAt(c.millis())) // replaces it; b's lift now covers nothing that is held
+	x := newNode(t, "x", c, nil)                       // hears of all this only now
+	converge(a, b, x)
+	equalSets(t, a, b, x)
 }
 
 func TestLiftWaitsForItsBan(t *testing.T) {
@@ -524,6 +545,44 @@ func TestLimitsAreAFunctionOfTheSet(t *testing.T) {
 		}
 	}
 	equalSets(t, a, b)
+}
+
+func TestLimitsForgetWhatHasLeftTheRoot(t *testing.T) {
+	c := newClock()
+	with := func(cfg *Config) { cfg.Limits = Limits{PerMinutePerOrigin: 1} }
+	rogue, a := newNode(t, "rogue", c, nil), newNode(t, "a", c, nil, with)
+	rogue.ban("192.0.2.1", time.Minute)
+	rogue.ban("192.0.2.2", 10*time.Hour)
+	a.pull(rogue)
+	if !a.effective("192.0.2.1") || a.effective("192.0.2.2") {
+		t.Fatalf("of two in a minute the first counts: %+v", a.List(Query{}))
+	}
+	c.add(2 * time.Minute)
+	a.Tick(true)
+	if a.effective("192.0.2.2") {
+		t.Error("the first one has expired, but both members still hold it and count it")
+	}
+	c.add(90 * time.Minute) // a still holds the first one, b is not sent it any more
+	a.Tick(true)
+	b := newNode(t, "b", c, nil, with)
+	b.pull(a)
+	if b.Counts().Records != 1 {
+		t.Fatalf("b holds %d records", b.Counts().Records)
+	}
+	equalSets(t, a, b)
+}
+
+func TestAskerWhoseClockIsAheadIsSentEverything(t *testing.T) {
+	right, ahead := newClock(), newClock()
+	a, x := newNode(t, "a", right, nil), newNode(t, "x", ahead, nil)
+	a.ban("192.0.2.1", 5*time.Hour)
+	ahead.add(24 * 365 * time.Hour)
+	if n := x.pull(a); n != 1 {
+		t.Errorf("%d records sent: what is over by the asker's clock alone is not over", n)
+	}
+	ahead.add(-24 * 365 * time.Hour)
+	x.Tick(true)
+	equalSets(t, a, x)
 }
 
 func TestFloodIsBounded(t *testing.T) {
