@@ -272,7 +272,12 @@ func (f *restFront) call(r *http.Request, path string) (status int, answer any, 
 	}
 	stores := f.sim.stores
 	switch {
+	case path == "/graphql" && r.Method == http.MethodPost:
+		return f.graphql(body)
 	case strings.HasSuffix(path, "/traffic/session") && r.Method == http.MethodDelete:
+		if !f.sim.traffic.cut(path, r.URL.Query()) {
+			return 0, nil, &restError{http.StatusNotFound, "there is no such session"}
+		}
 		stores.record(actor, history.Event{Kind: history.Cut, Detail: clip(path + "?" + r.URL.RawQuery + " " + string(body))})
 		return http.StatusOK, map[string]any{}, nil
 	case path == "/config/version" && r.Method == http.MethodGet:

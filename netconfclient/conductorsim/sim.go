@@ -148,6 +148,7 @@ type Sim struct {
 	faults  *faultSet
 	keys    *keyring
 	cert    tls.Certificate // for REST
+	traffic traffic         // for REST
 	history *history.Log
 
 	ctx     context.Context // ends with Close: what still waits (delays, frozen sessions) gives up
