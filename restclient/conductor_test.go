@@ -2,10 +2,16 @@ package restclient_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/netip"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -449,4 +455,172 @@ func TestACallEndsWithItsContext(t *testing.T) {
 	if _, err := r.Read(t.Context()); !errors.Is(err, restclient.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
+}
+
+func TestAConflictIsNoRejection(t *testing.T) {
+	for _, status := range []int64{200, 400, 409} {
+		c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+		r := c.client()
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: status, Times: 1,
+			Body: `[{"message":"Conflicting change: /authority/tenant"}]`}); err != nil {
+			t.Fatal(err)
+		}
+		err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.1/32"), nil)
+		var busy *restclient.BusyError
+		if !errors.As(err, &busy) || !busy.Conflict || errors.Is(err, restclient.ErrRejected) {
+			t.Errorf("%d: %v", status, err)
+		}
+		c.wantCleanCandidate("admin", 1)
+		c.seed(r, "192.0.2.1/32")
+	}
+}
+
+func TestValidateMayBeMissing(t *testing.T) {
+	for _, mode := range []restclient.ValidateMode{restclient.ValidateAuto, restclient.ValidateExplicit, restclient.ValidateNone} {
+		c := serve(t)
+		r := c.client(func(cfg *restclient.Config) { cfg.ValidateMode = mode })
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/validate", N: 404}); err != nil {
+			t.Fatal(err)
+		}
+		err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.1/32"), nil)
+		if explicit := mode == restclient.ValidateExplicit; (err != nil) != explicit || explicit && !errors.Is(err, restclient.ErrRejected) {
+			t.Errorf("%s: %v", mode, err)
+		}
+		if f := r.Features(); strings.Contains(f, "validated by the commit alone") == (mode == restclient.ValidateExplicit) {
+			t.Errorf("%s: features %q", mode, f)
+		}
+	}
+}
+
+func TestAllReasonsOfARefusalAreTold(t *testing.T) {
+	for _, status := range []int{200, 400, 422} {
+		c := serve(t, func(cfg *conductorsim.Config) { cfg.VerdictStatus = status })
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultValidateRefused, N: 5}); err != nil {
+			t.Fatal(err)
+		}
+		err := change(t.Context(), c.client(), restclient.Permit{}, prefixes("192.0.2.1/32"), nil)
+		var rejected *restclient.RejectedError
+		if !errors.As(err, &rejected) || rejected.Step != "validate" || len(rejected.Messages) != 5 || !strings.Contains(err.Error(), "and 2 more") {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+func TestADescriptionGivenToAnOlderTenantIsTakenBack(t *testing.T) {
+	everyStyle(t, func(t *testing.T, c *conductor) {
+		a := c.Admin("operator")
+		defer a.Close()
+		edit := `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+			`<tenant><name>` + tenant + `</name><member><neighborhood>` + member + `</neighborhood><address>192.0.2.1/32</address></member>` +
+			`<member><neighborhood>lan</neighborhood><address>10.9.0.0/16</address></member></tenant></authority></config>`
+		if err := errors.Join(a.Edit(edit), a.Commit()); err != nil {
+			t.Fatal(err)
+		}
+		r := c.client()
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultCommitFails, Times: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.2/32"), nil); !errors.Is(err, restclient.ErrRejected) {
+			t.Errorf("%v", err)
+		}
+		c.wantCleanCandidate("admin", 1)
+		c.seed(r, "192.0.2.2/32")
+		c.want("192.0.2.1/32", "192.0.2.2/32")
+		c.wantHistory()
+	})
+}
+
+// proxied gives the URL of a proxy before the conductor that shows its requests to see first; where see says no, the
+// answer is 500.
+func (c *conductor) proxied(see func(*http.Request) bool) func(*restclient.Config) {
+	c.t.Helper()
+	target, err := url.Parse(c.urls[0])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport}
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !see(r) {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		p.ServeHTTP(w, r)
+	}))
+	c.t.Cleanup(func() {
+		s.Close()
+		transport.CloseIdleConnections()
+	})
+	cert, err := restclient.FetchCertificate(c.t.Context(), s.URL)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return func(cfg *restclient.Config) { cfg.URLs, cfg.PinSHA256 = []string{s.URL}, cert.Fingerprint }
+}
+
+// The one moment in which the candidate lacks the member: what was left there is made good by the process that left it.
+func TestAMemberLostWhileItIsMadeAnewComesBack(t *testing.T) {
+	c := serve(t)
+	ctx := t.Context()
+	var broken atomic.Bool
+	r := c.client(c.proxied(func(req *http.Request) bool {
+		return !broken.Load() || req.Method != http.MethodPost || !strings.HasSuffix(req.URL.Path, "/member")
+	}))
+	c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+	broken.Store(true)
+	if err := change(ctx, r, restclient.Permit{}, nil, prefixes("192.0.2.2/32")); !errors.Is(err, restclient.ErrUnreachable) {
+		t.Fatal(err)
+	}
+	broken.Store(false)
+	if err := change(ctx, c.client(), restclient.Permit{Ours: all}, prefixes("192.0.2.3/32"), nil); !errors.Is(err, restclient.ErrBusy) ||
+		!strings.Contains(err.Error(), "revert the candidate") {
+		t.Errorf("another process: %v", err)
+	}
+	if err := change(ctx, r, restclient.Permit{}, prefixes("192.0.2.3/32"), nil); err != nil {
+		t.Errorf("the process that left it: %v", err)
+	}
+	c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32")
+	c.wantHistory()
+}
+
+func TestTwoUsersOfOneTenantConflictOnlyInTheSame(t *testing.T) {
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+	a := c.Admin("operator")
+	defer a.Close()
+	edit := func(inside string) {
+		t.Helper()
+		config := `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+			`<tenant xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0"><name>` + tenant + `</name>` + inside + `</tenant></authority></config>`
+		if err := errors.Join(a.Edit(config), a.Commit()); err != nil {
+			t.Error(err)
+		}
+	}
+	// The other one commits in the very moment before ours.
+	var before func()
+	r := c.client(c.proxied(func(req *http.Request) bool {
+		if f := before; f != nil && strings.HasSuffix(req.URL.Path, "/config/commit") {
+			before = nil
+			f()
+		}
+		return true
+	}))
+	c.seed(r, "192.0.2.1/32")
+	before = func() {
+		edit(`<member nc:operation="remove"><neighborhood>` + member + `</neighborhood></member>`)
+	}
+	err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.2/32"), nil)
+	var busy *restclient.BusyError
+	if !errors.As(err, &busy) || !busy.Conflict {
+		t.Errorf("the same: %v", err)
+	}
+	c.want()
+	c.wantCleanCandidate("admin", 1)
+	c.seed(r, "192.0.2.2/32")
+	c.want("192.0.2.2/32")
+	before = func() { edit(`<description>theirs</description>`) }
+	if err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.3/32"), nil); err != nil {
+		t.Errorf("another leaf: %v", err)
+	}
+	c.want("192.0.2.2/32", "192.0.2.3/32")
+	c.wantHistory()
 }
