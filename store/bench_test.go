@@ -88,9 +88,28 @@ func BenchmarkMerge(b *testing.B) {
 			}
 		}
 		merged := time.Since(start)
+		b.ReportMetric(rssAnon(b)/1e3, "RssAnon-MB") // the chunks themselves included
 		s.Close()
 		b.ReportMetric(n/merged.Seconds(), "merged/s")
 		b.ReportMetric(n/time.Since(start).Seconds(), "durable/s")
+	}
+}
+
+// BenchmarkMergeInMemory is BenchmarkMerge without a disk.
+func BenchmarkMergeInMemory(b *testing.B) {
+	const n = 1_000_000
+	chunks := chunksOf(b, n, time.Now())
+	b.ResetTimer()
+	for range b.N {
+		s := open(b, Config{Path: "memory", Origin: "b", openDisk: func(string) (disk, error) { return nullDisk{}, nil }})
+		start := time.Now()
+		for _, c := range chunks {
+			if _, err := s.Merge(c); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(n/time.Since(start).Seconds(), "merged/s")
+		s.Close()
 	}
 }
 

@@ -188,8 +188,7 @@ func (d *boltDisk) view(f func(*bbolt.Tx) error) error {
 	return guard(d.path, func() error { return d.db.View(f) })
 }
 
-// update runs one transaction. bbolt's own Update would hold its locks for ever if guard caught a panic inside a commit:
-// then the file is damaged, and further transactions are refused by the caller.
+// update runs one transaction. bbolt rolls back, and lets go of its locks, also when it panics.
 func (d *boltDisk) update(f func(*bbolt.Tx) error) error {
 	return guard(d.path, func() error { return d.db.Update(f) })
 }

@@ -76,10 +76,10 @@ func (s *set) lowerLifts(i uint32, retain Millis) {
 }
 
 // meetLifts looks for the lifts that wait for record i: they are kept as long as it, and the first that counts is returned.
-func (s *set) meetLifts(i uint32) (by uint32) {
+func (s *set) meetLifts(i, head uint32) (by uint32) {
 	r := s.slab.at(i)
 	retain := s.retained(i)
-	for c := s.head(r.key()); c != 0; {
+	for c := head; c != 0; {
 		l := s.slab.at(c)
 		if l.kind == KindLift && s.names(c, r) {
 			if retain > s.lifts[c].retain {
@@ -95,9 +95,9 @@ func (s *set) meetLifts(i uint32) (by uint32) {
 }
 
 // addedBan gives a new ban its effect.
-func (s *set) addedBan(i uint32, wasLive bool) {
+func (s *set) addedBan(i, head uint32, wasLive bool) {
 	r := s.slab.at(i)
-	if s.meetLifts(i) != 0 {
+	if s.meetLifts(i, head) != 0 {
 		r.flags |= flagLifted
 		s.tellUnban(r)
 		s.admit(i)
@@ -114,7 +114,7 @@ func (s *set) addedBan(i uint32, wasLive bool) {
 }
 
 // addedLift gives a new lift its effect on what is there.
-func (s *set) addedLift(i uint32) {
+func (s *set) addedLift(i, head uint32) {
 	r := s.slab.at(i)
 	for _, o := range s.lifts[i].offences {
 		if o.Origin != s.originOf(r).name {
@@ -123,7 +123,7 @@ func (s *set) addedLift(i uint32) {
 		}
 	}
 	s.admit(i)
-	for c := s.head(r.key()); c != 0; {
+	for c := head; c != 0; {
 		t := s.slab.at(c)
 		if !t.is(flagLifted) && t.kind != KindLift && s.names(i, t) && s.counts(i, t) {
 			s.lifted(c, i)
@@ -133,9 +133,9 @@ func (s *set) addedLift(i uint32) {
 }
 
 // addedOther gives a new record of another kind its effect.
-func (s *set) addedOther(i uint32, wasLive bool) {
+func (s *set) addedOther(i, head uint32, wasLive bool) {
 	r := s.slab.at(i)
-	if s.meetLifts(i) != 0 {
+	if s.meetLifts(i, head) != 0 {
 		r.flags |= flagLifted
 	}
 	s.admit(i)

@@ -36,10 +36,11 @@ type set struct {
 	dirty   []*origin // whose limits must be looked at again
 	touched map[*logState]struct{}
 
-	quiet   bool // while loading: nothing is told
-	mute    bool // while an own lift is applied whose notices were written with it
-	out     effects
-	scratch []byte
+	quiet    bool // while loading: nothing is told
+	noEvents bool // nobody listens
+	mute     bool // while an own lift is applied whose notices were written with it
+	out      effects
+	scratch  []byte
 }
 
 // effects are what a change asks of the world outside the set.
@@ -68,7 +69,7 @@ func newSet(self string, limits Limits, seed uint64) *set {
 }
 
 func (s *set) emit(e Event) {
-	if s.quiet {
+	if s.quiet || s.noEvents {
 		return
 	}
 	if len(s.out.events) >= maxEvents {
@@ -228,15 +229,15 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 		wasLive = !r.is(flagLifted) && r.until > s.now
 		s.remove(old)
 	}
-	i := s.put(l, it)
+	i, head := s.put(l, it)
 	switch it.kind {
 	case KindBan:
-		s.addedBan(i, wasLive)
+		s.addedBan(i, head, wasLive)
 	case KindLift:
 		s.lifts[i].retain = retain
-		s.addedLift(i)
+		s.addedLift(i, head)
 	default:
-		s.addedOther(i, wasLive)
+		s.addedOther(i, head, wasLive)
 	}
 	if it.enc == nil {
 		s.enter(i, s.hash(i))
@@ -269,9 +270,9 @@ func (s *set) replaced(l *logState, it *item, head uint32) (old uint32, sameLog 
 	return old, sameLog
 }
 
-// put stores the item and links it to its prefix.
-func (s *set) put(l *logState, it *item) uint32 {
-	i := s.slab.alloc()
+// put stores the item and links it to its prefix, whose first record it returns as well.
+func (s *set) put(l *logState, it *item) (i, head uint32) {
+	i = s.slab.alloc()
 	r := s.slab.at(i)
 	r.setKey(it.key)
 	r.kind, r.seq, r.log = it.kind, it.seq, l.index
@@ -297,19 +298,21 @@ func (s *set) put(l *logState, it *item) uint32 {
 	} else if r.is(flagFloor) {
 		heap.Push(&s.hz.early, earlyEntry{r.until, r.seq, i})
 	}
-	if slot, head := s.table.find(&s.slab, it.key); head == 0 {
-		s.table.insert(&s.slab, i)
+	slot, head := s.table.find(&s.slab, it.key)
+	if head == 0 {
+		head = i
+		s.table.insert(&s.slab, slot, i)
 		if it.key != noPrefix {
 			s.lens[family(it.key)][it.key.bits]++
 		}
 	} else {
-		h := s.slab.at(s.table.slots[slot])
+		h := s.slab.at(head)
 		r.next, h.next = h.next, i
 	}
 	l.origin.records++
 	s.records++
 	s.touched[l] = struct{}{}
-	return i
+	return i, head
 }
 
 func family(k pkey) int {

@@ -94,12 +94,12 @@ func (t *table) find(s *slab, k pkey) (slot int, head uint32) {
 	}
 }
 
-// set makes i the first record of its prefix, which is not in the table yet.
-func (t *table) insert(s *slab, i uint32) {
+// insert makes i the first record of its prefix, which find has just not found and told to belong at slot.
+func (t *table) insert(s *slab, slot int, i uint32) {
 	if (t.n+1)*4 > len(t.slots)*3 {
 		t.grow(s)
+		slot, _ = t.find(s, s.at(i).key())
 	}
-	slot, _ := t.find(s, s.at(i).key())
 	t.slots[slot] = i
 	t.n++
 }

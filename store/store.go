@@ -92,6 +92,7 @@ func Open(cfg Config) (*Store, error) {
 		nextSeq: 1,
 	}
 	s.room = sync.NewCond(&s.mu)
+	s.set.noEvents = cfg.OnChange == nil
 	s.pending.clear()
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, d.close())

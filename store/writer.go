@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	maxPending = 32 << 20 // bytes of merged records that wait for the disk before Merge waits too
+	maxPending = 8 << 20 // bytes of merged records that wait for the disk before Merge waits too
 	maxBatch   = 1 << 16  // own records in one transaction
 	retryAfter = time.Second
 )
