@@ -8,7 +8,7 @@ import (
 
 const (
 	maxPending = 8 << 20 // bytes of merged records that wait for the disk before Merge waits too
-	maxBatch   = 1 << 16  // own records in one transaction
+	maxBatch   = 1 << 16 // own records in one transaction
 	retryAfter = time.Second
 )
 
