@@ -332,6 +332,22 @@ func TestFreezeStopsAdditionsOnly(t *testing.T) {
 	})
 }
 
+func TestAnAllowIsCutOutOfABannedNetwork(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		a.set.ban(time.Hour, pfx("198.51.100.0/29")...)
+		pass(time.Minute)
+		a.set.allow(pfx("198.51.100.3")...)
+		a.Notify(Removal)
+		pass(3 * time.Second)
+		wantTenant(t, s, pfx("198.51.100.0/31", "198.51.100.2", "198.51.100.4/30")...)
+		if !a.Committed(pfx("198.51.100.0/29")[0]) {
+			t.Error("the network is not committed, want it: what of it is effective is")
+		}
+	})
+}
+
 func TestForeignIsShownAndStays(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {
 		a := newAgent(t, s, "a")

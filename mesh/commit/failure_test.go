@@ -372,6 +372,23 @@ func TestLosingLeadershipGivesAnEditUp(t *testing.T) {
 	})
 }
 
+func TestNothingIsCommittedWithoutLeadership(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		pass(time.Minute)
+		// Lost while the edit is being made, and nobody has said so yet.
+		s.after = map[string]func(){"apply": func() { a.flag(func() { a.leads = false }) }}
+		a.set.ban(time.Hour, many(1)...)
+		a.Notify(Addition)
+		pass(time.Minute)
+		wantTenant(t, s)
+		if n := s.tried("commit"); n != 0 {
+			t.Errorf("%d commits tried, want none", n)
+		}
+	})
+}
+
 func TestLosingLeadershipLetsACommitEnd(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {
 		s.delay = 20 * time.Second
@@ -419,12 +436,19 @@ func TestAThousandFailedCommitsLeaveNothingBehind(t *testing.T) {
 		pass(time.Minute)
 		errs := []error{ErrRejected, ErrMismatch, ErrUnknown, ErrBusy, nil}
 		steps := []string{"begin", "apply", "commit", "close"}
-		for i := range 1000 {
-			a.set.ban(time.Hour, many(1)...)
+		all := spread(20)
+		for i := 0; s.tried("begin") < 1000 && i < 3000; i++ {
+			p := all[i%20]
+			if a.Committed(p) {
+				a.set.unban(true, p)
+			} else if i < 40 || i%10 == 0 {
+				a.set.ban(1000*time.Hour, p)
+			}
 			s.breaks(fault{step: steps[i%len(steps)], err: errs[i%len(errs)], hang: errs[i%len(errs)] == nil})
-			a.set.unban(true, many(1)...)
-			a.set.ban(time.Hour, spread(2000)[i])
 			_, _ = a.CommitNow(context.Background(), true)
+		}
+		if n := s.tried("begin"); n < 1000 {
+			t.Errorf("%d edits were tried, want a thousand", n)
 		}
 		s.mend()
 		pass(time.Hour)
@@ -478,6 +502,33 @@ func TestAStaleLeaderDoesNotPutBackWhatTheOtherSideLifted(t *testing.T) {
 		pass(2 * time.Hour)
 		l2.Notify(Expiry)
 		pass(10 * time.Minute)
+		wantTenant(t, s)
+	})
+}
+
+func TestWhatTheOtherSideCommittedIsLookedForAfterAPartition(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		x := pfx("203.0.113.7")[0]
+		l1, l2 := newAgent(t, s, "l1"), newAgent(t, s, "l2")
+		defer l1.halt()
+		defer l2.halt()
+		l1.set.freeze(true)
+		l2.set.freeze(true)
+		l1.set.ban(100*time.Hour, x) // known to both, not committed yet
+		l1.set.merge(l2.set)
+		pass(time.Minute)
+		l2.set.unban(false, x) // on l2's side only
+		l2.Notify(Removal)
+		l1.set.freeze(false) // on l1's
+		l1.Notify(Addition)
+		pass(30 * time.Second)
+		wantTenant(t, s, x)
+
+		l1.lead(false)
+		l2.set.freeze(false)
+		l1.set.merge(l2.set)
+		l2.Notify(Removal)
+		pass(15 * time.Second) // though l2 has never seen x in the tenant
 		wantTenant(t, s)
 	})
 }
@@ -655,6 +706,11 @@ func TestAnyHistoryOfFailuresEndsInAnEqualTenant(t *testing.T) {
 			}
 			if got := ms[0].set.placedPrefixes(); bad == "" && !slices.Equal(got, pfx("203.0.113.77")) {
 				bad = fmt.Sprintf("placed = %v, want what is there", got)
+			}
+			for i, r := range s.commits() {
+				if r.wrong != "" && bad == "" {
+					bad = fmt.Sprintf("commit %d by %s: %s", i, r.by, r.wrong)
+				}
 			}
 			ms[0].halt()
 			ms[1].halt()

@@ -292,6 +292,9 @@ func TestAggregation(t *testing.T) {
 				return store.Gone{}
 			}
 		}, "add[198.51.100.2/31] remove[198.51.100.0/30]"},
+		{"what has to stay is not added again in parts", func(f *facts) {
+			f.bans, f.running, f.placed, f.clocksAgree = bans(four[1:]...), []netip.Prefix{block}, leases(block), false
+		}, "deferred[198.51.100.0/30]"},
 		{"it never grows to a whole family", func(f *facts) { f.bans = bans(pfx("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")...) },
 			"add[0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1]"},
 		{"an address typed in by hand is not taken for ours", func(f *facts) { f.bans, f.running = bans(four...), four[:1] },

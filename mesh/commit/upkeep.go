@@ -183,19 +183,17 @@ func (c *Committer) housekeep(ctx context.Context, lead bool) {
 	}
 }
 
-// renew prolongs the leases that have less than below left, except of what is
-// neither wanted nor in the tenant.
+// renew prolongs the leases that have less than below left. A record that is not
+// needed any more is lifted elsewhere, once that is certain.
 func (c *Committer) renew(ctx context.Context, below time.Duration) {
 	now := c.cfg.Now()
 	placed := c.placed()
 	var low []netip.Prefix
-	c.tenant.Lock()
 	for p, until := range placed {
-		if _, vain := c.memory.vain[p]; !vain && until.Time().Sub(now) < below {
+		if until.Time().Sub(now) < below {
 			low = append(low, p)
 		}
 	}
-	c.tenant.Unlock()
 	if len(low) == 0 {
 		return
 	}
