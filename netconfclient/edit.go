@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 )
 
 // maxRounds bounds how often a removal is repeated for a server that holds the same address several times.
@@ -253,7 +254,9 @@ func (e *Edit) revert(ctx context.Context) error {
 	// Under the lock all that differs is ours, also where the server made something else of it.
 	added, removed := minus(now.addresses, e.base.addresses), minus(e.base.addresses, now.addresses)
 	if !e.locked {
-		added, removed = both(added, e.added), both(removed, e.removed)
+		// Without it only what we told the server, and what nobody can want: it made that of an address of ours.
+		everything := slices.DeleteFunc(slices.Clone(added), func(p netip.Prefix) bool { return !wideOpen(p) })
+		added, removed = both(added, plus(e.added, everything)), both(removed, e.removed)
 	}
 	made := created{
 		tenant:      e.made.tenant && !e.base.exists,

@@ -31,6 +31,7 @@ type fakeServer struct {
 	serve   func(ch io.ReadWriteCloser) // of the subsystem
 	onConn  func(net.Conn) bool         // before SSH; false: the connection is done
 	refused bool                        // the subsystem
+	deaf    bool                        // keepalives are not answered
 }
 
 // startFake starts one; spoil changes it before the first connection.
@@ -114,7 +115,9 @@ func (f *fakeServer) handle(c net.Conn) {
 		return
 	}
 	defer conn.Close()
-	go ssh.DiscardRequests(requests)
+	if !f.deaf {
+		go ssh.DiscardRequests(requests)
+	}
 	for nc := range channels {
 		ch, reqs, err := nc.Accept()
 		if err != nil {

@@ -134,8 +134,10 @@ func tenantWith(cfg netconfclient.Config, addresses ...string) netconfclient.Ele
 }
 
 func TestNetconfdWholeSequence(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{1, 100, 1000} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
 			s := netconfdtest.Start(t)
 			cfg := configFor(s)
 			c := conductorFor(t, cfg)
@@ -179,6 +181,7 @@ func TestNetconfdWholeSequence(t *testing.T) {
 }
 
 func TestNetconfdKeepsADescriptionThatIsThere(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	other := cfg
@@ -195,6 +198,7 @@ func TestNetconfdKeepsADescriptionThatIsThere(t *testing.T) {
 }
 
 func TestNetconfdLockHeldByAnother(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	c := conductorFor(t, configFor(s))
 	ctx := t.Context()
@@ -221,6 +225,7 @@ func TestNetconfdLockHeldByAnother(t *testing.T) {
 }
 
 func TestNetconfdWaitsForAnotherAdminsEdits(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	c := conductorFor(t, cfg)
@@ -256,6 +261,7 @@ func TestNetconfdWaitsForAnotherAdminsEdits(t *testing.T) {
 }
 
 func TestNetconfdUndoesExactlyOurLeftovers(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	c := conductorFor(t, cfg)
@@ -289,6 +295,7 @@ func TestNetconfdUndoesExactlyOurLeftovers(t *testing.T) {
 }
 
 func TestNetconfdUndoesATenantThatWeCreated(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	c := conductorFor(t, cfg)
@@ -314,6 +321,7 @@ func TestNetconfdUndoesATenantThatWeCreated(t *testing.T) {
 }
 
 func TestNetconfdLockOfAKilledClientIsFree(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	child := exec.Command(os.Args[0], "-test.run=^TestHoldsTheLockForAnotherTest$", "-test.v")
@@ -378,6 +386,7 @@ func TestHoldsTheLockForAnotherTest(t *testing.T) {
 }
 
 func TestNetconfdFrozenInMidCommitIsAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	cfg.Timeout = 5 * time.Second
@@ -410,6 +419,7 @@ func TestNetconfdFrozenInMidCommitIsAnUnknownOutcome(t *testing.T) {
 }
 
 func TestNetconfdFrozenBeforeTheCommitIsUnreachable(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	cfg.Timeout = 5 * time.Second
@@ -442,6 +452,7 @@ func TestNetconfdFrozenBeforeTheCommitIsUnreachable(t *testing.T) {
 }
 
 func TestNetconfdHostKeyChanged(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	c := conductorFor(t, cfg)
@@ -472,6 +483,7 @@ func TestNetconfdHostKeyChanged(t *testing.T) {
 }
 
 func TestNetconfdRefusesAnUnknownKey(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	if err := os.WriteFile(s.Dir+"/authorized_keys", nil, 0o600); err != nil {
@@ -485,6 +497,7 @@ func TestNetconfdRefusesAnUnknownKey(t *testing.T) {
 
 // netconfd answers ok to validate and to commit, and drops what was added.
 func TestNetconfdExplicitValidateIsFoundOut(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	cfg.ValidateMode = netconfclient.ValidateExplicit
@@ -508,6 +521,7 @@ func TestNetconfdExplicitValidateIsFoundOut(t *testing.T) {
 }
 
 func TestNetconfdRemovesForeignSpellings(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	c := conductorFor(t, cfg)
@@ -539,6 +553,7 @@ func TestNetconfdRemovesForeignSpellings(t *testing.T) {
 }
 
 func TestNetconfdAnAbandonedChangeLeavesNothing(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	c := conductorFor(t, cfg)
@@ -568,6 +583,7 @@ func TestNetconfdAnAbandonedChangeLeavesNothing(t *testing.T) {
 }
 
 func TestNetconfdWideOpenStopsEverything(t *testing.T) {
+	t.Parallel()
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	c := conductorFor(t, cfg)

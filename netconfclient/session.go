@@ -36,6 +36,8 @@ type DialConfig struct {
 	KnownHosts string
 	MaxReply   int // bytes of the largest reply taken; 0 means 64 MiB
 	Logger     *slog.Logger
+
+	keepaliveEvery, keepaliveWait time.Duration // 0 is the default; for tests
 }
 
 // A Session is one NETCONF session. Operations run one at a time. When the context of one ends before its reply has

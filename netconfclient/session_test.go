@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -382,11 +383,17 @@ func TestFailedAttemptsLeaveNothingBehind(t *testing.T) {
 	})
 	c := fakeConductor(t, f, 20*time.Second)
 	before := runtime.NumGoroutine()
-	for i := range 1000 {
-		if _, err := c.Begin(t.Context(), Permit{}); err == nil {
-			t.Fatalf("attempt %d went through", i)
-		}
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for i := range 100 {
+				if _, err := c.Begin(t.Context(), Permit{}); err == nil {
+					t.Errorf("attempt %d went through", i)
+				}
+			}
+		})
 	}
+	wg.Wait()
 	if len(c.sessions) != 0 {
 		t.Errorf("%d sessions are kept", len(c.sessions))
 	}
@@ -397,5 +404,26 @@ func TestFailedAttemptsLeaveNothingBehind(t *testing.T) {
 	if after := runtime.NumGoroutine(); after > before {
 		buf := make([]byte, 1<<20)
 		t.Errorf("%d goroutines before, %d after: %s", before, after, buf[:runtime.Stack(buf, true)])
+	}
+}
+
+func TestADeafServerIsGivenUp(t *testing.T) {
+	for _, deaf := range []bool{true, false} {
+		f := startFake(t, answering(func(int, string) string { return "" }), func(f *fakeServer) {
+			f.deaf = deaf
+			f.dial.keepaliveEvery, f.dial.keepaliveWait = 20*time.Millisecond, 200*time.Millisecond
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if !deaf {
+			ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		}
+		defer cancel()
+		err := dialFake(t, f).Lock(ctx, CandidateStore)
+		if deaf && !strings.Contains(fmt.Sprint(err), "keepalive") {
+			t.Errorf("deaf: %v, want no answer to keepalive", err)
+		}
+		if !deaf && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("slow but alive: %v, want its whole time", err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package netconfclient
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -66,7 +67,7 @@ func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 		return nil, err
 	}
 	t := &transport{conn: conn, limit: d.MaxReply, done: make(chan struct{})}
-	err = t.open(d.Address, &ssh.ClientConfig{
+	err = t.open(d, &ssh.ClientConfig{
 		User:              d.User,
 		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback:   keys.callback,
@@ -97,8 +98,8 @@ func loginRefused(err error) bool {
 	return strings.Contains(s, "unable to authenticate") || strings.Contains(s, "oo many authentication failures")
 }
 
-func (t *transport) open(addr string, config *ssh.ClientConfig) error {
-	c, channels, requests, err := ssh.NewClientConn(t.conn, addr, config)
+func (t *transport) open(d DialConfig, config *ssh.ClientConfig) error {
+	c, channels, requests, err := ssh.NewClientConn(t.conn, d.Address, config)
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (t *transport) open(addr string, config *ssh.ClientConfig) error {
 	t.frames.r = bufio.NewReaderSize(channel, 64<<10)
 	t.wg.Go(func() { ssh.DiscardRequests(chRequests) })
 	t.wg.Go(func() { io.Copy(io.Discard, channel.Stderr()) })
-	t.wg.Go(t.keepalive)
+	t.wg.Go(func() { t.keepalive(cmp.Or(d.keepaliveEvery, keepaliveEvery), cmp.Or(d.keepaliveWait, keepaliveWait)) })
 	ok, err := channel.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"netconf"}))
 	if err != nil {
 		return fmt.Errorf("request subsystem netconf: %w", err)
@@ -128,8 +129,8 @@ func (t *transport) open(addr string, config *ssh.ClientConfig) error {
 }
 
 // keepalive asks for a sign of life while the session is idle or a commit takes long.
-func (t *transport) keepalive() {
-	tick := time.NewTicker(keepaliveEvery)
+func (t *transport) keepalive(every, patience time.Duration) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -137,7 +138,7 @@ func (t *transport) keepalive() {
 			return
 		case <-tick.C:
 		}
-		late := time.AfterFunc(keepaliveWait, func() { t.abort(errors.New("no answer to keepalive")) })
+		late := time.AfterFunc(patience, func() { t.abort(errors.New("no answer to keepalive")) })
 		_, _, err := t.client.SendRequest("keepalive@openssh.com", true, nil)
 		late.Stop()
 		if err != nil {

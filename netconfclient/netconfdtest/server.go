@@ -41,9 +41,8 @@ type Server struct {
 	KnownHosts string
 	Dir        string
 
-	port    int
-	modules []string
-	procs   []*process // sshd last
+	port  int
+	procs []*process // sshd last
 }
 
 // Start starts a server; the test's end stops it. It has the look-alike of the conductor's model.
