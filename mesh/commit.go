@@ -175,7 +175,8 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 
 // committedNow returns a function that says whether all of a prefix that is
 // effective is in running: the leader has read it, the others go by what was
-// placed until the leader last found it there.
+// placed until the leader last found it there, and know of nothing before it
+// has told them.
 func (a *Agent) committedNow() func(netip.Prefix) bool {
 	lead := a.elector.Status()
 	if a.committer != nil && lead.Self {

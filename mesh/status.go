@@ -50,6 +50,10 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 	if lead.Leader != "" {
 		s.Leader = &lead.Leader
 	}
+	if !lead.Since.IsZero() {
+		s.Since = control.At(lead.Since)
+	}
+	s.Eligible, s.Why = lead.Eligible, lead.Why
 	for _, m := range members {
 		switch m.State {
 		case gossip.Alive:

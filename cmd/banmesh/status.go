@@ -35,14 +35,7 @@ func (c *console) tellStatus(s control.Status) error {
 		members += fmt.Sprintf(", %d left", s.Members.Left)
 	}
 	line("members", members)
-	switch {
-	case s.Leader == nil:
-		line("leader", c.paint(yellow, "none"))
-	case *s.Leader == s.Name:
-		line("leader", fmt.Sprintf("%s, this one (term %d)", *s.Leader, s.Term))
-	default:
-		line("leader", fmt.Sprintf("%s (term %d)", *s.Leader, s.Term))
-	}
+	line("leader", c.leaderCell(s))
 	sync := c.paint(green, "yes")
 	if !s.InSync {
 		sync = c.paint(yellow, "no, catching up")
@@ -86,6 +79,23 @@ func (c *console) tellStatus(s control.Status) error {
 		line("warning", c.paint(yellow, w))
 	}
 	return nil
+}
+
+// leaderCell names the leader, or says why there is none, and whether this one could take over.
+func (c *console) leaderCell(s control.Status) string {
+	could := "; this one could take over"
+	if !s.Eligible {
+		could = "; this one cannot: " + s.Why
+	}
+	switch {
+	case s.Leader == nil && s.Commit.State == "off":
+		return "none: there is nothing to commit to"
+	case s.Leader == nil:
+		return c.paint(yellow, "none yet"+could)
+	case *s.Leader == s.Name:
+		return fmt.Sprintf("%s, this one, since %s (term %d)", *s.Leader, s.Since, s.Term)
+	}
+	return fmt.Sprintf("%s since %s (term %d)%s", *s.Leader, s.Since, s.Term, could)
 }
 
 // commitLines says how the commits stand: the state with what it waits for, then the numbers.

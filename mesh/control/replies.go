@@ -78,6 +78,9 @@ type Status struct {
 	Members   MemberCount   `json:"members"`
 	Leader    *string       `json:"leader"`
 	Term      uint64        `json:"term"`
+	Since     Time          `json:"leader_since"`               // since when Leader is what it is
+	Eligible  bool          `json:"eligible"`                   // this member could lead
+	Why       string        `json:"why_not_eligible,omitempty"` // why it could not
 	InSync    bool          `json:"in_sync"`
 	Root      string        `json:"root"`
 	SkewMS    int64         `json:"skew_ms"` // our clock minus the members' median
