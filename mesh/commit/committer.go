@@ -343,6 +343,12 @@ func (c *Committer) Plan(ctx context.Context) (Plan, error) {
 func (c *Committer) plan(f facts) Plan {
 	c.tenant.Lock()
 	f.notBefore = c.memory.notBefore()
+	for p := range f.notBefore {
+		// Another leader has said since that it took it out: that was no hand.
+		if _, ours := f.placed[p]; !ours {
+			delete(f.notBefore, p)
+		}
+	}
 	f.foreignSince = make(map[netip.Prefix]time.Time, len(c.memory.foreign))
 	for p, at := range c.memory.foreign {
 		f.foreignSince[p] = at
