@@ -140,10 +140,10 @@ func TestFollowersKnowWhatIsCommitted(t *testing.T) {
 			l := listing(t, a)
 			return l["203.0.113.7/32"].Committed && l["198.51.100.0/24"].Committed
 		})
-		s := status(t, a)
-		if s.Commit.Committed != 2 || s.Commit.Commits != 1 || s.Commit.State != "idle" {
-			t.Errorf("%s: commit status %+v, want 2 addresses in 1 commit, idle", a.cfg.Name, s.Commit)
-		}
+		eventually(t, "2 addresses in 1 commit at "+a.cfg.Name, func() bool {
+			s := status(t, a).Commit
+			return s.Committed == 2 && s.Commits == 1 && s.State == "idle"
+		})
 	}
 
 	t.Log("an allow cuts a hole: what is left of the network is what counts")
