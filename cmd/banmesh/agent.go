@@ -21,9 +21,10 @@ const defaultConfig = "/etc/banmesh/banmesh.yaml"
 
 // agentFlags are the flags of `banmesh agent`, which win over the file.
 type agentFlags struct {
-	config, name, dataDir, socket, bind, advertise string
-	join                                           cli.StringSlice
-	insecure, resetStore                           bool
+	config, name, dataDir, socket, socketGroup, logLevel string
+	bind, advertise, profile, keyring, label             string
+	join                                                 cli.StringSlice
+	insecure, resetStore                                 bool
 }
 
 func agentCommand(c *console) *cli.Command {
@@ -37,8 +38,13 @@ func agentCommand(c *console) *cli.Command {
 			&cli.StringFlag{Name: "name", Destination: &f.name, Usage: "stable `NAME` of this router in the mesh"},
 			&cli.StringFlag{Name: "data-dir", Destination: &f.dataDir, Usage: "`DIR` of the store and the spool"},
 			&cli.StringFlag{Name: "socket", Destination: &f.socket, Usage: "control socket, `PATH`"},
+			&cli.StringFlag{Name: "socket-group", Destination: &f.socketGroup, Usage: "`GROUP` that may use the socket"},
+			&cli.StringFlag{Name: "log-level", Destination: &f.logLevel, Usage: "`LEVEL`: debug, info, warn or error"},
 			&cli.StringFlag{Name: "bind", Destination: &f.bind, Usage: "gossip on `IP:PORT`, UDP and TCP; port 0 takes a free one"},
 			&cli.StringFlag{Name: "advertise", Destination: &f.advertise, Usage: "what the peers reach it at, `IP[:PORT]`"},
+			&cli.StringFlag{Name: "profile", Destination: &f.profile, Usage: "timeouts for `NETWORK`: lan, wan or local"},
+			&cli.StringFlag{Name: "keyring", Destination: &f.keyring, Usage: "`FILE` with the keys that encrypt the gossip"},
+			&cli.StringFlag{Name: "label", Destination: &f.label, Usage: "`NAME` of the mesh, where several share a network"},
 			&cli.StringSliceFlag{Name: "join", Destination: &f.join, Usage: "members to look for, `ADDR,...`"},
 			&cli.BoolFlag{Name: "insecure", Destination: &f.insecure, Usage: "gossip without a keyring although not every address is loopback"},
 			&cli.BoolFlag{Name: "reset-store", Destination: &f.resetStore, Usage: "keep a damaged store file aside and start anew; the bans come back from the others"},
@@ -55,6 +61,8 @@ func agentCommand(c *console) *cli.Command {
 func (f *agentFlags) run(ctx context.Context, c *console) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// The first signal stops cleanly; a second one finds no handler and ends the process.
+	context.AfterFunc(ctx, stop)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -76,12 +84,12 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 			log.Warn("store set aside", "file", aside)
 		}
 	}
-	agent, err := mesh.Open(ctx, cfg, mesh.Options{Version: thisBuild().Version, Logger: log, Level: level})
+	a, err := mesh.Open(ctx, cfg, mesh.Options{Version: thisBuild().Version, Logger: log, Level: level})
 	if err != nil {
 		return err
 	}
-	go f.reload(ctx, c, agent, log, hup)
-	return agent.Run(ctx)
+	go f.reload(ctx, c, a, log, hup)
+	return a.Run(ctx)
 }
 
 // reload takes over a changed configuration at each SIGHUP; a wrong one changes
@@ -132,7 +140,8 @@ func (f *agentFlags) load(c *console) (mesh.Config, error) {
 		flag string
 	}{
 		{&file.Name, f.name}, {&file.DataDir, f.dataDir}, {&file.Socket, f.socket},
-		{&file.Gossip.Bind, f.bind}, {&file.Gossip.Advertise, f.advertise},
+		{&file.SocketGroup, f.socketGroup}, {&file.Log.Level, f.logLevel}, {&file.Gossip.Bind, f.bind}, {&file.Gossip.Advertise, f.advertise},
+		{&file.Gossip.Profile, f.profile}, {&file.Gossip.Keyring, f.keyring}, {&file.Gossip.Label, f.label},
 	} {
 		if o.flag != "" {
 			*o.key = o.flag

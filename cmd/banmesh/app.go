@@ -18,8 +18,8 @@ func commands(c *console) []*cli.Command {
 		diffCommand(c), commitCommand(c), freezeCommand(c), thawCommand(c), revokeCommand(c),
 		importCommand(c), exportCommand(c),
 		agentCommand(c), joinCommand(c), leaveCommand(c), keygenCommand(c), keyringCommand(c), configCommand(c),
-		fail2banCommand(c), conductorCommand(c),
-		demoCommand(c), versionCommand(c), completionCommand(c),
+		fail2banCommand(c), conductorCommand(c), demoCommand(c), benchCommand(c),
+		versionCommand(c), completionCommand(c),
 	}
 }
 

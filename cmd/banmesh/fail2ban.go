@@ -103,15 +103,7 @@ func (h *hook) run(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return usageError{fmt.Errorf("fail2ban %s: %w", h.event, err)}
 	}
-	delivered := make(chan error, 1)
-	go func() { delivered <- h.deliver(ctx, c, call) }()
-	timer := time.NewTimer(hookTime)
-	defer timer.Stop()
-	select {
-	case err = <-delivered:
-	case <-timer.C:
-		err = errors.New("neither the agent nor the disk answered in time")
-	}
+	err = h.deliver(ctx, c, call)
 	if exitCode(err) == exitUsage {
 		return fmt.Errorf("fail2ban %s %s: %w", h.event, h.ip, err)
 	}
@@ -166,9 +158,7 @@ func (h *hook) call(now time.Time, args []string) (control.HookCall, error) {
 }
 
 func (h *hook) deliver(ctx context.Context, c *console, call control.HookCall) error {
-	ctx, cancel := context.WithTimeout(ctx, hookCall)
-	defer cancel()
-	err := c.client().Fail2ban(ctx, call)
+	err := c.ask(ctx, hookCall, func(ctx context.Context, cl *control.Client) error { return cl.Fail2ban(ctx, call) })
 	if err == nil {
 		return nil
 	}
@@ -177,10 +167,19 @@ func (h *hook) deliver(ctx context.Context, c *console, call control.HookCall) e
 		return err
 	}
 	// Also what the agent tried and failed at: fail2ban does not ask again, the spool does.
-	if kept := spool.New(h.spool).Put(spool.Entry{Time: c.now(), Hook: &call}); kept != nil {
-		return fmt.Errorf("lost: %w; %w", err, kept)
+	kept := make(chan error, 1)
+	go func() { kept <- spool.New(h.spool).Put(spool.Entry{Time: c.now(), Hook: &call}) }()
+	timer := time.NewTimer(hookTime - hookCall)
+	defer timer.Stop()
+	select {
+	case lost := <-kept:
+		if lost != nil {
+			return fmt.Errorf("lost: %w; %w", err, lost)
+		}
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("perhaps lost: %w; the disk of the spool %s does not answer in time", err, h.spool)
 	}
-	return nil
 }
 
 // banTime is fail2ban's <bantime>: seconds, or -1 without end. It may carry a fraction where a formula makes it.

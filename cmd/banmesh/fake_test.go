@@ -39,7 +39,7 @@ func newFakeAgent() *fakeAgent {
 		bans: map[netip.Prefix]control.Ban{},
 		left: func() {}, watched: make(chan struct{}, 10),
 		status: control.Status{
-			Name: "router1", Version: "test", UptimeS: 93784, Members: control.MemberCount{Alive: 3}, Leader: &leader, Term: 4, InSync: true, Root: "00",
+			Name: "router1", Version: "test", UptimeS: 93784, Members: control.MemberCount{Alive: 3}, Leader: &leader, Term: 4, Since: 1767225600000, Eligible: true, InSync: true, Root: "00",
 			Commit: control.CommitStatus{Driver: "netconf", State: "idle", Committed: 2},
 		},
 		diff: control.Diff{Add: prefixes("203.0.113.7/32"), Foreign: prefixes("198.51.100.0/24")},
@@ -318,6 +318,7 @@ func (a *fakeAgent) mode(name string) error {
 		a.fail = control.Errorf(control.CodeInvalid, "ban 203.0.113.7: refused by the store")
 	case "in-trouble":
 		reason := "lock the candidate: the conductor is busy\nsession 7 holds it"
+		a.status.Eligible, a.status.Why = false, "the conductor refuses the login"
 		a.status.Leader, a.status.InSync, a.status.SkewMS, a.status.Spooled = nil, false, -90000, 3
 		a.status.Members.Failed, a.status.Frozen, a.status.FrozenBy, a.status.Blocked = 1, true, "router3", []string{"router9"}
 		a.status.Commit = control.CommitStatus{Driver: "netconf", State: "waiting", Detail: "for admin's uncommitted edits (session 7)", PendingAdd: 2, Held: 12, LastError: &reason}

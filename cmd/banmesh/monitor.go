@@ -41,7 +41,7 @@ func (c *console) monitor(ctx context.Context) error {
 		return c.tellEvent(e)
 	})
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, syscall.EPIPE):
+	case ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
 		return nil
 	case errors.Is(err, io.EOF):
 		return errors.New("the agent has stopped")

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 //	fakeagent watched           waits until a reader has got all its events
 //	fakeagent drain             it takes what waits in $BANMESH_SPOOL
 //	lines FILE N BYTES          makes a file of N lines of so many bytes
+//	answers COMMAND...          waits until the command succeeds
 //	takes MIN MAX COMMAND...    the command takes that long
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -52,6 +53,14 @@ func TestScripts(t *testing.T) {
 				fmt.Sscan(args[1], &n)
 				fmt.Sscan(args[2], &size)
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Repeat(strings.Repeat("1", size)+"\n", n)), 0o600))
+			},
+			"answers": func(ts *testscript.TestScript, neg bool, args []string) {
+				for began := time.Now(); ts.Exec(args[0], args[1:]...) != nil; {
+					if time.Since(began) > 20*time.Second {
+						ts.Fatalf("%s does not succeed", strings.Join(args, " "))
+					}
+					time.Sleep(20 * time.Millisecond) // between two questions; the condition decides
+				}
 			},
 			"takes": func(ts *testscript.TestScript, neg bool, args []string) {
 				least, err := time.ParseDuration(args[0])

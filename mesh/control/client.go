@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -214,8 +215,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	closing := closer{conn: conn, stop: stop}
+	closing := closer{conn: conn, stop: context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })}
 	req := make([]byte, 0, 160+len(body))
 	req = append(req, method...)
 	req = append(req, ' ')
@@ -264,6 +264,8 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		return nil, fmt.Errorf("%w at %s: no such socket: is the agent running?", ErrNoAgent, c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%w at %s: the agent is not running", ErrNoAgent, c.socket)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("%w at %s: it does not answer in time", ErrNoAgent, c.socket)
 	case errors.As(err, &errno):
 		return nil, fmt.Errorf("%w at %s: %s", ErrNoAgent, c.socket, errno.Error())
 	}

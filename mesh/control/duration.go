@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -44,11 +45,16 @@ func ParseDuration(s string) (time.Duration, error) {
 		if err != nil {
 			return 0, bad("want one like 90s, 10m, 2h, 1d, 1w, a number of seconds, or -1 for without end")
 		}
-		f *= float64(unit)
-		if f > float64(MaxDuration) || total+time.Duration(f) > MaxDuration {
+		if f *= float64(unit); f > float64(MaxDuration) {
 			return 0, bad("longer than 100 years; -1 means without end")
 		}
-		total += time.Duration(f)
+		part := time.Duration(math.Round(f))
+		if whole, err := strconv.ParseInt(rest[:n], 10, 64); err == nil {
+			part = time.Duration(whole) * unit // exact where the float is not
+		}
+		if total += part; total > MaxDuration {
+			return 0, bad("longer than 100 years; -1 means without end")
+		}
 		rest = rest[u:]
 	}
 	if total <= 0 {

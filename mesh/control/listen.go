@@ -88,10 +88,17 @@ func listenLocked(path string, gid int) (*net.UnixListener, error) {
 	}
 	defer os.RemoveAll(dir)
 	tmp := filepath.Join(dir, "s")
-	if len(tmp) > maxSocketPath {
-		return nil, fmt.Errorf("socket %s: the path is too long for a unix socket", path)
+	bound := tmp
+	if len(bound) > maxSocketPath {
+		// The way around the limit that unix(7) leaves: by the open directory.
+		open, err := os.Open(dir)
+		if err != nil {
+			return nil, fmt.Errorf("socket %s: %w", path, err)
+		}
+		defer open.Close()
+		bound = fmt.Sprintf("/proc/self/fd/%d/s", open.Fd())
 	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: bound, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
 	}

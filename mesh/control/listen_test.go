@@ -1,0 +1,152 @@
+package control_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"banmesh/mesh/control"
+)
+
+func TestTheSocketIsForOwnerAndGroup(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	old := syscall.Umask(0)
+	ln, err := control.Listen(path, strconv.Itoa(os.Getegid()))
+	syscall.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode() != os.ModeSocket|0o660 {
+		t.Errorf("mode %v (%v), want a socket of 0660", info.Mode(), err)
+	}
+}
+
+func TestASecondAgentIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := control.Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, err := control.Listen(path, ""); !errors.Is(err, control.ErrInUse) || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v, want ErrInUse with the path", err)
+	}
+	if conn, err := net.Dial("unix", path); err != nil {
+		t.Errorf("the first one lost its socket: %v", err)
+	} else {
+		conn.Close()
+	}
+}
+
+// A living socket without our lock is somebody's as well.
+func TestAForeignLivingSocketIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	foreign, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	if _, err := control.Listen(path, ""); !errors.Is(err, control.ErrInUse) {
+		t.Errorf("got %v, want ErrInUse", err)
+	}
+}
+
+func TestTheSocketOfADeadAgentIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	dead.Close()
+	ln, err := control.Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
+func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := control.Listen(path, ""); err == nil {
+		t.Error("it was taken")
+	}
+	if b, _ := os.ReadFile(path); string(b) != "precious" {
+		t.Errorf("it now holds %q", b)
+	}
+}
+
+func TestListenSaysWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ path, group, want string }{
+		{filepath.Join(dir, "absent", "s"), "", "no such file or directory"},
+		{filepath.Join(dir, strings.Repeat("x", 120)), "", "longer than 107 bytes"},
+		{filepath.Join(dir, "s"), "no-such-group", "groupadd"},
+	} {
+		if ln, err := control.Listen(c.path, c.group); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s %s: got %v, %v; want an error with %q", c.path, c.group, ln, err, c.want)
+		}
+	}
+}
+
+func TestOfManyAgentsAtOnceOneGetsTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	var wg sync.WaitGroup
+	var got atomic.Int32
+	for range 8 {
+		wg.Go(func() {
+			ln, err := control.Listen(path, "")
+			switch {
+			case err == nil:
+				got.Add(1)
+				t.Cleanup(func() { ln.Close() })
+			case !errors.Is(err, control.ErrInUse):
+				t.Errorf("got %v, want ErrInUse", err)
+			}
+		})
+	}
+	wg.Wait()
+	if got.Load() != 1 {
+		t.Errorf("%d got it, want 1", got.Load())
+	}
+}
+
+func TestAPathOfAllTheRoomThereIsHoldsASocket(t *testing.T) {
+	for _, base := range []string{"s", strings.Repeat("x", 20)} {
+		dir := t.TempDir()
+		dir = filepath.Join(dir, strings.Repeat("d", 107-len(dir)-len(base)-2))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, base)
+		ln, err := control.Listen(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		ln.Close()
+		if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != base+".lock" {
+			t.Errorf("left behind: %v, want the lock alone", left)
+		}
+	}
+}
