@@ -104,13 +104,19 @@ func readLog(b []byte) (store.LogID, []byte, bool) {
 
 // chunk encodes records after a number, up to max bytes. Called with the lock held.
 func (s *fakeSet) chunk(log store.LogID, after uint64, max int) ([]byte, uint64) {
+	// Contiguous ones first, as nearly all are.
 	var seqs []uint64
-	for seq := range s.logs[log] {
-		if seq > after {
-			seqs = append(seqs, seq)
-		}
+	for seq := after + 1; s.logs[log][seq] != nil && len(seqs)*10 < max; seq++ {
+		seqs = append(seqs, seq)
 	}
-	slices.Sort(seqs)
+	if len(seqs) == 0 {
+		for seq := range s.logs[log] {
+			if seq > after {
+				seqs = append(seqs, seq)
+			}
+		}
+		slices.Sort(seqs)
+	}
 	if len(seqs) == 0 {
 		return nil, after
 	}

@@ -3,6 +3,7 @@ package gossip
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -227,33 +228,36 @@ func (r *recentHeads) expire(now time.Time) {
 	}
 }
 
-// some picks at most maxHeads that this member holds itself.
-func (r *recentHeads) some(holds func(store.LogID, uint64) bool) []headMsg {
+// newest picks at most maxHeads that this member holds itself, the newest first.
+func (r *recentHeads) newest(holds func(store.LogID, uint64) bool) []headMsg {
+	type entry struct {
+		headMsg
+		at time.Time
+	}
 	r.mu.Lock()
-	var out []headMsg
-	for log, h := range r.heads { // in random order
-		out = append(out, headMsg{Origin: log.Origin, Epoch: log.Epoch, Seq: h.seq})
-		if len(out) == maxHeads {
-			break
-		}
+	all := make([]entry, 0, len(r.heads))
+	for log, h := range r.heads {
+		all = append(all, entry{headMsg{Origin: log.Origin, Epoch: log.Epoch, Seq: h.seq}, h.at})
 	}
 	r.mu.Unlock()
-	kept := out[:0]
-	for _, h := range out {
-		if holds(store.LogID{Origin: h.Origin, Epoch: h.Epoch}, h.Seq) {
-			kept = append(kept, h)
+	slices.SortFunc(all, func(a, b entry) int { return b.at.Compare(a.at) })
+	var out []headMsg
+	for _, e := range all[:min(len(all), maxHeads)] {
+		if holds(store.LogID{Origin: e.Origin, Epoch: e.Epoch}, e.Seq) {
+			out = append(out, e.headMsg)
 		}
 	}
-	return kept
+	return out
 }
 
 // tellRecent tells a member which logs grew lately, and asks for the same.
 func (m *Mesh) tellRecent(addr string, reply bool) {
-	heads := m.recent.some(m.set.Holds)
-	own := m.set.Head()
-	if own.Seq > 0 && len(heads) < maxHeads {
+	var heads []headMsg
+	if own := m.set.Head(); own.Seq > 0 {
 		heads = append(heads, headMsg{Origin: own.Log.Origin, Epoch: own.Log.Epoch, Seq: own.Seq})
 	}
+	heads = append(heads, m.recent.newest(m.set.Holds)...)
+	heads = heads[:min(len(heads), maxHeads)]
 	if len(heads) == 0 && !reply {
 		return
 	}

@@ -48,7 +48,7 @@ type agent struct {
 	name   string
 	addr   netip.AddrPort
 	path   string
-	offset time.Duration // of its clock
+	offset atomic.Int64 // of its clock, a time.Duration
 	join   []string
 
 	store *store.Store
@@ -108,7 +108,7 @@ func (w *world) add(name string) *agent {
 	return a
 }
 
-func (a *agent) now() time.Time { return time.Now().Add(a.offset) }
+func (a *agent) now() time.Time { return time.Now().Add(time.Duration(a.offset.Load())) }
 
 func (a *agent) start() {
 	a.w.t.Helper()
