@@ -246,6 +246,21 @@ func (d *draft) foreigner(p netip.Prefix) {
 	d.plan.Foreign = append(d.plan.Foreign, p)
 }
 
+// there reports whether p, which is wanted, is in the tenant. A foreign one whose
+// time is over then stays after all.
+func (d *draft) there(p netip.Prefix) bool {
+	if _, ok := d.present[p]; !ok {
+		return false
+	}
+	if d.plan.reasons[p] == ReasonForeign {
+		delete(d.plan.reasons, p)
+		d.plan.Remove = slices.DeleteFunc(d.plan.Remove, func(x netip.Prefix) bool { return x == p })
+		d.plan.Foreign = append(d.plan.Foreign, p)
+		d.fixed++
+	}
+	return true
+}
+
 // judged is the verdict on a placed prefix that live bans do not cover whole.
 type judged struct {
 	prefix    netip.Prefix
@@ -329,8 +344,8 @@ func (d *draft) addEach() {
 		stay = setOfPrefixes(d.stay)
 	}
 	add := func(p netip.Prefix) {
-		switch _, there := d.present[p]; {
-		case there:
+		switch {
+		case d.there(p):
 		case stay != nil && stay.ContainsPrefix(p): // covered by what has to stay
 		// A freeze stops additions; what only takes the place of something wider
 		// is none.

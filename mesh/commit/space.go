@@ -135,7 +135,7 @@ func (d *draft) addSpace() {
 		}
 	}
 	for _, p := range add {
-		if _, there := d.present[p]; !there {
+		if !d.there(p) {
 			d.plan.Add = append(d.plan.Add, p)
 		}
 	}
@@ -163,7 +163,7 @@ func (d *draft) join(fewest []netip.Prefix) bool {
 	}
 	d.kept = kept
 	for _, p := range fewest {
-		if _, there := d.present[p]; !there {
+		if !d.there(p) {
 			d.plan.Add = append(d.plan.Add, p)
 		}
 	}
