@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -126,11 +127,13 @@ func index(node *yaml.Node, prefix string, lines map[string]int) {
 	}
 }
 
-var (
-	yamlLine    = regexp.MustCompile(`line (\d+): `)
-	yamlUnknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
-	yamlType    = regexp.MustCompile("^cannot unmarshal \\S+ (`.*`) into (\\S+)$")
-)
+// The forms of the YAML library's messages, compiled when there is one.
+var yamlForms = sync.OnceValue(func() (f struct{ line, unknown, kind *regexp.Regexp }) {
+	f.line = regexp.MustCompile(`line (\d+): `)
+	f.unknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
+	f.kind = regexp.MustCompile("^cannot unmarshal \\S+ (`.*`) into (\\S+)$")
+	return f
+})
 
 // syntax turns the YAML library's error, which may be several lines, into one
 // line with the file, the line and the key.
@@ -141,16 +144,16 @@ func (f *File) syntax(err error, lines map[string]int) error {
 		text = te.Errors[0]
 	}
 	text, _, _ = strings.Cut(text, "\n")
-	at := yamlLine.FindStringSubmatchIndex(text)
+	at := yamlForms().line.FindStringSubmatchIndex(text)
 	if at == nil {
 		return fmt.Errorf("%s: %s", f.path, text)
 	}
 	line, _ := strconv.Atoi(text[at[2]:at[3]])
 	what := text[:at[0]] + text[at[1]:]
-	if m := yamlUnknown.FindStringSubmatch(what); m != nil {
+	if m := yamlForms().unknown.FindStringSubmatch(what); m != nil {
 		what = m[1] + ": unknown key"
 	} else {
-		if m := yamlType.FindStringSubmatch(what); m != nil {
+		if m := yamlForms().kind.FindStringSubmatch(what); m != nil {
 			what = fmt.Sprintf("%s is not a %s", m[1], strings.TrimPrefix(m[2], "mesh."))
 		}
 		if key := keyAt(lines, line); key != "" {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -70,11 +71,11 @@ func DefaultConfig() Config {
 	}
 }
 
-var (
-	// The model's types tenant-name (less its dots) and name-id.
-	tenantName       = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
-	neighborhoodName = tenantName
-)
+// modelName is the model's types tenant-name (less its dots) and name-id. It is
+// compiled when first needed: every command of the program would pay for it.
+var modelName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
+})
 
 // Validate names every field that cannot be used, with its value.
 func (c Config) Validate() error {
@@ -99,10 +100,10 @@ func (c Config) Validate() error {
 	if c.KnownHosts == "" {
 		bad("known hosts", c.KnownHosts, "is needed")
 	}
-	if !tenantName.MatchString(c.Tenant) {
+	if !modelName().MatchString(c.Tenant) {
 		bad("tenant", c.Tenant, "1 to 63 letters, digits, - and _, beginning and ending with a letter or digit, no dot")
 	}
-	if !neighborhoodName.MatchString(c.Neighborhood) {
+	if !modelName().MatchString(c.Neighborhood) {
 		bad("neighborhood", c.Neighborhood, "1 to 63 letters, digits, - and _, beginning and ending with a letter or digit")
 	}
 	if !plainText(c.Description) || len(c.Description) > 1024 {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // authLog is made up; its addresses are those set aside for documentation
@@ -14,7 +15,9 @@ import (
 var authLog string
 
 // failure is what fail2ban's sshd filter looks for.
-var failure = regexp.MustCompile(`^\S+ +\d+ \S+ (\S+) sshd\[\d+\]: Failed password for .* from (\S+) port \d+`)
+var failure = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\S+ +\d+ \S+ (\S+) sshd\[\d+\]: Failed password for .* from (\S+) port \d+`)
+})
 
 // attempt is one line of the log: at which router, and the address that failed
 // to log in; the address is zero on any other line.
@@ -27,7 +30,7 @@ func attempts(log string) []attempt {
 	var out []attempt
 	for line := range strings.Lines(log) {
 		a := attempt{line: strings.TrimSpace(line)}
-		if m := failure.FindStringSubmatch(a.line); m != nil {
+		if m := failure().FindStringSubmatch(a.line); m != nil {
 			if addr, err := netip.ParseAddr(m[2]); err == nil {
 				a.router, a.addr = m[1], addr
 			}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 )
 
 // Namespaces of the configuration and of the protocol.
@@ -70,10 +71,15 @@ func (s *schema) stored(value string, how Storage) string {
 	return p.Masked().String()
 }
 
+// Compiled when first needed: every command of the program would pay for it.
 var (
-	tenantName = regexp.MustCompile(`^(((([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9]\.)*([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9])?|_bgp_speaker_|_internal_)$`)
-	nameID     = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9]$`)
+	tenantName = lazily(`^(((([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9]\.)*([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9])?|_bgp_speaker_|_internal_)$`)
+	nameID     = lazily(`^([a-zA-Z0-9]([a-zA-Z0-9\-_]){0,61})?[a-zA-Z0-9]$`)
 )
+
+func lazily(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 func text(max int) func(string) error {
 	return func(v string) error {
@@ -84,13 +90,13 @@ func text(max int) func(string) error {
 	}
 }
 
-func pattern(re *regexp.Regexp, max int) func(string) error {
+func pattern(re func() *regexp.Regexp, max int) func(string) error {
 	return func(v string) error {
 		if len(v) > max {
 			return fmt.Errorf("longer than %d characters", max)
 		}
-		if !re.MatchString(v) {
-			return fmt.Errorf("does not match %s", re)
+		if !re().MatchString(v) {
+			return fmt.Errorf("does not match %s", re())
 		}
 		return nil
 	}

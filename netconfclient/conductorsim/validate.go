@@ -59,5 +59,5 @@ func policyTenant(source string) (tenant string, plausible bool) {
 	if _, err := netip.ParseAddr(source); err == nil {
 		return "", false
 	}
-	return tenant, tenant != "" && tenantName.MatchString(tenant)
+	return tenant, tenant != "" && tenantName().MatchString(tenant)
 }
