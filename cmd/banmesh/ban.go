@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -73,7 +74,7 @@ func (b *ban) run(ctx context.Context, c *console, args []string) error {
 		return err
 	}
 	call := control.BanCall{
-		Jail: string(b.jail), Start: control.At(start), Until: b.length.until(start), Failures: uint32(b.failures),
+		Jail: string(b.jail), Start: control.At(b.start.at), Until: b.length.until(start), Failures: uint32(b.failures),
 		Reason: string(b.reason), Restored: bool(b.restored), Force: b.force,
 	}
 	return c.banAll(ctx, ps, call, b.spool)
@@ -102,7 +103,13 @@ func (c *console) banAll(ctx context.Context, ps control.Prefixes, call control.
 	var kept error
 	for _, part := range chunks(ps) {
 		call.Prefixes = part
-		spooled, err := c.deliver(ctx, limitFor(len(part)), dir, spool.Entry{Time: c.now(), Ban: &call}, func(ctx context.Context, cl *control.Client) error {
+		// A start names an offence; without one it is a new one, also where the last one was lifted a moment ago. What waits
+		// needs one.
+		waits := call
+		if waits.Start == 0 {
+			waits.Start = control.At(c.now())
+		}
+		spooled, err := c.deliver(ctx, limitFor(len(part)), dir, spool.Entry{Time: c.now(), Ban: &waits}, func(ctx context.Context, cl *control.Client) error {
 			r, err := cl.Ban(ctx, call)
 			if err == nil {
 				total = add(total, r)
@@ -146,8 +153,16 @@ func (c *console) tellBan(ps control.Prefixes, call control.BanCall, r control.B
 	if len(ps) == 1 {
 		fmt.Fprintf(c.out, "%s %s\n", control.Format(ps[0]), fate(r, until))
 	} else {
-		fmt.Fprintf(c.out, "%d prefixes: %d banned, %d extended, %d already banned, %d stay lifted, %d with an end that is past\n",
-			len(ps), r.New, r.Extended, r.Known, r.StaysLifted, r.Expired)
+		var parts []string
+		for _, p := range []struct {
+			n    int
+			what string
+		}{{r.New, "banned"}, {r.Extended, "extended"}, {r.Known, "banned already"}, {r.StaysLifted, "stay unbanned"}, {r.Expired, "with an end that is past"}} {
+			if p.n > 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
+			}
+		}
+		fmt.Fprintf(c.out, "%d prefixes: %s\n", len(ps), strings.Join(parts, ", "))
 	}
 	if r.ShortenedTo > 0 {
 		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", r.ShortenedTo)

@@ -44,13 +44,14 @@ func isHook(word string) bool {
 
 func fail2banCommand(c *console) *cli.Command {
 	cmd := &cli.Command{
-		Name: "fail2ban", Category: "fail2ban", Usage: "the hooks of the fail2ban action",
-		Description: "Called by fail2ban, not by people: silent, done within a second whatever the agent does, exit 0 unless misused.\nWhat reaches no agent waits in the spool.\n\n" +
+		Name: "fail2ban", Category: "fail2ban", Usage: "the hooks of the fail2ban action, and the local fail2ban's health",
+		Description: "start, stop, flush, ban, prolong and unban are called by fail2ban, not by people: silent, done within a second whatever the agent\ndoes, exit 0 unless misused. What reaches no agent waits in the spool. import and check are for people.\n\n" +
 			"Example:\n   banmesh fail2ban ban --jail=\"sshd\" --ip=\"203.0.113.7\" --time=\"1767225600\" --bantime=\"600\" --failures=\"5\" --restored=\"0\"",
 	}
 	for _, h := range hookUsage {
 		cmd.Subcommands = append(cmd.Subcommands, hookCommand(c, h.event))
 	}
+	cmd.Subcommands = append(cmd.Subcommands, fail2banImportCommand(c), fail2banCheckCommand(c))
 	return cmd
 }
 

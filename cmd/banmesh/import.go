@@ -44,8 +44,7 @@ func importCommand(c *console) *cli.Command {
 			if err := b.refuseWide(ps); err != nil {
 				return err
 			}
-			now := c.now()
-			call := control.BanCall{Jail: string(b.jail), Start: control.At(now), Until: b.length.until(now), Reason: string(b.reason), Force: b.force}
+			call := control.BanCall{Jail: string(b.jail), Until: b.length.until(c.now()), Reason: string(b.reason), Force: b.force}
 			return c.banAll(cc.Context, ps, call, b.spool)
 		},
 	}

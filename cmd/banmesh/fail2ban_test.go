@@ -1,0 +1,50 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+// What a hook makes of fail2ban's tags is a call that the agent takes, whatever they hold; or it is refused.
+func FuzzHook(f *testing.F) {
+	f.Add("ban", "sshd", "203.0.113.7", "1767225600.5", "600", "5", "0")
+	f.Add("unban", "sshd", "2001:db8::7", "", "", "", "1")
+	f.Add("prolong", "a b", "0.0.0.0", "-1", "-1", "-1", "2")
+	f.Add("flush", "x", "", "1e400", "NaN", "1e3", "")
+	f.Fuzz(func(t *testing.T, event, jail, ip, at, bantime, failures, restored string) {
+		if !isHook(event) {
+			return
+		}
+		h := &hook{event: control.HookEvent(event), ip: ip}
+		for _, tag := range []struct {
+			value interface{ Set(string) error }
+			text  string
+		}{{&h.jail, jail}, {&h.time, at}, {&h.bantime, bantime}, {&h.failures, failures}, {&h.restored, restored}} {
+			if tag.text != "" && tag.value.Set(tag.text) != nil {
+				return
+			}
+		}
+		now := time.UnixMilli(1767225600000)
+		call, err := h.call(now, nil)
+		if err != nil {
+			return
+		}
+		if err := call.Validate(); err != nil {
+			t.Errorf("%+v is accepted as %+v, which the agent refuses: %v", h, call, err)
+		}
+		if h.event == control.HookBan && (call.Start == 0 || call.Until < control.Until(call.Start)) {
+			t.Errorf("%+v is accepted as %+v, which ends before it begins", h, call)
+		}
+	})
+}
+
+func TestIncrementsThatGrowBeyondAllBoundsAreWithoutEnd(t *testing.T) {
+	for _, s := range []string{"-1", "1e300", "99999999999999"} {
+		var b banTime
+		if err := b.Set(s); err != nil || !b.forever {
+			t.Errorf("%s: got %+v, %v; want without end", s, b, err)
+		}
+	}
+}
