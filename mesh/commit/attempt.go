@@ -28,7 +28,7 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 	took := c.batch.take()
 	c.mu.Unlock()
 	res, err := c.try(ctx, force)
-	now := c.cfg.Now()
+	now := time.Now()
 	switch {
 	case err == nil:
 		c.mu.Lock()
@@ -37,7 +37,7 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 		if res.Took > 0 {
 			c.batch.committed(now)
 			c.show.commits++
-			c.show.lastCommit = now
+			c.show.lastCommit = c.cfg.Now()
 		}
 		c.mu.Unlock()
 		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
@@ -99,7 +99,7 @@ func (c *Committer) replan(running Running, force bool, p Plan, changes uint64) 
 
 // edit is the read-modify-write under the candidate's lock.
 func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64) (res Result, err error) {
-	start := c.cfg.Now()
+	start := time.Now()
 	step, done := c.abandonable(ctx)
 	defer done()
 	if c.mayCommit() != nil {
@@ -110,7 +110,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 		return Result{}, c.lostOr(step, err)
 	}
 	c.mu.Lock()
-	c.ability.succeeded(c.cfg.Now(), true)
+	c.ability.succeeded(time.Now(), true)
 	c.show.state, c.show.detail = StateCommitting, ""
 	c.mu.Unlock()
 	session := e.Session()
@@ -123,7 +123,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 			res, err = c.verdict(ctx, res, err)
 		}
 		if err == nil && !res.Plan.Empty() {
-			res.Took = max(c.cfg.Now().Sub(start), 1)
+			res.Took = max(time.Since(start), 1)
 			c.tellCommit(res)
 		}
 	}()
@@ -220,7 +220,7 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 	c.replace(ctx, p.Add, nil)
 	placed := c.placed()
 	c.tenant.Lock()
-	c.memory.committed(c.cfg.Now(), p, placed)
+	c.memory.committed(time.Now(), p, placed)
 	c.tenant.Unlock()
 	c.mu.Lock()
 	c.estimate.at = time.Time{}
@@ -360,7 +360,7 @@ func (c *Committer) clearVain(ctx context.Context, p Plan) {
 
 // ripe lists what clearVain may lift.
 func (c *Committer) ripe() []netip.Prefix {
-	now := c.cfg.Now()
+	now := time.Now()
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
 	var ps []netip.Prefix

@@ -108,14 +108,14 @@ func (c *Committer) Run(ctx context.Context) error {
 		return c.runOff(ctx)
 	}
 	c.mu.Lock()
-	now := c.cfg.Now()
+	now := time.Now()
 	c.ability.start(now)
 	c.house = now.Add(c.cfg.Tuning.Housekeep)
 	c.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		timer.Reset(max(c.turn(ctx).Sub(c.cfg.Now()), 0))
+		timer.Reset(max(time.Until(c.turn(ctx)), 0))
 		select {
 		case <-ctx.Done():
 		case r := <-c.requests:
@@ -143,7 +143,7 @@ func (c *Committer) runOff(ctx context.Context) error {
 // turn does what is due and returns when to look again.
 func (c *Committer) turn(ctx context.Context) time.Time {
 	lead := c.cfg.Leading() && c.cfg.Ready()
-	now := c.cfg.Now()
+	now := time.Now()
 	c.mu.Lock()
 	gained, lost := lead && !c.leading, !lead && c.leading
 	c.leading = lead
@@ -217,7 +217,7 @@ func (c *Committer) forgetReading() {
 
 // Notify tells of a change of the Set. It never blocks.
 func (c *Committer) Notify(u Urgency) {
-	now := c.cfg.Now()
+	now := time.Now()
 	c.mu.Lock()
 	c.estimate.stale = true
 	c.changes++
@@ -246,7 +246,7 @@ func (c *Committer) LeaderChanged() {
 // tenant again soon: the leader has fallen silent and somebody has to follow.
 // Refused credentials are not tried any sooner. It never blocks.
 func (c *Committer) ProbeSoon() {
-	now := c.cfg.Now()
+	now := time.Now()
 	c.mu.Lock()
 	c.ability.soon(now)
 	c.mu.Unlock()
@@ -296,7 +296,7 @@ func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
 		return Result{}, err
 	}
 	c.mu.Lock()
-	wait := c.ability.barred(c.cfg.Now())
+	wait := c.ability.barred(time.Now())
 	c.mu.Unlock()
 	if wait {
 		return Result{}, ErrBarred
@@ -322,7 +322,7 @@ func (c *Committer) Plan(ctx context.Context) (Plan, error) {
 		return Plan{}, ErrOff
 	}
 	c.mu.Lock()
-	wait := c.ability.barred(c.cfg.Now())
+	wait := c.ability.barred(time.Now())
 	c.mu.Unlock()
 	if wait {
 		return Plan{}, ErrBarred
@@ -360,7 +360,7 @@ func (c *Committer) plan(f facts) Plan {
 // gather puts together what a plan is made from.
 func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	f := facts{
-		now: c.cfg.Now(), placed: c.placed(), running: running, shield: c.cfg.Set.Shield(), gone: c.cfg.Set.Gone,
+		now: time.Now(), date: c.cfg.Now(), placed: c.placed(), running: running, shield: c.cfg.Set.Shield(), gone: c.cfg.Set.Gone,
 		clocksAgree: c.cfg.ClocksAgree(), force: force,
 		maxAddresses: c.cfg.MaxAddresses, maxShrink: c.cfg.MaxShrinkPercent, aggregate: c.cfg.Aggregate,
 		removeForeign: c.cfg.Foreign.Remove, foreignAfter: c.cfg.Foreign.After,

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -506,5 +507,33 @@ func TestValidateNamesTheField(t *testing.T) {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate = %v, want %s named", err, want)
 		}
+	}
+}
+
+func TestAJumpOfTheMeshsTimeStallsNothing(t *testing.T) {
+	for _, jump := range []time.Duration{-3 * time.Hour, 3 * time.Hour} {
+		t.Run(jump.String(), func(t *testing.T) {
+			play(t, func(t *testing.T, s *site) {
+				var offset atomic.Int64
+				a := newAgent(t, s, "a", func(c *Config) {
+					c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+				})
+				defer a.halt()
+				pass(time.Minute)
+				a.set.ban(100*time.Hour, many(1)...)
+				a.Notify(Addition)
+				pass(time.Second)
+				offset.Store(int64(jump))
+				pass(2 * time.Second)
+				wantTenant(t, s, many(1)...)
+				s.breaks(fault{step: "begin", err: ErrUnreachable})
+				a.set.ban(100*time.Hour, many(2)...)
+				a.Notify(Addition)
+				pass(3 * time.Second)
+				offset.Store(0)
+				pass(5 * time.Second)
+				wantTenant(t, s, many(2)...)
+			})
+		})
 	}
 }

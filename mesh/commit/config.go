@@ -42,7 +42,9 @@ type Config struct {
 	Set       Set
 	Conductor Conductor // nil: nothing is committed, the state is off
 
-	Now func() time.Time // default time.Now
+	// Now is the mesh's time, for leases and events. It may jump: what the committer
+	// waits for it measures by the machine's own. Default time.Now.
+	Now func() time.Time
 
 	Window           time.Duration // a change waits so long for company
 	MaxWait          time.Duration // and never longer than this, however many follow

@@ -583,8 +583,8 @@ func TestPlacedIsLiftedOnlyOnceItCannotComeAnyMore(t *testing.T) {
 		pass(time.Minute)
 		a.set.unban(false, many(1)...)
 		a.Notify(Removal)
-		pass(time.Minute)
 		s.mend()
+		pass(9 * time.Minute)
 		if n := len(a.set.Placed()); n != 1 {
 			t.Fatalf("%d placed, want one: it may still turn up", n)
 		}

@@ -45,7 +45,8 @@ func (p Plan) Reason(prefix netip.Prefix) Reason { return p.reasons[prefix] }
 
 // facts is all that a plan is made from. A plan changes none of it.
 type facts struct {
-	now     time.Time
+	now     time.Time // of notBefore and foreignSince
+	date    time.Time // of the leases
 	bans    []ban
 	placed  map[netip.Prefix]store.Millis // until when
 	running []netip.Prefix
@@ -292,7 +293,7 @@ func (d *draft) judge(p netip.Prefix) judged {
 		case store.GoneUnknown:
 			// Its ban has ended so long ago that nobody remembers it, or has not
 			// arrived here yet.
-			left := d.placed[p].Time().Sub(d.now)
+			left := d.placed[p].Time().Sub(d.date)
 			if d.clocksAgree && d.lease-left >= d.missingWait {
 				reason, r = ReasonExpired, 1
 			}

@@ -3,7 +3,9 @@ package commit
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,7 +68,7 @@ func causes(c store.GoneCause, confirmed bool) func(netip.Prefix) store.Gone {
 
 // base are the facts of a calm moment.
 func base() facts {
-	return facts{now: noon, placed: leases(), gone: causes(store.GoneExpired, false), clocksAgree: true,
+	return facts{now: noon, date: noon, placed: leases(), gone: causes(store.GoneExpired, false), clocksAgree: true,
 		maxAddresses: 10000, maxShrink: 50, foreignAfter: 24 * time.Hour, lease: 7 * 24 * time.Hour, missingWait: 2 * time.Hour}
 }
 
@@ -354,7 +356,7 @@ func apply(f *facts, p Plan) {
 	f.running = slices.DeleteFunc(slices.Clone(f.running), func(x netip.Prefix) bool { return slices.Contains(p.Remove, x) })
 	f.running = append(f.running, p.Add...)
 	for _, x := range p.Add {
-		f.placed[x] = store.At(f.now.Add(f.lease))
+		f.placed[x] = store.At(f.date.Add(f.lease))
 	}
 	for _, x := range p.Remove {
 		delete(f.placed, x)
@@ -542,14 +544,16 @@ func TestEmptyStoreRemovesNothing(t *testing.T) {
 	})
 }
 
-func TestPlanOfTenThousandIsFast(t *testing.T) {
+func TestPlanOfTenThousandTakesLessThanFiftyMillisecondsOfCPU(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for _, aggregate := range []bool{false, true} {
 		f := large(10_000, 100, aggregate)
 		best := time.Hour
-		for range 5 { // the best of a few: other work shares the machine
-			at := time.Now()
+		for range 10 { // the best of a few: other work shares the caches
+			at := cpu(t)
 			p := makePlan(f)
-			best = min(best, time.Since(at))
+			best = min(best, cpu(t)-at)
 			if len(p.Add) != 50 || len(p.Remove) != 50 {
 				t.Fatalf("aggregate %v: adds %d, removes %d, want 50 each", aggregate, len(p.Add), len(p.Remove))
 			}
@@ -562,6 +566,16 @@ func TestPlanOfTenThousandIsFast(t *testing.T) {
 			t.Errorf("aggregate %v: a plan of 10,000 addresses took %s, want at most %s", aggregate, best, limit)
 		}
 	}
+}
+
+// cpu is the processor time of this thread: other processes do not count.
+func cpu(t *testing.T) time.Duration {
+	const thread = 1 // RUSAGE_THREAD of getrusage(2)
+	var u syscall.Rusage
+	if err := syscall.Getrusage(thread, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // large are n addresses in the tenant of which half of changes go and as many come.

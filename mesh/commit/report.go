@@ -34,7 +34,7 @@ func (c *Committer) publish(p Plan) {
 
 func (c *Committer) counts(p Plan) estimate {
 	placed := c.placed()
-	e := estimate{at: c.cfg.Now(), add: len(p.Add), remove: len(p.Remove), held: len(p.Held), capped: len(p.Capped),
+	e := estimate{at: time.Now(), add: len(p.Add), remove: len(p.Remove), held: len(p.Held), capped: len(p.Capped),
 		hand: len(p.ByHand), deferred: len(p.Deferred)}
 	e.frozen, e.frozenBy = c.cfg.Set.Frozen()
 	c.mu.Lock()
@@ -62,7 +62,7 @@ func (c *Committer) Status() Status {
 	if c.cfg.Conductor == nil {
 		return Status{State: StateOff, Why: ErrOff.Error()}
 	}
-	now := c.cfg.Now()
+	now := time.Now()
 	c.mu.Lock()
 	age := now.Sub(c.estimate.at)
 	old := c.estimate.at.IsZero() || age > estimateFor || (c.estimate.stale && age >= estimateEvery) || age < 0

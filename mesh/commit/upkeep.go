@@ -22,7 +22,7 @@ func (c *Committer) read(ctx context.Context) (Running, error) {
 		return Running{}, err
 	}
 	c.mu.Lock()
-	c.ability.succeeded(c.cfg.Now(), c.leading)
+	c.ability.succeeded(time.Now(), c.leading)
 	c.mu.Unlock()
 	c.learn(r)
 	return r, wideOpen(r)
@@ -32,7 +32,7 @@ func (c *Committer) read(ctx context.Context) (Running, error) {
 func (c *Committer) learn(r Running) {
 	d := draft{facts: c.gather(r.Addresses, false)}
 	d.index()
-	now := c.cfg.Now()
+	now := time.Now()
 	c.tenant.Lock()
 	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.Tuning.ByHandWait)
 	c.tenant.Unlock()
@@ -45,11 +45,11 @@ func (c *Committer) learn(r Running) {
 	}
 	if len(n.byHand) > 0 {
 		c.log.Warn("removed from the tenant by hand; not put back at once", "prefixes", n.byHand)
-		c.cfg.OnEvent(Event{Time: now, Kind: EventByHand, Remove: n.byHand, Detail: fmt.Sprintf("removed from the tenant by hand; put back no sooner than in %s", c.cfg.Tuning.ByHandWait)})
+		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventByHand, Remove: n.byHand, Detail: fmt.Sprintf("removed from the tenant by hand; put back no sooner than in %s", c.cfg.Tuning.ByHandWait)})
 	}
 	if len(n.foreign) > 0 {
 		c.log.Info("addresses in the tenant that nobody here placed", "prefixes", len(n.foreign))
-		c.cfg.OnEvent(Event{Time: now, Kind: EventForeign, Add: n.foreign, Detail: "in the tenant, placed by nobody here"})
+		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventForeign, Add: n.foreign, Detail: "in the tenant, placed by nobody here"})
 	}
 }
 
@@ -62,7 +62,7 @@ func (c *Committer) probe(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	now := c.cfg.Now()
+	now := time.Now()
 	switch {
 	case err == nil:
 		c.mu.Lock()
@@ -129,7 +129,7 @@ func (c *Committer) failed(now time.Time, err error, took pending) {
 		kind = EventWideOpen
 	}
 	c.log.Warn("commit failed", "err", err, "next", next)
-	c.cfg.OnEvent(Event{Time: now, Kind: kind, Detail: err.Error()})
+	c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: kind, Detail: err.Error()})
 }
 
 // review looks whether time alone, or somebody at the conductor, has given the
@@ -144,7 +144,7 @@ func (c *Committer) review() {
 	p := c.plan(c.gather(running, false))
 	c.publish(p)
 	vain := len(c.ripe()) > 0
-	now := c.cfg.Now()
+	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.batch.pending.empty() {

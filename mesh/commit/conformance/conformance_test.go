@@ -29,6 +29,7 @@ func TestREST(t *testing.T) {
 					continue // how addresses are stored does not depend on whose the candidate is
 				}
 				t.Run(fmt.Sprintf("%s/replaces=%v/%s", style, replaces, storage), func(t *testing.T) {
+					t.Parallel()
 					conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
 						return startREST(t, func(c *conductorsim.Config) {
 							c.Style, c.PatchReplaces, c.Storage = style, replaces, storage
@@ -50,6 +51,7 @@ func TestNETCONF(t *testing.T) {
 				continue // nor do the words of a refusal
 			}
 			t.Run(fmt.Sprintf("%s/%s", style, dialect), func(t *testing.T) {
+				t.Parallel()
 				conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
 					return startNETCONF(t, func(c *conductorsim.Config) {
 						c.Style, c.Dialect = style, dialect
@@ -111,7 +113,7 @@ func startREST(t *testing.T, configure func(*conductorsim.Config)) conformance.S
 	}
 	cfg.User, cfg.PasswordFile, cfg.PinSHA256 = conformance.User, password, pin
 	cfg.Tenant, cfg.Neighborhood, cfg.Description = conformance.Tenant, conformance.Member, conformance.Description
-	cfg.DialTimeout, cfg.Timeout = time.Second, 20*time.Second
+	cfg.DialTimeout, cfg.Timeout = 6*time.Second, 20*time.Second
 	return conformance.Setup{Sim: sim, OwnCandidate: style == conductorsim.Style56, Open: func() commit.Conductor {
 		c, err := restclient.New(cfg)
 		if err != nil {
@@ -131,7 +133,7 @@ func startNETCONF(t *testing.T, configure func(*conductorsim.Config)) conformanc
 	cfg.Addresses, cfg.User = addrs, conformance.User
 	cfg.KeyFile, cfg.KnownHosts = filepath.Join(dir, "client_key"), filepath.Join(dir, "known_hosts")
 	cfg.Tenant, cfg.Neighborhood, cfg.Description = conformance.Tenant, conformance.Member, conformance.Description
-	cfg.DialTimeout, cfg.Timeout = time.Second, 20*time.Second
+	cfg.DialTimeout, cfg.Timeout = 6*time.Second, 20*time.Second
 	for _, a := range addrs {
 		awaitServer(t, a)
 	}
