@@ -103,11 +103,13 @@ func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	err = mismatch(candidate, want, got.addresses)
 	var wrong *MismatchError
 	if errors.As(err, &wrong) {
-		// In the place of what we wrote: it is what the conductor made of that, and goes with it.
+		// The list is written whole: what it lost is lost by us, and what is in the place of what we wrote is what the
+		// conductor made of that. Both go back with the rest.
+		e.ours.removed = plus(e.ours.removed, both(e.base.addresses, wrong.Missing))
 		if instead := minus(wrong.Unexpected, e.base.addresses); len(instead) <= len(wrong.Missing) {
 			e.ours.added = plus(e.ours.added, instead)
-			e.n.setLeftover(&leftover{e.ours})
 		}
+		e.n.setLeftover(&leftover{e.ours})
 	}
 	if wide := refuseWideOpen("the candidate", got.addresses); wide != nil {
 		return wide
