@@ -167,6 +167,10 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 	if s.Leader == nil && !own.Able && own.Why != "" {
 		w = append(w, "no router commits; this one cannot: "+own.Why)
 	}
+	lead := a.elector.Status()
+	if r, known := a.reports.of(lead.Leader); known && !lead.Self && r.ByHand != "" {
+		w = append(w, fmt.Sprintf("removed from the tenant by hand, and put back later unless unbanned: %s", r.ByHand))
+	}
 	if s.Commit.Held > 0 {
 		w = append(w, fmt.Sprintf("%d removals wait because they are too many at once: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
 	}
@@ -191,6 +195,9 @@ func (a *Agent) committedNow() func(netip.Prefix) bool {
 		if p.Start <= store.Millis(r.Verified) {
 			b.AddPrefix(p.Prefix)
 		}
+	}
+	for _, p := range r.byHand() {
+		b.RemovePrefix(p)
 	}
 	running, err := b.IPSet()
 	if err != nil { // it holds valid prefixes only

@@ -113,7 +113,7 @@ func (a *Agent) tellReport() {
 	}
 	now := a.clock.now()
 	s := a.committer.Status()
-	r := newReport(lead.Term, s, a.reports.note(now, s))
+	r := newReport(lead.Term, s, a.reports.note(now, s), a.committer.RemovedByHand())
 	a.reports.heard(a.cfg.Name, r)
 	if !a.reports.due(time.Now(), r) {
 		return

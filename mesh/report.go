@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,18 +28,46 @@ type report struct {
 	LastCommit    int64 // Unix ms by the mesh's clock, 0 for none
 	Verified      int64 // likewise: what was placed until then is in running
 	LastError     string
+	ByHand        string // what somebody removed from the tenant, as far as it fits, with blanks between
 }
 
-const reportFields = 12
+const reportFields = 13
 
 // maxReportText keeps the texts of a report within a packet.
 const maxReportText = 250
 
-func newReport(term uint64, s commit.Status, verified time.Time) report {
+// joined writes prefixes with blanks between, as many as fit maxReportText.
+func joined(prefixes []netip.Prefix) string {
+	var b strings.Builder
+	for _, p := range prefixes {
+		text := p.String()
+		if b.Len()+1+len(text) > maxReportText {
+			break
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(text)
+	}
+	return b.String()
+}
+
+// byHand reads what joined wrote; what another member sent may be anything.
+func (r report) byHand() []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range strings.Fields(r.ByHand) {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
+}
+
+func newReport(term uint64, s commit.Status, verified time.Time, byHand []netip.Prefix) report {
 	r := report{
 		Term: term, State: string(s.State), Detail: cut(s.Detail, maxReportText), Committed: int64(s.Committed),
 		PendingAdd: int64(s.PendingAdd), PendingRemove: int64(s.PendingRemove), Foreign: int64(s.Foreign), Held: int64(s.Held),
-		Commits: s.Commits, LastError: cut(s.LastError, maxReportText),
+		Commits: s.Commits, LastError: cut(s.LastError, maxReportText), ByHand: joined(byHand),
 	}
 	if !s.LastCommit.IsZero() {
 		r.LastCommit = s.LastCommit.UnixMilli()

@@ -3,6 +3,7 @@ package commit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go4.org/netipx"
@@ -180,6 +181,22 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 		}
 		return tenant.OverlapsPrefix(p) && space.ContainsPrefix(p)
 	}
+}
+
+// RemovedByHand lists what somebody has taken out of the tenant although it is
+// banned, and what is not put back yet, as this member has read it.
+func (c *Committer) RemovedByHand() []netip.Prefix {
+	placed := c.placed()
+	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	var ps []netip.Prefix
+	for p := range c.memory.notBefore() {
+		if _, ours := placed[p]; ours {
+			ps = append(ps, p)
+		}
+	}
+	slices.SortFunc(ps, comparePrefixes)
+	return ps
 }
 
 // tellCommit tells of a commit that is in running.
