@@ -147,7 +147,11 @@ func (s *Store) Placed() []PlacedEntry {
 	for i := range s.set.placed {
 		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
 			e := held[r.key()]
-			held[r.key()] = PlacedEntry{r.key().prefix(), max(e.Start, r.start), max(e.Until, r.until)}
+			first := r.start
+			if e.First != 0 {
+				first = min(first, e.First)
+			}
+			held[r.key()] = PlacedEntry{r.key().prefix(), max(e.Start, r.start), max(e.Until, r.until), first}
 		}
 	}
 	out := make([]PlacedEntry, 0, len(held))

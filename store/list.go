@@ -130,8 +130,9 @@ func (s *Store) entry(head uint32, now Millis, shield *netipx.IPSet) (e Entry, o
 		r := s.set.slab.at(c)
 		if liveBan(r, now) {
 			l := s.set.labels.at(r.label)
-			e.Records = append(e.Records, BanRecord{s.set.originOf(r).name, l.jail, r.start, r.until, r.failures, l.text})
-			if why := s.set.ignored(r); why == "" {
+			why := s.set.ignored(r)
+			e.Records = append(e.Records, BanRecord{s.set.originOf(r).name, l.jail, r.start, r.until, r.failures, l.text, why != ""})
+			if why == "" {
 				if !counts || r.until > e.Until {
 					e.Until = r.until
 				}
@@ -208,11 +209,12 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 		defer s.mu.RUnlock()
 		now := s.now()
 		shield := s.shieldLocked(now)
+		var seen sightings
 		for _, head := range s.set.table.slots {
 			if head == 0 {
 				continue
 			}
-			e, ok := s.effective(head, now)
+			e, ok := s.effective(head, now, &seen)
 			if !ok {
 				continue
 			}
@@ -223,34 +225,22 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 	}
 }
 
-func (s *Store) effective(head uint32, now Millis) (e EffectiveBan, ok bool) {
-	var origins [8]*origin
-	var more map[*origin]bool
+func (s *Store) effective(head uint32, now Millis, seen *sightings) (e EffectiveBan, ok bool) {
+	seen.clear()
 	for c := head; c != 0; {
 		r := s.set.slab.at(c)
 		if liveBan(r, now) && s.set.counting(r) {
 			e.Records++
 			e.Until = max(e.Until, r.until)
 			e.Newest = max(e.Newest, r.start)
-			o := s.set.originOf(r)
-			switch {
-			case slices.Contains(origins[:min(e.Origins, len(origins))], o) || more[o]:
-			case e.Origins < len(origins):
-				origins[e.Origins] = o
-				e.Origins++
-			default:
-				if more == nil {
-					more = make(map[*origin]bool)
-				}
-				more[o] = true
-				e.Origins++
-			}
+			seen.add(s.set.originOf(r), s.set.labels.at(r.label).jail)
 		}
 		c = r.next
 	}
 	if e.Records == 0 {
 		return e, false
 	}
+	e.Origins, e.Jails = seen.count()
 	e.Prefix = s.set.slab.at(head).key().prefix()
 	return e, true
 }

@@ -21,6 +21,7 @@ type BanRecord struct {
 	Start, Until Millis
 	Failures     uint32
 	Reason       string
+	Ignored      bool // live, but counts for nothing: its origin is blocked, or exceeds a limit
 }
 
 // Explanation is everything held that covers one address.
@@ -75,6 +76,13 @@ type EffectiveBan struct {
 	Newest  Millis         // the latest start of its bans
 	Origins int            // how many members reported it
 	Records int
+	Jails   []JailSeen // the jails of its bans; valid until the next one is yielded
+}
+
+// JailSeen is how many members have a live ban of a prefix that counts, in one jail.
+type JailSeen struct {
+	Jail    string
+	Origins int
 }
 
 // Gone says why a placed prefix is not wanted any more.
@@ -109,6 +117,7 @@ type PlacedEntry struct {
 	Prefix netip.Prefix
 	Start  Millis // when it was placed or its lease renewed; the last one, when several members placed it
 	Until  Millis // likewise
+	First  Millis // the earliest such time that is still held: it was placed then at the latest
 }
 
 // AllowEntry is a live Allow.
