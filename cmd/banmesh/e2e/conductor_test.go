@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"banmesh/netconfclient/conductorsim"
+	"banmesh/netconfclient/conductorsim/history"
 )
 
 // conductor is `banmesh conductor sim` as a process.
@@ -20,8 +23,15 @@ type conductor struct {
 
 func startConductor(t testing.TB, args ...string) *conductor {
 	t.Helper()
+	return startConductorAt(t, nil, "127.0.0.1:0", args...)
+}
+
+// startConductorAt runs it by another command, as `ip netns exec NAME`.
+func startConductorAt(t testing.TB, wrap []string, listen string, args ...string) *conductor {
+	t.Helper()
 	c := &conductor{dir: shortDir(t)}
-	cmd := exec.Command(banmesh, append([]string{"conductor", "sim", "--listen", "127.0.0.1:0", "--dir", c.dir}, args...)...)
+	call := slices.Concat(wrap, []string{banmesh, "conductor", "sim", "--listen", listen, "--dir", c.dir}, args)
+	cmd := exec.Command(call[0], call[1:]...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -70,11 +80,34 @@ func (c *conductor) holds(t testing.TB, want ...string) func() bool {
 // commits is how often running changed, by the conductor's own history.
 func (c *conductor) commits(t testing.TB) int {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(c.dir, "history.jsonl"))
+	n := 0
+	for _, e := range c.history(t) {
+		if e.Kind == history.Running {
+			n++
+		}
+	}
+	return n
+}
+
+// history is all that the conductor remembers of its life.
+func (c *conductor) history(t testing.TB) []history.Event {
+	t.Helper()
+	events, err := history.ReadFile(filepath.Join(c.dir, "history.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Count(string(b), `"kind":"commit"`)
+	return events
+}
+
+// control steers it: faults, other administrators.
+func (c *conductor) control(t testing.TB) *conductorsim.Control {
+	t.Helper()
+	control, err := conductorsim.DialControl(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { control.Close() })
+	return control
 }
 
 const quick = ", window: 300ms, max_wait: 1s"

@@ -71,6 +71,7 @@ type agent struct {
 	dir    string
 	config string // the file
 	socket string
+	wrap   []string // the command that runs it, as `ip netns exec NAME`
 	cmd    *exec.Cmd
 	log    string
 	ended  chan struct{}
@@ -81,22 +82,31 @@ type settings struct {
 	join     []*agent
 	commit   string // YAML of the section commit, in one line
 	fail2ban string // likewise
+	gossip   string // likewise; default loopback and the profile for tests
 	extra    string // further lines
 	dir      string // shared or kept over restarts; default a new one
+	wrap     []string
+	peers    []string // addresses to join, beside those of join
 }
 
 // newAgent writes the configuration of an agent; start runs it.
 func newAgent(t testing.TB, name string, s settings) *agent {
 	t.Helper()
-	a := &agent{t: t, name: name, dir: s.dir}
+	a := &agent{t: t, name: name, dir: s.dir, wrap: s.wrap}
 	if a.dir == "" {
 		a.dir = shortDir(t)
 	}
 	a.socket, a.config, a.log = filepath.Join(a.dir, "s"), filepath.Join(a.dir, "banmesh.yaml"), filepath.Join(a.dir, "log")
 	var y strings.Builder
 	fmt.Fprintf(&y, "name: %s\ndata_dir: %s\nsocket: %s\n", name, filepath.Join(a.dir, "data"), a.socket)
-	fmt.Fprintf(&y, "gossip: {bind: %q, profile: local}\n", freeAddr(t))
+	if s.gossip == "" {
+		s.gossip = fmt.Sprintf("{bind: %q, profile: local}", freeAddr(t))
+	}
+	fmt.Fprintf(&y, "gossip: %s\n", s.gossip)
 	var join []string
+	for _, addr := range s.peers {
+		join = append(join, fmt.Sprintf("%q", addr))
+	}
 	for _, other := range s.join {
 		join = append(join, fmt.Sprintf("%q", other.addr()))
 	}
@@ -157,7 +167,8 @@ func (a *agent) launch(args ...string) {
 		a.t.Fatal(err)
 	}
 	defer log.Close()
-	a.cmd = exec.Command(banmesh, append([]string{"agent", "--config", a.config}, args...)...)
+	line := slices.Concat(a.wrap, []string{banmesh, "agent", "--config", a.config}, args)
+	a.cmd = exec.Command(line[0], line[1:]...)
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	if err := a.cmd.Start(); err != nil {
 		a.t.Fatal(err)
@@ -258,6 +269,7 @@ type (
 		Leader  *string `json:"leader"`
 		Term    uint64  `json:"term"`
 		InSync  bool    `json:"in_sync"`
+		Root    string  `json:"root"`
 		Members struct {
 			Alive  int `json:"alive"`
 			Failed int `json:"failed"`
@@ -274,6 +286,7 @@ type (
 			Committed     int     `json:"committed"`
 			PendingAdd    int     `json:"pending_add"`
 			PendingRemove int     `json:"pending_remove"`
+			Foreign       int     `json:"foreign"`
 			Commits       uint64  `json:"commits"`
 			LastError     *string `json:"last_error"`
 		} `json:"commit"`
@@ -352,8 +365,13 @@ func awaitMembers(t testing.TB, all []*agent, alive int) {
 // leaderOf waits until all name the same leader, and returns it and the others.
 func leaderOf(t testing.TB, all []*agent) (lead *agent, others []*agent) {
 	t.Helper()
+	return leaderWithin(t, 20*time.Second, all)
+}
+
+func leaderWithin(t testing.TB, patience time.Duration, all []*agent) (lead *agent, others []*agent) {
+	t.Helper()
 	var name string
-	eventually(t, 20*time.Second, "one leader", func() bool {
+	eventually(t, patience, "one leader", func() bool {
 		name = ""
 		for _, a := range all {
 			s := a.status()

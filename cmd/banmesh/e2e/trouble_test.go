@@ -169,27 +169,11 @@ func TestConductorTroubleIsSaidInStatus(t *testing.T) {
 func TestFullDiskRefusesAndLosesNothing(t *testing.T) {
 	dir := shortDir(t)
 	data := filepath.Join(dir, "data")
-	if err := os.Mkdir(data, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "banmesh-test", data).CombinedOutput(); err != nil {
-		t.Fatalf("mount a small file system (needs root): %v: %s", err, out)
-	}
-	t.Cleanup(func() { exec.Command("umount", "-l", data).Run() })
+	fill := smallDisk(t, data)
 	a := newAgent(t, "router1", settings{dir: dir}).start()
 	a.must("ban", "203.0.113.1", "--for", "1h")
 
-	filler := filepath.Join(data, "filler")
-	if f, err := os.Create(filler); err == nil {
-		for _, size := range []int{64 << 10, 4 << 10, 512} {
-			for block := make([]byte, size); ; {
-				if _, err := f.Write(block); err != nil {
-					break
-				}
-			}
-		}
-		f.Close()
-	}
+	free := fill()
 	var acknowledged int
 	var refused result
 	for i := 1; i < 5000; i++ {
@@ -209,11 +193,40 @@ func TestFullDiskRefusesAndLosesNothing(t *testing.T) {
 	if got := a.status(); got.Bans.Live != acknowledged+1 {
 		t.Errorf("%d live bans, want the %d acknowledged ones", got.Bans.Live, acknowledged+1)
 	}
-	os.Remove(filler)
+	free()
 	eventually(t, 10*time.Second, "bans to be taken again", func() bool { return a.run("ban", "203.0.113.2", "--for", "1h").code == 0 })
 	a.kill()
 	a.start()
 	if got := a.status(); got.Bans.Live != acknowledged+2 {
 		t.Errorf("%d live bans after a kill, want the %d acknowledged ones", got.Bans.Live, acknowledged+2)
+	}
+}
+
+// smallDisk mounts a file system of 1 MB at dir; fill leaves no room in it, free
+// makes some again.
+func smallDisk(t *testing.T, dir string) (fill func() (free func())) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "banmesh-test", dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount a small file system (needs root): %v: %s", err, out)
+	}
+	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
+	filler := filepath.Join(dir, "filler")
+	return func() func() {
+		f, err := os.Create(filler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for _, size := range []int{64 << 10, 4 << 10, 512} {
+			for block := make([]byte, size); ; {
+				if _, err := f.Write(block); err != nil {
+					break
+				}
+			}
+		}
+		return func() { os.Remove(filler) }
 	}
 }
