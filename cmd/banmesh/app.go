@@ -19,7 +19,7 @@ func commands(c *console) []*cli.Command {
 		importCommand(c), exportCommand(c),
 		agentCommand(c), joinCommand(c), leaveCommand(c), keygenCommand(c), keyringCommand(c), configCommand(c),
 		fail2banCommand(c), conductorCommand(c), demoCommand(c), benchCommand(c),
-		versionCommand(c), completionCommand(c),
+		versionCommand(c), completionCommand(c), manCommand(c),
 	}
 }
 

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+func manCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "man", Category: "Other", Usage: "write the manual pages", ArgsUsage: "DIR", Hidden: true,
+		Description: "One page for the program and one for each command, of what --help shows.\n\n" +
+			"Example:\n   banmesh man /usr/local/share/man/man1",
+		Action: func(cc *cli.Context) error {
+			args, err := positional(cc, 1, 1)
+			if err != nil {
+				return err
+			}
+			return c.writeManual(args[0])
+		},
+	}
+}
+
+// writeManual writes the pages of section 1 into a directory that exists.
+func (c *console) writeManual(dir string) error {
+	app := newApp(c)
+	pages := map[string]string{"banmesh": programPage(app)}
+	for _, cmd := range app.Commands {
+		if !cmd.Hidden {
+			pages["banmesh-"+cmd.Name] = commandPage(cmd)
+		}
+	}
+	for name, text := range pages {
+		if err := os.WriteFile(filepath.Join(dir, name+".1"), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write manual page: %w", err)
+		}
+	}
+	return nil
+}
+
+// A page carries no date: the same sources give the same bytes.
+func programPage(app *cli.App) string {
+	p := newPage("banmesh", app.Usage)
+	p.section("SYNOPSIS")
+	p.line(".B banmesh\n.I COMMAND\n[flags] [arguments]")
+	p.section("DESCRIPTION")
+	p.prose(app.Description)
+	p.section("COMMANDS")
+	for _, cmd := range app.Commands {
+		if !cmd.Hidden {
+			p.item(strong("banmesh-"+cmd.Name)+"(1)", cmd.Usage)
+		}
+	}
+	p.section("EXIT STATUS")
+	p.item("0", "done; also where ban or unban found no agent and wrote to the spool")
+	p.item("1", "failed: one line on stderr says what")
+	p.item("2", "wrong usage")
+	p.item("3", "no agent reachable")
+	p.section("ENVIRONMENT")
+	p.item(strong("BANMESH_SOCKET"), "the agent's control socket, where --socket is not given")
+	p.item(strong("BANMESH_SPOOL"), "where ban and unban wait for an agent, where --spool is not given")
+	p.item(strong("NO_COLOR"), "no colour, also on a terminal")
+	p.section("FILES")
+	p.item("/etc/banmesh/banmesh.yaml", "the configuration; every key is explained there")
+	p.item("/etc/banmesh/keyring.json", "the keys that encrypt the gossip")
+	p.item("/run/banmesh/banmesh.sock", "where the commands reach the agent")
+	p.item("/var/lib/banmesh", "the store of bans and the spool")
+	p.section("SEE ALSO")
+	p.line(".BR fail2ban-client (1),")
+	p.line(roff("/usr/share/doc/banmesh/examples/README.md"))
+	return p.text.String()
+}
+
+func commandPage(cmd *cli.Command) string {
+	p := newPage("banmesh-"+cmd.Name, cmd.Usage)
+	p.section("SYNOPSIS")
+	p.synopsis("banmesh", cmd)
+	p.section("DESCRIPTION")
+	p.prose(cmd.Description)
+	if len(cmd.Flags) > 0 {
+		p.section("OPTIONS")
+		p.flags(cmd)
+	}
+	for _, sub := range cmd.Subcommands {
+		if sub.Hidden {
+			continue
+		}
+		p.section(strings.ToUpper(cmd.Name + " " + sub.Name))
+		p.line(roff(sub.Usage) + ".\n.PP")
+		p.prose(sub.Description)
+		p.flags(sub)
+	}
+	p.section("SEE ALSO")
+	p.line(".BR banmesh (1)")
+	return p.text.String()
+}
+
+// page is a manual page, in the macros of man(7).
+type page struct{ text strings.Builder }
+
+func newPage(name, usage string) *page {
+	p := &page{}
+	p.line(fmt.Sprintf(".TH %s 1 \"\" %q", strings.ToUpper(roff(name)), "banmesh"))
+	p.section("NAME")
+	p.line(roff(name) + ` \- ` + roff(usage))
+	return p
+}
+
+func (p *page) line(s string)       { p.text.WriteString(s + "\n") }
+func (p *page) section(name string) { p.line(".SH " + roff(name)) }
+
+func (p *page) item(tag, text string) {
+	p.line(".TP")
+	if !strings.HasPrefix(tag, `\f`) {
+		tag = roff(tag)
+	}
+	p.line(tag)
+	p.line(roff(text))
+}
+
+func (p *page) synopsis(prefix string, cmd *cli.Command) {
+	if len(cmd.Subcommands) > 0 {
+		for _, sub := range cmd.Subcommands {
+			if !sub.Hidden {
+				p.synopsis(prefix+" "+cmd.Name, sub)
+			}
+		}
+		return
+	}
+	p.line(strong(prefix + " " + cmd.Name))
+	rest := cmd.ArgsUsage
+	if len(cmd.Flags) > 0 {
+		rest = strings.TrimSpace(rest + " [flags]")
+	}
+	p.line(roff(rest))
+	p.line(".br")
+}
+
+func (p *page) flags(cmd *cli.Command) {
+	for _, f := range cmd.Flags {
+		doc, ok := f.(cli.DocGenerationFlag)
+		if !ok {
+			continue
+		}
+		tag, usage := strong("--"+f.Names()[0]), doc.GetUsage()
+		if doc.TakesValue() {
+			tag += ` \fI` + roff(placeholder(usage)) + `\fR`
+		}
+		p.item(tag, strings.ReplaceAll(usage, "`", ""))
+	}
+}
+
+// placeholder is the word between backquotes in a flag's usage, as the help
+// shows it behind the flag.
+func placeholder(usage string) string {
+	if _, rest, ok := strings.Cut(usage, "`"); ok {
+		if word, _, ok := strings.Cut(rest, "`"); ok {
+			return word
+		}
+	}
+	return "VALUE"
+}
+
+// prose sets a description: indented lines are examples and stay as they are.
+func (p *page) prose(text string) {
+	if text == "" {
+		return
+	}
+	verbatim := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		example := strings.HasPrefix(line, "   ")
+		switch {
+		case example && !verbatim:
+			p.line(".IP \"\" 4\n.nf")
+		case !example && verbatim:
+			p.line(".fi")
+		}
+		verbatim = example
+		switch {
+		case example:
+			p.line(roff(strings.TrimPrefix(line, "   ")))
+		case line == "":
+			p.line(".PP")
+		default:
+			p.line(roff(line))
+		}
+	}
+	if verbatim {
+		p.line(".fi")
+	}
+}
+
+func strong(s string) string { return `\fB` + roff(s) + `\fR` }
+
+// roff keeps text from being taken for requests and dashes from becoming
+// hyphens, which could not be pasted into a shell.
+func roff(s string) string {
+	s = strings.NewReplacer(`\`, `\e`, "-", `\-`, "\n", " ").Replace(s)
+	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
+		s = `\&` + s
+	}
+	return s
+}
