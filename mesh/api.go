@@ -232,7 +232,11 @@ func (a *Agent) List(_ context.Context, prefix netip.Prefix) (iter.Seq[control.B
 	committed := a.committedNow()
 	return func(yield func(control.Ban) bool) {
 		for i := range entries {
-			if !yield(listed(&entries[i], committed(entries[i].Prefix))) {
+			b := listed(&entries[i], committed(entries[i].Prefix))
+			if !b.Committed {
+				b.WaitsForQuorum = a.cfg.Quorum.waits(&entries[i])
+			}
+			if !yield(b) {
 				return
 			}
 		}
@@ -251,47 +255,6 @@ func listed(e *store.Entry, committed bool) control.Ban {
 		}
 	}
 	return b
-}
-
-// Why returns everything that covers one address.
-func (a *Agent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
-	x := a.store.Explain(ip)
-	committed := a.committedNow()
-	w := control.Why{
-		IP: ip.String(), Known: len(x.Facts) > 0, Banned: x.Banned, Effective: x.Effective(), ReasonNotEffective: x.Shield,
-	}
-	for _, f := range x.Facts {
-		switch f.Kind {
-		case store.KindBan:
-			w.Bans = append(w.Bans, control.WhyBan{Prefix: f.Prefix.String(), State: factState(f), Record: control.Record{
-				Origin: f.Origin, Jail: f.Jail, Start: control.Time(f.Start), Until: control.Until(f.Until),
-				Failures: f.Failures, Reason: f.Text,
-			}})
-			if f.State == store.FactLive && committed(netip.PrefixFrom(ip, ip.BitLen())) {
-				w.Committed = true
-			}
-		case store.KindLift:
-			w.Lifts = append(w.Lifts, control.WhyLift{Prefix: f.Prefix.String(), Origin: f.Origin, Until: control.Until(f.Until)})
-		case store.KindAllow:
-			w.Allows = append(w.Allows, control.Allow{
-				Prefix: f.Prefix.String(), Until: control.Until(f.Until), Comment: f.Text, Origin: f.Origin,
-			})
-		case store.KindNeverBan:
-			origin := f.Origin
-			if origin == "" {
-				origin = "builtin"
-			}
-			w.NeverBans = append(w.NeverBans, control.WhyShield{Prefix: f.Prefix.String(), Origin: origin})
-		}
-	}
-	return w, nil
-}
-
-func factState(f store.Fact) string {
-	if f.Why != "" {
-		return f.Why
-	}
-	return f.State.String()
 }
 
 // Events calls yield with each event from now on.

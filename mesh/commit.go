@@ -38,11 +38,12 @@ func (a *Agent) openCommit() (err error) {
 	c.MaxAddresses, c.MaxShrinkPercent = k.MaxAddresses, k.MaxShrinkPercent
 	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
 	c.Aggregate = a.cfg.Bans.Aggregate
+	c.Quorum = a.cfg.Quorum.reached
 	c.Leading = func() bool { return a.elector.Status().Self }
 	c.Ready = a.mesh.Settled
 	c.ClocksAgree = a.clock.agree.Load
 	c.SetWork = a.setWork
-	c.StaleSessions = func() []uint64 { return a.elector.Silent(staleSession) }
+	c.StaleSessions = a.staleSessions
 	c.OnEvent = a.committedEvent
 	a.committer, err = commit.New(c)
 	return err
@@ -61,8 +62,18 @@ var works = map[commit.Work]leader.State{
 	commit.WorkUnable: leader.Unable,
 }
 
-func (a *Agent) setWork(w commit.Work, detail string, session uint64, until time.Time) {
-	a.elector.SetWork(works[w], detail, session, until)
+func (a *Agent) setWork(w commit.Work, detail string, session commit.Session, until time.Time) {
+	a.elector.SetWork(works[w], detail, leader.Session(session), until)
+}
+
+// staleSessions are those of former leaders that may be killed where they hold
+// the lock.
+func (a *Agent) staleSessions() []commit.Session {
+	var stale []commit.Session
+	for _, s := range a.elector.Silent(staleSession) {
+		stale = append(stale, commit.Session(s))
+	}
+	return stale
 }
 
 // committedEvent tells what happened at the conductor to who monitors.

@@ -296,8 +296,8 @@ func (c *Config) validateBans() error {
 	if c.Limits.PerMinutePerOrigin < 0 {
 		return field("limits.per_minute_per_origin", "%d is negative", c.Limits.PerMinutePerOrigin)
 	}
-	if c.Quorum.Default != 1 || len(c.Quorum.Jails) > 0 {
-		return field("quorum", "is not in this build yet: leave it out")
+	if err := c.Quorum.validate(); err != nil {
+		return err
 	}
 	if len(c.NeverBan) > 200 {
 		return field("never_ban", "has %d prefixes: at most 200", len(c.NeverBan))

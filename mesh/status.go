@@ -107,6 +107,9 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if s.Bans.OverLimit > 0 {
 		warn("%d bans do not count: their router exceeds limits.live_per_origin or limits.per_minute_per_origin", s.Bans.OverLimit)
 	}
+	if text := a.quorumWarning(s.Members.Alive + s.Members.Failed); text != "" {
+		w = append(w, text)
+	}
 	w = append(w, a.commitWarnings(s)...)
 	slices.Sort(w)
 	return slices.Compact(w)

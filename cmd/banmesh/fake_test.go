@@ -209,6 +209,7 @@ func (a *fakeAgent) Why(ctx context.Context, ip netip.Addr) (control.Why, error)
 		for _, r := range b.Records {
 			y.Bans = append(y.Bans, control.WhyBan{Prefix: b.Prefix, Record: r, State: "live"})
 		}
+		y.Origins, y.Times = 1, len(b.Records)
 	}
 	return y, nil
 }

@@ -130,6 +130,9 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, prefix neti
 		if b.Committed {
 			committed = cell{"yes", plain}
 		}
+		if w := b.WaitsForQuorum; w != nil {
+			committed = cell{quorumWords(w), yellow}
+		}
 		state := cell{"effective", green}
 		switch {
 		case !b.Effective:
@@ -148,6 +151,11 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, prefix neti
 		return err
 	}
 	return t.write(to, c.paint)
+}
+
+// quorumWords says what keeps a ban from the conductor.
+func quorumWords(w *control.QuorumWait) string {
+	return fmt.Sprintf("waits for quorum (%d of %d routers)", w.Seen, w.Needed)
 }
 
 // left says how much of a ban is to come.

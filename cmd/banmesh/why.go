@@ -14,7 +14,8 @@ import (
 func whyCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "why", Category: "Bans", Usage: "show everything that covers an address", ArgsUsage: "IP",
-		Description: "Which router banned it, in which jail, until when; who lifted it; what allows it; whether the ban counts, and is at the conductor.\n\n" +
+		Description: "Which router banned it, in which jail, until when; on how many routers and how often; who lifted it; what allows it; whether the\n" +
+			"ban counts, and is at the conductor, since when (at the latest), or waits for its quorum.\n\n" +
 			"Example:\n   banmesh why 203.0.113.7",
 		Flags: []cli.Flag{c.jsonFlag(), c.socketFlag()},
 		Action: func(cc *cli.Context) error {
@@ -42,6 +43,9 @@ func (c *console) tellWhy(y control.Why) error {
 			if b.State == "live" {
 				state = cell{b.State, green}
 			}
+			if len(b.LiftedBy) > 0 {
+				state.text += " by " + few(b.LiftedBy)
+			}
 			t.row(cell{text: "  " + bare(b.Prefix)}, cell{text: b.Origin}, cell{text: b.Jail}, cell{text: b.Start.String()}, cell{text: b.Until.String()},
 				cell{text: fmt.Sprint(b.Failures)}, state, cell{text: b.Reason})
 		}
@@ -50,7 +54,7 @@ func (c *console) tellWhy(y control.Why) error {
 		}
 	}
 	for _, l := range y.Lifts {
-		fmt.Fprintf(c.out, "  unbanned: %s by %s (%d offences)\n", bare(l.Prefix), l.Origin, l.Offences)
+		fmt.Fprintf(c.out, "  unbanned: %s by %s (%s)\n", bare(l.Prefix), l.Origin, counted(l.Offences, "offence"))
 	}
 	for _, a := range y.Allows {
 		fmt.Fprintf(c.out, "  allowed: %s by %s, %s", bare(a.Prefix), a.Origin, untilWords(a.Until))
@@ -67,6 +71,9 @@ func (c *console) tellWhy(y control.Why) error {
 
 func (c *console) verdict(y control.Why) string {
 	conductor := ", not at the conductor"
+	if y.WaitsForQuorum != nil {
+		conductor += ": " + quorumWords(y.WaitsForQuorum) + " in the jail " + y.WaitsForQuorum.Jail
+	}
 	if y.Committed {
 		conductor = ", at the conductor"
 		if y.CommittedSince != 0 {
@@ -75,17 +82,26 @@ func (c *console) verdict(y control.Why) string {
 	}
 	switch {
 	case y.Effective:
-		routers := map[string]bool{}
-		times := 0
-		for _, b := range y.Bans {
-			routers[b.Origin] = true
-			times++
-		}
-		return c.paint(red, "is banned") + fmt.Sprintf(" (seen by %d routers, %d times)", len(routers), times) + conductor
+		return c.paint(red, "is banned") + seenWords(y) + conductor
 	case y.Banned:
-		return c.paint(yellow, "is banned, and that does not count: "+y.ReasonNotEffective) + conductor
+		return c.paint(yellow, "is banned, and that does not count: "+y.ReasonNotEffective) + seenWords(y) + conductor
 	case !y.Known:
 		return "is unknown: no ban, unban, allow or never-ban covers it" + map[bool]string{true: conductor}[y.Committed]
 	}
-	return "is not banned" + map[bool]string{true: conductor}[y.Committed]
+	return "is not banned" + seenWords(y) + map[bool]string{true: conductor}[y.Committed]
+}
+
+// seenWords says how bad an offender it is, as far as the mesh remembers.
+func seenWords(y control.Why) string {
+	if y.Times == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (seen by %s, %s)", counted(y.Origins, "router"), counted(y.Times, "time"))
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

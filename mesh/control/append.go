@@ -30,7 +30,22 @@ func (b *Ban) appendJSON(to []byte) []byte {
 		}
 		to = b.Records[i].appendJSON(to)
 	}
-	return append(to, ']', '}')
+	to = append(to, ']')
+	if b.WaitsForQuorum != nil {
+		to = append(to, `,"waits_for_quorum":`...)
+		to = b.WaitsForQuorum.appendJSON(to)
+	}
+	return append(to, '}')
+}
+
+func (q *QuorumWait) appendJSON(to []byte) []byte {
+	to = append(to, `{"jail":`...)
+	to = appendString(to, q.Jail)
+	to = append(to, `,"seen":`...)
+	to = strconv.AppendInt(to, int64(q.Seen), 10)
+	to = append(to, `,"needed":`...)
+	to = strconv.AppendInt(to, int64(q.Needed), 10)
+	return append(to, '}')
 }
 
 func (r *Record) appendJSON(to []byte) []byte {

@@ -24,6 +24,9 @@ func TestABanIsWrittenAsJSONWritesIt(t *testing.T) {
 				Until: rapid.SampledFrom([]Until{Never, 1, 1767225600123}).Draw(t, "end"), Failures: rapid.Uint32().Draw(t, "failures"), Reason: rapid.String().Draw(t, "text"),
 			})
 		}
+		if rapid.Bool().Draw(t, "waits") {
+			b.WaitsForQuorum = &QuorumWait{Jail: rapid.String().Draw(t, "quorum of"), Seen: rapid.Int().Draw(t, "seen"), Needed: rapid.Int().Draw(t, "needed")}
+		}
 		want, err := json.Marshal(b)
 		if err != nil {
 			t.Fatal(err)

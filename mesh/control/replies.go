@@ -9,6 +9,15 @@ type Ban struct {
 	Until              Until    `json:"until"`
 	Committed          bool     `json:"committed"`
 	Records            []Record `json:"records"`
+
+	WaitsForQuorum *QuorumWait `json:"waits_for_quorum,omitempty"` // too few routers have seen it for the conductor
+}
+
+// QuorumWait is how many routers have seen an address in one jail, of how many that must before the conductor gets it.
+type QuorumWait struct {
+	Jail   string `json:"jail"`
+	Seen   int    `json:"seen"`
+	Needed int    `json:"needed"`
 }
 
 // Record is one router's ban of a prefix.
@@ -29,7 +38,10 @@ type Why struct {
 	Effective          bool        `json:"effective"` // and nothing covers that
 	ReasonNotEffective string      `json:"reason_not_effective,omitempty"`
 	Committed          bool        `json:"committed"`
-	CommittedSince     Time        `json:"committed_since,omitempty"`
+	CommittedSince     Time        `json:"committed_since,omitempty"` // at the latest: it may have been there before
+	WaitsForQuorum     *QuorumWait `json:"waits_for_quorum,omitempty"`
+	Origins            int         `json:"origins"` // routers that banned it, as far as is remembered
+	Times              int         `json:"times"`   // offences for which they did
 	Bans               []WhyBan    `json:"bans"`
 	Lifts              []WhyLift   `json:"lifts"`
 	Allows             []Allow     `json:"allows"`
@@ -40,7 +52,8 @@ type Why struct {
 type WhyBan struct {
 	Prefix string `json:"prefix"`
 	Record
-	State string `json:"state"` // live, lifted, expired, or why it does not count
+	State    string   `json:"state"`               // live, lifted, expired, or why it does not count
+	LiftedBy []string `json:"lifted_by,omitempty"` // the routers where it was unbanned
 }
 
 // WhyLift is one unban that covers the address.

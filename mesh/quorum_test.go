@@ -1,0 +1,129 @@
+package mesh
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/netconfclient/conductorsim"
+	"banmesh/store"
+)
+
+func TestQuorumIsOfAJail(t *testing.T) {
+	q := Quorum{Default: 2, Jails: map[string]int{"recidive": 1, "web": 3}}
+	for _, c := range []struct {
+		name  string
+		jails []store.JailSeen
+		want  bool
+	}{
+		{"one router", []store.JailSeen{{Jail: "sshd", Origins: 1}}, false},
+		{"two routers", []store.JailSeen{{Jail: "sshd", Origins: 2}}, true},
+		{"two routers in two jails", []store.JailSeen{{Jail: "sshd", Origins: 1}, {Jail: "nginx", Origins: 1}}, false},
+		{"a jail that trusts one", []store.JailSeen{{Jail: "recidive", Origins: 1}, {Jail: "sshd", Origins: 1}}, true},
+		{"a jail that wants three", []store.JailSeen{{Jail: "web", Origins: 2}}, false},
+		{"an operator's word", []store.JailSeen{{Jail: "manual", Origins: 1}}, true},
+	} {
+		if got := q.reached(store.EffectiveBan{Jails: c.jails}); got != c.want {
+			t.Errorf("%s: reached %v, want %v", c.name, got, c.want)
+		}
+	}
+	q.Jails["manual"] = 2
+	if q.reached(store.EffectiveBan{Jails: []store.JailSeen{{Jail: "manual", Origins: 1}}}) {
+		t.Error("an operator's word counts alone although the configuration wants two")
+	}
+}
+
+func TestQuorumWaitNamesTheNearestJail(t *testing.T) {
+	q := Quorum{Default: 3, Jails: map[string]int{"web": 2}}
+	e := store.Entry{Effective: true, Records: []store.BanRecord{
+		{Origin: "router1", Jail: "sshd"}, {Origin: "router2", Jail: "web"}, {Origin: "router1", Jail: "sshd"},
+		{Origin: "router9", Jail: "web", Ignored: true},
+	}}
+	if got := q.waits(&e); got == nil || *got != (control.QuorumWait{Jail: "web", Seen: 1, Needed: 2}) {
+		t.Errorf("waits %+v, want for web, 1 of 2", got)
+	}
+	e.Records = append(e.Records, store.BanRecord{Origin: "router3", Jail: "web"})
+	if got := q.waits(&e); got != nil {
+		t.Errorf("waits %+v with its quorum reached", got)
+	}
+}
+
+func TestQuorumThatNobodyCanMeanIsRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"quorum: {default: 0}":                    "quorum.default",
+		"quorum: {default: -1}":                   "quorum.default",
+		"quorum: {jails: {sshd: 0}}":              "quorum.jails.sshd",
+		"quorum: {jails: {\"a b\": 2}}":           "quorum.jails",
+		"quorum: {default: 2, jails: {sshd: 3}}":  "",
+		"quorum: {default: 99999, jails: {x: 1}}": "quorum.default",
+	} {
+		f, err := load(t, "name: router1\ngossip: {bind: \"127.0.0.1:7946\"}\n"+text+"\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = f.Validate()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), ":3: "+want+":")) {
+			t.Errorf("%s: %v, want an error of %q at line 3", text, err, want)
+		}
+	}
+}
+
+// TestBanWaitsForItsQuorum: at once everywhere in the mesh, at the conductor
+// when the second router has seen it too.
+func TestBanWaitsForItsQuorum(t *testing.T) {
+	sim, commit := simulated(t, nil)
+	quorum := Quorum{Default: 2}
+	a := started(t, "router1", func(c *Config) { c.Commit, c.Quorum = commit, quorum })
+	b := started(t, "router2", func(c *Config) { c.Commit, c.Quorum, c.Join = commit, quorum, []string{a.Addr()} })
+	eventually(t, "two members", func() bool { return len(a.mesh.Members()) == 2 && len(b.mesh.Members()) == 2 })
+
+	seen := func(at *Agent, jail, addr string) {
+		t.Helper()
+		_, err := at.Ban(t.Context(), control.BanCall{
+			Prefixes: control.Prefixes{netip.MustParsePrefix(addr + "/32")}, Jail: jail, Until: control.UntilAt(time.Now().Add(time.Hour)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const lonely, shared, manual = "203.0.113.1", "203.0.113.2", "203.0.113.3"
+	seen(a, "sshd", lonely)
+	seen(a, "sshd", shared)
+	seen(a, "", manual)
+	eventually(t, "the ban at the other router", func() bool { return listing(t, b)[shared+"/32"].Effective })
+	eventually(t, "the operator's ban at the conductor", func() bool { return slices.Equal(tenant(sim), []string{manual + "/32"}) })
+	for _, at := range []*Agent{a, b} {
+		if w := listing(t, at)[shared+"/32"].WaitsForQuorum; w == nil || *w != (control.QuorumWait{Jail: "sshd", Seen: 1, Needed: 2}) {
+			t.Errorf("%s: the ban waits for %+v, want 1 of 2", at.cfg.Name, w)
+		}
+		why, err := at.Why(t.Context(), netip.MustParseAddr(shared))
+		if err != nil || why.WaitsForQuorum == nil || why.Committed || why.Origins != 1 {
+			t.Errorf("%s: why %+v, %v", at.cfg.Name, why, err)
+		}
+	}
+
+	seen(b, "sshd", shared)
+	eventually(t, "the ban of two routers at the conductor", func() bool {
+		return slices.Equal(tenant(sim), []string{shared + "/32", manual + "/32"})
+	})
+	for _, at := range []*Agent{a, b} {
+		eventually(t, "why to know of the commit", func() bool {
+			why, err := at.Why(t.Context(), netip.MustParseAddr(shared))
+			return err == nil && why.Committed && why.WaitsForQuorum == nil && why.Origins == 2 && why.Times == 2 &&
+				time.Since(why.CommittedSince.Time()).Abs() < time.Minute
+		})
+	}
+	if w := listing(t, a)[lonely+"/32"].WaitsForQuorum; w == nil {
+		t.Error("the ban that one router has seen does not wait")
+	}
+}
+
+// tenant is what the simulated conductor's running configuration blocks.
+func tenant(sim *conductorsim.Sim) []string {
+	out := sim.Addresses("blacklist-fail2ban", "internet")
+	slices.Sort(out)
+	return out
+}

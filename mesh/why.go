@@ -1,0 +1,85 @@
+package mesh
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"banmesh/mesh/control"
+	"banmesh/store"
+)
+
+// Why returns everything that covers one address.
+func (a *Agent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
+	x := a.store.Explain(ip)
+	single := netip.PrefixFrom(ip, ip.BitLen())
+	w := control.Why{
+		IP: ip.String(), Known: len(x.Facts) > 0, Banned: x.Banned, Effective: x.Effective(), ReasonNotEffective: x.Shield,
+	}
+	var origins []string
+	for _, f := range x.Facts {
+		switch f.Kind {
+		case store.KindBan:
+			w.Bans = append(w.Bans, control.WhyBan{Prefix: f.Prefix.String(), State: factState(f), LiftedBy: f.By, Record: control.Record{
+				Origin: f.Origin, Jail: f.Jail, Start: control.Time(f.Start), Until: control.Until(f.Until),
+				Failures: f.Failures, Reason: f.Text,
+			}})
+			if !slices.Contains(origins, f.Origin) {
+				origins = append(origins, f.Origin)
+			}
+		case store.KindLift:
+			w.Lifts = append(w.Lifts, control.WhyLift{
+				Prefix: f.Prefix.String(), Origin: f.Origin, Until: control.Until(f.Until), Offences: liftedBy(x.Facts, f),
+			})
+		case store.KindAllow:
+			w.Allows = append(w.Allows, control.Allow{
+				Prefix: f.Prefix.String(), Until: control.Until(f.Until), Comment: f.Text, Origin: f.Origin,
+			})
+		case store.KindNeverBan:
+			origin := f.Origin
+			if origin == "" {
+				origin = "builtin"
+			}
+			w.NeverBans = append(w.NeverBans, control.WhyShield{Prefix: f.Prefix.String(), Origin: origin})
+		}
+	}
+	w.Origins, w.Times = len(origins), len(w.Bans)
+	if x.Banned && a.committedNow()(single) {
+		w.Committed, w.CommittedSince = true, a.placedSince(ip)
+	}
+	if w.Effective && !w.Committed {
+		w.WaitsForQuorum = a.waitsFor(ip)
+	}
+	return w, nil
+}
+
+// liftedBy counts the bans, as far as they are held, that the author of a lift
+// lifted with it or another one of that prefix.
+func liftedBy(facts []store.Fact, lift store.Fact) int {
+	n := 0
+	for _, f := range facts {
+		if f.Kind == store.KindBan && f.Prefix == lift.Prefix && slices.Contains(f.By, lift.Origin) {
+			n++
+		}
+	}
+	return n
+}
+
+// placedSince is when a leader put what covers the address into the conductor,
+// as far back as is remembered.
+func (a *Agent) placedSince(ip netip.Addr) control.Time {
+	var since store.Millis
+	for _, p := range a.store.Placed() {
+		if p.Prefix.Contains(ip) && (since == 0 || p.First < since) {
+			since = p.First
+		}
+	}
+	return control.Time(since)
+}
+
+func factState(f store.Fact) string {
+	if f.Why != "" {
+		return f.Why
+	}
+	return f.State.String()
+}
