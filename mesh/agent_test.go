@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,13 @@ func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.S
 // started opens an agent and runs it until the test ends.
 func started(t *testing.T, name string, change func(*Config)) *Agent {
 	t.Helper()
+	a, _ := startedBy(t, time.Now, name, change)
+	return a
+}
+
+// startedBy gives it a clock; stop stops it before the test ends.
+func startedBy(t *testing.T, now func() time.Time, name string, change func(*Config)) (_ *Agent, stop func()) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "bm") // short enough for a socket's path
 	if err != nil {
 		t.Fatal(err)
@@ -57,20 +65,21 @@ func started(t *testing.T, name string, change func(*Config)) *Agent {
 	if change != nil {
 		change(&cfg)
 	}
-	a, err := Open(t.Context(), cfg, Options{Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	a, err := Open(t.Context(), cfg, Options{Version: "test", Logger: slog.New(slog.DiscardHandler), Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	})
-	return a
+	t.Cleanup(stop)
+	return a, stop
 }
 
 func eventually(t *testing.T, what string, cond func() bool) {
