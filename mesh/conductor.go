@@ -40,7 +40,11 @@ func newConductor(k *Commit, log *slog.Logger) (commit.Conductor, error) {
 type netconfConductor struct{ client *netconfclient.Conductor }
 
 func (n *netconfConductor) Begin(ctx context.Context, p commit.Permit) (commit.Edit, error) {
-	edit, err := n.client.Begin(ctx, netconfclient.Permit{Ours: p.Ours, Kill: p.Kill})
+	var kill []netconfclient.SessionAt
+	for _, s := range p.Kill {
+		kill = append(kill, netconfclient.SessionAt(s))
+	}
+	edit, err := n.client.Begin(ctx, netconfclient.Permit{Ours: p.Ours, Kill: kill})
 	if err != nil {
 		return nil, conductorError(err)
 	}

@@ -44,17 +44,18 @@ func (e *Edit) takeLock(ctx context.Context, p Permit) error {
 			return err
 		}
 		holder := errs.holder()
+		mayKill := holder != 0 && slices.Contains(p.Kill, SessionAt{Node: e.s.addr, ID: holder})
 		switch {
 		case unsupported(errs):
 			e.log.Info("conductor has no lock: the candidate is compared with running instead", "reason", errs.Error())
 			e.c.learn(e.s, &e.path, func(l *learned) { l.noLock = true })
-		case holder != 0 && slices.Contains(p.Kill, holder) && !killed:
+		case mayKill && !killed:
 			e.log.Warn("killing the session of a former leader, which holds the lock", "holder", holder)
 			if err := e.kill(ctx, holder); err != nil {
 				return err
 			}
 			killed, deadline = true, time.Now().Add(killWait)
-		case killed && holder != 0 && slices.Contains(p.Kill, holder) && time.Now().Before(deadline):
+		case killed && mayKill && time.Now().Before(deadline):
 			if err := wait(ctx, killRetry); err != nil {
 				return err
 			}

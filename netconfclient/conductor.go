@@ -30,7 +30,13 @@ type Permit struct {
 	// these are undone. Nil means never.
 	Ours func(added, removed []netip.Prefix) bool
 	// Kill lists sessions of a former leader that may be killed, if they hold the lock.
-	Kill []uint64
+	Kill []SessionAt
+}
+
+// SessionAt names a session: each node of a conductor numbers its own.
+type SessionAt struct {
+	Node string // host:port as configured
+	ID   uint64
 }
 
 // Running is the tenant as it was read from the running datastore.

@@ -521,7 +521,11 @@ func TestSimFrozenFormerLeaderIsKilled(t *testing.T) {
 	if _, err := c.Begin(ctx, netconfclient.Permit{}); !errors.Is(err, netconfclient.ErrBusy) {
 		t.Fatalf("without leave: %v, want busy", err)
 	}
-	p := netconfclient.Permit{Kill: []uint64{e.Session()}, Ours: func(added, removed []netip.Prefix) bool { return len(added) == 3 }}
+	elsewhere := netconfclient.Permit{Kill: []netconfclient.SessionAt{{Node: "192.0.2.1:830", ID: e.Session()}}}
+	if _, err := c.Begin(ctx, elsewhere); !errors.Is(err, netconfclient.ErrBusy) {
+		t.Fatalf("with leave for the same number on another node: %v, want busy", err)
+	}
+	p := netconfclient.Permit{Kill: []netconfclient.SessionAt{{Node: e.Running().Conductor, ID: e.Session()}}, Ours: func(added, removed []netip.Prefix) bool { return len(added) == 3 }}
 	if err := change(ctx, c, p, prefixes(2), nil); err != nil {
 		t.Fatal(err)
 	}

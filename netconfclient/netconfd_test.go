@@ -206,7 +206,7 @@ func TestNetconfdLockHeldByAnother(t *testing.T) {
 	if err := holder.Lock(ctx, netconfclient.CandidateStore); err != nil {
 		t.Fatal(err)
 	}
-	_, err := c.Begin(ctx, netconfclient.Permit{Kill: []uint64{holder.ID() + 1000}})
+	_, err := c.Begin(ctx, netconfclient.Permit{Kill: []netconfclient.SessionAt{{Node: holder.Address(), ID: holder.ID() + 1000}, {Node: "192.0.2.1:830", ID: holder.ID()}}})
 	var busy *netconfclient.BusyError
 	if !errors.As(err, &busy) || busy.Holder != holder.ID() || !errors.Is(err, netconfclient.ErrBusy) {
 		t.Fatalf("Begin: %v, want busy with holder %d", err, holder.ID())
@@ -218,7 +218,7 @@ func TestNetconfdLockHeldByAnother(t *testing.T) {
 	if err := holder.Lock(ctx, netconfclient.CandidateStore); err != nil {
 		t.Fatal(err)
 	}
-	if err := change(ctx, c, netconfclient.Permit{Kill: []uint64{holder.ID()}}, prefixes(3), nil); err != nil {
+	if err := change(ctx, c, netconfclient.Permit{Kill: []netconfclient.SessionAt{{Node: holder.Address(), ID: holder.ID()}}}, prefixes(3), nil); err != nil {
 		t.Fatalf("with leave to kill: %v", err)
 	}
 	wantTenant(t, s, configFor(s), prefixes(3))

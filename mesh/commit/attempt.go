@@ -40,10 +40,10 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 			c.show.lastCommit = c.cfg.Now()
 		}
 		c.mu.Unlock()
-		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+		c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
 		c.tellHeld(res.Plan)
 	case errors.Is(err, errLost), ctx.Err() != nil:
-		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+		c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
 	default:
 		c.failed(now, err, took)
 		c.mu.Lock()
@@ -113,7 +113,10 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	c.ability.succeeded(time.Now(), true)
 	c.show.state, c.show.detail = StateCommitting, ""
 	c.mu.Unlock()
-	session := e.Session()
+	session := Session{Node: e.Running().Conductor, ID: e.Session()}
+	if session.ID == 0 {
+		session = Session{}
+	}
 	until := start.Add(2 * c.cfg.Timeout)
 	c.cfg.SetWork(WorkCommitting, "", session, until)
 	unknown := false

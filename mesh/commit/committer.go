@@ -80,10 +80,10 @@ func New(cfg Config) (*Committer, error) {
 		cfg.ClocksAgree = func() bool { return true }
 	}
 	if cfg.SetWork == nil {
-		cfg.SetWork = func(Work, string, uint64, time.Time) {}
+		cfg.SetWork = func(Work, string, Session, time.Time) {}
 	}
 	if cfg.StaleSessions == nil {
-		cfg.StaleSessions = func() []uint64 { return nil }
+		cfg.StaleSessions = func() []Session { return nil }
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
@@ -125,7 +125,7 @@ func (c *Committer) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
-	c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+	c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
 	return nil
 }
 
@@ -174,7 +174,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	switch {
 	case gained:
 		c.forgetReading() // another leader may have changed the tenant since
-		c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+		c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
 	case read:
 		if c.probe(ctx) == nil && lead {
 			c.review()

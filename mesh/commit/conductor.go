@@ -34,7 +34,14 @@ type Permit struct {
 
 	// Kill holds sessions of former leaders that have fallen silent. One of them
 	// may be killed when it holds the lock; no other session, ever.
-	Kill []uint64
+	Kill []Session
+}
+
+// Session is an open edit. The id alone would not name it: each node of a
+// conductor counts its own.
+type Session struct {
+	Node string // of the conductor, as in Running
+	ID   uint64 // NETCONF session-id; 0: there is none
 }
 
 // Running is running's tenant.

@@ -76,12 +76,12 @@ type Config struct {
 	Spread func(ctx context.Context) error
 
 	// SetWork is told what the committer does: detail for people, the open edit's
-	// session (0 without one), until when it gives up. It must not block. Optional.
-	SetWork func(w Work, detail string, session uint64, until time.Time)
+	// session (zero without one), until when it gives up. It must not block. Optional.
+	SetWork func(w Work, detail string, session Session, until time.Time)
 
 	// StaleSessions returns the sessions of former leaders that may be killed
 	// where they hold the lock. Optional.
-	StaleSessions func() []uint64
+	StaleSessions func() []Session
 
 	OnEvent func(Event) // must not block. Optional
 	Logger  *slog.Logger

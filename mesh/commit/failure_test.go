@@ -223,7 +223,7 @@ func TestOnlyASilentFormerLeadersSessionIsKilled(t *testing.T) {
 		if _, err := a.CommitNow(context.Background(), false); !errors.Is(err, ErrBusy) {
 			t.Fatalf("CommitNow = %v, want ErrBusy", err)
 		}
-		a.flag(func() { a.stale = []uint64{77} })
+		a.flag(func() { a.stale = []Session{{nodeName, 77}} })
 		if _, err := a.CommitNow(context.Background(), false); err != nil || !slices.Equal(s.killed, []uint64{77}) {
 			t.Errorf("CommitNow = %v after killing %v, want 77 killed", err, s.killed)
 		}

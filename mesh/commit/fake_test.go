@@ -380,7 +380,7 @@ type fakeEdit struct {
 }
 
 func (l *link) tenantLocked() Running {
-	return Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Conductor: "fake"}
+	return Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Conductor: nodeName}
 }
 
 func (l *link) Begin(ctx context.Context, p Permit) (Edit, error) {
@@ -391,7 +391,7 @@ func (l *link) Begin(ctx context.Context, p Permit) (Edit, error) {
 	if !effect || err != nil {
 		return nil, err
 	}
-	if s.holder != 0 && slices.Contains(p.Kill, s.holder) {
+	if s.holder != 0 && slices.Contains(p.Kill, Session{Node: nodeName, ID: s.holder}) {
 		s.killed = append(s.killed, s.holder)
 		s.holder = 0
 	}
@@ -526,7 +526,7 @@ type agent struct {
 	leads  bool
 	ready  bool
 	agree  bool
-	stale  []uint64
+	stale  []Session
 	events []Event
 	work   []string
 	stop   context.CancelFunc
@@ -572,6 +572,9 @@ func (a *agent) halt() {
 }
 
 // newAgent starts a leading member at the site.
+// nodeName is how every agent addresses the one conductor.
+const nodeName = "fake"
+
 func newAgent(t *testing.T, s *site, name string, change ...func(*Config)) *agent {
 	t.Helper()
 	a := &agent{set: newFakeSet(name), site: s, leads: true, ready: true, agree: true, done: make(chan struct{})}
@@ -583,10 +586,10 @@ func newAgent(t *testing.T, s *site, name string, change ...func(*Config)) *agen
 		return func() bool { a.mu.Lock(); defer a.mu.Unlock(); return *b }
 	}
 	cfg.Leading, cfg.Ready, cfg.ClocksAgree = on(&a.leads), on(&a.ready), on(&a.agree)
-	cfg.StaleSessions = func() []uint64 { a.mu.Lock(); defer a.mu.Unlock(); return a.stale }
+	cfg.StaleSessions = func() []Session { a.mu.Lock(); defer a.mu.Unlock(); return a.stale }
 	cfg.OnEvent = func(e Event) { a.flag(func() { a.events = append(a.events, e) }) }
-	cfg.SetWork = func(w Work, detail string, session uint64, _ time.Time) {
-		a.flag(func() { a.work = append(a.work, fmt.Sprintf("%d %s %d", w, detail, session)) })
+	cfg.SetWork = func(w Work, detail string, session Session, _ time.Time) {
+		a.flag(func() { a.work = append(a.work, fmt.Sprintf("%d %s %d", w, detail, session.ID)) })
 	}
 	for _, f := range change {
 		f(&cfg)

@@ -74,7 +74,7 @@ func (c *Committer) probe(ctx context.Context) error {
 		c.mu.Unlock()
 		if !was {
 			c.log.Info("the conductor can be reached", "features", c.cfg.Conductor.Features())
-			c.cfg.SetWork(WorkIdle, "", 0, time.Time{})
+			c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
 		}
 	case errors.Is(err, ErrWideOpen):
 		c.failed(now, err, pending{})
@@ -119,7 +119,7 @@ func (c *Committer) failed(now time.Time, err error, took pending) {
 		next = c.ability.next
 	}
 	c.mu.Unlock()
-	c.cfg.SetWork(work, detail, 0, time.Time{})
+	c.cfg.SetWork(work, detail, Session{}, time.Time{})
 	if again {
 		c.log.Debug("commit failed again", "err", err, "next", next)
 		return

@@ -184,7 +184,7 @@ func (e *Elector) word() (Heartbeat, bool) {
 		}
 	case e.farewell > 0:
 		h.State, h.Detail = Unable, e.why
-	case h.Session != 0, e.unwound:
+	case h.Session != (Session{}), e.unwound:
 		// It must not look frozen while it ends its edit under lock.
 		h.State = Finishing
 	default:
@@ -203,7 +203,7 @@ func (e *Elector) spoken(now time.Time, h Heartbeat, watchers bool) {
 		e.farewell--
 		e.beatAt = now.Add(e.cfg.Tuning.HandOver / 2)
 	}
-	e.unwound = h.State == Finishing && h.Session != 0
+	e.unwound = h.State == Finishing && h.Session != (Session{})
 }
 
 func (e *Elector) toPeers(letters []letter, peers []Peer, h Heartbeat) []letter {
@@ -294,16 +294,15 @@ func (e *Elector) MemberLeft(name string) {
 }
 
 // SetWork tells what this member's committer does: state is Idle, Committing,
-// Waiting or Unable; session the NETCONF session-id of the open edit, 0 without
-// one; until when Committing gives up. Unable makes the Elector ask Able at once.
+// Waiting or Unable; session the open edit, zero without one; until when Committing gives up. Unable makes the Elector ask Able at once.
 // A session given with Committing says that the lock has been taken.
-func (e *Elector) SetWork(state State, detail string, session uint64, until time.Time) {
+func (e *Elector) SetWork(state State, detail string, session Session, until time.Time) {
 	e.mu.Lock()
 	w := Heartbeat{State: state, Detail: cut(detail, maxDetail), Session: session, Until: until}
-	if state == Committing && session != 0 {
+	if state == Committing && session != (Session{}) {
 		e.sessions.forget()
 	}
-	if busy := e.work.Session != 0; busy != (session != 0) {
+	if busy := e.work.Session != (Session{}); busy != (session != Session{}) {
 		if busy {
 			close(e.idle)
 		} else {
@@ -372,10 +371,10 @@ func (e *Elector) Resign(ctx context.Context) {
 	}
 }
 
-// Silent returns the session-ids that other members announced as leaders and
+// Silent returns the sessions that other members announced as leaders and
 // that may still be open though their members have said nothing for d. What was
 // announced before this member last got the lock is not among them.
-func (e *Elector) Silent(d time.Duration) []uint64 {
+func (e *Elector) Silent(d time.Duration) []Session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.sessions.silent(e.cfg.Now(), d, e.cfg.Tuning.Remember)

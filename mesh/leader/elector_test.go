@@ -177,9 +177,9 @@ func TestASlowCommitIsNoSilence(t *testing.T) {
 		a, b := f.add("a", 0), f.add("b", 0)
 		f.wait(5 * time.Second)
 		until := time.Now().Add(20 * time.Minute).Truncate(time.Millisecond)
-		a.SetWork(Committing, "", 17, until)
+		a.SetWork(Committing, "", Session{"n", 17}, until)
 		f.wait(10 * time.Minute)
-		a.SetWork(Waiting, "waiting for session 3", 0, time.Time{})
+		a.SetWork(Waiting, "waiting for session 3", Session{}, time.Time{})
 		f.wait(10 * time.Minute)
 		wantLeader(t, f, "a")
 		if s := b.Status(); s.Work != Waiting || s.Detail != "waiting for session 3" || s.Term != 1 {
@@ -297,7 +297,7 @@ func TestSessionOfAFormerLeaderIsKnownOnceItIsSilent(t *testing.T) {
 	world(t, func(f *fleet) {
 		a, b := f.add("a", 0), f.add("b", 0)
 		f.wait(5 * time.Second)
-		a.SetWork(Committing, "", 41, time.Time{})
+		a.SetWork(Committing, "", Session{"n", 41}, time.Time{})
 		f.wait(100 * time.Millisecond)
 		f.crash(a)
 		at := time.Now()
@@ -307,10 +307,10 @@ func TestSessionOfAFormerLeaderIsKnownOnceItIsSilent(t *testing.T) {
 			t.Errorf("Silent after %s = %v, want none", time.Since(at), got)
 		}
 		f.wait(2 * time.Second)
-		if got := fmt.Sprint(b.Silent(15 * time.Second)); got != "[41]" {
+		if got := fmt.Sprint(b.Silent(15 * time.Second)); got != "[{n 41}]" {
 			t.Errorf("Silent after %s = %v, want [41]", time.Since(at), got)
 		}
-		b.SetWork(Committing, "", 52, time.Time{})
+		b.SetWork(Committing, "", Session{"n", 52}, time.Time{})
 		if got := b.Silent(15 * time.Second); got != nil {
 			t.Errorf("Silent after b got the lock = %v, want none: 41 cannot hold it", got)
 		}
@@ -321,15 +321,15 @@ func TestSessionsAreForgottenInTime(t *testing.T) {
 	world(t, func(f *fleet) {
 		a, b := f.add("a", 0), f.add("b", 0)
 		f.wait(5 * time.Second)
-		a.SetWork(Committing, "", 41, time.Time{})
+		a.SetWork(Committing, "", Session{"n", 41}, time.Time{})
 		f.wait(100 * time.Millisecond)
-		a.SetWork(Idle, "", 0, time.Time{})
+		a.SetWork(Idle, "", Session{}, time.Time{})
 		f.wait(time.Second)
-		a.SetWork(Committing, "", 42, time.Time{})
+		a.SetWork(Committing, "", Session{"n", 42}, time.Time{})
 		f.wait(100 * time.Millisecond)
 		f.crash(a)
 		f.wait(time.Minute)
-		if got := fmt.Sprint(b.Silent(15 * time.Second)); got != "[42]" {
+		if got := fmt.Sprint(b.Silent(15 * time.Second)); got != "[{n 42}]" {
 			t.Errorf("Silent = %v, want [42]: 41 was closed", got)
 		}
 		f.wait(2 * time.Hour)
@@ -345,14 +345,14 @@ func TestALeaderThatStepsDownIsNotSilentWhileItFinishes(t *testing.T) {
 		f.wait(5 * time.Second)
 		f.split("b")
 		f.wait(5 * time.Second)
-		a.SetWork(Committing, "", 41, time.Time{})
+		a.SetWork(Committing, "", Session{"n", 41}, time.Time{})
 		f.split()
 		f.wait(time.Minute)
 		wantLeader(t, f, "b")
 		if got := b.Silent(15 * time.Second); got != nil {
 			t.Errorf("Silent = %v, want none: a still works on its commit", got)
 		}
-		a.SetWork(Idle, "", 0, time.Time{})
+		a.SetWork(Idle, "", Session{}, time.Time{})
 		f.wait(time.Minute)
 		if got := b.Silent(15 * time.Second); got != nil {
 			t.Errorf("Silent = %v, want none: a has closed its session", got)
@@ -370,15 +370,15 @@ func TestResignWaitsForTheOpenEdit(t *testing.T) {
 		a := f.add("a", 0)
 		f.add("b", 0)
 		f.wait(5 * time.Second)
-		a.SetWork(Committing, "", 41, time.Time{})
+		a.SetWork(Committing, "", Session{"n", 41}, time.Time{})
 		at := time.Now()
-		time.AfterFunc(2*time.Second, func() { a.SetWork(Idle, "", 0, time.Time{}) })
+		time.AfterFunc(2*time.Second, func() { a.SetWork(Idle, "", Session{}, time.Time{}) })
 		a.Resign(context.Background())
 		if took := time.Since(at); took != 2*time.Second {
 			t.Errorf("Resign returned after %s, want when the edit ended after 2 s", took)
 		}
 		wantLeader(t, f, "b") // which did not wait
-		a.SetWork(Idle, "", 0, time.Time{})
+		a.SetWork(Idle, "", Session{}, time.Time{})
 		f.crash(f.members["b"])
 		f.wait(time.Minute)
 		if l := f.leaders(); len(l) != 0 {
@@ -489,7 +489,7 @@ func play(f *fleet, prio []int, loss float64, latency time.Duration, ops []op) s
 		case 5:
 			f.split()
 		case 6:
-			m.SetWork(Committing, "", uint64(o.Mask), time.Time{})
+			m.SetWork(Committing, "", Session{"n", uint64(o.Mask)}, time.Time{})
 		}
 	}
 	f.weather(min(loss, 0.05), latency)

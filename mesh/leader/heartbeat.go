@@ -39,7 +39,7 @@ type Heartbeat struct {
 	Term     uint64
 	Name     string // of the member that the claim is about
 	Priority int
-	Session  uint64 // NETCONF session-id of its edit, 0 without one (RFC 6241 §8.1)
+	Session  Session // of its edit
 	State    State
 	Detail   string        // for people: whom it waits for, why it is unable; at most 256 bytes
 	Until    time.Time     // Committing: when it gives up; by the sender's clock, to the millisecond, zero for none
@@ -67,6 +67,7 @@ type wireHeartbeat struct {
 	Term     uint64
 	Name     string
 	Priority int64
+	Node     string
 	Session  uint64
 	State    uint8
 	Detail   string
@@ -74,7 +75,7 @@ type wireHeartbeat struct {
 	Age      int64
 }
 
-const wireFields = 9
+const wireFields = 10
 
 // msgpack is set up once and never changed: it is shared by all encoders.
 var msgpack = func() *codec.MsgpackHandle {
@@ -86,7 +87,7 @@ var msgpack = func() *codec.MsgpackHandle {
 
 // Encode returns the heartbeat's payload, at most 1200 bytes: a longer detail is cut.
 func (h Heartbeat) Encode() ([]byte, error) {
-	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Session: h.Session,
+	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Node: cut(h.Session.Node, maxName), Session: h.Session.ID,
 		State: uint8(h.State), Detail: cut(h.Detail, maxDetail), Age: h.Age.Milliseconds()}
 	if !h.Until.IsZero() {
 		w.Until = h.Until.UnixMilli()
@@ -118,7 +119,7 @@ func Decode(payload []byte) (Heartbeat, error) {
 	if d.NumBytesRead() != len(payload)-1 {
 		return Heartbeat{}, fmt.Errorf("%w: %d bytes after its end", ErrHeartbeat, len(payload)-1-d.NumBytesRead())
 	}
-	h := Heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), Session: w.Session,
+	h := Heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), Session: Session{Node: w.Node, ID: w.Session},
 		State: State(w.State), Detail: w.Detail, Age: time.Duration(w.Age) * time.Millisecond}
 	if w.Until != 0 {
 		h.Until = time.UnixMilli(w.Until)
@@ -126,6 +127,8 @@ func Decode(payload []byte) (Heartbeat, error) {
 	switch {
 	case h.Name == "" || len(h.Name) > maxName:
 		return Heartbeat{}, fmt.Errorf("%w: name of %d bytes", ErrHeartbeat, len(h.Name))
+	case len(w.Node) > maxName:
+		return Heartbeat{}, fmt.Errorf("%w: node of %d bytes", ErrHeartbeat, len(w.Node))
 	case h.Term > maxTerm:
 		return Heartbeat{}, fmt.Errorf("%w: term %d", ErrHeartbeat, h.Term)
 	case int(h.State) >= len(stateNames):

@@ -16,7 +16,7 @@ func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 			Term:     rapid.Uint64Max(maxTerm).Draw(t, "term"),
 			Name:     rapid.StringMatching(`[a-z0-9-]{1,40}`).Draw(t, "name"),
 			Priority: rapid.IntRange(-1000, 1000).Draw(t, "priority"),
-			Session:  rapid.Uint64().Draw(t, "session"),
+			Session:  Session{rapid.StringMatching(`[a-z0-9.:]{0,40}`).Draw(t, "node"), rapid.Uint64().Draw(t, "session")},
 			State:    State(rapid.IntRange(0, len(stateNames)-1).Draw(t, "state")),
 			Detail:   rapid.StringN(0, 60, maxDetail).Draw(t, "detail"),
 			Age:      time.Duration(rapid.IntRange(0, 100_000).Draw(t, "age")) * time.Millisecond,
@@ -36,7 +36,7 @@ func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 }
 
 func TestHeartbeatFitsAPacketWhateverItSays(t *testing.T) {
-	h := Heartbeat{Term: maxTerm, Name: strings.Repeat("n", maxName), Detail: strings.Repeat("é", 4000), Session: 1 << 63, State: Waiting, Until: time.Now(), Age: maxAge}
+	h := Heartbeat{Term: maxTerm, Name: strings.Repeat("n", maxName), Detail: strings.Repeat("é", 4000), Session: Session{strings.Repeat("c", 4000), 1 << 63}, State: Waiting, Until: time.Now(), Age: maxAge}
 	b, err := h.Encode()
 	if err != nil || len(b) > maxPayload {
 		t.Fatalf("Encode = %d bytes, %v, want at most %d", len(b), err, maxPayload)
@@ -79,7 +79,7 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, h := range []Heartbeat{{Term: 7, Name: "a"}, {Term: 1 << 40, Name: "router-1", State: Waiting, Detail: "session 12", Session: 99, Until: time.UnixMilli(1e12)}} {
+	for _, h := range []Heartbeat{{Term: 7, Name: "a"}, {Term: 1 << 40, Name: "router-1", State: Waiting, Detail: "session 12", Session: Session{"192.0.2.1:830", 99}, Until: time.UnixMilli(1e12)}} {
 		b, err := h.Encode()
 		if err != nil {
 			f.Fatal(err)

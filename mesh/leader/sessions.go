@@ -1,24 +1,33 @@
 package leader
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
 
-// sessions remembers the NETCONF session-ids that leaders announced, so that
+// Session is an open edit at a conductor. A NETCONF session-id alone would not
+// name it: each node of a conductor counts its own (RFC 6241 §8.1 makes it unique
+// on one server only). The zero Session is none.
+type Session struct {
+	Node string // of the conductor, as the member addresses it
+	ID   uint64
+}
+
+// sessions remembers the sessions that leaders announced, so that
 // the lock of one that froze can be broken.
 type sessions struct {
 	of map[string]announced // by member
 }
 
 type announced struct {
-	session uint64
+	session Session
 	at      time.Time // last word of that member
 }
 
-// note takes in a member's own word. Session 0 means that it has none open.
-func (s *sessions) note(now time.Time, name string, session uint64) {
-	if session == 0 {
+// note takes in a member's own word. The zero session means that it has none open.
+func (s *sessions) note(now time.Time, name string, session Session) {
+	if session == (Session{}) {
 		delete(s.of, name)
 		return
 	}
@@ -32,8 +41,8 @@ func (s *sessions) note(now time.Time, name string, session uint64) {
 func (s *sessions) forget() { clear(s.of) }
 
 // silent returns the sessions of members without a word for at least d.
-func (s *sessions) silent(now time.Time, d, remember time.Duration) []uint64 {
-	var ids []uint64
+func (s *sessions) silent(now time.Time, d, remember time.Duration) []Session {
+	var ids []Session
 	for name, a := range s.of {
 		switch quiet := now.Sub(a.at); {
 		case quiet > remember:
@@ -42,6 +51,6 @@ func (s *sessions) silent(now time.Time, d, remember time.Duration) []uint64 {
 			ids = append(ids, a.session)
 		}
 	}
-	slices.Sort(ids)
+	slices.SortFunc(ids, func(a, b Session) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID)) })
 	return slices.Compact(ids)
 }

@@ -223,7 +223,11 @@ func restError(err error) error {
 type netconfConductor struct{ c *netconfclient.Conductor }
 
 func (n netconfConductor) Begin(ctx context.Context, p commit.Permit) (commit.Edit, error) {
-	e, err := n.c.Begin(ctx, netconfclient.Permit{Ours: p.Ours, Kill: p.Kill})
+	var kill []netconfclient.SessionAt
+	for _, s := range p.Kill {
+		kill = append(kill, netconfclient.SessionAt(s))
+	}
+	e, err := n.c.Begin(ctx, netconfclient.Permit{Ours: p.Ours, Kill: kill})
 	if err != nil {
 		return nil, netconfError(err)
 	}
