@@ -39,7 +39,6 @@ func (a *Agent) openCommit() (err error) {
 	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
 	c.Aggregate = a.cfg.Bans.Aggregate
 	c.Quorum = a.cfg.Quorum.reached
-	c.Quorum = a.cfg.Quorum.reached
 	c.Leading = func() bool { return a.elector.Status().Self }
 	c.Ready = a.mesh.Settled
 	c.ClocksAgree = a.clock.agree.Load
