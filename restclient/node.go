@@ -270,6 +270,9 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		return fail(fmt.Errorf("%w: %s: the answer is cut off after %d bytes", ErrUnreachable, what, len(b)))
 	case err != nil:
 		return fail(n.broken(ctx, method, path, err))
+	case ctx.Err() != nil && len(bytes.TrimSpace(b)) == 0:
+		// A server that sees the connection being closed may still answer, with nothing. It says nothing.
+		return fail(n.broken(ctx, method, path, ctx.Err()))
 	}
 	if err := checkJSON(b); err != nil {
 		return fail(fmt.Errorf("%w: %s: %w", ErrProtocol, what, err))
