@@ -46,7 +46,7 @@ func banCommand(c *console) *cli.Command {
 			&cli.GenericFlag{Name: "failures", Value: &b.failures, Usage: "`N` failures that led to it"},
 			&cli.GenericFlag{Name: "restored", Value: &b.restored, Usage: "1 for a replay of a ban given before, `0|1`"},
 			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for the people who will wonder"},
-			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "wider than /16 (IPv6 /32), longer than bans.max_duration, host bits cleared"},
+			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "wider than /16 (IPv6 /32), longer than bans.max_duration, host bits cleared, also where you are logged in from"},
 			&cli.StringFlag{Name: "file", Destination: &b.file, Usage: "also the prefixes in `FILE`, one a line; - is the standard input"},
 			c.socketFlag(), c.spoolFlag(&b.spool),
 		},
@@ -70,7 +70,7 @@ func (b *ban) run(ctx context.Context, c *console, args []string) error {
 	if len(ps) == 0 && b.file == "" {
 		return usagef("ban: no address given: see banmesh ban --help")
 	}
-	if err := b.refuseWide(ps); err != nil {
+	if err := b.refuse(c, ps); err != nil {
 		return err
 	}
 	call := control.BanCall{
@@ -80,7 +80,8 @@ func (b *ban) run(ctx context.Context, c *console, args []string) error {
 	return c.banAll(ctx, ps, call, b.spool)
 }
 
-func (b *ban) refuseWide(ps control.Prefixes) error {
+// refuse is for what is hardly meant: --force is for what is.
+func (b *ban) refuse(c *console, ps control.Prefixes) error {
 	if b.force {
 		return nil
 	}
@@ -89,7 +90,7 @@ func (b *ban) refuseWide(ps control.Prefixes) error {
 			return usagef("%s is wider than /16 (IPv4) or /32 (IPv6): say --force to mean it", p)
 		}
 	}
-	return nil
+	return c.refuseOwn(ps)
 }
 
 // banAll bans the prefixes with the attributes of call, in as many calls as they need.

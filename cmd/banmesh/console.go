@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/login"
 )
 
 // console is where a command runs: its streams, its environment, and the flags that many commands share.
@@ -22,6 +23,7 @@ type console struct {
 	out, errOut io.Writer
 	getenv      func(string) string
 	now         func() time.Time
+	utmp        string // who is logged in
 
 	socket string
 	json   bool
@@ -29,7 +31,7 @@ type console struct {
 }
 
 func newConsole(in io.Reader, out, errOut io.Writer, getenv func(string) string) *console {
-	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now}
+	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now, utmp: login.UtmpPath}
 }
 
 func (c *console) execute(ctx context.Context, args []string) error {

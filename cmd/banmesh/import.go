@@ -22,7 +22,7 @@ func importCommand(c *console) *cli.Command {
 			&cli.GenericFlag{Name: "for", Value: &b.length, Usage: "how long: `DURATION` like 2h, 1d, or -1 for without end"},
 			&cli.GenericFlag{Name: "jail", Value: &b.jail, Usage: "`NAME` under which they are kept"},
 			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for the people who will wonder"},
-			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "also prefixes wider than /16 (IPv6 /32); host bits cleared"},
+			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "also prefixes wider than /16 (IPv6 /32) and where you are logged in from; host bits cleared"},
 			&cli.BoolFlag{Name: "skip", Destination: &skip, Usage: "leave out the lines that cannot be banned instead of refusing the list"},
 			c.socketFlag(), c.spoolFlag(&b.spool),
 		},
@@ -41,7 +41,7 @@ func importCommand(c *console) *cli.Command {
 			if len(bad) > 0 {
 				c.warn("note: %d lines left out, the first: %s", len(bad), oneLine(bad[0]))
 			}
-			if err := b.refuseWide(ps); err != nil {
+			if err := b.refuse(c, ps); err != nil {
 				return err
 			}
 			call := control.BanCall{Jail: string(b.jail), Until: b.length.until(c.now()), Reason: string(b.reason), Force: b.force}
