@@ -43,6 +43,33 @@ func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.S
 	return sim, k
 }
 
+// overREST starts a conductor of a release and returns the commit section that
+// reaches it over REST.
+func overREST(t *testing.T, style conductorsim.Style) (*conductorsim.Sim, Commit) {
+	t.Helper()
+	cfg := conductorsim.DefaultConfig()
+	cfg.Dir, cfg.Style, cfg.Password = t.TempDir(), style, "secret"
+	sim, err := conductorsim.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sim.Close() })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go sim.ServeREST(1, ln)
+	password := filepath.Join(cfg.Dir, "password")
+	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := DefaultConfig().Commit
+	k.Driver, k.Conductors, k.PasswordFile = "rest", []string{"https://" + ln.Addr().String()}, password
+	k.CAFile = filepath.Join(cfg.Dir, "rest_cert.pem")
+	k.Window, k.MaxWait, k.Timeout = Duration(100*time.Millisecond), Duration(time.Second), Duration(10*time.Second)
+	return sim, k
+}
+
 // started opens an agent and runs it until the test ends.
 func started(t *testing.T, name string, change func(*Config)) *Agent {
 	t.Helper()
@@ -207,6 +234,31 @@ func TestCommitAtAFollowerIsDoneByTheLeader(t *testing.T) {
 	}
 	if got := sim.Addresses("blacklist-fail2ban", "internet"); len(got) != 2 {
 		t.Errorf("running holds %v, want both bans", got)
+	}
+}
+
+func TestAgentsCommitOverRESTToEveryStyleOfRelease(t *testing.T) {
+	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style55, conductorsim.Style56} {
+		t.Run(string(style), func(t *testing.T) {
+			t.Parallel()
+			sim, k := overREST(t, style)
+			a := started(t, "router1", func(c *Config) { c.Commit = k })
+			b := started(t, "router2", func(c *Config) { c.Commit, c.Join = k, []string{a.Addr()} })
+			ban(t, b, "203.0.113.7/32", "2001:db8::7/128")
+			eventually(t, "both bans to be committed", func() bool {
+				return len(sim.Addresses("blacklist-fail2ban", "internet")) == 2 && listing(t, b)["203.0.113.7/32"].Committed
+			})
+			if _, err := a.Unban(t.Context(), control.UnbanCall{Prefixes: control.Prefixes{netip.MustParsePrefix("203.0.113.7/32")}}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the unban to be committed", func() bool {
+				got := sim.Addresses("blacklist-fail2ban", "internet")
+				return len(got) == 1 && got[0] == "2001:db8::7/128"
+			})
+			if s := status(t, a); !strings.Contains(s.Commit.Features, "REST") {
+				t.Errorf("status says of the conductor %q, want that it is REST", s.Commit.Features)
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
 	"banmesh/mesh/leader"
+	"banmesh/restclient"
 	"banmesh/store"
 )
 
@@ -83,6 +84,22 @@ func (a *Agent) committedEvent(e commit.Event) {
 		event.Event, event.Error = "error", string(e.Kind)
 	}
 	a.events.publish(event)
+	if rest, ok := a.conductor.(*restConductor); ok && a.cfg.Commit.CutSessions && e.Kind == commit.EventCommit && len(e.Add) > 0 {
+		go a.cutSessions(rest.client, e.Add)
+	}
+}
+
+// cutSessions ends what the sources just banned had going on; their ban stands
+// whether that succeeds or not.
+func (a *Agent) cutSessions(c *restclient.Conductor, banned []netip.Prefix) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.Commit.Timeout))
+	defer cancel()
+	ended, err := c.CutSessions(ctx, banned)
+	if err != nil {
+		a.log.Warn("end the live sessions of banned sources", "ended", ended, "error", err)
+		return
+	}
+	a.log.Info("live sessions of banned sources ended", "sessions", ended)
 }
 
 // Diff returns what the next commit would change at the conductor.
@@ -182,7 +199,7 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 	if r, known := a.reports.of(lead.Leader); known && !lead.Self && r.ByHand != "" {
 		w = append(w, fmt.Sprintf("removed from the tenant by hand, and put back later unless unbanned: %s", r.ByHand))
 	}
-	if s.Commit.Held > 0 {
+	if s.Commit.Held > 0 && !lead.Self { // the leader's own warnings say it
 		w = append(w, fmt.Sprintf("%d removals wait because they are too many at once: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
 	}
 	return w

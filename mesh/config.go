@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,7 +87,7 @@ type Leader struct {
 // Commit says where and how the merged set is committed.
 type Commit struct {
 	Driver       string   `yaml:"driver"`     // none, netconf or rest
-	Conductors   []string `yaml:"conductors"` // IP:port, tried in turn
+	Conductors   []string `yaml:"conductors"` // IP:port, or https URLs for rest; tried in turn
 	User         string   `yaml:"user"`
 	Key          string   `yaml:"key"`         // private SSH key file
 	KnownHosts   string   `yaml:"known_hosts"` // host keys of the conductors
@@ -205,7 +206,7 @@ func field(key, format string, args ...any) error {
 // Validate checks everything that can be checked without touching the network,
 // and returns the first *FieldError it finds.
 func (c *Config) Validate() error {
-	return first(c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateRest)
+	return first(c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateOther)
 }
 
 func first(checks ...func() error) error {
@@ -357,7 +358,7 @@ func (c *Config) validateCommit() error {
 	case "netconf":
 		return c.validateNetconf()
 	case "rest":
-		return field("commit.driver", "rest is not in this build yet: use netconf, or none")
+		return c.validateREST()
 	}
 	return nil
 }
@@ -383,7 +384,36 @@ func (c *Config) validateNetconf() error {
 	return nil
 }
 
-func (c *Config) validateRest() error {
+func (c *Config) validateREST() error {
+	k := &c.Commit
+	if len(k.Conductors) == 0 {
+		return field("commit.conductors", "is empty: name the conductor as https://HOST")
+	}
+	for i, text := range k.Conductors {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return field(fmt.Sprintf("commit.conductors[%d]", i), "%q is not https://HOST or https://HOST:PORT, which commit.driver rest needs", text)
+		}
+	}
+	switch {
+	case (k.PasswordFile == "") == (k.TokenFile == ""):
+		return field("commit.password_file", "or commit.token_file is needed, and not both: a file with the secret on its first line")
+	case k.CAFile == "" && k.PinSHA256 == "":
+		return field("commit.pin_sha256", "or commit.ca_file is needed: `banmesh conductor trust %s` shows the certificate's", k.Conductors[0])
+	case k.Validate == "test-then-set":
+		return field("commit.validate", "test-then-set is NETCONF's: auto, explicit or none over REST")
+	}
+	for _, f := range []struct{ key, value string }{
+		{"commit.user", k.User}, {"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood},
+	} {
+		if f.value == "" {
+			return field(f.key, "is empty, and commit.driver rest needs it")
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateOther() error {
 	if err := oneOf("enforce.driver", c.Enforce.Driver, "none", "nftables", "fail2ban"); err != nil {
 		return err
 	}

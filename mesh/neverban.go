@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -57,10 +58,13 @@ func interfaceAddrs() []netip.Addr {
 	return out
 }
 
-// resolve gives the addresses of HOST:PORT; none while the name does not
-// resolve.
-func resolve(ctx context.Context, hostport string) []netip.Addr {
-	host, _, err := net.SplitHostPort(hostport)
+// resolve gives the addresses of HOST:PORT or of an URL's host; none while the
+// name does not resolve.
+func resolve(ctx context.Context, conductor string) []netip.Addr {
+	host, _, err := net.SplitHostPort(conductor)
+	if u, urlErr := url.Parse(conductor); urlErr == nil && u.Host != "" {
+		host, err = u.Hostname(), nil
+	}
 	if err != nil {
 		return nil
 	}

@@ -42,6 +42,9 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 func (a *Agent) leads(s leader.Status) {
 	if a.committer != nil {
 		a.committer.LeaderChanged()
+		if s.Leader == "" {
+			a.committer.ProbeSoon() // whoever can should find out that it can
+		}
 	}
 	if s.Leader != "" {
 		a.events.publish(control.Event{Time: control.At(a.clock.now()), Event: "leader", Name: s.Leader, Term: s.Term})

@@ -95,6 +95,13 @@ func (b *backoff) failed(now time.Time) {
 	b.at = now.Add(min(max(b.wait*3/4+jitter(b.wait/2), b.least), b.most))
 }
 
+// atLeast puts the next try off until t, if it comes before.
+func (b *backoff) atLeast(t time.Time) {
+	if b.at.Before(t) {
+		b.at = t
+	}
+}
+
 func (b *backoff) reset()                    { b.at, b.wait = time.Time{}, 0 }
 func (b *backoff) passed(now time.Time) bool { return !now.Before(b.at) }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Conductor is the one tenant of the conductor's configuration that bans go to.
@@ -87,9 +88,10 @@ var (
 
 // BusyError says who is in the way. errors.Is(err, ErrBusy) holds.
 type BusyError struct {
-	Holder uint64 // session-id of the lock's holder, 0 when not told
-	Dirty  bool   // it is uncommitted changes of somebody else, not a lock
-	Detail string // the server's own words
+	Holder uint64        // session-id of the lock's holder, 0 when not told
+	Dirty  bool          // it is uncommitted changes of somebody else, not a lock
+	After  time.Duration // the conductor asks to wait so long; 0 where it does not say
+	Detail string        // the server's own words
 }
 
 // Error says whom the committer waits for.

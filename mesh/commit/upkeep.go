@@ -93,6 +93,10 @@ func (c *Committer) probe(ctx context.Context) error {
 	return err
 }
 
+// maxAsked is the longest that a conductor may ask to be left alone: an answer
+// that asks for more is believed that far.
+const maxAsked = 15 * time.Minute
+
 // failed takes in that an attempt came to nothing; took goes back to what waits.
 func (c *Committer) failed(now time.Time, err error, took pending) {
 	unable := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLogin) || errors.Is(err, ErrHostKey) || errors.Is(err, errRecord)
@@ -112,6 +116,9 @@ func (c *Committer) failed(now time.Time, err error, took pending) {
 		c.ability.failed(now, err, false)
 	}
 	c.retry.failed(now)
+	if busy != nil {
+		c.retry.atLeast(now.Add(min(busy.After, maxAsked)))
+	}
 	again := c.show.state == state && c.show.lastError == err.Error()
 	c.show.state, c.show.detail, c.show.lastError, c.show.cause = state, detail, err.Error(), err
 	next := c.retry.at
