@@ -624,3 +624,25 @@ func TestTwoUsersOfOneTenantConflictOnlyInTheSame(t *testing.T) {
 	c.want("192.0.2.2/32", "192.0.2.3/32")
 	c.wantHistory()
 }
+
+func TestAnUnknownOutcomeIsNothingElse(t *testing.T) {
+	c := serve(t)
+	var refuse atomic.Bool
+	r := c.client(c.proxied(func(req *http.Request) bool {
+		if strings.HasSuffix(req.URL.Path, "/config/commit") {
+			refuse.Store(true)
+			if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 409, Times: 1}); err != nil {
+				t.Error(err)
+			}
+			return true
+		}
+		return !refuse.Load() // running cannot be read any more
+	}))
+	err := change(t.Context(), r, restclient.Permit{}, prefixes("192.0.2.1/32"), nil)
+	if !errors.Is(err, restclient.ErrUnknownOutcome) || errors.Is(err, restclient.ErrBusy) || errors.Is(err, restclient.ErrUnreachable) {
+		t.Errorf("%v", err)
+	}
+	refuse.Store(false)
+	c.seed(r, "192.0.2.2/32")
+	c.want("192.0.2.2/32")
+}

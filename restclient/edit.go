@@ -308,7 +308,8 @@ func (e *Edit) onlyOwnEdits(ctx context.Context) error {
 func (e *Edit) afterRefusal(ctx context.Context, refusal error) error {
 	got, err := e.n.readTenant(ctx, running, e.c.key)
 	if err != nil {
-		return fmt.Errorf("%w: %w; then running could not be read: %w", ErrUnknownOutcome, refusal, err)
+		// It is nothing but unknown: what came in between must not be taken for its kind.
+		return fmt.Errorf("%w: %v; then running could not be read: %v", ErrUnknownOutcome, refusal, err)
 	}
 	if e.holds(got) {
 		e.log.Warn("conductor refused the commit, but running holds it", "refusal", refusal.Error())
@@ -323,7 +324,7 @@ func (e *Edit) afterSilence(ctx context.Context, cause error) error {
 		e.log.Warn("no answer to the commit, but running holds it", "err", cause)
 		return nil
 	}
-	return fmt.Errorf("%w: %w", ErrUnknownOutcome, cause)
+	return fmt.Errorf("%w: %v", ErrUnknownOutcome, cause)
 }
 
 // holds tells whether running is what the commit was to make of it.
@@ -336,7 +337,7 @@ func (e *Edit) holds(got *tenantState) bool {
 func (e *Edit) confirm(ctx context.Context) error {
 	got, err := e.n.readTenant(ctx, running, e.c.key)
 	if err != nil {
-		return fmt.Errorf("%w: running could not be read back: %w", ErrUnknownOutcome, err)
+		return fmt.Errorf("%w: running could not be read back: %v", ErrUnknownOutcome, err)
 	}
 	want := minus(plus(e.base.addresses, e.ours.added), e.ours.removed)
 	e.base = got // what is in force now is no longer ours to take back
