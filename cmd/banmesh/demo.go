@@ -8,25 +8,31 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/mesh/control"
 	"banmesh/mesh/demo"
 )
 
 func demoCommand(c *console) *cli.Command {
 	var stay bool
+	var driver string
 	return &cli.Command{
 		Name: "demo", Category: "Other", Usage: "show three agents and a simulated conductor at work",
 		Description: "All in one process, on loopback, with attackers from a small made-up log. Less than 30 seconds.\n\n" +
 			"Example:\n   banmesh demo\n   banmesh demo --stay",
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "driver", Value: "netconf", Destination: &driver, Usage: "how to commit, `netconf|rest`"},
 			&cli.BoolFlag{Name: "stay", Destination: &stay, Usage: "keep it running and print the sockets, to try the other commands against"},
 		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
 			}
+			if driver != "netconf" && driver != "rest" {
+				return usagef("--driver %s: want netconf or rest", control.Show(driver))
+			}
 			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			err := demo.Run(ctx, demo.Options{Out: c.out, Colour: c.colours(), Stay: stay, Version: thisBuild().Version})
+			err := demo.Run(ctx, demo.Options{Out: c.out, REST: driver == "rest", Colour: c.colours(), Stay: stay, Version: thisBuild().Version})
 			if errors.Is(err, context.Canceled) {
 				return errors.New("demo: interrupted")
 			}

@@ -20,6 +20,7 @@ type Options struct {
 	Out     io.Writer
 	Colour  bool // Out is a terminal that shows colours
 	Stay    bool // keep running after the summary until ctx ends
+	REST    bool // commit over REST, as to releases from 5.3 on, instead of NETCONF
 	Version string
 }
 
@@ -36,7 +37,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("demo: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	n, err := open(ctx, dir, o.Version)
+	n, err := open(ctx, dir, o)
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
@@ -90,7 +91,7 @@ func (p *play) cast(ctx context.Context) error {
 		}
 		p.line("%-10s %-22s %s", r.name, r.agent.Addr(), role)
 	}
-	p.line("%-10s %-22s NETCONF over SSH; a commit takes it %v", "conductor", p.conductor, commitDelay)
+	p.line("%-10s %-22s %s; a commit takes it %v", "conductor", p.conductor, p.speaks, commitDelay)
 	return nil
 }
 

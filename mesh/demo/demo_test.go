@@ -12,10 +12,15 @@ import (
 // TestDemoShowsTheWholeWay runs the demo as its users do, and reads what it
 // prints as they do.
 func TestDemoShowsTheWholeWay(t *testing.T) {
+	t.Run("netconf", func(t *testing.T) { t.Parallel(); watch(t, false) })
+	t.Run("rest", func(t *testing.T) { t.Parallel(); watch(t, true) })
+}
+
+func watch(t *testing.T, rest bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
-	if err := Run(ctx, Options{Out: &out, Version: "test"}); err != nil {
+	if err := Run(ctx, Options{Out: &out, Version: "test", REST: rest}); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	for _, want := range []string{

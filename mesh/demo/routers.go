@@ -37,7 +37,9 @@ type seen struct {
 type network struct {
 	dir       string
 	sim       *conductorsim.Sim
-	conductor string
+	conductor string // its address
+	speaks    string
+	commit    mesh.Commit
 	routers   []*router
 	seen      chan seen
 	version   string
@@ -46,14 +48,14 @@ type network struct {
 // commitDelay is how long the simulated conductor takes for a commit.
 const commitDelay = 250 * time.Millisecond
 
-func open(ctx context.Context, dir, version string) (_ *network, err error) {
-	n := &network{dir: dir, version: version, seen: make(chan seen, 1024)}
+func open(ctx context.Context, dir string, o Options) (_ *network, err error) {
+	n := &network{dir: dir, version: o.Version, seen: make(chan seen, 1024)}
 	defer func() {
 		if err != nil {
 			n.close()
 		}
 	}()
-	if err := n.openConductor(); err != nil {
+	if err := n.openConductor(o.REST); err != nil {
 		return nil, fmt.Errorf("simulated conductor: %w", err)
 	}
 	keyring := filepath.Join(dir, "keyring.json")
@@ -73,10 +75,13 @@ func open(ctx context.Context, dir, version string) (_ *network, err error) {
 	return n, nil
 }
 
-func (n *network) openConductor() error {
+func (n *network) openConductor(rest bool) error {
 	cfg := conductorsim.DefaultConfig()
 	cfg.Dir = filepath.Join(n.dir, "conductor")
 	cfg.CommitDelay = commitDelay
+	if rest {
+		cfg.Style = conductorsim.Style56
+	}
 	sim, err := conductorsim.New(cfg)
 	if err != nil {
 		return err
@@ -86,9 +91,19 @@ func (n *network) openConductor() error {
 	if err != nil {
 		return err
 	}
-	n.conductor = ln.Addr().String()
-	go sim.Serve(ln) // until Close
-	return nil
+	n.conductor, n.speaks = ln.Addr().String(), "NETCONF over SSH"
+	n.commit = mesh.DefaultConfig().Commit
+	if !rest {
+		n.commit.Driver, n.commit.Conductors = "netconf", []string{n.conductor}
+		n.commit.Key, n.commit.KnownHosts = filepath.Join(cfg.Dir, "client_key"), filepath.Join(cfg.Dir, "known_hosts")
+		go sim.Serve(ln) // until Close
+		return nil
+	}
+	n.speaks = "REST, release " + string(cfg.Style)
+	n.commit.Driver, n.commit.Conductors = "rest", []string{"https://" + n.conductor}
+	n.commit.CAFile, n.commit.PasswordFile = filepath.Join(cfg.Dir, "rest_cert.pem"), filepath.Join(n.dir, "password")
+	go sim.ServeREST(1, ln)
+	return os.WriteFile(n.commit.PasswordFile, []byte(cfg.Password+"\n"), 0o600)
 }
 
 // config is that of an operator, but for the times: a demo is watched.
@@ -101,10 +116,7 @@ func (n *network) config(name, keyring string) mesh.Config {
 	cfg.Gossip.Profile = "local"
 	cfg.Gossip.Keyring = keyring
 	cfg.Fail2ban.Unban = false // there is none here
-	cfg.Commit.Driver = "netconf"
-	cfg.Commit.Conductors = []string{n.conductor}
-	cfg.Commit.Key = filepath.Join(n.dir, "conductor", "client_key")
-	cfg.Commit.KnownHosts = filepath.Join(n.dir, "conductor", "known_hosts")
+	cfg.Commit = n.commit
 	cfg.Commit.Window = mesh.Duration(time.Second)
 	cfg.Commit.MaxWait = mesh.Duration(3 * time.Second)
 	cfg.Commit.MinInterval = mesh.Duration(time.Second)
