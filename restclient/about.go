@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"sync"
 )
 
 // style is whose the candidate configuration is; it changed with the releases.
@@ -48,11 +49,13 @@ type about struct {
 	leftover *leftover // own edits of the candidate that are neither in force nor taken back
 }
 
-var releaseNumber = regexp.MustCompile(`^[^0-9]{0,16}([0-9]{1,3})\.([0-9]{1,3})`)
+var releaseNumber = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[^0-9]{0,16}([0-9]{1,3})\.([0-9]{1,3})`)
+})
 
 // styleOf tells by a release whose the candidate is.
 func styleOf(release string) style {
-	m := releaseNumber.FindStringSubmatch(release)
+	m := releaseNumber().FindStringSubmatch(release)
 	if m == nil {
 		return styleUnknown
 	}
@@ -137,7 +140,7 @@ func releaseIn(b []byte) string {
 		object = list[0]
 	}
 	for _, key := range []string{"release", "softwareVersion", "version"} {
-		if s, ok := object[key].(string); ok && releaseNumber.MatchString(s) {
+		if s, ok := object[key].(string); ok && releaseNumber().MatchString(s) {
 			return s
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -78,7 +79,9 @@ func DefaultConfig() Config {
 }
 
 // The model's types tenant-name (less its dots) and name-id.
-var entryName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
+var entryName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
+})
 
 // Validate names every field that cannot be used, with its value.
 func (c Config) Validate() error {
@@ -108,10 +111,10 @@ func (c Config) Validate() error {
 	if _, err := parsePins(c.PinSHA256); err != nil {
 		bad("pin_sha256", c.PinSHA256, err.Error())
 	}
-	if !entryName.MatchString(c.Tenant) {
+	if !entryName().MatchString(c.Tenant) {
 		bad("tenant", c.Tenant, "1 to 63 letters, digits, - and _, beginning and ending with a letter or digit, no dot")
 	}
-	if !entryName.MatchString(c.Neighborhood) {
+	if !entryName().MatchString(c.Neighborhood) {
 		bad("neighborhood", c.Neighborhood, "1 to 63 letters, digits, - and _, beginning and ending with a letter or digit")
 	}
 	if !plainText(c.Description) || len(c.Description) > 1024 {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -84,6 +85,9 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 			log.Warn("store set aside", "file", aside)
 		}
 	}
+	// A million bans are some 80 MB that hardly change: with the default of 100 the
+	// garbage of a mass merge would take as much again before it is collected.
+	debug.SetGCPercent(50)
 	a, err := mesh.Open(ctx, cfg, mesh.Options{Version: thisBuild().Version, Logger: log, Level: level})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Severity says how much a Finding matters.
@@ -104,7 +105,9 @@ func (c *checker) all(ctx context.Context) {
 }
 
 // configuredAction is a line of `fail2ban-client -d` that gives a jail an action.
-var configuredAction = regexp.MustCompile(`^\['set', '([^']+)', 'addaction', '([^']+)'`)
+var configuredAction = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\['set', '([^']+)', 'addaction', '([^']+)'`)
+})
 
 // ourCommand is how an action of ours calls, whatever its program is named.
 const ourCommand = "fail2ban ban --jail="
@@ -118,7 +121,7 @@ func (c *checker) configured(ctx context.Context) ([]string, error) {
 	var jails []string
 	jail := ""
 	for line := range strings.Lines(out) {
-		if m := configuredAction.FindStringSubmatch(line); m != nil {
+		if m := configuredAction().FindStringSubmatch(line); m != nil {
 			jail = m[1]
 		}
 		if jail != "" && strings.Contains(line, ourCommand) && !slices.Contains(jails, jail) {
@@ -190,7 +193,7 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 	if strings.Contains(ban, "matches>") {
 		c.add(Serious, in+"actionban passes log lines on", "They hold users' data.", install)
 	}
-	if unquoted.MatchString(ban) {
+	if unquoted().MatchString(ban) {
 		c.add(Serious, in+"actionban has a tag outside of double quotes", "Its value reaches a shell.", install)
 	}
 	if norestored, err := c.property(ctx, jail, action, "norestored"); err == nil && truth(norestored) {
@@ -210,7 +213,7 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 }
 
 // unquoted matches a tag that does not follow `="` or other text in quotes.
-var unquoted = regexp.MustCompile(`(^|\s)(--\w+=)?<[\w./?=-]+>`)
+var unquoted = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(^|\s)(--\w+=)?<[\w./?=-]+>`) })
 
 // neverAttackers are sources that are not the attacker's address.
 var neverAttackers = []netip.Prefix{
