@@ -627,9 +627,9 @@ func TestTwoUsersOfOneTenantConflictOnlyInTheSame(t *testing.T) {
 
 func TestAnUnknownOutcomeIsNothingElse(t *testing.T) {
 	c := serve(t)
-	var refuse atomic.Bool
+	var refuse, refused atomic.Bool
 	r := c.client(c.proxied(func(req *http.Request) bool {
-		if strings.HasSuffix(req.URL.Path, "/config/commit") {
+		if strings.HasSuffix(req.URL.Path, "/config/commit") && refused.CompareAndSwap(false, true) {
 			refuse.Store(true)
 			if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 409, Times: 1}); err != nil {
 				t.Error(err)

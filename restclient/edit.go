@@ -282,7 +282,8 @@ func refused(step string, err error) error {
 	}
 	why := status.messages
 	if len(why) == 0 {
-		why = []string{status.Error()}
+		// Not with the status in words, which speak of conflicts themselves.
+		why = []string{fmt.Sprintf("%s %s answered %d", status.Method, status.Path, status.Status)}
 	}
 	refusal := verdictIn(step, why, err)
 	if status.Status == http.StatusConflict && !errors.As(refusal, &busy) {
