@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	banmesh = filepath.Join(dir, "banmesh")
-	build := exec.Command("go", "build", "-o", banmesh, "banmesh/cmd/banmesh")
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-s -w", "-o", banmesh, "banmesh/cmd/banmesh")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build banmesh: %v\n%s", err, out)
