@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go4.org/netipx"
+
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
@@ -46,29 +48,37 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 	reply := control.BanReply{ShortenedTo: a.shortened(c)}
 	shield := a.store.Shield()
 	for i, o := range outcomes {
-		switch o {
-		case store.BanNew:
-			reply.New++
-		case store.BanExtended:
-			reply.Extended++
-		case store.BanKnown:
-			reply.Known++
-		case store.BanExpired:
-			reply.Expired++
-		case store.BanStaysLifted:
-			reply.StaysLifted++
-			if len(reply.Lifted) < maxShown {
-				reply.Lifted = append(reply.Lifted, c.Prefixes[i])
-			}
-		case store.BanOverLimit:
-			return reply, control.Errorf(control.CodeConflict,
-				"ban %v: this router already holds as many records as it may: lift some, or raise limits.live_per_origin", c.Prefixes[i])
-		}
-		if len(reply.Shielded) < maxShown && shield.OverlapsPrefix(c.Prefixes[i]) {
-			reply.Shielded = append(reply.Shielded, c.Prefixes[i])
+		if err := count(&reply, o, c.Prefixes[i], shield); err != nil {
+			return reply, err
 		}
 	}
 	return reply, nil
+}
+
+// count adds what became of one ban to a reply.
+func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, shield *netipx.IPSet) error {
+	switch o {
+	case store.BanNew:
+		r.New++
+	case store.BanExtended:
+		r.Extended++
+	case store.BanKnown:
+		r.Known++
+	case store.BanExpired:
+		r.Expired++
+	case store.BanStaysLifted:
+		r.StaysLifted++
+		if len(r.Lifted) < maxShown {
+			r.Lifted = append(r.Lifted, p)
+		}
+	case store.BanOverLimit:
+		return control.Errorf(control.CodeConflict,
+			"ban %v: this router already holds as many records as it may: lift some, or raise limits.live_per_origin", p)
+	}
+	if len(r.Shielded) < maxShown && shield.OverlapsPrefix(p) {
+		r.Shielded = append(r.Shielded, p)
+	}
+	return nil
 }
 
 // shortened is the end that bans.max_duration leaves of what was asked, zero

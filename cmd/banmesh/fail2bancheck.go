@@ -1,154 +1,186 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"sync"
+	"io/fs"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/mesh"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
-	"banmesh/mesh/spool"
+	"banmesh/store"
 )
 
-// fail2banTime bounds the questions to a fail2ban that holds many bans.
-const fail2banTime = 5 * time.Minute
+// askFail2ban bounds the reading of all jails: fail2ban answers nobody while it works through an `unban --all`.
+const askFail2ban = 2 * time.Minute
 
-// takers is how many bans are taken in at once: the agent brings those that come together to the disk together.
-const takers = 16
+// local is what a command needs of the configuration that the agent of this router runs with.
+type local struct {
+	path  string // of the file, as given
+	file  *mesh.File
+	found bool // there is a file
 
-// clientFlags say how the local fail2ban is asked.
-func clientFlags(f *fail2ban.ClientConfig) []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "client", Value: "fail2ban-client", Destination: &f.Command, Usage: "`PROGRAM` that asks fail2ban, with its arguments"},
-		&cli.StringFlag{Name: "client-socket", Destination: &f.Socket, Usage: "fail2ban's own socket, `PATH`"},
+	client, clientSocket string // win over the file's fail2ban
+}
+
+func (l *local) flag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Destination: &l.path, Usage: "the agent's configuration `FILE`; default " + defaultConfig + " where it exists"}
+}
+
+// load reads the configuration, or takes the defaults where none is named and none is in its usual place.
+func (l *local) load() error {
+	path := l.path
+	if path == "" {
+		path = defaultConfig
+	}
+	file, err := mesh.LoadConfig(path)
+	switch {
+	case err == nil:
+		l.file, l.found = file, true
+		return nil
+	case l.path == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+		l.file = &mesh.File{Config: mesh.DefaultConfig()}
+		return nil
+	}
+	return err
+}
+
+// useSocket takes the agent's socket from the configuration where no flag and no variable names one.
+func (l *local) useSocket(c *console, cc *cli.Context) {
+	if l.found && !cc.IsSet("socket") && c.getenv("BANMESH_SOCKET") == "" {
+		c.socket = l.file.Socket
 	}
 }
 
+func (l *local) fail2ban() *fail2ban.Client {
+	return fail2ban.NewClient(fail2ban.ClientConfig{
+		Command: cmp.Or(l.client, l.file.Fail2ban.Client), Socket: cmp.Or(l.clientSocket, l.file.Fail2ban.Socket),
+	})
+}
+
+// clientFlags say how the local fail2ban is asked; what they leave open is the configuration's.
+func (l *local) clientFlags() []cli.Flag {
+	return []cli.Flag{
+		l.flag(),
+		&cli.StringFlag{Name: "client", Destination: &l.client, Usage: "`PROGRAM` that asks fail2ban, with its arguments; default fail2ban.client of the configuration"},
+		&cli.StringFlag{Name: "client-socket", Destination: &l.clientSocket, Usage: "fail2ban's own socket, `PATH`; default fail2ban.socket"},
+	}
+}
+
+func fail2banImportCommand(c *console) *cli.Command {
+	var l local
+	var except cli.StringSlice
+	return &cli.Command{
+		Name: "import", Usage: "take in the bans that the local fail2ban already holds",
+		Description: "For bans that are older than banmesh on this router: those of all jails, with the times they have. A jail that is fed with the\n" +
+			"mesh's bans is left out. What is known already changes nothing.\n\n" +
+			"Example:\n   banmesh fail2ban import\n   banmesh fail2ban import --except recidive",
+		Flags: append(l.clientFlags(), &cli.StringSliceFlag{Name: "except", Destination: &except, Usage: "not of the jails `NAME,...`"}, c.socketFlag()),
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			if err := l.load(); err != nil {
+				return err
+			}
+			l.useSocket(c, cc)
+			if err := c.takeIn(cc.Context, l.fail2ban(), except.Value()); err != nil {
+				return fmt.Errorf("fail2ban import: %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string) error {
+	asking, cancel := context.WithTimeout(ctx, askFail2ban)
+	defer cancel()
+	feeds, err := fail2ban.Feeds(asking, client)
+	if err != nil {
+		return withRights(err)
+	}
+	held, err := fail2ban.Import(asking, client, slices.Concat(except, feeds)...)
+	if err != nil {
+		return withRights(err)
+	}
+	var bans []control.HeldBan
+	wide := 0
+	for _, b := range held {
+		if control.Wide(b.Prefix) {
+			wide++
+			continue
+		}
+		bans = append(bans, control.HeldBan{Prefix: b.Prefix, Jail: b.Jail, Start: control.Time(b.Start), Until: untilOf(b.Until)})
+	}
+	if wide > 0 {
+		c.warn("note: %d left out that are wider than /16 (IPv4) or /32 (IPv6): banmesh ban --force takes them", wide)
+	}
+	for _, jail := range feeds {
+		c.warn("note: jail %s left out: what it holds comes from the mesh", jail)
+	}
+	if len(bans) == 0 {
+		fmt.Fprintln(c.out, "the local fail2ban holds no bans")
+		return nil
+	}
+	var total control.TakeInReply
+	for part := range slices.Chunk(bans, control.MaxTakeIn) {
+		err := c.ask(ctx, callTime+bulkTime, func(ctx context.Context, cl *control.Client) error {
+			r, err := cl.TakeIn(ctx, control.TakeInCall{Bans: part})
+			total.BanReply, total.Unshared = add(total.BanReply, r.BanReply), total.Unshared+r.Unshared
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.out, "%d bans of the local fail2ban: %d taken in, %d known already, %d stay unbanned, %d over, %d not shared\n",
+		len(bans), total.New+total.Extended, total.Known, total.StaysLifted, total.Expired, total.Unshared)
+	return nil
+}
+
+func untilOf(u store.Millis) control.Until {
+	if u == store.Never {
+		return control.Never
+	}
+	return control.Until(u)
+}
+
+// withRights adds what helps where fail2ban's socket is root's.
+func withRights(err error) error {
+	if errors.Is(err, fail2ban.ErrDenied) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w: run it as root", err)
+	}
+	return err
+}
+
 func fail2banCheckCommand(c *console) *cli.Command {
-	var f fail2ban.ClientConfig
+	var l local
 	return &cli.Command{
 		Name: "check", Usage: "find what keeps the local fail2ban from sharing its bans rightly",
 		Description: "Changes nothing. Each finding says what, why it matters and what mends it. Exit 1 where one is serious.\n\n" +
 			"Example:\n   banmesh fail2ban check",
-		Flags: append(clientFlags(&f), c.jsonFlag()),
+		Flags: append(l.clientFlags(), c.jsonFlag()),
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cc.Context, fail2banTime)
+			if err := l.load(); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cc.Context, askFail2ban)
 			defer cancel()
-			findings, err := fail2ban.Check(ctx, fail2ban.NewClient(f))
+			found, err := fail2ban.Check(ctx, l.fail2ban())
 			if err != nil {
 				return fmt.Errorf("fail2ban check: %w", err)
 			}
-			return c.tellFindings(findings)
+			return c.tellFindings(fromFail2ban(found), "nothing is wrong with the local fail2ban")
 		},
 	}
-}
-
-func (c *console) tellFindings(findings []fail2ban.Finding) error {
-	paint := map[fail2ban.Severity]colour{fail2ban.Serious: red, fail2ban.Warning: yellow, fail2ban.Note: dim}
-	serious := 0
-	for _, f := range findings {
-		if f.Severity == fail2ban.Serious {
-			serious++
-		}
-		if !c.json {
-			fmt.Fprintf(c.out, "%s %s\n  why:  %s\n  mend: %s\n", c.paint(paint[f.Severity], string(f.Severity)+":"), f.What, f.Why, f.Mend)
-		}
-	}
-	switch {
-	case c.json:
-		if findings == nil {
-			findings = []fail2ban.Finding{}
-		}
-		if err := c.printJSON(findings); err != nil {
-			return err
-		}
-	case len(findings) == 0:
-		fmt.Fprintln(c.out, "nothing is wrong with the local fail2ban")
-	}
-	if serious > 0 {
-		return exitStatus(exitFailed)
-	}
-	return nil
-}
-
-func fail2banImportCommand(c *console) *cli.Command {
-	var f fail2ban.ClientConfig
-	var except cli.StringSlice
-	var dir string
-	return &cli.Command{
-		Name: "import", Usage: "take in the bans that the local fail2ban already holds",
-		Description: "For bans that are older than banmesh on this router. What is known already changes nothing.\n\n" +
-			"Example:\n   banmesh fail2ban import --except recidive",
-		Flags: append(clientFlags(&f), &cli.StringSliceFlag{Name: "except", Destination: &except, Usage: "not of the jails `NAME,...`"}, c.socketFlag(), c.spoolFlag(&dir)),
-		Action: func(cc *cli.Context) error {
-			if _, err := positional(cc, 0, 0); err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cc.Context, fail2banTime)
-			defer cancel()
-			held, err := fail2ban.Import(ctx, fail2ban.NewClient(f), except.Value()...)
-			if err != nil {
-				return fmt.Errorf("fail2ban import: %w", err)
-			}
-			var calls []control.BanCall
-			for _, b := range held {
-				calls = append(calls, control.BanCall{
-					Prefixes: control.Prefixes{b.Prefix}, Jail: b.Jail, Start: control.Time(b.Start), Until: control.Until(b.Until),
-					Failures: b.Failures, Reason: b.Reason, Restored: b.Restored,
-				})
-			}
-			return c.takeIn(ctx, calls, dir)
-		},
-	}
-}
-
-// takeIn makes calls that each have their own times, several at once.
-func (c *console) takeIn(ctx context.Context, calls []control.BanCall, dir string) error {
-	var mu sync.Mutex
-	var total control.BanReply
-	var waiting, failed error
-	next := make(chan control.BanCall)
-	var all sync.WaitGroup
-	for range takers {
-		all.Go(func() {
-			for call := range next {
-				var r control.BanReply
-				spooled, err := c.deliver(ctx, callTime, dir, spool.Entry{Time: c.now(), Ban: &call}, func(ctx context.Context, cl *control.Client) error {
-					var err error
-					r, err = cl.Ban(ctx, call)
-					return err
-				})
-				mu.Lock()
-				total = add(total, r)
-				switch {
-				case spooled:
-					waiting = err
-				case failed == nil:
-					failed = err
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for _, call := range calls {
-		next <- call
-	}
-	close(next)
-	all.Wait()
-	if failed != nil {
-		return fmt.Errorf("fail2ban import: %w", failed)
-	}
-	if waiting != nil {
-		c.warn("%s", oneLine(waiting))
-		return nil
-	}
-	fmt.Fprintf(c.out, "%d bans of the local fail2ban: %d taken in, %d known already, %d stay unbanned, %d over\n",
-		len(calls), total.New+total.Extended, total.Known, total.StaysLifted, total.Expired)
-	return nil
 }

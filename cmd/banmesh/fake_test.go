@@ -179,6 +179,18 @@ func (a *fakeAgent) Fail2ban(ctx context.Context, c control.HookCall) error {
 	return a.enter(ctx, "fail2ban", c)
 }
 
+func (a *fakeAgent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error) {
+	var r control.TakeInReply
+	for _, b := range c.Bans {
+		one, err := a.Ban(ctx, control.BanCall{Prefixes: control.Prefixes{b.Prefix}, Jail: b.Jail, Start: b.Start, Until: b.Until, Restored: true})
+		if err != nil {
+			return r, err
+		}
+		r.New, r.Known = r.New+one.New, r.Known+one.Known
+	}
+	return r, nil
+}
+
 func (a *fakeAgent) List(ctx context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error) {
 	if err := a.enter(ctx, "list", prefix); err != nil {
 		return nil, err

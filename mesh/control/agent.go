@@ -15,6 +15,8 @@ type Agent interface {
 	DropAllow(ctx context.Context, c DropAllowCall) (DropAllowReply, error)
 	Allows(ctx context.Context) ([]Allow, error)
 	Fail2ban(ctx context.Context, c HookCall) error
+	// TakeIn takes what the local fail2ban holds already as bans of this router; what is not shared stays there.
+	TakeIn(ctx context.Context, c TakeInCall) (TakeInReply, error)
 
 	// List yields the live bans in the order of their prefixes: all for the zero prefix, else that prefix, what covers it
 	// and what is inside. The sequence is read as fast as the caller's terminal takes it: it must hold no lock.

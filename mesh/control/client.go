@@ -44,6 +44,11 @@ func (c *Client) Fail2ban(ctx context.Context, call HookCall) error {
 	return err
 }
 
+// TakeIn gives the agent what the local fail2ban holds already.
+func (c *Client) TakeIn(ctx context.Context, call TakeInCall) (TakeInReply, error) {
+	return ask[TakeInReply](ctx, c, pathTakeIn, call)
+}
+
 // Allow adds to the allow-list.
 func (c *Client) Allow(ctx context.Context, call AllowCall) (AllowReply, error) {
 	return ask[AllowReply](ctx, c, pathAllow, call)

@@ -17,6 +17,7 @@ const (
 	pathJoin        = "/v1/join"
 	pathLeave       = "/v1/leave"
 	pathFail2ban    = "/v1/fail2ban"
+	pathTakeIn      = "/v1/fail2ban/import"
 	pathFreeze      = "/v1/freeze"
 	pathThaw        = "/v1/thaw"
 	pathRevoke      = "/v1/revoke"

@@ -393,6 +393,16 @@ func TestRealBansAreTakenIn(t *testing.T) {
 	}
 }
 
+func TestRealJailThatIsFedIsKnown(t *testing.T) {
+	t.Parallel()
+	r := startReal(t, fail2bantest.Options{ExtraJail: "[fed]\nenabled = true\nfilter =\naction = feed\n\n[other]\nenabled = true\nfilter =\naction =\n",
+		Files: map[string]string{"action.d/feed.conf": "[Definition]\nactionban = true\nactionunban = : || banmesh fail2ban unban --jail=\"<name>\" --ip=\"<ip>\"\nactionflush = true\n"}})
+	got, err := Feeds(t.Context(), r.realClient())
+	if err != nil || !slices.Equal(got, []string{"fed"}) {
+		t.Errorf("fed jails %q, %v; want fed", got, err)
+	}
+}
+
 // found returns the findings' texts of a severity.
 func found(findings []Finding, severity Severity) []string {
 	var texts []string

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+
+	"banmesh/mesh/doctor"
+	"banmesh/mesh/fail2ban"
+)
+
+func fromFail2ban(found []fail2ban.Finding) []doctor.Finding {
+	out := make([]doctor.Finding, len(found))
+	for i, f := range found {
+		out[i] = doctor.Finding{Severity: doctor.Severity(f.Severity), What: f.What, Why: f.Why, Mend: f.Mend}
+	}
+	return out
+}
+
+// tellFindings shows what was found, the serious first; well is said where nothing was. Exit 1 where one is serious.
+func (c *console) tellFindings(found []doctor.Finding, well string) error {
+	if c.json {
+		if found == nil {
+			found = []doctor.Finding{}
+		}
+		if err := c.printJSON(found); err != nil {
+			return err
+		}
+	} else {
+		c.printFindings(found, well)
+	}
+	if doctor.AnySerious(found) {
+		return exitStatus(exitFailed)
+	}
+	return nil
+}
+
+func (c *console) printFindings(found []doctor.Finding, well string) {
+	count := make(map[doctor.Severity]int)
+	for _, s := range []struct {
+		severity doctor.Severity
+		colour   colour
+	}{{doctor.Serious, red}, {doctor.Warning, yellow}, {doctor.Note, bold}, {doctor.OK, green}} {
+		for _, f := range found {
+			if f.Severity != s.severity {
+				continue
+			}
+			count[f.Severity]++
+			fmt.Fprintf(c.out, "%s %s\n", c.paint(s.colour, string(f.Severity)+":"), f.What)
+			if f.Why != "" {
+				fmt.Fprintf(c.out, "  why:  %s\n", f.Why)
+			}
+			if f.Mend != "" {
+				fmt.Fprintf(c.out, "  mend: %s\n", f.Mend)
+			}
+		}
+	}
+	if count[doctor.Serious]+count[doctor.Warning]+count[doctor.Note] == 0 {
+		fmt.Fprintln(c.out, well)
+		return
+	}
+	fmt.Fprintf(c.out, "%d serious, %s, %s\n", count[doctor.Serious], counted(count[doctor.Warning], "warning"), counted(count[doctor.Note], "note"))
+}

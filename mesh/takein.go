@@ -1,0 +1,42 @@
+package mesh
+
+import (
+	"context"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/store"
+)
+
+// TakeIn takes the bans that the local fail2ban held before it knew of banmesh.
+// They count as its replay at a start: what is known changes nothing, and what
+// was lifted stays lifted.
+func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error) {
+	a.drainFirst(ctx)
+	shift := store.Millis(a.clock.shift().Milliseconds())
+	least := store.Millis(time.Duration(a.cfg.Bans.MinDuration).Milliseconds())
+	var reply control.TakeInReply
+	reqs := make([]store.BanRequest, 0, len(c.Bans))
+	for _, b := range c.Bans {
+		q := store.BanRequest{Prefix: b.Prefix, Jail: b.Jail, Start: store.Millis(b.Start) + shift, Until: store.Millis(b.Until), Restored: true}
+		if q.Until != store.Never {
+			q.Until += shift
+		}
+		if !a.cfg.Share.has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
+			reply.Unshared++
+			continue
+		}
+		reqs = append(reqs, q)
+	}
+	outcomes, err := a.store.Ban(ctx, reqs)
+	if err != nil {
+		return control.TakeInReply{}, refusal(err)
+	}
+	shield := a.store.Shield()
+	for i, o := range outcomes {
+		if err := count(&reply.BanReply, o, reqs[i].Prefix, shield); err != nil {
+			return reply, err
+		}
+	}
+	return reply, nil
+}
