@@ -3,12 +3,13 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"banmesh/mesh/control"
 	"banmesh/netconfclient"
 	"banmesh/netconfclient/netconfdtest"
 )
@@ -30,44 +31,39 @@ func ncclient(t *testing.T, s *netconfdtest.Server) []string {
 	return got
 }
 
-// freezeUnderLock gives one agent bans until its leader is caught with the lock
-// in hand, and freezes the server there. It returns the prefixes it has banned.
-func freezeUnderLock(t *testing.T, server *netconfdtest.Server, from, lead *agent) []string {
+// freezeAt gives bans until the server is caught in the middle of a change of
+// that datastore, by the leader's edit-config or its commit, and is frozen there.
+// It returns what was banned, and in how many commits.
+func freezeAt(t *testing.T, server *netconfdtest.Server, datastore string, from, lead *agent) (banned []string, commits int) {
 	t.Helper()
-	// In process: a command would take longer than the lock is held.
-	client := control.NewClient(lead.socket)
-	ask := func() control.CommitStatus {
-		st, err := client.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Commit
-	}
-	const committing = "committing"
-	var all []string
-	for block := range 10 {
-		before := ask().Commits
-		bare, prefixes := addresses(block, 100)
+	for block := range 6 {
+		before := changes(t, server, datastore)
+		bare, prefixes := addresses(block, 150)
 		from.must(append([]string{"ban", "--for", "1h"}, bare...)...)
-		all = append(all, prefixes...)
-		deadline := time.Now().Add(60 * time.Second)
-		now := ask()
-		for ; now.State != committing && now.Commits == before; now = ask() {
+		banned = append(banned, prefixes...)
+		for deadline := time.Now().Add(60 * time.Second); changes(t, server, datastore) == before; {
 			if time.Now().After(deadline) {
-				t.Fatalf("no commit for 60 s: %+v", now)
+				t.Fatalf("the server's log tells of no change of %s for 60 s", datastore)
 			}
 		}
-		if now.State != committing {
-			continue // it was too quick
-		}
 		server.Freeze(t)
-		if ask().State == committing { // and will be: nothing more is answered
-			return all
+		if lead.status().Commit.State == "committing" { // and will be: nothing more is answered
+			return banned, block + 1
 		}
-		server.Thaw(t)
+		server.Thaw(t) // it was too quick
 	}
-	t.Fatal("in ten commits not one was caught with the lock in hand")
-	return nil
+	t.Fatalf("of six changes of %s not one was caught", datastore)
+	return nil, 0
+}
+
+// changes counts what the server's log tells.
+func changes(t *testing.T, server *netconfdtest.Server, datastore string) int {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(server.Dir, "netconfd.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(log), "on target '"+datastore+"'")
 }
 
 func TestNetconfdLeaderKilledUnderTheLock(t *testing.T) {
@@ -75,7 +71,7 @@ func TestNetconfdLeaderKilledUnderTheLock(t *testing.T) {
 	server := netconfdtest.Start(t)
 	agents := trio(t, settings{commit: commitTo(server, ", min_interval: 1s")})
 	lead, others := leaderOf(t, agents)
-	want := freezeUnderLock(t, server, others[0], lead)
+	want, _ := freezeAt(t, server, "candidate", others[0], lead)
 	others[0].must("ban", "203.0.113.1", "--for", "1h")
 	want = append(want, "203.0.113.1/32")
 	lead.kill()
@@ -94,30 +90,43 @@ func TestNetconfdLeaderKilledUnderTheLock(t *testing.T) {
 	}
 }
 
-// TestNetconfdFrozenInMidCommit: the agent gives up on the answer; what the
-// server makes of the commit later is learnt by reading.
-func TestNetconfdFrozenInMidCommit(t *testing.T) {
-	t.Parallel()
-	server := netconfdtest.Start(t)
-	section := strings.Replace(commitTo(server, ", min_interval: 1s"), "timeout: 20s", "timeout: 3s", 1)
-	agents := trio(t, settings{commit: section})
-	lead, others := leaderOf(t, agents)
-	want := freezeUnderLock(t, server, others[0], lead)
-	eventually(t, 60*time.Second, "the leader to give up waiting", func() bool {
-		s := lead.status().Commit
-		return s.LastError != nil && s.State != "committing"
-	})
-	t.Logf("status: %s", *lead.status().Commit.LastError)
-	server.Thaw(t)
-	slices.Sort(want)
-	eventually(t, 120*time.Second, "everything in running, once", func() bool { return slices.Equal(ncclient(t, server), want) })
-	eventually(t, 120*time.Second, "a leader that is content", func() bool {
-		s := agents[0].status()
-		return s.Leader != nil && s.Commit.State == "idle" && s.Commit.LastError == nil && s.Commit.Committed == len(want)
-	})
-	candidate := slices.Sorted(slices.Values(server.NcclientReadFrom(t, "candidate", "blacklist-fail2ban", "internet").Addresses))
-	if !slices.Equal(candidate, want) {
-		t.Errorf("the candidate holds %d addresses, running %d", len(candidate), len(want))
+// TestNetconfdFrozenInMidOperation: the agents give up on the answer; what the
+// server makes of it later they learn by reading.
+func TestNetconfdFrozenInMidOperation(t *testing.T) {
+	for _, c := range []struct{ operation, changes, say string }{
+		{"edit-config", "candidate", "unreachable"},
+		{"commit", "running", "outcome of the commit is unknown"},
+	} {
+		t.Run(c.operation, func(t *testing.T) {
+			t.Parallel()
+			server := netconfdtest.Start(t)
+			section := strings.Replace(commitTo(server, ", min_interval: 1s"), "timeout: 20s", "timeout: 3s", 1)
+			agents := trio(t, settings{commit: section})
+			lead, others := leaderOf(t, agents)
+			want, commits := freezeAt(t, server, c.changes, others[0], lead)
+			eventually(t, 60*time.Second, "the leader to say "+c.say, func() bool {
+				return strings.Contains(lead.readLog(), c.say)
+			})
+			eventually(t, 60*time.Second, "status to tell of it", func() bool {
+				s := lead.status().Commit
+				return s.LastError != nil && s.State == "failing"
+			})
+			t.Logf("status: %s", *lead.status().Commit.LastError)
+			server.Thaw(t)
+			slices.Sort(want)
+			eventually(t, 120*time.Second, "everything in running, once", func() bool { return slices.Equal(ncclient(t, server), want) })
+			eventually(t, 120*time.Second, "a leader that is content", func() bool {
+				s := agents[0].status()
+				return s.Leader != nil && s.Commit.State == "idle" && s.Commit.LastError == nil && s.Commit.Committed == len(want)
+			})
+			candidate := slices.Sorted(slices.Values(server.NcclientReadFrom(t, "candidate", "blacklist-fail2ban", "internet").Addresses))
+			if !slices.Equal(candidate, want) {
+				t.Errorf("the candidate holds %d addresses, running %d", len(candidate), len(want))
+			}
+			if got := changes(t, server, "running"); got != commits {
+				t.Errorf("running was changed %d times, want %d", got, commits)
+			}
+		})
 	}
 }
 
