@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"banmesh/mesh/control"
 	"banmesh/netconfclient"
 	"banmesh/netconfclient/conductorsim"
+	"banmesh/restclient"
 )
 
 // trustTime bounds the fetching of a host key.
@@ -77,13 +79,14 @@ func conductorSimCommand(c *console) *cli.Command {
 }
 
 func conductorTrustCommand(c *console) *cli.Command {
-	var file string
+	var file, ca string
 	return &cli.Command{
-		Name: "trust", Usage: "show a conductor's host key, and pin it when told to", ArgsUsage: "ADDR",
-		Description: "Compare the fingerprint with what the conductor itself shows (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) before you say yes:\nwhoever answers now is who is believed from then on.\n\n" +
-			"Example:\n   banmesh conductor trust 192.0.2.1:830 --known-hosts /etc/banmesh/known_hosts",
+		Name: "trust", Usage: "show a conductor's host key or certificate, and pin it when told to", ArgsUsage: "ADDR",
+		Description: "Compare the fingerprint with what the conductor itself shows (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) before you say yes:\nwhoever answers now is who is believed from then on. Of an https URL it is the certificate; --ca-file keeps it.\n\n" +
+			"Example:\n   banmesh conductor trust 192.0.2.1:830 --known-hosts /etc/banmesh/known_hosts\n   banmesh conductor trust https://192.0.2.1 --ca-file /etc/banmesh/conductor.pem",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "known-hosts", Value: "/etc/banmesh/known_hosts", Destination: &file, Usage: "`FILE` that keeps the pinned keys"},
+			&cli.StringFlag{Name: "ca-file", Destination: &ca, Usage: "`FILE` that keeps the certificate of an https URL; without it the line for the configuration is shown"},
 			c.yesFlag(),
 		},
 		Action: func(cc *cli.Context) error {
@@ -92,6 +95,11 @@ func conductorTrustCommand(c *console) *cli.Command {
 				return err
 			}
 			addr := args[0]
+			if strings.HasPrefix(addr, "https://") {
+				ctx, cancel := context.WithTimeout(cc.Context, trustTime)
+				defer cancel()
+				return c.trustCertificate(ctx, addr, ca)
+			}
 			if _, _, err := net.SplitHostPort(addr); err != nil {
 				addr = net.JoinHostPort(strings.Trim(addr, "[]"), "830")
 			}
@@ -136,5 +144,35 @@ func (c *console) trust(ctx context.Context, addr, file string) error {
 		return err
 	}
 	fmt.Fprintf(c.out, "added to %s\n", file)
+	return nil
+}
+
+// trustCertificate shows the certificate behind a URL, and keeps it in a file where one is named.
+func (c *console) trustCertificate(ctx context.Context, addr, file string) error {
+	u, err := url.Parse(addr)
+	if err != nil || u.Host == "" {
+		return usagef("conductor trust %s: want https://HOST or https://HOST:PORT", control.Show(addr))
+	}
+	host := u.Host
+	if u.Port() == "" {
+		host = net.JoinHostPort(u.Hostname(), "443")
+	}
+	cert, err := restclient.FetchCertificate(ctx, host)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "SHA-256 %s\nsubject %s\nfor     %s\nvalid   %s to %s\n", cert.Fingerprint, cert.Subject,
+		strings.Join(cert.Names, ", "), cert.NotBefore.UTC().Format(time.DateOnly), cert.NotAfter.UTC().Format(time.DateOnly))
+	if file == "" {
+		fmt.Fprintf(c.out, "to pin it, put this into the section commit of banmesh.yaml:\n  pin_sha256: %q\n", cert.Fingerprint)
+		return nil
+	}
+	if err := c.agree("believe this certificate of " + addr + " from now on"); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(cert.PEM), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "written to %s\n", file)
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 // conductor is `banmesh conductor sim` as a process.
 type conductor struct {
 	dir, addr string
+	rest      string // its URL, where --rest was given
 }
 
 func startConductor(t testing.TB, args ...string) *conductor {
@@ -41,11 +42,18 @@ func startConductorAt(t testing.TB, wrap []string, listen string, args ...string
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("conductor sim did not say that it is ready: %v", err)
+	lines := bufio.NewReader(out)
+	ready := func() string {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("conductor sim did not say that it is ready: %v", err)
+		}
+		return strings.TrimSpace(line[strings.LastIndexByte(strings.TrimSpace(line), ' ')+1:])
 	}
-	c.addr = strings.TrimSpace(line[strings.LastIndexByte(strings.TrimSpace(line), ' ')+1:])
+	c.addr = ready()
+	if slices.Contains(args, "--rest") {
+		c.rest = ready()
+	}
 	return c
 }
 
