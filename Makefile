@@ -46,7 +46,11 @@ BIN    ?= bin
 package:
 	$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh
 	for arch in $(ARCHES); do
-		GOOS=linux GOARCH=$$arch $(STATIC) -o $(BIN)/linux-$$arch/banmesh ./cmd/banmesh
+		if [ $$arch = $$(go env GOHOSTARCH) ]; then
+			install -D $(BIN)/banmesh $(BIN)/linux-$$arch/banmesh
+		else
+			GOOS=linux GOARCH=$$arch $(STATIC) -o $(BIN)/linux-$$arch/banmesh ./cmd/banmesh
+		fi
 	done
 	VERSION='$(VERSION)' .ci/package/build '$(DIST)' '$(BIN)' $(ARCHES)
 
