@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -240,4 +241,41 @@ func TestTheNextRouterCommitsWhenTheLeadersDiskIsFull(t *testing.T) {
 	eventually(t, 30*time.Second, "router1 to take bans again", func() bool { return lead.run("ban", "203.0.113.3", "--for", "1h").code == 0 })
 	want["203.0.113.3/32"] = true
 	agreed(t, 60*time.Second, all, cond, want)
+}
+
+// TestTheLockOfAFrozenLeaderIsBroken: a leader that is stopped with the lock in
+// hand keeps it, and its session, until its silence has lasted long enough; once
+// it goes on, it does no harm.
+func TestTheLockOfAFrozenLeaderIsBroken(t *testing.T) {
+	t.Parallel()
+	cond := startConductor(t, "--commit-delay", "2s")
+	agents := trio(t, settings{commit: cond.commitTo(steady)})
+	lead, others := leaderOf(t, agents)
+	d, want := deeds{}, set("203.0.113.1/32", "203.0.113.2/32")
+	d.ban(others[0], "203.0.113.1/32")
+	eventually(t, 20*time.Second, "the leader to commit", func() bool { return lead.status().Commit.State == "committing" })
+	lead.cmd.Process.Signal(syscall.SIGSTOP)
+	frozen := time.Now()
+	d.ban(others[0], "203.0.113.2/32")
+	eventually(t, 20*time.Second, "the next leader to wait for the frozen one's session", func() bool {
+		s := others[0].status()
+		return s.Leader != nil && *s.Leader != lead.name && s.Commit.State == "waiting" && strings.Contains(s.Commit.Detail, "session")
+	})
+	tenantBecomes(t, 60*time.Second, cond, want)
+	took := time.Since(frozen)
+	t.Logf("committed %v after the leader froze", took.Round(10*time.Millisecond))
+	if took < 15*time.Second {
+		t.Errorf("a session was killed after %v, want 15 s of silence first", took)
+	}
+	d.ban(others[1], "203.0.113.3/32")
+	want["203.0.113.3/32"] = true
+	tenantBecomes(t, 30*time.Second, cond, want)
+	lead.cmd.Process.Signal(syscall.SIGCONT)
+	if next := agreed(t, 30*time.Second, agents, cond, want); next == lead {
+		t.Errorf("%s leads again at once, want the one who took over", lead.name)
+	}
+	d.unban(lead, "203.0.113.1/32")
+	delete(want, "203.0.113.1/32")
+	agreed(t, 30*time.Second, agents, cond, want)
+	content(t, cond, d)
 }
