@@ -65,6 +65,7 @@ type Agent struct {
 	listener  net.Listener
 	reports   reports
 	errands   errands
+	alerts    *alerts     // nil where no command is configured
 	ready     atomic.Bool // the rooms are made: changes and letters may reach them
 
 	stop     context.CancelFunc // ends Run
@@ -127,6 +128,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	}
 	if err := a.openCommit(); err != nil {
 		return nil, err
+	}
+	if cfg.Alert.Command != "" {
+		a.alerts = newAlerts(cfg.Name, cfg.Alert, a.log)
 	}
 	a.ready.Store(true)
 	return a, nil
@@ -224,6 +228,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("fail2ban", ctx, a.teller.Run)
 	start("never-ban", ctx, a.publishNeverBan)
 	start("clock", work, a.pulse)
+	if a.alerts != nil {
+		start("alerts", ctx, a.alerts.run)
+	}
 	start("leader", work, a.elector.Run)
 	if a.committer != nil {
 		start("commit", ctx, a.committer.Run)
@@ -291,6 +298,7 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.store.Tick(a.clock.agree.Load())
 		a.drainFirst(ctx)
 		a.tellReport()
+		a.watchTrouble()
 		if err := a.repeat.run(ctx, a.lift); err != nil {
 			a.log.Warn("repeat the unbans given before the first exchange", "error", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -423,8 +424,11 @@ func (c *Config) validateOther() error {
 	if c.HTTP.Listen != "" {
 		return field("http.listen", "is not in this build yet: leave it empty")
 	}
-	if c.Alert.Command != "" {
-		return field("alert.command", "is not in this build yet: leave it empty")
+	if strings.ContainsRune(c.Alert.Command, 0) {
+		return field("alert.command", "%q holds a zero byte", c.Alert.Command)
+	}
+	if c.Alert.After < 0 {
+		return field("alert.after", "is negative")
 	}
 	if err := oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"); err != nil {
 		return err
