@@ -1,0 +1,106 @@
+package netconfclient
+
+import (
+	"context"
+	"encoding/xml"
+	"fmt"
+	"slices"
+)
+
+// nsService is the module of services and their access-policies.
+const nsService = "http://128technology.com/t128/config/service-config"
+
+var (
+	nameService    = xml.Name{Space: nsService, Local: "service"}
+	nameSvcName    = xml.Name{Space: nsService, Local: "name"}
+	nameSvcPolicy  = xml.Name{Space: nsService, Local: "access-policy"}
+	nameSvcSource  = xml.Name{Space: nsService, Local: "source"}
+	nameSvcPermit  = xml.Name{Space: nsService, Local: "permission"}
+	nameSvcEnabled = xml.Name{Space: nsService, Local: "enabled"}
+)
+
+// Denied returns the names of the enabled services of running that deny our tenant, sorted. A tenant that none denies
+// blocks nobody. Errors: those of Read.
+func (c *Conductor) Denied(ctx context.Context) ([]string, error) {
+	s, _, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.drop(ctx, s)
+	bounded, cancel := c.bound(ctx)
+	defer cancel()
+	service := el("service", el("name"), el("enabled"), el("access-policy")).in(nsService)
+	r, err := s.GetConfig(bounded, RunningStore, Filter{Content: []Element{
+		el("config", el("authority", service).in(nsAuthority)).in(nsConfig),
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("read the services at %s: %w", s.addr, refused("get-config", err))
+	}
+	names, err := deniers(r, c.key.tenant)
+	if err != nil {
+		return nil, fmt.Errorf("read the services at %s: %w", s.addr, s.breach(err))
+	}
+	return names, nil
+}
+
+// deniers reads the services of a reply. What a server sends beside them, because it ignores a part of the filter, does
+// no harm.
+func deniers(r *Reply, tenant string) ([]string, error) {
+	d, err := r.Data()
+	if err != nil || d == nil {
+		return nil, err
+	}
+	var names []string
+	for depth := 0; ; {
+		tok, err := d.Token()
+		if err != nil {
+			return nil, fmt.Errorf("%w: services: %w", ErrProtocol, err)
+		}
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			depth++
+			if depth != 3 || tok.Name != nameService {
+				continue
+			}
+			items, err := captureItems(d, tok.Name)
+			if err != nil {
+				return nil, fmt.Errorf("%w: services: %w", ErrProtocol, err)
+			}
+			depth--
+			if name, ok := denies(items, tenant); ok {
+				names = append(names, name)
+			}
+		case xml.EndElement:
+			if depth == 0 { // of the data itself
+				slices.Sort(names)
+				return slices.Compact(names), nil
+			}
+			depth--
+		}
+	}
+}
+
+// denies says whether one service is enabled and denies the tenant.
+func denies(service []item, tenant string) (name string, ok bool) {
+	enabled := true
+	for child := range children(service) {
+		switch child[0].name {
+		case nameSvcName:
+			name = child[0].text
+		case nameSvcEnabled:
+			enabled = child[0].text != "false"
+		case nameSvcPolicy:
+			var source, permission string
+			for leaf := range children(child) {
+				switch leaf[0].name {
+				case nameSvcSource:
+					source = leaf[0].text
+				case nameSvcPermit:
+					permission = leaf[0].text
+				}
+			}
+			ok = ok || source == tenant && permission == "deny"
+		}
+	}
+	return name, ok && enabled && name != ""
+}
