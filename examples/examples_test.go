@@ -154,17 +154,17 @@ func TestConductorXMLSaysWhatTheTextSays(t *testing.T) {
 				t.Errorf("%s.txt does not say %s %s, as the XML does", name, leaf, value)
 			}
 		}
-		wantClosed(t, name+".txt")
+		wantClosed(t, name+".txt", read(t, "conductor/"+name+".txt"))
 	}
 }
 
 // wantClosed checks that each block of the conductor's text, a line with deeper
 // ones below it, is closed by an exit as deep as its head.
-func wantClosed(t *testing.T, name string) {
+func wantClosed(t *testing.T, name, config string) {
 	t.Helper()
 	var open []int
 	last := -1
-	for line := range strings.Lines(read(t, "conductor/"+name)) {
+	for line := range strings.Lines(config) {
 		text := strings.TrimSpace(line)
 		if text == "" {
 			continue
