@@ -147,12 +147,9 @@ func makeDataDir(dir string) error {
 }
 
 func (a *Agent) openStore() (err error) {
-	limits := store.DefaultLimits()
-	limits.LivePerOrigin = a.cfg.Limits.LivePerOrigin
-	limits.PerMinutePerOrigin = a.cfg.Limits.PerMinutePerOrigin
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
-		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: limits,
+		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.store(),
 		OnChange: a.changed, Logger: a.log,
 	})
 	if errors.Is(err, store.ErrLocked) {

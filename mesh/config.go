@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"banmesh/store"
 )
 
 // Config is an agent's configuration, as the YAML file holds it. DefaultConfig
@@ -77,6 +79,18 @@ type Quorum struct {
 type Limits struct {
 	LivePerOrigin      int `yaml:"live_per_origin"`
 	PerMinutePerOrigin int `yaml:"per_minute_per_origin"`
+}
+
+// store are the limits for the store. What is kept of one origin beside its live
+// bans, its lifts and what has lately ended, is bounded by the same measure.
+func (l Limits) store() store.Limits {
+	s := store.DefaultLimits()
+	s.LivePerOrigin, s.PerMinutePerOrigin = l.LivePerOrigin, l.PerMinutePerOrigin
+	s.StoredPerOrigin = max(s.StoredPerOrigin, 5*l.LivePerOrigin)
+	if l.LivePerOrigin == 0 {
+		s.StoredPerOrigin = 0
+	}
+	return s
 }
 
 // Leader says whether this agent may commit, and how much it is preferred.

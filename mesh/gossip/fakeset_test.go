@@ -20,7 +20,8 @@ type fakeSet struct {
 	root  [16]byte
 	meta  map[string][]byte
 	n     int
-	grown chan struct{} // closed and replaced as records come
+	grown chan struct{}         // closed and replaced as records come
+	deny  func(rec []byte) bool // records that are refused, as by a limit; nil: none
 }
 
 var _ Set = (*fakeSet)(nil)
@@ -154,7 +155,9 @@ func (s *fakeSet) Merge(chunk []byte) (store.Merged, error) {
 			return m, &store.WireError{Reason: "truncated"}
 		}
 		n := 10 + int(binary.BigEndian.Uint16(b[8:]))
-		if s.put(log, binary.BigEndian.Uint64(b), slices.Clone(b[10:n])) {
+		if s.deny != nil && s.deny(b[10:n]) {
+			m.Refused++
+		} else if s.put(log, binary.BigEndian.Uint64(b), slices.Clone(b[10:n])) {
 			m.New++
 		} else {
 			m.Known++

@@ -88,8 +88,9 @@ type peer struct {
 	hasSkew   bool
 
 	// fruitless counts exchanges in a row after which roots still differed and
-	// nothing was new: they come less and less often.
+	// nothing was new, or the same was given again: they come less and less often.
 	fruitless int
+	gave      [16]byte // own root when it was last given something
 	nextSync  time.Time
 
 	leavingRun uint64 // the run that said it leaves

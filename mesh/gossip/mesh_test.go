@@ -450,3 +450,22 @@ func TestIdleMembersAreQuiet(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsRefusedIsNotOfferedWithoutEnd: a receiver may refuse a record for
+// good, by a limit; the roots differ as long as it lives, and that must not keep
+// both sides busy.
+func TestWhatIsRefusedIsNotOfferedWithoutEnd(t *testing.T) {
+	simulate(t, 2, lan(), func(fl *fleet) {
+		a, b := fl.nodes[0], fl.nodes[1]
+		b.set.deny = func(rec []byte) bool { return string(rec) == "one too many" }
+		a.ban("first", "one too many")
+		fl.wait(time.Minute, "the first to arrive", func() bool { n, _ := b.set.size(); return n == 1 })
+		before := a.mesh.Stats().Exchanges + b.mesh.Stats().Exchanges
+		time.Sleep(5 * time.Minute)
+		if got := a.mesh.Stats().Exchanges + b.mesh.Stats().Exchanges - before; got > 30 {
+			t.Errorf("%d exchanges in 5 minutes over a record that is refused, want at most 30", got)
+		}
+		a.ban("third")
+		fl.wait(10*time.Second, "a later one to arrive all the same", func() bool { n, _ := b.set.size(); return n == 2 })
+	})
+}

@@ -242,14 +242,20 @@ func (s *syncer) make(name string, tries int) {
 // completed notes a finished exchange, made or served.
 func (s *syncer) completed(name string, res exchanged) {
 	now := time.Now()
+	root := s.m.set.Root(s.m.minute())
 	s.m.table.with(name, func(p *peer) {
-		if res.merged > 0 || res.chunks > 0 {
+		repeated := res.chunks > 0 && p.gave == root
+		if res.chunks > 0 {
+			p.gave = root
+		}
+		if res.merged > 0 || res.chunks > 0 && !repeated {
 			p.fruitless = 0
 			p.nextSync = now
 			return
 		}
-		// Nothing to give and nothing to take, yet the roots may differ for as long
-		// as one side keeps what the other has forgotten: not every second.
+		// Nothing new to give and nothing to take, yet the roots may differ for as
+		// long as one side keeps what the other has forgotten, or refuses by a limit:
+		// not every second.
 		p.fruitless++
 		p.nextSync = now.Add(min(time.Second<<min(p.fruitless, 6), maxRepeat))
 	})
