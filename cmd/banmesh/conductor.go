@@ -50,6 +50,7 @@ func conductorSimCommand(c *console) *cli.Command {
 			&cli.StringFlag{Name: "dir", Destination: &o.Dir, Usage: "its `DIR`, made when absent"},
 			&cli.StringFlag{Name: "style", Value: "5.2", Destination: &style, Usage: "behave as `RELEASE`: 5.2, 5.5 or 5.6"},
 			&cli.DurationFlag{Name: "commit-delay", Destination: &o.CommitDelay, Usage: "how long each commit takes, `DURATION`"},
+			&cli.GenericFlag{Name: "fault", Value: (*faults)(&o.Faults), Usage: "a `FAULT` from the start, like slow-commit,for=5s; may be repeated"},
 			&cli.StringFlag{Name: "password", Destination: &o.Password, Usage: "`PASSWORD` of the user for REST"},
 		},
 		Action: func(cc *cli.Context) error {
@@ -76,6 +77,17 @@ func conductorSimCommand(c *console) *cli.Command {
 			return conductorsim.Run(ctx, o)
 		},
 	}
+}
+
+// faults is a flag that may be repeated. It is no slice flag of the library, which would cut it at its commas.
+type faults []conductorsim.Fault
+
+func (f *faults) String() string { return "" }
+
+func (f *faults) Set(text string) error {
+	v, err := conductorsim.ParseFault(text)
+	*f = append(*f, v)
+	return err
 }
 
 func conductorTrustCommand(c *console) *cli.Command {

@@ -230,3 +230,31 @@ func smallDisk(t *testing.T, dir string) (fill func() (free func())) {
 		return func() { os.Remove(filler) }
 	}
 }
+
+// TestDamagedStoreIsKeptAsideAndRefilledByThePeers: nothing in it is
+// overwritten before somebody says so.
+func TestDamagedStoreIsKeptAsideAndRefilledByThePeers(t *testing.T) {
+	a := newAgent(t, "router1", settings{}).start()
+	b := newAgent(t, "router2", settings{join: []*agent{a}}).start()
+	b.must("ban", "203.0.113.1", "--for", "1h")
+	a.must("ban", "203.0.113.2", "--for", "1h")
+	eventually(t, 10*time.Second, "both bans at router2", func() bool { return len(b.list()) == 2 })
+	b.kill()
+	path := filepath.Join(b.dir, "data", "store.db")
+	damaged := []byte(strings.Repeat("this is no store ", 8000))
+	if err := os.WriteFile(path, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	oneLine(t, command(t, nil, "agent", "--config", b.config), 1, path, "--reset-store")
+	if now, err := os.ReadFile(path); err != nil || string(now) != string(damaged) {
+		t.Fatalf("the damaged file was touched: %v", err)
+	}
+	b.start("--reset-store")
+	eventually(t, 15*time.Second, "both bans to come back", func() bool { return len(b.list()) == 2 })
+	if aside, _ := filepath.Glob(path + ".*"); len(aside) != 1 {
+		t.Errorf("kept aside: %v, want one file", aside)
+	}
+	if own := b.banned("203.0.113.1/32"); own == nil || own.Records[0].Origin != "router2" {
+		t.Errorf("its own ban came back as %+v", own)
+	}
+}
