@@ -122,6 +122,7 @@ func counters(s gossip.Stats) map[string]uint64 {
 	c := map[string]uint64{
 		"packets_sent": s.PacketsSent, "packets_received": s.PacketsReceived,
 		"bytes_sent": s.BytesSent, "bytes_received": s.BytesReceived,
+		"streams_opened": s.StreamsOpened, "streams_taken": s.StreamsTaken,
 		"stream_bytes_sent": s.StreamBytesSent, "stream_bytes_received": s.StreamBytesReceived,
 		"pushes": s.Pushes, "relays": s.Relays, "pulls": s.Pulls,
 		"exchanges": s.Exchanges, "exchanges_served": s.ExchangesServed, "records_merged": s.RecordsMerged,

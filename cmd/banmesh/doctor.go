@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"banmesh/mesh"
+	"banmesh/mesh/control"
+	"banmesh/mesh/doctor"
+	"banmesh/mesh/fail2ban"
+	"banmesh/mesh/login"
+)
+
+// doctorTime bounds the whole examination; a conductor may need most of it.
+const doctorTime = 2 * time.Minute
+
+func doctorCommand(c *console) *cli.Command {
+	var l local
+	return &cli.Command{
+		Name: "doctor", Category: "Mesh", Usage: "find what is wrong here, and the command that mends it",
+		Description: "Looks at the configuration, the rights of its files, the members both ways, the clock, the commits, the conductor (login, host key,\n" +
+			"tenant, whether a service denies it), fail2ban and its logs, and what never-ban covers. Changes nothing. Exit 1 where something is\n" +
+			"serious. Run it as root.\n\n" +
+			"Example:\n   banmesh doctor\n   banmesh doctor --config /etc/banmesh/banmesh.yaml --json",
+		Flags: append(l.clientFlags(), c.jsonFlag(), c.socketFlag()),
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cc.Context, doctorTime)
+			defer cancel()
+			found := l.configuration()
+			l.useSocket(c, cc)
+			return c.tellFindings(append(found, c.examine(ctx, &l)...), "nothing is wrong here")
+		},
+	}
+}
+
+// configuration looks at the file, and goes on with the defaults where it cannot be used.
+func (l *local) configuration() []doctor.Finding {
+	finding := func(s doctor.Severity, what, why, mend string) []doctor.Finding {
+		return []doctor.Finding{{Severity: s, What: what, Why: why, Mend: mend}}
+	}
+	err := l.load()
+	if err == nil && l.found {
+		err = l.file.Validate()
+	}
+	path := l.path
+	if path == "" {
+		path = defaultConfig
+	}
+	switch {
+	case err != nil:
+		if l.file == nil {
+			l.file = &mesh.File{Config: mesh.DefaultConfig()}
+		}
+		mend := "banmesh config check " + path
+		if errors.Is(err, fs.ErrNotExist) {
+			mend = "banmesh doctor --config FILE, with the agent's own file"
+		}
+		return finding(doctor.Serious, oneLine(err), "The agent does not start with it.", mend)
+	case !l.found:
+		return finding(doctor.Note, "no configuration at "+path+", or it cannot be read", "What it says of keys and of the conductor is not looked at.", "banmesh doctor --config FILE, as root")
+	}
+	return finding(doctor.OK, "the configuration "+path+" is well", "", "")
+}
+
+func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
+	cfg := &l.file.Config
+	p := doctor.Patient{
+		Files: files(cfg), Agent: bounded{c.client()}, Now: c.now(), Synchronized: synchronized,
+		User: cfg.Commit.User, KnownHosts: cfg.Commit.KnownHosts, Tenant: cfg.Commit.Tenant,
+		Shell: login.Shell(c.getenv),
+	}
+	for _, place := range mesh.Places(ctx, cfg) {
+		p.Places = append(p.Places, doctor.Place{Addr: place.Addr, What: place.What})
+	}
+	if sessions, err := login.Sessions(c.utmp); err == nil {
+		p.Logins = sessions
+	}
+	client := l.fail2ban()
+	p.Fail2ban, _ = fail2ban.Check(ctx, client) // its only error is that ctx has ended
+	if logs, err := client.LogSources(ctx); err == nil {
+		p.Logs = logs // why not is among what Check found
+	}
+	var found []doctor.Finding
+	probe, err := mesh.NewProbe(&cfg.Commit, slog.New(slog.DiscardHandler))
+	switch {
+	case err != nil:
+		found = append(found, doctor.Finding{Severity: doctor.Serious, What: "the conductor: " + oneLine(err), Why: "The agent does not start.", Mend: "mend the section commit of the configuration"})
+	case probe != nil:
+		defer probe.Close()
+		p.Conductor, p.Conductors = probe, cfg.Commit.Conductors
+	}
+	return append(found, doctor.Examine(ctx, p)...)
+}
+
+// files are those that the agent reads beside its configuration.
+func files(cfg *mesh.Config) []doctor.File {
+	var out []doctor.File
+	add := func(path, key, what string, secret bool, remedy string) {
+		if path != "" {
+			out = append(out, doctor.File{Path: path, Key: key, What: what, Secret: secret, Make: remedy})
+		}
+	}
+	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", true, fmt.Sprintf("copy it from another router, or for the first one: (umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > %s)", cfg.Gossip.Keyring))
+	k := &cfg.Commit
+	trust := "banmesh conductor trust ADDRESS --known-hosts " + k.KnownHosts
+	switch k.Driver {
+	case "netconf":
+		add(k.Key, "commit.key", "the conductor's login key", true, "ssh-keygen -t ed25519 -N '' -f "+k.Key)
+		add(k.KnownHosts, "commit.known_hosts", "the conductor's host key", false, trust)
+	case "rest":
+		add(k.PasswordFile, "commit.password_file", "the conductor's password", true, "write the password of "+k.User+" into it")
+		add(k.TokenFile, "commit.token_file", "the conductor's token", true, "write a token of the conductor into it")
+		add(k.CAFile, "commit.ca_file", "the conductor's certificate authority", false, "copy it from the conductor")
+	}
+	return out
+}
+
+// synchronized asks the kernel whether something keeps its clock (adjtimex(2)).
+func synchronized() (yes, known bool) {
+	var tx unix.Timex
+	state, err := unix.Adjtimex(&tx)
+	if err != nil {
+		return false, false
+	}
+	const timeError = 5 // TIME_ERROR: not synchronized
+	return state != timeError, true
+}
+
+// bounded is the agent with a deadline for each question, so that one that hangs is said to.
+type bounded struct{ client *control.Client }
+
+func (b bounded) Status(ctx context.Context) (control.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return b.client.Status(ctx)
+}
+
+func (b bounded) Members(ctx context.Context) ([]control.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return b.client.Members(ctx)
+}
+
+func (b bounded) Why(ctx context.Context, ip netip.Addr) (control.Why, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return b.client.Why(ctx, ip)
+}

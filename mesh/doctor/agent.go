@@ -1,0 +1,157 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+const (
+	// dialTime bounds a try to reach a member or a conductor.
+	dialTime = 3 * time.Second
+
+	// silent is for how long nothing may come from a living member by UDP: each
+	// is probed, or probes, many times as often.
+	silent = 2 * time.Minute
+
+	// young is the age below which an agent need not have seen everything.
+	young = 5 * time.Minute
+
+	// skewed is a clock difference that makes bans end at the wrong time.
+	skewed   = 2 * time.Second
+	disagree = time.Minute
+)
+
+// agent asks the local agent, and looks at the mesh with its eyes and its own.
+func (r *report) agent(ctx context.Context, p Patient) *control.Status {
+	status, err := p.Agent.Status(ctx)
+	if err != nil {
+		r.add(Serious, err.Error(), "Nothing is shared, and nothing else of the mesh can be looked at.", "systemctl start banmesh; journalctl -u banmesh")
+		return nil
+	}
+	r.ok("the agent %s answers, version %s", status.Name, status.Version)
+	members, err := p.Agent.Members(ctx)
+	if err != nil {
+		r.add(Serious, err.Error(), "The members cannot be looked at.", "banmesh members")
+		return &status
+	}
+	r.members(ctx, p, &status, members)
+	return &status
+}
+
+func (r *report) members(ctx context.Context, p Patient, s *control.Status, members []control.Member) {
+	var others []control.Member
+	for _, m := range members {
+		if !m.Self && m.State != "left" {
+			others = append(others, m)
+		}
+	}
+	if len(others) == 0 {
+		r.add(Warning, "no other member is known", "A ban made here protects nobody else.", "banmesh join ADDRESS:7946")
+		return
+	}
+	open := dialAll(ctx, p.Dial, others)
+	for i, m := range others {
+		r.member(p.Now, m, open[i])
+	}
+	if counters := s.Replicate; counters != nil && time.Duration(s.UptimeS)*time.Second > young {
+		for _, way := range []struct{ key, proto string }{{"packets_received", "UDP"}, {"streams_taken", "TCP"}} {
+			if n, told := counters.Counters[way.key]; told && n == 0 {
+				r.add(Serious, fmt.Sprintf("no member has ever reached this router by %s", way.proto),
+					"What the others ban comes late or never.", "open "+way.proto+" of gossip.bind inbound in this router's firewall")
+			}
+		}
+	}
+}
+
+// dialAll tries the members' TCP ports, all at once; nil is open.
+func dialAll(ctx context.Context, dial Dial, members []control.Member) []error {
+	errs := make([]error, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		all.Go(func() { errs[i] = try(ctx, dial, m.Addr) })
+	}
+	all.Wait()
+	return errs
+}
+
+func try(ctx context.Context, dial Dial, addr string) error {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	conn, err := dial(ctx, "tcp", addr)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+func (r *report) member(now time.Time, m control.Member, tcp error) {
+	_, port, _ := net.SplitHostPort(m.Addr)
+	who := fmt.Sprintf("%s (%s)", m.Name, m.Addr)
+	switch {
+	case m.State == "failed" && tcp == nil:
+		r.add(Serious, who+" does not answer by UDP, and does by TCP", "It is taken for dead: it gets bans late, and cannot lead.",
+			"open UDP "+port+" both ways between the routers")
+	case m.State == "failed":
+		r.add(Serious, who+" does not answer: "+short(tcp), "Its router gets no bans.",
+			"on it: systemctl status banmesh; then open UDP and TCP "+port+" both ways; if it is gone for good, banmesh leave there")
+	case tcp != nil:
+		r.add(Serious, who+" is alive, and its TCP port cannot be reached: "+short(tcp),
+			"After a loss or a restart the bans are brought by TCP: the two stay apart then.", "open TCP "+port+" both ways between the routers")
+	case m.Seen != 0 && now.Sub(m.Seen.Time()) > silent:
+		r.add(Serious, fmt.Sprintf("%s is alive, and nothing came from it by UDP for %v", who, now.Sub(m.Seen.Time()).Round(time.Second)),
+			"Bans come late, by TCP only.", "open UDP "+port+" both ways between the routers")
+	case !m.InSync:
+		r.add(Warning, who+" is alive, and not in sync", "It mends itself within seconds; where it does not, TCP one way is closed.",
+			"banmesh members; if it stays, open TCP "+port+" both ways")
+	default:
+		r.ok("%s answers by UDP and TCP, and agrees", who)
+	}
+	if skew := time.Duration(m.SkewMS) * time.Millisecond; m.State == "alive" && skew.Abs() > skewed {
+		r.add(Warning, fmt.Sprintf("the clock of %s is %v from this one", m.Name, skew.Round(100*time.Millisecond)), "Bans end early or late there.",
+			"on the router that is wrong: chronyc makestep, or systemctl restart systemd-timesyncd")
+	}
+}
+
+func (r *report) clock(p Patient, s *control.Status) {
+	const mend = "chronyc makestep, or systemctl restart systemd-timesyncd; then timedatectl"
+	if s != nil {
+		switch skew := time.Duration(s.SkewMS) * time.Millisecond; {
+		case skew.Abs() > disagree:
+			r.add(Serious, fmt.Sprintf("this router's clock is %v from the others'", skew.Round(time.Second)),
+				"It forgets nothing, and what its programs say of times is corrected until it is set.", mend)
+		case skew.Abs() > skewed:
+			r.add(Warning, fmt.Sprintf("this router's clock is %v from the others'", skew.Round(100*time.Millisecond)), "Bans end early or late.", mend)
+		default:
+			r.ok("this router's clock agrees with the others'")
+		}
+	}
+	if p.Synchronized == nil {
+		return
+	}
+	switch synchronized, known := p.Synchronized(); {
+	case !known:
+	case synchronized:
+		r.ok("a time service keeps this router's clock")
+	default:
+		r.add(Warning, "no time service keeps this router's clock", "It drifts, and bans end at the wrong time.",
+			"apt-get install chrony, or timedatectl set-ntp true")
+	}
+}
+
+// short keeps the end of a network error, which says what happened.
+func short(err error) string {
+	s := err.Error()
+	if i := strings.LastIndex(s, ": "); i >= 0 {
+		s = s[i+2:]
+	}
+	return s
+}

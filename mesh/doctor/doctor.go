@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
+	"banmesh/mesh/login"
+)
+
+// Agent is what the doctor asks of the local agent; *control.Client is one.
+type Agent interface {
+	Status(ctx context.Context) (control.Status, error)
+	Members(ctx context.Context) ([]control.Member, error)
+	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
+}
+
+// Conductor is what the doctor looks at of the conductor.
+type Conductor interface {
+	Read(ctx context.Context) (commit.Running, error)
+	Denied(ctx context.Context) ([]string, error)
+}
+
+// Dial opens a connection, as net.Dialer.DialContext does.
+type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// Place is an address that must stay reachable, and what it is.
+type Place struct {
+	Addr netip.Addr
+	What string
+}
+
+// Patient is what is looked at. What is nil or empty is left out.
+type Patient struct {
+	Files []File // secrets and what else must be readable
+
+	Agent Agent
+	Dial  Dial
+	Now   time.Time
+	// Synchronized says whether the kernel's clock is kept by a time service;
+	// known is false where that cannot be told.
+	Synchronized func() (synchronized, known bool)
+
+	Conductor  Conductor
+	Conductors []string // host:port or URL, as configured
+	User       string
+	KnownHosts string
+	Tenant     string
+
+	Fail2ban []fail2ban.Finding
+	Logs     []fail2ban.LogSource
+
+	Places []Place         // own addresses, gateways, conductors
+	Logins []login.Session // who is logged in
+	Shell  netip.Addr      // from where the one who asks is
+}
+
+// Examine looks at everything and returns what it found, in the order of a
+// ban's way. It changes nothing. ctx bounds the whole.
+func Examine(ctx context.Context, p Patient) []Finding {
+	r := &report{}
+	r.files(p.Files)
+	var status *control.Status
+	if p.Agent != nil {
+		status = r.agent(ctx, p)
+	}
+	r.clock(p, status)
+	if status != nil {
+		r.places(ctx, p)
+		r.commits(p.Now, status)
+	}
+	if p.Conductor != nil {
+		r.conductor(ctx, p)
+	}
+	for _, f := range p.Fail2ban {
+		r.findings = append(r.findings, Finding{Severity(f.Severity), f.What, f.Why, f.Mend})
+	}
+	r.logs(p.Now, p.Logs)
+	return r.findings
+}

@@ -1,0 +1,229 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
+	"banmesh/mesh/login"
+)
+
+var now = time.UnixMilli(1_800_000_000_000)
+
+// fakeAgent answers what it is told to.
+type fakeAgent struct {
+	status  control.Status
+	members []control.Member
+	covered []netip.Addr
+	fail    error
+}
+
+func (a *fakeAgent) Status(context.Context) (control.Status, error) { return a.status, a.fail }
+func (a *fakeAgent) Members(context.Context) ([]control.Member, error) {
+	return a.members, a.fail
+}
+func (a *fakeAgent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
+	w := control.Why{IP: ip.String()}
+	if slices.Contains(a.covered, ip) {
+		w.NeverBans = []control.WhyShield{{Prefix: ip.String(), Origin: "router1"}}
+	}
+	return w, a.fail
+}
+
+type fakeConductor struct {
+	running  commit.Running
+	denied   []string
+	read     error
+	services error
+}
+
+func (c *fakeConductor) Read(context.Context) (commit.Running, error) { return c.running, c.read }
+func (c *fakeConductor) Denied(context.Context) ([]string, error)     { return c.denied, c.services }
+
+// reaches is a Dial that some addresses answer.
+func reaches(addrs ...string) Dial {
+	return func(_ context.Context, _, addr string) (net.Conn, error) {
+		if !slices.Contains(addrs, addr) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+		}
+		a, b := net.Pipe()
+		b.Close()
+		return a, nil
+	}
+}
+
+// well is a router with which nothing is wrong.
+func well(t *testing.T) Patient {
+	t.Helper()
+	dir := t.TempDir()
+	key := filepath.Join(dir, "keyring.json")
+	log := filepath.Join(dir, "auth.log")
+	for _, path := range []string{key, log} {
+		if err := os.WriteFile(path, []byte("x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(log, now, now); err != nil {
+		t.Fatal(err)
+	}
+	leader := "router1"
+	own, gateway := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.254")
+	admin := netip.MustParseAddr("198.51.100.9")
+	seen := control.At(now.Add(-time.Second))
+	return Patient{
+		Files: []File{{Path: key, What: "the gossip keys", Key: "gossip.keyring", Secret: true, Make: "banmesh keygen"}},
+		Agent: &fakeAgent{
+			status: control.Status{
+				Name: "router1", Version: "1", UptimeS: 3600, Leader: &leader, InSync: true,
+				Commit:    control.CommitStatus{Driver: "netconf", State: "idle", LastCommit: control.At(now.Add(-time.Minute))},
+				Replicate: &control.ReplicateNow{Counters: map[string]uint64{"packets_received": 9, "streams_taken": 9}},
+			},
+			members: []control.Member{
+				{Name: "router1", Addr: "192.0.2.1:7946", State: "alive", Self: true, InSync: true},
+				{Name: "router2", Addr: "192.0.2.2:7946", State: "alive", InSync: true, Seen: seen},
+				{Name: "router9", Addr: "192.0.2.9:7946", State: "left"},
+			},
+			covered: []netip.Addr{own, gateway, admin},
+		},
+		Dial: reaches("192.0.2.2:7946", "192.0.2.10:830", "192.0.2.11:830"), Now: now,
+		Synchronized: func() (bool, bool) { return true, true },
+		Conductor:    &fakeConductor{running: commit.Running{Exists: true, Conductor: "192.0.2.10:830"}, denied: []string{"web"}},
+		Conductors:   []string{"192.0.2.10:830", "192.0.2.11:830"},
+		User:         "admin", KnownHosts: "/etc/banmesh/known_hosts", Tenant: "blacklist-fail2ban",
+		Logs:   []fail2ban.LogSource{{Jail: "sshd", Files: []string{log}}, {Jail: "web", Journal: true}},
+		Places: []Place{{own, "own address"}, {gateway, "default gateway"}},
+		Logins: []login.Session{{User: "ann", Line: "pts/0", From: admin}},
+		Shell:  admin,
+	}
+}
+
+func TestNothingIsWrongWithAHealthyRouter(t *testing.T) {
+	for _, f := range Examine(t.Context(), well(t)) {
+		if f.Severity != OK || f.Why != "" || f.Mend != "" {
+			t.Errorf("finding %+v", f)
+		}
+	}
+}
+
+func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
+	agent := func(p *Patient) *fakeAgent { return p.Agent.(*fakeAgent) }
+	conductor := func(p *Patient) *fakeConductor { return p.Conductor.(*fakeConductor) }
+	refused := "the conductor is away"
+	for _, c := range []struct {
+		name     string
+		spoil    func(*Patient)
+		severity Severity
+		what     string
+		mend     string
+	}{
+		{"a key others can read", func(p *Patient) { os.Chmod(p.Files[0].Path, 0o644) }, Serious, "has the rights 0644", "chmod 600"},
+		{"a file others can write", func(p *Patient) { p.Files[0].Secret = false; os.Chmod(p.Files[0].Path, 0o666) }, Serious, "has the rights 0666", "chmod go-w"},
+		{"no key", func(p *Patient) { os.Remove(p.Files[0].Path) }, Serious, "is not there", "banmesh keygen"},
+		{"an empty key", func(p *Patient) { os.Truncate(p.Files[0].Path, 0) }, Serious, "is empty", "banmesh keygen"},
+		{"no agent", func(p *Patient) { agent(p).fail = errors.New("no agent reachable") }, Serious, "no agent reachable", "systemctl start"},
+		{"a failed member", func(p *Patient) { agent(p).members[1].State = "failed"; p.Dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "router2 (192.0.2.2:7946) does not answer", "UDP and TCP 7946"},
+		{"UDP closed", func(p *Patient) { agent(p).members[1].State = "failed" }, Serious, "does not answer by UDP, and does by TCP", "open UDP 7946"},
+		{"TCP closed", func(p *Patient) { p.Dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
+		{"UDP one way", func(p *Patient) { agent(p).members[1].Seen = control.At(now.Add(-time.Hour)) }, Serious, "nothing came from it by UDP for 1h", "open UDP 7946"},
+		{"TCP inbound closed", func(p *Patient) { agent(p).status.Replicate.Counters["streams_taken"] = 0 }, Serious, "no member has ever reached this router by TCP", "open TCP"},
+		{"UDP inbound closed", func(p *Patient) { agent(p).status.Replicate.Counters["packets_received"] = 0 }, Serious, "ever reached this router by UDP", "open UDP"},
+		{"not in sync", func(p *Patient) { agent(p).members[1].InSync = false }, Warning, "not in sync", "banmesh members"},
+		{"alone", func(p *Patient) { agent(p).members = agent(p).members[:1] }, Warning, "no other member", "banmesh join"},
+		{"its clock", func(p *Patient) { agent(p).status.SkewMS = -90_000 }, Serious, "this router's clock is -1m30s", "chronyc"},
+		{"a member's clock", func(p *Patient) { agent(p).members[1].SkewMS = 5000 }, Warning, "the clock of router2 is 5s", "chronyc"},
+		{"no time service", func(p *Patient) { p.Synchronized = func() (bool, bool) { return false, true } }, Warning, "no time service", "chrony"},
+		{"commits fail", func(p *Patient) { s := &agent(p).status.Commit; s.State, s.LastError = "failing", &refused }, Serious, "commits fail: the conductor is away", "banmesh status at router1"},
+		{"commits wait", func(p *Patient) { s := &agent(p).status.Commit; s.State, s.Detail = "waiting", "for admin" }, Warning, "commits wait: for admin", "candidate"},
+		{"nobody leads", func(p *Patient) { agent(p).status.Leader = nil }, Serious, "no router leads", "banmesh status"},
+		{"frozen", func(p *Patient) { agent(p).status.Frozen = true }, Warning, "frozen by", "banmesh thaw"},
+		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 removals wait", "banmesh commit --force"},
+		{"login", func(p *Patient) { conductor(p).read = fmt.Errorf("%w: x", commit.ErrLogin) }, Serious, "refused the credentials", "netconf_authorized_keys"},
+		{"host key", func(p *Patient) { conductor(p).read = fmt.Errorf("%w: x", commit.ErrHostKey) }, Serious, "host key is not the known one", "banmesh conductor trust 192.0.2.10:830 --known-hosts /etc/banmesh/known_hosts"},
+		{"no conductor", func(p *Patient) { conductor(p).read = fmt.Errorf("%w: x", commit.ErrUnreachable) }, Serious, "no conductor can be reached", "commit.driver"},
+		{"half a conductor", func(p *Patient) { p.Dial = reaches("192.0.2.2:7946", "192.0.2.10:830") }, Warning, "node 192.0.2.11:830 cannot be reached", "open TCP"},
+		{"everybody", func(p *Patient) { conductor(p).read = commit.ErrWideOpen }, Serious, "holds everybody", "delete that address"},
+		{"no tenant", func(p *Patient) { conductor(p).running.Exists = false }, Note, "is not there yet", "banmesh commit"},
+		{"no deny", func(p *Patient) { conductor(p).denied = nil }, Serious, "no service denies the tenant blacklist-fail2ban", "access-policy blacklist-fail2ban permission deny"},
+		{"services unread", func(p *Patient) { conductor(p).services = errors.New("no right") }, Note, "was not looked at: no right", "show config running"},
+		{"fail2ban", func(p *Patient) {
+			p.Fail2ban = []fail2ban.Finding{{Severity: fail2ban.Serious, What: "no actionflush", Why: "w", Mend: "install"}}
+		}, Serious, "no actionflush", "install"},
+		{"no log", func(p *Patient) { os.Remove(p.Logs[0].Files[0]) }, Serious, "which is not there", "backend = systemd"},
+		{"a silent log", func(p *Patient) { os.Chtimes(p.Logs[0].Files[0], now, now.Add(-72*time.Hour)) }, Warning, "nothing was written since", "logger"},
+		{"a log for all", func(p *Patient) { os.Chmod(p.Logs[0].Files[0], 0o666) }, Warning, "everybody may write", "chmod o-w"},
+		{"own address", func(p *Patient) { agent(p).covered = agent(p).covered[1:] }, Serious, "never-ban does not cover 192.0.2.1 (own address)", "banmesh allow add 192.0.2.1"},
+		{"an administrator", func(p *Patient) { p.Logins[0].From = netip.MustParseAddr("203.0.113.3") }, Warning, "ann is logged in from 203.0.113.3", "banmesh allow add 203.0.113.3"},
+		{"the one who asks", func(p *Patient) { p.Shell = netip.MustParseAddr("203.0.113.4") }, Warning, "you are logged in from 203.0.113.4", "banmesh allow add 203.0.113.4"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := well(t)
+			c.spoil(&p)
+			found := Examine(t.Context(), p)
+			var wrong []Finding
+			for _, f := range found {
+				if f.Severity != OK {
+					wrong = append(wrong, f)
+				}
+			}
+			if !slices.ContainsFunc(wrong, func(f Finding) bool {
+				return f.Severity == c.severity && strings.Contains(f.What, c.what) && f.Why != "" && strings.Contains(f.Mend, c.mend)
+			}) {
+				t.Errorf("found %+v\nwant %s %q, mended by %q", wrong, c.severity, c.what, c.mend)
+			}
+			if len(wrong) > 1 {
+				t.Errorf("one trouble is told %d times: %+v", len(wrong), wrong)
+			}
+			if got := AnySerious(found); got != (c.severity == Serious) {
+				t.Errorf("serious: %v", got)
+			}
+		})
+	}
+}
+
+// A refused login counts towards the lock of the account: the doctor tries once.
+func TestARefusedLoginIsNotRepeated(t *testing.T) {
+	p := well(t)
+	c := &counting{fakeConductor{read: commit.ErrLogin}, 0}
+	p.Conductor = c
+	Examine(t.Context(), p)
+	if c.asked != 1 {
+		t.Errorf("logged in %d times, want once", c.asked)
+	}
+}
+
+type counting struct {
+	fakeConductor
+	asked int
+}
+
+func (c *counting) Read(ctx context.Context) (commit.Running, error) {
+	c.asked++
+	return c.fakeConductor.Read(ctx)
+}
+
+func (c *counting) Denied(ctx context.Context) ([]string, error) {
+	c.asked++
+	return c.fakeConductor.Denied(ctx)
+}
+
+func TestConductorsAreNamedAsHostPortOrURL(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1:830": "192.0.2.1:830", "[2001:db8::1]:830": "[2001:db8::1]:830",
+		"https://192.0.2.1": "192.0.2.1:443", "https://[2001:db8::1]:8443/api": "[2001:db8::1]:8443",
+	} {
+		if got := hostPort(in); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+
+	"banmesh/mesh/commit"
+)
+
+// ErrNotAsked is returned for what the configured driver does not look at.
+var ErrNotAsked = errors.New("the driver does not look at that")
+
+// Probe looks at the conductor as an agent with this configuration would,
+// without changing anything.
+type Probe struct{ conductor commit.Conductor }
+
+// NewProbe returns a Probe, nil where no conductor is configured. Close it.
+func NewProbe(k *Commit, log *slog.Logger) (*Probe, error) {
+	c, err := newConductor(k, log)
+	if c == nil || err != nil {
+		return nil, err
+	}
+	return &Probe{c}, nil
+}
+
+// Read reads the tenant from running. Its errors are those that package commit
+// knows: ErrLogin, ErrHostKey, ErrUnreachable, ErrWideOpen …
+func (p *Probe) Read(ctx context.Context) (commit.Running, error) { return p.conductor.Read(ctx) }
+
+// Denied returns the services that deny the tenant; ErrNotAsked where the
+// driver cannot tell.
+func (p *Probe) Denied(ctx context.Context) ([]string, error) {
+	n, ok := p.conductor.(*netconfConductor)
+	if !ok {
+		return nil, ErrNotAsked
+	}
+	denied, err := n.client.Denied(ctx)
+	return denied, conductorError(err)
+}
+
+// Close ends the sessions.
+func (p *Probe) Close() error { return p.conductor.Close() }
+
+// Place is an address that must stay reachable, and what it is.
+type Place struct {
+	Addr netip.Addr
+	What string // as in: own address
+}
+
+// Places are the addresses of this router that never-ban must cover: its own,
+// its default gateways, its conductors. What is built in is left out.
+func Places(ctx context.Context, cfg *Config) []Place {
+	var out []Place
+	seen := make(map[netip.Addr]bool)
+	add := func(what string, addrs []netip.Addr) {
+		for _, a := range addrs {
+			a = a.Unmap().WithZone("")
+			if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || seen[a] {
+				continue
+			}
+			seen[a] = true
+			out = append(out, Place{a, what})
+		}
+	}
+	add("own address", interfaceAddrs())
+	add("default gateway", defaultGateways())
+	for _, conductor := range cfg.Commit.Conductors {
+		add("conductor", resolve(ctx, conductor))
+	}
+	return out
+}
