@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +15,7 @@ import (
 	"banmesh/store"
 )
 
-var (
-	oneSeed = flag.Uint64("seed", 0, "run the simulations with this seed alone")
-	soak    = flag.Bool("soak", false, "run the simulations with random seeds and 300 members until the test's deadline")
-)
+var oneSeed = flag.Uint64("seed", 0, "run the simulations with this seed alone")
 
 // lossy is a network at its worst that still works.
 func lossy() simnet.Config {
@@ -265,13 +263,14 @@ func TestTheMeshHealsSoonAfterFirstContact(t *testing.T) {
 	})
 }
 
-// TestSoak runs until the deadline of -timeout is near.
+// TestSoak runs the scenarios with random seeds, and up to 300 members, for as
+// long as BANMESH_SOAK says. A seed that fails is run again with -seed.
 func TestSoak(t *testing.T) {
-	if !*soak {
-		t.Skip("only with -soak")
+	length, err := time.ParseDuration(os.Getenv("BANMESH_SOAK"))
+	if err != nil {
+		t.Skip("runs for as long as BANMESH_SOAK says, as `make soak` has it")
 	}
-	deadline, limited := t.Deadline()
-	for i := 0; !limited || time.Until(deadline) > 5*time.Minute; i++ {
+	for i, began := 0, time.Now(); time.Since(began) < length; i++ {
 		seed := rand.Uint64()
 		if *oneSeed != 0 {
 			seed = *oneSeed
@@ -279,7 +278,7 @@ func TestSoak(t *testing.T) {
 		s := scenarios[i%len(scenarios)]
 		n := []int{s.n, 50, 300}[i/len(scenarios)%3]
 		if !t.Run(fmt.Sprintf("%s/%d members/%d", s.name, n, seed), func(t *testing.T) { simulateWorld(t, seed, n, s.net, s.run) }) {
-			t.Fatalf("failed with -soak -seed %d", seed)
+			t.Fatalf("failed with seed %d", seed)
 		}
 	}
 }
