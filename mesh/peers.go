@@ -91,6 +91,9 @@ func (a *Agent) heard(from string, payload []byte) {
 		var r report
 		if err = decodeLetter(body, reportFields, &r); err == nil {
 			a.reports.heard(from, r)
+			if lead := a.elector.Status(); a.committer != nil && lead.Leader == from && !lead.Self {
+				a.committer.HeardByHand(r.byHand())
+			}
 		}
 	case letterAsk:
 		var ask asking

@@ -185,6 +185,15 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 	m.running, m.at = running, now
 }
 
+// heardByHand takes in another member's word of a removal by hand, which it
+// repeats for as long as it holds: this member waits once more from the last.
+func (m *memory) heardByHand(now time.Time, p netip.Prefix, hold time.Duration) {
+	h := m.byHand[p]
+	if at := now.Add(max(h.hold, hold)); h.notBefore.Before(at) {
+		m.byHand[p] = handRemoval{notBefore: at, hold: max(h.hold, hold)}
+	}
+}
+
 // notBefore lists what may not be added yet.
 func (m *memory) notBefore() map[netip.Prefix]time.Time {
 	held := make(map[netip.Prefix]time.Time, len(m.byHand))

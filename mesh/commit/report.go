@@ -199,6 +199,21 @@ func (c *Committer) RemovedByHand() []netip.Prefix {
 	return ps
 }
 
+// HeardByHand takes in what the leader's RemovedByHand lists: should this member
+// lead next, it does not put back at once what only the former leader saw taken
+// out.
+func (c *Committer) HeardByHand(removed []netip.Prefix) {
+	now := time.Now()
+	placed := c.placed()
+	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	for _, p := range removed {
+		if _, ours := placed[p]; ours {
+			c.memory.heardByHand(now, p, c.cfg.Tuning.ByHandWait)
+		}
+	}
+}
+
 // tellCommit tells of a commit that is in running.
 func (c *Committer) tellCommit(r Result) {
 	if r.Plan.Empty() {
