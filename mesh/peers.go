@@ -10,14 +10,7 @@ import (
 
 // memberChanged is told of joins, leaves and failures, in order.
 func (a *Agent) memberChanged(e gossip.MemberEvent) {
-	switch e.Kind {
-	case gossip.MemberJoined:
-		a.log.Info("member joined", "name", e.Member.Name, "addr", e.Member.Addr)
-	case gossip.MemberLeft:
-		a.log.Info("member left", "name", e.Member.Name)
-	case gossip.MemberFailed:
-		a.log.Warn("member failed", "name", e.Member.Name, "addr", e.Member.Addr)
-	case gossip.NameConflict:
+	if e.Kind == gossip.NameConflict { // joins and failures are logged where they are found out
 		a.log.Error("another live member has this name: give each router its own", "name", e.Member.Name, "addr", e.Member.Addr)
 	}
 	if !a.ready.Load() {

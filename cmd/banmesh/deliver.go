@@ -46,13 +46,18 @@ func notTaken(err error) bool {
 	return errors.Is(err, control.ErrNoAgent) || errors.As(err, &e) && e.Code == control.CodeUnavailable
 }
 
-// noAgent makes the exit code of an agent that is starting or stopping that of none.
+// noAgent gives the error of an agent that is starting, stopping or cannot write the exit code of none, in its own words.
 func noAgent(err error) error {
 	if errors.Is(err, control.ErrNoAgent) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", control.ErrNoAgent, err)
+	return untaken{err}
 }
+
+type untaken struct{ error }
+
+func (u untaken) Is(target error) bool { return target == control.ErrNoAgent }
+func (u untaken) Unwrap() error        { return u.error }
 
 // chunks cuts a list into calls.
 func chunks(ps control.Prefixes) []control.Prefixes {

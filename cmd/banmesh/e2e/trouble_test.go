@@ -190,6 +190,9 @@ func TestFullDiskRefusesAndLosesNothing(t *testing.T) {
 		t.Fatal("a full disk refused nothing")
 	}
 	oneLine(t, refused, refused.code, "space")
+	if strings.Contains(refused.err, "no agent") {
+		t.Errorf("stderr %q: there is an agent, its disk is full", refused.err)
+	}
 	if got := a.status(); got.Bans.Live != acknowledged+1 {
 		t.Errorf("%d live bans, want the %d acknowledged ones", got.Bans.Live, acknowledged+1)
 	}
