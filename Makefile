@@ -44,7 +44,7 @@ DIST   ?= dist
 BIN    ?= bin
 .PHONY: package
 package:
-	$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh
+	@$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh
 	for arch in $(ARCHES); do
 		if [ $$arch = $$(go env GOHOSTARCH) ]; then
 			install -D $(BIN)/banmesh $(BIN)/linux-$$arch/banmesh

@@ -33,10 +33,7 @@ func read(t *testing.T, name string) string {
 }
 
 func TestFail2banTakesTheFilesBesideItsOwn(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("/etc/fail2ban")); err != nil {
-		t.Fatalf("%v: install fail2ban with `make deps` as root", err)
-	}
+	dir := copyFail2ban(t)
 	for _, name := range []string{"action.d/banmesh.conf", "jail.d/banmesh.conf"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(read(t, "fail2ban/"+name)), 0o600); err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package examples
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -134,10 +135,7 @@ func found(t *testing.T, log, filter string) []string {
 // its own, as an operator installs them, whose jails read logs that exist.
 func installFail2ban(t *testing.T, jails ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("/etc/fail2ban")); err != nil {
-		t.Fatalf("%v: install fail2ban with `make deps` as root", err)
-	}
+	dir := copyFail2ban(t)
 	filters, err := filepath.Glob("fail2ban/filter.d/*.conf")
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +163,34 @@ func installFail2ban(t *testing.T, jails ...string) string {
 	// Debian's own jail reads a log that need not exist here.
 	if err := os.WriteFile(filepath.Join(dir, "jail.d", "defaults-debian.conf"), nil, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	return dir
+}
+
+// copyFail2ban copies the system's fail2ban, but for what banmesh's package has
+// put there, or is just putting there.
+func copyFail2ban(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	const system = "/etc/fail2ban"
+	err := filepath.WalkDir(system, func(path string, d fs.DirEntry, err error) error {
+		to := filepath.Join(dir, strings.TrimPrefix(path, system))
+		switch {
+		case err != nil:
+			return err
+		case strings.HasPrefix(d.Name(), "banmesh"):
+			return nil
+		case d.IsDir():
+			return os.MkdirAll(to, 0o700)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, text, 0o600)
+	})
+	if err != nil {
+		t.Fatalf("%v: install fail2ban with `make deps` as root", err)
 	}
 	return dir
 }

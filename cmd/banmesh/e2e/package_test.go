@@ -27,7 +27,8 @@ func system(t testing.TB, name string, args ...string) string {
 
 func attempt(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
+	// What make was told to run the tests with is not for a make in them.
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "MAKEFLAGS=", "MFLAGS=")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -188,8 +189,11 @@ func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
 		}
 	})
 	dpkg(t, "--install", first)
-	if changed := dpkg(t, "--verify", "banmesh"); strings.TrimSpace(changed) != "" {
-		t.Errorf("after the installation dpkg finds changed:\n%s", changed)
+	for line := range strings.Lines(dpkg(t, "--verify", "banmesh")) {
+		// A slim Debian leaves out what people read.
+		if !strings.HasPrefix(line, "missing") || !strings.Contains(line, " /usr/share/") {
+			t.Errorf("after the installation dpkg finds changed: %s", line)
+		}
 	}
 	for path, want := range map[string]string{
 		"/etc/banmesh": "root banmesh 1770", "/etc/banmesh/banmesh.yaml": "root banmesh 640",
@@ -203,9 +207,6 @@ func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
 		t.Error("the installation has enabled the service, which has no configuration yet")
 	}
 	system(t, "/usr/bin/banmesh", "config", "check", "/etc/banmesh/banmesh.yaml")
-	if page := system(t, "man", "--where", "banmesh-ban"); !strings.Contains(page, "/banmesh-ban.1") {
-		t.Errorf("man banmesh-ban is %s", page)
-	}
 	system(t, "systemd-analyze", "verify", "/usr/lib/systemd/system/banmesh.service")
 
 	// As it is shipped it must not start: without a key anybody could ban.
