@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 var benchKey = tenantKey{"blacklist-fail2ban", "internet"}
@@ -17,7 +19,7 @@ func manyPrefixes(n int) []netip.Prefix {
 	for i := range out {
 		out[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(20 + i>>16), byte(i >> 8), byte(i), 7}), 32)
 	}
-	return sortSet(out)
+	return prefixset.Sort(out)
 }
 
 // wire is what a server with these addresses sends for a get-config, in chunks as netconfd cuts them.
@@ -71,14 +73,14 @@ func cpuTime(tb testing.TB) time.Duration {
 func BenchmarkPlanAndEdit(b *testing.B) {
 	base := manyPrefixes(10_100)
 	add, remove := base[10_000:10_050], base[:50]
-	want := minus(plus(base[:10_000], add), remove)
+	want := prefixset.Minus(prefixset.Plus(base[:10_000], add), remove)
 	before, after := wire(base[:10_000]), wire(want)
 	var sent int
 	cpu := cpuTime(b)
 	for b.Loop() {
 		now, _ := readWire(b, before)
-		change := tenantEdit{key: benchKey, removeOp: "remove", add: texts(minus(add, now.addresses))}
-		for _, p := range both(remove, now.addresses) {
+		change := tenantEdit{key: benchKey, removeOp: "remove", add: texts(prefixset.Minus(add, now.addresses))}
+		for _, p := range prefixset.Both(remove, now.addresses) {
 			change.remove = append(change.remove, now.texts(p)...)
 		}
 		out, err := change.config().bytes()
@@ -87,7 +89,7 @@ func BenchmarkPlanAndEdit(b *testing.B) {
 		}
 		sent = len(out)
 		got, candidate := readWire(b, after)
-		if err := mismatch(CandidateStore, minus(plus(now.addresses, add), remove), got.addresses); err != nil {
+		if err := mismatch(CandidateStore, prefixset.Minus(prefixset.Plus(now.addresses, add), remove), got.addresses); err != nil {
 			b.Fatal(err)
 		}
 		f := frameReader{r: newReader(bytes.NewReader(after)), chunked: true}

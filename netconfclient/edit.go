@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // maxRounds bounds how often a removal is repeated for a server that holds the same address several times.
@@ -50,21 +52,21 @@ func (e *Edit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
 	if err := e.usable(); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
-	add, err := canonicalSet(add)
+	add, err := prefixset.Canonical(add)
 	if err != nil {
 		return fmt.Errorf("apply: add: %w", err)
 	}
-	remove, err = canonicalSet(remove)
+	remove, err = prefixset.Canonical(remove)
 	if err != nil {
 		return fmt.Errorf("apply: remove: %w", err)
 	}
-	if twice := both(add, remove); len(twice) > 0 {
+	if twice := prefixset.Both(add, remove); len(twice) > 0 {
 		return fmt.Errorf("apply: %v is to be added and to be removed", twice[0])
 	}
 	if err := refuseWideOpen("what is to be added", add); err != nil {
 		return e.fail(ctx, fmt.Errorf("apply: %w", err))
 	}
-	add, remove = minus(add, e.now.addresses), both(remove, e.now.addresses)
+	add, remove = prefixset.Minus(add, e.now.addresses), prefixset.Both(remove, e.now.addresses)
 	if err := e.apply(ctx, add, remove); err != nil {
 		return e.fail(ctx, fmt.Errorf("apply at %s: %w", e.s.addr, err))
 	}
@@ -97,8 +99,8 @@ func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	if change.empty() {
 		return nil
 	}
-	want := minus(plus(e.now.addresses, add), remove)
-	e.added, e.removed = minus(want, e.base.addresses), minus(e.base.addresses, want)
+	want := prefixset.Minus(prefixset.Plus(e.now.addresses, add), remove)
+	e.added, e.removed = prefixset.Minus(want, e.base.addresses), prefixset.Minus(e.base.addresses, want)
 
 	if e.path.target == RunningStore {
 		e.pending = append(e.pending, change)
@@ -123,8 +125,8 @@ func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 		if err := refuseWideOpen("the candidate", got.addresses); err != nil {
 			return err
 		}
-		again := both(remove, got.addresses)
-		if len(again) == 0 || round == maxRounds || len(minus(want, got.addresses)) > 0 {
+		again := prefixset.Both(remove, got.addresses)
+		if len(again) == 0 || round == maxRounds || len(prefixset.Minus(want, got.addresses)) > 0 {
 			return mismatch(CandidateStore, want, got.addresses)
 		}
 		// One server keeps the same text twice, and removes one at a time.
@@ -137,7 +139,7 @@ func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 
 // mismatch compares what is wanted with what was read.
 func mismatch(store Datastore, want, got []netip.Prefix) error {
-	missing, unexpected := minus(want, got), minus(got, want)
+	missing, unexpected := prefixset.Minus(want, got), prefixset.Minus(got, want)
 	if len(missing) == 0 && len(unexpected) == 0 {
 		return nil
 	}
@@ -252,11 +254,11 @@ func (e *Edit) revert(ctx context.Context) error {
 		return err
 	}
 	// Under the lock all that differs is ours, also where the server made something else of it.
-	added, removed := minus(now.addresses, e.base.addresses), minus(e.base.addresses, now.addresses)
+	added, removed := prefixset.Minus(now.addresses, e.base.addresses), prefixset.Minus(e.base.addresses, now.addresses)
 	if !e.locked {
 		// Without it only what we told the server, and what nobody can want: it made that of an address of ours.
-		everything := slices.DeleteFunc(slices.Clone(added), func(p netip.Prefix) bool { return !wideOpen(p) })
-		added, removed = both(added, plus(e.added, everything)), both(removed, e.removed)
+		everything := slices.DeleteFunc(slices.Clone(added), func(p netip.Prefix) bool { return !prefixset.WideOpen(p) })
+		added, removed = prefixset.Both(added, prefixset.Plus(e.added, everything)), prefixset.Both(removed, e.removed)
 	}
 	made := created{
 		tenant:      e.made.tenant && !e.base.exists,
@@ -334,7 +336,7 @@ func (e *Edit) onlyOwnEdits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !v.onlyOurs() || len(minus(v.change.added, e.added)) > 0 || len(minus(v.change.removed, e.removed)) > 0 {
+	if !v.onlyOurs() || len(prefixset.Minus(v.change.added, e.added)) > 0 || len(prefixset.Minus(v.change.removed, e.removed)) > 0 {
 		return &BusyError{Dirty: true, Detail: v.detail()}
 	}
 	return nil
@@ -347,7 +349,7 @@ func (e *Edit) afterRefusal(ctx context.Context, step string, errs RPCErrors) er
 	if err != nil {
 		return fmt.Errorf("%w: %w; then running could not be read: %w", ErrUnknownOutcome, refusal, err)
 	}
-	want := minus(plus(e.base.addresses, e.added), e.removed)
+	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.added), e.removed)
 	if mismatch(RunningStore, want, got.addresses) == nil {
 		e.log.Warn("conductor refused the commit, but running holds it", "refusal", refusal.Error())
 		return nil
@@ -370,7 +372,7 @@ func (e *Edit) confirm(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, e.s.breach(err))
 	}
-	want := minus(plus(e.base.addresses, e.added), e.removed)
+	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.added), e.removed)
 	e.base = got // what is in force now is no longer ours to take back
 	if err := refuseWideOpen("running", got.addresses); err != nil {
 		return err

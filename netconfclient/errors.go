@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // Sentinels that callers branch on with errors.Is.
@@ -111,4 +113,14 @@ func someOf(ps []netip.Prefix) string {
 		b.WriteString(p.String())
 	}
 	return b.String()
+}
+
+// refuseWideOpen names the first prefix that covers everything.
+func refuseWideOpen(where string, ps []netip.Prefix) error {
+	for _, p := range ps {
+		if prefixset.WideOpen(p) {
+			return fmt.Errorf("%w: %s in %s", ErrWideOpen, p, where)
+		}
+	}
+	return nil
 }

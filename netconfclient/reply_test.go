@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 func reply(id, inner string) []byte {
@@ -168,13 +170,13 @@ func TestForeignTextIsReadTolerantly(t *testing.T) {
 
 func TestWideOpenInEverySpelling(t *testing.T) {
 	for _, text := range []string{"0.0.0.0/0", "::/0", "10.1.2.3/0", "2001:db8::/0", "0::0/0", "::ffff:0.0.0.0/96", "::ffff:1.2.3.4/96"} {
-		p, _, ok := parseAddress(text)
-		if !ok || !wideOpen(p) {
+		p, _, ok := prefixset.Parse(text)
+		if !ok || !prefixset.WideOpen(p) {
 			t.Errorf("%s: read %v as %v, want wide open", text, ok, p)
 		}
 	}
 	for _, text := range []string{"0.0.0.0", "0.0.0.0/1", "::", "::/1", "::ffff:1.2.3.4", "::ffff:1.2.3.4/97"} {
-		if p, _, ok := parseAddress(text); !ok || wideOpen(p) {
+		if p, _, ok := prefixset.Parse(text); !ok || prefixset.WideOpen(p) {
 			t.Errorf("%s: read %v as %v, want not wide open", text, ok, p)
 		}
 	}
@@ -295,7 +297,7 @@ func FuzzConfiguration(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !slices.IsSortedFunc(got.addresses, comparePrefixes) {
+		if !slices.IsSortedFunc(got.addresses, prefixset.Compare) {
 			t.Fatal("not sorted")
 		}
 		for _, p := range got.addresses {
@@ -303,7 +305,7 @@ func FuzzConfiguration(f *testing.F) {
 				t.Fatalf("%v is spelled %q", p, got.texts(p))
 			}
 			for _, text := range got.texts(p) {
-				if q, _, ok := parseAddress(text); !ok || q != p {
+				if q, _, ok := prefixset.Parse(text); !ok || q != p {
 					t.Fatalf("%q is not %v", text, p)
 				}
 			}

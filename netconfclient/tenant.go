@@ -4,6 +4,8 @@ import (
 	"encoding/xml"
 	"net/netip"
 	"slices"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // The elements of the device's model that we know.
@@ -97,7 +99,7 @@ func (t *tenantState) interpretMember(items []item, key tenantKey) {
 }
 
 func (t *tenantState) add(text string) {
-	p, exact, ok := parseAddress(text)
+	p, exact, ok := prefixset.Parse(text)
 	if !ok {
 		t.unread = append(t.unread, text)
 		return
@@ -131,7 +133,7 @@ func (t *tenantState) finish() {
 		}
 		t.spelled[p] = texts
 	}
-	t.addresses = sortSet(t.addresses)
+	t.addresses = prefixset.Sort(t.addresses)
 	slices.Sort(t.unread)
 }
 
@@ -214,8 +216,8 @@ func (c tenantChange) empty() bool {
 // compareTenants explains a candidate's tenant by running's and what our edits do to it.
 func compareTenants(candidate, running *tenantState, description string) tenantChange {
 	c := tenantChange{
-		added:   minus(candidate.addresses, running.addresses),
-		removed: minus(running.addresses, candidate.addresses),
+		added:   prefixset.Minus(candidate.addresses, running.addresses),
+		removed: prefixset.Minus(running.addresses, candidate.addresses),
 		created: created{
 			tenant:      candidate.exists && !running.exists,
 			member:      candidate.member && !running.member,
@@ -240,7 +242,7 @@ func compareTenants(candidate, running *tenantState, description string) tenantC
 // undo is the edit that takes back added and removed, and what was created as far as nothing else is left in it.
 func undo(key tenantKey, candidate, running *tenantState, added, removed []netip.Prefix, made created, op string) tenantEdit {
 	e := tenantEdit{key: key, removeOp: op}
-	added = both(added, candidate.addresses)
+	added = prefixset.Both(added, candidate.addresses)
 	alone := len(candidate.addresses) == len(added) && len(candidate.unread) == 0 && len(candidate.memberRest) == 0
 	switch {
 	case made.tenant && alone && len(candidate.rest) == 0 && (made.description || !candidate.described):
@@ -252,7 +254,7 @@ func undo(key tenantKey, candidate, running *tenantState, added, removed []netip
 		for _, p := range added {
 			e.remove = append(e.remove, candidate.texts(p)...)
 		}
-		for _, p := range minus(removed, candidate.addresses) {
+		for _, p := range prefixset.Minus(removed, candidate.addresses) {
 			e.add = append(e.add, running.texts(p)...)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // leftover is what an Edit left in a candidate because it could not take it back.
@@ -22,7 +24,7 @@ func (l *leftover) explains(c tenantChange) bool {
 		return false
 	}
 	made := c.created
-	return len(minus(c.added, l.change.added)) == 0 && len(minus(c.removed, l.change.removed)) == 0 &&
+	return len(prefixset.Minus(c.added, l.change.added)) == 0 && len(prefixset.Minus(c.removed, l.change.removed)) == 0 &&
 		(!made.tenant || l.change.created.tenant) && (!made.member || l.change.created.member) &&
 		(!made.description || l.change.created.description)
 }

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // maxCuts bounds the sessions that one call of CutSessions ends.
@@ -26,7 +28,7 @@ type session struct{ router, node, id string }
 // tenant. It returns how many were ended; sessions that ended by themselves meanwhile do not count. Errors are those of
 // Read; what is left after 10,000 sessions stays.
 func (c *Conductor) CutSessions(ctx context.Context, prefixes []netip.Prefix) (int, error) {
-	sources, err := canonicalSet(prefixes)
+	sources, err := prefixset.Canonical(prefixes)
 	if err != nil {
 		return 0, fmt.Errorf("cut sessions: %w", err)
 	}
@@ -123,7 +125,7 @@ func covers(sorted []netip.Prefix, addr netip.Addr) bool {
 		if err != nil {
 			return false
 		}
-		if _, ok := slices.BinarySearchFunc(sorted, p, comparePrefixes); ok {
+		if _, ok := slices.BinarySearchFunc(sorted, p, prefixset.Compare); ok {
 			return true
 		}
 	}

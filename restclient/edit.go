@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // Edit is one change of the tenant, from Begin to Close. It is not safe for concurrent use.
@@ -43,21 +45,21 @@ func (e *Edit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
 		return err
 	}
 	defer done()
-	add, err = canonicalSet(add)
+	add, err = prefixset.Canonical(add)
 	if err != nil {
 		return fmt.Errorf("apply: add: %w", err)
 	}
-	remove, err = canonicalSet(remove)
+	remove, err = prefixset.Canonical(remove)
 	if err != nil {
 		return fmt.Errorf("apply: remove: %w", err)
 	}
-	if twice := both(add, remove); len(twice) > 0 {
+	if twice := prefixset.Both(add, remove); len(twice) > 0 {
 		return fmt.Errorf("apply: %v is to be added and to be removed", twice[0])
 	}
 	if err := refuseWideOpen("what is to be added", add); err != nil {
 		return e.fail(ctx, fmt.Errorf("apply: %w", err))
 	}
-	add, remove = minus(add, e.now.addresses), both(remove, e.now.addresses)
+	add, remove = prefixset.Minus(add, e.now.addresses), prefixset.Both(remove, e.now.addresses)
 	if len(add)+len(remove) == 0 {
 		return nil
 	}
@@ -78,8 +80,8 @@ func (e *Edit) usable() error {
 }
 
 func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
-	want := minus(plus(e.now.addresses, add), remove)
-	e.ours.added, e.ours.removed = minus(want, e.base.addresses), minus(e.base.addresses, want)
+	want := prefixset.Minus(prefixset.Plus(e.now.addresses, add), remove)
+	e.ours.added, e.ours.removed = prefixset.Minus(want, e.base.addresses), prefixset.Minus(e.base.addresses, want)
 	describe := len(add) > 0 && !e.now.described && e.c.cfg.Description != ""
 	made := &e.ours.created
 	made.tenant = made.tenant || !e.now.exists
@@ -105,9 +107,9 @@ func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	if errors.As(err, &wrong) {
 		// The list is written whole: what it lost is lost by us, and what is in the place of what we wrote is what the
 		// conductor made of that. Both go back with the rest.
-		e.ours.removed = plus(e.ours.removed, both(e.base.addresses, wrong.Missing))
-		if instead := minus(wrong.Unexpected, e.base.addresses); len(instead) <= len(wrong.Missing) {
-			e.ours.added = plus(e.ours.added, instead)
+		e.ours.removed = prefixset.Plus(e.ours.removed, prefixset.Both(e.base.addresses, wrong.Missing))
+		if instead := prefixset.Minus(wrong.Unexpected, e.base.addresses); len(instead) <= len(wrong.Missing) {
+			e.ours.added = prefixset.Plus(e.ours.added, instead)
 		}
 		e.n.setLeftover(&leftover{e.ours})
 	}
@@ -149,7 +151,7 @@ func (e *Edit) revert(ctx context.Context) error {
 	}
 	change := compareTenants(now, base, e.c.cfg.Description)
 	// What somebody else did meanwhile stays.
-	change.added, change.removed = both(change.added, e.ours.added), both(change.removed, e.ours.removed)
+	change.added, change.removed = prefixset.Both(change.added, e.ours.added), prefixset.Both(change.removed, e.ours.removed)
 	made := &change.created
 	made.tenant = made.tenant && e.ours.created.tenant
 	made.member = made.member && e.ours.created.member
@@ -298,10 +300,10 @@ func (e *Edit) onlyOwnEdits(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !v.onlyOurs() || len(minus(v.change.added, e.ours.added)) > 0 || len(minus(v.change.removed, e.ours.removed)) > 0 {
+	if !v.onlyOurs() || len(prefixset.Minus(v.change.added, e.ours.added)) > 0 || len(prefixset.Minus(v.change.removed, e.ours.removed)) > 0 {
 		return &BusyError{Dirty: true, Detail: v.detail()}
 	}
-	want := minus(plus(e.base.addresses, e.ours.added), e.ours.removed)
+	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.ours.added), e.ours.removed)
 	return mismatch(candidate, want, v.candidate.addresses)
 }
 
@@ -330,7 +332,7 @@ func (e *Edit) afterSilence(ctx context.Context, cause error) error {
 
 // holds tells whether running is what the commit was to make of it.
 func (e *Edit) holds(got *tenantState) bool {
-	want := minus(plus(e.base.addresses, e.ours.added), e.ours.removed)
+	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.ours.added), e.ours.removed)
 	return mismatch(running, want, got.addresses) == nil
 }
 
@@ -340,7 +342,7 @@ func (e *Edit) confirm(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: running could not be read back: %v", ErrUnknownOutcome, err)
 	}
-	want := minus(plus(e.base.addresses, e.ours.added), e.ours.removed)
+	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.ours.added), e.ours.removed)
 	e.base = got // what is in force now is no longer ours to take back
 	if err := refuseWideOpen("running", got.addresses); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // Sentinels that callers branch on with errors.Is.
@@ -161,7 +163,7 @@ func (e *MismatchError) Is(target error) bool { return target == ErrMismatch }
 
 // mismatch compares what is wanted with what was read.
 func mismatch(store string, want, got []netip.Prefix) error {
-	missing, unexpected := minus(want, got), minus(got, want)
+	missing, unexpected := prefixset.Minus(want, got), prefixset.Minus(got, want)
 	if len(missing) == 0 && len(unexpected) == 0 {
 		return nil
 	}
@@ -183,4 +185,14 @@ func someOf(ps []netip.Prefix) string {
 		b.WriteString(p.String())
 	}
 	return b.String()
+}
+
+// refuseWideOpen names the first prefix that covers everything.
+func refuseWideOpen(where string, ps []netip.Prefix) error {
+	for _, p := range ps {
+		if prefixset.WideOpen(p) {
+			return fmt.Errorf("%w: %s in %s", ErrWideOpen, p, where)
+		}
+	}
+	return nil
 }

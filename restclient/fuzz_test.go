@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 var fuzzKey = tenantKey{tenant: "blacklist-fail2ban", neighborhood: "internet"}
@@ -28,7 +30,7 @@ func FuzzTenant(f *testing.F) {
 			}
 			return
 		}
-		if !slices.IsSortedFunc(state.addresses, comparePrefixes) || len(slices.Compact(slices.Clone(state.addresses))) != len(state.addresses) {
+		if !slices.IsSortedFunc(state.addresses, prefixset.Compare) || len(slices.Compact(slices.Clone(state.addresses))) != len(state.addresses) {
 			t.Fatalf("addresses are no sorted set: %v", state.addresses)
 		}
 		for _, p := range state.addresses {

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // A tenantKey finds our member in a configuration.
@@ -113,7 +115,7 @@ func (t *tenantState) readMember(object map[string]any, key tenantKey) error {
 }
 
 func (t *tenantState) add(text string) {
-	p, exact, ok := parseAddress(text)
+	p, exact, ok := prefixset.Parse(text)
 	if !ok {
 		t.unread = append(t.unread, text)
 		return
@@ -146,7 +148,7 @@ func (t *tenantState) finish() {
 		}
 		t.spelled[p] = texts
 	}
-	t.addresses = sortSet(t.addresses)
+	t.addresses = prefixset.Sort(t.addresses)
 	slices.Sort(t.unread)
 }
 
@@ -201,8 +203,8 @@ const memberGone = "the tenant's member was removed; if nobody did that on purpo
 // compareTenants explains a candidate's tenant by running's and what our edits do to it.
 func compareTenants(candidate, running *tenantState, description string) tenantChange {
 	c := tenantChange{
-		added:   minus(candidate.addresses, running.addresses),
-		removed: minus(running.addresses, candidate.addresses),
+		added:   prefixset.Minus(candidate.addresses, running.addresses),
+		removed: prefixset.Minus(running.addresses, candidate.addresses),
 		created: created{
 			tenant:      candidate.exists && !running.exists,
 			member:      candidate.member && !running.member,

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // write makes one edit of the candidate.
@@ -37,7 +39,7 @@ func (n *node) describe(ctx context.Context, key tenantKey, now *tenantState, te
 // either way for additions, and where old ones remain the member is made anew. now is what the candidate holds, as far as
 // the member goes.
 func (n *node) setAddresses(ctx context.Context, key tenantKey, now *tenantState, want []netip.Prefix) (*tenantState, error) {
-	removes := len(minus(now.addresses, want)) > 0
+	removes := len(prefixset.Minus(now.addresses, want)) > 0
 	switch {
 	case !now.member && len(want) == 0:
 	case !now.member:
@@ -58,8 +60,8 @@ func (n *node) setAddresses(ctx context.Context, key tenantKey, now *tenantState
 	if err != nil || !removes {
 		return got, err
 	}
-	old := minus(now.addresses, want)
-	if remain := both(got.addresses, old); len(remain) == 0 || len(minus(want, got.addresses)) > 0 || !got.member {
+	old := prefixset.Minus(now.addresses, want)
+	if remain := prefixset.Both(got.addresses, old); len(remain) == 0 || len(prefixset.Minus(want, got.addresses)) > 0 || !got.member {
 		return got, nil
 	}
 	n.learn(func(ab *about) { ab.merges = true })
@@ -97,7 +99,7 @@ func (n *node) undo(ctx context.Context, key tenantKey, now, base *tenantState, 
 	if !now.exists {
 		return nil
 	}
-	added := both(c.added, now.addresses)
+	added := prefixset.Both(c.added, now.addresses)
 	alone := len(now.addresses) == len(added) && len(now.unread) == 0 && len(now.memberRest) == 0
 	switch {
 	case c.created.tenant && alone && len(now.rest) == 0 && (c.created.description || !now.described):
@@ -111,10 +113,10 @@ func (n *node) undo(ctx context.Context, key tenantKey, now, base *tenantState, 
 			return err
 		}
 	case len(added)+len(c.removed) > 0:
-		want := minus(plus(now.addresses, c.removed), added)
+		want := prefixset.Minus(prefixset.Plus(now.addresses, c.removed), added)
 		// What comes back, comes back as running spells it.
 		state := *now
-		for _, p := range minus(c.removed, now.addresses) {
+		for _, p := range prefixset.Minus(c.removed, now.addresses) {
 			if s := base.spelled[p]; len(s) > 0 {
 				state.spelled = withSpelling(state.spelled, p, s)
 			}

@@ -1,0 +1,98 @@
+// Package prefixset holds what is common to the drivers of a conductor: the
+// addresses of a tenant, read as tolerantly as devices write them, and kept as
+// sorted sets of masked prefixes.
+package prefixset
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Parse reads an address leaf as tolerantly as the servers write it: host bits are masked off, a bare address
+// is one of full length. exact tells whether the text is the canonical one.
+func Parse(text string) (p netip.Prefix, exact, ok bool) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, false, false
+		}
+		return netip.PrefixFrom(a, a.BitLen()), false, true
+	}
+	p = p.Masked()
+	var buf [64]byte
+	return p, string(p.AppendTo(buf[:0])) == text, true
+}
+
+// WideOpen tells whether a prefix covers every address of a family, IPv4 in IPv6's mapped spelling included.
+func WideOpen(p netip.Prefix) bool {
+	return p.Bits() == 0 || p.Addr().Is4In6() && p.Bits() <= 96
+}
+
+// Canonical sorts, masks and dedupes prefixes that a caller gave.
+func Canonical(ps []netip.Prefix) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(ps))
+	for _, p := range ps {
+		switch {
+		case !p.IsValid():
+			return nil, fmt.Errorf("prefix %v is not valid", p)
+		case p.Addr().Is4In6():
+			return nil, fmt.Errorf("prefix %v is IPv4 written as IPv6", p)
+		}
+		out = append(out, p.Masked())
+	}
+	return Sort(out), nil
+}
+
+// Compare orders prefixes by address, then the wider first.
+func Compare(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+// Sort makes a sorted set of masked prefixes, in place.
+func Sort(ps []netip.Prefix) []netip.Prefix {
+	if !slices.IsSortedFunc(ps, Compare) {
+		slices.SortFunc(ps, Compare)
+	}
+	return slices.Compact(ps)
+}
+
+// Both arguments of the following are sorted sets, as Sort makes them, and so are
+// the results.
+
+// Minus returns what of a is not in b.
+func Minus(a, b []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range a {
+		for len(b) > 0 && Compare(b[0], p) < 0 {
+			b = b[1:]
+		}
+		if len(b) == 0 || b[0] != p {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Both returns what is in a and in b.
+func Both(a, b []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range a {
+		for len(b) > 0 && Compare(b[0], p) < 0 {
+			b = b[1:]
+		}
+		if len(b) > 0 && b[0] == p {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Plus returns what is in a or in b.
+func Plus(a, b []netip.Prefix) []netip.Prefix {
+	return Sort(append(slices.Clone(a), b...))
+}
