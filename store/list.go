@@ -73,11 +73,21 @@ func (s *Store) List(q Query) []Entry {
 	defer s.mu.RUnlock()
 	now := s.now()
 	shield := s.shieldLocked(now)
-	var out []Entry
-	take := func(head uint32) {
-		if e, ok := s.entry(head, now, shield); ok {
-			out = append(out, e)
+	// Sorted before the entries are made: those are large.
+	var at []place
+	if q.Prefix == (netip.Prefix{}) {
+		at = make([]place, 0, s.set.table.n)
+	}
+	take := func(head uint32) { at = append(at, place{s.set.slab.at(head).key().prefix(), head}) }
+	entries := func() []Entry {
+		slices.SortFunc(at, func(a, b place) int { return comparePrefixes(a.prefix, b.prefix) })
+		out := make([]Entry, 0, len(at))
+		for _, p := range at {
+			if e, ok := s.entry(p.head, now, shield); ok {
+				out = append(out, e)
+			}
 		}
+		return out
 	}
 	var want pkey
 	if q.Prefix != (netip.Prefix{}) {
@@ -91,8 +101,7 @@ func (s *Store) List(q Query) []Entry {
 					take(head)
 				}
 			}
-			sortEntries(out)
-			return out
+			return entries()
 		}
 		want = k
 		s.set.wider(k, func(_ pkey, head uint32) { take(head) })
@@ -108,12 +117,13 @@ func (s *Store) List(q Query) []Entry {
 			}
 		}
 	}
-	sortEntries(out)
-	return out
+	return entries()
 }
 
-func sortEntries(e []Entry) {
-	slices.SortFunc(e, func(a, b Entry) int { return comparePrefixes(a.Prefix, b.Prefix) })
+// place is where the records of a prefix begin.
+type place struct {
+	prefix netip.Prefix
+	head   uint32
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

@@ -25,6 +25,8 @@ type console struct {
 	now         func() time.Time
 	utmp        string // who is logged in
 
+	coloured *bool // nil before it is known
+
 	socket string
 	json   bool
 	yes    bool
@@ -113,9 +115,14 @@ const (
 	dim    colour = "2"
 )
 
-// colours says whether to use them: on a terminal that can, unless NO_COLOR (https://no-color.org) forbids it.
+// colours says whether to use them: on a terminal that can, unless NO_COLOR (https://no-color.org) forbids it. It asks the
+// terminal once: a long list has many cells.
 func (c *console) colours() bool {
-	return c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb" && isTerminal(c.out)
+	if c.coloured == nil {
+		yes := c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb" && isTerminal(c.out)
+		c.coloured = &yes
+	}
+	return *c.coloured
 }
 
 // paint colours s where colours are used.

@@ -83,10 +83,11 @@ func (c *console) list(ctx context.Context, prefix netip.Prefix, format string) 
 
 // bare writes a single address without its length.
 func bare(prefix string) string {
-	if p, err := netip.ParsePrefix(prefix); err == nil {
-		return control.Format(p)
+	single := "/32"
+	if strings.IndexByte(prefix, ':') >= 0 {
+		single = "/128"
 	}
-	return prefix
+	return strings.TrimSuffix(prefix, single)
 }
 
 // listCSV writes a line for each record, after one that names the columns.

@@ -108,7 +108,28 @@ func quoteMillis(ms int64) []byte {
 func appendMillis(b []byte, ms int64) []byte {
 	// Years beyond 9999 have no RFC 3339 form; a reader must not fail on one.
 	ms = max(0, min(ms, lastMillis))
-	return time.UnixMilli(ms).UTC().AppendFormat(b, layout)
+	// By hand, as a long list has three of them a line: what AppendFormat(b, layout) gives.
+	t := time.UnixMilli(ms).UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	b = append(b, layout...)
+	to := b[len(b)-len(layout):]
+	digits(to[0:4], year)
+	digits(to[5:7], int(month))
+	digits(to[8:10], day)
+	digits(to[11:13], hour)
+	digits(to[14:16], minute)
+	digits(to[17:19], second)
+	digits(to[20:23], int(ms%1000))
+	return b
+}
+
+// digits fills to with the last digits of n.
+func digits(to []byte, n int) {
+	for i := len(to) - 1; i >= 0; i-- {
+		to[i] = byte('0' + n%10)
+		n /= 10
+	}
 }
 
 func parseMillis(b []byte) (int64, error) {

@@ -132,7 +132,10 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"no key", func(p *Patient) { os.Remove(p.Files[0].Path) }, Serious, "is not there", "banmesh keygen"},
 		{"an empty key", func(p *Patient) { os.Truncate(p.Files[0].Path, 0) }, Serious, "is empty", "banmesh keygen"},
 		{"no agent", func(p *Patient) { agent(p).fail = errors.New("no agent reachable") }, Serious, "no agent reachable", "systemctl start"},
-		{"a failed member", func(p *Patient) { agent(p).members[1].State = "failed"; p.Dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "router2 (192.0.2.2:7946) does not answer", "UDP and TCP 7946"},
+		{"a failed member", func(p *Patient) {
+			agent(p).members[1].State = "failed"
+			p.Dial = reaches("192.0.2.10:830", "192.0.2.11:830")
+		}, Serious, "router2 (192.0.2.2:7946) does not answer", "UDP and TCP 7946"},
 		{"UDP closed", func(p *Patient) { agent(p).members[1].State = "failed" }, Serious, "does not answer by UDP, and does by TCP", "open UDP 7946"},
 		{"TCP closed", func(p *Patient) { p.Dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
 		{"UDP one way", func(p *Patient) { agent(p).members[1].Seen = control.At(now.Add(-time.Hour)) }, Serious, "nothing came from it by UDP for 1h", "open UDP 7946"},

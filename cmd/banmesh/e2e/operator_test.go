@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,5 +76,83 @@ func TestBansFromBeforeBanmeshAreTakenIn(t *testing.T) {
 	a.terminate()
 	if r := a.run("fail2ban", "import", "--config", a.config); r.code != 3 {
 		t.Errorf("import without an agent: exit %d, %q, want 3", r.code, r.err)
+	}
+}
+
+// TestDoctorOnARealRouter: two agents, a conductor in a process of its own and a
+// real fail2ban; first all is well but for what nobody denies, then trouble.
+func TestDoctorOnARealRouter(t *testing.T) {
+	dir := shortDir(t)
+	addr := freeAddr(t)
+	sim := exec.Command(banmesh, "conductor", "sim", "--listen", addr, "--dir", dir+"/conductor")
+	if err := sim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sim.Process.Kill(); sim.Wait() })
+	eventually(t, 15*time.Second, "the conductor", func() bool {
+		b, err := os.ReadFile(dir + "/conductor/known_hosts")
+		return err == nil && strings.Contains(string(b), "ssh-")
+	})
+	socket := dir + "/s"
+	f2b := fail2bantest.Start(t, fail2bantest.Options{Bin: banmesh, Socket: socket})
+	f2b.Log("nothing")
+	commit := fmt.Sprintf("{driver: netconf, conductors: [%q], key: %s/conductor/client_key, known_hosts: %s/conductor/known_hosts, window: 100ms}", addr, dir, dir)
+	a := newAgent(t, "router1", settings{dir: dir, commit: commit, fail2ban: fmt.Sprintf("{client: %q, unban: false}", f2b.ClientCommand())}).start()
+	b := newAgent(t, "router2", settings{join: []*agent{a}}).start()
+	awaitMembers(t, []*agent{a, b}, 2)
+	a.must("ban", "203.0.113.7", "--for", "1h")
+	eventually(t, 20*time.Second, "the commit", func() bool { return a.banned("203.0.113.7/32").Committed })
+
+	type finding struct{ Severity, What, Why, Mend string }
+	examine := func() (serious, all []finding, code int) {
+		t.Helper()
+		r := command(t, []string{"SSH_CONNECTION="}, "doctor", "--config", a.config, "--json")
+		if err := json.Unmarshal([]byte(r.out), &all); err != nil {
+			t.Fatalf("doctor: exit %d, %q, %q: %v", r.code, r.out, r.err, err)
+		}
+		for _, f := range all {
+			if f.Severity == "serious" {
+				serious = append(serious, f)
+			}
+		}
+		return serious, all, r.code
+	}
+	var serious, all []finding
+	var code int
+	eventually(t, 30*time.Second, "the doctor to find one serious thing only", func() bool {
+		serious, all, code = examine()
+		return len(serious) == 1
+	})
+	if code != 1 || !strings.Contains(serious[0].What, "no service denies the tenant") {
+		t.Errorf("exit %d, serious %+v, want the missing deny", code, serious)
+	}
+	for _, want := range []string{"is well", "router2", "the login at the conductor", "holds 1 addresses", "never-ban covers", "clock agrees", "jail sshd reads", "router1 commits"} {
+		if !slices.ContainsFunc(all, func(f finding) bool { return f.Severity == "ok" && strings.Contains(f.What, want) }) {
+			t.Errorf("nothing says that it is well with %q; all: %+v", want, all)
+		}
+	}
+
+	t.Log("a member that is gone, a conductor that is gone, a key for all")
+	b.kill()
+	sim.Process.Kill()
+	if err := os.Chmod(dir+"/conductor/client_key", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 60*time.Second, "the doctor to find them all", func() bool {
+		serious, _, code = examine()
+		found := 0
+		for _, want := range []string{"router2", "0644", "conductor"} {
+			if slices.ContainsFunc(serious, func(f finding) bool { return strings.Contains(f.What, want) && f.Why != "" && f.Mend != "" }) {
+				found++
+			}
+		}
+		return code == 1 && found == 3
+	})
+
+	t.Log("and for people")
+	a.kill()
+	r := command(t, nil, "doctor", "--config", a.config)
+	if r.code != 1 || !strings.Contains(r.out, "no agent reachable") || !strings.Contains(r.out, "  mend: ") {
+		t.Errorf("without an agent: exit %d, %q", r.code, r.out)
 	}
 }
