@@ -36,7 +36,7 @@ func TestFiguresEveryCommandAnswers(t *testing.T) {
 	eventually(t, 20*time.Second, "all bans at the other", func() bool { return b.status().Bans.Live == 10_000 })
 
 	const most = 50 * time.Millisecond
-	const rounds = 15
+	const rounds = 25
 	for _, c := range []struct {
 		line string
 		code int
