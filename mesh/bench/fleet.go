@@ -21,7 +21,6 @@ type agent struct {
 	set     *store.Store
 	mesh    *gossip.Mesh
 	changed chan struct{} // of one: the set has changed
-	stop    context.CancelFunc
 }
 
 // fleet is the agents of one mesh.

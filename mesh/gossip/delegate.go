@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -106,6 +107,11 @@ func (m *Mesh) memberUp(name, addr string, meta nodeMeta) {
 	m.event(kind, member)
 	if kind == MemberJoined {
 		m.sync.joined(name)
+		// It may not know us yet: asking it is an introduction, and twice is for the
+		// packet that is lost.
+		for i := range 2 {
+			m.timers.after(time.Duration(i)*time.Second+rand.N(500*time.Millisecond), func() { m.ask(name, addr) })
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ type Mesh struct {
 	known *known
 
 	asks        asks
+	strangers   strangers
 	recent      recentHeads
 	server      chan struct{} // slots of exchanges served
 	rotate      sync.Mutex    // one key change made from here at a time

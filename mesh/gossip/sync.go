@@ -327,6 +327,10 @@ func (m *Mesh) asked(msg stampMsg, from string) {
 		m.refuse(from, "stamp")
 		return
 	}
+	if _, known := m.table.addr(msg.From); !known && m.strangers.due(msg.From) {
+		// It knows us and we do not know it: memberlist's word of its coming was lost.
+		m.timers.after(0, func() { _, _ = m.pushPull(m.ctx, from) })
+	}
 	_ = m.sendTo(m.replyAddr(msg.From, from), encode(kindAnswer, stampMsg{From: m.cfg.Name, Nonce: msg.Nonce, Stamp: m.stamp()}))
 	// Its look at us comes with the answer; a difference is its to pursue.
 	if m.set.Root(s.minute) == s.root {
@@ -349,6 +353,37 @@ func (m *Mesh) answered(msg stampMsg, from string) {
 	m.sync.observe(msg.From, s)
 }
 
+// strangers are members that made themselves known by asking.
+type strangers struct {
+	mu  sync.Mutex
+	met map[string]time.Time
+}
+
+const (
+	strangerPause = 5 * time.Second
+	maxStrangers  = 256
+)
+
+// due says whether to look up a stranger now, which is not done again at once.
+func (s *strangers) due(name string) bool {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n, at := range s.met {
+		if now.Sub(at) >= strangerPause {
+			delete(s.met, n)
+		}
+	}
+	if _, ok := s.met[name]; ok || len(s.met) >= maxStrangers {
+		return false
+	}
+	if s.met == nil {
+		s.met = make(map[string]time.Time)
+	}
+	s.met[name] = now
+	return true
+}
+
 // viewWatch notices that others know other members, which memberlist's gossip
 // alone may leave so until its next push/pull.
 type viewWatch struct {
@@ -359,9 +394,9 @@ type viewWatch struct {
 }
 
 const (
-	viewLooks = 4
-	viewFor   = 10 * time.Second
-	viewPause = 30 * time.Second
+	viewLooks = 3
+	viewFor   = 2 * time.Second
+	viewPause = 4 * time.Second
 )
 
 func (v *viewWatch) look(m *Mesh, name string, digest uint32) {
