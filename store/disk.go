@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -69,9 +70,11 @@ var (
 	bucketNotices = []byte("notices")
 	bucketMeta    = []byte("meta")
 	keyFormat     = []byte("format")
-
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
+
+// castagnoli is made when first needed: every command of the program would pay
+// for it, and only the agent opens a store.
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 const fileFormat = 1
 
@@ -263,7 +266,7 @@ func commitRecords(records *bbolt.Bucket, b *batch) error {
 		buf = binary.BigEndian.AppendUint64(buf, o.seq)
 		key := buf[at:]
 		buf = append(buf, o.enc...)
-		sum := crc32.Checksum(buf[at:], castagnoli)
+		sum := crc32.Checksum(buf[at:], castagnoli())
 		buf = binary.BigEndian.AppendUint32(buf, sum)
 		if err := records.Put(key[:12:12], buf[at+12:len(buf):len(buf)]); err != nil {
 			return err
@@ -284,7 +287,7 @@ func commitRecords(records *bbolt.Bucket, b *batch) error {
 // sealed appends a CRC-32C over key and value; unseal checks it.
 func sealed(key, value []byte) []byte {
 	out := append(append(make([]byte, 0, len(value)+4), value...), 0, 0, 0, 0)
-	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	sum := crc32.Update(crc32.Checksum(key, castagnoli()), castagnoli(), value)
 	binary.BigEndian.PutUint32(out[len(value):], sum)
 	return out
 }
@@ -294,7 +297,7 @@ func unseal(key, value []byte) ([]byte, bool) {
 	if n < 0 {
 		return nil, false
 	}
-	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value[:n])
+	sum := crc32.Update(crc32.Checksum(key, castagnoli()), castagnoli(), value[:n])
 	return value[:n], sum == binary.BigEndian.Uint32(value[n:])
 }
 
