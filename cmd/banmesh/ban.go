@@ -102,7 +102,11 @@ func (c *console) banAll(ctx context.Context, ps control.Prefixes, call control.
 	var total control.BanReply
 	waiting := 0
 	var kept error
-	for _, part := range chunks(ps) {
+	defer c.progress("")
+	for i, part := range chunks(ps) {
+		if len(ps) > chunk {
+			c.progress(fmt.Sprintf("%d of %d prefixes", i*chunk, len(ps)))
+		}
 		call.Prefixes = part
 		// A start names an offence; without one it is a new one, also where the last one was lifted a moment ago. What waits
 		// needs one.

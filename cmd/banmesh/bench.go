@@ -37,15 +37,11 @@ func benchMeshCommand(c *console) *cli.Command {
 			if err := o.Validate(); err != nil {
 				return usagef("bench mesh: %w", err)
 			}
-			if isTerminal(c.errOut) {
-				o.Progress = func(what string) { fmt.Fprintf(c.errOut, "\r\x1b[K%s ...", what) }
-			}
+			o.Progress = c.progress
 			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			r, err := bench.Run(ctx, o)
-			if o.Progress != nil {
-				fmt.Fprint(c.errOut, "\r\x1b[K")
-			}
+			c.progress("")
 			if err != nil {
 				return fmt.Errorf("bench mesh: %w", err)
 			}

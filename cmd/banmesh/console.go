@@ -98,6 +98,17 @@ func (c *console) warn(format string, args ...any) {
 	fmt.Fprintf(c.errOut, "banmesh: "+format+"\n", args...)
 }
 
+// progress shows on a terminal how far long work is, on one line that the next one replaces; "" clears it.
+func (c *console) progress(what string) {
+	if !isTerminal(c.errOut) {
+		return
+	}
+	if what != "" {
+		what += " ..."
+	}
+	fmt.Fprintf(c.errOut, "\r\x1b[K%s", what)
+}
+
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

@@ -86,8 +86,8 @@ func agreed(t *testing.T, within time.Duration, all []*agent, cond *conductor, w
 // to its one set.
 const healing = 15 * time.Second
 
-// TestBothSidesOfACutCommit: five routers, cut 3|2 for longer than memberlist
-// takes to give up on a member; both sides reach the conductor.
+// TestBothSidesOfACutCommit: five routers, cut 3|2 for a minute, which is longer
+// than memberlist takes to give up on a member; both sides reach the conductor.
 func TestBothSidesOfACutCommit(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 6)
@@ -133,7 +133,7 @@ func TestBothSidesOfACutCommit(t *testing.T) {
 		_, err := admin.Do(conductorsim.ControlRequest{Do: "admin", User: "ann", Op: op, Config: config})
 		return err
 	}
-	for round := range 5 {
+	for round := 0; round < 5 || round < 25 && time.Since(began) < 40*time.Second; round++ {
 		for i := range 4 {
 			ban(left[i%3], fmt.Sprintf("198.51.100.%d/32", 10*round+i))
 			ban(right[i%2], fmt.Sprintf("203.0.113.%d/32", 10*round+i))
@@ -183,6 +183,7 @@ func TestBothSidesOfACutCommit(t *testing.T) {
 			t.Errorf("%s does not lead its side and commit: leader %v, %d commits", a.name, s.Leader, s.Commit.Commits)
 		}
 	}
+	eventually(t, 2*time.Minute, "the cut to be a minute old", func() bool { return time.Since(began) >= time.Minute })
 	t.Logf("cut for %v", time.Since(began).Round(time.Second))
 	l.heal(0, 1, 2, 3, 4)
 	next := agreed(t, healing, all, cond, want)
