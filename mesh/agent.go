@@ -377,6 +377,6 @@ func (a *Agent) changed(c store.Change) {
 	}
 	a.teller.Poke()
 	if a.events.watched() {
-		a.events.publish(storeEvents(c)...)
+		a.events.publish(storeEvents(c, a.clock.now())...)
 	}
 }

@@ -312,6 +312,24 @@ func TestOwnAndConductorAddressesAreNeverBanned(t *testing.T) {
 	})
 }
 
+func TestAnEventHasTheTimeAtWhichItHappened(t *testing.T) {
+	a := started(t, "router1", nil)
+	got := make(chan control.Event, 16)
+	go a.Events(t.Context(), func(e control.Event) error { got <- e; return nil })
+	eventually(t, "the reader", a.events.watched)
+	before := control.At(time.Now())
+	ban(t, a, "203.0.113.7/32")
+	for e := range got {
+		if e.Event != "ban" {
+			continue
+		}
+		if e.Time < before || e.Time > control.At(time.Now()) {
+			t.Errorf("the ban is told of %v, it was made at %v or later", e.Time, before)
+		}
+		return
+	}
+}
+
 func TestEventsReachAReaderAndASlowOneIsTold(t *testing.T) {
 	var h hub
 	ctx, cancel := context.WithCancel(t.Context())

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"net/netip"
+	"time"
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
@@ -16,7 +17,10 @@ var eventNames = map[store.EventKind]string{
 	store.EventBlock: "block", store.EventUnblock: "unblock",
 }
 
-func storeEvents(c store.Change) []control.Event {
+// storeEvents are a change of the set for who monitors, at the time of now: the
+// set itself looks at its clock only as often as expiry needs.
+func storeEvents(c store.Change, now time.Time) []control.Event {
+	at := control.At(now)
 	out := make([]control.Event, 0, len(c.Events))
 	for _, e := range c.Events {
 		name, shown := eventNames[e.Kind]
@@ -24,7 +28,7 @@ func storeEvents(c store.Change) []control.Event {
 			continue
 		}
 		event := control.Event{
-			Time: control.Time(e.Time), Event: name, Origin: e.Origin, Jail: e.Jail, By: e.By,
+			Time: at, Event: name, Origin: e.Origin, Jail: e.Jail, By: e.By,
 			Start: control.Time(e.Start), Until: control.Until(e.Until),
 		}
 		if e.Prefix != (netip.Prefix{}) {
@@ -33,9 +37,8 @@ func storeEvents(c store.Change) []control.Event {
 		out = append(out, event)
 	}
 	if c.More > 0 {
-		last := c.Events[len(c.Events)-1] // there is more only after 10,000
 		out = append(out, control.Event{
-			Time: control.Time(last.Time), Event: "error", Lost: c.More, Error: "a bulk change: not every one is listed",
+			Time: at, Event: "error", Lost: c.More, Error: "a bulk change: not every one is listed",
 		})
 	}
 	return out
