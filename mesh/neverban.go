@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -11,8 +10,9 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
+
+	"banmesh/netconfclient/prefixset"
 )
 
 // ownNeverBan is what no router of the mesh may ban for this one's sake: its
@@ -38,8 +38,7 @@ func ownNeverBan(ctx context.Context, cfg *Config, advertised netip.Addr) []neti
 	for _, p := range cfg.NeverBan {
 		prefixes = append(prefixes, p.Prefix)
 	}
-	slices.SortFunc(prefixes, comparePrefixes)
-	return slices.Compact(prefixes)
+	return prefixset.Sort(prefixes)
 }
 
 func interfaceAddrs() []netip.Addr {
@@ -138,8 +137,4 @@ func parseRoutes6(r io.Reader) []netip.Addr {
 		}
 	}
 	return out
-}
-
-func comparePrefixes(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }

@@ -150,10 +150,10 @@ type MismatchError struct {
 func (e *MismatchError) Error() string {
 	var s []string
 	if len(e.Missing) > 0 {
-		s = append(s, fmt.Sprintf("%d missing (%s)", len(e.Missing), someOf(e.Missing)))
+		s = append(s, fmt.Sprintf("%d missing (%s)", len(e.Missing), prefixset.Some(e.Missing)))
 	}
 	if len(e.Unexpected) > 0 {
-		s = append(s, fmt.Sprintf("%d unexpected (%s)", len(e.Unexpected), someOf(e.Unexpected)))
+		s = append(s, fmt.Sprintf("%d unexpected (%s)", len(e.Unexpected), prefixset.Some(e.Unexpected)))
 	}
 	return fmt.Sprintf("%s read back differs from what was told: %s", e.Datastore, strings.Join(s, ", "))
 }
@@ -168,23 +168,6 @@ func mismatch(store string, want, got []netip.Prefix) error {
 		return nil
 	}
 	return &MismatchError{Datastore: store, Missing: missing, Unexpected: unexpected}
-}
-
-// someOf names the first few, so that a message about thousands stays one line.
-func someOf(ps []netip.Prefix) string {
-	const few = 5
-	var b strings.Builder
-	for i, p := range ps {
-		if i == few {
-			b.WriteString(", …")
-			break
-		}
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(p.String())
-	}
-	return b.String()
 }
 
 // refuseWideOpen names the first prefix that covers everything.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Parse reads an address leaf as tolerantly as the servers write it: host bits are masked off, a bare address
@@ -95,4 +96,21 @@ func Both(a, b []netip.Prefix) []netip.Prefix {
 // Plus returns what is in a or in b.
 func Plus(a, b []netip.Prefix) []netip.Prefix {
 	return Sort(append(slices.Clone(a), b...))
+}
+
+// Some names the first few, so that a message about thousands stays one line.
+func Some(ps []netip.Prefix) string {
+	const few = 5
+	var b strings.Builder
+	for i, p := range ps {
+		if i == few {
+			b.WriteString(", …")
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(p.String())
+	}
+	return b.String()
 }

@@ -67,3 +67,16 @@ func TestSetsBehaveAsSets(t *testing.T) {
 		}
 	})
 }
+
+func TestSomeStaysOneLine(t *testing.T) {
+	var ps []netip.Prefix
+	for n := range 7 {
+		ps = append(ps, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 32))
+	}
+	if got, want := Some(ps[:2]), "10.0.0.0/32, 10.0.0.1/32"; got != want {
+		t.Errorf("Some = %q, want %q", got, want)
+	}
+	if got, want := Some(ps), "10.0.0.0/32, 10.0.0.1/32, 10.0.0.2/32, 10.0.0.3/32, 10.0.0.4/32, …"; got != want {
+		t.Errorf("Some = %q, want %q", got, want)
+	}
+}
