@@ -4,7 +4,8 @@
 #   TestFigures…  measures time or memory. Runs without the race detector, which
 #                 would falsify it, after the others and one package at a time.
 #   TestSoak…     runs for as long as $BANMESH_SOAK says. Only `make soak` runs it.
-#   Fuzz…         its seeds run with the other tests; `make fuzz` looks further.
+#   Fuzz…         its seeds and what was ever found run with the other tests, then
+#                 it looks further for $(FUZZTEST); `make fuzz` for as long as asked.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,6 +20,7 @@ STATIC   = CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=f
 
 TIMEOUT   ?= 20m
 TESTFLAGS ?=
+FUZZTEST  ?= 10s
 FUZZTIME  ?= 30s
 SOAK      ?= 10m
 
@@ -66,6 +68,7 @@ test: deps cross
 		failed=0
 		CGO_ENABLED=1 go test -json -race -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS) ./... || failed=1
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed=1
+		.ci/fuzz $(FUZZTEST) -json || failed=1
 		figures='$(call testing,TestFigures)'
 		if [ -n "$$figures" ]; then
 			go test -json -p 1 -timeout $(TIMEOUT) -run '^TestFigures' $(TESTFLAGS) $$figures || failed=1
@@ -78,15 +81,10 @@ test: deps cross
 bench:
 	go test -run '^$$' -bench . -benchmem -timeout $(TIMEOUT) ./...
 
-## fuzz: every decoder, $(FUZZTIME) each
+## fuzz: every decoder and parser, $(FUZZTIME) each
 .PHONY: fuzz
 fuzz:
-	@for dir in $(call testing,Fuzz); do
-		for name in $$(go test -list '^Fuzz' $$dir | grep '^Fuzz'); do
-			echo "$$dir $$name"
-			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$dir
-		done
-	done
+	@.ci/fuzz $(FUZZTIME)
 
 ## soak: the long runs, $(SOAK) each
 .PHONY: soak
