@@ -1,0 +1,10 @@
+//go:build !linux
+
+package enforce
+
+import "errors"
+
+// OpenNFTables returns an error: nftables is Linux's.
+func OpenNFTables() (Driver, error) {
+	return nil, errors.New("enforce.driver nftables needs Linux: use none or fail2ban")
+}
