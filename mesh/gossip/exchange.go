@@ -298,6 +298,7 @@ func (m *Mesh) swap(s *messages, minute int64, from string) (exchanged, error) {
 				if err = s.write(kindChunk, chunk); err != nil {
 					break
 				}
+				m.count.sentChunk(chunk)
 				res.chunks++
 			}
 		}

@@ -106,6 +106,7 @@ func (m *Mesh) pulled(msg pullMsg, from string) {
 			return // its second try fails, and it comes by a stream
 		}
 		_ = m.sendTo(addr, f)
+		m.count.sentChunk(chunk)
 		sent++
 	}
 }

@@ -96,4 +96,16 @@ func TestTenRealMembers(t *testing.T) {
 	d := ban(all[3], reqs...)
 	t.Logf("10,000 acknowledged bans to all: %v", d)
 	wait(10*time.Second, "all in sync and settled", func(m *member) bool { return m.mesh.InSync() && m.mesh.Settled() })
+	if sent := all[3].mesh.Stats().RecordsSent; sent < 10005 {
+		t.Errorf("records sent by the one who made 10,005: %d", sent)
+	}
+	for i, m := range all {
+		own := uint64(5)
+		if i == 3 {
+			own = 10005
+		}
+		if s := m.mesh.Stats(); s.RecordsMerged != 10050-own || s.RecordsRefused != 0 {
+			t.Errorf("member %d: %d records merged, %d refused, want %d and 0", i, s.RecordsMerged, s.RecordsRefused, 10050-own)
+		}
+	}
 }

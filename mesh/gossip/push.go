@@ -101,6 +101,7 @@ func (p *pusher) flush() bool {
 			continue // and take along what came meanwhile
 		}
 		p.m.spread(encode(kindPush, pushMsg{From: p.m.cfg.Name, Seq: last, Chunk: chunk}), others)
+		p.m.count.sentChunk(chunk)
 		p.sent = last
 		now := time.Now()
 		if last >= p.m.set.Head().Seq {

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+
+	"banmesh/store"
 )
 
 // Stats is a copy of the counters since the start.
@@ -16,10 +18,15 @@ type Stats struct {
 	Pushes, Relays, Pulls        uint64 // frames sent
 	Exchanges, ExchangesServed   uint64 // completed
 	RecordsMerged                uint64 // new to this member, by push or exchange
+	RecordsRefused               uint64 // not taken: beyond a bound against floods, or of a newer version's kind
+	RecordsSent                  uint64 // counted once for each push, pull and exchange, however many members it goes to
 
 	// Dropped counts what was refused or lost, by reason.
 	Dropped map[string]uint64
 }
+
+// sentChunk counts the records of a chunk that goes out.
+func (c *counters) sentChunk(chunk []byte) { c.sent.Add(uint64(store.ChunkRecords(chunk))) }
 
 type counters struct {
 	packetsSent, packetsReceived         atomic.Uint64
@@ -28,7 +35,7 @@ type counters struct {
 	streamBytesSent, streamBytesReceived atomic.Uint64
 	pushes, relays, pulls                atomic.Uint64
 	exchanges, exchangesServed           atomic.Uint64
-	merged                               atomic.Uint64
+	merged, refused, sent                atomic.Uint64 // records
 
 	mu      sync.Mutex // a leaf: nothing is called under it
 	dropped map[string]uint64
@@ -52,7 +59,7 @@ func (c *counters) snapshot() Stats {
 		StreamBytesSent: c.streamBytesSent.Load(), StreamBytesReceived: c.streamBytesReceived.Load(),
 		Pushes: c.pushes.Load(), Relays: c.relays.Load(), Pulls: c.pulls.Load(),
 		Exchanges: c.exchanges.Load(), ExchangesServed: c.exchangesServed.Load(),
-		RecordsMerged: c.merged.Load(),
+		RecordsMerged: c.merged.Load(), RecordsRefused: c.refused.Load(), RecordsSent: c.sent.Load(),
 	}
 	c.mu.Lock()
 	s.Dropped = maps.Clone(c.dropped)
