@@ -330,42 +330,6 @@ func TestAnEventHasTheTimeAtWhichItHappened(t *testing.T) {
 	}
 }
 
-func TestEventsReachAReaderAndASlowOneIsTold(t *testing.T) {
-	var h hub
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	entered, proceed := make(chan struct{}), make(chan struct{})
-	var got, lost int
-	done := make(chan error, 1)
-	go func() {
-		done <- h.read(ctx, func(e control.Event) error {
-			if got == 0 && lost == 0 {
-				close(entered)
-				<-proceed
-			}
-			if e.Lost > 0 {
-				lost += e.Lost
-				return errors.New("enough")
-			}
-			got++
-			return nil
-		})
-	}()
-	eventually(t, "the reader", h.watched)
-	h.publish(control.Event{Event: "ban"})
-	<-entered
-	const flood = 3 * eventQueue
-	h.publish(make([]control.Event, flood)...)
-	close(proceed)
-	<-done
-	if got+lost != flood+1 || lost != flood-eventQueue {
-		t.Errorf("%d events and %d lost, want %d and %d", got, lost, eventQueue+1, flood-eventQueue)
-	}
-	if h.watched() {
-		t.Error("a reader that is gone is still fed")
-	}
-}
-
 func TestLettersOfOthersAreReadWithCare(t *testing.T) {
 	letter, err := encodeLetter(letterAsk, &asking{ID: 7, Force: true})
 	if err != nil {

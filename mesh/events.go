@@ -2,99 +2,159 @@ package mesh
 
 import (
 	"context"
+	"errors"
+	"sort"
 	"sync"
+	"time"
 
 	"banmesh/mesh/control"
 )
 
-// eventQueue is how many events a reader may lag behind before it loses some.
-const eventQueue = 8192
+const (
+	// heldEvents is how many events a reader may lag behind before it loses some:
+	// more than the store tells as one change.
+	heldEvents = 16384
 
-// hub hands the agent's events to any number of readers. A publisher never
-// waits: what a slow reader has no room for is lost to that reader, and it is
-// told how many.
+	// slowFor is how long a reader may go on losing events without once having
+	// read all there are.
+	slowFor = 30 * time.Second
+)
+
+// errSlowReader ends the stream of a reader that does not keep up.
+var errSlowReader = errors.New("the reader of events does not keep up and was dropped")
+
+// hub is the agent's one stream of events, for any number of readers: monitors,
+// the page. The latest events are held once for all of them, and a reader is no
+// more than a place in them, so that what publishing costs does not depend on
+// how many read, nor how slowly. A reader whose place is no longer held is told
+// how many events it has lost.
 type hub struct {
 	mu      sync.Mutex
-	readers map[*reader]struct{}
+	batches []batch // as published, oldest first: heldEvents in all, none without readers
+	held    int     // events in them
+	next    uint64  // the number of the next event
+	readers int
+	wake    chan struct{} // closed by the next publish; nil while nobody waits
 }
 
-type reader struct {
-	mu    sync.Mutex
-	queue []control.Event
-	lost  int
-	wake  chan struct{} // of one: something is in the queue
+// batch is what was published at once. Its events are shared and never changed.
+type batch struct {
+	first  uint64 // the number of the first one
+	events []control.Event
 }
 
+// publish never waits for a reader. The events are the hub's from then on.
 func (h *hub) publish(events ...control.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for r := range h.readers {
-		r.put(events)
+	if h.readers == 0 || len(events) == 0 {
+		return
+	}
+	h.batches = append(h.batches, batch{h.next, events})
+	h.next += uint64(len(events))
+	h.held += len(events)
+	h.trim()
+	if h.wake != nil {
+		close(h.wake)
+		h.wake = nil
 	}
 }
 
-func (r *reader) put(events []control.Event) {
-	r.mu.Lock()
-	room := max(0, min(len(events), eventQueue-len(r.queue)))
-	r.queue = append(r.queue, events[:room]...)
-	r.lost += len(events) - room
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
+// trim lets go of the oldest events beyond heldEvents.
+func (h *hub) trim() {
+	for h.held > heldEvents {
+		oldest := &h.batches[0]
+		n := min(len(oldest.events), h.held-heldEvents)
+		oldest.first += uint64(n)
+		oldest.events = oldest.events[n:]
+		h.held -= n
+		if len(oldest.events) == 0 {
+			*oldest = batch{} // the array behind the slice would keep it
+			h.batches = h.batches[1:]
+		}
 	}
-}
-
-func (r *reader) take() (events []control.Event, lost int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	events, lost = r.queue, r.lost
-	r.queue, r.lost = nil, 0
-	return events, lost
 }
 
 // watched says whether anybody reads: without readers nobody need build events.
 func (h *hub) watched() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.readers) > 0
+	return h.readers > 0
 }
 
-// read calls yield with each event from now on, until ctx ends (nil) or yield
-// fails.
-func (h *hub) read(ctx context.Context, yield func(control.Event) error) error {
-	r := &reader{wake: make(chan struct{}, 1)}
+// take returns the held events from a place on, as far as they were published
+// together, and how many before them are no longer held; where there are none
+// yet, what is closed when there are.
+func (h *hub) take(place uint64) (events []control.Event, lost uint64, wake <-chan struct{}) {
 	h.mu.Lock()
-	if h.readers == nil {
-		h.readers = make(map[*reader]struct{})
-	}
-	h.readers[r] = struct{}{}
-	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		delete(h.readers, r)
-		h.mu.Unlock()
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.wake:
+	defer h.mu.Unlock()
+	if place == h.next {
+		if h.wake == nil {
+			h.wake = make(chan struct{})
 		}
-		events, lost := r.take()
+		return nil, 0, h.wake
+	}
+	if oldest := h.batches[0].first; place < oldest {
+		place, lost = oldest, oldest-place
+	}
+	b := h.batches[sort.Search(len(h.batches), func(i int) bool { return h.batches[i].first > place })-1]
+	return b.events[place-b.first:], lost, nil
+}
+
+func (h *hub) enter() (place uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.readers++
+	return h.next
+}
+
+func (h *hub) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.readers--
+	if h.readers == 0 {
+		h.batches, h.held = nil, 0
+	}
+}
+
+// read calls yield with each event from now on, until ctx ends (nil), yield
+// fails or the reader is dropped (errSlowReader).
+func (h *hub) read(ctx context.Context, yield func(control.Event) error) error {
+	place := h.enter()
+	defer h.leave()
+	var behind time.Time // since when events are being lost; zero where none are
+	for ctx.Err() == nil {
+		events, lost, wake := h.take(place)
+		if wake != nil {
+			behind = time.Time{}
+			select {
+			case <-ctx.Done():
+			case <-wake:
+			}
+			continue
+		}
+		if lost > 0 {
+			now := time.Now()
+			if behind.IsZero() {
+				behind = now
+			}
+			tell := control.Event{
+				Time: events[0].Time, Event: "error", Lost: int(lost), Error: "this reader is too slow: events were lost",
+			}
+			if now.Sub(behind) >= slowFor {
+				tell.Error = "this reader is too slow: events were lost, and it is sent no more"
+				return errors.Join(yield(tell), errSlowReader)
+			}
+			if err := yield(tell); err != nil {
+				return err
+			}
+		}
 		for _, e := range events {
 			if err := yield(e); err != nil {
 				return err
 			}
 		}
-		if lost > 0 {
-			e := control.Event{Event: "error", Lost: lost, Error: "this reader is too slow: events were lost"}
-			if len(events) > 0 {
-				e.Time = events[len(events)-1].Time
-			}
-			if err := yield(e); err != nil {
-				return err
-			}
-		}
+		place += lost + uint64(len(events))
 	}
+	return nil
 }
