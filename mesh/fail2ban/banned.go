@@ -40,11 +40,11 @@ func parseBanned(out string, location *time.Location) ([]Banned, error) {
 		if err != nil {
 			continue
 		}
-		bantime, err := strconv.ParseInt(seconds, 10, 64)
-		if err != nil || bantime > int64(maxBanTime/time.Second) {
-			return nil, fmt.Errorf("fail2ban's list of bans: bad ban time in %q", clip(line))
+		bantime, err := parseBanTime(seconds)
+		if err != nil {
+			return nil, fmt.Errorf("fail2ban's list of bans: %w in %q", err, clip(line))
 		}
-		b := Banned{Prefix: prefix, BanTime: time.Duration(max(bantime, -1)) * time.Second}
+		b := Banned{Prefix: prefix, BanTime: bantime}
 		b.Start, err = parseStart(start, end, b.BanTime, location)
 		if err != nil {
 			return nil, fmt.Errorf("fail2ban's list of bans: bad time in %q: %w", clip(line), err)
@@ -56,6 +56,15 @@ func parseBanned(out string, location *time.Location) ([]Banned, error) {
 
 // maxBanTime is the longest ban time that time.Duration holds with room to spare.
 const maxBanTime = 200 * 365 * 24 * time.Hour
+
+// parseBanTime reads a ban time: whole seconds, a negative number is without end.
+func parseBanTime(s string) (time.Duration, error) {
+	seconds, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+	if err != nil || seconds > int64(maxBanTime/time.Second) {
+		return 0, fmt.Errorf("bad ban time %q", clip(s))
+	}
+	return time.Duration(max(seconds, -1)) * time.Second, nil
+}
 
 // parseStart reads a local time. In the hour that the end of summer time repeats
 // it has two meanings; the end, printed beside it, tells which one.

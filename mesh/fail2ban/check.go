@@ -137,10 +137,9 @@ func (c *checker) jail(ctx context.Context, jail string) (ours bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	_, list, _ := strings.Cut(out, "\n")
-	actions := splitList(list)
+	actions := actionNames(out)
 	for i, action := range actions {
-		command, err := c.property(ctx, jail, action, "actionban")
+		command, err := c.client.property(ctx, jail, action, "actionban")
 		if err != nil || !strings.Contains(command, ourCommand) {
 			continue // one written in Python has no command
 		}
@@ -164,7 +163,7 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 	const install = "install examples/fail2ban/action.d/banmesh.conf unchanged, then systemctl restart fail2ban"
 	in := fmt.Sprintf("jail %s, action %s: ", jail, action)
 
-	flush, err := c.property(ctx, jail, action, "actionflush")
+	flush, err := c.client.property(ctx, jail, action, "actionflush")
 	if err != nil {
 		return err
 	}
@@ -175,7 +174,7 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 		c.add(Warning, in+"actionflush is the same for IPv4 and IPv6",
 			"fail2ban never runs again what it ran for the other family: a second `unban --all` may not be told.", install)
 	}
-	prolong, err := c.property(ctx, jail, action, "actionprolong")
+	prolong, err := c.client.property(ctx, jail, action, "actionprolong")
 	if err != nil {
 		return err
 	}
@@ -196,10 +195,10 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 	if unquoted().MatchString(ban) {
 		c.add(Serious, in+"actionban has a tag outside of double quotes", "Its value reaches a shell.", install)
 	}
-	if norestored, err := c.property(ctx, jail, action, "norestored"); err == nil && truth(norestored) {
+	if norestored, err := c.client.property(ctx, jail, action, "norestored"); err == nil && truth(norestored) {
 		c.add(Serious, in+"norestored is set", "Unbans of addresses that fail2ban restored at its start are never told.", install)
 	}
-	timeout, err := c.property(ctx, jail, action, "timeout")
+	timeout, err := c.client.property(ctx, jail, action, "timeout")
 	if seconds, bad := strconv.Atoi(timeout); err == nil && bad == nil && seconds > slowAction {
 		c.add(Warning, fmt.Sprintf("%stimeout is %d s", in, seconds),
 			"fail2ban runs one command at a time: one that hangs stalls all jails for twice that.", "set timeout = 5 in the action's [Init]")
@@ -235,15 +234,6 @@ func (c *checker) sources(ctx context.Context, jail string) error {
 		}
 	}
 	return nil
-}
-
-// property returns a setting of an action; one that is not set is empty.
-func (c *checker) property(ctx context.Context, jail, action, name string) (string, error) {
-	out, err := c.client.ask(ctx, "get", jail, "action", action, name)
-	if err != nil && strings.Contains(err.Error(), "has no attribute") {
-		return "", nil
-	}
-	return strings.TrimSpace(out), err
 }
 
 // truth reads a boolean of fail2ban's configuration.

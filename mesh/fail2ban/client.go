@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,8 +35,8 @@ const (
 	// maxOutput bounds what is kept of a call's output: about 400,000 bans.
 	maxOutput = 32 << 20
 
-	// maxBatch is the number of addresses given in one call: fail2ban runs the
-	// jail's actions for each before it answers, and answers nobody meanwhile.
+	// maxBatch is how many addresses the Teller gives in one call: fail2ban runs
+	// the jail's actions for each before it answers, and answers nobody meanwhile.
 	maxBatch = 25
 )
 
@@ -143,10 +144,26 @@ func (c *Client) Banned(ctx context.Context, jail string) ([]Banned, error) {
 	return banned, err
 }
 
-// Unban makes a jail let addresses go. One that it does not hold is no error.
-// fail2ban calls the jail's unban actions, ours among them, before this returns.
+// Ban makes a jail ban prefixes, for the jail's ban time: a ban by hand has no
+// time of its own (fail2ban issue 4081), and its ignore list is not asked (3853).
+// One that it holds already is no error. fail2ban runs the jail's actions for
+// each before this returns, and does nothing else meanwhile: give few at a time.
+func (c *Client) Ban(ctx context.Context, jail string, prefixes []netip.Prefix) error {
+	return c.each(ctx, prefixes, "set", jail, "banip")
+}
+
+// Unban makes a jail let prefixes go. One that it does not hold is no error.
+// fail2ban runs the jail's unban actions, ours among them, before this returns,
+// and does nothing else meanwhile: give few at a time.
 func (c *Client) Unban(ctx context.Context, jail string, prefixes []netip.Prefix) error {
-	return c.eachBatch(ctx, prefixes, "set", jail, "unbanip")
+	return c.each(ctx, prefixes, "set", jail, "unbanip")
+}
+
+// Empty makes a jail let go all that it holds, at once where its ban action knows
+// how. Its configuration is read again.
+func (c *Client) Empty(ctx context.Context, jail string) error {
+	_, err := c.ask(ctx, "reload", "--unban", jail)
+	return err
 }
 
 // Ignored returns the jail's ignore list. Host names in it are left out.
@@ -174,7 +191,12 @@ func (c *Client) Ignored(ctx context.Context, jail string) ([]netip.Prefix, erro
 
 // Ignore adds to a jail's ignore list until fail2ban reloads its configuration.
 func (c *Client) Ignore(ctx context.Context, jail string, prefixes []netip.Prefix) error {
-	return c.eachBatch(ctx, prefixes, "set", jail, "addignoreip")
+	for batch := range slices.Chunk(prefixes, maxBatch) {
+		if err := c.each(ctx, batch, "set", jail, "addignoreip"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Unignore takes a prefix from a jail's ignore list. One that is not in it is no
@@ -187,20 +209,17 @@ func (c *Client) Unignore(ctx context.Context, jail string, prefix netip.Prefix)
 	return err
 }
 
-// eachBatch runs a command with the prefixes as its last words, a few at a time.
-func (c *Client) eachBatch(ctx context.Context, prefixes []netip.Prefix, command ...string) error {
-	for len(prefixes) > 0 {
-		batch := prefixes[:min(len(prefixes), maxBatch)]
-		prefixes = prefixes[len(batch):]
-		args := command[:len(command):len(command)]
-		for _, prefix := range batch {
-			args = append(args, formatPrefix(prefix))
-		}
-		if _, err := c.ask(ctx, args...); err != nil {
-			return err
-		}
+// each runs a command with the prefixes as its last words; without any it does
+// nothing.
+func (c *Client) each(ctx context.Context, prefixes []netip.Prefix, command ...string) error {
+	if len(prefixes) == 0 {
+		return nil
 	}
-	return nil
+	for _, prefix := range prefixes {
+		command = append(command, formatPrefix(prefix))
+	}
+	_, err := c.ask(ctx, command...)
+	return err
 }
 
 // execute runs a program and returns its stdout. A failure is classified by what

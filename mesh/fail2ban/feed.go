@@ -3,54 +3,130 @@ package fail2ban
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
+	"time"
 )
+
+// Feed is who keeps the peers' bans in a jail of this fail2ban. What happens in
+// that jail is told to it, and not to the mesh: the jail's bans are not this
+// router's own. No method may ask fail2ban, which waits for the call to return.
+type Feed interface {
+	// Jail is the name of the jail.
+	Jail() string
+	// Unbanned says that the jail let a prefix go before the time of its ban was
+	// over: fail2ban was told to, by a human or by the Feed itself. start is the
+	// ban's in fail2ban.
+	Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error
+	// Emptied says that somebody unbanned all, at that time.
+	Emptied(ctx context.Context, at time.Time) error
+	// Started says that the jail has started, perhaps with nothing in it.
+	Started()
+}
 
 // ourUnban is how the unban hook of an action of ours calls.
 const ourUnban = "fail2ban unban --jail="
 
-// Feeds returns the jails that are fed with the mesh's bans: they tell banmesh
-// of unbans, but not of bans. What they hold comes from the mesh and must not go
-// back into it as this router's own.
+// Shape is what a running jail does.
+type Shape struct {
+	Detects     bool          // it has a filter
+	Blocks      bool          // it has an action beside ours
+	TellsBans   bool          // an action of it tells banmesh of bans
+	TellsUnbans bool          // likewise of unbans
+	Flushes     bool          // what tells of unbans is not called for each ban at a stop
+	BanTime     time.Duration // negative: without end
+}
+
+// Feeds reports whether the jail looks like one that is fed with the mesh's
+// bans: it tells banmesh of unbans, but not of bans.
+func (s Shape) Feeds() bool { return s.TellsUnbans && !s.TellsBans }
+
+// Shape looks at a running jail. ErrNoJail where fail2ban has no such jail.
+func (c *Client) Shape(ctx context.Context, jail string) (Shape, error) {
+	s, err := c.actionsOf(ctx, jail)
+	if err != nil {
+		return s, err
+	}
+	filter, err := c.ask(ctx, "get", jail, "failregex")
+	if err != nil {
+		return s, err
+	}
+	s.Detects = len(listed(filter)) > 0
+	bantime, err := c.ask(ctx, "get", jail, "bantime")
+	if err != nil {
+		return s, err
+	}
+	s.BanTime, err = parseBanTime(bantime)
+	return s, err
+}
+
+// actionsOf looks at a jail's actions only.
+func (c *Client) actionsOf(ctx context.Context, jail string) (s Shape, err error) {
+	out, err := c.ask(ctx, "get", jail, "actions")
+	if err != nil {
+		return s, err
+	}
+	s.Flushes = true
+	for _, action := range actionNames(out) {
+		ban, err := c.property(ctx, jail, action, "actionban")
+		if err != nil {
+			s.Blocks = true // one written in Python has no command
+			continue
+		}
+		unban, err := c.property(ctx, jail, action, "actionunban")
+		if err != nil {
+			return s, err
+		}
+		bans, unbans := strings.Contains(ban, ourCommand), strings.Contains(unban, ourUnban)
+		s.TellsBans = s.TellsBans || bans
+		s.TellsUnbans = s.TellsUnbans || unbans
+		s.Blocks = s.Blocks || !bans && ban != ""
+		if unbans {
+			flush, err := c.property(ctx, jail, action, "actionflush")
+			if err != nil {
+				return s, err
+			}
+			s.Flushes = s.Flushes && flush != ""
+		}
+	}
+	return s, nil
+}
+
+// actionNames reads the answer to `get JAIL actions`: a heading, then the names.
+func actionNames(out string) []string {
+	_, list, _ := strings.Cut(out, "\n")
+	return splitList(list)
+}
+
+// property returns a setting of an action; one that is not set is empty.
+func (c *Client) property(ctx context.Context, jail, action, name string) (string, error) {
+	out, err := c.ask(ctx, "get", jail, "action", action, name)
+	if err != nil && strings.Contains(err.Error(), "has no attribute") {
+		return "", nil
+	}
+	return strings.TrimSpace(out), err
+}
+
+// Feeds returns the jails that are fed with the mesh's bans, by their Shape. What
+// they hold comes from the mesh and must not go back into it as this router's
+// own.
 func Feeds(ctx context.Context, client *Client) ([]string, error) {
 	jails, err := client.Jails(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := checker{client: client}
 	var feeds []string
 	for _, jail := range jails {
-		fed, err := c.fed(ctx, jail)
+		shape, err := client.actionsOf(ctx, jail)
 		if errors.Is(err, ErrNoJail) {
 			continue // stopped meanwhile
 		}
 		if err != nil {
 			return nil, err
 		}
-		if fed {
+		if shape.Feeds() {
 			feeds = append(feeds, jail)
 		}
 	}
 	return feeds, nil
-}
-
-func (c *checker) fed(ctx context.Context, jail string) (bool, error) {
-	out, err := c.client.ask(ctx, "get", jail, "actions")
-	if err != nil {
-		return false, err
-	}
-	_, list, _ := strings.Cut(out, "\n")
-	unbans := false
-	for _, action := range splitList(list) {
-		ban, err := c.property(ctx, jail, action, "actionban")
-		if err != nil {
-			continue // one written in Python has no command
-		}
-		if strings.Contains(ban, ourCommand) {
-			return false, nil
-		}
-		unban, err := c.property(ctx, jail, action, "actionunban")
-		unbans = unbans || err == nil && strings.Contains(unban, ourUnban)
-	}
-	return unbans, nil
 }

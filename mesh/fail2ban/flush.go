@@ -126,6 +126,25 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 		return
 	}
 
+	lifted, err := h.liftAll(ctx, jail, before)
+	if err != nil {
+		h.log.Warn("lift what fail2ban unbanned", "jail", jail, "error", err)
+		return // tried again with the next answer
+	}
+	h.log.Info("fail2ban unbanned all of a jail", "jail", jail, "lifted", lifted)
+	h.mu.Lock()
+	if h.flushed[jail] == f {
+		delete(h.flushed, jail)
+	}
+	h.mu.Unlock()
+}
+
+// liftAll does what an `unban --all` of a jail means, and returns how many bans
+// it lifted.
+func (h *Hooks) liftAll(ctx context.Context, jail string, before time.Time) (int, error) {
+	if h.feeds(jail) {
+		return 0, h.feed.Emptied(ctx, before)
+	}
 	lifted, err := h.set.Lift(ctx, store.LiftRequest{
 		All:           true,
 		Jail:          jail,
@@ -133,16 +152,7 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 		StartedBefore: store.At(before),
 		FromFail2ban:  true,
 	})
-	if err != nil {
-		h.log.Warn("lift what fail2ban unbanned", "jail", jail, "error", err)
-		return // tried again with the next answer
-	}
-	h.log.Info("fail2ban unbanned all of a jail", "jail", jail, "lifted", len(lifted))
-	h.mu.Lock()
-	if h.flushed[jail] == f {
-		delete(h.flushed, jail)
-	}
-	h.mu.Unlock()
+	return len(lifted), err
 }
 
 // allSince reports whether no ban of the list is older than t: a jail under

@@ -46,6 +46,11 @@ func (c Call) until() store.Millis {
 	return store.At(c.Start.Add(c.BanTime))
 }
 
+// over reports whether the time of the ban was over when it was told.
+func (c Call) over() bool {
+	return c.BanTime >= 0 && !c.Called.Before(c.Start.Add(c.BanTime).Add(-rounding))
+}
+
 // ErrBadCall is returned for a call that no action makes.
 var ErrBadCall = errors.New("bad call of a fail2ban action")
 
@@ -77,6 +82,7 @@ type HooksConfig struct {
 	Set    Set
 	Client *Client
 	Shares func(jail string) bool // whether a jail's bans leave this router; nil: all do
+	Feed   Feed                   // enforce.driver fail2ban; nil: no jail is fed
 	Now    func() time.Time       // default time.Now
 	Logger *slog.Logger
 }
@@ -88,6 +94,7 @@ type Hooks struct {
 	set    Set
 	client *Client
 	shares func(string) bool
+	feed   Feed
 	now    func() time.Time
 	log    *slog.Logger
 
@@ -112,7 +119,7 @@ func NewHooks(c HooksConfig) *Hooks {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Hooks{
-		set: c.Set, client: c.Client, shares: c.Shares, now: c.Now, log: c.Logger,
+		set: c.Set, client: c.Client, shares: c.Shares, feed: c.Feed, now: c.Now, log: c.Logger,
 		heard:   make(chan heard, 64),
 		jails:   make(map[string]bool),
 		flushed: make(map[string]*flush),
@@ -134,6 +141,10 @@ func (h *Hooks) Handle(ctx context.Context, c Call) error {
 	switch c.Event {
 	case Start:
 		h.forgetFlush(c.Jail)
+		if h.feeds(c.Jail) {
+			h.feed.Started()
+			return nil
+		}
 		h.tell(heard{c.Jail, true})
 		return nil
 	case Stop:
@@ -146,6 +157,9 @@ func (h *Hooks) Handle(ctx context.Context, c Call) error {
 		if !c.Prefix.IsValid() || c.Start.IsZero() {
 			return fmt.Errorf("%w: %s without an address or a time", ErrBadCall, c.Event)
 		}
+		if h.feeds(c.Jail) {
+			return h.fed(ctx, c)
+		}
 		if !h.shares(c.Jail) {
 			return nil
 		}
@@ -155,6 +169,20 @@ func (h *Hooks) Handle(ctx context.Context, c Call) error {
 		return h.ban(ctx, c)
 	}
 	return fmt.Errorf("%w: unknown event %q", ErrBadCall, c.Event)
+}
+
+// feeds reports whether a jail is the one that is fed with the peers' bans.
+func (h *Hooks) feeds(jail string) bool { return h.feed != nil && jail == h.feed.Jail() }
+
+// fed takes a call of the jail that is fed: none of its bans is this router's own.
+func (h *Hooks) fed(ctx context.Context, c Call) error {
+	if c.Event == Unban && !c.over() {
+		return h.feed.Unbanned(ctx, c.Prefix, c.Start)
+	}
+	if c.Event == Ban && !c.Restored {
+		h.log.Warn("the jail that is fed tells of a ban, which is not taken: remove banmesh's actionban from it", "jail", c.Jail)
+	}
+	return nil
 }
 
 // heard says that fail2ban has a jail of that name, which may just have started.
@@ -195,8 +223,8 @@ func (h *Hooks) ban(ctx context.Context, c Call) error {
 // unban lifts this router's own ban where a human unbanned the address before
 // its time was over.
 func (h *Hooks) unban(ctx context.Context, c Call) error {
-	if c.BanTime >= 0 && !c.Called.Before(c.Start.Add(c.BanTime).Add(-rounding)) {
-		return nil // its time was over
+	if c.over() {
+		return nil
 	}
 	if h.expected(c.Jail, c.Prefix, c.Start) {
 		return nil // we told it to
