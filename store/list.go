@@ -243,7 +243,9 @@ func (s *Store) effective(head uint32, now Millis, seen *sightings) (e Effective
 			e.Records++
 			e.Until = max(e.Until, r.until)
 			e.Newest = max(e.Newest, r.start)
-			seen.add(s.set.originOf(r), s.set.labels.at(r.label).jail)
+			by := s.set.originOf(r)
+			e.ByPeer = e.ByPeer || by.name != s.set.self
+			seen.add(by, s.set.labels.at(r.label).jail)
 		}
 		c = r.next
 	}

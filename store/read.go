@@ -75,6 +75,7 @@ type EffectiveBan struct {
 	Until   Millis         // the last until of its bans
 	Newest  Millis         // the latest start of its bans
 	Origins int            // how many members reported it
+	ByPeer  bool           // one of them is not this member
 	Records int
 	Jails   []JailSeen // the jails of its bans; valid until the next one is yielded
 }

@@ -104,3 +104,38 @@ func TestWalkOverTheEffectiveBansCountsInOneBuffer(t *testing.T) {
 		t.Errorf("%d effective bans, want %d", n, len(reqs))
 	}
 }
+
+func TestEffectiveBanSaysWhetherAPeerMadeIt(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	a.ban("192.0.2.1", time.Hour)
+	a.ban("192.0.2.2", time.Hour)
+	b.ban("192.0.2.2", time.Minute)
+	b.ban("192.0.2.3", time.Hour)
+	converge(a, b)
+	want := func(n *node, prefixes ...string) {
+		t.Helper()
+		var got []string
+		for e := range n.Effective() {
+			if e.ByPeer {
+				got = append(got, e.Prefix.Addr().String())
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, prefixes) {
+			t.Errorf("%s: bans of peers %q, want %q", n.cfg.Origin, got, prefixes)
+		}
+	}
+	want(a, "192.0.2.2", "192.0.2.3")
+	want(b, "192.0.2.1", "192.0.2.2")
+	a = a.reopen()
+	want(a, "192.0.2.2", "192.0.2.3")
+
+	t.Log("what is blocked or over does not count")
+	a.must(a.Block(context.Background(), "b"))
+	want(a)
+	a.must(a.Unblock(context.Background(), "b"))
+	c.add(2 * time.Minute)
+	a.Tick(true)
+	want(a, "192.0.2.3")
+}
