@@ -61,7 +61,7 @@ func (c *Committer) counts(p Plan) estimate {
 // Status returns what `status` shows of commits.
 func (c *Committer) Status() Status {
 	if c.cfg.Conductor == nil {
-		return Status{State: StateOff, Why: ErrOff.Error()}
+		return c.LastStatus()
 	}
 	now := time.Now()
 	c.mu.Lock()
@@ -72,11 +72,20 @@ func (c *Committer) Status() Status {
 	if old {
 		c.publish(c.plan(c.gather(c.supposed(lead), false)))
 	}
+	return c.LastStatus()
+}
 
+// LastStatus returns Status with the numbers that it had last, those of the last
+// plan: at no cost, for who looks often.
+func (c *Committer) LastStatus() Status {
+	if c.cfg.Conductor == nil {
+		return Status{State: StateOff, Why: ErrOff.Error()}
+	}
+	now := time.Now()
 	features := c.cfg.Conductor.Features()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, a := c.estimate, c.ability
+	e, a, lead := c.estimate, c.ability, c.leading
 	s := Status{
 		State: c.show.state, Detail: c.show.detail, Committed: e.committed, PendingAdd: e.add, PendingRemove: e.remove,
 		Foreign: e.foreign, Held: e.held, Capped: e.capped, ByHand: e.hand,
