@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,7 +12,7 @@ const (
 	// liveWithin is how old an offence may be when its ban arrives for the way to
 	// be measured. What is older was not on its way so long: it came by an
 	// exchange after an outage, or its fail2ban repeated it at a start.
-	liveWithin = time.Minute
+	liveWithin = store.Millis(time.Minute / time.Millisecond)
 
 	// liveBatch is how many bans of others one change may bring. More at once are
 	// a catch-up or somebody's import, whose starts say nothing about the way.
@@ -24,44 +23,78 @@ const (
 type arrivals struct {
 	self    string
 	now     func() time.Time
+	settled func() bool
 	seconds prometheus.Histogram
 	late    prometheus.Counter
-	since   atomic.Int64 // store.Millis from which on offences are measured; 0 while this router is not settled
 }
 
-func newArrivals(self string, now func() time.Time) *arrivals {
+func newArrivals(self string, now func() time.Time, settled func() bool) *arrivals {
 	return &arrivals{
-		self: self, now: now,
+		self: self, now: now, settled: settled,
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "banmesh_propagation_seconds",
-			Help: "From an offence at another router, by the start of its ban, to the arrival of that ban here; " +
-				"by the mesh's clock, with what fail2ban takes to notice it. Bans that came late or in bulk are not in it.",
-			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2, 3, 5, 10, 20, 30, 60},
+			Help: "Time from the start of another router's ban, which is that of the offence, to its arrival here, by the mesh's clock. " +
+				"Late and bulk arrivals are left out.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 3, 5, 10, 20, 30, 60},
 		}),
 		late: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "banmesh_bans_arrived_late_total",
-			Help: "Bans of other routers that are not in banmesh_propagation_seconds: over a minute old, from before this router was settled, or over 256 at once.",
+			Help: "Bans of other routers that banmesh_propagation_seconds leaves out: started over a minute ago, " +
+				"more than 256 at once, or come before this router had heard enough of the mesh.",
 		}),
 	}
 }
 
-// Changed takes note of a change of the set. It is cheap, does not block and
-// calls nobody: made for store.Config.OnChange.
+// Changed takes note of a change of the set. It does not block and does not call
+// the store: made for store.Config.OnChange.
 //
-// A ban is measured when another router made it, when it is new here (not an
-// extension of one), when its offence began after the first scrape-independent
-// look at Settled said true (see Settled), and when it is part of a change of at
-// most 256 such bans. It is then taken to have come live, by gossip.
+// It observes banmesh_propagation_seconds for each ban that is new here and was
+// made at another router: the mesh's time now less the ban's start. That start
+// is the offence's, as the origin told it: for a ban by hand the moment of the
+// command, for fail2ban's the last failure, in whole seconds, so that what
+// fail2ban took to notice and up to a second of rounding is in the figure. The
+// time is both clocks' correction to the members' median.
+//
+// Left out, and counted as late, is what did not come live by gossip, as far as
+// that can be told: bans that started more than a minute ago (an exchange after
+// an outage, a fail2ban that repeats its bans at a start), changes with more than
+// 256 of them (a catch-up, an import), and all before Config.Settled. An
+// extension of a ban that is held already is neither.
 func (m *Metrics) Changed(c store.Change) { m.arrivals.changed(c) }
 
-// Settled tells that this router has heard enough of the mesh: from now on what
-// arrives is news. Calls after the first change nothing. The agent calls it from
-// its pulse once gossip.Mesh.Settled says so.
-func (m *Metrics) Settled() {
-	m.arrivals.since.CompareAndSwap(0, int64(store.At(m.arrivals.now())))
+func (a *arrivals) changed(c store.Change) {
+	n := 0
+	for i := range c.Events {
+		if a.theirs(&c.Events[i]) {
+			n++
+		}
+	}
+	switch {
+	case n == 0:
+	case n > liveBatch || c.More > 0 || !a.settled():
+		a.late.Add(float64(n))
+	default:
+		a.observe(c.Events)
+	}
 }
 
-func (a *arrivals) changed(store.Change) {}
+// theirs tells whether the event is a ban that another router made.
+func (a *arrivals) theirs(e *store.Event) bool {
+	return e.Kind == store.EventBan && e.Origin != a.self
+}
+
+func (a *arrivals) observe(events []store.Event) {
+	now := store.At(a.now())
+	for i := range events {
+		if e := &events[i]; !a.theirs(e) {
+			continue
+		} else if took := now - e.Start; took > liveWithin {
+			a.late.Inc()
+		} else {
+			a.seconds.Observe(float64(max(took, 0)) / 1000) // clocks agree to some milliseconds only
+		}
+	}
+}
 
 // Describe implements prometheus.Collector.
 func (a *arrivals) Describe(out chan<- *prometheus.Desc) {

@@ -14,28 +14,47 @@ type commits struct {
 }
 
 func newCommits() *commits {
-	return &commits{
+	c := &commits{
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "banmesh_commit_seconds",
-			Help:    "Duration of this router's commits at the conductor that changed something.",
+			Help:    "Duration of this router's commits at the conductor, those that changed something.",
 			Buckets: []float64{.1, .25, .5, 1, 2, 5, 10, 20, 30, 60, 90},
 		}),
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "banmesh_commit_addresses_total",
-			Help: "Addresses that this router's commits added to the tenant and removed from it.",
+			Name: "banmesh_commit_changes_total",
+			Help: "Addresses that this router's commits added to the tenant or removed from it.",
 		}, []string{"change"}),
 		trouble: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "banmesh_commit_trouble_total",
-			Help: "What went wrong at the conductor while this router led, by kind; each is counted when it begins.",
+			Help: "Times that trouble at the conductor began while this router led, by kind.",
 		}, []string{"kind"}),
 	}
+	// A rate needs a zero to start from.
+	for _, change := range []string{"add", "remove"} {
+		c.changes.WithLabelValues(change)
+	}
+	for _, kind := range []commit.EventKind{
+		commit.EventError, commit.EventByHand, commit.EventHeld, commit.EventForeign, commit.EventWideOpen,
+	} {
+		c.trouble.WithLabelValues(string(kind))
+	}
+	return c
 }
 
-// Committed takes note of an event at the conductor. It does not block: made for
-// commit.Config.OnEvent.
+// Committed takes note of an event at the conductor: of a commit its duration
+// (commit.Event.Took) and what it changed, of any other that it happened. It does
+// not block: made for commit.Config.OnEvent.
 func (m *Metrics) Committed(e commit.Event) { m.commits.event(e) }
 
-func (c *commits) event(commit.Event) {}
+func (c *commits) event(e commit.Event) {
+	if e.Kind != commit.EventCommit {
+		c.trouble.WithLabelValues(string(e.Kind)).Inc()
+		return
+	}
+	c.seconds.Observe(e.Took.Seconds())
+	c.changes.WithLabelValues("add").Add(float64(len(e.Add)))
+	c.changes.WithLabelValues("remove").Add(float64(len(e.Remove)))
+}
 
 // Describe implements prometheus.Collector.
 func (c *commits) Describe(out chan<- *prometheus.Desc) {

@@ -24,6 +24,11 @@ type Config struct {
 	// clock.now. The default is time.Now.
 	Now func() time.Time
 
+	// Settled says whether this router has heard enough of the mesh for what
+	// arrives to be news: gossip.Mesh.Settled. nil is always. It is called from
+	// Changed.
+	Settled func() bool
+
 	Logger *slog.Logger // of errors while a scrape is answered; may be nil
 }
 
@@ -47,15 +52,18 @@ func New(c Config) (*Metrics, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Settled == nil {
+		c.Settled = func() bool { return true }
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Metrics{registry: prometheus.NewRegistry(), arrivals: newArrivals(c.Name, c.Now), commits: newCommits()}
+	m := &Metrics{registry: prometheus.NewRegistry(), arrivals: newArrivals(c.Name, c.Now, c.Settled), commits: newCommits()}
 	for _, collector := range []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfo(c.Version, c.Commit),
-		&sampler{source: c.Source, now: c.Now, arrivals: m.arrivals},
+		newSampler(c.Source),
 		m.arrivals, m.commits,
 	} {
 		if err := m.registry.Register(collector); err != nil {

@@ -1,20 +1,103 @@
 package metrics
 
 import (
-	"time"
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/enforce"
 )
 
-// sampler turns a Sample into metrics at each scrape.
-type sampler struct {
-	source   Source
-	now      func() time.Time
-	arrivals *arrivals
-}
+// sampler turns a Sample into metrics at each scrape: everything in one answer
+// is of one moment.
+type sampler struct{ source Source }
+
+func newSampler(s Source) *sampler { return &sampler{s} }
 
 // Describe implements prometheus.Collector.
-func (s *sampler) Describe(out chan<- *prometheus.Desc) {}
+func (s *sampler) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range numbers {
+		out <- m.desc
+	}
+	for _, d := range []*prometheus.Desc{dropped, commitState, enforceState, lastCommit} {
+		out <- d
+	}
+}
 
 // Collect implements prometheus.Collector.
-func (s *sampler) Collect(out chan<- prometheus.Metric) { _ = s.source.Sample() }
+func (s *sampler) Collect(out chan<- prometheus.Metric) {
+	sample := s.source.Sample()
+	for _, m := range numbers {
+		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&sample), m.labels...)
+	}
+	collectDropped(out, sample.Gossip.Dropped)
+	collectState(out, commitState, commitStates, sample.Commit.State)
+	collectState(out, enforceState, enforceStates, cmp.Or(string(sample.Enforce.State), string(enforce.Off)))
+	if at := sample.Commit.LastCommit; at != 0 {
+		out <- prometheus.MustNewConstMetric(lastCommit, prometheus.GaugeValue, float64(at)/1000)
+	}
+}
+
+var (
+	dropped = prometheus.NewDesc("banmesh_gossip_dropped_total",
+		"Packets, frames and streams of the gossip that were refused or lost, by reason.", []string{"reason"}, nil)
+	commitState = prometheus.NewDesc("banmesh_commit_state",
+		"1 for the state in which the commits are, 0 for the others.", []string{"state"}, nil)
+	enforceState = prometheus.NewDesc("banmesh_enforce_state",
+		"1 for the state in which enforcement on this router is, 0 for the others.", []string{"state"}, nil)
+	lastCommit = prometheus.NewDesc("banmesh_last_commit_timestamp_seconds",
+		"When the leader last changed the conductor, Unix time; absent before that.", nil, nil)
+)
+
+var (
+	commitStates = []string{
+		string(commit.StateIdle), string(commit.StatePending), string(commit.StateCommitting), string(commit.StateWaiting),
+		string(commit.StateFailing), string(commit.StateFrozen), string(commit.StateOff),
+	}
+	enforceStates = []string{
+		string(enforce.Off), string(enforce.Waiting), string(enforce.On), string(enforce.Frozen), string(enforce.Failing),
+		string(enforce.Limited),
+	}
+)
+
+// collectState shows one state of several. One that is not among them, of a
+// newer leader, is shown as none of them.
+func collectState(out chan<- prometheus.Metric, d *prometheus.Desc, states []string, is string) {
+	for _, state := range states {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, flag(state == is), state)
+	}
+}
+
+// maxReasons bounds the label. The gossip's reasons are constants, far fewer.
+const maxReasons = 100
+
+func collectDropped(out chan<- prometheus.Metric, counts map[string]uint64) {
+	reasons := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
+	var rest uint64
+	for i, reason := range reasons {
+		if i >= maxReasons {
+			rest += counts[reason]
+			continue
+		}
+		out <- prometheus.MustNewConstMetric(dropped, prometheus.CounterValue, float64(counts[reason]), label(reason))
+	}
+	if rest > 0 {
+		out <- prometheus.MustNewConstMetric(dropped, prometheus.CounterValue, float64(rest), "other")
+	}
+}
+
+// label spells a reason as `status --json` does.
+func label(reason string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(reason, " ", "_"), "?")
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
