@@ -311,7 +311,7 @@ func (a *fakeAgent) Revoke(ctx context.Context, c control.RevokeCall) (control.R
 }
 
 func (a *fakeAgent) Keyring(ctx context.Context, c control.KeyringCall) (control.KeyringReply, error) {
-	return control.KeyringReply{Members: 3, Keys: []control.KeyState{{Key: "bm90IGEgcmVhbCBrZXksIGp1c3QgMzIgYnl0ZXMgbG8=", Holders: 3, Primary: 3}}}, a.enter(ctx, "keyring", c)
+	return control.KeyringReply{Members: 3, Keys: []control.KeyState{{Key: "SHA256:bm90YXJlYWxuYW1l", Holders: 3, Primary: 3}}}, a.enter(ctx, "keyring", c)
 }
 
 // mode makes the agent behave in a way.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -25,24 +26,42 @@ func keyringCommand(c *console) *cli.Command {
 				if err != nil {
 					return err
 				}
-				return c.keyring(cc.Context, control.KeyringCall{Op: op, Key: strings.Join(given, "")})
+				key, err := c.keyOf(strings.Join(given, ""))
+				if err != nil {
+					return err
+				}
+				return c.keyring(cc.Context, control.KeyringCall{Op: op, Key: key})
 			},
 		}
 		if args > 0 {
-			cmd.ArgsUsage = "KEY"
-			cmd.Description += " \"$KEY\""
+			cmd.ArgsUsage = "KEY|-"
+			cmd.Description = "- takes the key from the standard input, where no list of processes shows it.\n\n" +
+				"Example:\n   echo \"$KEY\" | banmesh keyring " + op + " -"
 		}
 		return cmd
 	}
 	return &cli.Command{
 		Name: "keyring", Category: "Mesh", Usage: "the keys that encrypt the gossip, on all members",
-		Description: "To change the key: install the new one, use it, remove the old one. Each step is refused while a member has not confirmed.\n\n" +
-			"Example:\n   KEY=$(banmesh keygen); banmesh keyring install \"$KEY\" && banmesh keyring use \"$KEY\"",
+		Description: "To change the key: install the new one, use it, remove the old one. Each step is refused while a member has not confirmed.\n" +
+			"No key is ever shown, but its name, by which use and remove find one that is installed.\n\n" +
+			"Example:\n   KEY=$(banmesh keygen); echo \"$KEY\" | banmesh keyring install - && echo \"$KEY\" | banmesh keyring use -",
 		Subcommands: []*cli.Command{
-			sub("list", "show the keys and how many members hold each", 0), sub("install", "give all members a new key", 1),
+			sub("list", "show the keys' names and how many members hold each", 0), sub("install", "give all members a new key", 1),
 			sub("use", "encrypt with a key from now on", 1), sub("remove", "forget a key that is no longer used", 1),
 		},
 	}
+}
+
+// keyOf is the key that was given, from the standard input for "-".
+func (c *console) keyOf(given string) (string, error) {
+	if given != "-" {
+		return given, nil
+	}
+	text, err := io.ReadAll(io.LimitReader(c.in, 256))
+	if err != nil {
+		return "", fmt.Errorf("read the key: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 func (c *console) keyring(ctx context.Context, call control.KeyringCall) error {

@@ -176,7 +176,7 @@ type KeyringReply struct {
 
 // KeyState is one key of the mesh.
 type KeyState struct {
-	Key     string `json:"key"`
+	Key     string `json:"key"` // its name, from which the key cannot be had
 	Holders int    `json:"holders"`
 	Primary int    `json:"primary"` // members that encrypt with it
 }

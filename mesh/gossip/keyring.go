@@ -5,6 +5,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -147,6 +150,29 @@ func (r *keyring) remove(raw []byte) error {
 	return nil
 }
 
+// find returns the key that is meant: in base64 any, by its name one that is
+// installed.
+func (r *keyring) find(key string) ([]byte, error) {
+	if !strings.HasPrefix(key, keyNamePrefix) {
+		return ParseKey(key)
+	}
+	for _, k := range r.all() {
+		if KeyName(k.raw) == key {
+			return k.raw, nil
+		}
+	}
+	return nil, fmt.Errorf("no key of the name %.64q is installed here: banmesh keyring list shows those that are", key)
+}
+
+const keyNamePrefix = "SHA256:"
+
+// KeyName is what a key is called where the key itself must not be shown: the
+// first 96 bits of its SHA-256, in base64.
+func KeyName(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return keyNamePrefix + base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
 // NewKey makes a random key of 32 bytes, in base64.
 func NewKey() string {
 	b := make([]byte, 32)
@@ -230,11 +256,13 @@ func saveKeyring(path string, raw [][]byte) error {
 	if err != nil {
 		return fmt.Errorf("write keyring: %w", err)
 	}
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	// A new file of a name that nobody can foresee, 0600: others may write in the
+	// directory, and what they have put there must not receive the keys.
+	f, err := os.CreateTemp(filepath.Dir(path), ".keyring-*.new")
 	if err != nil {
 		return fmt.Errorf("write keyring: %w", err)
 	}
+	tmp := f.Name()
 	_, err = f.Write(append(b, '\n'))
 	if err == nil && uid >= 0 {
 		// Best effort: an agent that is not root keeps its own group.

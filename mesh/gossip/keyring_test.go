@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +55,40 @@ func TestLoadKeyringSaysHowToMend(t *testing.T) {
 	}
 }
 
+func nameOf(t *testing.T, key string) string {
+	t.Helper()
+	raw, err := ParseKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return KeyName(raw)
+}
+
+// Who may write in the directory of the keyring could prepare a file that the
+// keys are then written into.
+func TestKeysAreWrittenIntoNoFileThatWasThere(t *testing.T) {
+	dir := t.TempDir()
+	path, trap := filepath.Join(dir, "keyring.json"), filepath.Join(dir, "trap")
+	if err := os.WriteFile(trap, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(trap, path+".new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := saveKeyring(path, [][]byte{testKey}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(trap); err != nil || len(got) > 0 {
+		t.Errorf("the prepared file holds %d bytes, %v", len(got), err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the keyring is %v, %v; want a file of 0600", info.Mode(), err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 3 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestKeysAreRotatedWhileBansFlow(t *testing.T) {
 	simulate(t, 4, lan(), func(fl *fleet) {
 		old, fresh := base64.StdEncoding.EncodeToString(testKey), NewKey()
@@ -81,11 +116,14 @@ func TestKeysAreRotatedWhileBansFlow(t *testing.T) {
 		if err := m.RemoveKey(ctx, old, false); err == nil {
 			t.Error("the key in use was removed")
 		}
-		if err := m.UseKey(ctx, fresh, false); err != nil {
+		if err := m.UseKey(ctx, nameOf(t, NewKey()), false); err == nil {
+			t.Error("a name that no key has was taken")
+		}
+		if err := m.UseKey(ctx, nameOf(t, fresh), false); err != nil {
 			t.Fatal(err)
 		}
 		fl.nodes[2].ban("2")
-		if err := m.RemoveKey(ctx, old, false); err != nil {
+		if err := m.RemoveKey(ctx, nameOf(t, old), false); err != nil {
 			t.Fatal(err)
 		}
 		fl.nodes[3].ban("3")
@@ -94,7 +132,7 @@ func TestKeysAreRotatedWhileBansFlow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(list) != 1 || list[0].Key != fresh || len(list[0].Members) != 4 || len(list[0].Using) != 4 {
+		if len(list) != 1 || list[0].Key != nameOf(t, fresh) || len(list[0].Members) != 4 || len(list[0].Using) != 4 {
 			t.Errorf("keys afterwards: %+v, want only the new one at all 4", list)
 		}
 		if keys, err := LoadKeyring(path); err != nil || len(keys) != 1 || base64.StdEncoding.EncodeToString(keys[0]) != fresh {
@@ -154,4 +192,33 @@ func TestEncryptionIsRequiredBeyondLoopback(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
+}
+
+// FuzzKeyring reads anything as a keyring file: refused in words that hold nothing of it, or the same keys when it is
+// written back.
+func FuzzKeyring(f *testing.F) {
+	const good = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+	for _, s := range []string{`["` + good + `"]`, `["AAAAAAAAAAAAAAAAAAAAAA==","` + good + `"]`, `[]`, `{}`, `[1]`, `["x"]`, `[["` + good + `"]]`, "null", ""} {
+		f.Add(s)
+	}
+	path := filepath.Join(f.TempDir(), "keyring.json")
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := LoadKeyring(path)
+		if err != nil {
+			if len(err.Error()) > 500 || strings.ContainsAny(err.Error(), "\n\x1b") {
+				t.Fatalf("refused with %.600q", err)
+			}
+			return
+		}
+		if err := saveKeyring(path, keys); err != nil {
+			t.Fatal(err)
+		}
+		again, err := LoadKeyring(path)
+		if err != nil || !reflect.DeepEqual(again, keys) {
+			t.Fatalf("%d keys are read again as %d, %v", len(keys), len(again), err)
+		}
+	})
 }

@@ -3,7 +3,6 @@ package gossip
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,7 +39,7 @@ var errNoKeyring = errors.New("this mesh is not encrypted: there are no keys to 
 
 // KeyStatus is one key and which members have it.
 type KeyStatus struct {
-	Key     string   // base64
+	Key     string   // its name, see KeyName
 	Members []string // that can open with it, by name
 	Using   []string // of these, those that seal with it
 }
@@ -55,7 +54,7 @@ func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 	byKey := map[string]*KeyStatus{}
 	note := func(name string, keys [][]byte) {
 		for i, k := range keys {
-			s := base64.StdEncoding.EncodeToString(k)
+			s := KeyName(k)
 			st := byKey[s]
 			if st == nil {
 				st = &KeyStatus{Key: s}
@@ -92,14 +91,15 @@ func (m *Mesh) InstallKey(ctx context.Context, key string) error {
 	return m.changeKeys(ctx, keyInstall, key, true)
 }
 
-// UseKey has every member seal with an installed key. It is refused while a
+// UseKey has every member seal with an installed key, given in base64 or by its
+// name. It is refused while a
 // member that has not left does not confirm that it holds the key; force leaves
 // out those that do not answer, which are cut off until they get the key by hand.
 func (m *Mesh) UseKey(ctx context.Context, key string, force bool) error {
 	return m.changeKeys(ctx, keyUse, key, force)
 }
 
-// RemoveKey drops a key everywhere. It is refused while a member that has not
+// RemoveKey drops a key, given in base64 or by its name, everywhere. It is refused while a member that has not
 // left still seals with it or does not answer; force leaves out the silent ones.
 func (m *Mesh) RemoveKey(ctx context.Context, key string, force bool) error {
 	return m.changeKeys(ctx, keyRemove, key, force)
@@ -109,12 +109,12 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 	if m.ring == nil {
 		return errNoKeyring
 	}
-	raw, err := ParseKey(key)
+	m.rotate.Lock()
+	defer m.rotate.Unlock()
+	raw, err := m.ring.find(key)
 	if err != nil {
 		return err
 	}
-	m.rotate.Lock()
-	defer m.rotate.Unlock()
 	others := m.table.others()
 	if op != keyInstall {
 		if err := m.confirm(ctx, op, raw, others, force); err != nil {

@@ -241,6 +241,18 @@ func (a *agent) must(args ...string) string {
 	return r.out
 }
 
+// pipe is must for a command that reads what is given to it.
+func (a *agent) pipe(text string, args ...string) string {
+	a.t.Helper()
+	cmd := exec.Command(banmesh, append(args, "--socket", a.socket)...)
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		a.t.Fatalf("banmesh %s at %s: %v: %s", strings.Join(args, " "), a.name, err, out)
+	}
+	return string(out)
+}
+
 // The JSON of the contract, as an outsider reads it.
 type (
 	listed struct {

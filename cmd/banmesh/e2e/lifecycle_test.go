@@ -72,6 +72,8 @@ func (c *cookbook) do(host, line string) string {
 		return r.out
 	case words[0] == "banmesh":
 		return a.must(words[1:]...)
+	case words[0] == "echo" && len(words) > 4 && words[2] == "|" && words[3] == "banmesh":
+		return a.pipe(words[1]+"\n", words[4:]...)
 	case words[0] == "$EDITOR":
 		c.edit(host)
 	case line == "reboot", line == "systemctl restart banmesh":
@@ -252,10 +254,21 @@ func TestRecipesOfTheCookbook(t *testing.T) {
 	})
 
 	t.Run("the key", func(t *testing.T) {
-		book.vars["OLD"] = key
+		shown := regexp.MustCompile(`(?m)^(SHA256:\S+) +(\d of \d)`)
+		before := shown.FindStringSubmatch(one.must("keyring", "list"))
+		if before == nil {
+			t.Fatalf("the keyring is shown as\n%s", one.must("keyring", "list"))
+		}
+		book.vars["OLD"] = before[1]
 		said := book.play("Change the gossip's key")
-		if strings.Contains(said, key) || !strings.Contains(said, book.vars["NEW"]) || !strings.Contains(said, "3 of 3") {
+		after := shown.FindAllStringSubmatch(said, -1)
+		if len(after) != 1 || after[0][1] == before[1] || after[0][2] != "3 of 3" {
 			t.Errorf("after the change the keyring is\n%s", said)
+		}
+		for _, a := range trio {
+			if got := fileText(t, filepath.Join(a.dir, "keyring.json")); strings.Contains(got, key) || !strings.Contains(got, book.vars["NEW"]) {
+				t.Errorf("the keyring of %s is not the new key alone", a.name)
+			}
 		}
 		three.must("ban", "203.0.113.7", "--for", "1h")
 		inSync(t, 6, trio...)

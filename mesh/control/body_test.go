@@ -1,0 +1,120 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+)
+
+// taker is an agent that does nothing and remembers what it was asked.
+type taker struct {
+	Agent
+	got interface{ Validate() error }
+}
+
+func (a *taker) Ban(_ context.Context, c BanCall) (BanReply, error) {
+	a.got = c
+	return BanReply{}, nil
+}
+func (a *taker) Unban(_ context.Context, c UnbanCall) (UnbanReply, error) {
+	a.got = c
+	return UnbanReply{}, nil
+}
+func (a *taker) Allow(_ context.Context, c AllowCall) (AllowReply, error) {
+	a.got = c
+	return AllowReply{}, nil
+}
+func (a *taker) DropAllow(_ context.Context, c DropAllowCall) (DropAllowReply, error) {
+	a.got = c
+	return DropAllowReply{}, nil
+}
+func (a *taker) Fail2ban(_ context.Context, c HookCall) error { a.got = c; return nil }
+func (a *taker) TakeIn(_ context.Context, c TakeInCall) (TakeInReply, error) {
+	a.got = c
+	return TakeInReply{}, nil
+}
+func (a *taker) Commit(_ context.Context, c CommitCall) (CommitReply, error) {
+	a.got = c
+	return CommitReply{}, nil
+}
+func (a *taker) Join(_ context.Context, c JoinCall) (JoinReply, error) {
+	a.got = c
+	return JoinReply{}, nil
+}
+func (a *taker) Revoke(_ context.Context, c RevokeCall) (RevokeReply, error) {
+	a.got = c
+	return RevokeReply{}, nil
+}
+func (a *taker) Keyring(_ context.Context, c KeyringCall) (KeyringReply, error) {
+	a.got = c
+	return KeyringReply{}, nil
+}
+func (a *taker) Why(context.Context, netip.Addr) (Why, error) { return Why{}, nil }
+func (a *taker) List(context.Context, netip.Prefix) (iter.Seq[Ban], error) {
+	return func(func(Ban) bool) {}, nil
+}
+
+// FuzzCall sends anything to the control socket's server, as body of each change and as query of each read: it answers
+// with JSON and a status of its own, and what reaches the agent is valid and means the same when it is written again.
+func FuzzCall(f *testing.F) {
+	changes := []string{pathBan, pathUnban, pathAllow, pathAllowRemove, pathFail2ban, pathTakeIn, pathCommit, pathJoin, pathRevoke, pathKeyring}
+	reads := []string{pathWhy + "?ip=", pathBans + "?prefix="}
+	for i, body := range []string{
+		`{"prefixes":["203.0.113.7"],"jail":"sshd","start":"2026-01-02T03:04:05.000Z","until":null,"failures":5}`,
+		`{"prefixes":[],"all":true,"confirmed":true}`, `{"prefixes":["0.0.0.0/1"],"until":"2026-01-02T03:04:05Z","comment":"x"}`, `{"prefixes":["::1"]}`,
+		`{"event":"ban","jail":"sshd","prefixes":["2001:db8::1"],"until":null,"at":"2026-01-02T03:04:05Z"}`, `{"jails":[]}`, `{"force":true}`,
+		`{"addrs":["router2:7946"]}`, `{"origin":"router2","block":true}`, `{"op":"install","key":"AAAAAAAAAAAAAAAAAAAAAA=="}`, `192.0.2.1`, `2001:db8::%2f32`,
+	} {
+		f.Add(uint8(i), []byte(body))
+	}
+	f.Add(uint8(0), bytes.Repeat([]byte(`{"prefixes":[`), 20_000))
+	f.Add(uint8(7), bytes.Repeat([]byte("["), 20_000))
+	f.Fuzz(func(t *testing.T, at uint8, body []byte) {
+		agent := &taker{}
+		s, err := NewServer(ServerConfig{Agent: agent, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := int(at) % (len(changes) + len(reads))
+		var r *http.Request
+		if i < len(changes) {
+			r = httptest.NewRequest(http.MethodPost, changes[i], bytes.NewReader(body))
+		} else {
+			r, err = http.NewRequest(http.MethodGet, "http://x"+reads[i-len(changes)]+string(body), nil)
+			if err != nil {
+				return
+			}
+		}
+		w := httptest.NewRecorder()
+		s.routes().ServeHTTP(w, r)
+		if !json.Valid(w.Body.Bytes()) || w.Code != http.StatusOK && w.Code != statusOf[CodeInvalid] && w.Code != statusOf[CodeTooLarge] {
+			t.Fatalf("%s: status %d, %.300q", r.URL, w.Code, w.Body)
+		}
+		if w.Code != http.StatusOK && w.Body.Len() > 4096 {
+			t.Fatalf("refused with %d bytes", w.Body.Len())
+		}
+		if agent.got == nil {
+			return
+		}
+		if err := agent.got.Validate(); err != nil {
+			t.Fatalf("%+v reached the agent: %v", agent.got, err)
+		}
+		once, err := json.Marshal(agent.got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := fmt.Sprintf("%+v", agent.got)
+		agent.got = nil
+		s.routes().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, changes[i], bytes.NewReader(once)))
+		if again := fmt.Sprintf("%+v", agent.got); again != first {
+			t.Fatalf("%s came back as %s", first, again)
+		}
+	})
+}
