@@ -1,0 +1,111 @@
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"banmesh/store"
+)
+
+// bookKey is where the book is kept beside the set.
+const bookKey = "enforce/feed"
+
+// rounding is how far fail2ban's times of one ban may lie apart: it rounds them
+// to the second.
+const rounding = time.Second
+
+// book is what a human unbanned in the jail. It is durable: neither a restart of
+// the agent nor one of fail2ban forgets it.
+type book struct {
+	set Set
+
+	mu   sync.Mutex // held while it is saved, so that the last word is what is kept
+	page page
+}
+
+// page is the book as it is kept.
+type page struct {
+	// Unbanned prefixes, each with the start of the newest offence that was known
+	// then.
+	Unbanned map[netip.Prefix]store.Millis `json:"unbanned,omitempty"`
+	Emptied  store.Millis                  `json:"emptied,omitempty"` // when all was unbanned by hand
+	Removed  store.Millis                  `json:"removed,omitempty"` // when the Feeder itself emptied the jail
+}
+
+func (b *book) load(set Set) {
+	b.set = set
+	if raw, ok := set.Meta(bookKey); ok {
+		_ = json.Unmarshal(raw, &b.page) // what cannot be read is fed again
+	}
+	if b.page.Unbanned == nil {
+		b.page.Unbanned = make(map[netip.Prefix]store.Millis)
+	}
+}
+
+// holds reports whether a human's word keeps an offence that started then from
+// being fed: about that one prefix, about all.
+func (b *book) holds(prefix netip.Prefix, newest store.Millis) (one, all bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known, ok := b.page.Unbanned[prefix]
+	return ok && newest <= known, newest <= b.page.Emptied
+}
+
+func (b *book) unbanned(ctx context.Context, prefix netip.Prefix, newest store.Millis) error {
+	return b.change(ctx, func(p *page) { p.Unbanned[prefix] = max(p.Unbanned[prefix], newest) })
+}
+
+func (b *book) emptied(ctx context.Context, at store.Millis) error {
+	return b.change(ctx, func(p *page) { p.Emptied = max(p.Emptied, at) })
+}
+
+func (b *book) remove(ctx context.Context, at time.Time) error {
+	return b.change(ctx, func(p *page) { p.Removed = store.At(at) })
+}
+
+// removedSince reports whether the Feeder has emptied the jail since that time.
+func (b *book) removedSince(t time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return store.At(t) <= b.page.Removed
+}
+
+// keep forgets the prefixes for which still says no: their bans are over, or
+// newer offences have come.
+func (b *book) keep(ctx context.Context, still func(netip.Prefix) bool) error {
+	b.mu.Lock()
+	idle := true
+	for prefix := range b.page.Unbanned {
+		idle = idle && still(prefix)
+	}
+	b.mu.Unlock()
+	if idle {
+		return nil
+	}
+	return b.change(ctx, func(p *page) {
+		maps.DeleteFunc(p.Unbanned, func(prefix netip.Prefix, _ store.Millis) bool { return !still(prefix) })
+	})
+}
+
+// change writes the book down before it counts.
+func (b *book) change(ctx context.Context, edit func(*page)) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next := b.page
+	next.Unbanned = maps.Clone(b.page.Unbanned)
+	edit(&next)
+	raw, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("remember what was unbanned by hand: %w", err)
+	}
+	if err := b.set.SaveMeta(ctx, bookKey, raw); err != nil {
+		return fmt.Errorf("remember what was unbanned by hand: %w", err)
+	}
+	b.page = next
+	return nil
+}
