@@ -46,6 +46,7 @@ const (
 type Agent struct {
 	cfg     Config
 	version string
+	commit  string // that the program was built from
 	log     *slog.Logger
 	level   *slog.LevelVar
 	started time.Time
@@ -65,12 +66,15 @@ type Agent struct {
 	listener  net.Listener
 	reports   reports
 	errands   errands
-	alerts    *alerts     // nil where no command is configured
+	alerts    *alerts  // nil where no command is configured
+	enforcer  enforcer // nil where none is configured
+	watchers  watchers
 	ready     atomic.Bool // the rooms are made: changes and letters may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once
 	leaveErr error
+	left     atomic.Bool // asked to leave the mesh, not only to stop
 
 	neverBan struct {
 		sync.Mutex
@@ -82,6 +86,7 @@ type Agent struct {
 // Options are what an agent is given beside its configuration.
 type Options struct {
 	Version string
+	Commit  string // that the program was built from; may be ""
 	Logger  *slog.Logger
 	Level   *slog.LevelVar   // of Logger, so that a reload can change it; may be nil
 	Now     func() time.Time // default time.Now
@@ -97,7 +102,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 		o.Now = time.Now
 	}
 	a := &Agent{
-		cfg: cfg, version: o.Version, log: o.Logger.With("router", cfg.Name), level: o.Level,
+		cfg: cfg, version: o.Version, commit: o.Commit, log: o.Logger.With("router", cfg.Name), level: o.Level,
 		started: o.Now(), clock: newClock(o.Now),
 	}
 	a.neverBan.configured = cfg.NeverBan
@@ -120,6 +125,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	if err := a.openFail2ban(); err != nil {
 		return nil, err
 	}
+	if err := a.openNFTables(); err != nil {
+		return nil, err
+	}
 	if a.conductor, err = newConductor(&a.cfg.Commit, a.log); err != nil {
 		return nil, fmt.Errorf("conductor: %w", err)
 	}
@@ -127,6 +135,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 		return nil, err
 	}
 	if err := a.openCommit(); err != nil {
+		return nil, err
+	}
+	if err := a.openHTTP(ctx); err != nil {
 		return nil, err
 	}
 	if cfg.Alert.Command != "" {
@@ -162,8 +173,12 @@ func (a *Agent) openFail2ban() error {
 	a.client = fail2ban.NewClient(fail2ban.ClientConfig{
 		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Shift: a.clock.shift,
 	})
+	fed, err := a.openFeed()
+	if err != nil {
+		return err
+	}
 	a.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
-		Set: a.store, Client: a.client, Shares: a.cfg.Share.has, Now: a.clock.local, Logger: a.log,
+		Set: a.store, Client: a.client, Shares: a.cfg.Share.has, Feed: fed, Now: a.clock.local, Logger: a.log,
 	})
 	a.teller = fail2ban.NewTeller(fail2ban.TellerConfig{
 		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Now: a.clock.local, Logger: a.log,
@@ -228,15 +243,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.alerts != nil {
 		start("alerts", ctx, a.alerts.run)
 	}
+	if a.enforcer != nil {
+		start("enforce", ctx, a.enforcer.Run)
+	}
+	if a.watchers.listener != nil {
+		start("page", ctx, a.watchers.page.Run)
+		start("http", ctx, a.serveHTTP)
+	}
 	start("leader", work, a.elector.Run)
 	if a.committer != nil {
 		start("commit", ctx, a.committer.Run)
 	}
-	a.log.Info("agent started", "addr", a.mesh.Addr(), "socket", a.cfg.Socket, "version", a.version)
+	a.log.Info("agent started", "addr", a.mesh.Addr(), "socket", a.cfg.Socket, "http", a.HTTPAddr(), "version", a.version)
 
 	<-ctx.Done()
 	a.log.Info("agent stopping")
-	late, done := context.WithTimeout(work, stopWithin)
+	late, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer done()
 	a.elector.Resign(late)
 	if err := a.leaveMesh(late); err != nil {
@@ -244,6 +266,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	cancel()
 	rooms.Wait()
+	a.stopEnforcing(late)
 	a.close()
 	select {
 	case err := <-failed:
@@ -276,8 +299,10 @@ func (a *Agent) close() {
 			a.log.Error("close the store", "error", err)
 		}
 	}
-	if a.listener != nil {
-		a.listener.Close()
+	for _, listener := range []net.Listener{a.watchers.listener, a.listener} {
+		if listener != nil {
+			listener.Close()
+		}
 	}
 }
 
@@ -376,6 +401,10 @@ func (a *Agent) changed(c store.Change) {
 		a.committer.Notify(u)
 	}
 	a.teller.Poke()
+	if a.enforcer != nil {
+		a.enforcer.Changed(c)
+	}
+	a.watchers.changed(c)
 	if a.events.watched() {
 		a.events.publish(storeEvents(c, a.clock.now())...)
 	}

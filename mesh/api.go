@@ -287,6 +287,7 @@ func (a *Agent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply
 
 // Leave tells the others and starts the clean stop.
 func (a *Agent) Leave(ctx context.Context) error {
+	a.left.Store(true)
 	err := a.leaveMesh(ctx)
 	a.stop()
 	return err

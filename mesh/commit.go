@@ -84,6 +84,9 @@ func (a *Agent) committedEvent(e commit.Event) {
 		event.Event, event.Error = "error", string(e.Kind)
 	}
 	a.events.publish(event)
+	if a.watchers.metrics != nil {
+		a.watchers.metrics.Committed(e)
+	}
 	if rest, ok := a.conductor.(*restConductor); ok && a.cfg.Commit.CutSessions && e.Kind == commit.EventCommit && len(e.Add) > 0 {
 		go a.cutSessions(rest.client, e.Add)
 	}
@@ -160,13 +163,25 @@ func commitRefusal(err error) error {
 // commitStatus is how the commits stand: the leader's own view on every
 // router, this agent's where nobody leads.
 func (a *Agent) commitStatus() control.CommitStatus {
-	s := control.CommitStatus{Driver: a.cfg.Commit.Driver, State: string(commit.StateOff)}
-	if a.committer != nil {
-		own := a.committer.Status()
-		s.State, s.Detail, s.Committed, s.PendingAdd, s.PendingRemove = string(own.State), own.Detail, own.Committed, own.PendingAdd, own.PendingRemove
-		s.Foreign, s.Held, s.Commits, s.LastCommit, s.Features = own.Foreign, own.Held, own.Commits, control.At(own.LastCommit), own.Features
-		s.LastError = text(own.LastError)
+	if a.committer == nil {
+		return a.commitStatusWith(commit.Status{State: commit.StateOff})
 	}
+	return a.commitStatusWith(a.committer.Status())
+}
+
+// lastCommitStatus is the same with the numbers of the last plan, at no cost.
+func (a *Agent) lastCommitStatus() control.CommitStatus {
+	if a.committer == nil {
+		return a.commitStatusWith(commit.Status{State: commit.StateOff})
+	}
+	return a.commitStatusWith(a.committer.LastStatus())
+}
+
+func (a *Agent) commitStatusWith(own commit.Status) control.CommitStatus {
+	s := control.CommitStatus{Driver: a.cfg.Commit.Driver}
+	s.State, s.Detail, s.Committed, s.PendingAdd, s.PendingRemove = string(own.State), own.Detail, own.Committed, own.PendingAdd, own.PendingRemove
+	s.Foreign, s.Held, s.Commits, s.Features, s.LastError = own.Foreign, own.Held, own.Commits, own.Features, text(own.LastError)
+	s.LastCommit = control.At(own.LastCommit)
 	lead := a.elector.Status()
 	r, known := a.reports.of(lead.Leader)
 	if lead.Self || !known {

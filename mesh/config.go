@@ -135,9 +135,11 @@ type Fail2ban struct {
 	Unban  bool   `yaml:"unban"`  // tell the local fail2ban of lifts
 }
 
-// Enforce names the driver that drops banned sources on this router.
+// Enforce names the driver that makes bans take effect on this router at once.
 type Enforce struct {
-	Driver string `yaml:"driver"`
+	Driver string `yaml:"driver"` // none, nftables or fail2ban
+	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that is fed
+	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
 }
 
 // HTTP is the listener for metrics, health, feed and page; "" is off.
@@ -193,7 +195,7 @@ func DefaultConfig() Config {
 			RemoveForeignAfter: Duration(24 * time.Hour),
 		},
 		Fail2ban: Fail2ban{Client: "fail2ban-client", Unban: true},
-		Enforce:  Enforce{Driver: "none"},
+		Enforce:  Enforce{Driver: "none", Jail: "mesh", Limit: 1000},
 		Alert:    Alert{After: Duration(5 * time.Minute)},
 		Log:      Log{Level: "info", Format: "text"},
 	}
@@ -429,14 +431,8 @@ func (c *Config) validateREST() error {
 }
 
 func (c *Config) validateOther() error {
-	if err := oneOf("enforce.driver", c.Enforce.Driver, "none", "nftables", "fail2ban"); err != nil {
+	if err := first(c.validateEnforce, c.validateHTTP); err != nil {
 		return err
-	}
-	if c.Enforce.Driver != "none" {
-		return field("enforce.driver", "%s is not in this build yet: use none", c.Enforce.Driver)
-	}
-	if c.HTTP.Listen != "" {
-		return field("http.listen", "is not in this build yet: leave it empty")
 	}
 	if strings.ContainsRune(c.Alert.Command, 0) {
 		return field("alert.command", "%q holds a zero byte", c.Alert.Command)
@@ -448,6 +444,39 @@ func (c *Config) validateOther() error {
 		return err
 	}
 	return oneOf("log.format", c.Log.Format, "text", "json")
+}
+
+func (c *Config) validateEnforce() error {
+	e := &c.Enforce
+	if err := oneOf("enforce.driver", e.Driver, "none", "nftables", "fail2ban"); err != nil {
+		return err
+	}
+	if err := checkName(e.Jail); err != nil {
+		return field("enforce.jail", "%q %v", e.Jail, err)
+	}
+	if e.Limit < 1 {
+		return field("enforce.limit", "%d: at least 1", e.Limit)
+	}
+	return nil
+}
+
+func (c *Config) validateHTTP() error {
+	h := &c.HTTP
+	if h.Listen == "" {
+		return nil
+	}
+	addr, err := netip.ParseAddrPort(h.Listen)
+	if err != nil || addr.Addr().Zone() != "" {
+		return field("http.listen", "%q is not IP:port", h.Listen)
+	}
+	switch {
+	case addr.Addr().Unmap().IsLoopback():
+	case !h.AllowRemote:
+		return field("http.listen", "%s is not a loopback address: others would reach it; say http.allow_remote: true and name an http.token_file if they shall", h.Listen)
+	case h.TokenFile == "":
+		return field("http.token_file", "is empty, and http.listen %s is open to others: name a file that holds the token they must show", h.Listen)
+	}
+	return nil
 }
 
 func oneOf(key, got string, want ...string) error {

@@ -64,6 +64,7 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 			s.Members.Left++
 		}
 	}
+	s.Enforce = a.enforceStatus()
 	s.Spooled, _ = a.spool.Len()
 	s.Warnings = a.warnings(&s, members)
 	return s, nil
@@ -111,6 +112,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		w = append(w, text)
 	}
 	w = append(w, a.commitWarnings(s)...)
+	w = append(w, a.enforceWarnings()...)
 	slices.Sort(w)
 	return slices.Compact(w)
 }

@@ -88,7 +88,8 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 	// A million bans are some 80 MB that hardly change: with the default of 100 the
 	// garbage of a mass merge would take as much again before it is collected.
 	debug.SetGCPercent(50)
-	a, err := mesh.Open(ctx, cfg, mesh.Options{Version: thisBuild().Version, Logger: log, Level: level})
+	build := thisBuild()
+	a, err := mesh.Open(ctx, cfg, mesh.Options{Version: build.Version, Commit: build.Commit, Logger: log, Level: level})
 	if err != nil {
 		return err
 	}

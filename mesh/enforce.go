@@ -1,0 +1,85 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+
+	"banmesh/mesh/enforce"
+	"banmesh/mesh/enforce/feed"
+	"banmesh/mesh/fail2ban"
+	"banmesh/store"
+)
+
+// enforcer makes the mesh's bans take effect on this router. One that cannot
+// says so in its Status; the agent goes on without it.
+type enforcer interface {
+	Run(ctx context.Context) error
+	Changed(c store.Change)           // told of every change, in order; does not block
+	Remove(ctx context.Context) error // after Run: takes everything off this router
+	Status() enforce.Status
+}
+
+// openFeed makes the feeder of the jail that enforce.jail names, where
+// enforce.driver is fail2ban. The hooks need it: what happens in that jail is
+// not this router's own.
+func (a *Agent) openFeed() (fail2ban.Feed, error) {
+	if a.cfg.Enforce.Driver != "fail2ban" {
+		return nil, nil
+	}
+	feeder, err := feed.New(feed.Config{
+		Set: a.store, Client: a.client, Origin: a.cfg.Name, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
+		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
+	}
+	a.enforcer = feeder
+	return feeder, nil
+}
+
+// openNFTables makes what drops in the kernel, where enforce.driver is nftables.
+func (a *Agent) openNFTables() error {
+	if a.cfg.Enforce.Driver != "nftables" {
+		return nil
+	}
+	driver, err := enforce.OpenNFTables()
+	if err != nil {
+		return fmt.Errorf("enforce.driver nftables: %w", err)
+	}
+	a.enforcer = enforce.New(enforce.Config{
+		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Logger: a.log,
+	})
+	return nil
+}
+
+// enforceStatus is how enforcement fares, in words; "" where there is none.
+func (a *Agent) enforceStatus() string {
+	if a.enforcer == nil {
+		return ""
+	}
+	s := a.enforcer.Status()
+	return fmt.Sprintf("%s %s, %d in force", s.Driver, s.State, s.Elements)
+}
+
+// enforceWarnings says what keeps bans from taking effect here.
+func (a *Agent) enforceWarnings() []string {
+	if a.enforcer == nil {
+		return nil
+	}
+	switch s := a.enforcer.Status(); s.State {
+	case enforce.Failing, enforce.Limited:
+		return []string{fmt.Sprintf("enforcement by %s: %s", s.Driver, s.Detail)}
+	}
+	return nil
+}
+
+// stopEnforcing takes the bans off this router where it leaves the mesh for
+// good: nobody would end them any more. A restart and a crash keep them.
+func (a *Agent) stopEnforcing(ctx context.Context) {
+	if a.enforcer == nil || !a.left.Load() {
+		return
+	}
+	if err := a.enforcer.Remove(ctx); err != nil {
+		a.log.Error("take the bans off this router", "driver", a.cfg.Enforce.Driver, "error", err)
+	}
+}

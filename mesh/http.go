@@ -1,0 +1,124 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+
+	"banmesh/mesh/gossip"
+	"banmesh/mesh/metrics"
+	"banmesh/mesh/web"
+	"banmesh/mesh/web/page"
+	"banmesh/store"
+)
+
+// watchers are the rooms that only look on: metrics, feeds and the page. All are
+// nil where http.listen is empty.
+type watchers struct {
+	metrics  *metrics.Metrics
+	page     *page.Page
+	web      *web.Server
+	listener net.Listener
+}
+
+// changed is told of every change of the set. It does not block.
+func (w *watchers) changed(c store.Change) {
+	if w.web != nil {
+		w.metrics.Changed(c)
+		w.web.Changed(c)
+	}
+}
+
+// openHTTP takes the address of the HTTP listener, where there is one.
+func (a *Agent) openHTTP(ctx context.Context) (err error) {
+	h := &a.cfg.HTTP
+	if h.Listen == "" {
+		return nil
+	}
+	a.watchers.metrics, err = metrics.New(metrics.Config{
+		Source: sampled{a}, Name: a.cfg.Name, Version: a.version, Commit: a.commit, Now: a.clock.now,
+		Settled: a.mesh.Settled, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.watchers.page, err = page.New(page.Config{Agent: a, Logger: a.log, Now: a.clock.raw})
+	if err != nil {
+		return err
+	}
+	a.watchers.web, err = web.New(web.Config{
+		Set: a.store, Health: a.store.Health, Ready: a.settledOrWhy, Metrics: a.watchers.metrics, Page: a.watchers.page,
+		TokenFile: h.TokenFile, Now: a.clock.raw, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.watchers.listener, err = web.Listen(ctx, h.Listen)
+	return err
+}
+
+// serveHTTP answers until ctx ends. Bans are shared without it: its failure is
+// logged and does not stop the agent.
+func (a *Agent) serveHTTP(ctx context.Context) error {
+	if err := a.watchers.web.Serve(ctx, a.watchers.listener); err != nil {
+		a.log.Error("the HTTP listener has stopped", "addr", a.HTTPAddr(), "error", err)
+	}
+	return nil
+}
+
+// HTTPAddr is where metrics, feeds and the page are, IP:port; "" where they are
+// not configured.
+func (a *Agent) HTTPAddr() string {
+	if a.watchers.listener == nil {
+		return ""
+	}
+	return a.watchers.listener.Addr().String()
+}
+
+func (a *Agent) settledOrWhy() error {
+	if !a.mesh.Settled() {
+		return errors.New("not settled: too little has been heard of the other members")
+	}
+	return nil
+}
+
+// sampled is the agent in numbers.
+type sampled struct{ *Agent }
+
+var _ metrics.Source = sampled{}
+
+func (a sampled) Sample() metrics.Sample {
+	lead := a.elector.Status()
+	frozen, _ := a.store.Frozen()
+	offset, _ := a.mesh.Offset()
+	s := metrics.Sample{
+		InSync: a.mesh.InSync(), Settled: a.mesh.Settled(), Skew: -offset,
+		Counts: a.store.Counts(), Frozen: frozen, Blocked: len(a.store.Blocked()), Gossip: a.mesh.Stats(),
+		Leader: metrics.Leader{Known: lead.Leader != "", Self: lead.Self, Eligible: lead.Eligible, Term: lead.Term},
+		Commit: a.lastCommitStatus(),
+		Store:  metrics.Store{Healthy: a.store.Health() == nil},
+	}
+	s.Spooled, _ = a.spool.Len()
+	if file, err := os.Stat(a.cfg.StorePath()); err == nil {
+		s.Store.Bytes = file.Size()
+	}
+	if a.enforcer != nil {
+		s.Enforce = a.enforcer.Status()
+	}
+	for _, m := range a.mesh.Members() {
+		switch m.State {
+		case gossip.Alive:
+			s.Members.Alive++
+			if m.Self || m.InSync {
+				s.MembersInSync++
+			}
+			s.MaxSkew = max(s.MaxSkew, m.Skew.Abs())
+		case gossip.Failed:
+			s.Members.Failed++
+		case gossip.Left:
+			s.Members.Left++
+		}
+	}
+	return s
+}
