@@ -23,8 +23,8 @@ func (b ban) compare(o ban) int {
 
 // selection is what the jail should hold.
 type selection struct {
-	bans  []ban // newest first, within the limit
-	total int   // of bans that might be fed
+	bans  []ban                 // newest first, within the limit
+	total int                   // of bans that might be fed
 	kept  map[netip.Prefix]bool // from being fed, by what a human unbanned
 }
 
