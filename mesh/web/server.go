@@ -1,5 +1,8 @@
-// Package web is the agent's HTTP listener: metrics, health, a feed of what is
+// Package web is the agent's HTTP listener: metrics, health, feeds of what is
 // banned for other firewalls, and a page to look at. It only reads.
+//
+// Everything but /healthz and /readyz is for who may read: whoever shows a token
+// where a token file is configured, else whoever is on this machine.
 package web
 
 import (
@@ -26,11 +29,11 @@ type Config struct {
 	Set Set
 
 	// Health returns why the store takes no writes, nil while it does:
-	// store.Store.Health.
+	// store.Store.Health. nil is always healthy.
 	Health func() error
 
-	// Ready returns why this router is not to be relied on yet, nil once it is:
-	// not settled, see gossip.Mesh.Settled.
+	// Ready returns in plain words why this router is not to be relied on yet, nil
+	// once it is: see gossip.Mesh.Settled. nil is always ready.
 	Ready func() error
 
 	Metrics http.Handler // of /metrics; nil: there is none
@@ -49,22 +52,45 @@ type Config struct {
 // after the common headers, the token or the methods: a request that reaches
 // them is a GET or HEAD of somebody who may read.
 type Server struct {
-	cfg Config
-	log *slog.Logger
+	cfg    Config
+	log    *slog.Logger
+	tokens *tokenFile // nil: none is asked for
+	wrong  *attempts
+	feeds  *feeds
 }
 
-// New returns a Server. An error says what is wrong with the token file.
+// New returns a Server that does nothing before Serve. An error says what is
+// wrong with the token file.
 func New(c Config) (*Server, error) {
 	if c.Set == nil {
 		return nil, errors.New("web: no set")
 	}
-	return &Server{cfg: c, log: c.Logger}, nil
+	if c.Health == nil {
+		c.Health = func() error { return nil }
+	}
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: c, log: c.Logger, wrong: newAttempts(c.Now, c.Logger), feeds: newFeeds(c.Set, c.Now)}
+	if c.TokenFile != "" {
+		s.tokens = &tokenFile{path: c.TokenFile, log: c.Logger}
+		if err := s.tokens.load(); err != nil {
+			return nil, fmt.Errorf("http.token_file: %w", err)
+		}
+	}
+	return s, nil
 }
 
 // Listen takes an address, IP:port; port 0 takes a free one.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	if _, err := netip.ParseAddrPort(addr); err != nil {
-		return nil, fmt.Errorf("http.listen %q is not IP:port", addr)
+		return nil, fmt.Errorf("http.listen: %q is not IP:port", addr)
 	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", addr)
@@ -76,7 +102,18 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 
 // Changed tells of a change of the set, so that the feeds show it. It is cheap
 // and does not block: made for store.Config.OnChange.
-func (s *Server) Changed(c store.Change) {}
+func (s *Server) Changed(c store.Change) { s.feeds.changed(c) }
+
+// Bounds of what a caller can take up.
+const (
+	maxConns   = 256
+	maxHeader  = 16 << 10
+	readWithin = 5 * time.Second
+	// writeWithin is for a whole answer: a stream moves its own deadline on.
+	writeWithin = time.Minute
+	idleWithin  = time.Minute
+	stopWithin  = time.Second
+)
 
 // Serve answers on ln, once in a Server's life, until ctx ends, then ends every
 // request's context, waits a second for answers under way and closes ln. It
@@ -86,6 +123,50 @@ func (s *Server) Changed(c store.Change) {}
 // move its own write deadline on (http.ResponseController): without that an
 // answer has a minute.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	<-ctx.Done()
-	return ln.Close()
+	local := localAddr(ln)
+	if s.tokens == nil && !local.IsLoopback() {
+		ln.Close()
+		return fmt.Errorf("http.listen %s is open to others: http.token_file must name a file with the token they must show", ln.Addr())
+	}
+	server := &http.Server{
+		Handler:           s.handler(local),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: readWithin,
+		ReadTimeout:       readWithin,
+		WriteTimeout:      writeWithin,
+		IdleTimeout:       idleWithin,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true,
+	}
+	s.log.Info("http listens", "addr", ln.Addr().String(), "token", s.tokens != nil)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		s.feeds.keep(ctx)
+	}()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(limit(ln, maxConns)) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("http: %w", err)
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	if server.Shutdown(last) != nil {
+		server.Close()
+	}
+	<-served
+	<-kept
+	return nil
+}
+
+// localAddr is the address that ln was bound to.
+func localAddr(ln net.Listener) netip.Addr {
+	if a, ok := ln.Addr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }

@@ -1,0 +1,95 @@
+package web
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// guard lets those through who may read.
+func (s *Server) guard(next http.Handler) http.Handler {
+	if s.tokens == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, given := credentials(r)
+		if given && s.tokens.holds(token) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if given { // without any it is a browser that asks how
+			s.wrong.note(r.RemoteAddr)
+		}
+		h := w.Header()
+		h.Add("WWW-Authenticate", `Basic realm="banmesh", charset="UTF-8"`)
+		h.Add("WWW-Authenticate", `Bearer realm="banmesh"`)
+		h.Set("Connection", "close") // a stranger keeps no connection
+		text(w, http.StatusUnauthorized, "this needs a token of http.token_file: as a bearer's, or as the password of any user")
+	})
+}
+
+const (
+	// tellEvery is how often failed attempts from one address are logged.
+	tellEvery = 10 * time.Second
+	// maxAttempts bounds how many addresses are told apart.
+	maxAttempts = 128
+)
+
+// attempts logs failed attempts, some of them.
+type attempts struct {
+	now func() time.Time
+	log *slog.Logger
+
+	mu   sync.Mutex
+	from map[string]*attempt
+}
+
+type attempt struct {
+	told time.Time
+	more int // since then
+}
+
+func newAttempts(now func() time.Time, log *slog.Logger) *attempts {
+	return &attempts{now: now, log: log, from: make(map[string]*attempt)}
+}
+
+// note counts an attempt from an address, IP:port.
+func (a *attempts) note(remote string) {
+	if ap, err := netip.ParseAddrPort(remote); err == nil {
+		remote = ap.Addr().Unmap().String()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	at := a.from[remote]
+	if at == nil {
+		if a.forget(now); len(a.from) >= maxAttempts {
+			remote = "many addresses"
+			at = a.from[remote]
+		}
+	}
+	if at == nil {
+		at = &attempt{}
+		a.from[remote] = at
+	}
+	if age := now.Sub(at.told); age >= 0 && age < tellEvery {
+		at.more++
+		return
+	}
+	a.log.Warn("http: a wrong token was shown", "remote", remote, "unlogged_before", at.more)
+	*at = attempt{told: now}
+}
+
+// forget drops what need not be held back any more.
+func (a *attempts) forget(now time.Time) {
+	if len(a.from) < maxAttempts {
+		return
+	}
+	for remote, at := range a.from {
+		if now.Sub(at.told) >= tellEvery {
+			delete(a.from, remote)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+package web
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// checkHost refuses requests that were meant for another name. Without a token
+// whoever is on this machine may read, and a browser is: a page of a stranger
+// that has its own name resolve to 127.0.0.1 (DNS rebinding) would read along.
+func checkHost(local netip.Addr, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !ownHost(r.Host, local) {
+			w.Header().Set("Connection", "close")
+			text(w, http.StatusMisdirectedRequest, fmt.Sprintf("this address answers to localhost and %v, not to the host that was asked for; a proxy in front of it must send one of them", local))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ownHost tells whether a Host header names a loopback address or the one that
+// is listened on. The port is not looked at: a browser that got here has it.
+func ownHost(host string, local netip.Addr) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	if strings.EqualFold(strings.TrimSuffix(name, "."), "localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(name)
+	return err == nil && (a.Unmap().IsLoopback() || a.Unmap() == local)
+}

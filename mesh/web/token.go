@@ -1,0 +1,159 @@
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+)
+
+// Bounds of a token file.
+const (
+	minToken  = 16 // characters: what is shorter can be guessed
+	maxToken  = 1024
+	maxTokens = 16
+)
+
+// tokenFile is a file of tokens, one a line, so that a new one can be brought in
+// before the old one goes. It is read again when it changes; while it cannot be
+// read, or is open to others, no token counts.
+type tokenFile struct {
+	path string
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	seen   fs.FileInfo // of what was read last; nil where that failed
+	hashes [][sha256.Size]byte
+	failed string // the last error, told once
+}
+
+// load reads the file.
+func (f *tokenFile) load() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.read()
+}
+
+func (f *tokenFile) read() error {
+	f.seen, f.hashes = nil, nil
+	info, tokens, err := readTokens(f.path)
+	if err != nil {
+		return err
+	}
+	for _, token := range tokens {
+		f.hashes = append(f.hashes, sha256.Sum256([]byte(token)))
+	}
+	f.seen, f.failed = info, ""
+	return nil
+}
+
+// refresh reads the file again where it is not the one that was read.
+func (f *tokenFile) refresh() {
+	info, err := os.Stat(f.path)
+	if err == nil && f.seen != nil && os.SameFile(info, f.seen) && info.Size() == f.seen.Size() &&
+		info.ModTime().Equal(f.seen.ModTime()) && info.Mode() == f.seen.Mode() {
+		return
+	}
+	again := f.seen != nil
+	if err := f.read(); err != nil {
+		if text := err.Error(); text != f.failed {
+			f.failed = text
+			f.log.Error("http.token_file: nobody is let in until it is mended", "error", err)
+		}
+	} else if again {
+		f.log.Info("http.token_file was read again", "tokens", len(f.hashes))
+	}
+}
+
+// holds tells whether a token is one of the file's. It takes as long whichever
+// it is like.
+func (f *tokenFile) holds(token string) bool {
+	hash := sha256.Sum256([]byte(token))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refresh()
+	found := 0
+	for i := range f.hashes {
+		found |= subtle.ConstantTimeCompare(hash[:], f.hashes[i][:])
+	}
+	return found == 1
+}
+
+// shown tells whether a request shows one of the file's tokens.
+func (f *tokenFile) shown(r *http.Request) bool {
+	token, ok := credentials(r)
+	return ok && f.holds(token)
+}
+
+// credentials are the token of a request: as a bearer's (RFC 6750), or as the
+// password of any user (RFC 7617), which a browser asks for.
+func credentials(r *http.Request) (token string, ok bool) {
+	const scheme = "bearer "
+	if h := r.Header.Get("Authorization"); len(h) > len(scheme) && strings.EqualFold(h[:len(scheme)], scheme) {
+		return strings.TrimSpace(h[len(scheme):]), true
+	}
+	_, token, ok = r.BasicAuth()
+	return token, ok
+}
+
+// readTokens reads a file of tokens and checks that it is closed to others. The
+// FileInfo is of what was read.
+func readTokens(path string) (fs.FileInfo, []string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !info.Mode().IsRegular():
+		return nil, nil, fmt.Errorf("%s is not a regular file", path)
+	case info.Mode().Perm()&0o007 != 0:
+		return nil, nil, fmt.Errorf("%s has mode %#o, everybody can read it; run: chmod o= %s", path, info.Mode().Perm(), path)
+	}
+	const most = maxTokens * (maxToken + 2)
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(b) > most {
+		return nil, nil, fmt.Errorf("%s has more than %d bytes, too many for tokens", path, most)
+	}
+	tokens, err := parseTokens(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return info, tokens, nil
+}
+
+func parseTokens(b []byte) ([]string, error) {
+	var tokens []string
+	for line := range bytes.Lines(b) {
+		token := string(bytes.TrimSpace(line))
+		switch {
+		case token == "":
+			continue
+		case len(token) < minToken || len(token) > maxToken:
+			return nil, fmt.Errorf("line %d: a token has %d to %d characters; make one with: openssl rand -hex 32", len(tokens)+1, minToken, maxToken)
+		case strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }):
+			return nil, fmt.Errorf("line %d: a token has no blanks and only ASCII characters", len(tokens)+1)
+		case len(tokens) == maxTokens:
+			return nil, fmt.Errorf("more than %d tokens", maxTokens)
+		}
+		tokens = append(tokens, token)
+	}
+	if len(tokens) == 0 {
+		return nil, errors.New("it holds no token; make one with: openssl rand -hex 32")
+	}
+	return tokens, nil
+}
