@@ -50,30 +50,39 @@ func parseMeta(p []byte) (m boltMeta, ok bool) {
 
 // fileCheck walks every page that a bbolt file reaches from its root.
 type fileCheck struct {
-	f    *os.File
-	meta boltMeta
-	seen []uint64 // a bit for each page
+	f       *os.File
+	meta    boltMeta
+	headers int      // that are valid, of the two
+	seen    []uint64 // a bit for each page
 }
 
-// checkFile reads the file's whole structure and returns a *DamagedError if any of it cannot be trusted. It changes
-// nothing. A file that is not there is fine.
-func checkFile(path string) error {
+// lostHeader is what is said of a file with only one valid header. bbolt writes the two in turn, one for each transaction,
+// and falls back to the older one where the newer is damaged: what the last transaction wrote is then missing, and nothing
+// else in the file shows it. The commits to come write both anew.
+const lostHeader = "one of its two headers is damaged: what was written last may be missing"
+
+// checkFile reads the file's whole structure and returns a *DamagedError if any of it cannot be trusted; doubt says what
+// may be missing from a file that can. It changes nothing. A file that is not there is fine.
+func checkFile(path string) (doubt string, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return fmt.Errorf("open store: %w", err)
+		return "", fmt.Errorf("open store: %w", err)
 	}
 	defer f.Close()
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("open %s: %w", path, ErrLocked)
+		return "", fmt.Errorf("open %s: %w", path, ErrLocked)
 	}
 	c := &fileCheck{f: f}
 	if what := c.run(); what != "" {
-		return &DamagedError{path, what}
+		return "", &DamagedError{path, what}
 	}
-	return nil
+	if c.headers < 2 {
+		return lostHeader, nil
+	}
+	return "", nil
 }
 
 // lockFile takes the lock that an agent holds on its store file.
@@ -112,23 +121,27 @@ func (c *fileCheck) run() (what string) {
 	return c.tree(m.root, nil, nil)
 }
 
-// findMeta takes the newer of the two headers that is valid, as bbolt does.
+// findMeta takes the newer of the two headers that is valid, as bbolt does, and counts them.
 func (c *fileCheck) findMeta() bool {
-	found := false
 	try := func(at int64) {
 		b := make([]byte, pageHeader+64)
 		if _, err := c.f.ReadAt(b, at); err != nil {
 			return
 		}
-		if m, ok := parseMeta(b); ok && (at == 0 || at == m.pageSize) && (!found || m.txid > c.meta.txid) {
-			c.meta, found = m, true
+		m, ok := parseMeta(b)
+		if !ok || at != 0 && at != m.pageSize {
+			return
 		}
+		if c.headers == 0 || m.txid > c.meta.txid {
+			c.meta = m
+		}
+		c.headers++
 	}
 	try(0)
 	for size := int64(512); size <= 1<<20; size *= 2 {
 		try(size)
 	}
-	return found
+	return c.headers > 0
 }
 
 // mark reports whether the page exists and was not met before.

@@ -31,6 +31,7 @@ type visitor struct {
 	record func(log uint32, enc []byte) error
 	notice func(Notice)
 	meta   func(key string, value []byte)
+	doubt  func(what string) // may be missing from the file
 }
 
 // logHeader is what the file says of a log besides its records.
@@ -76,11 +77,14 @@ var (
 // for it, and only the agent opens a store.
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-const fileFormat = 1
+// fileFormat 2 has a tally; files of format 1 are read and become 2 with the first transaction.
+const fileFormat = 2
 
 type boltDisk struct {
-	path string
-	db   *bbolt.DB
+	path  string
+	db    *bbolt.DB
+	doubt string // what may be missing from it, "" for nothing
+	sum   tally  // of what it holds; set by load
 }
 
 // openBolt opens or makes the file. The whole structure is checked before bbolt follows a single pointer of it, because
@@ -92,13 +96,15 @@ func openBolt(path string) (disk, error) {
 			return nil, err
 		}
 	}
-	if err := checkFile(path); err != nil {
+	doubt, err := checkFile(path)
+	if err != nil {
 		return nil, err
 	}
 	d, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
+	d.doubt = doubt
 	if err := d.checkFormat(); err != nil {
 		d.db.Close()
 		return nil, err
@@ -114,7 +120,7 @@ func openFile(path string) (*boltDisk, error) {
 	})
 	switch {
 	case err == nil:
-		return &boltDisk{path, db}, nil
+		return &boltDisk{path: path, db: db}, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
@@ -138,7 +144,7 @@ func makeFile(path string) error {
 				return err
 			}
 		}
-		return tx.Bucket(bucketInfo).Put(keyFormat, []byte{fileFormat})
+		return tx.Bucket(bucketInfo).Put(keyFormat, encodeFormat(0))
 	})
 	err = errors.Join(err, d.db.Close())
 	if err == nil {
@@ -168,7 +174,12 @@ func (d *boltDisk) checkFormat() error {
 		if info == nil {
 			return &DamagedError{d.path, "bucket info is missing"}
 		}
-		if v := info.Get(keyFormat); len(v) != 1 || v[0] != fileFormat {
+		v := info.Get(keyFormat)
+		switch _, _, ok := decodeFormat(v); {
+		case ok:
+		case len(v) == len(encodeFormat(0)) && v[0] == fileFormat:
+			return &DamagedError{d.path, "checksum of its format"}
+		default:
 			return fmt.Errorf("store file %s has format %x, this version knows %d: use the version that wrote it", d.path, v, fileFormat)
 		}
 		return nil
@@ -203,50 +214,62 @@ func recordKey(log uint32, seq uint64) []byte {
 }
 
 func (d *boltDisk) commit(b *batch) error {
-	return d.update(func(tx *bbolt.Tx) error {
-		if err := commitRecords(tx.Bucket(bucketRecords), b); err != nil {
+	sum := d.sum
+	err := d.update(func(tx *bbolt.Tx) error {
+		if err := commitRecords(newLedger(tx, bucketRecords, &sum), b); err != nil {
 			return err
 		}
-		logs := tx.Bucket(bucketLogs)
-		for _, h := range b.heads {
-			if err := logs.Put(binary.BigEndian.AppendUint32(nil, h.disk), h.encode()); err != nil {
-				return err
-			}
+		if err := commitRest(tx, &sum, b); err != nil {
+			return err
 		}
-		for _, l := range b.gone {
-			if err := logs.Delete(binary.BigEndian.AppendUint32(nil, l)); err != nil {
-				return err
-			}
-		}
-		notices := tx.Bucket(bucketNotices)
-		for _, n := range b.notices {
-			if err := notices.Put(binary.BigEndian.AppendUint64(nil, n.ID), n.encode()); err != nil {
-				return err
-			}
-		}
-		for _, id := range b.done {
-			if err := notices.Delete(binary.BigEndian.AppendUint64(nil, id)); err != nil {
-				return err
-			}
-		}
-		meta := tx.Bucket(bucketMeta)
-		for k, v := range b.meta {
-			var err error
-			if v == nil {
-				err = meta.Delete([]byte(k))
-			} else {
-				err = meta.Put([]byte(k), sealed([]byte(k), v))
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return tx.Bucket(bucketInfo).Put(keyFormat, encodeFormat(sum))
 	})
+	if err == nil {
+		d.sum = sum
+	}
+	return err
 }
 
-func commitRecords(records *bbolt.Bucket, b *batch) error {
-	records.FillPercent = 0.9 // logs grow at their end
+func commitRest(tx *bbolt.Tx, sum *tally, b *batch) error {
+	logs := newLedger(tx, bucketLogs, sum)
+	for _, h := range b.heads {
+		if err := logs.put(binary.BigEndian.AppendUint32(nil, h.disk), h.encode()); err != nil {
+			return err
+		}
+	}
+	for _, l := range b.gone {
+		if err := logs.delete(binary.BigEndian.AppendUint32(nil, l)); err != nil {
+			return err
+		}
+	}
+	notices := newLedger(tx, bucketNotices, sum)
+	for _, n := range b.notices {
+		if err := notices.put(binary.BigEndian.AppendUint64(nil, n.ID), n.encode()); err != nil {
+			return err
+		}
+	}
+	for _, id := range b.done {
+		if err := notices.delete(binary.BigEndian.AppendUint64(nil, id)); err != nil {
+			return err
+		}
+	}
+	meta := newLedger(tx, bucketMeta, sum)
+	for k, v := range b.meta {
+		var err error
+		if v == nil {
+			err = meta.delete([]byte(k))
+		} else {
+			err = meta.put([]byte(k), sealed([]byte(k), v))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func commitRecords(records ledger, b *batch) error {
+	records.bucket.FillPercent = 0.9 // logs grow at their end
 	size := 0
 	for _, o := range b.ops {
 		if o.enc != nil {
@@ -256,7 +279,7 @@ func commitRecords(records *bbolt.Bucket, b *batch) error {
 	buf := make([]byte, 0, size) // bbolt keeps the values until the transaction ends
 	for _, o := range b.ops {
 		if o.enc == nil {
-			if err := records.Delete(recordKey(o.log, o.seq)); err != nil {
+			if err := records.delete(recordKey(o.log, o.seq)); err != nil {
 				return err
 			}
 			continue
@@ -268,14 +291,15 @@ func commitRecords(records *bbolt.Bucket, b *batch) error {
 		buf = append(buf, o.enc...)
 		sum := crc32.Checksum(buf[at:], castagnoli())
 		buf = binary.BigEndian.AppendUint32(buf, sum)
-		if err := records.Put(key[:12:12], buf[at+12:len(buf):len(buf)]); err != nil {
+		if err := records.put(key[:12:12], buf[at+12:len(buf):len(buf)]); err != nil {
 			return err
 		}
 	}
 	for _, l := range b.gone {
-		c := records.Cursor()
+		c := records.bucket.Cursor()
 		first := recordKey(l, 0)
-		for k, _ := c.Seek(first); len(k) == 12 && binary.BigEndian.Uint32(k) == l; k, _ = c.Seek(first) {
+		for k, v := c.Seek(first); len(k) == 12 && binary.BigEndian.Uint32(k) == l; k, v = c.Seek(first) {
+			*records.sum -= entry(records.name, k, v)
 			if err := c.Delete(); err != nil {
 				return err
 			}
@@ -360,13 +384,18 @@ func (d *boltDisk) load(v visitor) error {
 	damaged := func(format string, args ...any) error {
 		return &DamagedError{d.path, fmt.Sprintf(format, args...)}
 	}
+	if d.doubt != "" {
+		v.doubt(d.doubt)
+	}
 	return d.view(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketLogs, bucketRecords, bucketNotices, bucketMeta} {
 			if tx.Bucket(name) == nil {
 				return damaged("bucket %s is missing", name)
 			}
 		}
+		var sum tally
 		err := tx.Bucket(bucketLogs).ForEach(func(k, val []byte) error {
+			sum.add(bucketLogs, k, val)
 			body, ok := unseal(k, val)
 			if len(k) != 4 || !ok {
 				return damaged("checksum of log %x", k)
@@ -381,6 +410,7 @@ func (d *boltDisk) load(v visitor) error {
 			return err
 		}
 		err = tx.Bucket(bucketRecords).ForEach(func(k, val []byte) error {
+			sum.add(bucketRecords, k, val)
 			body, ok := unseal(k, val)
 			if len(k) != 12 || !ok {
 				return damaged("checksum of record %x", k)
@@ -394,6 +424,7 @@ func (d *boltDisk) load(v visitor) error {
 			return err
 		}
 		err = tx.Bucket(bucketNotices).ForEach(func(k, val []byte) error {
+			sum.add(bucketNotices, k, val)
 			body, ok := unseal(k, val)
 			if len(k) != 8 || !ok {
 				return damaged("checksum of notice %x", k)
@@ -408,7 +439,8 @@ func (d *boltDisk) load(v visitor) error {
 		if err != nil {
 			return err
 		}
-		return tx.Bucket(bucketMeta).ForEach(func(k, val []byte) error {
+		err = tx.Bucket(bucketMeta).ForEach(func(k, val []byte) error {
+			sum.add(bucketMeta, k, val)
 			body, ok := unseal(k, val)
 			if !ok {
 				return damaged("checksum of value %q", k)
@@ -416,6 +448,14 @@ func (d *boltDisk) load(v visitor) error {
 			v.meta(string(k), append([]byte{}, body...))
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		if want, tallied, _ := decodeFormat(tx.Bucket(bucketInfo).Get(keyFormat)); tallied && sum != want {
+			return damaged("something of it is missing: its tally is another")
+		}
+		d.sum = sum
+		return nil
 	})
 }
 

@@ -272,6 +272,9 @@ func TestPowerLossKeepsWhatWasAcknowledged(t *testing.T) {
 				t.Fatalf("%s: %v", what, err)
 			}
 			promised.check(t, s, what)
+			if doubt := s.Doubt(); doubt != "" {
+				t.Errorf("%s: nothing is damaged, and it says %s", what, doubt)
+			}
 			s.Close()
 			if t.Failed() {
 				return

@@ -33,6 +33,7 @@ type Store struct {
 	pending pending
 	room    *sync.Cond // on mu: pending has shrunk
 	health  error      // of the last attempt to persist what was merged
+	doubt   string     // what Open found; never changed after
 	notices map[uint64]Notice
 	told    map[noticeKey]uint64
 	noticed uint64 // last notice ID
@@ -90,6 +91,12 @@ func Open(cfg Config) (*Store, error) {
 		notices: make(map[uint64]Notice), told: make(map[noticeKey]uint64), meta: make(map[string][]byte),
 		wake: make(chan struct{}, 1), changeWake: make(chan struct{}, 1), stop: make(chan struct{}),
 		nextSeq: 1,
+	}
+	if cfg.Members != nil {
+		s.set.members = make(map[string]bool, len(cfg.Members))
+		for _, name := range cfg.Members {
+			s.set.members[name] = true
+		}
 	}
 	s.room = sync.NewCond(&s.mu)
 	s.set.noEvents = cfg.OnChange == nil
@@ -169,6 +176,10 @@ func (s *Store) load() error {
 		},
 		notice: func(n Notice) { s.keepNotice(n) },
 		meta:   func(key string, value []byte) { s.meta[key] = value },
+		doubt: func(what string) {
+			s.doubt = fmt.Sprintf("the store file %s: %s", s.cfg.Path, what)
+			s.log.Error("the store was damaged", "file", s.cfg.Path, "what", what)
+		},
 	})
 	if err != nil {
 		return err
@@ -307,6 +318,10 @@ func (s *Store) Health() error {
 	defer s.mu.RUnlock()
 	return s.health
 }
+
+// Doubt says what may be missing from the file as Open found it, "" where it was whole. The peers send again what they
+// hold, this member's own records among it.
+func (s *Store) Doubt() string { return s.doubt }
 
 // SaveMeta keeps a small value under a key; nil deletes it.
 func (s *Store) SaveMeta(ctx context.Context, key string, value []byte) error {

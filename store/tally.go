@@ -1,0 +1,76 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"go.etcd.io/bbolt"
+)
+
+// tally is the order-free sum over everything in the file. Each value has its own checksum, but a page that has lost one of
+// its elements looks whole: only the tally shows that something is missing. It is written in the same transaction as what
+// it counts.
+type tally uint64
+
+func (t *tally) add(bucket, key, value []byte) { *t += entry(bucket, key, value) }
+
+// entry is what one value adds. Its last four bytes are its checksum, which stands for the rest of it.
+func entry(bucket, key, value []byte) tally {
+	h := uint64(14695981039346656037) // FNV-1a
+	for _, part := range [...][]byte{bucket, key, value[max(0, len(value)-4):]} {
+		for _, b := range part {
+			h = (h ^ uint64(b)) * 1099511628211
+		}
+	}
+	// FNV leaves neighbours similar; the finalizer of splitmix64 does not.
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return tally(h ^ h>>31)
+}
+
+// ledger is a bucket whose changes are tallied.
+type ledger struct {
+	bucket *bbolt.Bucket
+	cursor *bbolt.Cursor // one for all: Get would make one each time
+	name   []byte
+	sum    *tally
+}
+
+func newLedger(tx *bbolt.Tx, name []byte, sum *tally) ledger {
+	b := tx.Bucket(name)
+	return ledger{b, b.Cursor(), name, sum}
+}
+
+func (l ledger) put(key, value []byte) error {
+	l.drop(key)
+	l.sum.add(l.name, key, value)
+	return l.bucket.Put(key, value)
+}
+
+func (l ledger) delete(key []byte) error {
+	l.drop(key)
+	return l.bucket.Delete(key)
+}
+
+func (l ledger) drop(key []byte) {
+	if k, old := l.cursor.Seek(key); bytes.Equal(k, key) {
+		*l.sum -= entry(l.name, key, old)
+	}
+}
+
+// encodeFormat is the value that says which format the file has, and its tally.
+func encodeFormat(sum tally) []byte {
+	return sealed(keyFormat, binary.BigEndian.AppendUint64([]byte{fileFormat}, uint64(sum)))
+}
+
+// decodeFormat reads it; tallied is false for a file of format 1, which has none yet.
+func decodeFormat(v []byte) (sum tally, tallied, ok bool) {
+	if len(v) == 1 && v[0] == 1 {
+		return 0, false, true
+	}
+	body, ok := unseal(keyFormat, v)
+	if !ok || len(body) != 9 || body[0] != fileFormat {
+		return 0, false, false
+	}
+	return tally(binary.BigEndian.Uint64(body[1:])), true, true
+}
