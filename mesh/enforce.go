@@ -27,7 +27,7 @@ func (a *Agent) openFeed() (fail2ban.Feed, error) {
 		return nil, nil
 	}
 	feeder, err := feed.New(feed.Config{
-		Set: a.store, Client: a.client, Origin: a.cfg.Name, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
+		Set: a.store, Client: a.client, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
 		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
 	})
 	if err != nil {
