@@ -6,10 +6,13 @@ package page
 import (
 	"context"
 	"errors"
+	"html/template"
 	"iter"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"banmesh/mesh/control"
@@ -19,8 +22,8 @@ import (
 type Agent interface {
 	Status(ctx context.Context) (control.Status, error)
 	Members(ctx context.Context) ([]control.Member, error)
-	// List yields the live bans; it is asked for all of them when the page starts
-	// to watch, and again when events were lost, never for a request.
+	// List yields the live bans. All of them are asked for when the page begins to
+	// watch and when events were lost, and never for a request.
 	List(ctx context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error)
 	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
 	// Events calls yield with each event from now on until ctx ends.
@@ -37,9 +40,24 @@ type Config struct {
 // Page answers GET and HEAD of "/", "/assets/…", "/live", "/state" and "/why".
 // Who may ask is the server's business.
 type Page struct {
-	agent Agent
-	log   *slog.Logger
-	now   func() time.Time
+	agent  Agent
+	log    *slog.Logger
+	now    func() time.Time
+	html   *template.Template
+	assets *assets
+	routes http.Handler
+
+	feed feed
+
+	looking sync.Mutex // held while the agent is asked
+	look    atomic.Pointer[look]
+
+	building sync.Mutex // held while a frame is made
+	frames   frames
+	viewers  atomic.Int32
+	poked    chan struct{} // of one: something has changed, or somebody came
+	stopping chan struct{} // closed when Run ends
+	running  sync.Once
 }
 
 // New makes a page; Run keeps it up to date.
@@ -50,14 +68,43 @@ func New(cfg Config) (*Page, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Page{agent: cfg.Agent, log: cfg.Logger, now: cfg.Now}, nil
+	p := &Page{
+		agent: cfg.Agent, log: cfg.Logger, now: cfg.Now,
+		poked: make(chan struct{}, 1), stopping: make(chan struct{}),
+	}
+	p.feed.begin(p.now())
+	p.look.Store(&look{})
+	var err error
+	if p.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if p.html, err = parse(p.assets); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", p.serveHome)
+	mux.HandleFunc("GET /why", p.serveWhy)
+	mux.HandleFunc("GET /state", p.serveState)
+	mux.HandleFunc("GET /live", p.serveLive)
+	mux.Handle("GET /assets/", p.assets)
+	p.routes = mux
+	return p, nil
 }
 
 // ServeHTTP answers a request.
-func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	protect(w.Header())
+	p.routes.ServeHTTP(w, r)
+}
 
-// Run watches the agent's events until ctx ends and returns nil then.
-func (p *Page) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+// policy lets the page load its own files and talk to its own server, and
+// nothing else: no script or style in the text, no frame around it.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+func protect(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
 }

@@ -1,0 +1,76 @@
+package page
+
+import (
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+const (
+	keptCommits = 8
+
+	// sameCommit is how far apart two words of one commit may be: the leader's own
+	// event, and its report.
+	sameCommit = 3 * time.Second
+)
+
+// commits are the last ones, newest first. The leader tells its own with what
+// they changed; of another router's only the time and the sum are heard.
+type commits struct {
+	last      []committed
+	at        control.Time // of the last one heard of
+	addresses int          // in the tenant then
+	known     bool         // something has been heard
+}
+
+type committed struct {
+	At          control.Time
+	By          string
+	Add, Remove int
+	Exact       bool // Add and Remove are told; else only their difference, Net
+	Net         int
+	First       bool // heard of first: what it changed is not known
+}
+
+// told takes the event of this router's own commit.
+func (c *commits) told(e control.Event) {
+	c.push(committed{At: e.Time, By: e.Name, Add: e.Add, Remove: e.Remove, Exact: true})
+}
+
+// heard takes what the status says of the commits.
+func (c *commits) heard(s *control.Status) {
+	at := s.Commit.LastCommit
+	if at == 0 {
+		c.known, c.addresses = true, s.Commit.Committed
+		return
+	}
+	if at > c.at { // another leader's own last one may be older
+		entry := committed{At: at, First: !c.known, Net: s.Commit.Committed - c.addresses}
+		if s.Leader != nil {
+			entry.By = *s.Leader
+		}
+		c.push(entry)
+	}
+	c.known, c.at, c.addresses = true, max(c.at, at), s.Commit.Committed
+}
+
+// push adds a commit unless it is the one told before.
+func (c *commits) push(entry committed) {
+	for i := range c.last {
+		apart := time.Duration(entry.At-c.last[i].At) * time.Millisecond
+		if apart.Abs() < sameCommit && (entry.Exact != c.last[i].Exact) {
+			if entry.Exact {
+				c.last[i] = entry
+			}
+			return
+		}
+	}
+	i := 0
+	for i < len(c.last) && c.last[i].At > entry.At {
+		i++
+	}
+	c.last = append(c.last, committed{})
+	copy(c.last[i+1:], c.last[i:])
+	c.last[i] = entry
+	c.last = c.last[:min(len(c.last), keptCommits)]
+}

@@ -1,0 +1,62 @@
+package page
+
+import (
+	"fmt"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+// conductor is how the commits stand.
+type conductor struct {
+	control.CommitStatus
+	Off     bool
+	Pill    pill
+	Detail  string // whom it waits for, or why it fails
+	Trouble string
+	LastAt  stamp
+	Last    []commitRow
+}
+
+type commitRow struct {
+	Key    string
+	At     stamp
+	By     string
+	Change string
+}
+
+// states are how the states of the commits are called, and how they look.
+var states = map[string]pill{
+	"idle": {"ok", "Up to date"}, "pending": {"busy", "About to commit"}, "committing": {"busy", "Committing"},
+	"waiting": {"warn", "Waiting"}, "failing": {"bad", "Failing"}, "frozen": {"warn", "Frozen"}, "off": {"off", "No conductor"},
+}
+
+func newConductor(s *control.Status, now time.Time) conductor {
+	c := conductor{CommitStatus: s.Commit, Detail: s.Commit.Detail, Pill: states[s.Commit.State], LastAt: stampAt(s.Commit.LastCommit.Time(), now)}
+	if c.Pill.Text == "" {
+		c.Pill = pill{"off", s.Commit.State}
+	}
+	c.Off = s.Commit.State == "off" || s.Commit.State == ""
+	if s.Commit.LastError != nil {
+		c.Trouble = *s.Commit.LastError
+	}
+	return c
+}
+
+func commitLine(c *committed, now time.Time) commitRow {
+	row := commitRow{At: stampAt(c.At.Time(), now), By: c.By}
+	switch {
+	case c.Exact:
+		row.Change = fmt.Sprintf("%s added, %s removed", number(c.Add), number(c.Remove))
+	case c.First:
+		row.Change = "before this page began to watch"
+	case c.Net > 0:
+		row.Change = number(c.Net) + " more than before"
+	case c.Net < 0:
+		row.Change = number(-c.Net) + " fewer than before"
+	default:
+		row.Change = "as many as before"
+	}
+	row.Key = fmt.Sprint(int64(c.At), c.By)
+	return row
+}

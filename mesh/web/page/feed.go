@@ -1,0 +1,188 @@
+package page
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+const (
+	keptNewest = 200 // live bans, so that the list stays full when some are lifted
+	keptNews   = 40
+	keptMoves  = 24 // arrivals that one frame tells one by one
+)
+
+// feed is what the stream of events has told so far.
+type feed struct {
+	order  sync.Mutex    // held by who changes the rest, before mu: events and fill do not mix
+	wanted chan struct{} // of one: all bans are to be read
+
+	mu      sync.Mutex
+	since   time.Time // when the watch began
+	filled  control.Time
+	newest  []ban // by their start, newest first
+	seen    sightings
+	news    []control.Event // newest first
+	history history
+	commits commits
+	moves   []move // since the last frame
+	moved   int    // likewise, told one by one or not
+}
+
+// ban is one router's live ban of an address.
+type ban struct {
+	Prefix, Origin, Jail string
+	Start                control.Time
+	Until                control.Until
+}
+
+func (b *ban) same(prefix, origin, jail string) bool {
+	return b.Prefix == prefix && b.Origin == origin && b.Jail == jail
+}
+
+// move is a ban that came over the mesh, for the picture.
+type move struct {
+	Prefix string `json:"prefix"`
+	Origin string `json:"origin"`
+	Jail   string `json:"jail"`
+}
+
+func (f *feed) begin(now time.Time) {
+	f.since = now
+	f.wanted = make(chan struct{}, 1)
+	f.wanted <- struct{}{}
+}
+
+// lost has all bans read again.
+func (f *feed) lost() {
+	select {
+	case f.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// apply takes in one event.
+func (f *feed) apply(e control.Event, now time.Time) {
+	f.order.Lock()
+	defer f.order.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := ban{e.Prefix, e.Origin, e.Jail, e.Start, e.Until}
+	switch e.Event {
+	case "ban":
+		f.add(b)
+		f.seen.add(b)
+		if e.Time >= f.filled {
+			f.history.count(b.Start.Time(), now)
+		}
+		f.moved++
+		if len(f.moves) < keptMoves {
+			f.moves = append(f.moves, move{e.Prefix, e.Origin, e.Jail})
+		}
+	case "extend":
+		f.add(b)
+		f.seen.add(b)
+	case "lift", "expire":
+		f.drop(b)
+		f.seen.drop(b)
+	case "commit":
+		f.commits.told(e)
+	}
+	if e.Lost > 0 {
+		f.lost()
+	}
+	f.tell(e)
+}
+
+// tell adds to the news. Expiries are no news: there are as many as bans.
+func (f *feed) tell(e control.Event) {
+	if e.Event == "expire" {
+		return
+	}
+	if len(f.news) < keptNews {
+		f.news = append(f.news, control.Event{})
+	}
+	copy(f.news[1:], f.news)
+	f.news[0] = e
+}
+
+func (f *feed) add(b ban) {
+	f.drop(b)
+	i := slices.IndexFunc(f.newest, func(o ban) bool { return o.Start <= b.Start })
+	if i < 0 {
+		i = len(f.newest)
+	}
+	if i < keptNewest {
+		f.newest = slices.Insert(f.newest, i, b)
+		f.newest = f.newest[:min(len(f.newest), keptNewest)]
+	}
+}
+
+func (f *feed) drop(b ban) {
+	f.newest = slices.DeleteFunc(f.newest, func(o ban) bool { return o.same(b.Prefix, b.Origin, b.Jail) })
+}
+
+// fill replaces what is known of the live bans by what list yields. Events that
+// come meanwhile wait.
+func (f *feed) fill(now time.Time, list func(take func(*control.Ban)) error) error {
+	f.order.Lock()
+	defer f.order.Unlock()
+	begun := control.At(now)
+	var newest []ban
+	var seen sightings
+	var past history
+	newer := func(a, b ban) int { return int(b.Start - a.Start) }
+	err := list(func(listed *control.Ban) {
+		for i := range listed.Records {
+			r := &listed.Records[i]
+			b := ban{listed.Prefix, r.Origin, r.Jail, r.Start, r.Until}
+			past.count(b.Start.Time(), now)
+			seen.add(b)
+			if newest = append(newest, b); len(newest) == 20*keptNewest {
+				slices.SortStableFunc(newest, newer)
+				newest = newest[:keptNewest]
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(newest, newer)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.newest, f.seen, f.filled = newest[:min(len(newest), keptNewest)], seen, begun
+	f.history.atLeast(&past)
+	return nil
+}
+
+// sample takes in what the status says.
+func (f *feed) sample(s *control.Status, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.history.sample(s.Bans.Live, now)
+	f.commits.heard(s)
+}
+
+// takeMoves returns the arrivals since it was last called, at most keptMoves of
+// them, and how many there were.
+func (f *feed) takeMoves() ([]move, int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	moves, moved := f.moves, f.moved
+	f.moves, f.moved = nil, 0
+	return moves, moved
+}
+
+// bare is an address without the length of a host's prefix.
+func bare(prefix string) string {
+	if a, ok := strings.CutSuffix(prefix, "/32"); ok && !strings.Contains(a, ":") {
+		return a
+	}
+	if a, ok := strings.CutSuffix(prefix, "/128"); ok {
+		return a
+	}
+	return prefix
+}

@@ -1,0 +1,66 @@
+package page
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+)
+
+//go:embed templates/*.html
+var templateFiles embed.FS
+
+// parts are the pieces of the page that change: templates, each the content of
+// the element with that data-part. The script replaces them by newer ones.
+var parts = [...]string{"summary", "warnings", "ring", "routers", "news", "newest", "most", "hour", "day", "conductor"}
+
+// parse reads the templates. Whatever they show of an agent is escaped by
+// html/template; none is ever marked as safe.
+func parse(a *assets) (*template.Template, error) {
+	t := template.New("page").Funcs(template.FuncMap{
+		"number":  number[int],
+		"numberU": number[uint64],
+		"asset":   func(name string) string { return a.paths[name] },
+		"counted": counted,
+	})
+	t, err := t.ParseFS(templateFiles, "templates/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("page: %w", err)
+	}
+	return t, nil
+}
+
+// render makes one piece of the page.
+func (p *Page) render(name string, v *view) (string, error) {
+	var b bytes.Buffer
+	if err := p.html.ExecuteTemplate(&b, name, v); err != nil {
+		return "", fmt.Errorf("page: render %s: %w", name, err)
+	}
+	return b.String(), nil
+}
+
+// write answers with a piece of the page, or all of it.
+func (p *Page) write(w http.ResponseWriter, name string, v *view) {
+	text, err := p.render(name, v)
+	if err != nil {
+		p.log.Error("the page cannot be shown", "error", err)
+		http.Error(w, "the page cannot be shown: the agent's log says why", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.Write([]byte(text))
+}
+
+// serveHome answers with the whole page; ?why=IP is the search without script.
+func (p *Page) serveHome(w http.ResponseWriter, r *http.Request) {
+	v := p.view(r.Context())
+	v.Query = r.URL.Query().Get("why")
+	v.Answer = p.ask(r.Context(), v.Query)
+	if v.Answer != nil {
+		v.Query = v.Answer.Query
+	}
+	p.write(w, "home", v)
+}

@@ -1,0 +1,132 @@
+package page
+
+import (
+	"fmt"
+	"math"
+	"unicode/utf8"
+
+	"banmesh/mesh/control"
+)
+
+// The picture of the ring, in its own units.
+const (
+	ringWidth  = 480
+	ringHeight = 400
+	ringRadius = 128
+
+	namedNodes   = 16 // up to so many have their names beside them
+	largestNode  = 15
+	smallestNode = 3.5
+	longestLabel = 16 // runes of a name
+)
+
+// ring is the routers as a picture.
+type ring struct {
+	Width, Height, Radius int
+	CX, CY                float64
+	Nodes                 []node
+	Middle, Under         string
+	Summary               string // what the picture says, for who does not see it
+}
+
+// node is one router in it.
+type node struct {
+	Name, Class, Title string
+	X, Y, R            string
+	Leader, Self       bool
+	Cross              string // the path that strikes out one that does not answer
+	Halo               string // the radius of the leader's second circle
+	Label, Note        string
+	LX, LY, NY, Anchor string
+}
+
+func drawRing(members []control.Member, leader string) ring {
+	g := ring{Width: ringWidth, Height: ringHeight, Radius: ringRadius, CX: ringWidth / 2, CY: ringHeight / 2}
+	n := len(members)
+	around := math.Pi * ringRadius // for all nodes: half of the ring
+	size := max(smallestNode, min(largestNode, around/float64(2*max(n, 1))))
+	inSync, alive := 0, 0
+	for i := range members {
+		m := &members[i]
+		state := memberState(m)
+		if m.State == "alive" {
+			alive++
+			if m.InSync || m.Self {
+				inSync++
+			}
+		}
+		g.Nodes = append(g.Nodes, placed(&g, m, state, 2*math.Pi*float64(i)/float64(n), size, n <= namedNodes))
+	}
+	g.Middle, g.Under = counted(alive, "router", "routers"), fmt.Sprintf("%s in sync", number(inSync))
+	if alive == inSync {
+		g.Under = "in sync"
+	}
+	g.Summary = fmt.Sprintf("%s of %s answer, %s in sync; ", number(alive), counted(n, "router", "routers"), number(inSync))
+	if leader == "" {
+		g.Summary += "none leads."
+	} else {
+		g.Summary += leader + " leads."
+	}
+	return g
+}
+
+func placed(g *ring, m *control.Member, state pill, angle, size float64, named bool) node {
+	sin, cos := math.Sincos(angle)
+	x, y := g.CX+ringRadius*sin, g.CY-ringRadius*cos
+	d := node{
+		Name: m.Name, Class: state.Class, Leader: m.Leader, Self: m.Self,
+		X: px(x), Y: px(y), R: px(size), Halo: px(size + 5), Title: m.Name + ": " + state.Text,
+	}
+	if m.Leader {
+		d.Title += ", leads"
+	}
+	if m.State == "failed" {
+		a := size * 0.45
+		d.Cross = fmt.Sprintf("M%s %sL%s %sM%s %sL%s %s", px(x-a), px(y-a), px(x+a), px(y+a), px(x-a), px(y+a), px(x+a), px(y-a))
+	}
+	if !named {
+		return d
+	}
+	d.Label = shorten(m.Name)
+	switch {
+	case m.Leader:
+		d.Note = "leader"
+	case state.Class != "ok":
+		d.Note = state.Text
+	case !m.Self && (m.SkewMS >= skewShown || m.SkewMS <= -skewShown):
+		d.Note = "clock " + skew(m.SkewMS)
+	case m.Self:
+		d.Note = "this router"
+	default:
+		d.Note = skew(m.SkewMS)
+	}
+	away := ringRadius + size + 14
+	lx, ly := g.CX+away*sin, g.CY-away*cos
+	d.Anchor = "middle"
+	switch {
+	case sin > 0.3:
+		d.Anchor = "start"
+	case sin < -0.3:
+		d.Anchor = "end"
+	}
+	const line = 15 // the note is this far below the name
+	switch {
+	case d.Anchor != "middle":
+		ly -= 2
+	case cos > 0:
+		ly -= line
+	default:
+		ly += line / 2
+	}
+	d.LX, d.LY, d.NY = px(lx), px(ly), px(ly+line)
+	return d
+}
+
+func px(f float64) string { return fmt.Sprintf("%.1f", f) }
+
+func shorten(name string) string {
+	if utf8.RuneCountInString(name) <= longestLabel {
+		return name
+	}
+	return string([]rune(name)[:longestLabel-1]) + "…"
+}

@@ -1,0 +1,130 @@
+package page
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+const (
+	// framePace is the least time between two frames to the viewers.
+	framePace = 250 * time.Millisecond
+
+	// fillMost is up to how many live bans all of them are read when the page
+	// begins to watch; beyond that it shows what it has seen itself. An entry
+	// takes a few hundred bytes while it is read.
+	fillMost = 100_000
+
+	// fillPace is the least time between two readings of all bans.
+	fillPace = time.Minute
+)
+
+// Run watches the agent's events until ctx ends, then ends all streams and
+// returns nil. It is called once.
+func (p *Page) Run(ctx context.Context) error {
+	defer p.running.Do(func() { close(p.stopping) })
+	var rooms sync.WaitGroup
+	defer rooms.Wait()
+	rooms.Go(func() { p.pace(ctx) })
+	rooms.Go(func() { p.fillWhenLost(ctx) })
+	for ctx.Err() == nil {
+		err := p.agent.Events(ctx, func(e control.Event) error { p.apply(e); return nil })
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		// Dropped as a slow reader: what was missed is read from the list.
+		p.log.Warn("the page has missed events", "error", err)
+		p.feed.lost()
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// apply takes in one event.
+func (p *Page) apply(e control.Event) {
+	p.feed.apply(e, p.now())
+	switch e.Event {
+	case "leader", "join", "leave", "failed", "commit", "freeze", "thaw", "block", "unblock":
+		p.outdate()
+	}
+	if p.viewers.Load() > 0 {
+		p.poke()
+	}
+}
+
+func (p *Page) poke() {
+	select {
+	case p.poked <- struct{}{}:
+	default:
+	}
+}
+
+// pace makes frames while somebody watches, and otherwise takes a sample of the
+// counts each minute.
+func (p *Page) pace(ctx context.Context) {
+	for {
+		wait := time.Minute - time.Duration(p.now().UnixNano())%time.Minute
+		if p.viewers.Load() > 0 {
+			wait = p.lookAge()
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-p.poked:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if p.viewers.Load() == 0 {
+			p.see(ctx)
+			continue
+		}
+		p.buildFrame(ctx)
+		pause := time.NewTimer(framePace)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// fillWhenLost reads all bans at the start, and again when events were lost.
+func (p *Page) fillWhenLost(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.feed.wanted:
+		}
+		if err := p.fill(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("the page cannot read the bans", "error", err)
+		}
+		pause := time.NewTimer(fillPace)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+func (p *Page) fill(ctx context.Context) error {
+	if l := p.see(ctx); l.err != nil || l.status.Bans.Live > fillMost {
+		return l.err
+	}
+	return p.feed.fill(p.now(), func(take func(*control.Ban)) error {
+		bans, err := p.agent.List(ctx, netip.Prefix{})
+		if err != nil {
+			return err
+		}
+		for b := range bans {
+			take(&b)
+		}
+		return nil
+	})
+}

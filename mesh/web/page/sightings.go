@@ -1,0 +1,111 @@
+package page
+
+import (
+	"cmp"
+	"slices"
+
+	"banmesh/mesh/control"
+)
+
+// keptSightings bounds the addresses of which is remembered who banned them,
+// about 200 bytes each. What goes first was banned by few, long ago.
+const keptSightings = 16384
+
+// sightings is which routers have a live ban of an address.
+type sightings struct {
+	of map[string]*sighting
+}
+
+type sighting struct {
+	prefix string
+	bans   []ban
+	last   control.Time // the latest start
+}
+
+func (s *sightings) add(b ban) {
+	if s.of == nil {
+		s.of = make(map[string]*sighting)
+	}
+	x := s.of[b.Prefix]
+	if x == nil {
+		if len(s.of) >= keptSightings {
+			s.shed()
+		}
+		x = &sighting{prefix: b.Prefix}
+		s.of[b.Prefix] = x
+	}
+	x.last = max(x.last, b.Start)
+	for i := range x.bans {
+		if x.bans[i].same(b.Prefix, b.Origin, b.Jail) {
+			x.bans[i] = b
+			return
+		}
+	}
+	x.bans = append(x.bans, b)
+}
+
+func (s *sightings) drop(b ban) {
+	x := s.of[b.Prefix]
+	if x == nil {
+		return
+	}
+	x.bans = slices.DeleteFunc(x.bans, func(o ban) bool { return o.same(b.Prefix, b.Origin, b.Jail) })
+	if len(x.bans) == 0 {
+		delete(s.of, b.Prefix)
+	}
+}
+
+// shed forgets a quarter.
+func (s *sightings) shed() {
+	all := make([]*sighting, 0, len(s.of))
+	for _, x := range s.of {
+		all = append(all, x)
+	}
+	slices.SortFunc(all, compareSightings)
+	for _, x := range all[len(all)*3/4:] {
+		delete(s.of, x.prefix)
+	}
+}
+
+// compareSightings puts what more routers have seen first, then what was banned
+// in more jails, then the newest.
+func compareSightings(a, b *sighting) int {
+	return cmp.Or(
+		cmp.Compare(b.origins(), a.origins()), cmp.Compare(len(b.bans), len(a.bans)),
+		cmp.Compare(b.last, a.last), cmp.Compare(a.prefix, b.prefix),
+	)
+}
+
+// origins counts the routers.
+func (x *sighting) origins() int {
+	n := 0
+	for i := range x.bans {
+		if !slices.ContainsFunc(x.bans[:i], func(o ban) bool { return o.Origin == x.bans[i].Origin }) {
+			n++
+		}
+	}
+	return n
+}
+
+// names are the routers or the jails, sorted.
+func (x *sighting) names(of func(*ban) string) []string {
+	var out []string
+	for i := range x.bans {
+		out = append(out, of(&x.bans[i]))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// most are the n addresses banned by the most routers: by two or more of them,
+// or in two or more jails.
+func (s *sightings) most(n int) []*sighting {
+	var out []*sighting
+	for _, x := range s.of {
+		if len(x.bans) > 1 {
+			out = append(out, x)
+		}
+	}
+	slices.SortFunc(out, compareSightings)
+	return out[:min(n, len(out))]
+}

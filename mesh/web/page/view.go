@@ -1,0 +1,240 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+// How long the lists on the page are.
+const (
+	shownNewest = 12
+	shownMost   = 12
+	shownNews   = 12
+)
+
+// view is everything that the page shows, at one moment.
+type view struct {
+	At       stamp
+	Title    string
+	Name     string
+	Version  string
+	Uptime   string
+	Known    bool   // the agent has said how it is
+	Trouble  string // why it has not
+	Health   pill
+	Warnings []string
+
+	Bans    control.BanCount
+	Allows  int
+	Members control.MemberCount
+	Leader  string
+	Commit  conductor
+
+	Ring    ring
+	Routers []router
+	News    []happening
+	Newest  []listed
+	Most    []listed
+	Since   stamp
+	Hour    plot
+	Day     plot
+
+	Query  string  // of the search
+	Answer *answer // nil where nothing was asked
+}
+
+// pill is a state in a word or two; Class is ok, busy, warn, bad or off.
+type pill struct{ Class, Text string }
+
+// view looks at the agent and at what the stream has told.
+func (p *Page) view(ctx context.Context) *view {
+	l := p.see(ctx)
+	now := p.now()
+	v := &view{At: stampAt(now, now)}
+	if l.err != nil || l.at.IsZero() {
+		v.Trouble = "the agent does not say how it is"
+		if l.err != nil {
+			v.Trouble = l.err.Error()
+		}
+	}
+	s := &l.status
+	v.Known = v.Trouble == ""
+	v.Name, v.Version, v.Uptime = s.Name, s.Version, long(time.Duration(s.UptimeS)*time.Second)
+	v.Warnings, v.Bans, v.Allows, v.Members = s.Warnings, s.Bans, s.Allows, s.Members
+	if s.Leader != nil {
+		v.Leader = *s.Leader
+	}
+	v.Health = health(v, s)
+	v.Title = v.Health.Text + " · " + v.Name + " · banmesh"
+	v.Ring = drawRing(l.members, v.Leader)
+	v.Routers = routers(l.members, now)
+	v.Commit = newConductor(s, now)
+	p.feed.show(v, now)
+	return v
+}
+
+// health is the one word for all.
+func health(v *view, s *control.Status) pill {
+	switch {
+	case !v.Known:
+		return pill{"bad", "No answer from the agent"}
+	case s.Frozen:
+		return pill{"warn", "Frozen"}
+	case len(v.Warnings) == 1:
+		return pill{"warn", "1 warning"}
+	case len(v.Warnings) > 1:
+		return pill{"warn", fmt.Sprintf("%d warnings", len(v.Warnings))}
+	case !s.InSync:
+		return pill{"busy", "Catching up"}
+	}
+	return pill{"ok", "In sync"}
+}
+
+// show adds what the feed knows.
+func (f *feed) show(v *view, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v.Since = stampAt(f.since, now)
+	for i := range f.newest[:min(len(f.newest), shownNewest)] {
+		b := &f.newest[i]
+		v.Newest = append(v.Newest, listed{
+			Key: b.Prefix + " " + b.Origin + " " + b.Jail, Address: bare(b.Prefix), Router: b.Origin, Jail: b.Jail,
+			Start: stampAt(b.Start.Time(), now), Until: untilStamp(b.Until, now),
+		})
+	}
+	for _, x := range f.seen.most(shownMost) {
+		v.Most = append(v.Most, listed{
+			Key: x.prefix, Address: bare(x.prefix), Routers: x.origins(),
+			Router: some(x.names(func(b *ban) string { return b.Origin })), Jail: some(x.names(func(b *ban) string { return b.Jail })),
+			Start: stampAt(x.last.Time(), now),
+		})
+	}
+	for i := range f.news[:min(len(f.news), shownNews)] {
+		v.News = append(v.News, happened(&f.news[i], now))
+	}
+	v.Hour = drawPlot(f.history.spans(60, 1, now), hourScale, f.since)
+	v.Day = drawPlot(f.history.spans(24, 60, now), dayScale, f.since)
+	for _, c := range f.commits.last {
+		v.Commit.Last = append(v.Commit.Last, commitLine(&c, now))
+	}
+}
+
+// listed is a row of the newest or the most seen addresses.
+type listed struct {
+	Key, Address, Router, Jail string
+	Routers                    int
+	Start, Until               stamp
+}
+
+// some names a few of many.
+func some(names []string) string {
+	const few = 3
+	if len(names) > few+1 {
+		return strings.Join(names[:few], ", ") + fmt.Sprintf(" and %d more", len(names)-few)
+	}
+	return strings.Join(names, ", ")
+}
+
+// router is a row of the table of routers.
+type router struct {
+	Name, Addr, Version string
+	Self, Leader        bool
+	State               pill
+	Skew                string
+	Late                bool  // its clock is away from ours
+	Seen                stamp // of one that does not answer: when it did last
+}
+
+// skewShown is the difference of clocks from which it is pointed out; the status
+// warns from the same.
+const skewShown = 2000
+
+func routers(members []control.Member, now time.Time) []router {
+	out := make([]router, len(members))
+	for i := range members {
+		m := &members[i]
+		out[i] = router{
+			Name: m.Name, Addr: m.Addr, Version: m.Version, Self: m.Self, Leader: m.Leader, State: memberState(m),
+		}
+		if m.State != "alive" {
+			out[i].Seen = stampAt(m.Seen.Time(), now)
+		}
+		if m.State == "alive" && !m.Self {
+			out[i].Skew, out[i].Late = skew(m.SkewMS), m.SkewMS >= skewShown || m.SkewMS <= -skewShown
+		}
+	}
+	return out
+}
+
+func memberState(m *control.Member) pill {
+	switch {
+	case m.State == "failed":
+		return pill{"bad", "no answer"}
+	case m.State == "left":
+		return pill{"off", "has left"}
+	case m.State != "alive":
+		return pill{"off", m.State}
+	case !m.InSync && !m.Self:
+		return pill{"busy", "catching up"}
+	}
+	return pill{"ok", "in sync"}
+}
+
+// happening is a line of the news.
+type happening struct {
+	Key     string
+	At      stamp
+	Kind    string // the event's name, for the style
+	Word    string
+	Address string
+	Text    string
+}
+
+// words are how the events are called on the page.
+var words = map[string]string{
+	"ban": "Ban", "extend": "Longer", "lift": "Unban", "allow": "Allow", "disallow": "Allow ends", "freeze": "Freeze", "thaw": "Thaw",
+	"block": "Block", "unblock": "Unblock", "join": "Joined", "leave": "Left", "failed": "No answer", "leader": "Leader",
+	"commit": "Commit", "error": "Notice",
+}
+
+func happened(e *control.Event, now time.Time) happening {
+	h := happening{At: stampAt(e.Time.Time(), now), Kind: e.Event, Word: words[e.Event], Address: bare(e.Prefix)}
+	if h.Word == "" {
+		h.Kind, h.Word = "other", e.Event
+	}
+	var text []string
+	say := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
+	switch {
+	case e.Event == "lift" && e.By != "":
+		say("by %s", e.By)
+	case e.Origin != "":
+		say("%s", e.Origin)
+	}
+	if e.Jail != "" {
+		say("%s", e.Jail)
+	}
+	if e.Name != "" {
+		say("%s", e.Name)
+	}
+	if e.Event == "leader" && e.Term != 0 {
+		say("term %d", e.Term)
+	}
+	if e.Event == "commit" {
+		say("%s added, %s removed", number(e.Add), number(e.Remove))
+	}
+	if e.Lost > 0 {
+		say("%s events not listed", number(e.Lost))
+	}
+	for _, s := range []string{e.Error, e.Detail} {
+		if s != "" {
+			say("%s", s)
+		}
+	}
+	h.Text = strings.Join(text, " · ")
+	h.Key = fmt.Sprint(int64(e.Time), e.Event, e.Prefix, e.Origin, e.Jail, e.Name)
+	return h
+}
