@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -16,7 +17,19 @@ var (
 	_ memberlist.EventDelegate    = delegate{}
 	_ memberlist.PingDelegate     = delegate{}
 	_ memberlist.ConflictDelegate = delegate{}
+	_ memberlist.AliveDelegate    = delegate{}
 )
+
+var errCrowd = errors.New("more members than a mesh has")
+
+// NotifyAlive keeps made-up members out.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	if !d.m.table.admits(n.Name, d.m.newcomers) {
+		d.m.count.drop("too many members")
+		return errCrowd
+	}
+	return nil
+}
 
 func (d delegate) NodeMeta(limit int) []byte {
 	b := nodeMeta{
@@ -119,8 +132,6 @@ func (m *Mesh) memberUp(name, addr string, meta nodeMeta) {
 func (m *Mesh) measured(name string, rtt time.Duration, s stamp) {
 	now := m.cfg.Now()
 	skew := time.UnixMilli(s.millis).Sub(now.Add(-rtt/2)) + m.drift()
-	m.table.with(name, func(p *peer) {
-		p.skew, p.hasSkew, p.seen = skew, true, time.Now()
-	})
+	m.table.measured(name, skew, time.Now())
 	m.views.look(m, name, s.members)
 }

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,7 @@ type peer struct {
 	nextSync  time.Time
 
 	leavingRun uint64 // the run that said it leaves
+	leavingAt  time.Time
 }
 
 // target is where to send: an alive other member.
@@ -108,11 +110,22 @@ type table struct {
 	all  map[string]*peer
 
 	view   atomic.Pointer[[]target] // alive others, by name
+	proven atomic.Pointer[[]target] // those of them that have answered where they are said to be, by name
 	digest atomic.Uint32            // sum of the hashes of all alive names
 }
 
-// maxPeers bounds the table; a mesh is a thousand.
-const maxPeers = 8192
+const (
+	// maxPeers bounds the table; a mesh is a thousand.
+	maxPeers = 8192
+	// maxMembers bounds who is alive, newcomersRate and newcomersBurst how many
+	// new names memberlist takes in, a second and at once: it keeps them for half
+	// a minute after their death.
+	maxMembers     = 2048
+	maxUnproven    = 256 // that have not answered where they are said to be
+	maxPerHost     = 32  // that count as proven of one host
+	newcomersRate  = 50
+	newcomersBurst = 1024
+)
 
 func newTable(self string) *table {
 	t := &table{self: self, all: make(map[string]*peer)}
@@ -122,7 +135,7 @@ func newTable(self string) *table {
 
 // refresh makes the view again. Called with the lock held, or before use.
 func (t *table) refresh() {
-	view := make([]target, 0, len(t.all))
+	view, proven := make([]target, 0, len(t.all)), make([]target, 0, len(t.all))
 	sum := nameHash(t.self, 0)
 	for _, p := range t.all {
 		if p.state == Alive {
@@ -131,11 +144,46 @@ func (t *table) refresh() {
 		}
 	}
 	slices.SortFunc(view, func(a, b target) int { return cmp.Compare(a.name, b.name) })
+	hosts := make(map[string]int)
+	for _, to := range view {
+		if !t.all[to.name].hasSkew {
+			continue
+		}
+		if h := voice(to.addr); hosts[h] < maxPerHost {
+			hosts[h]++
+			proven = append(proven, to)
+		}
+	}
 	t.view.Store(&view)
+	t.proven.Store(&proven)
 	t.digest.Store(sum)
 }
 
 func (t *table) others() []target { return *t.view.Load() }
+
+// receivers are whom to send a push: all, or, where they are too many to be sent
+// it straight, those that have answered. Members that somebody made up must not
+// stand between the others.
+func (t *table) receivers(direct int) []target {
+	all := t.others()
+	if proven := *t.proven.Load(); len(all)+1 > direct && len(proven) > 0 {
+		return proven
+	}
+	return all
+}
+
+// admits says whether memberlist may take in a member of that name: one that is
+// known, or a new one while they come at the pace of a mesh and not of a flood.
+func (t *table) admits(name string, pace *pace) bool {
+	if name == t.self {
+		return true
+	}
+	t.mu.Lock()
+	_, known := t.all[name]
+	t.mu.Unlock()
+	unproven := len(t.others()) - len(*t.proven.Load())
+	return known || unproven < maxUnproven && t.alive() < maxMembers && pace.take(1) == 0
+}
 
 // alive is the number of alive members, this one included.
 func (t *table) alive() int { return len(t.others()) + 1 }
@@ -178,7 +226,7 @@ func (t *table) down(name string, now time.Time) (kind EventKind, news bool, m M
 		return 0, false, Member{}
 	}
 	p.state, kind = Failed, MemberFailed
-	if p.leavingRun != 0 && p.leavingRun == p.meta.Run {
+	if p.leavingRun != 0 && p.leavingRun == p.meta.Run && now.Sub(p.leavingAt) < leavingFor {
 		p.state, kind = Left, MemberLeft
 	}
 	p.since = now
@@ -186,7 +234,27 @@ func (t *table) down(name string, now time.Time) (kind EventKind, news bool, m M
 	return kind, true, t.member(p)
 }
 
-// leaving notes that a member said it leaves. Of an earlier run it means nothing.
+// measured notes a member's clock difference, and with it that it has answered.
+func (t *table) measured(name string, skew time.Duration, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil {
+		return
+	}
+	first := !p.hasSkew
+	p.skew, p.hasSkew, p.seen = skew, true, now
+	if first {
+		t.refresh()
+	}
+}
+
+// leavingFor is how long a member's word that it leaves makes its silence one.
+const leavingFor = time.Minute
+
+// leaving notes that a member said it leaves. Of an earlier run it means nothing,
+// and as long as memberlist has the member alive, neither: anybody with the key
+// could send all others away with it.
 func (t *table) leaving(name string, run uint64, now time.Time) (news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -194,7 +262,11 @@ func (t *table) leaving(name string, run uint64, now time.Time) (news bool, m Me
 	if p == nil || p.meta.Run != run || p.state == Left {
 		return false, Member{}
 	}
-	p.leavingRun, p.state, p.since = run, Left, now
+	p.leavingRun, p.leavingAt = run, now
+	if p.state == Alive {
+		return false, Member{}
+	}
+	p.state, p.since = Left, now
 	t.refresh()
 	return true, t.member(p)
 }
@@ -290,24 +362,55 @@ func (t *table) with(name string, f func(*peer)) bool {
 }
 
 // skews lists the measured clock differences of alive members, of gone ones
-// where no alive one was measured; drift is that of the own clock.
-func (t *table) skews(drift time.Duration) []time.Duration {
+// where no alive one was measured; drift is that of the own clock. A host has
+// one voice, however many members it says it is: who holds the key can make up
+// names, but not addresses at which he is answered. measured is how many members
+// they come from.
+func (t *table) skews(drift time.Duration) (all []time.Duration, measured int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var alive, gone []time.Duration
+	alive, gone := make(map[string][]time.Duration), make(map[string][]time.Duration)
+	lost := 0
 	for _, p := range t.all {
-		switch {
+		switch h := voice(p.addr); {
 		case !p.hasSkew:
 		case p.state == Alive:
-			alive = append(alive, p.skew-drift)
+			alive[h] = append(alive[h], p.skew-drift)
+			measured++
 		default:
-			gone = append(gone, p.skew-drift)
+			gone[h] = append(gone[h], p.skew-drift)
+			lost++
 		}
 	}
-	if len(alive) == 0 {
-		return gone
+	if measured == 0 {
+		return voices(gone), lost
 	}
-	return alive
+	return voices(alive), measured
+}
+
+// voice is whose word about the time a member at the address gives: that of an
+// IPv4 address or of an IPv6 /64. On loopback every port is a host.
+func voice(addr string) string {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil || ap.Addr().IsLoopback() {
+		return addr
+	}
+	if ap.Addr().Is6() {
+		p, err := ap.Addr().WithZone("").Prefix(64)
+		if err == nil {
+			return p.String()
+		}
+	}
+	return ap.Addr().String()
+}
+
+func voices(of map[string][]time.Duration) []time.Duration {
+	out := make([]time.Duration, 0, len(of))
+	for _, all := range of {
+		slices.Sort(all)
+		out = append(out, all[len(all)/2])
+	}
+	return out
 }
 
 // agreement counts alive others by what their roots said.
@@ -336,14 +439,19 @@ func (t *table) toAsk(max int, before, now time.Time) []target {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []target
-	for _, p := range t.all { // in random order
-		if len(out) == max {
-			break
-		}
-		if p.state == Alive && p.sync != syncEqual && p.asked.Before(before) {
-			p.asked = now
-			out = append(out, target{p.name, p.addr})
+	pick := func(max int, proven bool) {
+		for _, p := range t.all { // in random order
+			if len(out) == max {
+				return
+			}
+			if p.state == Alive && p.hasSkew == proven && p.sync != syncEqual && p.asked.Before(before) {
+				p.asked = now
+				out = append(out, target{p.name, p.addr})
+			}
 		}
 	}
+	pick(max-1, true) // those that were made up must not take the others' turn
+	pick(max, false)
+	pick(max, true)
 	return out
 }

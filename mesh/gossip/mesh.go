@@ -52,6 +52,7 @@ type Mesh struct {
 	known *known
 
 	asks        asks
+	newcomers   *pace // names that were never heard before
 	strangers   strangers
 	recent      recentHeads
 	server      chan struct{} // slots of exchanges served
@@ -115,6 +116,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	m.sync.init(m)
 	m.push = newPusher(m)
 	m.known = newKnown(m)
+	m.newcomers = newPace(newcomersRate, newcomersBurst)
 
 	inner := cfg.Transport
 	if inner == nil {
@@ -139,7 +141,7 @@ func (m *Mesh) start(ctx context.Context) error {
 	mc.Transport = m.wire
 	mc.Logger = bridge(m.log)
 	d := delegate{m}
-	mc.Delegate, mc.Events, mc.Ping, mc.Conflict = d, d, d, d
+	mc.Delegate, mc.Events, mc.Ping, mc.Conflict, mc.Alive = d, d, d, d, d
 	if m.cfg.Bind.IsValid() {
 		mc.BindAddr, mc.BindPort = m.cfg.Bind.Addr().String(), int(m.cfg.Bind.Port())
 	}
@@ -242,8 +244,8 @@ func (m *Mesh) sendSealed(addr string, sealed []byte) error {
 // there of which too few have been measured it does not agree: nothing may be
 // forgotten on the word of one clock.
 func (m *Mesh) Offset() (median time.Duration, agree bool) {
-	all := m.table.skews(m.drift())
-	enough := len(all) >= min(settleWith, m.table.alive()-1)
+	all, measured := m.table.skews(m.drift())
+	enough := measured >= min(settleWith, m.table.alive()-1)
 	all = append(all, 0)
 	slices.Sort(all)
 	median = all[len(all)/2]

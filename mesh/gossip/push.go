@@ -72,7 +72,7 @@ func (p *pusher) flush() bool {
 		if !p.sleep(time.Until(p.next)) {
 			return false
 		}
-		others := p.m.table.others()
+		others := p.m.table.receivers(p.m.tune.DirectMax)
 		if len(others) == 0 {
 			p.sent = head.Seq // whoever comes will compare roots
 			return true
@@ -129,7 +129,7 @@ func (p *pusher) leave(head store.Head) {
 		return // the repeats will
 	}
 	p.nudged = now
-	p.tell(head, p.m.table.others())
+	p.tell(head, p.m.table.receivers(p.m.tune.DirectMax))
 }
 
 // tell sends the head.
@@ -170,7 +170,7 @@ func (p *pusher) repeat() {
 	if !due {
 		return
 	}
-	others := p.m.table.others()
+	others := p.m.table.receivers(p.m.tune.DirectMax)
 	if len(others)+1 > p.m.tune.DirectMax && !p.bulk {
 		others = sample(others, int(math.Sqrt(float64(len(others)))))
 	}

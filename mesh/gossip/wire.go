@@ -104,6 +104,9 @@ func (w *wire) packet(p *memberlist.Packet) {
 			w.count.drop("early packet")
 			return
 		}
+		if payload = screenPacket(payload, w.screened(from)); payload == nil {
+			return
+		}
 		select {
 		case w.packets <- &memberlist.Packet{Buf: payload, From: p.From, Timestamp: p.Timestamp}:
 		case <-w.done:
@@ -175,9 +178,8 @@ func (w *wire) stream(c net.Conn) {
 	s.onClose = func() { <-w.slots }
 	switch {
 	case channel == chanMembers && w.members.Load():
-		l := &limitedConn{secureConn: s, left: maxMemberStream, drop: func() { w.count.drop("stream too long") }}
 		select {
-		case w.streams <- l: // memberlist closes it
+		case w.streams <- w.screenStream(s, from): // memberlist closes it
 		case <-w.done:
 			_ = s.Close()
 		}
@@ -246,7 +248,28 @@ func (w *wire) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return w.screenStream(c, addr), nil
+}
+
+// screenStream is what memberlist gets of a stream.
+func (w *wire) screenStream(s *secureConn, from string) net.Conn {
+	l := &limitedConn{secureConn: s, left: maxMemberStream, drop: func() { w.count.drop("stream too long") }}
+	return &screenedConn{Conn: l, drop: w.screened(from)}
+}
+
+// screened counts what memberlist is not shown, and logs it once for each peer
+// and reason.
+func (w *wire) screened(from string) func(reason string) {
+	return func(reason string) {
+		w.count.drop(reason)
+		host := from
+		if ap, err := netip.ParseAddrPort(from); err == nil {
+			host = ap.Addr().String()
+		}
+		if w.warned.first(host + "\x00" + reason) {
+			w.log.Warn("dropped gossip", "from", host, "reason", reason)
+		}
+	}
 }
 
 func (w *wire) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {

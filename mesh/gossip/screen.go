@@ -1,0 +1,287 @@
+package gossip
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/hashicorp/memberlist"
+)
+
+// What memberlist reads is looked at first. It believes whoever holds the key:
+// it inflates 1,400 bytes to 40 MB, makes room for a million members that are
+// only announced, takes a member for dead on one word with the largest number
+// there is, which that member can never outbid, and refuses all others once a
+// single one claims a protocol that they do not speak. No honest member sends
+// anything of the kind.
+
+// The types of memberlist's messages (net.go), as far as they are let through.
+const (
+	mlPing         = 0
+	mlIndirectPing = 1
+	mlAck          = 2
+	mlSuspect      = 3
+	mlAlive        = 4
+	mlDead         = 5
+	mlPushPull     = 6
+	mlCompound     = 7
+	mlNack         = 11
+	mlCRC          = 12
+	mlError        = 13
+)
+
+const (
+	// maxAccused bounds the incarnation of a suspicion or a death: the accused
+	// must be able to outbid it. Honest ones count up from 1.
+	maxAccused = 1 << 30
+	// maxIncarnation bounds that of a living member, well above maxAccused.
+	maxIncarnation = 1 << 31
+	// maxUserState is far more than a stamp and a name.
+	maxUserState = 1 << 10
+)
+
+type mlAccusation struct {
+	Incarnation uint32
+	Node        string
+	From        string
+}
+
+type mlAliveMsg struct {
+	Incarnation uint32
+	Node        string
+	Addr        []byte
+	Port        uint16
+	Meta        []byte
+	Vsn         []uint8
+}
+
+type mlState struct {
+	Name        string
+	Addr        []byte
+	Port        uint16
+	Meta        []byte
+	Incarnation uint32
+	State       memberlist.NodeStateType
+	Vsn         []uint8
+}
+
+type mlHeader struct {
+	Nodes        int
+	UserStateLen int
+	Join         bool
+}
+
+// mlHandle speaks msgpack as memberlist does. Never changed after this.
+var mlHandle = func() *codec.MsgpackHandle {
+	h := &codec.MsgpackHandle{}
+	h.TimeNotBuiltin = true
+	h.MaxInitLen = 64
+	return h
+}()
+
+func mlDecode(b []byte, msg any) error { return codec.NewDecoderBytes(b, mlHandle).Decode(msg) }
+
+// screenPacket returns what memberlist may see of a packet of its own, nil for
+// nothing, and calls drop with the reason for each part that it may not.
+func screenPacket(b []byte, drop func(reason string)) []byte {
+	body := b
+	if len(body) >= 5 && body[0] == mlCRC {
+		body = body[5:] // memberlist checks it
+	}
+	if len(body) == 0 {
+		drop("member message empty")
+		return nil
+	}
+	if body[0] != mlCompound {
+		if reason := screenMessage(body); reason != "" {
+			drop(reason)
+			return nil
+		}
+		return b
+	}
+	parts, ok := compoundParts(body[1:])
+	if !ok {
+		drop("member message malformed")
+		return nil
+	}
+	kept := make([][]byte, 0, len(parts))
+	for _, p := range parts {
+		if reason := screenMessage(p); reason != "" {
+			drop(reason)
+			continue
+		}
+		kept = append(kept, p)
+	}
+	switch len(kept) {
+	case len(parts):
+		return b
+	case 0:
+		return nil
+	}
+	out := []byte{mlCompound, byte(len(kept))}
+	for _, p := range kept {
+		out = binary.BigEndian.AppendUint16(out, uint16(len(p)))
+	}
+	return append(out, bytes.Join(kept, nil)...)
+}
+
+func compoundParts(b []byte) (parts [][]byte, ok bool) {
+	if len(b) < 1 {
+		return nil, false
+	}
+	n := int(b[0])
+	lengths := b[1:]
+	if len(lengths) < 2*n {
+		return nil, false
+	}
+	rest := lengths[2*n:]
+	for i := range n {
+		size := int(binary.BigEndian.Uint16(lengths[2*i:]))
+		if len(rest) < size {
+			return nil, false
+		}
+		parts, rest = append(parts, rest[:size]), rest[size:]
+	}
+	return parts, true
+}
+
+// screenMessage says why memberlist must not see a single message, "" when it may.
+func screenMessage(b []byte) (reason string) {
+	if len(b) == 0 {
+		return "member message empty"
+	}
+	switch b[0] {
+	case mlPing, mlIndirectPing, mlAck, mlNack:
+		return ""
+	case mlSuspect, mlDead:
+		var a mlAccusation
+		if mlDecode(b[1:], &a) != nil {
+			return "member message malformed"
+		}
+		switch {
+		case a.Incarnation > maxAccused:
+			return "member incarnation"
+		case b[0] == mlDead && a.Node != a.From:
+			// Who is suspected has time to answer; on a death that somebody else
+			// declares it is too late. Each member finds out for itself.
+			return "death by hearsay"
+		}
+		return ""
+	case mlAlive:
+		var a mlAliveMsg
+		if mlDecode(b[1:], &a) != nil {
+			return "member message malformed"
+		}
+		return screenMember(a.Node, a.Addr, a.Meta, a.Vsn, a.Incarnation)
+	}
+	return "member message kind"
+}
+
+func screenMember(name string, addr, meta []byte, vsn []uint8, incarnation uint32) (reason string) {
+	switch {
+	case checkName(name) != nil:
+		return "member name"
+	case len(addr) != net.IPv4len && len(addr) != net.IPv6len, len(meta) > memberlist.MetaMaxSize:
+		return "member message malformed"
+	case incarnation > maxIncarnation:
+		return "member incarnation"
+	case len(vsn) != 6 || vsn[0] < 1 || vsn[0] > memberlist.ProtocolVersion2Compatible || vsn[1] < memberlist.ProtocolVersion2Compatible ||
+		vsn[2] != memberlist.ProtocolVersion2Compatible || vsn[3]|vsn[4]|vsn[5] != 0:
+		return "member protocol"
+	}
+	return ""
+}
+
+var errScreened = errors.New("not what memberlist says to its kind")
+
+// screenedConn is a stream of memberlist's, whose first message is looked at
+// when it is first read.
+type screenedConn struct {
+	net.Conn
+	drop    func(reason string)
+	screens atomic.Bool
+	in      *bufio.Reader
+	ready   bytes.Buffer // what was let through and is not read yet
+	err     error
+}
+
+// Read is called by one goroutine at a time, as memberlist does.
+func (s *screenedConn) Read(b []byte) (int, error) {
+	if !s.screens.Swap(true) {
+		s.in = bufio.NewReader(s.Conn)
+		if s.err = s.screen(); s.err != nil {
+			var ne net.Error
+			if !errors.Is(s.err, io.EOF) && !errors.As(s.err, &ne) {
+				s.drop("member stream refused")
+			}
+		}
+	}
+	switch {
+	case s.err != nil:
+		return 0, s.err
+	case s.ready.Len() > 0:
+		return s.ready.Read(b)
+	}
+	return s.in.Read(b)
+}
+
+func (s *screenedConn) screen() error {
+	kind, err := s.in.ReadByte()
+	if err != nil {
+		return err
+	}
+	s.ready.WriteByte(kind)
+	switch kind {
+	case mlPing, mlAck, mlError:
+		return nil
+	case mlPushPull:
+		return s.pushPull()
+	}
+	return fmt.Errorf("message of type %d: %w", kind, errScreened)
+}
+
+// pushPull reads a list of members and writes it anew, without what must not be in it.
+func (s *screenedConn) pushPull() error {
+	dec := codec.NewDecoder(s.in, mlHandle)
+	var h mlHeader
+	if err := dec.Decode(&h); err != nil {
+		return fmt.Errorf("read member list: %w", err)
+	}
+	if h.Nodes < 0 || h.Nodes > maxPeers || h.UserStateLen < 0 || h.UserStateLen > maxUserState {
+		return fmt.Errorf("list of %d members, %d bytes of state: %w", h.Nodes, h.UserStateLen, errScreened)
+	}
+	var kept []mlState
+	for range h.Nodes {
+		var n mlState
+		if err := dec.Decode(&n); err != nil {
+			return fmt.Errorf("read member list: %w", err)
+		}
+		reason := screenMember(n.Name, n.Addr, n.Meta, n.Vsn, n.Incarnation)
+		if reason == "" && n.State != memberlist.StateAlive && n.Incarnation > maxAccused {
+			reason = "member incarnation"
+		}
+		if reason != "" {
+			s.drop(reason)
+			continue
+		}
+		kept = append(kept, n)
+	}
+	h.Nodes = len(kept)
+	enc := codec.NewEncoder(&s.ready, mlHandle)
+	if err := enc.Encode(h); err != nil {
+		return err
+	}
+	for i := range kept {
+		if err := enc.Encode(&kept[i]); err != nil {
+			return err
+		}
+	}
+	_, err := io.CopyN(&s.ready, s.in, int64(h.UserStateLen))
+	return err
+}
