@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -13,18 +14,36 @@ type Element struct {
 }
 
 // Driver is what holds the elements on this router. Its methods are called from one goroutine at a time. An error that
-// is os.ErrPermission says that this process may not; ErrStale, that the router does not hold what Held told last.
+// is os.ErrPermission says that this process may not.
 type Driver interface {
 	// Name is the driver's name in the configuration.
 	Name() string
 
-	// Held returns what the router holds, disjoint, in no order. It changes nothing.
+	// Held returns what the router holds as of its return, disjoint, in no order, and changes nothing. The error is ErrUnreadable when the
+	// router holds something that cannot be told: the next Apply replaces it.
 	Held(ctx context.Context) ([]Element, error)
 
-	// Apply takes elements away, each as Held told it or Apply was given it, and adds others, which overlap none that stay.
-	// No address that is covered before and after is uncovered meanwhile. After an error the caller asks Held again.
+	// Touched reports whether somebody else may have changed what Held or Apply left, expiry aside.
+	Touched(ctx context.Context) bool
+
+	// Apply takes elements away, whose ends are those that Held told or Apply was given, and adds others, which overlap none
+	// that stay. It is done in one step: an address that is dropped before and after is dropped meanwhile. Without elements
+	// it only makes what the driver needs. The error is ErrStale when the router does not hold what was thought; after any
+	// error, nothing of the step is done and the caller asks Held again.
 	Apply(ctx context.Context, del, add []Element) error
+
+	// Dropped is how many packets the router has dropped because of the elements.
+	Dropped(ctx context.Context) (uint64, error)
 
 	// Remove takes away all that the driver ever put on this router.
 	Remove(ctx context.Context) error
 }
+
+var (
+	// ErrStale is a driver's error when the router does not hold what was thought: somebody else changed it, or something
+	// expired.
+	ErrStale = errors.New("the router holds something else than expected")
+
+	// ErrUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
+	ErrUnreadable = errors.New("what the router holds cannot be told")
+)

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"go4.org/netipx"
@@ -18,7 +19,7 @@ import (
 type Set interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
-	Shield() *netipx.IPSet
+	Shield() *netipx.IPSet // the same one until it changes
 	Frozen() (frozen bool, by string)
 }
 
@@ -36,6 +37,13 @@ type Config struct {
 // Enforcer keeps a router's driver in step with the replicated set. Run does the work.
 type Enforcer struct {
 	cfg Config
+	log *slog.Logger
+
+	queue  queue
+	router router // for Run's goroutine alone
+
+	mu     sync.Mutex
+	status Status
 }
 
 // New makes an Enforcer. It does nothing before Run.
@@ -46,21 +54,16 @@ func New(cfg Config) *Enforcer {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Enforcer{cfg: cfg}
-}
-
-// Run enforces until ctx ends, and returns nil then: a router that refuses is a State, not an error. What is enforced
-// stays, so that neither a restart nor a crash lets anybody in.
-func (e *Enforcer) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	name := cfg.Driver.Name()
+	return &Enforcer{
+		cfg: cfg, log: cfg.Logger.With("driver", name), queue: newQueue(),
+		router: router{driver: cfg.Driver, unknown: true},
+		status: Status{Driver: name, State: Waiting, Since: cfg.Now()},
+	}
 }
 
 // Changed is told of every change of the set, in order. It does not block and does not call the set.
-func (e *Enforcer) Changed(store.Change) {}
+func (e *Enforcer) Changed(c store.Change) { e.queue.changed(c) }
 
 // Remove takes everything off this router. It is called after Run has ended, when the router leaves the mesh for good.
 func (e *Enforcer) Remove(ctx context.Context) error { return e.cfg.Driver.Remove(ctx) }
-
-// Status returns what the Enforcer is doing.
-func (e *Enforcer) Status() Status { return Status{} }

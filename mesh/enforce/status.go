@@ -1,6 +1,11 @@
 package enforce
 
-import "time"
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
 
 // Status is what enforcement on this router is doing.
 type Status struct {
@@ -28,3 +33,70 @@ const (
 	Failing State = "failing" // the router refuses; tried again
 	Limited State = "limited" // more bans than may be enforced
 )
+
+// Status returns what the Enforcer is doing.
+func (e *Enforcer) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status
+}
+
+// enter changes the state; it reports whether that is news. The caller holds mu.
+func (e *Enforcer) enter(s State, detail string) bool {
+	news := e.status.State != s || e.status.Detail != detail
+	if e.status.State != s {
+		e.status.State, e.status.Since = s, e.cfg.Now()
+	}
+	e.status.Detail = detail
+	return news
+}
+
+// succeeded notes that the router is in line with the set.
+func (w *worker) succeeded() {
+	w.retry = retryFirst
+	state, detail := On, ""
+	if _, by := w.cfg.Set.Frozen(); w.frozen {
+		state, detail = Frozen, "frozen by "+by+": nothing is added; lifts and allows are followed"
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := &w.status
+	s.Elements, s.Batches = w.router.held.len(), w.router.batches
+	if w.check {
+		s.Reconciled = w.cfg.Now()
+	}
+	w.check = false
+	if w.enter(state, detail) {
+		w.log.Info("enforcement is "+string(state), "elements", s.Elements)
+	}
+}
+
+// failed notes an error and returns how long to wait before the next attempt.
+func (w *worker) failed(err error) time.Duration {
+	w.all, w.check = true, true
+	wait := w.retry
+	w.retry = min(2*w.retry, retryLast)
+	if errors.Is(err, os.ErrPermission) { // mended by hand, and by a restart of the agent as a rule
+		wait = retryLast
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status.Failures++
+	w.status.LastError = err.Error()
+	if w.enter(Failing, "this router does not drop what is banned since: "+err.Error()) {
+		w.log.Warn("bans are not enforced on this router; tried again", "error", err)
+	}
+	return wait
+}
+
+// count reads how many packets were dropped.
+func (w *worker) count(ctx context.Context) {
+	n, err := w.cfg.Driver.Dropped(ctx)
+	if err != nil {
+		w.log.Debug("count the dropped packets", "error", err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.status.Dropped = n
+}

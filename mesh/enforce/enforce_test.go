@@ -1,0 +1,387 @@
+package enforce
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"banmesh/store"
+)
+
+// bench is an Enforcer between a fake set and a fake kernel, within a synctest bubble.
+type bench struct {
+	t       testing.TB
+	set     *fakeSet
+	kernel  *fakeKernel
+	e       *Enforcer
+	settled bool
+}
+
+func newBench(t testing.TB) *bench {
+	b := &bench{t: t, set: newFakeSet(time.Now), kernel: &fakeKernel{now: time.Now}, settled: true}
+	b.e = New(Config{Set: b.set, Driver: b.kernel, Settled: func() bool { return b.settled }})
+	return b
+}
+
+// run runs the Enforcer until the returned function is called.
+func (b *bench) run() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- b.e.Run(ctx) }()
+	synctest.Wait()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.t.Errorf("Run: %v", err)
+		}
+	}
+}
+
+// after lets the change reach the kernel.
+func (b *bench) after(c store.Change) {
+	b.e.Changed(c)
+	time.Sleep(2 * pace)
+	synctest.Wait()
+}
+
+// wants checks until when an address is dropped: 0 is not at all.
+func (b *bench) wants(address string, until store.Millis) {
+	b.t.Helper()
+	if got := b.kernel.until(netip.MustParseAddr(address)); got != until {
+		b.t.Errorf("%s is dropped until %d, want %d", address, got, until)
+	}
+}
+
+func in(d time.Duration) store.Millis { return store.At(time.Now().Add(d)) }
+
+func TestABanIsEnforcedAndLifted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		until := in(time.Hour)
+		b.set.ban("192.0.2.0/24", until)
+		defer b.run()()
+		b.wants("192.0.2.9", until)
+		asked := b.set.asked()
+
+		b.after(b.set.ban("192.0.2.9/32", until+5000))
+		b.wants("192.0.2.9", until+5000)
+		b.wants("192.0.2.8", until)
+		b.after(b.set.lift("192.0.2.9/32"))
+		b.wants("192.0.2.9", until)
+		b.after(b.set.ban("2001:db8::/64", store.Never))
+		b.wants("2001:db8::1", store.Never)
+		b.after(b.set.lift("192.0.2.0/24"))
+		b.wants("192.0.2.9", 0)
+		if s := b.e.Status(); s.State != On || s.Elements != 1 || s.Batches != 5 || s.Dropped != 7 || s.Reconciled.IsZero() {
+			t.Errorf("%+v", s)
+		}
+		if n := b.set.asked(); n != asked {
+			t.Errorf("single bans made %d comparisons of the whole set", n-asked)
+		}
+	})
+}
+
+func TestNothingBeforeTheFirstExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.settled = false
+		b.kernel.held = []timed{{from: netip.MustParseAddr("198.51.100.1"), to: netip.MustParseAddr("198.51.100.1")}}
+		b.set.ban("192.0.2.1/32", store.Never)
+		defer b.run()()
+		b.after(b.set.ban("192.0.2.2/32", store.Never))
+		time.Sleep(29 * time.Second)
+		if s := b.e.Status(); b.kernel.steps() != 0 || s.State != Waiting {
+			t.Errorf("%d steps, %+v", b.kernel.steps(), s)
+		}
+		b.settled = true
+		time.Sleep(settledPoll)
+		synctest.Wait()
+		b.wants("192.0.2.2", store.Never)
+		b.wants("198.51.100.1", 0)
+	})
+}
+
+func TestAllowsAndNeverBansComeLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.set.ban("192.0.2.0/24", store.Never)
+		defer b.run()()
+		b.after(b.set.allow("192.0.2.64/26"))
+		b.wants("192.0.2.63", store.Never)
+		b.wants("192.0.2.64", 0)
+		b.after(b.set.ban("192.0.2.65/32", store.Never))
+		b.wants("192.0.2.65", 0)
+		b.set.allow("192.0.2.128/25") // a lease: nobody tells of its change
+		time.Sleep(look + pace)
+		synctest.Wait()
+		b.wants("192.0.2.64", store.Never)
+		b.wants("192.0.2.255", 0)
+	})
+}
+
+func TestFreezeStopsAdditionsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		hour := in(time.Hour)
+		b.set.ban("192.0.2.0/24", hour)
+		b.set.ban("198.51.100.1/32", hour)
+		defer b.run()()
+		b.after(b.set.freeze(true))
+		b.after(b.set.ban("203.0.113.1/32", hour))
+		b.after(b.set.ban("192.0.2.7/32", hour+60000))
+		b.wants("203.0.113.1", 0)
+		b.wants("192.0.2.7", hour)
+		b.after(b.set.lift("198.51.100.1/32"))
+		b.wants("198.51.100.1", 0)
+		b.after(b.set.allow("192.0.2.128/25"))
+		b.wants("192.0.2.128", 0)
+		b.wants("192.0.2.127", hour)
+		b.after(b.set.ban("192.0.2.0/24", hour-600000))
+		b.wants("192.0.2.127", hour-600000)
+		if s := b.e.Status(); s.State != Frozen || !strings.Contains(s.Detail, "router9") {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(2 * reconcile)
+		synctest.Wait()
+		b.wants("203.0.113.1", 0)
+		b.after(b.set.freeze(false))
+		b.wants("203.0.113.1", hour)
+		b.wants("192.0.2.7", hour+60000)
+		if s := b.e.Status(); s.State != On || s.Detail != "" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestWhatIsRightStaysOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		hour := in(time.Hour)
+		for i := range 100 {
+			b.set.ban(fmt.Sprintf("192.0.2.%d/32", 2*i), hour)
+		}
+		b.run()()
+		time.Sleep(time.Minute)
+		steps := b.kernel.steps()
+		b.e = New(Config{Set: b.set, Driver: b.kernel, Settled: func() bool { return true }})
+		defer b.run()()
+		if s := b.e.Status(); s.Batches != 0 || s.Elements != 100 {
+			t.Errorf("%d batches for what was right, %d elements", s.Batches, s.Elements)
+		}
+		if n := b.kernel.steps() - steps; n > 1 { // the one that is empty: it makes what is missing of the table
+			t.Errorf("%d steps for what was right", n)
+		}
+	})
+}
+
+func TestTheMinuteMendsWhatOthersDid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.set.ban("192.0.2.1/32", store.Never)
+		b.set.ban("192.0.2.9/32", store.Never)
+		defer b.run()()
+		b.kernel.meddle(func(held []timed) []timed {
+			return []timed{held[1], {from: netip.MustParseAddr("203.0.113.1"), to: netip.MustParseAddr("203.0.113.9")}}
+		})
+		time.Sleep(reconcile + look)
+		synctest.Wait()
+		b.wants("192.0.2.1", store.Never)
+		b.wants("192.0.2.9", store.Never)
+		b.wants("203.0.113.5", 0)
+
+		// What is deleted meanwhile makes the next change fail; it is done all the same, at once.
+		b.kernel.meddle(func([]timed) []timed { return nil })
+		b.after(b.set.lift("192.0.2.1/32"))
+		b.wants("192.0.2.1", 0)
+		b.wants("192.0.2.9", store.Never)
+		if s := b.e.Status(); s.State != On || s.Failures != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestARefusalIsAStateAndTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.set.ban("192.0.2.1/32", store.Never)
+		b.kernel.refuse(fmt.Errorf("no CAP_NET_ADMIN: %w", os.ErrPermission))
+		defer b.run()()
+		if s := b.e.Status(); s.State != Failing || !strings.Contains(s.Detail, "CAP_NET_ADMIN") || s.Failures != 1 {
+			t.Errorf("%+v", s)
+		}
+		for range 100 {
+			b.after(b.set.ban("192.0.2.2/32", store.Never))
+		}
+		if s := b.e.Status(); s.Failures != 1 {
+			t.Errorf("tried %d times within a second", s.Failures)
+		}
+		b.kernel.refuse(nil)
+		time.Sleep(retryLast + look)
+		synctest.Wait()
+		b.wants("192.0.2.1", store.Never)
+		b.wants("192.0.2.2", store.Never)
+		if s := b.e.Status(); s.State != On || s.LastError == "" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestWhatCannotBeReadIsReplacedInOneStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.kernel.alien = true
+		for i := range 3 * batchSize / 2 / 256 {
+			b.set.ban(fmt.Sprintf("10.%d.%d.0/25", i/256, i%256), store.Never)
+		}
+		defer b.run()()
+		if b.kernel.alien || b.kernel.steps() != 1 {
+			t.Errorf("%d steps", b.kernel.steps())
+		}
+		b.wants("10.0.1.1", store.Never)
+	})
+}
+
+func TestLongBansAreRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		long := in(10 * 365 * 24 * time.Hour)
+		b.set.ban("192.0.2.1/32", long)
+		b.kernel.now = time.Now
+		defer b.run()()
+		b.wants("192.0.2.1", in(time.Duration(farthest)*time.Millisecond))
+		batches := b.e.Status().Batches
+		time.Sleep(100 * time.Minute)
+		synctest.Wait()
+		if n := b.e.Status().Batches; n != batches {
+			t.Errorf("renewed %d times in 100 minutes", n-batches)
+		}
+	})
+}
+
+func TestRemoveTakesEverythingOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.set.ban("192.0.2.1/32", store.Never)
+		b.run()()
+		b.wants("192.0.2.1", store.Never)
+		if err := b.e.Remove(context.Background()); err != nil || !b.kernel.removed {
+			t.Errorf("removed %v, %v", b.kernel.removed, err)
+		}
+	})
+}
+
+func TestAStormIsFewBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.run()()
+		for i := range 1000 {
+			b.e.Changed(b.set.ban(fmt.Sprintf("10.0.%d.%d/32", i/256, i%256), in(time.Hour+time.Duration(i)*time.Minute)))
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(pace)
+		synctest.Wait()
+		if s := b.e.Status(); s.Elements != 1000 || s.Batches > 250 {
+			t.Errorf("%d elements by %d batches", s.Elements, s.Batches)
+		}
+	})
+}
+
+// TestAnyOrderEndsInTheSame: whatever happens, by events or without, the kernel drops what it should, until it should,
+// and no step uncovers what stays banned.
+func TestAnyOrderEndsInTheSame(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		synctest.Test(t, func(*testing.T) {
+			b := newBench(t)
+			var all []netip.Addr
+			for i := range 64 {
+				all = append(all, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
+			}
+			b.kernel.watch = func(next []timed) {
+				for _, a := range all {
+					covered := func(held []timed) bool {
+						for _, t := range held {
+							if !a.Less(t.from) && !t.to.Less(a) {
+								return true
+							}
+						}
+						return false
+					}
+					if covered(b.kernel.live()) && !covered(next) && b.set.until(a) != 0 {
+						r.Errorf("%v is let in although it stays banned", a)
+					}
+				}
+			}
+			stop := b.run()
+			for range rapid.IntRange(1, 12).Draw(r, "changes") {
+				bits := rapid.IntRange(26, 32).Draw(r, "bits")
+				at := rapid.IntRange(0, 63).Draw(r, "address")
+				p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(at)}), bits).Masked().String()
+				switch rapid.IntRange(0, 9).Draw(r, "what") {
+				case 0, 1, 2, 3:
+					b.e.Changed(b.set.ban(p, in(time.Duration(rapid.IntRange(10, 300).Draw(r, "seconds"))*time.Second)))
+				case 4, 5:
+					b.e.Changed(b.set.lift(p))
+				case 6:
+					b.e.Changed(b.set.allow(p))
+				case 7:
+					b.kernel.meddle(func(held []timed) []timed { return held[:len(held)/2] })
+				case 8:
+					time.Sleep(time.Duration(rapid.IntRange(1, 100).Draw(r, "pass")) * time.Second)
+				case 9:
+					stop()
+					b.e = New(Config{Set: b.set, Driver: b.kernel, Settled: func() bool { return true }})
+					stop = b.run()
+				}
+			}
+			time.Sleep(reconcile + look + pace)
+			synctest.Wait()
+			for _, a := range all {
+				got, want := b.kernel.until(a), b.set.until(a)
+				if (got == 0) != (want == 0) || got-want > slack || want-got > slack {
+					r.Errorf("%v is dropped until %d, want %d", a, got, want)
+				}
+			}
+			if s := b.e.Status(); s.State != On {
+				r.Errorf("%+v", s)
+			}
+			stop()
+		})
+	})
+}
+
+// TestBatchesKeepTogetherWhatOverlaps: each batch leaves a list that a kernel takes, and covers what the one before and
+// the last one cover.
+func TestBatchesKeepTogetherWhatOverlaps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		base := drawBase(t)
+		var held, want, del, add lists
+		for f := range families {
+			held[f], want[f] = drawList(t, base, "held"), drawList(t, base, "want")
+			del[f], add[f] = diff(held[f], want[f], exact)
+		}
+		now := held
+		for _, b := range cut(del, add, rapid.IntRange(1, 20).Draw(t, "size")) {
+			for f := range families {
+				was, last := modelOf(t, base, now[f], true), modelOf(t, base, want[f], true)
+				now[f] = edit(append([]span{}, now[f]...), b.del[f], b.add[f], 0)
+				for i, u := range modelOf(t, base, now[f], true) {
+					if u == 0 && was[i] != 0 && last[i] != 0 {
+						t.Fatalf("address %d is uncovered meanwhile", i)
+					}
+				}
+			}
+		}
+		for f := range families {
+			if modelOf(t, base, now[f], true) != modelOf(t, base, want[f], true) {
+				t.Fatalf("the batches make %v, want %v", now[f], want[f])
+			}
+		}
+	})
+}

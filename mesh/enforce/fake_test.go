@@ -1,0 +1,260 @@
+package enforce
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/store"
+)
+
+// fakeSet is a set of bans and allows without the rest of a store.
+type fakeSet struct {
+	mu     sync.Mutex
+	now    func() time.Time
+	bans   map[netip.Prefix]store.Millis
+	allows []netip.Prefix
+	shield *netipx.IPSet
+	frozen bool
+	whole  int // how often all was asked for
+}
+
+func newFakeSet(now func() time.Time) *fakeSet {
+	return &fakeSet{now: now, bans: make(map[netip.Prefix]store.Millis), shield: new(netipx.IPSet)}
+}
+
+func (s *fakeSet) ban(p string, until store.Millis) store.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	prefix := netip.MustParsePrefix(p)
+	s.bans[prefix] = until
+	return store.Change{Events: []store.Event{{Kind: store.EventBan, Prefix: prefix, Until: until}}}
+}
+
+func (s *fakeSet) lift(p string) store.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	prefix := netip.MustParsePrefix(p)
+	delete(s.bans, prefix)
+	return store.Change{Events: []store.Event{{Kind: store.EventLift, Prefix: prefix}}}
+}
+
+// allow replaces what is allowed. It makes no event where a lease runs out.
+func (s *fakeSet) allow(prefixes ...string) store.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b netipx.IPSetBuilder
+	for _, p := range prefixes {
+		b.AddPrefix(netip.MustParsePrefix(p))
+	}
+	s.shield, _ = b.IPSet()
+	return store.Change{Events: []store.Event{{Kind: store.EventAllow}}}
+}
+
+func (s *fakeSet) freeze(frozen bool) store.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = frozen
+	return store.Change{Events: []store.Event{{Kind: store.EventFreeze}}}
+}
+
+func (s *fakeSet) Frozen() (bool, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.frozen, "router9"
+}
+
+func (s *fakeSet) Shield() *netipx.IPSet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shield
+}
+
+func (s *fakeSet) Effective() iter.Seq[store.EffectiveBan] {
+	s.mu.Lock()
+	s.whole++
+	s.mu.Unlock()
+	return s.those(func(netip.Prefix) bool { return true })
+}
+
+func (s *fakeSet) EffectiveIn(p netip.Prefix) iter.Seq[store.EffectiveBan] {
+	return s.those(p.Overlaps)
+}
+
+func (s *fakeSet) those(want func(netip.Prefix) bool) iter.Seq[store.EffectiveBan] {
+	return func(yield func(store.EffectiveBan) bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for p, until := range s.bans {
+			if !want(p) || until <= store.At(s.now()) {
+				continue
+			}
+			var b netipx.IPSetBuilder
+			b.AddPrefix(p)
+			b.RemoveSet(s.shield)
+			pieces, _ := b.IPSet()
+			if e := (store.EffectiveBan{Prefix: p, Pieces: pieces.Prefixes(), Until: until}); len(e.Pieces) > 0 && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+func (s *fakeSet) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.whole
+}
+
+// until is until when an address should be dropped: 0 is not at all.
+func (s *fakeSet) until(a netip.Addr) (until store.Millis) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, u := range s.bans {
+		if p.Contains(a) && !s.shield.Contains(a) {
+			until = max(until, u)
+		}
+	}
+	if until <= store.At(s.now()) {
+		return 0
+	}
+	return until
+}
+
+// fakeKernel is a driver as strict as the kernel: a step is done as a whole or not at all, an element that is not there
+// cannot be deleted, none may overlap another, each expires by itself.
+type fakeKernel struct {
+	mu      sync.Mutex
+	now     func() time.Time
+	held    []timed
+	fail    error
+	touched bool
+	alien   bool
+	applied int
+	removed bool
+	watch   func(held []timed) // at each step, under the lock
+}
+
+type timed struct {
+	from, to netip.Addr
+	until    time.Time // zero: never
+}
+
+func (k *fakeKernel) live() []timed {
+	return slices.DeleteFunc(slices.Clone(k.held), func(t timed) bool { return !t.until.IsZero() && !k.now().Before(t.until) })
+}
+
+func (k *fakeKernel) Name() string { return "fake" }
+
+func (k *fakeKernel) Held(context.Context) ([]Element, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fail != nil {
+		return nil, k.fail
+	}
+	k.touched = false
+	if k.alien {
+		return nil, ErrUnreadable
+	}
+	var out []Element
+	for _, t := range k.live() {
+		e := Element{From: t.from, To: t.to}
+		if !t.until.IsZero() {
+			e.Left = t.until.Sub(k.now())
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func (k *fakeKernel) Touched(context.Context) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.touched
+}
+
+func (k *fakeKernel) Apply(_ context.Context, del, add []Element) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fail != nil {
+		return k.fail
+	}
+	held := k.live()
+	if k.alien {
+		held = nil
+	}
+	for _, d := range del {
+		i := slices.IndexFunc(held, func(t timed) bool { return t.from == d.From && t.to == d.To })
+		if i < 0 {
+			return ErrStale
+		}
+		held = slices.Delete(held, i, i+1)
+	}
+	for _, a := range add {
+		for _, t := range held {
+			if !t.to.Less(a.From) && !a.To.Less(t.from) {
+				return ErrStale
+			}
+		}
+		t := timed{from: a.From, to: a.To}
+		if a.Left > 0 {
+			t.until = k.now().Add(a.Left)
+		}
+		held = append(held, t)
+	}
+	if k.watch != nil {
+		k.watch(held)
+	}
+	k.held, k.alien = held, false
+	k.applied++
+	return nil
+}
+
+func (k *fakeKernel) Dropped(context.Context) (uint64, error) { return 7, nil }
+
+func (k *fakeKernel) Remove(context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.held, k.removed = nil, true
+	return nil
+}
+
+func (k *fakeKernel) steps() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.applied
+}
+
+// until is until when an address is dropped.
+func (k *fakeKernel) until(a netip.Addr) (until store.Millis) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, t := range k.live() {
+		if a.Less(t.from) || t.to.Less(a) {
+			continue
+		}
+		if t.until.IsZero() {
+			return store.Never
+		}
+		return store.At(t.until)
+	}
+	return 0
+}
+
+// meddle changes what the kernel holds behind the driver's back.
+func (k *fakeKernel) meddle(f func(held []timed) []timed) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.held, k.touched = f(k.held), true
+}
+
+func (k *fakeKernel) refuse(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fail = err
+}

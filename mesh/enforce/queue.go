@@ -1,0 +1,64 @@
+package enforce
+
+import (
+	"net/netip"
+	"sync"
+
+	"banmesh/store"
+)
+
+// most is how many prefixes are looked at one by one; where more have changed, the whole set is.
+const most = 4096
+
+// queue is what has changed since the last look.
+type queue struct {
+	mu   sync.Mutex
+	some map[netip.Prefix]struct{}
+	all  bool
+	wake chan struct{} // holds one
+}
+
+func newQueue() queue {
+	return queue{some: make(map[netip.Prefix]struct{}), wake: make(chan struct{}, 1)}
+}
+
+// changed takes in what may alter what is enforced. The end of a ban does not: the router has it since it was told of the
+// ban.
+func (q *queue) changed(c store.Change) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	news := c.More > 0
+	q.all = q.all || c.More > 0
+	for i := range c.Events {
+		switch e := &c.Events[i]; e.Kind {
+		case store.EventBan, store.EventExtend, store.EventLift:
+			news = true
+			if q.all {
+				break
+			}
+			if q.some[e.Prefix] = struct{}{}; len(q.some) > most {
+				q.all = true
+				clear(q.some)
+			}
+		case store.EventBlock, store.EventUnblock:
+			news, q.all = true, true
+		case store.EventAllow, store.EventDisallow, store.EventNeverBan, store.EventFreeze, store.EventThaw:
+			news = true // looked at each time
+		}
+	}
+	if news {
+		select {
+		case q.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// take empties the queue.
+func (q *queue) take() (some map[netip.Prefix]struct{}, all bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	some, all = q.some, q.all
+	q.some, q.all = make(map[netip.Prefix]struct{}), false
+	return some, all
+}
