@@ -29,8 +29,9 @@ const (
 // feeds answers the feeds and keeps what it has written, so that a caller who
 // asks whether it has changed is answered at once. It is safe for concurrent use.
 type feeds struct {
-	set Set
-	now func() time.Time
+	set  Set
+	now  func() time.Time
+	most int // keepBytes
 
 	changes atomic.Uint64 // of the set that feeds may show
 	again   chan variant  // to be looked at again by keep
@@ -59,7 +60,7 @@ type edition struct {
 
 func newFeeds(set Set, now func() time.Time) *feeds {
 	return &feeds{
-		set: set, now: now, again: make(chan variant, 64), writing: make(chan struct{}, 1),
+		set: set, now: now, most: keepBytes, again: make(chan variant, 64), writing: make(chan struct{}, 1),
 		kept: make(map[variant]*edition),
 	}
 }
@@ -148,7 +149,7 @@ func (f *feeds) write(v variant) (edition, error) {
 	return out, nil
 }
 
-// shrink lets bodies go until keepBytes suffice, with mu held.
+// shrink lets bodies go until the bound suffices, with mu held.
 func (f *feeds) shrink() {
 	for {
 		total := 0
@@ -159,7 +160,7 @@ func (f *feeds) shrink() {
 				last = e
 			}
 		}
-		if total <= keepBytes || last == nil {
+		if total <= f.most || last == nil {
 			return
 		}
 		last.body = nil
