@@ -72,6 +72,7 @@ type agent struct {
 	config string // the file
 	socket string
 	wrap   []string // the command that runs it, as `ip netns exec NAME`
+	attr   *syscall.SysProcAttr
 	cmd    *exec.Cmd
 	log    string
 	ended  chan struct{}
@@ -169,7 +170,7 @@ func (a *agent) launch(args ...string) {
 	defer log.Close()
 	line := slices.Concat(a.wrap, []string{banmesh, "agent", "--config", a.config}, args)
 	a.cmd = exec.Command(line[0], line[1:]...)
-	a.cmd.Stdout, a.cmd.Stderr = log, log
+	a.cmd.Stdout, a.cmd.Stderr, a.cmd.SysProcAttr = log, log, a.attr
 	if err := a.cmd.Start(); err != nil {
 		a.t.Fatal(err)
 	}
