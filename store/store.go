@@ -92,12 +92,6 @@ func Open(cfg Config) (*Store, error) {
 		wake: make(chan struct{}, 1), changeWake: make(chan struct{}, 1), stop: make(chan struct{}),
 		nextSeq: 1,
 	}
-	if cfg.Members != nil {
-		s.set.members = make(map[string]bool, len(cfg.Members))
-		for _, name := range cfg.Members {
-			s.set.members[name] = true
-		}
-	}
 	s.room = sync.NewCond(&s.mu)
 	s.set.noEvents = cfg.OnChange == nil
 	s.pending.clear()
