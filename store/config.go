@@ -17,6 +17,8 @@ type Config struct {
 	// MaxDuration caps a ban's life, counted from its start. 0 = no cap.
 	MaxDuration time.Duration
 	Limits      Limits
+	// Members are the only origins of which anything counts; nil: anybody. The own name is always one of them.
+	Members []string
 	// OnChange is told of every change after it is visible, in order, from one goroutine and outside all locks. It must not
 	// block for long and must not call writers. May be nil.
 	OnChange func(Change)
@@ -26,23 +28,35 @@ type Config struct {
 }
 
 // Limits bound what one origin can do. 0 means none. What exceeds a limit is stored but not effective; which records
-// exceed it depends on the set of records alone (lowest seq first, the record's own start), so that all members agree.
+// exceed it depends on the set of records alone (lowest seq first, the record's own start), so that all members agree, if
+// their limits are the same.
 type Limits struct {
 	LivePerOrigin      int // live bans
 	PerMinutePerOrigin int // bans that start in one minute
 	WidestV4, WidestV6 int // shortest prefix length of a ban
-	LiftsPerMinute     int // lifts of others' bans written in one minute
-	LiftsPerOrigin     int // lifts of others' bans held
-	AllowsPerOrigin    int // live allows
-	AllowWidestV4      int // shortest prefix length of an allow
-	AllowWidestV6      int
-	StoredPerOrigin    int // records kept of one origin, the last resort for memory: more are refused, not merely ineffective
-	Logs               int // logs kept; more are refused
+	// SpaceV4 and SpaceV6 bound what the live bans of one origin cover altogether: as much as one prefix of this length.
+	SpaceV4, SpaceV6 int
+	LiftsPerMinute   int // lifts of others' bans written in one minute
+	LiftsPerOrigin   int // lifts of others' bans held
+	AllowsPerOrigin  int // live allows
+	// AllowWidestV4 and AllowWidestV6 are the shortest prefix length of an allow, and what the live allows of one origin
+	// cover altogether. Private space is free.
+	AllowWidestV4, AllowWidestV6 int
+
+	// The last resort for memory: beyond these records are refused, not merely ineffective. They count as units.
+	StoredPerOrigin int // of one origin
+	Stored          int // of all; an origin that has less than its share of it is still taken
+	Origins         int // names of origins; new ones are refused
+	Logs            int // logs; likewise, of an origin that has its share
 }
 
 // DefaultLimits returns limits that no honest member reaches.
 func DefaultLimits() Limits {
-	return Limits{LivePerOrigin: 200000, AllowsPerOrigin: 10000, StoredPerOrigin: 1000000, Logs: 100000}
+	return Limits{
+		LivePerOrigin: 200000, WidestV4: 8, WidestV6: 16, SpaceV4: 6, SpaceV6: 16,
+		LiftsPerMinute: 10000, LiftsPerOrigin: 200000, AllowsPerOrigin: 10000, AllowWidestV4: 8, AllowWidestV6: 16,
+		StoredPerOrigin: 1000000, Stored: 2000000, Origins: 1024, Logs: 100000,
+	}
 }
 
 func (l Limits) validate() error {
@@ -52,10 +66,12 @@ func (l Limits) validate() error {
 	}{
 		{"live_per_origin", l.LivePerOrigin, 1 << 31}, {"per_minute_per_origin", l.PerMinutePerOrigin, 1 << 31},
 		{"widest_v4", l.WidestV4, 32}, {"widest_v6", l.WidestV6, 128},
+		{"space_v4", l.SpaceV4, 32}, {"space_v6", l.SpaceV6, 64},
 		{"lifts_per_minute", l.LiftsPerMinute, 1 << 31}, {"lifts_per_origin", l.LiftsPerOrigin, 1 << 31},
 		{"allows_per_origin", l.AllowsPerOrigin, 1 << 31},
 		{"allow_widest_v4", l.AllowWidestV4, 32}, {"allow_widest_v6", l.AllowWidestV6, 128},
-		{"stored_per_origin", l.StoredPerOrigin, 1 << 31}, {"logs", l.Logs, 1 << 31},
+		{"stored_per_origin", l.StoredPerOrigin, 1 << 31}, {"stored", l.Stored, 1 << 31}, {"origins", l.Origins, 1 << 31},
+		{"logs", l.Logs, 1 << 31},
 	} {
 		if f.v < 0 || f.v > f.max {
 			return fmt.Errorf("limit %s: %d is not between 0 and %d", f.name, f.v, f.max)

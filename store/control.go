@@ -26,30 +26,58 @@ func (s *set) unprefixed(kind Kind, now Millis, f func(i uint32, r *rec)) {
 	}
 }
 
+// strange reports whether an origin is none of the members that are configured.
+func (s *set) strange(name string) bool {
+	return s.members != nil && !s.members[name] && name != s.self
+}
+
+// blockedNames reads the Blocks. One counts unless a third member has blocked its author: so a member that blocks the others
+// loses them as soon as one of them blocks it, and of two that block each other both are out until somebody else decides.
+func (s *set) blockedNames() map[string]bool {
+	type block struct{ by, of string }
+	var all []block
+	accusers := make(map[string][]string) // of each
+	s.unprefixed(KindBlock, 0, func(_ uint32, r *rec) {
+		b := block{s.originOf(r).name, s.labels.at(r.label).jail}
+		if s.originOf(r).strange {
+			return
+		}
+		all = append(all, b)
+		if by := accusers[b.of]; b.by != b.of && len(by) < 3 && !slices.Contains(by, b.by) {
+			accusers[b.of] = append(by, b.by) // with three of them there is a third one for anybody
+		}
+	})
+	blocked := make(map[string]bool)
+	for _, b := range all {
+		if !slices.ContainsFunc(accusers[b.by], func(z string) bool { return z != b.of }) {
+			blocked[b.of] = true
+		}
+	}
+	return blocked
+}
+
 // reblock reads the blocks and freezes again. Whether a Block is lifted does not depend on who is blocked, so this comes
 // to an end at once.
 func (s *set) reblock() {
 	s.control.shield++
-	blocked := make(map[string]bool)
-	s.unprefixed(KindBlock, 0, func(_ uint32, r *rec) { blocked[s.labels.at(r.label).jail] = true })
+	blocked := s.blockedNames()
 	for name := range blocked {
 		s.origin(name) // so that it is blocked before its first record comes
 	}
 	for name, o := range s.origins {
-		if o.blocked == blocked[name] {
+		want := blocked[name] || o.strange
+		if o.blocked == want {
 			continue
 		}
-		o.blocked = blocked[name]
+		o.blocked = want
 		for _, l := range o.logs {
 			for _, i := range l.recs {
-				if r := s.slab.at(i); r.kind == KindLift && !r.is(flagDead) {
+				if r := s.slab.at(i); r.kind == KindLift && !r.is(flagDead) && !r.is(flagOver) {
 					s.recheckTargets(i)
 				}
 			}
 		}
-		if len(o.logs) == 0 && !o.blocked {
-			delete(s.origins, name)
-		}
+		s.dropOrigin(o)
 	}
 	s.control.blocks = s.control.blocks[:0]
 	for name := range blocked {
@@ -123,10 +151,8 @@ func (s *set) buildShield(now Millis) (*netipx.IPSet, Millis) {
 	until := Never
 	for _, i := range s.neverBans(now) {
 		until = min(until, s.slab.at(i).until)
-		for _, p := range s.never[i] {
-			if !tooWideToShield(p) {
-				b.AddPrefix(p)
-			}
+		for _, p := range leaseHolds(s.never[i]) {
+			b.AddPrefix(p)
 		}
 	}
 	for i := range s.allows {
@@ -146,6 +172,8 @@ func (s *set) buildShield(now Millis) (*netipx.IPSet, Millis) {
 func (s *set) ignored(r *rec) string {
 	o := s.originOf(r)
 	switch {
+	case o.strange:
+		return "origin " + o.name + " is not in limits.members"
 	case o.blocked:
 		return "origin " + o.name + " is blocked"
 	case r.is(flagOver):

@@ -40,10 +40,16 @@ func (s *Store) Explain(a netip.Addr) Explanation {
 	}
 	for _, i := range s.set.neverBans(now) {
 		r := s.set.slab.at(i)
+		kept := leaseHolds(s.set.never[i])
 		for _, p := range s.set.never[i] {
-			if p.Contains(a) && !tooWideToShield(p) {
-				x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: p, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: FactLive})
+			if !p.Contains(a) {
+				continue
 			}
+			f := Fact{Kind: KindNeverBan, Prefix: p, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: FactLive}
+			if !slices.Contains(kept, p) {
+				f.State, f.Why = FactIgnored, "origin "+f.Origin+" protects more than one /8 (IPv4) or /16 (IPv6)"
+			}
+			x.Facts = append(x.Facts, f)
 		}
 	}
 	if x.Banned && s.shieldLocked(now).Contains(a) {
@@ -186,10 +192,8 @@ func (s *Store) NeverBans() []NeverBanEntry {
 	var out []NeverBanEntry
 	for _, i := range s.set.neverBans(s.now()) {
 		r := s.set.slab.at(i)
-		for _, p := range s.set.never[i] {
-			if !tooWideToShield(p) {
-				out = append(out, NeverBanEntry{p, s.set.originOf(r).name, r.until})
-			}
+		for _, p := range leaseHolds(s.set.never[i]) {
+			out = append(out, NeverBanEntry{p, s.set.originOf(r).name, r.until})
 		}
 	}
 	return out
@@ -203,6 +207,35 @@ func (s *Store) Frozen() (frozen bool, by string) {
 		return true, f[0]
 	}
 	return false, ""
+}
+
+// Excess is what of one origin is held and does not count because it exceeds a limit.
+type Excess struct {
+	Origin              string
+	Bans, Lifts, Allows int
+	NeverBans           int  // prefixes of its lease
+	Strange             bool // it is none of the members that are configured: nothing of it counts
+}
+
+// Exceeding returns the origins that exceed a limit, by name.
+func (s *Store) Exceeding() []Excess {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []Excess
+	never := make(map[string]int)
+	for _, i := range s.set.neverBans(s.now()) {
+		if n := len(s.set.never[i]) - len(leaseHolds(s.set.never[i])); n > 0 {
+			never[s.set.originOf(s.set.slab.at(i)).name] = n
+		}
+	}
+	for name, o := range s.set.origins {
+		e := Excess{name, o.over[KindBan], o.over[KindLift], o.over[KindAllow], never[name], o.strange && o.records > 0}
+		if e != (Excess{Origin: name}) {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Excess) int { return cmp.Compare(a.Origin, b.Origin) })
+	return out
 }
 
 // Blocked returns the members that count for nothing, by name.

@@ -110,7 +110,7 @@ func (n *node) selfCheck(t fataler) {
 	defer n.mu.Unlock()
 	s := n.set
 	var total sum
-	records, over, keys := 0, 0, 0
+	records, over, keys, size := 0, 0, 0, 0
 	live := map[*origin]int{}
 	for _, l := range s.byID {
 		var content uint64
@@ -166,6 +166,26 @@ func (n *node) selfCheck(t fataler) {
 			}
 		}
 	}
+	for _, o := range s.origins {
+		n, bare := 0, 0
+		for _, l := range o.logs {
+			for _, i := range l.recs {
+				if r := s.slab.at(i); !r.is(flagDead) {
+					n += units(len(s.encode(nil, i)))
+					if r.key() == noPrefix {
+						bare++
+					}
+				}
+			}
+		}
+		if n != o.size || bare != o.bare {
+			t.Fatalf("origin %s: %d units, counted %d; %d records without prefix, counted %d", o.name, o.size, n, o.bare, bare)
+		}
+		size += n
+	}
+	if size != s.size {
+		t.Fatalf("%d units, counted %d", s.size, size)
+	}
 	if total != s.hz.total || records != s.records || over != s.over || keys != s.table.n {
 		t.Fatalf("sums: %v %v, records %d %d, over %d %d, prefixes %d %d", total, s.hz.total, records, s.records, over, s.over, keys, s.table.n)
 	}
@@ -196,6 +216,7 @@ func TestMergeConverges(t *testing.T) {
 	limits := map[string]Limits{
 		"unlimited": {},
 		"limited":   {LivePerOrigin: 2, PerMinutePerOrigin: 2, LiftsPerMinute: 1, LiftsPerOrigin: 3, AllowsPerOrigin: 1, WidestV4: 25},
+		"in space":  {SpaceV4: 25, SpaceV6: 63, AllowWidestV4: 24, AllowWidestV6: 48, Origins: 3, Logs: 1000, Stored: 100000},
 	}
 	for name, l := range limits {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {

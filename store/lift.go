@@ -21,6 +21,9 @@ func (s *set) counts(lift uint32, target *rec) bool {
 		return false
 	}
 	o := s.originOf(r)
+	if o.strange {
+		return false
+	}
 	if target.kind == KindBlock {
 		blocked := s.labels.at(target.label).jail
 		return o.name != blocked || s.originOf(target).name == blocked
@@ -142,8 +145,8 @@ func (s *set) addedOther(i, head uint32, wasLive bool) {
 	live := !r.is(flagLifted) && r.until > s.now
 	switch r.kind {
 	case KindAllow:
-		s.control.shield++
 		if live && !r.is(flagOver) {
+			s.control.shield++
 			s.tell(Notice{Kind: NoticeAllow, Prefix: r.key().prefix(), Start: r.start, Until: r.until})
 		}
 	case KindNeverBan, KindFreeze, KindBlock:

@@ -2,6 +2,8 @@ package store
 
 import (
 	"cmp"
+	"fmt"
+	"net/netip"
 	"slices"
 )
 
@@ -10,17 +12,24 @@ type origin struct {
 	name    string
 	logs    []*logState
 	records int
-	blocked bool
+	size    int  // of what is kept of it, in units, see units
+	bare    int  // records without prefix
+	blocked bool // nothing of it counts: a Block names it, or it is none of the members that are configured
+	strange bool // the latter
+	over    [kindEnd]int
 
 	// What was accepted, in the order of limits: by number, then by epoch. Kept only for the limits that are set.
 	top         order
 	live        int           // live bans
+	space       [2]uint64     // that live bans cover, IPv6 in /64s and IPv4 in addresses
+	shield      [2]uint64     // that live allows cover, likewise
 	minutes     map[int64]int // bans by the minute of their start
 	lifts       int           // lifts of others' bans
 	liftMinutes map[int64]int
 	allows      int
 	crowded     int // records over a limit that depends on the others: when one accepted goes, one of them may come in
 	dirty       bool
+	judged      Millis // not again before, see judge
 }
 
 // order is the place of a record among those of its origin.
@@ -33,7 +42,8 @@ func (o order) compare(p order) int {
 func (s *set) origin(name string) *origin {
 	o := s.origins[name]
 	if o == nil {
-		o = &origin{name: name}
+		o = &origin{name: name, strange: s.strange(name)}
+		o.blocked = o.strange
 		s.origins[name] = o
 	}
 	return o
@@ -90,6 +100,7 @@ func (s *set) setOver(r *rec) {
 	if !r.is(flagOver) {
 		r.flags |= flagOver
 		s.over++
+		s.originOf(r).over[r.kind]++
 	}
 }
 
@@ -97,23 +108,41 @@ func (s *set) clearOver(r *rec) {
 	if r.is(flagOver) {
 		r.flags &^= flagOver
 		s.over--
+		s.originOf(r).over[r.kind]--
 	}
 }
 
 func (s *set) tooWide(r *rec) bool {
-	k, l := r.key(), &s.limits
+	w := s.limits.widest(r.kind, r.key())
+	return w > 0 && r.key().length() < w
+}
+
+// widest is the shortest length that a prefix of the kind may have; 0 is any.
+func (l *Limits) widest(kind Kind, k pkey) int {
 	v4, v6 := l.WidestV4, l.WidestV6
-	switch r.kind {
-	case KindBan:
-	case KindAllow:
+	switch {
+	case kind == KindBan:
+	case kind == KindAllow && !private(k):
 		v4, v6 = l.AllowWidestV4, l.AllowWidestV6
 	default:
-		return false
+		return 0
 	}
 	if k.is4() {
-		return k.length() < v4
+		return v4
 	}
-	return k.length() < v6
+	return v6
+}
+
+// TooWide says why a ban or an allow of that prefix would count nowhere, "" when it would.
+func (l Limits) TooWide(kind Kind, p netip.Prefix) string {
+	k, err := keyOf(p)
+	if err != nil {
+		return "" // refused for that
+	}
+	if w := l.widest(kind, k); k.length() < w {
+		return fmt.Sprintf("wider than /%d: the limits of the members let it count nowhere", w)
+	}
+	return ""
 }
 
 func below(n, limit int) bool { return limit == 0 || n < limit }
@@ -123,7 +152,7 @@ func (s *set) fits(o *origin, r *rec) bool {
 	l := &s.limits
 	switch r.kind {
 	case KindBan:
-		if r.live() && !below(o.live, l.LivePerOrigin) {
+		if r.live() && !(below(o.live, l.LivePerOrigin) && room(extent(r.key()), r.key(), o.space, l.SpaceV4, l.SpaceV6)) {
 			return false
 		}
 		return l.PerMinutePerOrigin == 0 || o.minutes[r.minute()] < l.PerMinutePerOrigin
@@ -133,7 +162,7 @@ func (s *set) fits(o *origin, r *rec) bool {
 		}
 		return below(o.lifts, l.LiftsPerOrigin) && (l.LiftsPerMinute == 0 || o.liftMinutes[r.minute()] < l.LiftsPerMinute)
 	case KindAllow:
-		return !r.live() || below(o.allows, l.AllowsPerOrigin)
+		return !r.live() || below(o.allows, l.AllowsPerOrigin) && room(shielded(r.key()), r.key(), o.shield, l.AllowWidestV4, l.AllowWidestV6)
 	}
 	return true
 }
@@ -149,6 +178,7 @@ func (s *set) accept(o *origin, r *rec) {
 		if r.live() {
 			r.flags |= flagLive
 			o.live++
+			o.space[family(r.key())] += extent(r.key())
 		}
 		if s.limits.PerMinutePerOrigin > 0 {
 			bump(&o.minutes, r.minute(), 1)
@@ -164,6 +194,7 @@ func (s *set) accept(o *origin, r *rec) {
 		if r.live() {
 			r.flags |= flagLive
 			o.allows++
+			o.shield[family(r.key())] += shielded(r.key())
 		}
 	}
 }
@@ -190,8 +221,10 @@ func (s *set) leaveLive(i uint32) {
 	o := s.originOf(r)
 	if r.kind == KindBan {
 		o.live--
+		o.space[family(r.key())] -= extent(r.key())
 	} else {
 		o.allows--
+		o.shield[family(r.key())] -= shielded(r.key())
 	}
 	if o.crowded > 0 {
 		s.relimitLater(o)
@@ -241,6 +274,24 @@ func (s *set) dismiss(i uint32) {
 	}
 }
 
+const (
+	// judgeAtOnce is how many records of an origin are judged again whenever there is reason to; of more of them that is
+	// done as seldom as judgePace records a millisecond allow, so that who sends them out of order does not keep us busy.
+	judgeAtOnce = 1 << 14
+	judgePace   = 100
+)
+
+// judge judges the records of an origin again, unless that was done just now: then it returns false.
+func (s *set) judge(o *origin) bool {
+	if o.records > judgeAtOnce && s.now < o.judged {
+		return false
+	}
+	o.dirty = false
+	s.relimit(o)
+	o.judged = s.now + Millis(o.records/judgePace)
+	return true
+}
+
 // relimit judges all records of an origin again, in their order.
 func (s *set) relimit(o *origin) {
 	var all []uint32
@@ -255,6 +306,7 @@ func (s *set) relimit(o *origin) {
 		slices.SortFunc(all, func(a, b uint32) int { return s.order(s.slab.at(a)).compare(s.order(s.slab.at(b))) })
 	}
 	o.live, o.lifts, o.allows, o.crowded = 0, 0, 0, 0
+	o.space, o.shield = [2]uint64{}, [2]uint64{}
 	clear(o.minutes)
 	clear(o.liftMinutes)
 	for _, i := range all {

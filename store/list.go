@@ -188,8 +188,8 @@ func (s *Store) shieldReason(p netip.Prefix, now Millis) string {
 		}
 	}
 	for _, i := range s.set.neverBans(now) {
-		for _, n := range s.set.never[i] {
-			if n.Overlaps(p) && n.Bits() <= p.Bits() && !tooWideToShield(n) {
+		for _, n := range leaseHolds(s.set.never[i]) {
+			if n.Overlaps(p) && n.Bits() <= p.Bits() {
 				return fmt.Sprintf("never banned: %s is protected by %s", n, s.set.originOf(s.set.slab.at(i)).name)
 			}
 		}

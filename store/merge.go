@@ -50,7 +50,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 		if len(c.items) == 0 {
 			return m, nil // told only that all of it is gone: nothing to remember
 		}
-		if n := set.limits.Logs; n > 0 && len(set.byID) >= n {
+		if !set.mayOpen(c.log.Origin) {
 			m.Refused += len(c.items)
 			return m, nil
 		}

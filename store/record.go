@@ -125,8 +125,8 @@ const (
 	maxName      = 255  // bytes of an origin or a jail
 	maxText      = 512  // bytes of a reason or a comment on the wire
 	keepText     = 200  // bytes of a reason or a comment that are kept of what a caller gives
-	maxOffences  = 1024 // of a Lift on the wire
-	maxDots      = 1024 // of a Lift on the wire
+	maxOffences  = 128  // of a Lift on the wire; one that this package writes has at most 76
+	maxDots      = 128  // of a Lift on the wire; likewise 38
 	maxNeverBans = 256  // prefixes of a NeverBan
 	maxRecord    = 1200 // bytes of a record that this package writes
 )

@@ -22,7 +22,10 @@ type set struct {
 	own     *logState
 	origins map[string]*origin
 	records int
-	over    int // records flagged flagOver
+	over    int             // records flagged flagOver
+	size    int             // of all that is kept, in units
+	bare    int             // records without prefix
+	members map[string]bool // whose records may count; nil: anybody's
 
 	floors map[uint32]Millis
 	lifts  map[uint32]*liftBody
@@ -119,10 +122,15 @@ func (s *set) dropLog(l *logState) {
 	s.freeLog = append(s.freeLog, l.index)
 	delete(s.byID, l.id)
 	l.origin.drop(l)
-	if len(l.origin.logs) == 0 && !l.origin.blocked {
-		delete(s.origins, l.id.Origin)
-	}
+	s.dropOrigin(l.origin)
 	s.out.gone = append(s.out.gone, l.disk)
+}
+
+// dropOrigin forgets an origin without logs, unless a Block must find it.
+func (s *set) dropOrigin(o *origin) {
+	if len(o.logs) == 0 && (!o.blocked || o.strange) {
+		delete(s.origins, o.name)
+	}
 }
 
 // item returns record i as it came.
@@ -191,12 +199,51 @@ const (
 	refused   // not kept and not held: it may come again
 )
 
-// maxChain bounds how many records of one log one prefix may have, so that a hostile log cannot make every look at a
-// prefix slow. Records without prefix share one chain and get more.
+// Bounds of the chains that are walked at each look at a prefix: of one origin, and of all together, beyond which an origin
+// may still have a few. Records without prefix share one chain and get more.
 const (
 	maxChain         = 256
+	maxChainAll      = 2048
+	maxChainFew      = 4
 	maxChainNoPrefix = 4096
+	maxNoPrefixAll   = 8192
+	maxNoPrefixFew   = 16
 )
+
+// crowded reports whether the chain of a prefix has no place for another record of an origin.
+func (s *set) crowded(o *origin, k pkey, c chainCount) bool {
+	if k == noPrefix {
+		return o.bare >= maxChainNoPrefix || s.bare >= maxNoPrefixAll && o.bare >= maxNoPrefixFew
+	}
+	return c.origin >= maxChain || c.all >= maxChainAll && c.origin >= maxChainFew
+}
+
+// full reports whether there is no room left for another record of an origin: it has all that it may have, or all is taken and
+// it has its share.
+func (s *set) full(o *origin) bool {
+	l := &s.limits
+	if l.StoredPerOrigin > 0 && o.size >= l.StoredPerOrigin {
+		return true
+	}
+	return l.Stored > 0 && s.size >= l.Stored && o.size >= share(l.Stored, l.Origins)
+}
+
+// mayOpen reports whether there is room for another log of the named origin.
+func (s *set) mayOpen(name string) bool {
+	l, o := &s.limits, s.origins[name]
+	if o == nil {
+		return l.Origins == 0 || len(s.origins) < l.Origins || name == s.self
+	}
+	return l.Logs == 0 || len(s.byID) < l.Logs || len(o.logs) < share(l.Logs, l.Origins)
+}
+
+// share is what each of n may have of all whatever the others have.
+func share(all, n int) int {
+	if n == 0 {
+		return 0
+	}
+	return all / n
+}
 
 // add takes one record into the set. The caller puts index into the log's order (logState.insert), marks its number as held,
 // and calls settle after the last one.
@@ -205,7 +252,7 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 		return 0, known
 	}
 	o := l.origin
-	if s.limits.StoredPerOrigin > 0 && o.records >= s.limits.StoredPerOrigin && l != s.own {
+	if l != s.own && s.full(o) {
 		return 0, refused
 	}
 	head := s.head(it.key)
@@ -216,11 +263,11 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	if s.agree && retain.plus(forgetAfter) <= s.now {
 		return 0, forgotten
 	}
-	old, sameLog := s.replaced(l, it, head)
+	old, chain := s.replaced(l, it, head)
 	if old != 0 && s.slab.at(old).seq > it.seq {
 		return 0, superseded
 	}
-	if limit := maxChain; l != s.own && (sameLog >= maxChainNoPrefix || it.key != noPrefix && sameLog >= limit) {
+	if l != s.own && old == 0 && s.crowded(o, it.key, chain) {
 		return 0, refused
 	}
 	wasLive := false
@@ -241,19 +288,32 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	}
 	if it.enc == nil {
 		s.enter(i, s.hash(i))
+		s.weigh(o, units(len(s.scratch)-len(l.salt)))
 	} else {
 		s.scratch = append(s.scratch[:0], l.salt...)
 		s.enter(i, hashRecord(s.scratch, it.enc))
+		s.weigh(o, units(len(it.enc)))
 	}
 	return i, added
 }
 
-// replaced finds the record of the same log that it replaces, or that replaces it, and counts the log's records there.
-func (s *set) replaced(l *logState, it *item, head uint32) (old uint32, sameLog int) {
+func (s *set) weigh(o *origin, n int) {
+	o.size += n
+	s.size += n
+}
+
+// chainCount is how many records a prefix has.
+type chainCount struct{ origin, all int }
+
+// replaced finds the record of the same log that it replaces, or that replaces it, and counts the records there.
+func (s *set) replaced(l *logState, it *item, head uint32) (old uint32, chain chainCount) {
 	for c := head; c != 0; {
 		r := s.slab.at(c)
+		chain.all++
+		if s.originOf(r) == l.origin {
+			chain.origin++
+		}
 		if r.log == l.index {
-			sameLog++
 			if r.kind == it.kind && old == 0 {
 				switch it.kind {
 				case KindBan:
@@ -267,7 +327,7 @@ func (s *set) replaced(l *logState, it *item, head uint32) (old uint32, sameLog 
 		}
 		c = r.next
 	}
-	return old, sameLog
+	return old, chain
 }
 
 // put stores the item and links it to its prefix, whose first record it returns as well.
@@ -311,6 +371,10 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 	}
 	l.origin.records++
 	s.records++
+	if it.key == noPrefix {
+		l.origin.bare++
+		s.bare++
+	}
 	s.touched[l] = struct{}{}
 	return i, head
 }
@@ -329,6 +393,11 @@ func (s *set) remove(i uint32) {
 	retain := s.retained(i)
 	s.dismiss(i)
 	s.leave(i, s.hash(i))
+	s.weigh(l.origin, -units(len(s.scratch)-len(l.salt)))
+	if r.key() == noPrefix {
+		l.origin.bare--
+		s.bare--
+	}
 
 	slot, head := s.table.find(&s.slab, r.key())
 	switch {
@@ -382,6 +451,7 @@ func (s *set) forgetSides(i uint32) {
 
 // settle finishes a change: limits, blocks and logs that became empty.
 func (s *set) settle() {
+	var later []*origin
 	for len(s.dirty) > 0 || s.control.dirty {
 		if s.control.dirty {
 			s.control.dirty = false
@@ -390,9 +460,11 @@ func (s *set) settle() {
 		}
 		o := s.dirty[len(s.dirty)-1]
 		s.dirty = s.dirty[:len(s.dirty)-1]
-		o.dirty = false
-		s.relimit(o)
+		if !s.judge(o) {
+			later = append(later, o)
+		}
 	}
+	s.dirty = append(s.dirty, later...)
 	for l := range s.touched {
 		l.compact(&s.slab, false)
 		if l.dead == len(l.recs) && l != s.own {

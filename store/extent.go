@@ -1,0 +1,107 @@
+package store
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// extent is how much a prefix covers: addresses of IPv4, /64s of IPv6, of which a narrower prefix counts as one.
+func extent(k pkey) uint64 {
+	switch {
+	case k.is4():
+		return 1 << (128 - k.bits)
+	case k.bits >= 64:
+		return 1
+	}
+	return 1 << (64 - k.bits)
+}
+
+// shielded is how much of the public Internet a prefix covers, as extent: what is private is free to be allowed.
+func shielded(k pkey) uint64 {
+	if private(k) {
+		return 0
+	}
+	return extent(k)
+}
+
+// private reports whether the prefix lies in space that nobody on the Internet has: RFC 1918, RFC 6598, RFC 4193.
+func private(k pkey) bool {
+	for _, p := range privateSpace {
+		if p.covers(k) {
+			return true
+		}
+	}
+	return false
+}
+
+var privateSpace = [...]pkey{
+	{0, 0xffff<<32 | 10<<24, 96 + 8}, {0, 0xffff<<32 | 172<<24 | 16<<16, 96 + 12}, {0, 0xffff<<32 | 192<<24 | 168<<16, 96 + 16},
+	{0, 0xffff<<32 | 100<<24 | 64<<16, 96 + 10}, {0xfc << 56, 0, 7},
+}
+
+// room reports whether so much more fits beside what is used, where all together may be as much as one prefix of the
+// given lengths; 0 is no limit.
+func room(size uint64, k pkey, used [2]uint64, v4, v6 int) bool {
+	length := v6 // as the bits of a pkey
+	if k.is4() {
+		length = v4
+		if v4 > 0 {
+			length += 96
+		}
+	}
+	if length == 0 {
+		return true
+	}
+	all := extent(pkey{lo: k.lo &^ 0xffffffff, hi: k.hi, bits: uint8(length)})
+	return used[family(k)] <= all && size <= all-used[family(k)]
+}
+
+// One member's never-ban shields at most as much of the public Internet as one prefix of the lease's lengths, beside what is
+// no wider than the free ones: all that a router may honestly need, and far from all there is.
+const (
+	leaseV4, leaseV6 = 8, 16
+	freeV4, freeV6   = 24, 48
+)
+
+// Unshielded returns those of a member's never-ban prefixes that would not count, because together they are too wide.
+func Unshielded(prefixes []netip.Prefix) (out []netip.Prefix) {
+	kept := leaseHolds(prefixes)
+	for _, p := range prefixes {
+		if !slices.Contains(kept, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// leaseHolds says which prefixes of a NeverBan count: the narrowest first, so that the addresses of the router that
+// published it come before anything wide, and none wider than is honest.
+func leaseHolds(prefixes []netip.Prefix) (kept []netip.Prefix) {
+	keys := make([]pkey, 0, len(prefixes))
+	for _, p := range prefixes {
+		if k, err := keyOf(p); err == nil && !tooWideToShield(p) {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, func(a, b pkey) int { return cmp.Or(cmp.Compare(b.bits, a.bits), a.compare(b)) })
+	var used [2]uint64
+	for _, k := range slices.Compact(keys) {
+		size := shielded(k)
+		if k.is4() && k.length() >= freeV4 || !k.is4() && k.length() >= freeV6 {
+			size = 0
+		}
+		if room(size, k, used, leaseV4, leaseV6) {
+			used[family(k)] += size
+			kept = append(kept, k.prefix())
+		}
+	}
+	return kept
+}
+
+// unitBytes is the encoded size up to which a record counts as one in what is kept.
+const unitBytes = 256
+
+// units is how much a record of that encoded size counts in what is kept: most are one, so that few large ones cannot take
+// the memory of very many.
+func units(encoded int) int { return 1 + (encoded-1)/unitBytes }
