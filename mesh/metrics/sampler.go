@@ -68,7 +68,7 @@ var (
 // newer leader, is shown as none of them.
 func collectState(out chan<- prometheus.Metric, d *prometheus.Desc, states []string, is string) {
 	for _, state := range states {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, flag(state == is), state)
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, truth(state == is), state)
 	}
 }
 
@@ -95,7 +95,7 @@ func label(reason string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(reason, " ", "_"), "?")
 }
 
-func flag(b bool) float64 {
+func truth(b bool) float64 {
 	if b {
 		return 1
 	}
