@@ -265,6 +265,29 @@ func TestLongBansAreRenewed(t *testing.T) {
 	})
 }
 
+func TestScrapsAreSweptUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.set.ban("10.0.0.0/16", store.Never)
+		defer b.run()()
+		for i := range 1500 {
+			b.e.Changed(b.set.ban(fmt.Sprintf("10.0.%d.%d/32", i/100, 2*(i%100)), in(time.Hour)))
+			b.after(b.set.allow(fmt.Sprintf("10.0.%d.%d/32", i/100, 2*(i%100))))
+		}
+		b.after(b.set.allow())
+		if n := b.e.Status().Elements; n < 1500 {
+			t.Fatalf("%d elements: the test makes no scraps", n)
+		}
+		time.Sleep(reconcile + look)
+		synctest.Wait()
+		if n := b.e.Status().Elements; n != 1 {
+			t.Errorf("%d elements, want 1", n)
+		}
+		b.wants("10.0.0.0", store.Never)
+		b.wants("10.0.255.255", store.Never)
+	})
+}
+
 func TestRemoveTakesEverythingOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

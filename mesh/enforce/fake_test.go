@@ -18,7 +18,6 @@ type fakeSet struct {
 	mu     sync.Mutex
 	now    func() time.Time
 	bans   map[netip.Prefix]store.Millis
-	allows []netip.Prefix
 	shield *netipx.IPSet
 	frozen bool
 	whole  int // how often all was asked for

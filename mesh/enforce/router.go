@@ -15,6 +15,9 @@ import (
 // batch in one go.
 const batchSize = 65536
 
+// scraps is how many elements more than twice those needed are kept: bans and lifts within a wider ban cut it ever finer.
+const scraps = 1000
+
 // router is what is known to be on the router.
 type router struct {
 	driver  Driver
@@ -67,7 +70,11 @@ func (r *router) become(ctx context.Context, now store.Millis, want lists, less 
 		if less {
 			want[f] = lesser(r.held[f], want[f])
 		}
-		del[f], add[f] = diff(r.held[f], want[f], func(h, w store.Millis) bool { return right(now, h, w) })
+		same := func(h, w store.Millis) bool { return right(now, h, w) }
+		if del[f], add[f] = diff(r.held[f], want[f], same); len(r.held[f]) > 2*len(want[f])+scraps {
+			del[f] = differing(r.held[f], want[f])
+			add[f] = subtract(want[f], subtract(r.held[f], del[f]))
+		}
 	}
 	if del.len()+add.len() == 0 {
 		return r.apply(ctx, now, batch{})

@@ -31,12 +31,11 @@ const (
 // worker is what Run knows beside the router's state.
 type worker struct {
 	*Enforcer
-	all     bool          // compare everything
-	check   bool          // likewise, and with what the router really holds
-	shield  *netipx.IPSet // as of the last look
-	frozen  bool          // likewise
-	retry   time.Duration // after the next error
-	pending map[netip.Prefix]struct{}
+	all    bool          // compare everything
+	check  bool          // likewise, and with what the router really holds
+	shield *netipx.IPSet // as of the last look
+	frozen bool          // likewise
+	retry  time.Duration // after the next error
 }
 
 // Run enforces until ctx ends, and returns nil then: a router that refuses is a State, not an error. What is enforced

@@ -157,6 +157,20 @@ func diff(held, want []span, same func(held, want store.Millis) bool) (del, add 
 	return del, subtract(want, kept)
 }
 
+// differing returns the spans of held that are none of want.
+func differing(held, want []span) []span {
+	var out []span
+	for _, h := range held {
+		for len(want) > 0 && want[0].from.less(h.from) {
+			want = want[1:]
+		}
+		if len(want) == 0 || want[0] != h {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
 // agrees reports whether every address of h is wanted as h holds it.
 func agrees(h span, want []span, same func(held, want store.Millis) bool) bool {
 	at := h.from
