@@ -116,6 +116,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	if err := makeDataDir(cfg.DataDir); err != nil {
 		return nil, err
 	}
+	if err := checkRights(&a.cfg, a.log); err != nil {
+		return nil, err
+	}
 	if a.listener, err = control.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
 		return nil, err
 	}

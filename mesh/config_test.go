@@ -1,8 +1,10 @@
 package mesh
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -103,13 +105,64 @@ func TestConfigRefusesWhatIsNoConfiguration(t *testing.T) {
 	}
 }
 
+// What nests or repeats itself without bound is refused at a bounded price.
+func TestConfigBombsStaySmall(t *testing.T) {
+	laughs := "a: &a [x,x,x,x,x,x,x,x,x]\n"
+	for c := 'b'; c <= 'k'; c++ {
+		laughs += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c,", c-1), 9), ","))
+	}
+	for name, text := range map[string]string{
+		"laughs":  laughs,
+		"deep":    strings.Repeat("{a: ", 9000) + strings.Repeat("}", 9000),
+		"deeper":  strings.Repeat("[", 200_000),
+		"itself":  "name: &a [*a]\n",
+		"merge":   "a: &a {b: c}\n" + strings.Repeat("<<: *a\n", 1000),
+		"numbers": "leader: {priority: " + strings.Repeat("9", 100_000) + "}\n",
+		"a name":  strings.Repeat("k", 500_000) + ": 1\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			f := &File{Config: DefaultConfig(), path: "f"}
+			err := f.parse([]byte(text))
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				t.Error("it was taken")
+			}
+			if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; mb > 64 {
+				t.Errorf("it took %d MB to refuse %d bytes", mb, len(text))
+			}
+		})
+	}
+}
+
+func TestAConfigurationThatEverybodyCanChangeIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "banmesh.yaml")
+	if err := os.WriteFile(path, []byte("name: r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o646); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "chmod o-w "+path) {
+		t.Errorf("got %v, want a refusal that says what to do", err)
+	}
+}
+
 func FuzzConfig(f *testing.F) {
 	f.Add("name: r\ncommit: {window: 2s}\n")
 	f.Add("never_ban: [a, {b: c}]\n&a: *a\n")
+	f.Add("a: &a [x,x]\nb: &b [*a,*a]\nname: *b\n")
+	f.Add("a: &a {driver: none}\ncommit: {<<: *a}\n")
+	f.Add("commit: {timeout: 1e9}\nhttp: {listen: '[::1%lo]:1'}\n---\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		file := &File{Config: DefaultConfig(), path: "f"}
-		if err := file.parse([]byte(text)); err == nil {
-			_ = file.Validate()
+		err := file.parse([]byte(text))
+		if err == nil {
+			err = file.Validate()
+		}
+		if err != nil && (strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "f:")) {
+			t.Errorf("refused with %q, want one line that begins with the file", err)
 		}
 	})
 }

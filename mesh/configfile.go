@@ -70,6 +70,9 @@ func readConfig(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 {
+		return nil, fmt.Errorf("read configuration: %s has mode %04o, everybody can change what the agent does: chmod o-w %s", path, info.Mode().Perm(), path)
+	}
 	text, err := io.ReadAll(io.LimitReader(file, maxConfigSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -93,7 +96,9 @@ func (f *File) parse(text []byte) error {
 		return fmt.Errorf("%s:%d: keys and values are wanted here, as in `name: router1`", f.path, root.Line)
 	}
 	f.line = make(map[string]int)
-	index(root, "", f.line)
+	if key, line := index(root, "", f.line); key != "" {
+		return fmt.Errorf("%s:%d: %s: stands on line %d already", f.path, line, key, f.line[key])
+	}
 
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
@@ -106,8 +111,16 @@ func (f *File) parse(text []byte) error {
 	return nil
 }
 
-// index notes the line of every key under node.
-func index(node *yaml.Node, prefix string, lines map[string]int) {
+// maxKeyDepth is deeper than any key is: what nests further is refused by the
+// decoder, and need not be indexed.
+const maxKeyDepth = 8
+
+// index notes the line of every key under node, and returns the first that
+// stands twice in its mapping: the decoder would tell of every pair of them.
+func index(node *yaml.Node, prefix string, lines map[string]int) (twice string, line int) {
+	if strings.Count(prefix, ".")+strings.Count(prefix, "[") > maxKeyDepth {
+		return "", 0
+	}
 	switch node.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(node.Content); i += 2 {
@@ -115,16 +128,24 @@ func index(node *yaml.Node, prefix string, lines map[string]int) {
 			if prefix != "" {
 				key = prefix + "." + key
 			}
+			if _, there := lines[key]; there {
+				return key, node.Content[i].Line
+			}
 			lines[key] = node.Content[i].Line
-			index(node.Content[i+1], key, lines)
+			if key, line := index(node.Content[i+1], key, lines); key != "" {
+				return key, line
+			}
 		}
 	case yaml.SequenceNode:
 		for i, item := range node.Content {
 			key := fmt.Sprintf("%s[%d]", prefix, i)
 			lines[key] = item.Line
-			index(item, key, lines)
+			if key, line := index(item, key, lines); key != "" {
+				return key, line
+			}
 		}
 	}
+	return "", 0
 }
 
 // The forms of the YAML library's messages, compiled when there is one.

@@ -96,6 +96,9 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if err := a.store.Health(); err != nil {
 		warn("the store cannot be written (%v): new bans are refused until %s is writable again", err, a.cfg.DataDir)
 	}
+	if doubt := a.store.Doubt(); doubt != "" {
+		warn("%s; the others send again what they have, and a restart ends this warning", doubt)
+	}
 	if s.Spooled > 0 {
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
 	}

@@ -100,7 +100,7 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 		defer probe.Close()
 		p.Conductor, p.Conductors = probe, cfg.Commit.Conductors
 	}
-	return append(found, doctor.Examine(ctx, p)...)
+	return append(append(found, flaws(cfg)...), doctor.Examine(ctx, p)...)
 }
 
 // files are those that the agent reads beside its configuration.

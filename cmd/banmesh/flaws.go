@@ -1,0 +1,15 @@
+package main
+
+import (
+	"banmesh/mesh"
+	"banmesh/mesh/doctor"
+)
+
+// flaws are the places of the agent that others on this router can change.
+func flaws(cfg *mesh.Config) []doctor.Finding {
+	var out []doctor.Finding
+	for _, f := range mesh.Flaws(cfg, -1) {
+		out = append(out, doctor.Finding{Severity: doctor.Serious, What: f.What, Why: f.Why, Mend: f.Mend})
+	}
+	return out
+}
