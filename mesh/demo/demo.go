@@ -92,6 +92,9 @@ func (p *play) cast(ctx context.Context) error {
 		p.line("%-10s %-22s %s", r.name, r.agent.Addr(), role)
 	}
 	p.line("%-10s %-22s %s; a commit takes it %v", "conductor", p.conductor, p.speaks, commitDelay)
+	if p.routers[0].cfg.HTTP.Listen != "" {
+		p.line("%-10s %s", "page", p.page())
+	}
 	return nil
 }
 
@@ -241,7 +244,7 @@ func (p *play) summary() {
 	p.line("the whole demo               %v", time.Since(p.begun).Round(100*time.Millisecond))
 }
 
-// stay brings the stopped router back and waits for ctx to end.
+// stay brings the stopped router back and goes on with a few bans until ctx ends.
 func (p *play) stay(ctx context.Context) error {
 	for i, r := range p.routers {
 		if r.agent != nil {
@@ -252,21 +255,34 @@ func (p *play) stay(ctx context.Context) error {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}
-	p.title("The three go on until Ctrl-C. Try them from another terminal:")
+	p.title("The three go on, with a few more attackers, until Ctrl-C. Look at them in a browser:")
+	p.line("%s", p.page())
+	p.line("")
+	p.line("Or try them from another terminal:")
 	for _, r := range p.routers {
 		p.line("banmesh status --socket %s", r.cfg.Socket)
 	}
 	p.line("")
 	p.line("export BANMESH_SOCKET=%s", p.routers[0].cfg.Socket)
 	p.line("banmesh ban 203.0.113.99 --for 5m; banmesh list; banmesh diff; banmesh unban 203.0.113.99")
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- newTrickle().run(ctx, p.routers) }()
 	for {
 		select {
-		case <-ctx.Done():
+		case err := <-ended:
+			if err != nil {
+				return fmt.Errorf("demo: %w", err)
+			}
 			return nil
 		case <-p.seen: // nobody is shown them any more
 		}
 	}
 }
+
+// page is where a browser finds the first router's page.
+func (p *play) page() string { return "http://" + p.routers[0].cfg.HTTP.Listen + "/" }
 
 // until polls cond, which looks at memory only.
 func until(ctx context.Context, what string, cond func() bool) error {

@@ -66,10 +66,13 @@ func open(ctx context.Context, dir string, o Options) (_ *network, err error) {
 		r := &router{name: name, cfg: n.config(name, keyring)}
 		if len(n.routers) > 0 {
 			r.cfg.Join = []string{n.routers[0].agent.Addr()}
+		} else if o.Stay {
+			r.cfg.HTTP.Listen = "127.0.0.1:0"
 		}
 		if err := n.start(ctx, r); err != nil {
 			return nil, err
 		}
+		r.cfg.HTTP.Listen = r.agent.HTTPAddr() // a browser finds it there again after a restart
 		n.routers = append(n.routers, r)
 	}
 	return n, nil
