@@ -65,6 +65,14 @@ func (l *local) fail2ban() *fail2ban.Client {
 	})
 }
 
+// feed is the jail that gets the peers' bans, "" where the configuration says that none does.
+func (l *local) feed() string {
+	if l.file.Enforce.Driver != "fail2ban" {
+		return ""
+	}
+	return l.file.Enforce.Jail
+}
+
 // clientFlags say how the local fail2ban is asked; what they leave open is the configuration's.
 func (l *local) clientFlags() []cli.Flag {
 	return []cli.Flag{
@@ -91,7 +99,7 @@ func fail2banImportCommand(c *console) *cli.Command {
 				return err
 			}
 			l.useSocket(c, cc)
-			if err := c.takeIn(cc.Context, l.fail2ban(), except.Value()); err != nil {
+			if err := c.takeIn(cc.Context, l.fail2ban(), except.Value(), l.feed()); err != nil {
 				return fmt.Errorf("fail2ban import: %w", err)
 			}
 			return nil
@@ -99,12 +107,15 @@ func fail2banImportCommand(c *console) *cli.Command {
 	}
 }
 
-func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string) error {
+func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string, feed string) error {
 	asking, cancel := context.WithTimeout(ctx, askFail2ban)
 	defer cancel()
 	feeds, err := fail2ban.Feeds(asking, client)
 	if err != nil {
 		return withRights(err)
+	}
+	if feed != "" && !slices.Contains(feeds, feed) {
+		feeds = append(feeds, feed)
 	}
 	held, err := fail2ban.Import(asking, client, slices.Concat(except, feeds)...)
 	if err != nil {
@@ -176,7 +187,7 @@ func fail2banCheckCommand(c *console) *cli.Command {
 			}
 			ctx, cancel := context.WithTimeout(cc.Context, askFail2ban)
 			defer cancel()
-			found, err := fail2ban.Check(ctx, l.fail2ban())
+			found, err := fail2ban.Check(ctx, l.fail2ban(), l.feed())
 			if err != nil {
 				return fmt.Errorf("fail2ban check: %w", err)
 			}

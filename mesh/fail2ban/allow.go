@@ -50,6 +50,9 @@ func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
 		}
 	}
 	for _, jail := range jails {
+		if t.hooks.feeds(jail) {
+			continue // its feeder looks at the allows itself
+		}
 		t.meet(ctx, jail)
 		if err := t.ignore(ctx, jail, live); err != nil && !errors.Is(err, ErrNoJail) {
 			return err

@@ -36,16 +36,18 @@ type Finding struct {
 const slowAction = 15
 
 // Check looks at the running fail2ban, and at its configuration as far as it is
-// readable, for what keeps bans from being shared rightly. Nothing is changed.
-// No findings is a good answer; ctx's end is the only error.
-func Check(ctx context.Context, client *Client) ([]Finding, error) {
-	c := checker{client: client}
+// readable, for what keeps bans from being shared rightly. feed is the jail that
+// gets the peers' bans, "" where there is none. Nothing is changed. No findings
+// is a good answer; ctx's end is the only error.
+func Check(ctx context.Context, client *Client, feed string) ([]Finding, error) {
+	c := checker{client: client, feed: feed}
 	c.all(ctx)
 	return c.findings, ctx.Err()
 }
 
 type checker struct {
 	client   *Client
+	feed     string
 	findings []Finding
 }
 
@@ -77,11 +79,20 @@ func (c *checker) all(ctx context.Context) {
 		c.add(Note, "fail2ban's configuration cannot be read: "+err.Error(),
 			"What is configured and not running yet cannot be told.", "fail2ban-client -t")
 	}
+	if c.feed != "" {
+		c.fed(ctx, slices.Contains(jails, c.feed))
+	}
 	hooked := 0
 	for _, jail := range jails {
+		if jail == c.feed {
+			continue
+		}
 		ours, err := c.jail(ctx, jail)
 		if ours {
 			hooked++
+		}
+		if err == nil && c.feed != "" {
+			err = c.counts(ctx, jail)
 		}
 		if err != nil {
 			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+jail)

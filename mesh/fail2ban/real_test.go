@@ -63,14 +63,20 @@ type rig struct {
 	hooks *Hooks
 }
 
-func startReal(t *testing.T, o fail2bantest.Options) *rig {
+// testBinary is this test, which fail2ban runs as the action's program.
+func testBinary(t *testing.T) string {
 	t.Helper()
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return binary
+}
+
+func startReal(t *testing.T, o fail2bantest.Options) *rig {
+	t.Helper()
 	r := &rig{t: t, calls: filepath.Join(t.TempDir(), "calls"), set: &fakeSet{}}
-	o.Bin = binary
+	o.Bin = testBinary(t)
 	// Without the second the race detector holds each call up by a second.
 	o.Env = append(o.Env, callsVar+"="+r.calls, "GORACE=atexit_sleep_ms=0")
 	r.Server = fail2bantest.Start(t, o)
@@ -85,21 +91,30 @@ func (r *rig) next() Call {
 	r.t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		raw, err := os.ReadFile(r.calls)
-		if err != nil && !os.IsNotExist(err) {
-			r.t.Fatal(err)
-		}
-		if lines := strings.SplitAfter(string(raw), "\n"); r.read < len(lines)-1 {
-			c := parseCall(r.t, lines[r.read])
-			r.read++
-			handle(r.t, r.hooks, c)
+		if c, ok := r.poll(); ok {
 			return c
 		}
 		if time.Now().After(deadline) {
 			r.t.Fatalf("no further call of the action after %d", r.read)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// poll handles and returns the next call where it comes within some milliseconds.
+func (r *rig) poll() (c Call, ok bool) {
+	r.t.Helper()
+	raw, err := os.ReadFile(r.calls)
+	if err != nil && !os.IsNotExist(err) {
+		r.t.Fatal(err)
+	}
+	if lines := strings.SplitAfter(string(raw), "\n"); r.read < len(lines)-1 {
+		c := parseCall(r.t, lines[r.read])
+		r.read++
+		handle(r.t, r.hooks, c)
+		return c, true
+	}
+	time.Sleep(10 * time.Millisecond)
+	return Call{}, false
 }
 
 // want waits for calls of exactly these events and returns the last one. A flush
@@ -417,7 +432,7 @@ func found(findings []Finding, severity Severity) []string {
 func TestRealCheckIsContentWithTheShippedAction(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{Default: "bantime.increment = true"})
-	findings, err := Check(t.Context(), r.realClient())
+	findings, err := Check(t.Context(), r.realClient(), "")
 	if err != nil || len(findings) != 0 {
 		t.Errorf("got %v, %+v", err, findings)
 	}
@@ -466,7 +481,7 @@ actionflush = true fail2ban flush --jail="<name>"
 	r.Configure("jail.d/late.conf", "[late]\naction = other[actname=other]\n  %(banmesh)s\n")
 	r.client("reload")
 
-	findings, err := Check(t.Context(), r.realClient())
+	findings, err := Check(t.Context(), r.realClient(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -513,7 +528,7 @@ func TestCheckTellsWhatKeepsItFromAsking(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := newFakeServer()
 			server.down = test.err
-			findings, err := Check(t.Context(), server.client())
+			findings, err := Check(t.Context(), server.client(), "")
 			if err != nil || len(findings) != 1 || findings[0].Severity != Serious || !strings.Contains(findings[0].What, test.want) {
 				t.Errorf("got %v, %+v", err, findings)
 			}

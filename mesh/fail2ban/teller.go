@@ -218,6 +218,10 @@ func (t *Teller) judge(ctx context.Context, err error) {
 
 // tellUnbans has one jail let go what was lifted. A newer offence is spared.
 func (t *Teller) tellUnbans(ctx context.Context, jail string, notices []store.Notice) error {
+	if t.hooks.feeds(jail) {
+		t.done(ctx, notices) // what it holds are peers' bans, and their feeder's matter
+		return nil
+	}
 	held, err := t.client.Banned(ctx, jail)
 	if errors.Is(err, ErrNoJail) {
 		t.noJail(ctx, jail, notices)

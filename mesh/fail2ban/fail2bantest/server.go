@@ -45,6 +45,8 @@ type Options struct {
 	// Action is the action.d file to install as banmesh.conf; default the
 	// shipped one, found from the module's root.
 	Action string
+	// Filters are further filters of the installed package, by their file's name.
+	Filters []string
 	// Files are further configuration files, by their path below the
 	// configuration directory.
 	Files map[string]string
@@ -126,7 +128,7 @@ func (s *Server) configure(o Options) {
 		action = filepath.Join(moduleRoot(s.t), "examples/fail2ban/action.d/banmesh.conf")
 	}
 	s.copyFile(action, "etc/action.d/banmesh.conf")
-	for _, name := range []string{"sshd.conf", "common.conf"} {
+	for _, name := range append([]string{"sshd.conf", "common.conf"}, o.Filters...) {
 		s.copyFile("/etc/fail2ban/filter.d/"+name, "etc/filter.d/"+name)
 	}
 	bantime := o.Bantime

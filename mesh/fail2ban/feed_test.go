@@ -1,0 +1,264 @@
+package fail2ban
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"banmesh/mesh/fail2ban/fail2bantest"
+)
+
+// fakeFeed records what is told of its jail.
+type fakeFeed struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (f *fakeFeed) tell(format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, fmt.Sprintf(format, args...))
+	return nil
+}
+
+func (f *fakeFeed) heard() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.told)
+}
+
+func (f *fakeFeed) Jail() string { return "mesh" }
+
+func (f *fakeFeed) Unbanned(_ context.Context, p netip.Prefix, start time.Time) error {
+	return f.tell("unbanned %v %d", p, start.Unix())
+}
+
+func (f *fakeFeed) Emptied(context.Context, time.Time) error { return f.tell("emptied") }
+func (f *fakeFeed) Started()                                 { _ = f.tell("started") }
+
+func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
+	set, feed := &fakeSet{}, &fakeFeed{}
+	h := NewHooks(HooksConfig{Set: set, Feed: feed})
+	start := time.Unix(1_800_000_000, 0)
+	call := func(event Event, called time.Time) Call {
+		c := sshd(event, start, called)
+		c.Jail = "mesh"
+		return c
+	}
+	handle(t, h, Call{Event: Start, Jail: "mesh"})
+	handle(t, h, call(Ban, start))
+	replay := call(Ban, start)
+	replay.Restored = true
+	handle(t, h, replay)
+	handle(t, h, call(Prolong, start))
+	handle(t, h, call(Unban, start.Add(time.Minute)))
+	handle(t, h, call(Unban, start.Add(10*time.Minute))) // its time was over
+	handle(t, h, Call{Event: Stop, Jail: "mesh"})
+	if want := []string{"started", "unbanned 203.0.113.7/32 1800000000"}; !slices.Equal(feed.heard(), want) {
+		t.Errorf("the feeder heard %q, want %q", feed.heard(), want)
+	}
+	if len(set.bans) > 0 || len(set.lifts) > 0 {
+		t.Errorf("the mesh was told %+v, %+v", set.bans, set.lifts)
+	}
+	if len(h.heard) > 0 {
+		t.Error("the Teller was told of the jail")
+	}
+	handle(t, h, sshd(Ban, start, start))
+	if len(set.bans) != 1 {
+		t.Error("another jail's ban was not taken")
+	}
+}
+
+func TestTellerLeavesTheFedJailAlone(t *testing.T) {
+	telling(t, []string{"mesh", "sshd"}, func(t *testing.T, r *tellerRig) {
+		for _, jail := range []string{"mesh", "sshd"} {
+			r.server.hold(jail, banned(t, "203.0.113.7", time.Now(), 10*time.Minute))
+		}
+		feed := &fakeFeed{}
+		r.start(func(c *TellerConfig) { c.Hooks = NewHooks(HooksConfig{Set: r.set, Client: c.Client, Feed: feed}) })
+		for _, jail := range []string{"mesh", "sshd"} {
+			r.lifted(jail, "203.0.113.7", time.Now())
+		}
+		r.set.allow("203.0.113.0/24", time.Now().Add(time.Hour))
+		r.teller.Poke()
+		time.Sleep(time.Minute)
+		want := []string{"set sshd unbanip 203.0.113.7", "set sshd addignoreip 203.0.113.0/24"}
+		got := r.server.did()
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("fail2ban was told %q, want %q", got, want)
+		}
+		if left := r.set.Notices(); len(left) > 0 {
+			t.Errorf("left in the queue: %+v", left)
+		}
+	})
+}
+
+// fedJail is the feeding jail as examples/fail2ban/jail.d/mesh.conf makes it, with
+// a ban action that blocks nothing.
+const fedJail = `[mesh]
+enabled = true
+filter =
+bantime = 30d
+action = block
+         %(unbanmesh)s
+`
+
+// unbanmesh is the default that fedJail needs: banmesh's action without its ban
+// hooks.
+func unbanmesh(bin string) string {
+	return `unbanmesh = banmesh[actionban="", actionprolong="", bin="` + bin + `"]`
+}
+
+var blockAction = map[string]string{"action.d/block.conf": "[Definition]\nactionban = true\nactionunban = true\nactionflush = true\n"}
+
+func TestRealFedJailTakesManyAndTellsUnbansByHandOnly(t *testing.T) {
+	t.Parallel()
+	feed := &fakeFeed{}
+	r := startReal(t, fail2bantest.Options{Default: unbanmesh(testBinary(t)), ExtraJail: fedJail, Files: blockAction})
+	r.hooks = NewHooks(HooksConfig{Set: r.set, Client: r.realClient(), Feed: feed})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.hooks.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	client := r.realClient()
+
+	shape, err := client.Shape(ctx, "mesh")
+	if want := (Shape{Blocks: true, TellsUnbans: true, Flushes: true, BanTime: 30 * 24 * time.Hour}); err != nil || shape != want {
+		t.Errorf("shape %+v, %v; want %+v", shape, err, want)
+	}
+	if shape, err = client.Shape(ctx, "sshd"); err != nil || !shape.Detects || !shape.TellsBans || shape.Blocks || shape.BanTime != 10*time.Minute {
+		t.Errorf("shape of sshd %+v, %v", shape, err)
+	}
+
+	prefixes := []netip.Prefix{prefix(t, "198.51.100.0/24"), prefix(t, "2001:db8::/48"), prefix(t, "2001:db8:1::7")}
+	for i := range 60 {
+		prefixes = append(prefixes, prefix(t, fmt.Sprintf("203.0.113.%d", i+1)))
+	}
+	for range 2 { // what it holds already is no error
+		if err := client.Ban(ctx, "mesh", prefixes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := client.Banned(ctx, "mesh")
+	if err != nil || len(held) != len(prefixes) {
+		t.Fatalf("%d held, %v; want %d", len(held), err, len(prefixes))
+	}
+	for _, b := range held {
+		if !slices.Contains(prefixes, b.Prefix) {
+			t.Errorf("holds %v", b.Prefix)
+		}
+	}
+
+	t.Log("a restart tells no unban")
+	r.Restart()
+	for deadline := time.Now().Add(time.Minute); ; { // it repeats them one by one
+		if held, err = client.Banned(ctx, "mesh"); err != nil || time.Now().After(deadline) {
+			t.Fatalf("%d held after the restart, %v; want %d", len(held), err, len(prefixes))
+		}
+		if len(held) == len(prefixes) {
+			break
+		}
+	}
+	if got := slices.DeleteFunc(feed.heard(), func(s string) bool { return s == "started" }); len(got) > 0 {
+		t.Errorf("heard %q of a restart", got)
+	}
+	r.client("set", "mesh", "unbanip", "203.0.113.7", "198.51.100.0/24")
+	r.await(feed, 2)
+	for i, p := range []string{"203.0.113.7/32", "198.51.100.0/24"} {
+		if got := feed.heard(); !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "unbanned "+p) }) {
+			t.Errorf("%d: heard %q, want the unban of %s", i, got, p)
+		}
+	}
+	t.Log("unban --all does")
+	r.client("unban", "--all")
+	r.await(feed, 3)
+	if got := feed.heard(); got[len(got)-1] != "emptied" {
+		t.Errorf("heard %q, want emptied at last", got)
+	}
+
+	if err := client.Ban(ctx, "mesh", prefixes); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Empty(ctx, "mesh"); err != nil {
+		t.Fatal(err)
+	}
+	if held, err = client.Banned(ctx, "mesh"); err != nil || len(held) > 0 {
+		t.Errorf("holds %d, %v; want nothing", len(held), err)
+	}
+	if len(r.set.bans) > 0 || len(r.set.lifted()) > 0 {
+		t.Errorf("the mesh was told %+v, %+v", r.set.bans, r.set.lifted())
+	}
+}
+
+// await handles the action's calls until the feeder heard of so many things
+// beside starts.
+func (r *rig) await(feed *fakeFeed, n int) {
+	r.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for {
+		heard := slices.DeleteFunc(feed.heard(), func(s string) bool { return s == "started" })
+		if len(heard) >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("heard %q, want %d", heard, n)
+		}
+		r.poll()
+	}
+}
+
+func TestRealCheckOfTheFedJail(t *testing.T) {
+	t.Parallel()
+	const recidive = "[recidive]\nenabled = true\nfilter = recidive%s\nlogpath = /dev/null\naction = %%(banmesh)s\n"
+	good := startReal(t, fail2bantest.Options{Default: unbanmesh("/bin/true"), Files: blockAction,
+		ExtraJail: fedJail + fmt.Sprintf(recidive, `[_jailname="(?:recidive|mesh)"]`), Filters: []string{"recidive.conf"}})
+	findings, err := Check(t.Context(), good.realClient(), "mesh")
+	if err != nil || len(findings) > 0 {
+		t.Errorf("the shipped jail: %v, %+v", err, findings)
+	}
+
+	bad := startReal(t, fail2bantest.Options{Files: blockAction, Filters: []string{"recidive.conf"}, ExtraJail: fmt.Sprintf(recidive, "") + `
+[short]
+enabled = true
+filter =
+bantime = 1h
+action = block
+[echoes]
+enabled = true
+filter =
+bantime = 30d
+action = block
+         %(banmesh)s
+[bare]
+enabled = true
+filter =
+bantime = 30d
+action = banmesh[actionban="", actionprolong="", actionflush=""]
+`})
+	for jail, wants := range map[string][]string{
+		"mesh":   {"fail2ban has no jail mesh"},
+		"sshd":   {"jail sshd, the one of enforce.jail, has a filter", "jail sshd, the one of enforce.jail, tells banmesh of its bans", "has no ban action"},
+		"short":  {"does not tell banmesh of unbans", "has a bantime of 1h0m0s", "jail recidive counts the bans of jail short too"},
+		"echoes": {"jail echoes, the one of enforce.jail, tells banmesh of its bans"},
+		"bare":   {"has no ban action", "has no actionflush beside the unban hook"},
+	} {
+		findings, err := Check(t.Context(), bad.realClient(), jail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !slices.ContainsFunc(findings, func(f Finding) bool {
+				return strings.Contains(f.What, want) && f.Severity != Note && f.Why != "" && f.Mend != ""
+			}) {
+				t.Errorf("jail %s: no finding %q in %+v", jail, want, findings)
+			}
+		}
+	}
+}
