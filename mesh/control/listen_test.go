@@ -92,6 +92,47 @@ func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
 	}
 }
 
+// A link could lead the agent to another's socket, or have it made where somebody else wants it.
+func TestLinksAndDirectoriesAreNoSockets(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	living, err := net.Listen("unix", elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer living.Close()
+	for name, prepare := range map[string]func(path string) error{
+		"a link to a living socket": func(p string) error { return os.Symlink(elsewhere, p) },
+		"a link to nothing":         func(p string) error { return os.Symlink(elsewhere+"-not", p) },
+		"a directory":               func(p string) error { return os.Mkdir(p, 0o700) },
+		"a pipe":                    func(p string) error { return syscall.Mkfifo(p, 0o600) },
+		"a lock that is a link":     func(p string) error { return os.Symlink(elsewhere+"-lock", p+".lock") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "s")
+			if err := prepare(path); err != nil {
+				t.Fatal(err)
+			}
+			if ln, err := control.Listen(path, ""); err == nil {
+				ln.Close()
+				t.Error("it was taken")
+			} else if !strings.Contains(err.Error(), path) {
+				t.Errorf("got %v, want an error with the path", err)
+			}
+		})
+	}
+	if _, err := os.Lstat(elsewhere + "-not"); err == nil {
+		t.Error("a socket was made at the end of a link")
+	}
+	if _, err := os.Lstat(elsewhere + "-lock"); err == nil {
+		t.Error("a lock was made at the end of a link")
+	}
+	if conn, err := net.Dial("unix", elsewhere); err != nil {
+		t.Errorf("the socket elsewhere is gone: %v", err)
+	} else {
+		conn.Close()
+	}
+}
+
 func TestListenSaysWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ path, group, want string }{
