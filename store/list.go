@@ -6,7 +6,6 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"go4.org/netipx"
 )
@@ -259,57 +258,3 @@ func (s *Store) effective(head uint32, now Millis, seen *sightings) (e Effective
 
 // counting reports whether a live record counts: its origin is not blocked and it exceeds no limit.
 func (s *set) counting(r *rec) bool { return !r.is(flagOver) && !s.originOf(r).blocked }
-
-// countsCache keeps the last Counts: they need a look at every prefix.
-type countsCache struct {
-	mu      sync.Mutex
-	version uint64
-	at      Millis
-	counts  Counts
-}
-
-// Counts returns the sizes of the set. They are at most a second old.
-func (s *Store) Counts() Counts {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	now := s.now()
-	s.counts.mu.Lock()
-	defer s.counts.mu.Unlock()
-	if s.counts.version == s.version && s.counts.at/second == now/second {
-		return s.counts.counts
-	}
-	set := s.set
-	n := Counts{Records: set.records, Logs: len(set.byID), OverLimit: set.over}
-	shield := s.shieldLocked(now)
-	for _, head := range set.table.slots {
-		if head == 0 {
-			continue
-		}
-		live, own, counts := false, false, false
-		for c := head; c != 0; {
-			r := set.slab.at(c)
-			if liveBan(r, now) {
-				live = true
-				own = own || set.originOf(r).name == set.self
-				counts = counts || set.counting(r)
-			}
-			c = r.next
-		}
-		if live {
-			n.Live++
-		}
-		if own {
-			n.Own++
-		}
-		if counts && !shield.ContainsPrefix(set.slab.at(head).key().prefix()) {
-			n.Effective++
-		}
-	}
-	for i := range set.allows {
-		if r := set.slab.at(i); !r.is(flagLifted) && r.until > now && set.counting(r) {
-			n.Allows++
-		}
-	}
-	s.counts.version, s.counts.at, s.counts.counts = s.version, now, n
-	return n
-}

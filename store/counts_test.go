@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// What Counts says is what List and Effective show, whatever has happened: bans
+// of several members of one prefix, lifts, allows, expiry, records forgotten and
+// their places used again, a block.
+func TestCountsAreThoseOfTheList(t *testing.T) {
+	for seed := range uint64(6) {
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		c := newClock()
+		limits := func(cfg *Config) { cfg.Limits.LivePerOrigin = 60 }
+		a, b, x := newNode(t, "a", c, nil, limits), newNode(t, "b", c, nil, limits), newNode(t, "x", c, nil, limits)
+		nodes := []*node{a, b, x}
+		prefix := func() string {
+			switch rnd.IntN(4) {
+			case 0:
+				return fmt.Sprintf("10.%d.0.0/24", rnd.IntN(30)) // many inside an allow
+			case 1:
+				return fmt.Sprintf("2001:db8:%x::/48", rnd.IntN(40))
+			case 2:
+				return fmt.Sprintf("127.0.0.%d", rnd.IntN(10)) // reserved
+			}
+			return fmt.Sprintf("203.0.113.%d", rnd.IntN(80))
+		}
+		counted := Counts{}
+		for step := range 400 {
+			n := nodes[rnd.IntN(len(nodes))]
+			switch op := rnd.IntN(20); {
+			case op < 10:
+				n.ban(prefix(), time.Duration(1+rnd.IntN(90))*time.Minute)
+			case op < 13:
+				n.lift(prefix())
+			case op == 13:
+				p := netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/%d", rnd.IntN(30), 20+rnd.IntN(8)))
+				n.must(n.Allow(context.Background(), []AllowRequest{{Prefix: p, Until: c.millis() + Millis(time.Hour/time.Millisecond)}}))
+			case op == 14:
+				n.must(n.PublishNeverBan(context.Background(), []netip.Prefix{pfx(fmt.Sprintf("203.0.113.%d", rnd.IntN(80)))}, c.millis()+Millis(time.Hour/time.Millisecond)))
+			case op == 15 && step%5 == 0:
+				n.must(n.Block(context.Background(), "x"))
+			case op == 15:
+				n.must(n.Unblock(context.Background(), "x"))
+			case op == 16:
+				c.add(time.Duration(rnd.IntN(10)) * time.Minute)
+				for _, n := range nodes {
+					n.Tick(true)
+				}
+			case op == 17 && step%6 == 0:
+				c.add(48 * time.Hour) // what is over is forgotten
+				for _, n := range nodes {
+					n.Tick(true)
+				}
+			default:
+				n.pull(nodes[rnd.IntN(len(nodes))])
+			}
+			got, want := n.Counts(), Counts{}
+			for _, e := range n.List(Query{}) {
+				want.Live++
+				if e.Effective {
+					want.Effective++
+				}
+				for _, r := range e.Records {
+					if r.Origin == n.cfg.Origin {
+						want.Own++
+						break
+					}
+				}
+			}
+			if got.Live != want.Live || got.Effective != want.Effective || got.Own != want.Own {
+				t.Fatalf("seed %d, step %d: %d live, %d effective, %d own; listed are %d, %d, %d",
+					seed, step, got.Live, got.Effective, got.Own, want.Live, want.Effective, want.Own)
+			}
+			effective := 0
+			for range n.Effective() {
+				effective++
+			}
+			if got.Effective != effective {
+				t.Fatalf("seed %d, step %d: %d effective, Effective yields %d", seed, step, got.Effective, effective)
+			}
+			counted.Live, counted.Effective, counted.Own = max(counted.Live, got.Live), max(counted.Effective, got.Effective), max(counted.Own, got.Own)
+		}
+		if counted.Live < 20 || counted.Effective < 10 || counted.Own < 10 || counted.Live == counted.Effective {
+			t.Errorf("seed %d tried too little: at most %+v", seed, counted)
+		}
+	}
+}
