@@ -66,10 +66,12 @@ type Agent struct {
 	listener  net.Listener
 	reports   reports
 	errands   errands
-	alerts    *alerts  // nil where no command is configured
-	enforcer  enforcer // nil where none is configured
-	watchers  watchers
-	ready     atomic.Bool // the rooms are made: changes and letters may reach them
+
+	otherLimits otherLimits
+	alerts      *alerts  // nil where no command is configured
+	enforcer    enforcer // nil where none is configured
+	watchers    watchers
+	ready       atomic.Bool // the rooms are made: changes and letters may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once
@@ -107,6 +109,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	}
 	a.neverBan.configured = cfg.NeverBan
 	a.neverBan.wake = make(chan struct{}, 1)
+	a.otherLimits.own = a.cfg.Limits.sum()
 	a.stop = func() {}
 	defer func() {
 		if err != nil {
@@ -163,7 +166,7 @@ func makeDataDir(dir string) error {
 func (a *Agent) openStore() (err error) {
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
-		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.store(),
+		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.store(), Members: a.cfg.Limits.members(),
 		OnChange: a.changed, Logger: a.log,
 	})
 	if errors.Is(err, store.ErrLocked) {
@@ -323,6 +326,7 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.store.Tick(a.clock.agree.Load())
 		a.drainFirst(ctx)
 		a.tellReport()
+		a.tellLimits()
 		a.watchTrouble()
 		if err := a.repeat.run(ctx, a.lift); err != nil {
 			a.log.Warn("repeat the unbans given before the first exchange", "error", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go4.org/netipx"
@@ -27,6 +28,9 @@ func (a *Agent) Ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 }
 
 func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, error) {
+	if err := a.tooWide(store.KindBan, c.Prefixes); err != nil {
+		return control.BanReply{}, err
+	}
 	shift := store.Millis(a.clock.shift().Milliseconds())
 	reqs := make([]store.BanRequest, len(c.Prefixes))
 	for i, p := range c.Prefixes {
@@ -132,11 +136,26 @@ func (a *Agent) unban(ctx context.Context, c control.UnbanCall) (control.UnbanRe
 	if err := a.repeat.add(ctx, c, a.clock.raw()); err != nil {
 		return control.UnbanReply{}, refusal(err)
 	}
+	if n := limited(lifted); n > 0 {
+		return control.UnbanReply{}, control.Errorf(control.CodeConflict,
+			"unban: %d of %d are not lifted: a router's lifts of others' bans count up to limits.lifts_per_minute_per_origin (%d) and limits.lifts_per_origin (%d); again in a minute, or from another router",
+			n, len(lifted), a.cfg.Limits.LiftsPerMinutePerOrigin, a.cfg.Limits.LiftsPerOrigin)
+	}
 	reply := control.UnbanReply{Lifted: make([]control.Lifted, len(lifted))}
 	for i, l := range lifted {
 		reply.Lifted[i] = control.Lifted{Prefix: l.Prefix.String(), Offences: l.Offences, Covering: l.Covering}
 	}
 	return reply, nil
+}
+
+// limited counts what was not lifted because this router's lifts are as many as count.
+func limited(all []store.Lifted) (n int) {
+	for _, l := range all {
+		if l.Limited {
+			n++
+		}
+	}
+	return n
 }
 
 func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, error) {
@@ -161,15 +180,43 @@ func (a *Agent) Allow(ctx context.Context, c control.AllowCall) (control.AllowRe
 	for _, p := range c.Prefixes {
 		covered += len(a.store.List(store.Query{Prefix: p}))
 	}
+	for _, e := range a.store.Allows() {
+		if e.Reason != "" && e.Origin == a.cfg.Name && slices.Contains(c.Prefixes, e.Prefix) {
+			return control.AllowReply{}, control.Errorf(control.CodeConflict,
+				"allow %v: it is stored and does not count: %s; remove others, or raise limits.allows_per_origin and limits.widest_allow_ipv4/_ipv6 on all routers", e.Prefix, e.Reason)
+		}
+	}
 	return control.AllowReply{Covered: covered}, nil
 }
 
 func (a *Agent) allow(ctx context.Context, prefixes []netip.Prefix, until control.Until, comment string) error {
+	if err := a.tooWide(store.KindAllow, prefixes); err != nil {
+		return err
+	}
 	reqs := make([]store.AllowRequest, len(prefixes))
 	for i, p := range prefixes {
 		reqs[i] = store.AllowRequest{Prefix: p, Until: store.Millis(until), Comment: comment}
 	}
 	return refusal(a.store.Allow(ctx, reqs))
+}
+
+// tooWide refuses what would be stored and count nowhere.
+func (a *Agent) tooWide(kind store.Kind, prefixes []netip.Prefix) error {
+	key := "widest"
+	if kind == store.KindAllow {
+		key = "widest_allow"
+	}
+	limits := a.cfg.Limits.store()
+	for _, p := range prefixes {
+		if why := limits.TooWide(kind, p); why != "" {
+			family := "ipv4"
+			if p.Addr().Is6() {
+				family = "ipv6"
+			}
+			return control.Errorf(control.CodeInvalid, "%s %v: %s: see limits.%s_%s", kind, p, why, key, family)
+		}
+	}
+	return nil
 }
 
 // DropAllow ends allows, from whichever router they came.
@@ -194,7 +241,7 @@ func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
 	var out []control.Allow
 	for _, e := range a.store.Allows() {
 		out = append(out, control.Allow{
-			Prefix: e.Prefix.String(), Until: control.Until(e.Until), Comment: e.Comment, Origin: e.Origin,
+			Prefix: e.Prefix.String(), Until: control.Until(e.Until), Comment: e.Comment, Origin: e.Origin, Ignored: e.Reason,
 		})
 	}
 	return out, nil
@@ -310,7 +357,13 @@ func (a *Agent) Revoke(ctx context.Context, c control.RevokeCall) (control.Revok
 		}
 	}
 	lifted, err := a.store.Lift(ctx, store.LiftRequest{Origin: c.Origin, Since: store.Millis(c.Since), Confirmed: c.Confirmed})
-	return control.RevokeReply{Lifted: len(lifted)}, refusal(err)
+	n := limited(lifted)
+	if err == nil && n > 0 && !c.Block { // what is blocked counts for nothing, lifted or not
+		return control.RevokeReply{}, control.Errorf(control.CodeConflict,
+			"revoke: %d of %d are not lifted: a router's lifts of others' bans count up to limits.lifts_per_minute_per_origin (%d) and limits.lifts_per_origin (%d); again in a minute, or with --block, which has no limit",
+			n, len(lifted), a.cfg.Limits.LiftsPerMinutePerOrigin, a.cfg.Limits.LiftsPerOrigin)
+	}
+	return control.RevokeReply{Lifted: len(lifted) - n}, refusal(err)
 }
 
 // Keyring lists or changes the gossip keys of the whole mesh.

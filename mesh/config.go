@@ -74,25 +74,6 @@ type Quorum struct {
 	Jails   map[string]int `yaml:"jails"`
 }
 
-// Limits bound what one router may make the others hold effective. 0 is no
-// limit.
-type Limits struct {
-	LivePerOrigin      int `yaml:"live_per_origin"`
-	PerMinutePerOrigin int `yaml:"per_minute_per_origin"`
-}
-
-// store are the limits for the store. What is kept of one origin beside its live
-// bans, its lifts and what has lately ended, is bounded by the same measure.
-func (l Limits) store() store.Limits {
-	s := store.DefaultLimits()
-	s.LivePerOrigin, s.PerMinutePerOrigin = l.LivePerOrigin, l.PerMinutePerOrigin
-	s.StoredPerOrigin = max(s.StoredPerOrigin, 5*l.LivePerOrigin)
-	if l.LivePerOrigin == 0 {
-		s.StoredPerOrigin = 0
-	}
-	return s
-}
-
 // Leader says whether this agent may commit, and how much it is preferred.
 type Leader struct {
 	Eligible bool `yaml:"eligible"`
@@ -175,7 +156,7 @@ func DefaultConfig() Config {
 		},
 		Bans:   Bans{MaxDuration: Duration(720 * time.Hour)},
 		Quorum: Quorum{Default: 1},
-		Limits: Limits{LivePerOrigin: 200000},
+		Limits: defaultLimits(),
 		Leader: Leader{Eligible: true},
 		Commit: Commit{
 			Driver:             "none",
@@ -308,11 +289,8 @@ func (c *Config) validateBans() error {
 	if c.Bans.MaxDuration > 0 && c.Bans.MinDuration > c.Bans.MaxDuration {
 		return field("bans.min_duration", "is longer than bans.max_duration")
 	}
-	if c.Limits.LivePerOrigin < 0 {
-		return field("limits.live_per_origin", "%d is negative", c.Limits.LivePerOrigin)
-	}
-	if c.Limits.PerMinutePerOrigin < 0 {
-		return field("limits.per_minute_per_origin", "%d is negative", c.Limits.PerMinutePerOrigin)
+	if err := c.Limits.validate(c.Name); err != nil {
+		return err
 	}
 	if err := c.Quorum.validate(); err != nil {
 		return err
@@ -328,6 +306,13 @@ func (c *Config) validateBans() error {
 		if p.Bits() < widest {
 			return field(fmt.Sprintf("never_ban[%d]", i), "%v is wider than /%d", p, widest)
 		}
+	}
+	own := make([]netip.Prefix, len(c.NeverBan))
+	for i, p := range c.NeverBan {
+		own[i] = p.Prefix
+	}
+	if wide := store.Unshielded(own); len(wide) > 0 {
+		return field(fmt.Sprintf("never_ban[%d]", slices.Index(own, wide[0])), "%v does not count beside the others: together they may be no wider than one /8 (IPv4) or /16 (IPv6) of the public Internet", wide[0])
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ const (
 	letterReport  = 'R' // how the leader's commits stand
 	letterAsk     = 'C' // commit now, please
 	letterOutcome = 'O' // what came of asking
+	letterLimits  = 'M' // the sender's limits, in short
 )
 
 // letterVersion is the second byte of the letters of this package.

@@ -22,6 +22,9 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 	if e.Kind == gossip.MemberUpdated {
 		return
 	}
+	if e.Kind == gossip.MemberJoined {
+		_ = a.mesh.Send(e.Member.Name, a.limitsLetter()) // it is told again each minute
+	}
 	event := control.Event{
 		Time: control.At(a.clock.now()), Event: e.Kind.String(), Name: e.Member.Name, Addr: e.Member.Addr,
 	}
@@ -92,6 +95,11 @@ func (a *Agent) heard(from string, payload []byte) {
 		var ask asking
 		if err = decodeLetter(body, askingFields, &ask); err == nil {
 			a.errands.asked(from, ask)
+		}
+	case letterLimits:
+		var l limitsLetter
+		if err = decodeLetter(body, limitsFields, &l); err == nil {
+			a.otherLimits.heard(from, l.Sum)
 		}
 	case letterOutcome:
 		var o outcome

@@ -108,9 +108,11 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	for _, origin := range s.Blocked {
 		warn("nothing of %s counts: it is blocked; undo with `banmesh revoke --origin %s --unblock`", origin, origin)
 	}
-	if s.Bans.OverLimit > 0 {
-		warn("%d bans do not count: their router exceeds limits.live_per_origin or limits.per_minute_per_origin", s.Bans.OverLimit)
+	w = append(w, exceedWarnings(a.store.Exceeding())...)
+	if logs, records := a.store.Namesakes(); logs > 0 {
+		warn("%d records bear this router's name and are not its own: its store was restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name; if neither of the first two, change the key on all routers", records)
 	}
+	w = append(w, a.otherLimits.warnings(members)...)
 	if text := a.quorumWarning(s.Members.Alive + s.Members.Failed); text != "" {
 		w = append(w, text)
 	}

@@ -29,18 +29,18 @@ func (a *Agent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
 			}
 		case store.KindLift:
 			w.Lifts = append(w.Lifts, control.WhyLift{
-				Prefix: f.Prefix.String(), Origin: f.Origin, Until: control.Until(f.Until), Offences: liftedBy(x.Facts, f),
+				Prefix: f.Prefix.String(), Origin: f.Origin, Until: control.Until(f.Until), Offences: liftedBy(x.Facts, f), Ignored: f.Why,
 			})
 		case store.KindAllow:
 			w.Allows = append(w.Allows, control.Allow{
-				Prefix: f.Prefix.String(), Until: control.Until(f.Until), Comment: f.Text, Origin: f.Origin,
+				Prefix: f.Prefix.String(), Until: control.Until(f.Until), Comment: f.Text, Origin: f.Origin, Ignored: f.Why,
 			})
 		case store.KindNeverBan:
 			origin := f.Origin
 			if origin == "" {
 				origin = "builtin"
 			}
-			w.NeverBans = append(w.NeverBans, control.WhyShield{Prefix: f.Prefix.String(), Origin: origin})
+			w.NeverBans = append(w.NeverBans, control.WhyShield{Prefix: f.Prefix.String(), Origin: origin, Ignored: f.Why})
 		}
 	}
 	w.Origins, w.Times = len(origins), len(w.Bans)

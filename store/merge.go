@@ -55,6 +55,9 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 			return m, nil
 		}
 		l = set.log(c.log)
+		if c.log.Origin == s.cfg.Origin {
+			s.meetNamesake(c.log.Epoch)
+		}
 		set.touched[l] = struct{}{}
 	}
 	held := append(rangeSet(nil), l.held...).union(c.ranges)

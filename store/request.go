@@ -54,6 +54,7 @@ type Lifted struct {
 	Prefix   netip.Prefix
 	Offences int            // live offences that were lifted; 0 = it was not banned
 	Covering []netip.Prefix // wider prefixes that are still banned and cover it, widest first
+	Limited  bool           // not lifted: this member's lifts of others' bans are as many as the limits let count
 }
 
 // AllowRequest asks for one allow.

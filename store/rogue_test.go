@@ -325,3 +325,81 @@ func TestARogueCannotMakeLimitsCostly(t *testing.T) {
 		t.Errorf("%v in reverse, %v in order", bad, good)
 	}
 }
+
+// A member that keeps to the limits writes no lift that would not count, and says so.
+func TestALiftBeyondTheLimitIsNotWritten(t *testing.T) {
+	c := newClock()
+	with := func(cfg *Config) { cfg.Limits = Limits{LiftsPerMinute: 10, LiftsPerOrigin: 15} }
+	a, b := newNode(t, "a", c, nil, with), newNode(t, "b", c, nil, with)
+	for i := range 40 {
+		b.ban(addr(i).String(), time.Hour)
+	}
+	converge(a, b)
+	a.ban("203.0.113.1", time.Hour)
+	lift := func() (lifted, limited int) {
+		all, err := a.Lift(context.Background(), LiftRequest{All: true})
+		a.must(err)
+		for _, l := range all {
+			if l.Limited {
+				limited++
+			} else {
+				lifted++
+			}
+		}
+		return lifted, limited
+	}
+	if lifted, limited := lift(); lifted != 11 || limited != 30 {
+		t.Errorf("%d lifted, %d not, want 10 of the other's, the own one, and 30 left", lifted, limited)
+	}
+	c.add(time.Minute)
+	if lifted, limited := lift(); lifted != 5 || limited != 25 {
+		t.Errorf("a minute later %d lifted, %d not, want 5 until the limit of all", lifted, limited)
+	}
+	converge(a, b)
+	equalSets(t, a, b)
+	if n := b.Counts(); n.OverLimit != 0 || n.Effective != 25 {
+		t.Errorf("%+v, want nothing over the limit and 25 effective", n)
+	}
+}
+
+// What somebody writes in a member's name is told on that member.
+func TestWhoWritesInAnothersNameIsTold(t *testing.T) {
+	c := newClock()
+	disk := newMemDisk()
+	a, b := newNode(t, "a", c, disk), newNode(t, "b", c, nil)
+	none := func(when string) {
+		t.Helper()
+		if logs, records := a.Namesakes(); logs != 0 || records != 0 {
+			t.Errorf("%s: %d logs with %d records of somebody else", when, logs, records)
+		}
+	}
+	a.ban("192.0.2.1", 1000*time.Hour)
+	converge(a, b)
+	a.must(a.Close())
+	a = newNode(t, "a", c, disk)
+	a.ban("192.0.2.2", 1000*time.Hour)
+	converge(a, b)
+	none("after a restart")
+	a.must(a.Close())
+	disk = newMemDisk()
+	a = newNode(t, "a", c, disk)
+	a.ban("192.0.2.3", 1000*time.Hour)
+	converge(a, b)
+	none("after its disk was lost")
+	c.add(2 * time.Hour)
+	a.must(a.Close())
+	a = newNode(t, "a", c, disk)
+	none("after one more restart")
+	f := newForge("a", 666)
+	for i := range 3 {
+		f.write(item{kind: KindBan, key: mustKey(addr(i)), start: c.millis(), until: Never, jail: "x"})
+	}
+	b.take(f)
+	converge(a, b)
+	if logs, records := a.Namesakes(); logs != 1 || records != 3 {
+		t.Errorf("%d logs with %d records of somebody else, want 1 with 3", logs, records)
+	}
+	if logs, _ := b.Namesakes(); logs != 0 {
+		t.Error("it is told on another member")
+	}
+}

@@ -25,21 +25,22 @@ type Store struct {
 	log  *slog.Logger
 	disk disk // used by the writer's goroutine alone, once Open has returned
 
-	mu      sync.RWMutex
-	set     *set
-	own     *logState
-	nextSeq uint64 // of the own log; numbers of a failed transaction are not used again
-	headSeq uint64 // last durable number of the own log
-	pending pending
-	room    *sync.Cond // on mu: pending has shrunk
-	health  error      // of the last attempt to persist what was merged
-	doubt   string     // what Open found; never changed after
-	notices map[uint64]Notice
-	told    map[noticeKey]uint64
-	noticed uint64 // last notice ID
-	meta    map[string][]byte
-	version uint64 // raised by every change
-	closed  bool
+	mu       sync.RWMutex
+	set      *set
+	own      *logState
+	nextSeq  uint64 // of the own log; numbers of a failed transaction are not used again
+	headSeq  uint64 // last durable number of the own log
+	pending  pending
+	room     *sync.Cond // on mu: pending has shrunk
+	health   error      // of the last attempt to persist what was merged
+	doubt    string     // what Open found; never changed after
+	notices  map[uint64]Notice
+	told     map[noticeKey]uint64
+	noticed  uint64 // last notice ID
+	meta     map[string][]byte
+	version  uint64 // raised by every change
+	namesake namesake
+	closed   bool
 
 	shieldMu sync.Mutex
 	shield   *netipx.IPSet
@@ -91,6 +92,12 @@ func Open(cfg Config) (*Store, error) {
 		notices: make(map[uint64]Notice), told: make(map[noticeKey]uint64), meta: make(map[string][]byte),
 		wake: make(chan struct{}, 1), changeWake: make(chan struct{}, 1), stop: make(chan struct{}),
 		nextSeq: 1,
+	}
+	if cfg.Members != nil {
+		s.set.members = make(map[string]bool, len(cfg.Members))
+		for _, name := range cfg.Members {
+			s.set.members[name] = true
+		}
 	}
 	s.room = sync.NewCond(&s.mu)
 	s.set.noEvents = cfg.OnChange == nil
@@ -185,6 +192,7 @@ func (s *Store) load() error {
 	}
 	s.own = set.log(id)
 	set.own = s.own
+	s.loadEpochs()
 	set.settle()
 	set.quiet = false
 	s.collect()

@@ -91,7 +91,9 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 		}
 		c = r.next
 	}
-	if l.Offences > 0 {
+	if l.Offences > 0 && !p.mayLift(offences) {
+		l.Limited = true
+	} else if l.Offences > 0 {
 		p.writeLifts(item{kind: KindLift, key: k, start: p.now, until: max(until, p.now), lift: &liftBody{offences: offences, confirmed: q.Confirmed}})
 		for _, n := range notices {
 			p.notify(n)
@@ -99,6 +101,26 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 	}
 	l.Covering = s.covering(k, p.now)
 	return l
+}
+
+// mayLift reports whether a lift of the offences would count: one that exceeds the limits is better not written at all.
+func (p *plan) mayLift(offences []Offence) bool {
+	l, o := &p.set.limits, p.own.origin
+	foreign := slices.ContainsFunc(offences, func(f Offence) bool { return f.Origin != p.set.self })
+	if !foreign || l.LiftsPerOrigin == 0 && l.LiftsPerMinute == 0 {
+		return true
+	}
+	size := 0
+	for _, f := range offences {
+		size += len(f.Origin) + len(f.Jail) + 13
+	}
+	n := p.lifts + 1 + size/liftBytes // records that it takes, about
+	if l.LiftsPerOrigin > 0 && o.lifts+n > l.LiftsPerOrigin ||
+		l.LiftsPerMinute > 0 && o.liftMinutes[floorDiv(int64(p.now), int64(minute))]+n > l.LiftsPerMinute {
+		return false
+	}
+	p.lifts = n
+	return true
 }
 
 // writeLifts writes a lift in as many records as its offences and dots need.

@@ -108,6 +108,7 @@ type plan struct {
 	next    uint64
 	items   []item
 	planned map[planKey]int // index in items of the last of that kind, prefix and jail
+	lifts   int             // of others' bans
 	notices []Notice
 	done    []uint64
 	meta    map[string][]byte
@@ -196,6 +197,17 @@ func (s *Store) writeBatch() (more bool) {
 		s.queueMu.Unlock()
 		ops = ops[:len(ops)-len(rest)]
 	}
+	if len(p.items)+len(merged.ops) > 0 {
+		s.mu.Lock()
+		if s.namesake.dirty {
+			if p.meta == nil {
+				p.meta = make(map[string][]byte)
+			}
+			p.meta[epochsKey] = s.namesake.encode()
+			s.namesake.dirty = false
+		}
+		s.mu.Unlock()
+	}
 	for i := range p.items {
 		it := &p.items[i]
 		b.ops = append(b.ops, recordOp{s.own.disk, it.seq, it.enc})
@@ -273,6 +285,7 @@ func (s *Store) finish(p *plan, merged *pending, err error) {
 		s.own.held = s.own.held.add(Range{1, p.next - 1})
 	}
 	if err != nil {
+		s.namesake.dirty = true
 		s.failed(merged, err)
 		return
 	}

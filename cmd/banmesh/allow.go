@@ -131,6 +131,14 @@ func allowListCommand(c *console) *cli.Command {
 	}
 }
 
+// ignored says after a record why it does not count.
+func ignored(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (does not count: " + why + ")"
+}
+
 func (c *console) tellAllows(allows []control.Allow) error {
 	if len(allows) == 0 {
 		_, err := fmt.Fprintln(c.out, "nothing is allowed")
@@ -139,7 +147,7 @@ func (c *console) tellAllows(allows []control.Allow) error {
 	t := &table{}
 	t.head("PREFIX", "LEFT", "BY", "COMMENT")
 	for _, a := range allows {
-		t.row(cell{text: bare(a.Prefix)}, cell{text: left(a.Until, c.now())}, cell{text: a.Origin}, cell{text: a.Comment})
+		t.row(cell{text: bare(a.Prefix)}, cell{text: left(a.Until, c.now())}, cell{text: a.Origin}, cell{text: a.Comment + ignored(a.Ignored)})
 	}
 	return t.write(c.out, c.paint)
 }

@@ -54,17 +54,17 @@ func (c *console) tellWhy(y control.Why) error {
 		}
 	}
 	for _, l := range y.Lifts {
-		fmt.Fprintf(c.out, "  unbanned: %s by %s (%s)\n", bare(l.Prefix), l.Origin, counted(l.Offences, "offence"))
+		fmt.Fprintf(c.out, "  unbanned: %s by %s (%s)%s\n", bare(l.Prefix), l.Origin, counted(l.Offences, "offence"), ignored(l.Ignored))
 	}
 	for _, a := range y.Allows {
 		fmt.Fprintf(c.out, "  allowed: %s by %s, %s", bare(a.Prefix), a.Origin, untilWords(a.Until))
 		if a.Comment != "" {
 			fmt.Fprintf(c.out, " (%s)", a.Comment)
 		}
-		fmt.Fprintln(c.out)
+		fmt.Fprintln(c.out, ignored(a.Ignored))
 	}
 	for _, s := range y.NeverBans {
-		fmt.Fprintf(c.out, "  never banned: %s, says %s\n", bare(s.Prefix), s.Origin)
+		fmt.Fprintf(c.out, "  never banned: %s, says %s%s\n", bare(s.Prefix), s.Origin, ignored(s.Ignored))
 	}
 	return nil
 }

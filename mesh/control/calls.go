@@ -94,6 +94,7 @@ type Allow struct {
 	Until   Until  `json:"until"`
 	Comment string `json:"comment"`
 	Origin  string `json:"origin"`
+	Ignored string `json:"ignored,omitempty"` // why it does not count
 }
 
 // HookEvent is the life-cycle command of a fail2ban action that calls.

@@ -62,12 +62,14 @@ type WhyLift struct {
 	Origin   string `json:"origin"` // who lifted
 	Offences int    `json:"offences"`
 	Until    Until  `json:"until"`
+	Ignored  string `json:"ignored,omitempty"` // why it does not count
 }
 
 // WhyShield is one never-ban entry that covers the address; Origin is "builtin" for those that every agent has.
 type WhyShield struct {
-	Prefix string `json:"prefix"`
-	Origin string `json:"origin"`
+	Prefix  string `json:"prefix"`
+	Origin  string `json:"origin"`
+	Ignored string `json:"ignored,omitempty"` // why it does not count
 }
 
 // Member is one agent of the mesh, as `members --json` shows it. State is alive, left or failed.

@@ -1,0 +1,92 @@
+package store
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// Who holds the gossip key can write under any name. What bears this member's own name in a log that it never began is
+// therefore counted and told: nobody but a copy of this member, or somebody who plays it, writes there.
+
+const (
+	epochsKey = "own-epochs"
+	// maxEpochs is how many own logs are remembered: a log lives hardly longer than its bans.
+	maxEpochs = 4096
+	// adoptFor is how long after it was made a store takes logs of the own name for those of the store before it.
+	adoptFor = time.Hour
+)
+
+// namesake is what is known of the logs that bear the own name. Guarded by Store.mu.
+type namesake struct {
+	own   []uint64  // epochs that this member drew, oldest first
+	until time.Time // up to then others are taken for its own
+	dirty bool      // own is to be written with the next own record
+}
+
+// loadEpochs reads the epochs of earlier runs and adds this one's.
+func (s *Store) loadEpochs() {
+	n := &s.namesake
+	b, ok := s.meta[epochsKey]
+	if !ok {
+		n.until = s.cfg.Now().Add(adoptFor)
+	}
+	for ; len(b) >= 8; b = b[8:] {
+		n.own = append(n.own, binary.BigEndian.Uint64(b))
+	}
+	if !ok {
+		for id := range s.set.byID { // of a version that did not remember
+			if id.Origin == s.cfg.Origin && id != s.own.id {
+				n.own = append(n.own, id.Epoch)
+			}
+		}
+	}
+	n.add(s.own.id.Epoch)
+}
+
+func (n *namesake) add(epoch uint64) {
+	n.own = append(n.own, epoch)
+	if len(n.own) > maxEpochs {
+		n.own = slices.Clone(n.own[len(n.own)-maxEpochs:])
+	}
+	n.dirty = true
+}
+
+func (n *namesake) encode() []byte {
+	b := make([]byte, 0, 8*len(n.own))
+	for _, e := range n.own {
+		b = binary.BigEndian.AppendUint64(b, e)
+	}
+	return b
+}
+
+// meetNamesake is told of each new log of the own name. Called with mu held.
+func (s *Store) meetNamesake(epoch uint64) {
+	n := &s.namesake
+	if slices.Contains(n.own, epoch) {
+		return
+	}
+	if s.cfg.Now().Before(n.until) {
+		n.add(epoch)
+		return
+	}
+	s.log.Warn("records bear this member's name and are not its own", "epoch", epoch)
+}
+
+// Namesakes returns how many logs with how many records bear this member's name although it never began them: its store was
+// restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name.
+func (s *Store) Namesakes() (logs, records int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	o := s.set.origins[s.cfg.Origin]
+	if o == nil {
+		return 0, 0
+	}
+	for _, l := range o.logs {
+		if n := len(l.recs) - l.dead; n > 0 && !slices.Contains(s.namesake.own, l.id.Epoch) {
+			logs++
+			records += n
+		}
+	}
+	return logs, records
+}
