@@ -83,7 +83,7 @@ func (w *worker) failed(err error) time.Duration {
 	defer w.mu.Unlock()
 	w.status.Failures++
 	w.status.LastError = err.Error()
-	if w.enter(Failing, "this router does not drop what is banned since: "+err.Error()) {
+	if w.enter(Failing, "bans take effect through the conductor only, not on this router: "+err.Error()) {
 		w.log.Warn("bans are not enforced on this router; tried again", "error", err)
 	}
 	return wait
