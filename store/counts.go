@@ -76,8 +76,8 @@ func (s *set) countBans(n *Counts, now Millis, shield *netipx.IPSet) {
 	}
 }
 
-// nearShield returns a quick test of what may lie in a shield, by the first byte
-// of the address: most bans are nowhere near it.
+// nearShield returns a quick test of what may overlap a shield, by the first
+// byte of the address: most bans are nowhere near it.
 func nearShield(shield *netipx.IPSet) func(netip.Prefix) bool {
 	var near [2][256]bool // IPv6 and IPv4
 	for _, r := range shield.Ranges() {
@@ -90,9 +90,13 @@ func nearShield(shield *netipx.IPSet) func(netip.Prefix) bool {
 		}
 	}
 	return func(p netip.Prefix) bool {
-		if a := p.Addr(); a.Is4() {
+		switch a := p.Addr(); {
+		case p.Bits() < 8:
+			return true
+		case a.Is4():
 			return near[1][a.As4()[0]]
+		default:
+			return near[0][a.As16()[0]]
 		}
-		return near[0][p.Addr().As16()[0]]
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"go4.org/netipx"
 )
 
 // What Counts says is what List and Effective show, whatever has happened: bans
@@ -88,6 +90,42 @@ func TestCountsAreThoseOfTheList(t *testing.T) {
 		}
 		if counted.Live < 20 || counted.Effective < 10 || counted.Own < 10 || counted.Live == counted.Effective {
 			t.Errorf("seed %d tried too little: at most %+v", seed, counted)
+		}
+	}
+}
+
+// The quick test never spares what overlaps.
+func TestNearShieldIsNeverWrong(t *testing.T) {
+	for seed := range uint64(50) {
+		rnd := rand.New(rand.NewPCG(seed, 3))
+		prefix := func() netip.Prefix {
+			if rnd.IntN(2) == 0 {
+				var a [16]byte
+				a[0], a[1], a[2] = byte(rnd.IntN(256)), byte(rnd.IntN(256)), byte(rnd.IntN(256))
+				return netip.PrefixFrom(netip.AddrFrom16(a), 1+rnd.IntN(24)).Masked()
+			}
+			return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(rnd.IntN(256)), byte(rnd.IntN(256)), 0, 0}), 1+rnd.IntN(16)).Masked()
+		}
+		var b netipx.IPSetBuilder
+		for range 1 + rnd.IntN(5) {
+			b.AddPrefix(prefix())
+		}
+		shield, err := b.IPSet()
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, spared := nearShield(shield), 0
+		for range 500 {
+			p := prefix()
+			if !near(p) {
+				spared++
+				if shield.OverlapsPrefix(p) {
+					t.Fatalf("seed %d: %v overlaps %v and is called far from it", seed, p, shield.Prefixes())
+				}
+			}
+		}
+		if spared == 0 && len(shield.Prefixes()) < 3 && shield.Prefixes()[0].Bits() > 4 {
+			t.Errorf("seed %d: it spares nothing of %v", seed, shield.Prefixes())
 		}
 	}
 }

@@ -218,6 +218,7 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 		defer s.mu.RUnlock()
 		now := s.now()
 		shield := s.shieldLocked(now)
+		near := nearShield(shield)
 		var seen sightings
 		for _, head := range s.set.table.slots {
 			if head == 0 {
@@ -227,7 +228,12 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 			if !ok {
 				continue
 			}
-			if e.Pieces = pieces(e.Prefix, shield); len(e.Pieces) > 0 && !yield(e) {
+			if near(e.Prefix) {
+				e.Pieces = pieces(e.Prefix, shield)
+			} else {
+				e.Pieces = []netip.Prefix{e.Prefix}
+			}
+			if len(e.Pieces) > 0 && !yield(e) {
 				return
 			}
 		}
