@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"go4.org/netipx"
-
 	"banmesh/netconfclient/prefixset"
 	"banmesh/store"
 )
@@ -35,25 +33,35 @@ func read(set Set, family uint8) []entry {
 	return slices.CompactFunc(all, func(a, b entry) bool { return a.prefix == b.prefix })
 }
 
-// aggregated covers the same with as few prefixes as possible. Each ends when
-// the first of what is in it does: then it must be asked for again.
-func aggregated(all []entry) ([]entry, error) {
-	var b netipx.IPSetBuilder
+// aggregated covers the same with as few prefixes as possible, sorted as they
+// came. Each ends when the first of what is in it does: then it must be asked
+// for again.
+func aggregated(all []entry) []entry {
+	out := all[:0:0]
 	for _, e := range all {
-		b.AddPrefix(e.prefix)
-	}
-	set, err := b.IPSet()
-	if err != nil {
-		return nil, err
-	}
-	prefixes := set.Prefixes()
-	out := make([]entry, len(prefixes))
-	i := 0
-	for n, p := range prefixes {
-		out[n] = entry{p, store.Never}
-		for ; i < len(all) && p.Contains(all[i].prefix.Addr()); i++ {
-			out[n].until = min(out[n].until, all[i].until)
+		if last := len(out) - 1; last >= 0 && out[last].prefix.Contains(e.prefix.Addr()) {
+			out[last].until = min(out[last].until, e.until)
+			continue // the wider one comes first
+		}
+		out = append(out, e)
+		for len(out) > 1 {
+			left, right := &out[len(out)-2], out[len(out)-1]
+			whole, ok := halves(left.prefix, right.prefix)
+			if !ok {
+				break
+			}
+			*left = entry{whole, min(left.until, right.until)}
+			out = out[:len(out)-1]
 		}
 	}
-	return out, nil
+	return out
+}
+
+// halves returns the prefix of which two are the halves, the lower one first.
+func halves(a, b netip.Prefix) (whole netip.Prefix, ok bool) {
+	if a.Bits() != b.Bits() || a.Bits() == 0 || a.Addr().BitLen() != b.Addr().BitLen() {
+		return netip.Prefix{}, false
+	}
+	whole = netip.PrefixFrom(a.Addr(), a.Bits()-1).Masked()
+	return whole, whole.Addr() == a.Addr() && whole.Contains(b.Addr())
 }

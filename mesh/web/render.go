@@ -16,9 +16,7 @@ import (
 func render(set Set, v variant) (body []byte, etag string, err error) {
 	all := read(set, v.family)
 	if v.aggregate {
-		if all, err = aggregated(all); err != nil {
-			return nil, "", err
-		}
+		all = aggregated(all)
 	}
 	if v.format == inJSON {
 		body = appendJSON(make([]byte, 0, 72*len(all)+8), all)
