@@ -84,7 +84,7 @@ type boltDisk struct {
 	path  string
 	db    *bbolt.DB
 	doubt string // what may be missing from it, "" for nothing
-	sum   tally  // of what it holds; set by load
+	sum   tally  // of a file of format 1, as load found it
 }
 
 // openBolt opens or makes the file. The whole structure is checked before bbolt follows a single pointer of it, because
@@ -214,20 +214,22 @@ func recordKey(log uint32, seq uint64) []byte {
 }
 
 func (d *boltDisk) commit(b *batch) error {
-	sum := d.sum
-	err := d.update(func(tx *bbolt.Tx) error {
+	return d.update(func(tx *bbolt.Tx) error {
+		// What the file says, not what was last written: a transaction whose last sync failed is refused, and may be in the
+		// file all the same.
+		info := tx.Bucket(bucketInfo)
+		sum, tallied, _ := decodeFormat(info.Get(keyFormat))
+		if !tallied {
+			sum = d.sum
+		}
 		if err := commitRecords(newLedger(tx, bucketRecords, &sum), b); err != nil {
 			return err
 		}
 		if err := commitRest(tx, &sum, b); err != nil {
 			return err
 		}
-		return tx.Bucket(bucketInfo).Put(keyFormat, encodeFormat(sum))
+		return info.Put(keyFormat, encodeFormat(sum))
 	})
-	if err == nil {
-		d.sum = sum
-	}
-	return err
 }
 
 func commitRest(tx *bbolt.Tx, sum *tally, b *batch) error {
