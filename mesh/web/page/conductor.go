@@ -49,13 +49,13 @@ func commitLine(c *committed, now time.Time) commitRow {
 	case c.Exact:
 		row.Change = fmt.Sprintf("%s added, %s removed", number(c.Add), number(c.Remove))
 	case c.First:
-		row.Change = "before this page began to watch"
+		row.Change = "before the watch began"
 	case c.Net > 0:
-		row.Change = number(c.Net) + " more than before"
+		row.Change = counted(c.Net, "address", "addresses") + " more"
 	case c.Net < 0:
-		row.Change = number(-c.Net) + " fewer than before"
+		row.Change = counted(-c.Net, "address", "addresses") + " fewer"
 	default:
-		row.Change = "as many as before"
+		row.Change = "as many addresses as before"
 	}
 	row.Key = fmt.Sprint(int64(c.At), c.By)
 	return row

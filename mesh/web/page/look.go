@@ -20,9 +20,10 @@ const (
 
 // look is what the agent said of itself, shared by all viewers.
 type look struct {
-	status  control.Status
+	status  control.Status // the last that was told
 	members []control.Member
-	err     error
+	known   bool  // one was told
+	err     error // why the last was not
 	at      time.Time // zero before the first one
 	took    time.Duration
 	outdate time.Time // since when it is known to be out of date
@@ -62,18 +63,21 @@ func (p *Page) see(ctx context.Context) *look {
 	if l := p.look.Load(); !l.at.IsZero() && p.now().Before(l.due()) {
 		return l
 	}
-	began := p.now()
-	next := &look{at: began}
-	next.status, next.err = p.agent.Status(ctx)
-	if next.err == nil {
-		next.members, next.err = p.agent.Members(ctx)
+	next := *p.look.Load()
+	next.at, next.outdate = p.now(), time.Time{}
+	status, err := p.agent.Status(ctx)
+	var members []control.Member
+	if err == nil {
+		members, err = p.agent.Members(ctx)
 	}
-	next.took = p.now().Sub(began)
-	if next.err == nil {
-		p.feed.sample(&next.status, p.now())
-	} else if ctx.Err() != nil {
-		return next // this caller has gone; the next one asks for itself
+	next.err, next.took = err, p.now().Sub(next.at)
+	switch {
+	case err == nil:
+		next.status, next.members, next.known = status, members, true
+		p.feed.sample(&status, p.now())
+	case ctx.Err() != nil:
+		return &next // this caller has gone; the next one asks for itself
 	}
-	p.look.Store(next)
-	return next
+	p.look.Store(&next)
+	return &next
 }

@@ -12,15 +12,15 @@ const plotHeight = 100
 
 // scale is how a plot divides its time.
 type scale struct {
-	name, span string // "the last hour", "a minute"
+	name, span string // "the last hour", "per minute"
 	mark       string // the layout of a bar's time
 	ticks      int    // bars between two times under the plot
 	rows       int    // bars in a row of its table
 }
 
 var (
-	hourScale = scale{"the last hour", "a minute", "15:04", 15, 5}
-	dayScale  = scale{"the last day", "an hour", "15:04", 6, 1}
+	hourScale = scale{"the last hour", "per minute", "15:04", 15, 5}
+	dayScale  = scale{"the last day", "per hour", "15:04", 6, 1}
 )
 
 // plot is new bans as bars, and live bans as a line below.

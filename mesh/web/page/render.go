@@ -24,12 +24,32 @@ func parse(a *assets) (*template.Template, error) {
 		"numberU": number[uint64],
 		"asset":   func(name string) string { return a.paths[name] },
 		"counted": counted,
+		"wide":    wide,
 	})
 	t, err := t.ParseFS(templateFiles, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
 	return t, nil
+}
+
+// widest is how many characters without a place to break a column takes on a
+// phone.
+const widest = 15
+
+// wide is the class of a cell whose text has to be broken anywhere.
+func wide(text string) string {
+	run := 0
+	for _, r := range text {
+		run++
+		if r == ' ' || r == '-' {
+			run = 0
+		}
+		if run > widest {
+			return "long"
+		}
+	}
+	return ""
 }
 
 // render makes one piece of the page.

@@ -10,14 +10,14 @@ import (
 
 // The picture of the ring, in its own units.
 const (
-	ringWidth  = 480
-	ringHeight = 400
-	ringRadius = 128
+	ringWidth  = 520
+	ringHeight = 375
+	ringRadius = 120
 
 	namedNodes   = 16 // up to so many have their names beside them
 	largestNode  = 15
 	smallestNode = 3.5
-	longestLabel = 16 // runes of a name
+	longestLabel = 11 // runes of a name
 )
 
 // ring is the routers as a picture.
@@ -109,7 +109,7 @@ func placed(g *ring, m *control.Member, state pill, angle, size float64, named b
 	case sin < -0.3:
 		d.Anchor = "end"
 	}
-	const line = 15 // the note is this far below the name
+	const line = 19 // the note is this far below the name
 	switch {
 	case d.Anchor != "middle":
 		ly -= 2

@@ -13,7 +13,7 @@ import (
 const (
 	shownNewest = 12
 	shownMost   = 12
-	shownNews   = 12
+	shownNews   = 10
 )
 
 // view is everything that the page shows, at one moment.
@@ -24,7 +24,7 @@ type view struct {
 	Version  string
 	Uptime   string
 	Known    bool   // the agent has said how it is
-	Trouble  string // why it has not
+	Trouble  string // why it does not any more
 	Health   pill
 	Warnings []string
 
@@ -55,14 +55,11 @@ func (p *Page) view(ctx context.Context) *view {
 	l := p.see(ctx)
 	now := p.now()
 	v := &view{At: stampAt(now, now)}
-	if l.err != nil || l.at.IsZero() {
-		v.Trouble = "the agent does not say how it is"
-		if l.err != nil {
-			v.Trouble = l.err.Error()
-		}
+	if l.err != nil {
+		v.Trouble = l.err.Error()
 	}
 	s := &l.status
-	v.Known = v.Trouble == ""
+	v.Known = l.known
 	v.Name, v.Version, v.Uptime = s.Name, s.Version, long(time.Duration(s.UptimeS)*time.Second)
 	v.Warnings, v.Bans, v.Allows, v.Members = s.Warnings, s.Bans, s.Allows, s.Members
 	if s.Leader != nil {
@@ -80,7 +77,7 @@ func (p *Page) view(ctx context.Context) *view {
 // health is the one word for all.
 func health(v *view, s *control.Status) pill {
 	switch {
-	case !v.Known:
+	case v.Trouble != "":
 		return pill{"bad", "No answer from the agent"}
 	case s.Frozen:
 		return pill{"warn", "Frozen"}
@@ -196,7 +193,7 @@ type happening struct {
 
 // words are how the events are called on the page.
 var words = map[string]string{
-	"ban": "Ban", "extend": "Longer", "lift": "Unban", "allow": "Allow", "disallow": "Allow ends", "freeze": "Freeze", "thaw": "Thaw",
+	"ban": "Ban", "extend": "Extended", "lift": "Unban", "allow": "Allow", "disallow": "Allow ends", "freeze": "Freeze", "thaw": "Thaw",
 	"block": "Block", "unblock": "Unblock", "join": "Joined", "leave": "Left", "failed": "No answer", "leader": "Leader",
 	"commit": "Commit", "error": "Notice",
 }
