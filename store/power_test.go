@@ -27,7 +27,11 @@ const childEnv = "BANMESH_STORE_CHILD"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childEnv); path != "" {
-		if err := child(path); err != nil {
+		run := child
+		if os.Getenv(meshEnv) != "" {
+			run = meshChild
+		}
+		if err := run(path); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -114,33 +118,36 @@ func (p promise) check(t *testing.T, s *Store, what string) {
 }
 
 // syscallLine is a line of strace: [pid] name(arguments) = result.
-var syscallLine = regexp.MustCompile(`^(?:\[pid +(\d+)\] |(\d+) +)?(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))$`)
+var syscallLine = regexp.MustCompile(`^(?:\[pid +(\d+)\] |(\d+) +)?(?:(\w+)\(|<\.\.\. (\w+) resumed>)`)
 
-// step is one thing a process did: a write to the file, its size, a sync, or words on its output.
+// step is one thing a process did: a write to a file, its size, a sync, or words on its output.
 type step struct {
 	kind string // write, size, sync, say
 	at   int64
 	data []byte
+	file string
 }
 
-// trace reads what strace saw of the store file and of the output, in order. A call counts from when it returned; a sync
+// trace reads what strace saw of the store files and of the output, in order. A call counts from when it returned; a sync
 // covers what had returned when it began.
-func trace(t *testing.T, r io.Reader, file string) []step {
+func trace(t *testing.T, r io.Reader, files ...string) []step {
 	t.Helper()
 	var steps []step
-	fds := map[string]bool{}
+	fds := map[string]string{}
 	unfinished := map[string]string{}
 	began := map[string]int{}
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, 64<<20)
 	for sc.Scan() {
-		m := syscallLine.FindStringSubmatch(sc.Text())
+		line := sc.Text()
+		m := syscallLine.FindStringSubmatch(line[:min(len(line), 80)]) // of a long one, the data is all the rest
 		if m == nil {
 			continue
 		}
-		pid, call := m[1]+m[2], m[3]+"("+m[4]
-		if m[5] != "" {
-			call = unfinished[pid] + m[6]
+		pid, rest := m[1]+m[2], line[len(m[0]):]
+		call := m[3] + "(" + rest
+		if m[4] != "" {
+			call = unfinished[pid] + rest
 			delete(unfinished, pid)
 		} else {
 			began[pid] = len(steps)
@@ -166,31 +173,35 @@ func trace(t *testing.T, r io.Reader, file string) []step {
 		switch name {
 		case "openat":
 			path := text(t, rest)
-			fds[strings.Fields(result)[0]] = path == file || path == file+".new"
+			if file := strings.TrimSuffix(path, ".new"); slices.Contains(files, file) {
+				fds[strings.Fields(result)[0]] = file
+			} else {
+				delete(fds, strings.Fields(result)[0])
+			}
 		case "close":
 			delete(fds, fd)
 		case "pwrite64":
-			if fds[fd] {
+			if fds[fd] != "" {
 				data := bytesOf(t, rest)
 				parts := strings.Split(rest, ", ")
 				at, err := strconv.ParseInt(parts[len(parts)-1], 10, 64)
 				if err != nil {
 					t.Fatalf("strace: %.200s", call)
 				}
-				steps = append(steps, step{"write", at, data})
+				steps = append(steps, step{"write", at, data, fds[fd]})
 			}
 		case "ftruncate":
-			if fds[fd] {
+			if fds[fd] != "" {
 				size, _ := strconv.ParseInt(rest, 10, 64)
-				steps = append(steps, step{"size", size, nil})
+				steps = append(steps, step{"size", size, nil, fds[fd]})
 			}
 		case "fsync", "fdatasync":
-			if fds[strings.TrimSpace(args)] {
-				steps = append(steps, step{"sync", int64(began[pid]), nil})
+			if file := fds[strings.TrimSpace(args)]; file != "" {
+				steps = append(steps, step{"sync", int64(began[pid]), nil, file})
 			}
 		case "write":
 			if fd == "1" {
-				steps = append(steps, step{"say", 0, bytesOf(t, rest)})
+				steps = append(steps, step{"say", 0, bytesOf(t, rest), ""})
 			}
 		}
 	}
@@ -223,7 +234,7 @@ func TestPowerLossKeepsWhatWasAcknowledged(t *testing.T) {
 	}
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "store.db"), filepath.Join(dir, "trace")
-	cmd := exec.Command(strace, "-f", "-xx", "-s", "10000000", "-o", log, "-e", "trace=openat,close,pwrite64,write,fdatasync,fsync,ftruncate", os.Args[0])
+	cmd := exec.Command(strace, "-f", "--seccomp-bpf", "-xx", "-s", "10000000", "-o", log, "-e", "trace=openat,close,pwrite64,write,fdatasync,fsync,ftruncate", os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+path, "BANMESH_STORE_ROUNDS=12")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("child: %v\n%s", err, out)
@@ -263,7 +274,7 @@ func TestPowerLossKeepsWhatWasAcknowledged(t *testing.T) {
 			continue // inside a transaction a part of the moments will do
 		}
 		for variant := range 3 {
-			if err := os.WriteFile(image, afterPowerLoss(steps[:cut], variant, rnd), 0o600); err != nil {
+			if err := os.WriteFile(image, afterPowerLoss(nil, steps[:cut], variant, rnd), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			what := fmt.Sprintf("cut %d of %d, variant %d", cut, len(steps), variant)
@@ -283,17 +294,16 @@ func TestPowerLossKeepsWhatWasAcknowledged(t *testing.T) {
 	}
 }
 
-// afterPowerLoss builds the file from what was synced and, of what was not: nothing (variant 0), all of it (1), or some
-// of it (2).
-func afterPowerLoss(steps []step, variant int, rnd *rand.Rand) []byte {
+// afterPowerLoss builds the file from what it was, what was synced and, of what was not: nothing (variant 0), all of it
+// (1), or some of it (2).
+func afterPowerLoss(was []byte, steps []step, variant int, rnd *rand.Rand) []byte {
 	synced := 0
 	for _, s := range steps {
 		if s.kind == "sync" {
 			synced = max(synced, int(s.at))
 		}
 	}
-	var size int64
-	var buf []byte
+	size, buf := int64(len(was)), bytes.Clone(was)
 	grow := func(n int64) {
 		if n > int64(len(buf)) {
 			buf = append(buf, make([]byte, n-int64(len(buf)))...)
