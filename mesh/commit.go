@@ -26,7 +26,7 @@ func (a *Agent) openCommit() (err error) {
 	a.errands.run = a.runErrand
 	a.elector, err = leader.New(leader.Config{
 		Name: a.cfg.Name, Priority: a.cfg.Leader.Priority, Observer: !a.mayLead(),
-		Peers: a.electorate, Observers: a.observers, Able: a.able, Send: a.sendHeartbeat, OnChange: a.leads, Logger: a.log,
+		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.ignored, Send: a.sendHeartbeat, OnChange: a.leads, Logger: a.log,
 	})
 	if err != nil || a.conductor == nil {
 		return err

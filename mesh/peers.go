@@ -51,7 +51,7 @@ func (a *Agent) leads(s leader.Status) {
 func (a *Agent) electorate() []leader.Peer {
 	var peers []leader.Peer
 	for _, m := range a.mesh.Members() {
-		if m.State == gossip.Alive && m.Eligible && !m.Self {
+		if m.State == gossip.Alive && m.Eligible && !m.Self && !a.ignored(m.Name) {
 			peers = append(peers, leader.Peer{Name: m.Name, Priority: m.Priority})
 		}
 	}
@@ -73,9 +73,15 @@ func (a *Agent) sendHeartbeat(to string, payload []byte) error {
 	return a.mesh.Send(to, append([]byte{letterLeader}, payload...))
 }
 
+// ignored says whether an operator has taken a member's say from it: what it
+// writes does not count, and neither does what it tells.
+func (a *Agent) ignored(name string) bool {
+	return a.store.Ignores(name) && name != a.cfg.Name
+}
+
 // heard takes a letter of another member. It must not block.
 func (a *Agent) heard(from string, payload []byte) {
-	if !a.ready.Load() || len(payload) == 0 {
+	if !a.ready.Load() || len(payload) == 0 || a.ignored(from) {
 		return
 	}
 	kind, body := payload[0], payload[1:]

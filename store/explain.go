@@ -238,6 +238,14 @@ func (s *Store) Exceeding() []Excess {
 	return out
 }
 
+// Ignores reports whether nothing of the member counts: it is blocked, or none of the members that are configured.
+func (s *Store) Ignores(name string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	o := s.set.origins[name]
+	return o != nil && o.blocked || s.set.strange(name)
+}
+
 // Blocked returns the members that count for nothing, by name.
 func (s *Store) Blocked() []string {
 	s.mu.RLock()

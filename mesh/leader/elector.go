@@ -253,8 +253,17 @@ func (e *Elector) Receive(from string, payload []byte) {
 		e.log.Debug("heartbeat ignored", "from", from, "err", err)
 		return
 	}
+	if e.cfg.Ignore != nil && (e.cfg.Ignore(from) || e.cfg.Ignore(h.Name)) {
+		return
+	}
 	now := e.cfg.Now()
 	e.mu.Lock()
+	// One that has just started knows no term yet, and takes what there is.
+	if known := e.election.term; known > 0 && h.Term > max(honestTerm, known+termStep) {
+		e.mu.Unlock()
+		e.log.Debug("heartbeat ignored: its term is out of reach", "from", from, "term", h.Term)
+		return
+	}
 	if from == h.Name && !e.order.fresh(from, h.Seq) {
 		e.mu.Unlock()
 		return

@@ -517,3 +517,53 @@ func play(f *fleet, prio []int, loss float64, latency time.Duration, ops []op) s
 	}
 	return ""
 }
+
+// claimed is a heartbeat that whoever has the key can send.
+func claimed(t *testing.T, h Heartbeat) []byte {
+	t.Helper()
+	b, err := h.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestTheHighestTermLeavesSomeToClaim(t *testing.T) {
+	world(t, func(f *fleet) {
+		members := []*member{f.add("a", 0), f.add("b", 0)}
+		f.wait(5 * time.Second)
+		for i, term := range []uint64{maxTerm, honestTerm + termStep + 7, honestTerm} {
+			for _, m := range members {
+				m.Receive("rogue", claimed(t, Heartbeat{Seq: uint64(i + 1), Term: term, Name: "rogue"}))
+			}
+		}
+		f.wait(10 * time.Second)
+		wantLeader(t, f, "a")
+		c := f.add("c", 0)
+		f.wait(5 * time.Second)
+		wantLeader(t, f, "a")
+		if got := c.Status().Term; got <= honestTerm {
+			t.Errorf("the newcomer follows term %d, want one above the rogue's", got)
+		}
+	})
+}
+
+func TestABlockedMemberCannotLead(t *testing.T) {
+	world(t, func(f *fleet) {
+		a := f.add("a", 0)
+		f.wait(5 * time.Second)
+		blocked := false
+		a.cfg.Ignore = func(name string) bool { return name == "rogue" && blocked }
+		for i := range uint64(20) {
+			a.Receive("rogue", claimed(t, Heartbeat{Seq: i + 1, Term: 1000, Name: "rogue"}))
+			f.wait(time.Second)
+			if i == 9 {
+				if got := a.Status().Leader; got != "rogue" {
+					t.Errorf("before it is blocked %q leads, want the rogue: the test proves nothing", got)
+				}
+				blocked = true
+			}
+		}
+		wantLeader(t, f, "a")
+	})
+}

@@ -54,10 +54,14 @@ const (
 	maxPayload       = 1200
 	maxName          = 255
 	maxDetail        = 256
-	// A term grows by one a takeover: what is above this bound is damage or
-	// malice, and adopting it would leave no term to claim.
-	maxTerm = 1 << 56
-	maxAge  = time.Hour
+	// A term grows by one a takeover: what is above these bounds is damage or
+	// malice. Up to honestTerm any is taken over; above it only steps of termStep
+	// from what is known, so that whoever claims the highest one leaves terms
+	// enough to claim against it.
+	maxTerm    = 1 << 57
+	honestTerm = 1 << 56
+	termStep   = 1 << 16
+	maxAge     = time.Hour
 )
 
 // wireHeartbeat is the msgpack array that follows the version byte. Times are
