@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/mesh/control"
 	"banmesh/store"
 )
 
@@ -436,8 +437,8 @@ func (c *Config) validateEnforce() error {
 	if err := oneOf("enforce.driver", e.Driver, "none", "nftables", "fail2ban"); err != nil {
 		return err
 	}
-	if err := checkName(e.Jail); err != nil {
-		return field("enforce.jail", "%q %v", e.Jail, err)
+	if err := control.CheckJail(e.Jail); err != nil {
+		return field("enforce.jail", "%s", strings.TrimPrefix(err.Error(), "jail "))
 	}
 	if e.Limit < 1 {
 		return field("enforce.limit", "%d: at least 1", e.Limit)
