@@ -299,6 +299,26 @@ func TestAllowIsToldForItsLife(t *testing.T) {
 	})
 }
 
+func TestAnAllowThatDoesNotCountIsNotTold(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		ignore := func(i int, why string) {
+			r.set.mu.Lock()
+			defer r.set.mu.Unlock()
+			r.set.allows[i].Reason = why
+		}
+		r.server.hold("sshd", banned(t, "198.51.100.9", time.Now(), time.Hour))
+		r.set.allow("198.51.100.0/24", time.Now().Add(time.Hour))
+		r.set.allow("203.0.113.0/24", time.Now().Add(time.Hour))
+		ignore(0, "over the limit of origin rogue")
+		r.start()
+		r.after(time.Second)
+		r.wantCalls("set sshd addignoreip 203.0.113.0/24")
+		ignore(1, "origin rogue is blocked")
+		r.after(ignoreEvery + tellEvery)
+		r.wantCalls("set sshd addignoreip 203.0.113.0/24", "set sshd delignoreip 203.0.113.0/24")
+	})
+}
+
 func TestAllowIsToldAgainWhenFail2banForgotIt(t *testing.T) {
 	for name, again := range map[string]func(r *tellerRig){
 		"restart": func(r *tellerRig) {
