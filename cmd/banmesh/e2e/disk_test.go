@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,5 +165,46 @@ func TestBrokenDiskRefusesAndLosesNothing(t *testing.T) {
 				t.Errorf("the store is said to be bad afterwards: %s", w)
 			}
 		})
+	}
+}
+
+// TestARestoredCopyBringsNothingBack: the data directory is put back as it was
+// before a lift and some bans, as from a backup or a snapshot of the machine.
+func TestARestoredCopyBringsNothingBack(t *testing.T) {
+	one := newAgent(t, "router1", settings{}).start()
+	two := newAgent(t, "router2", settings{join: []*agent{one}}).start()
+	both := []*agent{one, two}
+	awaitMembers(t, both, 2)
+	one.must("ban", "203.0.113.1", "--for", "1h")
+	two.must("ban", "203.0.113.2", "--for", "1h")
+	inSync(t, 2, both...)
+	data, copied := filepath.Join(one.dir, "data"), filepath.Join(one.dir, "copy")
+	one.terminate()
+	system(t, "cp", "-a", data, copied)
+	one.start()
+	one.must("ban", "203.0.113.3", "--for", "1h")
+	two.must("unban", "203.0.113.1")
+	two.must("ban", "203.0.113.4", "--for", "1h")
+	inSync(t, 3, both...)
+
+	one.kill()
+	system(t, "rm", "-r", data)
+	system(t, "cp", "-a", copied, data)
+	one.start()
+	inSync(t, 3, both...)
+	for _, a := range both {
+		if a.banned("203.0.113.1/32") != nil {
+			t.Errorf("%s bans again what was lifted", a.name)
+		}
+		if got := a.banned("203.0.113.3/32"); got == nil || len(got.Records) != 1 || got.Records[0].Origin != "router1" {
+			t.Errorf("at %s what router1 banned after the copy is %+v", a.name, got)
+		}
+	}
+	// It goes on under a name of its own, so that nothing it says is taken for what it said before.
+	one.must("ban", "203.0.113.5", "--for", "1h")
+	one.must("unban", "203.0.113.3", "--mine")
+	inSync(t, 3, both...)
+	if two.banned("203.0.113.5/32") == nil || two.banned("203.0.113.3/32") != nil {
+		t.Errorf("router2 has %+v", two.list())
 	}
 }
