@@ -2,15 +2,11 @@ package mesh
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 
 	"banmesh/mesh/commit"
 )
-
-// ErrNotAsked is returned for what the configured driver does not look at.
-var ErrNotAsked = errors.New("the driver does not look at that")
 
 // Probe looks at the conductor as an agent with this configuration would,
 // without changing anything.
@@ -29,14 +25,16 @@ func NewProbe(k *Commit, log *slog.Logger) (*Probe, error) {
 // knows: ErrLogin, ErrHostKey, ErrUnreachable, ErrWideOpen …
 func (p *Probe) Read(ctx context.Context) (commit.Running, error) { return p.conductor.Read(ctx) }
 
-// Denied returns the services that deny the tenant; ErrNotAsked where the
-// driver cannot tell.
+// Denied returns the services that deny the tenant. Its errors are those of Read.
 func (p *Probe) Denied(ctx context.Context) ([]string, error) {
-	n, ok := p.conductor.(*netconfConductor)
-	if !ok {
-		return nil, ErrNotAsked
+	var denied []string
+	var err error
+	switch c := p.conductor.(type) {
+	case *netconfConductor:
+		denied, err = c.client.Denied(ctx)
+	case *restConductor:
+		denied, err = c.client.Denied(ctx)
 	}
-	denied, err := n.client.Denied(ctx)
 	return denied, conductorError(err)
 }
 
