@@ -17,7 +17,7 @@ func TestALeaderWhoseClockIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		off  time.Duration
-	}{{"an hour ahead", time.Hour}, {"an hour behind", -time.Hour}} {
+	}{{"an hour ahead", time.Hour}, {"an hour behind", -time.Hour}, {"a year ahead", year}, {"a year behind", -year}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			wrongClock(t, c.off)

@@ -1,0 +1,208 @@
+package mesh
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+const year = 365 * 24 * time.Hour
+
+// stepping is a clock that somebody sets, and that may run too fast.
+type stepping struct {
+	began time.Time
+	off   atomic.Int64 // ns
+	rate  float64      // of a second in each second, too much
+}
+
+func (s *stepping) now() time.Time {
+	real := time.Now()
+	return real.Add(time.Duration(s.off.Load() + int64(float64(real.Sub(s.began))*s.rate))).Round(0)
+}
+
+func (s *stepping) step(d time.Duration) { s.off.Add(int64(d)) }
+
+// give bans one prefix until then.
+func give(t *testing.T, a *Agent, prefix string, until time.Time) control.BanReply {
+	t.Helper()
+	reply, err := a.Ban(t.Context(), control.BanCall{
+		Prefixes: control.Prefixes{netip.MustParsePrefix(prefix)}, Jail: "sshd", Until: control.UntilAt(until),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply
+}
+
+// TestAClockThatStepsEndsNothingAndKeepsNothing sets one router's clock ahead
+// and back while all of them run.
+func TestAClockThatStepsEndsNothingAndKeepsNothing(t *testing.T) {
+	t.Parallel()
+	odd := &stepping{began: time.Now()}
+	one, _ := startedBy(t, odd.now, "router1", nil)
+	join := func(c *Config) { c.Join = []string{one.Addr()} }
+	two, three := started(t, "router2", join), started(t, "router3", join)
+	all := []*Agent{one, two, three}
+	for _, a := range all {
+		eventually(t, "all to be there", func() bool { return status(t, a).Members.Alive == 3 })
+	}
+	const long, lifted = "203.0.113.1/32", "203.0.113.2/32"
+	give(t, one, long, odd.now().Add(30*time.Minute))
+	give(t, two, lifted, time.Now().Add(30*time.Minute))
+	for _, a := range all {
+		eventually(t, "both bans", func() bool { return len(listing(t, a)) == 2 })
+	}
+	if _, err := three.Unban(t.Context(), control.UnbanCall{Prefixes: control.Prefixes{netip.MustParsePrefix(lifted)}}); err != nil {
+		t.Fatal(err)
+	}
+	same := func(when string) {
+		t.Helper()
+		eventually(t, "equal roots "+when, func() bool {
+			root := status(t, one).Root
+			return root == status(t, two).Root && root == status(t, three).Root
+		})
+		for _, a := range all {
+			eventually(t, when+" one ban at "+a.cfg.Name, func() bool {
+				return slices.Equal(slices.Sorted(maps.Keys(listing(t, a))), []string{long})
+			})
+			if left := time.Until(listing(t, a)[long].Until.Time()); left < 28*time.Minute || left > 31*time.Minute {
+				t.Errorf("%s at %s the ban has %v left", when, a.cfg.Name, left)
+			}
+		}
+	}
+	same("before")
+	for _, d := range []time.Duration{time.Hour, -2 * time.Hour, time.Hour + year, -2 * year, year} {
+		odd.step(d)
+		when := "after a step of " + d.String()
+		off := time.Duration(odd.off.Load())
+		eventually(t, when+" router2 to see it", func() bool {
+			said := slices.ContainsFunc(status(t, two).Warnings, func(w string) bool { return strings.Contains(w, "clock of router1") })
+			return said == (off.Abs() > skewWarning)
+		})
+		eventually(t, when+" router1 to go by the others' clocks", func() bool { return one.clock.now().Sub(time.Now()).Abs() < time.Second })
+		same(when)
+		// What it bans now, by its own clock, lives as long as was meant.
+		end := time.Now().Add(3 * time.Second)
+		give(t, one, "203.0.113.3/32", odd.now().Add(time.Until(end)))
+		for _, a := range all {
+			eventually(t, when+" the short ban at "+a.cfg.Name, func() bool { return len(listing(t, a)) == 2 })
+		}
+		for _, a := range all {
+			eventually(t, when+" its end at "+a.cfg.Name, func() bool { return len(listing(t, a)) == 1 })
+			if early := time.Until(end); early > time.Second {
+				t.Fatalf("%s ended it %v early", a.cfg.Name, early)
+			}
+		}
+		if late := time.Since(end); late > 4*time.Second {
+			t.Errorf("%s it ended %v late", when, late)
+		}
+	}
+}
+
+// TestADriftingClock runs a fifth too fast.
+func TestADriftingClock(t *testing.T) {
+	t.Parallel()
+	odd := &stepping{began: time.Now(), rate: 0.2}
+	one, _ := startedBy(t, odd.now, "router1", nil)
+	two := started(t, "router2", func(c *Config) { c.Join = []string{one.Addr()} })
+	three := started(t, "router3", func(c *Config) { c.Join = []string{one.Addr()} })
+	all := []*Agent{one, two, three}
+	for _, a := range all {
+		eventually(t, "all to be there", func() bool { return status(t, a).Members.Alive == 3 })
+	}
+	end := time.Now().Add(12 * time.Second)
+	give(t, two, "203.0.113.1/32", end)
+	for _, a := range all {
+		eventually(t, "the ban at "+a.cfg.Name, func() bool { return len(listing(t, a)) == 1 })
+	}
+	for _, a := range all {
+		eventually(t, "its end at "+a.cfg.Name, func() bool { return len(listing(t, a)) == 0 })
+		if early := time.Until(end); early > time.Second {
+			t.Errorf("%s ended it %v early, its clock being %v ahead", a.cfg.Name, early, odd.now().Sub(time.Now()))
+		}
+	}
+	if late := time.Since(end); late > 4*time.Second {
+		t.Errorf("it ended %v late", late)
+	}
+	if ahead := odd.now().Sub(time.Now()); ahead < skewWarning {
+		t.Fatalf("the clock was only %v ahead: nothing was tried", ahead)
+	}
+	eventually(t, "router2 to say whose clock is wrong", func() bool {
+		return slices.ContainsFunc(status(t, two).Warnings, func(w string) bool { return strings.Contains(w, "clock of router1") })
+	})
+}
+
+// TestBansCrossTheEndsOfShortClocks: in January 2038 a signed number of seconds
+// of 32 bits runs over, in February 2106 an unsigned one.
+func TestBansCrossTheEndsOfShortClocks(t *testing.T) {
+	for _, bits := range []int{31, 32} {
+		edge := time.Unix(1<<bits, 0).UTC()
+		t.Run(edge.Format("2006"), func(t *testing.T) {
+			t.Parallel()
+			clock := &stepping{began: time.Now()}
+			clock.step(time.Until(edge.Add(-6 * time.Second)))
+			dir := ""
+			one, stop := startedBy(t, clock.now, "router1", func(c *Config) { dir = c.DataDir })
+			two, _ := startedBy(t, clock.now, "router2", func(c *Config) { c.Join = []string{one.Addr()} })
+			give(t, one, "203.0.113.1/32", edge.Add(time.Second))
+			give(t, one, "203.0.113.2/32", edge.Add(time.Hour))
+			give(t, two, "203.0.113.3/32", edge.Add(20*year))
+			for _, a := range []*Agent{one, two} {
+				eventually(t, "three bans at "+a.cfg.Name, func() bool { return len(listing(t, a)) == 3 })
+				got := listing(t, a)["203.0.113.1/32"].Until.Time()
+				if !got.Equal(edge.Add(time.Second)) {
+					t.Errorf("%s ends at %v, want %v", a.cfg.Name, got, edge.Add(time.Second))
+				}
+			}
+			if now := clock.now(); now.After(edge) {
+				t.Fatalf("it is %v already", now)
+			}
+			for _, a := range []*Agent{one, two} {
+				eventually(t, "the end of the short one at "+a.cfg.Name, func() bool { return len(listing(t, a)) == 2 })
+			}
+			if now := clock.now(); now.Before(edge) {
+				t.Errorf("it ended at %v, before its time", now)
+			}
+			give(t, one, "203.0.113.4/32", clock.now().Add(time.Hour))
+			stop()
+			one, _ = startedBy(t, clock.now, "router1", func(c *Config) { c.DataDir, c.Join = dir, []string{two.Addr()} })
+			eventually(t, "what was banned on either side of it, after a restart", func() bool { return len(listing(t, one)) == 3 })
+			eventually(t, "equal roots", func() bool { return status(t, one).Root == status(t, two).Root })
+		})
+	}
+}
+
+// TestEndsInThePastAndFarAhead: neither is held, nor runs over into the other.
+func TestEndsInThePastAndFarAhead(t *testing.T) {
+	t.Parallel()
+	a := started(t, "router1", func(c *Config) { c.Bans.MaxDuration = 0 })
+	for _, c := range []struct {
+		until time.Time
+		want  string // expired, kept or refused
+	}{
+		{time.UnixMilli(1), "expired"}, {time.Now().Add(-year), "expired"}, {time.Now().Add(-time.Millisecond), "expired"},
+		{time.Now().Add(150 * year), "kept"}, {time.Date(2200, 12, 31, 23, 59, 59, 0, time.UTC), "kept"},
+		{time.Date(2201, 1, 2, 0, 0, 0, 0, time.UTC), "refused"}, {time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), "refused"},
+	} {
+		prefix := netip.MustParsePrefix("203.0.113.9/32")
+		reply, err := a.Ban(t.Context(), control.BanCall{Prefixes: control.Prefixes{prefix}, Jail: "sshd", Until: control.UntilAt(c.until)})
+		got := "kept"
+		switch {
+		case err != nil:
+			got = "refused"
+		case reply.Expired == 1:
+			got = "expired"
+		}
+		b, listed := listing(t, a)[prefix.String()]
+		if got != c.want || listed != (c.want == "kept") || listed && !b.Until.Time().Equal(c.until.Truncate(time.Millisecond)) {
+			t.Errorf("until %v: %s (%v), listed %v until %v; want %s", c.until, got, err, listed, b.Until.Time(), c.want)
+		}
+		a.Unban(t.Context(), control.UnbanCall{All: true, Confirmed: true})
+	}
+}
