@@ -50,6 +50,7 @@ type agent struct {
 	path   string
 	offset atomic.Int64 // of its clock, a time.Duration
 	join   []string
+	pace   string // the profile of its failure detection; empty: the default
 
 	store *store.Store
 	host  *simnet.Host
@@ -140,6 +141,9 @@ func (a *agent) tryStart() error {
 	cfg := gossip.DefaultConfig()
 	cfg.Name, cfg.Set, cfg.Transport, cfg.Now, cfg.Logger = a.name, s, host, a.now, log
 	cfg.Insecure, cfg.Join = true, a.join
+	if a.pace != "" {
+		cfg.Profile = a.pace
+	}
 	m, err := gossip.New(context.Background(), cfg)
 	if err != nil {
 		return errors.Join(err, s.Close())

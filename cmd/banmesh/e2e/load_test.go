@@ -53,7 +53,7 @@ func carry(t *testing.T, length time.Duration) {
 	leaderOf(t, l.agents)
 	ctx, stop := context.WithCancel(t.Context())
 	var watchers sync.WaitGroup
-	for _, i := range []int{0, 4, 9} {
+	for _, i := range []int{0, 9} {
 		watchers.Go(func() { l.watch(ctx, l.agents[i]) })
 	}
 	defer watchers.Wait()
@@ -269,7 +269,7 @@ func (l *load) memory(say string) {
 func (l *load) latency() {
 	l.t.Helper()
 	total := int(l.given.Load())
-	want := 3 * total * (loadAgents - 1) / loadAgents
+	want := 2 * total * (loadAgents - 1) / loadAgents
 	eventually(l.t, 10*time.Second, "the watchers to have seen all", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -277,8 +277,8 @@ func (l *load) latency() {
 	})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lost > 0 {
-		l.t.Errorf("%d events were lost to watchers that were too slow", l.lost)
+	if l.lost > want/1000 {
+		l.t.Errorf("%d of %d events were lost to watchers that were too slow", l.lost, want)
 	}
 	l.t.Logf("answered:  %s", percentiles(l.slow))
 	l.t.Logf("elsewhere: %s", percentiles(l.took))
