@@ -22,30 +22,48 @@ func effectiveOf(bans func(func(EffectiveBan) bool), want func(netip.Prefix) boo
 	return out
 }
 
-// TestEffectiveInIsAPartOfEffective draws prefixes of a few lengths close together, so that they lie within each other, and
-// asks for regions of all lengths: those that are looked up and those for which all prefixes are gone through.
+// TestEffectiveInIsAPartOfEffective draws neighbours of a few lengths, which lie within each other, and asks for regions of
+// all lengths: those whose prefixes are looked up, and those for which all prefixes are gone through.
 func TestEffectiveInIsAPartOfEffective(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := newNode(t, "one", newClock(), newMemDisk())
-		draw := func(label string, shortest4, shortest6 int) netip.Prefix {
-			a := rapid.SliceOfN(rapid.IntRange(0, 3), 4, 4).Draw(t, label)
-			if rapid.Bool().Draw(t, label+" IPv6") {
-				var b [16]byte
-				b[0], b[1], b[3], b[8], b[15] = 0x20, 1, byte(a[0]), byte(a[1]), byte(a[2])
-				return netip.PrefixFrom(netip.AddrFrom16(b), rapid.SampledFrom([]int{shortest6, 31, 48, 63, 64, 65, 127, 128}).Draw(t, label+" bits")).Masked()
+		var all []netip.Prefix
+		for _, f := range []struct {
+			start   string
+			lengths []int
+		}{{"10.0.0.0", []int{15, 16, 20, 23, 24, 30, 31, 32}}, {"2001:db8::", []int{31, 32, 48, 62, 63, 64, 65, 70, 127, 128}}} {
+			lengths := rapid.SliceOfNDistinct(rapid.SampledFrom(f.lengths), 1, 4, rapid.ID).Draw(t, "lengths")
+			for range rapid.IntRange(0, 30).Draw(t, "bans") {
+				bits := rapid.SampledFrom(lengths).Draw(t, "bits")
+				a := netip.MustParseAddr(f.start).AsSlice()
+				// Near the end of the prefix, and now and then further before: neighbours, across the bytes.
+				at := bits - 1 - rapid.IntRange(0, 3).Draw(t, "flipped")
+				a[at/8] ^= 0x80 >> (at % 8)
+				at = bits - 1 - rapid.IntRange(0, min(12, bits-9)).Draw(t, "flipped before")
+				a[at/8] ^= 0x80 >> (at % 8)
+				addr, _ := netip.AddrFromSlice(a)
+				p := netip.PrefixFrom(addr, bits).Masked()
+				n.ban(p.String(), time.Hour, func(q *BanRequest) { q.Force = true })
+				all = append(all, p)
 			}
-			b := [4]byte{10, byte(a[0]), byte(a[1]), byte(a[2] * 64)}
-			return netip.PrefixFrom(netip.AddrFrom4(b), rapid.SampledFrom([]int{shortest4, 16, 20, 24, 31, 32}).Draw(t, label+" bits")).Masked()
 		}
-		for range rapid.IntRange(0, 60).Draw(t, "bans") {
-			n.ban(draw("ban", 15, 20).String(), time.Hour, func(q *BanRequest) { q.Force = true })
+		if len(all) == 0 {
+			return
 		}
-		if rapid.Bool().Draw(t, "allow") {
-			n.must(n.Allow(t.Context(), []AllowRequest{{Prefix: draw("allow", 9, 17), Until: Never}}))
+		near := func(label string) netip.Prefix {
+			p := rapid.SampledFrom(all).Draw(t, label)
+			return netip.PrefixFrom(p.Addr(), max(8, p.Bits()-rapid.IntRange(-2, 14).Draw(t, label+" shorter"))%(p.Addr().BitLen()+1)).Masked()
 		}
-		region := draw("region", 7, 3)
+		if p := near("allow"); p.Bits() > 0 && rapid.Bool().Draw(t, "allow one") {
+			n.must(n.Allow(t.Context(), []AllowRequest{{Prefix: p, Until: Never}}))
+		}
+		region := near("region")
 		got := effectiveOf(n.EffectiveIn(region), func(netip.Prefix) bool { return true })
-		if want := effectiveOf(n.Effective(), region.Overlaps); !slices.Equal(got, want) {
+		want := effectiveOf(n.Effective(), region.Overlaps)
+		if region.Bits() == 0 {
+			want = nil
+		}
+		if !slices.Equal(got, want) {
 			t.Fatalf("in %v:\n%q, want\n%q", region, got, want)
 		}
 	})

@@ -237,15 +237,59 @@ func TestWhatCannotBeReadIsReplacedInOneStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.kernel.alien = true
-		for i := range 3 * batchSize / 2 / 256 {
-			b.set.ban(fmt.Sprintf("10.%d.%d.0/25", i/256, i%256), store.Never)
+		b.e.router.size = 10
+		for i := range 100 {
+			b.set.ban(fmt.Sprintf("10.0.%d.0/25", i), store.Never)
 		}
 		defer b.run()()
 		if b.kernel.alien || b.kernel.steps() != 1 {
 			t.Errorf("%d steps", b.kernel.steps())
 		}
 		b.wants("10.0.1.1", store.Never)
+		b.after(b.set.allow("10.0.0.0/16")) // known now: in parts
+		if b.kernel.steps() != 11 || len(b.kernel.held) != 0 {
+			t.Errorf("%d steps, %d held", b.kernel.steps(), len(b.kernel.held))
+		}
 	})
+}
+
+func TestTheQueueIsBounded(t *testing.T) {
+	p := func(i int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)
+	}
+	event := func(kind store.EventKind, i int) store.Event { return store.Event{Kind: kind, Prefix: p(i)} }
+	var many []store.Event
+	for i := range most + 1 {
+		many = append(many, event(store.EventBan, i))
+	}
+	for name, c := range map[string]struct {
+		change store.Change
+		some   int
+		all    bool
+		wake   bool
+	}{
+		"nothing":        {},
+		"own head":       {change: store.Change{OwnHead: true}},
+		"bans":           {change: store.Change{Events: []store.Event{event(store.EventBan, 1), event(store.EventExtend, 1), event(store.EventLift, 2)}}, some: 2, wake: true},
+		"an end":         {change: store.Change{Events: []store.Event{event(store.EventExpire, 1), event(store.EventPlaced, 1)}}},
+		"an allow":       {change: store.Change{Events: []store.Event{event(store.EventAllow, 1)}}, wake: true},
+		"a freeze":       {change: store.Change{Events: []store.Event{{Kind: store.EventFreeze}}}, wake: true},
+		"a block":        {change: store.Change{Events: []store.Event{{Kind: store.EventBlock}}}, all: true, wake: true},
+		"an unblock":     {change: store.Change{Events: []store.Event{{Kind: store.EventUnblock}}}, all: true, wake: true},
+		"more than told": {change: store.Change{More: 1}, all: true, wake: true},
+		"many":           {change: store.Change{Events: many[:most]}, some: most, wake: true},
+		"too many":       {change: store.Change{Events: many}, all: true, wake: true},
+	} {
+		q := newQueue()
+		q.changed(c.change)
+		some, all := q.take()
+		if len(some) != c.some || all != c.all || len(q.wake) == 1 != c.wake {
+			t.Errorf("%s: %d prefixes, all %v, woken %d; want %d, %v, %v", name, len(some), all, len(q.wake), c.some, c.all, c.wake)
+		}
+		if some, all := q.take(); len(some) > 0 || all {
+			t.Errorf("%s: not empty after it was taken", name)
+		}
+	}
 }
 
 func TestLongBansAreRenewed(t *testing.T) {

@@ -24,6 +24,7 @@ type router struct {
 	held    lists
 	unknown bool // held is not known to be right
 	whole   bool // the next step replaces what could not be read: it must not be parted
+	size    int  // of a batch
 	batches uint64
 }
 
@@ -103,7 +104,7 @@ func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip
 }
 
 func (r *router) do(ctx context.Context, now store.Millis, del, add lists) error {
-	size := batchSize
+	size := r.size
 	if r.whole {
 		size = del.len() + add.len()
 	}
