@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,12 +22,13 @@ type bench struct {
 	set     *fakeSet
 	kernel  *fakeKernel
 	e       *Enforcer
-	settled bool
+	settled atomic.Bool
 }
 
 func newBench(t testing.TB) *bench {
-	b := &bench{t: t, set: newFakeSet(time.Now), kernel: &fakeKernel{now: time.Now}, settled: true}
-	b.e = New(Config{Set: b.set, Driver: b.kernel, Settled: func() bool { return b.settled }})
+	b := &bench{t: t, set: newFakeSet(time.Now), kernel: &fakeKernel{now: time.Now}}
+	b.settled.Store(true)
+	b.e = New(Config{Set: b.set, Driver: b.kernel, Settled: b.settled.Load})
 	return b
 }
 
@@ -91,7 +93,7 @@ func TestABanIsEnforcedAndLifted(t *testing.T) {
 func TestNothingBeforeTheFirstExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		b.settled = false
+		b.settled.Store(false)
 		b.kernel.held = []timed{{from: netip.MustParseAddr("198.51.100.1"), to: netip.MustParseAddr("198.51.100.1")}}
 		b.set.ban("192.0.2.1/32", store.Never)
 		defer b.run()()
@@ -100,7 +102,7 @@ func TestNothingBeforeTheFirstExchange(t *testing.T) {
 		if s := b.e.Status(); b.kernel.steps() != 0 || s.State != Waiting {
 			t.Errorf("%d steps, %+v", b.kernel.steps(), s)
 		}
-		b.settled = true
+		b.settled.Store(true)
 		time.Sleep(settledPoll)
 		synctest.Wait()
 		b.wants("192.0.2.2", store.Never)
