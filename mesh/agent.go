@@ -147,7 +147,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 		return nil, err
 	}
 	if cfg.Alert.Command != "" {
-		a.alerts = newAlerts(cfg.Name, cfg.Alert, a.log)
+		a.alerts = newAlerts(cfg.Name, cfg.Alert, a.store, a.log)
 	}
 	a.ready.Store(true)
 	return a, nil

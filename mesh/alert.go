@@ -24,6 +24,10 @@ const (
 	alertTime  = 30 * time.Second
 	alertGrace = time.Second
 
+	// alertCalm is how long trouble of which the command was told before the
+	// agent's start must be away to be over.
+	alertCalm = time.Minute
+
 	// alertOutput is how much of what the command prints is logged.
 	alertOutput = 4 << 10
 
@@ -61,21 +65,29 @@ type alerts struct {
 
 	held  map[string]*lasting
 	queue chan alertEvent
+	book  alertBook // what the command was told, over restarts; run's goroutine writes it
 }
 
 // lasting is trouble that was there when last looked.
 type lasting struct {
 	trouble
-	since time.Time
-	told  bool
+	since   time.Time
+	told    bool
+	earlier bool      // told before the agent's start, and not seen since then
+	missed  time.Time // an earlier one: since when it has not been seen
 }
 
-func newAlerts(router string, cfg Alert, log *slog.Logger) *alerts {
-	return &alerts{
+func newAlerts(router string, cfg Alert, memory memory, log *slog.Logger) *alerts {
+	a := &alerts{
 		router: router, after: time.Duration(cfg.After), log: log,
 		command: func(ctx context.Context, event []byte) error { return runAlert(ctx, cfg.Command, event, log) },
 		held:    make(map[string]*lasting), queue: make(chan alertEvent, alertQueue),
+		book: loadAlertBook(memory),
 	}
+	for key, e := range a.book.told {
+		a.held[key] = &lasting{trouble: trouble{e.Alert, e.Name, e.Detail}, since: e.Since.Time(), told: true, earlier: true}
+	}
+	return a
 }
 
 // look takes what is wrong at the time now. unclear says of trouble that is not
@@ -90,18 +102,31 @@ func (a *alerts) look(now time.Time, wrong []trouble, unclear func(trouble) bool
 			l = &lasting{since: now}
 			a.held[key] = l
 		}
-		l.trouble = t
+		l.trouble, l.earlier = t, false
 		if !l.told && now.Sub(l.since) >= a.after {
 			l.told = a.tell(now, l, "begins")
 		}
 	}
 	for key, l := range a.held {
 		switch {
-		case there[key] || unclear(l.trouble):
+		case there[key] || unclear(l.trouble) || l.earlier && !l.over(now):
 		case !l.told || a.tell(now, l, "ends"):
 			delete(a.held, key)
 		}
 	}
+}
+
+// over reports whether trouble from before the agent's start has stayed away for
+// long enough: right after a start little is known of the commits and of what the
+// others hold. A member that is seen is there.
+func (l *lasting) over(now time.Time) bool {
+	if l.alert == alertMember {
+		return true
+	}
+	if l.missed.IsZero() {
+		l.missed = now
+	}
+	return now.Sub(l.missed) >= alertCalm
 }
 
 // tell queues an event; false where the queue is full: it is tried again.
@@ -130,8 +155,14 @@ func (a *alerts) run(ctx context.Context) error {
 				err = a.command(within, append(b, '\n'))
 				cancel()
 			}
-			if err != nil && ctx.Err() == nil {
+			if ctx.Err() != nil {
+				return nil // told again after the start
+			}
+			if err != nil {
 				a.log.Error("alert.command failed", "alert", e.Alert, "name", e.Name, "state", e.State, "error", err)
+			}
+			if err := a.book.note(ctx, e); err != nil {
+				a.log.Warn("remember what alert.command was told", "error", err)
 			}
 		}
 	}

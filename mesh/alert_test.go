@@ -25,10 +25,25 @@ type watched struct {
 	began time.Time
 	told  []string
 	slow  time.Duration // what the command takes
+	stop  func()
 }
 
-func watch(t *testing.T, after time.Duration) *watched {
-	w := &watched{alerts: newAlerts("router1", Alert{After: Duration(after)}, slog.New(slog.DiscardHandler)), began: time.Now()}
+// kept is a memory.
+type kept map[string][]byte
+
+func (k kept) Meta(key string) ([]byte, bool) { v, ok := k[key]; return v, ok }
+
+func (k kept) SaveMeta(_ context.Context, key string, value []byte) error {
+	k[key] = value
+	return nil
+}
+
+func watch(t *testing.T, after time.Duration) *watched { return watchAgain(t, after, kept{}) }
+
+// watchAgain is watch with what earlier alerts have kept; stop ends it before the
+// test does.
+func watchAgain(t *testing.T, after time.Duration, memory kept) *watched {
+	w := &watched{alerts: newAlerts("router1", Alert{After: Duration(after)}, memory, slog.New(slog.DiscardHandler)), began: time.Now()}
 	running := false
 	w.command = func(ctx context.Context, event []byte) error {
 		if running {
@@ -47,7 +62,8 @@ func watch(t *testing.T, after time.Duration) *watched {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	w.stop = func() { cancel(); <-ended }
+	t.Cleanup(w.stop)
 	return w
 }
 
@@ -106,6 +122,38 @@ func TestAlertKeepsWhatIsUnclear(t *testing.T) {
 		w.look(time.Now(), nil, func(trouble) bool { return false })
 		synctest.Wait()
 		w.want(t, "0s commit  begins", "0s commit  ends")
+	})
+}
+
+func TestAlertsAreRememberedOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := kept{}
+		gone, apart := trouble{alertMember, "router2", "no answer"}, trouble{alertSync, "", "no agreement"}
+		w := watchAgain(t, time.Minute, memory)
+		w.for_(2*time.Minute, gone, apart)
+		slices.Sort(w.told)
+		w.want(t, "1m0s member router2 begins", "1m0s sync  begins")
+		w.stop()
+
+		t.Log("what goes on is not told again, what is over is told to be over")
+		w = watchAgain(t, time.Minute, memory)
+		w.for_(50*time.Second, gone) // of the others little is known yet
+		w.want(t)
+		w.for_(5*time.Minute, gone)
+		w.want(t, "1m0s sync  ends")
+		w.stop()
+
+		t.Log("both: what is over is not told to be over again")
+		w = watchAgain(t, time.Minute, memory)
+		w.for_(5 * time.Minute)
+		w.want(t, "0s member router2 ends")
+		w.stop()
+		w = watchAgain(t, time.Minute, memory)
+		w.for_(5 * time.Minute)
+		w.want(t)
+		if got := string(memory[alertKey]); got != "[]" {
+			t.Errorf("kept %s", got)
+		}
 	})
 }
 
@@ -197,6 +245,28 @@ func TestAlertOfAMemberThatIsGone(t *testing.T) {
 	})
 	started(t, "router2", func(c *Config) { two(c); c.Gossip.Bind = b.Addr() })
 	eventually(t, "its end", func() bool { return strings.Contains(read(events), `"alert":"member","name":"router2","state":"ends"`) })
+}
+
+// TestAlertIsOverAlsoAfterARestart: the agent that told of it is not the process
+// that sees its end.
+func TestAlertIsOverAlsoAfterARestart(t *testing.T) {
+	events := filepath.Join(t.TempDir(), "events")
+	alert := func(c *Config) { c.Alert = Alert{Command: "cat >> " + events, After: Duration(time.Second)} }
+	a, stop := startedBy(t, time.Now, "router1", alert)
+	b := started(t, "router2", func(c *Config) { c.Join = []string{a.Addr()} })
+	eventually(t, "two members", func() bool { return len(a.mesh.Members()) == 2 })
+	b.mesh.Shutdown() // as a crash
+	kept := func(a *Agent) string { raw, _ := a.store.Meta(alertKey); return string(raw) }
+	eventually(t, "the alert to be told and kept", func() bool { return strings.Contains(kept(a), "router2") })
+	stop()
+
+	again := started(t, "router1", func(c *Config) { alert(c); c.DataDir, c.Gossip.Bind = a.cfg.DataDir, a.Addr() })
+	started(t, "router2", func(c *Config) { c.Join = []string{again.Addr()}; c.Gossip.Bind = b.Addr() })
+	eventually(t, "its end", func() bool { return strings.Contains(read(events), `"alert":"member","name":"router2","state":"ends"`) })
+	eventually(t, "it to be forgotten", func() bool { return !strings.Contains(kept(again), "router2") })
+	if told := read(events); strings.Count(told, `"name":"router2","state":"begins"`) != 1 {
+		t.Errorf("told %s", told)
+	}
 }
 
 func read(path string) string {
