@@ -22,8 +22,8 @@ const (
 type look struct {
 	status  control.Status // the last that was told
 	members []control.Member
-	known   bool  // one was told
-	err     error // why the last was not
+	known   bool      // one was told
+	err     error     // why the last was not
 	at      time.Time // zero before the first one
 	took    time.Duration
 	outdate time.Time // since when it is known to be out of date

@@ -1,0 +1,109 @@
+package page
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+func TestAllViewersShareOneLookAtTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		p := idlePage(t, f)
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() { text(t, p, "/") })
+		}
+		all.Wait()
+		if f.asked != 1 {
+			t.Errorf("50 viewers at once asked the agent %d times, want once", f.asked)
+		}
+		time.Sleep(lookPace)
+		text(t, p, "/")
+		if f.asked != 2 {
+			t.Errorf("the agent was asked %d times a second later, want 2", f.asked)
+		}
+	})
+}
+
+func TestASlowAgentIsAskedLess(t *testing.T) {
+	at := time.Now()
+	for _, c := range []struct {
+		what string
+		look look
+		want time.Duration
+	}{
+		{"quick", look{at: at, took: time.Millisecond}, lookPace},
+		{"quick, and out of date", look{at: at, took: time.Millisecond, outdate: at}, lookSoon},
+		{"a million bans", look{at: at, took: 100 * time.Millisecond}, 2 * time.Second},
+		{"a million bans, and out of date", look{at: at, took: 100 * time.Millisecond, outdate: at}, 2 * time.Second},
+	} {
+		if got := c.look.due().Sub(at); got != c.want {
+			t.Errorf("%s: asked again after %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
+func TestNobodyWatchingCostsOneLookAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		p := newPage(t, f)
+		synctest.Wait()
+		before := f.asked
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if got := f.asked - before; got < 9 || got > 11 {
+			t.Errorf("asked %d times in ten minutes without viewers, want 10", got)
+		}
+		if p.frames.next != 0 {
+			t.Error("a frame was made for nobody")
+		}
+	})
+}
+
+func TestWhyInWords(t *testing.T) {
+	since := control.At(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	for _, c := range []struct {
+		query string
+		why   control.Why
+		err   error
+		want  string
+	}{
+		{"203.0.113.7", control.Why{}, nil, "not banned, and nothing is known"},
+		{"203.0.113.7", control.Why{Known: true, Bans: []control.WhyBan{{State: "expired", Prefix: "203.0.113.7/32"}}}, nil, "not banned now"},
+		{"203.0.113.7", control.Why{Known: true, Banned: true, Effective: true}, nil, "The conductor does not have it"},
+		{"203.0.113.7/32", control.Why{Known: true, Banned: true, Effective: true, Committed: true, CommittedSince: since}, nil, "since 2026-03-01 12:00:00 UTC"},
+		{"203.0.113.7", control.Why{Known: true, Banned: true, ReasonNotEffective: "allowed by router1"}, nil, "no effect: allowed by router1"},
+		{"203.0.113.7", control.Why{Known: true, Banned: true, Effective: true, WaitsForQuorum: &control.QuorumWait{Jail: "sshd", Seen: 1, Needed: 3}}, nil, "when 3 routers have seen it in jail sshd; 1 have"},
+		{"203.0.113.7", control.Why{Known: true, Banned: true, Effective: true, Times: 4, Origins: 2}, nil, "banned 4 times, by 2 routers"},
+		{"::ffff:203.0.113.7", control.Why{}, nil, ">203.0.113.7<"},
+		{" 2001:DB8::7 ", control.Why{}, nil, ">2001:db8::7<"},
+		{"203.0.113.0/24", control.Why{}, nil, "That is a network. Ask for one address of it, for example 203.0.113.0."},
+		{"fe80::1%eth0", control.Why{}, nil, "That is not an IP address"},
+		{"router1", control.Why{}, nil, "That is not an IP address"},
+		{"203.0.113.7", control.Why{}, errors.New("the agent is stopping"), "The agent does not answer: the agent is stopping"},
+	} {
+		f := newFake()
+		f.why, f.err = c.why, c.err
+		p := idlePage(t, f)
+		a := p.ask(t.Context(), c.query)
+		got, err := p.render("answer", &view{Answer: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants(t, "the answer for "+c.query, got, c.want)
+	}
+}
+
+func TestALongAnswerIsCut(t *testing.T) {
+	f := newFake()
+	f.why = control.Why{Known: true, Bans: make([]control.WhyBan, 3*shownRecords)}
+	a := idlePage(t, f).ask(t.Context(), "203.0.113.7")
+	if len(a.Bans) != shownRecords || a.More != 2*shownRecords {
+		t.Errorf("%d bans shown and %d more, want %d and %d", len(a.Bans), a.More, shownRecords, 2*shownRecords)
+	}
+}
