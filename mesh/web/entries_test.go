@@ -41,15 +41,15 @@ func TestAggregatedIsMinimal(t *testing.T) {
 		got := aggregated(slices.Clone(all))
 		prefixes := make([]netip.Prefix, len(got))
 		for i, e := range got {
-			prefixes[i] = e.prefix
+			prefixes[i] = e.prefix()
 			first := store.Never
 			for _, each := range all {
-				if e.prefix.Overlaps(each.prefix) {
+				if prefixes[i].Overlaps(each.prefix()) {
 					first = min(first, each.until)
 				}
 			}
 			if e.until != first {
-				t.Fatalf("seed %d: %v ends at %d, the first ban in it at %d", seed, e.prefix, e.until, first)
+				t.Fatalf("seed %d: %v ends at %d, the first ban in it at %d", seed, prefixes[i], e.until, first)
 			}
 		}
 		if !slices.Equal(prefixes, want.Prefixes()) {
@@ -63,7 +63,7 @@ func TestReadKeepsTheLaterEndOfTwo(t *testing.T) {
 		ban("192.0.2.0/30", t0.Add(time.Hour), "192.0.2.0/31"), ban("192.0.2.0/31", time.Time{}),
 		ban("2001:db8::1/128", t0), ban("192.0.2.0/31", t0.Add(2*time.Hour)),
 	}}
-	if got, want := read(set, 4), []entry{{netip.MustParsePrefix("192.0.2.0/31"), store.Never}}; !slices.Equal(got, want) {
+	if got, want := read(set, 4), []entry{newEntry(netip.MustParsePrefix("192.0.2.0/31"), store.Never)}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -40,10 +40,10 @@ func render(set Set, v variant) (body []byte, etag string, err error) {
 // what most firewalls read.
 func appendLines(b []byte, all []entry, cidr bool) []byte {
 	for _, e := range all {
-		if e.prefix.IsSingleIP() && !cidr {
-			b = e.prefix.Addr().AppendTo(b)
+		if p := e.prefix(); p.IsSingleIP() && !cidr {
+			b = p.Addr().AppendTo(b)
 		} else {
-			b = e.prefix.AppendTo(b)
+			b = p.AppendTo(b)
 		}
 		b = append(b, '\n')
 	}
@@ -57,7 +57,7 @@ func appendJSON(b []byte, all []entry) []byte {
 	for _, e := range all {
 		b = append(b, sep)
 		b = append(b, `{"prefix":"`...)
-		b = e.prefix.AppendTo(b)
+		b = e.prefix().AppendTo(b)
 		b = append(b, `","until":`...)
 		until, _ := control.Until(e.until).MarshalJSON() // it never fails
 		b = append(b, until...)
