@@ -27,9 +27,8 @@ type fake struct {
 	bans    []control.Ban
 	why     control.Why
 	err     error
-	took    time.Duration // of Status
-	asked   int           // how often Status was
-	listed  int           // how often all bans were
+	asked   int // how often Status was
+	listed  int // how often all bans were
 	events  chan control.Event
 	entered chan struct{} // closed by the first call of Events
 	once    sync.Once
@@ -58,11 +57,17 @@ func (f *fake) set(change func(*fake)) {
 	change(f)
 }
 
+// counts are how often the status, and all bans, were asked for.
+func (f *fake) counts() (asked, listed int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked, f.listed
+}
+
 func (f *fake) Status(context.Context) (control.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
-	time.Sleep(f.took)
 	return f.status, f.err
 }
 
