@@ -26,6 +26,9 @@ type Driver interface {
 	// Touched reports whether somebody else may have changed what Held or Apply left, expiry aside.
 	Touched(ctx context.Context) bool
 
+	// Gone reports whether all that the driver put on this router is away, as after a firewall's reload. It is cheap.
+	Gone(ctx context.Context) bool
+
 	// Apply takes elements away, whose ends are those that Held told or Apply was given, and adds others, which overlap none
 	// that stay. It is done in one step: an address that is dropped before and after is dropped meanwhile. Without elements
 	// it only makes what the driver needs. The error is ErrStale when the router does not hold what was thought; after any

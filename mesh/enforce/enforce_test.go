@@ -198,6 +198,12 @@ func TestTheMinuteMendsWhatOthersDid(t *testing.T) {
 		b.wants("192.0.2.9", store.Never)
 		b.wants("203.0.113.5", 0)
 
+		// A firewall's reload does not leave a gap of a minute.
+		b.kernel.meddle(func([]timed) []timed { b.kernel.gone = true; return nil })
+		time.Sleep(look)
+		synctest.Wait()
+		b.wants("192.0.2.9", store.Never)
+
 		// What is deleted meanwhile makes the next change fail; it is done all the same, at once.
 		b.kernel.meddle(func([]timed) []timed { return nil })
 		b.after(b.set.lift("192.0.2.1/32"))

@@ -133,6 +133,7 @@ type fakeKernel struct {
 	held    []timed
 	fail    error
 	touched bool
+	gone    bool
 	alien   bool
 	applied int
 	removed bool
@@ -156,7 +157,7 @@ func (k *fakeKernel) Held(context.Context) ([]Element, error) {
 	if k.fail != nil {
 		return nil, k.fail
 	}
-	k.touched = false
+	k.touched, k.gone = false, false
 	if k.alien {
 		return nil, ErrUnreadable
 	}
@@ -175,6 +176,12 @@ func (k *fakeKernel) Touched(context.Context) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.touched
+}
+
+func (k *fakeKernel) Gone(context.Context) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.gone
 }
 
 func (k *fakeKernel) Apply(_ context.Context, del, add []Element) error {

@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 
 	"github.com/google/nftables"
@@ -104,15 +105,9 @@ func (n *nftTables) look() (tableState, error) {
 	if err != nil {
 		return unknown, err
 	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
+	if there, err := tableIsThere(c); err != nil {
 		return unknown, err
-	}
-	there := false
-	for _, t := range tables {
-		there = there || t.Name == tableName
-	}
-	if !there {
+	} else if !there {
 		return absent, nil
 	}
 	for _, check := range []func(*nftables.Conn) (bool, error){setsAreOurs, chainsAreOurs} {
@@ -123,6 +118,11 @@ func (n *nftTables) look() (tableState, error) {
 		}
 	}
 	return ours, nil
+}
+
+func tableIsThere(c *nftables.Conn) (bool, error) {
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }), err
 }
 
 func setsAreOurs(c *nftables.Conn) (bool, error) {

@@ -135,6 +135,19 @@ func (n *nftTables) Touched(context.Context) bool {
 	return err != nil || n.generation == 0 || now != n.generation
 }
 
+// Gone reports whether there is no such table any more.
+func (n *nftTables) Gone(ctx context.Context) bool {
+	if n.state != ours || !n.Touched(ctx) {
+		return false
+	}
+	c, err := n.conn()
+	if err != nil {
+		return false
+	}
+	there, err := tableIsThere(c)
+	return err == nil && !there
+}
+
 // Apply is one transaction.
 func (n *nftTables) Apply(_ context.Context, del, add []Element) error {
 	if n.state == ours && len(del)+len(add) == 0 {

@@ -8,3 +8,6 @@ import "errors"
 func OpenNFTables() (Driver, error) {
 	return nil, errors.New("enforce.driver nftables needs Linux: use none or fail2ban")
 }
+
+// KeepCapabilities does nothing: capabilities are Linux's.
+func KeepCapabilities() error { return nil }

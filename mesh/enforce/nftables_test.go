@@ -345,6 +345,7 @@ func TestAnEnforcerAndTheKernel(t *testing.T) {
 	e.Changed(set.allow("192.0.2.128/25"))
 	becomes("192.0.2.0-192.0.2.8", "192.0.2.9", "192.0.2.10-192.0.2.127")
 	s.nft("flush", "ruleset")
+	becomes("192.0.2.0-192.0.2.8", "192.0.2.9", "192.0.2.10-192.0.2.127")
 	e.Changed(set.ban("2001:db8::/48", hour))
 	becomes("192.0.2.0-192.0.2.8", "192.0.2.9", "192.0.2.10-192.0.2.127", "2001:db8::/48")
 	e.Changed(set.lift("192.0.2.9/32"))

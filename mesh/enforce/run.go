@@ -15,7 +15,7 @@ import (
 
 const (
 	settledPoll = 100 * time.Millisecond // how often it is asked whether the first exchange is over
-	look        = time.Second            // the pace of what comes without an event: allows that end, leases that run out
+	look        = time.Second            // the pace of what comes without an event: allows that end, leases that run out, rules flushed
 	reconcile   = time.Minute            // the pace of comparing all with the router
 
 	// pace keeps a storm of single changes from being as many batches: a batch costs the kernel time that grows with all
@@ -35,6 +35,7 @@ type worker struct {
 	check  bool          // likewise, and with what the router really holds
 	shield *netipx.IPSet // as of the last look
 	frozen bool          // likewise
+	glance bool          // see whether all is gone
 	retry  time.Duration // after the next error
 }
 
@@ -67,6 +68,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		case <-minutes.C:
 			w.check = true
 		case <-looks.C:
+			w.glance = true
 		case <-e.queue.wake:
 		}
 	}
@@ -87,6 +89,10 @@ func (e *Enforcer) awaitSettled(ctx context.Context) bool {
 
 // step brings the router in line with the set.
 func (w *worker) step(ctx context.Context) error {
+	if w.glance && w.cfg.Driver.Gone(ctx) {
+		w.check = true
+	}
+	w.glance = false
 	regions := w.changes()
 	if w.router.unknown || w.check && w.cfg.Driver.Touched(ctx) {
 		w.router.unknown, w.all = true, true

@@ -298,7 +298,8 @@ func TestAPeersBanDropsPackets(t *testing.T) {
 	t.Log("what is flushed comes back")
 	{
 		d.nft(1, "delete table inet banmesh\n")
-		d.sink.passes(t, from4(6))
+		d.sink.stops(t, from4(6))
+		d.nft(1, "delete table inet banmesh\n")
 		one.must("ban", from4(7), "--for", "1h") // the next change finds the table missing
 		d.sink.stops(t, from4(6))
 	}
@@ -423,6 +424,16 @@ func TestOnlyTheOneCapabilityIsNeeded(t *testing.T) {
 	}
 	able, unable := start(0, ",+net_admin"), start(1, "")
 	awaitMembers(t, []*agent{able, unable}, 2)
+
+	process, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", able.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CapEff:\t0000000000001000", "CapBnd:\t0000000000001000", "CapAmb:\t0000000000000000"} { // nothing for those it starts
+		if !strings.Contains(string(process), want) {
+			t.Errorf("%q is not in\n%s", want, process)
+		}
+	}
 
 	eventually(t, 10*time.Second, "the warning", func() bool { return strings.Contains(enforcing(unable), "nftables failing") })
 	if s := enforcing(unable); !strings.Contains(s, "AmbientCapabilities=CAP_NET_ADMIN") {

@@ -61,8 +61,10 @@ func TestPackages(t *testing.T) {
 	dist := packages(t, "1.0.0", "amd64", "arm64")
 	t.Run("hold what a router needs", func(t *testing.T) { holdWhatARouterNeeds(t, dist) })
 	t.Run("are the same when built again", func(t *testing.T) { areTheSameAgain(t, dist, arch) })
+	t.Run("list what they are made of", func(t *testing.T) { listWhatTheyAreMadeOf(t, dist) })
+	next := packages(t, "1.1.0", arch)
+	t.Run("ask the right things of systemd", func(t *testing.T) { scriptsCallSystemd(t, dist, next, arch) })
 	t.Run("are installed, upgraded and purged", func(t *testing.T) {
-		next := packages(t, "1.1.0", arch)
 		areInstalledUpgradedAndPurged(t, filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb"), filepath.Join(next, "banmesh_1.1.0-1_"+arch+".deb"))
 	})
 }
@@ -75,7 +77,7 @@ func holdWhatARouterNeeds(t *testing.T, dist string) {
 		"/usr/lib/systemd/system/banmesh.service", "/usr/lib/sysusers.d/banmesh.conf", "/usr/lib/tmpfiles.d/banmesh.conf",
 		"/usr/share/man/man1/banmesh.1.gz", "/usr/share/man/man1/banmesh-ban.1.gz",
 		"/usr/share/bash-completion/completions/banmesh", "/usr/share/fish/vendor_completions.d/banmesh.fish",
-		"/usr/share/doc/banmesh/README.md", "/usr/share/doc/banmesh/examples/README.md",
+		"/usr/share/doc/banmesh/README.md", "/usr/share/doc/banmesh/SECURITY.md", "/usr/share/doc/banmesh/banmesh.cdx.json", "/usr/share/doc/banmesh/examples/README.md",
 	}
 	for arch, name := range map[string]string{"amd64": "x86_64", "arm64": "aarch64"} {
 		var inDeb []string
@@ -145,24 +147,30 @@ func TestPackageOfNoReleaseIsOlderThanEveryRelease(t *testing.T) {
 
 // installed is the agent of the package, run as its unit runs it.
 func installed(t testing.TB) *agent {
-	run := `shift; exec setpriv --reuid banmesh --regid banmesh --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs /usr/bin/banmesh "$@"`
+	run := `shift; exec setpriv --reuid banmesh --regid banmesh --clear-groups --inh-caps=-all,+net_admin --bounding-set=-all,+net_admin --ambient-caps=-all,+net_admin --no-new-privs /usr/bin/banmesh "$@"`
 	return &agent{
 		t: t, name: "router1", dir: t.TempDir(), log: filepath.Join(t.TempDir(), "log"),
 		config: "/etc/banmesh/banmesh.yaml", socket: "/run/banmesh/banmesh.sock", wrap: []string{"sh", "-c", run, "sh"},
 	}
 }
 
-// areInstalledUpgradedAndPurged changes the machine it runs on and leaves it as
-// it was.
-func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
+// lockPackages keeps other runs of these tests from installing meanwhile.
+func lockPackages(t *testing.T) (unlock func()) {
+	t.Helper()
 	lock, err := os.OpenFile("/run/lock/banmesh-package-test", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatalf("%v: this test installs a package: run it as root", err)
 	}
-	defer lock.Close()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
+	return func() { lock.Close() }
+}
+
+// areInstalledUpgradedAndPurged changes the machine it runs on and leaves it as
+// it was.
+func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
+	defer lockPackages(t)()
 	for _, path := range []string{"/usr/bin/banmesh", "/etc/banmesh", "/var/lib/banmesh/store.db", "/run/banmesh"} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Fatalf("%s exists: banmesh is in use on this machine, and this test would purge it", path)
@@ -172,7 +180,7 @@ func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
 	if aside := fmt.Sprintf("/var/lib/banmesh.%d", os.Getpid()); os.Rename("/var/lib/banmesh", aside) == nil {
 		t.Cleanup(func() { os.Rename(aside, "/var/lib/banmesh") })
 	}
-	_, err = user.Lookup("banmesh")
+	_, err := user.Lookup("banmesh")
 	hadUser := err == nil
 	t.Cleanup(func() {
 		for range 50 {
