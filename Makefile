@@ -12,11 +12,18 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := build
 .ONESHELL:
 
+# What go.mod and go.sum pin, and nothing else.
+export GOFLAGS := $(GOFLAGS) -mod=readonly
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # The tag leaves out the CLI library's Markdown, which every start would pay for.
 STATIC   = CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+ARCHES ?= amd64 arm64
+DIST   ?= dist
+BIN    ?= bin
 
 TIMEOUT   ?= 20m
 TESTFLAGS ?=
@@ -30,7 +37,7 @@ testing = $(shell grep -rlE --include='*_test.go' '^func $(1)' . | xargs -r -n1 
 ## build: the static binary, bin/banmesh
 .PHONY: build
 build:
-	$(STATIC) -o bin/banmesh ./cmd/banmesh
+	$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh
 
 ## cross: the static binaries of both platforms, bin/linux-*/banmesh
 .PHONY: cross
@@ -41,9 +48,6 @@ cross:
 	done
 
 ## package: .deb and .rpm of both platforms, dist/; the same sources give the same bytes
-ARCHES ?= amd64 arm64
-DIST   ?= dist
-BIN    ?= bin
 .PHONY: package
 package:
 	@$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh
@@ -68,6 +72,7 @@ test: deps cross
 		failed=0
 		CGO_ENABLED=1 go test -json -race -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS) ./... || failed=1
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed=1
+		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed=1
 		.ci/fuzz $(FUZZTEST) -json || failed=1
 		figures='$(call testing,TestFigures)'
 		if [ -n "$$figures" ]; then
