@@ -110,8 +110,10 @@ func TestTokenFileIsRefused(t *testing.T) {
 			t.Errorf("%s: the error shows the token: %v", tt.what, err)
 		}
 	}
-	if _, err := New(Config{Set: &fakeSet{}, TokenFile: tokens(t, goodToken, 0o644)}); err == nil || !strings.Contains(err.Error(), "everybody can read it") {
-		t.Errorf("world-readable: %v", err)
+	for _, mode := range []os.FileMode{0o644, 0o660, 0o602, 0o601} {
+		if _, err := New(Config{Set: &fakeSet{}, TokenFile: tokens(t, goodToken, mode)}); err == nil || !strings.Contains(err.Error(), "others can read or change it") {
+			t.Errorf("mode %#o: %v", mode, err)
+		}
 	}
 	if _, err := New(Config{Set: &fakeSet{}, TokenFile: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a directory: %v", err)

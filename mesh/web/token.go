@@ -118,8 +118,8 @@ func readTokens(path string) (fs.FileInfo, []string, error) {
 		return nil, nil, err
 	case !info.Mode().IsRegular():
 		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o007 != 0:
-		return nil, nil, fmt.Errorf("%s has mode %#o, everybody can read it; run: chmod o= %s", path, info.Mode().Perm(), path)
+	case info.Mode().Perm()&0o027 != 0: // its group may read it, as for the gossip's keyring
+		return nil, nil, fmt.Errorf("%s has mode %#o, others can read or change it; run: chmod g-w,o= %s", path, info.Mode().Perm(), path)
 	}
 	const most = maxTokens * (maxToken + 2)
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
