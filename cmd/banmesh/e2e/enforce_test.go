@@ -355,10 +355,21 @@ func TestNoPacketPassesWhileAnAgentIsAway(t *testing.T) {
 	d.sink.stops(t, lifted)
 	passed, _ := d.sink.got(banned)
 
+	t.Log("longer and within others: what changes is changed in one step")
+	for i := range 20 {
+		one.must("ban", banned, "--for", fmt.Sprintf("%dh", 2+i))
+		if wide := []string{"10.77.0.100/31", "10.77.0.100/30", "10.77.0.96/29", "10.77.0.96/28"}; i%5 == 2 {
+			one.must("ban", wide[i/5], "--for", fmt.Sprintf("%dm", 130+60*i))
+		} else if i%5 == 4 {
+			one.must("unban", wide[i/5])
+		}
+	}
+	d.sink.passes(t, late)
+
 	two.kill()
 	one.must("ban", late, "--for", "1h")
 	one.must("unban", lifted)
-	d.sink.passes(t, late) // the router is on its own
+	d.sink.passes(t, late) // router2 is on its own
 	two.start()
 	d.sink.stops(t, late)
 	d.sink.passes(t, lifted)
@@ -366,6 +377,7 @@ func TestNoPacketPassesWhileAnAgentIsAway(t *testing.T) {
 
 	two.terminate()
 	d.sink.passes(t, lifted)
+	d.nft(1, "add chain inet banmesh of_another_version\n")
 	two.start()
 	eventually(t, 10*time.Second, "router2 to enforce once more", func() bool { return strings.Contains(enforcing(two), "nftables on") })
 
@@ -452,13 +464,16 @@ func TestOnlyTheOneCapabilityIsNeeded(t *testing.T) {
 	}
 }
 
-// TestFiguresBanDropsPacketsElsewhere: from the start of `banmesh ban` on one
+// TestFiguresBanDropsPacketsElsewhere: also with 100,000 others in force. From the start of `banmesh ban` on one
 // router to the last packet that another one takes from that source.
 func TestFiguresBanDropsPacketsElsewhere(t *testing.T) {
 	const each = 10
-	d := newDroppers(t, 5*each)
-	quietest(t, "source dropped by another router", 50*time.Millisecond, func(round int) (took []time.Duration) {
-		for i := round * each; i < (round+1)*each; i++ {
+	d := newDroppers(t, 10*each)
+	next := 0
+	measure := func(int) (took []time.Duration) {
+		for range each {
+			i := next
+			next++
 			for _, way := range [][2]string{{from4(i), secondRouter}, {from6(i), secondRouter6}} {
 				stop := d.stream(d.knocker, way[0], way[1])
 				d.sink.passes(t, way[0])
@@ -469,5 +484,24 @@ func TestFiguresBanDropsPacketsElsewhere(t *testing.T) {
 			}
 		}
 		return took
+	}
+	quietest(t, "source dropped by another router", 50*time.Millisecond, measure)
+	const many = 100_000
+	var list strings.Builder
+	for i := range many { // no two of them neighbours, which would be one element
+		fmt.Fprintf(&list, "20.%d.%d.%d\n", i>>15, i>>7&255, i<<1&255)
+	}
+	file := filepath.Join(t.TempDir(), "list.txt")
+	if err := os.WriteFile(file, []byte(list.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.agents[0].must("import", file, "--for", "1d")
+	began := time.Now()
+	eventually(t, 60*time.Second, "the other to enforce all", func() bool {
+		var n int
+		_, err := fmt.Sscanf(enforcing(d.agents[1]), "nftables on, %d in force", &n)
+		return err == nil && n >= many
 	})
+	t.Logf("%d bans in force elsewhere %v after their import", many, time.Since(began).Round(10*time.Millisecond))
+	quietest(t, "source dropped by another router beside 100,000", 50*time.Millisecond, measure)
 }
