@@ -39,8 +39,8 @@ step() { # NAME COMMAND...
 
 // steps are the lives of both packages, with the real package managers.
 const steps = `
-deb() { step "deb $1" dpkg --force-depends --log=/dev/null "$2" "$3"; }
-rpm() { step "rpm $1" rpm --dbpath /rpmdb --nodeps --ignorearch "$2" "$3"; }
+deb() { step "deb $1" dpkg --force-depends --force-unsafe-io --no-triggers --log=/dev/null "$2" "$3"; }
+rpm() { step "rpm $1" rpm --dbpath /rpmdb --nodeps "$2" "$3"; }
 deb install --install /packages/first.deb
 chroot "$root" id banmesh >/dev/null
 test -d "$root/var/lib/banmesh"
@@ -56,11 +56,9 @@ rpm upgrade --upgrade /packages/second.rpm
 rpm remove --erase banmesh
 test -d "$root/var/lib/banmesh"
 echo 1 > "$root/exit"
-deb 'install, systemctl fails' --install /packages/first.deb
-deb 'upgrade, systemctl fails' --install /packages/second.deb
+deb 'install, systemctl fails' --install /packages/second.deb
 deb 'purge, systemctl fails' --purge banmesh
-rpm 'install, systemctl fails' --install /packages/first.rpm
-rpm 'upgrade, systemctl fails' --upgrade /packages/second.rpm
+rpm 'install, systemctl fails' --install /packages/second.rpm
 rpm 'remove, systemctl fails' --erase banmesh
 rmdir "$root/run/systemd/system"
 deb 'install, no systemd' --install /packages/first.deb
@@ -98,16 +96,11 @@ func scriptsCallSystemd(t *testing.T, first, second, arch string) {
 		"deb install": reload, "deb upgrade": reload + ", " + reload + ", " + restart, "deb remove": disable + ", " + reload,
 		"deb install again": reload + ", " + restart, "deb purge": disable + ", " + reload + ", " + reload,
 		"rpm install": reload, "rpm upgrade": reload + ", " + restart + ", " + reload, "rpm remove": disable + ", " + reload,
-	}
-	for step, same := range map[string]string{"install": "install", "upgrade": "upgrade", "purge": "purge", "remove": "remove"} {
-		for _, kind := range []string{"deb ", "rpm "} {
-			if calls, ok := want[kind+same]; ok && kind+step != "deb remove" {
-				want[kind+step+", systemctl fails"] = calls
-			}
-		}
-	}
-	for _, step := range []string{"deb install", "deb purge", "rpm install", "rpm remove"} {
-		want[step+", no systemd"] = ""
+
+		"deb install, systemctl fails": reload, "deb purge, systemctl fails": disable + ", " + reload + ", " + reload,
+		"rpm install, systemctl fails": reload, "rpm remove, systemctl fails": disable + ", " + reload,
+
+		"deb install, no systemd": "", "deb purge, no systemd": "", "rpm install, no systemd": "", "rpm remove, no systemd": "",
 	}
 	for _, step := range slices.Sorted(maps.Keys(want)) {
 		calls, ran := got[step]
