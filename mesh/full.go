@@ -1,0 +1,24 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// fullWarnings say of which routers no more is kept, self among them or not.
+func fullWarnings(self string, full []string) (w []string) {
+	if slices.Contains(full, self) {
+		w = append(w, fmt.Sprintf("%s takes no new ban: it keeps as many records as it may, also of bans that ended within two hours; raise limits.stored_per_origin or limits.stored on all routers if it is under attack for long", self))
+	}
+	others := slices.DeleteFunc(slices.Clone(full), func(name string) bool { return name == self })
+	if len(others) == 0 {
+		return w
+	}
+	const most = 5
+	names := strings.Join(others[:min(most, len(others))], ", ")
+	if n := len(others) - most; n > 0 {
+		names += fmt.Sprintf(" and %d more", n)
+	}
+	return append(w, fmt.Sprintf("nothing more of %s is kept here: limits.stored_per_origin or limits.stored is reached, also by bans that ended within two hours", names))
+}
