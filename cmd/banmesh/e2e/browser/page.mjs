@@ -29,7 +29,8 @@ const browser = await chromium.launch({
 const complaints = []; // what no case may see
 const measured = {};
 
-// open loads the page in a browser that has never seen it.
+// open loads the page in a browser that has never seen it. The measure begins
+// when the window is there.
 async function open(path = "/", options = {}) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, ...options });
   const page = await context.newPage();
@@ -44,8 +45,10 @@ async function open(path = "/", options = {}) {
   page.on("response", (r) => {
     if (r.status() >= 400) complaints.push(`${r.status()} for ${r.url()}`);
   });
-  await page.goto(given.url + path, { waitUntil: "load" });
-  if (options.javaScriptEnabled !== false) await page.waitForSelector("html[data-link=live]", { state: "attached" });
+  page.asked = performance.now();
+  await page.goto(given.url + path, { waitUntil: "commit" });
+  if (options.javaScriptEnabled === false) await page.waitForLoadState("load");
+  else await page.waitForSelector("html[data-link=live]", { state: "attached" });
   return page;
 }
 
@@ -192,11 +195,10 @@ const cases = {
   async many() {
     const took = [];
     let page;
-    for (let i = 0; i < 5; i++) {
+    for (let i = 0; i < 7; i++) {
       await page?.context().close();
-      const begun = performance.now();
       page = await open();
-      took.push(Math.round(performance.now() - begun));
+      took.push(Math.round(performance.now() - page.asked));
     }
     measured.interactive_ms = took;
     took.sort((a, b) => a - b);
@@ -207,7 +209,7 @@ const cases = {
     await page.setViewportSize({ width: 360, height: 740 });
     await fits(page);
     await shot(page, "many-phone");
-    assert.ok(took[2] < 1000, `the page answers after ${took} ms`);
+    assert.ok(took[3] < 1000, `the page answers after ${took} ms`);
   },
 };
 

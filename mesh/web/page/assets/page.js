@@ -196,6 +196,7 @@ function link(state) {
 }
 
 function heard() {
+  asOf = Date.now() + ahead; // nothing has changed until now
   clearTimeout(watch);
   watch = setTimeout(() => {
     link("lost");
