@@ -85,7 +85,7 @@ func TestAClockThatStepsEndsNothingAndKeepsNothing(t *testing.T) {
 			said := slices.ContainsFunc(status(t, two).Warnings, func(w string) bool { return strings.Contains(w, "clock of router1") })
 			return said == (off.Abs() > skewWarning)
 		})
-		eventually(t, when+" router1 to go by the others' clocks", func() bool { return one.clock.now().Sub(time.Now()).Abs() < time.Second })
+		eventually(t, when+" router1 to go by the others' clocks", func() bool { return time.Until(one.clock.now()).Abs() < time.Second })
 		same(when)
 		// What it bans now, by its own clock, lives as long as was meant.
 		end := time.Now().Add(3 * time.Second)
@@ -124,13 +124,13 @@ func TestADriftingClock(t *testing.T) {
 	for _, a := range all {
 		eventually(t, "its end at "+a.cfg.Name, func() bool { return len(listing(t, a)) == 0 })
 		if early := time.Until(end); early > time.Second {
-			t.Errorf("%s ended it %v early, its clock being %v ahead", a.cfg.Name, early, odd.now().Sub(time.Now()))
+			t.Errorf("%s ended it %v early, its clock being %v ahead", a.cfg.Name, early, time.Until(odd.now()))
 		}
 	}
 	if late := time.Since(end); late > 4*time.Second {
 		t.Errorf("it ended %v late", late)
 	}
-	if ahead := odd.now().Sub(time.Now()); ahead < skewWarning {
+	if ahead := time.Until(odd.now()); ahead < skewWarning {
 		t.Fatalf("the clock was only %v ahead: nothing was tried", ahead)
 	}
 	eventually(t, "router2 to say whose clock is wrong", func() bool {

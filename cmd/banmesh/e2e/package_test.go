@@ -64,7 +64,6 @@ func TestPackages(t *testing.T) {
 	t.Run("list what they are made of", func(t *testing.T) { listWhatTheyAreMadeOf(t, dist) })
 	next := packages(t, "1.1.0", arch)
 	t.Run("ask the right things of systemd", func(t *testing.T) { scriptsCallSystemd(t, dist, next, arch) })
-	t.Run("list what they are made of", func(t *testing.T) { listWhatTheyAreMadeOf(t, dist) })
 	t.Run("are installed, upgraded and purged", func(t *testing.T) {
 		areInstalledUpgradedAndPurged(t, filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb"), filepath.Join(next, "banmesh_1.1.0-1_"+arch+".deb"))
 	})
