@@ -96,7 +96,9 @@ func rotate(t *testing.T, life, pause time.Duration) {
 		if life > time.Hour && (s.Bans.OverLimit < rotateLimit || !slices.ContainsFunc(s.Warnings, says)) {
 			t.Errorf("%s does not say that %s is over its limits: %+v, %q", a.name, victim.name, s.Bans, s.Warnings)
 		}
-		full := func(w string) bool { return strings.Contains(w, victim.name) && strings.Contains(w, "limits.stored_per_origin") }
+		full := func(w string) bool {
+			return strings.Contains(w, victim.name) && strings.Contains(w, "limits.stored_per_origin")
+		}
 		if !slices.ContainsFunc(s.Warnings, full) {
 			t.Errorf("%s does not say that no more of %s is kept: %q", a.name, victim.name, s.Warnings)
 		}
