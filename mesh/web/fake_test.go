@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -125,4 +126,12 @@ func ask(t *testing.T, h http.Handler, method, target string, header ...string) 
 		t.Fatal(err)
 	}
 	return answer{res.StatusCode, res.Header, string(body)}
+}
+
+// writeToken writes a token file.
+func writeToken(t testing.TB, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(goodToken+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,4 +143,40 @@ func TestFeedBodiesAreBounded(t *testing.T) {
 	if a := ask(t, h, "GET", "/feed/json", "If-None-Match", `"other"`); a.status != 200 || len(a.body) < 100<<10 {
 		t.Errorf("what was let go and is wanted: %d with %d bytes", a.status, len(a.body))
 	}
+}
+
+// Many ask while the set changes: each gets a whole feed of one moment, with the
+// tag that belongs to it.
+func TestFeedsWhileTheSetChanges(t *testing.T) {
+	c := newClock()
+	set := &fakeSet{}
+	set.hold("10.0.0.1/32")
+	s := newServer(t, Config{Set: set, Now: c.now})
+	s.feeds.most = 1 // bodies are let go at once
+	h := s.handler(loopback)
+	var tags sync.Map // of tag and encoding, to body
+	var asking sync.WaitGroup
+	for i := range 8 {
+		asking.Go(func() {
+			for n := range 50 {
+				target, encoding := "/feed/plain", []string{"identity", "gzip"}[(i+n)%2]
+				if i%4 == 3 {
+					target = "/feed/json"
+				}
+				a := ask(t, h, "GET", target, "Accept-Encoding", encoding)
+				if a.status != 200 || a.body == "" {
+					t.Errorf("%s: %d with %d bytes", target, a.status, len(a.body))
+				}
+				if was, known := tags.LoadOrStore(a.header.Get("ETag"), a.body); known && was != a.body {
+					t.Errorf("%s: two bodies of one tag", target)
+				}
+			}
+		})
+	}
+	for i := range 40 {
+		set.hold("10.0.0.1/32", fmt.Sprintf("10.0.1.%d/32", i))
+		s.Changed(someBans)
+		c.pass(restFor)
+	}
+	asking.Wait()
 }
