@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"go4.org/netipx"
@@ -208,6 +210,8 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 	own := a.committer.Status()
 	w := own.Warnings
 	if s.Leader == nil && !own.Able && own.Why != "" {
+		// Instead of what the committer says of this router alone.
+		w = slices.DeleteFunc(slices.Clone(w), func(text string) bool { return strings.HasSuffix(text, ": "+own.Why) })
 		w = append(w, "no router commits; this one cannot: "+own.Why)
 	}
 	lead := a.elector.Status()

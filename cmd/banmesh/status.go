@@ -76,6 +76,9 @@ func (c *console) tellStatus(s control.Status) error {
 		line("warnings", "none")
 	}
 	for _, w := range s.Warnings {
+		if what, told := strings.CutSuffix(w, ": "+s.Commit.Detail); told && s.Commit.Detail != "" {
+			w = what + ", see commit"
+		}
 		line("warning", c.paint(yellow, w))
 	}
 	return nil
@@ -84,7 +87,11 @@ func (c *console) tellStatus(s control.Status) error {
 // leaderCell names the leader, or says why there is none, and whether this one could take over.
 func (c *console) leaderCell(s control.Status) string {
 	could := "; this one could take over"
-	if !s.Eligible {
+	switch {
+	case s.Eligible:
+	case s.Why != "" && s.Why == s.Commit.Detail:
+		could = "; this one cannot, see commit"
+	default:
 		could = "; this one cannot: " + s.Why
 	}
 	switch {
@@ -121,7 +128,7 @@ func (c *console) commitLines(s control.Status) [][2]string {
 	if k.LastCommit != 0 {
 		out = append(out, [2]string{"", "last commit " + formatDuration(max(0, c.now().Sub(k.LastCommit.Time()).Truncate(time.Second))) + " ago"})
 	}
-	if k.LastError != nil {
+	if k.LastError != nil && *k.LastError != k.Detail {
 		out = append(out, [2]string{"", c.paint(red, "last error: "+oneLine(fmt.Errorf("%s", *k.LastError)))})
 	}
 	if k.Features != "" {
