@@ -2,6 +2,9 @@ package page
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -106,5 +109,48 @@ func TestALongAnswerIsCut(t *testing.T) {
 	a := idlePage(t, f).ask(t.Context(), "203.0.113.7")
 	if len(a.Bans) != shownRecords || a.More != 2*shownRecords {
 		t.Errorf("%d bans shown and %d more, want %d and %d", len(a.Bans), a.More, shownRecords, 2*shownRecords)
+	}
+}
+
+func TestCommandsInASentenceAreToldApart(t *testing.T) {
+	for sentence, want := range map[string][]phrase{
+		"plain":                   {{"plain", false}},
+		"see `banmesh diff`":      {{"see ", false}, {"banmesh diff", true}},
+		"`a` then `b`, <b>":       {{"a", true}, {" then ", false}, {"b", true}, {", <b>", false}},
+		"a name with ` alone":     {{"a name with ", false}, {"` alone", false}},
+		"`a` and a name with ` x": {{"a", true}, {" and a name with ", false}, {"` x", false}},
+		"":                        nil,
+	} {
+		if got := phrases(sentence); !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", sentence, got, want)
+		}
+	}
+}
+
+func TestTheRingHoldsAnyNumberOfRouters(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 3, 9, 21, 200} {
+		var members []control.Member
+		for i := range n {
+			members = append(members, control.Member{Name: fmt.Sprintf("a-router-with-a-long-name-%d", i), State: "alive", InSync: true, Leader: i == 0})
+		}
+		g := drawRing(members, "")
+		if len(g.Nodes) != n {
+			t.Fatalf("%d nodes of %d routers", len(g.Nodes), n)
+		}
+		for i, d := range g.Nodes {
+			var x, y, r, nx, ny float64
+			fmt.Sscan(d.X+" "+d.Y+" "+d.R, &x, &y, &r)
+			if x-r < 0 || y-r < 0 || x+r > ringWidth || y+r > ringHeight {
+				t.Errorf("router %d of %d is outside of the picture", i, n)
+			}
+			next := g.Nodes[(i+1)%n]
+			fmt.Sscan(next.X+" "+next.Y, &nx, &ny)
+			if apart := math.Hypot(x-nx, y-ny); n > 1 && n < 100 && apart < 2*r {
+				t.Errorf("routers %d and %d of %d overlap", i, i+1, n)
+			}
+			if (d.Label != "") != (n <= namedNodes) || (d.Note != "") != (n <= notedNodes) {
+				t.Errorf("router %d of %d is labelled %q, %q", i, n, d.Label, d.Note)
+			}
+		}
 	}
 }

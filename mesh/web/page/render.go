@@ -25,6 +25,7 @@ func parse(a *assets) (*template.Template, error) {
 		"asset":   func(name string) string { return a.paths[name] },
 		"counted": counted,
 		"wide":    wide,
+		"phrases": phrases,
 	})
 	t, err := t.ParseFS(templateFiles, "templates/*.html")
 	if err != nil {

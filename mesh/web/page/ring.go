@@ -14,7 +14,8 @@ const (
 	ringHeight = 375
 	ringRadius = 120
 
-	namedNodes   = 16 // up to so many have their names beside them
+	notedNodes   = 8  // up to so many have their state beside them,
+	namedNodes   = 20 // and up to so many their names
 	largestNode  = 15
 	smallestNode = 3.5
 	longestLabel = 11 // runes of a name
@@ -55,7 +56,7 @@ func drawRing(members []control.Member, leader string) ring {
 				inSync++
 			}
 		}
-		g.Nodes = append(g.Nodes, placed(&g, m, state, 2*math.Pi*float64(i)/float64(n), size, n <= namedNodes))
+		g.Nodes = append(g.Nodes, placed(&g, m, state, 2*math.Pi*float64(i)/float64(n), size, n))
 	}
 	g.Middle, g.Under = counted(alive, "router", "routers"), fmt.Sprintf("%s in sync", number(inSync))
 	if alive == inSync {
@@ -70,7 +71,7 @@ func drawRing(members []control.Member, leader string) ring {
 	return g
 }
 
-func placed(g *ring, m *control.Member, state pill, angle, size float64, named bool) node {
+func placed(g *ring, m *control.Member, state pill, angle, size float64, of int) node {
 	sin, cos := math.Sincos(angle)
 	x, y := g.CX+ringRadius*sin, g.CY-ringRadius*cos
 	d := node{
@@ -84,11 +85,12 @@ func placed(g *ring, m *control.Member, state pill, angle, size float64, named b
 		a := size * 0.45
 		d.Cross = fmt.Sprintf("M%s %sL%s %sM%s %sL%s %s", px(x-a), px(y-a), px(x+a), px(y+a), px(x-a), px(y+a), px(x+a), px(y-a))
 	}
-	if !named {
+	if of > namedNodes {
 		return d
 	}
 	d.Label = shorten(m.Name)
 	switch {
+	case of > notedNodes:
 	case m.Leader:
 		d.Note = "leader"
 	case state.Class != "ok":
@@ -111,10 +113,13 @@ func placed(g *ring, m *control.Member, state pill, angle, size float64, named b
 	}
 	const line = 19 // the note is this far below the name
 	switch {
+	case d.Anchor != "middle" && d.Note == "":
+		ly += 5
 	case d.Anchor != "middle":
 		ly -= 2
-	case cos > 0:
+	case cos > 0 && d.Note != "":
 		ly -= line
+	case cos > 0:
 	default:
 		ly += line / 2
 	}

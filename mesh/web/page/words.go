@@ -3,6 +3,7 @@ package page
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"banmesh/mesh/control"
@@ -88,4 +89,26 @@ func long(d time.Duration) string {
 		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 	}
 	return fmt.Sprintf("%d d %d h", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+// phrase is a piece of a sentence; Code is what is typed as it stands.
+type phrase struct {
+	Text string
+	Code bool
+}
+
+// phrases takes a sentence apart at its backquotes.
+func phrases(sentence string) []phrase {
+	var out []phrase
+	pieces := strings.Split(sentence, "`")
+	for i, text := range pieces {
+		code := i%2 == 1
+		if code && i == len(pieces)-1 {
+			code, text = false, "`"+text // nothing closes it
+		}
+		if text != "" {
+			out = append(out, phrase{text, code})
+		}
+	}
+	return out
 }
