@@ -73,7 +73,14 @@ func (w *chunkWriter) bytes(ranges rangeSet) []byte {
 // Deltas yields the chunks, of at most max bytes, that the sender of a digest lacks, log by log. A log of which both hold
 // the same numbers but not the same content is sent whole. Nothing is locked between chunks, so records that come
 // meanwhile may or may not be among them. A malformed digest yields one *WireError.
-func (s *Store) Deltas(b []byte, max int) iter.Seq2[[]byte, error] {
+func (s *Store) Deltas(b []byte, max int) iter.Seq2[[]byte, error] { return s.deltas(b, max, false) }
+
+// Thorough is Deltas for one whose digests have not led to equal roots: it gets whole every log whose content differs, also
+// one of which it says that it holds more. Somebody may have told it that numbers are gone which are not: nobody but their
+// author knows, and anybody who has the gossip key can say so.
+func (s *Store) Thorough(b []byte, max int) iter.Seq2[[]byte, error] { return s.deltas(b, max, true) }
+
+func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		d, err := parseDigest(b)
 		if err != nil {
@@ -97,7 +104,7 @@ func (s *Store) Deltas(b []byte, max int) iter.Seq2[[]byte, error] {
 				continue
 			}
 			want := l.held.without(e.held)
-			if len(want) == 0 && l.held.equal(e.held) && e.sum != l.total-l.past+diff[l.index] {
+			if len(want) == 0 && (thorough || l.held.equal(e.held)) && e.sum != l.total-l.past+diff[l.index] {
 				want = append(rangeSet(nil), l.held...)
 			}
 			if len(want) > 0 {

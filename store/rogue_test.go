@@ -403,3 +403,29 @@ func TestWhoWritesInAnothersNameIsTold(t *testing.T) {
 		t.Error("it is told on another member")
 	}
 }
+
+// Who is told that a member's next records are gone gets them all the same.
+func TestAFalseWordThatRecordsAreGoneHeals(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	a.ban("192.0.2.1", time.Hour)
+	converge(a, b)
+	lie := chunkMaker{id: a.Head().Log, ranges: rangeSet{{1, maxSeq}}}
+	_, err := b.Merge(lie.bytes())
+	b.must(err)
+	a.ban("192.0.2.2", time.Hour)
+	if !b.Holds(a.Head().Log, 2) || b.pull(a) != 0 {
+		t.Fatal("the lie was not believed: the test proves nothing")
+	}
+	got := 0
+	for chunk, err := range a.Thorough(b.Digest(Minute(c.Now())), 1<<20) {
+		b.must(err)
+		m, err := b.Merge(chunk)
+		b.must(err)
+		got += m.New
+	}
+	if got != 1 || !b.effective("192.0.2.2") {
+		t.Errorf("%d records, want the one that was said to be gone", got)
+	}
+	equalSets(t, a, b)
+}

@@ -25,6 +25,7 @@ type Set interface {
 	Digest(minute int64) []byte
 	DigestOf(minute int64, logs ...store.LogID) []byte
 	Deltas(digest []byte, max int) iter.Seq2[[]byte, error]
+	Thorough(digest []byte, max int) iter.Seq2[[]byte, error] // where Deltas did not suffice
 	Root(minute int64) [16]byte
 	SaveMeta(ctx context.Context, key string, value []byte) error
 	Meta(key string) ([]byte, bool)

@@ -193,7 +193,7 @@ func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, erro
 	if w.Same {
 		return exchanged{}, nil
 	}
-	res, err := m.swap(s, minute, addr)
+	res, err := m.swap(s, minute, name, addr)
 	if err != nil {
 		return res, fmt.Errorf("exchange with %s: %w", name, err)
 	}
@@ -262,7 +262,7 @@ func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
 	var res exchanged
 	if !same {
 		var err error
-		if res, err = m.swap(s, h.Minute, from); err != nil {
+		if res, err = m.swap(s, h.Minute, h.From, from); err != nil {
 			m.streamError(from, err)
 			return
 		}
@@ -272,8 +272,14 @@ func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
 }
 
 // swap is what both sides do once they know that they differ.
-func (m *Mesh) swap(s *messages, minute int64, from string) (exchanged, error) {
+func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, error) {
 	var res exchanged
+	deltas := m.set.Deltas
+	m.table.with(name, func(p *peer) {
+		if p.fruitless > 0 { // the last exchange had nothing to give, and yet the roots differ
+			deltas = m.set.Thorough
+		}
+	})
 	own := m.set.Digest(minute)
 	if len(own) > maxDigest {
 		return res, fmt.Errorf("own digest of %d bytes is longer than %d", len(own), maxDigest)
@@ -289,7 +295,7 @@ func (m *Mesh) swap(s *messages, minute int64, from string) (exchanged, error) {
 		err := s.write(kindDigest, own)
 		theirs, ok := <-digest
 		if err == nil && ok {
-			for chunk, derr := range m.set.Deltas(theirs, m.tune.ChunkSize) {
+			for chunk, derr := range deltas(theirs, m.tune.ChunkSize) {
 				if derr != nil {
 					m.refuse(from, "digest")
 					err = fmt.Errorf("read their digest: %w", derr)

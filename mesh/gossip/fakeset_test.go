@@ -255,3 +255,7 @@ func (s *fakeSet) Meta(key string) ([]byte, bool) {
 	b, ok := s.meta[key]
 	return b, ok
 }
+
+func (s *fakeSet) Thorough(digest []byte, max int) iter.Seq2[[]byte, error] {
+	return s.Deltas(digest, max)
+}

@@ -98,6 +98,10 @@ func (s *syncer) observe(name string, st stamp) {
 		m.timers.after(jitter(m.tune.RecheckAfter), func() { m.ask(name, addr) })
 	case wait == 0:
 		s.want(name, 0)
+	default:
+		// The roots differ for a reason that no exchange mends. What is new must not
+		// wait for the next one all the same.
+		m.tellRecent(addr, true)
 	}
 }
 

@@ -77,8 +77,15 @@ type mangler struct {
 	lists   [][]byte // likewise, memberlist's
 }
 
-func newMangler(t *testing.T, seed, worker uint64, honest *fuzzMember) *mangler {
-	g := &mangler{rng: rand.New(rand.NewPCG(seed, worker)), frames: seeds()}
+// seeded is the same with random numbers of its own.
+func (g mangler) seeded(seed, worker uint64) *mangler {
+	g.rng = rand.New(rand.NewPCG(seed, worker))
+	return &g
+}
+
+func newMangler(t *testing.T, honest *fuzzMember) mangler {
+	t.Helper()
+	g := mangler{frames: seeds()}
 	if chunk, last := honest.store.Since(0, 1000); chunk != nil {
 		g.frames = append(g.frames, encode(kindPush, pushMsg{From: "x", Seq: last, Chunk: chunk}))
 	}
@@ -172,17 +179,16 @@ func fuzzWire(t *testing.T, seed uint64, length time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	inputs := newMangler(t, honest)
 	ctx, stop := context.WithTimeout(context.Background(), length)
 	defer stop()
 	var wg sync.WaitGroup
 	var packets, streams, slow atomic.Uint64
 	for worker := range uint64(2) {
-		g := newMangler(t, seed, worker, honest)
-		wg.Go(func() { fuzzPackets(ctx, g, ring, fuzzed.mesh.Addr(), &packets) })
+		wg.Go(func() { fuzzPackets(ctx, inputs.seeded(seed, worker), ring, fuzzed.mesh.Addr(), &packets) })
 	}
 	for worker := range uint64(6) {
-		g := newMangler(t, seed, 100+worker, honest)
-		wg.Go(func() { fuzzStreams(ctx, g, ring, fuzzed.mesh.Addr(), &streams) })
+		wg.Go(func() { fuzzStreams(ctx, inputs.seeded(seed, 100+worker), ring, fuzzed.mesh.Addr(), &streams) })
 	}
 	for range 60 {
 		wg.Go(func() { slowStream(ctx, ring, fuzzed.mesh.Addr(), &slow) })
@@ -196,10 +202,20 @@ func fuzzWire(t *testing.T, seed uint64, length time.Duration) {
 			heap, most = max(heap, ms.HeapAlloc), max(most, runtime.NumGoroutine())
 		}
 	})
+	// The other's bans go on arriving meanwhile.
+	var worst time.Duration
+	for i := 0; ctx.Err() == nil; i++ {
+		p := fmt.Sprintf("198.51.%d.%d/32", i/250%250, i%250+1)
+		began := time.Now()
+		honest.ban(t, p)
+		until(t, 30*time.Second, "a ban among all that", func() bool { return fuzzed.banned(p) })
+		worst = max(worst, time.Since(began))
+		time.Sleep(50 * time.Millisecond)
+	}
 	wg.Wait()
-	t.Logf("%d packets, %d streams and %d slow ones in %v; %d MB of heap and %d goroutines at most; dropped: %v",
+	t.Logf("a ban arrived within %v at worst; %d packets, %d streams and %d slow ones in %v; %d MB of heap and %d goroutines at most; dropped: %v", worst,
 		packets.Load(), streams.Load(), slow.Load(), length, heap>>20, most, fuzzed.mesh.Stats().Dropped)
-	if packets.Load() < 1000 || streams.Load() < 50 || slow.Load() == 0 {
+	if packets.Load() < 1000 || streams.Load() < 30 || slow.Load() == 0 {
 		t.Error("too few inputs to prove anything")
 	}
 	if heap > 256<<20 {
@@ -210,7 +226,7 @@ func fuzzWire(t *testing.T, seed uint64, length time.Duration) {
 	}
 	honest.ban(t, "203.0.113.2/32")
 	fuzzed.ban(t, "203.0.113.3/32")
-	until(t, 20*time.Second, "bans to go through after all that", func() bool {
+	until(t, 30*time.Second, "bans to go through after all that", func() bool {
 		return fuzzed.banned("203.0.113.2/32") && honest.banned("203.0.113.3/32")
 	})
 	until(t, 30*time.Second, "what was begun to end", func() bool { return runtime.NumGoroutine() <= goroutines+40 })
