@@ -133,6 +133,9 @@ func (d *draft) index() {
 		k.wanted = k.wanted || b.wanted
 	}
 	for _, b := range d.bans {
+		if !d.date.IsZero() { // a start in the future must not push the others out
+			b.newest = min(b.newest, store.At(d.date))
+		}
 		switch {
 		case !b.prefix.IsValid() || b.prefix.Bits() == 0 || b.prefix != b.prefix.Masked():
 		case d.shield.OverlapsPrefix(b.prefix):

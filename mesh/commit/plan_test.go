@@ -600,3 +600,19 @@ func BenchmarkPlan(b *testing.B) {
 		}
 	}
 }
+
+// A member that writes starts in the future does not push the others' bans out.
+func TestABanFromTheFutureIsNoNewerThanOneOfNow(t *testing.T) {
+	all := many(4)
+	f := base()
+	f.maxAddresses = 2
+	f.bans = bans(all...)
+	for i := range f.bans {
+		f.bans[i].newest = store.At(noon)
+	}
+	f.bans[0].newest = store.At(noon.AddDate(76, 0, 0))
+	f.bans[2].origins, f.bans[3].origins = 2, 2
+	if p := makePlan(f); !slices.Equal(p.Add, all[2:]) {
+		t.Errorf("adds %v, want %v, which two have reported", p.Add, all[2:])
+	}
+}
