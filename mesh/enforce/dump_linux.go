@@ -110,7 +110,7 @@ func (n *nftTables) readMarks(ctx context.Context, f family, began time.Time) ([
 				continue
 			}
 			for _, element := range attributes(list) {
-				m, there := markOf(element)
+				m, there := markOf(f, element)
 				if m.left > 0 {
 					m.left += since
 				}
@@ -124,17 +124,19 @@ func (n *nftTables) readMarks(ctx context.Context, f family, began time.Time) ([
 	return marks, err
 }
 
-// markOf reads an element; there is false for one that has expired.
-func markOf(element []byte) (m mark, there bool) {
+// markOf reads an element of a family; there is false for one that has expired.
+func markOf(f family, element []byte) (m mark, there bool) {
 	there = true
 	for kind, value := range attributes(element) {
 		switch kind {
 		case unix.NFTA_SET_ELEM_KEY:
 			for _, key := range attributes(value) {
 				ip, ok := netip.AddrFromSlice(key)
-				if there = there && ok; ok {
-					_, m.at = addrOf(ip)
+				var of family
+				if ok {
+					of, m.at = addrOf(ip)
 				}
+				there = there && ok && of == f
 			}
 		case unix.NFTA_SET_ELEM_FLAGS:
 			m.end = len(value) == 4 && binary.BigEndian.Uint32(value)&unix.NFT_SET_ELEM_INTERVAL_END != 0
@@ -171,7 +173,11 @@ func ranges(f family, marks []mark, took time.Duration) []Element {
 		}
 		to := last
 		if i+1 < len(marks) {
-			to = marks[i+1].at.prev()
+			next := marks[i+1].at
+			if next == m.at { // told twice: something changed meanwhile
+				continue
+			}
+			to = next.prev()
 		}
 		e := Element{From: m.at.in(f), To: to.in(f)}
 		if m.left > 0 {
