@@ -38,8 +38,8 @@ const (
 	// fail2ban does nothing else while it bans what one call names. So a call gets
 	// as many prefixes as take it between quick and slow, and the pause after it is
 	// as long as it took.
-	batchFirst, batchLeast, batchMost = 25, 5, 200
-	quick, slow                       = 400 * time.Millisecond, time.Second
+	batchFirst, batchLeast, batchMost = 25, 10, 200
+	quick, slow                       = 400 * time.Millisecond, 2 * time.Second
 
 	// After a failure fail2ban is left alone for a time that doubles.
 	retryFirst, retryMost = 2 * time.Second, time.Minute
