@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -26,34 +25,6 @@ func TestFiguresPageOfTenThousandBans(t *testing.T) {
 	a.must("import", listFile(t, 10_000), "--for", "1d", "--jail", "blocklist")
 	a.must("ban", "203.0.113.7", "--for", "1h", "--jail", "sshd")
 	browse(t, "many", visit{URL: "http://" + addr, Socket: a.socket})
-}
-
-// stalledViewers open the page's stream and never read it.
-func stalledViewers(t *testing.T, addr string, n int) (leave func()) {
-	t.Helper()
-	var all []net.Conn
-	for range n {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, conn)
-		conn.(*net.TCPConn).SetReadBuffer(2048)
-		if _, err := fmt.Fprintf(conn, "GET /live HTTP/1.1\r\nHost: %s\r\n\r\n", addr); err != nil {
-			t.Fatal(err)
-		}
-		// The head says that the stream is on; nothing is read after it.
-		head := make([]byte, 12)
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := conn.Read(head); err != nil || string(head) != "HTTP/1.1 200" {
-			t.Fatalf("the stream answers %q, %v", head, err)
-		}
-	}
-	return func() {
-		for _, conn := range all {
-			conn.Close()
-		}
-	}
 }
 
 // TestFiguresSlowViewersDoNotSlowBans: the time of a ban, on disk, with a
@@ -83,7 +54,7 @@ func TestFiguresSlowViewersDoNotSlowBans(t *testing.T) {
 	var ratios []float64
 	for range 7 {
 		without := bans()
-		leave := stalledViewers(t, addr, 100)
+		leave := viewers(t, "http://"+addr, 100)
 		with := bans()
 		leave()
 		ratios = append(ratios, with.Seconds()/without.Seconds())

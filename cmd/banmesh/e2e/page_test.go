@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,6 +23,7 @@ type visit struct {
 	Socket   string `json:"socket"` // of the agent that it commands
 	Leader   string `json:"leader"`
 	IP       string `json:"ip"` // one that is banned
+	Token    string `json:"token"`
 }
 
 // browse runs a case in a real browser. Its screenshots are kept where
@@ -88,6 +91,10 @@ func TestPageInABrowser(t *testing.T) {
 			return
 		}
 	}
+	t.Run("crowded", func(t *testing.T) {
+		defer viewers(t, v.URL, 128)()
+		browse(t, "crowded", v)
+	})
 	t.Run("leader", func(t *testing.T) {
 		v := v
 		v.URL, v.Socket = urls[others[0].name], lead.socket
@@ -98,4 +105,44 @@ func TestPageInABrowser(t *testing.T) {
 		v.URL, v.Socket = urls[others[1].name], others[1].socket
 		browse(t, "lost", v)
 	})
+}
+
+// TestPageBehindAToken: a browser that has been given the password.
+func TestPageBehindAToken(t *testing.T) {
+	const token = "a-token-of-some-length"
+	file, addr := filepath.Join(t.TempDir(), "token"), freeAddr(t)
+	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent(t, "router1", settings{extra: fmt.Sprintf("http: {listen: %q, token_file: %q}\n", addr, file)}).start()
+	browse(t, "token", visit{URL: "http://" + addr, Socket: a.socket, Token: token})
+}
+
+// viewers open the page's stream and never read it, until they leave.
+func viewers(t *testing.T, url string, n int) (leave func()) {
+	t.Helper()
+	addr := strings.TrimPrefix(url, "http://")
+	var all []net.Conn
+	for range n {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, conn)
+		conn.(*net.TCPConn).SetReadBuffer(2048)
+		if _, err := fmt.Fprintf(conn, "GET /live HTTP/1.1\r\nHost: %s\r\n\r\n", addr); err != nil {
+			t.Fatal(err)
+		}
+		// The head says that the stream is on; nothing is read after it.
+		head := make([]byte, 12)
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := conn.Read(head); err != nil || string(head) != "HTTP/1.1 200" {
+			t.Fatalf("the stream answers %q, %v", head, err)
+		}
+	}
+	return func() {
+		for _, conn := range all {
+			conn.Close()
+		}
+	}
 }

@@ -55,14 +55,16 @@ func (s *sightings) drop(b ban) {
 	}
 }
 
-// shed forgets a quarter.
+// shed forgets half of them: the fewest bans first, then the oldest.
 func (s *sightings) shed() {
 	all := make([]*sighting, 0, len(s.of))
 	for _, x := range s.of {
 		all = append(all, x)
 	}
-	slices.SortFunc(all, compareSightings)
-	for _, x := range all[len(all)*3/4:] {
+	slices.SortFunc(all, func(a, b *sighting) int {
+		return cmp.Or(cmp.Compare(len(b.bans), len(a.bans)), cmp.Compare(b.last, a.last))
+	})
+	for _, x := range all[len(all)/2:] {
 		delete(s.of, x.prefix)
 	}
 }

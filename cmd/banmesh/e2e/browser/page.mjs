@@ -1,6 +1,6 @@
 // Drives a real browser against an agent's page, one case a run:
 //
-//	node page.mjs CASE '{"url", "shots", "banmesh", "socket", "leader", "ip"}'
+//	node page.mjs CASE '{"url", "shots", "chromium", "banmesh", "socket", "leader", "ip", "token"}'
 //
 // Exits 1 and says why where the page does not do what it should; what it
 // measures goes to stdout as JSON. page_test.go gives it agents.
@@ -48,9 +48,11 @@ async function open(path = "/", options = {}) {
   page.asked = performance.now();
   await page.goto(given.url + path, { waitUntil: "commit" });
   if (options.javaScriptEnabled === false) await page.waitForLoadState("load");
-  else await page.waitForSelector("html[data-link=live]", { state: "attached" });
+  else await linked(page, name === "crowded" ? "poll" : "live");
   return page;
 }
+
+const linked = (page, state) => page.waitForSelector(`html[data-link=${state}]`, { state: "attached" });
 
 async function shot(page, file) {
   await page.screenshot({ path: join(given.shots, `${file}.png`), fullPage: true });
@@ -185,10 +187,27 @@ const cases = {
   async lost() {
     const page = await open();
     await banmesh("leave");
-    await page.waitForSelector("html[data-link=lost]", { state: "attached" });
+    await linked(page, "lost");
     assert.match(await page.locator("#link").innerText(), /Connection lost, trying again. The numbers are from \d/);
     await shot(page, "lost");
     complaints.length = 0; // the browser's own words about the connection
+  },
+
+  // Where no stream is to be had the page asks every few seconds.
+  async crowded() {
+    const page = await open();
+    assert.match(await page.locator("#link").innerText(), /Every 5 seconds: the agent has too many viewers/);
+    await banmesh("ban", "203.0.113.99", "--for", "1h");
+    await page.locator(".newest tbody th", { hasText: "203.0.113.99" }).waitFor();
+    const refused = complaints.filter((c) => !/503/.test(c));
+    complaints.splice(0, complaints.length, ...refused);
+  },
+
+  // With a token all of it is behind one password, the stream too.
+  async token() {
+    const page = await open("/", { httpCredentials: { username: "any", password: given.token } });
+    await banmesh("ban", "203.0.113.98", "--for", "1h");
+    await page.locator(".newest tbody th", { hasText: "203.0.113.98" }).waitFor();
   },
 
   // Many bans: the page is no slower.
