@@ -34,7 +34,9 @@ func monitorCommand(c *console) *cli.Command {
 
 func (c *console) monitor(ctx context.Context) error {
 	enc := json.NewEncoder(c.out)
+	var last control.Event
 	err := c.client().Events(ctx, func(e control.Event) error {
+		last = e
 		if c.json {
 			return enc.Encode(e)
 		}
@@ -43,8 +45,19 @@ func (c *console) monitor(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
 		return nil
+	}
+	return streamEnd(err, last)
+}
+
+// streamEnd says why a stream has ended, after its last event.
+func streamEnd(err error, last control.Event) error {
+	switch {
+	case errors.Is(err, io.EOF) && last.Lost > 0:
+		return errors.New("the agent has dropped this reader, which does not keep up")
 	case errors.Is(err, io.EOF):
 		return errors.New("the agent has stopped")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the agent has cut the stream: it has stopped, or events were left unread for too long")
 	}
 	return err
 }
