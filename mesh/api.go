@@ -358,6 +358,10 @@ func (a *Agent) Revoke(ctx context.Context, c control.RevokeCall) (control.Revok
 	}
 	lifted, err := a.store.Lift(ctx, store.LiftRequest{Origin: c.Origin, Since: store.Millis(c.Since), Confirmed: c.Confirmed})
 	n := limited(lifted)
+	if err == nil && c.Block && c.Origin != a.cfg.Name && a.store.Ignores(a.cfg.Name) {
+		return control.RevokeReply{}, control.Errorf(control.CodeConflict,
+			"revoke: %s is blocked, but it has blocked this router as well: give the same command at another router, which decides between the two", c.Origin)
+	}
 	if err == nil && n > 0 && !c.Block { // what is blocked counts for nothing, lifted or not
 		return control.RevokeReply{}, control.Errorf(control.CodeConflict,
 			"revoke: %d of %d are not lifted: a router's lifts of others' bans count up to limits.lifts_per_minute_per_origin (%d) and limits.lifts_per_origin (%d); again in a minute, or with --block, which has no limit",

@@ -106,6 +106,10 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		warn("frozen by %s: no addition is committed; resume with `banmesh thaw`", s.FrozenBy)
 	}
 	for _, origin := range s.Blocked {
+		if origin == a.cfg.Name {
+			warn("nothing of this router counts: another one has blocked it; undo at another router with `banmesh revoke --origin %s --unblock`, or block there who did it", origin)
+			continue
+		}
 		warn("nothing of %s counts: it is blocked; undo with `banmesh revoke --origin %s --unblock`", origin, origin)
 	}
 	w = append(w, exceedWarnings(a.store.Exceeding())...)

@@ -89,7 +89,9 @@ func (m *Mesh) fill(log store.LogID) {
 		}
 	}
 	m.forgetGap(log)
-	m.sync.want(g.from, 0)
+	if g.bulk || m.sync.due(g.from) { // else it is what is refused here again and again
+		m.sync.want(g.from, 0)
+	}
 }
 
 // pulled answers a pull with at most maxPullFrames frames.

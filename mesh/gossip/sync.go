@@ -53,6 +53,14 @@ func (s *syncer) want(name string, delay time.Duration) {
 	}
 }
 
+// due says whether an exchange with a member need not wait because the last ones
+// were fruitless.
+func (s *syncer) due(name string) bool {
+	due := true
+	s.m.table.with(name, func(p *peer) { due = !time.Now().Before(p.nextSync) })
+	return due
+}
+
 // joined is told of each member that comes up. The first few are exchanged with
 // at once; the others are asked for their root in time.
 func (s *syncer) joined(name string) {

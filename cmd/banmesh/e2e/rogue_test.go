@@ -341,6 +341,13 @@ func TestARogueIsBoundedAndUndone(t *testing.T) {
 			return s.Frozen && !slices.Contains(s.Blocked, "rogue")
 		})
 	}
+
+	// A router that it has blocked cannot decide alone, and says so.
+	if got := all[1].run("revoke", "--origin", "rogue", "--block", "--yes"); got.code == 0 || !strings.Contains(got.err, "at another router") {
+		t.Errorf("revoke at a router that the rogue has blocked: exit %d, %q; want to be sent to another one", got.code, got.err)
+	}
+	all[0].must("revoke", "--origin", "rogue", "--block", "--yes")
+	await(20*time.Second, "to be as without the rogue once more", want)
 }
 
 // state is what of `status --json` tells of a rogue.
