@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,7 +103,7 @@ func newAgent(t testing.TB, name string, s settings) *agent {
 	var y strings.Builder
 	fmt.Fprintf(&y, "name: %s\ndata_dir: %s\nsocket: %s\n", name, filepath.Join(a.dir, "data"), a.socket)
 	if s.gossip == "" {
-		s.gossip = fmt.Sprintf("{bind: %q, profile: local}", freeAddr(t))
+		s.gossip = fmt.Sprintf("{bind: %q, profile: local}", ownAddr(t))
 	}
 	fmt.Fprintf(&y, "gossip: %s\n", s.gossip)
 	var join []string
@@ -130,7 +132,19 @@ func newAgent(t testing.TB, name string, s settings) *agent {
 // found there again after a restart.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return freeAt(t, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+}
+
+// ownAddr is one that stays free while its agent is dead: it is among the many of
+// the loopback network, where no connection of others takes its port.
+func ownAddr(t testing.TB) string {
+	t.Helper()
+	return freeAt(t, netip.AddrFrom4([4]byte{127, byte(1 + rand.IntN(254)), byte(rand.IntN(256)), byte(1 + rand.IntN(254))}))
+}
+
+func freeAt(t testing.TB, host netip.Addr) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", netip.AddrPortFrom(host, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func TestFiftyAgentsAreKilledAndStartedAtOnce(t *testing.T) {
 	s := settings{commit: cond.commitTo(quick), extra: "log: {level: error}\n"}
 	g := &group{t: t}
 	for i := range massAgents {
-		addr := freeAddr(t)
+		addr := ownAddr(t)
 		s.gossip = fmt.Sprintf("{bind: %q, profile: local}", addr)
 		g.agents = append(g.agents, newAgent(t, fmt.Sprintf("router%02d", i+1), s))
 		if i < 2 {
