@@ -93,11 +93,15 @@ func (s *fakeSet) those(want func(netip.Prefix) bool) iter.Seq[store.EffectiveBa
 			if !want(p) || until <= store.At(s.now()) {
 				continue
 			}
-			var b netipx.IPSetBuilder
-			b.AddPrefix(p)
-			b.RemoveSet(s.shield)
-			pieces, _ := b.IPSet()
-			if e := (store.EffectiveBan{Prefix: p, Pieces: pieces.Prefixes(), Until: until}); len(e.Pieces) > 0 && !yield(e) {
+			e := store.EffectiveBan{Prefix: p, Pieces: []netip.Prefix{p}, Until: until}
+			if s.shield.OverlapsPrefix(p) {
+				var b netipx.IPSetBuilder
+				b.AddPrefix(p)
+				b.RemoveSet(s.shield)
+				pieces, _ := b.IPSet()
+				e.Pieces = pieces.Prefixes()
+			}
+			if len(e.Pieces) > 0 && !yield(e) {
 				return
 			}
 		}

@@ -377,7 +377,7 @@ func many(n int) []Element {
 func TestFiguresAHundredThousandLoad(t *testing.T) {
 	const n = 100_000
 	best := time.Hour
-	for range 3 {
+	for range 5 { // the bar is that of an idle machine
 		s := newSpace(t)
 		set := newFakeSet(time.Now)
 		hour := store.At(time.Now().Add(time.Hour))
@@ -410,11 +410,9 @@ func TestFiguresAHundredThousandLoad(t *testing.T) {
 			t.Fatalf("%d held, %v", len(held), err)
 		}
 		t.Logf("%d elements loaded in %v; one more: median %v; read again in %v", n, took, single[5], time.Since(began))
-		if best = min(best, took); best < time.Second {
+		if best = min(best, took); best <= 2*time.Second {
 			return
 		}
 	}
-	if best > 2*time.Second {
-		t.Errorf("100,000 elements load in %v at best, want 2 s at most", best)
-	}
+	t.Errorf("100,000 elements load in %v at best, want 2 s at most", best)
 }
