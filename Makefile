@@ -94,7 +94,7 @@ fuzz:
 ## soak: the long runs, $(SOAK) each
 .PHONY: soak
 soak: deps
-	BANMESH_SOAK=$(SOAK) go test -v -count=1 -timeout 24h -run '^TestSoak' ./...
+	BANMESH_SOAK=$(SOAK) go test -v -count=1 -p 1 -timeout 24h -run '^TestSoak' ./...
 
 ## lint: gofmt, vet, staticcheck
 .PHONY: lint

@@ -141,7 +141,7 @@ func (c *crash) strike(victims []*agent) {
 func (c *crash) awaitAnswer(a *agent) {
 	c.t.Helper()
 	began := time.Now()
-	eventually(c.t, 15*time.Second, a.name+" to answer", func() bool {
+	eventually(c.t, 30*time.Second, a.name+" to answer", func() bool {
 		if a.hasEnded() {
 			c.t.Fatalf("%s ended at its start:\n%s", a.name, a.readLog())
 		}
