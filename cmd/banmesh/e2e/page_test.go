@@ -24,6 +24,7 @@ type visit struct {
 	Leader   string `json:"leader"`
 	IP       string `json:"ip"` // one that is banned
 	Token    string `json:"token"`
+	Config   string `json:"config"` // of the agent that it starts again
 }
 
 // browse runs a case in a real browser. Its screenshots are kept where
@@ -102,7 +103,7 @@ func TestPageInABrowser(t *testing.T) {
 	})
 	t.Run("lost", func(t *testing.T) {
 		v := v
-		v.URL, v.Socket = urls[others[1].name], others[1].socket
+		v.URL, v.Socket, v.Config = urls[others[1].name], others[1].socket, others[1].config
 		browse(t, "lost", v)
 	})
 }

@@ -1,12 +1,12 @@
 // Drives a real browser against an agent's page, one case a run:
 //
-//	node page.mjs CASE '{"url", "shots", "chromium", "banmesh", "socket", "leader", "ip", "token"}'
+//	node page.mjs CASE '{"url", "shots", "chromium", "banmesh", "socket", "leader", "ip", "token", "config"}'
 //
 // Exits 1 and says why where the page does not do what it should; what it
 // measures goes to stdout as JSON. page_test.go gives it agents.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -191,6 +191,16 @@ const cases = {
     assert.match(await page.locator("#link").innerText(), /Connection lost, trying again. The numbers are from \d/);
     await shot(page, "lost");
     complaints.length = 0; // the browser's own words about the connection
+    const agent = spawn(given.banmesh, ["agent", "--config", given.config], { stdio: "ignore" });
+    try {
+      await linked(page, "live");
+      assert.equal(await page.locator("#link").innerText(), "Live");
+    } finally {
+      const ended = new Promise((done) => agent.once("exit", done));
+      agent.kill();
+      await ended;
+    }
+    complaints.length = 0;
   },
 
   // Where no stream is to be had the page asks every few seconds.

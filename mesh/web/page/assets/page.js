@@ -224,17 +224,20 @@ function connect() {
   });
 }
 
-// ask is what there is without a stream.
+// ask is what there is without a stream, until it is time to try that again.
 async function ask(until) {
+  let next = () => ask(until);
   try {
     const reply = await fetch("/state");
     if (!reply.ok) throw new Error(reply.statusText);
     show(await reply.json());
     link("poll");
+    if (Date.now() > until) next = connect;
   } catch {
     link("lost");
+    next = connect;
   }
-  poll = setTimeout(() => (Date.now() > until ? connect() : ask(until)), pollEvery);
+  poll = setTimeout(next, pollEvery);
 }
 
 // —— search
