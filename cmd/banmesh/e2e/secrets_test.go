@@ -187,3 +187,72 @@ func httpText(t *testing.T, url, token string) string {
 	}
 	return fmt.Sprint(answer.Header) + string(body)
 }
+
+// TestDoctorSaysWhatTheStartRefuses: with the same command to mend it.
+func TestDoctorSaysWhatTheStartRefuses(t *testing.T) {
+	a := newAgent(t, "router1", settings{}).start()
+	a.must("ban", "203.0.113.1", "--for", "1h")
+	a.terminate()
+	store := filepath.Join(a.dir, "data", "store.db")
+	if err := os.Chmod(store, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	mend := "chmod go-w " + store
+	oneLine(t, command(t, nil, "agent", "--config", a.config), 1, mend)
+	if r := a.run("doctor", "--config", a.config); r.code != 1 || !strings.Contains(r.out, mend) {
+		t.Errorf("doctor: exit %d, and not %q in\n%s", r.code, mend, r.out)
+	}
+	system(t, "sh", "-c", mend)
+	a.start()
+	if a.banned("203.0.113.1/32") == nil {
+		t.Error("the ban is lost")
+	}
+	if r := a.run("doctor", "--config", a.config); strings.Contains(r.out, mend) {
+		t.Errorf("doctor still says\n%s", r.out)
+	}
+}
+
+// TestADoubtAboutTheStoreIsShown: what was written last is missing, and the
+// peers send it again.
+func TestADoubtAboutTheStoreIsShown(t *testing.T) {
+	one := newAgent(t, "router1", settings{}).start()
+	two := newAgent(t, "router2", settings{join: []*agent{one}}).start()
+	both := []*agent{one, two}
+	awaitMembers(t, both, 2)
+	for i := range 3 {
+		one.must("ban", fmt.Sprintf("203.0.113.%d", i), "--for", "1h")
+	}
+	inSync(t, 3, both...)
+	one.kill()
+	file, err := os.OpenFile(filepath.Join(one.dir, "data", "store.db"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	// The two headers of a bbolt file are its first two pages; the number of the
+	// transaction stands 64 bytes into each.
+	var number [2]byte
+	for page := range number {
+		if _, err := file.ReadAt(number[page:page+1], int64(page)*4096+64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newest := int64(0)
+	if int8(number[1]-number[0]) > 0 {
+		newest = 4096
+	}
+	if _, err := file.WriteAt([]byte{0xff}, newest+64+7); err != nil {
+		t.Fatal(err)
+	}
+	one.start()
+	if w := fmt.Sprint(one.status().Warnings); !strings.Contains(w, "may be missing") {
+		t.Errorf("status warns of %s", w)
+	}
+	inSync(t, 3, both...)
+	one.terminate()
+	one.start()
+	if w := fmt.Sprint(one.status().Warnings); strings.Contains(w, "may be missing") {
+		t.Errorf("after a restart it still warns of %s", w)
+	}
+	inSync(t, 3, both...)
+}
