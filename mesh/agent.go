@@ -385,7 +385,7 @@ func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
 	case e.Ban != nil:
 		_, err = a.ban(ctx, *e.Ban)
 	case e.Unban != nil:
-		_, err = a.unban(ctx, *e.Unban)
+		_, err = a.unban(ctx, *e.Unban, *e.Unban)
 	case e.Hook != nil:
 		err = a.hook(ctx, *e.Hook)
 	}

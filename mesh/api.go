@@ -119,17 +119,21 @@ func refusal(err error) error {
 // Unban lifts what this agent has seen of the prefixes.
 func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error) {
 	a.drainFirst(ctx)
-	return a.unban(ctx, c)
+	seen := c
+	seen.At = 0 // it is said now: all that is seen is meant, whatever a clock says of when it began
+	return a.unban(ctx, c, seen)
 }
 
-func (a *Agent) unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error) {
+// unban lifts what seen names, and has c repeated where it is too early to know
+// that it lifted everything.
+func (a *Agent) unban(ctx context.Context, c, seen control.UnbanCall) (control.UnbanReply, error) {
 	if c.Hold != 0 {
 		err := a.allow(ctx, c.Prefixes, c.Hold, "held by unban")
 		if err != nil {
 			return control.UnbanReply{}, err
 		}
 	}
-	lifted, err := a.lift(ctx, c)
+	lifted, err := a.lift(ctx, seen)
 	if err != nil {
 		return control.UnbanReply{}, err
 	}
