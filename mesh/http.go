@@ -43,7 +43,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.watchers.page, err = page.New(page.Config{Agent: a, Logger: a.log, Now: a.clock.raw})
+	a.watchers.page, err = page.New(page.Config{Agent: a, Logger: a.log, Now: a.clock.now})
 	if err != nil {
 		return err
 	}

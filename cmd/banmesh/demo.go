@@ -21,7 +21,7 @@ func demoCommand(c *console) *cli.Command {
 			"Example:\n   banmesh demo\n   banmesh demo --stay",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "driver", Value: "netconf", Destination: &driver, Usage: "how to commit, `netconf|rest`"},
-			&cli.BoolFlag{Name: "stay", Destination: &stay, Usage: "keep it running with a few more bans, and print the address of its page and the sockets to try the other commands against"},
+			&cli.BoolFlag{Name: "stay", Destination: &stay, Usage: "keep it running with further bans, and print where its page and sockets are"},
 		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
