@@ -127,6 +127,20 @@ func (l *Limits) sum() uint64 {
 	return h.Sum64()
 }
 
+// wideAllow is the prefix length below which an allow takes --yes, and is told
+// of as long as it lasts.
+const wideAllow = 8
+
+// wideAllowWarnings says of each allow that frees much of the Internet.
+func wideAllowWarnings(all []store.AllowEntry) (w []string) {
+	for _, e := range all {
+		if e.Reason == "" && e.Prefix.Bits() < wideAllow {
+			w = append(w, fmt.Sprintf("%s is allowed by %s: nothing in it is blocked; end that with `banmesh allow remove %s`", e.Prefix, e.Origin, e.Prefix))
+		}
+	}
+	return w
+}
+
 // exceedWarnings says what counts for nothing because its router exceeds a limit.
 func exceedWarnings(all []store.Excess) (w []string) {
 	for _, e := range all {

@@ -50,11 +50,12 @@ type Limits struct {
 	Logs            int // logs; likewise, of an origin that has its share
 }
 
-// DefaultLimits returns limits that no honest member reaches.
+// DefaultLimits returns limits that no honest member reaches. An operator may allow half of the Internet, if he says so
+// twice: whoever never will sets AllowWidestV4 and AllowWidestV6 to what he needs.
 func DefaultLimits() Limits {
 	return Limits{
 		LivePerOrigin: 200000, WidestV4: 8, WidestV6: 16, SpaceV4: 6, SpaceV6: 16,
-		LiftsPerMinute: 10000, LiftsPerOrigin: 200000, AllowsPerOrigin: 10000, AllowWidestV4: 8, AllowWidestV6: 16,
+		LiftsPerMinute: 100000, LiftsPerOrigin: 200000, AllowsPerOrigin: 10000, AllowWidestV4: 1, AllowWidestV6: 4,
 		StoredPerOrigin: 1000000, Stored: 2000000, Origins: 1024, Logs: 100000,
 	}
 }

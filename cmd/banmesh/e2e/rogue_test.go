@@ -171,7 +171,7 @@ func (a *agent) resident() int {
 }
 
 // rogueLimits are small enough that a flood meets them, and ban enough.
-const rogueLimits = `limits: {live_per_origin: 1000, lifts_per_minute_per_origin: 20, lifts_per_origin: 30, allows_per_origin: 5}
+const rogueLimits = `limits: {live_per_origin: 1000, lifts_per_minute_per_origin: 20, lifts_per_origin: 30, allows_per_origin: 5, widest_allow_ipv4: 8}
 `
 
 // TestARogueIsBoundedAndUndone: a member that has the key and keeps to nothing
