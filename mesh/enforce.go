@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"banmesh/mesh/control"
 	"banmesh/mesh/enforce"
 	"banmesh/mesh/enforce/feed"
 	"banmesh/mesh/fail2ban"
@@ -56,23 +57,23 @@ func (a *Agent) openNFTables() error {
 	return nil
 }
 
-// enforceStatus is how enforcement fares, in words; "" where there is none.
-func (a *Agent) enforceStatus() string {
-	if a.enforcer == nil {
-		return ""
-	}
-	s := a.enforcer.Status()
-	return fmt.Sprintf("%s %s, %d in force", s.Driver, s.State, s.Elements)
-}
-
-// enforceWarnings says what keeps bans from taking effect here.
-func (a *Agent) enforceWarnings() []string {
+// enforceStatus is how enforcement fares; nil where there is none.
+func (a *Agent) enforceStatus() *control.Enforcement {
 	if a.enforcer == nil {
 		return nil
 	}
-	switch s := a.enforcer.Status(); s.State {
+	s := a.enforcer.Status()
+	return &control.Enforcement{Driver: s.Driver, State: string(s.State), Detail: s.Detail, InForce: s.Elements, Dropped: s.Dropped}
+}
+
+// enforceWarnings says what keeps bans from taking effect here.
+func enforceWarnings(e *control.Enforcement) []string {
+	if e == nil {
+		return nil
+	}
+	switch enforce.State(e.State) {
 	case enforce.Failing, enforce.Limited:
-		return []string{fmt.Sprintf("enforcement by %s: %s", s.Driver, s.Detail)}
+		return []string{fmt.Sprintf("enforcement by %s: %s", e.Driver, e.Detail)}
 	}
 	return nil
 }

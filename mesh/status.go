@@ -123,7 +123,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		w = append(w, text)
 	}
 	w = append(w, a.commitWarnings(s)...)
-	w = append(w, a.enforceWarnings()...)
+	w = append(w, enforceWarnings(s.Enforce)...)
 	slices.Sort(w)
 	return slices.Compact(w)
 }

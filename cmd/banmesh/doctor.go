@@ -105,23 +105,28 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 
 // files are those that the agent reads beside its configuration.
 func files(cfg *mesh.Config) []doctor.File {
+	const bans, configures, reads = "ban and unban everywhere", "configure the conductor", "read what is banned and who is in the mesh"
 	var out []doctor.File
-	add := func(path, key, what string, secret bool, remedy string) {
+	add := func(path, key, what, secret, remedy string) {
 		if path != "" {
 			out = append(out, doctor.File{Path: path, Key: key, What: what, Secret: secret, Make: remedy})
 		}
 	}
-	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", true, fmt.Sprintf("copy it from another router, or for the first one: (umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > %s)", cfg.Gossip.Keyring))
+	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, fmt.Sprintf("copy it from another router, or for the first one: (umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > %s)", cfg.Gossip.Keyring))
 	k := &cfg.Commit
 	trust := "banmesh conductor trust ADDRESS --known-hosts " + k.KnownHosts
 	switch k.Driver {
 	case "netconf":
-		add(k.Key, "commit.key", "the conductor's login key", true, "ssh-keygen -t ed25519 -N '' -f "+k.Key)
-		add(k.KnownHosts, "commit.known_hosts", "the conductor's host key", false, trust)
+		add(k.Key, "commit.key", "the conductor's login key", configures, "ssh-keygen -t ed25519 -N '' -f "+k.Key)
+		add(k.KnownHosts, "commit.known_hosts", "the conductor's host key", "", trust)
 	case "rest":
-		add(k.PasswordFile, "commit.password_file", "the conductor's password", true, "write the password of "+k.User+" into it")
-		add(k.TokenFile, "commit.token_file", "the conductor's token", true, "write a token of the conductor into it")
-		add(k.CAFile, "commit.ca_file", "the conductor's certificate authority", false, "copy it from the conductor")
+		add(k.PasswordFile, "commit.password_file", "the conductor's password", configures, "write the password of "+k.User+" into it")
+		add(k.TokenFile, "commit.token_file", "the conductor's token", configures, "write a token of the conductor into it")
+		add(k.CAFile, "commit.ca_file", "the conductor's certificate authority", "", "copy it from the conductor")
+	}
+	if cfg.HTTP.Listen != "" && cfg.HTTP.TokenFile != "" {
+		add(cfg.HTTP.TokenFile, "http.token_file", "the token of the HTTP listener", reads, "(umask 077; openssl rand -hex 32 > "+cfg.HTTP.TokenFile+")")
+		out[len(out)-1].Group = true
 	}
 	return out
 }

@@ -63,8 +63,8 @@ func (c *console) tellStatus(s control.Status) error {
 	if s.Fail2ban != "" {
 		line("fail2ban", s.Fail2ban)
 	}
-	if s.Enforce != "" {
-		line("enforce", s.Enforce)
+	if e := s.Enforce; e != nil {
+		line("enforce", fmt.Sprintf("%s %s, %d in force", e.Driver, e.State, e.InForce))
 	}
 	if s.Frozen {
 		line("frozen", c.paint(yellow, "by "+s.FrozenBy+": nothing is added until banmesh thaw"))

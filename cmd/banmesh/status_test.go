@@ -24,7 +24,7 @@ func screenOf(t *testing.T, s control.Status) (text string, lines int) {
 // With all the troubles that come together when the conductor is away, a router is gone and the agents were frozen.
 func TestStatusFitsOneScreenAndSaysEachThingOnce(t *testing.T) {
 	reason := "connect to 192.0.2.1:830: conductor is unreachable: dial tcp 192.0.2.1:830: connect: connection refused"
-	s := control.Status{Name: "router1", Version: "1.0.0", UptimeS: 90000, Why: reason, Frozen: true, FrozenBy: "router2", Spooled: 3, Enforce: "fail2ban limited, 1000 in force", Fail2ban: "3 to tell"}
+	s := control.Status{Name: "router1", Version: "1.0.0", UptimeS: 90000, Why: reason, Frozen: true, FrozenBy: "router2", Spooled: 3, Enforce: &control.Enforcement{Driver: "fail2ban", State: "limited", InForce: 1000}, Fail2ban: "3 to tell"}
 	s.Members.Alive, s.Members.Failed = 2, 1
 	s.Commit = control.CommitStatus{Driver: "netconf", State: "failing", Detail: reason, LastError: &reason, PendingAdd: 12, Features: "NETCONF, one candidate for all, validate before commit"}
 	s.Warnings = []string{

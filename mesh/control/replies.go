@@ -108,8 +108,18 @@ type Status struct {
 	Commit    CommitStatus  `json:"commit"`
 	Warnings  []string      `json:"warnings"`
 	Fail2ban  string        `json:"fail2ban,omitempty"` // how the local fail2ban fares, in words
-	Enforce   string        `json:"enforce,omitempty"`  // how local enforcement fares, in words
+	Enforce   *Enforcement  `json:"enforce,omitempty"`  // nil where none is configured
 	Replicate *ReplicateNow `json:"replication,omitempty"`
+}
+
+// Enforcement is how the bans take effect on this router itself. State is waiting, on, frozen, failing or limited; Detail
+// says in plain words why, and what to do.
+type Enforcement struct {
+	Driver  string `json:"driver"` // nftables or fail2ban
+	State   string `json:"state"`
+	Detail  string `json:"detail,omitempty"`
+	InForce int    `json:"in_force"` // ranges of addresses, or bans in the jail
+	Dropped uint64 `json:"dropped"`  // packets, as far as the driver knows
 }
 
 // MemberCount counts the members by state; self is among the alive.

@@ -72,6 +72,7 @@ func Examine(ctx context.Context, p Patient) []Finding {
 	if status != nil {
 		r.places(ctx, p)
 		r.commits(p.Now, status)
+		r.enforcement(status.Enforce)
 	}
 	if p.Conductor != nil {
 		r.conductor(ctx, p)

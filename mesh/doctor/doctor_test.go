@@ -82,7 +82,7 @@ func well(t *testing.T) Patient {
 	admin := netip.MustParseAddr("198.51.100.9")
 	seen := control.At(now.Add(-time.Second))
 	return Patient{
-		Files: []File{{Path: key, What: "the gossip keys", Key: "gossip.keyring", Secret: true, Make: "banmesh keygen"}},
+		Files: []File{{Path: key, What: "the gossip keys", Key: "gossip.keyring", Secret: "ban and unban everywhere", Make: "banmesh keygen"}},
 		Agent: &fakeAgent{
 			status: control.Status{
 				Name: "router1", Version: "1", UptimeS: 3600, Leader: &leader, InSync: true,
@@ -116,6 +116,19 @@ func TestNothingIsWrongWithAHealthyRouter(t *testing.T) {
 	}
 }
 
+func TestWhatAGroupMayReadIsNoTrouble(t *testing.T) {
+	p := well(t)
+	p.Files[0].Group = true
+	if err := os.Chmod(p.Files[0].Path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range Examine(t.Context(), p) {
+		if f.Severity != OK {
+			t.Errorf("finding %+v", f)
+		}
+	}
+}
+
 func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 	agent := func(p *Patient) *fakeAgent { return p.Agent.(*fakeAgent) }
 	conductor := func(p *Patient) *fakeConductor { return p.Conductor.(*fakeConductor) }
@@ -128,7 +141,14 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		mend     string
 	}{
 		{"a key others can read", func(p *Patient) { os.Chmod(p.Files[0].Path, 0o644) }, Serious, "has the rights 0644", "chmod 600"},
-		{"a file others can write", func(p *Patient) { p.Files[0].Secret = false; os.Chmod(p.Files[0].Path, 0o666) }, Serious, "has the rights 0666", "chmod go-w"},
+		{"a token others can read", func(p *Patient) { p.Files[0].Group = true; os.Chmod(p.Files[0].Path, 0o644) }, Serious, "has the rights 0644", "chmod 600"},
+		{"enforcement that fails", func(p *Patient) {
+			agent(p).status.Enforce = &control.Enforcement{Driver: "nftables", State: "failing", Detail: "no permission"}
+		}, Serious, "no permission", "banmesh status"},
+		{"enforcement that is full", func(p *Patient) {
+			agent(p).status.Enforce = &control.Enforcement{Driver: "fail2ban", State: "limited", Detail: "7 bans too many"}
+		}, Warning, "7 bans too many", "enforce.limit"},
+		{"a file others can write", func(p *Patient) { p.Files[0].Secret = ""; os.Chmod(p.Files[0].Path, 0o666) }, Serious, "has the rights 0666", "chmod go-w"},
 		{"no key", func(p *Patient) { os.Remove(p.Files[0].Path) }, Serious, "is not there", "banmesh keygen"},
 		{"an empty key", func(p *Patient) { os.Truncate(p.Files[0].Path, 0) }, Serious, "is empty", "banmesh keygen"},
 		{"no agent", func(p *Patient) { agent(p).fail = errors.New("no agent reachable") }, Serious, "no agent reachable", "systemctl start"},

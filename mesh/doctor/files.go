@@ -15,7 +15,8 @@ type File struct {
 	Path   string
 	What   string // as in: gossip keys
 	Key    string // of the configuration
-	Secret bool   // nobody else may read it
+	Secret string // what who has it can do: nobody else may read it; "" is no secret
+	Group  bool   // its group may read it all the same
 	Make   string // the command that makes it
 }
 
@@ -40,9 +41,9 @@ func (r *report) files(files []File) {
 			r.add(Serious, what+" is no file", "The agent cannot read it.", f.Make)
 		case info.Size() == 0:
 			r.add(Serious, what+" is empty", "The agent cannot use it.", f.Make)
-		case f.Secret && mode&0o077 != 0:
+		case f.Secret != "" && (mode&0o037 != 0 || mode&0o040 != 0 && !f.Group):
 			r.add(Serious, fmt.Sprintf("%s has the rights %04o", what, mode),
-				"Others on this router can read it: who has it can ban and unban everywhere.", "chmod 600 "+f.Path)
+				"Others on this router can read it: who has it can "+f.Secret+".", "chmod 600 "+f.Path)
 		case mode&0o022 != 0:
 			r.add(Serious, fmt.Sprintf("%s has the rights %04o", what, mode), "Others on this router can change it.", "chmod go-w "+f.Path)
 		default:

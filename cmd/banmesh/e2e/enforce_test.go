@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"banmesh/mesh/control"
 )
 
 // within runs f with the network of a host: sockets that it opens stay there.
@@ -171,13 +173,16 @@ func from6(i int) string { return fmt.Sprintf("fd00:77::%x", 0x100+i) }
 func enforcing(a *agent) string {
 	a.t.Helper()
 	var s struct {
-		Enforce  string   `json:"enforce"`
-		Warnings []string `json:"warnings"`
+		Enforce  *control.Enforcement `json:"enforce"`
+		Warnings []string             `json:"warnings"`
 	}
 	if err := json.Unmarshal([]byte(a.must("status", "--json")), &s); err != nil {
 		a.t.Fatal(err)
 	}
-	return s.Enforce + "\n" + strings.Join(s.Warnings, "\n")
+	if s.Enforce == nil {
+		s.Enforce = new(control.Enforcement)
+	}
+	return fmt.Sprintf("%s %s, %d in force\n", s.Enforce.Driver, s.Enforce.State, s.Enforce.InForce) + strings.Join(s.Warnings, "\n")
 }
 
 // rules are the rules of a host.
