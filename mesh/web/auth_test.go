@@ -62,7 +62,7 @@ func TestTokenLetsIn(t *testing.T) {
 			if credentials != "" {
 				header = []string{"Authorization", credentials}
 			}
-			a := ask(t, h, "GET", path, append(header, "Host", "router1.example:9480")...)
+			a := ask(t, h, "GET", path, append(header, "Host", "router1.example:7980")...)
 			if a.status != status {
 				t.Errorf("%s with %q: %d, want %d", path, credentials, a.status, status)
 			}

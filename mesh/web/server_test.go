@@ -99,9 +99,9 @@ func TestHostMustBeThisMachine(t *testing.T) {
 	listen := netip.MustParseAddr("127.1.2.3")
 	h := newServer(t, Config{}).handler(listen)
 	for host, ok := range map[string]bool{
-		"localhost": true, "localhost:9480": true, "LOCALHOST.:80": true, "127.0.0.1": true, "127.0.0.1:9480": true,
-		"127.1.2.3:9480": true, "[::1]:9480": true, "[::ffff:127.0.0.1]:80": true,
-		"": false, "router1": false, "localhost.stranger.example": false, "stranger.example:9480": false, "192.0.2.1": false,
+		"localhost": true, "localhost:7980": true, "LOCALHOST.:80": true, "127.0.0.1": true, "127.0.0.1:7980": true,
+		"127.1.2.3:7980": true, "[::1]:7980": true, "[::ffff:127.0.0.1]:80": true,
+		"": false, "router1": false, "localhost.stranger.example": false, "stranger.example:7980": false, "192.0.2.1": false,
 		"127.0.0.1.nip.io": false, "[::2]": false, "0.0.0.0": false, "localhost@stranger.example": false,
 	} {
 		for _, path := range []string{"/", "/healthz", "/feed/plain"} {
@@ -183,7 +183,7 @@ func TestListenSaysWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	for _, addr := range []string{ln.Addr().String(), "localhost:9480", "9480", ""} {
+	for _, addr := range []string{ln.Addr().String(), "localhost:7980", "7980", ""} {
 		if _, err := Listen(t.Context(), addr); err == nil || !strings.Contains(err.Error(), "http.listen") {
 			t.Errorf("Listen(%q): %v, want an error that names the key", addr, err)
 		}

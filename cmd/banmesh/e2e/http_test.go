@@ -204,8 +204,8 @@ func TestHTTPRefuses(t *testing.T) {
 	}
 	for config, want := range map[string]string{
 		`{listen: "0.0.0.0:0"}`:                                           "http.listen",
-		`{listen: "192.0.2.1:9480", allow_remote: true}`:                  "http.token_file",
-		`{listen: "localhost:9480"}`:                                      "is not IP:port",
+		`{listen: "192.0.2.1:7980", allow_remote: true}`:                  "http.token_file",
+		`{listen: "localhost:7980"}`:                                      "is not IP:port",
 		fmt.Sprintf(`{listen: "127.0.0.1:0", token_file: %q}`, world):     "others can read or change it",
 		fmt.Sprintf(`{listen: "127.0.0.1:0", token_file: %q}`, world+"0"): "no such file",
 		fmt.Sprintf(`{listen: %q}`, addr) + " # taken by router1":         "address already in use",
