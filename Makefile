@@ -30,6 +30,8 @@ TESTFLAGS ?=
 FUZZTEST  ?= 10s
 FUZZTIME  ?= 30s
 SOAK      ?= 10m
+# Where the tests of the page keep what the browser showed.
+export BANMESH_SHOTS ?= $(CURDIR)/bin/screenshots
 
 # testing gives the packages whose tests have functions of that name.
 testing = $(shell grep -rlE --include='*_test.go' '^func $(1)' . | xargs -r -n1 dirname | sort -u)
