@@ -255,3 +255,17 @@ func mustKey(p netip.Prefix) pkey {
 	}
 	return k
 }
+
+// BenchmarkEffective goes through a million bans. Nobody can write meanwhile.
+func BenchmarkEffective(b *testing.B) {
+	n := newNode(b, "one", newClock(), newMemDisk())
+	for i := range 10 {
+		if _, err := n.Ban(b.Context(), manyBans(100_000*i, 100_000, n.now())); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		for range n.Effective() {
+		}
+	}
+}

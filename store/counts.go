@@ -1,6 +1,7 @@
 package store
 
 import (
+	"iter"
 	"net/netip"
 	"sync"
 
@@ -37,20 +38,28 @@ func (s *Store) Counts() Counts {
 	return n
 }
 
-// countBans counts the prefixes with a live ban. It goes through the records as
+// heads yields the first record of each prefix, and records without prefix, as
 // they lie in memory: by the table, each would be a miss of the cache.
-func (s *set) countBans(n *Counts, now Millis, shield *netipx.IPSet) {
-	later := make([]uint64, s.slab.used/64+1) // a bit for each record that is not the first of its prefix
-	for i := uint32(1); i < s.slab.used; i++ {
-		if r := s.slab.at(i); r.next != 0 && !r.is(flagDead) {
-			later[r.next/64] |= 1 << (r.next % 64)
+func (s *set) heads() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		later := make([]uint64, s.slab.used/64+1) // a bit for each record that is not the first
+		for i := uint32(1); i < s.slab.used; i++ {
+			if r := s.slab.at(i); r.next != 0 && !r.is(flagDead) {
+				later[r.next/64] |= 1 << (r.next % 64)
+			}
+		}
+		for i := uint32(1); i < s.slab.used; i++ {
+			if later[i/64]&(1<<(i%64)) == 0 && !s.slab.at(i).is(flagDead) && !yield(i) {
+				return
+			}
 		}
 	}
+}
+
+// countBans counts the prefixes with a live ban.
+func (s *set) countBans(n *Counts, now Millis, shield *netipx.IPSet) {
 	near := nearShield(shield)
-	for i := uint32(1); i < s.slab.used; i++ {
-		if later[i/64]&(1<<(i%64)) != 0 || s.slab.at(i).is(flagDead) {
-			continue
-		}
+	for i := range s.heads() {
 		live, own, counts := false, false, false
 		for c := i; c != 0; {
 			r := s.slab.at(c)

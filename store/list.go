@@ -220,10 +220,7 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 		shield := s.shieldLocked(now)
 		near := nearShield(shield)
 		var seen sightings
-		for _, head := range s.set.table.slots {
-			if head == 0 {
-				continue
-			}
+		for head := range s.set.heads() {
 			e, ok := s.effective(head, now, &seen)
 			if !ok {
 				continue
