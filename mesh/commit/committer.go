@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banmesh/store"
@@ -19,10 +20,14 @@ type Committer struct {
 	requests chan request
 	stopped  chan struct{} // closed when Run has returned
 
-	// Two locks; who needs both takes tenant first. Neither is held over a call to
-	// the conductor or to a hook.
+	// Who needs two of the locks takes them in this order: estimating, tenant, mu.
+	// None is held over a call to the conductor or to a hook.
+	estimating sync.Mutex // while Status has a plan made
+
 	tenant sync.Mutex // guards memory; Run alone changes it
 	memory memory
+
+	gathered atomic.Int64 // bans at the last look: room for the next
 
 	mu       sync.Mutex // guards the rest
 	batch    batch
@@ -367,12 +372,14 @@ func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 		lease: c.cfg.Tuning.Lease, missingWait: c.cfg.Tuning.MissingWait,
 	}
 	f.frozen, _ = c.cfg.Set.Frozen()
+	f.bans = make([]ban, 0, c.gathered.Load()*9/8)
 	for b := range c.cfg.Set.Effective() {
 		wanted := c.cfg.Quorum == nil || c.cfg.Quorum(b)
 		for _, p := range b.Pieces {
 			f.bans = append(f.bans, ban{prefix: p, newest: b.Newest, origins: b.Origins, records: b.Records, wanted: wanted})
 		}
 	}
+	c.gathered.Store(int64(len(f.bans)))
 	return f
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,9 @@ import (
 // placed prefixes are dots, lifts name what they have seen, and merging is union.
 type fakeSet struct {
 	name string
+
+	slow  atomic.Int64 // how long Effective takes
+	looks atomic.Int64 // how often it was asked
 
 	mu     sync.Mutex
 	next   int
@@ -105,6 +109,8 @@ func (s *fakeSet) merge(o *fakeSet) {
 
 func (s *fakeSet) Effective() iter.Seq[store.EffectiveBan] {
 	return func(yield func(store.EffectiveBan) bool) {
+		s.looks.Add(1)
+		time.Sleep(time.Duration(s.slow.Load()))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		found := make(map[netip.Prefix]store.EffectiveBan)

@@ -24,3 +24,24 @@ func TestLastStatusDoesNotPlan(t *testing.T) {
 		}
 	})
 }
+
+// The dearer a plan is, the seldomer one is made only to show its sizes.
+func TestStatusTakesLittleOfTheTime(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		pass(10 * time.Second)
+		a.set.slow.Store(int64(time.Second))
+		a.set.looks.Store(0)
+		for range 120 { // others look each second, and something changes each time
+			a.Committer.mu.Lock()
+			a.estimate.stale = true
+			a.Committer.mu.Unlock()
+			a.Status()
+			pass(time.Second)
+		}
+		if n := a.set.looks.Load(); n == 0 || n > 10 {
+			t.Errorf("the set was looked through %d times in two minutes, a second each; want a few", n)
+		}
+	})
+}

@@ -13,6 +13,7 @@ import (
 type estimate struct {
 	stale                           bool
 	at                              time.Time
+	pause                           time.Duration // before it is made anew
 	committed, foreign              int
 	add, remove, held, capped, hand int
 	deferred                        int
@@ -23,13 +24,28 @@ type estimate struct {
 const (
 	estimateFor   = 10 * time.Second       // an estimate is good for, if nothing changes
 	estimateEvery = 200 * time.Millisecond // it is made anew at most, however much changes
+	estimateShare = 20                     // and at most that part of the time is spent on it
 )
 
 // publish keeps a plan's sizes for Status.
 func (c *Committer) publish(p Plan) {
 	e := c.counts(p)
 	c.mu.Lock()
+	e.pause = c.estimate.pause
 	c.estimate = e
+	c.mu.Unlock()
+}
+
+// estimateNow makes a plan for Status alone. With a million bans it takes a
+// second and hundreds of megabytes: the dearer it is, the longer it stands.
+func (c *Committer) estimateNow() {
+	began := time.Now()
+	c.mu.Lock()
+	lead := c.leading
+	c.mu.Unlock()
+	c.publish(c.plan(c.gather(c.supposed(lead), false)))
+	c.mu.Lock()
+	c.estimate.pause = max(estimateEvery, estimateShare*time.Since(began))
 	c.mu.Unlock()
 }
 
@@ -63,16 +79,22 @@ func (c *Committer) Status() Status {
 	if c.cfg.Conductor == nil {
 		return c.LastStatus()
 	}
-	now := time.Now()
-	c.mu.Lock()
-	age := now.Sub(c.estimate.at)
-	old := c.estimate.at.IsZero() || age > estimateFor || (c.estimate.stale && age >= estimateEvery) || age < 0
-	lead := c.leading
-	c.mu.Unlock()
-	if old {
-		c.publish(c.plan(c.gather(c.supposed(lead), false)))
+	if c.estimateDue() {
+		c.estimating.Lock()
+		if c.estimateDue() { // nobody else has made it meanwhile
+			c.estimateNow()
+		}
+		c.estimating.Unlock()
 	}
 	return c.LastStatus()
+}
+
+func (c *Committer) estimateDue() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := &c.estimate
+	age := time.Since(e.at)
+	return e.at.IsZero() || age > max(estimateFor, e.pause) || e.stale && age >= e.pause || age < 0
 }
 
 // LastStatus returns Status with the numbers that it had last, those of the last
