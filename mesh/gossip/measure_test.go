@@ -53,10 +53,11 @@ func TestThreeHundredMembers(t *testing.T) {
 			took = append(took, one(time.Second))
 		}
 		slices.Sort(took)
-		p99, worst := took[lossy*99/100], took[lossy-1]
-		t.Logf("N=%d, 5 %% loss, %d runs: p50 %v, p99 %v, max %v", n, lossy, took[lossy/2], p99, worst)
-		if p99 > 3*time.Second || worst > 10*time.Second {
-			t.Errorf("at 5 %% loss p99 %v, max %v, want at most 3 s and 10 s", p99, worst)
+		p50, p99, worst := took[lossy/2], took[lossy*99/100], took[lossy-1]
+		t.Logf("N=%d, 5 %% loss, %d runs: p50 %v, p99 %v, max %v", n, lossy, p50, p99, worst)
+		// The slowest of a few says nothing about the hundredth part of many.
+		if p50 > time.Second || lossy >= 100 && p99 > 3*time.Second || worst > 10*time.Second {
+			t.Errorf("at 5 %% loss p50 %v, p99 %v, max %v, want at most 1 s, 3 s and 10 s", p50, p99, worst)
 		}
 		fl.net.Set(func(c *simnet.Config) { c.Loss = 0 })
 	})
