@@ -16,6 +16,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"banmesh/store"
 )
 
@@ -147,7 +149,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.feeds.keep(ctx)
 	}()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(limit(ln, maxConns)) }()
+	go func() { served <- server.Serve(netutil.LimitListener(ln, maxConns)) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("http: %w", err)

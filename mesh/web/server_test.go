@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
 // serve runs a server on a free port of an address until the test ends, or stop
@@ -248,7 +250,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := limit(inner, 2)
+	ln := netutil.LimitListener(inner, 2)
 	taken := make(chan net.Conn)
 	ended := make(chan error, 1)
 	go func() {
