@@ -14,16 +14,33 @@ import (
 
 // sampler turns a Sample into metrics at each scrape: everything in one answer
 // is of one moment.
-type sampler struct{ source Source }
+type sampler struct {
+	source  Source
+	numbers []number
 
-func newSampler(s Source) *sampler { return &sampler{s} }
+	dropped, commitState, enforceState, lastCommit *prometheus.Desc
+}
+
+func newSampler(s Source) *sampler {
+	return &sampler{
+		source: s, numbers: newNumbers(),
+		dropped: prometheus.NewDesc("banmesh_gossip_dropped_total",
+			"Packets, frames and streams of the gossip that were refused or lost, by reason.", []string{"reason"}, nil),
+		commitState: prometheus.NewDesc("banmesh_commit_state",
+			"1 for the state in which the commits are, 0 for the others.", []string{"state"}, nil),
+		enforceState: prometheus.NewDesc("banmesh_enforce_state",
+			"1 for the state in which enforcement on this router is, 0 for the others.", []string{"state"}, nil),
+		lastCommit: prometheus.NewDesc("banmesh_last_commit_timestamp_seconds",
+			"When the leader last changed the conductor, Unix time; absent before that.", nil, nil),
+	}
+}
 
 // Describe implements prometheus.Collector.
 func (s *sampler) Describe(out chan<- *prometheus.Desc) {
-	for _, m := range numbers {
+	for _, m := range s.numbers {
 		out <- m.desc
 	}
-	for _, d := range []*prometheus.Desc{dropped, commitState, enforceState, lastCommit} {
+	for _, d := range []*prometheus.Desc{s.dropped, s.commitState, s.enforceState, s.lastCommit} {
 		out <- d
 	}
 }
@@ -31,27 +48,16 @@ func (s *sampler) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (s *sampler) Collect(out chan<- prometheus.Metric) {
 	sample := s.source.Sample()
-	for _, m := range numbers {
+	for _, m := range s.numbers {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&sample), m.labels...)
 	}
-	collectDropped(out, sample.Gossip.Dropped)
-	collectState(out, commitState, commitStates, sample.Commit.State)
-	collectState(out, enforceState, enforceStates, cmp.Or(string(sample.Enforce.State), string(enforce.Off)))
+	s.collectDropped(out, sample.Gossip.Dropped)
+	collectState(out, s.commitState, commitStates, sample.Commit.State)
+	collectState(out, s.enforceState, enforceStates, cmp.Or(string(sample.Enforce.State), string(enforce.Off)))
 	if at := sample.Commit.LastCommit; at != 0 {
-		out <- prometheus.MustNewConstMetric(lastCommit, prometheus.GaugeValue, float64(at)/1000)
+		out <- prometheus.MustNewConstMetric(s.lastCommit, prometheus.GaugeValue, float64(at)/1000)
 	}
 }
-
-var (
-	dropped = prometheus.NewDesc("banmesh_gossip_dropped_total",
-		"Packets, frames and streams of the gossip that were refused or lost, by reason.", []string{"reason"}, nil)
-	commitState = prometheus.NewDesc("banmesh_commit_state",
-		"1 for the state in which the commits are, 0 for the others.", []string{"state"}, nil)
-	enforceState = prometheus.NewDesc("banmesh_enforce_state",
-		"1 for the state in which enforcement on this router is, 0 for the others.", []string{"state"}, nil)
-	lastCommit = prometheus.NewDesc("banmesh_last_commit_timestamp_seconds",
-		"When the leader last changed the conductor, Unix time; absent before that.", nil, nil)
-)
 
 var (
 	commitStates = []string{
@@ -75,7 +81,7 @@ func collectState(out chan<- prometheus.Metric, d *prometheus.Desc, states []str
 // maxReasons bounds the label. The gossip's reasons are constants, far fewer.
 const maxReasons = 100
 
-func collectDropped(out chan<- prometheus.Metric, counts map[string]uint64) {
+func (s *sampler) collectDropped(out chan<- prometheus.Metric, counts map[string]uint64) {
 	reasons := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
 	var rest uint64
 	for i, reason := range reasons {
@@ -83,10 +89,10 @@ func collectDropped(out chan<- prometheus.Metric, counts map[string]uint64) {
 			rest += counts[reason]
 			continue
 		}
-		out <- prometheus.MustNewConstMetric(dropped, prometheus.CounterValue, float64(counts[reason]), label(reason))
+		out <- prometheus.MustNewConstMetric(s.dropped, prometheus.CounterValue, float64(counts[reason]), label(reason))
 	}
 	if rest > 0 {
-		out <- prometheus.MustNewConstMetric(dropped, prometheus.CounterValue, float64(rest), "other")
+		out <- prometheus.MustNewConstMetric(s.dropped, prometheus.CounterValue, float64(rest), "other")
 	}
 }
 
