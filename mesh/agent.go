@@ -20,6 +20,7 @@ import (
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
+	"banmesh/mesh/enforce"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
@@ -130,6 +131,10 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	}
 	if err := a.openFail2ban(); err != nil {
 		return nil, err
+	}
+	// The unit gives the capability that nftables need, whatever is configured.
+	if err := enforce.KeepCapabilities(); err != nil {
+		a.log.Warn("programs that the agent starts get its capabilities", "error", err)
 	}
 	if err := a.openNFTables(); err != nil {
 		return nil, err

@@ -141,9 +141,7 @@ func (a *Agent) unban(ctx context.Context, c, seen control.UnbanCall) (control.U
 		return control.UnbanReply{}, refusal(err)
 	}
 	if n := limited(lifted); n > 0 {
-		return control.UnbanReply{}, control.Errorf(control.CodeConflict,
-			"unban: %d of %d are not lifted: a router's lifts of others' bans count up to limits.lifts_per_minute_per_origin (%d) and limits.lifts_per_origin (%d); again in a minute, or from another router",
-			n, len(lifted), a.cfg.Limits.LiftsPerMinutePerOrigin, a.cfg.Limits.LiftsPerOrigin)
+		return control.UnbanReply{}, a.tooManyLifts("unban", n, len(lifted), "from another router")
 	}
 	reply := control.UnbanReply{Lifted: make([]control.Lifted, len(lifted))}
 	for i, l := range lifted {
@@ -160,6 +158,14 @@ func limited(all []store.Lifted) (n int) {
 		}
 	}
 	return n
+}
+
+// tooManyLifts says that n of all were not lifted, and what can be done instead
+// of waiting.
+func (a *Agent) tooManyLifts(command string, n, all int, instead string) error {
+	return control.Errorf(control.CodeConflict,
+		"%s: %d of %d are not lifted: a router's lifts of others' bans count up to limits.lifts_per_minute_per_origin (%d) and limits.lifts_per_origin (%d); again in a minute, or %s",
+		command, n, all, a.cfg.Limits.LiftsPerMinutePerOrigin, a.cfg.Limits.LiftsPerOrigin, instead)
 }
 
 func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, error) {
@@ -367,9 +373,7 @@ func (a *Agent) Revoke(ctx context.Context, c control.RevokeCall) (control.Revok
 			"revoke: %s is blocked, but it has blocked this router as well: give the same command at another router, which decides between the two", c.Origin)
 	}
 	if err == nil && n > 0 && !c.Block { // what is blocked counts for nothing, lifted or not
-		return control.RevokeReply{}, control.Errorf(control.CodeConflict,
-			"revoke: %d of %d are not lifted: a router's lifts of others' bans count up to limits.lifts_per_minute_per_origin (%d) and limits.lifts_per_origin (%d); again in a minute, or with --block, which has no limit",
-			n, len(lifted), a.cfg.Limits.LiftsPerMinutePerOrigin, a.cfg.Limits.LiftsPerOrigin)
+		return control.RevokeReply{}, a.tooManyLifts("revoke", n, len(lifted), "with --block, which has no limit")
 	}
 	return control.RevokeReply{Lifted: len(lifted) - n}, refusal(err)
 }

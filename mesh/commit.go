@@ -52,10 +52,12 @@ func (a *Agent) openCommit() (err error) {
 	return err
 }
 
+var errUnsettled = errors.New("not settled: too little has been heard of the other members")
+
 // able says whether this member could commit now, and if not why.
 func (a *Agent) able() (bool, string) {
 	if !a.mesh.Settled() {
-		return false, "not settled: too little has been heard of the other members"
+		return false, errUnsettled.Error()
 	}
 	return a.committer.Able()
 }
@@ -165,21 +167,16 @@ func commitRefusal(err error) error {
 // commitStatus is how the commits stand: the leader's own view on every
 // router, this agent's where nobody leads.
 func (a *Agent) commitStatus() control.CommitStatus {
-	if a.committer == nil {
-		return a.commitStatusWith(commit.Status{State: commit.StateOff})
-	}
-	return a.commitStatusWith(a.committer.Status())
+	return a.commitStatusBy((*commit.Committer).Status)
 }
 
-// lastCommitStatus is the same with the numbers of the last plan, at no cost.
-func (a *Agent) lastCommitStatus() control.CommitStatus {
-	if a.committer == nil {
-		return a.commitStatusWith(commit.Status{State: commit.StateOff})
+// commitStatusBy is the same by what the committer is asked for: its Status, or
+// its LastStatus, which costs nothing.
+func (a *Agent) commitStatusBy(ask func(*commit.Committer) commit.Status) control.CommitStatus {
+	own := commit.Status{State: commit.StateOff}
+	if a.committer != nil {
+		own = ask(a.committer)
 	}
-	return a.commitStatusWith(a.committer.LastStatus())
-}
-
-func (a *Agent) commitStatusWith(own commit.Status) control.CommitStatus {
 	s := control.CommitStatus{Driver: a.cfg.Commit.Driver}
 	s.State, s.Detail, s.Committed, s.PendingAdd, s.PendingRemove = string(own.State), own.Detail, own.Committed, own.PendingAdd, own.PendingRemove
 	s.Foreign, s.Held, s.Commits, s.Features, s.LastError = own.Foreign, own.Held, own.Commits, own.Features, text(own.LastError)

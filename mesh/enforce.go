@@ -40,10 +40,6 @@ func (a *Agent) openFeed() (fail2ban.Feed, error) {
 
 // openNFTables makes what drops in the kernel, where enforce.driver is nftables.
 func (a *Agent) openNFTables() error {
-	// The unit gives the capability whatever the driver is.
-	if err := enforce.KeepCapabilities(); err != nil {
-		a.log.Warn("programs that the agent starts get its capabilities", "error", err)
-	}
 	if a.cfg.Enforce.Driver != "nftables" {
 		return nil
 	}

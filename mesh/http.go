@@ -2,10 +2,10 @@ package mesh
 
 import (
 	"context"
-	"errors"
 	"net"
 	"os"
 
+	"banmesh/mesh/commit"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/metrics"
 	"banmesh/mesh/web"
@@ -78,7 +78,7 @@ func (a *Agent) HTTPAddr() string {
 
 func (a *Agent) settledOrWhy() error {
 	if !a.mesh.Settled() {
-		return errors.New("not settled: too little has been heard of the other members")
+		return errUnsettled
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (a sampled) Sample() metrics.Sample {
 		InSync: a.mesh.InSync(), Settled: a.mesh.Settled(), Skew: -offset,
 		Counts: a.store.Counts(), Frozen: frozen, Blocked: len(a.store.Blocked()), Gossip: a.mesh.Stats(),
 		Leader: metrics.Leader{Known: lead.Leader != "", Self: lead.Self, Eligible: lead.Eligible, Term: lead.Term},
-		Commit: a.lastCommitStatus(),
+		Commit: a.commitStatusBy((*commit.Committer).LastStatus),
 		Store:  metrics.Store{Healthy: a.store.Health() == nil},
 	}
 	s.Spooled, _ = a.spool.Len()
@@ -106,19 +106,16 @@ func (a sampled) Sample() metrics.Sample {
 	if a.enforcer != nil {
 		s.Enforce = a.enforcer.Status()
 	}
-	for _, m := range a.mesh.Members() {
-		switch m.State {
-		case gossip.Alive:
-			s.Members.Alive++
-			if m.Self || m.InSync {
-				s.MembersInSync++
-			}
-			s.MaxSkew = max(s.MaxSkew, m.Skew.Abs())
-		case gossip.Failed:
-			s.Members.Failed++
-		case gossip.Left:
-			s.Members.Left++
+	members := a.mesh.Members()
+	s.Members = countMembers(members)
+	for _, m := range members {
+		if m.State != gossip.Alive {
+			continue
 		}
+		if m.Self || m.InSync {
+			s.MembersInSync++
+		}
+		s.MaxSkew = max(s.MaxSkew, m.Skew.Abs())
 	}
 	return s
 }

@@ -54,20 +54,25 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 		s.Since = control.At(lead.Since)
 	}
 	s.Eligible, s.Why = lead.Eligible, lead.Why
-	for _, m := range members {
-		switch m.State {
-		case gossip.Alive:
-			s.Members.Alive++
-		case gossip.Failed:
-			s.Members.Failed++
-		case gossip.Left:
-			s.Members.Left++
-		}
-	}
+	s.Members = countMembers(members)
 	s.Enforce = a.enforceStatus()
 	s.Spooled, _ = a.spool.Len()
 	s.Warnings = a.warnings(&s, members)
 	return s, nil
+}
+
+func countMembers(members []gossip.Member) (n control.MemberCount) {
+	for _, m := range members {
+		switch m.State {
+		case gossip.Alive:
+			n.Alive++
+		case gossip.Failed:
+			n.Failed++
+		case gossip.Left:
+			n.Left++
+		}
+	}
+	return n
 }
 
 // warnings says in plain words what is wrong, and what to do about it.
