@@ -199,7 +199,10 @@ func (a *Agent) openFail2ban() error {
 	if err != nil {
 		return err
 	}
-	return a.spool.Prepare(gid)
+	if err := a.spool.Prepare(gid); err != nil {
+		return err
+	}
+	return a.spool.LeaveNote(a.cfg.Socket)
 }
 
 func (a *Agent) openMesh(ctx context.Context) (err error) {
@@ -392,7 +395,7 @@ func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
 	case e.Unban != nil:
 		_, err = a.unban(ctx, *e.Unban, *e.Unban)
 	case e.Hook != nil:
-		err = a.hook(ctx, *e.Hook)
+		_, err = a.hook(ctx, *e.Hook)
 	}
 	var refused *control.Error
 	if errors.As(err, &refused) && refused.Code != control.CodeUnavailable && refused.Code != control.CodeInternal {

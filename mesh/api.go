@@ -258,12 +258,13 @@ func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
 }
 
 // Fail2ban gives a hook of the fail2ban action its meaning.
-func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) error {
+func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error) {
 	a.drainFirst(ctx)
-	return a.hook(ctx, c)
+	note, err := a.hook(ctx, c)
+	return control.HookReply{Note: note}, err
 }
 
-func (a *Agent) hook(ctx context.Context, c control.HookCall) error {
+func (a *Agent) hook(ctx context.Context, c control.HookCall) (note string, err error) {
 	call := fail2ban.Call{
 		Event: fail2ban.Event(c.Event), Jail: c.Jail, Failures: c.Failures, Restored: c.Restored, Called: c.At.Time(),
 	}
@@ -284,13 +285,16 @@ func (a *Agent) hook(ctx context.Context, c control.HookCall) error {
 		call.BanTime = c.Until.Time().Sub(c.Start.Time())
 	}
 	if call.Event == fail2ban.Ban && call.BanTime >= 0 && call.BanTime < time.Duration(a.cfg.Bans.MinDuration) {
-		return nil // stays on this router; a prolongation that makes it long enough comes as its own call
+		return "", nil // stays on this router; a prolongation that makes it long enough comes as its own call
 	}
-	err := a.hooks.Handle(ctx, call)
+	note, err = a.hooks.Handle(ctx, call)
 	if errors.Is(err, fail2ban.ErrBadCall) {
-		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+		return "", &control.Error{Code: control.CodeInvalid, Message: err.Error()}
 	}
-	return refusal(err)
+	if note != "" {
+		a.log.Warn("a ban of fail2ban does not count", "prefix", call.Prefix, "jail", c.Jail, "why", note)
+	}
+	return note, refusal(err)
 }
 
 // List yields the live bans in order.

@@ -38,6 +38,25 @@ func LoadConfig(path string) (*File, error) {
 	return f, nil
 }
 
+// Whereabouts reads where the agent of a configuration has its socket and its
+// spool, and nothing else: a call must find its spool also where the agent does
+// not start because another key is wrong.
+func Whereabouts(path string) (socket, spool string, err error) {
+	text, err := readConfig(path)
+	if err != nil {
+		return "", "", err
+	}
+	c := DefaultConfig()
+	some := struct {
+		Socket  *string `yaml:"socket"`
+		DataDir *string `yaml:"data_dir"`
+	}{&c.Socket, &c.DataDir}
+	if err := yaml.Unmarshal(text, &some); err != nil {
+		return "", "", fmt.Errorf("read configuration: %s: %w", path, err)
+	}
+	return c.Socket, c.SpoolDir(), nil
+}
+
 // File is a configuration that knows the file it came from, if any.
 type File struct {
 	Config

@@ -24,6 +24,8 @@ type console struct {
 	getenv      func(string) string
 	now         func() time.Time
 	utmp        string // who is logged in
+	syslog      string // the socket of the machine's log
+	config      string // the agent's configuration, where no --config names another
 
 	coloured *bool // nil before it is known
 
@@ -33,7 +35,7 @@ type console struct {
 }
 
 func newConsole(in io.Reader, out, errOut io.Writer, getenv func(string) string) *console {
-	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now, utmp: login.UtmpPath}
+	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now, utmp: login.UtmpPath, syslog: syslogSocket, config: defaultConfig}
 }
 
 func (c *console) execute(ctx context.Context, args []string) error {

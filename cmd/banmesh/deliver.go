@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/mesh"
 	"banmesh/mesh/control"
 	"banmesh/mesh/spool"
 )
@@ -21,11 +23,35 @@ const (
 )
 
 func (c *console) spoolFlag(dir *string) cli.Flag {
-	path := c.getenv("BANMESH_SPOOL")
-	if path == "" {
-		path = spool.DefaultDir
+	return &cli.StringFlag{Name: "spool", Value: c.getenv("BANMESH_SPOOL"), Destination: dir, Usage: "where the call waits when no agent is reachable, `DIR` (also BANMESH_SPOOL); the spool of the socket's agent if not given"}
+}
+
+// put keeps a call in the spool of the agent that it was meant for, and says where. A call kept anywhere else would be
+// lost, or would be applied by an agent that nobody asked.
+func (c *console) put(dir string, e spool.Entry) (kept string, err error) {
+	if dir == "" {
+		if dir, err = c.spoolOfSocket(); err != nil {
+			return "", err
+		}
 	}
-	return &cli.StringFlag{Name: "spool", Value: path, Destination: dir, Usage: "where the call waits when no agent is reachable, `DIR` (also BANMESH_SPOOL)"}
+	return dir, spool.New(dir).Put(e)
+}
+
+// spoolOfSocket is where the agent of the socket has its spool: it left a note beside the socket, or the configuration of
+// the default place is its own.
+func (c *console) spoolOfSocket() (string, error) {
+	dir, err := spool.Of(c.socket)
+	if !errors.Is(err, spool.ErrUnknown) {
+		return dir, err
+	}
+	socket, dir, err := mesh.Whereabouts(c.config)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err != nil || socket != c.socket {
+		return "", fmt.Errorf("its spool is not known: no agent has run with that socket, and %s does not name it: use --spool DIR", c.config)
+	}
+	return dir, nil
 }
 
 // deliver makes one call, and keeps it in the spool where no agent takes it. spooled says that it waits there.
@@ -34,10 +60,11 @@ func (c *console) deliver(ctx context.Context, limit time.Duration, dir string, 
 	if !notTaken(err) {
 		return false, err
 	}
-	if kept := spool.New(dir).Put(e); kept != nil {
-		return false, fmt.Errorf("%w; it cannot be kept either: %w", noAgent(err), kept)
+	kept, lost := c.put(dir, e)
+	if lost != nil {
+		return false, fmt.Errorf("%w; it cannot be kept either: %w", noAgent(err), lost)
 	}
-	return true, fmt.Errorf("%w; the call is kept in %s until one runs", noAgent(err), dir)
+	return true, fmt.Errorf("%w; the call is kept in %s until one runs", noAgent(err), kept)
 }
 
 // notTaken says whether a call is to be repeated by itself later: nobody answered, or an agent that cannot yet or no more.

@@ -104,13 +104,18 @@ func (h *hook) run(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return usageError{fmt.Errorf("fail2ban %s: %w", h.event, err)}
 	}
-	err = h.deliver(ctx, c, call)
+	note, err := h.deliver(ctx, c, call)
 	if exitCode(err) == exitUsage {
 		return fmt.Errorf("fail2ban %s %s: %w", h.event, h.ip, err)
 	}
 	if err != nil {
+		note = oneLine(err)
+	}
+	if note != "" {
 		// Failing would only make fail2ban repeat it once, and hold up the other jails meanwhile.
-		c.warn("fail2ban %s %s: %s", h.event, h.ip, oneLine(err))
+		what := fmt.Sprintf("fail2ban %s %s (jail %s): %s", h.event, h.ip, string(h.jail), note)
+		c.warn("%s", what)
+		c.toSyslog(what)
 	}
 	return nil
 }
@@ -158,28 +163,36 @@ func (h *hook) call(now time.Time, args []string) (control.HookCall, error) {
 	return call, nil
 }
 
-func (h *hook) deliver(ctx context.Context, c *console, call control.HookCall) error {
-	err := c.ask(ctx, hookCall, func(ctx context.Context, cl *control.Client) error { return cl.Fail2ban(ctx, call) })
+// deliver passes the call on; note is what is to be said of it although it went well.
+func (h *hook) deliver(ctx context.Context, c *console, call control.HookCall) (note string, err error) {
+	err = c.ask(ctx, hookCall, func(ctx context.Context, cl *control.Client) error {
+		reply, err := cl.Fail2ban(ctx, call)
+		note = reply.Note
+		return err
+	})
 	if err == nil {
-		return nil
+		return note, nil
 	}
 	var refused *control.Error
 	if errors.As(err, &refused) && refused.Code == control.CodeInvalid {
-		return err
+		return "", err
 	}
 	// Also what the agent tried and failed at: fail2ban does not ask again, the spool does.
 	kept := make(chan error, 1)
-	go func() { kept <- spool.New(h.spool).Put(spool.Entry{Time: c.now(), Hook: &call}) }()
+	go func() {
+		_, err := c.put(h.spool, spool.Entry{Time: c.now(), Hook: &call})
+		kept <- err
+	}()
 	timer := time.NewTimer(hookTime - hookCall)
 	defer timer.Stop()
 	select {
 	case lost := <-kept:
 		if lost != nil {
-			return fmt.Errorf("lost: %w; %w", err, lost)
+			return "", fmt.Errorf("lost: %w; %w", err, lost)
 		}
-		return nil
+		return "", nil
 	case <-timer.C:
-		return fmt.Errorf("perhaps lost: %w; the disk of the spool %s does not answer in time", err, h.spool)
+		return "", fmt.Errorf("perhaps lost: %w; the disk of the spool does not answer in time", err)
 	}
 }
 

@@ -24,6 +24,7 @@ type fakeAgent struct {
 	// fail answers every call where it is set; hang lets every call wait until its caller goes.
 	fail   error
 	hang   bool
+	note   string // of the answer to a hook
 	status control.Status
 	diff   control.Diff
 	left   func()
@@ -175,8 +176,11 @@ func (a *fakeAgent) Allows(ctx context.Context) ([]control.Allow, error) {
 	return a.allows, err
 }
 
-func (a *fakeAgent) Fail2ban(ctx context.Context, c control.HookCall) error {
-	return a.enter(ctx, "fail2ban", c)
+func (a *fakeAgent) Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error) {
+	err := a.enter(ctx, "fail2ban", c)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return control.HookReply{Note: a.note}, err
 }
 
 func (a *fakeAgent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error) {
@@ -318,11 +322,13 @@ func (a *fakeAgent) Keyring(ctx context.Context, c control.KeyringCall) (control
 func (a *fakeAgent) mode(name string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.fail, a.hang = nil, false
+	a.fail, a.hang, a.note = nil, false, ""
 	switch name {
 	case "well":
 	case "hangs":
 		a.hang = true
+	case "stays-lifted":
+		a.note = "stays unbanned: it was lifted"
 	case "starting":
 		a.fail = control.Errorf(control.CodeUnavailable, "the agent is starting")
 	case "failing":

@@ -124,7 +124,7 @@ func (s *fakeScene) do(what string) error {
 			case e.Unban != nil:
 				_, err = s.agent.Unban(ctx, *e.Unban)
 			default:
-				err = s.agent.Fail2ban(ctx, *e.Hook)
+				_, err = s.agent.Fail2ban(ctx, *e.Hook)
 			}
 			return err
 		})

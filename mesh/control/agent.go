@@ -14,7 +14,7 @@ type Agent interface {
 	Allow(ctx context.Context, c AllowCall) (AllowReply, error)
 	DropAllow(ctx context.Context, c DropAllowCall) (DropAllowReply, error)
 	Allows(ctx context.Context) ([]Allow, error)
-	Fail2ban(ctx context.Context, c HookCall) error
+	Fail2ban(ctx context.Context, c HookCall) (HookReply, error)
 	// TakeIn takes what the local fail2ban holds already as bans of this router; what is not shared stays there.
 	TakeIn(ctx context.Context, c TakeInCall) (TakeInReply, error)
 

@@ -35,7 +35,10 @@ func (a *taker) DropAllow(_ context.Context, c DropAllowCall) (DropAllowReply, e
 	a.got = c
 	return DropAllowReply{}, nil
 }
-func (a *taker) Fail2ban(_ context.Context, c HookCall) error { a.got = c; return nil }
+func (a *taker) Fail2ban(_ context.Context, c HookCall) (HookReply, error) {
+	a.got = c
+	return HookReply{}, nil
+}
 func (a *taker) TakeIn(_ context.Context, c TakeInCall) (TakeInReply, error) {
 	a.got = c
 	return TakeInReply{}, nil

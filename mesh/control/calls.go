@@ -123,6 +123,12 @@ type HookCall struct {
 	At       Time      `json:"at"` // when the hook ran
 }
 
+// HookReply says what became of a hook's call where it went otherwise than fail2ban expects: Note is a sentence for the
+// log, empty where there is nothing to say.
+type HookReply struct {
+	Note string `json:"note,omitempty"`
+}
+
 // JoinCall names members to join, host:port each.
 type JoinCall struct {
 	Addrs []string `json:"addrs"`

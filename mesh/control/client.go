@@ -40,9 +40,8 @@ func (c *Client) Unban(ctx context.Context, call UnbanCall) (UnbanReply, error) 
 }
 
 // Fail2ban passes on what a hook was told.
-func (c *Client) Fail2ban(ctx context.Context, call HookCall) error {
-	_, err := ask[done](ctx, c, pathFail2ban, call)
-	return err
+func (c *Client) Fail2ban(ctx context.Context, call HookCall) (HookReply, error) {
+	return ask[HookReply](ctx, c, pathFail2ban, call)
 }
 
 // TakeIn gives the agent what the local fail2ban holds already.

@@ -90,7 +90,7 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("POST "+pathUnban, change(s, bulkBody, a.Unban))
 	m.HandleFunc("POST "+pathAllow, change(s, bulkBody, a.Allow))
 	m.HandleFunc("POST "+pathAllowRemove, change(s, bulkBody, a.DropAllow))
-	m.HandleFunc("POST "+pathFail2ban, change(s, smallBody, func(ctx context.Context, c HookCall) (done, error) { return done{}, a.Fail2ban(ctx, c) }))
+	m.HandleFunc("POST "+pathFail2ban, change(s, smallBody, a.Fail2ban))
 	m.HandleFunc("POST "+pathTakeIn, change(s, bulkBody, a.TakeIn))
 	m.HandleFunc("POST "+pathCommit, change(s, smallBody, a.Commit))
 	m.HandleFunc("POST "+pathJoin, change(s, smallBody, a.Join))

@@ -27,7 +27,7 @@ type stub struct {
 	control.Agent
 	ban      func(context.Context, control.BanCall) (control.BanReply, error)
 	unban    func(context.Context, control.UnbanCall) (control.UnbanReply, error)
-	fail2ban func(context.Context, control.HookCall) error
+	fail2ban func(context.Context, control.HookCall) (control.HookReply, error)
 	list     func(context.Context, netip.Prefix) (iter.Seq[control.Ban], error)
 	status   func(context.Context) (control.Status, error)
 	members  func(context.Context) ([]control.Member, error)
@@ -43,7 +43,9 @@ func (s *stub) Ban(ctx context.Context, c control.BanCall) (control.BanReply, er
 func (s *stub) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error) {
 	return s.unban(ctx, c)
 }
-func (s *stub) Fail2ban(ctx context.Context, c control.HookCall) error { return s.fail2ban(ctx, c) }
+func (s *stub) Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error) {
+	return s.fail2ban(ctx, c)
+}
 func (s *stub) List(ctx context.Context, p netip.Prefix) (iter.Seq[control.Ban], error) {
 	return s.list(ctx, p)
 }
@@ -274,7 +276,9 @@ func TestNobodyThereIsNoAgent(t *testing.T) {
 func TestAnAgentThatDoesNotAnswerIsNoAgent(t *testing.T) {
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	socket, _ := serve(t, &stub{
-		fail2ban: func(ctx context.Context, _ control.HookCall) error { return hang(ctx) },
+		fail2ban: func(ctx context.Context, _ control.HookCall) (control.HookReply, error) {
+			return control.HookReply{}, hang(ctx)
+		},
 	}, io.Discard)
 	// One that does not even accept, with its backlog full.
 	deaf := filepath.Join(t.TempDir(), "deaf")
@@ -288,7 +292,7 @@ func TestAnAgentThatDoesNotAnswerIsNoAgent(t *testing.T) {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
-		if err := control.NewClient(s).Fail2ban(ctx, hook); !errors.Is(err, control.ErrNoAgent) {
+		if _, err := control.NewClient(s).Fail2ban(ctx, hook); !errors.Is(err, control.ErrNoAgent) {
 			t.Errorf("got %v, want ErrNoAgent", err)
 		}
 		if took := time.Since(began); took > 5*time.Second {

@@ -116,6 +116,7 @@ type fakeSet struct {
 	notices []store.Notice
 	allows  []store.AllowEntry
 	meta    map[string][]byte
+	outcome store.BanOutcome // of each ban
 	err     error
 }
 
@@ -126,7 +127,7 @@ func (s *fakeSet) Ban(_ context.Context, bans []store.BanRequest) ([]store.BanOu
 		return nil, s.err
 	}
 	s.bans = append(s.bans, bans...)
-	return make([]store.BanOutcome, len(bans)), nil
+	return slices.Repeat([]store.BanOutcome{s.outcome}, len(bans)), nil
 }
 
 func (s *fakeSet) Lift(_ context.Context, lift store.LiftRequest) ([]store.Lifted, error) {

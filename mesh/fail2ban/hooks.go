@@ -128,12 +128,13 @@ func NewHooks(c HooksConfig) *Hooks {
 	}
 }
 
-// Handle does what a call means. When it returns nil a ban or a lift is durable.
-// An error of the set is passed on; *store.InvalidError says that the call will
-// never be taken.
-func (h *Hooks) Handle(ctx context.Context, c Call) error {
+// Handle does what a call means. When it returns no error a ban or a lift is
+// durable, unless note says otherwise: a sentence for fail2ban's log about a ban
+// that does not count. An error of the set is passed on; *store.InvalidError says
+// that the call will never be taken.
+func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 	if c.Jail == "" {
-		return fmt.Errorf("%w: no jail", ErrBadCall)
+		return "", fmt.Errorf("%w: no jail", ErrBadCall)
 	}
 	if c.Called.IsZero() {
 		c.Called = h.now()
@@ -143,32 +144,32 @@ func (h *Hooks) Handle(ctx context.Context, c Call) error {
 		h.forgetFlush(c.Jail)
 		if h.feeds(c.Jail) {
 			h.feed.Started()
-			return nil
+			return "", nil
 		}
 		h.tell(heard{c.Jail, true})
-		return nil
+		return "", nil
 	case Stop:
 		h.forgetFlush(c.Jail)
-		return nil
+		return "", nil
 	case Flush:
 		h.noteFlush(c.Jail, c.Called)
-		return nil
+		return "", nil
 	case Ban, Prolong, Unban:
 		if !c.Prefix.IsValid() || c.Start.IsZero() {
-			return fmt.Errorf("%w: %s without an address or a time", ErrBadCall, c.Event)
+			return "", fmt.Errorf("%w: %s without an address or a time", ErrBadCall, c.Event)
 		}
 		if h.feeds(c.Jail) {
-			return h.fed(ctx, c)
+			return "", h.fed(ctx, c)
 		}
 		if !h.shares(c.Jail) {
-			return nil
+			return "", nil
 		}
 		if c.Event == Unban {
-			return h.unban(ctx, c)
+			return "", h.unban(ctx, c)
 		}
 		return h.ban(ctx, c)
 	}
-	return fmt.Errorf("%w: unknown event %q", ErrBadCall, c.Event)
+	return "", fmt.Errorf("%w: unknown event %q", ErrBadCall, c.Event)
 }
 
 // feeds reports whether a jail is the one that is fed with the peers' bans.
@@ -200,7 +201,7 @@ func (h *Hooks) tell(what heard) {
 
 // ban takes in a ban or its prolongation, which is the same ban with a longer
 // time.
-func (h *Hooks) ban(ctx context.Context, c Call) error {
+func (h *Hooks) ban(ctx context.Context, c Call) (note string, err error) {
 	h.noteBan(c)
 	h.mu.Lock()
 	known := h.jails[c.Jail]
@@ -209,7 +210,7 @@ func (h *Hooks) ban(ctx context.Context, c Call) error {
 	if !known {
 		h.tell(heard{c.Jail, false})
 	}
-	_, err := h.set.Ban(ctx, []store.BanRequest{{
+	outcomes, err := h.set.Ban(ctx, []store.BanRequest{{
 		Prefix:   c.Prefix,
 		Jail:     c.Jail,
 		Start:    store.At(c.Start),
@@ -217,7 +218,16 @@ func (h *Hooks) ban(ctx context.Context, c Call) error {
 		Failures: c.Failures,
 		Restored: c.Restored && c.Event == Ban,
 	}})
-	return err
+	if err != nil || len(outcomes) == 0 {
+		return "", err
+	}
+	switch outcomes[0] {
+	case store.BanStaysLifted:
+		return "stays unbanned in the mesh: this very offence was lifted; fail2ban alone bans it until it ends or is unbanned there", nil
+	case store.BanOverLimit:
+		return "not shared: this router holds as many records as it may (limits.stored_per_origin); fail2ban alone bans it", nil
+	}
+	return "", nil
 }
 
 // unban lifts this router's own ban where a human unbanned the address before

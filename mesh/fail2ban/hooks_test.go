@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,7 @@ func sshd(event Event, start time.Time, called time.Time) Call {
 
 func handle(t *testing.T, h *Hooks, c Call) {
 	t.Helper()
-	if err := h.Handle(t.Context(), c); err != nil {
+	if _, err := h.Handle(t.Context(), c); err != nil {
 		t.Fatalf("%s: %v", c.Event, err)
 	}
 }
@@ -46,6 +47,19 @@ func TestBanEndsAtStartPlusBantimeAlsoWhenRepeatedAfterARestart(t *testing.T) {
 	}
 	if len(set.bans) != 2 {
 		t.Errorf("got %d bans, want 2", len(set.bans))
+	}
+}
+
+func TestABanThatDoesNotCountIsSaid(t *testing.T) {
+	for outcome, want := range map[store.BanOutcome]string{
+		store.BanNew: "", store.BanKnown: "", store.BanExtended: "", store.BanExpired: "",
+		store.BanStaysLifted: "stays unbanned", store.BanOverLimit: "not shared",
+	} {
+		h := NewHooks(HooksConfig{Set: &fakeSet{outcome: outcome}})
+		note, err := h.Handle(t.Context(), sshd(Ban, time.Now(), time.Now()))
+		if err != nil || (note == "") != (want == "") || !strings.HasPrefix(note, want) {
+			t.Errorf("%v: got %q, %v; want %q", outcome, note, err, want)
+		}
 	}
 }
 
@@ -159,7 +173,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 		{Event: Unban, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32")},
 		{Event: Stop},
 	} {
-		if err := h.Handle(t.Context(), c); !errors.Is(err, ErrBadCall) {
+		if _, err := h.Handle(t.Context(), c); !errors.Is(err, ErrBadCall) {
 			t.Errorf("%+v: got %v, want ErrBadCall", c, err)
 		}
 	}
@@ -168,7 +182,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 func TestErrorOfTheSetIsPassedOn(t *testing.T) {
 	full := errors.New("disk full")
 	h := NewHooks(HooksConfig{Set: &fakeSet{err: full}})
-	if err := h.Handle(t.Context(), sshd(Ban, time.Now(), time.Now())); !errors.Is(err, full) {
+	if _, err := h.Handle(t.Context(), sshd(Ban, time.Now(), time.Now())); !errors.Is(err, full) {
 		t.Errorf("got %v: the caller must know that the ban is not on disk", err)
 	}
 }

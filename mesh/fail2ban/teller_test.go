@@ -120,7 +120,7 @@ func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
 		start := time.Now().Add(600 * time.Millisecond)
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
 		r.server.onUnban = func(jail string, b Banned) {
-			if err := r.hooks.Handle(context.Background(), sshd(Unban, start, time.Now())); err != nil {
+			if _, err := r.hooks.Handle(context.Background(), sshd(Unban, start, time.Now())); err != nil {
 				t.Error(err)
 			}
 		}
@@ -272,7 +272,7 @@ func TestAllowIsToldForItsLife(t *testing.T) {
 		r.server.hold("sshd", banned(t, "198.51.100.9", start, time.Hour), banned(t, "203.0.113.7", start, time.Hour))
 		r.server.onUnban = func(jail string, b Banned) {
 			c := Call{Event: Unban, Jail: jail, Prefix: b.Prefix, Start: b.Start, BanTime: b.BanTime}
-			if err := r.hooks.Handle(context.Background(), c); err != nil {
+			if _, err := r.hooks.Handle(context.Background(), c); err != nil {
 				t.Error(err)
 			}
 		}

@@ -16,9 +16,6 @@ import (
 	"time"
 )
 
-// DefaultDir is where the commands and the agent look for the spool unless told otherwise.
-const DefaultDir = "/var/lib/banmesh/spool"
-
 const (
 	maxEntries = 20_000   // entries in one spool, in files
 	maxAside   = 1_000    // entries set aside, in files

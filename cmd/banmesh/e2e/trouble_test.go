@@ -68,10 +68,12 @@ func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
 func TestWithoutAnAgentBansWaitInTheSpool(t *testing.T) {
 	dir := shortDir(t)
 	a := newAgent(t, "router1", settings{dir: dir})
+	// Before its first start nothing says where its spool is.
+	oneLine(t, a.run("ban", "203.0.113.3", "--for", "1h"), 3, "--spool")
 	spool := filepath.Join(dir, "data", "spool")
 	r := a.run("ban", "203.0.113.1", "--for", "1h", "--spool", spool)
-	if r.code != 0 || !strings.Contains(r.err, "spool") {
-		t.Errorf("ban without an agent: exit %d, stderr %q; want 0 and a word of the spool", r.code, r.err)
+	if r.code != 0 || !strings.Contains(r.err, spool) {
+		t.Errorf("ban without an agent: exit %d, stderr %q; want 0 and the spool", r.code, r.err)
 	}
 	said := time.Now()
 	oneLine(t, a.run("list"), 3, a.socket)
@@ -81,6 +83,22 @@ func TestWithoutAnAgentBansWaitInTheSpool(t *testing.T) {
 	until := stamp(t, *a.banned("203.0.113.1/32").Until)
 	if d := until.Sub(said.Add(time.Hour)).Abs(); d > 2*time.Second {
 		t.Errorf("the spooled ban ends at %v, want an hour after it was said", until)
+	}
+
+	// Later it is found from the socket, whatever data_dir the agent has.
+	a.terminate()
+	hook := []string{"fail2ban", "ban", "--jail=sshd", "--ip=203.0.113.4", fmt.Sprintf("--time=%d", time.Now().Unix()), "--bantime=600"}
+	if r := a.run("ban", "203.0.113.2", "--for", "1h"); r.code != 0 || !strings.Contains(r.err, spool) {
+		t.Errorf("ban after the agent: exit %d, stderr %q; want 0 and the spool", r.code, r.err)
+	}
+	if r := a.run(hook...); r.code != 0 || r.err != "" {
+		t.Errorf("hook after the agent: exit %d, stderr %q", r.code, r.err)
+	}
+	a.start()
+	eventually(t, 5*time.Second, "what waited in the spool", func() bool { return a.banned("203.0.113.2/32") != nil && a.banned("203.0.113.4/32") != nil })
+	a.must("unban", "203.0.113.4")
+	if r := a.run(append(hook, "--restored=1")...); r.code != 0 || !strings.Contains(r.err, "stays unbanned") {
+		t.Errorf("a replay of what was lifted: exit %d, stderr %q; want 0 and a word of it", r.code, r.err)
 	}
 }
 
