@@ -13,10 +13,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 func run(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
+	need.Programs(t, name)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()

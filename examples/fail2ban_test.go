@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/fail2ban"
 )
 
@@ -160,6 +161,7 @@ func installFail2ban(t *testing.T, jails ...string) string {
 // put there, or is just putting there.
 func copyFail2ban(t *testing.T) string {
 	t.Helper()
+	need.Programs(t, "fail2ban-server", "fail2ban-client", "fail2ban-regex")
 	dir := t.TempDir()
 	const system = "/etc/fail2ban"
 	err := filepath.WalkDir(system, func(path string, d fs.DirEntry, err error) error {

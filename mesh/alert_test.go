@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
@@ -234,6 +235,7 @@ func TestAlertCommandGetsTheEventAndIsBounded(t *testing.T) {
 // TestAlertOfAMemberThatIsGone: the real thing, with an agent that dies and
 // comes back.
 func TestAlertOfAMemberThatIsGone(t *testing.T) {
+	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
 	a := started(t, "router1", func(c *Config) { c.Alert = Alert{Command: "cat >> " + events, After: Duration(time.Second)} })
 	two := func(c *Config) { c.Join = []string{a.Addr()} }
@@ -250,6 +252,7 @@ func TestAlertOfAMemberThatIsGone(t *testing.T) {
 // TestAlertIsOverAlsoAfterARestart: the agent that told of it is not the process
 // that sees its end.
 func TestAlertIsOverAlsoAfterARestart(t *testing.T) {
+	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
 	alert := func(c *Config) { c.Alert = Alert{Command: "cat >> " + events, After: Duration(time.Second)} }
 	a, stop := startedBy(t, time.Now, "router1", alert)

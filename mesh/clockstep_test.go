@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control"
 )
 
@@ -43,6 +44,7 @@ func give(t *testing.T, a *Agent, prefix string, until time.Time) control.BanRep
 // TestAClockThatStepsEndsNothingAndKeepsNothing sets one router's clock ahead
 // and back while all of them run.
 func TestAClockThatStepsEndsNothingAndKeepsNothing(t *testing.T) {
+	need.Long(t)
 	t.Parallel()
 	odd := &stepping{began: time.Now()}
 	one, _ := startedBy(t, odd.now, "router1", nil)
@@ -107,6 +109,7 @@ func TestAClockThatStepsEndsNothingAndKeepsNothing(t *testing.T) {
 
 // TestADriftingClock runs a fifth too fast.
 func TestADriftingClock(t *testing.T) {
+	need.Long(t)
 	t.Parallel()
 	odd := &stepping{began: time.Now(), rate: 0.2}
 	one, _ := startedBy(t, odd.now, "router1", nil)

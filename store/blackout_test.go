@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // meshEnv has the child of the power tests be three stores in a directory that tell each other what they hold, instead of
@@ -143,7 +145,6 @@ func must[T any](v T, err error) T {
 type blackout struct {
 	t        *testing.T
 	rnd      *rand.Rand
-	strace   string
 	dir      string
 	files    map[string][]byte
 	promised promise
@@ -157,17 +158,13 @@ func TestPowerLossAmongThreeStores(t *testing.T) {
 
 // TestSoakPowerLoss is the same a thousand times.
 func TestSoakPowerLoss(t *testing.T) {
-	if _, err := time.ParseDuration(os.Getenv("BANMESH_SOAK")); err != nil {
-		t.Skip("runs when BANMESH_SOAK is set, as `make soak` does")
-	}
+	need.Soak(t)
 	blackouts(t, 100, 10)
 }
 
 func blackouts(t *testing.T, lives, cuts int) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Fatal("strace is missing: run make deps as root")
-	}
+	need.Programs(t, "strace")
+	var err error
 	seed := rand.Uint64()
 	if text := os.Getenv("BANMESH_SEED"); text != "" {
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -175,7 +172,7 @@ func blackouts(t *testing.T, lives, cuts int) {
 		}
 	}
 	t.Logf("seed %d", seed)
-	b := &blackout{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), strace: strace, dir: t.TempDir(), files: map[string][]byte{}, promised: promise{}}
+	b := &blackout{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), files: map[string][]byte{}, promised: promise{}}
 	began := time.Now()
 	for life := range lives {
 		b.live(life, cuts)
@@ -210,7 +207,7 @@ func (b *blackout) live(life, cuts int) {
 			}
 		}
 	}
-	cmd := exec.Command(b.strace, "-f", "--seccomp-bpf", "-xx", "-s", "10000000", "-o", log, "-e", "trace=openat,close,pwrite64,write,fdatasync,fsync,ftruncate", os.Args[0])
+	cmd := exec.Command("strace", "-f", "--seccomp-bpf", "-xx", "-s", "10000000", "-o", log, "-e", "trace=openat,close,pwrite64,write,fdatasync,fsync,ftruncate", os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+b.dir, meshEnv+"=1", "BANMESH_STORE_ROUNDS=12", "BANMESH_STORE_BASE="+strconv.Itoa(1000*life))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("child: %v\n%s", err, out)

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // The child of the tests below is this test binary, which writes to a store for as long as it lives and prints what was
@@ -228,13 +230,10 @@ func text(t *testing.T, s string) string { return string(bytesOf(t, s)) }
 // TestPowerLossKeepsWhatWasAcknowledged rebuilds the file as a power cut at each moment may leave it: with all that was
 // synced before, and any part of what was not. Each must open and hold what had been acknowledged until then.
 func TestPowerLossKeepsWhatWasAcknowledged(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Fatal("strace is needed: apt-get install strace")
-	}
+	need.Programs(t, "strace")
 	dir := t.TempDir()
 	path, log := filepath.Join(dir, "store.db"), filepath.Join(dir, "trace")
-	cmd := exec.Command(strace, "-f", "--seccomp-bpf", "-xx", "-s", "10000000", "-o", log, "-e", "trace=openat,close,pwrite64,write,fdatasync,fsync,ftruncate", os.Args[0])
+	cmd := exec.Command("strace", "-f", "--seccomp-bpf", "-xx", "-s", "10000000", "-o", log, "-e", "trace=openat,close,pwrite64,write,fdatasync,fsync,ftruncate", os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+path, "BANMESH_STORE_ROUNDS=12")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("child: %v\n%s", err, out)
@@ -327,6 +326,7 @@ func afterPowerLoss(was []byte, steps []step, variant int, rnd *rand.Rand) []byt
 
 // TestKilledAgentKeepsWhatWasAcknowledged kills the child with SIGKILL at random moments, again and again on one file.
 func TestKilledAgentKeepsWhatWasAcknowledged(t *testing.T) {
+	need.Long(t)
 	path := storePath(t)
 	promised := promise{}
 	seed := rand.Uint64()

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"banmesh/mesh"
 	"banmesh/mesh/control"
@@ -129,17 +128,6 @@ func files(cfg *mesh.Config) []doctor.File {
 		out[len(out)-1].Group = true
 	}
 	return out
-}
-
-// synchronized asks the kernel whether something keeps its clock (adjtimex(2)).
-func synchronized() (yes, known bool) {
-	var tx unix.Timex
-	state, err := unix.Adjtimex(&tx)
-	if err != nil {
-		return false, false
-	}
-	const timeError = 5 // TIME_ERROR: not synchronized
-	return state != timeError, true
 }
 
 // bounded is the agent with a deadline for each question, so that one that hangs is said to.

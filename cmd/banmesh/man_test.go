@@ -5,11 +5,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"banmesh/internal/need"
 )
 
 // The pages are set by groff, as man does it; it complains about what it does
 // not understand.
 func TestManualHasAPageForEveryCommand(t *testing.T) {
+	need.Programs(t, "groff") // comes with man-db
 	dir := t.TempDir()
 	if code, out, errOut := try("man", dir); code != exitDone || out+errOut != "" {
 		t.Fatalf("exit %d: %s%s", code, out, errOut)
@@ -19,7 +22,7 @@ func TestManualHasAPageForEveryCommand(t *testing.T) {
 		var out, complaints strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &complaints
 		if err := cmd.Run(); err != nil || complaints.Len() > 0 {
-			t.Fatalf("set %s.1 (groff comes with man-db: make deps): %v: %s", name, err, &complaints)
+			t.Fatalf("set %s.1: %v: %s", name, err, &complaints)
 		}
 		return out.String()
 	}

@@ -2,9 +2,12 @@ package bench
 
 import (
 	"testing"
+
+	"banmesh/internal/need"
 )
 
 func TestRunMeasuresEverything(t *testing.T) {
+	need.Long(t)
 	var steps []string
 	r, err := Run(t.Context(), Options{Agents: 4, Bans: 400, Progress: func(s string) { steps = append(steps, s) }})
 	if err != nil {

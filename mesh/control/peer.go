@@ -4,12 +4,17 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"syscall"
 )
+
+// credentials are the caller's, as the kernel knows them.
+type credentials struct {
+	uid, gid uint32
+	pid      int32
+}
 
 type peerKey struct{}
 
-// withPeer keeps the caller's credentials as the kernel knows them (SO_PEERCRED, unix(7)) with its connection.
+// withPeer keeps the caller's credentials with its connection.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
@@ -19,10 +24,8 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	var cred *syscall.Ucred
-	if raw.Control(func(fd uintptr) {
-		cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}) != nil || err != nil {
+	cred, err := peerCredentials(raw)
+	if err != nil {
 		return ctx
 	}
 	return context.WithValue(ctx, peerKey{}, cred)
@@ -30,9 +33,9 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 
 // peerAttr names the caller for the log.
 func peerAttr(ctx context.Context) slog.Attr {
-	cred, ok := ctx.Value(peerKey{}).(*syscall.Ucred)
+	cred, ok := ctx.Value(peerKey{}).(credentials)
 	if !ok {
 		return slog.String("caller", "unknown")
 	}
-	return slog.Group("caller", "uid", cred.Uid, "gid", cred.Gid, "pid", cred.Pid)
+	return slog.Group("caller", "uid", cred.uid, "gid", cred.gid, "pid", cred.pid)
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // console is an output that can be read while it is written.
@@ -51,6 +53,7 @@ func (c *console) await(ctx context.Context, t *testing.T, pattern string) strin
 // TestTheStayingDemoLives: its page is there at the address that it prints, shows
 // bans that come after the play, and all ends when it is told to.
 func TestTheStayingDemoLives(t *testing.T) {
+	need.Long(t)
 	t.Parallel()
 	limit, done := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer done()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"banmesh/internal/need"
 	"banmesh/store"
 )
 
@@ -30,9 +31,8 @@ type space struct {
 // newSpace makes one that ends with the test.
 func newSpace(t testing.TB) *space {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("network namespaces need root: run make test as root")
-	}
+	need.Root(t)
+	need.Programs(t, "nft", "nsenter")
 	made := make(chan error)
 	s := &space{t: t}
 	go func() {

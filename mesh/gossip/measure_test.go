@@ -6,12 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/simnet"
 )
 
 // TestThreeHundredMembers measures what a large mesh does at 20 ms one way:
 // 300 members with -measure, fewer without.
 func TestThreeHundredMembers(t *testing.T) {
+	need.Long(t)
 	n, calm, lossy := 70, 20, 20
 	if *measure {
 		n, calm, lossy = 300, 100, 1000

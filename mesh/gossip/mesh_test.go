@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/simnet"
 )
 
@@ -180,6 +181,7 @@ func TestABanReachesAllInOneTrip(t *testing.T) {
 }
 
 func TestALargeMeshTakesTwoTripsAndFewPackets(t *testing.T) {
+	need.Long(t)
 	simulate(t, 80, lan(), func(fl *fleet) {
 		time.Sleep(10 * time.Second)
 		idle := fl.net.Counts().Packets
@@ -434,6 +436,7 @@ func TestSendReachesOnlyTheNamed(t *testing.T) {
 }
 
 func TestIdleMembersAreQuiet(t *testing.T) {
+	need.Long(t)
 	// Once around memberlist's push/pull, which takes 12 minutes at this size.
 	n, span := 100, 12*time.Minute
 	if Raced {

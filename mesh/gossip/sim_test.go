@@ -5,11 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/simnet"
 	"banmesh/store"
@@ -211,6 +211,7 @@ var scenarios = []scenario{
 }
 
 func TestSimulation(t *testing.T) {
+	need.Long(t)
 	seeds := []uint64{1, 2}
 	if *oneSeed != 0 {
 		seeds = []uint64{*oneSeed}
@@ -266,10 +267,7 @@ func TestTheMeshHealsSoonAfterFirstContact(t *testing.T) {
 // TestSoak runs the scenarios with random seeds, and up to 300 members, for as
 // long as BANMESH_SOAK says. A seed that fails is run again with -seed.
 func TestSoak(t *testing.T) {
-	length, err := time.ParseDuration(os.Getenv("BANMESH_SOAK"))
-	if err != nil {
-		t.Skip("runs for as long as BANMESH_SOAK says, as `make soak` has it")
-	}
+	length := need.Soak(t)
 	for i, began := 0, time.Now(); time.Since(began) < length; i++ {
 		seed := rand.Uint64()
 		if *oneSeed != 0 {

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/store"
 )
 
@@ -318,6 +318,7 @@ func slowStream(ctx context.Context, ring *keyring, addr string, sent *atomic.Ui
 // TestAnythingOverRealSocketsLeavesTheMemberWell: random and mutated packets and
 // streams with the right key, bombs among them, and slow ones.
 func TestAnythingOverRealSocketsLeavesTheMemberWell(t *testing.T) {
+	need.Long(t)
 	seed := *wireSeed
 	if seed == 0 {
 		seed = 20261122
@@ -328,10 +329,7 @@ func TestAnythingOverRealSocketsLeavesTheMemberWell(t *testing.T) {
 // TestSoakAnythingOverRealSockets is the same for as long as BANMESH_SOAK says, with
 // a new seed for each half minute.
 func TestSoakAnythingOverRealSockets(t *testing.T) {
-	length, err := time.ParseDuration(os.Getenv("BANMESH_SOAK"))
-	if err != nil {
-		t.Skip("runs for as long as BANMESH_SOAK says, as `make soak` has it")
-	}
+	length := need.Soak(t)
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { fuzzWire(t, seed, min(30*time.Second, time.Until(end))) })

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"banmesh/internal/need"
 	"banmesh/netconfclient/conductorsim"
 )
 
@@ -74,9 +75,7 @@ print("fine")
 // TestWorksWithNcclient needs Debian's python3-ncclient, which belongs to Debian's own python3.
 func TestWorksWithNcclient(t *testing.T) {
 	const python = "/usr/bin/python3"
-	if out, err := exec.Command(python, "-c", "import ncclient").CombinedOutput(); err != nil {
-		t.Fatalf("python3-ncclient is needed (apt-get install python3-ncclient): %v\n%s", err, out)
-	}
+	need.Success(t, python, "-c", "import ncclient")
 	dir := t.TempDir()
 	s := serve(t, func(c *conductorsim.Config) { c.Dir = dir })
 	script := filepath.Join(t.TempDir(), "script.py")

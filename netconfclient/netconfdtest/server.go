@@ -1,3 +1,5 @@
+//go:build linux
+
 package netconfdtest
 
 import (
@@ -19,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // The Debian packages' programs; their own paths, because a login's PATH may lack /usr/sbin or have another Python.
@@ -48,11 +52,7 @@ type Server struct {
 // Start starts a server; the test's end stops it. It has the look-alike of the conductor's model.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	for _, program := range []string{netconfd, subsystem, sshd, keygen, python} {
-		if _, err := os.Stat(program); err != nil {
-			t.Fatalf("%s is missing (%v): run: make deps", program, err)
-		}
-	}
+	need.Programs(t, netconfd, subsystem, sshd, keygen, python)
 	me, err := user.Current()
 	if err != nil {
 		t.Fatal(err)

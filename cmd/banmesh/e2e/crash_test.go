@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control"
 )
 
@@ -45,7 +46,7 @@ func TestAgentsAreKilledAtRandomMoments(t *testing.T) {
 
 // TestSoakCrash is the same a thousand times, and for as long as the soak lasts.
 func TestSoakCrash(t *testing.T) {
-	length := soak(t)
+	length := need.Soak(t)
 	began := time.Now()
 	crashes(t, 30*time.Millisecond, func(round int) bool { return round < 1000 || time.Since(began) < length })
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -22,6 +23,11 @@ import (
 var banmesh string
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("the tests of whole programs take long: left out by -short")
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "banmesh-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control"
 )
 
@@ -31,7 +32,7 @@ const (
 func TestFiguresAMinuteOfLoad(t *testing.T) { carry(t, time.Minute) }
 
 // TestSoakLoad is the same for ten minutes, or as long as the soak lasts.
-func TestSoakLoad(t *testing.T) { carry(t, max(10*time.Minute, soak(t))) }
+func TestSoakLoad(t *testing.T) { carry(t, max(10*time.Minute, need.Soak(t))) }
 
 // load is the mesh under load, and what was seen of it.
 type load struct {

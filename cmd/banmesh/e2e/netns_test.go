@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // lab is a network of hosts, each a network namespace with one address, joined
@@ -24,14 +26,8 @@ type lab struct {
 
 func newLab(t testing.TB, hosts int) *lab {
 	t.Helper()
-	for _, program := range []string{"ip", "nft"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%s is missing: run make deps as root", program)
-		}
-	}
-	if os.Geteuid() != 0 {
-		t.Fatal("network namespaces need root: run make test as root")
-	}
+	need.Programs(t, "ip", "nft")
+	need.Root(t)
 	var random [4]byte
 	rand.Read(random[:])
 	l := &lab{t: t, id: "bm" + hex.EncodeToString(random[:]), hosts: hosts}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // visit is what one case of browser/page.mjs is given.
@@ -37,12 +39,11 @@ func browse(t *testing.T, name string, v visit) {
 	} else if err := os.MkdirAll(v.Shots, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	need.Programs(t, "chromium", "node")
+	need.Files(t, filepath.Join("browser", "node_modules", "playwright-core"))
 	var err error
 	if v.Chromium, err = exec.LookPath("chromium"); err != nil {
-		t.Fatalf("%v: make deps installs it", err)
-	}
-	if _, err := os.Stat(filepath.Join("browser", "node_modules", "playwright-core")); err != nil {
-		t.Fatalf("%v: make deps installs it", err)
+		t.Fatal(err)
 	}
 	v.Banmesh = banmesh
 	given, err := json.Marshal(v)

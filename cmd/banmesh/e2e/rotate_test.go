@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control"
 )
 
@@ -20,7 +21,7 @@ func TestFiguresRotatingAttacker(t *testing.T) { rotate(t, 24*time.Hour, 0) }
 // TestSoakRotatingAttacker is the same with bans that end while the attack goes
 // on, so that others take their place below the limit all the time.
 func TestSoakRotatingAttacker(t *testing.T) {
-	soak(t)
+	need.Soak(t)
 	rotate(t, 20*time.Second, 500*time.Millisecond)
 }
 

@@ -6,12 +6,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // TestSoakRoughNetwork lets five routers have one trouble after another, two at a
 // time, for as long as the soak lasts.
 func TestSoakRoughNetwork(t *testing.T) {
-	length := soak(t)
+	length := need.Soak(t)
 	rng := rand.New(rand.NewPCG(seed(t), 0))
 	l, agents := hosts(t, 5)
 	r := onRough(t, agents)

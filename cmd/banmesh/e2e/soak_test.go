@@ -8,17 +8,6 @@ import (
 	"time"
 )
 
-// soak is how long BANMESH_SOAK says that a long run shall last; without it the
-// test is not run.
-func soak(t *testing.T) time.Duration {
-	t.Helper()
-	length, err := time.ParseDuration(os.Getenv("BANMESH_SOAK"))
-	if err != nil {
-		t.Skip("runs for as long as BANMESH_SOAK says, as `make soak` has it")
-	}
-	return length
-}
-
 // seed is what all chance of a test comes from: BANMESH_SEED, or a new one. It is
 // logged, so that a run can be repeated.
 func seed(t *testing.T) uint64 {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 // Deadlines of the harness. fail2ban starts in half a second on an idle machine.
@@ -68,11 +70,7 @@ type Server struct {
 // sshd runs. It is stopped when the test ends.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	for _, program := range []string{"fail2ban-server", "fail2ban-client"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%v: install it with `make deps` as root", err)
-		}
-	}
+	need.Programs(t, "fail2ban-server", "fail2ban-client")
 	s := &Server{t: t, dir: directory(t), env: append(os.Environ(), o.Env...)}
 	if o.Socket != "" {
 		s.env = append(s.env, "BANMESH_SOCKET="+o.Socket)
