@@ -1,19 +1,44 @@
 // Testsum reads the output of `go test -json` on stdin and prints a line for each
 // package, in full what failed, and at last how many tests passed and failed. It
 // exits with 1 where something failed or where no test ran.
+//
+//	testsum [COMMAND...]
+//
+// With a COMMAND, as `go test -json`, the few tests that failed run once more, alone
+// and one after the other: COMMAND -run '^TestX$' PACKAGE. A busy machine can make a
+// test fail that is right; a test that passes only then is named at the end all the
+// same, because it is a defect of the test or of what it tests.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 )
 
+// mostAgain is how many tests may fail and run once more. More than these are no
+// busy machine.
+const mostAgain = 8
+
 func main() {
-	if !summarize(os.Stdin, os.Stdout) {
+	var again func(pkg, test string) io.Reader
+	if command := os.Args[1:]; len(command) > 0 {
+		again = func(pkg, test string) io.Reader {
+			args := append(slices.Clone(command[1:]), "-run", "^"+test+"$", pkg)
+			out, err := exec.Command(command[0], args...).CombinedOutput()
+			if err != nil && len(out) == 0 {
+				out = fmt.Appendln(nil, err)
+			}
+			return bytes.NewReader(out)
+		}
+	}
+	if !summarize(os.Stdin, os.Stdout, again) {
 		os.Exit(1)
 	}
 }
@@ -35,16 +60,69 @@ type summary struct {
 	output                  map[string]*strings.Builder // by package and test
 	tests                   map[string]int              // finished tests, by package
 	failures                map[string]int              // by package
+	blamed                  []top                       // what failed, in order
 }
 
-// summarize reports whether tests ran and all passed.
-func summarize(in io.Reader, out io.Writer) bool {
-	s := &summary{
+// top is a test function, and how many failures it and its subtests are counted for.
+type top struct {
+	pkg, test string
+	failures  int
+	final     bool // a panic or a data race: no second try makes that good
+}
+
+// summarize reports whether tests ran and all passed, at the latest when again ran
+// those that had failed.
+func summarize(in io.Reader, out io.Writer, again func(pkg, test string) io.Reader) bool {
+	s := newSummary(out)
+	s.read(in)
+	if again != nil {
+		s.secondTry(again)
+	}
+	if s.skipped > 0 {
+		fmt.Fprintf(out, "%d skipped\n", s.skipped)
+	}
+	fmt.Fprintf(out, "%d passed, %d failed\n", s.passed, s.failed)
+	return s.failed == 0 && s.passed > 0
+}
+
+func newSummary(out io.Writer) *summary {
+	return &summary{
 		out:      out,
 		output:   make(map[string]*strings.Builder),
 		tests:    make(map[string]int),
 		failures: make(map[string]int),
 	}
+}
+
+// secondTry runs the tests that failed once more. Those that pass now are counted as
+// passed, and named.
+func (s *summary) secondTry(again func(pkg, test string) io.Reader) {
+	if len(s.blamed) > mostAgain {
+		fmt.Fprintf(s.out, "%d test functions failed: too many to blame on a busy machine, none runs again\n", len(s.blamed))
+		return
+	}
+	var flaky []string
+	for _, t := range s.blamed {
+		if t.final {
+			continue
+		}
+		name := t.pkg + " " + t.test
+		fmt.Fprintf(s.out, "== once more, alone: %s\n", name)
+		second := newSummary(s.out)
+		second.read(again(t.pkg, t.test))
+		if second.failed == 0 && second.passed > 0 {
+			s.failed -= t.failures
+			s.passed += t.failures
+			flaky = append(flaky, name)
+		}
+	}
+	for _, name := range flaky {
+		fmt.Fprintf(s.out, "PASSED ONLY WHEN RUN AGAIN, find out why: %s\n", name)
+	}
+}
+
+// read takes the output of go test to its end.
+func (s *summary) read(in io.Reader) {
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -54,17 +132,12 @@ func summarize(in io.Reader, out io.Writer) bool {
 		case json.Unmarshal(line, &e) == nil:
 			s.take(e)
 		default:
-			out.Write(line) // not from test2json: something else went wrong
+			s.out.Write(line) // not from test2json: something else went wrong
 		}
 		if err != nil {
-			break
+			return
 		}
 	}
-	if s.skipped > 0 {
-		fmt.Fprintf(out, "%d skipped\n", s.skipped)
-	}
-	fmt.Fprintf(out, "%d passed, %d failed\n", s.passed, s.failed)
-	return s.failed == 0 && s.passed > 0
 }
 
 func (s *summary) take(e event) {
@@ -95,11 +168,25 @@ func (s *summary) endTest(e event) {
 	case "fail":
 		s.failed++
 		s.failures[e.Package]++
+		s.blame(e)
 		fmt.Fprintf(s.out, "--- FAILED: %s %s\n%s", e.Package, e.Test, s.text(e))
 	case "skip":
 		s.skipped++
 		fmt.Fprintf(s.out, "--- skipped: %s %s\n%s", e.Package, e.Test, s.text(e))
 	}
+}
+
+// blame counts the failure for the function that the test is, or is a part of.
+func (s *summary) blame(e event) {
+	test, _, _ := strings.Cut(e.Test, "/")
+	i := slices.IndexFunc(s.blamed, func(t top) bool { return t.pkg == e.Package && t.test == test })
+	if i < 0 {
+		i = len(s.blamed)
+		s.blamed = append(s.blamed, top{pkg: e.Package, test: test})
+	}
+	text := s.text(e)
+	s.blamed[i].failures++
+	s.blamed[i].final = s.blamed[i].final || strings.Contains(text, "panic: ") || strings.Contains(text, "race detected")
 }
 
 func (s *summary) endPackage(e event) {

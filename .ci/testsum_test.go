@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -39,7 +41,7 @@ func TestSummary(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out strings.Builder
-			if ok := summarize(strings.NewReader(test.in), &out); ok != test.ok {
+			if ok := summarize(strings.NewReader(test.in), &out, nil); ok != test.ok {
 				t.Errorf("got %v, want %v", ok, test.ok)
 			}
 			for _, want := range test.want {
@@ -52,4 +54,62 @@ func TestSummary(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failing is a run of three functions of which two fail, one of them with a subtest.
+const failing = `{"Action":"pass","Package":"a","Test":"TestX"}
+{"Action":"output","Package":"a","Test":"TestY/part","Output":"too late\n"}
+{"Action":"fail","Package":"a","Test":"TestY/part"}
+{"Action":"fail","Package":"a","Test":"TestY"}
+{"Action":"fail","Package":"a","Test":"TestZ"}
+{"Action":"fail","Package":"a","Elapsed":0.5}
+`
+
+func TestSecondTry(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		first string
+		now   string // how each test ends that runs again
+		ok    bool
+		want  []string
+		not   string
+	}{
+		{"passes now", failing, "pass", true, []string{
+			"too late", "PASSED ONLY WHEN RUN AGAIN, find out why: a TestY\n", "find out why: a TestZ\n", "4 passed, 0 failed\n"}, ""},
+		{"fails again", failing, "fail", false, []string{"1 passed, 3 failed\n"}, "PASSED ONLY"},
+		{"does not run any more", failing, "", false, []string{"1 passed, 3 failed\n"}, "PASSED ONLY"},
+		{"a data race", strings.ReplaceAll(failing, "too late", "testing.go:1: race detected during execution of test"), "pass", false, []string{"2 passed, 2 failed\n"}, "again: a TestY"},
+		{"a panic", strings.ReplaceAll(failing, "too late", "panic: nil map"), "pass", false, []string{"2 passed, 2 failed\n"}, ""},
+		{"too many", many(mostAgain + 1), "pass", false, []string{"too many", "0 passed, 9 failed\n"}, "once more"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			ok := summarize(strings.NewReader(test.first), &out, func(pkg, name string) io.Reader {
+				if test.now == "" {
+					return strings.NewReader("go: no such package\n")
+				}
+				return strings.NewReader(fmt.Sprintf(`{"Action":%q,"Package":%q,"Test":%q}`+"\n", test.now, pkg, name))
+			})
+			if ok != test.ok {
+				t.Errorf("got %v, want %v", ok, test.ok)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("no %q in\n%s", want, out.String())
+				}
+			}
+			if test.not != "" && strings.Contains(out.String(), test.not) {
+				t.Errorf("%q in\n%s", test.not, out.String())
+			}
+		})
+	}
+}
+
+// many is a run of n tests that all fail.
+func many(n int) string {
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, `{"Action":"fail","Package":"a","Test":"Test%d"}`+"\n", i)
+	}
+	return out.String()
 }
