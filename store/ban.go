@@ -195,25 +195,43 @@ func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
 	return h
 }
 
-// freshStart is now, or, where that second was lifted already, the first moment that makes it a new offence: who bans
-// again what was just lifted, and names no time, means it.
+// freshStart is the start of a ban for which no time was given: now. Given again within a second it is the same ban. Where
+// now is the time of a lifted offence, it is the last moment before it that is not: who bans again what was just lifted
+// means it, and a start in the future would be a lie that everybody sees.
 func (p *plan) freshStart(b *banPlan) Millis {
+	if start, ok := p.justGiven(b); ok {
+		return start
+	}
 	s, start := p.set, p.now
 	for again := true; again; {
 		again = false
 		for c := s.head(b.key); c != 0; {
 			r := s.slab.at(c)
-			if r.kind == KindLift {
-				for _, o := range s.lifts[c].offences {
-					if o.Origin == s.self && o.Jail == b.jail && sameStart(o.Start, start) {
-						start, again = o.Start+second+1, true
-					}
-				}
+			if r.kind == KindLift && s.lifts[c].names(s.self, b.jail, start) {
+				start, again = s.lifts[c].before(s.self, b.jail, start), true
 			}
 			c = r.next
 		}
 	}
 	return start
+}
+
+// justGiven returns the start of the live own ban of the jail that started within the last second.
+func (p *plan) justGiven(b *banPlan) (start Millis, ok bool) {
+	s := p.set
+	just := func(start Millis) bool { return p.now-second <= start && start <= p.now+second }
+	if i, planned := p.planned[planKey{KindBan, b.key, b.jail}]; planned && just(p.items[i].start) {
+		return p.items[i].start, true
+	}
+	for c := s.head(b.key); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == KindBan && !r.is(flagLifted) && r.until > p.now && just(r.start) &&
+			s.originOf(r).name == s.self && s.labels.at(r.label).jail == b.jail {
+			return r.start, true
+		}
+		c = r.next
+	}
+	return 0, false
 }
 
 // checkPrefixes checks what a call names and returns the keys.

@@ -119,6 +119,54 @@ func TestBanAfterLiftWithoutAStartIsMeant(t *testing.T) {
 	}
 }
 
+// A ban given again right after an unban is another offence that starts when it is given, however often and however short.
+func TestBanGivenAgainIsReadable(t *testing.T) {
+	c := newClock()
+	disk := newMemDisk()
+	a, b := newNode(t, "a", c, disk), newNode(t, "b", c, nil)
+	for i := range 40 {
+		if got := a.ban("192.0.2.1", 500*time.Millisecond); got != BanNew {
+			t.Fatalf("ban %d: %v, want new", i, got)
+		}
+		if e := a.List(Query{}); len(e) != 1 || e[0].Records[0].Start > c.millis() || e[0].Records[0].Start < c.millis()-2*second {
+			t.Fatalf("ban %d at %d is listed as %+v", i, c.millis(), e)
+		}
+		if b.pull(a); !b.live("192.0.2.1") {
+			t.Fatalf("ban %d did not reach the other", i)
+		}
+		a.lift("192.0.2.1")
+		if b.pull(a); a.live("192.0.2.1") || b.live("192.0.2.1") {
+			t.Fatalf("ban %d is live after its lift", i)
+		}
+		c.add(time.Duration(i%3) * 7 * time.Millisecond)
+	}
+	if got := a.ban("192.0.2.1", time.Hour); got != BanNew {
+		t.Fatalf("last ban: %v, want new", got)
+	}
+	a.must(a.Close())
+	if a = newNode(t, "a", c, disk); !a.live("192.0.2.1") {
+		t.Error("an acknowledged ban is gone after a restart")
+	}
+}
+
+// What the reader would refuse is refused before it is acknowledged, and nothing of its call is written.
+func TestNothingUnreadableIsAcknowledged(t *testing.T) {
+	a := newNode(t, "a", newClock(), nil)
+	now := a.clock.millis()
+	err := a.do(context.Background(), func(p *plan) error {
+		p.write(item{kind: KindBan, key: mustKey(pfx("192.0.2.1")), start: now, until: now + hour, jail: "j"})
+		p.write(item{kind: KindBan, key: mustKey(pfx("192.0.2.2")), start: now + 2, until: now + 1, jail: "j"})
+		return nil
+	})
+	var invalid *InvalidError
+	if !errors.As(err, &invalid) || invalid.Prefix != pfx("192.0.2.2") || a.Head().Seq != 0 || len(a.List(Query{})) != 0 {
+		t.Errorf("%v, head %d", err, a.Head().Seq)
+	}
+	if a.ban("192.0.2.1", time.Hour) != BanNew || a.Head().Seq != 1 {
+		t.Errorf("after it: head %d", a.Head().Seq)
+	}
+}
+
 func TestMaxDurationCountsFromTheStart(t *testing.T) {
 	a := newNode(t, "a", newClock(), nil, func(c *Config) { c.MaxDuration = 24 * time.Hour })
 	now := a.clock.millis()

@@ -52,7 +52,7 @@ func parseChunk(b []byte) (*chunk, error) {
 	}
 	n := make(names)
 	c := &chunk{}
-	c.log.Origin = r.name(n)
+	c.log.Origin = r.origin(n)
 	c.log.Epoch = r.uint()
 	c.ranges = r.ranges(maxChunkRanges)
 	var last uint64

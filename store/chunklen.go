@@ -11,7 +11,7 @@ func ChunkRecords(b []byte) int {
 	if n := r.array(4); r.ok() && n != 4 {
 		return 0
 	}
-	r.name(make(names))
+	r.origin(make(names))
 	r.uint()
 	r.ranges(maxChunkRanges)
 	n := r.array(maxChunk)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
+	"unicode/utf8"
 )
 
 // item is a record on its way: read from a chunk or the file, or about to be written.
@@ -39,6 +40,21 @@ func (b *liftBody) names(origin, jail string, start Millis) bool {
 	return false
 }
 
+// before returns the last moment before start that is not the time of the named offence that start is.
+func (b *liftBody) before(origin, jail string, start Millis) Millis {
+	for i := range b.offences {
+		o := &b.offences[i]
+		if o.Jail != jail || o.Origin != origin || !sameStart(o.Start, start) {
+			continue
+		}
+		if o.Start%second != 0 && start%second != 0 {
+			return start - 1
+		}
+		return o.Start - second - 1
+	}
+	return start
+}
+
 func (b *liftBody) covers(id LogID, seq uint64) bool {
 	for i := range b.dots {
 		if b.dots[i].covers(id, seq) {
@@ -51,7 +67,52 @@ func (b *liftBody) covers(id LogID, seq uint64) bool {
 // retained is how long the record itself asks to be kept; for a Lift what it covers may ask for more.
 func (it *item) retained() Millis { return max(it.until, it.floor) }
 
-// appendSpan writes an until as the distance from the start: half the size, and no until before its start can be said.
+// invalid says why the record may not stand in a log, "" where it may. It is the one rule of writer and reader: what it
+// refuses is neither acknowledged nor taken from anybody. (Prefixes are checked where they are made, see keyOf.)
+func (it *item) invalid() string {
+	switch {
+	case !it.start.sane(), !it.until.saneUntil(), it.until < it.start, it.floor != 0 && !it.floor.saneUntil():
+		return "time out of bounds"
+	case it.floor != 0 && it.floor <= it.until:
+		return "floor below until"
+	case (it.kind == KindBan || it.kind == KindBlock) && validName(it.jail) != nil:
+		return "not a name"
+	case len(it.text) > maxText:
+		return "string too long"
+	case !utf8.ValidString(it.text):
+		return "text is not UTF-8"
+	case len(it.prefixes) > maxNeverBans:
+		return "array too long"
+	case it.lift != nil:
+		return it.lift.invalid()
+	}
+	return ""
+}
+
+func (b *liftBody) invalid() string {
+	if len(b.offences) > maxOffences || len(b.dots) > maxDots {
+		return "array too long"
+	}
+	for i := range b.offences {
+		switch o := &b.offences[i]; {
+		case validName(o.Origin) != nil || validName(o.Jail) != nil:
+			return "not a name"
+		case !o.Start.sane():
+			return "time out of bounds"
+		}
+	}
+	for i := range b.dots {
+		switch d := &b.dots[i]; {
+		case validName(d.Log.Origin) != nil:
+			return "not a name"
+		case d.First == 0 || d.First > d.Last || d.Last > maxSeq:
+			return "range out of bounds"
+		}
+	}
+	return ""
+}
+
+// appendSpan writes an until as the distance from the start: half the size.
 func appendSpan(b []byte, start, until Millis) []byte {
 	if until == Never {
 		return appendNil(b)
@@ -128,28 +189,25 @@ func (n names) of(b []byte) string {
 	return s
 }
 
-func (r *reader) name(n names) string {
-	s := n.of(r.text(maxName))
+func (r *reader) name(n names) string { return n.of(r.text(maxName)) }
+
+// origin is a name that stands outside of a record.
+func (r *reader) origin(n names) string {
+	s := r.name(n)
 	if r.ok() && validName(s) != nil {
 		r.fail("not a name")
 	}
 	return s
 }
 
-func (r *reader) millis() Millis {
-	m := Millis(r.int())
-	if r.ok() && !m.sane() {
-		r.fail("time out of bounds")
-	}
-	return m
-}
+func (r *reader) millis() Millis { return Millis(r.int()) }
 
 func (r *reader) span(start Millis) Millis {
 	if r.isNil() {
 		return Never
 	}
 	d := r.uint()
-	if d > uint64(latest) || start+Millis(d) > latest {
+	if start < 0 || start > latest || d > uint64(latest) { // before they are added up
 		r.fail("time out of bounds")
 		return 0
 	}
@@ -158,6 +216,16 @@ func (r *reader) span(start Millis) Millis {
 
 // record reads one record. known is false for a kind of a newer version: it is passed over, and only its number is told.
 func (r *reader) record(it *item, n names) (known bool) {
+	if !r.fields(it, n) {
+		return false
+	}
+	if reason := it.invalid(); reason != "" {
+		r.fail(reason)
+	}
+	return r.ok()
+}
+
+func (r *reader) fields(it *item, n names) (known bool) {
 	length := r.array(64)
 	if length < 2 {
 		r.fail("record too short")
@@ -187,7 +255,7 @@ func (r *reader) record(it *item, n names) (known bool) {
 		if it.kind == KindBlock {
 			it.jail = r.name(n)
 		}
-		return true
+		return r.ok()
 	case KindNeverBan:
 		it.prefixes = make([]netip.Prefix, 0, r.array(maxNeverBans))
 		for range cap(it.prefixes) {
@@ -216,10 +284,8 @@ func (r *reader) record(it *item, n names) (known bool) {
 		it.lift.retain = it.until
 		return r.ok()
 	}
-	if floor := r.span(it.start); floor > it.until {
+	if floor := r.span(it.start); floor != it.start {
 		it.floor = floor
-	} else if floor != it.start {
-		r.fail("floor below until")
 	}
 	return r.ok()
 }
@@ -241,12 +307,7 @@ func (r *reader) liftBody(n names) *liftBody {
 		return b
 	}
 	for range nd / 4 {
-		d := DotRange{LogID{r.name(n), r.uint()}, Range{r.uint(), r.uint()}}
-		if d.First == 0 || d.First > d.Last || d.Last > maxSeq {
-			r.fail("range out of bounds")
-			return b
-		}
-		b.dots = append(b.dots, d)
+		b.dots = append(b.dots, DotRange{LogID{r.name(n), r.uint()}, Range{r.uint(), r.uint()}})
 	}
 	return b
 }

@@ -347,7 +347,7 @@ func decodeHeader(disk uint32, b []byte) (logHeader, error) {
 	if r.array(3) != 3 {
 		r.fail("not a log header")
 	}
-	h.id.Origin = r.name(make(names))
+	h.id.Origin = r.origin(make(names))
 	h.id.Epoch = r.uint()
 	h.held = r.ranges(1 << 24)
 	r.end()
@@ -376,7 +376,9 @@ func decodeNotice(id uint64, b []byte) (Notice, error) {
 	n.Kind = NoticeKind(r.uint())
 	n.Prefix = r.prefix(false).prefix()
 	n.Jail = string(r.text(maxName))
-	n.Start = r.millis()
+	if n.Start = r.millis(); !n.Start.sane() {
+		r.fail("time out of bounds")
+	}
 	n.Until = r.span(n.Start)
 	r.end()
 	return n, r.err()

@@ -34,13 +34,18 @@ func (k Kind) String() string {
 type Body interface{ Kind() Kind }
 
 // Offence is what a Lift removes: what one member reported of one prefix in one jail at one time. It is the same
-// offence over prolongations, replays and restarts; starts compare within one second, because fail2ban rounds them.
+// offence over prolongations, replays and restarts. A start in whole seconds is the same within one second, because
+// fail2ban rounds; two starts that are not are the same only to the millisecond, so that a ban given again right after an
+// unban is another offence.
 type Offence struct {
 	Origin, Jail string
 	Start        Millis
 }
 
 func sameStart(a, b Millis) bool {
+	if a%second != 0 && b%second != 0 {
+		return a == b
+	}
 	d := a - b
 	return -second <= d && d <= second
 }

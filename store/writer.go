@@ -112,7 +112,8 @@ type plan struct {
 	notices []Notice
 	done    []uint64
 	meta    map[string][]byte
-	used    bool // the call being planned depends on the transaction
+	used    bool  // the call being planned depends on the transaction
+	refused error // why the call being planned must not be written
 	isTold  func(Notice) bool
 	told    map[noticeKey]bool
 }
@@ -123,8 +124,11 @@ type planKey struct {
 	jail string
 }
 
-// write adds a record to the own log.
+// write adds a record to the own log. One that nobody could read makes the whole call fail.
 func (p *plan) write(it item) {
+	if reason := it.invalid(); reason != "" && p.refused == nil {
+		p.refused = &InvalidError{Prefix: it.key.prefix(), Reason: reason}
+	}
 	it.seq = p.next
 	p.next++
 	it.enc = it.append(make([]byte, 0, 64))
@@ -269,11 +273,35 @@ func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
 		if o.err = o.ctx.Err(); o.err != nil {
 			continue
 		}
-		p.used = false
+		p.used, p.refused = false, nil
+		items, notices := len(p.items), len(p.notices)
 		o.err = o.plan(p)
 		o.used = p.used
+		if p.refused != nil {
+			o.err = p.refused
+			p.takeBack(items, notices)
+		}
 	}
 	return p, nil
+}
+
+// takeBack drops what the last call planned.
+func (p *plan) takeBack(items, notices int) {
+	for _, n := range p.notices[notices:] {
+		delete(p.told, keyOfNotice(n))
+	}
+	p.notices = p.notices[:notices]
+	p.next -= uint64(len(p.items) - items)
+	p.items = p.items[:items]
+	clear(p.planned)
+	for i := range p.items {
+		it := &p.items[i]
+		jail := ""
+		if it.kind == KindBan {
+			jail = it.jail
+		}
+		p.planned[planKey{it.kind, it.key, jail}] = i
+	}
 }
 
 // finish makes what was written visible, or what was not written wait.
