@@ -42,6 +42,10 @@ type Offence struct {
 	Start        Millis
 }
 
+func (o Offence) same(p Offence) bool {
+	return o.Origin == p.Origin && o.Jail == p.Jail && sameStart(o.Start, p.Start)
+}
+
 func sameStart(a, b Millis) bool {
 	if a%second != 0 && b%second != 0 {
 		return a == b

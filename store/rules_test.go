@@ -63,6 +63,31 @@ func TestLiftCoversAProlongationThatComesLater(t *testing.T) {
 	}
 }
 
+// An offence may have two records, from before and after a restart, of which one has expired.
+func TestLiftFindsAnOffenceProlongedAfterARestart(t *testing.T) {
+	for name, with := range map[string]func(*LiftRequest){
+		"all":           func(*LiftRequest) {},
+		"mine":          func(q *LiftRequest) { q.Mine = true },
+		"fail2ban's":    func(q *LiftRequest) { q.Mine, q.FromFail2ban, q.Jail = true, true, "sshd" },
+		"of the origin": func(q *LiftRequest) { q.Origin = "a" },
+	} {
+		c := newClock()
+		a := newNode(t, "a", c, nil)
+		start := c.millis() - 500
+		since := func(q *BanRequest) { q.Start = start }
+		a.ban("192.0.2.1", 20*time.Second, since)
+		a = a.reopen()
+		if got := a.ban("192.0.2.1", time.Hour, since); got != BanExtended {
+			t.Fatalf("%s: prolonged: %v", name, got)
+		}
+		c.add(30 * time.Second)
+		a.Tick(true)
+		if got := a.lift("192.0.2.1", with); got.Offences != 1 || a.live("192.0.2.1") {
+			t.Errorf("%s: %+v, live %t", name, got, a.live("192.0.2.1"))
+		}
+	}
+}
+
 func TestLiftIsKeptNoLongerThanWhatItCovers(t *testing.T) {
 	c := newClock()
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)

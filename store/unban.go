@@ -71,7 +71,7 @@ func (q *LiftRequest) selects(s *set, r *rec) bool {
 func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 	s := p.set
 	l := Lifted{Prefix: k.prefix()}
-	var offences []Offence
+	var offences, live []Offence
 	var until Millis
 	var notices []Notice
 	for c := s.head(k); c != 0; {
@@ -80,9 +80,10 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 			o := Offence{s.originOf(r).name, s.labels.at(r.label).jail, r.start}
 			if !slices.Contains(offences, o) {
 				offences = append(offences, o)
-				if r.until > p.now {
-					l.Offences++
-				}
+			}
+			if r.until > p.now && !slices.ContainsFunc(live, o.same) { // one record of it may have expired, and another not
+				live = append(live, o)
+				l.Offences++
 			}
 			if r.until > p.now && o.Origin == s.self && !q.FromFail2ban {
 				notices = append(notices, Notice{Kind: NoticeUnban, Prefix: l.Prefix, Jail: o.Jail, Start: r.start, Until: r.until})
