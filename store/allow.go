@@ -26,11 +26,35 @@ func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
 				until = Never
 			}
 			if until > p.now {
+				p.dropEarlier(KindAllow, keys[i])
 				p.replace(item{kind: KindAllow, key: keys[i], start: p.now, until: until, text: cut(q.Comment)})
 			}
 		}
 		return nil
 	})
+}
+
+// dropEarlier lifts the own records of a kind and prefix that were written before a restart.
+func (p *plan) dropEarlier(kind Kind, k pkey) {
+	p.dropDots(kind, k, func(r *rec) bool { return p.set.originOf(r) == p.own.origin && r.log != p.own.index })
+}
+
+// dropDots plans the lift of the live records of a kind and prefix that are selected, and reports whether there are any.
+func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) bool {
+	it := item{kind: KindLift, key: k, start: p.now, lift: &liftBody{}}
+	for c := p.set.head(k); c != 0; {
+		r := p.set.slab.at(c)
+		if r.kind == kind && !r.is(flagLifted) && r.until > p.now && selected(r) {
+			it.lift.dots = append(it.lift.dots, p.dot(r))
+			it.until = max(it.until, p.set.retained(c))
+		}
+		c = r.next
+	}
+	if len(it.lift.dots) == 0 {
+		return false
+	}
+	p.writeLifts(it)
+	return true
 }
 
 // DropAllow lifts every live allow of exactly these prefixes, whoever gave it, and returns how many prefixes had one.
@@ -93,9 +117,7 @@ func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, un
 		if until <= p.now {
 			return &InvalidError{Reason: "until has passed"}
 		}
-		p.dropUnprefixed(KindNeverBan, func(r *rec) bool {
-			return p.set.originOf(r).name == p.set.self && r.log != p.own.index
-		})
+		p.dropEarlier(KindNeverBan, noPrefix)
 		p.replace(item{kind: KindNeverBan, key: noPrefix, start: p.now, until: until, prefixes: own})
 		return nil
 	})
@@ -138,7 +160,7 @@ func (s *Store) Freeze(ctx context.Context) error {
 // Thaw lifts every freeze that this member has seen.
 func (s *Store) Thaw(ctx context.Context) error {
 	return s.do(ctx, func(p *plan) error {
-		p.dropUnprefixed(KindFreeze, func(*rec) bool { return true })
+		p.dropDots(KindFreeze, noPrefix, func(*rec) bool { return true })
 		return nil
 	})
 }
@@ -164,23 +186,9 @@ func (s *Store) Block(ctx context.Context, origin string) error {
 // own blocks.
 func (s *Store) Unblock(ctx context.Context, origin string) error {
 	return s.do(ctx, func(p *plan) error {
-		p.dropUnprefixed(KindBlock, func(r *rec) bool { return p.set.labels.at(r.label).jail == origin })
+		p.dropDots(KindBlock, noPrefix, func(r *rec) bool { return p.set.labels.at(r.label).jail == origin })
 		return nil
 	})
-}
-
-// dropUnprefixed plans the lift of the live records of a kind without prefix that are selected.
-func (p *plan) dropUnprefixed(kind Kind, selected func(*rec) bool) {
-	it := item{kind: KindLift, key: noPrefix, start: p.now, lift: &liftBody{}}
-	p.set.unprefixed(kind, p.now, func(i uint32, r *rec) {
-		if selected(r) {
-			it.lift.dots = append(it.lift.dots, p.dot(r))
-			it.until = max(it.until, p.set.retained(i))
-		}
-	})
-	if len(it.lift.dots) > 0 {
-		p.writeLifts(it)
-	}
 }
 
 func (p *plan) dot(r *rec) DotRange {
@@ -197,18 +205,8 @@ func (s *Store) dropDots(ctx context.Context, kind Kind, prefixes []netip.Prefix
 		n := 0
 		err := s.do(ctx, func(p *plan) error {
 			for _, k := range part {
-				it := item{kind: KindLift, key: k, start: p.now, lift: &liftBody{}}
-				for c := p.set.head(k); c != 0; {
-					r := p.set.slab.at(c)
-					if r.kind == kind && !r.is(flagLifted) && r.until > p.now {
-						it.lift.dots = append(it.lift.dots, p.dot(r))
-						it.until = max(it.until, p.set.retained(c))
-					}
-					c = r.next
-				}
-				if len(it.lift.dots) > 0 {
+				if p.dropDots(kind, k, func(*rec) bool { return true }) {
 					n++
-					p.writeLifts(it)
 				}
 			}
 			return nil

@@ -472,6 +472,36 @@ func (n *node) encodeFrom(from *node, seq uint64) []byte {
 	return from.set.encode(nil, from.own.find(&from.set.slab, seq))
 }
 
+// An allow given again replaces this member's own one, also that of before a restart, and nobody else's.
+func TestAllowGivenAgainReplacesTheEarlierOne(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	allow := func(n *node, until Millis) {
+		t.Helper()
+		n.must(n.Allow(context.Background(), []AllowRequest{{Prefix: pfx("203.0.113.41"), Until: until}}))
+	}
+	untils := func(n *node) (out []Millis) {
+		for _, e := range n.Allows() {
+			out = append(out, e.Until)
+		}
+		return out
+	}
+	allow(a, 0)
+	a = a.reopen()
+	short := c.millis() + 10*second
+	allow(a, short)
+	b.pull(a)
+	if got := untils(b); !slices.Equal(got, []Millis{short}) {
+		t.Errorf("after a restart: until %v, want %v", got, short)
+	}
+	allow(b, 0)
+	a.pull(b)
+	allow(a, short+1)
+	if got := untils(a); !slices.Equal(got, []Millis{short + 1, Never}) {
+		t.Errorf("beside another's: until %v", got)
+	}
+}
+
 func TestFreezeThawBlockUnblock(t *testing.T) {
 	c := newClock()
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
