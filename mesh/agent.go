@@ -20,6 +20,7 @@ import (
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
 	"banmesh/mesh/enforce"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
@@ -123,7 +124,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	if err := checkRights(&a.cfg, a.log); err != nil {
 		return nil, err
 	}
-	if a.listener, err = control.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
+	if a.listener, err = server.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
 		return nil, err
 	}
 	if err := a.openStore(); err != nil {
@@ -195,7 +196,7 @@ func (a *Agent) openFail2ban() error {
 		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Now: a.clock.local, Logger: a.log,
 	})
 	a.spool = spool.New(a.cfg.SpoolDir())
-	gid, err := control.Group(a.cfg.SocketGroup)
+	gid, err := server.Group(a.cfg.SocketGroup)
 	if err != nil {
 		return err
 	}
@@ -234,7 +235,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 
-	server, err := control.NewServer(control.ServerConfig{Agent: a, Logger: a.log})
+	server, err := server.New(server.Config{Agent: a, Logger: a.log})
 	if err != nil {
 		a.close()
 		return err

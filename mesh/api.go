@@ -11,12 +11,13 @@ import (
 	"go4.org/netipx"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/store"
 )
 
-var _ control.Agent = (*Agent)(nil)
+var _ server.Agent = (*Agent)(nil)
 
 // maxShown bounds the lists of prefixes in a reply to a bulk call.
 const maxShown = 100

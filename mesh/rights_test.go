@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
 )
 
 // places is a configuration whose directories and store exist and are well.
@@ -142,7 +142,7 @@ func TestAgentRefusesADataDirectoryForAll(t *testing.T) {
 	if !strings.Contains(err.Error(), cfg.DataDir) || !strings.Contains(err.Error(), "chmod") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := control.Listen(cfg.Socket, ""); err != nil {
+	if _, err := server.Listen(cfg.Socket, ""); err != nil {
 		t.Errorf("it kept the socket: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
 )
 
 // fakeAgent is an agent without a mesh: it keeps bans and allows, notes the calls, and says of the rest what it was told.
@@ -32,7 +33,7 @@ type fakeAgent struct {
 	watched chan struct{}
 }
 
-var _ control.Agent = (*fakeAgent)(nil)
+var _ server.Agent = (*fakeAgent)(nil)
 
 func newFakeAgent() *fakeAgent {
 	leader := "router2"

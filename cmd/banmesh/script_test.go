@@ -12,7 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
 	"banmesh/mesh/spool"
 )
 
@@ -138,11 +138,11 @@ func (s *fakeScene) do(what string) error {
 
 // serveFake answers on a socket until stop is called, which waits for the end.
 func serveFake(socket string, agent *fakeAgent) (stop func(), err error) {
-	ln, err := control.Listen(socket, "")
+	ln, err := server.Listen(socket, "")
 	if err != nil {
 		return nil, err
 	}
-	server, err := control.NewServer(control.ServerConfig{Agent: agent})
+	server, err := server.New(server.Config{Agent: agent})
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// appendJSON writes what encoding/json would, several times as fast: a list has a hundred thousand of them.
-func (b *Ban) appendJSON(to []byte) []byte {
+// AppendJSON writes what encoding/json would, several times as fast: a list has a hundred thousand of them.
+func (b *Ban) AppendJSON(to []byte) []byte {
 	to = append(to, `{"prefix":`...)
 	to = appendString(to, b.Prefix)
 	to = append(to, `,"effective":`...)

@@ -33,7 +33,7 @@ func TestABanIsWrittenAsJSONWritesIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := string(b.appendJSON(nil)); got != string(want) {
+		if got := string(b.AppendJSON(nil)); got != string(want) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 		var slow, fast Ban
@@ -64,7 +64,7 @@ func TestAUsualBanIsReadTheFastWay(t *testing.T) {
 		{Prefix: "203.0.113.0/24", Effective: true, Except: Prefixes{netip.MustParsePrefix("203.0.113.1/32"), netip.MustParsePrefix("203.0.113.8/30")}, Until: 1767225600000, Records: []Record{{Origin: "a", Until: Never}, {Origin: "b", Until: Never}},
 			WaitsForQuorum: &QuorumWait{Jail: "sshd", Seen: 1, Needed: 2}},
 	} {
-		line := b.appendJSON(nil)
+		line := b.AppendJSON(nil)
 		var fast, slow Ban
 		if err := json.Unmarshal(line, &slow); err != nil {
 			t.Fatal(err)
@@ -77,7 +77,7 @@ func TestAUsualBanIsReadTheFastWay(t *testing.T) {
 
 func FuzzBan(f *testing.F) {
 	f.Add([]byte(`{"prefix":"203.0.113.7/32","effective":true,"until":null,"committed":false,"records":[{"origin":"a","jail":"b","start":"2026-02-30T24:00:00.000Z","until":null,"failures":007,"reason":""}]}`))
-	f.Add((&Ban{Prefix: "x", Until: 5, Except: Prefixes{netip.MustParsePrefix("::/0")}, Records: []Record{{Until: Never}}, WaitsForQuorum: new(QuorumWait)}).appendJSON(nil))
+	f.Add((&Ban{Prefix: "x", Until: 5, Except: Prefixes{netip.MustParsePrefix("::/0")}, Records: []Record{{Until: Never}}, WaitsForQuorum: new(QuorumWait)}).AppendJSON(nil))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var fast, slow Ban
 		if !fast.parse(line) {

@@ -146,6 +146,9 @@ type CommitCall struct {
 	DryRun bool `json:"dry_run,omitempty"` // only say what it would do
 }
 
+// Validate accepts every commit: its two switches exclude nothing.
+func (CommitCall) Validate() error { return nil }
+
 // CommitReply says what was committed, or with DryRun would be.
 type CommitReply struct {
 	Diff

@@ -9,11 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -21,8 +20,11 @@ import (
 // maxReply bounds a reply that is read whole, in bytes.
 const maxReply = 64 << 20
 
+// maxError bounds the reply of a call that failed, in bytes.
+const maxError = 128 << 10
+
 // Client talks to the agent behind one socket: a connection and one request each call. It writes HTTP by itself and
-// leaves net/http's transport out, whose goroutines cost a short-lived command more than the call. The context's
+// leaves net/http out, whose start costs a short-lived command more than the call. The context's
 // deadline bounds each call; an agent that is not there, or does not answer in time, is ErrNoAgent.
 type Client struct{ socket string }
 
@@ -31,80 +33,80 @@ func NewClient(socket string) *Client { return &Client{socket: socket} }
 
 // Ban asks for bans.
 func (c *Client) Ban(ctx context.Context, call BanCall) (BanReply, error) {
-	return ask[BanReply](ctx, c, pathBan, call)
+	return ask[BanReply](ctx, c, PathBan, call)
 }
 
 // Unban asks to lift bans.
 func (c *Client) Unban(ctx context.Context, call UnbanCall) (UnbanReply, error) {
-	return ask[UnbanReply](ctx, c, pathUnban, call)
+	return ask[UnbanReply](ctx, c, PathUnban, call)
 }
 
 // Fail2ban passes on what a hook was told.
 func (c *Client) Fail2ban(ctx context.Context, call HookCall) (HookReply, error) {
-	return ask[HookReply](ctx, c, pathFail2ban, call)
+	return ask[HookReply](ctx, c, PathFail2ban, call)
 }
 
 // TakeIn gives the agent what the local fail2ban holds already.
 func (c *Client) TakeIn(ctx context.Context, call TakeInCall) (TakeInReply, error) {
-	return ask[TakeInReply](ctx, c, pathTakeIn, call)
+	return ask[TakeInReply](ctx, c, PathTakeIn, call)
 }
 
 // Allow adds to the allow-list.
 func (c *Client) Allow(ctx context.Context, call AllowCall) (AllowReply, error) {
-	return ask[AllowReply](ctx, c, pathAllow, call)
+	return ask[AllowReply](ctx, c, PathAllow, call)
 }
 
 // DropAllow takes out of the allow-list.
 func (c *Client) DropAllow(ctx context.Context, call DropAllowCall) (DropAllowReply, error) {
-	return ask[DropAllowReply](ctx, c, pathAllowRemove, call)
+	return ask[DropAllowReply](ctx, c, PathAllowRemove, call)
 }
 
 // Allows returns the allow-list.
-func (c *Client) Allows(ctx context.Context) ([]Allow, error) { return get[[]Allow](ctx, c, pathAllow) }
+func (c *Client) Allows(ctx context.Context) ([]Allow, error) { return get[[]Allow](ctx, c, PathAllow) }
 
 // Why returns everything that covers ip.
 func (c *Client) Why(ctx context.Context, ip netip.Addr) (Why, error) {
-	return get[Why](ctx, c, pathWhy+"?ip="+url.QueryEscape(ip.String()))
+	return get[Why](ctx, c, PathWhy+"?ip="+ip.String())
 }
 
 // Members returns the members.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
-	return get[[]Member](ctx, c, pathMembers)
+	return get[[]Member](ctx, c, PathMembers)
 }
 
 // Status returns the agent's status.
-func (c *Client) Status(ctx context.Context) (Status, error) { return get[Status](ctx, c, pathStatus) }
+func (c *Client) Status(ctx context.Context) (Status, error) { return get[Status](ctx, c, PathStatus) }
 
 // Diff returns what the next commit would change.
-func (c *Client) Diff(ctx context.Context) (Diff, error) { return get[Diff](ctx, c, pathDiff) }
+func (c *Client) Diff(ctx context.Context) (Diff, error) { return get[Diff](ctx, c, PathDiff) }
 
 // Commit asks for a commit now and waits for it.
 func (c *Client) Commit(ctx context.Context, call CommitCall) (CommitReply, error) {
-	return ask[CommitReply](ctx, c, pathCommit, call)
+	return ask[CommitReply](ctx, c, PathCommit, call)
 }
 
 // Join adds members.
 func (c *Client) Join(ctx context.Context, call JoinCall) (JoinReply, error) {
-	return ask[JoinReply](ctx, c, pathJoin, call)
+	return ask[JoinReply](ctx, c, PathJoin, call)
 }
 
 // Leave makes the agent leave the mesh and stop.
-func (c *Client) Leave(ctx context.Context) error { return c.order(ctx, pathLeave) }
+func (c *Client) Leave(ctx context.Context) error { return c.order(ctx, PathLeave) }
 
 // Freeze stops commits and enforcement of the whole mesh.
-func (c *Client) Freeze(ctx context.Context) error { return c.order(ctx, pathFreeze) }
+func (c *Client) Freeze(ctx context.Context) error { return c.order(ctx, PathFreeze) }
 
 // Thaw ends the freezes that the agent has seen.
-func (c *Client) Thaw(ctx context.Context) error { return c.order(ctx, pathThaw) }
+func (c *Client) Thaw(ctx context.Context) error { return c.order(ctx, PathThaw) }
 
 // Revoke lifts what one router made.
 func (c *Client) Revoke(ctx context.Context, call RevokeCall) (RevokeReply, error) {
-	return ask[RevokeReply](ctx, c, pathRevoke, call)
+	return ask[RevokeReply](ctx, c, PathRevoke, call)
 }
 
 // Keyring lists or changes the gossip keys.
 func (c *Client) Keyring(ctx context.Context, call KeyringCall) (KeyringReply, error) {
-	return ask[KeyringReply](ctx, c, pathKeyring, call)
+	return ask[KeyringReply](ctx, c, PathKeyring, call)
 }
 
 // ListJSON copies the bans as the JSON array that the agent sends: all for the zero prefix.
@@ -114,10 +116,24 @@ func (c *Client) ListJSON(ctx context.Context, prefix netip.Prefix, to io.Writer
 		return err
 	}
 	defer body.Close()
-	if _, err := io.Copy(to, body); err != nil {
+	var last lastBytes
+	if _, err := io.Copy(io.MultiWriter(to, &last), body); err != nil {
 		return fmt.Errorf("list: %w", c.cut(err))
 	}
+	if string(last[:]) != "]\n" {
+		return fmt.Errorf("list: %w", c.cut(io.ErrUnexpectedEOF))
+	}
 	return nil
+}
+
+// lastBytes keeps the end of what is written: the list's tells whether all of it came.
+type lastBytes [2]byte
+
+func (l *lastBytes) Write(b []byte) (int, error) {
+	for _, c := range b[max(0, len(b)-len(l)):] {
+		l[0], l[1] = l[1], c
+	}
+	return len(b), nil
 }
 
 // List calls each with the bans in order until one returns an error: all for the zero prefix.
@@ -170,16 +186,16 @@ func (c *Client) List(ctx context.Context, prefix netip.Prefix, each func(Ban) e
 }
 
 func (c *Client) bans(ctx context.Context, prefix netip.Prefix) (io.ReadCloser, error) {
-	path := pathBans
+	path := PathBans
 	if prefix.IsValid() {
-		path += "?prefix=" + url.QueryEscape(prefix.String())
+		path += "?prefix=" + prefix.String() // neither needs escapes in a query (RFC 3986 §3.4)
 	}
-	return c.do(ctx, http.MethodGet, path, nil)
+	return c.do(ctx, "GET", path, nil)
 }
 
 // Events calls each with what happens from now on, until ctx ends, each returns an error or the agent stops (io.EOF).
 func (c *Client) Events(ctx context.Context, each func(Event) error) error {
-	body, err := c.do(ctx, http.MethodGet, pathEvents, nil)
+	body, err := c.do(ctx, "GET", PathEvents, nil)
 	if err != nil {
 		return err
 	}
@@ -203,7 +219,7 @@ func (c *Client) Events(ctx context.Context, each func(Event) error) error {
 }
 
 func (c *Client) order(ctx context.Context, path string) error {
-	_, err := ask[done](ctx, c, path, nothing{})
+	_, err := ask[struct{}](ctx, c, path, struct{}{})
 	return err
 }
 
@@ -213,11 +229,11 @@ func ask[R any](ctx context.Context, c *Client, path string, call any) (R, error
 	if err != nil {
 		return reply, fmt.Errorf("encode the call: %w", err)
 	}
-	return receive[R](ctx, c, http.MethodPost, path, b)
+	return receive[R](ctx, c, "POST", path, b)
 }
 
 func get[R any](ctx context.Context, c *Client, path string) (R, error) {
-	return receive[R](ctx, c, http.MethodGet, path, nil)
+	return receive[R](ctx, c, "GET", path, nil)
 }
 
 func receive[R any](ctx context.Context, c *Client, method, path string, body []byte) (R, error) {
@@ -248,13 +264,14 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	req = append(req, method...)
 	req = append(req, ' ')
 	req = append(req, path...)
-	req = append(req, " HTTP/1.1\r\nHost: banmesh\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: "...)
+	// Of HTTP/1.0 the end of a reply is its length or the end of the connection (RFC 9112 §6.3), never chunks.
+	req = append(req, " HTTP/1.0\r\nHost: banmesh\r\nContent-Type: application/json\r\nContent-Length: "...)
 	req = strconv.AppendInt(req, int64(len(body)), 10)
 	req = append(req, "\r\n\r\n"...)
 	req = append(req, body...)
 	_, sent := conn.Write(req)
 	// A server that refuses a body answers before it has read it all: what it says is worth more than the broken pipe.
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	status, reply, err := readReply(bufio.NewReader(conn))
 	if err != nil {
 		closing.Close()
 		if sent != nil {
@@ -262,20 +279,74 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 		}
 		return nil, c.cut(err)
 	}
-	closing.ReadCloser = resp.Body
-	if resp.StatusCode == http.StatusOK {
+	closing.Reader = reply
+	if status == 200 {
 		return closing, nil
 	}
 	defer closing.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, smallBody))
+	b, err := io.ReadAll(io.LimitReader(reply, maxError))
 	if err != nil {
 		return nil, c.cut(err)
 	}
 	var e Error
 	if json.Unmarshal(b, &e) != nil || e.Message == "" {
-		return nil, fmt.Errorf("agent at %s: unexpected reply %s", c.socket, resp.Status)
+		return nil, fmt.Errorf("agent at %s: unexpected reply, status %d", c.socket, status)
 	}
 	return nil, &e
+}
+
+// readReply reads the head of a reply and returns the body, which ends with io.ErrUnexpectedEOF where it is shorter than
+// the head says.
+func readReply(r *bufio.Reader) (status int, body io.Reader, err error) {
+	var length int64 = -1
+	for first := true; ; first = false {
+		b, err := r.ReadSlice('\n')
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		line := strings.TrimRight(string(b), "\r\n")
+		if first {
+			version, rest, _ := strings.Cut(line, " ")
+			code, _, _ := strings.Cut(rest, " ")
+			if status, err = strconv.Atoi(code); err != nil || !strings.HasPrefix(version, "HTTP/1.") {
+				return 0, nil, fmt.Errorf("not a reply in HTTP: %s", Show(line))
+			}
+			continue
+		}
+		if line == "" {
+			break
+		}
+		if name, value, _ := strings.Cut(line, ":"); strings.EqualFold(name, "Content-Length") {
+			if length, err = strconv.ParseInt(strings.TrimSpace(value), 10, 64); err != nil || length < 0 {
+				return 0, nil, fmt.Errorf("not a length: %s", Show(line))
+			}
+		}
+	}
+	if length < 0 {
+		return status, r, nil
+	}
+	return status, &exactly{r, length}, nil
+}
+
+// exactly is a body of a known length.
+type exactly struct {
+	r    io.Reader
+	left int64
+}
+
+func (e *exactly) Read(b []byte) (int, error) {
+	if e.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := e.r.Read(b[:min(int64(len(b)), e.left)])
+	e.left -= int64(n)
+	if err == io.EOF && e.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
@@ -311,7 +382,7 @@ func (c *Client) cut(err error) error {
 
 // closer ends a reply together with its connection.
 type closer struct {
-	io.ReadCloser
+	io.Reader
 	conn net.Conn
 	stop func() bool
 }

@@ -1,28 +1,29 @@
 // Package control is the conversation between the agent and the commands on its own machine: HTTP with JSON over a
-// unix socket. It holds what is said (the calls and replies), the server that asks an Agent, and the client.
+// unix socket. It holds what is said (the calls and replies) and the client, which every command starts with: it loads as
+// little as it can. The agent's end is package server.
 package control
 
 // Paths of the API. Reads are GET, changes are POST with a JSON body.
 const (
-	pathBan         = "/v1/ban"
-	pathUnban       = "/v1/unban"
-	pathAllow       = "/v1/allow"
-	pathAllowRemove = "/v1/allow/remove"
-	pathBans        = "/v1/bans"
-	pathWhy         = "/v1/why"
-	pathMembers     = "/v1/members"
-	pathStatus      = "/v1/status"
-	pathDiff        = "/v1/diff"
-	pathCommit      = "/v1/commit"
-	pathJoin        = "/v1/join"
-	pathLeave       = "/v1/leave"
-	pathFail2ban    = "/v1/fail2ban"
-	pathTakeIn      = "/v1/fail2ban/import"
-	pathFreeze      = "/v1/freeze"
-	pathThaw        = "/v1/thaw"
-	pathRevoke      = "/v1/revoke"
-	pathEvents      = "/v1/events"
-	pathKeyring     = "/v1/keyring"
+	PathBan         = "/v1/ban"
+	PathUnban       = "/v1/unban"
+	PathAllow       = "/v1/allow"
+	PathAllowRemove = "/v1/allow/remove"
+	PathBans        = "/v1/bans"
+	PathWhy         = "/v1/why"
+	PathMembers     = "/v1/members"
+	PathStatus      = "/v1/status"
+	PathDiff        = "/v1/diff"
+	PathCommit      = "/v1/commit"
+	PathJoin        = "/v1/join"
+	PathLeave       = "/v1/leave"
+	PathFail2ban    = "/v1/fail2ban"
+	PathTakeIn      = "/v1/fail2ban/import"
+	PathFreeze      = "/v1/freeze"
+	PathThaw        = "/v1/thaw"
+	PathRevoke      = "/v1/revoke"
+	PathEvents      = "/v1/events"
+	PathKeyring     = "/v1/keyring"
 )
 
 // DefaultSocket is where an agent listens unless its configuration says otherwise.

@@ -3,7 +3,6 @@ package control
 import (
 	"errors"
 	"fmt"
-	"net/http"
 )
 
 // Code says what kind of failure an Error is, for programs.
@@ -19,11 +18,6 @@ const (
 	CodeInternal    Code = "failed"      // 500: tried, and it failed
 	CodeUnavailable Code = "unavailable" // 503: not now: starting, stopping, disk failing
 )
-
-var statusOf = map[Code]int{
-	CodeInvalid: http.StatusBadRequest, CodeDenied: http.StatusForbidden, CodeNotFound: http.StatusNotFound, CodeConflict: http.StatusConflict,
-	CodeTooLarge: http.StatusRequestEntityTooLarge, CodeInternal: http.StatusInternalServerError, CodeUnavailable: http.StatusServiceUnavailable,
-}
 
 // Error is a refusal or failure as it travels: the agent returns one (or any error, which becomes CodeInternal), the
 // client gets it back.
@@ -42,18 +36,3 @@ func Errorf(c Code, format string, args ...any) *Error {
 // ErrNoAgent says that nothing answers on the socket, or not in time: whether a call that was sent has had its effect is
 // not known then.
 var ErrNoAgent = errors.New("no agent reachable")
-
-// ErrInUse says that a living agent already listens on the socket.
-var ErrInUse = errors.New("another agent is running")
-
-// asError turns any error into the one that travels.
-func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
-		if _, known := statusOf[e.Code]; known {
-			return &Error{Code: e.Code, Message: err.Error()}
-		}
-		return &Error{Code: CodeInternal, Message: err.Error()}
-	}
-	return &Error{Code: CodeInternal, Message: err.Error()}
-}

@@ -1,4 +1,4 @@
-package control
+package server
 
 import (
 	"errors"
@@ -19,6 +19,9 @@ const maxSocketPath = 107
 
 // socketMode lets the owner and the group talk to the agent, and nobody else.
 const socketMode = 0o660
+
+// ErrInUse says that a living agent already listens on the socket.
+var ErrInUse = errors.New("another agent is running")
 
 // Listen makes the control socket at path: mode 0660, of that group unless it is "". What a dead agent left there is
 // replaced; a living one is ErrInUse, and anything that is not a socket is left alone and refused. Closing the listener

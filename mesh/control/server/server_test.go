@@ -1,4 +1,4 @@
-package control_test
+package server_test
 
 import (
 	"bytes"
@@ -20,11 +20,12 @@ import (
 	"time"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
 )
 
 // stub is an agent of func fields; a call without one is a failure of the test that makes it.
 type stub struct {
-	control.Agent
+	server.Agent
 	ban      func(context.Context, control.BanCall) (control.BanReply, error)
 	unban    func(context.Context, control.UnbanCall) (control.UnbanReply, error)
 	fail2ban func(context.Context, control.HookCall) (control.HookReply, error)
@@ -59,14 +60,14 @@ func (s *stub) Events(ctx context.Context, y func(control.Event) error) error {
 func (s *stub) Leave(ctx context.Context) error { return s.leave(ctx) }
 
 // serve answers with agent until the test ends or stop is called, and returns the socket.
-func serve(t testing.TB, agent control.Agent, logTo io.Writer) (socket string, stop func()) {
+func serve(t testing.TB, agent server.Agent, logTo io.Writer) (socket string, stop func()) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
-	ln, err := control.Listen(socket, "")
+	ln, err := server.Listen(socket, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := control.NewServer(control.ServerConfig{Agent: agent, Logger: slog.New(slog.NewTextHandler(logTo, nil))})
+	server, err := server.New(server.Config{Agent: agent, Logger: slog.New(slog.NewTextHandler(logTo, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package control
+package server
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"testing"
+
+	"banmesh/mesh/control"
 )
 
 // taker is an agent that does nothing and remembers what it was asked.
@@ -19,56 +21,56 @@ type taker struct {
 	got interface{ Validate() error }
 }
 
-func (a *taker) Ban(_ context.Context, c BanCall) (BanReply, error) {
+func (a *taker) Ban(_ context.Context, c control.BanCall) (control.BanReply, error) {
 	a.got = c
-	return BanReply{}, nil
+	return control.BanReply{}, nil
 }
-func (a *taker) Unban(_ context.Context, c UnbanCall) (UnbanReply, error) {
+func (a *taker) Unban(_ context.Context, c control.UnbanCall) (control.UnbanReply, error) {
 	a.got = c
-	return UnbanReply{}, nil
+	return control.UnbanReply{}, nil
 }
-func (a *taker) Allow(_ context.Context, c AllowCall) (AllowReply, error) {
+func (a *taker) Allow(_ context.Context, c control.AllowCall) (control.AllowReply, error) {
 	a.got = c
-	return AllowReply{}, nil
+	return control.AllowReply{}, nil
 }
-func (a *taker) DropAllow(_ context.Context, c DropAllowCall) (DropAllowReply, error) {
+func (a *taker) DropAllow(_ context.Context, c control.DropAllowCall) (control.DropAllowReply, error) {
 	a.got = c
-	return DropAllowReply{}, nil
+	return control.DropAllowReply{}, nil
 }
-func (a *taker) Fail2ban(_ context.Context, c HookCall) (HookReply, error) {
+func (a *taker) Fail2ban(_ context.Context, c control.HookCall) (control.HookReply, error) {
 	a.got = c
-	return HookReply{}, nil
+	return control.HookReply{}, nil
 }
-func (a *taker) TakeIn(_ context.Context, c TakeInCall) (TakeInReply, error) {
+func (a *taker) TakeIn(_ context.Context, c control.TakeInCall) (control.TakeInReply, error) {
 	a.got = c
-	return TakeInReply{}, nil
+	return control.TakeInReply{}, nil
 }
-func (a *taker) Commit(_ context.Context, c CommitCall) (CommitReply, error) {
+func (a *taker) Commit(_ context.Context, c control.CommitCall) (control.CommitReply, error) {
 	a.got = c
-	return CommitReply{}, nil
+	return control.CommitReply{}, nil
 }
-func (a *taker) Join(_ context.Context, c JoinCall) (JoinReply, error) {
+func (a *taker) Join(_ context.Context, c control.JoinCall) (control.JoinReply, error) {
 	a.got = c
-	return JoinReply{}, nil
+	return control.JoinReply{}, nil
 }
-func (a *taker) Revoke(_ context.Context, c RevokeCall) (RevokeReply, error) {
+func (a *taker) Revoke(_ context.Context, c control.RevokeCall) (control.RevokeReply, error) {
 	a.got = c
-	return RevokeReply{}, nil
+	return control.RevokeReply{}, nil
 }
-func (a *taker) Keyring(_ context.Context, c KeyringCall) (KeyringReply, error) {
+func (a *taker) Keyring(_ context.Context, c control.KeyringCall) (control.KeyringReply, error) {
 	a.got = c
-	return KeyringReply{}, nil
+	return control.KeyringReply{}, nil
 }
-func (a *taker) Why(context.Context, netip.Addr) (Why, error) { return Why{}, nil }
-func (a *taker) List(context.Context, netip.Prefix) (iter.Seq[Ban], error) {
-	return func(func(Ban) bool) {}, nil
+func (a *taker) Why(context.Context, netip.Addr) (control.Why, error) { return control.Why{}, nil }
+func (a *taker) List(context.Context, netip.Prefix) (iter.Seq[control.Ban], error) {
+	return func(func(control.Ban) bool) {}, nil
 }
 
 // FuzzCall sends anything to the control socket's server, as body of each change and as query of each read: it answers
 // with JSON and a status of its own, and what reaches the agent is valid and means the same when it is written again.
 func FuzzCall(f *testing.F) {
-	changes := []string{pathBan, pathUnban, pathAllow, pathAllowRemove, pathFail2ban, pathTakeIn, pathCommit, pathJoin, pathRevoke, pathKeyring}
-	reads := []string{pathWhy + "?ip=", pathBans + "?prefix="}
+	changes := []string{control.PathBan, control.PathUnban, control.PathAllow, control.PathAllowRemove, control.PathFail2ban, control.PathTakeIn, control.PathCommit, control.PathJoin, control.PathRevoke, control.PathKeyring}
+	reads := []string{control.PathWhy + "?ip=", control.PathBans + "?prefix="}
 	for i, body := range []string{
 		`{"prefixes":["203.0.113.7"],"jail":"sshd","start":"2026-01-02T03:04:05.000Z","until":null,"failures":5}`,
 		`{"prefixes":[],"all":true,"confirmed":true}`, `{"prefixes":["0.0.0.0/1"],"until":"2026-01-02T03:04:05Z","comment":"x"}`, `{"prefixes":["::1"]}`,
@@ -81,7 +83,7 @@ func FuzzCall(f *testing.F) {
 	f.Add(uint8(7), bytes.Repeat([]byte("["), 20_000))
 	f.Fuzz(func(t *testing.T, at uint8, body []byte) {
 		agent := &taker{}
-		s, err := NewServer(ServerConfig{Agent: agent, Logger: slog.New(slog.DiscardHandler)})
+		s, err := New(Config{Agent: agent, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +99,7 @@ func FuzzCall(f *testing.F) {
 		}
 		w := httptest.NewRecorder()
 		s.routes().ServeHTTP(w, r)
-		if !json.Valid(w.Body.Bytes()) || w.Code != http.StatusOK && w.Code != statusOf[CodeInvalid] && w.Code != statusOf[CodeTooLarge] {
+		if !json.Valid(w.Body.Bytes()) || w.Code != http.StatusOK && w.Code != statusOf[control.CodeInvalid] && w.Code != statusOf[control.CodeTooLarge] {
 			t.Fatalf("%s: status %d, %.300q", r.URL, w.Code, w.Body)
 		}
 		if w.Code != http.StatusOK && w.Body.Len() > 4096 {

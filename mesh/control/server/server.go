@@ -1,4 +1,4 @@
-package control
+package server
 
 import (
 	"bufio"
@@ -12,7 +12,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
+
+	"banmesh/mesh/control"
 )
 
 // Bounds of a request body in bytes: MaxPrefixes of the longest form fit in the bulk one.
@@ -24,8 +27,8 @@ const (
 // slowReader is how long a reader of events may leave one unread.
 const slowReader = 10 * time.Second
 
-// ServerConfig is what a Server needs.
-type ServerConfig struct {
+// Config is what a Server needs.
+type Config struct {
 	Agent  Agent
 	Logger *slog.Logger
 }
@@ -39,8 +42,8 @@ type Server struct {
 	stopping chan struct{}
 }
 
-// NewServer returns a Server that does nothing before Serve.
-func NewServer(c ServerConfig) (*Server, error) {
+// New returns a Server that does nothing before Serve.
+func New(c Config) (*Server, error) {
 	if c.Agent == nil {
 		return nil, errors.New("control server: no agent")
 	}
@@ -86,49 +89,43 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
 	a := s.agent
-	m.HandleFunc("POST "+pathBan, change(s, bulkBody, a.Ban))
-	m.HandleFunc("POST "+pathUnban, change(s, bulkBody, a.Unban))
-	m.HandleFunc("POST "+pathAllow, change(s, bulkBody, a.Allow))
-	m.HandleFunc("POST "+pathAllowRemove, change(s, bulkBody, a.DropAllow))
-	m.HandleFunc("POST "+pathFail2ban, change(s, smallBody, a.Fail2ban))
-	m.HandleFunc("POST "+pathTakeIn, change(s, bulkBody, a.TakeIn))
-	m.HandleFunc("POST "+pathCommit, change(s, smallBody, a.Commit))
-	m.HandleFunc("POST "+pathJoin, change(s, smallBody, a.Join))
-	m.HandleFunc("POST "+pathRevoke, change(s, smallBody, a.Revoke))
-	m.HandleFunc("POST "+pathKeyring, change(s, smallBody, a.Keyring))
-	m.HandleFunc("POST "+pathLeave, change(s, smallBody, plain(a.Leave)))
-	m.HandleFunc("POST "+pathFreeze, change(s, smallBody, plain(a.Freeze)))
-	m.HandleFunc("POST "+pathThaw, change(s, smallBody, plain(a.Thaw)))
-	m.HandleFunc("GET "+pathAllow, read(s, list(a.Allows)))
-	m.HandleFunc("GET "+pathMembers, read(s, list(a.Members)))
-	m.HandleFunc("GET "+pathStatus, read(s, func(ctx context.Context) (Status, error) {
+	m.HandleFunc("POST "+control.PathBan, change(s, bulkBody, a.Ban))
+	m.HandleFunc("POST "+control.PathUnban, change(s, bulkBody, a.Unban))
+	m.HandleFunc("POST "+control.PathAllow, change(s, bulkBody, a.Allow))
+	m.HandleFunc("POST "+control.PathAllowRemove, change(s, bulkBody, a.DropAllow))
+	m.HandleFunc("POST "+control.PathFail2ban, change(s, smallBody, a.Fail2ban))
+	m.HandleFunc("POST "+control.PathTakeIn, change(s, bulkBody, a.TakeIn))
+	m.HandleFunc("POST "+control.PathCommit, change(s, smallBody, a.Commit))
+	m.HandleFunc("POST "+control.PathJoin, change(s, smallBody, a.Join))
+	m.HandleFunc("POST "+control.PathRevoke, change(s, smallBody, a.Revoke))
+	m.HandleFunc("POST "+control.PathKeyring, change(s, smallBody, a.Keyring))
+	m.HandleFunc("POST "+control.PathLeave, change(s, smallBody, plain(a.Leave)))
+	m.HandleFunc("POST "+control.PathFreeze, change(s, smallBody, plain(a.Freeze)))
+	m.HandleFunc("POST "+control.PathThaw, change(s, smallBody, plain(a.Thaw)))
+	m.HandleFunc("GET "+control.PathAllow, read(s, list(a.Allows)))
+	m.HandleFunc("GET "+control.PathMembers, read(s, list(a.Members)))
+	m.HandleFunc("GET "+control.PathStatus, read(s, func(ctx context.Context) (control.Status, error) {
 		st, err := a.Status(ctx)
 		st.Warnings = never(st.Warnings)
 		return st, err
 	}))
-	m.HandleFunc("GET "+pathDiff, read(s, a.Diff))
-	m.HandleFunc("GET "+pathWhy, s.why)
-	m.HandleFunc("GET "+pathBans, s.bans)
-	m.HandleFunc("GET "+pathEvents, s.events)
+	m.HandleFunc("GET "+control.PathDiff, read(s, a.Diff))
+	m.HandleFunc("GET "+control.PathWhy, s.why)
+	m.HandleFunc("GET "+control.PathBans, s.bans)
+	m.HandleFunc("GET "+control.PathEvents, s.events)
 	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, Errorf(CodeNotFound, "%s %s is unknown to this agent: is the command newer than the agent?", r.Method, r.URL.Path))
+		s.fail(w, control.Errorf(control.CodeNotFound, "%s %s is unknown to this agent: is the command newer than the agent?", r.Method, r.URL.Path))
 	})
 	return m
 }
-
-// done is the reply of a change that has nothing to say.
-type done struct{}
 
 // nothing is the body of a change that has nothing to ask.
 type nothing struct{}
 
 func (nothing) Validate() error { return nil }
 
-// Validate accepts every commit: its two switches exclude nothing.
-func (CommitCall) Validate() error { return nil }
-
-func plain(do func(context.Context) error) func(context.Context, nothing) (done, error) {
-	return func(ctx context.Context, _ nothing) (done, error) { return done{}, do(ctx) }
+func plain(do func(context.Context) error) func(context.Context, nothing) (struct{}, error) {
+	return func(ctx context.Context, _ nothing) (struct{}, error) { return struct{}{}, do(ctx) }
 }
 
 // never turns a nil slice into an empty one: readers are promised [] and not null.
@@ -155,7 +152,7 @@ func change[C interface{ Validate() error }, R any](s *Server, limit int64, do f
 			return
 		}
 		if err := call.Validate(); err != nil {
-			s.fail(w, Errorf(CodeInvalid, "%v", err))
+			s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
 			return
 		}
 		began := time.Now()
@@ -190,7 +187,7 @@ func read[R any](s *Server, get func(context.Context) (R, error)) http.HandlerFu
 // decode reads one JSON object and nothing after it. An empty body is the empty object.
 func decode(body io.Reader, length, limit int64, into any) error {
 	if length > limit {
-		return Errorf(CodeTooLarge, "the call has %d bytes: at most %d", length, limit)
+		return control.Errorf(control.CodeTooLarge, "the call has %d bytes: at most %d", length, limit)
 	}
 	buf := make([]byte, 0, max(512, min(length, limit)+1))
 	for {
@@ -201,10 +198,10 @@ func decode(body io.Reader, length, limit int64, into any) error {
 		}
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
-			return Errorf(CodeTooLarge, "the call has more than %d bytes", limit)
+			return control.Errorf(control.CodeTooLarge, "the call has more than %d bytes", limit)
 		}
 		if err != nil {
-			return Errorf(CodeInvalid, "read the call: %v", err)
+			return control.Errorf(control.CodeInvalid, "read the call: %v", err)
 		}
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
@@ -214,7 +211,7 @@ func decode(body io.Reader, length, limit int64, into any) error {
 		return nil
 	}
 	if err := json.Unmarshal(buf, into); err != nil {
-		return Errorf(CodeInvalid, "%v", err)
+		return control.Errorf(control.CodeInvalid, "%v", err)
 	}
 	return nil
 }
@@ -225,9 +222,11 @@ func (s *Server) reply(w http.ResponseWriter, status int, v any) {
 		s.logger.Error("encode reply", "error", err)
 		status, b = http.StatusInternalServerError, []byte(`{"error":"the reply could not be encoded","code":"failed"}`)
 	}
+	b = append(b, '\n')
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b))) // tells a client of HTTP/1.0 whether all of it came
 	w.WriteHeader(status)
-	w.Write(append(b, '\n'))
+	w.Write(b)
 }
 
 func (s *Server) fail(w http.ResponseWriter, err error) {
@@ -238,7 +237,7 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 func (s *Server) why(w http.ResponseWriter, r *http.Request) {
 	ip, err := netip.ParseAddr(r.URL.Query().Get("ip"))
 	if err != nil || ip.Zone() != "" {
-		s.fail(w, Errorf(CodeInvalid, "ip %s: want one address", Show(r.URL.Query().Get("ip"))))
+		s.fail(w, control.Errorf(control.CodeInvalid, "ip %s: want one address", control.Show(r.URL.Query().Get("ip"))))
 		return
 	}
 	y, err := s.agent.Why(r.Context(), ip.Unmap())
@@ -255,8 +254,8 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	var prefix netip.Prefix
 	if q := r.URL.Query().Get("prefix"); q != "" {
 		var err error
-		if prefix, err = ParsePrefix(q); err != nil {
-			s.fail(w, Errorf(CodeInvalid, "%v", err))
+		if prefix, err = control.ParsePrefix(q); err != nil {
+			s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
 			return
 		}
 	}
@@ -271,7 +270,7 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	var buf []byte
 	sep := byte('[')
 	for b := range bans {
-		buf = b.appendJSON(append(buf[:0], sep))
+		buf = b.AppendJSON(append(buf[:0], sep))
 		buf = append(buf, '\n')
 		if _, err := out.Write(buf); err != nil {
 			return
@@ -302,7 +301,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	// The head goes out at once: it tells the caller that no event from now on is missed.
 	stream.Flush()
 	enc := json.NewEncoder(w)
-	err := s.agent.Events(ctx, func(e Event) error {
+	err := s.agent.Events(ctx, func(e control.Event) error {
 		stream.SetWriteDeadline(time.Now().Add(slowReader))
 		if err := enc.Encode(e); err != nil {
 			return err
@@ -312,4 +311,20 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if err != nil && ctx.Err() == nil {
 		s.logger.Debug("events ended", "error", err)
 	}
+}
+
+var statusOf = map[control.Code]int{
+	control.CodeInvalid: http.StatusBadRequest, control.CodeDenied: http.StatusForbidden, control.CodeNotFound: http.StatusNotFound, control.CodeConflict: http.StatusConflict,
+	control.CodeTooLarge: http.StatusRequestEntityTooLarge, control.CodeInternal: http.StatusInternalServerError, control.CodeUnavailable: http.StatusServiceUnavailable,
+}
+
+// asError turns any error into the one that travels.
+func asError(err error) *control.Error {
+	var e *control.Error
+	if errors.As(err, &e) {
+		if _, known := statusOf[e.Code]; known {
+			return &control.Error{Code: e.Code, Message: err.Error()}
+		}
+	}
+	return &control.Error{Code: control.CodeInternal, Message: err.Error()}
 }

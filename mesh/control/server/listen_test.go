@@ -1,4 +1,4 @@
-package control_test
+package server_test
 
 import (
 	"errors"
@@ -12,13 +12,13 @@ import (
 	"syscall"
 	"testing"
 
-	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
 )
 
 func TestTheSocketIsForOwnerAndGroup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	old := syscall.Umask(0)
-	ln, err := control.Listen(path, strconv.Itoa(os.Getegid()))
+	ln, err := server.Listen(path, strconv.Itoa(os.Getegid()))
 	syscall.Umask(old)
 	if err != nil {
 		t.Fatal(err)
@@ -31,12 +31,12 @@ func TestTheSocketIsForOwnerAndGroup(t *testing.T) {
 
 func TestASecondAgentIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	ln, err := control.Listen(path, "")
+	ln, err := server.Listen(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if _, err := control.Listen(path, ""); !errors.Is(err, control.ErrInUse) || !strings.Contains(err.Error(), path) {
+	if _, err := server.Listen(path, ""); !errors.Is(err, server.ErrInUse) || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want ErrInUse with the path", err)
 	}
 	if conn, err := net.Dial("unix", path); err != nil {
@@ -54,7 +54,7 @@ func TestAForeignLivingSocketIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer foreign.Close()
-	if _, err := control.Listen(path, ""); !errors.Is(err, control.ErrInUse) {
+	if _, err := server.Listen(path, ""); !errors.Is(err, server.ErrInUse) {
 		t.Errorf("got %v, want ErrInUse", err)
 	}
 }
@@ -67,7 +67,7 @@ func TestTheSocketOfADeadAgentIsReplaced(t *testing.T) {
 	}
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
-	ln, err := control.Listen(path, "")
+	ln, err := server.Listen(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestWhatIsNoSocketIsLeftAlone(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := control.Listen(path, ""); err == nil {
+	if _, err := server.Listen(path, ""); err == nil {
 		t.Error("it was taken")
 	}
 	if b, _ := os.ReadFile(path); string(b) != "precious" {
@@ -112,7 +112,7 @@ func TestLinksAndDirectoriesAreNoSockets(t *testing.T) {
 			if err := prepare(path); err != nil {
 				t.Fatal(err)
 			}
-			if ln, err := control.Listen(path, ""); err == nil {
+			if ln, err := server.Listen(path, ""); err == nil {
 				ln.Close()
 				t.Error("it was taken")
 			} else if !strings.Contains(err.Error(), path) {
@@ -140,7 +140,7 @@ func TestListenSaysWhatIsWrong(t *testing.T) {
 		{filepath.Join(dir, strings.Repeat("x", 120)), "", "longer than 107 bytes"},
 		{filepath.Join(dir, "s"), "no-such-group", "groupadd"},
 	} {
-		if ln, err := control.Listen(c.path, c.group); err == nil || !strings.Contains(err.Error(), c.want) {
+		if ln, err := server.Listen(c.path, c.group); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %s: got %v, %v; want an error with %q", c.path, c.group, ln, err, c.want)
 		}
 	}
@@ -152,12 +152,12 @@ func TestOfManyAgentsAtOnceOneGetsTheSocket(t *testing.T) {
 	var got atomic.Int32
 	for range 8 {
 		wg.Go(func() {
-			ln, err := control.Listen(path, "")
+			ln, err := server.Listen(path, "")
 			switch {
 			case err == nil:
 				got.Add(1)
 				t.Cleanup(func() { ln.Close() })
-			case !errors.Is(err, control.ErrInUse):
+			case !errors.Is(err, server.ErrInUse):
 				t.Errorf("got %v, want ErrInUse", err)
 			}
 		})
@@ -176,7 +176,7 @@ func TestAPathOfAllTheRoomThereIsHoldsASocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := filepath.Join(dir, base)
-		ln, err := control.Listen(path, "")
+		ln, err := server.Listen(path, "")
 		if err != nil {
 			t.Fatal(err)
 		}

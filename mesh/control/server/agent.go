@@ -1,0 +1,41 @@
+package server
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+
+	"banmesh/mesh/control"
+)
+
+// Agent is what the server asks. A changing call has reached the disk when it returns. Errors that are *Error keep their
+// code; every other error is CodeInternal.
+type Agent interface {
+	Ban(ctx context.Context, c control.BanCall) (control.BanReply, error)
+	Unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error)
+	Allow(ctx context.Context, c control.AllowCall) (control.AllowReply, error)
+	DropAllow(ctx context.Context, c control.DropAllowCall) (control.DropAllowReply, error)
+	Allows(ctx context.Context) ([]control.Allow, error)
+	Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error)
+	// TakeIn takes what the local fail2ban holds already as bans of this router; what is not shared stays there.
+	TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error)
+
+	// List yields the live bans in the order of their prefixes: all for the zero prefix, else that prefix, what covers it
+	// and what is inside. The sequence is read as fast as the caller's terminal takes it: it must hold no lock.
+	List(ctx context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error)
+	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
+	Members(ctx context.Context) ([]control.Member, error)
+	Status(ctx context.Context) (control.Status, error)
+	Diff(ctx context.Context) (control.Diff, error)
+	// Events calls yield with each event from now on until ctx ends or yield returns an error.
+	Events(ctx context.Context, yield func(control.Event) error) error
+
+	Commit(ctx context.Context, c control.CommitCall) (control.CommitReply, error)
+	Join(ctx context.Context, c control.JoinCall) (control.JoinReply, error)
+	// Leave announces the leave and starts the clean stop; it returns when the others have been told.
+	Leave(ctx context.Context) error
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+	Revoke(ctx context.Context, c control.RevokeCall) (control.RevokeReply, error)
+	Keyring(ctx context.Context, c control.KeyringCall) (control.KeyringReply, error)
+}
