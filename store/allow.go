@@ -167,7 +167,7 @@ func (s *Store) Thaw(ctx context.Context) error {
 
 // Block makes everything of a member count for nothing, until Unblock.
 func (s *Store) Block(ctx context.Context, origin string) error {
-	if err := validName(origin); err != nil {
+	if err := ValidName(origin); err != nil {
 		return &InvalidError{Reason: "origin " + err.Error()}
 	}
 	return s.do(ctx, func(p *plan) error {

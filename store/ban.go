@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"net/netip"
-	"strings"
-	"unicode/utf8"
 )
 
 const (
@@ -64,8 +62,8 @@ func (b *banPlan) check(q *BanRequest, now Millis) (reason string) {
 		b.jail = manualJail
 	}
 	switch {
-	case validName(b.jail) != nil:
-		return "jail " + validName(b.jail).Error()
+	case ValidName(b.jail) != nil:
+		return "jail " + ValidName(b.jail).Error()
 	case !q.Force && (k.is4() && k.length() < widestBanV4 || !k.is4() && k.length() < widestBanV6):
 		return "wider than /16 (IPv4) or /32 (IPv6): needs --force"
 	case !q.Start.sane():
@@ -78,18 +76,6 @@ func (b *banPlan) check(q *BanRequest, now Millis) (reason string) {
 		return "ends before it starts"
 	}
 	return ""
-}
-
-// cut shortens a text to what is kept of it, at a rune's start, and replaces what is not UTF-8.
-func cut(s string) string {
-	if len(s) > keepText {
-		n := keepText
-		for n > 0 && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "?")
 }
 
 // ban decides what a request means beside what is held and planned, and plans the record.

@@ -75,7 +75,7 @@ func (it *item) invalid() string {
 		return "time out of bounds"
 	case it.floor != 0 && it.floor <= it.until:
 		return "floor below until"
-	case (it.kind == KindBan || it.kind == KindBlock) && validName(it.jail) != nil:
+	case (it.kind == KindBan || it.kind == KindBlock) && ValidName(it.jail) != nil:
 		return "not a name"
 	case len(it.text) > maxText:
 		return "string too long"
@@ -95,7 +95,7 @@ func (b *liftBody) invalid() string {
 	}
 	for i := range b.offences {
 		switch o := &b.offences[i]; {
-		case validName(o.Origin) != nil || validName(o.Jail) != nil:
+		case ValidName(o.Origin) != nil || ValidName(o.Jail) != nil:
 			return "not a name"
 		case !o.Start.sane():
 			return "time out of bounds"
@@ -103,7 +103,7 @@ func (b *liftBody) invalid() string {
 	}
 	for i := range b.dots {
 		switch d := &b.dots[i]; {
-		case validName(d.Log.Origin) != nil:
+		case ValidName(d.Log.Origin) != nil:
 			return "not a name"
 		case d.First == 0 || d.First > d.Last || d.Last > maxSeq:
 			return "range out of bounds"
@@ -194,7 +194,7 @@ func (r *reader) name(n names) string { return n.of(r.text(maxName)) }
 // origin is a name that stands outside of a record.
 func (r *reader) origin(n names) string {
 	s := r.name(n)
-	if r.ok() && validName(s) != nil {
+	if r.ok() && ValidName(s) != nil {
 		r.fail("not a name")
 	}
 	return s

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-	"unicode/utf8"
 )
 
 // Config says how a store is opened.
@@ -86,29 +85,11 @@ func (c Config) Validate() error {
 	if c.Path == "" {
 		return errors.New("store path: empty")
 	}
-	if err := validName(c.Origin); err != nil {
+	if err := ValidName(c.Origin); err != nil {
 		return fmt.Errorf("origin %q: %w", c.Origin, err)
 	}
 	if c.MaxDuration < 0 {
 		return fmt.Errorf("max duration %s: negative", c.MaxDuration)
 	}
 	return c.Limits.validate()
-}
-
-// validName checks a name of an origin or a jail as it may stand in a record.
-func validName(s string) error {
-	switch {
-	case s == "":
-		return errors.New("empty")
-	case len(s) > maxName:
-		return fmt.Errorf("longer than %d bytes", maxName)
-	case !utf8.ValidString(s):
-		return errors.New("not UTF-8")
-	}
-	for _, r := range s {
-		if r < 0x20 || r == 0x7f {
-			return errors.New("holds a control character")
-		}
-	}
-	return nil
 }

@@ -1,0 +1,69 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ValidName checks a name: of a router, an origin or a jail. It takes what fail2ban takes: 1 to 255 bytes of UTF-8 that can be
+// shown, without control or format characters and with no other space than U+0020, so that a name can neither steer a
+// terminal nor pass for another one.
+func ValidName(s string) error {
+	switch {
+	case s == "":
+		return errors.New("empty")
+	case len(s) > maxName:
+		return fmt.Errorf("longer than %d bytes", maxName)
+	case plainASCII(s): // nearly always, and every record asks
+		return nil
+	case !utf8.ValidString(s):
+		return errors.New("not UTF-8")
+	}
+	for _, r := range s {
+		if hidden(r) {
+			return fmt.Errorf("holds %U, a control or format character or an unusual space", r)
+		}
+	}
+	return nil
+}
+
+func plainASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// hidden reports whether a character must not stand in a name: control (Cc), format (Cf, bidirectional marks among it),
+// private use, and separators but the space. What is not assigned yet may: members of another version know it perhaps.
+func hidden(r rune) bool {
+	return unicode.Is(unicode.C, r) || r != ' ' && unicode.Is(unicode.Z, r)
+}
+
+// cut shortens a text to what is kept of it, at a rune's start, and replaces what cannot be shown.
+func cut(s string) string {
+	if len(s) > keepText {
+		n := keepText
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n]
+	}
+	if plainASCII(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError, !unicode.IsSpace(r) && hidden(r):
+			return '?'
+		case hidden(r):
+			return ' '
+		}
+		return r
+	}, s)
+}
