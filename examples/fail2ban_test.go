@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -21,7 +22,7 @@ import (
 func TestFiltersFindTheirLines(t *testing.T) {
 	for name, want := range map[string][]string{
 		"t128-dropped": {"203.0.113.3", "203.0.113.4", "2001:db8:bad::7"},
-		"t128-denied":  {"203.0.113.3", "2001:db8:bad::7"},
+		"t128-denied":  {"203.0.113.3", "2001:db8:bad::7", "203.0.113.20", "2001:db8:bad::20", "203.0.113.21", "203.0.113.22"},
 		"cowrie":       {"203.0.113.3", "203.0.113.4", "2001:db8:bad::7"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +71,8 @@ func TestJailsBanStrangersAndSpareTheFabric(t *testing.T) {
 	write(logs["t128-denied"], strings.Repeat(denied("192.0.2.3"), 25)+strings.Repeat(denied("203.0.113.6"), 10)+strings.Repeat(denied("203.0.113.5"), 20))
 	write(logs["cowrie"], login("192.0.2.3")+login("203.0.113.7"))
 	write(logs["sshd"], strings.Repeat(failed("203.0.113.9"), 3)+strings.Repeat(failed("203.0.113.8"), 4))
-	write(filepath.Join(dir, "jail.local"), local)
+	// The operator's own list holds for the jails that have none of their own.
+	write(filepath.Join(dir, "jail.local"), strings.Replace(local, "action =", "ignoreip = 192.0.2.3\naction =", 1))
 	startFail2ban(t, dir)
 	for jail, want := range map[string]string{"t128-dropped": "203.0.113.3", "t128-denied": "203.0.113.5", "cowrie": "203.0.113.7", "sshd": "203.0.113.8"} {
 		var got string
@@ -91,6 +93,124 @@ func TestJailsBanStrangersAndSpareTheFabric(t *testing.T) {
 	}
 }
 
+// TestNobodyIsBannedByAnAttackersWords: what an attacker may put into a field (a
+// user name, a password, a policy's name) names a victim as if it were a source.
+func TestNobodyIsBannedByAnAttackersWords(t *testing.T) {
+	const victim = "198.51.100.9"
+	words := []string{
+		victim, "x from " + victim + " port 22 ssh2", `","src_ip":"` + victim + `"`, `\","src_ip":"` + victim + `","a":"`,
+		`"eventid":"cowrie.login.failed","src_ip":"` + victim + `"`, "access Source Address: " + victim, "1.0  Permitted: False  Source Address:     " + victim,
+		"Dropped packet with key: Packet key [src ip " + victim + ", dest ip 198.51.100.1, src port 1, dest port 22, proto 6, interface 1.0]",
+		"[SESS|SA ] ERROR (x ) Dropped packet with key: Packet key [src ip " + victim + ", dest ip 198.51.100.1, src port 1, dest port 22, proto 6, interface 1.0]",
+		"2026-08-04T04:24:46.328Z Traffic request violates access policy.",
+	}
+	for filter, lines := range map[string]func(word string) string{
+		"cowrie": func(word string) string {
+			typed, _ := json.Marshal(word)
+			return `{"eventid":"cowrie.login.failed","username":` + string(typed) + `,"password":` + string(typed) + `,"message":` + string(typed) +
+				`,"timestamp":"2026-08-04T04:24:46.328000Z","src_ip":"203.0.113.3","session":"5f1c9c4b2a10"}` + "\n"
+		},
+		"t128-dropped": func(word string) string {
+			return "Aug 04 04:24:46.328 [SESS|SA ] ERROR (SessionProc-00 ) Cannot resolve " + word + "\n" +
+				"Aug 04 04:24:46.329 [SESS|SA ] ERROR (SessionProc-00 ) Dropped packet with key: Packet key [src ip 203.0.113.3, dest ip 198.51.100.90, src port 4242, dest port 22, proto 6, interface 13.0], " + word + "\n"
+		},
+		"t128-denied": func(word string) string {
+			const line = "==================================================================\n"
+			return line + " 2026-03-01T09:15:42.127Z Login failed.\n" + line + " Type:               admin.login\n User:               " + word + "\n Permitted:          False\n\n" +
+				line + " 2026-03-01T09:15:43.127Z Traffic request violates access policy.\n" + line +
+				" Type:               traffic.denied\n Denied Reason:      " + word + "\n Permitted:          False\n Source Address:     203.0.113.3\n Source Port:        10000\n\n" +
+				"2026-03-01T09:15:44.127Z Login failed.\n  Type: admin.login\n  User: " + word + "\n  Permitted: False\n" +
+				"2026-03-01T09:15:45.127Z Traffic request violates access policy.\n  Type: traffic.denied\n  Denied Reason: " + word + "\n  Permitted: False\n  Source Address: 203.0.113.3\n"
+		},
+	} {
+		t.Run(filter, func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "log")
+			for _, word := range words {
+				if err := os.WriteFile(log, []byte(lines(word)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				got := found(t, log, "fail2ban/filter.d/"+filter+".conf")
+				if len(got) == 0 || slices.ContainsFunc(got, func(ip string) bool { return ip != "203.0.113.3" }) {
+					t.Errorf("with %q: finds %q, want only 203.0.113.3", word, got)
+				}
+			}
+		})
+	}
+	filters, err := filepath.Glob("fail2ban/filter.d/*.conf")
+	if err != nil || len(filters) != 3 {
+		t.Errorf("%q, %v: a filter is not tried here", filters, err)
+	}
+}
+
+// TestJournalJailBelievesSSHDAlone feeds the jail a journal as journald writes it:
+// which program spoke is known by its file, whatever it calls itself.
+func TestJournalJailBelievesSSHDAlone(t *testing.T) {
+	const make = "/lib/systemd/systemd-journal-remote"
+	if _, err := os.Stat(make); err != nil {
+		t.Fatalf("%v: install systemd-journal-remote and python3-systemd with `make deps` as root", err)
+	}
+	dir := installFail2ban(t, "jail.d/ssh-journal.conf")
+	var export strings.Builder
+	entries := 0
+	say := func(exe, ip string) {
+		for range 4 { // maxretry
+			entries++
+			comm := filepath.Base(exe)
+			fmt.Fprintf(&export, "__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=11111111111111111111111111111111\n_MACHINE_ID=22222222222222222222222222222222\n"+
+				"_HOSTNAME=router1\n_TRANSPORT=syslog\n_COMM=%s\n_EXE=%s\n_PID=%d\nSYSLOG_IDENTIFIER=%s\nSYSLOG_PID=%[5]d\nMESSAGE=Failed password for invalid user root from %[7]s port 4242 ssh2\n\n",
+				time.Now().UnixMicro()+int64(entries), entries, comm, exe, 1000+entries, comm, ip)
+		}
+	}
+	say("/usr/bin/logger", "198.51.100.9")
+	say("/home/mallory/sshd", "198.51.100.9")
+	want := []string{}
+	for i, exe := range []string{"/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/usr/libexec/openssh/sshd-session", "/usr/lib/openssh/sshd-auth"} {
+		ip := fmt.Sprintf("203.0.113.%d", i+1)
+		say(exe, ip)
+		want = append(want, ip)
+	}
+	text, journal := filepath.Join(dir, "export"), filepath.Join(dir, "ssh.journal")
+	if err := os.WriteFile(text, []byte(export.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t, make, "-o", journal, text); err != nil {
+		t.Fatalf("%s: %v: %s", make, err, out)
+	}
+	jail := filepath.Join(dir, "jail.d/ssh-journal.conf")
+	conf := strings.Replace(read(t, jail), "backend      = systemd\n", "backend = systemd[journalfiles="+journal+"]\naction =\n", 1)
+	if err := os.WriteFile(jail, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startFail2ban(t, dir)
+	var got []string
+	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) { // between two questions; the condition decides
+		if out, err := run(t, "fail2ban-client", "-c", dir, "get", "sshd", "banip"); err == nil {
+			got = strings.Fields(out)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("banned %q, want %q", got, want)
+	}
+}
+
+func TestShippedJailsLeaveTheOperatorsIgnoreListAlone(t *testing.T) {
+	dir := installFail2ban(t, "jail.d/ssh-file.conf", "jail.d/cowrie.conf")
+	// Read before ours, so that ours would win.
+	if err := os.WriteFile(filepath.Join(dir, "jail.d", "00-noc.conf"), []byte("[DEFAULT]\nignoreip = 198.51.100.7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := run(t, "fail2ban-client", "-c", dir, "-d")
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, jail := range []string{"sshd", "cowrie"} {
+		if !strings.Contains(out, "['set', '"+jail+"', 'addignoreip', '198.51.100.7']") {
+			t.Errorf("jail %s does not ignore what the operator's own file names", jail)
+		}
+	}
+}
+
 func TestJailsAreTaken(t *testing.T) {
 	for _, jails := range [][]string{{"ssh-file.conf", "cowrie.conf", "t128.conf", "mesh.conf"}, {"ssh-journal.conf"}} {
 		var files []string
@@ -104,6 +224,9 @@ func TestJailsAreTaken(t *testing.T) {
 		out, err := run(t, "fail2ban-client", "-c", dir, "-d")
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
+		}
+		if strings.Contains(out, "['start', 't128-") {
+			t.Errorf("%q: a jail starts that spoofed packets feed: it must be the operator's decision", jails)
 		}
 		if n := strings.Count(out, "'addaction', 'banmesh']"); n != strings.Count(out, "['start', ") || n == 0 {
 			t.Errorf("%q: %d jails share their bans, of %d that start", jails, n, strings.Count(out, "['start', "))
