@@ -102,6 +102,8 @@ type Tuning struct {
 	DialTimeout time.Duration
 	// NameCheck bounds the search for another member of this name at the start.
 	NameCheck time.Duration
+
+	run uint64 // 0: drawn
 }
 
 // DefaultConfig is a member on all addresses, port 7946, of a local network,

@@ -58,7 +58,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := quietMesh(newFakeSet("self", 1))
-		m.frame(b, "127.0.0.1:2")
+		m.frame(b, "127.0.0.1:2", 0)
 		if len(m.gaps.open) > maxHeads+1 {
 			t.Errorf("one frame opened %d gaps", len(m.gaps.open))
 		}

@@ -65,7 +65,7 @@ func TestHostileFramesAreDroppedAndCounted(t *testing.T) {
 		m := fl.nodes[0].mesh
 		for _, tt := range tests {
 			before := m.Stats().Dropped[tt.reason]
-			if err := m.wire.sendSealed(fl.nodes[1].mesh.wire.sealFrame(tt.frame), fl.nodes[0].addr.String()); err != nil {
+			if _, err := m.wire.send(fl.nodes[1].mesh.wire.envelope(tt.frame), fl.nodes[0].addr.String()); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Millisecond)

@@ -109,9 +109,10 @@ type table struct {
 	mu   sync.Mutex
 	all  map[string]*peer
 
-	view   atomic.Pointer[[]target] // alive others, by name
-	proven atomic.Pointer[[]target] // those of them that have answered where they are said to be, by name
-	digest atomic.Uint32            // sum of the hashes of all alive names
+	view   atomic.Pointer[[]target]        // alive others, by name
+	proven atomic.Pointer[[]target]        // those of them that have answered where they are said to be, by name
+	digest atomic.Uint32                   // sum of the hashes of all alive names
+	places atomic.Pointer[map[string]bool] // addresses of members; true where packets are counted
 }
 
 const (
@@ -143,6 +144,13 @@ func (t *table) refresh() {
 			sum += nameHash(p.name, 0)
 		}
 	}
+	places := make(map[string]bool, len(t.all))
+	for _, p := range t.all {
+		if _, taken := places[p.addr]; !taken || p.state == Alive {
+			places[p.addr] = p.meta.counts()
+		}
+	}
+	t.places.Store(&places)
 	slices.SortFunc(view, func(a, b target) int { return cmp.Compare(a.name, b.name) })
 	hosts := make(map[string]int)
 	for _, to := range view {
@@ -160,6 +168,23 @@ func (t *table) refresh() {
 }
 
 func (t *table) others() []target { return *t.view.Load() }
+
+// counts says whether the member at the address counts packets.
+func (t *table) counts(addr string) bool { return (*t.places.Load())[addr] }
+
+// heeds says why a message of that name and run does not count, "" where it does.
+func (t *table) heeds(name string, run uint64, sealed bool) (reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	switch {
+	case p == nil || p.state != Alive:
+		return "message of nobody alive"
+	case sealed && p.meta.counts() && run != p.meta.Run:
+		return "message of another run"
+	}
+	return ""
+}
 
 // receivers are whom to send a push: all, or, where they are too many to be sent
 // it straight, those that have answered. Members that somebody made up must not

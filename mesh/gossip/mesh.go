@@ -37,7 +37,7 @@ type Mesh struct {
 	set   Set
 	log   *slog.Logger
 	count counters
-	run   uint64 // drawn at the start, see nodeMeta
+	run   uint64 // drawn at the start, see nodeMeta; even, see nodeMeta.counts
 	self  string // own address, ip:port
 	port  uint16
 
@@ -100,9 +100,12 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	}
 	m := &Mesh{
 		cfg: cfg, tune: cfg.Tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger,
-		run: rand.Uint64() | 1, table: newTable(cfg.Name),
+		run: max(rand.Uint64()&^1, 2), table: newTable(cfg.Name),
 		server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 4096),
 		started: time.Now(), startedWall: cfg.Now().Round(0),
+	}
+	if m.tune.run != 0 {
+		m.run = m.tune.run
 	}
 	if len(keys) > 0 {
 		ring, err := newKeyring(keys)
@@ -129,6 +132,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	}
 	m.wire = newWire(inner, m.ring, cfg.Label, m.log, &m.count)
 	m.wire.serve = m.serveStream
+	m.wire.run, m.wire.now, m.wire.counts = m.run, cfg.Now, m.table.counts
 	if err := m.start(ctx); err != nil {
 		_ = m.Shutdown()
 		return nil, err
@@ -228,11 +232,11 @@ func (m *Mesh) sendTo(addr string, frame []byte) error {
 		m.count.drop("frame too long")
 		return fmt.Errorf("frame of %d bytes does not fit a packet", len(frame))
 	}
-	return m.sendSealed(addr, m.wire.sealFrame(frame))
+	return m.send(addr, m.wire.envelope(frame))
 }
 
-func (m *Mesh) sendSealed(addr string, sealed []byte) error {
-	if err := m.wire.sendSealed(sealed, addr); err != nil {
+func (m *Mesh) send(addr string, e *envelope) error {
+	if _, err := m.wire.send(e, addr); err != nil {
 		m.count.drop("send error")
 		return fmt.Errorf("send to %s: %w", addr, err)
 	}
@@ -309,9 +313,9 @@ func (m *Mesh) Leave(ctx context.Context) error {
 }
 
 func (m *Mesh) sayLeaving() {
-	b := m.wire.sealFrame(encode(kindLeaving, leavingMsg{From: m.cfg.Name, Run: m.run}))
+	b := m.wire.envelope(encode(kindLeaving, leavingMsg{From: m.cfg.Name, Run: m.run}))
 	for _, t := range m.table.others() {
-		_ = m.sendSealed(t.addr, b)
+		_ = m.send(t.addr, b)
 	}
 }
 

@@ -26,9 +26,9 @@ const (
 	// maxPacket is what one datagram may carry, memberlist's own default: it
 	// passes an MTU of 1,500 with a tunnel on the way.
 	maxPacket = 1400
-	// packetOverhead is that of an unsealed packet with the longest label; a
-	// sealed one takes less: magic, mode, nonce, tag, channel.
-	packetOverhead = 4 + maxLabel
+	// packetOverhead is that of a sealed packet that is counted: magic, mode,
+	// nonce, tag, channel, header. An unsealed one takes less, whatever its label.
+	packetOverhead = 2 + nonceSize + tagSize + 1 + countedHead
 	// maxFrame is the largest frame of our own.
 	maxFrame = maxPacket - packetOverhead
 )

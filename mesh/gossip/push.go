@@ -137,13 +137,13 @@ func (p *pusher) tell(head store.Head, to []target) {
 	if head.Seq == 0 || len(to) == 0 {
 		return
 	}
-	b := p.m.wire.sealFrame(encode(kindHeads, headsMsg{
+	b := p.m.wire.envelope(encode(kindHeads, headsMsg{
 		From:  p.m.cfg.Name,
 		Heads: []headMsg{{Origin: head.Log.Origin, Epoch: head.Log.Epoch, Seq: head.Seq}},
 		Bulk:  p.bulk,
 	}))
 	for _, t := range to {
-		_ = p.m.sendSealed(t.addr, b)
+		_ = p.m.send(t.addr, b)
 	}
 }
 
@@ -230,9 +230,9 @@ func (m *Mesh) fanOut(others int) int {
 func (m *Mesh) spread(frame []byte, others []target) {
 	m.count.pushes.Add(1)
 	if len(others)+1 <= m.tune.DirectMax {
-		b := m.wire.sealFrame(frame)
+		b := m.wire.envelope(frame)
 		for _, t := range others {
-			_ = m.sendSealed(t.addr, b)
+			_ = m.send(t.addr, b)
 		}
 		return
 	}
@@ -243,15 +243,15 @@ func (m *Mesh) spread(frame []byte, others []target) {
 		i := int(nameHash(t.name, salt) % uint32(n))
 		parts[i] = append(parts[i], t)
 	}
-	var plain []byte
+	var plain *envelope
 	for i, part := range parts {
 		rand.Shuffle(len(part), func(a, b int) { part[a], part[b] = part[b], part[a] })
 		if len(part) <= relaysPerSlice {
 			if plain == nil {
-				plain = m.wire.sealFrame(frame)
+				plain = m.wire.envelope(frame)
 			}
 			for _, t := range part {
-				_ = m.sendSealed(t.addr, plain)
+				_ = m.send(t.addr, plain)
 			}
 			continue
 		}
@@ -264,9 +264,9 @@ func (m *Mesh) spread(frame []byte, others []target) {
 			m.count.drop("frame too long")
 			continue
 		}
-		b := m.wire.sealFrame(f)
+		b := m.wire.envelope(f)
 		for _, t := range part[:relaysPerSlice] {
-			_ = m.sendSealed(t.addr, b)
+			_ = m.send(t.addr, b)
 		}
 	}
 }
@@ -292,8 +292,8 @@ func (m *Mesh) relay(msg relayMsg) {
 		return
 	}
 	m.count.relays.Add(1)
-	b := m.wire.sealFrame(msg.Frame)
+	b := m.wire.envelope(msg.Frame)
 	for _, t := range to {
-		_ = m.sendSealed(t.addr, b)
+		_ = m.send(t.addr, b)
 	}
 }

@@ -18,7 +18,7 @@ func (m *Mesh) receive() {
 		case <-m.ctx.Done():
 			return
 		case in := <-m.wire.frames:
-			m.frame(in.frame, in.from)
+			m.frame(in.frame, in.from, in.run)
 		}
 	}
 }
@@ -46,8 +46,9 @@ func malformed(err error) string {
 	return "malformed frame"
 }
 
-// frame takes one frame from a packet, whoever sent it.
-func (m *Mesh) frame(b []byte, from string) {
+// frame takes one frame from a packet, whoever sent it. run is the sender's, 0
+// where its packets are not counted.
+func (m *Mesh) frame(b []byte, from string, run uint64) {
 	if len(b) < 2 {
 		m.refuse(from, "truncated frame")
 		return
@@ -73,7 +74,7 @@ func (m *Mesh) frame(b []byte, from string) {
 			return
 		}
 		m.relay(msg)
-		m.frame(msg.Frame, from)
+		m.frame(msg.Frame, from, run)
 	case kindHeads:
 		var msg headsMsg
 		if m.read(payload, 4, &msg, &msg.From, from) {
@@ -101,7 +102,7 @@ func (m *Mesh) frame(b []byte, from string) {
 		}
 	case kindMessage:
 		var msg messageMsg
-		if m.read(payload, 2, &msg, &msg.From, from) && m.cfg.OnMessage != nil {
+		if m.read(payload, 2, &msg, &msg.From, from) && m.heeds(msg.From, from, run) && m.cfg.OnMessage != nil {
 			m.cfg.OnMessage(msg.From, msg.Payload)
 		}
 	case kindLeaving:
@@ -130,6 +131,19 @@ func (m *Mesh) read(payload []byte, fields int, msg any, sender *string, from st
 	}
 	m.table.with(*sender, func(p *peer) { p.seen = time.Now() })
 	return true
+}
+
+// heeds says whether a message in the name of a member counts: it is alive, and
+// the packet is of its present run. Records need no such look, they mean the same
+// whenever they come.
+func (m *Mesh) heeds(name, from string, run uint64) bool {
+	reason := m.table.heeds(name, run, m.ring != nil && runCounts(m.run))
+	if reason == "" {
+		return true
+	}
+	m.refuse(from, reason)
+	m.introduce(name, from)
+	return false
 }
 
 // replyAddr is where the sender is answered: where it is known to be, else

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
@@ -40,8 +41,11 @@ const (
 	// maxAccused bounds the incarnation of a suspicion or a death: the accused
 	// must be able to outbid it. Honest ones count up from 1.
 	maxAccused = 1 << 30
-	// maxIncarnation bounds that of a living member, well above maxAccused.
-	maxIncarnation = 1 << 31
+	// maxIncarnation bounds what others say of a living member, well above
+	// maxAccused. What a member says of itself may exceed it: it must be able to
+	// outbid what somebody else has said in its name.
+	maxIncarnation    = 1 << 31
+	maxOwnIncarnation = 1<<32 - 2
 	// maxUserState is far more than a stamp and a name.
 	maxUserState = 1 << 10
 )
@@ -88,8 +92,9 @@ var mlHandle = func() *codec.MsgpackHandle {
 func mlDecode(b []byte, msg any) error { return codec.NewDecoderBytes(b, mlHandle).Decode(msg) }
 
 // screenPacket returns what memberlist may see of a packet of its own, nil for
-// nothing, and calls drop with the reason for each part that it may not.
-func screenPacket(b []byte, drop func(reason string)) []byte {
+// nothing, and calls drop with the reason for each part that it may not. from is
+// where it came from, ip:port.
+func screenPacket(b []byte, from string, drop func(reason string)) []byte {
 	body := b
 	if len(body) >= 5 && body[0] == mlCRC {
 		body = body[5:] // memberlist checks it
@@ -99,7 +104,7 @@ func screenPacket(b []byte, drop func(reason string)) []byte {
 		return nil
 	}
 	if body[0] != mlCompound {
-		if reason := screenMessage(body); reason != "" {
+		if reason := screenMessage(body, from); reason != "" {
 			drop(reason)
 			return nil
 		}
@@ -112,7 +117,7 @@ func screenPacket(b []byte, drop func(reason string)) []byte {
 	}
 	kept := make([][]byte, 0, len(parts))
 	for _, p := range parts {
-		if reason := screenMessage(p); reason != "" {
+		if reason := screenMessage(p, from); reason != "" {
 			drop(reason)
 			continue
 		}
@@ -152,7 +157,7 @@ func compoundParts(b []byte) (parts [][]byte, ok bool) {
 }
 
 // screenMessage says why memberlist must not see a single message, "" when it may.
-func screenMessage(b []byte) (reason string) {
+func screenMessage(b []byte, from string) (reason string) {
 	if len(b) == 0 {
 		return "member message empty"
 	}
@@ -178,18 +183,30 @@ func screenMessage(b []byte) (reason string) {
 		if mlDecode(b[1:], &a) != nil {
 			return "member message malformed"
 		}
-		return screenMember(a.Node, a.Addr, a.Meta, a.Vsn, a.Incarnation)
+		return screenMember(a.Node, a.Addr, a.Meta, a.Vsn, a.Incarnation, isAt(from, a.Addr, a.Port))
 	}
 	return "member message kind"
 }
 
-func screenMember(name string, addr, meta []byte, vsn []uint8, incarnation uint32) (reason string) {
+// isAt reports whether ip:port is the address of memberlist's.
+func isAt(from string, addr []byte, port uint16) bool {
+	at, err := netip.ParseAddrPort(from)
+	a, ok := netip.AddrFromSlice(addr)
+	return err == nil && ok && at.Port() == port && at.Addr().Unmap() == a.Unmap()
+}
+
+// screenMember does it for a living member. self: it says it of itself.
+func screenMember(name string, addr, meta []byte, vsn []uint8, incarnation uint32, self bool) (reason string) {
+	most := uint32(maxIncarnation)
+	if self {
+		most = maxOwnIncarnation
+	}
 	switch {
 	case checkName(name) != nil:
 		return "member name"
 	case len(addr) != net.IPv4len && len(addr) != net.IPv6len, len(meta) > memberlist.MetaMaxSize:
 		return "member message malformed"
-	case incarnation > maxIncarnation:
+	case incarnation > most:
 		return "member incarnation"
 	case len(vsn) != 6 || vsn[0] < 1 || vsn[0] > memberlist.ProtocolVersion2Compatible || vsn[1] < memberlist.ProtocolVersion2Compatible ||
 		vsn[2] != memberlist.ProtocolVersion2Compatible || vsn[3]|vsn[4]|vsn[5] != 0:
@@ -204,6 +221,7 @@ var errScreened = errors.New("not what memberlist says to its kind")
 // when it is first read.
 type screenedConn struct {
 	net.Conn
+	peer    string // ip:port; of a stream that came, the port is not the member's
 	drop    func(reason string)
 	screens atomic.Bool
 	in      *bufio.Reader
@@ -262,7 +280,7 @@ func (s *screenedConn) pushPull() error {
 		if err := dec.Decode(&n); err != nil {
 			return fmt.Errorf("read member list: %w", err)
 		}
-		reason := screenMember(n.Name, n.Addr, n.Meta, n.Vsn, n.Incarnation)
+		reason := screenMember(n.Name, n.Addr, n.Meta, n.Vsn, n.Incarnation, isAt(s.peer, n.Addr, n.Port))
 		if reason == "" && n.State != memberlist.StateAlive && n.Incarnation > maxAccused {
 			reason = "member incarnation"
 		}

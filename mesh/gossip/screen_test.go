@@ -71,7 +71,7 @@ func TestMemberlistIsShownOnlyWhatHonestMembersSay(t *testing.T) {
 		"ping": ping, "alive": alive, "suspicion": suspect, "leave": left, "with a sum": withCRC(ping),
 		"together": compound(ping, alive, suspect), "together with a sum": withCRC(compound(ping, left)),
 	} {
-		if got := screenPacket(b, func(why string) { t.Errorf("%s: dropped: %s", name, why) }); !bytes.Equal(got, b) {
+		if got := screenPacket(b, "10.0.0.9:7946", func(why string) { t.Errorf("%s: dropped: %s", name, why) }); !bytes.Equal(got, b) {
 			t.Errorf("%s: changed from %x to %x", name, b, got)
 		}
 	}
@@ -101,7 +101,7 @@ func TestMemberlistIsShownOnlyWhatHonestMembersSay(t *testing.T) {
 		{"a compound cut short", "member message malformed", compound(ping, alive)[:20], nil},
 	} {
 		var why []string
-		got := screenPacket(tt.packet, func(reason string) { why = append(why, reason) })
+		got := screenPacket(tt.packet, "10.0.0.9:7946", func(reason string) { why = append(why, reason) })
 		if !bytes.Equal(got, tt.left) || !slices.Contains(why, tt.reason) {
 			t.Errorf("%s: left %x, want %x; dropped for %q, want %q", tt.name, got, tt.left, why, tt.reason)
 		}

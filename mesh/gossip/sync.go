@@ -339,9 +339,8 @@ func (m *Mesh) asked(msg stampMsg, from string) {
 		m.refuse(from, "stamp")
 		return
 	}
-	if _, known := m.table.addr(msg.From); !known && m.strangers.due(msg.From) {
-		// It knows us and we do not know it: memberlist's word of its coming was lost.
-		m.timers.after(0, func() { _, _ = m.pushPull(m.ctx, from) })
+	if _, known := m.table.addr(msg.From); !known {
+		m.introduce(msg.From, from)
 	}
 	_ = m.sendTo(m.replyAddr(msg.From, from), encode(kindAnswer, stampMsg{From: m.cfg.Name, Nonce: msg.Nonce, Stamp: m.stamp()}))
 	// Its look at us comes with the answer; a difference is its to pursue.
@@ -363,6 +362,14 @@ func (m *Mesh) answered(msg stampMsg, from string) {
 	}
 	m.measured(msg.From, rtt, s)
 	m.sync.observe(msg.From, s)
+}
+
+// introduce has member lists exchanged with one that knows us and that we do not
+// know, or not in its present run: memberlist's word of its coming was lost.
+func (m *Mesh) introduce(name, from string) {
+	if name != m.cfg.Name && m.strangers.due(name) {
+		m.timers.after(0, func() { _, _ = m.pushPull(m.ctx, from) })
+	}
 }
 
 // strangers are members that made themselves known by asking.

@@ -29,6 +29,7 @@ const (
 type inbound struct {
 	frame []byte
 	from  string
+	run   uint64 // of the sender, 0 where its packets are not counted
 }
 
 // wire is the transport that memberlist gets: it seals and opens everything on
@@ -44,6 +45,13 @@ type wire struct {
 	streams chan net.Conn
 	frames  chan inbound
 	serve   func(*secureConn, string) // our own streams; set before start
+
+	// What is needed to count packets; set before start.
+	run     uint64
+	now     func() time.Time
+	counts  func(addr string) bool // whether packets to the address are counted
+	counter packetCounter
+	replays replays
 
 	slots   chan struct{}
 	members atomic.Bool // memberlist is there to take its packets and streams
@@ -61,6 +69,8 @@ func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.
 		packets: make(chan *memberlist.Packet, 64),
 		streams: make(chan net.Conn),
 		frames:  make(chan inbound, frameQueue),
+		now:     time.Now,
+		counts:  func(string) bool { return false },
 		slots:   make(chan struct{}, maxStreams),
 		done:    make(chan struct{}),
 	}
@@ -98,13 +108,18 @@ func (w *wire) packet(p *memberlist.Packet) {
 		w.refuse(from, err)
 		return
 	}
+	channel, payload, run, reason := w.uncount(channel, payload)
+	if reason != "" {
+		w.count.drop(reason)
+		return
+	}
 	switch channel {
 	case chanMembers:
 		if !w.members.Load() {
 			w.count.drop("early packet")
 			return
 		}
-		if payload = screenPacket(payload, w.screened(from)); payload == nil {
+		if payload = screenPacket(payload, from, w.screened(from)); payload == nil {
 			return
 		}
 		select {
@@ -114,7 +129,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 	case chanFrames:
 		// A full queue loses the newest, as a socket does: the exchange mends it.
 		select {
-		case w.frames <- inbound{payload, from}:
+		case w.frames <- inbound{payload, from, run}:
 		default:
 			w.count.drop("receive queue full")
 		}
@@ -192,16 +207,16 @@ func (w *wire) stream(c net.Conn) {
 	}
 }
 
-// sendSealed writes a packet that is sealed already.
-func (w *wire) sendSealed(b []byte, to string) error {
+// send writes an enveloped frame.
+func (w *wire) send(e *envelope, to string) (time.Time, error) {
+	b := e.to(to)
 	w.count.packetsSent.Add(1)
 	w.count.bytesSent.Add(uint64(len(b)))
-	_, err := w.inner.WriteTo(b, to)
-	return err
+	return w.inner.WriteTo(b, to)
 }
 
-func (w *wire) sealFrame(frame []byte) []byte {
-	return sealPacket(w.ring, w.label, chanFrames, frame)
+func (w *wire) envelope(frame []byte) *envelope {
+	return &envelope{w: w, channel: chanFrames, payload: frame}
 }
 
 // dial opens a stream of our own.
@@ -230,10 +245,7 @@ func (w *wire) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 }
 
 func (w *wire) WriteTo(b []byte, addr string) (time.Time, error) {
-	p := sealPacket(w.ring, w.label, chanMembers, b)
-	w.count.packetsSent.Add(1)
-	w.count.bytesSent.Add(uint64(len(p)))
-	return w.inner.WriteTo(p, addr)
+	return w.send(&envelope{w: w, channel: chanMembers, payload: b}, addr)
 }
 
 func (w *wire) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
@@ -254,7 +266,7 @@ func (w *wire) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 // screenStream is what memberlist gets of a stream.
 func (w *wire) screenStream(s *secureConn, from string) net.Conn {
 	l := &limitedConn{secureConn: s, left: maxMemberStream, drop: func() { w.count.drop("stream too long") }}
-	return &screenedConn{Conn: l, drop: w.screened(from)}
+	return &screenedConn{Conn: l, peer: from, drop: w.screened(from)}
 }
 
 // screened counts what memberlist is not shown, and logs it once for each peer

@@ -1,0 +1,153 @@
+package gossip
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// A recorded packet is sealed as well as a fresh one. So that it cannot be
+// played back, what is sealed begins with the run of its sender and a counter;
+// each member keeps a window of the counters that it has seen, for each run.
+// A member that counts says so by an even run in its member data: to members of
+// earlier versions packets go as they know them.
+const (
+	chanCounted = 0x10 // added to the channel
+	countedHead = 8 + 8
+
+	// windowSize is how far behind the newest a packet may come: the counter is
+	// one for all destinations, and what goes to a thousand members may be
+	// overtaken on the way.
+	windowSize = 4096
+	// maxWindows bounds the runs remembered, 560 bytes each.
+	maxWindows = 4096
+)
+
+// counts says whether the member sends and expects counted packets.
+func (m nodeMeta) counts() bool { return runCounts(m.Run) }
+
+func runCounts(run uint64) bool { return run != 0 && run&1 == 0 }
+
+// packetCounter numbers the packets of one run.
+type packetCounter struct {
+	mu   sync.Mutex
+	last uint64
+}
+
+// next jumps ahead once a minute: a virtual machine that is put back to an
+// earlier state of its memory must not be taken for its own replay.
+func (c *packetCounter) next(now time.Time) uint64 {
+	floor := uint64(max(now.Unix()/60, 0)) << 26
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = max(c.last+1, floor)
+	return c.last
+}
+
+// replays holds the windows.
+type replays struct {
+	mu   sync.Mutex
+	runs map[uint64]*window
+}
+
+type window struct {
+	newest uint64
+	seen   [windowSize / 64]uint64 // by counter modulo windowSize
+	used   time.Time
+}
+
+// fresh reports whether the packet was not seen before, and remembers it.
+func (r *replays) fresh(run, counter uint64, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.runs[run]
+	if w == nil {
+		if r.runs == nil {
+			r.runs = make(map[uint64]*window)
+		}
+		if len(r.runs) >= maxWindows {
+			r.evict()
+		}
+		w = &window{newest: counter}
+		w.mark(counter)
+		w.used = now
+		r.runs[run] = w
+		return true
+	}
+	w.used = now
+	switch {
+	case counter > w.newest:
+		if counter-w.newest >= windowSize {
+			clear(w.seen[:])
+		} else {
+			for c := w.newest + 1; c < counter; c++ {
+				w.seen[c%windowSize/64] &^= 1 << (c % 64)
+			}
+		}
+		w.newest = counter
+	case w.newest-counter >= windowSize:
+		return false // too old to tell
+	case w.seen[counter%windowSize/64]&(1<<(counter%64)) != 0:
+		return false
+	}
+	w.mark(counter)
+	return true
+}
+
+func (w *window) mark(counter uint64) { w.seen[counter%windowSize/64] |= 1 << (counter % 64) }
+
+// evict forgets the run unheard for longest. Called with the lock held.
+func (r *replays) evict() {
+	var oldest uint64
+	for run, w := range r.runs {
+		if o := r.runs[oldest]; o == nil || w.used.Before(o.used) {
+			oldest = run
+		}
+	}
+	delete(r.runs, oldest)
+}
+
+// countedHeader is what stands before the payload of a counted packet.
+func countedHeader(run, counter uint64) []byte {
+	b := make([]byte, 0, countedHead)
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, run), counter)
+}
+
+// envelope is one frame on its way to several members, sealed at most once for
+// those that count packets and once for those that do not.
+type envelope struct {
+	w              *wire
+	channel        byte
+	payload        []byte
+	counted, plain []byte
+}
+
+// to returns the packet for the address.
+func (e *envelope) to(addr string) []byte {
+	if e.w.ring == nil || !runCounts(e.w.run) || !e.w.counts(addr) {
+		if e.plain == nil {
+			e.plain = sealPacket(e.w.ring, e.w.label, e.channel, e.payload)
+		}
+		return e.plain
+	}
+	if e.counted == nil {
+		head := countedHeader(e.w.run, e.w.counter.next(e.w.now()))
+		e.counted = sealPacket(e.w.ring, e.w.label, e.channel|chanCounted, append(head, e.payload...))
+	}
+	return e.counted
+}
+
+// uncount takes the header off a counted packet; run is 0 where it has none.
+func (w *wire) uncount(channel byte, payload []byte) (ch byte, rest []byte, run uint64, reason string) {
+	if w.ring == nil || !runCounts(w.run) || channel&chanCounted == 0 {
+		return channel, payload, 0, ""
+	}
+	if len(payload) < countedHead {
+		return 0, nil, 0, "truncated packet"
+	}
+	run, counter := binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])
+	if !w.replays.fresh(run, counter, time.Now()) {
+		return 0, nil, 0, "replayed packet"
+	}
+	return channel &^ chanCounted, payload[countedHead:], run, ""
+}
