@@ -57,6 +57,7 @@ type Agent struct {
 	store     *store.Store
 	mesh      *gossip.Mesh
 	elector   *leader.Elector
+	stall     *stall            // nil where no conductor is configured
 	committer *commit.Committer // nil where no conductor is configured
 	conductor commit.Conductor  // likewise
 	client    *fail2ban.Client
@@ -336,6 +337,7 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.drainFirst(ctx)
 		a.tellReport()
 		a.tellLimits()
+		a.watchStall(time.Now())
 		a.watchTrouble()
 		if err := a.repeat.run(ctx, a.lift); err != nil {
 			a.log.Warn("repeat the unbans given before the first exchange", "error", err)

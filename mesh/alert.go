@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -233,7 +234,13 @@ func (a *Agent) watchTrouble() {
 	}
 	members := a.mesh.Members()
 	commits := a.commitStatus()
-	a.alerts.look(time.Now(), troubles(members, a.mesh.InSync(), commits, a.elector.Status(), a.committer != nil), func(t trouble) bool {
+	wrong := troubles(members, a.mesh.InSync(), commits, a.elector.Status(), a.committer != nil)
+	if a.stall != nil && !slices.ContainsFunc(wrong, func(t trouble) bool { return t.alert == alertCommit }) {
+		if text := a.stall.warning(); text != "" {
+			wrong = append(wrong, trouble{alertCommit, "", text})
+		}
+	}
+	a.alerts.look(time.Now(), wrong, func(t trouble) bool {
 		switch t.alert {
 		case alertCommit:
 			return commits.State == "committing" // what comes of it will tell

@@ -28,7 +28,7 @@ func (a *Agent) openCommit() (err error) {
 	a.errands.run = a.runErrand
 	a.elector, err = leader.New(leader.Config{
 		Name: a.cfg.Name, Priority: a.cfg.Leader.Priority, Observer: !a.mayLead(),
-		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.ignored, Send: a.sendHeartbeat, OnChange: a.leads, Logger: a.log,
+		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.mayNotLead, Send: a.sendHeartbeat, OnChange: a.leads, Logger: a.log,
 	})
 	if err != nil || a.conductor == nil {
 		return err
@@ -48,6 +48,7 @@ func (a *Agent) openCommit() (err error) {
 	c.SetWork = a.setWork
 	c.StaleSessions = a.staleSessions
 	c.OnEvent = a.committedEvent
+	a.stall = newStall(c)
 	a.committer, err = commit.New(c)
 	return err
 }
@@ -214,6 +215,9 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 	lead := a.elector.Status()
 	if r, known := a.reports.of(lead.Leader); known && !lead.Self && r.ByHand != "" {
 		w = append(w, fmt.Sprintf("removed from the tenant by hand, and put back later unless unbanned: %s", r.ByHand))
+	}
+	if text := a.stall.warning(); text != "" {
+		w = append(w, text)
 	}
 	if s.Commit.Held > 0 && !lead.Self { // the leader's own warnings say it
 		w = append(w, fmt.Sprintf("%d removals wait because they are too many at once: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))

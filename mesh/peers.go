@@ -79,6 +79,17 @@ func (a *Agent) ignored(name string) bool {
 	return a.store.Ignores(name) && name != a.cfg.Name
 }
 
+// mayNotLead says whose word about leading counts for nothing: a member that is
+// not alive, that is not configured to lead, that is blocked, or under which
+// nothing was committed.
+func (a *Agent) mayNotLead(name string) bool {
+	if name == a.cfg.Name {
+		return false
+	}
+	m, known := a.mesh.Member(name)
+	return !known || m.State != gossip.Alive || !m.Eligible || a.ignored(name) || a.stall != nil && a.stall.bars(name)
+}
+
 // heard takes a letter of another member. It must not block.
 func (a *Agent) heard(from string, payload []byte) {
 	if !a.ready.Load() || len(payload) == 0 || a.ignored(from) {

@@ -347,6 +347,21 @@ func (t *table) members(drift time.Duration) []Member {
 	return out
 }
 
+// named is the member of the name.
+func (t *table) named(name string, drift time.Duration) (m Member, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil {
+		return Member{}, false
+	}
+	m = t.member(p)
+	if p.hasSkew {
+		m.Skew -= drift
+	}
+	return m, true
+}
+
 // addr is where the named member was last known to be.
 func (t *table) addr(name string) (string, bool) {
 	t.mu.Lock()

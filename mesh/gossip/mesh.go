@@ -210,6 +210,9 @@ func (m *Mesh) Members() []Member {
 	return out
 }
 
+// Member is what is known of another member; ok is false where nothing is.
+func (m *Mesh) Member(name string) (_ Member, ok bool) { return m.table.named(name, m.drift()) }
+
 // Send brings a payload of at most 1,200 bytes to another member's OnMessage,
 // once or not at all.
 func (m *Mesh) Send(to string, payload []byte) error {

@@ -66,8 +66,8 @@ type Config struct {
 	// Send takes a payload of at most 1200 bytes to a member, best effort.
 	Send func(to string, payload []byte) error
 
-	// Ignore says whose words count for nothing: members that an operator has
-	// blocked. It must not block. Optional.
+	// Ignore says whose words count for nothing: members that are not alive, may
+	// not lead, or are blocked. It must not block. Optional.
 	Ignore func(name string) bool
 
 	// OnChange is called from Run, in order, with each change of leader, term or

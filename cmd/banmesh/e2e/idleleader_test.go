@@ -1,0 +1,65 @@
+package e2e
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/mesh/leader"
+)
+
+// TestALeaderThatCommitsNothingIsPassedOver: a rogue member claims the highest
+// rank and a high term each second, says that it is idle, and commits nothing.
+func TestALeaderThatCommitsNothingIsPassedOver(t *testing.T) {
+	t.Parallel()
+	cond := startConductor(t)
+	s := keyed(t, "")
+	s.commit = cond.commitTo(steady)
+	all := trio(t, s)
+	leaderOf(t, all)
+	r := enter(t, "idler", all[0], nil)
+	awaitMembers(t, all, 4)
+
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for seq := uint64(1); ; seq++ {
+			b, err := leader.Heartbeat{Seq: seq, Term: 1000, Name: "idler", Priority: 99}.Encode()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, a := range all {
+				_ = r.mesh.Send(a.name, append([]byte{'L'}, b...))
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
+	defer func() { close(stop); <-done }()
+	for _, a := range all {
+		eventually(t, 20*time.Second, a.name+" to follow the rogue", func() bool {
+			lead := a.status().Leader
+			return lead != nil && *lead == "idler"
+		})
+	}
+	began := time.Now()
+	all[1].must("ban", "203.0.113.7", "--for", "1h")
+	warned := time.Duration(0)
+	eventually(t, 90*time.Second, "the ban at the conductor", func() bool {
+		if warned == 0 && slices.ContainsFunc(all[2].status().Warnings, func(w string) bool {
+			return strings.Contains(w, "nothing has moved") && strings.Contains(w, "idler")
+		}) {
+			warned = time.Since(began)
+		}
+		return slices.Contains(cond.running(t), "203.0.113.7/32")
+	})
+	if warned == 0 {
+		t.Error("no warning named the leader that commits nothing")
+	}
+	t.Logf("warned after %v, committed after %v", warned.Round(time.Second), time.Since(began).Round(time.Second))
+}

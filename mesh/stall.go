@@ -1,0 +1,135 @@
+package mesh
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/leader"
+	"banmesh/store"
+)
+
+// stall watches whether what waits for the conductor gets there, whatever the
+// leader says of itself: a member that leads and does nothing must not keep the
+// others from it. Such a leader is barred for a while, and the next one claims.
+type stall struct {
+	patience time.Duration // nothing has to move for so long
+	grace    time.Duration // and so long more while the leader says that it is committing
+	looked   time.Time     // watchStall's own
+
+	mu     sync.Mutex
+	seen   progress
+	since  time.Time // when something last moved, nothing waited or the leader changed
+	leader string
+	round  int // leaders in a row under which nothing moved
+	barred map[string]time.Time
+	text   string // the warning, "" for none
+}
+
+// progress is what a member sees of the commits by itself.
+type progress struct {
+	add, remove int // changes that wait
+	placed      int
+	newest      store.Millis // of what is placed
+}
+
+const (
+	stallLook = 5 * time.Second // between two looks
+	barredFor = 10 * time.Minute
+	// expiryPatience is how long removals may wait for company.
+	expiryPatience = 5 * time.Minute
+	maxStallRound  = 5
+)
+
+func newStall(c commit.Config) *stall {
+	return &stall{
+		// A batch waits for company and, after a burst, for its turn.
+		patience: max(3*c.MaxWait, 30*time.Second, c.MinInterval+2*c.MaxWait),
+		grace:    c.Timeout,
+		barred:   make(map[string]time.Time),
+	}
+}
+
+// look takes what is to be seen at the time now. It returns the leader that is
+// barred from now on, "" for none.
+func (s *stall) look(now time.Time, p progress, leader string, self, committing bool) (bar string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, until := range s.barred {
+		if !now.Before(until) {
+			delete(s.barred, name)
+		}
+	}
+	moved := p.placed != s.seen.placed || p.newest != s.seen.newest
+	waits := p.add > 0 || p.remove > 0
+	s.seen = p
+	if moved || !waits || s.since.IsZero() {
+		s.round, s.text = 0, ""
+	}
+	if moved || !waits || leader != s.leader || s.since.IsZero() {
+		s.since, s.leader = now, leader
+		return ""
+	}
+	patience := s.patience
+	if p.add == 0 {
+		patience += expiryPatience
+	}
+	if committing {
+		patience += s.grace
+	}
+	long := now.Sub(s.since)
+	if leader == "" || long < patience {
+		return ""
+	}
+	who := leader + " leads"
+	if self {
+		who = "this router leads"
+	}
+	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.add, p.remove, long.Round(time.Second), who, leader)
+	if self {
+		s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: this router leads; see the commit line", p.add, p.remove, long.Round(time.Second))
+		// It is not for want of another leader.
+		clear(s.barred)
+		return ""
+	}
+	if long < patience<<s.round {
+		return ""
+	}
+	s.barred[leader] = now.Add(barredFor)
+	s.round = min(s.round+1, maxStallRound)
+	return leader
+}
+
+// bars says whether a member's word about leading does not count for now.
+func (s *stall) bars(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.barred[name]
+	return ok
+}
+
+func (s *stall) warning() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text
+}
+
+// watchStall is one look.
+func (a *Agent) watchStall(now time.Time) {
+	if a.stall == nil || now.Sub(a.stall.looked) < stallLook {
+		return
+	}
+	a.stall.looked = now
+	own := a.committer.Status()
+	p := progress{add: own.PendingAdd, remove: own.PendingRemove}
+	for _, e := range a.store.Placed() {
+		p.placed++
+		p.newest = max(p.newest, e.First)
+	}
+	lead := a.elector.Status()
+	if bar := a.stall.look(now, p, lead.Leader, lead.Self, lead.Work == leader.Committing); bar != "" {
+		a.log.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.add, "remove", p.remove)
+		a.elector.Recheck()
+	}
+}
