@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+
+	"banmesh/store/text"
 )
 
 // Allow makes prefixes unbannable, everywhere, until a time.
@@ -27,7 +29,7 @@ func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
 			}
 			if until > p.now {
 				p.dropEarlier(KindAllow, keys[i])
-				p.replace(item{kind: KindAllow, key: keys[i], start: p.now, until: until, text: cut(q.Comment)})
+				p.replace(item{kind: KindAllow, key: keys[i], start: p.now, until: until, text: text.Clean(q.Comment, keepText)})
 			}
 		}
 		return nil
@@ -167,7 +169,7 @@ func (s *Store) Thaw(ctx context.Context) error {
 
 // Block makes everything of a member count for nothing, until Unblock.
 func (s *Store) Block(ctx context.Context, origin string) error {
-	if err := ValidName(origin); err != nil {
+	if err := text.CheckName(origin); err != nil {
 		return &InvalidError{Reason: "origin " + err.Error()}
 	}
 	return s.do(ctx, func(p *plan) error {

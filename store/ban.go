@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"net/netip"
+
+	"banmesh/store/text"
 )
 
 const (
@@ -57,13 +59,13 @@ func (b *banPlan) check(q *BanRequest, now Millis) (reason string) {
 	if err != nil {
 		return err.Error()
 	}
-	b.BanRequest, b.key, b.jail, b.reason = q, k, q.Jail, cut(q.Reason)
+	b.BanRequest, b.key, b.jail, b.reason = q, k, q.Jail, text.Clean(q.Reason, keepText)
 	if b.jail == "" {
 		b.jail = manualJail
 	}
 	switch {
-	case ValidName(b.jail) != nil:
-		return "jail " + ValidName(b.jail).Error()
+	case text.CheckName(b.jail) != nil:
+		return "jail " + text.CheckName(b.jail).Error()
 	case !q.Force && (k.is4() && k.length() < widestBanV4 || !k.is4() && k.length() < widestBanV6):
 		return "wider than /16 (IPv4) or /32 (IPv6): needs --force"
 	case !q.Start.sane():

@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"net/netip"
 	"unicode/utf8"
+
+	"banmesh/store/text"
 )
 
 // item is a record on its way: read from a chunk or the file, or about to be written.
@@ -75,7 +77,7 @@ func (it *item) invalid() string {
 		return "time out of bounds"
 	case it.floor != 0 && it.floor <= it.until:
 		return "floor below until"
-	case (it.kind == KindBan || it.kind == KindBlock) && ValidName(it.jail) != nil:
+	case (it.kind == KindBan || it.kind == KindBlock) && text.CheckName(it.jail) != nil:
 		return "not a name"
 	case len(it.text) > maxText:
 		return "string too long"
@@ -95,7 +97,7 @@ func (b *liftBody) invalid() string {
 	}
 	for i := range b.offences {
 		switch o := &b.offences[i]; {
-		case ValidName(o.Origin) != nil || ValidName(o.Jail) != nil:
+		case text.CheckName(o.Origin) != nil || text.CheckName(o.Jail) != nil:
 			return "not a name"
 		case !o.Start.sane():
 			return "time out of bounds"
@@ -103,7 +105,7 @@ func (b *liftBody) invalid() string {
 	}
 	for i := range b.dots {
 		switch d := &b.dots[i]; {
-		case ValidName(d.Log.Origin) != nil:
+		case text.CheckName(d.Log.Origin) != nil:
 			return "not a name"
 		case d.First == 0 || d.First > d.Last || d.Last > maxSeq:
 			return "range out of bounds"
@@ -189,12 +191,12 @@ func (n names) of(b []byte) string {
 	return s
 }
 
-func (r *reader) name(n names) string { return n.of(r.text(maxName)) }
+func (r *reader) name(n names) string { return n.of(r.text(text.MaxName)) }
 
 // origin is a name that stands outside of a record.
 func (r *reader) origin(n names) string {
 	s := r.name(n)
-	if r.ok() && ValidName(s) != nil {
+	if r.ok() && text.CheckName(s) != nil {
 		r.fail("not a name")
 	}
 	return s

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"banmesh/store/text"
 )
 
 // Config says how a store is opened.
@@ -85,7 +87,7 @@ func (c Config) Validate() error {
 	if c.Path == "" {
 		return errors.New("store path: empty")
 	}
-	if err := ValidName(c.Origin); err != nil {
+	if err := text.CheckName(c.Origin); err != nil {
 		return fmt.Errorf("origin %q: %w", c.Origin, err)
 	}
 	if c.MaxDuration < 0 {

@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"banmesh/store/text"
 )
 
 // disk keeps the set over restarts. Tests put failing ones here.
@@ -375,7 +377,7 @@ func decodeNotice(id uint64, b []byte) (Notice, error) {
 	}
 	n.Kind = NoticeKind(r.uint())
 	n.Prefix = r.prefix(false).prefix()
-	n.Jail = string(r.text(maxName))
+	n.Jail = string(r.text(text.MaxName))
 	if n.Start = r.millis(); !n.Start.sane() {
 		r.fail("time out of bounds")
 	}

@@ -174,7 +174,7 @@ func trace(t *testing.T, r io.Reader, files ...string) []step {
 		fd, rest, _ := strings.Cut(args, ", ")
 		switch name {
 		case "openat":
-			path := text(t, rest)
+			path := stringOf(t, rest)
 			if file := strings.TrimSuffix(path, ".new"); slices.Contains(files, file) {
 				fds[strings.Fields(result)[0]] = file
 			} else {
@@ -225,7 +225,7 @@ func bytesOf(t *testing.T, s string) []byte {
 	return b
 }
 
-func text(t *testing.T, s string) string { return string(bytesOf(t, s)) }
+func stringOf(t *testing.T, s string) string { return string(bytesOf(t, s)) }
 
 // TestPowerLossKeepsWhatWasAcknowledged rebuilds the file as a power cut at each moment may leave it: with all that was
 // synced before, and any part of what was not. Each must open and hold what had been acknowledged until then.

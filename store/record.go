@@ -131,7 +131,6 @@ func (Block) Kind() Kind { return KindBlock }
 // Bounds of what a record may hold. They keep a record that this package writes below 1,200 bytes (a NeverBan excepted),
 // so that it fits a packet, and bound what a hostile peer can make us decode.
 const (
-	maxName      = 255  // bytes of an origin or a jail
 	maxText      = 512  // bytes of a reason or a comment on the wire
 	keepText     = 200  // bytes of a reason or a comment that are kept of what a caller gives
 	maxOffences  = 128  // of a Lift on the wire; one that this package writes has at most 76

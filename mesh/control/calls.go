@@ -5,13 +5,14 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"banmesh/store/text"
 )
 
 // Bounds of what one call may carry. A client with more makes several calls.
 const (
 	MaxPrefixes = 250_000 // prefixes in one call
 	MaxReason   = 256     // bytes of a reason or comment
-	MaxJail     = 64      // bytes of a jail's name
 	MaxFailures = 1 << 31 // failures of a ban
 	maxAddrs    = 1000    // addresses in one join
 )
@@ -191,16 +192,10 @@ type KeyState struct {
 	Primary int    `json:"primary"` // members that encrypt with it
 }
 
-// CheckJail refuses names that are not 1 to 64 of [A-Za-z0-9._@+-].
+// CheckJail refuses what is no name of a jail: package text has the grammar.
 func CheckJail(s string) error {
-	if s == "" || len(s) > MaxJail {
-		return fmt.Errorf("jail %s: want 1 to %d characters", Show(s), MaxJail)
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("._@+-", c) < 0 {
-			return fmt.Errorf("jail %s: only letters, digits and . _ @ + - are allowed", Show(s))
-		}
+	if err := text.CheckName(s); err != nil {
+		return fmt.Errorf("jail %s: %w", Show(s), err)
 	}
 	return nil
 }

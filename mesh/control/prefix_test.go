@@ -117,12 +117,12 @@ func TestTimesAreRFC3339WithMilliseconds(t *testing.T) {
 }
 
 func TestCheckJail(t *testing.T) {
-	for _, good := range []string{"sshd", "nginx-http.auth", "a@b+c_D9", strings.Repeat("a", 64)} {
+	for _, good := range []string{"sshd", "nginx-http.auth", "nginx:auth", "web server", "Wordpress (soft)", "jäil", "a;b", "$(x)", strings.Repeat("a", 255)} {
 		if err := control.CheckJail(good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "a b", "a/b", "ä", "a\n", "a;b", "$(x)", "a\x00", strings.Repeat("a", 65), "a{", "[", "a`"} {
+	for _, bad := range []string{"", "a\n", "a\x00", "\xff", "a\u202eb", strings.Repeat("a", 256)} {
 		if control.CheckJail(bad) == nil {
 			t.Errorf("%q is accepted", bad)
 		}

@@ -1,4 +1,6 @@
-package store
+// Package text has the grammar of what people and other programs name and say, in one place: the store, the wire and
+// every command ask it. It loads nothing else.
+package text
 
 import (
 	"errors"
@@ -8,15 +10,18 @@ import (
 	"unicode/utf8"
 )
 
-// ValidName checks a name: of a router, an origin or a jail. It takes what fail2ban takes: 1 to 255 bytes of UTF-8 that can be
+// MaxName is the most that a name may have, in bytes.
+const MaxName = 255
+
+// CheckName checks a name: of a router, an origin or a jail. It takes what fail2ban takes: 1 to 255 bytes of UTF-8 that can be
 // shown, without control or format characters and with no other space than U+0020, so that a name can neither steer a
 // terminal nor pass for another one.
-func ValidName(s string) error {
+func CheckName(s string) error {
 	switch {
 	case s == "":
 		return errors.New("empty")
-	case len(s) > maxName:
-		return fmt.Errorf("longer than %d bytes", maxName)
+	case len(s) > MaxName:
+		return fmt.Errorf("longer than %d bytes", MaxName)
 	case plainASCII(s): // nearly always, and every record asks
 		return nil
 	case !utf8.ValidString(s):
@@ -45,10 +50,10 @@ func hidden(r rune) bool {
 	return unicode.Is(unicode.C, r) || r != ' ' && unicode.Is(unicode.Z, r)
 }
 
-// cut shortens a text to what is kept of it, at a rune's start, and replaces what cannot be shown.
-func cut(s string) string {
-	if len(s) > keepText {
-		n := keepText
+// Clean shortens a text to at most keep bytes, at a rune's start, and replaces what cannot be shown.
+func Clean(s string, keep int) string {
+	if len(s) > keep {
+		n := keep
 		for n > 0 && !utf8.RuneStart(s[n]) {
 			n--
 		}
