@@ -59,7 +59,10 @@ func (a *Agent) enforceStatus() *control.Enforcement {
 		return nil
 	}
 	s := a.enforcer.Status()
-	return &control.Enforcement{Driver: s.Driver, State: string(s.State), Detail: s.Detail, InForce: s.Elements, Dropped: s.Dropped}
+	return &control.Enforcement{
+		Driver: s.Driver, State: string(s.State), Detail: s.Detail, InForce: s.Elements,
+		Dropped: s.Dropped.Packets, DroppedBytes: s.Dropped.Bytes,
+	}
 }
 
 // enforceWarnings says what keeps bans from taking effect here.

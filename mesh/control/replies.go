@@ -115,11 +115,12 @@ type Status struct {
 // Enforcement is how the bans take effect on this router itself. State is waiting, on, frozen, failing or limited; Detail
 // says in plain words why, and what to do.
 type Enforcement struct {
-	Driver  string `json:"driver"` // nftables or fail2ban
-	State   string `json:"state"`
-	Detail  string `json:"detail,omitempty"`
-	InForce int    `json:"in_force"` // ranges of addresses, or bans in the jail
-	Dropped uint64 `json:"dropped"`  // packets, as far as the driver knows
+	Driver       string `json:"driver"` // nftables or fail2ban
+	State        string `json:"state"`
+	Detail       string `json:"detail,omitempty"`
+	InForce      int    `json:"in_force"`      // ranges of addresses, or bans in the jail
+	Dropped      uint64 `json:"dropped"`       // packets, as far as the driver knows
+	DroppedBytes uint64 `json:"dropped_bytes"` // of those
 }
 
 // MemberCount counts the members by state; self is among the alive.

@@ -1,6 +1,10 @@
 package enforce
 
-import "banmesh/store"
+import (
+	"sort"
+
+	"banmesh/store"
+)
 
 // lists is one list of spans for each family.
 type lists [families][]span
@@ -12,26 +16,50 @@ type batch struct{ del, add lists }
 
 func (b *batch) len() int { return b.del.len() + b.add.len() }
 
-// cut makes batches of about size spans each. What overlaps stays together, so that no address is uncovered between one
-// batch and the next.
-func cut(del, add lists, size int) []batch {
-	var out []batch
-	var b batch
+// cut takes a batch of about size spans from what is to be done. What overlaps stays together, so that no address is
+// uncovered between one batch and the next.
+func cut(del, add *lists, size int) (b batch) {
 	for f := range families {
-		d, a := del[f], add[f]
-		for len(d)+len(a) > 0 {
-			if b.len() >= size {
-				out, b = append(out, b), batch{}
-			}
-			nd, na := component(d, a)
-			b.del[f], d = append(b.del[f], d[:nd]...), d[nd:]
-			b.add[f], a = append(b.add[f], a[:na]...), a[na:]
+		for len(del[f])+len(add[f]) > 0 && b.len() < size {
+			nd, na := component(del[f], add[f])
+			b.del[f], del[f] = append(b.del[f], del[f][:nd]...), del[f][nd:]
+			b.add[f], add[f] = append(b.add[f], add[f][:na]...), add[f][na:]
 		}
 	}
-	if b.len() > 0 {
-		out = append(out, b)
+	return b
+}
+
+// skip leaves out of what is to be done whatever hangs together with something in the regions, which are sorted and
+// disjoint. It reports whether there was any.
+func skip(del, add *lists, regions lists) (any bool) {
+	for f := range families {
+		if len(regions[f]) == 0 {
+			continue
+		}
+		d, a := del[f], add[f]
+		var keptD, keptA []span
+		for len(d)+len(a) > 0 {
+			nd, na := component(d, a)
+			if touches(d[:nd], regions[f]) || touches(a[:na], regions[f]) {
+				any = true
+			} else {
+				keptD, keptA = append(keptD, d[:nd]...), append(keptA, a[:na]...)
+			}
+			d, a = d[nd:], a[na:]
+		}
+		del[f], add[f] = keptD, keptA
 	}
-	return out
+	return any
+}
+
+func touches(spans, regions []span) bool {
+	for _, s := range spans {
+		i := sort.Search(len(regions), func(i int) bool { return !regions[i].to.less(s.from) })
+		if i < len(regions) && s.overlaps(regions[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // component counts the first spans of two lists that hang together by overlapping.

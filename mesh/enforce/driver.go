@@ -13,34 +13,54 @@ type Element struct {
 	Left     time.Duration // until the router forgets it by itself; 0 is never
 }
 
-// Driver is what holds the elements on this router. Its methods are called from one goroutine at a time. An error that
-// is os.ErrPermission says that this process may not.
+// Driver is what holds the elements on this router. Fix, Apply and Dropped are called from one goroutine at a time, Held
+// and Watch from another each. An error that is os.ErrPermission says that this process may not.
 type Driver interface {
 	// Name is the driver's name in the configuration.
 	Name() string
 
-	// Held returns what the router holds as of its return, disjoint, in no order, and changes nothing. The error is ErrUnreadable when the
-	// router holds something that cannot be told: the next Apply replaces it.
+	// Fix looks at all that the driver needs on this router, elements aside, and puts right what can be without them. The
+	// error is ErrAbsent or ErrUnreadable where the next change has to make everything anew.
+	Fix(ctx context.Context) error
+
+	// Held returns what the router holds, in no order, and changes nothing. It may take long. What is changed meanwhile may be
+	// missed. The error is ErrUnreadable when what the router holds cannot be told, or is too much to be read.
 	Held(ctx context.Context) ([]Element, error)
 
-	// Touched reports whether somebody else may have changed what Held or Apply left, expiry aside.
-	Touched(ctx context.Context) bool
+	// Look returns those elements that hold one of the addresses, as of its return.
+	Look(ctx context.Context, addresses []netip.Addr) ([]Element, error)
 
-	// Gone reports whether all that the driver put on this router is away, as after a firewall's reload. It is cheap.
-	Gone(ctx context.Context) bool
+	// Apply does a change in one step: an address that is dropped before and after is dropped meanwhile. The error is ErrStale
+	// when the router does not hold what was thought; after any error, nothing of the change is done.
+	Apply(ctx context.Context, c Change) error
 
-	// Apply takes elements away, whose ends are those that Held told or Apply was given, and adds others, which overlap none
-	// that stay. It is done in one step: an address that is dropped before and after is dropped meanwhile. Without elements
-	// it only makes what the driver needs. The error is ErrStale when the router does not hold what was thought; after any
-	// error, nothing of the step is done and the caller asks Held again.
-	Apply(ctx context.Context, del, add []Element) error
+	// Watch calls tell with whatever somebody else does to what the driver put on this router, until ctx ends or the error.
+	// It calls tell with Lost first, once it would see everything.
+	Watch(ctx context.Context, tell func(News)) error
 
-	// Dropped is how many packets the router has dropped because of the elements.
-	Dropped(ctx context.Context) (uint64, error)
+	// Dropped is what the router has dropped because of the elements, since they were made there.
+	Dropped(ctx context.Context) (Drops, error)
 
 	// Remove takes away all that the driver ever put on this router.
 	Remove(ctx context.Context) error
 }
+
+// Change is what a driver does in one step.
+type Change struct {
+	Anew bool      // whatever the driver put on the router goes, and what it needs comes
+	Del  []Element // their ends are those that Held or Look told or a change added
+	Add  []Element // they overlap none that stay
+}
+
+// News is what somebody else did to what a driver put on this router.
+type News struct {
+	Elements []netip.Addr // the first and the last address of each element that was added or deleted
+	Layout   bool         // something that Fix looks at
+	Lost     bool         // anything: news may have been missed
+}
+
+// Drops is what was dropped.
+type Drops struct{ Packets, Bytes uint64 }
 
 var (
 	// ErrStale is a driver's error when the router does not hold what was thought: somebody else changed it, or something
@@ -49,4 +69,7 @@ var (
 
 	// ErrUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
 	ErrUnreadable = errors.New("what the router holds cannot be told")
+
+	// ErrAbsent is a driver's error when the router holds nothing of the driver's.
+	ErrAbsent = errors.New("the router holds nothing")
 )

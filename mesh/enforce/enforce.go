@@ -57,7 +57,7 @@ func New(cfg Config) *Enforcer {
 	name := cfg.Driver.Name()
 	return &Enforcer{
 		cfg: cfg, log: cfg.Logger.With("driver", name), queue: newQueue(),
-		router: router{driver: cfg.Driver, unknown: true, size: batchSize},
+		router: router{driver: cfg.Driver, size: batchSize},
 		status: Status{Driver: name, State: Waiting, Since: cfg.Now()},
 	}
 }

@@ -136,11 +136,14 @@ type fakeKernel struct {
 	now     func() time.Time
 	held    []timed
 	fail    error
-	touched bool
 	gone    bool
 	alien   bool
+	deaf    bool // nobody is told of what others do
+	slow    time.Duration
 	applied int
+	read    int
 	removed bool
+	tell    func(News)
 	watch   func(held []timed) // at each step, under the lock
 }
 
@@ -155,57 +158,87 @@ func (k *fakeKernel) live() []timed {
 
 func (k *fakeKernel) Name() string { return "fake" }
 
+func (k *fakeKernel) Fix(context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.fail != nil:
+		return k.fail
+	case k.gone:
+		return ErrAbsent
+	case k.alien:
+		return ErrUnreadable
+	}
+	return nil
+}
+
 func (k *fakeKernel) Held(context.Context) ([]Element, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.read++
 	if k.fail != nil {
 		return nil, k.fail
 	}
-	k.touched, k.gone = false, false
-	if k.alien {
-		return nil, ErrUnreadable
+	out := k.elements(func(timed) bool { return true })
+	if k.slow > 0 {
+		k.mu.Unlock()
+		time.Sleep(k.slow)
+		k.mu.Lock()
 	}
-	var out []Element
+	return out, nil
+}
+
+func (k *fakeKernel) elements(which func(timed) bool) (out []Element) {
 	for _, t := range k.live() {
+		if !which(t) {
+			continue
+		}
 		e := Element{From: t.from, To: t.to}
 		if !t.until.IsZero() {
 			e.Left = t.until.Sub(k.now())
 		}
 		out = append(out, e)
 	}
-	return out, nil
+	return out
 }
 
-func (k *fakeKernel) Touched(context.Context) bool {
+func (k *fakeKernel) Look(_ context.Context, addresses []netip.Addr) ([]Element, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.touched
+	return k.elements(func(t timed) bool {
+		return slices.ContainsFunc(addresses, func(a netip.Addr) bool { return !a.Less(t.from) && !t.to.Less(a) })
+	}), k.fail
 }
 
-func (k *fakeKernel) Gone(context.Context) bool {
+func (k *fakeKernel) Watch(ctx context.Context, tell func(News)) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.gone
+	k.tell = tell
+	k.mu.Unlock()
+	tell(News{Lost: true})
+	<-ctx.Done()
+	return nil
 }
 
-func (k *fakeKernel) Apply(_ context.Context, del, add []Element) error {
+func (k *fakeKernel) Apply(_ context.Context, c Change) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fail != nil {
 		return k.fail
 	}
 	held := k.live()
-	if k.alien {
+	if c.Anew {
 		held = nil
+	} else if k.gone || k.alien {
+		return ErrStale
 	}
-	for _, d := range del {
+	for _, d := range c.Del {
 		i := slices.IndexFunc(held, func(t timed) bool { return t.from == d.From && t.to == d.To })
 		if i < 0 {
 			return ErrStale
 		}
 		held = slices.Delete(held, i, i+1)
 	}
-	for _, a := range add {
+	for _, a := range c.Add {
 		for _, t := range held {
 			if !t.to.Less(a.From) && !a.To.Less(t.from) {
 				return ErrStale
@@ -220,12 +253,12 @@ func (k *fakeKernel) Apply(_ context.Context, del, add []Element) error {
 	if k.watch != nil {
 		k.watch(held)
 	}
-	k.held, k.alien = held, false
+	k.held, k.alien, k.gone = held, false, false
 	k.applied++
 	return nil
 }
 
-func (k *fakeKernel) Dropped(context.Context) (uint64, error) { return 7, nil }
+func (k *fakeKernel) Dropped(context.Context) (Drops, error) { return Drops{7, 700}, nil }
 
 func (k *fakeKernel) Remove(context.Context) error {
 	k.mu.Lock()
@@ -256,11 +289,35 @@ func (k *fakeKernel) until(a netip.Addr) (until store.Millis) {
 	return 0
 }
 
-// meddle changes what the kernel holds behind the driver's back.
+// meddle changes what the kernel holds behind the driver's back, which is told of it.
 func (k *fakeKernel) meddle(f func(held []timed) []timed) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.held, k.touched = f(k.held), true
+	before := k.live()
+	k.held = f(slices.Clone(before))
+	var n News
+	for _, lists := range [][2][]timed{{before, k.held}, {k.held, before}} {
+		for _, t := range lists[0] {
+			if !slices.Contains(lists[1], t) {
+				n.Elements = append(n.Elements, t.from, t.to)
+			}
+		}
+	}
+	k.inform(n)
+}
+
+// vanish takes everything away, as a firewall's reload does.
+func (k *fakeKernel) vanish() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.held, k.gone = nil, true
+	k.inform(News{Layout: true})
+}
+
+func (k *fakeKernel) inform(n News) {
+	if k.tell != nil && !k.deaf {
+		k.tell(n)
+	}
 }
 
 func (k *fakeKernel) refuse(err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,110 +15,225 @@ import (
 // What the driver makes, as `nft list table inet banmesh` shows it:
 //
 //	table inet banmesh {
-//		set banned4 { type ipv4_addr; flags interval,timeout; comment "managed by banmesh" }
-//		set banned6 { type ipv6_addr; flags interval,timeout; comment "managed by banmesh" }
-//		chain input {
-//			type filter hook input priority raw; policy accept;
+//		set banned4 { type ipv4_addr; flags timeout; gc-interval 1m; comment "managed by banmesh" }
+//		set banned6 { type ipv6_addr; flags timeout; gc-interval 1m; comment "managed by banmesh" }
+//		set prefixes4 { type ipv4_addr; flags interval,timeout; gc-interval 1m; comment "managed by banmesh" }
+//		set prefixes6 { type ipv6_addr; flags interval,timeout; gc-interval 1m; comment "managed by banmesh" }
+//		chain prerouting {
+//			type filter hook prerouting priority raw; policy accept;
 //			ip saddr @banned4 counter drop comment "managed by banmesh"
+//			ip saddr @prefixes4 counter drop comment "managed by banmesh"
 //			ip6 saddr @banned6 counter drop comment "managed by banmesh"
+//			ip6 saddr @prefixes6 counter drop comment "managed by banmesh"
 //		}
-//		chain forward { the same, at hook forward }
 //	}
 //
-// The priority is before every firewall's own: dropped packets cost nothing more, and are not in its counters. That an
-// established connection is cut needs no priority: an accept ends one chain, a drop ends all.
+// Single addresses are in sets without intervals: the kernel hashes those, and a change of one costs the same at any size.
+// The chain comes before connection tracking and routing, which a dropped packet then does not cost; it sees what is for
+// this host and what goes through it. That an established connection is cut needs no priority: an accept ends one chain,
+// a drop ends all.
 const (
 	tableName = "banmesh"
+	chainName = "prerouting"
 	comment   = "managed by banmesh"
 	priority  = nftables.ChainPriority(-300)
+
+	// gcInterval is how often the kernel frees what has expired, by going through all of a set; it looks at the time of what
+	// it finds in any case. Its default of a second costs a core several percent where there are a million.
+	gcInterval = time.Minute
 )
 
-// dropChain is one of the two chains.
-type dropChain struct {
-	name string
-	hook *nftables.ChainHook
+// setID is one of the table's sets.
+type setID int
+
+const (
+	banned4 setID = iota
+	banned6
+	prefixes4
+	prefixes6
+	sets
+)
+
+// setOf is the set for an element.
+func setOf(e *Element) setID {
+	id := banned4
+	if !e.From.Is4() {
+		id = banned6
+	}
+	if e.From != e.To {
+		id += prefixes4
+	}
+	return id
 }
 
-func dropChains() []dropChain {
-	return []dropChain{{"input", nftables.ChainHookInput}, {"forward", nftables.ChainHookForward}}
+func (id setID) name() string { return [...]string{"banned4", "banned6", "prefixes4", "prefixes6"}[id] }
+
+// number stands for the name within a transaction.
+func (id setID) number() uint32 { return uint32(id) + 1 }
+
+func (id setID) interval() bool { return id >= prefixes4 }
+
+func (id setID) family() family { return family(id % setID(families)) }
+
+func (id setID) keyType() nftables.SetDatatype {
+	if id.family() == v6 {
+		return nftables.TypeIP6Addr
+	}
+	return nftables.TypeIPAddr
 }
 
 func table() *nftables.Table {
 	return &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 }
 
-// set describes the set of a family. The number stands for the name within a batch.
-func set(f family) *nftables.Set {
-	s := &nftables.Set{
-		Table: table(), ID: uint32(f) + 1, Name: "banned4", KeyType: nftables.TypeIPAddr,
-		Interval: true, HasTimeout: true, Comment: comment,
-	}
-	if f == v6 {
-		s.Name, s.KeyType = "banned6", nftables.TypeIP6Addr
-	}
-	return s
-}
-
-// rule drops and counts the packets of a family whose source is in its set.
-func rule(c *nftables.Chain, f family) *nftables.Rule {
-	s, protocol, offset := set(f), byte(unix.NFPROTO_IPV4), uint32(12)
-	if f == v6 {
+// ruleExprs drop and count the packets whose source is in a set.
+func ruleExprs(id setID) []expr.Any {
+	protocol, offset := byte(unix.NFPROTO_IPV4), uint32(12)
+	if id.family() == v6 {
 		protocol, offset = unix.NFPROTO_IPV6, 8
 	}
-	return &nftables.Rule{
-		Table: c.Table, Chain: c,
-		Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}},
-			&expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: s.KeyType.Bytes, DestRegister: 1},
-			&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID},
-			&expr.Counter{},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		},
-		UserData: userdata.AppendString(nil, userdata.TypeComment, comment),
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}},
+		&expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: id.keyType().Bytes, DestRegister: 1},
+		&expr.Lookup{SourceRegister: 1, SetName: id.name(), SetID: id.number()},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
 	}
 }
 
-// replaceTable puts into a batch that whatever has the table's name goes, and the table as it should be comes.
-func replaceTable(c *nftables.Conn) {
-	t := table()
-	c.AddTable(t) // so that it is there to be deleted
-	c.DelTable(t)
-	c.AddTable(t)
-	for f := range families {
-		// It fails for anonymous sets only.
-		_ = c.AddSet(set(f), nil)
+// ruleOrder is the order of the rules: what is most likely to match a packet of a family comes first.
+var ruleOrder = [sets]setID{banned4, prefixes4, banned6, prefixes6}
+
+// replaceTable puts into a transaction that whatever has the table's name goes, and the table as it should be comes.
+func (s *script) replaceTable() error {
+	s.deleteTable()
+	s.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+	for id := range sets {
+		s.set(id)
 	}
-	accept, before := nftables.ChainPolicyAccept, priority
-	for _, d := range dropChains() {
-		chain := c.AddChain(&nftables.Chain{
-			Name: d.name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: d.hook, Priority: &before, Policy: &accept,
-		})
-		for f := range families {
-			c.AddRule(rule(chain, f))
+	return s.chain()
+}
+
+// deleteTable deletes the table, where there is one.
+func (s *script) deleteTable() {
+	s.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE) // so that it is there to be deleted
+	s.table(unix.NFT_MSG_DELTABLE, 0)
+}
+
+func (s *script) table(kind, flags uint16) {
+	at := s.message(kind, flags)
+	s.text(unix.NFTA_TABLE_NAME, tableName)
+	if kind == unix.NFT_MSG_NEWTABLE {
+		s.number(unix.NFTA_TABLE_FLAGS, 0)
+	}
+	s.close(at)
+}
+
+func (s *script) set(id setID) {
+	flags, order := uint32(unix.NFT_SET_TIMEOUT), uint32(2)
+	if id.interval() {
+		flags |= unix.NFT_SET_INTERVAL
+	}
+	key := id.keyType()
+	at := s.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
+	s.text(unix.NFTA_SET_TABLE, tableName)
+	s.text(unix.NFTA_SET_NAME, id.name())
+	s.number(unix.NFTA_SET_FLAGS, flags)
+	s.number(unix.NFTA_SET_KEY_TYPE, key.GetNFTMagic())
+	s.number(unix.NFTA_SET_KEY_LEN, key.Bytes)
+	s.number(unix.NFTA_SET_ID, id.number())
+	s.number(unix.NFTA_SET_GC_INTERVAL, uint32(gcInterval.Milliseconds()))
+	// What nft shows the set by.
+	shown := userdata.AppendUint32(nil, userdata.NFTNL_UDATA_SET_KEYBYTEORDER, order)
+	s.attribute(unix.NFTA_SET_USERDATA, userdata.AppendString(shown, userdata.NFTNL_UDATA_SET_COMMENT, comment))
+	s.close(at)
+}
+
+// chain makes the chain and its rules.
+func (s *script) chain() error {
+	at := s.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
+	s.text(unix.NFTA_CHAIN_TABLE, tableName)
+	s.text(unix.NFTA_CHAIN_NAME, chainName)
+	hook := s.nest(unix.NFTA_CHAIN_HOOK)
+	before := priority
+	s.number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_PRE_ROUTING)
+	s.number(unix.NFTA_HOOK_PRIORITY, uint32(before))
+	s.end(hook)
+	s.number(unix.NFTA_CHAIN_POLICY, uint32(nftables.ChainPolicyAccept))
+	s.text(unix.NFTA_CHAIN_TYPE, string(nftables.ChainTypeFilter))
+	s.close(at)
+	for _, id := range ruleOrder {
+		if err := s.rule(chainName, id); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-// look says what the table is now.
-func (n *nftTables) look() (tableState, error) {
-	c, err := n.conn()
+func (s *script) rule(chain string, id setID) error {
+	at := s.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
+	s.text(unix.NFTA_RULE_TABLE, tableName)
+	s.text(unix.NFTA_RULE_CHAIN, chain)
+	list := s.nest(unix.NFTA_RULE_EXPRESSIONS)
+	for _, e := range ruleExprs(id) {
+		b, err := expr.Marshal(unix.NFPROTO_INET, e)
+		if err != nil {
+			return err
+		}
+		s.attribute(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, b)
+	}
+	s.end(list)
+	s.attribute(unix.NFTA_RULE_USERDATA, userdata.AppendString(nil, userdata.TypeComment, comment))
+	s.close(at)
+	return nil
+}
+
+// fixRules puts into a transaction that the table has our chain, our rules and our sets, and nothing else; its elements
+// stay. The sets are as they should be.
+func (s *script) fixRules(c contents) error {
+	at := s.message(unix.NFT_MSG_DELRULE, 0) // all of the table, since some may name others' chains and sets
+	s.text(unix.NFTA_RULE_TABLE, tableName)
+	s.close(at)
+	for _, name := range c.chains {
+		at := s.message(unix.NFT_MSG_DELCHAIN, 0)
+		s.text(unix.NFTA_CHAIN_TABLE, tableName)
+		s.text(unix.NFTA_CHAIN_NAME, name)
+		s.close(at)
+	}
+	for _, name := range c.strange {
+		at := s.message(unix.NFT_MSG_DELSET, 0)
+		s.text(unix.NFTA_SET_TABLE, tableName)
+		s.text(unix.NFTA_SET_NAME, name)
+		s.close(at)
+	}
+	return s.chain()
+}
+
+// contents is what the table is made of, elements aside.
+type contents struct {
+	there   bool
+	ours    bool     // all is as it should be
+	sets    bool     // our sets are
+	chains  []string // all
+	strange []string // sets that are not ours
+}
+
+// contents looks at the table.
+func (n *nftTables) contents() (c contents, err error) {
+	conn, err := n.library()
 	if err != nil {
-		return unknown, err
+		return c, err
 	}
-	if there, err := tableIsThere(c); err != nil {
-		return unknown, err
-	} else if !there {
-		return absent, nil
+	if c.there, err = tableIsThere(conn); err != nil || !c.there {
+		return c, err
 	}
-	for _, check := range []func(*nftables.Conn) (bool, error){setsAreOurs, chainsAreOurs} {
-		if ok, err := check(c); errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.ENOENT) || err == nil && !ok {
-			return alien, nil
-		} else if err != nil {
-			return unknown, err
-		}
+	// Something that ends while it is looked at is not as it should be.
+	err = errors.Join(c.readSets(conn), c.readChains(conn))
+	if errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.ENOENT) {
+		return contents{there: true}, nil
 	}
-	return ours, nil
+	return c, err
 }
 
 func tableIsThere(c *nftables.Conn) (bool, error) {
@@ -125,124 +241,115 @@ func tableIsThere(c *nftables.Conn) (bool, error) {
 	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }), err
 }
 
-func setsAreOurs(c *nftables.Conn) (bool, error) {
-	sets, err := c.GetSets(table())
-	if err != nil || len(sets) != int(families) {
-		return false, err
+func (c *contents) readSets(conn *nftables.Conn) error {
+	all, err := conn.GetSets(table())
+	if err != nil {
+		return err
 	}
-	for f := range families {
-		want, found := set(f), false
-		for _, s := range sets {
-			found = found || s.Name == want.Name && s.KeyType.GetNFTMagic() == want.KeyType.GetNFTMagic() && s.Interval && s.HasTimeout &&
-				!s.Constant && !s.Dynamic && !s.IsMap && !s.Concatenation && s.Size == 0 && s.Timeout == 0
+	found := 0
+	for _, have := range all {
+		id := banned4
+		for id < sets && id.name() != have.Name {
+			id++
 		}
-		if !found {
-			return false, nil
+		if id == sets {
+			c.strange = append(c.strange, have.Name)
+			continue
+		}
+		key := id.keyType()
+		if have.KeyType.GetNFTMagic() == key.GetNFTMagic() && have.Interval == id.interval() && have.HasTimeout && !have.Constant &&
+			!have.Dynamic && !have.IsMap && !have.Concatenation && have.Size == 0 && have.Timeout == 0 {
+			found++
 		}
 	}
-	return true, nil
+	c.sets = found == int(sets)
+	c.ours = c.sets && len(c.strange) == 0
+	return nil
 }
 
-func chainsAreOurs(c *nftables.Conn) (bool, error) {
-	all, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+func (c *contents) readChains(conn *nftables.Conn) error {
+	all, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return false, err
+		return err
 	}
-	count := 0
 	for _, have := range all {
 		if have.Table == nil || have.Table.Name != tableName {
 			continue
 		}
-		count++
-		ok := false
-		for _, d := range dropChains() {
-			ok = ok || have.Name == d.name && have.Hooknum != nil && *have.Hooknum == *d.hook && have.Priority != nil && *have.Priority == priority
-		}
-		if !ok {
-			return false, nil
-		}
-		if ok, err := rulesAreOurs(c, have.Name); !ok {
-			return false, err
-		}
-	}
-	return count == len(dropChains()), nil
-}
-
-// rulesAreOurs looks at what matters of the rules: in which set they look, and that they drop.
-func rulesAreOurs(c *nftables.Conn, chain string) (bool, error) {
-	rules, err := c.GetRules(table(), &nftables.Chain{Name: chain, Table: table()})
-	if err != nil || len(rules) != int(families) {
-		return false, err
-	}
-	for f := range families {
-		looks, drops := false, false
-		for _, e := range rules[f].Exprs {
-			switch e := e.(type) {
-			case *expr.Lookup:
-				looks = e.SetName == set(f).Name && !e.Invert
-			case *expr.Verdict:
-				drops = e.Kind == expr.VerdictDrop
+		c.chains = append(c.chains, have.Name)
+		ok := have.Name == chainName && have.Hooknum != nil && *have.Hooknum == *nftables.ChainHookPrerouting &&
+			have.Priority != nil && *have.Priority == priority
+		if ok {
+			if ok, err = rulesAreOurs(conn, have.Name); err != nil {
+				return err
 			}
 		}
-		if !looks || !drops || len(rules[f].Exprs) != len(rule(&nftables.Chain{}, f).Exprs) {
+		c.ours = c.ours && ok
+	}
+	c.ours = c.ours && len(c.chains) == 1
+	return nil
+}
+
+// rulesAreOurs looks at what matters of the rules: of which packets they look for what in which set, and that they drop.
+func rulesAreOurs(c *nftables.Conn, chain string) (bool, error) {
+	rules, err := c.GetRules(table(), &nftables.Chain{Name: chain, Table: table()})
+	if err != nil || len(rules) != int(sets) {
+		return false, err
+	}
+	for i, id := range ruleOrder {
+		if !isRule(rules[i].Exprs, id) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// dropped adds up the counters of the rules.
-func dropped(c *nftables.Conn) (packets uint64, err error) {
-	for _, d := range dropChains() {
-		rules, err := c.GetRules(table(), &nftables.Chain{Name: d.name, Table: table()})
-		if err != nil {
-			return 0, err
+func isRule(have []expr.Any, id setID) bool {
+	return slices.EqualFunc(have, ruleExprs(id), func(have, want expr.Any) bool {
+		switch w := want.(type) {
+		case *expr.Meta:
+			h, ok := have.(*expr.Meta)
+			return ok && h.Key == w.Key && !h.SourceRegister
+		case *expr.Cmp:
+			h, ok := have.(*expr.Cmp)
+			return ok && h.Op == w.Op && slices.Equal(h.Data, w.Data)
+		case *expr.Payload:
+			h, ok := have.(*expr.Payload)
+			return ok && h.Base == w.Base && h.Offset == w.Offset && h.Len == w.Len
+		case *expr.Lookup:
+			h, ok := have.(*expr.Lookup)
+			return ok && h.SetName == w.SetName && !h.Invert
+		case *expr.Counter:
+			_, ok := have.(*expr.Counter)
+			return ok
+		case *expr.Verdict:
+			h, ok := have.(*expr.Verdict)
+			return ok && h.Kind == w.Kind
 		}
-		for _, r := range rules {
-			for _, e := range r.Exprs {
-				if counter, ok := e.(*expr.Counter); ok {
-					packets += counter.Packets
-				}
-			}
-		}
-	}
-	return packets, nil
+		return false
+	})
 }
 
-// messageRanges is how many ranges go into one message: its list of elements may have 64 KiB, and one range of IPv6 needs
-// 76 bytes.
-const messageRanges = 800
-
-// change puts elements into a batch.
-func change(c *nftables.Conn, elements []Element, do func(*nftables.Set, []nftables.SetElement) error) error {
-	for f := range families {
-		var part []nftables.SetElement
-		flush := func() error {
-			defer func() { part = part[:0] }()
-			if len(part) == 0 {
-				return nil
+// dropped adds up the counters of the rules.
+func dropped(c *nftables.Conn) (d Drops, err error) {
+	rules, err := c.GetRules(table(), &nftables.Chain{Name: chainName, Table: table()})
+	for _, r := range rules {
+		for _, e := range r.Exprs {
+			if counter, ok := e.(*expr.Counter); ok {
+				d.Packets += counter.Packets
+				d.Bytes += counter.Bytes
 			}
-			return do(set(f), part)
-		}
-		for i := range elements {
-			e := &elements[i]
-			if e.From.Is4() != (f == v4) {
-				continue
-			}
-			// A range is where it begins, and where the next address is that does not belong to it; none comes after the last one.
-			part = append(part, nftables.SetElement{Key: e.From.AsSlice(), Timeout: e.Left})
-			if end := e.To.Next(); end.IsValid() {
-				part = append(part, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
-			}
-			if len(part) >= 2*messageRanges {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-		if err := flush(); err != nil {
-			return err
 		}
 	}
-	return nil
+	return d, err
+}
+
+// tableOf is the name of the table that a message of nftables is about.
+func tableOf(data []byte) string {
+	for kind, value := range attributes(data) {
+		if kind == unix.NFTA_TABLE_NAME { // the same number in all messages
+			return string(slices.DeleteFunc(slices.Clone(value), func(b byte) bool { return b == 0 }))
+		}
+	}
+	return ""
 }

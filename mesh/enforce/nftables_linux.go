@@ -2,9 +2,11 @@ package enforce
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,11 +19,8 @@ const (
 	// kernelPatience bounds the wait for one answer of the kernel.
 	kernelPatience = 30 * time.Second
 
-	// dumpPatience bounds the reading of the elements: the kernel needs time by the square of their number.
-	dumpPatience = 20 * time.Second
-
-	// sendRoom is the largest batch in bytes that a socket may be given; some 20 times what batchSize elements need.
-	sendRoom    = 128 << 20
+	// sendRoom is the largest transaction in bytes that a socket may be given: an element needs some 30.
+	sendRoom    = 256 << 20
 	receiveRoom = 8 << 20
 )
 
@@ -29,20 +28,11 @@ const (
 type nftTables struct {
 	netns int // a file descriptor; 0 is the process's own
 
-	// generation is the kernel's number of the ruleset after the last look or step: it grows with every change that anybody
-	// makes, and not when elements expire. 0 is unknown.
-	generation uint32
-	state      tableState
+	mu   sync.Mutex
+	conn *netlink.Conn // for changes and look-ups; nil before the first
+	port uint32        // its number, by which the kernel tells who changed something
+	raw  syscall.RawConn
 }
-
-type tableState int
-
-const (
-	unknown tableState = iota // not looked at
-	absent
-	ours
-	alien // of that name, and not as this version makes it, or too large to be read
-)
 
 // OpenNFTables returns the driver that drops by nftables, in the table `inet banmesh` of the network namespace that the
 // agent runs in. It touches nothing yet.
@@ -53,13 +43,9 @@ func openNFTables(netns int) *nftTables { return &nftTables{netns: netns} }
 // Name returns nftables.
 func (n *nftTables) Name() string { return "nftables" }
 
-// conn is a socket to the kernel for the time of one method: nothing is bound to it.
-func (n *nftTables) conn() (*nftables.Conn, error) {
-	c, err := nftables.New(nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(prepare))
-	if err != nil {
-		return nil, explain("open netlink", err)
-	}
-	return c, nil
+// library is a socket for the time of one method, by which the library asks.
+func (n *nftTables) library() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(prepare))
 }
 
 func (n *nftTables) dial() (*netlink.Conn, error) {
@@ -67,20 +53,124 @@ func (n *nftTables) dial() (*netlink.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := prepare(c); err != nil {
+	if err := errors.Join(prepare(c), c.SetDeadline(time.Now().Add(kernelPatience))); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// prepare makes room for a whole batch, and for the answers to it without a copy of each message. Without the capability
-// the rooms stay small; then nothing can be sent anyway.
+// prepare makes room for a whole transaction, and for the answers to it without a copy of each message. Without the
+// capability the rooms stay small; then nothing can be sent anyway.
 func prepare(c *netlink.Conn) error {
-	return errors.Join(
-		c.SetWriteBuffer(sendRoom), c.SetReadBuffer(receiveRoom), c.SetOption(netlink.CapAcknowledge, true),
-		c.SetDeadline(time.Now().Add(kernelPatience)),
-	)
+	return errors.Join(c.SetWriteBuffer(sendRoom), c.SetReadBuffer(receiveRoom), c.SetOption(netlink.CapAcknowledge, true))
+}
+
+// open opens the lasting socket where it is not open.
+func (n *nftTables) open() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn != nil {
+		return nil
+	}
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: n.netns})
+	if err != nil {
+		return err
+	}
+	if err = prepare(c); err == nil {
+		n.raw, err = c.SyscallConn()
+	}
+	if err == nil {
+		n.port, err = portOf(n.raw)
+	}
+	if err != nil {
+		c.Close()
+		return err
+	}
+	n.conn = c
+	return nil
+}
+
+func portOf(raw syscall.RawConn) (port uint32, err error) {
+	failed := raw.Control(func(fd uintptr) {
+		var at unix.Sockaddr
+		if at, err = unix.Getsockname(int(fd)); err != nil {
+			return
+		}
+		if n, ok := at.(*unix.SockaddrNetlink); ok {
+			port = n.Pid
+		}
+	})
+	return port, errors.Join(failed, err)
+}
+
+// exchange sends messages and calls f with each of the answers. The kernel has given all of them when the sending returns.
+func (n *nftTables) exchange(messages []byte, f func(m *syscall.NetlinkMessage)) error {
+	if err := n.open(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	buffer := make([]byte, dumpBuffer)
+	var failed error
+	err := n.raw.Control(func(fd uintptr) {
+		if failed = unix.Sendto(int(fd), messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); failed != nil {
+			return
+		}
+		for {
+			size, _, err := unix.Recvfrom(int(fd), buffer, unix.MSG_DONTWAIT)
+			switch {
+			case err == unix.EINTR:
+				continue
+			case err == unix.EAGAIN:
+				return
+			case err != nil:
+				failed = errors.Join(failed, err)
+				return
+			}
+			parsed, err := syscall.ParseNetlinkMessage(buffer[:size])
+			if err != nil {
+				failed = errors.Join(failed, err)
+				continue
+			}
+			for i := range parsed {
+				f(&parsed[i])
+			}
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// code is the error that an answer tells; 0 is that all went well.
+func code(m *syscall.NetlinkMessage) (errno syscall.Errno, is bool) {
+	if m.Header.Type != unix.NLMSG_ERROR || len(m.Data) < 4 {
+		return 0, false
+	}
+	return syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data))), true
+}
+
+// transact does a transaction.
+func (n *nftTables) transact(s *script) error {
+	done := false
+	var first syscall.Errno
+	err := n.exchange(s.finish(), func(m *syscall.NetlinkMessage) {
+		switch errno, is := code(m); {
+		case !is:
+		case errno == 0:
+			done = true
+		case first == 0:
+			first = errno
+		}
+	})
+	switch {
+	case first != 0:
+		return first
+	case err != nil:
+		return err
+	case !done:
+		return errors.New("the kernel did not answer")
+	}
+	return nil
 }
 
 // explain says what failed, and what to do where the kernel refuses.
@@ -98,108 +188,69 @@ func explain(what string, err error) error {
 	return fmt.Errorf("nftables: %s: %w", what, err)
 }
 
-// Held returns the elements of the table's sets.
-func (n *nftTables) Held(ctx context.Context) ([]Element, error) {
-	n.state, n.generation = unknown, 0
-	before, err := n.readGeneration()
-	if err != nil {
-		return nil, explain("read the ruleset's generation", err)
-	}
-	if n.state, err = n.look(); err != nil {
-		return nil, explain("look at table inet "+tableName, err)
-	}
-	switch n.state {
-	case absent:
-		n.generation = before
-		return nil, nil
-	case alien:
-		return nil, fmt.Errorf("table inet %s is not as this version makes it: %w", tableName, ErrUnreadable)
-	}
-	out, err := n.readElements(ctx)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		n.state = alien
-		return nil, fmt.Errorf("table inet %s holds more than can be read in %v: %w", tableName, dumpPatience, ErrUnreadable)
-	}
-	if err != nil {
-		return nil, explain("read the elements of table inet "+tableName, err)
-	}
-	if after, err := n.readGeneration(); err == nil && after == before {
-		n.generation = after
-	}
-	return out, nil
-}
-
-// Touched reports whether anybody has changed any rule of this network namespace.
-func (n *nftTables) Touched(context.Context) bool {
-	now, err := n.readGeneration()
-	return err != nil || n.generation == 0 || now != n.generation
-}
-
-// Gone reports whether there is no such table any more.
-func (n *nftTables) Gone(ctx context.Context) bool {
-	if n.state != ours || !n.Touched(ctx) {
-		return false
-	}
-	c, err := n.conn()
-	if err != nil {
-		return false
-	}
-	there, err := tableIsThere(c)
-	return err == nil && !there
-}
-
-// Apply is one transaction.
-func (n *nftTables) Apply(_ context.Context, del, add []Element) error {
-	if n.state == ours && len(del)+len(add) == 0 {
+// Fix makes the chain, the rules and the sets what they should be, where our sets are.
+func (n *nftTables) Fix(context.Context) error {
+	c, err := n.contents()
+	switch {
+	case err != nil:
+		return explain("look at table inet "+tableName, err)
+	case !c.there:
+		return ErrAbsent
+	case c.ours:
 		return nil
+	case !c.sets:
+		return fmt.Errorf("table inet %s is not as this version makes it: %w", tableName, ErrUnreadable)
 	}
-	c, err := n.conn()
-	if err != nil {
-		return err
+	s := newScript()
+	if err := s.fixRules(c); err != nil {
+		return explain("write rules", err)
 	}
-	if n.state != ours {
-		if len(del) > 0 {
-			return fmt.Errorf("nftables: delete %d elements of a table that is not there: %w", len(del), ErrStale)
-		}
-		replaceTable(c)
-	}
-	if err := change(c, del, c.SetDeleteElements); err != nil {
-		return explain("delete elements", err)
-	}
-	if err := change(c, add, c.SetAddElements); err != nil {
-		return explain("add elements", err)
-	}
-	was := n.generation
-	if err := c.Flush(); err != nil {
-		n.state, n.generation = unknown, 0
-		return explain(fmt.Sprintf("delete %d elements and add %d", len(del), len(add)), err)
-	}
-	n.state, n.generation = ours, 0
-	if now, err := n.readGeneration(); err == nil && was != 0 && now == was+1 {
-		n.generation = now // nobody came between
+	if err := n.transact(s); errors.Is(err, os.ErrPermission) {
+		return explain("put the rules of table inet "+tableName+" right", err)
+	} else if err != nil { // something in the way that this version does not know
+		return fmt.Errorf("put the rules of table inet %s right: %w: %w", tableName, err, ErrUnreadable)
 	}
 	return nil
 }
 
+// Held returns the elements of the table's sets.
+func (n *nftTables) Held(ctx context.Context) ([]Element, error) {
+	out, err := n.readElements(ctx)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, fmt.Errorf("table inet %s holds more than can be read in %v: %w", tableName, dumpPatience, ErrUnreadable)
+	}
+	return out, explain("read the elements of table inet "+tableName, err)
+}
+
+// Apply is one transaction.
+func (n *nftTables) Apply(_ context.Context, c Change) error {
+	s := newScript()
+	if c.Anew {
+		if err := s.replaceTable(); err != nil {
+			return explain("write rules", err)
+		}
+	}
+	s.elements(unix.NFT_MSG_DELSETELEM, 0, c.Del)
+	s.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, c.Add)
+	if s.last == 0 {
+		return nil
+	}
+	return explain(fmt.Sprintf("delete %d elements and add %d", len(c.Del), len(c.Add)), n.transact(s))
+}
+
 // Remove deletes the table, where there is one.
 func (n *nftTables) Remove(context.Context) error {
-	n.state, n.generation = unknown, 0
-	c, err := n.conn()
-	if err != nil {
-		return err
-	}
-	t := table()
-	c.AddTable(t) // so that it is there to be deleted
-	c.DelTable(t)
-	return explain("delete table inet "+tableName, c.Flush())
+	s := newScript()
+	s.deleteTable()
+	return explain("delete table inet "+tableName, n.transact(s))
 }
 
 // Dropped adds up the counters of the rules.
-func (n *nftTables) Dropped(context.Context) (uint64, error) {
-	c, err := n.conn()
+func (n *nftTables) Dropped(context.Context) (Drops, error) {
+	c, err := n.library()
 	if err != nil {
-		return 0, err
+		return Drops{}, explain("open netlink", err)
 	}
-	packets, err := dropped(c)
-	return packets, explain("read the counters of table inet "+tableName, err)
+	d, err := dropped(c)
+	return d, explain("read the counters of table inet "+tableName, err)
 }

@@ -67,11 +67,12 @@ func (s *space) run(input, name string, args ...string) string {
 
 func (s *space) nft(args ...string) string { s.t.Helper(); return s.run("", "nft", args...) }
 
-// listed are the elements of both sets as nft shows them, without the time left.
+// listed are the elements of all sets as nft shows them, without the time left.
 func (s *space) listed() []string {
 	s.t.Helper()
 	var out []string
-	for _, name := range []string{"banned4", "banned6"} {
+	for id := range sets {
+		name := id.name()
 		_, rest, _ := strings.Cut(s.nft("list", "set", "inet", "banmesh", name), "elements = {")
 		rest, _, _ = strings.Cut(rest, "}")
 		for e := range strings.SplitSeq(rest, ",") {
@@ -96,43 +97,55 @@ func element(from, to string, left time.Duration) Element {
 	return Element{From: netip.MustParseAddr(from), To: netip.MustParseAddr(to), Left: left}
 }
 
-// applied is Held, then Apply.
-func applied(t testing.TB, n *nftTables, del, add []Element) {
+// applied is a first Fix, then Apply.
+func applied(t testing.TB, n *nftTables, add ...Element) {
 	t.Helper()
-	if _, err := n.Held(context.Background()); err != nil {
-		t.Fatal(err)
+	if err := n.Fix(t.Context()); !errors.Is(err, ErrAbsent) {
+		t.Fatalf("Fix: %v, want ErrAbsent", err)
 	}
-	if err := n.Apply(context.Background(), del, add); err != nil {
+	if err := n.Apply(t.Context(), Change{Anew: true, Add: add}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func TestTheTableIsAsDocumented(t *testing.T) {
 	s := newSpace(t)
-	applied(t, s.driver(), nil, nil)
+	applied(t, s.driver())
 	const want = `table inet banmesh {
 	set banned4 {
 		type ipv4_addr
-		flags interval,timeout
+		flags timeout
+		gc-interval 1m
 		comment "managed by banmesh"
 	}
 
 	set banned6 {
 		type ipv6_addr
-		flags interval,timeout
+		flags timeout
+		gc-interval 1m
 		comment "managed by banmesh"
 	}
 
-	chain input {
-		type filter hook input priority raw; policy accept;
-		ip saddr @banned4 counter packets 0 bytes 0 drop comment "managed by banmesh"
-		ip6 saddr @banned6 counter packets 0 bytes 0 drop comment "managed by banmesh"
+	set prefixes4 {
+		type ipv4_addr
+		flags interval,timeout
+		gc-interval 1m
+		comment "managed by banmesh"
 	}
 
-	chain forward {
-		type filter hook forward priority raw; policy accept;
+	set prefixes6 {
+		type ipv6_addr
+		flags interval,timeout
+		gc-interval 1m
+		comment "managed by banmesh"
+	}
+
+	chain prerouting {
+		type filter hook prerouting priority raw; policy accept;
 		ip saddr @banned4 counter packets 0 bytes 0 drop comment "managed by banmesh"
+		ip saddr @prefixes4 counter packets 0 bytes 0 drop comment "managed by banmesh"
 		ip6 saddr @banned6 counter packets 0 bytes 0 drop comment "managed by banmesh"
+		ip6 saddr @prefixes6 counter packets 0 bytes 0 drop comment "managed by banmesh"
 	}
 }
 `
@@ -151,7 +164,7 @@ func TestElementsComeAndGo(t *testing.T) {
 		element("0.0.0.0", "0.0.0.3", time.Hour), element("2001:db8::", "2001:db8::ffff:ffff:ffff:ffff", time.Hour),
 		element("2001:db8:1::1", "2001:db8:1::1", 0), element("ffff:ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 0),
 	}
-	applied(t, n, nil, all)
+	applied(t, n, all...)
 	s.wants("192.0.2.0/24", "192.0.3.0", "192.0.3.1-192.0.3.7", "255.255.255.255", "0.0.0.0/30", "2001:db8::/64", "2001:db8:1::1", "ffff:ffff::/32")
 
 	held, err := n.Held(ctx)
@@ -168,15 +181,15 @@ func TestElementsComeAndGo(t *testing.T) {
 	}
 
 	// Longer, shorter, cut and joined, in one step.
-	err = n.Apply(ctx, []Element{all[0], all[1], all[2], all[6]}, []Element{
+	err = n.Apply(ctx, Change{Del: []Element{all[0], all[1], all[2], all[6]}, Add: []Element{
 		element("192.0.2.0", "192.0.2.99", 2*time.Hour), element("192.0.2.100", "192.0.2.255", time.Minute), element("192.0.3.0", "192.0.3.7", time.Hour),
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.wants("192.0.2.0-192.0.2.99", "192.0.2.100-192.0.2.255", "192.0.3.0/29", "255.255.255.255", "0.0.0.0/30", "2001:db8::/64", "ffff:ffff::/32")
-	if n.Touched(ctx) {
-		t.Error("touched by nobody")
+	if err := n.Fix(ctx); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -184,22 +197,55 @@ func TestAStepIsDoneAsAWholeOrNotAtAll(t *testing.T) {
 	s := newSpace(t)
 	n := s.driver()
 	ctx := context.Background()
-	one, other := element("192.0.2.1", "192.0.2.1", time.Hour), element("203.0.113.0", "203.0.113.7", time.Hour)
-	applied(t, n, nil, []Element{one})
-	for what, step := range map[string]struct{ del, add []Element }{
-		"an overlap":            {nil, []Element{other, element("192.0.2.0", "192.0.2.255", time.Hour)}},
-		"one that is not there": {[]Element{one, element("192.0.2.9", "192.0.2.9", 0)}, []Element{other}},
+	one, range1, other := element("192.0.2.1", "192.0.2.1", time.Hour), element("198.51.100.0", "198.51.100.7", time.Hour), element("203.0.113.0", "203.0.113.7", time.Hour)
+	applied(t, n, one, range1)
+	for what, c := range map[string]Change{
+		"an overlap":            {Add: []Element{other, element("198.51.100.0", "198.51.100.255", time.Hour)}},
+		"one that is there":     {Add: []Element{other, one}},
+		"one that is not there": {Del: []Element{one, element("192.0.2.9", "192.0.2.9", 0)}, Add: []Element{other}},
 	} {
-		if err := n.Apply(ctx, step.del, step.add); !errors.Is(err, ErrStale) {
+		if err := n.Apply(ctx, c); !errors.Is(err, ErrStale) {
 			t.Errorf("%s: %v, want ErrStale", what, err)
 		}
-		s.wants("192.0.2.1")
-		if !n.Touched(ctx) {
-			t.Errorf("%s: it is thought to be known", what)
+		s.wants("192.0.2.1", "198.51.100.0/29")
+	}
+	// An element that is refused does not keep the next one from being judged by itself.
+	if err := n.Apply(ctx, Change{Del: []Element{one}, Add: []Element{other}}); err != nil {
+		t.Error(err)
+	}
+	s.wants("198.51.100.0/29", "203.0.113.0/29")
+}
+
+// TestLookTellsWhatHoldsAnAddress: single addresses, and ranges by any address of theirs.
+func TestLookTellsWhatHoldsAnAddress(t *testing.T) {
+	s := newSpace(t)
+	n := s.driver()
+	all := []Element{
+		element("10.0.0.1", "10.0.0.1", time.Hour), element("192.0.2.0", "192.0.2.255", time.Hour), element("192.0.3.0", "192.0.3.7", 0),
+		element("192.0.3.9", "192.0.3.12", 0), element("255.255.255.0", "255.255.255.255", 0), element("2001:db8::1", "2001:db8::1", time.Hour),
+		element("2001:db8:1::", "2001:db8:1::ffff", 0), element("ffff:ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 0),
+	}
+	applied(t, n, all...)
+	for address, want := range map[string]int{
+		"10.0.0.1": 0, "10.0.0.2": -1, "192.0.1.255": -1, "192.0.2.0": 1, "192.0.2.7": 1, "192.0.2.255": 1, "192.0.3.0": 2, "192.0.3.7": 2,
+		"192.0.3.8": -1, "192.0.3.9": 3, "192.0.3.11": 3, "192.0.3.13": -1, "255.255.254.255": -1, "255.255.255.7": 4, "255.255.255.255": 4,
+		"2001:db8::1": 5, "2001:db8::2": -1, "2001:db8:1::": 6, "2001:db8:1::9": 6, "2001:db8:1::1:0": -1, "ffff:ffff::1": 7,
+	} {
+		got, err := n.Look(t.Context(), []netip.Addr{netip.MustParseAddr(address)})
+		switch {
+		case err != nil || len(got) > 1 || (len(got) == 0) != (want < 0):
+			t.Errorf("%s: %v, %v", address, got, err)
+		case want < 0:
+		case got[0].From != all[want].From || got[0].To != all[want].To || (got[0].Left > 0) != (all[want].Left > 0):
+			t.Errorf("%s is held by %v, want %v", address, got[0], all[want])
 		}
-		if held, err := n.Held(ctx); err != nil || len(held) != 1 {
-			t.Fatalf("%s: %v held, %v", what, held, err)
-		}
+	}
+	var many []netip.Addr
+	for i := range 1000 {
+		many = append(many, netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}))
+	}
+	if got, err := n.Look(t.Context(), many); err != nil || len(got) != 3 {
+		t.Errorf("of 1,000 addresses: %v, %v", got, err)
 	}
 }
 
@@ -208,7 +254,7 @@ func TestTheKernelExpiresElements(t *testing.T) {
 	n := s.driver()
 	ctx := context.Background()
 	short := element("192.0.2.1", "192.0.2.9", 300*time.Millisecond)
-	applied(t, n, nil, []Element{short, element("192.0.2.10", "192.0.2.10", time.Hour)})
+	applied(t, n, short, element("192.0.2.10", "192.0.2.10", time.Hour))
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		held, err := n.Held(ctx)
@@ -222,10 +268,12 @@ func TestTheKernelExpiresElements(t *testing.T) {
 			t.Fatalf("still held: %v", held)
 		}
 	}
-	if err := n.Apply(ctx, []Element{short}, nil); !errors.Is(err, ErrStale) {
+	if err := n.Apply(ctx, Change{Del: []Element{short}}); !errors.Is(err, ErrStale) {
 		t.Errorf("delete what has expired: %v, want ErrStale", err)
 	}
-	applied(t, n, nil, []Element{element("192.0.2.0", "192.0.2.5", time.Hour)})
+	if err := n.Apply(ctx, Change{Add: []Element{element("192.0.2.0", "192.0.2.5", time.Hour)}}); err != nil {
+		t.Error(err)
+	}
 	s.wants("192.0.2.10", "192.0.2.0-192.0.2.5")
 }
 
@@ -243,7 +291,7 @@ table ip banmesh {
 `, "nft", "-f", "-")
 	before := s.nft("list", "ruleset")
 	n := s.driver()
-	applied(t, n, nil, []Element{element("192.0.2.1", "192.0.2.1", 0)})
+	applied(t, n, element("192.0.2.1", "192.0.2.1", 0))
 	if !strings.Contains(s.nft("list", "ruleset"), "table inet banmesh") {
 		t.Fatal("no table was made")
 	}
@@ -257,33 +305,52 @@ table ip banmesh {
 	}
 }
 
-// TestATableOfAnotherShapeIsReplaced: of another version, or meddled with.
-func TestATableOfAnotherShapeIsReplaced(t *testing.T) {
-	for name, script := range map[string]string{
-		"empty":       "delete table inet banmesh; add table inet banmesh",
-		"no timeouts": "delete table inet banmesh; add table inet banmesh; add set inet banmesh banned4 { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }; add set inet banmesh banned6 { type ipv6_addr; flags interval; }",
-		"third set":   "add set inet banmesh more { type ipv4_addr; }",
-		"no rule":     "flush chain inet banmesh forward",
-		"third chain": "add chain inet banmesh more",
-		"third rule":  "add rule inet banmesh input accept",
-		"other hook":  "delete chain inet banmesh input; add chain inet banmesh input { type filter hook output priority raw; }; add rule inet banmesh input ip saddr @banned4 counter drop; add rule inet banmesh input ip6 saddr @banned6 counter drop",
-		"other set":   "flush chain inet banmesh input; add rule inet banmesh input ip saddr != @banned4 counter drop; add rule inet banmesh input ip6 saddr @banned6 counter drop",
+// oldLayout is what versions before this one made.
+const oldLayout = `delete table inet banmesh
+table inet banmesh {
+	set banned4 { type ipv4_addr; flags interval,timeout; comment "managed by banmesh"; elements = { 192.0.2.0/24, 198.51.100.1 timeout 1h }; }
+	set banned6 { type ipv6_addr; flags interval,timeout; comment "managed by banmesh"; }
+	chain input { type filter hook input priority raw; ip saddr @banned4 counter drop; ip6 saddr @banned6 counter drop; }
+	chain forward { type filter hook forward priority raw; ip saddr @banned4 counter drop; ip6 saddr @banned6 counter drop; }
+}`
+
+// TestATableOfAnotherShapeIsFixed: of another version, or meddled with. Where our sets are left, so are their elements.
+func TestATableOfAnotherShapeIsFixed(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		anew   bool
+	}{
+		"empty":       {"delete table inet banmesh; add table inet banmesh", true},
+		"before":      {oldLayout, true},
+		"no timeouts": {"flush chain inet banmesh prerouting; delete set inet banmesh banned4; add set inet banmesh banned4 { type ipv4_addr; }", true},
+		"other type":  {"flush chain inet banmesh prerouting; delete set inet banmesh banned4; add set inet banmesh banned4 { type ipv6_addr; flags timeout; }", true},
+		"third set":   {"add set inet banmesh more { type ipv4_addr; }", false},
+		"no rule":     {"flush chain inet banmesh prerouting", false},
+		"no chain":    {"flush chain inet banmesh prerouting; delete chain inet banmesh prerouting", false},
+		"third chain": {"add chain inet banmesh more; add rule inet banmesh more ip saddr @banned4 accept; add rule inet banmesh prerouting jump more", false},
+		"more rules":  {"insert rule inet banmesh prerouting accept", false},
+		"other hook":  {"flush chain inet banmesh prerouting; delete chain inet banmesh prerouting; add chain inet banmesh prerouting { type filter hook output priority raw; }", false},
+		"turned":      {"flush chain inet banmesh prerouting; add rule inet banmesh prerouting ip saddr != @banned4 counter drop; add rule inet banmesh prerouting ip saddr @prefixes4 counter drop; add rule inet banmesh prerouting ip6 saddr @banned6 counter drop; add rule inet banmesh prerouting ip6 saddr @prefixes6 counter drop", false},
+		"destination": {"flush chain inet banmesh prerouting; add rule inet banmesh prerouting ip daddr @banned4 counter drop; add rule inet banmesh prerouting ip saddr @prefixes4 counter drop; add rule inet banmesh prerouting ip6 saddr @banned6 counter drop; add rule inet banmesh prerouting ip6 saddr @prefixes6 counter drop", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSpace(t)
 			n := s.driver()
 			ctx := context.Background()
-			applied(t, n, nil, []Element{element("192.0.2.1", "192.0.2.1", 0)})
+			one := element("192.0.2.1", "192.0.2.1", 0)
+			applied(t, n, one)
 			want := s.nft("list", "table", "inet", "banmesh")
-			s.run(strings.ReplaceAll(script, "; add", "\nadd"), "nft", "-f", "-")
-			if !n.Touched(ctx) {
-				t.Error("not noticed")
+			s.run(regexp.MustCompile("; (add|delete|insert)").ReplaceAllString(c.script, "\n$1"), "nft", "-f", "-")
+			if c.anew {
+				if err := n.Fix(ctx); !errors.Is(err, ErrUnreadable) {
+					t.Errorf("Fix: %v, want ErrUnreadable", err)
+				}
+				if err := n.Apply(ctx, Change{Anew: true, Add: []Element{one}}); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if _, err := n.Held(ctx); !errors.Is(err, ErrUnreadable) {
-				t.Errorf("Held: %v, want ErrUnreadable", err)
-			}
-			if err := n.Apply(ctx, nil, []Element{element("192.0.2.1", "192.0.2.1", 0)}); err != nil {
-				t.Fatal(err)
+			if err := n.Fix(ctx); err != nil {
+				t.Errorf("Fix: %v", err)
 			}
 			if got := s.nft("list", "table", "inet", "banmesh"); got != want {
 				t.Errorf("the table is\n%s\nwant\n%s", got, want)
@@ -295,27 +362,55 @@ func TestATableOfAnotherShapeIsReplaced(t *testing.T) {
 	}
 }
 
-func TestTouchedSeesOthers(t *testing.T) {
+// TestWatchTellsWhatOthersDo: and nothing of what the driver does, nor of others' tables.
+func TestWatchTellsWhatOthersDo(t *testing.T) {
 	s := newSpace(t)
 	n := s.driver()
-	ctx := context.Background()
-	if !n.Touched(ctx) {
-		t.Error("known before the first look")
+	applied(t, n, element("192.0.2.1", "192.0.2.1", 0), element("198.51.100.0", "198.51.100.7", 0))
+	ctx, cancel := context.WithCancel(t.Context())
+	news, ended := make(chan News, 100), make(chan error)
+	go func() { ended <- n.Watch(ctx, func(n News) { news <- n }) }()
+	next := func() News {
+		t.Helper()
+		select {
+		case got := <-news:
+			return got
+		case <-time.After(10 * time.Second):
+			t.Fatal("no news")
+			return News{}
+		}
 	}
-	applied(t, n, nil, []Element{element("192.0.2.1", "192.0.2.1", 0)})
-	if n.Touched(ctx) {
-		t.Error("touched by nobody")
+	if first := next(); !first.Lost {
+		t.Errorf("first %+v", first)
 	}
-	s.nft("delete", "element", "inet", "banmesh", "banned4", "{ 192.0.2.1 }")
-	if !n.Touched(ctx) {
-		t.Error("a deleted element is not noticed")
-	}
-	// A step in between does not make it known again.
-	if err := n.Apply(ctx, nil, []Element{element("192.0.2.2", "192.0.2.2", 0)}); err != nil {
+	// What comes before a sign that is awaited has been told or kept back when that comes.
+	if err := n.Apply(ctx, Change{Del: []Element{element("192.0.2.1", "192.0.2.1", 0)}, Add: many(2000)}); err != nil {
 		t.Fatal(err)
 	}
-	if !n.Touched(ctx) {
-		t.Error("what others did before a step is forgotten after it")
+	s.nft("add", "table", "inet", "other")
+	s.nft("add", "set", "inet", "other", "banned4", "{ type ipv4_addr; }")
+	s.nft("add", "element", "inet", "other", "banned4", "{ 192.0.2.7 }")
+	s.nft("add", "table", "ip", "banmesh")
+	s.nft("delete", "element", "inet", "banmesh", "banned4", "{ 10.0.0.0 }")
+	if got := next(); got.Layout || got.Lost || !slices.Equal(got.Elements, []netip.Addr{netip.MustParseAddr("10.0.0.0")}) {
+		t.Errorf("after one is deleted: %+v", got)
+	}
+	s.nft("delete", "element", "inet", "banmesh", "prefixes4", "{ 198.51.100.0/29 }")
+	var all []netip.Addr
+	for len(all) < 2 {
+		all = append(all, next().Elements...)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	if want := []netip.Addr{netip.MustParseAddr("198.51.100.0"), netip.MustParseAddr("198.51.100.7")}; !slices.Equal(all, want) {
+		t.Errorf("after a range is deleted: %v", all)
+	}
+	s.nft("flush", "chain", "inet", "banmesh", "prerouting")
+	if got := next(); !got.Layout {
+		t.Errorf("after the rules are deleted: %+v", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
@@ -385,10 +480,16 @@ func TestFiguresAHundredThousandLoad(t *testing.T) {
 			set.bans[netip.PrefixFrom(e.From, 32)] = hour + store.Millis(i)*1000
 		}
 		e := New(Config{Set: set, Driver: s.driver(), Settled: func() bool { return true }})
-		w := &worker{Enforcer: e, all: true, check: true, retry: retryFirst}
+		w := e.worker()
 		began := time.Now()
-		if err := w.step(t.Context()); err != nil {
-			t.Fatal(err)
+		for !w.ready {
+			if err := w.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if w.job != nil {
+				r := <-w.job.done
+				w.result = &r
+			}
 		}
 		took := time.Since(began)
 		if got := e.Status().Elements; got != n {

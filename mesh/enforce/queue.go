@@ -15,6 +15,7 @@ type queue struct {
 	mu   sync.Mutex
 	some map[netip.Prefix]struct{}
 	all  bool
+	news News          // what others did to the router
 	wake chan struct{} // holds one
 }
 
@@ -47,11 +48,48 @@ func (q *queue) changed(c store.Change) {
 		}
 	}
 	if news {
-		select {
-		case q.wake <- struct{}{}:
-		default:
-		}
+		q.rouse()
 	}
+}
+
+func (q *queue) rouse() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// again puts back what is to be looked at once more.
+func (q *queue) again(prefixes []netip.Prefix) {
+	if len(prefixes) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range prefixes {
+		q.some[p] = struct{}{}
+	}
+	q.rouse()
+}
+
+// tell takes in what others did to the router.
+func (q *queue) tell(n News) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.news.Layout, q.news.Lost = q.news.Layout || n.Layout, q.news.Lost || n.Lost
+	if q.news.Elements = append(q.news.Elements, n.Elements...); len(q.news.Elements) > most {
+		q.news.Elements, q.news.Lost = nil, true
+	}
+	q.rouse()
+}
+
+// takeNews empties what tell has taken in.
+func (q *queue) takeNews() News {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.news
+	q.news = News{}
+	return n
 }
 
 // take empties the queue.

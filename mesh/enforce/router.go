@@ -8,39 +8,40 @@ import (
 	"slices"
 	"time"
 
+	"go4.org/netipx"
+
 	"banmesh/store"
 )
 
-// batchSize is how many elements a driver is given in one step, where they can be parted. A kernel does its work on a
-// batch in one go.
-const batchSize = 65536
-
-// scraps is how many elements more than twice those needed are kept: bans and lifts within a wider ban cut it ever finer.
-const scraps = 1000
+// batchSize is how many elements a driver is given in one step, where they can be parted: a kernel needs some 5 ms for
+// them, and a ban that comes meanwhile waits for no more than one step.
+const batchSize = 4096
 
 // router is what is known to be on the router.
 type router struct {
 	driver  Driver
-	held    lists
-	unknown bool // held is not known to be right
-	whole   bool // the next step replaces what could not be read: it must not be parted
+	held    [families]list
+	known   bool // held has been read, or made
+	anew    bool // the next step makes everything anew
+	whole   bool // and it must not be parted: what is there drops until then
 	size    int  // of a batch
 	batches uint64
+
+	former [families]list // what was held when it had to be made anew
+	stale  []netip.Addr   // what did not fit when the last step was refused
 }
 
-// read asks the driver what is there.
-func (r *router) read(ctx context.Context, now func() time.Time) error {
-	r.unknown = true
-	elements, err := r.driver.Held(ctx)
-	if r.whole = errors.Is(err, ErrUnreadable); err != nil {
-		return fmt.Errorf("read what is enforced: %w", err)
+// lose notes that what the router holds is to be made anew; whole says that something is there.
+func (r *router) lose(whole bool) {
+	if !r.anew {
+		r.former = r.held
 	}
-	r.hold(elements, store.At(now()))
-	return nil
+	r.held, r.known, r.anew, r.whole = [families]list{}, true, true, whole
 }
 
-func (r *router) hold(elements []Element, now store.Millis) {
-	r.held = lists{}
+// spansOf are the spans of elements, sorted.
+func spansOf(elements []Element, now store.Millis) lists {
+	var l lists
 	for _, e := range elements {
 		f, from := addrOf(e.From)
 		_, to := addrOf(e.To)
@@ -48,79 +49,52 @@ func (r *router) hold(elements []Element, now store.Millis) {
 		if e.Left > 0 {
 			until = now + store.Millis(e.Left.Milliseconds())
 		}
-		r.held[f] = append(r.held[f], span{from, to, until})
+		l[f] = append(l[f], span{from, to, until})
 	}
-	for f := range r.held {
-		slices.SortFunc(r.held[f], func(a, b span) int { return a.from.compare(b.from) })
+	for f := range l {
+		slices.SortFunc(l[f], func(a, b span) int { return a.from.compare(b.from) })
 	}
-	r.unknown = false
+	return l
 }
 
-// prune forgets what the kernel has forgotten.
-func (r *router) prune(now store.Millis) {
-	for f := range r.held {
-		r.held[f] = slices.DeleteFunc(r.held[f], func(s span) bool { return s.until <= now })
-	}
-}
-
-// become makes the whole router hold what is wanted; with less, no more than it holds already.
-func (r *router) become(ctx context.Context, now store.Millis, want lists, less bool) error {
-	r.prune(now)
-	var del, add lists
-	for f := range families {
-		if less {
-			want[f] = lesser(r.held[f], want[f])
-		}
-		same := func(h, w store.Millis) bool { return right(now, h, w) }
-		if del[f], add[f] = diff(r.held[f], want[f], same); len(r.held[f]) > 2*len(want[f])+scraps {
-			del[f] = differing(r.held[f], want[f])
-			add[f] = subtract(want[f], subtract(r.held[f], del[f]))
-		}
-	}
-	if del.len()+add.len() == 0 {
-		return r.apply(ctx, now, batch{})
-	}
-	return r.do(ctx, now, del, add)
-}
-
-// becomeIn is become for what lies in some regions, which are disjoint. The rest of an element that stands out of them
-// stays.
+// becomeIn makes the router hold what is wanted in some regions, which are disjoint; with less, no more than it holds
+// already. The rest of an element that stands out of them stays.
 func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip.Prefix, want lists, less bool) error {
-	var holes lists
-	for _, p := range regions {
-		f, s := spanOf(p, 0)
-		holes[f] = append(holes[f], s)
-	}
+	holes := holesOf(regions)
 	var del, add lists
 	for f := range families {
-		near := slices.DeleteFunc(within(r.held[f], holes[f]), func(s span) bool { return s.until <= now })
+		near := slices.DeleteFunc(r.held[f].within(holes[f]), func(s span) bool { return s.until <= now })
 		all := merge(subtract(near, holes[f]), want[f])
 		if less {
 			all = lesser(near, all)
 		}
 		del[f], add[f] = diff(near, all, func(h, w store.Millis) bool { return right(now, h, w) })
 	}
-	return r.do(ctx, now, del, add)
-}
-
-func (r *router) do(ctx context.Context, now store.Millis, del, add lists) error {
-	size := r.size
-	if r.whole {
-		size = del.len() + add.len()
-	}
-	for _, b := range cut(del, add, size) {
-		if err := r.apply(ctx, now, b); err != nil {
+	for del.len()+add.len() > 0 {
+		if err := r.apply(ctx, now, cut(&del, &add, r.size)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func holesOf(regions []netip.Prefix) (holes lists) {
+	for _, p := range regions {
+		f, s := spanOf(p, 0)
+		holes[f] = append(holes[f], s)
+	}
+	return holes
+}
+
+// apply does a batch. Where nothing is to be done, it still makes what is missing of what the driver needs.
 func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
-	var del, add []Element
+	if b.len() == 0 && !r.anew {
+		return nil
+	}
+	c := Change{Anew: r.anew}
 	for f := range families {
 		for _, s := range b.del[f] {
-			del = append(del, Element{From: s.from.in(f), To: s.to.in(f)})
+			c.Del = append(c.Del, Element{From: s.from.in(f), To: s.to.in(f)})
 		}
 		for i := range b.add[f] {
 			s := &b.add[f][i]
@@ -129,19 +103,87 @@ func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
 				s.until = min(s.until, now+farthest)
 				e.Left = max(time.Duration(s.until-now), 1) * time.Millisecond
 			}
-			add = append(add, e)
+			c.Add = append(c.Add, e)
 		}
 	}
-	if err := r.driver.Apply(ctx, del, add); err != nil {
-		r.unknown = true
+	if err := r.driver.Apply(ctx, c); err != nil {
+		r.stale = b.points()
 		return fmt.Errorf("enforce %d changes: %w", b.len(), err)
 	}
-	r.whole = false
+	r.anew, r.whole, r.former = false, false, [families]list{}
 	if b.len() > 0 {
 		r.batches++
 	}
 	for f := range families {
-		r.held[f] = edit(r.held[f], b.del[f], b.add[f], now)
+		r.held[f] = r.held[f].edit(b.del[f], b.add[f], now)
 	}
 	return nil
+}
+
+// learn asks the router what it holds at some addresses, takes that for true and returns where it was not what was thought.
+// What overlaps something that is known, as when somebody adds a range around an address that is held, is taken away at
+// once: it is nothing that should be there.
+func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.Addr) (where []netip.Prefix, err error) {
+	found, err := r.driver.Look(ctx, addresses)
+	if err != nil {
+		return nil, fmt.Errorf("look up what is enforced: %w", err)
+	}
+	real := spansOf(found, now)
+	var asked lists
+	for _, a := range addresses {
+		f, at := addrOf(a)
+		asked[f] = append(asked[f], span{at, at, 0})
+	}
+	var del, stray lists
+	for f := range families {
+		asked[f] = union(asked[f])
+		var add []span
+		for _, h := range r.held[f].within(asked[f]) {
+			if !slices.ContainsFunc(real[f], func(s span) bool { return s.near(h) }) {
+				del[f] = append(del[f], h)
+			}
+		}
+		next := r.held[f].edit(del[f], nil, now)
+		for _, s := range real[f] {
+			switch near := next.within([]span{s}); {
+			case len(near) == 0:
+				add, next = append(add, s), next.edit(nil, []span{s}, now)
+			case !s.near(near[0]):
+				stray[f] = append(stray[f], s)
+			}
+		}
+		r.held[f] = next
+		for _, s := range slices.Concat(del[f], add) {
+			where = append(where, netipx.IPRangeFrom(s.from.in(f), s.to.in(f)).Prefixes()...)
+		}
+	}
+	if stray.len() == 0 {
+		return where, nil
+	}
+	before := r.held
+	err = r.apply(ctx, now, batch{del: stray})
+	r.held = before
+	if errors.Is(err, ErrStale) { // it is away already
+		err = nil
+	}
+	return where, err
+}
+
+// near reports whether two spans are the same element, read at different times.
+func (s span) near(o span) bool {
+	return s.from == o.from && s.to == o.to && (s.until == o.until || s.until-o.until <= slack && o.until-s.until <= slack)
+}
+
+// points are the addresses by which the elements of a batch can be looked up.
+func (b *batch) points() (out []netip.Addr) {
+	for _, l := range []*lists{&b.del, &b.add} {
+		for f := range families {
+			for _, s := range l[f] {
+				if out = append(out, s.from.in(f)); s.to != s.from {
+					out = append(out, s.to.in(f))
+				}
+			}
+		}
+	}
+	return out
 }

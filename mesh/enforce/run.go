@@ -15,28 +15,43 @@ import (
 
 const (
 	settledPoll = 100 * time.Millisecond // how often it is asked whether the first exchange is over
-	look        = time.Second            // the pace of what comes without an event: allows that end, leases that run out, rules flushed
-	reconcile   = time.Minute            // the pace of comparing all with the router
+	look        = time.Second            // the pace of what comes without an event: allows that end, leases that run out
+	reconcile   = time.Minute            // the pace of comparing all that should be with all that is thought to be
 
-	// pace keeps a storm of single changes from being as many batches: a batch costs the kernel time that grows with all
-	// that it holds. The first change does not wait.
-	pace = 5 * time.Millisecond
+	// pace keeps a storm of single changes from being as many batches. The first change does not wait.
+	pace = 2 * time.Millisecond
+
+	counting = 10 * time.Second // the pace of asking what was dropped
 
 	retryFirst = time.Second // after an error; doubled until it is a minute
 	retryLast  = time.Minute
 
-	staleTries = 3 // how often at once what the router holds is read anew
+	staleTries = 3 // how often at once what the router holds is looked up anew
+
+	// sample is how many elements are looked up each minute: what the kernel tells of changes is not all that is relied on.
+	sample = 64
 )
 
 // worker is what Run knows beside the router's state.
 type worker struct {
 	*Enforcer
-	all    bool          // compare everything
-	check  bool          // likewise, and with what the router really holds
-	shield *netipx.IPSet // as of the last look
-	frozen bool          // likewise
-	glance bool          // see whether all is gone
-	retry  time.Duration // after the next error
+	all     bool          // compare everything
+	read    bool          // before that, read what the router really holds
+	layout  bool          // see whether what the elements are in is as it should be
+	check   bool          // the minute is over
+	shield  *netipx.IPSet // as of the last look
+	frozen  bool          // likewise
+	retry   time.Duration // after the next error
+	ready   bool          // everything has been compared and done once, since the start or the last error
+	counted time.Time     // when it was last asked what was dropped
+	stale   int           // how many batches of comparisons in a row did not fit what the router held
+
+	job       *job
+	result    *result // of it
+	readBegan time.Time
+	readAfter time.Time // no reading before
+	todo      batch     // what the last comparison has found and is not done yet
+	todoJob   *job      // that comparison
 }
 
 // Run enforces until ctx ends, and returns nil then: a router that refuses is a State, not an error. What is enforced
@@ -45,16 +60,81 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	if !e.awaitSettled(ctx) {
 		return nil
 	}
-	w := &worker{Enforcer: e, all: true, check: true, retry: retryFirst}
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		e.watch(ctx)
+	}()
+	defer func() { cancel(); <-watched }()
+
+	w := e.worker()
+	select { // before the first reading, so that it need not be repeated
+	case <-ctx.Done():
+		return nil
+	case <-e.queue.wake:
+	case <-time.After(look):
+	}
 	looks, minutes := time.NewTicker(look), time.NewTicker(reconcile)
 	defer looks.Stop()
 	defer minutes.Stop()
 	for {
-		wait := pace
+		wait, before := time.Duration(0), w.router.batches
 		if err := w.step(ctx); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			wait = w.failed(err)
+		} else if w.router.batches > before && w.todo.len() == 0 {
+			wait = pace
+		}
+		if wait > 0 {
+			pause := time.NewTimer(wait)
+			select {
+			case <-ctx.Done():
+			case <-pause.C:
+			}
+			pause.Stop()
+		}
+		var done chan result
+		if w.job != nil {
+			done = w.job.done
+		}
+		var more chan struct{}
+		if w.todo.len() > 0 {
+			more = ready
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-done:
+			w.result = &r
+		case <-more:
+		case <-minutes.C:
+			w.check = true
+		case <-looks.C:
+		case <-e.queue.wake:
+		}
+	}
+}
+
+func (e *Enforcer) worker() *worker {
+	return &worker{Enforcer: e, all: true, read: true, layout: true, retry: retryFirst}
+}
+
+// ready is always.
+var ready = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// watch follows what others do to the router.
+func (e *Enforcer) watch(ctx context.Context) {
+	wait := retryFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := e.cfg.Driver.Watch(ctx, e.queue.tell); err != nil {
+			e.log.Debug("what others do to the router is not seen", "error", err)
+			e.queue.tell(News{Lost: true})
+		}
+		if time.Since(began) > retryLast {
+			wait = retryFirst
 		}
 		pause := time.NewTimer(wait)
 		select {
@@ -62,15 +142,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		case <-pause.C:
 		}
 		pause.Stop()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-minutes.C:
-			w.check = true
-		case <-looks.C:
-			w.glance = true
-		case <-e.queue.wake:
-		}
+		wait = min(2*wait, retryLast)
 	}
 }
 
@@ -87,37 +159,85 @@ func (e *Enforcer) awaitSettled(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// step brings the router in line with the set.
+// step brings the router nearer to the set: by what has changed since, and by a part of what the last comparison found.
 func (w *worker) step(ctx context.Context) error {
-	if w.glance && w.cfg.Driver.Gone(ctx) {
-		w.check = true
+	news := w.queue.takeNews()
+	if news.Lost || w.check {
+		w.layout, w.read = true, w.read || news.Lost
 	}
-	w.glance = false
-	regions := w.changes()
-	if w.router.unknown || w.check && w.cfg.Driver.Touched(ctx) {
-		w.router.unknown, w.all = true, true
-	}
-	if w.check {
-		w.all = true
-	}
-	var err error
-	switch {
-	case w.all:
-		err = w.stepAll(ctx)
-	case len(regions) > 0:
-		err = w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen)
-		if errors.Is(err, ErrStale) { // an element ended just now, or somebody else was here
-			err = w.stepAll(ctx)
+	if w.layout = w.layout || news.Layout; w.layout {
+		if err := w.fix(ctx); err != nil {
+			return err
 		}
 	}
+	if w.result != nil {
+		if err := w.finish(); err != nil {
+			return err
+		}
+	}
+	regions, err := w.heard(ctx, news.Elements)
 	if err != nil {
 		return err
 	}
+	if err := w.follow(ctx, append(regions, w.changes()...)); err != nil {
+		return err
+	}
+	if err := w.advance(ctx); err != nil {
+		return err
+	}
 	if w.check {
+		if err := w.minute(ctx); err != nil {
+			return err
+		}
+	}
+	if w.ready && time.Since(w.counted) >= counting {
 		w.count(ctx)
 	}
+	w.begin(ctx)
 	w.succeeded()
 	return nil
+}
+
+// fix looks at what the elements are in.
+func (w *worker) fix(ctx context.Context) error {
+	err := w.cfg.Driver.Fix(ctx)
+	switch {
+	case err == nil:
+		w.router.anew, w.router.whole = false, false
+	case errors.Is(err, ErrAbsent), w.replaces(err):
+		w.lose(!errors.Is(err, ErrAbsent))
+	default:
+		return err
+	}
+	w.layout = false
+	return nil
+}
+
+// replaces reports whether the error is that of a router whose content cannot be told, and which may be replaced: while
+// nothing is to be added, what was held must be known.
+func (w *worker) replaces(err error) bool {
+	frozen, _ := w.cfg.Set.Frozen()
+	return errors.Is(err, ErrUnreadable) && (!frozen || w.router.known)
+}
+
+// lose notes that everything is to be made anew.
+func (w *worker) lose(whole bool) {
+	w.abandon()
+	w.router.lose(whole)
+	w.all, w.read = true, false
+}
+
+// abandon forgets what a job found or is about to find.
+func (w *worker) abandon() {
+	w.job, w.result, w.todo, w.todoJob = nil, nil, batch{}, nil
+}
+
+// heard looks at what somebody else has changed, and returns where the router does not hold what it should.
+func (w *worker) heard(ctx context.Context, elements []netip.Addr) ([]netip.Prefix, error) {
+	if len(elements) == 0 || !w.router.known || w.router.anew {
+		return nil, nil
+	}
+	return w.router.learn(ctx, w.now(), elements)
 }
 
 // changes takes what is in the queue and looks at what has no place there. The shield is looked at before the bans: if it
@@ -125,8 +245,10 @@ func (w *worker) step(ctx context.Context) error {
 func (w *worker) changes() []netip.Prefix {
 	some, all := w.queue.take()
 	frozen, _ := w.cfg.Set.Frozen()
-	w.all = w.all || all || w.frozen && !frozen
-	w.frozen = frozen
+	if w.all = w.all || all; w.frozen != frozen {
+		w.abandon()
+		w.frozen, w.all = frozen, true
+	}
 	shield := w.cfg.Set.Shield()
 	if w.shield == nil {
 		w.all = true
@@ -136,32 +258,128 @@ func (w *worker) changes() []netip.Prefix {
 		}
 	}
 	w.shield = shield
-	if w.all || len(some) > most {
+	if len(some) > most {
+		w.all = true
+		clear(some)
+	}
+	return slices.Collect(maps.Keys(some))
+}
+
+// follow makes the router hold what is wanted in some regions.
+func (w *worker) follow(ctx context.Context, regions []netip.Prefix) error {
+	if regions = disjoint(regions); len(regions) == 0 {
+		return nil
+	}
+	if !w.router.known || w.router.whole || w.router.anew && w.frozen { // what is compared later has it
 		w.all = true
 		return nil
 	}
-	return disjoint(slices.Collect(maps.Keys(some)))
-}
-
-// stepAll compares everything, and reads first what the router holds where that is not known.
-func (w *worker) stepAll(ctx context.Context) error {
-	w.all = true
-	var err error
-	for range staleTries {
-		if w.router.unknown {
-			switch err = w.router.read(ctx, w.cfg.Now); {
-			case errors.Is(err, ErrUnreadable) && !w.frozen:
-				w.router.hold(nil, w.now())
-			case err != nil:
-				return err
-			}
-		}
-		if err = w.router.become(ctx, w.now(), wanted(w.cfg.Set), w.frozen); !errors.Is(err, ErrStale) {
-			break
+	for _, j := range []*job{w.job, w.todoJob} {
+		if j != nil {
+			j.touch(holesOf(regions))
 		}
 	}
-	w.all = err != nil
+	err := w.insist(ctx, func() error {
+		return w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen)
+	})
+	if errors.Is(err, ErrStale) {
+		w.all, w.read, w.layout = true, true, true
+		return nil
+	}
 	return err
+}
+
+// insist does f, and again after a look at what the router really holds where that is not what was thought: an element
+// ended just now, or somebody else was here.
+func (w *worker) insist(ctx context.Context, f func() error) (err error) {
+	for range staleTries {
+		if err = f(); !errors.Is(err, ErrStale) {
+			return err
+		}
+		if failed := w.learn(ctx, w.router.stale); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// learn looks up what the router holds at some addresses; where that is not what was thought, the next step looks what is
+// wanted there.
+func (w *worker) learn(ctx context.Context, addresses []netip.Addr) error {
+	where, err := w.router.learn(ctx, w.now(), addresses)
+	w.queue.again(where)
+	return err
+}
+
+// advance does a part of what the last comparison found.
+func (w *worker) advance(ctx context.Context) error {
+	if w.todoJob == nil {
+		return nil
+	}
+	size := w.router.size
+	if w.router.whole {
+		size = w.todo.len()
+	}
+	b := cut(&w.todo.del, &w.todo.add, size)
+	if skip(&b.del, &b.add, w.todoJob.dirty) {
+		w.all = true
+	}
+	err := w.router.apply(ctx, w.now(), b)
+	if errors.Is(err, ErrStale) {
+		w.abandon()
+		w.all = true
+		if w.stale++; w.stale >= staleTries {
+			w.stale, w.read, w.layout = 0, true, true
+		}
+		return w.learn(ctx, w.router.stale)
+	}
+	if err != nil {
+		return err
+	}
+	if w.todo.len() == 0 {
+		w.todo, w.todoJob, w.stale, w.ready = batch{}, nil, 0, true
+	}
+	return nil
+}
+
+// minute does what is due each minute.
+func (w *worker) minute(ctx context.Context) error {
+	w.check, w.all = false, true
+	if w.router.known && !w.router.anew {
+		if err := w.verify(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verify looks up a sample. Where that is not what was thought, all is read.
+func (w *worker) verify(ctx context.Context) error {
+	var some []netip.Addr
+	for f := range families {
+		for range min(sample, w.router.held[f].n) {
+			some = append(some, w.router.held[f].any().from.in(f))
+		}
+	}
+	where, err := w.router.learn(ctx, w.now(), some)
+	if len(where) > 0 {
+		w.read = true
+		w.queue.again(where)
+	}
+	return err
+}
+
+// begin begins the next job, where one is due.
+func (w *worker) begin(ctx context.Context) {
+	switch {
+	case w.job != nil || w.todoJob != nil:
+	case w.read && !w.router.anew && !time.Now().Before(w.readAfter):
+		w.read, w.readBegan = false, time.Now()
+		w.job = w.readJob(ctx)
+	case w.all && w.router.known:
+		w.all = false
+		w.job = w.compareJob()
+	}
 }
 
 func (w *worker) now() store.Millis { return store.At(w.cfg.Now()) }

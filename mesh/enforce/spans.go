@@ -2,7 +2,6 @@ package enforce
 
 import (
 	"slices"
-	"sort"
 
 	"banmesh/store"
 )
@@ -10,7 +9,7 @@ import (
 // The lists of spans here are sorted and disjoint, unless said otherwise. None of the functions changes its arguments.
 
 // flatten gives each address the longest until of all that cover it. The spans given are those of prefixes, in any order:
-// of two, one lies within the other or they are disjoint. The result has as few spans as can be.
+// of two, one lies within the other or they are disjoint. Ranges that go on with the same until are one.
 func flatten(nested []span) []span {
 	nested = slices.Clone(nested)
 	slices.SortFunc(nested, func(a, b span) int {
@@ -20,7 +19,7 @@ func flatten(nested []span) []span {
 		return b.to.compare(a.to)
 	})
 	out := make([]span, 0, len(nested))
-	var open []span // those around pos, the outermost first; each with the longest until up to it
+	var open []span // those around pos, the outermost first; each lasts longer than the one before it
 	var pos addr
 	emit := func(to addr, until store.Millis) {
 		if n := len(out); n == 0 || out[n-1].to.less(to) {
@@ -41,7 +40,9 @@ func flatten(nested []span) []span {
 			if pos.less(s.from) {
 				emit(s.from.prev(), open[n-1].until)
 			}
-			s.until = max(s.until, open[n-1].until)
+			if s.until <= open[n-1].until {
+				continue // it adds nothing to what is around it
+			}
 		}
 		pos = s.from
 		open = append(open, s)
@@ -52,13 +53,29 @@ func flatten(nested []span) []span {
 	return out
 }
 
-// join appends s to a list, as part of its last span where it goes on with the same until.
+// join appends s to a list, as part of its last span where it goes on with the same until. A single address stays one: it
+// is cheaper to hold, and to change.
 func join(list []span, s span) []span {
-	if n := len(list); n > 0 && list[n-1].until == s.until && list[n-1].to.less(s.from) && list[n-1].to.next() == s.from {
+	if n := len(list); n > 0 && list[n-1].until == s.until && list[n-1].to.less(s.from) && list[n-1].to.next() == s.from &&
+		list[n-1].from != list[n-1].to && s.from != s.to {
 		list[n-1].to = s.to
 		return list
 	}
 	return append(list, s)
+}
+
+// union makes spans disjoint, which may overlap and are in no order. Their ends do not count.
+func union(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return a.from.compare(b.from) })
+	out := spans[:0]
+	for _, s := range spans {
+		if n := len(out); n == 0 || out[n-1].to.less(s.from) {
+			out = append(out, s)
+		} else if out[n-1].to.less(s.to) {
+			out[n-1].to = s.to
+		}
+	}
+	return out
 }
 
 // merge makes one list of two that have no address in common.
@@ -96,19 +113,6 @@ func subtract(list, holes []span) []span {
 		}
 		if some {
 			out = append(out, rest)
-		}
-	}
-	return out
-}
-
-// within returns the spans of list that have an address in one of the regions, whole.
-func within(list, regions []span) []span {
-	var out []span
-	for _, r := range regions {
-		for i := sort.Search(len(list), func(i int) bool { return !list[i].to.less(r.from) }); i < len(list) && !r.to.less(list[i].from); i++ {
-			if n := len(out); n == 0 || out[n-1] != list[i] {
-				out = append(out, list[i])
-			}
 		}
 	}
 	return out
@@ -184,43 +188,4 @@ func agrees(h span, want []span, same func(held, want store.Millis) bool) bool {
 		at = w.to.next()
 	}
 	return false
-}
-
-// edit returns list without the spans of del, which are in it, without those that ended by now, as far as any of add are
-// near, and with those of add. The list may be changed in place.
-func edit(list, del, add []span, now store.Millis) []span {
-	if len(del)+len(add) == 0 {
-		return list
-	}
-	first, last := extent(del, add)
-	lo := sort.Search(len(list), func(i int) bool { return !list[i].to.less(first) })
-	hi := lo + sort.Search(len(list)-lo, func(i int) bool { return last.less(list[lo+i].from) })
-	var stay []span
-	for _, s := range list[lo:hi] {
-		for len(del) > 0 && del[0].to.less(s.from) {
-			del = del[1:]
-		}
-		if s.until > now && (len(del) == 0 || del[0] != s) {
-			stay = append(stay, s)
-		}
-	}
-	return slices.Replace(list, lo, hi, merge(stay, add)...)
-}
-
-// extent returns the first and the last address of two lists, not both of which are empty.
-func extent(a, b []span) (first, last addr) {
-	switch {
-	case len(a) == 0:
-		return b[0].from, b[len(b)-1].to
-	case len(b) == 0:
-		return a[0].from, a[len(a)-1].to
-	}
-	first, last = a[0].from, a[len(a)-1].to
-	if b[0].from.less(first) {
-		first = b[0].from
-	}
-	if to := b[len(b)-1].to; last.less(to) {
-		last = to
-	}
-	return first, last
 }

@@ -15,7 +15,7 @@ type Status struct {
 	Since      time.Time // when State began
 	Elements   int       // what is on the router: ranges of addresses, or bans
 	Batches    uint64    // changes that the router has taken, since the start
-	Dropped    uint64    // packets dropped, as the router counts them; at most a minute old
+	Dropped    Drops     // as the router counts, since it began to drop; some seconds old
 	Failures   uint64    // changes that it refused, since the start
 	LastError  string    // of the last one refused; "" when none was
 	Reconciled time.Time // when the router was last compared with the set; zero: not yet
@@ -51,9 +51,8 @@ func (e *Enforcer) enter(s State, detail string) bool {
 	return news
 }
 
-// succeeded notes that the router is in line with the set.
+// succeeded notes that the router has taken what there was to be done.
 func (w *worker) succeeded() {
-	w.retry = retryFirst
 	state, detail := On, ""
 	if _, by := w.cfg.Set.Frozen(); w.frozen {
 		state, detail = Frozen, "frozen by "+by+": nothing is added; lifts and allows are followed"
@@ -61,11 +60,14 @@ func (w *worker) succeeded() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := &w.status
-	s.Elements, s.Batches = w.router.held.len(), w.router.batches
-	if w.check {
+	s.Elements, s.Batches = w.router.held[v4].n+w.router.held[v6].n, w.router.batches
+	if !w.ready {
+		return // the first comparison since the start or the last error is not done yet
+	}
+	w.retry = retryFirst
+	if w.job == nil && w.todoJob == nil && !w.all && !w.read {
 		s.Reconciled = w.cfg.Now()
 	}
-	w.check = false
 	if w.enter(state, detail) {
 		w.log.Info("enforcement is "+string(state), "elements", s.Elements)
 	}
@@ -73,10 +75,11 @@ func (w *worker) succeeded() {
 
 // failed notes an error and returns how long to wait before the next attempt.
 func (w *worker) failed(err error) time.Duration {
-	w.all, w.check = true, true
+	w.abandon()
+	w.all, w.read, w.layout, w.ready = true, true, true, false
 	wait := w.retry
 	w.retry = min(2*w.retry, retryLast)
-	if errors.Is(err, os.ErrPermission) { // mended by hand, and by a restart of the agent as a rule
+	if errors.Is(err, os.ErrPermission) { // fixed by hand, and by a restart of the agent as a rule
 		wait = retryLast
 	}
 	w.mu.Lock()
@@ -91,6 +94,7 @@ func (w *worker) failed(err error) time.Duration {
 
 // count reads how many packets were dropped.
 func (w *worker) count(ctx context.Context) {
+	w.counted = time.Now()
 	n, err := w.cfg.Driver.Dropped(ctx)
 	if err != nil {
 		w.log.Debug("count the dropped packets", "error", err)

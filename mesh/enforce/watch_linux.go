@@ -1,0 +1,119 @@
+package enforce
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// watchRoom is how many bytes of news may wait to be read: some 20,000 messages. Only root may cause them.
+const watchRoom = 16 << 20
+
+// Watch follows what the kernel tells of changes of the packet filter. It tells also of the driver's own, which the socket's
+// filter keeps out: loading a million elements makes as many messages.
+func (n *nftTables) Watch(ctx context.Context, tell func(News)) error {
+	err := n.watch(ctx, tell)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return explain("follow the changes of the packet filter", err)
+}
+
+func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
+	if err := n.open(); err != nil {
+		return err
+	}
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: n.netns})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	filter, err := notOf(n.port)
+	if err != nil {
+		return err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(c.SetReadBuffer(watchRoom), c.SetBPF(filter)); err != nil {
+		return err
+	}
+	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
+	tell(News{Lost: true}) // whatever happened before
+	buffer := make([]byte, dumpBuffer)
+	for {
+		var size int
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			size, _, failed = unix.Recvfrom(int(fd), buffer, 0)
+			return failed != unix.EAGAIN && failed != unix.EINTR
+		})
+		switch {
+		case err != nil:
+			return err
+		case failed == unix.ENOBUFS:
+			tell(News{Lost: true})
+			continue
+		case failed != nil:
+			return failed
+		}
+		messages, err := syscall.ParseNetlinkMessage(buffer[:size])
+		if err != nil {
+			return fmt.Errorf("read the kernel's news: %w", err)
+		}
+		var news News
+		for i := range messages {
+			if m := &messages[i]; m.Header.Pid != n.port {
+				news.add(m.Header.Type, m.Data)
+			}
+		}
+		if news.Layout || len(news.Elements) > 0 {
+			tell(news)
+		}
+	}
+}
+
+// notOf is a program for the kernel that keeps out what a socket of ours has caused. The messages that come together are of
+// one transaction, so that the first speaks for all.
+func notOf(port uint32) ([]bpf.RawInstruction, error) {
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], port) // which the program reads as if it came from a network
+	return bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 12, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: binary.BigEndian.Uint32(b[:]), SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 18},
+		bpf.RetConstant{Val: 0},
+	})
+}
+
+// add takes in a message about something that somebody has done.
+func (n *News) add(kind uint16, data []byte) {
+	if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || len(data) < 4 || data[0] != unix.NFPROTO_INET || tableOf(data[4:]) != tableName {
+		return
+	}
+	switch kind & 0xff {
+	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
+		for _, f := range []family{v4, v6} {
+			for _, m := range marksOf(f, data[4:], 0) {
+				if m.end { // of the element before it
+					m.at = m.at.prev()
+				}
+				n.Elements = append(n.Elements, m.at.in(f))
+			}
+		}
+	case unix.NFT_MSG_NEWGEN:
+	default:
+		n.Layout = true
+	}
+}
