@@ -30,10 +30,17 @@ func listOf(spans []span) list {
 // flat returns all spans.
 func (l list) flat() []span { return slices.Concat(l.chunks...) }
 
-// any returns one of the spans, of which there are some.
-func (l list) any() span {
-	c := l.chunks[rand.IntN(len(l.chunks))]
-	return c[rand.IntN(len(c))]
+// some returns n of the spans by chance, or all where there are no more.
+func (l list) some(n int) []span {
+	if l.n <= n {
+		return l.flat()
+	}
+	out := make([]span, n)
+	for i := range out {
+		c := l.chunks[rand.IntN(len(l.chunks))]
+		out[i] = c[rand.IntN(len(c))]
+	}
+	return out
 }
 
 // within returns the spans that have an address in one of the regions, whole. The regions are sorted and disjoint.

@@ -357,8 +357,8 @@ func (w *worker) minute(ctx context.Context) error {
 func (w *worker) verify(ctx context.Context) error {
 	var some []netip.Addr
 	for f := range families {
-		for range min(sample, w.router.held[f].n) {
-			some = append(some, w.router.held[f].any().from.in(f))
+		for _, s := range w.router.held[f].some(sample) {
+			some = append(some, s.from.in(f))
 		}
 	}
 	where, err := w.router.learn(ctx, w.now(), some)
