@@ -146,9 +146,7 @@ func TestNobodyIsBannedByAnAttackersWords(t *testing.T) {
 // which program spoke is known by its file, whatever it calls itself.
 func TestJournalJailBelievesSSHDAlone(t *testing.T) {
 	const make = "/lib/systemd/systemd-journal-remote"
-	if _, err := os.Stat(make); err != nil {
-		t.Fatalf("%v: install systemd-journal-remote and python3-systemd with `make deps` as root", err)
-	}
+	need.Files(t, make, "/usr/lib/python3/dist-packages/systemd")
 	dir := installFail2ban(t, "jail.d/ssh-journal.conf")
 	var export strings.Builder
 	entries := 0

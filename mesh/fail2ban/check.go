@@ -63,7 +63,7 @@ func (c *checker) all(ctx context.Context) {
 			"apt-get install fail2ban, or set fail2ban.client in banmesh.yaml")
 		return
 	case errors.Is(err, ErrNotRunning):
-		c.add(Serious, "fail2ban does not run", "Nothing on this router detects attacks.", "systemctl start fail2ban")
+		c.down(ctx)
 		return
 	case errors.Is(err, ErrDenied):
 		c.add(Serious, "no permission for fail2ban's socket",
@@ -95,7 +95,7 @@ func (c *checker) all(ctx context.Context) {
 			err = c.counts(ctx, jail)
 		}
 		if err != nil {
-			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+jail)
+			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
 		}
 		if ours || err != nil {
 			continue
@@ -103,7 +103,7 @@ func (c *checker) all(ctx context.Context) {
 		if slices.Contains(configured, jail) {
 			c.add(Serious, fmt.Sprintf("jail %s runs without banmesh although its configuration has it", jail),
 				"fail2ban drops an action that is added to a running jail with `reload`, and says nothing.",
-				"fail2ban-client reload --restart "+jail)
+				"fail2ban-client reload --restart "+quoted(jail))
 			continue
 		}
 		c.add(Note, fmt.Sprintf("jail %s does not use the action banmesh", jail), "Its bans stay on this router.",
@@ -149,32 +149,45 @@ func (c *checker) jail(ctx context.Context, jail string) (ours bool, err error) 
 		return false, err
 	}
 	actions := actionNames(out)
-	for i, action := range actions {
-		command, err := c.client.property(ctx, jail, action, "actionban")
-		if err != nil || !strings.Contains(command, ourCommand) {
-			continue // one written in Python has no command
+	for i, name := range actions {
+		a, err := c.client.action(ctx, jail, name)
+		if err != nil {
+			return ours, err
+		}
+		if !a.isCommand() {
+			continue
+		}
+		command, err := a.get(ctx, "actionban")
+		if err != nil {
+			return ours, err
+		}
+		if !strings.Contains(command, ourCommand) {
+			continue
 		}
 		ours = true
 		if i == 0 && len(actions) > 1 {
 			c.add(Warning, fmt.Sprintf("jail %s runs banmesh before %s", jail, strings.Join(actions[1:], ", ")),
 				"The local firewall should act first.", "list banmesh last in the jail's action")
 		}
-		if err := c.action(ctx, jail, action, command); err != nil {
+		if err := c.action(ctx, a, command); err != nil {
 			return ours, err
 		}
 	}
 	if ours {
 		err = c.sources(ctx, jail)
 	}
+	if ours && err == nil {
+		err = c.ssh(ctx, jail)
+	}
 	return ours, err
 }
 
 // action looks at how one jail runs our action.
-func (c *checker) action(ctx context.Context, jail, action, ban string) error {
+func (c *checker) action(ctx context.Context, a action, ban string) error {
 	const install = "install examples/fail2ban/action.d/banmesh.conf unchanged, then systemctl restart fail2ban"
-	in := fmt.Sprintf("jail %s, action %s: ", jail, action)
+	in := fmt.Sprintf("jail %s, action %s: ", a.jail, a.name)
 
-	flush, err := c.client.property(ctx, jail, action, "actionflush")
+	flush, err := a.get(ctx, "actionflush")
 	if err != nil {
 		return err
 	}
@@ -185,11 +198,11 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 		c.add(Warning, in+"actionflush is the same for IPv4 and IPv6",
 			"fail2ban never runs again what it ran for the other family: a second `unban --all` may not be told.", install)
 	}
-	prolong, err := c.client.property(ctx, jail, action, "actionprolong")
+	prolong, err := a.get(ctx, "actionprolong")
 	if err != nil {
 		return err
 	}
-	increment, err := c.client.ask(ctx, "get", jail, "bantime.increment")
+	increment, err := c.client.ask(ctx, "get", a.jail, "bantime.increment")
 	if err != nil {
 		return err
 	}
@@ -206,10 +219,14 @@ func (c *checker) action(ctx context.Context, jail, action, ban string) error {
 	if unquoted().MatchString(ban) {
 		c.add(Serious, in+"actionban has a tag outside of double quotes", "Its value reaches a shell.", install)
 	}
-	if norestored, err := c.client.property(ctx, jail, action, "norestored"); err == nil && truth(norestored) {
+	norestored, err := a.get(ctx, "norestored")
+	if err != nil {
+		return err
+	}
+	if truth(norestored) {
 		c.add(Serious, in+"norestored is set", "Unbans of addresses that fail2ban restored at its start are never told.", install)
 	}
-	timeout, err := c.client.property(ctx, jail, action, "timeout")
+	timeout, err := a.get(ctx, "timeout")
 	if seconds, bad := strconv.Atoi(timeout); err == nil && bad == nil && seconds > slowAction {
 		c.add(Warning, fmt.Sprintf("%stimeout is %d s", in, seconds),
 			"fail2ban runs one command at a time: one that hangs stalls all jails for twice that.", "set timeout = 5 in the action's [Init]")
@@ -241,7 +258,7 @@ func (c *checker) sources(ctx context.Context, jail string) error {
 		if slices.ContainsFunc(neverAttackers, func(p netip.Prefix) bool { return covers(p, b.Prefix) }) {
 			c.add(Serious, fmt.Sprintf("jail %s bans %s", jail, formatPrefix(b.Prefix)),
 				"The log shows an inner address for everybody: on a Session Smart Router the native SSH service rewrites the source.",
-				"disable the native host-service for SSH, make a service of its own, then fail2ban-client set "+jail+" unbanip "+formatPrefix(b.Prefix))
+				"disable the native host-service for SSH, make a service of its own, then fail2ban-client set "+quoted(jail)+" unbanip "+formatPrefix(b.Prefix))
 		}
 	}
 	return nil

@@ -15,7 +15,7 @@ const leastFeedTime = 7 * 24 * time.Hour
 func (c *checker) fed(ctx context.Context, runs bool) {
 	const install = "install examples/fail2ban/jail.d/mesh.conf"
 	jail := c.feed
-	restart := ", then fail2ban-client reload --restart " + jail
+	restart := ", then fail2ban-client reload --restart " + quoted(jail)
 	if !runs {
 		c.add(Serious, fmt.Sprintf("fail2ban has no jail %s, the one of enforce.jail", jail),
 			"What other routers ban takes effect here only once the conductor has committed it.", install+", then fail2ban-client reload")
@@ -23,7 +23,7 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 	}
 	shape, err := c.client.Shape(ctx, jail)
 	if err != nil {
-		c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+jail)
+		c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
 		return
 	}
 	if shape.Detects {

@@ -58,6 +58,7 @@ type ClientConfig struct {
 // action runs. A Client has no state and may be used by several goroutines.
 type Client struct {
 	run      func(ctx context.Context, args ...string) (string, error)
+	journal  func(ctx context.Context, args ...string) (string, error) // runs journalctl
 	timeout  time.Duration
 	location *time.Location
 	shift    func() time.Duration
@@ -87,7 +88,10 @@ func newClientWith(c ClientConfig, run func(context.Context, ...string) (string,
 	if c.Shift == nil {
 		c.Shift = func() time.Duration { return 0 }
 	}
-	return &Client{run: run, timeout: c.Timeout, location: c.Location, shift: c.Shift}
+	journal := func(ctx context.Context, args ...string) (string, error) {
+		return execute(ctx, append([]string{"journalctl"}, args...))
+	}
+	return &Client{run: run, journal: journal, timeout: c.Timeout, location: c.Location, shift: c.Shift}
 }
 
 // ask runs one command of fail2ban's protocol. The command's words are named in
@@ -278,8 +282,16 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 func (b *bounded) String() string { return b.kept.String() }
 
+// splitList takes a list of names apart, which fail2ban joins with a comma and a
+// blank: a name may hold blanks, as in [Wordpress (soft)].
 func splitList(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+	var names []string
+	for name := range strings.SplitSeq(strings.TrimSpace(list), ", ") {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // clip shortens what a foreign program said to what fits a log line.

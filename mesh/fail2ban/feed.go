@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,13 +68,20 @@ func (c *Client) actionsOf(ctx context.Context, jail string) (s Shape, err error
 		return s, err
 	}
 	s.Flushes = true
-	for _, action := range actionNames(out) {
-		ban, err := c.property(ctx, jail, action, "actionban")
+	for _, name := range actionNames(out) {
+		a, err := c.action(ctx, jail, name)
 		if err != nil {
-			s.Blocks = true // one written in Python has no command
+			return s, err
+		}
+		if !a.isCommand() {
+			s.Blocks = true
 			continue
 		}
-		unban, err := c.property(ctx, jail, action, "actionunban")
+		ban, err := a.get(ctx, "actionban")
+		if err != nil {
+			return s, err
+		}
+		unban, err := a.get(ctx, "actionunban")
 		if err != nil {
 			return s, err
 		}
@@ -82,7 +90,7 @@ func (c *Client) actionsOf(ctx context.Context, jail string) (s Shape, err error
 		s.TellsUnbans = s.TellsUnbans || unbans
 		s.Blocks = s.Blocks || !bans && ban != ""
 		if unbans {
-			flush, err := c.property(ctx, jail, action, "actionflush")
+			flush, err := a.get(ctx, "actionflush")
 			if err != nil {
 				return s, err
 			}
@@ -98,12 +106,30 @@ func actionNames(out string) []string {
 	return splitList(list)
 }
 
-// property returns a setting of an action; one that is not set is empty.
-func (c *Client) property(ctx context.Context, jail, action, name string) (string, error) {
-	out, err := c.ask(ctx, "get", jail, "action", action, name)
-	if err != nil && strings.Contains(err.Error(), "has no attribute") {
+// action is an action of a running jail.
+type action struct {
+	client     *Client
+	jail, name string
+	has        []string // its settings
+}
+
+// action finds which settings an action has. Asking for another one leaves an
+// error in fail2ban's log.
+func (c *Client) action(ctx context.Context, jail, name string) (action, error) {
+	out, err := c.ask(ctx, "get", jail, "actionproperties", name)
+	return action{c, jail, name, actionNames(out)}, err
+}
+
+// isCommand reports whether the action runs commands; one written in Python does
+// not.
+func (a action) isCommand() bool { return slices.Contains(a.has, "actionban") }
+
+// get returns a setting; one that is not set is empty.
+func (a action) get(ctx context.Context, setting string) (string, error) {
+	if !slices.Contains(a.has, setting) {
 		return "", nil
 	}
+	out, err := a.client.ask(ctx, "get", a.jail, "action", a.name, setting)
 	return strings.TrimSpace(out), err
 }
 

@@ -10,7 +10,8 @@ import (
 type LogSource struct {
 	Jail    string
 	Files   []string
-	Journal bool // systemd's journal, with a match
+	Journal bool     // systemd's journal, with a match
+	Match   []string // the journal's match, as journalctl takes it
 }
 
 // LogSources returns where each running jail reads, in fail2ban's order. A jail
@@ -22,20 +23,35 @@ func (c *Client) LogSources(ctx context.Context) ([]LogSource, error) {
 	}
 	var out []LogSource
 	for _, jail := range jails {
-		files, err := c.ask(ctx, "get", jail, "logpath")
+		s, err := c.logSource(ctx, jail)
 		if errors.Is(err, ErrNoJail) {
 			continue // stopped meanwhile
 		}
-		s := LogSource{Jail: jail}
-		if err == nil { // a jail of the journal has no such property
-			s.Files = listed(files)
-		}
-		if journal, err := c.ask(ctx, "get", jail, "journalmatch"); err == nil {
-			s.Journal = !strings.Contains(journal, "No journal match")
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+func (c *Client) logSource(ctx context.Context, jail string) (LogSource, error) {
+	s := LogSource{Jail: jail}
+	// A jail of the journal has no files, and the other way round: either is an
+	// answer too.
+	files, err := c.ask(ctx, "get", jail, "logpath")
+	if errors.Is(err, ErrNoJail) {
+		return s, err
+	}
+	if err == nil {
+		s.Files = listed(files)
+	}
+	if journal, err := c.ask(ctx, "get", jail, "journalmatch"); err == nil && !strings.Contains(journal, "No journal match") {
+		s.Journal = true
+		_, match, _ := strings.Cut(journal, "\n")
+		s.Match = strings.Fields(match)
+	}
+	return s, nil
 }
 
 // listed reads the entries of a list as fail2ban-client draws it:

@@ -1,0 +1,99 @@
+package fail2ban
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// causes are the reasons for which a fail2ban does not start that people meet, by
+// what it says of them (0.11 to 1.1), and what helps.
+var causes = []struct{ says, mend string }{
+	{"Backend 'systemd' failed to initialize", "apt-get install python3-systemd (python3-systemd on Red Hat's too), then systemctl restart fail2ban"},
+	{"Have not found any log file", "where sshd logs to the journal only, as on Debian 12: apt-get install python3-systemd, install examples/fail2ban/jail.d/ssh-journal.conf in /etc/fail2ban/jail.d, then systemctl restart fail2ban"},
+	{"'action.d/banmesh'", "install examples/fail2ban/action.d/banmesh.conf in /etc/fail2ban/action.d, or take banmesh out of the actions in /etc/fail2ban/jail.d and jail.local, then systemctl restart fail2ban"},
+	{"Found no accessible config files", "install the file that it names, or take its name out of /etc/fail2ban/jail.d and jail.local, then systemctl restart fail2ban"},
+	{"parsing errors", "correct the line that it names, then systemctl restart fail2ban"},
+}
+
+// logTail is how much of the end of fail2ban's log is looked at: its longest line
+// holds the whole configuration.
+const logTail = 64 << 10
+
+// down says why fail2ban does not run. What its own test of the configuration
+// finds comes first; what only a start finds stands in its log.
+func (c *checker) down(ctx context.Context) {
+	const what, why = "fail2ban does not run", "Nothing on this router detects attacks."
+	var said []string
+	if _, err := c.client.ask(ctx, "-t"); err != nil {
+		said = strings.Split(err.Error(), "\n")
+	} else {
+		said = c.lastErrors(ctx)
+	}
+	for _, cause := range causes {
+		if i := slices.IndexFunc(said, func(line string) bool { return strings.Contains(line, cause.says) }); i >= 0 {
+			c.add(Serious, what+": "+around(said[i], cause.says), why, cause.mend)
+			return
+		}
+	}
+	if len(said) > 0 {
+		c.add(Serious, what+": "+clip(said[len(said)-1]), why, "correct what it says, then systemctl restart fail2ban")
+		return
+	}
+	c.add(Serious, what, why, "systemctl start fail2ban, and where that fails journalctl -u fail2ban")
+}
+
+// around is what a line says from the words that were looked for on: before them
+// stand a time and a name of fail2ban's own.
+func around(line, words string) string {
+	return clip(line[strings.Index(line, words):])
+}
+
+// lastErrors are the errors of fail2ban's last start, from its log and from its
+// unit's lines in the journal.
+func (c *checker) lastErrors(ctx context.Context) []string {
+	var text string
+	if out, err := c.client.ask(ctx, "-d"); err == nil {
+		if m := logTarget().FindStringSubmatch(out); m != nil {
+			text = tail(m[1])
+		}
+	}
+	// Without a journal there is nothing to add.
+	if lines, err := c.client.journal(ctx, "--quiet", "--no-pager", "--output=cat", "--lines=50", "--unit=fail2ban.service"); err == nil {
+		text += "\n" + lines
+	}
+	if i := strings.LastIndex(text, "Starting Fail2ban"); i >= 0 {
+		text = text[i:]
+	}
+	var found []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "ERROR") {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+// logTarget is the line of `fail2ban-client -d` that says where its log is.
+var logTarget = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\['set', 'logtarget', '(/[^']+)'\]`)
+})
+
+// tail is the end of a file, "" where it cannot be read.
+func tail(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	b := make([]byte, min(info.Size(), logTail))
+	n, _ := f.ReadAt(b, info.Size()-int64(len(b)))
+	return string(b[:n])
+}

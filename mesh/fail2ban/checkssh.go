@@ -1,0 +1,68 @@
+package fail2ban
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// sshFilter tells the failregex of a jail that looks for failed logins at sshd.
+const sshFilter = "not allowed because not listed in AllowUsers"
+
+// ssh looks whether a jail for sshd reads what this machine's sshd writes. A match
+// by the wrong name is no error for fail2ban: the jail runs and bans nobody.
+// From OpenSSH 9.8 on the lines come from sshd-session, from 10 on some from
+// sshd-auth.
+func (c *checker) ssh(ctx context.Context, jail string) error {
+	regexes, err := c.client.ask(ctx, "get", jail, "failregex")
+	if err != nil || !strings.Contains(regexes, sshFilter) {
+		return err
+	}
+	source, err := c.client.logSource(ctx, jail)
+	if err != nil {
+		return err
+	}
+	session := false
+	for _, path := range source.Files {
+		session = session || strings.Contains(tail(path), " sshd-session[")
+	}
+	if source.Journal {
+		newest := []string{"SYSLOG_IDENTIFIER=sshd-session", "+", "SYSLOG_IDENTIFIER=sshd-auth"}
+		session = session || c.inJournal(ctx, newest)
+		any := append(newest, "+", "SYSLOG_IDENTIFIER=sshd")
+		if c.inJournal(ctx, any) && !c.inJournal(ctx, source.Match) {
+			c.add(Serious, fmt.Sprintf("jail %s reads nothing of what sshd writes into the journal", jail),
+				fmt.Sprintf("Its journalmatch is %s, and no entry fits it, so the jail bans nobody.", strings.Join(source.Match, " ")),
+				"take journalmatch out of the jail, or install examples/fail2ban/jail.d/ssh-journal.conf, then fail2ban-client reload --restart "+quoted(jail))
+			return nil
+		}
+	}
+	prefix, err := c.client.ask(ctx, "get", jail, "prefregex")
+	if err != nil {
+		return err
+	}
+	if session && strings.Contains(prefix, "sshd") && !strings.Contains(prefix, "-session") {
+		c.add(Serious, fmt.Sprintf("the filter of jail %s does not know sshd-session, by whose name this sshd logs", jail),
+			"OpenSSH 9.8 and later log by that name, so the jail finds hardly anybody.",
+			`set filter = sshd[_daemon="sshd(?:-session|-auth)?"] in the jail, then fail2ban-client reload --restart `+quoted(jail))
+	}
+	return nil
+}
+
+// inJournal reports whether an entry of the last week fits. No journal fits
+// nothing.
+func (c *checker) inJournal(ctx context.Context, match []string) bool {
+	args := append([]string{"--quiet", "--no-pager", "--output=cat", "--lines=1", "--since=-7d"}, match...)
+	out, err := c.client.journal(ctx, args...)
+	return err == nil && strings.TrimSpace(out) != ""
+}
+
+// quoted is a jail's name as a shell takes it.
+func quoted(jail string) string {
+	if strings.ContainsFunc(jail, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._@+:/-", r))
+	}) {
+		return "'" + strings.ReplaceAll(jail, "'", `'\''`) + "'"
+	}
+	return jail
+}
