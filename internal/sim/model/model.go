@@ -1,0 +1,347 @@
+// Package model is a reference model of the replicated set, written from its definition and not from the store: operations
+// are immutable, a member is the set of operations that it knows, and what is banned, allowed, frozen, blocked and placed is
+// computed from that set anew each time. It forgets nothing and optimises nothing. It shares with the store the public
+// names only.
+//
+// The tests run random histories over real stores and over this model side by side and compare all that can be seen.
+package model
+
+import (
+	"net/netip"
+	"slices"
+
+	"banmesh/store"
+)
+
+// space is every address that histories speak of: 64 of each family. A prefix is the set of its addresses, as two masks.
+type mask [2]uint64
+
+func (m mask) or(o mask) mask      { return mask{m[0] | o[0], m[1] | o[1]} }
+func (m mask) without(o mask) mask { return mask{m[0] &^ o[0], m[1] &^ o[1]} }
+
+var (
+	space4 = netip.MustParseAddr("203.0.113.0").As4()
+	space6 = netip.MustParseAddr("2001:db8::").As16()
+)
+
+// maskOf returns the addresses of a prefix within the space, and whether the prefix lies within it.
+func maskOf(p netip.Prefix) (mask, bool) {
+	a := p.Addr()
+	family, last, host := 0, byte(0), 32-p.Bits()
+	if a.Is4() {
+		b := a.As4()
+		last, b[3] = b[3], 0
+		if b != space4 {
+			return mask{}, false
+		}
+	} else {
+		b := a.As16()
+		last, b[15] = b[15], 0
+		if b != space6 {
+			return mask{}, false
+		}
+		family, host = 1, 128-p.Bits()
+	}
+	if host > 6 || last > 63 {
+		return mask{}, false
+	}
+	var m mask
+	for i := range 1 << host {
+		m[family] |= 1 << (int(last) + i)
+	}
+	return m, true
+}
+
+// offence is what a Lift removes: the same one while its start, which fail2ban rounds, is within a second. One that was given
+// by hand has a tag instead: nobody gives it again by its start.
+type offence struct {
+	origin, jail string
+	prefix       netip.Prefix
+	start        store.Millis
+	tag          int
+}
+
+func (o offence) same(p offence) bool {
+	d := o.start - p.start
+	return o.origin == p.origin && o.jail == p.jail && o.prefix == p.prefix && o.tag == p.tag && (o.tag != 0 || -1000 <= d && d <= 1000)
+}
+
+// op is one operation: a record, and the dots of its log that it was written with.
+type op struct {
+	id          int
+	log         store.LogID
+	first, last uint64 // the numbers that the call took; several operations of one call share them
+	kind        store.Kind
+	prefix      netip.Prefix
+	until       store.Millis
+	offence     offence   // Ban
+	lifts       []offence // Lift: what it names
+	perhaps     []offence // Lift: what its writer may have forgotten, so that it need not name it
+	gone        []int     // the operations that it replaces or lifts by dot
+	replaces    bool      // gone are own ones of the same key: it replaces them whether or not its origin counts
+	prefixes    []netip.Prefix
+	target      string // Block
+}
+
+func (o *op) origin() string { return o.log.Origin }
+
+// set is what one member knows: operations by id, nil where it does not know one.
+type set []*op
+
+func (s *set) add(o *op) {
+	for len(*s) <= o.id {
+		*s = append(*s, nil)
+	}
+	(*s)[o.id] = o
+}
+
+func (s set) has(id int) bool { return id < len(s) && s[id] != nil }
+
+// all yields the operations in the order in which they were given.
+func (s set) all(yield func(*op) bool) {
+	for _, o := range s {
+		if o != nil && !yield(o) {
+			return
+		}
+	}
+}
+
+// view is what holds for a set of operations at one moment.
+type view struct {
+	now     store.Millis
+	known   set
+	blocked map[string]bool
+	ring    bool   // what is blocked is undefined
+	dead    []bool // by id: lifted by dot or replaced
+	lifts   []offence
+	held    []*op // live bans, also those of blocked members
+	bans    []*op // live bans that count
+}
+
+// look computes a view.
+func look(known set, now store.Millis) *view {
+	v := &view{now: now, known: known, dead: make([]bool, len(known))}
+	v.blocked, v.ring = blocks(known)
+	for o := range known.all {
+		for _, g := range o.gone {
+			if known.has(g) && (o.replaces || !v.blocked[o.origin()]) {
+				v.dead[g] = true
+			}
+		}
+		if !v.blocked[o.origin()] {
+			v.lifts = append(v.lifts, o.lifts...)
+		}
+	}
+	for o := range known.all {
+		if o.kind == store.KindBan && o.until > now && !v.dead[o.id] && !v.lifted(o.offence) {
+			v.held = append(v.held, o)
+			if !v.blocked[o.origin()] {
+				v.bans = append(v.bans, o)
+			}
+		}
+	}
+	return v
+}
+
+// blocks returns the members of which nothing counts. A Block counts while its writer is not blocked itself, and until it is
+// lifted: by its writer, or by a member that is not blocked and that it does not block. Where members block each other in a
+// ring the definition does not say who is blocked.
+func blocks(known set) (blocked map[string]bool, ring bool) {
+	const unknown, free, barred = 0, 1, 2
+	state := map[string]int{}
+	var all, lifts []*op
+	for o := range known.all {
+		if o.kind == store.KindBlock {
+			all = append(all, o)
+		} else if len(o.gone) > 0 {
+			lifts = append(lifts, o)
+		}
+	}
+	if len(all) == 0 {
+		return nil, false
+	}
+	// counts is free where a Block counts, barred where it does not.
+	counts := func(b *op) int {
+		is := free
+		for _, l := range lifts {
+			if !slices.Contains(l.gone, b.id) || l.origin() == b.target && l.origin() != b.origin() {
+				continue
+			}
+			if l.origin() == b.origin() || state[l.origin()] == free {
+				return barred
+			}
+			if state[l.origin()] == unknown {
+				is = unknown
+			}
+		}
+		switch state[b.origin()] {
+		case barred:
+			return barred
+		case unknown:
+			return unknown
+		}
+		return is
+	}
+	for o := range known.all {
+		state[o.origin()] = free
+	}
+	for _, b := range all {
+		state[b.target] = unknown
+	}
+	for again := true; again; {
+		again = false
+		for m, s := range state {
+			if s != unknown {
+				continue
+			}
+			is := free
+			for _, b := range all {
+				if b.target == m {
+					switch counts(b) {
+					case free:
+						is = barred
+					case unknown:
+						if is == free {
+							is = unknown
+						}
+					}
+				}
+			}
+			if is != unknown {
+				state[m], again = is, true
+			}
+		}
+	}
+	blocked = map[string]bool{}
+	for m, s := range state {
+		if s == barred {
+			blocked[m] = true
+		}
+		ring = ring || s == unknown
+	}
+	return blocked, ring
+}
+
+// mute says whether a member's own word does not count, or may not.
+func (v *view) mute(name string) bool { return v.ring || v.blocked[name] }
+
+func (v *view) lifted(f offence) bool {
+	for _, l := range v.lifts {
+		if l.same(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// until returns when the last live ban of a prefix ends, 0 where it is not banned.
+func (v *view) until(p netip.Prefix) (until store.Millis) {
+	for _, b := range v.bans {
+		if b.prefix == p {
+			until = max(until, b.until)
+		}
+	}
+	return until
+}
+
+// who is what one member says of a prefix in one jail.
+type who struct {
+	prefix       netip.Prefix
+	origin, jail string
+}
+
+// byWho returns when the last live ban of each ends.
+func (v *view) byWho() map[who]store.Millis {
+	m := map[who]store.Millis{}
+	for _, b := range v.bans {
+		k := who{b.prefix, b.origin(), b.offence.jail}
+		m[k] = max(m[k], b.until)
+	}
+	return m
+}
+
+// allows returns the live allows that count.
+func (v *view) allows() (out []*op) {
+	for o := range v.known.all {
+		if o.kind == store.KindAllow && o.until > v.now && !v.dead[o.id] && !v.blocked[o.origin()] {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// neverBans returns the lease of each member that counts: the one with the latest end.
+func (v *view) neverBans() map[string]*op {
+	m := map[string]*op{}
+	for o := range v.known.all {
+		if o.kind == store.KindNeverBan && o.until > v.now && !v.dead[o.id] && !v.blocked[o.origin()] {
+			if have := m[o.origin()]; have == nil || have.until < o.until {
+				m[o.origin()] = o
+			}
+		}
+	}
+	return m
+}
+
+// shield is every address that must not be blocked.
+func (v *view) shield() (m mask) {
+	add := func(p netip.Prefix) {
+		a, _ := maskOf(p)
+		m = m.or(a)
+	}
+	for _, o := range v.allows() {
+		add(o.prefix)
+	}
+	for _, o := range v.neverBans() {
+		for _, p := range o.prefixes {
+			add(p)
+		}
+	}
+	return m
+}
+
+// effective returns what remains of each banned prefix; nothing for one that is covered wholly.
+func (v *view) effective() map[netip.Prefix]mask {
+	shield := v.shield()
+	out := map[netip.Prefix]mask{}
+	for _, b := range v.bans {
+		m, _ := maskOf(b.prefix)
+		out[b.prefix] = m.without(shield)
+	}
+	return out
+}
+
+// frozen returns the first member by name whose freeze holds, "" for none.
+func (v *view) frozen() (by string) {
+	for o := range v.known.all {
+		if o.kind == store.KindFreeze && !v.dead[o.id] && !v.blocked[o.origin()] && (by == "" || o.origin() < by) {
+			by = o.origin()
+		}
+	}
+	return by
+}
+
+// placed returns the last end of what was placed and not seen gone. It counts whoever placed it. What a blocked member placed
+// and took back itself may be either: that it is gone is said by its log, or by a lift, which does not count.
+func (v *view) placed() (m map[netip.Prefix]store.Millis, either map[netip.Prefix]bool) {
+	m, either = map[netip.Prefix]store.Millis{}, map[netip.Prefix]bool{}
+	for o := range v.known.all {
+		if o.kind == store.KindPlaced && o.until > v.now && !v.dead[o.id] {
+			m[o.prefix] = max(m[o.prefix], o.until)
+			if v.blocked[o.origin()] {
+				either[o.prefix] = true
+			}
+		}
+	}
+	return m, either
+}
+
+// live returns the known operations of a kind that are neither over nor dead and that fit.
+func (v *view) live(kind store.Kind, fits func(*op) bool) (ids []int) {
+	for o := range v.known.all {
+		if o.kind == kind && o.until > v.now && !v.dead[o.id] && fits(o) {
+			ids = append(ids, o.id)
+		}
+	}
+	return ids
+}
