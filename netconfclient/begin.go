@@ -118,7 +118,7 @@ func (e *Edit) cleanCandidate(ctx context.Context, p Permit) error {
 		if v.clean() {
 			return nil
 		}
-		if attempt > 0 || !v.onlyOurs() || p.Ours == nil || !p.Ours(v.change.added, v.change.removed) {
+		if attempt > 0 || !v.onlyOurs() || !e.own(v, p) {
 			return &BusyError{Dirty: true, Detail: v.detail()}
 		}
 		e.log.Warn("undoing our own leftovers in the candidate", "added", len(v.change.added), "removed", len(v.change.removed))
@@ -128,6 +128,16 @@ func (e *Edit) cleanCandidate(ctx context.Context, p Permit) error {
 		}
 		e.undid = true
 	}
+}
+
+// own tells whether what differs in our tenant was left by us. Where no address differs, only our own description tells a
+// tenant that was just created, or given it, from another administrator's.
+func (e *Edit) own(v verdict, p Permit) bool {
+	c := v.change
+	if len(c.added)+len(c.removed) == 0 {
+		return c.created.description || c.created.tenant && e.c.cfg.Description == "" && !c.created.member
+	}
+	return p.Ours != nil && p.Ours(c.added, c.removed)
 }
 
 // resetMark clears a server's mark of a changed candidate that is equal to running: there is nothing in it to lose.

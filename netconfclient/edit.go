@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"time"
 
 	"banmesh/netconfclient/prefixset"
 )
@@ -357,27 +358,37 @@ func (e *Edit) afterRefusal(ctx context.Context, step string, errs RPCErrors) er
 	return refusal
 }
 
-// confirm reads running back.
+// confirm reads running back, after the change was answered with success. From here on nothing is taken back: what running
+// does not show yet may come, and only the server knows.
 func (e *Edit) confirm(ctx context.Context) error {
+	e.dirty = false
+	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.added), e.removed)
 	bctx, cancel := e.c.bound(ctx)
 	defer cancel()
-	r, err := e.s.GetConfig(bctx, RunningStore, e.c.key.filter())
-	if err != nil {
-		return fmt.Errorf("%w: running could not be read back: %w", ErrUnknownOutcome, err)
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		r, err := e.s.GetConfig(bctx, RunningStore, e.c.key.filter())
+		if err != nil {
+			return fmt.Errorf("%w: running could not be read back: %w", ErrUnknownOutcome, err)
+		}
+		if e.raw != nil && bytes.Equal(r.Raw[r.data:], e.raw) {
+			return nil // the same text as the candidate's, which was compared
+		}
+		got, err := parseTenant(r, e.c.key)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnknownOutcome, e.s.breach(err))
+		}
+		if err := refuseWideOpen("running", got.addresses); err != nil {
+			return err
+		}
+		err = mismatch(RunningStore, want, got.addresses)
+		if err == nil || len(prefixset.Minus(e.added, got.addresses)) == 0 && len(prefixset.Both(e.removed, got.addresses)) == 0 {
+			return err // it came, and perhaps something else with it
+		}
+		e.log.Info("the commit was answered with success, and running does not show it yet", "err", err)
+		if wait(bctx, pause) != nil {
+			return fmt.Errorf("%w: the commit was answered with success, and running did not show it in time: %w", ErrUnknownOutcome, err)
+		}
 	}
-	if e.raw != nil && bytes.Equal(r.Raw[r.data:], e.raw) {
-		return nil // the same text as the candidate's, which was compared
-	}
-	got, err := parseTenant(r, e.c.key)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnknownOutcome, e.s.breach(err))
-	}
-	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.added), e.removed)
-	e.base = got // what is in force now is no longer ours to take back
-	if err := refuseWideOpen("running", got.addresses); err != nil {
-		return err
-	}
-	return mismatch(RunningStore, want, got.addresses)
 }
 
 // commitRunning is for a server without candidate: the edit itself takes effect.

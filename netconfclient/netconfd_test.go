@@ -501,6 +501,7 @@ func TestNetconfdExplicitValidateIsFoundOut(t *testing.T) {
 	s := netconfdtest.Start(t)
 	cfg := configFor(s)
 	cfg.ValidateMode = netconfclient.ValidateExplicit
+	cfg.Timeout = 5 * time.Second
 	c := conductorFor(t, cfg)
 	err := change(t.Context(), c, netconfclient.Permit{}, prefixes(3), nil)
 	var bad *netconfclient.MismatchError
@@ -509,7 +510,7 @@ func TestNetconfdExplicitValidateIsFoundOut(t *testing.T) {
 	}
 	wantTenant(t, s, cfg, nil)
 
-	cfg.ValidateMode = netconfclient.ValidateAuto
+	cfg = configFor(s)
 	c = conductorFor(t, cfg)
 	if err := change(t.Context(), c, netconfclient.Permit{}, prefixes(3), nil); err != nil {
 		t.Fatal(err)

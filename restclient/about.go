@@ -45,8 +45,10 @@ type about struct {
 	noValidate bool // there is no validate call
 	noOption   bool // commit does not take the kind of validation
 	noVersion  bool // the version resource does not exist
+	noPut      bool // PUT does not replace an entry
 
 	leftover *leftover // own edits of the candidate that are neither in force nor taken back
+	undone   undone    // the last that was taken back
 }
 
 var releaseNumber = sync.OnceValue(func() *regexp.Regexp {

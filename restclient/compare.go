@@ -3,12 +3,14 @@ package restclient
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // The datastores.
@@ -39,13 +41,16 @@ func (v verdict) detail() string {
 	return "addresses of the tenant were edited by somebody else"
 }
 
-// get reads a resource; absent is a 404.
+// get reads a resource; absent is a 404 of the API. One with a page for people comes from something before it.
 func (n *node) get(ctx context.Context, path string) (b []byte, absent bool, err error) {
 	a, err := n.call(ctx, http.MethodGet, path, nil)
 	var status *StatusError
 	switch {
-	case errors.As(err, &status) && status.Status == http.StatusNotFound && status.Method == http.MethodGet:
-		return nil, true, nil // not that of a login
+	case errors.As(err, &status) && status.Status == http.StatusNotFound && status.Method == http.MethodGet: // not that of a login
+		if status.page {
+			return nil, false, fmt.Errorf("%w: %w: %w", ErrProtocol, errHTML, err)
+		}
+		return nil, true, nil
 	case err != nil:
 		return nil, false, err
 	case len(bytes.TrimSpace(a.body)) == 0:
@@ -63,43 +68,82 @@ func (k tenantKey) memberPath(store string) string {
 	return k.path(store) + "/member/" + url.PathEscape(k.neighborhood)
 }
 
-// readTenant reads our tenant, its member by itself where the tenant's own resource does not show it.
+// readTenant reads our tenant. That it is absent is believed only where the authority does not show it either: one wrong
+// answer must not look like a tenant that somebody emptied.
 func (n *node) readTenant(ctx context.Context, store string, key tenantKey) (*tenantState, error) {
 	b, absent, err := n.get(ctx, key.path(store))
 	if err != nil {
 		return nil, err
 	}
-	if absent && n.known().noVersion {
-		// Nothing has shown yet that this is a conductor's API at all. An empty tenant is too much to conclude from that.
-		_, absent, err := n.get(ctx, authorityPath(store))
-		if err != nil {
-			return nil, err
-		}
-		if absent {
-			return nil, fmt.Errorf("%w: neither %s nor /config/version is there; is this a conductor, and does its release have REST?",
-				ErrProtocol, authorityPath(store))
-		}
+	if !absent {
+		return n.tenantFrom(ctx, store, key, b)
 	}
-	if absent {
+	b, absent, err = n.get(ctx, authorityPath(store))
+	switch {
+	case err != nil:
+		return nil, err
+	case absent && n.known().noVersion:
+		// Nothing has shown yet that this is a conductor's API at all.
+		return nil, fmt.Errorf("%w: neither %s nor /config/version is there; is this a conductor, and does its release have REST?",
+			ErrProtocol, authorityPath(store))
+	case absent:
 		return &tenantState{}, nil
 	}
+	authority, err := asAuthority(b)
+	if err != nil {
+		return nil, err
+	}
+	if _, shown := tenantOf(authority, key); shown {
+		return nil, fmt.Errorf("%w: GET %s answered that there is no tenant %s, but the authority shows it", ErrProtocol, pathOnly(key.path(store)), key.tenant)
+	}
+	return &tenantState{}, nil
+}
+
+// tenantFrom makes our tenant of its object; its member is read by itself where that does not show it.
+func (n *node) tenantFrom(ctx context.Context, store string, key tenantKey, b []byte) (*tenantState, error) {
 	t, shallow, err := parseTenant(b, key)
 	if err != nil || !shallow {
 		return t, err
 	}
-	b, absent, err = n.get(ctx, key.memberPath(store))
+	b, absent, err := n.get(ctx, key.memberPath(store))
 	if err != nil {
 		return nil, err
 	}
 	if absent {
+		if t.member && len(t.addresses) > 0 {
+			return nil, fmt.Errorf("%w: GET %s answered that there is no member %s, but the tenant shows it", ErrProtocol, pathOnly(key.memberPath(store)), key.neighborhood)
+		}
 		t.member, t.addresses, t.unread, t.spelled, t.memberRest = false, nil, nil, nil, nil
 		return t, nil
 	}
 	return t, t.parseMember(b, key)
 }
 
+// asAuthority returns the object of an authority, or what an authority is wrapped in. An error that came with a status of
+// success is not one.
+func asAuthority(b []byte) ([]byte, error) {
+	b, err := jsonObject(b)
+	if err != nil {
+		return nil, fmt.Errorf("authority: %w", err)
+	}
+	complaint, holds := "", false
+	for name, v := range fields(b) {
+		switch name {
+		case "message", "error", "errors", "detail":
+			complaint = name
+		default:
+			holds = holds || isObject(v) || isArray(v) || name == "name"
+		}
+	}
+	if complaint != "" && !holds {
+		return nil, fmt.Errorf("%w: authority: the answer is an error: %s", ErrProtocol, strings.Join(messages(b), "; "))
+	}
+	return b, nil
+}
+
 // compare compares candidate and running whole. The order of lists counts, except that of our addresses: an
-// administrator's edit may be nothing but a new order.
+// administrator's edit may be nothing but a new order. Where the two whole configurations show our tenant it is taken out
+// of them, so that one picture of each is judged.
 func (n *node) compare(ctx context.Context, key tenantKey, description string) (verdict, error) {
 	a, b, shown, err := n.both(ctx)
 	if err != nil {
@@ -107,14 +151,22 @@ func (n *node) compare(ctx context.Context, key tenantKey, description string) (
 	}
 	var v verdict
 	if !bytes.Equal(a, b) {
-		if v.foreign, err = firstDifference(a, b, key); err != nil {
-			return verdict{}, err
-		}
+		v.foreign = firstDifference(a, b, key)
 	}
-	if v.running, err = n.readTenant(ctx, running, key); err != nil {
+	of := func(store string, whole []byte) (*tenantState, error) {
+		t, there := tenantOf(whole, key)
+		switch {
+		case shown && !there:
+			return &tenantState{}, nil
+		case shown && isObject(t):
+			return n.tenantFrom(ctx, store, key, t)
+		}
+		return n.readTenant(ctx, store, key)
+	}
+	if v.running, err = of(running, a); err != nil {
 		return verdict{}, err
 	}
-	if v.candidate, err = n.readTenant(ctx, candidate, key); err != nil {
+	if v.candidate, err = of(candidate, b); err != nil {
 		return verdict{}, err
 	}
 	v.change = compareTenants(v.candidate, v.running, description)
@@ -139,18 +191,26 @@ func (n *node) both(ctx context.Context) (a, b []byte, shown bool, err error) {
 		if absent {
 			b = []byte("{}")
 		}
+		if err == nil {
+			b, err = asAuthority(b)
+		}
 		return b, absent, err
 	}
-	if a, _, err = read(authorityPath(running)); err != nil {
-		return nil, nil, false, err
-	}
-	if b, _, err = read(authorityPath(candidate)); err != nil {
-		return nil, nil, false, err
-	}
-	for _, text := range [][]byte{a, b} {
-		if shown, err = deep(text); err != nil || shown {
-			return a, b, shown, err
+	twice := func(path string) ([]byte, error) {
+		b, absent, err := read(path)
+		if absent && err == nil { // a new conductor has none; one wrong answer looks the same
+			b, _, err = read(path)
 		}
+		return b, err
+	}
+	if a, err = twice(authorityPath(running)); err != nil {
+		return nil, nil, false, err
+	}
+	if b, err = twice(authorityPath(candidate)); err != nil {
+		return nil, nil, false, err
+	}
+	if deep(a) || deep(b) {
+		return a, b, true, nil
 	}
 	// Some releases give the resource without what is inside its entries, and the whole only as an export.
 	const export = "/config/getJSON?source="
@@ -166,73 +226,141 @@ func (n *node) both(ctx context.Context) (a, b []byte, shown bool, err error) {
 }
 
 // deep tells whether an authority shows what is inside of its lists' entries.
-func deep(b []byte) (bool, error) {
-	var authority map[string]any
-	if err := unmarshal(b, &authority); err != nil {
-		return false, fmt.Errorf("authority: %w", err)
-	}
-	entries := false
-	for _, v := range authority {
-		list, ok := v.([]any)
-		if !ok {
+func deep(authority []byte) bool {
+	some := false
+	for _, list := range fields(authority) {
+		if !isArray(list) {
 			continue
 		}
-		for _, entry := range list {
-			object, ok := entry.(map[string]any)
-			if !ok {
-				entries = true
+		for entry := range entries(list) {
+			some = true
+			if !isObject(entry) {
 				continue
 			}
-			entries = true
-			for _, field := range object {
-				switch field.(type) {
-				case []any, map[string]any:
-					return true, nil
+			for _, field := range fields(entry) {
+				if isArray(field) || isObject(field) {
+					return true
 				}
 			}
 		}
 	}
-	return !entries, nil
+	return !some
 }
 
-// firstDifference names where two configurations differ first outside of our tenant, "" where they do not. It gives no
-// value but the names of list entries: others can be secret.
-func firstDifference(a, b []byte, key tenantKey) (string, error) {
-	var x, y any
-	if err := unmarshal(a, &x); err != nil {
-		return "", fmt.Errorf("running configuration: %w", err)
-	}
-	if err := unmarshal(b, &y); err != nil {
-		return "", fmt.Errorf("candidate configuration: %w", err)
-	}
-	x, y = without(x, key, 0), without(y, key, 0)
-	if place := difference("", x, y); place != "" {
-		return "the candidate differs at " + place, nil
-	}
-	return "", nil
+// wrappers are the objects that an authority comes in, by their names.
+var wrappers = [...]string{"authority", "config", "datastore"}
+
+const maxWrappers = 4 // one in the other
+
+// tenantOf finds our tenant in an authority, or in what that is wrapped in: the object, or no more than its name.
+func tenantOf(whole []byte, key tenantKey) (b []byte, there bool) {
+	return findTenant(whole, key, 0)
 }
 
-// without takes our tenant out of a decoded authority, or out of what an authority is wrapped in.
-func without(v any, key tenantKey, depth int) any {
-	object, ok := v.(map[string]any)
-	if !ok {
-		return v
-	}
-	if list, ok := object["tenant"].([]any); ok {
-		list = slices.DeleteFunc(list, func(t any) bool {
-			entry, ok := t.(map[string]any)
-			return t == any(key.tenant) || ok && entry["name"] == key.tenant
-		})
-		if object["tenant"] = list; len(list) == 0 {
-			delete(object, "tenant")
-		}
-	}
-	for _, wrapper := range []string{"authority", "config", "datastore"} {
-		if inner, ok := object[wrapper].(map[string]any); ok && depth < 4 {
-			if without(inner, key, depth+1); len(inner) == 0 {
-				delete(object, wrapper)
+func findTenant(whole []byte, key tenantKey, depth int) ([]byte, bool) {
+	for name, v := range fields(whole) {
+		switch {
+		case name == "tenant" && isArray(v):
+			for entry := range entries(v) {
+				if isOurs(entry, key) {
+					return entry, true
+				}
+			}
+		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers:
+			if b, there := findTenant(v, key, depth+1); there {
+				return b, true
 			}
 		}
+	}
+	return nil, false
+}
+
+// isOurs tells whether an entry of the list of tenants is ours, or its name.
+func isOurs(entry []byte, key tenantKey) bool {
+	if isObject(entry) {
+		for name, v := range fields(entry) {
+			if name == "name" {
+				return isText(v, key.tenant)
+			}
+		}
+		return false
+	}
+	return isText(entry, key.tenant)
+}
+
+func isText(b []byte, text string) bool {
+	var s string
+	return len(b) > 0 && b[0] == '"' && json.Unmarshal(b, &s) == nil && s == text
+}
+
+// firstDifference names where two configurations, running and candidate, differ first outside of our tenant, "" where
+// they do not. It gives no value but the names of list entries: others can be secret.
+func firstDifference(a, b []byte, key tenantKey) string {
+	if place := objectDifference("", a, b, key, 0); place != "" {
+		return "the candidate differs at " + clip(oneLine(place))
+	}
+	return ""
+}
+
+// objectDifference compares two authorities, or what an authority is wrapped in. Only what is not the same text is decoded.
+func objectDifference(path string, a, b []byte, key tenantKey, depth int) string {
+	x, y := make(map[string][]byte), make(map[string][]byte)
+	var names []string
+	for name, v := range fields(a) {
+		x[name], names = v, append(names, name)
+	}
+	for name, v := range fields(b) {
+		y[name], names = v, append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		v, w := x[name], y[name]
+		if bytes.Equal(v, w) {
+			continue
+		}
+		at := path + "/" + name
+		place := ""
+		switch {
+		case slices.Contains(wrappers[:], name) && depth < maxWrappers && (isObject(v) || v == nil) && (isObject(w) || w == nil):
+			place = objectDifference(at, orEmpty(v, "{}"), orEmpty(w, "{}"), key, depth+1)
+		case name == "tenant" && (isArray(v) || v == nil) && (isArray(w) || w == nil):
+			place = difference(at, others(orEmpty(v, "[]"), key), others(orEmpty(w, "[]"), key))
+		default:
+			place = difference(at, decoded(v), decoded(w))
+		}
+		if place != "" {
+			return place
+		}
+	}
+	return ""
+}
+
+func orEmpty(b []byte, empty string) []byte {
+	if b == nil {
+		return []byte(empty)
+	}
+	return b
+}
+
+// others are the tenants of a list that are not ours.
+func others(list []byte, key tenantKey) []any {
+	var out []any
+	for entry := range entries(list) {
+		if !isOurs(entry, key) {
+			out = append(out, decoded(entry))
+		}
+	}
+	return out
+}
+
+// decoded is a value, nil where it is absent.
+func decoded(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	var v any
+	if unmarshal(b, &v) != nil {
+		return string(b) // duplicate of nothing else: it compares by its text
 	}
 	return v
 }

@@ -61,6 +61,8 @@ type Config struct {
 	Timeout     time.Duration // bound of each call after that; a context may be shorter
 	MaxReply    int           // bytes of the largest answer taken
 	Logger      *slog.Logger
+
+	settle time.Duration // for which a reading has to stay the same before anything is undone on its strength
 }
 
 // DefaultConfig is a Config without URLs, secret and certificate.
@@ -155,6 +157,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxReply == 0 {
 		c.MaxReply = d.MaxReply
+	}
+	if c.settle == 0 {
+		c.settle = min(3*time.Second, c.Timeout/10)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"banmesh/netconfclient/prefixset"
 )
@@ -89,7 +90,7 @@ func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	made.description = made.description || describe
 	made.remade = made.remade || e.now.member && len(remove) > 0
 	e.dirty = true
-	e.n.setLeftover(&leftover{e.ours})
+	e.n.setLeftover(&leftover{change: e.ours})
 
 	if err := e.n.describe(ctx, e.c.key, e.now, e.c.cfg.Description, describe); err != nil {
 		return err
@@ -111,7 +112,7 @@ func (e *Edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 		if instead := prefixset.Minus(wrong.Unexpected, e.base.addresses); len(instead) <= len(wrong.Missing) {
 			e.ours.added = prefixset.Plus(e.ours.added, instead)
 		}
-		e.n.setLeftover(&leftover{e.ours})
+		e.n.setLeftover(&leftover{change: e.ours})
 	}
 	if wide := refuseWideOpen("the candidate", got.addresses); wide != nil {
 		return wide
@@ -162,6 +163,7 @@ func (e *Edit) revert(ctx context.Context) error {
 	if err := e.n.undo(ctx, e.c.key, now, base, change); err != nil {
 		return fmt.Errorf("undo own edits: %w", err)
 	}
+	e.n.setUndone(change)
 	e.dirty = false
 	e.n.setLeftover(nil)
 	return nil
@@ -336,18 +338,40 @@ func (e *Edit) holds(got *tenantState) bool {
 	return mismatch(running, want, got.addresses) == nil
 }
 
-// confirm reads running back.
+// confirm reads running back, after the commit was answered with success. From here on nothing is taken back: what running
+// does not show yet may come, and only the conductor knows.
 func (e *Edit) confirm(ctx context.Context) error {
-	got, err := e.n.readTenant(ctx, running, e.c.key)
-	if err != nil {
-		return fmt.Errorf("%w: running could not be read back: %v", ErrUnknownOutcome, err)
-	}
+	e.dirty = false
+	e.n.setLeftover(&leftover{change: e.ours, acked: e.n.now()})
 	want := prefixset.Minus(prefixset.Plus(e.base.addresses, e.ours.added), e.ours.removed)
-	e.base = got // what is in force now is no longer ours to take back
-	if err := refuseWideOpen("running", got.addresses); err != nil {
-		return err
+	wait, cancel := context.WithTimeout(ctx, e.c.cfg.Timeout)
+	defer cancel()
+	var last error // that was not the end of the time
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		got, err := e.n.readTenant(wait, running, e.c.key)
+		if wait.Err() != nil && last != nil {
+			err = last
+		}
+		if err == nil {
+			if err := refuseWideOpen("running", got.addresses); err != nil {
+				return err
+			}
+			err = mismatch(running, want, got.addresses)
+			if err == nil {
+				return nil
+			}
+			if len(prefixset.Minus(e.ours.added, got.addresses)) == 0 && len(prefixset.Both(e.ours.removed, got.addresses)) == 0 {
+				e.n.setLeftover(nil)
+				return err // it came, and something else with it
+			}
+			e.log.Info("the commit was answered with success, and running does not show it yet", "err", err)
+		}
+		again := errors.Is(err, ErrMismatch) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrProtocol) || errors.Is(err, ErrBusy)
+		last = err
+		if !again || pauseFor(wait, pause) != nil {
+			return fmt.Errorf("%w: the commit was answered with success, and running did not show it in time: %v", ErrUnknownOutcome, err)
+		}
 	}
-	return mismatch(running, want, got.addresses)
 }
 
 // Close takes back what was not committed. It does so also after the context has ended, for a few seconds; what it

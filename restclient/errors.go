@@ -54,6 +54,7 @@ type StatusError struct {
 	RetryAfter   time.Duration // what Retry-After asks for; 0 where it is absent
 
 	messages []string // the same, one by one
+	page     bool     // what it said was HTML, for people
 }
 
 func (e *StatusError) Error() string {

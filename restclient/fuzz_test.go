@@ -1,6 +1,7 @@
 package restclient
 
 import (
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"slices"
@@ -83,20 +84,43 @@ func FuzzAnswer(f *testing.F) {
 func FuzzDifference(f *testing.F) {
 	f.Add([]byte(`{"service":[{"name":"web"}]}`), []byte(`{"service":[{"name":"web","scope":"public"}],"tenant":[{"name":"blacklist-fail2ban"}]}`))
 	f.Add([]byte(`{"authority":{"tenant":["blacklist-fail2ban"]}}`), []byte(`{"authority":{}}`))
-	f.Add([]byte(`[1,2]`), []byte(`[1]`))
+	f.Add([]byte(`{"a":[1,2]}`), []byte(`{ "a" : [1] , "b":"x\"}"}`))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		same, err := firstDifference(a, a, fuzzKey)
-		if err == nil && same != "" {
+		if checkJSON(a) != nil || checkJSON(b) != nil {
+			return
+		}
+		a, errA := asAuthority(a)
+		b, errB := asAuthority(b)
+		for _, err := range []error{errA, errB} {
+			if err != nil {
+				if !errors.Is(err, ErrProtocol) {
+					t.Fatalf("an error that is not typed: %v", err)
+				}
+				return
+			}
+		}
+		if same := firstDifference(a, a, fuzzKey); same != "" {
 			t.Fatalf("differs from itself at %s", same)
 		}
-		x, errX := firstDifference(a, b, fuzzKey)
-		y, errY := firstDifference(b, a, fuzzKey)
-		if (errX == nil) != (errY == nil) || errX == nil && (x == "") != (y == "") {
-			t.Fatalf("one way %q %v, the other %q %v", x, errX, y, errY)
+		x, y := firstDifference(a, b, fuzzKey), firstDifference(b, a, fuzzKey)
+		if (x == "") != (y == "") {
+			t.Fatalf("one way %q, the other %q", x, y)
 		}
-		if _, err := deep(a); err != nil && !errors.Is(err, ErrProtocol) {
-			t.Fatal(err)
+		var v map[string]json.RawMessage
+		if err := json.Unmarshal(a, &v); err != nil {
+			return
 		}
+		n := 0
+		for name, value := range fields(a) {
+			n++
+			if !json.Valid(value) {
+				t.Fatalf("the value of %q is cut to %q", name, value)
+			}
+		}
+		if n < len(v) {
+			t.Fatalf("%d fields of %d", n, len(v))
+		}
+		deep(a)
 	})
 }
 

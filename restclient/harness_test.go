@@ -32,6 +32,8 @@ type conductor struct {
 	urls []string
 	pin  string
 	dir  string // of the client's files
+
+	private bool // the candidate is the account's own
 }
 
 func serve(t testing.TB, change ...func(*conductorsim.Config)) *conductor {
@@ -46,7 +48,7 @@ func serve(t testing.TB, change ...func(*conductorsim.Config)) *conductor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &conductor{Sim: sim, t: t, dir: t.TempDir()}
+	c := &conductor{Sim: sim, t: t, dir: t.TempDir(), private: cfg.Style == conductorsim.Style56}
 	_, c.pin = sim.Certificate()
 	var serving sync.WaitGroup
 	for n := range cfg.Nodes {

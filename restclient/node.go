@@ -317,7 +317,7 @@ func (n *node) refusal(method, path string, resp *http.Response) error {
 	if err != nil && len(b) == 0 {
 		return e
 	}
-	e.messages = saying(b)
+	e.messages, e.page = saying(b), bytes.HasPrefix(bytes.TrimSpace(b), []byte("<"))
 	e.Message = strings.Join(e.messages[:min(3, len(e.messages))], "; ")
 	return e
 }

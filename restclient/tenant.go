@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 
 	"banmesh/netconfclient/prefixset"
 )
@@ -36,8 +37,8 @@ func parseTenant(b []byte, key tenantKey) (t *tenantState, shallow bool, err err
 	if err := unmarshal(b, &raw); err != nil {
 		return nil, false, fmt.Errorf("tenant: %w", err)
 	}
-	if name, ok := raw["name"]; ok && name != key.tenant {
-		return nil, false, fmt.Errorf("%w: asked for tenant %s, the answer is another one", ErrProtocol, key.tenant)
+	if err := isNamed("tenant", raw, "name", key.tenant); err != nil {
+		return nil, false, err
 	}
 	t = &tenantState{exists: true, raw: raw, rest: maps.Clone(raw)}
 	delete(t.rest, "name")
@@ -71,6 +72,23 @@ func parseTenant(b []byte, key tenantKey) (t *tenantState, shallow bool, err err
 	return t, shallow || !listed, nil
 }
 
+// isNamed checks that an answer is what was asked for: an error, or nothing, can come with a status of success as well.
+func isNamed(what string, object map[string]any, field, want string) error {
+	switch got, named := object[field].(string); {
+	case got == want:
+		return nil
+	case named:
+		return fmt.Errorf("%w: asked for %s %s, the answer is another one", ErrProtocol, what, want)
+	}
+	s := "it has no " + field
+	for _, key := range []string{"message", "error", "detail"} {
+		if text, ok := object[key].(string); ok {
+			s = clip(oneLine(text))
+		}
+	}
+	return fmt.Errorf("%w: asked for %s %s, the answer is none: %s", ErrProtocol, what, want, s)
+}
+
 // parseMember adds the answer of a GET of our member.
 func (t *tenantState) parseMember(b []byte, key tenantKey) error {
 	var object map[string]any
@@ -86,8 +104,8 @@ func (t *tenantState) parseMember(b []byte, key tenantKey) error {
 }
 
 func (t *tenantState) readMember(object map[string]any, key tenantKey) error {
-	if name, ok := object["neighborhood"]; ok && name != key.neighborhood {
-		return fmt.Errorf("%w: asked for member %s, the answer is another one", ErrProtocol, key.neighborhood)
+	if err := isNamed("member", object, "neighborhood", key.neighborhood); err != nil {
+		return err
 	}
 	t.member = true
 	t.memberRest = maps.Clone(object)
@@ -182,7 +200,7 @@ func (t *tenantState) memberBody(key tenantKey, want []netip.Prefix) map[string]
 // created is what came with our edit, or went with it for a moment.
 type created struct {
 	tenant, member, description bool
-	remade                      bool // the member was deleted to be created anew
+	remade                      bool // the member was deleted to be created anew; in a candidate: the tenant is marked so
 }
 
 // A tenantChange is how our tenant in the candidate differs from running's.
@@ -195,6 +213,14 @@ type tenantChange struct {
 func (c tenantChange) empty() bool {
 	return len(c.added) == 0 && len(c.removed) == 0 && c.created == created{} && c.foreign == ""
 }
+
+func (c tenantChange) equal(d tenantChange) bool {
+	return slices.Equal(c.added, d.added) && slices.Equal(c.removed, d.removed) && c.created == d.created && c.foreign == d.foreign
+}
+
+// remaking marks the description of a tenant whose member is being deleted and created anew. Should that be interrupted,
+// whoever comes next, an administrator or an agent, can tell it from a deletion on purpose.
+const remaking = " (banmesh is rewriting this member: revert if it stays)"
 
 // memberGone is the trace of an agent that was killed between deleting the member and creating it anew; it cannot be told
 // from an administrator's deletion.
@@ -211,13 +237,17 @@ func compareTenants(candidate, running *tenantState, description string) tenantC
 			description: candidate.described && !running.described && candidate.description == description,
 		},
 	}
+	if before, marked := strings.CutSuffix(candidate.description, remaking); marked && before == running.description {
+		c.created.remade = true
+	}
 	switch {
 	case running.exists && !candidate.exists:
 		c.foreign = "the tenant was removed"
 	case !same(candidate.rest, running.rest):
 		c.foreign = "the tenant holds something that is not ours"
-	case candidate.described != running.described && !c.created.description,
-		candidate.described && running.described && candidate.description != running.description:
+	case c.created.remade && !candidate.member:
+	case !c.created.remade && (candidate.described != running.described && !c.created.description ||
+		candidate.described && running.described && candidate.description != running.description):
 		c.foreign = "the tenant's description was changed"
 	case running.member && !candidate.member:
 		c.foreign = memberGone

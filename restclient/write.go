@@ -3,9 +3,10 @@ package restclient
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"banmesh/netconfclient/prefixset"
 )
@@ -18,6 +19,9 @@ func (n *node) write(ctx context.Context, method, path string, body any) error {
 
 // setLeftover remembers own edits that are in the candidate, nil that there are none.
 func (n *node) setLeftover(l *leftover) { n.learn(func(ab *about) { ab.leftover = l }) }
+
+// setUndone remembers what was taken back.
+func (n *node) setUndone(c tenantChange) { n.learn(func(ab *about) { ab.undone = undone{c, n.now()} }) }
 
 // describe creates the tenant where it is absent, and gives it the description where that is asked for.
 func (n *node) describe(ctx context.Context, key tenantKey, now *tenantState, text string, wanted bool) error {
@@ -39,7 +43,7 @@ func (n *node) describe(ctx context.Context, key tenantKey, now *tenantState, te
 // either way for additions, and where old ones remain the member is made anew. now is what the candidate holds, as far as
 // the member goes.
 func (n *node) setAddresses(ctx context.Context, key tenantKey, now *tenantState, want []netip.Prefix) (*tenantState, error) {
-	removes := len(prefixset.Minus(now.addresses, want)) > 0
+	removes, put := len(prefixset.Minus(now.addresses, want)) > 0, false
 	switch {
 	case !now.member && len(want) == 0:
 	case !now.member:
@@ -47,6 +51,7 @@ func (n *node) setAddresses(ctx context.Context, key tenantKey, now *tenantState
 			return nil, err
 		}
 	case removes && n.known().merges:
+		put = true
 		if err := n.remake(ctx, key, now, want); err != nil {
 			return nil, err
 		}
@@ -61,27 +66,46 @@ func (n *node) setAddresses(ctx context.Context, key tenantKey, now *tenantState
 		return got, err
 	}
 	old := prefixset.Minus(now.addresses, want)
-	if remain := prefixset.Both(got.addresses, old); len(remain) == 0 || len(prefixset.Minus(want, got.addresses)) > 0 || !got.member {
-		return got, nil
+	for range 2 { // by PUT, and where that merges as well, by DELETE and POST
+		if remain := prefixset.Both(got.addresses, old); len(remain) == 0 || len(prefixset.Minus(want, got.addresses)) > 0 || !got.member {
+			return got, nil
+		}
+		n.learn(func(ab *about) { ab.noPut, ab.merges = ab.noPut || ab.merges && put, true })
+		put = true
+		if err := n.remake(ctx, key, got, want); err != nil {
+			return nil, err
+		}
+		if got, err = n.readTenant(ctx, candidate, key); err != nil {
+			return nil, err
+		}
 	}
-	n.learn(func(ab *about) { ab.merges = true })
-	if err := n.remake(ctx, key, got, want); err != nil {
-		return nil, err
-	}
-	return n.readTenant(ctx, candidate, key)
+	return got, nil
 }
 
-// remake deletes the member and creates it anew, with what else is in it.
+// remake replaces the member whole, with what else is in it. Where the API does not replace an entry by PUT it is deleted
+// and created anew; a mark in the tenant's description says so meanwhile, unless the candidate is the account's own.
 func (n *node) remake(ctx context.Context, key tenantKey, now *tenantState, want []netip.Prefix) error {
+	body := now.memberBody(key, want)
+	if !n.known().noPut {
+		err := n.write(ctx, http.MethodPut, key.memberPath(candidate), body)
+		if !errors.Is(err, ErrRejected) {
+			return err
+		}
+		n.learn(func(ab *about) { ab.noPut = true })
+	}
+	mark := n.known().style != styleUser && len(now.description)+len(remaking) <= 1024 && !strings.HasSuffix(now.description, remaking)
+	if mark {
+		if err := n.write(ctx, http.MethodPatch, key.path(candidate), map[string]any{"description": now.description + remaking}); err != nil {
+			return err
+		}
+	}
+	// From here on the candidate is in between: if the context ends now, it is finished first.
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
 	if err := n.write(ctx, http.MethodDelete, key.memberPath(candidate), nil); err != nil {
 		return err
 	}
-	// From here to the answer of the POST the candidate has no member: if the context ends now, it is finished first.
-	ctx, cancel := cleanup(ctx)
-	defer cancel()
-	create := func() error {
-		return n.write(ctx, http.MethodPost, key.path(candidate)+"/member", now.memberBody(key, want))
-	}
+	create := func() error { return n.write(ctx, http.MethodPost, key.path(candidate)+"/member", body) }
 	err := create()
 	if errors.Is(err, ErrUnreachable) {
 		err = create() // refused as existing where the first one came through: the read-back tells
@@ -90,7 +114,36 @@ func (n *node) remake(ctx context.Context, key tenantKey, now *tenantState, want
 			err = nil
 		}
 	}
-	return err
+	if err != nil || !mark {
+		return err
+	}
+	return n.setDescription(ctx, key, now.description)
+}
+
+// setDescription gives the tenant a description, "" for none.
+func (n *node) setDescription(ctx context.Context, key tenantKey, text string) error {
+	if text != "" {
+		return n.write(ctx, http.MethodPatch, key.path(candidate), map[string]any{"description": text})
+	}
+	// A null does it where the API takes it as RFC 7396 does. Elsewhere the tenant is replaced as it is but for that, and
+	// where that is not taken either, an empty text says the same.
+	err := n.write(ctx, http.MethodPatch, key.path(candidate), map[string]any{"description": nil})
+	if err != nil && !errors.Is(err, ErrRejected) {
+		return err
+	}
+	now, err := n.readTenant(ctx, candidate, key)
+	if err != nil || !now.described {
+		return err
+	}
+	if !n.known().noPut {
+		body := maps.Clone(now.raw)
+		delete(body, "description")
+		if err := n.write(ctx, http.MethodPut, key.path(candidate), body); !errors.Is(err, ErrRejected) {
+			return err
+		}
+		n.learn(func(ab *about) { ab.noPut = true })
+	}
+	return n.write(ctx, http.MethodPatch, key.path(candidate), map[string]any{"description": ""})
 }
 
 // undo takes back a change of our tenant in the candidate: exactly what is named, and what was created as far as nothing
@@ -129,8 +182,8 @@ func (n *node) undo(ctx context.Context, key tenantKey, now, base *tenantState, 
 			return err
 		}
 	}
-	if c.created.description && now.described && !c.created.tenant {
-		return n.dropDescription(ctx, key, base)
+	if (c.created.description || c.created.remade) && now.described && !c.created.tenant {
+		return n.setDescription(ctx, key, base.description)
 	}
 	return nil
 }
@@ -142,26 +195,4 @@ func withSpelling(m map[netip.Prefix][]string, p netip.Prefix, texts []string) m
 	}
 	out[p] = texts
 	return out
-}
-
-// dropDescription takes the description away that we gave an older tenant. A null in a PATCH does it where the API takes
-// it as RFC 7396 does; elsewhere the tenant is made anew as running has it.
-func (n *node) dropDescription(ctx context.Context, key tenantKey, base *tenantState) error {
-	err := n.write(ctx, http.MethodPatch, key.path(candidate), map[string]any{"description": nil})
-	if err != nil && !errors.Is(err, ErrRejected) {
-		return err
-	}
-	now, err := n.readTenant(ctx, candidate, key)
-	if err != nil || !now.described {
-		return err
-	}
-	if c := compareTenants(now, base, now.description); c.foreign != "" || len(c.added)+len(c.removed) > 0 {
-		return fmt.Errorf("%w: the description stays, because the tenant holds edits of somebody else", ErrMismatch)
-	}
-	if err := n.write(ctx, http.MethodDelete, key.path(candidate), nil); err != nil {
-		return err
-	}
-	ctx, cancel := cleanup(ctx)
-	defer cancel()
-	return n.write(ctx, http.MethodPost, authorityPath(candidate)+"/tenant", base.raw)
 }

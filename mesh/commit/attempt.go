@@ -234,7 +234,10 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 }
 
 // ours tells leftovers of banmesh in a candidate from somebody else's work: each
-// addition was placed, each removal was placed and is due.
+// addition was placed, each removal was placed and is due. What this member has
+// seen in running is no leftover, if it is more than the shrink guard's share: then
+// the reading that shows it gone is wrong, and undoing it would lift those bans with
+// the next commit of whoever comes first.
 func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
 	return func(added, removed []netip.Prefix) bool {
 		if len(added)+len(removed) == 0 {
@@ -242,7 +245,16 @@ func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
 		}
 		c.tenant.Lock()
 		running := slices.Clone(c.memory.running)
+		known, contradicted := len(c.memory.seen), 0
+		for _, x := range added {
+			if _, ok := c.memory.seen[x]; ok {
+				contradicted++
+			}
+		}
 		c.tenant.Unlock()
+		if known >= shrinkFloor && contradicted*100 > known*c.cfg.MaxShrinkPercent {
+			return false
+		}
 		running = append(running, removed...)
 		slices.SortFunc(running, comparePrefixes)
 		f := c.gather(slices.Compact(running), true)

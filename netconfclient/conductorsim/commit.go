@@ -104,6 +104,9 @@ func (d *Datastores) put(a Actor, next *Node, then func()) error {
 			return refuse(failed("the configuration cannot be stored: " + err.Error()))
 		}
 	}
+	if f, lags := d.faults.fires(FaultRunningLags, a.Node); lags {
+		d.stale = staleRunning{old, time.Now().Add(time.Duration(f.For))}
+	}
 	own := d.candidate(a)
 	then()
 	d.running = next

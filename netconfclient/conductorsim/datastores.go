@@ -40,6 +40,13 @@ type Datastores struct {
 	locks      map[lockOn]Actor
 	busy       *Actor // validates or commits; a device does one at a time
 	confirm    *confirmation
+	stale      staleRunning
+}
+
+// staleRunning is what readers are shown of running for a while after a commit, by a fault.
+type staleRunning struct {
+	root  *Node
+	until time.Time
 }
 
 // candidate is one candidate configuration.
@@ -112,6 +119,17 @@ func (d *Datastores) Read(a Actor, s Store) *Node {
 		return d.running
 	}
 	return d.candidate(a).root
+}
+
+// Show returns a configuration as a reader is shown it, which a fault can make an old one.
+func (d *Datastores) Show(a Actor, s Store) *Node {
+	root := d.Read(a, s)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s == StoreRunning && d.stale.root != nil && d.faults.inForce(FaultRunningLags) && time.Now().Before(d.stale.until) {
+		return d.stale.root
+	}
+	return root
 }
 
 // Dirty says whether a's candidate differs from running.

@@ -36,6 +36,8 @@ const (
 	FaultRESTTruncated   FaultKind = "rest-truncated"   // REST answers end in the middle
 	FaultRESTRedirect    FaultKind = "rest-redirect"    // REST calls [whose path contains Op] are redirected to [Body]
 	FaultRESTDirtyFlag   FaultKind = "rest-dirty-flag"  // REST says that the candidate is dirty when it is not
+	FaultRESTNoPut       FaultKind = "rest-no-put"      // REST does not take PUT
+	FaultRunningLags     FaultKind = "running-lags"     // a commit shows in what is read of running only after [For] (default 1 s), or when this is cleared
 )
 
 // faultKinds lists all kinds with the values of At that they take.
@@ -45,7 +47,8 @@ var faultKinds = map[FaultKind][]string{
 	FaultLieDropAdded: {"edit", "commit"}, FaultLieDropOne: {"edit", "commit"}, FaultLieWideOpen: {"edit", "commit"},
 	FaultFirstUnanswered: nil, FaultChunkSize: nil, FaultWrongMessageID: nil, FaultHugeReply: nil,
 	FaultLoginRefused: nil, FaultUnreachable: nil,
-	FaultRESTAnswer: nil, FaultRESTTruncated: nil, FaultRESTRedirect: nil, FaultRESTDirtyFlag: nil,
+	FaultRESTAnswer: nil, FaultRESTTruncated: nil, FaultRESTRedirect: nil, FaultRESTDirtyFlag: nil, FaultRESTNoPut: nil,
+	FaultRunningLags: nil,
 }
 
 // Duration is a time.Duration that JSON spells as Go does ("1.5s").
@@ -91,6 +94,8 @@ func (f Fault) withDefaults() (Fault, error) {
 	switch {
 	case f.Kind == FaultDrop && f.Op == "":
 		f.Op = "commit"
+	case f.Kind == FaultRunningLags && f.For == 0:
+		f.For = Duration(time.Second)
 	case f.Kind == FaultRouterOffline && f.For == 0:
 		f.For = Duration(90 * time.Second)
 	}
@@ -161,6 +166,13 @@ func (s *faultSet) fires(kind FaultKind, node int, match ...func(Fault) bool) (F
 		return f, true
 	}
 	return Fault{}, false
+}
+
+// inForce says whether a fault of that kind is in force, without counting it as happened.
+func (s *faultSet) inForce(kind FaultKind) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.faults, func(f Fault) bool { return f.Kind == kind })
 }
 
 // forOp matches faults for that operation or any.

@@ -355,7 +355,7 @@ func (f *restFront) resource(actor Actor, s Store, r *http.Request, path string,
 	}
 	root := f.sim.stores.Read(actor, s)
 	if r.Method == http.MethodGet {
-		answer, found := place.read(root)
+		answer, found := place.read(f.sim.stores.Show(actor, s))
 		if !found {
 			return 0, nil, &restError{http.StatusNotFound, "there is no " + clip(path)}
 		}
@@ -382,6 +382,9 @@ func (f *restFront) resource(actor Actor, s Store, r *http.Request, path string,
 	case http.MethodPatch:
 		edit, err = place.patch(root, object, f.sim.cfg.PatchReplaces)
 	case http.MethodPut:
+		if f.sim.faults.inForce(FaultRESTNoPut) {
+			return 0, nil, &restError{http.StatusMethodNotAllowed, "PUT is not known"}
+		}
 		edit, err = place.put(object)
 	case http.MethodDelete:
 		edit, err = place.delete()

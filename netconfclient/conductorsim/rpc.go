@@ -95,7 +95,7 @@ func (o *operations) get(op *element) (answer, error) {
 			return nil, err
 		}
 	}
-	root := o.sim.stores.Read(o.actor, s)
+	root := o.sim.stores.Show(o.actor, s)
 	if filter := op.child("filter"); filter != nil {
 		kind, given := filter.attr("", "type")
 		if !given {

@@ -40,6 +40,9 @@ type Setup struct {
 	Locks bool
 	// OwnCandidate says that other users' uncommitted edits are in candidates of their own.
 	OwnCandidate bool
+	// Private says that the driver's account has a candidate of its own and the driver knows it: what differs in there in
+	// the tenant alone is undone without asking.
+	Private bool
 }
 
 // Starter makes a new conductor, which configure may change, with the configuration Office in it, and ends it with t.
@@ -186,6 +189,29 @@ func (b *bench) change(c commit.Conductor, p commit.Permit, add, remove []netip.
 		return err
 	}
 	return e.commit()
+}
+
+// changeWithin makes one change whose commit is given up after a time.
+func (b *bench) changeWithin(d time.Duration, add, remove []netip.Prefix) error {
+	e, err := b.begin(b.c, commit.Permit{})
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if err := e.apply(add, remove); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(b.ctx(), d)
+	defer cancel()
+	return e.Commit(ctx)
+}
+
+// seedMore brings addresses into running beside what is there.
+func (b *bench) seedMore(texts ...string) {
+	b.Helper()
+	if err := b.change(b.c, commit.Permit{}, Prefixes(texts...), nil); err != nil {
+		b.Fatalf("seed: %v", err)
+	}
 }
 
 // seed brings addresses into running, and fails the test where that fails.

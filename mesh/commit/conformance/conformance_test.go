@@ -114,7 +114,8 @@ func startREST(t *testing.T, configure func(*conductorsim.Config)) conformance.S
 	cfg.User, cfg.PasswordFile, cfg.PinSHA256 = conformance.User, password, pin
 	cfg.Tenant, cfg.Neighborhood, cfg.Description = conformance.Tenant, conformance.Member, conformance.Description
 	cfg.DialTimeout, cfg.Timeout = 6*time.Second, 20*time.Second
-	return conformance.Setup{Sim: sim, OwnCandidate: style == conductorsim.Style56, Open: func() commit.Conductor {
+	own := style == conductorsim.Style56
+	return conformance.Setup{Sim: sim, OwnCandidate: own, Private: own, Open: func() commit.Conductor {
 		c, err := restclient.New(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -211,6 +211,12 @@ func undoesLeftovers(b *bench) {
 		b.Fatal(err)
 	}
 	left.Close()
+	if b.Private {
+		b.seedMore("192.0.2.4/32")
+		b.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.4/32")
+		b.wantClean()
+		return
+	}
 	b.wantDirty(b.change(b.c, commit.Permit{}, Prefixes("192.0.2.4/32"), nil))
 	asked := ""
 	yes := func(added, removed []netip.Prefix) bool {
@@ -335,8 +341,9 @@ func findsOutLies(b *bench) {
 		b.want("192.0.2.1/32", "192.0.2.2/32")
 		b.wantClean()
 	}
+	// What was answered with success may show late: the driver waits for it as long as it may.
 	b.inject(conductorsim.Fault{Kind: conductorsim.FaultLieDropAdded, At: "commit", Times: 1})
-	b.wantErr(b.change(b.c, commit.Permit{}, Prefixes("192.0.2.3/32"), Prefixes("192.0.2.1/32")), commit.ErrMismatch)
+	b.wantErr(b.changeWithin(time.Second, Prefixes("192.0.2.3/32"), Prefixes("192.0.2.1/32")), commit.ErrUnknown, "192.0.2.3/32")
 	if err := b.change(b.c, commit.Permit{Ours: everything}, Prefixes("192.0.2.3/32"), nil); err != nil {
 		b.Errorf("afterwards: %v", err)
 	}
