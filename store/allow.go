@@ -55,7 +55,7 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) bool {
 	if len(it.lift.dots) == 0 {
 		return false
 	}
-	p.writeLifts(it)
+	p.writeLift(it)
 	return true
 }
 
@@ -96,7 +96,8 @@ func (s *Store) Unplace(ctx context.Context, prefixes []netip.Prefix) error {
 	return err
 }
 
-// PublishNeverBan replaces what this member has published as never to be banned, in this run or an earlier one.
+// PublishNeverBan replaces what this member has published as never to be banned, in this run or an earlier one. The lease is
+// longer than asked for where that of an earlier run is.
 func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, until Millis) error {
 	if len(prefixes) > maxNeverBans {
 		return &InvalidError{Index: maxNeverBans, Reason: "more than 256 never-ban prefixes"}
@@ -119,20 +120,23 @@ func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, un
 		if until <= p.now {
 			return &InvalidError{Reason: "until has passed"}
 		}
-		p.dropEarlier(KindNeverBan, noPrefix)
 		p.replace(item{kind: KindNeverBan, key: noPrefix, start: p.now, until: until, prefixes: own})
 		return nil
 	})
 }
 
-// replace plans a record that replaces the live one of its kind and prefix in the own log, and keeps its floor.
+// replace plans a record that replaces the own ones of its kind and prefix, and keeps their floor.
 func (p *plan) replace(it item) {
 	s := p.set
 	var floor Millis
 	for c := s.head(it.key); c != 0; {
 		r := s.slab.at(c)
-		if r.kind == it.kind && r.log == p.own.index {
+		switch {
+		case r.kind != it.kind || s.originOf(r) != p.own.origin:
+		case r.log == p.own.index:
 			floor = max(floor, s.retained(c))
+		case it.kind != KindAllow && s.retained(c) != Never: // of before a restart: what is kept longer replaces it
+			floor = max(floor, s.retained(c)+1)
 		}
 		c = r.next
 	}

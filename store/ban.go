@@ -118,6 +118,9 @@ func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) BanOutcome {
 		p.own.origin.records+len(p.items) >= limits.StoredPerOrigin {
 		return BanOverLimit
 	}
+	if !h.replaces && p.set.crowded(p.own.origin, b.key, p.set.chain(p.own.origin, b.key)) {
+		return BanOverLimit // the peers would not keep it
+	}
 	it := item{kind: KindBan, key: b.key, start: start, until: until, failures: failures, jail: b.jail, text: b.reason}
 	if h.floor > until {
 		it.floor = h.floor
@@ -133,6 +136,7 @@ type heldBan struct {
 	live     bool   // there is a live one
 	same     bool   // a live one is of the same offence
 	planned  bool   // it is not on disk yet
+	replaces bool   // there is one in the log, which a new one replaces
 	start    Millis // of that one
 	until    Millis // the last of the live ones
 	failures uint32
@@ -142,6 +146,7 @@ type heldBan struct {
 func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
 	meet := func(from, until, floor Millis, failures uint32, live, own bool) {
 		if own {
+			h.replaces = true
 			h.floor = max(h.floor, until, floor)
 		}
 		if !live {
@@ -195,8 +200,10 @@ func (p *plan) freshStart(b *banPlan) Millis {
 		again = false
 		for c := s.head(b.key); c != 0; {
 			r := s.slab.at(c)
-			if r.kind == KindLift && s.lifts[c].names(s.self, b.jail, start) {
-				start, again = s.lifts[c].before(s.self, b.jail, start), true
+			if r.kind == KindLift {
+				if named, ok := s.lifts[c].naming(s.self, b.jail, start); ok {
+					start, again = named.before(start), true
+				}
 			}
 			c = r.next
 		}

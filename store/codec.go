@@ -33,28 +33,18 @@ type liftBody struct {
 }
 
 func (b *liftBody) names(origin, jail string, start Millis) bool {
-	for i := range b.offences {
-		o := &b.offences[i]
-		if o.Jail == jail && o.Origin == origin && sameStart(o.Start, start) {
-			return true
-		}
-	}
-	return false
+	_, ok := b.naming(origin, jail, start)
+	return ok
 }
 
-// before returns the last moment before start that is not the time of the named offence that start is.
-func (b *liftBody) before(origin, jail string, start Millis) Millis {
-	for i := range b.offences {
-		o := &b.offences[i]
-		if o.Jail != jail || o.Origin != origin || !sameStart(o.Start, start) {
-			continue
+// naming returns the entry that names an offence.
+func (b *liftBody) naming(origin, jail string, start Millis) (span, bool) {
+	for s := range b.spans {
+		if s.jail == jail && s.origin == origin && s.names(start) {
+			return s, true
 		}
-		if o.Start%second != 0 && start%second != 0 {
-			return start - 1
-		}
-		return o.Start - second - 1
 	}
-	return start
+	return span{}, false
 }
 
 func (b *liftBody) covers(id LogID, seq uint64) bool {

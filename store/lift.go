@@ -119,11 +119,8 @@ func (s *set) addedBan(i, head uint32, wasLive bool) {
 // addedLift gives a new lift its effect on what is there.
 func (s *set) addedLift(i, head uint32) {
 	r := s.slab.at(i)
-	for _, o := range s.lifts[i].offences {
-		if o.Origin != s.originOf(r).name {
-			r.flags |= flagForeign
-			break
-		}
+	if s.lifts[i].foreign(s.originOf(r).name) {
+		r.flags |= flagForeign
 	}
 	s.admit(i)
 	for c := head; c != 0; {

@@ -263,18 +263,21 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	if s.agree && retain.plus(forgetAfter) <= s.now {
 		return 0, forgotten
 	}
-	old, chain := s.replaced(l, it, head)
-	if old != 0 && s.slab.at(old).seq > it.seq {
+	var room [4]uint32
+	old, replaced, chain := s.replaced(room[:0], l, it, retain, head)
+	if replaced {
 		return 0, superseded
 	}
-	if l != s.own && old == 0 && s.crowded(o, it.key, chain) {
+	if l != s.own && len(old) == 0 && s.crowded(o, it.key, chain) {
 		return 0, refused
 	}
 	wasLive := false
-	if old != 0 {
-		r := s.slab.at(old)
-		wasLive = !r.is(flagLifted) && r.until > s.now
-		s.remove(old)
+	if it.kind != KindLift {
+		for _, i := range old {
+			r := s.slab.at(i)
+			wasLive = wasLive || !r.is(flagLifted) && r.until > s.now
+			s.remove(i)
+		}
 	}
 	i, head := s.put(l, it)
 	switch it.kind {
@@ -283,6 +286,12 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	case KindLift:
 		s.lifts[i].retain = retain
 		s.addedLift(i, head)
+		for _, o := range old { // what they cover stays covered, unless this one is over a limit
+			s.remove(o)
+		}
+		if len(old) > 0 && s.slab.at(i).is(flagOver) {
+			s.recheckTargets(i)
+		}
 	default:
 		s.addedOther(i, head, wasLive)
 	}
@@ -305,29 +314,36 @@ func (s *set) weigh(o *origin, n int) {
 // chainCount is how many records a prefix has.
 type chainCount struct{ origin, all int }
 
-// replaced finds the record of the same log that it replaces, or that replaces it, and counts the records there.
-func (s *set) replaced(l *logState, it *item, head uint32) (old uint32, chain chainCount) {
+// chain counts the records of a prefix.
+func (s *set) chain(o *origin, k pkey) (n chainCount) {
+	for c := s.head(k); c != 0; {
+		r := s.slab.at(c)
+		n.all++
+		if s.originOf(r) == o {
+			n.origin++
+		}
+		c = r.next
+	}
+	return n
+}
+
+// replaced returns the records that the item replaces, or that one replaces it, and counts the records there.
+func (s *set) replaced(old []uint32, l *logState, it *item, retain Millis, head uint32) (_ []uint32, replaced bool, chain chainCount) {
 	for c := head; c != 0; {
 		r := s.slab.at(c)
 		chain.all++
 		if s.originOf(r) == l.origin {
 			chain.origin++
-		}
-		if r.log == l.index {
-			if r.kind == it.kind && old == 0 {
-				switch it.kind {
-				case KindBan:
-					if s.labels.at(r.label).jail == it.jail {
-						old = c
-					}
-				case KindAllow, KindNeverBan, KindPlaced:
-					old = c
-				}
+			switch by, ok := s.replaces(l, it, retain, c); {
+			case ok && by > 0:
+				old = append(old, c)
+			case ok:
+				replaced = true
 			}
 		}
 		c = r.next
 	}
-	return old, chain
+	return old, replaced, chain
 }
 
 // put stores the item and links it to its prefix, whose first record it returns as well.

@@ -166,11 +166,14 @@ func (s *Store) load() error {
 				current = l
 			}
 			it.enc = enc
-			if i, res := set.add(l, &it); res == added {
+			switch i, res := set.add(l, &it); res {
+			case added:
 				fresh = append(fresh, i)
 				if len(fresh) == cap(fresh) {
 					flush()
 				}
+			case superseded: // it was not when it was written
+				set.out.removed = append(set.out.removed, removal{l.disk, it.seq})
 			}
 			l.held = l.held.add(Range{it.seq, it.seq})
 			return nil

@@ -92,10 +92,11 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 		}
 		c = r.next
 	}
-	if l.Offences > 0 && !p.mayLift(offences) {
+	body := &liftBody{offences: offences, confirmed: q.Confirmed}
+	if l.Offences > 0 && !p.mayLift(body) {
 		l.Limited = true
 	} else if l.Offences > 0 {
-		p.writeLifts(item{kind: KindLift, key: k, start: p.now, until: max(until, p.now), lift: &liftBody{offences: offences, confirmed: q.Confirmed}})
+		p.writeLift(item{kind: KindLift, key: k, start: p.now, until: max(until, p.now), lift: body})
 		for _, n := range notices {
 			p.notify(n)
 		}
@@ -105,17 +106,12 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 }
 
 // mayLift reports whether a lift of the offences would count: one that exceeds the limits is better not written at all.
-func (p *plan) mayLift(offences []Offence) bool {
+func (p *plan) mayLift(body *liftBody) bool {
 	l, o := &p.set.limits, p.own.origin
-	foreign := slices.ContainsFunc(offences, func(f Offence) bool { return f.Origin != p.set.self })
-	if !foreign || l.LiftsPerOrigin == 0 && l.LiftsPerMinute == 0 {
+	if !body.foreign(p.set.self) || l.LiftsPerOrigin == 0 && l.LiftsPerMinute == 0 {
 		return true
 	}
-	size := 0
-	for _, f := range offences {
-		size += len(f.Origin) + len(f.Jail) + 13
-	}
-	n := p.lifts + 1 + size/liftBytes // records that it takes, about
+	n := p.lifts + 1 + body.size()/liftBytes // records that it takes, about
 	if l.LiftsPerOrigin > 0 && o.lifts+n > l.LiftsPerOrigin ||
 		l.LiftsPerMinute > 0 && o.liftMinutes[floorDiv(int64(p.now), int64(minute))]+n > l.LiftsPerMinute {
 		return false
@@ -124,37 +120,63 @@ func (p *plan) mayLift(offences []Offence) bool {
 	return true
 }
 
-// writeLifts writes a lift in as many records as its offences and dots need.
-func (p *plan) writeLifts(it item) {
+// writeLift writes a lift that also says what this member's earlier lifts of the prefix say, as many of them as fit one
+// record: those it replaces. One that no limit counts takes up none that a limit counts.
+func (p *plan) writeLift(it item) {
+	s := p.set
+	var own []uint32
+	foreign := it.lift.foreign(s.self)
+	for c := s.head(it.key); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == KindLift && s.originOf(r) == p.own.origin && s.lifts[c].retain > p.now &&
+			(len(s.lifts[c].offences) > 0) == (len(it.lift.offences) > 0) && (foreign || !r.is(flagForeign)) {
+			own = append(own, c)
+		}
+		c = r.next
+	}
+	slices.SortFunc(own, func(a, b uint32) int { return s.lifts[a].size() - s.lifts[b].size() })
+	for _, c := range own {
+		if all := it.lift.with(s.lifts[c]); all.size() <= liftBytes {
+			it.lift = all
+			it.until = max(it.until, s.slab.at(c).until)
+		}
+	}
+	p.splitLift(it)
+}
+
+// splitLift writes a lift in as many records as its offences and dots need.
+func (p *plan) splitLift(it item) {
 	all := it.lift
+	all.setSpans(slices.Collect(all.spans))
 	body := &liftBody{confirmed: all.confirmed}
 	size := 0
-	flush := func() {
-		if len(body.offences)+len(body.dots) > 0 {
+	room := func(n int) {
+		if size+n > liftBytes && size > 0 {
 			body.retain = it.until
 			part := it
 			part.lift = body
 			p.write(part)
 			body, size = &liftBody{confirmed: all.confirmed}, 0
 		}
-	}
-	for _, o := range all.offences {
-		n := len(o.Origin) + len(o.Jail) + 13
-		if size+n > liftBytes {
-			flush()
-		}
-		body.offences = append(body.offences, o)
 		size += n
+	}
+	for s := range all.spans {
+		o := Offence{s.origin, s.jail, s.last}
+		if s.first == s.last {
+			room(o.size())
+			body.offences = append(body.offences, o)
+			continue
+		}
+		room(2 * o.size())
+		body.offences = append(body.offences, o, Offence{s.origin, s.jail, s.first})
 	}
 	for _, d := range all.dots {
-		n := len(d.Log.Origin) + 29
-		if size+n > liftBytes {
-			flush()
-		}
+		room(d.size())
 		body.dots = append(body.dots, d)
-		size += n
 	}
-	flush()
+	if size > 0 {
+		room(liftBytes + 1)
+	}
 }
 
 // covering returns the wider prefixes with a live ban, widest first.

@@ -351,6 +351,8 @@ func (s *Store) apply(p *plan) {
 		s.set.mute = it.kind == KindLift
 		if index, res := s.set.add(s.own, it); res == added {
 			fresh = append(fresh, index)
+		} else { // it says no more than what is held
+			s.set.out.removed = append(s.set.out.removed, removal{s.own.disk, it.seq})
 		}
 	}
 	s.set.mute = false

@@ -1,0 +1,202 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+)
+
+// One record a key. Within a log a newer Ban of a prefix and jail replaces the older one, and a newer Allow, Placed or NeverBan
+// of a prefix the older one. Over the logs of one member a Placed or NeverBan replaces those that need not be kept as long,
+// and a Lift every one that says no more than it. Which one is left depends on the records alone: their order of arrival
+// makes no difference, and none that is left was needed by one that is not.
+
+// replaces reports whether record i and it, of logs of one member, are of one key, so that only one of the two is kept,
+// and which: by is > 0 where that is the item.
+func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, ok bool) {
+	r := s.slab.at(i)
+	if r.kind != it.kind {
+		return 0, false
+	}
+	switch it.kind {
+	case KindLift:
+		a, b := it.lift, s.lifts[i]
+		more := it.until >= r.until && (a.confirmed || !b.confirmed) && a.includes(b)
+		less := r.until >= it.until && (b.confirmed || !a.confirmed) && b.includes(a)
+		switch {
+		case more && less:
+			return s.compareOrder(l, it, r), true
+		case more:
+			return 1, true
+		}
+		return -1, less
+	case KindBan:
+		return cmp.Compare(it.seq, r.seq), r.log == l.index && s.labels.at(r.label).jail == it.jail
+	case KindPlaced, KindNeverBan:
+		if r.log != l.index {
+			return cmp.Or(cmp.Compare(retain, s.retained(i)), s.compareOrder(l, it, r)), true
+		}
+		return cmp.Compare(it.seq, r.seq), true
+	case KindAllow:
+		return cmp.Compare(it.seq, r.seq), r.log == l.index
+	}
+	return 0, false
+}
+
+func (s *set) compareOrder(l *logState, it *item, r *rec) int {
+	return order{it.seq, l.id.Epoch}.compare(s.order(r))
+}
+
+// span is what an entry of a Lift's offences stands for: one start, or all from the first to the last. On the wire a range is
+// its last start followed by its first one, which one who knows no ranges takes for two offences.
+type span struct {
+	origin, jail string
+	first, last  Millis
+}
+
+func (a span) sameKey(b span) bool { return a.origin == b.origin && a.jail == b.jail }
+
+func (a span) compare(b span) int {
+	return cmp.Or(cmp.Compare(a.origin, b.origin), cmp.Compare(a.jail, b.jail), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last))
+}
+
+// names reports whether a start is of the offences.
+func (a span) names(start Millis) bool {
+	return a.first <= start && start <= a.last || sameStart(a.first, start) || sameStart(a.last, start)
+}
+
+// before returns the last moment before a start that it names that it does not.
+func (a span) before(start Millis) Millis {
+	if a.first%second == 0 || start%second == 0 && a.first == a.last {
+		return a.first - second - 1
+	}
+	return a.first - 1
+}
+
+// absorb makes the range longer, so that it names what the other one does.
+func (a *span) absorb(o span) {
+	if o.first == o.last && o.first%second == 0 { // fail2ban's, which names a second before and after
+		o.first, o.last = o.first-second, o.last+second
+	}
+	a.first, a.last = min(a.first, o.first), max(a.last, o.last)
+}
+
+// spans yields what the offences of a Lift stand for.
+func (b *liftBody) spans(yield func(span) bool) {
+	for i := 0; i < len(b.offences); i++ {
+		o := &b.offences[i]
+		s := span{o.Origin, o.Jail, o.Start, o.Start}
+		if i+1 < len(b.offences) {
+			if p := &b.offences[i+1]; p.Start < o.Start && p.Origin == o.Origin && p.Jail == o.Jail {
+				s.first = p.Start
+				i++
+			}
+		}
+		if !yield(s) {
+			return
+		}
+	}
+}
+
+// exactOffences is how many offences of one member and jail a Lift names one by one. The older ones become a range: an
+// offence in it that the writer has not seen is lifted too.
+const exactOffences = 16
+
+// setSpans makes the offences of a Lift from spans.
+func (b *liftBody) setSpans(spans []span) {
+	slices.SortFunc(spans, span.compare)
+	spans = slices.Compact(spans)
+	b.offences = b.offences[:0:0]
+	for len(spans) > 0 {
+		n := 1
+		for n < len(spans) && spans[n].sameKey(spans[0]) {
+			n++
+		}
+		key := spans[:n]
+		spans = spans[n:]
+		if extra := n - exactOffences; extra > 0 || key[0].first != key[0].last {
+			old := key[0]
+			old.absorb(old)
+			rest := key[1:]
+			for len(rest) > 0 && (extra > 0 || rest[0].first <= old.last) {
+				old.absorb(rest[0])
+				rest = rest[1:]
+				extra--
+			}
+			b.offences = append(b.offences, Offence{old.origin, old.jail, old.last})
+			if old.first != old.last {
+				b.offences = append(b.offences, Offence{old.origin, old.jail, old.first})
+			}
+			key = rest
+		}
+		for _, k := range key {
+			b.offences = append(b.offences, Offence{k.origin, k.jail, k.last})
+			if k.first != k.last {
+				b.offences = append(b.offences, Offence{k.origin, k.jail, k.first})
+			}
+		}
+	}
+}
+
+// includes reports whether the Lift names all that the other one names.
+func (b *liftBody) includes(o *liftBody) bool {
+	if len(o.offences) > 0 {
+		for theirs := range o.spans {
+			found := false
+			for ours := range b.spans {
+				if ours.sameKey(theirs) && (ours == theirs || ours.first != ours.last && ours.first <= theirs.first && theirs.last <= ours.last) {
+					found = true
+					break
+				}
+			}
+			if !found {
+				return false
+			}
+		}
+	}
+	for _, d := range o.dots {
+		if !slices.ContainsFunc(b.dots, func(e DotRange) bool { return e.Log == d.Log && e.First <= d.First && d.Last <= e.Last }) {
+			return false
+		}
+	}
+	return true
+}
+
+// with returns the Lift that says what both say.
+func (b *liftBody) with(o *liftBody) *liftBody {
+	all := &liftBody{confirmed: b.confirmed || o.confirmed}
+	all.setSpans(append(slices.Collect(b.spans), slices.Collect(o.spans)...))
+	all.dots = append(slices.Clone(b.dots), o.dots...)
+	slices.SortFunc(all.dots, func(a, b DotRange) int {
+		return cmp.Or(cmp.Compare(a.Log.Origin, b.Log.Origin), cmp.Compare(a.Log.Epoch, b.Log.Epoch), cmp.Compare(a.First, b.First))
+	})
+	joined := all.dots[:0]
+	for _, d := range all.dots {
+		if n := len(joined); n > 0 && joined[n-1].Log == d.Log && d.First <= joined[n-1].Last+1 {
+			joined[n-1].Last = max(joined[n-1].Last, d.Last)
+		} else {
+			joined = append(joined, d)
+		}
+	}
+	all.dots = joined
+	return all
+}
+
+// size is about what the Lift takes in its encoding.
+func (b *liftBody) size() (n int) {
+	for i := range b.offences {
+		n += b.offences[i].size()
+	}
+	for i := range b.dots {
+		n += b.dots[i].size()
+	}
+	return n
+}
+
+func (o *Offence) size() int { return len(o.Origin) + len(o.Jail) + 13 }
+
+func (d *DotRange) size() int { return len(d.Log.Origin) + 29 }
+
+// foreign reports whether the Lift names offences of another member than its author.
+func (b *liftBody) foreign(author string) bool {
+	return slices.ContainsFunc(b.offences, func(o Offence) bool { return o.Origin != author })
+}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// However often an address is banned and unbanned, all agree and nothing piles up.
+func TestCyclesOfBanAndUnbanLeaveOneRecordAKey(t *testing.T) {
+	c := newClock()
+	a, b, d := newNode(t, "a", c, nil), newNode(t, "b", c, nil), newNode(t, "d", c, nil)
+	push := func() { // as gossip does: b hears each record, d only now and then
+		b.pull(a)
+	}
+	for i := range 600 {
+		c.add(time.Duration(1+i%1500) * time.Millisecond)
+		if got := a.ban("192.0.2.1", time.Hour); got != BanNew {
+			t.Fatalf("cycle %d: %v", i, got)
+		}
+		push()
+		if l := a.lift("192.0.2.1"); l.Offences != 1 {
+			t.Fatalf("cycle %d: %+v", i, l)
+		}
+		push()
+		if a.live("192.0.2.1") || b.live("192.0.2.1") {
+			t.Fatalf("cycle %d: live after its lift", i)
+		}
+		if i%97 == 0 {
+			d.pull(b)
+		}
+	}
+	d.pull(b)
+	for _, n := range []*node{a, b, d} {
+		if got := n.Counts().Records; got > 4 || n.live("192.0.2.1") {
+			t.Errorf("%s: %d records, live %t", n.cfg.Origin, got, n.live("192.0.2.1"))
+		}
+	}
+	equalSets(t, a, b)
+	equalSets(t, a, d)
+	if a.ban("192.0.2.1", time.Hour) != BanNew {
+		t.Error("not banned again")
+	}
+}
+
+// A member that restarts ever again keeps one lease, and its freeze reaches the others.
+func TestRestartsLeaveOneLease(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	for range 30 {
+		c.add(time.Minute)
+		a = a.reopen()
+		until := c.millis() + 24*hour
+		a.must(a.PublishNeverBan(context.Background(), prefixes("198.51.100.0/24"), until))
+		a.must(a.Place(context.Background(), prefixes("192.0.2.9"), until))
+		b.pull(a)
+	}
+	if got := b.Counts().Records; got != 2 || len(b.NeverBans()) != 1 || len(b.Placed()) != 1 {
+		t.Errorf("%d records, %v, %v", got, b.NeverBans(), b.Placed())
+	}
+	equalSets(t, a, b)
+	// An earlier lease that ends later does not outlive a newer one.
+	a.must(a.PublishNeverBan(context.Background(), prefixes("198.51.100.0/24"), c.millis()+48*hour))
+	a = a.reopen()
+	a.must(a.PublishNeverBan(context.Background(), prefixes("203.0.113.0/24"), c.millis()+24*hour))
+	b.pull(a)
+	if got := b.NeverBans(); len(got) != 1 || got[0].Prefix != pfx("203.0.113.0/24") {
+		t.Errorf("protected: %v", got)
+	}
+}
+
+// What a peer would not keep is not acknowledged.
+func TestBanBeyondWhatPeersKeepIsRefused(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	over := 0
+	for i := range maxChain + 10 {
+		jail := fmt.Sprint("jail-", i)
+		if a.ban("192.0.2.1", time.Hour, func(q *BanRequest) { q.Jail = jail }) == BanOverLimit {
+			over++
+		}
+	}
+	b.pull(a)
+	equalSets(t, a, b)
+	if over != 10 || b.Counts().Records != maxChain {
+		t.Errorf("%d refused, the peer holds %d", over, b.Counts().Records)
+	}
+	if got := a.ban("192.0.2.1", 2*time.Hour, func(q *BanRequest) { q.Jail = "jail-0" }); got != BanExtended {
+		t.Errorf("a prolongation: %v", got)
+	}
+}
+
+// Lifts of one member and prefix that come in any order leave the same set.
+func TestReplacedLiftsAreOrderFree(t *testing.T) {
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		c := newClock()
+		now := c.millis()
+		var chunks [][]byte
+		for e := range 3 {
+			w := chunkMaker{id: LogID{"a", uint64(e + 1)}}
+			for i := range 6 {
+				body := &liftBody{confirmed: r.IntN(4) == 0}
+				var spans []span
+				for range 1 + r.IntN(3) {
+					first := now + Millis(r.IntN(4))*1500
+					spans = append(spans, span{"b", "sshd", first, first + Millis(r.IntN(2)*r.IntN(3))*1500})
+				}
+				body.setSpans(spans)
+				w.add(item{seq: uint64(i + 1), kind: KindLift, key: mustKey(pfx("192.0.2.1")), start: now, until: now + hour + Millis(r.IntN(2)), lift: body})
+				w.add(item{seq: uint64(i + 10), kind: KindPlaced, key: mustKey(pfx("192.0.2.1")), start: now, until: now + hour + Millis(i/2+e%2)})
+				one := w
+				chunks = append(chunks, one.bytes())
+				w = chunkMaker{id: w.id}
+			}
+		}
+		var first *node
+		for range 4 {
+			r.Shuffle(len(chunks), func(i, j int) { chunks[i], chunks[j] = chunks[j], chunks[i] })
+			n := newNode(t, "x", c, nil)
+			for _, b := range chunks {
+				if _, err := n.Merge(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if first == nil {
+				first = n
+			}
+			equalSets(t, first, n)
+		}
+	}
+}
