@@ -82,14 +82,15 @@ func (m *meshStores) write(i, rounds, base int, rnd *rand.Rand) {
 	for n := range rounds {
 		p := addr(base + n)
 		m.say("start", p)
-		must(s.Ban(ctx, []BanRequest{{Prefix: p, Until: until}}))
+		start := At(time.Now())
+		must(s.Ban(ctx, []BanRequest{{Prefix: p, Start: start, Until: until}}))
 		m.say("ack", p)
 		m.mu.Lock()
 		m.acked = append(m.acked, p)
 		m.mu.Unlock()
 		m.push(i, rnd)
-		if n%4 == 1 { // the file deletes what this replaces
-			must(s.Ban(ctx, []BanRequest{{Prefix: p, Until: until + Millis(time.Hour.Milliseconds())}}))
+		if n%4 == 1 { // the file deletes what this replaces; one that was lifted meanwhile stays lifted
+			must(s.Ban(ctx, []BanRequest{{Prefix: p, Start: start, Until: until + Millis(time.Hour.Milliseconds())}}))
 			m.push(i, rnd)
 		}
 		if n%3 == 2 {
