@@ -157,7 +157,7 @@ var jails = []string{"sshd", "nginx"}
 var lives = []store.Millis{20 * second, 5 * minute, 10 * minute, hour, hour, 3 * hour, 30 * hour}
 
 func (w *world) do(s step) {
-	w.now += s.dt
+	w.pass(s.dt)
 	i := int(s.a % uint32(len(w.nodes)))
 	a, b := s.a/8, s.b
 	n := w.nodes[i]
@@ -284,7 +284,7 @@ func (w *world) do(s step) {
 		if n.s != nil {
 			w.trace("%s restarts", n.name)
 			w.stop(n)
-			w.now += 2 * second
+			w.pass(2 * second)
 			w.open(i)
 		}
 	case actStop:
@@ -296,7 +296,7 @@ func (w *world) do(s step) {
 		for j, p := range w.nodes {
 			if p.s == nil {
 				w.trace("%s starts", p.name)
-				w.now += 2 * second
+				w.pass(2 * second)
 				w.open(j)
 				return
 			}
@@ -321,17 +321,17 @@ func (w *world) do(s step) {
 			w.fail("%v", err)
 		}
 		n.backup, n.backupSet = data, slices.Clone(n.known)
-		w.now += 2 * second
+		w.pass(2 * second)
 		w.open(i)
 	case actRestore:
 		if n.backup != nil {
 			w.trace("%s is restored from its copy", n.name)
-			w.now += 2 * second
+			w.pass(2 * second)
 			w.reopen(i, n.backup, slices.Clone(n.backupSet))
 		}
 	case actWipe:
 		w.trace("%s is wiped", n.name)
-		w.now += 2 * second
+		w.pass(2 * second)
 		w.reopen(i, nil, nil)
 	case actStep:
 		to := store.Millis(b%40001) - 20*second
@@ -344,17 +344,17 @@ func (w *world) do(s step) {
 		if n.s != nil {
 			n.s.Tick(true)
 		}
-		n.clock = to
+		w.set(n, to)
 		w.trace("the clock of %s is %v off", n.name, time.Duration(to)*time.Millisecond)
 	case actWrong:
-		n.clock = store.Millis(b%(5*3600))*second - 2*hour
+		w.set(n, store.Millis(b%(5*3600))*second-2*hour)
 		if n.right() {
-			n.clock = 2 * hour
+			w.set(n, 2*hour)
 		}
 		w.trace("the clock of %s is %v off", n.name, time.Duration(n.clock)*time.Millisecond)
 	case actRight:
 		if !n.right() {
-			n.clock = 0
+			w.set(n, 0)
 			w.trace("the clock of %s is right", n.name)
 		}
 	case actHours:
@@ -365,17 +365,17 @@ func (w *world) do(s step) {
 		if longJumps {
 			d = store.Millis(b%300) * minute
 		}
-		w.now += d
+		w.pass(d)
 		w.trace("%v pass", time.Duration(d)*time.Millisecond)
 	case actDays:
 		if longJumps {
 			d := store.Millis(b%2400) * hour / 10
-			w.now += d
+			w.pass(d)
 			w.trace("%v pass", time.Duration(d)*time.Millisecond)
 		}
 	case actTime:
 		if longJumps || w.now < begin+85*minute {
-			w.now += store.Millis(b % 600000)
+			w.pass(store.Millis(b % 600000))
 		}
 	}
 	if s.action == actTime || s.action == actHours || s.action == actDays || s.action == actStep || s.action == actWrong || s.action == actRight {
@@ -398,7 +398,7 @@ func (w *world) elsewhere(n *node, kind store.Kind, prefix netip.Prefix) bool {
 func (w *world) crash(i int) {
 	n := w.nodes[i]
 	w.trace("%s crashes and loses what it had merged", n.name)
-	w.now += 2 * second
+	w.pass(2 * second)
 	w.reopen(i, n.snap, n.snapSet)
 }
 

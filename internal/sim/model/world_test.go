@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"banmesh/store"
@@ -41,6 +42,7 @@ type node struct {
 	path   string
 	s      *store.Store // nil while it is down
 	clock  store.Millis // how far its clock is ahead
+	shows  atomic.Int64 // its clock, as its store reads it
 	known  set
 	log    store.LogID
 	head   uint64 // the last number it has written
@@ -93,6 +95,20 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
+// pass lets time pass.
+func (w *world) pass(d store.Millis) {
+	w.now += d
+	for _, n := range w.nodes {
+		n.shows.Store(int64(w.clockOf(n)))
+	}
+}
+
+// set sets the clock of a node, ahead of the true time.
+func (w *world) set(n *node, ahead store.Millis) {
+	n.clock = ahead
+	n.shows.Store(int64(w.clockOf(n)))
+}
+
 func (w *world) clockOf(n *node) store.Millis { return w.now + n.clock }
 
 // right reports whether a node's clock agrees with the others'.
@@ -103,6 +119,7 @@ func newWorld(dir string, conf settings, trace func(string, ...any)) *world {
 	for i := range conf.nodes {
 		name := fmt.Sprintf("r%d", i+1)
 		w.nodes = append(w.nodes, &node{name: name, path: filepath.Join(dir, name+".db")})
+		w.pass(0)
 		w.open(i)
 	}
 	return w
@@ -124,7 +141,7 @@ func (w *world) open(i int) {
 	}
 	s, err := store.Open(store.Config{
 		Path: n.path, Origin: n.name, MaxDuration: w.conf.max, Limits: limits,
-		Now: func() time.Time { return w.clockOf(n).Time() },
+		Now: func() time.Time { return store.Millis(n.shows.Load()).Time() },
 	})
 	if err != nil {
 		w.fail("%s does not open: %v", n.name, err)
@@ -785,7 +802,8 @@ func (w *world) roots() bool {
 func (w *world) finish() {
 	w.trace("heal, all clocks right, all exchange")
 	for i, n := range w.nodes {
-		n.group, n.clock = 0, 0
+		n.group = 0
+		w.set(n, 0)
 		if n.s == nil {
 			w.open(i)
 		}
@@ -793,7 +811,7 @@ func (w *world) finish() {
 			return
 		}
 	}
-	w.now += second
+	w.pass(second)
 	for _, n := range w.nodes {
 		n.s.Tick(true)
 	}
