@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/hook"
 	"banmesh/mesh/login"
 )
 
@@ -35,14 +37,22 @@ type console struct {
 }
 
 func newConsole(in io.Reader, out, errOut io.Writer, getenv func(string) string) *console {
-	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now, utmp: login.UtmpPath, syslog: syslogSocket, config: defaultConfig}
+	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now, utmp: login.UtmpPath, syslog: hook.Syslog, config: defaultConfig}
 }
 
 func (c *console) execute(ctx context.Context, args []string) error {
+	if len(args) > 1 && args[0] == "fail2ban" && hook.Known(args[1]) && !asksForHelp(args[2:]) {
+		return c.runHook(ctx, args[1:])
+	}
 	if build := hotCommand(args); build != nil {
 		return c.runHot(ctx, build(c), args)
 	}
 	return c.runApp(ctx, args)
+}
+
+// asksForHelp finds --help among words that are all flags.
+func asksForHelp(words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return w == "--help" || w == "-h" || w == "-help" })
 }
 
 func (c *console) socketFlag() cli.Flag {

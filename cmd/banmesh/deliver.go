@@ -30,25 +30,25 @@ func (c *console) spoolFlag(dir *string) cli.Flag {
 // lost, or would be applied by an agent that nobody asked.
 func (c *console) put(dir string, e spool.Entry) (kept string, err error) {
 	if dir == "" {
-		if dir, err = c.spoolOfSocket(); err != nil {
+		if dir, err = c.spoolOf(c.socket); err != nil {
 			return "", err
 		}
 	}
 	return dir, spool.New(dir).Put(e)
 }
 
-// spoolOfSocket is where the agent of the socket has its spool: it left a note beside the socket, or the configuration of
-// the default place is its own.
-func (c *console) spoolOfSocket() (string, error) {
-	dir, err := spool.Of(c.socket)
+// spoolOf is where the agent of the socket has its spool: it left a note beside the socket, or the configuration of the
+// default place is its own.
+func (c *console) spoolOf(socket string) (string, error) {
+	dir, err := spool.Of(socket)
 	if !errors.Is(err, spool.ErrUnknown) {
 		return dir, err
 	}
-	socket, dir, err := mesh.Whereabouts(c.config)
+	configured, dir, err := mesh.Whereabouts(c.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	if err != nil || socket != c.socket {
+	if err != nil || configured != socket {
 		return "", fmt.Errorf("its spool is not known: no agent has run with that socket, and %s does not name it: use --spool DIR", c.config)
 	}
 	return dir, nil

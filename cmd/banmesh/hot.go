@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"github.com/urfave/cli/v2"
-
-	"banmesh/mesh/control"
 )
 
 // hotCommand returns what builds the command that args name, where it is one that must be done in milliseconds: only
@@ -19,20 +17,12 @@ func hotCommand(args []string) func(*console) *cli.Command {
 		return banCommand
 	case "unban":
 		return unbanCommand
-	case "fail2ban":
-		if len(args) > 1 && isHook(args[1]) {
-			return func(c *console) *cli.Command { return hookCommand(c, control.HookEvent(args[1])) }
-		}
 	}
 	return nil
 }
 
 func (c *console) runHot(ctx context.Context, cmd *cli.Command, args []string) error {
-	words := args[1:]
-	if args[0] == "fail2ban" {
-		words = args[2:]
-	}
-	a, err := split(cmd.Flags, words)
+	a, err := split(cmd.Flags, args[1:])
 	if err != nil {
 		return err
 	}

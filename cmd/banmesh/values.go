@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -45,15 +43,9 @@ func (s *seconds) String() string {
 	return strconv.FormatInt(s.at.Unix(), 10)
 }
 
-func (s *seconds) Set(text string) error {
-	f, err := strconv.ParseFloat(text, 64)
-	// The bounds leave out NaN as well; below a milliard is a mistake in the unit more than a ban of 2001.
-	if err != nil || !(f >= 0 && f <= 253402300799) {
-		return fmt.Errorf("%s is not a time in Unix seconds, like %d", control.Show(text), 1767225600)
-	}
-	whole, fraction := math.Modf(f)
-	s.at = time.Unix(int64(whole), int64(math.Round(fraction*1000))*int64(time.Millisecond)).UTC()
-	return nil
+func (s *seconds) Set(text string) (err error) {
+	s.at, err = control.ParseSeconds(text)
+	return err
 }
 
 // count is a number from 0 to control.MaxFailures.
@@ -62,12 +54,9 @@ type count uint32
 func (n *count) String() string { return strconv.FormatUint(uint64(*n), 10) }
 
 func (n *count) Set(s string) error {
-	v, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || v > control.MaxFailures {
-		return fmt.Errorf("%s is not a number from 0 to %d", control.Show(s), control.MaxFailures)
-	}
+	v, err := control.ParseFailures(s)
 	*n = count(v)
-	return nil
+	return err
 }
 
 // binary is fail2ban's 0 or 1.
@@ -81,11 +70,9 @@ func (b *binary) String() string {
 }
 
 func (b *binary) Set(s string) error {
-	if s != "0" && s != "1" {
-		return fmt.Errorf("%s is neither 0 nor 1", control.Show(s))
-	}
-	*b = s == "1"
-	return nil
+	v, err := control.ParseBinary(s)
+	*b = binary(v)
+	return err
 }
 
 // jail is a jail's name; "" where the flag was not given.

@@ -1,0 +1,56 @@
+// Command banmesh-hook is the light way into `banmesh fail2ban ban` and its like, for fail2ban's action: fail2ban starts a
+// process for each ban of each jail and waits for it. It loads none of what the agent needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"banmesh/mesh/hook"
+	"banmesh/mesh/spool"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	if len(args) < 2 || args[0] != "fail2ban" || !hook.Known(args[1]) {
+		fmt.Fprintln(os.Stderr, "banmesh-hook: want fail2ban and one of its hooks, as the action has them; people use banmesh")
+		return 2
+	}
+	code, err := hook.Run(context.Background(), args[1:], hook.Env{
+		Getenv: os.Getenv, Stderr: os.Stderr, Now: time.Now, Syslog: hook.Syslog, SpoolOf: spoolOf,
+	})
+	if errors.Is(err, hook.ErrElsewhere) {
+		// The rare case: the agent is away and has never left word. banmesh itself reads configurations.
+		program, _ := whole()
+		err = syscall.Exec(program, append([]string{program}, args...), os.Environ())
+		fmt.Fprintf(os.Stderr, "banmesh-hook: lost: run %s: %v\n", program, err)
+	}
+	return code
+}
+
+// spoolOf knows where the agents have their spools that have run.
+func spoolOf(socket string) (string, error) {
+	dir, err := spool.Of(socket)
+	if _, missing := whole(); missing == nil && errors.Is(err, spool.ErrUnknown) {
+		return "", hook.ErrElsewhere
+	}
+	return dir, err
+}
+
+// whole finds the banmesh beside this program, or in PATH.
+func whole() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		program := filepath.Join(filepath.Dir(self), "banmesh")
+		if _, err := os.Stat(program); err == nil {
+			return program, nil
+		}
+	}
+	return exec.LookPath("banmesh")
+}

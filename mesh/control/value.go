@@ -1,0 +1,61 @@
+package control
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// ParseSeconds reads a moment as Unix seconds, a fraction allowed; "" is the zero time.
+func ParseSeconds(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	// The bounds leave out NaN as well.
+	if err != nil || !(f >= 0 && f <= lastMillis/1000) {
+		return time.Time{}, fmt.Errorf("%s is not a time in Unix seconds, like %d", Show(s), 1767225600)
+	}
+	whole, fraction := math.Modf(f)
+	return time.Unix(int64(whole), int64(math.Round(fraction*1000))*int64(time.Millisecond)).UTC(), nil
+}
+
+// ParseFailures reads a number from 0 to MaxFailures; "" is 0.
+func ParseFailures(s string) (uint32, error) {
+	if s == "" {
+		return 0, nil
+	}
+	v, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || v > MaxFailures {
+		return 0, fmt.Errorf("%s is not a number from 0 to %d", Show(s), MaxFailures)
+	}
+	return uint32(v), nil
+}
+
+// ParseBinary reads fail2ban's 0 or 1; "" is 0.
+func ParseBinary(s string) (bool, error) {
+	if s != "" && s != "0" && s != "1" {
+		return false, fmt.Errorf("%s is neither 0 nor 1", Show(s))
+	}
+	return s == "1", nil
+}
+
+// ParseBanTime reads fail2ban's <bantime>: seconds, or -1 for Forever. It may carry a fraction where a formula makes it,
+// and what grows beyond MaxDuration by increments is Forever too: refusing such a ban would let the worst offender in.
+// "" is 0.
+func ParseBanTime(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	switch {
+	case err != nil && !math.IsInf(f, 1) || math.IsNaN(f):
+		return 0, fmt.Errorf("%s is not a number of seconds", Show(s))
+	case f == -1 || f > MaxDuration.Seconds():
+		return Forever, nil
+	case f < 0:
+		return 0, fmt.Errorf("%s is negative; only -1 is allowed and means without end", Show(s))
+	}
+	return time.Duration(f * float64(time.Second)), nil
+}
