@@ -184,7 +184,7 @@ func (a *Agent) openStore() (err error) {
 
 func (a *Agent) openFail2ban() error {
 	a.client = fail2ban.NewClient(fail2ban.ClientConfig{
-		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Shift: a.clock.shift,
+		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Helper: a.cfg.Fail2ban.helper(), Shift: a.clock.shift,
 	})
 	fed, err := a.openFeed()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban/helper"
 	"banmesh/store"
 )
 
@@ -114,7 +115,17 @@ type Commit struct {
 type Fail2ban struct {
 	Client string `yaml:"client"` // command, with arguments if need be
 	Socket string `yaml:"socket"` // its -s option; "" leaves it out
+	Helper string `yaml:"helper"` // socket of root's helper, asked where client and socket are the defaults and it is there
 	Unban  bool   `yaml:"unban"`  // tell the local fail2ban of lifts
+}
+
+// helper is the socket of root's helper, which asks the system's own fail2ban and
+// no other; "" where the configuration names another one.
+func (f *Fail2ban) helper() string {
+	if own := DefaultConfig().Fail2ban; f.Client != own.Client || f.Socket != own.Socket {
+		return ""
+	}
+	return f.Helper
 }
 
 // Enforce names the driver that makes bans take effect on this router at once.
@@ -176,7 +187,7 @@ func DefaultConfig() Config {
 			Foreign:            "keep",
 			RemoveForeignAfter: Duration(24 * time.Hour),
 		},
-		Fail2ban: Fail2ban{Client: "fail2ban-client", Unban: true},
+		Fail2ban: Fail2ban{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true},
 		Enforce:  Enforce{Driver: "none", Jail: "mesh", Limit: 1000},
 		Alert:    Alert{After: Duration(5 * time.Minute)},
 		Log:      Log{Level: "info", Format: "text"},

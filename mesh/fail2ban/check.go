@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -68,12 +70,13 @@ func (c *checker) all(ctx context.Context) {
 	case errors.Is(err, ErrDenied):
 		c.add(Serious, "no permission for fail2ban's socket",
 			"The agent cannot tell fail2ban of what was lifted elsewhere, and this check sees nothing.",
-			"run this check as root; for the agent install examples/systemd/fail2ban.service.d/banmesh.conf")
+			"run this check as root; for the agent systemctl enable --now banmesh-fail2ban.socket")
 		return
 	case err != nil:
 		c.add(Serious, err.Error(), "fail2ban cannot be asked.", "fail2ban-client status")
 		return
 	}
+	c.opened()
 	configured, err := c.configured(ctx)
 	if err != nil {
 		c.add(Note, "fail2ban's configuration cannot be read: "+err.Error(),
@@ -115,9 +118,24 @@ func (c *checker) all(ctx context.Context) {
 	}
 }
 
+// opened warns of a socket of fail2ban's that others than root may use: what an
+// older version of ours advised.
+func (c *checker) opened() {
+	for _, path := range c.client.sockets {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Type() != fs.ModeSocket || info.Mode().Perm()&0o022 == 0 {
+			continue
+		}
+		c.add(Serious, fmt.Sprintf("fail2ban's socket %s is open to others than root (mode %04o)", path, info.Mode().Perm()),
+			"Whoever may write to it can make fail2ban run any command as root.",
+			"rm -f /etc/systemd/system/fail2ban.service.d/banmesh.conf, systemctl daemon-reload, systemctl restart fail2ban, then systemctl enable --now banmesh-fail2ban.socket")
+		return
+	}
+}
+
 // configuredAction is a line of `fail2ban-client -d` that gives a jail an action.
 var configuredAction = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^\['set', '([^']+)', 'addaction', '([^']+)'`)
+	return regexp.MustCompile(`^\['set', ['"](.+)['"], 'addaction', '([^']+)'`)
 })
 
 // ourCommand is how an action of ours calls, whatever its program is named.

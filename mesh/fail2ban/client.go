@@ -11,10 +11,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"time"
+
+	"banmesh/mesh/fail2ban/helper"
 )
 
 // What a call of the client can fail with, for branching. The returned errors
@@ -44,6 +47,7 @@ const (
 type ClientConfig struct {
 	Command  string         // program, with arguments separated by blanks; default fail2ban-client
 	Socket   string         // given with -s where not empty
+	Helper   string         // socket of root's helper, which is asked instead where it is there; "" for none
 	Timeout  time.Duration  // of one call; default 15 s
 	Location *time.Location // zone that fail2ban prints times in; default time.Local
 
@@ -59,6 +63,7 @@ type ClientConfig struct {
 type Client struct {
 	run      func(ctx context.Context, args ...string) (string, error)
 	journal  func(ctx context.Context, args ...string) (string, error) // runs journalctl
+	sockets  []string                                                  // where fail2ban's own socket is looked for
 	timeout  time.Duration
 	location *time.Location
 	shift    func() time.Duration
@@ -74,6 +79,12 @@ func NewClient(c ClientConfig) *Client {
 		command = append(command, "-s", c.Socket)
 	}
 	return newClientWith(c, func(ctx context.Context, args ...string) (string, error) {
+		if c.Helper != "" {
+			// Looked at each time: it may be installed while the agent runs.
+			if _, err := os.Lstat(c.Helper); err == nil {
+				return askHelper(ctx, c.Helper, args)
+			}
+		}
 		return execute(ctx, append(command[:len(command):len(command)], args...))
 	})
 }
@@ -91,7 +102,11 @@ func newClientWith(c ClientConfig, run func(context.Context, ...string) (string,
 	journal := func(ctx context.Context, args ...string) (string, error) {
 		return execute(ctx, append([]string{"journalctl"}, args...))
 	}
-	return &Client{run: run, journal: journal, timeout: c.Timeout, location: c.Location, shift: c.Shift}
+	sockets := []string{"/run/fail2ban/fail2ban.sock", "/var/run/fail2ban/fail2ban.sock"}
+	if c.Socket != "" {
+		sockets = []string{c.Socket}
+	}
+	return &Client{run: run, journal: journal, sockets: sockets, timeout: c.Timeout, location: c.Location, shift: c.Shift}
 }
 
 // ask runs one command of fail2ban's protocol. The command's words are named in
@@ -245,6 +260,25 @@ func execute(ctx context.Context, argv []string) (string, error) {
 	said := strings.TrimSpace(stdout.String() + " " + stderr.String())
 	return "", fmt.Errorf("%w: %s", classify(said, err), clip(said))
 }
+
+// askHelper has root's helper run the command.
+func askHelper(ctx context.Context, socket string, args []string) (string, error) {
+	reply, err := helper.Ask(ctx, socket, args)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("%w: %w", ErrDenied, err)
+	case err != nil:
+		return "", err
+	case reply.Code == helper.CodeNoClient:
+		return "", fmt.Errorf("%w (%s)", ErrNoClient, reply.Error)
+	case reply.Error != "":
+		return "", fmt.Errorf("%w: %s", classify(reply.Error, errHelper), clip(reply.Error))
+	}
+	return reply.Out, nil
+}
+
+// errHelper is a failure that the helper told and that has no sentinel.
+var errHelper = errors.New("banmesh-fail2ban")
 
 // classify finds the sentinel for what fail2ban-client (0.11 to 1.1) printed.
 func classify(said string, err error) error {

@@ -53,6 +53,9 @@ func (s *fakeServer) run(ctx context.Context, args ...string) (string, error) {
 		slices.Sort(names)
 		return "Status\n|- Number of jail:\t1\n`- Jail list:\t" + strings.Join(names, ", ") + "\n", nil
 	}
+	if slices.Equal(args, []string{"-d"}) {
+		return "", nil
+	}
 	j := s.jails[args[1]]
 	if j == nil {
 		return "", fmt.Errorf("%w: Sorry but the jail '%s' does not exist", ErrNoJail, args[1])

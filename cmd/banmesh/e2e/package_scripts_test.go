@@ -41,23 +41,43 @@ step() { # NAME COMMAND...
 const steps = `
 deb() { step "deb $1" dpkg --force-depends --force-unsafe-io --no-triggers --log=/dev/null "$2" "$3"; }
 rpm() { step "rpm $1" rpm --dbpath /rpmdb --nodeps "$2" "$3"; }
+# configure gives the agent what its configuration names.
+configure() {
+	echo "[\"$(chroot "$root" banmesh keygen)\"]" > "$root/etc/banmesh/keyring.json"
+	chroot "$root" chown banmesh:banmesh /etc/banmesh/keyring.json
+	chmod 600 "$root/etc/banmesh/keyring.json"
+}
 deb install --install /packages/first.deb
 chroot "$root" id banmesh >/dev/null
 test -d "$root/var/lib/banmesh"
+configure
 deb upgrade --install /packages/second.deb
+echo 'old_key: 1' >> "$root/etc/banmesh/banmesh.yaml"
+deb 'upgrade to what refuses' --install /packages/first.deb
+sed -i '/^old_key/d' "$root/etc/banmesh/banmesh.yaml"
 deb remove --remove banmesh
 deb 'install again' --install /packages/second.deb
 deb purge --purge banmesh
 test ! -e "$root/var/lib/banmesh"
 rm -rf "$root/etc/banmesh"
+mkdir -p "$root/etc/fail2ban/jail.d"
+printf '[DEFAULT]\naction = %%(action_)s\n         banmesh\n' > "$root/etc/fail2ban/jail.d/banmesh.conf"
 rpm install --install /packages/first.rpm
+configure
 test -d "$root/var/lib/banmesh"
 rpm upgrade --upgrade /packages/second.rpm
 rpm remove --erase banmesh
 test -d "$root/var/lib/banmesh"
+# A jail names the action that is gone: fail2ban must start all the same.
+grep -q 'Left by the removal' "$root/etc/fail2ban/action.d/banmesh.conf"
+printf '[sshd]\nbackend = polling\nlogpath = /dev/null\n' > "$root/etc/fail2ban/jail.d/zz.conf"
+chroot "$root" fail2ban-client -t >&2
 echo 1 > "$root/exit"
 deb 'install, systemctl fails' --install /packages/second.deb
+! grep -q 'Left by the removal' "$root/etc/fail2ban/action.d/banmesh.conf"
 deb 'purge, systemctl fails' --purge banmesh
+grep -q 'Left by the removal' "$root/etc/fail2ban/action.d/banmesh.conf"
+rm "$root/etc/fail2ban/jail.d/banmesh.conf" "$root/etc/fail2ban/action.d/banmesh.conf"
 rpm 'install, systemctl fails' --install /packages/second.rpm
 rpm 'remove, systemctl fails' --erase banmesh
 rmdir "$root/run/systemd/system"
@@ -91,14 +111,20 @@ func scriptsCallSystemd(t *testing.T, first, second, arch string) {
 			got[step] = strings.TrimSpace(calls)
 		}
 	}
-	const reload, restart, disable = "daemon-reload", "try-restart banmesh.service", "disable --now banmesh.service"
+	const (
+		reload  = "daemon-reload"
+		install = reload + ", enable --now banmesh-fail2ban.socket"
+		restart = install + ", try-restart banmesh-fail2ban.service, try-restart banmesh.service"
+		refused = install + ", try-restart banmesh-fail2ban.service"
+		disable = "disable --now banmesh.service banmesh-fail2ban.socket, stop banmesh-fail2ban.service"
+	)
 	want := map[string]string{
-		"deb install": reload, "deb upgrade": reload + ", " + reload + ", " + restart, "deb remove": disable + ", " + reload,
-		"deb install again": reload + ", " + restart, "deb purge": disable + ", " + reload + ", " + reload,
-		"rpm install": reload, "rpm upgrade": reload + ", " + restart + ", " + reload, "rpm remove": disable + ", " + reload,
+		"deb install": install, "deb upgrade": reload + ", " + restart, "deb upgrade to what refuses": reload + ", " + refused, "deb remove": disable + ", " + reload,
+		"deb install again": restart, "deb purge": disable + ", " + reload + ", " + reload,
+		"rpm install": install, "rpm upgrade": restart + ", " + reload, "rpm remove": disable + ", " + reload,
 
-		"deb install, systemctl fails": reload, "deb purge, systemctl fails": disable + ", " + reload + ", " + reload,
-		"rpm install, systemctl fails": reload, "rpm remove, systemctl fails": disable + ", " + reload,
+		"deb install, systemctl fails": install, "deb purge, systemctl fails": disable + ", " + reload + ", " + reload,
+		"rpm install, systemctl fails": install, "rpm remove, systemctl fails": disable + ", " + reload,
 
 		"deb install, no systemd": "", "deb purge, no systemd": "", "rpm install, no systemd": "", "rpm remove, no systemd": "",
 	}

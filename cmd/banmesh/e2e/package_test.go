@@ -74,6 +74,7 @@ func holdWhatARouterNeeds(t *testing.T, dist string) {
 	rpm := func(arch string) string { return filepath.Join(dist, "banmesh-1.0.0-1."+arch+".rpm") }
 	common := []string{
 		"/usr/bin/banmesh", "/etc/banmesh/banmesh.yaml", "/etc/fail2ban/action.d/banmesh.conf",
+		"/usr/libexec/banmesh/banmesh-fail2ban", "/usr/lib/systemd/system/banmesh-fail2ban.socket", "/usr/lib/systemd/system/banmesh-fail2ban.service",
 		"/usr/lib/systemd/system/banmesh.service", "/usr/lib/sysusers.d/banmesh.conf", "/usr/lib/tmpfiles.d/banmesh.conf",
 		"/usr/share/man/man1/banmesh.1.gz", "/usr/share/man/man1/banmesh-ban.1.gz",
 		"/usr/share/bash-completion/completions/banmesh", "/usr/share/fish/vendor_completions.d/banmesh.fish",
@@ -215,7 +216,7 @@ func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
 		t.Error("the installation has enabled the service, which has no configuration yet")
 	}
 	system(t, "/usr/bin/banmesh", "config", "check", "/etc/banmesh/banmesh.yaml")
-	system(t, "systemd-analyze", "verify", "/usr/lib/systemd/system/banmesh.service")
+	system(t, "systemd-analyze", "verify", "/usr/lib/systemd/system/banmesh.service", "/usr/lib/systemd/system/banmesh-fail2ban.socket")
 
 	// As it is shipped it must not start: without a key anybody could ban.
 	out, err := attempt("setpriv", "--reuid", "banmesh", "--regid", "banmesh", "--clear-groups", "/usr/bin/banmesh", "agent")

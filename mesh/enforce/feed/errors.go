@@ -35,7 +35,7 @@ func advice(jail string, err error) string {
 	case errors.Is(err, fail2ban.ErrNoClient):
 		return "there is no fail2ban here: install it, set fail2ban.client, or take another enforce.driver"
 	case errors.Is(err, fail2ban.ErrDenied):
-		return "no permission for fail2ban's socket: install examples/systemd/fail2ban.service.d/banmesh.conf, then `systemctl restart fail2ban`"
+		return "no permission for fail2ban's socket: `systemctl enable --now banmesh-fail2ban.socket`"
 	case errors.Is(err, errDetects):
 		return fmt.Sprintf("fail2ban's jail %s has a filter and is not touched: name a jail in enforce.jail that is for peers' bans only (%s)", jail, shipped)
 	case errors.Is(err, errEchoes):

@@ -249,7 +249,7 @@ func TestFailuresSayWhatMendsThem(t *testing.T) {
 		"no jail":     {err: fail2ban.ErrNoJail, want: "fail2ban-client reload"},
 		"not running": {err: fail2ban.ErrNotRunning, want: "systemctl start fail2ban"},
 		"no client":   {err: fail2ban.ErrNoClient, want: "enforce.driver"},
-		"denied":      {err: fail2ban.ErrDenied, want: "fail2ban.service.d/banmesh.conf"},
+		"denied":      {err: fail2ban.ErrDenied, want: "banmesh-fail2ban.socket"},
 		"other":       {err: errors.New("broken pipe"), want: "broken pipe"},
 		"filter":      {shape: fail2ban.Shape{Detects: true}, want: "has a filter"},
 		"ban hook":    {shape: fail2ban.Shape{TellsBans: true}, want: "tells banmesh of its bans"},

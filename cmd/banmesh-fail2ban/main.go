@@ -1,0 +1,86 @@
+// Command banmesh-fail2ban is the part of banmesh that runs as root: it lets the agent, which does not, tell the local
+// fail2ban of unbans and allows, and nothing else. systemd starts it with its socket at the agent's first call; see
+// examples/systemd/banmesh-fail2ban.socket.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"banmesh/mesh/fail2ban/helper"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "banmesh-fail2ban:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	flags := flag.NewFlagSet("banmesh-fail2ban", flag.ContinueOnError)
+	agent := flags.String("user", "banmesh", "the `USER` that the agent runs as, who may call beside root")
+	client := flags.String("client", "fail2ban-client", "the `PROGRAM` that asks fail2ban, with its arguments")
+	feed := flags.String("feed", "", "the `JAIL` that the agent fills with other routers' bans (enforce.jail)")
+	idle := flags.Duration("idle", 0, "end when nobody has called for `DURATION`; systemd starts it again")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 || len(strings.Fields(*client)) == 0 {
+		return errors.New("unexpected arguments: see --help")
+	}
+	u, err := user.Lookup(*agent)
+	if err != nil {
+		return err
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return err
+	}
+	ln, err := listener()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	server := helper.Server{
+		Client: strings.Fields(*client), Users: []uint32{uint32(uid)}, Feed: *feed, Idle: *idle,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	started := time.Now()
+	server.Logger.Info("serving", "user", *agent, "uid", uid, "feed", *feed)
+	err = server.Serve(ctx, ln)
+	server.Logger.Info("ended", "after", time.Since(started).Round(time.Second))
+	return err
+}
+
+// listener is the socket that systemd made (sd_listen_fds(3)): the first descriptor after the standard three.
+func listener() (*net.UnixListener, error) {
+	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || os.Getenv("LISTEN_FDS") != "1" {
+		return nil, errors.New("systemd starts this program with its socket: systemctl enable --now banmesh-fail2ban.socket")
+	}
+	const first = 3
+	syscall.CloseOnExec(first)
+	f := os.NewFile(first, "socket")
+	defer f.Close()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("the socket of systemd: %w", err)
+	}
+	unix, ok := ln.(*net.UnixListener)
+	if !ok {
+		return nil, fmt.Errorf("the socket of systemd is not a unix socket but %s", ln.Addr().Network())
+	}
+	return unix, nil
+}
