@@ -10,25 +10,27 @@ import (
 	"testing"
 )
 
-// TestCommandsInTheDocumentsExist finds every banmesh command that README.md and
-// examples show, in text, blocks, comments, units and scripts, and has the
+// TestCommandsInTheDocumentsExist finds every banmesh command that README.md,
+// docs and examples show, in text, blocks, comments, units and scripts, and has the
 // program look at its words: an unknown command or flag is refused.
 func TestCommandsInTheDocumentsExist(t *testing.T) {
 	const top = "../../.."
-	files := []string{filepath.Join(top, "README.md")}
-	err := filepath.WalkDir(filepath.Join(top, "examples"), func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && d.Name() == "testdata":
-			return fs.SkipDir
-		case !d.IsDir() && filepath.Ext(path) != ".go" && filepath.Ext(path) != ".json":
-			files = append(files, path)
+	files := []string{filepath.Join(top, "README.md"), filepath.Join(top, "CONTRIBUTING.md")}
+	for _, dir := range []string{"examples", "docs"} {
+		err := filepath.WalkDir(filepath.Join(top, dir), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && d.Name() == "testdata":
+				return fs.SkipDir
+			case !d.IsDir() && filepath.Ext(path) != ".go" && filepath.Ext(path) != ".json":
+				files = append(files, path)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	counts, seen := map[string]int{}, map[string]bool{}
 	for _, file := range files {
