@@ -75,7 +75,7 @@ deps:
 .PHONY: check
 check:
 	@.ci/lint
-	go test -short -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
+	go test -short -parallel 8 -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
 
 RACE = env CGO_ENABLED=1 BANMESH_ALL=1 go test -json -race -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
 

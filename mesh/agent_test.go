@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control"
 	"banmesh/netconfclient/conductorsim"
 )
@@ -238,6 +239,7 @@ func TestCommitAtAFollowerIsDoneByTheLeader(t *testing.T) {
 }
 
 func TestAgentsCommitOverRESTToEveryStyleOfRelease(t *testing.T) {
+	need.Long(t)
 	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style55, conductorsim.Style56} {
 		t.Run(string(style), func(t *testing.T) {
 			t.Parallel()

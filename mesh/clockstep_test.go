@@ -144,6 +144,7 @@ func TestADriftingClock(t *testing.T) {
 // TestBansCrossTheEndsOfShortClocks: in January 2038 a signed number of seconds
 // of 32 bits runs over, in February 2106 an unsigned one.
 func TestBansCrossTheEndsOfShortClocks(t *testing.T) {
+	need.Long(t)
 	for _, bits := range []int{31, 32} {
 		edge := time.Unix(1<<bits, 0).UTC()
 		t.Run(edge.Format("2006"), func(t *testing.T) {

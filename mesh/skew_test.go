@@ -8,12 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control"
 )
 
 // TestALeaderWhoseClockIsWrong: it neither ends a ban early nor keeps or brings
 // back one that is over, and what it may not judge it leaves to the next leader.
 func TestALeaderWhoseClockIsWrong(t *testing.T) {
+	need.Long(t)
 	for _, c := range []struct {
 		name string
 		off  time.Duration
