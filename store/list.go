@@ -14,9 +14,9 @@ import (
 func (s *Store) shieldLocked(now Millis) *netipx.IPSet {
 	s.shieldMu.Lock()
 	defer s.shieldMu.Unlock()
-	if s.shield == nil || s.shieldAt != s.set.control.shield || now >= s.shieldTo {
+	if s.shield == nil || s.shieldAt != s.set.control.shield || now < s.shieldOf || now >= s.shieldTo {
 		s.shield, s.shieldTo = s.set.buildShield(now)
-		s.shieldAt = s.set.control.shield
+		s.shieldAt, s.shieldOf = s.set.control.shield, now
 	}
 	return s.shield
 }

@@ -45,7 +45,8 @@ type Store struct {
 	shieldMu sync.Mutex
 	shield   *netipx.IPSet
 	shieldAt uint64 // control.shield it was built for
-	shieldTo Millis // until when it is right
+	shieldOf Millis // from when on it is right: a clock may step back
+	shieldTo Millis // until when
 
 	queueMu sync.Mutex
 	queue   []*op
