@@ -34,15 +34,8 @@ func (s *Store) Merge(b []byte) (Merged, error) {
 
 func (s *Store) merge(c *chunk) (Merged, error) {
 	m := Merged{Log: c.log, Refused: len(c.unknown)}
-	if c.log == s.own.id { // nobody else writes to it: what comes back of it is known, what is more than that is forged
-		for i := range c.items {
-			if c.items[i].seq < s.nextSeq {
-				m.Known++
-			} else {
-				m.Refused++
-			}
-		}
-		return m, nil
+	if c.log == s.own.id {
+		return s.takeBack(c), nil
 	}
 	set := s.set
 	l := set.byID[c.log]
@@ -98,4 +91,33 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	set.settle()
 	s.collect()
 	return m, nil
+}
+
+// takeBack takes in what comes back of the running own log. Nobody else writes to it, so what this member does not hold any
+// more and others do is its own: it forgot a lift, say, that they keep for a ban it had not seen. More than it has written
+// is forged.
+func (s *Store) takeBack(c *chunk) Merged {
+	m := Merged{Log: c.log, Refused: len(c.unknown)}
+	fresh := make([]uint32, 0, len(c.items))
+	for i := range c.items {
+		it := &c.items[i]
+		if it.seq > s.headSeq {
+			m.Refused++
+			continue
+		}
+		switch index, res := s.set.add(s.own, it); res {
+		case added:
+			m.New++
+			fresh = append(fresh, index)
+			s.pending.put(s.own, it.seq, it.enc)
+		case superseded:
+			m.Superseded++
+		default:
+			m.Known++
+		}
+	}
+	s.own.insert(&s.set.slab, fresh)
+	s.set.settle()
+	s.collect()
+	return m
 }

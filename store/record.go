@@ -72,7 +72,7 @@ type Lift struct {
 	Offences  []Offence
 	Dots      []DotRange
 	Start     Millis // when it was written
-	Until     Millis // the last until of what it names
+	Until     Millis // the last moment at which a ban of its offences can be live, or until what its Dots name does
 	Confirmed bool   // a bulk command that an operator confirmed
 }
 

@@ -54,12 +54,107 @@ func TestLiftCoversAProlongationThatComesLater(t *testing.T) {
 	if b = b.reopen(); b.live("192.0.2.1") { // what was written to disk says so as well
 		t.Error("live after a restart")
 	}
-	c.add(4 * time.Hour)
+	c.add(31 * 24 * time.Hour)
 	for _, n := range []*node{a, b} {
 		n.Tick(true)
 		if got := n.Counts(); got.Records != 0 || got.Logs > 1 {
 			t.Errorf("after all is over: %+v", got)
 		}
+	}
+}
+
+// A lift lives as long as its offences can be prolonged, however long who prolongs them has not heard of it.
+func TestLiftOutlivesALongPartition(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	start := c.millis()
+	a.ban("192.0.2.1", time.Hour, startAt(start))
+	b.pull(a)
+	b.lift("192.0.2.1")
+	a.ban("192.0.2.1", 240*time.Hour, startAt(start))
+	for range 30 {
+		c.add(6 * time.Hour)
+		a.Tick(true)
+		b.Tick(true)
+	}
+	a.pull(b)
+	b.pull(a)
+	if a.live("192.0.2.1") || b.live("192.0.2.1") {
+		t.Errorf("what was lifted is live again: a %t b %t", a.live("192.0.2.1"), b.live("192.0.2.1"))
+	}
+	equalSets(t, a, b)
+}
+
+// Who forgot a lift of its own that others keep, for a ban that it had not seen, takes it back from them.
+func TestOwnForgottenLiftComesBack(t *testing.T) {
+	c := newClock()
+	a, d := newNode(t, "a", c, nil), newNode(t, "d", c, nil)
+	b := newNode(t, "b", c, nil, func(cfg *Config) { cfg.MaxDuration = time.Hour })
+	start := c.millis()
+	a.ban("192.0.2.1", time.Hour, startAt(start))
+	b.pull(a)
+	b.lift("192.0.2.1")
+	d.pull(b)
+	a.ban("192.0.2.1", 24*time.Hour, startAt(start))
+	d.pull(a)
+	a.pull(d)
+	c.add(3*time.Hour + time.Minute)
+	for _, n := range []*node{a, b, d} {
+		n.Tick(true)
+	}
+	if b.Counts().Records != 0 {
+		t.Fatal("b still holds its lift: this tests nothing")
+	}
+	converge(a, b, d)
+	if a.live("192.0.2.1") || b.live("192.0.2.1") || d.live("192.0.2.1") {
+		t.Errorf("live at a %t, b %t, d %t", a.live("192.0.2.1"), b.live("192.0.2.1"), d.live("192.0.2.1"))
+	}
+	equalSets(t, a, b, d)
+	disk := b.disk
+	b = newNode(t, "b", c, disk.clone())
+	if converge(a, b); b.live("192.0.2.1") {
+		t.Error("after a restart what was taken back is gone")
+	}
+}
+
+// A joiner that is told of a lift before the ban it is kept for keeps it.
+func TestALiftThatComesBeforeWhatItIsKeptForIsNotLost(t *testing.T) {
+	c := newClock()
+	a, z := newNode(t, "z", c, nil), newNode(t, "y", c, nil)
+	b := newNode(t, "b", c, nil, func(cfg *Config) { cfg.MaxDuration = time.Hour })
+	start := c.millis()
+	a.ban("192.0.2.1", time.Hour, startAt(start))
+	b.pull(a)
+	b.lift("192.0.2.1")
+	z.pull(b)
+	a.ban("192.0.2.1", 24*time.Hour, startAt(start))
+	z.pull(a)
+	c.add(4 * time.Hour)
+	z.Tick(true)
+	joiner := newNode(t, "joiner", c, nil)
+	joiner.Tick(true)
+	joiner.pull(z)
+	joiner.Tick(true)
+	if joiner.live("192.0.2.1") {
+		t.Error("a lifted ban is live at a joiner")
+	}
+	equalSets(t, z, joiner)
+}
+
+// A clock that steps back a little makes an allow live again that had just expired, and what it cuts.
+func TestASmallStepBackBringsTheAllowBack(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	a.ban("192.0.2.0/24", time.Hour)
+	a.must(a.Allow(context.Background(), []AllowRequest{{Prefix: pfx("192.0.2.7"), Until: c.millis() + 10*second}}))
+	c.add(12 * time.Second)
+	a.Tick(true)
+	if a.Shield().Contains(pfx("192.0.2.7").Addr()) {
+		t.Fatal("shielded after its end")
+	}
+	c.add(-4 * time.Second)
+	if !a.Shield().Contains(pfx("192.0.2.7").Addr()) || len(a.Allows()) != 1 {
+		t.Errorf("after a step back the allow is listed %d times and shields nothing", len(a.Allows()))
 	}
 }
 

@@ -260,7 +260,8 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	if it.kind == KindLift {
 		retain = s.liftRetention(it.lift, it.until, head)
 	}
-	if s.agree && retain.plus(forgetAfter) <= s.now {
+	// A lift is told by who keeps it for a ban, which may come after it: it is judged by forget, when that is there.
+	if s.agree && retain.plus(forgetAfter) <= s.now && it.kind != KindLift {
 		return 0, forgotten
 	}
 	var room [4]uint32

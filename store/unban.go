@@ -88,7 +88,7 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 			if r.until > p.now && o.Origin == s.self && !q.FromFail2ban {
 				notices = append(notices, Notice{Kind: NoticeUnban, Prefix: l.Prefix, Jail: o.Jail, Start: r.start, Until: r.until})
 			}
-			until = max(until, s.retained(c))
+			until = max(until, s.retained(c), r.start.plus(p.life))
 		}
 		c = r.next
 	}

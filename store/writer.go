@@ -109,6 +109,7 @@ type plan struct {
 	items   []item
 	planned map[planKey]int // index in items of the last of that kind, prefix and jail
 	lifts   int             // of others' bans
+	life    Millis          // how long after its start a ban may live
 	notices []Notice
 	done    []uint64
 	meta    map[string][]byte
@@ -259,7 +260,7 @@ func (s *Store) writeBatch() (more bool) {
 func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p = &plan{set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold}
+	p = &plan{set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.cfg.life()}
 	if len(ops) == 0 {
 		return p, nil
 	}
