@@ -2,20 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/crypto/ssh"
 
 	"banmesh/mesh/control"
 	"banmesh/netconfclient"
@@ -128,35 +127,65 @@ func (c *console) trust(ctx context.Context, addr, file string) error {
 		return err
 	}
 	fmt.Fprintf(c.out, "%s %s\n%s\n", key.Type, key.Fingerprint, key.Line)
-	known, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	done := "added to"
+	err = replaceFile(file, 0o644, func(old []byte) ([]byte, error) {
+		rest, pinned := withoutHost(string(old), strings.Fields(key.Line)[0])
+		if slices.Contains(pinned, strings.Join(strings.Fields(key.Line)[1:], " ")) && len(pinned) == 1 {
+			done = "it is already in"
+			return old, nil
+		}
+		what := "believe this key of " + addr + " from now on"
+		if len(pinned) > 0 {
+			fmt.Fprintf(c.out, "THE KEY HAS CHANGED. Until now %s has for it:\n", file)
+			for _, k := range pinned {
+				fmt.Fprintf(c.out, "%s\n", describeKey(k))
+			}
+			what, done = "believe this key of "+addr+" instead from now on", "replaced in"
+		}
+		if err := c.agree(what); err != nil {
+			return nil, err
+		}
+		if rest != "" && !strings.HasSuffix(rest, "\n") {
+			rest += "\n"
+		}
+		return []byte(rest + key.Line + "\n"), nil
+	})
+	if err == nil {
+		fmt.Fprintf(c.out, "%s %s\n", done, file)
 	}
-	for line := range strings.Lines(string(known)) {
-		if strings.TrimSpace(line) == key.Line {
-			fmt.Fprintf(c.out, "it is in %s already\n", file)
-			return nil
+	return err
+}
+
+// withoutHost takes a host out of a known_hosts file, and returns the keys ("TYPE BASE64") that it had there. Lines with a
+// marker, and hashed or negated names, are left alone.
+func withoutHost(known, host string) (rest string, keys []string) {
+	var out strings.Builder
+	for line := range strings.Lines(known) {
+		fields := strings.Fields(line)
+		hosts := []string{}
+		if len(fields) >= 3 && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "@") {
+			hosts = strings.Split(fields[0], ",")
+		}
+		left := slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return h == host })
+		if len(left) == len(hosts) {
+			out.WriteString(line)
+			continue
+		}
+		keys = append(keys, fields[1]+" "+fields[2])
+		if len(left) > 0 {
+			out.WriteString(strings.Join(left, ",") + " " + strings.Join(fields[1:], " ") + "\n")
 		}
 	}
-	if err := c.agree("believe this key of " + addr + " from now on"); err != nil {
-		return err
-	}
-	if len(known) > 0 && known[len(known)-1] != '\n' {
-		key.Line = "\n" + key.Line
-	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	return out.String(), keys
+}
+
+// describeKey shows a key of known_hosts as the conductor's own is shown.
+func describeKey(key string) string {
+	k, _, _, _, err := ssh.ParseAuthorizedKey([]byte(key))
 	if err != nil {
-		return err
+		return "a line that is no key"
 	}
-	defer f.Close()
-	if _, err := fmt.Fprintln(f, key.Line); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	fmt.Fprintf(c.out, "added to %s\n", file)
-	return nil
+	return k.Type() + " " + ssh.FingerprintSHA256(k)
 }
 
 // trustCertificate shows the certificate behind a URL, and keeps it in a file where one is named.
@@ -175,6 +204,9 @@ func (c *console) trustCertificate(ctx context.Context, addr, file string) error
 	}
 	fmt.Fprintf(c.out, "SHA-256 %s\nsubject %s\nfor     %s\nvalid   %s to %s\n", cert.Fingerprint, cert.Subject,
 		strings.Join(cert.Names, ", "), cert.NotBefore.UTC().Format(time.DateOnly), cert.NotAfter.UTC().Format(time.DateOnly))
+	if now := c.now(); now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
+		fmt.Fprintln(c.out, "        NOT VALID NOW: the conductor needs a new certificate, or its clock or ours is wrong.")
+	}
 	if file == "" {
 		fmt.Fprintf(c.out, "to pin it, put this into the section commit of banmesh.yaml:\n  pin_sha256: %q\n", cert.Fingerprint)
 		return nil
@@ -182,7 +214,7 @@ func (c *console) trustCertificate(ctx context.Context, addr, file string) error
 	if err := c.agree("believe this certificate of " + addr + " from now on"); err != nil {
 		return err
 	}
-	if err := os.WriteFile(file, []byte(cert.PEM), 0o644); err != nil {
+	if err := replaceFile(file, 0o644, func([]byte) ([]byte, error) { return []byte(cert.PEM), nil }); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, "written to %s\n", file)

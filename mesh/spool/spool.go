@@ -98,12 +98,14 @@ func (s *Spool) put(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(s.dir, tempPrefix+name)
+	// Below the open directory: its owner, who need not be root, may put another in its place meanwhile.
+	in := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
+	tmp := filepath.Join(in, tempPrefix+name)
 	if err := writeFile(tmp, b, info); err != nil {
 		os.Remove(tmp)
 		return err
 	}
-	if err := os.Rename(tmp, filepath.Join(s.dir, name)); err != nil {
+	if err := os.Rename(tmp, filepath.Join(in, name)); err != nil {
 		os.Remove(tmp)
 		return err
 	}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// maxReplaced bounds what replaceFile reads: a known_hosts of a large site.
+const maxReplaced = 16 << 20
+
+// replaceFile gives a file the content that change makes of what it holds, nil where there is none. Root runs the commands
+// that write files below /etc/banmesh, where the agent's user may write too: so no link is followed, neither by the file
+// nor by its directory, nothing is written into a file that somebody else has prepared, and the new one takes the old
+// one's name in one step.
+func replaceFile(path string, mode fs.FileMode, change func(old []byte) ([]byte, error)) error {
+	dir, err := os.OpenFile(filepath.Dir(path), os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	// Below the open directory, whatever becomes of its name meanwhile.
+	in := func(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name) }
+	named := func(err error) error { return fmt.Errorf("write %s: %w", path, reason(err)) }
+
+	name := filepath.Base(path)
+	old, err := readPlain(in(name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return named(err)
+	}
+	content, err := change(old)
+	if err != nil {
+		return err
+	}
+	fresh := in("." + name + "." + rand.Text())
+	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
+	if err != nil {
+		return named(err)
+	}
+	defer os.Remove(fresh)
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return named(err)
+	}
+	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close(), os.Rename(fresh, in(name))); err != nil {
+		return named(err)
+	}
+	return nil
+}
+
+// readPlain reads a plain file of one name; a link or a pipe is refused.
+func readPlain(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, errors.New("it is a symbolic link: name the file itself")
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || ok && st.Nlink > 1 {
+		return nil, errors.New("it is not a plain file with one name")
+	}
+	if info.Size() > maxReplaced {
+		return nil, fmt.Errorf("it has %d bytes, too many", info.Size())
+	}
+	b := make([]byte, info.Size())
+	n, err := f.ReadAt(b, 0)
+	if n == len(b) {
+		err = nil
+	}
+	return b[:n], err
+}
+
+// reason leaves out the path of an error: here it is one below /proc.
+func reason(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
+}
