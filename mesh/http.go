@@ -112,7 +112,7 @@ func (a sampled) Sample() metrics.Sample {
 		if m.State != gossip.Alive {
 			continue
 		}
-		if m.Self || m.InSync {
+		if m.Self || m.Agrees == gossip.Agrees {
 			s.MembersInSync++
 		}
 		s.MaxSkew = max(s.MaxSkew, m.Skew.Abs())

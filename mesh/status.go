@@ -16,6 +16,10 @@ import (
 // skewWarning is the clock difference from which status warns.
 const skewWarning = 2 * time.Second
 
+// unknownWarning is how long a member may be alive before status warns that it is
+// not known whether it agrees.
+const unknownWarning = 30 * time.Second
+
 // Members returns the members of the mesh, this one among them, by name.
 func (a *Agent) Members(context.Context) ([]control.Member, error) {
 	lead := a.elector.Status()
@@ -24,7 +28,8 @@ func (a *Agent) Members(context.Context) ([]control.Member, error) {
 	for i, m := range members {
 		out[i] = control.Member{
 			Name: m.Name, Addr: m.Addr, State: m.State.String(), Self: m.Self, Leader: m.Name == lead.Leader,
-			InSync: m.InSync, SkewMS: m.Skew.Milliseconds(), Version: m.Version, Seen: control.At(m.Seen),
+			InSync: m.Agrees == gossip.Agrees, Unknown: m.State == gossip.Alive && m.Agrees == gossip.Unknown, Mute: m.Mute.String(),
+			SkewMS: m.Skew.Milliseconds(), Version: m.Version, Seen: control.At(m.Seen),
 		}
 	}
 	return out, nil
@@ -55,6 +60,11 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 	}
 	s.Eligible, s.Why = lead.Eligible, lead.Why
 	s.Members = countMembers(members)
+	for _, m := range members {
+		if m.State == gossip.Alive && !m.Self && m.Agrees == gossip.Unknown {
+			s.Unknown++
+		}
+	}
 	s.Enforce = a.enforceStatus()
 	s.Spooled, _ = a.spool.Len()
 	s.Warnings = a.warnings(&s, members)
@@ -80,23 +90,36 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	w := []string{}
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 
-	var failed, behind []string
+	port := gossipPort(a.cfg.Gossip.Bind)
+	var failed, behind, unknown []string
 	for _, m := range members {
 		switch {
 		case m.State == gossip.Failed:
 			failed = append(failed, m.Name)
-		case m.State == gossip.Alive && !m.InSync && !m.Self:
+		case m.State != gossip.Alive || m.Self:
+		case m.Agrees == gossip.Differs:
 			behind = append(behind, m.Name)
+		case m.Agrees == gossip.Unknown && time.Since(m.Since) > unknownWarning:
+			unknown = append(unknown, m.Name)
+		}
+		switch m.Mute {
+		case gossip.MuteFrom:
+			warn("no UDP arrives here from %s (%s), though TCP does: bans travel by TCP, later; open UDP %s inbound here and outbound there", m.Name, m.Addr, port)
+		case gossip.MuteTo:
+			warn("no UDP of this router arrives at %s (%s), though TCP does: bans travel by TCP, later; open UDP %s outbound here and inbound there", m.Name, m.Addr, port)
 		}
 		if m.State == gossip.Alive && m.Skew.Abs() > skewWarning {
 			warn("the clock of %s is %v away from this one: bans may end early or late there; check its time service (chronyc tracking)", m.Name, m.Skew.Round(100*time.Millisecond))
 		}
 	}
 	if len(failed) > 0 {
-		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` and port %s there", strings.Join(failed, ", "), gossipPort(a.cfg.Gossip.Bind))
+		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` and port %s there", strings.Join(failed, ", "), port)
 	}
 	if len(behind) > 0 {
-		warn("not in sync yet with %s: it mends itself within seconds; if it stays, check that TCP %s is open both ways", strings.Join(behind, ", "), gossipPort(a.cfg.Gossip.Bind))
+		warn("not in sync yet with %s: it mends itself within seconds; if it stays, check that TCP %s is open both ways", strings.Join(behind, ", "), port)
+	}
+	if len(unknown) > 0 {
+		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP %s are open both ways", strings.Join(unknown, ", "), port)
 	}
 	if err := a.store.Health(); err != nil {
 		warn("the store cannot be written (%v): new bans are refused until %s is writable again", err, a.cfg.DataDir)

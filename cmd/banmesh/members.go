@@ -57,6 +57,12 @@ func (c *console) tellMembers(members []control.Member) error {
 		if !m.InSync {
 			sync = cell{"no", yellow}
 		}
+		if m.Unknown {
+			sync = cell{"unknown", yellow}
+		}
+		if m.Mute != "" {
+			sync.text += ", no UDP " + m.Mute + " it"
+		}
 		if m.State != "alive" {
 			sync = cell{"-", dim}
 		}

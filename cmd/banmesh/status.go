@@ -40,6 +40,9 @@ func (c *console) tellStatus(s control.Status) error {
 	if !s.InSync {
 		sync = c.paint(yellow, "no, catching up")
 	}
+	if s.Unknown > 0 {
+		sync = c.paint(yellow, fmt.Sprintf("unknown: no word of %d lately", s.Unknown))
+	}
 	line("in sync", sync)
 	bans := fmt.Sprintf("%d live, %d effective, %d from this router", s.Bans.Live, s.Bans.Effective, s.Bans.Own)
 	if s.Bans.OverLimit > 0 {

@@ -80,7 +80,9 @@ type Member struct {
 	Self    bool   `json:"self"`
 	Leader  bool   `json:"leader"`
 	InSync  bool   `json:"in_sync"`
-	SkewMS  int64  `json:"skew_ms"` // its clock minus ours
+	Unknown bool   `json:"unknown,omitempty"` // not heard of for too long to say whether it is in sync
+	Mute    string `json:"mute,omitempty"`    // no UDP arrives from it, or to it, although TCP does: "from" or "to"
+	SkewMS  int64  `json:"skew_ms"`           // its clock minus ours
 	Version string `json:"version"`
 	Seen    Time   `json:"seen,omitempty"` // when it was last heard of
 }
@@ -97,6 +99,7 @@ type Status struct {
 	Eligible  bool          `json:"eligible"`                   // this member could lead
 	Why       string        `json:"why_not_eligible,omitempty"` // why it could not
 	InSync    bool          `json:"in_sync"`
+	Unknown   int           `json:"unknown,omitempty"` // alive members of which it is not known whether they are in sync
 	Root      string        `json:"root"`
 	SkewMS    int64         `json:"skew_ms"` // our clock minus the members' median
 	Bans      BanCount      `json:"bans"`

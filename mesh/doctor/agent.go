@@ -106,9 +106,18 @@ func (r *report) member(now time.Time, m control.Member, tcp error) {
 	case tcp != nil:
 		r.add(Serious, who+" is alive, and its TCP port cannot be reached: "+short(tcp),
 			"After a loss or a restart the bans are brought by TCP: the two stay apart then.", "open TCP "+port+" both ways between the routers")
+	case m.Mute == "from":
+		r.add(Serious, who+" is alive, and no UDP from it arrives here", "Bans come late, by TCP only.",
+			"open UDP "+port+" inbound on this router and outbound on "+m.Name)
+	case m.Mute == "to":
+		r.add(Serious, who+" is alive, and no UDP from here arrives there", "Bans go there late, by TCP only.",
+			"open UDP "+port+" outbound on this router and inbound on "+m.Name)
 	case m.Seen != 0 && now.Sub(m.Seen.Time()) > silent:
-		r.add(Serious, fmt.Sprintf("%s is alive, and nothing came from it by UDP for %v", who, now.Sub(m.Seen.Time()).Round(time.Second)),
-			"Bans come late, by TCP only.", "open UDP "+port+" both ways between the routers")
+		r.add(Serious, fmt.Sprintf("%s is alive, and nothing came from it for %v", who, now.Sub(m.Seen.Time()).Round(time.Second)),
+			"Bans come late, or not at all.", "open UDP and TCP "+port+" both ways between the routers")
+	case m.Unknown:
+		r.add(Warning, who+" is alive, and it is not known whether it agrees", "Nothing was heard of its bans lately.",
+			"banmesh members; if it stays, open UDP and TCP "+port+" both ways")
 	case !m.InSync:
 		r.add(Warning, who+" is alive, and not in sync", "It mends itself within seconds; where it does not, TCP one way is closed.",
 			"banmesh members; if it stays, open TCP "+port+" both ways")

@@ -50,8 +50,9 @@ func (e *busyError) Error() string { return fmt.Sprintf("busy for %v", e.after) 
 
 // exchanged is what an exchange brought and gave.
 type exchanged struct {
-	merged int // records new to this member
-	chunks int // sent
+	merged int  // records new to this member
+	chunks int  // sent
+	same   bool // the roots agreed: there was nothing to exchange
 }
 
 // messages reads and writes length-prefixed messages on a stream, each within
@@ -191,7 +192,7 @@ func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, erro
 		return exchanged{}, fmt.Errorf("%s answers as %q", addr, w.From)
 	}
 	if w.Same {
-		return exchanged{}, nil
+		return exchanged{same: true}, nil
 	}
 	res, err := m.swap(s, minute, name, addr)
 	if err != nil {
@@ -259,7 +260,7 @@ func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
 		m.streamError(from, err)
 		return
 	}
-	var res exchanged
+	res := exchanged{same: same}
 	if !same {
 		var err error
 		if res, err = m.swap(s, h.Minute, h.From, from); err != nil {

@@ -37,11 +37,38 @@ type Member struct {
 	Self     bool
 	Eligible bool
 	Priority int
-	InSync   bool          // its root agreed with ours when last compared
+	Agrees   Agreement     // whether its root agrees with ours
+	Mute     Mute          // a direction in which UDP does not pass although TCP does
 	Skew     time.Duration // its clock minus ours, 0 until measured
 	Version  string
 	Seen     time.Time // when it was last heard of
+	Since    time.Time // since when it is in its state; zero of the own one
 }
+
+// Agreement says whether another member holds the same records, as far as is
+// known.
+type Agreement uint8
+
+// The agreements. Unknown: it was not heard of for longer than it should be.
+const (
+	Unknown Agreement = iota
+	Agrees
+	Differs
+)
+
+func (a Agreement) String() string { return [...]string{"unknown", "yes", "no"}[a] }
+
+// Mute is a direction in which a pair of members passes no UDP.
+type Mute uint8
+
+// The directions, seen from this member.
+const (
+	MuteNone Mute = iota
+	MuteFrom      // what the other one sends does not arrive here
+	MuteTo        // what this one sends does not arrive there
+)
+
+func (m Mute) String() string { return [...]string{"", "from", "to"}[m] }
 
 // EventKind says what happened to a member.
 type EventKind uint8
@@ -65,14 +92,6 @@ type MemberEvent struct {
 	Member Member
 }
 
-type syncState uint8
-
-const (
-	syncUnknown syncState = iota
-	syncEqual
-	syncDiffers
-)
-
 // peer is another member, or one that was.
 type peer struct {
 	name  string
@@ -82,11 +101,15 @@ type peer struct {
 	since time.Time // of the state
 	seen  time.Time
 
-	sync      syncState
-	differing int // looks in a row at which roots differed
-	asked     time.Time
-	skew      time.Duration // its clock minus the steady time since our start
-	hasSkew   bool
+	sync       Agreement // when last compared
+	compared   time.Time
+	differing  int // looks in a row at which roots differed
+	asked      time.Time
+	unanswered time.Time     // the first probe or question by UDP since the last answer
+	packet     time.Time     // last packet that came from where it is said to be
+	stream     time.Time     // last exchange by stream
+	skew       time.Duration // its clock minus the steady time since our start
+	hasSkew    bool
 
 	// fruitless counts exchanges in a row after which roots still differed and
 	// nothing was new, or the same was given again: they come less and less often.
@@ -105,9 +128,10 @@ type target struct{ name, addr string }
 // lock held, so its lock is a leaf: nothing of memberlist, the set or a
 // callback is called under it.
 type table struct {
-	self string
-	mu   sync.Mutex
-	all  map[string]*peer
+	self  string
+	every time.Duration // between two probes
+	mu    sync.Mutex
+	all   map[string]*peer
 
 	view   atomic.Pointer[[]target]        // alive others, by name
 	proven atomic.Pointer[[]target]        // those of them that have answered where they are said to be, by name
@@ -129,7 +153,7 @@ const (
 )
 
 func newTable(self string) *table {
-	t := &table{self: self, all: make(map[string]*peer)}
+	t := &table{self: self, every: time.Second, all: make(map[string]*peer)}
 	t.refresh()
 	return t
 }
@@ -231,7 +255,8 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventK
 	case p.state != Alive || restarted:
 		kind, news = MemberJoined, true
 		p.since = now
-		p.sync, p.differing, p.fruitless, p.leavingRun = syncUnknown, 0, 0, 0
+		p.sync, p.differing, p.fruitless, p.leavingRun = Unknown, 0, 0, 0
+		p.compared, p.unanswered, p.packet, p.stream = now, time.Time{}, now, time.Time{}
 		p.nextSync, p.asked = time.Time{}, time.Time{}
 		p.hasSkew, p.skew = false, 0
 	case p.addr != addr || p.meta != meta:
@@ -268,7 +293,7 @@ func (t *table) measured(name string, skew time.Duration, now time.Time) {
 		return
 	}
 	first := !p.hasSkew
-	p.skew, p.hasSkew, p.seen = skew, true, now
+	p.skew, p.hasSkew, p.seen, p.unanswered, p.packet = skew, true, now, time.Time{}, now
 	if first {
 		t.refresh()
 	}
@@ -325,7 +350,7 @@ func (t *table) member(p *peer) Member {
 	m := Member{
 		Name: p.name, Addr: p.addr, State: p.state,
 		Eligible: p.meta.Eligible, Priority: int(p.meta.Priority), Version: p.meta.Version,
-		InSync: p.state == Alive && p.sync == syncEqual, Seen: p.seen,
+		Agrees: t.agrees(p, time.Now()), Mute: t.mute(p, time.Now()), Seen: p.seen, Since: p.since,
 	}
 	if p.hasSkew {
 		m.Skew = p.skew // without the drift, which only members knows
@@ -453,18 +478,71 @@ func voices(of map[string][]time.Duration) []time.Duration {
 	return out
 }
 
-// agreement counts alive others by what their roots said.
+// patience is how long a member may leave a probe unanswered before what was
+// known of it is not known any more.
+func (t *table) patience() time.Duration { return 3 * t.every }
+
+// silent reports whether the member has long not answered by UDP. Called with the
+// lock held.
+func (t *table) silent(p *peer, now time.Time) bool {
+	return p.state == Alive && !p.unanswered.IsZero() && now.Sub(p.unanswered) > t.patience()
+}
+
+// agrees is what is known of a member's root. Called with the lock held.
+func (t *table) agrees(p *peer, now time.Time) Agreement {
+	if p.state != Alive || t.silent(p, now) && now.Sub(p.compared) > t.patience() {
+		return Unknown
+	}
+	return p.sync
+}
+
+// mute says in which direction UDP does not pass. That streams do tells it from a
+// member that has just died. Called with the lock held.
+func (t *table) mute(p *peer, now time.Time) Mute {
+	switch {
+	case !t.silent(p, now) || !p.stream.After(p.unanswered.Add(t.patience())) || now.Sub(p.stream) > 3*t.patience():
+		return MuteNone
+	case now.Sub(p.packet) > t.patience():
+		return MuteFrom
+	}
+	return MuteTo
+}
+
+// silents lists the members that are silent.
+func (t *table) silents(now time.Time) (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.all {
+		if t.silent(p, now) {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// probed notes that an answer by UDP is expected of the member.
+func (t *table) probed(name string) {
+	now := time.Now()
+	t.with(name, func(p *peer) {
+		if p.unanswered.IsZero() {
+			p.unanswered = now
+		}
+	})
+}
+
+// agreement counts alive others by what is known of their roots.
 func (t *table) agreement() (equal, differ, unknown int) {
+	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.all {
 		if p.state != Alive {
 			continue
 		}
-		switch p.sync {
-		case syncEqual:
+		switch t.agrees(p, now) {
+		case Agrees:
 			equal++
-		case syncDiffers:
+		case Differs:
 			differ++
 		default:
 			unknown++
@@ -473,18 +551,22 @@ func (t *table) agreement() (equal, differ, unknown int) {
 	return equal, differ, unknown
 }
 
-// toAsk picks alive members whose root is unknown, or differed and was not
-// looked at again since before the time given.
-func (t *table) toAsk(max int, before, now time.Time) []target {
+// toAsk picks alive members whose root is unknown or differed, and was not asked
+// for in the last five seconds, and those that have left a probe unanswered.
+func (t *table) toAsk(max int, now time.Time) []target {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []target
+	due := func(p *peer) bool {
+		return p.sync != Agrees && now.Sub(p.asked) >= 5*time.Second ||
+			!p.unanswered.IsZero() && now.Sub(p.unanswered) >= t.every && now.Sub(p.asked) >= t.every
+	}
 	pick := func(max int, proven bool) {
 		for _, p := range t.all { // in random order
 			if len(out) == max {
 				return
 			}
-			if p.state == Alive && p.hasSkew == proven && p.sync != syncEqual && p.asked.Before(before) {
+			if p.state == Alive && p.hasSkew == proven && due(p) {
 				p.asked = now
 				out = append(out, target{p.name, p.addr})
 			}

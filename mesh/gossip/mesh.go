@@ -133,6 +133,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	m.wire = newWire(inner, m.ring, cfg.Label, m.log, &m.count)
 	m.wire.serve = m.serveStream
 	m.wire.run, m.wire.now, m.wire.counts = m.run, cfg.Now, m.table.counts
+	m.wire.probed = m.table.probed
 	if err := m.start(ctx); err != nil {
 		_ = m.Shutdown()
 		return nil, err
@@ -143,6 +144,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 func (m *Mesh) start(ctx context.Context) error {
 	mc := m.cfg.memberlistConfig()
 	mc.Transport = m.wire
+	m.table.every = mc.ProbeInterval
 	mc.Logger = bridge(m.log)
 	d := delegate{m}
 	mc.Delegate, mc.Events, mc.Ping, mc.Conflict, mc.Alive = d, d, d, d, d
@@ -198,13 +200,16 @@ func (m *Mesh) Announce() { m.push.announce() }
 // Members lists all members known, the gone ones too, by name.
 func (m *Mesh) Members() []Member {
 	out := m.table.members(m.drift())
-	state := Alive
+	state, agrees := Alive, Unknown
+	if m.InSync() {
+		agrees = Agrees
+	}
 	if m.left.Load() {
 		state = Left
 	}
 	out = append(out, Member{
 		Name: m.cfg.Name, Addr: m.self, State: state, Self: true, Eligible: m.cfg.Eligible,
-		Priority: m.cfg.Priority, InSync: m.InSync(), Version: m.cfg.Version, Seen: time.Now(),
+		Priority: m.cfg.Priority, Agrees: agrees, Version: m.cfg.Version, Seen: time.Now(),
 	})
 	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
 	return out
@@ -381,8 +386,13 @@ func (m *Mesh) keepHouse() {
 		case <-m.ctx.Done():
 			return
 		case now := <-t.C:
-			for _, to := range m.table.toAsk(4, now.Add(-5*time.Second), now) {
+			for _, to := range m.table.toAsk(4, now) {
 				m.ask(to.name, to.addr)
+			}
+			for _, name := range m.table.silents(now) {
+				if m.sync.due(name) {
+					m.sync.want(name, 0)
+				}
 			}
 			m.asks.expire(now)
 			m.recent.expire(now)

@@ -252,7 +252,7 @@ func TestAPartitionHealsByItself(t *testing.T) {
 		fl.wait(30*time.Second, "all alive and in sync", func() bool {
 			for _, nd := range fl.nodes {
 				for _, m := range nd.mesh.Members() {
-					if m.State != Alive || !m.InSync {
+					if m.State != Alive || m.Agrees != Agrees {
 						return false
 					}
 				}

@@ -129,7 +129,13 @@ func (m *Mesh) read(payload []byte, fields int, msg any, sender *string, from st
 		m.refuse(from, "sender's name")
 		return false
 	}
-	m.table.with(*sender, func(p *peer) { p.seen = time.Now() })
+	now := time.Now()
+	m.table.with(*sender, func(p *peer) {
+		p.seen = now
+		if p.addr == from { // never so of a stream
+			p.packet = now
+		}
+	})
 	return true
 }
 

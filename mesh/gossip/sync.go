@@ -77,7 +77,7 @@ func (s *syncer) observe(name string, st stamp) {
 	m := s.m
 	if m.set.Root(st.minute) == st.root {
 		m.table.with(name, func(p *peer) {
-			p.sync, p.differing, p.fruitless, p.nextSync = syncEqual, 0, 0, time.Time{}
+			p.sync, p.compared, p.differing, p.fruitless, p.nextSync = Agrees, time.Now(), 0, 0, time.Time{}
 		})
 		s.meet(name)
 		return
@@ -88,9 +88,10 @@ func (s *syncer) observe(name string, st stamp) {
 	now := time.Now()
 	if !m.table.with(name, func(p *peer) {
 		p.differing++
+		p.compared = now
 		looks, addr = p.differing, p.addr
 		if looks > 1 {
-			p.sync = syncDiffers
+			p.sync = Differs
 		}
 		wait = max(0, p.nextSync.Sub(now))
 	}) {
@@ -163,11 +164,11 @@ func (s *syncer) settle() bool {
 // start, or 30 s of trying. It stays true.
 func (m *Mesh) Settled() bool { return m.sync.settle() }
 
-// InSync reports whether the roots of all alive members that are known agree
-// with the own one. Alone it is in sync with itself.
+// InSync reports whether the roots of all alive members are known to agree with
+// the own one. Alone it is in sync with itself.
 func (m *Mesh) InSync() bool {
-	equal, differ, unknown := m.table.agreement()
-	return differ == 0 && (equal > 0 || unknown == 0)
+	_, differ, unknown := m.table.agreement()
+	return differ == 0 && unknown == 0
 }
 
 // loop makes the exchanges that are wanted.
@@ -256,6 +257,11 @@ func (s *syncer) completed(name string, res exchanged) {
 	now := time.Now()
 	root := s.m.set.Root(s.m.minute())
 	s.m.table.with(name, func(p *peer) {
+		p.stream = now
+		if res.same {
+			p.sync, p.compared, p.differing, p.fruitless, p.nextSync = Agrees, now, 0, 0, time.Time{}
+			return
+		}
 		repeated := res.chunks > 0 && p.gave == root
 		if res.chunks > 0 {
 			p.gave = root
@@ -330,6 +336,7 @@ func (m *Mesh) ask(name, addr string) {
 		m.count.drop("too many questions")
 		return
 	}
+	m.table.probed(name)
 	_ = m.sendTo(addr, encode(kindAsk, stampMsg{From: m.cfg.Name, Nonce: nonce, Stamp: m.stamp()}))
 }
 

@@ -46,11 +46,12 @@ type wire struct {
 	frames  chan inbound
 	serve   func(*secureConn, string) // our own streams; set before start
 
-	// What is needed to count packets; set before start.
+	// What the mesh sets before start.
 	run     uint64
 	now     func() time.Time
 	counts  func(addr string) bool // whether packets to the address are counted
 	counter packetCounter
+	probed  func(name string) // a member is asked by memberlist whether it is alive
 	replays replays
 
 	slots   chan struct{}
@@ -71,6 +72,7 @@ func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.
 		frames:  make(chan inbound, frameQueue),
 		now:     time.Now,
 		counts:  func(string) bool { return false },
+		probed:  func(string) {},
 		slots:   make(chan struct{}, maxStreams),
 		done:    make(chan struct{}),
 	}
@@ -249,7 +251,20 @@ func (w *wire) WriteTo(b []byte, addr string) (time.Time, error) {
 }
 
 func (w *wire) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
+	if isPing(b) {
+		w.probed(addr.Name)
+	}
 	return w.WriteTo(b, addr.Addr)
+}
+
+// isPing reports whether a packet of memberlist's begins with a probe: what else
+// there is to say rides behind it.
+func isPing(b []byte) bool {
+	if len(b) == 0 || b[0] != mlCompound {
+		return len(b) > 0 && b[0] == mlPing
+	}
+	parts, ok := compoundParts(b[1:])
+	return ok && len(parts) > 0 && len(parts[0]) > 0 && parts[0][0] == mlPing
 }
 
 func (w *wire) PacketCh() <-chan *memberlist.Packet { return w.packets }

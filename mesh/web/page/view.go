@@ -85,6 +85,8 @@ func health(v *view, s *control.Status) pill {
 		return pill{"warn", "1 warning"}
 	case len(v.Warnings) > 1:
 		return pill{"warn", fmt.Sprintf("%d warnings", len(v.Warnings))}
+	case s.Unknown > 0:
+		return pill{"busy", "Not all heard of"}
 	case !s.InSync:
 		return pill{"busy", "Catching up"}
 	}
@@ -175,6 +177,8 @@ func memberState(m *control.Member) pill {
 		return pill{"off", "has left"}
 	case m.State != "alive":
 		return pill{"off", m.State}
+	case m.Unknown:
+		return pill{"busy", "not heard of lately"}
 	case !m.InSync && !m.Self:
 		return pill{"busy", "catching up"}
 	}
