@@ -167,7 +167,7 @@ func TestWhatIsNoEntryIsSetAside(t *testing.T) {
 		{"no start", name, replace(`"start":"2026-01-02T03:04:05.000Z",`, ``)},
 		{"no end", name, replace(`,"until":null`, ``)},
 		{"the whole internet", name, replace(`203.0.113.9`, `0.0.0.0/0`)},
-		{"a jail with a slash", name, replace(`"sshd"`, `"../sshd"`)},
+		{"a jail with a line break", name, replace(`"sshd"`, `"s\nshd"`)},
 		{"no call", name, write(`{"version":1,"time":"2026-01-02T03:04:05.000Z"}`)},
 	}
 	for _, c := range cases {
