@@ -45,7 +45,7 @@ func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
 		{"negative duration", []string{"ban", "203.0.113.7", "--for", "-5m"}, "-5m"},
 		{"absurd duration", []string{"ban", "203.0.113.7", "--for", "99999999999999w"}, "99999999999999w"},
 		{"not a duration", []string{"ban", "203.0.113.7", "--for", "soon"}, "soon"},
-		{"jail", []string{"ban", "203.0.113.7", "--jail", "a b;c"}, "a b;c"},
+		{"jail", []string{"ban", "203.0.113.7", "--jail", "a\tb"}, `a\tb`},
 		{"failures", []string{"ban", "203.0.113.7", "--failures", "-1"}, "-1"},
 		{"restored", []string{"ban", "203.0.113.7", "--restored", "7"}, "7"},
 		{"wide", []string{"ban", "10.0.0.0/8"}, "--force"},
