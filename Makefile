@@ -37,18 +37,18 @@ export BANMESH_SHOTS ?= $(CURDIR)/bin/screenshots
 # testing gives the packages whose tests have functions of that name.
 testing = $(shell grep -rlE --include='*_test.go' '^func $(1)' . | xargs -r -n1 dirname | sort -u)
 
-## build: the static binaries, bin/banmesh and bin/banmesh-fail2ban
+## build: the static binaries, bin/banmesh, bin/banmesh-hook and bin/banmesh-fail2ban
 .PHONY: build
 build:
 	$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh
-	$(STATIC) -o $(BIN)/banmesh-fail2ban ./cmd/banmesh-fail2ban
+	$(STATIC) -o $(BIN)/ ./cmd/banmesh-hook ./cmd/banmesh-fail2ban
 
 ## cross: the static binaries of both platforms, bin/linux-*/banmesh
 .PHONY: cross
 cross:
 	@for arch in amd64 arm64; do
 		GOOS=linux GOARCH=$$arch $(STATIC) -o bin/linux-$$arch/banmesh ./cmd/banmesh
-		GOOS=linux GOARCH=$$arch $(STATIC) -o bin/linux-$$arch/banmesh-fail2ban ./cmd/banmesh-fail2ban
+		GOOS=linux GOARCH=$$arch $(STATIC) -o bin/linux-$$arch/ ./cmd/banmesh-hook ./cmd/banmesh-fail2ban
 		go version -m bin/linux-$$arch/banmesh | grep -q 'CGO_ENABLED=0'
 	done
 
@@ -62,7 +62,7 @@ package:
 		else
 			GOOS=linux GOARCH=$$arch $(STATIC) -o $(BIN)/linux-$$arch/banmesh ./cmd/banmesh
 		fi
-		GOOS=linux GOARCH=$$arch $(STATIC) -o $(BIN)/linux-$$arch/banmesh-fail2ban ./cmd/banmesh-fail2ban
+		GOOS=linux GOARCH=$$arch $(STATIC) -o $(BIN)/linux-$$arch/ ./cmd/banmesh-hook ./cmd/banmesh-fail2ban
 	done
 	VERSION='$(VERSION)' .ci/package/build '$(DIST)' '$(BIN)' $(ARCHES)
 

@@ -68,8 +68,8 @@ func TestFail2banTakesTheFilesBesideItsOwn(t *testing.T) {
 		t.Errorf("the jail sshd has the actions %q, want the ban action, then banmesh", actions)
 	}
 	for _, want := range []string{
-		`['actionban', '/usr/bin/banmesh fail2ban ban --jail="sshd" --ip="<ip>" --time="<time>" --bantime="<bantime>" --failures="<failures>" --restored="<restored>"']`,
-		`['actionflush', ': <banmesh_family>; /usr/bin/banmesh fail2ban flush --jail="sshd"']`,
+		`['actionban', '/usr/bin/banmesh-hook fail2ban ban --jail="sshd" --ip="<ip>" --time="<time>" --bantime="<bantime>" --failures="<failures>" --restored="<restored>"']`,
+		`['actionflush', ': <banmesh_family>; /usr/bin/banmesh-hook fail2ban flush --jail="sshd"']`,
 		`['timeout', '5']`,
 	} {
 		if !strings.Contains(out, want) {

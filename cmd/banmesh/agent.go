@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"banmesh/mesh"
+	"banmesh/mesh/control"
 	"banmesh/store"
 )
 
@@ -94,7 +95,17 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 		return err
 	}
 	go f.reload(ctx, c, a, log, hup)
-	return a.Run(ctx)
+	told := make(chan struct{})
+	telling, stopTelling := context.WithCancel(ctx)
+	go func() {
+		defer close(told)
+		newSupervisor(c.getenv, log).run(telling, control.NewClient(cfg.Socket))
+	}()
+	err = a.Run(ctx)
+	// An agent that was told to leave stops by itself: systemd hears that too.
+	stopTelling()
+	<-told
+	return err
 }
 
 // reload takes over a changed configuration at each SIGHUP; a wrong one changes

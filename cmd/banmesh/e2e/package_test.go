@@ -73,7 +73,7 @@ func holdWhatARouterNeeds(t *testing.T, dist string) {
 	deb := func(arch string) string { return filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb") }
 	rpm := func(arch string) string { return filepath.Join(dist, "banmesh-1.0.0-1."+arch+".rpm") }
 	common := []string{
-		"/usr/bin/banmesh", "/etc/banmesh/banmesh.yaml", "/etc/fail2ban/action.d/banmesh.conf",
+		"/usr/bin/banmesh", "/usr/bin/banmesh-hook", "/etc/banmesh/banmesh.yaml", "/etc/fail2ban/action.d/banmesh.conf",
 		"/usr/libexec/banmesh/banmesh-fail2ban", "/usr/lib/systemd/system/banmesh-fail2ban.socket", "/usr/lib/systemd/system/banmesh-fail2ban.service",
 		"/usr/lib/systemd/system/banmesh.service", "/usr/lib/sysusers.d/banmesh.conf", "/usr/lib/tmpfiles.d/banmesh.conf",
 		"/usr/share/man/man1/banmesh.1.gz", "/usr/share/man/man1/banmesh-ban.1.gz",
@@ -148,7 +148,7 @@ func TestPackageOfNoReleaseIsOlderThanEveryRelease(t *testing.T) {
 
 // installed is the agent of the package, run as its unit runs it.
 func installed(t testing.TB) *agent {
-	run := `shift; exec setpriv --reuid banmesh --regid banmesh --clear-groups --inh-caps=-all,+net_admin --bounding-set=-all,+net_admin --ambient-caps=-all,+net_admin --no-new-privs /usr/bin/banmesh "$@"`
+	run := `shift; exec setpriv --reuid banmesh --regid banmesh --clear-groups --inh-caps=-all --bounding-set=-all --ambient-caps=-all --no-new-privs /usr/bin/banmesh "$@"`
 	return &agent{
 		t: t, name: "router1", dir: t.TempDir(), log: filepath.Join(t.TempDir(), "log"),
 		config: "/etc/banmesh/banmesh.yaml", socket: "/run/banmesh/banmesh.sock", wrap: []string{"sh", "-c", run, "sh"},
@@ -232,7 +232,7 @@ func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
 	}
 
 	// fail2ban, which is root, was earlier than the agent.
-	system(t, "/usr/bin/banmesh", "fail2ban", "ban", "--jail=sshd", "--ip=203.0.113.1", fmt.Sprintf("--time=%d", time.Now().Unix()), "--bantime=3600", "--failures=5", "--restored=0")
+	system(t, "/usr/bin/banmesh-hook", "fail2ban", "ban", "--jail=sshd", "--ip=203.0.113.1", fmt.Sprintf("--time=%d", time.Now().Unix()), "--bantime=3600", "--failures=5", "--restored=0")
 	a := installed(t).start()
 	eventually(t, 10*time.Second, "what waited in the spool", func() bool { return a.banned("203.0.113.1/32") != nil })
 	a.must("ban", "203.0.113.2", "--for", "1h")
