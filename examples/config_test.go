@@ -1,8 +1,12 @@
 package examples
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -32,6 +36,37 @@ func TestConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
 	}
 	if got, want := keys("", shown), keys("", tree(t, want)); !slices.Equal(got, want) {
 		t.Errorf("shows the keys\n%q, want\n%q", got, want)
+	}
+}
+
+// TestConfigurationsOfTheREADMEAreTaken puts together what README.md tells its two readers to write down.
+func TestConfigurationsOfTheREADMEAreTaken(t *testing.T) {
+	var server string
+	var commits []string
+	for _, block := range regexp.MustCompile(`(?m)(?:^ {4,}\S.*\n)+`).FindAllString(read(t, "../README.md"), -1) {
+		block = regexp.MustCompile(`(?m)^ {4}(?:   )?`).ReplaceAllString(block, "")
+		switch {
+		case strings.HasPrefix(block, "name: "):
+			server = block
+		case strings.HasPrefix(block, "commit:"):
+			commits = append(commits, strings.Replace(block, "the 64 digits that trust has shown", strings.Repeat("ab", 32), 1))
+		}
+	}
+	if server == "" || len(commits) != 2 {
+		t.Fatalf("README.md shows the server's configuration %q and the conductor's %q; want one and two", server, commits)
+	}
+	for _, text := range append(commits, "") {
+		path := filepath.Join(t.TempDir(), "banmesh.yaml")
+		if err := os.WriteFile(path, []byte(server+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := mesh.LoadConfig(path)
+		if err == nil {
+			err = f.Validate()
+		}
+		if err != nil {
+			t.Errorf("%v in:\n%s", err, server+text)
+		}
 	}
 }
 
