@@ -1,8 +1,10 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -66,7 +68,48 @@ func TestEffectiveInIsAPartOfEffective(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("in %v:\n%q, want\n%q", region, got, want)
 		}
+		every := func(netip.Prefix) bool { return true }
+		if got, want := effectiveOf(n.EffectiveParts(), every), effectiveOf(n.Effective(), every); !slices.Equal(got, want) {
+			t.Fatalf("in parts:\n%q, want\n%q", got, want)
+		}
 	})
+}
+
+// TestABanComesBetweenTheParts: a walk over many does not hold one up until its end.
+func TestABanComesBetweenTheParts(t *testing.T) {
+	n := newNode(t, "one", newClock(), nil)
+	const many = 32 * part
+	var list []BanRequest
+	for i := range many {
+		list = append(list, n.request(fmt.Sprintf("20.0.%d.%d/32", i>>8, i&255), time.Hour))
+	}
+	if _, err := n.Ban(context.Background(), list); err != nil {
+		t.Fatal(err)
+	}
+	come, seen := make(chan struct{}), 0
+	for range n.EffectiveParts() {
+		if seen++; seen == 1 {
+			go func() { n.ban("198.51.100.1/32", time.Hour); close(come) }()
+		}
+		if seen%part != 1 {
+			continue
+		}
+		for waits := false; !waits; { // until the ban is done, or wants the lock
+			select {
+			case <-come:
+				waits = true
+			default:
+				if waits = !n.mu.TryRLock(); !waits {
+					n.mu.RUnlock()
+					runtime.Gosched()
+				}
+			}
+		}
+	}
+	<-come
+	if seen != many+1 {
+		t.Errorf("%d seen, want %d and the ban that came meanwhile", seen, many)
+	}
 }
 
 func TestEffectiveInOfNoPrefixIsNothing(t *testing.T) {
