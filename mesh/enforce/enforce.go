@@ -17,7 +17,7 @@ import (
 
 // Set is the part of the replicated set that is enforced; *store.Store is one.
 type Set interface {
-	Effective() iter.Seq[store.EffectiveBan]
+	EffectiveParts() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
 	Shield() *netipx.IPSet // the same one until it changes
 	Frozen() (frozen bool, by string)
@@ -44,6 +44,7 @@ type Enforcer struct {
 
 	mu     sync.Mutex
 	status Status
+	since  time.Time // since when the router is behind; zero while it is not
 }
 
 // New makes an Enforcer. It does nothing before Run.
@@ -56,9 +57,9 @@ func New(cfg Config) *Enforcer {
 	}
 	name := cfg.Driver.Name()
 	return &Enforcer{
-		cfg: cfg, log: cfg.Logger.With("driver", name), queue: newQueue(),
+		cfg: cfg, log: cfg.Logger.With("driver", name), queue: newQueue(cfg.Now),
 		router: router{driver: cfg.Driver, size: batchSize},
-		status: Status{Driver: name, State: Waiting, Since: cfg.Now()},
+		status: Status{Driver: name, State: Waiting, Since: cfg.Now(), Behind: Unknown},
 	}
 }
 

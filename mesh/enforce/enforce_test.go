@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -348,7 +349,7 @@ func TestARefusalIsAStateAndTriedAgain(t *testing.T) {
 		b.set.ban("192.0.2.1/32", store.Never)
 		b.kernel.refuse(fmt.Errorf("no CAP_NET_ADMIN: %w", os.ErrPermission))
 		defer b.run()()
-		if s := b.e.Status(); s.State != Failing || !strings.Contains(s.Detail, "CAP_NET_ADMIN") || s.Failures != 1 {
+		if s := b.e.Status(); s.State != Failing || !strings.Contains(s.Detail, "CAP_NET_ADMIN") || s.Failures != 1 || s.Behind != Unknown {
 			t.Errorf("%+v", s)
 		}
 		for range 100 {
@@ -362,9 +363,19 @@ func TestARefusalIsAStateAndTriedAgain(t *testing.T) {
 		synctest.Wait()
 		b.wants("192.0.2.1", store.Never)
 		b.wants("192.0.2.2", store.Never)
-		if s := b.e.Status(); s.State != On || s.LastError == "" {
+		if s := b.e.Status(); s.State != On || s.LastError == "" || s.Behind != 0 || s.BehindFor != 0 {
 			t.Errorf("%+v", s)
 		}
+
+		// What was in force is known now, and so is what is missing.
+		b.kernel.refuse(fmt.Errorf("no memory: %w", syscall.ENOMEM))
+		b.after(b.set.ban("192.0.2.3/32", store.Never))
+		b.after(b.set.ban("192.0.2.4/32", store.Never))
+		time.Sleep(5 * time.Second)
+		if s := b.e.Status(); s.State != Failing || s.Behind != 2 || s.BehindFor < 5*time.Second || s.BehindFor > 6*time.Second || s.Elements != 2 {
+			t.Errorf("%+v", s)
+		}
+		b.wants("192.0.2.1", store.Never)
 	})
 }
 
@@ -415,13 +426,13 @@ func TestTheQueueIsBounded(t *testing.T) {
 		"many":           {change: store.Change{Events: many[:most]}, some: most, wake: true},
 		"too many":       {change: store.Change{Events: many}, all: true, wake: true},
 	} {
-		q := newQueue()
+		q := newQueue(time.Now)
 		q.changed(c.change)
-		some, all := q.take()
-		if len(some) != c.some || all != c.all || len(q.wake) == 1 != c.wake {
+		some, all, since := q.take()
+		if len(some) != c.some || all != c.all || len(q.wake) == 1 != c.wake || since.IsZero() != (c.some == 0 && !c.all) {
 			t.Errorf("%s: %d prefixes, all %v, woken %d; want %d, %v, %v", name, len(some), all, len(q.wake), c.some, c.all, c.wake)
 		}
-		if some, all := q.take(); len(some) > 0 || all {
+		if some, all, since := q.take(); len(some) > 0 || all || !since.IsZero() {
 			t.Errorf("%s: not empty after it was taken", name)
 		}
 	}

@@ -74,7 +74,7 @@ func (s *fakeSet) Shield() *netipx.IPSet {
 	return s.shield
 }
 
-func (s *fakeSet) Effective() iter.Seq[store.EffectiveBan] {
+func (s *fakeSet) EffectiveParts() iter.Seq[store.EffectiveBan] {
 	s.mu.Lock()
 	s.whole++
 	s.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 )
 
 // A job is what takes long: it runs beside the loop that applies changes, on what that has known at its beginning. What
-// has been changed meanwhile is left out of its result.
+// has been changed meanwhile is left out of its result, and what would be deleted by it is looked at once more.
 type job struct {
 	done  chan result // holds one: nobody need wait for it
 	dirty lists       // where the loop has changed anything since the job began; sorted and disjoint
@@ -20,6 +20,7 @@ type result struct {
 	read     bool  // it has read the router
 	err      error // why not
 	del, add lists // of a reading: what is not held, and what is though it was not known; else what is to be done
+	tidy     bool  // there is more to be done than is wrong: what is held is cut too fine
 	over     lists // what the router has forgotten by itself
 }
 
@@ -98,11 +99,9 @@ func (w *worker) compareJob() *job {
 					near = append(near, s)
 				}
 			}
-			same := func(h, w store.Millis) bool { return right(now, h, w) }
-			if r.del[f], r.add[f] = diff(near, want[f], same); len(near) > 2*len(want[f])+scraps {
-				r.del[f] = differing(near, want[f])
-				r.add[f] = subtract(want[f], subtract(near, r.del[f]))
-			}
+			tidy := len(near) > 2*len(want[f])+scraps
+			r.del[f], r.add[f] = changes(now, near, want[f], tidy)
+			r.tidy = r.tidy || tidy
 		}
 		return r
 	})
@@ -140,6 +139,6 @@ func (w *worker) finish() error {
 	if skip(&r.del, &r.add, j.dirty) {
 		w.all = true
 	}
-	w.todo, w.todoJob = batch{r.del, r.add}, j
+	w.todo, w.todoJob, w.tidy = batch{r.del, r.add}, j, r.tidy
 	return nil
 }

@@ -3,6 +3,7 @@ package enforce
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"banmesh/store"
 )
@@ -17,10 +18,13 @@ type queue struct {
 	all  bool
 	news News          // what others did to the router
 	wake chan struct{} // holds one
+
+	now   func() time.Time
+	since time.Time // when the first of some or all came; zero while there are none
 }
 
-func newQueue() queue {
-	return queue{some: make(map[netip.Prefix]struct{}), wake: make(chan struct{}, 1)}
+func newQueue(now func() time.Time) queue {
+	return queue{some: make(map[netip.Prefix]struct{}), wake: make(chan struct{}, 1), now: now}
 }
 
 // changed takes in what may alter what is enforced. The end of a ban does not: the router has it since it was told of the
@@ -48,8 +52,26 @@ func (q *queue) changed(c store.Change) {
 		}
 	}
 	if news {
+		q.note()
 		q.rouse()
 	}
+}
+
+// note notes since when something waits. The caller holds mu.
+func (q *queue) note() {
+	if q.since.IsZero() && (q.all || len(q.some) > 0) {
+		q.since = q.now()
+	}
+}
+
+// waiting tells how many prefixes wait to be looked at, and since when.
+func (q *queue) waiting() (n int, since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.all {
+		return most, q.since // or more
+	}
+	return len(q.some), q.since
 }
 
 func (q *queue) rouse() {
@@ -69,6 +91,7 @@ func (q *queue) again(prefixes []netip.Prefix) {
 	for _, p := range prefixes {
 		q.some[p] = struct{}{}
 	}
+	q.note()
 	q.rouse()
 }
 
@@ -92,11 +115,11 @@ func (q *queue) takeNews() News {
 	return n
 }
 
-// take empties the queue.
-func (q *queue) take() (some map[netip.Prefix]struct{}, all bool) {
+// take empties the queue; since is when the first of what it held came.
+func (q *queue) take() (some map[netip.Prefix]struct{}, all bool, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	some, all = q.some, q.all
-	q.some, q.all = make(map[netip.Prefix]struct{}), false
-	return some, all
+	some, all, since = q.some, q.all, q.since
+	q.some, q.all, q.since = make(map[netip.Prefix]struct{}), false, time.Time{}
+	return some, all, since
 }

@@ -58,8 +58,9 @@ func spansOf(elements []Element, now store.Millis) lists {
 }
 
 // becomeIn makes the router hold what is wanted in some regions, which are disjoint; with less, no more than it holds
-// already. The rest of an element that stands out of them stays.
-func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip.Prefix, want lists, less bool) error {
+// already. The rest of an element that stands out of them stays. With tidy, elements that are right and cut finer than need
+// be are replaced.
+func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip.Prefix, want lists, less, tidy bool) error {
 	holes := holesOf(regions)
 	var del, add lists
 	for f := range families {
@@ -68,7 +69,7 @@ func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip
 		if less {
 			all = lesser(near, all)
 		}
-		del[f], add[f] = diff(near, all, func(h, w store.Millis) bool { return right(now, h, w) })
+		del[f], add[f] = changes(now, near, all, tidy)
 	}
 	for del.len()+add.len() > 0 {
 		if err := r.apply(ctx, now, cut(&del, &add, r.size)); err != nil {
@@ -76,6 +77,15 @@ func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip
 		}
 	}
 	return nil
+}
+
+// changes are what makes one list of the other.
+func changes(now store.Millis, held, want []span, tidy bool) (del, add []span) {
+	if tidy {
+		del = differing(held, want)
+		return del, subtract(want, subtract(held, del))
+	}
+	return diff(held, want, func(h, w store.Millis) bool { return right(now, h, w) })
 }
 
 func holesOf(regions []netip.Prefix) (holes lists) {
@@ -183,6 +193,16 @@ func (b *batch) points() (out []netip.Addr) {
 					out = append(out, s.to.in(f))
 				}
 			}
+		}
+	}
+	return out
+}
+
+// regions are the prefixes of all that the batch touches.
+func (b *batch) regions() (out []netip.Prefix) {
+	for f := range families {
+		for _, s := range union(slices.Concat(b.del[f], b.add[f])) {
+			out = append(out, netipx.IPRangeFrom(s.from.in(f), s.to.in(f)).Prefixes()...)
 		}
 	}
 	return out

@@ -42,6 +42,7 @@ type worker struct {
 	shield  *netipx.IPSet // as of the last look
 	frozen  bool          // likewise
 	retry   time.Duration // after the next error
+	owed    time.Time     // since when the router is behind, the queue aside; zero while it is not
 	ready   bool          // everything has been compared and done once, since the start or the last error
 	counted time.Time     // when it was last asked what was dropped
 	stale   int           // how many batches of comparisons in a row did not fit what the router held
@@ -52,6 +53,7 @@ type worker struct {
 	readAfter time.Time // no reading before
 	todo      batch     // what the last comparison has found and is not done yet
 	todoJob   *job      // that comparison
+	tidy      bool      // it is of scraps too
 }
 
 // Run enforces until ctx ends, and returns nil then: a router that refuses is a State, not an error. What is enforced
@@ -243,7 +245,10 @@ func (w *worker) heard(ctx context.Context, elements []netip.Addr) ([]netip.Pref
 // changes takes what is in the queue and looks at what has no place there. The shield is looked at before the bans: if it
 // changes in between, the next look sees that.
 func (w *worker) changes() []netip.Prefix {
-	some, all := w.queue.take()
+	some, all, since := w.queue.take()
+	if w.owed.IsZero() {
+		w.owed = since
+	}
 	frozen, _ := w.cfg.Set.Frozen()
 	if w.all = w.all || all; w.frozen != frozen {
 		w.abandon()
@@ -280,7 +285,7 @@ func (w *worker) follow(ctx context.Context, regions []netip.Prefix) error {
 		}
 	}
 	err := w.insist(ctx, func() error {
-		return w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen)
+		return w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen, false)
 	})
 	if errors.Is(err, ErrStale) {
 		w.all, w.read, w.layout = true, true, true
@@ -324,7 +329,13 @@ func (w *worker) advance(ctx context.Context) error {
 	if skip(&b.del, &b.add, w.todoJob.dirty) {
 		w.all = true
 	}
-	err := w.router.apply(ctx, w.now(), b)
+	var err error
+	if b.del.len() > 0 { // the comparison may have missed what was changed just then: nobody is let in on its word
+		regions := b.regions()
+		err = w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen, w.tidy)
+	} else {
+		err = w.router.apply(ctx, w.now(), b)
+	}
 	if errors.Is(err, ErrStale) {
 		w.abandon()
 		w.all = true

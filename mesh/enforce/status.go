@@ -9,17 +9,22 @@ import (
 
 // Status is what enforcement on this router is doing.
 type Status struct {
-	Driver     string    // none, nftables or fail2ban
-	State      State     // what it does now
-	Detail     string    // in plain words: why, and what to do about it; "" while all is well
-	Since      time.Time // when State began
-	Elements   int       // what is on the router: ranges of addresses, or bans
-	Batches    uint64    // changes that the router has taken, since the start
-	Dropped    Drops     // as the router counts, since it began to drop; some seconds old
-	Failures   uint64    // changes that it refused, since the start
-	LastError  string    // of the last one refused; "" when none was
-	Reconciled time.Time // when the router was last compared with the set; zero: not yet
+	Driver     string        // none, nftables or fail2ban
+	State      State         // what it does now
+	Detail     string        // in plain words: why, and what to do about it; "" while all is well
+	Since      time.Time     // when State began
+	Elements   int           // what is on the router: ranges of addresses, or bans
+	Behind     int           // how many changes the router has not taken yet, or Unknown
+	BehindFor  time.Duration // for how long the oldest of them has waited
+	Batches    uint64        // changes that the router has taken, since the start
+	Dropped    Drops         // as the router counts, since it began to drop; some seconds old
+	Failures   uint64        // changes that it refused, since the start
+	LastError  string        // of the last one refused; "" when none was
+	Reconciled time.Time     // when the router was last compared with the set; zero: not yet
 }
+
+// Unknown is that it is not known how far the router is behind: it cannot be read.
+const Unknown = -1
 
 // State is what enforcement is doing.
 type State string
@@ -36,9 +41,20 @@ const (
 
 // Status returns what the Enforcer is doing.
 func (e *Enforcer) Status() Status {
+	n, since := e.queue.waiting()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.status
+	s := e.status
+	if since.IsZero() || !e.since.IsZero() && e.since.Before(since) {
+		since = e.since
+	}
+	if s.Behind != Unknown {
+		s.Behind += n
+	}
+	if s.Behind != 0 && !since.IsZero() {
+		s.BehindFor = max(e.cfg.Now().Sub(since), 0)
+	}
+	return s
 }
 
 // enter changes the state; it reports whether that is news. The caller holds mu.
@@ -61,6 +77,7 @@ func (w *worker) succeeded() {
 	defer w.mu.Unlock()
 	s := &w.status
 	s.Elements, s.Batches = w.router.held[v4].n+w.router.held[v6].n, w.router.batches
+	w.behind(w.todo.len())
 	if !w.ready {
 		return // the first comparison since the start or the last error is not done yet
 	}
@@ -73,10 +90,28 @@ func (w *worker) succeeded() {
 	}
 }
 
+// behind notes how much the router has not taken. The caller holds mu.
+func (w *worker) behind(n int) {
+	switch {
+	case n == 0 && w.ready:
+		w.owed = time.Time{}
+	case w.owed.IsZero():
+		w.owed = w.cfg.Now()
+	}
+	if !w.ready && n == 0 {
+		n = Unknown
+	}
+	w.status.Behind, w.since = n, w.owed
+}
+
 // failed notes an error and returns how long to wait before the next attempt.
 func (w *worker) failed(err error) time.Duration {
 	w.abandon()
 	w.all, w.read, w.layout, w.ready = true, true, true, false
+	if _, _, since := w.queue.take(); w.owed.IsZero() { // what is missing is counted, that included
+		w.owed = since
+	}
+	missing := w.missing()
 	wait := w.retry
 	w.retry = min(2*w.retry, retryLast)
 	if errors.Is(err, os.ErrPermission) { // fixed by hand, and by a restart of the agent as a rule
@@ -84,12 +119,23 @@ func (w *worker) failed(err error) time.Duration {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.behind(missing)
 	w.status.Failures++
 	w.status.LastError = err.Error()
 	if w.enter(Failing, "bans take effect through the conductor only, not on this router: "+err.Error()) {
 		w.log.Warn("bans are not enforced on this router; tried again", "error", err)
 	}
 	return wait
+}
+
+// missing counts what the router would have to take, as far as it is known what it holds.
+func (w *worker) missing() int {
+	if !w.router.known {
+		return 0
+	}
+	r := <-w.compareJob().done
+	b := batch{r.del, r.add}
+	return b.len()
 }
 
 // count reads how many packets were dropped.

@@ -10,10 +10,10 @@ import (
 	"banmesh/store"
 )
 
-// wanted is all that should be dropped.
+// wanted is all that should be dropped, except that what is changed meanwhile may be missing.
 func wanted(set Set) lists {
 	var l lists
-	gather(&l, set.Effective(), nil)
+	gather(&l, set.EffectiveParts(), nil)
 	for f := range l {
 		l[f] = flatten(l[f])
 	}
