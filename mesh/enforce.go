@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"banmesh/mesh/control"
 	"banmesh/mesh/enforce"
@@ -59,11 +60,19 @@ func (a *Agent) enforceStatus() *control.Enforcement {
 		return nil
 	}
 	s := a.enforcer.Status()
-	return &control.Enforcement{
+	e := &control.Enforcement{
 		Driver: s.Driver, State: string(s.State), Detail: s.Detail, InForce: s.Elements,
-		Dropped: s.Dropped.Packets, DroppedBytes: s.Dropped.Bytes,
+		Dropped: s.Dropped.Packets, DroppedBytes: s.Dropped.Bytes, BehindMS: s.BehindFor.Milliseconds(),
 	}
+	if s.Behind != enforce.Unknown {
+		e.Behind = &s.Behind
+	}
+	return e
 }
+
+// tooFarBehind is how long a change may wait for the router before that is a
+// warning: some hundred times what it takes with a million in force.
+const tooFarBehind = 10 * time.Second
 
 // enforceWarnings says what keeps bans from taking effect here.
 func enforceWarnings(e *control.Enforcement) []string {
@@ -73,6 +82,9 @@ func enforceWarnings(e *control.Enforcement) []string {
 	switch enforce.State(e.State) {
 	case enforce.Failing, enforce.Limited:
 		return []string{fmt.Sprintf("enforcement by %s: %s", e.Driver, e.Detail)}
+	}
+	if behind := time.Duration(e.BehindMS) * time.Millisecond; behind > tooFarBehind {
+		return []string{fmt.Sprintf("enforcement by %s: changes have waited for %v to be in force", e.Driver, behind.Round(time.Second))}
 	}
 	return nil
 }

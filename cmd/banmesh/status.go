@@ -67,7 +67,7 @@ func (c *console) tellStatus(s control.Status) error {
 		line("fail2ban", s.Fail2ban)
 	}
 	if e := s.Enforce; e != nil {
-		line("enforce", fmt.Sprintf("%s %s, %d in force", e.Driver, e.State, e.InForce))
+		line("enforce", enforceLine(e))
 	}
 	if s.Frozen {
 		line("frozen", c.paint(yellow, "by "+s.FrozenBy+": nothing is added until banmesh thaw"))
@@ -138,4 +138,19 @@ func (c *console) commitLines(s control.Status) [][2]string {
 		out = append(out, [2]string{"", "conductor: " + k.Features})
 	}
 	return out
+}
+
+// enforceLine is how the bans take effect on this router.
+func enforceLine(e *control.Enforcement) string {
+	text := fmt.Sprintf("%s %s, %d in force", e.Driver, e.State, e.InForce)
+	switch {
+	case e.Behind == nil:
+		text += ", how many are missing is not known"
+	case *e.Behind > 0:
+		text += fmt.Sprintf(", %d behind for %v", *e.Behind, (time.Duration(e.BehindMS) * time.Millisecond).Round(100*time.Millisecond))
+	}
+	if e.Dropped > 0 {
+		text += fmt.Sprintf(", %d packets (%d bytes) dropped", e.Dropped, e.DroppedBytes)
+	}
+	return text
 }

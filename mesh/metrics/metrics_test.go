@@ -54,7 +54,7 @@ func full() *fixed {
 			Driver: "netconf", State: "pending", Committed: 40, PendingAdd: 41, PendingRemove: 42, Foreign: 43, Held: 44,
 			Commits: 45, LastCommit: control.At(t0), LastError: &failure,
 		},
-		Enforce: enforce.Status{Driver: "nftables", State: enforce.Frozen, Elements: 46, Batches: 47, Dropped: enforce.Drops{Packets: 48, Bytes: 480}, Failures: 49},
+		Enforce: enforce.Status{Driver: "nftables", State: enforce.Frozen, Elements: 46, Batches: 47, Dropped: enforce.Drops{Packets: 48, Bytes: 480}, Failures: 49, Behind: 50, BehindFor: 1500 * time.Millisecond},
 		Store:   Store{Bytes: 50, Healthy: true},
 	}
 }
@@ -165,7 +165,7 @@ func TestNumbersComeFromTheSample(t *testing.T) {
 		`banmesh_commits_total 45`, `banmesh_commit_failing 1`, `banmesh_commit_state{state="pending"} 1`, `banmesh_commit_state{state="idle"} 0`,
 		`banmesh_last_commit_timestamp_seconds 1.7723664e+09`,
 		`banmesh_enforce_state{state="frozen"} 1`, `banmesh_enforce_state{state="on"} 0`, `banmesh_enforce_elements 46`,
-		`banmesh_enforce_batches_total 47`, `banmesh_enforce_dropped_packets_total 48`, `banmesh_enforce_dropped_bytes_total 480`, `banmesh_enforce_failures_total 49`,
+		`banmesh_enforce_batches_total 47`, `banmesh_enforce_dropped_packets_total 48`, `banmesh_enforce_dropped_bytes_total 480`, `banmesh_enforce_behind 50`, `banmesh_enforce_behind_seconds 1.5`, `banmesh_enforce_failures_total 49`,
 		`banmesh_store_file_bytes 50`, `banmesh_store_healthy 1`, `banmesh_spooled_calls 19`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {

@@ -126,6 +126,10 @@ func routerNumbers() []number {
 	return []number{
 		gauge("banmesh_enforce_elements", "Ranges of addresses, or bans, that are in force on this router.",
 			func(s *Sample) float64 { return float64(s.Enforce.Elements) }),
+		gauge("banmesh_enforce_behind", "Changes that are not in force on this router yet; -1 while that is not known.",
+			func(s *Sample) float64 { return float64(s.Enforce.Behind) }),
+		gauge("banmesh_enforce_behind_seconds", "For how long the oldest of the changes that are not in force yet has waited.",
+			func(s *Sample) float64 { return s.Enforce.BehindFor.Seconds() }),
 		counter("banmesh_enforce_batches_total", "Changes that this router's firewall, or its fail2ban, has taken.",
 			func(s *Sample) float64 { return float64(s.Enforce.Batches) }),
 		counter("banmesh_enforce_failures_total", "Changes that this router's firewall, or its fail2ban, has refused.",
