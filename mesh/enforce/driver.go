@@ -23,9 +23,9 @@ type Driver interface {
 	// error is ErrAbsent or ErrUnreadable where the next change has to make everything anew.
 	Fix(ctx context.Context) error
 
-	// Held returns what the router holds, in no order, and changes nothing. It may take long. What is changed meanwhile may be
-	// missed. The error is ErrUnreadable when what the router holds cannot be told, or is too much to be read.
-	Held(ctx context.Context) ([]Element, error)
+	// Held returns what the router holds, in no order, and changes nothing. What is changed meanwhile may be missed. The error
+	// is ErrUnreadable when it cannot be told, or not within the patience.
+	Held(ctx context.Context, patience time.Duration) ([]Element, error)
 
 	// Look returns those elements that hold one of the addresses, as of its return.
 	Look(ctx context.Context, addresses []netip.Addr) ([]Element, error)

@@ -21,10 +21,6 @@ const (
 	// smaller buffer would be read seven times as long.
 	dumpBuffer = 64 << 10
 
-	// dumpPatience bounds the reading of the elements, for which the kernel needs time by the square of their number: 0.2 s
-	// for 100,000, 20 s for a million. Replacing a million takes 2 s.
-	dumpPatience = 3 * time.Second
-
 	// lookAtOnce is how many addresses are looked up by one call: each answer takes up to 8 KiB of the socket's room.
 	lookAtOnce = 256
 )
@@ -37,12 +33,12 @@ type mark struct {
 }
 
 // readElements reads the sets.
-func (n *nftTables) readElements(ctx context.Context) ([]Element, error) {
+func (n *nftTables) readElements(ctx context.Context, patience time.Duration) ([]Element, error) {
 	began := time.Now()
 	var marks [sets][]mark
 	for id := range sets {
 		var err error
-		if marks[id], err = n.readMarks(ctx, id, began); err != nil {
+		if marks[id], err = n.readMarks(ctx, id, began, patience); err != nil {
 			return nil, err
 		}
 	}
@@ -59,13 +55,13 @@ func (n *nftTables) readElements(ctx context.Context) ([]Element, error) {
 }
 
 // readMarks reads one set.
-func (n *nftTables) readMarks(ctx context.Context, id setID, began time.Time) ([]mark, error) {
+func (n *nftTables) readMarks(ctx context.Context, id setID, began time.Time, patience time.Duration) ([]mark, error) {
 	c, err := n.dial()
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(began.Add(dumpPatience)); err != nil {
+	if err := c.SetDeadline(began.Add(patience)); err != nil {
 		return nil, err
 	}
 	s := new(script)

@@ -253,6 +253,28 @@ func TestWhatNobodyTellsIsFound(t *testing.T) {
 	})
 }
 
+// TestAnotherEndIsNoReasonToReadAll: as after a million were loaded in one step, which takes seconds.
+func TestAnotherEndIsNoReasonToReadAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.kernel.deaf = true
+		hour := in(time.Hour)
+		b.set.ban("192.0.2.1/32", hour)
+		defer b.run()()
+		reads := b.kernel.read
+		b.kernel.meddle(func(held []timed) []timed {
+			held[0].until = held[0].until.Add(5 * time.Second)
+			return held
+		})
+		time.Sleep(reconcile + 2*look)
+		synctest.Wait()
+		if b.kernel.read != reads {
+			t.Errorf("%d readings of all", b.kernel.read-reads)
+		}
+		b.wants("192.0.2.1", hour)
+	})
+}
+
 // TestALongReadingHoldsNothingUp: what is banned and lifted while all is read is done at once, and the reading, which has
 // not seen it, undoes none of it.
 func TestALongReadingHoldsNothingUp(t *testing.T) {

@@ -172,7 +172,7 @@ func (k *fakeKernel) Fix(context.Context) error {
 	return nil
 }
 
-func (k *fakeKernel) Held(context.Context) ([]Element, error) {
+func (k *fakeKernel) Held(context.Context, time.Duration) ([]Element, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.read++

@@ -41,9 +41,12 @@ func newJob(f func() result) *job {
 
 // readJob compares what the router holds with what is thought.
 func (w *worker) readJob(ctx context.Context) *job {
-	held := w.router.held
+	held, patience := w.router.held, patient
+	if !w.router.known {
+		patience = impatient
+	}
 	return newJob(func() result {
-		elements, err := w.cfg.Driver.Held(ctx)
+		elements, err := w.cfg.Driver.Held(ctx, patience)
 		r := result{read: true, err: err}
 		if err != nil {
 			r.err = fmt.Errorf("read what is enforced: %w", err)
@@ -109,6 +112,13 @@ func (w *worker) compareJob() *job {
 
 // scraps is how many elements more than twice those needed are kept: bans and lifts within a wider ban cut it ever finer.
 const scraps = 1000
+
+// What takes longer to be read is replaced instead. At the start, bans wait for the reading; later they wait for the
+// replacing, which takes seconds for a million, and not for the reading.
+const (
+	impatient = 2 * time.Second
+	patient   = 2 * time.Minute
+)
 
 // readShare bounds how much of the time somebody else can make the router be read: at most one part in that many.
 const readShare = 10

@@ -167,7 +167,7 @@ func TestElementsComeAndGo(t *testing.T) {
 	applied(t, n, all...)
 	s.wants("192.0.2.0/24", "192.0.3.0", "192.0.3.1-192.0.3.7", "255.255.255.255", "0.0.0.0/30", "2001:db8::/64", "2001:db8:1::1", "ffff:ffff::/32")
 
-	held, err := n.Held(ctx)
+	held, err := n.Held(ctx, time.Minute)
 	if err != nil || len(held) != len(all) {
 		t.Fatalf("%d elements held, want %d: %v: %v", len(held), len(all), err, held)
 	}
@@ -257,7 +257,7 @@ func TestTheKernelExpiresElements(t *testing.T) {
 	applied(t, n, short, element("192.0.2.10", "192.0.2.10", time.Hour))
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		held, err := n.Held(ctx)
+		held, err := n.Held(ctx, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -355,7 +355,7 @@ func TestATableOfAnotherShapeIsFixed(t *testing.T) {
 			if got := s.nft("list", "table", "inet", "banmesh"); got != want {
 				t.Errorf("the table is\n%s\nwant\n%s", got, want)
 			}
-			if held, err := n.Held(ctx); err != nil || len(held) != 1 {
+			if held, err := n.Held(ctx, time.Minute); err != nil || len(held) != 1 {
 				t.Errorf("%v held, %v", held, err)
 			}
 		})
@@ -506,7 +506,7 @@ func TestFiguresAHundredThousandLoad(t *testing.T) {
 		}
 		slices.Sort(single)
 		began = time.Now()
-		held, err := e.cfg.Driver.Held(t.Context())
+		held, err := e.cfg.Driver.Held(t.Context(), time.Minute)
 		if err != nil || len(held) != n+10 {
 			t.Fatalf("%d held, %v", len(held), err)
 		}

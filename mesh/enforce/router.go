@@ -130,13 +130,14 @@ func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
 	return nil
 }
 
-// learn asks the router what it holds at some addresses, takes that for true and returns where it was not what was thought.
+// learn asks the router what it holds at some addresses, takes that for true and returns where it was not what was thought;
+// torn says that there was more or less than that, not only until another time.
 // What overlaps something that is known, as when somebody adds a range around an address that is held, is taken away at
 // once: it is nothing that should be there.
-func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.Addr) (where []netip.Prefix, err error) {
+func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.Addr) (where []netip.Prefix, torn bool, err error) {
 	found, err := r.driver.Look(ctx, addresses)
 	if err != nil {
-		return nil, fmt.Errorf("look up what is enforced: %w", err)
+		return nil, false, fmt.Errorf("look up what is enforced: %w", err)
 	}
 	real := spansOf(found, now)
 	var asked lists
@@ -151,12 +152,14 @@ func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.
 		for _, h := range r.held[f].within(asked[f]) {
 			if !slices.ContainsFunc(real[f], func(s span) bool { return s.near(h) }) {
 				del[f] = append(del[f], h)
+				torn = torn || !slices.ContainsFunc(real[f], func(s span) bool { return s.from == h.from && s.to == h.to })
 			}
 		}
 		next := r.held[f].edit(del[f], nil, now)
 		for _, s := range real[f] {
 			switch near := next.within([]span{s}); {
 			case len(near) == 0:
+				torn = torn || !slices.ContainsFunc(del[f], func(h span) bool { return s.from == h.from && s.to == h.to })
 				add, next = append(add, s), next.edit(nil, []span{s}, now)
 			case !s.near(near[0]):
 				stray[f] = append(stray[f], s)
@@ -168,7 +171,7 @@ func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.
 		}
 	}
 	if stray.len() == 0 {
-		return where, nil
+		return where, torn, nil
 	}
 	before := r.held
 	err = r.apply(ctx, now, batch{del: stray})
@@ -176,7 +179,7 @@ func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.
 	if errors.Is(err, ErrStale) { // it is away already
 		err = nil
 	}
-	return where, err
+	return where, true, err
 }
 
 // near reports whether two spans are the same element, read at different times.

@@ -239,7 +239,8 @@ func (w *worker) heard(ctx context.Context, elements []netip.Addr) ([]netip.Pref
 	if len(elements) == 0 || !w.router.known || w.router.anew {
 		return nil, nil
 	}
-	return w.router.learn(ctx, w.now(), elements)
+	where, _, err := w.router.learn(ctx, w.now(), elements)
+	return where, err
 }
 
 // changes takes what is in the queue and looks at what has no place there. The shield is looked at before the bans: if it
@@ -311,7 +312,7 @@ func (w *worker) insist(ctx context.Context, f func() error) (err error) {
 // learn looks up what the router holds at some addresses; where that is not what was thought, the next step looks what is
 // wanted there.
 func (w *worker) learn(ctx context.Context, addresses []netip.Addr) error {
-	where, err := w.router.learn(ctx, w.now(), addresses)
+	where, _, err := w.router.learn(ctx, w.now(), addresses)
 	w.queue.again(where)
 	return err
 }
@@ -364,7 +365,8 @@ func (w *worker) minute(ctx context.Context) error {
 	return nil
 }
 
-// verify looks up a sample. Where that is not what was thought, all is read.
+// verify looks up a sample. Where there is more or less than was thought, all is read. That it is there until another time
+// is no reason: what is loaded in one step of seconds is.
 func (w *worker) verify(ctx context.Context) error {
 	var some []netip.Addr
 	for f := range families {
@@ -372,11 +374,9 @@ func (w *worker) verify(ctx context.Context) error {
 			some = append(some, s.from.in(f))
 		}
 	}
-	where, err := w.router.learn(ctx, w.now(), some)
-	if len(where) > 0 {
-		w.read = true
-		w.queue.again(where)
-	}
+	where, torn, err := w.router.learn(ctx, w.now(), some)
+	w.read = w.read || torn
+	w.queue.again(where)
 	return err
 }
 
