@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/enforce"
@@ -57,9 +58,9 @@ type Agent struct {
 	store     *store.Store
 	mesh      *gossip.Mesh
 	elector   *leader.Elector
-	stall     *stall            // nil where no conductor is configured
-	committer *commit.Committer // nil where no conductor is configured
-	conductor commit.Conductor  // likewise
+	stall     *stall               // nil where no conductor is configured
+	committer *commit.Committer    // nil where no conductor is configured
+	conductor *conductor.Conductor // likewise
 	client    *fail2ban.Client
 	hooks     *fail2ban.Hooks
 	teller    *fail2ban.Teller

@@ -12,9 +12,9 @@ import (
 	"go4.org/netipx"
 
 	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 	"banmesh/mesh/leader"
-	"banmesh/restclient"
 	"banmesh/store"
 )
 
@@ -68,16 +68,16 @@ var works = map[commit.Work]leader.State{
 	commit.WorkUnable: leader.Unable,
 }
 
-func (a *Agent) setWork(w commit.Work, detail string, session commit.Session, until time.Time) {
+func (a *Agent) setWork(w commit.Work, detail string, session conductor.SessionAt, until time.Time) {
 	a.elector.SetWork(works[w], detail, leader.Session(session), until)
 }
 
 // staleSessions are those of former leaders that may be killed where they hold
 // the lock.
-func (a *Agent) staleSessions() []commit.Session {
-	var stale []commit.Session
+func (a *Agent) staleSessions() []conductor.SessionAt {
+	var stale []conductor.SessionAt
 	for _, s := range a.elector.Silent(staleSession) {
-		stale = append(stale, commit.Session(s))
+		stale = append(stale, conductor.SessionAt(s))
 	}
 	return stale
 }
@@ -92,17 +92,17 @@ func (a *Agent) committedEvent(e commit.Event) {
 	if a.watchers.metrics != nil {
 		a.watchers.metrics.Committed(e)
 	}
-	if rest, ok := a.conductor.(*restConductor); ok && a.cfg.Commit.CutSessions && e.Kind == commit.EventCommit && len(e.Add) > 0 {
-		go a.cutSessions(rest.client, e.Add)
+	if a.cfg.Commit.CutSessions && e.Kind == commit.EventCommit && len(e.Add) > 0 {
+		go a.cutSessions(e.Add)
 	}
 }
 
 // cutSessions ends what the sources just banned had going on; their ban stands
 // whether that succeeds or not.
-func (a *Agent) cutSessions(c *restclient.Conductor, banned []netip.Prefix) {
+func (a *Agent) cutSessions(banned []netip.Prefix) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.Commit.Timeout))
 	defer cancel()
-	ended, err := c.CutSessions(ctx, banned)
+	ended, err := a.conductor.CutSessions(ctx, banned)
 	if err != nil {
 		a.log.Warn("end the live sessions of banned sources", "ended", ended, "error", err)
 		return
@@ -159,7 +159,7 @@ func commitRefusal(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, commit.ErrOff), errors.Is(err, commit.ErrNotLeader), errors.Is(err, commit.ErrNotReady),
-		errors.Is(err, commit.ErrBusy), errors.Is(err, commit.ErrBarred):
+		errors.Is(err, conductor.ErrBusy), errors.Is(err, commit.ErrBarred):
 		return &control.Error{Code: control.CodeConflict, Message: err.Error()}
 	}
 	return &control.Error{Code: control.CodeInternal, Message: err.Error()}

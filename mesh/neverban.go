@@ -12,7 +12,7 @@ import (
 	"os"
 	"strings"
 
-	"banmesh/netconfclient/prefixset"
+	"banmesh/mesh/conductor/prefixset"
 )
 
 // ownNeverBan is what no router of the mesh may ban for this one's sake: its

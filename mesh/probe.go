@@ -5,12 +5,12 @@ import (
 	"log/slog"
 	"net/netip"
 
-	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 )
 
 // Probe looks at the conductor as an agent with this configuration would,
 // without changing anything.
-type Probe struct{ conductor commit.Conductor }
+type Probe struct{ conductor *conductor.Conductor }
 
 // NewProbe returns a Probe, nil where no conductor is configured. Close it.
 func NewProbe(k *Commit, log *slog.Logger) (*Probe, error) {
@@ -21,22 +21,12 @@ func NewProbe(k *Commit, log *slog.Logger) (*Probe, error) {
 	return &Probe{c}, nil
 }
 
-// Read reads the tenant from running. Its errors are those that package commit
+// Read reads the tenant from running. Its errors are those that package conductor
 // knows: ErrLogin, ErrHostKey, ErrUnreachable, ErrWideOpen …
-func (p *Probe) Read(ctx context.Context) (commit.Running, error) { return p.conductor.Read(ctx) }
+func (p *Probe) Read(ctx context.Context) (conductor.Running, error) { return p.conductor.Read(ctx) }
 
 // Denied returns the services that deny the tenant. Its errors are those of Read.
-func (p *Probe) Denied(ctx context.Context) ([]string, error) {
-	var denied []string
-	var err error
-	switch c := p.conductor.(type) {
-	case *netconfConductor:
-		denied, err = c.client.Denied(ctx)
-	case *restConductor:
-		denied, err = c.client.Denied(ctx)
-	}
-	return denied, conductorError(err)
-}
+func (p *Probe) Denied(ctx context.Context) ([]string, error) { return p.conductor.Denied(ctx) }
 
 // Close ends the sessions.
 func (p *Probe) Close() error { return p.conductor.Close() }

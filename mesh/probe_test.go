@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/netconfclient"
 	"banmesh/netconfclient/conductorsim"
 )
@@ -80,8 +80,8 @@ func TestProbeNamesTheDenyingServicesOverEitherDriver(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			if _, err := p.Denied(t.Context()); !errors.Is(err, commit.ErrUnreachable) {
-				t.Errorf("error %v, want commit.ErrUnreachable", err)
+			if _, err := p.Denied(t.Context()); !errors.Is(err, conductor.ErrUnreachable) {
+				t.Errorf("error %v, want conductor.ErrUnreachable", err)
 			}
 		})
 	}

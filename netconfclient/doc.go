@@ -1,7 +1,6 @@
-// Package netconfclient keeps a set of address prefixes in one tenant of a conductor's configuration, over NETCONF.
+// Package netconfclient speaks NETCONF (RFC 6241) over SSH (RFC 6242): host keys, framing, hello, operations, and every
+// rpc-error that a server gives, with a deadline on each step. It knows datastores and nothing of what is in them.
 //
-// It has two layers. A [Session] is one NETCONF session over SSH: framing, hello, operations and every rpc-error
-// the server gives, with a deadline on each step. A [Conductor] is the tenant on top: it reads the set, and changes
-// it as a read-modify-write under the server's lock, reading back what the server really holds, because servers
-// have been seen to answer ok and do something else.
+// It is built on the session and messages of Juniper's go-netconf. That one's transport is not used: it leaves chunk headers
+// in replies, checks no message-id and has no deadlines.
 package netconfclient

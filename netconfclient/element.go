@@ -5,13 +5,7 @@ import (
 	"encoding/xml"
 )
 
-// The namespaces that are written.
-const (
-	nsNetconf   = "urn:ietf:params:xml:ns:netconf:base:1.0"
-	nsConfig    = "http://128technology.com/t128"
-	nsAuthority = "http://128technology.com/t128/config/authority-config"
-	nsValidate  = "urn:128technology:netconf:validate-type:1.0"
-)
+const nsNetconf = "urn:ietf:params:xml:ns:netconf:base:1.0"
 
 // An Element is XML to be written: an operation, a filter, a piece of configuration.
 type Element struct {
@@ -22,17 +16,22 @@ type Element struct {
 	Kids  []Element
 }
 
-func el(name string, kids ...Element) Element { return Element{Name: name, Kids: kids} }
-func leaf(name, text string) Element          { return Element{Name: name, Text: text} }
+// El is an element with others in it.
+func El(name string, kids ...Element) Element { return Element{Name: name, Kids: kids} }
 
-func (n Element) in(space string) Element {
+// Leaf is an element with a text in it.
+func Leaf(name, text string) Element { return Element{Name: name, Text: text} }
+
+// In puts the element into a namespace.
+func (n Element) In(space string) Element {
 	n.Space = space
 	return n
 }
 
 // The copies below have their own slices, so that one element can be the base of several.
 
-func (n Element) with(kids ...Element) Element {
+// With adds elements.
+func (n Element) With(kids ...Element) Element {
 	n.Kids = append(n.Kids[:len(n.Kids):len(n.Kids)], kids...)
 	return n
 }
@@ -64,8 +63,8 @@ func (n Element) encode(e *xml.Encoder) error {
 	return e.EncodeToken(start.End())
 }
 
-// bytes is the element as XML.
-func (n Element) bytes() ([]byte, error) {
+// Bytes is the element as XML.
+func (n Element) Bytes() ([]byte, error) {
 	var b bytes.Buffer
 	e := xml.NewEncoder(&b)
 	if err := n.encode(e); err != nil {

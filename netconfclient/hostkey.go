@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -130,7 +132,7 @@ type HostKey struct {
 // FetchHostKey asks the server at addr (host:port) for its host key, without logging in. The context bounds it.
 // A server has several; the one preferred by OpenSSH (ed25519, ecdsa, rsa) is fetched.
 func FetchHostKey(ctx context.Context, addr string) (HostKey, error) {
-	if err := checkAddress(addr); err != nil {
+	if err := CheckAddress(addr); err != nil {
 		return HostKey{}, fmt.Errorf("address %q: %w", addr, err)
 	}
 	var got HostKey
@@ -218,4 +220,19 @@ func loadKey(file string) (ssh.Signer, error) {
 		return fail("holds no private key: %w", err)
 	}
 	return signer, nil
+}
+
+// CheckAddress tells whether a text is host:port.
+func CheckAddress(a string) error {
+	host, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return errors.New("must be host:port, an IPv6 address in brackets")
+	}
+	if host == "" || strings.ContainsAny(host, " \t\r\n,/\x00") {
+		return errors.New("has no usable host")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return errors.New("port must be 1 to 65535")
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,21 +54,95 @@ func (b *bounded) Token() (xml.Token, error) {
 
 // checkTags refuses a tag that is longer than any honest one. Declarations, comments and CDATA hold no attributes.
 func checkTags(msg []byte) error {
-	for {
-		i := bytes.IndexByte(msg, '<')
+	_, _, err := skim(msg, false)
+	return err
+}
+
+// skim runs over the tags of a message without decoding it, which for a large configuration would cost as much again. With
+// inside set it stops where the element ends whose start tag stands before msg, and returns how much that is; rpcError says
+// that something in there may be an rpc-error, whatever its namespace.
+func skim(msg []byte, inside bool) (n int, rpcError bool, err error) {
+	depth := 0
+	for at := 0; ; {
+		i := bytes.IndexByte(msg[at:], '<')
 		if i < 0 {
-			return nil
+			if inside {
+				return 0, false, io.ErrUnexpectedEOF
+			}
+			return len(msg), rpcError, nil
 		}
-		msg = msg[i:]
-		end := bytes.IndexByte(msg, '>')
-		if end < 0 {
-			end = len(msg) - 1
+		at += i
+		end, open, shut := "", false, false
+		switch rest := msg[at:]; {
+		case bytes.HasPrefix(rest, []byte("<!--")):
+			end = "-->"
+		case bytes.HasPrefix(rest, []byte("<![CDATA[")):
+			end = "]]>"
+		case bytes.HasPrefix(rest, []byte("<?")):
+			end = "?>"
+		case bytes.HasPrefix(rest, []byte("</")):
+			end, shut = ">", true
+		default:
+			end, open = ">", true
 		}
-		if end > maxTag && !bytes.HasPrefix(msg, []byte("<!")) {
-			return fmt.Errorf("a tag is longer than %d bytes", maxTag)
+		length := tagLen(msg[at:], end)
+		if length < 0 {
+			if inside {
+				return 0, false, io.ErrUnexpectedEOF
+			}
+			length = len(msg) - at
 		}
-		msg = msg[end+1:]
+		if (open || shut) && length > maxTag {
+			return 0, false, fmt.Errorf("a tag is longer than %d bytes", maxTag)
+		}
+		tag := msg[at : at+length]
+		at += length
+		if !inside {
+			continue
+		}
+		switch {
+		case shut:
+			if depth--; depth < 0 {
+				return at, rpcError, nil
+			}
+		case open && !bytes.HasSuffix(tag, []byte("/>")):
+			if depth++; depth > maxDepth {
+				return 0, false, fmt.Errorf("elements are nested deeper than %d", maxDepth)
+			}
+		}
+		rpcError = rpcError || open && bytes.Contains(tag, []byte("rpc-error"))
 	}
+}
+
+// tagLen is the length of a tag to its end, which does not count in quotes; -1 where it has none.
+func tagLen(b []byte, end string) int {
+	if end != ">" {
+		if i := bytes.Index(b, []byte(end)); i >= 0 {
+			return i + len(end)
+		}
+		return -1
+	}
+	i := bytes.IndexByte(b, '>')
+	if i < 0 {
+		return -1
+	}
+	if bytes.IndexByte(b[:i], '"') < 0 && bytes.IndexByte(b[:i], '\'') < 0 {
+		return i + 1
+	}
+	var quote byte
+	for i, c := range b {
+		switch {
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '"' || c == '\'':
+			quote = c
+		case c == '>':
+			return i + 1
+		}
+	}
+	return -1
 }
 
 // A Reply is an rpc-reply without errors.
@@ -75,7 +150,11 @@ type Reply struct {
 	Warnings []RPCError
 	Raw      []byte // the whole message
 	data     int    // where the content of <data> begins in Raw; 0 where there is none
+	suspect  bool   // an rpc-error may be inside of it
 }
+
+// Content is the text of the reply from the content of <data> on.
+func (r *Reply) Content() []byte { return r.Raw[r.data:] }
 
 // Data decodes the content of <data>: the decoder has just read its start element. Nil where the reply has none.
 func (r *Reply) Data() (*xml.Decoder, error) {
@@ -88,20 +167,26 @@ func (r *Reply) Data() (*xml.Decoder, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrProtocol, err)
 		}
-		if s, ok := tok.(xml.StartElement); ok && s.Name == (xml.Name{Space: nsNetconf, Local: "data"}) {
+		if s, ok := tok.(xml.StartElement); ok && s.Name == nameData {
 			return d, nil
 		}
 	}
 }
 
-// parseReply checks that the message is the reply to the operation with that message-id, and collects its errors.
-// The content of <data> is left unparsed: it can be large, and Data reads it.
+// parseReply checks that the message is the reply to the operation with that message-id, whole and with nothing behind it,
+// and collects its errors. A server may find out in the middle of its answer that it cannot go on: an rpc-error beside or
+// inside <data> fails the operation like any other (RFC 6241 §4.3), and what came of the data is no configuration. The
+// content of <data> is run over only: it can be large, and Data decodes it.
 func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 	bad := func(err error) (*Reply, RPCErrors, error) {
 		return nil, nil, fmt.Errorf("%w: reply: %w", ErrProtocol, err)
 	}
-	b := &bounded{raw: xml.NewDecoder(bytes.NewReader(msg)), msg: msg}
-	d := xml.NewTokenDecoder(b)
+	reply := &Reply{Raw: msg}
+	around, err := reply.findData()
+	if err != nil {
+		return bad(err)
+	}
+	d := newDecoder(around)
 	root, err := rootElement(d)
 	if err != nil {
 		return bad(err)
@@ -112,40 +197,143 @@ func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 	if got := attr(root, "message-id"); got != id {
 		return bad(fmt.Errorf("message-id is %q, want %q", clip(got), id))
 	}
-	reply := &Reply{Raw: msg}
 	var errs RPCErrors
-	content := false
-	for {
+	take := func(tok xml.StartElement, d *xml.Decoder) error {
+		if len(errs)+len(reply.Warnings) >= maxErrors {
+			return d.Skip()
+		}
+		e, err := parseRPCError(d, tok)
+		if err != nil {
+			return err
+		}
+		if e.Severity == "warning" {
+			reply.Warnings = append(reply.Warnings, e)
+		} else {
+			errs = append(errs, e)
+		}
+		return nil
+	}
+	content := reply.data > 0
+	for open := true; open; {
 		tok, err := d.Token()
 		if err != nil {
 			return bad(err)
 		}
 		switch tok := tok.(type) {
 		case xml.EndElement:
-			if !content && len(errs) == 0 && len(reply.Warnings) == 0 {
-				return bad(errors.New("it is empty"))
-			}
-			return reply, errs, nil
+			open = false
 		case xml.StartElement:
-			switch {
-			case tok.Name == xml.Name{Space: nsNetconf, Local: "data"} && len(errs) == 0:
-				reply.data = int(b.raw.InputOffset())
-				return reply, nil, nil
-			case tok.Name == xml.Name{Space: nsNetconf, Local: "rpc-error"} && len(errs)+len(reply.Warnings) < maxErrors:
-				e, err := parseRPCError(d, tok)
-				if err != nil {
-					return bad(err)
-				}
-				if e.Severity == "warning" {
-					reply.Warnings = append(reply.Warnings, e)
-				} else {
-					errs = append(errs, e)
-				}
+			switch tok.Name {
+			case nameRPCError:
+				err = take(tok, d)
+			case nameData:
+				err = errors.New("it has data twice")
 			default:
 				content = true
+				err = d.Skip()
+			}
+			if err != nil {
+				return bad(err)
+			}
+		}
+	}
+	if err := onlyBlanks(d); err != nil {
+		return bad(err)
+	}
+	if reply.suspect {
+		if err := reply.errorsInside(take); err != nil {
+			return bad(err)
+		}
+	}
+	if !content && len(errs) == 0 && len(reply.Warnings) == 0 {
+		return bad(errors.New("it is empty"))
+	}
+	return reply, errs, nil
+}
+
+var (
+	nameData     = xml.Name{Space: nsNetconf, Local: "data"}
+	nameRPCError = xml.Name{Space: nsNetconf, Local: "rpc-error"}
+)
+
+// findData finds the content of <data>, and returns the message without that element.
+func (r *Reply) findData() (around []byte, err error) {
+	b := &bounded{raw: xml.NewDecoder(bytes.NewReader(r.Raw)), msg: r.Raw}
+	d := xml.NewTokenDecoder(b)
+	if _, err := rootElement(d); err != nil {
+		return nil, err
+	}
+	for {
+		from := int(b.raw.InputOffset())
+		tok, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		switch tok := tok.(type) {
+		case xml.EndElement:
+			return r.Raw, nil // of the reply
+		case xml.StartElement:
+			if tok.Name != nameData {
 				if err := d.Skip(); err != nil {
-					return bad(err)
+					return nil, err
 				}
+				continue
+			}
+			r.data = int(b.raw.InputOffset())
+			to := r.data
+			if !bytes.HasSuffix(r.Raw[:r.data], []byte("/>")) {
+				n, suspect, err := skim(r.Raw[r.data:], true)
+				if err != nil {
+					return nil, err
+				}
+				to, r.suspect = r.data+n, suspect
+			}
+			return slices.Concat(r.Raw[:from], r.Raw[to:]), nil
+		}
+	}
+}
+
+// errorsInside takes the rpc-errors that stand inside of <data>.
+func (r *Reply) errorsInside(take func(xml.StartElement, *xml.Decoder) error) error {
+	d, err := r.Data()
+	if err != nil {
+		return err
+	}
+	for depth := 0; depth >= 0; {
+		tok, err := d.Token()
+		if err != nil {
+			return err
+		}
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			if tok.Name != nameRPCError {
+				depth++
+			} else if err := take(tok, d); err != nil {
+				return err
+			}
+		case xml.EndElement:
+			depth--
+		}
+	}
+	return nil
+}
+
+// onlyBlanks makes sure that nothing follows the root element.
+func onlyBlanks(d *xml.Decoder) error {
+	for {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch tok := tok.(type) {
+		case xml.StartElement:
+			return fmt.Errorf("<%s> follows it", clip(tok.Name.Local))
+		case xml.CharData:
+			if len(bytes.TrimSpace(tok)) > 0 {
+				return errors.New("text follows it")
 			}
 		}
 	}

@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
-	"fmt"
-	"net/netip"
 	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
-
-	"banmesh/netconfclient/prefixset"
 )
 
 func reply(id, inner string) []byte {
@@ -79,6 +75,55 @@ func TestRepliesThatAreNoneAreRefused(t *testing.T) {
 	}
 }
 
+// An error beside or inside of the data fails the whole operation, and a reply is read to its end: half a configuration looks
+// like one from which somebody has removed the rest.
+func TestWhatIsNotAWholeReplyIsNone(t *testing.T) {
+	const failed = `<rpc-error><error-tag>operation-failed</error-tag><error-severity>error</error-severity></rpc-error>`
+	warns := strings.Replace(failed, ">error<", ">warning<", 1)
+	whole := string(reply("1", "<data><a>x</a></data>"))
+	for name, c := range map[string]struct {
+		msg      string
+		errs     int
+		warnings int
+		bad      bool
+	}{
+		"whole":               {msg: whole},
+		"empty data":          {msg: string(reply("1", "<data/>"))},
+		"blanks behind":       {msg: whole + "\n <!-- c -->"},
+		"error behind":        {msg: string(reply("1", "<data><a>x</a></data>"+failed)), errs: 1},
+		"error before":        {msg: string(reply("1", failed+"<data><a>x</a></data>")), errs: 1},
+		"error inside":        {msg: string(reply("1", "<data><a>x</a>"+failed+"</data>")), errs: 1},
+		"error deep inside":   {msg: string(reply("1", "<data><a><b>x</b>"+failed+"</a></data>")), errs: 1},
+		"error behind none":   {msg: string(reply("1", "<data/>"+failed)), errs: 1},
+		"two errors":          {msg: string(reply("1", failed+"<data>"+failed+"</data>")), errs: 2},
+		"warning behind":      {msg: string(reply("1", "<data/>"+warns)), warnings: 1},
+		"warning inside":      {msg: string(reply("1", "<data>"+warns+"</data>")), warnings: 1},
+		"another's rpc-error": {msg: string(reply("1", `<data><rpc-error xmlns="urn:x"><error-severity>error</error-severity></rpc-error></data>`))},
+		"text of that name":   {msg: string(reply("1", `<data><a>rpc-error</a><!-- <rpc-error> --><![CDATA[<rpc-error>]]></data>`))},
+		"data twice":          {msg: string(reply("1", "<data/><data/>")), bad: true},
+		"another reply":       {msg: whole + whole, bad: true},
+		"text behind":         {msg: whole + "x", bad: true},
+		"no end of the reply": {msg: strings.TrimSuffix(whole, "</rpc-reply>"), bad: true},
+		"no end of the data":  {msg: strings.Replace(whole, "</data>", "", 1), bad: true},
+		"cut in the data":     {msg: whole[:strings.Index(whole, "x</a>")], bad: true},
+		"cut in a tag":        {msg: whole[:strings.Index(whole, "</a>")+2], bad: true},
+		"one end too many":    {msg: strings.Replace(whole, "</data>", "</a></data>", 1), bad: true},
+	} {
+		r, errs, err := parseReply([]byte(c.msg), "1")
+		switch {
+		case c.bad != (err != nil) || c.bad && !errors.Is(err, ErrProtocol):
+			t.Errorf("%s: %v", name, err)
+		case err == nil && (len(errs) != c.errs || len(r.Warnings) != c.warnings):
+			t.Errorf("%s: %v with warnings %v", name, errs, r.Warnings)
+		}
+	}
+	for n := range len(whole) {
+		if _, _, err := parseReply([]byte(whole[:n]), "1"); !errors.Is(err, ErrProtocol) {
+			t.Errorf("cut after %d bytes: %v", n, err)
+		}
+	}
+}
+
 // A decoder keeps state for open elements and attributes: what 16 MiB of either could cost is many times as much.
 func TestXMLBombsStaySmall(t *testing.T) {
 	const size = 16 << 20
@@ -90,7 +135,7 @@ func TestXMLBombsStaySmall(t *testing.T) {
 	for name, msg := range bombs {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := parseTenant(&Reply{Raw: msg, data: 1}, tenantKey{"t", "n"})
+		_, _, err := parseReply(msg, "1")
 		runtime.ReadMemStats(&after)
 		if !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %v, want a protocol error", name, err)
@@ -117,7 +162,7 @@ func TestHello(t *testing.T) {
 	}
 	const base = "<capability> urn:ietf:params:netconf:base:1.1 \n</capability>"
 	got, err := parseHello([]byte("\n" + hello(base+"<capability>x?a=b</capability>", "<session-id>4294967295</session-id>")))
-	if err != nil || got.SessionID != 4294967295 || !slices.Equal(got.Capabilities, []string{capBase11, "x?a=b"}) {
+	if err != nil || got.SessionID != 4294967295 || !slices.Equal(got.Capabilities, []string{CapBase11, "x?a=b"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for name, msg := range map[string]string{
@@ -135,95 +180,6 @@ func TestHello(t *testing.T) {
 	} {
 		if _, err := parseHello([]byte(msg)); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %v, want a protocol error", name, err)
-		}
-	}
-}
-
-func TestForeignTextIsReadTolerantly(t *testing.T) {
-	content := `<x:config xmlns:x="` + nsConfig + `"><a:authority xmlns:a="` + nsAuthority + `">
-	  <a:tenant><a:name>other</a:name><a:member><a:neighborhood>n</a:neighborhood><a:address>192.0.2.9/32</a:address></a:member></a:tenant>
-	  <a:tenant><a:member><a:address> 10.1.2.3/8 </a:address><a:address>10.0.0.0/8</a:address><a:address>10.1.2.3/8</a:address>
-	     <a:address>192.0.2.1</a:address><a:address>2001:DB8::1/128</a:address><a:address>no prefix</a:address><a:address/>
-	     <a:neighborhood>n</a:neighborhood></a:member>
-	     <a:member><a:neighborhood>m</a:neighborhood><a:address>192.0.2.77/32</a:address></a:member>
-	     <a:name>t</a:name><!-- c --><a:description>d</a:description></a:tenant></a:authority></x:config>`
-	got, err := parseTenant(&Reply{Raw: reply("1", "<data>"+content+"</data>")}, tenantKey{"t", "n"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want []netip.Prefix
-	for _, p := range []string{"10.0.0.0/8", "192.0.2.1/32", "2001:db8::1/128"} {
-		want = append(want, netip.MustParsePrefix(p))
-	}
-	if !slices.Equal(got.addresses, want) || !got.exists || !got.member || got.description != "d" {
-		t.Errorf("got %+v", got)
-	}
-	for i, texts := range [][]string{{"10.1.2.3/8", "10.0.0.0/8"}, {"192.0.2.1"}, {"2001:DB8::1/128"}} {
-		if got := got.texts(want[i]); !slices.Equal(got, texts) {
-			t.Errorf("%v is spelled %q, want %q", want[i], got, texts)
-		}
-	}
-	if !slices.Equal(got.unread, []string{"", "no prefix"}) {
-		t.Errorf("unread %q", got.unread)
-	}
-}
-
-func TestWideOpenInEverySpelling(t *testing.T) {
-	for _, text := range []string{"0.0.0.0/0", "::/0", "10.1.2.3/0", "2001:db8::/0", "0::0/0", "::ffff:0.0.0.0/96", "::ffff:1.2.3.4/96"} {
-		p, _, ok := prefixset.Parse(text)
-		if !ok || !prefixset.WideOpen(p) {
-			t.Errorf("%s: read %v as %v, want wide open", text, ok, p)
-		}
-	}
-	for _, text := range []string{"0.0.0.0", "0.0.0.0/1", "::", "::/1", "::ffff:1.2.3.4", "::ffff:1.2.3.4/97"} {
-		if p, _, ok := prefixset.Parse(text); !ok || prefixset.WideOpen(p) {
-			t.Errorf("%s: read %v as %v, want not wide open", text, ok, p)
-		}
-	}
-}
-
-func TestOnlyTheOrderOfOurAddressesIsFree(t *testing.T) {
-	wrap := func(authority string) *Reply {
-		return &Reply{Raw: reply("1", `<data><config xmlns="`+nsConfig+`"><authority xmlns="`+nsAuthority+`">`+authority+`</authority></config></data>`)}
-	}
-	tenant := func(name, inner string) string { return "<tenant><name>" + name + "</name>" + inner + "</tenant>" }
-	ours := func(addresses ...string) string {
-		return tenant("t", "<member><neighborhood>n</neighborhood><address>"+strings.Join(addresses, "</address><address>")+"</address></member>")
-	}
-	base := ours("10.0.0.1/32", "10.0.0.2/32") + tenant("x", "")
-	for name, c := range map[string]struct {
-		candidate       string
-		clean, onlyOurs bool
-	}{
-		"same":               {base, true, true},
-		"other order":        {ours("10.0.0.2/32", "10.0.0.1/32") + tenant("x", ""), true, true},
-		"other spelling":     {ours("10.0.0.1", "10.0.0.2/32") + tenant("x", ""), true, true},
-		"tenants swapped":    {tenant("x", "") + ours("10.0.0.1/32", "10.0.0.2/32"), true, true},
-		"white space":        {strings.ReplaceAll(base, "><", ">\n <"), true, true},
-		"one added":          {ours("10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32") + tenant("x", ""), false, true},
-		"one removed":        {ours("10.0.0.1/32") + tenant("x", ""), false, true},
-		"garbage added":      {ours("10.0.0.1/32", "10.0.0.2/32", "x") + tenant("x", ""), false, false},
-		"other tenant added": {base + tenant("y", ""), false, false},
-		"other tenant gone":  {ours("10.0.0.1/32", "10.0.0.2/32"), false, false},
-		"our tenant gone":    {tenant("x", ""), false, false},
-		"described":          {tenant("t", "<description>by hand</description>") + base, false, false},
-		"other member":       {tenant("t", "<member><neighborhood>m</neighborhood></member>") + base, false, false},
-		"beside the tenants": {base + "<router><name>r</name></router>", false, false},
-	} {
-		a, err := newItemReader(wrap(base), tenantKey{"t", "n"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := newItemReader(wrap(c.candidate), tenantKey{"t", "n"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := compareItems(a, b, "ours")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if v.clean() != c.clean || v.onlyOurs() != c.onlyOurs {
-			t.Errorf("%s: clean %v, only ours %v, want %v, %v (%s)", name, v.clean(), v.onlyOurs(), c.clean, c.onlyOurs, v.detail())
 		}
 	}
 }
@@ -256,9 +212,9 @@ func FuzzRPCError(f *testing.F) {
 	f.Add("lock-denied", "no-access", "/a:b", "message", "12")
 	f.Add("", "", "", "a\nb", "x")
 	f.Fuzz(func(t *testing.T, tag, app, path, message, session string) {
-		e := el("rpc-reply", el("rpc-error", leaf("error-tag", tag), leaf("error-app-tag", app), leaf("error-path", path),
-			leaf("error-message", message), el("error-info", leaf("session-id", session)))).in(nsNetconf).attr("message-id", "1")
-		msg, err := e.bytes()
+		e := El("rpc-reply", El("rpc-error", Leaf("error-tag", tag), Leaf("error-app-tag", app), Leaf("error-path", path),
+			Leaf("error-message", message), El("error-info", Leaf("session-id", session)))).In(nsNetconf).attr("message-id", "1")
+		msg, err := e.Bytes()
 		if err != nil {
 			return
 		}
@@ -284,51 +240,10 @@ func FuzzHello(f *testing.F) {
 	})
 }
 
-func FuzzConfiguration(f *testing.F) {
-	f.Add([]byte(`<config xmlns="` + nsConfig + `"><authority xmlns="` + nsAuthority + `"><tenant><name>t</name><member><neighborhood>n</neighborhood><address>10.0.0.1/32</address></member></tenant></authority></config>`))
-	f.Add([]byte(`<config/>`))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		msg := reply("1", "<data>"+string(content)+"</data>")
-		r, errs, err := parseReply(msg, "1")
-		if err != nil || errs != nil {
-			return
-		}
-		got, err := parseTenant(r, tenantKey{"t", "n"})
-		if err != nil {
-			return
-		}
-		if !slices.IsSortedFunc(got.addresses, prefixset.Compare) {
-			t.Fatal("not sorted")
-		}
-		for _, p := range got.addresses {
-			if p != p.Masked() || len(got.texts(p)) == 0 {
-				t.Fatalf("%v is spelled %q", p, got.texts(p))
-			}
-			for _, text := range got.texts(p) {
-				if q, _, ok := prefixset.Parse(text); !ok || q != p {
-					t.Fatalf("%q is not %v", text, p)
-				}
-			}
-		}
-		// What is equal to itself is clean, whatever it is.
-		a, err := newItemReader(r, tenantKey{"t", "n"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := newItemReader(r, tenantKey{"t", "n"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if v, err := compareItems(a, b, "d"); err != nil || !v.clean() {
-			t.Fatalf("%v, %+v", err, v)
-		}
-	})
-}
-
 // What is written can be read: names, texts and operations survive, whatever is in them.
 func TestElementsAreEscaped(t *testing.T) {
-	e := el("a", leaf("b", `<x>&"'`).Operation("remove")).attr("xmlns:nc", nsNetconf).in("urn:a&b")
-	raw, err := e.bytes()
+	e := El("a", Leaf("b", `<x>&"'`).Operation("remove")).attr("xmlns:nc", nsNetconf).In("urn:a&b")
+	raw, err := e.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,36 +259,5 @@ func TestElementsAreEscaped(t *testing.T) {
 	}
 	if got.XMLName.Space != "urn:a&b" || got.B.Text != `<x>&"'` || got.B.Op != "remove" {
 		t.Errorf("%s was read as %+v", raw, got)
-	}
-}
-
-func TestConfigNamesWhatIsWrong(t *testing.T) {
-	good := DefaultConfig()
-	good.Addresses, good.KeyFile, good.KnownHosts = []string{"192.0.2.1:830", "[2001:db8::1]:830", "conductor:830"}, "k", "h"
-	if err := good.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	for want, spoil := range map[string]func(*Config){
-		"addresses":    func(c *Config) { c.Addresses = nil },
-		`"192.0.2.1"`:  func(c *Config) { c.Addresses = []string{"192.0.2.1"} },
-		"1 to 65535":   func(c *Config) { c.Addresses = []string{"192.0.2.1:65536"} },
-		"no usable":    func(c *Config) { c.Addresses = []string{"a b:1"} },
-		"user":         func(c *Config) { c.User = "" },
-		"key file":     func(c *Config) { c.KeyFile = "" },
-		"known hosts":  func(c *Config) { c.KnownHosts = "" },
-		`tenant "a.b"`: func(c *Config) { c.Tenant = "a.b" },
-		"neighborhood": func(c *Config) { c.Neighborhood = "-" },
-		"description":  func(c *Config) { c.Description = "a\nb" },
-		"validation":   func(c *Config) { c.Validation = "remote" },
-		"validate":     func(c *Config) { c.ValidateMode = "maybe" },
-		"timeout":      func(c *Config) { c.Timeout = -1 },
-		"dial timeout": func(c *Config) { c.DialTimeout = 0 },
-		"max reply":    func(c *Config) { c.MaxReply = 1 },
-	} {
-		c := good
-		spoil(&c)
-		if err := c.Validate(); err == nil || !strings.Contains(fmt.Sprint(err), want) {
-			t.Errorf("%q is not said in %v", want, err)
-		}
 	}
 }

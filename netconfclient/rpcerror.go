@@ -63,8 +63,8 @@ func (es RPCErrors) Unwrap() []error {
 	return out
 }
 
-// has tells whether one of the errors has the tag.
-func (es RPCErrors) has(tag string) bool {
+// Has tells whether one of the errors has the tag.
+func (es RPCErrors) Has(tag string) bool {
 	for _, e := range es {
 		if e.Tag == tag {
 			return true
@@ -73,8 +73,8 @@ func (es RPCErrors) has(tag string) bool {
 	return false
 }
 
-// only tells whether all of the errors have the tag.
-func (es RPCErrors) only(tag string) bool {
+// Only tells whether all of the errors have the tag.
+func (es RPCErrors) Only(tag string) bool {
 	for _, e := range es {
 		if e.Tag != tag {
 			return false
@@ -83,8 +83,8 @@ func (es RPCErrors) only(tag string) bool {
 	return len(es) > 0
 }
 
-// holder is the first session-id that the errors name.
-func (es RPCErrors) holder() uint64 {
+// Holder is the first session-id that the errors name.
+func (es RPCErrors) Holder() uint64 {
 	for _, e := range es {
 		if e.SessionID != 0 {
 			return e.SessionID

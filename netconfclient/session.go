@@ -14,15 +14,24 @@ import (
 	"github.com/Juniper/go-netconf/netconf"
 )
 
-// The capabilities that a path is chosen by (RFC 6241 §8).
+// The capabilities that a way of editing is chosen by (RFC 6241 §8).
 const (
-	capBase10    = "urn:ietf:params:netconf:base:1.0"
-	capBase11    = "urn:ietf:params:netconf:base:1.1"
-	capCandidate = "urn:ietf:params:netconf:capability:candidate:1.0"
-	capWritable  = "urn:ietf:params:netconf:capability:writable-running:1.0"
-	capRollback  = "urn:ietf:params:netconf:capability:rollback-on-error:1.0"
-	capValidate  = "urn:ietf:params:netconf:capability:validate:1.0"
-	capValidate1 = "urn:ietf:params:netconf:capability:validate:1.1"
+	CapBase10     = "urn:ietf:params:netconf:base:1.0"
+	CapBase11     = "urn:ietf:params:netconf:base:1.1"
+	CapCandidate  = "urn:ietf:params:netconf:capability:candidate:1.0"
+	CapWritable   = "urn:ietf:params:netconf:capability:writable-running:1.0"
+	CapRollback   = "urn:ietf:params:netconf:capability:rollback-on-error:1.0"
+	CapValidate   = "urn:ietf:params:netconf:capability:validate:1.0"
+	CapValidate11 = "urn:ietf:params:netconf:capability:validate:1.1"
+)
+
+// Datastore names a NETCONF configuration datastore.
+type Datastore string
+
+// The datastores in use.
+const (
+	RunningStore   Datastore = "running"
+	CandidateStore Datastore = "candidate"
 )
 
 // helloSettle is the least time between our hello and the first operation.
@@ -58,7 +67,7 @@ type Session struct {
 // ErrLogin, ErrUnreachable, ErrProtocol.
 func Dial(ctx context.Context, d DialConfig) (*Session, error) {
 	if d.MaxReply <= 0 {
-		d.MaxReply = DefaultConfig().MaxReply
+		d.MaxReply = 64 << 20
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
@@ -104,13 +113,13 @@ func (s *Session) Offers(capability string) bool {
 
 // Lock takes the lock of a datastore (RFC 6241 §7.5).
 func (s *Session) Lock(ctx context.Context, target Datastore) error {
-	_, err := s.exec(ctx, el("lock", el("target", el(string(target)))))
+	_, err := s.exec(ctx, El("lock", El("target", El(string(target)))))
 	return err
 }
 
 // Unlock gives it back.
 func (s *Session) Unlock(ctx context.Context, target Datastore) error {
-	_, err := s.exec(ctx, el("unlock", el("target", el(string(target)))))
+	_, err := s.exec(ctx, El("unlock", El("target", El(string(target)))))
 	return err
 }
 
@@ -119,16 +128,16 @@ type Filter struct{ Content []Element }
 
 // GetConfig reads a datastore; the reply has data.
 func (s *Session) GetConfig(ctx context.Context, source Datastore, f Filter) (*Reply, error) {
-	op := el("get-config", el("source", el(string(source))))
+	op := El("get-config", El("source", El(string(source))))
 	if len(f.Content) > 0 {
-		op = op.with(el("filter", f.Content...).attr("type", "subtree"))
+		op = op.With(El("filter", f.Content...).attr("type", "subtree"))
 	}
 	r, err := s.exec(ctx, op)
 	if err != nil {
 		return nil, err
 	}
 	if r.data == 0 {
-		return nil, s.breach(errors.New("get-config: the reply has no data"))
+		return nil, s.Breach(errors.New("get-config: the reply has no data"))
 	}
 	return r, nil
 }
@@ -140,40 +149,36 @@ type EditOptions struct {
 	Error   string // error-option: stop-on-error, continue-on-error, rollback-on-error
 }
 
-// EditConfig sends a change of configuration; elements can carry an Operation.
+// EditConfig sends a change of configuration; elements can carry an Operation. Of running it is as a Commit.
 func (s *Session) EditConfig(ctx context.Context, target Datastore, o EditOptions, config Element) error {
-	op := el("edit-config", el("target", el(string(target))))
-	for _, opt := range [...]Element{leaf("default-operation", o.Default), leaf("test-option", o.Test), leaf("error-option", o.Error)} {
+	op := El("edit-config", El("target", El(string(target))))
+	for _, opt := range [...]Element{Leaf("default-operation", o.Default), Leaf("test-option", o.Test), Leaf("error-option", o.Error)} {
 		if opt.Text != "" {
-			op = op.with(opt)
+			op = op.With(opt)
 		}
 	}
-	_, err := s.exec(ctx, op.with(el("config", config).attr("xmlns:nc", nsNetconf)))
+	_, err := s.exec(ctx, op.With(El("config", config).attr("xmlns:nc", nsNetconf)))
+	if target == RunningStore {
+		return outcome(err)
+	}
 	return err
 }
 
 // Validate has the server check a datastore (RFC 6241 §8.6).
 func (s *Session) Validate(ctx context.Context, source Datastore) error {
-	_, err := s.exec(ctx, el("validate", el("source", el(string(source)))))
+	_, err := s.exec(ctx, El("validate", El("source", El(string(source)))))
 	return err
 }
 
-// Commit makes the candidate the running configuration, with the vendor's validation-type leaf unless v is
-// ValidationNone or empty. Where the session breaks after it was sent, the error is ErrUnknownOutcome.
-func (s *Session) Commit(ctx context.Context, v Validation) error {
-	return s.outcome(s.commit(ctx, v))
-}
-
-func (s *Session) commit(ctx context.Context, v Validation) (*Reply, error) {
-	op := el("commit")
-	if v != "" && v != ValidationNone {
-		op = op.with(leaf("validation-type", string(v)).in(nsValidate))
-	}
-	return s.exec(ctx, op)
+// Commit makes the candidate the running configuration; parameters are what a server's model adds to the operation. Where
+// the session breaks after it was sent, the error is ErrUnknownOutcome.
+func (s *Session) Commit(ctx context.Context, parameters ...Element) error {
+	_, err := s.exec(ctx, El("commit", parameters...))
+	return outcome(err)
 }
 
 // outcome turns the failure of an operation that changes running into one that says so.
-func (s *Session) outcome(_ *Reply, err error) error {
+func outcome(err error) error {
 	var unsent *unsentError
 	if err == nil || errors.As(err, new(RPCErrors)) || errors.As(err, &unsent) {
 		return err
@@ -183,19 +188,19 @@ func (s *Session) outcome(_ *Reply, err error) error {
 
 // DiscardChanges makes the candidate a copy of running again.
 func (s *Session) DiscardChanges(ctx context.Context) error {
-	_, err := s.exec(ctx, el("discard-changes"))
+	_, err := s.exec(ctx, El("discard-changes"))
 	return err
 }
 
 // KillSession ends another session and frees its locks.
 func (s *Session) KillSession(ctx context.Context, id uint64) error {
-	_, err := s.exec(ctx, el("kill-session", leaf("session-id", strconv.FormatUint(id, 10))))
+	_, err := s.exec(ctx, El("kill-session", Leaf("session-id", strconv.FormatUint(id, 10))))
 	return err
 }
 
 // CloseSession ends the session as the protocol has it, then closes the connection.
 func (s *Session) CloseSession(ctx context.Context) error {
-	_, err := s.exec(ctx, el("close-session"))
+	_, err := s.exec(ctx, El("close-session"))
 	return errors.Join(err, s.Close())
 }
 
@@ -226,7 +231,7 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	if ctx.Err() != nil {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, context.Cause(ctx))}
 	}
-	body, err := op.bytes()
+	body, err := op.Bytes()
 	if err != nil {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
 	}
@@ -271,18 +276,27 @@ func (s *Session) settle(ctx context.Context) error {
 		return nil
 	}
 	s.settled = true
-	return wait(ctx, time.Until(s.t.helloSent.Add(helloSettle)))
+	t := time.NewTimer(time.Until(s.t.helloSent.Add(helloSettle)))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
 }
 
 func (s *Session) roundTrip(msg []byte) ([]byte, error) {
+	s.t.working.Store(true)
+	defer s.t.working.Store(false)
 	if err := s.nc.Transport.Send(msg); err != nil {
 		return nil, err
 	}
 	return s.nc.Transport.Receive()
 }
 
-// breach closes the session of a server that broke the protocol.
-func (s *Session) breach(err error) error {
+// Breach closes the session of a server that broke the protocol.
+func (s *Session) Breach(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.breachLocked(err)
@@ -297,8 +311,8 @@ func (s *Session) breachLocked(err error) error {
 	return s.broken
 }
 
-// alive tells whether the session can still be used.
-func (s *Session) alive() bool {
+// Alive tells whether the session can still be used.
+func (s *Session) Alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.broken == nil

@@ -13,6 +13,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Juniper/go-netconf/netconf"
@@ -41,6 +42,7 @@ type transport struct {
 	chunked bool // of what we send
 	limit   int  // bytes of the largest reply
 
+	working   atomic.Bool // an operation waits for its reply, and its context bounds that
 	helloSent time.Time
 	helloErr  error // netconf.NewSession drops it, so it is kept
 
@@ -128,7 +130,8 @@ func (t *transport) open(d DialConfig, config *ssh.ClientConfig) error {
 	return t.Send(hello)
 }
 
-// keepalive asks for a sign of life while the session is idle or a commit takes long.
+// keepalive asks for a sign of life while the session is idle. A server that commits may answer nothing for minutes: what
+// an operation may take is its context's business, and a host that is gone shows in TCP's own keepalive.
 func (t *transport) keepalive(every, patience time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -138,11 +141,28 @@ func (t *transport) keepalive(every, patience time.Duration) {
 			return
 		case <-tick.C:
 		}
-		late := time.AfterFunc(patience, func() { t.abort(errors.New("no answer to keepalive")) })
-		_, _, err := t.client.SendRequest("keepalive@openssh.com", true, nil)
-		late.Stop()
-		if err != nil {
-			return
+		answer := make(chan error, 1)
+		go func() {
+			_, _, err := t.client.SendRequest("keepalive@openssh.com", true, nil)
+			answer <- err
+		}()
+		for late := time.NewTimer(patience); late != nil; {
+			select {
+			case <-t.done:
+				return
+			case err := <-answer:
+				if err != nil {
+					return
+				}
+				late.Stop()
+				late = nil
+			case <-late.C:
+				if !t.working.Load() {
+					t.abort(errors.New("no answer to keepalive"))
+					return
+				}
+				late.Reset(patience)
+			}
 		}
 	}
 }
@@ -250,7 +270,7 @@ func parseHello(msg []byte) (*netconf.HelloMessage, error) {
 	for i, c := range hello.Capabilities {
 		c = strings.TrimSpace(c)
 		hello.Capabilities[i] = c
-		base = base || c == capBase10 || c == capBase11
+		base = base || c == CapBase10 || c == CapBase11
 	}
 	if !base {
 		return bad("neither base:1.0 nor base:1.1 is offered")

@@ -16,10 +16,10 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/crypto/ssh"
 
+	"banmesh/mesh/conductor/rest"
 	"banmesh/mesh/control"
 	"banmesh/netconfclient"
 	"banmesh/netconfclient/conductorsim"
-	"banmesh/restclient"
 )
 
 // trustTime bounds the fetching of a host key.
@@ -198,7 +198,7 @@ func (c *console) trustCertificate(ctx context.Context, addr, file string) error
 	if u.Port() == "" {
 		host = net.JoinHostPort(u.Hostname(), "443")
 	}
-	cert, err := restclient.FetchCertificate(ctx, host)
+	cert, err := rest.FetchCertificate(ctx, host)
 	if err != nil {
 		return err
 	}

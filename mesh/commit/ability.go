@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
+
+	"banmesh/mesh/conductor"
 )
 
 // ability is whether this member reaches the conductor, by its last attempt or
@@ -47,7 +49,7 @@ func (a *ability) succeeded(now time.Time, lead bool) {
 // reading can hardly fail for another reason; an edit can.
 func (a *ability) failed(now time.Time, err error, reading bool) bool {
 	switch {
-	case errors.Is(err, ErrLogin):
+	case errors.Is(err, conductor.ErrLogin):
 		if a.login == 0 {
 			a.login = a.tuning.LoginWait
 		} else {
@@ -58,7 +60,7 @@ func (a *ability) failed(now time.Time, err error, reading bool) bool {
 	case errors.Is(err, errRecord): // a reading that succeeds mends nothing
 		a.locked = now.Add(a.tuning.MaxBackoff)
 		a.next = a.locked
-	case reading, errors.Is(err, ErrUnreachable), errors.Is(err, ErrHostKey):
+	case reading, errors.Is(err, conductor.ErrUnreachable), errors.Is(err, conductor.ErrHostKey):
 		a.retry.failed(now)
 		a.next = a.retry.at
 	default:

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
 
@@ -40,10 +41,10 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 			c.show.lastCommit = c.cfg.Now()
 		}
 		c.mu.Unlock()
-		c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
+		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 		c.tellHeld(res.Plan)
 	case errors.Is(err, errLost), ctx.Err() != nil:
-		c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
+		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 	default:
 		c.failed(now, err, took)
 		c.mu.Lock()
@@ -81,7 +82,7 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 
 // replan makes the plan anew where running is not what it was made for, or the set
 // has changed while the edit was being begun.
-func (c *Committer) replan(running Running, force bool, p Plan, changes uint64) Plan {
+func (c *Committer) replan(running conductor.Running, force bool, p Plan, changes uint64) Plan {
 	c.mu.Lock()
 	same := changes == c.changes
 	c.mu.Unlock()
@@ -105,7 +106,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	if c.mayCommit() != nil {
 		return Result{}, errLost
 	}
-	e, err := c.cfg.Conductor.Begin(step, Permit{Ours: c.ours(), Kill: c.cfg.StaleSessions()})
+	e, err := c.cfg.Conductor.Begin(step, conductor.Permit{Ours: c.ours(), Kill: c.cfg.StaleSessions()})
 	if err != nil {
 		return Result{}, c.lostOr(step, err)
 	}
@@ -113,9 +114,9 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	c.ability.succeeded(time.Now(), true)
 	c.show.state, c.show.detail = StateCommitting, ""
 	c.mu.Unlock()
-	session := Session{Node: e.Running().Conductor, ID: e.Session()}
+	session := conductor.SessionAt{Node: e.Running().Conductor, ID: e.Session()}
 	if session.ID == 0 {
-		session = Session{}
+		session = conductor.SessionAt{}
 	}
 	until := start.Add(2 * c.cfg.Timeout)
 	c.cfg.SetWork(WorkCommitting, "", session, until)
@@ -167,7 +168,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 }
 
 // shut ends the edit, and with it the lock.
-func (c *Committer) shut(ctx context.Context, e Edit) {
+func (c *Committer) shut(ctx context.Context, e conductor.Edit) {
 	within := closeTimeout
 	if ctx.Err() != nil { // the agent is stopping
 		within = stopTimeout
@@ -418,8 +419,8 @@ func (c *Committer) lostOr(step context.Context, err error) error {
 	switch {
 	case errors.Is(err, errLost), !c.cfg.Leading():
 		return errLost
-	case errors.Is(step.Err(), context.DeadlineExceeded) && !errors.Is(err, ErrUnreachable):
-		return fmt.Errorf("%w within %s: %w", ErrUnreachable, c.cfg.Timeout, err)
+	case errors.Is(step.Err(), context.DeadlineExceeded) && !errors.Is(err, conductor.ErrUnreachable):
+		return fmt.Errorf("%w within %s: %w", conductor.ErrUnreachable, c.cfg.Timeout, err)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
 
@@ -85,10 +86,10 @@ func New(cfg Config) (*Committer, error) {
 		cfg.ClocksAgree = func() bool { return true }
 	}
 	if cfg.SetWork == nil {
-		cfg.SetWork = func(Work, string, Session, time.Time) {}
+		cfg.SetWork = func(Work, string, conductor.SessionAt, time.Time) {}
 	}
 	if cfg.StaleSessions == nil {
-		cfg.StaleSessions = func() []Session { return nil }
+		cfg.StaleSessions = func() []conductor.SessionAt { return nil }
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
@@ -130,7 +131,7 @@ func (c *Committer) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
-	c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
+	c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 	return nil
 }
 
@@ -179,7 +180,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	switch {
 	case gained:
 		c.forgetReading() // another leader may have changed the tenant since
-		c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
+		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 	case read:
 		if c.probe(ctx) == nil && lead {
 			c.review()
@@ -392,10 +393,10 @@ func (c *Committer) placed() map[netip.Prefix]store.Millis {
 	return m
 }
 
-func wideOpen(r Running) error {
+func wideOpen(r conductor.Running) error {
 	for _, p := range r.Addresses {
 		if p.Bits() == 0 {
-			return ErrWideOpen
+			return conductor.ErrWideOpen
 		}
 	}
 	return nil

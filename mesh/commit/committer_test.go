@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
 
@@ -414,7 +415,7 @@ func TestWhatEndedWhileTheConductorWasAwayIsRemovedWhenItIsBack(t *testing.T) {
 		a.set.ban(time.Hour, many(3)...)
 		pass(time.Minute)
 		wantTenant(t, s, many(3)...)
-		s.breaks(fault{step: "begin", err: ErrUnreachable, always: true}, fault{step: "read", err: ErrUnreachable, always: true})
+		s.breaks(fault{step: "begin", err: conductor.ErrUnreachable, always: true}, fault{step: "read", err: conductor.ErrUnreachable, always: true})
 		pass(time.Minute)
 		a.lead(false)
 		pass(30 * 24 * time.Hour) // longer than a lease
@@ -526,7 +527,7 @@ func TestAJumpOfTheMeshsTimeStallsNothing(t *testing.T) {
 				offset.Store(int64(jump))
 				pass(2 * time.Second)
 				wantTenant(t, s, many(1)...)
-				s.breaks(fault{step: "begin", err: ErrUnreachable})
+				s.breaks(fault{step: "begin", err: conductor.ErrUnreachable})
 				a.set.ban(100*time.Hour, many(2)...)
 				a.Notify(Addition)
 				pass(3 * time.Second)

@@ -11,6 +11,7 @@ import (
 
 	"go4.org/netipx"
 
+	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
 
@@ -77,11 +78,11 @@ type Config struct {
 
 	// SetWork is told what the committer does: detail for people, the open edit's
 	// session (zero without one), until when it gives up. It must not block. Optional.
-	SetWork func(w Work, detail string, session Session, until time.Time)
+	SetWork func(w Work, detail string, session conductor.SessionAt, until time.Time)
 
 	// StaleSessions returns the sessions of former leaders that may be killed
 	// where they hold the lock. Optional.
-	StaleSessions func() []Session
+	StaleSessions func() []conductor.SessionAt
 
 	OnEvent func(Event) // must not block. Optional
 	Logger  *slog.Logger

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"banmesh/mesh/conductor"
 )
 
 func TestEveryErrorAtEveryStepIsSurvived(t *testing.T) {
 	steps := []string{"begin", "apply", "commit", "read", "close"}
-	errs := []error{&BusyError{Holder: 7}, &BusyError{Dirty: true}, ErrBusy, ErrLogin, ErrHostKey, ErrUnreachable, ErrUnknown,
-		ErrRejected, ErrMismatch, ErrWideOpen, errors.New("something else"), nil}
+	errs := []error{&conductor.BusyError{Holder: 7}, &conductor.BusyError{Dirty: true}, conductor.ErrBusy, conductor.ErrLogin, conductor.ErrHostKey, conductor.ErrUnreachable, conductor.ErrUnknown,
+		conductor.ErrRejected, conductor.ErrMismatch, conductor.ErrWideOpen, errors.New("something else"), nil}
 	for _, step := range steps {
 		for _, err := range errs {
 			for _, effect := range []bool{false, true} {
@@ -41,7 +43,7 @@ func TestEveryErrorAtEveryStepIsSurvived(t *testing.T) {
 						}
 						s.breaks(fault{step: step, err: fail, effect: effect, hang: hang})
 						if step == "read" { // read where the outcome of a commit is in doubt
-							s.breaks(fault{step: "commit", err: ErrUnknown})
+							s.breaks(fault{step: "commit", err: conductor.ErrUnknown})
 						}
 						a.Notify(Addition)
 						a.Notify(Removal)
@@ -75,7 +77,7 @@ func TestAnUnknownOutcomeIsReadBeforeAnythingElse(t *testing.T) {
 				defer a.halt()
 				pass(time.Minute)
 				a.set.ban(time.Hour, many(2)...)
-				s.breaks(fault{step: "commit", err: ErrUnknown, effect: effect})
+				s.breaks(fault{step: "commit", err: conductor.ErrUnknown, effect: effect})
 				reads, begins := s.tried("read"), s.tried("begin")
 				r, err := a.CommitNow(context.Background(), false)
 				if n := s.tried("begin") - begins; n != 1 {
@@ -94,7 +96,7 @@ func TestAnUnknownOutcomeIsReadBeforeAnythingElse(t *testing.T) {
 					}
 					return
 				}
-				if !errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "lacks 2 of 2 additions") {
+				if !errors.Is(err, conductor.ErrUnknown) || !strings.Contains(err.Error(), "lacks 2 of 2 additions") {
 					t.Errorf("CommitNow = %v, want unknown and what is missing", err)
 				}
 				pass(10 * time.Second)
@@ -167,8 +169,8 @@ func TestAnotherAdministratorsHalfFinishedWorkIsLeftAlone(t *testing.T) {
 		} {
 			edit()
 			a.set.ban(10*time.Hour, pfx("192.0.2.1")...)
-			if _, err := a.CommitNow(context.Background(), false); !errors.Is(err, ErrBusy) {
-				t.Errorf("%s: CommitNow = %v, want ErrBusy", name, err)
+			if _, err := a.CommitNow(context.Background(), false); !errors.Is(err, conductor.ErrBusy) {
+				t.Errorf("%s: CommitNow = %v, want conductor.ErrBusy", name, err)
 			}
 			s.mu.Lock()
 			if s.candidate == nil {
@@ -220,10 +222,10 @@ func TestOnlyASilentFormerLeadersSessionIsKilled(t *testing.T) {
 		pass(time.Minute)
 		s.lockedBy(77)
 		a.set.ban(time.Hour, many(1)...)
-		if _, err := a.CommitNow(context.Background(), false); !errors.Is(err, ErrBusy) {
-			t.Fatalf("CommitNow = %v, want ErrBusy", err)
+		if _, err := a.CommitNow(context.Background(), false); !errors.Is(err, conductor.ErrBusy) {
+			t.Fatalf("CommitNow = %v, want conductor.ErrBusy", err)
 		}
-		a.flag(func() { a.stale = []Session{{nodeName, 77}} })
+		a.flag(func() { a.stale = []conductor.SessionAt{{Node: nodeName, ID: 77}} })
 		if _, err := a.CommitNow(context.Background(), false); err != nil || !slices.Equal(s.killed, []uint64{77}) {
 			t.Errorf("CommitNow = %v after killing %v, want 77 killed", err, s.killed)
 		}
@@ -232,7 +234,7 @@ func TestOnlyASilentFormerLeadersSessionIsKilled(t *testing.T) {
 
 func TestRefusedCredentialsAreNotHammered(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {
-		s.breaks(fault{step: "read", err: ErrLogin, always: true}, fault{step: "begin", err: ErrLogin, always: true})
+		s.breaks(fault{step: "read", err: conductor.ErrLogin, always: true}, fault{step: "begin", err: conductor.ErrLogin, always: true})
 		a := newAgent(t, s, "a")
 		defer a.halt()
 		a.set.ban(100*time.Hour, many(1)...)
@@ -267,7 +269,7 @@ func TestAnUnreachableConductorHandsLeadershipOver(t *testing.T) {
 		if able, _ := a.Able(); !able {
 			t.Fatal("not able")
 		}
-		s.breaks(fault{step: "read", err: ErrUnreachable, always: true}, fault{step: "begin", err: ErrUnreachable, always: true})
+		s.breaks(fault{step: "read", err: conductor.ErrUnreachable, always: true}, fault{step: "begin", err: conductor.ErrUnreachable, always: true})
 		a.set.ban(100*time.Hour, many(1)...)
 		a.Notify(Addition)
 		pass(3 * time.Second)
@@ -333,7 +335,7 @@ func TestALyingServerIsFoundOut(t *testing.T) {
 		a.set.ban(10*time.Hour, many(2)...)
 		pass(time.Minute)
 		// Removals take effect, additions are lost.
-		s.breaks(fault{step: "commit", drop: true, err: ErrMismatch, always: true})
+		s.breaks(fault{step: "commit", drop: true, err: conductor.ErrMismatch, always: true})
 		a.set.unban(false, many(1)...)
 		a.set.ban(10*time.Hour, pfx("192.0.2.1")...)
 		a.Notify(Removal)
@@ -434,7 +436,7 @@ func TestAThousandFailedCommitsLeaveNothingBehind(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {
 		a := newAgent(t, s, "a", func(c *Config) { c.Timeout = time.Second })
 		pass(time.Minute)
-		errs := []error{ErrRejected, ErrMismatch, ErrUnknown, ErrBusy, nil}
+		errs := []error{conductor.ErrRejected, conductor.ErrMismatch, conductor.ErrUnknown, conductor.ErrBusy, nil}
 		steps := []string{"begin", "apply", "commit", "close"}
 		all := spread(20)
 		for i := 0; s.tried("begin") < 1000 && i < 3000; i++ {
@@ -577,7 +579,7 @@ func TestPlacedIsLiftedOnlyOnceItCannotComeAnyMore(t *testing.T) {
 		a := newAgent(t, s, "a")
 		defer a.halt()
 		pass(time.Minute)
-		s.breaks(fault{step: "commit", err: ErrRejected, always: true})
+		s.breaks(fault{step: "commit", err: conductor.ErrRejected, always: true})
 		a.set.ban(100*time.Hour, many(1)...)
 		a.Notify(Addition)
 		pass(time.Minute)
@@ -647,7 +649,7 @@ type event struct {
 // what they know, and then leaves them in peace.
 func TestAnyHistoryOfFailuresEndsInAnEqualTenant(t *testing.T) {
 	steps := []string{"begin", "apply", "commit", "commit", "read", "close"}
-	errs := []error{&BusyError{Holder: 7}, ErrUnreachable, ErrUnknown, ErrRejected, ErrMismatch, nil}
+	errs := []error{&conductor.BusyError{Holder: 7}, conductor.ErrUnreachable, conductor.ErrUnknown, conductor.ErrRejected, conductor.ErrMismatch, nil}
 	rapid.Check(t, func(rt *rapid.T) {
 		history := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) event {
 			return event{rapid.IntRange(0, 40).Draw(t, "after"), rapid.IntRange(0, 8).Draw(t, "what"), rapid.IntRange(0, 63).Draw(t, "n")}

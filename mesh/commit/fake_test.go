@@ -16,6 +16,7 @@ import (
 
 	"go4.org/netipx"
 
+	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
 
@@ -378,18 +379,18 @@ type link struct {
 type fakeEdit struct {
 	*link
 	id        uint64
-	before    Running
+	before    conductor.Running
 	add       []netip.Prefix
 	remove    []netip.Prefix
 	committed bool
 	judge     func(r *commitRecord, running map[netip.Prefix]bool)
 }
 
-func (l *link) tenantLocked() Running {
-	return Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Conductor: nodeName}
+func (l *link) tenantLocked() conductor.Running {
+	return conductor.Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Conductor: nodeName}
 }
 
-func (l *link) Begin(ctx context.Context, p Permit) (Edit, error) {
+func (l *link) Begin(ctx context.Context, p conductor.Permit) (conductor.Edit, error) {
 	effect, _, err := l.site.meet(ctx, l.by, "begin")
 	s := l.site
 	s.mu.Lock()
@@ -397,12 +398,12 @@ func (l *link) Begin(ctx context.Context, p Permit) (Edit, error) {
 	if !effect || err != nil {
 		return nil, err
 	}
-	if s.holder != 0 && slices.Contains(p.Kill, Session{Node: nodeName, ID: s.holder}) {
+	if s.holder != 0 && slices.Contains(p.Kill, conductor.SessionAt{Node: nodeName, ID: s.holder}) {
 		s.killed = append(s.killed, s.holder)
 		s.holder = 0
 	}
 	if s.holder != 0 {
-		return nil, &BusyError{Holder: s.holder, Detail: "lock-denied"}
+		return nil, &conductor.BusyError{Holder: s.holder, Detail: "lock-denied"}
 	}
 	if s.candidate != nil {
 		var add, remove []netip.Prefix
@@ -421,7 +422,7 @@ func (l *link) Begin(ctx context.Context, p Permit) (Edit, error) {
 			ours := p.Ours(add, remove)
 			s.mu.Lock()
 			if !ours {
-				return nil, &BusyError{Dirty: true, Detail: "resource-denied"}
+				return nil, &conductor.BusyError{Dirty: true, Detail: "resource-denied"}
 			}
 		}
 		s.candidate = nil
@@ -432,10 +433,10 @@ func (l *link) Begin(ctx context.Context, p Permit) (Edit, error) {
 	return &fakeEdit{link: l, id: s.sessions, before: l.tenantLocked()}, nil
 }
 
-func (l *link) Read(ctx context.Context) (Running, error) {
+func (l *link) Read(ctx context.Context) (conductor.Running, error) {
 	effect, _, err := l.site.meet(ctx, l.by, "read")
 	if !effect || err != nil {
-		return Running{}, err
+		return conductor.Running{}, err
 	}
 	l.site.mu.Lock()
 	defer l.site.mu.Unlock()
@@ -445,8 +446,8 @@ func (l *link) Read(ctx context.Context) (Running, error) {
 func (l *link) Features() string { return "fake" }
 func (l *link) Close() error     { return nil }
 
-func (e *fakeEdit) Running() Running { return e.before }
-func (e *fakeEdit) Session() uint64  { return e.id }
+func (e *fakeEdit) Running() conductor.Running { return e.before }
+func (e *fakeEdit) Session() uint64            { return e.id }
 
 func (e *fakeEdit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
 	e.judge = e.check()
@@ -517,8 +518,8 @@ func (e *fakeEdit) Close(ctx context.Context) error {
 }
 
 var (
-	_ Conductor = (*link)(nil)
-	_ Edit      = (*fakeEdit)(nil)
+	_ Conductor      = (*link)(nil)
+	_ conductor.Edit = (*fakeEdit)(nil)
 )
 
 // agent is a committer with all that it needs.
@@ -532,7 +533,7 @@ type agent struct {
 	leads  bool
 	ready  bool
 	agree  bool
-	stale  []Session
+	stale  []conductor.SessionAt
 	events []Event
 	work   []string
 	stop   context.CancelFunc
@@ -592,9 +593,9 @@ func newAgent(t *testing.T, s *site, name string, change ...func(*Config)) *agen
 		return func() bool { a.mu.Lock(); defer a.mu.Unlock(); return *b }
 	}
 	cfg.Leading, cfg.Ready, cfg.ClocksAgree = on(&a.leads), on(&a.ready), on(&a.agree)
-	cfg.StaleSessions = func() []Session { a.mu.Lock(); defer a.mu.Unlock(); return a.stale }
+	cfg.StaleSessions = func() []conductor.SessionAt { a.mu.Lock(); defer a.mu.Unlock(); return a.stale }
 	cfg.OnEvent = func(e Event) { a.flag(func() { a.events = append(a.events, e) }) }
-	cfg.SetWork = func(w Work, detail string, session Session, _ time.Time) {
+	cfg.SetWork = func(w Work, detail string, session conductor.SessionAt, _ time.Time) {
 		a.flag(func() { a.work = append(a.work, fmt.Sprintf("%d %s %d", w, detail, session.ID)) })
 	}
 	for _, f := range change {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
 
@@ -56,7 +57,7 @@ type news struct {
 const maxHold = 24 * time.Hour
 
 // look takes in a reading of running. live tells whether a ban covers a prefix.
-func (m *memory) look(now time.Time, r Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, hold time.Duration) news {
+func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, hold time.Duration) news {
 	var n news
 	m.valid, m.at, m.conductor, m.running = true, now, r.Conductor, r.Addresses
 	m.present = make(map[netip.Prefix]struct{}, len(r.Addresses))

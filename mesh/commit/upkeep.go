@@ -7,19 +7,20 @@ import (
 	"net/netip"
 	"time"
 
+	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
 
 // read reads running without a lock and takes in what it shows.
-func (c *Committer) read(ctx context.Context) (Running, error) {
+func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer done()
 	r, err := c.cfg.Conductor.Read(ctx)
 	if err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, ErrUnreachable) {
-			err = fmt.Errorf("%w within %s: %w", ErrUnreachable, c.cfg.Timeout, err)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, conductor.ErrUnreachable) {
+			err = fmt.Errorf("%w within %s: %w", conductor.ErrUnreachable, c.cfg.Timeout, err)
 		}
-		return Running{}, err
+		return conductor.Running{}, err
 	}
 	c.mu.Lock()
 	c.ability.succeeded(time.Now(), c.leading)
@@ -29,7 +30,7 @@ func (c *Committer) read(ctx context.Context) (Running, error) {
 }
 
 // learn takes in a reading of running.
-func (c *Committer) learn(r Running) {
+func (c *Committer) learn(r conductor.Running) {
 	d := draft{facts: c.gather(r.Addresses, false)}
 	d.index()
 	now := time.Now()
@@ -67,16 +68,16 @@ func (c *Committer) probe(ctx context.Context) error {
 	case err == nil:
 		c.mu.Lock()
 		// What an attempt failed for, only the next attempt can clear.
-		if !was || !c.leading || errors.Is(c.show.cause, ErrWideOpen) {
+		if !was || !c.leading || errors.Is(c.show.cause, conductor.ErrWideOpen) {
 			c.show.clear()
 			c.retry.reset()
 		}
 		c.mu.Unlock()
 		if !was {
 			c.log.Info("the conductor can be reached", "features", c.cfg.Conductor.Features())
-			c.cfg.SetWork(WorkIdle, "", Session{}, time.Time{})
+			c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 		}
-	case errors.Is(err, ErrWideOpen):
+	case errors.Is(err, conductor.ErrWideOpen):
 		c.failed(now, err, pending{})
 	default:
 		c.mu.Lock()
@@ -99,13 +100,13 @@ const maxAsked = 15 * time.Minute
 
 // failed takes in that an attempt came to nothing; took goes back to what waits.
 func (c *Committer) failed(now time.Time, err error, took pending) {
-	unable := errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLogin) || errors.Is(err, ErrHostKey) || errors.Is(err, errRecord)
+	unable := errors.Is(err, conductor.ErrUnreachable) || errors.Is(err, conductor.ErrLogin) || errors.Is(err, conductor.ErrHostKey) || errors.Is(err, errRecord)
 	state, work, detail := StateFailing, WorkIdle, err.Error()
-	var busy *BusyError
+	var busy *conductor.BusyError
 	switch {
 	case errors.As(err, &busy):
 		state, work, detail = StateWaiting, WorkWaiting, busy.Error()
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, conductor.ErrBusy):
 		state, work = StateWaiting, WorkWaiting
 	case unable:
 		work = WorkUnable
@@ -126,13 +127,13 @@ func (c *Committer) failed(now time.Time, err error, took pending) {
 		next = c.ability.next
 	}
 	c.mu.Unlock()
-	c.cfg.SetWork(work, detail, Session{}, time.Time{})
+	c.cfg.SetWork(work, detail, conductor.SessionAt{}, time.Time{})
 	if again {
 		c.log.Debug("commit failed again", "err", err, "next", next)
 		return
 	}
 	kind := EventError
-	if errors.Is(err, ErrWideOpen) {
+	if errors.Is(err, conductor.ErrWideOpen) {
 		kind = EventWideOpen
 	}
 	c.log.Warn("commit failed", "err", err, "next", next)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 )
 
@@ -61,16 +61,16 @@ func (r *report) conductor(ctx context.Context, p Patient) {
 	}
 	running, err := p.Conductor.Read(ctx)
 	switch {
-	case err == nil, errors.Is(err, commit.ErrWideOpen):
-	case errors.Is(err, commit.ErrHostKey):
+	case err == nil, errors.Is(err, conductor.ErrWideOpen):
+	case errors.Is(err, conductor.ErrHostKey):
 		r.add(Serious, text(err), "Somebody else may be answering, or the conductor was installed anew: nothing is committed.",
 			fmt.Sprintf("banmesh conductor trust %s --known-hosts %s", first(p.Conductors), p.KnownHosts))
 		return
-	case errors.Is(err, commit.ErrLogin):
+	case errors.Is(err, conductor.ErrLogin):
 		r.add(Serious, text(err), "Nothing is committed from here; six refused logins lock the account for half an hour.",
 			fmt.Sprintf("put this router's public key into /home/%s/.ssh/netconf_authorized_keys on each conductor node", p.User))
 		return
-	case errors.Is(err, commit.ErrUnreachable):
+	case errors.Is(err, conductor.ErrUnreachable):
 		r.add(Serious, text(err), "Nothing is committed from here.",
 			"open TCP from this router to the conductor; up to release 5.2 commit.driver is netconf (port 830), from 5.3 on rest")
 		return

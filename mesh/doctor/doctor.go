@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/login"
@@ -21,7 +21,7 @@ type Agent interface {
 
 // Conductor is what the doctor looks at of the conductor.
 type Conductor interface {
-	Read(ctx context.Context) (commit.Running, error)
+	Read(ctx context.Context) (conductor.Running, error)
 	Denied(ctx context.Context) ([]string, error)
 }
 

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/login"
@@ -42,14 +42,14 @@ func (a *fakeAgent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
 }
 
 type fakeConductor struct {
-	running  commit.Running
+	running  conductor.Running
 	denied   []string
 	read     error
 	services error
 }
 
-func (c *fakeConductor) Read(context.Context) (commit.Running, error) { return c.running, c.read }
-func (c *fakeConductor) Denied(context.Context) ([]string, error)     { return c.denied, c.services }
+func (c *fakeConductor) Read(context.Context) (conductor.Running, error) { return c.running, c.read }
+func (c *fakeConductor) Denied(context.Context) ([]string, error)        { return c.denied, c.services }
 
 // reaches is a Dial that some addresses answer.
 func reaches(addrs ...string) Dial {
@@ -98,7 +98,7 @@ func well(t *testing.T) Patient {
 		},
 		Dial: reaches("192.0.2.2:7946", "192.0.2.10:830", "192.0.2.11:830"), Now: now,
 		Synchronized: func() (bool, bool) { return true, true },
-		Conductor:    &fakeConductor{running: commit.Running{Exists: true, Conductor: "192.0.2.10:830"}, denied: []string{"web"}},
+		Conductor:    &fakeConductor{running: conductor.Running{Exists: true, Conductor: "192.0.2.10:830"}, denied: []string{"web"}},
 		Conductors:   []string{"192.0.2.10:830", "192.0.2.11:830"},
 		User:         "admin", KnownHosts: "/etc/banmesh/known_hosts", Tenant: "blacklist-fail2ban",
 		Logs:   []fail2ban.LogSource{{Jail: "sshd", Files: []string{log}}, {Jail: "web", Journal: true}},
@@ -131,7 +131,7 @@ func TestWhatAGroupMayReadIsNoTrouble(t *testing.T) {
 
 func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 	agent := func(p *Patient) *fakeAgent { return p.Agent.(*fakeAgent) }
-	conductor := func(p *Patient) *fakeConductor { return p.Conductor.(*fakeConductor) }
+	fake := func(p *Patient) *fakeConductor { return p.Conductor.(*fakeConductor) }
 	refused := "the conductor is away"
 	for _, c := range []struct {
 		name     string
@@ -174,14 +174,14 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"nobody leads", func(p *Patient) { agent(p).status.Leader = nil }, Serious, "no router leads", "banmesh status"},
 		{"frozen", func(p *Patient) { agent(p).status.Frozen = true }, Warning, "frozen by", "banmesh thaw"},
 		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 removals wait", "banmesh commit --force"},
-		{"login", func(p *Patient) { conductor(p).read = fmt.Errorf("%w: x", commit.ErrLogin) }, Serious, "refused the credentials", "netconf_authorized_keys"},
-		{"host key", func(p *Patient) { conductor(p).read = fmt.Errorf("%w: x", commit.ErrHostKey) }, Serious, "host key is not the known one", "banmesh conductor trust 192.0.2.10:830 --known-hosts /etc/banmesh/known_hosts"},
-		{"no conductor", func(p *Patient) { conductor(p).read = fmt.Errorf("%w: x", commit.ErrUnreachable) }, Serious, "no conductor can be reached", "commit.driver"},
+		{"login", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrLogin) }, Serious, "refused the credentials", "netconf_authorized_keys"},
+		{"host key", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrHostKey) }, Serious, "host key is not the known one", "banmesh conductor trust 192.0.2.10:830 --known-hosts /etc/banmesh/known_hosts"},
+		{"no conductor", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrUnreachable) }, Serious, "no conductor can be reached", "commit.driver"},
 		{"half a conductor", func(p *Patient) { p.Dial = reaches("192.0.2.2:7946", "192.0.2.10:830") }, Warning, "node 192.0.2.11:830 cannot be reached", "open TCP"},
-		{"everybody", func(p *Patient) { conductor(p).read = commit.ErrWideOpen }, Serious, "holds everybody", "delete that address"},
-		{"no tenant", func(p *Patient) { conductor(p).running.Exists = false }, Note, "is not there yet", "banmesh commit"},
-		{"no deny", func(p *Patient) { conductor(p).denied = nil }, Serious, "no service denies the tenant blacklist-fail2ban", "access-policy blacklist-fail2ban permission deny"},
-		{"services unread", func(p *Patient) { conductor(p).services = errors.New("no right") }, Note, "was not looked at: no right", "show config running"},
+		{"everybody", func(p *Patient) { fake(p).read = conductor.ErrWideOpen }, Serious, "holds everybody", "delete that address"},
+		{"no tenant", func(p *Patient) { fake(p).running.Exists = false }, Note, "is not there yet", "banmesh commit"},
+		{"no deny", func(p *Patient) { fake(p).denied = nil }, Serious, "no service denies the tenant blacklist-fail2ban", "access-policy blacklist-fail2ban permission deny"},
+		{"services unread", func(p *Patient) { fake(p).services = errors.New("no right") }, Note, "was not looked at: no right", "show config running"},
 		{"fail2ban", func(p *Patient) {
 			p.Fail2ban = []fail2ban.Finding{{Severity: fail2ban.Serious, What: "no actionflush", Why: "w", Mend: "install"}}
 		}, Serious, "no actionflush", "install"},
@@ -220,7 +220,7 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 // A refused login counts towards the lock of the account: the doctor tries once.
 func TestARefusedLoginIsNotRepeated(t *testing.T) {
 	p := well(t)
-	c := &counting{fakeConductor{read: commit.ErrLogin}, 0}
+	c := &counting{fakeConductor{read: conductor.ErrLogin}, 0}
 	p.Conductor = c
 	Examine(t.Context(), p)
 	if c.asked != 1 {
@@ -233,7 +233,7 @@ type counting struct {
 	asked int
 }
 
-func (c *counting) Read(ctx context.Context) (commit.Running, error) {
+func (c *counting) Read(ctx context.Context) (conductor.Running, error) {
 	c.asked++
 	return c.fakeConductor.Read(ctx)
 }

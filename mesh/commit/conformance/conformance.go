@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/netconfclient/conductorsim"
 	"banmesh/netconfclient/conductorsim/history"
 )
@@ -139,7 +140,7 @@ func (b *bench) ctx() context.Context {
 }
 
 // begin begins an edit that is closed with the test, if not before.
-func (b *bench) begin(c commit.Conductor, p commit.Permit) (*edit, error) {
+func (b *bench) begin(c commit.Conductor, p conductor.Permit) (*edit, error) {
 	e, err := c.Begin(b.ctx(), p)
 	if err != nil {
 		return nil, err
@@ -151,7 +152,7 @@ func (b *bench) begin(c commit.Conductor, p commit.Permit) (*edit, error) {
 
 // edit notes what is asked for, and closes once.
 type edit struct {
-	commit.Edit
+	conductor.Edit
 	b      *bench
 	closed bool
 }
@@ -179,7 +180,7 @@ func (e *edit) close() {
 }
 
 // change makes one whole change.
-func (b *bench) change(c commit.Conductor, p commit.Permit, add, remove []netip.Prefix) error {
+func (b *bench) change(c commit.Conductor, p conductor.Permit, add, remove []netip.Prefix) error {
 	e, err := b.begin(c, p)
 	if err != nil {
 		return err
@@ -193,7 +194,7 @@ func (b *bench) change(c commit.Conductor, p commit.Permit, add, remove []netip.
 
 // changeWithin makes one change whose commit is given up after a time.
 func (b *bench) changeWithin(d time.Duration, add, remove []netip.Prefix) error {
-	e, err := b.begin(b.c, commit.Permit{})
+	e, err := b.begin(b.c, conductor.Permit{})
 	if err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func (b *bench) changeWithin(d time.Duration, add, remove []netip.Prefix) error 
 // seedMore brings addresses into running beside what is there.
 func (b *bench) seedMore(texts ...string) {
 	b.Helper()
-	if err := b.change(b.c, commit.Permit{}, Prefixes(texts...), nil); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, Prefixes(texts...), nil); err != nil {
 		b.Fatalf("seed: %v", err)
 	}
 }
@@ -217,7 +218,7 @@ func (b *bench) seedMore(texts ...string) {
 // seed brings addresses into running, and fails the test where that fails.
 func (b *bench) seed(texts ...string) {
 	b.Helper()
-	if err := b.change(b.c, commit.Permit{}, Prefixes(texts...), nil); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, Prefixes(texts...), nil); err != nil {
 		b.Fatalf("seed: %v", err)
 	}
 	b.want(texts...)
@@ -262,8 +263,8 @@ func (b *bench) wantErr(err, kind error, texts ...string) {
 // wantDirty checks for edits of somebody else's being waited for.
 func (b *bench) wantDirty(err error) {
 	b.Helper()
-	var busy *commit.BusyError
-	if !errors.As(err, &busy) || !busy.Dirty || !errors.Is(err, commit.ErrBusy) {
+	var busy *conductor.BusyError
+	if !errors.As(err, &busy) || !busy.Dirty || !errors.Is(err, conductor.ErrBusy) {
 		b.Errorf("got %v, want waiting for uncommitted changes", err)
 	}
 }

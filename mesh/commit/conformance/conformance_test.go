@@ -2,10 +2,8 @@ package conformance_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,9 +12,10 @@ import (
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/commit/conformance"
+	"banmesh/mesh/conductor/netconf"
+	"banmesh/mesh/conductor/rest"
 	"banmesh/netconfclient"
 	"banmesh/netconfclient/conductorsim"
-	"banmesh/restclient"
 )
 
 var styles = []conductorsim.Style{conductorsim.Style52, conductorsim.Style55, conductorsim.Style56}
@@ -107,7 +106,7 @@ func startREST(t *testing.T, configure func(*conductorsim.Config)) conformance.S
 	if err := os.WriteFile(password, []byte("s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg := restclient.DefaultConfig()
+	cfg := rest.DefaultConfig()
 	for _, a := range addrs {
 		cfg.URLs = append(cfg.URLs, "https://"+a)
 	}
@@ -116,11 +115,11 @@ func startREST(t *testing.T, configure func(*conductorsim.Config)) conformance.S
 	cfg.DialTimeout, cfg.Timeout = 6*time.Second, 20*time.Second
 	own := style == conductorsim.Style56
 	return conformance.Setup{Sim: sim, OwnCandidate: own, Private: own, Open: func() commit.Conductor {
-		c, err := restclient.New(cfg)
+		c, err := rest.New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return restConductor{c}
+		return c
 	}}
 }
 
@@ -130,7 +129,7 @@ func startNETCONF(t *testing.T, configure func(*conductorsim.Config)) conformanc
 		configure(c)
 		style = c.Style
 	}, (*conductorsim.Sim).ServeNode)
-	cfg := netconfclient.DefaultConfig()
+	cfg := netconf.DefaultConfig()
 	cfg.Addresses, cfg.User = addrs, conformance.User
 	cfg.KeyFile, cfg.KnownHosts = filepath.Join(dir, "client_key"), filepath.Join(dir, "known_hosts")
 	cfg.Tenant, cfg.Neighborhood, cfg.Description = conformance.Tenant, conformance.Member, conformance.Description
@@ -139,11 +138,11 @@ func startNETCONF(t *testing.T, configure func(*conductorsim.Config)) conformanc
 		awaitServer(t, a)
 	}
 	return conformance.Setup{Sim: sim, Locks: true, OwnCandidate: style == conductorsim.Style56, Open: func() commit.Conductor {
-		c, err := netconfclient.New(cfg)
+		c, err := netconf.New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return netconfConductor{c}
+		return c
 	}}
 }
 
@@ -161,115 +160,4 @@ func awaitServer(t *testing.T, addr string) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// kindOf makes an error of a driver one of the committer's kinds.
-type kindOf struct{ kind, err error }
-
-func (e *kindOf) Error() string        { return e.err.Error() }
-func (e *kindOf) Is(target error) bool { return target == e.kind }
-func (e *kindOf) Unwrap() error        { return e.err }
-
-type restConductor struct{ c *restclient.Conductor }
-
-func (r restConductor) Begin(ctx context.Context, p commit.Permit) (commit.Edit, error) {
-	e, err := r.c.Begin(ctx, restclient.Permit{Ours: p.Ours})
-	if err != nil {
-		return nil, restError(err)
-	}
-	return restEdit{e}, nil
-}
-
-func (r restConductor) Read(ctx context.Context) (commit.Running, error) {
-	got, err := r.c.Read(ctx)
-	return commit.Running{Addresses: got.Addresses, Exists: got.Exists, Conductor: got.Conductor}, restError(err)
-}
-
-func (r restConductor) Features() string { return r.c.Features() }
-func (r restConductor) Close() error     { return r.c.Close() }
-
-type restEdit struct{ e *restclient.Edit }
-
-func (e restEdit) Running() commit.Running {
-	got := e.e.Running()
-	return commit.Running{Addresses: got.Addresses, Exists: got.Exists, Conductor: got.Conductor}
-}
-func (e restEdit) Session() uint64 { return 0 }
-func (e restEdit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
-	return restError(e.e.Apply(ctx, add, remove))
-}
-func (e restEdit) Commit(ctx context.Context) error { return restError(e.e.Commit(ctx)) }
-func (e restEdit) Close(ctx context.Context) error  { return restError(e.e.Close(ctx)) }
-
-func restError(err error) error {
-	for _, k := range []struct{ from, to error }{
-		{restclient.ErrUnknownOutcome, commit.ErrUnknown}, {restclient.ErrLogin, commit.ErrLogin}, {restclient.ErrForbidden, commit.ErrLogin},
-		{restclient.ErrSecretFile, commit.ErrLogin}, {restclient.ErrCertificate, commit.ErrHostKey}, {restclient.ErrRejected, commit.ErrRejected},
-		{restclient.ErrMismatch, commit.ErrMismatch}, {restclient.ErrWideOpen, commit.ErrWideOpen},
-	} {
-		if errors.Is(err, k.from) {
-			return &kindOf{k.to, err}
-		}
-	}
-	var busy *restclient.BusyError
-	switch {
-	case errors.As(err, &busy):
-		return &commit.BusyError{Dirty: busy.Dirty, Detail: busy.Detail}
-	case errors.Is(err, restclient.ErrUnreachable), errors.Is(err, restclient.ErrProtocol):
-		return &kindOf{commit.ErrUnreachable, err}
-	}
-	return err
-}
-
-type netconfConductor struct{ c *netconfclient.Conductor }
-
-func (n netconfConductor) Begin(ctx context.Context, p commit.Permit) (commit.Edit, error) {
-	var kill []netconfclient.SessionAt
-	for _, s := range p.Kill {
-		kill = append(kill, netconfclient.SessionAt(s))
-	}
-	e, err := n.c.Begin(ctx, netconfclient.Permit{Ours: p.Ours, Kill: kill})
-	if err != nil {
-		return nil, netconfError(err)
-	}
-	return netconfEdit{e}, nil
-}
-
-func (n netconfConductor) Read(ctx context.Context) (commit.Running, error) {
-	got, err := n.c.Read(ctx)
-	return commit.Running{Addresses: got.Addresses, Exists: got.Exists, Conductor: got.Conductor}, netconfError(err)
-}
-
-func (n netconfConductor) Features() string { return n.c.Features() }
-func (n netconfConductor) Close() error     { return n.c.Close() }
-
-type netconfEdit struct{ e *netconfclient.Edit }
-
-func (e netconfEdit) Running() commit.Running {
-	got := e.e.Running()
-	return commit.Running{Addresses: got.Addresses, Exists: got.Exists, Conductor: got.Conductor}
-}
-func (e netconfEdit) Session() uint64 { return e.e.Session() }
-func (e netconfEdit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
-	return netconfError(e.e.Apply(ctx, add, remove))
-}
-func (e netconfEdit) Commit(ctx context.Context) error { return netconfError(e.e.Commit(ctx)) }
-func (e netconfEdit) Close(ctx context.Context) error  { return netconfError(e.e.Close(ctx)) }
-
-func netconfError(err error) error {
-	var busy *netconfclient.BusyError
-	if errors.As(err, &busy) {
-		return &commit.BusyError{Holder: busy.Holder, Dirty: busy.Dirty, Detail: busy.Detail}
-	}
-	for _, k := range []struct{ from, to error }{
-		{netconfclient.ErrLogin, commit.ErrLogin}, {netconfclient.ErrKeyFile, commit.ErrLogin}, {netconfclient.ErrHostKey, commit.ErrHostKey},
-		{netconfclient.ErrUnknownOutcome, commit.ErrUnknown}, {netconfclient.ErrRejected, commit.ErrRejected},
-		{netconfclient.ErrMismatch, commit.ErrMismatch}, {netconfclient.ErrWideOpen, commit.ErrWideOpen},
-		{netconfclient.ErrUnreachable, commit.ErrUnreachable}, {netconfclient.ErrProtocol, commit.ErrUnreachable},
-	} {
-		if errors.Is(err, k.from) {
-			return &kindOf{k.to, err}
-		}
-	}
-	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"banmesh/mesh/commit"
+	"banmesh/mesh/conductor"
 	"banmesh/netconfclient/conductorsim"
 )
 
@@ -36,7 +37,7 @@ func createsWhatIsAbsent(b *bench) {
 
 func changesOnlyTheDifference(b *bench) {
 	b.seed("192.0.2.1/32", "192.0.2.2/32")
-	e, err := b.begin(b.c, commit.Permit{})
+	e, err := b.begin(b.c, conductor.Permit{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func changesOnlyTheDifference(b *bench) {
 	e.close()
 	b.want("192.0.2.2/32", "192.0.2.3/32")
 	// The last one leaves the tenant standing: a policy may refer to it.
-	if err := b.change(b.c, commit.Permit{}, nil, Prefixes("192.0.2.2/32", "192.0.2.3/32")); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, nil, Prefixes("192.0.2.2/32", "192.0.2.3/32")); err != nil {
 		b.Fatal(err)
 	}
 	if r, err := b.c.Read(b.ctx()); err != nil || !r.Exists || len(r.Addresses) != 0 {
@@ -69,7 +70,7 @@ func changesNothingForNothing(b *bench) {
 	b.seed("192.0.2.1/32")
 	commits := b.Sim.History().Commits()
 	for _, x := range [][2][]netip.Prefix{{nil, nil}, {Prefixes("192.0.2.1/32"), nil}, {nil, Prefixes("192.0.2.9/32")}} {
-		if err := b.change(b.c, commit.Permit{}, x[0], x[1]); err != nil {
+		if err := b.change(b.c, conductor.Permit{}, x[0], x[1]); err != nil {
 			b.Errorf("%v: %v", x, err)
 		}
 	}
@@ -87,11 +88,11 @@ func takesAThousand(b *bench) {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), 32)
 		all, texts = append(all, p), append(texts, p.String())
 	}
-	if err := b.change(b.c, commit.Permit{}, all, nil); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, all, nil); err != nil {
 		b.Fatal(err)
 	}
 	b.want(texts...)
-	if err := b.change(b.c, commit.Permit{}, nil, all[:999]); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, nil, all[:999]); err != nil {
 		b.Fatal(err)
 	}
 	b.want(texts[999])
@@ -107,10 +108,10 @@ func leavesSpellings(b *bench) {
 		b.Fatalf("read: %+v, %v", r, err)
 	}
 	typed := b.Sim.Addresses(Tenant, Member)
-	if err := b.change(b.c, commit.Permit{}, Prefixes("203.0.113.1/32", "203.0.113.2/32"), nil); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, Prefixes("203.0.113.1/32", "203.0.113.2/32"), nil); err != nil {
 		b.Fatal(err)
 	}
-	if err := b.change(b.c, commit.Permit{}, nil, Prefixes("203.0.113.1/32")); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, nil, Prefixes("203.0.113.1/32")); err != nil {
 		b.Fatal(err)
 	}
 	if got := b.Sim.Addresses(Tenant, Member); !slices.Contains(got, typed[0]) {
@@ -119,7 +120,7 @@ func leavesSpellings(b *bench) {
 	if got := b.Sim.Addresses(Tenant, "lan"); len(got) != 1 {
 		b.Errorf("the other member has %v", got)
 	}
-	if err := b.change(b.c, commit.Permit{}, nil, Prefixes("192.0.2.0/24")); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, nil, Prefixes("192.0.2.0/24")); err != nil {
 		b.Fatal(err)
 	}
 	b.want("203.0.113.2/32")
@@ -128,7 +129,7 @@ func leavesSpellings(b *bench) {
 func leavesNothingWithoutCommit(b *bench) {
 	for round := range 2 { // without and with a tenant
 		before := b.Sim.History().Commits()
-		e, err := b.begin(b.c, commit.Permit{})
+		e, err := b.begin(b.c, conductor.Permit{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -146,12 +147,12 @@ func leavesNothingWithoutCommit(b *bench) {
 	}
 	b.want("192.0.2.1/32", "192.0.2.2/32")
 	// An edit that was only begun leaves the way free as well.
-	e, err := b.begin(b.c, commit.Permit{})
+	e, err := b.begin(b.c, conductor.Permit{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	e.close()
-	if err := b.change(b.open(), commit.Permit{}, Prefixes("192.0.2.3/32"), nil); err != nil {
+	if err := b.change(b.open(), conductor.Permit{}, Prefixes("192.0.2.3/32"), nil); err != nil {
 		b.Error(err)
 	}
 }
@@ -163,7 +164,7 @@ func waitsForAnother(b *bench) {
 		}
 		theirs := leaves(b.Sim.Candidate("operator", 1))
 		commits := b.Sim.History().Commits()
-		err := b.change(b.c, commit.Permit{Ours: everything}, Prefixes("192.0.2.1/32"), nil)
+		err := b.change(b.c, conductor.Permit{Ours: everything}, Prefixes("192.0.2.1/32"), nil)
 		if b.OwnCandidate {
 			if err != nil {
 				b.Errorf("another user's edits are in the way: %v", err)
@@ -191,7 +192,7 @@ func waitsForAnother(b *bench) {
 		asked = fmt.Sprint(added, removed)
 		return false
 	}
-	b.wantDirty(b.change(b.c, commit.Permit{Ours: no}, Prefixes("192.0.2.2/32"), nil))
+	b.wantDirty(b.change(b.c, conductor.Permit{Ours: no}, Prefixes("192.0.2.2/32"), nil))
 	if asked != "[192.0.2.50/32] []" {
 		b.Errorf("asked whether %s are ours", asked)
 	}
@@ -217,13 +218,13 @@ func undoesLeftovers(b *bench) {
 		b.wantClean()
 		return
 	}
-	b.wantDirty(b.change(b.c, commit.Permit{}, Prefixes("192.0.2.4/32"), nil))
+	b.wantDirty(b.change(b.c, conductor.Permit{}, Prefixes("192.0.2.4/32"), nil))
 	asked := ""
 	yes := func(added, removed []netip.Prefix) bool {
 		asked = fmt.Sprint(added, removed)
 		return true
 	}
-	if err := b.change(b.c, commit.Permit{Ours: yes}, Prefixes("192.0.2.4/32"), nil); err != nil {
+	if err := b.change(b.c, conductor.Permit{Ours: yes}, Prefixes("192.0.2.4/32"), nil); err != nil {
 		b.Fatal(err)
 	}
 	if asked != "[192.0.2.3/32] [192.0.2.1/32]" {
@@ -236,13 +237,13 @@ func undoesLeftovers(b *bench) {
 func neverMixes(b *bench) {
 	b.seed("192.0.2.1/32", "192.0.2.2/32")
 	other := b.open()
-	one, err := b.begin(b.c, commit.Permit{})
+	one, err := b.begin(b.c, conductor.Permit{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	two, errTwo := b.begin(other, commit.Permit{})
+	two, errTwo := b.begin(other, conductor.Permit{})
 	if b.Locks {
-		var busy *commit.BusyError
+		var busy *conductor.BusyError
 		if !errors.As(errTwo, &busy) || busy.Holder != one.Session() {
 			b.Errorf("the second edit: %v, want waiting for session %d", errTwo, one.Session())
 		}
@@ -255,7 +256,7 @@ func neverMixes(b *bench) {
 			err = e.commit()
 		}
 		e.close()
-		if err != nil && !errors.Is(err, commit.ErrBusy) && !errors.Is(err, commit.ErrMismatch) && !errors.Is(err, commit.ErrRejected) {
+		if err != nil && !errors.Is(err, conductor.ErrBusy) && !errors.Is(err, conductor.ErrMismatch) && !errors.Is(err, conductor.ErrRejected) {
 			b.Errorf("of an edit that is not alone: %v", err)
 		}
 		return err
@@ -272,14 +273,14 @@ func neverMixes(b *bench) {
 	}
 	b.want(want...)
 	b.wantClean()
-	if err := b.change(other, commit.Permit{}, Prefixes("192.0.2.9/32"), nil); err != nil {
+	if err := b.change(other, conductor.Permit{}, Prefixes("192.0.2.9/32"), nil); err != nil {
 		b.Errorf("afterwards: %v", err)
 	}
 }
 
 func readsMeanwhile(b *bench) {
 	b.seed("192.0.2.1/32")
-	e, err := b.begin(b.c, commit.Permit{})
+	e, err := b.begin(b.c, conductor.Permit{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -306,16 +307,16 @@ func tellsRefusals(b *bench) {
 		"commit":     {conductorsim.Fault{Kind: conductorsim.FaultCommitFails}, []string{"simulated failure"}},
 	} {
 		b.inject(x.fault)
-		err := b.change(b.c, commit.Permit{}, Prefixes("192.0.2.2/32"), Prefixes("192.0.2.1/32"))
+		err := b.change(b.c, conductor.Permit{}, Prefixes("192.0.2.2/32"), Prefixes("192.0.2.1/32"))
 		if err == nil {
 			b.Errorf("%s: not refused", name)
 		}
-		b.wantErr(err, commit.ErrRejected, x.texts...)
+		b.wantErr(err, conductor.ErrRejected, x.texts...)
 		b.want("192.0.2.1/32")
 		b.Sim.Clear()
 		b.wantClean()
 	}
-	if err := b.change(b.c, commit.Permit{}, Prefixes("192.0.2.2/32"), Prefixes("192.0.2.1/32")); err != nil {
+	if err := b.change(b.c, conductor.Permit{}, Prefixes("192.0.2.2/32"), Prefixes("192.0.2.1/32")); err != nil {
 		b.Errorf("afterwards: %v", err)
 	}
 }
@@ -323,7 +324,7 @@ func tellsRefusals(b *bench) {
 func waitsForValidation(b *bench) {
 	b.seed("192.0.2.1/32")
 	b.inject(conductorsim.Fault{Kind: conductorsim.FaultValidateBusy})
-	b.wantErr(b.change(b.c, commit.Permit{}, Prefixes("192.0.2.2/32"), nil), commit.ErrBusy, "already in progress")
+	b.wantErr(b.change(b.c, conductor.Permit{}, Prefixes("192.0.2.2/32"), nil), conductor.ErrBusy, "already in progress")
 	b.Sim.Clear()
 	b.want("192.0.2.1/32")
 	b.wantClean()
@@ -332,19 +333,19 @@ func waitsForValidation(b *bench) {
 func findsOutLies(b *bench) {
 	b.seed("192.0.2.1/32", "192.0.2.2/32")
 	for _, kind := range []conductorsim.FaultKind{conductorsim.FaultLieDropAdded, conductorsim.FaultLieDropOne, conductorsim.FaultLieWideOpen} {
-		kindOf := commit.ErrMismatch
+		kindOf := conductor.ErrMismatch
 		if kind == conductorsim.FaultLieWideOpen {
-			kindOf = commit.ErrWideOpen
+			kindOf = conductor.ErrWideOpen
 		}
 		b.inject(conductorsim.Fault{Kind: kind, At: "edit", Times: 1})
-		b.wantErr(b.change(b.c, commit.Permit{}, Prefixes("192.0.2.3/32", "192.0.2.4/32"), Prefixes("192.0.2.1/32")), kindOf)
+		b.wantErr(b.change(b.c, conductor.Permit{}, Prefixes("192.0.2.3/32", "192.0.2.4/32"), Prefixes("192.0.2.1/32")), kindOf)
 		b.want("192.0.2.1/32", "192.0.2.2/32")
 		b.wantClean()
 	}
 	// What was answered with success may show late: the driver waits for it as long as it may.
 	b.inject(conductorsim.Fault{Kind: conductorsim.FaultLieDropAdded, At: "commit", Times: 1})
-	b.wantErr(b.changeWithin(time.Second, Prefixes("192.0.2.3/32"), Prefixes("192.0.2.1/32")), commit.ErrUnknown, "192.0.2.3/32")
-	if err := b.change(b.c, commit.Permit{Ours: everything}, Prefixes("192.0.2.3/32"), nil); err != nil {
+	b.wantErr(b.changeWithin(time.Second, Prefixes("192.0.2.3/32"), Prefixes("192.0.2.1/32")), conductor.ErrUnknown, "192.0.2.3/32")
+	if err := b.change(b.c, conductor.Permit{Ours: everything}, Prefixes("192.0.2.3/32"), nil); err != nil {
 		b.Errorf("afterwards: %v", err)
 	}
 	b.want("192.0.2.2/32", "192.0.2.3/32")
@@ -353,26 +354,26 @@ func findsOutLies(b *bench) {
 func neverBansEverybody(b *bench) {
 	b.seed("192.0.2.1/32")
 	for _, s := range []string{"0.0.0.0/0", "::/0"} {
-		e, err := b.begin(b.c, commit.Permit{})
+		e, err := b.begin(b.c, conductor.Permit{})
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.wantErr(e.Apply(b.ctx(), Prefixes("192.0.2.2/32", s), nil), commit.ErrWideOpen)
+		b.wantErr(e.Apply(b.ctx(), Prefixes("192.0.2.2/32", s), nil), conductor.ErrWideOpen)
 		e.close()
 	}
 	b.want("192.0.2.1/32")
 	b.wantClean()
 	b.admin(`<member><neighborhood>`+Member+`</neighborhood><address>0.0.0.0/0</address></member>`, true)
-	_, err := b.c.Begin(b.ctx(), commit.Permit{})
-	b.wantErr(err, commit.ErrWideOpen)
+	_, err := b.c.Begin(b.ctx(), conductor.Permit{})
+	b.wantErr(err, conductor.ErrWideOpen)
 }
 
 func learnsUnknownOutcome(b *bench) {
 	for i, at := range []string{"before", "in", "after"} {
 		add := Prefixes(fmt.Sprintf("192.0.2.%d/32", i+1))
 		b.inject(conductorsim.Fault{Kind: conductorsim.FaultDrop, At: at, Op: "commit", Times: 1})
-		if err := b.change(b.c, commit.Permit{}, add, nil); err != nil {
-			b.wantErr(err, commit.ErrUnknown)
+		if err := b.change(b.c, conductor.Permit{}, add, nil); err != nil {
+			b.wantErr(err, conductor.ErrUnknown)
 		} else if at == "before" {
 			b.Error("an ok for what cannot have happened")
 		}
@@ -390,8 +391,8 @@ func learnsUnknownOutcome(b *bench) {
 			b.Error("a commit that never came took effect")
 		}
 		b.eventually(func() bool {
-			err := b.change(b.c, commit.Permit{Ours: everything}, add, nil)
-			if err != nil && !errors.Is(err, commit.ErrBusy) {
+			err := b.change(b.c, conductor.Permit{Ours: everything}, add, nil)
+			if err != nil && !errors.Is(err, conductor.ErrBusy) {
 				b.Fatalf("%s: afterwards: %v", at, err)
 			}
 			return err == nil
@@ -420,9 +421,9 @@ func (b *bench) eventually(ok func() bool) {
 func tellsRefusedLogin(b *bench) {
 	b.inject(conductorsim.Fault{Kind: conductorsim.FaultLoginRefused})
 	_, err := b.c.Read(b.ctx())
-	b.wantErr(err, commit.ErrLogin)
-	_, err = b.open().Begin(b.ctx(), commit.Permit{})
-	b.wantErr(err, commit.ErrLogin)
+	b.wantErr(err, conductor.ErrLogin)
+	_, err = b.open().Begin(b.ctx(), conductor.Permit{})
+	b.wantErr(err, conductor.ErrLogin)
 	b.Sim.Clear()
 	b.seed("192.0.2.1/32")
 }
@@ -430,17 +431,17 @@ func tellsRefusedLogin(b *bench) {
 func tellsDeadConductor(b *bench) {
 	b.inject(conductorsim.Fault{Kind: conductorsim.FaultUnreachable})
 	_, err := b.c.Read(b.ctx())
-	b.wantErr(err, commit.ErrUnreachable)
-	_, err = b.c.Begin(b.ctx(), commit.Permit{})
-	b.wantErr(err, commit.ErrUnreachable)
+	b.wantErr(err, conductor.ErrUnreachable)
+	_, err = b.c.Begin(b.ctx(), conductor.Permit{})
+	b.wantErr(err, conductor.ErrUnreachable)
 	b.Sim.Clear()
 	b.seed("192.0.2.1/32")
 	// Lost in the middle of an edit: nothing was committed, and nothing stays in the way.
 	b.inject(conductorsim.Fault{Kind: conductorsim.FaultDrop, At: "after", Op: "edit-config", Times: 1})
-	b.wantErr(b.change(b.c, commit.Permit{}, Prefixes("192.0.2.2/32"), nil), commit.ErrUnreachable)
+	b.wantErr(b.change(b.c, conductor.Permit{}, Prefixes("192.0.2.2/32"), nil), conductor.ErrUnreachable)
 	b.want("192.0.2.1/32")
 	b.eventually(func() bool {
-		return b.change(b.c, commit.Permit{Ours: everything}, Prefixes("192.0.2.3/32"), nil) == nil
+		return b.change(b.c, conductor.Permit{Ours: everything}, Prefixes("192.0.2.3/32"), nil) == nil
 	})
 	b.want("192.0.2.1/32", "192.0.2.3/32")
 	b.wantClean()
@@ -455,7 +456,7 @@ func keepsToItsContext(b *bench) {
 	if _, err := b.c.Read(ctx); err == nil {
 		b.Error("a frozen conductor was read")
 	}
-	if e, err := b.c.Begin(ctx, commit.Permit{}); err == nil {
+	if e, err := b.c.Begin(ctx, conductor.Permit{}); err == nil {
 		b.Error("a frozen conductor let begin")
 		e.Close(b.ctx())
 	}
@@ -464,7 +465,7 @@ func keepsToItsContext(b *bench) {
 	}
 	b.Sim.Clear()
 	b.eventually(func() bool {
-		return b.change(b.c, commit.Permit{}, Prefixes("192.0.2.2/32"), nil) == nil
+		return b.change(b.c, conductor.Permit{}, Prefixes("192.0.2.2/32"), nil) == nil
 	})
 }
 
@@ -476,7 +477,7 @@ func goesToTheOtherNode(b *bench) {
 	}
 	for _, kind := range []conductorsim.FaultKind{conductorsim.FaultUnreachable, conductorsim.FaultFreeze} {
 		b.inject(conductorsim.Fault{Kind: kind, Node: 1})
-		e, err := b.begin(b.open(), commit.Permit{})
+		e, err := b.begin(b.open(), conductor.Permit{})
 		if err != nil {
 			b.Fatalf("%s: %v", kind, err)
 		}

@@ -1,0 +1,259 @@
+package conductor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"banmesh/mesh/conductor/prefixset"
+)
+
+const (
+	killWait  = 5 * time.Second       // for the lock of a killed session to come free
+	killRetry = 50 * time.Millisecond // between attempts meanwhile
+)
+
+// begin brings the server to the point where an edit is safe, and reads what is there.
+func (e *edit) begin(ctx context.Context, p Permit) error {
+	if err := e.takeLock(ctx, p); err != nil {
+		return err
+	}
+	var running *Tenant
+	if e.s.Candidate() != NoCandidate {
+		// Also under the lock: a server has to refuse the lock of a dirty candidate, but a commit of somebody's half
+		// finished work cannot be taken back, so that is not left to trust.
+		d, err := e.cleanCandidate(ctx, p)
+		if err != nil {
+			return err
+		}
+		running = d.Running
+	}
+	if running == nil {
+		var err error
+		if running, err = e.s.Read(ctx, RunningStore); err != nil {
+			return err
+		}
+	}
+	e.base, e.now = running, running
+	return refuseWideOpen("running", running.Addresses)
+}
+
+// takeLock takes the lock of what is edited, unless the server has none.
+func (e *edit) takeLock(ctx context.Context, p Permit) error {
+	var killed bool // and the time until its lock has to be free
+	var deadline time.Time
+	undone := false
+	for !e.locked && !e.c.lacks(e.n, AbilityLock) {
+		err := e.s.Lock(ctx)
+		var denied *LockedError
+		switch {
+		case err == nil:
+			e.locked = true
+		case errors.Is(err, errors.ErrUnsupported):
+			e.learn(AbilityLock, err)
+		case !errors.As(err, &denied):
+			return err
+		case denied.Holder != 0 && slices.Contains(p.Kill, SessionAt{e.n.name, denied.Holder}) && !killed:
+			e.log.Warn("killing the session of a former leader, which holds the lock", "holder", denied.Holder)
+			// It may be gone by now, which is as good; the lock tells.
+			if err := e.s.Kill(ctx, denied.Holder); errors.Is(err, ErrRejected) {
+				e.log.Warn("kill-session refused", "holder", denied.Holder, "err", err)
+			} else if err != nil {
+				return err
+			}
+			killed, deadline = true, time.Now().Add(killWait)
+		case killed && denied.Holder != 0 && slices.Contains(p.Kill, SessionAt{e.n.name, denied.Holder}) && time.Now().Before(deadline):
+			if err := wait(ctx, killRetry); err != nil {
+				return err
+			}
+		case (denied.Uncommitted || denied.Unclear) && !undone && e.s.Candidate() != NoCandidate:
+			undone = true
+			if err := e.clearMark(ctx, p, denied); err != nil {
+				return err
+			}
+		default:
+			return &BusyError{Holder: denied.Holder, Detail: denied.Err.Error(), Err: denied}
+		}
+	}
+	return nil
+}
+
+// clearMark makes the candidate clean where its lock was refused for uncommitted edits, and clears a server's mark of a
+// changed candidate that is equal to running: there is nothing in it to lose. Where the refusal did not name that mark, and
+// we have not changed anything, the candidate is left alone.
+func (e *edit) clearMark(ctx context.Context, p Permit, why *LockedError) error {
+	if _, err := e.cleanCandidate(ctx, p); err != nil {
+		return withDetail(err, why)
+	}
+	if !e.undid && !why.Uncommitted || e.c.lacks(e.n, AbilityDiscard) {
+		return nil
+	}
+	switch err := e.s.Discard(ctx); {
+	case errors.Is(err, errors.ErrUnsupported):
+		e.learn(AbilityDiscard, err)
+		return nil
+	case err != nil:
+		return err
+	}
+	err := e.s.Lock(ctx)
+	if err == nil {
+		e.locked = true
+		return nil
+	}
+	if denied := (*LockedError)(nil); !errors.As(err, &denied) || !denied.Uncommitted {
+		return nil // refused for another reason, which the next attempt tells
+	}
+	// One server keeps its mark until the next commit, whatever is discarded. A commit of a candidate that is equal to
+	// running changes nothing; that it still is equal is looked at right before, as always without a lock.
+	if _, err := e.cleanCandidate(ctx, p); err != nil {
+		return withDetail(err, why)
+	}
+	e.log.Info("committing a candidate equal to running, to clear the server's mark of changes")
+	return e.s.Commit(ctx)
+}
+
+// withDetail adds the server's own words to why we wait.
+func withDetail(err error, why *LockedError) error {
+	var b *BusyError
+	if errors.As(err, &b) {
+		return &BusyError{Holder: why.Holder, Dirty: b.Dirty, Detail: b.Detail + "; " + why.Error(), Err: why}
+	}
+	return err
+}
+
+// cleanCandidate makes sure that the candidate holds no uncommitted edits: our own leftovers are undone where they are
+// known, others are waited for.
+func (e *edit) cleanCandidate(ctx context.Context, p Permit) (*Difference, error) {
+	undid, reverted := false, false
+	private := e.s.Candidate() == PrivateCandidate
+	for {
+		d, err := e.compare(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case d.Clean():
+			e.forget()
+			return d, nil
+		case private && !reverted && !e.c.lacks(e.n, AbilityDiscard) && (d.Foreign == "" || d.Behind):
+			// The conductor itself brings the account's own candidate to what is in force; it needs no reading of ours to
+			// do so. Nobody but the agents has this account, so what differs in our tenant alone is theirs.
+			reverted = true
+			e.log.Warn("reverting the account's own candidate to running", "where", d.Detail())
+			if err := e.s.Discard(ctx); err != nil {
+				e.log.Warn("the candidate cannot be reverted", "err", err)
+			}
+		case e.acknowledged(d):
+			return nil, &BusyError{Detail: "the last commit was answered with success, and running does not show it yet"}
+		case !undid && (d.Foreign == "" || private) && e.own(d, p):
+			undid = true
+			if err := e.undoLeftovers(ctx, d); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, &BusyError{Dirty: true, Detail: d.Detail()}
+		}
+	}
+}
+
+// forget forgets what was left in the candidate, which is clean.
+func (e *edit) forget() {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	for _, n := range e.c.nodes {
+		if n == e.n || e.s.Candidate() == SharedCandidate {
+			n.leftover = nil
+		}
+	}
+}
+
+// compare compares candidate and running whole.
+func (e *edit) compare(ctx context.Context) (*Difference, error) {
+	d, err := e.s.Compare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.Explain(e.c.cfg.Description)
+	return d, nil
+}
+
+// undoLeftovers undoes exactly what differs, once that has lasted for a moment: another process may just have committed
+// what looks like a leftover, and running may show that late.
+func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
+	if err := wait(ctx, e.c.settle); err != nil {
+		return err
+	}
+	now, err := e.compare(ctx)
+	if err != nil {
+		return err
+	}
+	if now.Foreign != d.Foreign || !now.change.equal(d.change) {
+		return &BusyError{Detail: "the configuration is changing"}
+	}
+	e.log.Warn("undoing our own leftovers in the candidate", "added", len(d.change.added), "removed", len(d.change.removed))
+	if err := e.undo(ctx, now.Candidate, now.Running, now.change); err != nil {
+		return fmt.Errorf("undo own leftovers: %w", err)
+	}
+	e.undid = true
+	return nil
+}
+
+// acknowledged tells whether what differs is a commit of ours that was answered with success so short a time ago that the
+// reading of running may be older than that.
+func (e *edit) acknowledged(d *Difference) bool {
+	e.c.mu.Lock()
+	l := e.n.leftover
+	e.c.mu.Unlock()
+	return l != nil && !l.acked.IsZero() && time.Since(l.acked) < e.c.cfg.Timeout && d.Foreign == "" && l.explains(d.change)
+}
+
+// own tells whether what differs in our tenant was left by us: this process remembers it, nobody else could have made it,
+// or the caller knows it.
+func (e *edit) own(d *Difference, p Permit) bool {
+	c := d.change
+	if c.empty() {
+		return false
+	}
+	if e.remembered(c) {
+		return true
+	}
+	gone := c.created.remade && !d.Candidate.Member && len(c.added) == 0 // caught while the member is made anew
+	switch {
+	case c.foreign != "":
+		return false
+	case len(c.added)+len(c.removed) > 0 && !gone:
+		return p.Ours != nil && p.Ours(c.added, c.removed)
+	}
+	// No address differs, or the member is being made anew. Only our own description tells such a thing from another
+	// administrator's.
+	return c.created.remade || c.created.description || c.created.tenant && e.c.cfg.Description == "" && !c.created.member
+}
+
+// remembered tells whether this process made the change. Nodes that share one candidate show each other's leftovers.
+func (e *edit) remembered(c change) bool {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	return slices.ContainsFunc(e.c.nodes, func(n *node) bool {
+		return n.leftover.explains(c) || n.undone.explains(c, time.Now())
+	})
+}
+
+// undo takes a change back in the candidate, which holds now, and remembers that.
+func (e *edit) undo(ctx context.Context, now, base *Tenant, c change) error {
+	u := undo(now, base, c)
+	if u.Empty() {
+		return nil
+	}
+	got, err := e.s.Write(ctx, now, u)
+	if err != nil {
+		return err
+	}
+	e.c.mu.Lock()
+	e.n.undone = undone{c, time.Now()}
+	e.c.mu.Unlock()
+	if u.DropTenant || u.DropMember {
+		return nil
+	}
+	return mismatch(CandidateStore, prefixset.Minus(prefixset.Plus(now.Addresses, u.Add), u.Remove), got.Addresses)
+}

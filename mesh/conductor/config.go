@@ -1,0 +1,140 @@
+package conductor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Validation says which validation a commit asks for.
+type Validation string
+
+// The values of Validation. A distributed validation asks every router and hangs while one is offline.
+const (
+	ValidationLocal       Validation = "local"
+	ValidationDistributed Validation = "distributed"
+	ValidationNone        Validation = "none" // the commit does not say; the release decides
+)
+
+// ValidateMode says how a change is validated before it is committed.
+type ValidateMode string
+
+// The values of ValidateMode.
+const (
+	ValidateAuto        ValidateMode = "auto"          // the best that the server is known to do
+	ValidateExplicit    ValidateMode = "explicit"      // a validate operation before the commit
+	ValidateTestThenSet ValidateMode = "test-then-set" // NETCONF: the test-option of edit-config
+	ValidateNone        ValidateMode = "none"          // left to the commit itself
+)
+
+// Config is what the drivers' configurations have in common: which tenant to keep, and how.
+type Config struct {
+	Tenant       string // at most 63 characters, no dot (a dot means hierarchy)
+	Neighborhood string
+	Description  string // of the tenant where it is created, or has none; never overwrites one
+
+	Validation   Validation
+	ValidateMode ValidateMode
+
+	DialTimeout time.Duration // bound of connect, login and first answer of one node
+	Timeout     time.Duration // bound of each operation after that; a context may be shorter
+	MaxReply    int           // bytes of the largest reply taken
+	Logger      *slog.Logger
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		Tenant:       "blacklist-fail2ban",
+		Neighborhood: "internet",
+		Description:  "Blacklist maintained by fail2ban",
+		Validation:   ValidationLocal,
+		ValidateMode: ValidateAuto,
+		DialTimeout:  10 * time.Second,
+		Timeout:      90 * time.Second,
+		MaxReply:     64 << 20,
+	}
+}
+
+// modelName is the model's types tenant-name (less its dots) and name-id. It is compiled when first needed: every command
+// of the program would pay for it.
+var modelName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
+})
+
+// Bad is an error that names a field of a configuration that cannot be used, with its value.
+func Bad(field string, value any, why string) error {
+	return fmt.Errorf("%s %q: %s", field, fmt.Sprint(value), why)
+}
+
+// Validate names every field that cannot be used, with its value.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(field string, value any, why string) { errs = append(errs, Bad(field, value, why)) }
+	if !modelName().MatchString(c.Tenant) {
+		bad("tenant", c.Tenant, "1 to 63 letters, digits, - and _, beginning and ending with a letter or digit, no dot")
+	}
+	if !modelName().MatchString(c.Neighborhood) {
+		bad("neighborhood", c.Neighborhood, "1 to 63 letters, digits, - and _, beginning and ending with a letter or digit")
+	}
+	if !PlainText(c.Description) || len(c.Description) > 1024 {
+		bad("description", c.Description, "at most 1024 bytes of plain text on one line")
+	}
+	if !slices.Contains([]Validation{ValidationLocal, ValidationDistributed, ValidationNone}, c.Validation) {
+		bad("validation", c.Validation, "one of local, distributed, none")
+	}
+	if !slices.Contains([]ValidateMode{ValidateAuto, ValidateExplicit, ValidateTestThenSet, ValidateNone}, c.ValidateMode) {
+		bad("validate", c.ValidateMode, "one of auto, explicit, test-then-set, none")
+	}
+	if c.DialTimeout <= 0 {
+		bad("dial timeout", c.DialTimeout, "must be positive")
+	}
+	if c.Timeout <= 0 {
+		bad("timeout", c.Timeout, "must be positive")
+	}
+	if c.MaxReply < 4096 {
+		bad("max reply", c.MaxReply, "at least 4096 bytes")
+	}
+	return errors.Join(errs...)
+}
+
+// WithDefaults fills what was left at its zero value and has a sensible default.
+func (c Config) WithDefaults() Config {
+	d := DefaultConfig()
+	if c.Validation == "" {
+		c.Validation = d.Validation
+	}
+	if c.ValidateMode == "" {
+		c.ValidateMode = d.ValidateMode
+	}
+	if c.Timeout == 0 {
+		c.Timeout = d.Timeout
+	}
+	if c.DialTimeout == 0 {
+		c.DialTimeout = min(d.DialTimeout, c.Timeout)
+	}
+	if c.MaxReply == 0 {
+		c.MaxReply = d.MaxReply
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Key finds our member.
+func (c Config) Key() Key { return Key{c.Tenant, c.Neighborhood} }
+
+// PlainText tells whether a string holds only what XML, JSON and one line of a terminal can hold.
+func PlainText(s string) bool {
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f || r == 0xfffd || r == 0xfffe || r == 0xffff {
+			return false
+		}
+	}
+	return true
+}

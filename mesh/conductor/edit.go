@@ -1,0 +1,384 @@
+package conductor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"banmesh/mesh/conductor/prefixset"
+)
+
+// Edit is one exclusive change of the tenant, from Begin to Close. It is not safe for concurrent use.
+type Edit interface {
+	// Running is the tenant as it was when the change began.
+	Running() Running
+	// Session is the NETCONF session-id, 0 where there is none.
+	Session() uint64
+
+	// Apply edits only the difference, reads the candidate back and compares it as a set. What is there already is not
+	// added again, what is not there is not removed. Tenant, member and description are created where they are absent.
+	// Errors: ErrWideOpen, *MismatchError, *RejectedError, *BusyError, ErrUnreachable; after any of them our edits are
+	// taken back as far as the conductor answers, and the Edit can only be closed.
+	Apply(ctx context.Context, add, remove []netip.Prefix) error
+
+	// Commit validates as configured, commits, reads running back and compares it as a set. What was answered with success
+	// and does not show at once is waited for. Errors: those of Apply (nothing was committed), and ErrUnknown: no answer
+	// tells whether it took effect. The Edit can only be closed afterwards.
+	Commit(ctx context.Context) error
+
+	// Close takes back what was not committed, unlocks and ends the session. It does so also after the context has ended,
+	// for a few seconds; what it cannot take back is remembered for the next Begin. A second Close does nothing.
+	Close(ctx context.Context) error
+}
+
+type edit struct {
+	c   *Conductor
+	s   Session
+	n   *node
+	log *slog.Logger
+
+	locked bool
+	undid  bool // leftovers were undone before the lock
+	closed bool
+	over   error // why no more can be done; ErrClosed after a commit
+
+	base *Tenant // running, as the change began
+	now  *Tenant // what is edited, with our edits
+
+	// Our edits that are not in force: what they changed of the base.
+	dirty   bool
+	ours    change
+	pending []Change // where there is no candidate: written with Commit
+}
+
+func (e *edit) Running() Running { return e.base.public(e.n.name) }
+func (e *edit) Session() uint64  { return e.s.At().ID }
+
+func (e *edit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
+	if err := e.usable(); err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	ctx, done, err := e.c.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	add, err = prefixset.Canonical(add)
+	if err != nil {
+		return fmt.Errorf("apply: add: %w", err)
+	}
+	remove, err = prefixset.Canonical(remove)
+	if err != nil {
+		return fmt.Errorf("apply: remove: %w", err)
+	}
+	if twice := prefixset.Both(add, remove); len(twice) > 0 {
+		return fmt.Errorf("apply: %v is to be added and to be removed", twice[0])
+	}
+	if err := refuseWideOpen("what is to be added", add); err != nil {
+		return e.fail(ctx, fmt.Errorf("apply: %w", err))
+	}
+	add, remove = prefixset.Minus(add, e.now.Addresses), prefixset.Both(remove, e.now.Addresses)
+	if len(add)+len(remove) == 0 {
+		return nil
+	}
+	if err := e.apply(ctx, add, remove); err != nil {
+		return e.fail(ctx, fmt.Errorf("apply at %s: %w", e.n.name, err))
+	}
+	return nil
+}
+
+func (e *edit) usable() error {
+	switch {
+	case e.closed:
+		return ErrClosed
+	case e.over != nil:
+		return fmt.Errorf("the change has ended: %w", e.over)
+	}
+	return nil
+}
+
+// learn remembers what the server turned out not to do.
+func (e *edit) learn(a Ability, why error) {
+	e.log.Info("conductor lacks an operation", "operation", a, "reason", why.Error())
+	e.c.learn(e.s, e.n, a)
+}
+
+func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
+	c := Change{Add: add, Remove: remove}
+	if len(add) > 0 && !e.now.Described {
+		c.Describe = e.c.cfg.Description
+	}
+	want := prefixset.Minus(prefixset.Plus(e.now.Addresses, add), remove)
+	e.ours.added, e.ours.removed = prefixset.Minus(want, e.base.Addresses), prefixset.Minus(e.base.Addresses, want)
+	made := &e.ours.created
+	made.tenant = made.tenant || !e.now.Exists
+	made.member = made.member || !e.now.Member && len(add) > 0
+	made.description = made.description || c.Describe != ""
+	made.remade = made.remade || e.now.Member && len(remove) > 0
+
+	e.dirty = true
+	if e.s.Candidate() == NoCandidate {
+		e.pending = append(e.pending, c)
+		next := *e.now
+		next.Addresses, next.Exists = want, true
+		next.Member = next.Member || len(add) > 0
+		next.Described = next.Described || c.Describe != ""
+		e.now = &next
+		return nil
+	}
+	e.c.remember(e.n, &leftover{change: e.ours})
+	got, err := e.s.Write(ctx, e.now, c)
+	if err != nil {
+		return err
+	}
+	e.now = got
+	e.c.show(e.s, e.n)
+	err = mismatch(CandidateStore, want, got.Addresses)
+	var wrong *MismatchError
+	if errors.As(err, &wrong) {
+		// Where a list is written whole, what it lost is lost by us, and what is in the place of what we wrote is what the
+		// conductor made of that. Both go back with the rest.
+		e.ours.removed = prefixset.Plus(e.ours.removed, prefixset.Both(e.base.Addresses, wrong.Missing))
+		if instead := prefixset.Minus(wrong.Unexpected, e.base.Addresses); len(instead) <= len(wrong.Missing) {
+			e.ours.added = prefixset.Plus(e.ours.added, instead)
+		}
+		e.c.remember(e.n, &leftover{change: e.ours})
+	}
+	if wide := refuseWideOpen("the candidate", got.Addresses); wide != nil {
+		return wide
+	}
+	return err
+}
+
+// fail takes our edits back, so that nothing of a failed change waits in the candidate for somebody's commit.
+func (e *edit) fail(ctx context.Context, err error) error {
+	if e.over == nil {
+		e.over = err
+	}
+	e.c.avoid(e.n, err)
+	if errors.Is(err, ErrUnknown) {
+		// Whatever is asked now may be answered before the commit has its effect.
+		e.dirty = false
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = e.s.Close(ended)
+	}
+	if e.dirty && e.s.Alive() {
+		ctx, cancel := Cleanup(ctx)
+		defer cancel()
+		if undoErr := e.revert(ctx); undoErr != nil {
+			e.log.Error("own edits could not be taken back", "err", undoErr)
+		}
+	}
+	return err
+}
+
+// revert takes back our edits of the candidate: all of it under our own lock, exactly ours without one.
+func (e *edit) revert(ctx context.Context) error {
+	if e.s.Candidate() == NoCandidate {
+		e.dirty = false // nothing was written
+		return nil
+	}
+	if e.locked && !e.c.lacks(e.n, AbilityDiscard) {
+		err := e.s.Discard(ctx)
+		if err == nil {
+			e.reverted()
+			return nil
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+		e.learn(AbilityDiscard, err)
+	}
+	base := e.base
+	if !e.locked {
+		// Running may have moved on: what is in force by now is no edit any more.
+		var err error
+		if base, err = e.s.Read(ctx, RunningStore); err != nil {
+			return fmt.Errorf("undo own edits: %w", err)
+		}
+	}
+	now, err := e.s.Read(ctx, CandidateStore)
+	if err != nil {
+		return fmt.Errorf("undo own edits: %w", err)
+	}
+	c := compareTenants(now, base, e.c.cfg.Description)
+	if !e.locked {
+		// What somebody else did meanwhile stays. What covers everybody nobody can want: the server made that of ours.
+		wide := slices.DeleteFunc(slices.Clone(c.added), func(p netip.Prefix) bool { return !prefixset.WideOpen(p) })
+		c.added, c.removed = prefixset.Both(c.added, prefixset.Plus(e.ours.added, wide)), prefixset.Both(c.removed, e.ours.removed)
+	}
+	made := &c.created
+	made.tenant = made.tenant && e.ours.created.tenant
+	made.member = made.member && e.ours.created.member
+	made.description = made.description && e.ours.created.description
+	if err := e.undo(ctx, now, base, c); err != nil {
+		return fmt.Errorf("undo own edits: %w", err)
+	}
+	e.reverted()
+	return nil
+}
+
+// reverted notes that nothing of ours is in the candidate any more.
+func (e *edit) reverted() {
+	e.dirty = false
+	e.c.remember(e.n, nil)
+}
+
+func (e *edit) Commit(ctx context.Context) error {
+	if err := e.usable(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	ctx, done, err := e.c.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if e.dirty {
+		commit := e.commitCandidate
+		if e.s.Candidate() == NoCandidate {
+			commit = e.commitRunning
+		}
+		if err := commit(ctx); err != nil {
+			return e.fail(ctx, fmt.Errorf("commit at %s: %w", e.n.name, err))
+		}
+		e.reverted()
+	}
+	e.over = ErrClosed
+	return nil
+}
+
+func (e *edit) commitCandidate(ctx context.Context) error {
+	if !e.c.lacks(e.n, AbilityValidate) {
+		err := e.s.Validate(ctx)
+		if errors.Is(err, errors.ErrUnsupported) && e.c.cfg.ValidateMode == ValidateAuto {
+			e.learn(AbilityValidate, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	if !e.locked {
+		if err := e.onlyOwnEdits(ctx); err != nil {
+			return err
+		}
+	}
+	return e.outcome(ctx, e.s.Commit(ctx))
+}
+
+// commitRunning is for a server without candidate: each write takes effect by itself.
+func (e *edit) commitRunning(ctx context.Context) error {
+	now := e.base
+	for _, c := range e.pending {
+		got, err := e.s.Write(ctx, now, c)
+		if err != nil {
+			return e.outcome(ctx, err)
+		}
+		now = got
+	}
+	return e.outcome(ctx, nil)
+}
+
+// onlyOwnEdits looks once more before a commit without a lock: somebody may have begun to edit since.
+func (e *edit) onlyOwnEdits(ctx context.Context) error {
+	d, err := e.compare(ctx)
+	if err != nil {
+		return err
+	}
+	c := d.change
+	if !d.OnlyOurs() || len(prefixset.Minus(c.added, e.ours.added)) > 0 || len(prefixset.Minus(c.removed, e.ours.removed)) > 0 {
+		return &BusyError{Dirty: true, Detail: d.Detail()}
+	}
+	if d.Candidate == nil {
+		return mismatch(CandidateStore, e.want(), e.base.Addresses)
+	}
+	return mismatch(CandidateStore, e.want(), d.Candidate.Addresses)
+}
+
+// want is what running is to hold.
+func (e *edit) want() []netip.Prefix {
+	return prefixset.Minus(prefixset.Plus(e.base.Addresses, e.ours.added), e.ours.removed)
+}
+
+// outcome trusts no answer to a commit: running tells what became of it.
+func (e *edit) outcome(ctx context.Context, answer error) error {
+	switch {
+	case answer == nil:
+		return e.confirm(ctx)
+	case errors.Is(answer, ErrUnreachable) && !errors.Is(answer, ErrUnknown):
+		return answer // nothing was sent
+	case !e.s.Alive():
+		return answer
+	}
+	got, err := e.s.Read(ctx, RunningStore)
+	switch {
+	case err == nil && mismatch(RunningStore, e.want(), got.Addresses) == nil:
+		e.log.Warn("the commit was not answered with success, but running holds it", "answer", answer.Error())
+		return nil
+	case err != nil && !errors.Is(answer, ErrUnknown):
+		// It is nothing but unknown: what came in between must not be taken for its kind.
+		return fmt.Errorf("%w: %v; then running could not be read: %v", ErrUnknown, answer, err)
+	}
+	return answer
+}
+
+// confirm reads running back, after the commit was answered with success. From here on nothing is taken back: what running
+// does not show yet may come, and only the conductor knows.
+func (e *edit) confirm(ctx context.Context) error {
+	e.dirty = false
+	e.c.remember(e.n, &leftover{change: e.ours, acked: time.Now()})
+	within, cancel := context.WithTimeout(ctx, e.c.cfg.Timeout)
+	defer cancel()
+	var last error // that was not the end of the time
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		got, err := e.s.Read(within, RunningStore)
+		if within.Err() != nil && last != nil {
+			err = last
+		}
+		if err == nil {
+			if err := refuseWideOpen("running", got.Addresses); err != nil {
+				return err
+			}
+			err = mismatch(RunningStore, e.want(), got.Addresses)
+			if err == nil {
+				return nil
+			}
+			if len(prefixset.Minus(e.ours.added, got.Addresses)) == 0 && len(prefixset.Both(e.ours.removed, got.Addresses)) == 0 {
+				e.c.remember(e.n, nil)
+				return err // it came, and something else with it
+			}
+			if last == nil {
+				e.log.Info("the commit was answered with success, and running does not show it yet", "err", err)
+			}
+		}
+		again := errors.Is(err, ErrMismatch) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrBusy)
+		last = err
+		if !again || !e.s.Alive() || wait(within, pause) != nil {
+			return fmt.Errorf("%w: the commit was answered with success, and running did not show it in time: %v", ErrUnknown, err)
+		}
+	}
+}
+
+func (e *edit) Close(ctx context.Context) error {
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	ctx, cancel := Cleanup(ctx)
+	defer cancel()
+	var errs []error
+	if e.dirty && e.s.Alive() {
+		errs = append(errs, e.revert(ctx))
+	}
+	if e.locked && e.s.Alive() {
+		errs = append(errs, e.s.Unlock(ctx))
+	}
+	errs = append(errs, e.c.drop(ctx, e.s))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close the change at %s: %w", e.n.name, err)
+	}
+	return nil
+}

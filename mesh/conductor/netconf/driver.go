@@ -1,0 +1,89 @@
+// Package netconf speaks to a conductor by NETCONF: the sessions of package conductor over those of netconfclient.
+package netconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"banmesh/mesh/conductor"
+	"banmesh/netconfclient"
+)
+
+// driver opens sessions with the nodes.
+type driver struct {
+	cfg Config
+
+	mu            sync.Mutex
+	noTestThenSet map[string]bool // of a server, by its identity
+}
+
+// New checks the configuration and makes a Conductor of it; it does not connect.
+func New(cfg Config) (*conductor.Conductor, error) {
+	cfg.Config = cfg.Config.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.Addresses = slices.Clone(cfg.Addresses)
+	return conductor.New(cfg.Config, &driver{cfg: cfg, noTestThenSet: make(map[string]bool)}), nil
+}
+
+func (d *driver) Nodes() []string { return d.cfg.Addresses }
+func (d *driver) Close() error    { return nil }
+
+// firstAnswer is how long the first operation of a session is waited for before another session is tried.
+const firstAnswer = 3 * time.Second
+
+// Open dials one node and makes sure that it answers. One server never answers an operation that it happened to read
+// together with our hello, so silence is no reason yet to give the node up. What is asked is small: the authority's name.
+func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
+	addr := d.cfg.Addresses[at]
+	deadline := time.Now().Add(d.cfg.Timeout)
+	for attempt := 0; ; attempt++ {
+		nc, err := d.dial(ctx, addr)
+		if err != nil {
+			return nil, failure(err)
+		}
+		patience := min(firstAnswer, d.cfg.Timeout/4)
+		if attempt == 2 {
+			patience = time.Until(deadline)
+		}
+		probe, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer to the first operation: %w", context.DeadlineExceeded))
+		_, err = nc.GetConfig(probe, netconfclient.RunningStore, netconfclient.Filter{Content: []netconfclient.Element{
+			netconfclient.El("config", netconfclient.El("authority", netconfclient.El("name")).In(nsAuthority)).In(nsConfig),
+		}})
+		silent := probe.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || errors.As(err, new(netconfclient.RPCErrors)) { // a refusal is an answer
+			return &session{d: d, cfg: &d.cfg, nc: nc, path: d.path(nc)}, nil
+		}
+		nc.Close()
+		if !silent || attempt == 2 {
+			return nil, failure(err)
+		}
+		d.cfg.Logger.Info("conductor does not answer the first operation, trying another session", "conductor", addr)
+	}
+}
+
+func (d *driver) dial(ctx context.Context, addr string) (*netconfclient.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.DialTimeout)
+	defer cancel()
+	return netconfclient.Dial(ctx, netconfclient.DialConfig{
+		Address: addr, User: d.cfg.User, KeyFile: d.cfg.KeyFile, KnownHosts: d.cfg.KnownHosts,
+		MaxReply: d.cfg.MaxReply, Logger: d.cfg.Logger,
+	})
+}
+
+// path chooses how a server is edited.
+func (d *driver) path(nc *netconfclient.Session) path {
+	p := choosePath(nc, d.cfg)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.noTestThenSet[identity(nc)] && p.validate == conductor.ValidateTestThenSet {
+		p.refused, p.validate = string(p.validate), conductor.ValidateNone
+	}
+	return p
+}

@@ -1,0 +1,207 @@
+package netconf
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"banmesh/mesh/conductor"
+	"banmesh/netconfclient"
+)
+
+// An item is one token of configuration, without what has no meaning there: prefixes, attributes, white space.
+type item struct {
+	kind itemKind
+	name xml.Name // of an element
+	text string   // of a text
+}
+
+type itemKind byte
+
+const (
+	itemStart itemKind = iota + 1
+	itemEnd
+	itemText
+	itemLeaf // an element of a tenant with nothing but text in it, or nothing
+)
+
+// An itemReader turns the data of a reply into items. Our tenant is taken out of them, and so are the two containers
+// around it: whether a server shows these empty or not at all makes no difference.
+type itemReader struct {
+	d      *xml.Decoder
+	key    conductor.Key
+	ours   state
+	queue  []item
+	head   int      // of the queue
+	path   []string // of the open elements, for messages; with the name of a list's entry where it has come
+	around int      // how many of the two containers are open
+	done   bool
+	text   []byte
+}
+
+func newItemReader(r *netconfclient.Reply, key conductor.Key) (*itemReader, error) {
+	d, err := r.Data()
+	if err != nil {
+		return nil, err
+	}
+	return &itemReader{d: d, key: key, done: d == nil}, nil
+}
+
+// next gives the next item that is not our tenant's; false at the end.
+func (r *itemReader) next() (item, bool, error) {
+	for {
+		if r.head < len(r.queue) {
+			r.head++
+			return r.queue[r.head-1], true, nil
+		}
+		if r.done {
+			return item{}, false, nil
+		}
+		if err := r.fill(); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return item{}, false, fmt.Errorf("%w: configuration: %w", conductor.ErrProtocol, err)
+		}
+	}
+}
+
+// fill decodes one token.
+func (r *itemReader) fill() error {
+	tok, err := r.d.Token()
+	if err != nil {
+		return err
+	}
+	r.queue, r.head = r.queue[:0], 0
+	switch tok := tok.(type) {
+	case xml.CharData:
+		r.text = append(r.text, tok...)
+	case xml.StartElement:
+		r.flush()
+		depth := len(r.path)
+		if depth == r.around && (depth == 0 && tok.Name == nameConfig || depth == 1 && tok.Name == nameAuthority) {
+			r.path = append(r.path, tok.Name.Local)
+			r.around++
+			return nil
+		}
+		if depth == 2 && r.around == 2 && tok.Name == nameTenant {
+			items, err := captureItems(r.d, tok.Name)
+			if err != nil {
+				return err
+			}
+			if nameOf(items) != r.key.Tenant {
+				r.queue = append(r.queue, items...)
+				return nil
+			}
+			r.ours.interpret(items, r.key)
+			return nil
+		}
+		r.path = append(r.path, tok.Name.Local)
+		r.queue = append(r.queue, item{kind: itemStart, name: tok.Name})
+	case xml.EndElement:
+		r.flush()
+		if len(r.path) == 0 {
+			r.done = true
+			r.ours.finish()
+			return nil
+		}
+		r.path = r.path[:len(r.path)-1]
+		if r.around > len(r.path) {
+			r.around--
+			return nil
+		}
+		r.queue = append(r.queue, item{kind: itemEnd, name: tok.Name})
+	}
+	return nil
+}
+
+func (r *itemReader) flush() {
+	text := string(bytes.TrimSpace(r.text))
+	r.text = r.text[:0]
+	if text == "" {
+		return
+	}
+	r.queue = append(r.queue, item{kind: itemText, text: text})
+	if n := len(r.path); n > 1 && r.path[n-1] == "name" && !strings.Contains(r.path[n-2], "[") {
+		r.path[n-2] += "[" + conductor.OneLine(text) + "]"
+	}
+}
+
+// where names the place in the configuration, without any value but the names of list entries: others can be secret.
+func (r *itemReader) where() string { return "/" + strings.Join(r.path, "/") }
+
+// captureItems reads one element, whose start has been read, to its end.
+func captureItems(d *xml.Decoder, name xml.Name) ([]item, error) {
+	items := append(make([]item, 0, 64), item{kind: itemStart, name: name})
+	var buf []byte
+	flush := func() string {
+		text := string(bytes.TrimSpace(buf))
+		buf = buf[:0]
+		return text
+	}
+	for depth := 1; depth > 0; {
+		tok, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		switch tok := tok.(type) {
+		case xml.CharData:
+			buf = append(buf, tok...)
+		case xml.StartElement:
+			if text := flush(); text != "" {
+				items = append(items, item{kind: itemText, text: text})
+			}
+			depth++
+			items = append(items, item{kind: itemStart, name: tok.Name})
+		case xml.EndElement:
+			depth--
+			text, last := flush(), &items[len(items)-1]
+			if last.kind == itemStart && depth > 0 {
+				last.kind, last.text = itemLeaf, text
+				continue
+			}
+			if text != "" {
+				items = append(items, item{kind: itemText, text: text})
+			}
+			items = append(items, item{kind: itemEnd, name: tok.Name})
+		}
+	}
+	return items, nil
+}
+
+// children are the items of an element's children, each from its start to its end.
+func children(items []item) iter.Seq[[]item] {
+	return func(yield func([]item) bool) {
+		depth, from := 0, 0
+		for i, it := range items {
+			switch it.kind {
+			case itemStart:
+				if depth++; depth == 2 {
+					from = i
+				}
+			case itemEnd:
+				if depth--; depth == 1 && !yield(items[from:i+1]) {
+					return
+				}
+			case itemLeaf:
+				if depth == 1 && !yield(items[i:i+1]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// nameOf is the name leaf of a tenant.
+func nameOf(items []item) string {
+	for child := range children(items) {
+		if child[0].name == nameName {
+			return child[0].text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,96 @@
+package netconf
+
+import (
+	"strings"
+
+	"banmesh/mesh/conductor"
+	"banmesh/netconfclient"
+)
+
+// A path is how changes are made at one server: what its hello offers, less what it turned out not to support.
+type path struct {
+	base      string // "1.0" or "1.1"
+	target    netconfclient.Datastore
+	announced bool                   // the target was in the hello
+	validate  conductor.ValidateMode // never auto
+	refused   string                 // the configured way of validating that is not to be had; "" where it is
+	rollback  bool                   // error-option rollback-on-error
+	removeOp  string
+	leaf      conductor.Validation
+}
+
+// choosePath chooses by the capabilities. A server that announces neither the candidate nor a writable running is
+// taken to have a candidate: the device does, and what its hello says of that is not documented.
+func choosePath(s *netconfclient.Session, cfg Config) path {
+	p := path{base: "1.0", target: netconfclient.CandidateStore, announced: true, validate: cfg.ValidateMode, removeOp: "delete", leaf: cfg.Validation}
+	if s.Offers(netconfclient.CapBase11) {
+		p.base, p.removeOp = "1.1", "remove"
+	}
+	if !s.Offers(netconfclient.CapCandidate) {
+		p.announced = s.Offers(netconfclient.CapWritable)
+		if p.announced {
+			p.target, p.leaf = netconfclient.RunningStore, conductor.ValidationNone
+		}
+	}
+	offered := s.Offers(netconfclient.CapValidate) || s.Offers(netconfclient.CapValidate11)
+	switch {
+	case p.validate == conductor.ValidateAuto && offered:
+		p.validate = conductor.ValidateTestThenSet
+	case p.validate == conductor.ValidateAuto:
+		p.validate = conductor.ValidateNone
+	case p.validate != conductor.ValidateNone && !offered:
+		p.refused = string(p.validate)
+		p.validate = conductor.ValidateNone
+	}
+	if p.target == netconfclient.RunningStore && p.validate == conductor.ValidateExplicit {
+		// There is nothing to validate before it is in force: the test belongs into the edit.
+		p.validate = conductor.ValidateTestThenSet
+	}
+	p.rollback = s.Offers(netconfclient.CapRollback)
+	return p
+}
+
+// editOptions are those of an edit that adds or removes addresses.
+func (p path) editOptions() netconfclient.EditOptions {
+	o := netconfclient.EditOptions{Default: "merge"}
+	if p.validate == conductor.ValidateTestThenSet {
+		o.Test = "test-then-set"
+	}
+	if p.rollback {
+		o.Error = "rollback-on-error"
+	}
+	return o
+}
+
+// features says it in one line, with what the server turned out not to do.
+func (p path) features(lacks conductor.Abilities) string {
+	words := []string{"base:" + p.base}
+	switch {
+	case p.target == netconfclient.RunningStore:
+		words = append(words, "no candidate: running is edited")
+	case p.announced:
+		words = append(words, "candidate")
+	default:
+		words = append(words, "candidate (not announced)")
+	}
+	if lacks[conductor.AbilityLock] {
+		words = append(words, "no lock: the candidate is compared with running")
+	} else {
+		words = append(words, "lock")
+	}
+	if p.target == netconfclient.CandidateStore && lacks[conductor.AbilityDiscard] {
+		words = append(words, "no discard: own edits are undone one by one")
+	}
+	switch {
+	case p.refused != "":
+		words = append(words, "validate "+p.refused+" is not offered")
+	case p.validate == conductor.ValidateNone:
+		words = append(words, "validated by the commit")
+	default:
+		words = append(words, "validate "+string(p.validate))
+	}
+	if p.leaf != conductor.ValidationNone {
+		words = append(words, "commit with validation "+string(p.leaf))
+	}
+	return strings.Join(words, ", ")
+}

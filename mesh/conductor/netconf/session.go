@@ -1,0 +1,311 @@
+package netconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/prefixset"
+	"banmesh/netconfclient"
+)
+
+var _ conductor.Session = (*session)(nil)
+
+// session is one NETCONF session that edits the tenant.
+type session struct {
+	d      *driver
+	cfg    *Config
+	nc     *netconfclient.Session
+	path   path
+	closed atomic.Bool
+}
+
+func identity(nc *netconfclient.Session) string {
+	return nc.Address() + " " + strings.Join(nc.Capabilities(), " ")
+}
+
+func (s *session) At() conductor.SessionAt {
+	return conductor.SessionAt{Node: s.nc.Address(), ID: s.nc.ID()}
+}
+func (s *session) Identity() string                          { return identity(s.nc) }
+func (s *session) Features(lacks conductor.Abilities) string { return s.path.features(lacks) }
+func (s *session) Alive() bool                               { return s.nc.Alive() }
+
+func (s *session) Candidate() conductor.Candidate {
+	if s.path.target == netconfclient.RunningStore {
+		return conductor.NoCandidate
+	}
+	return conductor.NodeCandidate
+}
+
+// bound gives each operation its own time.
+func (s *session) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, s.cfg.Timeout,
+		fmt.Errorf("no answer within %v: %w", s.cfg.Timeout, context.DeadlineExceeded))
+}
+
+func (s *session) Lock(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	err := s.nc.Lock(ctx, s.path.target)
+	var errs netconfclient.RPCErrors
+	switch {
+	case !errors.As(err, &errs):
+		return failure(err)
+	case unsupported(errs):
+		return fmt.Errorf("%w: lock: %w", errors.ErrUnsupported, errs)
+	case errs.Has("lock-denied"), errs.Has("in-use"):
+		return &conductor.LockedError{Holder: errs.Holder(), Err: errs}
+	case errs.Has("resource-denied"), errs.Has("operation-failed"):
+		return &conductor.LockedError{Holder: errs.Holder(), Uncommitted: errs.Has("resource-denied"), Unclear: true, Err: errs}
+	}
+	return refused("lock", errs)
+}
+
+func (s *session) Unlock(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return refused("unlock", s.nc.Unlock(ctx, s.path.target))
+}
+
+func (s *session) Kill(ctx context.Context, id uint64) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	err := s.nc.KillSession(ctx, id)
+	var errs netconfclient.RPCErrors
+	if errors.As(err, &errs) {
+		return rejected("kill-session", errs)
+	}
+	return failure(err)
+}
+
+func (s *session) Read(ctx context.Context, store conductor.Datastore) (*conductor.Tenant, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	r, err := s.nc.GetConfig(ctx, netconfclient.Datastore(store), filter(s.cfg.Key()))
+	if err != nil {
+		return nil, refused("get-config", err)
+	}
+	t, err := parseTenant(r, s.cfg.Key())
+	if err != nil {
+		return nil, s.breach(err)
+	}
+	return t, nil
+}
+
+// breach closes the session of a server whose data cannot be what it is to be.
+func (s *session) breach(err error) error {
+	_ = s.nc.Breach(err)
+	if errors.Is(err, conductor.ErrProtocol) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", conductor.ErrProtocol, err)
+}
+
+// maxRounds bounds how often a removal is repeated for a server that holds the same address several times.
+const maxRounds = 5
+
+func (s *session) Write(ctx context.Context, now *conductor.Tenant, c conductor.Change) (*conductor.Tenant, error) {
+	options := s.path.editOptions()
+	if c.Like != nil {
+		options = netconfclient.EditOptions{Default: "merge"} // what was there before needs no test, and must not fail one
+	}
+	change := newEdit(s.cfg.Key(), now, c, s.path.removeOp)
+	for round := 1; ; round++ {
+		if err := s.edit(ctx, change, options); err != nil {
+			return nil, err
+		}
+		got, err := s.Read(ctx, conductor.Datastore(s.path.target))
+		if err != nil {
+			if s.path.target == netconfclient.RunningStore {
+				err = fmt.Errorf("%w: running could not be read back: %v", conductor.ErrUnknown, err)
+			}
+			return nil, err
+		}
+		again := prefixset.Both(c.Remove, got.Addresses)
+		if len(again) == 0 || round == maxRounds || len(prefixset.Minus(c.Add, got.Addresses)) > 0 {
+			return got, nil
+		}
+		// One server keeps the same text twice, and removes one at a time.
+		change = newEdit(s.cfg.Key(), got, conductor.Change{Remove: again}, s.path.removeOp)
+	}
+}
+
+// edit sends a change to the target, and once more where the server refused how it was put rather than what it says.
+func (s *session) edit(ctx context.Context, change tenantEdit, o netconfclient.EditOptions) error {
+	for {
+		err := s.editOnce(ctx, change, o)
+		var errs netconfclient.RPCErrors
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &errs):
+			return failure(err)
+		case o.Test != "" && refusesTest(errs) && s.cfg.ValidateMode == conductor.ValidateAuto:
+			s.cfg.Logger.Info("conductor has no test-then-set", "conductor", s.nc.Address(), "reason", errs.Error())
+			s.d.mu.Lock()
+			s.d.noTestThenSet[identity(s.nc)] = true
+			s.d.mu.Unlock()
+			s.path = s.d.path(s.nc)
+			o.Test = ""
+		case errs.Only("data-missing") && len(change.remove) > 0:
+			// It was removed meanwhile, or the server takes remove for delete: ask for what is still there.
+			now, readErr := s.Read(ctx, conductor.Datastore(s.path.target))
+			if readErr != nil {
+				return readErr
+			}
+			left := stillThere(change.remove, now)
+			if len(left) == len(change.remove) {
+				return rejected("edit-config", errs)
+			}
+			change.remove = left
+			if change.empty() {
+				return nil
+			}
+		default:
+			return refused("edit-config", err)
+		}
+	}
+}
+
+func (s *session) editOnce(ctx context.Context, change tenantEdit, o netconfclient.EditOptions) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return s.nc.EditConfig(ctx, s.path.target, o, change.config())
+}
+
+// refusesTest recognises that it is the test-option that the server does not want.
+func refusesTest(errs netconfclient.RPCErrors) bool {
+	for _, e := range errs {
+		if e.Tag == "operation-not-supported" {
+			return true
+		}
+		for _, i := range e.Info {
+			if i == "bad-element=test-option" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func stillThere(remove []string, now *conductor.Tenant) []string {
+	there := make(map[string]bool)
+	for _, p := range now.Addresses {
+		for _, t := range now.Texts(p) {
+			there[t] = true
+		}
+	}
+	var left []string
+	for _, t := range remove {
+		if there[t] {
+			left = append(left, t)
+		}
+	}
+	return left
+}
+
+func (s *session) Validate(ctx context.Context) error {
+	if s.path.validate != conductor.ValidateExplicit {
+		return nil
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return refused("validate", s.nc.Validate(ctx, netconfclient.CandidateStore))
+}
+
+func (s *session) Commit(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var leaf []netconfclient.Element
+	if s.path.leaf != conductor.ValidationNone {
+		leaf = append(leaf, netconfclient.Leaf("validation-type", string(s.path.leaf)).In(nsValidate))
+	}
+	return refused("commit", s.nc.Commit(ctx, leaf...))
+}
+
+func (s *session) Discard(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	err := s.nc.DiscardChanges(ctx)
+	var errs netconfclient.RPCErrors
+	if errors.As(err, &errs) && unsupported(errs) {
+		return fmt.Errorf("%w: discard-changes: %w", errors.ErrUnsupported, errs)
+	}
+	return refused("discard-changes", err)
+}
+
+// Cut is not to be had: NETCONF shows no traffic.
+func (s *session) Cut(context.Context, []netip.Prefix) (int, error) {
+	return 0, fmt.Errorf("cut sessions over NETCONF: %w", errors.ErrUnsupported)
+}
+
+// Close ends the session as the protocol has it, while there is time for that.
+func (s *session) Close(ctx context.Context) error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	if !s.nc.Alive() || ctx.Err() != nil {
+		return s.nc.Close()
+	}
+	return failure(s.nc.CloseSession(ctx))
+}
+
+// failure makes an error of the protocol one of package conductor.
+func failure(err error) error {
+	for _, k := range []struct{ from, to error }{
+		{netconfclient.ErrUnknownOutcome, conductor.ErrUnknown},
+		{netconfclient.ErrClosed, conductor.ErrClosed},
+		{netconfclient.ErrLogin, conductor.ErrLogin},
+		{netconfclient.ErrKeyFile, conductor.ErrSecret},
+		{netconfclient.ErrHostKey, conductor.ErrHostKey},
+		{netconfclient.ErrProtocol, conductor.ErrProtocol},
+		{netconfclient.ErrUnreachable, conductor.ErrUnreachable},
+	} {
+		if errors.Is(err, k.from) && !errors.Is(err, k.to) {
+			return &failed{k.to, err}
+		}
+	}
+	if err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return &failed{conductor.ErrUnreachable, err} // nothing was sent
+	}
+	return err
+}
+
+// failed is an error in the protocol's words and of the conductor's kind.
+type failed struct{ kind, err error }
+
+func (e *failed) Error() string   { return e.err.Error() }
+func (e *failed) Unwrap() []error { return []error{e.kind, e.err} }
+
+// refused names the step that rpc-errors came from.
+func refused(step string, err error) error {
+	var errs netconfclient.RPCErrors
+	if !errors.As(err, &errs) {
+		return failure(err)
+	}
+	for _, e := range errs {
+		// Somebody else is in the way. The last is the device's own wording.
+		if e.Tag == "lock-denied" || e.Tag == "in-use" || strings.Contains(e.Message, "is already in progress") {
+			return &conductor.BusyError{Holder: errs.Holder(), Detail: errs.Error(), Err: errs}
+		}
+	}
+	return rejected(step, errs)
+}
+
+func rejected(step string, errs netconfclient.RPCErrors) error {
+	e := &conductor.RejectedError{Step: step, Err: errs}
+	for _, r := range errs {
+		e.Messages = append(e.Messages, r.Error())
+	}
+	return e
+}
+
+// unsupported tells whether the server does not know the operation at all.
+func unsupported(errs netconfclient.RPCErrors) bool {
+	return errs.Has("operation-not-supported") || errs.Has("unknown-element") && len(errs) == 1
+}

@@ -1,0 +1,110 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"banmesh/mesh/conductor"
+)
+
+var (
+	errHTML      = errors.New("the answer is HTML instead of JSON; is this the address of a conductor's API?")
+	errTruncated = errors.New("the answer's JSON ends in the middle")
+	errNoJSON    = errors.New("the answer is no JSON")
+)
+
+// checkJSON tells whether a body is one whole JSON value, or nothing.
+func checkJSON(b []byte) error {
+	t := bytes.TrimSpace(b)
+	switch {
+	case len(t) == 0 || json.Valid(t):
+		return nil
+	case t[0] == '<':
+		return errHTML
+	}
+	var v json.RawMessage
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(t, &v); errors.As(err, &syntax) && strings.Contains(syntax.Error(), "unexpected end") {
+		return errTruncated
+	}
+	return errNoJSON
+}
+
+// saying is what the body of a refusal says.
+func saying(b []byte) []string {
+	if m := messages(b); len(m) > 0 {
+		return m
+	}
+	t := bytes.TrimSpace(b)
+	if len(t) == 0 || t[0] == '<' || json.Valid(t) {
+		return nil // nothing, a page for people, or a value without words
+	}
+	return []string{conductor.OneLine(string(t))}
+}
+
+// messages collects what an answer of validate or commit complains of: a list of {"message"}, or one such object. An
+// empty list, nothing at all, and anything without a message is success.
+func messages(b []byte) []string {
+	var v any
+	if json.Unmarshal(b, &v) != nil {
+		return nil
+	}
+	return appendMessages(nil, v, 0)
+}
+
+// maxMessages bounds the messages kept of one answer.
+const maxMessages = 200
+
+func appendMessages(out []string, v any, depth int) []string {
+	if depth > 3 || len(out) >= maxMessages {
+		return out
+	}
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			before := len(out)
+			if out = appendMessages(out, item, depth+1); len(out) == before && depth == 0 && len(out) < maxMessages {
+				// An entry of the list that has no message is a complaint all the same.
+				text, err := json.Marshal(item)
+				if err == nil {
+					out = append(out, conductor.OneLine(string(text)))
+				}
+			}
+		}
+	case map[string]any:
+		for _, key := range []string{"message", "error", "detail"} {
+			if s, ok := v[key].(string); ok && s != "" {
+				return append(out, conductor.OneLine(s))
+			}
+		}
+		for _, key := range []string{"messages", "errors"} {
+			if list, ok := v[key].([]any); ok {
+				out = appendMessages(out, list, depth+1)
+			}
+		}
+	case string:
+		if depth > 0 && v != "" {
+			return append(out, conductor.OneLine(v))
+		}
+	}
+	return out
+}
+
+// retryAfter reads the header (RFC 9110 §10.2.3): seconds, or a date.
+func retryAfter(s string, now time.Time) time.Duration {
+	if s == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		return min(time.Duration(n)*time.Second, maxAfter)
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(0, min(at.Sub(now), maxAfter))
+	}
+	return 0
+}

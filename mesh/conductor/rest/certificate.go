@@ -1,0 +1,191 @@
+package rest
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"banmesh/mesh/conductor"
+)
+
+// A Certificate is a conductor's certificate as it was offered; nothing vouches for it yet.
+type Certificate struct {
+	Fingerprint         string // SHA-256 of its DER form, 64 hexadecimal digits: what Config.PinSHA256 takes
+	Subject, Issuer     string
+	Names               []string // host names and addresses that it is for
+	NotBefore, NotAfter time.Time
+	PEM                 string // for a CAFile, where it is self-signed
+}
+
+func certificateOf(leaf *x509.Certificate) Certificate {
+	c := Certificate{
+		Fingerprint: fingerprint(leaf), Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(),
+		Names: slices.Clone(leaf.DNSNames), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+		PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
+	}
+	for _, ip := range leaf.IPAddresses {
+		c.Names = append(c.Names, ip.String())
+	}
+	return c
+}
+
+func fingerprint(leaf *x509.Certificate) string {
+	sum := sha256.Sum256(leaf.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+// A CertificateError says which certificate was offered and what is wrong with it. It is ErrCertificate.
+type CertificateError struct {
+	Address     string // host:port
+	Certificate Certificate
+	Reason      string
+	Err         error // what the verification said, where that is where it failed
+}
+
+func (e *CertificateError) Error() string {
+	return fmt.Sprintf("certificate of %s (%s, SHA-256 %s) %s", e.Address, e.Certificate.Subject, e.Certificate.Fingerprint, e.Reason)
+}
+
+// Is makes a *CertificateError an ErrCertificate.
+func (e *CertificateError) Is(target error) bool { return target == ErrCertificate }
+
+// Unwrap gives the verification's error to errors.As.
+func (e *CertificateError) Unwrap() error { return e.Err }
+
+// parsePins reads fingerprints, separated by commas or blanks.
+func parsePins(s string) ([]string, error) {
+	var pins []string
+	for _, f := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' }) {
+		pin := strings.ToLower(f)
+		pin = strings.TrimPrefix(pin, "sha256:")
+		pin = strings.ReplaceAll(pin, ":", "")
+		if b, err := hex.DecodeString(pin); err != nil || len(b) != sha256.Size {
+			return nil, fmt.Errorf("%q is no SHA-256 in hexadecimal (64 digits)", f)
+		}
+		pins = append(pins, pin)
+	}
+	if len(pins) == 0 && s != "" {
+		return nil, errors.New("holds no fingerprint")
+	}
+	return pins, nil
+}
+
+// trust is what a conductor's certificate is checked against.
+type trust struct {
+	pins  []string
+	roots *x509.CertPool // nil: the pins alone decide
+	now   func() time.Time
+}
+
+func loadTrust(c Config, now func() time.Time) (*trust, error) {
+	t := &trust{now: now}
+	var err error
+	if t.pins, err = parsePins(c.PinSHA256); err != nil {
+		return nil, err
+	}
+	if c.CAFile == "" {
+		return t, nil
+	}
+	text, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: ca_file: %w", ErrCertificate, err)
+	}
+	t.roots = x509.NewCertPool()
+	if !t.roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%w: ca_file %s holds no certificate in PEM form", ErrCertificate, c.CAFile)
+	}
+	return t, nil
+}
+
+// config is for connections to one address. The whole verification is our own (VerifyConnection), so that a refusal can
+// say which certificate was offered; the library's, which would come before it, is therefore off.
+func (t *trust) config(addr, serverName string) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         serverName,
+		InsecureSkipVerify: true,
+		VerifyConnection:   func(s tls.ConnectionState) error { return t.verify(addr, serverName, s.PeerCertificates) },
+	}
+}
+
+func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error {
+	if len(chain) == 0 {
+		return &CertificateError{Address: addr, Reason: "was not offered"}
+	}
+	leaf := chain[0]
+	offered := certificateOf(leaf)
+	refuse := func(err error, format string, args ...any) error {
+		return &CertificateError{Address: addr, Certificate: offered, Reason: fmt.Sprintf(format, args...), Err: err}
+	}
+	if len(t.pins) > 0 && !slices.Contains(t.pins, offered.Fingerprint) {
+		return refuse(nil, "is not the pinned one; if the conductor was given a new one, compare it there, then: banmesh conductor trust %s", addr)
+	}
+	// A pin says whose certificate it is, not that it is good for ever.
+	switch now := t.now(); {
+	case now.After(leaf.NotAfter):
+		return refuse(nil, "expired on %s; give the conductor a new one", leaf.NotAfter.UTC().Format(time.DateOnly))
+	case now.Before(leaf.NotBefore):
+		return refuse(nil, "is not valid before %s; is this machine's clock right?", leaf.NotBefore.UTC().Format(time.DateTime))
+	}
+	if t.roots == nil {
+		if len(t.pins) == 0 {
+			return refuse(nil, "has nothing to be checked against")
+		}
+		return nil
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: t.roots, Intermediates: between, DNSName: serverName, CurrentTime: t.now()})
+	if err == nil {
+		return nil
+	}
+	var name x509.HostnameError
+	if errors.As(err, &name) {
+		return refuse(err, "is for %s, not for %s", strings.Join(offered.Names, ", "), serverName)
+	}
+	return refuse(err, "is not signed by anybody in the ca_file: %v", err)
+}
+
+// FetchCertificate asks the server at addr (https://HOST[:PORT], HOST:PORT or HOST) for its certificate, without logging
+// in and without trusting it. The context bounds it.
+func FetchCertificate(ctx context.Context, addr string) (Certificate, error) {
+	if !strings.Contains(addr, "://") {
+		addr = "https://" + addr
+	}
+	u, err := parseURL(addr)
+	if err != nil {
+		return Certificate{}, fmt.Errorf("address %q: %w", addr, err)
+	}
+	d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname(), InsecureSkipVerify: true}}
+	conn, err := d.DialContext(ctx, "tcp", hostPort(u))
+	if err != nil {
+		return Certificate{}, fmt.Errorf("fetch certificate of %s: %w: %w", u.Host, conductor.ErrUnreachable, err)
+	}
+	defer conn.Close()
+	chain := conn.(*tls.Conn).ConnectionState().PeerCertificates
+	if len(chain) == 0 {
+		return Certificate{}, fmt.Errorf("fetch certificate of %s: %w: none was offered", u.Host, conductor.ErrProtocol)
+	}
+	return certificateOf(chain[0]), nil
+}
+
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}

@@ -1,0 +1,142 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+
+	"banmesh/mesh/conductor"
+)
+
+// policyNames are how releases spell a service's list of access-policies.
+var policyNames = [...]string{"access-policy", "accessPolicy"}
+
+// Denied lists the enabled services of running that deny our tenant, sorted.
+func (s *restSession) Denied(ctx context.Context) ([]string, error) {
+	return s.n.deniers(ctx, s.key.Tenant)
+}
+
+// deniers looks at all services. Where the list shows of none what is in it, each is asked for by itself.
+func (n *node) deniers(ctx context.Context, tenant string) ([]string, error) {
+	list := authorityPath(running) + "/service"
+	var entries []any
+	if absent, err := n.decode(ctx, list, &entries); absent || err != nil {
+		return nil, err
+	}
+	var services []service
+	deep := false
+	for _, entry := range entries {
+		s, err := readService(entry)
+		if err != nil {
+			return nil, err
+		}
+		deep = deep || s.shown
+		services = append(services, s)
+	}
+	var names []string
+	for _, s := range services {
+		path := list + "/" + url.PathEscape(s.name)
+		if !deep {
+			if err := n.openService(ctx, path, &s); err != nil {
+				return nil, err
+			}
+		}
+		denies, err := n.denies(ctx, path, s, tenant)
+		if err != nil {
+			return nil, err
+		}
+		if denies {
+			names = append(names, s.name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// service is what matters of a service.
+type service struct {
+	name     string
+	disabled bool
+	shown    bool   // the policies were shown
+	spelling string // of their list
+	policies []any
+}
+
+// readService reads an entry of the list of services: the service, or its name only.
+func readService(entry any) (service, error) {
+	switch v := entry.(type) {
+	case string:
+		return service{name: v}, nil
+	case map[string]any:
+		s := service{spelling: policyNames[0]}
+		s.name, _ = v["name"].(string)
+		if s.name == "" {
+			return s, fmt.Errorf("%w: a service has no name", conductor.ErrProtocol)
+		}
+		s.disabled = v["enabled"] == false || v["enabled"] == "false"
+		for _, spelling := range policyNames {
+			if list, ok := v[spelling].([]any); ok {
+				s.shown, s.spelling, s.policies = true, spelling, list
+			}
+		}
+		return s, nil
+	}
+	return service{}, fmt.Errorf("%w: a service is neither an object nor a name", conductor.ErrProtocol)
+}
+
+// openService asks for one service, and for its policies where it does not show them.
+func (n *node) openService(ctx context.Context, path string, s *service) error {
+	var object map[string]any
+	absent, err := n.decode(ctx, path, &object)
+	if absent || err != nil {
+		return err // removed meanwhile
+	}
+	if _, ok := object["name"]; !ok {
+		object["name"] = s.name
+	}
+	if *s, err = readService(object); err != nil || s.shown {
+		return err
+	}
+	for _, spelling := range policyNames {
+		var list []any
+		absent, err := n.decode(ctx, path+"/"+spelling, &list)
+		if err != nil {
+			return err
+		}
+		if !absent {
+			s.shown, s.spelling, s.policies = true, spelling, list
+			return nil
+		}
+	}
+	return nil
+}
+
+// denies says whether one service is enabled and denies the tenant.
+func (n *node) denies(ctx context.Context, path string, s service, tenant string) (bool, error) {
+	if s.disabled {
+		return false, nil
+	}
+	for _, entry := range s.policies {
+		policy, ok := entry.(map[string]any)
+		if !ok && entry == tenant { // its source only
+			if _, err := n.decode(ctx, path+"/"+s.spelling+"/"+url.PathEscape(tenant), &policy); err != nil {
+				return false, err
+			}
+			policy = map[string]any{"source": tenant, "permission": policy["permission"]}
+		}
+		if policy["source"] == tenant && policy["permission"] == "deny" {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// decode reads a resource that a release may lack.
+func (n *node) decode(ctx context.Context, path string, v any) (absent bool, err error) {
+	b, absent, err := n.get(ctx, path)
+	if absent || err != nil {
+		return absent, err
+	}
+	return false, unmarshal(b, v)
+}

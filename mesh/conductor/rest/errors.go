@@ -1,0 +1,55 @@
+package rest
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"banmesh/mesh/conductor"
+)
+
+// ErrCertificate: the conductor's certificate is not the pinned one, not signed by the known authority, for another name,
+// or expired. The error is a *CertificateError, unless the file of the authority cannot be used. It is a
+// conductor.ErrHostKey.
+var ErrCertificate = conductor.Kind("certificate of the conductor is not trusted", conductor.ErrHostKey)
+
+// A StatusError is an answer whose HTTP status is no success. It is conductor's ErrLogin (401), ErrForbidden (403),
+// ErrUnreachable (5xx) or ErrProtocol (3xx); a 409 and a 429 come inside a *BusyError, a refused change inside a *RejectedError.
+type StatusError struct {
+	Method, Path string
+	Status       int
+	Message      string        // what the conductor said, one line; "" where it said nothing readable
+	RetryAfter   time.Duration // what Retry-After asks for; 0 where it is absent
+
+	messages []string // the same, one by one
+	page     bool     // what it said was HTML, for people
+}
+
+func (e *StatusError) Error() string {
+	s := fmt.Sprintf("%s %s answered %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
+	if e.Message != "" {
+		s += ": " + e.Message
+	}
+	switch e.Status {
+	case http.StatusForbidden:
+		s += "; give the user's role the capabilities and the resource that this needs"
+	case http.StatusNotFound:
+		s += "; is this a conductor, and does its release have REST?"
+	}
+	return s
+}
+
+// Unwrap makes a *StatusError the sentinel of its status.
+func (e *StatusError) Unwrap() error {
+	switch {
+	case e.Status == http.StatusUnauthorized:
+		return conductor.ErrLogin
+	case e.Status == http.StatusForbidden:
+		return conductor.ErrForbidden
+	case e.Status >= 500:
+		return conductor.ErrUnreachable
+	case e.Status < 400:
+		return conductor.ErrProtocol
+	}
+	return nil
+}

@@ -1,0 +1,330 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"banmesh/mesh/conductor"
+)
+
+// apiRoot is where the device's REST API begins.
+const apiRoot = "/api/v1"
+
+const (
+	maxError   = 64 << 10         // bytes read of an answer that is no success
+	maxAttempt = 3                // of one call, where the conductor asks to wait
+	maxPause   = 10 * time.Second // waited inside a call; what is asked beyond it is left to the caller
+	maxAfter   = time.Hour        // believed of a Retry-After
+)
+
+// node is one conductor node: how to reach it, the token, and what it turned out to do. Its token is taken and renewed by
+// whoever holds login; mu protects the rest.
+type node struct {
+	url    string // https://host[:port]
+	cfg    *Config
+	client *http.Client
+	now    func() time.Time
+
+	login chan struct{} // holds one value while nobody logs in
+
+	mu        sync.Mutex
+	token     string
+	notBefore time.Time // the conductor asked to be left alone until then
+	about     about
+}
+
+func newNode(u *url.URL, cfg *Config, t *trust, now func() time.Time) *node {
+	dialer := &net.Dialer{Timeout: cfg.DialTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	n := &node{url: u.String(), cfg: cfg, now: now, login: make(chan struct{}, 1)}
+	n.login <- struct{}{}
+	n.client = &http.Client{
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        t.config(hostPort(u), u.Hostname()),
+			TLSHandshakeTimeout:    cfg.DialTimeout,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableCompression:     true, // a small body could become a large one
+			MaxIdleConnsPerHost:    2,
+			IdleConnTimeout:        30 * time.Second,
+		},
+		// A token must go to nobody else, and this API does not redirect.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return n
+}
+
+// answer is a success.
+type answer struct {
+	status int
+	body   []byte // at most MaxReply bytes; JSON where it is not blank
+}
+
+// failure is an error that says whether the conductor can have seen the request.
+type failure struct {
+	err  error
+	sent bool
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// sent tells whether a failed call can have had an effect.
+func sent(err error) bool {
+	var f *failure
+	return errors.As(err, &f) && f.sent
+}
+
+// call makes one call with the token, which is renewed once where it is refused. Where the conductor asks to wait, it
+// waits, if that is short. Errors: *StatusError, *conductor.BusyError (409, 429), conductor.ErrLogin, conductor.ErrSecret, *CertificateError,
+// conductor.ErrUnreachable, conductor.ErrProtocol.
+func (n *node) call(ctx context.Context, method, path string, body any) (answer, error) {
+	renewed := false
+	for attempt := 1; ; attempt++ {
+		if err := n.pause(ctx); err != nil {
+			return answer{}, err
+		}
+		token, err := n.takeToken(ctx, "")
+		if err != nil {
+			return answer{}, err
+		}
+		a, err := n.send(ctx, method, path, body, token)
+		var status *StatusError
+		if !errors.As(err, &status) {
+			return a, err
+		}
+		switch status.Status {
+		case http.StatusUnauthorized:
+			if renewed {
+				return a, fmt.Errorf("a new token is refused as well: %w", err)
+			}
+			renewed = true
+			if _, renewErr := n.takeToken(ctx, token); renewErr != nil {
+				return a, fmt.Errorf("%w; the token cannot be renewed: %w", err, renewErr)
+			}
+		case http.StatusTooManyRequests:
+			if n.hold(status) > maxPause || attempt == maxAttempt {
+				return a, &conductor.BusyError{After: status.RetryAfter, Detail: status.Error(), Err: err}
+			}
+		case http.StatusServiceUnavailable:
+			wait := n.hold(status)
+			if status.RetryAfter == 0 || wait > maxPause || method != http.MethodGet || attempt == maxAttempt {
+				return a, err
+			}
+		case http.StatusConflict:
+			return a, &conductor.BusyError{Detail: status.Error(), Err: err}
+		default:
+			return a, err
+		}
+	}
+}
+
+// hold remembers how long the conductor wants to be left alone.
+func (n *node) hold(e *StatusError) time.Duration {
+	wait := e.RetryAfter
+	if wait == 0 && e.Status == http.StatusTooManyRequests {
+		wait = time.Second
+	}
+	if wait == 0 {
+		return 0
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if until := n.now().Add(wait); until.After(n.notBefore) {
+		n.notBefore = until
+	}
+	return wait
+}
+
+// pause waits until the conductor may be asked again, or says that this takes too long.
+func (n *node) pause(ctx context.Context) error {
+	n.mu.Lock()
+	wait := n.notBefore.Sub(n.now())
+	n.mu.Unlock()
+	if wait <= 0 {
+		return nil
+	}
+	deadline, bounded := ctx.Deadline()
+	if wait > maxPause || bounded && time.Until(deadline) < wait {
+		return &conductor.BusyError{After: wait, Detail: n.url + " asked to be left alone"}
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", conductor.ErrUnreachable, context.Cause(ctx))
+	case <-t.C:
+		return nil
+	}
+}
+
+// takeToken gives the token in force, a new one where that one is the stale one.
+func (n *node) takeToken(ctx context.Context, stale string) (string, error) {
+	select {
+	case <-n.login:
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: %w", conductor.ErrUnreachable, context.Cause(ctx))
+	}
+	defer func() { n.login <- struct{}{} }()
+	n.mu.Lock()
+	token := n.token
+	n.mu.Unlock()
+	if token != "" && token != stale {
+		return token, nil
+	}
+	var err error
+	if n.cfg.TokenFile != "" {
+		if token, err = readSecret(n.cfg.TokenFile); err != nil {
+			return "", err
+		}
+		if token == stale {
+			return "", fmt.Errorf("%w: the token in %s is refused; write a new one to it", conductor.ErrLogin, n.cfg.TokenFile)
+		}
+	} else if token, err = n.logIn(ctx); err != nil {
+		return "", err
+	}
+	n.mu.Lock()
+	n.token = token
+	n.mu.Unlock()
+	return token, nil
+}
+
+// logIn exchanges user and password for a token.
+func (n *node) logIn(ctx context.Context) (string, error) {
+	password, err := readSecret(n.cfg.PasswordFile)
+	if err != nil {
+		return "", err
+	}
+	a, err := n.send(ctx, http.MethodPost, "/login", map[string]string{"username": n.cfg.User, "password": password}, "")
+	var status *StatusError
+	switch {
+	case errors.As(err, &status) && status.Status == http.StatusTooManyRequests:
+		n.hold(status)
+		return "", &conductor.BusyError{After: status.RetryAfter, Detail: status.Error(), Err: err}
+	case errors.As(err, &status) && status.Status >= 400 && status.Status < 500 && status.Status != http.StatusNotFound:
+		return "", fmt.Errorf("%w: user %s: %w", conductor.ErrLogin, n.cfg.User, err)
+	case err != nil:
+		return "", err
+	}
+	var reply struct{ Token string }
+	if err := json.Unmarshal(a.body, &reply); err != nil || reply.Token == "" || !conductor.PlainText(reply.Token) {
+		return "", fmt.Errorf("%w: POST /login answered no token", conductor.ErrProtocol)
+	}
+	return reply.Token, nil
+}
+
+// send makes one request. The secrets of a request never come into an error.
+func (n *node) send(ctx context.Context, method, path string, body any, token string) (answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.Timeout,
+		fmt.Errorf("no answer within %v: %w", n.cfg.Timeout, context.DeadlineExceeded))
+	defer cancel()
+	var wrote atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
+	fail := func(err error) (answer, error) { return answer{}, &failure{err: err, sent: wrote.Load()} }
+
+	var payload io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return fail(fmt.Errorf("write %s %s: %w", method, path, err))
+		}
+		payload = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, n.url+apiRoot+path, payload)
+	if err != nil {
+		return fail(fmt.Errorf("write %s %s: %w", method, path, err))
+	}
+	req.Header.Set("Accept", "application/json")
+	if payload != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := n.client.Do(req)
+	if err != nil {
+		return fail(n.broken(ctx, method, path, err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return fail(n.refusal(method, path, resp))
+	}
+	// One byte more than is taken, to tell a body that ends there from one that goes on. What goes on is not read to
+	// its end: closing the body closes the connection.
+	b, err := io.ReadAll(io.LimitReader(resp.Body, int64(n.cfg.MaxReply)+1))
+	what := method + " " + pathOnly(path)
+	switch {
+	case len(b) > n.cfg.MaxReply:
+		return fail(fmt.Errorf("%w: %s answered more than %d bytes", conductor.ErrProtocol, what, n.cfg.MaxReply))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fail(fmt.Errorf("%w: %s: the answer is cut off after %d bytes", conductor.ErrUnreachable, what, len(b)))
+	case err != nil:
+		return fail(n.broken(ctx, method, path, err))
+	case ctx.Err() != nil && len(bytes.TrimSpace(b)) == 0:
+		// A server that sees the connection being closed may still answer, with nothing. It says nothing.
+		return fail(n.broken(ctx, method, path, ctx.Err()))
+	}
+	if err := checkJSON(b); err != nil {
+		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))
+	}
+	return answer{status: resp.StatusCode, body: b}, nil
+}
+
+// broken explains a call without an answer.
+func (n *node) broken(ctx context.Context, method, path string, err error) error {
+	var refused *CertificateError
+	if errors.As(err, &refused) {
+		return refused
+	}
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	var tooNew interface{ Timeout() bool }
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	} else if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return fmt.Errorf("%w: %s speaks HTTP, not HTTPS", conductor.ErrProtocol, n.url)
+	} else if errors.As(err, &tooNew) && tooNew.Timeout() {
+		err = fmt.Errorf("no connection in time: %w", err)
+	}
+	return fmt.Errorf("%s %s: %w: %w", method, pathOnly(path), conductor.ErrUnreachable, err)
+}
+
+// refusal explains an answer that is no success.
+func (n *node) refusal(method, path string, resp *http.Response) error {
+	e := &StatusError{Method: method, Path: pathOnly(path), Status: resp.StatusCode}
+	if resp.StatusCode < 400 {
+		to := resp.Header.Get("Location")
+		if u, err := url.Parse(to); err == nil && u.Host != "" {
+			to = u.Host
+		}
+		e.Message = "a redirect, to " + conductor.OneLine(to) + "; it is not followed, because the token is for " + n.url + " alone"
+		return e
+	}
+	e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), n.now())
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxError))
+	if err != nil && len(b) == 0 {
+		return e
+	}
+	e.messages, e.page = saying(b), bytes.HasPrefix(bytes.TrimSpace(b), []byte("<"))
+	e.Message = strings.Join(e.messages[:min(3, len(e.messages))], "; ")
+	return e
+}
+
+func pathOnly(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	return path
+}

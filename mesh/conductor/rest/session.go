@@ -1,0 +1,189 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"banmesh/mesh/conductor"
+)
+
+var _ conductor.Session = (*restSession)(nil)
+
+// restSession edits the tenant at one node. The API has no session and no lock: what a lock would give is made up for by
+// reading.
+type restSession struct {
+	n      *node
+	key    conductor.Key
+	ab     about // as the session began
+	closed atomic.Bool
+}
+
+func (s *restSession) At() conductor.SessionAt { return conductor.SessionAt{Node: s.n.url} }
+func (s *restSession) Identity() string        { return s.ab.release }
+func (s *restSession) Alive() bool             { return !s.closed.Load() }
+
+func (s *restSession) Candidate() conductor.Candidate {
+	switch s.ab.style {
+	case styleUser:
+		return conductor.PrivateCandidate
+	case styleShared:
+		return conductor.SharedCandidate
+	}
+	return conductor.NodeCandidate
+}
+
+func (s *restSession) Features(lacks conductor.Abilities) string {
+	ab := s.n.known()
+	text := "REST"
+	if ab.release != "" {
+		text += " of release " + ab.release
+	}
+	text += ", " + ab.style.String() + ", no lock: the candidate is compared with running"
+	if s.n.cfg.ValidateMode == conductor.ValidateNone || lacks[conductor.AbilityValidate] {
+		text += ", validated by the commit alone"
+	} else {
+		text += ", validate before commit"
+	}
+	if ab.merges {
+		text += ", PATCH merges: the member is made anew to remove addresses"
+	}
+	return text
+}
+
+func lacking(what string) error { return fmt.Errorf("%s over REST: %w", what, errors.ErrUnsupported) }
+
+// Lock is not to be had.
+func (s *restSession) Lock(context.Context) error { return lacking("lock") }
+
+// Unlock is not to be had.
+func (s *restSession) Unlock(context.Context) error { return lacking("unlock") }
+
+// Kill is not to be had: there are no sessions.
+func (s *restSession) Kill(context.Context, uint64) error { return lacking("kill") }
+
+func (s *restSession) Read(ctx context.Context, store conductor.Datastore) (*conductor.Tenant, error) {
+	return s.n.readTenant(ctx, string(store), s.key)
+}
+
+func (s *restSession) Compare(ctx context.Context) (*conductor.Difference, error) {
+	d, err := s.n.compare(ctx, s.key)
+	if err != nil || s.ab.style != styleUser || d.Foreign == "" {
+		return d, err
+	}
+	// Only the conductor can tell whether a candidate that differs is behind or edited. It has been seen to call a clean
+	// candidate changed, not the other way round.
+	ab, err := s.n.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.Behind = !ab.noVersion && !ab.dirty
+	return d, nil
+}
+
+func (s *restSession) Validate(ctx context.Context) error {
+	if s.n.cfg.ValidateMode == conductor.ValidateNone {
+		return nil
+	}
+	err := s.n.verdictOf(ctx, "validate", s.n.cfg.Validation)
+	var status *StatusError
+	if errors.As(err, &status) {
+		switch status.Status {
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+			return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+		}
+	}
+	return err
+}
+
+func (s *restSession) Commit(ctx context.Context) error {
+	err := s.n.verdictOf(ctx, "commit", s.n.cfg.Validation)
+	var busy *conductor.BusyError
+	switch {
+	case err == nil, errors.As(err, &busy), errors.Is(err, conductor.ErrRejected), errors.Is(err, conductor.ErrLogin), !sent(err):
+		return err
+	}
+	return fmt.Errorf("%w: %v", conductor.ErrUnknown, err)
+}
+
+// Discard reverts the candidate. On one that others share that would drop their edits.
+func (s *restSession) Discard(ctx context.Context) error {
+	if s.ab.style != styleUser {
+		return lacking("revert a candidate of others")
+	}
+	_, err := s.n.call(ctx, http.MethodPost, "/config/revertToRunning", struct{}{})
+	return refused("revert", err)
+}
+
+func (s *restSession) Close(context.Context) error {
+	if !s.closed.Swap(true) {
+		s.n.client.CloseIdleConnections()
+	}
+	return nil
+}
+
+// verdictOf asks for validate or commit and reads its verdict: a list of messages that is not empty is a refusal.
+func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Validation) error {
+	for {
+		options := map[string]bool{}
+		if kind != conductor.ValidationNone && step == "commit" && !n.known().noOption {
+			options["distributed"] = kind == conductor.ValidationDistributed
+		}
+		a, err := n.call(ctx, http.MethodPost, "/config/"+step, options)
+		var status *StatusError
+		if errors.As(err, &status) && status.Status == http.StatusBadRequest && len(options) > 0 &&
+			strings.Contains(status.Message, "distributed") {
+			n.learn(func(ab *about) { ab.noOption = true })
+			continue
+		}
+		if err != nil {
+			return refused(step, err)
+		}
+		return verdictIn(step, messages(a.body), nil)
+	}
+}
+
+// verdictIn makes an error of the messages of validate and commit, nil where there are none.
+func verdictIn(step string, messages []string, cause error) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	for _, m := range messages {
+		switch lower := strings.ToLower(m); {
+		case strings.Contains(lower, "already in progress"):
+			return &conductor.BusyError{Detail: m, Err: cause}
+		case step == "commit" && strings.Contains(lower, "conflict"):
+			return &conductor.BusyError{Conflict: true, Detail: strings.Join(messages[:min(3, len(messages))], "; "), Err: cause}
+		}
+	}
+	return &conductor.RejectedError{Step: step, Messages: messages, Err: cause}
+}
+
+// refused makes a refusal of the step of an answer that refuses what was asked; other errors stay as they are.
+func refused(step string, err error) error {
+	var status *StatusError
+	var busy *conductor.BusyError
+	if errors.As(err, &busy) && !errors.As(err, &status) {
+		return err
+	}
+	if !errors.As(err, &status) || status.Status >= 500 || status.Status < 400 {
+		return err
+	}
+	switch status.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		return err
+	}
+	why := status.messages
+	if len(why) == 0 {
+		// Not with the status in words, which speak of conflicts themselves.
+		why = []string{fmt.Sprintf("%s %s answered %d", status.Method, status.Path, status.Status)}
+	}
+	refusal := verdictIn(step, why, err)
+	if status.Status == http.StatusConflict && !errors.As(refusal, &busy) {
+		return err // a *conductor.BusyError already
+	}
+	return refusal
+}

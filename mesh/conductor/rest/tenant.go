@@ -1,0 +1,163 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/prefixset"
+)
+
+// rest is what else is in a tenant or a member; nil where that is nothing.
+func rest(object map[string]any) any {
+	if len(object) == 0 {
+		return nil
+	}
+	return object
+}
+
+// parseTenant reads the answer of a GET of the tenant. shallow says that the answer does not show the tenant's members,
+// or not what is in ours: the member has to be read by itself.
+func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool, err error) {
+	var raw map[string]any
+	if err := unmarshal(b, &raw); err != nil {
+		return nil, false, fmt.Errorf("tenant: %w", err)
+	}
+	if err := isNamed("tenant", raw, "name", key.Tenant); err != nil {
+		return nil, false, err
+	}
+	t = &conductor.Tenant{Exists: true}
+	delete(raw, "name")
+	if d, ok := raw["description"].(string); ok {
+		t.Described, t.Description = d != "", d
+		delete(raw, "description")
+	}
+	members, listed := raw["member"].([]any)
+	delete(raw, "member")
+	var others []any
+	for _, m := range members {
+		object, ok := m.(map[string]any)
+		switch {
+		case !ok:
+			shallow = true // names of members, or references to them
+		case object["neighborhood"] == key.Neighborhood:
+			if _, filled := object["address"]; !filled {
+				shallow = true // empty, or not shown
+			}
+			if err := readMember(t, object, key); err != nil {
+				return nil, false, err
+			}
+		default:
+			others = append(others, m)
+		}
+	}
+	if len(others) > 0 {
+		raw["member"] = others
+	}
+	t.Rest = rest(raw)
+	t.Finish()
+	return t, shallow || !listed, nil
+}
+
+// isNamed checks that an answer is what was asked for: an error, or nothing, can come with a status of success as well.
+func isNamed(what string, object map[string]any, field, want string) error {
+	switch got, named := object[field].(string); {
+	case got == want:
+		return nil
+	case named:
+		return fmt.Errorf("%w: asked for %s %s, the answer is another one", conductor.ErrProtocol, what, want)
+	}
+	s := "it has no " + field
+	for _, key := range []string{"message", "error", "detail"} {
+		if text, ok := object[key].(string); ok {
+			s = conductor.OneLine(text)
+		}
+	}
+	return fmt.Errorf("%w: asked for %s %s, the answer is none: %s", conductor.ErrProtocol, what, want, s)
+}
+
+// parseMember adds the answer of a GET of our member.
+func parseMember(t *conductor.Tenant, b []byte, key conductor.Key) error {
+	var object map[string]any
+	if err := unmarshal(b, &object); err != nil {
+		return fmt.Errorf("member: %w", err)
+	}
+	*t = *t.WithoutMember()
+	if err := readMember(t, object, key); err != nil {
+		return err
+	}
+	t.Finish()
+	return nil
+}
+
+func readMember(t *conductor.Tenant, object map[string]any, key conductor.Key) error {
+	if err := isNamed("member", object, "neighborhood", key.Neighborhood); err != nil {
+		return err
+	}
+	t.Member = true
+	more := maps.Clone(object)
+	delete(more, "neighborhood")
+	delete(more, "address")
+	t.MemberRest = rest(more)
+	var list []any
+	switch v := object["address"].(type) {
+	case nil:
+	case []any:
+		list = v
+	case string:
+		list = []any{v}
+	default:
+		return fmt.Errorf("%w: the member's addresses are no list", conductor.ErrProtocol)
+	}
+	t.Addresses = slices.Grow(t.Addresses, len(list))
+	for _, v := range list {
+		text, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("%w: an address of the member is no text", conductor.ErrProtocol)
+		}
+		t.Add(text)
+	}
+	return nil
+}
+
+// texts are what a list of want is written as: each prefix in the spellings that the datastore has of it, or like has where
+// that holds it no more, and what is no prefix as it is. It is never nil: a device must see an empty list.
+func texts(now, like *conductor.Tenant, want []netip.Prefix) []string {
+	out := make([]string, 0, len(want)+len(now.Unread))
+	back := prefixset.Minus(want, now.Addresses)
+	for _, p := range want {
+		from := now
+		if _, ok := slices.BinarySearchFunc(back, p, prefixset.Compare); ok {
+			from = like
+		}
+		out = append(out, from.Texts(p)...)
+	}
+	return append(out, now.Unread...)
+}
+
+// memberBody is our member whole, as it is created.
+func memberBody(key conductor.Key, like *conductor.Tenant, addresses []string) map[string]any {
+	body := make(map[string]any)
+	if more, ok := like.MemberRest.(map[string]any); ok {
+		body = maps.Clone(more)
+	}
+	body["neighborhood"] = key.Neighborhood
+	if len(addresses) > 0 {
+		body["address"] = addresses
+	}
+	return body
+}
+
+// unmarshal decodes JSON whose numbers must not lose digits.
+func unmarshal(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("%w: the answer is not of the expected kind: %w", conductor.ErrProtocol, err)
+	}
+	return nil
+}

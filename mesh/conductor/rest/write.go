@@ -1,0 +1,165 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/prefixset"
+)
+
+// write makes one edit of the candidate.
+func (n *node) write(ctx context.Context, method, path string, body any) error {
+	_, err := n.call(ctx, method, path, body)
+	return refused("edit", err)
+}
+
+// Write makes one change of the candidate and reads it back.
+func (s *restSession) Write(ctx context.Context, now *conductor.Tenant, c conductor.Change) (*conductor.Tenant, error) {
+	n, key := s.n, s.key
+	var err error
+	create := !now.Exists && !c.DropTenant
+	switch {
+	case c.DropTenant:
+		err = n.write(ctx, http.MethodDelete, tenantPath(candidate, key), nil)
+	case create:
+		body := map[string]any{"name": key.Tenant}
+		if c.Describe != "" {
+			body["description"] = c.Describe
+		}
+		err = n.write(ctx, http.MethodPost, authorityPath(candidate)+"/tenant", body)
+	case c.DropMember:
+		err = n.write(ctx, http.MethodDelete, memberPath(candidate, key), nil)
+	}
+	if err == nil && len(c.Add)+len(c.Remove) > 0 {
+		now, err = s.setAddresses(ctx, now, c)
+	} else if err == nil {
+		now, err = n.readTenant(ctx, candidate, key)
+	}
+	// The description comes last: while it is marked, it tells what became of the member.
+	if err != nil || create || c.DropTenant || c.Describe == "" && !c.DropDescription {
+		return now, err
+	}
+	if err := n.setDescription(ctx, key, c.Describe); err != nil {
+		return nil, err
+	}
+	return n.readTenant(ctx, candidate, key)
+}
+
+// setAddresses changes the addresses of our member and reads the candidate back. There is no resource for a single
+// address, and whether a PATCH of the list replaces or merges it is nowhere said; the whole list is sent, which is right
+// either way for additions, and where old ones remain the member is made anew.
+func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c conductor.Change) (*conductor.Tenant, error) {
+	n, key := s.n, s.key
+	want := prefixset.Minus(prefixset.Plus(now.Addresses, c.Add), c.Remove)
+	list, like := texts(now, c.Like, want), now
+	if !now.Member && c.Like != nil {
+		like, list = c.Like, texts(c.Like, nil, want)
+	}
+	put := false
+	var err error
+	switch {
+	case !now.Member && len(want) == 0:
+	case !now.Member:
+		err = n.write(ctx, http.MethodPost, tenantPath(candidate, key)+"/member", memberBody(key, like, list))
+	case len(c.Remove) > 0 && n.known().merges:
+		put = true
+		err = n.remake(ctx, key, now, memberBody(key, now, list))
+	default:
+		err = n.write(ctx, http.MethodPatch, memberPath(candidate, key), map[string]any{"address": list})
+	}
+	if err != nil {
+		return nil, err
+	}
+	got, err := n.readTenant(ctx, candidate, key)
+	for range 2 { // by PUT, and where that merges as well, by DELETE and POST
+		if err != nil || !got.Member || len(prefixset.Both(got.Addresses, c.Remove)) == 0 || len(prefixset.Minus(want, got.Addresses)) > 0 {
+			break
+		}
+		n.learn(func(ab *about) { ab.noPut, ab.merges = ab.noPut || ab.merges && put, true })
+		put = true
+		if err = n.remake(ctx, key, got, memberBody(key, got, texts(got, c.Like, want))); err == nil {
+			got, err = n.readTenant(ctx, candidate, key)
+		}
+	}
+	return got, err
+}
+
+// remake replaces the member whole, with what else is in it. Where the API does not replace an entry by PUT it is deleted
+// and created anew; a mark in the tenant's description says so meanwhile, unless the candidate is the account's own.
+func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Tenant, body map[string]any) error {
+	if !n.known().noPut {
+		err := n.write(ctx, http.MethodPut, memberPath(candidate, key), body)
+		if !errors.Is(err, conductor.ErrRejected) {
+			return err
+		}
+		n.learn(func(ab *about) { ab.noPut = true })
+	}
+	mark := n.known().style != styleUser && len(now.Description)+len(conductor.Rewriting) <= 1024 && !strings.HasSuffix(now.Description, conductor.Rewriting)
+	if mark {
+		if err := n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": now.Description + conductor.Rewriting}); err != nil {
+			return err
+		}
+	}
+	// From here on the candidate is in between: if the context ends now, it is finished first.
+	ctx, cancel := conductor.Cleanup(ctx)
+	defer cancel()
+	if err := n.write(ctx, http.MethodDelete, memberPath(candidate, key), nil); err != nil {
+		return err
+	}
+	create := func() error { return n.write(ctx, http.MethodPost, tenantPath(candidate, key)+"/member", body) }
+	err := create()
+	if errors.Is(err, conductor.ErrUnreachable) {
+		err = create() // refused as existing where the first one came through: the read-back tells
+		var busy *conductor.BusyError
+		if errors.As(err, &busy) && busy.Err != nil {
+			err = nil
+		}
+	}
+	if err != nil || !mark {
+		return err
+	}
+	return n.setDescription(ctx, key, now.Description)
+}
+
+// setDescription gives the tenant a description, "" for none.
+func (n *node) setDescription(ctx context.Context, key conductor.Key, text string) error {
+	if text != "" {
+		return n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": text})
+	}
+	// A null does it where the API takes it as RFC 7396 does. Elsewhere the tenant is replaced as it is but for that, and
+	// where that is not taken either, an empty text says the same.
+	err := n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": nil})
+	if err != nil && !errors.Is(err, conductor.ErrRejected) {
+		return err
+	}
+	now, err := n.readTenant(ctx, candidate, key)
+	if err != nil || !now.Described {
+		return err
+	}
+	if !n.known().noPut {
+		if err := n.write(ctx, http.MethodPut, tenantPath(candidate, key), tenantBody(key, now)); !errors.Is(err, conductor.ErrRejected) {
+			return err
+		}
+		n.learn(func(ab *about) { ab.noPut = true })
+	}
+	return n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": ""})
+}
+
+// tenantBody is the tenant whole, without a description.
+func tenantBody(key conductor.Key, t *conductor.Tenant) map[string]any {
+	body := make(map[string]any)
+	if more, ok := t.Rest.(map[string]any); ok {
+		body = maps.Clone(more)
+	}
+	body["name"] = key.Tenant
+	if t.Member {
+		others, _ := body["member"].([]any)
+		body["member"] = append(slices.Clone(others), memberBody(key, t, texts(t, nil, t.Addresses)))
+	}
+	return body
+}
