@@ -101,6 +101,16 @@ func (b *liftBody) spans(yield func(span) bool) {
 // offence in it that the writer has not seen is lifted too.
 const exactOffences = 16
 
+// setOffences makes the Lift name these offences and no others, in whatever order they come: two of them must not read as a
+// range.
+func (b *liftBody) setOffences(offences []Offence) {
+	spans := make([]span, 0, len(offences))
+	for _, o := range offences {
+		spans = append(spans, span{o.Origin, o.Jail, o.Start, o.Start})
+	}
+	b.setSpans(spans)
+}
+
 // setSpans makes the offences of a Lift from spans.
 func (b *liftBody) setSpans(spans []span) {
 	slices.SortFunc(spans, span.compare)

@@ -132,3 +132,20 @@ func TestReplacedLiftsAreOrderFree(t *testing.T) {
 		}
 	}
 }
+
+// A member's offences of two runs, the older one told last, are two offences and no range: what lies between them survives.
+func TestLiftOfTwoRunsSparesWhatLiesBetween(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	now := c.millis()
+	sshd := func(q *BanRequest) { q.Jail = "sshd" }
+	a.ban("192.0.2.1", time.Hour, sshd, startAt(now-100*second))
+	a = a.reopen()
+	a.ban("192.0.2.1", time.Hour, sshd, startAt(now-500*second))
+	if l := a.lift("192.0.2.1"); l.Offences != 2 {
+		t.Fatalf("%+v, want two offences", l)
+	}
+	if got := a.ban("192.0.2.1", time.Hour, sshd, startAt(now-300*second)); got != BanNew {
+		t.Errorf("an offence that the lift did not see: %v", got)
+	}
+}

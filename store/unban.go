@@ -92,7 +92,8 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 		}
 		c = r.next
 	}
-	body := &liftBody{offences: offences, confirmed: q.Confirmed}
+	body := &liftBody{confirmed: q.Confirmed}
+	body.setOffences(offences)
 	if l.Offences > 0 && !p.mayLift(body) {
 		l.Limited = true
 	} else if l.Offences > 0 {
