@@ -25,16 +25,10 @@ var (
 	flagSteps = flag.Int("steps", 200, "steps of a history")
 )
 
-// What today's store does not hold yet, each by the sentence of the design it will be held to. Empty this list.
+// What the store does not hold yet, each by the sentence of the design that it will be held to. Empty this list.
 const (
-	offenceKeys   = false // "Ban (jail, prefix, offence as long as it is live)": a newer offence replaces the older one
-	ownEpochs     = false // "Own means by origin name, over all epochs": nothing is allowed or placed again after a restart
-	longJumps     = false // "A Lift's until is the last moment at which any ban of its offences can be live": no history longer than 100 minutes
-	smallBackward = false // a clock step back of up to 5 s leaves what had just expired
-	liftsCarry    = false // "A newer own record of the same key … carries what must still be said": a Lift names what is live alone
-	wrongSource   = false // "deleted … only while the own clock is within 60 s": one whose clock is wrong is asked for nothing
-	blockRings    = false // "nothing of that origin counts": a member that blocks or unblocks is never blocked
-	offenceEpochs = false // "An offence is live while any record of it is": not prolonged after a restart
+	wrongSource = false // "deleted … only while the own clock is within 60 s": one whose clock is wrong is asked for nothing
+	blockRings  = false // "nothing of that origin counts": a member that blocks or unblocks is never blocked
 )
 
 // action is what a step does.
@@ -211,9 +205,6 @@ func (w *world) do(s step) {
 		}
 		w.lift(i, q)
 	case actAllow:
-		if w.elsewhere(n, store.KindAllow, prefix) {
-			return
-		}
 		until := now + life
 		if a%4 == 0 {
 			until = 0
@@ -236,9 +227,6 @@ func (w *world) do(s step) {
 		}
 		w.unblock(i, w.nodes[a%uint32(len(w.nodes))].name)
 	case actPlace:
-		if w.elsewhere(n, store.KindPlaced, prefix) {
-			return
-		}
 		w.place(i, prefix, w.now+7*day)
 	case actUnplace:
 		w.unplace(i, prefix)
@@ -338,12 +326,6 @@ func (w *world) do(s step) {
 		if !n.right() {
 			return
 		}
-		if d := n.clock - to; !smallBackward && d > 0 && d <= 6*second {
-			to = n.clock - 6*second - 1
-		}
-		if n.s != nil {
-			n.s.Tick(true)
-		}
 		w.set(n, to)
 		w.trace("the clock of %s is %v off", n.name, time.Duration(to)*time.Millisecond)
 	case actWrong:
@@ -358,25 +340,15 @@ func (w *world) do(s step) {
 			w.trace("the clock of %s is right", n.name)
 		}
 	case actHours:
-		d := min(store.Millis(b%60)*minute, begin+85*minute-w.now)
-		if d <= 0 {
-			return
-		}
-		if longJumps {
-			d = store.Millis(b%300) * minute
-		}
+		d := store.Millis(b%300) * minute
 		w.pass(d)
 		w.trace("%v pass", time.Duration(d)*time.Millisecond)
 	case actDays:
-		if longJumps {
-			d := store.Millis(b%2400) * hour / 10
-			w.pass(d)
-			w.trace("%v pass", time.Duration(d)*time.Millisecond)
-		}
+		d := store.Millis(b%2400) * hour / 10
+		w.pass(d)
+		w.trace("%v pass", time.Duration(d)*time.Millisecond)
 	case actTime:
-		if longJumps || w.now < begin+85*minute {
-			w.pass(store.Millis(b % 600000))
-		}
+		w.pass(store.Millis(b % 600000))
 	}
 	if s.action == actTime || s.action == actHours || s.action == actDays || s.action == actStep || s.action == actWrong || s.action == actRight {
 		for i := range w.nodes {
@@ -388,13 +360,6 @@ func (w *world) do(s step) {
 	}
 }
 
-// elsewhere says whether a member wrote of a prefix in an earlier run, where that matters.
-func (w *world) elsewhere(n *node, kind store.Kind, prefix netip.Prefix) bool {
-	return !ownEpochs && slices.ContainsFunc(w.ops, func(o *op) bool {
-		return o.kind == kind && o.prefix == prefix && o.origin() == n.name && o.log != n.log
-	})
-}
-
 func (w *world) crash(i int) {
 	n := w.nodes[i]
 	w.trace("%s crashes and loses what it had merged", n.name)
@@ -403,13 +368,9 @@ func (w *world) crash(i int) {
 }
 
 func (w *world) banOffence(i int, f offence, until store.Millis, restored bool) {
-	n := w.nodes[i]
 	for _, o := range w.ops {
 		// Nobody can tell what a lift covers that its writer had forgotten.
 		if slices.ContainsFunc(o.perhaps, f.same) {
-			return
-		}
-		if !offenceEpochs && o.kind == store.KindBan && o.offence.same(f) && o.log != n.log {
 			return
 		}
 	}

@@ -97,6 +97,17 @@ func (s *set) add(o *op) {
 
 func (s set) has(id int) bool { return id < len(s) && s[id] != nil }
 
+// retained is until when an operation must be remembered: for as long as it or anything that it replaced holds.
+func (s set) retained(o *op) store.Millis {
+	until := o.until
+	for _, g := range o.gone {
+		if o.replaces && s.has(g) {
+			until = max(until, s.retained(s[g]))
+		}
+	}
+	return until
+}
+
 // all yields the operations in the order in which they were given.
 func (s set) all(yield func(*op) bool) {
 	for _, o := range s {

@@ -384,12 +384,11 @@ func (w *world) ban(i int, q store.BanRequest) {
 		w.fail("%s: ban of %v jail %q start %s until %s: the answer is %q, want %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out[0], want)
 	}
 	o := &op{kind: store.KindBan, prefix: q.Prefix, until: max(until, longest), offence: f}
-	if !offenceKeys {
-		for b := range n.known.all {
-			if b.kind == store.KindBan && b.log == n.log && b.prefix == q.Prefix && b.offence.jail == q.Jail {
-				o.gone = append(o.gone, b.id)
-				o.replaces = true
-			}
+	// Within a log the newer ban of a prefix and jail replaces the older one, also a newer offence.
+	for b := range n.known.all {
+		if b.kind == store.KindBan && b.log == n.log && b.prefix == q.Prefix && b.offence.jail == q.Jail {
+			o.gone = append(o.gone, b.id)
+			o.replaces = true
 		}
 	}
 	written := w.wrote(n, o)
@@ -443,22 +442,19 @@ func (w *world) lift(i int, q store.LiftRequest) {
 		if l.Offences == 0 {
 			continue
 		}
-		o := &op{kind: store.KindLift, prefix: l.Prefix, until: store.Never}
+		o := &op{kind: store.KindLift, prefix: l.Prefix}
 		for b := range n.known.all {
-			switch {
-			case b.kind == store.KindBan && b.prefix == l.Prefix && fits(b.offence):
-				seen := liftsCarry || !v.lifted(b.offence)
-				if seen && !v.dead[b.id] && b.until+hour > max(w.now, now)+2*minute {
+			if b.kind == store.KindBan && b.prefix == l.Prefix && fits(b.offence) {
+				// What a lift that the writer holds names already need not be named again: that lift is under way itself.
+				if !v.lifted(b.offence) && !v.dead[b.id] && b.until+hour > max(w.now, now)+2*minute {
 					o.lifts = append(o.lifts, b.offence)
+					o.until = max(o.until, n.known.retained(b), b.offence.start+store.Millis(w.conf.max.Milliseconds()))
 				} else {
 					o.perhaps = append(o.perhaps, b.offence)
 				}
-			case liftsCarry && b.kind == store.KindLift && b.prefix == l.Prefix && b.origin() == n.name:
-				// The newer Lift says what the older one said.
-				o.lifts = append(o.lifts, b.lifts...)
-				o.perhaps = append(o.perhaps, b.perhaps...)
 			}
 		}
+		w.carry(n, o)
 		ops = append(ops, o)
 	}
 	if n.right() && !v.mute(n.name) {
@@ -516,13 +512,41 @@ func (w *world) disallow(i int, p netip.Prefix) {
 	if n.right() && !v.mute(n.name) && (counting && dropped != 1 || len(gone) == 0 && dropped != 0) {
 		w.fail("%s: disallow of %v: the answer is %d, but allowed there: %v", n.name, p, dropped, counting)
 	}
-	w.withdraw(i, gone)
+	w.withdraw(i, p, gone)
 }
 
-// withdraw records a lift by dot.
-func (w *world) withdraw(i int, gone []int) {
-	w.wrote(w.nodes[i], &op{kind: store.KindLift, until: store.Never, gone: gone})
+// withdraw records a lift by dot, of a prefix or of what has none.
+func (w *world) withdraw(i int, p netip.Prefix, gone []int) {
+	n := w.nodes[i]
+	if len(gone) == 0 {
+		w.wrote(n)
+		return
+	}
+	o := &op{kind: store.KindLift, prefix: p, gone: gone}
+	for _, id := range gone {
+		o.until = max(o.until, n.known.retained(n.known[id]))
+	}
+	w.carry(n, o)
+	w.wrote(n, o)
 	w.touched[i] = true
+}
+
+// carry has a Lift say what the older ones of its writer and prefix said, as far as it must still be said: of bans, or of
+// what is lifted by dot. One of its own bans alone carries none of others' bans: the limits count those.
+func (w *world) carry(n *node, o *op) {
+	for b := range n.known.all {
+		if b.kind == store.KindLift && b.prefix == o.prefix && b.origin() == n.name && (b.lifts == nil) == (o.lifts == nil) &&
+			b.until > w.clockOf(n) && (foreign(o.lifts, n.name) || !foreign(b.lifts, n.name)) {
+			o.lifts = append(o.lifts, b.lifts...)
+			o.perhaps = append(o.perhaps, b.perhaps...)
+			o.gone = append(o.gone, b.gone...)
+			o.until = max(o.until, b.until)
+		}
+	}
+}
+
+func foreign(lifts []offence, name string) bool {
+	return slices.ContainsFunc(lifts, func(f offence) bool { return f.origin != name })
 }
 
 func (w *world) freeze(i int) {
@@ -548,7 +572,7 @@ func (w *world) thaw(i int) {
 		return
 	}
 	w.trace("%s thaw", n.name)
-	w.withdraw(i, v.live(store.KindFreeze, func(*op) bool { return true }))
+	w.withdraw(i, netip.Prefix{}, v.live(store.KindFreeze, func(*op) bool { return true }))
 }
 
 func (w *world) block(i int, target string) {
@@ -570,7 +594,7 @@ func (w *world) unblock(i int, target string) {
 		return
 	}
 	w.trace("%s unblock %s", n.name, target)
-	w.withdraw(i, v.live(store.KindBlock, func(o *op) bool { return o.target == target }))
+	w.withdraw(i, netip.Prefix{}, v.live(store.KindBlock, func(o *op) bool { return o.target == target }))
 }
 
 func (w *world) place(i int, p netip.Prefix, until store.Millis) {
@@ -598,7 +622,7 @@ func (w *world) unplace(i int, p netip.Prefix) {
 		return
 	}
 	w.trace("%s unplace %v", n.name, p)
-	w.withdraw(i, v.live(store.KindPlaced, func(o *op) bool { return o.prefix == p }))
+	w.withdraw(i, p, v.live(store.KindPlaced, func(o *op) bool { return o.prefix == p }))
 }
 
 func (w *world) neverBan(i int, ps []netip.Prefix) {
