@@ -53,12 +53,24 @@ func (a *Agent) openCommit() (err error) {
 	return err
 }
 
+// neverMetWait is how long a router that joins others and has never met any does
+// not lead.
+const neverMetWait = 5 * time.Minute
+
 var errUnsettled = errors.New("not settled: too little has been heard of the other members")
 
 // able says whether this member could commit now, and if not why.
 func (a *Agent) able() (bool, string) {
 	if !a.mesh.Settled() {
 		return false, errUnsettled.Error()
+	}
+	if err := a.store.Health(); err != nil {
+		return false, fmt.Sprintf("the store cannot be written: %v", err)
+	}
+	// Its bans may be on the other side of a wrong key or a closed port, and with
+	// them another leader.
+	if wait := neverMetWait - a.clock.raw().Sub(a.started); wait > 0 && a.mesh.NeverMet() {
+		return false, "none of those that this router joins has ever answered: it leads alone in " + wait.Round(time.Second).String()
 	}
 	return a.committer.Able()
 }

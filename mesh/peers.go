@@ -20,6 +20,12 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 		a.elector.MemberLeft(e.Member.Name)
 	}
 	if e.Kind == gossip.MemberUpdated {
+		if e.Member.Self { // its address, which nobody may ban
+			select {
+			case a.neverBan.wake <- struct{}{}:
+			default:
+			}
+		}
 		return
 	}
 	if e.Kind == gossip.MemberJoined {

@@ -121,6 +121,15 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if len(unknown) > 0 {
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP %s are open both ways", strings.Join(unknown, ", "), port)
 	}
+	w = append(w, a.mesh.Doubts()...)
+	w = append(w, a.mesh.Unanswered()...)
+	w = append(w, a.mesh.Knocks()...)
+	if at := a.mesh.Squatter(); at != "" {
+		warn("somebody at %s said at the start that it is %s, and the other members did not confirm it: look at who has the gossip key there", at, a.cfg.Name)
+	}
+	if a.mesh.NeverMet() {
+		warn("this router has met none of those that it joins: what it commits, it commits alone")
+	}
 	if err := a.store.Health(); err != nil {
 		warn("the store cannot be written (%v): new bans are refused until %s is writable again", err, a.cfg.DataDir)
 	}

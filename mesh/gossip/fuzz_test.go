@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -17,8 +18,9 @@ func quietMesh(set Set) *Mesh {
 	m := &Mesh{
 		cfg: cfg, tune: cfg.Tuning.withDefaults("lan"), set: set, log: slog.New(slog.DiscardHandler),
 		run: 1, table: newTable("self"), server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 16),
-		self: "127.0.0.1:1", started: time.Now(), startedWall: time.Now().Round(0),
+		started: time.Now(), startedWall: time.Now().Round(0),
 	}
+	m.setAddr(netip.MustParseAddrPort("127.0.0.1:1"))
 	m.timers.closed = true // nothing is done later
 	m.sync.init(m)
 	m.push = newPusher(m)

@@ -336,14 +336,27 @@ func TestAStreamWithoutHelloIsClosed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range maxStreams + 44 {
-			if _, err := from.DialTimeout(nd.addr.String(), time.Second); err != nil {
+		hang := func(from *simnet.Host, n int) {
+			for range n {
+				if _, err := from.DialTimeout(nd.addr.String(), time.Second); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		hang(from, maxGreeting+44)
+		if n := nd.mesh.Stats().Dropped["too many streams of a host"]; n != 44 {
+			t.Errorf("%d streams of one host refused, want 44", n)
+		}
+		for i := range 4 {
+			other, err := fl.net.Attach(hostAddr(51 + i))
+			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Millisecond)
+			hang(other, maxGreeting)
 		}
-		if n := nd.mesh.Stats().Dropped["too many streams"]; n != 44 {
-			t.Errorf("%d streams refused, want 44", n)
+		if n := nd.mesh.Stats().Dropped["too many streams"]; n != maxGreeting {
+			t.Errorf("%d streams refused, want %d", n, maxGreeting)
 		}
 		time.Sleep(helloTimeout + time.Second)
 		if n := nd.mesh.Stats().Dropped["stream without hello"]; n != maxStreams {

@@ -21,6 +21,7 @@ import (
 type known struct {
 	m    *Mesh
 	wake chan struct{} // something is to be saved
+	book seedBook
 
 	mu      sync.Mutex
 	members map[string]*knownMember
@@ -162,7 +163,7 @@ func (k *known) save() {
 // hopes reports whether there is anybody to look for.
 func (k *known) hopes() bool {
 	// A list that is the same on all members names this one as well.
-	if slices.ContainsFunc(k.hosts(), func(h string) bool { return h != k.m.self }) {
+	if slices.ContainsFunc(k.hosts(), func(h string) bool { return h != k.m.addr() }) {
 		return true
 	}
 	k.mu.Lock()
@@ -192,7 +193,7 @@ func (k *known) hosts() []string {
 func (k *known) first(ctx context.Context, n int) []string {
 	var out []string
 	add := func(a string) {
-		if len(out) < n && a != k.m.self && !slices.Contains(out, a) {
+		if len(out) < n && a != k.m.addr() && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
@@ -262,26 +263,36 @@ func (k *known) loop() {
 }
 
 func (k *known) round() {
+	k.m.lookAtAddress()
 	alone := len(k.m.table.others()) == 0
-	var addrs []string
+	tries := make(map[string][]string) // seeds by address
 	if a := k.nextMember(); a != "" {
-		addrs = append(addrs, a)
+		tries[a] = nil
 	}
 	most := 1
 	if alone {
 		most = maxNameChecks
 	}
-	addrs = append(addrs, k.nextSeeds(most, alone)...)
-	slices.Sort(addrs)
-	addrs = slices.Compact(addrs)
+	for seed, addrs := range k.nextSeeds(most, alone) {
+		for _, a := range addrs {
+			tries[a] = append(tries[a], seed)
+		}
+	}
 	// At once: a silent address takes its whole timeout.
 	var wg sync.WaitGroup
-	for _, a := range addrs {
+	for a, seeds := range tries {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			if _, err := k.m.pushPull(k.m.ctx, a); err != nil {
+			_, err := k.m.pushPull(k.m.ctx, a)
+			if err != nil {
 				k.m.log.Debug("member not reached", "addr", a, "error", err)
+				if len(seeds) > 0 {
+					err = k.m.whyNot(k.m.ctx, a)
+				}
+			}
+			for _, seed := range seeds {
+				k.book.note(seed, err)
 			}
 		}()
 	}
@@ -299,7 +310,7 @@ func (k *known) nextMember() string {
 	}
 	var best *knownMember
 	for _, e := range k.members {
-		if e.Left || alive[e.Name] || e.Addr == k.m.self {
+		if e.Left || alive[e.Name] || e.Addr == k.m.addr() {
 			continue
 		}
 		if best == nil || k.tried[e.Addr].Before(k.tried[best.Addr]) {
@@ -315,18 +326,19 @@ func (k *known) nextMember() string {
 
 // nextSeeds picks seeds at which nobody is alive. One that left is tried only
 // when there is nobody else.
-func (k *known) nextSeeds(most int, alone bool) []string {
+func (k *known) nextSeeds(most int, alone bool) map[string][]string {
 	hosts := k.hosts()
 	k.mu.Lock()
 	slices.SortStableFunc(hosts, func(a, b string) int { return k.tried[a].Compare(k.tried[b]) })
 	k.mu.Unlock()
-	var out []string
+	out := make(map[string][]string)
 	for _, h := range hosts {
 		if len(out) >= most || k.m.ctx.Err() != nil {
 			break
 		}
 		addrs, err := k.resolve(k.m.ctx, h)
 		if err != nil {
+			k.book.note(h, err)
 			if k.m.warned.first("resolve " + h) {
 				k.m.log.Warn("a member to join is not found", "error", err)
 			}
@@ -335,8 +347,9 @@ func (k *known) nextSeeds(most int, alone bool) []string {
 		var open []string
 		for _, a := range addrs {
 			_, state, ok := k.m.table.at(a)
-			if a == k.m.self || ok && state == Alive || ok && state == Left && !alone {
+			if a == k.m.addr() || ok && state == Alive || ok && state == Left && !alone {
 				open = nil // one of a host's addresses suffices
+				k.book.note(h, nil)
 				break
 			}
 			open = append(open, a)
@@ -345,7 +358,7 @@ func (k *known) nextSeeds(most int, alone bool) []string {
 			k.mu.Lock()
 			k.try(h)
 			k.mu.Unlock()
-			out = append(out, open...)
+			out[h] = open
 		}
 	}
 	return out
@@ -400,12 +413,12 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 	}
 	m.known.remember(seeds, all)
 	for _, a := range all {
-		if a == m.self {
+		if a == m.addr() {
 			errs = append(errs, fmt.Errorf("join %s: that is this member itself", a))
 			continue
 		}
 		if _, err := m.pushPull(ctx, a); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("join %s: %w", a, m.whyNot(ctx, a)))
 			continue
 		}
 		joined++

@@ -234,6 +234,13 @@ func (t *table) admits(name string, pace *pace) bool {
 	return known || unproven < maxUnproven && t.alive() < maxMembers && pace.take(1) == 0
 }
 
+// size is the number of other members known.
+func (t *table) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.all)
+}
+
 // alive is the number of alive members, this one included.
 func (t *table) alive() int { return len(t.others()) + 1 }
 

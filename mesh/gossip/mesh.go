@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,14 +31,14 @@ var ErrNameTaken = errors.New("name taken")
 
 // Mesh is this member's place in the mesh.
 type Mesh struct {
-	cfg   Config
-	tune  Tuning
-	set   Set
-	log   *slog.Logger
-	count counters
-	run   uint64 // drawn at the start, see nodeMeta; even, see nodeMeta.counts
-	self  string // own address, ip:port
-	port  uint16
+	cfg      Config
+	tune     Tuning
+	set      Set
+	log      *slog.Logger
+	count    counters
+	run      uint64                 // drawn at the start, see nodeMeta; even, see nodeMeta.counts
+	self     atomic.Pointer[string] // own address, ip:port
+	squatter atomic.Pointer[string]
 
 	ring  *keyring
 	wire  *wire
@@ -114,6 +113,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 		}
 		m.ring = ring
 	}
+	m.setAddr(netip.AddrPortFrom(netip.IPv4Unspecified(), 0)) // until it is found
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.timers.wg = &m.wg
 	m.sync.init(m)
@@ -134,6 +134,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	m.wire.serve = m.serveStream
 	m.wire.run, m.wire.now, m.wire.counts = m.run, cfg.Now, m.table.counts
 	m.wire.probed = m.table.probed
+	m.table.every = cfg.memberlistConfig().ProbeInterval
 	if err := m.start(ctx); err != nil {
 		_ = m.Shutdown()
 		return nil, err
@@ -141,42 +142,59 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	return m, nil
 }
 
-func (m *Mesh) start(ctx context.Context) error {
+// listConfig is memberlist's, with the address that the others are told; "" leaves
+// it to the transport.
+func (m *Mesh) listConfig(advertise string, port int) *memberlist.Config {
 	mc := m.cfg.memberlistConfig()
-	mc.Transport = m.wire
-	m.table.every = mc.ProbeInterval
+	mc.Transport = instance{m.wire}
 	mc.Logger = bridge(m.log)
 	d := delegate{m}
 	mc.Delegate, mc.Events, mc.Ping, mc.Conflict, mc.Alive = d, d, d, d, d
 	if m.cfg.Bind.IsValid() {
 		mc.BindAddr, mc.BindPort = m.cfg.Bind.Addr().String(), int(m.cfg.Bind.Port())
 	}
-	mc.AdvertiseAddr, mc.AdvertisePort = "", 0
-	if m.cfg.Advertise != "" {
+	mc.AdvertiseAddr, mc.AdvertisePort = advertise, port
+	return mc
+}
+
+func (m *Mesh) start(ctx context.Context) error {
+	advertise, advertisePort := "", 0
+	switch {
+	case m.cfg.Advertise != "":
 		a, err := parseAdvertise(m.cfg.Advertise, 0)
 		if err != nil {
 			return err
 		}
-		mc.AdvertiseAddr, mc.AdvertisePort = a.Addr().String(), int(a.Port())
+		advertise, advertisePort = a.Addr().String(), int(a.Port())
+	case m.guessesAddress():
+		a, err := m.findAddress(ctx)
+		if err != nil {
+			return fmt.Errorf("start gossip: %w", err)
+		}
+		advertise = a.String()
 	}
-	ip, port, err := m.wire.FinalAdvertiseAddr(mc.AdvertiseAddr, mc.AdvertisePort)
+	ip, port, err := m.wire.FinalAdvertiseAddr(advertise, advertisePort)
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
-	if mc.AdvertiseAddr != "" {
-		mc.AdvertisePort = port
+	if advertise != "" {
+		advertisePort = port
 	}
-	m.self = net.JoinHostPort(ip.String(), strconv.Itoa(port))
-	m.port = uint16(port)
-	if a, ok := netip.AddrFromSlice(ip); ok && m.ring == nil && !m.cfg.Insecure && !a.IsLoopback() && m.cfg.Transport == nil {
-		return fmt.Errorf("gossip.keyring is not set, and the address %s that others reach is not loopback: make a key with banmesh keygen, or set gossip.insecure: true", m.self)
+	own, ok := netip.AddrFromSlice(ip)
+	if !ok {
+		return fmt.Errorf("start gossip: %v is no address", ip)
+	}
+	own = own.Unmap()
+	m.setAddr(netip.AddrPortFrom(own, uint16(port)))
+	if m.ring == nil && !m.cfg.Insecure && !own.IsLoopback() && m.cfg.Transport == nil {
+		return fmt.Errorf("gossip.keyring is not set, and the address %s that others reach is not loopback: make a key with banmesh keygen, or set gossip.insecure: true", m.addr())
 	}
 	m.wire.start()
 	if err := m.searchName(ctx); err != nil {
 		return err
 	}
 	m.wire.members.Store(true)
-	list, err := memberlist.Create(mc)
+	list, err := memberlist.Create(m.listConfig(advertise, advertisePort))
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}
@@ -192,7 +210,14 @@ func (m *Mesh) start(ctx context.Context) error {
 }
 
 // Addr is the address that the others reach, ip:port.
-func (m *Mesh) Addr() string { return m.self }
+func (m *Mesh) Addr() string { return m.addr() }
+
+func (m *Mesh) addr() string { return *m.self.Load() }
+
+func (m *Mesh) setAddr(a netip.AddrPort) {
+	s := a.String()
+	m.self.Store(&s)
+}
 
 // Announce says that the own log has grown. It never blocks.
 func (m *Mesh) Announce() { m.push.announce() }
@@ -208,7 +233,7 @@ func (m *Mesh) Members() []Member {
 		state = Left
 	}
 	out = append(out, Member{
-		Name: m.cfg.Name, Addr: m.self, State: state, Self: true, Eligible: m.cfg.Eligible,
+		Name: m.cfg.Name, Addr: m.addr(), State: state, Self: true, Eligible: m.cfg.Eligible,
 		Priority: m.cfg.Priority, Agrees: agrees, Version: m.cfg.Version, Seen: time.Now(),
 	})
 	slices.SortFunc(out, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })

@@ -49,7 +49,7 @@ func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 	}
 	h := holderInfo{From: m.cfg.Name, Run: m.run}
 	if w.Name == m.cfg.Name {
-		h.Addr = m.self
+		h.Addr = m.addr()
 	} else {
 		m.table.with(w.Name, func(p *peer) {
 			if p.state == Alive {
@@ -67,58 +67,90 @@ const maxNameChecks = 8
 
 // searchName asks the seeds and known members whether another live member has
 // our name. Whom nobody reaches any more, an earlier run of this one most
-// likely, does not count.
+// likely, does not count, and neither does the word of one against that of the
+// others: it would keep any router from starting.
 func (m *Mesh) searchName(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.tune.NameCheck)
 	defer cancel()
 	addrs := m.known.first(ctx, maxNameChecks)
-	taken := make(chan string, len(addrs))
+	said := make(chan verdict, len(addrs))
 	for _, a := range addrs {
-		go func() { taken <- m.holder(ctx, a) }()
+		go func() { said <- m.holder(ctx, a) }()
 	}
+	at, taken, free := "", make(map[string]bool), make(map[string]bool)
 	for range addrs {
 		select {
-		case at := <-taken:
-			if at != "" {
-				return fmt.Errorf("%w: another live member at %s is named %s; give each router its own name", ErrNameTaken, at, m.cfg.Name)
+		case v := <-said:
+			switch {
+			case v.at != "":
+				at, taken[voice(v.by)] = v.at, true
+			case v.answered:
+				free[voice(v.by)] = true
 			}
+			continue
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return nil // whoever is silent cannot be asked; a conflict shows later
 		}
+		break // whoever is silent cannot be asked; a conflict shows later
 	}
+	switch {
+	case len(taken) == 0:
+		return nil
+	case len(taken) > len(free):
+		return fmt.Errorf("%w: another live member at %s is named %s; give each router its own name", ErrNameTaken, at, m.cfg.Name)
+	}
+	m.squatter.Store(&at)
+	m.log.Error("a member says that it has this one's name, and the others do not confirm it", "name", m.cfg.Name, "at", at)
 	return nil
 }
 
-// holder is the address of the live other member of our name that the member
-// at addr knows of, "" when there is none.
-func (m *Mesh) holder(ctx context.Context, addr string) string {
-	if addr == m.self {
-		return ""
+// Squatter is the address at which somebody said at the start that it has this
+// member's name, "" where nobody did. The others did not confirm it.
+func (m *Mesh) Squatter() string {
+	if at := m.squatter.Load(); at != nil {
+		return *at
+	}
+	return ""
+}
+
+// verdict is what the member at an address says of our name.
+type verdict struct {
+	by       string
+	at       string // where its holder is, and answers; "" for nowhere
+	answered bool
+}
+
+// holder asks the member at addr for the live other member of our name.
+func (m *Mesh) holder(ctx context.Context, addr string) verdict {
+	v := verdict{by: addr}
+	if addr == m.addr() {
+		return v
 	}
 	h, err := m.who(ctx, addr, m.cfg.Name, m.tune.NameCheck)
 	if err != nil {
-		return ""
+		return v
 	}
+	v.answered = h.Run != m.run
 	if h.From == m.cfg.Name && h.Run != m.run {
-		return addr
+		v.at = addr
+		return v
 	}
-	if _, err := netip.ParseAddrPort(h.Addr); err != nil || h.Addr == m.self {
-		return ""
+	if _, err := netip.ParseAddrPort(h.Addr); err != nil || h.Addr == m.addr() {
+		return v
 	}
 	other, err := m.who(ctx, h.Addr, m.cfg.Name, m.tune.NameCheck)
-	if err != nil || other.From != m.cfg.Name || other.Run == m.run {
-		return ""
+	if err == nil && other.From == m.cfg.Name && other.Run != m.run {
+		v.at = h.Addr
 	}
-	return h.Addr
+	return v
 }
 
 // conflict looks at another address that claims our name: where a live member
 // answers, both are running and somebody must rename one.
 func (m *Mesh) conflict(addr string) {
-	if addr == m.self || !m.warned.first("conflict "+addr) {
+	if addr == m.addr() || !m.warned.first("conflict "+addr) {
 		return
 	}
 	m.timers.after(0, func() {
@@ -126,7 +158,7 @@ func (m *Mesh) conflict(addr string) {
 		if err != nil || h.From != m.cfg.Name || h.Run == m.run {
 			return
 		}
-		m.log.Error("another live member has this one's name: rename one of them", "name", m.cfg.Name, "own", m.self, "other", addr)
+		m.log.Error("another live member has this one's name: rename one of them", "name", m.cfg.Name, "own", m.addr(), "other", addr)
 		m.event(NameConflict, Member{Name: m.cfg.Name, Addr: addr})
 	})
 }

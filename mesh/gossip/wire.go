@@ -21,6 +21,9 @@ const (
 	// state is about 200 bytes a member.
 	maxMemberStream = 8 << 20
 	helloTimeout    = 5 * time.Second
+	// maxGreeting bounds those of one host that have not yet shown a key: it must not
+	// hold all others off.
+	maxGreeting = maxStreams / 4
 	// frameQueue bounds frames that wait for the receiver, some 5 MB.
 	frameQueue = 4096
 )
@@ -53,8 +56,10 @@ type wire struct {
 	counter packetCounter
 	probed  func(name string) // a member is asked by memberlist whether it is alive
 	replays replays
+	knocks  knocks
 
 	slots   chan struct{}
+	greets  greeting
 	members atomic.Bool // memberlist is there to take its packets and streams
 	done    chan struct{}
 	once    sync.Once
@@ -164,11 +169,18 @@ func (w *wire) pumpStreams() {
 			if c == nil {
 				continue
 			}
+			host := hostOf(c.RemoteAddr().String())
+			if !w.greets.enter(host) {
+				w.count.drop("too many streams of a host")
+				_ = c.Close()
+				continue
+			}
 			select {
 			case w.slots <- struct{}{}:
 				w.wg.Add(1)
-				go w.stream(c)
+				go w.stream(c, host)
 			default:
+				w.greets.leave(host)
 				w.count.drop("too many streams")
 				_ = c.Close()
 			}
@@ -176,15 +188,17 @@ func (w *wire) pumpStreams() {
 	}
 }
 
-func (w *wire) stream(c net.Conn) {
+func (w *wire) stream(c net.Conn, host string) {
 	defer w.wg.Done()
 	from := c.RemoteAddr().String()
 	s, channel, err := acceptStream(c, w.ring, w.label, helloTimeout, w.count)
+	w.greets.leave(host)
 	if err != nil {
 		var ne net.Error
 		if errors.As(err, &ne) || errors.Is(err, net.ErrClosed) {
 			w.count.drop("stream without hello")
 		} else {
+			w.knocks.note(from, err)
 			w.refuse(from, err)
 		}
 		_ = c.Close()
@@ -312,6 +326,47 @@ func (w *wire) Shutdown() error {
 		err = w.inner.Shutdown()
 	})
 	return err
+}
+
+// greeting counts the streams of each host that have not yet shown a key.
+type greeting struct {
+	mu   sync.Mutex
+	from map[string]int
+}
+
+func (g *greeting) enter(host string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.from[host] >= maxGreeting {
+		return false
+	}
+	if g.from == nil {
+		g.from = make(map[string]int)
+	}
+	g.from[host]++
+	return true
+}
+
+func (g *greeting) leave(host string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.from[host]--; g.from[host] <= 0 {
+		delete(g.from, host)
+	}
+}
+
+// hostOf is the address without the port: for IPv6 its /64, which is one host's to
+// fill.
+func hostOf(addr string) string {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return addr
+	}
+	a := ap.Addr().Unmap().WithZone("")
+	if p, err := a.Prefix(64); err == nil && a.Is6() {
+		return p.String()
+	}
+	return a.String()
 }
 
 // onceEach remembers what was said, up to a bound.

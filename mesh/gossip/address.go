@@ -1,0 +1,158 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// What this member tells the others as its address, where the configuration leaves
+// it open: the source address of the route to those it joins, else of the default
+// route, else the likeliest one of an interface. It is looked at again while nobody
+// is there, and when the address has gone.
+
+// guessesAddress says whether the address is this member's to find.
+func (m *Mesh) guessesAddress() bool {
+	return m.cfg.Transport == nil && m.cfg.Advertise == "" && m.cfg.Bind.Addr().IsUnspecified()
+}
+
+// findAddress finds the address towards those that this member joins.
+func (m *Mesh) findAddress(ctx context.Context) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.tune.NameCheck)
+	defer cancel()
+	var targets []netip.AddrPort
+	for _, a := range m.known.first(ctx, maxNameChecks) {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			targets = append(targets, ap)
+		}
+	}
+	return sourceAddress(targets, m.cfg.Bind.Addr().Is4())
+}
+
+// Documentation addresses (RFC 5737, RFC 3849): the route to them is the default
+// one. Nothing is sent.
+var faraway = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("[2001:db8::1]:9")}
+
+func sourceAddress(targets []netip.AddrPort, only4 bool) (netip.Addr, error) {
+	for _, t := range append(targets, faraway...) {
+		if only4 && !t.Addr().Unmap().Is4() {
+			continue
+		}
+		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(t)) // looks up the route, and sends nothing
+		if err != nil {
+			continue
+		}
+		a := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
+		_ = c.Close()
+		if a.IsValid() && !a.IsUnspecified() && !a.IsLinkLocalUnicast() && (!a.IsLoopback() || t.Addr().IsLoopback()) {
+			return a, nil
+		}
+	}
+	return reachable(only4)
+}
+
+// instance is the transport of one memberlist of several in a row: ending that
+// one leaves the wire to the next.
+type instance struct{ *wire }
+
+func (instance) Shutdown() error { return nil }
+
+// readdress begins anew with another address. Nobody is there, or nobody reaches
+// the old one any more, so that nothing is lost but the memberlist of before.
+func (m *Mesh) readdress(a netip.Addr) error {
+	old, err := netip.ParseAddrPort(m.addr())
+	if err != nil {
+		return err
+	}
+	if err := m.list.Load().Shutdown(); err != nil {
+		return err
+	}
+	list, err := memberlist.Create(m.listConfig(a.String(), int(old.Port())))
+	if err != nil {
+		return err
+	}
+	m.setAddr(netip.AddrPortFrom(a, old.Port()))
+	m.list.Store(list)
+	m.log.Warn("the address that others are told has changed", "from", old, "to", m.addr())
+	m.event(MemberUpdated, Member{Name: m.cfg.Name, Addr: m.addr(), Self: true})
+	return nil
+}
+
+// lookAtAddress has the address follow the host's. Called by one goroutine.
+func (m *Mesh) lookAtAddress() {
+	if !m.guessesAddress() || m.left.Load() {
+		return
+	}
+	own, err := netip.ParseAddrPort(m.addr())
+	if err != nil {
+		return
+	}
+	if len(m.table.others()) > 0 && (own.Addr().IsLoopback() || slices.Contains(hostAddrs(), own.Addr())) {
+		return
+	}
+	a, err := m.findAddress(m.ctx)
+	if err != nil || a == own.Addr() || a.IsLoopback() && !own.Addr().IsLoopback() {
+		return
+	}
+	if err := m.readdress(a); err != nil {
+		m.log.Error("begin anew with another address", "addr", a, "error", err)
+	}
+}
+
+// hostAddrs are the addresses of this host, without loopback.
+func hostAddrs() []netip.Addr {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, n := range list {
+		if p, err := netip.ParsePrefix(n.String()); err == nil && !p.Addr().IsLoopback() {
+			out = append(out, p.Addr().Unmap().WithZone(""))
+		}
+	}
+	return out
+}
+
+// Doubts says in plain words what is odd about the addresses of the members.
+func (m *Mesh) Doubts() []string {
+	own, err := netip.ParseAddrPort(m.addr())
+	if err != nil || m.cfg.Transport != nil {
+		return nil
+	}
+	var w []string
+	here := hostAddrs()
+	switch {
+	case m.cfg.Bind.Addr().IsLoopback():
+	case own.Addr().IsLoopback():
+		w = append(w, fmt.Sprintf("the others are told %s as this router's address, which none of them reaches: no other address was found; set gossip.advertise, or gossip.bind: \"[::]:%d\" where there is IPv6 only", own, own.Port()))
+	case m.cfg.Advertise == "" && !slices.Contains(here, own.Addr()):
+		w = append(w, fmt.Sprintf("the others are told %s as this router's address, and this host has it no more: nothing reaches them or comes from them until it is back or gossip.bind is set", own))
+	}
+	at := make(map[string][]string)
+	for _, p := range m.table.members(0) {
+		if p.State == Left {
+			continue
+		}
+		at[p.Addr] = append(at[p.Addr], p.Name)
+		switch a, err := netip.ParseAddrPort(p.Addr); {
+		case err != nil:
+		case p.Addr == m.addr():
+			w = append(w, fmt.Sprintf("%s says that it is at %s, which is this router's address: set gossip.advertise there, and here if %s is not the one that others reach", p.Name, p.Addr, own.Addr()))
+		case a.Port() == own.Port() && slices.Contains(here, a.Addr()):
+			w = append(w, fmt.Sprintf("%s says that it is at %s, an address that this host has too (this router is at %s): set gossip.advertise there", p.Name, p.Addr, own))
+		}
+	}
+	for addr, names := range at {
+		if slices.Sort(names); len(names) > 1 {
+			w = append(w, fmt.Sprintf("%s all say that they are at %s: set gossip.advertise on each, or `banmesh leave` where one is gone for good", strings.Join(names, " and "), addr))
+		}
+	}
+	slices.Sort(w)
+	return w
+}

@@ -1,0 +1,169 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Why a member that this one joins does not answer, as far as can be told.
+var (
+	errNoAgent  = errors.New("refused, no agent listens there")
+	errSilent   = errors.New("no answer: it is down, or a firewall drops TCP")
+	errNoRoute  = errors.New("there is no route to it")
+	errOtherKey = errors.New("it hangs up at once: its gossip key or label is another one, or it has none")
+	errItself   = errors.New("that is this router itself")
+)
+
+// seedWait is how long a member to join may take before status asks why.
+const seedWait = 10 * time.Second
+
+// whyNot asks the address itself why it exchanged no member list.
+func (m *Mesh) whyNot(ctx context.Context, addr string) error {
+	h, err := m.who(ctx, addr, m.cfg.Name, m.tune.DialTimeout)
+	var ne net.Error
+	switch {
+	case err == nil && h.Run == m.run:
+		return errItself
+	case err == nil:
+		return errors.New("it answers, and exchanges no list of members")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errNoAgent
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return errNoRoute
+	case errors.Is(err, errUnsealed), errors.Is(err, errLabel):
+		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, errNoKey):
+		return errOtherKey
+	case errors.As(err, &ne) && ne.Timeout():
+		return errSilent
+	}
+	return err
+}
+
+// seedBook keeps what came of the members to join since the start.
+type seedBook struct {
+	mu       sync.Mutex
+	answered map[string]bool
+	failed   map[string]error
+}
+
+// note takes the outcome of a try at one of a seed's addresses.
+func (b *seedBook) note(seed string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.answered == nil {
+		b.answered, b.failed = make(map[string]bool), make(map[string]error)
+	}
+	if err == nil || errors.Is(err, errItself) {
+		b.answered[seed] = true
+		delete(b.failed, seed)
+		return
+	}
+	b.failed[seed] = err
+}
+
+func (b *seedBook) trouble(seed string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.answered[seed] {
+		return nil
+	}
+	return b.failed[seed]
+}
+
+// Unanswered says of each member to join that has not answered since the start why.
+func (m *Mesh) Unanswered() []string {
+	if time.Since(m.started) < seedWait {
+		return nil
+	}
+	var w []string
+	for _, seed := range m.known.hosts() {
+		if err := m.known.book.trouble(seed); err != nil {
+			w = append(w, fmt.Sprintf("%s, which this router joins, has not answered since the start: %v", seed, err))
+		}
+	}
+	return w
+}
+
+// NeverMet reports whether there are members to join and this one has not met any,
+// neither in this run nor in an earlier one.
+func (m *Mesh) NeverMet() bool {
+	if m.table.size() > 0 {
+		return false
+	}
+	m.known.mu.Lock()
+	met := len(m.known.members) > 0
+	m.known.mu.Unlock()
+	if met {
+		return false
+	}
+	return slices.ContainsFunc(m.known.hosts(), func(h string) bool { return h != m.addr() && m.known.book.trouble(h) != nil })
+}
+
+// knocks are hosts that opened a stream and showed no key of this mesh.
+type knocks struct {
+	mu   sync.Mutex
+	last map[string]knock
+}
+
+type knock struct {
+	at  time.Time
+	err error
+}
+
+const (
+	knockFor  = 10 * time.Minute
+	maxKnocks = 64
+)
+
+func (k *knocks) note(from string, err error) {
+	if !errors.Is(err, errNoKey) && !errors.Is(err, errUnsealed) && !errors.Is(err, errLabel) {
+		return
+	}
+	ap, perr := netip.ParseAddrPort(from)
+	if perr != nil {
+		return
+	}
+	host := ap.Addr().Unmap().String()
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for h, e := range k.last {
+		if now.Sub(e.at) > knockFor {
+			delete(k.last, h)
+		}
+	}
+	if k.last == nil {
+		k.last = make(map[string]knock)
+	}
+	if _, known := k.last[host]; known || len(k.last) < maxKnocks {
+		k.last[host] = knock{now, err}
+	}
+}
+
+// Knocks says who has lately tried to join with another key or label.
+func (m *Mesh) Knocks() []string {
+	k := &m.wire.knocks
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var w []string
+	for host, e := range k.last {
+		if time.Since(e.at) <= knockFor {
+			w = append(w, fmt.Sprintf("%s asks to join, and is refused: %v", host, e.err))
+		}
+	}
+	slices.Sort(w)
+	const most = 5
+	if n := len(w); n > most {
+		w = append(w[:most], fmt.Sprintf("%d more hosts ask to join, and are refused", n-most))
+	}
+	return w
+}

@@ -1,0 +1,161 @@
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/mesh/simnet"
+)
+
+// alone is a member on a loopback port of its own.
+func alone(t *testing.T, name string, change func(*Config)) *Mesh {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Name, cfg.Set, cfg.Profile = name, newFakeSet(name, 1), "local"
+	cfg.Bind, cfg.Keys = netip.MustParseAddrPort("127.0.0.1:0"), [][]byte{testKey}
+	change(&cfg)
+	m, err := New(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Shutdown() })
+	return m
+}
+
+func TestWhyAMemberToJoinDoesNotAnswer(t *testing.T) {
+	none := func(*Config) {}
+	other := alone(t, "other", func(c *Config) { c.Keys = [][]byte{bytes.Repeat([]byte{9}, 32)} })
+	label := alone(t, "label", func(c *Config) { c.Label = "another" })
+	open := alone(t, "open", func(c *Config) { c.Keys = nil })
+	well := alone(t, "well", none)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := closed.Addr().String()
+	_ = closed.Close()
+	m := alone(t, "self", none)
+	for _, tt := range []struct {
+		name, addr string
+		want       error
+	}{
+		{"another key", other.Addr(), errOtherKey}, {"another label", label.Addr(), errOtherKey}, {"no key", open.Addr(), errOtherKey},
+		{"nobody there", refused, errNoAgent}, {"itself", m.Addr(), errItself},
+	} {
+		if got := m.whyNot(context.Background(), tt.addr); !errors.Is(got, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	_, err = m.Join(context.Background(), []string{other.Addr()})
+	if err == nil || !strings.Contains(err.Error(), errOtherKey.Error()) {
+		t.Errorf("join says %v, want the reason", err)
+	}
+	if k := other.Knocks(); len(k) != 1 || !strings.Contains(k[0], "127.0.0.1") || !strings.Contains(k[0], "key") {
+		t.Errorf("the one with another key says of who knocks %q", k)
+	}
+	if _, err := m.Join(context.Background(), []string{well.Addr()}); err != nil {
+		t.Errorf("join of one that is well: %v", err)
+	}
+	if k := well.Knocks(); len(k) != 0 {
+		t.Errorf("the one that is well says of who knocks %q", k)
+	}
+}
+
+func TestMembersThatHaveNotAnsweredAreNamed(t *testing.T) {
+	simulate(t, 2, lan(), func(fl *fleet) {
+		nd := &node{name: "late", addr: hostAddr(9), set: newFakeSet("late", 9)}
+		fl.nodes = append(fl.nodes, nd)
+		err := fl.start(nd, func(c *Config) {
+			c.Keys = [][]byte{bytes.Repeat([]byte{9}, 32)}
+			c.Join = []string{fl.nodes[0].addr.String(), hostAddr(200).String()}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(seedWait + 5*time.Second)
+		w := strings.Join(nd.mesh.Unanswered(), "\n")
+		for _, want := range []string{fl.nodes[0].addr.String() + ", which this router joins", hostAddr(200).String()} {
+			if !strings.Contains(w, want) {
+				t.Errorf("%q does not name %q", w, want)
+			}
+		}
+		if !nd.mesh.NeverMet() {
+			t.Error("it does not know that it has met nobody")
+		}
+		if fl.nodes[1].mesh.NeverMet() || len(fl.nodes[1].mesh.Unanswered()) > 0 {
+			t.Errorf("one that has met others: never met %v, %q", fl.nodes[1].mesh.NeverMet(), fl.nodes[1].mesh.Unanswered())
+		}
+	})
+}
+
+// TestANameIsNotTakenOnOneWord: a member says of a restarting one that it has its
+// name; the others do not confirm it.
+func TestANameIsNotTakenOnOneWord(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		ring, err := newKeyring([][]byte{testKey})
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, err := fl.net.Attach(hostAddr(60))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		go squat(host, ring, fl.nodes[2].name, stop)
+		defer close(stop)
+		nd := fl.nodes[2]
+		fl.stop(nd)
+		fl.wait(time.Minute, "its death", func() bool { return fl.nodes[0].mesh.table.alive() == 2 })
+		join := func(c *Config) {
+			c.Join = []string{host.Addr().String(), fl.nodes[0].addr.String(), fl.nodes[1].addr.String()}
+		}
+		if err := fl.start(nd, join); err != nil {
+			t.Fatalf("one rogue keeps a router from starting: %v", err)
+		}
+		if nd.mesh.Squatter() != host.Addr().String() {
+			t.Errorf("the squatter is at %q, want %s", nd.mesh.Squatter(), host.Addr())
+		}
+		fl.wait(time.Minute, "all to be there again", fl.whole)
+	})
+}
+
+// squat answers each who with the name.
+func squat(host *simnet.Host, ring *keyring, name string, stop chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case c := <-host.StreamCh():
+			go func() {
+				defer c.Close()
+				s, _, err := acceptStream(c, ring, "", time.Second, &counters{})
+				if err != nil {
+					return
+				}
+				m := &messages{c: s, stall: time.Second, left: 1 << 20}
+				if _, _, err := m.read(maxHello); err == nil {
+					_ = m.writeMsg(kindHolder, holderInfo{From: name, Run: 99, Addr: host.Addr().String()})
+				}
+			}()
+		case <-host.PacketCh():
+		}
+	}
+}
+
+func TestTheAddressIsThatOfTheRoute(t *testing.T) {
+	for _, to := range []string{"127.0.0.1:7946", "127.9.9.9:7946"} {
+		a, err := sourceAddress([]netip.AddrPort{netip.MustParseAddrPort(to)}, true)
+		if err != nil || !a.IsLoopback() {
+			t.Errorf("towards %s: %v, %v; want a loopback address", to, a, err)
+		}
+	}
+	if a, err := sourceAddress([]netip.AddrPort{netip.MustParseAddrPort("[::1]:7946")}, true); err == nil && a.Is6() {
+		t.Errorf("an IPv4 socket tells %v", a)
+	}
+}
