@@ -2,7 +2,6 @@ package control
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -143,46 +142,17 @@ func (c *Client) List(ctx context.Context, prefix netip.Prefix, each func(Ban) e
 		return err
 	}
 	defer body.Close()
-	// The agent writes a ban a line, each after [ or a comma, and ] on the last.
-	lines := bufio.NewReaderSize(body, 64<<10)
-	for {
-		line, err := lines.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) { // a prefix with hundreds of records
-			var rest []byte
-			line = bytes.Clone(line)
-			rest, err = lines.ReadBytes('\n')
-			line = append(line, rest...)
-		}
-		if err != nil {
-			return fmt.Errorf("list: %w", c.cut(err))
-		}
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 {
-			continue
-		}
-		last := line[len(line)-1] == ']'
-		if last {
-			line = line[:len(line)-1]
-		}
-		if len(line) > 0 && (line[0] == '[' || line[0] == ',') {
-			line = line[1:]
-		}
-		if len(line) > 0 {
-			var b Ban
-			if !b.parse(line) {
-				b = Ban{}
-				if err := json.Unmarshal(line, &b); err != nil {
-					return fmt.Errorf("list: reply of the agent at %s: %w", c.socket, err)
-				}
+	if err := readBans(bufio.NewReaderSize(body, 64<<10), each); err != nil {
+		var broken *readError
+		if errors.As(err, &broken) {
+			if broken.cut {
+				return fmt.Errorf("list: %w", c.cut(broken.error))
 			}
-			if err := each(b); err != nil {
-				return err
-			}
+			return fmt.Errorf("list: reply of the agent at %s: %w", c.socket, broken.error)
 		}
-		if last {
-			return nil
-		}
+		return err
 	}
+	return nil
 }
 
 func (c *Client) bans(ctx context.Context, prefix netip.Prefix) (io.ReadCloser, error) {

@@ -132,6 +132,12 @@ func digits(to []byte, n int) {
 	}
 }
 
+// ParseTime reads RFC 3339.
+func ParseTime(s string) (Time, error) {
+	ms, err := parseMillis([]byte(`"` + s + `"`))
+	return Time(ms), err
+}
+
 func parseMillis(b []byte) (int64, error) {
 	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
 		return 0, fmt.Errorf("time %s: want RFC 3339 in quotes, like \"2026-01-02T15:04:05.000Z\"", Show(string(b)))

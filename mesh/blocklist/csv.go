@@ -1,0 +1,204 @@
+package blocklist
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go4.org/netipx"
+
+	"banmesh/mesh/control"
+)
+
+// isHead says whether a list begins with the names of columns: words between commas, and no address.
+func isHead(line string) bool {
+	if !strings.Contains(line, ",") {
+		return false
+	}
+	for _, name := range strings.Split(strings.TrimRight(line, ","), ",") {
+		name = strings.Trim(strings.TrimSpace(name), `"`)
+		if name == "" || strings.ContainsAny(name, ".:/") || name[0] >= '0' && name[0] <= '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// row is one line of CSV by the names of its columns.
+type row struct {
+	at     map[string]int
+	fields []string
+}
+
+func (r row) get(name string) string {
+	if i, ok := r.at[name]; ok {
+		return strings.TrimSpace(r.fields[i])
+	}
+	return ""
+}
+
+// csv reads a list whose head names its columns; only heads that are known are read. above are the lines before it.
+func (p *reader) csv(data []byte, above int) error {
+	rows := csv.NewReader(bytes.NewReader(data))
+	rows.ReuseRecord = true
+	head, err := rows.Read()
+	if err != nil {
+		return err
+	}
+	r := row{at: make(map[string]int)}
+	for i, name := range head {
+		r.at[strings.TrimSpace(name)] = i
+	}
+	read := p.csvForm(r.at)
+	if read == nil {
+		return fmt.Errorf("columns %s: no known list has these; known are those of banmesh export and of cscli decisions", control.Show(strings.Join(head, ",")))
+	}
+	for {
+		fields, err := rows.Read()
+		line, _ := rows.FieldPos(0)
+		if err == io.EOF {
+			return nil
+		}
+		var wrong *csv.ParseError
+		if errors.As(err, &wrong) {
+			return &placed{fmt.Errorf("%s:%d: %w", p.Name, above+wrong.Line, wrong.Err)}
+		} else if err != nil {
+			return err
+		}
+		r.fields = fields
+		entries, err := read(r)
+		switch {
+		case errors.Is(err, errPassive):
+			p.list.Passive++
+		case err != nil:
+			if err := p.bad(strconv.Itoa(above+line), err); err != nil {
+				return err
+			}
+		}
+		for _, e := range entries {
+			e.Reason = strings.Clone(e.Reason)
+			if err := p.add(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// csvForm finds the reader of rows with these columns.
+func (p *reader) csvForm(at map[string]int) func(row) ([]Entry, error) {
+	has := func(names ...string) bool {
+		return !slices.ContainsFunc(names, func(name string) bool { _, ok := at[name]; return !ok })
+	}
+	switch {
+	case has("prefix", "effective", "jail", "start", "until"):
+		p.form("banmesh's own CSV")
+		return p.ownRow
+	case has("ip", "action", "expiration"):
+		p.form("CSV of cscli decisions list")
+		return p.listedRow
+	case has("value", "scope", "duration"), has("value", "duration", "reason"):
+		p.form("CSV of decisions")
+		return p.decisionRow
+	}
+	return nil
+}
+
+// ownRow reads a record of `banmesh export --format csv` or `banmesh list -o csv`.
+func (p *reader) ownRow(r row) ([]Entry, error) {
+	effective, err := strconv.ParseBool(r.get("effective"))
+	if err != nil {
+		return nil, fmt.Errorf("effective %s is neither true nor false", control.Show(r.get("effective")))
+	}
+	if !effective {
+		return nil, errPassive
+	}
+	q, err := p.prefix(r.get("prefix"))
+	if err != nil {
+		return nil, err
+	}
+	e := Entry{Prefix: q, Jail: r.get("jail"), Reason: clean(r.get("reason"))}
+	if err := control.CheckJail(e.Jail); err != nil {
+		return nil, err
+	}
+	if text := r.get("start"); text != "" {
+		if e.Start, err = control.ParseTime(text); err != nil {
+			return nil, err
+		}
+	}
+	e.Until = control.Never
+	if text := r.get("until"); text != "" {
+		at, err := control.ParseTime(text)
+		if err != nil {
+			return nil, err
+		}
+		e.Until = control.Until(at)
+	}
+	if text := r.get("failures"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("failures %s is not a number", control.Show(text))
+		}
+		e.Failures = uint32(n)
+	}
+	var except control.Prefixes
+	for _, text := range strings.Fields(r.get("except")) {
+		q, err := control.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		except = append(except, q)
+	}
+	return excepting(e, except)
+}
+
+// excepting cuts what a ban spares out of it.
+func excepting(e Entry, except control.Prefixes) ([]Entry, error) {
+	if len(except) == 0 {
+		return []Entry{e}, nil
+	}
+	var b netipx.IPSetBuilder
+	for _, q := range except {
+		b.AddPrefix(q)
+	}
+	holes, err := b.IPSet()
+	if err != nil {
+		return nil, err
+	}
+	parts, err := without(e.Prefix, holes)
+	if err != nil {
+		return nil, err
+	}
+	return spread(e, parts), nil
+}
+
+func spread(e Entry, over []netip.Prefix) []Entry {
+	out := make([]Entry, len(over))
+	for i, q := range over {
+		out[i] = e
+		out[i].Prefix = q
+	}
+	return out
+}
+
+// listedRow reads a line of `cscli decisions list -o raw`.
+func (p *reader) listedRow(r row) ([]Entry, error) {
+	scope, value, ok := strings.Cut(r.get("ip"), ":")
+	if _, err := p.prefix(r.get("ip")); err == nil || !ok { // some versions write no scope
+		scope, value = "", r.get("ip")
+	}
+	return p.decision(decision{
+		Scope: scope, Value: value, Type: r.get("action"), Duration: r.get("expiration"), Scenario: r.get("reason"),
+		Simulated: r.get("simulated") == "true",
+	})
+}
+
+// decisionRow reads a line of the CSV that `cscli decisions import` takes.
+func (p *reader) decisionRow(r row) ([]Entry, error) {
+	return p.decision(decision{Scope: r.get("scope"), Value: r.get("value"), Type: r.get("type"), Duration: r.get("duration"), Scenario: r.get("reason")})
+}

@@ -1,0 +1,145 @@
+package blocklist
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/mesh/control"
+)
+
+func isIPSet(line string) bool {
+	return strings.HasPrefix(line, "create ") || strings.HasPrefix(line, "add ")
+}
+
+// ipset reads what `ipset save NAME` prints. Entries marked nomatch are holes in the others.
+func (p *reader) ipset(data []byte) error {
+	p.form("ipset save")
+	set := ""
+	var holes netipx.IPSetBuilder
+	cut := false
+	for n := 1; len(data) > 0; n++ {
+		line, rest, _ := bytes.Cut(data, []byte("\n"))
+		data = rest
+		words := strings.Fields(string(line))
+		if len(words) == 0 || words[0][0] == '#' {
+			continue
+		}
+		if len(words) < 3 || words[0] != "create" && words[0] != "add" {
+			return &placed{fmt.Errorf("%s:%d: %s is not a line of ipset save", p.Name, n, control.Show(string(line)))}
+		}
+		if set == "" {
+			set = words[1]
+		}
+		// Which of several sets is meant nobody knows; one of them may be what is let through.
+		if words[1] != set {
+			return &placed{fmt.Errorf("%s:%d: holds more than one set, %s and %s: save the one that is meant with ipset save NAME", p.Name, n, control.Show(set), control.Show(words[1]))}
+		}
+		if words[0] == "create" {
+			continue
+		}
+		e, hole, err := p.member(words[2], string(line))
+		if err != nil {
+			if err := p.bad(strconv.Itoa(n), err); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, q := range e {
+			if hole {
+				holes.AddPrefix(q.Prefix)
+				cut = true
+			} else if err := p.add(q); err != nil {
+				return err
+			}
+		}
+	}
+	if !cut {
+		return nil
+	}
+	return p.cut(&holes)
+}
+
+// member reads an entry of a set, with its options.
+func (p *reader) member(text, line string) (entries []Entry, hole bool, err error) {
+	_, options, _ := strings.Cut(line, text)
+	var e Entry
+	options, comment, _ := strings.Cut(options, " comment ")
+	e.Reason = clean(strings.Trim(strings.TrimSpace(comment), `"`))
+	words := strings.Fields(options)
+	for i := 0; i < len(words); i++ {
+		switch words[i] {
+		case "nomatch":
+			hole = true
+		case "timeout":
+			if i++; i == len(words) {
+				return nil, false, errors.New("timeout without a number")
+			}
+			s, err := strconv.ParseUint(words[i], 10, 31)
+			if err != nil {
+				return nil, false, fmt.Errorf("timeout %s is not a number of seconds", control.Show(words[i]))
+			}
+			if s > 0 { // 0 stays for good
+				e.Until, _ = p.after(time.Duration(s) * time.Second)
+			}
+		}
+	}
+	if strings.IndexByte(text, ',') >= 0 {
+		return nil, false, fmt.Errorf("%s is more than an address: only sets of addresses or networks can be banned", control.Show(text))
+	}
+	var found []netip.Prefix
+	if first, second, isRange := strings.Cut(text, "-"); isRange {
+		found, err = p.ranged(first, second)
+	} else {
+		found, err = one(p.single(text))
+	}
+	for _, q := range found {
+		e.Prefix = q
+		entries = append(entries, e)
+	}
+	return entries, hole, err
+}
+
+// cut takes the holes out of every entry.
+func (p *reader) cut(b *netipx.IPSetBuilder) error {
+	holes, err := b.IPSet()
+	if err != nil {
+		return err
+	}
+	whole := p.list.Entries
+	p.list.Entries = make([]Entry, 0, len(whole))
+	for _, e := range whole {
+		parts, err := without(e.Prefix, holes)
+		if err != nil {
+			return err
+		}
+		for _, q := range parts {
+			e.Prefix = q
+			if err := p.add(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// without returns what of a prefix lies in no hole.
+func without(q netip.Prefix, holes *netipx.IPSet) ([]netip.Prefix, error) {
+	if !holes.OverlapsPrefix(q) {
+		return []netip.Prefix{q}, nil
+	}
+	var b netipx.IPSetBuilder
+	b.AddPrefix(q)
+	b.RemoveSet(holes)
+	left, err := b.IPSet()
+	if err != nil {
+		return nil, err
+	}
+	return left.Prefixes(), nil
+}

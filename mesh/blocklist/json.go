@@ -1,0 +1,318 @@
+package blocklist
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+// keys returns the names in a JSON object.
+func keys(object json.RawMessage) map[string]json.RawMessage {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(object, &m) != nil {
+		return nil
+	}
+	return m
+}
+
+func has(m map[string]json.RawMessage, names ...string) bool {
+	for _, name := range names {
+		if _, ok := m[name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// array reads a JSON array, all of whose elements are of the kind of the first.
+func (p *reader) array(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if _, err := dec.Token(); err != nil {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	if !dec.More() {
+		p.form("an empty list")
+		return whole(data)
+	}
+	var first json.RawMessage
+	if err := dec.Decode(&first); err != nil {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	switch m := keys(first); {
+	case has(m, "prefix", "records"):
+		p.form("banmesh's own JSON")
+		return p.bans(data)
+	case has(m, "prefix", "until"):
+		p.form("the JSON of banmesh's feed")
+		return elements(p, data, p.fed)
+	case has(m, "decisions"):
+		p.form("JSON of cscli decisions list")
+		return elements(p, data, p.alert)
+	case has(m, "value", "type", "duration"):
+		p.form("JSON of decisions")
+		return elements(p, data, p.decision)
+	case m == nil && first[0] == '"':
+		p.form("a JSON array of prefixes")
+		return elements(p, data, func(text string) ([]Entry, error) {
+			q, err := p.single(text)
+			return []Entry{{Prefix: q}}, err
+		})
+	}
+	return fmt.Errorf("JSON objects like %s: no known list has these", control.Show(string(first)))
+}
+
+// object reads what begins with a JSON object: AbuseIPDB's answer, or one object a line as Spamhaus publishes them.
+func (p *reader) object(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	var first json.RawMessage
+	if err := dec.Decode(&first); err != nil {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	m := keys(first)
+	switch {
+	case has(m, "cidr"):
+		p.form("Spamhaus DROP as NDJSON")
+		return p.drop(data)
+	case has(m, "data"):
+		p.form("JSON of AbuseIPDB")
+		if err := whole(data); err != nil {
+			return err
+		}
+		return elements(p, m["data"], p.abuse)
+	}
+	return fmt.Errorf("JSON object %s: no known list is one", control.Show(string(first)))
+}
+
+// whole refuses what is cut off, or followed by something else.
+func whole(data []byte) error {
+	var all json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	return nil
+}
+
+// elements reads each element of a JSON array.
+func elements[T any](p *reader, data []byte, read func(T) ([]Entry, error)) error {
+	var raw []json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	for i, text := range raw {
+		var one T
+		var found []Entry
+		err := json.Unmarshal(text, &one)
+		if err == nil {
+			found, err = read(one)
+		}
+		if err := p.take(fmt.Sprintf("entry %d", i+1), found, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take adds what an entry has given, or notes why it gave nothing.
+func (p *reader) take(where string, found []Entry, err error) error {
+	var several several
+	switch {
+	case errors.As(err, &several):
+		p.list.Passive += several.passive
+		for _, why := range several.bad {
+			if err := p.bad(where, why); err != nil {
+				return err
+			}
+		}
+	case errors.Is(err, errPassive):
+		p.list.Passive++
+	case err != nil:
+		return p.bad(where, err)
+	}
+	for _, e := range found {
+		if err := p.add(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// several are the faults of an entry that holds several.
+type several struct {
+	passive int
+	bad     []error
+}
+
+func (several) Error() string { return "some of it cannot be used" }
+
+// bans reads `banmesh export --format json` and `banmesh list --json`.
+func (p *reader) bans(data []byte) error {
+	n := 0
+	take := func(b control.Ban) error {
+		n++
+		where := fmt.Sprintf("entry %d", n)
+		if !b.Effective {
+			return p.take(where, nil, errPassive)
+		}
+		q, err := p.prefix(b.Prefix)
+		if err == nil && len(b.Records) == 0 {
+			err = fmt.Errorf("%s has no records", b.Prefix)
+		}
+		if err != nil {
+			return p.take(where, nil, err)
+		}
+		for _, r := range b.Records {
+			e := Entry{Prefix: q, Jail: r.Jail, Start: r.Start, Until: r.Until, Failures: r.Failures, Reason: clean(r.Reason)}
+			err := control.CheckJail(e.Jail)
+			var found []Entry
+			if err == nil {
+				found, err = excepting(e, b.Except)
+			}
+			if err := p.take(where, found, err); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := control.ReadBans(bytes.NewReader(data), take); err != nil {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	return nil
+}
+
+// fed is an entry of /feed/json.
+func (p *reader) fed(f struct {
+	Prefix string        `json:"prefix"`
+	Until  control.Until `json:"until"`
+}) ([]Entry, error) {
+	q, err := p.prefix(f.Prefix)
+	return []Entry{{Prefix: q, Until: f.Until}}, err
+}
+
+// decision is one of CrowdSec's.
+type decision struct {
+	Scope     string `json:"scope"`
+	Value     string `json:"value"`
+	Type      string `json:"type"`
+	Duration  string `json:"duration"`
+	Scenario  string `json:"scenario"`
+	Reason    string `json:"reason"`
+	Simulated bool   `json:"simulated"`
+}
+
+func (p *reader) decision(d decision) ([]Entry, error) {
+	switch scope := strings.ToLower(d.Scope); {
+	case d.Simulated:
+		return nil, errPassive
+	case scope != "" && scope != "ip" && scope != "range":
+		return nil, fmt.Errorf("%s %s is not an address", d.Scope, control.Show(d.Value))
+	case d.Type != "" && d.Type != "ban":
+		return nil, errPassive // a captcha is no ban
+	}
+	q, err := p.prefix(d.Value)
+	if err != nil {
+		return nil, err
+	}
+	e := Entry{Prefix: q, Reason: clean(d.Scenario)}
+	if e.Reason == "" {
+		e.Reason = clean(d.Reason)
+	}
+	if d.Duration != "" {
+		length, err := time.ParseDuration(d.Duration)
+		if err != nil {
+			return nil, fmt.Errorf("duration %s is none", control.Show(d.Duration))
+		}
+		var live bool
+		if e.Until, live = p.after(length); !live {
+			return nil, errPassive
+		}
+	}
+	return []Entry{e}, nil
+}
+
+// alert is an element of `cscli decisions list -o json`.
+func (p *reader) alert(a struct {
+	Decisions []decision `json:"decisions"`
+}) ([]Entry, error) {
+	var out []Entry
+	var faults several
+	for _, d := range a.Decisions {
+		found, err := p.decision(d)
+		switch {
+		case errors.Is(err, errPassive):
+			faults.passive++
+		case err != nil:
+			faults.bad = append(faults.bad, err)
+		}
+		out = append(out, found...)
+	}
+	if faults.passive+len(faults.bad) > 0 {
+		return out, faults
+	}
+	return out, nil
+}
+
+// abuse is an entry of AbuseIPDB's blacklist.
+func (p *reader) abuse(a struct {
+	Address    string `json:"ipAddress"`
+	Confidence *int   `json:"abuseConfidenceScore"`
+}) ([]Entry, error) {
+	if a.Address == "" {
+		return nil, errors.New("has no ipAddress")
+	}
+	q, err := p.single(a.Address)
+	e := Entry{Prefix: q}
+	if a.Confidence != nil {
+		e.Reason = "abuse confidence " + strconv.Itoa(*a.Confidence)
+	}
+	return []Entry{e}, err
+}
+
+// drop reads one object a line; the last one may say how many there must be.
+func (p *reader) drop(data []byte) error {
+	said, n := -1, 0
+	for line := 1; len(data) > 0; line++ {
+		text, rest, _ := bytes.Cut(data, []byte("\n"))
+		data = rest
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			continue
+		}
+		var d struct {
+			CIDR    string `json:"cidr"`
+			SBL     string `json:"sblid"`
+			Type    string `json:"type"`
+			Records *int   `json:"records"`
+		}
+		err := json.Unmarshal(text, &d)
+		if err == nil && d.Type == "metadata" {
+			if d.Records != nil {
+				said = *d.Records
+			}
+			continue
+		}
+		n++
+		var q netip.Prefix
+		if err == nil {
+			q, err = p.prefix(d.CIDR)
+		}
+		if err != nil {
+			if err := p.bad(strconv.Itoa(line), err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := p.add(Entry{Prefix: q, Reason: clean(d.SBL)}); err != nil {
+			return err
+		}
+	}
+	if said >= 0 && said != n {
+		return fmt.Errorf("its last line names %d records and it has %d: it was cut, fetch it again", said, n)
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+)
+
+// readError is a list that cannot be read, as opposed to an error of the one it is read for.
+type readError struct {
+	error
+	cut bool // it ended too early
+}
+
+func (e *readError) Unwrap() error { return e.error }
+
+// readBans reads the array that the agent writes: a ban a line, each after [ or a comma, and ] on the last.
+func readBans(lines *bufio.Reader, each func(Ban) error) error {
+	for {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) { // a prefix with hundreds of records
+			var rest []byte
+			line = bytes.Clone(line)
+			rest, err = lines.ReadBytes('\n')
+			line = append(line, rest...)
+		}
+		if err != nil {
+			return &readError{err, true}
+		}
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		last := line[len(line)-1] == ']'
+		if last {
+			line = line[:len(line)-1]
+		}
+		if len(line) > 0 && (line[0] == '[' || line[0] == ',') {
+			line = line[1:]
+		}
+		if len(line) > 0 {
+			var b Ban
+			if !b.parse(line) {
+				b = Ban{}
+				if err := json.Unmarshal(line, &b); err != nil {
+					return &readError{err, false}
+				}
+			}
+			if err := each(b); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// ReadBans reads a JSON array of bans, whoever has written it down again since. It calls each only once all of it is read.
+func ReadBans(from io.Reader, each func(Ban) error) error {
+	data, err := io.ReadAll(from)
+	if err != nil {
+		return err
+	}
+	var bans []Ban
+	data = append(bytes.TrimSpace(data), '\n')
+	lines := bufio.NewReaderSize(bytes.NewReader(data), 64<<10)
+	err = readBans(lines, func(b Ban) error { bans = append(bans, b); return nil })
+	if _, more := lines.Peek(1); err != nil || more == nil {
+		// Not in the agent's own form of a line each.
+		bans = nil
+		if err := json.Unmarshal(data, &bans); err != nil {
+			return err
+		}
+	}
+	for _, b := range bans {
+		if err := each(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
