@@ -24,20 +24,22 @@ const maxShown = 100
 
 // Ban stores the bans; they are on disk when it returns.
 func (a *Agent) Ban(ctx context.Context, c control.BanCall) (control.BanReply, error) {
-	a.drainFirst(ctx)
+	if !c.DryRun {
+		a.drainFirst(ctx)
+	}
 	return a.ban(ctx, c)
 }
 
 func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, error) {
-	if err := a.tooWide(store.KindBan, c.Prefixes); err != nil {
-		return control.BanReply{}, err
-	}
+	bans := c.Bans()
+	prefixes := make([]netip.Prefix, len(bans))
+	reqs := make([]store.BanRequest, len(bans))
 	shift := store.Millis(a.clock.shift().Milliseconds())
-	reqs := make([]store.BanRequest, len(c.Prefixes))
-	for i, p := range c.Prefixes {
+	for i, b := range bans {
+		prefixes[i] = b.Prefix
 		reqs[i] = store.BanRequest{
-			Prefix: p, Jail: c.Jail, Start: store.Millis(c.Start), Until: store.Millis(c.Until),
-			Failures: c.Failures, Reason: c.Reason, Restored: c.Restored, Force: c.Force,
+			Prefix: b.Prefix, Jail: b.Jail, Start: store.Millis(b.Start), Until: store.Millis(b.Until),
+			Failures: b.Failures, Reason: b.Reason, Restored: c.Restored, Force: c.Force,
 		}
 		if reqs[i].Start != 0 {
 			reqs[i].Start += shift
@@ -46,14 +48,21 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 			reqs[i].Until += shift
 		}
 	}
-	outcomes, err := a.store.Ban(ctx, reqs)
+	if err := a.tooWide(store.KindBan, prefixes); err != nil {
+		return control.BanReply{}, err
+	}
+	ban := a.store.Ban
+	if c.DryRun {
+		ban = a.store.WouldBan
+	}
+	outcomes, err := ban(ctx, reqs)
 	if err != nil {
 		return control.BanReply{}, refusal(err)
 	}
 	reply := control.BanReply{ShortenedTo: a.shortened(c)}
 	shield := a.store.Shield()
 	for i, o := range outcomes {
-		if err := count(&reply, o, c.Prefixes[i], shield); err != nil {
+		if err := count(&reply, o, prefixes[i], shield); err != nil {
 			return reply, err
 		}
 	}
@@ -90,7 +99,7 @@ func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, shield *neti
 // where it leaves all.
 func (a *Agent) shortened(c control.BanCall) control.Until {
 	most := time.Duration(a.cfg.Bans.MaxDuration)
-	if c.Force || most == 0 {
+	if c.Force || most == 0 || len(c.Each) > 0 {
 		return 0
 	}
 	start := c.Start.Time()
@@ -119,6 +128,11 @@ func refusal(err error) error {
 
 // Unban lifts what this agent has seen of the prefixes.
 func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error) {
+	if c.DryRun {
+		c.At = 0
+		lifted, err := a.lift(ctx, c)
+		return unbanned(lifted), err
+	}
 	a.drainFirst(ctx)
 	seen := c
 	seen.At = 0 // it is said now: all that is seen is meant, whatever a clock says of when it began
@@ -144,11 +158,15 @@ func (a *Agent) unban(ctx context.Context, c, seen control.UnbanCall) (control.U
 	if n := limited(lifted); n > 0 {
 		return control.UnbanReply{}, a.tooManyLifts("unban", n, len(lifted), "from another router")
 	}
+	return unbanned(lifted), nil
+}
+
+func unbanned(lifted []store.Lifted) control.UnbanReply {
 	reply := control.UnbanReply{Lifted: make([]control.Lifted, len(lifted))}
 	for i, l := range lifted {
 		reply.Lifted[i] = control.Lifted{Prefix: l.Prefix.String(), Offences: l.Offences, Covering: l.Covering}
 	}
-	return reply, nil
+	return reply
 }
 
 // limited counts what was not lifted because this router's lifts are as many as count.
@@ -177,7 +195,11 @@ func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, 
 		// An offence of the same second is what the unban was about.
 		req.StartedBefore = store.Millis(c.At) + 1000 + store.Millis(a.clock.shift().Milliseconds())
 	}
-	lifted, err := a.store.Lift(ctx, req)
+	lift := a.store.Lift
+	if c.DryRun {
+		lift = a.store.WouldLift
+	}
+	lifted, err := lift(ctx, req)
 	return lifted, refusal(err)
 }
 
@@ -363,6 +385,10 @@ func (a *Agent) Thaw(ctx context.Context) error { return refusal(a.store.Thaw(ct
 
 // Revoke lifts what one router made, and blocks it where asked.
 func (a *Agent) Revoke(ctx context.Context, c control.RevokeCall) (control.RevokeReply, error) {
+	if c.DryRun {
+		lifted, err := a.store.WouldLift(ctx, store.LiftRequest{Origin: c.Origin, Since: store.Millis(c.Since)})
+		return control.RevokeReply{Lifted: len(lifted)}, refusal(err)
+	}
 	if c.Unblock {
 		return control.RevokeReply{}, refusal(a.store.Unblock(ctx, c.Origin))
 	}

@@ -20,6 +20,15 @@ const (
 //
 // A ban never ends earlier than a live own ban of the same jail and prefix. One of an offence that was lifted stays lifted.
 func (s *Store) Ban(ctx context.Context, reqs []BanRequest) ([]BanOutcome, error) {
+	return s.ban(ctx, reqs, s.do)
+}
+
+// WouldBan returns what Ban would, and writes nothing.
+func (s *Store) WouldBan(ctx context.Context, reqs []BanRequest) ([]BanOutcome, error) {
+	return s.ban(ctx, reqs, s.preview)
+}
+
+func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Context, func(*plan) error) error) ([]BanOutcome, error) {
 	now := s.now()
 	bans := make([]banPlan, len(reqs))
 	for i := range reqs {
@@ -31,7 +40,7 @@ func (s *Store) Ban(ctx context.Context, reqs []BanRequest) ([]BanOutcome, error
 	for from := 0; from < len(reqs); from += maxBatch {
 		to := min(len(reqs), from+maxBatch)
 		part := make([]BanOutcome, to-from)
-		err := s.do(ctx, func(p *plan) error {
+		err := do(ctx, func(p *plan) error {
 			for i := range part {
 				part[i] = p.ban(&bans[from+i], Millis(s.cfg.MaxDuration.Milliseconds()), s.cfg.Limits)
 			}

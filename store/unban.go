@@ -13,6 +13,15 @@ const liftBytes = maxRecord - 64
 // and covers every ban of those offences, also one that comes later; an offence that it has not seen survives. It returns one
 // Lifted for each asked prefix, in order, or, for All and Origin without prefixes, one for each prefix that had a live ban.
 func (s *Store) Lift(ctx context.Context, q LiftRequest) ([]Lifted, error) {
+	return s.lift(ctx, q, s.do)
+}
+
+// WouldLift returns what Lift would, and writes nothing.
+func (s *Store) WouldLift(ctx context.Context, q LiftRequest) ([]Lifted, error) {
+	return s.lift(ctx, q, s.preview)
+}
+
+func (s *Store) lift(ctx context.Context, q LiftRequest, do func(context.Context, func(*plan) error) error) ([]Lifted, error) {
 	keys, err := checkPrefixes(q.Prefixes)
 	if err != nil {
 		return nil, err
@@ -24,7 +33,7 @@ func (s *Store) Lift(ctx context.Context, q LiftRequest) ([]Lifted, error) {
 	out := make([]Lifted, 0, len(keys))
 	for part := range slices.Chunk(keys, 16384) {
 		lifted := make([]Lifted, len(part))
-		err := s.do(ctx, func(p *plan) error {
+		err := do(ctx, func(p *plan) error {
 			for i, k := range part {
 				lifted[i] = p.lift(k, &q)
 			}

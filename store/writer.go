@@ -256,17 +256,36 @@ func (s *Store) writeBatch() (more bool) {
 	return len(rest) > 0
 }
 
+// newPlan begins a transaction, with mu held for reading at least.
+func (s *Store) newPlan() *plan {
+	return &plan{
+		set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.cfg.life(),
+		planned: make(map[planKey]int), meta: make(map[string][]byte), told: make(map[noticeKey]bool),
+	}
+}
+
+// preview lets a call plan as do does, and drops what it has planned.
+func (s *Store) preview(ctx context.Context, f func(*plan) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	p := s.newPlan()
+	if err := f(p); err != nil {
+		return err
+	}
+	return p.refused
+}
+
 // planAll lets the calls plan, in their order, until the transaction is full.
 func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p = &plan{set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.cfg.life()}
+	p = s.newPlan()
 	if len(ops) == 0 {
 		return p, nil
 	}
-	p.planned = make(map[planKey]int)
-	p.meta = make(map[string][]byte)
-	p.told = make(map[noticeKey]bool)
 	for i, o := range ops {
 		if len(p.items) > maxBatch {
 			return p, ops[i:]

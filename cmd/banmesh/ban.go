@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,11 @@ type ban struct {
 	force    bool
 	file     string
 	spool    string
+	dryRun   bool
+}
+
+func dryRunFlag(to *bool) cli.Flag {
+	return &cli.BoolFlag{Name: "dry-run", Destination: to, Usage: "only say what would change"}
 }
 
 func banCommand(c *console) *cli.Command {
@@ -48,7 +54,7 @@ func banCommand(c *console) *cli.Command {
 			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for the people who will wonder"},
 			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "wider than /16 (IPv6 /32), longer than bans.max_duration, host bits cleared, also where you are logged in from"},
 			&cli.StringFlag{Name: "file", Destination: &b.file, Usage: "also the prefixes in `FILE`, one a line; - is the standard input"},
-			c.socketFlag(), c.spoolFlag(&b.spool),
+			dryRunFlag(&b.dryRun), c.socketFlag(), c.spoolFlag(&b.spool),
 		},
 		Action: func(cc *cli.Context) error { return b.run(cc.Context, c, cc.Args().Slice()) },
 	}
@@ -75,7 +81,7 @@ func (b *ban) run(ctx context.Context, c *console, args []string) error {
 	}
 	call := control.BanCall{
 		Jail: string(b.jail), Start: control.At(b.start.at), Until: b.length.until(start), Failures: uint32(b.failures),
-		Reason: string(b.reason), Restored: bool(b.restored), Force: b.force,
+		Reason: string(b.reason), Restored: bool(b.restored), Force: b.force, DryRun: b.dryRun,
 	}
 	return c.banAll(ctx, ps, call, b.spool)
 }
@@ -99,42 +105,74 @@ func (c *console) banAll(ctx context.Context, ps control.Prefixes, call control.
 		fmt.Fprintln(c.out, "nothing to ban: the list is empty")
 		return nil
 	}
+	var calls []control.BanCall
+	for _, part := range chunks(ps) {
+		call.Prefixes = part
+		calls = append(calls, call)
+	}
+	return c.banCalls(ctx, calls, dir)
+}
+
+// banCalls makes the calls, and says what became of all of them together.
+func (c *console) banCalls(ctx context.Context, calls []control.BanCall, dir string) error {
+	all, taken := 0, 0
+	for i := range calls {
+		all += len(calls[i].Prefixes) + len(calls[i].Each)
+	}
 	var total control.BanReply
-	waiting := 0
 	var kept error
 	defer c.progress("")
-	for i, part := range chunks(ps) {
-		if len(ps) > chunk {
-			c.progress(fmt.Sprintf("%d of %d prefixes", i*chunk, len(ps)))
+	done := 0
+	for i, call := range calls {
+		if i > 0 {
+			c.progress(fmt.Sprintf("%d of %d prefixes", done, all))
 		}
-		call.Prefixes = part
-		// A start names an offence; without one it is a new one, also where the last one was lifted a moment ago. What waits
-		// needs one.
-		waits := call
-		if waits.Start == 0 {
-			waits.Start = control.At(c.now())
-		}
-		spooled, err := c.deliver(ctx, limitFor(len(part)), dir, spool.Entry{Time: c.now(), Ban: &waits}, func(ctx context.Context, cl *control.Client) error {
+		n := len(call.Prefixes) + len(call.Each)
+		done += n
+		tried := func(ctx context.Context, cl *control.Client) error {
 			r, err := cl.Ban(ctx, call)
 			if err == nil {
 				total = add(total, r)
+				taken += n
 			}
 			return err
-		})
+		}
+		if call.DryRun { // it says what is now; later is no use
+			if err := c.ask(ctx, limitFor(n), tried); err != nil {
+				return err
+			}
+			continue
+		}
+		spooled, err := c.deliver(ctx, limitFor(n), dir, spool.Entry{Time: c.now(), Ban: started(call, c.now())}, tried)
 		if err != nil && !spooled {
 			return err
 		}
 		if spooled {
-			waiting, kept = waiting+len(part), err
+			kept = err
 		}
 	}
 	if kept != nil {
 		c.warn("%s", oneLine(kept))
 	}
-	if waiting < len(ps) {
-		c.tellBan(ps, call, total)
+	if taken > 0 {
+		c.tellBan(all, calls[0], total)
 	}
 	return nil
+}
+
+// started gives a call a start where it has none. A start names an offence; without one it is a new one, also where the
+// last one was lifted a moment ago. What waits needs one.
+func started(call control.BanCall, now time.Time) *control.BanCall {
+	if call.Start == 0 {
+		call.Start = control.At(now)
+	}
+	call.Each = slices.Clone(call.Each)
+	for i := range call.Each {
+		if call.Each[i].Start == 0 {
+			call.Each[i].Start = control.At(now)
+		}
+	}
+	return &call
 }
 
 func add(a, b control.BanReply) control.BanReply {
@@ -149,25 +187,29 @@ func add(a, b control.BanReply) control.BanReply {
 	return a
 }
 
-// tellBan says what became of it, in a line for one prefix and in numbers for many.
-func (c *console) tellBan(ps control.Prefixes, call control.BanCall, r control.BanReply) {
+// tellBan says what became of n bans, in a line for one prefix and in numbers for many. All calls are as the first.
+func (c *console) tellBan(n int, call control.BanCall, r control.BanReply) {
 	until := call.Until
 	if r.ShortenedTo > 0 {
 		until = r.ShortenedTo
 	}
-	if len(ps) == 1 {
-		fmt.Fprintf(c.out, "%s %s\n", control.Format(ps[0]), fate(r, until))
+	would := ""
+	if call.DryRun {
+		would = "would be "
+	}
+	if n == 1 && len(call.Prefixes) == 1 {
+		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), fate(r, until, would))
 	} else {
 		var parts []string
 		for _, p := range []struct {
 			n    int
 			what string
-		}{{r.New, "banned"}, {r.Extended, "extended"}, {r.Known, "banned already"}, {r.StaysLifted, "stay unbanned"}, {r.Expired, "with an end that is past"}} {
+		}{{r.New, would + "banned"}, {r.Extended, would + "extended"}, {r.Known, "banned already"}, {r.StaysLifted, "stay unbanned"}, {r.Expired, "with an end that is past"}} {
 			if p.n > 0 {
 				parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 			}
 		}
-		fmt.Fprintf(c.out, "%d prefixes: %s\n", len(ps), strings.Join(parts, ", "))
+		fmt.Fprintf(c.out, "%d prefixes: %s\n", n, strings.Join(parts, ", "))
 	}
 	if r.ShortenedTo > 0 {
 		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", r.ShortenedTo)
@@ -177,8 +219,10 @@ func (c *console) tellBan(ps control.Prefixes, call control.BanCall, r control.B
 	}
 }
 
-func fate(r control.BanReply, until control.Until) string {
+func fate(r control.BanReply, until control.Until, would string) string {
 	switch {
+	case r.Extended > 0 && would != "":
+		return "would be banned for longer, until " + until.String()
 	case r.Extended > 0:
 		return "ban extended, until " + until.String()
 	case r.Known > 0:
@@ -188,5 +232,5 @@ func fate(r control.BanReply, until control.Until) string {
 	case r.Expired > 0:
 		return "not banned: the end " + until.String() + " is past"
 	}
-	return "banned, until " + until.String()
+	return would + "banned, until " + until.String()
 }

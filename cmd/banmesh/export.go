@@ -1,25 +1,76 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"net/netip"
 
 	"github.com/urfave/cli/v2"
+	"go4.org/netipx"
+
+	"banmesh/mesh/control"
 )
 
 func exportCommand(c *console) *cli.Command {
-	format := formatPlain
+	format, all := formatPlain, false
 	return &cli.Command{
 		Name: "export", Category: "Bans", Usage: "write the bans as a list for other programs",
-		Description: "Example:\n   banmesh export > bans.txt\n   banmesh export --format csv",
-		Flags:       []cli.Flag{&cli.StringFlag{Name: "format", Value: formatPlain, Destination: &format, Usage: "`FORMAT`: plain (one prefix a line), csv or json"}, c.socketFlag()},
+		Description: "Writes what is effective, and nothing that an allow or never-ban covers: a prefix of which a part is allowed comes as the\n" +
+			"prefixes of the rest. --all also writes the bans that are not effective; csv and json say which. banmesh import reads all\n" +
+			"three formats.\n\n" +
+			"Example:\n   banmesh export > bans.txt\n   banmesh export --format csv",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "format", Value: formatPlain, Destination: &format, Usage: "`FORMAT`: plain (one prefix a line), csv or json"},
+			&cli.BoolFlag{Name: "all", Destination: &all, Usage: "also the bans that are not effective"},
+			c.socketFlag(),
+		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
 			}
-			if format == formatTable {
-				format = formatPlain
+			out := bufio.NewWriterSize(c.out, 64<<10)
+			defer out.Flush()
+			w, err := newBanWriter(format, out)
+			if err != nil {
+				return err
 			}
-			return c.list(cc.Context, netip.Prefix{}, format)
+			return c.ask(cc.Context, listTime, func(ctx context.Context, cl *control.Client) error {
+				if err := cl.List(ctx, netip.Prefix{}, func(b control.Ban) error { return writeParts(b, all, w.write) }); err != nil {
+					return err
+				}
+				return w.end()
+			})
 		},
 	}
+}
+
+// writeParts writes a ban as what of it is effective; with all also one that is not.
+func writeParts(b control.Ban, all bool, write func(control.Ban) error) error {
+	if !b.Effective && !all {
+		return nil
+	}
+	if len(b.Except) == 0 {
+		return write(b)
+	}
+	whole, err := control.ParsePrefix(b.Prefix)
+	if err != nil {
+		return err
+	}
+	var left netipx.IPSetBuilder
+	left.AddPrefix(whole)
+	for _, p := range b.Except {
+		left.RemovePrefix(p)
+	}
+	set, err := left.IPSet()
+	if err != nil {
+		return err
+	}
+	b.Except = nil
+	for _, p := range set.Prefixes() {
+		b.Prefix = p.String()
+		if err := write(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -78,16 +78,20 @@ func (a *fakeAgent) Ban(ctx context.Context, c control.BanCall) (control.BanRepl
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, p := range c.Prefixes {
-		jail := cmp.Or(c.Jail, "manual")
+	if c.DryRun {
+		r.New = len(c.Bans())
+		return r, nil
+	}
+	for _, o := range c.Bans() {
+		p, jail := o.Prefix, cmp.Or(o.Jail, "manual")
 		b, found := a.bans[p]
 		i := slices.IndexFunc(b.Records, func(r control.Record) bool { return r.Jail == jail })
-		rec := control.Record{Origin: "router1", Jail: jail, Start: c.Start, Until: c.Until, Failures: c.Failures, Reason: c.Reason}
+		rec := control.Record{Origin: "router1", Jail: jail, Start: o.Start, Until: o.Until, Failures: o.Failures, Reason: o.Reason}
 		switch {
 		case i < 0:
 			r.New++
 			b.Records = append(b.Records, rec)
-		case b.Records[i].Until < c.Until:
+		case b.Records[i].Until < o.Until:
 			r.Extended++
 			b.Records[i] = rec
 		default:
@@ -100,7 +104,7 @@ func (a *fakeAgent) Ban(ctx context.Context, c control.BanCall) (control.BanRepl
 			r.Shielded = append(r.Shielded, p)
 			b.Effective, b.ReasonNotEffective = false, "never-ban 10.0.0.0/8"
 		}
-		b.Until = max(b.Until, c.Until)
+		b.Until = max(b.Until, o.Until)
 		a.bans[p] = b
 	}
 	return r, nil
@@ -119,7 +123,9 @@ func (a *fakeAgent) Unban(ctx context.Context, c control.UnbanCall) (control.Unb
 	}
 	for _, p := range ps {
 		l := control.Lifted{Prefix: p.String(), Offences: len(a.bans[p].Records)}
-		delete(a.bans, p)
+		if !c.DryRun {
+			delete(a.bans, p)
+		}
 		for _, q := range a.sorted() {
 			if q.Bits() < p.Bits() && q.Contains(p.Addr()) {
 				l.Covering = append(l.Covering, q)

@@ -2,62 +2,137 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/mesh/blocklist"
 	"banmesh/mesh/control"
 )
 
 // defaultImport is how long what a published list names stays banned: until its next edition, as most appear daily.
 const defaultImport = 24 * 60 * 60 * 1e9
 
+// importing is what the flags of import say.
+type importing struct {
+	ban
+	skip bool
+	most int
+}
+
 func importCommand(c *console) *cli.Command {
-	b := &ban{length: duration(defaultImport), jail: "import"}
-	var skip bool
+	b := &importing{ban: ban{length: duration(defaultImport), jail: "import"}}
 	return &cli.Command{
 		Name: "import", Category: "Bans", Usage: "ban what a published list names", ArgsUsage: "FILE|-",
-		Description: "One prefix a line; # and ; begin a comment, and what follows the first word is ignored. Importing the same list again extends\nits bans; what is no longer in it expires.\n\n" +
-			"Example:\n   curl -s https://lists.example.net/drop.txt | banmesh import - --jail drop --for 1d",
+		Description: "Reads a prefix, range (a-b) or network and mask a line, with # and ; comments; DShield's block list; Spamhaus DROP as text or\n" +
+			"NDJSON; AbuseIPDB's JSON; cscli decisions as CSV or JSON; ipset save; and what banmesh export writes, with the jails,\n" +
+			"starts and ends in it. Any of them may be gzipped. A list of another form is refused.\n" +
+			"--jail, --for and --reason are for what the list does not say itself. Importing the same list again extends its bans; what is\n" +
+			"no longer in it expires.\n\n" +
+			"Example:\n   curl -s https://lists.example.net/drop.txt | banmesh import - --jail drop --for 1d\n   banmesh export --format csv | ssh other banmesh import -",
 		Flags: []cli.Flag{
 			&cli.GenericFlag{Name: "for", Value: &b.length, Usage: "how long: `DURATION` like 2h, 1d, or -1 for without end"},
 			&cli.GenericFlag{Name: "jail", Value: &b.jail, Usage: "`NAME` under which they are kept"},
 			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for the people who will wonder"},
 			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "also prefixes wider than /16 (IPv6 /32) and where you are logged in from; host bits cleared"},
-			&cli.BoolFlag{Name: "skip", Destination: &skip, Usage: "leave out the lines that cannot be banned instead of refusing the list"},
-			c.socketFlag(), c.spoolFlag(&b.spool),
+			&cli.BoolFlag{Name: "skip", Destination: &b.skip, Usage: "leave out what cannot be banned instead of refusing the list; fails where more is left out than taken"},
+			&cli.IntFlag{Name: "at-most", Destination: &b.most, Usage: "refuse a list of more than `N` prefixes: it is broken, or another one"},
+			dryRunFlag(&b.dryRun), c.socketFlag(), c.spoolFlag(&b.spool),
 		},
 		Action: func(cc *cli.Context) error {
 			args, err := positional(cc, 1, 1)
 			if err != nil {
 				return err
 			}
-			ps, bad, err := c.readList(args[0], b.force, skip)
+			l, err := c.readList(args[0], blocklist.Read, blocklist.Options{Mask: b.force, Skip: b.skip})
 			if err != nil {
 				return err
 			}
-			if skip && !b.force {
-				ps, bad = leaveOutWide(ps, bad)
-			}
-			if len(bad) > 0 {
-				c.warn("note: %d lines left out, the first: %s", len(bad), oneLine(bad[0]))
-			}
-			if err := b.refuse(c, ps); err != nil {
-				return err
-			}
-			call := control.BanCall{Jail: string(b.jail), Until: b.length.until(c.now()), Reason: string(b.reason), Force: b.force}
-			return c.banAll(cc.Context, ps, call, b.spool)
+			return b.take(cc, c, l)
 		},
 	}
 }
 
-func leaveOutWide(ps control.Prefixes, bad []error) (control.Prefixes, []error) {
-	kept := ps[:0]
-	for _, p := range ps {
-		if control.Wide(p) {
-			bad = append(bad, fmt.Errorf("%s is wider than /16 (IPv4) or /32 (IPv6)", p))
+func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
+	entries, wide := l.Entries, []netip.Prefix(nil)
+	if b.skip && !b.force {
+		entries, wide = leaveOutWide(entries)
+	}
+	if b.dryRun {
+		fmt.Fprintf(c.out, "read as %s\n", l.Form)
+	}
+	b.tellLeftOut(c, l, wide)
+	if b.most > 0 && len(entries) > b.most {
+		return fmt.Errorf("the list names %d prefixes, more than --at-most %d: nothing imported", len(entries), b.most)
+	}
+	if out := len(l.Bad) + len(wide); b.skip && (len(entries) == 0 || out > len(entries)) {
+		return fmt.Errorf("%d entries can be used and %d cannot: nothing imported", len(entries), out)
+	}
+	ps := make(control.Prefixes, len(entries))
+	own := false
+	for i, e := range entries {
+		ps[i] = e.Prefix
+		own = own || e.Jail != "" || e.Start != 0 || e.Until != 0 || e.Failures != 0 || e.Reason != ""
+	}
+	if err := b.refuse(c, ps); err != nil {
+		return err
+	}
+	call := control.BanCall{Jail: string(b.jail), Until: b.length.until(c.now()), Reason: string(b.reason), Force: b.force, DryRun: b.dryRun}
+	if !own {
+		return c.banAll(cc.Context, ps, call, b.spool)
+	}
+	return c.banCalls(cc.Context, eachCalls(entries, call), b.spool)
+}
+
+// tellLeftOut says what of a list is not imported, and why.
+func (b *importing) tellLeftOut(c *console, l *blocklist.List, wide []netip.Prefix) {
+	if len(l.Bad) > 0 {
+		c.warn("note: %s left out, the first: %s", counted(len(l.Bad), "line"), oneLine(l.Bad[0]))
+	}
+	if len(wide) > 0 {
+		c.warn("note: %d wider than /16 (IPv4) or /32 (IPv6) left out: %s; --force takes them", len(wide), shorten(wide))
+	}
+	if l.Passive > 0 {
+		c.warn("note: %d left out that the list itself does not block: expired, simulated, allowed or not effective", l.Passive)
+	}
+}
+
+func leaveOutWide(entries []blocklist.Entry) (kept []blocklist.Entry, wide []netip.Prefix) {
+	kept = entries[:0]
+	for _, e := range entries {
+		if control.Wide(e.Prefix) {
+			wide = append(wide, e.Prefix)
 			continue
 		}
-		kept = append(kept, p)
+		kept = append(kept, e)
 	}
-	return kept, bad
+	return kept, wide
+}
+
+// maxEachBytes keeps a call below what the agent reads at once.
+const maxEachBytes = 8 << 20
+
+// eachCalls makes calls of entries that have attributes of their own; like says what they do not.
+func eachCalls(entries []blocklist.Entry, like control.BanCall) []control.BanCall {
+	var calls []control.BanCall
+	size := 0
+	for _, e := range entries {
+		o := control.OneBan{Prefix: e.Prefix, Jail: e.Jail, Start: e.Start, Until: e.Until, Failures: e.Failures, Reason: e.Reason}
+		if o.Jail == "" {
+			o.Jail = like.Jail
+		}
+		if o.Until == 0 {
+			o.Until = like.Until
+		}
+		if o.Reason == "" {
+			o.Reason = like.Reason
+		}
+		n := 200 + len(o.Jail) + 6*len(o.Reason) // as it may be escaped
+		if size += n; len(calls) == 0 || size > maxEachBytes || len(calls[len(calls)-1].Each) == control.MaxEach {
+			calls, size = append(calls, control.BanCall{Force: like.Force, DryRun: like.DryRun}), n
+		}
+		last := &calls[len(calls)-1]
+		last.Each = append(last.Each, o)
+	}
+	return calls
 }

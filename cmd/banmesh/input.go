@@ -1,20 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
 
+	"banmesh/mesh/blocklist"
 	"banmesh/mesh/control"
-)
-
-const (
-	maxLine  = 64 << 10  // bytes of a line in a list
-	maxLines = 5_000_000 // prefixes of one list
 )
 
 // parsePrefixes reads what was given on the command line; mask accepts host bits by clearing them.
@@ -45,64 +41,34 @@ func (c *console) gather(args []string, file string, mask bool) (control.Prefixe
 	if err != nil || file == "" {
 		return ps, err
 	}
-	more, _, err := c.readList(file, mask, false)
-	return append(ps, more...), err
+	l, err := c.readList(file, blocklist.Lines, blocklist.Options{Mask: mask})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range l.Entries {
+		ps = append(ps, e.Prefix)
+	}
+	return ps, nil
 }
 
-// readList reads a list with one prefix a line; what follows the first word, and # and ; comments, are ignored. "-" is
-// the standard input. One bad line refuses the whole list, with its number, unless skip is set: then bad tells of them.
-func (c *console) readList(file string, mask, skip bool) (ps control.Prefixes, bad []error, err error) {
-	in, name := c.in, "standard input"
+// readList reads a list with one of the readers of package blocklist; "-" is the standard input.
+func (c *console) readList(file string, read func(io.Reader, blocklist.Options) (*blocklist.List, error), o blocklist.Options) (*blocklist.List, error) {
+	in := c.in
+	o.Name, o.Now = "standard input", c.now()
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read the list: %w", err)
+			return nil, fmt.Errorf("read the list: %w", err)
 		}
 		defer f.Close()
-		in, name = f, file
+		in, o.Name = f, file
 	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(make([]byte, 0, maxLine), maxLine)
-	n := 0
-	for lines.Scan() {
-		n++
-		word := firstWord(lines.Text())
-		if word == "" {
-			continue
-		}
-		p, err := parsePrefix(word, mask)
-		if err != nil {
-			err = fmt.Errorf("%s:%d: %w", name, n, err)
-			if !skip {
-				return nil, nil, usageError{err}
-			}
-			bad = append(bad, err)
-			continue
-		}
-		if len(ps) == maxLines {
-			return nil, nil, usagef("%s: more than %d prefixes", name, maxLines)
-		}
-		ps = append(ps, p)
+	l, err := read(in, o)
+	var io *fs.PathError
+	if err != nil && !errors.As(err, &io) {
+		return nil, usageError{err}
 	}
-	switch err := lines.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		return nil, nil, usagef("%s:%d: a line of more than %d bytes: not a list of prefixes", name, n+1, maxLine)
-	case err != nil && !errors.Is(err, io.EOF):
-		return nil, nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	return ps, bad, nil
-}
-
-func firstWord(line string) string {
-	if i := strings.IndexAny(line, "#;"); i >= 0 {
-		line = line[:i]
-	}
-	line = strings.TrimPrefix(line, "\ufeff")
-	line = strings.TrimLeft(line, " \t\r,")
-	if i := strings.IndexAny(line, " \t\r,"); i >= 0 {
-		line = line[:i]
-	}
-	return line
+	return l, err
 }
 
 // shorten lists prefixes for a sentence, and no more than fit one.

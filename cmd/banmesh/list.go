@@ -3,12 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,14 +17,6 @@ import (
 
 // listTime bounds the reading of a long list, whose length is the terminal's as well as the agent's.
 const listTime = 2 * time.Minute
-
-// The formats of a list.
-const (
-	formatTable = ""
-	formatPlain = "plain"
-	formatCSV   = "csv"
-	formatJSON  = "json"
-)
 
 func formatFlag(to *string) cli.Flag {
 	return &cli.StringFlag{Name: "format", Destination: to, Usage: "`FORMAT`: plain (one prefix a line), csv or json"}
@@ -67,53 +57,18 @@ func (c *console) list(ctx context.Context, prefix netip.Prefix, format string) 
 		switch format {
 		case formatJSON:
 			return cl.ListJSON(ctx, prefix, out)
-		case formatPlain:
-			return cl.List(ctx, prefix, func(b control.Ban) error {
-				_, err := fmt.Fprintln(out, bare(b.Prefix))
-				return err
-			})
-		case formatCSV:
-			return listCSV(ctx, cl, prefix, out)
-		case formatTable:
+		case formatTable, "":
 			return c.listTable(ctx, cl, prefix, out)
 		}
-		return usagef("--format %s: want plain, csv or json", control.Show(format))
-	})
-}
-
-// bare writes a single address without its length.
-func bare(prefix string) string {
-	single := "/32"
-	if strings.IndexByte(prefix, ':') >= 0 {
-		single = "/128"
-	}
-	return strings.TrimSuffix(prefix, single)
-}
-
-// listCSV writes a line for each record, after one that names the columns.
-func listCSV(ctx context.Context, cl *control.Client, prefix netip.Prefix, to io.Writer) error {
-	w := csv.NewWriter(to)
-	if err := w.Write([]string{"prefix", "effective", "committed", "origin", "jail", "start", "until", "failures", "reason"}); err != nil {
-		return err
-	}
-	err := cl.List(ctx, prefix, func(b control.Ban) error {
-		for _, r := range b.Records {
-			until := ""
-			if r.Until != control.Never {
-				until = r.Until.String()
-			}
-			if err := w.Write([]string{b.Prefix, strconv.FormatBool(b.Effective), strconv.FormatBool(b.Committed), r.Origin, r.Jail,
-				r.Start.String(), until, strconv.FormatUint(uint64(r.Failures), 10), r.Reason}); err != nil {
-				return err
-			}
+		w, err := newBanWriter(format, out)
+		if err != nil {
+			return err
 		}
-		return nil
+		if err := cl.List(ctx, prefix, w.write); err != nil {
+			return err
+		}
+		return w.end()
 	})
-	if err != nil {
-		return err
-	}
-	w.Flush()
-	return w.Error()
 }
 
 func (c *console) listTable(ctx context.Context, cl *control.Client, prefix netip.Prefix, to io.Writer) error {

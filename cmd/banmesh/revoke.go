@@ -24,7 +24,7 @@ func revokeCommand(c *console) *cli.Command {
 			&cli.GenericFlag{Name: "since", Value: &since, Usage: "only offences of the last `DURATION`"},
 			&cli.BoolFlag{Name: "block", Destination: &call.Block, Usage: "nothing of it counts any more"},
 			&cli.BoolFlag{Name: "unblock", Destination: &call.Unblock, Usage: "it counts again"},
-			c.yesFlag(), c.socketFlag(),
+			dryRunFlag(&call.DryRun), c.yesFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
@@ -42,7 +42,10 @@ func revokeCommand(c *console) *cli.Command {
 			if since > 0 {
 				call.Since = control.At(c.now().Add(-since.length()))
 			}
-			if !call.Unblock {
+			if call.DryRun && call.Unblock {
+				return usagef("revoke: --dry-run tells what would be lifted, and --unblock lifts nothing")
+			}
+			if !call.Unblock && !call.DryRun {
 				if err := c.confirm("lift the bans made by " + call.Origin); err != nil {
 					return err
 				}
@@ -58,6 +61,8 @@ func revokeCommand(c *console) *cli.Command {
 				return err
 			}
 			switch {
+			case call.DryRun:
+				fmt.Fprintf(c.out, "%d prefixes %s\n", r.Lifted, unbannedWord(true))
 			case call.Unblock:
 				fmt.Fprintf(c.out, "%s counts again\n", call.Origin)
 			case call.Block:

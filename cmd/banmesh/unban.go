@@ -21,6 +21,7 @@ type unban struct {
 	file  string
 	force bool
 	spool string
+	dry   bool
 }
 
 func unbanCommand(c *console) *cli.Command {
@@ -37,7 +38,7 @@ func unbanCommand(c *console) *cli.Command {
 			&cli.BoolFlag{Name: "all", Destination: &u.all, Usage: "every ban; asks first"},
 			&cli.StringFlag{Name: "file", Destination: &u.file, Usage: "also the prefixes in `FILE`, one a line; - is the standard input"},
 			&cli.BoolFlag{Name: "force", Destination: &u.force, Usage: "clear host bits"},
-			c.yesFlag(), c.socketFlag(), c.spoolFlag(&u.spool),
+			dryRunFlag(&u.dry), c.yesFlag(), c.socketFlag(), c.spoolFlag(&u.spool),
 		},
 		Action: func(cc *cli.Context) error { return u.run(cc.Context, c, cc.Args().Slice()) },
 	}
@@ -49,7 +50,7 @@ func (u *unban) run(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
-	call := control.UnbanCall{Jail: string(u.jail), Mine: u.mine, At: control.At(now)}
+	call := control.UnbanCall{Jail: string(u.jail), Mine: u.mine, At: control.At(now), DryRun: u.dry}
 	if u.hold != 0 {
 		call.Hold = u.hold.until(now)
 	}
@@ -58,6 +59,9 @@ func (u *unban) run(ctx context.Context, c *console, args []string) error {
 		return usagef("unban: --all or prefixes, not both")
 	case u.all && u.hold != 0:
 		return usagef("unban: --hold needs prefixes, not --all")
+	case u.all && u.dry:
+		call.All = true
+		return u.deliver(ctx, c, call)
 	case u.all:
 		if err := c.confirm(u.whole()); err != nil {
 			return err
@@ -101,11 +105,18 @@ func (u *unban) deliver(ctx context.Context, c *console, call control.UnbanCall)
 	if call.All {
 		limit = callTime + bulkTime
 	}
-	spooled, err := c.deliver(ctx, limit, u.spool, spool.Entry{Time: c.now(), Unban: &call}, func(ctx context.Context, cl *control.Client) error {
+	asked := func(ctx context.Context, cl *control.Client) error {
 		var err error
 		reply, err = cl.Unban(ctx, call)
 		return err
-	})
+	}
+	if call.DryRun {
+		if err := c.ask(ctx, limit, asked); err != nil {
+			return err
+		}
+		return c.tellUnban(call, reply)
+	}
+	spooled, err := c.deliver(ctx, limit, u.spool, spool.Entry{Time: c.now(), Unban: &call}, asked)
 	if spooled {
 		c.warn("%s", oneLine(err))
 		return nil
@@ -114,6 +125,13 @@ func (u *unban) deliver(ctx context.Context, c *console, call control.UnbanCall)
 		return err
 	}
 	return c.tellUnban(call, reply)
+}
+
+func unbannedWord(dryRun bool) string {
+	if dryRun {
+		return "would be unbanned"
+	}
+	return "unbanned"
 }
 
 // tellUnban says what was lifted; what is still banned, or never was, is a failure.
@@ -137,13 +155,14 @@ func (c *console) tellUnban(call control.UnbanCall, r control.UnbanReply) error 
 			not = append(not, p)
 		}
 	}
+	done := unbannedWord(call.DryRun)
 	switch {
 	case call.All:
-		fmt.Fprintf(c.out, "%d prefixes unbanned\n", lifted)
+		fmt.Fprintf(c.out, "%d prefixes %s\n", lifted, done)
 	case lifted == 1 && len(r.Lifted) == 1:
-		fmt.Fprintf(c.out, "%s unbanned\n", control.Format(call.Prefixes[0]))
+		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), done)
 	case lifted > 0:
-		fmt.Fprintf(c.out, "%d of %d prefixes unbanned\n", lifted, len(r.Lifted))
+		fmt.Fprintf(c.out, "%d of %d prefixes %s\n", lifted, len(r.Lifted), done)
 	}
 	var wrong []string
 	if len(not) > 0 {

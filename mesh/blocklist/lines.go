@@ -94,7 +94,10 @@ func (p *reader) line(s string) ([]netip.Prefix, error) {
 	if after == "" {
 		return one(p.single(word))
 	}
+	_, notAnAddress := address(word)
 	switch {
+	case after[0] == '-' && notAnAddress != nil:
+		return one(p.single(strings.Fields(s)[0]))
 	case after[0] == '-':
 		return p.ranged(word, strings.TrimLeft(after[1:], " \t"))
 	case after[0] == ',':

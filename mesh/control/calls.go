@@ -17,17 +17,19 @@ const (
 	maxAddrs    = 1000    // addresses in one join
 )
 
-// BanCall asks for bans of all its prefixes with the same attributes. Times are fixed by the caller, so that a call that
-// waited in the spool means what it meant.
+// BanCall asks for bans of all its prefixes with the same attributes, or of Each with its own. Times are fixed by the
+// caller, so that a call that waited in the spool means what it meant.
 type BanCall struct {
 	Prefixes Prefixes `json:"prefixes"`
 	Jail     string   `json:"jail,omitempty"`     // "" is "manual"
 	Start    Time     `json:"start,omitempty"`    // when the offence was; zero is now
-	Until    Until    `json:"until"`              // Never is without end
+	Until    Until    `json:"until,omitempty"`    // Never is without end
 	Failures uint32   `json:"failures,omitempty"` // 0 for a manual ban
 	Reason   string   `json:"reason,omitempty"`
 	Restored bool     `json:"restored,omitempty"` // a replay by fail2ban's start
 	Force    bool     `json:"force,omitempty"`    // wider than usual, longer than bans.max_duration
+	Each     OneBans  `json:"each,omitempty"`     // in place of the prefixes and their attributes
+	DryRun   bool     `json:"dry_run,omitempty"`  // only say what it would do
 }
 
 // BanReply counts what became of the prefixes; the five counts add up to what was asked.
@@ -51,6 +53,7 @@ type UnbanCall struct {
 	Hold      Until    `json:"hold,omitempty"`      // also allow them until then; zero does not
 	Confirmed bool     `json:"confirmed,omitempty"` // an operator confirmed a bulk command
 	At        Time     `json:"at,omitempty"`        // when it was said: an unban that waited in the spool spares what began later
+	DryRun    bool     `json:"dry_run,omitempty"`   // only say what it would do
 }
 
 // Lifted is what an unban did to one prefix.
@@ -165,6 +168,7 @@ type RevokeCall struct {
 	Block     bool   `json:"block,omitempty"`
 	Unblock   bool   `json:"unblock,omitempty"`
 	Confirmed bool   `json:"confirmed,omitempty"`
+	DryRun    bool   `json:"dry_run,omitempty"` // only say what it would do
 }
 
 // RevokeReply counts the prefixes whose bans by that router were lifted.
@@ -226,21 +230,16 @@ func checkPrefixes(ps Prefixes) error {
 
 // Validate refuses what the agent need not be asked about. The store has the last word.
 func (c BanCall) Validate() error {
+	if len(c.Each) > 0 {
+		if len(c.Prefixes) > 0 {
+			return fmt.Errorf("want prefixes or each, and not both")
+		}
+		return c.Each.validate()
+	}
 	if err := checkPrefixes(c.Prefixes); err != nil {
 		return err
 	}
-	if c.Jail != "" {
-		if err := CheckJail(c.Jail); err != nil {
-			return err
-		}
-	}
-	if c.Until <= 0 {
-		return fmt.Errorf("until is missing: want a time, or null for without end")
-	}
-	if c.Start < 0 {
-		return fmt.Errorf("start is before 1970")
-	}
-	return CheckText("reason", c.Reason)
+	return checkBan(c.Jail, c.Start, c.Until, c.Reason)
 }
 
 // Validate refuses what the agent need not be asked about.

@@ -352,8 +352,9 @@ func TestBlocklistIsBannedForADay(t *testing.T) {
 	if n := len(a.list()); n != 4 {
 		t.Errorf("%d bans, want the 4 that are not too wide", n)
 	}
-	for name, text := range map[string]string{"a list beyond the cap": strings.Repeat("192.0.2.1\n", 6), "an empty list": "# nothing\n", "a page instead of a list": "<html>\n"} {
-		if out, err := fetch(text, "5"); err == nil || !strings.Contains(out, "not imported") {
+	for name, text := range map[string]string{"a list beyond the cap": strings.Repeat("192.0.2.1\n", 6), "an empty list": "# nothing\n", "a page instead of a list": "<html>\n",
+		"an error instead of a list": "Access denied for you\nBad gateway\n", "an unknown list": "ip,score\n192.0.2.1,0\n"} {
+		if out, err := fetch(text, "5"); err == nil || !strings.Contains(out, "banmesh: ") {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 	}

@@ -95,3 +95,51 @@ func TestFiguresImportOfALongList(t *testing.T) {
 		t.Errorf("an import of %d prefixes takes %v, want at most 3 s", n, got)
 	}
 }
+
+// TestFiguresImportOfEveryForm: 100,000 prefixes of each form that is read, from
+// the start of the command to its end with all of them on disk.
+func TestFiguresImportOfEveryForm(t *testing.T) {
+	const n = 100_000
+	const most = time.Second
+	each := func(head, line, foot string) string {
+		var b strings.Builder
+		b.WriteString(head)
+		for i := range n {
+			b.WriteString(strings.NewReplacer("IP", fmt.Sprintf("20.%d.%d.%d", i>>16&255, i>>8&255, i&255), "COMMA", map[bool]string{true: ",", false: ""}[i > 0], "COUNT", fmt.Sprint(i)).Replace(line))
+		}
+		return b.String() + foot
+	}
+	for name, text := range map[string]string{
+		"plain":      each("", "IP\n", ""),
+		"ranges":     each("", "IP - IP , 000 , bad\n", ""),
+		"netmasks":   each("", "IP/255.255.255.255\n", ""),
+		"DShield":    each("Start\tEnd\tNetblock\tAttacks\tName\tCountry\temail\n", "IP\tIP\t32\t10\tNAME\tXX\tabuse@example.net\n", ""),
+		"NDJSON":     each("", `{"cidr":"IP/32","sblid":"SBLCOUNT","rir":"ripencc"}`+"\n", ""),
+		"AbuseIPDB":  each(`{"data":[`, `COMMA{"ipAddress":"IP","countryCode":"XX","abuseConfidenceScore":100,"lastReportedAt":"2026-03-01T00:00:00+00:00"}`, `]}`),
+		"cscli CSV":  each("id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id\n", "COUNT,crowdsec,Ip:IP,crowdsecurity/ssh-bf,ban,US,64500 Example,6,3h59m30s,false,1\n", ""),
+		"cscli JSON": each("[", `COMMA{"id":1,"decisions":[{"duration":"1h0m0.5s","id":COUNT,"origin":"crowdsec","scenario":"crowdsecurity/ssh-bf","scope":"Ip","simulated":false,"type":"ban","value":"IP"}]}`, "]"),
+		"ipset save": each("create bad hash:ip family inet timeout 0\n", "add bad IP timeout 86000 comment \"COUNT\"\n", ""),
+		"own CSV":    each("prefix,effective,committed,origin,jail,start,until,failures,reason,except\n", "IP/32,true,false,router1,sshd,2026-03-01T11:00:00.000Z,,5,COUNT,\n", ""),
+		"own JSON":   each("[", `COMMA{"prefix":"IP/32","effective":true,"until":null,"committed":false,"records":[{"origin":"router1","jail":"sshd","start":"2026-03-01T11:00:00.000Z","until":null,"failures":5,"reason":"COUNT"}]}`+"\n", "]\n"),
+	} {
+		path := filepath.Join(t.TempDir(), "list")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		best := time.Hour
+		for range 3 {
+			a := newAgent(t, "router1", settings{extra: "log: {level: error}\nbans: {max_duration: 0s}\n"}).start()
+			began := time.Now()
+			out := a.must("import", path, "--for", "1d")
+			best = min(best, time.Since(began))
+			if !strings.Contains(out, fmt.Sprintf("%d banned", n)) {
+				t.Fatalf("%s: import: %q", name, out)
+			}
+			a.kill()
+		}
+		t.Logf("import of %d prefixes as %-10s: %v at its fastest", n, name, best.Round(time.Millisecond))
+		if best > most {
+			t.Errorf("an import of %d prefixes as %s takes %v, want at most %v", n, name, best, most)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+)
+
+// MaxEach is how many bans with attributes of their own one call may carry.
+const MaxEach = 50_000
+
+// OneBan is a ban with attributes of its own, in a call of many. Zero Start is now.
+type OneBan struct {
+	Prefix   netip.Prefix `json:"prefix"`
+	Jail     string       `json:"jail"`
+	Start    Time         `json:"start"`
+	Until    Until        `json:"until"`
+	Failures uint32       `json:"failures"`
+	Reason   string       `json:"reason"`
+}
+
+// OneBans is a list of bans. It is written and read without reflection: an import carries a hundred thousand.
+type OneBans []OneBan
+
+// MarshalJSON writes an array, never null.
+func (bs OneBans) MarshalJSON() ([]byte, error) {
+	b := append(make([]byte, 0, 2+150*len(bs)), '[')
+	for i := range bs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = bs[i].appendJSON(b)
+	}
+	return append(b, ']'), nil
+}
+
+func (o *OneBan) appendJSON(b []byte) []byte {
+	b = append(b, `{"prefix":"`...)
+	b = o.Prefix.AppendTo(b)
+	b = append(b, `","jail":`...)
+	b = appendString(b, o.Jail)
+	b = append(b, `,"start":`...)
+	if o.Start == 0 {
+		b = append(b, `null`...)
+	} else {
+		b = append(b, '"')
+		b = appendMillis(b, int64(o.Start))
+		b = append(b, '"')
+	}
+	b = append(b, `,"until":`...)
+	b = appendUntil(b, o.Until)
+	b = append(b, `,"failures":`...)
+	b = strconv.AppendUint(b, uint64(o.Failures), 10)
+	b = append(b, `,"reason":`...)
+	b = appendString(b, o.Reason)
+	return append(b, '}')
+}
+
+// UnmarshalJSON reads an array. b is one valid JSON value, as encoding/json promises.
+func (bs *OneBans) UnmarshalJSON(b []byte) error {
+	p := parser{rest: b, ok: true}
+	var out OneBans
+	p.skip(`[`)
+	if !p.optional(`]`) {
+		for more := true; more && p.ok; more = p.optional(`,`) {
+			out = append(out, p.oneBan())
+		}
+		p.skip(`]`)
+	}
+	if p.ok && len(p.rest) == 0 {
+		*bs = out
+		return nil
+	}
+	// In another form than appendJSON's: what a string of anything but plain ASCII needs, too.
+	var slow []struct {
+		OneBan
+		Prefix prefixText `json:"prefix"`
+	}
+	if err := json.Unmarshal(b, &slow); err != nil {
+		return err
+	}
+	out = make(OneBans, len(slow))
+	for i := range slow {
+		out[i] = slow[i].OneBan
+		out[i].Prefix = netip.Prefix(slow[i].Prefix)
+	}
+	*bs = out
+	return nil
+}
+
+// prefixText is a prefix as ParsePrefix reads it.
+type prefixText netip.Prefix
+
+func (t *prefixText) UnmarshalText(b []byte) error {
+	p, err := ParsePrefix(string(b))
+	*t = prefixText(p)
+	return err
+}
+
+func (p *parser) oneBan() (o OneBan) {
+	p.skip(`{"prefix":`)
+	prefix, err := ParsePrefix(p.text())
+	p.ok = p.ok && err == nil
+	o.Prefix = prefix
+	p.skip(`,"jail":`)
+	o.Jail = p.text()
+	p.skip(`,"start":`)
+	if !p.optional(`null`) {
+		o.Start = Time(p.millis())
+	}
+	p.skip(`,"until":`)
+	o.Until = p.until()
+	p.skip(`,"failures":`)
+	n := p.number()
+	p.ok = p.ok && n >= 0 && n <= 1<<32-1
+	o.Failures = uint32(n)
+	p.skip(`,"reason":`)
+	o.Reason = p.text()
+	p.skip(`}`)
+	return o
+}
+
+// Bans returns the bans that the call asks for, each with its attributes.
+func (c BanCall) Bans() OneBans {
+	if len(c.Each) > 0 {
+		return c.Each
+	}
+	out := make(OneBans, len(c.Prefixes))
+	for i, p := range c.Prefixes {
+		out[i] = OneBan{Prefix: p, Jail: c.Jail, Start: c.Start, Until: c.Until, Failures: c.Failures, Reason: c.Reason}
+	}
+	return out
+}
+
+func (bs OneBans) validate() error {
+	if len(bs) > MaxEach {
+		return fmt.Errorf("%d bans in one call: at most %d", len(bs), MaxEach)
+	}
+	for i := range bs {
+		o := &bs[i]
+		if !o.Prefix.IsValid() {
+			return fmt.Errorf("ban %d has no prefix", i+1)
+		}
+		if err := checkBan(o.Jail, o.Start, o.Until, o.Reason); err != nil {
+			return fmt.Errorf("ban of %s: %w", o.Prefix, err)
+		}
+	}
+	return nil
+}
+
+// checkBan refuses attributes that no ban can have.
+func checkBan(jail string, start Time, until Until, reason string) error {
+	if jail != "" {
+		if err := CheckJail(jail); err != nil {
+			return err
+		}
+	}
+	if until <= 0 {
+		return fmt.Errorf("until is missing: want a time, or null for without end")
+	}
+	if start < 0 {
+		return fmt.Errorf("start is before 1970")
+	}
+	return CheckText("reason", reason)
+}
