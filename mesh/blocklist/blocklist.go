@@ -172,11 +172,11 @@ func (p *reader) bad(where string, err error) error {
 
 var errTooMany = fmt.Errorf("more than %d prefixes", maxEntries)
 
-func (p *reader) add(e Entry) error {
-	if len(p.list.Entries) == maxEntries {
+func (p *reader) add(entries ...Entry) error {
+	if len(p.list.Entries)+len(entries) > maxEntries {
 		return errTooMany
 	}
-	p.list.Entries = append(p.list.Entries, e)
+	p.list.Entries = append(p.list.Entries, entries...)
 	return nil
 }
 

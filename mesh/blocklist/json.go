@@ -70,24 +70,27 @@ func (p *reader) array(data []byte) error {
 
 // object reads what begins with a JSON object: AbuseIPDB's answer, or one object a line as Spamhaus publishes them.
 func (p *reader) object(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	var first json.RawMessage
-	if err := dec.Decode(&first); err != nil {
-		return fmt.Errorf("JSON: %w", err)
-	}
-	m := keys(first)
-	switch {
-	case has(m, "cidr"):
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	if len(line) <= maxLine && has(keys(line), "cidr") {
 		p.form("Spamhaus DROP as NDJSON")
 		return p.drop(data)
-	case has(m, "data"):
-		p.form("JSON of AbuseIPDB")
-		if err := whole(data); err != nil {
-			return err
-		}
-		return elements(p, m["data"], p.abuse)
 	}
-	return fmt.Errorf("JSON object %s: no known list is one", control.Show(string(first)))
+	var answer struct {
+		Data *[]report `json:"data"`
+	}
+	err := json.Unmarshal(data, &answer)
+	var kind *json.UnmarshalTypeError
+	if err != nil && !errors.As(err, &kind) {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	if answer.Data == nil {
+		return fmt.Errorf("JSON object %s: no known list is one", control.Show(string(data)))
+	}
+	p.form("JSON of AbuseIPDB")
+	if err != nil {
+		return elements(p, keys(data)["data"], p.abuse)
+	}
+	return each(p, *answer.Data, p.abuse)
 }
 
 // whole refuses what is cut off, or followed by something else.
@@ -101,6 +104,16 @@ func whole(data []byte) error {
 
 // elements reads each element of a JSON array.
 func elements[T any](p *reader, data []byte, read func(T) ([]Entry, error)) error {
+	var all []T
+	err := json.Unmarshal(data, &all)
+	var kind *json.UnmarshalTypeError
+	if err != nil && !errors.As(err, &kind) {
+		return fmt.Errorf("JSON: %w", err)
+	}
+	if err == nil {
+		return each(p, all, read)
+	}
+	// Some element is of another kind: which one is found one by one.
 	var raw []json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return fmt.Errorf("JSON: %w", err)
@@ -112,7 +125,17 @@ func elements[T any](p *reader, data []byte, read func(T) ([]Entry, error)) erro
 		if err == nil {
 			found, err = read(one)
 		}
-		if err := p.take(fmt.Sprintf("entry %d", i+1), found, err); err != nil {
+		if err := p.take(i+1, found, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func each[T any](p *reader, all []T, read func(T) ([]Entry, error)) error {
+	for i := range all {
+		found, err := read(all[i])
+		if err := p.take(i+1, found, err); err != nil {
 			return err
 		}
 	}
@@ -120,7 +143,11 @@ func elements[T any](p *reader, data []byte, read func(T) ([]Entry, error)) erro
 }
 
 // take adds what an entry has given, or notes why it gave nothing.
-func (p *reader) take(where string, found []Entry, err error) error {
+func (p *reader) take(n int, found []Entry, err error) error {
+	if err == nil {
+		return p.add(found...)
+	}
+	where := fmt.Sprintf("entry %d", n)
 	var several several
 	switch {
 	case errors.As(err, &several):
@@ -132,15 +159,10 @@ func (p *reader) take(where string, found []Entry, err error) error {
 		}
 	case errors.Is(err, errPassive):
 		p.list.Passive++
-	case err != nil:
+	default:
 		return p.bad(where, err)
 	}
-	for _, e := range found {
-		if err := p.add(e); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.add(found...)
 }
 
 // several are the faults of an entry that holds several.
@@ -156,16 +178,15 @@ func (p *reader) bans(data []byte) error {
 	n := 0
 	take := func(b control.Ban) error {
 		n++
-		where := fmt.Sprintf("entry %d", n)
 		if !b.Effective {
-			return p.take(where, nil, errPassive)
+			return p.take(n, nil, errPassive)
 		}
 		q, err := p.prefix(b.Prefix)
 		if err == nil && len(b.Records) == 0 {
 			err = fmt.Errorf("%s has no records", b.Prefix)
 		}
 		if err != nil {
-			return p.take(where, nil, err)
+			return p.take(n, nil, err)
 		}
 		for _, r := range b.Records {
 			e := Entry{Prefix: q, Jail: r.Jail, Start: r.Start, Until: r.Until, Failures: r.Failures, Reason: clean(r.Reason)}
@@ -174,7 +195,7 @@ func (p *reader) bans(data []byte) error {
 			if err == nil {
 				found, err = excepting(e, b.Except)
 			}
-			if err := p.take(where, found, err); err != nil {
+			if err := p.take(n, found, err); err != nil {
 				return err
 			}
 		}
@@ -258,11 +279,13 @@ func (p *reader) alert(a struct {
 	return out, nil
 }
 
-// abuse is an entry of AbuseIPDB's blacklist.
-func (p *reader) abuse(a struct {
+// report is an entry of AbuseIPDB's blacklist.
+type report struct {
 	Address    string `json:"ipAddress"`
 	Confidence *int   `json:"abuseConfidenceScore"`
-}) ([]Entry, error) {
+}
+
+func (p *reader) abuse(a report) ([]Entry, error) {
 	if a.Address == "" {
 		return nil, errors.New("has no ipAddress")
 	}

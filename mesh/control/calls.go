@@ -329,7 +329,7 @@ func (c RevokeCall) Validate() error {
 	if c.Block && c.Unblock {
 		return fmt.Errorf("revoke: block and unblock exclude each other")
 	}
-	if !c.Confirmed && !c.Unblock {
+	if !c.Confirmed && !c.Unblock && !c.DryRun {
 		return fmt.Errorf("revoke: it must be confirmed")
 	}
 	return nil
