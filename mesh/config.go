@@ -213,37 +213,76 @@ func field(key, format string, args ...any) error {
 	return &FieldError{Key: key, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Validate checks everything that can be checked without touching the network,
-// and returns the first *FieldError it finds.
-func (c *Config) Validate() error {
-	return first(c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateOther)
+// Faults are several things that are wrong with a configuration, in one line; each
+// is a *FieldError, or one that LoadConfig has given its place.
+type Faults []error
+
+// maxFaults is how many are told: a file that is no configuration has thousands.
+const maxFaults = 20
+
+func (f Faults) Error() string {
+	var texts []string
+	for _, err := range f[:min(len(f), maxFaults)] {
+		texts = append(texts, err.Error())
+	}
+	if more := len(f) - maxFaults; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, "; ")
 }
 
-func first(checks ...func() error) error {
-	for _, check := range checks {
-		if err := check(); err != nil {
-			return err
-		}
+// Unwrap gives the single faults.
+func (f Faults) Unwrap() []error { return f }
+
+func (f *Faults) add(err error) {
+	var several Faults
+	switch {
+	case err == nil:
+	case errors.As(err, &several):
+		*f = append(*f, several...)
+	default:
+		*f = append(*f, err)
 	}
-	return nil
+}
+
+// err is the faults as an error: none is nil, a single one itself.
+func (f Faults) err() error {
+	switch len(f) {
+	case 0:
+		return nil
+	case 1:
+		return f[0]
+	}
+	return f
+}
+
+// Validate checks everything that can be checked without touching the network or
+// another file, and returns all that is wrong: a *FieldError, or Faults.
+func (c *Config) Validate() error {
+	var bad Faults
+	for _, check := range []func() error{c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateOther} {
+		bad.add(check())
+	}
+	return bad.err()
 }
 
 func (c *Config) validateAgent() error {
+	var bad Faults
 	if err := checkName(c.Name); err != nil {
-		return field("name", "%q %v", c.Name, err)
+		bad.add(field("name", "%q %v", c.Name, err))
 	}
 	if !filepath.IsAbs(c.DataDir) {
-		return field("data_dir", "%q is not an absolute path", c.DataDir)
+		bad.add(field("data_dir", "%q is not an absolute path", c.DataDir))
 	}
 	if !filepath.IsAbs(c.Socket) {
-		return field("socket", "%q is not an absolute path", c.Socket)
+		bad.add(field("socket", "%q is not an absolute path", c.Socket))
 	}
 	// sun_path of struct sockaddr_un holds 108 bytes with the closing zero
 	// (unix(7)).
 	if len(c.Socket) > 107 {
-		return field("socket", "%q is longer than the 107 bytes a unix socket's path may have", c.Socket)
+		bad.add(field("socket", "%q is longer than the 107 bytes a unix socket's path may have", c.Socket))
 	}
-	return nil
+	return bad.err()
 }
 
 // checkName allows what is safe in a file name, a log line and a table.
@@ -265,50 +304,47 @@ func checkName(name string) error {
 }
 
 func (c *Config) validateGossip() error {
+	var bad Faults
 	bind, err := netip.ParseAddrPort(c.Gossip.Bind)
 	if err != nil {
-		return field("gossip.bind", "%q is not IP:port", c.Gossip.Bind)
+		bad.add(field("gossip.bind", "%q is not IP:port", c.Gossip.Bind))
+		return bad.err()
 	}
 	if bind.Addr().Zone() != "" {
-		return field("gossip.bind", "%q has a zone", c.Gossip.Bind)
+		bad.add(field("gossip.bind", "%q has a zone", c.Gossip.Bind))
 	}
 	if a := c.Gossip.Advertise; a != "" {
 		if _, err := parseAdvertise(a, bind.Port()); err != nil {
-			return field("gossip.advertise", "%q is not IP or IP:port", a)
+			bad.add(field("gossip.advertise", "%q is not IP or IP:port", a))
 		}
 	}
-	if err := oneOf("gossip.profile", c.Gossip.Profile, "lan", "wan", "local"); err != nil {
-		return err
-	}
+	bad.add(oneOf("gossip.profile", c.Gossip.Profile, "lan", "wan", "local"))
 	if c.Gossip.Keyring == "" && !c.Gossip.Insecure && !bind.Addr().IsLoopback() {
-		return field("gossip.keyring", "is not set, and %s is not a loopback address: make one with `banmesh keygen`, or say gossip.insecure: true", c.Gossip.Bind)
+		bad.add(field("gossip.keyring", "is not set, and %s is not a loopback address: make one with `banmesh keygen`, or set gossip.insecure: true", c.Gossip.Bind))
 	}
 	for i, addr := range c.Join {
 		if err := checkHostPort(addr); err != nil {
-			return field(fmt.Sprintf("join[%d]", i), "%q %v", addr, err)
+			bad.add(field(fmt.Sprintf("join[%d]", i), "%q %v", addr, err))
 		}
 	}
-	return nil
+	return bad.err()
 }
 
 func (c *Config) validateBans() error {
+	var bad Faults
 	if c.Bans.MaxDuration < 0 {
-		return field("bans.max_duration", "is negative: 0 is no limit")
+		bad.add(field("bans.max_duration", "is negative: 0 is no limit"))
 	}
 	if c.Bans.MinDuration < 0 {
-		return field("bans.min_duration", "is negative")
+		bad.add(field("bans.min_duration", "is negative"))
 	}
 	if c.Bans.MaxDuration > 0 && c.Bans.MinDuration > c.Bans.MaxDuration {
-		return field("bans.min_duration", "is longer than bans.max_duration")
+		bad.add(field("bans.min_duration", "is longer than bans.max_duration"))
 	}
-	if err := c.Limits.validate(c.Name); err != nil {
-		return err
-	}
-	if err := c.Quorum.validate(); err != nil {
-		return err
-	}
+	bad.add(c.Limits.validate(c.Name))
+	bad.add(c.Quorum.validate())
 	if len(c.NeverBan) > 200 {
-		return field("never_ban", "has %d prefixes: at most 200", len(c.NeverBan))
+		bad.add(field("never_ban", "has %d prefixes: at most 200", len(c.NeverBan)))
 	}
 	for i, p := range c.NeverBan {
 		widest := 8
@@ -316,7 +352,7 @@ func (c *Config) validateBans() error {
 			widest = 16
 		}
 		if p.Bits() < widest {
-			return field(fmt.Sprintf("never_ban[%d]", i), "%v is wider than /%d", p, widest)
+			bad.add(field(fmt.Sprintf("never_ban[%d]", i), "%v is wider than /%d", p, widest))
 		}
 	}
 	own := make([]netip.Prefix, len(c.NeverBan))
@@ -324,12 +360,13 @@ func (c *Config) validateBans() error {
 		own[i] = p.Prefix
 	}
 	if wide := store.Unshielded(own); len(wide) > 0 {
-		return field(fmt.Sprintf("never_ban[%d]", slices.Index(own, wide[0])), "%v does not count beside the others: together they may be no wider than one /8 (IPv4) or /16 (IPv6) of the public Internet", wide[0])
+		bad.add(field(fmt.Sprintf("never_ban[%d]", slices.Index(own, wide[0])), "%v does not count beside the others: together they may be no wider than one /8 (IPv4) or /16 (IPv6) of the public Internet", wide[0]))
 	}
-	return nil
+	return bad.err()
 }
 
 func (c *Config) validateCommit() error {
+	var bad Faults
 	k := &c.Commit
 	checks := []struct {
 		key, got string
@@ -341,9 +378,7 @@ func (c *Config) validateCommit() error {
 		{"commit.foreign", k.Foreign, []string{"keep", "remove"}},
 	}
 	for _, c := range checks {
-		if err := oneOf(c.key, c.got, c.want...); err != nil {
-			return err
-		}
+		bad.add(oneOf(c.key, c.got, c.want...))
 	}
 	for _, d := range []struct {
 		key string
@@ -353,38 +388,39 @@ func (c *Config) validateCommit() error {
 		{"commit.remove_foreign_after", k.RemoveForeignAfter},
 	} {
 		if d.d < 0 {
-			return field(d.key, "is negative")
+			bad.add(field(d.key, "is negative"))
 		}
 	}
 	if k.Timeout <= 0 {
-		return field("commit.timeout", "must be longer than nothing")
+		bad.add(field("commit.timeout", "must be greater than 0"))
 	}
 	if k.MaxWait < k.Window {
-		return field("commit.max_wait", "is shorter than commit.window")
+		bad.add(field("commit.max_wait", "is shorter than commit.window"))
 	}
 	if k.MaxAddresses < 1 {
-		return field("commit.max_addresses", "%d: at least 1", k.MaxAddresses)
+		bad.add(field("commit.max_addresses", "%d: at least 1", k.MaxAddresses))
 	}
 	if k.MaxShrinkPercent < 1 || k.MaxShrinkPercent > 100 {
-		return field("commit.max_shrink_percent", "%d is not in 1..100", k.MaxShrinkPercent)
+		bad.add(field("commit.max_shrink_percent", "%d is not in 1..100", k.MaxShrinkPercent))
 	}
 	switch k.Driver {
 	case "netconf":
-		return c.validateNetconf()
+		bad.add(c.validateNetconf())
 	case "rest":
-		return c.validateREST()
+		bad.add(c.validateREST())
 	}
-	return nil
+	return bad.err()
 }
 
 func (c *Config) validateNetconf() error {
+	var bad Faults
 	k := &c.Commit
 	if len(k.Conductors) == 0 {
-		return field("commit.conductors", "is empty: name the conductor as IP:port")
+		bad.add(field("commit.conductors", "is empty: name the conductor as IP:port"))
 	}
 	for i, addr := range k.Conductors {
 		if err := checkHostPort(addr); err != nil {
-			return field(fmt.Sprintf("commit.conductors[%d]", i), "%q %v", addr, err)
+			bad.add(field(fmt.Sprintf("commit.conductors[%d]", i), "%q %v", addr, err))
 		}
 	}
 	for _, f := range []struct{ key, value string }{
@@ -392,88 +428,90 @@ func (c *Config) validateNetconf() error {
 		{"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood},
 	} {
 		if f.value == "" {
-			return field(f.key, "is empty, and commit.driver netconf needs it")
+			bad.add(field(f.key, "is empty, and commit.driver netconf needs it"))
 		}
 	}
-	return nil
+	return bad.err()
 }
 
 func (c *Config) validateREST() error {
+	var bad Faults
 	k := &c.Commit
 	if len(k.Conductors) == 0 {
-		return field("commit.conductors", "is empty: name the conductor as https://HOST")
+		bad.add(field("commit.conductors", "is empty: name the conductor as https://HOST"))
+		return bad.err()
 	}
 	for i, text := range k.Conductors {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return field(fmt.Sprintf("commit.conductors[%d]", i), "%q is not https://HOST or https://HOST:PORT, which commit.driver rest needs", text)
+			bad.add(field(fmt.Sprintf("commit.conductors[%d]", i), "%q is not https://HOST or https://HOST:PORT, which commit.driver rest needs", text))
 		}
 	}
 	switch {
 	case (k.PasswordFile == "") == (k.TokenFile == ""):
-		return field("commit.password_file", "or commit.token_file is needed, and not both: a file with the secret on its first line")
+		bad.add(field("commit.password_file", "or commit.token_file is needed, and not both: a file with the secret on its first line"))
 	case k.CAFile == "" && k.PinSHA256 == "":
-		return field("commit.pin_sha256", "or commit.ca_file is needed: `banmesh conductor trust %s` shows the certificate's", k.Conductors[0])
+		bad.add(field("commit.pin_sha256", "or commit.ca_file is needed: `banmesh conductor trust %s` shows the certificate's", k.Conductors[0]))
 	case k.Validate == "test-then-set":
-		return field("commit.validate", "test-then-set is NETCONF's: auto, explicit or none over REST")
+		bad.add(field("commit.validate", "test-then-set is NETCONF's: auto, explicit or none over REST"))
 	}
 	for _, f := range []struct{ key, value string }{
 		{"commit.user", k.User}, {"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood},
 	} {
 		if f.value == "" {
-			return field(f.key, "is empty, and commit.driver rest needs it")
+			bad.add(field(f.key, "is empty, and commit.driver rest needs it"))
 		}
 	}
-	return nil
+	return bad.err()
 }
 
 func (c *Config) validateOther() error {
-	if err := first(c.validateEnforce, c.validateHTTP); err != nil {
-		return err
-	}
+	var bad Faults
+	bad.add(c.validateEnforce())
+	bad.add(c.validateHTTP())
 	if strings.ContainsRune(c.Alert.Command, 0) {
-		return field("alert.command", "%q holds a zero byte", c.Alert.Command)
+		bad.add(field("alert.command", "%q holds a zero byte", c.Alert.Command))
 	}
 	if c.Alert.After < 0 {
-		return field("alert.after", "is negative")
+		bad.add(field("alert.after", "is negative"))
 	}
-	if err := oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"); err != nil {
-		return err
-	}
-	return oneOf("log.format", c.Log.Format, "text", "json")
+	bad.add(oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"))
+	bad.add(oneOf("log.format", c.Log.Format, "text", "json"))
+	return bad.err()
 }
 
 func (c *Config) validateEnforce() error {
+	var bad Faults
 	e := &c.Enforce
-	if err := oneOf("enforce.driver", e.Driver, "none", "nftables", "fail2ban"); err != nil {
-		return err
-	}
+	bad.add(oneOf("enforce.driver", e.Driver, "none", "nftables", "fail2ban"))
 	if err := control.CheckJail(e.Jail); err != nil {
-		return field("enforce.jail", "%s", strings.TrimPrefix(err.Error(), "jail "))
+		bad.add(field("enforce.jail", "%s", strings.TrimPrefix(err.Error(), "jail ")))
 	}
 	if e.Limit < 1 {
-		return field("enforce.limit", "%d: at least 1", e.Limit)
+		bad.add(field("enforce.limit", "%d: at least 1", e.Limit))
 	}
-	return nil
+	return bad.err()
 }
 
 func (c *Config) validateHTTP() error {
+	var bad Faults
 	h := &c.HTTP
 	if h.Listen == "" {
-		return nil
+		return bad.err()
 	}
 	addr, err := netip.ParseAddrPort(h.Listen)
 	if err != nil || addr.Addr().Zone() != "" {
-		return field("http.listen", "%q is not IP:port", h.Listen)
+		bad.add(field("http.listen", "%q is not IP:port", h.Listen))
+		return bad.err()
 	}
 	switch {
 	case addr.Addr().Unmap().IsLoopback():
 	case !h.AllowRemote:
-		return field("http.listen", "%s is not a loopback address: others would reach it; say http.allow_remote: true and name an http.token_file if they shall", h.Listen)
+		bad.add(field("http.listen", "%s is not a loopback address: others would reach it; if they should, set http.allow_remote: true and name an http.token_file", h.Listen))
 	case h.TokenFile == "":
-		return field("http.token_file", "is empty, and http.listen %s is open to others: name a file that holds the token they must show", h.Listen)
+		bad.add(field("http.token_file", "is empty, and http.listen %s is open to others: name a file that holds the token they must show", h.Listen))
 	}
-	return nil
+	return bad.err()
 }
 
 func oneOf(key, got string, want ...string) error {

@@ -1,10 +1,12 @@
 package mesh
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +93,55 @@ func TestConfigErrorsNameFileLineAndKey(t *testing.T) {
 				t.Errorf("error %q does not name the file", err)
 			}
 		})
+	}
+}
+
+func TestConfigTellsAllFaultsAtOnce(t *testing.T) {
+	for name, test := range map[string]struct {
+		text  string
+		wants []string
+	}{
+		"values": {"name: a b\ngossip: {bind: '127.0.0.1:0', profile: fast}\njoin: [router2, 'router3:0']\ncommit: {driver: netconf, timeout: 0s}\nlog: {level: loud, format: xml}\n", []string{
+			":1: name: ", ":2: gossip.profile: ", ":3: join[0]: ", ":3: join[1]: ", ":4: commit.timeout: ", ":4: commit.conductors: ", ":4: commit.key: ", ":5: log.level: ", ":5: log.format: ",
+		}},
+		"no address at all": {"gossip: {bind: here}\ncommit: {driver: rest}\nhttp: {listen: there}\n", []string{":1: gossip.bind: ", ":2: commit.conductors: ", ":3: http.listen: "}},
+		"keys and kinds":    {"nmae: r\ncommit:\n  window: soon\n  tennant: x\nleader: {priority: high}\n", []string{":1: nmae: unknown key: did you mean name?", ":3: commit.window: ", ":4: tennant: unknown key: did you mean tenant?", ":5: leader.priority: "}},
+		"a key elsewhere":   {"tenant: x\nlimit: {}\n", []string{":1: tenant: unknown key here: did you mean commit.tenant?", ":2: limit: unknown key: did you mean limits?"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := load(t, test.text)
+			if err == nil {
+				err = f.Validate()
+			}
+			var faults Faults
+			if !errors.As(err, &faults) {
+				t.Fatalf("got %v, want %d faults", err, len(test.wants))
+			}
+			for _, want := range test.wants {
+				if !slices.ContainsFunc(faults, func(err error) bool { return strings.Contains(err.Error(), want) }) {
+					t.Errorf("none of %q says %q", []error(faults), want)
+				}
+			}
+			if len(faults) != len(test.wants) && name != "values" {
+				t.Errorf("%d faults, want %d: %q", len(faults), len(test.wants), []error(faults))
+			}
+		})
+	}
+}
+
+func TestWhereaboutsAreFoundInAConfigurationThatIsWrong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "banmesh.yaml")
+	for text, want := range map[string][2]string{
+		"":                                    {DefaultConfig().Socket, "/var/lib/banmesh/spool"},
+		"bogus: 1\ndata_dir: /srv/b\n":        {DefaultConfig().Socket, "/srv/b/spool"},
+		"socket: /run/x/s\ncommit: [wrong]\n": {"/run/x/s", "/var/lib/banmesh/spool"},
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if socket, spool, err := Whereabouts(path); err != nil || socket != want[0] || spool != want[1] {
+			t.Errorf("%q: %s, %s, %v; want %q", text, socket, spool, err, want)
+		}
 	}
 }
 

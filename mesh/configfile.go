@@ -66,7 +66,18 @@ type File struct {
 
 // Validate is Config.Validate, with the file and the line in front where the
 // key at fault stands in the file.
-func (f *File) Validate() error { return f.locate(f.Config.Validate()) }
+func (f *File) Validate() error {
+	err := f.Config.Validate()
+	var several Faults
+	if !errors.As(err, &several) {
+		return f.locate(err)
+	}
+	var bad Faults
+	for _, err := range several {
+		bad.add(f.locate(err))
+	}
+	return bad.err()
+}
 
 func (f *File) locate(err error) error {
 	var fe *FieldError
@@ -170,19 +181,26 @@ func index(node *yaml.Node, prefix string, lines map[string]int) (twice string, 
 // The forms of the YAML library's messages, compiled when there is one.
 var yamlForms = sync.OnceValue(func() (f struct{ line, unknown, kind *regexp.Regexp }) {
 	f.line = regexp.MustCompile(`line (\d+): `)
-	f.unknown = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
+	f.unknown = regexp.MustCompile(`^field (\S+) not found in type (\S+)$`)
 	f.kind = regexp.MustCompile("^cannot unmarshal \\S+ (`.*`) into (\\S+)$")
 	return f
 })
 
 // syntax turns the YAML library's error, which may be several lines, into one
-// line with the file, the line and the key.
+// line for each fault with the file, the line and the key.
 func (f *File) syntax(err error, lines map[string]int) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	var te *yaml.TypeError
-	if errors.As(err, &te) && len(te.Errors) > 0 {
-		text = te.Errors[0]
+	if !errors.As(err, &te) || len(te.Errors) == 0 {
+		return f.fault(strings.TrimPrefix(err.Error(), "yaml: "), lines)
 	}
+	var bad Faults
+	for _, text := range te.Errors {
+		bad.add(f.fault(text, lines))
+	}
+	return bad.err()
+}
+
+func (f *File) fault(text string, lines map[string]int) error {
 	text, _, _ = strings.Cut(text, "\n")
 	at := yamlForms().line.FindStringSubmatchIndex(text)
 	if at == nil {
@@ -191,7 +209,7 @@ func (f *File) syntax(err error, lines map[string]int) error {
 	line, _ := strconv.Atoi(text[at[2]:at[3]])
 	what := text[:at[0]] + text[at[1]:]
 	if m := yamlForms().unknown.FindStringSubmatch(what); m != nil {
-		what = m[1] + ": unknown key"
+		what = m[1] + ": unknown key" + suggestion(m[1], m[2])
 	} else {
 		if m := yamlForms().kind.FindStringSubmatch(what); m != nil {
 			what = fmt.Sprintf("%s is not a %s", m[1], strings.TrimPrefix(m[2], "mesh."))
@@ -219,13 +237,18 @@ func keyAt(lines map[string]int, line int) string {
 	return found
 }
 
+// wrong is a fault of one value: the decoder goes on, and tells of all of them.
+func wrong(node *yaml.Node, format string, args ...any) error {
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: ", node.Line) + fmt.Sprintf(format, args...)}}
+}
+
 // Duration is a time.Duration in a configuration.
 type Duration time.Duration
 
 // UnmarshalYAML takes Go's durations, with d and w besides, and plain seconds.
 func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode {
-		return fmt.Errorf("line %d: a duration is wanted, as in 90s or 30d", node.Line)
+		return wrong(node, "a duration is wanted, as in 90s or 30d")
 	}
 	if v, err := time.ParseDuration(node.Value); err == nil && v == 0 {
 		*d = 0 // here it switches something off; a ban's duration is never zero
@@ -233,7 +256,7 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	}
 	v, err := control.ParseDuration(node.Value)
 	if err != nil {
-		return fmt.Errorf("line %d: %w", node.Line, err)
+		return wrong(node, "%v", err)
 	}
 	*d = Duration(v)
 	return nil
@@ -247,7 +270,7 @@ type Prefix struct{ netip.Prefix }
 func (p *Prefix) UnmarshalYAML(node *yaml.Node) error {
 	v, err := control.ParsePrefix(node.Value)
 	if node.Kind != yaml.ScalarNode || err != nil {
-		return fmt.Errorf("line %d: %q is not a prefix: an address, or ADDRESS/BITS without host bits, is wanted", node.Line, node.Value)
+		return wrong(node, "%q is not a prefix: an address, or ADDRESS/BITS without host bits, is wanted", node.Value)
 	}
 	p.Prefix = v
 	return nil

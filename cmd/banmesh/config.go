@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,7 +18,8 @@ func configCommand(c *console) *cli.Command {
 		Description: "Example:\n   banmesh config check /etc/banmesh/banmesh.yaml",
 		Subcommands: []*cli.Command{{
 			Name: "check", Usage: "say whether an agent would start with a file", ArgsUsage: "FILE",
-			Description: "What is wrong is said with its file, line and key; exit 1. It reads the file only: whether keys and hosts\nexist is found out by the agent.\n\n" +
+			Description: "All that is wrong is said, each with its file, line and key; exit 1. The files that it names must be there and readable for\n" +
+				"the user that the agent runs as: run it as root, or as that user. Nothing is asked of other hosts.\n\n" +
 				"Example:\n   banmesh config check /etc/banmesh/banmesh.yaml",
 			Action: func(cc *cli.Context) error {
 				args, err := positional(cc, 1, 1)
@@ -22,15 +27,80 @@ func configCommand(c *console) *cli.Command {
 					return err
 				}
 				file, err := mesh.LoadConfig(args[0])
-				if err != nil {
-					return err
+				if err == nil {
+					err = errors.Join(file.Validate(), unreadable(args[0], &file.Config))
 				}
-				if err := file.Validate(); err != nil {
-					return err
+				if err != nil {
+					return c.tellFaults(err)
 				}
 				_, err = fmt.Fprintf(c.out, "%s: OK\n", args[0])
 				return err
 			},
 		}},
 	}
+}
+
+// tellFaults says each in a line of its own.
+func (c *console) tellFaults(err error) error {
+	var tell func(err error)
+	tell = func(err error) {
+		if several, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, err := range several.Unwrap() {
+				tell(err)
+			}
+			return
+		}
+		c.warn("%s", oneLine(err))
+	}
+	tell(err)
+	return exitStatus(exitFailed)
+}
+
+// unreadable finds the files of a configuration that the agent could not read.
+func unreadable(config string, cfg *mesh.Config) error {
+	var bad []error
+	as := agentUser(cfg)
+	for _, f := range files(cfg) {
+		if err := readableAs(as, f.Path); err != nil {
+			bad = append(bad, fmt.Errorf("%s: %s: %w", config, f.Key, err))
+		}
+	}
+	return errors.Join(bad...)
+}
+
+// agentUser is who the agent runs as, by whom its data belong to; nil where that is who runs this, or not known yet.
+func agentUser(cfg *mesh.Config) *syscall.Credential {
+	info, err := os.Stat(cfg.DataDir)
+	if err != nil || os.Geteuid() != 0 {
+		return nil
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return nil
+	}
+	return &syscall.Credential{Uid: st.Uid, Gid: st.Gid}
+}
+
+// readableAs says why a user cannot read a file. The kernel is asked, by a process of that user's: rights of directories
+// above, of groups and of access lists are all in its answer.
+func readableAs(who *syscall.Credential, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if who == nil {
+		return nil
+	}
+	cmd := exec.Command("test", "-r", path)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	var exit *exec.ExitError
+	switch err := cmd.Run(); {
+	case errors.As(err, &exit):
+		return fmt.Errorf("%s cannot be read by the agent's user %d: chown %d %s", path, who.Uid, who.Uid, path)
+	case err != nil:
+		return fmt.Errorf("%s: whether the agent's user can read it is not known: %w", path, err)
+	}
+	return nil
 }

@@ -215,7 +215,9 @@ func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
 	if _, err := os.Lstat("/etc/systemd/system/multi-user.target.wants/banmesh.service"); err == nil {
 		t.Error("the installation has enabled the service, which has no configuration yet")
 	}
-	system(t, "/usr/bin/banmesh", "config", "check", "/etc/banmesh/banmesh.yaml")
+	if out, err := attempt("/usr/bin/banmesh", "config", "check", "/etc/banmesh/banmesh.yaml"); err == nil || strings.TrimSpace(out) != "banmesh: /etc/banmesh/banmesh.yaml: gossip.keyring: open /etc/banmesh/keyring.json: no such file or directory" {
+		t.Errorf("of the shipped configuration nothing but the key is missing: %v: %s", err, out)
+	}
 	system(t, "systemd-analyze", "verify", "/usr/lib/systemd/system/banmesh.service", "/usr/lib/systemd/system/banmesh-fail2ban.socket")
 
 	// As it is shipped it must not start: without a key anybody could ban.
