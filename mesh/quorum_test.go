@@ -56,7 +56,7 @@ func TestQuorumThatNobodyCanMeanIsRefused(t *testing.T) {
 		"quorum: {default: 0}":                    "quorum.default",
 		"quorum: {default: -1}":                   "quorum.default",
 		"quorum: {jails: {sshd: 0}}":              "quorum.jails.sshd",
-		"quorum: {jails: {\"a b\": 2}}":           "quorum.jails",
+		"quorum: {jails: {\"a\\tb\": 2}}":         "quorum.jails",
 		"quorum: {default: 2, jails: {sshd: 3}}":  "",
 		"quorum: {default: 99999, jails: {x: 1}}": "quorum.default",
 	} {
