@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
-	"banmesh/mesh/fail2ban/fail2bantest"
+	"banmesh/internal/sim/fail2bantest"
 )
 
 // noJournal is a machine without one.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/fail2ban/fail2bantest"
+	"banmesh/internal/sim/fail2bantest"
 )
 
 // fakeFeed records what is told of its jail.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/simnet"
+	"banmesh/internal/sim/simnet"
 )
 
 // TestFarAway: half a second one way, as over two satellites, with what else such

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
-	"banmesh/mesh/simnet"
+	"banmesh/internal/sim/simnet"
 )
 
 // TestThreeHundredMembers measures what a large mesh does at 20 ms one way:

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
-	"banmesh/mesh/simnet"
+	"banmesh/internal/sim/simnet"
 )
 
 var testKey = bytes.Repeat([]byte{7}, 32)

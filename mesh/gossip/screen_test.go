@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/simnet"
+	"banmesh/internal/sim/simnet"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )

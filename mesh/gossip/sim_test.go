@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"banmesh/internal/need"
+	"banmesh/internal/sim/simnet"
 	"banmesh/mesh/gossip"
-	"banmesh/mesh/simnet"
 	"banmesh/store"
 )
 

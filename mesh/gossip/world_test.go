@@ -19,8 +19,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"banmesh/internal/sim/simnet"
 	"banmesh/mesh/gossip"
-	"banmesh/mesh/simnet"
 	"banmesh/store"
 )
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/fail2ban/fail2bantest"
+	"banmesh/internal/sim/fail2bantest"
 )
 
 // fed is three agents, of which the first feeds the jail mesh of its fail2ban.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/fail2ban/fail2bantest"
+	"banmesh/internal/sim/fail2bantest"
 	"banmesh/netconfclient/netconfdtest"
 )
 

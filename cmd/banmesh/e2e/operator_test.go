@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/fail2ban/fail2bantest"
+	"banmesh/internal/sim/fail2bantest"
 )
 
 // TestBansFromBeforeBanmeshAreTakenIn: a fail2ban that never heard of the agent,

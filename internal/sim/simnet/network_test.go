@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"banmesh/mesh/simnet"
+	"banmesh/internal/sim/simnet"
 )
 
 func addr(i byte) netip.AddrPort {
