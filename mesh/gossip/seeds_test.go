@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/simnet"
+	"banmesh/internal/sim/simnet"
 )
 
 // alone is a member on a loopback port of its own.
