@@ -268,7 +268,8 @@ func (w *world) arrive(k int) {
 	w.touched[p.to] = true
 }
 
-// pull lets node i take what node j holds and it lacks, of the logs that choose tells, all for nil.
+// pull lets node i take what node j holds and it lacks, of the origins that choose tells, all for nil. Not of single logs: what
+// one run of a member replaces of an earlier one is gone from the log of that.
 func (w *world) pull(i, j int, choose func(k int) bool, thorough bool) {
 	n, p := w.nodes[i], w.nodes[j]
 	if n.s == nil || p.s == nil || n == p {
@@ -284,12 +285,10 @@ func (w *world) pull(i, j int, choose func(k int) bool, thorough bool) {
 		digest = n.s.Digest(at)
 	} else {
 		for o := range p.known.all {
-			if !slices.Contains(logs, o.log) {
+			if k := slices.IndexFunc(w.nodes, func(m *node) bool { return m.name == o.origin() }); choose(k) && !slices.Contains(logs, o.log) {
 				logs = append(logs, o.log)
 			}
 		}
-		k := -1
-		logs = slices.DeleteFunc(logs, func(store.LogID) bool { k++; return !choose(k) })
 		if len(logs) == 0 {
 			return
 		}
@@ -480,6 +479,7 @@ func (w *world) lift(i int, q store.LiftRequest) {
 
 func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 	n := w.nodes[i]
+	v := look(n.known, w.clockOf(n))
 	if err := n.s.Allow(w.ctx, []store.AllowRequest{{Prefix: p, Until: until}}); err != nil {
 		w.fail("%s: allow: %v", n.name, err)
 		return
@@ -490,7 +490,8 @@ func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 	w.trace("%s allow %v until %s", n.name, p, w.show(until))
 	o := &op{kind: store.KindAllow, prefix: p, until: until, replaces: true}
 	for b := range n.known.all {
-		if b.kind == store.KindAllow && b.prefix == p && b.origin() == n.name {
+		// One of an earlier run that another member has lifted is left to that lift.
+		if b.kind == store.KindAllow && b.prefix == p && b.origin() == n.name && (b.log == n.log || !v.dead[b.id]) {
 			o.gone = append(o.gone, b.id)
 		}
 	}
@@ -501,6 +502,9 @@ func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 func (w *world) disallow(i int, p netip.Prefix) {
 	n := w.nodes[i]
 	v := look(n.known, w.clockOf(n))
+	if v.mute(n.name) {
+		return // its word does not count, and it repeats itself
+	}
 	gone := v.live(store.KindAllow, func(o *op) bool { return o.prefix == p })
 	counting := slices.ContainsFunc(v.allows(), func(o *op) bool { return o.prefix == p })
 	dropped, err := n.s.DropAllow(w.ctx, []netip.Prefix{p})
@@ -527,6 +531,7 @@ func (w *world) withdraw(i int, p netip.Prefix, gone []int) {
 		o.until = max(o.until, n.known.retained(n.known[id]))
 	}
 	w.carry(n, o)
+	w.carryAllow(n, o)
 	w.wrote(n, o)
 	w.touched[i] = true
 }
@@ -541,6 +546,20 @@ func (w *world) carry(n *node, o *op) {
 			o.perhaps = append(o.perhaps, b.perhaps...)
 			o.gone = append(o.gone, b.gone...)
 			o.until = max(o.until, b.until)
+		}
+	}
+}
+
+// carryAllow has a lift by dot say what the allows of its writer and prefix said in passing: that those of earlier runs are
+// replaced.
+func (w *world) carryAllow(n *node, o *op) {
+	for b := range n.known.all {
+		if b.kind == store.KindAllow && b.prefix == o.prefix && b.origin() == n.name {
+			for _, g := range b.gone {
+				if w.ops[g].log != b.log {
+					o.gone = append(o.gone, g)
+				}
+			}
 		}
 	}
 }
@@ -567,6 +586,9 @@ func (w *world) freeze(i int) {
 func (w *world) thaw(i int) {
 	n := w.nodes[i]
 	v := look(n.known, w.clockOf(n))
+	if v.mute(n.name) {
+		return // its word does not count, and it repeats itself
+	}
 	if err := n.s.Thaw(w.ctx); err != nil {
 		w.fail("%s: thaw: %v", n.name, err)
 		return
@@ -589,6 +611,9 @@ func (w *world) block(i int, target string) {
 func (w *world) unblock(i int, target string) {
 	n := w.nodes[i]
 	v := look(n.known, w.clockOf(n))
+	if v.mute(n.name) {
+		return // its word does not count, and it repeats itself
+	}
 	if err := n.s.Unblock(w.ctx, target); err != nil {
 		w.fail("%s: unblock: %v", n.name, err)
 		return
@@ -617,6 +642,9 @@ func (w *world) place(i int, p netip.Prefix, until store.Millis) {
 func (w *world) unplace(i int, p netip.Prefix) {
 	n := w.nodes[i]
 	v := look(n.known, w.clockOf(n))
+	if v.mute(n.name) {
+		return // its word does not count, and it repeats itself
+	}
 	if err := n.s.Unplace(w.ctx, []netip.Prefix{p}); err != nil {
 		w.fail("%s: unplace: %v", n.name, err)
 		return
@@ -637,6 +665,9 @@ func (w *world) neverBan(i int, ps []netip.Prefix) {
 	for b := range n.known.all {
 		if b.kind == store.KindNeverBan && b.origin() == n.name {
 			o.gone = append(o.gone, b.id)
+			if b.log != n.log {
+				o.until = max(o.until, b.until+1) // so that it replaces that one whoever holds it
+			}
 		}
 	}
 	w.wrote(n, o)
