@@ -24,6 +24,7 @@ var (
 type frameReader struct {
 	r       *bufio.Reader
 	chunked bool
+	first   bool // the next chunk is the first: a hello may end with a line end of its own
 }
 
 // read gives the next message, at most limit bytes of it. What the peer claims about a size is never allocated
@@ -93,6 +94,18 @@ func (f *frameReader) chunkSize() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	for f.first && (b == '\n' || b == '\r' || b == ' ' || b == '\t') {
+		next, err := f.r.Peek(1)
+		if err != nil {
+			return 0, err
+		}
+		if b == '\n' && next[0] == '#' {
+			break
+		}
+		b = next[0]
+		f.r.Discard(1)
+	}
+	f.first = false
 	if b != '\n' {
 		return 0, errFraming
 	}

@@ -140,3 +140,22 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
+
+// Servers that were written for base:1.0 end their hello with a line end, also when chunks follow.
+func TestALineEndBehindTheHelloIsNoChunk(t *testing.T) {
+	for _, blanks := range []string{"", "\n", "\r\n", " \n\n"} {
+		f := frameReader{r: newReader(strings.NewReader(blanks + "\n#3\nabc\n##\n\n#1\nd\n##\n")), chunked: true, first: true}
+		for _, want := range []string{"abc", "d"} {
+			if got, err := f.read(100); err != nil || string(got) != want {
+				t.Errorf("%q: %q, %v", blanks, got, err)
+			}
+		}
+	}
+	f := frameReader{r: newReader(strings.NewReader("\n#1\na\n##\n\n\n#1\nb\n##\n")), chunked: true, first: true}
+	if _, err := f.read(100); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.read(100); !errors.Is(err, ErrProtocol) {
+		t.Errorf("between later messages: %q, %v", got, err)
+	}
+}

@@ -1,7 +1,11 @@
 package netconfclient
 
 import (
+	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +28,7 @@ type HostKeyError struct {
 	Fingerprint string   // of the offered key, "SHA256:…"; "" where the file could not be read
 	Known       []string // fingerprints that the file has for the address; empty where it has none
 	Revoked     bool
+	Certificate error // what is wrong with the certificate that was offered
 	Err         error // why the file could not be read
 }
 
@@ -34,6 +39,8 @@ func (e *HostKeyError) Error() string {
 		return fmt.Sprintf("host key of %s cannot be checked against %s: %v; write the file with: %s", e.Address, e.File, e.Err, trust)
 	case e.Revoked:
 		return fmt.Sprintf("host key of %s (%s %s) is marked as revoked in %s", e.Address, e.Type, e.Fingerprint, e.File)
+	case e.Certificate != nil:
+		return fmt.Sprintf("host certificate of %s (%s) is not good: %v; give the conductor a new one", e.Address, e.Fingerprint, e.Certificate)
 	case len(e.Known) > 0:
 		return fmt.Sprintf("host key of %s has changed: offered %s %s, %s has %s; if the conductor was reinstalled, remove the old line and: %s",
 			e.Address, e.Type, e.Fingerprint, e.File, e.Known[0], trust)
@@ -48,85 +55,199 @@ func (e *HostKeyError) Is(target error) bool { return target == ErrHostKey }
 
 func (e *HostKeyError) Unwrap() error { return e.Err }
 
-// hostKeys checks one address against a known_hosts file.
+// hostKeys is what a known_hosts file says of one address, as OpenSSH reads it: a line that cannot be parsed, of a new key
+// type for example, is about some other host, and is skipped.
 type hostKeys struct {
-	address string
-	file    string
-	check   ssh.HostKeyCallback
-	failed  *HostKeyError // set where the offered key was refused
-	passed  bool
+	address     string
+	file        string
+	known       []ssh.PublicKey
+	authorities []ssh.PublicKey // whose certificates are believed
+	revoked     []ssh.PublicKey
+	failed      *HostKeyError // set where the offered key was refused
+	passed      bool
 }
 
 func loadHostKeys(address, file string) (*hostKeys, error) {
-	check, err := knownhosts.New(file)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, &HostKeyError{Address: address, File: file, Err: err}
 	}
-	return &hostKeys{address: address, file: file, check: check}, nil
+	h := &hostKeys{address: address, file: file}
+	host := strings.ToLower(knownhosts.Normalize(address))
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		marker := ""
+		if len(fields) > 0 && fields[0][0] == '@' {
+			marker, fields = string(fields[0]), fields[1:]
+		}
+		if len(fields) < 3 || fields[0][0] == '#' {
+			continue
+		}
+		if marker != "@revoked" && !matchesHost(string(fields[0]), host) {
+			continue
+		}
+		blob, err := base64.StdEncoding.DecodeString(string(fields[2]))
+		if err != nil {
+			continue
+		}
+		key, err := ssh.ParsePublicKey(blob)
+		if err != nil || key.Type() != string(fields[1]) {
+			continue
+		}
+		switch marker {
+		case "":
+			h.known = append(h.known, key)
+		case "@cert-authority":
+			h.authorities = append(h.authorities, key)
+		case "@revoked":
+			h.revoked = append(h.revoked, key)
+		}
+	}
+	return h, nil
+}
+
+// matchesHost tells whether the first field of a line is for a host, which is normalised: patterns with commas between them,
+// of which one with an exclamation mark excludes, or one hash (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+func matchesHost(patterns, host string) bool {
+	if hash, ok := strings.CutPrefix(patterns, "|1|"); ok {
+		salt, sum, _ := strings.Cut(hash, "|")
+		key, err := base64.StdEncoding.DecodeString(salt)
+		want, errSum := base64.StdEncoding.DecodeString(sum)
+		if err != nil || errSum != nil {
+			return false
+		}
+		mac := hmac.New(sha1.New, key)
+		mac.Write([]byte(host))
+		return hmac.Equal(mac.Sum(nil), want)
+	}
+	found := false
+	for p := range strings.SplitSeq(strings.ToLower(patterns), ",") {
+		if not, excluded := strings.CutPrefix(p, "!"); excluded {
+			if not != "" && wildcard(not, host) {
+				return false
+			}
+		} else if wildcard(p, host) {
+			found = true
+		}
+	}
+	return found
+}
+
+// wildcard matches * with anything and ? with one character.
+func wildcard(pattern, s string) bool {
+	star, mark := -1, 0
+	p, i := 0, 0
+	for i < len(s) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, mark = p, i
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
+			p++
+			i++
+		case star >= 0:
+			mark++
+			p, i = star+1, mark
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}
+
+func holdsKey(keys []ssh.PublicKey, key ssh.PublicKey) bool {
+	return slices.ContainsFunc(keys, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
 }
 
 // callback is for one connection.
 func (h *hostKeys) callback(_ string, remote net.Addr, key ssh.PublicKey) error {
-	err := h.check(h.address, remote, key)
-	if err == nil {
-		h.passed = true
-		return nil
-	}
 	h.failed = &HostKeyError{Address: h.address, File: h.file, Type: key.Type(), Fingerprint: ssh.FingerprintSHA256(key)}
-	var known *knownhosts.KeyError
-	var revoked *knownhosts.RevokedError
+	cert, certified := key.(*ssh.Certificate)
 	switch {
-	case errors.As(err, &revoked):
+	case holdsKey(h.revoked, key) || certified && (holdsKey(h.revoked, cert.Key) || holdsKey(h.revoked, cert.SignatureKey)):
 		h.failed.Revoked = true
-	case errors.As(err, &known):
-		for _, k := range known.Want {
-			h.failed.Known = append(h.failed.Known, ssh.FingerprintSHA256(k.Key))
+	case holdsKey(h.known, key):
+		h.failed, h.passed = nil, true
+		return nil
+	case certified && holdsKey(h.authorities, cert.SignatureKey):
+		check := ssh.CertChecker{IsHostAuthority: func(ssh.PublicKey, string) bool { return true }}
+		err := check.CheckHostKey(h.address, remote, key)
+		if err == nil {
+			h.failed, h.passed = nil, true
+			return nil
 		}
-	default:
-		h.failed.Err = err
+		h.failed.Certificate = err
+	}
+	for _, k := range h.known {
+		h.failed.Known = append(h.failed.Known, ssh.FingerprintSHA256(k))
 	}
 	return h.failed
 }
 
-// algorithms are those of the keys that the file has for the address, so that a server with several keys offers
-// the one that is known. Nil leaves the choice to the library.
-func (h *hostKeys) algorithms() []string {
-	var known *knownhosts.KeyError
-	if !errors.As(h.check(h.address, placeholderAddr{}, placeholderKey{}), &known) {
-		return nil
-	}
+// algorithms are those of the keys that the file has for the address, so that a server with several keys offers the one that
+// is known; a certificate goes before its plain key. Nil leaves the choice to the library.
+func (h *hostKeys) algorithms(more []string) []string {
 	var out []string
-	for _, k := range known.Want {
-		algos := []string{k.Key.Type()}
-		if k.Key.Type() == ssh.KeyAlgoRSA {
-			algos = []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
-		}
+	add := func(algos ...string) {
 		for _, a := range algos {
 			if !slices.Contains(out, a) {
 				out = append(out, a)
 			}
 		}
 	}
+	if len(h.authorities) > 0 {
+		add(ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
+			ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01)
+	}
+	for _, k := range h.known {
+		if k.Type() == ssh.KeyAlgoRSA {
+			add(ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256)
+		} else {
+			add(k.Type())
+		}
+	}
+	if out != nil || len(more) > 0 {
+		if out == nil {
+			add(plainAlgorithms...)
+		}
+		add(more...)
+	}
 	return out
 }
 
-// placeholderKey is no host's key: asking for it makes the file tell which keys it has.
-type placeholderKey struct{}
+// plainAlgorithms are those of keys that no authority has signed, in OpenSSH's order.
+var plainAlgorithms = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
+	ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 
-func (placeholderKey) Type() string                        { return "none" }
-func (placeholderKey) Marshal() []byte                     { return []byte("none") }
-func (placeholderKey) Verify([]byte, *ssh.Signature) error { return errors.ErrUnsupported }
-
-type placeholderAddr struct{}
-
-func (placeholderAddr) Network() string { return "tcp" }
-func (placeholderAddr) String() string  { return "0.0.0.0:0" }
+// otherType explains a handshake that failed because the server has no key of a type that was asked for: its key has changed
+// its type, or it has only what is refused by default.
+func (h *hostKeys) otherType(ctx context.Context, err error) error {
+	var none *ssh.AlgorithmNegotiationError
+	if !errors.As(err, &none) || !strings.Contains(err.Error(), "host key") {
+		return nil
+	}
+	key, fetchErr := FetchHostKey(ctx, h.address)
+	switch {
+	case fetchErr != nil:
+		return nil
+	case key.legacy:
+		return fmt.Errorf("%w: %s has only a host key of ssh-rsa (SHA-1), which is refused; give it a newer one, or allow ssh-rsa in the configuration (host_key_algorithms)",
+			ErrUnreachable, h.address)
+	}
+	e := &HostKeyError{Address: h.address, File: h.file, Type: key.Type, Fingerprint: key.Fingerprint}
+	for _, k := range h.known {
+		e.Known = append(e.Known, ssh.FingerprintSHA256(k))
+	}
+	return e
+}
 
 // A HostKey is a host key as a server offered it; nothing vouches for it yet.
 type HostKey struct {
 	Type        string // "ssh-ed25519"
 	Fingerprint string // "SHA256:…", as ssh-keygen -l prints it
 	Line        string // for known_hosts, without the newline
+
+	legacy bool // the server has none but by ssh-rsa with SHA-1
 }
 
 // FetchHostKey asks the server at addr (host:port) for its host key, without logging in. The context bounds it.
@@ -135,6 +256,17 @@ func FetchHostKey(ctx context.Context, addr string) (HostKey, error) {
 	if err := CheckAddress(addr); err != nil {
 		return HostKey{}, fmt.Errorf("address %q: %w", addr, err)
 	}
+	key, err := fetchHostKey(ctx, addr, plainAlgorithms)
+	if none := (*ssh.AlgorithmNegotiationError)(nil); errors.As(err, &none) {
+		if legacy, legacyErr := fetchHostKey(ctx, addr, []string{ssh.KeyAlgoRSA}); legacyErr == nil {
+			legacy.legacy = true
+			return legacy, nil
+		}
+	}
+	return key, err
+}
+
+func fetchHostKey(ctx context.Context, addr string, algorithms []string) (HostKey, error) {
 	var got HostKey
 	conn, stop, err := connect(ctx, addr)
 	if err != nil {
@@ -143,9 +275,8 @@ func FetchHostKey(ctx context.Context, addr string) (HostKey, error) {
 	defer stop()
 	defer conn.Close()
 	config := &ssh.ClientConfig{
-		User: "banmesh",
-		HostKeyAlgorithms: []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
-			ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256},
+		User:              "banmesh",
+		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
 			got = HostKey{
 				Type:        key.Type(),

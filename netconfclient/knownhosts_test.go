@@ -39,7 +39,7 @@ func FuzzKnownHosts(f *testing.F) {
 			}
 			return
 		}
-		h.algorithms()
+		h.algorithms(nil)
 		err = h.callback(address, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 830}, key)
 		if err == nil && !strings.Contains(text, offered) {
 			t.Fatal("a key is believed that is not in the file")

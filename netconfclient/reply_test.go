@@ -261,3 +261,54 @@ func TestElementsAreEscaped(t *testing.T) {
 		t.Errorf("%s was read as %+v", raw, got)
 	}
 }
+
+// What is wrong with the dress of a message, or with a text of somebody else's in it, is no reason not to read the rest.
+func TestForeignCharactersAreTolerated(t *testing.T) {
+	text := func(inner string) string {
+		r, errs, err := parseReply(tolerate([]byte(inner)), "1")
+		if err != nil || errs != nil {
+			t.Fatalf("%q: %v, %v", inner, errs, err)
+		}
+		d, err := r.Data()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Text string `xml:",chardata"`
+		}
+		for {
+			tok, err := d.Token()
+			if err != nil {
+				t.Fatalf("%q: %v", inner, err)
+			}
+			if s, ok := tok.(xml.StartElement); ok {
+				if err := d.DecodeElement(&got, &s); err != nil {
+					t.Fatalf("%q: %v", inner, err)
+				}
+				return got.Text
+			}
+		}
+	}
+	body := func(s string) string { return string(reply("1", "<data><a>"+s+"</a></data>")) }
+	for _, declared := range []string{"UTF-8", "utf8", "US-ASCII", "ISO-8859-1"} {
+		for _, version := range []string{"1.0", "1.1"} {
+			if got := text(`<?xml version="` + version + `" encoding="` + declared + `"?>` + body("x")); got != "x" {
+				t.Errorf("%s, %s: %q", declared, version, got)
+			}
+		}
+	}
+	if got := text(`<?xml version="1.0" encoding="ISO-8859-1"?>` + body("caf\xe9")); got != "café" {
+		t.Errorf("Latin-1 is read as %q", got)
+	}
+	seen := make(map[string]string)
+	for _, odd := range []string{"\xff", "\xfe", "\x01", "\x02", "&#1;", "&#2;", "&#x1f;", "é", "&#233;1"} {
+		got := text(body(odd))
+		if other, twice := seen[got]; twice {
+			t.Errorf("%q and %q are both read as %q", odd, other, got)
+		}
+		seen[got] = odd
+	}
+	if got := text(body("<![CDATA[" + strings.Repeat("<", 1<<17) + "]]>")); len(got) != 1<<17 {
+		t.Errorf("CDATA of angle brackets is read as %d bytes", len(got))
+	}
+}

@@ -20,6 +20,7 @@ const (
 	CapBase11     = "urn:ietf:params:netconf:base:1.1"
 	CapCandidate  = "urn:ietf:params:netconf:capability:candidate:1.0"
 	CapWritable   = "urn:ietf:params:netconf:capability:writable-running:1.0"
+	CapStartup    = "urn:ietf:params:netconf:capability:startup:1.0"
 	CapRollback   = "urn:ietf:params:netconf:capability:rollback-on-error:1.0"
 	CapValidate   = "urn:ietf:params:netconf:capability:validate:1.0"
 	CapValidate11 = "urn:ietf:params:netconf:capability:validate:1.1"
@@ -32,6 +33,7 @@ type Datastore string
 const (
 	RunningStore   Datastore = "running"
 	CandidateStore Datastore = "candidate"
+	StartupStore   Datastore = "startup"
 )
 
 // helloSettle is the least time between our hello and the first operation.
@@ -43,8 +45,10 @@ type DialConfig struct {
 	User       string
 	KeyFile    string
 	KnownHosts string
-	MaxReply   int // bytes of the largest reply taken; 0 means 64 MiB
-	Logger     *slog.Logger
+	// HostKeyAlgorithms are accepted beside the usual ones: ssh-rsa, for a server that has no other.
+	HostKeyAlgorithms []string
+	MaxReply          int // bytes of the largest reply taken; 0 means 64 MiB
+	Logger            *slog.Logger
 
 	keepaliveEvery, keepaliveWait time.Duration // 0 is the default; for tests
 }
@@ -164,6 +168,12 @@ func (s *Session) EditConfig(ctx context.Context, target Datastore, o EditOption
 	return err
 }
 
+// CopyConfig makes one datastore a copy of another (RFC 6241 §7.3).
+func (s *Session) CopyConfig(ctx context.Context, target, source Datastore) error {
+	_, err := s.exec(ctx, El("copy-config", El("target", El(string(target))), El("source", El(string(source)))))
+	return err
+}
+
 // Validate has the server check a datastore (RFC 6241 §8.6).
 func (s *Session) Validate(ctx context.Context, source Datastore) error {
 	_, err := s.exec(ctx, El("validate", El("source", El(string(source)))))
@@ -258,7 +268,7 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", op.Name, s.broken)
 	}
-	reply, errs, err := parseReply(raw, rpc.MessageID)
+	reply, errs, err := parseReply(tolerate(raw), rpc.MessageID)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op.Name, s.breachLocked(err))
 	}

@@ -2,6 +2,9 @@ package netconfclient
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
 )
 
 func dialFake(t testing.TB, f *fakeServer) *Session {
@@ -305,4 +309,94 @@ func TestADeafServerIsGivenUpWhileIdleOnly(t *testing.T) {
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
+}
+
+// A file of known hosts is read as OpenSSH reads it.
+func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
+	other := newECDSA(t)
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certify := func(f *fakeServer, until time.Time) {
+		cert := &ssh.Certificate{Key: f.host.PublicKey(), CertType: ssh.HostCert, ValidAfter: 1, ValidBefore: uint64(until.Unix()), ValidPrincipals: []string{"127.0.0.1"}}
+		if err := cert.SignCert(rand.Reader, authority); err != nil {
+			t.Fatal(err)
+		}
+		signer, err := ssh.NewCertSigner(cert, f.host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.config.AddHostKey(signer)
+	}
+	line := func(key ssh.PublicKey) string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) }
+	for name, c := range map[string]struct {
+		file  func(f *fakeServer) string
+		serve func(f *fakeServer)
+		want  error
+		says  string
+	}{
+		"lines that cannot be parsed": {file: func(f *fakeServer) string {
+			return "h ssh-mldsa65 AAAA\nh 1024 35 1234567\ngarbage\n\x00\n" + knownhosts.Line([]string{f.addr}, f.host.PublicKey())
+		}},
+		"any port": {file: func(f *fakeServer) string { return "[127.0.0.1]:* " + line(f.host.PublicKey()) }},
+		"any host": {file: func(f *fakeServer) string { return "* " + line(f.host.PublicKey()) }},
+		"excluded": {file: func(f *fakeServer) string { return "*,![127.0.0.1]:* " + line(f.host.PublicKey()) }, want: ErrHostKey, says: "not known"},
+		"hashed": {file: func(f *fakeServer) string {
+			return knownhosts.HashHostname(knownhosts.Normalize(f.addr)) + " " + line(f.host.PublicKey())
+		}},
+		"authority": {file: func(f *fakeServer) string { return "@cert-authority [127.0.0.1]:* " + line(authority.PublicKey()) }, serve: func(f *fakeServer) { certify(f, time.Now().Add(time.Hour)) }},
+		"certificate that ended": {file: func(f *fakeServer) string { return "@cert-authority * " + line(authority.PublicKey()) },
+			serve: func(f *fakeServer) { certify(f, time.Now().Add(-time.Hour)) }, want: ErrHostKey, says: "expired"},
+		"another type": {file: func(f *fakeServer) string { return "* " + line(other.PublicKey()) }, want: ErrHostKey, says: "has changed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startFake(t, answering(func(int, string) string { return fakeOK }), func(f *fakeServer) {
+				if c.serve != nil {
+					c.serve(f)
+				}
+				if err := os.WriteFile(f.dial.KnownHosts, []byte(c.file(f)+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			})
+			s, err := Dial(t.Context(), f.dial)
+			if !errors.Is(err, c.want) || c.want != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want %v saying %q", err, c.want, c.says)
+			}
+			if err == nil {
+				s.Close()
+			}
+		})
+	}
+}
+
+func TestAServerOfSHA1OnlyIsNamedAndCanBeAllowed(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sha1Only, err := ssh.NewSignerWithAlgorithms(signer.(ssh.AlgorithmSigner), []string{ssh.KeyAlgoRSA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := startFake(t, answering(func(int, string) string { return fakeOK }), func(f *fakeServer) {
+		f.config = &ssh.ServerConfig{PublicKeyCallback: f.config.PublicKeyCallback}
+		f.config.AddHostKey(sha1Only)
+		if err := os.WriteFile(f.dial.KnownHosts, []byte("* "+string(ssh.MarshalAuthorizedKey(signer.PublicKey()))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := Dial(t.Context(), f.dial); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "host_key_algorithms") {
+		t.Errorf("got %v", err)
+	}
+	f.dial.HostKeyAlgorithms = []string{ssh.KeyAlgoRSA}
+	dialFake(t, f)
 }

@@ -73,7 +73,7 @@ func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 		User:              d.User,
 		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signer)},
 		HostKeyCallback:   keys.callback,
-		HostKeyAlgorithms: keys.algorithms(),
+		HostKeyAlgorithms: keys.algorithms(d.HostKeyAlgorithms),
 		ClientVersion:     "SSH-2.0-banmesh",
 	})
 	if err == nil && !stop() {
@@ -84,6 +84,9 @@ func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 	}
 	stop()
 	t.Close()
+	if other := keys.otherType(ctx, err); other != nil {
+		return nil, other
+	}
 	switch {
 	case keys.failed != nil:
 		return nil, keys.failed
@@ -224,7 +227,7 @@ func (t *transport) ReceiveHello() (*netconf.HelloMessage, error) {
 		t.helloErr = fmt.Errorf("receive hello: %w", t.why(err))
 		return &netconf.HelloMessage{}, t.helloErr
 	}
-	hello, err := parseHello(msg)
+	hello, err := parseHello(tolerate(msg))
 	if err != nil {
 		t.helloErr = err
 		return &netconf.HelloMessage{}, err
@@ -238,7 +241,7 @@ func (t *transport) SendHello(*netconf.HelloMessage) error { return nil }
 // SetVersion chooses the framing of all that follows the hellos.
 func (t *transport) SetVersion(version string) {
 	t.chunked = version == version11
-	t.frames.chunked = t.chunked
+	t.frames.chunked, t.frames.first = t.chunked, true
 }
 
 // Close closes the connection and waits until nothing of it runs any more.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Admin is another administrator, working at the device's console, in process. It has a session-id as NETCONF sessions
@@ -52,6 +53,13 @@ func (a *Admin) Edit(config string) error {
 // Commit commits the candidate, with whatever others have left in it, by local validation.
 func (a *Admin) Commit() error {
 	return a.do(func() error { return a.sim.stores.Commit(a.ctx, a.actor, CommitOptions{Local: true}) })
+}
+
+// CommitConfirmed commits as Commit does, and goes back after a time unless Commit confirms it.
+func (a *Admin) CommitConfirmed(timeout time.Duration) error {
+	return a.do(func() error {
+		return a.sim.stores.Commit(a.ctx, a.actor, CommitOptions{Local: true, Confirmed: true, Timeout: timeout})
+	})
 }
 
 // Discard drops all edits of the candidate, others' too.

@@ -43,6 +43,10 @@ func (d *Datastores) commit(ctx context.Context, a Actor, o CommitOptions) error
 		d.mu.Unlock()
 		return refuse(used)
 	}
+	if used := d.unconfirmed(a); used != nil {
+		d.mu.Unlock()
+		return refuse(used)
+	}
 	if err := d.begin(a); err != nil {
 		d.mu.Unlock()
 		return err
@@ -70,6 +74,17 @@ func (d *Datastores) commit(ctx context.Context, a Actor, o CommitOptions) error
 			d.awaitConfirmation(a, o.Timeout)
 		}
 	})
+}
+
+// unconfirmed refuses while a commit of another session waits for being confirmed, which that session alone may do (RFC
+// 6241 §8.4.1); d.mu is held.
+func (d *Datastores) unconfirmed(a Actor) *RPCError {
+	if d.confirm == nil || d.confirm.session == a.Session {
+		return nil
+	}
+	e := protocolError("in-use", "cannot perform the operation with confirmed-commit pending")
+	e.Session = &d.confirm.session
+	return e
 }
 
 // settle is the part of a commit that takes time: validation, at the routers too, and the device's own slowness.
@@ -142,6 +157,9 @@ func (d *Datastores) merged(a Actor, c *candidate) (*Node, error) {
 func (d *Datastores) editRunning(ctx context.Context, a Actor, e Edit) error {
 	d.mu.Lock()
 	used := d.inUse(a, lockOn{store: StoreRunning})
+	if used == nil {
+		used = d.unconfirmed(a)
+	}
 	if used != nil {
 		d.mu.Unlock()
 		return d.refused(a, "edit-config", refuse(used))

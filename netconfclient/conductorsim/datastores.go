@@ -41,6 +41,7 @@ type Datastores struct {
 	busy       *Actor // validates or commits; a device does one at a time
 	confirm    *confirmation
 	stale      staleRunning
+	startup    *Node // what running will be after a restart; nil: nothing
 }
 
 // staleRunning is what readers are shown of running for a while after a commit, by a fault.
@@ -121,6 +122,13 @@ func (d *Datastores) Read(a Actor, s Store) *Node {
 	return d.candidate(a).root
 }
 
+// SaveStartup makes running what it will be after a restart.
+func (d *Datastores) SaveStartup() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.startup = d.running
+}
+
 // Show returns a configuration as a reader is shown it, which a fault can make an old one.
 func (d *Datastores) Show(a Actor, s Store) *Node {
 	root := d.Read(a, s)
@@ -188,6 +196,9 @@ func (d *Datastores) lock(a Actor, s Store) error {
 	}
 	if d.busy != nil && d.busy.Session != a.Session {
 		return denied(d.busy.Session)
+	}
+	if d.unconfirmed(a) != nil {
+		return denied(d.confirm.session)
 	}
 	if s == StoreCandidate && !same(d.candidate(a).root, d.running) {
 		message := "the candidate configuration has uncommitted changes"

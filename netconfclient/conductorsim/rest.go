@@ -280,6 +280,8 @@ func (f *restFront) call(r *http.Request, path string) (status int, answer any, 
 		}
 		stores.record(actor, history.Event{Kind: history.Cut, Detail: clip(path + "?" + r.URL.RawQuery + " " + string(body))})
 		return http.StatusOK, map[string]any{}, nil
+	case path == "/system" && r.Method == http.MethodGet:
+		return http.StatusOK, map[string]any{"softwareVersion": string(f.sim.cfg.Style)}, nil
 	case path == "/config/version" && r.Method == http.MethodGet:
 		return f.version(actor, r.URL.Query())
 	case r.Method == http.MethodPost && path == "/config/validate":
@@ -323,7 +325,7 @@ func (f *restFront) version(actor Actor, query url.Values) (int, any, error) {
 		_, wrong := f.sim.faults.fires(FaultRESTDirtyFlag, f.node)
 		dirty = wrong || f.sim.stores.Dirty(actor)
 	}
-	return http.StatusOK, map[string]any{"datastore": query.Get("datastore"), "isDirty": dirty, "release": string(f.sim.cfg.Style)}, nil
+	return http.StatusOK, map[string]any{"datastore": query.Get("datastore"), "isDirty": dirty}, nil
 }
 
 // verdict answers as validate and commit do: an empty list is success.

@@ -164,6 +164,10 @@ func (o *operations) edit(ctx context.Context, op *element) error {
 
 // copy makes running, or a whole configuration, the candidate.
 func (o *operations) copy(op *element) error {
+	if op.child("target").child("startup") != nil && op.child("source").child("running") != nil && o.sim.cfg.Features.Startup {
+		o.sim.stores.SaveStartup()
+		return nil
+	}
 	target, err := o.store(op, "target")
 	if err != nil {
 		return err
@@ -272,6 +276,7 @@ func (o *operations) announce() ([]byte, error) {
 		{f.Candidate, capability + "candidate:1.0"},
 		{f.WritableRunning, capability + "writable-running:1.0"},
 		{f.ConfirmedCommit, capability + "confirmed-commit:1.1"},
+		{f.Startup, capability + "startup:1.0"},
 		{f.RollbackOnError, capability + "rollback-on-error:1.0"},
 		{f.Validate, capability + "validate:1.1"},
 		{true, nsT128 + "?module=t128&revision=2019-10-31"},

@@ -60,6 +60,7 @@ type Features struct {
 	Validate        bool // validate, and test-option in edit-config
 	Discard         bool // discard-changes
 	ConfirmedCommit bool
+	Startup         bool // a startup configuration, which alone outlives a restart
 	RollbackOnError bool
 	ValidationType  bool // the vendor's leaf in commit; a server without it refuses it as unknown
 }
@@ -365,4 +366,11 @@ func (s *Sim) KnownHosts() []byte {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
 	return s.keys.knownHosts()
+}
+
+// Startup is what running will be after a restart, nil where nothing was saved.
+func (s *Sim) Startup() *Node {
+	s.stores.mu.Lock()
+	defer s.stores.mu.Unlock()
+	return s.stores.startup
 }
