@@ -194,6 +194,9 @@ func (a *Agent) commitStatusBy(ask func(*commit.Committer) commit.Status) contro
 	s.State, s.Detail, s.Committed, s.PendingAdd, s.PendingRemove = string(own.State), own.Detail, own.Committed, own.PendingAdd, own.PendingRemove
 	s.Foreign, s.Held, s.Commits, s.Features, s.LastError = own.Foreign, own.Held, own.Commits, own.Features, text(own.LastError)
 	s.LastCommit = control.At(own.LastCommit)
+	if s.Unread = a.committer != nil && own.ReadAt.IsZero(); a.committer != nil && !s.Unread {
+		s.ReadAt, s.ReadBy = control.At(own.ReadAt), a.cfg.Name
+	}
 	lead := a.elector.Status()
 	r, known := a.reports.of(lead.Leader)
 	if lead.Self || !known {
@@ -202,6 +205,7 @@ func (a *Agent) commitStatusBy(ask func(*commit.Committer) commit.Status) contro
 	s.State, s.Detail, s.LastError, s.LastCommit = r.State, r.Detail, text(r.LastError), control.Time(r.LastCommit)
 	s.Committed, s.PendingAdd, s.PendingRemove = int(r.Committed), int(r.PendingAdd), int(r.PendingRemove)
 	s.Foreign, s.Held, s.Commits = int(r.Foreign), int(r.Held), r.Commits
+	s.ReadAt, s.ReadBy, s.Unread = control.Time(r.Verified), lead.Leader, r.Verified == 0
 	return s
 }
 

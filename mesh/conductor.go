@@ -18,10 +18,11 @@ func newConductor(k *Commit, log *slog.Logger) (*conductor.Conductor, error) {
 	}
 	switch k.Driver {
 	case "netconf":
-		return netconf.New(netconf.Config{Config: c, Addresses: k.Conductors, User: k.User, KeyFile: k.Key, KnownHosts: k.KnownHosts})
+		return netconf.New(netconf.Config{Config: c, Addresses: k.Conductors, User: k.User, KeyFile: k.Key, KnownHosts: k.KnownHosts,
+			SaveStartup: k.SaveStartup, HostKeyAlgorithms: k.HostKeyAlgorithms})
 	case "rest":
 		return rest.New(rest.Config{Config: c, URLs: k.Conductors, User: k.User, PasswordFile: k.PasswordFile, TokenFile: k.TokenFile,
-			CAFile: k.CAFile, PinSHA256: k.PinSHA256})
+			CAFile: k.CAFile, PinSHA256: k.PinSHA256, Candidate: rest.Candidate(k.Candidate)})
 	}
 	return nil, nil
 }

@@ -84,21 +84,24 @@ type Leader struct {
 
 // Commit says where and how the merged set is committed.
 type Commit struct {
-	Driver       string   `yaml:"driver"`     // none, netconf or rest
-	Conductors   []string `yaml:"conductors"` // IP:port, or https URLs for rest; tried in turn
-	User         string   `yaml:"user"`
-	Key          string   `yaml:"key"`         // private SSH key file
-	KnownHosts   string   `yaml:"known_hosts"` // host keys of the conductors
-	Tenant       string   `yaml:"tenant"`
-	Neighborhood string   `yaml:"neighborhood"`
-	Description  string   `yaml:"description"`
-	Validation   string   `yaml:"validation"` // local, distributed or none: the vendor's leaf in <commit>
-	Validate     string   `yaml:"validate"`   // auto, explicit, test-then-set or none
+	Driver     string   `yaml:"driver"`     // none, netconf or rest
+	Conductors []string `yaml:"conductors"` // IP:port, or https URLs for rest; tried in turn
+	User       string   `yaml:"user"`
+	Key        string   `yaml:"key"`         // private SSH key file
+	KnownHosts string   `yaml:"known_hosts"` // host keys of the conductors
+	// HostKeyAlgorithms are accepted beside the usual ones: ssh-rsa, for a conductor that has no other.
+	HostKeyAlgorithms []string `yaml:"host_key_algorithms"`
+	Tenant            string   `yaml:"tenant"`
+	Neighborhood      string   `yaml:"neighborhood"`
+	Description       string   `yaml:"description"`
+	Validation        string   `yaml:"validation"` // local, distributed or none: the vendor's leaf in <commit>
+	Validate          string   `yaml:"validate"`   // auto, explicit, test-then-set or none
 
 	PasswordFile string `yaml:"password_file"`
 	TokenFile    string `yaml:"token_file"`
 	CAFile       string `yaml:"ca_file"`
 	PinSHA256    string `yaml:"pin_sha256"`
+	Candidate    string `yaml:"candidate"` // rest: auto, shared, node or user: whose the candidate is
 
 	Window             Duration `yaml:"window"`
 	MaxWait            Duration `yaml:"max_wait"`
@@ -109,6 +112,7 @@ type Commit struct {
 	Foreign            string   `yaml:"foreign"` // keep or remove
 	RemoveForeignAfter Duration `yaml:"remove_foreign_after"`
 	CutSessions        bool     `yaml:"cut_sessions"`
+	SaveStartup        bool     `yaml:"save_startup"` // netconf servers with a startup datastore: copy running to it after a commit
 }
 
 // Fail2ban says how the local fail2ban is reached, to tell it of lifts.
@@ -177,6 +181,7 @@ func DefaultConfig() Config {
 			Neighborhood:       "internet",
 			Description:        "Blacklist maintained by fail2ban",
 			Validation:         "local",
+			Candidate:          "auto",
 			Validate:           "auto",
 			Window:             Duration(2 * time.Second),
 			MaxWait:            Duration(10 * time.Second),
@@ -375,6 +380,7 @@ func (c *Config) validateCommit() error {
 		{"commit.driver", k.Driver, []string{"none", "netconf", "rest"}},
 		{"commit.validation", k.Validation, []string{"local", "distributed", "none"}},
 		{"commit.validate", k.Validate, []string{"auto", "explicit", "test-then-set", "none"}},
+		{"commit.candidate", k.Candidate, []string{"auto", "shared", "node", "user"}},
 		{"commit.foreign", k.Foreign, []string{"keep", "remove"}},
 	}
 	for _, c := range checks {

@@ -121,6 +121,9 @@ func (c *console) commitLines(s control.Status) [][2]string {
 	}
 	out := [][2]string{{"commit", c.paint(paint, text)}}
 	numbers := fmt.Sprintf("%d committed, %d to add, %d to remove", k.Committed, k.PendingAdd, k.PendingRemove)
+	if k.Unread {
+		numbers = fmt.Sprintf("what is committed is not known: the tenant was not read yet; %d to add, %d to remove", k.PendingAdd, k.PendingRemove)
+	}
 	if k.Foreign > 0 {
 		numbers += fmt.Sprintf(", %d foreign", k.Foreign)
 	}
@@ -128,6 +131,9 @@ func (c *console) commitLines(s control.Status) [][2]string {
 		numbers += c.paint(yellow, fmt.Sprintf(", %d held back (banmesh commit --force)", k.Held))
 	}
 	out = append(out, [2]string{"", numbers})
+	if k.ReadAt != 0 {
+		out = append(out, [2]string{"", "tenant read " + formatDuration(max(0, c.now().Sub(k.ReadAt.Time()).Truncate(time.Second))) + " ago by " + k.ReadBy})
+	}
 	if k.LastCommit != 0 {
 		out = append(out, [2]string{"", "last commit " + formatDuration(max(0, c.now().Sub(k.LastCommit.Time()).Truncate(time.Second))) + " ago"})
 	}

@@ -17,6 +17,7 @@ type ability struct {
 	next   time.Time // next reading
 	okAt   time.Time // last success
 	locked time.Time // not before, whoever asks: credentials were refused
+	edits  time.Time // not before: edits fail here although the conductor can be read
 	tried  bool
 	login  time.Duration
 	retry  backoff
@@ -33,8 +34,13 @@ func (a *ability) start(now time.Time) {
 	a.next = now.Add(jitter(300 * time.Millisecond))
 }
 
-// succeeded notes that the conductor answered.
+// succeeded notes that the conductor answered. Where edits fail, that it can be
+// read makes this member no more able than it was.
 func (a *ability) succeeded(now time.Time, lead bool) {
+	if now.Before(a.edits) {
+		a.okAt, a.next = now, a.edits
+		return
+	}
 	every := a.tuning.Probe
 	if lead {
 		every = a.tuning.Verify
@@ -68,6 +74,15 @@ func (a *ability) failed(now time.Time, err error, reading bool) bool {
 	}
 	a.able, a.tried, a.why = false, true, err.Error()
 	return true
+}
+
+// editFailed notes that an edit failed for a reason that lies in the conductor or
+// the way to it: until then another member may try.
+func (a *ability) editFailed(until time.Time) {
+	a.edits = until
+	if a.next.Before(until) {
+		a.next = until
+	}
 }
 
 // barred reports whether the conductor must not be tried now.

@@ -34,6 +34,7 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 	case err == nil:
 		c.mu.Lock()
 		c.retry.reset()
+		c.ability.edits = time.Time{}
 		c.show.clear()
 		if res.Took > 0 {
 			c.batch.committed(now)
@@ -46,7 +47,7 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 	case errors.Is(err, errLost), ctx.Err() != nil:
 		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 	default:
-		c.failed(now, err, took)
+		c.failed(now, err, took, false)
 		c.mu.Lock()
 		c.batch.hurry(now) // once the back-off has passed it is due again, whoever asked for it
 		c.mu.Unlock()

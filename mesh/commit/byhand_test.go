@@ -3,6 +3,8 @@ package commit
 import (
 	"testing"
 	"time"
+
+	"banmesh/mesh/conductor"
 )
 
 // TestRemovalByHandOutlivesTheLeaderThatSawIt: the next leader has read running
@@ -34,5 +36,77 @@ func TestRemovalByHandOutlivesTheLeaderThatSawIt(t *testing.T) {
 		}
 		pass(10 * time.Minute)
 		wantTenant(t, s, many(1)...)
+	})
+}
+
+// A tenant that is gone, or has lost most of what was in it at once, was not
+// edited by a hand: a backup was restored, or a conductor replaced.
+func TestAResetIsPutBackWithTheNextCommit(t *testing.T) {
+	for name, c := range map[string]struct {
+		bans, gone int
+		emptied    bool
+		reset      bool
+	}{
+		"the member gone":       {bans: 3, gone: 3, emptied: true, reset: true},
+		"all of many":           {bans: 30, gone: 30, reset: true},
+		"more than half":        {bans: 30, gone: 16, reset: true},
+		"half":                  {bans: 30, gone: 15},
+		"most of a few by hand": {bans: 4, gone: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *site) {
+				a := newAgent(t, s, "a")
+				defer a.halt()
+				a.set.ban(100*24*time.Hour, many(c.bans)...)
+				pass(time.Minute)
+				s.byHand(nil, many(c.gone))
+				s.mu.Lock()
+				s.emptied = c.emptied
+				s.mu.Unlock()
+				pass(6 * time.Minute) // the leader looks each five
+				if n := len(s.tenant()); (n == c.bans) != c.reset {
+					t.Errorf("%d of %d are in the tenant", n, c.bans)
+				}
+				reset, hand := 0, c.gone
+				if c.reset {
+					reset, hand = 1, 0
+				}
+				if a.told(EventReset) != reset || a.Status().ByHand != hand {
+					t.Errorf("told of %d resets, %d by hand", a.told(EventReset), a.Status().ByHand)
+				}
+			})
+		})
+	}
+}
+
+// Where reading works and edits fail, edits are tried ever more rarely: nothing
+// that a reading shows, and no change of leaders, makes them any better.
+func TestEditsThatFailAreNotHammered(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		s.breaks(fault{step: "apply", err: conductor.ErrUnreachable, always: true})
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		a.set.ban(time.Hour, many(1)...)
+		a.Notify(Addition)
+		for range 10 * 60 { // it leads whenever it is able, as an only member does
+			able, _ := a.Able()
+			a.lead(able)
+			pass(time.Second)
+		}
+		if n := s.tried("apply"); n < 8 || n > 25 {
+			t.Errorf("%d edits were tried in ten minutes", n)
+		}
+		if st := a.Status(); st.LastError == "" {
+			t.Errorf("status = %+v, want the failure", st)
+		}
+		s.mend()
+		for range 3 * 60 {
+			able, _ := a.Able()
+			a.lead(able)
+			pass(time.Second)
+		}
+		if len(s.tenant()) != 1 {
+			t.Error("not committed after the conductor was well again")
+		}
 	})
 }

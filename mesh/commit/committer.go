@@ -62,11 +62,12 @@ type show struct {
 	lastCommit time.Time
 	lastError  string
 	cause      error // of lastError
+	edit       bool  // it was an edit that failed, not a reading
 	held       int   // told of in an event
 }
 
 // clear forgets a failure.
-func (s *show) clear() { s.state, s.detail, s.lastError, s.cause = "", "", "", nil }
+func (s *show) clear() { s.state, s.detail, s.lastError, s.cause, s.edit = "", "", "", nil, false }
 
 // New makes a Committer that does nothing before Run.
 func New(cfg Config) (*Committer, error) {
@@ -158,13 +159,15 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 		// What waits here has waited at the former leader already.
 		c.batch.take()
 		c.batch.hurry(now)
-		c.retry.reset()
-		c.show.clear()
+		if !c.show.edit { // what edits fail for, they fail for whoever leads meanwhile
+			c.retry.reset()
+			c.show.clear()
+		}
 	case lost:
 		c.batch.take()
-		c.retry.reset()
 		c.show.held = 0
-		if c.ability.able {
+		if c.ability.able && !c.show.edit {
+			c.retry.reset()
 			c.show.clear()
 		}
 	}

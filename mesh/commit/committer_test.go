@@ -238,8 +238,8 @@ func TestAFollowerProbesGentlyAndShowsWhatLeadersPlaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.Notify(Addition)
-		if st := a.Status(); st.Committed != 1 || st.PendingAdd != 1 || st.State != StatePending {
-			t.Errorf("status = %+v, want one committed and one pending", st)
+		if st := a.Status(); st.Committed != 0 || st.ReadAt.IsZero() || st.PendingAdd != 1 || st.State != StatePending {
+			t.Errorf("status = %+v, want none committed, as was read, and one pending", st)
 		}
 		if is := a.CommittedNow(); !is(many(1)[0]) || is(many(2)[1]) {
 			t.Error("want the placed one committed and the other not")

@@ -13,5 +13,7 @@ type Conductor interface {
 	Read(ctx context.Context) (conductor.Running, error)
 	// Features says what the server offers and which path is taken, for status; "" before the first contact.
 	Features() string
+	// Warnings are what an operator has to know of the server.
+	Warnings() []string
 	Close() error
 }

@@ -232,6 +232,7 @@ type site struct {
 	mu        sync.Mutex
 	running   map[netip.Prefix]bool
 	candidate map[netip.Prefix]bool // nil: clean
+	emptied   bool                  // our member is gone
 	holder    uint64
 	sessions  uint64
 	open      int // sessions
@@ -387,7 +388,7 @@ type fakeEdit struct {
 }
 
 func (l *link) tenantLocked() conductor.Running {
-	return conductor.Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Conductor: nodeName}
+	return conductor.Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Member: !l.site.emptied, Conductor: nodeName}
 }
 
 func (l *link) Begin(ctx context.Context, p conductor.Permit) (conductor.Edit, error) {
@@ -443,8 +444,9 @@ func (l *link) Read(ctx context.Context) (conductor.Running, error) {
 	return l.tenantLocked(), nil
 }
 
-func (l *link) Features() string { return "fake" }
-func (l *link) Close() error     { return nil }
+func (l *link) Features() string   { return "fake" }
+func (l *link) Warnings() []string { return nil }
+func (l *link) Close() error       { return nil }
 
 func (e *fakeEdit) Running() conductor.Running { return e.before }
 func (e *fakeEdit) Session() uint64            { return e.id }

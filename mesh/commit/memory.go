@@ -52,18 +52,22 @@ func newMemory() memory {
 type news struct {
 	byHand  []netip.Prefix
 	foreign []netip.Prefix
+	reset   []netip.Prefix // went with so much else that no hand did it: put back with the next commit
 }
 
 const maxHold = 24 * time.Hour
 
-// look takes in a reading of running. live tells whether a ban covers a prefix.
-func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, hold time.Duration) news {
+// look takes in a reading of running. live tells whether a ban covers a prefix; shrink is the percentage of the tenant above
+// which what is gone at once is a reset: a restored backup, another conductor, a restart without what was committed.
+func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, hold time.Duration, shrink int) news {
 	var n news
+	other := m.conductor != "" && m.conductor != r.Conductor // one node may lag behind the other
 	m.valid, m.at, m.conductor, m.running = true, now, r.Conductor, r.Addresses
 	m.present = make(map[netip.Prefix]struct{}, len(r.Addresses))
 	for _, p := range r.Addresses {
 		m.present[p] = struct{}{}
 	}
+	reset := other || m.reset(r, placed, shrink)
 	m.absent = make(map[netip.Prefix]store.Millis)
 	for p, until := range placed {
 		if _, there := m.present[p]; there {
@@ -85,6 +89,11 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 		delete(m.vain, p)
 		// It was there under this very lease, and no commit of ours took it away.
 		if was, ok := m.seen[p]; ok && was == until {
+			if reset {
+				delete(m.seen, p)
+				n.reset = append(n.reset, p)
+				continue
+			}
 			if h := m.byHand[p]; h.notBefore.IsZero() {
 				next := min(max(2*h.hold, hold), maxHold)
 				m.byHand[p] = handRemoval{notBefore: now.Add(next), hold: next}
@@ -121,8 +130,25 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 		}
 	}
 	slices.SortFunc(n.byHand, comparePrefixes)
+	slices.SortFunc(n.reset, comparePrefixes)
 	slices.SortFunc(n.foreign, comparePrefixes)
 	return n
+}
+
+// reset reports whether a reading shows that the tenant was not edited but replaced: it or our member is gone altogether, or
+// more of what was in it than the shrink guard's share. m.present is that of the reading already.
+func (m *memory) reset(r conductor.Running, placed map[netip.Prefix]store.Millis, shrink int) bool {
+	known, gone := 0, 0
+	for p, was := range m.seen {
+		if until, ok := placed[p]; !ok || until != was || !m.byHand[p].notBefore.IsZero() {
+			continue
+		}
+		known++
+		if _, there := m.present[p]; !there {
+			gone++
+		}
+	}
+	return gone > 0 && (!r.Exists || !r.Member || known >= shrinkFloor && gone*100 > known*shrink)
 }
 
 // tells reports whether the last reading still speaks for every placed prefix:

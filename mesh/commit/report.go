@@ -17,6 +17,8 @@ type estimate struct {
 	committed, foreign              int
 	add, remove, held, capped, hand int
 	deferred                        int
+	readAt                          time.Time
+	readBy                          string
 	frozen                          bool
 	frozenBy                        string
 }
@@ -54,12 +56,11 @@ func (c *Committer) counts(p Plan) estimate {
 	e := estimate{at: time.Now(), add: len(p.Add), remove: len(p.Remove), held: len(p.Held), capped: len(p.Capped),
 		hand: len(p.ByHand), deferred: len(p.Deferred)}
 	e.frozen, e.frozenBy = c.cfg.Set.Frozen()
-	c.mu.Lock()
-	lead := c.leading
-	c.mu.Unlock()
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
-	if c.memory.valid {
+	// What is committed is what a reading showed, however old, and never what was meant to be.
+	e.readAt, e.readBy = c.memory.at, c.memory.conductor
+	if !e.readAt.IsZero() {
 		for x := range c.memory.present {
 			if _, ours := placed[x]; ours {
 				e.committed++
@@ -67,9 +68,6 @@ func (c *Committer) counts(p Plan) estimate {
 				e.foreign++
 			}
 		}
-	}
-	if !lead || !c.memory.valid {
-		e.committed = len(placed)
 	}
 	return e
 }
@@ -104,7 +102,7 @@ func (c *Committer) LastStatus() Status {
 		return Status{State: StateOff, Why: ErrOff.Error()}
 	}
 	now := time.Now()
-	features := c.cfg.Conductor.Features()
+	features, more := c.cfg.Conductor.Features(), c.cfg.Conductor.Warnings()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, a, lead := c.estimate, c.ability, c.leading
@@ -112,7 +110,7 @@ func (c *Committer) LastStatus() Status {
 		State: c.show.state, Detail: c.show.detail, Committed: e.committed, PendingAdd: e.add, PendingRemove: e.remove,
 		Foreign: e.foreign, Held: e.held, Capped: e.capped, ByHand: e.hand,
 		Commits: c.show.commits, LastCommit: c.show.lastCommit, LastError: c.show.lastError,
-		Features: features, Able: a.able, Why: a.why,
+		Features: features, Able: a.able, Why: a.why, ReadAt: e.readAt, Conductor: e.readBy,
 	}
 	if !a.able && a.tried {
 		s.NextTry = a.next
@@ -134,7 +132,7 @@ func (c *Committer) LastStatus() Status {
 	default:
 		s.State = StateIdle
 	}
-	s.Warnings = e.warnings(a, c.cfg)
+	s.Warnings = append(e.warnings(a, c.cfg), more...)
 	return s
 }
 

@@ -31,12 +31,12 @@ const (
 	StateOff        State = "off" // no conductor is configured
 )
 
-// Status is a committer's state. On a member that does not lead Committed and
-// the pending counts come from what leaders have placed.
+// Status is a committer's state. On a member that does not lead the pending
+// counts come from what leaders have placed.
 type Status struct {
 	State         State
 	Detail        string // whom it waits for, what fails
-	Committed     int    // addresses of ours in the tenant
+	Committed     int    // addresses of ours in the tenant, as last read
 	PendingAdd    int
 	PendingRemove int
 	Foreign       int // addresses in the tenant that nobody here placed, as last read
@@ -47,6 +47,8 @@ type Status struct {
 	LastCommit    time.Time // zero: none yet
 	LastError     string    // of the last attempt; "" after a success
 	Features      string    // what the conductor offers and which path is taken
+	ReadAt        time.Time // when this member last read the tenant; zero: never, and Committed is not known
+	Conductor     string    // the node that it read
 	Able          bool
 	Why           string    // why it is not able
 	NextTry       time.Time // zero: nothing failed
@@ -67,6 +69,7 @@ const (
 	EventCommit   EventKind = "commit"    // Add and Remove are in running
 	EventError    EventKind = "error"     // an attempt failed in a way that the one before did not
 	EventByHand   EventKind = "by-hand"   // somebody has removed Remove by hand
+	EventReset    EventKind = "reset"     // the tenant was replaced: Remove is gone from it and comes back with the next commit
 	EventHeld     EventKind = "held"      // Remove waits for a forced commit
 	EventForeign  EventKind = "foreign"   // Add is in the tenant and nobody here placed it
 	EventWideOpen EventKind = "wide-open" // the tenant would match everybody

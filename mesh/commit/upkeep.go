@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/prefixset"
 	"banmesh/store"
 )
 
@@ -35,7 +36,7 @@ func (c *Committer) learn(r conductor.Running) {
 	d.index()
 	now := time.Now()
 	c.tenant.Lock()
-	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.Tuning.ByHandWait)
+	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.Tuning.ByHandWait, c.cfg.MaxShrinkPercent)
 	c.tenant.Unlock()
 	c.mu.Lock()
 	c.estimate.stale = true
@@ -44,8 +45,12 @@ func (c *Committer) learn(r conductor.Running) {
 	if !lead {
 		return
 	}
+	if len(n.reset) > 0 {
+		c.log.Warn("the tenant was reset: what is gone from it is put back with the next commit", "prefixes", len(n.reset), "some", prefixset.Some(n.reset))
+		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventReset, Remove: n.reset, Detail: fmt.Sprintf("the tenant was reset: %d prefixes are gone from it, and are put back with the next commit", len(n.reset))})
+	}
 	if len(n.byHand) > 0 {
-		c.log.Warn("removed from the tenant by hand; not put back at once", "prefixes", n.byHand)
+		c.log.Warn("removed from the tenant by hand; not put back at once", "prefixes", len(n.byHand), "some", prefixset.Some(n.byHand))
 		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventByHand, Remove: n.byHand, Detail: fmt.Sprintf("removed from the tenant by hand; put back no sooner than in %s", c.cfg.Tuning.ByHandWait)})
 	}
 	if len(n.foreign) > 0 {
@@ -67,18 +72,19 @@ func (c *Committer) probe(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.mu.Lock()
-		// What an attempt failed for, only the next attempt can clear.
-		if !was || !c.leading || errors.Is(c.show.cause, conductor.ErrWideOpen) {
+		// What an attempt failed for, only the next attempt can clear: a conductor that
+		// can be read and not edited would else be tried again at once, for ever.
+		if !c.show.edit || errors.Is(c.show.cause, conductor.ErrWideOpen) {
 			c.show.clear()
-			c.retry.reset()
 		}
+		able := c.ability.able
 		c.mu.Unlock()
-		if !was {
+		if !was && able {
 			c.log.Info("the conductor can be reached", "features", c.cfg.Conductor.Features())
 			c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 		}
 	case errors.Is(err, conductor.ErrWideOpen):
-		c.failed(now, err, pending{})
+		c.failed(now, err, pending{}, true)
 	default:
 		c.mu.Lock()
 		c.ability.failed(now, err, true)
@@ -86,7 +92,7 @@ func (c *Committer) probe(ctx context.Context) error {
 		lead := c.leading
 		c.mu.Unlock()
 		if lead || was {
-			c.failed(now, err, pending{})
+			c.failed(now, err, pending{}, true)
 		} else {
 			c.log.Debug("the conductor cannot be used", "err", err)
 		}
@@ -98,8 +104,8 @@ func (c *Committer) probe(ctx context.Context) error {
 // that asks for more is believed that far.
 const maxAsked = 15 * time.Minute
 
-// failed takes in that an attempt came to nothing; took goes back to what waits.
-func (c *Committer) failed(now time.Time, err error, took pending) {
+// failed takes in that an attempt, or a reading, came to nothing; took goes back to what waits.
+func (c *Committer) failed(now time.Time, err error, took pending, reading bool) {
 	unable := errors.Is(err, conductor.ErrUnreachable) || errors.Is(err, conductor.ErrLogin) || errors.Is(err, conductor.ErrHostKey) || errors.Is(err, errRecord)
 	state, work, detail := StateFailing, WorkIdle, err.Error()
 	var busy *conductor.BusyError
@@ -116,12 +122,17 @@ func (c *Committer) failed(now time.Time, err error, took pending) {
 	if c.ability.able && unable {
 		c.ability.failed(now, err, false)
 	}
-	c.retry.failed(now)
+	if !reading {
+		c.retry.failed(now)
+		if unable {
+			c.ability.editFailed(c.retry.at)
+		}
+	}
 	if busy != nil {
 		c.retry.atLeast(now.Add(min(busy.After, maxAsked)))
 	}
 	again := c.show.state == state && c.show.lastError == err.Error()
-	c.show.state, c.show.detail, c.show.lastError, c.show.cause = state, detail, err.Error(), err
+	c.show.state, c.show.detail, c.show.lastError, c.show.cause, c.show.edit = state, detail, err.Error(), err, !reading
 	next := c.retry.at
 	if unable {
 		next = c.ability.next

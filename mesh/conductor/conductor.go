@@ -30,11 +30,12 @@ type Running struct {
 	Addresses []netip.Prefix // canonical (masked), sorted, without duplicates
 	Unread    []string       // values that are no prefix; they are left alone
 	Exists    bool           // the tenant exists
+	Member    bool           // our neighborhood's member exists
 	Conductor string         // the node that was read, as configured
 }
 
 func (t *Tenant) public(node string) Running {
-	return Running{Addresses: slices.Clone(t.Addresses), Unread: slices.Clone(t.Unread), Exists: t.Exists, Conductor: node}
+	return Running{Addresses: slices.Clone(t.Addresses), Unread: slices.Clone(t.Unread), Exists: t.Exists, Member: t.Member, Conductor: node}
 }
 
 // Conductor keeps the tenant. It is safe for concurrent use; each Begin and Read has its own session.
@@ -48,8 +49,10 @@ type Conductor struct {
 	closed   bool
 	calls    map[*context.CancelCauseFunc]struct{} // that end what is under way
 	sessions map[Session]struct{}
-	first    int // index of the node to try first: the one that worked last
+	first    int  // index of the node to try first: the one that worked last
+	doubted  bool // its last commit has no known outcome: it is read there, and the next edit is made elsewhere
 	features string
+	warnings []string
 }
 
 // node is what is remembered of one node.
@@ -82,6 +85,11 @@ func (c *Conductor) Begin(ctx context.Context, p Permit) (Edit, error) {
 		return nil, err
 	}
 	defer done()
+	c.mu.Lock()
+	if c.doubted {
+		c.doubted, c.first = false, (c.first+1)%len(c.nodes)
+	}
+	c.mu.Unlock()
 	s, n, err := c.open(ctx)
 	if err != nil {
 		return nil, err
@@ -172,6 +180,13 @@ func (c *Conductor) Features() string {
 	return c.features
 }
 
+// Warnings are what an operator has to know of the server last spoken to.
+func (c *Conductor) Warnings() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.warnings
+}
+
 // Close ends what is under way and closes every session that is still open. Begin and Read fail with ErrClosed afterwards.
 func (c *Conductor) Close() error {
 	c.mu.Lock()
@@ -254,7 +269,7 @@ func (c *Conductor) adopt(s Session, at int) (*node, error) {
 		n.identity, n.lacks = identity, Abilities{}
 	}
 	c.sessions[s], c.first = struct{}{}, at
-	c.features = s.Features(n.lacks) + " at " + n.name
+	c.features, c.warnings = s.Features(n.lacks)+" at "+n.name, s.Warnings()
 	return n, nil
 }
 
@@ -266,7 +281,12 @@ func (c *Conductor) prefer(at int) {
 
 // avoid has the next attempt begin at the next node, where this one answers and cannot do what it is there for.
 func (c *Conductor) avoid(n *node, err error) {
-	if errors.Is(err, ErrUnreachable) || errors.Is(err, ErrForbidden) || errors.Is(err, ErrUnknown) {
+	switch {
+	case errors.Is(err, ErrUnknown):
+		c.mu.Lock()
+		c.doubted = true
+		c.mu.Unlock()
+	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrForbidden):
 		c.prefer((slices.Index(c.nodes, n) + 1) % len(c.nodes))
 	}
 }

@@ -41,6 +41,8 @@ type Session interface {
 	// Features says in one line what the server offers and how it is spoken to; lacks are what it turned out not to do.
 	Features(lacks Abilities) string
 	Candidate() Candidate
+	// Warnings are what an operator has to know of the server, and to do about it.
+	Warnings() []string
 
 	// Lock takes the lock of what is edited. Its refusal is a *LockedError.
 	Lock(ctx context.Context) error

@@ -149,7 +149,10 @@ type CommitStatus struct {
 	Driver        string  `json:"driver"`
 	State         string  `json:"state"`
 	Detail        string  `json:"detail,omitempty"`
-	Committed     int     `json:"committed"`
+	Committed     int     `json:"committed"`         // as last read
+	ReadAt        Time    `json:"read_at,omitempty"` // when the tenant was last read
+	ReadBy        string  `json:"read_by,omitempty"` // by which member
+	Unread        bool    `json:"unread,omitempty"`  // nobody here has read it: what is committed is not known
 	PendingAdd    int     `json:"pending_add"`
 	PendingRemove int     `json:"pending_remove"`
 	Foreign       int     `json:"foreign"`

@@ -34,7 +34,7 @@ func newCommits() *commits {
 		c.changes.WithLabelValues(change)
 	}
 	for _, kind := range []commit.EventKind{
-		commit.EventError, commit.EventByHand, commit.EventHeld, commit.EventForeign, commit.EventWideOpen,
+		commit.EventError, commit.EventByHand, commit.EventReset, commit.EventHeld, commit.EventForeign, commit.EventWideOpen,
 	} {
 		c.trouble.WithLabelValues(string(kind))
 	}

@@ -640,3 +640,55 @@ func TestSimFailedAttemptsLeaveNothingBehind(t *testing.T) {
 	waitUntil(t, func() bool { return len(s.Sessions()) == 0 })
 	waitUntil(t, func() bool { return runtime.NumGoroutine() <= before })
 }
+
+// Another session's confirmed commit is waited for: to confirm it is that session's alone, and until then nobody knows whether
+// running stays as it is.
+func TestSimAnothersConfirmedCommitIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for _, lock := range []bool{true, false} {
+		s := startSim(t, func(c *conductorsim.Config) { c.Features.Lock, c.Features.ConfirmedCommit = lock, true })
+		c, ctx := conductorFor(t, s.cfg), t.Context()
+		if err := change(ctx, c, conductor.Permit{}, prefixes(2), nil); err != nil {
+			t.Fatal(err)
+		}
+		other := s.Admin("operator")
+		defer other.Close()
+		risky := `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>risky</name></router></authority></config>`
+		if err := errors.Join(other.Edit(risky), other.CommitConfirmed(2*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(ctx, c, conductor.Permit{}, prefixes(4), nil); !errors.Is(err, conductor.ErrBusy) {
+			t.Errorf("lock %v: got %v, want to wait", lock, err)
+		}
+		waitUntil(t, func() bool { return !strings.Contains(text(t, s.Running()), "risky") })
+		if err := change(ctx, c, conductor.Permit{}, prefixes(4), nil); err != nil {
+			t.Errorf("lock %v: afterwards: %v", lock, err)
+		}
+		wantAddresses(t, s, s.Running(), prefixes(4))
+		if strings.Contains(text(t, s.Running()), "risky") {
+			t.Errorf("lock %v: what nobody confirmed is permanent", lock)
+		}
+	}
+}
+
+func TestSimRunningIsSavedWhereThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for _, save := range []bool{true, false} {
+		s := startSim(t, func(c *conductorsim.Config) { c.Features.Startup = true })
+		cfg := s.cfg
+		cfg.SaveStartup = save
+		c := conductorFor(t, cfg)
+		if err := change(t.Context(), c, conductor.Permit{}, prefixes(2), nil); err != nil {
+			t.Fatal(err)
+		}
+		if saved := s.Startup() != nil; saved != save {
+			t.Errorf("save %v: saved %v", save, saved)
+		}
+		if warned := len(c.Warnings()) > 0; warned == save {
+			t.Errorf("save %v: warnings %q", save, c.Warnings())
+		}
+		if save {
+			wantAddresses(t, s, s.Startup(), prefixes(2))
+		}
+	}
+}

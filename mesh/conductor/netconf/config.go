@@ -16,6 +16,11 @@ type Config struct {
 	User       string
 	KeyFile    string // private key in OpenSSH or PEM form, readable by its owner only
 	KnownHosts string // in OpenSSH's form
+	// HostKeyAlgorithms are accepted beside the usual ones: ssh-rsa, for a server that has no other.
+	HostKeyAlgorithms []string
+
+	// SaveStartup copies running to startup after a commit, where the server has one.
+	SaveStartup bool
 }
 
 // DefaultConfig is a Config without addresses, key and known hosts.

@@ -72,7 +72,7 @@ func (d *driver) dial(ctx context.Context, addr string) (*netconfclient.Session,
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.DialTimeout)
 	defer cancel()
 	return netconfclient.Dial(ctx, netconfclient.DialConfig{
-		Address: addr, User: d.cfg.User, KeyFile: d.cfg.KeyFile, KnownHosts: d.cfg.KnownHosts,
+		Address: addr, User: d.cfg.User, KeyFile: d.cfg.KeyFile, KnownHosts: d.cfg.KnownHosts, HostKeyAlgorithms: d.cfg.HostKeyAlgorithms,
 		MaxReply: d.cfg.MaxReply, Logger: d.cfg.Logger,
 	})
 }

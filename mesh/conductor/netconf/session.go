@@ -42,6 +42,14 @@ func (s *session) Candidate() conductor.Candidate {
 	return conductor.NodeCandidate
 }
 
+// Warnings tell what a restart of the server would undo.
+func (s *session) Warnings() []string {
+	if s.nc.Offers(netconfclient.CapStartup) && !s.cfg.SaveStartup {
+		return []string{"the conductor has a startup configuration of its own: what is committed is lost when it restarts, unless commit.save_startup is set"}
+	}
+	return nil
+}
+
 // bound gives each operation its own time.
 func (s *session) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, s.cfg.Timeout,
@@ -225,7 +233,15 @@ func (s *session) Commit(ctx context.Context) error {
 	if s.path.leaf != conductor.ValidationNone {
 		leaf = append(leaf, netconfclient.Leaf("validation-type", string(s.path.leaf)).In(nsValidate))
 	}
-	return refused("commit", s.nc.Commit(ctx, leaf...))
+	if err := s.nc.Commit(ctx, leaf...); err != nil {
+		return refused("commit", err)
+	}
+	if s.cfg.SaveStartup && s.nc.Offers(netconfclient.CapStartup) {
+		if err := s.nc.CopyConfig(ctx, netconfclient.StartupStore, netconfclient.RunningStore); err != nil {
+			s.cfg.Logger.Warn("running cannot be copied to startup: what was committed is lost when the conductor restarts", "conductor", s.nc.Address(), "err", err)
+		}
+	}
+	return nil
 }
 
 func (s *session) Discard(ctx context.Context) error {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"sync"
+	"time"
 
 	"banmesh/mesh/conductor"
 )
@@ -39,8 +41,8 @@ func (s style) String() string {
 type about struct {
 	release string // "5.6"; "" where the conductor does not say
 	style   style
-	dirty   bool // what it says of the candidate; it may say so of a clean one
-	looked  bool // release and style were asked for
+	dirty   bool      // what it says of the candidate; it may say so of a clean one
+	looked  time.Time // when release and style were asked for
 
 	// What the node turned out to do.
 	merges    bool // PATCH of the addresses merges them
@@ -76,14 +78,18 @@ func styleOf(release string) style {
 	return styleShared
 }
 
-// look asks for the candidate's flag and, once, for the release.
+// askAgain is for how long an answer that was missed is not asked for again: one wrong answer must not decide for ever.
+const askAgain = 10 * time.Minute
+
+// look asks for the candidate's flag and, now and then, for the release.
 func (n *node) look(ctx context.Context) (about, error) {
-	n.mu.Lock()
-	ab := n.about
-	n.mu.Unlock()
+	ab := n.known()
 	var version struct {
 		IsDirty bool
 		Release string
+	}
+	if ab.noVersion && n.now().Sub(ab.looked) >= askAgain {
+		ab.noVersion = false
 	}
 	if !ab.noVersion {
 		b, absent, err := n.optional(ctx, "/config/version?datastore="+candidate)
@@ -98,23 +104,82 @@ func (n *node) look(ctx context.Context) (about, error) {
 			}
 		}
 	}
-	release := version.Release
-	if release == "" && !ab.looked {
-		b, absent, err := n.optional(ctx, "/version")
-		if err != nil {
+	release, asked := version.Release, false
+	if release == "" && (ab.looked.IsZero() || ab.release == "" && n.now().Sub(ab.looked) >= askAgain) {
+		var err error
+		if release, err = n.askRelease(ctx); err != nil {
 			return about{}, err
 		}
-		if !absent {
-			release = releaseIn(b)
-		}
+		asked = true
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if release != "" {
 		n.about.release, n.about.style = conductor.OneLine(release), styleOf(release)
 	}
-	n.about.looked, n.about.noVersion, n.about.dirty = true, ab.noVersion, version.IsDirty
+	switch n.cfg.Candidate {
+	case CandidateShared:
+		n.about.style = styleShared
+	case CandidateNode:
+		n.about.style = styleNode
+	case CandidateUser:
+		n.about.style = styleUser
+	}
+	if asked || ab.noVersion != n.about.noVersion || n.about.looked.IsZero() {
+		n.about.looked = n.now()
+	}
+	n.about.noVersion, n.about.dirty = ab.noVersion, version.IsDirty
 	return n.about, nil
+}
+
+// askRelease asks for the release where the vendor publishes it: of the system, and of the routers' nodes. A conductor is
+// never older than its routers, so what one of those says is good enough where it is new enough.
+func (n *node) askRelease(ctx context.Context) (string, error) {
+	for _, path := range []string{"/system", "/version"} {
+		b, absent, err := n.optional(ctx, path)
+		if err != nil {
+			return "", err
+		}
+		if release := releaseIn(b); !absent && release != "" {
+			return release, nil
+		}
+	}
+	const few = 3 // routers that are asked, each of them one node
+	routers, err := n.names(ctx, "/router")
+	if err != nil {
+		return "", err
+	}
+	for _, router := range routers[:min(few, len(routers))] {
+		path := "/router/" + url.PathEscape(router) + "/node"
+		nodes, err := n.names(ctx, path)
+		if err != nil || len(nodes) == 0 {
+			continue // an offline router decides nothing
+		}
+		b, absent, err := n.optional(ctx, path+"/"+url.PathEscape(nodes[0])+"/version")
+		if release := releaseIn(b); err == nil && !absent && styleOf(release) == styleUser {
+			return release, nil
+		}
+	}
+	return "", nil
+}
+
+// names reads a list of objects with a name, or of names.
+func (n *node) names(ctx context.Context, path string) ([]string, error) {
+	b, absent, err := n.optional(ctx, path)
+	var list []any
+	if err != nil || absent || json.Unmarshal(b, &list) != nil {
+		return nil, err
+	}
+	var out []string
+	for _, v := range list {
+		if object, ok := v.(map[string]any); ok {
+			v = object["name"]
+		}
+		if name, ok := v.(string); ok && name != "" {
+			out = append(out, name)
+		}
+	}
+	return out, nil
 }
 
 // optional reads a resource that a release may lack.
@@ -140,7 +205,7 @@ func releaseIn(b []byte) string {
 		}
 		object = list[0]
 	}
-	for _, key := range []string{"release", "softwareVersion", "version"} {
+	for _, key := range []string{"release", "softwareVersion", "version", "currentVersion"} {
 		if s, ok := object[key].(string); ok && releaseNumber().MatchString(s) {
 			return s
 		}

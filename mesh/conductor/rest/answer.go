@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,37 @@ func saying(b []byte) []string {
 		return nil // nothing, a page for people, or a value without words
 	}
 	return []string{conductor.OneLine(string(t))}
+}
+
+// complaints are the messages of a successful answer to validate or commit that say that something is wrong. One sentence
+// that a validation is answered with, or an entry that calls itself a warning, does not; after a commit running tells.
+func complaints(step string, b []byte) []string {
+	var v any
+	if json.Unmarshal(b, &v) != nil {
+		return nil
+	}
+	switch answer := v.(type) {
+	case []any:
+		v = slices.DeleteFunc(answer, harmless)
+	case map[string]any:
+		_, failed := answer["error"]
+		_, failures := answer["errors"]
+		if harmless(v) || step == "validate" && !failed && !failures && answer["severity"] == nil {
+			return nil
+		}
+	}
+	return appendMessages(nil, v, 0)
+}
+
+// harmless tells whether an entry calls itself less than an error.
+func harmless(entry any) bool {
+	object, _ := entry.(map[string]any)
+	severity, _ := object["severity"].(string)
+	switch strings.ToLower(severity) {
+	case "warning", "info", "information", "notice":
+		return true
+	}
+	return false
 }
 
 // messages collects what an answer of validate or commit complains of: a list of {"message"}, or one such object. An

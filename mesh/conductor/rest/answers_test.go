@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -511,4 +512,31 @@ func settled(t *testing.T, most int) int {
 		}
 	}
 	return runtime.NumGoroutine()
+}
+
+// On the conductor itself an agent can log in by the conductor's own key, as the vendor's tools do.
+func TestTheConductorsOwnKeyIsALogin(t *testing.T) {
+	const key = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\n"
+	var got map[string]string
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if err := json.NewDecoder(req.Body).Decode(&got); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer s.Close()
+	c := serve(t)
+	cert, err := rest.FetchCertificate(t.Context(), s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.client(func(cfg *rest.Config) {
+		cfg.URLs, cfg.PinSHA256, cfg.PasswordFile = []string{s.URL}, cert.Fingerprint, c.secret("pdc_ssh_key", key)
+	})
+	if _, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrLogin) || strings.Contains(err.Error(), "abc") {
+		t.Errorf("%v", err)
+	}
+	if got["username"] != "admin" || got["local"] != key || got["password"] != "" {
+		t.Errorf("logged in with %q", got)
+	}
 }

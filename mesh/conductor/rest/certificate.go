@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"banmesh/mesh/conductor"
@@ -86,10 +87,30 @@ type trust struct {
 	pins  []string
 	roots *x509.CertPool // nil: the pins alone decide
 	now   func() time.Time
+
+	mu   sync.Mutex
+	ends map[string]time.Time // of the certificates that were accepted, by server
+}
+
+// endsSoon is how long before its end a certificate is warned of: at its end every router stops committing at the same
+// minute.
+const endsSoon = 30 * 24 * time.Hour
+
+// ending warns of a certificate that ends soon; "" where it does not, or none was seen.
+func (t *trust) ending(url string) string {
+	t.mu.Lock()
+	at, seen := t.ends[strings.TrimPrefix(url, "https://")]
+	t.mu.Unlock()
+	left := at.Sub(t.now())
+	if !seen || left > endsSoon {
+		return ""
+	}
+	return fmt.Sprintf("the certificate of %s ends on %s, in %d days: then no router can commit; give the conductor a new one, and pin that",
+		url, at.UTC().Format(time.DateOnly), int(left.Hours()/24))
 }
 
 func loadTrust(c Config, now func() time.Time) (*trust, error) {
-	t := &trust{now: now}
+	t := &trust{now: now, ends: make(map[string]time.Time)}
 	var err error
 	if t.pins, err = parsePins(c.PinSHA256); err != nil {
 		return nil, err
@@ -138,6 +159,9 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 	case now.Before(leaf.NotBefore):
 		return refuse(nil, "is not valid before %s; is this machine's clock right?", leaf.NotBefore.UTC().Format(time.DateTime))
 	}
+	t.mu.Lock()
+	t.ends[addr], t.ends[strings.TrimSuffix(addr, ":443")] = leaf.NotAfter, leaf.NotAfter
+	t.mu.Unlock()
 	if t.roots == nil {
 		if len(t.pins) == 0 {
 			return refuse(nil, "has nothing to be checked against")
@@ -153,8 +177,13 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 		return nil
 	}
 	var name x509.HostnameError
-	if errors.As(err, &name) {
+	switch {
+	case errors.As(err, &name) && len(offered.Names) == 0:
+		return refuse(err, "names no host: it has no subjectAltName; give the conductor one that has, or set pin_sha256 alone, without ca_file")
+	case errors.As(err, &name):
 		return refuse(err, "is for %s, not for %s", strings.Join(offered.Names, ", "), serverName)
+	case len(chain) == 1 && offered.Issuer != offered.Subject:
+		return refuse(err, "was issued by %s, and the conductor did not send that one's certificate: add it to what the conductor sends, or to the ca_file: %v", offered.Issuer, err)
 	}
 	return refuse(err, "is not signed by anybody in the ca_file: %v", err)
 }

@@ -655,3 +655,92 @@ func TestAnUnknownOutcomeIsNothingElse(t *testing.T) {
 	c.seed(r, "192.0.2.2/32")
 	c.want("192.0.2.2/32")
 }
+
+// A node that can be read and does not take edits is no node to stay with.
+func TestANodeThatTakesNoEditsIsLeft(t *testing.T) {
+	for name, f := range map[string]conductorsim.Fault{
+		"503 to the candidate": {Op: "/config/candidate", N: 503},
+		"403 to the candidate": {Op: "/config/candidate", N: 403},
+		"503 to edits":         {Op: "/config/candidate/authority/tenant", N: 503},
+		"403 to edits":         {Op: "/config/candidate/authority/tenant", N: 403},
+		"500 to the commit":    {Op: "/config/commit", N: 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := serve(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style56 })
+			r := c.client()
+			c.seed(r, "192.0.2.1/32")
+			f.Kind, f.Node = conductorsim.FaultRESTAnswer, 1
+			if err := c.Inject(f); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.2/32"), nil); err == nil {
+				t.Fatal("the node took it")
+			}
+			if got, err := r.Read(t.Context()); err != nil || len(got.Addresses) != 1 {
+				t.Errorf("in between: %+v, %v", got, err)
+			}
+			if err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.2/32"), nil); err != nil {
+				t.Errorf("the next attempt: %v", err)
+			}
+			c.want("192.0.2.1/32", "192.0.2.2/32")
+		})
+	}
+}
+
+func TestWhoseTheCandidateIsComesFromWhatIsPublished(t *testing.T) {
+	unknown := conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/system", N: 404, Body: `{"message":"not found"}`}
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+	if err := c.Inject(unknown); err != nil {
+		t.Fatal(err)
+	}
+	r := c.client()
+	if _, err := r.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f, w := r.Features(), fmt.Sprint(r.Warnings()); !strings.Contains(f, "not known") || !strings.Contains(w, "set commit.candidate") {
+		t.Errorf("unknown: features %q, warnings %s", f, w)
+	}
+	r = c.client(func(cfg *rest.Config) { cfg.Candidate = rest.CandidateUser })
+	c.seed(r, "192.0.2.1/32")
+	if f, w := r.Features(), r.Warnings(); !strings.Contains(f, "a candidate per user") || len(w) > 0 {
+		t.Errorf("configured: features %q, warnings %s", f, w)
+	}
+	// A router's node tells its own release, and no conductor is older than its routers.
+	for version, want := range map[string]string{"7.1.3-2r1": "a candidate per user", "5.4.0": "not known"} {
+		r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+			switch strings.TrimPrefix(req.URL.Path, "/api/v1") {
+			case "/login":
+				fmt.Fprint(w, `{"token":"t"}`)
+			case "/config/version":
+				fmt.Fprint(w, `{"isDirty":false}`)
+			case "/router":
+				fmt.Fprint(w, `[{"name":"r 1"}]`)
+			case "/router/r 1/node":
+				fmt.Fprint(w, `[{"name":"node1"}]`)
+			case "/router/r 1/node/node1/version":
+				fmt.Fprintf(w, `{"version":%q}`, version)
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		})
+		if _, err := r.Read(t.Context()); err != nil || !strings.Contains(r.Features(), want) {
+			t.Errorf("%s: %v, features %q, want %q", version, err, r.Features(), want)
+		}
+	}
+}
+
+func TestAnAnswerThatIsEncodedUnaskedIsNamed(t *testing.T) {
+	var asked atomic.Value
+	r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+		asked.Store(req.Header.Get("Accept-Encoding"))
+		w.Header().Set("Content-Encoding", "gzip")
+		fmt.Fprint(w, "\x1f\x8b")
+	})
+	if _, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) || !strings.Contains(err.Error(), "encoded as gzip") {
+		t.Errorf("%v", err)
+	}
+	if got := asked.Load(); got != "identity" {
+		t.Errorf("asked for %q", got)
+	}
+}

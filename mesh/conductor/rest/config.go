@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +28,21 @@ type Config struct {
 	// without colons; several, for several nodes, are separated by commas. Where both are set, both must agree.
 	CAFile    string
 	PinSHA256 string
+
+	// Candidate says whose the candidate configuration is; auto asks the conductor.
+	Candidate Candidate
 }
+
+// Candidate says whose the candidate configuration is; it changed with the releases.
+type Candidate string
+
+// The values of Candidate.
+const (
+	CandidateAuto   Candidate = "auto"
+	CandidateShared Candidate = "shared" // up to 5.2: one for all administrators, and both nodes
+	CandidateNode   Candidate = "node"   // 5.3 to 5.5: one for each node, for all administrators
+	CandidateUser   Candidate = "user"   // from 5.6: one for each user, merged at commit
+)
 
 // DefaultConfig is a Config without URLs, secret and certificate.
 func DefaultConfig() Config { return Config{Config: conductor.DefaultConfig(), User: "admin"} }
@@ -57,6 +72,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := parsePins(c.PinSHA256); err != nil {
 		bad("pin_sha256", c.PinSHA256, err.Error())
+	}
+	if !slices.Contains([]Candidate{"", CandidateAuto, CandidateShared, CandidateNode, CandidateUser}, c.Candidate) {
+		bad("candidate", c.Candidate, "one of auto, shared, node, user")
 	}
 	if c.ValidateMode == conductor.ValidateTestThenSet {
 		bad("validate", c.ValidateMode, "one of auto, explicit, none over REST")

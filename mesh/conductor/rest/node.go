@@ -36,6 +36,7 @@ type node struct {
 	cfg    *Config
 	client *http.Client
 	now    func() time.Time
+	trust  *trust
 
 	login chan struct{} // holds one value while nobody logs in
 
@@ -48,7 +49,7 @@ type node struct {
 func newNode(u *url.URL, cfg *Config, t *trust, now func() time.Time) *node {
 	dialer := &net.Dialer{Timeout: cfg.DialTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	n := &node{url: u.String(), cfg: cfg, now: now, login: make(chan struct{}, 1)}
+	n := &node{url: u.String(), cfg: cfg, now: now, trust: t, login: make(chan struct{}, 1)}
 	n.login <- struct{}{}
 	n.client = &http.Client{
 		Transport: &http.Transport{
@@ -203,11 +204,11 @@ func (n *node) takeToken(ctx context.Context, stale string) (string, error) {
 
 // logIn exchanges user and password for a token.
 func (n *node) logIn(ctx context.Context) (string, error) {
-	password, err := readSecret(n.cfg.PasswordFile)
+	field, secret, err := readCredential(n.cfg.PasswordFile)
 	if err != nil {
 		return "", err
 	}
-	a, err := n.send(ctx, http.MethodPost, "/login", map[string]string{"username": n.cfg.User, "password": password}, "")
+	a, err := n.send(ctx, http.MethodPost, "/login", map[string]string{"username": n.cfg.User, field: secret}, "")
 	var status *StatusError
 	switch {
 	case errors.As(err, &status) && status.Status == http.StatusTooManyRequests:
@@ -247,6 +248,7 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		return fail(fmt.Errorf("write %s %s: %w", method, path, err))
 	}
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept-Encoding", "identity") // absent means any (RFC 9110 §12.5.3)
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -275,6 +277,10 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 	case ctx.Err() != nil && len(bytes.TrimSpace(b)) == 0:
 		// A server that sees the connection being closed may still answer, with nothing. It says nothing.
 		return fail(n.broken(ctx, method, path, ctx.Err()))
+	}
+	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return fail(fmt.Errorf("%w: %s: the answer is encoded as %s, which was not asked for; a proxy in between must not do that",
+			conductor.ErrProtocol, what, conductor.OneLine(coding)))
 	}
 	if err := checkJSON(b); err != nil {
 		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))

@@ -22,4 +22,21 @@ func TestVerdictsOfValidateAndCommit(t *testing.T) {
 			t.Errorf("%s: %q, want %d", body, got, want)
 		}
 	}
+	for body, want := range map[string][2]int{ // of a validation, of a commit
+		`[]`:                                     {0, 0},
+		`{"message":"Configuration is valid"}`:   {0, 1},
+		`{"message":"x","severity":"error"}`:     {1, 1},
+		`{"error":"x"}`:                          {1, 1},
+		`{"errors":["x"]}`:                       {1, 1},
+		`[{"message":"a","severity":"warning"}]`: {0, 0},
+		`[{"message":"a","severity":"WARNING"},{"message":"b"}]`: {1, 1},
+		`[{"message":"a","severity":"error"}]`:                   {1, 1},
+		`["a"]`:                                                  {1, 1},
+	} {
+		for i, step := range []string{"validate", "commit"} {
+			if got := complaints(step, []byte(body)); len(got) != want[i] {
+				t.Errorf("%s answered with %s: %q, want %d", step, body, got, want[i])
+			}
+		}
+	}
 }

@@ -54,6 +54,18 @@ func (s *restSession) Features(lacks conductor.Abilities) string {
 	return text
 }
 
+// Warnings tell what the conductor does not say, and what ends soon.
+func (s *restSession) Warnings() []string {
+	var w []string
+	if s.ab.style == styleUnknown {
+		w = append(w, "the conductor does not tell its release, so its candidate is taken as shared by all administrators: set commit.candidate (user from release 5.6 on)")
+	}
+	if text := s.n.trust.ending(s.n.url); text != "" {
+		w = append(w, text)
+	}
+	return w
+}
+
 func lacking(what string) error { return fmt.Errorf("%s over REST: %w", what, errors.ErrUnsupported) }
 
 // Lock is not to be had.
@@ -142,7 +154,7 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 		if err != nil {
 			return refused(step, err)
 		}
-		return verdictIn(step, messages(a.body), nil)
+		return verdictIn(step, complaints(step, a.body), nil)
 	}
 }
 
