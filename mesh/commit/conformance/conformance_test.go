@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -30,7 +31,7 @@ func TestREST(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/replaces=%v/%s", style, replaces, storage), func(t *testing.T) {
 					t.Parallel()
 					conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
-						return startREST(t, func(c *conductorsim.Config) {
+						return startREST(t, usual, func(c *conductorsim.Config) {
 							c.Style, c.PatchReplaces, c.Storage = style, replaces, storage
 							if configure != nil {
 								configure(c)
@@ -52,7 +53,7 @@ func TestNETCONF(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s", style, dialect), func(t *testing.T) {
 				t.Parallel()
 				conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
-					return startNETCONF(t, func(c *conductorsim.Config) {
+					return startNETCONF(t, usual, func(c *conductorsim.Config) {
 						c.Style, c.Dialect = style, dialect
 						if configure != nil {
 							configure(c)
@@ -60,6 +61,40 @@ func TestNETCONF(t *testing.T) {
 					})
 				})
 			})
+		}
+	}
+}
+
+// usual is the drivers' timeout where a test needs no other.
+const usual = 20 * time.Second
+
+var (
+	histories = flag.Int("histories", 2, "random histories of each kind of conductor")
+	firstSeed = flag.Uint64("seed", 1, "of the first history")
+)
+
+// Whatever goes wrong in between, running holds nothing but what was asked for, nobody else's work is touched, and once the
+// conductor is well what is wanted comes about.
+func TestHistories(t *testing.T) {
+	type starter func(*testing.T, time.Duration, func(*conductorsim.Config)) conformance.Setup
+	for name, start := range map[string]starter{"REST": startREST, "NETCONF": startNETCONF} {
+		for _, style := range styles {
+			for _, other := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%s/%v", name, style, other), func(t *testing.T) {
+					t.Parallel()
+					for n := range *histories {
+						seed := *firstSeed + uint64(n)
+						t.Run(fmt.Sprint(seed), func(t *testing.T) {
+							conformance.RunHistory(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
+								return start(t, 600*time.Millisecond, func(c *conductorsim.Config) {
+									c.Style, c.PatchReplaces, c.DiscardOnUnlock = style, other, other
+									configure(c)
+								})
+							}, seed, 15)
+						})
+					}
+				})
+			}
 		}
 	}
 }
@@ -95,7 +130,7 @@ func simulate(t *testing.T, configure func(*conductorsim.Config), serve func(*co
 	return sim, cfg.Dir, addrs
 }
 
-func startREST(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
+func startREST(t *testing.T, timeout time.Duration, configure func(*conductorsim.Config)) conformance.Setup {
 	var style conductorsim.Style
 	sim, dir, addrs := simulate(t, func(c *conductorsim.Config) {
 		configure(c)
@@ -112,7 +147,7 @@ func startREST(t *testing.T, configure func(*conductorsim.Config)) conformance.S
 	}
 	cfg.User, cfg.PasswordFile, cfg.PinSHA256 = conformance.User, password, pin
 	cfg.Tenant, cfg.Neighborhood, cfg.Description = conformance.Tenant, conformance.Member, conformance.Description
-	cfg.DialTimeout, cfg.Timeout = 6*time.Second, 20*time.Second
+	cfg.DialTimeout, cfg.Timeout = min(timeout, 6*time.Second), timeout
 	own := style == conductorsim.Style56
 	return conformance.Setup{Sim: sim, OwnCandidate: own, Private: own, Open: func() commit.Conductor {
 		c, err := rest.New(cfg)
@@ -123,7 +158,7 @@ func startREST(t *testing.T, configure func(*conductorsim.Config)) conformance.S
 	}}
 }
 
-func startNETCONF(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
+func startNETCONF(t *testing.T, timeout time.Duration, configure func(*conductorsim.Config)) conformance.Setup {
 	var style conductorsim.Style
 	sim, dir, addrs := simulate(t, func(c *conductorsim.Config) {
 		configure(c)
@@ -133,7 +168,7 @@ func startNETCONF(t *testing.T, configure func(*conductorsim.Config)) conformanc
 	cfg.Addresses, cfg.User = addrs, conformance.User
 	cfg.KeyFile, cfg.KnownHosts = filepath.Join(dir, "client_key"), filepath.Join(dir, "known_hosts")
 	cfg.Tenant, cfg.Neighborhood, cfg.Description = conformance.Tenant, conformance.Member, conformance.Description
-	cfg.DialTimeout, cfg.Timeout = 6*time.Second, 20*time.Second
+	cfg.DialTimeout, cfg.Timeout = min(timeout, 6*time.Second), timeout
 	for _, a := range addrs {
 		awaitServer(t, a)
 	}

@@ -1,0 +1,168 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"banmesh/mesh/conductor"
+	"banmesh/netconfclient/conductorsim"
+)
+
+// chapter is one random sequence of changes, with faults, killed processes, resets and other administrators among them.
+type chapter struct {
+	*bench
+	random *rand.Rand
+	wanted map[netip.Prefix]bool
+	log    []string
+}
+
+// RunHistory makes one random history of commits with faults, by a seed, and judges all that happened to running; at its end
+// the conductor is well again, and what is wanted has to come about.
+func RunHistory(t *testing.T, start Starter, seed uint64, steps int) {
+	b := &bench{T: t, start: start}
+	b.with(func(c *conductorsim.Config) { c.Features.ConfirmedCommit = true })
+	h := &chapter{bench: b, random: rand.New(rand.NewPCG(seed, 1)), wanted: make(map[netip.Prefix]bool)}
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d: %q", seed, h.log)
+		}
+	}()
+	for range steps {
+		h.step()
+	}
+	b.Sim.Clear()
+	h.settle()
+}
+
+func (h *chapter) note(format string, args ...any) {
+	h.log = append(h.log, fmt.Sprintf(format, args...))
+}
+
+func (h *chapter) step() {
+	switch n := h.random.IntN(12); {
+	case n == 0: // the process is killed, and another one goes on
+		h.note("restart")
+		h.c = h.open()
+	case n == 1: // a backup without our tenant is restored
+		h.note("reset")
+		a := h.Sim.Admin("operator")
+		err := a.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+			`<tenant xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="remove"><name>` + Tenant + `</name></tenant></authority></config>`)
+		h.note("reset: %v", errors.Join(err, a.Commit()))
+		_ = a.Discard()
+		a.Close()
+	case n == 2: // another administrator leaves edits for a while
+		a := h.Sim.Admin("operator")
+		h.note("dirty: %v", h.Sim.Dirty(h.random.IntN(2) == 0))
+		h.change()
+		_ = a.Discard()
+		a.Close()
+	case n == 3: // another administrator's commit waits for being confirmed, which it never is
+		a := h.Sim.Admin("operator")
+		err := a.Edit(fmt.Sprintf(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>risky%d</name></router></authority></config>`, h.random.IntN(1000)))
+		h.note("confirmed commit: %v", errors.Join(err, a.CommitConfirmed(50*time.Millisecond)))
+		h.change()
+		_ = a.Discard()
+		a.Close()
+	default:
+		if h.random.IntN(2) == 0 {
+			f := h.fault()
+			h.note("fault %+v", f)
+			h.inject(f)
+		}
+		h.change()
+		h.Sim.Clear()
+	}
+}
+
+func (h *chapter) fault() conductorsim.Fault {
+	ops := []string{"get-config", "edit-config", "commit", "validate", "lock", "discard-changes", "unlock"}
+	op := ops[h.random.IntN(len(ops))]
+	times := 1 + h.random.IntN(3)
+	switch h.random.IntN(8) {
+	case 0:
+		return conductorsim.Fault{Kind: conductorsim.FaultCommitFails, Times: times}
+	case 1:
+		return conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(time.Duration(h.random.IntN(400)) * time.Millisecond)}
+	case 2:
+		return conductorsim.Fault{Kind: conductorsim.FaultFreeze, Op: op, Times: 1}
+	case 3:
+		return conductorsim.Fault{Kind: conductorsim.FaultSlowCommit, For: conductorsim.Duration(50 * time.Millisecond)}
+	case 4:
+		places := []string{"/config/running", "/config/candidate", "/config/running/authority/tenant", "/config/candidate/authority/tenant", "/config/commit", "/config/validate", "/config/version"}
+		bodies := []string{`{"message":"internal error"}`, "null", "<html>hello</html>", "{}", ""}
+		codes := []int64{200, 400, 403, 404, 409, 500, 503}
+		return conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: places[h.random.IntN(len(places))], N: codes[h.random.IntN(len(codes))],
+			Body: bodies[h.random.IntN(len(bodies))], Times: times}
+	}
+	return conductorsim.Fault{Kind: conductorsim.FaultDrop, At: []string{"before", "in", "after"}[h.random.IntN(3)], Op: op, Times: times}
+}
+
+// change asks for some of a few addresses, as far as a short time allows.
+func (h *chapter) change() {
+	var add, remove []netip.Prefix
+	for i := range 6 {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
+		switch h.random.IntN(4) {
+		case 0:
+			add, h.wanted[p], h.added[p] = append(add, p), true, true
+		case 1:
+			remove, h.wanted[p], h.removed[p] = append(remove, p), false, true
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	h.note("add %v remove %v: %v", add, remove, h.attempt(ctx, add, remove))
+}
+
+func (h *chapter) attempt(ctx context.Context, add, remove []netip.Prefix) error {
+	e, err := h.c.Begin(ctx, conductor.Permit{Ours: everything})
+	if err != nil {
+		return err
+	}
+	if err = e.Apply(ctx, add, remove); err == nil && h.random.IntN(10) > 0 {
+		err = e.Commit(ctx)
+	}
+	if h.random.IntN(10) > 0 {
+		return errors.Join(err, e.Close(ctx))
+	}
+	// Killed: nothing more is said. The session goes when the process does.
+	old := h.c
+	h.c = h.open()
+	return errors.Join(err, errors.New("killed"), old.Close())
+}
+
+// settle brings what is wanted about, as a mesh would: it reads, plans and tries again.
+func (h *chapter) settle() {
+	h.c = h.open()
+	var err error
+	for deadline := time.Now().Add(bound); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var r conductor.Running
+		if r, err = h.c.Read(h.ctx()); err != nil {
+			continue
+		}
+		var add, remove []netip.Prefix
+		for p, wanted := range h.wanted {
+			switch there := slices.Contains(r.Addresses, p); {
+			case wanted && !there:
+				add, h.added[p] = append(add, p), true
+			case !wanted && there:
+				remove, h.removed[p] = append(remove, p), true
+			}
+		}
+		if len(add)+len(remove) == 0 {
+			h.wantClean()
+			return
+		}
+		if err = h.attempt(h.ctx(), add, remove); err != nil {
+			h.note("settle: %v", err)
+		}
+	}
+	h.Fatalf("what is wanted does not come about: %v", err)
+}
