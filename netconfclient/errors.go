@@ -16,7 +16,7 @@ var (
 	ErrProtocol = errors.New("server broke the NETCONF protocol")
 	// ErrUnknownOutcome: the connection was lost or timed out after an operation that changes running was sent. It may have
 	// taken effect, or may still do so: read running before judging. The connection is closed.
-	ErrUnknownOutcome = errors.New("outcome of the operation is unknown")
+	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
 	// ErrClosed: the Session was closed before.
 	ErrClosed = errors.New("already closed")
 )
