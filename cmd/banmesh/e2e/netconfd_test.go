@@ -220,7 +220,8 @@ func TestNetconfdLieIsFoundByReadingBack(t *testing.T) {
 	server := netconfdtest.Start(t)
 	a := newAgent(t, "router1", settings{commit: commitTo(server, ", validate: explicit")}).start()
 	a.must("ban", "203.0.113.1", "--for", "1h")
-	eventually(t, 30*time.Second, "status to say what is missing", func() bool {
+	// What was answered with success may show late: it is waited for as long as the timeout of 20 s.
+	eventually(t, 90*time.Second, "status to say what is missing", func() bool {
 		s := a.status().Commit
 		return s.State == "failing" && s.LastError != nil && strings.Contains(*s.LastError, "203.0.113.1/32")
 	})
