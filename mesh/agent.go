@@ -218,7 +218,7 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 	a.repeat.load()
 	a.mesh, err = gossip.New(ctx, gossip.Config{
 		Name: a.cfg.Name, Version: a.version, Bind: bind, Advertise: g.Advertise, Profile: g.Profile,
-		Label: g.Label, Insecure: g.Insecure, KeyringFile: g.Keyring, Join: a.cfg.Join,
+		Label: g.Label, Insecure: g.Insecure, KeyringFile: g.Keyring, LocalKeyring: !g.RemoteKeyring, Ignore: a.ignored, Join: a.cfg.Join,
 		Eligible: a.mayLead(), Priority: a.cfg.Leader.Priority,
 		Set: a.store, Now: a.clock.raw, OnMember: a.memberChanged, OnMessage: a.heard, Logger: a.log,
 	})

@@ -416,9 +416,9 @@ func (a *Agent) Keyring(ctx context.Context, c control.KeyringCall) (control.Key
 	case "install":
 		err = a.mesh.InstallKey(ctx, c.Key)
 	case "use":
-		err = a.mesh.UseKey(ctx, c.Key, false)
+		err = a.mesh.UseKey(ctx, c.Key, c.Force)
 	case "remove":
-		err = a.mesh.RemoveKey(ctx, c.Key, false)
+		err = a.mesh.RemoveKey(ctx, c.Key, c.Force)
 	}
 	if err != nil {
 		return control.KeyringReply{}, &control.Error{Code: control.CodeConflict, Message: err.Error()}

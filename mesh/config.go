@@ -49,6 +49,8 @@ type Gossip struct {
 	Keyring   string `yaml:"keyring"`   // file with the encryption keys
 	Label     string `yaml:"label"`     // keeps meshes apart that share a network
 	Insecure  bool   `yaml:"insecure"`  // no keyring although not every address is loopback
+	// RemoteKeyring lets `banmesh keyring` at other routers change this one's keys.
+	RemoteKeyring bool `yaml:"remote_keyring"`
 }
 
 // Bans bounds what is taken as a ban.
@@ -167,8 +169,9 @@ func DefaultConfig() Config {
 		DataDir: "/var/lib/banmesh",
 		Socket:  "/run/banmesh/banmesh.sock",
 		Gossip: Gossip{
-			Bind:    "0.0.0.0:7946",
-			Profile: "lan",
+			RemoteKeyring: true,
+			Bind:          "0.0.0.0:7946",
+			Profile:       "lan",
 		},
 		Bans:   Bans{MaxDuration: Duration(720 * time.Hour)},
 		Quorum: Quorum{Default: 1},

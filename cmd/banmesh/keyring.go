@@ -17,6 +17,7 @@ const keyringTime = time.Minute
 
 func keyringCommand(c *console) *cli.Command {
 	sub := func(op, usage string, args int) *cli.Command {
+		force := false
 		cmd := &cli.Command{
 			Name: op, Usage: usage,
 			Description: "Example:\n   banmesh keyring " + op,
@@ -30,13 +31,21 @@ func keyringCommand(c *console) *cli.Command {
 				if err != nil {
 					return err
 				}
-				return c.keyring(cc.Context, control.KeyringCall{Op: op, Key: key})
+				if force {
+					if err := c.agree("keyring " + op + " --force: members that do not answer are cut off until they get the key by hand"); err != nil {
+						return err
+					}
+				}
+				return c.keyring(cc.Context, control.KeyringCall{Op: op, Key: key, Force: force})
 			},
 		}
 		if args > 0 {
 			cmd.ArgsUsage = "KEY|-"
 			cmd.Description = "- takes the key from the standard input, where no list of processes shows it.\n\n" +
 				"Example:\n   echo \"$KEY\" | banmesh keyring " + op + " -"
+		}
+		if op == "use" || op == "remove" {
+			cmd.Flags = append(cmd.Flags, &cli.BoolFlag{Name: "force", Destination: &force, Usage: "leave out members that do not answer"}, c.yesFlag())
 		}
 		return cmd
 	}

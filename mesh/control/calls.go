@@ -180,6 +180,8 @@ type RevokeReply struct {
 type KeyringCall struct {
 	Op  string `json:"op"` // list, install, use, remove
 	Key string `json:"key,omitempty"`
+	// Force leaves out members that do not answer, for use and remove.
+	Force bool `json:"force,omitempty"`
 }
 
 // KeyringReply shows each key with the number of members that hold it, of how many.

@@ -53,6 +53,11 @@ type Config struct {
 	// gives them directly (16, 24 or 32 bytes each) and wins.
 	KeyringFile string
 	Keys        [][]byte
+	// LocalKeyring refuses all changes of the keyring that other members call for.
+	LocalKeyring bool
+	// Ignore says of members that count for nothing: they are given no key, and
+	// change none. Optional.
+	Ignore func(name string) bool
 
 	Join     []string // "host:port", "ip:port", "host" or "ip" (port 7946)
 	Eligible bool     // may lead

@@ -223,7 +223,7 @@ func (m *Mesh) serveStream(c *secureConn, from string) {
 		m.serveExchange(s, h, from)
 	case kindWho:
 		m.serveWho(s, payload, from)
-	case kindKey:
+	case kindKeyCall:
 		m.serveKey(s, payload, from)
 	default:
 		m.refuse(from, "unknown stream kind")

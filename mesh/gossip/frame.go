@@ -35,8 +35,10 @@ const (
 	kindDone    = 37
 	kindWho     = 38
 	kindHolder  = 39
-	kindKey     = 40
-	kindKeyDone = 41
+	// 40 and 41 carried keys as they are, up to version 0.2.
+	kindKeyCall  = 42
+	kindKeyReply = 43
+	kindKeyGift  = 44
 )
 
 type pushMsg struct {

@@ -126,7 +126,7 @@ func FuzzStream(f *testing.F) {
 	f.Add(hello(greet, []byte{0, 0, 0, 3, frameVersion, kindDigest, 1}, done))
 	f.Add(hello(greet, done))
 	f.Add(hello(message(kindWho, whoInfo{From: "r001", Name: "self", Run: 3})))
-	f.Add(hello(message(kindKey, keyMsg{From: "r001", Op: 1, Key: testKey})))
+	f.Add(hello(message(kindKeyCall, keyCall{From: "r001", Op: 1, Name: KeyName(testKey), Share: testKey})))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := quietMesh(newFakeSet("self", 1))
 		client, server := net.Pipe()

@@ -82,6 +82,15 @@ func (r *keyring) raw() [][]byte {
 	return out
 }
 
+// names are those of the keys, the one that seals first.
+func (r *keyring) names() []string {
+	var out []string
+	for _, k := range r.all() {
+		out = append(out, KeyName(k.raw))
+	}
+	return out
+}
+
 func (r *keyring) has(raw []byte) bool {
 	for _, k := range r.all() {
 		if bytes.Equal(k.raw, raw) {

@@ -166,6 +166,12 @@ func TestAKeyIsNotUsedWhileAMemberCannotConfirm(t *testing.T) {
 		if err := m.UseKey(ctx, fresh, true); err != nil {
 			t.Errorf("forced: %v", err)
 		}
+		if err := m.RemoveKey(ctx, base64.StdEncoding.EncodeToString(testKey), false); err == nil {
+			t.Error("removed although a member is down")
+		}
+		if err := m.RemoveKey(ctx, base64.StdEncoding.EncodeToString(testKey), true); err != nil {
+			t.Errorf("removal forced: %v", err)
+		}
 	})
 }
 

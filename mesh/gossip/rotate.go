@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -12,7 +13,12 @@ import (
 
 // Key rotation in three steps, each of the whole mesh: install the new key
 // everywhere (it opens), use it everywhere (it seals), remove the old one.
-// AES-GCM with random nonces wants a new key once a month in a large mesh.
+//
+// Members tell each other the short names of keys alone. A new key travels sealed
+// for each member by a key agreement of that moment, so that whoever listens with
+// the old key does not learn it. Who calls is not believed: a member changes the
+// key that it seals with, or forgets one, where it finds out for itself that the
+// majority of the members it has heard answer do so too.
 
 type keyOp uint8
 
@@ -23,19 +29,35 @@ const (
 	keyRemove
 )
 
-type keyMsg struct {
-	From string
-	Op   uint8
-	Key  []byte
+var keyOpNames = [...]string{"list", "install", "use", "remove"}
+
+// keyCall is a question or a step. For an install Share is the caller's half of
+// the key agreement; the key follows in a keyGift once the member's half is there.
+type keyCall struct {
+	From  string
+	Op    uint8
+	Name  string // of the key
+	Share []byte
 }
 
-type keyDoneMsg struct {
+// keyReply answers a call or a gift.
+type keyReply struct {
 	From  string
 	Error string   // "" when done
-	Keys  [][]byte // after the call, the one that seals first
+	Names []string // of the keys, the one that seals first
+	Share []byte
 }
 
-var errNoKeyring = errors.New("this mesh is not encrypted: there are no keys to manage")
+// keyGift is the new key, sealed.
+type keyGift struct {
+	Sealed []byte
+}
+
+var (
+	errNoKeyring = errors.New("this mesh is not encrypted: there are no keys to manage")
+	errRemoteOff = errors.New("its keyring is changed by hand alone: gossip.remote_keyring is false there")
+	errOldKeys   = errors.New("it hangs up: if it is of an earlier version, upgrade it first")
+)
 
 // KeyStatus is one key and which members have it.
 type KeyStatus struct {
@@ -50,25 +72,21 @@ func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 	if m.ring == nil {
 		return nil, errNoKeyring
 	}
-	answers, err := m.askKeys(ctx, keyList, nil, m.table.others())
+	answers, err := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, m.table.others())
+	answers[m.cfg.Name] = m.ring.names()
 	byKey := map[string]*KeyStatus{}
-	note := func(name string, keys [][]byte) {
+	for name, keys := range answers {
 		for i, k := range keys {
-			s := KeyName(k)
-			st := byKey[s]
+			st := byKey[k]
 			if st == nil {
-				st = &KeyStatus{Key: s}
-				byKey[s] = st
+				st = &KeyStatus{Key: k}
+				byKey[k] = st
 			}
 			st.Members = append(st.Members, name)
 			if i == 0 {
 				st.Using = append(st.Using, name)
 			}
 		}
-	}
-	note(m.cfg.Name, m.ring.raw())
-	for name, a := range answers {
-		note(name, a.Keys)
 	}
 	var out []KeyStatus
 	for _, st := range byKey {
@@ -85,22 +103,23 @@ func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 	return out, err
 }
 
-// InstallKey gives a key (base64) to every member, which keeps it in its keyring
-// file. It may be repeated: members that were missed get it then.
+// InstallKey gives a key (base64) to every member that counts, which keeps it in
+// its keyring file. It may be repeated: members that were missed get it then.
 func (m *Mesh) InstallKey(ctx context.Context, key string) error {
-	return m.changeKeys(ctx, keyInstall, key, true)
+	return m.changeKeys(ctx, keyInstall, key, false)
 }
 
 // UseKey has every member seal with an installed key, given in base64 or by its
-// name. It is refused while a
-// member that has not left does not confirm that it holds the key; force leaves
-// out those that do not answer, which are cut off until they get the key by hand.
+// name. It is refused while a member that has not left does not confirm that it
+// holds the key; force leaves out those that do not answer, which are cut off
+// until they get the key by hand.
 func (m *Mesh) UseKey(ctx context.Context, key string, force bool) error {
 	return m.changeKeys(ctx, keyUse, key, force)
 }
 
-// RemoveKey drops a key, given in base64 or by its name, everywhere. It is refused while a member that has not
-// left still seals with it or does not answer; force leaves out the silent ones.
+// RemoveKey drops a key, given in base64 or by its name, everywhere. It is refused
+// while a member that has not left still seals with it or does not answer; force
+// leaves out the silent ones.
 func (m *Mesh) RemoveKey(ctx context.Context, key string, force bool) error {
 	return m.changeKeys(ctx, keyRemove, key, force)
 }
@@ -115,7 +134,7 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 	if err != nil {
 		return err
 	}
-	others := m.table.others()
+	others := slices.DeleteFunc(slices.Clone(m.table.others()), func(t target) bool { return m.ignores(t.name) })
 	if op != keyInstall {
 		if err := m.confirm(ctx, op, raw, others, force); err != nil {
 			return err
@@ -128,8 +147,8 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 			return err
 		}
 	}
-	answers, err := m.askKeys(ctx, op, raw, others)
-	if err != nil && !(force && op != keyInstall && len(answers) > 0) {
+	answers, err := m.askKeys(ctx, keyCall{Op: uint8(op), Name: KeyName(raw)}, raw, others)
+	if err != nil && !(force && (len(answers) > 0 || len(others) == 0)) {
 		return fmt.Errorf("not all members confirmed, repeat the command when they answer: %w", err)
 	}
 	if op != keyInstall {
@@ -137,6 +156,8 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 	}
 	return nil
 }
+
+func (m *Mesh) ignores(name string) bool { return m.cfg.Ignore != nil && m.cfg.Ignore(name) }
 
 // confirm makes sure that nobody is cut off by the step.
 func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []target, force bool) error {
@@ -149,32 +170,33 @@ func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []targe
 	if !force {
 		for _, member := range m.table.members(0) {
 			if member.State == Failed {
-				return fmt.Errorf("member %s (%s) is down and cannot confirm: wait for it, or force the step and give it the key by hand", member.Name, member.Addr)
+				return fmt.Errorf("member %s (%s) is down and cannot confirm: wait for it, or repeat with --force: it needs the key by hand then", member.Name, member.Addr)
 			}
 		}
 	}
-	answers, err := m.askKeys(ctx, keyList, nil, others)
+	answers, err := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, others)
 	if err != nil && !force {
 		return fmt.Errorf("not all members confirmed: %w", err)
 	}
-	for name, a := range answers {
-		has := slices.ContainsFunc(a.Keys, func(k []byte) bool { return bytes.Equal(k, raw) })
+	name := KeyName(raw)
+	for member, keys := range answers {
 		switch {
-		case op == keyUse && !has:
-			return fmt.Errorf("member %s has not got the key: install it again", name)
-		case op == keyRemove && len(a.Keys) > 0 && bytes.Equal(a.Keys[0], raw):
-			return fmt.Errorf("member %s still uses the key: use another one first", name)
+		case op == keyUse && !slices.Contains(keys, name):
+			return fmt.Errorf("member %s has not got the key: install it again", member)
+		case op == keyRemove && len(keys) > 0 && keys[0] == name:
+			return fmt.Errorf("member %s still uses the key: use another one first", member)
 		}
 	}
 	return nil
 }
 
-// askKeys asks many members at once. The error joins those of members that
-// failed or refused.
-func (m *Mesh) askKeys(ctx context.Context, op keyOp, raw []byte, to []target) (map[string]keyDoneMsg, error) {
+// askKeys makes a call to many members at once and returns the names of their
+// keys. The error joins those of members that failed or refused.
+func (m *Mesh) askKeys(ctx context.Context, call keyCall, raw []byte, to []target) (map[string][]string, error) {
+	call.From = m.cfg.Name
 	var mu sync.Mutex
 	var errs []error
-	answers := make(map[string]keyDoneMsg)
+	answers := make(map[string][]string)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 16)
 	for _, t := range to {
@@ -182,64 +204,188 @@ func (m *Mesh) askKeys(ctx context.Context, op keyOp, raw []byte, to []target) (
 		slots <- struct{}{}
 		go func() {
 			defer func() { <-slots; wg.Done() }()
-			a, err := m.askKey(ctx, op, raw, t)
+			names, err := m.askKey(ctx, call, raw, t)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				errs = append(errs, fmt.Errorf("member %s: %w", t.name, err))
 				return
 			}
-			answers[t.name] = a
+			answers[t.name] = names
 		}()
 	}
 	wg.Wait()
 	return answers, errors.Join(errs...)
 }
 
-func (m *Mesh) askKey(ctx context.Context, op keyOp, raw []byte, t target) (keyDoneMsg, error) {
-	var a keyDoneMsg
+func (m *Mesh) askKey(ctx context.Context, call keyCall, raw []byte, t target) ([]string, error) {
 	s, done, err := m.talk(t.addr, m.tune.DialTimeout)
 	if err != nil {
-		return a, err
+		return nil, err
 	}
 	defer done()
 	defer context.AfterFunc(ctx, func() { _ = s.c.Close() })()
-	if err := s.writeMsg(kindKey, keyMsg{From: m.cfg.Name, Op: uint8(op), Key: raw}); err != nil {
-		return a, err
+	if keyOp(call.Op) == keyList {
+		s.stall = min(s.stall, keyListTime)
 	}
-	if err := s.expect(kindKeyDone, 3, &a); err != nil {
-		return a, err
+	var own *keyHalf
+	if keyOp(call.Op) == keyInstall {
+		if own, err = newKeyHalf(); err != nil {
+			return nil, err
+		}
+		call.Share = own.share()
 	}
-	if a.Error != "" {
+	if err := s.writeMsg(kindKeyCall, call); err != nil {
+		return nil, err
+	}
+	answer, err := m.keyAnswer(s, t.name)
+	if err != nil || own == nil {
+		return answer.Names, err
+	}
+	sealed, err := own.seal(answer.Share, raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.writeMsg(kindKeyGift, keyGift{Sealed: sealed}); err != nil {
+		return nil, err
+	}
+	answer, err = m.keyAnswer(s, t.name)
+	return answer.Names, err
+}
+
+func (m *Mesh) keyAnswer(s *messages, name string) (keyReply, error) {
+	var a keyReply
+	err := s.expect(kindKeyReply, 4, &a)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return a, errOldKeys
+	case err != nil:
+		return a, err
+	case a.From != name:
+		return a, fmt.Errorf("it answers as %q", a.From)
+	case a.Error != "":
 		return a, errors.New(a.Error)
 	}
 	return a, nil
 }
 
 func (m *Mesh) serveKey(s *messages, payload []byte, from string) {
-	var k keyMsg
-	if !m.read(payload, 3, &k, &k.From, from) {
+	var k keyCall
+	if !m.read(payload, 4, &k, &k.From, from) {
 		return
 	}
-	done := keyDoneMsg{From: m.cfg.Name}
-	switch op := keyOp(k.Op); {
-	case m.ring == nil:
-		done.Error = errNoKeyring.Error()
-	case op == keyList:
-	case op <= keyRemove:
-		if err := m.applyKey(op, k.Key); err != nil {
-			done.Error = err.Error()
+	reply := keyReply{From: m.cfg.Name}
+	err := m.keyStep(s, k, from)
+	if err != nil {
+		reply.Error = err.Error()
+		if keyOp(k.Op) != keyList {
+			m.log.Warn("a change of the keyring is refused", "caller", k.From, "from", from, "error", err)
 		}
-	default:
-		m.refuse(from, "unknown key operation")
-		return
 	}
 	if m.ring != nil {
-		done.Keys = m.ring.raw()
+		reply.Names = m.ring.names()
 	}
-	if err := s.writeMsg(kindKeyDone, done); err != nil {
+	if err := s.writeMsg(kindKeyReply, reply); err != nil {
 		m.count.drop("stream ended early")
 	}
+}
+
+// keyStep does what another member calls for.
+func (m *Mesh) keyStep(s *messages, k keyCall, from string) error {
+	op := keyOp(k.Op)
+	switch {
+	case m.ring == nil:
+		return errNoKeyring
+	case op == keyList:
+		return nil
+	case op > keyRemove:
+		return fmt.Errorf("unknown operation %d", k.Op)
+	case m.cfg.LocalKeyring:
+		return errRemoteOff
+	case m.ignores(k.From):
+		return fmt.Errorf("%s does not count here", k.From)
+	}
+	if op == keyInstall {
+		raw, err := m.takeKey(s, k)
+		if err != nil {
+			return err
+		}
+		if err := m.applyKey(op, raw); err != nil {
+			return err
+		}
+	} else {
+		if !slices.Contains(m.ring.names(), k.Name) {
+			if op == keyRemove {
+				return nil // gone already
+			}
+			return fmt.Errorf("it has no key of the name %.64q", k.Name)
+		}
+		raw, err := m.ring.find(k.Name)
+		if err != nil {
+			return err
+		}
+		if err := m.majority(op, k.Name); err != nil {
+			return err
+		}
+		if err := m.applyKey(op, raw); err != nil {
+			return err
+		}
+	}
+	m.log.Warn("keyring changed by another member", "op", keyOpNames[op], "key", k.Name, "caller", k.From, "from", from)
+	return nil
+}
+
+// takeKey receives a new key.
+func (m *Mesh) takeKey(s *messages, k keyCall) ([]byte, error) {
+	own, err := newKeyHalf()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.writeMsg(kindKeyReply, keyReply{From: m.cfg.Name, Names: m.ring.names(), Share: own.share()}); err != nil {
+		return nil, err
+	}
+	var g keyGift
+	if err := s.expect(kindKeyGift, 1, &g); err != nil {
+		return nil, err
+	}
+	raw, err := own.open(k.Share, g.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	if KeyName(raw) != k.Name {
+		return nil, errors.New("the key is not the one that was named")
+	}
+	return raw, nil
+}
+
+// majority asks the members that have been heard to answer whether most of them
+// hold the key that is to be used, or seal with the one that this member would be
+// left with. One host has one voice.
+func (m *Mesh) majority(op keyOp, name string) error {
+	ctx, cancel := context.WithTimeout(m.ctx, 2*keyListTime)
+	defer cancel()
+	own := m.ring.names()[0]
+	if op == keyRemove && own == name {
+		return errors.New("the key in use cannot be removed: use another one first")
+	}
+	asked := *m.table.proven.Load()
+	answers, _ := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, asked)
+	voices, agree := map[string]bool{voice(m.addr()): true}, map[string]bool{voice(m.addr()): true}
+	for _, t := range asked {
+		v := voice(t.addr)
+		voices[v] = true
+		keys := answers[t.name]
+		if len(keys) > 0 && (op == keyUse && slices.Contains(keys, name) || op == keyRemove && keys[0] == own) {
+			agree[v] = true
+		}
+	}
+	if 2*len(agree) > len(voices) {
+		return nil
+	}
+	if op == keyUse {
+		return fmt.Errorf("only %d of the %d hosts that it hears hold the key", len(agree), len(voices))
+	}
+	return fmt.Errorf("only %d of the %d hosts that it hears use the key that it would be left with", len(agree), len(voices))
 }
 
 // applyKey makes the step here and in the keyring file. The file comes first
