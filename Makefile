@@ -31,6 +31,9 @@ TIMEOUT   ?= 30m
 TESTFLAGS ?=
 FUZZTIME  ?= 10s
 SOAK      ?= 10m
+PKG       ?= ./mesh/leader
+N         ?= 300
+SEED      ?= 1
 # Where the tests of the page keep what the browser showed.
 export BANMESH_SHOTS ?= $(CURDIR)/bin/screenshots
 
@@ -113,6 +116,11 @@ fuzz:
 .PHONY: soak
 soak: deps
 	BANMESH_ALL=1 BANMESH_SOAK=$(SOAK) go test -v -count=1 -p 1 -timeout 24h -run '^TestSoak' ./...
+
+## mutants: whether the tests of PKG notice N small mistakes in it, chosen by SEED
+.PHONY: mutants
+mutants:
+	go run ./internal/mutants -n $(N) -seed $(SEED) $(PKG)
 
 ## vulncheck: known vulnerabilities; DB=DIR takes a copy of https://vuln.go.dev
 .PHONY: vulncheck
