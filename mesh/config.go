@@ -139,6 +139,7 @@ type Enforce struct {
 	Driver string `yaml:"driver"` // none, nftables or fail2ban
 	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that is fed
 	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
+	NetNS  string `yaml:"netns"`  // driver nftables: network namespace, by its name for `ip netns` or as a file; "" is the agent's own
 }
 
 // HTTP is the listener for metrics, health, feed and page; "" is off.
@@ -498,6 +499,13 @@ func (c *Config) validateEnforce() error {
 	}
 	if e.Limit < 1 {
 		bad.add(field("enforce.limit", "%d: at least 1", e.Limit))
+	}
+	switch {
+	case e.NetNS == "":
+	case e.Driver != "nftables":
+		bad.add(field("enforce.netns", "%q: only enforce.driver nftables has one", e.NetNS))
+	case !filepath.IsAbs(e.NetNS) && (strings.ContainsAny(e.NetNS, "/\x00") || e.NetNS == "." || e.NetNS == ".."):
+		bad.add(field("enforce.netns", "%q: want a name that `ip netns list` shows, or the absolute path of a namespace's file", e.NetNS))
 	}
 	return bad.err()
 }

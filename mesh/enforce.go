@@ -44,7 +44,7 @@ func (a *Agent) openNFTables() error {
 	if a.cfg.Enforce.Driver != "nftables" {
 		return nil
 	}
-	driver, err := enforce.OpenNFTables()
+	driver, err := enforce.OpenNFTables(a.cfg.Enforce.NetNS)
 	if err != nil {
 		return fmt.Errorf("enforce.driver nftables: %w", err)
 	}
@@ -61,7 +61,7 @@ func (a *Agent) enforceStatus() *control.Enforcement {
 	}
 	s := a.enforcer.Status()
 	e := &control.Enforcement{
-		Driver: s.Driver, State: string(s.State), Detail: s.Detail, InForce: s.Elements,
+		Driver: s.Driver, State: string(s.State), Detail: s.Detail, Caveat: s.Caveat, InForce: s.Elements,
 		Dropped: s.Dropped.Packets, DroppedBytes: s.Dropped.Bytes, BehindMS: s.BehindFor.Milliseconds(),
 	}
 	if s.Behind != enforce.Unknown {

@@ -121,11 +121,12 @@ type Enforcement struct {
 	Driver       string `json:"driver"` // nftables or fail2ban
 	State        string `json:"state"`
 	Detail       string `json:"detail,omitempty"`
-	InForce      int    `json:"in_force"`      // ranges of addresses, or bans in the jail
-	Dropped      uint64 `json:"dropped"`       // packets, as far as the driver knows
-	DroppedBytes uint64 `json:"dropped_bytes"` // of those
-	Behind       *int   `json:"behind"`        // changes that are not in force yet; null while that is not known
-	BehindMS     int64  `json:"behind_ms"`     // for how long the oldest of them has waited
+	Caveat       string `json:"caveat,omitempty"` // what it cannot promise on this router
+	InForce      int    `json:"in_force"`         // ranges of addresses, or bans in the jail
+	Dropped      uint64 `json:"dropped"`          // packets, as far as the driver knows
+	DroppedBytes uint64 `json:"dropped_bytes"`    // of those
+	Behind       *int   `json:"behind"`           // changes that are not in force yet; null while that is not known
+	BehindMS     int64  `json:"behind_ms"`        // for how long the oldest of them has waited
 }
 
 // MemberCount counts the members by state; self is among the alive.

@@ -145,6 +145,12 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"enforcement that fails", func(p *Patient) {
 			agent(p).status.Enforce = &control.Enforcement{Driver: "nftables", State: "failing", Detail: "no permission"}
 		}, Serious, "no permission", "banmesh status"},
+		{"enforcement that is behind", func(p *Patient) {
+			agent(p).status.Enforce = &control.Enforcement{Driver: "nftables", State: "on", BehindMS: 11_000}
+		}, Warning, "behind for 11 s", "banmesh status"},
+		{"enforcement on an older kernel", func(p *Patient) {
+			agent(p).status.Enforce = &control.Enforcement{Driver: "nftables", State: "on", Caveat: "one packet may pass"}
+		}, Note, "one packet may pass", ""},
 		{"enforcement that is full", func(p *Patient) {
 			agent(p).status.Enforce = &control.Enforcement{Driver: "fail2ban", State: "limited", Detail: "7 bans too many"}
 		}, Warning, "7 bans too many", "enforce.limit"},

@@ -19,6 +19,9 @@ type Driver interface {
 	// Name is the driver's name in the configuration.
 	Name() string
 
+	// Caveat is what this router cannot promise, in plain words; "" where there is nothing to say, or it is not known.
+	Caveat() string
+
 	// Fix looks at all that the driver needs on this router, elements aside, and puts right what can be without them. The
 	// error is ErrAbsent or ErrUnreadable where the next change has to make everything anew.
 	Fix(ctx context.Context) error

@@ -56,7 +56,7 @@ func (n *nftTables) readElements(ctx context.Context, patience time.Duration) ([
 
 // readMarks reads one set.
 func (n *nftTables) readMarks(ctx context.Context, id setID, began time.Time, patience time.Duration) ([]mark, error) {
-	c, err := n.dial()
+	c, _, err := n.dial()
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func TestABanIsEnforcedAndLifted(t *testing.T) {
 		b.wants("2001:db8::1", store.Never)
 		b.after(b.set.lift("192.0.2.0/24"))
 		b.wants("192.0.2.9", 0)
-		if s := b.e.Status(); s.State != On || s.Elements != 1 || s.Batches != 5 || s.Dropped != (Drops{7, 700}) || s.Reconciled.IsZero() {
+		if s := b.e.Status(); s.State != On || s.Elements != 1 || s.Batches != 5 || s.Dropped != (Drops{7, 700}) || s.Reconciled.IsZero() || s.Caveat != "the kernel is a fake" {
 			t.Errorf("%+v", s)
 		}
 		if n := b.set.asked(); n != asked {

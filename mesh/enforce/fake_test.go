@@ -158,6 +158,8 @@ func (k *fakeKernel) live() []timed {
 
 func (k *fakeKernel) Name() string { return "fake" }
 
+func (k *fakeKernel) Caveat() string { return "the kernel is a fake" }
+
 func (k *fakeKernel) Fix(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

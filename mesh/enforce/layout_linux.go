@@ -221,10 +221,11 @@ type contents struct {
 
 // contents looks at the table.
 func (n *nftTables) contents() (c contents, err error) {
-	conn, err := n.library()
+	conn, done, err := n.library()
 	if err != nil {
 		return c, err
 	}
+	defer done()
 	if c.there, err = tableIsThere(conn); err != nil || !c.there {
 		return c, err
 	}

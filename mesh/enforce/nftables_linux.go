@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -16,7 +17,7 @@ import (
 )
 
 const (
-	// kernelPatience bounds the wait for one answer of the kernel.
+	// kernelPatience bounds the wait for an answer of the kernel to the library.
 	kernelPatience = 30 * time.Second
 
 	// sendRoom is the largest transaction in bytes that a socket may be given: an element needs some 30.
@@ -26,38 +27,91 @@ const (
 
 // nftTables drops by nftables, over netlink. What it makes is described in layout_linux.go.
 type nftTables struct {
-	netns int // a file descriptor; 0 is the process's own
+	netns string // the file of a network namespace; "" is the process's own
 
 	mu   sync.Mutex
 	conn *netlink.Conn // for changes and look-ups; nil before the first
 	port uint32        // its number, by which the kernel tells who changed something
 	raw  syscall.RawConn
+	in   os.FileInfo // the namespace that it is in; nil where that is the process's own
 }
 
-// OpenNFTables returns the driver that drops by nftables, in the table `inet banmesh` of the network namespace that the
-// agent runs in. It touches nothing yet.
-func OpenNFTables() (Driver, error) { return openNFTables(0), nil }
+// OpenNFTables returns the driver that drops by nftables, in the table `inet banmesh` of a network namespace: of that which
+// `ip netns` knows by the name, of that of a file, or with "" of that which the agent runs in. It touches nothing yet; the
+// namespace need not be there.
+func OpenNFTables(netns string) (Driver, error) {
+	if netns != "" && !filepath.IsAbs(netns) {
+		netns = filepath.Join("/run/netns", netns)
+	}
+	return openNFTables(netns), nil
+}
 
-func openNFTables(netns int) *nftTables { return &nftTables{netns: netns} }
+func openNFTables(netns string) *nftTables { return &nftTables{netns: netns} }
+
+// namespace opens the namespace; fd is 0 for the process's own.
+func (n *nftTables) namespace() (fd int, in os.FileInfo, done func(), err error) {
+	if n.netns == "" {
+		return 0, nil, func() {}, nil
+	}
+	f, err := os.Open(n.netns)
+	if err == nil {
+		in, err = f.Stat()
+	}
+	if err != nil { // not as an error of nftables, to which "not found" means something else
+		return 0, nil, nil, fmt.Errorf("enforce.netns: %v: `ip netns list` shows which there are", err)
+	}
+	return int(f.Fd()), in, func() { f.Close() }, nil
+}
+
+// dial opens a socket in the namespace.
+func (n *nftTables) dial() (*netlink.Conn, os.FileInfo, error) {
+	fd, in, done, err := n.namespace()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+	if errors.Is(err, os.ErrPermission) && fd != 0 {
+		return nil, nil, fmt.Errorf("enter network namespace %s: %w: enforce.netns needs CAP_SYS_ADMIN beside CAP_NET_ADMIN", n.netns, err)
+	}
+	if err == nil {
+		if err = prepare(c); err != nil {
+			c.Close()
+		}
+	}
+	return c, in, err
+}
+
+// leave closes the lasting socket where the namespace's file is another's now, or away, and reports whether it was.
+func (n *nftTables) leave() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conn == nil || n.in == nil {
+		return false
+	}
+	if now, err := os.Stat(n.netns); err == nil && os.SameFile(now, n.in) {
+		return false
+	}
+	n.conn.Close()
+	n.conn = nil
+	return true
+}
 
 // Name returns nftables.
 func (n *nftTables) Name() string { return "nftables" }
 
-// library is a socket for the time of one method, by which the library asks.
-func (n *nftTables) library() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithNetNSFd(n.netns), nftables.WithSockOptions(prepare))
-}
-
-func (n *nftTables) dial() (*netlink.Conn, error) {
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: n.netns})
+// library is how the library asks. The function closes its socket.
+func (n *nftTables) library() (*nftables.Conn, func(), error) {
+	fd, _, done, err := n.namespace()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := errors.Join(prepare(c), c.SetDeadline(time.Now().Add(kernelPatience))); err != nil {
-		c.Close()
-		return nil, err
+	defer done()
+	c, err := nftables.New(nftables.WithNetNSFd(fd), nftables.WithSockOptions(prepare, patiently), nftables.AsLasting())
+	if err != nil {
+		return nil, nil, err
 	}
-	return c, nil
+	return c, func() { c.CloseLasting() }, nil
 }
 
 // prepare makes room for a whole transaction, and for the answers to it without a copy of each message. Without the
@@ -66,6 +120,8 @@ func prepare(c *netlink.Conn) error {
 	return errors.Join(c.SetWriteBuffer(sendRoom), c.SetReadBuffer(receiveRoom), c.SetOption(netlink.CapAcknowledge, true))
 }
 
+func patiently(c *netlink.Conn) error { return c.SetDeadline(time.Now().Add(kernelPatience)) }
+
 // open opens the lasting socket where it is not open.
 func (n *nftTables) open() error {
 	n.mu.Lock()
@@ -73,21 +129,18 @@ func (n *nftTables) open() error {
 	if n.conn != nil {
 		return nil
 	}
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: n.netns})
+	c, in, err := n.dial()
 	if err != nil {
 		return err
 	}
-	if err = prepare(c); err == nil {
-		n.raw, err = c.SyscallConn()
-	}
-	if err == nil {
+	if n.raw, err = c.SyscallConn(); err == nil {
 		n.port, err = portOf(n.raw)
 	}
 	if err != nil {
 		c.Close()
 		return err
 	}
-	n.conn = c
+	n.conn, n.in = c, in
 	return nil
 }
 
@@ -190,6 +243,7 @@ func explain(what string, err error) error {
 
 // Fix makes the chain, the rules and the sets what they should be, where our sets are.
 func (n *nftTables) Fix(context.Context) error {
+	n.leave()
 	c, err := n.contents()
 	switch {
 	case err != nil:
@@ -248,10 +302,11 @@ func (n *nftTables) Remove(context.Context) error {
 
 // Dropped adds up the counters of the rules.
 func (n *nftTables) Dropped(context.Context) (Drops, error) {
-	c, err := n.library()
+	c, done, err := n.library()
 	if err != nil {
 		return Drops{}, explain("open netlink", err)
 	}
+	defer done()
 	d, err := dropped(c)
 	return d, explain("read the counters of table inet "+tableName, err)
 }

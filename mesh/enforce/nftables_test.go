@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"banmesh/internal/need"
 	"banmesh/store"
@@ -48,7 +50,7 @@ func newSpace(t testing.TB) *space {
 	return s
 }
 
-func (s *space) driver() *nftTables { return openNFTables(int(s.fd)) }
+func (s *space) driver() *nftTables { return openNFTables(fmt.Sprintf("/proc/self/fd/%d", int(s.fd))) }
 
 // run runs a program in the namespace.
 func (s *space) run(input, name string, args ...string) string {
@@ -454,6 +456,54 @@ func TestAnEnforcerAndTheKernel(t *testing.T) {
 	becomes("2001:db8::/48")
 	if err := e.Remove(context.Background()); err != nil || s.nft("list", "ruleset") != "" {
 		t.Errorf("after Remove: %v\n%s", err, s.nft("list", "ruleset"))
+	}
+}
+
+// TestANamespaceComesAndGoes: one that is not there is a state that says so; when it comes, or another comes in its place,
+// it is enforced there within seconds.
+func TestANamespaceComesAndGoes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ns")
+	mount := func(s *space) {
+		t.Helper()
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", int(s.fd)), file, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unmount := func() { unix.Unmount(file, unix.MNT_DETACH); os.Remove(file) }
+	t.Cleanup(unmount)
+
+	driver, err := OpenNFTables(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := newFakeSet(time.Now)
+	set.ban("192.0.2.1/32", store.At(time.Now().Add(time.Hour)))
+	e := New(Config{Set: set, Driver: driver, Settled: func() bool { return true }})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- e.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	awaits := func(what string, cond func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !cond(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", what, e.Status())
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	awaits("not there", func() bool {
+		s := e.Status()
+		return s.State == Failing && strings.Contains(s.Detail, "enforce.netns: ")
+	})
+	for range 2 {
+		s := newSpace(t)
+		mount(s)
+		awaits("enforced", func() bool { return strings.Contains(s.nft("list", "ruleset"), "192.0.2.1 ") })
+		unmount()
 	}
 }
 

@@ -70,6 +70,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	}()
 	defer func() { cancel(); <-watched }()
 
+	e.warn(e.cfg.Driver.Caveat())
 	w := e.worker()
 	select { // before the first reading, so that it need not be repeated
 	case <-ctx.Done():
@@ -117,6 +118,15 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		case <-e.queue.wake:
 		}
 	}
+}
+
+func (e *Enforcer) warn(caveat string) {
+	if caveat != "" {
+		e.log.Warn("enforcement has a limit", "caveat", caveat)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status.Caveat = caveat
 }
 
 func (e *Enforcer) worker() *worker {

@@ -12,6 +12,7 @@ type Status struct {
 	Driver     string        // none, nftables or fail2ban
 	State      State         // what it does now
 	Detail     string        // in plain words: why, and what to do about it; "" while all is well
+	Caveat     string        // what enforcement on this router cannot promise; "" where there is nothing to say
 	Since      time.Time     // when State began
 	Elements   int           // what is on the router: ranges of addresses, or bans
 	Behind     int           // how many changes the router has not taken yet, or Unknown

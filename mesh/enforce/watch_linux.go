@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -30,12 +29,15 @@ func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 	if err := n.open(); err != nil {
 		return err
 	}
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: n.netns})
+	c, _, err := n.dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	filter, err := notOf(n.port)
+	n.mu.Lock()
+	port := n.port
+	n.mu.Unlock()
+	filter, err := notOf(port)
 	if err != nil {
 		return err
 	}
@@ -50,6 +52,9 @@ func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
+	ended := make(chan struct{})
+	defer close(ended)
+	go n.stay(ended, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 	tell(News{Lost: true}) // whatever happened before
 	buffer := make([]byte, dumpBuffer)
 	for {
@@ -74,12 +79,29 @@ func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 		}
 		var news News
 		for i := range messages {
-			if m := &messages[i]; m.Header.Pid != n.port {
+			if m := &messages[i]; m.Header.Pid != port {
 				news.add(m.Header.Type, m.Data)
 			}
 		}
 		if news.Layout || len(news.Elements) > 0 {
 			tell(news)
+		}
+	}
+}
+
+// stay calls moved once the namespace is another, until ended.
+func (n *nftTables) stay(ended <-chan struct{}, moved func()) {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
+			if n.leave() {
+				moved()
+				return
+			}
 		}
 	}
 }

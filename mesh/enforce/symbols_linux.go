@@ -1,0 +1,38 @@
+package enforce
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"strings"
+)
+
+// caveat is what a kernel cannot promise that rebuilds the tree of a set with intervals while packets are looked up in it:
+// the commit "translate rbtree to array for binary search" of January 2026 ended that, and was carried into older series.
+const caveat = "this kernel may let a packet from within a banned prefix through in the instant in which prefixes change; single addresses are safe"
+
+// Caveat looks for the kernel's own mark of that commit, the names of its functions. A kernel that shows none of its names
+// tells nothing.
+func (n *nftTables) Caveat() string {
+	f, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	return caveatOf(f)
+}
+
+func caveatOf(names io.Reader) string {
+	intervals := false
+	for lines := bufio.NewScanner(names); lines.Scan(); {
+		line := lines.Text()
+		if strings.Contains(line, " nft_array_") {
+			return ""
+		}
+		intervals = intervals || strings.Contains(line, " nft_rbtree_")
+	}
+	if !intervals {
+		return ""
+	}
+	return caveat
+}
