@@ -72,6 +72,7 @@ type Agent struct {
 	errands   errands
 
 	otherLimits otherLimits
+	former      string   // the name that the store was written under, where it is another; else ""
 	alerts      *alerts  // nil where no command is configured
 	enforcer    enforcer // nil where none is configured
 	watchers    watchers
@@ -131,6 +132,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	}
 	if err := a.openStore(); err != nil {
 		return nil, err
+	}
+	if a.former, err = rememberName(ctx, a.store, cfg.Name); err != nil {
+		a.log.Warn("the store does not remember this router's name", "error", err)
 	}
 	if err := a.openFail2ban(); err != nil {
 		return nil, err

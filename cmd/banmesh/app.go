@@ -92,6 +92,15 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 		if args[0] == "--help" || args[0] == "-h" {
 			return append(path, "--help"), nil
 		}
+		// A flag between a command and its own: its value is not one of them.
+		if cmd != nil && strings.HasPrefix(args[0], "-") {
+			n := 1
+			if !strings.Contains(args[0], "=") && len(args) > 2 && !strings.HasPrefix(args[1], "-") && findCommand(cmds, args[1]) == nil {
+				n = 2
+			}
+			early, args = append(early, args[:n]...), args[n:]
+			continue
+		}
 		next := findCommand(cmds, args[0])
 		if next == nil && cmd == nil {
 			return nil, usagef("unknown command %s: banmesh --help lists them", control.Show(args[0]))

@@ -30,7 +30,7 @@ func demoCommand(c *console) *cli.Command {
 			if driver != "netconf" && driver != "rest" {
 				return usagef("--driver %s: want netconf or rest", control.Show(driver))
 			}
-			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // the last when the terminal closes
 			defer stop()
 			err := demo.Run(ctx, demo.Options{Out: c.out, REST: driver == "rest", Colour: c.colours(), Stay: stay, Version: thisBuild().Version})
 			if errors.Is(err, context.Canceled) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -90,7 +91,7 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 	if logs, err := client.LogSources(ctx); err == nil {
 		p.Logs = logs // why not is among what Check found
 	}
-	var found []doctor.Finding
+	found := unreadableByAgent(cfg)
 	probe, err := mesh.NewProbe(&cfg.Commit, slog.New(slog.DiscardHandler))
 	switch {
 	case err != nil:
@@ -111,7 +112,7 @@ func files(cfg *mesh.Config) []doctor.File {
 			out = append(out, doctor.File{Path: path, Key: key, What: what, Secret: secret, Make: remedy})
 		}
 	}
-	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, fmt.Sprintf("copy it from another router, or for the first one: (umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > %s)", cfg.Gossip.Keyring))
+	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, fmt.Sprintf("copy it from another router, or for the first one: (umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > %[1]s)%[2]s", cfg.Gossip.Keyring, chown(cfg, cfg.Gossip.Keyring)))
 	k := &cfg.Commit
 	trust := "banmesh conductor trust ADDRESS --known-hosts " + k.KnownHosts
 	switch k.Driver {
@@ -126,6 +127,31 @@ func files(cfg *mesh.Config) []doctor.File {
 	if cfg.HTTP.Listen != "" && cfg.HTTP.TokenFile != "" {
 		add(cfg.HTTP.TokenFile, "http.token_file", "the token of the HTTP listener", reads, "(umask 077; openssl rand -hex 32 > "+cfg.HTTP.TokenFile+")")
 		out[len(out)-1].Group = true
+	}
+	return out
+}
+
+// chown is what makes a file that root has made the agent's, "" where both are one.
+func chown(cfg *mesh.Config, path string) string {
+	who := agentUser(cfg)
+	if who == nil {
+		return ""
+	}
+	return fmt.Sprintf("; chown %d:%d %s", who.Uid, who.Gid, path)
+}
+
+// unreadableByAgent are the files that are there, and that the agent cannot read: root made them, mostly.
+func unreadableByAgent(cfg *mesh.Config) []doctor.Finding {
+	who := agentUser(cfg)
+	var out []doctor.Finding
+	for _, f := range files(cfg) {
+		if _, err := os.Stat(f.Path); err != nil || who == nil {
+			continue // what is not there is said with how to make it
+		}
+		if err := readableAs(who, f.Path); err != nil {
+			out = append(out, doctor.Finding{Severity: doctor.Serious, What: fmt.Sprintf("%s %s (%s): the agent's user %d cannot read it", f.What, f.Path, f.Key, who.Uid),
+				Why: "The agent does not start, or does not commit, without it.", Mend: fmt.Sprintf("chown %d:%d %s", who.Uid, who.Gid, f.Path)})
+		}
 	}
 	return out
 }

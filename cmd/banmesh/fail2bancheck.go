@@ -128,6 +128,11 @@ func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []
 			wide++
 			continue
 		}
+		if b.Prefix.Addr().IsUnspecified() {
+			// What a mistyped `banip 192.0.2.1/0` leaves in fail2ban; the hook refuses it too.
+			c.warn("note: %s left out: it is no one's address", b.Prefix.Addr())
+			continue
+		}
 		bans = append(bans, control.HeldBan{Prefix: b.Prefix, Jail: b.Jail, Start: control.Time(b.Start), Until: untilOf(b.Until)})
 	}
 	if wide > 0 {

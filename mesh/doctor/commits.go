@@ -64,11 +64,11 @@ func (r *report) conductor(ctx context.Context, p Patient) {
 	case err == nil, errors.Is(err, conductor.ErrWideOpen):
 	case errors.Is(err, conductor.ErrHostKey):
 		r.add(Serious, text(err), "Somebody else may be answering, or the conductor was installed anew: nothing is committed.",
-			fmt.Sprintf("banmesh conductor trust %s --known-hosts %s", first(p.Conductors), p.KnownHosts))
+			p.trust())
 		return
 	case errors.Is(err, conductor.ErrLogin):
 		r.add(Serious, text(err), "Nothing is committed from here; six refused logins lock the account for half an hour.",
-			fmt.Sprintf("put this router's public key into /home/%s/.ssh/netconf_authorized_keys on each conductor node", p.User))
+			p.login())
 		return
 	case errors.Is(err, conductor.ErrUnreachable):
 		r.add(Serious, text(err), "Nothing is committed from here.",
@@ -133,4 +133,23 @@ func text(err error) string {
 		s = strings.ToValidUTF8(s[:300], "") + "…"
 	}
 	return s
+}
+
+// overREST reports whether the conductor is asked over REST: then it is named by URLs.
+func (p *Patient) overREST() bool { return strings.HasPrefix(first(p.Conductors), "https://") }
+
+// trust is the command that shows and pins whom to believe.
+func (p *Patient) trust() string {
+	if p.overREST() {
+		return fmt.Sprintf("banmesh conductor trust %s, compare it at the conductor, and put what it shows into commit.pin_sha256; a certificate that has expired must be renewed there", first(p.Conductors))
+	}
+	return fmt.Sprintf("banmesh conductor trust %s --known-hosts %s", first(p.Conductors), p.KnownHosts)
+}
+
+// login is what makes the conductor accept this router.
+func (p *Patient) login() string {
+	if p.overREST() {
+		return fmt.Sprintf("make the account %s at the conductor have the password in commit.password_file, or renew the token in commit.token_file", p.User)
+	}
+	return fmt.Sprintf("put this router's public key into /home/%s/.ssh/netconf_authorized_keys on each conductor node", p.User)
 }

@@ -180,6 +180,14 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"nobody leads", func(p *Patient) { agent(p).status.Leader = nil }, Serious, "no router leads", "banmesh status"},
 		{"frozen", func(p *Patient) { agent(p).status.Frozen = true }, Warning, "frozen by", "banmesh thaw"},
 		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 removals wait", "banmesh commit --force"},
+		{"login over REST", func(p *Patient) {
+			p.Conductors = []string{"https://192.0.2.1"}
+			fake(p).read = fmt.Errorf("%w: x", conductor.ErrLogin)
+		}, Serious, "refused the credentials", "commit.password_file"},
+		{"certificate", func(p *Patient) {
+			p.Conductors = []string{"https://192.0.2.1"}
+			fake(p).read = fmt.Errorf("%w: x", conductor.ErrHostKey)
+		}, Serious, "", "banmesh conductor trust https://192.0.2.1, compare"},
 		{"login", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrLogin) }, Serious, "refused the credentials", "netconf_authorized_keys"},
 		{"host key", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrHostKey) }, Serious, "host key is not the known one", "banmesh conductor trust 192.0.2.10:830 --known-hosts /etc/banmesh/known_hosts"},
 		{"no conductor", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrUnreachable) }, Serious, "no conductor can be reached", "commit.driver"},
