@@ -4,27 +4,15 @@ import (
 	"context"
 	"log/slog"
 	"net"
-)
 
-// credentials are the caller's, as the kernel knows them.
-type credentials struct {
-	uid, gid uint32
-	pid      int32
-}
+	"banmesh/internal/peercred"
+)
 
 type peerKey struct{}
 
 // withPeer keeps the caller's credentials with its connection.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
-	uc, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
-	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return ctx
-	}
-	cred, err := peerCredentials(raw)
+	cred, err := peercred.Of(c)
 	if err != nil {
 		return ctx
 	}
@@ -33,9 +21,9 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 
 // peerAttr names the caller for the log.
 func peerAttr(ctx context.Context) slog.Attr {
-	cred, ok := ctx.Value(peerKey{}).(credentials)
+	cred, ok := ctx.Value(peerKey{}).(peercred.Credentials)
 	if !ok {
 		return slog.String("caller", "unknown")
 	}
-	return slog.Group("caller", "uid", cred.uid, "gid", cred.gid, "pid", cred.pid)
+	return slog.Group("caller", "uid", cred.UID, "gid", cred.GID, "pid", cred.PID)
 }

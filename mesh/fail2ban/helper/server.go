@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"banmesh/internal/peercred"
 )
 
 const (
@@ -75,7 +75,8 @@ func (s *Server) Serve(ctx context.Context, ln *net.UnixListener) error {
 
 // answer serves one connection. A caller that is not let in learns nothing.
 func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
-	uid, pid, err := peer(conn)
+	peer, err := peercred.Of(conn)
+	uid, pid := peer.UID, peer.PID
 	if err != nil || uid != 0 && !slices.Contains(s.Users, uid) {
 		s.Logger.Warn("refused a caller who is not the agent's user", "uid", uid, "pid", pid, "error", err)
 		return
@@ -97,22 +98,6 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
 	if err := json.NewEncoder(conn).Encode(reply); err != nil {
 		s.Logger.Warn("the answer was not taken", "error", err)
 	}
-}
-
-// peer is who made a connection, by the kernel's word (SO_PEERCRED, unix(7)).
-func peer(conn *net.UnixConn) (uid uint32, pid int32, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, 0, err
-	}
-	var cred *unix.Ucred
-	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
-		return 0, 0, e
-	}
-	if err != nil {
-		return 0, 0, err
-	}
-	return cred.Uid, cred.Pid, nil
 }
 
 // do checks a request and runs it.
