@@ -110,3 +110,18 @@ func TestEditsThatFailAreNotHammered(t *testing.T) {
 		}
 	})
 }
+
+// One wrong answer is no hand: what a reading lacks is looked at twice.
+func TestOneWrongReadingIsNoHand(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		a.set.ban(100*24*time.Hour, many(3)...)
+		pass(time.Minute)
+		a.link.lie(many(1))
+		pass(6 * time.Minute) // the leader looks each five
+		if st := a.Status(); st.ByHand != 0 || a.told(EventByHand) != 0 || st.Committed != 3 {
+			t.Errorf("status = %+v, want nothing removed by hand", st)
+		}
+	})
+}

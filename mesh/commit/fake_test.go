@@ -302,11 +302,15 @@ func (s *site) tenant() []netip.Prefix {
 func (s *site) byHand(add, remove []netip.Prefix) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range add {
-		s.running[p] = true
-	}
-	for _, p := range remove {
-		delete(s.running, p)
+	for _, store := range []map[netip.Prefix]bool{s.running, s.candidate} { // a candidate with edits follows what others commit
+		for _, p := range add {
+			if store != nil {
+				store[p] = true
+			}
+		}
+		for _, p := range remove {
+			delete(store, p)
+		}
 	}
 	s.history = append(s.history, commitRecord{at: time.Now(), add: add, remove: remove})
 }
@@ -375,6 +379,14 @@ type link struct {
 	site  *site
 	by    string
 	check func() func(r *commitRecord, running map[netip.Prefix]bool) // of what is known now; fills wrong
+	hide  []netip.Prefix                                              // left out of the next reading; site.mu guards it
+}
+
+// lie makes one reading leave something out.
+func (l *link) lie(hide []netip.Prefix) {
+	l.site.mu.Lock()
+	defer l.site.mu.Unlock()
+	l.hide = hide
 }
 
 type fakeEdit struct {
@@ -441,7 +453,10 @@ func (l *link) Read(ctx context.Context) (conductor.Running, error) {
 	}
 	l.site.mu.Lock()
 	defer l.site.mu.Unlock()
-	return l.tenantLocked(), nil
+	r := l.tenantLocked()
+	r.Addresses = slices.DeleteFunc(r.Addresses, func(p netip.Prefix) bool { return slices.Contains(l.hide, p) })
+	l.hide = nil
+	return r, nil
 }
 
 func (l *link) Features() string   { return "fake" }

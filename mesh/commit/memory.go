@@ -151,6 +151,21 @@ func (m *memory) reset(r conductor.Running, placed map[netip.Prefix]store.Millis
 	return gone > 0 && (!r.Exists || !r.Member || known >= shrinkFloor && gone*100 > known*shrink)
 }
 
+// misses reports whether a reading lacks something that was in running and that
+// nobody here took out: what one answer says of that is looked at twice.
+func (m *memory) misses(r conductor.Running, placed map[netip.Prefix]store.Millis) bool {
+	there := make(map[netip.Prefix]struct{}, len(r.Addresses))
+	for _, p := range r.Addresses {
+		there[p] = struct{}{}
+	}
+	for p, was := range m.seen {
+		if _, ok := there[p]; !ok && placed[p] == was && m.byHand[p].notBefore.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
 // tells reports whether the last reading still speaks for every placed prefix:
 // another leader may have placed, and committed, since.
 func (m *memory) tells(placed map[netip.Prefix]store.Millis) bool {

@@ -17,6 +17,9 @@ func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer done()
 	r, err := c.cfg.Conductor.Read(ctx)
+	if err == nil && c.misses(r) {
+		r, err = c.cfg.Conductor.Read(ctx)
+	}
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, conductor.ErrUnreachable) {
 			err = fmt.Errorf("%w within %s: %w", conductor.ErrUnreachable, c.cfg.Timeout, err)
@@ -28,6 +31,14 @@ func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	c.mu.Unlock()
 	c.learn(r)
 	return r, wideOpen(r)
+}
+
+// misses reports whether a reading lacks what this member has seen in running.
+func (c *Committer) misses(r conductor.Running) bool {
+	placed := c.placed()
+	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	return c.memory.misses(r, placed)
 }
 
 // learn takes in a reading of running.
