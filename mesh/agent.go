@@ -199,7 +199,7 @@ func (a *Agent) openFail2ban() error {
 		Set: a.store, Client: a.client, Shares: a.cfg.Share.has, Feed: fed, Now: a.clock.local, Logger: a.log,
 	})
 	a.teller = fail2ban.NewTeller(fail2ban.TellerConfig{
-		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Now: a.clock.local, Logger: a.log,
+		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Bounds: a.cfg.Fail2ban.bounds(), Now: a.clock.local, Logger: a.log,
 	})
 	a.spool = spool.New(a.cfg.SpoolDir())
 	gid, err := server.Group(a.cfg.SocketGroup)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/fail2ban/helper"
 	"banmesh/store"
 )
@@ -123,6 +124,10 @@ type Fail2ban struct {
 	Socket string `yaml:"socket"` // its -s option; "" leaves it out
 	Helper string `yaml:"helper"` // socket of root's helper, asked where client and socket are the defaults and it is there
 	Unban  bool   `yaml:"unban"`  // tell the local fail2ban of lifts
+	// What it may be told from afar; 0 is no bound.
+	WidestIgnoreIPv4 int `yaml:"widest_ignore_ipv4"` // shortest prefix length of an allow that it ignores
+	WidestIgnoreIPv6 int `yaml:"widest_ignore_ipv6"`
+	ToldPerMinute    int `yaml:"told_per_minute"` // addresses that it lets go, allows that it ignores
 }
 
 // helper is the socket of root's helper, which asks the system's own fail2ban and
@@ -196,7 +201,7 @@ func DefaultConfig() Config {
 			Foreign:            "keep",
 			RemoveForeignAfter: Duration(24 * time.Hour),
 		},
-		Fail2ban: Fail2ban{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true},
+		Fail2ban: Fail2ban{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
 		Enforce:  Enforce{Driver: "none", Jail: "mesh", Limit: 1000},
 		Alert:    Alert{After: Duration(5 * time.Minute)},
 		Log:      Log{Level: "info", Format: "text"},
@@ -352,6 +357,7 @@ func (c *Config) validateBans() error {
 	}
 	bad.add(c.Limits.validate(c.Name))
 	bad.add(c.Quorum.validate())
+	bad.add(c.Fail2ban.validate())
 	if len(c.NeverBan) > 200 {
 		bad.add(field("never_ban", "has %d prefixes: at most 200", len(c.NeverBan)))
 	}
@@ -538,4 +544,20 @@ func oneOf(key, got string, want ...string) error {
 		}
 	}
 	return field(key, "%q is none of %v", got, want)
+}
+
+func (f *Fail2ban) bounds() fail2ban.Bounds {
+	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
+}
+
+func (f *Fail2ban) validate() error {
+	for _, k := range []struct {
+		key    string
+		v, max int
+	}{{"widest_ignore_ipv4", f.WidestIgnoreIPv4, 32}, {"widest_ignore_ipv6", f.WidestIgnoreIPv6, 128}, {"told_per_minute", f.ToldPerMinute, 1 << 20}} {
+		if k.v < 0 || k.v > k.max {
+			return field("fail2ban."+k.key, "%d is not from 0 to %d", k.v, k.max)
+		}
+	}
+	return nil
 }

@@ -24,6 +24,7 @@ func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
 			live = append(live, a.Prefix)
 		}
 	}
+	live = t.allowance.narrow(live)
 	if len(live) == 0 && len(t.ignored) == 0 {
 		t.done(ctx, notices)
 		return nil
@@ -44,6 +45,7 @@ func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
 	if err != nil {
 		return err
 	}
+	held := 0
 	for jail := range t.ignored {
 		if !slices.Contains(jails, jail) {
 			delete(t.ignored, jail) // ignore lists end with their jail
@@ -54,12 +56,19 @@ func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
 			continue // its feeder looks at the allows itself
 		}
 		t.meet(ctx, jail)
-		if err := t.ignore(ctx, jail, live); err != nil && !errors.Is(err, ErrNoJail) {
+		left, err := t.ignore(ctx, jail, live)
+		if err != nil && !errors.Is(err, ErrNoJail) {
 			return err
 		}
-		if err := t.release(ctx, jail, pending); err != nil && !errors.Is(err, ErrNoJail) {
+		held += left
+		if left, err = t.release(ctx, jail, pending); err != nil && !errors.Is(err, ErrNoJail) {
 			return err
 		}
+		held += left
+	}
+	t.allowance.leave("allow", held)
+	if held > 0 {
+		return nil // the notices stay, and are looked at again
 	}
 	t.done(ctx, notices)
 	t.next = now.Add(ignoreEvery)
@@ -79,15 +88,17 @@ func (t *Teller) stale(live []netip.Prefix) bool {
 }
 
 // ignore makes one jail ignore exactly what is allowed, beside what its own
-// configuration says.
-func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) error {
+// configuration says. left is how much waits for its minute.
+func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
 	has, err := t.client.Ignored(ctx, jail)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var add, told []netip.Prefix
 	for _, p := range live {
 		switch {
+		case !slices.Contains(has, p) && t.allowance.take(t.now(), 1) == 0:
+			left++
 		case !slices.Contains(has, p):
 			add = append(add, p)
 			told = append(told, p)
@@ -100,7 +111,7 @@ func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) e
 			continue
 		}
 		if err := t.client.Unignore(ctx, jail, p); err != nil {
-			return err
+			return left, err
 		}
 	}
 	// Remembered first: what is told and forgotten would be ignored for ever.
@@ -110,21 +121,22 @@ func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) e
 			delete(t.ignored, jail)
 		}
 		if err := save(ctx, t.set, ignoredKey, t.ignored); err != nil {
-			return err
+			return left, err
 		}
 	}
-	return t.client.Ignore(ctx, jail, add)
+	return left, t.client.Ignore(ctx, jail, add)
 }
 
 // release has one jail let go the bans that new allows cover. The mesh keeps the
-// bans, covered, so their unban hooks must not lift them.
-func (t *Teller) release(ctx context.Context, jail string, notices []store.Notice) error {
+// bans, covered, so their unban hooks must not lift them. left is how many wait for
+// their minute.
+func (t *Teller) release(ctx context.Context, jail string, notices []store.Notice) (left int, err error) {
 	if len(notices) == 0 {
-		return nil
+		return 0, nil
 	}
 	held, err := t.client.Banned(ctx, jail)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var meant []Banned
 	for _, b := range held {
@@ -132,16 +144,18 @@ func (t *Teller) release(ctx context.Context, jail string, notices []store.Notic
 			meant = append(meant, b)
 		}
 	}
+	may := t.allowance.take(t.now(), len(meant))
+	left, meant = len(meant)-may, meant[:may]
 	for batch := range slices.Chunk(meant, maxBatch) {
 		prefixes := make([]netip.Prefix, len(batch))
 		for i, b := range batch {
 			prefixes[i] = b.Prefix
 		}
 		if err := t.unban(ctx, jail, prefixes, batch); err != nil {
-			return err
+			return left, err
 		}
 	}
-	return nil
+	return left, nil
 }
 
 func covers(outer, inner netip.Prefix) bool {

@@ -45,8 +45,9 @@ type Notices interface {
 type TellerConfig struct {
 	Set    Notices
 	Client *Client
-	Hooks  *Hooks           // told which unban hooks will be mere echoes
-	Silent bool             // `fail2ban.unban: false`: drop the notices, tell nothing
+	Hooks  *Hooks // told which unban hooks will be mere echoes
+	Silent bool   // `fail2ban.unban: false`: drop the notices, tell nothing
+	Bounds Bounds
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger
 }
@@ -62,6 +63,8 @@ type Teller struct {
 	now    func() time.Time
 	log    *slog.Logger
 	poke   chan struct{} // holds at most one
+
+	allowance allowance
 
 	// Run's goroutine owns what follows.
 	away    backoff             // fail2ban as a whole
@@ -99,6 +102,7 @@ func NewTeller(c TellerConfig) *Teller {
 		poke:  make(chan struct{}, 1),
 		jails: make(map[string]*backoff),
 	}
+	t.allowance.bounds = c.Bounds
 	t.known = loadBook(c.Set)
 	t.ignored = loadIgnored(c.Set)
 	return t
@@ -251,7 +255,9 @@ func (t *Teller) tellUnbans(ctx context.Context, jail string, notices []store.No
 		}
 	}
 	t.done(ctx, gone)
-	for batch := range slices.Chunk(meant, maxBatch) {
+	may := t.allowance.take(t.now(), len(meant))
+	t.allowance.leave("unban "+jail, len(meant)-may)
+	for batch := range slices.Chunk(meant[:may], maxBatch) {
 		var prefixes []netip.Prefix
 		var echoes []Banned
 		for _, n := range batch {

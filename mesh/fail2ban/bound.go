@@ -1,0 +1,111 @@
+package fail2ban
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Bounds are what the mesh may have the local fail2ban give up: whoever writes an
+// allow or a lift anywhere must not switch this router's own defence off. 0 is no
+// bound.
+type Bounds struct {
+	WidestIPv4 int // shortest prefix length that is ignored
+	WidestIPv6 int
+	PerMinute  int // addresses that are let go, and prefixes that are ignored
+}
+
+// takes says whether a prefix is narrow enough to be ignored.
+func (b Bounds) takes(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() >= b.WidestIPv4
+	}
+	return p.Bits() >= b.WidestIPv6
+}
+
+// allowance keeps to so many a minute, and says what waits.
+type allowance struct {
+	bounds Bounds
+
+	mu    sync.Mutex
+	from  time.Time // of the present minute
+	used  int
+	wide  []netip.Prefix // allowed, and too wide to be ignored
+	waits map[string]int // what is still to be told, by jail
+}
+
+// take says how many of n may be told now.
+func (a *allowance) take(now time.Time, n int) int {
+	if a.bounds.PerMinute == 0 {
+		return n
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if since := now.Sub(a.from); since >= time.Minute || since < 0 {
+		a.from, a.used = now, 0
+	}
+	n = min(n, a.bounds.PerMinute-a.used)
+	a.used += n
+	return n
+}
+
+// narrow leaves out what is too wide, and remembers it.
+func (a *allowance) narrow(live []netip.Prefix) []netip.Prefix {
+	var kept, wide []netip.Prefix
+	for _, p := range live {
+		if a.bounds.takes(p) {
+			kept = append(kept, p)
+		} else {
+			wide = append(wide, p)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wide = wide
+	return kept
+}
+
+// leave notes how much of a jail's waits for its minute.
+func (a *allowance) leave(what string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n == 0 {
+		delete(a.waits, what)
+		return
+	}
+	if a.waits == nil {
+		a.waits = make(map[string]int)
+	}
+	a.waits[what] = n
+}
+
+// Held says in plain words what fail2ban was not told, because it is more than it
+// may be told from afar.
+func (t *Teller) Held() []string {
+	a := &t.allowance
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var w []string
+	if len(a.wide) > 0 {
+		var some []string
+		for _, p := range a.wide[:min(len(a.wide), 3)] {
+			some = append(some, p.String())
+		}
+		slices.Sort(some)
+		if n := len(a.wide) - len(some); n > 0 {
+			some = append(some, fmt.Sprintf("%d more", n))
+		}
+		w = append(w, fmt.Sprintf("allowed, and too wide to be ignored by this router's fail2ban: %s; if it is meant, widen fail2ban.widest_ignore_ipv4 or _ipv6, or add it to ignoreip there", strings.Join(some, ", ")))
+	}
+	n := 0
+	for _, x := range a.waits {
+		n += x
+	}
+	if n > 0 {
+		w = append(w, fmt.Sprintf("%d unbans and allows wait: this router's fail2ban is told %d a minute; if they are meant, raise fail2ban.told_per_minute, or `fail2ban-client unban` here", n, a.bounds.PerMinute))
+	}
+	return w
+}
