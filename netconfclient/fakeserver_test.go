@@ -172,14 +172,6 @@ func answering(reply func(n int, rpc string) string) func(io.ReadWriteCloser) {
 
 const fakeOK = `<rpc-reply xmlns="urn:ietf:params:xml:ns:netconf:base:1.0" message-id="ID"><ok/></rpc-reply>`
 
-func fakeData(content string) string {
-	return `<rpc-reply xmlns="urn:ietf:params:xml:ns:netconf:base:1.0" message-id="ID"><data>` + content + `</data></rpc-reply>`
-}
-
-func fakeError(inner string) string {
-	return `<rpc-reply xmlns="urn:ietf:params:xml:ns:netconf:base:1.0" message-id="ID"><rpc-error>` + inner + `</rpc-error></rpc-reply>`
-}
-
 // newECDSA is a host key of a type that is preferred to ed25519.
 func newECDSA(t testing.TB) ssh.Signer {
 	t.Helper()
