@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -53,11 +54,16 @@ func (c *console) tellCommit(call control.CommitCall, r control.CommitReply) err
 	if r.Committed {
 		text = fmt.Sprintf("committed: %d added, %d removed", len(r.Add), len(r.Remove))
 	}
+	detail := r.Detail
+	if r.Committed && strings.HasPrefix("committed: "+detail, text) {
+		// The leader's own words for it, with how long it took.
+		text, detail = "committed: "+detail, ""
+	}
 	if r.Leader != "" {
 		text += " (by " + r.Leader + ")"
 	}
-	if r.Detail != "" {
-		text += ": " + r.Detail
+	if detail != "" {
+		text += ": " + detail
 	}
 	if n := len(r.Held); n > 0 {
 		text += fmt.Sprintf("; %d removals are held back: banmesh commit --force", n)

@@ -26,6 +26,7 @@ type fakeAgent struct {
 	fail   error
 	hang   bool
 	note   string // of the answer to a hook
+	took   string // what the leader says of a commit
 	status control.Status
 	diff   control.Diff
 	left   func()
@@ -290,7 +291,7 @@ func (a *fakeAgent) Commit(ctx context.Context, c control.CommitCall) (control.C
 	if !c.DryRun {
 		a.status.Commit.LastCommit = control.At(time.Now())
 	}
-	return control.CommitReply{Diff: a.diff, Committed: !c.DryRun, Leader: "router2"}, err
+	return control.CommitReply{Diff: a.diff, Committed: !c.DryRun, Leader: "router2", Detail: a.took}, err
 }
 
 func (a *fakeAgent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply, error) {
@@ -318,6 +319,9 @@ func (a *fakeAgent) Freeze(ctx context.Context) error { return a.enter(ctx, "fre
 func (a *fakeAgent) Thaw(ctx context.Context) error   { return a.enter(ctx, "thaw", nil) }
 
 func (a *fakeAgent) Revoke(ctx context.Context, c control.RevokeCall) (control.RevokeReply, error) {
+	if c.Origin == "ruoter3" {
+		return control.RevokeReply{}, a.enter(ctx, "revoke", c)
+	}
 	return control.RevokeReply{Lifted: 3}, a.enter(ctx, "revoke", c)
 }
 
@@ -349,6 +353,8 @@ func (a *fakeAgent) mode(name string) error {
 		a.status.Members.Failed, a.status.Frozen, a.status.FrozenBy, a.status.Blocked = 1, true, "router3", []string{"router9"}
 		a.status.Commit = control.CommitStatus{Driver: "netconf", State: "waiting", Detail: "for admin's uncommitted edits (session 7)", PendingAdd: 2, Held: 12, LastError: &reason}
 		a.status.Warnings = []string{"router3 is gone since 5 min: start its agent, or banmesh leave there"}
+	case "tells-how-long":
+		a.took = "1 added, 0 removed in 350ms"
 	case "nothing-to-commit":
 		a.diff = control.Diff{}
 	case "without-conductor":

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -60,6 +61,11 @@ func revokeCommand(c *console) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if r.Lifted == 0 && !call.Block && !call.Unblock {
+				if err := c.refuseUnknown(cc.Context, call.Origin); err != nil {
+					return err
+				}
+			}
 			switch {
 			case call.DryRun:
 				fmt.Fprintf(c.out, "%d prefixes %s\n", r.Lifted, unbannedWord(true))
@@ -73,4 +79,19 @@ func revokeCommand(c *console) *cli.Command {
 			return nil
 		},
 	}
+}
+
+// refuseUnknown fails where a router of which nothing was lifted is no member either: its name is mistyped, more likely
+// than not.
+func (c *console) refuseUnknown(ctx context.Context, origin string) error {
+	var members []control.Member
+	err := c.ask(ctx, answerTime, func(ctx context.Context, cl *control.Client) error {
+		var err error
+		members, err = cl.Members(ctx)
+		return err
+	})
+	if err != nil || slices.ContainsFunc(members, func(m control.Member) bool { return m.Name == origin }) {
+		return err
+	}
+	return fmt.Errorf("revoke: no ban of %s is known, and no member has that name: banmesh members shows them", control.Show(origin))
 }
