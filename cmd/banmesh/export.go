@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"net/netip"
 
 	"github.com/urfave/cli/v2"
 	"go4.org/netipx"
@@ -35,7 +34,7 @@ func exportCommand(c *console) *cli.Command {
 				return err
 			}
 			return c.ask(cc.Context, listTime, func(ctx context.Context, cl *control.Client) error {
-				if err := cl.List(ctx, netip.Prefix{}, func(b control.Ban) error { return writeParts(b, all, w.write) }); err != nil {
+				if err := cl.List(ctx, control.ListQuery{}, func(b control.Ban) error { return writeParts(b, all, w.write) }); err != nil {
 					return err
 				}
 				return w.end()

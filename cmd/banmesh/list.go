@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -18,65 +17,111 @@ import (
 // listTime bounds the reading of a long list, whose length is the terminal's as well as the agent's.
 const listTime = 2 * time.Minute
 
-func formatFlag(to *string) cli.Flag {
-	return &cli.StringFlag{Name: "format", Destination: to, Usage: "`FORMAT`: plain (one prefix a line), csv or json"}
+// listing is what the flags of list say.
+type listing struct {
+	format    string
+	jail      jail
+	origin    string
+	since     duration
+	until     duration
+	effective bool
+	not       bool
+	sort      string
+	limit     int
 }
 
 func listCommand(c *console) *cli.Command {
-	var format string
+	l := &listing{}
 	return &cli.Command{
 		Name: "list", Category: "Bans", Usage: "show what is banned", ArgsUsage: "[PREFIX]",
-		Description: "With a prefix: the bans of it, of what covers it and of what is inside.\n\n" +
-			"Example:\n   banmesh list\n   banmesh list 203.0.113.0/24 --json",
-		Flags: []cli.Flag{c.jsonFlag(), formatFlag(&format), c.socketFlag()},
+		Description: "With a prefix: the bans of it, of what covers it and of what is inside. Flags narrow that further: one offence must fit\n" +
+			"--jail, --origin, --since and --until together.\n\n" +
+			"Example:\n   banmesh list\n   banmesh list 203.0.113.0/24 --json\n   banmesh list --jail sshd --since 1h --sort start --limit 20\n   banmesh list --not-effective -o csv",
+		Flags: []cli.Flag{
+			c.jsonFlag(),
+			&cli.StringFlag{Name: "output", Aliases: []string{"o", "format"}, Destination: &l.format, Usage: "`FORMAT`: table, plain (one prefix a line), csv or json"},
+			&cli.GenericFlag{Name: "jail", Value: &l.jail, Usage: "only the jail `NAME`"},
+			&cli.StringFlag{Name: "origin", Destination: &l.origin, Usage: "only what the router `NAME` banned"},
+			&cli.GenericFlag{Name: "since", Value: &l.since, Usage: "only offences of the last `DURATION`"},
+			&cli.GenericFlag{Name: "until", Value: &l.until, Usage: "only offences from before the last `DURATION`"},
+			&cli.BoolFlag{Name: "effective", Destination: &l.effective, Usage: "only what takes effect"},
+			&cli.BoolFlag{Name: "not-effective", Destination: &l.not, Usage: "only what an allow, a never-ban or a limit keeps from taking effect"},
+			&cli.StringFlag{Name: "sort", Destination: &l.sort, Usage: "by `FIELD`: " + strings.Join(control.ListSorts, ", ")},
+			&cli.IntFlag{Name: "limit", Destination: &l.limit, Usage: "at most `N` prefixes"},
+			c.socketFlag(),
+		},
 		Action: func(cc *cli.Context) error {
 			args, err := positional(cc, 0, 1)
 			if err != nil {
 				return err
 			}
-			var prefix netip.Prefix
-			if len(args) == 1 {
-				ps, err := parsePrefixes(args, true)
-				if err != nil {
-					return err
-				}
-				prefix = ps[0]
+			q, err := l.query(c, args)
+			if err != nil {
+				return err
 			}
 			if c.json {
-				format = formatJSON
+				l.format = formatJSON
 			}
-			return c.list(cc.Context, prefix, format)
+			return c.list(cc.Context, q, l.format)
 		},
 	}
 }
 
-func (c *console) list(ctx context.Context, prefix netip.Prefix, format string) error {
+func (l *listing) query(c *console, args []string) (control.ListQuery, error) {
+	q := control.ListQuery{Jail: string(l.jail), Origin: l.origin, Sort: l.sort, Limit: l.limit}
+	if len(args) == 1 {
+		ps, err := parsePrefixes(args, true)
+		if err != nil {
+			return q, err
+		}
+		q.Prefix = ps[0]
+	}
+	if l.effective && l.not {
+		return q, usagef("list: --effective or --not-effective, not both")
+	}
+	if l.effective || l.not {
+		q.Effective = &l.effective
+	}
+	ago := func(d duration) control.Time { return control.At(c.now().Add(-d.length())) }
+	if l.since > 0 {
+		q.Since = ago(l.since)
+	}
+	if l.until > 0 {
+		q.Until = ago(l.until)
+	}
+	if err := q.Validate(); err != nil {
+		return q, usagef("list: --%w", err)
+	}
+	return q, nil
+}
+
+func (c *console) list(ctx context.Context, q control.ListQuery, format string) error {
 	return c.ask(ctx, listTime, func(ctx context.Context, cl *control.Client) error {
 		out := bufio.NewWriterSize(c.out, 64<<10)
 		defer out.Flush()
 		switch format {
 		case formatJSON:
-			return cl.ListJSON(ctx, prefix, out)
+			return cl.ListJSON(ctx, q, out)
 		case formatTable, "":
-			return c.listTable(ctx, cl, prefix, out)
+			return c.listTable(ctx, cl, q, out)
 		}
 		w, err := newBanWriter(format, out)
 		if err != nil {
 			return err
 		}
-		if err := cl.List(ctx, prefix, w.write); err != nil {
+		if err := cl.List(ctx, q, w.write); err != nil {
 			return err
 		}
 		return w.end()
 	})
 }
 
-func (c *console) listTable(ctx context.Context, cl *control.Client, prefix netip.Prefix, to io.Writer) error {
+func (c *console) listTable(ctx context.Context, cl *control.Client, q control.ListQuery, to io.Writer) error {
 	now := c.now()
 	t := &table{}
 	t.head("PREFIX", "LEFT", "ROUTERS", "JAILS", "CONDUCTOR", "STATE")
 	n := 0
-	err := cl.List(ctx, prefix, func(b control.Ban) error {
+	err := cl.List(ctx, q, func(b control.Ban) error {
 		n++
 		var origins, jails []string
 		for _, r := range b.Records {

@@ -108,9 +108,9 @@ func (c *Client) Keyring(ctx context.Context, call KeyringCall) (KeyringReply, e
 	return ask[KeyringReply](ctx, c, PathKeyring, call)
 }
 
-// ListJSON copies the bans as the JSON array that the agent sends: all for the zero prefix.
-func (c *Client) ListJSON(ctx context.Context, prefix netip.Prefix, to io.Writer) error {
-	body, err := c.bans(ctx, prefix)
+// ListJSON copies the bans as the JSON array that the agent sends.
+func (c *Client) ListJSON(ctx context.Context, q ListQuery, to io.Writer) error {
+	body, err := c.bans(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -135,9 +135,9 @@ func (l *lastBytes) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// List calls each with the bans in order until one returns an error: all for the zero prefix.
-func (c *Client) List(ctx context.Context, prefix netip.Prefix, each func(Ban) error) error {
-	body, err := c.bans(ctx, prefix)
+// List calls each with the bans in order until one returns an error.
+func (c *Client) List(ctx context.Context, q ListQuery, each func(Ban) error) error {
+	body, err := c.bans(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -155,10 +155,10 @@ func (c *Client) List(ctx context.Context, prefix netip.Prefix, each func(Ban) e
 	return nil
 }
 
-func (c *Client) bans(ctx context.Context, prefix netip.Prefix) (io.ReadCloser, error) {
+func (c *Client) bans(ctx context.Context, q ListQuery) (io.ReadCloser, error) {
 	path := PathBans
-	if prefix.IsValid() {
-		path += "?prefix=" + prefix.String() // neither needs escapes in a query (RFC 3986 §3.4)
+	if query := q.encode(); query != "" {
+		path += "?" + query
 	}
 	return c.do(ctx, "GET", path, nil)
 }

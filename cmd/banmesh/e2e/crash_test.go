@@ -221,7 +221,7 @@ func (c *crash) list(a *agent) map[netip.Prefix]control.Ban {
 	out := make(map[netip.Prefix]control.Ban)
 	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
 	defer cancel()
-	err := control.NewClient(a.socket).List(ctx, netip.Prefix{}, func(b control.Ban) error {
+	err := control.NewClient(a.socket).List(ctx, control.ListQuery{}, func(b control.Ban) error {
 		p, err := netip.ParsePrefix(b.Prefix)
 		out[p] = b
 		return err

@@ -122,7 +122,7 @@ func TestFiguresBanIsSeenByTheOthers(t *testing.T) {
 func lists(t *testing.T, c *control.Client, prefix netip.Prefix) bool {
 	t.Helper()
 	found := false
-	err := c.List(t.Context(), prefix, func(b control.Ban) error {
+	err := c.List(t.Context(), control.ListQuery{Prefix: prefix}, func(b control.Ban) error {
 		found = found || b.Prefix == prefix.String()
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,29 @@ func TestFiguresImportOfEveryForm(t *testing.T) {
 		t.Logf("import of %d prefixes as %-10s: %v at its fastest", n, name, best.Round(time.Millisecond))
 		if best > most {
 			t.Errorf("an import of %d prefixes as %s takes %v, want at most %v", n, name, best, most)
+		}
+	}
+}
+
+// TestFiguresListFilters: a list of some of 100,000 bans, as a whole process.
+func TestFiguresListFilters(t *testing.T) {
+	a := newAgent(t, "router1", settings{extra: "log: {level: error}\n"}).start()
+	a.must("import", listFile(t, 100_000), "--for", "1d")
+	a.must("ban", "203.0.113.7", "--jail", "sshd", "--failures", "5")
+	for _, line := range []string{
+		"list --jail sshd", "list --origin router2", "list --not-effective", "list --since 1s --jail sshd --json", "list --limit 10",
+		"list --sort failures --limit 10", "list --sort start --limit 10 -o csv", "list 20.0.1.0/24 --effective",
+	} {
+		var took []time.Duration
+		for range 10 {
+			began := time.Now()
+			a.must(strings.Fields(line)...)
+			took = append(took, time.Since(began))
+		}
+		best := slices.Min(took)
+		t.Logf("%-40s fastest %5.1f ms, median %5.1f ms", line, ms(best), ms(median(took)))
+		if best > 100*time.Millisecond {
+			t.Errorf("banmesh %s answers after %v at its fastest, want at most 100 ms", line, best)
 		}
 	}
 }

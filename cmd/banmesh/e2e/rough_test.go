@@ -93,7 +93,7 @@ func (r *rough) list(a *agent) (out []control.Ban) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
 	defer cancel()
-	err := control.NewClient(a.socket).List(ctx, netip.Prefix{}, func(b control.Ban) error { out = append(out, b); return nil })
+	err := control.NewClient(a.socket).List(ctx, control.ListQuery{}, func(b control.Ban) error { out = append(out, b); return nil })
 	if err != nil {
 		r.t.Fatalf("list at %s: %v", a.name, err)
 	}

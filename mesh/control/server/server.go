@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -249,17 +251,15 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, http.StatusOK, y)
 }
 
-// bans streams: the memory for a hundred thousand of them is never needed at once.
+// bans streams: the memory for a hundred thousand of them is never needed at once, unless they are asked for in an order
+// of their own.
 func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
-	var prefix netip.Prefix
-	if q := r.URL.Query().Get("prefix"); q != "" {
-		var err error
-		if prefix, err = control.ParsePrefix(q); err != nil {
-			s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
-			return
-		}
+	q, err := control.ParseListQuery(r.URL.Query().Get)
+	if err != nil {
+		s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
+		return
 	}
-	bans, err := s.agent.List(r.Context(), prefix)
+	bans, err := s.agent.List(r.Context(), q.Prefix)
 	if err != nil {
 		s.fail(w, err)
 		return
@@ -269,7 +269,11 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	out := bufio.NewWriterSize(w, 64<<10)
 	var buf []byte
 	sep := byte('[')
-	for b := range bans {
+	n := 0
+	for b := range selected(bans, q) {
+		if n++; q.Limit > 0 && n > q.Limit {
+			break
+		}
 		buf = b.AppendJSON(append(buf[:0], sep))
 		buf = append(buf, '\n')
 		if _, err := out.Write(buf); err != nil {
@@ -282,6 +286,23 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	}
 	out.WriteString("]\n")
 	out.Flush()
+}
+
+// selected yields the bans that a query selects, in its order.
+func selected(bans iter.Seq[control.Ban], q control.ListQuery) iter.Seq[control.Ban] {
+	fitting := func(yield func(control.Ban) bool) {
+		for b := range bans {
+			if q.Selects(&b) && !yield(b) {
+				return
+			}
+		}
+	}
+	if !q.Ordered() {
+		return fitting
+	}
+	all := slices.Collect(fitting)
+	q.Order(all)
+	return slices.Values(all)
 }
 
 // events streams one object a line until the caller goes or the agent stops.

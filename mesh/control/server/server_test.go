@@ -354,7 +354,7 @@ func TestListOfAHundredThousand(t *testing.T) {
 	const n = 100_000
 	socket, _ := serve(t, &stub{list: func(context.Context, netip.Prefix) (iter.Seq[control.Ban], error) { return manyBans(n), nil }}, io.Discard)
 	got := 0
-	if err := control.NewClient(socket).List(bounded(t), netip.Prefix{}, func(b control.Ban) error { got++; return nil }); err != nil {
+	if err := control.NewClient(socket).List(bounded(t), control.ListQuery{}, func(b control.Ban) error { got++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if got != n {
@@ -400,7 +400,7 @@ func BenchmarkList(b *testing.B) {
 	const n = 100_000
 	socket, _ := serve(b, &stub{list: func(context.Context, netip.Prefix) (iter.Seq[control.Ban], error) { return manyBans(n), nil }}, io.Discard)
 	for b.Loop() {
-		if err := control.NewClient(socket).ListJSON(context.Background(), netip.Prefix{}, io.Discard); err != nil {
+		if err := control.NewClient(socket).ListJSON(context.Background(), control.ListQuery{}, io.Discard); err != nil {
 			b.Fatal(err)
 		}
 	}
