@@ -22,6 +22,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if given { // without any it is a browser that asks how
 			s.wrong.note(r.RemoteAddr)
 		}
+		if r.Header.Get(keyHeader) != "" { // as the local API refuses a bouncer
+			w.Header().Set("Connection", "close")
+			problem(w, http.StatusForbidden, "access forbidden")
+			return
+		}
 		h := w.Header()
 		h.Add("WWW-Authenticate", `Basic realm="banmesh", charset="UTF-8"`)
 		h.Add("WWW-Authenticate", `Bearer realm="banmesh"`)

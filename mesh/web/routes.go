@@ -13,6 +13,8 @@ func (s *Server) handler(local netip.Addr) http.Handler {
 	s.healthRoutes(open)
 	closed := http.NewServeMux()
 	closed.Handle("GET /feed/{format}", s.feeds)
+	closed.HandleFunc("GET /v1/decisions", s.decisions.lookup)
+	closed.HandleFunc("GET /v1/decisions/stream", s.decisions.stream)
 	if s.cfg.Metrics != nil {
 		closed.Handle("GET /metrics", s.cfg.Metrics)
 	}
@@ -45,7 +47,7 @@ func commonHeaders(next http.Handler) http.Handler {
 
 // index stands in for the page.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
-	paths := []string{"/healthz", "/readyz", "/feed/plain", "/feed/json", "/feed/srx"}
+	paths := []string{"/healthz", "/readyz", "/feed/plain", "/feed/json", "/feed/srx", "/v1/decisions/stream"}
 	if s.cfg.Metrics != nil {
 		paths = append(paths, "/metrics")
 	}

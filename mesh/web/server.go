@@ -59,6 +59,8 @@ type Server struct {
 	tokens *tokenFile // nil: none is asked for
 	wrong  *attempts
 	feeds  *feeds
+
+	decisions *decisions
 }
 
 // New returns a Server that does nothing before Serve. An error says what is
@@ -80,6 +82,7 @@ func New(c Config) (*Server, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: c, log: c.Logger, wrong: newAttempts(c.Now, c.Logger), feeds: newFeeds(c.Set, c.Now)}
+	s.decisions = newDecisions(c.Set, c.Now, c.Ready, s.feeds)
 	if c.TokenFile != "" {
 		s.tokens = &tokenFile{path: c.TokenFile, log: c.Logger}
 		if err := s.tokens.load(); err != nil {

@@ -93,9 +93,15 @@ func (f *tokenFile) shown(r *http.Request) bool {
 	return ok && f.holds(token)
 }
 
-// credentials are the token of a request: as a bearer's (RFC 6750), or as the
-// password of any user (RFC 7617), which a browser asks for.
+// keyHeader is where a bouncer of CrowdSec shows its key.
+const keyHeader = "X-Api-Key"
+
+// credentials are the token of a request: as a bearer's (RFC 6750), as the
+// password of any user (RFC 7617), which a browser asks for, or as a bouncer's key.
 func credentials(r *http.Request) (token string, ok bool) {
+	if key := r.Header.Get(keyHeader); key != "" {
+		return key, true
+	}
 	const scheme = "bearer "
 	if h := r.Header.Get("Authorization"); len(h) > len(scheme) && strings.EqualFold(h[:len(scheme)], scheme) {
 		return strings.TrimSpace(h[len(scheme):]), true

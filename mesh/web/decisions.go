@@ -1,0 +1,299 @@
+package web
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/store"
+)
+
+// The decisions of the effective set, as CrowdSec's local API gives them to its
+// bouncers (https://docs.crowdsec.net/docs/next/local_api/bouncers): whatever
+// enforces for CrowdSec enforces for banmesh.
+//
+//	GET /v1/decisions/stream?startup=true   everything
+//	GET /v1/decisions/stream                what came and went since this bouncer asked last
+//	GET /v1/decisions?ip=A | range=P        what covers an address or a range
+//
+// A bouncer is told by its token and its address.
+
+const (
+	// foreverIs what a decision without end lasts for a bouncer, which knows none.
+	foreverIs = 365 * 24 * time.Hour
+	// endsAgree is by how much an end may move without a bouncer being told.
+	endsAgree = 2 * 1000
+	// maxBouncers bounds whose last answers are remembered.
+	maxBouncers = 64
+)
+
+// decisions answers bouncers.
+type decisions struct {
+	set   Set
+	now   func() time.Time
+	ready func() error
+	feeds *feeds // counts the changes
+
+	mu       sync.Mutex
+	bouncers map[string]*bouncer
+	last     snapshot
+}
+
+// snapshot is the effective set of one moment; it is shared and not changed.
+type snapshot struct {
+	entries []entry
+	changes uint64
+	at      time.Time
+}
+
+// bouncer is who asks, and what it holds by what it was told.
+type bouncer struct {
+	holds []entry
+	asked time.Time
+}
+
+func newDecisions(set Set, now func() time.Time, ready func() error, f *feeds) *decisions {
+	return &decisions{set: set, now: now, ready: ready, feeds: f, bouncers: make(map[string]*bouncer)}
+}
+
+// current is the effective set, read anew where it may have changed. mu is held.
+func (d *decisions) current() []entry {
+	now, changes := d.now(), d.feeds.changes.Load()
+	if age := now.Sub(d.last.at); d.last.entries == nil || d.last.changes != changes || age < 0 || age >= lookAgain {
+		d.last = snapshot{read(d.set, 0), changes, now}
+	}
+	return d.last.entries
+}
+
+// stream answers GET /v1/decisions/stream.
+func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
+	if !d.relied(w) {
+		return
+	}
+	q := r.URL.Query()
+	scopes, ok := wanted(q)
+	if !ok {
+		d.write(w, r, []byte(`{"deleted":null,"new":null}`))
+		return
+	}
+	who := r.Header.Get(keyHeader) + " " + hostOf(r.RemoteAddr) + " " + q.Get("scopes")
+	d.mu.Lock()
+	now := d.now()
+	entries := d.current()
+	b := d.bouncers[who]
+	var came, went []entry
+	if b == nil || q.Get("startup") == "true" {
+		// Somebody new holds what another run of this agent told it: all of it is
+		// told again, which a bouncer takes as no change.
+		came = entries
+	} else {
+		came, went = changed(b.holds, entries, store.At(now))
+	}
+	d.remember(who, entries, now)
+	d.mu.Unlock()
+
+	body := append(make([]byte, 0, 160*(len(came)+len(went))+64), `{"deleted":`...)
+	body = appendDecisions(body, went, scopes, now)
+	body = append(body, `,"new":`...)
+	body = appendDecisions(body, came, scopes, now)
+	d.write(w, r, append(body, '}'))
+}
+
+// remember notes what a bouncer holds now. mu is held.
+func (d *decisions) remember(who string, entries []entry, now time.Time) {
+	if d.bouncers[who] == nil && len(d.bouncers) >= maxBouncers {
+		oldest := ""
+		for name, b := range d.bouncers {
+			if oldest == "" || b.asked.Before(d.bouncers[oldest].asked) {
+				oldest = name
+			}
+		}
+		delete(d.bouncers, oldest)
+	}
+	d.bouncers[who] = &bouncer{entries, now}
+}
+
+// changed compares two snapshots. What has another end goes and comes again: a
+// bouncer keeps the end that it was told first.
+func changed(old, now []entry, at store.Millis) (came, went []entry) {
+	for len(old) > 0 || len(now) > 0 {
+		order := 0
+		switch {
+		case len(old) == 0:
+			order = 1
+		case len(now) == 0:
+			order = -1
+		default:
+			a, b := old[0], now[0]
+			a.until, b.until = 0, 0
+			order = a.compare(b)
+		}
+		switch {
+		case order > 0:
+			came, now = append(came, now[0]), now[1:]
+		case order < 0:
+			if old[0].until > at { // what has run out is gone there as well
+				went = append(went, old[0])
+			}
+			old = old[1:]
+		default:
+			if moved := now[0].until - old[0].until; moved > endsAgree || moved < -endsAgree {
+				went, came = append(went, old[0]), append(came, now[0])
+			}
+			old, now = old[1:], now[1:]
+		}
+	}
+	return came, went
+}
+
+// lookup answers GET /v1/decisions.
+func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
+	if !d.relied(w) {
+		return
+	}
+	q := r.URL.Query()
+	scopes, ok := wanted(q)
+	text := q.Get("ip")
+	if text == "" {
+		text = q.Get("range")
+	}
+	if text == "" {
+		text = q.Get("value")
+	}
+	var asked netip.Prefix
+	if text != "" {
+		p, err := control.ParsePrefix(text)
+		if err != nil {
+			problem(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		asked = p
+	}
+	contains := q.Get("contains") != "false"
+	d.mu.Lock()
+	now, entries := d.now(), d.current()
+	d.mu.Unlock()
+	var found []entry
+	if ok {
+		for _, e := range entries {
+			p := e.prefix()
+			switch {
+			case !asked.IsValid(), p == asked:
+			case contains && p.Bits() <= asked.Bits() && p.Contains(asked.Addr()):
+			case !contains && p.Bits() >= asked.Bits() && asked.Contains(p.Addr()):
+			default:
+				continue
+			}
+			found = append(found, e)
+		}
+	}
+	d.write(w, r, appendDecisions(nil, found, scopes, now))
+}
+
+// relied answers 503 while what is known may be too little: a bouncer keeps what
+// it has then.
+func (d *decisions) relied(w http.ResponseWriter) bool {
+	if err := d.ready(); err != nil {
+		w.Header().Set("Retry-After", "5")
+		problem(w, http.StatusServiceUnavailable, "not settled yet")
+		return false
+	}
+	return true
+}
+
+func problem(w http.ResponseWriter, status int, message string) {
+	body := []byte(`{"message":` + strconv.Quote(message) + "}\n")
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+func (d *decisions) write(w http.ResponseWriter, r *http.Request, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && len(body) > 1<<10 {
+		if packed, err := compress(body); err == nil {
+			w.Header().Set("Content-Encoding", "gzip")
+			body = packed
+		}
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
+}
+
+// wanted says which scopes a query asks for, and whether it asks for any decision
+// that banmesh has: they are all bans, of the origin banmesh.
+func wanted(q url.Values) (scopes []string, any bool) {
+	for _, key := range []string{"scopes", "scope"} {
+		for _, s := range strings.FieldsFunc(q.Get(key), func(c rune) bool { return c == ',' }) {
+			scopes = append(scopes, strings.ToLower(s))
+		}
+	}
+	if t := q.Get("type"); t != "" && t != "ban" {
+		return nil, false
+	}
+	if o := q.Get("origins"); o != "" && !slices.Contains(strings.Split(o, ","), "banmesh") {
+		return nil, false
+	}
+	return scopes, true
+}
+
+// appendDecisions writes decisions as an array, null where there is none, as the
+// local API does.
+func appendDecisions(b []byte, entries []entry, scopes []string, now time.Time) []byte {
+	at := now.UnixMilli()
+	sep := byte('[')
+	for _, e := range entries {
+		p := e.prefix()
+		scope := "Range"
+		if p.IsSingleIP() {
+			scope = "Ip"
+		}
+		if len(scopes) > 0 && !slices.Contains(scopes, strings.ToLower(scope)) {
+			continue
+		}
+		left := foreverIs
+		if e.until != store.Never {
+			left = max(min(time.Duration(int64(e.until)-at)*time.Millisecond, foreverIs), time.Second)
+		}
+		b = append(b, sep)
+		sep = ','
+		b = append(b, `{"duration":"`...)
+		b = append(b, left.String()...)
+		b = append(b, `","id":`...)
+		b = strconv.AppendUint(b, e.id(), 10)
+		b = append(b, `,"origin":"banmesh","scenario":"banmesh","scope":"`...)
+		b = append(b, scope...)
+		b = append(b, `","type":"ban","value":"`...)
+		if p.IsSingleIP() {
+			b = p.Addr().AppendTo(b)
+		} else {
+			b = p.AppendTo(b)
+		}
+		b = append(b, `"}`...)
+	}
+	if sep == '[' {
+		return append(b, `null`...)
+	}
+	return append(b, ']')
+}
+
+// id is a number for a decision: the same for the same prefix, on every member.
+func (e entry) id() uint64 {
+	h := e.hi*0x9e3779b97f4a7c15 ^ e.lo*0xc2b2ae3d27d4eb4f ^ uint64(e.bits)<<32
+	h ^= h >> 29
+	return h&(1<<53-1) | 1 // what JSON's readers keep exactly
+}
+
+func hostOf(remote string) string {
+	if a, err := netip.ParseAddrPort(remote); err == nil {
+		return a.Addr().Unmap().String()
+	}
+	return remote
+}

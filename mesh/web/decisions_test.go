@@ -1,0 +1,169 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/store"
+)
+
+type decisionsOf struct {
+	New, Deleted []struct {
+		ID                                             int
+		Duration, Origin, Scenario, Scope, Type, Value string
+	}
+}
+
+// stream asks as a bouncer does and returns the values that came and went.
+func (d decisionsOf) values() (came, went []string) {
+	for _, e := range d.New {
+		came = append(came, e.Value)
+	}
+	for _, e := range d.Deleted {
+		went = append(went, e.Value)
+	}
+	return came, went
+}
+
+func TestDecisionsStream(t *testing.T) {
+	set, c := &fakeSet{}, newClock()
+	set.hold("203.0.113.7/32", "198.51.100.0/24", "2001:db8::/48")
+	s := newServer(t, Config{Set: set, Now: c.now, TokenFile: tokens(t, goodToken+"\n"+otherToken+"\n", 0o600)})
+	h := s.handler(loopback)
+	stream := func(query, key string) (came, went []string) {
+		t.Helper()
+		a := ask(t, h, "GET", "/v1/decisions/stream"+query, "X-Api-Key", key)
+		var d decisionsOf
+		if a.status != 200 || json.Unmarshal([]byte(a.body), &d) != nil {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		for _, e := range append(d.New, d.Deleted...) {
+			want := "Ip"
+			if strings.Contains(e.Value, "/") {
+				want = "Range"
+			}
+			if length, err := time.ParseDuration(e.Duration); err != nil || length <= 0 || e.Scope != want || e.Type != "ban" || e.Origin != "banmesh" || e.ID <= 0 {
+				t.Errorf("decision %+v", e)
+			}
+		}
+		return d.values()
+	}
+	expect := func(what string, came, went, wantCame, wantWent []string) {
+		t.Helper()
+		if !slices.Equal(came, wantCame) || !slices.Equal(went, wantWent) {
+			t.Errorf("%s: came %q, went %q; want %q, %q", what, came, went, wantCame, wantWent)
+		}
+	}
+	all := []string{"198.51.100.0/24", "203.0.113.7", "2001:db8::/48"}
+	came, went := stream("?startup=true", goodToken)
+	expect("at start", came, went, all, nil)
+	came, went = stream("", goodToken)
+	expect("no change", came, went, nil, nil)
+	came, went = stream("", otherToken)
+	expect("another bouncer, which is not at its start", came, went, all, nil)
+
+	set.hold("198.51.100.0/24", "203.0.113.8/32", "2001:db8::/48")
+	s.Changed(someBans)
+	came, went = stream("?startup=false", goodToken)
+	expect("one ban and one unban", came, went, []string{"203.0.113.8"}, []string{"203.0.113.7"})
+	came, went = stream("", goodToken)
+	expect("told once", came, went, nil, nil)
+	came, went = stream("", otherToken)
+	expect("told each", came, went, []string{"203.0.113.8"}, []string{"203.0.113.7"})
+	came, went = stream("?startup=true&scopes=ip", goodToken)
+	expect("addresses only", came, went, []string{"203.0.113.8"}, nil)
+	came, went = stream("?startup=true&origins=CAPI", goodToken)
+	expect("another origin", came, went, nil, nil)
+
+	set.bans[1].Until += store.Millis(time.Hour.Milliseconds())
+	s.Changed(someBans)
+	came, went = stream("", goodToken)
+	expect("a ban that lasts longer", came, went, []string{"203.0.113.8"}, []string{"203.0.113.8"})
+
+	c.pass(90 * time.Minute) // the others have run out, here and at the bouncer
+	set.bans = set.bans[1:2]
+	s.Changed(someBans)
+	came, went = stream("", goodToken)
+	expect("what has run out", came, went, nil, nil)
+}
+
+func TestDecisionsOfAnAddress(t *testing.T) {
+	set := &fakeSet{}
+	set.hold("203.0.113.7/32", "203.0.113.0/24")
+	h := newServer(t, Config{Set: set, Now: newClock().now}).handler(loopback)
+	for query, want := range map[string]int{
+		"?ip=203.0.113.7": 2, "?ip=203.0.113.8": 1, "?ip=192.0.2.1": 0, "?range=203.0.113.0/25": 1, "?range=203.0.112.0/23&contains=false": 2,
+		"": 2, "?scope=ip": 1, "?scope=Range&value=203.0.113.0/24": 1, "?type=captcha": 0,
+	} {
+		a := ask(t, h, "GET", "/v1/decisions"+query)
+		var got []json.RawMessage
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || a.status != 200 || len(got) != want || want == 0 && a.body != "null" {
+			t.Errorf("%s: %d %s, want %d decisions", query, a.status, a.body, want)
+		}
+	}
+	if a := ask(t, h, "GET", "/v1/decisions?ip=x"); a.status != 400 || !strings.Contains(a.body, `"message"`) {
+		t.Errorf("no address: %d %s", a.status, a.body)
+	}
+}
+
+func TestDecisionsAreForBouncersWithAKey(t *testing.T) {
+	h := newServer(t, Config{Set: mixed(), TokenFile: tokens(t, goodToken, 0o600)}).handler(loopback)
+	for _, path := range []string{"/v1/decisions", "/v1/decisions/stream?startup=true", "/feed/plain"} {
+		if a := ask(t, h, "GET", path, "X-Api-Key", otherToken); a.status != 403 || a.body != "{\"message\":\"access forbidden\"}\n" {
+			t.Errorf("%s with another key: %d %s", path, a.status, a.body)
+		}
+		if a := ask(t, h, "GET", path, "X-Api-Key", goodToken); a.status != 200 {
+			t.Errorf("%s with the key: %d", path, a.status)
+		}
+	}
+}
+
+// Emptiness is no knowledge: a bouncer keeps what it has while this router may
+// know too little.
+func TestDecisionsWaitUntilSettled(t *testing.T) {
+	h := newServer(t, Config{Set: &fakeSet{}, Ready: func() error { return errors.New("alone") }}).handler(loopback)
+	for _, path := range []string{"/v1/decisions", "/v1/decisions/stream?startup=true"} {
+		if a := ask(t, h, "GET", path); a.status != 503 || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+}
+
+func TestBouncersThatAreRememberedAreBounded(t *testing.T) {
+	s := newServer(t, Config{Set: mixed()})
+	h := s.handler(loopback)
+	for i := range 3 * maxBouncers {
+		ask(t, h, "GET", "/v1/decisions/stream", "X-Api-Key", strings.Repeat("k", i+1))
+	}
+	if n := len(s.decisions.bouncers); n != maxBouncers {
+		t.Errorf("%d are remembered, want %d", n, maxBouncers)
+	}
+}
+
+func TestFiguresDecisions(t *testing.T) {
+	set := figureStore(t)
+	s := newServer(t, Config{Set: set})
+	h := s.handler(loopback)
+	measure := func(what, path string, most time.Duration, before func()) {
+		best := time.Hour
+		size := 0
+		for range 10 {
+			before()
+			began := time.Now()
+			a := ask(t, h, "GET", path)
+			best = min(best, time.Since(began))
+			size = len(a.body)
+		}
+		t.Logf("%s of %d: %v, %d bytes", what, figureBans, best, size)
+		if best > most {
+			t.Errorf("%s of %d takes %v, want at most %v", what, figureBans, best, most)
+		}
+	}
+	measure("start", "/v1/decisions/stream?startup=true", 300*time.Millisecond, func() { s.Changed(someBans) })
+	measure("no change", "/v1/decisions/stream", 5*time.Millisecond, func() {})
+	measure("a change", "/v1/decisions/stream", 100*time.Millisecond, func() { s.Changed(someBans) })
+}
