@@ -113,6 +113,9 @@ func newHistory(seed uint64, length int) history {
 		nodes: 3 + r.IntN(5),
 		max:   []time.Duration{4 * time.Hour, 24 * time.Hour, 720 * time.Hour, 720 * time.Hour}[r.IntN(4)],
 	}}
+	if r.IntN(4) == 0 {
+		h.conf.live = 1 + r.IntN(3)
+	}
 	for range length {
 		s := step{action: lots[r.IntN(len(lots))], a: r.Uint32(), b: r.Uint32(), fate: r.Uint32(), dt: store.Millis(r.IntN(3000))}
 		if r.IntN(10) == 0 {

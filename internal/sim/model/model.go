@@ -319,13 +319,15 @@ func (v *view) shield() (m mask) {
 	return m
 }
 
-// effective returns what remains of each banned prefix; nothing for one that is covered wholly.
-func (v *view) effective() map[netip.Prefix]mask {
+// effective returns what remains of each prefix that is banned by what counts; nothing for one that is covered wholly.
+func (v *view) effective(counts func(*op) bool) map[netip.Prefix]mask {
 	shield := v.shield()
 	out := map[netip.Prefix]mask{}
 	for _, b := range v.bans {
-		m, _ := maskOf(b.prefix)
-		out[b.prefix] = m.without(shield)
+		if counts(b) {
+			m, _ := maskOf(b.prefix)
+			out[b.prefix] = m.without(shield)
+		}
 	}
 	return out
 }

@@ -38,16 +38,17 @@ var universe = func() (ps []netip.Prefix) {
 
 // node is a real store and what it knows by the model.
 type node struct {
-	name   string
-	path   string
-	s      *store.Store // nil while it is down
-	clock  store.Millis // how far its clock is ahead
-	shows  atomic.Int64 // its clock, as its store reads it
-	known  set
-	log    store.LogID
-	head   uint64 // the last number it has written
-	pushed uint64 // up to where it has pushed
-	group  int    // the side of the partition
+	name     string
+	path     string
+	s        *store.Store // nil while it is down
+	clock    store.Millis // how far its clock is ahead
+	shows    atomic.Int64 // its clock, as its store reads it
+	known    set
+	counting map[who]bool // what counts by its store, as last looked at
+	log      store.LogID
+	head     uint64 // the last number it has written
+	pushed   uint64 // up to where it has pushed
+	group    int    // the side of the partition
 
 	fail2ban []offence // what its fail2ban remembers, whatever becomes of the store
 
@@ -86,7 +87,7 @@ type world struct {
 type settings struct {
 	nodes int
 	max   time.Duration // bans.max_duration
-	live  int           // LivePerOrigin
+	live  int           // limits.live_per_origin, 0 for more than are given
 }
 
 func (w *world) fail(format string, args ...any) {
@@ -707,16 +708,24 @@ func (w *world) check(i int) {
 	want := v.byWho()
 	got := map[who]store.Millis{}
 	entries := n.s.List(store.Query{})
+	// What of an origin counts where it exceeds its limit, the store may choose; all stores must choose the same.
+	counting, each, over := map[who]bool{}, map[string]int{}, map[string]bool{}
 	isEffective := map[netip.Prefix]bool{}
 	for _, e := range entries {
 		for _, r := range e.Records {
 			if r.Until <= now {
 				w.fail("%s lists a ban of %v by %s jail %q that has expired %s", n.name, e.Prefix, r.Origin, r.Jail, w.show(r.Until))
 			}
-			if r.Ignored {
+			k := who{e.Prefix, r.Origin, r.Jail}
+			if r.Ignored && (w.conf.live == 0 || v.blocked[r.Origin]) {
 				continue
 			}
-			k := who{e.Prefix, r.Origin, r.Jail}
+			if !r.Ignored {
+				counting[k] = true
+				each[r.Origin]++
+			} else {
+				over[r.Origin] = true
+			}
 			got[k] = max(got[k], r.Until)
 		}
 		isEffective[e.Prefix] = e.Effective
@@ -731,6 +740,12 @@ func (w *world) check(i int) {
 			w.fail("%s: says that %v is banned by %s jail %q until %s, it is %s", n.name, k.prefix, k.origin, k.jail, w.show(until), w.show(want[k]))
 		}
 	}
+	for origin, k := range each {
+		if w.conf.live > 0 && (k > w.conf.live || k < w.conf.live && over[origin]) {
+			w.fail("%s: %d bans of %s count, some do not: %v, limit %d", n.name, k, origin, over[origin], w.conf.live)
+		}
+	}
+	n.counting = counting
 	if w.err != nil {
 		return
 	}
@@ -746,12 +761,12 @@ func (w *world) check(i int) {
 			m = m.or(a)
 		}
 		effective[e.Prefix] = m
-		if until := v.until(e.Prefix); until != e.Until && !optional(e.Until) {
+		if until := v.until(e.Prefix); until != e.Until && !optional(e.Until) && w.conf.live == 0 {
 			w.fail("%s: %v is effective until %s, want %s", n.name, e.Prefix, w.show(e.Until), w.show(until))
 		}
 	}
 	if n.right() {
-		for p, m := range v.effective() {
+		for p, m := range v.effective(func(b *op) bool { return w.conf.live == 0 || counting[who{b.prefix, b.origin(), b.offence.jail}] }) {
 			if effective[p] != m {
 				w.fail("%s: effective of %v is %x, want %x", n.name, p, effective[p], m)
 			}
@@ -834,8 +849,11 @@ func (w *world) settle() {
 			w.fail("the roots differ after all have exchanged with all:%s", &b)
 		}
 	}
-	for i := range w.nodes {
+	for i, n := range w.nodes {
 		w.check(i)
+		if w.err == nil && !maps.Equal(n.counting, w.nodes[0].counting) {
+			w.fail("%s and %s do not agree on which bans count", w.nodes[0].name, n.name)
+		}
 	}
 }
 
