@@ -1,0 +1,164 @@
+package spool_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"banmesh/internal/need"
+	"banmesh/mesh/control"
+	"banmesh/mesh/spool"
+)
+
+// What waits is done later than it was asked for: each call must say by itself when that was.
+func TestACallWithoutItsTimeIsNotKept(t *testing.T) {
+	hook := control.HookCall{Event: control.HookFlush, Jail: "sshd"}
+	unban := control.UnbanCall{All: true, Confirmed: true}
+	noStart := ban(base, "203.0.113.1/32")
+	noStart.Ban.Start = 0
+	for what, e := range map[string]spool.Entry{
+		"hook": {Time: base, Hook: &hook}, "unban": {Time: base, Unban: &unban}, "ban": noStart, "entry": {Ban: ban(base, "203.0.113.1/32").Ban},
+	} {
+		s := newSpool(t)
+		if err := s.Put(e); err == nil || !strings.Contains(err.Error(), what+" without its") {
+			t.Errorf("%s: got %v", what, err)
+		}
+		if n, err := s.Len(); n != 0 || err != nil {
+			t.Errorf("%s: %d wait, %v", what, n, err)
+		}
+	}
+}
+
+func TestAnEntryOfAnySizeIsBounded(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	// A file that grew by somebody's hand is set aside and not read.
+	names, err := os.ReadDir(s.Dir())
+	if err != nil || len(names) != 1 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	if err := os.Truncate(filepath.Join(s.Dir(), names[0].Name()), 16<<20+1); err != nil {
+		t.Fatal(err)
+	}
+	if got, d := drain(t, s); len(got) != 0 || len(d.Aside) != 1 || !strings.Contains(d.Aside[0].Error(), "more than an entry has") {
+		t.Errorf("gave %v, aside %v", got, d.Aside)
+	}
+}
+
+// A file that a command is still writing is left alone, one that a killed command left behind goes.
+func TestScrapsOfKilledCommandsGo(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	young, old := filepath.Join(s.Dir(), ".new-young"), filepath.Join(s.Dir(), ".new-old")
+	for _, path := range []string{young, old} {
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ago := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(old, ago, ago); err != nil {
+		t.Fatal(err)
+	}
+	if got, d := drain(t, s); len(got) != 1 || len(d.Aside)+len(d.Unread) != 0 {
+		t.Errorf("gave %v, %+v", got, d)
+	}
+	if _, err := os.Lstat(young); err != nil {
+		t.Errorf("the young one: %v", err)
+	}
+	if _, err := os.Lstat(old); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the old one: %v", err)
+	}
+}
+
+// What was set aside is skipped by every later drain, and the newest thousand are kept.
+func TestWhatIsSetAsideIsBounded(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	bad := filepath.Join(s.Dir(), "bad")
+	if err := os.Mkdir(bad, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		if err := os.WriteFile(filepath.Join(bad, string(rune('a'+i/100))+string(rune('a'+i/10%10))+string(rune('a'+i%10))), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const junk = "0000000000000001-0123456789ab.json"
+	if err := os.WriteFile(filepath.Join(s.Dir(), junk), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, d := drain(t, s); len(got) != 1 || len(d.Aside) != 1 || d.Applied != 1 {
+		t.Errorf("gave %v, %+v", got, d)
+	}
+	kept, err := os.ReadDir(bad)
+	if err != nil || len(kept) != 1000 || kept[0].Name() != junk {
+		t.Errorf("%d are kept, %v; want 1000 with the new one", len(kept), err)
+	}
+	if _, err := os.Lstat(filepath.Join(bad, "aaa")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the oldest is still there: %v", err)
+	}
+}
+
+func TestADrainEndsWithItsContext(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := s.Drain(ctx, func(context.Context, spool.Entry) error {
+		t.Error("a call was made")
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if n, err := s.Len(); n != 1 || err != nil {
+		t.Errorf("%d wait, %v; want the one", n, err)
+	}
+}
+
+// What root's fail2ban spools is the agent's, who need not be root: the directories that it had to make, and the entry.
+func TestWhatRootSpoolsIsTheAgents(t *testing.T) {
+	need.Root(t)
+	const nobody = 65534
+	data := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(data, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	s := spool.New(filepath.Join(data, "deep", "spool"))
+	put(t, s, ban(base, "203.0.113.1/32"))
+	names, err := os.ReadDir(s.Dir())
+	if err != nil || len(names) != 1 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	for _, path := range []string{filepath.Join(data, "deep"), s.Dir(), filepath.Join(s.Dir(), names[0].Name())} {
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != nobody || st.Gid != nobody {
+			t.Errorf("%s is of %d:%d", path, st.Uid, st.Gid)
+		}
+	}
+}
+
+func TestASpoolThatIsAFileIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := spool.New(path)
+	if err := s.Put(ban(base, "203.0.113.1/32")); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("put: %v", err)
+	}
+	if _, err := s.Len(); err == nil {
+		t.Error("its length is known")
+	}
+}
