@@ -72,6 +72,7 @@ type Agent struct {
 	errands   errands
 
 	otherLimits otherLimits
+	lifts       liftBook
 	former      string   // the name that the store was written under, where it is another; else ""
 	alerts      *alerts  // nil where no command is configured
 	enforcer    enforcer // nil where none is configured
@@ -428,6 +429,7 @@ func (a *Agent) changed(c store.Change) {
 		a.enforcer.Changed(c)
 	}
 	a.watchers.changed(c)
+	a.lifts.note(a.cfg.Name, c, time.Now())
 	if a.events.watched() {
 		a.events.publish(storeEvents(c, a.clock.now())...)
 	}

@@ -122,6 +122,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP %s are open both ways", strings.Join(unknown, ", "), port)
 	}
 	w = append(w, a.teller.Held()...)
+	w = append(w, a.lifts.warnings(time.Now())...)
 	w = append(w, a.mesh.Doubts()...)
 	w = append(w, a.mesh.Unanswered()...)
 	w = append(w, a.mesh.Knocks()...)

@@ -56,7 +56,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		LivePerOrigin: 200000, WidestV4: 8, WidestV6: 16, SpaceV4: 6, SpaceV6: 16,
-		LiftsPerMinute: 100000, LiftsPerOrigin: 200000, AllowsPerOrigin: 10000, AllowWidestV4: 1, AllowWidestV6: 4,
+		LiftsPerMinute: 1000, LiftsPerOrigin: 200000, AllowsPerOrigin: 10000, AllowWidestV4: 1, AllowWidestV6: 4,
 		StoredPerOrigin: 1000000, Stored: 2000000, Origins: 1024, Logs: 100000,
 	}
 }

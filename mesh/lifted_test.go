@@ -1,0 +1,44 @@
+package mesh
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/store"
+)
+
+func TestWhoLiftsManyBansIsNamed(t *testing.T) {
+	var b liftBook
+	now := time.Now()
+	lift := func(origin, by string, n int, at time.Time) {
+		var c store.Change
+		for range n {
+			c.Events = append(c.Events, store.Event{Kind: store.EventLift, Origin: origin, By: by})
+		}
+		b.note("self", c, at)
+	}
+	lift("self", "operator", manyLifts, now)
+	lift("self", "self", 100, now)
+	lift("other", "rogue", 100, now)
+	if w := b.warnings(now); len(w) != 0 {
+		t.Errorf("warns of %q", w)
+	}
+	lift("self", "rogue", manyLifts, now)
+	lift("self", "rogue", 30, now.Add(20*time.Minute))
+	if w := b.warnings(now.Add(30 * time.Minute)); len(w) != 1 || !strings.Contains(w[0], "40 of this router's bans were lifted by rogue") {
+		t.Errorf("after half an hour: %q", w)
+	}
+	if w := b.warnings(now.Add(70 * time.Minute)); len(w) != 1 || !strings.Contains(w[0], "30 of") {
+		t.Errorf("after 70 minutes: %q", w)
+	}
+	if w := b.warnings(now.Add(2 * time.Hour)); len(w) != 0 || len(b.of) != 0 {
+		t.Errorf("after two hours: %q, %d names kept", w, len(b.of))
+	}
+	for i := range 3 * maxLifters {
+		lift("self", strings.Repeat("x", i+1), 1, now)
+	}
+	if len(b.of) > maxLifters {
+		t.Errorf("%d names are kept", len(b.of))
+	}
+}
