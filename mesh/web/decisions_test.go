@@ -122,11 +122,11 @@ func TestDecisionsAreForBouncersWithAKey(t *testing.T) {
 	}
 }
 
-// Emptiness is no knowledge: a bouncer keeps what it has while this router may
-// know too little.
-func TestDecisionsWaitUntilSettled(t *testing.T) {
+// Emptiness is no knowledge: a bouncer or firewall keeps what it has while this
+// router may know too little.
+func TestDecisionsAndFeedsWaitUntilSettled(t *testing.T) {
 	h := newServer(t, Config{Set: &fakeSet{}, Ready: func() error { return errors.New("alone") }}).handler(loopback)
-	for _, path := range []string{"/v1/decisions", "/v1/decisions/stream?startup=true"} {
+	for _, path := range []string{"/v1/decisions", "/v1/decisions/stream?startup=true", "/feed/plain", "/feed/json", "/feed/srx"} {
 		if a := ask(t, h, "GET", path); a.status != 503 || a.header.Get("Retry-After") == "" {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}

@@ -12,7 +12,7 @@ func (s *Server) handler(local netip.Addr) http.Handler {
 	open := http.NewServeMux() // to everybody who can connect
 	s.healthRoutes(open)
 	closed := http.NewServeMux()
-	closed.Handle("GET /feed/{format}", s.feeds)
+	closed.Handle("GET /feed/{format}", s.settled(s.feeds))
 	closed.HandleFunc("GET /v1/decisions", s.decisions.lookup)
 	closed.HandleFunc("GET /v1/decisions/stream", s.decisions.stream)
 	if s.cfg.Metrics != nil {
@@ -29,6 +29,19 @@ func (s *Server) handler(local netip.Addr) http.Handler {
 		h = checkHost(local, h)
 	}
 	return commonHeaders(h)
+}
+
+// settled answers 503 while this router may know too little: a firewall that polls
+// keeps its last list on an error, and replaces it by an empty one on a 200.
+func (s *Server) settled(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.cfg.Ready(); err != nil {
+			w.Header().Set("Retry-After", "5")
+			text(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // commonHeaders are on every answer. The page replaces the policy by its own.
