@@ -103,7 +103,7 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 		}
 		next := findCommand(cmds, args[0])
 		if next == nil && cmd == nil {
-			return nil, usagef("unknown command %s: banmesh --help lists them", control.Show(args[0]))
+			return nil, usagef("unknown command %s: %sbanmesh --help lists them", control.Show(args[0]), meant(cmds, args[0]))
 		}
 		if next == nil {
 			return nil, usagef("unknown command %s %s: want one of: %s", strings.Join(path, " "), control.Show(args[0]), names(cmds))
@@ -131,6 +131,37 @@ func findCommand(cmds []*cli.Command, name string) *cli.Command {
 		}
 	}
 	return nil
+}
+
+// meant asks for the command whose name is most like what was given, "" where none is like it.
+func meant(cmds []*cli.Command, given string) string {
+	best, least := "", 3
+	for _, cmd := range cmds {
+		if d := slips(cmd.Name, given, least); !cmd.Hidden && d < least && d <= len(cmd.Name)/2 {
+			best, least = cmd.Name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "did you mean " + best + "? "
+}
+
+// slips counts the letters that were left out, added, replaced or swapped with the next between two words, up to most.
+func slips(a, b string, most int) int {
+	switch {
+	case most <= 0:
+		return 0
+	case a == "" || b == "":
+		return min(len(a)+len(b), most)
+	case a[0] == b[0]:
+		return slips(a[1:], b[1:], most)
+	}
+	n := min(slips(a[1:], b, most-1), slips(a, b[1:], most-1), slips(a[1:], b[1:], most-1))
+	if len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0] {
+		n = min(n, slips(a[2:], b[2:], most-1))
+	}
+	return n + 1
 }
 
 func names(cmds []*cli.Command) string {

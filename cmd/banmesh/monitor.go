@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -15,28 +17,68 @@ import (
 	"banmesh/mesh/control"
 )
 
+// watched is what the flags of monitor select.
+type watched struct {
+	events cli.StringSlice
+	jail   jail
+	origin string
+	prefix netip.Prefix
+}
+
+func (w *watched) selects(e control.Event) bool {
+	if kinds := w.events.Value(); len(kinds) > 0 && !slices.Contains(kinds, e.Event) {
+		return false
+	}
+	if w.jail != "" && e.Jail != string(w.jail) || w.origin != "" && e.Origin != w.origin {
+		return false
+	}
+	if !w.prefix.IsValid() {
+		return true
+	}
+	p, err := netip.ParsePrefix(e.Prefix)
+	return err == nil && p.Overlaps(w.prefix)
+}
+
 func monitorCommand(c *console) *cli.Command {
+	w := &watched{}
 	return &cli.Command{
-		Name: "monitor", Category: "Mesh", Usage: "show what happens, while it happens",
-		Description: "Runs until it is interrupted or the agent stops. With --json one object a line.\n\n" +
-			"Example:\n   banmesh monitor\n   banmesh monitor --json | jq -r 'select(.event==\"ban\").prefix'",
-		Flags: []cli.Flag{c.jsonFlag(), c.socketFlag()},
+		Name: "monitor", Category: "Mesh", Usage: "show what happens, while it happens", ArgsUsage: "[PREFIX]",
+		Description: "Runs until it is interrupted or the agent stops. With --json one object a line. With a prefix only what is about it, about\n" +
+			"what covers it and about what is inside.\n\n" +
+			"Example:\n   banmesh monitor\n   banmesh monitor --event ban,lift --jail sshd 203.0.113.0/24\n   banmesh monitor --json | jq -r 'select(.event==\"ban\").prefix'",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "event", Destination: &w.events, Usage: "only these `KINDS`, as they are shown: ban,lift,expire ..."},
+			&cli.GenericFlag{Name: "jail", Value: &w.jail, Usage: "only the jail `NAME`"},
+			&cli.StringFlag{Name: "origin", Destination: &w.origin, Usage: "only what is of the router `NAME`"},
+			c.jsonFlag(), c.socketFlag(),
+		},
 		Action: func(cc *cli.Context) error {
-			if _, err := positional(cc, 0, 0); err != nil {
+			args, err := positional(cc, 0, 1)
+			if err != nil {
 				return err
+			}
+			if len(args) == 1 {
+				ps, err := parsePrefixes(args, true)
+				if err != nil {
+					return err
+				}
+				w.prefix = ps[0]
 			}
 			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return c.monitor(ctx)
+			return c.monitor(ctx, w)
 		},
 	}
 }
 
-func (c *console) monitor(ctx context.Context) error {
+func (c *console) monitor(ctx context.Context, w *watched) error {
 	enc := json.NewEncoder(c.out)
 	var last control.Event
 	err := c.client().Events(ctx, func(e control.Event) error {
 		last = e
+		if !w.selects(e) && e.Lost == 0 { // what was lost may have been selected
+			return nil
+		}
 		if c.json {
 			return enc.Encode(e)
 		}

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v2"
 
 	"banmesh/mesh/control"
 )
@@ -28,5 +31,25 @@ func TestMonitorSaysWhyItsStreamHasEnded(t *testing.T) {
 	}
 	if err := streamEnd(nil, control.Event{}); err != nil {
 		t.Errorf("without an error: %v", err)
+	}
+}
+
+func TestMonitorSelects(t *testing.T) {
+	e := control.Event{Event: "ban", Prefix: "203.0.113.7/32", Origin: "router1", Jail: "sshd"}
+	for _, tt := range []struct {
+		w    watched
+		want bool
+	}{
+		{watched{}, true}, {watched{jail: "sshd", origin: "router1"}, true}, {watched{jail: "web"}, false}, {watched{origin: "router2"}, false},
+		{watched{prefix: netip.MustParsePrefix("203.0.113.0/24")}, true}, {watched{prefix: netip.MustParsePrefix("203.0.113.7/32")}, true},
+		{watched{prefix: netip.MustParsePrefix("203.0.113.8/32")}, false}, {watched{prefix: netip.MustParsePrefix("2001:db8::/32")}, false},
+		{watched{events: *cli.NewStringSlice("lift", "ban")}, true}, {watched{events: *cli.NewStringSlice("lift")}, false},
+	} {
+		if got := tt.w.selects(e); got != tt.want {
+			t.Errorf("%+v selects it: %v, want %v", tt.w, got, tt.want)
+		}
+	}
+	if (&watched{prefix: netip.MustParsePrefix("203.0.113.0/24")}).selects(control.Event{Event: "leader"}) {
+		t.Error("an event without a prefix is about one")
 	}
 }
