@@ -118,6 +118,7 @@ func TestAWrongAnswerIsNoEmptyTenant(t *testing.T) {
 			twoStyles(t, func(t *testing.T, c *lab) {
 				r := c.client(func(cfg *rest.Config) { cfg.Timeout = 300 * time.Millisecond })
 				c.seed(c.client(), "192.0.2.1/32", "192.0.2.2/32")
+				f := f // the styles run at once
 				f.Kind = conductorsim.FaultRESTAnswer
 				if err := c.Inject(f); err != nil {
 					t.Fatal(err)
