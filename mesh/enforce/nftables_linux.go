@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -277,7 +279,8 @@ func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element
 	return out, explain("read the elements of table inet "+tableName, err)
 }
 
-// Apply is one transaction.
+// Apply is one transaction, and a second one where ranges are added around addresses that go: the kernel lets the address
+// go a moment before it looks in what the set of ranges has become. An address that is in both sets does no harm.
 func (n *nftTables) Apply(_ context.Context, c Change) error {
 	s := newScript()
 	if c.Anew {
@@ -285,12 +288,56 @@ func (n *nftTables) Apply(_ context.Context, c Change) error {
 			return explain("write rules", err)
 		}
 	}
-	s.elements(unix.NFT_MSG_DELSETELEM, 0, c.Del)
+	first, later := apart(c)
+	s.elements(unix.NFT_MSG_DELSETELEM, 0, first)
 	s.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE|unix.NLM_F_EXCL, c.Add)
-	if s.last == 0 {
+	if s.last > 0 {
+		if err := n.transact(s); err != nil {
+			return explain(fmt.Sprintf("delete %d elements and add %d", len(c.Del), len(c.Add)), err)
+		}
+	}
+	return explain(fmt.Sprintf("delete %d elements", len(later)), n.erase(later))
+}
+
+// apart parts what is deleted by whether ranges that are added cover it.
+func apart(c Change) (first, later []Element) {
+	var wide []Element
+	for _, e := range c.Add {
+		if e.From != e.To {
+			wide = append(wide, e)
+		}
+	}
+	if len(wide) == 0 {
+		return c.Del, nil
+	}
+	slices.SortFunc(wide, func(a, b Element) int { return a.From.Compare(b.From) })
+	for _, e := range c.Del {
+		i, _ := slices.BinarySearchFunc(wide, e.From, func(w Element, a netip.Addr) int { return w.To.Compare(a) })
+		if e.From == e.To && i < len(wide) && !e.From.Less(wide[i].From) {
+			later = append(later, e)
+		} else {
+			first = append(first, e)
+		}
+	}
+	return first, later
+}
+
+// erase deletes elements, some of which may have ended just now.
+func (n *nftTables) erase(elements []Element) error {
+	if len(elements) == 0 {
 		return nil
 	}
-	return explain(fmt.Sprintf("delete %d elements and add %d", len(c.Del), len(c.Add)), n.transact(s))
+	s := newScript()
+	s.elements(unix.NFT_MSG_DELSETELEM, 0, elements)
+	err := n.transact(s)
+	switch {
+	case !errors.Is(err, syscall.ENOENT):
+		return err
+	case len(elements) == 1:
+		return nil
+	}
+	half := len(elements) / 2
+	return errors.Join(n.erase(elements[:half]), n.erase(elements[half:]))
 }
 
 // Remove deletes the table, where there is one.

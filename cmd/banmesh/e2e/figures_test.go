@@ -153,7 +153,7 @@ func TestFiguresIdleAgent(t *testing.T) {
 }
 
 // cpuTime is utime + stime of /proc/PID/stat, in ticks of 10 ms (proc(5)).
-func cpuTime(t *testing.T, pid int) time.Duration {
+func cpuTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
