@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -10,17 +14,54 @@ import (
 	"banmesh/mesh/control"
 )
 
+// watchEvery is how often status --watch looks.
+const watchEvery = 2 * time.Second
+
 func statusCommand(c *console) *cli.Command {
+	var watch bool
 	return &cli.Command{
 		Name: "status", Category: "Mesh", Usage: "show on one screen how it goes, and what to do where it does not",
-		Description: "Example:\n   banmesh status\n   banmesh status --json",
-		Flags:       []cli.Flag{c.jsonFlag(), c.socketFlag()},
+		Description: "Example:\n   banmesh status\n   banmesh status --watch\n   banmesh status --json",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Destination: &watch, Usage: "show it again every two seconds, until interrupted; with --json one object after the other"},
+			c.jsonFlag(), c.socketFlag(),
+		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
 			}
-			return show(cc.Context, c, (*control.Client).Status, c.tellStatus)
+			if !watch {
+				return show(cc.Context, c, (*control.Client).Status, c.tellStatus)
+			}
+			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			tick := time.NewTicker(watchEvery)
+			defer tick.Stop()
+			return c.watchStatus(ctx, tick.C)
 		},
+	}
+}
+
+// watchStatus shows the status now and at each tick until ctx ends. An agent that does not answer is said, and asked again.
+func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error {
+	for {
+		if isTerminal(c.out) && !c.json {
+			fmt.Fprint(c.out, "\x1b[H\x1b[2J")
+		}
+		err := show(ctx, c, (*control.Client).Status, c.tellStatus)
+		switch {
+		case ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
+			return nil
+		case errors.Is(err, control.ErrNoAgent):
+			c.warn("%s", oneLine(err))
+		case err != nil:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick:
+		}
 	}
 }
 

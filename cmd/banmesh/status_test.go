@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"banmesh/mesh/control"
 )
@@ -50,5 +53,35 @@ func TestStatusFitsOneScreenAndSaysEachThingOnce(t *testing.T) {
 	s.Commit.LastError, s.Why = &other, "no key"
 	if text, _ := screenOf(t, s); !strings.Contains(text, "last error: "+other) || !strings.Contains(text, "this one cannot: no key") {
 		t.Errorf("another error and another reason are not told:\n%s", text)
+	}
+}
+
+// The status is shown at once and at each tick, also after an agent that was away.
+func TestStatusIsWatchedUntilItsEnd(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	var out, errOut bytes.Buffer
+	c := newConsole(strings.NewReader(""), &out, &errOut, func(string) string { return "" })
+	c.socket = socket
+	ctx, cancel := context.WithCancel(t.Context())
+	tick := make(chan time.Time)
+	ended := make(chan error, 1)
+	go func() { ended <- c.watchStatus(ctx, tick) }()
+	tick <- time.Time{} // taken only once the first try, at no agent, is over
+	stop, err := serveFake(socket, newFakeAgent())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	tick <- time.Time{}
+	tick <- time.Time{}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(out.String(), "router1  banmesh test"); n < 1 || n > 3 {
+		t.Errorf("shown %d times, want once for each tick:\n%s", n, &out)
+	}
+	if !strings.Contains(errOut.String(), "no agent reachable") {
+		t.Errorf("an agent that is away is not said: %q", &errOut)
 	}
 }
