@@ -55,6 +55,12 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) bool {
 	if len(it.lift.dots) == 0 {
 		return false
 	}
+	if !p.mayLift(it.lift) {
+		if kind != KindPlaced { // what is gone from the conductor is told again with its next reading
+			p.refused = ErrLimited
+		}
+		return false
+	}
 	p.writeLift(it)
 	return true
 }

@@ -37,8 +37,8 @@ type Limits struct {
 	WidestV4, WidestV6 int // shortest prefix length of a ban
 	// SpaceV4 and SpaceV6 bound what the live bans of one origin cover altogether: as much as one prefix of this length.
 	SpaceV4, SpaceV6 int
-	LiftsPerMinute   int // lifts of others' bans written in one minute
-	LiftsPerOrigin   int // lifts of others' bans held
+	LiftsPerMinute   int // lifts of what others wrote, written in one minute
+	LiftsPerOrigin   int // likewise, held
 	AllowsPerOrigin  int // live allows
 	// AllowWidestV4 and AllowWidestV6 are the shortest prefix length of an allow, and what the live allows of one origin
 	// cover altogether. Private space is free.

@@ -12,6 +12,9 @@ var ErrLocked = errors.New("the store file is in use by another agent")
 // ErrClosed is returned by writers after Close.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrLimited is returned for what would lift more of what other members wrote than the limits let count.
+var ErrLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
+
 // DamagedError says that the store file cannot be trusted. Nothing in it was changed.
 type DamagedError struct {
 	Path string

@@ -14,7 +14,7 @@ func (s *set) names(lift uint32, target *rec) bool {
 
 // counts reports whether the lift has an effect on the record it names. A Block is lifted by anybody but the member it
 // blocks, whoever else is blocked: so a blocked member cannot free itself, and two that block each other can be freed. A
-// member that blocked itself may change its mind.
+// member that blocked itself may change its mind. What a member protects, nobody else lifts.
 func (s *set) counts(lift uint32, target *rec) bool {
 	r := s.slab.at(lift)
 	if r.is(flagOver) {
@@ -22,6 +22,9 @@ func (s *set) counts(lift uint32, target *rec) bool {
 	}
 	o := s.originOf(r)
 	if o.strange {
+		return false
+	}
+	if target.kind == KindNeverBan && o != s.originOf(target) {
 		return false
 	}
 	if target.kind == KindBlock {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -327,6 +328,45 @@ func TestARogueCannotMakeLimitsCostly(t *testing.T) {
 }
 
 // A member that keeps to the limits writes no lift that would not count, and says so.
+// What a member protects is taken back by itself alone, and lifts of others' allows are limited like those of bans.
+func TestNobodyElseLiftsALease(t *testing.T) {
+	c := newClock()
+	with := func(cfg *Config) { cfg.Limits = Limits{LiftsPerMinute: 3} }
+	a, b := newNode(t, "a", c, nil, with), newNode(t, "b", c, nil, with)
+	a.must(a.PublishNeverBan(context.Background(), prefixes("198.51.100.0/24"), c.millis()+24*hour))
+	for i := range 5 {
+		a.must(a.Allow(context.Background(), []AllowRequest{{Prefix: addr(i)}}))
+	}
+	f := newForge("rogue", 1)
+	f.write(item{kind: KindLift, key: noPrefix, start: c.millis(), until: Never, lift: &liftBody{dots: []DotRange{{a.Head().Log, Range{1, maxSeq}}}}})
+	for i := range 5 {
+		f.write(item{kind: KindLift, key: mustKey(addr(i)), start: c.millis(), until: Never, lift: &liftBody{dots: []DotRange{{a.Head().Log, Range{1, maxSeq}}}}})
+	}
+	a.take(f)
+	b.pull(a)
+	for _, n := range []*node{a, b} {
+		if len(n.NeverBans()) != 1 || len(n.Allows()) != 3 {
+			t.Errorf("%s: %d prefixes protected, %d allows left, want 1 and 3", n.cfg.Origin, len(n.NeverBans()), len(n.Allows()))
+		}
+	}
+	equalSets(t, a, b)
+	c.add(time.Minute)
+	for i := range 5 {
+		b.must(b.Allow(context.Background(), []AllowRequest{{Prefix: addr(10 + i)}}))
+	}
+	a.pull(b)
+	var all []netip.Prefix
+	for i := range 5 {
+		all = append(all, addr(10+i))
+	}
+	if _, err := a.DropAllow(context.Background(), all); !errors.Is(err, ErrLimited) || len(a.Allows()) != 8 {
+		t.Errorf("%v, %d allows left", err, len(a.Allows()))
+	}
+	if n, err := a.DropAllow(context.Background(), all[:3]); n != 3 || err != nil {
+		t.Errorf("%d dropped: %v", n, err)
+	}
+}
+
 func TestALiftBeyondTheLimitIsNotWritten(t *testing.T) {
 	c := newClock()
 	with := func(cfg *Config) { cfg.Limits = Limits{LiftsPerMinute: 10, LiftsPerOrigin: 15} }

@@ -29,7 +29,7 @@ const (
 	flagOver                      // its origin exceeds a limit with it
 	flagCounted                   // it is in its origin's counters of what was accepted
 	flagFloor                     // it has a floor
-	flagForeign                   // a lift of another origin's bans
+	flagForeign                   // a lift of what is another origin's
 	flagLive                      // it is in its origin's count of live ones
 )
 

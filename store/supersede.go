@@ -206,7 +206,8 @@ func (o *Offence) size() int { return len(o.Origin) + len(o.Jail) + 13 }
 
 func (d *DotRange) size() int { return len(d.Log.Origin) + 29 }
 
-// foreign reports whether the Lift names offences of another member than its author.
+// foreign reports whether the Lift names what is not its author's: such lifts are limited.
 func (b *liftBody) foreign(author string) bool {
-	return slices.ContainsFunc(b.offences, func(o Offence) bool { return o.Origin != author })
+	return slices.ContainsFunc(b.offences, func(o Offence) bool { return o.Origin != author }) ||
+		slices.ContainsFunc(b.dots, func(d DotRange) bool { return d.Log.Origin != author })
 }
