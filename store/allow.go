@@ -28,7 +28,6 @@ func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
 				until = Never
 			}
 			if until > p.now {
-				p.dropEarlier(KindAllow, keys[i])
 				p.replace(item{kind: KindAllow, key: keys[i], start: p.now, until: until, text: text.Clean(q.Comment, keepText)})
 			}
 		}
@@ -36,24 +35,25 @@ func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
 	})
 }
 
-// dropEarlier lifts the own records of a kind and prefix that were written before a restart.
-func (p *plan) dropEarlier(kind Kind, k pkey) {
-	p.dropDots(kind, k, func(r *rec) bool { return p.set.originOf(r) == p.own.origin && r.log != p.own.index })
-}
-
-// dropDots plans the lift of the live records of a kind and prefix that are selected, and reports whether there are any.
-func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) bool {
+// dropDots plans that the live records of a kind and prefix that are selected count no more, and reports whether there are
+// any: own ones are withdrawn, those of others lifted.
+func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) {
 	it := item{kind: KindLift, key: k, start: p.now, lift: &liftBody{}}
 	for c := p.set.head(k); c != 0; {
 		r := p.set.slab.at(c)
 		if r.kind == kind && !r.is(flagLifted) && r.until > p.now && selected(r) {
-			it.lift.dots = append(it.lift.dots, p.dot(r))
-			it.until = max(it.until, p.set.retained(c))
+			if p.set.originOf(r) == p.own.origin {
+				p.withdraw(c)
+				own = true
+			} else {
+				it.lift.dots = append(it.lift.dots, p.dot(r))
+				it.until = max(it.until, p.set.retained(c))
+			}
 		}
 		c = r.next
 	}
 	if len(it.lift.dots) == 0 {
-		return false
+		return own
 	}
 	if !p.mayLift(it.lift) {
 		if kind != KindPlaced { // what is gone from the conductor is told again with its next reading
@@ -141,7 +141,9 @@ func (p *plan) replace(it item) {
 		case r.kind != it.kind || s.originOf(r) != p.own.origin:
 		case r.log == p.own.index:
 			floor = max(floor, s.retained(c))
-		case it.kind != KindAllow && s.retained(c) != Never: // of before a restart: what is kept longer replaces it
+		case it.kind != KindNeverBan: // of before a restart
+			p.withdraw(c)
+		case s.retained(c) != Never: // likewise: what is kept longer replaces it
 			floor = max(floor, s.retained(c)+1)
 		}
 		c = r.next

@@ -21,6 +21,7 @@ type item struct {
 	jail, text   string // as rec.label
 	lift         *liftBody
 	prefixes     []netip.Prefix
+	gone         []goneRange
 	enc          []byte // canonical encoding
 }
 
@@ -77,6 +78,16 @@ func (it *item) invalid() string {
 		return "array too long"
 	case it.lift != nil:
 		return it.lift.invalid()
+	case len(it.gone) > maxGone:
+		return "array too long"
+	}
+	for _, g := range it.gone {
+		if g.First == 0 || g.First > g.Last || g.Last > maxSeq {
+			return "range out of bounds"
+		}
+		if g.until < it.start || !g.until.saneUntil() || g.until > it.until {
+			return "time out of bounds"
+		}
 	}
 	return ""
 }
@@ -114,7 +125,7 @@ func appendSpan(b []byte, start, until Millis) []byte {
 
 // append writes the canonical encoding: [kind, seq, ...], in the shortest form of everything.
 func (it *item) append(b []byte) []byte {
-	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4}
+	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5}
 	b = appendArray(b, lengths[it.kind])
 	b = append(b, byte(it.kind))
 	b = appendUint(b, it.seq)
@@ -131,6 +142,7 @@ func (it *item) append(b []byte) []byte {
 			k, _ := keyOf(p)
 			b = appendPrefix(b, k)
 		}
+	case KindGone:
 	default:
 		b = appendPrefix(b, it.key)
 	}
@@ -143,6 +155,15 @@ func (it *item) append(b []byte) []byte {
 		b = appendString(b, it.text)
 	case KindAllow:
 		b = appendString(b, it.text)
+	case KindGone:
+		b = appendArray(b, 4*len(it.gone))
+		for _, g := range it.gone {
+			b = appendUint(b, g.epoch)
+			b = appendUint(b, g.First)
+			b = appendUint(b, g.Last)
+			b = appendSpan(b, it.start, g.until)
+		}
+		return b
 	case KindLift:
 		b = appendBool(b, it.lift.confirmed)
 		b = appendArray(b, 3*len(it.lift.offences))
@@ -236,7 +257,7 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		return false
 	}
 	it.kind, it.key = Kind(kind), noPrefix
-	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4}
+	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5}
 	if length != want[it.kind] {
 		r.fail("record of another length")
 		return false
@@ -255,6 +276,7 @@ func (r *reader) fields(it *item, n names) (known bool) {
 				it.prefixes = append(it.prefixes, k.prefix())
 			}
 		}
+	case KindGone:
 	default:
 		it.key = r.prefix(it.kind == KindLift)
 	}
@@ -271,6 +293,17 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		it.text = n.of(r.text(maxText))
 	case KindAllow:
 		it.text = n.of(r.text(maxText))
+	case KindGone:
+		c := r.array(4 * maxGone)
+		if c%4 != 0 {
+			r.fail("odd ranges")
+			return false
+		}
+		it.gone = make([]goneRange, 0, c/4)
+		for range c / 4 {
+			it.gone = append(it.gone, goneRange{r.uint(), Range{r.uint(), r.uint()}, r.span(it.start)})
+		}
+		return r.ok()
 	case KindLift:
 		it.lift = r.liftBody(n)
 		it.lift.retain = it.until

@@ -17,6 +17,7 @@ type origin struct {
 	blocked bool // nothing of it counts: a Block names it, or it is none of the members that are configured
 	strange bool // the latter
 	over    [kindEnd]int
+	gone    map[uint64]rangeSet // numbers that its Gones name, by epoch
 
 	// What was accepted, in the order of limits: by number, then by epoch. Kept only for the limits that are set.
 	top         order

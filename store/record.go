@@ -17,13 +17,14 @@ const (
 	KindPlaced
 	KindFreeze
 	KindBlock
+	KindGone // own records that are withdrawn, see goneRange
 
 	kindEnd // first kind that this version does not know
 )
 
 // String returns the kind's name in lower case.
 func (k Kind) String() string {
-	names := [...]string{"", "ban", "lift", "allow", "never-ban", "placed", "freeze", "block"}
+	names := [...]string{"", "ban", "lift", "allow", "never-ban", "placed", "freeze", "block", "gone"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}

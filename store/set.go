@@ -30,6 +30,7 @@ type set struct {
 	floors map[uint32]Millis
 	lifts  map[uint32]*liftBody
 	never  map[uint32][]netip.Prefix
+	gones  map[uint32][]goneRange
 	allows map[uint32]struct{}
 	placed map[uint32]struct{}
 	lens   [2][129]int // how many prefixes of each length there are, IPv6 and IPv4
@@ -65,7 +66,7 @@ const maxEvents = 10000
 func newSet(self string, limits Limits, seed uint64) *set {
 	return &set{
 		self: self, limits: limits, logs: make([]*logState, 1), byID: make(map[LogID]*logState), origins: make(map[string]*origin),
-		floors: make(map[uint32]Millis), lifts: make(map[uint32]*liftBody), never: make(map[uint32][]netip.Prefix),
+		floors: make(map[uint32]Millis), lifts: make(map[uint32]*liftBody), never: make(map[uint32][]netip.Prefix), gones: make(map[uint32][]goneRange),
 		allows: make(map[uint32]struct{}), placed: make(map[uint32]struct{}), touched: make(map[*logState]struct{}),
 		table: table{seed: seed},
 	}
@@ -146,6 +147,8 @@ func (s *set) item(i uint32) item {
 		it.lift = s.lifts[i]
 	case KindNeverBan:
 		it.prefixes = s.never[i]
+	case KindGone:
+		it.gone = s.gones[i]
 	}
 	return it
 }
@@ -252,6 +255,9 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 		return 0, known
 	}
 	o := l.origin
+	if o.gone != nil && it.withdrawable() && o.gone[l.id.Epoch].contains(it.seq) {
+		return 0, superseded
+	}
 	if l != s.own && s.full(o) {
 		return 0, refused
 	}
@@ -273,7 +279,7 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 		return 0, refused
 	}
 	wasLive := false
-	if it.kind != KindLift {
+	if it.kind != KindLift && it.kind != KindGone {
 		for _, i := range old {
 			r := s.slab.at(i)
 			wasLive = wasLive || !r.is(flagLifted) && r.until > s.now
@@ -293,6 +299,8 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 		if len(old) > 0 && s.slab.at(i).is(flagOver) {
 			s.recheckTargets(i)
 		}
+	case KindGone:
+		s.admit(i)
 	default:
 		s.addedOther(i, head, wasLive)
 	}
@@ -303,6 +311,12 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 		s.scratch = append(s.scratch[:0], l.salt...)
 		s.enter(i, hashRecord(s.scratch, it.enc))
 		s.weigh(o, units(len(it.enc)))
+	}
+	if it.kind == KindGone {
+		for _, c := range old {
+			s.remove(c)
+		}
+		s.addedGone(i)
 	}
 	return i, added
 }
@@ -365,6 +379,8 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 		s.lifts[i] = &body
 	case KindNeverBan:
 		s.never[i] = it.prefixes
+	case KindGone:
+		s.gones[i] = it.gone
 	case KindAllow:
 		s.allows[i] = struct{}{}
 	case KindPlaced:
@@ -436,6 +452,9 @@ func (s *set) remove(i uint32) {
 		s.lowerLifts(i, retain)
 	}
 	s.forgetSides(i)
+	if r.kind == KindGone {
+		s.removedGone(l.origin)
+	}
 	r.flags |= flagDead
 	l.dead++
 	l.origin.records--
@@ -456,6 +475,8 @@ func (s *set) forgetSides(i uint32) {
 	case KindNeverBan:
 		delete(s.never, i)
 		s.control.dirty = true
+	case KindGone:
+		delete(s.gones, i)
 	case KindAllow:
 		delete(s.allows, i)
 		s.control.shield++

@@ -40,6 +40,7 @@ type Store struct {
 	meta     map[string][]byte
 	version  uint64 // raised by every change
 	namesake namesake
+	tidied   Millis // when own records that say nothing more were last looked for
 	closed   bool
 
 	shieldMu sync.Mutex
@@ -234,7 +235,14 @@ func (s *Store) Tick(agree bool) {
 		more := agree && s.set.forget(20000)
 		s.set.settle()
 		s.collect()
+		tidy := s.set.now >= s.tidied+minute || s.set.now < s.tidied
+		if tidy {
+			s.tidied = s.set.now
+		}
 		s.mu.Unlock()
+		if tidy {
+			s.later(func(p *plan) error { p.tidy(); return nil })
+		}
 		if !more {
 			return
 		}

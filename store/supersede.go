@@ -6,8 +6,8 @@ import (
 )
 
 // One record a key. Within a log a newer Ban of a prefix and jail replaces the older one, and a newer Allow, Placed or NeverBan
-// of a prefix the older one. Over the logs of one member a Placed or NeverBan replaces those that need not be kept as long,
-// and a Lift every one that says no more than it. Which one is left depends on the records alone: their order of arrival
+// of a prefix the older one. Over the logs of one member a NeverBan replaces those that need not be kept as long, and a Lift every
+// one that says no more than it; an Allow or Placed of an earlier run is withdrawn. Which one is left depends on the records alone: their order of arrival
 // makes no difference, and none that is left was needed by one that is not.
 
 // replaces reports whether record i and it, of logs of one member, are of one key, so that only one of the two is kept,
@@ -29,14 +29,24 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 			return 1, true
 		}
 		return -1, less
+	case KindGone:
+		more := it.until >= r.until && includesGone(it.gone, s.gones[i])
+		less := r.until >= it.until && includesGone(s.gones[i], it.gone)
+		switch {
+		case more && less:
+			return s.compareOrder(l, it, r), true
+		case more:
+			return 1, true
+		}
+		return -1, less
 	case KindBan:
 		return cmp.Compare(it.seq, r.seq), r.log == l.index && s.labels.at(r.label).jail == it.jail
-	case KindPlaced, KindNeverBan:
+	case KindNeverBan:
 		if r.log != l.index {
 			return cmp.Or(cmp.Compare(retain, s.retained(i)), s.compareOrder(l, it, r)), true
 		}
 		return cmp.Compare(it.seq, r.seq), true
-	case KindAllow:
+	case KindAllow, KindPlaced:
 		return cmp.Compare(it.seq, r.seq), r.log == l.index
 	}
 	return 0, false

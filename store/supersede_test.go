@@ -57,7 +57,7 @@ func TestRestartsLeaveOneLease(t *testing.T) {
 		a.must(a.Place(context.Background(), prefixes("192.0.2.9"), until))
 		b.pull(a)
 	}
-	if got := b.Counts().Records; got != 2 || len(b.NeverBans()) != 1 || len(b.Placed()) != 1 {
+	if got := b.Counts().Records; got != 3 || len(b.NeverBans()) != 1 || len(b.Placed()) != 1 {
 		t.Errorf("%d records, %v, %v", got, b.NeverBans(), b.Placed())
 	}
 	equalSets(t, a, b)
@@ -110,7 +110,7 @@ func TestReplacedLiftsAreOrderFree(t *testing.T) {
 				}
 				body.setSpans(spans)
 				w.add(item{seq: uint64(i + 1), kind: KindLift, key: mustKey(pfx("192.0.2.1")), start: now, until: now + hour + Millis(r.IntN(2)), lift: body})
-				w.add(item{seq: uint64(i + 10), kind: KindPlaced, key: mustKey(pfx("192.0.2.1")), start: now, until: now + hour + Millis(i/2+e%2)})
+				w.add(item{seq: uint64(i + 10), kind: KindNeverBan, key: noPrefix, start: now, until: now + hour + Millis(i/2+e%2)})
 				one := w
 				chunks = append(chunks, one.bytes())
 				w = chunkMaker{id: w.id}

@@ -99,24 +99,33 @@ func (s *Store) do(ctx context.Context, f func(*plan) error) error {
 	}
 }
 
+// later hands a call of the store's own to the writer and does not wait for it.
+func (s *Store) later(f func(*plan) error) {
+	s.queueMu.Lock()
+	s.queue = append(s.queue, &op{plan: f, ctx: context.Background(), done: make(chan struct{})})
+	s.queueMu.Unlock()
+	signal(s.wake)
+}
+
 // plan collects what the calls of one transaction write. Calls read the set through it: nothing changes while they plan,
 // and what calls before them in the same transaction have planned is in planned.
 type plan struct {
-	set     *set
-	own     *logState
-	now     Millis
-	next    uint64
-	items   []item
-	planned map[planKey]int // index in items of the last of that kind, prefix and jail
-	lifts   int             // of others' bans
-	life    Millis          // how long after its start a ban may live
-	notices []Notice
-	done    []uint64
-	meta    map[string][]byte
-	used    bool  // the call being planned depends on the transaction
-	refused error // why the call being planned must not be written
-	isTold  func(Notice) bool
-	told    map[noticeKey]bool
+	set                    *set
+	own                    *logState
+	now                    Millis
+	next                   uint64
+	items                  []item
+	planned                map[planKey]int // index in items of the last of that kind, prefix and jail
+	lifts                  int             // of others' bans
+	life                   Millis          // how long after its start a ban may live
+	notices                []Notice
+	done                   []uint64
+	meta                   map[string][]byte
+	used                   bool     // the call being planned depends on the transaction
+	withdrawn, goneAlready []uint32 // own records to take out: by this call, by those before it
+	refused                error    // why the call being planned must not be written
+	isTold                 func(Notice) bool
+	told                   map[noticeKey]bool
 }
 
 type planKey struct {
@@ -295,11 +304,17 @@ func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
 		}
 		p.used, p.refused = false, nil
 		items, notices := len(p.items), len(p.notices)
+		withdrawn := len(p.goneAlready)
 		o.err = o.plan(p)
+		if o.err == nil {
+			p.flushGone()
+		}
+		p.withdrawn = p.withdrawn[:0]
 		o.used = p.used
 		if p.refused != nil {
 			o.err = p.refused
 			p.takeBack(items, notices)
+			p.goneAlready = p.goneAlready[:withdrawn]
 		}
 	}
 	return p, nil

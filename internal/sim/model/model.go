@@ -74,11 +74,13 @@ type op struct {
 	kind        store.Kind
 	prefix      netip.Prefix
 	until       store.Millis
-	offence     offence   // Ban
-	lifts       []offence // Lift: what it names
-	perhaps     []offence // Lift: what its writer may have forgotten, so that it need not name it
-	gone        []int     // the operations that it replaces or lifts by dot
-	replaces    bool      // gone are own ones of the same key: it replaces them whether or not its origin counts
+	offence     offence      // Ban
+	lifts       []offence    // Lift: what it names
+	perhaps     []offence    // Lift: what its writer may have forgotten, so that it need not name it
+	gone        []int        // the operations that it replaces or lifts by dot
+	covers      []int        // what it may take out too: a withdrawal says what earlier ones said, as far as it fits
+	at          store.Millis // when it was given, by its writer's clock
+	replaces    bool         // gone are own ones of the same key: it replaces them whether or not its origin counts
 	prefixes    []netip.Prefix
 	target      string // Block
 }
@@ -122,7 +124,7 @@ type view struct {
 	now     store.Millis
 	known   set
 	blocked map[string]bool
-	ring    bool   // what is blocked is undefined
+	ring    bool   // what is blocked is undefined, or what was withdrawn
 	dead    []bool // by id: lifted by dot or replaced
 	lifts   []offence
 	held    []*op // live bans, also those of blocked members
@@ -151,6 +153,7 @@ func look(known set, now store.Millis) *view {
 			v.lifts = append(v.lifts, o.lifts...)
 		}
 	}
+	v.ring = v.ring || unclear(known, now)
 	for o := range known.all {
 		if o.kind == store.KindBan && o.until > now && !v.dead[o.id] && !v.lifted(o.offence) {
 			v.held = append(v.held, o)
@@ -160,6 +163,32 @@ func look(known set, now store.Millis) *view {
 		}
 	}
 	return v
+}
+
+// unclear reports whether a withdrawal is known that may take out what the author is not known to have taken back.
+func unclear(known set, now store.Millis) bool {
+	var own map[int]bool // what its author is known to have taken back or replaced
+	for o := range known.all {
+		if len(o.covers) == 0 {
+			continue
+		}
+		if own == nil {
+			own = map[int]bool{}
+			for p := range known.all {
+				for _, g := range p.gone {
+					if known.has(g) && known[g].origin() == p.origin() {
+						own[g] = true
+					}
+				}
+			}
+		}
+		for _, g := range o.covers {
+			if known.has(g) && known[g].until > now && !own[g] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // blocks returns the members of which nothing counts. A Block counts while its writer is not blocked itself, and until it is

@@ -175,6 +175,7 @@ func (w *world) wrote(n *node, ops ...*op) bool {
 	}
 	for _, o := range ops {
 		o.id = len(w.ops)
+		o.at = w.clockOf(n)
 		o.log, o.first, o.last = n.log, n.head+1, head.Seq
 		w.ops = append(w.ops, o)
 		n.known.add(o)
@@ -306,8 +307,16 @@ func (w *world) pull(i, j int, choose func(k int) bool, thorough bool) {
 		}
 		w.merge(n, slices.Clone(chunk), nil)
 	}
+	gone := map[int]bool{} // of what is asked for, by a log that is not
+	for x := range p.known.all {
+		if choose != nil && !slices.Contains(logs, x.log) {
+			for _, g := range x.gone {
+				gone[g] = gone[g] || w.ops[g].origin() == x.origin()
+			}
+		}
+	}
 	for o := range p.known.all {
-		if choose == nil || slices.Contains(logs, o.log) {
+		if choose == nil || slices.Contains(logs, o.log) && !gone[o.id] {
 			n.known.add(o)
 		}
 	}
@@ -480,7 +489,6 @@ func (w *world) lift(i int, q store.LiftRequest) {
 
 func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 	n := w.nodes[i]
-	v := look(n.known, w.clockOf(n))
 	if err := n.s.Allow(w.ctx, []store.AllowRequest{{Prefix: p, Until: until}}); err != nil {
 		w.fail("%s: allow: %v", n.name, err)
 		return
@@ -489,12 +497,16 @@ func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 		until = store.Never
 	}
 	w.trace("%s allow %v until %s", n.name, p, w.show(until))
+	earlier := false
 	o := &op{kind: store.KindAllow, prefix: p, until: until, replaces: true}
 	for b := range n.known.all {
-		// One of an earlier run that another member has lifted is left to that lift.
-		if b.kind == store.KindAllow && b.prefix == p && b.origin() == n.name && (b.log == n.log || !v.dead[b.id]) {
+		if b.kind == store.KindAllow && b.prefix == p && b.origin() == n.name {
 			o.gone = append(o.gone, b.id)
+			earlier = earlier || b.log != n.log
 		}
+	}
+	if earlier {
+		o.covers = w.dead(n, o.gone)
 	}
 	w.wrote(n, o)
 	w.touched[i] = true
@@ -520,21 +532,77 @@ func (w *world) disallow(i int, p netip.Prefix) {
 	w.withdraw(i, p, gone)
 }
 
-// withdraw records a lift by dot, of a prefix or of what has none.
+// withdraw records that operations are taken back: own ones by a withdrawal, others' by a lift by dot, of a prefix or of what
+// has none.
 func (w *world) withdraw(i int, p netip.Prefix, gone []int) {
 	n := w.nodes[i]
-	if len(gone) == 0 {
-		w.wrote(n)
+	own := &op{kind: store.KindLift, until: store.Never, replaces: true}
+	lift := &op{kind: store.KindLift, prefix: p}
+	for _, id := range gone {
+		if w.ops[id].origin() == n.name {
+			own.gone = append(own.gone, id)
+		} else {
+			lift.gone = append(lift.gone, id)
+			lift.until = max(lift.until, n.known.retained(n.known[id]))
+		}
+	}
+	var ops []*op
+	if len(own.gone) > 0 {
+		own.covers = w.dead(n, own.gone)
+		ops = append(ops, own)
+	}
+	if len(lift.gone) > 0 {
+		w.carry(n, lift)
+		ops = append(ops, lift)
+	}
+	w.wrote(n, ops...)
+	w.touched[i] = true
+}
+
+// dead returns what n wrote and knows to be gone: a withdrawal may say it again.
+func (w *world) dead(n *node, gone []int) (ids []int) {
+	v := look(n.known, w.clockOf(n))
+	for o := range n.known.all {
+		if o.origin() == n.name && o.at+10*minute <= v.now {
+			for _, g := range o.gone {
+				if w.ops[g].origin() != n.name {
+					ids = append(ids, g) // a lift of what is no longer held
+				}
+			}
+		}
+		switch o.kind {
+		case store.KindAllow, store.KindPlaced, store.KindFreeze, store.KindBlock:
+			if o.origin() == n.name && (v.dead[o.id] || o.until <= v.now) && !slices.Contains(gone, o.id) {
+				ids = append(ids, o.id)
+			}
+		}
+	}
+	return ids
+}
+
+// tick lets time pass at a store, which may then withdraw what has nothing left to say.
+func (w *world) tick(n *node, agree bool) {
+	n.s.Tick(agree)
+	now := w.clockOf(n)
+	if err := n.s.SaveMeta(w.ctx, "tick", []byte{1}); err != nil { // after it the store's own call has been answered
+		w.fail("%s: %v", n.name, err)
+	}
+	if n.s.Head().Seq == n.head {
 		return
 	}
-	o := &op{kind: store.KindLift, prefix: p, gone: gone}
-	for _, id := range gone {
-		o.until = max(o.until, n.known.retained(n.known[id]))
+	v := look(n.known, now)
+	o := &op{kind: store.KindLift, until: store.Never, replaces: true}
+	for p := range n.known.all {
+		if p.origin() != n.name {
+			continue
+		}
+		if p.kind == store.KindPlaced && v.dead[p.id] && p.at+11*minute <= now {
+			o.gone = append(o.gone, p.id)
+		}
 	}
-	w.carry(n, o)
-	w.carryAllow(n, o)
+	o.covers = append(o.covers, w.dead(n, o.gone)...)
+	w.trace("%s withdraws what says nothing more", n.name)
 	w.wrote(n, o)
-	w.touched[i] = true
 }
 
 // carry has a Lift say what the older ones of its writer and prefix said, as far as it must still be said: of bans, or of
@@ -545,22 +613,16 @@ func (w *world) carry(n *node, o *op) {
 			b.until > w.clockOf(n) && (foreign(o.lifts, n.name) || !foreign(b.lifts, n.name)) {
 			o.lifts = append(o.lifts, b.lifts...)
 			o.perhaps = append(o.perhaps, b.perhaps...)
-			o.gone = append(o.gone, b.gone...)
-			o.until = max(o.until, b.until)
-		}
-	}
-}
-
-// carryAllow has a lift by dot say what the allows of its writer and prefix said in passing: that those of earlier runs are
-// replaced.
-func (w *world) carryAllow(n *node, o *op) {
-	for b := range n.known.all {
-		if b.kind == store.KindAllow && b.prefix == o.prefix && b.origin() == n.name {
 			for _, g := range b.gone {
-				if w.ops[g].log != b.log {
+				switch {
+				case w.ops[g].origin() == n.name:
+				case b.at+10*minute <= w.clockOf(n): // it may be withdrawn
+					o.covers = append(o.covers, g)
+				default:
 					o.gone = append(o.gone, g)
 				}
 			}
+			o.until = max(o.until, b.until)
 		}
 	}
 }
@@ -630,11 +692,16 @@ func (w *world) place(i int, p netip.Prefix, until store.Millis) {
 		return
 	}
 	w.trace("%s place %v until %s", n.name, p, w.show(until))
+	earlier := false
 	o := &op{kind: store.KindPlaced, prefix: p, until: until, replaces: true}
 	for b := range n.known.all {
 		if b.kind == store.KindPlaced && b.prefix == p && b.origin() == n.name {
 			o.gone = append(o.gone, b.id)
+			earlier = earlier || b.log != n.log
 		}
+	}
+	if earlier {
+		o.covers = w.dead(n, o.gone)
 	}
 	w.wrote(n, o)
 	w.touched[i] = true
@@ -693,10 +760,11 @@ func (w *world) check(i int) {
 		return
 	}
 	now := w.clockOf(n)
-	n.s.Tick(n.right())
+	w.tick(n, n.right())
 	v := look(n.known, now)
 	if v.ring {
 		w.rings++
+		n.counting = nil
 		return
 	}
 	if got, want := n.s.Blocked(), slices.Sorted(maps.Keys(v.blocked)); !slices.Equal(got, want) {
@@ -851,7 +919,7 @@ func (w *world) settle() {
 	}
 	for i, n := range w.nodes {
 		w.check(i)
-		if w.err == nil && !maps.Equal(n.counting, w.nodes[0].counting) {
+		if first := w.nodes[0].counting; w.err == nil && first != nil && n.counting != nil && !maps.Equal(n.counting, first) {
 			w.fail("%s and %s do not agree on which bans count", w.nodes[0].name, n.name)
 		}
 	}
@@ -861,7 +929,7 @@ func (w *world) roots() bool {
 	at := store.Minute(w.now.Time())
 	var first [16]byte
 	for i, n := range w.nodes {
-		n.s.Tick(n.right())
+		w.tick(n, n.right())
 		if r := n.s.Root(at); i == 0 {
 			first = r
 		} else if r != first {
@@ -886,7 +954,7 @@ func (w *world) finish() {
 	}
 	w.pass(second)
 	for _, n := range w.nodes {
-		n.s.Tick(true)
+		w.tick(n, true)
 	}
 	w.settle()
 }

@@ -1,0 +1,264 @@
+package store
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A Gone takes own records out of the set: an allow that its author removed, a prefix that is no longer in the conductor. It is
+// what is left of them, for as long as they could come back from somebody who has not heard of it. A newer Gone says what the
+// older ones say, as far as it fits, and replaces them. Since it may name every number of a log that holds nothing to keep, many
+// of them become few ranges: what comes and goes leaves one record, not one each.
+
+// goneRange is a part of what a Gone takes out.
+type goneRange struct {
+	epoch uint64 // of the log, whose origin is the Gone's own
+	Range
+	until Millis // when all have forgotten its records
+}
+
+const (
+	goneSize = 28  // bytes of a goneRange in its encoding, at most, for honest numbers
+	maxGone  = 512 // ranges of a Gone on the wire
+)
+
+// withdrawable reports whether a Gone takes the record out. Bans are lifted, not withdrawn, and a lease ends or is replaced.
+func (it *item) withdrawable() bool {
+	switch it.kind {
+	case KindAllow, KindPlaced, KindFreeze, KindBlock:
+		return true
+	case KindLift:
+		return len(it.lift.offences) == 0
+	}
+	return false
+}
+
+func (s *set) withdrawable(i uint32) bool {
+	r := s.slab.at(i)
+	it := item{kind: r.kind, lift: s.lifts[i]}
+	return it.withdrawable()
+}
+
+func includesGone(a, b []goneRange) bool {
+	for _, y := range b {
+		if !slices.ContainsFunc(a, func(x goneRange) bool {
+			return x.epoch == y.epoch && x.First <= y.First && y.Last <= x.Last && x.until >= y.until
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// addedGone takes out what a new Gone names.
+func (s *set) addedGone(i uint32) {
+	r := s.slab.at(i)
+	o, by := s.originOf(r), s.logs[r.log]
+	for _, g := range s.gones[i] {
+		l := s.byID[LogID{o.name, g.epoch}]
+		if o.gone == nil {
+			o.gone = make(map[uint64]rangeSet)
+		}
+		if g.epoch == by.id.Epoch {
+			g.Last = min(g.Last, r.seq-1) // nothing that is still to come
+		}
+		if g.First > g.Last {
+			continue
+		}
+		o.gone[g.epoch] = o.gone[g.epoch].add(g.Range)
+		if l == nil {
+			continue
+		}
+		var out []uint32
+		for _, c := range l.recs[l.search(&s.slab, g.First):] {
+			q := s.slab.at(c)
+			if q.seq > g.Last {
+				break
+			}
+			if !q.is(flagDead) && s.withdrawable(c) {
+				out = append(out, c)
+			}
+		}
+		for _, c := range out {
+			s.withdraw(c)
+		}
+	}
+}
+
+// withdraw takes one record out.
+func (s *set) withdraw(i uint32) {
+	r := s.slab.at(i)
+	if kind := withdrawn[r.kind]; kind != 0 && !r.is(flagLifted) && r.until > s.now {
+		e := s.event(kind, r)
+		e.By = e.Origin
+		s.emit(e)
+	}
+	var targets []uint32
+	if r.kind == KindLift {
+		for c := s.head(r.key()); c != 0; {
+			t := s.slab.at(c)
+			if t.kind != KindLift && t.is(flagLifted) && s.names(i, t) {
+				targets = append(targets, c)
+			}
+			c = t.next
+		}
+	}
+	s.remove(i)
+	for _, c := range targets {
+		s.recheck(c)
+	}
+}
+
+var withdrawn = [kindEnd]EventKind{KindAllow: EventDisallow, KindFreeze: EventThaw, KindBlock: EventUnblock}
+
+// removedGone is called when a Gone has left the set.
+func (s *set) removedGone(o *origin) {
+	o.gone = nil
+	for c := s.head(noPrefix); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == KindGone && s.originOf(r) == o {
+			for _, g := range s.gones[c] {
+				if g.epoch == s.logs[r.log].id.Epoch {
+					g.Last = min(g.Last, r.seq-1)
+				}
+				if g.First > g.Last {
+					continue
+				}
+				if o.gone == nil {
+					o.gone = make(map[uint64]rangeSet)
+				}
+				o.gone[g.epoch] = o.gone[g.epoch].add(g.Range)
+			}
+		}
+		c = r.next
+	}
+}
+
+// withdraw plans that an own record is taken out; flushGone writes it.
+func (p *plan) withdraw(i uint32) {
+	p.withdrawn = append(p.withdrawn, i)
+}
+
+// flushGone writes one Gone, or as many as it takes, for what the call withdraws.
+func (p *plan) flushGone() {
+	if len(p.withdrawn) == 0 {
+		return
+	}
+	s := p.set
+	out := make(map[uint32]bool, len(p.withdrawn)+len(p.goneAlready))
+	for _, i := range p.goneAlready { // by calls before it in the same transaction
+		out[i] = true
+	}
+	var all []goneRange
+	for _, i := range p.withdrawn {
+		r := s.slab.at(i)
+		if !out[i] {
+			all = append(all, goneRange{s.logs[r.log].id.Epoch, Range{r.seq, r.seq}, max(s.retained(i), p.now).plus(forgetAfter)})
+		}
+		out[i] = true
+	}
+	p.goneAlready, p.withdrawn = append(p.goneAlready, p.withdrawn...), p.withdrawn[:0]
+	if len(all) == 0 {
+		return
+	}
+	all = s.stretch(p.own.origin, all, out)
+
+	var own []uint32
+	for c := s.head(noPrefix); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == KindGone && s.originOf(r) == p.own.origin {
+			own = append(own, c)
+		}
+		c = r.next
+	}
+	slices.SortFunc(own, func(a, b uint32) int { return len(s.gones[a]) - len(s.gones[b]) })
+	for _, c := range own {
+		old := slices.DeleteFunc(slices.Clone(s.gones[c]), func(g goneRange) bool { return g.until <= p.now })
+		both := s.stretch(p.own.origin, append(old, all...), out)
+		if len(both)*goneSize > liftBytes {
+			break
+		}
+		all = both
+	}
+	for part := range slices.Chunk(all, liftBytes/goneSize) {
+		it := item{kind: KindGone, key: noPrefix, start: p.now, until: p.now, gone: part}
+		for _, g := range part {
+			it.until = max(it.until, g.until)
+		}
+		p.write(it)
+	}
+}
+
+// stretch makes each range as long as it can be without naming what is to be kept, and joins those that then touch.
+func (s *set) stretch(o *origin, ranges []goneRange, out map[uint32]bool) []goneRange {
+	for i := range ranges {
+		g := &ranges[i]
+		l := s.byID[LogID{o.name, g.epoch}]
+		if l == nil {
+			continue
+		}
+		at := l.held.search(g.First)
+		if at == len(l.held) || l.held[at].First > g.First {
+			continue
+		}
+		keep := func(c uint32) bool {
+			return !s.slab.at(c).is(flagDead) && !out[c] && s.withdrawable(c)
+		}
+		first, last := l.held[at].First, max(g.Last, l.held[at].Last)
+		from := l.search(&s.slab, g.First)
+		for j := from - 1; j >= 0; j-- {
+			if c := l.recs[j]; keep(c) {
+				first = max(first, s.slab.at(c).seq+1)
+				break
+			}
+		}
+		for j := l.search(&s.slab, g.Last+1); j < len(l.recs); j++ {
+			if c := l.recs[j]; keep(c) {
+				last = min(last, s.slab.at(c).seq-1)
+				break
+			}
+		}
+		g.First, g.Last = min(g.First, first), max(g.Last, last)
+	}
+	slices.SortFunc(ranges, func(a, b goneRange) int { return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.First, b.First)) })
+	joined := ranges[:0]
+	for _, g := range ranges {
+		if n := len(joined); n > 0 && joined[n-1].epoch == g.epoch && g.First <= joined[n-1].Last+1 {
+			joined[n-1].Last = max(joined[n-1].Last, g.Last)
+			joined[n-1].until = max(joined[n-1].until, g.until)
+		} else {
+			joined = append(joined, g)
+		}
+	}
+	return joined
+}
+
+// tidyAfter is how long what another member has lifted is left as it is, so that nobody hears of the end of both before that
+// of one.
+const tidyAfter = 10 * minute
+
+// tidy withdraws own records that have nothing left to say: what was placed and another leader has seen gone, and lifts of
+// records that are no longer held.
+func (p *plan) tidy() {
+	s := p.set
+	for i := range s.placed {
+		if r := s.slab.at(i); s.originOf(r) == p.own.origin && r.is(flagLifted) && r.start+tidyAfter <= p.now {
+			p.withdraw(i)
+		}
+	}
+	for i, body := range s.lifts {
+		r := s.slab.at(i)
+		if len(body.offences) > 0 || s.originOf(r) != p.own.origin || r.start+tidyAfter > p.now {
+			continue
+		}
+		covers := false
+		for c := s.head(r.key()); c != 0 && !covers; {
+			t := s.slab.at(c)
+			covers = t.kind != KindLift && s.names(i, t)
+			c = t.next
+		}
+		if !covers {
+			p.withdraw(i)
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// What its author takes back leaves one record, however often, and does not come back from who has not heard of it.
+func TestWithdrawnRecordsLeaveOneBehind(t *testing.T) {
+	c := newClock()
+	a, b, late := newNode(t, "a", c, nil), newNode(t, "b", c, nil), newNode(t, "late", c, nil)
+	ctx := context.Background()
+	for i := range 100 {
+		c.add(time.Second)
+		x := []AllowRequest{{Prefix: addr(i % 7)}}
+		a.must(a.Allow(ctx, x))
+		a.must(a.Freeze(ctx))
+		a.must(a.Block(ctx, "r9"))
+		if i == 50 {
+			late.pull(a)
+			a = a.reopen()
+		}
+		b.pull(a)
+		if len(b.Allows()) != 1 || len(b.Blocked()) != 1 {
+			t.Fatalf("cycle %d: %d allows, blocked %v at the other", i, len(b.Allows()), b.Blocked())
+		}
+		if n, err := a.DropAllow(ctx, prefixes(addr(i%7).String())); n != 1 || err != nil {
+			t.Fatalf("cycle %d: %d dropped, %v", i, n, err)
+		}
+		a.must(a.Thaw(ctx))
+		a.must(a.Unblock(ctx, "r9"))
+		b.pull(a)
+		frozen, _ := b.Frozen()
+		if len(b.Allows()) != 0 || len(b.Blocked()) != 0 || frozen {
+			t.Fatalf("cycle %d: %d allows, blocked %v, frozen %t at the other", i, len(b.Allows()), b.Blocked(), frozen)
+		}
+	}
+	for _, n := range []*node{a, b} {
+		if got := n.Counts().Records; got > 3 {
+			t.Errorf("%s holds %d records of what is gone", n.cfg.Origin, got)
+		}
+	}
+	if len(late.Allows()) != 1 {
+		t.Fatal("the late one has nothing to bring back: this tests nothing")
+	}
+	converge(late, b) // neither hears it from the author
+	if len(late.Allows()) != 0 || len(b.Allows()) != 0 {
+		t.Errorf("%d and %d allows after a late member came back", len(late.Allows()), len(b.Allows()))
+	}
+	converge(a, b, late)
+	equalSets(t, a, b, late)
+	a = a.reopen()
+	equalSets(t, a, b)
+}
+
+// placing has a leader put addresses into the conductor that others ban for ten minutes each, and take them out.
+func placing(t *testing.T, minutes, each int, check func(minute int, leader *node)) (leader, peer *node) {
+	c := newClock()
+	ctx := context.Background()
+	leader, peer = newNode(t, "leader", c, nil), newNode(t, "peer", c, nil)
+	for m := range minutes {
+		c.add(time.Minute)
+		now := c.millis()
+		fresh, over := make([]BanRequest, each), []BanRequest(nil)
+		in := make([]BanRequest, 0, each)
+		for i := range fresh {
+			fresh[i] = BanRequest{Prefix: addr(m*each + i), Jail: "sshd", Until: now + 10*minute}
+			in = append(in, fresh[i])
+		}
+		_, err := peer.Ban(ctx, fresh)
+		peer.must(err)
+		leader.pull(peer)
+		add := addrs(in)
+		leader.must(leader.Place(ctx, add, now+7*24*hour))
+		if m >= 10 {
+			for i := range each {
+				over = append(over, BanRequest{Prefix: addr((m-10)*each + i)})
+			}
+			leader.must(leader.Unplace(ctx, addrs(over)))
+		}
+		leader.Tick(true)
+		peer.Tick(true)
+		if m%10 == 0 {
+			peer.pull(leader)
+		}
+		check(m, leader)
+	}
+	peer.pull(leader)
+	return leader, peer
+}
+
+func addrs(reqs []BanRequest) (out []netip.Prefix) {
+	for _, q := range reqs {
+		out = append(out, q.Prefix)
+	}
+	return out
+}
+
+// What is kept for the conductor is bounded by what is in it.
+func TestWhatComesAndGoesAtTheConductorLeavesNothing(t *testing.T) {
+	const each = 20
+	leader, peer := placing(t, 240, each, func(m int, leader *node) {
+		l := leader.own
+		if n := len(l.recs) - l.dead; n > 11*each+3 {
+			t.Fatalf("minute %d: %d records in the leader's log, at most %d are placed", m, n, 11*each)
+		}
+	})
+	equalSets(t, leader, peer)
+	// A longer one among the short ones, an eager frame holds what a withdrawal takes, and a joiner sees the same.
+	for after := uint64(0); after < leader.Head().Seq; {
+		chunk, last := leader.Since(after, 1200)
+		if len(chunk) > 1200 {
+			t.Fatalf("a frame of %d bytes", len(chunk))
+		}
+		after = last
+	}
+	joiner := newNode(t, "joiner", leader.clock, nil)
+	joiner.pull(peer)
+	equalSets(t, leader, joiner)
+}
+
+// Where some stay for long between those that go, what names the gone still fits frames and stays in proportion.
+func TestManyThatStayBetweenThoseThatGo(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	var all, go1 []netip.Prefix
+	for i := range 1000 {
+		all = append(all, addr(i))
+		if i%2 == 0 {
+			go1 = append(go1, addr(i))
+		}
+	}
+	a.must(a.Place(ctx, all, c.millis()+24*hour))
+	b.pull(a)
+	for _, p := range go1 {
+		a.must(a.Unplace(ctx, []netip.Prefix{p}))
+	}
+	b.pull(a)
+	if n := a.Counts().Records; n > 500+50 || len(b.Placed()) != 500 {
+		t.Errorf("%d records, %d placed at the other", n, len(b.Placed()))
+	}
+	equalSets(t, a, b)
+	a.must(a.Unplace(ctx, all))
+	b.pull(a)
+	if n := b.Counts().Records; n > 20 || len(b.Placed()) != 0 {
+		t.Errorf("%d records of what is gone", n)
+	}
+	equalSets(t, a, b)
+	c.add(29 * time.Hour)
+	a.Tick(true)
+	b.Tick(true)
+	if n := a.Counts().Records + b.Counts().Records; n != 0 {
+		t.Errorf("%d records when nothing of it can come back any more", n)
+	}
+}
+
+// After a change of leader the former one withdraws what the new one has seen gone, and that lets its lifts go.
+func TestAChangeOfLeaderPilesUpNothing(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	var all []netip.Prefix
+	for i := range 50 {
+		all = append(all, addr(i))
+	}
+	a.must(a.Place(ctx, all, c.millis()+7*24*hour))
+	b.pull(a)
+	b.must(b.Unplace(ctx, all))
+	a.pull(b)
+	if len(a.Placed()) != 0 || len(b.Placed()) != 0 {
+		t.Fatal("still placed")
+	}
+	settle := func(n *node) { // the store's own calls have been answered when one of ours is
+		n.Tick(true)
+		n.must(n.SaveMeta(ctx, "x", []byte("y")))
+	}
+	for range 4 {
+		c.add(11 * time.Minute)
+		settle(a)
+		b.pull(a)
+		settle(b)
+		a.pull(b)
+	}
+	equalSets(t, a, b)
+	if n := a.Counts().Records; n > 6 || len(a.Placed()) != 0 {
+		t.Errorf("%d records left, %d placed", n, len(a.Placed()))
+	}
+}
+
+// Gones, and what they name, come in any order.
+func TestGoneIsOrderFree(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a := newNode(t, "a", c, nil)
+	var chunks [][]byte
+	tell := func() {
+		if chunk, _ := a.Since(a.Head().Seq-1, 1200); chunk != nil {
+			chunks = append(chunks, bytes.Clone(chunk))
+		}
+	}
+	for i := range 12 {
+		c.add(time.Second)
+		a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(i % 3)}}))
+		tell()
+		if i%2 == 1 {
+			_, err := a.DropAllow(ctx, prefixes(addr(i%3).String()))
+			a.must(err)
+			tell()
+		}
+		if i == 6 {
+			a = a.reopen()
+		}
+	}
+	for range 6 {
+		n := newNode(t, "x", c, nil)
+		for i := range chunks {
+			j := (i*7 + 3) % len(chunks)
+			if _, err := n.Merge(bytes.Clone(chunks[j])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slices.Reverse(chunks)
+		n.pull(a)
+		equalSets(t, a, n)
+	}
+}
+
+// Only what is the author's own is taken out, and nothing that is still to come.
+func TestAGoneTakesOutItsAuthorsOwnAlone(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	a.must(a.Allow(context.Background(), []AllowRequest{{Prefix: addr(1)}}))
+	a.ban("192.0.2.77", time.Hour)
+	a.must(a.PublishNeverBan(context.Background(), prefixes("198.51.100.0/24"), c.millis()+hour))
+	b.pull(a)
+	f := newForge("rogue", 1)
+	f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{a.Head().Log.Epoch, Range{1, maxSeq}, Never}, {1, Range{1, maxSeq}, Never}}})
+	b.take(f)
+	if len(b.Allows()) != 1 || !b.live("192.0.2.77") || len(b.NeverBans()) != 1 {
+		t.Error("another's records were taken out")
+	}
+	f.control(KindFreeze, c, "")
+	b.take(f)
+	if frozen, _ := b.Frozen(); !frozen {
+		t.Error("what its author wrote later was taken out")
+	}
+	g := newForge("a", 2)
+	g.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{a.Head().Log.Epoch, Range{1, maxSeq}, Never}}})
+	b.take(g)
+	if len(b.Allows()) != 0 || !b.live("192.0.2.77") || len(b.NeverBans()) != 1 {
+		t.Error("a Gone takes out more than what can be withdrawn, or less")
+	}
+}
+
+// What was placed before a restart and again after it does not come back when it is gone, from who has heard of the first alone.
+func TestPlacedOfAnEarlierRunStaysGone(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a, b, late := newNode(t, "a", c, nil), newNode(t, "b", c, nil), newNode(t, "late", c, nil)
+	until := c.millis() + 24*hour
+	a.must(a.Place(ctx, prefixes("192.0.2.1"), until))
+	b.pull(a)
+	late.pull(a)
+	a = a.reopen()
+	a.must(a.Place(ctx, prefixes("192.0.2.1"), until))
+	b.pull(a)
+	a.must(a.Unplace(ctx, prefixes("192.0.2.1")))
+	b.pull(a)
+	converge(late, b)
+	if len(late.Placed())+len(b.Placed()) != 0 {
+		t.Errorf("placed: %v, %v", late.Placed(), b.Placed())
+	}
+	converge(a, b, late)
+	equalSets(t, a, b, late)
+}
