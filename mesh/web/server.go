@@ -112,6 +112,7 @@ func (s *Server) Changed(c store.Change) { s.feeds.changed(c) }
 // Bounds of what a caller can take up.
 const (
 	maxConns   = 256
+	maxPerHost = maxConns / 2 // of one host, which may be a proxy
 	maxHeader  = 16 << 10
 	readWithin = 5 * time.Second
 	// writeWithin is for a whole answer: a stream moves its own deadline on.
@@ -152,7 +153,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.feeds.keep(ctx)
 	}()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(netutil.LimitListener(ln, maxConns)) }()
+	go func() { served <- server.Serve(netutil.LimitListener(newPerHost(ln, maxPerHost), maxConns)) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("http: %w", err)
