@@ -15,10 +15,10 @@ import (
 type Flaw struct {
 	What string // what is wrong, with the path and the rights
 	Why  string // what somebody could do with it
-	Mend string // the command that mends it
+	Fix  string // the command that fixes it
 }
 
-func (f Flaw) Error() string { return f.What + ": " + f.Mend }
+func (f Flaw) Error() string { return f.What + ": " + f.Fix }
 
 // Flaws looks at where the agent keeps things: the data directory, the store,
 // the spool and the directory of the socket. uid is whose they may be beside
@@ -85,7 +85,7 @@ func checkRights(cfg *Config, log *slog.Logger) error {
 			continue
 		}
 		if info, err := os.Stat(s.path); err == nil && info.Mode().Perm()&0o077 != 0 {
-			log.Warn("others can read a secret", "key", s.key, "file", s.path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()), "mend", "chmod 600 "+s.path)
+			log.Warn("others can read a secret", "key", s.key, "file", s.path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()), "fix", "chmod 600 "+s.path)
 		}
 	}
 	return nil

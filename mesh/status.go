@@ -116,7 +116,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` and port %s there", strings.Join(failed, ", "), port)
 	}
 	if len(behind) > 0 {
-		warn("not in sync yet with %s: it mends itself within seconds; if it stays, check that TCP %s is open both ways", strings.Join(behind, ", "), port)
+		warn("not in sync yet with %s: it resolves itself within seconds; if it stays, check that TCP %s is open both ways", strings.Join(behind, ", "), port)
 	}
 	if len(unknown) > 0 {
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP %s are open both ways", strings.Join(unknown, ", "), port)

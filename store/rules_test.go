@@ -557,7 +557,7 @@ func TestLogThatLacksARecordMendsItself(t *testing.T) {
 		t.Fatal("the lie was not taken")
 	}
 	if n := b.pull(a); n != 1 || !b.live("192.0.2.2") {
-		t.Errorf("%d records mended", n)
+		t.Errorf("%d records fixed", n)
 	}
 	equalSets(t, a, b)
 }

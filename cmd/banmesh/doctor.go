@@ -25,7 +25,7 @@ const doctorTime = 2 * time.Minute
 func doctorCommand(c *console) *cli.Command {
 	var l local
 	return &cli.Command{
-		Name: "doctor", Category: "Mesh", Usage: "find what is wrong here, and the command that mends it",
+		Name: "doctor", Category: "Mesh", Usage: "find what is wrong here, and the command that fixes it",
 		Description: "Looks at the configuration, the rights of its files, the members both ways, the clock, the commits, the conductor (login, host key,\n" +
 			"tenant, whether a service denies it), fail2ban and its logs, and what never-ban covers. Changes nothing. Exit 1 where something is\n" +
 			"serious. Run it as root.\n\n" +
@@ -46,8 +46,8 @@ func doctorCommand(c *console) *cli.Command {
 
 // configuration looks at the file, and goes on with the defaults where it cannot be used.
 func (l *local) configuration() []doctor.Finding {
-	finding := func(s doctor.Severity, what, why, mend string) []doctor.Finding {
-		return []doctor.Finding{{Severity: s, What: what, Why: why, Mend: mend}}
+	finding := func(s doctor.Severity, what, why, fix string) []doctor.Finding {
+		return []doctor.Finding{{Severity: s, What: what, Why: why, Fix: fix}}
 	}
 	err := l.load()
 	if err == nil && l.found {
@@ -62,11 +62,11 @@ func (l *local) configuration() []doctor.Finding {
 		if l.file == nil {
 			l.file = &mesh.File{Config: mesh.DefaultConfig()}
 		}
-		mend := "banmesh config check " + path
+		fix := "banmesh config check " + path
 		if errors.Is(err, fs.ErrNotExist) {
-			mend = "banmesh doctor --config FILE, with the agent's own file"
+			fix = "banmesh doctor --config FILE, with the agent's own file"
 		}
-		return finding(doctor.Serious, oneLine(err), "The agent does not start with it.", mend)
+		return finding(doctor.Serious, oneLine(err), "The agent does not start with it.", fix)
 	case !l.found:
 		return finding(doctor.Note, "no configuration at "+path+", or it cannot be read", "What it says of keys and of the conductor is not looked at.", "banmesh doctor --config FILE, as root")
 	}
@@ -95,7 +95,7 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 	probe, err := mesh.NewProbe(&cfg.Commit, slog.New(slog.DiscardHandler))
 	switch {
 	case err != nil:
-		found = append(found, doctor.Finding{Severity: doctor.Serious, What: "the conductor: " + oneLine(err), Why: "The agent does not start.", Mend: "mend the section commit of the configuration"})
+		found = append(found, doctor.Finding{Severity: doctor.Serious, What: "the conductor: " + oneLine(err), Why: "The agent does not start.", Fix: "fix the section commit of the configuration"})
 	case probe != nil:
 		defer probe.Close()
 		p.Conductor, p.Conductors = probe, cfg.Commit.Conductors
@@ -150,7 +150,7 @@ func unreadableByAgent(cfg *mesh.Config) []doctor.Finding {
 		}
 		if err := readableAs(who, f.Path); err != nil {
 			out = append(out, doctor.Finding{Severity: doctor.Serious, What: fmt.Sprintf("%s %s (%s): the agent's user %d cannot read it", f.What, f.Path, f.Key, who.Uid),
-				Why: "The agent does not start, or does not commit, without it.", Mend: fmt.Sprintf("chown %d:%d %s", who.Uid, who.Gid, f.Path)})
+				Why: "The agent does not start, or does not commit, without it.", Fix: fmt.Sprintf("chown %d:%d %s", who.Uid, who.Gid, f.Path)})
 		}
 	}
 	return out

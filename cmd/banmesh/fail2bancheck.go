@@ -180,7 +180,7 @@ func fail2banCheckCommand(c *console) *cli.Command {
 	var l local
 	return &cli.Command{
 		Name: "check", Usage: "find what keeps the local fail2ban from sharing its bans rightly",
-		Description: "Changes nothing. Each finding says what, why it matters and what mends it. Exit 1 where one is serious.\n\n" +
+		Description: "Changes nothing. Each finding says what, why it matters and what fixes it. Exit 1 where one is serious.\n\n" +
 			"Example:\n   banmesh fail2ban check",
 		Flags: append(l.clientFlags(), c.jsonFlag()),
 		Action: func(cc *cli.Context) error {

@@ -10,7 +10,7 @@ import (
 func fromFail2ban(found []fail2ban.Finding) []doctor.Finding {
 	out := make([]doctor.Finding, len(found))
 	for i, f := range found {
-		out[i] = doctor.Finding{Severity: doctor.Severity(f.Severity), What: f.What, Why: f.Why, Mend: f.Mend}
+		out[i] = doctor.Finding{Severity: doctor.Severity(f.Severity), What: f.What, Why: f.Why, Fix: f.Fix}
 	}
 	return out
 }
@@ -48,8 +48,8 @@ func (c *console) printFindings(found []doctor.Finding, well string) {
 			if f.Why != "" {
 				fmt.Fprintf(c.out, "  why:  %s\n", f.Why)
 			}
-			if f.Mend != "" {
-				fmt.Fprintf(c.out, "  mend: %s\n", f.Mend)
+			if f.Fix != "" {
+				fmt.Fprintf(c.out, "  fix:  %s\n", f.Fix)
 			}
 		}
 	}

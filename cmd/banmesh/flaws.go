@@ -9,7 +9,7 @@ import (
 func flaws(cfg *mesh.Config) []doctor.Finding {
 	var out []doctor.Finding
 	for _, f := range mesh.Flaws(cfg, -1) {
-		out = append(out, doctor.Finding{Severity: doctor.Serious, What: f.What, Why: f.Why, Mend: f.Mend})
+		out = append(out, doctor.Finding{Severity: doctor.Serious, What: f.What, Why: f.Why, Fix: f.Fix})
 	}
 	return out
 }

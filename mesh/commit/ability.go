@@ -63,7 +63,7 @@ func (a *ability) failed(now time.Time, err error, reading bool) bool {
 		}
 		a.locked = now.Add(a.login)
 		a.next = a.locked
-	case errors.Is(err, errRecord): // a reading that succeeds mends nothing
+	case errors.Is(err, errRecord): // a reading that succeeds fixes nothing
 		a.locked = now.Add(a.tuning.MaxBackoff)
 		a.next = a.locked
 	case reading, errors.Is(err, conductor.ErrUnreachable), errors.Is(err, conductor.ErrHostKey):

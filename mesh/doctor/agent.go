@@ -119,7 +119,7 @@ func (r *report) member(now time.Time, m control.Member, tcp error) {
 		r.add(Warning, who+" is alive, and it is not known whether it agrees", "Nothing was heard of its bans lately.",
 			"banmesh members; if it stays, open UDP and TCP "+port+" both ways")
 	case !m.InSync:
-		r.add(Warning, who+" is alive, and not in sync", "It mends itself within seconds; where it does not, TCP one way is closed.",
+		r.add(Warning, who+" is alive, and not in sync", "It resolves itself within seconds; where it does not, TCP one way is closed.",
 			"banmesh members; if it stays, open TCP "+port+" both ways")
 	default:
 		r.ok("%s answers by UDP and TCP, and agrees", who)
@@ -131,14 +131,14 @@ func (r *report) member(now time.Time, m control.Member, tcp error) {
 }
 
 func (r *report) clock(p Patient, s *control.Status) {
-	const mend = "chronyc makestep, or systemctl restart systemd-timesyncd; then timedatectl"
+	const fix = "chronyc makestep, or systemctl restart systemd-timesyncd; then timedatectl"
 	if s != nil {
 		switch skew := time.Duration(s.SkewMS) * time.Millisecond; {
 		case skew.Abs() > disagree:
 			r.add(Serious, fmt.Sprintf("this router's clock is %v from the others'", skew.Round(time.Second)),
-				"It forgets nothing, and what its programs say of times is corrected until it is set.", mend)
+				"It forgets nothing, and what its programs say of times is corrected until it is set.", fix)
 		case skew.Abs() > skewed:
-			r.add(Warning, fmt.Sprintf("this router's clock is %v from the others'", skew.Round(100*time.Millisecond)), "Bans end early or late.", mend)
+			r.add(Warning, fmt.Sprintf("this router's clock is %v from the others'", skew.Round(100*time.Millisecond)), "Bans end early or late.", fix)
 		default:
 			r.ok("this router's clock agrees with the others'")
 		}

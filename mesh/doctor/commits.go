@@ -93,15 +93,15 @@ func (r *report) conductor(ctx context.Context, p Patient) {
 
 func (r *report) denied(ctx context.Context, p Patient, exists bool) {
 	services, err := p.Conductor.Denied(ctx)
-	mend := fmt.Sprintf("at the conductor: configure authority service NAME access-policy %s permission deny; then commit (see examples/conductor/service.txt)", p.Tenant)
+	fix := fmt.Sprintf("at the conductor: configure authority service NAME access-policy %s permission deny; then commit (see examples/conductor/service.txt)", p.Tenant)
 	switch {
 	case err != nil:
 		r.add(Note, "whether a service denies the tenant was not looked at: "+text(err), "A tenant that no service denies blocks nobody.",
 			"at the conductor: show config running authority service")
 	case len(services) == 0 && exists:
-		r.add(Serious, "no service denies the tenant "+p.Tenant, "What is committed blocks nobody.", mend)
+		r.add(Serious, "no service denies the tenant "+p.Tenant, "What is committed blocks nobody.", fix)
 	case len(services) == 0:
-		r.add(Warning, "no service denies the tenant "+p.Tenant, "What will be committed blocks nobody.", mend)
+		r.add(Warning, "no service denies the tenant "+p.Tenant, "What will be committed blocks nobody.", fix)
 	default:
 		r.ok("the tenant is denied by %s", strings.Join(services, ", "))
 	}

@@ -78,7 +78,7 @@ func Examine(ctx context.Context, p Patient) []Finding {
 		r.conductor(ctx, p)
 	}
 	for _, f := range p.Fail2ban {
-		r.findings = append(r.findings, Finding{Severity(f.Severity), f.What, f.Why, f.Mend})
+		r.findings = append(r.findings, Finding{Severity(f.Severity), f.What, f.Why, f.Fix})
 	}
 	r.logs(p.Now, p.Logs)
 	return r.findings

@@ -110,7 +110,7 @@ func well(t *testing.T) Patient {
 
 func TestNothingIsWrongWithAHealthyRouter(t *testing.T) {
 	for _, f := range Examine(t.Context(), well(t)) {
-		if f.Severity != OK || f.Why != "" || f.Mend != "" {
+		if f.Severity != OK || f.Why != "" || f.Fix != "" {
 			t.Errorf("finding %+v", f)
 		}
 	}
@@ -138,7 +138,7 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		spoil    func(*Patient)
 		severity Severity
 		what     string
-		mend     string
+		fix      string
 	}{
 		{"a key others can read", func(p *Patient) { os.Chmod(p.Files[0].Path, 0o644) }, Serious, "has the rights 0644", "chmod 600"},
 		{"a token others can read", func(p *Patient) { p.Files[0].Group = true; os.Chmod(p.Files[0].Path, 0o644) }, Serious, "has the rights 0644", "chmod 600"},
@@ -197,7 +197,7 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"no deny", func(p *Patient) { fake(p).denied = nil }, Serious, "no service denies the tenant blacklist-fail2ban", "access-policy blacklist-fail2ban permission deny"},
 		{"services unread", func(p *Patient) { fake(p).services = errors.New("no right") }, Note, "was not looked at: no right", "show config running"},
 		{"fail2ban", func(p *Patient) {
-			p.Fail2ban = []fail2ban.Finding{{Severity: fail2ban.Serious, What: "no actionflush", Why: "w", Mend: "install"}}
+			p.Fail2ban = []fail2ban.Finding{{Severity: fail2ban.Serious, What: "no actionflush", Why: "w", Fix: "install"}}
 		}, Serious, "no actionflush", "install"},
 		{"no log", func(p *Patient) { os.Remove(p.Logs[0].Files[0]) }, Serious, "which is not there", "backend = systemd"},
 		{"a silent log", func(p *Patient) { os.Chtimes(p.Logs[0].Files[0], now, now.Add(-72*time.Hour)) }, Warning, "nothing was written since", "logger"},
@@ -217,9 +217,9 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 				}
 			}
 			if !slices.ContainsFunc(wrong, func(f Finding) bool {
-				return f.Severity == c.severity && strings.Contains(f.What, c.what) && f.Why != "" && strings.Contains(f.Mend, c.mend)
+				return f.Severity == c.severity && strings.Contains(f.What, c.what) && f.Why != "" && strings.Contains(f.Fix, c.fix)
 			}) {
-				t.Errorf("found %+v\nwant %s %q, mended by %q", wrong, c.severity, c.what, c.mend)
+				t.Errorf("found %+v\nwant %s %q, fixed by %q", wrong, c.severity, c.what, c.fix)
 			}
 			if len(wrong) > 1 {
 				t.Errorf("one trouble is told %d times: %+v", len(wrong), wrong)

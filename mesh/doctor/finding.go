@@ -1,5 +1,5 @@
 // Package doctor looks at a router and its mesh for what keeps bans from
-// working, and says of each finding why it matters and what mends it.
+// working, and says of each finding why it matters and what fixes it.
 package doctor
 
 import "fmt"
@@ -21,7 +21,7 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	What     string   `json:"what"`
 	Why      string   `json:"why,omitempty"`
-	Mend     string   `json:"mend,omitempty"` // a command, where there is one
+	Fix      string   `json:"fix,omitempty"` // a command, where there is one
 }
 
 // AnySerious says whether one of the findings is.
@@ -37,8 +37,8 @@ func AnySerious(findings []Finding) bool {
 // report collects findings.
 type report struct{ findings []Finding }
 
-func (r *report) add(s Severity, what, why, mend string) {
-	r.findings = append(r.findings, Finding{s, what, why, mend})
+func (r *report) add(s Severity, what, why, fix string) {
+	r.findings = append(r.findings, Finding{s, what, why, fix})
 }
 
 func (r *report) ok(format string, args ...any) {

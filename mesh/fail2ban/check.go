@@ -30,7 +30,7 @@ type Finding struct {
 	Severity Severity `json:"severity"`
 	What     string   `json:"what"`
 	Why      string   `json:"why"`
-	Mend     string   `json:"mend"`
+	Fix      string   `json:"fix"`
 }
 
 // slowAction is the largest `timeout` of the action, in seconds, that is not
@@ -53,8 +53,8 @@ type checker struct {
 	findings []Finding
 }
 
-func (c *checker) add(severity Severity, what, why, mend string) {
-	c.findings = append(c.findings, Finding{severity, what, why, mend})
+func (c *checker) add(severity Severity, what, why, fix string) {
+	c.findings = append(c.findings, Finding{severity, what, why, fix})
 }
 
 func (c *checker) all(ctx context.Context) {

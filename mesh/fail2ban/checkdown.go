@@ -11,7 +11,7 @@ import (
 
 // causes are the reasons for which a fail2ban does not start that people meet, by
 // what it says of them (0.11 to 1.1), and what helps.
-var causes = []struct{ says, mend string }{
+var causes = []struct{ says, fix string }{
 	{"Backend 'systemd' failed to initialize", "apt-get install python3-systemd (python3-systemd on Red Hat's too), then systemctl restart fail2ban"},
 	{"Have not found any log file", "where sshd logs to the journal only, as on Debian 12: apt-get install python3-systemd, install examples/fail2ban/jail.d/ssh-journal.conf in /etc/fail2ban/jail.d, then systemctl restart fail2ban"},
 	{"'action.d/banmesh'", "install examples/fail2ban/action.d/banmesh.conf in /etc/fail2ban/action.d, or take banmesh out of the actions in /etc/fail2ban/jail.d and jail.local, then systemctl restart fail2ban"},
@@ -35,7 +35,7 @@ func (c *checker) down(ctx context.Context) {
 	}
 	for _, cause := range causes {
 		if i := slices.IndexFunc(said, func(line string) bool { return strings.Contains(line, cause.says) }); i >= 0 {
-			c.add(Serious, what+": "+around(said[i], cause.says), why, cause.mend)
+			c.add(Serious, what+": "+around(said[i], cause.says), why, cause.fix)
 			return
 		}
 	}

@@ -25,17 +25,17 @@ func TestRealCheckSaysWhyFail2banDoesNotRun(t *testing.T) {
 	log := filepath.Join(filepath.Dir(r.LogPath()), "fail2ban.log")
 	for _, test := range []struct {
 		name, jail, log string
-		what, mend      string
+		what, fix       string
 	}{
-		{name: "stopped", what: "fail2ban does not run", mend: "systemctl start fail2ban"},
-		{name: "no log file", jail: "[sshd]\nlogpath = /nowhere/auth.log\n", what: "Have not found any log file for sshd jail", mend: "ssh-journal.conf"},
-		{name: "an action that is gone", jail: "[sshd]\naction = nothere\n", what: "'action.d/nothere'", mend: "take its name out"},
-		{name: "our action is gone", jail: "[sshd]\naction = banmesh\n", what: "'action.d/banmesh'", mend: "action.d/banmesh.conf"},
-		{name: "a slip", jail: "[sshd]\nbantime\n", what: "parsing errors", mend: "correct the line"},
+		{name: "stopped", what: "fail2ban does not run", fix: "systemctl start fail2ban"},
+		{name: "no log file", jail: "[sshd]\nlogpath = /nowhere/auth.log\n", what: "Have not found any log file for sshd jail", fix: "ssh-journal.conf"},
+		{name: "an action that is gone", jail: "[sshd]\naction = nothere\n", what: "'action.d/nothere'", fix: "take its name out"},
+		{name: "our action is gone", jail: "[sshd]\naction = banmesh\n", what: "'action.d/banmesh'", fix: "action.d/banmesh.conf"},
+		{name: "a slip", jail: "[sshd]\nbantime\n", what: "parsing errors", fix: "correct the line"},
 		{name: "no module of systemd's", jail: "[sshd]\nbackend = systemd\n",
 			log:  "Starting Fail2ban v1.0.2\nERROR an older start\nStarting Fail2ban v1.0.2\nERROR   Backend 'systemd' failed to initialize due to No module named 'systemd'\nERROR   NOK: (\"Failed to initialize any backend for Jail 'sshd'\",)\n",
-			what: "Backend 'systemd' failed to initialize due to No module named 'systemd'", mend: "python3-systemd"},
-		{name: "something else", log: "Starting Fail2ban v1.0.2\nERROR   the database is locked\n", what: "the database is locked", mend: "correct what it says"},
+			what: "Backend 'systemd' failed to initialize due to No module named 'systemd'", fix: "python3-systemd"},
+		{name: "something else", log: "Starting Fail2ban v1.0.2\nERROR   the database is locked\n", what: "the database is locked", fix: "correct what it says"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r.Configure("jail.local", test.jail)
@@ -53,8 +53,8 @@ func TestRealCheckSaysWhyFail2banDoesNotRun(t *testing.T) {
 			if err != nil || len(findings) != 1 || findings[0].Severity != Serious {
 				t.Fatalf("got %v, %+v; want one serious finding", err, findings)
 			}
-			if f := findings[0]; !strings.HasPrefix(f.What, "fail2ban does not run") || !strings.Contains(f.What, test.what) || !strings.Contains(f.Mend, test.mend) {
-				t.Errorf("got %q, mend %q; want %q, %q", f.What, f.Mend, test.what, test.mend)
+			if f := findings[0]; !strings.HasPrefix(f.What, "fail2ban does not run") || !strings.Contains(f.What, test.what) || !strings.Contains(f.Fix, test.fix) {
+				t.Errorf("got %q, fix %q; want %q, %q", f.What, f.Fix, test.what, test.fix)
 			}
 		})
 	}

@@ -255,7 +255,7 @@ action = banmesh[actionban="", actionprolong="", actionflush=""]
 		}
 		for _, want := range wants {
 			if !slices.ContainsFunc(findings, func(f Finding) bool {
-				return strings.Contains(f.What, want) && f.Severity != Note && f.Why != "" && f.Mend != ""
+				return strings.Contains(f.What, want) && f.Severity != Note && f.Why != "" && f.Fix != ""
 			}) {
 				t.Errorf("jail %s: no finding %q in %+v", jail, want, findings)
 			}

@@ -117,7 +117,7 @@ func TestCheckFindsFail2bansSocketOpenedToOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := slices.ContainsFunc(findings, func(f Finding) bool {
-			return f.Severity == Serious && strings.Contains(f.What, path) && strings.Contains(f.Mend, "banmesh-fail2ban.socket")
+			return f.Severity == Serious && strings.Contains(f.What, path) && strings.Contains(f.Fix, "banmesh-fail2ban.socket")
 		})
 		if got != want {
 			t.Errorf("mode %04o: found %v, want %v: %+v", mode, got, want, findings)

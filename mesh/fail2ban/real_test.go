@@ -510,8 +510,8 @@ actionflush = true fail2ban flush --jail="<name>"
 		}
 	}
 	for _, f := range findings {
-		if f.Why == "" || f.Mend == "" {
-			t.Errorf("%q says not why, or not how to mend it", f.What)
+		if f.Why == "" || f.Fix == "" {
+			t.Errorf("%q says not why, or not how to fix it", f.What)
 		}
 	}
 }

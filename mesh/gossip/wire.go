@@ -134,7 +134,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 		case <-w.done:
 		}
 	case chanFrames:
-		// A full queue loses the newest, as a socket does: the exchange mends it.
+		// A full queue loses the newest, as a socket does: the exchange brings it.
 		select {
 		case w.frames <- inbound{payload, from, run}:
 		default:

@@ -156,7 +156,7 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !in(otherToken) {
-		t.Error("a mended file does not count")
+		t.Error("a fixed file does not count")
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func (f *tokenFile) refresh() {
 	if err := f.read(); err != nil {
 		if text := err.Error(); text != f.failed {
 			f.failed = text
-			f.log.Error("http.token_file: nobody is let in until it is mended", "error", err)
+			f.log.Error("http.token_file: nobody is let in until it is fixed", "error", err)
 		}
 	} else if again {
 		f.log.Info("http.token_file was read again", "tokens", len(f.hashes))

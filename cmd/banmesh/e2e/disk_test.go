@@ -14,7 +14,7 @@ import (
 
 // badDisk has the kernel spoil the agent's calls, by strace's inject
 // (strace(1)), until what is returned is called.
-func badDisk(t *testing.T, a *agent, calls, how string) (mend func()) {
+func badDisk(t *testing.T, a *agent, calls, how string) (fix func()) {
 	t.Helper()
 	// The agent may be below the command that wraps it, or be itself the process.
 	cmd := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace="+calls, "-e", "inject="+calls+":"+how, "-p", fmt.Sprint(a.cmd.Process.Pid))
@@ -38,7 +38,7 @@ func badDisk(t *testing.T, a *agent, calls, how string) (mend func()) {
 		}
 	}()
 	ended := false
-	mend = func() {
+	fix = func() {
 		if ended {
 			return
 		}
@@ -47,8 +47,8 @@ func badDisk(t *testing.T, a *agent, calls, how string) (mend func()) {
 		<-drained
 		cmd.Wait()
 	}
-	t.Cleanup(mend)
-	return mend
+	t.Cleanup(fix)
+	return fix
 }
 
 func within(t *testing.T, most time.Duration, what string, do func()) {
@@ -67,7 +67,7 @@ func TestSlowDiskHoldsUpAcknowledgementsAlone(t *testing.T) {
 	two := newAgent(t, "router2", settings{join: []*agent{one}}).start()
 	awaitMembers(t, []*agent{one, two}, 2)
 	one.must("ban", "203.0.113.1", "--for", "1h")
-	mend := badDisk(t, one, "fdatasync", "delay_enter=2000000")
+	fix := badDisk(t, one, "fdatasync", "delay_enter=2000000")
 	spool := one.dir + "/data/spool"
 
 	start := time.Now()
@@ -91,7 +91,7 @@ func TestSlowDiskHoldsUpAcknowledgementsAlone(t *testing.T) {
 	within(t, 3*time.Second, "a ban of router2 to be seen", func() {
 		eventually(t, 10*time.Second, "router2's ban", func() bool { return one.banned("203.0.113.4/32") != nil })
 	})
-	mend()
+	fix()
 	for _, a := range []*agent{one, two} {
 		eventually(t, 20*time.Second, "all four at "+a.name, func() bool { return len(a.list()) == 4 })
 	}
@@ -127,7 +127,7 @@ func TestBrokenDiskRefusesAndLosesNothing(t *testing.T) {
 			two := newAgent(t, "router2", settings{join: []*agent{one}}).start()
 			awaitMembers(t, []*agent{one, two}, 2)
 			one.must("ban", "203.0.113.1", "--for", "1h")
-			mend := badDisk(t, one, c.calls, "error="+c.fault)
+			fix := badDisk(t, one, c.calls, "error="+c.fault)
 			acknowledged := []string{"203.0.113.1/32", "203.0.113.3/32", "203.0.113.4/32"}
 			for i, refused := 0, 0; refused < 3; i++ {
 				p := fmt.Sprintf("198.51.100.%d", i)
@@ -149,7 +149,7 @@ func TestBrokenDiskRefusesAndLosesNothing(t *testing.T) {
 			if got := one.list(); len(got) != len(acknowledged)-1 {
 				t.Errorf("%d bans are shown, want the %d acknowledged ones", len(got), len(acknowledged)-1)
 			}
-			mend()
+			fix()
 			eventually(t, 20*time.Second, "bans to be taken again", func() bool { return one.run("ban", "203.0.113.4", "--for", "1h").code == 0 })
 			eventually(t, 10*time.Second, "status to be well", func() bool { return !strings.Contains(fmt.Sprint(one.status().Warnings), c.say) })
 			one.kill()

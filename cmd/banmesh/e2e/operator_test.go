@@ -56,13 +56,13 @@ func TestBansFromBeforeBanmeshAreTakenIn(t *testing.T) {
 
 	t.Log("the check sees that the action's program is there and does not share")
 	check := command(t, nil, "fail2ban", "check", "--client", f2b.ClientCommand(), "--json")
-	var findings []struct{ Severity, What, Why, Mend string }
+	var findings []struct{ Severity, What, Why, Fix string }
 	if err := json.Unmarshal([]byte(check.out), &findings); err != nil {
 		t.Fatalf("check: exit %d, %q %q: %v", check.code, check.out, check.err, err)
 	}
 	serious := 0
 	for _, f := range findings {
-		if f.Why == "" || f.Mend == "" {
+		if f.Why == "" || f.Fix == "" {
 			t.Errorf("finding %+v does not say why or what to do", f)
 		}
 		if f.Severity == "serious" {
@@ -103,7 +103,7 @@ func TestDoctorOnARealRouter(t *testing.T) {
 	a.must("ban", "203.0.113.7", "--for", "1h")
 	eventually(t, 20*time.Second, "the commit", func() bool { return a.banned("203.0.113.7/32").Committed })
 
-	type finding struct{ Severity, What, Why, Mend string }
+	type finding struct{ Severity, What, Why, Fix string }
 	examine := func() (serious, all []finding, code int) {
 		t.Helper()
 		r := command(t, []string{"SSH_CONNECTION="}, "doctor", "--config", a.config, "--json")
@@ -142,7 +142,7 @@ func TestDoctorOnARealRouter(t *testing.T) {
 		serious, _, code = examine()
 		found := 0
 		for _, want := range []string{"router2", "0644", "conductor"} {
-			if slices.ContainsFunc(serious, func(f finding) bool { return strings.Contains(f.What, want) && f.Why != "" && f.Mend != "" }) {
+			if slices.ContainsFunc(serious, func(f finding) bool { return strings.Contains(f.What, want) && f.Why != "" && f.Fix != "" }) {
 				found++
 			}
 		}
@@ -152,7 +152,7 @@ func TestDoctorOnARealRouter(t *testing.T) {
 	t.Log("and for people")
 	a.kill()
 	r := command(t, nil, "doctor", "--config", a.config)
-	if r.code != 1 || !strings.Contains(r.out, "no agent reachable") || !strings.Contains(r.out, "  mend: ") {
+	if r.code != 1 || !strings.Contains(r.out, "no agent reachable") || !strings.Contains(r.out, "  fix:  ") {
 		t.Errorf("without an agent: exit %d, %q", r.code, r.out)
 	}
 }

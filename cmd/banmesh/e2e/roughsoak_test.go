@@ -35,7 +35,7 @@ func TestSoakRoughNetwork(t *testing.T) {
 		for _, a := range agents {
 			answers(t, 20*time.Second, a)
 		}
-		r.complete("mended", 40*time.Second)
+		r.complete("healed", 40*time.Second)
 		r.shrink(agents[rng.IntN(len(agents))])
 	}
 	t.Logf("%d rounds", rounds)

@@ -188,7 +188,7 @@ func httpText(t *testing.T, url, token string) string {
 	return fmt.Sprint(answer.Header) + string(body)
 }
 
-// TestDoctorSaysWhatTheStartRefuses: with the same command to mend it.
+// TestDoctorSaysWhatTheStartRefuses: with the same command to fix it.
 func TestDoctorSaysWhatTheStartRefuses(t *testing.T) {
 	a := newAgent(t, "router1", settings{}).start()
 	a.must("ban", "203.0.113.1", "--for", "1h")
@@ -197,17 +197,17 @@ func TestDoctorSaysWhatTheStartRefuses(t *testing.T) {
 	if err := os.Chmod(store, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	mend := "chmod go-w " + store
-	oneLine(t, command(t, nil, "agent", "--config", a.config), 1, mend)
-	if r := a.run("doctor", "--config", a.config); r.code != 1 || !strings.Contains(r.out, mend) {
-		t.Errorf("doctor: exit %d, and not %q in\n%s", r.code, mend, r.out)
+	fix := "chmod go-w " + store
+	oneLine(t, command(t, nil, "agent", "--config", a.config), 1, fix)
+	if r := a.run("doctor", "--config", a.config); r.code != 1 || !strings.Contains(r.out, fix) {
+		t.Errorf("doctor: exit %d, and not %q in\n%s", r.code, fix, r.out)
 	}
-	system(t, "sh", "-c", mend)
+	system(t, "sh", "-c", fix)
 	a.start()
 	if a.banned("203.0.113.1/32") == nil {
 		t.Error("the ban is lost")
 	}
-	if r := a.run("doctor", "--config", a.config); strings.Contains(r.out, mend) {
+	if r := a.run("doctor", "--config", a.config); strings.Contains(r.out, fix) {
 		t.Errorf("doctor still says\n%s", r.out)
 	}
 }

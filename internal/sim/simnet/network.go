@@ -182,7 +182,7 @@ func (n *Network) Partition(groups ...[]netip.Addr) {
 	}
 }
 
-// Heal mends all cuts.
+// Heal undoes all cuts.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

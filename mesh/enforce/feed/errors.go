@@ -24,7 +24,7 @@ func misfit(s fail2ban.Shape) error {
 	return nil
 }
 
-// advice is an error in plain words, with the command that mends it.
+// advice is an error in plain words, with the command that fixes it.
 func advice(jail string, err error) string {
 	const shipped = "examples/fail2ban/jail.d/mesh.conf"
 	switch {
