@@ -235,6 +235,9 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 	if text := a.stall.warning(); text != "" {
 		w = append(w, text)
 	}
+	for _, name := range a.stall.passedOver() {
+		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, barredFor, name))
+	}
 	if s.Commit.Held > 0 && !lead.Self { // the leader's own warnings say it
 		w = append(w, fmt.Sprintf("%d removals wait because they are too many at once: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
 	}

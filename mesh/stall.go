@@ -2,6 +2,8 @@ package mesh
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,10 +111,18 @@ func (s *stall) bars(name string) bool {
 	return ok
 }
 
+// warning is what is wrong now, "" for nothing.
 func (s *stall) warning() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text
+}
+
+// passedOver are the leaders that are barred, in order. They are named also when their successor has committed.
+func (s *stall) passedOver() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.barred))
 }
 
 // watchStall is one look.

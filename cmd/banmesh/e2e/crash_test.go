@@ -55,7 +55,7 @@ func crashes(t *testing.T, pause time.Duration, more func(round int) bool) {
 	s := seed(t)
 	c := &crash{
 		t: t, rng: rand.New(rand.NewPCG(s, 0)), ledger: newLedger(), pause: pause, failed: make(chan error, 1),
-		agents: trio(t, settings{extra: "log: {level: error}\n"}),
+		agents: trio(t, settings{extra: "log: {level: error}\nlimits: {lifts_per_minute_per_origin: 100000}\n"}),
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var writers sync.WaitGroup

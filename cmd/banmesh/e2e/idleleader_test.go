@@ -49,17 +49,17 @@ func TestALeaderThatCommitsNothingIsPassedOver(t *testing.T) {
 	}
 	began := time.Now()
 	all[1].must("ban", "203.0.113.7", "--for", "1h")
-	warned := time.Duration(0)
 	eventually(t, 90*time.Second, "the ban at the conductor", func() bool {
-		if warned == 0 && slices.ContainsFunc(all[2].status().Warnings, func(w string) bool {
-			return strings.Contains(w, "nothing has moved") && strings.Contains(w, "idler")
-		}) {
-			warned = time.Since(began)
-		}
 		return slices.Contains(cond.running(t), "203.0.113.7/32")
 	})
-	if warned == 0 {
-		t.Error("no warning named the leader that commits nothing")
+	committed := time.Since(began)
+	// The one that took over knows why, and goes on saying so.
+	if !slices.ContainsFunc(all, func(a *agent) bool {
+		return slices.ContainsFunc(a.status().Warnings, func(w string) bool {
+			return strings.Contains(w, "nothing has moved") && strings.Contains(w, "idler")
+		})
+	}) {
+		t.Error("no warning names the leader that commits nothing")
 	}
-	t.Logf("warned after %v, committed after %v", warned.Round(time.Second), time.Since(began).Round(time.Second))
+	t.Logf("committed after %v", committed.Round(time.Second))
 }
