@@ -61,7 +61,6 @@ func (p *reader) csv(data []byte, above int) error {
 	}
 	for {
 		fields, err := rows.Read()
-		line, _ := rows.FieldPos(0)
 		if err == io.EOF {
 			return nil
 		}
@@ -71,6 +70,7 @@ func (p *reader) csv(data []byte, above int) error {
 		} else if err != nil {
 			return err
 		}
+		line, _ := rows.FieldPos(0)
 		r.fields = fields
 		entries, err := read(r)
 		switch {
