@@ -205,7 +205,11 @@ func (p *plan) freshStart(b *banPlan) Millis {
 		return start
 	}
 	s, start := p.set, p.now
-	for again := true; again; {
+	again := true
+	for range maxFreshSteps {
+		if !again {
+			return start
+		}
 		again = false
 		for c := s.head(b.key); c != 0; {
 			r := s.slab.at(c)
@@ -216,9 +220,15 @@ func (p *plan) freshStart(b *banPlan) Millis {
 			}
 			c = r.next
 		}
+		if start < 0 { // lifted since the beginning of time
+			return p.now
+		}
 	}
-	return start
+	return p.now
 }
+
+// maxFreshSteps bounds how many lifts a ban without start passes: honest members leave few of a prefix.
+const maxFreshSteps = 256
 
 // justGiven returns the start of the live own ban of the jail that started within the last second.
 func (p *plan) justGiven(b *banPlan) (start Millis, ok bool) {

@@ -74,12 +74,13 @@ func (a span) names(start Millis) bool {
 	return a.first <= start && start <= a.last || sameStart(a.first, start) || sameStart(a.last, start)
 }
 
-// before returns the last moment before a start that it names that it does not.
+// before returns a moment before a start that it names that it does not.
 func (a span) before(start Millis) Millis {
-	if a.first%second == 0 || start%second == 0 && a.first == a.last {
-		return a.first - second - 1
+	start = min(a.first, start)
+	if b := start - 1; !a.names(b) {
+		return b
 	}
-	return a.first - 1
+	return start - second - 1 // beyond what rounding makes the same
 }
 
 // absorb makes the range longer, so that it names what the other one does.
