@@ -278,3 +278,56 @@ func TestPlacedOfAnEarlierRunStaysGone(t *testing.T) {
 	converge(a, b, late)
 	equalSets(t, a, b, late)
 }
+
+// A withdrawal is on disk before what it withdraws is deleted there. A crash between the two brings nothing back.
+func TestWhatWasWithdrawnStaysGoneAfterACrash(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a := newNode(t, "a", c, nil)
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1)}}))
+	a.must(a.Freeze(ctx))
+	a.must(a.Block(ctx, "r9"))
+	a.must(a.Place(ctx, prefixes("192.0.2.1"), c.millis()+hour))
+	before := a.disk.clone()
+	_, err := a.DropAllow(ctx, []netip.Prefix{addr(1)})
+	a.must(err)
+	a.must(a.Thaw(ctx))
+	a.must(a.Unblock(ctx, "r9"))
+	a.must(a.Unplace(ctx, prefixes("192.0.2.1")))
+	a.must(a.SaveMeta(ctx, "x", []byte("y")))
+	after := a.disk.clone()
+	for id, enc := range before.records { // their deletion is what the crash kept from the disk
+		after.records[id] = enc
+	}
+	r := newNode(t, "a", c, after)
+	if frozen, _ := r.Frozen(); len(r.Allows())+len(r.Blocked())+len(r.Placed()) != 0 || frozen {
+		t.Errorf("allows %v, blocked %v, placed %v, frozen %t", r.Allows(), r.Blocked(), r.Placed(), frozen)
+	}
+	if n := len(r.contents(r.minute())); n != len(a.contents(a.minute())) {
+		t.Errorf("%d records, %d before the crash", n, len(a.contents(a.minute())))
+	}
+}
+
+// What a Gone names is taken out whether it came in an earlier chunk, in the same one, or comes in a later one.
+func TestAGoneTakesOutWhatComesInItsOwnChunk(t *testing.T) {
+	c := newClock()
+	allow := item{seq: 1, kind: KindAllow, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: c.millis() + hour}
+	gone := item{seq: 2, kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: []goneRange{{1, Range{1, 1}, c.millis() + hour}}}
+	var nodes []*node
+	for _, chunks := range [][][]item{{{allow, gone}}, {{allow}, {gone}}, {{gone}, {allow}}} {
+		n := newNode(t, "a", c, nil)
+		for _, items := range chunks {
+			w := chunkMaker{id: LogID{"b", 1}}
+			for _, it := range items {
+				w.add(it)
+			}
+			_, err := n.Merge(w.bytes())
+			n.must(err)
+		}
+		if got := n.Allows(); len(got) != 0 {
+			t.Errorf("%d chunks: %v", len(chunks), got)
+		}
+		nodes = append(nodes, n)
+	}
+	equalSets(t, nodes...)
+}

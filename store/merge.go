@@ -63,6 +63,10 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]
+		if it.kind == KindGone { // it takes out what is in the log, also of this chunk
+			l.insert(&set.slab, fresh)
+			fresh = fresh[:0]
+		}
 		index, res := set.add(l, it)
 		switch res {
 		case added:
@@ -84,7 +88,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 			held = held.without(rangeSet{{seq, seq}})
 		}
 	}
-	if len(fresh) > 0 || !held.equal(l.held) {
+	if m.New > 0 || !held.equal(l.held) {
 		l.held = held
 		s.pending.head(l)
 	}
@@ -104,6 +108,10 @@ func (s *Store) takeBack(c *chunk) Merged {
 		if it.seq > s.headSeq {
 			m.Refused++
 			continue
+		}
+		if it.kind == KindGone {
+			s.own.insert(&s.set.slab, fresh)
+			fresh = fresh[:0]
 		}
 		switch index, res := s.set.add(s.own, it); res {
 		case added:

@@ -248,8 +248,8 @@ func share(all, n int) int {
 	return all / n
 }
 
-// add takes one record into the set. The caller puts index into the log's order (logState.insert), marks its number as held,
-// and calls settle after the last one.
+// add takes one record into the set. The caller puts index into the log's order (logState.insert), before it adds a Gone at the
+// latest, marks its number as held, and calls settle after the last one.
 func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	if l.find(&s.slab, it.seq) != 0 {
 		return 0, known

@@ -163,7 +163,7 @@ func (s *Store) load() error {
 				l.held = l.held.without(rangeSet{{it.seq, it.seq}})
 				return nil
 			}
-			if l != current {
+			if l != current || it.kind == KindGone { // a Gone takes out what is in the log
 				flush()
 				current = l
 			}
