@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go4.org/netipx"
 
@@ -81,8 +82,8 @@ func (p *reader) line(s string) ([]netip.Prefix, error) {
 	if i := strings.IndexAny(s, "#;"); i >= 0 {
 		s = s[:i]
 	}
-	s = strings.TrimRight(s, " \t\r,")
-	s = strings.TrimLeft(s, " \t\r")
+	s = strings.TrimRightFunc(s, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	s = strings.TrimSpace(s)
 	if s == "" {
 		return nil, nil
 	}
@@ -90,7 +91,7 @@ func (p *reader) line(s string) ([]netip.Prefix, error) {
 	if i := strings.IndexAny(s, " \t,-"); i >= 0 {
 		word, rest = s[:i], s[i:]
 	}
-	after := strings.TrimLeft(rest, " \t")
+	after := strings.TrimSpace(rest)
 	if after == "" {
 		return one(p.single(word))
 	}
