@@ -62,23 +62,40 @@ type instance struct{ *wire }
 
 func (instance) Shutdown() error { return nil }
 
-// readdress begins anew with another address. Nobody is there, or nobody reaches
-// the old one any more, so that nothing is lost but the memberlist of before.
+// readdress begins anew with another address. The new memberlist knows nobody, so
+// all others count as failed until it has met them again. Leave and Shutdown go
+// first: Shutdown waits for the loop that calls this, so it must not wait for them.
 func (m *Mesh) readdress(a netip.Addr) error {
-	old, err := netip.ParseAddrPort(m.addr())
+	if !m.leaveMu.TryLock() {
+		return nil
+	}
+	defer m.leaveMu.Unlock()
+	if m.left.Load() || m.closed.Load() {
+		return nil
+	}
+	was, err := netip.ParseAddrPort(m.addr())
 	if err != nil {
 		return err
 	}
-	if err := m.list.Load().Shutdown(); err != nil {
-		return err
+	// Both would take packets off the one wire: the old one ends first. While there
+	// is no new one, the next round tries again.
+	m.lists.Add(1)
+	if old := m.list.Swap(nil); old != nil {
+		if err := old.Shutdown(); err != nil {
+			return err
+		}
+		old.NumMembers() // returns once no callback of its holds the node lock
 	}
-	list, err := memberlist.Create(m.listConfig(a.String(), int(old.Port())))
+	for _, t := range m.table.others() {
+		m.memberDown(t.name)
+	}
+	list, err := memberlist.Create(m.listConfig(a.String(), int(was.Port())))
 	if err != nil {
 		return err
 	}
-	m.setAddr(netip.AddrPortFrom(a, old.Port()))
+	m.setAddr(netip.AddrPortFrom(a, was.Port()))
 	m.list.Store(list)
-	m.log.Warn("the address that others are told has changed", "from", old, "to", m.addr())
+	m.log.Warn("the address that others are told has changed", "from", was, "to", m.addr())
 	m.event(MemberUpdated, Member{Name: m.cfg.Name, Addr: m.addr(), Self: true})
 	return nil
 }
@@ -96,7 +113,7 @@ func (m *Mesh) lookAtAddress() {
 		return
 	}
 	a, err := m.findAddress(m.ctx)
-	if err != nil || a == own.Addr() || a.IsLoopback() && !own.Addr().IsLoopback() {
+	if err != nil || a == own.Addr() && m.list.Load() != nil || a.IsLoopback() && !own.Addr().IsLoopback() {
 		return
 	}
 	if err := m.readdress(a); err != nil {

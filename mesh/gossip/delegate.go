@@ -10,7 +10,14 @@ import (
 
 // delegate is what memberlist calls, partly with its node lock held and partly
 // before New has returned: nothing in here blocks or calls memberlist.
-type delegate struct{ m *Mesh }
+type delegate struct {
+	m    *Mesh
+	list uint64 // which of Mesh.lists calls
+}
+
+// over reports whether the caller has been replaced: the timers of a memberlist
+// outlive its shutdown, and would say of members that they failed.
+func (d delegate) over() bool { return d.list != d.m.lists.Load() }
 
 var (
 	_ memberlist.Delegate         = delegate{}
@@ -67,7 +74,7 @@ func (d delegate) MergeRemoteState(buf []byte, _ bool) {
 }
 
 func (d delegate) NotifyJoin(n *memberlist.Node) {
-	if n.Name == d.m.cfg.Name {
+	if n.Name == d.m.cfg.Name || d.over() {
 		return
 	}
 	meta, err := decodeMeta(n.Meta)
@@ -80,13 +87,10 @@ func (d delegate) NotifyJoin(n *memberlist.Node) {
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
 
 func (d delegate) NotifyLeave(n *memberlist.Node) {
-	if n.Name == d.m.cfg.Name {
+	if n.Name == d.m.cfg.Name || d.over() {
 		return
 	}
-	if kind, news, member := d.m.table.down(n.Name, time.Now()); news {
-		d.m.known.changed(member)
-		d.m.event(kind, member)
-	}
+	d.m.memberDown(n.Name)
 }
 
 func (d delegate) AckPayload() []byte { return d.m.stamp() }
@@ -125,6 +129,14 @@ func (m *Mesh) memberUp(name, addr string, meta nodeMeta) {
 		for i := range 2 {
 			m.timers.after(time.Duration(i)*time.Second+rand.N(500*time.Millisecond), func() { m.ask(name, addr) })
 		}
+	}
+}
+
+// memberDown takes in that memberlist has lost a member.
+func (m *Mesh) memberDown(name string) {
+	if kind, news, member := m.table.down(name, time.Now()); news {
+		m.known.changed(member)
+		m.event(kind, member)
 	}
 }
 

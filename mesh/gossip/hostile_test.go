@@ -423,7 +423,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 func TestDelegatesSurviveGarbage(t *testing.T) {
 	simulate(t, 1, simnet.Config{}, func(fl *fleet) {
 		m := fl.nodes[0].mesh
-		d := delegate{m}
+		d := delegate{m: m}
 		for _, b := range [][]byte{nil, {1}, {1, 2, 3}, bytes.Repeat([]byte{0xff}, 1<<16)} {
 			d.NotifyMsg(b)
 			d.MergeRemoteState(b, true)

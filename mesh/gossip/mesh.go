@@ -42,7 +42,8 @@ type Mesh struct {
 
 	ring  *keyring
 	wire  *wire
-	list  atomic.Pointer[memberlist.Memberlist]
+	list  atomic.Pointer[memberlist.Memberlist] // nil while there is none, see readdress
+	lists atomic.Uint64                         // numbers them
 	table *table
 
 	push  *pusher
@@ -69,7 +70,7 @@ type Mesh struct {
 	timers timers
 	conns  connSet
 
-	leaveMu sync.Mutex // Leave and Shutdown, one after the other
+	leaveMu sync.Mutex // Leave, Shutdown and readdress, one after the other
 	left    atomic.Bool
 	closed  atomic.Bool
 }
@@ -148,7 +149,7 @@ func (m *Mesh) listConfig(advertise string, port int) *memberlist.Config {
 	mc := m.cfg.memberlistConfig()
 	mc.Transport = instance{m.wire}
 	mc.Logger = bridge(m.log)
-	d := delegate{m}
+	d := delegate{m, m.lists.Load()}
 	mc.Delegate, mc.Events, mc.Ping, mc.Conflict, mc.Alive = d, d, d, d, d
 	if m.cfg.Bind.IsValid() {
 		mc.BindAddr, mc.BindPort = m.cfg.Bind.Addr().String(), int(m.cfg.Bind.Port())
@@ -337,7 +338,10 @@ func (m *Mesh) Leave(ctx context.Context) error {
 		timeout = min(timeout, max(time.Until(d), time.Millisecond))
 	}
 	// Its message is one that memberlist spreads; ours only tells it from a death.
-	err := m.list.Load().Leave(timeout)
+	var err error
+	if list := m.list.Load(); list != nil {
+		err = list.Leave(timeout)
+	}
 	m.sayLeaving()
 	if err != nil {
 		return fmt.Errorf("leave the mesh: %w", err)
