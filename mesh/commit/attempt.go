@@ -134,9 +134,6 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	}()
 
 	running := e.Running()
-	if err := wideOpen(running); err != nil {
-		return Result{}, err
-	}
 	p = c.replan(running, force, p, changes)
 	res.Plan = p
 	c.clearVain(ctx, p)

@@ -342,9 +342,6 @@ func (c *Committer) Plan(ctx context.Context) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	if err := wideOpen(running); err != nil {
-		return Plan{}, err
-	}
 	return c.plan(c.gather(running.Addresses, false)), nil
 }
 
@@ -394,13 +391,4 @@ func (c *Committer) placed() map[netip.Prefix]store.Millis {
 		m[e.Prefix] = max(m[e.Prefix], e.Until)
 	}
 	return m
-}
-
-func wideOpen(r conductor.Running) error {
-	for _, p := range r.Addresses {
-		if p.Bits() == 0 {
-			return conductor.ErrWideOpen
-		}
-	}
-	return nil
 }

@@ -328,6 +328,39 @@ func TestAWideOpenTenantStopsEverything(t *testing.T) {
 	})
 }
 
+// A tenant that is wide open is looked at as often as any other, by who leads and by who does not.
+func TestAWideOpenTenantIsNotHammered(t *testing.T) {
+	for _, lead := range []bool{true, false} {
+		t.Run(fmt.Sprint("lead=", lead), func(t *testing.T) {
+			play(t, func(t *testing.T, s *site) {
+				a := newAgent(t, s, "a")
+				defer a.halt()
+				a.set.ban(100*time.Hour, many(1)...)
+				pass(time.Minute)
+				a.lead(lead)
+				s.byHand(pfx("0.0.0.0/0"), nil)
+				before := s.tried("read")
+				pass(2 * time.Hour)
+				every := a.cfg.Tuning.Probe
+				if lead {
+					every = a.cfg.Tuning.Verify
+				}
+				if n, most := s.tried("read")-before, 3*int(2*time.Hour/every); n == 0 || n > most {
+					t.Errorf("read %d times in two hours, want at most %d", n, most)
+				}
+				if st := a.Status(); st.State != StateFailing || !st.Able || st.Foreign != 1 {
+					t.Errorf("status = %+v, want failing, able, and one foreign address", st)
+				}
+				s.byHand(nil, pfx("0.0.0.0/0"))
+				pass(2 * every)
+				if st := a.Status(); st.State != StateIdle {
+					t.Errorf("status = %+v, want idle", st)
+				}
+			})
+		})
+	}
+}
+
 func TestALyingServerIsFoundOut(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {
 		a := newAgent(t, s, "a")

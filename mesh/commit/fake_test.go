@@ -17,6 +17,7 @@ import (
 	"go4.org/netipx"
 
 	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/prefixset"
 	"banmesh/store"
 )
 
@@ -241,6 +242,8 @@ type site struct {
 	faults    []fault
 	history   []commitRecord
 	tries     map[string]int    // step → how often
+	last      time.Time         // when the last step was begun
+	atOnce    int               // steps at that very moment
 	after     map[string]func() // called when a step has had its effect
 	bad       []string          // what must never happen
 }
@@ -339,6 +342,7 @@ func (s *site) lockedBy(id uint64) {
 func (s *site) meet(ctx context.Context, by, step string) (effect, drop bool, err error) {
 	s.mu.Lock()
 	s.tries[step]++
+	hammered := s.hammered(step)
 	delay := time.Duration(0)
 	if step == "commit" {
 		delay = s.delay
@@ -354,6 +358,9 @@ func (s *site) meet(ctx context.Context, by, step string) (effect, drop bool, er
 		}
 	}
 	s.mu.Unlock()
+	if hammered {
+		time.Sleep(time.Hour) // or virtual time would never go on
+	}
 	if f != nil && f.hang {
 		<-ctx.Done()
 		return f.effect, false, fmt.Errorf("%s: %w", step, ctx.Err())
@@ -372,6 +379,19 @@ func (s *site) meet(ctx context.Context, by, step string) (effect, drop bool, er
 		return f.effect || f.drop, f.drop, f.err
 	}
 	return true, false, nil
+}
+
+// hammered reports whether so much is asked for at one moment that no time passes in between: no back-off holds anybody.
+func (s *site) hammered(step string) bool {
+	const most = 100
+	if now := time.Now(); !now.Equal(s.last) {
+		s.last, s.atOnce = now, 0
+	}
+	s.atOnce++
+	if s.atOnce == most {
+		s.bad = append(s.bad, fmt.Sprintf("%s is tried without a pause", step))
+	}
+	return s.atOnce >= most
 }
 
 // link is one member's way to the site.
@@ -440,10 +460,14 @@ func (l *link) Begin(ctx context.Context, p conductor.Permit) (conductor.Edit, e
 		}
 		s.candidate = nil
 	}
+	before := l.tenantLocked()
+	if err := wideOpen(before); err != nil {
+		return nil, err
+	}
 	s.sessions++
 	s.open++
 	s.holder = s.sessions
-	return &fakeEdit{link: l, id: s.sessions, before: l.tenantLocked()}, nil
+	return &fakeEdit{link: l, id: s.sessions, before: before}, nil
 }
 
 func (l *link) Read(ctx context.Context) (conductor.Running, error) {
@@ -456,7 +480,15 @@ func (l *link) Read(ctx context.Context) (conductor.Running, error) {
 	r := l.tenantLocked()
 	r.Addresses = slices.DeleteFunc(r.Addresses, func(p netip.Prefix) bool { return slices.Contains(l.hide, p) })
 	l.hide = nil
-	return r, nil
+	return r, wideOpen(r)
+}
+
+// wideOpen refuses a tenant as a conductor does.
+func wideOpen(r conductor.Running) error {
+	if i := slices.IndexFunc(r.Addresses, prefixset.WideOpen); i >= 0 {
+		return fmt.Errorf("read running: %w: %s in running", conductor.ErrWideOpen, r.Addresses[i])
+	}
+	return nil
 }
 
 func (l *link) Features() string   { return "fake" }

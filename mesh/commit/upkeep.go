@@ -12,7 +12,8 @@ import (
 	"banmesh/store"
 )
 
-// read reads running without a lock and takes in what it shows.
+// read reads running without a lock and takes in what it shows. Nothing is planned from a tenant that is wide open, but
+// the conductor has answered, and what it showed is what status tells.
 func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer done()
@@ -20,7 +21,8 @@ func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	if err == nil && c.misses(r) {
 		r, err = c.cfg.Conductor.Read(ctx)
 	}
-	if err != nil {
+	wideOpen := errors.Is(err, conductor.ErrWideOpen)
+	if err != nil && !wideOpen {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) && !errors.Is(err, conductor.ErrUnreachable) {
 			err = fmt.Errorf("%w within %s: %w", conductor.ErrUnreachable, c.cfg.Timeout, err)
 		}
@@ -30,7 +32,10 @@ func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	c.ability.succeeded(time.Now(), c.leading)
 	c.mu.Unlock()
 	c.learn(r)
-	return r, wideOpen(r)
+	if wideOpen {
+		c.forgetReading()
+	}
+	return r, err
 }
 
 // misses reports whether a reading lacks what this member has seen in running.
