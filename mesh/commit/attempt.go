@@ -34,7 +34,7 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 	case err == nil:
 		c.mu.Lock()
 		c.retry.reset()
-		c.ability.edits = time.Time{}
+		c.editFail, c.ability.edits = false, time.Time{}
 		c.show.clear()
 		if res.Took > 0 {
 			c.batch.committed(now)

@@ -125,3 +125,31 @@ func TestOneWrongReadingIsNoHand(t *testing.T) {
 		}
 	})
 }
+
+// What a leader's edits failed for is not shown by a member that leads no more: it makes none that could clear it.
+func TestWhoNoLongerLeadsShowsNoFailedEdit(t *testing.T) {
+	for _, err := range []error{&conductor.BusyError{Dirty: true}, conductor.ErrUnreachable, conductor.ErrRejected} {
+		t.Run(err.Error(), func(t *testing.T) {
+			play(t, func(t *testing.T, s *site) {
+				a := newAgent(t, s, "a")
+				defer a.halt()
+				a.set.ban(100*time.Hour, many(1)...)
+				s.breaks(fault{step: "begin", err: err, always: true})
+				a.Notify(Addition)
+				pass(time.Minute)
+				if st := a.Status(); st.LastError == "" {
+					t.Fatalf("status = %+v, want the failure while it leads", st)
+				}
+				a.lead(false)
+				s.mend()
+				pass(time.Hour)
+				if st := a.Status(); st.State != StatePending || st.LastError != "" || !st.Able {
+					t.Errorf("status = %+v, want what is pending, and no failure", st)
+				}
+				if got := a.lastWork(); got != "0  0" {
+					t.Errorf("tells the others of %q, want nothing", got)
+				}
+			})
+		})
+	}
+}

@@ -36,6 +36,7 @@ type Committer struct {
 	leading  bool   // as Run last saw it
 	ability  ability
 	retry    backoff
+	editFail bool // the last edit failed: retry holds across changes of leaders
 	show     show
 	estimate estimate
 	cancel   context.CancelFunc // of the step under way, when losing leadership may end it
@@ -159,18 +160,19 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 		// What waits here has waited at the former leader already.
 		c.batch.take()
 		c.batch.hurry(now)
-		if !c.show.edit { // what edits fail for, they fail for whoever leads meanwhile
+		if !c.editFail { // what edits fail for, they fail for whoever leads meanwhile
 			c.retry.reset()
 			c.show.clear()
 		}
 	case lost:
 		c.batch.take()
 		c.show.held = 0
-		if c.ability.able && !c.show.edit {
+		if c.ability.able && !c.editFail {
 			c.retry.reset()
-			c.show.clear()
 		}
+		c.show.clear() // the attempts are another member's now; whether this one is able is told apart
 	}
+	idle := gained || lost && c.ability.able
 	c.estimate.stale = c.estimate.stale || gained || lost
 	read := !now.Before(c.ability.next)
 	work := lead && c.ability.able && c.retry.passed(now) && reached(c.batch.due(), now)
@@ -180,10 +182,12 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	}
 	c.mu.Unlock()
 
+	if idle {
+		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
+	}
 	switch {
 	case gained:
 		c.forgetReading() // another leader may have changed the tenant since
-		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 	case read:
 		if c.probe(ctx) == nil && lead {
 			c.review()

@@ -88,9 +88,9 @@ func (c *Committer) probe(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.mu.Lock()
-		// What an attempt failed for, only the next attempt can clear: a conductor that
-		// can be read and not edited would else be tried again at once, for ever.
-		if !c.show.edit || errors.Is(c.show.cause, conductor.ErrWideOpen) {
+		// What a leader's attempt failed for, only its next attempt can clear. Who does not
+		// lead makes none.
+		if !c.leading || !c.show.edit || errors.Is(c.show.cause, conductor.ErrWideOpen) {
 			c.show.clear()
 		}
 		able := c.ability.able
@@ -139,6 +139,7 @@ func (c *Committer) failed(now time.Time, err error, took pending, reading bool)
 		c.ability.failed(now, err, false)
 	}
 	if !reading {
+		c.editFail = true
 		c.retry.failed(now)
 		if unable {
 			c.ability.editFailed(c.retry.at)
