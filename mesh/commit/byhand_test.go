@@ -153,3 +153,27 @@ func TestWhoNoLongerLeadsShowsNoFailedEdit(t *testing.T) {
 		})
 	}
 }
+
+// What a hand took out stays out, though the conductor's other node answers next, and though the rest is reset later.
+func TestARemovalByHandIsNoResetAtAnotherNode(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		a.set.ban(100*24*time.Hour, many(30)...)
+		pass(time.Minute)
+		s.mu.Lock()
+		s.node = "the other"
+		s.mu.Unlock()
+		s.byHand(nil, many(1))
+		pass(6 * time.Minute) // the leader looks each five
+		if n := len(s.tenant()); n != 29 || a.told(EventReset) != 0 || a.Status().ByHand != 1 {
+			t.Errorf("%d in the tenant, told of %d resets, %d by hand, want 29, 0 and 1", n, a.told(EventReset), a.Status().ByHand)
+		}
+		s.byHand(nil, many(30)[1:])
+		pass(6 * time.Minute)
+		wantTenant(t, s, many(30)[1:]...)
+		if a.told(EventReset) != 1 {
+			t.Errorf("told of %d resets, want 1", a.told(EventReset))
+		}
+	})
+}

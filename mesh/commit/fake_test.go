@@ -234,6 +234,7 @@ type site struct {
 	running   map[netip.Prefix]bool
 	candidate map[netip.Prefix]bool // nil: clean
 	emptied   bool                  // our member is gone
+	node      string                // that answers
 	holder    uint64
 	sessions  uint64
 	open      int // sessions
@@ -268,7 +269,7 @@ type fault struct {
 }
 
 func newSite(t *testing.T) *site {
-	return &site{t: t, running: map[netip.Prefix]bool{}, tries: map[string]int{}}
+	return &site{t: t, node: nodeName, running: map[netip.Prefix]bool{}, tries: map[string]int{}}
 }
 
 func (s *site) breaks(f ...fault) {
@@ -420,7 +421,7 @@ type fakeEdit struct {
 }
 
 func (l *link) tenantLocked() conductor.Running {
-	return conductor.Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Member: !l.site.emptied, Conductor: nodeName}
+	return conductor.Running{Addresses: slices.Collect(maps.Keys(l.site.running)), Exists: true, Member: !l.site.emptied, Conductor: l.site.node}
 }
 
 func (l *link) Begin(ctx context.Context, p conductor.Permit) (conductor.Edit, error) {

@@ -61,13 +61,12 @@ const maxHold = 24 * time.Hour
 // which what is gone at once is a reset: a restored backup, another conductor, a restart without what was committed.
 func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, hold time.Duration, shrink int) news {
 	var n news
-	other := m.conductor != "" && m.conductor != r.Conductor // one node may lag behind the other
 	m.valid, m.at, m.conductor, m.running = true, now, r.Conductor, r.Addresses
 	m.present = make(map[netip.Prefix]struct{}, len(r.Addresses))
 	for _, p := range r.Addresses {
 		m.present[p] = struct{}{}
 	}
-	reset := other || m.reset(r, placed, shrink)
+	reset := m.reset(r, placed, shrink)
 	m.absent = make(map[netip.Prefix]store.Millis)
 	for p, until := range placed {
 		if _, there := m.present[p]; there {
@@ -89,12 +88,13 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 		delete(m.vain, p)
 		// It was there under this very lease, and no commit of ours took it away.
 		if was, ok := m.seen[p]; ok && was == until {
-			if reset {
+			h := m.byHand[p]
+			switch {
+			case !h.notBefore.IsZero(): // a hand took it out before
+			case reset:
 				delete(m.seen, p)
 				n.reset = append(n.reset, p)
-				continue
-			}
-			if h := m.byHand[p]; h.notBefore.IsZero() {
+			default:
 				next := min(max(2*h.hold, hold), maxHold)
 				m.byHand[p] = handRemoval{notBefore: now.Add(next), hold: next}
 				n.byHand = append(n.byHand, p)
