@@ -237,6 +237,14 @@ func (s *set) stretch(o *origin, ranges []goneRange, out map[uint32]bool) []gone
 // of one.
 const tidyAfter = 10 * minute
 
+// heldAll reports whether all of what dots name has come: what is not held of it is gone, and not on its way.
+func (s *set) heldAll(dots []DotRange) bool {
+	return !slices.ContainsFunc(dots, func(d DotRange) bool {
+		l := s.byID[d.Log]
+		return l == nil || !l.held.containsAll(d.Range)
+	})
+}
+
 // tidy withdraws own records that have nothing left to say: what was placed and another leader has seen gone, and lifts of
 // records that are no longer held.
 func (p *plan) tidy() {
@@ -248,7 +256,7 @@ func (p *plan) tidy() {
 	}
 	for i, body := range s.lifts {
 		r := s.slab.at(i)
-		if len(body.offences) > 0 || s.originOf(r) != p.own.origin || r.start+tidyAfter > p.now {
+		if len(body.offences) > 0 || s.originOf(r) != p.own.origin || r.start+tidyAfter > p.now || !s.heldAll(body.dots) {
 			continue
 		}
 		covers := false

@@ -331,3 +331,39 @@ func TestAGoneTakesOutWhatComesInItsOwnChunk(t *testing.T) {
 	}
 	equalSets(t, nodes...)
 }
+
+// A member that lost its disk gets back its own log before the others'. Its lifts of what it does not hold yet stay.
+func TestLiftsStayWhileTheirTargetsAreOnTheirWay(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	b.must(b.Allow(ctx, []AllowRequest{{Prefix: addr(1)}}))
+	a.pull(b)
+	_, err := a.DropAllow(ctx, []netip.Prefix{addr(1)})
+	a.must(err)
+	b.pull(a)
+	if len(b.Allows()) != 0 {
+		t.Fatal("the allow was not lifted: this tests nothing")
+	}
+	old := a.Head().Log
+	a.must(a.Close())
+	c.add(20 * time.Minute) // more than tidyAfter
+	refilled := newNode(t, "a", c, nil)
+	for chunk, err := range b.Deltas(refilled.DigestOf(refilled.minute(), old), 64<<10) {
+		refilled.must(err)
+		_, err := refilled.Merge(chunk)
+		refilled.must(err)
+	}
+	tidied := func() {
+		c.add(time.Minute)
+		refilled.Tick(true)
+		refilled.must(refilled.SaveMeta(ctx, "x", []byte("y"))) // the store's own calls have been answered when this is
+	}
+	tidied()
+	converge(refilled, b)
+	tidied()
+	converge(refilled, b)
+	if n := len(refilled.Allows()) + len(b.Allows()); n != 0 {
+		t.Errorf("%d allows came back", n)
+	}
+}
