@@ -31,6 +31,7 @@ type liftBody struct {
 	dots      []DotRange
 	confirmed bool
 	retain    Millis // max(until, the until of all held that it covers)
+	start     Millis // of the Lift, once it is in the set: its ranges end there, see spans
 }
 
 func (b *liftBody) names(origin, jail string, start Millis) bool {

@@ -91,7 +91,11 @@ func (a *span) absorb(o span) {
 	a.first, a.last = min(a.first, o.first), max(a.last, o.last)
 }
 
-// spans yields what the offences of a Lift stand for.
+// rangeAhead is how far beyond its own start a Lift's ranges name offences: as far as clocks may honestly differ.
+const rangeAhead = hour
+
+// spans yields what the offences of a Lift stand for. A range ends with the Lift: who writes one that names all that is to
+// come does not keep an address from being banned ever again.
 func (b *liftBody) spans(yield func(span) bool) {
 	for i := 0; i < len(b.offences); i++ {
 		o := &b.offences[i]
@@ -99,6 +103,9 @@ func (b *liftBody) spans(yield func(span) bool) {
 		if i+1 < len(b.offences) {
 			if p := &b.offences[i+1]; p.Start < o.Start && p.Origin == o.Origin && p.Jail == o.Jail {
 				s.first = p.Start
+				if b.start != 0 {
+					s.last = max(s.first, min(s.last, b.start.plus(rangeAhead)))
+				}
 				i++
 			}
 		}

@@ -149,3 +149,61 @@ func TestLiftOfTwoRunsSparesWhatLiesBetween(t *testing.T) {
 		t.Errorf("an offence that the lift did not see: %v", got)
 	}
 }
+
+// One lift does not keep an address from being banned for ever: a range names nothing that starts long after it.
+func TestARangeNamesNothingAfterItsLift(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	a.ban("192.0.2.1", time.Hour, startAt(c.millis()))
+	f := newForge("rogue", 1).write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: latest, lift: &liftBody{
+		offences: []Offence{{"a", "sshd", latest}, {"a", "sshd", 0}}}})
+	a.take(f)
+	b.take(f)
+	if a.live("192.0.2.1") {
+		t.Error("the lift does not name what was there")
+	}
+	for range 3 {
+		c.add(2 * time.Hour)
+		if got := a.ban("192.0.2.1", time.Hour, startAt(c.millis())); got != BanNew || !a.live("192.0.2.1") {
+			t.Errorf("a later ban: %v, live %t", got, a.live("192.0.2.1"))
+		}
+		b.pull(a)
+		if !b.live("192.0.2.1") {
+			t.Error("a later ban is not live at another member")
+		}
+		a.lift("192.0.2.1")
+	}
+	converge(a, b)
+	equalSets(t, a, b)
+}
+
+// Of two lifts of one member with the same range, the one that replaces the other names all that it named.
+func TestALaterRangeReplacesAnEarlierOne(t *testing.T) {
+	c := newClock()
+	now := c.millis()
+	lift := func(seq uint64, start Millis) []byte {
+		w := chunkMaker{id: LogID{"rogue", 1}}
+		w.add(item{seq: seq, kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: start, until: now + 96*hour, lift: &liftBody{
+			offences: []Offence{{"a", "sshd", latest}, {"a", "sshd", 0}}}})
+		return w.bytes()
+	}
+	early, late := lift(2, now), lift(1, now+24*hour)
+	var nodes []*node
+	for _, order := range [][][]byte{{early, late}, {late, early}} {
+		n := newNode(t, "a", c, nil)
+		for _, b := range order {
+			_, err := n.Merge(b)
+			n.must(err)
+		}
+		if got := n.ban("192.0.2.1", 48*time.Hour, startAt(now+23*hour)); got != BanStaysLifted {
+			t.Errorf("what the later range names: %v", got)
+		}
+		nodes = append(nodes, n)
+	}
+	for _, n := range nodes {
+		if got := n.Counts().Records; got != 1 {
+			t.Errorf("%d records, want the later lift alone", got)
+		}
+	}
+	equalSets(t, nodes...)
+}
