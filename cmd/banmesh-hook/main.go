@@ -36,12 +36,12 @@ func run(args []string) int {
 }
 
 // spoolOf knows where the agents have their spools that have run.
-func spoolOf(socket string) (string, error) {
-	dir, err := spool.Of(socket)
+func spoolOf(socket string) (*spool.Spool, error) {
+	s, err := spool.Of(socket)
 	if _, missing := whole(); missing == nil && errors.Is(err, spool.ErrUnknown) {
-		return "", hook.ErrElsewhere
+		return nil, hook.ErrElsewhere
 	}
-	return dir, err
+	return s, err
 }
 
 // whole finds the banmesh beside this program, or in PATH.

@@ -29,29 +29,30 @@ func (c *console) spoolFlag(dir *string) cli.Flag {
 // put keeps a call in the spool of the agent that it was meant for, and says where. A call kept anywhere else would be
 // lost, or would be applied by an agent that nobody asked.
 func (c *console) put(dir string, e spool.Entry) (kept string, err error) {
+	s := spool.New(dir)
 	if dir == "" {
-		if dir, err = c.spoolOf(c.socket); err != nil {
+		if s, err = c.spoolOf(c.socket); err != nil {
 			return "", err
 		}
 	}
-	return dir, spool.New(dir).Put(e)
+	return s.Dir(), s.Put(e)
 }
 
 // spoolOf is where the agent of the socket has its spool: it left a note beside the socket, or the configuration of the
 // default place is its own.
-func (c *console) spoolOf(socket string) (string, error) {
-	dir, err := spool.Of(socket)
+func (c *console) spoolOf(socket string) (*spool.Spool, error) {
+	s, err := spool.Of(socket)
 	if !errors.Is(err, spool.ErrUnknown) {
-		return dir, err
+		return s, err
 	}
 	configured, dir, err := mesh.Whereabouts(c.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return nil, err
 	}
 	if err != nil || configured != socket {
-		return "", fmt.Errorf("its spool is not known: no agent has run with that socket, and %s does not name it: use --spool DIR", c.config)
+		return nil, fmt.Errorf("its spool is not known: no agent has run with that socket, and %s does not name it: use --spool DIR", c.config)
 	}
-	return dir, nil
+	return spool.New(dir), nil
 }
 
 // deliver makes one call, and keeps it in the spool where no agent takes it. spooled says that it waits there.

@@ -76,7 +76,7 @@ type Env struct {
 	Now    func() time.Time
 	Syslog string // socket of the machine's log
 	// SpoolOf finds the spool of the agent of a socket.
-	SpoolOf func(socket string) (dir string, err error)
+	SpoolOf func(socket string) (*spool.Spool, error)
 }
 
 // Run is the command line `fail2ban EVENT --jail=NAME …`, without the word fail2ban. It returns the exit code: 0 unless
@@ -260,14 +260,14 @@ func (h *flags) deliver(ctx context.Context, call control.HookCall, env Env) (no
 
 // keep puts the call into the spool of the agent it was meant for.
 func (h *flags) keep(call control.HookCall, env Env) error {
-	dir := h.spool
-	if dir == "" {
+	s := spool.New(h.spool)
+	if h.spool == "" {
 		var err error
-		if dir, err = env.SpoolOf(h.socket); err != nil {
+		if s, err = env.SpoolOf(h.socket); err != nil {
 			return err
 		}
 	}
-	return spool.New(dir).Put(spool.Entry{Time: env.Now(), Hook: &call})
+	return s.Put(spool.Entry{Time: env.Now(), Hook: &call})
 }
 
 // warn writes to stderr, which fail2ban shows at the level DEBUG only, and where nobody would hear of it otherwise to the

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +37,9 @@ var ErrRefused = errors.New("entry refused")
 type Spool struct {
 	dir string
 	max int
+	// noted is set where an agent's note names the directory: the agent's user chose it then, and root follows only what
+	// that user could not turn elsewhere.
+	noted *noted
 	// draining lets one drain run at a time.
 	draining sync.Mutex
 }
@@ -50,18 +52,20 @@ func (s *Spool) Dir() string { return s.dir }
 
 // Prepare makes the directory with mode 0700, or for a group (gid ≥ 0: the one that may use the control socket) 2770.
 func (s *Spool) Prepare(gid int) error {
-	if err := makeDir(s.dir); err != nil {
-		return fmt.Errorf("spool: %w", err)
+	dir, err := openOrMake(s.dir)
+	if err != nil {
+		return fmt.Errorf("spool %s: %w", s.dir, reason(err))
 	}
+	defer dir.Close()
 	mode := fs.FileMode(0o700)
 	if gid >= 0 {
-		if err := os.Lchown(s.dir, -1, gid); err != nil {
-			return fmt.Errorf("spool: %w", err)
+		if err := dir.Chown(-1, gid); err != nil {
+			return fmt.Errorf("spool %s: %w", s.dir, reason(err))
 		}
 		mode = 0o770 | fs.ModeSetgid
 	}
-	if err := os.Chmod(s.dir, mode); err != nil {
-		return fmt.Errorf("spool: %w", err)
+	if err := dir.Chmod(mode); err != nil {
+		return fmt.Errorf("spool %s: %w", s.dir, reason(err))
 	}
 	return nil
 }
@@ -79,10 +83,7 @@ func (s *Spool) Put(e Entry) error {
 }
 
 func (s *Spool) put(name string, b []byte) error {
-	if err := makeDir(s.dir); err != nil {
-		return err
-	}
-	dir, err := os.OpenFile(s.dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	dir, err := s.open()
 	if err != nil {
 		return err
 	}
@@ -99,13 +100,12 @@ func (s *Spool) put(name string, b []byte) error {
 		return err
 	}
 	// Below the open directory: its owner, who need not be root, may put another in its place meanwhile.
-	in := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
-	tmp := filepath.Join(in, tempPrefix+name)
+	tmp := below(dir, tempPrefix+name)
 	if err := writeFile(tmp, b, info); err != nil {
 		os.Remove(tmp)
 		return err
 	}
-	if err := os.Rename(tmp, filepath.Join(in, name)); err != nil {
+	if err := os.Rename(tmp, below(dir, name)); err != nil {
 		os.Remove(tmp)
 		return err
 	}
@@ -151,39 +151,6 @@ func writeFile(path string, b []byte, dir fs.FileInfo) error {
 		return err
 	}
 	return f.Close()
-}
-
-// makeDir makes dir and what lacks above it. Made by root inside somebody's directory, it is that somebody's.
-func makeDir(dir string) error {
-	info, err := os.Lstat(dir)
-	if err == nil {
-		if !info.IsDir() {
-			return &fs.PathError{Op: "spool", Path: dir, Err: syscall.ENOTDIR}
-		}
-		return nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
-			if err := makeDir(parent); err != nil {
-				return err
-			}
-		}
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if os.Geteuid() == 0 {
-		if up, err := os.Stat(parent); err == nil {
-			if st, ok := up.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
-				return os.Lchown(dir, int(st.Uid), int(st.Gid))
-			}
-		}
-	}
-	return nil
 }
 
 // reason leaves out the path of an error that will name the spool anyway.

@@ -23,6 +23,11 @@ var ErrUnknown = errors.New("no agent of that socket has said where its spool is
 // LeaveNote writes beside the control socket where this spool is, for the commands that will find nobody there. It stays
 // when the agent stops.
 func (s *Spool) LeaveNote(socket string) error {
+	// Without links: who reads the note follows none.
+	dir, err := filepath.EvalSymlinks(s.dir)
+	if err != nil {
+		return fmt.Errorf("say where the spool is: %w", err)
+	}
 	f, err := os.CreateTemp(filepath.Dir(socket), ".bm")
 	if err != nil {
 		return fmt.Errorf("say where the spool is: %w", err)
@@ -31,7 +36,7 @@ func (s *Spool) LeaveNote(socket string) error {
 	defer f.Close()
 	// Whoever may use the socket must be able to read it.
 	if err = f.Chmod(0o644); err == nil {
-		_, err = f.WriteString(s.dir + "\n")
+		_, err = f.WriteString(dir + "\n")
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), socket+noteSuffix)
@@ -42,38 +47,41 @@ func (s *Spool) LeaveNote(socket string) error {
 	return nil
 }
 
-// Of returns the directory of the spool that belongs to the agent of a control socket, also while that agent does not run;
-// ErrUnknown where none has left a note. A note counts only where it belongs to the owner of the spool that it names, or
-// to root: otherwise a user who can write beside the socket could have a call written where nobody applies it.
-func Of(socket string) (string, error) {
+// Of returns the spool that belongs to the agent of a control socket, also while that agent does not run; ErrUnknown where
+// none has left a note. A note counts only where it belongs to the owner of the spool that it names, or to root: otherwise
+// a user who can write beside the socket could have a call written where nobody applies it.
+func Of(socket string) (*Spool, error) {
 	f, err := os.OpenFile(socket+noteSuffix, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", ErrUnknown
+		return nil, ErrUnknown
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
 	note, err := f.Stat()
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	refuse := fmt.Errorf("%s is not the note of an agent: remove it", f.Name())
+	// Root's note is believed whatever it names, so it must not be another of root's files under a second name.
+	if st, ok := note.Sys().(*syscall.Stat_t); !note.Mode().IsRegular() || note.Mode().Perm()&0o022 != 0 || ok && st.Nlink > 1 {
+		return nil, refuse
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxNote))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	dir := strings.TrimSuffix(string(b), "\n")
-	if !note.Mode().IsRegular() || note.Mode().Perm()&0o022 != 0 || !filepath.IsAbs(dir) {
-		return "", fmt.Errorf("%s is not the note of an agent: remove it", f.Name())
+	s := New(strings.TrimSuffix(string(b), "\n"))
+	if !filepath.IsAbs(s.dir) {
+		return nil, refuse
 	}
-	spool, err := os.Lstat(dir)
+	s.noted = &noted{by: owner(note)}
+	dir, err := s.open()
 	if err != nil {
-		return "", fmt.Errorf("%s names a spool that cannot be used: %w", f.Name(), err)
+		return nil, fmt.Errorf("%s names the spool %s, which cannot be used: %w: start the agent once, or remove the note", f.Name(), s.dir, err)
 	}
-	if by := owner(note); by != 0 && by != owner(spool) {
-		return "", fmt.Errorf("%s belongs to the user %d, the spool %s that it names to %d: remove it", f.Name(), by, dir, owner(spool))
-	}
-	return dir, nil
+	return s, dir.Close()
 }
 
 func owner(info fs.FileInfo) uint32 {

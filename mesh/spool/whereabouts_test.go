@@ -5,8 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/spool"
 )
 
@@ -21,8 +24,8 @@ func TestASpoolIsFoundFromItsAgentsSocket(t *testing.T) {
 		if err := errors.Join(s.Prepare(-1), s.LeaveNote(socket)); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := spool.Of(socket); err != nil || got != s.Dir() {
-			t.Errorf("got %q, %v; want %q", got, err, s.Dir())
+		if got, err := spool.Of(socket); err != nil || got.Dir() != s.Dir() {
+			t.Errorf("got %v, %v; want %q", got, err, s.Dir())
 		}
 	}
 	if _, err := spool.Of(other); !errors.Is(err, spool.ErrUnknown) {
@@ -41,9 +44,20 @@ func TestAFalseNoteNamesNoSpool(t *testing.T) {
 		"a file that others may write": func(t *testing.T, note, spool string) error {
 			return errors.Join(os.WriteFile(note, []byte(spool+"\n"), 0o666), os.Chmod(note, 0o666))
 		},
-		"a relative path":        func(t *testing.T, note, _ string) error { return os.WriteFile(note, []byte("spool\n"), 0o644) },
-		"an empty file":          func(t *testing.T, note, _ string) error { return os.WriteFile(note, nil, 0o644) },
-		"a spool that is not":    func(t *testing.T, note, _ string) error { return os.WriteFile(note, []byte("/nowhere/spool"), 0o644) },
+		"a relative path":     func(t *testing.T, note, _ string) error { return os.WriteFile(note, []byte("spool\n"), 0o644) },
+		"an empty file":       func(t *testing.T, note, _ string) error { return os.WriteFile(note, nil, 0o644) },
+		"a spool that is not": func(t *testing.T, note, _ string) error { return os.WriteFile(note, []byte("/nowhere/spool"), 0o644) },
+		"a path with a link in it": func(t *testing.T, note, spool string) error {
+			link := filepath.Join(filepath.Dir(note), "link")
+			return errors.Join(os.Symlink(filepath.Dir(spool), link), os.WriteFile(note, []byte(filepath.Join(link, "spool")+"\n"), 0o644))
+		},
+		"a path that climbs": func(t *testing.T, note, spool string) error {
+			return os.WriteFile(note, []byte(spool+"/../spool\n"), 0o644)
+		},
+		"a file with a second name": func(t *testing.T, note, spool string) error {
+			return errors.Join(os.WriteFile(note+"x", []byte(spool+"\n"), 0o644), os.Link(note+"x", note))
+		},
+		"a pipe":                 func(t *testing.T, note, _ string) error { return syscall.Mkfifo(note, 0o644) },
 		"a directory":            func(t *testing.T, note, _ string) error { return os.Mkdir(note, 0o755) },
 		"the note of a stranger": plantAsStranger,
 	} {
@@ -57,7 +71,7 @@ func TestAFalseNoteNamesNoSpool(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, err := spool.Of(filepath.Join(dir, "s")); err == nil || errors.Is(err, spool.ErrUnknown) {
-				t.Errorf("got %q, %v; want a refusal", got, err)
+				t.Errorf("got %v, %v; want a refusal", got, err)
 			} else if !strings.Contains(err.Error(), "s.spool") {
 				t.Errorf("%v does not name the file", err)
 			}
@@ -70,4 +84,86 @@ func plantAsStranger(t *testing.T, note, spool string) error {
 		t.Skip("only root can make another user's file")
 	}
 	return errors.Join(os.WriteFile(note, []byte(spool+"\n"), 0o644), os.Chown(note, 45678, 45678))
+}
+
+// The agent's user can change all that a note names after it was read: a link anywhere on the way, the directory gone, or
+// one of root's in its place. Root then makes nothing and gives nothing away.
+func TestWhatANoteNamesIsNeitherMadeNorGivenAway(t *testing.T) {
+	for name, turn := range map[string]func(middle, other string) error{
+		"gone":          func(middle, _ string) error { return os.RemoveAll(middle) },
+		"only its name": func(middle, _ string) error { return os.Remove(filepath.Join(middle, "spool")) },
+		"a link on the way": func(middle, other string) error {
+			return errors.Join(os.RemoveAll(middle), os.Symlink(other, middle))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			middle, other := filepath.Join(dir, "middle"), filepath.Join(dir, "other")
+			s := spool.New(filepath.Join(middle, "spool"))
+			if err := errors.Join(s.Prepare(-1), s.LeaveNote(filepath.Join(dir, "s")), os.MkdirAll(filepath.Join(other, "spool"), 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			noted, err := spool.Of(filepath.Join(dir, "s"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := turn(middle, other); err != nil {
+				t.Fatal(err)
+			}
+			if err := noted.Put(ban(time.Now(), "203.0.113.1/32")); err == nil {
+				t.Error("the call was kept where the note did not lead when it was read")
+			}
+			if left, _ := filepath.Glob(filepath.Join(other, "spool", "*")); len(left) > 0 {
+				t.Errorf("written elsewhere: %v", left)
+			}
+			if _, err := os.Lstat(filepath.Join(middle, "spool")); err == nil && name != "a link on the way" {
+				t.Error("the spool was made")
+			}
+		})
+	}
+}
+
+func TestASpoolThatChangedItsOwnerAfterTheNoteWasReadIsRefused(t *testing.T) {
+	need.Root(t)
+	const agent = 45678
+	dir := t.TempDir()
+	s := spool.New(filepath.Join(dir, "spool"))
+	socket := filepath.Join(dir, "s")
+	if err := errors.Join(s.Prepare(-1), s.LeaveNote(socket), os.Chown(s.Dir(), agent, agent), os.Chown(socket+".spool", agent, agent)); err != nil {
+		t.Fatal(err)
+	}
+	noted, err := spool.Of(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := noted.Put(ban(time.Now(), "203.0.113.1/32")); err != nil {
+		t.Errorf("the agent's own: %v", err)
+	}
+	if err := os.Chown(s.Dir(), 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := noted.Put(ban(time.Now(), "203.0.113.2/32")); err == nil || !strings.Contains(err.Error(), "belongs to the user 0") {
+		t.Errorf("root's: %v, want a refusal", err)
+	}
+}
+
+// A data directory that is a link, as on a machine with a disk of its own for it, is found all the same.
+func TestANoteNamesItsSpoolWithoutLinks(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "data")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "disk"), 0o755), os.Symlink("disk", link)); err != nil {
+		t.Fatal(err)
+	}
+	s := spool.New(filepath.Join(link, "spool"))
+	if err := errors.Join(s.Prepare(-1), s.LeaveNote(filepath.Join(dir, "s"))); err != nil {
+		t.Fatal(err)
+	}
+	got, err := spool.Of(filepath.Join(dir, "s"))
+	if err != nil || got.Dir() != filepath.Join(dir, "disk", "spool") {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	put(t, got, ban(time.Now(), "203.0.113.1/32"))
+	if n, err := s.Len(); n != 1 || err != nil {
+		t.Errorf("%d wait, %v; want one", n, err)
+	}
 }
