@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -89,20 +90,25 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 	b := d.bouncers[who]
 	var came, went []entry
 	if b == nil || q.Get("startup") == "true" {
+		delete(d.bouncers, who) // it holds nothing until this answer arrives
 		// Somebody new holds what another run of this agent told it: all of it is
 		// told again, which a bouncer takes as no change.
 		came = entries
 	} else {
 		came, went = changed(b.holds, entries, store.At(now))
 	}
-	d.remember(who, entries, now)
 	d.mu.Unlock()
 
 	body := append(make([]byte, 0, 160*(len(came)+len(went))+64), `{"deleted":`...)
 	body = appendDecisions(body, went, scopes, now)
 	body = append(body, `,"new":`...)
 	body = appendDecisions(body, came, scopes, now)
-	d.write(w, r, append(body, '}'))
+	if d.write(w, r, append(body, '}')) != nil {
+		return // what did not arrive is told again
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.remember(who, entries, now)
 }
 
 // remember notes what a bouncer holds now. mu is held.
@@ -215,7 +221,8 @@ func problem(w http.ResponseWriter, status int, message string) {
 	_, _ = w.Write(body)
 }
 
-func (d *decisions) write(w http.ResponseWriter, r *http.Request, body []byte) {
+// write answers, and returns why the answer has not gone out whole: so long as it waits in a buffer, nobody knows.
+func (d *decisions) write(w http.ResponseWriter, r *http.Request, body []byte) error {
 	w.Header().Set("Content-Type", "application/json")
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && len(body) > 1<<10 {
 		if packed, err := compress(body); err == nil {
@@ -224,7 +231,13 @@ func (d *decisions) write(w http.ResponseWriter, r *http.Request, body []byte) {
 		}
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body)
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	if err := http.NewResponseController(w).Flush(); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
 }
 
 // wanted says which scopes a query asks for, and whether it asks for any decision

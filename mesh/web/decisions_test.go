@@ -3,6 +3,8 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -129,6 +131,45 @@ func TestDecisionsAndFeedsWaitUntilSettled(t *testing.T) {
 	for _, path := range []string{"/v1/decisions", "/v1/decisions/stream?startup=true", "/feed/plain", "/feed/json", "/feed/srx"} {
 		if a := ask(t, h, "GET", path); a.status != 503 || a.header.Get("Retry-After") == "" {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+}
+
+// broken is a connection that ends before the answer has arrived: it takes what it is given, or not even that.
+type broken struct {
+	*httptest.ResponseRecorder
+	write, flush error
+}
+
+func (b broken) Write(p []byte) (int, error) { return len(p), b.write }
+func (b broken) FlushError() error           { return b.flush }
+
+// What did not arrive is told again, with the next answer that does.
+func TestAnAnswerThatDoesNotArriveLosesNoDecision(t *testing.T) {
+	gone := errors.New("broken pipe")
+	for name, lost := range map[string]broken{"not written": {write: gone}, "not sent": {flush: gone}} {
+		for _, query := range []string{"", "?startup=true"} {
+			t.Run(name+query, func(t *testing.T) {
+				set := &fakeSet{}
+				set.hold("203.0.113.7/32")
+				s := newServer(t, Config{Set: set, Now: newClock().now})
+				h := s.handler(loopback)
+				ask(t, h, "GET", "/v1/decisions/stream?startup=true", "X-Api-Key", "k")
+				set.hold("203.0.113.7/32", "203.0.113.8/32")
+				s.Changed(someBans)
+				r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:7980/v1/decisions/stream"+query, nil)
+				r.Header.Set("X-Api-Key", "k")
+				lost.ResponseRecorder = httptest.NewRecorder()
+				h.ServeHTTP(lost, r)
+				a := ask(t, h, "GET", "/v1/decisions/stream", "X-Api-Key", "k")
+				if !strings.Contains(a.body, "203.0.113.8") {
+					t.Errorf("the ban of the lost answer is not told again: %s", a.body)
+				}
+				// A bouncer whose start failed holds nothing yet.
+				if again := strings.Contains(a.body, "203.0.113.7"); again != (query != "") {
+					t.Errorf("the earlier ban told again: %v: %s", again, a.body)
+				}
+			})
 		}
 	}
 }
