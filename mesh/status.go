@@ -157,6 +157,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	w = append(w, exceedWarnings(a.store.Exceeding())...)
 	w = append(w, wideAllowWarnings(a.store.Allows())...)
 	w = append(w, fullWarnings(a.cfg.Name, a.store.Full())...)
+	w = append(w, unreadableWarnings(a.cfg.Name, a.store.Unreadable())...)
 	if logs, records := a.store.Namesakes(); logs > 0 {
 		warn("%d records bear this router's name and are not its own: its store was restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name; if neither of the first two, change the key on all routers", records)
 	}

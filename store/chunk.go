@@ -15,7 +15,15 @@ type chunk struct {
 	log     LogID
 	ranges  rangeSet
 	items   []item
-	unknown []uint64 // numbers of records of kinds that this version does not know
+	unknown int // records of kinds that this version does not know
+	bad     []badRecord
+	not     rangeSet // numbers of both; of one that cannot be read, all between its neighbours: nothing of it is trusted
+}
+
+// badRecord is one that cannot be read, among others that can.
+type badRecord struct {
+	seq    uint64 // as it says itself; 0 where that cannot be
+	reason string
 }
 
 func checkVersion(r *reader) {
@@ -58,24 +66,44 @@ func parseChunk(b []byte) (*chunk, error) {
 	var last uint64
 	enc := make([]byte, 0, len(b))
 	var ends []int
+	gap := false // one could not be read after last
 	for range r.array(maxChunk) {
 		var it item
+		at := r.b
 		ok := r.record(&it, n)
-		if !r.ok() {
-			break
+		inPlace := it.seq > last && c.ranges.contains(it.seq)
+		if !r.ok() { // it is set aside if the next one can be found
+			bad := badRecord{it.seq, r.reason}
+			if !inPlace {
+				bad.seq = 0
+			}
+			*r = reader{b: at}
+			if r.skip(); !r.ok() {
+				break
+			}
+			c.bad = append(c.bad, bad)
+			gap = true
+			continue
 		}
-		if it.seq <= last || !c.ranges.contains(it.seq) {
+		if !inPlace {
 			r.fail("record out of order or of range")
 			break
 		}
-		last = it.seq
+		if gap && it.seq > last+1 {
+			c.not = c.not.add(Range{last + 1, it.seq - 1})
+		}
+		gap, last = false, it.seq
 		if !ok {
-			c.unknown = append(c.unknown, it.seq)
+			c.unknown++
+			c.not = c.not.add(Range{it.seq, it.seq})
 			continue
 		}
 		enc = it.append(enc)
 		ends = append(ends, len(enc))
 		c.items = append(c.items, it)
+	}
+	if gap {
+		c.not = c.not.add(Range{last + 1, maxSeq})
 	}
 	r.end()
 	if err := r.err(); err != nil {

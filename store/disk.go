@@ -30,8 +30,9 @@ type disk interface {
 
 type visitor struct {
 	log    func(logHeader) error
-	record func(log uint32, enc []byte) error
+	record func(log uint32, seq uint64, enc []byte) error
 	notice func(Notice)
+	bad    func(notice uint64, reason string) // one that cannot be read
 	meta   func(key string, value []byte)
 	doubt  func(what string) // may be missing from the file
 }
@@ -421,7 +422,7 @@ func (d *boltDisk) load(v visitor) error {
 			if len(k) != 12 || !ok {
 				return damaged("checksum of record %x", k)
 			}
-			if err := v.record(binary.BigEndian.Uint32(k), body); err != nil {
+			if err := v.record(binary.BigEndian.Uint32(k), binary.BigEndian.Uint64(k[4:]), body); err != nil {
 				return damaged("record %x: %v", k, err)
 			}
 			return nil
@@ -437,7 +438,8 @@ func (d *boltDisk) load(v visitor) error {
 			}
 			n, err := decodeNotice(binary.BigEndian.Uint64(k), body)
 			if err != nil {
-				return damaged("notice %x: %v", k, err)
+				v.bad(n.ID, err.Error())
+				return nil
 			}
 			v.notice(n)
 			return nil

@@ -80,7 +80,7 @@ func (d *memDisk) load(v visitor) error {
 		return int(a.seq) - int(b.seq)
 	})
 	for _, id := range ids {
-		if err := v.record(id.log, d.records[id]); err != nil {
+		if err := v.record(id.log, id.seq, d.records[id]); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ type Merged struct {
 	Known      int // held already, or past their retention
 	Superseded int // replaced by a newer one of the same log
 	Refused    int // not taken and not marked as held: a kind of a newer version, or a bound against floods
+	Unreadable int // likewise, see Store.Unreadable
 }
 
 // Merge takes a chunk in. Its records are visible when it returns and reach the disk, with what is then held of their log,
@@ -14,8 +15,8 @@ type Merged struct {
 //
 // Records are only added: one is refused when a newer one of its log replaces it, or when it is past its retention by a
 // clock that agrees with the peers'. The ranges that the chunk speaks for are united with what is held. A record of a kind
-// that this version does not know is not marked as held, so that it comes again after an upgrade. Malformed bytes change
-// nothing and return *WireError.
+// that this version does not know is not marked as held, so that it comes again after an upgrade, and one that cannot be read
+// is set aside likewise: the others count. Bytes that are no chunk change nothing and return *WireError.
 func (s *Store) Merge(b []byte) (Merged, error) {
 	c, err := parseChunk(b)
 	if err != nil {
@@ -33,7 +34,10 @@ func (s *Store) Merge(b []byte) (Merged, error) {
 }
 
 func (s *Store) merge(c *chunk) (Merged, error) {
-	m := Merged{Log: c.log, Refused: len(c.unknown)}
+	m := Merged{Log: c.log, Refused: c.unknown, Unreadable: len(c.bad)}
+	for _, b := range c.bad {
+		s.setAside(Dot{c.log, b.seq}, b.reason, false)
+	}
 	if c.log == s.own.id {
 		return s.takeBack(c), nil
 	}
@@ -53,13 +57,13 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 		}
 		set.touched[l] = struct{}{}
 	}
-	held := append(rangeSet(nil), l.held...).union(c.ranges)
+	held := append(rangeSet(nil), l.held...).union(c.ranges.without(c.not))
 	if len(held) > maxHeldRanges {
 		set.settle()
 		s.collect()
 		return Merged{}, &WireError{"too many holes in a log"}
 	}
-	not := c.unknown
+	var not rangeSet
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]
@@ -73,20 +77,19 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 			m.New++
 			fresh = append(fresh, index)
 			s.pending.put(l, it.seq, it.enc)
+			delete(s.unreadable, Dot{c.log, it.seq}) // a sound copy of one in the file
 		case known, forgotten:
 			m.Known++
 		case superseded:
 			m.Superseded++
 		case refused:
 			m.Refused++
-			not = append(not, it.seq)
+			not = not.add(Range{it.seq, it.seq})
 		}
 	}
 	l.insert(&set.slab, fresh)
-	for _, seq := range not {
-		if !l.held.contains(seq) {
-			held = held.without(rangeSet{{seq, seq}})
-		}
+	if len(not) > 0 {
+		held = held.without(not.without(l.held))
 	}
 	if m.New > 0 || !held.equal(l.held) {
 		l.held = held
@@ -101,7 +104,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 // more and others do is its own: it forgot a lift, say, that they keep for a ban it had not seen. More than it has written
 // is forged.
 func (s *Store) takeBack(c *chunk) Merged {
-	m := Merged{Log: c.log, Refused: len(c.unknown)}
+	m := Merged{Log: c.log, Refused: c.unknown, Unreadable: len(c.bad)}
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]

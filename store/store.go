@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -25,23 +26,24 @@ type Store struct {
 	log  *slog.Logger
 	disk disk // used by the writer's goroutine alone, once Open has returned
 
-	mu       sync.RWMutex
-	set      *set
-	own      *logState
-	nextSeq  uint64 // of the own log; numbers of a failed transaction are not used again
-	headSeq  uint64 // last durable number of the own log
-	pending  pending
-	room     *sync.Cond // on mu: pending has shrunk
-	health   error      // of the last attempt to persist what was merged
-	doubt    string     // what Open found; never changed after
-	notices  map[uint64]Notice
-	told     map[noticeKey]uint64
-	noticed  uint64 // last notice ID
-	meta     map[string][]byte
-	version  uint64 // raised by every change
-	namesake namesake
-	tidied   Millis // when own records that say nothing more were last looked for
-	closed   bool
+	mu         sync.RWMutex
+	set        *set
+	own        *logState
+	nextSeq    uint64 // of the own log; numbers of a failed transaction are not used again
+	headSeq    uint64 // last durable number of the own log
+	pending    pending
+	room       *sync.Cond // on mu: pending has shrunk
+	health     error      // of the last attempt to persist what was merged
+	doubt      string     // what Open found; never changed after
+	notices    map[uint64]Notice
+	told       map[noticeKey]uint64
+	noticed    uint64 // last notice ID
+	meta       map[string][]byte
+	version    uint64 // raised by every change
+	namesake   namesake
+	unreadable map[Dot]Unreadable
+	tidied     Millis // when own records that say nothing more were last looked for
+	closed     bool
 
 	shieldMu sync.Mutex
 	shield   *netipx.IPSet
@@ -93,7 +95,7 @@ func Open(cfg Config) (*Store, error) {
 		set:     newSet(cfg.Origin, cfg.Limits, random()),
 		notices: make(map[uint64]Notice), told: make(map[noticeKey]uint64), meta: make(map[string][]byte),
 		wake: make(chan struct{}, 1), changeWake: make(chan struct{}, 1), stop: make(chan struct{}),
-		nextSeq: 1,
+		nextSeq: 1, unreadable: make(map[Dot]Unreadable),
 	}
 	if cfg.Members != nil {
 		s.set.members = make(map[string]bool, len(cfg.Members))
@@ -147,7 +149,7 @@ func (s *Store) load() error {
 			set.touched[l] = struct{}{}
 			return nil
 		},
-		record: func(disk uint32, enc []byte) error {
+		record: func(disk uint32, seq uint64, enc []byte) error {
 			l := byDisk[disk]
 			if l == nil {
 				return errors.New("record of no log")
@@ -156,8 +158,10 @@ func (s *Store) load() error {
 			it := item{}
 			ok := r.record(&it, strings)
 			r.end()
-			if err := r.err(); err != nil {
-				return err
+			if !r.ok() || it.seq != seq { // it stays in the file while others of its log do: a version that reads it may come
+				s.setAside(Dot{l.id, seq}, cmp.Or(r.reason, "it has another number"), true)
+				l.held = l.held.without(rangeSet{{seq, seq}})
+				return nil
 			}
 			if !ok { // written by a newer version: it stays in the file, and peers may send it to a newer version again
 				l.held = l.held.without(rangeSet{{it.seq, it.seq}})
@@ -181,7 +185,16 @@ func (s *Store) load() error {
 			return nil
 		},
 		notice: func(n Notice) { s.keepNotice(n) },
-		meta:   func(key string, value []byte) { s.meta[key] = value },
+		bad: func(id uint64, reason string) {
+			s.log.Warn("a notice to fail2ban in the store file cannot be read and is dropped", "notice", id, "reason", reason)
+			s.noticed = max(s.noticed, id)
+			s.later(func(p *plan) error {
+				p.done = append(p.done, id)
+				p.used = true
+				return nil
+			})
+		},
+		meta: func(key string, value []byte) { s.meta[key] = value },
 		doubt: func(what string) {
 			s.doubt = fmt.Sprintf("the store file %s: %s", s.cfg.Path, what)
 			s.log.Error("the store was damaged", "file", s.cfg.Path, "what", what)

@@ -85,16 +85,7 @@ func TestWireIsMsgpack(t *testing.T) {
 
 func TestMalformedChunksAreRefusedWithAReason(t *testing.T) {
 	good := everyKindChunk()
-	with := func(it item) []byte {
-		w := chunkMaker{id: LogID{"r", 1}}
-		w.add(it)
-		return w.bytes()
-	}
-	raw := func(record []byte) []byte {
-		return append(chunkHeader(nil, LogID{"r", 1}, rangeSet{{1, 9}}, 1), record...)
-	}
 	ban := item{seq: 1, kind: KindBan, key: mustKey(pfx("192.0.2.1")), start: 1, until: 2, jail: "j"}
-	later := func(f func(*item)) []byte { it := ban; f(&it); return with(it) }
 	two := chunkMaker{id: LogID{"r", 1}, ranges: rangeSet{{1, 9}}, n: 2}
 	two.buf = ban.append(ban.append(nil))
 	for name, test := range map[string]struct {
@@ -107,17 +98,8 @@ func TestMalformedChunksAreRefusedWithAReason(t *testing.T) {
 		"trailing":         {append(slices.Clone(good), 0), "trailing bytes"},
 		"huge array":       {[]byte{1, 0xdd, 0xff, 0xff, 0xff, 0xff}, "truncated"},
 		"huge string":      {[]byte{1, 0x94, 0xdb, 0xff, 0xff, 0xff, 0xff}, "string too long"},
-		"seq 0":            {raw([]byte{0x93, 6, 0, 5}), "number out of bounds"},
-		"seq overflow":     {raw(append([]byte{0x93, 6}, appendUint(nil, math.MaxUint64)...)), "number out of bounds"},
 		"outside ranges":   {append(chunkHeader(nil, LogID{"r", 1}, rangeSet{{5, 6}}, 1), ban.append(nil)...), "record out of order or of range"},
 		"same number":      {two.bytes(), "record out of order or of range"},
-		"host bits":        {later(func(it *item) { it.key.lo |= 1; it.key.bits = 120 }), "prefix has host bits"},
-		"everything":       {later(func(it *item) { it.key = pkey{bits: 96, lo: 0xffff << 32} }), "prefix covers everything"},
-		"year 2300":        {later(func(it *item) { it.start, it.until = latest+1, latest+2 }), "time out of bounds"},
-		"long from now":    {later(func(it *item) { it.until = latest + 5 }), "time out of bounds"},
-		"long jail":        {later(func(it *item) { it.jail = strings.Repeat("x", 300) }), "string too long"},
-		"jail of garbage":  {later(func(it *item) { it.jail = "\xff" }), "text is not UTF-8"},
-		"control in jail":  {later(func(it *item) { it.jail = "a\x00" }), "not a name"},
 		"no origin":        {chunkHeader(nil, LogID{"", 1}, nil, 0), "not a name"},
 		"ranges overlap":   {chunkHeader(nil, LogID{"r", 1}, rangeSet{{1, 5}, {5, 6}}, 0), "ranges out of order"},
 		"range backwards":  {chunkHeader(nil, LogID{"r", 1}, rangeSet{{5, 1}}, 0), "ranges out of order"},
@@ -132,6 +114,74 @@ func TestMalformedChunksAreRefusedWithAReason(t *testing.T) {
 		}
 		if got := n.Counts(); got.Records != 0 || got.Logs != 1 {
 			t.Errorf("%s: left %+v", name, got)
+		}
+	}
+}
+
+// TestRecordsThatCannotBeReadAreSetAsideWithAReason: all beside them count.
+func TestRecordsThatCannotBeReadAreSetAsideWithAReason(t *testing.T) {
+	c := newClock()
+	good := item{kind: KindBan, key: mustKey(pfx("192.0.2.1")), start: c.millis(), until: Never, jail: "j"}
+	with := func(f func(*item)) func(byte) []byte {
+		return func(seq byte) []byte {
+			it := good
+			it.seq = uint64(seq)
+			f(&it)
+			return it.append(nil)
+		}
+	}
+	raw := func(b ...byte) func(byte) []byte { return func(byte) []byte { return b } }
+	for name, test := range map[string]struct {
+		record   func(seq byte) []byte
+		numbered bool // its number can be read
+		reason   string
+	}{
+		"no array":         {raw(0xc0), false, "not an array"},
+		"too short":        {raw(0x91, 1), false, "record too short"},
+		"seq 0":            {raw(0x93, 6, 0, 5), false, "number out of bounds"},
+		"seq overflow":     {raw(append([]byte{0x93, 6}, append(appendUint(nil, math.MaxUint64), 5)...)...), false, "number out of bounds"},
+		"another length":   {func(seq byte) []byte { return []byte{0x94, 6, seq, 5, 5} }, true, "record of another length"},
+		"another type":     {func(seq byte) []byte { return []byte{0x93, 6, seq, 0xc2} }, true, "not a number"},
+		"host bits":        {with(func(it *item) { it.key.lo |= 1; it.key.bits = 120 }), true, "prefix has host bits"},
+		"everything":       {with(func(it *item) { it.key = pkey{bits: 96, lo: 0xffff << 32} }), true, "prefix covers everything"},
+		"ends before":      {with(func(it *item) { it.until = it.start - 483 }), true, "time out of bounds"},
+		"year 2300":        {with(func(it *item) { it.start, it.until = latest+1, latest+2 }), true, "time out of bounds"},
+		"long from now":    {with(func(it *item) { it.until = latest + 5 }), true, "time out of bounds"},
+		"long jail":        {with(func(it *item) { it.jail = strings.Repeat("x", 300) }), true, "string too long"},
+		"jail of garbage":  {with(func(it *item) { it.jail = "\xff" }), true, "text is not UTF-8"},
+		"control in jail":  {with(func(it *item) { it.jail = "a\x00" }), true, "not a name"},
+		"escape in a jail": {with(func(it *item) { it.jail = "a\x1b[31m" }), true, "not a name"},
+	} {
+		for at := range 3 {
+			records := [][]byte{}
+			for i := range 3 {
+				it := good
+				it.seq, it.key = uint64(i+1), mustKey(addr(i))
+				records = append(records, it.append(nil))
+			}
+			records[at] = test.record(byte(at + 1))
+			var seq uint64
+			if test.numbered {
+				seq = uint64(at + 1)
+			}
+			b := chunkHeader(nil, LogID{"r", 1}, rangeSet{{1, 3}}, 3)
+			for _, r := range records {
+				b = append(b, r...)
+			}
+			n := newNode(t, "a", c, nil)
+			m, err := n.Merge(b)
+			if err != nil || m.New != 2 || m.Unreadable != 1 {
+				t.Errorf("%s at %d: merged %+v, %v", name, at, m, err)
+				continue
+			}
+			for i := range 3 {
+				if got := n.marked(m.Log, uint64(i+1)) && n.live(addr(i).String()); got != (i != at) {
+					t.Errorf("%s at %d: %s counts: %v", name, at, addr(i), got)
+				}
+			}
+			if u := n.Unreadable(); len(u) != 1 || u[0].Dot != (Dot{m.Log, seq}) || u[0].Reason != test.reason || u[0].InFile {
+				t.Errorf("%s at %d: set aside %+v, want %d for %q", name, at, u, seq, test.reason)
+			}
 		}
 	}
 }

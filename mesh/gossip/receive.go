@@ -184,7 +184,7 @@ func (m *Mesh) merge(chunk []byte, from string) (store.Merged, bool) {
 		return merged, false
 	}
 	m.count.merged.Add(uint64(merged.New))
-	m.count.refused.Add(uint64(merged.Refused))
+	m.count.refused.Add(uint64(merged.Refused + merged.Unreadable))
 	return merged, true
 }
 

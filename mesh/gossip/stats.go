@@ -18,7 +18,7 @@ type Stats struct {
 	Pushes, Relays, Pulls        uint64 // frames sent
 	Exchanges, ExchangesServed   uint64 // completed
 	RecordsMerged                uint64 // new to this member, by push or exchange
-	RecordsRefused               uint64 // not taken: beyond a bound against floods, or of a newer version's kind
+	RecordsRefused               uint64 // not taken: unreadable, beyond a bound against floods, or of a newer version's kind
 	RecordsSent                  uint64 // counted once for each push, pull and exchange, however many members it goes to
 
 	// Dropped counts what was refused or lost, by reason.
