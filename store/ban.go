@@ -127,7 +127,7 @@ func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) BanOutcome {
 		p.own.origin.records+len(p.items) >= limits.StoredPerOrigin {
 		return BanOverLimit
 	}
-	if !h.replaces && p.set.crowded(p.own.origin, b.key, p.set.chain(p.own.origin, b.key)) {
+	if !h.replaces && p.set.crowded(p.own.origin, b.key, h.chain) {
 		return BanOverLimit // the peers would not keep it
 	}
 	it := item{kind: KindBan, key: b.key, start: start, until: until, failures: failures, jail: b.jail, text: b.reason}
@@ -150,6 +150,7 @@ type heldBan struct {
 	until    Millis // the last of the live ones
 	failures uint32
 	floor    Millis // the last of those that a new record replaces
+	chain    chainCount
 }
 
 func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
@@ -175,6 +176,10 @@ func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
 	planned, isPlanned := p.planned[planKey{KindBan, b.key, b.jail}]
 	for c := s.head(b.key); c != 0; {
 		r := s.slab.at(c)
+		h.chain.all++
+		if s.originOf(r) == p.own.origin {
+			h.chain.origin++
+		}
 		switch {
 		case r.kind == KindLift && s.lifts[c].names(s.self, b.jail, start):
 			if !r.is(flagOver) && !s.originOf(r).blocked {

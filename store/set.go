@@ -330,19 +330,6 @@ func (s *set) weigh(o *origin, n int) {
 // chainCount is how many records a prefix has.
 type chainCount struct{ origin, all int }
 
-// chain counts the records of a prefix.
-func (s *set) chain(o *origin, k pkey) (n chainCount) {
-	for c := s.head(k); c != 0; {
-		r := s.slab.at(c)
-		n.all++
-		if s.originOf(r) == o {
-			n.origin++
-		}
-		c = r.next
-	}
-	return n
-}
-
 // replaced returns the records that the item replaces, or that one replaces it, and counts the records there.
 func (s *set) replaced(old []uint32, l *logState, it *item, retain Millis, head uint32) (_ []uint32, replaced bool, chain chainCount) {
 	for c := head; c != 0; {
