@@ -55,15 +55,27 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 	if c.DryRun {
 		ban = a.store.WouldBan
 	}
-	outcomes, err := ban(ctx, reqs)
+	banned, err := ban(ctx, reqs)
 	if err != nil {
 		return control.BanReply{}, refusal(err)
 	}
-	reply := control.BanReply{ShortenedTo: a.shortened(c)}
+	const rounding = 1000 // fail2ban rounds to seconds, and a second more is no news
+	var reply control.BanReply
 	shield := a.store.Shield()
-	for i, o := range outcomes {
-		if err := count(&reply, o, prefixes[i], shield); err != nil {
+	for i, b := range banned {
+		if err := count(&reply, b.Outcome, prefixes[i], shield); err != nil {
 			return reply, err
+		}
+		if b.Until == 0 {
+			continue
+		}
+		until := control.Until(b.Until)
+		if b.Until != store.Never {
+			until = control.Until(b.Until - shift)
+		}
+		reply.Until = max(reply.Until, until)
+		if len(c.Each) == 0 && b.Until < reqs[i].Until-rounding {
+			reply.ShortenedTo = max(reply.ShortenedTo, until)
 		}
 	}
 	return reply, nil
@@ -93,23 +105,6 @@ func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, shield *neti
 		r.Shielded = append(r.Shielded, p)
 	}
 	return nil
-}
-
-// shortened is the end that bans.max_duration leaves of what was asked, zero
-// where it leaves all.
-func (a *Agent) shortened(c control.BanCall) control.Until {
-	most := time.Duration(a.cfg.Bans.MaxDuration)
-	if c.Force || most == 0 || len(c.Each) > 0 {
-		return 0
-	}
-	start := c.Start.Time()
-	if c.Start == 0 {
-		start = a.clock.now()
-	}
-	if last := control.UntilAt(start.Add(most)); c.Until > last {
-		return last
-	}
-	return 0
 }
 
 // refusal gives an error of the store the code with which it travels.

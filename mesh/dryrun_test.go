@@ -37,6 +37,33 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
+// A ban is answered with the end that holds, which may be later than asked for, or earlier.
+func TestABanIsAnsweredWithWhatHolds(t *testing.T) {
+	a := started(t, "alone", nil)
+	now := time.Now()
+	most := time.Duration(a.cfg.Bans.MaxDuration)
+	for _, c := range []struct {
+		length           time.Duration
+		want             control.BanReply
+		until, shortened time.Duration
+	}{
+		{10 * time.Hour, control.BanReply{New: 1}, 10 * time.Hour, 0},
+		{5 * time.Minute, control.BanReply{Known: 1}, 10 * time.Hour, 0},
+		{2 * most, control.BanReply{Extended: 1}, most, most},
+	} {
+		r, err := a.Ban(t.Context(), control.BanCall{
+			Prefixes: control.Prefixes{netip.MustParsePrefix("203.0.113.7/32")}, Start: control.At(now), Until: control.UntilAt(now.Add(c.length)),
+		})
+		if err != nil || r.New != c.want.New || r.Known != c.want.Known || r.Extended != c.want.Extended {
+			t.Errorf("%v: %+v, %v", c.length, r, err)
+		}
+		near := func(u control.Until, d time.Duration) bool { return u.Time().Sub(now.Add(d)).Abs() < time.Second }
+		if !near(r.Until, c.until) || (r.ShortenedTo != 0) != (c.shortened != 0) || c.shortened != 0 && !near(r.ShortenedTo, c.shortened) {
+			t.Errorf("%v: until %v, shortened to %v; want %v and %v from %v on", c.length, r.Until, r.ShortenedTo, c.until, c.shortened, now)
+		}
+	}
+}
+
 // What a list says of each ban is what is stored.
 func TestBansOfAListKeepTheirJailsStartsAndEnds(t *testing.T) {
 	a := started(t, "alone", nil)

@@ -28,13 +28,13 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 		}
 		reqs = append(reqs, q)
 	}
-	outcomes, err := a.store.Ban(ctx, reqs)
+	banned, err := a.store.Ban(ctx, reqs)
 	if err != nil {
 		return control.TakeInReply{}, refusal(err)
 	}
 	shield := a.store.Shield()
-	for i, o := range outcomes {
-		if err := count(&reply.BanReply, o, reqs[i].Prefix, shield); err != nil {
+	for i, o := range banned {
+		if err := count(&reply.BanReply, o.Outcome, reqs[i].Prefix, shield); err != nil {
 			return reply, err
 		}
 	}

@@ -14,21 +14,21 @@ const (
 	widestBanV6 = 32
 )
 
-// Ban records bans. They are on disk and visible when it returns, one outcome for each request. If one request is invalid,
+// Ban records bans. They are on disk and visible when it returns, one answer for each request. If one request is invalid,
 // none is written and the error is an *InvalidError. An error of the disk may leave some of a call of more than 65,536
 // requests written; the same call can be made again.
 //
 // A ban never ends earlier than a live own ban of the same jail and prefix. One of an offence that was lifted stays lifted.
-func (s *Store) Ban(ctx context.Context, reqs []BanRequest) ([]BanOutcome, error) {
+func (s *Store) Ban(ctx context.Context, reqs []BanRequest) ([]Banned, error) {
 	return s.ban(ctx, reqs, s.do)
 }
 
 // WouldBan returns what Ban would, and writes nothing.
-func (s *Store) WouldBan(ctx context.Context, reqs []BanRequest) ([]BanOutcome, error) {
+func (s *Store) WouldBan(ctx context.Context, reqs []BanRequest) ([]Banned, error) {
 	return s.ban(ctx, reqs, s.preview)
 }
 
-func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Context, func(*plan) error) error) ([]BanOutcome, error) {
+func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Context, func(*plan) error) error) ([]Banned, error) {
 	now := s.now()
 	bans := make([]banPlan, len(reqs))
 	for i := range reqs {
@@ -36,10 +36,10 @@ func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Cont
 			return nil, &InvalidError{i, reqs[i].Prefix, reason}
 		}
 	}
-	out := make([]BanOutcome, len(reqs))
+	out := make([]Banned, len(reqs))
 	for from := 0; from < len(reqs); from += maxBatch {
 		to := min(len(reqs), from+maxBatch)
-		part := make([]BanOutcome, to-from)
+		part := make([]Banned, to-from)
 		err := do(ctx, func(p *plan) error {
 			for i := range part {
 				part[i] = p.ban(&bans[from+i], Millis(s.cfg.MaxDuration.Milliseconds()), s.cfg.Limits)
@@ -90,45 +90,46 @@ func (b *banPlan) check(q *BanRequest, now Millis) (reason string) {
 }
 
 // ban decides what a request means beside what is held and planned, and plans the record.
-func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) BanOutcome {
+func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) Banned {
 	start, until := b.Start, b.Until
 	if start == 0 {
 		start = p.freshStart(b)
-	}
-	if until <= p.now {
-		return BanExpired
 	}
 	if maxDuration > 0 && !b.Force {
 		until = min(until, start.plus(maxDuration))
 	}
 	if until <= p.now {
-		return BanExpired
+		return Banned{Outcome: BanExpired}
 	}
 	h := p.held(b, start)
 	if h.lifted {
 		p.notify(Notice{Kind: NoticeUnban, Prefix: b.key.prefix(), Jail: b.jail, Start: start, Until: until})
-		return BanStaysLifted
+		return Banned{Outcome: BanStaysLifted}
 	}
 	outcome := BanNew
 	failures := b.Failures
 	if h.live {
 		// fail2ban rounds times to seconds: a second more of the same offence is no news.
-		if h.same && until <= h.until.plus(second) {
+		// An older offence that ends no later is none either: with the later end of the newer one it would last too long.
+		if (h.same || start < h.start) && until <= h.until.plus(second) {
 			p.used = p.used || h.planned
-			return BanKnown
+			return Banned{BanKnown, h.start, h.until}
 		}
 		outcome = BanExtended
-		until = max(until, h.until)
 		if h.same {
 			start, failures = h.start, max(failures, h.failures)
+			if maxDuration > 0 && !b.Force {
+				until = min(until, start.plus(maxDuration))
+			}
 		}
+		until = max(until, h.until)
 	}
 	if n := limits.LivePerOrigin; outcome == BanNew && n > 0 && limits.StoredPerOrigin > 0 &&
 		p.own.origin.records+len(p.items) >= limits.StoredPerOrigin {
-		return BanOverLimit
+		return Banned{Outcome: BanOverLimit}
 	}
 	if !h.replaces && p.set.crowded(p.own.origin, b.key, h.chain) {
-		return BanOverLimit // the peers would not keep it
+		return Banned{Outcome: BanOverLimit} // the peers would not keep it
 	}
 	it := item{kind: KindBan, key: b.key, start: start, until: until, failures: failures, jail: b.jail, text: b.reason}
 	if h.floor > until {
@@ -136,7 +137,7 @@ func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) BanOutcome {
 	}
 	p.planned[planKey{KindBan, b.key, b.jail}] = len(p.items)
 	p.write(it)
-	return outcome
+	return Banned{outcome, start, until}
 }
 
 // heldBan is what own bans of a jail and prefix say together.

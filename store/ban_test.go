@@ -56,7 +56,7 @@ func TestPlanningSeesTheSameCall(t *testing.T) {
 	a.must(err)
 	want := []BanOutcome{BanNew, BanKnown, BanExtended, BanKnown}
 	for i := range want {
-		if out[i] != want[i] {
+		if out[i].Outcome != want[i] {
 			t.Errorf("outcome %d: %v, want %v", i, out[i], want[i])
 		}
 	}
@@ -179,17 +179,70 @@ func TestMaxDurationCountsFromTheStart(t *testing.T) {
 	q.Prefix, q.Start = pfx("192.0.2.2"), now-25*hour
 	out, err := a.Ban(context.Background(), []BanRequest{q})
 	a.must(err)
-	if out[0] != BanExpired {
+	if out[0].Outcome != BanExpired {
 		t.Errorf("over before it came: %v, want expired", out[0])
 	}
 	q.Force = true
 	out, err = a.Ban(context.Background(), []BanRequest{q})
 	a.must(err)
-	if out[0] != BanNew || a.List(Query{Prefix: q.Prefix})[0].Until != Never {
+	if out[0].Outcome != BanNew || a.List(Query{Prefix: q.Prefix})[0].Until != Never {
 		t.Errorf("forced: %v %v", out[0], a.List(Query{Prefix: q.Prefix}))
 	}
 	if a.List(Query{Prefix: q.Prefix})[0].Records[0].Jail != "manual" {
 		t.Error("no jail is not jail manual")
+	}
+}
+
+// TestTheAnswerSaysWhatHolds: what was asked for may be less, or more.
+func TestTheAnswerSaysWhatHolds(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(c *Config) { c.MaxDuration = 24 * time.Hour })
+	now := c.millis()
+	for _, step := range []struct {
+		what        string
+		start       Millis
+		length      time.Duration
+		want        BanOutcome
+		from, until Millis
+	}{
+		{"a new ban", now - hour, 10 * time.Hour, BanNew, now - hour, now + 10*hour},
+		{"the same, shorter", now - hour, 5 * time.Minute, BanKnown, now - hour, now + 10*hour},
+		{"a newer offence, shorter", now, 5 * time.Minute, BanExtended, now, now + 10*hour},
+		{"an older offence, shorter", now - 2*hour, 5 * time.Minute, BanKnown, now, now + 10*hour},
+		{"longer than it may be", now, 100 * time.Hour, BanExtended, now, now + 24*hour},
+		{"an older offence, longer than it may be", now - 20*hour, 100 * time.Hour, BanKnown, now, now + 24*hour},
+		{"over", now, -time.Hour, BanExpired, 0, 0},
+	} {
+		got := a.banned("192.0.2.1", step.length, startAt(step.start))
+		if got != (Banned{step.want, step.from, step.until}) {
+			t.Errorf("%s: %v from %+d s until %+d s, want %v from %+d s until %+d s", step.what, got.Outcome, (got.Start-now)/second, (got.Until-now)/second,
+				step.want, (step.from-now)/second, (step.until-now)/second)
+		}
+		if r := a.List(Query{})[0].Records; step.until > 0 && (len(r) != 1 || r[0].Start != step.from || r[0].Until != step.until) {
+			t.Errorf("%s: the record is %+v", step.what, r)
+		}
+	}
+	a.lift("192.0.2.1")
+	if got := a.banned("192.0.2.1", time.Hour, startAt(now)); got != (Banned{Outcome: BanStaysLifted}) {
+		t.Errorf("lifted: %+v", got)
+	}
+}
+
+// TestNoBanGetsPastMaxDuration: whatever is said in whatever order, no record lasts longer than it may.
+func TestNoBanGetsPastMaxDuration(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(c *Config) { c.MaxDuration = time.Hour })
+	base := c.millis()
+	for i, start := range []Millis{0, -30 * minute, 0, 1000, 900, -59 * minute, 30 * minute, 2000, 3000, 4000, 20 * minute} {
+		a.ban("192.0.2.1", 48*time.Hour, startAt(base+start))
+		if i%4 == 3 {
+			a = a.reopenWith(func(c *Config) { c.MaxDuration = time.Hour })
+		}
+		for _, r := range a.List(Query{})[0].Records {
+			if r.Until > r.Start+hour {
+				t.Errorf("step %d, start %+d s: a record lasts %d s", i, start/second, (r.Until-r.Start)/second)
+			}
+		}
 	}
 }
 

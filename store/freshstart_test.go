@@ -29,11 +29,11 @@ func TestABanAfterAnyRangeLiftIsAnswered(t *testing.T) {
 			if first < second {
 				want = BanStaysLifted
 			}
-			if out[0] != want {
-				t.Errorf("%v, want %v", out[0], want)
+			if out[0].Outcome != want {
+				t.Errorf("%v, want %v", out[0].Outcome, want)
 			}
 			if got := a.live("192.0.2.1"); got != (want == BanNew) {
-				t.Errorf("live %t after %v", got, out[0])
+				t.Errorf("live %t after %v", got, out[0].Outcome)
 			}
 			if a.ban("192.0.2.2", time.Hour) != BanNew {
 				t.Error("another address is not banned")

@@ -218,6 +218,12 @@ func (n *node) request(prefix string, d time.Duration) BanRequest {
 // ban bans for a duration and returns the outcome.
 func (n *node) ban(prefix string, d time.Duration, with ...func(*BanRequest)) BanOutcome {
 	n.t.Helper()
+	return n.banned(prefix, d, with...).Outcome
+}
+
+// banned bans for a duration and returns the whole answer.
+func (n *node) banned(prefix string, d time.Duration, with ...func(*BanRequest)) Banned {
+	n.t.Helper()
 	q := n.request(prefix, d)
 	for _, f := range with {
 		f(&q)
@@ -331,8 +337,14 @@ func (n *node) contents(minute int64) map[Dot]string {
 // reopen closes the store and opens it again on the same disk: a new epoch of the same member.
 func (n *node) reopen() *node {
 	n.t.Helper()
+	return n.reopenWith()
+}
+
+// reopenWith is reopen with another configuration.
+func (n *node) reopenWith(with ...func(*Config)) *node {
+	n.t.Helper()
 	n.must(n.Close())
-	return newNode(n.t, n.cfg.Origin, n.clock, n.disk)
+	return newNode(n.t, n.cfg.Origin, n.clock, n.disk, with...)
 }
 
 func restored(q *BanRequest) { q.Restored = true }

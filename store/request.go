@@ -26,6 +26,13 @@ const (
 	BanOverLimit                         // nothing written: this member's log is full
 )
 
+// Banned is what became of a BanRequest, and what this member's ban of the jail and prefix says now: from when until when it
+// lasts. It is zero where there is none by the request.
+type Banned struct {
+	Outcome      BanOutcome
+	Start, Until Millis
+}
+
 // String returns the outcome in lower case.
 func (o BanOutcome) String() string {
 	names := [...]string{"", "new", "extended", "known", "stays lifted", "expired", "over limit"}

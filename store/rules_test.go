@@ -437,7 +437,7 @@ func TestExpiryAndForgetting(t *testing.T) {
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
 	a.ban("192.0.2.1", time.Hour)
 	a.ban("192.0.2.2", 24*365*time.Hour)
-	must := func(_ []BanOutcome, err error) { a.must(err) }
+	must := func(_ []Banned, err error) { a.must(err) }
 	must(a.Ban(context.Background(), []BanRequest{{Prefix: pfx("192.0.2.3"), Until: Never}}))
 	a.lift("192.0.2.3")
 	converge(a, b)

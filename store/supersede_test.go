@@ -141,7 +141,7 @@ func TestLiftOfTwoRunsSparesWhatLiesBetween(t *testing.T) {
 	sshd := func(q *BanRequest) { q.Jail = "sshd" }
 	a.ban("192.0.2.1", time.Hour, sshd, startAt(now-100*second))
 	a = a.reopen()
-	a.ban("192.0.2.1", time.Hour, sshd, startAt(now-500*second))
+	a.ban("192.0.2.1", 2*time.Hour, sshd, startAt(now-500*second))
 	if l := a.lift("192.0.2.1"); l.Offences != 2 {
 		t.Fatalf("%+v, want two offences", l)
 	}

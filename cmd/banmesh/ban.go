@@ -183,22 +183,19 @@ func add(a, b control.BanReply) control.BanReply {
 	a.Expired += b.Expired
 	a.Lifted = append(a.Lifted, b.Lifted...)
 	a.Shielded = append(a.Shielded, b.Shielded...)
+	a.Until = max(a.Until, b.Until)
 	a.ShortenedTo = max(a.ShortenedTo, b.ShortenedTo)
 	return a
 }
 
 // tellBan says what became of n bans, in a line for one prefix and in numbers for many. All calls are as the first.
 func (c *console) tellBan(n int, call control.BanCall, r control.BanReply) {
-	until := call.Until
-	if r.ShortenedTo > 0 {
-		until = r.ShortenedTo
-	}
 	would := ""
 	if call.DryRun {
 		would = "would be "
 	}
 	if n == 1 && len(call.Prefixes) == 1 {
-		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), fate(r, until, would))
+		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), fate(r, call.Until, would))
 	} else {
 		var parts []string
 		for _, p := range []struct {
@@ -219,8 +216,15 @@ func (c *console) tellBan(n int, call control.BanCall, r control.BanReply) {
 	}
 }
 
-func fate(r control.BanReply, until control.Until, would string) string {
+// fate says what became of a ban of one prefix that was asked for until then.
+func fate(r control.BanReply, asked control.Until, would string) string {
+	until := r.Until
+	if until == 0 { // an agent of an earlier version
+		until = asked
+	}
 	switch {
+	case r.Extended > 0 && until > asked:
+		return "stays banned, until " + until.String() + ": only an unban makes a ban shorter"
 	case r.Extended > 0 && would != "":
 		return "would be banned for longer, until " + until.String()
 	case r.Extended > 0:
@@ -230,7 +234,7 @@ func fate(r control.BanReply, until control.Until, would string) string {
 	case r.StaysLifted > 0:
 		return "stays unbanned: this very offence was lifted"
 	case r.Expired > 0:
-		return "not banned: the end " + until.String() + " is past"
+		return "not banned: the end " + asked.String() + " is past"
 	}
 	return would + "banned, until " + until.String()
 }

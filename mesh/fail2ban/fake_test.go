@@ -123,14 +123,14 @@ type fakeSet struct {
 	err     error
 }
 
-func (s *fakeSet) Ban(_ context.Context, bans []store.BanRequest) ([]store.BanOutcome, error) {
+func (s *fakeSet) Ban(_ context.Context, bans []store.BanRequest) ([]store.Banned, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, s.err
 	}
 	s.bans = append(s.bans, bans...)
-	return slices.Repeat([]store.BanOutcome{s.outcome}, len(bans)), nil
+	return slices.Repeat([]store.Banned{{Outcome: s.outcome}}, len(bans)), nil
 }
 
 func (s *fakeSet) Lift(_ context.Context, lift store.LiftRequest) ([]store.Lifted, error) {

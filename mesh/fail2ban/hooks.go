@@ -73,7 +73,7 @@ const (
 
 // Set is the part of the replicated set that the hooks write.
 type Set interface {
-	Ban(ctx context.Context, bans []store.BanRequest) ([]store.BanOutcome, error)
+	Ban(ctx context.Context, bans []store.BanRequest) ([]store.Banned, error)
 	Lift(ctx context.Context, lift store.LiftRequest) ([]store.Lifted, error)
 }
 
@@ -210,7 +210,7 @@ func (h *Hooks) ban(ctx context.Context, c Call) (note string, err error) {
 	if !known {
 		h.tell(heard{c.Jail, false})
 	}
-	outcomes, err := h.set.Ban(ctx, []store.BanRequest{{
+	banned, err := h.set.Ban(ctx, []store.BanRequest{{
 		Prefix:   c.Prefix,
 		Jail:     c.Jail,
 		Start:    store.At(c.Start),
@@ -218,10 +218,10 @@ func (h *Hooks) ban(ctx context.Context, c Call) (note string, err error) {
 		Failures: c.Failures,
 		Restored: c.Restored && c.Event == Ban,
 	}})
-	if err != nil || len(outcomes) == 0 {
+	if err != nil || len(banned) == 0 {
 		return "", err
 	}
-	switch outcomes[0] {
+	switch banned[0].Outcome {
 	case store.BanStaysLifted:
 		return "stays unbanned in the mesh: this very offence was lifted; fail2ban alone bans it until it ends or is unbanned there", nil
 	case store.BanOverLimit:

@@ -263,7 +263,7 @@ func (w *world) ban(a *agent, n int, life time.Duration) {
 		w.t.Fatalf("ban at %s: %v", a.name, err)
 	}
 	for i, o := range offences {
-		if out[i] != store.BanNew {
+		if out[i].Outcome != store.BanNew {
 			w.t.Fatalf("ban %+v at %s: %v, want new", o, a.name, out[i])
 		}
 		w.acked[o] = until

@@ -200,8 +200,8 @@ func (w *world) merge(n *node, chunk []byte, ops []*op) {
 		w.fail("%s refuses a chunk: %v", n.name, err)
 		return
 	}
-	if m.Refused > 0 {
-		w.fail("%s refuses %d records of %v", n.name, m.Refused, m.Log)
+	if m.Refused+m.Unreadable > 0 {
+		w.fail("%s refuses %d records of %v, and cannot read %d", n.name, m.Refused, m.Log, m.Unreadable)
 	}
 	for _, o := range ops {
 		n.known.add(o)
@@ -383,14 +383,15 @@ func (w *world) ban(i int, q store.BanRequest) {
 	default:
 		want = []store.BanOutcome{store.BanExtended, store.BanKnown}
 	}
-	out, err := n.s.Ban(w.ctx, []store.BanRequest{q})
+	banned, err := n.s.Ban(w.ctx, []store.BanRequest{q})
 	if err != nil {
 		w.fail("%s: ban: %v", n.name, err)
 		return
 	}
-	w.trace("%s ban %v jail %q start %s until %s → %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out[0])
-	if want != nil && !slices.Contains(want, out[0]) {
-		w.fail("%s: ban of %v jail %q start %s until %s: the answer is %q, want %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out[0], want)
+	out := banned[0].Outcome
+	w.trace("%s ban %v jail %q start %s until %s → %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out)
+	if want != nil && !slices.Contains(want, out) {
+		w.fail("%s: ban of %v jail %q start %s until %s: the answer is %q, want %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out, want)
 	}
 	o := &op{kind: store.KindBan, prefix: q.Prefix, until: max(until, longest), offence: f}
 	// Within a log the newer ban of a prefix and jail replaces the older one, also a newer offence.
@@ -401,9 +402,12 @@ func (w *world) ban(i int, q store.BanRequest) {
 		}
 	}
 	written := w.wrote(n, o)
-	says := out[0] == store.BanNew || out[0] == store.BanExtended
+	says := out == store.BanNew || out == store.BanExtended
 	if written != says {
-		w.fail("%s: ban of %v is %q, but written: %v", n.name, q.Prefix, out[0], written)
+		w.fail("%s: ban of %v is %q, but written: %v", n.name, q.Prefix, out, written)
+	}
+	if got := banned[0].Until; says && got != o.until {
+		w.fail("%s: ban of %v until %s is answered with %s, want %s", n.name, q.Prefix, w.show(q.Until), w.show(got), w.show(o.until))
 	}
 	w.touched[i] = true
 }
