@@ -415,6 +415,8 @@ func (m *Mesh) keepHouse() {
 		case <-m.ctx.Done():
 			return
 		case now := <-t.C:
+			offset, _ := m.Offset()
+			m.wire.offset.Store(int64(offset))
 			for _, to := range m.table.toAsk(4, now) {
 				m.ask(to.name, to.addr)
 			}

@@ -19,8 +19,12 @@ const (
 	// one for all destinations, and what goes to a thousand members may be
 	// overtaken on the way.
 	windowSize = 4096
-	// maxWindows bounds the runs remembered, 560 bytes each.
+	// maxWindows bounds the runs remembered, 560 bytes each, twice that where a
+	// counter is ahead of the time.
 	maxWindows = 4096
+
+	// minuteBits is what a counter has for the packets of one minute.
+	minuteBits = 26
 )
 
 // counts says whether the member sends and expects counted packets.
@@ -37,44 +41,90 @@ type packetCounter struct {
 // next jumps ahead once a minute: a virtual machine that is put back to an
 // earlier state of its memory must not be taken for its own replay.
 func (c *packetCounter) next(now time.Time) uint64 {
-	floor := uint64(max(now.Unix()/60, 0)) << 26
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = max(c.last+1, floor)
+	c.last = max(c.last+1, counterAt(now))
 	return c.last
 }
+
+func counterAt(now time.Time) uint64 { return uint64(max(now.Unix()/60, 0)) << minuteBits }
+
+// mostCounter is above all counters of members whose clocks are at most a minute
+// ahead.
+func mostCounter(now time.Time) uint64 { return counterAt(now.Add(2 * time.Minute)) }
 
 // replays holds the windows.
 type replays struct {
 	mu   sync.Mutex
-	runs map[uint64]*window
+	runs map[uint64]*windows
+}
+
+// windows are those of one run. Any member can send a counter in another's name.
+// One beyond what the time allows counts apart: it must not make all that follows
+// look old for good. Members whose clock is ahead are heard all the same.
+type windows struct {
+	due   window
+	ahead *window // nil until a counter came that was ahead of the time
+	used  time.Time
 }
 
 type window struct {
 	newest uint64
 	seen   [windowSize / 64]uint64 // by counter modulo windowSize
-	used   time.Time
 }
 
-// fresh reports whether the packet was not seen before, and remembers it.
-func (r *replays) fresh(run, counter uint64, now time.Time) bool {
+// fresh reports whether the packet was not seen before, and remembers it. most is
+// the highest counter that the time allows.
+func (r *replays) fresh(run, counter, most uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.runs[run]
 	if w == nil {
 		if r.runs == nil {
-			r.runs = make(map[uint64]*window)
+			r.runs = make(map[uint64]*windows)
 		}
 		if len(r.runs) >= maxWindows {
 			r.evict()
 		}
-		w = &window{newest: counter}
-		w.mark(counter)
-		w.used = now
+		w = &windows{}
 		r.runs[run] = w
-		return true
 	}
 	w.used = now
+	if w.due.newest > most { // the clock by which it was due has been corrected
+		if w.ahead == nil || w.ahead.newest < w.due.newest {
+			due := w.due
+			w.ahead = &due
+		}
+		w.due = usedUp(most)
+	}
+	if counter <= most {
+		return !(w.ahead != nil && w.ahead.has(counter)) && w.due.take(counter)
+	}
+	if w.ahead == nil {
+		w.ahead = &window{}
+	}
+	if !w.ahead.take(counter) {
+		return false
+	}
+	// What is ahead now and played back once it is due must be too old by then. A
+	// false counter makes a member deaf to another for three minutes this way.
+	if most > w.due.newest {
+		w.due = usedUp(most)
+	}
+	return true
+}
+
+// usedUp is a window in which all counters up to the newest are marked.
+func usedUp(newest uint64) window {
+	w := window{newest: newest}
+	for i := range w.seen {
+		w.seen[i] = ^uint64(0)
+	}
+	return w
+}
+
+// take reports whether the counter is new, and marks it.
+func (w *window) take(counter uint64) bool {
 	switch {
 	case counter > w.newest:
 		if counter-w.newest >= windowSize {
@@ -87,14 +137,17 @@ func (r *replays) fresh(run, counter uint64, now time.Time) bool {
 		w.newest = counter
 	case w.newest-counter >= windowSize:
 		return false // too old to tell
-	case w.seen[counter%windowSize/64]&(1<<(counter%64)) != 0:
+	case w.has(counter):
 		return false
 	}
-	w.mark(counter)
+	w.seen[counter%windowSize/64] |= 1 << (counter % 64)
 	return true
 }
 
-func (w *window) mark(counter uint64) { w.seen[counter%windowSize/64] |= 1 << (counter % 64) }
+// has reports whether the counter is marked.
+func (w *window) has(counter uint64) bool {
+	return counter <= w.newest && w.newest-counter < windowSize && w.seen[counter%windowSize/64]&(1<<(counter%64)) != 0
+}
 
 // evict forgets the run unheard for longest. Called with the lock held.
 func (r *replays) evict() {
@@ -146,7 +199,8 @@ func (w *wire) uncount(channel byte, payload []byte) (ch byte, rest []byte, run 
 		return 0, nil, 0, "truncated packet"
 	}
 	run, counter := binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])
-	if !w.replays.fresh(run, counter, time.Now()) {
+	most := mostCounter(w.now().Add(time.Duration(w.offset.Load())))
+	if !w.replays.fresh(run, counter, most, time.Now()) {
 		return 0, nil, 0, "replayed packet"
 	}
 	return channel &^ chanCounted, payload[countedHead:], run, ""

@@ -19,12 +19,81 @@ func TestAPacketIsFreshOnce(t *testing.T) {
 		{102 + windowSize, true}, {102, false}, {103, true}, {103, false}, {101, false},
 		{1 << 40, true}, {102 + windowSize, false}, {1<<40 - 1, true}, {1 << 40, false},
 	} {
-		if got := r.fresh(2, tt.counter, now); got != tt.want {
+		if got := r.fresh(2, tt.counter, 1<<41, now); got != tt.want {
 			t.Errorf("fresh(%d) = %v, want %v", tt.counter, got, tt.want)
 		}
 	}
-	if !r.fresh(4, 100, now) {
+	if !r.fresh(4, 100, 1<<41, now) {
 		t.Error("a counter of one run was taken for that of another")
+	}
+}
+
+func TestAFalseCounterDeafensForMinutesOnly(t *testing.T) {
+	for name, lie := range map[string]func(now time.Time) uint64{
+		"the highest":           func(time.Time) uint64 { return 1<<64 - 1 },
+		"beyond the time":       func(now time.Time) uint64 { return mostCounter(now) + 1 },
+		"the highest of a time": mostCounter,
+	} {
+		var r replays
+		var c packetCounter
+		now := time.Unix(1_800_000_000, 0)
+		said := c.next(now)
+		if !r.fresh(2, said, mostCounter(now), now) {
+			t.Fatalf("%s: the first packet is not heard", name)
+		}
+		r.fresh(2, lie(now), mostCounter(now), now)
+		now = now.Add(3 * time.Minute)
+		if !r.fresh(2, c.next(now), mostCounter(now), now) {
+			t.Errorf("%s: the member is not heard three minutes after", name)
+		}
+		for _, old := range []uint64{said, lie(now.Add(-3 * time.Minute))} {
+			if r.fresh(2, old, mostCounter(now), now) {
+				t.Errorf("%s: %d is heard again", name, old)
+			}
+		}
+	}
+}
+
+// A receiver whose clock was ahead took a false counter for a due one.
+func TestAFalseCounterIsForgottenWithTheClockCorrected(t *testing.T) {
+	var r replays
+	var c packetCounter
+	now := time.Unix(1_800_000_000, 0)
+	wrong := now.Add(365 * 24 * time.Hour)
+	said := c.next(now)
+	r.fresh(2, said, mostCounter(wrong), wrong)
+	r.fresh(2, mostCounter(wrong), mostCounter(wrong), wrong)
+	r.fresh(2, c.next(now), mostCounter(now), now)
+	now = now.Add(3 * time.Minute)
+	if !r.fresh(2, c.next(now), mostCounter(now), now) {
+		t.Error("the member is not heard three minutes after")
+	}
+	if r.fresh(2, said, mostCounter(now), now) {
+		t.Error("a packet is heard again")
+	}
+}
+
+func TestAMemberWhoseClockIsAheadIsHeardOnce(t *testing.T) {
+	for _, ahead := range []time.Duration{45 * time.Second, 90 * time.Second, time.Hour, 365 * 24 * time.Hour} {
+		var r replays
+		var c packetCounter
+		var said []uint64
+		now := time.Unix(1_800_000_000, 0)
+		for i := range 1000 { // over 83 minutes; the clock is set right in the middle
+			now = now.Add(5 * time.Second)
+			if i == 500 {
+				ahead = 0
+			}
+			n := c.next(now.Add(ahead))
+			if said = append(said, n); !r.fresh(2, n, mostCounter(now), now) {
+				t.Fatalf("packet %d is not heard", i)
+			}
+			for _, old := range said {
+				if r.fresh(2, old, mostCounter(now), now) {
+					t.Fatalf("after packet %d: %d is heard again", i, old)
+				}
+			}
+		}
 	}
 }
 
@@ -32,12 +101,12 @@ func TestWindowsAreBounded(t *testing.T) {
 	now := time.Now()
 	var r replays
 	for i := range uint64(3 * maxWindows) {
-		r.fresh(2*i+2, 1, now.Add(time.Duration(i)))
+		r.fresh(2*i+2, 1, 1<<41, now.Add(time.Duration(i)))
 	}
 	if len(r.runs) != maxWindows {
 		t.Errorf("%d windows, want %d", len(r.runs), maxWindows)
 	}
-	if r.fresh(6*maxWindows, 1, now) {
+	if r.fresh(6*maxWindows, 1, 1<<41, now) {
 		t.Error("the newest run was forgotten")
 	}
 }
@@ -127,6 +196,21 @@ func TestARecordedMessageIsHeardOnce(t *testing.T) {
 		if n := times("said while dying"); n != 0 {
 			t.Errorf("a dead member was heard %d times", n)
 		}
+	})
+}
+
+// One packet with the highest counter there is, in a member's name, made all others
+// deaf to it until it restarted.
+func TestAMemberIsHeardAgainAfterAFalseCounter(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		r, victim, other := newRogue(fl), fl.nodes[1], fl.nodes[0]
+		r.packet(chanFrames|chanCounted, append(countedHeader(victim.mesh.run, 1<<63), encode(kindMessage, messageMsg{From: victim.name, Payload: []byte("forged")})...))
+		fl.wait(time.Second, "the false counter", func() bool { return slices.Contains(other.got.all(), victim.name+": forged") })
+		time.Sleep(3 * time.Minute)
+		if err := victim.mesh.Send(other.name, []byte("true")); err != nil {
+			t.Fatal(err)
+		}
+		fl.wait(time.Second, "the member to be heard", func() bool { return slices.Contains(other.got.all(), victim.name+": true") })
 	})
 }
 

@@ -56,6 +56,7 @@ type wire struct {
 	counter packetCounter
 	probed  func(name string) // a member is asked by memberlist whether it is alive
 	replays replays
+	offset  atomic.Int64 // of the members' clocks to the own one, see Mesh.Offset
 	knocks  knocks
 
 	slots   chan struct{}
