@@ -318,12 +318,12 @@ func (a *Agent) hook(ctx context.Context, c control.HookCall) (note string, err 
 // List yields the live bans in order.
 func (a *Agent) List(_ context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error) {
 	entries := a.store.List(store.Query{Prefix: prefix})
-	committed := a.committedNow()
+	committed, alive := a.committedNow(), a.aliveNames()
 	return func(yield func(control.Ban) bool) {
 		for i := range entries {
 			b := listed(&entries[i], committed(entries[i].Prefix))
 			if !b.Committed {
-				b.WaitsForQuorum = a.cfg.Quorum.waits(&entries[i])
+				b.WaitsForQuorum = a.cfg.Quorum.waits(&entries[i], alive)
 			}
 			if !yield(b) {
 				return

@@ -41,7 +41,7 @@ func (a *Agent) openCommit() (err error) {
 	c.MaxAddresses, c.MaxShrinkPercent = k.MaxAddresses, k.MaxShrinkPercent
 	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
 	c.Aggregate = a.cfg.Bans.Aggregate
-	c.Quorum = a.cfg.Quorum.reached
+	c.Quorum = a.enough()
 	c.Leading = func() bool { return a.elector.Status().Self }
 	c.Ready = a.mesh.Settled
 	c.ClocksAgree = a.clock.agree.Load

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/gossip"
 	"banmesh/store"
 )
 
@@ -41,22 +42,61 @@ func (q *Quorum) any() bool {
 	return false
 }
 
-// reached says whether in some jail enough routers have banned it.
-func (q *Quorum) reached(b store.EffectiveBan) bool {
-	return slices.ContainsFunc(b.Jails, func(j store.JailSeen) bool { return j.Origins >= q.of(j.Jail) })
+// reached says whether in some jail enough routers have banned it. Those count
+// that are alive: a name is free, and a record proves no router.
+func (q *Quorum) reached(b store.EffectiveBan, alive map[string]bool) bool {
+	return slices.ContainsFunc(b.Jails, func(j store.JailSeen) bool {
+		need, n := q.of(j.Jail), 0
+		if j.Origins < need {
+			return false
+		}
+		for _, s := range b.Seen {
+			if s.Jail == j.Jail && alive[s.Origin] {
+				n++
+			}
+		}
+		return n >= need
+	})
+}
+
+// aliveNames are the members that are there now, this one too.
+func (a *Agent) aliveNames() map[string]bool {
+	alive := make(map[string]bool)
+	for _, m := range a.mesh.Members() {
+		if m.State == gossip.Alive {
+			alive[m.Name] = true
+		}
+	}
+	return alive
+}
+
+// enough is the committer's question; nil where one router is enough for all.
+func (a *Agent) enough() func() func(store.EffectiveBan) bool {
+	if !a.cfg.Quorum.any() {
+		return nil
+	}
+	return func() func(store.EffectiveBan) bool {
+		alive := a.aliveNames()
+		return func(b store.EffectiveBan) bool { return a.cfg.Quorum.reached(b, alive) }
+	}
 }
 
 // waits is what a listed ban lacks, nil where it lacks nothing: of its jails
 // the one that is nearest to its quorum.
-func (q *Quorum) waits(e *store.Entry) *control.QuorumWait {
+func (q *Quorum) waits(e *store.Entry, alive map[string]bool) *control.QuorumWait {
 	if !q.any() || !e.Effective {
 		return nil
 	}
 	var nearest *control.QuorumWait
 	seen := make(map[string][]string) // the origins of each jail
 	for _, r := range e.Records {
-		if !r.Ignored && !slices.Contains(seen[r.Jail], r.Origin) {
+		if r.Ignored || slices.Contains(seen[r.Jail], r.Origin) {
+			continue
+		}
+		if alive[r.Origin] {
 			seen[r.Jail] = append(seen[r.Jail], r.Origin)
+		} else if seen[r.Jail] == nil {
+			seen[r.Jail] = []string{} // nobody who is there
 		}
 	}
 	for jail, origins := range seen {
@@ -79,12 +119,13 @@ func (a *Agent) waitsFor(ip netip.Addr) *control.QuorumWait {
 		return nil
 	}
 	var wait *control.QuorumWait
+	alive := a.aliveNames()
 	entries := a.store.List(store.Query{Prefix: netip.PrefixFrom(ip, ip.BitLen())})
 	for i := range entries {
 		if !entries[i].Effective {
 			continue
 		}
-		w := a.cfg.Quorum.waits(&entries[i])
+		w := a.cfg.Quorum.waits(&entries[i], alive)
 		if w == nil {
 			return nil
 		}

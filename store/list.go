@@ -294,6 +294,7 @@ func (s *Store) effective(head uint32, now Millis, seen *sightings) (e Effective
 		return e, false
 	}
 	e.Origins, e.Jails = seen.count()
+	e.Seen = seen.all
 	e.Prefix = s.set.slab.at(head).key().prefix()
 	return e, true
 }

@@ -78,6 +78,12 @@ type EffectiveBan struct {
 	ByPeer  bool           // one of them is not this member
 	Records int
 	Jails   []JailSeen // the jails of its bans; valid until the next one is yielded
+	Seen    []Sighting // who has it in which jail, each once; likewise
+}
+
+// Sighting is that a member has a live ban of a prefix that counts, in a jail.
+type Sighting struct {
+	Jail, Origin string
 }
 
 // JailSeen is how many members have a live ban of a prefix that counts, in one jail.

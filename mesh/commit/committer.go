@@ -377,9 +377,13 @@ func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 		lease: c.cfg.Tuning.Lease, missingWait: c.cfg.Tuning.MissingWait,
 	}
 	f.frozen, _ = c.cfg.Set.Frozen()
+	var quorum func(store.EffectiveBan) bool
+	if c.cfg.Quorum != nil {
+		quorum = c.cfg.Quorum()
+	}
 	f.bans = make([]ban, 0, c.gathered.Load()*9/8)
 	for b := range c.cfg.Set.Effective() {
-		wanted := c.cfg.Quorum == nil || c.cfg.Quorum(b)
+		wanted := quorum == nil || quorum(b)
 		for _, p := range b.Pieces {
 			f.bans = append(f.bans, ban{prefix: p, newest: b.Newest, origins: b.Origins, records: b.Records, wanted: wanted})
 		}

@@ -65,8 +65,9 @@ type Config struct {
 	Aggregate bool
 
 	// Quorum tells whether enough members have reported a ban for the conductor
-	// to get it. Nil: one is enough. What is in the tenant stays while a ban lives.
-	Quorum func(store.EffectiveBan) bool
+	// to get it; it is asked anew for each walk over the bans. Nil: one is enough.
+	// What is in the tenant stays while a ban lives.
+	Quorum func() func(store.EffectiveBan) bool
 
 	Leading     func() bool // this member leads; call LeaderChanged when that changes
 	Ready       func() bool // settled: enough has been heard of the others. Nil: always
