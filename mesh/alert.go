@@ -42,7 +42,7 @@ const (
 type alertEvent struct {
 	Time   control.Time `json:"time"`
 	Router string       `json:"router"`         // that runs the command
-	Alert  string       `json:"alert"`          // commit, member or sync
+	Alert  string       `json:"alert"`          // commit, held, member or sync
 	Name   string       `json:"name,omitempty"` // of the member
 	State  string       `json:"state"`          // begins or ends
 	Since  control.Time `json:"since"`          // when the trouble began
@@ -225,6 +225,7 @@ const (
 	alertCommit = "commit"
 	alertMember = "member"
 	alertSync   = "sync"
+	alertHeld   = "held"
 )
 
 // watchTrouble is one look of the alerts; nothing where no command is set.
@@ -273,6 +274,9 @@ func troubles(members []gossip.Member, inSync bool, c control.CommitStatus, lead
 	}
 	if !inSync && alive > 1 {
 		out = append(out, trouble{alertSync, "", "the agents do not agree on the bans: `banmesh members` shows which; check that TCP and UDP are open both ways"})
+	}
+	if c.Held > 0 {
+		out = append(out, trouble{alertHeld, "", fmt.Sprintf("%d changes at the conductor wait for an operator's word: look at `banmesh diff`, then `banmesh commit --force`", c.Held)})
 	}
 	switch {
 	case mayCommit && lead.Leader == "":

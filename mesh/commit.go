@@ -39,6 +39,7 @@ func (a *Agent) openCommit() (err error) {
 	c.Window, c.MaxWait, c.MinInterval = time.Duration(k.Window), time.Duration(k.MaxWait), time.Duration(k.MinInterval)
 	c.Timeout = time.Duration(k.Timeout)
 	c.MaxAddresses, c.MaxShrinkPercent = k.MaxAddresses, k.MaxShrinkPercent
+	c.MaxGrowthPercent, c.GrowthFloor = k.MaxGrowthPercent, k.GrowthFloor
 	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
 	c.Aggregate = a.cfg.Bans.Aggregate
 	c.Quorum = a.enough()
@@ -132,7 +133,7 @@ func (a *Agent) Diff(ctx context.Context) (control.Diff, error) {
 }
 
 func diff(p commit.Plan) control.Diff {
-	return control.Diff{Add: p.Add, Remove: p.Remove, Foreign: p.Foreign, Capped: p.Capped, Held: p.Held}
+	return control.Diff{Add: p.Add, Remove: p.Remove, Foreign: p.Foreign, Capped: p.Capped, Held: p.Held, HeldAdd: p.HeldAdd}
 }
 
 // Commit has the leader commit now, which may be this agent.
@@ -239,7 +240,7 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, barredFor, name))
 	}
 	if s.Commit.Held > 0 && !lead.Self { // the leader's own warnings say it
-		w = append(w, fmt.Sprintf("%d removals wait because they are too many at once: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
+		w = append(w, fmt.Sprintf("%d changes at the conductor wait for an operator's word, as they are too many at once or too wide: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
 	}
 	return w
 }

@@ -111,6 +111,8 @@ type Commit struct {
 	Timeout            Duration `yaml:"timeout"`
 	MaxAddresses       int      `yaml:"max_addresses"`
 	MaxShrinkPercent   int      `yaml:"max_shrink_percent"`
+	MaxGrowthPercent   int      `yaml:"max_growth_percent"`
+	GrowthFloor        int      `yaml:"growth_floor"`
 	MinInterval        Duration `yaml:"min_interval"`
 	Foreign            string   `yaml:"foreign"` // keep or remove
 	RemoveForeignAfter Duration `yaml:"remove_foreign_after"`
@@ -197,6 +199,8 @@ func DefaultConfig() Config {
 			Timeout:            Duration(90 * time.Second),
 			MaxAddresses:       10000,
 			MaxShrinkPercent:   50,
+			MaxGrowthPercent:   200,
+			GrowthFloor:        5000,
 			MinInterval:        Duration(30 * time.Second),
 			Foreign:            "keep",
 			RemoveForeignAfter: Duration(24 * time.Hour),
@@ -418,6 +422,12 @@ func (c *Config) validateCommit() error {
 	}
 	if k.MaxShrinkPercent < 1 || k.MaxShrinkPercent > 100 {
 		bad.add(field("commit.max_shrink_percent", "%d is not in 1..100", k.MaxShrinkPercent))
+	}
+	if k.MaxGrowthPercent < 1 {
+		bad.add(field("commit.max_growth_percent", "%d: at least 1", k.MaxGrowthPercent))
+	}
+	if k.GrowthFloor < 0 {
+		bad.add(field("commit.growth_floor", "%d: at least 0", k.GrowthFloor))
 	}
 	switch k.Driver {
 	case "netconf":

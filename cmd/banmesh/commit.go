@@ -21,7 +21,7 @@ func commitCommand(c *console) *cli.Command {
 		Description: "Commits happen by themselves; this one does not wait for company, and with --force not for a confirmation either.\n\n" +
 			"Example:\n   banmesh commit --dry-run\n   banmesh commit",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "force", Destination: &call.Force, Usage: "also make the removals that are held back because they are so many"},
+			&cli.BoolFlag{Name: "force", Destination: &call.Force, Usage: "also make the changes that are held back because they are so many or so wide"},
 			&cli.BoolFlag{Name: "dry-run", Destination: &call.DryRun, Usage: "only show what it would change"},
 			c.jsonFlag(), c.socketFlag(),
 		},
@@ -67,6 +67,9 @@ func (c *console) tellCommit(call control.CommitCall, r control.CommitReply) err
 	}
 	if n := len(r.Held); n > 0 {
 		text += fmt.Sprintf("; %d removals are held back: banmesh commit --force", n)
+	}
+	if n := len(r.HeldAdd); n > 0 {
+		text += fmt.Sprintf("; %d additions are held back: look at banmesh diff, then banmesh commit --force", n)
 	}
 	_, err := fmt.Fprintln(c.out, text)
 	return err

@@ -56,9 +56,10 @@ func (c *console) tellDiff(d control.Diff) error {
 	part("+", green, d.Add, "")
 	part("-", red, d.Remove, "")
 	part("-", yellow, d.Held, "  held back: so many at once need banmesh commit --force")
+	part("+", yellow, d.HeldAdd, "  held back: so wide, or so many at once, need banmesh commit --force")
 	part("!", yellow, d.Capped, "  left out: max_addresses is reached")
 	part("?", dim, d.Foreign, "  foreign: not put there by banmesh")
-	if len(d.Add)+len(d.Remove)+len(d.Held)+len(d.Capped)+len(d.Foreign) == 0 {
+	if len(d.Add)+len(d.Remove)+len(d.Held)+len(d.HeldAdd)+len(d.Capped)+len(d.Foreign) == 0 {
 		fmt.Fprintln(out, "nothing to change")
 	}
 	return out.Flush()

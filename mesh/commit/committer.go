@@ -64,7 +64,8 @@ type show struct {
 	lastError  string
 	cause      error // of lastError
 	edit       bool  // it was an edit that failed, not a reading
-	held       int   // told of in an event
+	held       int   // removals told of in an event
+	heldAdd    int   // likewise additions
 }
 
 // clear forgets a failure.
@@ -166,7 +167,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 		}
 	case lost:
 		c.batch.take()
-		c.show.held = 0
+		c.show.held, c.show.heldAdd = 0, 0
 		if c.ability.able && !c.editFail {
 			c.retry.reset()
 		}
@@ -284,7 +285,9 @@ func (c *Committer) Able() (bool, string) {
 }
 
 // CommitNow commits what waits without waiting for company, its turn or the end
-// of a back-off. force commits also what the shrink guard holds. Where nothing
+// of a back-off. force commits also the removals that
+// are held, and the additions that a plan of this member has shown to be held: not
+// what has come since. Where nothing
 // has to be committed the result's Took is 0. Errors: ErrOff, ErrNotLeader,
 // ErrNotReady, ErrBarred, and those of a Conductor.
 func (c *Committer) CommitNow(ctx context.Context, force bool) (Result, error) {
@@ -315,6 +318,9 @@ func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
 		return Result{}, ErrBarred
 	}
 	c.forgetReading() // an operator wants to know how things are
+	if force {
+		c.giveWord()
+	}
 	return c.work(ctx, force)
 }
 
@@ -346,7 +352,9 @@ func (c *Committer) Plan(ctx context.Context) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	return c.plan(c.gather(running.Addresses, false)), nil
+	p := c.plan(c.gather(running.Addresses, false))
+	c.shown(p)
+	return p, nil
 }
 
 // plan makes a plan with what this member remembers of the tenant.
@@ -363,6 +371,7 @@ func (c *Committer) plan(f facts) Plan {
 	for p, at := range c.memory.foreign {
 		f.foreignSince[p] = at
 	}
+	f.known, f.waiting, f.before = c.memory.free(), c.memory.waiting, c.memory.sizeBefore()
 	c.tenant.Unlock()
 	return makePlan(f)
 }
@@ -372,7 +381,8 @@ func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	f := facts{
 		now: time.Now(), date: c.cfg.Now(), placed: c.placed(), running: running, shield: c.cfg.Set.Shield(), gone: c.cfg.Set.Gone,
 		clocksAgree: c.cfg.ClocksAgree(), force: force,
-		maxAddresses: c.cfg.MaxAddresses, maxShrink: c.cfg.MaxShrinkPercent, aggregate: c.cfg.Aggregate,
+		maxAddresses: c.cfg.MaxAddresses, maxShrink: c.cfg.MaxShrinkPercent,
+		maxGrowth: c.cfg.MaxGrowthPercent, growthFloor: c.cfg.GrowthFloor, aggregate: c.cfg.Aggregate,
 		removeForeign: c.cfg.Foreign.Remove, foreignAfter: c.cfg.Foreign.After,
 		lease: c.cfg.Tuning.Lease, missingWait: c.cfg.Tuning.MissingWait,
 	}
@@ -385,7 +395,7 @@ func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	for b := range c.cfg.Set.Effective() {
 		wanted := quorum == nil || quorum(b)
 		for _, p := range b.Pieces {
-			f.bans = append(f.bans, ban{prefix: p, newest: b.Newest, origins: b.Origins, records: b.Records, wanted: wanted})
+			f.bans = append(f.bans, ban{prefix: p, newest: b.Newest, origins: b.Origins, records: b.Records, wanted: wanted, wide: tooWide(b.Prefix)})
 		}
 	}
 	c.gathered.Store(int64(len(f.bans)))

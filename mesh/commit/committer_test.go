@@ -493,6 +493,8 @@ func TestCommitNowAfterTheEndSaysSo(t *testing.T) {
 
 func TestValidateNamesTheField(t *testing.T) {
 	for want, change := range map[string]func(*Config){
+		"max_growth_percent": func(c *Config) { c.MaxGrowthPercent = 0 },
+		"growth_floor":       func(c *Config) { c.GrowthFloor = -1 },
 		"max_shrink_percent": func(c *Config) { c.MaxShrinkPercent = 0 },
 		"max_wait":           func(c *Config) { c.MaxWait = time.Second },
 		"min_interval":       func(c *Config) { c.MinInterval = -1 },

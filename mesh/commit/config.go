@@ -55,6 +55,8 @@ type Config struct {
 	Timeout          time.Duration // of each step: beginning and editing, committing, reading
 	MaxAddresses     int           // in the tenant, foreign ones included; 0 = no limit
 	MaxShrinkPercent int           // of the tenant that unconfirmed lifts and allows may take in one plan
+	MaxGrowthPercent int           // of the tenant that may be added in an hour without a forced commit
+	GrowthFloor      int           // so many always may
 
 	Foreign struct {
 		Remove bool          // false: foreign addresses are kept and shown
@@ -140,6 +142,8 @@ func DefaultConfig() Config {
 		Timeout:          90 * time.Second,
 		MaxAddresses:     10000,
 		MaxShrinkPercent: 50,
+		MaxGrowthPercent: 200,
+		GrowthFloor:      5000,
 		Tuning:           DefaultTuning(),
 	}
 	c.Foreign.After = 24 * time.Hour
@@ -167,6 +171,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("commit: max_addresses %d is negative", c.MaxAddresses)
 	case c.MaxShrinkPercent < 1 || c.MaxShrinkPercent > 100:
 		return fmt.Errorf("commit: max_shrink_percent %d is not between 1 and 100", c.MaxShrinkPercent)
+	case c.MaxGrowthPercent < 1:
+		return fmt.Errorf("commit: max_growth_percent %d is less than 1", c.MaxGrowthPercent)
+	case c.GrowthFloor < 0:
+		return fmt.Errorf("commit: growth_floor %d is negative", c.GrowthFloor)
 	case c.Foreign.After < 0:
 		return fmt.Errorf("commit: remove_foreign_after %s is negative", c.Foreign.After)
 	}

@@ -30,6 +30,10 @@ type memory struct {
 	foreign map[netip.Prefix]time.Time    // since when
 	vain    map[netip.Prefix]time.Time    // placed, neither wanted nor there, since when
 	mine    map[netip.Prefix]store.Millis // placed by this member for an edit that has not come about yet
+
+	waiting map[netip.Prefix]struct{} // additions that the last plan held back
+	word    map[netip.Prefix]struct{} // live bans that wait no more: somebody wants them, or a reset took them
+	sizes   []sizeAt                  // of the last growthWindow, oldest first
 }
 
 // handRemoval is a prefix that somebody took out of the tenant.
@@ -45,6 +49,7 @@ func newMemory() memory {
 		foreign: make(map[netip.Prefix]time.Time),
 		vain:    make(map[netip.Prefix]time.Time),
 		mine:    make(map[netip.Prefix]store.Millis),
+		word:    make(map[netip.Prefix]struct{}),
 	}
 }
 
@@ -93,6 +98,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			case !h.notBefore.IsZero(): // a hand took it out before
 			case reset:
 				delete(m.seen, p)
+				m.word[p] = struct{}{}
 				n.reset = append(n.reset, p)
 			default:
 				next := min(max(2*h.hold, hold), maxHold)
@@ -122,6 +128,11 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 	for p := range m.byHand {
 		if _, ours := placed[p]; !ours || !live(p) {
 			delete(m.byHand, p)
+		}
+	}
+	for p := range m.word {
+		if !live(p) {
+			delete(m.word, p)
 		}
 	}
 	for p := range m.vain {

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,10 +19,12 @@ type Plan struct {
 	Foreign  []netip.Prefix // in the tenant, not placed by anybody here: kept
 	Capped   []netip.Prefix // effective, kept out by max_addresses
 	Held     []netip.Prefix // lifted or allowed, wait for a forced commit
+	HeldAdd  []netip.Prefix // effective, wait for a forced commit: wide, or too many at once
 	Deferred []netip.Prefix // ended, but the clocks disagree or the ban's record is missing
 	ByHand   []netip.Prefix // effective, but somebody has removed them by hand
 
 	reasons map[netip.Prefix]Reason
+	size    int // of what is ours in the tenant before it
 }
 
 // Reason says why a prefix is removed.
@@ -56,9 +59,14 @@ type facts struct {
 	notBefore    map[netip.Prefix]time.Time // removed by hand: when it may be added again
 	foreignSince map[netip.Prefix]time.Time // first seen
 
+	known   []netip.Prefix            // not in running, and needs no word: given, or it was there
+	waiting map[netip.Prefix]struct{} // additions that have been waiting for a word
+	before  int                       // size of what is ours a growthWindow ago; negative: not known
+
 	frozen, clocksAgree, force bool
 
 	maxAddresses, maxShrink int
+	maxGrowth, growthFloor  int
 	aggregate               bool
 	removeForeign           bool
 	foreignAfter            time.Duration
@@ -71,6 +79,7 @@ type ban struct {
 	newest           store.Millis
 	origins, records int
 	wanted           bool // enough members have reported it
+	wide             bool // a ban that needs somebody's word, or a part of one
 }
 
 // shrinkFloor is the size of a tenant below which any share may be lifted.
@@ -98,13 +107,15 @@ func makePlan(f facts) Plan {
 	d.plan.reasons = make(map[netip.Prefix]Reason)
 	d.index()
 	d.sortOut()
+	d.guardGrowth()
+	d.keepLive()
 	if f.aggregate {
 		d.addSpace()
 	} else {
 		d.addEach()
 	}
 	d.capAddresses()
-	for _, l := range []*[]netip.Prefix{&d.plan.Add, &d.plan.Remove, &d.plan.Foreign, &d.plan.Capped, &d.plan.Held, &d.plan.Deferred, &d.plan.ByHand} {
+	for _, l := range []*[]netip.Prefix{&d.plan.Add, &d.plan.Remove, &d.plan.Foreign, &d.plan.Capped, &d.plan.Held, &d.plan.HeldAdd, &d.plan.Deferred, &d.plan.ByHand} {
 		slices.SortFunc(*l, comparePrefixes)
 		*l = slices.Compact(*l)
 	}
@@ -131,11 +142,13 @@ func (d *draft) index() {
 		k.newest = max(k.newest, b.newest)
 		k.origins, k.records = max(k.origins, b.origins), max(k.records, b.records)
 		k.wanted = k.wanted || b.wanted
+		k.wide = k.wide && b.wide // a narrow ban of its own speaks for it
 	}
 	for _, b := range d.bans {
 		if !d.date.IsZero() { // a start in the future must not push the others out
 			b.newest = min(b.newest, store.At(d.date))
 		}
+		b.wide = b.wide || tooWide(b.prefix)
 		switch {
 		case !b.prefix.IsValid() || b.prefix.Bits() == 0 || b.prefix != b.prefix.Masked():
 		case d.shield.OverlapsPrefix(b.prefix):
@@ -210,7 +223,7 @@ func (d *draft) sortOut() {
 		}
 	}
 	d.fixed = len(d.stay) + len(d.plan.Foreign)
-	d.keepLive()
+	d.plan.size = ours
 }
 
 // keepLive puts back, on their own, bans without a quorum that were in the tenant
@@ -408,24 +421,17 @@ func (d *draft) capAddresses() {
 			break
 		}
 	}
-	const minute = store.Millis(60_000)
 	slices.SortFunc(all, func(a, b ranked) int {
-		switch {
-		case a.newest/minute != b.newest/minute:
-			return cmpDesc(a.newest/minute, b.newest/minute)
-		case a.origins != b.origins:
-			return cmpDesc(a.origins, b.origins)
-		case a.records != b.records:
-			return cmpDesc(a.records, b.records)
-		case a.there != b.there:
+		if c := a.compareWorth(b.ban); c != 0 {
+			return c
+		}
+		if a.there != b.there {
 			if a.there {
 				return -1
 			}
 			return 1
-		case a.newest != b.newest:
-			return cmpDesc(a.newest, b.newest)
 		}
-		return comparePrefixes(a.prefix, b.prefix)
+		return a.compareAge(b.ban)
 	})
 	d.plan.Add = d.plan.Add[:0]
 	for i, r := range all {
@@ -440,6 +446,17 @@ func (d *draft) capAddresses() {
 			d.plan.Capped = append(d.plan.Capped, r.prefix)
 		}
 	}
+}
+
+// compareWorth puts first what is newer by a minute, or reported by more.
+func (b ban) compareWorth(o ban) int {
+	const minute = store.Millis(60_000)
+	return cmp.Or(cmpDesc(b.newest/minute, o.newest/minute), cmpDesc(b.origins, o.origins), cmpDesc(b.records, o.records))
+}
+
+// compareAge decides among equals.
+func (b ban) compareAge(o ban) int {
+	return cmp.Or(cmpDesc(b.newest, o.newest), comparePrefixes(b.prefix, o.prefix))
 }
 
 func cmpDesc[T int | store.Millis](a, b T) int {

@@ -69,7 +69,7 @@ func causes(c store.GoneCause, confirmed bool) func(netip.Prefix) store.Gone {
 // base are the facts of a calm moment.
 func base() facts {
 	return facts{now: noon, date: noon, placed: leases(), gone: causes(store.GoneExpired, false), clocksAgree: true,
-		maxAddresses: 10000, maxShrink: 50, foreignAfter: 24 * time.Hour, lease: 7 * 24 * time.Hour, missingWait: 2 * time.Hour}
+		maxAddresses: 10000, maxShrink: 50, maxGrowth: 200, growthFloor: 5000, before: -1, foreignAfter: 24 * time.Hour, lease: 7 * 24 * time.Hour, missingWait: 2 * time.Hour}
 }
 
 func text(p Plan) string {
@@ -77,7 +77,7 @@ func text(p Plan) string {
 	for _, l := range []struct {
 		name string
 		ps   []netip.Prefix
-	}{{"add", p.Add}, {"remove", p.Remove}, {"foreign", p.Foreign}, {"capped", p.Capped}, {"held", p.Held}, {"deferred", p.Deferred}, {"byhand", p.ByHand}} {
+	}{{"add", p.Add}, {"remove", p.Remove}, {"foreign", p.Foreign}, {"capped", p.Capped}, {"held", p.Held}, {"heldadd", p.HeldAdd}, {"deferred", p.Deferred}, {"byhand", p.ByHand}} {
 		if len(l.ps) > 0 {
 			s += fmt.Sprintf("%s%v ", l.name, l.ps)
 		}
@@ -297,7 +297,10 @@ func TestAggregation(t *testing.T) {
 		{"what has to stay is not added again in parts", func(f *facts) {
 			f.bans, f.running, f.placed, f.clocksAgree = bans(four[1:]...), []netip.Prefix{block}, leases(block), false
 		}, "deferred[198.51.100.0/30]"},
-		{"it never grows to a whole family", func(f *facts) { f.bans = bans(pfx("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")...) },
+		{"it never grows to a whole family", func(f *facts) {
+			f.known = pfx("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")
+			f.bans = bans(f.known...)
+		},
 			"add[0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1]"},
 		{"an address typed in by hand is not taken for ours", func(f *facts) { f.bans, f.running = bans(four...), four[:1] },
 			"add[198.51.100.0/30] foreign[198.51.100.0/32]"},
@@ -355,6 +358,7 @@ func TestFlappingOfNeighboursDoesNotRewriteTheTenant(t *testing.T) {
 func apply(f *facts, p Plan) {
 	f.running = slices.DeleteFunc(slices.Clone(f.running), func(x netip.Prefix) bool { return slices.Contains(p.Remove, x) })
 	f.running = append(f.running, p.Add...)
+	f.waiting = set(p.HeldAdd...)
 	for _, x := range p.Add {
 		f.placed[x] = store.At(f.date.Add(f.lease))
 	}
@@ -415,6 +419,8 @@ func anyFacts(t *rapid.T) facts {
 		f.notBefore[p] = noon.Add(time.Duration(rapid.IntRange(-5, 5).Draw(t, "by hand until")) * time.Minute)
 	}
 	f.maxAddresses = rapid.SampledFrom([]int{0, 5, 20, 10000}).Draw(t, "max addresses")
+	f.growthFloor = rapid.SampledFrom([]int{0, 3, 5000}).Draw(t, "growth floor")
+	f.before = rapid.IntRange(-1, 10).Draw(t, "size before")
 	return f
 }
 

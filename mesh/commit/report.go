@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go4.org/netipx"
+
+	"banmesh/mesh/conductor/prefixset"
 )
 
 // estimate is what Status tells of the tenant, made when it is asked for.
@@ -16,7 +18,7 @@ type estimate struct {
 	pause                           time.Duration // before it is made anew
 	committed, foreign              int
 	add, remove, held, capped, hand int
-	deferred                        int
+	deferred, heldAdd               int
 	readAt                          time.Time
 	readBy                          string
 	frozen                          bool
@@ -32,6 +34,7 @@ const (
 // publish keeps a plan's sizes for Status.
 func (c *Committer) publish(p Plan) {
 	e := c.counts(p)
+	c.shown(p)
 	c.mu.Lock()
 	e.pause = c.estimate.pause
 	c.estimate = e
@@ -54,7 +57,7 @@ func (c *Committer) estimateNow() {
 func (c *Committer) counts(p Plan) estimate {
 	placed := c.placed()
 	e := estimate{at: time.Now(), add: len(p.Add), remove: len(p.Remove), held: len(p.Held), capped: len(p.Capped),
-		hand: len(p.ByHand), deferred: len(p.Deferred)}
+		hand: len(p.ByHand), deferred: len(p.Deferred), heldAdd: len(p.HeldAdd)}
 	e.frozen, e.frozenBy = c.cfg.Set.Frozen()
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
@@ -108,7 +111,7 @@ func (c *Committer) LastStatus() Status {
 	e, a, lead := c.estimate, c.ability, c.leading
 	s := Status{
 		State: c.show.state, Detail: c.show.detail, Committed: e.committed, PendingAdd: e.add, PendingRemove: e.remove,
-		Foreign: e.foreign, Held: e.held, Capped: e.capped, ByHand: e.hand,
+		Foreign: e.foreign, Held: e.held + e.heldAdd, Capped: e.capped, ByHand: e.hand,
 		Commits: c.show.commits, LastCommit: c.show.lastCommit, LastError: c.show.lastError,
 		Features: features, Able: a.able, Why: a.why, ReadAt: e.readAt, Conductor: e.readBy,
 	}
@@ -142,7 +145,10 @@ func (e estimate) warnings(a ability, cfg Config) []string {
 		w = append(w, "this member cannot commit: "+a.why)
 	}
 	if e.held > 0 {
-		w = append(w, fmt.Sprintf("%d removals would take more than %d%% of the tenant: check, then run banmesh commit --force", e.held, cfg.MaxShrinkPercent))
+		w = append(w, cfg.heldRemovals(e.held))
+	}
+	if e.heldAdd > 0 {
+		w = append(w, cfg.heldAdditions(e.heldAdd))
 	}
 	if e.capped > 0 {
 		w = append(w, fmt.Sprintf("%d prefixes are not committed: max_addresses is %d", e.capped, cfg.MaxAddresses))
@@ -252,15 +258,29 @@ func (c *Committer) tellCommit(r Result) {
 	c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventCommit, Add: r.Plan.Add, Remove: r.Plan.Remove, Took: r.Took})
 }
 
-// tellHeld tells once that removals wait for somebody to confirm them.
+func (c Config) heldRemovals(n int) string {
+	return fmt.Sprintf("%d removals would take more than %d%% of the tenant: check, then run banmesh commit --force", n, c.MaxShrinkPercent)
+}
+
+func (c Config) heldAdditions(n int) string {
+	return fmt.Sprintf("%d bans are kept from the conductor: they are wider than /%d (IPv6 /%d), or more than %d and %d%% of the tenant in an hour: look at banmesh diff, then run banmesh commit --force",
+		n, widestIPv4, widestIPv6, c.GrowthFloor, c.MaxGrowthPercent)
+}
+
+// tellHeld tells once that something waits for somebody to confirm it.
 func (c *Committer) tellHeld(p Plan) {
 	c.mu.Lock()
-	news := len(p.Held) > c.show.held
-	c.show.held = len(p.Held)
+	removals, additions := len(p.Held) > c.show.held, len(p.HeldAdd) > c.show.heldAdd
+	c.show.held, c.show.heldAdd = len(p.Held), len(p.HeldAdd)
 	c.mu.Unlock()
-	if news {
-		c.log.Warn("removals held back: they would take too much of the tenant", "removals", len(p.Held), "percent", c.cfg.MaxShrinkPercent)
-		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventHeld, Remove: p.Held,
-			Detail: fmt.Sprintf("%d removals would take more than %d%% of the tenant: check, then run banmesh commit --force", len(p.Held), c.cfg.MaxShrinkPercent)})
+	if removals {
+		text := c.cfg.heldRemovals(len(p.Held))
+		c.log.Warn("removals held back", "removals", len(p.Held), "why", text)
+		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventHeld, Remove: p.Held, Detail: text})
+	}
+	if additions {
+		text := c.cfg.heldAdditions(len(p.HeldAdd))
+		c.log.Warn("additions held back", "additions", len(p.HeldAdd), "why", text, "some", prefixset.Some(p.HeldAdd))
+		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventHeld, Add: p.HeldAdd, Detail: text})
 	}
 }

@@ -40,7 +40,7 @@ type Status struct {
 	PendingAdd    int
 	PendingRemove int
 	Foreign       int // addresses in the tenant that nobody here placed, as last read
-	Held          int // removals that wait for a forced commit
+	Held          int // removals and additions that wait for a forced commit
 	Capped        int // effective prefixes that max_addresses keeps out
 	ByHand        int // effective prefixes that somebody removed by hand
 	Commits       uint64
@@ -70,7 +70,7 @@ const (
 	EventError    EventKind = "error"     // an attempt failed in a way that the one before did not
 	EventByHand   EventKind = "by-hand"   // somebody has removed Remove by hand
 	EventReset    EventKind = "reset"     // the tenant was replaced: Remove is gone from it and comes back with the next commit
-	EventHeld     EventKind = "held"      // Remove waits for a forced commit
+	EventHeld     EventKind = "held"      // Add and Remove wait for a forced commit
 	EventForeign  EventKind = "foreign"   // Add is in the tenant and nobody here placed it
 	EventWideOpen EventKind = "wide-open" // the tenant would match everybody
 )

@@ -157,7 +157,7 @@ type CommitStatus struct {
 	PendingAdd    int     `json:"pending_add"`
 	PendingRemove int     `json:"pending_remove"`
 	Foreign       int     `json:"foreign"`
-	Held          int     `json:"held"` // removals that wait for `commit --force`
+	Held          int     `json:"held"` // changes that wait for `commit --force`
 	Commits       uint64  `json:"commits"`
 	LastCommit    Time    `json:"last_commit"`
 	LastError     *string `json:"last_error"`
@@ -173,9 +173,10 @@ type ReplicateNow struct {
 type Diff struct {
 	Add     Prefixes `json:"add"`
 	Remove  Prefixes `json:"remove"`
-	Foreign Prefixes `json:"foreign"`        // there, and not ours
-	Capped  Prefixes `json:"capped"`         // left out, max_addresses is reached
-	Held    Prefixes `json:"held,omitempty"` // removals that wait for `commit --force`
+	Foreign Prefixes `json:"foreign"`            // there, and not ours
+	Capped  Prefixes `json:"capped"`             // left out, max_addresses is reached
+	Held    Prefixes `json:"held,omitempty"`     // removals that wait for `commit --force`
+	HeldAdd Prefixes `json:"held_add,omitempty"` // additions that do
 }
 
 // Event is one line of `monitor --json`. Event is ban, extend, lift, expire, allow, disallow, join, leave, failed, leader,

@@ -179,7 +179,7 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"commits wait", func(p *Patient) { s := &agent(p).status.Commit; s.State, s.Detail = "waiting", "for admin" }, Warning, "commits wait: for admin", "candidate"},
 		{"nobody leads", func(p *Patient) { agent(p).status.Leader = nil }, Serious, "no router leads", "banmesh status"},
 		{"frozen", func(p *Patient) { agent(p).status.Frozen = true }, Warning, "frozen by", "banmesh thaw"},
-		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 removals wait", "banmesh commit --force"},
+		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 changes wait", "banmesh commit --force"},
 		{"login over REST", func(p *Patient) {
 			p.Conductors = []string{"https://192.0.2.1"}
 			fake(p).read = fmt.Errorf("%w: x", conductor.ErrLogin)

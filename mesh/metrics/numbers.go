@@ -110,7 +110,7 @@ func commitNumbers() []number {
 				func(s *Sample) float64 { return float64(s.Commit.Committed) }),
 			gauge("banmesh_commit_foreign_addresses", "Addresses in the tenant that no router of the mesh put there.",
 				func(s *Sample) float64 { return float64(s.Commit.Foreign) }),
-			gauge("banmesh_commit_held_addresses", "Removals that wait for `banmesh commit --force`.",
+			gauge("banmesh_commit_held_addresses", "Removals and additions that wait for `banmesh commit --force`.",
 				func(s *Sample) float64 { return float64(s.Commit.Held) }),
 			gauge("banmesh_commit_failing", "1 while the last attempt to commit has failed.",
 				func(s *Sample) float64 { return truth(s.Commit.LastError != nil) }),

@@ -1,0 +1,108 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/store"
+)
+
+// forge brings bans under a name that is no router's to an agent, as who holds the
+// gossip key can.
+func forge(t *testing.T, at *Agent, name, jail string, prefixes ...netip.Prefix) {
+	t.Helper()
+	s, err := store.Open(store.Config{Path: filepath.Join(t.TempDir(), "store"), Origin: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	reqs := make([]store.BanRequest, len(prefixes))
+	for i, p := range prefixes {
+		reqs[i] = store.BanRequest{Prefix: p, Jail: jail, Until: store.Never, Force: true}
+	}
+	if _, err := s.Ban(t.Context(), reqs); err != nil {
+		t.Fatal(err)
+	}
+	chunk, _ := s.Since(0, 1<<20)
+	if _, err := at.store.Merge(chunk); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func banned(t *testing.T, at *Agent, jail, prefix string) {
+	t.Helper()
+	if _, err := at.Ban(t.Context(), control.BanCall{Prefixes: control.Prefixes{netip.MustParsePrefix(prefix)}, Jail: jail, Until: control.UntilAt(time.Now().Add(time.Hour))}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTheInternetInWidePrefixesNeedsAWord: under 56 names, four /8 each, so that
+// no cap of a name is reached.
+func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
+	sim, commit := simulated(t, nil)
+	a := started(t, "router1", func(c *Config) { c.Commit = commit })
+	n := 0
+	for i := range 56 {
+		var wide []netip.Prefix
+		for k := range 4 {
+			if first := byte(4*i + k); first != 0 && first != 127 {
+				wide = append(wide, netip.PrefixFrom(netip.AddrFrom4([4]byte{first}), 8))
+			}
+		}
+		forge(t, a, fmt.Sprintf("ghost%d", i), "x", wide...)
+		n += len(wide)
+	}
+	const honest = "203.0.113.7/32"
+	banned(t, a, "sshd", honest)
+	eventually(t, "what is honest at the conductor", func() bool { return slices.Contains(tenant(sim), honest) })
+	var status control.Status
+	eventually(t, "the rest waiting", func() bool {
+		status, _ = a.Status(t.Context())
+		return status.Commit.Held >= n
+	})
+	n = status.Commit.Held // more, where a gateway of this host is cut out of one
+	if !slices.ContainsFunc(status.Warnings, func(w string) bool { return strings.Contains(w, "commit --force") }) {
+		t.Errorf("status warns of %q, and not of what waits", status.Warnings)
+	}
+	if got := tenant(sim); !slices.Equal(got, []string{honest}) {
+		t.Fatalf("the conductor has %v", got)
+	}
+	d, err := a.Diff(t.Context())
+	if err != nil || len(d.HeldAdd) != n || len(d.Add) != 0 {
+		t.Errorf("diff shows %d held and %d to add, %v; want %d and 0", len(d.HeldAdd), len(d.Add), err, n)
+	}
+	if r, err := a.Commit(t.Context(), control.CommitCall{}); err != nil || r.Committed {
+		t.Errorf("a commit without force committed: %+v, %v", r, err)
+	}
+	r, err := a.Commit(t.Context(), control.CommitCall{Force: true})
+	if err != nil || len(r.Add) != n {
+		t.Errorf("commit --force adds %d, %v; want %d", len(r.Add), err, n)
+	}
+}
+
+// TestNamesAreNoQuorum: neither several names that nobody has, nor one of them
+// with an operator's jail.
+func TestNamesAreNoQuorum(t *testing.T) {
+	sim, commit := simulated(t, nil)
+	a := started(t, "router1", func(c *Config) { c.Commit, c.Quorum = commit, Quorum{Default: 2} })
+	victim := netip.MustParsePrefix("203.0.113.1/32")
+	for _, name := range []string{"ghost1", "ghost2", "ghost3"} {
+		forge(t, a, name, "sshd", victim)
+	}
+	forge(t, a, "ghost4", "manual", netip.MustParsePrefix("203.0.113.2/32"))
+	const honest = "203.0.113.7/32"
+	banned(t, a, "", honest)
+	eventually(t, "the operator's ban at the conductor", func() bool { return slices.Contains(tenant(sim), honest) })
+	if got := tenant(sim); !slices.Equal(got, []string{honest}) {
+		t.Errorf("the conductor has %v", got)
+	}
+	if w := listing(t, a)[victim.String()].WaitsForQuorum; w == nil || *w != (control.QuorumWait{Jail: "sshd", Seen: 0, Needed: 2}) {
+		t.Errorf("waits for %+v, want 0 of 2", w)
+	}
+}
