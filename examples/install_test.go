@@ -102,6 +102,38 @@ func TestUserAndDirectoriesAreMade(t *testing.T) {
 	}
 }
 
+// The README's way without the packages, below a root that has what Debian has and no directory more.
+func TestInstallingWithoutThePackagesMakesItsDirectories(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"usr/bin", "etc/systemd/system", "etc/fail2ban/action.d"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, text, _ := strings.Cut(read(t, "../README.md"), "\n## Without the packages\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	lines := regexp.MustCompile(`(?m)^ +install .*$`).FindAllString(text, -1)
+	if len(lines) < 4 {
+		t.Fatalf("the README installs with %q only", lines)
+	}
+	for _, line := range lines {
+		words := strings.Fields(line)
+		for i, word := range words {
+			switch {
+			case strings.HasPrefix(word, "/"):
+				words[i] = root + word
+			case strings.HasPrefix(word, "bin/"):
+				words[i] = "/bin/true"
+			default:
+				words[i] = strings.ReplaceAll(word, "examples/", "./")
+			}
+		}
+		if out, err := run(t, "sh", "-c", strings.Join(words, " ")); err != nil {
+			t.Errorf("%s: %v: %s", strings.TrimSpace(line), err, out)
+		}
+	}
+}
+
 func TestSSHServiceKeepsTheSourceAndDeniesTheTenant(t *testing.T) {
 	text := read(t, "conductor/ssh.txt")
 	_, block, _ := strings.Cut(text, "\nconfig\n")
