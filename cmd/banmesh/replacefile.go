@@ -46,7 +46,10 @@ func replaceFile(path string, mode fs.FileMode, change func(old []byte) ([]byte,
 	if _, err := f.Write(content); err != nil {
 		return named(err)
 	}
-	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close(), os.Rename(fresh, in(name))); err != nil {
+	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return named(err) // the old one stays: the new one may not be whole
+	}
+	if err := os.Rename(fresh, in(name)); err != nil {
 		return named(err)
 	}
 	return nil
