@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -110,6 +111,11 @@ func TestInstallingWithoutThePackagesMakesItsDirectories(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, program := range []string{"banmesh", "banmesh-hook", "banmesh-fail2ban"} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, "bin"), 0o755), os.WriteFile(filepath.Join(root, "bin", program), nil, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	_, text, _ := strings.Cut(read(t, "../README.md"), "\n## Without the packages\n")
 	text, _, _ = strings.Cut(text, "\n## ")
 	lines := regexp.MustCompile(`(?m)^ +install .*$`).FindAllString(text, -1)
@@ -123,7 +129,7 @@ func TestInstallingWithoutThePackagesMakesItsDirectories(t *testing.T) {
 			case strings.HasPrefix(word, "/"):
 				words[i] = root + word
 			case strings.HasPrefix(word, "bin/"):
-				words[i] = "/bin/true"
+				words[i] = filepath.Join(root, word)
 			default:
 				words[i] = strings.ReplaceAll(word, "examples/", "./")
 			}
