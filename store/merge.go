@@ -71,7 +71,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 			l.insert(&set.slab, fresh)
 			fresh = fresh[:0]
 		}
-		index, res := set.add(l, it)
+		index, res := set.add(l, it, false)
 		switch res {
 		case added:
 			m.New++
@@ -101,10 +101,12 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 }
 
 // takeBack takes in what comes back of the running own log. Nobody else writes to it, so what this member does not hold any
-// more and others do is its own: it forgot a lift, say, that they keep for a ban it had not seen. More than it has written
-// is forged.
+// more and others do is its own: it forgot a lift that they keep for a ban it had not seen. Of other kinds it forgets nothing
+// early, and it has written nothing beyond its head: such records are forged. The former are taken in all the same, so that
+// all hold the same, within the bounds of what comes from others.
 func (s *Store) takeBack(c *chunk) Merged {
 	m := Merged{Log: c.log, Refused: c.unknown, Unreadable: len(c.bad)}
+	forged := 0
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]
@@ -116,17 +118,23 @@ func (s *Store) takeBack(c *chunk) Merged {
 			s.own.insert(&s.set.slab, fresh)
 			fresh = fresh[:0]
 		}
-		switch index, res := s.set.add(s.own, it); res {
+		switch index, res := s.set.add(s.own, it, false); res {
 		case added:
 			m.New++
 			fresh = append(fresh, index)
 			s.pending.put(s.own, it.seq, it.enc)
+			if it.kind != KindLift && it.retained().plus(forgetAfter) > s.set.now {
+				forged++
+			}
 		case superseded:
 			m.Superseded++
+		case refused:
+			m.Refused++
 		default:
 			m.Known++
 		}
 	}
+	s.meetForged(forged)
 	s.own.insert(&s.set.slab, fresh)
 	s.set.settle()
 	s.collect()

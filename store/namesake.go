@@ -22,6 +22,8 @@ type namesake struct {
 	own   []uint64  // epochs that this member drew, oldest first
 	until time.Time // up to then others are taken for its own
 	dirty bool      // own is to be written with the next own record
+	// forged is how many records of this run's log were met that this member did not write.
+	forged int
 }
 
 // loadEpochs reads the epochs of earlier runs and adds this one's.
@@ -73,14 +75,29 @@ func (s *Store) meetNamesake(epoch uint64) {
 	s.log.Warn("records bear this member's name and are not its own", "epoch", epoch)
 }
 
-// Namesakes returns how many logs with how many records bear this member's name although it never began them: its store was
-// restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name.
+// meetForged is told how many records somebody else has written into the running own log. Called with mu held.
+func (s *Store) meetForged(records int) {
+	if records == 0 {
+		return
+	}
+	if s.namesake.forged == 0 {
+		s.log.Warn("records are in this member's own log that it did not write", "records", records)
+	}
+	s.namesake.forged += records
+}
+
+// Namesakes returns how many logs with how many records bear this member's name although it did not write them: its store was
+// restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name. The log of
+// this run is one of them when others have written into it.
 func (s *Store) Namesakes() (logs, records int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if n := s.namesake.forged; n > 0 {
+		logs, records = 1, n
+	}
 	o := s.set.origins[s.cfg.Origin]
 	if o == nil {
-		return 0, 0
+		return logs, records
 	}
 	for _, l := range o.logs {
 		if n := len(l.recs) - l.dead; n > 0 && !slices.Contains(s.namesake.own, l.id.Epoch) {

@@ -469,3 +469,28 @@ func TestAFalseWordThatRecordsAreGoneHeals(t *testing.T) {
 	}
 	equalSets(t, a, b)
 }
+
+// What comes of the running own log from others is bounded as all that comes is, and what this member did not write is counted.
+func TestForgedRecordsInTheRunningLogAreBoundedAndCounted(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	const n = maxChain + 50
+	for i := range n {
+		a.ban("192.0.2.1", time.Hour+time.Duration(i)*2*time.Second) // each replaces the one before
+	}
+	f := &forge{chunkMaker: chunkMaker{id: a.Head().Log}}
+	for i := range n - 1 {
+		f.write(item{kind: KindBan, key: mustPrefixKey("203.0.113.1/32"), start: c.millis(), until: c.millis() + hour, jail: fmt.Sprint("j", i)})
+	}
+	for _, at := range []*node{b, a} {
+		if m := at.take(f); m.New != maxChain || m.Refused != n-1-maxChain {
+			t.Errorf("%s takes %d, refuses %d of %d", at.cfg.Origin, m.New, m.Refused, n-1)
+		}
+	}
+	if logs, records := a.Namesakes(); logs != 1 || records != maxChain {
+		t.Errorf("%d records in %d logs are told, want %d in its own", records, logs, maxChain)
+	}
+	if got := a.ban("192.0.2.1", 3*time.Hour); got != BanExtended {
+		t.Errorf("an own ban after that: %v", got)
+	}
+}

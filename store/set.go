@@ -249,8 +249,9 @@ func share(all, n int) int {
 }
 
 // add takes one record into the set. The caller puts index into the log's order (logState.insert), before it adds a Gone at the
-// latest, marks its number as held, and calls settle after the last one.
-func (s *set) add(l *logState, it *item) (index uint32, res result) {
+// latest, marks its number as held, and calls settle after the last one. What this member has just written itself (mine) is on
+// disk and acknowledged: it checked the bounds before.
+func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	if l.find(&s.slab, it.seq) != 0 {
 		return 0, known
 	}
@@ -258,7 +259,7 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	if o.gone != nil && it.withdrawable() && o.gone[l.id.Epoch].contains(it.seq) {
 		return 0, superseded
 	}
-	if l != s.own && s.full(o) {
+	if !mine && s.full(o) {
 		return 0, refused
 	}
 	head := s.head(it.key)
@@ -276,7 +277,7 @@ func (s *set) add(l *logState, it *item) (index uint32, res result) {
 	if replaced {
 		return 0, superseded
 	}
-	if l != s.own && len(old) == 0 && s.crowded(o, it.key, chain) {
+	if !mine && len(old) == 0 && s.crowded(o, it.key, chain) {
 		return 0, refused
 	}
 	wasLive := false

@@ -172,7 +172,7 @@ func (s *Store) load() error {
 				current = l
 			}
 			it.enc = enc
-			switch i, res := set.add(l, &it); res {
+			switch i, res := set.add(l, &it, false); res {
 			case added:
 				fresh = append(fresh, i)
 				if len(fresh) == cap(fresh) {

@@ -384,7 +384,7 @@ func (s *Store) apply(p *plan) {
 	for i := range p.items {
 		it := &p.items[i]
 		s.set.mute = it.kind == KindLift
-		if index, res := s.set.add(s.own, it); res == added {
+		if index, res := s.set.add(s.own, it, true); res == added {
 			fresh = append(fresh, index)
 		} else { // it says no more than what is held
 			s.set.out.removed = append(s.set.out.removed, removal{s.own.disk, it.seq})
