@@ -61,7 +61,7 @@ func flaw(path, what string, wantDir bool, uid int, why string) *Flaw {
 		return &Flaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + path}
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && uid >= 0 && st.Uid != 0 && int(st.Uid) != uid {
-		return &Flaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown %d %s", uid, path)}
+		return &Flaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown -h %d %s", uid, path)}
 	}
 	return nil
 }

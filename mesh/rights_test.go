@@ -93,7 +93,7 @@ func TestWhatBelongsToSomebodyElseIsAFlaw(t *testing.T) {
 		}
 	}
 	found := Flaws(cfg, 4712)
-	if len(found) == 0 || !strings.Contains(found[len(found)-1].Error(), "chown 4712") {
+	if len(found) == 0 || !strings.Contains(found[len(found)-1].Error(), "chown -h 4712") {
 		t.Errorf("got %v, want a word about the owner", found)
 	}
 	if found := Flaws(cfg, -1); len(found) > 0 {

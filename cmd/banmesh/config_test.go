@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
 	"banmesh/internal/need"
+	"banmesh/mesh"
 )
 
 func TestFilesAreReadAsTheAgentsUser(t *testing.T) {
@@ -34,7 +38,7 @@ func TestFilesAreReadAsTheAgentsUser(t *testing.T) {
 		t.Errorf("the agent's own: %v", err)
 	}
 	roots := file("roots", 0o600, 0)
-	if err := readableAs(who, roots); err == nil || !strings.Contains(err.Error(), "chown 45678 "+roots) {
+	if err := readableAs(who, roots); err == nil || !strings.Contains(err.Error(), "chown -h 45678 "+roots) {
 		t.Errorf("root's: %v, want what to do", err)
 	}
 	// The advice, taken.
@@ -46,5 +50,42 @@ func TestFilesAreReadAsTheAgentsUser(t *testing.T) {
 	}
 	if err := readableAs(nil, filepath.Join(dir, "absent")); !os.IsNotExist(err) {
 		t.Errorf("absent: %v", err)
+	}
+}
+
+// Root follows these steps in /etc/banmesh, where the agent's user may have put a link.
+func TestTheStepsThatRootIsToldFollowNoLink(t *testing.T) {
+	steps := map[string]string{"keygen": keygenCommand(&console{}).Description}
+	for _, path := range []string{"../../README.md", "../../examples/README.md"} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps[path] = string(b)
+	}
+	dir := t.TempDir()
+	cfg := mesh.DefaultConfig()
+	cfg.Gossip.Keyring, cfg.HTTP.Listen, cfg.HTTP.TokenFile = "/etc/banmesh/keyring.json", "127.0.0.1:1", "/etc/banmesh/token"
+	cfg.Commit.Driver, cfg.Commit.PasswordFile = "rest", "/etc/banmesh/password"
+	for _, f := range files(&cfg) {
+		steps[f.Key] = f.Make
+	}
+	for where, text := range steps {
+		if bad := regexp.MustCompile(`> ?/etc/banmesh/\S*|chown [^-\n]*/etc/banmesh/\S*`).FindAllString(text, -1); len(bad) > 0 {
+			t.Errorf("%s: %q", where, bad)
+		}
+	}
+	shadow, link := filepath.Join(dir, "shadow"), filepath.Join(dir, "keyring.json")
+	write(t, shadow, "root's")
+	if err := os.Symlink(shadow, link); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sh", "-c", "echo new | "+install(&cfg, link)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	old, err := os.ReadFile(shadow)
+	fresh, err2 := os.ReadFile(link)
+	if err := errors.Join(err, err2); err != nil || string(fresh) != "new\n" || strings.Contains(string(old), "new") {
+		t.Errorf("%v: the file holds %q, what the link named %q", err, fresh, old)
 	}
 }

@@ -112,32 +112,42 @@ func files(cfg *mesh.Config) []doctor.File {
 			out = append(out, doctor.File{Path: path, Key: key, What: what, Secret: secret, Make: remedy})
 		}
 	}
-	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, fmt.Sprintf("copy it from another router, or for the first one: (umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > %[1]s)%[2]s", cfg.Gossip.Keyring, chown(cfg, cfg.Gossip.Keyring)))
+	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, "copy it from another router, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | "+install(cfg, cfg.Gossip.Keyring))
 	k := &cfg.Commit
 	trust := "banmesh conductor trust ADDRESS --known-hosts " + k.KnownHosts
 	switch k.Driver {
 	case "netconf":
-		add(k.Key, "commit.key", "the conductor's login key", configures, "ssh-keygen -t ed25519 -N '' -f "+k.Key)
+		add(k.Key, "commit.key", "the conductor's login key", configures, asAgent(cfg)+"ssh-keygen -t ed25519 -N '' -f "+k.Key)
 		add(k.KnownHosts, "commit.known_hosts", "the conductor's host key", "", trust)
 	case "rest":
-		add(k.PasswordFile, "commit.password_file", "the conductor's password", configures, "write the password of "+k.User+" into it")
-		add(k.TokenFile, "commit.token_file", "the conductor's token", configures, "write a token of the conductor into it")
+		add(k.PasswordFile, "commit.password_file", "the conductor's password", configures, install(cfg, k.PasswordFile)+", then type the password of "+k.User+", Enter and Ctrl-D")
+		add(k.TokenFile, "commit.token_file", "the conductor's token", configures, install(cfg, k.TokenFile)+", then type a token of the conductor, Enter and Ctrl-D")
 		add(k.CAFile, "commit.ca_file", "the conductor's certificate authority", "", "copy it from the conductor")
 	}
 	if cfg.HTTP.Listen != "" && cfg.HTTP.TokenFile != "" {
-		add(cfg.HTTP.TokenFile, "http.token_file", "the token of the HTTP listener", reads, "(umask 077; openssl rand -hex 32 > "+cfg.HTTP.TokenFile+")")
+		add(cfg.HTTP.TokenFile, "http.token_file", "the token of the HTTP listener", reads, "openssl rand -hex 32 | "+install(cfg, cfg.HTTP.TokenFile))
 		out[len(out)-1].Group = true
 	}
 	return out
 }
 
-// chown is what makes a file that root has made the agent's, "" where both are one.
-func chown(cfg *mesh.Config, path string) string {
+// install writes what it reads into a file of the agent's. Not > and chown: root would follow a link that the agent's user,
+// who may write in /etc/banmesh, has put there.
+func install(cfg *mesh.Config, path string) string {
+	to := ""
+	if who := agentUser(cfg); who != nil {
+		to = fmt.Sprintf("-o %d -g %d ", who.Uid, who.Gid)
+	}
+	return "install -T " + to + "-m 0600 /dev/stdin " + path
+}
+
+// asAgent runs what follows as the agent's user, "" where that is who runs this.
+func asAgent(cfg *mesh.Config) string {
 	who := agentUser(cfg)
 	if who == nil {
 		return ""
 	}
-	return fmt.Sprintf("; chown %d:%d %s", who.Uid, who.Gid, path)
+	return fmt.Sprintf("setpriv --reuid %d --regid %d --clear-groups ", who.Uid, who.Gid)
 }
 
 // unreadableByAgent are the files that are there, and that the agent cannot read: root made them, mostly.
@@ -150,7 +160,7 @@ func unreadableByAgent(cfg *mesh.Config) []doctor.Finding {
 		}
 		if err := readableAs(who, f.Path); err != nil {
 			out = append(out, doctor.Finding{Severity: doctor.Serious, What: fmt.Sprintf("%s %s (%s): the agent's user %d cannot read it", f.What, f.Path, f.Key, who.Uid),
-				Why: "The agent does not start, or does not commit, without it.", Fix: fmt.Sprintf("chown %d:%d %s", who.Uid, who.Gid, f.Path)})
+				Why: "The agent does not start, or does not commit, without it.", Fix: fmt.Sprintf("chown -h %d:%d %s", who.Uid, who.Gid, f.Path)})
 		}
 	}
 	return out

@@ -12,7 +12,7 @@ func keygenCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "keygen", Category: "Mesh", Usage: "make a key for the gossip's encryption",
 		Description: "A keyring file is a JSON array of such keys, the first of which encrypts; the same on every router, readable by its owner only.\n\n" +
-			"Example:\n   umask 077; echo \"[\\\"$(banmesh keygen)\\\"]\" > /etc/banmesh/keyring.json",
+			"Example:\n   echo \"[\\\"$(banmesh keygen)\\\"]\" | install -T -o banmesh -g banmesh -m 0600 /dev/stdin /etc/banmesh/keyring.json",
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
