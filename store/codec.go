@@ -82,7 +82,10 @@ func (it *item) invalid() string {
 	case len(it.gone) > maxGone:
 		return "array too long"
 	}
-	for _, g := range it.gone {
+	for i, g := range it.gone {
+		if i > 0 && !it.gone[i-1].before(g) {
+			return "ranges out of order"
+		}
 		if g.First == 0 || g.First > g.Last || g.Last > maxSeq {
 			return "range out of bounds"
 		}

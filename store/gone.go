@@ -17,6 +17,11 @@ type goneRange struct {
 	until Millis // when all have forgotten its records
 }
 
+// before reports whether the range comes before another one, without a number in common: so the ranges of a Gone are ordered.
+func (g goneRange) before(h goneRange) bool {
+	return g.epoch < h.epoch || g.epoch == h.epoch && g.Last < h.First
+}
+
 const (
 	goneSize = 28  // bytes of a goneRange in its encoding, at most, for honest numbers
 	maxGone  = 512 // ranges of a Gone on the wire
@@ -39,11 +44,16 @@ func (s *set) withdrawable(i uint32) bool {
 	return it.withdrawable()
 }
 
+// includesGone reports whether a says all that b says. Both are in order.
 func includesGone(a, b []goneRange) bool {
 	for _, y := range b {
-		if !slices.ContainsFunc(a, func(x goneRange) bool {
-			return x.epoch == y.epoch && x.First <= y.First && y.Last <= x.Last && x.until >= y.until
-		}) {
+		for len(a) > 0 && a[0].before(y) {
+			a = a[1:]
+		}
+		if len(a) == 0 {
+			return false
+		}
+		if x := a[0]; x.epoch != y.epoch || x.First > y.First || y.Last > x.Last || x.until < y.until {
 			return false
 		}
 	}

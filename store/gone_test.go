@@ -239,7 +239,7 @@ func TestAGoneTakesOutItsAuthorsOwnAlone(t *testing.T) {
 	a.must(a.PublishNeverBan(context.Background(), prefixes("198.51.100.0/24"), c.millis()+hour))
 	b.pull(a)
 	f := newForge("rogue", 1)
-	f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{a.Head().Log.Epoch, Range{1, maxSeq}, Never}, {1, Range{1, maxSeq}, Never}}})
+	f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{1, Range{1, maxSeq}, Never}, {a.Head().Log.Epoch, Range{1, maxSeq}, Never}}})
 	b.take(f)
 	if len(b.Allows()) != 1 || !b.live("192.0.2.77") || len(b.NeverBans()) != 1 {
 		t.Error("another's records were taken out")
@@ -365,5 +365,76 @@ func TestLiftsStayWhileTheirTargetsAreOnTheirWay(t *testing.T) {
 	converge(refilled, b)
 	if n := len(refilled.Allows()) + len(b.Allows()); n != 0 {
 		t.Errorf("%d allows came back", n)
+	}
+}
+
+// The ranges of a Gone are in order and share no number, so that two Gones are compared in one pass.
+func TestRangesOfAGoneAreInOrder(t *testing.T) {
+	r := func(epoch, first, last uint64) goneRange { return goneRange{epoch, Range{first, last}, 10} }
+	for _, tc := range []struct {
+		ranges []goneRange
+		ok     bool
+	}{
+		{[]goneRange{r(1, 1, 3), r(1, 4, 4), r(1, 9, 9), r(2, 1, 1)}, true},
+		{[]goneRange{r(2, 1, 1), r(1, 1, 1)}, false},
+		{[]goneRange{r(1, 5, 5), r(1, 1, 1)}, false},
+		{[]goneRange{r(1, 1, 5), r(1, 5, 6)}, false},
+		{[]goneRange{r(1, 1, 1), r(1, 1, 1)}, false},
+	} {
+		it := item{kind: KindGone, key: noPrefix, start: 1, until: 10, gone: tc.ranges}
+		if got := it.invalid(); (got == "") != tc.ok {
+			t.Errorf("%v: %q", tc.ranges, got)
+		}
+	}
+}
+
+func TestAGoneIncludesAnother(t *testing.T) {
+	r := func(epoch, first, last uint64, until Millis) goneRange {
+		return goneRange{epoch, Range{first, last}, until}
+	}
+	a := []goneRange{r(1, 1, 3, 10), r(1, 5, 9, 10), r(3, 1, 9, 20)}
+	for _, tc := range []struct {
+		b    []goneRange
+		want bool
+	}{
+		{nil, true},
+		{a, true},
+		{[]goneRange{r(1, 1, 1, 10), r(1, 3, 3, 9), r(3, 2, 9, 20)}, true},
+		{[]goneRange{r(3, 9, 9, 20)}, true},
+		{[]goneRange{r(1, 1, 4, 10)}, false},
+		{[]goneRange{r(1, 1, 3, 11)}, false},
+		{[]goneRange{r(1, 4, 4, 1)}, false},
+		{[]goneRange{r(2, 1, 1, 1)}, false},
+		{[]goneRange{r(3, 1, 9, 20), r(3, 10, 10, 20)}, false},
+	} {
+		if got := includesGone(a, tc.b); got != tc.want {
+			t.Errorf("includes %v: %t", tc.b, got)
+		}
+	}
+}
+
+// Large Gones that say each something else are cheap to compare.
+func TestFiguresManyLargeGones(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	f := newForge("rogue", 1)
+	var took time.Duration
+	for n := range uint64(300) {
+		ranges := make([]goneRange, 0, maxGone)
+		for i := range uint64(maxGone - 1) {
+			ranges = append(ranges, goneRange{7, Range{2*i + 1, 2*i + 1}, c.millis() + minute})
+		}
+		ranges = append(ranges, goneRange{8, Range{2*n + 1, 2*n + 1}, c.millis() + minute})
+		f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + minute, gone: ranges})
+		if n%50 == 49 {
+			began := time.Now()
+			a.take(f)
+			took = time.Since(began)
+			f.chunkMaker = chunkMaker{id: f.id}
+		}
+	}
+	t.Logf("50 Gones beside 250: %v", took)
+	if took > time.Second {
+		t.Errorf("50 Gones beside 250 took %v", took)
 	}
 }
