@@ -30,8 +30,9 @@ type liftBody struct {
 	offences  []Offence
 	dots      []DotRange
 	confirmed bool
-	retain    Millis // max(until, the until of all held that it covers)
-	start     Millis // of the Lift, once it is in the set: its ranges end there, see spans
+	retain    Millis      // max(until, the until of all held that it covers)
+	start     Millis      // of the Lift, once it is in the set: its ranges end there, see spans
+	sorted    *sortedLift // of a large Lift in the set
 }
 
 func (b *liftBody) names(origin, jail string, start Millis) bool {

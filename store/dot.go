@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -14,6 +15,10 @@ type LogID struct {
 
 // String returns origin/epoch, the epoch in hexadecimal.
 func (id LogID) String() string { return fmt.Sprintf("%s/%016x", id.Origin, id.Epoch) }
+
+func (id LogID) compare(o LogID) int {
+	return cmp.Or(cmp.Compare(id.Origin, o.Origin), cmp.Compare(id.Epoch, o.Epoch))
+}
 
 // hash is the short name of the log in digests: the first 8 bytes of SHA-256(origin 0 epoch).
 func (id LogID) hash() uint64 {
@@ -38,6 +43,10 @@ type Range struct{ First, Last uint64 }
 type DotRange struct {
 	Log LogID
 	Range
+}
+
+func (d DotRange) compare(e DotRange) int {
+	return cmp.Or(d.Log.compare(e.Log), cmp.Compare(d.First, e.First))
 }
 
 func (d DotRange) covers(id LogID, seq uint64) bool {

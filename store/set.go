@@ -265,7 +265,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	head := s.head(it.key)
 	retain := it.retained()
 	if it.kind == KindLift {
-		it.lift.start = it.start
+		it.lift.enter(it.start)
 		retain = s.liftRetention(it.lift, it.until, head)
 	}
 	// A lift is told by who keeps it for a ban, which may come after it: it is judged by forget, when that is there.

@@ -66,7 +66,11 @@ type span struct {
 func (a span) sameKey(b span) bool { return a.origin == b.origin && a.jail == b.jail }
 
 func (a span) compare(b span) int {
-	return cmp.Or(cmp.Compare(a.origin, b.origin), cmp.Compare(a.jail, b.jail), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last))
+	return cmp.Or(a.compareKey(b), cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last))
+}
+
+func (a span) compareKey(b span) int {
+	return cmp.Or(cmp.Compare(a.origin, b.origin), cmp.Compare(a.jail, b.jail))
 }
 
 // names reports whether a start is of the offences.
@@ -165,24 +169,82 @@ func (b *liftBody) setSpans(spans []span) {
 	}
 }
 
+// sortedLift is what a Lift names, in order, so that two are compared in one pass.
+type sortedLift struct {
+	spans []span
+	dots  []DotRange
+}
+
+// keepSorted is how many entries a Lift may have that is sorted anew for each comparison.
+const keepSorted = 16
+
+// enter readies the body of a Lift of that start for the set.
+func (b *liftBody) enter(start Millis) {
+	b.start = start
+	if len(b.offences)+len(b.dots) > keepSorted {
+		b.sorted = b.sort()
+	}
+}
+
+func (b *liftBody) sort() *sortedLift {
+	if b.sorted != nil {
+		return b.sorted
+	}
+	s := &sortedLift{slices.Collect(b.spans), slices.Clone(b.dots)}
+	slices.SortFunc(s.spans, span.compare)
+	slices.SortFunc(s.dots, DotRange.compare)
+	return s
+}
+
 // includes reports whether the Lift names all that the other one names.
 func (b *liftBody) includes(o *liftBody) bool {
-	if len(o.offences) > 0 {
-		for theirs := range o.spans {
-			found := false
-			for ours := range b.spans {
-				if ours.sameKey(theirs) && (ours == theirs || ours.first != ours.last && ours.first <= theirs.first && theirs.last <= ours.last) {
-					found = true
-					break
-				}
+	ours, theirs := b.sort(), o.sort()
+	return includesSpans(ours.spans, theirs.spans) && includesDots(ours.dots, theirs.dots)
+}
+
+// includesSpans reports whether each of theirs is one of ours or lies in a range of ours. Both are sorted.
+func includesSpans(ours, theirs []span) bool {
+	var key span
+	point, reach := Millis(-1), Millis(-1) // of ours that start no later: the last single one, and how far the ranges reach
+	for _, t := range theirs {
+		for ; len(ours) > 0; ours = ours[1:] {
+			o := ours[0]
+			if c := o.compareKey(t); c > 0 || c == 0 && o.first > t.first {
+				break
 			}
-			if !found {
-				return false
+			if !o.sameKey(key) {
+				key, point, reach = o, -1, -1
+			}
+			if o.first == o.last {
+				point = o.first
+			} else {
+				reach = max(reach, o.last)
 			}
 		}
+		single := t.first == t.last && point == t.first
+		if !key.sameKey(t) || !single && reach < t.last {
+			return false
+		}
 	}
-	for _, d := range o.dots {
-		if !slices.ContainsFunc(b.dots, func(e DotRange) bool { return e.Log == d.Log && e.First <= d.First && d.Last <= e.Last }) {
+	return true
+}
+
+// includesDots reports whether each of theirs lies in one of ours. Both are sorted.
+func includesDots(ours, theirs []DotRange) bool {
+	var log LogID
+	var reach uint64 // of ours that start no later
+	for _, t := range theirs {
+		for ; len(ours) > 0; ours = ours[1:] {
+			o := ours[0]
+			if c := o.Log.compare(t.Log); c > 0 || c == 0 && o.First > t.First {
+				break
+			}
+			if o.Log != log {
+				log, reach = o.Log, 0
+			}
+			reach = max(reach, o.Last)
+		}
+		if log != t.Log || reach < t.Last {
 			return false
 		}
 	}
@@ -194,9 +256,7 @@ func (b *liftBody) with(o *liftBody) *liftBody {
 	all := &liftBody{confirmed: b.confirmed || o.confirmed}
 	all.setSpans(append(slices.Collect(b.spans), slices.Collect(o.spans)...))
 	all.dots = append(slices.Clone(b.dots), o.dots...)
-	slices.SortFunc(all.dots, func(a, b DotRange) int {
-		return cmp.Or(cmp.Compare(a.Log.Origin, b.Log.Origin), cmp.Compare(a.Log.Epoch, b.Log.Epoch), cmp.Compare(a.First, b.First))
-	})
+	slices.SortFunc(all.dots, DotRange.compare)
 	joined := all.dots[:0]
 	for _, d := range all.dots {
 		if n := len(joined); n > 0 && joined[n-1].Log == d.Log && d.First <= joined[n-1].Last+1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -206,4 +207,84 @@ func TestALaterRangeReplacesAnEarlierOne(t *testing.T) {
 		}
 	}
 	equalSets(t, nodes...)
+}
+
+// One pass over two sorted Lifts finds what each pair of their entries says.
+func TestALiftIncludesWhatItsEntriesDo(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	random := func() *liftBody {
+		b := &liftBody{}
+		for range r.IntN(24) {
+			b.offences = append(b.offences, Offence{[]string{"a", "b"}[r.IntN(2)], []string{"x", "y"}[r.IntN(2)], Millis(r.IntN(6))})
+		}
+		for range r.IntN(4) {
+			first := uint64(1 + r.IntN(4))
+			b.dots = append(b.dots, DotRange{LogID{[]string{"a", "b"}[r.IntN(2)], uint64(r.IntN(2))}, Range{first, first + uint64(r.IntN(4))}})
+		}
+		b.enter(Millis(r.IntN(10)))
+		return b
+	}
+	pairwise := func(b, o *liftBody) bool {
+		for theirs := range o.spans {
+			if !slices.ContainsFunc(slices.Collect(b.spans), func(ours span) bool {
+				return ours == theirs || ours.sameKey(theirs) && ours.first != ours.last && ours.first <= theirs.first && theirs.last <= ours.last
+			}) {
+				return false
+			}
+		}
+		for _, d := range o.dots {
+			if !slices.ContainsFunc(b.dots, func(e DotRange) bool { return e.Log == d.Log && e.First <= d.First && d.Last <= e.Last }) {
+				return false
+			}
+		}
+		return true
+	}
+	included := 0
+	for range 20000 {
+		b, o := random(), random()
+		if r.IntN(2) == 0 { // a part of the other
+			o = &liftBody{}
+			for s := range b.spans {
+				if r.IntN(3) == 0 {
+					o.offences = append(o.offences, Offence{s.origin, s.jail, s.last})
+				}
+			}
+			o.dots = b.dots[:r.IntN(len(b.dots)+1)]
+		}
+		want := pairwise(b, o)
+		if want {
+			included++
+		}
+		if got := b.includes(o); got != want {
+			t.Fatalf("%+v includes %+v: %t, want %t", b.offences, o.offences, got, want)
+		}
+	}
+	if included < 1000 || included > 19000 {
+		t.Errorf("%d included: this tests little", included)
+	}
+}
+
+// Large lifts of one prefix that name each something else are cheap to compare.
+func TestFiguresManyLargeLiftsOfAPrefix(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	f := newForge("rogue", 1)
+	for n := range 250 {
+		var offences []Offence
+		for i := range maxOffences - 1 {
+			offences = append(offences, Offence{"a", "j", Millis(i + 1)})
+		}
+		offences = append(offences, Offence{"a", "j", Millis(1000 + n)})
+		f.write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: c.millis() + minute, lift: &liftBody{offences: offences}})
+	}
+	b := f.bytes()
+	began := time.Now()
+	if _, err := a.Merge(b); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	t.Logf("250 lifts of one prefix in %d bytes: %v", len(b), took)
+	if took > 2*time.Second {
+		t.Errorf("250 lifts of one prefix took %v", took)
+	}
 }
