@@ -166,6 +166,12 @@ func (k *known) hopes() bool {
 	if slices.ContainsFunc(k.hosts(), func(h string) bool { return h != k.m.addr() }) {
 		return true
 	}
+	return k.others()
+}
+
+// others reports whether there is a member that has not left, of this run or an
+// earlier one.
+func (k *known) others() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, e := range k.members {

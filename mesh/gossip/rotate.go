@@ -370,6 +370,10 @@ func (m *Mesh) majority(op keyOp, name string) error {
 	}
 	asked := *m.table.proven.Load()
 	answers, _ := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, asked)
+	// Just started or cut off, this member is no majority of its own.
+	if len(answers) == 0 && m.known.others() {
+		return errors.New("none of the members that it knows has answered it yet: repeat the command in a minute")
+	}
 	voices, agree := map[string]bool{voice(m.addr()): true}, map[string]bool{voice(m.addr()): true}
 	for _, t := range asked {
 		v := voice(t.addr)

@@ -69,6 +69,33 @@ func TestOneWithTheKeyCannotPartTheMesh(t *testing.T) {
 	})
 }
 
+// One that knows members and has heard none of them answer, just started or cut off,
+// was a majority of its own.
+func TestAMemberThatHearsNobodyChangesNoKey(t *testing.T) {
+	simulate(t, 2, lan(), func(fl *fleet) {
+		nd := fl.nodes[1]
+		fl.stop(fl.nodes[0])
+		fl.stop(nd)
+		if err := fl.start(nd, nil); err != nil {
+			t.Fatal(err)
+		}
+		r := &thief{newRogue(fl)}
+		own := bytes.Repeat([]byte{50}, 32)
+		if a, err := r.call(nd, "r000", keyInstall, KeyName(own), own); err != nil || a.Error != "" {
+			t.Fatalf("install: %+v, %v: the test proves nothing", a, err)
+		}
+		if n := len(*nd.mesh.table.proven.Load()); n != 0 {
+			t.Fatalf("%d members have answered: the test proves nothing", n)
+		}
+		if a, err := r.call(nd, "r000", keyUse, KeyName(own), nil); err != nil || a.Error == "" {
+			t.Errorf("it uses a key on its own word: %+v, %v", a, err)
+		}
+		if names := nd.mesh.ring.names(); names[0] != KeyName(testKey) {
+			t.Errorf("it seals with %s", names[0])
+		}
+	})
+}
+
 // TestAnEavesdropperWithTheOldKeyDoesNotLearnTheNewOne: a thief of the old key reads
 // all that passes while the key is changed, and asks for what it can.
 func TestAnEavesdropperWithTheOldKeyDoesNotLearnTheNewOne(t *testing.T) {
