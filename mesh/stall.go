@@ -23,6 +23,7 @@ type stall struct {
 	mu     sync.Mutex
 	seen   progress
 	since  time.Time // when something last moved, nothing waited or the leader changed
+	waited time.Time // when a leader last said that it waits for another administrator
 	leader string
 	round  int // leaders in a row under which nothing moved
 	barred map[string]time.Time
@@ -39,6 +40,8 @@ type progress struct {
 const (
 	stallLook = 5 * time.Second // between two looks
 	barredFor = 10 * time.Minute
+	// waitingFor is how long a leader is believed that it waits for another administrator.
+	waitingFor = 10 * time.Minute
 	// expiryPatience is how long removals may wait for company.
 	expiryPatience = 5 * time.Minute
 	maxStallRound  = 5
@@ -55,7 +58,7 @@ func newStall(c commit.Config) *stall {
 
 // look takes what is to be seen at the time now. It returns the leader that is
 // barred from now on, "" for none.
-func (s *stall) look(now time.Time, p progress, leader string, self, committing bool) (bar string) {
+func (s *stall) look(now time.Time, p progress, who string, self bool, work leader.State) (bar string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, until := range s.barred {
@@ -69,38 +72,41 @@ func (s *stall) look(now time.Time, p progress, leader string, self, committing 
 	if moved || !waits || s.since.IsZero() {
 		s.round, s.text = 0, ""
 	}
-	if moved || !waits || leader != s.leader || s.since.IsZero() {
-		s.since, s.leader = now, leader
+	if moved || !waits || who != s.leader || s.since.IsZero() {
+		s.since, s.leader = now, who
 		return ""
 	}
 	patience := s.patience
 	if p.add == 0 {
 		patience += expiryPatience
 	}
-	if committing {
+	if work == leader.Committing {
 		patience += s.grace
 	}
-	long := now.Sub(s.since)
-	if leader == "" || long < patience {
+	if work == leader.Waiting {
+		s.waited = now
+	}
+	// It tries between two waits, and says so: what counts is the time since it last waited.
+	long, idle := now.Sub(s.since), now.Sub(s.since)
+	if s.waited.After(s.since) && long < waitingFor {
+		idle = now.Sub(s.waited)
+	}
+	if who == "" || idle < patience {
 		return ""
 	}
-	who := leader + " leads"
-	if self {
-		who = "this router leads"
-	}
-	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.add, p.remove, long.Round(time.Second), who, leader)
+	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s leads; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.add, p.remove, long.Round(time.Second), who, who)
 	if self {
 		s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: this router leads; see the commit line", p.add, p.remove, long.Round(time.Second))
 		// It is not for want of another leader.
 		clear(s.barred)
 		return ""
 	}
-	if long < patience<<s.round {
+	if idle < patience<<s.round {
 		return ""
 	}
-	s.barred[leader] = now.Add(barredFor)
+	s.barred[who] = now.Add(barredFor)
 	s.round = min(s.round+1, maxStallRound)
-	return leader
+	return who
 }
 
 // bars says whether a member's word about leading does not count for now.
@@ -138,7 +144,7 @@ func (a *Agent) watchStall(now time.Time) {
 		p.newest = max(p.newest, e.First)
 	}
 	lead := a.elector.Status()
-	if bar := a.stall.look(now, p, lead.Leader, lead.Self, lead.Work == leader.Committing); bar != "" {
+	if bar := a.stall.look(now, p, lead.Leader, lead.Self, lead.Work); bar != "" {
 		a.log.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.add, "remove", p.remove)
 		a.elector.Recheck()
 	}
