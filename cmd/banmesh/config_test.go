@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"banmesh/internal/need"
 	"banmesh/mesh"
@@ -87,5 +88,22 @@ func TestTheStepsThatRootIsToldFollowNoLink(t *testing.T) {
 	fresh, err2 := os.ReadFile(link)
 	if err := errors.Join(err, err2); err != nil || string(fresh) != "new\n" || strings.Contains(string(old), "new") {
 		t.Errorf("%v: the file holds %q, what the link named %q", err, fresh, old)
+	}
+}
+
+func TestAPipeInPlaceOfAFileHoldsUpNoCheck(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "keyring.json")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checked := make(chan error, 1)
+	go func() { checked <- readableAs(nil, pipe) }()
+	select {
+	case err := <-checked:
+		if err == nil || !strings.Contains(err.Error(), "not a plain file") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the check waits for the other end of the pipe")
 	}
 }
