@@ -139,10 +139,12 @@ func (p *plan) replace(it item) {
 		r := s.slab.at(c)
 		switch {
 		case r.kind != it.kind || s.originOf(r) != p.own.origin:
+		case it.kind != KindNeverBan:
+			// Named by the Gone as well: once the newer one is withdrawn in its turn, nothing else tells it from one that was
+			// never replaced.
+			p.withdraw(c)
 		case r.log == p.own.index:
 			floor = max(floor, s.retained(c))
-		case it.kind != KindNeverBan: // of before a restart
-			p.withdraw(c)
 		case s.retained(c) != Never: // likewise: what is kept longer replaces it
 			floor = max(floor, s.retained(c)+1)
 		}

@@ -201,6 +201,7 @@ func (p *plan) flushGone() {
 
 // stretch makes each range as long as it can be without naming what is to be kept, and joins those that then touch.
 func (s *set) stretch(o *origin, ranges []goneRange, out map[uint32]bool) []goneRange {
+	ranges = joined(ranges) // what was written together is one, and looked at once
 	for i := range ranges {
 		g := &ranges[i]
 		l := s.byID[LogID{o.name, g.epoch}]
@@ -230,17 +231,22 @@ func (s *set) stretch(o *origin, ranges []goneRange, out map[uint32]bool) []gone
 		}
 		g.First, g.Last = min(g.First, first), max(g.Last, last)
 	}
+	return joined(ranges)
+}
+
+// joined sorts ranges and makes one of those that touch.
+func joined(ranges []goneRange) []goneRange {
 	slices.SortFunc(ranges, func(a, b goneRange) int { return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.First, b.First)) })
-	joined := ranges[:0]
+	out := ranges[:0]
 	for _, g := range ranges {
-		if n := len(joined); n > 0 && joined[n-1].epoch == g.epoch && g.First <= joined[n-1].Last+1 {
-			joined[n-1].Last = max(joined[n-1].Last, g.Last)
-			joined[n-1].until = max(joined[n-1].until, g.until)
+		if n := len(out); n > 0 && out[n-1].epoch == g.epoch && g.First <= out[n-1].Last+1 {
+			out[n-1].Last = max(out[n-1].Last, g.Last)
+			out[n-1].until = max(out[n-1].until, g.until)
 		} else {
-			joined = append(joined, g)
+			out = append(out, g)
 		}
 	}
-	return joined
+	return out
 }
 
 // tidyAfter is how long what another member has lifted is left as it is, so that nobody hears of the end of both before that
