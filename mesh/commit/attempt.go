@@ -159,6 +159,11 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	if err := e.Commit(final); err != nil {
 		// Whatever the answer says: what running holds now is learnt by reading it.
 		unknown = true
+		if errors.Is(err, conductor.ErrUnseen) {
+			c.tenant.Lock()
+			c.memory.unseen(time.Now(), p.Add)
+			c.tenant.Unlock()
+		}
 		return res, fmt.Errorf("commit the tenant: %w", err)
 	}
 	c.done(ctx, p)
@@ -234,7 +239,7 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 
 // ours tells leftovers of banmesh in a candidate from somebody else's work: each
 // addition was placed, each removal was placed and is due. What this member has
-// seen in running is no leftover, if it is more than the shrink guard's share: then
+// seen in running, or was just told to be there, is no leftover, if it is more than the shrink guard's share: then
 // the reading that shows it gone is wrong, and undoing it would lift those bans with
 // the next commit of whoever comes first.
 func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
@@ -244,14 +249,9 @@ func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
 		}
 		c.tenant.Lock()
 		running := slices.Clone(c.memory.running)
-		known, contradicted := len(c.memory.seen), 0
-		for _, x := range added {
-			if _, ok := c.memory.seen[x]; ok {
-				contradicted++
-			}
-		}
+		contradicted := c.memory.contradicts(time.Now(), added, c.cfg.MaxShrinkPercent)
 		c.tenant.Unlock()
-		if known >= shrinkFloor && contradicted*100 > known*c.cfg.MaxShrinkPercent {
+		if contradicted {
 			return false
 		}
 		running = append(running, removed...)

@@ -209,7 +209,7 @@ func (e *edit) acknowledged(d *Difference) bool {
 }
 
 // own tells whether what differs in our tenant was left by us: this process remembers it, nobody else could have made it,
-// or the caller knows it.
+// or the caller knows it. What was acknowledged is in force unless the conductor has lost it: the caller alone decides.
 func (e *edit) own(d *Difference, p Permit) bool {
 	c := d.change
 	if c.empty() {
@@ -235,7 +235,7 @@ func (e *edit) remembered(c change) bool {
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
 	return slices.ContainsFunc(e.c.nodes, func(n *node) bool {
-		return n.leftover.explains(c) || n.undone.explains(c, time.Now())
+		return n.leftover.explains(c) && n.leftover.acked.IsZero() || n.undone.explains(c, time.Now())
 	})
 }
 

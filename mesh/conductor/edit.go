@@ -313,16 +313,24 @@ func (e *edit) outcome(ctx context.Context, answer error) error {
 	case !e.s.Alive():
 		return answer
 	}
-	got, err := e.s.Read(ctx, RunningStore)
-	switch {
-	case err == nil && mismatch(RunningStore, e.want(), got.Addresses) == nil:
-		e.log.Warn("the commit was not answered with success, but running holds it", "answer", answer.Error())
-		return nil
-	case err != nil && !errors.Is(answer, ErrUnknown):
-		// It is nothing but unknown: what came in between must not be taken for its kind.
-		return fmt.Errorf("%w: %v; then running could not be read: %v", ErrUnknown, answer, err)
+	// Words that came with success may be a refusal, or praise: running, which may show that late, tells.
+	var refused *RejectedError
+	worded := errors.As(answer, &refused) && refused.Err == nil
+	deadline := time.Now().Add(e.c.settle)
+	for {
+		got, err := e.s.Read(ctx, RunningStore)
+		switch {
+		case err == nil && mismatch(RunningStore, e.want(), got.Addresses) == nil:
+			e.log.Warn("the commit was not answered with success, but running holds it", "answer", answer.Error())
+			return nil
+		case err != nil && !errors.Is(answer, ErrUnknown):
+			// It is nothing but unknown: what came in between must not be taken for its kind.
+			return fmt.Errorf("%w: %v; then running could not be read: %v", ErrUnknown, answer, err)
+		}
+		if !worded || !time.Now().Before(deadline) || wait(ctx, max(e.c.settle/10, time.Millisecond)) != nil {
+			return answer
+		}
 	}
-	return answer
 }
 
 // confirm reads running back, after the commit was answered with success. From here on nothing is taken back: what running
@@ -357,7 +365,8 @@ func (e *edit) confirm(ctx context.Context) error {
 		again := errors.Is(err, ErrMismatch) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrBusy)
 		last = err
 		if !again || !e.s.Alive() || wait(within, pause) != nil {
-			return fmt.Errorf("%w: the commit was answered with success, and running did not show it in time: %v", ErrUnknown, err)
+			e.c.remember(e.n, &leftover{change: e.ours, acked: time.Now()}) // for so long running was known to be late
+			return fmt.Errorf("%w: %v", ErrUnseen, err)
 		}
 	}
 }

@@ -31,6 +31,8 @@ var (
 	// ErrUnknown: no answer tells whether a commit that was sent took effect, or running does not show what was answered
 	// with success. It may still do so: read running before judging.
 	ErrUnknown = errors.New("the outcome of the commit is unknown")
+	// ErrUnseen: a commit was answered with success, and running did not show it in time. It is an ErrUnknown.
+	ErrUnseen = Kind("the commit was answered with success, and running did not show it in time", ErrUnknown)
 	// ErrRejected: the conductor refused the change. The error is a *RejectedError.
 	ErrRejected = errors.New("the conductor rejected the change")
 	// ErrMismatch: what the conductor holds is not what it was told. The error is a *MismatchError.
@@ -92,7 +94,7 @@ func (e *BusyError) Unwrap() error { return e.Err }
 type RejectedError struct {
 	Step     string   // what was refused: "edit", "validate", "commit"
 	Messages []string // at least one
-	Err      error    // the answer
+	Err      error    // the answer; nil where these words came with success
 }
 
 func (e *RejectedError) Error() string {

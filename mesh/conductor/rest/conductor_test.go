@@ -542,12 +542,18 @@ func TestADescriptionGivenToAnOlderTenantIsTakenBack(t *testing.T) {
 // answer is 500.
 func (c *lab) proxied(see func(*http.Request) bool) func(*rest.Config) {
 	c.t.Helper()
+	return c.answering(see, nil)
+}
+
+// answering is proxied, and may change the answers.
+func (c *lab) answering(see func(*http.Request) bool, answer func(*http.Response) error) func(*rest.Config) {
+	c.t.Helper()
 	target, err := url.Parse(c.urls[0])
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport, ModifyResponse: answer}
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !see(r) {
 			w.WriteHeader(http.StatusInternalServerError)

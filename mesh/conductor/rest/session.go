@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,6 +138,9 @@ func (s *restSession) Close(context.Context) error {
 	return nil
 }
 
+// errComplaints is the API's own form of a refusal.
+var errComplaints = errors.New("the answer lists what is wrong")
+
 // verdictOf asks for validate or commit and reads its verdict: a list of messages that is not empty is a refusal.
 func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Validation) error {
 	for {
@@ -154,7 +158,11 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 		if err != nil {
 			return refused(step, err)
 		}
-		return verdictIn(step, complaints(step, a.body), nil)
+		var cause error // one object of words may be praise
+		if isArray(bytes.TrimSpace(a.body)) {
+			cause = errComplaints
+		}
+		return verdictIn(step, complaints(step, a.body), cause)
 	}
 }
 

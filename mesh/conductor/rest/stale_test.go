@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -57,19 +58,50 @@ func TestACommitThatDoesNotShowInTimeIsAnUnknownOutcome(t *testing.T) {
 		}
 		c.want("192.0.2.1/32", "192.0.2.2/32")
 		c.wantCleanCandidate("admin", 1)
-		// Also the next process takes nothing back on the strength of that reading, and the way is free afterwards.
-		e, err := c.client(func(cfg *rest.Config) { cfg.Timeout = time.Second }).Begin(t.Context(), conductor.Permit{})
-		if !errors.Is(err, conductor.ErrBusy) {
-			t.Errorf("with the old running: %v", err)
+		// The process that was told so takes nothing back on its own memory: it asks. The way is free afterwards.
+		asked := false
+		permit := conductor.Permit{Ours: func(added, removed []netip.Prefix) bool { asked = true; return false }}
+		for end := time.Now().Add(20 * time.Second); !asked && time.Now().Before(end); {
+			e, err := r.Begin(t.Context(), permit)
+			if !errors.Is(err, conductor.ErrBusy) {
+				t.Errorf("with the old running: %v", err)
+			}
+			if err == nil {
+				e.Close(t.Context())
+				break
+			}
+			c.wantCleanCandidate("admin", 1)
 		}
-		if err == nil {
-			e.Close(t.Context())
+		if !asked {
+			t.Error("what was acknowledged was never asked about")
 		}
 		c.wantCleanCandidate("admin", 1)
 		c.Clear()
 		c.seed(r, "192.0.2.3/32")
 		c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32")
 		c.wantHistory()
+	})
+}
+
+// Words that came with success are no refusal where running comes to hold what was committed.
+func TestACommitPraisedInWordsIsNotTakenBack(t *testing.T) {
+	twoStyles(t, func(t *testing.T, c *lab) {
+		r := c.client(c.answering(func(*http.Request) bool { return true }, func(a *http.Response) error {
+			if strings.HasSuffix(a.Request.URL.Path, "/config/commit") {
+				body := `{"message":"Committed"}`
+				a.Body, a.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+				a.Header.Set("Content-Length", fmt.Sprint(len(body)))
+			}
+			return nil
+		}), func(cfg *rest.Config) { cfg.Timeout = 20 * time.Second })
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(300 * time.Millisecond)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.1/32"), nil); err != nil {
+			t.Error(err)
+		}
+		c.want("192.0.2.1/32")
+		c.wantCleanCandidate("admin", 1)
 	})
 }
 
