@@ -205,7 +205,7 @@ func (e *edit) acknowledged(d *Difference) bool {
 	e.c.mu.Lock()
 	l := e.n.leftover
 	e.c.mu.Unlock()
-	return l != nil && !l.acked.IsZero() && time.Since(l.acked) < e.c.cfg.Timeout && d.Foreign == "" && l.explains(d.change)
+	return l != nil && !l.acked.IsZero() && time.Since(l.acked) < e.c.cfg.Timeout && d.Foreign == "" && l.explains(d.change, time.Now())
 }
 
 // own tells whether what differs in our tenant was left by us: this process remembers it, nobody else could have made it,
@@ -230,12 +230,15 @@ func (e *edit) own(d *Difference, p Permit) bool {
 	return c.created.remade || c.created.description || c.created.tenant && e.c.cfg.Description == "" && !c.created.member
 }
 
-// remembered tells whether this process made the change. Nodes that share one candidate show each other's leftovers.
+// remembered tells whether this process made the change a moment ago. Only nodes that share one candidate show each other's
+// leftovers: what the same change is elsewhere, somebody else has made.
 func (e *edit) remembered(c change) bool {
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
+	now := time.Now()
 	return slices.ContainsFunc(e.c.nodes, func(n *node) bool {
-		return n.leftover.explains(c) && n.leftover.acked.IsZero() || n.undone.explains(c, time.Now())
+		return (n == e.n || e.s.Candidate() == SharedCandidate) &&
+			(n.leftover.explains(c, now) && n.leftover.acked.IsZero() || n.undone.explains(c, now))
 	})
 }
 

@@ -329,6 +329,9 @@ func (c *Conductor) show(s Session, n *node) {
 
 // remember keeps what an edit has left in a node's candidate; nil is nothing.
 func (c *Conductor) remember(n *node, l *leftover) {
+	if l != nil {
+		l.at = time.Now()
+	}
 	c.mu.Lock()
 	n.leftover = l
 	c.mu.Unlock()

@@ -118,7 +118,10 @@ func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	made.tenant = made.tenant || !e.now.Exists
 	made.member = made.member || !e.now.Member && len(add) > 0
 	made.description = made.description || c.Describe != ""
-	made.remade = made.remade || e.now.Member && len(remove) > 0
+	c.Deleting = func() {
+		made.remade = true
+		e.c.remember(e.n, &leftover{change: e.ours})
+	}
 
 	e.dirty = true
 	if e.s.Candidate() == NoCandidate {

@@ -121,6 +121,9 @@ type Change struct {
 	// Like is where a prefix that is put back, and a member that is made anew, are taken from; nil: from nowhere.
 	Like *Tenant
 
+	// Deleting is called before a member is deleted to be made anew, where the API cannot replace it; nil: nobody asks.
+	Deleting func()
+
 	// What goes whole, when exactly our own creation of it is undone.
 	DropTenant, DropMember, DropDescription bool
 }

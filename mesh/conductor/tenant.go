@@ -212,13 +212,17 @@ func undo(now, base *Tenant, c change) Change {
 // not known.
 type leftover struct {
 	change change
+	at     time.Time
 	acked  time.Time // when its commit was answered with success, which running does not show; zero: it was not
 }
 
+// remembered is for how long what was left or taken back is believed: later the same change can be an administrator's.
+const remembered = 10 * time.Minute
+
 // explains tells whether a change of the candidate is what was left there.
-func (l *leftover) explains(c change) bool {
+func (l *leftover) explains(c change, now time.Time) bool {
 	switch {
-	case l == nil:
+	case l == nil, now.Sub(l.at) >= remembered:
 		return false
 	case c.foreign == memberGone && l.change.created.remade && len(c.added) == 0:
 		return true // between the deletion of the member and its creation
@@ -239,7 +243,6 @@ type undone struct {
 }
 
 func (u undone) explains(c change, now time.Time) bool {
-	const remembered = 10 * time.Minute
 	return c.foreign == "" && c.created == created{} && now.Sub(u.at) < remembered && len(c.added)+len(c.removed) > 0 &&
 		len(prefixset.Minus(c.removed, u.change.added)) == 0 && len(prefixset.Minus(c.added, u.change.removed)) == 0
 }

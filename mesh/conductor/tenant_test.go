@@ -89,3 +89,13 @@ func TestWhatWasUndoneIsKnownAgain(t *testing.T) {
 		t.Errorf("%+v is explained by less", more)
 	}
 }
+
+// The same change is an administrator's, once that of ours is long ago.
+func TestALeftoverIsBelievedForTenMinutes(t *testing.T) {
+	now := time.Now()
+	gone := change{removed: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}}
+	l := &leftover{change: gone, at: now}
+	if !l.explains(gone, now.Add(remembered-1)) || l.explains(gone, now.Add(remembered)) {
+		t.Errorf("within ten minutes %v, then %v", l.explains(gone, now.Add(remembered-1)), l.explains(gone, now.Add(remembered)))
+	}
+}

@@ -39,7 +39,7 @@ func (s *session) Candidate() conductor.Candidate {
 	if s.path.target == netconfclient.RunningStore {
 		return conductor.NoCandidate
 	}
-	return conductor.NodeCandidate
+	return conductor.SharedCandidate // as all releases have it that speak NETCONF
 }
 
 // Warnings tell what a restart of the server would undo.

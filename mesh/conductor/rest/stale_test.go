@@ -320,3 +320,34 @@ func TestAnotherTenantsChangeIsSeenInALargeConfiguration(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What a node's candidate was left with explains nothing at another node, which has one of its own: there somebody else did
+// the same.
+func TestALeftoverExplainsNothingAtAnotherNode(t *testing.T) {
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+	r := c.client(func(cfg *rest.Config) { cfg.URLs = []string{c.urls[1], c.urls[0]} })
+	c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 500, Node: 2, Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(t.Context(), r, conductor.Permit{}, nil, prefixes("192.0.2.2/32")); !errors.Is(err, conductor.ErrUnknown) {
+		t.Fatal(err)
+	}
+	a := c.Admin("operator")
+	defer a.Close()
+	err := a.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+		`<tenant><name>` + tenant + `</name><member xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="remove"><neighborhood>` + member + `</neighborhood></member></tenant></authority></config>`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := r.Begin(t.Context(), conductor.Permit{})
+	if !errors.Is(err, conductor.ErrBusy) {
+		t.Errorf("begin: %v", err)
+	}
+	if err == nil {
+		e.Close(t.Context())
+	}
+	if strings.Contains(fmt.Sprint(flat(c.Candidate("operator", 1))), member) {
+		t.Error("the administrator's deletion was undone")
+	}
+}

@@ -68,7 +68,7 @@ func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c
 		err = n.write(ctx, http.MethodPost, tenantPath(candidate, key)+"/member", memberBody(key, like, list))
 	case len(c.Remove) > 0 && n.known().merges:
 		put = true
-		err = n.remake(ctx, key, now, memberBody(key, now, list))
+		err = n.remake(ctx, key, now, memberBody(key, now, list), c.Deleting)
 	default:
 		err = n.write(ctx, http.MethodPatch, memberPath(candidate, key), map[string]any{"address": list})
 	}
@@ -82,7 +82,7 @@ func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c
 		}
 		n.learn(func(ab *about) { ab.noPut, ab.merges = ab.noPut || ab.merges && put, true })
 		put = true
-		if err = n.remake(ctx, key, got, memberBody(key, got, texts(got, c.Like, want))); err == nil {
+		if err = n.remake(ctx, key, got, memberBody(key, got, texts(got, c.Like, want)), c.Deleting); err == nil {
 			got, err = n.readTenant(ctx, candidate, key)
 		}
 	}
@@ -91,7 +91,7 @@ func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c
 
 // remake replaces the member whole, with what else is in it. Where the API does not replace an entry by PUT it is deleted
 // and created anew; a mark in the tenant's description says so meanwhile, unless the candidate is the account's own.
-func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Tenant, body map[string]any) error {
+func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Tenant, body map[string]any, deleting func()) error {
 	if !n.known().noPut {
 		err := n.write(ctx, http.MethodPut, memberPath(candidate, key), body)
 		if !errors.Is(err, conductor.ErrRejected) {
@@ -108,6 +108,9 @@ func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Ten
 	// From here on the candidate is in between: if the context ends now, it is finished first.
 	ctx, cancel := conductor.Cleanup(ctx)
 	defer cancel()
+	if deleting != nil {
+		deleting()
+	}
 	if err := n.write(ctx, http.MethodDelete, memberPath(candidate, key), nil); err != nil {
 		return err
 	}
