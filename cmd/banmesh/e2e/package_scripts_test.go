@@ -51,9 +51,15 @@ deb install --install /packages/first.deb
 chroot "$root" id banmesh >/dev/null
 test -d "$root/var/lib/banmesh"
 configure
+dropin="$root/etc/systemd/system/banmesh.service.d/nftables.conf"
 deb upgrade --install /packages/second.deb
+test ! -e "$dropin"
 echo 'old_key: 1' >> "$root/etc/banmesh/banmesh.yaml"
+sed -i '/^enforce:/,/^[a-z]/ s/driver: none/driver: nftables/' "$root/etc/banmesh/banmesh.yaml"
 deb 'upgrade to what refuses' --install /packages/first.deb
+# The unit once had this capability itself: an agent that enforces keeps it.
+grep -qx 'AmbientCapabilities=CAP_NET_ADMIN' "$dropin"
+rm "$dropin"
 sed -i '/^old_key/d' "$root/etc/banmesh/banmesh.yaml"
 deb remove --remove banmesh
 deb 'install again' --install /packages/second.deb
