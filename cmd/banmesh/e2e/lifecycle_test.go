@@ -92,7 +92,7 @@ func (c *cookbook) do(host, line string) string {
 			a.terminate()
 			a.start()
 		}
-	case words[0] == "scp":
+	case strings.HasPrefix(line, "ssh root@router1 cat /etc/banmesh/keyring.json | install "):
 		copyFile(c.t, filepath.Join(c.agents["router1"].dir, "keyring.json"), filepath.Join(a.dir, "keyring.json"))
 	default:
 		c.t.Fatalf("the cookbook says something that no test knows: %s", line)
