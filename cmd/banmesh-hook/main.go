@@ -38,8 +38,10 @@ func run(args []string) int {
 // spoolOf knows where the agents have their spools that have run.
 func spoolOf(socket string) (*spool.Spool, error) {
 	s, err := spool.Of(socket)
-	if _, missing := whole(); missing == nil && errors.Is(err, spool.ErrUnknown) {
-		return nil, hook.ErrElsewhere
+	if errors.Is(err, spool.ErrUnknown) {
+		if _, missing := whole(); missing == nil {
+			return nil, hook.ErrElsewhere
+		}
 	}
 	return s, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"banmesh/mesh/control"
 )
@@ -63,11 +62,5 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// oneLine keeps an error that somebody else worded from filling the screen.
-func oneLine(err error) string {
-	s := strings.Join(strings.Fields(err.Error()), " ")
-	if len(s) > 2000 {
-		s = strings.ToValidUTF8(s[:2000], "") + "..."
-	}
-	return s
-}
+// oneLine is an error that somebody else may have worded.
+func oneLine(err error) string { return control.OneLine(err.Error()) }

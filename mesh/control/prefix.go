@@ -24,6 +24,18 @@ func Show(s string) string {
 	return fmt.Sprintf("%s... (%d bytes)", strconv.QuoteToGraphic(s[:cut]), len(s))
 }
 
+// maxLine bounds a line that somebody else worded, in bytes.
+const maxLine = 2000
+
+// OneLine puts a text that somebody else worded on one line, cut short, so that it fills neither a screen nor a log.
+func OneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > maxLine {
+		s = strings.ToValidUTF8(s[:maxLine], "") + "..."
+	}
+	return s
+}
+
 // HostBitsError says that a prefix names one address inside a network instead of the network.
 type HostBitsError struct{ Given, Masked netip.Prefix }
 

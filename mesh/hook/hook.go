@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -98,12 +97,12 @@ func Run(ctx context.Context, args []string, env Env) (int, error) {
 				note = err.Error()
 			}
 			if note != "" {
-				env.warn(fmt.Sprintf("fail2ban %s %s (jail %s): %s", event, h.ip, h.jail, oneLine(note)), true)
+				env.warn(fmt.Sprintf("fail2ban %s %s (jail %s): %s", event, h.ip, h.jail, control.OneLine(note)), true)
 			}
 			return exitDone, nil
 		}
 	}
-	env.warn(oneLine(fmt.Sprintf("fail2ban %s: %v", event, err)), false)
+	env.warn(control.OneLine(fmt.Sprintf("fail2ban %s: %v", event, err)), false)
 	return exitUsage, nil
 }
 
@@ -209,7 +208,7 @@ func (h *flags) call(call control.HookCall, now time.Time) (_ control.HookCall, 
 		// What fail2ban passes on for 192.0.2.1/0.
 		return call, fmt.Errorf("%s is no one's address", p.Addr())
 	}
-	call.Prefixes = control.Prefixes{netip.Prefix(p)}
+	call.Prefixes = control.Prefixes{p}
 	call.Start = control.At(start)
 	unban := call.Event == control.HookUnban
 	switch {
@@ -285,13 +284,4 @@ func (env Env) warn(text string, log bool) {
 	const daemonWarning = 3<<3 | 4 // RFC 3164 §4.1.1
 	conn.SetDeadline(time.Now().Add(syslogTime))
 	fmt.Fprintf(conn, "<%d>%s banmesh[%d]: %s", daemonWarning, env.Now().Format(time.Stamp), os.Getpid(), text)
-}
-
-// oneLine keeps what somebody else worded from filling the log.
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > 2000 {
-		s = strings.ToValidUTF8(s[:2000], "") + "..."
-	}
-	return s
 }
