@@ -37,9 +37,6 @@ SEED      ?= 1
 # Where the tests of the page keep what the browser showed.
 export BANMESH_SHOTS ?= $(CURDIR)/bin/screenshots
 
-# testing gives the packages whose tests have functions of that name.
-testing = $(shell grep -rlE --include='*_test.go' '^func $(1)' . | xargs -r -n1 dirname | sort -u)
-
 ## build: the static binaries, bin/banmesh, bin/banmesh-hook and bin/banmesh-fail2ban
 .PHONY: build
 build:
@@ -81,6 +78,8 @@ check:
 	go test -short -parallel 8 -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
 
 RACE = env CGO_ENABLED=1 BANMESH_ALL=1 go test -json -race -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
+# How many seconds `make test` may take, 0: as long as it wants.
+MOST ?= 0
 
 ## test: everything, with the race detector; ends with a line that counts the tests
 .PHONY: test
@@ -88,19 +87,17 @@ test: deps cross
 	@go build -o $(BIN)/testsum .ci/testsum.go
 	{
 		failed=0
-		$(RACE) ./... || failed=1
+		timeout -k 10 $(MOST) $(RACE) ./... || failed=1
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed=1
 		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed=1
 		exit $$failed
 	} | $(BIN)/testsum $(RACE) -count=1
 
-FIGURES = env BANMESH_ALL=1 go test -json -p 1 -timeout $(TIMEOUT) $(TESTFLAGS)
-
 ## figures: what the tests measure, against the bars
 .PHONY: figures
 figures: deps
 	@go build -o $(BIN)/testsum .ci/testsum.go
-	$(FIGURES) -run '^TestFigures' $(call testing,TestFigures) | $(BIN)/testsum $(FIGURES) -count=1
+	BANMESH_ALL=1 .ci/figures | BANMESH_ALL=1 $(BIN)/testsum go test -json -count=1
 
 ## bench: the benchmarks
 .PHONY: bench

@@ -7,29 +7,52 @@
 // With a COMMAND, as `go test -json`, the few tests that failed run once more, alone
 // and one after the other: COMMAND -run '^TestX$' PACKAGE. A busy machine can make a
 // test fail that is right; a test that passes only then is named at the end all the
-// same, because it is a defect of the test or of what it tests.
+// same, because it is a defect of the test or of what it tests. With CI_UNTIL, in Unix
+// seconds, none runs again later than three minutes after that.
+//
+// It also names the slowest tests, because what everybody waits for grows unseen.
 package main
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // mostAgain is how many tests may fail and run once more. More than these are no
 // busy machine.
 const mostAgain = 8
 
+// grace is how much later than CI_UNTIL a test may still run again.
+const grace = 3 * time.Minute
+
+// A test is named as slow from slow on, and at most the slowest mostSlow.
+const (
+	slow     = 5 // seconds
+	mostSlow = 15
+)
+
 func main() {
+	last := time.Now().Add(24 * time.Hour)
+	if unix, err := strconv.ParseInt(os.Getenv("CI_UNTIL"), 10, 64); err == nil {
+		last = time.Unix(unix, 0).Add(grace)
+	}
 	var again func(pkg, test string) io.Reader
 	if command := os.Args[1:]; len(command) > 0 {
 		again = func(pkg, test string) io.Reader {
+			if time.Now().After(last) {
+				return strings.NewReader("no time left\n")
+			}
 			args := append(slices.Clone(command[1:]), "-run", "^"+test+"$", pkg)
 			out, err := exec.Command(command[0], args...).CombinedOutput()
 			if err != nil && len(out) == 0 {
@@ -61,6 +84,8 @@ type summary struct {
 	tests                   map[string]int              // finished tests, by package
 	failures                map[string]int              // by package
 	blamed                  []top                       // what failed, in order
+	running                 map[string]bool             // packages that began and did not end
+	slowest                 []event                     // ends of test functions, as they came
 }
 
 // top is a test function, and how many failures it and its subtests are counted for.
@@ -78,6 +103,7 @@ func summarize(in io.Reader, out io.Writer, again func(pkg, test string) io.Read
 	if again != nil {
 		s.secondTry(again)
 	}
+	s.nameSlow()
 	if s.skipped > 0 {
 		fmt.Fprintf(out, "%d skipped\n", s.skipped)
 	}
@@ -91,6 +117,14 @@ func newSummary(out io.Writer) *summary {
 		output:   make(map[string]*strings.Builder),
 		tests:    make(map[string]int),
 		failures: make(map[string]int),
+		running:  make(map[string]bool),
+	}
+}
+
+func (s *summary) nameSlow() {
+	slices.SortStableFunc(s.slowest, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for _, e := range s.slowest[:min(len(s.slowest), mostSlow)] {
+		fmt.Fprintf(s.out, "slow: %5.1f s %s %s\n", e.Elapsed, e.Package, e.Test)
 	}
 }
 
@@ -135,14 +169,20 @@ func (s *summary) read(in io.Reader) {
 			s.out.Write(line) // not from test2json: something else went wrong
 		}
 		if err != nil {
-			return
+			break
 		}
+	}
+	// go test itself was ended.
+	for _, pkg := range slices.Sorted(maps.Keys(s.running)) {
+		s.endPackage(event{Action: "fail", Package: pkg})
 	}
 }
 
 func (s *summary) take(e event) {
 	key := e.Package + " " + e.Test
 	switch e.Action {
+	case "start":
+		s.running[e.Package] = true
 	case "output":
 		if s.output[key] == nil {
 			s.output[key] = new(strings.Builder)
@@ -162,6 +202,9 @@ func (s *summary) take(e event) {
 
 func (s *summary) endTest(e event) {
 	s.tests[e.Package]++
+	if e.Elapsed >= slow && !strings.Contains(e.Test, "/") {
+		s.slowest = append(s.slowest, e)
+	}
 	switch e.Action {
 	case "pass":
 		s.passed++
@@ -190,6 +233,7 @@ func (s *summary) blame(e event) {
 }
 
 func (s *summary) endPackage(e event) {
+	delete(s.running, e.Package)
 	switch {
 	case e.Action == "fail":
 		if s.failures[e.Package] == 0 {

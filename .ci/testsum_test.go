@@ -34,6 +34,11 @@ func TestSummary(t *testing.T) {
 {"Action":"output","Package":"b","Output":"panic: test timed out after 1s\n"}
 {"Action":"fail","Package":"b","Elapsed":1}
 `, false, []string{"waiting for Godot", "panic: test timed out", "1 passed, 1 failed\n"}, ""},
+		{"an end of go test itself", good + `{"Action":"start","Package":"b"}
+{"Action":"output","Package":"b","Test":"TestZ","Output":"waiting for Godot\n"}
+`, false, []string{"unfinished: b TestZ\nwaiting for Godot", "FAIL b", "1 passed, 1 failed\n"}, ""},
+		{"a slow test", good + `{"Action":"pass","Package":"a","Test":"TestZ","Elapsed":7.25}
+`, true, []string{"slow:   7.2 s a TestZ\n"}, "TestX"},
 		{"a skip", good + `{"Action":"output","Package":"a","Test":"TestS","Output":"no ipv6 here\n"}
 {"Action":"skip","Package":"a","Test":"TestS"}
 `, true, []string{"no ipv6 here", "1 skipped", "1 passed, 0 failed\n"}, ""},
