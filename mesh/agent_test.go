@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"banmesh/internal/need"
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/control"
-	"banmesh/netconfclient/conductorsim"
 )
 
 // simulated starts a conductor for a test and returns the commit section that

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"testing"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor"
 	"banmesh/netconfclient"
-	"banmesh/netconfclient/conductorsim"
 )
 
 const denying = `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +

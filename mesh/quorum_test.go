@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/control"
-	"banmesh/netconfclient/conductorsim"
 	"banmesh/store"
 )
 

@@ -16,10 +16,10 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/crypto/ssh"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor/rest"
 	"banmesh/mesh/control"
 	"banmesh/netconfclient"
-	"banmesh/netconfclient/conductorsim"
 )
 
 // trustTime bounds the fetching of a host key.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"banmesh/netconfclient/conductorsim"
+	"banmesh/internal/sim/conductorsim"
 )
 
 // conductors runs two of one address in turn, with a host key each.

@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
-	"banmesh/netconfclient/conductorsim"
 )
 
 // router is one agent of the demo, in this process.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // conductor is `banmesh conductor sim` as a process.

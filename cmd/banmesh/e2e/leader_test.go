@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/netconfclient/conductorsim"
+	"banmesh/internal/sim/conductorsim"
 )
 
 func set(prefixes ...string) map[string]bool {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"banmesh/internal/sim/fail2bantest"
-	"banmesh/netconfclient/netconfdtest"
+	"banmesh/internal/sim/netconfdtest"
 )
 
 // commitTo is a commit section for a NETCONF server that knows no vendor's leaf.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim/history"
 	"banmesh/mesh/control"
-	"banmesh/netconfclient/conductorsim/history"
 )
 
 const (

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/netconfdtest"
 	"banmesh/netconfclient"
-	"banmesh/netconfclient/netconfdtest"
 )
 
 // addresses are n single ones from one to another block of 198.18.0.0/15.

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // steady is a pace at which a test sees many commits; the pace itself is tested

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/netconf"
 	"banmesh/netconfclient"
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
 )
 
 // These tests run against the simulated conductor, for what a real server cannot be made to do.

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/netconfdtest"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/netconf"
 	"banmesh/netconfclient"
-	"banmesh/netconfclient/netconfdtest"
 )
 
 // These tests run against Debian's netconfd; what came of it is read by python3-ncclient.

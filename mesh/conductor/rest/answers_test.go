@@ -16,10 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/rest"
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
 )
 
 // logins counts the refused logins of a history.

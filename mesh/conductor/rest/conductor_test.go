@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/rest"
-	"banmesh/netconfclient/conductorsim"
 )
 
 // everyStyle runs a test against each kind of candidate, with PATCH merging and replacing.

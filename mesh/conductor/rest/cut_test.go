@@ -6,9 +6,9 @@ import (
 	"slices"
 	"testing"
 
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 	"banmesh/mesh/conductor"
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
 )
 
 func TestCutSessionsEndsThoseOfBannedSourcesOnly(t *testing.T) {

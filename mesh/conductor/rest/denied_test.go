@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/rest"
-	"banmesh/netconfclient/conductorsim"
 )
 
 // services is a configuration with services of all kinds.

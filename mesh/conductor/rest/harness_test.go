@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/rest"
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
 )
 
 const tenant, member = "blacklist-fail2ban", "internet"

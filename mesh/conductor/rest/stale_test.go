@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/rest"
-	"banmesh/netconfclient/conductorsim"
 )
 
 // twoStyles runs a test against a candidate that all share, and one of the account's own.

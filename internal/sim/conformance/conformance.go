@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
 )
 
 // The tenant that a Setup's drivers keep.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"banmesh/internal/need"
-	"banmesh/netconfclient/conductorsim"
+	"banmesh/internal/sim/conductorsim"
 )
 
 // ncclientScript works as an operator's script would, with nothing of ours in it.

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // operations does what NETCONF sessions ask for.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor"
-	"banmesh/netconfclient/conductorsim"
 )
 
 // chapter is one random sequence of changes, with faults, killed processes, resets and other administrators among them.

@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // apiRoot is where the device's REST API begins.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // Store names a datastore.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
-	"banmesh/netconfclient/conductorsim"
 )
 
 func createsWhatIsAbsent(b *bench) {

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // Style is whose the candidate configuration is; it changed with the device's releases.

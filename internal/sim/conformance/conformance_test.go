@@ -11,12 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conformance"
 	"banmesh/mesh/commit"
-	"banmesh/mesh/commit/conformance"
 	"banmesh/mesh/conductor/netconf"
 	"banmesh/mesh/conductor/rest"
 	"banmesh/netconfclient"
-	"banmesh/netconfclient/conductorsim"
 )
 
 var styles = []conductorsim.Style{conductorsim.Style52, conductorsim.Style55, conductorsim.Style56}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 func line(address string) string {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"banmesh/netconfclient/conductorsim"
+	"banmesh/internal/sim/conductorsim"
 )
 
 func TestSecondSessionIsToldWhoHoldsTheLock(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"iter"
 	"slices"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // Kind is what a Node is in the sense of YANG (RFC 7950 §4.2.2).

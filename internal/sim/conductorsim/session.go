@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // helloTimeout is how long a client may take to say hello.

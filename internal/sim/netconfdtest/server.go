@@ -74,7 +74,7 @@ func Start(t testing.TB) *Server {
 		}
 		os.RemoveAll(dir)
 	})
-	yang := filepath.Join(moduleRoot(t), "netconfclient", "testdata", "yang")
+	yang := filepath.Join(moduleRoot(t), "internal", "sim", "netconfdtest", "testdata", "yang")
 	for _, d := range []string{"yang", "yuma/data"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)

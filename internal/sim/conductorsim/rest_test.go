@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // rest is a REST client that trusts the conductor's own certificate.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/netconfclient/conductorsim"
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // inject puts a fault in force.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"banmesh/netconfclient/conductorsim/history"
+	"banmesh/internal/sim/conductorsim/history"
 )
 
 // errKilled is why an operation under way was given up: its session was killed, or the server is being closed.

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"banmesh/netconfclient/conductorsim"
+	"banmesh/internal/sim/conductorsim"
 )
 
 const baseNS = "urn:ietf:params:xml:ns:netconf:base:1.0"
