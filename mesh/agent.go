@@ -153,6 +153,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	if err := a.openMesh(ctx); err != nil {
 		return nil, err
 	}
+	a.protect(noLookups())
 	if err := a.openCommit(); err != nil {
 		return nil, err
 	}
@@ -355,12 +356,7 @@ func (a *Agent) pulse(ctx context.Context) error {
 // out, and when the configuration changes it.
 func (a *Agent) publishNeverBan(ctx context.Context) error {
 	for {
-		a.neverBan.Lock()
-		cfg := a.cfg
-		cfg.NeverBan = a.neverBan.configured
-		a.neverBan.Unlock()
-		advertised, _ := netip.ParseAddrPort(a.mesh.Addr())
-		prefixes := ownNeverBan(ctx, &cfg, advertised.Addr())
+		prefixes := a.protect(ctx)
 		wait := neverBanRenew
 		if err := a.store.PublishNeverBan(ctx, prefixes, store.At(a.clock.now().Add(neverBanLease))); err != nil {
 			a.log.Warn("publish the never-ban list", "error", err)
@@ -376,6 +372,28 @@ func (a *Agent) publishNeverBan(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
+}
+
+// protect sees to it that nothing that this router needs is ever blocked on it,
+// whatever any record says, and returns what that is.
+func (a *Agent) protect(ctx context.Context) []netip.Prefix {
+	a.neverBan.Lock()
+	cfg := a.cfg
+	cfg.NeverBan = a.neverBan.configured
+	a.neverBan.Unlock()
+	advertised, _ := netip.ParseAddrPort(a.mesh.Addr())
+	prefixes := ownNeverBan(ctx, &cfg, advertised.Addr())
+	a.store.Protect(prefixes)
+	return prefixes
+}
+
+// noLookups is a context under which no name is looked up: before the first
+// commit and the first change of the kernel's set there is no time to wait for
+// one.
+func noLookups() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }
 
 // drainFirst applies the calls that waited in the spool, so that they come

@@ -86,6 +86,62 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 	}
 }
 
+// TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay: somebody who has the gossip
+// key ends this router's lease in its own name, and blocks it.
+func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
+	sim, commit := simulated(t, nil)
+	admins := netip.MustParsePrefix("198.51.100.0/24")
+	a := started(t, "router1", func(c *Config) {
+		c.Commit, c.NeverBan = commit, []Prefix{{admins}}
+		c.Commit.Conductors = append(c.Commit.Conductors, "192.0.2.1:830")
+	})
+	eventually(t, "the lease", func() bool { return len(a.store.NeverBans()) > 0 })
+	s, err := store.Open(store.Config{Path: filepath.Join(t.TempDir(), "store"), Origin: "router1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.PublishNeverBan(t.Context(), nil, store.At(time.Now().Add(1000*time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	chunk, _ := s.Since(0, 1<<20)
+	if _, err := a.store.Merge(chunk); err != nil {
+		t.Fatal(err)
+	}
+	if still := a.store.NeverBans(); len(still) > 0 {
+		t.Fatalf("the lease was not ended: %v", still)
+	}
+	forge(t, a, "ghost", "x", netip.MustParsePrefix("198.51.100.7/32"), netip.MustParsePrefix("198.51.0.0/16"), netip.MustParsePrefix("192.0.2.1/32"))
+	banned(t, a, "sshd", "203.0.113.7/32")
+	eventually(t, "the commit", func() bool { return slices.Contains(tenant(sim), "203.0.113.7/32") })
+	for _, has := range []func(func(netip.Prefix)){
+		func(f func(netip.Prefix)) {
+			for _, p := range tenant(sim) {
+				f(netip.MustParsePrefix(p))
+			}
+		},
+		func(f func(netip.Prefix)) {
+			for e := range a.store.Effective() { // what the kernel and the feeds hold
+				for _, p := range e.Pieces {
+					f(p)
+				}
+			}
+		},
+	} {
+		has(func(p netip.Prefix) {
+			if p.Overlaps(admins) || p.Contains(netip.MustParseAddr("192.0.2.1")) {
+				t.Errorf("%s is blocked", p)
+			}
+		})
+	}
+	if e := listing(t, a)["198.51.100.7/32"]; e.Effective || !strings.Contains(e.ReasonNotEffective, "198.51.100.0/24 is protected by router1") {
+		t.Errorf("list says %+v", e)
+	}
+	if w, err := a.Why(t.Context(), netip.MustParseAddr("198.51.100.7")); err != nil || len(w.NeverBans) != 1 || w.NeverBans[0].Origin != "router1" {
+		t.Errorf("why says %+v, %v", w, err)
+	}
+}
+
 // TestNamesAreNoQuorum: neither several names that nobody has, nor one of them
 // with an operator's jail.
 func TestNamesAreNoQuorum(t *testing.T) {

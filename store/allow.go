@@ -102,6 +102,24 @@ func (s *Store) Unplace(ctx context.Context, prefixes []netip.Prefix) error {
 	return err
 }
 
+// Protect replaces what is never blocked on this member, whatever any record says: who has the gossip key can withdraw the
+// lease that PublishNeverBan wrote, or block its author. It is kept in memory alone.
+func (s *Store) Protect(prefixes []netip.Prefix) {
+	own := make([]netip.Prefix, 0, len(prefixes))
+	for _, p := range prefixes {
+		if k, err := keyOf(p); err == nil && !tooWideToShield(k.prefix()) {
+			own = append(own, k.prefix())
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(own, s.set.control.own) {
+		s.set.control.own = own
+		s.set.control.shield++
+		s.version++
+	}
+}
+
 // PublishNeverBan replaces what this member has published as never to be banned, in this run or an earlier one. The lease is
 // longer than asked for where that of an earlier run is.
 func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, until Millis) error {

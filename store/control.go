@@ -10,7 +10,8 @@ import (
 // control is what the records without prefix say.
 type control struct {
 	dirty  bool
-	shield uint64 // raised whenever what must not be blocked may have changed
+	shield uint64         // raised whenever what must not be blocked may have changed
+	own    []netip.Prefix // what this member protects on itself, whatever any record says
 	frozen []string
 	blocks []string
 }
@@ -146,6 +147,9 @@ func (s *set) neverBans(now Millis) []uint32 {
 func (s *set) buildShield(now Millis) (*netipx.IPSet, Millis) {
 	var b netipx.IPSetBuilder
 	for _, p := range builtin() {
+		b.AddPrefix(p)
+	}
+	for _, p := range s.control.own {
 		b.AddPrefix(p)
 	}
 	until := Never

@@ -38,8 +38,12 @@ func (s *Store) Explain(a netip.Addr) Explanation {
 			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: p, Until: Never, Text: "built in", State: FactLive})
 		}
 	}
+	var leased []netip.Prefix // by this member's own record
 	for _, i := range s.set.neverBans(now) {
 		r := s.set.slab.at(i)
+		if s.set.originOf(r).name == s.set.self {
+			leased = s.set.never[i]
+		}
 		kept := leaseHolds(s.set.never[i])
 		for _, p := range s.set.never[i] {
 			if !p.Contains(a) {
@@ -50,6 +54,11 @@ func (s *Store) Explain(a netip.Addr) Explanation {
 				f.State, f.Why = FactIgnored, "origin "+f.Origin+" protects more than one /8 (IPv4) or /16 (IPv6)"
 			}
 			x.Facts = append(x.Facts, f)
+		}
+	}
+	for _, p := range s.set.control.own {
+		if p.Contains(a) && !slices.Contains(leased, p) {
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: p, Origin: s.set.self, Until: Never, State: FactLive})
 		}
 	}
 	if x.Banned && s.shieldLocked(now).Contains(a) {

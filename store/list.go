@@ -186,6 +186,11 @@ func (s *Store) shieldReason(p netip.Prefix, now Millis) string {
 			return "never banned: " + b.String() + " is reserved"
 		}
 	}
+	for _, n := range s.set.control.own {
+		if n.Overlaps(p) && n.Bits() <= p.Bits() {
+			return fmt.Sprintf("never banned: %s is protected by %s", n, s.set.self)
+		}
+	}
 	for _, i := range s.set.neverBans(now) {
 		for _, n := range leaseHolds(s.set.never[i]) {
 			if n.Overlaps(p) && n.Bits() <= p.Bits() {
