@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // ErrLocked is returned by Open when another agent holds the file.
@@ -24,6 +25,18 @@ type DamagedError struct {
 // Error names the file, the damage and the way out.
 func (e *DamagedError) Error() string {
 	return fmt.Sprintf("store file %s is damaged (%s): start once with `banmesh agent --reset-store`, which keeps it aside and takes the bans back from the other members", e.Path, e.What)
+}
+
+// SilentError says that a write to the store file has been under way for longer than a disk that works may take: it has
+// neither succeeded nor failed. What was to be written waits, and is written when the disk answers.
+type SilentError struct {
+	Path string
+	For  time.Duration
+}
+
+// Error names the file and the time.
+func (e *SilentError) Error() string {
+	return fmt.Sprintf("the disk of %s has not answered for %v", e.Path, e.For.Round(time.Second))
 }
 
 // InvalidError says which part of a call was refused, and why. Nothing of the call was written.

@@ -11,7 +11,8 @@ type Merged struct {
 }
 
 // Merge takes a chunk in. Its records are visible when it returns and reach the disk, with what is then held of their log,
-// in one of the next transactions; Merge waits while too many wait for a disk that works.
+// in one of the next transactions; Merge waits while too many wait for a disk that works, and 5 s at most for one that has
+// stopped answering.
 //
 // Records are only added: one is refused when a newer one of its log replaces it, or when it is past its retention by a
 // clock that agrees with the peers'. The ranges that the chunk speaks for are united with what is held. A record of a kind
@@ -25,6 +26,10 @@ func (s *Store) Merge(b []byte) (Merged, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.pending.bytes > maxPending && s.health == nil && !s.closed {
+		if s.silent { // nobody knows for how long
+			s.postpone(&pending{})
+			break
+		}
 		s.room.Wait()
 	}
 	if s.closed {

@@ -34,6 +34,8 @@ type Store struct {
 	pending    pending
 	room       *sync.Cond // on mu: pending has shrunk
 	health     error      // of the last attempt to persist what was merged
+	writing    time.Time  // since when a write is under way; zero for none
+	silent     bool       // it has been so for longer than silentAfter
 	doubt      string     // what Open found; never changed after
 	notices    map[uint64]Notice
 	told       map[noticeKey]uint64
@@ -338,11 +340,15 @@ func (s *Store) tellChanges() {
 	}
 }
 
-// Health returns the error of the last attempt to write what was merged; nil when all is on disk or about to be. While it
-// is not nil the set goes on in memory, and the attempt is repeated.
+// Health returns the error of the last attempt to write what was merged, or a *SilentError while one has been under way for
+// more than 5 s; nil when all is on disk or about to be. While it is not nil the set goes on in memory. A failed attempt is
+// repeated; one without an answer cannot be, and only its answer ends the silence.
 func (s *Store) Health() error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.silent {
+		return &SilentError{s.cfg.Path, time.Since(s.writing)}
+	}
 	return s.health
 }
 

@@ -10,6 +10,11 @@ const (
 	maxPending = 8 << 20 // bytes of merged records that wait for the disk before Merge waits too
 	maxBatch   = 1 << 16 // own records in one transaction
 	retryAfter = time.Second
+	// silentAfter is how long a write may take before the store counts as one that does not write. A disk that dies, a lost
+	// volume or a snapshot lets a writer wait without end, and no error tells.
+	silentAfter = 5 * time.Second
+	// notYetAfter is how long a write must have been under way for it to be blamed for an answer that did not come in time.
+	notYetAfter = 100 * time.Millisecond
 )
 
 // pending is what was changed in memory and must still go to disk. Guarded by Store.mu.
@@ -86,7 +91,7 @@ func (s *Store) do(ctx context.Context, f func(*plan) error) error {
 	case <-o.done:
 		return o.err
 	case <-ctx.Done():
-		return fmt.Errorf("the disk has not answered yet: %w", ctx.Err())
+		return s.notYet(ctx.Err())
 	case <-s.stop:
 	}
 	// The writer may be answering just now, or be gone.
@@ -97,6 +102,16 @@ func (s *Store) do(ctx context.Context, f func(*plan) error) error {
 	default:
 		return ErrClosed
 	}
+}
+
+// notYet says why a call was not answered while its caller waited: it is the disk only where a write is under way.
+func (s *Store) notYet(cause error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if since := time.Since(s.writing); !s.writing.IsZero() && since >= notYetAfter {
+		return fmt.Errorf("the disk has not answered for %v: %w", since.Round(100*time.Millisecond), cause)
+	}
+	return fmt.Errorf("not written before the caller gave up: %w", cause)
 }
 
 // later hands a call of the store's own to the writer and does not wait for it.
@@ -245,7 +260,7 @@ func (s *Store) writeBatch() (more bool) {
 	}
 	var err error
 	if !b.empty() {
-		if err = s.disk.commit(b); err != nil {
+		if err = s.watched(func() error { return s.disk.commit(b) }); err != nil {
 			err = fmt.Errorf("write store file %s: %w", s.cfg.Path, err)
 		}
 	}
@@ -404,27 +419,10 @@ func (s *Store) failed(merged *pending, err error) {
 		s.log.Error("store file cannot be written", "path", s.cfg.Path, "err", err)
 	}
 	s.health = err
-	byDisk := make(map[uint32]*logState, len(s.set.byID))
-	for _, l := range s.set.byID {
-		byDisk[l.disk] = l
-	}
+	s.postpone(merged)
 	p := &s.pending
-	for _, ops := range [][]recordOp{merged.ops, p.ops} {
-		for _, o := range ops {
-			if l := byDisk[o.log]; l != nil {
-				p.rewrite[l] = struct{}{}
-			}
-		}
-	}
-	for _, heads := range []map[*logState]struct{}{merged.heads, p.heads} {
-		for l := range heads {
-			p.rewrite[l] = struct{}{}
-		}
-	}
-	clear(p.heads)
 	p.gone = append(merged.gone, p.gone...)
 	p.notices = append(merged.notices, p.notices...)
-	p.ops, p.bytes, p.failing = nil, 0, true
 	s.room.Broadcast()
 }
 
@@ -482,7 +480,7 @@ func (s *Store) rewriteLog(l *logState, head logHeader) error {
 		if len(b.ops) == 0 {
 			break
 		}
-		if err := s.disk.commit(b); err != nil {
+		if err := s.watched(func() error { return s.disk.commit(b) }); err != nil {
 			return err
 		}
 	}
@@ -498,5 +496,56 @@ func (s *Store) rewriteLog(l *logState, head logHeader) error {
 		}
 	}
 	s.mu.RUnlock()
-	return s.disk.commit(b)
+	return s.watched(func() error { return s.disk.commit(b) })
+}
+
+// watched does a write, and says so while it gets no answer: the writer itself cannot, since nothing ends the call.
+func (s *Store) watched(write func() error) error {
+	s.mu.Lock()
+	s.writing = time.Now()
+	s.mu.Unlock()
+	over := false // guarded by mu
+	timer := time.AfterFunc(silentAfter, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if over {
+			return
+		}
+		s.silent = true
+		s.log.Error("the disk of the store does not answer", "path", s.cfg.Path)
+		s.room.Broadcast() // nobody waits for it any more
+	})
+	err := write()
+	timer.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.silent {
+		s.log.Warn("the disk of the store answers again", "path", s.cfg.Path, "after", time.Since(s.writing).Round(time.Millisecond))
+	}
+	over, s.silent, s.writing = true, false, time.Time{}
+	return err
+}
+
+// postpone drops what waits for the disk, and was merged into memory, and has its logs written whole later. It is called
+// with mu held.
+func (s *Store) postpone(merged *pending) {
+	byDisk := make(map[uint32]*logState, len(s.set.byID))
+	for _, l := range s.set.byID {
+		byDisk[l.disk] = l
+	}
+	p := &s.pending
+	for _, ops := range [][]recordOp{merged.ops, p.ops} {
+		for _, o := range ops {
+			if l := byDisk[o.log]; l != nil {
+				p.rewrite[l] = struct{}{}
+			}
+		}
+	}
+	for _, heads := range []map[*logState]struct{}{merged.heads, p.heads} {
+		for l := range heads {
+			p.rewrite[l] = struct{}{}
+		}
+	}
+	clear(p.heads)
+	p.ops, p.bytes, p.failing = nil, 0, true
 }

@@ -22,6 +22,7 @@ type fakeSet struct {
 	n     int
 	grown chan struct{}         // closed and replaced as records come
 	deny  func(rec []byte) bool // records that are refused, as by a limit; nil: none
+	hung  chan struct{}         // until it is closed Merge does not return, as on a disk that hangs; nil: it works
 }
 
 var _ Set = (*fakeSet)(nil)
@@ -146,6 +147,12 @@ func (s *fakeSet) Merge(chunk []byte) (store.Merged, error) {
 	log, b, ok := readLog(chunk)
 	if !ok {
 		return store.Merged{}, &store.WireError{Reason: "truncated"}
+	}
+	s.mu.Lock()
+	hung := s.hung
+	s.mu.Unlock()
+	if hung != nil {
+		<-hung
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -200,7 +200,7 @@ func (m *Mesh) start(ctx context.Context) error {
 		return fmt.Errorf("start gossip: %w", err)
 	}
 	m.list.Store(list)
-	for _, f := range []func(){m.receive, m.dispatch, m.push.loop, m.sync.loop, m.known.loop, m.known.saver, m.keepHouse} {
+	for _, f := range []func(){func() { m.receive(m.wire.frames) }, func() { m.receive(m.wire.records) }, m.dispatch, m.push.loop, m.sync.loop, m.known.loop, m.known.saver, m.keepHouse} {
 		m.wg.Add(1)
 		go func() {
 			defer m.wg.Done()

@@ -10,17 +10,31 @@ import (
 	"banmesh/store"
 )
 
-// receive handles frames in the order of their arrival. One goroutine: merging
-// takes the set's lock anyway.
-func (m *Mesh) receive() {
+// receive handles the frames of a queue in the order of their arrival. One
+// goroutine for those of records, since merging takes the set's lock anyway, and
+// one for the rest: a merge may wait for the disk, and a member that does not hear
+// the leader meanwhile would claim to lead.
+func (m *Mesh) receive(queue <-chan inbound) {
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
-		case in := <-m.wire.frames:
+		case in := <-queue:
 			m.frame(in.frame, in.from, in.run)
 		}
 	}
+}
+
+// ofRecords says whether a frame carries records or asks for some.
+func ofRecords(frame []byte) bool {
+	if len(frame) < 2 {
+		return false
+	}
+	switch frame[1] {
+	case kindPush, kindRelay, kindHeads, kindPull, kindDelta:
+		return true
+	}
+	return false
 }
 
 // refuse counts a frame that is dropped, and logs it once for each peer and reason.

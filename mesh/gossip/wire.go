@@ -24,7 +24,7 @@ const (
 	// maxGreeting bounds those of one host that have not yet shown a key: it must not
 	// hold all others off.
 	maxGreeting = maxStreams / 4
-	// frameQueue bounds frames that wait for the receiver, some 5 MB.
+	// frameQueue bounds frames that wait for a receiver, some 5 MB.
 	frameQueue = 4096
 )
 
@@ -46,7 +46,8 @@ type wire struct {
 
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	frames  chan inbound
+	frames  chan inbound              // words: who is there, who leads, who agrees
+	records chan inbound              // what is merged, or looked up in the set: it may have to wait for the store
 	serve   func(*secureConn, string) // our own streams; set before start
 
 	// What the mesh sets before start.
@@ -76,6 +77,7 @@ func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.
 		packets: make(chan *memberlist.Packet, 64),
 		streams: make(chan net.Conn),
 		frames:  make(chan inbound, frameQueue),
+		records: make(chan inbound, frameQueue),
 		now:     time.Now,
 		counts:  func(string) bool { return false },
 		probed:  func(string) {},
@@ -135,9 +137,13 @@ func (w *wire) packet(p *memberlist.Packet) {
 		case <-w.done:
 		}
 	case chanFrames:
+		queue := w.frames
+		if ofRecords(payload) {
+			queue = w.records
+		}
 		// A full queue loses the newest, as a socket does: the exchange brings it.
 		select {
-		case w.frames <- inbound{payload, from, run}:
+		case queue <- inbound{payload, from, run}:
 		default:
 			w.count.drop("receive queue full")
 		}
