@@ -126,19 +126,28 @@ func (e *Elector) turn() time.Time {
 	}
 	peers, observers := e.cfg.Peers(), e.observers()
 	now := e.cfg.Now()
-
 	e.mu.Lock()
+	letters, next := e.advance(now, able, why, peers, observers)
+	e.mu.Unlock()
+	for _, l := range letters {
+		e.send(l)
+	}
+	return next
+}
+
+// advance does what is due at a moment, given what the doors to the world say, and returns what is to be sent and when to
+// look again. It is called with mu held and has no other effect: a test explores what it does.
+func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, observers []string) (letters []letter, next time.Time) {
 	if e.election.retired {
 		able, why = false, "leaving"
 	}
 	e.able, e.why = able, why
-	letters := e.replies
-	e.replies = nil
+	letters, e.replies = e.replies, nil
 	if e.election.leading && !able {
 		e.resign(now, why)
 	}
 	e.election.quiet(now)
-	next := now.Add(e.cfg.Tuning.Beat)
+	next = now.Add(e.cfg.Tuning.Beat)
 	if !e.election.leading {
 		s := e.election.due(now, peers, able)
 		if s.claim {
@@ -163,12 +172,7 @@ func (e *Elector) turn() time.Time {
 		}
 		next = earlier(next, e.beatAt)
 	}
-	e.mu.Unlock()
-
-	for _, l := range letters {
-		e.send(l)
-	}
-	return next
+	return letters, next
 }
 
 // word is the heartbeat that this member has to send each beat, if any.
@@ -258,15 +262,22 @@ func (e *Elector) Receive(from string, payload []byte) {
 	}
 	now := e.cfg.Now()
 	e.mu.Lock()
+	wake := e.take(now, from, h)
+	e.mu.Unlock()
+	if wake {
+		e.kick()
+	}
+}
+
+// take takes in a heartbeat, with mu held, and reports whether there is something to do at once.
+func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 	// One that has just started knows no term yet, and takes what there is.
 	if known := e.election.term; known > 0 && h.Term > max(honestTerm, known+termStep) {
-		e.mu.Unlock()
 		e.log.Debug("heartbeat ignored: its term is out of reach", "from", from, "term", h.Term)
-		return
+		return false
 	}
 	if from == h.Name && !e.order.fresh(from, h.Seq) {
-		e.mu.Unlock()
-		return
+		return false
 	}
 	led, followed := e.election.leading, e.election.leader
 	answer := e.election.receive(now, from, h)
@@ -283,14 +294,10 @@ func (e *Elector) Receive(from string, payload []byte) {
 			e.replies = append(e.replies, letter{from, e.election.passOn(now)})
 		}
 	}
-	wake := answer != replyNone || led != e.election.leading || followed != e.election.leader
 	if led && !e.election.leading {
 		e.beatAt = now // tell at once that an open edit is being finished
 	}
-	e.mu.Unlock()
-	if wake {
-		e.kick()
-	}
+	return answer != replyNone || led != e.election.leading || followed != e.election.leader
 }
 
 // MemberLeft tells that a member has left the mesh properly. A member that only
@@ -359,15 +366,7 @@ func (e *Elector) Resign(ctx context.Context) {
 	peers, observers := e.cfg.Peers(), e.observers()
 	now := e.cfg.Now()
 	e.mu.Lock()
-	e.election.retired = true
-	var letters []letter
-	if e.election.leading {
-		e.why = "leaving"
-		e.resign(now, e.why)
-		h, _ := e.word()
-		letters = e.toObservers(e.toPeers(letters, peers, h), observers, h)
-		e.spoken(now, h, true)
-	}
+	letters := e.retire(now, peers, observers)
 	idle := e.idle
 	e.mu.Unlock()
 	for _, l := range letters {
@@ -380,11 +379,29 @@ func (e *Elector) Resign(ctx context.Context) {
 	}
 }
 
+// retire gives leadership up for good, with mu held, and returns what is to be sent.
+func (e *Elector) retire(now time.Time, peers []Peer, observers []string) (letters []letter) {
+	e.election.retired = true
+	if e.election.leading {
+		e.why = "leaving"
+		e.resign(now, e.why)
+		h, _ := e.word()
+		letters = e.toObservers(e.toPeers(letters, peers, h), observers, h)
+		e.spoken(now, h, true)
+	}
+	return letters
+}
+
 // Silent returns the sessions that other members announced as leaders and
 // that may still be open though their members have said nothing for d. What was
 // announced before this member last got the lock is not among them.
 func (e *Elector) Silent(d time.Duration) []Session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.sessions.silent(e.cfg.Now(), d, e.cfg.Tuning.Remember)
+	return e.silentAt(e.cfg.Now(), d)
+}
+
+// silentAt is Silent at a moment, with mu held.
+func (e *Elector) silentAt(now time.Time, d time.Duration) []Session {
+	return e.sessions.silent(now, d, e.cfg.Tuning.Remember)
 }
