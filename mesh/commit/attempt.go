@@ -107,8 +107,16 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	if c.mayCommit() != nil {
 		return Result{}, errLost
 	}
-	e, err := c.cfg.Conductor.Begin(step, conductor.Permit{Ours: c.ours(), Kill: c.cfg.StaleSessions()})
+	// Before the lock: a disk that hangs must not keep it from everybody else.
+	var fresh []netip.Prefix
+	if !p.Empty() {
+		if fresh, err = c.place(step, p.Add); err != nil {
+			return Result{}, c.lostOr(step, err)
+		}
+	}
+	e, err := c.cfg.Conductor.Begin(step, conductor.Permit{Ours: c.ours(fresh), Kill: c.cfg.StaleSessions()})
 	if err != nil {
+		c.withdraw(ctx, fresh)
 		return Result{}, c.lostOr(step, err)
 	}
 	c.mu.Lock()
@@ -121,11 +129,18 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	}
 	until := start.Add(2 * c.cfg.Timeout)
 	c.cfg.SetWork(WorkCommitting, "", session, until)
-	unknown := false
+	unknown, committed, clean := false, false, false
 	defer func() {
 		c.shut(ctx, e)
+		// What is written down now was not waited for under the lock.
+		if committed {
+			c.done(ctx, p)
+		}
 		if unknown {
 			res, err = c.verdict(ctx, res, err)
+		}
+		if clean {
+			c.clearVain(ctx, p)
 		}
 		if err == nil && !res.Plan.Empty() {
 			res.Took = max(time.Since(start), 1)
@@ -134,14 +149,11 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	}()
 
 	running := e.Running()
-	p = c.replan(running, force, p, changes)
+	p = c.placedOnly(c.replan(running, force, p, changes))
 	res.Plan = p
-	c.clearVain(ctx, p)
+	clean = true
 	if p.Empty() {
 		return res, nil
-	}
-	if err := c.place(step, p.Add); err != nil {
-		return res, c.lostOr(step, err)
 	}
 	if c.mayCommit() != nil {
 		return res, errLost
@@ -166,8 +178,37 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 		}
 		return res, fmt.Errorf("commit the tenant: %w", err)
 	}
-	c.done(ctx, p)
+	committed = true
 	return res, nil
+}
+
+// placedOnly leaves out of a plan made under the lock what was not placed before it: the next commit adds it.
+func (c *Committer) placedOnly(p Plan) Plan {
+	placed := c.placed()
+	c.tenant.Lock()
+	add := slices.DeleteFunc(slices.Clone(p.Add), func(x netip.Prefix) bool {
+		until, mine := c.memory.mine[x]
+		return !mine || placed[x] < until
+	})
+	c.tenant.Unlock()
+	if len(add) < len(p.Add) {
+		c.mu.Lock()
+		c.batch.hurry(time.Now())
+		c.mu.Unlock()
+	}
+	p.Add = add
+	return p
+}
+
+// withdraw takes back what was placed for an edit that did not come to be: an administrator who holds the lock may be
+// adding the very same address, which is his then.
+func (c *Committer) withdraw(ctx context.Context, fresh []netip.Prefix) {
+	c.unplace(ctx, fresh)
+	c.tenant.Lock()
+	for _, p := range fresh {
+		delete(c.memory.mine, p)
+	}
+	c.tenant.Unlock()
 }
 
 // shut ends the edit, and with it the lock.
@@ -241,8 +282,10 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 // addition was placed, each removal was placed and is due. What this member has
 // seen in running, or was just told to be there, is no leftover, if it is more than the shrink guard's share: then
 // the reading that shows it gone is wrong, and undoing it would lift those bans with
-// the next commit of whoever comes first.
-func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
+// the next commit of whoever comes first. Nor is what was placed a moment ago, for
+// the edit that is beginning.
+func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefix) bool {
+	news := setOfPrefixes(fresh)
 	return func(added, removed []netip.Prefix) bool {
 		if len(added)+len(removed) == 0 {
 			return false
@@ -260,7 +303,7 @@ func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
 		f.clocksAgree = true // whoever left it behind had the right to remove it
 		p := c.plan(f)
 		for _, x := range added {
-			if _, ok := f.placed[x]; !ok {
+			if _, ok := f.placed[x]; !ok || news.ContainsPrefix(x) {
 				return false
 			}
 		}
@@ -279,8 +322,8 @@ func (c *Committer) ours() func(added, removed []netip.Prefix) bool {
 
 // place records durably, and lets the others know, what is about to be added:
 // whatever becomes of this member, somebody can tell it from a foreign address
-// and remove it in time.
-func (c *Committer) place(ctx context.Context, add []netip.Prefix) error {
+// and remove it in time. It returns what nobody had placed before.
+func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news []netip.Prefix, err error) {
 	placed := c.placed()
 	c.tenant.Lock()
 	fresh := make([]netip.Prefix, 0, len(add))
@@ -290,12 +333,15 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) error {
 		if until, ok := c.memory.mine[p]; !ok || placed[p] < until {
 			fresh = append(fresh, p)
 		}
+		if _, ok := placed[p]; !ok {
+			news = append(news, p)
+		}
 	}
 	c.tenant.Unlock()
 	if len(fresh) > 0 {
 		until := store.At(c.cfg.Now().Add(c.cfg.Tuning.Lease))
 		if err := c.cfg.Set.Place(ctx, fresh, until); err != nil {
-			return fmt.Errorf("%w: %w", errRecord, err)
+			return nil, fmt.Errorf("%w: %w", errRecord, err)
 		}
 		placed = c.placed()
 		c.tenant.Lock()
@@ -314,7 +360,7 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) error {
 			c.log.Info("no other member has confirmed what is to be placed", "err", err)
 		}
 	}
-	return nil
+	return news, nil
 }
 
 // replace records once more what is in running and was placed, where its record
@@ -366,7 +412,7 @@ func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
 }
 
 // clearVain lifts the record of what was placed, never came into running, and is
-// not wanted any more. It is called while the candidate is known to be clean: a
+// not wanted any more. It is called when the candidate was seen to be clean: a
 // leftover in there could not be told from somebody else's work without it.
 func (c *Committer) clearVain(ctx context.Context, p Plan) {
 	c.unplace(ctx, slices.DeleteFunc(c.ripe(), func(x netip.Prefix) bool { return slices.Contains(p.Add, x) }))
