@@ -25,6 +25,7 @@ import (
 	"banmesh/mesh/enforce"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
+	"banmesh/mesh/history"
 	"banmesh/mesh/leader"
 	"banmesh/mesh/spool"
 	"banmesh/store"
@@ -77,7 +78,9 @@ type Agent struct {
 	alerts      *alerts  // nil where no command is configured
 	enforcer    enforcer // nil where none is configured
 	watchers    watchers
-	ready       atomic.Bool // the rooms are made: changes and letters may reach them
+	past        *history.History    // nil where nothing is remembered
+	geo         atomic.Pointer[Geo] // as configured last
+	ready       atomic.Bool         // the rooms are made: changes and letters may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once
@@ -134,6 +137,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	if err := a.openStore(); err != nil {
 		return nil, err
 	}
+	a.openHistory()
 	if a.former, err = rememberName(ctx, a.store, cfg.Name); err != nil {
 		a.log.Warn("the store does not remember this router's name", "error", err)
 	}
@@ -181,7 +185,7 @@ func (a *Agent) openStore() (err error) {
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
 		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.store(), Members: a.cfg.Limits.members(),
-		OnChange: a.changed, Logger: a.log,
+		OnChange: a.changed, KeepRest: a.cfg.History.MaxEntries > 0, Logger: a.log,
 	})
 	if errors.Is(err, store.ErrLocked) {
 		return fmt.Errorf("data directory %s: %w: stop it, or give this agent another data_dir", a.cfg.DataDir, err)
@@ -322,6 +326,7 @@ func (a *Agent) close() {
 			a.log.Error("close the store", "error", err)
 		}
 	}
+	a.closeHistory()
 	for _, listener := range []net.Listener{a.watchers.listener, a.listener} {
 		if listener != nil {
 			listener.Close()
@@ -448,6 +453,9 @@ func (a *Agent) changed(c store.Change) {
 	}
 	a.watchers.changed(c)
 	a.lifts.note(a.cfg.Name, c, time.Now())
+	if a.past != nil {
+		a.past.Note(a.clock.now(), c)
+	}
 	if a.events.watched() {
 		a.events.publish(storeEvents(c, a.clock.now())...)
 	}

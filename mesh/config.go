@@ -14,6 +14,7 @@ import (
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/fail2ban/helper"
+	"banmesh/mesh/history"
 	"banmesh/store"
 )
 
@@ -38,6 +39,8 @@ type Config struct {
 	Fail2ban Fail2ban `yaml:"fail2ban"`
 	Enforce  Enforce  `yaml:"enforce"`
 	HTTP     HTTP     `yaml:"http"`
+	History  History  `yaml:"history"`
+	Geo      Geo      `yaml:"geo"`
 	Alert    Alert    `yaml:"alert"`
 	Log      Log      `yaml:"log"`
 }
@@ -156,6 +159,18 @@ type HTTP struct {
 	TokenFile   string `yaml:"token_file"`
 }
 
+// History bounds what this router remembers of the bans that were.
+type History struct {
+	Keep       Duration `yaml:"keep"`        // 0 is no bound
+	MaxEntries int      `yaml:"max_entries"` // 0 remembers nothing
+}
+
+// Geo names files in MaxMind's format, which tell where an address belongs.
+type Geo struct {
+	ASNDB     string `yaml:"asn_db"`
+	CountryDB string `yaml:"country_db"`
+}
+
 // Alert is the command that is run when something is wrong for long.
 type Alert struct {
 	Command string   `yaml:"command"`
@@ -207,6 +222,7 @@ func DefaultConfig() Config {
 		},
 		Fail2ban: Fail2ban{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
 		Enforce:  Enforce{Driver: "none", Jail: "mesh", Limit: 1000},
+		History:  History{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
 		Alert:    Alert{After: Duration(5 * time.Minute)},
 		Log:      Log{Level: "info", Format: "text"},
 	}
@@ -495,6 +511,7 @@ func (c *Config) validateOther() error {
 	var bad Faults
 	bad.add(c.validateEnforce())
 	bad.add(c.validateHTTP())
+	bad.add(c.validateHistory())
 	if strings.ContainsRune(c.Alert.Command, 0) {
 		bad.add(field("alert.command", "%q holds a zero byte", c.Alert.Command))
 	}
@@ -543,6 +560,25 @@ func (c *Config) validateHTTP() error {
 		bad.add(field("http.listen", "%s is not a loopback address: others would reach it; if they should, set http.allow_remote: true and name an http.token_file", h.Listen))
 	case h.TokenFile == "":
 		bad.add(field("http.token_file", "is empty, and http.listen %s is open to others: name a file that holds the token they must show", h.Listen))
+	}
+	return bad.err()
+}
+
+// maxHistory bounds history.max_entries: at 60 bytes an entry, half a gigabyte.
+const maxHistory = 10_000_000
+
+func (c *Config) validateHistory() error {
+	var bad Faults
+	if c.History.Keep < 0 {
+		bad.add(field("history.keep", "is negative: 0 is no bound"))
+	}
+	if n := c.History.MaxEntries; n < 0 || n > maxHistory {
+		bad.add(field("history.max_entries", "%d is not from 0 to %d", n, maxHistory))
+	}
+	for _, f := range []struct{ key, path string }{{"geo.asn_db", c.Geo.ASNDB}, {"geo.country_db", c.Geo.CountryDB}} {
+		if f.path != "" && !filepath.IsAbs(f.path) {
+			bad.add(field(f.key, "%q is not an absolute path", f.path))
+		}
 	}
 	return bad.err()
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Reload takes over what a running agent can change of its configuration:
-// never_ban, join and log.level. It returns the keys of whatever else differs,
+// never_ban, join, log.level, history and geo. It returns the keys of whatever else differs,
 // which wait for a restart.
 func (a *Agent) Reload(ctx context.Context, cfg Config) (waiting []string, err error) {
 	if err := cfg.Validate(); err != nil {
@@ -39,7 +39,10 @@ func (a *Agent) Reload(ctx context.Context, cfg Config) (waiting []string, err e
 			a.log.Warn("join the members that the configuration added", "error", err)
 		}
 	}
-	cfg.NeverBan, cfg.Join, cfg.Log.Level = a.cfg.NeverBan, a.cfg.Join, a.cfg.Log.Level
+	if history, _ := a.rebound(cfg.History, cfg.Geo); history == cfg.History {
+		cfg.History = a.cfg.History
+	}
+	cfg.NeverBan, cfg.Join, cfg.Log.Level, cfg.Geo = a.cfg.NeverBan, a.cfg.Join, a.cfg.Log.Level, a.cfg.Geo
 	return differing(reflect.ValueOf(a.cfg), reflect.ValueOf(cfg), ""), nil
 }
 

@@ -167,6 +167,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	}
 	w = append(w, a.commitWarnings(s)...)
 	w = append(w, enforceWarnings(s.Enforce)...)
+	w = append(w, a.historyWarnings()...)
 	slices.Sort(w)
 	return slices.Compact(w)
 }

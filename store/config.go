@@ -23,6 +23,8 @@ type Config struct {
 	// OnChange is told of every change after it is visible, in order, from one goroutine and outside all locks. It must not
 	// block for long and must not call writers. May be nil.
 	OnChange func(Change)
+	// KeepRest is for an OnChange that wants every event of a bulk change: Change.Rest holds up to 100,000 beyond the first ones.
+	KeepRest bool
 	Logger   *slog.Logger // default: discards
 
 	openDisk func(path string) (disk, error) // tests: a disk that fails

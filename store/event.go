@@ -10,6 +10,8 @@ type Event struct {
 	Origin, Jail string
 	By           string // who lifted, dropped or thawed it
 	Start, Until Millis
+	Failures     uint32
+	Text         string // the reason of a ban, the comment of an allow
 }
 
 // EventKind tells events apart.
@@ -45,4 +47,5 @@ type Change struct {
 	OwnHead bool    // the own log has a newer head: announce it
 	Events  []Event // at most 10,000
 	More    int     // events beyond that
+	Rest    []Event // the first of those, with Config.KeepRest
 }

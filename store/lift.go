@@ -159,7 +159,11 @@ func (s *set) addedOther(i, head uint32, wasLive bool) {
 }
 
 func (s *set) event(kind EventKind, r *rec) Event {
-	return Event{Kind: kind, Prefix: r.key().prefix(), Origin: s.originOf(r).name, Jail: s.labels.at(r.label).jail, Start: r.start, Until: r.until}
+	l := s.labels.at(r.label)
+	return Event{
+		Kind: kind, Prefix: r.key().prefix(), Origin: s.originOf(r).name, Jail: l.jail,
+		Start: r.start, Until: r.until, Failures: r.failures, Text: l.text,
+	}
 }
 
 // lifted marks record i, which a lift now covers.

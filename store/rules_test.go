@@ -768,6 +768,32 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 }
 
+func TestABulkChangeIsToldWholeToOneThatWantsIt(t *testing.T) {
+	const bans = maxEvents + 500
+	for _, rest := range []bool{false, true} {
+		got := make(chan Change, 100)
+		n := newNode(t, "a", newClock(), nil, func(cfg *Config) {
+			cfg.KeepRest = rest
+			cfg.OnChange = func(c Change) { got <- c }
+		})
+		var reqs []BanRequest
+		for i := range bans {
+			reqs = append(reqs, BanRequest{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), 32), Until: Never, Reason: "why"})
+		}
+		if _, err := n.Ban(t.Context(), reqs); err != nil {
+			t.Fatal(err)
+		}
+		c := <-got
+		want := 0
+		if rest {
+			want = 500
+		}
+		if len(c.Events) != maxEvents || c.More != 500 || len(c.Rest) != want || c.Events[0].Text != "why" {
+			t.Errorf("KeepRest %v: %d events, %d more, %d of them told; want %d, 500, %d", rest, len(c.Events), c.More, len(c.Rest), maxEvents, want)
+		}
+	}
+}
+
 func TestEventsComeInOrderAndAfterTheFact(t *testing.T) {
 	c := newClock()
 	var n *node

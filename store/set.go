@@ -40,11 +40,11 @@ type set struct {
 	dirty   []*origin // whose limits must be looked at again
 	touched map[*logState]struct{}
 
-	quiet    bool // while loading: nothing is told
-	noEvents bool // nobody listens
-	mute     bool // while an own lift is applied whose notices were written with it
-	out      effects
-	scratch  []byte
+	quiet   bool // while loading: nothing is told
+	events  int  // how many a change may hold; 0: nobody listens
+	mute    bool // while an own lift is applied whose notices were written with it
+	out     effects
+	scratch []byte
 }
 
 // effects are what a change asks of the world outside the set.
@@ -61,7 +61,11 @@ type removal struct {
 	seq uint64
 }
 
-const maxEvents = 10000
+// Bounds of the events of one change: what every reader is told, and what one that wants them all may be told beyond it.
+const (
+	maxEvents = 10_000
+	maxRest   = 100_000
+)
 
 func newSet(self string, limits Limits, seed uint64) *set {
 	return &set{
@@ -73,10 +77,10 @@ func newSet(self string, limits Limits, seed uint64) *set {
 }
 
 func (s *set) emit(e Event) {
-	if s.quiet || s.noEvents {
+	if s.quiet || s.events == 0 {
 		return
 	}
-	if len(s.out.events) >= maxEvents {
+	if len(s.out.events) >= s.events {
 		s.out.more++
 		return
 	}

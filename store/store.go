@@ -106,7 +106,13 @@ func Open(cfg Config) (*Store, error) {
 		}
 	}
 	s.room = sync.NewCond(&s.mu)
-	s.set.noEvents = cfg.OnChange == nil
+	switch {
+	case cfg.OnChange == nil:
+	case cfg.KeepRest:
+		s.set.events = maxEvents + maxRest
+	default:
+		s.set.events = maxEvents
+	}
 	s.pending.clear()
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, d.close())
@@ -311,6 +317,10 @@ func (s *Store) noteChange(ownHead bool, events []Event, more int) {
 	n := min(len(events), maxEvents-len(c.Events))
 	c.Events = append(c.Events, events[:n]...)
 	c.More += more + len(events) - n
+	if s.cfg.KeepRest {
+		rest := events[n:]
+		c.Rest = append(c.Rest, rest[:min(len(rest), maxRest-len(c.Rest))]...)
+	}
 	s.changeMu.Unlock()
 	signal(s.changeWake)
 }

@@ -13,7 +13,7 @@ import (
 // commands are all commands in the order in which help shows them.
 func commands(c *console) []*cli.Command {
 	return []*cli.Command{
-		banCommand(c), unbanCommand(c), allowCommand(c), listCommand(c), whyCommand(c),
+		banCommand(c), unbanCommand(c), allowCommand(c), listCommand(c), whyCommand(c), historyCommand(c), statsCommand(c),
 		statusCommand(c), membersCommand(c), monitorCommand(c),
 		diffCommand(c), commitCommand(c), freezeCommand(c), thawCommand(c), revokeCommand(c),
 		importCommand(c), exportCommand(c),
@@ -135,16 +135,28 @@ func findCommand(cmds []*cli.Command, name string) *cli.Command {
 
 // meant asks for the command whose name is most like what was given, "" where none is like it.
 func meant(cmds []*cli.Command, given string) string {
-	best, least := "", 3
+	var known []string
 	for _, cmd := range cmds {
-		if d := slips(cmd.Name, given, least); !cmd.Hidden && d < least && d <= len(cmd.Name)/2 {
-			best, least = cmd.Name, d
+		if !cmd.Hidden {
+			known = append(known, cmd.Name)
+		}
+	}
+	return didYouMean("", known, given)
+}
+
+// didYouMean asks for the known word that is most like the one given, one that it begins before others; "" where none is.
+func didYouMean(dashes string, known []string, given string) string {
+	best, least := "", 3
+	for _, word := range known {
+		d := slips(word, given, least)
+		if d <= len(word)/2 && (d < least || d == least && d < 3 && strings.HasPrefix(word, given)) {
+			best, least = word, d
 		}
 	}
 	if best == "" {
 		return ""
 	}
-	return "did you mean " + best + "? "
+	return "did you mean " + dashes + best + "? "
 }
 
 // slips counts the letters that were left out, added, replaced or swapped with the next between two words, up to most.

@@ -39,7 +39,7 @@ func split(known []cli.Flag, args []string) (arguments, error) {
 		}
 		f := findFlag(known, name)
 		if f == nil {
-			return a, usagef("unknown flag %s: --help lists the known ones", control.Show(arg))
+			return a, usagef("unknown flag %s: %s--help lists the known ones", control.Show(arg), didYouMean("--", flagNames(known), name))
 		}
 		if _, isBool := f.(*cli.BoolFlag); !isBool && !hasValue {
 			if i+1 == len(args) {
@@ -54,6 +54,13 @@ func split(known []cli.Flag, args []string) (arguments, error) {
 		a.flags = append(a.flags, "--"+name+"="+value)
 	}
 	return a, nil
+}
+
+func flagNames(known []cli.Flag) (names []string) {
+	for _, f := range known {
+		names = append(names, f.Names()...)
+	}
+	return append(names, "help")
 }
 
 func findFlag(known []cli.Flag, name string) cli.Flag {

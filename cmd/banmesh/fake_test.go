@@ -218,6 +218,40 @@ func (a *fakeAgent) List(ctx context.Context, prefix netip.Prefix) (iter.Seq[con
 	return slices.Values(out), nil
 }
 
+func (a *fakeAgent) History(ctx context.Context, q control.HistoryQuery) (control.History, error) {
+	h := control.History{Events: []control.Past{}, Entries: 2, From: 1767225600000}
+	if err := a.enter(ctx, "history", q); err != nil {
+		return h, err
+	}
+	until := control.Until(1767229200000)
+	for _, p := range []control.Past{
+		{Time: 1767225660000, Event: "lift", Prefix: "203.0.113.7/32", Origin: "router1", Jail: "sshd", By: "router2", Start: 1767225600000, Until: &until},
+		{Time: 1767225600123, Event: "ban", Prefix: "203.0.113.7/32", Origin: "router1", Jail: "sshd", Start: 1767225600000, Until: &until, Failures: 5, Reason: "tries"},
+	} {
+		if q.Since > p.Time || q.Prefix.IsValid() && !q.Prefix.Contains(netip.MustParsePrefix(p.Prefix).Addr()) || len(q.Kinds) > 0 && !slices.Contains(q.Kinds, p.Event) {
+			continue
+		}
+		if len(h.Events) == q.Limit && q.Limit > 0 {
+			h.More = true
+			break
+		}
+		h.Events = append(h.Events, p)
+	}
+	return h, nil
+}
+
+func (a *fakeAgent) Stats(ctx context.Context, q control.StatsQuery) (control.Stats, error) {
+	share := control.Share{Live: 1, Past: 2, Total: 3}
+	return control.Stats{
+		Time: 1767225600000, From: 1767139200000, Bans: share, Lifts: 1, Expired: 1, Distinct: 1,
+		Jails: []control.NamedShare{{Name: "sshd", Share: share}}, Routers: []control.NamedShare{{Name: "router1", Share: share}},
+		Networks:  []control.NetShare{{Prefix: "203.0.113.0/24", Share: share, ASN: 64500, ASName: "Example", Country: "DE"}},
+		Repeaters: []control.Repeater{{Prefix: "203.0.113.7/32", Times: 3, Live: true, Last: 1767225600000}},
+		Days:      []control.DayCount{{Day: "2025-12-31", Bans: 2, Lifts: 1, Expired: 1}, {Day: "2026-01-01", Bans: 1}},
+		ASNs:      []control.ASNShare{{ASN: 64500, Name: "Example", Share: share}},
+	}, a.enter(ctx, "stats", q)
+}
+
 func (a *fakeAgent) Why(ctx context.Context, ip netip.Addr) (control.Why, error) {
 	y := control.Why{IP: ip.String()}
 	if err := a.enter(ctx, "why", ip); err != nil {

@@ -68,6 +68,23 @@ func (c *Client) Why(ctx context.Context, ip netip.Addr) (Why, error) {
 	return get[Why](ctx, c, PathWhy+"?ip="+ip.String())
 }
 
+// History returns what was.
+func (c *Client) History(ctx context.Context, q HistoryQuery) (History, error) {
+	return get[History](ctx, c, withQuery(PathHistory, q.encode()))
+}
+
+// Stats returns the offences in numbers.
+func (c *Client) Stats(ctx context.Context, q StatsQuery) (Stats, error) {
+	return get[Stats](ctx, c, withQuery(PathStats, q.encode()))
+}
+
+func withQuery(path, query string) string {
+	if query == "" {
+		return path
+	}
+	return path + "?" + query
+}
+
 // Members returns the members.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	return get[[]Member](ctx, c, PathMembers)
@@ -156,11 +173,7 @@ func (c *Client) List(ctx context.Context, q ListQuery, each func(Ban) error) er
 }
 
 func (c *Client) bans(ctx context.Context, q ListQuery) (io.ReadCloser, error) {
-	path := PathBans
-	if query := q.encode(); query != "" {
-		path += "?" + query
-	}
-	return c.do(ctx, "GET", path, nil)
+	return c.do(ctx, "GET", withQuery(PathBans, q.encode()), nil)
 }
 
 // Events calls each with what happens from now on, until ctx ends, each returns an error or the agent stops (io.EOF).

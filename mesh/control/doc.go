@@ -23,6 +23,8 @@ const (
 	PathThaw        = "/v1/thaw"
 	PathRevoke      = "/v1/revoke"
 	PathEvents      = "/v1/events"
+	PathHistory     = "/v1/history"
+	PathStats       = "/v1/stats"
 	PathKeyring     = "/v1/keyring"
 )
 

@@ -35,40 +35,47 @@ func (q ListQuery) Validate() error {
 	return nil
 }
 
-// encode writes the query of a request, "" for all. By hand: net/url is more than the commands load that fail2ban waits for.
+// query is the query of a request. By hand: net/url is more than the commands load that fail2ban waits for.
+type query []byte
+
+// set adds a value, unless it is "".
+func (q *query) set(key, value string) {
+	if value == "" {
+		return
+	}
+	b := *q
+	if len(b) > 0 {
+		b = append(b, '&')
+	}
+	b = append(append(b, key...), '=')
+	for i := range len(value) { // RFC 3986 §2.3
+		if c := value[i]; c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("-._~:/", c) >= 0 {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
+		}
+	}
+	*q = b
+}
+
+// encode writes the query of a request, "" for all.
 func (q ListQuery) encode() string {
-	var b []byte
-	set := func(key, value string) {
-		if value == "" {
-			return
-		}
-		if len(b) > 0 {
-			b = append(b, '&')
-		}
-		b = append(append(b, key...), '=')
-		for i := range len(value) { // RFC 3986 §2.3
-			if c := value[i]; c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("-._~:/", c) >= 0 {
-				b = append(b, c)
-			} else {
-				b = append(b, '%', "0123456789ABCDEF"[c>>4], "0123456789ABCDEF"[c&15])
-			}
-		}
-	}
+	var e query
 	if q.Prefix.IsValid() {
-		set("prefix", q.Prefix.String())
+		e.set("prefix", q.Prefix.String())
 	}
-	set("jail", q.Jail)
-	set("origin", q.Origin)
-	set("since", q.Since.String())
-	set("until", q.Until.String())
+	e.set("jail", q.Jail)
+	e.set("origin", q.Origin)
+	e.set("since", q.Since.String())
+	e.set("until", q.Until.String())
 	if q.Effective != nil {
-		set("effective", strconv.FormatBool(*q.Effective))
+		e.set("effective", strconv.FormatBool(*q.Effective))
 	}
-	set("sort", q.Sort)
+	e.set("sort", q.Sort)
 	if q.Limit > 0 {
-		set("limit", strconv.Itoa(q.Limit))
+		e.set("limit", strconv.Itoa(q.Limit))
 	}
-	return string(b)
+	return string(e)
 }
 
 // ParseListQuery reads what encode writes: get returns the value of a key, "" where there is none.

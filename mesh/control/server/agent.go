@@ -27,6 +27,9 @@ type Agent interface {
 	Members(ctx context.Context) ([]control.Member, error)
 	Status(ctx context.Context) (control.Status, error)
 	Diff(ctx context.Context) (control.Diff, error)
+	// History returns what was, and Stats counts it.
+	History(ctx context.Context, q control.HistoryQuery) (control.History, error)
+	Stats(ctx context.Context, q control.StatsQuery) (control.Stats, error)
 	// Events calls yield with each event from now on until ctx ends or yield returns an error.
 	Events(ctx context.Context, yield func(control.Event) error) error
 

@@ -61,6 +61,12 @@ func (a *taker) Keyring(_ context.Context, c control.KeyringCall) (control.Keyri
 	a.got = c
 	return control.KeyringReply{}, nil
 }
+func (a *taker) History(context.Context, control.HistoryQuery) (control.History, error) {
+	return control.History{}, nil
+}
+func (a *taker) Stats(context.Context, control.StatsQuery) (control.Stats, error) {
+	return control.Stats{}, nil
+}
 func (a *taker) Why(context.Context, netip.Addr) (control.Why, error) { return control.Why{}, nil }
 func (a *taker) List(context.Context, netip.Prefix) (iter.Seq[control.Ban], error) {
 	return func(func(control.Ban) bool) {}, nil

@@ -114,6 +114,8 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("GET "+control.PathDiff, read(s, a.Diff))
 	m.HandleFunc("GET "+control.PathWhy, s.why)
 	m.HandleFunc("GET "+control.PathBans, s.bans)
+	m.HandleFunc("GET "+control.PathHistory, asked(s, control.ParseHistoryQuery, a.History))
+	m.HandleFunc("GET "+control.PathStats, asked(s, control.ParseStatsQuery, a.Stats))
 	m.HandleFunc("GET "+control.PathEvents, s.events)
 	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, control.Errorf(control.CodeNotFound, "%s %s is unknown to this agent: is the command newer than the agent?", r.Method, r.URL.Path))
@@ -183,6 +185,18 @@ func read[R any](s *Server, get func(context.Context) (R, error)) http.HandlerFu
 			return
 		}
 		s.reply(w, http.StatusOK, reply)
+	}
+}
+
+// asked answers a GET with a query.
+func asked[Q, R any](s *Server, parse func(func(string) string) (Q, error), get func(context.Context, Q) (R, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		q, err := parse(r.URL.Query().Get)
+		if err != nil {
+			s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
+			return
+		}
+		read(s, func(ctx context.Context) (R, error) { return get(ctx, q) })(w, r)
 	}
 }
 

@@ -50,9 +50,15 @@ func (s *stub) Fail2ban(ctx context.Context, c control.HookCall) (control.HookRe
 func (s *stub) List(ctx context.Context, p netip.Prefix) (iter.Seq[control.Ban], error) {
 	return s.list(ctx, p)
 }
-func (s *stub) Status(ctx context.Context) (control.Status, error)         { return s.status(ctx) }
-func (s *stub) Members(ctx context.Context) ([]control.Member, error)      { return s.members(ctx) }
-func (s *stub) Diff(ctx context.Context) (control.Diff, error)             { return s.diff(ctx) }
+func (s *stub) Status(ctx context.Context) (control.Status, error)    { return s.status(ctx) }
+func (s *stub) Members(ctx context.Context) ([]control.Member, error) { return s.members(ctx) }
+func (s *stub) Diff(ctx context.Context) (control.Diff, error)        { return s.diff(ctx) }
+func (s *stub) History(context.Context, control.HistoryQuery) (control.History, error) {
+	return control.History{}, nil
+}
+func (s *stub) Stats(context.Context, control.StatsQuery) (control.Stats, error) {
+	return control.Stats{}, nil
+}
 func (s *stub) Why(ctx context.Context, a netip.Addr) (control.Why, error) { return s.why(ctx, a) }
 func (s *stub) Events(ctx context.Context, y func(control.Event) error) error {
 	return s.events(ctx, y)

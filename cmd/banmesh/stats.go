@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+func statsCommand(c *console) *cli.Command {
+	var since duration
+	q := control.StatsQuery{}
+	return &cli.Command{
+		Name: "stats", Category: "Bans", Usage: "count what is and what was banned",
+		Description: "Each offence counts once, whether its ban is live or over. Networks are /24 and /48; repeaters are prefixes that were banned more\n" +
+			"than once; days are in UTC. Where geo in the configuration names databases, autonomous systems and countries as well.\n\n" +
+			"Example:\n   banmesh stats\n   banmesh stats --since 7d --top 20\n   banmesh stats --json",
+		Flags: []cli.Flag{
+			c.jsonFlag(),
+			&cli.GenericFlag{Name: "since", Value: &since, Usage: "only the last `DURATION`"},
+			&cli.IntFlag{Name: "top", Value: 10, Destination: &q.Top, Usage: "the first `N` of each list"},
+			c.socketFlag(),
+		},
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			if since > 0 {
+				q.Since = control.At(c.now().Add(-since.length()))
+			}
+			if err := q.Validate(); err != nil || q.Top == 0 {
+				return usagef("stats: --top %d: want a number from 1 to 1000", q.Top)
+			}
+			get := func(cl *control.Client, ctx context.Context) (control.Stats, error) { return cl.Stats(ctx, q) }
+			return show(cc.Context, c, get, c.tellStats)
+		},
+	}
+}
+
+func (c *console) tellStats(s control.Stats) error {
+	fmt.Fprintf(c.out, "%s: %d live, %d over; %d lifted, %d expired; from %s\n",
+		counted(s.Bans.Total, "offence"), s.Bans.Live, s.Bans.Past, s.Lifts, s.Expired, counted(s.Distinct, "network"))
+	if s.From != 0 {
+		fmt.Fprintf(c.out, "remembered since %s\n", c.moment(s.From))
+	}
+	if s.Unplaced != "" {
+		c.warn("%s", s.Unplaced)
+	}
+	number := func(n int) cell { return cell{text: fmt.Sprint(n)} }
+	shares := func(b control.Share) []cell { return []cell{number(b.Total), number(b.Live), number(b.Past)} }
+	named := func(title string, list []control.NamedShare) *table {
+		t := &table{}
+		t.head(title, "OFFENCES", "LIVE", "OVER")
+		for _, n := range list {
+			t.row(append([]cell{{text: n.Name}}, shares(n.Share)...)...)
+		}
+		return t
+	}
+	networks := &table{}
+	networks.head("NETWORK", "OFFENCES", "LIVE", "OVER", "AS", "COUNTRY")
+	for _, n := range s.Networks {
+		networks.row(append(append([]cell{{text: n.Prefix}}, shares(n.Share)...), cell{text: system(n.ASN, n.ASName)}, cell{text: n.Country})...)
+	}
+	repeaters := &table{}
+	repeaters.head("REPEATER", "TIMES", "LAST", "NOW")
+	for _, r := range s.Repeaters {
+		now := cell{"", plain}
+		if r.Live {
+			now = cell{"banned", red}
+		}
+		repeaters.row(cell{text: bare(r.Prefix)}, number(r.Times), cell{text: c.moment(r.Last)}, now)
+	}
+	days := &table{}
+	days.head("DAY (UTC)", "BANS", "LIFTED", "EXPIRED")
+	for _, d := range s.Days {
+		days.row(cell{text: d.Day}, number(d.Bans), number(d.Lifts), number(d.Expired))
+	}
+	systems := &table{}
+	systems.head("AS", "OFFENCES", "LIVE", "OVER")
+	for _, a := range s.ASNs {
+		systems.row(append([]cell{{text: system(a.ASN, a.Name)}}, shares(a.Share)...)...)
+	}
+	for _, t := range []*table{named("JAIL", s.Jails), named("ROUTER", s.Routers), networks, repeaters, systems, named("COUNTRY", s.Countries), days} {
+		if len(t.rows) < 2 {
+			continue
+		}
+		fmt.Fprintln(c.out)
+		if err := t.write(c.out, c.paint); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// system words an autonomous system, "" where it is not known.
+func system(asn uint32, name string) string {
+	if asn == 0 {
+		return name
+	}
+	if name == "" {
+		return fmt.Sprintf("AS%d", asn)
+	}
+	return fmt.Sprintf("AS%d %s", asn, name)
+}

@@ -1,0 +1,185 @@
+package mesh
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/oschwald/maxminddb-golang/v2"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/history"
+)
+
+// atlas tells of a network to which autonomous system and to which country it belongs, from the files that the
+// configuration names, and counts offences by them. They are opened for each answer: whoever replaces them needs no reload.
+type atlas struct {
+	asn, country *maxminddb.Reader // nil where none is configured, or it cannot be read
+	errs         []error
+	asns         map[uintptr]*control.ASNShare // by where the database keeps it
+	countries    map[uintptr]*control.NamedShare
+}
+
+func newAtlas(g Geo) *atlas {
+	p := &atlas{asns: make(map[uintptr]*control.ASNShare), countries: make(map[uintptr]*control.NamedShare)}
+	p.asn = p.open("geo.asn_db", g.ASNDB)
+	p.country = p.open("geo.country_db", g.CountryDB)
+	return p
+}
+
+func (p *atlas) open(key, path string) *maxminddb.Reader {
+	if path == "" {
+		return nil
+	}
+	db, err := maxminddb.Open(path)
+	if err != nil {
+		p.errs = append(p.errs, fmt.Errorf("%s %s: %w", key, path, err))
+		return nil
+	}
+	return db
+}
+
+// printable is a text of a database as a terminal may show it.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	return control.OneLine(s)
+}
+
+func (p *atlas) close() {
+	for _, db := range []*maxminddb.Reader{p.asn, p.country} {
+		if db != nil {
+			db.Close()
+		}
+	}
+}
+
+// trouble says why a database is not asked, "" where none has failed.
+func (p *atlas) trouble() string {
+	if err := errors.Join(p.errs...); err != nil {
+		return control.OneLine(err.Error())
+	}
+	return ""
+}
+
+// system returns the share of the system that an address belongs to, nil where it is not known.
+func (p *atlas) system(a netip.Addr) *control.ASNShare {
+	if p.asn == nil {
+		return nil
+	}
+	r := p.asn.Lookup(a)
+	if !r.Found() {
+		return nil
+	}
+	s := p.asns[r.Offset()]
+	if s == nil {
+		var record struct {
+			Number uint32 `maxminddb:"autonomous_system_number"`
+			Name   string `maxminddb:"autonomous_system_organization"`
+		}
+		if r.Decode(&record) != nil {
+			return nil
+		}
+		s = &control.ASNShare{ASN: record.Number, Name: printable(record.Name)}
+		p.asns[r.Offset()] = s
+	}
+	return s
+}
+
+// land returns the share of the country that an address belongs to, nil where it is not known.
+func (p *atlas) land(a netip.Addr) *control.NamedShare {
+	if p.country == nil {
+		return nil
+	}
+	r := p.country.Lookup(a)
+	if !r.Found() {
+		return nil
+	}
+	s := p.countries[r.Offset()]
+	if s == nil {
+		var record struct {
+			Country struct {
+				ISOCode string `maxminddb:"iso_code"`
+			} `maxminddb:"country"`
+			Registered struct {
+				ISOCode string `maxminddb:"iso_code"`
+			} `maxminddb:"registered_country"`
+		}
+		if r.Decode(&record) != nil {
+			return nil
+		}
+		s = &control.NamedShare{Name: printable(cmp.Or(record.Country.ISOCode, record.Registered.ISOCode))}
+		p.countries[r.Offset()] = s
+	}
+	return s
+}
+
+// of says where an address belongs, as far as it is known.
+func (p *atlas) of(a netip.Addr) (asn uint32, name, country string) {
+	if s := p.system(a); s != nil {
+		asn, name = s.ASN, s.Name
+	}
+	if s := p.land(a); s != nil {
+		country = s.Name
+	}
+	return asn, name, country
+}
+
+// each counts a network; nil where there is no database.
+func (p *atlas) each() func(history.NetworkCount) {
+	if p.asn == nil && p.country == nil {
+		return nil
+	}
+	return func(n history.NetworkCount) {
+		if s := p.system(n.Prefix.Addr()); s != nil {
+			s.Live, s.Past, s.Total = s.Live+n.Live, s.Past+n.Past, s.Total+n.Live+n.Past
+		}
+		if s := p.land(n.Prefix.Addr()); s != nil {
+			s.Live, s.Past, s.Total = s.Live+n.Live, s.Past+n.Past, s.Total+n.Live+n.Past
+		}
+	}
+}
+
+// top returns the systems and the countries with the most offences. A database may hold one of them at several places.
+func (p *atlas) top(n int) (asns []control.ASNShare, countries []control.NamedShare) {
+	bySystem := make(map[uint32]*control.ASNShare)
+	for _, s := range p.asns {
+		if one := bySystem[s.ASN]; one != nil {
+			one.Live, one.Past, one.Total = one.Live+s.Live, one.Past+s.Past, one.Total+s.Total
+		} else {
+			bySystem[s.ASN] = s
+		}
+	}
+	for _, s := range bySystem {
+		if s.Total > 0 {
+			asns = append(asns, *s)
+		}
+	}
+	byCode := make(map[string]*control.NamedShare)
+	for _, s := range p.countries {
+		if one := byCode[s.Name]; one != nil {
+			one.Live, one.Past, one.Total = one.Live+s.Live, one.Past+s.Past, one.Total+s.Total
+		} else {
+			byCode[s.Name] = s
+		}
+	}
+	for _, s := range byCode {
+		if s.Total > 0 {
+			countries = append(countries, *s)
+		}
+	}
+	slices.SortFunc(asns, func(a, b control.ASNShare) int { return cmp.Or(b.Total-a.Total, cmp.Compare(a.ASN, b.ASN)) })
+	slices.SortFunc(countries, func(a, b control.NamedShare) int {
+		return cmp.Or(b.Total-a.Total, cmp.Compare(a.Name, b.Name))
+	})
+	n = cmp.Or(n, 10)
+	return asns[:min(n, len(asns))], countries[:min(n, len(countries))]
+}

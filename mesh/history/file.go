@@ -1,0 +1,111 @@
+package history
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+var bucketBlocks = []byte("blocks")
+
+// file is the bbolt file: each block under the number of its first entry.
+type file struct {
+	path string
+	db   *bbolt.DB
+}
+
+// openFile opens or makes the file. One that cannot be read is kept aside, and aside names it: the memory is worth less than
+// a router that starts.
+func openFile(path string) (f *file, aside string, err error) {
+	f = &file{path: path}
+	if err = f.open(); err == nil {
+		return f, "", nil
+	}
+	if _, statErr := os.Stat(path); statErr != nil || !damaged(err) {
+		return nil, "", fmt.Errorf("open the history %s: %w", path, err)
+	}
+	aside = path + ".damaged"
+	if err := os.Rename(path, aside); err != nil {
+		return nil, "", fmt.Errorf("set the damaged history aside: %w", err)
+	}
+	if err := f.open(); err != nil {
+		return nil, aside, fmt.Errorf("open the history %s: %w", path, err)
+	}
+	return f, aside, nil
+}
+
+// damaged tells a file that will never open from one that cannot be opened now.
+func damaged(err error) bool {
+	var path *os.PathError
+	return !errors.As(err, &path) && !errors.Is(err, bbolt.ErrTimeout)
+}
+
+func (f *file) open() error {
+	err := guard(func() (err error) {
+		f.db, err = bbolt.Open(f.path, 0o600, &bbolt.Options{Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = f.update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(bucketBlocks)
+		return err
+	})
+	if err != nil {
+		f.close()
+	}
+	return err
+}
+
+// guard turns what bbolt does on a damaged file (a panic, a fault in mapped memory) into an error.
+func guard(do func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(old)
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the history file cannot be read: %v", r)
+		}
+	}()
+	return do()
+}
+
+func (f *file) view(do func(*bbolt.Bucket) error) error {
+	return guard(func() error {
+		return f.db.View(func(tx *bbolt.Tx) error { return do(tx.Bucket(bucketBlocks)) })
+	})
+}
+
+func (f *file) update(do func(*bbolt.Tx) error) error {
+	return guard(func() error { return f.db.Update(do) })
+}
+
+// write puts blocks and deletes others, in one transaction.
+func (f *file) write(blocks []block, gone []uint64) error {
+	return f.update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketBlocks)
+		b.FillPercent = 1 // blocks come in the order of their numbers
+		for _, k := range blocks {
+			if err := b.Put(number(k.first), k.encode()); err != nil {
+				return err
+			}
+		}
+		for _, first := range gone {
+			if err := b.Delete(number(first)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func (f *file) close() error {
+	return guard(f.db.Close)
+}

@@ -1,0 +1,147 @@
+package history
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"banmesh/store"
+)
+
+// Query selects entries. The zero Query is all of them.
+type Query struct {
+	Prefix       netip.Prefix // what is about it, about what covers it and about what is inside
+	Jail, Origin string
+	Kinds        []store.EventKind
+	Since        store.Millis // seen then or later
+	Limit        int          // at most so many, the newest; 0 is no limit
+}
+
+// Events returns what a query selects, the newest first. more reports whether Limit left any out.
+func (h *History) Events(q Query) (events []store.Event, more bool, err error) {
+	var kinds [256]bool
+	for _, k := range q.Kinds {
+		kinds[k] = true
+	}
+	want := keyOf(q.Prefix)
+	err = h.scan(q.Since, func(b *block, from int) bool {
+		jail, origin := slices.Index(b.texts, q.Jail), slices.Index(b.texts, q.Origin)
+		if q.Jail != "" && jail < 0 || q.Origin != "" && origin < 0 {
+			return true
+		}
+		for i := b.len() - 1; i >= from; i-- {
+			e := b.at(i)
+			switch {
+			case q.Prefix.IsValid() && !want.overlaps(e.key()), e.seen() < q.Since, len(q.Kinds) > 0 && !kinds[e.kind()],
+				q.Jail != "" && int(e.jail()) != jail, q.Origin != "" && int(e.origin()) != origin:
+				continue
+			}
+			if q.Limit > 0 && len(events) == q.Limit {
+				more = true
+				return false
+			}
+			events = append(events, b.event(e))
+		}
+		return true
+	})
+	return events, more, err
+}
+
+// Entries says how many entries are remembered, a block's too many at most, and since when; 0 and 0 where there are none.
+func (h *History) Entries() (n int, since store.Millis) {
+	h.mu.Lock()
+	oldest, end := h.last.block, h.last.end()
+	if len(h.full) > 0 {
+		oldest = h.full[0].block
+	}
+	h.mu.Unlock()
+	err := h.file.view(func(bucket *bbolt.Bucket) error {
+		k, v := bucket.Cursor().First()
+		if k == nil {
+			return nil
+		}
+		b, err := decode(binary.BigEndian.Uint64(k), v)
+		if err == nil {
+			oldest = block{first: b.first, from: b.from, entries: make([]byte, len(b.entries))}
+		}
+		return err
+	})
+	if err != nil || oldest.len() == 0 {
+		return 0, 0
+	}
+	begin, most := h.bounds()
+	return int(min(end-oldest.first, most)), max(oldest.from, begin)
+}
+
+// scan calls each with every block that may hold what was seen since then, the newest first, and with the first entry in it
+// that is still remembered, until each returns false. A damaged block is left out. What each is given is valid only until it
+// returns.
+func (h *History) scan(since store.Millis, each func(b *block, from int) bool) error {
+	h.mu.Lock()
+	waiting := make([]block, 0, len(h.full)+1)
+	for _, b := range h.full {
+		waiting = append(waiting, b.block)
+	}
+	waiting = append(waiting, h.last.block)
+	h.mu.Unlock()
+	begin, end := waiting[0].first, waiting[len(waiting)-1].end()
+	oldest, most := h.bounds()
+	lowest := end - min(end, most)
+	since = max(since, oldest)
+	one := func(b *block) (goOn bool) {
+		if b.end() <= lowest {
+			return false
+		}
+		if b.to < since {
+			return true
+		}
+		from := 0
+		if lowest > b.first {
+			from = int(lowest - b.first)
+		}
+		for from < b.len() && b.at(from).seen() < oldest {
+			from++
+		}
+		return from == b.len() || each(b, from)
+	}
+	for i := len(waiting) - 1; i >= 0; i-- {
+		if waiting[i].len() > 0 && !one(&waiting[i]) {
+			return nil
+		}
+	}
+	damaged := 0
+	err := h.file.view(func(bucket *bbolt.Bucket) error {
+		c := bucket.Cursor()
+		k, v := c.Seek(number(begin))
+		if k == nil {
+			k, v = c.Last()
+		}
+		for ; k != nil; k, v = c.Prev() {
+			if len(k) != 8 || binary.BigEndian.Uint64(k) >= begin {
+				continue
+			}
+			if len(v) >= headSize && store.Millis(binary.LittleEndian.Uint64(v[16:])) < since {
+				continue
+			}
+			b, err := decode(binary.BigEndian.Uint64(k), v)
+			if err != nil {
+				damaged++
+				continue
+			}
+			if !one(&b) {
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the history %s: %w", h.file.path, err)
+	}
+	if damaged > 0 {
+		h.log.Warn("blocks of the history are damaged and left out", "blocks", damaged)
+	}
+	return nil
+}

@@ -1,0 +1,388 @@
+package history
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"banmesh/store"
+)
+
+// Sums are what was banned, counted.
+type Sums struct {
+	Live, Past      int // offences: whose ban is live, and that are over
+	Lifts, Expiries int
+	Jails, Routers  []Count
+	Networks        []NetworkCount // by /24 and /48, and by the ban itself where that is wider
+	Repeaters       []Repeater     // prefixes that were banned more than once
+	Days            []Day          // in order; those on which something happened
+	Distinct        int            // networks
+	Entries         int            // of the memory that were looked at
+	Since           store.Millis   // the earliest of them; 0 where there is none
+}
+
+// Count is how many offences have something in common.
+type Count struct {
+	Name       string
+	Live, Past int
+}
+
+// NetworkCount is how many offences came from a network.
+type NetworkCount struct {
+	Prefix     netip.Prefix
+	Live, Past int
+}
+
+// Repeater is a prefix that was banned more than once.
+type Repeater struct {
+	Prefix netip.Prefix
+	Times  int
+	Live   bool
+	Last   store.Millis // when the last of its offences was
+}
+
+// Day is one day in UTC.
+type Day struct {
+	Day                   time.Time
+	Bans, Lifts, Expiries int
+}
+
+// SumQuery says what Sums counts.
+type SumQuery struct {
+	Since store.Millis // what was seen then or later, and live bans whose offence was; 0 is all
+	Top   int          // entries of each list at most; 0 is 10
+	// Each is called with every network, before the list is cut; may be nil.
+	Each func(NetworkCount)
+}
+
+// Sums counts the offences of the memory and the live ones, each once.
+func (h *History) Sums(q SumQuery) (Sums, error) {
+	q.Top = cmp.Or(q.Top, 10)
+	var s Sums
+	t := tally{jails: make(map[string]*Count), routers: make(map[string]*Count), days: make(map[int64]*Day), networks: make(map[netip.Prefix]*NetworkCount), prefixes: make(map[netip.Prefix]*Repeater)}
+	var live numbers
+	texts := make(map[string]uint64)
+	hash := func(s string) uint64 {
+		v, ok := texts[s]
+		if !ok {
+			v = hashes.text(s)
+			texts[s] = v
+		}
+		return v
+	}
+	entries, _ := h.Entries()
+	t.hosts = make([]uint64, 0, entries)
+	for b := range h.cfg.Set.LiveBans() {
+		k := keyOf(b.Prefix)
+		if !live.add(hashes.of(k, hash(b.Origin), hash(b.Jail), b.Start)) || b.Start < q.Since {
+			continue // the same offence in two logs of its router, or an older one
+		}
+		s.Live++
+		count(t.jails, b.Jail).Live++
+		count(t.routers, b.Origin).Live++
+		t.offence(k, b.Start, true)
+		t.day(b.Start).Bans++
+	}
+	err := h.scan(q.Since, func(b *block, from int) bool {
+		t.block(b, from, q.Since, &live, &s)
+		return true
+	})
+	if err != nil {
+		return Sums{}, err
+	}
+	s.Jails, s.Routers = top(t.jails, q.Top), top(t.routers, q.Top)
+	t.finish(q, &s)
+	for _, d := range t.days {
+		s.Days = append(s.Days, *d)
+	}
+	slices.SortFunc(s.Days, func(a, b Day) int { return a.Day.Compare(b.Day) })
+	return s, nil
+}
+
+// tally is what Sums counts with.
+type tally struct {
+	jails, routers map[string]*Count
+	hosts          []uint64                       // offences of single IPv4 addresses, as hostOf packs them: nearly all, so they are sorted
+	networks       map[netip.Prefix]*NetworkCount // of the others
+	prefixes       map[netip.Prefix]*Repeater     // likewise
+	days           map[int64]*Day
+	today          *Day // the last one asked for
+	todayAt        int64
+}
+
+const dayMillis = 24 * 60 * 60 * 1000
+
+func (t *tally) day(at store.Millis) *Day {
+	n := int64(at) / dayMillis
+	if t.today != nil && t.todayAt == n {
+		return t.today
+	}
+	d := t.days[n]
+	if d == nil {
+		d = &Day{Day: time.UnixMilli(n * dayMillis).UTC()}
+		t.days[n] = d
+	}
+	t.today, t.todayAt = d, n
+	return d
+}
+
+func count(m map[string]*Count, name string) *Count {
+	c := m[name]
+	if c == nil {
+		c = &Count{Name: name}
+		m[name] = c
+	}
+	return c
+}
+
+// block counts one block of the memory, but for the offences that are live.
+func (t *tally) block(b *block, from int, since store.Millis, live *numbers, s *Sums) {
+	hash := make([]uint64, len(b.texts))
+	jails, routers := make([]int, len(b.texts)), make([]int, len(b.texts))
+	for i, text := range b.texts {
+		hash[i] = hashes.text(text)
+	}
+	for i := from; i < b.len(); i++ {
+		e := b.at(i)
+		seen := e.seen()
+		if seen < since {
+			continue
+		}
+		s.Entries++
+		if s.Since == 0 || seen < s.Since {
+			s.Since = seen
+		}
+		switch e.kind() {
+		case store.EventLift:
+			s.Lifts++
+			t.day(seen).Lifts++
+			continue
+		case store.EventExpire:
+			s.Expiries++
+			t.day(seen).Expiries++
+			continue
+		case store.EventBan:
+		default:
+			continue
+		}
+		k := e.key()
+		if live.has(hashes.of(k, hash[e.origin()], hash[e.jail()], e.start())) {
+			continue
+		}
+		s.Past++
+		jails[e.jail()]++
+		routers[e.origin()]++
+		t.offence(k, e.start(), false)
+		t.day(seen).Bans++
+	}
+	for i, text := range b.texts {
+		if jails[i] > 0 {
+			count(t.jails, text).Past += jails[i]
+		}
+		if routers[i] > 0 {
+			count(t.routers, text).Past += routers[i]
+		}
+	}
+}
+
+// An offence of one IPv4 address in a word: the address, whether it is live, the minute since 1970.
+const (
+	hostShift  = 32
+	hostLive   = 1 << 31
+	minuteMask = 1<<31 - 1
+)
+
+// offence counts one offence to its prefix and to its network.
+func (t *tally) offence(k key, start store.Millis, live bool) {
+	if k.bits == 128 && k.is4() {
+		h := k.lo<<hostShift | uint64(start/60_000)&minuteMask
+		if live {
+			h |= hostLive
+		}
+		t.hosts = append(t.hosts, h)
+		return
+	}
+	p := k.prefix()
+	r := t.prefixes[p]
+	if r == nil {
+		r = &Repeater{Prefix: p}
+		t.prefixes[p] = r
+	}
+	r.add(start/60_000*60_000, live)
+	n := t.networkOf(p)
+	if live {
+		n.Live++
+	} else {
+		n.Past++
+	}
+}
+
+func (r *Repeater) add(start store.Millis, live bool) {
+	r.Times++
+	r.Live = r.Live || live
+	r.Last = max(r.Last, start)
+}
+
+// networkOf returns the counts of the /24 or /48 that a prefix is in, or of itself where it is wider.
+func (t *tally) networkOf(p netip.Prefix) *NetworkCount {
+	width := 48
+	if p.Addr().Is4() {
+		width = 24
+	}
+	if p.Bits() > width {
+		p, _ = p.Addr().Prefix(width)
+	}
+	n := t.networks[p]
+	if n == nil {
+		n = &NetworkCount{Prefix: p}
+		t.networks[p] = n
+	}
+	return n
+}
+
+// finish makes the lists of networks and repeaters.
+func (t *tally) finish(q SumQuery, s *Sums) {
+	networks := best[NetworkCount]{n: q.Top, before: func(a, b *NetworkCount) int {
+		return cmp.Or(b.Live+b.Past-a.Live-a.Past, comparePrefixes(a.Prefix, b.Prefix))
+	}}
+	repeaters := best[Repeater]{n: q.Top, before: func(a, b *Repeater) int {
+		return cmp.Or(b.Times-a.Times, comparePrefixes(a.Prefix, b.Prefix))
+	}}
+	network := func(n *NetworkCount) {
+		s.Distinct++
+		networks.offer(n)
+		if q.Each != nil {
+			q.Each(*n)
+		}
+	}
+	repeater := func(r *Repeater) {
+		if r.Times > 1 {
+			repeaters.offer(r)
+		}
+	}
+	sortHosts(t.hosts)
+	for from := 0; from < len(t.hosts); {
+		net := t.hosts[from] >> (hostShift + 8)
+		var n NetworkCount
+		for from < len(t.hosts) && t.hosts[from]>>(hostShift+8) == net {
+			host := t.hosts[from] >> hostShift
+			var r Repeater
+			for ; from < len(t.hosts) && t.hosts[from]>>hostShift == host; from++ {
+				h := t.hosts[from]
+				live := h&hostLive != 0
+				if r.add(store.Millis(h&minuteMask)*60_000, live); live {
+					n.Live++
+				} else {
+					n.Past++
+				}
+			}
+			if r.Times > 1 {
+				r.Prefix = key{0, 0xffff<<32 | host, 128}.prefix()
+				repeater(&r)
+			}
+		}
+		n.Prefix = key{0, 0xffff<<32 | net<<8, 96 + 24}.prefix()
+		if other := t.networks[n.Prefix]; other != nil {
+			n.Live, n.Past = n.Live+other.Live, n.Past+other.Past
+			delete(t.networks, n.Prefix)
+		}
+		network(&n)
+	}
+	for _, n := range t.networks {
+		network(n)
+	}
+	for _, r := range t.prefixes {
+		repeater(r)
+	}
+	s.Networks, s.Repeaters = networks.list, repeaters.list
+}
+
+// sortHosts sorts by the address, the upper half of each word: a radix sort, as sorting a million by comparing takes longer
+// than all the rest.
+func sortHosts(a []uint64) {
+	const digit = 11
+	spare := make([]uint64, len(a))
+	for shift := hostShift; shift < 64; shift += digit {
+		var at [1 << digit]int
+		for _, v := range a {
+			at[v>>shift&(1<<digit-1)]++
+		}
+		sum := 0
+		for i, n := range at {
+			at[i], sum = sum, sum+n
+		}
+		for _, v := range a {
+			d := v >> shift & (1<<digit - 1)
+			spare[at[d]] = v
+			at[d]++
+		}
+		copy(a, spare)
+	}
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
+}
+
+// best keeps the first n of what it is offered.
+type best[T any] struct {
+	n      int
+	before func(a, b *T) int
+	list   []T
+}
+
+func (b *best[T]) offer(v *T) {
+	if len(b.list) == b.n && b.before(v, &b.list[b.n-1]) > 0 {
+		return
+	}
+	at, _ := slices.BinarySearchFunc(b.list, v, func(e T, v *T) int { return b.before(&e, v) })
+	b.list = slices.Insert(b.list, at, *v)
+	b.list = b.list[:min(b.n, len(b.list))]
+}
+
+func top(m map[string]*Count, n int) []Count {
+	out := make([]Count, 0, len(m))
+	for _, c := range m {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b Count) int { return cmp.Or(b.Live+b.Past-a.Live-a.Past, cmp.Compare(a.Name, b.Name)) })
+	return slices.Clip(out[:min(n, len(out))])
+}
+
+// numbers is a set of numbers that are not 0: open addressing, as a map of them costs a million look-ups five times as much.
+type numbers struct {
+	slots []uint64
+	n     int
+}
+
+func (s *numbers) find(n uint64) int {
+	mask := len(s.slots) - 1
+	for i := int(n) & mask; ; i = (i + 1) & mask {
+		if v := s.slots[i]; v == n || v == 0 {
+			return i
+		}
+	}
+}
+
+func (s *numbers) has(n uint64) bool { return len(s.slots) > 0 && s.slots[s.find(n)] == n }
+
+// add reports whether the number is new.
+func (s *numbers) add(n uint64) bool {
+	if s.n*2 >= len(s.slots) {
+		old := s.slots
+		s.slots = make([]uint64, max(1024, 4*len(old)))
+		for _, v := range old {
+			if v != 0 {
+				s.slots[s.find(v)] = v
+			}
+		}
+	}
+	i := s.find(n)
+	if s.slots[i] == n {
+		return false
+	}
+	s.slots[i] = n
+	s.n++
+	return true
+}

@@ -1,0 +1,164 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/history"
+	"banmesh/store"
+)
+
+// openHistory opens the memory of what was. Bans are shared without it: its failure is logged and stops nothing.
+func (a *Agent) openHistory() {
+	c := a.cfg.History
+	a.geo.Store(&a.cfg.Geo)
+	if c.MaxEntries == 0 {
+		return
+	}
+	past, err := history.Open(history.Config{
+		Dir: a.cfg.DataDir, Keep: time.Duration(c.Keep), MaxEntries: c.MaxEntries, Set: a.store, Now: a.clock.now, Logger: a.log,
+	})
+	if err != nil {
+		a.log.Error("what was is not remembered", "error", err)
+		return
+	}
+	a.past = past
+}
+
+// rebound takes over what a reload changes of the memory. It returns what is in force then.
+func (a *Agent) rebound(h History, g Geo) (History, Geo) {
+	a.geo.Store(&g)
+	if a.past == nil || h.MaxEntries == 0 {
+		return a.cfg.History, g
+	}
+	a.past.Rebound(time.Duration(h.Keep), h.MaxEntries)
+	return h, g
+}
+
+func (a *Agent) closeHistory() {
+	if a.past == nil {
+		return
+	}
+	if err := a.past.Close(); err != nil {
+		a.log.Warn("close the history", "error", err)
+	}
+}
+
+// historyWarnings say what is wrong with the memory of what was.
+func (a *Agent) historyWarnings() []string {
+	switch {
+	case a.past == nil && a.cfg.History.MaxEntries > 0:
+		return []string{"the history could not be opened: what was is not remembered; the log says why"}
+	case a.past == nil:
+	case a.past.Health() != nil:
+		return []string{fmt.Sprintf("the history is not written: %v", a.past.Health())}
+	}
+	return nil
+}
+
+// pastNames are the names of the events that the history knows: monitor's.
+func pastNames() map[store.EventKind]string {
+	names := map[store.EventKind]string{history.EventLost: "error"}
+	for kind, name := range eventNames {
+		names[kind] = name
+	}
+	return names
+}
+
+func (a *Agent) remembers() error {
+	switch {
+	case a.past != nil:
+		return nil
+	case a.cfg.History.MaxEntries == 0:
+		return control.Errorf(control.CodeConflict, "history.max_entries is 0 in this router's configuration: nothing is remembered")
+	}
+	return control.Errorf(control.CodeUnavailable, "the history could not be opened: the agent's log says why")
+}
+
+// History returns what was, as this router saw it.
+func (a *Agent) History(_ context.Context, q control.HistoryQuery) (control.History, error) {
+	if err := a.remembers(); err != nil {
+		return control.History{}, err
+	}
+	names := pastNames()
+	query := history.Query{Prefix: q.Prefix, Jail: q.Jail, Origin: q.Origin, Since: store.Millis(q.Since), Limit: q.Limit}
+	if query.Limit == 0 {
+		query.Limit = control.MaxPast
+	}
+	for _, want := range q.Kinds {
+		for kind, name := range names {
+			if name == want {
+				query.Kinds = append(query.Kinds, kind)
+			}
+		}
+	}
+	events, more, err := a.past.Events(query)
+	if err != nil {
+		return control.History{}, err
+	}
+	reply := control.History{Events: make([]control.Past, len(events)), More: more}
+	for i := range events {
+		reply.Events[i] = pastEvent(&events[i], names)
+	}
+	entries, from := a.past.Entries()
+	reply.Entries, reply.From = entries, control.Time(from)
+	return reply, nil
+}
+
+func pastEvent(e *store.Event, names map[store.EventKind]string) control.Past {
+	p := control.Past{
+		Time: control.Time(e.Time), Event: names[e.Kind], Origin: e.Origin, Jail: e.Jail, By: e.By,
+		Start: control.Time(e.Start), Failures: e.Failures, Reason: e.Text,
+	}
+	if e.Kind == history.EventLost {
+		return control.Past{Time: p.Time, Event: p.Event, Lost: int(e.Failures)}
+	}
+	if e.Prefix.IsValid() {
+		p.Prefix = e.Prefix.String()
+	}
+	if until := control.Until(e.Until); until != 0 {
+		p.Until = &until
+	}
+	return p
+}
+
+// Stats counts what was and what is.
+func (a *Agent) Stats(_ context.Context, q control.StatsQuery) (control.Stats, error) {
+	if err := a.remembers(); err != nil {
+		return control.Stats{}, err
+	}
+	places := newAtlas(*a.geo.Load())
+	defer places.close()
+	sums, err := a.past.Sums(history.SumQuery{Since: store.Millis(q.Since), Top: q.Top, Each: places.each()})
+	if err != nil {
+		return control.Stats{}, err
+	}
+	share := func(live, past int) control.Share { return control.Share{Live: live, Past: past, Total: live + past} }
+	s := control.Stats{
+		Time: control.At(a.clock.now()), Since: q.Since, From: control.Time(sums.Since), Bans: share(sums.Live, sums.Past),
+		Lifts: sums.Lifts, Expired: sums.Expiries, Distinct: sums.Distinct,
+		Jails: []control.NamedShare{}, Routers: []control.NamedShare{}, Networks: []control.NetShare{}, Repeaters: []control.Repeater{}, Days: []control.DayCount{},
+	}
+	for _, c := range sums.Jails {
+		s.Jails = append(s.Jails, control.NamedShare{Name: c.Name, Share: share(c.Live, c.Past)})
+	}
+	for _, c := range sums.Routers {
+		s.Routers = append(s.Routers, control.NamedShare{Name: c.Name, Share: share(c.Live, c.Past)})
+	}
+	for _, n := range sums.Networks {
+		net := control.NetShare{Prefix: n.Prefix.String(), Share: share(n.Live, n.Past)}
+		net.ASN, net.ASName, net.Country = places.of(n.Prefix.Addr())
+		s.Networks = append(s.Networks, net)
+	}
+	for _, r := range sums.Repeaters {
+		s.Repeaters = append(s.Repeaters, control.Repeater{Prefix: r.Prefix.String(), Times: r.Times, Live: r.Live, Last: control.Time(r.Last)})
+	}
+	for _, d := range sums.Days {
+		s.Days = append(s.Days, control.DayCount{Day: d.Day.Format(time.DateOnly), Bans: d.Bans, Lifts: d.Lifts, Expired: d.Expiries})
+	}
+	s.ASNs, s.Countries = places.top(q.Top)
+	s.Unplaced = places.trouble()
+	return s, nil
+}
