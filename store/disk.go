@@ -88,6 +88,13 @@ type boltDisk struct {
 	db    *bbolt.DB
 	doubt string // what may be missing from it, "" for nothing
 	sum   tally  // of a file of format 1, as load found it
+	live  int64  // bytes of keys and values, as the file needs them
+
+	shrink  *shrink // under way, nil if none is
+	resting Millis  // not begun again before
+	renamed bool    // the directory is still to be synced
+	space   func(dir string) (free int64, ok bool)
+	at      func(step string) // tests: what has been done to make the file smaller
 }
 
 // openBolt opens or makes the file. The whole structure is checked before bbolt follows a single pointer of it, because
@@ -108,6 +115,7 @@ func openBolt(path string) (disk, error) {
 		return nil, err
 	}
 	d.doubt = doubt
+	os.Remove(path + shrinkSuffix) // of a run that was cut short
 	if err := d.checkFormat(); err != nil {
 		d.db.Close()
 		return nil, err
@@ -123,7 +131,7 @@ func openFile(path string) (*boltDisk, error) {
 	})
 	switch {
 	case err == nil:
-		return &boltDisk{path: path, db: db}, nil
+		return &boltDisk{path: path, db: db, at: func(string) {}, space: freeSpace}, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
@@ -217,26 +225,43 @@ func recordKey(log uint32, seq uint64) []byte {
 }
 
 func (d *boltDisk) commit(b *batch) error {
-	return d.update(func(tx *bbolt.Tx) error {
-		// What the file says, not what was last written: a transaction whose last sync failed is refused, and may be in the
-		// file all the same.
-		info := tx.Bucket(bucketInfo)
-		sum, tallied, _ := decodeFormat(info.Get(keyFormat))
-		if !tallied {
-			sum = d.sum
-		}
-		if err := commitRecords(newLedger(tx, bucketRecords, &sum), b); err != nil {
-			return err
-		}
-		if err := commitRest(tx, &sum, b); err != nil {
-			return err
-		}
-		return info.Put(keyFormat, encodeFormat(sum))
-	})
+	live, err := commit(d.path, d.db, b, account{d.sum, d.live})
+	if d.shrink != nil {
+		d.shrink.note(b) // also where it failed: nobody can tell whether it is in the file
+	}
+	if err == nil {
+		d.live = live
+		err = d.syncName()
+	}
+	return err
 }
 
-func commitRest(tx *bbolt.Tx, sum *tally, b *batch) error {
-	logs := newLedger(tx, bucketLogs, sum)
+// commit writes a batch to a file. before is what is known of it: how much it holds and, of one of format 1, its tally.
+func commit(path string, db *bbolt.DB, b *batch, before account) (live int64, err error) {
+	err = guard(path, func() error {
+		return db.Update(func(tx *bbolt.Tx) error { // bbolt rolls back, and lets go of its locks, also when it panics
+			// What the file says, not what was last written: a transaction whose last sync failed is refused, and may be in the
+			// file all the same.
+			a := before
+			info := tx.Bucket(bucketInfo)
+			if sum, tallied, _ := decodeFormat(info.Get(keyFormat)); tallied {
+				a.sum = sum
+			}
+			if err := commitRecords(newLedger(tx, bucketRecords, &a), b); err != nil {
+				return err
+			}
+			if err := commitRest(tx, &a, b); err != nil {
+				return err
+			}
+			live = a.live
+			return info.Put(keyFormat, encodeFormat(a.sum))
+		})
+	})
+	return live, err
+}
+
+func commitRest(tx *bbolt.Tx, a *account, b *batch) error {
+	logs := newLedger(tx, bucketLogs, a)
 	for _, h := range b.heads {
 		if err := logs.put(binary.BigEndian.AppendUint32(nil, h.disk), h.encode()); err != nil {
 			return err
@@ -247,7 +272,7 @@ func commitRest(tx *bbolt.Tx, sum *tally, b *batch) error {
 			return err
 		}
 	}
-	notices := newLedger(tx, bucketNotices, sum)
+	notices := newLedger(tx, bucketNotices, a)
 	for _, n := range b.notices {
 		if err := notices.put(binary.BigEndian.AppendUint64(nil, n.ID), n.encode()); err != nil {
 			return err
@@ -258,7 +283,7 @@ func commitRest(tx *bbolt.Tx, sum *tally, b *batch) error {
 			return err
 		}
 	}
-	meta := newLedger(tx, bucketMeta, sum)
+	meta := newLedger(tx, bucketMeta, a)
 	for k, v := range b.meta {
 		var err error
 		if v == nil {
@@ -304,7 +329,7 @@ func commitRecords(records ledger, b *batch) error {
 		c := records.bucket.Cursor()
 		first := recordKey(l, 0)
 		for k, v := c.Seek(first); len(k) == 12 && binary.BigEndian.Uint32(k) == l; k, v = c.Seek(first) {
-			*records.sum -= entry(records.name, k, v)
+			records.account.drop(records.name, k, v)
 			if err := c.Delete(); err != nil {
 				return err
 			}
@@ -400,9 +425,9 @@ func (d *boltDisk) load(v visitor) error {
 				return damaged("bucket %s is missing", name)
 			}
 		}
-		var sum tally
+		var a account
 		err := tx.Bucket(bucketLogs).ForEach(func(k, val []byte) error {
-			sum.add(bucketLogs, k, val)
+			a.add(bucketLogs, k, val)
 			body, ok := unseal(k, val)
 			if len(k) != 4 || !ok {
 				return damaged("checksum of log %x", k)
@@ -417,7 +442,7 @@ func (d *boltDisk) load(v visitor) error {
 			return err
 		}
 		err = tx.Bucket(bucketRecords).ForEach(func(k, val []byte) error {
-			sum.add(bucketRecords, k, val)
+			a.add(bucketRecords, k, val)
 			body, ok := unseal(k, val)
 			if len(k) != 12 || !ok {
 				return damaged("checksum of record %x", k)
@@ -431,7 +456,7 @@ func (d *boltDisk) load(v visitor) error {
 			return err
 		}
 		err = tx.Bucket(bucketNotices).ForEach(func(k, val []byte) error {
-			sum.add(bucketNotices, k, val)
+			a.add(bucketNotices, k, val)
 			body, ok := unseal(k, val)
 			if len(k) != 8 || !ok {
 				return damaged("checksum of notice %x", k)
@@ -448,7 +473,7 @@ func (d *boltDisk) load(v visitor) error {
 			return err
 		}
 		err = tx.Bucket(bucketMeta).ForEach(func(k, val []byte) error {
-			sum.add(bucketMeta, k, val)
+			a.add(bucketMeta, k, val)
 			body, ok := unseal(k, val)
 			if !ok {
 				return damaged("checksum of value %q", k)
@@ -459,10 +484,10 @@ func (d *boltDisk) load(v visitor) error {
 		if err != nil {
 			return err
 		}
-		if want, tallied, _ := decodeFormat(tx.Bucket(bucketInfo).Get(keyFormat)); tallied && sum != want {
+		if want, tallied, _ := decodeFormat(tx.Bucket(bucketInfo).Get(keyFormat)); tallied && a.sum != want {
 			return damaged("something of it is missing: its tally is another")
 		}
-		d.sum = sum
+		d.sum, d.live = a.sum, a.live
 		return nil
 	})
 }
@@ -479,7 +504,11 @@ func (d *boltDisk) seqs(log uint32) ([]uint64, error) {
 	return out, err
 }
 
-func (d *boltDisk) close() error { return d.db.Close() }
+func (d *boltDisk) close() error {
+	d.shrink.abandon()
+	d.shrink = nil
+	return d.db.Close()
+}
 
 // ResetFile moves a damaged store file aside, so that the next Open starts anew, and returns its new name. That there is
 // no file is no error: aside is then empty.

@@ -117,6 +117,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
+	signal(s.wake) // the file may be worth making smaller
 	s.done.Go(s.write)
 	s.done.Go(s.tellChanges)
 	return s, nil

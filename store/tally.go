@@ -28,22 +28,41 @@ func entry(bucket, key, value []byte) tally {
 	return tally(h ^ h>>31)
 }
 
-// ledger is a bucket whose changes are tallied.
+// account is what a transaction changes of the file as a whole.
+type account struct {
+	sum  tally
+	live int64 // bytes of all keys and values, as the file needs them
+}
+
+func (a *account) add(bucket, key, value []byte) {
+	a.sum.add(bucket, key, value)
+	a.live += footprint(key, value)
+}
+
+func (a *account) drop(bucket, key, value []byte) {
+	a.sum -= entry(bucket, key, value)
+	a.live -= footprint(key, value)
+}
+
+// footprint is what a value needs in a page.
+func footprint(key, value []byte) int64 { return int64(len(key) + len(value) + pageElement) }
+
+// ledger is a bucket whose changes are accounted for.
 type ledger struct {
 	bucket *bbolt.Bucket
 	cursor *bbolt.Cursor // one for all: Get would make one each time
 	name   []byte
-	sum    *tally
+	*account
 }
 
-func newLedger(tx *bbolt.Tx, name []byte, sum *tally) ledger {
+func newLedger(tx *bbolt.Tx, name []byte, a *account) ledger {
 	b := tx.Bucket(name)
-	return ledger{b, b.Cursor(), name, sum}
+	return ledger{b, b.Cursor(), name, a}
 }
 
 func (l ledger) put(key, value []byte) error {
 	l.drop(key)
-	l.sum.add(l.name, key, value)
+	l.account.add(l.name, key, value)
 	return l.bucket.Put(key, value)
 }
 
@@ -54,7 +73,7 @@ func (l ledger) delete(key []byte) error {
 
 func (l ledger) drop(key []byte) {
 	if k, old := l.cursor.Seek(key); bytes.Equal(k, key) {
-		*l.sum -= entry(l.name, key, old)
+		l.account.drop(l.name, key, old)
 	}
 }
 

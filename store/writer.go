@@ -187,11 +187,26 @@ func (s *Store) write() {
 		if stopping {
 			return
 		}
+		s.tend()
 		s.mu.RLock()
 		if s.health != nil {
 			retry = time.After(retryAfter)
 		}
 		s.mu.RUnlock()
+	}
+}
+
+// tend makes the file smaller where that is due.
+func (s *Store) tend() {
+	d, ok := s.disk.(shrinker)
+	if !ok {
+		return
+	}
+	switch was, is, err := d.tend(s.now(), func() { signal(s.wake) }); {
+	case err != nil:
+		s.log.Warn("the store file keeps its size", "err", err)
+	case is > 0:
+		s.log.Info("the store file is smaller", "path", s.cfg.Path, "was", was, "is", is)
 	}
 }
 

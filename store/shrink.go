@@ -1,0 +1,306 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"go.etcd.io/bbolt"
+)
+
+// bbolt uses again what becomes free in its file and never gives any of it back. Where more than half of the file is dead, what
+// lives is copied into another one, which then takes its name. The copy is made beside the running store, in short reads, so
+// that neither a ban nor bbolt's own growth waits for it; what is committed meanwhile is written to both. Only the last step
+// stops the writer, for about as long as three transactions: what the copy lacks, the rename, the sync of the directory. Until
+// the rename the old file is the only one that counts; from then on both hold the same.
+
+const (
+	shrinkSuffix = ".compact"
+	shrinkFrom   = 1 << 20 // bytes of a file that is worth it
+	shrinkEvery  = 10 * minute
+	shrinkSlice  = 256 << 10 // bytes that are read at once
+	shrinkRest   = 256 << 10 // bytes of transactions that the writer may write to both in the last step
+	shrinkRounds = 8         // in which the copier catches up with more of them
+	shrinkNoted  = 32 << 20  // bytes of transactions that wait for the copy: with more it is given up
+	spareDisk    = 64 << 20  // bytes that must be left free beside the copy
+)
+
+// shrinker is a disk whose file can be made smaller.
+type shrinker interface {
+	// tend is called by the writer between two transactions. It begins to make the file smaller, or ends it, and calls wake when
+	// it is to be called again. An error leaves the file as it is.
+	tend(now Millis, wake func()) (was, is int64, err error)
+}
+
+// shrink is a copy that is being made.
+type shrink struct {
+	to     *bbolt.DB
+	path   string
+	notes  []*batch // committed since the copy began
+	bytes  int      // of them
+	over   bool     // too many
+	rounds int
+	stop   chan struct{}
+	done   chan error // closed by the copier after its only word
+	at     func(step string)
+}
+
+// wasteful reports the size of the file if more than half of it is dead.
+func (d *boltDisk) wasteful() (size int64, yes bool) {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return 0, false
+	}
+	return info.Size(), info.Size() >= shrinkFrom && d.live < info.Size()/2
+}
+
+// tend implements shrinker.
+func (d *boltDisk) tend(now Millis, wake func()) (was, is int64, err error) {
+	if s := d.shrink; s != nil {
+		select {
+		case err = <-s.done:
+		default:
+			return 0, 0, nil
+		}
+		if err == nil && s.bytes > shrinkRest && s.rounds < shrinkRounds {
+			s.catchUp(wake)
+			return 0, 0, nil
+		}
+		if err == nil {
+			was, is, err = d.finishShrink()
+		}
+		if err != nil {
+			d.shrink.abandon()
+			err = fmt.Errorf("make %s smaller: %w", d.path, err)
+		}
+		d.shrink = nil
+		return was, is, err
+	}
+	if now < d.resting && now > d.resting-2*shrinkEvery {
+		return 0, 0, nil
+	}
+	size, yes := d.wasteful()
+	if !yes {
+		d.resting = now + minute
+		return 0, 0, nil
+	}
+	d.resting = now + shrinkEvery
+	if v, err := formatOf(d.path, d.db); err != nil || len(v) != len(encodeFormat(0)) {
+		return 0, 0, err // of format 1, which the next transaction makes 2
+	}
+	if free, ok := d.space(filepath.Dir(d.path)); ok && free < 2*d.live+spareDisk {
+		return 0, 0, fmt.Errorf("make %s smaller: %d MB of it are dead, but only %d MB are free beside it", d.path, (size-d.live)>>20, free>>20)
+	}
+	d.shrink, err = startShrink(d, wake)
+	return 0, 0, err
+}
+
+func freeSpace(dir string) (free int64, ok bool) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return 0, false
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), true
+}
+
+func startShrink(d *boltDisk, wake func()) (*shrink, error) {
+	s := &shrink{path: d.path + shrinkSuffix, stop: make(chan struct{}), done: make(chan error, 1), at: d.at}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	to, err := openFile(s.path)
+	if err != nil {
+		return nil, err
+	}
+	to.db.AllocSize = shrinkFrom // else it would be up to 16 MB longer than what it holds
+	s.to = to.db
+	from := d.db
+	go func() {
+		s.done <- s.copy(from, d.path)
+		close(s.done)
+		wake()
+	}()
+	return s, nil
+}
+
+// note takes down what was committed to the old file.
+func (s *shrink) note(b *batch) {
+	for _, o := range b.ops {
+		s.bytes += 64 + len(o.enc)
+	}
+	s.bytes += 1024 * (len(b.heads) + len(b.notices) + len(b.meta) + 1)
+	if s.over = s.over || s.bytes > shrinkNoted; s.over {
+		s.notes = nil
+		return
+	}
+	s.notes = append(s.notes, b)
+}
+
+// abandon leaves the old file as the only one.
+func (s *shrink) abandon() {
+	if s == nil {
+		return
+	}
+	close(s.stop)
+	for range s.done { // until the copier has let go of both files
+	}
+	s.to.Close()
+	os.Remove(s.path)
+}
+
+var errAbandoned = errors.New("abandoned")
+
+// copy copies bucket after bucket, a slice at a time. What changes meanwhile is in the notes, whose order makes up for what a
+// slice has seen of them or not.
+func (s *shrink) copy(from *bbolt.DB, path string) error {
+	var a account
+	for _, name := range [][]byte{bucketInfo, bucketLogs, bucketRecords, bucketNotices, bucketMeta} {
+		for next, more := []byte(nil), true; more; {
+			select {
+			case <-s.stop:
+				return errAbandoned
+			default:
+			}
+			var keys, values [][]byte
+			err := guard(path, func() error {
+				return from.View(func(tx *bbolt.Tx) error {
+					keys, values, next, more = slice(tx.Bucket(name), next)
+					return nil
+				})
+			})
+			if err == nil {
+				err = guard(s.path, func() error { return s.to.Update(func(tx *bbolt.Tx) error { return a.paste(tx, name, keys, values) }) })
+			}
+			if err != nil {
+				return err
+			}
+			s.at("slice")
+		}
+	}
+	s.at("copied")
+	return guard(s.path, func() error {
+		return s.to.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketInfo).Put(keyFormat, encodeFormat(a.sum)) })
+	})
+}
+
+// slice reads values from a key on, and says where the next slice begins.
+func slice(b *bbolt.Bucket, from []byte) (keys, values [][]byte, next []byte, more bool) {
+	size := 0
+	c := b.Cursor()
+	for k, v := c.Seek(from); k != nil; k, v = c.Next() {
+		if size >= shrinkSlice {
+			return keys, values, bytes.Clone(k), true
+		}
+		keys, values = append(keys, bytes.Clone(k)), append(values, bytes.Clone(v))
+		size += len(k) + len(v)
+	}
+	return keys, values, nil, false
+}
+
+func (a *account) paste(tx *bbolt.Tx, name []byte, keys, values [][]byte) error {
+	b, err := tx.CreateBucketIfNotExists(name)
+	if err != nil {
+		return err
+	}
+	b.FillPercent = 0.9
+	for i, k := range keys {
+		if !bytes.Equal(name, bucketInfo) {
+			a.add(name, k, values[i])
+		}
+		if err := b.Put(k, values[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// catchUp has the copier write what was committed meanwhile.
+func (s *shrink) catchUp(wake func()) {
+	notes := s.notes
+	s.notes, s.bytes, s.rounds, s.done = nil, 0, s.rounds+1, make(chan error, 1)
+	done := s.done
+	go func() {
+		done <- s.paste(notes)
+		close(done)
+		wake()
+	}()
+}
+
+// paste writes transactions to the copy. They are synced together, in the end.
+func (s *shrink) paste(notes []*batch) error {
+	s.to.NoSync = true
+	for _, b := range notes {
+		if _, err := commit(s.path, s.to, b, account{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncName makes it certain under which name the file is found after a loss of power. Nothing is acknowledged before.
+func (d *boltDisk) syncName() error {
+	if !d.renamed {
+		return nil
+	}
+	if err := syncDir(filepath.Dir(d.path)); err != nil {
+		return err
+	}
+	d.renamed = false
+	return nil
+}
+
+// finishShrink ends what the copier has begun: with the same tally both files hold the same, and only then the new one takes
+// the place of the old one.
+func (d *boltDisk) finishShrink() (was, is int64, err error) {
+	s := d.shrink
+	if s.over {
+		return 0, 0, errors.New("too much is written meanwhile")
+	}
+	if err := s.paste(s.notes); err != nil {
+		return 0, 0, err
+	}
+	want, err := formatOf(d.path, d.db)
+	if err != nil {
+		return 0, 0, err
+	}
+	if got, err := formatOf(s.path, s.to); err != nil || !bytes.Equal(got, want) {
+		return 0, 0, errors.Join(errors.New("the copy does not hold what the file holds"), err)
+	}
+	if info, err := os.Stat(d.path); err == nil {
+		was = info.Size()
+	}
+	s.at("written")
+	if err := s.to.Sync(); err != nil {
+		return 0, 0, err
+	}
+	s.to.NoSync = false
+	s.at("whole")
+	if err := os.Rename(s.path, d.path); err != nil {
+		return 0, 0, err
+	}
+	s.at("renamed")
+	// From here on there is no way back, and none is needed: the old file and the new one hold the same.
+	old := d.db
+	d.db, d.shrink, d.renamed = s.to, nil, true
+	err = d.syncName()
+	s.at("synced")
+	go old.Close() // frees the space of the old file
+	if info, err := os.Stat(d.path); err == nil {
+		is = info.Size()
+	}
+	return was, is, err
+}
+
+// formatOf reads the value that holds the tally.
+func formatOf(path string, db *bbolt.DB) (v []byte, err error) {
+	err = guard(path, func() error {
+		return db.View(func(tx *bbolt.Tx) error {
+			v = bytes.Clone(tx.Bucket(bucketInfo).Get(keyFormat))
+			return nil
+		})
+	})
+	return v, err
+}
