@@ -20,19 +20,17 @@ import (
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
-	"banmesh/mesh/control"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/enforce"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
 	"banmesh/mesh/leader"
-	"banmesh/mesh/spool"
 	"banmesh/store"
 )
 
 const (
-	// tick is the pace of expiry, of draining the spool and of the clock.
+	// tick is the pace of expiry, of draining the spools and of the clock.
 	tick = time.Second
 
 	// neverBanLease and neverBanRenew keep what a router needs for itself from
@@ -65,7 +63,7 @@ type Agent struct {
 	client    *fail2ban.Client
 	hooks     *fail2ban.Hooks
 	teller    *fail2ban.Teller
-	spool     *spool.Spool
+	waiting   waiting
 	repeat    *repeats
 	events    hub
 	listener  net.Listener
@@ -207,15 +205,7 @@ func (a *Agent) openFail2ban() error {
 	a.teller = fail2ban.NewTeller(fail2ban.TellerConfig{
 		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Bounds: a.cfg.Fail2ban.bounds(), Now: a.clock.local, Logger: a.log,
 	})
-	a.spool = spool.New(a.cfg.SpoolDir())
-	gid, err := server.Group(a.cfg.SocketGroup)
-	if err != nil {
-		return err
-	}
-	if err := a.spool.Prepare(gid); err != nil {
-		return err
-	}
-	return a.spool.LeaveNote(a.cfg.Socket)
+	return a.openSpool()
 }
 
 func (a *Agent) openMesh(ctx context.Context) (err error) {
@@ -267,6 +257,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("fail2ban", ctx, a.teller.Run)
 	start("never-ban", ctx, a.publishNeverBan)
 	start("clock", work, a.pulse)
+	start("spool", work, a.chores)
 	if a.alerts != nil {
 		start("alerts", ctx, a.alerts.run)
 	}
@@ -321,6 +312,9 @@ func (a *Agent) close() {
 	if a.conductor != nil {
 		a.conductor.Close()
 	}
+	if a.waiting.end != nil {
+		a.waiting.end()
+	}
 	if a.store != nil {
 		if err := a.store.Close(); err != nil {
 			a.log.Error("close the store", "error", err)
@@ -334,7 +328,8 @@ func (a *Agent) close() {
 	}
 }
 
-// pulse does what is done each second: expiry, the clock, the spool.
+// pulse does what is done each second: expiry, the clock, the watches. It never
+// waits for the disk.
 func (a *Agent) pulse(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -346,14 +341,10 @@ func (a *Agent) pulse(ctx context.Context) error {
 		}
 		a.clock.set(a.mesh.Offset())
 		a.store.Tick(a.clock.agree.Load())
-		a.drainFirst(ctx)
 		a.tellReport()
 		a.tellLimits()
 		a.watchStall(time.Now())
 		a.watchTrouble()
-		if err := a.repeat.run(ctx, a.lift); err != nil {
-			a.log.Warn("repeat the unbans given before the first exchange", "error", err)
-		}
 	}
 }
 
@@ -399,41 +390,6 @@ func noLookups() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
-}
-
-// drainFirst applies the calls that waited in the spool, so that they come
-// before the one at hand.
-func (a *Agent) drainFirst(ctx context.Context) {
-	drained, err := a.spool.Drain(ctx, a.applySpooled)
-	for _, aside := range drained.Aside {
-		a.log.Error("spooled call refused", "error", aside)
-	}
-	for _, unread := range drained.Unread {
-		a.log.Warn("spooled call not readable", "error", unread)
-	}
-	if err != nil && ctx.Err() == nil {
-		a.log.Warn("the spool is not drained", "error", err)
-	}
-	if drained.Applied > 0 {
-		a.log.Info("spooled calls applied", "calls", drained.Applied)
-	}
-}
-
-func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
-	var err error
-	switch {
-	case e.Ban != nil:
-		_, err = a.ban(ctx, *e.Ban)
-	case e.Unban != nil:
-		_, err = a.unban(ctx, *e.Unban, *e.Unban)
-	case e.Hook != nil:
-		_, err = a.hook(ctx, *e.Hook)
-	}
-	var refused *control.Error
-	if errors.As(err, &refused) && refused.Code != control.CodeUnavailable && refused.Code != control.CodeInternal {
-		return fmt.Errorf("%w: %w", spool.ErrRefused, err)
-	}
-	return err
 }
 
 // changed is told of every change of the set, in order. It must not block.

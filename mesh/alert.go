@@ -42,7 +42,7 @@ const (
 type alertEvent struct {
 	Time   control.Time `json:"time"`
 	Router string       `json:"router"`         // that runs the command
-	Alert  string       `json:"alert"`          // commit, held, member or sync
+	Alert  string       `json:"alert"`          // commit, held, member, store or sync
 	Name   string       `json:"name,omitempty"` // of the member
 	State  string       `json:"state"`          // begins or ends
 	Since  control.Time `json:"since"`          // when the trouble began
@@ -226,6 +226,7 @@ const (
 	alertMember = "member"
 	alertSync   = "sync"
 	alertHeld   = "held"
+	alertStore  = "store"
 )
 
 // watchTrouble is one look of the alerts; nothing where no command is set.
@@ -240,6 +241,9 @@ func (a *Agent) watchTrouble() {
 		if text := a.stall.warning(); text != "" {
 			wrong = append(wrong, trouble{alertCommit, "", text})
 		}
+	}
+	if err := a.store.Health(); err != nil {
+		wrong = append(wrong, trouble{alertStore, "", fmt.Sprintf("the store is not written: %v", err)})
 	}
 	a.alerts.look(time.Now(), wrong, func(t trouble) bool {
 		switch t.alert {

@@ -275,13 +275,7 @@ func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
 	return out, nil
 }
 
-// Fail2ban gives a hook of the fail2ban action its meaning.
-func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error) {
-	a.drainFirst(ctx)
-	note, err := a.hook(ctx, c)
-	return control.HookReply{Note: note}, err
-}
-
+// hook does what a hook means.
 func (a *Agent) hook(ctx context.Context, c control.HookCall) (note string, err error) {
 	call := fail2ban.Call{
 		Event: fail2ban.Event(c.Event), Jail: c.Jail, Failures: c.Failures, Restored: c.Restored, Called: c.At.Time(),

@@ -65,7 +65,9 @@ func (a *Agent) able() (bool, string) {
 	if !a.mesh.Settled() {
 		return false, errUnsettled.Error()
 	}
-	if err := a.store.Health(); err != nil {
+	if err := a.store.Health(); silent(err) {
+		return false, err.Error()
+	} else if err != nil {
 		return false, fmt.Sprintf("the store cannot be written: %v", err)
 	}
 	// Its bans may be on the other side of a wrong key or a closed port, and with

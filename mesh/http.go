@@ -99,7 +99,7 @@ func (a sampled) Sample() metrics.Sample {
 		Commit: a.commitStatusBy((*commit.Committer).LastStatus),
 		Store:  metrics.Store{Healthy: a.store.Health() == nil},
 	}
-	s.Spooled, _ = a.spool.Len()
+	s.Spooled = a.waiting.calls()
 	if file, err := os.Stat(a.cfg.StorePath()); err == nil {
 		s.Store.Bytes = file.Size()
 	}

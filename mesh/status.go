@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,9 +67,19 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 		}
 	}
 	s.Enforce = a.enforceStatus()
-	s.Spooled, _ = a.spool.Len()
+	s.Spooled = a.waiting.calls()
+	s.Store = &control.StoreStatus{Healthy: true}
+	if err := a.store.Health(); err != nil {
+		s.Store = &control.StoreStatus{Error: err.Error(), Silent: silent(err)}
+	}
 	s.Warnings = a.warnings(&s, members)
 	return s, nil
+}
+
+// silent says whether an error of the store is that its disk does not answer.
+func silent(err error) bool {
+	var s *store.SilentError
+	return errors.As(err, &s)
 }
 
 func countMembers(members []gossip.Member) (n control.MemberCount) {
@@ -132,8 +143,10 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if a.mesh.NeverMet() {
 		warn("this router has met none of those that it joins: what it commits, it commits alone")
 	}
-	if err := a.store.Health(); err != nil {
-		warn("the store cannot be written (%v): new bans are refused until %s is writable again", err, a.cfg.DataDir)
+	if s.Store.Silent {
+		warn("%s: new bans wait in memory, and this router does not lead, until it does; look at the disk of %s (dmesg, a frozen or lost volume)", s.Store.Error, a.cfg.DataDir)
+	} else if !s.Store.Healthy {
+		warn("the store cannot be written (%v): new bans are refused until %s is writable again", s.Store.Error, a.cfg.DataDir)
 	}
 	if doubt := a.store.Doubt(); doubt != "" {
 		warn("%s; the others send again what they have, and a restart ends this warning", doubt)

@@ -27,10 +27,14 @@ func (c *console) spoolFlag(dir *string) cli.Flag {
 }
 
 // put keeps a call in the spool of the agent that it was meant for, and says where. A call kept anywhere else would be
-// lost, or would be applied by an agent that nobody asked.
-func (c *console) put(dir string, e spool.Entry) (kept string, err error) {
+// lost, or would be applied by an agent that nobody asked. What an agent that runs does not take is kept in memory: its
+// disk may hang, and nothing ends a write to it.
+func (c *console) put(dir string, e spool.Entry, runs bool) (kept string, err error) {
 	s := spool.New(dir)
 	if dir == "" {
+		if quick, err := spool.QuickOf(c.socket); runs && err == nil && quick.Put(e) == nil {
+			return quick.Dir(), nil
+		}
 		if s, err = c.spoolOf(c.socket); err != nil {
 			return "", err
 		}
@@ -61,7 +65,7 @@ func (c *console) deliver(ctx context.Context, limit time.Duration, dir string, 
 	if !notTaken(err) {
 		return false, err
 	}
-	kept, lost := c.put(dir, e)
+	kept, lost := c.put(dir, e, !errors.Is(err, control.ErrNoAgent) || errors.Is(err, control.ErrNoAnswer))
 	if lost != nil {
 		return false, fmt.Errorf("%w; it cannot be kept either: %w", noAgent(err), lost)
 	}

@@ -36,7 +36,7 @@ const (
 )
 
 // run says that the agent is ready once it answers on its socket, how it is from time to time, and that it stops when ctx
-// ends. An agent that no longer answers feeds no watchdog: systemd starts it anew.
+// ends. An agent that no longer answers, or whose disk does not, feeds no watchdog: systemd starts it anew.
 func (s *supervisor) run(ctx context.Context, client *control.Client) {
 	if s.socket == "" {
 		return
@@ -52,6 +52,9 @@ func (s *supervisor) run(ctx context.Context, client *control.Client) {
 		cancel()
 		switch {
 		case ctx.Err() != nil:
+		case err == nil && status.Store != nil && status.Store.Silent:
+			// Nobody tells a disk that hangs from a process that does: systemd does what the unit says.
+			s.tell("STATUS=" + status.Store.Error)
 		case err == nil && !ready:
 			ready = true
 			s.tell("READY=1", "WATCHDOG=1", statusLine(status))

@@ -347,7 +347,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%w at %s: the agent is not running", ErrNoAgent, c.socket)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, fmt.Errorf("%w at %s: it does not answer in time", ErrNoAgent, c.socket)
+		return nil, fmt.Errorf("%w at %s: it does not answer in time", ErrNoAnswer, c.socket)
 	case errors.As(err, &errno):
 		return nil, fmt.Errorf("%w at %s: %s", ErrNoAgent, c.socket, errno.Error())
 	}
@@ -358,7 +358,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 func (c *Client) cut(err error) error {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return fmt.Errorf("%w at %s: it does not answer in time", ErrNoAgent, c.socket)
+		return fmt.Errorf("%w at %s: it does not answer in time", ErrNoAnswer, c.socket)
 	}
 	return fmt.Errorf("%w at %s: it ended the conversation: %w", ErrNoAgent, c.socket, err)
 }

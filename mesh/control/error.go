@@ -36,3 +36,11 @@ func Errorf(c Code, format string, args ...any) *Error {
 // ErrNoAgent says that nothing answers on the socket, or not in time: whether a call that was sent has had its effect is
 // not known then.
 var ErrNoAgent = errors.New("no agent reachable")
+
+// ErrNoAnswer is an ErrNoAgent: somebody listens on the socket, and does not answer in time.
+var ErrNoAnswer error = noAnswer{}
+
+type noAnswer struct{}
+
+func (noAnswer) Error() string        { return ErrNoAgent.Error() }
+func (noAnswer) Is(target error) bool { return target == ErrNoAgent }

@@ -104,7 +104,8 @@ type Status struct {
 	SkewMS    int64         `json:"skew_ms"` // our clock minus the members' median
 	Bans      BanCount      `json:"bans"`
 	Allows    int           `json:"allows"`
-	Spooled   int           `json:"spooled"` // calls that wait in the spool
+	Spooled   int           `json:"spooled"` // calls that wait in the spools
+	Store     *StoreStatus  `json:"store,omitempty"`
 	Frozen    bool          `json:"frozen"`
 	FrozenBy  string        `json:"frozen_by,omitempty"`
 	Blocked   []string      `json:"blocked,omitempty"` // origins whose records do not count
@@ -113,6 +114,13 @@ type Status struct {
 	Fail2ban  string        `json:"fail2ban,omitempty"` // how the local fail2ban fares, in words
 	Enforce   *Enforcement  `json:"enforce,omitempty"`  // nil where none is configured
 	Replicate *ReplicateNow `json:"replication,omitempty"`
+}
+
+// StoreStatus says whether what is shared and banned reaches the disk.
+type StoreStatus struct {
+	Healthy bool   `json:"healthy"`
+	Silent  bool   `json:"silent,omitempty"` // a write has neither succeeded nor failed for more than 5 s
+	Error   string `json:"error,omitempty"`
 }
 
 // Enforcement is how the bans take effect on this router itself. State is waiting, on, frozen, failing or limited; Detail

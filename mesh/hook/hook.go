@@ -1,6 +1,6 @@
 // Package hook is what fail2ban's action runs: it hands to the agent what a jail was told. fail2ban starts a process for
 // each ban and waits for it with all its jails, so this package is small to load, answers within Time whatever the agent
-// and the disk do, and keeps in the spool what no agent took.
+// and the disk do, and keeps in a spool what no agent took.
 package hook
 
 import (
@@ -257,16 +257,21 @@ func (h *flags) deliver(ctx context.Context, call control.HookCall, env Env) (no
 	}
 }
 
-// keep puts the call into the spool of the agent it was meant for.
+// keep puts the call into the spool of the agent it was meant for: into the one in memory first. A process that writes to
+// a disk that hangs does not end, and fail2ban waits for it.
 func (h *flags) keep(call control.HookCall, env Env) error {
-	s := spool.New(h.spool)
-	if h.spool == "" {
-		var err error
-		if s, err = env.SpoolOf(h.socket); err != nil {
-			return err
-		}
+	e := spool.Entry{Time: env.Now(), Hook: &call}
+	if h.spool != "" {
+		return spool.New(h.spool).Put(e)
 	}
-	return s.Put(spool.Entry{Time: env.Now(), Hook: &call})
+	if quick, err := spool.QuickOf(h.socket); err == nil && quick.Put(e) == nil {
+		return nil
+	}
+	s, err := env.SpoolOf(h.socket)
+	if err != nil {
+		return err
+	}
+	return s.Put(e)
 }
 
 // warn writes to stderr, which fail2ban shows at the level DEBUG only, and where nobody would hear of it otherwise to the

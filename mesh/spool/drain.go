@@ -27,57 +27,87 @@ var errUnreadable = errors.New("cannot be read")
 // Drain gives the entries to apply in order. One that apply has accepted, durably, is removed; one that cannot be read, is
 // no plain file of ours, or that apply refuses (ErrRefused) is set aside in the directory "bad"; any other error of apply
 // ends the drain with that entry still in its place. An entry may be given again after a crash: applying it twice must do
-// no harm.
+// no harm. Where another drain is under way Drain waits for it, until ctx ends.
 func (s *Spool) Drain(ctx context.Context, apply func(context.Context, Entry) error) (Drained, error) {
-	s.draining.Lock()
-	defer s.draining.Unlock()
+	return Drain(ctx, apply, s)
+}
+
+// place is one entry of a spool.
+type place struct {
+	*Spool
+	name string
+}
+
+// Drain is Spool's for several, in the order of their entries' making, whichever of them holds one.
+func Drain(ctx context.Context, apply func(context.Context, Entry) error, spools ...*Spool) (Drained, error) {
 	var d Drained
-	names, err := s.names()
-	if err != nil || len(names) == 0 {
-		return d, err
+	var all []place
+	for _, s := range spools {
+		select {
+		case s.draining <- struct{}{}:
+			defer func() { <-s.draining }()
+		case <-ctx.Done():
+			return d, ctx.Err()
+		}
+		names, err := s.names()
+		if err == nil && len(names) > 0 {
+			err = s.checkDir()
+		}
+		if err != nil {
+			return d, err
+		}
+		for _, name := range names {
+			all = append(all, place{s, name})
+		}
 	}
-	if err := s.checkDir(); err != nil {
-		return d, err
-	}
-	for _, name := range names {
+	slices.SortStableFunc(all, func(a, b place) int { return strings.Compare(a.name, b.name) })
+	for _, p := range all {
 		if err := ctx.Err(); err != nil {
 			return d, err
 		}
-		if name == asideDir {
-			continue
-		}
-		if strings.HasPrefix(name, tempPrefix) {
-			s.sweep(name)
-			continue
-		}
-		e, err := s.read(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if errors.Is(err, errUnreadable) {
-			d.Unread = append(d.Unread, fmt.Errorf("spool %s: %s %w", s.dir, name, err))
-			continue
-		}
-		if err == nil {
-			err = apply(ctx, e)
-			if err != nil && !errors.Is(err, ErrRefused) {
-				return d, fmt.Errorf("spool %s: apply %s: %w", s.dir, name, err)
-			}
-		}
-		if err == nil {
-			d.Applied++
-			if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
-				// Without this the same entry would be applied each second from now on.
-				return d, fmt.Errorf("spool: %w", err)
-			}
-			continue
-		}
-		d.Aside = append(d.Aside, fmt.Errorf("spool %s: %s set aside in %s: %w", s.dir, name, asideDir, err))
-		if err := s.setAside(name); err != nil {
-			return d, fmt.Errorf("spool %s: set aside %s: %w", s.dir, name, err)
+		if err := p.drain(ctx, apply, &d); err != nil {
+			return d, err
 		}
 	}
 	return d, nil
+}
+
+// drain has one entry applied.
+func (p place) drain(ctx context.Context, apply func(context.Context, Entry) error, d *Drained) error {
+	if p.name == asideDir {
+		return nil
+	}
+	if strings.HasPrefix(p.name, tempPrefix) {
+		p.sweep(p.name)
+		return nil
+	}
+	e, err := p.read(p.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if errors.Is(err, errUnreadable) {
+		d.Unread = append(d.Unread, fmt.Errorf("spool %s: %s %w", p.dir, p.name, err))
+		return nil
+	}
+	if err == nil {
+		err = apply(ctx, e)
+		if err != nil && !errors.Is(err, ErrRefused) {
+			return fmt.Errorf("spool %s: apply %s: %w", p.dir, p.name, err)
+		}
+	}
+	if err == nil {
+		d.Applied++
+		if err := os.Remove(filepath.Join(p.dir, p.name)); err != nil {
+			// Without this the same entry would be applied each second from now on.
+			return fmt.Errorf("spool: %w", err)
+		}
+		return nil
+	}
+	d.Aside = append(d.Aside, fmt.Errorf("spool %s: %s set aside in %s: %w", p.dir, p.name, asideDir, err))
+	if err := p.setAside(p.name); err != nil {
+		return fmt.Errorf("spool %s: set aside %s: %w", p.dir, p.name, err)
+	}
+	return nil
 }
 
 // names returns what is in the directory, sorted: our names sort by time.

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -40,12 +39,14 @@ type Spool struct {
 	// noted is set where an agent's note names the directory: the agent's user chose it then, and root follows only what
 	// that user could not turn elsewhere.
 	noted *noted
-	// draining lets one drain run at a time.
-	draining sync.Mutex
+	// draining lets one drain run at a time; who waits for it can give up, since a disk may hang.
+	draining chan struct{}
 }
 
 // New returns the Spool in dir. The directory is made by the first Put, or by Prepare.
-func New(dir string) *Spool { return &Spool{dir: dir, max: maxEntries} }
+func New(dir string) *Spool {
+	return &Spool{dir: dir, max: maxEntries, draining: make(chan struct{}, 1)}
+}
 
 // Dir returns the directory.
 func (s *Spool) Dir() string { return s.dir }

@@ -14,6 +14,9 @@ import (
 // noteSuffix names the file beside a control socket that says where the spool of its agent is.
 const noteSuffix = ".spool"
 
+// quickSuffix names the directory beside a control socket that holds what must be kept at once.
+const quickSuffix = ".calls"
+
 // maxNote bounds a note: it holds one path.
 const maxNote = 4096
 
@@ -51,37 +54,78 @@ func (s *Spool) LeaveNote(socket string) error {
 // none has left a note. A note counts only where it belongs to the owner of the spool that it names, or to root: otherwise
 // a user who can write beside the socket could have a call written where nobody applies it.
 func Of(socket string) (*Spool, error) {
-	f, err := os.OpenFile(socket+noteSuffix, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	dir, by, err := readNote(socket)
+	if err != nil {
+		return nil, err
+	}
+	s, err := noteNames(dir, by)
+	if err != nil {
+		return nil, fmt.Errorf("%s names the spool %s, which cannot be used: %w: start the agent once, or remove the note", socket+noteSuffix, dir, err)
+	}
+	return s, nil
+}
+
+// Quick returns the spool beside an agent's control socket, for the agent itself. It is in /run as a rule, in memory, and
+// takes a call while the disk of the other one hangs: nothing ends a write to such a disk, not even the end of its process.
+// What is in there does not outlive the machine's next start; fail2ban repeats its bans then.
+func Quick(socket string) *Spool { return New(socket + quickSuffix) }
+
+// QuickOf returns the same spool for whoever has a call for the agent; ErrUnknown where the agent has not made it. As with
+// Of it must belong to the owner of the agent's note.
+func QuickOf(socket string) (*Spool, error) {
+	_, by, err := readNote(socket)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(socket)) // given by who calls; below it no link is followed
+	if err != nil {
+		return nil, err
+	}
+	s, err := noteNames(filepath.Join(dir, filepath.Base(socket)+quickSuffix), by)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrUnknown
 	}
+	return s, err
+}
+
+// noteNames returns the spool of a directory that a note of that user promises.
+func noteNames(path string, by uint32) (*Spool, error) {
+	s := New(path)
+	s.noted = &noted{by: by}
+	dir, err := s.open()
 	if err != nil {
 		return nil, err
+	}
+	return s, dir.Close()
+}
+
+// readNote returns what the note beside a socket says, and whose it is.
+func readNote(socket string) (dir string, by uint32, err error) {
+	f, err := os.OpenFile(socket+noteSuffix, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", 0, ErrUnknown
+	}
+	if err != nil {
+		return "", 0, err
 	}
 	defer f.Close()
 	note, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return "", 0, err
 	}
 	refuse := fmt.Errorf("%s is not the note of an agent: remove it", f.Name())
 	// Root's note is believed whatever it names, so it must not be another of root's files under a second name.
 	if st, ok := note.Sys().(*syscall.Stat_t); !note.Mode().IsRegular() || note.Mode().Perm()&0o022 != 0 || ok && st.Nlink > 1 {
-		return nil, refuse
+		return "", 0, refuse
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxNote))
 	if err != nil {
-		return nil, err
+		return "", 0, err
 	}
-	s := New(strings.TrimSuffix(string(b), "\n"))
-	if !filepath.IsAbs(s.dir) {
-		return nil, refuse
+	if dir = strings.TrimSuffix(string(b), "\n"); !filepath.IsAbs(dir) {
+		return "", 0, refuse
 	}
-	s.noted = &noted{by: owner(note)}
-	dir, err := s.open()
-	if err != nil {
-		return nil, fmt.Errorf("%s names the spool %s, which cannot be used: %w: start the agent once, or remove the note", f.Name(), s.dir, err)
-	}
-	return s, dir.Close()
+	return dir, owner(note), nil
 }
 
 func owner(info fs.FileInfo) uint32 {

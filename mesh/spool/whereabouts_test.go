@@ -1,9 +1,11 @@
 package spool_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -165,5 +167,66 @@ func TestANoteNamesItsSpoolWithoutLinks(t *testing.T) {
 	put(t, got, ban(time.Now(), "203.0.113.1/32"))
 	if n, err := s.Len(); n != 1 || err != nil {
 		t.Errorf("%d wait, %v; want one", n, err)
+	}
+}
+
+// The spool in memory is found by the same note, and is nobody else's.
+func TestTheQuickSpoolIsItsAgents(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	quick, slow := spool.Quick(socket), spool.New(filepath.Join(dir, "data"))
+	if err := errors.Join(slow.Prepare(-1), slow.LeaveNote(socket)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spool.QuickOf(socket); !errors.Is(err, spool.ErrUnknown) {
+		t.Errorf("of an agent that has none: %v, want ErrUnknown", err)
+	}
+	if err := quick.Prepare(-1); err != nil {
+		t.Fatal(err)
+	}
+	got, err := spool.QuickOf(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Given in one and the other, they come in their own order.
+	put(t, slow, ban(base.Add(time.Second), "203.0.113.2/32"))
+	put(t, got, ban(base, "203.0.113.1/32"))
+	put(t, got, ban(base.Add(2*time.Second), "203.0.113.3/32"))
+	var order []string
+	d, err := spool.Drain(context.Background(), func(_ context.Context, e spool.Entry) error {
+		order = append(order, e.Ban.Prefixes[0].String())
+		return nil
+	}, slow, quick)
+	if want := []string{"203.0.113.1/32", "203.0.113.2/32", "203.0.113.3/32"}; err != nil || d.Applied != 3 || !slices.Equal(order, want) {
+		t.Errorf("drained %v, %+v, %v; want %v", order, d, err, want)
+	}
+	// A link in its place is followed nowhere.
+	if err := errors.Join(os.Remove(quick.Dir()), os.Symlink(slow.Dir(), quick.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spool.QuickOf(socket); err == nil || !strings.Contains(err.Error(), "is a link") {
+		t.Errorf("a link in its place: %v", err)
+	}
+}
+
+// Who waits for a drain that hangs can give up.
+func TestADrainThatHangsHoldsUpNobodyForGood(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	hangs, let := make(chan struct{}), make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Drain(context.Background(), func(context.Context, spool.Entry) error { close(hangs); <-let; return nil })
+		done <- err
+	}()
+	<-hangs
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.Drain(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("the second drain: %v", err)
+	}
+	close(let)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

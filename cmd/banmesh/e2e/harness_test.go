@@ -323,6 +323,11 @@ type (
 			Commits       uint64  `json:"commits"`
 			LastError     *string `json:"last_error"`
 		} `json:"commit"`
+		Spooled int `json:"spooled"`
+		Store   *struct {
+			Healthy bool `json:"healthy"`
+			Silent  bool `json:"silent"`
+		} `json:"store"`
 		Warnings []string `json:"warnings"`
 	}
 )

@@ -34,8 +34,10 @@ type Options struct {
 	// Socket is the agent's, given to Bin as BANMESH_SOCKET.
 	Socket string
 	// Spool is where Bin keeps calls that reach no agent, given to it as
-	// BANMESH_SPOOL; default one of the server's own, never the system's.
-	Spool string
+	// BANMESH_SPOOL; default one of the server's own, never the system's. With
+	// SpoolOfSocket it is that of Socket's agent.
+	Spool         string
+	SpoolOfSocket bool
 	// Env is added to fail2ban's environment, which Bin inherits ("KEY=value").
 	Env []string
 	// Bantime of the jails, in fail2ban's form; default 10m.
@@ -76,7 +78,10 @@ func Start(t testing.TB, o Options) *Server {
 		s.env = append(s.env, "BANMESH_SOCKET="+o.Socket)
 	}
 	spool := o.Spool
-	if spool == "" {
+	switch {
+	case o.SpoolOfSocket:
+		spool = ""
+	case spool == "":
 		spool = s.path("spool")
 	}
 	s.env = append(s.env, "BANMESH_SPOOL="+spool)
