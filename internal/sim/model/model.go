@@ -124,7 +124,7 @@ type view struct {
 	now     store.Millis
 	known   set
 	blocked map[string]bool
-	ring    bool   // what is blocked is undefined, or what was withdrawn
+	unclear bool   // what was withdrawn is not known
 	dead    []bool // by id: lifted by dot or replaced
 	lifts   []offence
 	held    []*op // live bans, also those of blocked members
@@ -134,10 +134,14 @@ type view struct {
 // look computes a view.
 func look(known set, now store.Millis) *view {
 	v := &view{now: now, known: known, dead: make([]bool, len(known))}
-	v.blocked, v.ring = blocks(known)
+	v.blocked = blocks(known)
 	for o := range known.all {
 		for _, g := range o.gone {
-			if known.has(g) && (o.replaces || !v.blocked[o.origin()]) {
+			switch {
+			case !known.has(g):
+			case known[g].kind == store.KindBlock: // see blocks
+				v.dead[g] = v.dead[g] || o.origin() == known[g].origin() || o.origin() != known[g].target
+			case o.replaces || !v.blocked[o.origin()]:
 				v.dead[g] = true
 			}
 		}
@@ -153,7 +157,7 @@ func look(known set, now store.Millis) *view {
 			v.lifts = append(v.lifts, o.lifts...)
 		}
 	}
-	v.ring = v.ring || unclear(known, now)
+	v.unclear = unclear(known, now)
 	for o := range known.all {
 		if o.kind == store.KindBan && o.until > now && !v.dead[o.id] && !v.lifted(o.offence) {
 			v.held = append(v.held, o)
@@ -191,87 +195,42 @@ func unclear(known set, now store.Millis) bool {
 	return false
 }
 
-// blocks returns the members of which nothing counts. A Block counts while its writer is not blocked itself, and until it is
-// lifted: by its writer, or by a member that is not blocked and that it does not block. Where members block each other in a
-// ring the definition does not say who is blocked.
-func blocks(known set) (blocked map[string]bool, ring bool) {
-	const unknown, free, barred = 0, 1, 2
-	state := map[string]int{}
-	var all, lifts []*op
-	for o := range known.all {
-		if o.kind == store.KindBlock {
-			all = append(all, o)
-		} else if len(o.gone) > 0 {
-			lifts = append(lifts, o)
+// blocks returns the members of which nothing counts. A Block stands until it is lifted: by its writer, or by a member that it
+// does not block, whether or not that one is blocked. One that stands counts unless a third member, neither its writer nor its
+// target, has one that stands against its writer. So whatever has been blocked, all who know the same agree.
+func blocks(known set) map[string]bool {
+	type pair struct{ by, of string }
+	standing := map[pair]bool{}
+	for b := range known.all {
+		if b.kind != store.KindBlock {
+			continue
+		}
+		lifted := false
+		for l := range known.all {
+			lifted = lifted || slices.Contains(l.gone, b.id) && (l.origin() == b.origin() || l.origin() != b.target)
+		}
+		if !lifted {
+			standing[pair{b.origin(), b.target}] = true
 		}
 	}
-	if len(all) == 0 {
-		return nil, false
-	}
-	// counts is free where a Block counts, barred where it does not.
-	counts := func(b *op) int {
-		is := free
-		for _, l := range lifts {
-			if !slices.Contains(l.gone, b.id) || l.origin() == b.target && l.origin() != b.origin() {
-				continue
-			}
-			if l.origin() == b.origin() || state[l.origin()] == free {
-				return barred
-			}
-			if state[l.origin()] == unknown {
-				is = unknown
-			}
+	var blocked map[string]bool
+	for b := range standing {
+		third := false
+		for c := range standing {
+			third = third || c.of == b.by && c.by != b.of && c.by != b.by
 		}
-		switch state[b.origin()] {
-		case barred:
-			return barred
-		case unknown:
-			return unknown
-		}
-		return is
-	}
-	for o := range known.all {
-		state[o.origin()] = free
-	}
-	for _, b := range all {
-		state[b.target] = unknown
-	}
-	for again := true; again; {
-		again = false
-		for m, s := range state {
-			if s != unknown {
-				continue
+		if !third {
+			if blocked == nil {
+				blocked = map[string]bool{}
 			}
-			is := free
-			for _, b := range all {
-				if b.target == m {
-					switch counts(b) {
-					case free:
-						is = barred
-					case unknown:
-						if is == free {
-							is = unknown
-						}
-					}
-				}
-			}
-			if is != unknown {
-				state[m], again = is, true
-			}
+			blocked[b.of] = true
 		}
 	}
-	blocked = map[string]bool{}
-	for m, s := range state {
-		if s == barred {
-			blocked[m] = true
-		}
-		ring = ring || s == unknown
-	}
-	return blocked, ring
+	return blocked
 }
 
 // mute says whether a member's own word does not count, or may not.
-func (v *view) mute(name string) bool { return v.ring || v.blocked[name] }
+func (v *view) mute(name string) bool { return v.unclear || v.blocked[name] }
 
 func (v *view) lifted(f offence) bool {
 	for _, l := range v.lifts {

@@ -79,7 +79,6 @@ type world struct {
 	flying  []packet
 	trace   func(format string, args ...any)
 	touched map[int]bool
-	rings   int   // looks at what the model does not define
 	err     error // the first finding
 }
 
@@ -275,9 +274,6 @@ func (w *world) arrive(k int) {
 func (w *world) pull(i, j int, choose func(k int) bool, thorough bool) {
 	n, p := w.nodes[i], w.nodes[j]
 	if n.s == nil || p.s == nil || n == p {
-		return
-	}
-	if !wrongSource && !p.right() {
 		return
 	}
 	at := store.Minute(w.now.Time())
@@ -678,7 +674,7 @@ func (w *world) block(i int, target string) {
 func (w *world) unblock(i int, target string) {
 	n := w.nodes[i]
 	v := look(n.known, w.clockOf(n))
-	if v.mute(n.name) {
+	if v.unclear || target == n.name && v.blocked[n.name] {
 		return // its word does not count, and it repeats itself
 	}
 	if err := n.s.Unblock(w.ctx, target); err != nil {
@@ -766,8 +762,7 @@ func (w *world) check(i int) {
 	now := w.clockOf(n)
 	w.tick(n, n.right())
 	v := look(n.known, now)
-	if v.ring {
-		w.rings++
+	if v.unclear {
 		n.counting = nil
 		return
 	}
