@@ -132,7 +132,7 @@ func status(t *testing.T, a *Agent) control.Status {
 
 func listing(t *testing.T, a *Agent) map[string]control.Ban {
 	t.Helper()
-	bans, err := a.List(t.Context(), netip.Prefix{})
+	bans, _, err := a.List(t.Context(), control.ListQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -309,9 +309,21 @@ func (a *Agent) hook(ctx context.Context, c control.HookCall) (note string, err 
 	return note, refusal(err)
 }
 
-// List yields the live bans in order.
-func (a *Agent) List(_ context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error) {
-	entries := a.store.List(store.Query{Prefix: prefix})
+// orders are those of control.ListSorts.
+var orders = map[string]store.Sort{
+	"": store.ByPrefix, "prefix": store.ByPrefix, "until": store.ByUntil, "start": store.ByStart, "routers": store.ByRouters,
+	"failures": store.ByFailures, "origin": store.ByOrigin, "jail": store.ByJail,
+}
+
+// List yields the live bans that a query selects, and how many there are without its Offset and Limit.
+func (a *Agent) List(_ context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error) {
+	if err := q.Validate(); err != nil {
+		return nil, 0, control.Errorf(control.CodeInvalid, "%v", err)
+	}
+	entries, total := a.store.Find(store.Query{
+		Prefix: q.Prefix, Jail: q.Jail, Origin: q.Origin, Since: store.Millis(q.Since), Until: store.Millis(q.Until),
+		Effective: q.Effective, Sort: orders[q.Sort], Offset: q.Offset, Limit: q.Limit,
+	})
 	committed, alive := a.committedNow(), a.aliveNames()
 	return func(yield func(control.Ban) bool) {
 		for i := range entries {
@@ -323,7 +335,7 @@ func (a *Agent) List(_ context.Context, prefix netip.Prefix) (iter.Seq[control.B
 				return
 			}
 		}
-	}, nil
+	}, total, nil
 }
 
 func listed(e *store.Entry, committed bool) control.Ban {

@@ -2,8 +2,30 @@ package store
 
 import "net/netip"
 
-// Query selects entries of List. With the zero Prefix it selects all, else that prefix, what covers it and what is inside it.
-type Query struct{ Prefix netip.Prefix }
+// Query selects and orders entries. The zero Query selects all of them. An entry is selected where one of its live bans
+// fits Jail, Origin, Since and Until together.
+type Query struct {
+	Prefix        netip.Prefix // that prefix, what covers it and what is inside it; the zero Prefix is every one
+	Jail, Origin  string       // "" is every one
+	Since, Until  Millis       // the offence began then or later; before. 0 is no bound
+	Effective     *bool        // nil is both
+	Sort          Sort
+	Offset, Limit int // of the entries in that order; Limit 0 is no limit
+}
+
+// Sort is an order of entries. Entries that are equal in it stand in the order of their prefixes.
+type Sort int
+
+// The orders of entries.
+const (
+	ByPrefix   Sort = iota
+	ByUntil         // what ends first is first
+	ByStart         // the latest offence first
+	ByRouters       // what most routers have banned first
+	ByFailures      // the most failures first
+	ByOrigin        // by the router of the first record,
+	ByJail          // or by its jail
+)
 
 // Entry is a banned prefix: one that has a live ban.
 type Entry struct {

@@ -203,19 +203,30 @@ func (a *fakeAgent) TakeIn(ctx context.Context, c control.TakeInCall) (control.T
 	return r, nil
 }
 
-func (a *fakeAgent) List(ctx context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error) {
-	if err := a.enter(ctx, "list", prefix); err != nil {
-		return nil, err
+func (a *fakeAgent) List(ctx context.Context, q control.ListQuery) (iter.Seq[control.Ban], int, error) {
+	if err := a.enter(ctx, "list", q.Prefix); err != nil {
+		return nil, 0, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []control.Ban
 	for _, p := range a.sorted() {
-		if !prefix.IsValid() || prefix.Overlaps(p) {
-			out = append(out, a.bans[p])
+		b := a.bans[p]
+		if (!q.Prefix.IsValid() || q.Prefix.Overlaps(p)) && (q.Effective == nil || *q.Effective == b.Effective) &&
+			slices.ContainsFunc(b.Records, func(r control.Record) bool {
+				return (q.Jail == "" || q.Jail == r.Jail) && (q.Origin == "" || q.Origin == r.Origin) && r.Start >= q.Since && (q.Until == 0 || r.Start < q.Until)
+			}) {
+			out = append(out, b)
 		}
 	}
-	return slices.Values(out), nil
+	if q.Sort == "failures" {
+		slices.SortStableFunc(out, func(x, y control.Ban) int { return int(y.Records[0].Failures) - int(x.Records[0].Failures) })
+	}
+	total := len(out)
+	if q.Limit > 0 {
+		out = out[:min(q.Limit, total)]
+	}
+	return slices.Values(out), total, nil
 }
 
 func (a *fakeAgent) History(ctx context.Context, q control.HistoryQuery) (control.History, error) {

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,6 +16,7 @@ type ListQuery struct {
 	Since, Until Time // the offence began then or later, or before
 	Effective    *bool
 	Sort         string // one of ListSorts; "" is prefix
+	Offset       int    // how many of them are left out at the front
 	Limit        int    // 0 is no limit
 }
 
@@ -31,6 +31,9 @@ func (q ListQuery) Validate() error {
 	}
 	if q.Limit < 0 {
 		return fmt.Errorf("limit %d: want a number above 0", q.Limit)
+	}
+	if q.Offset < 0 {
+		return fmt.Errorf("offset %d: want 0 or a number above it", q.Offset)
 	}
 	return nil
 }
@@ -72,9 +75,13 @@ func (q ListQuery) encode() string {
 		e.set("effective", strconv.FormatBool(*q.Effective))
 	}
 	e.set("sort", q.Sort)
-	if q.Limit > 0 {
-		e.set("limit", strconv.Itoa(q.Limit))
+	count := func(key string, n int) {
+		if n > 0 {
+			e.set(key, strconv.Itoa(n))
+		}
 	}
+	count("offset", q.Offset)
+	count("limit", q.Limit)
 	return string(e)
 }
 
@@ -100,66 +107,12 @@ func ParseListQuery(get func(key string) string) (q ListQuery, err error) {
 		}
 		q.Effective = &yes
 	}
-	if s := get("limit"); s != "" {
-		if q.Limit, err = strconv.Atoi(s); err != nil {
-			return q, fmt.Errorf("limit %s: want a number", Show(s))
+	for key, to := range map[string]*int{"offset": &q.Offset, "limit": &q.Limit} {
+		if s := get(key); s != "" {
+			if *to, err = strconv.Atoi(s); err != nil {
+				return q, fmt.Errorf("%s %s: want a number", key, Show(s))
+			}
 		}
 	}
 	return q, q.Validate()
 }
-
-// Selects says whether a ban fits everything but the prefix, which selected it already.
-func (q ListQuery) Selects(b *Ban) bool {
-	if q.Effective != nil && b.Effective != *q.Effective {
-		return false
-	}
-	if q.Jail == "" && q.Origin == "" && q.Since == 0 && q.Until == 0 {
-		return true
-	}
-	return slices.ContainsFunc(b.Records, func(r Record) bool {
-		return (q.Jail == "" || r.Jail == q.Jail) && (q.Origin == "" || r.Origin == q.Origin) &&
-			r.Start >= q.Since && (q.Until == 0 || r.Start < q.Until)
-	})
-}
-
-// Ordered says whether the order is another one than that in which bans come.
-func (q ListQuery) Ordered() bool { return q.Sort != "" && q.Sort != "prefix" }
-
-// Order sorts bans as asked; those that are equal stay in the order of their prefixes.
-func (q ListQuery) Order(bans []Ban) {
-	key := func(b *Ban, of func(Record) int64) (most int64) {
-		for _, r := range b.Records {
-			most = max(most, of(r))
-		}
-		return most
-	}
-	routers := func(b *Ban) int {
-		var names []string
-		for _, r := range b.Records {
-			if !slices.Contains(names, r.Origin) {
-				names = append(names, r.Origin)
-			}
-		}
-		return len(names)
-	}
-	first := func(b *Ban) (r Record) {
-		if len(b.Records) > 0 {
-			r = b.Records[0]
-		}
-		return r
-	}
-	compare := map[string]func(a, b *Ban) int{
-		"until":    func(a, b *Ban) int { return cmp.Compare(a.Until, b.Until) },
-		"start":    func(a, b *Ban) int { return cmp.Compare(key(b, start), key(a, start)) },
-		"failures": func(a, b *Ban) int { return cmp.Compare(key(b, failures), key(a, failures)) },
-		"routers":  func(a, b *Ban) int { return cmp.Compare(routers(b), routers(a)) },
-		"origin":   func(a, b *Ban) int { return cmp.Compare(first(a).Origin, first(b).Origin) },
-		"jail":     func(a, b *Ban) int { return cmp.Compare(first(a).Jail, first(b).Jail) },
-	}[q.Sort]
-	if compare != nil {
-		slices.SortStableFunc(bans, func(a, b Ban) int { return compare(&a, &b) })
-	}
-}
-
-func start(r Record) int64    { return int64(r.Start) }
-func failures(r Record) int64 { return int64(r.Failures) }

@@ -20,9 +20,9 @@ type Agent interface {
 	// TakeIn takes what the local fail2ban holds already as bans of this router; what is not shared stays there.
 	TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error)
 
-	// List yields the live bans in the order of their prefixes: all for the zero prefix, else that prefix, what covers it
-	// and what is inside. The sequence is read as fast as the caller's terminal takes it: it must hold no lock.
-	List(ctx context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error)
+	// List yields the live bans that the query selects, in its order, and says how many there are without its Offset and
+	// Limit. The sequence is read as fast as the caller's terminal takes it: it must hold no lock.
+	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
 	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
 	Members(ctx context.Context) ([]control.Member, error)
 	Status(ctx context.Context) (control.Status, error)

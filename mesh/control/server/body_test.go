@@ -68,8 +68,8 @@ func (a *taker) Stats(context.Context, control.StatsQuery) (control.Stats, error
 	return control.Stats{}, nil
 }
 func (a *taker) Why(context.Context, netip.Addr) (control.Why, error) { return control.Why{}, nil }
-func (a *taker) List(context.Context, netip.Prefix) (iter.Seq[control.Ban], error) {
-	return func(func(control.Ban) bool) {}, nil
+func (a *taker) List(context.Context, control.ListQuery) (iter.Seq[control.Ban], int, error) {
+	return func(func(control.Ban) bool) {}, 0, nil
 }
 
 // FuzzCall sends anything to the control socket's server, as body of each change and as query of each read: it answers

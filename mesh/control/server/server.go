@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -265,15 +263,14 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, http.StatusOK, y)
 }
 
-// bans streams: the memory for a hundred thousand of them is never needed at once, unless they are asked for in an order
-// of their own.
+// bans streams: the text of a hundred thousand of them is never needed at once.
 func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	q, err := control.ParseListQuery(r.URL.Query().Get)
 	if err != nil {
 		s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
 		return
 	}
-	bans, err := s.agent.List(r.Context(), q.Prefix)
+	bans, _, err := s.agent.List(r.Context(), q)
 	if err != nil {
 		s.fail(w, err)
 		return
@@ -283,11 +280,7 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	out := bufio.NewWriterSize(w, 64<<10)
 	var buf []byte
 	sep := byte('[')
-	n := 0
-	for b := range selected(bans, q) {
-		if n++; q.Limit > 0 && n > q.Limit {
-			break
-		}
+	for b := range bans {
 		buf = b.AppendJSON(append(buf[:0], sep))
 		buf = append(buf, '\n')
 		if _, err := out.Write(buf); err != nil {
@@ -300,23 +293,6 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	}
 	out.WriteString("]\n")
 	out.Flush()
-}
-
-// selected yields the bans that a query selects, in its order.
-func selected(bans iter.Seq[control.Ban], q control.ListQuery) iter.Seq[control.Ban] {
-	fitting := func(yield func(control.Ban) bool) {
-		for b := range bans {
-			if q.Selects(&b) && !yield(b) {
-				return
-			}
-		}
-	}
-	if !q.Ordered() {
-		return fitting
-	}
-	all := slices.Collect(fitting)
-	q.Order(all)
-	return slices.Values(all)
 }
 
 // events streams one object a line until the caller goes or the agent stops.

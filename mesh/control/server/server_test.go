@@ -47,8 +47,9 @@ func (s *stub) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanRep
 func (s *stub) Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error) {
 	return s.fail2ban(ctx, c)
 }
-func (s *stub) List(ctx context.Context, p netip.Prefix) (iter.Seq[control.Ban], error) {
-	return s.list(ctx, p)
+func (s *stub) List(ctx context.Context, q control.ListQuery) (iter.Seq[control.Ban], int, error) {
+	bans, err := s.list(ctx, q.Prefix)
+	return bans, 0, err
 }
 func (s *stub) Status(ctx context.Context) (control.Status, error)    { return s.status(ctx) }
 func (s *stub) Members(ctx context.Context) ([]control.Member, error) { return s.members(ctx) }

@@ -29,6 +29,7 @@ type fake struct {
 	err     error
 	asked   int // how often Status was
 	listed  int // how often all bans were
+	queries []control.ListQuery
 	events  chan control.Event
 	entered chan struct{} // closed by the first call of Events
 	once    sync.Once
@@ -77,11 +78,22 @@ func (f *fake) Members(context.Context) ([]control.Member, error) {
 	return slices.Clone(f.members), f.err
 }
 
-func (f *fake) List(context.Context, netip.Prefix) (iter.Seq[control.Ban], error) {
+// List knows all of them, and of a query the part of the order.
+func (f *fake) List(_ context.Context, q control.ListQuery) (iter.Seq[control.Ban], int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.listed++
-	return slices.Values(slices.Clone(f.bans)), f.err
+	bans := slices.Clone(f.bans)
+	if q == (control.ListQuery{}) {
+		f.listed++
+	} else {
+		f.queries = append(f.queries, q)
+	}
+	total := len(bans)
+	bans = bans[min(q.Offset, total):]
+	if q.Limit > 0 {
+		bans = bans[:min(q.Limit, len(bans))]
+	}
+	return slices.Values(bans), total, f.err
 }
 
 func (f *fake) Why(_ context.Context, ip netip.Addr) (control.Why, error) {

@@ -22,9 +22,10 @@ import (
 type Agent interface {
 	Status(ctx context.Context) (control.Status, error)
 	Members(ctx context.Context) ([]control.Member, error)
-	// List yields the live bans. All of them are asked for when the page begins to
-	// watch and when events were lost, and never for a request.
-	List(ctx context.Context, prefix netip.Prefix) (iter.Seq[control.Ban], error)
+	// List yields the live bans that a query selects, and how many there are without
+	// its Offset and Limit. All of them are asked for when the page begins to watch and
+	// when events were lost, and never for a request.
+	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
 	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
 	// Events calls yield with each event from now on until ctx ends.
 	Events(ctx context.Context, yield func(control.Event) error) error

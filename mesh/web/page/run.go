@@ -2,7 +2,6 @@ package page
 
 import (
 	"context"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -118,7 +117,7 @@ func (p *Page) fill(ctx context.Context) error {
 		return l.err
 	}
 	return p.feed.fill(p.now(), func(take func(*control.Ban)) error {
-		bans, err := p.agent.List(ctx, netip.Prefix{})
+		bans, _, err := p.agent.List(ctx, control.ListQuery{})
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,172 @@
+package store
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+)
+
+// List returns the prefixes with a live ban that the query selects, as of one moment.
+func (s *Store) List(q Query) []Entry {
+	entries, _ := s.Find(q)
+	return entries
+}
+
+// Find returns what List does, and how many entries the query selects without its Offset and Limit.
+func (s *Store) Find(q Query) (entries []Entry, total int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f := finder{Query: q, set: s.set, now: s.now()}
+	f.shield = s.shieldLocked(f.now)
+	f.near = nearShield(f.shield)
+	found := f.all()
+	total = len(found)
+	slices.SortFunc(found, f.compare)
+	found = found[min(max(q.Offset, 0), total):]
+	if q.Limit > 0 {
+		found = found[:min(q.Limit, len(found))]
+	}
+	// Entries are made last: they are large, and a page of a long list needs few of them.
+	entries = make([]Entry, 0, len(found))
+	for i := range found {
+		if e, ok := s.entry(found[i].head, f.now, f.shield); ok {
+			entries = append(entries, e)
+		}
+	}
+	return entries, total
+}
+
+// finder looks for what a query selects.
+type finder struct {
+	Query
+	set    *set
+	now    Millis
+	shield *netipx.IPSet
+	near   func(netip.Prefix) bool
+}
+
+// place is where the records of a selected prefix begin, and what it is sorted by.
+type place struct {
+	prefix       netip.Prefix
+	head         uint32
+	rank         int64
+	origin, jail string
+}
+
+// all returns the places that the query selects, in no order.
+func (f *finder) all() []place {
+	var found []place
+	take := func(head uint32) {
+		if p, ok := f.look(head); ok {
+			found = append(found, p)
+		}
+	}
+	every := func(fits func(pkey) bool) {
+		for _, head := range f.set.table.slots {
+			if head != 0 && fits(f.set.slab.at(head).key()) {
+				take(head)
+			}
+		}
+	}
+	if f.Prefix == (netip.Prefix{}) {
+		found = make([]place, 0, f.set.table.n)
+		every(func(pkey) bool { return true })
+		return found
+	}
+	want, err := keyOf(netip.PrefixFrom(f.Prefix.Addr().Unmap().WithZone(""), f.Prefix.Bits()).Masked())
+	switch {
+	case err == errAll: // a whole family
+		every(func(k pkey) bool { return k.is4() == f.Prefix.Addr().Is4() })
+		return found
+	case err != nil:
+		return nil
+	}
+	f.set.wider(want, func(_ pkey, head uint32) { take(head) })
+	if want.bits < 128 {
+		every(want.covers)
+	} else if head := f.set.head(want); head != 0 {
+		take(head)
+	}
+	return found
+}
+
+// look says whether the query selects a prefix, without making its entry.
+func (f *finder) look(head uint32) (p place, ok bool) {
+	var fits, counts bool
+	var until, most int64
+	var routers sightings
+	for c := head; c != 0; {
+		r := f.set.slab.at(c)
+		c = r.next
+		if !liveBan(r, f.now) {
+			continue
+		}
+		by, l := f.set.originOf(r), f.set.labels.at(r.label)
+		fits = fits || (f.Jail == "" || l.jail == f.Jail) && (f.Origin == "" || by.name == f.Origin) &&
+			r.start >= f.Since && (f.Until == 0 || r.start < f.Until)
+		switch f.Sort {
+		case ByUntil, ByPrefix:
+		case ByStart:
+			most = max(most, int64(r.start))
+		case ByFailures:
+			most = max(most, int64(r.failures))
+		case ByRouters:
+			routers.add(by, l.jail)
+		case ByOrigin, ByJail:
+			if p.head == 0 || cmp.Or(cmp.Compare(by.name, p.origin), cmp.Compare(l.jail, p.jail)) < 0 {
+				p.head, p.origin, p.jail = head, by.name, l.jail
+			}
+		}
+		switch does := f.set.ignored(r) == ""; {
+		case does && !counts: // what counts decides the end of the entry
+			counts, until = true, int64(r.until)
+		case does == counts:
+			until = max(until, int64(r.until))
+		}
+	}
+	if !fits {
+		return p, false
+	}
+	p.prefix, p.head = f.set.slab.at(head).key().prefix(), head
+	if f.Effective != nil {
+		effective := counts && !(f.near(p.prefix) && f.shield.ContainsPrefix(p.prefix))
+		if effective != *f.Effective {
+			return p, false
+		}
+	}
+	switch f.Sort {
+	case ByUntil:
+		p.rank = until
+	case ByRouters:
+		origins, _ := routers.count()
+		p.rank = -int64(origins)
+	case ByStart, ByFailures:
+		p.rank = -most
+	}
+	return p, true
+}
+
+func (f *finder) compare(a, b place) int {
+	c := cmp.Compare(a.rank, b.rank)
+	switch {
+	case c != 0:
+		return c
+	case f.Sort == ByOrigin:
+		c = cmp.Compare(a.origin, b.origin)
+	case f.Sort == ByJail:
+		c = cmp.Compare(a.jail, b.jail)
+	}
+	if c != 0 {
+		return c
+	}
+	return comparePrefixes(a.prefix, b.prefix)
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
