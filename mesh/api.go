@@ -264,6 +264,15 @@ func (a *Agent) DropAllow(ctx context.Context, c control.DropAllowCall) (control
 	return reply, refusal(err)
 }
 
+// NeverBans are the prefixes that members protect, with who does.
+func (a *Agent) NeverBans(context.Context) ([]control.WhyShield, error) {
+	var out []control.WhyShield
+	for _, e := range a.store.NeverBans() {
+		out = append(out, control.WhyShield{Prefix: e.Prefix.String(), Origin: e.Origin})
+	}
+	return out, nil
+}
+
 // Allows returns the live entries of the allow-list.
 func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
 	var out []control.Allow

@@ -36,7 +36,7 @@ func newConductor(s *control.Status, now time.Time) conductor {
 	if c.Pill.Text == "" {
 		c.Pill = pill{"off", s.Commit.State}
 	}
-	c.Off = s.Commit.State == "off" || s.Commit.State == ""
+	c.Off = s.Commit.State == "off"
 	if s.Commit.LastError != nil {
 		c.Trouble = *s.Commit.LastError
 	}

@@ -26,6 +26,8 @@ type fake struct {
 	members []control.Member
 	bans    []control.Ban
 	why     control.Why
+	allows  []control.Allow
+	never   []control.WhyShield
 	err     error
 	asked   int // how often Status was
 	listed  int // how often all bans were
@@ -231,4 +233,16 @@ func readMessage(lines *bufio.Scanner) (event string, f frame, err error) {
 		}
 	}
 	return event, f, fmt.Errorf("the stream has ended: %v", lines.Err())
+}
+
+func (f *fake) Allows(context.Context) ([]control.Allow, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.allows), f.err
+}
+
+func (f *fake) NeverBans(context.Context) ([]control.WhyShield, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.never), f.err
 }

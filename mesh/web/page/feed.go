@@ -28,6 +28,7 @@ type feed struct {
 	news    []control.Event // newest first
 	history history
 	commits commits
+	warned  warnings
 	moves   []move // since the last frame
 	moved   int    // likewise, told one by one or not
 }
@@ -164,6 +165,14 @@ func (f *feed) sample(s *control.Status, now time.Time) {
 	defer f.mu.Unlock()
 	f.history.sample(s.Bans.Live, now)
 	f.commits.heard(s)
+	f.warned.heard(s.Warnings, now)
+}
+
+// pastWarnings are the warnings of now and of before, newest first.
+func (f *feed) pastWarnings() []past {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.warned.all)
 }
 
 // takeMoves returns the arrivals since it was last called, at most keptMoves of

@@ -27,6 +27,10 @@ type Agent interface {
 	// when events were lost, and never for a request.
 	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
 	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
+	Allows(ctx context.Context) ([]control.Allow, error)
+	// NeverBans are the prefixes that routers protect; what no router ever bans is not
+	// among them.
+	NeverBans(ctx context.Context) ([]control.WhyShield, error)
 	// Events calls yield with each event from now on until ctx ends.
 	Events(ctx context.Context, yield func(control.Event) error) error
 }
@@ -38,7 +42,8 @@ type Config struct {
 	Now    func() time.Time // default time.Now
 }
 
-// Page answers GET and HEAD of "/", "/assets/…", "/live", "/state" and "/why".
+// Page answers GET and HEAD of "/", of the pages "/bans", "/address", "/router",
+// "/allows" and "/warnings", and of "/assets/…", "/live", "/state" and "/why".
 // Who may ask is the server's business.
 type Page struct {
 	agent  Agent
@@ -84,6 +89,11 @@ func New(cfg Config) (*Page, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", p.serveHome)
+	mux.HandleFunc("GET /bans", p.serveBans)
+	mux.HandleFunc("GET /address", p.serveAddress)
+	mux.HandleFunc("GET /router", p.serveRouter)
+	mux.HandleFunc("GET /allows", p.serveAllows)
+	mux.HandleFunc("GET /warnings", p.serveWarnings)
 	mux.HandleFunc("GET /why", p.serveWhy)
 	mux.HandleFunc("GET /state", p.serveState)
 	mux.HandleFunc("GET /live", p.serveLive)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -48,7 +49,10 @@ func TestEmptyListsSayWhatWillBeThere(t *testing.T) {
 	f.status.Bans, f.status.Commit = control.BanCount{}, control.CommitStatus{Driver: "none", State: "off"}
 	f.members = nil
 	wants(t, "the page", text(t, idlePage(t, f), "/"),
-		"No bans yet", "Nothing since", "No address is banned by more than one", "No conductor is configured", "has not named any router")
+		"No bans yet", "Nothing since", "No address is banned by more than one", "has not named any router")
+	if strings.Contains(text(t, idlePage(t, f), "/"), "onductor") {
+		t.Error("a page of servers speaks of a conductor")
+	}
 }
 
 func TestAnAgentThatDoesNotAnswerIsSaidTo(t *testing.T) {
@@ -77,7 +81,9 @@ var inline = regexp.MustCompile(`(?i)<style|\sstyle\s*=|<script[^>]*>[^<]|\son[a
 
 func TestThePageKeepsToItsOwnPolicy(t *testing.T) {
 	p := idlePage(t, newFake())
-	for _, path := range []string{"/", "/?why=203.0.113.7", "/why?ip=203.0.113.7"} {
+	for _, path := range []string{
+		"/", "/?why=203.0.113.7", "/why?ip=203.0.113.7", "/bans", "/address?of=203.0.113.7", "/router?name=router1", "/allows", "/warnings",
+	} {
 		w := get(t, p, path)
 		csp := w.Header().Get("Content-Security-Policy")
 		wants(t, "the policy", csp, "default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'")
@@ -122,7 +128,13 @@ func TestWhatOtherRoutersSayIsShownAndNeverRun(t *testing.T) {
 		}
 		p.buildFrame(t.Context())
 		state, _ := p.frames.all()
-		all := text(t, p, "/?why=203.0.113.7")
+		f.allows, f.never = f.why.Allows, f.why.NeverBans
+		f.bans[0].ReasonNotEffective = bad
+		all := text(t, p, "/?why=203.0.113.7") + text(t, p, "/allows") + text(t, p, "/warnings")
+		name := url.QueryEscape(bad)
+		for _, path := range []string{"/bans?router=" + name + "&jail=" + name + "&q=" + name, "/bans?router=" + name, "/address?of=" + name, "/address?of=203.0.113.7", "/router?name=" + name} {
+			all += text(t, p, path)
+		}
 		for _, part := range state.Parts {
 			all += part
 		}
@@ -138,7 +150,7 @@ func TestWhatOtherRoutersSayIsShownAndNeverRun(t *testing.T) {
 // have: an element of theirs, with quoted attributes of theirs.
 var (
 	tags     = regexp.MustCompile(`<[/a-zA-Z!][^>]*>?`)
-	harmless = regexp.MustCompile(`^<(?:!doctype html|/?(?:html|head|meta|title|link|script|body|a|header|div|h[1-3]|span|p|noscript|form|label|input|button|main|section|dl|dt|dd|svg|circle|text|g|path|rect|polygon|polyline|table|caption|thead|tbody|tr|th|td|time|ol|ul|li|strong|small|code|details|summary|footer)(?: (?:data-ago|data-left|(?:lang|charset|name|content|rel|type|href|src|class|id|role|aria-[a-z]+|data-(?:self|at|part|key|node|figure)|method|action|for|value|placeholder|autocomplete|autocapitalize|spellcheck|maxlength|tabindex|viewBox|preserveAspectRatio|cx|cy|r|x|y|dx|dy|d|width|height|points|text-anchor|scope|datetime|title)="[^"<>]*"))*)/?>$`)
+	harmless = regexp.MustCompile(`^<(?:!doctype html|/?(?:html|head|meta|title|link|script|body|a|header|div|h[1-3]|span|p|noscript|form|label|input|button|main|section|dl|dt|dd|svg|circle|text|g|path|rect|polygon|polyline|table|caption|thead|tbody|tr|th|td|time|ol|ul|li|strong|small|code|details|summary|footer|nav|select|option|datalist)(?: (?:data-ago|data-left|data-moment|selected|(?:lang|charset|name|content|rel|type|href|src|class|id|role|aria-[a-z]+|data-(?:self|at|part|key|node|figure)|method|action|for|value|placeholder|list|autocomplete|autocapitalize|spellcheck|maxlength|tabindex|viewBox|preserveAspectRatio|cx|cy|r|x|y|dx|dy|d|width|height|points|text-anchor|scope|datetime|title)="[^"<>]*"))*)/?>$`)
 )
 
 func TestTheSearchRepeatsNoQuestionAsMarkup(t *testing.T) {

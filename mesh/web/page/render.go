@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strconv"
 )
 
@@ -14,18 +15,23 @@ var templateFiles embed.FS
 
 // parts are the pieces of the page that change: templates, each the content of
 // the element with that data-part. The script replaces them by newer ones.
-var parts = [...]string{"summary", "warnings", "ring", "routers", "news", "newest", "most", "hour", "day", "conductor"}
+var parts = [...]string{"summary", "warnings", "ring", "roll", "routers", "news", "newest", "most", "hour", "day", "conductor"}
 
 // parse reads the templates. Whatever they show of an agent is escaped by
 // html/template; none is ever marked as safe.
 func parse(a *assets) (*template.Template, error) {
 	t := template.New("page").Funcs(template.FuncMap{
-		"number":  number[int],
-		"numberU": number[uint64],
-		"asset":   func(name string) string { return a.paths[name] },
-		"counted": counted,
-		"wide":    wide,
-		"phrases": phrases,
+		"number":     number[int],
+		"numberU":    number[uint64],
+		"asset":      func(name string) string { return a.paths[name] },
+		"counted":    counted,
+		"wide":       wide,
+		"phrases":    phrases,
+		"pages":      func() []pageName { return pageNames },
+		"bansOf":     func(router string) string { return filter{Router: router}.link("", "") },
+		"bansIn":     func(jail string) string { return filter{Jail: jail}.link("", "") },
+		"about":      func(address string) string { return "/address?" + url.Values{"of": {address}}.Encode() },
+		"routerPage": func(name string) string { return "/router?" + url.Values{"name": {name}}.Encode() },
 	})
 	t, err := t.ParseFS(templateFiles, "templates/*.html")
 	if err != nil {
@@ -33,6 +39,14 @@ func parse(a *assets) (*template.Template, error) {
 	}
 	return t, nil
 }
+
+// pageName is one of the pages that the head of each leads to.
+type pageName struct{ Name, Link string }
+
+// overview is the name of the page that has all at a glance.
+const overview = "Overview"
+
+var pageNames = []pageName{{overview, "/"}, {"Bans", "/bans"}, {"Allow-list", "/allows"}, {"Warnings", "/warnings"}}
 
 // widest is how many characters without a place to break a column takes on a
 // phone.
@@ -54,7 +68,7 @@ func wide(text string) string {
 }
 
 // render makes one piece of the page.
-func (p *Page) render(name string, v *view) (string, error) {
+func (p *Page) render(name string, v any) (string, error) {
 	var b bytes.Buffer
 	if err := p.html.ExecuteTemplate(&b, name, v); err != nil {
 		return "", fmt.Errorf("page: render %s: %w", name, err)
@@ -62,8 +76,12 @@ func (p *Page) render(name string, v *view) (string, error) {
 	return b.String(), nil
 }
 
-// write answers with a piece of the page, or all of it.
-func (p *Page) write(w http.ResponseWriter, name string, v *view) {
+// write answers with a page, or a piece of one.
+func (p *Page) write(w http.ResponseWriter, name string, v any) {
+	p.writeStatus(w, http.StatusOK, name, v)
+}
+
+func (p *Page) writeStatus(w http.ResponseWriter, status int, name string, v any) {
 	text, err := p.render(name, v)
 	if err != nil {
 		p.log.Error("the page cannot be shown", "error", err)
@@ -72,6 +90,7 @@ func (p *Page) write(w http.ResponseWriter, name string, v *view) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
 	w.Write([]byte(text))
 }
 

@@ -14,10 +14,8 @@ const (
 	ringHeight = 375
 	ringRadius = 120
 
-	notedNodes   = 8  // up to so many have their state beside them,
-	namedNodes   = 20 // and up to so many their names
-	largestNode  = 15
-	smallestNode = 3.5
+	mostNodes    = 8 // beyond so many a list says more than a picture
+	nodeSize     = 15
 	longestLabel = 11 // runes of a name
 )
 
@@ -44,8 +42,9 @@ type node struct {
 func drawRing(members []control.Member, leader string) ring {
 	g := ring{Width: ringWidth, Height: ringHeight, Radius: ringRadius, CX: ringWidth / 2, CY: ringHeight / 2}
 	n := len(members)
-	around := math.Pi * ringRadius // for all nodes: half of the ring
-	size := max(smallestNode, min(largestNode, around/float64(2*max(n, 1))))
+	if n > mostNodes {
+		return g
+	}
 	inSync, alive := 0, 0
 	for i := range members {
 		m := &members[i]
@@ -56,7 +55,7 @@ func drawRing(members []control.Member, leader string) ring {
 				inSync++
 			}
 		}
-		g.Nodes = append(g.Nodes, placed(&g, m, state, 2*math.Pi*float64(i)/float64(n), size, n))
+		g.Nodes = append(g.Nodes, placed(&g, m, state, 2*math.Pi*float64(i)/float64(n)))
 	}
 	g.Middle, g.Under = counted(alive, "router", "routers"), fmt.Sprintf("%s in sync", number(inSync))
 	if alive == inSync {
@@ -71,7 +70,8 @@ func drawRing(members []control.Member, leader string) ring {
 	return g
 }
 
-func placed(g *ring, m *control.Member, state pill, angle, size float64, of int) node {
+func placed(g *ring, m *control.Member, state pill, angle float64) node {
+	const size float64 = nodeSize
 	sin, cos := math.Sincos(angle)
 	x, y := g.CX+ringRadius*sin, g.CY-ringRadius*cos
 	d := node{
@@ -85,12 +85,8 @@ func placed(g *ring, m *control.Member, state pill, angle, size float64, of int)
 		a := size * 0.45
 		d.Cross = fmt.Sprintf("M%s %sL%s %sM%s %sL%s %s", px(x-a), px(y-a), px(x+a), px(y+a), px(x-a), px(y+a), px(x+a), px(y-a))
 	}
-	if of > namedNodes {
-		return d
-	}
 	d.Label = shorten(m.Name)
 	switch {
-	case of > notedNodes:
 	case m.Leader:
 		d.Note = "leader"
 	case state.Class != "ok":

@@ -43,6 +43,9 @@ type view struct {
 	Hour    plot
 	Day     plot
 
+	Section string   // which of the pages it is
+	Blocked []string // routers whose bans do not count
+
 	Query  string  // of the search
 	Answer *answer // nil where nothing was asked
 }
@@ -52,9 +55,16 @@ type pill struct{ Class, Text string }
 
 // view looks at the agent and at what the stream has told.
 func (p *Page) view(ctx context.Context) *view {
+	v := p.head(ctx, overview)
+	p.feed.show(v, p.now())
+	return v
+}
+
+// head is what every page shows: how the agent and the mesh are.
+func (p *Page) head(ctx context.Context, section string) *view {
 	l := p.see(ctx)
 	now := p.now()
-	v := &view{At: stampAt(now, now)}
+	v := &view{At: stampAt(now, now), Section: section, Since: stampAt(p.feed.since, now)}
 	if l.err != nil {
 		v.Trouble = l.err.Error()
 	}
@@ -67,10 +77,10 @@ func (p *Page) view(ctx context.Context) *view {
 	}
 	v.Health = health(v, s)
 	v.Title = v.Health.Text + " · " + v.Name + " · banmesh"
+	v.Blocked = s.Blocked
 	v.Ring = drawRing(l.members, v.Leader)
 	v.Routers = routers(l.members, now)
 	v.Commit = newConductor(s, now)
-	p.feed.show(v, now)
 	return v
 }
 
@@ -97,7 +107,6 @@ func health(v *view, s *control.Status) pill {
 func (f *feed) show(v *view, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	v.Since = stampAt(f.since, now)
 	for i := range f.newest[:min(len(f.newest), shownNewest)] {
 		b := &f.newest[i]
 		v.Newest = append(v.Newest, listed{

@@ -44,11 +44,12 @@ type foundLift struct {
 type foundAllow struct {
 	Address, Router, Comment string
 	Until                    stamp
+	Ignored                  string // why it does not count
 }
 
 // serveWhy answers the script's search with a piece of the page.
 func (p *Page) serveWhy(w http.ResponseWriter, r *http.Request) {
-	v := &view{Answer: p.ask(r.Context(), r.URL.Query().Get("ip"))}
+	v := &view{Section: overview, Answer: p.ask(r.Context(), r.URL.Query().Get("ip"))}
 	p.write(w, "answer", v)
 }
 
@@ -138,7 +139,7 @@ func (a *answer) records(why *control.Why, now time.Time) {
 		a.Lifts = append(a.Lifts, foundLift{bare(l.Prefix), l.Origin, l.Offences})
 	}
 	for _, x := range allows[:min(len(allows), shownRecords)] {
-		a.Allows = append(a.Allows, foundAllow{bare(x.Prefix), x.Origin, x.Comment, untilStamp(x.Until, now)})
+		a.Allows = append(a.Allows, foundAllow{bare(x.Prefix), x.Origin, x.Comment, untilStamp(x.Until, now), x.Ignored})
 	}
 	a.NeverBans = why.NeverBans[:min(len(why.NeverBans), shownRecords)]
 }

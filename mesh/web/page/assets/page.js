@@ -22,7 +22,19 @@ function words(ms) {
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
 }
 
+// A moment of today is told by the clock, an older one with its day, both of the
+// reader's place; the title has it in UTC.
+function moment(at) {
+  const apart = Math.abs(at - (Date.now() + ahead));
+  if (apart < 12 * 3_600_000) return at.toLocaleTimeString([], { hour12: false });
+  return at.toLocaleString([], { hour12: false, year: apart > 300 * 86_400_000 ? "numeric" : undefined, month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+}
+
 function tellTime(el) {
+  if ("moment" in el.dataset) {
+    el.textContent = moment(new Date(el.dateTime));
+    return;
+  }
   const apart = Date.parse(el.dateTime) - (Date.now() + ahead);
   const ago = "ago" in el.dataset;
   let text;
@@ -32,7 +44,7 @@ function tellTime(el) {
 }
 
 function tellTimes(within = document) {
-  for (const el of within.querySelectorAll("time[data-ago], time[data-left]")) tellTime(el);
+  for (const el of within.querySelectorAll("time[data-ago], time[data-left], time[data-moment]")) tellTime(el);
 }
 
 // —— replacing parts
@@ -113,7 +125,7 @@ const mostFlights = 48;
 const flights = document.getElementById("flights");
 
 function fly(moves) {
-  if (still.matches || document.hidden) return;
+  if (!flights || still.matches || document.hidden) return;
   const nodes = new Map();
   for (const n of document.querySelectorAll("circle[data-node]")) {
     if (!n.closest(".bad, .off")) nodes.set(n.dataset.node, [Number(n.getAttribute("cx")), Number(n.getAttribute("cy"))]);
@@ -257,13 +269,14 @@ async function search(ip) {
   document.getElementById("h-answer")?.focus({ preventScroll: false });
 }
 
-form.addEventListener("submit", (e) => {
+// The other pages have no place for an answer: there the form leads to the overview.
+if (answer) form.addEventListener("submit", (e) => {
   e.preventDefault();
   const ip = form.elements.why.value.trim();
   history.pushState(null, "", ip ? `/?why=${encodeURIComponent(ip)}` : "/");
   search(ip).catch(() => form.submit());
 });
-answer.addEventListener("click", (e) => {
+answer?.addEventListener("click", (e) => {
   if (!e.target.closest(".close")) return;
   e.preventDefault();
   history.pushState(null, "", "/");
@@ -271,7 +284,7 @@ answer.addEventListener("click", (e) => {
   form.elements.why.value = "";
   form.elements.why.focus();
 });
-addEventListener("popstate", () => {
+if (answer) addEventListener("popstate", () => {
   const ip = new URLSearchParams(location.search).get("why") ?? "";
   form.elements.why.value = ip;
   search(ip).catch(() => location.reload());

@@ -1,0 +1,51 @@
+package page
+
+import (
+	"net/http"
+	"net/netip"
+
+	"banmesh/mesh/control"
+)
+
+// addressPage is everything about one address.
+type addressPage struct {
+	*view
+	Network  string // the one around it, of which Beside are the bans
+	Link     string // to all of them
+	Beside   []banRow
+	Total    int
+	NoBeside string // why there are none to show
+}
+
+// Of IPv4 a provider gives away a /24 at the least, of IPv6 a customer has a /48 (RFC 6177 §2).
+const (
+	network4 = 24
+	network6 = 48
+)
+
+// serveAddress answers with the page of one address.
+func (p *Page) serveAddress(w http.ResponseWriter, r *http.Request) {
+	a := &addressPage{view: p.head(r.Context(), "Bans")}
+	a.Query = r.URL.Query().Get("of")
+	a.Answer = p.ask(r.Context(), a.Query)
+	if a.Answer == nil {
+		http.Redirect(w, r, "/bans", http.StatusSeeOther)
+		return
+	}
+	a.Query = a.Answer.Query
+	ip, err := netip.ParseAddr(a.Query)
+	if err == nil && a.Answer.Trouble == "" {
+		around := network4
+		if ip.Is6() {
+			around = network6
+		}
+		network := netip.PrefixFrom(ip, around).Masked()
+		a.Network, a.Link = network.String(), filter{Query: network.String()}.link("", "")
+		a.Beside, a.Total, err = p.rows(r.Context(), control.ListQuery{Prefix: network, Sort: "start", Limit: rowsBeside})
+		if err != nil {
+			a.NoBeside = "The agent does not answer: " + err.Error()
+		}
+	}
+	a.Title = a.Query + " · " + a.Title
+	p.write(w, "address-page", a)
+}

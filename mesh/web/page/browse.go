@@ -1,0 +1,232 @@
+package page
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"banmesh/mesh/control"
+)
+
+const (
+	rowsOnPage = 100
+	rowsBeside = 25 // of a list beside something else
+
+	longestFilter = 255 // bytes, what a name may have
+	lastPage      = 1_000_000
+)
+
+// filter is what the reader asked for; every combination has an address of its own.
+type filter struct {
+	Query, Router, Jail, State, Sort string
+	Page                             int // from 1
+	Trouble                          string
+}
+
+// The states a reader can ask for.
+const (
+	stateEffective    = "effective"
+	stateNotEffective = "not-effective"
+)
+
+// readFilter reads a filter from the address of a page. What makes no sense is told in Trouble.
+func readFilter(v url.Values) (f filter, q control.ListQuery) {
+	get := func(key string) string { return asked(v, key) }
+	f = filter{Query: get("q"), Router: get("router"), Jail: get("jail"), State: get("state"), Sort: get("sort"), Page: 1}
+	q = control.ListQuery{Origin: f.Router, Jail: f.Jail, Sort: f.Sort, Limit: rowsOnPage}
+	if f.Query != "" {
+		p, err := control.ParsePrefix(f.Query)
+		if err != nil {
+			f.Trouble = "That is no address and no prefix. Examples: 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32."
+		}
+		q.Prefix = p
+	}
+	switch yes := f.State == stateEffective; f.State {
+	case stateEffective, stateNotEffective:
+		q.Effective = &yes
+	default:
+		f.State = ""
+	}
+	if err := q.Validate(); err != nil {
+		f.Sort, q.Sort = "", ""
+	}
+	if n, err := strconv.Atoi(get("page")); err == nil && n > 1 {
+		f.Page = min(n, lastPage)
+	}
+	q.Offset = (f.Page - 1) * rowsOnPage
+	return f, q
+}
+
+// asked is a value in the address of a page, cut to what a name may have.
+func asked(v url.Values, key string) string {
+	s := strings.TrimSpace(v.Get(key))
+	if len(s) > longestFilter {
+		s = strings.ToValidUTF8(s[:longestFilter], "")
+	}
+	return s
+}
+
+// link is the address of the same list with one thing changed; another order or filter begins on its first page.
+func (f filter) link(key, value string) string {
+	v := url.Values{}
+	for k, s := range map[string]string{"q": f.Query, "router": f.Router, "jail": f.Jail, "state": f.State, "sort": f.Sort} {
+		if s != "" {
+			v.Set(k, s)
+		}
+	}
+	v.Del(key)
+	if value != "" {
+		v.Set(key, value)
+	}
+	if len(v) == 0 {
+		return "/bans"
+	}
+	return "/bans?" + v.Encode()
+}
+
+// Any reports whether something narrows the list.
+func (f filter) Any() bool { return f.Query != "" || f.Router != "" || f.Jail != "" || f.State != "" }
+
+// bansPage is the list of all bans, a page of it.
+type bansPage struct {
+	*view
+	Filter  filter
+	Heads   []columnHead
+	Rows    []banRow
+	Total   int
+	From    int // the number of the first row
+	To      int
+	Trouble string
+	Pages   []pageLink
+}
+
+// columnHead is the head of a column, and the link that sorts by it; "" where nothing does.
+type columnHead struct {
+	Text, Link string
+	Sorted     string // the value of aria-sort
+	Class      string
+}
+
+type pageLink struct {
+	Text, Link string
+}
+
+// banRow is a banned prefix.
+type banRow struct {
+	Address, Network string // as shown; with its length
+	Routers, Jails   []string
+	MoreRouters      int
+	Failures         uint32
+	Start, Until     stamp
+	Committed        bool
+	State            pill
+	Why              string
+}
+
+// sortable are the columns by which a reader can order the list, and how the table says so.
+var sortable = []struct{ text, sort, sorted, class string }{
+	{"Address", "prefix", "ascending", ""},
+	{"Routers", "routers", "descending", ""},
+	{"Jails", "jail", "ascending", ""},
+	{"Failures", "failures", "descending", "right spare"},
+	{"Banned", "start", "descending", ""},
+	{"Ends", "until", "ascending", "spare"},
+	{"State", "", "", ""},
+}
+
+// serveBans answers with a page of the list of bans.
+func (p *Page) serveBans(w http.ResponseWriter, r *http.Request) {
+	f, q := readFilter(r.URL.Query())
+	b := &bansPage{view: p.head(r.Context(), "Bans"), Filter: f, Trouble: f.Trouble}
+	for _, c := range sortable {
+		h := columnHead{Text: c.text, Class: c.class}
+		if c.sort != "" {
+			h.Link = f.link("sort", c.sort)
+			if f.Sort == c.sort || f.Sort == "" && c.sort == "prefix" {
+				h.Sorted = c.sorted
+			}
+		}
+		b.Heads = append(b.Heads, h)
+	}
+	if b.Trouble == "" {
+		b.fill(r.Context(), p, q)
+	}
+	p.write(w, "bans-page", b)
+}
+
+func (b *bansPage) fill(ctx context.Context, p *Page, q control.ListQuery) {
+	var err error
+	if b.Rows, b.Total, err = p.rows(ctx, q); err != nil {
+		b.Trouble = "The agent does not answer: " + err.Error()
+		return
+	}
+	b.From, b.To = min(q.Offset+1, b.Total), min(q.Offset+len(b.Rows), b.Total)
+	last := (b.Total + rowsOnPage - 1) / rowsOnPage
+	page := func(text string, n int) {
+		link := b.Filter.link("page", strconv.Itoa(n))
+		b.Pages = append(b.Pages, pageLink{text, link})
+	}
+	now := b.Filter.Page
+	if now > last { // a page that is gone
+		now = last + 1
+	}
+	if now > 1 {
+		page("First", 1)
+		page("Previous", now-1)
+	}
+	if now < last {
+		page("Next", now+1)
+		page("Last", last)
+	}
+}
+
+// rows asks for bans and puts them in words.
+func (p *Page) rows(ctx context.Context, q control.ListQuery) (rows []banRow, total int, err error) {
+	bans, total, err := p.agent.List(ctx, q)
+	if err != nil {
+		return nil, 0, err
+	}
+	now := p.now()
+	for b := range bans {
+		rows = append(rows, newBanRow(&b, now))
+	}
+	return rows, total, nil
+}
+
+const namesInRow = 3
+
+func newBanRow(b *control.Ban, now time.Time) banRow {
+	row := banRow{Address: bare(b.Prefix), Network: b.Prefix, Until: untilStamp(b.Until, now), Committed: b.Committed}
+	var last control.Time
+	var routers, jails []string
+	for i := range b.Records {
+		r := &b.Records[i]
+		last, row.Failures = max(last, r.Start), max(row.Failures, r.Failures)
+		routers, jails = append(routers, r.Origin), append(jails, r.Jail)
+	}
+	routers, row.Jails = distinct(routers), distinct(jails)
+	row.MoreRouters = max(0, len(routers)-namesInRow)
+	row.Routers = routers[:len(routers)-row.MoreRouters]
+	row.Start = stampAt(last.Time(), now)
+	switch {
+	case !b.Effective:
+		row.State, row.Why = pill{"warn", "not effective"}, b.ReasonNotEffective
+	case len(b.Except) > 0:
+		row.State, row.Why = pill{"ok", "effective"}, "except "+some(texts(b.Except))
+	default:
+		row.State = pill{"ok", "effective"}
+	}
+	return row
+}
+
+func texts(ps []netip.Prefix) []string {
+	out := make([]string, len(ps))
+	for i, p := range ps {
+		out[i] = bare(p.String())
+	}
+	return out
+}

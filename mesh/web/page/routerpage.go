@@ -1,0 +1,46 @@
+package page
+
+import (
+	"net/http"
+	"slices"
+
+	"banmesh/mesh/control"
+)
+
+// routerPage is one router: how it is, and what it has banned.
+type routerPage struct {
+	*view
+	Router  *router // nil where no member has that name
+	Asked   string
+	Blocked bool
+	Bans    []banRow
+	Total   int
+	Link    string // to all of them
+	Trouble string
+}
+
+// serveRouter answers with the page of one router. A router that is no member any more may still have bans.
+func (p *Page) serveRouter(w http.ResponseWriter, r *http.Request) {
+	v := p.head(r.Context(), "Routers")
+	page := &routerPage{view: v, Asked: asked(r.URL.Query(), "name")}
+	for i := range v.Routers {
+		if v.Routers[i].Name == page.Asked {
+			page.Router = &v.Routers[i]
+		}
+	}
+	page.Blocked = slices.Contains(v.Blocked, page.Asked)
+	page.Link = filter{Router: page.Asked}.link("", "")
+	if page.Asked != "" {
+		var err error
+		page.Bans, page.Total, err = p.rows(r.Context(), control.ListQuery{Origin: page.Asked, Sort: "start", Limit: rowsBeside})
+		if err != nil {
+			page.Trouble = "The agent does not answer: " + err.Error()
+		}
+	}
+	page.Title = page.Asked + " · " + page.Title
+	status := http.StatusOK
+	if page.Router == nil && page.Total == 0 && page.Trouble == "" {
+		status = http.StatusNotFound
+	}
+	p.writeStatus(w, status, "router-page", page)
+}
