@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +20,6 @@ import (
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/control/server"
-	"banmesh/mesh/enforce"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
@@ -49,6 +47,7 @@ type Agent struct {
 	cfg     Config
 	version string
 	commit  string // that the program was built from
+	doors   Doors
 	log     *slog.Logger
 	level   *slog.LevelVar
 	started time.Time
@@ -99,6 +98,7 @@ type Options struct {
 	Logger  *slog.Logger
 	Level   *slog.LevelVar   // of Logger, so that a reload can change it; may be nil
 	Now     func() time.Time // default time.Now
+	Doors
 }
 
 // Open takes the socket and the store and starts to gossip; Run does the rest.
@@ -111,7 +111,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 		o.Now = time.Now
 	}
 	a := &Agent{
-		cfg: cfg, version: o.Version, commit: o.Commit, log: o.Logger.With("router", cfg.Name), level: o.Level,
+		cfg: cfg, version: o.Version, commit: o.Commit, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), level: o.Level,
 		started: o.Now(), clock: newClock(o.Now),
 	}
 	a.neverBan.configured = cfg.NeverBan
@@ -123,13 +123,11 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 			a.close()
 		}
 	}()
-	if err := makeDataDir(cfg.DataDir); err != nil {
+	a.errands.random = a.doors.Random
+	if err := a.doors.Prepare(&a.cfg, a.log); err != nil {
 		return nil, err
 	}
-	if err := checkRights(&a.cfg, a.log); err != nil {
-		return nil, err
-	}
-	if a.listener, err = server.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
+	if a.listener, err = a.doors.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
 		return nil, err
 	}
 	if err := a.openStore(); err != nil {
@@ -142,14 +140,10 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	if err := a.openFail2ban(); err != nil {
 		return nil, err
 	}
-	// The unit gives the capability that nftables need, whatever is configured.
-	if err := enforce.KeepCapabilities(); err != nil {
-		a.log.Warn("programs that the agent starts get its capabilities", "error", err)
-	}
 	if err := a.openNFTables(); err != nil {
 		return nil, err
 	}
-	if a.conductor, err = newConductor(&a.cfg.Commit, a.log); err != nil {
+	if a.conductor, err = newConductor(&a.cfg.Commit, a.doors.Conductor, a.log); err != nil {
 		return nil, fmt.Errorf("conductor: %w", err)
 	}
 	if err := a.openMesh(ctx); err != nil {
@@ -163,27 +157,25 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 		return nil, err
 	}
 	if cfg.Alert.Command != "" {
-		a.alerts = newAlerts(cfg.Name, cfg.Alert, a.store, a.log)
+		a.alerts = newAlerts(cfg.Name, cfg.Alert, a.store, a.doors.Alert, a.log)
 	}
 	a.ready.Store(true)
 	return a, nil
 }
 
+// Set is the replicated set of this agent, for those who run one in their own
+// process and compare what it holds; it is the agent's to close.
+func (a *Agent) Set() *store.Store { return a.store }
+
 // Addr is where the peers reach this agent, IP:port.
 func (a *Agent) Addr() string { return a.mesh.Addr() }
-
-func makeDataDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
-	return nil
-}
 
 func (a *Agent) openStore() (err error) {
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
 		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.store(), Members: a.cfg.Limits.members(),
-		OnChange: a.changed, KeepRest: a.cfg.History.MaxEntries > 0, Logger: a.log,
+		OnChange: a.changed, KeepRest: a.cfg.History.MaxEntries > 0,
+		Random: a.doors.Random, Commit: a.doors.Commit, Logger: a.log,
 	})
 	if errors.Is(err, store.ErrLocked) {
 		return fmt.Errorf("data directory %s: %w: stop it, or give this agent another data_dir", a.cfg.DataDir, err)
@@ -192,7 +184,7 @@ func (a *Agent) openStore() (err error) {
 }
 
 func (a *Agent) openFail2ban() error {
-	a.client = fail2ban.NewClient(fail2ban.ClientConfig{
+	a.client = a.doors.newClient(fail2ban.ClientConfig{
 		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Helper: a.cfg.Fail2ban.helper(), Shift: a.clock.shift,
 	})
 	fed, err := a.openFeed()
@@ -220,6 +212,7 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 		Name: a.cfg.Name, Version: a.version, Bind: bind, Advertise: g.Advertise, Profile: g.Profile,
 		Label: g.Label, Insecure: g.Insecure, KeyringFile: g.Keyring, LocalKeyring: !g.RemoteKeyring, Ignore: a.ignored, Join: a.cfg.Join,
 		Eligible: a.mayLead(), Priority: a.cfg.Leader.Priority,
+		Transport: a.doors.Transport, Random: a.doors.Random, Lookup: a.doors.Lookup,
 		Set: a.store, Now: a.clock.raw, OnMember: a.memberChanged, OnMessage: a.heard, Logger: a.log,
 	})
 	return err
@@ -378,7 +371,7 @@ func (a *Agent) protect(ctx context.Context) []netip.Prefix {
 	cfg.NeverBan = a.neverBan.configured
 	a.neverBan.Unlock()
 	advertised, _ := netip.ParseAddrPort(a.mesh.Addr())
-	prefixes := ownNeverBan(ctx, &cfg, advertised.Addr())
+	prefixes := ownNeverBan(ctx, &cfg, &a.doors, advertised.Addr())
 	a.store.Protect(prefixes)
 	return prefixes
 }

@@ -78,10 +78,10 @@ type lasting struct {
 	missed  time.Time // an earlier one: since when it has not been seen
 }
 
-func newAlerts(router string, cfg Alert, memory memory, log *slog.Logger) *alerts {
+func newAlerts(router string, cfg Alert, memory memory, run func(context.Context, string, []byte, *slog.Logger) error, log *slog.Logger) *alerts {
 	a := &alerts{
 		router: router, after: time.Duration(cfg.After), log: log,
-		command: func(ctx context.Context, event []byte) error { return runAlert(ctx, cfg.Command, event, log) },
+		command: func(ctx context.Context, event []byte) error { return run(ctx, cfg.Command, event, log) },
 		held:    make(map[string]*lasting), queue: make(chan alertEvent, alertQueue),
 		book: loadAlertBook(memory),
 	}

@@ -44,7 +44,7 @@ func watch(t *testing.T, after time.Duration) *watched { return watchAgain(t, af
 // watchAgain is watch with what earlier alerts have kept; stop ends it before the
 // test does.
 func watchAgain(t *testing.T, after time.Duration, memory kept) *watched {
-	w := &watched{alerts: newAlerts("router1", Alert{After: Duration(after)}, memory, slog.New(slog.DiscardHandler)), began: time.Now()}
+	w := &watched{alerts: newAlerts("router1", Alert{After: Duration(after)}, memory, runAlert, slog.New(slog.DiscardHandler)), began: time.Now()}
 	running := false
 	w.command = func(ctx context.Context, event []byte) error {
 		if running {

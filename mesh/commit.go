@@ -28,7 +28,7 @@ func (a *Agent) openCommit() (err error) {
 	a.errands.run = a.runErrand
 	a.elector, err = leader.New(leader.Config{
 		Name: a.cfg.Name, Priority: a.cfg.Leader.Priority, Observer: !a.mayLead(),
-		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.mayNotLead, Send: a.sendHeartbeat, OnChange: a.leads, Logger: a.log,
+		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.mayNotLead, Send: a.sendHeartbeat, Random: a.doors.Random, OnChange: a.leads, Logger: a.log,
 	})
 	if err != nil || a.conductor == nil {
 		return err
@@ -36,6 +36,7 @@ func (a *Agent) openCommit() (err error) {
 	k := &a.cfg.Commit
 	c := commit.DefaultConfig()
 	c.Set, c.Conductor, c.Now, c.Logger = a.store, a.conductor, a.clock.now, a.log
+	c.Random = a.doors.Random
 	c.Window, c.MaxWait, c.MinInterval = time.Duration(k.Window), time.Duration(k.MaxWait), time.Duration(k.MinInterval)
 	c.Timeout = time.Duration(k.Timeout)
 	c.MaxAddresses, c.MaxShrinkPercent = k.MaxAddresses, k.MaxShrinkPercent

@@ -10,12 +10,19 @@ import (
 )
 
 // newConductor makes the conductor that the configuration names, nil for none.
-func newConductor(k *Commit, log *slog.Logger) (*conductor.Conductor, error) {
-	c := conductor.Config{
+func newConductor(k *Commit, door func(*Commit, conductor.Config) (*conductor.Conductor, error), log *slog.Logger) (*conductor.Conductor, error) {
+	if k.Driver == "none" {
+		return nil, nil
+	}
+	return door(k, conductor.Config{
 		Tenant: k.Tenant, Neighborhood: k.Neighborhood, Description: k.Description,
 		Validation: conductor.Validation(k.Validation), ValidateMode: conductor.ValidateMode(k.Validate),
 		Timeout: time.Duration(k.Timeout), Logger: log,
-	}
+	})
+}
+
+// realConductor is the one that is spoken to over the network.
+func realConductor(k *Commit, c conductor.Config) (*conductor.Conductor, error) {
 	switch k.Driver {
 	case "netconf":
 		return netconf.New(netconf.Config{Config: c, Addresses: k.Conductors, User: k.User, KeyFile: k.Key, KnownHosts: k.KnownHosts,

@@ -44,12 +44,12 @@ func (a *Agent) openNFTables() error {
 	if a.cfg.Enforce.Driver != "nftables" {
 		return nil
 	}
-	driver, err := enforce.OpenNFTables(a.cfg.Enforce.NetNS)
+	driver, err := a.doors.Kernel(a.cfg.Enforce.NetNS)
 	if err != nil {
 		return fmt.Errorf("enforce.driver nftables: %w", err)
 	}
 	a.enforcer = enforce.New(enforce.Config{
-		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Logger: a.log,
+		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Random: a.doors.Random, Logger: a.log,
 	})
 	return nil
 }

@@ -39,7 +39,8 @@ const (
 
 // errands holds what this agent asked of the leader and what others asked of it.
 type errands struct {
-	run func(from string, ask asking) // does one, in its own goroutine
+	run    func(from string, ask asking) // does one, in its own goroutine
+	random rand.Source
 
 	mu      sync.Mutex
 	waiting map[uint64]chan outcome
@@ -49,7 +50,7 @@ type errands struct {
 
 // expect makes room for the outcome of a new errand.
 func (e *errands) expect() (id uint64, got chan outcome, forget func()) {
-	id, got = rand.Uint64(), make(chan outcome, 1)
+	id, got = e.random.Uint64(), make(chan outcome, 1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.waiting == nil {

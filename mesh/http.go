@@ -54,7 +54,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.watchers.listener, err = web.Listen(ctx, h.Listen)
+	a.watchers.listener, err = a.doors.ListenHTTP(ctx, h.Listen)
 	return err
 }
 

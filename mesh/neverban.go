@@ -13,19 +13,19 @@ import (
 	"strings"
 
 	"banmesh/mesh/conductor/prefixset"
+	"banmesh/mesh/gossip"
 )
 
 // ownNeverBan is what no router of the mesh may ban for this one's sake: its
 // own addresses, its default gateways, its conductors, and what the
 // configuration adds. What the machine does not tell is left out: the list is
 // published anew each hour.
-func ownNeverBan(ctx context.Context, cfg *Config, advertised netip.Addr) []netip.Prefix {
+func ownNeverBan(ctx context.Context, cfg *Config, world *Doors, advertised netip.Addr) []netip.Prefix {
 	var addrs []netip.Addr
 	addrs = append(addrs, advertised)
-	addrs = append(addrs, interfaceAddrs()...)
-	addrs = append(addrs, defaultGateways()...)
+	addrs = append(addrs, world.Addresses()...)
 	for _, conductor := range cfg.Commit.Conductors {
-		addrs = append(addrs, resolve(ctx, conductor)...)
+		addrs = append(addrs, resolve(ctx, conductor, world.Lookup)...)
 	}
 	var prefixes []netip.Prefix
 	for _, a := range addrs {
@@ -59,7 +59,7 @@ func interfaceAddrs() []netip.Addr {
 
 // resolve gives the addresses of HOST:PORT or of an URL's host; none while the
 // name does not resolve.
-func resolve(ctx context.Context, conductor string) []netip.Addr {
+func resolve(ctx context.Context, conductor string, lookup gossip.Lookup) []netip.Addr {
 	host, _, err := net.SplitHostPort(conductor)
 	if u, urlErr := url.Parse(conductor); urlErr == nil && u.Host != "" {
 		host, err = u.Hostname(), nil
@@ -70,7 +70,7 @@ func resolve(ctx context.Context, conductor string) []netip.Addr {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := lookup(ctx, host)
 	if err != nil {
 		return nil
 	}

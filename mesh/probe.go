@@ -14,7 +14,7 @@ type Probe struct{ conductor *conductor.Conductor }
 
 // NewProbe returns a Probe, nil where no conductor is configured. Close it.
 func NewProbe(k *Commit, log *slog.Logger) (*Probe, error) {
-	c, err := newConductor(k, log)
+	c, err := newConductor(k, realConductor, log)
 	if c == nil || err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func Places(ctx context.Context, cfg *Config) []Place {
 	add("own address", interfaceAddrs())
 	add("default gateway", defaultGateways())
 	for _, conductor := range cfg.Commit.Conductors {
-		add("conductor", resolve(ctx, conductor))
+		add("conductor", resolve(ctx, conductor, lookup))
 	}
 	return out
 }

@@ -19,8 +19,7 @@ const maxKept = 10_000
 // waiting are calls that reached no agent in time, and those that this one holds
 // although their callers have gone.
 type waiting struct {
-	spool *spool.Spool // in the data directory
-	quick *spool.Spool // beside the socket, in memory
+	spools Spools
 
 	spooled atomic.Int64    // in spool, as of the last look: the disk may hang
 	kept    chan struct{}   // one for each hook under way
@@ -31,24 +30,45 @@ type waiting struct {
 // openSpool makes the places in which calls wait, and says where they are.
 func (a *Agent) openSpool() error {
 	w := &a.waiting
-	w.spool, w.quick, w.kept = spool.New(a.cfg.SpoolDir()), spool.Quick(a.cfg.Socket), make(chan struct{}, maxKept)
+	w.spools, w.kept = a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), make(chan struct{}, maxKept)
 	w.life, w.end = context.WithCancel(context.Background())
 	gid, err := server.Group(a.cfg.SocketGroup)
 	if err != nil {
 		return err
 	}
-	for _, s := range []*spool.Spool{w.spool, w.quick} {
+	return w.spools.Prepare(gid)
+}
+
+// files are the two spools of an agent: one in its data directory and a quick one
+// beside its socket, in memory.
+type files struct {
+	spool, quick *spool.Spool
+	socket       string
+}
+
+func (f *files) Prepare(gid int) error {
+	for _, s := range []*spool.Spool{f.spool, f.quick} {
 		if err := s.Prepare(gid); err != nil {
 			return err
 		}
 	}
-	return w.spool.LeaveNote(a.cfg.Socket)
+	return f.spool.LeaveNote(f.socket)
 }
+
+func (f *files) Drain(ctx context.Context, apply func(context.Context, spool.Entry) error) (spool.Drained, error) {
+	return spool.Drain(ctx, apply, f.quick, f.spool)
+}
+
+func (f *files) Quick() int {
+	n, _ := f.quick.Len()
+	return n
+}
+
+func (f *files) Len() (int, error) { return f.spool.Len() }
 
 // calls counts what waits in the spools.
 func (w *waiting) calls() int {
-	n, _ := w.quick.Len()
-	return n + int(w.spooled.Load())
+	return w.spools.Quick() + int(w.spooled.Load())
 }
 
 // chores does each second what may have to wait for the disk, apart from all that
@@ -63,7 +83,7 @@ func (a *Agent) chores(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		a.drainFirst(ctx)
-		if n, err := a.waiting.spool.Len(); err == nil {
+		if n, err := a.waiting.spools.Len(); err == nil {
 			a.waiting.spooled.Store(int64(n))
 		}
 		if err := a.repeat.run(ctx, a.lift); err != nil && ctx.Err() == nil {
@@ -75,7 +95,7 @@ func (a *Agent) chores(ctx context.Context) error {
 // drainFirst applies the calls that waited in the spools, so that they come
 // before the one at hand.
 func (a *Agent) drainFirst(ctx context.Context) {
-	drained, err := spool.Drain(ctx, a.applySpooled, a.waiting.quick, a.waiting.spool)
+	drained, err := a.waiting.spools.Drain(ctx, a.applySpooled)
 	for _, aside := range drained.Aside {
 		a.log.Error("spooled call refused", "error", aside)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -214,7 +215,7 @@ func BenchmarkDigest(b *testing.B) {
 	n := newNode(b, "me", c, nil)
 	for i := range 1000 {
 		var w chunkMaker
-		w.id = LogID{fmt.Sprintf("router%04d", i), random()}
+		w.id = LogID{fmt.Sprintf("router%04d", i), rand.Uint64()}
 		for j := range 1000 {
 			w.add(item{seq: uint64(j + 1), kind: KindBan, key: mustKey(addr(i*1000 + j)), start: c.millis(), until: c.millis() + hour, jail: "sshd"})
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"banmesh/store/text"
@@ -26,6 +27,12 @@ type Config struct {
 	// KeepRest is for an OnChange that wants every event of a bulk change: Change.Rest holds up to 100,000 beyond the first ones.
 	KeepRest bool
 	Logger   *slog.Logger // default: discards
+
+	// Random is where the number comes from that names this member's log; nil: the system.
+	Random rand.Source
+	// Commit stands between the store and its file: it is given each transaction as a function that returns when it is
+	// durable. A simulated disk is slow here, is full, or loses power before or after. Nil: nothing does.
+	Commit func(write func() error) error
 
 	openDisk func(path string) (disk, error) // tests: a disk that fails
 }

@@ -97,6 +97,16 @@ type boltDisk struct {
 	at      func(step string) // tests: what has been done to make the file smaller
 }
 
+// through has each transaction go through a function of the configuration.
+type through struct {
+	disk
+	by func(write func() error) error
+}
+
+func (t *through) commit(b *batch) error {
+	return t.by(func() error { return t.disk.commit(b) })
+}
+
 // openBolt opens or makes the file. The whole structure is checked before bbolt follows a single pointer of it, because
 // bbolt trusts what it reads and panics, or worse, where it should not. A new file is made under another name and renamed
 // when it is complete, so that a half-made one is never taken for a damaged one.

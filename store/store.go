@@ -5,8 +5,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"go4.org/netipx"
+
+	"banmesh/internal/random"
 )
 
 // Store is the replicated set of this member. All methods may be called concurrently.
@@ -88,13 +88,19 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.openDisk == nil {
 		cfg.openDisk = openBolt
 	}
+	if cfg.Random == nil {
+		cfg.Random = random.Source
+	}
 	d, err := cfg.openDisk(cfg.Path)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Commit != nil {
+		d = &through{d, cfg.Commit}
+	}
 	s := &Store{
 		cfg: cfg, log: cfg.Logger, disk: d,
-		set:     newSet(cfg.Origin, cfg.Limits, random()),
+		set:     newSet(cfg.Origin, cfg.Limits, cfg.Random.Uint64()),
 		notices: make(map[uint64]Notice), told: make(map[noticeKey]uint64), meta: make(map[string][]byte),
 		wake: make(chan struct{}, 1), changeWake: make(chan struct{}, 1), stop: make(chan struct{}),
 		nextSeq: 1, unreadable: make(map[Dot]Unreadable),
@@ -121,13 +127,6 @@ func Open(cfg Config) (*Store, error) {
 	s.done.Go(s.write)
 	s.done.Go(s.tellChanges)
 	return s, nil
-}
-
-// random draws from the system; crypto/rand.Read never fails.
-func random() uint64 {
-	var b [8]byte
-	rand.Read(b[:])
-	return binary.BigEndian.Uint64(b[:])
 }
 
 // load fills the set from the file.
@@ -213,9 +212,9 @@ func (s *Store) load() error {
 		return err
 	}
 	flush()
-	id := LogID{s.cfg.Origin, random()}
+	id := LogID{s.cfg.Origin, s.cfg.Random.Uint64()}
 	for set.byID[id] != nil {
-		id.Epoch = random()
+		id.Epoch = s.cfg.Random.Uint64()
 	}
 	s.own = set.log(id)
 	set.own = s.own

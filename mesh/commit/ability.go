@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"banmesh/internal/random"
 	"banmesh/mesh/conductor"
 )
 
@@ -22,16 +23,18 @@ type ability struct {
 	login  time.Duration
 	retry  backoff
 	tuning Tuning
+	random *rand.Rand
 }
 
 func newAbility(cfg Config) ability {
-	return ability{why: "the conductor has not been tried yet", tuning: cfg.Tuning,
-		retry: backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff}}
+	r := random.New(cfg.Random)
+	return ability{why: "the conductor has not been tried yet", tuning: cfg.Tuning, random: r,
+		retry: backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff, random: r}}
 }
 
 func (a *ability) start(now time.Time) {
 	// A whole fleet may start at once, and the conductor bears few sessions.
-	a.next = now.Add(jitter(300 * time.Millisecond))
+	a.next = now.Add(random.Below(a.random, 300*time.Millisecond))
 }
 
 // succeeded notes that the conductor answered. Where edits fail, that it can be
@@ -48,7 +51,7 @@ func (a *ability) succeeded(now time.Time, lead bool) {
 	a.able, a.tried, a.why, a.okAt, a.login = true, true, "", now, 0
 	a.locked = time.Time{}
 	a.retry.reset()
-	a.next = now.Add(every - every/8 + jitter(every/4))
+	a.next = now.Add(every - every/8 + random.Below(a.random, every/4))
 }
 
 // failed notes an error and reports whether it is this member that cannot. A
@@ -94,7 +97,7 @@ func (a *ability) soon(now time.Time) {
 	if a.barred(now) || (a.able && now.Sub(a.okAt) < fresh) {
 		return
 	}
-	if at := now.Add(jitter(200 * time.Millisecond)); at.Before(a.next) {
+	if at := now.Add(random.Below(a.random, 200*time.Millisecond)); at.Before(a.next) {
 		a.next = at
 	}
 }
@@ -104,12 +107,13 @@ type backoff struct {
 	least, most time.Duration
 	at          time.Time // not before; zero: at once
 	wait        time.Duration
+	random      *rand.Rand
 }
 
 func (b *backoff) failed(now time.Time) {
 	b.wait = min(max(2*b.wait, b.least), b.most)
 	// A quarter either way, so that members do not come in step.
-	b.at = now.Add(min(max(b.wait*3/4+jitter(b.wait/2), b.least), b.most))
+	b.at = now.Add(min(max(b.wait*3/4+random.Below(b.random, b.wait/2), b.least), b.most))
 }
 
 // atLeast puts the next try off until t, if it comes before.
@@ -121,11 +125,3 @@ func (b *backoff) atLeast(t time.Time) {
 
 func (b *backoff) reset()                    { b.at, b.wait = time.Time{}, 0 }
 func (b *backoff) passed(now time.Time) bool { return !now.Before(b.at) }
-
-// jitter is a random time below d.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	return time.Duration(rand.Int64N(int64(d)))
-}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"banmesh/internal/random"
 	"banmesh/mesh/conductor"
 	"banmesh/store"
 )
@@ -103,9 +104,9 @@ func New(cfg Config) (*Committer, error) {
 	c := &Committer{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), requests: make(chan request),
 		stopped: make(chan struct{}), memory: newMemory()}
 	c.batch = batch{window: cfg.Window, maxWait: cfg.MaxWait, expiryWait: cfg.ExpiryWait, interval: cfg.MinInterval, burst: cfg.Burst}
-	c.retry = backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff}
 	c.ability = newAbility(cfg)
-	c.rescue = jitter(cfg.Tuning.RescueBelow / 2)
+	c.retry = backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff, random: c.ability.random}
+	c.rescue = random.Below(c.ability.random, cfg.Tuning.RescueBelow/2)
 	return c, nil
 }
 

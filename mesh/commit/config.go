@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -89,7 +90,8 @@ type Config struct {
 
 	OnEvent func(Event) // must not block. Optional
 	Logger  *slog.Logger
-	Tuning  Tuning // zero: DefaultTuning
+	Random  rand.Source // of the times between tries; nil: the system
+	Tuning  Tuning      // zero: DefaultTuning
 }
 
 // Tuning holds times that nobody needs to set outside tests.

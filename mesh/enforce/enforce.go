@@ -6,12 +6,14 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
 
 	"go4.org/netipx"
 
+	"banmesh/internal/random"
 	"banmesh/store"
 )
 
@@ -31,13 +33,15 @@ type Config struct {
 	Settled func() bool
 	// Now is the agent's clock, the one by which bans end. Default time.Now.
 	Now    func() time.Time
+	Random rand.Source  // of which elements are looked up; nil: the system
 	Logger *slog.Logger // default: discards
 }
 
 // Enforcer keeps a router's driver in step with the replicated set. Run does the work.
 type Enforcer struct {
-	cfg Config
-	log *slog.Logger
+	cfg    Config
+	log    *slog.Logger
+	random *rand.Rand // for Run's goroutine alone
 
 	queue  queue
 	router router // for Run's goroutine alone
@@ -57,7 +61,7 @@ func New(cfg Config) *Enforcer {
 	}
 	name := cfg.Driver.Name()
 	return &Enforcer{
-		cfg: cfg, log: cfg.Logger.With("driver", name), queue: newQueue(cfg.Now),
+		cfg: cfg, log: cfg.Logger.With("driver", name), random: random.New(cfg.Random), queue: newQueue(cfg.Now),
 		router: router{driver: cfg.Driver, size: batchSize},
 		status: Status{Driver: name, State: Waiting, Since: cfg.Now(), Behind: Unknown},
 	}

@@ -31,14 +31,14 @@ func listOf(spans []span) list {
 func (l list) flat() []span { return slices.Concat(l.chunks...) }
 
 // some returns n of the spans by chance, or all where there are no more.
-func (l list) some(n int) []span {
+func (l list) some(n int, r *rand.Rand) []span {
 	if l.n <= n {
 		return l.flat()
 	}
 	out := make([]span, n)
 	for i := range out {
-		c := l.chunks[rand.IntN(len(l.chunks))]
-		out[i] = c[rand.IntN(len(c))]
+		c := l.chunks[r.IntN(len(l.chunks))]
+		out[i] = c[r.IntN(len(c))]
 	}
 	return out
 }

@@ -380,7 +380,7 @@ func (w *worker) minute(ctx context.Context) error {
 func (w *worker) verify(ctx context.Context) error {
 	var some []netip.Addr
 	for f := range families {
-		for _, s := range w.router.held[f].some(sample) {
+		for _, s := range w.router.held[f].some(sample, w.random) {
 			some = append(some, s.from.in(f))
 		}
 	}

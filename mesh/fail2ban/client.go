@@ -78,7 +78,7 @@ func NewClient(c ClientConfig) *Client {
 	if c.Socket != "" {
 		command = append(command, "-s", c.Socket)
 	}
-	return newClientWith(c, func(ctx context.Context, args ...string) (string, error) {
+	return NewClientWith(c, func(ctx context.Context, args ...string) (string, error) {
 		if c.Helper != "" {
 			// Looked at each time: it may be installed while the agent runs.
 			if _, err := os.Lstat(c.Helper); err == nil {
@@ -89,7 +89,9 @@ func NewClient(c ClientConfig) *Client {
 	})
 }
 
-func newClientWith(c ClientConfig, run func(context.Context, ...string) (string, error)) *Client {
+// NewClientWith returns a Client that has its commands run by a function, which
+// fails with the errors above.
+func NewClientWith(c ClientConfig, run func(context.Context, ...string) (string, error)) *Client {
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
 	}

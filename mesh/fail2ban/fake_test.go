@@ -36,7 +36,7 @@ func newFakeServer(jails ...string) *fakeServer {
 }
 
 func (s *fakeServer) client() *Client {
-	return newClientWith(ClientConfig{Location: time.UTC}, s.run)
+	return NewClientWith(ClientConfig{Location: time.UTC}, s.run)
 }
 
 func (s *fakeServer) run(ctx context.Context, args ...string) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
@@ -66,12 +67,17 @@ type Config struct {
 	Set       Set
 	Now       func() time.Time                  // this host's clock; default time.Now
 	Transport memberlist.Transport              // default: UDP and TCP on Bind
+	Random    rand.Source                       // of chance, not of keys; default the system
+	Lookup    Lookup                            // of the names in Join; default the system
 	OnMember  func(MemberEvent)                 // in order, from one goroutine
 	OnMessage func(from string, payload []byte) // what Send brought; must not block
 	Logger    *slog.Logger
 
 	Tuning Tuning
 }
+
+// Lookup finds the addresses of a host by its name.
+type Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
 // Tuning holds the knobs that the defaults suit. A zero field takes its default.
 type Tuning struct {

@@ -2,10 +2,11 @@ package gossip
 
 import (
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"banmesh/internal/random"
 )
 
 // delegate is what memberlist calls, partly with its node lock held and partly
@@ -127,7 +128,7 @@ func (m *Mesh) memberUp(name, addr string, meta nodeMeta) {
 		// It may not know us yet: asking it is an introduction, and twice is for the
 		// packet that is lost.
 		for i := range 2 {
-			m.timers.after(time.Duration(i)*time.Second+rand.N(500*time.Millisecond), func() { m.ask(name, addr) })
+			m.timers.after(time.Duration(i)*time.Second+random.Below(m.random, 500*time.Millisecond), func() { m.ask(name, addr) })
 		}
 	}
 }

@@ -6,8 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"time"
+
+	"banmesh/internal/random"
 )
 
 // An exchange: hello (name, run, minute, root) → welcome (name, run, same) or
@@ -251,7 +252,7 @@ func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
 	case m.server <- struct{}{}:
 		defer func() { <-m.server }()
 	default:
-		_ = s.writeMsg(kindBusy, busyInfo{After: uint32((busyFor + rand.N(busyFor)).Milliseconds())})
+		_ = s.writeMsg(kindBusy, busyInfo{After: uint32((busyFor + random.Below(m.random, busyFor)).Milliseconds())})
 		return
 	}
 	root := m.set.Root(h.Minute)

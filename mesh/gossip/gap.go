@@ -1,10 +1,10 @@
 package gossip
 
 import (
-	"math/rand/v2"
 	"sync"
 	"time"
 
+	"banmesh/internal/random"
 	"banmesh/store"
 )
 
@@ -52,7 +52,7 @@ func (m *Mesh) missing(g gap, grace time.Duration) {
 	m.gaps.open[g.log] = &g
 	m.gaps.mu.Unlock()
 	// Many may miss the same: they must not all ask in the same moment.
-	if !m.timers.after(grace+rand.N(10*time.Millisecond), func() { m.fill(g.log) }) {
+	if !m.timers.after(grace+random.Below(m.random, 10*time.Millisecond), func() { m.fill(g.log) }) {
 		m.forgetGap(g.log)
 	}
 }
@@ -83,7 +83,7 @@ func (m *Mesh) fill(log store.LogID) {
 		if len(f) <= maxFrame {
 			m.count.pulls.Add(1)
 			_ = m.sendTo(g.addr, f)
-			if m.timers.after(jitter(pullAgain), func() { m.fill(log) }) {
+			if m.timers.after(m.jitter(pullAgain), func() { m.fill(log) }) {
 				return
 			}
 		}

@@ -229,7 +229,7 @@ func (k *known) resolve(ctx context.Context, seed string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	num, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	num, err := net.LookupPort("tcp", port)
 	if err != nil {
 		return nil, fmt.Errorf("join address %q: %w", seed, err)
 	}
@@ -239,7 +239,7 @@ func (k *known) resolve(ctx context.Context, seed string) ([]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := k.m.cfg.Lookup(ctx, host)
 	if err != nil {
 		return nil, fmt.Errorf("join address %q: %w", seed, err)
 	}
@@ -264,7 +264,7 @@ func (k *known) loop() {
 		if !k.m.left.Load() {
 			k.round()
 		}
-		timer.Reset(jitter(k.m.tune.RejoinEvery))
+		timer.Reset(k.m.jitter(k.m.tune.RejoinEvery))
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"banmesh/internal/random"
 	"banmesh/store"
 
 	"github.com/hashicorp/memberlist"
@@ -62,6 +63,7 @@ type Mesh struct {
 	warned      onceEach
 	views       viewWatch
 	started     time.Time
+	random      *rand.Rand
 	startedWall time.Time // the same by the own clock, see drift
 
 	ctx    context.Context // ends with Shutdown
@@ -82,6 +84,11 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Lookup == nil {
+		cfg.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -100,10 +107,11 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	}
 	m := &Mesh{
 		cfg: cfg, tune: cfg.Tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger,
-		run: max(rand.Uint64()&^1, 2), table: newTable(cfg.Name),
+		random: random.New(cfg.Random), table: newTable(cfg.Name),
 		server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 4096),
 		started: time.Now(), startedWall: cfg.Now().Round(0),
 	}
+	m.run = max(m.random.Uint64()&^1, 2)
 	if m.tune.run != 0 {
 		m.run = m.tune.run
 	}
@@ -517,6 +525,6 @@ func (s *connSet) closeAll() {
 }
 
 // jitter spreads d by a quarter up and down, so that members do not march in step.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + rand.N(d/2+1)
+func (m *Mesh) jitter(d time.Duration) time.Duration {
+	return d*3/4 + random.Below(m.random, d/2+1)
 }

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -172,7 +171,7 @@ func (p *pusher) repeat() {
 	}
 	others := p.m.table.receivers(p.m.tune.DirectMax)
 	if len(others)+1 > p.m.tune.DirectMax && !p.bulk {
-		others = sample(others, int(math.Sqrt(float64(len(others)))))
+		others = p.m.sample(others, int(math.Sqrt(float64(len(others)))))
 	}
 	p.tell(p.m.set.Head(), others)
 	if p.repeats[len(p.repeats)-1].IsZero() {
@@ -194,12 +193,12 @@ func (p *pusher) sleep(d time.Duration) bool {
 	}
 }
 
-func sample(all []target, n int) []target {
+func (m *Mesh) sample(all []target, n int) []target {
 	if n >= len(all) {
 		return all
 	}
 	out := slices.Clone(all)
-	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	m.random.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out[:n]
 }
 
@@ -236,7 +235,7 @@ func (m *Mesh) spread(frame []byte, others []target) {
 		}
 		return
 	}
-	salt := rand.Uint32()
+	salt := m.random.Uint32()
 	n := sliceCount(len(others))
 	parts := make([][]target, n)
 	for _, t := range others {
@@ -245,7 +244,7 @@ func (m *Mesh) spread(frame []byte, others []target) {
 	}
 	var plain *envelope
 	for i, part := range parts {
-		rand.Shuffle(len(part), func(a, b int) { part[a], part[b] = part[b], part[a] })
+		m.random.Shuffle(len(part), func(a, b int) { part[a], part[b] = part[b], part[a] })
 		if len(part) <= relaysPerSlice {
 			if plain == nil {
 				plain = m.wire.envelope(frame)

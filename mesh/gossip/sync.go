@@ -3,10 +3,11 @@ package gossip
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"banmesh/internal/random"
 )
 
 // syncer compares roots and runs this member's exchanges, one at a time.
@@ -68,7 +69,7 @@ func (s *syncer) joined(name string) {
 	few := len(s.met)+len(s.wanted) < settleWith
 	s.mu.Unlock()
 	if few {
-		s.want(name, rand.N(50*time.Millisecond))
+		s.want(name, random.Below(s.m.random, 50*time.Millisecond))
 	}
 }
 
@@ -104,7 +105,7 @@ func (s *syncer) observe(name string, st stamp) {
 		// Perhaps a ban is on its way, or was lost on it: a word about which logs
 		// grew lately fixes that without an exchange.
 		m.tellRecent(addr, true)
-		m.timers.after(jitter(m.tune.RecheckAfter), func() { m.ask(name, addr) })
+		m.timers.after(m.jitter(m.tune.RecheckAfter), func() { m.ask(name, addr) })
 	case wait == 0:
 		s.want(name, 0)
 	default:
@@ -241,13 +242,13 @@ func (s *syncer) make(name string, tries int) {
 	case errors.As(err, &busy):
 		m.count.drop("exchange busy")
 		if tries < maxBusy {
-			s.again(name, tries+1, busy.after/2+rand.N(busy.after)<<min(tries/4, 3))
+			s.again(name, tries+1, busy.after/2+random.Below(s.m.random, busy.after)<<min(tries/4, 3))
 		}
 	default:
 		m.count.drop("exchange failed")
 		m.log.Debug("exchange failed", "with", name, "error", err)
 		if tries < maxTries {
-			s.again(name, tries+1, jitter(time.Second<<tries))
+			s.again(name, tries+1, s.m.jitter(time.Second<<tries))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
@@ -74,6 +75,7 @@ type Config struct {
 	// own eligibility. It must not block. Optional.
 	OnChange func(Status)
 
+	Random rand.Source // of the number of the first message; nil: the system
 	Logger *slog.Logger
 	Tuning Tuning // zero: DefaultTuning
 }

@@ -3,9 +3,10 @@ package leader
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"banmesh/internal/random"
 )
 
 // Elector is one member's part in the election. Make it with New, start it with
@@ -60,7 +61,7 @@ func New(cfg Config) (*Elector, error) {
 	}
 	e := &Elector{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), idle: make(chan struct{})}
 	close(e.idle)
-	e.seq = rand.Uint64() // another one at each start, so that no word of this run looks old
+	e.seq = random.New(cfg.Random).Uint64() // another one at each start, so that no word of this run looks old
 	e.election = newElection(cfg.Name, cfg.Priority, cfg.Observer, cfg.Tuning, cfg.Now())
 	e.why = "not started"
 	return e, nil
