@@ -49,13 +49,18 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	}
 	a.watchers.web, err = web.New(web.Config{
 		Set: a.store, Health: a.store.Health, Ready: a.settledOrWhy, Metrics: a.watchers.metrics, Page: a.watchers.page,
-		TokenFile: h.TokenFile, Now: a.clock.raw, Logger: a.log,
+		TokenFile: h.TokenFile, TLS: h.TLS(), Now: a.clock.raw, Logger: a.log,
 	})
 	if err != nil {
 		return err
 	}
 	a.watchers.listener, err = a.doors.ListenHTTP(ctx, h.Listen)
 	return err
+}
+
+// TLS are the files of the listener's certificate.
+func (h *HTTP) TLS() web.TLSFiles {
+	return web.TLSFiles{Cert: h.CertFile, Key: h.KeyFile, ClientCA: h.ClientCAFile}
 }
 
 // serveHTTP answers until ctx ends. Bans are shared without it: its failure is

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"syscall"
@@ -28,7 +29,7 @@ func configCommand(c *console) *cli.Command {
 				}
 				file, err := mesh.LoadConfig(args[0])
 				if err == nil {
-					err = errors.Join(file.Validate(), unreadable(args[0], &file.Config))
+					err = errors.Join(file.Validate(), unreadable(args[0], &file.Config), unusableTLS(args[0], &file.Config))
 				}
 				if err != nil {
 					return c.tellFaults(err)
@@ -66,6 +67,19 @@ func unreadable(config string, cfg *mesh.Config) error {
 		}
 	}
 	return errors.Join(bad...)
+}
+
+// unusableTLS says why the HTTP listener's certificate cannot be used, where its files can be read.
+func unusableTLS(config string, cfg *mesh.Config) error {
+	files := cfg.HTTP.TLS()
+	if cfg.HTTP.Listen == "" || files.Cert == "" || files.Key == "" {
+		return nil
+	}
+	err := files.Check()
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // said of each file already
+		return nil
+	}
+	return fmt.Errorf("%s: %w", config, err)
 }
 
 // agentUser is who the agent runs as, by whom its data belong to; nil where that is who runs this, or not known yet.

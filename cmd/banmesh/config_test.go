@@ -81,7 +81,7 @@ func TestTheStepsThatRootIsToldFollowNoLink(t *testing.T) {
 	if err := os.Symlink(shadow, link); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("sh", "-c", "echo new | "+install(&cfg, link)).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c", "echo new | "+installLine(&cfg, link)).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	old, err := os.ReadFile(shadow)

@@ -91,7 +91,7 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 	if logs, err := client.LogSources(ctx); err == nil {
 		p.Logs = logs // why not is among what Check found
 	}
-	found := unreadableByAgent(cfg)
+	found := append(unreadableByAgent(cfg), certificate(cfg, c.now())...)
 	probe, err := mesh.NewProbe(&cfg.Commit, slog.New(slog.DiscardHandler))
 	switch {
 	case err != nil:
@@ -103,6 +103,29 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 	return append(append(found, flaws(cfg)...), doctor.Examine(ctx, p)...)
 }
 
+// certificateEnds is how long before its end a certificate is a warning, as for the conductor's.
+const certificateEnds = 30 * 24 * time.Hour
+
+// certificate looks at that of the HTTP listener.
+func certificate(cfg *mesh.Config, now time.Time) []doctor.Finding {
+	files := cfg.HTTP.TLS()
+	if cfg.HTTP.Listen == "" || files.Cert == "" || files.Key == "" {
+		return nil
+	}
+	leaf, err := files.Leaf()
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return nil // said of the file
+	case err != nil:
+		return []doctor.Finding{{Severity: doctor.Serious, What: oneLine(err), Why: "The agent does not start with it; one that runs goes on with the certificate before.", Fix: "openssl x509 -noout -text -in " + files.Cert}}
+	case now.After(leaf.NotAfter):
+		return []doctor.Finding{{Severity: doctor.Serious, What: fmt.Sprintf("the HTTP listener's certificate %s has ended on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Whoever reads metrics, feeds and the page refuses it.", Fix: "renew it: the agent reads it again by itself"}}
+	case leaf.NotAfter.Sub(now) < certificateEnds:
+		return []doctor.Finding{{Severity: doctor.Warning, What: fmt.Sprintf("the HTTP listener's certificate %s ends on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Then whoever reads metrics, feeds and the page refuses it.", Fix: "renew it: the agent reads it again by itself"}}
+	}
+	return []doctor.Finding{{Severity: doctor.OK, What: fmt.Sprintf("the HTTP listener's certificate is good until %s", leaf.NotAfter.UTC().Format(time.DateOnly))}}
+}
+
 // files are those that the agent reads beside its configuration.
 func files(cfg *mesh.Config) []doctor.File {
 	const bans, configures, reads = "ban and unban everywhere", "configure the conductor", "read what is banned and who is in the mesh"
@@ -112,7 +135,7 @@ func files(cfg *mesh.Config) []doctor.File {
 			out = append(out, doctor.File{Path: path, Key: key, What: what, Secret: secret, Make: remedy})
 		}
 	}
-	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, "copy it from another router, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | "+install(cfg, cfg.Gossip.Keyring))
+	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, "copy it from another router, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | "+installLine(cfg, cfg.Gossip.Keyring))
 	k := &cfg.Commit
 	trust := "banmesh conductor trust ADDRESS --known-hosts " + k.KnownHosts
 	switch k.Driver {
@@ -120,20 +143,29 @@ func files(cfg *mesh.Config) []doctor.File {
 		add(k.Key, "commit.key", "the conductor's login key", configures, asAgent(cfg)+"ssh-keygen -t ed25519 -N '' -f "+k.Key)
 		add(k.KnownHosts, "commit.known_hosts", "the conductor's host key", "", trust)
 	case "rest":
-		add(k.PasswordFile, "commit.password_file", "the conductor's password", configures, install(cfg, k.PasswordFile)+", then type the password of "+k.User+", Enter and Ctrl-D")
-		add(k.TokenFile, "commit.token_file", "the conductor's token", configures, install(cfg, k.TokenFile)+", then type a token of the conductor, Enter and Ctrl-D")
+		add(k.PasswordFile, "commit.password_file", "the conductor's password", configures, installLine(cfg, k.PasswordFile)+", then type the password of "+k.User+", Enter and Ctrl-D")
+		add(k.TokenFile, "commit.token_file", "the conductor's token", configures, installLine(cfg, k.TokenFile)+", then type a token of the conductor, Enter and Ctrl-D")
 		add(k.CAFile, "commit.ca_file", "the conductor's certificate authority", "", "copy it from the conductor")
 	}
 	if cfg.HTTP.Listen != "" && cfg.HTTP.TokenFile != "" {
-		add(cfg.HTTP.TokenFile, "http.token_file", "the token of the HTTP listener", reads, "openssl rand -hex 32 | "+install(cfg, cfg.HTTP.TokenFile))
+		add(cfg.HTTP.TokenFile, "http.token_file", "the token of the HTTP listener", reads, "openssl rand -hex 32 | "+installLine(cfg, cfg.HTTP.TokenFile))
 		out[len(out)-1].Group = true
+	}
+	if h := &cfg.HTTP; h.Listen != "" {
+		const renew = "have your authority's client (certbot, acme.sh) put it there, readable by the agent's user"
+		add(h.CertFile, "http.cert_file", "the certificate of the HTTP listener", "", renew)
+		if h.KeyFile != "" {
+			add(h.KeyFile, "http.key_file", "the key of the HTTP listener's certificate", "answer in this machine's name", renew)
+			out[len(out)-1].Group = true
+		}
+		add(h.ClientCAFile, "http.client_ca_file", "the authorities of the HTTP listener's clients", "", "copy it from your authority")
 	}
 	return out
 }
 
-// install writes what it reads into a file of the agent's. Not > and chown: root would follow a link that the agent's user,
+// installLine writes what it reads into a file of the agent's. Not > and chown: root would follow a link that the agent's user,
 // who may write in /etc/banmesh, has put there.
-func install(cfg *mesh.Config, path string) string {
+func installLine(cfg *mesh.Config, path string) string {
 	to := ""
 	if who := agentUser(cfg); who != nil {
 		to = fmt.Sprintf("-o %d -g %d ", who.Uid, who.Gid)

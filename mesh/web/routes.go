@@ -25,7 +25,7 @@ func (s *Server) handler(local netip.Addr) http.Handler {
 	}
 	open.Handle("/", s.guard(closed))
 	var h http.Handler = open
-	if s.tokens == nil {
+	if s.tokens == nil && s.cfg.TLS.ClientCA == "" {
 		h = checkHost(local, h)
 	}
 	return commonHeaders(h)

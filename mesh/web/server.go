@@ -7,6 +7,7 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
@@ -46,6 +47,9 @@ type Config struct {
 	// checked instead.
 	TokenFile string
 
+	// TLS is where the certificate comes from; without one the listener speaks plain HTTP.
+	TLS TLSFiles
+
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger     // may be nil
 }
@@ -56,7 +60,8 @@ type Config struct {
 type Server struct {
 	cfg    Config
 	log    *slog.Logger
-	tokens *tokenFile // nil: none is asked for
+	tokens *tokenFile    // nil: none is asked for
+	certs  *certificates // nil: plain HTTP
 	wrong  *attempts
 	feeds  *feeds
 
@@ -87,6 +92,12 @@ func New(c Config) (*Server, error) {
 		s.tokens = &tokenFile{path: c.TokenFile, log: c.Logger}
 		if err := s.tokens.load(); err != nil {
 			return nil, fmt.Errorf("http.token_file: %w", err)
+		}
+	}
+	if c.TLS != (TLSFiles{}) {
+		var err error
+		if s.certs, err = newCertificates(c.TLS, c.Now, c.Logger); err != nil {
+			return nil, err
 		}
 	}
 	return s, nil
@@ -130,9 +141,9 @@ const (
 // answer has a minute.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	local := localAddr(ln)
-	if s.tokens == nil && !local.IsLoopback() {
+	if s.tokens == nil && s.cfg.TLS.ClientCA == "" && !local.IsLoopback() {
 		ln.Close()
-		return fmt.Errorf("http.listen %s is open to others: http.token_file must name a file with the token they must show", ln.Addr())
+		return fmt.Errorf("http.listen %s is open to others: http.token_file must name a file with the token they must show, or http.client_ca_file the authorities of their certificates", ln.Addr())
 	}
 	server := &http.Server{
 		Handler:           s.handler(local),
@@ -146,14 +157,20 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 		DisableGeneralOptionsHandler: true,
 	}
-	s.log.Info("http listens", "addr", ln.Addr().String(), "token", s.tokens != nil)
+	s.log.Info("http listens", "addr", ln.Addr().String(), "token", s.tokens != nil, "tls", s.certs != nil, "client_certificates", s.cfg.TLS.ClientCA != "")
+	bounded := netutil.LimitListener(newPerHost(ln, maxPerHost), maxConns)
+	serve := func() error { return server.Serve(bounded) }
+	if s.certs != nil {
+		server.TLSConfig, server.TLSNextProto = s.certs.server(), map[string]func(*http.Server, *tls.Conn, http.Handler){}
+		serve = func() error { return server.ServeTLS(bounded, "", "") }
+	}
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
 		s.feeds.keep(ctx)
 	}()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(netutil.LimitListener(newPerHost(ln, maxPerHost), maxConns)) }()
+	go func() { served <- serve() }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("http: %w", err)

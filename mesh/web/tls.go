@@ -1,0 +1,169 @@
+package web
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// TLSFiles are where the listener's certificate comes from; the zero value is plain HTTP.
+type TLSFiles struct {
+	Cert string // PEM: the certificate, then those of its issuers
+	Key  string // PEM; nobody else may read it
+	// ClientCA is PEM with the authorities of clients: where it is set, nobody without a certificate of one of them gets in.
+	ClientCA string
+}
+
+// maxPEM bounds such a file.
+const maxPEM = 1 << 20
+
+// Check says what is wrong with the files.
+func (f TLSFiles) Check() error {
+	_, err := f.load()
+	return err
+}
+
+// Leaf is the listener's certificate as it is in the file.
+func (f TLSFiles) Leaf() (*x509.Certificate, error) {
+	c, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	return c.Certificates[0].Leaf, nil
+}
+
+func (f TLSFiles) load() (*tls.Config, error) {
+	cert, err := readPEM("http.cert_file", f.Cert, false)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readPEM("http.key_file", f.Key, true)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("http.cert_file %s with http.key_file %s: %w", f.Cert, f.Key, err)
+	}
+	// No HTTP/2: it would put any number of requests on one of the connections that are counted.
+	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	if f.ClientCA == "" {
+		return c, nil
+	}
+	ca, err := readPEM("http.client_ca_file", f.ClientCA, false)
+	if err != nil {
+		return nil, err
+	}
+	c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !c.ClientCAs.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("http.client_ca_file: %s holds no certificate in PEM", f.ClientCA)
+	}
+	return c, nil
+}
+
+func readPEM(key, path string, secret bool) ([]byte, error) {
+	if path == "" {
+		return nil, fmt.Errorf("%s is empty", key)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", key, err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: %s is not a regular file", key, path)
+	case secret && info.Mode().Perm()&0o027 != 0:
+		return nil, fmt.Errorf("%s: %s has mode %#o, others can read or change it; run: chmod g-w,o= %s", key, path, info.Mode().Perm(), path)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
+	if err == nil && len(b) > maxPEM {
+		err = errors.New("it is too large for PEM")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", key, path, err)
+	}
+	return b, nil
+}
+
+// certificates give each connection what the files hold. They are looked at again when they change, as a renewal does; while
+// they cannot be used, what was read last goes on.
+type certificates struct {
+	files TLSFiles
+	now   func() time.Time
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	config *tls.Config
+	seen   [3]fs.FileInfo
+	looked time.Time
+	failed string // the last error, told once
+}
+
+// lookEvery is how old the knowledge of the files may be.
+const lookEvery = time.Second
+
+func newCertificates(files TLSFiles, now func() time.Time, log *slog.Logger) (*certificates, error) {
+	c := &certificates{files: files, now: now, log: log, seen: stats(files), looked: now()}
+	var err error
+	c.config, err = files.load()
+	return c, err
+}
+
+func stats(f TLSFiles) (out [3]fs.FileInfo) {
+	for i, path := range []string{f.Cert, f.Key, f.ClientCA} {
+		if path != "" {
+			out[i], _ = os.Stat(path)
+		}
+	}
+	return out
+}
+
+func sameFile(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
+}
+
+func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if age := now.Sub(c.looked); age >= 0 && age < lookEvery {
+		return c.config, nil
+	}
+	c.looked = now
+	seen := stats(c.files)
+	if slices.EqualFunc(seen[:], c.seen[:], sameFile) {
+		return c.config, nil
+	}
+	fresh, err := c.files.load()
+	if err != nil { // tried again: a renewal writes one file after the other
+		if text := err.Error(); text != c.failed {
+			c.failed = text
+			c.log.Error("http: the new certificate cannot be used, the one before goes on", "error", err)
+		}
+		return c.config, nil
+	}
+	c.config, c.seen, c.failed = fresh, seen, ""
+	c.log.Info("http: the certificate was read again", "until", fresh.Certificates[0].Leaf.NotAfter)
+	return c.config, nil
+}
+
+// server is the configuration that http.Server takes.
+func (c *certificates) server() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetConfigForClient: c.forClient}
+}
