@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/safefile"
 	"banmesh/mesh/conductor/rest"
 	"banmesh/mesh/control"
 	"banmesh/netconfclient"
@@ -128,7 +129,7 @@ func (c *console) trust(ctx context.Context, addr, file string) error {
 	}
 	fmt.Fprintf(c.out, "%s %s\n%s\n", key.Type, key.Fingerprint, key.Line)
 	done := "added to"
-	err = replaceFile(file, 0o644, func(old []byte) ([]byte, error) {
+	err = safefile.Replace(file, safefile.Of(0o644), func(old []byte) ([]byte, error) {
 		rest, pinned := withoutHost(string(old), strings.Fields(key.Line)[0])
 		if slices.Contains(pinned, strings.Join(strings.Fields(key.Line)[1:], " ")) && len(pinned) == 1 {
 			done = "it is already in"
@@ -214,7 +215,7 @@ func (c *console) trustCertificate(ctx context.Context, addr, file string) error
 	if err := c.agree("believe this certificate of " + addr + " from now on"); err != nil {
 		return err
 	}
-	if err := replaceFile(file, 0o644, func([]byte) ([]byte, error) { return []byte(cert.PEM), nil }); err != nil {
+	if err := safefile.Replace(file, safefile.Of(0o644), func([]byte) ([]byte, error) { return []byte(cert.PEM), nil }); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, "written to %s\n", file)

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"banmesh/internal/sim/conductorsim"
+	"banmesh/internal/safefile"
+	"banmesh/netconfclient/conductorsim"
 )
 
 // conductors runs two of one address in turn, with a host key each.
@@ -92,7 +94,7 @@ func TestAWrittenFileFollowsNoLink(t *testing.T) {
 			if err := plant(path); err != nil {
 				t.Fatal(err)
 			}
-			err := replaceFile(path, 0o644, func([]byte) ([]byte, error) { return []byte("ours"), nil })
+			err := safefile.Replace(path, safefile.Of(0o644), func([]byte) ([]byte, error) { return []byte("ours"), nil })
 			if b, _ := os.ReadFile(target); err == nil && string(b) != "secret" || string(b) != "secret" {
 				t.Errorf("%v: the other file holds %q", err, b)
 			}

@@ -1,4 +1,7 @@
-package main
+// Package safefile writes files in directories where others may write too, as root does below /etc/banmesh: no link is
+// followed, neither by the file nor by its directory, nothing is written into a file that somebody else has prepared, and a
+// new file takes its name in one step.
+package safefile
 
 import (
 	"crypto/rand"
@@ -10,14 +13,20 @@ import (
 	"syscall"
 )
 
-// maxReplaced bounds what replaceFile reads: a known_hosts of a large site.
+// maxReplaced bounds what is read: a known_hosts of a large site.
 const maxReplaced = 16 << 20
 
-// replaceFile gives a file the content that change makes of what it holds, nil where there is none. Root runs the commands
-// that write files below /etc/banmesh, where the agent's user may write too: so no link is followed, neither by the file
-// nor by its directory, nothing is written into a file that somebody else has prepared, and the new one takes the old
-// one's name in one step.
-func replaceFile(path string, mode fs.FileMode, change func(old []byte) ([]byte, error)) error {
+// Rights are those of a written file. A negative UID or GID leaves that to the system.
+type Rights struct {
+	Mode     fs.FileMode
+	UID, GID int
+}
+
+// Of returns rights with a mode alone.
+func Of(mode fs.FileMode) Rights { return Rights{Mode: mode, UID: -1, GID: -1} }
+
+// Replace gives a file the content that change makes of what it holds, nil where there is none.
+func Replace(path string, rights Rights, change func(old []byte) ([]byte, error)) error {
 	dir, err := os.OpenFile(filepath.Dir(path), os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
@@ -28,7 +37,7 @@ func replaceFile(path string, mode fs.FileMode, change func(old []byte) ([]byte,
 	named := func(err error) error { return fmt.Errorf("write %s: %w", path, reason(err)) }
 
 	name := filepath.Base(path)
-	old, err := readPlain(in(name))
+	old, err := Read(in(name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return named(err)
 	}
@@ -37,7 +46,7 @@ func replaceFile(path string, mode fs.FileMode, change func(old []byte) ([]byte,
 		return err
 	}
 	fresh := in("." + name + "." + rand.Text())
-	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
+	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, rights.Mode&0o600)
 	if err != nil {
 		return named(err)
 	}
@@ -46,7 +55,12 @@ func replaceFile(path string, mode fs.FileMode, change func(old []byte) ([]byte,
 	if _, err := f.Write(content); err != nil {
 		return named(err)
 	}
-	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+	if rights.UID >= 0 || rights.GID >= 0 {
+		if err := f.Chown(rights.UID, rights.GID); err != nil {
+			return named(err)
+		}
+	}
+	if err := errors.Join(f.Chmod(rights.Mode), f.Sync(), f.Close()); err != nil {
 		return named(err) // the old one stays: the new one may not be whole
 	}
 	if err := os.Rename(fresh, in(name)); err != nil {
@@ -55,8 +69,8 @@ func replaceFile(path string, mode fs.FileMode, change func(old []byte) ([]byte,
 	return nil
 }
 
-// readPlain reads a plain file of one name; a link or a pipe is refused.
-func readPlain(path string) ([]byte, error) {
+// Read reads a plain file of one name; a link or a pipe is refused.
+func Read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {
 		return nil, errors.New("it is a symbolic link: name the file itself")
