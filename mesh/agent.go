@@ -23,6 +23,7 @@ import (
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
+	"banmesh/mesh/invite"
 	"banmesh/mesh/leader"
 	"banmesh/store"
 )
@@ -71,7 +72,8 @@ type Agent struct {
 
 	otherLimits otherLimits
 	lifts       liftBook
-	former      string   // the name that the store was written under, where it is another; else ""
+	former      string // the name that the store was written under, where it is another; else ""
+	inviter     *invite.Host
 	alerts      *alerts  // nil where no command is configured
 	enforcer    enforcer // nil where none is configured
 	watchers    watchers
@@ -146,6 +148,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	if a.conductor, err = newConductor(&a.cfg.Commit, a.doors.Conductor, a.log); err != nil {
 		return nil, fmt.Errorf("conductor: %w", err)
 	}
+	a.openInvitations()
 	if err := a.openMesh(ctx); err != nil {
 		return nil, err
 	}
@@ -214,6 +217,7 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 		Eligible: a.mayLead(), Priority: a.cfg.Leader.Priority,
 		Transport: a.doors.Transport, Random: a.doors.Random, Lookup: a.doors.Lookup,
 		Set: a.store, Now: a.clock.raw, OnMember: a.memberChanged, OnMessage: a.heard, Logger: a.log,
+		Guest: a.guest, GuestByte: invite.First,
 	})
 	return err
 }

@@ -370,6 +370,10 @@ func (a *fakeAgent) Revoke(ctx context.Context, c control.RevokeCall) (control.R
 	return control.RevokeReply{Lifted: 3}, a.enter(ctx, "revoke", c)
 }
 
+func (a *fakeAgent) Invite(ctx context.Context, c control.InviteCall) (control.InviteReply, error) {
+	return control.InviteReply{Token: "banmesh1-AAAA", Addrs: []string{"192.0.2.1:7946"}}, a.enter(ctx, "invite", c)
+}
+
 func (a *fakeAgent) Keyring(ctx context.Context, c control.KeyringCall) (control.KeyringReply, error) {
 	return control.KeyringReply{Members: 3, Keys: []control.KeyState{{Key: "SHA256:bm90YXJlYWxuYW1l", Holders: 3, Primary: 3}}}, a.enter(ctx, "keyring", c)
 }

@@ -145,6 +145,20 @@ type JoinReply struct {
 	Failed []string `json:"failed,omitempty"`
 }
 
+// InviteCall asks for a token that lets one machine into the mesh.
+type InviteCall struct {
+	Name string   `json:"name,omitempty"` // that the machine takes; "" leaves it the choice
+	Life int64    `json:"life"`           // seconds that the token is good for
+	Addr []string `json:"addr,omitempty"` // host:port at which the new machine reaches this one, beside the one advertised
+}
+
+// InviteReply is a token, which is a secret until it is used or has ended.
+type InviteReply struct {
+	Token string   `json:"token"`
+	Until Time     `json:"until"`
+	Addrs []string `json:"addrs"` // that stand in it
+}
+
 // CommitCall asks for a commit now.
 type CommitCall struct {
 	Force  bool `json:"force,omitempty"`   // also what the guards hold back
@@ -320,6 +334,17 @@ func (c JoinCall) Validate() error {
 		if a == "" || len(a) > 260 || strings.ContainsFunc(a, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return fmt.Errorf("join: %s is not host:port", Show(a))
 		}
+	}
+	return nil
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c InviteCall) Validate() error {
+	if c.Life <= 0 {
+		return fmt.Errorf("invite: the token needs a time for which it is good")
+	}
+	if len(c.Addr) > 7 {
+		return fmt.Errorf("invite: %d addresses: at most 7 beside the agent's own", len(c.Addr))
 	}
 	return nil
 }

@@ -106,6 +106,11 @@ func (c *Client) Join(ctx context.Context, call JoinCall) (JoinReply, error) {
 	return ask[JoinReply](ctx, c, PathJoin, call)
 }
 
+// Invite makes a token that lets one machine into the mesh.
+func (c *Client) Invite(ctx context.Context, call InviteCall) (InviteReply, error) {
+	return ask[InviteReply](ctx, c, PathInvite, call)
+}
+
 // Leave makes the agent leave the mesh and stop.
 func (c *Client) Leave(ctx context.Context) error { return c.order(ctx, PathLeave) }
 

@@ -16,6 +16,7 @@ const (
 	PathDiff        = "/v1/diff"
 	PathCommit      = "/v1/commit"
 	PathJoin        = "/v1/join"
+	PathInvite      = "/v1/invite"
 	PathLeave       = "/v1/leave"
 	PathFail2ban    = "/v1/fail2ban"
 	PathTakeIn      = "/v1/fail2ban/import"

@@ -71,6 +71,10 @@ type Config struct {
 	Lookup    Lookup                            // of the names in Join; default the system
 	OnMember  func(MemberEvent)                 // in order, from one goroutine
 	OnMessage func(from string, payload []byte) // what Send brought; must not block
+	// Guest is given each stream that begins with GuestByte, and the host that it comes from (IPv6: its /64). It closes the
+	// stream and ends soon: it runs in the stream's own goroutine, and Shutdown waits for it. Optional.
+	Guest     func(c net.Conn, host string)
+	GuestByte byte
 	Logger    *slog.Logger
 
 	Tuning Tuning

@@ -141,6 +141,17 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	}
 	m.wire = newWire(inner, m.ring, cfg.Label, m.log, &m.count)
 	m.wire.serve = m.serveStream
+	if cfg.Guest != nil {
+		m.wire.guestByte = cfg.GuestByte
+		m.wire.guest = func(c net.Conn, host string) {
+			if !m.conns.add(c) {
+				_ = c.Close()
+				return
+			}
+			defer m.conns.remove(c)
+			cfg.Guest(c, host)
+		}
+	}
 	m.wire.run, m.wire.now, m.wire.counts = m.run, cfg.Now, m.table.counts
 	m.wire.probed = m.table.probed
 	m.table.every = cfg.memberlistConfig().ProbeInterval

@@ -49,6 +49,9 @@ type wire struct {
 	frames  chan inbound              // words: who is there, who leads, who agrees
 	records chan inbound              // what is merged, or looked up in the set: it may have to wait for the store
 	serve   func(*secureConn, string) // our own streams; set before start
+	guest   func(net.Conn, string)    // streams that begin with guestByte; may be nil; set before start
+
+	guestByte byte
 
 	// What the mesh sets before start.
 	run     uint64
@@ -198,6 +201,13 @@ func (w *wire) pumpStreams() {
 func (w *wire) stream(c net.Conn, host string) {
 	defer w.wg.Done()
 	from := c.RemoteAddr().String()
+	c, guest := w.isGuest(c)
+	if guest {
+		w.greets.leave(host)
+		w.guest(c, host)
+		<-w.slots
+		return
+	}
 	s, channel, err := acceptStream(c, w.ring, w.label, helloTimeout, w.count)
 	w.greets.leave(host)
 	if err != nil {

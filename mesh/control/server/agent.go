@@ -35,6 +35,7 @@ type Agent interface {
 
 	Commit(ctx context.Context, c control.CommitCall) (control.CommitReply, error)
 	Join(ctx context.Context, c control.JoinCall) (control.JoinReply, error)
+	Invite(ctx context.Context, c control.InviteCall) (control.InviteReply, error)
 	// Leave announces the leave and starts the clean stop; it returns when the others have been told.
 	Leave(ctx context.Context) error
 	Freeze(ctx context.Context) error

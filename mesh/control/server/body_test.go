@@ -57,6 +57,10 @@ func (a *taker) Revoke(_ context.Context, c control.RevokeCall) (control.RevokeR
 	a.got = c
 	return control.RevokeReply{}, nil
 }
+func (a *taker) Invite(_ context.Context, c control.InviteCall) (control.InviteReply, error) {
+	a.got = c
+	return control.InviteReply{}, nil
+}
 func (a *taker) Keyring(_ context.Context, c control.KeyringCall) (control.KeyringReply, error) {
 	a.got = c
 	return control.KeyringReply{}, nil
@@ -75,7 +79,7 @@ func (a *taker) List(context.Context, control.ListQuery) (iter.Seq[control.Ban],
 // FuzzCall sends anything to the control socket's server, as body of each change and as query of each read: it answers
 // with JSON and a status of its own, and what reaches the agent is valid and means the same when it is written again.
 func FuzzCall(f *testing.F) {
-	changes := []string{control.PathBan, control.PathUnban, control.PathAllow, control.PathAllowRemove, control.PathFail2ban, control.PathTakeIn, control.PathCommit, control.PathJoin, control.PathRevoke, control.PathKeyring}
+	changes := []string{control.PathBan, control.PathUnban, control.PathAllow, control.PathAllowRemove, control.PathFail2ban, control.PathTakeIn, control.PathCommit, control.PathJoin, control.PathRevoke, control.PathKeyring, control.PathInvite}
 	reads := []string{control.PathWhy + "?ip=", control.PathBans + "?prefix="}
 	for i, body := range []string{
 		`{"prefixes":["203.0.113.7"],"jail":"sshd","start":"2026-01-02T03:04:05.000Z","until":null,"failures":5}`,

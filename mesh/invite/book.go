@@ -1,0 +1,160 @@
+package invite
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	maxOpen = 256                // invitations that have neither ended nor been used
+	maxKept = 1024               // all that are remembered
+	keepFor = 7 * 24 * time.Hour // after the end, so that a late or second comer hears why
+)
+
+// Invitation is what the member keeps of a token.
+type Invitation struct {
+	ID    string    `json:"id"`
+	Name  string    `json:"name,omitempty"` // that the machine must take
+	Made  time.Time `json:"made"`
+	Until time.Time `json:"until"`
+	// Host is the seed of the key that the member shows, Client the key that the token's holder must show.
+	Host   []byte    `json:"host"`
+	Client []byte    `json:"client"`
+	UsedAt time.Time `json:"used_at,omitzero"`
+	UsedBy string    `json:"used_by,omitempty"` // the name that it took
+	From   string    `json:"from,omitempty"`    // the address that it came from
+	// Machine is the hash of Request.Machine of who used it.
+	Machine []byte `json:"machine,omitempty"`
+}
+
+func (i *Invitation) used() bool { return !i.UsedAt.IsZero() }
+
+// book is what a member has invited. Every change is on disk before it counts.
+type book struct {
+	save func(context.Context, []byte) error
+	now  func() time.Time
+
+	mu  sync.Mutex
+	all []Invitation
+}
+
+// load takes over what was saved; what cannot be read is no invitation.
+func (b *book) load(saved []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(saved) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(saved, &b.all); err != nil {
+		return fmt.Errorf("read the invitations: %w", err)
+	}
+	b.all = slices.DeleteFunc(b.all, func(i Invitation) bool {
+		return len(i.Host) != ed25519.SeedSize || len(i.Client) != ed25519.PublicKeySize
+	})
+	return nil
+}
+
+// change saves what f makes of the invitations, and forgets the old ones.
+func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitation, error)) error {
+	next, err := f(slices.Clone(b.all))
+	if err != nil {
+		return err
+	}
+	now := b.now()
+	next = slices.DeleteFunc(next, func(i Invitation) bool { return now.Sub(i.Until) > keepFor })
+	if n := len(next) - maxKept; n > 0 {
+		next = next[n:] // the oldest: they stand in the order in which they were made
+	}
+	saved, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := b.save(ctx, saved); err != nil {
+		return fmt.Errorf("keep the invitations: %w", err)
+	}
+	b.all = next
+	return nil
+}
+
+// add remembers a token.
+func (b *book) add(ctx context.Context, t *Token) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	return b.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		open := 0
+		for _, i := range all {
+			if !i.used() && now.Before(i.Until) {
+				open++
+			}
+		}
+		if open >= maxOpen {
+			return nil, fmt.Errorf("%d invitations are open, the most there may be: wait until some have been used or have ended", open)
+		}
+		return append(all, Invitation{
+			ID: t.keys.id, Name: t.Name, Made: now, Until: t.Until,
+			Host: t.keys.host.Seed(), Client: t.keys.client.Public().(ed25519.PublicKey),
+		}), nil
+	})
+}
+
+// get finds an invitation by its id.
+func (b *book) get(id string) (Invitation, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := b.index(id)
+	if i < 0 {
+		return Invitation{}, false
+	}
+	return b.all[i], true
+}
+
+func (b *book) index(id string) int {
+	return slices.IndexFunc(b.all, func(i Invitation) bool { return i.ID == id })
+}
+
+func (b *book) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.all) == 0
+}
+
+var errGone = errors.New("there is no such invitation any more")
+
+// use marks an invitation as used by a machine, once: the same machine may do so again, nobody else. fit is asked before.
+func (b *book) use(ctx context.Context, id string, r Request, from string, fit func(i Invitation) (name string, err error)) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := b.index(id)
+	if at < 0 {
+		return "", errGone
+	}
+	i := b.all[at]
+	now := b.now()
+	machine := sha256.Sum256([]byte(r.Machine))
+	again := i.used() && bytes.Equal(i.Machine, machine[:])
+	switch {
+	case i.used() && !again:
+		return "", refuse(Used, "the token was used by %s at %s: a token is good for one machine; make another one with banmesh invite", i.UsedBy, i.UsedAt.UTC().Format(time.DateTime+" UTC"))
+	case !now.Before(i.Until):
+		return "", refuse(Expired, "the token ended at %s: make another one with banmesh invite", i.Until.UTC().Format(time.DateTime+" UTC"))
+	case again:
+		return i.UsedBy, nil
+	}
+	name, err := fit(i)
+	if err != nil {
+		return "", err
+	}
+	return name, b.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		all[at].UsedAt, all[at].UsedBy, all[at].From, all[at].Machine = now, name, from, machine[:]
+		return all, nil
+	})
+}

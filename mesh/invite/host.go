@@ -1,0 +1,198 @@
+package invite
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config is what a Host is made of.
+type Config struct {
+	// Save keeps the invitations on disk before it returns, Saved is what it kept last.
+	Save  func(context.Context, []byte) error
+	Saved []byte
+	Now   func() time.Time
+	// Taken reports whether a member has that name.
+	Taken func(name string) bool
+	// Ours reports whether one of the keys, by their names, is the mesh's.
+	Ours func(names []string) bool
+	// Welcome is the answer to a machine that takes that name. Its error is told to it.
+	Welcome func(name string) (*Welcome, error)
+	Logger  *slog.Logger
+}
+
+// Host is the member's side: it makes tokens and lets in who shows one. Its methods may be called at the same time.
+type Host struct {
+	cfg   Config
+	book  book
+	guard *guard
+	lines sparse
+	log   *slog.Logger
+}
+
+// NewHost returns a Host with the invitations that were saved.
+func NewHost(c Config) (*Host, error) {
+	h := &Host{cfg: c, book: book{save: c.Save, now: c.Now}, guard: newGuard(c.Now), lines: sparse{now: c.Now}, log: c.Logger}
+	return h, h.book.load(c.Saved)
+}
+
+// Bounds of how long a token is good for.
+const (
+	Shortest = 10 * time.Second
+	Longest  = 7 * 24 * time.Hour
+)
+
+// Invite makes a token, for the machine that takes that name or with "" for any.
+func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, life time.Duration) (*Token, error) {
+	if life < Shortest || life > Longest {
+		return nil, fmt.Errorf("a token is good for %v to %v, not for %v", Shortest, Longest, life)
+	}
+	if name != "" && h.cfg.Taken(name) {
+		return nil, fmt.Errorf("a member has the name %s: a name is one machine's alone; if that one is gone for good, run `banmesh forget %s` first", name, name)
+	}
+	t, err := newToken(addrs, label, name, h.cfg.Now().Add(life))
+	if err != nil {
+		return nil, err
+	}
+	if err := h.book.add(ctx, t); err != nil {
+		return nil, err
+	}
+	h.log.Info("invitation made", "invitation", t.ID(), "for", name, "until", t.Until)
+	return t, nil
+}
+
+// Invitations are all that are remembered, the oldest first.
+func (h *Host) Invitations() []Invitation {
+	h.book.mu.Lock()
+	defer h.book.mu.Unlock()
+	return slices.Clone(h.book.all)
+}
+
+// Serve answers one stream that begins with First, and closes it. host is what the bounds go by: an address, or its network.
+// It blocks for as long as the stream takes.
+func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
+	defer conn.Close()
+	if h.book.empty() {
+		return // nobody is invited: whoever it is hears nothing
+	}
+	if reason := h.guard.enter(host); reason != "" {
+		h.refused(conn, reason, nil)
+		return
+	}
+	failed := true
+	defer func() { h.guard.leave(host, failed) }()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	if conn.SetDeadline(time.Now().Add(within)) != nil {
+		return
+	}
+	var id string
+	s := tls.Server(conn, &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			named, ours := strings.CutSuffix(hello.ServerName, serverName(""))
+			i, known := h.book.get(named)
+			if !ours || !known {
+				return nil, errUnknown
+			}
+			id = i.ID
+			return sealed(ed25519.NewKeyFromSeed(i.Host), i.Client)
+		},
+	})
+	if err := s.HandshakeContext(ctx); err != nil {
+		reason := "the stream is not one of banmesh join, or ended early"
+		switch {
+		case errors.Is(err, errUnknown):
+			reason = "unknown token"
+		case errors.Is(err, errStranger):
+			reason = "the token's id without its secret"
+		}
+		h.refused(conn, reason, err)
+		return
+	}
+	// From here on it is somebody who has the token.
+	failed = false
+	var r Request
+	if err := readMessage(s, maxRequest, &r); err != nil {
+		h.refused(conn, "the request did not come whole", err, "invitation", id)
+		return
+	}
+	w := h.answer(ctx, id, r, conn.RemoteAddr().String())
+	if w.Refused != nil {
+		h.refused(conn, w.Refused.Message, nil, "invitation", id, "code", string(w.Refused.Code), "name", r.Name)
+	}
+	b, err := json.Marshal(w)
+	if err == nil {
+		_, err = s.Write(b)
+	}
+	if err == nil {
+		err = s.CloseWrite()
+	}
+	switch {
+	case w.Refused != nil:
+	case err != nil:
+		h.log.Warn("the answer to a machine that joins was not taken; it may ask again", "invitation", id, "name", w.Name, "from", conn.RemoteAddr().String(), "error", err)
+	default:
+		h.log.Info("a machine was let in by invitation", "invitation", id, "name", w.Name, "from", conn.RemoteAddr().String())
+	}
+}
+
+var errUnknown = errors.New("no invitation has that id")
+
+// answer decides on a request of somebody who knows the secret.
+func (h *Host) answer(ctx context.Context, id string, r Request, from string) *Welcome {
+	var w *Welcome
+	name, err := h.book.use(ctx, id, r, from, func(i Invitation) (string, error) {
+		name := r.Name
+		if i.Name != "" {
+			name = i.Name
+		}
+		switch {
+		case r.Version > Version:
+			return "", refuse(Malformed, "the agent that invited speaks version %d of the protocol and not %d: upgrade it, or join with its version", Version, r.Version)
+		case r.Machine == "" || name == "":
+			return "", refuse(Malformed, "the request names no machine")
+		case len(r.Keys) > 0 && !h.cfg.Ours(r.Keys):
+			return "", refuse(OtherMesh, "this machine has the keys of another mesh: leave that one first with `banmesh leave --uninstall`, or move its keyring away; the token is still good")
+		case h.cfg.Taken(name):
+			return "", refuse(NameTaken, "a member has the name %s already: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
+		}
+		var err error
+		w, err = h.cfg.Welcome(name) // before the token is used up
+		return name, err
+	})
+	if err == nil && w == nil { // the same machine once more
+		w, err = h.cfg.Welcome(name)
+	}
+	if err != nil {
+		var refused *Refusal
+		if !errors.As(err, &refused) {
+			refused = refuse(Failed, "the agent that invited cannot let anybody in: %v", err)
+		}
+		return &Welcome{Version: Version, Refused: refused}
+	}
+	w.Version, w.Name = Version, name
+	return w
+}
+
+func (h *Host) refused(conn net.Conn, reason string, err error, more ...any) {
+	held, ok := h.lines.allow()
+	if !ok {
+		return
+	}
+	attrs := append([]any{"from", conn.RemoteAddr().String(), "reason", reason}, more...)
+	if err != nil {
+		attrs = append(attrs, "error", err)
+	}
+	if held > 0 {
+		attrs = append(attrs, "unlogged_before", held)
+	}
+	h.log.Warn("nobody was let in by invitation", attrs...)
+}

@@ -1,0 +1,80 @@
+package invite
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Version of the messages. A side that needs more than the other one knows says so by a Refusal.
+const Version = 1
+
+// Bounds of the messages in bytes.
+const (
+	maxRequest = 16 << 10
+	maxWelcome = 1 << 20
+)
+
+// Request is what the new machine asks for.
+type Request struct {
+	Version int      `json:"version"`
+	Name    string   `json:"name"`           // that it wants in the mesh
+	Machine string   `json:"machine"`        // random, and the same when it asks again
+	Program string   `json:"program"`        // its version
+	Keys    []string `json:"keys,omitempty"` // names of the gossip keys that it has already
+	// Identity is reserved: a key of its own, and a proof that it has it.
+	Identity json.RawMessage `json:"identity,omitempty"`
+}
+
+// Welcome is the answer: either Refused, or all the rest.
+type Welcome struct {
+	Version  int            `json:"version"`
+	Refused  *Refusal       `json:"refused,omitempty"`
+	Inviter  string         `json:"inviter,omitempty"`  // name of the member that answers
+	Name     string         `json:"name,omitempty"`     // that the new machine takes
+	Keyring  []string       `json:"keyring,omitempty"`  // base64, the one that seals first
+	Settings map[string]any `json:"settings,omitempty"` // dotted keys of the configuration
+	Join     []string       `json:"join,omitempty"`     // host:port of members
+	// KnownHosts are the conductor's host keys, for commit.driver netconf. Its login is never sent.
+	KnownHosts string `json:"known_hosts,omitempty"`
+	// Admission is reserved: the mesh's word that the new machine's identity is a member.
+	Admission json.RawMessage `json:"admission,omitempty"`
+}
+
+// Code says why somebody who holds a token is not let in.
+type Code string
+
+// The codes.
+const (
+	Expired   Code = "expired"    // the token has ended
+	Used      Code = "used"       // by another machine
+	NameTaken Code = "name-taken" // a member has the name
+	OtherMesh Code = "other-mesh" // the machine has keys of another mesh
+	Malformed Code = "malformed"  // the request
+	Failed    Code = "failed"     // the inviter cannot
+)
+
+// Refusal is an error that travels. Only who has shown that it knows the secret is told one.
+type Refusal struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+func refuse(code Code, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// readMessage reads one JSON object, which ends where the other side ends its half of the stream.
+func readMessage(r io.Reader, most int64, into any) error {
+	b, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err != nil {
+		return err
+	}
+	if int64(len(b)) > most {
+		return errors.New("the message is too long")
+	}
+	return json.Unmarshal(b, into)
+}
