@@ -31,6 +31,11 @@ func LoadConfig(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ParseConfig(path, text)
+}
+
+// ParseConfig is LoadConfig for a text that is not, or not yet, in its file.
+func ParseConfig(path string, text []byte) (*File, error) {
 	f := &File{Config: DefaultConfig(), path: path}
 	if err := f.parse(text); err != nil {
 		return nil, err

@@ -9,21 +9,32 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/invite"
 )
 
 // joinTime bounds a join: members that do not answer are tried one after the other.
 const joinTime = time.Minute
 
 func joinCommand(c *console) *cli.Command {
+	var s setup
 	return &cli.Command{
-		Name: "join", Category: "Mesh", Usage: "add members to the running agent", ArgsUsage: "ADDR...",
-		Description: "One member is enough to meet them all. They are remembered over restarts, and tried again when they are away.\n\n" +
-			"Example:\n   banmesh join router2:7946 192.0.2.3:7946",
-		Flags: []cli.Flag{c.socketFlag()},
+		Name: "join", Category: "Mesh", Usage: "bring this machine into a mesh by a token, or add members to the running agent", ArgsUsage: "TOKEN|ADDR...",
+		Description: "With a token of banmesh invite, as root, on a machine that has the package: fetches the mesh's keys and settings, writes the\n" +
+			"configuration, has fail2ban share what it bans, starts the agent, and waits until it is in sync. What is there already stays. It says\n" +
+			"what it does, can be given again, and is taken back by banmesh leave --uninstall. - reads the token from the standard input.\n\n" +
+			"With addresses: one member is enough to meet them all. They are remembered over restarts, and tried again when they are away.\n\n" +
+			"Example:\n   banmesh join banmesh1-REPLACE_ME\n   banmesh join router2:7946 192.0.2.3:7946",
+		Flags: append(s.flags(c), c.socketFlag()),
 		Action: func(cc *cli.Context) error {
 			args, err := positional(cc, 1, -1)
 			if err != nil {
 				return err
+			}
+			if len(args) == 1 && (args[0] == "-" || invite.IsToken(args[0])) {
+				return s.join(cc, c, args[0])
+			}
+			if set := s.given(cc); set != "" {
+				return usagef("join: --%s is for joining by a token", set)
 			}
 			call := control.JoinCall{Addrs: args}
 			if err := call.Validate(); err != nil {

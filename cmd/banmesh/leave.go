@@ -15,14 +15,26 @@ import (
 const leaveTime = 15 * time.Second
 
 func leaveCommand(c *console) *cli.Command {
+	var s setup
+	var uninstall bool
 	return &cli.Command{
 		Name: "leave", Category: "Mesh", Usage: "leave the mesh and stop the agent",
-		Description: "The others are told, so that nobody waits for this router. Its bans stay in the mesh.\n\n" +
-			"Example:\n   banmesh leave",
-		Flags: []cli.Flag{c.socketFlag()},
+		Description: "The others are told, so that nobody waits for this router. Its bans stay in the mesh. --uninstall also takes back what\n" +
+			"banmesh init or banmesh join has put in place, and nothing else; the package stays.\n\n" +
+			"Example:\n   banmesh leave\n   banmesh leave --uninstall",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "uninstall", Destination: &uninstall, Usage: "also take back what init or join has put in place"},
+			s.configFlag(), c.socketFlag(),
+		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
+			}
+			if uninstall {
+				return s.uninstall(cc, c)
+			}
+			if cc.IsSet("config") {
+				return usagef("leave: --config is for --uninstall")
 			}
 			return c.ask(cc.Context, leaveTime, c.leave)
 		},

@@ -357,3 +357,20 @@ func (n *nftTables) Dropped(context.Context) (Drops, error) {
 	d, err := dropped(c)
 	return d, explain("read the counters of table inet "+tableName, err)
 }
+
+// Probe says why a driver of OpenNFTables could not work in a network namespace; nil where it could. It changes nothing.
+func Probe(netns string) error {
+	driver, err := OpenNFTables(netns)
+	if err != nil {
+		return err
+	}
+	c, done, err := driver.(*nftTables).library()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, err := c.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/internal/need"
+	"banmesh/mesh/control"
+)
+
+// firstOf makes a bare host the first of a mesh.
+func firstOf(t testing.TB, b *bare) {
+	t.Helper()
+	if out := b.must("banmesh init"); !strings.Contains(out, "next: banmesh invite") {
+		t.Errorf("init says\n%s", out)
+	}
+}
+
+
+// oneLineAServer brings hosts together, one command each, and measures.
+func oneLineAServer(t *testing.T, hosts int) (slowest, dropped time.Duration) {
+	l := newLab(t, hosts+1)
+	first := l.bare(0)
+	before := first.files()
+	firstOf(t, first)
+	last := first
+	for i := 1; i < hosts; i++ {
+		last = l.bare(i)
+		if i == hosts-1 {
+			before = last.files()
+		}
+		// Nobody told it a name: all hosts of the test have one host name.
+		token := strings.TrimSpace(first.must(fmt.Sprintf("banmesh invite server%d", i+1)))
+		began := time.Now()
+		out := last.must("banmesh join " + token)
+		slowest = max(slowest, time.Since(began))
+		if !regexp.MustCompile(fmt.Sprintf(`in sync with %d other members? after`, i)).MatchString(out) || !strings.Contains(out, "protected now: ") {
+			t.Errorf("server%d says\n%s", i+1, out)
+		}
+	}
+	if got := strings.Count(last.must("banmesh members"), "alive"); got != hosts {
+		t.Errorf("the last one sees %d members, want %d", got, hosts)
+	}
+
+	knocker := l.name(hosts)
+	l.ip("-n", knocker, "addr", "add", "10.77.0.100/24", "dev", "eth0")
+	sink := l.sink(l.name(hosts - 1))
+	l.stream(knocker, "10.77.0.100", l.addr(hosts-1))
+	sink.passes(t, "10.77.0.100")
+	// Straight to the socket: what the shell and the command take to start is not measured.
+	agent := control.NewClient(fmt.Sprintf("/proc/%d/root/run/banmesh/banmesh.sock", first.hold.Process.Pid))
+	began := time.Now()
+	if _, err := agent.Ban(t.Context(), control.BanCall{Prefixes: control.Prefixes{netip.MustParsePrefix("10.77.0.100/32")}, Until: control.Until(began.Add(time.Hour).UnixMilli())}); err != nil {
+		t.Fatal(err)
+	}
+	dropped = sink.stops(t, "10.77.0.100").Sub(began)
+
+	// And it is all taken back.
+	out := last.must("banmesh leave --uninstall")
+	if diff := changed(before, last.files()); len(diff) > 0 {
+		t.Errorf("after the removal other files are there than before:\n%s\nit said\n%s", strings.Join(diff, ""), out)
+	}
+	if r := last.sh("nft list table inet banmesh"); r.code == 0 {
+		t.Errorf("the kernel's table stays:\n%s", r.out)
+	}
+	if r := last.sh("banmesh leave --uninstall"); r.code != 1 || !strings.Contains(r.err, "nothing was put in place") {
+		t.Errorf("a second time: %+v", r)
+	}
+	return slowest, dropped
+}
+
+func TestOneLineAServer(t *testing.T) {
+	slowest, dropped := oneLineAServer(t, 3)
+	t.Logf("the slowest join took %v; a ban at the first was dropped at the last after %v", slowest, dropped)
+}
+
+// TestFiguresOneLineAServer is the bar: ten bare servers, one command each, no edit.
+func TestFiguresOneLineAServer(t *testing.T) {
+	slowest, dropped := oneLineAServer(t, 10)
+	t.Logf("the slowest of nine joins took %v, a ban at the first was dropped in the tenth's kernel after %v", slowest, dropped)
+	if slowest > 10*time.Second {
+		t.Errorf("a join took %v, want 10 s at most", slowest)
+	}
+	if dropped > 50*time.Millisecond {
+		t.Errorf("a ban at the first was dropped at the tenth after %v, want 50 ms at most", dropped)
+	}
+}
+
+// With a fail2ban that runs already: what it has banned is shared, what it bans is dropped elsewhere, and it is as it was
+// after the removal.
+func TestJoinHooksFail2ban(t *testing.T) {
+	need.Programs(t, "fail2ban-client")
+	l := newLab(t, 2)
+	first, second := l.bare(0, "fail2ban"), l.bare(1, "fail2ban")
+	for _, b := range []*bare{first, second} {
+		b.must("touch /var/log/auth.log && fail2ban-client start")
+	}
+	second.must("fail2ban-client set sshd banip 203.0.113.50")
+	before := second.files()
+	firstOf(t, first)
+	token := strings.TrimSpace(first.must("banmesh invite server2 --for 1m"))
+	out := second.must("banmesh join " + token)
+	for _, want := range []string{"wrote /etc/fail2ban/jail.d/banmesh.conf", "restarted fail2ban", "what fail2ban bans here is dropped on all members"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("join does not say %q:\n%s", want, out)
+		}
+	}
+	if !strings.Contains(out, "/etc/fail2ban/action.d/banmesh.conf") {
+		t.Errorf("join does not write the action:\n%s", out)
+	}
+	awaitBan := func(b *bare, ip string) {
+		t.Helper()
+		eventually(t, 20*time.Second, ip+" at "+l.name(b.host), func() bool { return strings.Contains(b.sh("banmesh list").out, ip) })
+	}
+	awaitBan(first, "203.0.113.50")
+	second.must("fail2ban-client set sshd banip 203.0.113.51")
+	awaitBan(first, "203.0.113.51")
+	eventually(t, 10*time.Second, "it to be dropped at the first", func() bool {
+		return strings.Contains(first.sh("nft list table inet banmesh").out, "203.0.113.51")
+	})
+
+	// Once more: nothing is left to do.
+	pid := second.read("/run/banmesh.pid")
+	if out := second.must("banmesh join " + token); strings.Contains(out, "wrote") || strings.Contains(out, "started") || second.read("/run/banmesh.pid") != pid {
+		t.Errorf("a second time it says\n%s", out)
+	}
+	// And never over what is there.
+	other := strings.TrimSpace(first.must("banmesh invite"))
+	if r := second.sh("banmesh join " + other); r.code != 1 || !strings.Contains(r.err, "was put in place already, as server2") {
+		t.Errorf("another token: %+v", r)
+	}
+	if r := second.sh("banmesh init"); r.code != 1 || !strings.Contains(r.err, "was put in place already") {
+		t.Errorf("init after join: %+v", r)
+	}
+
+	out = second.must("banmesh leave --uninstall")
+	if diff := changed(before, second.files()); len(diff) > 0 {
+		t.Errorf("after the removal other files are there than before:\n%s\nit said\n%s", strings.Join(diff, ""), out)
+	}
+	if out := second.must("fail2ban-client get sshd actions"); strings.Contains(out, "banmesh") {
+		t.Errorf("fail2ban still has the action:\n%s", out)
+	}
+}
+
+// What can go wrong with a token is said, leaves the machine as it was, and is logged at the inviter.
+func TestATokenIsRefusedAndTheMachineStaysAsItWas(t *testing.T) {
+	l := newLab(t, 3)
+	first, second, other := l.bare(0), l.bare(1), l.bare(2)
+	before := second.files()
+	refused := func(token, want, logged string) {
+		t.Helper()
+		r := second.sh("banmesh join --name server2 " + token)
+		if r.code != 1 || !strings.Contains(r.err, want) || strings.Count(r.err, "\n") != 1 {
+			t.Errorf("refused with %+v, want one line with %q", r, want)
+		}
+		if diff := changed(before, second.files()); len(diff) > 0 {
+			t.Errorf("%s: other files are there than before:\n%s", want, strings.Join(diff, ""))
+		}
+		if logged != "" && !strings.Contains(first.read("/var/log/banmesh.log"), logged) {
+			t.Errorf("the inviter does not log %q", logged)
+		}
+	}
+	firstOf(t, first)
+	good := strings.TrimSpace(first.must("banmesh invite --for 10s"))
+	altered := good[:40] + strings.Map(func(r rune) rune {
+		if r == 'A' {
+			return 'B'
+		}
+		return 'A'
+	}, good[40:41]) + good[41:]
+	refused(altered, "a character is missing, added or altered", "")
+	refused(good[:len(good)-1], "a character is missing, added or altered", "")
+	eventually(t, 30*time.Second, "the token to end", func() bool {
+		return strings.Contains(second.sh("banmesh join --name vm "+good).err, "the token ended at")
+	})
+	refused(good, "the token ended at", "code=expired")
+
+	used := strings.TrimSpace(first.must("banmesh invite"))
+	other.must("banmesh join --name server3 " + used)
+	refused(used, "the token was used by server3", "code=used")
+
+	// A member of another mesh keeps its keys, and the token stays good.
+	fresh := strings.TrimSpace(first.must("banmesh invite"))
+	second.must("banmesh init --name server2")
+	before = second.files()
+	refused(fresh, "was put in place already, as server2, by `banmesh init`", "")
+	second.must("mv /etc/banmesh/installed.json /root/") // as one that was configured by hand
+	before = second.files()
+	refused(fresh, "has the keys of another mesh", "code=other-mesh")
+	foreign := strings.TrimSpace(second.must("banmesh invite"))
+	second.must("mv /root/installed.json /etc/banmesh/ && banmesh leave --uninstall")
+	before = second.files()
+	refused(foreign, "no address of the token leads to its inviter", "")
+	if out := second.must("banmesh join --name server2 " + fresh); !strings.Contains(out, "in sync with 2 other members") {
+		t.Errorf("with the good one it says\n%s", out)
+	}
+	if log := first.read("/var/log/banmesh.log"); strings.Contains(log, fresh) || strings.Contains(log, used) {
+		t.Error("a token stands in the log")
+	}
+}

@@ -1,0 +1,451 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh"
+	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
+	"banmesh/mesh/gossip"
+	"banmesh/mesh/install"
+	"banmesh/mesh/invite"
+	"banmesh/mesh/login"
+)
+
+// setup is what init and join by a token have in common.
+type setup struct {
+	config, name, bind, advertise, label string
+	noFail2ban, noEnforce                bool
+
+	m *install.Machine
+}
+
+// settleTime bounds the wait for an agent that was started.
+const settleTime = 30 * time.Second
+
+func (s *setup) configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Destination: &s.config, Usage: "the agent's configuration `FILE`; default " + defaultConfig}
+}
+
+func (s *setup) flags(c *console) []cli.Flag {
+	return []cli.Flag{
+		s.configFlag(),
+		&cli.StringFlag{Name: "name", Destination: &s.name, Usage: "stable `NAME` of this machine in the mesh; default the host name"},
+		&cli.StringFlag{Name: "bind", Destination: &s.bind, Usage: "gossip on `IP:PORT`, UDP and TCP; default 0.0.0.0:7946"},
+		&cli.StringFlag{Name: "advertise", Destination: &s.advertise, Usage: "what the others reach it at, where that is another address, `IP[:PORT]`"},
+		&cli.BoolFlag{Name: "no-fail2ban", Destination: &s.noFail2ban, Usage: "leave the local fail2ban as it is"},
+		&cli.BoolFlag{Name: "no-enforce", Destination: &s.noEnforce, Usage: "do not drop in this machine's kernel what is banned"},
+		c.yesFlag(),
+	}
+}
+
+// given is the first of the flags that was given.
+func (s *setup) given(cc *cli.Context) string {
+	for _, name := range []string{"config", "name", "bind", "advertise", "no-fail2ban", "no-enforce", "yes"} {
+		if cc.IsSet(name) {
+			return name
+		}
+	}
+	return ""
+}
+
+func initCommand(c *console) *cli.Command {
+	var s setup
+	return &cli.Command{
+		Name: "init", Category: "Mesh", Usage: "make this machine the first of a mesh",
+		Description: "As root, on a machine that has the package: makes the mesh's key, writes the configuration, has fail2ban share what it bans, and\n" +
+			"starts the agent. What is there already stays. It says what it does, can be given again, and is taken back by\n" +
+			"banmesh leave --uninstall. Then banmesh invite lets the others in.\n\n" +
+			"Example:\n   banmesh init\n   banmesh init --name mail1 --advertise 192.0.2.1",
+		Flags: append(s.flags(c), &cli.StringFlag{Name: "label", Destination: &s.label, Usage: "`NAME` of the mesh, where several share a network"}),
+		Action: func(cc *cli.Context) error {
+			if _, err := positional(cc, 0, 0); err != nil {
+				return err
+			}
+			return s.init(cc, c)
+		},
+	}
+}
+
+func (s *setup) open(c *console) (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("this writes in /etc and starts a service: run it as root")
+	}
+	if s.config == "" {
+		s.config = c.config
+	}
+	s.m, err = install.Open(s.config, func(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) })
+	return err
+}
+
+// own are the settings that are this machine's alone.
+func (s *setup) own(c *console, name string) []mesh.Setting {
+	set := []mesh.Setting{{Key: "name", Value: name}}
+	for _, o := range []mesh.Setting{{Key: "gossip.bind", Value: s.bind}, {Key: "gossip.advertise", Value: s.advertise}, {Key: "gossip.label", Value: s.label}} {
+		if o.Value != "" {
+			set = append(set, o)
+		}
+	}
+	if !s.noEnforce {
+		if err := s.m.CanDrop(); err == nil {
+			set = append(set, mesh.Setting{Key: "enforce.driver", Value: "nftables"})
+		} else {
+			c.warn("note: this machine's kernel cannot drop what is banned elsewhere, enforce.driver stays as it is: %s", oneLine(err))
+		}
+	}
+	if from := s.logins(c); len(from) > 0 {
+		set = append(set, mesh.Setting{Key: "never_ban", Value: from})
+	}
+	return set
+}
+
+// logins are the addresses that people are logged in from: nobody locks himself out.
+func (s *setup) logins(c *console) (out []string) {
+	add := func(a netip.Addr) {
+		if a = a.Unmap(); a.IsValid() && !a.IsLoopback() && !s.m.File.Shielded(a) {
+			if p := netip.PrefixFrom(a.WithZone(""), a.BitLen()).String(); !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	add(login.Shell(c.getenv))
+	sessions, _ := login.Sessions(c.utmp)
+	for _, l := range sessions[:min(len(sessions), 16)] {
+		add(l.From)
+	}
+	return out
+}
+
+// nameOf is the name that this machine takes.
+func (s *setup) nameOf(wanted string) (string, error) {
+	inFile, host := s.m.File.Name, mesh.DefaultConfig().Name
+	name := wanted
+	if name == "" {
+		name = s.name
+	}
+	switch {
+	case name == "":
+		name = inFile
+	case inFile != host && inFile != name:
+		return "", fmt.Errorf("%s says name: %s, and not %s: change it there, or leave out the other name", s.m.Config, inFile, name)
+	}
+	if wanted != "" && s.name != "" && s.name != wanted {
+		return "", fmt.Errorf("the token is for the name %s, not for %s", wanted, s.name)
+	}
+	return name, nil
+}
+
+// already says why a machine that was put in place is not to be put in place otherwise.
+func (s *setup) already() error {
+	r := s.m.Record
+	return fmt.Errorf("this machine was put in place already, as %s, by `banmesh %s` on %s: `banmesh leave --uninstall` takes that back first; nothing was changed", r.Name, r.By, r.At.Format(time.DateOnly))
+}
+
+func (s *setup) init(cc *cli.Context, c *console) error {
+	if err := s.open(c); err != nil {
+		return err
+	}
+	if r := s.m.Record; r != nil && r.By != "init" {
+		return s.already()
+	}
+	name, err := s.nameOf("")
+	if err != nil {
+		return err
+	}
+	if err := s.m.Begin(install.Record{By: "init", At: c.now().UTC()}); err != nil {
+		return err
+	}
+	err = s.finish(cc.Context, c, func() error {
+		return s.m.Configure(install.Want{Keyring: []string{gossip.NewKey()}, Settings: s.own(c, name)})
+	})
+	if err == nil {
+		fmt.Fprintln(c.out, "next: banmesh invite, and on another machine the command that it prints")
+	}
+	return err
+}
+
+func (s *setup) join(cc *cli.Context, c *console, given string) error {
+	if given == "-" {
+		b, err := io.ReadAll(io.LimitReader(c.in, 4096))
+		if err != nil {
+			return fmt.Errorf("read the token: %w", err)
+		}
+		given = string(b)
+	}
+	token, err := invite.ParseToken(given)
+	if err != nil {
+		return err
+	}
+	if err := s.open(c); err != nil {
+		return err
+	}
+	r := s.m.Record
+	if r != nil && (r.By != "join" || r.Configured && r.Token != token.ID()) {
+		return s.already()
+	}
+	if r != nil && r.Configured {
+		return s.finish(cc.Context, c, func() error { return nil })
+	}
+	name, err := s.nameOf(token.Name)
+	if err != nil {
+		return err
+	}
+	keys, err := s.m.KeyNames()
+	if err != nil {
+		return err
+	}
+	fresh := r == nil
+	if fresh {
+		r = &install.Record{By: "join", At: c.now().UTC()}
+	}
+	if r.Token != token.ID() {
+		r.Token, r.Machine = token.ID(), rand.Text()
+	}
+	if err := s.m.Begin(*r); err != nil {
+		return err
+	}
+	w, err := invite.Ask(cc.Context, token, invite.Request{Name: name, Machine: r.Machine, Program: thisBuild().Version, Keys: keys})
+	if err != nil {
+		if fresh && !errors.Is(err, invite.ErrLost) {
+			s.m.Say = func(string, ...any) {}
+			if uerr := s.m.Uninstall(cc.Context, func() error { return nil }); uerr != nil {
+				return fmt.Errorf("%w; and %w", err, uerr)
+			}
+			return fmt.Errorf("%w; nothing was changed here", err)
+		}
+		return err
+	}
+	mesh := "the mesh"
+	if token.Label != "" {
+		mesh = "the mesh " + control.Show(token.Label)
+	}
+	fmt.Fprintf(c.out, "%s lets this machine into %s as %s\n", w.Inviter, mesh, w.Name)
+	return s.finish(cc.Context, c, func() error { return s.m.Configure(s.wanted(c, w)) })
+}
+
+// wanted is what the answer of the inviter comes to here.
+func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
+	want := install.Want{Keyring: w.Keyring, KnownHosts: w.KnownHosts, Settings: append(s.own(c, w.Name), mesh.Setting{Key: "join", Value: w.Join})}
+	driver, _ := w.Settings["commit.driver"].(string)
+	if _, pinned := w.Settings["commit.pin_sha256"]; driver == "rest" && !pinned {
+		c.warn("note: the mesh's conductor is known by a file (commit.ca_file), which is not sent: copy it and the section commit from %s for this machine to commit as well", w.Inviter)
+		for key := range w.Settings {
+			if strings.HasPrefix(key, "commit.") {
+				delete(w.Settings, key)
+			}
+		}
+		driver = ""
+	}
+	dir := s.config[:strings.LastIndexByte(s.config, '/')+1]
+	switch driver {
+	case "netconf":
+		want.Settings = append(want.Settings, mesh.Setting{Key: "commit.key", Value: dir + "conductor_key"})
+	case "rest":
+		want.Settings = append(want.Settings, mesh.Setting{Key: "commit.password_file", Value: dir + "conductor_password"})
+	}
+	for key, value := range w.Settings {
+		want.Settings = append(want.Settings, mesh.Setting{Key: key, Value: value})
+	}
+	// Keys that are added to a section stand in it in the opposite order.
+	slices.SortStableFunc(want.Settings, func(a, b mesh.Setting) int {
+		if !strings.Contains(a.Key, ".") || !strings.Contains(b.Key, ".") {
+			return 0
+		}
+		return strings.Compare(b.Key, a.Key)
+	})
+	return want
+}
+
+// finish does all that follows the decision, from whichever point it had come to.
+func (s *setup) finish(ctx context.Context, c *console, configure func() error) error {
+	err := s.steps(ctx, c, configure)
+	var status exitStatus
+	if err != nil && !errors.As(err, &status) {
+		return fmt.Errorf("%w; what is done already is said above: give the same command again to go on, or take it back with `banmesh leave --uninstall`", err)
+	}
+	return err
+}
+
+func (s *setup) steps(ctx context.Context, c *console, configure func() error) error {
+	if err := configure(); err != nil {
+		return err
+	}
+	if err := s.conductor(c); err != nil {
+		return err
+	}
+	c.socket = s.m.File.Socket
+	began := c.now()
+	runs := true
+	switch err := s.m.Start(ctx); {
+	case errors.Is(err, install.ErrNoService):
+		c.warn("note: %v; start the agent with: banmesh agent --config %s", err, s.m.Config)
+		runs = s.answers(ctx, c)
+	case err != nil:
+		return fmt.Errorf("start the agent: %w; see journalctl -u banmesh", err)
+	}
+	hooked := s.m.Fail2banHooked()
+	if s.m.HasFail2ban() && !s.noFail2ban && (hooked || c.wants("fail2ban is installed here: share what its jails ban, and restart it")) {
+		// Before the wait: what it bans meanwhile waits in the spool.
+		if err := s.m.HookFail2ban(ctx); err != nil {
+			return err
+		}
+		hooked = true
+	}
+	if !runs {
+		return s.m.Done()
+	}
+	st, err := s.settled(ctx, c, s.m.Record.By == "join")
+	if err != nil {
+		return err
+	}
+	if hooked && s.m.HasFail2ban() {
+		if err := c.takeIn(ctx, s.client(), s.m.File.Share.ExceptJails, ""); err != nil {
+			c.warn("note: what fail2ban has banned already is not shared yet: %s; later: banmesh fail2ban import", oneLine(err))
+		}
+	}
+	s.tell(c, st, c.now().Sub(began), hooked)
+	return s.m.Done()
+}
+
+func (s *setup) client() *fail2ban.Client {
+	f := s.m.File.Fail2ban
+	return fail2ban.NewClient(fail2ban.ClientConfig{Command: f.Client, Socket: f.Socket})
+}
+
+// conductor makes the login of this machine where the mesh commits, and says what is left to do.
+func (s *setup) conductor(c *console) error {
+	k := &s.m.File.Commit
+	public, err := s.m.ConductorKey()
+	if err != nil {
+		return fmt.Errorf("the key for the conductor: %w", err)
+	}
+	switch {
+	case public != "":
+		fmt.Fprintf(c.out, "this machine's own key for the conductor; until this line is in /home/%s/.ssh/netconf_authorized_keys on each conductor node, others commit:\n%s\n", k.User, public)
+	case k.Driver == "rest" && k.PasswordFile != "":
+		if _, err := os.Stat(k.PasswordFile); err != nil {
+			fmt.Fprintf(c.out, "the conductor's password is not sent; until it is here, others commit: %s, then type the password of %s, Enter and Ctrl-D\n", installLine(&s.m.File.Config, k.PasswordFile), k.User)
+		}
+	}
+	return nil
+}
+
+// answers reports whether an agent runs all the same.
+func (s *setup) answers(ctx context.Context, c *console) bool {
+	err := c.ask(ctx, time.Second, func(ctx context.Context, cl *control.Client) error { _, err := cl.Status(ctx); return err })
+	return err == nil
+}
+
+// settled waits until the agent answers, has met others where there are some and agrees with them, and drops what it should.
+func (s *setup) settled(ctx context.Context, c *console, others bool) (control.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	pause := time.NewTicker(20 * time.Millisecond)
+	defer pause.Stop()
+	var st control.Status
+	var err error
+	for {
+		asking, done := context.WithTimeout(ctx, 2*time.Second)
+		st, err = c.client().Status(asking)
+		done()
+		e := st.Enforce
+		switch {
+		case err != nil:
+		case others && (st.Members.Alive < 2 || !st.InSync):
+		case e != nil && e.Behind == nil && e.State != "failing", e != nil && e.Behind != nil && *e.Behind > 0:
+		default:
+			return st, nil
+		}
+		select {
+		case <-ctx.Done():
+			if err != nil {
+				return st, fmt.Errorf("the agent does not answer after %v: journalctl -u banmesh says why", settleTime)
+			}
+			return st, fmt.Errorf("not in sync after %v, it goes on trying: %s", settleTime, strings.Join(st.Warnings, "; "))
+		case <-pause.C:
+		}
+	}
+}
+
+// tell says what is protected now.
+func (s *setup) tell(c *console, st control.Status, took time.Duration, hooked bool) {
+	if n := st.Members.Alive - 1; n > 0 {
+		fmt.Fprintf(c.out, "in sync with %s after %.1f s\n", plural(n, "other member", "other members"), took.Seconds())
+	} else {
+		fmt.Fprintf(c.out, "the agent runs\n")
+	}
+	now := []string{}
+	switch e := st.Enforce; {
+	case e == nil:
+		now = append(now, "nothing is dropped in this machine's kernel (enforce.driver is none)")
+	case e.Behind == nil:
+		now = append(now, "what is banned is not dropped here yet: "+e.Detail)
+	default:
+		now = append(now, fmt.Sprintf("%s dropped in this machine's kernel", plural(st.Bans.Effective, "banned address or network is", "banned addresses and networks are")))
+	}
+	switch {
+	case hooked:
+		now = append(now, "what fail2ban bans here is dropped on all members")
+	case s.m.HasFail2ban():
+		now = append(now, "what fail2ban bans here stays here")
+	default:
+		now = append(now, "no fail2ban is installed here: `banmesh ban` alone bans")
+	}
+	fmt.Fprintf(c.out, "protected now: %s\n", strings.Join(now, "; "))
+	for _, w := range st.Warnings {
+		c.warn("note: %s", w)
+	}
+	fmt.Fprintln(c.out, "banmesh doctor looks for what is left to do; banmesh leave --uninstall takes all of this back")
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// wants asks on a terminal for what can be undone; elsewhere the command itself is the answer.
+func (c *console) wants(what string) bool {
+	if c.yes || !isTerminal(c.in) {
+		return true
+	}
+	fmt.Fprintf(c.errOut, "%s? [Y/n] ", what)
+	line, err := bufio.NewReader(c.in).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return true
+	case "":
+		return err == nil
+	}
+	return false
+}
+
+func (s *setup) uninstall(cc *cli.Context, c *console) error {
+	if err := s.open(c); err != nil {
+		return err
+	}
+	if !cc.IsSet("socket") && c.getenv("BANMESH_SOCKET") == "" {
+		c.socket = s.m.File.Socket
+	}
+	return s.m.Uninstall(cc.Context, func() error {
+		err := c.ask(cc.Context, leaveTime, c.leave)
+		if errors.Is(err, control.ErrNoAgent) {
+			fmt.Fprintln(c.out, "no agent runs here")
+			return nil
+		}
+		return err
+	})
+}

@@ -1,0 +1,285 @@
+package install
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"banmesh/internal/safefile"
+	"banmesh/mesh"
+	"banmesh/mesh/enforce"
+	"banmesh/mesh/gossip"
+)
+
+// Machine is the one that banmesh is put in place on. Make one with Open.
+type Machine struct {
+	Config string // the agent's configuration file
+	Record *Record
+	File   *mesh.File // what it says now
+	Say    func(format string, args ...any)
+
+	root     string // "" but in tests: goes in front of every path but the configuration's
+	run      func(ctx context.Context, name string, args ...string) (string, error)
+	probe    func() error // whether nftables can be used
+	text     []byte       // of the configuration; nil where there is none
+	uid, gid int          // the agent's user; -1 where it has none of its own
+	started  bool
+	changes  int // that this run has made
+}
+
+// User is the user that the packages make for the agent.
+const User = "banmesh"
+
+// Open looks at a machine and changes nothing.
+func Open(config string, say func(format string, args ...any)) (*Machine, error) {
+	m := &Machine{Config: config, Say: say, run: execute, uid: -1, gid: -1}
+	if u, err := user.Lookup(User); err == nil {
+		m.uid, _ = strconv.Atoi(u.Uid)
+		m.gid, _ = strconv.Atoi(u.Gid)
+	}
+	return m, m.look()
+}
+
+func (m *Machine) look() error {
+	var err error
+	if m.Record, err = loadRecord(m.recordPath()); err != nil {
+		return err
+	}
+	m.text, err = os.ReadFile(m.Config)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	m.File, err = mesh.ParseConfig(m.Config, m.text)
+	if m.probe == nil {
+		m.probe = func() error { return enforce.Probe(m.File.Enforce.NetNS) }
+	}
+	return err
+}
+
+// at is a path below the root.
+func (m *Machine) at(path string) string {
+	if m.root == "" || strings.HasPrefix(path, m.root+"/") {
+		return path
+	}
+	return filepath.Join(m.root, path)
+}
+
+// execute runs a program of the machine, within a minute, and returns what it said.
+func execute(ctx context.Context, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, lastLine(string(out)))
+	}
+	return string(out), nil
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
+
+// Keyring is where the keys of the gossip are.
+func (m *Machine) Keyring() string {
+	if k := m.File.Gossip.Keyring; k != "" {
+		return k
+	}
+	return filepath.Join(filepath.Dir(m.Config), "keyring.json")
+}
+
+// KeyNames are the names of the keys that the machine has; none where it has no keyring.
+func (m *Machine) KeyNames() ([]string, error) {
+	keys, err := gossip.LoadKeyring(m.Keyring())
+	if _, serr := os.Lstat(m.Keyring()); errors.Is(serr, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, k := range keys {
+		names = append(names, gossip.KeyName(k))
+	}
+	return names, err
+}
+
+// Begin starts a record, or goes on with one. Before it nothing is changed.
+func (m *Machine) Begin(r Record) error {
+	if m.Record == nil {
+		m.Record = &r
+		m.Record.Data, m.Record.Before = m.File.DataDir, []string{}
+		for _, e := range entries(m.File.DataDir) {
+			m.Record.Before = append(m.Record.Before, e.Name())
+		}
+	}
+	mode, uid, gid := fs.FileMode(0o755), -1, -1
+	if m.gid >= 0 { // as the packages have it: the agent adds files, and replaces none of root's
+		mode, uid, gid = fs.ModeSticky|0o770, 0, m.gid
+	}
+	if err := m.mkdir(filepath.Dir(m.Config), mode, uid, gid); err != nil {
+		return err
+	}
+	m.started = true
+	return m.save()
+}
+
+func entries(dir string) []fs.DirEntry {
+	e, _ := os.ReadDir(dir)
+	return e
+}
+
+// Want is what the configuration is to say, and what stands beside it.
+type Want struct {
+	Keyring    []string // base64, the one that seals first
+	KnownHosts string   // of the conductor
+	Settings   []mesh.Setting
+}
+
+// Configure writes keys and configuration.
+func (m *Machine) Configure(w Want) error {
+	ring := m.Keyring()
+	secret := safefile.Rights{Mode: 0o600, UID: m.uid, GID: m.gid}
+	text, err := json.MarshalIndent(w.Keyring, "", "  ")
+	if err != nil {
+		return err
+	}
+	if _, err := m.create(ring, secret, append(text, '\n'), true); err != nil {
+		return err
+	}
+	settings := append(slices.Clone(w.Settings), mesh.Setting{Key: "gossip.keyring", Value: ring})
+	if w.KnownHosts != "" {
+		path := filepath.Join(filepath.Dir(m.Config), "known_hosts")
+		if _, err := m.create(path, safefile.Of(0o644), []byte(w.KnownHosts), false); err != nil {
+			return err
+		}
+		settings = append(settings, mesh.Setting{Key: "commit.known_hosts", Value: path})
+	}
+	if err := m.edit(settings); err != nil {
+		return err
+	}
+	for _, d := range []struct {
+		path string
+		mode fs.FileMode
+	}{{m.File.DataDir, 0o750}, {filepath.Dir(m.File.Socket), 0o755}} {
+		if err := m.mkdir(d.path, d.mode, m.uid, m.gid); err != nil {
+			return err
+		}
+	}
+	m.Record.Name, m.Record.Configured = m.File.Name, true
+	return m.save()
+}
+
+// edit gives the configuration settings.
+func (m *Machine) edit(settings []mesh.Setting) error {
+	base := m.text
+	if base == nil {
+		base = []byte("# The configuration of the banmesh agent, written by `banmesh " + m.Record.By + "`. All keys: banmesh.yaml among the examples.\n")
+	}
+	edited, set, kept, err := mesh.EditConfig(m.Config, base, settings)
+	if err != nil {
+		return err
+	}
+	for _, s := range kept {
+		m.Say("%s: %s stays as it is", m.Config, s)
+	}
+	if len(set) == 0 && m.text != nil {
+		return nil
+	}
+	file, err := mesh.ParseConfig(m.Config, edited)
+	if err == nil {
+		err = file.Validate()
+	}
+	if err != nil {
+		return err
+	}
+	rights := safefile.Rights{Mode: 0o640, UID: -1, GID: m.gid}
+	if m.gid < 0 {
+		rights.Mode = 0o644
+	}
+	if m.text != nil {
+		if rights, err = rightsOf(m.Config); err != nil {
+			return err
+		}
+	}
+	if m.Record.Edited == nil {
+		m.Record.Edited = &Edited{Path: m.Config, Before: m.text}
+	}
+	m.Record.Edited.SHA256 = sum(edited)
+	if err := m.save(); err != nil {
+		return err
+	}
+	err = safefile.Replace(m.Config, rights, func(old []byte) ([]byte, error) {
+		if string(old) != string(m.text) {
+			return nil, fmt.Errorf("%s was changed meanwhile: give the command again", m.Config)
+		}
+		return edited, nil
+	})
+	if err != nil {
+		return err
+	}
+	m.text, m.File = edited, file
+	m.changes++
+	for _, s := range set {
+		m.Say("%s: %s", m.Config, s)
+	}
+	return nil
+}
+
+// ConductorKey makes this machine's own key for the conductor where the configuration names one that is not there, and
+// returns its public half, "" where the conductor takes no key.
+func (m *Machine) ConductorKey() (public string, err error) {
+	k := m.File.Commit
+	if k.Driver != "netconf" || k.Key == "" {
+		return "", nil
+	}
+	comment := "banmesh@" + m.File.Name
+	if b, err := safefile.Read(k.Key); err == nil {
+		signer, err := ssh.ParsePrivateKey(b)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", k.Key, err)
+		}
+		return publicLine(signer.PublicKey(), comment), nil
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	block, err := ssh.MarshalPrivateKey(key, comment)
+	if err != nil {
+		return "", err
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		return "", err
+	}
+	_, err = m.create(k.Key, safefile.Rights{Mode: 0o600, UID: m.uid, GID: m.gid}, pem.EncodeToMemory(block), true)
+	return publicLine(signer.PublicKey(), comment), err
+}
+
+func publicLine(key ssh.PublicKey, comment string) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " " + comment
+}
+
+// CanDrop says why this machine's kernel cannot drop what is banned; nil where it can.
+func (m *Machine) CanDrop() error { return m.probe() }
+
+// Done notes that all of it is in place.
+func (m *Machine) Done() error {
+	m.Record.Done = true
+	return m.save()
+}

@@ -1,0 +1,197 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"banmesh/examples"
+	"banmesh/internal/safefile"
+)
+
+// Places of other programs' files.
+const (
+	systemdRuns  = "/run/systemd/system"
+	dropIn       = "/etc/systemd/system/banmesh.service.d/nftables.conf"
+	fail2banDir  = "/etc/fail2ban"
+	action       = fail2banDir + "/action.d/banmesh.conf"
+	jail         = fail2banDir + "/jail.d/banmesh.conf"
+	journalJail  = fail2banDir + "/jail.d/ssh-journal.conf"
+	agentUnit    = "banmesh.service"
+	helperSocket = "banmesh-fail2ban.socket"
+)
+
+// ErrNoService says that nothing on this machine starts the agent: systemd does not run, or has no unit of it.
+var ErrNoService = errors.New("no service")
+
+// Systemd reports whether systemd runs here.
+func (m *Machine) Systemd() bool {
+	_, err := os.Stat(m.at(systemdRuns))
+	return err == nil
+}
+
+func (m *Machine) hasUnit(unit string) bool {
+	for _, dir := range []string{"/etc/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/"} {
+		if _, err := os.Stat(m.at(dir + unit)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Start has systemd run the agent, now and at every start of the machine. ErrNoService: it cannot.
+func (m *Machine) Start(ctx context.Context) error {
+	if !m.Systemd() {
+		return fmt.Errorf("%w: systemd does not run here", ErrNoService)
+	}
+	if !m.hasUnit(agentUnit) {
+		return fmt.Errorf("%w: systemd has no unit %s: install the package, or examples/systemd", ErrNoService, agentUnit)
+	}
+	if m.File.Enforce.Driver == "nftables" {
+		if _, err := m.create(dropIn, safefile.Of(0o644), examples.NFTablesDropIn, false); err != nil {
+			return err
+		}
+	}
+	if _, err := m.run(ctx, "systemctl", "daemon-reload"); err != nil {
+		return err
+	}
+	_, err := m.run(ctx, "systemctl", "is-active", "--quiet", agentUnit)
+	if err == nil {
+		if m.changes == 0 {
+			return nil
+		}
+		// It runs with the configuration of before.
+		_, err = m.run(ctx, "systemctl", "restart", agentUnit)
+		return err
+	}
+	if err := m.enable(ctx, agentUnit); err != nil {
+		return err
+	}
+	m.Say("started %s, now and at every start of this machine", agentUnit)
+	return nil
+}
+
+// enable notes and does it.
+func (m *Machine) enable(ctx context.Context, unit string) error {
+	if _, err := m.run(ctx, "systemctl", "is-enabled", "--quiet", unit); err != nil && !slices.Contains(m.Record.Units, unit) {
+		m.Record.Units = append(m.Record.Units, unit)
+		if err := m.save(); err != nil {
+			return err
+		}
+	}
+	_, err := m.run(ctx, "systemctl", "enable", "--now", unit)
+	return err
+}
+
+// HasFail2ban reports whether fail2ban is installed here.
+func (m *Machine) HasFail2ban() bool {
+	if info, err := os.Stat(m.at(fail2banDir)); err != nil || !info.IsDir() {
+		return false
+	}
+	if m.root != "" {
+		return true
+	}
+	_, err := exec.LookPath("fail2ban-client")
+	return err == nil
+}
+
+// Fail2banHooked reports whether the files that share fail2ban's bans are there already.
+func (m *Machine) Fail2banHooked() bool {
+	for _, path := range []string{action, jail} {
+		if _, err := os.Stat(m.at(path)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// HookFail2ban has fail2ban share what it bans. Where fail2ban would not start with it, all of it is taken back, and the
+// error says why.
+func (m *Machine) HookFail2ban(ctx context.Context) error {
+	before, changes := len(m.Record.Files), m.changes
+	for _, f := range []struct {
+		path    string
+		content []byte
+	}{{action, examples.Fail2banAction}, {jail, examples.Fail2banJail}} {
+		if _, err := m.create(f.path, safefile.Of(0o644), f.content, false); err != nil {
+			return err
+		}
+	}
+	if m.changes == changes {
+		return nil
+	}
+	said, err := m.run(ctx, "fail2ban-client", "-t")
+	if err != nil && strings.Contains(said, "Have not found any log file for sshd jail") {
+		// As on a Debian without rsyslog, where fail2ban does not start at all before somebody says where sshd's words are.
+		m.Say("fail2ban finds no log file of sshd: it is to read the journal")
+		if _, err = m.create(journalJail, safefile.Of(0o644), examples.SSHJournalJail, false); err == nil {
+			said, err = m.run(ctx, "fail2ban-client", "-t")
+		}
+	}
+	if err != nil {
+		undone := m.removeFiles(before)
+		if strings.Contains(said, "systemd") {
+			err = fmt.Errorf("%w; it may need: apt-get install python3-systemd", err)
+		}
+		return errors.Join(fmt.Errorf("fail2ban would not start with it, so its files were taken back: %w", err), undone)
+	}
+	if m.Systemd() && m.hasUnit(helperSocket) {
+		if err := m.enable(ctx, helperSocket); err != nil {
+			return err
+		}
+	}
+	return m.restartFail2ban(ctx)
+}
+
+// restartFail2ban does what a reload does not: that would silently leave the action out of jails that run.
+func (m *Machine) restartFail2ban(ctx context.Context) error {
+	if m.Systemd() {
+		_, err := m.run(ctx, "systemctl", "restart", "fail2ban")
+		if err == nil {
+			m.Say("restarted fail2ban")
+		}
+		return err
+	}
+	if _, err := m.run(ctx, "fail2ban-client", "ping"); err != nil {
+		m.Say("fail2ban does not run: start it")
+		return nil
+	}
+	_, err := m.run(ctx, "fail2ban-client", "restart")
+	if err == nil {
+		m.Say("restarted fail2ban")
+	}
+	return err
+}
+
+// removeFiles takes back the files from the n-th on, the last first. What somebody has changed since stays.
+func (m *Machine) removeFiles(n int) error {
+	for i := len(m.Record.Files) - 1; i >= n; i-- {
+		if err := m.remove(m.Record.Files[i]); err != nil {
+			return err
+		}
+		m.Record.Files = m.Record.Files[:i]
+	}
+	return m.save()
+}
+
+func (m *Machine) remove(f File) error {
+	b, err := safefile.Read(f.Path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", f.Path, err)
+	case !f.Kept && sum(b) != f.SHA256:
+		m.Say("%s was changed since: it stays", f.Path)
+		return nil
+	}
+	if err := os.Remove(f.Path); err != nil {
+		return err
+	}
+	m.Say("removed %s", f.Path)
+	return nil
+}

@@ -1,0 +1,135 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"banmesh/internal/safefile"
+)
+
+// ErrNotInstalled says that nothing here was put in place by init or join.
+var ErrNotInstalled = errors.New("nothing was put in place here by `banmesh init` or `banmesh join`")
+
+// Uninstall takes back what the record names, and nothing else. leave makes the agent leave the mesh and stop; it is called
+// after fail2ban has let go of the action and before the agent's files go.
+func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
+	r := m.Record
+	if r == nil {
+		return ErrNotInstalled
+	}
+	m.started = true
+	// fail2ban does not start with a jail whose action is gone: its own files first, and in the other order.
+	if own := m.ofFail2ban(); len(own) > 0 {
+		for _, f := range own {
+			if err := m.remove(f); err != nil {
+				return err
+			}
+		}
+		if err := m.restartFail2ban(ctx); err != nil {
+			m.Say("fail2ban was not restarted: %v", err)
+		}
+	}
+	if err := leave(); err != nil {
+		return err
+	}
+	for _, unit := range r.Units {
+		if !m.Systemd() {
+			continue
+		}
+		if _, err := m.run(ctx, "systemctl", "disable", "--now", unit); err != nil {
+			m.Say("%v", err)
+			continue
+		}
+		m.Say("stopped and disabled %s", unit)
+	}
+	if err := m.restore(); err != nil {
+		return err
+	}
+	if err := m.removeFiles(0); err != nil {
+		return err
+	}
+	if m.Systemd() {
+		if _, err := m.run(ctx, "systemctl", "daemon-reload"); err != nil {
+			m.Say("%v", err)
+		}
+	}
+	if err := m.removeData(); err != nil {
+		return err
+	}
+	if err := os.Remove(m.recordPath()); err != nil {
+		return err
+	}
+	for _, dir := range slices.Backward(r.Dirs) {
+		if filepath.Dir(m.File.Socket) == dir { // what an agent leaves beside its socket
+			for _, e := range entries(dir) {
+				os.Remove(filepath.Join(dir, e.Name()))
+			}
+		}
+		switch err := os.Remove(dir); {
+		case err == nil, errors.Is(err, fs.ErrNotExist):
+		default:
+			m.Say("%s is not empty: it stays", dir)
+		}
+	}
+	m.Record = nil
+	return nil
+}
+
+func (m *Machine) ofFail2ban() (own []File) {
+	for _, f := range slices.Backward(m.Record.Files) {
+		if _, err := os.Lstat(f.Path); err == nil && strings.HasPrefix(f.Path, m.at(fail2banDir)+"/") {
+			own = append(own, f)
+		}
+	}
+	return own
+}
+
+// restore gives the configuration back as it was.
+func (m *Machine) restore() error {
+	e := m.Record.Edited
+	switch {
+	case e == nil, m.text == nil:
+		return nil
+	case sum(m.text) != e.SHA256:
+		if sum(m.text) != sum(e.Before) {
+			m.Say("%s was changed since: it stays as it is", e.Path)
+		}
+		return nil
+	case e.Before == nil:
+		if err := os.Remove(e.Path); err != nil {
+			return err
+		}
+		m.Say("removed %s", e.Path)
+		return nil
+	}
+	rights, err := rightsOf(e.Path)
+	if err != nil {
+		return err
+	}
+	err = safefile.Replace(e.Path, rights, func([]byte) ([]byte, error) { return e.Before, nil })
+	if err == nil {
+		m.Say("%s is as it was before", e.Path)
+	}
+	return err
+}
+
+// removeData takes away what the agent has kept: a machine that joins another mesh later must not bring the bans of this one.
+func (m *Machine) removeData() error {
+	r := m.Record
+	for _, e := range entries(r.Data) {
+		if slices.Contains(r.Before, e.Name()) {
+			m.Say("%s was there before: it stays", filepath.Join(r.Data, e.Name()))
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(r.Data, e.Name())); err != nil {
+			return fmt.Errorf("remove the agent's data: %w", err)
+		}
+	}
+	return nil
+}
