@@ -16,8 +16,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/crypto/ssh"
 
-	"banmesh/internal/sim/conductorsim"
 	"banmesh/internal/safefile"
+	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor/rest"
 	"banmesh/mesh/control"
 	"banmesh/netconfclient"

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"banmesh/internal/sim/conductorsim"
 	"banmesh/internal/safefile"
-	"banmesh/netconfclient/conductorsim"
+	"banmesh/internal/sim/conductorsim"
 )
 
 // conductors runs two of one address in turn, with a host key each.

@@ -34,19 +34,20 @@ type Host struct {
 	cfg   Config
 	book  book
 	guard *guard
-	lines sparse
+	lines sparse // about strangers
+	known sparse // about who has a token, whom a stranger must not keep out of the log
 	log   *slog.Logger
 }
 
 // NewHost returns a Host with the invitations that were saved.
 func NewHost(c Config) (*Host, error) {
-	h := &Host{cfg: c, book: book{save: c.Save, now: c.Now}, guard: newGuard(c.Now), lines: sparse{now: c.Now}, log: c.Logger}
+	h := &Host{cfg: c, book: book{save: c.Save, now: c.Now}, guard: newGuard(c.Now), lines: sparse{now: c.Now}, known: sparse{now: c.Now}, log: c.Logger}
 	return h, h.book.load(c.Saved)
 }
 
 // Bounds of how long a token is good for.
 const (
-	Shortest = 10 * time.Second
+	Shortest = time.Second
 	Longest  = 7 * 24 * time.Hour
 )
 
@@ -183,7 +184,11 @@ func (h *Host) answer(ctx context.Context, id string, r Request, from string) *W
 }
 
 func (h *Host) refused(conn net.Conn, reason string, err error, more ...any) {
-	held, ok := h.lines.allow()
+	lines := &h.lines
+	if len(more) > 0 {
+		lines = &h.known
+	}
+	held, ok := lines.allow()
 	if !ok {
 		return
 	}

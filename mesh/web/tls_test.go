@@ -103,7 +103,6 @@ func secure(t *testing.T, trusts *authority, own ...tls.Certificate) *http.Clien
 	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 }
 
-
 func TestTLSWithATokenIsOpenToOthers(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	base, _ := serve(t, newServer(t, Config{TokenFile: tokens(t, goodToken, 0o600), TLS: ca.files(t.TempDir(), "one")}), "0.0.0.0:0")

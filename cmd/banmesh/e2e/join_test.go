@@ -20,7 +20,6 @@ func firstOf(t testing.TB, b *bare) {
 	}
 }
 
-
 // oneLineAServer brings hosts together, one command each, and measures.
 func oneLineAServer(t *testing.T, hosts int) (slowest, dropped time.Duration) {
 	l := newLab(t, hosts+1)
@@ -165,7 +164,8 @@ func TestATokenIsRefusedAndTheMachineStaysAsItWas(t *testing.T) {
 		}
 	}
 	firstOf(t, first)
-	good := strings.TrimSpace(first.must("banmesh invite --for 10s"))
+	good := strings.TrimSpace(first.must("banmesh invite --for 2s"))
+	ends := time.Now().Add(2 * time.Second)
 	altered := good[:40] + strings.Map(func(r rune) rune {
 		if r == 'A' {
 			return 'B'
@@ -174,9 +174,7 @@ func TestATokenIsRefusedAndTheMachineStaysAsItWas(t *testing.T) {
 	}, good[40:41]) + good[41:]
 	refused(altered, "a character is missing, added or altered", "")
 	refused(good[:len(good)-1], "a character is missing, added or altered", "")
-	eventually(t, 30*time.Second, "the token to end", func() bool {
-		return strings.Contains(second.sh("banmesh join --name vm "+good).err, "the token ended at")
-	})
+	eventually(t, 10*time.Second, "the token to end", func() bool { return time.Now().After(ends) })
 	refused(good, "the token ended at", "code=expired")
 
 	used := strings.TrimSpace(first.must("banmesh invite"))
