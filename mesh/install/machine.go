@@ -122,10 +122,6 @@ func (m *Machine) KeyNames() ([]string, error) {
 func (m *Machine) Begin(r Record) error {
 	if m.Record == nil {
 		m.Record = &r
-		m.Record.Data, m.Record.Before = m.File.DataDir, []string{}
-		for _, e := range entries(m.File.DataDir) {
-			m.Record.Before = append(m.Record.Before, e.Name())
-		}
 	}
 	mode, uid, gid := fs.FileMode(0o755), -1, -1
 	if m.gid >= 0 { // as the packages have it: the agent adds files, and replaces none of root's
@@ -171,6 +167,12 @@ func (m *Machine) Configure(w Want) error {
 	}
 	if err := m.edit(settings); err != nil {
 		return err
+	}
+	if m.Record.Data == "" {
+		m.Record.Data, m.Record.Before = m.File.DataDir, []string{}
+		for _, e := range entries(m.File.DataDir) {
+			m.Record.Before = append(m.Record.Before, e.Name())
+		}
 	}
 	for _, d := range []struct {
 		path string

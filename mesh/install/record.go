@@ -38,9 +38,9 @@ type Record struct {
 	Files  []File   `json:"files,omitempty"`
 	Dirs   []string `json:"dirs,omitempty"` // in the order in which they were made
 	Edited *Edited  `json:"edited,omitempty"`
-	Units  []string `json:"units,omitempty"` // enabled and started
-	Data   string   `json:"data,omitempty"`  // the data directory
-	Before []string `json:"before"`          // what it held
+	Units  []string `json:"units,omitempty"`  // enabled and started
+	Data   string   `json:"data,omitempty"`   // the data directory
+	Before []string `json:"before,omitempty"` // what it held
 }
 
 // File is one that was written where none was.

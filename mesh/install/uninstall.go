@@ -122,6 +122,9 @@ func (m *Machine) restore() error {
 // removeData takes away what the agent has kept: a machine that joins another mesh later must not bring the bans of this one.
 func (m *Machine) removeData() error {
 	r := m.Record
+	if r.Data == "" { // the agent was never started
+		return nil
+	}
 	for _, e := range entries(r.Data) {
 		if slices.Contains(r.Before, e.Name()) {
 			m.Say("%s was there before: it stays", filepath.Join(r.Data, e.Name()))

@@ -35,13 +35,17 @@ mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 rm -rf "$root/etc/banmesh" "$root/var/lib/banmesh" "$root/etc/systemd/system/banmesh.service.d" "$root/var/lib/fail2ban" "$root/usr/bin/systemctl"
-case " $4 " in *" fail2ban "*) mkdir -p "$root/var/lib/fail2ban" "$root/run/fail2ban" ;; *) rm -rf "$root/etc/fail2ban" ;; esac
+case " $4 " in *fail2ban* | *.deb*) mkdir -p "$root/var/lib/fail2ban" "$root/run/fail2ban" ;; *) rm -rf "$root/etc/fail2ban" ;; esac
 mkdir -p "$root/run/systemd/system" "$root/etc/sysusers.d" "$root/usr/libexec/banmesh" "$root/var/log"
+rm -rf "$root/etc/dpkg/dpkg.cfg.d" # a slim Debian leaves out what people read
+case $4 in *.deb*) cp $4 "$root/root/" ;; *)
 cp "$2/banmesh" "$root/usr/bin/banmesh"
 printf '#!/bin/sh\nexec /usr/bin/banmesh "$@"\n' > "$root/usr/bin/banmesh-hook"
 chmod 755 "$root/usr/bin/banmesh-hook"
 cp "$3/systemd/banmesh.service" "$3/systemd/banmesh-fail2ban.socket" "$root/usr/lib/systemd/system/"
 cp "$3/systemd/sysusers.d/banmesh.conf" "$root/etc/sysusers.d/banmesh.conf"
+chroot "$root" systemd-sysusers banmesh.conf
+esac
 cat > "$root/usr/bin/systemctl" <<'END'
 #!/bin/sh
 # What systemd would do: systemctl VERB [FLAGS] UNIT...
@@ -76,12 +80,11 @@ done
 exit 0
 END
 chmod 755 "$root/usr/bin/systemctl"
-chroot "$root" systemd-sysusers banmesh.conf
 
 exec chroot "$root" sh -c "echo ready; exec sleep infinity"
 `
 
-// bare makes one; with names what it has beside the package: fail2ban.
+// bare makes one; with names what it has beside the package: fail2ban; or the .deb that lies in root's home, uninstalled.
 func (l *lab) bare(host int, with ...string) *bare {
 	l.t.Helper()
 	need.Programs(l.t, "nsenter", "unshare", "setpriv", "systemd-sysusers")

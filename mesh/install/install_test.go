@@ -1,0 +1,211 @@
+package install
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/mesh"
+)
+
+// fakeMachine is a directory that stands for a machine's root, and programs that only say what they are told to.
+type fakeMachine struct {
+	*Machine
+	t     *testing.T
+	calls []string
+	fails map[string]string // what a program says that fails, by its first words
+}
+
+func newFake(t *testing.T, files map[string]string) *fakeMachine {
+	t.Helper()
+	root := t.TempDir()
+	for path, text := range files {
+		path = filepath.Join(root, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &fakeMachine{t: t, fails: map[string]string{}}
+	f.Machine = &Machine{Config: filepath.Join(root, "etc/banmesh/banmesh.yaml"), root: root, uid: -1, gid: -1, probe: func() error { return nil },
+		Say: func(format string, args ...any) { t.Logf(format, args...) },
+		run: func(_ context.Context, name string, args ...string) (string, error) {
+			line := name + " " + strings.Join(args, " ")
+			f.calls = append(f.calls, line)
+			for prefix, said := range f.fails {
+				if strings.HasPrefix(line, prefix) {
+					return said, fmt.Errorf("%s: exit status 255: %s", line, said)
+				}
+			}
+			return "", nil
+		}}
+	if err := f.look(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// listing are all files below the root with their contents.
+func (f *fakeMachine) listing() string {
+	var b strings.Builder
+	filepath.WalkDir(f.root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(&b, path, d.Type())
+		if d.Type().IsRegular() {
+			text, _ := os.ReadFile(path)
+			b.Write(text)
+		}
+		return nil
+	})
+	return b.String()
+}
+
+func (f *fakeMachine) want() Want {
+	at := func(s string) string { return filepath.Join(f.root, s) }
+	return Want{Keyring: []string{base64.StdEncoding.EncodeToString(make([]byte, 32))}, KnownHosts: "192.0.2.9 ssh-ed25519 AAAA\n", Settings: []mesh.Setting{
+		{Key: "name", Value: "server2"}, {Key: "data_dir", Value: at("var/lib/banmesh")}, {Key: "socket", Value: at("run/banmesh/s")}, {Key: "enforce.driver", Value: "nftables"},
+		{Key: "commit.key", Value: at("etc/banmesh/conductor_key")}, {Key: "commit.driver", Value: "netconf"}, {Key: "commit.conductors", Value: []any{"192.0.2.9:830"}},
+	}}
+}
+
+func (f *fakeMachine) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func stay() error { return nil }
+
+const units = "usr/lib/systemd/system/"
+
+func TestWhatWasPutInPlaceIsTakenBack(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"a bare machine":           {"etc/hosts": "x"},
+		"one with the package":     {"etc/banmesh/banmesh.yaml": "# name: router1\nlog: {level: debug}\n", units + agentUnit: "", units + helperSocket: "", "run/systemd/system/x": "", "etc/fail2ban/jail.conf": "", "var/lib/banmesh/spool/x": "old"},
+		"one without any services": {"etc/fail2ban/jail.d/banmesh.conf": "of mine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, files)
+			f.fails["systemctl is-"] = "no"
+			before := f.listing()
+			f.must(f.Begin(Record{By: "join", At: time.Now()}))
+			f.must(f.Configure(f.want()))
+			key, err := f.ConductorKey()
+			f.must(err)
+			if again, err := f.ConductorKey(); err != nil || again != key || !strings.HasPrefix(key, "ssh-ed25519 ") || !strings.HasSuffix(key, " banmesh@server2") {
+				t.Errorf("the key for the conductor is %q, then %q, %v", key, again, err)
+			}
+			if err := f.Start(t.Context()); err != nil && !errors.Is(err, ErrNoService) {
+				t.Fatal(err)
+			}
+			if f.HasFail2ban() {
+				f.must(f.HookFail2ban(t.Context()))
+			}
+			f.must(f.Done())
+			f.must(os.WriteFile(filepath.Join(f.root, "var/lib/banmesh/store.db"), []byte("bans"), 0o600))
+
+			// Another run of the program takes it back.
+			other := &Machine{Config: f.Config, root: f.root, run: f.run, probe: f.probe, Say: f.Say, uid: -1, gid: -1}
+			f.must(other.look())
+			f.must(other.Uninstall(t.Context(), stay))
+			if after := f.listing(); after != before {
+				t.Errorf("before:\n%s\nafter:\n%s", before, after)
+			}
+			if err := other.Uninstall(t.Context(), stay); !errors.Is(err, ErrNotInstalled) {
+				t.Errorf("a second time: %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatIsThereIsNeverOverwritten(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/banmesh/banmesh.yaml": "enforce: {driver: fail2ban}\n", "etc/banmesh/known_hosts": "mine\n"})
+	ring := f.Keyring()
+	f.must(os.WriteFile(ring, []byte(`["AAECAwQFBgcICQoLDA0ODw=="]`), 0o600))
+	f.must(f.Begin(Record{By: "init"}))
+	f.must(f.Configure(f.want()))
+	for path, want := range map[string]string{ring: "AAECAwQFBgcICQoLDA0ODw==", filepath.Join(f.root, "etc/banmesh/known_hosts"): "mine", f.Config: "{driver: fail2ban}"} {
+		if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%s holds %q, %v", path, b, err)
+		}
+	}
+	f.must(f.Uninstall(t.Context(), stay))
+	if b, _ := os.ReadFile(ring); !strings.Contains(string(b), "AAECAwQFBgcICQoLDA0ODw==") {
+		t.Error("the keyring that was there before is gone")
+	}
+}
+
+func TestWhatSomebodyChangedSinceStays(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/fail2ban/jail.conf": ""})
+	f.must(f.Begin(Record{By: "init"}))
+	f.must(f.Configure(f.want()))
+	f.must(f.HookFail2ban(t.Context()))
+	for _, path := range []string{f.Config, f.at(jail)} {
+		f.must(os.WriteFile(path, []byte("# mine\n"), 0o644))
+	}
+	f.must(f.look())
+	f.must(f.Uninstall(t.Context(), stay))
+	for _, path := range []string{f.Config, f.at(jail)} {
+		if b, _ := os.ReadFile(path); string(b) != "# mine\n" {
+			t.Errorf("%s holds %q", path, b)
+		}
+	}
+	if _, err := os.Stat(f.Keyring()); err == nil {
+		t.Error("the key is still there")
+	}
+}
+
+func TestFail2banThatWouldNotStartIsLeftAsItWas(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/fail2ban/jail.conf": ""})
+	f.must(f.Begin(Record{By: "init"}))
+	f.fails["fail2ban-client -t"] = "ERROR   Failed during configuration: Have not found any log file for sshd jail"
+	err := f.HookFail2ban(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "its files were taken back") {
+		t.Errorf("%v", err)
+	}
+	for _, path := range []string{action, jail, journalJail} {
+		if _, err := os.Stat(f.at(path)); err == nil {
+			t.Errorf("%s is there", path)
+		}
+	}
+	if slices.ContainsFunc(f.calls, func(s string) bool { return strings.Contains(s, "restart") }) {
+		t.Errorf("it was restarted: %q", f.calls)
+	}
+}
+
+// The agent's user may write beside the configuration: what it puts there must not have root remove anything.
+func TestARecordOfSomebodyElseIsNotBelieved(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/banmesh/installed.json": `{"by":"init","files":[{"path":"/etc/passwd","kept":true}]}`})
+	_ = f
+	path := f.recordPath()
+	f.must(os.Chmod(path, 0o666))
+	if err := f.look(); err == nil || !strings.Contains(err.Error(), "not believed") {
+		t.Errorf("open to others: %v", err)
+	}
+	f.must(os.Remove(path))
+	f.must(os.Symlink(f.Config, path))
+	if err := f.look(); err == nil {
+		t.Error("a link was followed")
+	}
+}
+
+func TestWithoutSystemdItIsSaid(t *testing.T) {
+	f := newFake(t, nil)
+	if err := f.Start(t.Context()); !errors.Is(err, ErrNoService) {
+		t.Errorf("%v", err)
+	}
+	g := newFake(t, map[string]string{"run/systemd/system/x": ""})
+	if err := g.Start(t.Context()); !errors.Is(err, ErrNoService) || !strings.Contains(err.Error(), "install the package") {
+		t.Errorf("%v", err)
+	}
+}
