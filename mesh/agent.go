@@ -177,6 +177,7 @@ func (a *Agent) openStore() (err error) {
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
 		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.store(), Members: a.cfg.Limits.members(),
+		Guard:    a.cfg.Enforce.guard(),
 		OnChange: a.changed, KeepRest: a.cfg.History.MaxEntries > 0,
 		Random: a.doors.Random, Commit: a.doors.Commit, Logger: a.log,
 	})

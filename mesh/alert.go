@@ -245,6 +245,9 @@ func (a *Agent) watchTrouble() {
 	if err := a.store.Health(); err != nil {
 		wrong = append(wrong, trouble{alertStore, "", fmt.Sprintf("the store is not written: %v", err)})
 	}
+	if text := a.heldWarning(); text != "" {
+		wrong = append(wrong, trouble{alertHeld, a.cfg.Name, text})
+	}
 	a.alerts.look(time.Now(), wrong, func(t trouble) bool {
 		switch t.alert {
 		case alertCommit:

@@ -145,14 +145,38 @@ func (a *Agent) Commit(ctx context.Context, c control.CommitCall) (control.Commi
 		d, err := a.Diff(ctx)
 		return control.CommitReply{Diff: d}, err
 	}
-	lead := a.elector.Status()
+	lead, let := a.elector.Status(), 0
+	if c.Force {
+		n, err := a.store.GiveWord(ctx)
+		if err != nil {
+			return control.CommitReply{}, refusal(err)
+		}
+		let = n
+	}
+	reply, err := a.commitBy(ctx, lead, c.Force)
+	if let > 0 {
+		text := fmt.Sprintf("%d held bans take effect on this router", let)
+		if err != nil { // where nobody commits, that is all there is to do
+			if a.committer != nil {
+				return reply, control.Errorf(control.CodeConflict, "%s; %v", text, err)
+			}
+			reply, err = control.CommitReply{Detail: text}, nil
+		} else {
+			reply.Detail = strings.TrimPrefix(reply.Detail+"; "+text, "; ")
+		}
+	}
+	return reply, err
+}
+
+// commitBy has who leads commit.
+func (a *Agent) commitBy(ctx context.Context, lead leader.Status, force bool) (control.CommitReply, error) {
 	switch {
 	case lead.Self:
-		return a.commitHere(ctx, c.Force)
+		return a.commitHere(ctx, force)
 	case lead.Leader == "":
 		return control.CommitReply{}, control.Errorf(control.CodeConflict, "commit: no router leads now: `banmesh status` says why")
 	}
-	return a.commitAt(ctx, lead.Leader, c.Force)
+	return a.commitAt(ctx, lead.Leader, force)
 }
 
 func (a *Agent) commitHere(ctx context.Context, force bool) (control.CommitReply, error) {

@@ -150,6 +150,14 @@ type Enforce struct {
 	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that is fed
 	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
 	NetNS  string `yaml:"netns"`  // driver nftables: network namespace, by its name for `ip netns` or as a file; "" is the agent's own
+
+	// What others ban is blocked by this router, and in its feeds and exports, up to
+	// this width and all together; the rest waits for an operator's word here. 0 is
+	// no bound.
+	WidestIPv4 int `yaml:"widest_ipv4"`
+	WidestIPv6 int `yaml:"widest_ipv6"`
+	SpaceIPv4  int `yaml:"space_ipv4"` // as much as one prefix of this length
+	SpaceIPv6  int `yaml:"space_ipv6"`
 }
 
 // HTTP is the listener for metrics, health, feed and page; "" is off.
@@ -224,7 +232,7 @@ func DefaultConfig() Config {
 			RemoveForeignAfter: Duration(24 * time.Hour),
 		},
 		Fail2ban: Fail2ban{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
-		Enforce:  Enforce{Driver: "none", Jail: "mesh", Limit: 1000},
+		Enforce:  defaultEnforce(),
 		History:  History{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
 		Alert:    Alert{After: Duration(5 * time.Minute)},
 		Log:      Log{Level: "info", Format: "text"},
@@ -535,6 +543,14 @@ func (c *Config) validateEnforce() error {
 	}
 	if e.Limit < 1 {
 		bad.add(field("enforce.limit", "%d: at least 1", e.Limit))
+	}
+	for _, f := range []struct {
+		key    string
+		v, max int
+	}{{"widest_ipv4", e.WidestIPv4, 32}, {"widest_ipv6", e.WidestIPv6, 128}, {"space_ipv4", e.SpaceIPv4, 32}, {"space_ipv6", e.SpaceIPv6, 64}} {
+		if f.v < 0 || f.v > f.max {
+			bad.add(field("enforce."+f.key, "%d is not from 0 to %d", f.v, f.max))
+		}
 	}
 	switch {
 	case e.NetNS == "":

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -119,8 +120,12 @@ func (a *Agent) runErrand(from string, ask asking) {
 	o, ok := a.errands.outcome(ask.ID)
 	if !ok {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.Commit.Timeout))
-		reply, err := a.commitHere(ctx, ask.Force)
+		// Force from afar could be anybody's who has the gossip key.
+		reply, err := a.commitHere(ctx, false)
 		cancel()
+		if held := len(reply.Held) + len(reply.HeldAdd); err == nil && ask.Force && held > 0 {
+			err = fmt.Errorf("%d changes are held back, and an operator's word counts only where it is given: run `banmesh commit --force` on %s", held, a.cfg.Name)
+		}
 		o = outcome{
 			ID: ask.ID, Committed: reply.Committed, Add: int64(len(reply.Add)), Remove: int64(len(reply.Remove)),
 			Detail: cut(reply.Detail, maxReportText),

@@ -2,6 +2,8 @@ package mesh
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -80,9 +82,68 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 	if r, err := a.Commit(t.Context(), control.CommitCall{}); err != nil || r.Committed {
 		t.Errorf("a commit without force committed: %+v, %v", r, err)
 	}
+	a.errands.asked("ghost1", asking{ID: 1, Force: true})
+	var o outcome
+	eventually(t, "the answer to a word from afar", func() bool { o, _ = a.errands.outcome(1); return o.ID == 1 })
+	if got := tenant(sim); o.Committed || !strings.Contains(o.Error, "run `banmesh commit --force` on router1") || len(got) != 1 {
+		t.Errorf("a word from afar: %+v; the conductor has %d", o, len(got))
+	}
 	r, err := a.Commit(t.Context(), control.CommitCall{Force: true})
 	if err != nil || len(r.Add) != n {
 		t.Errorf("commit --force adds %d, %v; want %d", len(r.Add), err, n)
+	}
+}
+
+// TestTheInternetInWidePrefixesWaitsAtEveryExit: a router without a conductor blocks
+// nothing of it either, in no feed, before an operator's word on it.
+func TestTheInternetInWidePrefixesWaitsAtEveryExit(t *testing.T) {
+	a := started(t, "server1", func(c *Config) { c.HTTP.Listen = "127.0.0.1:0" })
+	for i := range 56 {
+		var wide []netip.Prefix
+		for k := range 4 {
+			if first := byte(4*i + k); first != 0 && first != 127 {
+				wide = append(wide, netip.PrefixFrom(netip.AddrFrom4([4]byte{first}), 8))
+			}
+		}
+		forge(t, a, fmt.Sprintf("ghost%d", i), "x", wide...)
+	}
+	const honest = "203.0.113.7/32"
+	forge(t, a, "server2", "sshd", netip.MustParsePrefix(honest))
+	inForce := func() (out []string) {
+		for e := range a.store.Effective() {
+			if !e.Held {
+				out = append(out, e.Prefix.String())
+			}
+		}
+		return out
+	}
+	if got := inForce(); !slices.Equal(got, []string{honest}) {
+		t.Errorf("%d in force: %.100q", len(got), got)
+	}
+	if e := listing(t, a)["8.0.0.0/8"]; !e.WaitsForWord {
+		t.Errorf("list shows %+v", e)
+	}
+	s := status(t, a)
+	if s.Bans.Held != 222 || !slices.ContainsFunc(s.Warnings, func(w string) bool {
+		return strings.HasPrefix(w, "222 bans of others wait for an operator's word on this router, 222 wider than /16 (IPv6 /32), by ghost")
+	}) {
+		t.Errorf("status: %d held; it warns of %q", s.Bans.Held, s.Warnings)
+	}
+	eventually(t, "the feed", func() bool {
+		r, err := http.Get("http://" + a.HTTPAddr() + "/feed/plain")
+		if err != nil {
+			return false
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		return err == nil && string(body) == "203.0.113.7\n"
+	})
+	r, err := a.Commit(t.Context(), control.CommitCall{Force: true})
+	if err != nil || r.Detail != "222 held bans take effect on this router" {
+		t.Errorf("commit --force: %+v, %v", r, err)
+	}
+	if got := inForce(); len(got) != 223 {
+		t.Errorf("after the word %d are in force", len(got))
 	}
 }
 

@@ -48,7 +48,7 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 		Name: a.cfg.Name, Version: a.version, UptimeS: int64(a.clock.raw().Sub(a.started).Seconds()),
 		Term: lead.Term, InSync: a.mesh.InSync(), Root: hex.EncodeToString(root[:]), SkewMS: -offset.Milliseconds(),
 		Bans: control.BanCount{
-			Live: counts.Live, Effective: counts.Effective, Own: counts.Own, OverLimit: counts.OverLimit,
+			Live: counts.Live, Effective: counts.Effective, Own: counts.Own, OverLimit: counts.OverLimit, Held: counts.Held,
 		},
 		Allows: counts.Allows, Frozen: frozen, FrozenBy: by, Blocked: a.store.Blocked(), Commit: a.commitStatus(),
 		Replicate: &control.ReplicateNow{Counters: counters(a.mesh.Stats())},
@@ -133,6 +133,9 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP %s are open both ways", strings.Join(unknown, ", "), port)
 	}
 	w = append(w, a.teller.Held()...)
+	if text := a.heldWarning(); text != "" {
+		w = append(w, text)
+	}
 	w = append(w, a.lifts.warnings(time.Now())...)
 	w = append(w, a.mesh.Doubts()...)
 	w = append(w, a.mesh.Unanswered()...)

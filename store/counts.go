@@ -34,6 +34,11 @@ func (s *Store) Counts() Counts {
 			n.Allows++
 		}
 	}
+	for i := range set.guard.held {
+		if set.counting(set.slab.at(i)) {
+			n.Held++
+		}
+	}
 	s.counts.version, s.counts.at, s.counts.counts = s.version, now, n
 	return n
 }

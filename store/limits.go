@@ -91,6 +91,9 @@ func (s *set) admit(i uint32) {
 		s.relimitLater(o)
 	case fits:
 		s.accept(o, r)
+		if r.is(flagLive) && r.kind == KindBan {
+			s.guardLive(i)
+		}
 	default:
 		s.setOver(r)
 		o.crowded++
@@ -221,6 +224,7 @@ func (s *set) leaveLive(i uint32) {
 	r.flags &^= flagLive
 	o := s.originOf(r)
 	if r.kind == KindBan {
+		s.guardLeave(i)
 		o.live--
 		o.space[family(r.key())] -= extent(r.key())
 	} else {
@@ -324,6 +328,13 @@ func (s *set) relimit(o *origin) {
 		default:
 			s.setOver(r)
 			o.crowded++
+		}
+		if r.kind == KindBan {
+			if r.is(flagLive) {
+				s.guardLive(i)
+			} else if r.is(flagSpace | flagHeld) {
+				s.guardLeave(i)
+			}
 		}
 		if r.is(flagOver) == was {
 			continue

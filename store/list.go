@@ -110,6 +110,7 @@ func (s *Store) entry(head uint32, now Millis, shield *netipx.IPSet) (e Entry, o
 		e.Effective = true
 		e.Except = cutOut(e.Prefix, shield)
 	}
+	e.Held = e.Effective && s.set.holds(head)
 	return e, true
 }
 
@@ -217,9 +218,11 @@ func cut(e *EffectiveBan, shield *netipx.IPSet, near func(netip.Prefix) bool) bo
 
 func (s *Store) effective(head uint32, now Millis, seen *sightings) (e EffectiveBan, ok bool) {
 	seen.clear()
+	held := true
 	for c := head; c != 0; {
 		r := s.set.slab.at(c)
 		if liveBan(r, now) && s.set.counting(r) {
+			held = held && r.is(flagHeld)
 			e.Records++
 			e.Until = max(e.Until, r.until)
 			e.Newest = max(e.Newest, r.start)
@@ -234,6 +237,7 @@ func (s *Store) effective(head uint32, now Millis, seen *sightings) (e Effective
 	}
 	e.Origins, e.Jails = seen.count()
 	e.Seen = seen.all
+	e.Held = held
 	e.Prefix = s.set.slab.at(head).key().prefix()
 	return e, true
 }

@@ -70,6 +70,7 @@ func (s *Store) meetNamesake(epoch uint64) {
 	}
 	if s.cfg.Now().Before(n.until) {
 		n.add(epoch)
+		s.set.guard.epochs[epoch] = true
 		return
 	}
 	s.log.Warn("records bear this member's name and are not its own", "epoch", epoch)

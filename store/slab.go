@@ -31,6 +31,8 @@ const (
 	flagFloor                     // it has a floor
 	flagForeign                   // a lift of what is another origin's
 	flagLive                      // it is in its origin's count of live ones
+	flagSpace                     // it carries what its prefix covers, see guard
+	flagHeld                      // it waits for an operator's word on this member
 )
 
 func (r *rec) is(f flags) bool { return r.flags&f != 0 }

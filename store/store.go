@@ -111,6 +111,7 @@ func Open(cfg Config) (*Store, error) {
 			s.set.members[name] = true
 		}
 	}
+	s.set.guard.Guard = cfg.Guard
 	s.room = sync.NewCond(&s.mu)
 	switch {
 	case cfg.OnChange == nil:
@@ -220,6 +221,7 @@ func (s *Store) load() error {
 	set.own = s.own
 	s.loadEpochs()
 	set.settle()
+	s.loadWords()
 	set.quiet = false
 	s.collect()
 	return nil
@@ -255,6 +257,7 @@ func (s *Store) Tick(agree bool) {
 		s.set.advance(s.now())
 		more := agree && s.set.forget(20000)
 		s.set.settle()
+		s.set.guardTick()
 		s.collect()
 		tidy := s.set.now >= s.tidied+minute || s.set.now < s.tidied
 		if tidy {

@@ -43,9 +43,9 @@ func exportCommand(c *console) *cli.Command {
 	}
 }
 
-// writeParts writes a ban as what of it is effective; with all also one that is not.
+// writeParts writes a ban as what of it is effective; with all also one that is not, or that waits for an operator's word.
 func writeParts(b control.Ban, all bool, write func(control.Ban) error) error {
-	if !b.Effective && !all {
+	if (!b.Effective || b.WaitsForWord) && !all {
 		return nil
 	}
 	if len(b.Except) == 0 {

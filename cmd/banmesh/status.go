@@ -89,6 +89,9 @@ func (c *console) tellStatus(s control.Status) error {
 	if s.Bans.OverLimit > 0 {
 		bans += c.paint(yellow, fmt.Sprintf(", %d beyond a limit", s.Bans.OverLimit))
 	}
+	if s.Bans.Held > 0 {
+		bans += c.paint(yellow, fmt.Sprintf(", %d wait for a word here", s.Bans.Held))
+	}
 	line("bans", bans)
 	line("allows", fmt.Sprint(s.Allows))
 	if s.Spooled > 0 {

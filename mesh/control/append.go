@@ -35,6 +35,9 @@ func (b *Ban) AppendJSON(to []byte) []byte {
 		to = append(to, `,"waits_for_quorum":`...)
 		to = b.WaitsForQuorum.appendJSON(to)
 	}
+	if b.WaitsForWord {
+		to = append(to, `,"waits_for_word":true`...)
+	}
 	return append(to, '}')
 }
 

@@ -35,6 +35,9 @@ func wantedIn(set Set, regions []netip.Prefix) lists {
 // gather adds the pieces of bans, cut to a region of their family where one is given.
 func gather(l *lists, bans iter.Seq[store.EffectiveBan], region *span) {
 	for b := range bans {
+		if b.Held {
+			continue
+		}
 		for _, p := range b.Pieces {
 			f, s := spanOf(p, b.Until)
 			if region != nil {

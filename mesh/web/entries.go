@@ -57,11 +57,12 @@ func (e entry) compare(o entry) int {
 	return cmp.Compare(o.until, e.until)
 }
 
-// read takes the effective set of a family, 0 for both, sorted.
+// read takes the effective set of a family, 0 for both, sorted, without what waits
+// for an operator's word on this router.
 func read(set Set, family uint8) []entry {
 	var all []entry
 	for b := range set.Effective() { // the set is locked meanwhile
-		if family != 0 && b.Prefix.Addr().Is4() != (family == 4) {
+		if b.Held || family != 0 && b.Prefix.Addr().Is4() != (family == 4) {
 			continue
 		}
 		for _, p := range b.Pieces {

@@ -35,8 +35,8 @@ func (f *Feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
 	s := selection{kept: make(map[netip.Prefix]bool)}
 	var best least
 	for e := range f.cfg.Set.Effective() {
-		if !e.ByPeer {
-			continue // fail2ban banned it itself
+		if !e.ByPeer || e.Held {
+			continue // fail2ban banned it itself; or it waits for an operator's word
 		}
 		for _, piece := range e.Pieces {
 			one, all := f.book.holds(piece, e.Newest)

@@ -1,0 +1,55 @@
+package mesh
+
+import (
+	"fmt"
+	"strings"
+
+	"banmesh/store"
+)
+
+func defaultEnforce() Enforce {
+	g := store.DefaultGuard()
+	return Enforce{
+		Driver: "none", Jail: "mesh", Limit: 1000,
+		WidestIPv4: g.WidestV4, WidestIPv6: g.WidestV6, SpaceIPv4: g.SpaceV4, SpaceIPv6: g.SpaceV6,
+	}
+}
+
+// guard bounds what others have blocked by this router.
+func (e *Enforce) guard() store.Guard {
+	return store.Guard{WidestV4: e.WidestIPv4, WidestV6: e.WidestIPv6, SpaceV4: e.SpaceIPv4, SpaceV6: e.SpaceIPv6}
+}
+
+// heldWarning says whose bans wait for an operator's word on this router, "" where
+// none does, or where nothing on this router would block them.
+func (a *Agent) heldWarning() string {
+	if a.enforcer == nil && a.watchers.listener == nil {
+		return ""
+	}
+	const most = 5 // that are named
+	wide, mass := 0, 0
+	var by []string
+	all := a.store.Holding()
+	for _, h := range all {
+		wide, mass = wide+h.Wide, mass+h.Mass
+		if len(by) < most {
+			by = append(by, fmt.Sprintf("%s (%d)", h.Origin, h.Wide+h.Mass))
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	if n := len(all) - len(by); n > 0 {
+		by = append(by, fmt.Sprintf("%d more names", n))
+	}
+	e := &a.cfg.Enforce
+	var what []string
+	if wide > 0 {
+		what = append(what, fmt.Sprintf("%d wider than /%d (IPv6 /%d)", wide, e.WidestIPv4, e.WidestIPv6))
+	}
+	if mass > 0 {
+		what = append(what, fmt.Sprintf("%d beyond what others may ban here together (enforce.space_ipv4, space_ipv6)", mass))
+	}
+	return fmt.Sprintf("%d bans of others wait for an operator's word on this router, %s, by %s: `banmesh list` marks them; `banmesh commit --force` here lets them take effect, `banmesh revoke --origin NAME` lifts them",
+		wide+mass, strings.Join(what, " and "), strings.Join(by, ", "))
+}

@@ -1,0 +1,287 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"slices"
+)
+
+// Guard bounds what others can have blocked on this member without an operator's word here. Limits count for each name, and
+// who has the gossip key makes up names: what is wide waits, and so does what the bans of all others together cover beyond
+// as much as one prefix of the lengths of the space. What is in force stays, and what came later waits. What this member has
+// banned itself is free. Each member guards itself: a word that comes from afar proves no operator. 0 is no bound.
+//
+// What waits is EffectiveBan.Held. It is effective as far as the set goes, and members agree on that.
+type Guard struct {
+	WidestV4, WidestV6 int
+	SpaceV4, SpaceV6   int
+}
+
+// DefaultGuard lets no ban through that takes an operator's --force where it is made.
+func DefaultGuard() Guard {
+	return Guard{WidestV4: widestBanV4, WidestV6: widestBanV6, SpaceV4: 6, SpaceV6: 16}
+}
+
+const (
+	wordsKey = "words"
+	maxWords = 4096 // wide prefixes that a word is remembered for
+)
+
+// guardBook is what is known of it. A live ban that counts carries the space of its prefix (flagSpace), waits (flagHeld), or is
+// free: another one carries that space, or somebody's word does.
+type guardBook struct {
+	Guard
+	ready   bool              // all is loaded: what comes is judged as it comes
+	epochs  map[uint64]bool   // of the own logs
+	held    map[uint32]bool   // bans that wait; true for the wide ones
+	used    [2]uint64         // what those that do not wait cover, IPv6 and IPv4, as in origin.space
+	granted [2]uint64         // the space that a word has granted, beyond the bound
+	words   map[pkey]struct{} // wide prefixes that a word was given for
+	freed   bool              // there is more room than there was
+}
+
+func (s *set) mine(r *rec) bool {
+	l := s.logs[r.log]
+	return l.origin.name == s.self && (l == s.own || s.guard.epochs[l.id.Epoch])
+}
+
+func (g *Guard) wide(k pkey) bool {
+	w := g.WidestV6
+	if k.is4() {
+		w = g.WidestV4
+	}
+	return k.length() < w
+}
+
+// guardLive judges a ban that has just become live within its limits.
+func (s *set) guardLive(i uint32) {
+	g, r := &s.guard, s.slab.at(i)
+	if !g.ready || g.Guard == (Guard{}) || r.is(flagSpace|flagHeld) || s.mine(r) {
+		return
+	}
+	k := r.key()
+	if g.wide(k) {
+		if _, ok := g.words[k]; !ok {
+			s.hold(i, true)
+		}
+		return
+	}
+	for c := s.head(k); c != 0; {
+		q := s.slab.at(c)
+		if c != i && q.kind == KindBan && (q.is(flagSpace) || q.is(flagLive) && !q.is(flagHeld) && s.mine(q)) {
+			return
+		}
+		c = q.next
+	}
+	size, f := extent(k), family(k)
+	if !room(size, k, g.used, g.SpaceV4, g.SpaceV6) && (size > g.granted[f] || g.used[f] > g.granted[f]-size) {
+		s.hold(i, false)
+		return
+	}
+	r.flags |= flagSpace
+	g.used[f] += size
+}
+
+func (s *set) hold(i uint32, wide bool) {
+	s.slab.at(i).flags |= flagHeld
+	s.guard.held[i] = wide
+}
+
+// guardLeave takes a ban that is not live any more off the guard's books.
+func (s *set) guardLeave(i uint32) {
+	g, r := &s.guard, s.slab.at(i)
+	if r.is(flagHeld) {
+		delete(g.held, i)
+	}
+	if r.is(flagSpace) {
+		k := r.key()
+		g.used[family(k)] -= extent(k)
+		g.freed = true
+		for c := s.head(k); c != 0; { // another one carries it from now on
+			if q := s.slab.at(c); c != i && q.kind == KindBan && q.is(flagLive) && !q.is(flagHeld) && !s.mine(q) {
+				q.flags |= flagSpace
+				g.used[family(k)] += extent(k)
+				break
+			} else {
+				c = q.next
+			}
+		}
+	}
+	r.flags &^= flagHeld | flagSpace
+}
+
+// review judges all that is live anew, the narrowest first: after loading, where the order in which it came is not known,
+// and after a word.
+func (s *set) review() {
+	g := &s.guard
+	if g.Guard == (Guard{}) {
+		g.ready = true
+		return
+	}
+	was := g.held
+	g.ready, g.held, g.used = true, make(map[uint32]bool), [2]uint64{}
+	var byLength [129][]uint32
+	for i := uint32(1); i < s.slab.used; i++ {
+		if r := s.slab.at(i); r.kind == KindBan && r.is(flagLive) && !r.is(flagDead) {
+			r.flags &^= flagHeld | flagSpace
+			byLength[r.bits] = append(byLength[r.bits], i)
+		}
+	}
+	for bits := 128; bits >= 0; bits-- {
+		for _, i := range byLength[bits] {
+			s.guardLive(i)
+		}
+	}
+	for i := range was {
+		if r := s.slab.at(i); !r.is(flagHeld) && liveBan(r, s.now) {
+			s.emit(s.event(EventExtend, r)) // it takes effect now
+		}
+	}
+	g.freed = false
+}
+
+// guardTick lets in what waits and for which there is room again.
+func (s *set) guardTick() {
+	if g := &s.guard; g.freed {
+		g.freed = false
+		for i, wide := range g.held {
+			if wide {
+				continue
+			}
+			r := s.slab.at(i)
+			r.flags &^= flagHeld
+			delete(g.held, i)
+			if s.guardLive(i); !r.is(flagHeld) {
+				s.emit(s.event(EventExtend, r))
+			}
+		}
+	}
+}
+
+// Held is what of one origin waits for an operator's word on this member.
+type Held struct {
+	Origin string
+	Wide   int // bans that are wide
+	Mass   int // bans that are too much together
+}
+
+// Holding returns whose bans wait for an operator's word on this member, by name.
+func (s *Store) Holding() []Held {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	by := make(map[string]*Held)
+	for i, wide := range s.set.guard.held {
+		r := s.set.slab.at(i)
+		if !s.set.counting(r) {
+			continue
+		}
+		name := s.set.originOf(r).name
+		h := by[name]
+		if h == nil {
+			h = &Held{Origin: name}
+			by[name] = h
+		}
+		if wide {
+			h.Wide++
+		} else {
+			h.Mass++
+		}
+	}
+	out := make([]Held, 0, len(by))
+	for _, h := range by {
+		out = append(out, *h)
+	}
+	slices.SortFunc(out, func(a, b Held) int {
+		return cmp.Or(cmp.Compare(b.Wide+b.Mass, a.Wide+a.Mass), cmp.Compare(a.Origin, b.Origin))
+	})
+	return out
+}
+
+// GiveWord says that an operator wants what waits on this member. It holds over restarts, for wide prefixes by themselves,
+// as long as they are banned, and for the space that is covered now. It returns how many prefixes waited.
+func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
+	s.mu.RLock()
+	g := &s.set.guard
+	granted := g.used
+	wide, mass := make(map[pkey]struct{}), make(map[pkey]struct{})
+	for i, w := range g.held {
+		if k := s.set.slab.at(i).key(); w {
+			wide[k] = struct{}{}
+		} else if _, ok := mass[k]; !ok {
+			mass[k] = struct{}{}
+			granted[family(k)] += extent(k)
+		}
+	}
+	prefixes = len(wide) + len(mass)
+	for k := range g.words {
+		if s.set.head(k) != 0 {
+			wide[k] = struct{}{}
+		}
+	}
+	if len(mass) == 0 {
+		granted = g.granted
+	}
+	s.mu.RUnlock()
+	if prefixes == 0 {
+		return 0, nil
+	}
+	if err := s.SaveMeta(ctx, wordsKey, encodeWords(granted, wide)); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.words, g.granted = wide, granted
+	s.set.review()
+	s.collect()
+	return prefixes, nil
+}
+
+func encodeWords(granted [2]uint64, wide map[pkey]struct{}) []byte {
+	b := binary.BigEndian.AppendUint64(nil, granted[0])
+	b = binary.BigEndian.AppendUint64(b, granted[1])
+	n := 0
+	for k := range wide {
+		if n++; n > maxWords {
+			break
+		}
+		a := k.prefix().Addr().As16()
+		b = append(append(b, a[:]...), k.bits)
+	}
+	return b
+}
+
+// loadWords reads what words were given, and judges what was loaded.
+func (s *Store) loadWords() {
+	g := &s.set.guard
+	g.words = make(map[pkey]struct{})
+	if b := s.meta[wordsKey]; len(b) >= 16 {
+		g.granted = [2]uint64{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+		for b = b[16:]; len(b) >= 17; b = b[17:] {
+			k := pkey{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), b[16]}
+			if k.bits <= 128 {
+				g.words[k] = struct{}{}
+			}
+		}
+	}
+	for _, e := range s.namesake.own {
+		g.epochs[e] = true
+	}
+	s.set.review()
+}
+
+// holds reports whether all that counts of a prefix waits.
+func (s *set) holds(head uint32) bool {
+	held := false
+	for c := head; c != 0; {
+		r := s.slab.at(c)
+		if liveBan(r, s.now) && s.counting(r) {
+			if !r.is(flagHeld) {
+				return false
+			}
+			held = true
+		}
+		c = r.next
+	}
+	return held
+}

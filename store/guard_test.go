@@ -1,0 +1,115 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// guarded are the limits and the guard as a router has them.
+func guarded(cfg *Config) { cfg.Limits, cfg.Guard = DefaultLimits(), DefaultGuard() }
+
+// inForce are the prefixes that the exits block, heldBack those that wait.
+func (n *node) inForce() (force, held []string) {
+	for e := range n.Effective() {
+		if e.Held {
+			held = append(held, e.Prefix.String())
+		} else {
+			force = append(force, e.Prefix.String())
+		}
+	}
+	slices.Sort(force)
+	slices.Sort(held)
+	return force, held
+}
+
+// Under made-up names, four /8 each, so that no limit of a name is reached.
+func TestWideBansOfOthersWaitForAWord(t *testing.T) {
+	c, disk := newClock(), newMemDisk()
+	a := newNode(t, "a", c, disk, guarded)
+	a.ban("203.0.113.7", time.Hour)
+	a.must(second2(a.Ban(t.Context(), []BanRequest{{Prefix: pfx("198.0.0.0/8"), Jail: "x", Until: c.millis() + hour, Force: true}})))
+	n := 0
+	for i := range 55 {
+		f := newForge(fmt.Sprintf("ghost%d", i), 7)
+		for k := range 4 {
+			if first := 4*i + k; first != 0 && first != 127 && first != 198 {
+				f.write(item{kind: KindBan, key: mustPrefixKey(fmt.Sprintf("%d.0.0.0/8", first)), start: c.millis(), until: c.millis() + 10*hour, jail: "x"})
+				n++
+			}
+		}
+		a.take(f)
+	}
+	a.take(newForge("honest", 1).write(item{kind: KindBan, key: mustPrefixKey("192.0.2.0/24"), start: c.millis(), until: c.millis() + 10*hour, jail: "x"}))
+	look := func(when string, want string, waiting int) {
+		t.Helper()
+		force, held := a.inForce()
+		if got := strings.Join(force, " "); got != want || len(held) != waiting {
+			t.Errorf("%s: in force: %s\nwant %s; %d wait, want %d", when, got, want, len(held), waiting)
+		}
+	}
+	look("at first", "192.0.2.0/24 198.0.0.0/8 203.0.113.7/32", n)
+	if h := a.Holding(); len(h) != 55 || h[0].Wide != 4 || h[0].Mass != 0 {
+		t.Errorf("holding %+v", h)
+	}
+	if got := a.Counts().Held; got != n {
+		t.Errorf("counted %d, want %d", got, n)
+	}
+	if e := a.List(Query{Prefix: pfx("5.0.0.0/8")}); len(e) != 1 || !e[0].Held {
+		t.Errorf("list says %+v", e)
+	}
+	a.must(a.Close())
+	a = newNode(t, "a", c, disk, guarded)
+	look("after a restart", "192.0.2.0/24 198.0.0.0/8 203.0.113.7/32", n)
+	if got, err := a.GiveWord(t.Context()); err != nil || got != n {
+		t.Errorf("a word lets in %d, %v; want %d", got, err, n)
+	}
+	if force, held := a.inForce(); len(force) != n+3 || len(held) != 0 {
+		t.Errorf("after the word %d are in force and %d wait", len(force), len(held))
+	}
+	a.must(a.Close())
+	a = newNode(t, "a", c, disk, guarded)
+	if force, held := a.inForce(); len(force) != n+3 || len(held) != 0 {
+		t.Errorf("after another restart %d are in force and %d wait", len(force), len(held))
+	}
+}
+
+func second2[T any](_ T, err error) error { return err }
+
+// What is in force stays; what comes when the room is taken waits, addresses too, until there is room again.
+func TestWhatOthersBanTogetherIsBounded(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(cfg *Config) {
+		guarded(cfg)
+		cfg.Guard.SpaceV4 = 14 // four /16
+	})
+	forged := func(name, prefix string, ends Millis) {
+		f := newForge(name, 1)
+		f.write(item{kind: KindBan, key: mustPrefixKey(prefix), start: c.millis(), until: c.millis() + ends, jail: "x"})
+		a.take(f)
+	}
+	for i := range 4 {
+		forged(fmt.Sprint("first", i), fmt.Sprintf("20.%d.0.0/16", i), hour)
+		forged(fmt.Sprint("again", i), fmt.Sprintf("20.%d.0.0/16", i), 2*hour) // covers nothing more
+	}
+	forged("late", "30.1.0.0/16", 10*hour)
+	forged("later", "30.2.0.1/32", 10*hour)
+	if force, held := a.inForce(); len(force) != 4 || strings.Join(held, " ") != "30.1.0.0/16 30.2.0.1/32" {
+		t.Errorf("in force: %v; held: %v", force, held)
+	}
+	c.add(time.Hour + time.Minute) // the first go, and others carry what they covered
+	a.Tick(true)
+	if force, held := a.inForce(); len(force) != 4 || len(held) != 2 {
+		t.Errorf("with the second ones in force: %v; held: %v", force, held)
+	}
+	c.add(time.Hour)
+	a.Tick(true)
+	if force, held := a.inForce(); strings.Join(force, " ") != "30.1.0.0/16 30.2.0.1/32" || len(held) != 0 {
+		t.Errorf("at the end in force: %v; held: %v", force, held)
+	}
+	if u := a.set.guard.used; u != [2]uint64{0, 1<<16 + 1} {
+		t.Errorf("counted: %v", u)
+	}
+}
