@@ -88,7 +88,7 @@ func TestPageInABrowser(t *testing.T) {
 	lead, others := leaderOf(t, agents)
 	v := visit{URL: urls["router1"], Socket: agents[1].socket, Leader: lead.name, IP: "203.0.113.10"}
 	// Each stands on the one before: the ban makes what is searched for.
-	for _, name := range []string{"loads", "ban", "search", "noscript", "access"} {
+	for _, name := range []string{"loads", "ban", "search", "noscript", "pages", "access"} {
 		if !t.Run(name, func(t *testing.T) { browse(t, name, v) }) {
 			return
 		}

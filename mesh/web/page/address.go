@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 
@@ -15,6 +16,21 @@ type addressPage struct {
 	Beside   []banRow
 	Total    int
 	NoBeside string // why there are none to show
+
+	Past   []pastEvent
+	More   bool   // older ones are remembered
+	NoPast string // why nothing of the past is shown
+}
+
+// pastEvent is what once happened to the address, or to what covers it.
+type pastEvent struct {
+	At          stamp
+	Class, Word string
+	Address     string
+	Router, By  string
+	Jail        string
+	Reason      string
+	Until       stamp
 }
 
 // Of IPv4 a provider gives away a /24 at the least, of IPv6 a customer has a /48 (RFC 6177 §2).
@@ -42,10 +58,34 @@ func (p *Page) serveAddress(w http.ResponseWriter, r *http.Request) {
 		network := netip.PrefixFrom(ip, around).Masked()
 		a.Network, a.Link = network.String(), filter{Query: network.String()}.link("", "")
 		a.Beside, a.Total, err = p.rows(r.Context(), control.ListQuery{Prefix: network, Sort: "start", Limit: rowsBeside})
+		a.past(r.Context(), p, netip.PrefixFrom(ip, ip.BitLen()))
 		if err != nil {
 			a.NoBeside = "The agent does not answer: " + err.Error()
 		}
 	}
 	a.Title = a.Query + " · " + a.Title
 	p.write(w, "address-page", a)
+}
+
+// past reads what the router remembers of the address.
+func (a *addressPage) past(ctx context.Context, p *Page, of netip.Prefix) {
+	h, err := p.agent.History(ctx, control.HistoryQuery{Prefix: of, Limit: shownRecords})
+	if err != nil {
+		a.NoPast = err.Error()
+		return
+	}
+	now := p.now()
+	a.More = h.More
+	for i := range h.Events {
+		e := &h.Events[i]
+		x := pastEvent{
+			At: stampAt(e.Time.Time(), now), Address: bare(e.Prefix),
+			Router: e.Origin, By: e.By, Jail: e.Jail, Reason: e.Reason,
+		}
+		x.Class, x.Word = kindOf(e.Event)
+		if e.Until != nil {
+			x.Until = untilStamp(*e.Until, now)
+		}
+		a.Past = append(a.Past, x)
+	}
 }

@@ -28,6 +28,8 @@ type fake struct {
 	why     control.Why
 	allows  []control.Allow
 	never   []control.WhyShield
+	past    control.History
+	stats   control.Stats
 	err     error
 	asked   int // how often Status was
 	listed  int // how often all bans were
@@ -245,4 +247,16 @@ func (f *fake) NeverBans(context.Context) ([]control.WhyShield, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.never), f.err
+}
+
+func (f *fake) History(context.Context, control.HistoryQuery) (control.History, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.past, f.err
+}
+
+func (f *fake) Stats(context.Context, control.StatsQuery) (control.Stats, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stats, f.err
 }

@@ -27,6 +27,8 @@ type Agent interface {
 	// when events were lost, and never for a request.
 	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
 	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
+	History(ctx context.Context, q control.HistoryQuery) (control.History, error)
+	Stats(ctx context.Context, q control.StatsQuery) (control.Stats, error)
 	Allows(ctx context.Context) ([]control.Allow, error)
 	// NeverBans are the prefixes that routers protect; what no router ever bans is not
 	// among them.
@@ -43,7 +45,7 @@ type Config struct {
 }
 
 // Page answers GET and HEAD of "/", of the pages "/bans", "/address", "/router",
-// "/allows" and "/warnings", and of "/assets/…", "/live", "/state" and "/why".
+// "/stats", "/allows" and "/warnings", and of "/assets/…", "/live", "/state" and "/why".
 // Who may ask is the server's business.
 type Page struct {
 	agent  Agent
@@ -92,6 +94,7 @@ func New(cfg Config) (*Page, error) {
 	mux.HandleFunc("GET /bans", p.serveBans)
 	mux.HandleFunc("GET /address", p.serveAddress)
 	mux.HandleFunc("GET /router", p.serveRouter)
+	mux.HandleFunc("GET /stats", p.serveStats)
 	mux.HandleFunc("GET /allows", p.serveAllows)
 	mux.HandleFunc("GET /warnings", p.serveWarnings)
 	mux.HandleFunc("GET /why", p.serveWhy)

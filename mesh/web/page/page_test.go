@@ -82,7 +82,7 @@ var inline = regexp.MustCompile(`(?i)<style|\sstyle\s*=|<script[^>]*>[^<]|\son[a
 func TestThePageKeepsToItsOwnPolicy(t *testing.T) {
 	p := idlePage(t, newFake())
 	for _, path := range []string{
-		"/", "/?why=203.0.113.7", "/why?ip=203.0.113.7", "/bans", "/address?of=203.0.113.7", "/router?name=router1", "/allows", "/warnings",
+		"/", "/?why=203.0.113.7", "/why?ip=203.0.113.7", "/bans", "/address?of=203.0.113.7", "/router?name=router1", "/allows", "/stats", "/warnings",
 	} {
 		w := get(t, p, path)
 		csp := w.Header().Get("Content-Security-Policy")
@@ -130,7 +130,10 @@ func TestWhatOtherRoutersSayIsShownAndNeverRun(t *testing.T) {
 		state, _ := p.frames.all()
 		f.allows, f.never = f.why.Allows, f.why.NeverBans
 		f.bans[0].ReasonNotEffective = bad
-		all := text(t, p, "/?why=203.0.113.7") + text(t, p, "/allows") + text(t, p, "/warnings")
+		f.past.Events = []control.Past{{Event: bad, Prefix: bad, Origin: bad, By: bad, Jail: bad, Reason: bad}}
+		named := []control.NamedShare{{Name: bad}}
+		f.stats = control.Stats{Jails: named, Routers: named, Networks: []control.NetShare{{Prefix: bad, ASName: bad}}, Repeaters: []control.Repeater{{Prefix: bad}}, Unplaced: bad}
+		all := text(t, p, "/?why=203.0.113.7") + text(t, p, "/allows") + text(t, p, "/warnings") + text(t, p, "/stats")
 		name := url.QueryEscape(bad)
 		for _, path := range []string{"/bans?router=" + name + "&jail=" + name + "&q=" + name, "/bans?router=" + name, "/address?of=" + name, "/address?of=203.0.113.7", "/router?name=" + name} {
 			all += text(t, p, path)

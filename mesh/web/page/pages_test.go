@@ -1,6 +1,7 @@
 package page
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -73,7 +74,13 @@ func TestAnAddressHasAPage(t *testing.T) {
 	f := newFake()
 	f.bans = manyBans(30)
 	f.why = control.Why{Known: true, Banned: true, Effective: true, Bans: []control.WhyBan{{Prefix: "203.0.113.0/24", State: "live", Record: control.Record{Origin: "router2", Jail: "sshd"}}}}
+	ended := control.Until(1_700_000_000_000)
+	f.past = control.History{More: true, Events: []control.Past{
+		{Time: 1_700_000_000_000, Event: "lift", Prefix: "203.0.113.7/32", Origin: "router1", By: "router3"},
+		{Time: 1_600_000_000_000, Event: "ban", Prefix: "203.0.113.7/32", Origin: "router1", Jail: "dovecot", Reason: "5 failures", Until: &ended},
+	}}
 	p := idlePage(t, f)
+	wants(t, "the past", text(t, p, "/address?of=203.0.113.7"), "What was", "dovecot", "5 failures", ", by router3", "banmesh history 203.0.113.7")
 	wants(t, "the page", text(t, p, "/address?of=203.0.113.7"), "203.0.113.7", "It is banned", "Bans in <span class=\"mono\">203.0.113.0/24</span>", "All 30")
 	wants(t, "of IPv6", text(t, p, "/address?of=2001:db8:1:2::3"), "2001:db8:1::/48")
 	wants(t, "of none", text(t, p, "/address?of=nonsense"), "That is not an IP address")
@@ -94,6 +101,22 @@ func TestARouterHasAPage(t *testing.T) {
 	if w := get(t, p, "/router?name=nobody"); w.Code != http.StatusNotFound {
 		t.Errorf("a router that nobody knows is answered with %d", w.Code)
 	}
+}
+
+func TestNumbersHaveAPage(t *testing.T) {
+	f := newFake()
+	f.stats = control.Stats{
+		From: 1_700_000_000_000, Bans: control.Share{Live: 1234, Past: 56789, Total: 58023}, Lifts: 321,
+		Jails:     []control.NamedShare{{Name: "my jail", Share: control.Share{Live: 1000, Past: 2000}}},
+		Routers:   []control.NamedShare{{Name: "router2", Share: control.Share{Live: 7}}},
+		Networks:  []control.NetShare{{Prefix: "203.0.113.0/24", ASName: "EXAMPLE-AS"}},
+		Repeaters: []control.Repeater{{Prefix: "203.0.113.7/32", Times: 12, Last: 1_700_000_000_000}},
+	}
+	p := idlePage(t, f)
+	wants(t, "the page", text(t, p, "/stats"), "1,234", "56,789", "321", `href="/bans?jail=my&#43;jail"`, `href="/router?name=router2"`,
+		`href="/bans?q=203.0.113.0%2F24"`, "EXAMPLE-AS", `href="/address?of=203.0.113.7%2F32"`, ">12<")
+	f.err = errors.New("the history is closed")
+	wants(t, "without an answer", text(t, p, "/stats"), "The agent does not answer: the history is closed")
 }
 
 func TestTheAllowListHasAPage(t *testing.T) {

@@ -30,6 +30,7 @@ func parse(a *assets) (*template.Template, error) {
 		"pages":      func() []pageName { return pageNames },
 		"bansOf":     func(router string) string { return filter{Router: router}.link("", "") },
 		"bansIn":     func(jail string) string { return filter{Jail: jail}.link("", "") },
+		"bansAt":     func(prefix string) string { return filter{Query: prefix}.link("", "") },
 		"about":      func(address string) string { return "/address?" + url.Values{"of": {address}}.Encode() },
 		"routerPage": func(name string) string { return "/router?" + url.Values{"name": {name}}.Encode() },
 	})
@@ -46,7 +47,7 @@ type pageName struct{ Name, Link string }
 // overview is the name of the page that has all at a glance.
 const overview = "Overview"
 
-var pageNames = []pageName{{overview, "/"}, {"Bans", "/bans"}, {"Allow-list", "/allows"}, {"Warnings", "/warnings"}}
+var pageNames = []pageName{{overview, "/"}, {"Bans", "/bans"}, {"Statistics", "/stats"}, {"Allow-list", "/allows"}, {"Warnings", "/warnings"}}
 
 // widest is how many characters without a place to break a column takes on a
 // phone.

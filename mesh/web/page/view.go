@@ -206,16 +206,22 @@ type happening struct {
 
 // words are how the events are called on the page.
 var words = map[string]string{
-	"ban": "Ban", "extend": "Extended", "lift": "Unban", "allow": "Allow", "disallow": "Allow ends", "freeze": "Freeze", "thaw": "Thaw",
+	"ban": "Ban", "extend": "Extended", "lift": "Unban", "expire": "Ran out", "allow": "Allow", "disallow": "Allow ends", "freeze": "Freeze", "thaw": "Thaw",
 	"block": "Block", "unblock": "Unblock", "join": "Joined", "leave": "Left", "failed": "No answer", "leader": "Leader",
 	"commit": "Commit", "error": "Notice",
 }
 
-func happened(e *control.Event, now time.Time) happening {
-	h := happening{At: stampAt(e.Time.Time(), now), Kind: e.Event, Word: words[e.Event], Address: bare(e.Prefix)}
-	if h.Word == "" {
-		h.Kind, h.Word = "other", e.Event
+// kindOf is how an event looks and what it is called.
+func kindOf(event string) (class, word string) {
+	if word := words[event]; word != "" {
+		return event, word
 	}
+	return "other", event
+}
+
+func happened(e *control.Event, now time.Time) happening {
+	h := happening{At: stampAt(e.Time.Time(), now), Address: bare(e.Prefix)}
+	h.Kind, h.Word = kindOf(e.Event)
 	var text []string
 	say := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
 	switch {

@@ -65,6 +65,13 @@ async function fits(page) {
   assert.ok(content <= window, `the page is ${content} px wide in a window of ${window}`);
 }
 
+// violations are what axe, which the page has loaded, complains of.
+const violations = (page) => page.evaluate(async () => {
+  for (const d of document.querySelectorAll("details")) d.open = true;
+  const result = await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] });
+  return result.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html).slice(0, 3).join(" ")}`);
+});
+
 const cases = {
   // The page comes up, follows, keeps to its host and leaves nothing behind.
   async loads() {
@@ -143,6 +150,45 @@ const cases = {
     await shot(page, "noscript");
   },
 
+  // From the overview to the list, to an address, to a router and back, with filters that are part of the address.
+  async pages() {
+    const page = await open();
+    await page.locator("nav a", { hasText: "Bans" }).click();
+    await linked(page, "live");
+    assert.equal(await page.locator("table.bans tbody tr").count(), 5);
+    await page.locator("#f-jail").fill("sshd");
+    await page.locator("#f-q").fill("203.0.113.12/30");
+    await page.locator("form.filter button").click();
+    await page.waitForURL(/\/bans\?.*jail=sshd/);
+    assert.equal(await page.locator("table.bans tbody tr").count(), 3, "203.0.113.12 to .14");
+    await page.locator("thead a", { hasText: "Banned" }).click();
+    await page.waitForURL(/sort=start/);
+    assert.match(await page.locator("table.bans tbody tr").first().innerText(), /203\.0\.113\.14/);
+    assert.equal(await page.locator("th[aria-sort=descending]").innerText(), "Banned");
+    await page.locator("table.bans tbody a", { hasText: "203.0.113.14" }).click();
+    await page.waitForURL(/\/address\?of=/);
+    assert.match(await page.locator("main").innerText(), /It is banned[\s\S]*Bans in 203\.0\.113\.0\/24[\s\S]*What was/);
+    await page.locator("main a.plain", { hasText: "router2" }).first().click();
+    await page.waitForURL(/\/router\?name=router2/);
+    assert.match(await page.locator("main").innerText(), /in sync[\s\S]*Its bans[\s\S]*203\.0\.113\.10/);
+    await page.goBack();
+    await page.goBack();
+    assert.match(page.url(), /sort=start/);
+    const plain = await open("/bans?state=not-effective", { javaScriptEnabled: false });
+    assert.match(await plain.locator("main").innerText(), /No ban is like that/);
+    const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+    for (const [file, options] of [["light", {}], ["phone-dark", { viewport: { width: 360, height: 740 }, colorScheme: "dark" }]]) {
+      for (const path of ["/bans", `/address?of=${given.ip}`, "/router?name=router2", "/stats", "/allows", "/warnings"]) {
+        const page = await open(path, { bypassCSP: true, ...options });
+        await fits(page);
+        await shot(page, `${path.slice(1).split("?")[0]}-${file}`);
+        await page.addScriptTag({ path: axe });
+        assert.deepEqual(await violations(page), [], `axe on ${path}, ${file}`);
+        await page.context().close();
+      }
+    }
+  },
+
   // Sizes, colours and what a screen reader needs.
   async access() {
     const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -156,12 +202,7 @@ const cases = {
       await fits(page);
       await shot(page, file);
       await page.addScriptTag({ path: axe });
-      const found = await page.evaluate(async () => {
-        for (const d of document.querySelectorAll("details")) d.open = true;
-        const result = await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] });
-        return result.violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html).slice(0, 3).join(" ")}`);
-      });
-      assert.deepEqual(found, [], `axe on ${file}`);
+      assert.deepEqual(await violations(page), [], `axe on ${file}`);
       await page.context().close();
     }
   },

@@ -1,0 +1,41 @@
+package page
+
+import (
+	"net/http"
+
+	"banmesh/mesh/control"
+)
+
+// statsPage counts what is live and what is remembered, by jail, router and network.
+type statsPage struct {
+	*view
+	Stats   control.Stats
+	From    stamp
+	Repeats []repeatRow
+	Trouble string
+}
+
+type repeatRow struct {
+	control.Repeater
+	Address string
+	Last    stamp
+}
+
+// shownStats bounds the rows of each table.
+const shownStats = 20
+
+// serveStats answers with the numbers.
+func (p *Page) serveStats(w http.ResponseWriter, r *http.Request) {
+	page := &statsPage{view: p.head(r.Context(), "Statistics")}
+	stats, err := p.agent.Stats(r.Context(), control.StatsQuery{Top: shownStats})
+	if err != nil {
+		page.Trouble = "The agent does not answer: " + err.Error()
+	}
+	now := p.now()
+	page.Stats, page.From = stats, stampAt(stats.From.Time(), now)
+	for _, x := range stats.Repeaters {
+		page.Repeats = append(page.Repeats, repeatRow{x, bare(x.Prefix), stampAt(x.Last.Time(), now)})
+	}
+	page.Title = "Statistics · " + page.Title
+	p.write(w, "stats-page", page)
+}
