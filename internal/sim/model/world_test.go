@@ -497,15 +497,13 @@ func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 		until = store.Never
 	}
 	w.trace("%s allow %v until %s", n.name, p, w.show(until))
-	earlier := false
 	o := &op{kind: store.KindAllow, prefix: p, until: until, replaces: true}
 	for b := range n.known.all {
 		if b.kind == store.KindAllow && b.prefix == p && b.origin() == n.name {
 			o.gone = append(o.gone, b.id)
-			earlier = earlier || b.log != n.log
 		}
 	}
-	if earlier {
+	if len(o.gone) > 0 { // they are withdrawn
 		o.covers = w.dead(n, o.gone)
 	}
 	w.wrote(n, o)
@@ -692,15 +690,13 @@ func (w *world) place(i int, p netip.Prefix, until store.Millis) {
 		return
 	}
 	w.trace("%s place %v until %s", n.name, p, w.show(until))
-	earlier := false
 	o := &op{kind: store.KindPlaced, prefix: p, until: until, replaces: true}
 	for b := range n.known.all {
 		if b.kind == store.KindPlaced && b.prefix == p && b.origin() == n.name {
 			o.gone = append(o.gone, b.id)
-			earlier = earlier || b.log != n.log
 		}
 	}
-	if earlier {
+	if len(o.gone) > 0 { // they are withdrawn
 		o.covers = w.dead(n, o.gone)
 	}
 	w.wrote(n, o)
