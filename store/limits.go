@@ -310,6 +310,9 @@ func (s *set) relimit(o *origin) {
 	if len(o.logs) > 1 {
 		slices.SortFunc(all, func(a, b uint32) int { return s.order(s.slab.at(a)).compare(s.order(s.slab.at(b))) })
 	}
+	if n := len(all); n > 0 { // also what was not judged when it came: it had left the root by a clock that was ahead
+		o.top = s.order(s.slab.at(all[n-1]))
+	}
 	o.live, o.lifts, o.allows, o.crowded = 0, 0, 0, 0
 	o.space, o.shield = [2]uint64{}, [2]uint64{}
 	clear(o.minutes)

@@ -876,3 +876,35 @@ func TestPlacedIsALease(t *testing.T) {
 		t.Errorf("gone %v", got)
 	}
 }
+
+// TestLimitsJudgeAgainWhatAWrongClockHadLeftOut: what has left the root by a clock that is ahead is in no count. Once the clock
+// is right the lowest number comes first, as everywhere, also where it arrives last.
+func TestLimitsJudgeAgainWhatAWrongClockHadLeftOut(t *testing.T) {
+	one := func(c *Config) { c.Limits = Limits{LivePerOrigin: 1} }
+	right := newClock()
+	b := newNode(t, "b", right, nil, one)
+	b.ban("192.0.2.1", 3*time.Hour)
+	b.ban("192.0.2.2", 5*time.Minute)
+	first, _ := b.Since(0, 1<<20)
+	second, _ := b.Since(1, 1<<20)
+
+	ahead := newClock()
+	ahead.now = right.now.Add(2*time.Hour + 5*time.Minute)
+	c := newNode(t, "c", ahead, nil, one)
+	if _, err := c.Merge(second); err != nil {
+		t.Fatal(err)
+	}
+	c.Tick(false)
+	ahead.now = right.now
+	c.Tick(true)
+	if _, err := c.Merge(first); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*node{b, c} {
+		for _, e := range n.List(Query{}) {
+			if want := e.Prefix == pfx("192.0.2.1"); e.Effective != want {
+				t.Errorf("%s: %v is effective: %v, want %v", n.Head().Log.Origin, e.Prefix, e.Effective, want)
+			}
+		}
+	}
+}
