@@ -54,7 +54,7 @@ func (d *boltDisk) wasteful() (size int64, yes bool) {
 	if err != nil {
 		return 0, false
 	}
-	return info.Size(), info.Size() >= shrinkFrom && d.live < info.Size()/2
+	return info.Size(), info.Size() > shrinkFrom && d.live < info.Size()/2
 }
 
 // tend implements shrinker.
