@@ -435,6 +435,13 @@ func (w *world) lift(i int, q store.LiftRequest) {
 			return
 		}
 	}
+	if v.blocked[n.name] {
+		for o := range n.known.all {
+			if o.origin() == n.name && slices.ContainsFunc(o.lifts, fits) {
+				return // its word does not count, and it repeats itself: who lacks the first one learns it by an exchange
+			}
+		}
+	}
 	got, err := n.s.Lift(w.ctx, q)
 	if err != nil {
 		w.fail("%s: lift: %v", n.name, err)
