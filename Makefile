@@ -109,10 +109,11 @@ bench:
 fuzz:
 	@.ci/fuzz $(FUZZTIME)
 
-## soak: the long runs, $(SOAK) each
+## soak: the long runs, $(SOAK) each; the seeds of simulations that failed are kept in bin/seeds
 .PHONY: soak
 soak: deps
-	BANMESH_ALL=1 BANMESH_SOAK=$(SOAK) go test -v -count=1 -p 1 -timeout 24h -run '^TestSoak' ./...
+	mkdir -p $(BIN)
+	BANMESH_ALL=1 BANMESH_SEEDS=$(CURDIR)/$(BIN)/seeds BANMESH_SOAK=$(SOAK) go test -v -count=1 -p 1 -timeout 24h -run '^TestSoak' ./...
 
 ## mutants: whether the tests of PKG notice N small mistakes in it, chosen by SEED
 .PHONY: mutants

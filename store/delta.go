@@ -1,6 +1,10 @@
 package store
 
-import "iter"
+import (
+	"iter"
+
+	"banmesh/internal/mark"
+)
 
 // Head names the own log and its last durable record.
 func (s *Store) Head() Head {
@@ -106,6 +110,7 @@ func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error
 			want := l.held.without(e.held)
 			if len(want) == 0 && (thorough || l.held.equal(e.held)) && e.sum != l.total-l.past+diff[l.index] {
 				want = append(rangeSet(nil), l.held...)
+				mark.Reached("store: a log was sent whole")
 			}
 			if len(want) > 0 {
 				lacks = append(lacks, lack{id, want})

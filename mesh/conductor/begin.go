@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"banmesh/internal/mark"
 	"banmesh/mesh/conductor/prefixset"
 )
 
@@ -196,6 +197,7 @@ func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
 		return fmt.Errorf("undo own leftovers: %w", err)
 	}
 	e.undid = true
+	mark.Reached("conductor: own leftovers were undone")
 	return nil
 }
 

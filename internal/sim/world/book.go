@@ -1,0 +1,215 @@
+package world
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"banmesh/mesh"
+	"banmesh/mesh/control"
+	"banmesh/store"
+)
+
+// book is what was said and answered: which bans must be there, and which may never come back. It knows nothing of how the
+// store works; what an agent wrote is looked up at that agent, once, right after its answer.
+type book struct {
+	w     *World
+	mu    sync.Mutex
+	facts map[offence]*fact
+	quiet time.Time // when all agreed last
+}
+
+// offence identifies a ban.
+type offence struct {
+	origin, jail string
+	prefix       netip.Prefix
+	start        store.Millis
+}
+
+type fact struct {
+	until   store.Millis
+	lifted  bool
+	doubt   bool      // it may be either: a call was cut short, or a disk was lost with the only copy
+	by      string    // whose disk the last word was written to first
+	touched time.Time // when
+}
+
+func newBook(w *World) *book { return &book{w: w, facts: make(map[offence]*fact), quiet: time.Now()} }
+
+// held are the records of one prefix at an agent.
+func held(a *mesh.Agent, p netip.Prefix) map[offence]store.Millis {
+	out := make(map[offence]store.Millis)
+	for _, e := range a.Set().List(store.Query{Prefix: p}) {
+		if e.Prefix != p {
+			continue
+		}
+		for _, r := range e.Records {
+			out[offence{r.Origin, r.Jail, p, r.Start}] = r.Until
+		}
+	}
+	return out
+}
+
+// banned is called, with the lock held, when an agent has acknowledged a ban of its own.
+func (b *book) banned(m *Member, a *mesh.Agent, jail string, p netip.Prefix) bool {
+	found := false
+	for o, until := range held(a, p) {
+		if o.origin != m.name || o.jail != jail {
+			continue
+		}
+		found = true
+		f := b.facts[o]
+		if f == nil {
+			f = &fact{}
+			b.facts[o] = f
+		}
+		if f.lifted { // elsewhere, and not told here yet; or here
+			if !f.doubt && f.by == m.name {
+				b.w.fault("%s took in %v, which was lifted there", m.name, show(o))
+			}
+			continue
+		}
+		f.until, f.by, f.touched = max(f.until, until), m.name, time.Now()
+	}
+	return found
+}
+
+// lifted is called when an agent has acknowledged that it lifted what it had seen.
+func (b *book) lifted(m *Member, seen map[offence]store.Millis) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for o, until := range seen {
+		f := b.facts[o]
+		if f == nil {
+			f = &fact{until: until}
+			b.facts[o] = f
+		}
+		f.lifted, f.by, f.touched = true, m.name, time.Now()
+	}
+}
+
+// doubtful is called when it is not known what became of a call.
+func (b *book) doubtful(seen map[offence]store.Millis) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for o := range seen {
+		if f := b.facts[o]; f != nil {
+			f.doubt = true
+		}
+	}
+}
+
+// lostDisk is called when a disk is wiped, or has gone back: what was written there since all agreed may be lost.
+func (b *book) lostDisk(m *Member) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.facts {
+		if f.by == m.name && f.touched.After(b.quiet.Add(-time.Minute)) {
+			f.doubt = true
+		}
+	}
+}
+
+// forget drops what has ended long ago.
+func (b *book) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := store.At(time.Now().Add(-2 * time.Hour))
+	for o, f := range b.facts {
+		if f.until < now {
+			delete(b.facts, o)
+		}
+	}
+}
+
+// compare looks at one agent's set, when all is well.
+func (b *book) compare(m *Member, a *mesh.Agent) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	type key struct {
+		origin, jail string
+		prefix       netip.Prefix
+	}
+	have := make(map[key][]offence)
+	untils := make(map[offence]store.Millis)
+	for _, e := range a.Set().List(store.Query{}) {
+		for _, r := range e.Records {
+			k := key{r.Origin, r.Jail, e.Prefix}
+			o := offence{r.Origin, r.Jail, e.Prefix, r.Start}
+			have[k] = append(have[k], o)
+			untils[o] = r.Until
+		}
+	}
+	soon := store.At(time.Now().Add(clockSlack))
+	for o, f := range b.facts {
+		if f.doubt {
+			continue
+		}
+		there := false
+		for _, h := range have[key{o.origin, o.jail, o.prefix}] {
+			same := near(h.start, o.start)
+			if f.lifted && same {
+				b.w.fault("%s shows %v until %v, which was lifted at %s at %v", m.name, show(o), untils[h].Time().UTC(), f.by, f.touched.Sub(b.w.began))
+			}
+			there = there || untils[h] >= f.until-1000
+		}
+		if !f.lifted && !there && f.until > soon {
+			b.w.fault("%s has lost %v until %v, acknowledged by %s at %v", m.name, show(o), f.until.Time().UTC(), f.by, f.touched.Sub(b.w.began))
+		}
+	}
+}
+
+func show(o offence) string {
+	return strings.Join([]string{o.origin, o.jail, o.prefix.String(), o.start.Time().UTC().String()}, " ")
+}
+
+// clockSlack is how far the clocks of a simulation drift from each other and from the true time.
+const clockSlack = 45 * time.Second
+
+// spooled is called when a hook's call waits in the spool: what it says may hold at once or later.
+func (w *World) spooled(m *Member, c control.HookCall) {
+	w.book.mu.Lock()
+	defer w.book.mu.Unlock()
+	for o, f := range w.book.facts {
+		if o.origin == m.name && o.jail == c.Jail && slices.Contains(c.Prefixes, o.prefix) {
+			f.doubt = true
+		}
+	}
+}
+
+// afterHook is called when an agent has answered a hook.
+func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply control.HookReply) {
+	if len(c.Prefixes) != 1 {
+		return
+	}
+	w.book.mu.Lock()
+	defer w.book.mu.Unlock()
+	p := c.Prefixes[0]
+	switch c.Event {
+	case control.HookBan, control.HookProlong:
+		if reply.Note != "" {
+			w.reached("a ban did not count: its offence is lifted")
+			return
+		}
+		left := time.Duration(int64(c.Until)-time.Now().UnixMilli()) * time.Millisecond
+		if !w.book.banned(m, a, c.Jail, p) && left > clockSlack && w.calmFor(time.Minute) {
+			w.fault("%s acknowledged the %s of %v in %s for %v and does not hold it", m.name, c.Event, p, c.Jail, left)
+		}
+	case control.HookUnban:
+		for o, f := range w.book.facts {
+			if o.origin != m.name || o.jail != c.Jail || o.prefix != p || f.lifted {
+				continue
+			}
+			if _, still := held(a, p)[o]; still {
+				f.doubt = true
+				continue
+			}
+			f.lifted, f.by, f.touched = true, m.name, time.Now()
+		}
+	}
+}
+
+// near tells whether two starts are the same offence's.
+func near(a, b store.Millis) bool { return a-b <= 1000 && b-a <= 1000 }

@@ -1,0 +1,268 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing/synctest"
+	"time"
+
+	"go4.org/netipx"
+
+	"banmesh/store"
+)
+
+// Bars.
+const (
+	meetWithin   = 3 * time.Minute  // all see all, after all is made well
+	agreeWithin  = 10 * time.Second // equal roots after that
+	lieWithin    = 15 * time.Second // status may say in sync while roots differ
+	enforceQuiet = time.Second      // kernel set = effective set after the last change
+)
+
+// look is what is looked at all the time.
+func (w *World) look() {
+	now := time.Now()
+	r := w.running()
+	minute := store.Minute(now)
+	for _, a := range r {
+		if time.Since(a.settleAt) < time.Minute {
+			continue
+		}
+		root := a.agent.Load().Set().Root(minute)
+		members, err := a.agent.Load().Members(context.Background())
+		if err != nil {
+			w.fault("members at %s: %v", a.name, err)
+			continue
+		}
+		for _, b := range r {
+			if a == b {
+				continue
+			}
+			pair := [2]string{a.name, b.name}
+			if root == b.agent.Load().Set().Root(minute) {
+				delete(w.differ, pair)
+				continue
+			}
+			says := false
+			for _, x := range members {
+				says = says || x.Name == b.name && x.State == "alive" && x.InSync
+			}
+			if !says {
+				delete(w.differ, pair) // it does not say so: nothing is claimed
+				continue
+			}
+			if w.differ[pair].IsZero() {
+				w.differ[pair] = now
+			}
+			if d := now.Sub(w.differ[pair]); d > lieWithin {
+				w.fault("%s says that it is in sync with %s, and the roots have differed for %v", a.name, b.name, d)
+			}
+		}
+	}
+}
+
+// settle waits until all see all and agree.
+func (w *World) settle() bool {
+	if !w.until(meetWithin, "all members see all", func() string {
+		for _, m := range w.members {
+			if !m.running() {
+				return m.name + " does not run"
+			}
+			members, _ := m.agent.Load().Members(context.Background())
+			alive := 0
+			for _, x := range members {
+				if x.State == "alive" {
+					alive++
+				}
+			}
+			if alive != len(w.members) {
+				return fmt.Sprintf("%s sees %d alive: %+v", m.name, alive, members)
+			}
+		}
+		return ""
+	}) {
+		return false
+	}
+	return w.until(agreeWithin, "the roots are equal", func() string {
+		minute := store.Minute(time.Now())
+		for _, m := range w.members[1:] {
+			if m.agent.Load().Set().Root(minute) != w.members[0].agent.Load().Set().Root(minute) {
+				return fmt.Sprintf("%s and %s differ: %+v %+v", w.members[0].name, m.name, w.members[0].agent.Load().Set().Counts(), m.agent.Load().Set().Counts())
+			}
+		}
+		return ""
+	})
+}
+
+// until waits for what must come to hold.
+func (w *World) until(limit time.Duration, what string, lacks func() string) bool {
+	for began := time.Now(); ; {
+		synctest.Wait()
+		text := lacks()
+		if text == "" {
+			return true
+		}
+		if time.Since(began) > limit {
+			w.fault("not within %v: %s: %s", limit, what, text)
+			return false
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// quietPoint makes all well, waits until all agree, and compares everything.
+func (w *World) quietPoint() {
+	w.now("all is made well")
+	w.end(func(event) bool { return true })
+	w.heal()
+	w.troubled()
+	w.thaw()
+	for _, m := range w.members {
+		if !m.running() {
+			if err := m.start(); err != nil {
+				w.fault("start %s: %v", m.name, err)
+				return
+			}
+		}
+	}
+	w.end(func(event) bool { return true }) // what was begun by what ended
+	w.thaw()
+	time.Sleep(35 * time.Second) // clocks have been measured, spools are drained
+	if !w.settle() {
+		return
+	}
+	w.thaw()
+	w.pass(time.Now().Add(65 * time.Second)) // a packet filter that failed is tried again each minute
+	if !w.settle() || w.failed() {
+		return
+	}
+	w.quiet++
+	w.hallow()
+	time.Sleep(enforceQuiet)
+	synctest.Wait()
+	for _, m := range w.members {
+		w.book.compare(m, m.agent.Load())
+		w.compareKernel(m)
+	}
+	w.book.mu.Lock()
+	w.book.quiet = time.Now()
+	w.book.mu.Unlock()
+	w.bounds()
+	if w.quiet%4 == 0 && !w.failed() {
+		w.compareConductor()
+	}
+	w.book.forget()
+}
+
+// compareKernel compares a packet filter with what is effective.
+func (w *World) compareKernel(m *Member) {
+	set := m.agent.Load().Set()
+	if frozen, _ := set.Frozen(); frozen {
+		return
+	}
+	var all, must, have, late netipx.IPSetBuilder
+	soon := store.At(m.now().Add(clockSlack))
+	for e := range set.EffectiveParts() {
+		for _, p := range e.Pieces {
+			all.AddPrefix(p)
+			if e.Until > soon {
+				must.AddPrefix(p)
+			}
+		}
+	}
+	for from, e := range m.kernel.elements() {
+		r := netipx.IPRangeFrom(from, e.to)
+		have.AddRange(r)
+		if e.until.IsZero() || time.Until(e.until) > clockSlack {
+			late.AddRange(r)
+		}
+	}
+	want, held := ipset(&all), ipset(&have)
+	must.RemoveSet(held)
+	if missing := ipset(&must); len(missing.Prefixes()) > 0 {
+		w.fault("the packet filter of %s lacks %v", m.name, missing.Prefixes())
+	}
+	late.RemoveSet(want)
+	if extra := ipset(&late); len(extra.Prefixes()) > 0 {
+		w.fault("the packet filter of %s holds %v, which nothing bans", m.name, extra.Prefixes())
+	}
+}
+
+func ipset(b *netipx.IPSetBuilder) *netipx.IPSet {
+	s, err := b.IPSet()
+	if err != nil {
+		return new(netipx.IPSet)
+	}
+	return s
+}
+
+// bounds compares how much is kept with how much there is to keep.
+func (w *World) bounds() {
+	w.book.mu.Lock()
+	facts := len(w.book.facts)
+	w.book.mu.Unlock()
+	for _, m := range w.members {
+		set := m.agent.Load().Set()
+		// For each offence a ban and its lift, for each of two leaders and their predecessors what they placed.
+		most := 6*facts + 8*len(w.members)*len(w.members) + 300
+		if c := set.Counts(); c.Records > most {
+			w.fault("%s keeps %d records for %d bans of the last hours", m.name, c.Records, facts)
+		}
+		if bad := set.Unreadable(); len(bad) > 0 {
+			w.fault("%s holds records that cannot be read: %+v", m.name, bad)
+		}
+		if err := set.Health(); err != nil {
+			w.fault("%s: the disk works, and the store says %v", m.name, err)
+		}
+		if n, _ := m.spool.Len(); n > 0 {
+			w.fault("%s: %d calls still wait in the spool", m.name, n)
+		}
+	}
+}
+
+// compareConductor waits for the committer, and compares the tenant with what is effective.
+func (w *World) compareConductor() {
+	w.now("wait for the conductor")
+	w.console.set(func(c *console) { c.lose, c.refuse = 0, 0 })
+	w.until(12*time.Minute, "the tenant holds what is effective", func() string {
+		for _, m := range w.members {
+			m.watchdog.pass()
+		}
+		set := w.members[0].agent.Load().Set()
+		s, err := w.members[0].agent.Load().Status(context.Background())
+		if err != nil || s.Commit.Held > 0 {
+			return ""
+		}
+		var must, all netipx.IPSetBuilder
+		soon := store.At(time.Now().Add(7 * time.Minute)) // an expiry may wait for five minutes for company
+		for e := range set.EffectiveParts() {
+			for _, p := range e.Pieces {
+				all.AddPrefix(p)
+				if e.Until > soon {
+					must.AddPrefix(p)
+				}
+			}
+		}
+		var have netipx.IPSetBuilder
+		for _, p := range w.console.addresses() {
+			have.AddPrefix(p)
+		}
+		held := ipset(&have)
+		must.RemoveSet(held)
+		if missing := ipset(&must).Prefixes(); len(missing) > 0 {
+			return fmt.Sprintf("it lacks %v; the commit is %s: %s", missing, s.Commit.State, s.Commit.Detail)
+		}
+		have.RemoveSet(ipset(&all))
+		w.console.set(func(c *console) {
+			for p := range c.foreign {
+				have.RemovePrefix(p)
+			}
+		})
+		have.RemovePrefix(netip.MustParsePrefix("198.18.0.0/24"))
+		if extra := ipset(&have).Prefixes(); len(extra) > 0 {
+			return fmt.Sprintf("it holds %v, which nothing bans; the commit is %s: %s", extra, s.Commit.State, s.Commit.Detail)
+		}
+		return ""
+	})
+}

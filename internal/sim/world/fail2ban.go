@@ -1,0 +1,235 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
+)
+
+// jails are what each router's fail2ban runs.
+var jails = []string{"sshd", "web"}
+
+// watchdog is a router's fail2ban in memory: it bans, prolongs, lets go at the end, restarts and replays, runs the banmesh
+// action's hooks and answers its client's commands as fail2ban 1.0 does. While it runs an action it answers nobody.
+type watchdog struct {
+	m *Member
+
+	busy turn // an action runs
+
+	mu      sync.Mutex
+	bans    map[jailed]sentence
+	ignored map[netip.Prefix]bool
+	down    bool
+}
+
+type jailed struct {
+	jail string
+	addr netip.Addr
+}
+
+type sentence struct {
+	start time.Time // by the router's clock, whole milliseconds
+	life  time.Duration
+}
+
+func newWatchdog(m *Member) *watchdog {
+	return &watchdog{m: m, busy: make(turn, 1), bans: make(map[jailed]sentence), ignored: make(map[netip.Prefix]bool)}
+}
+
+func (d *watchdog) keys() []jailed { return keysOf(d.bans) }
+
+func keysOf(bans map[jailed]sentence) []jailed {
+	out := make([]jailed, 0, len(bans))
+	for k := range bans {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b jailed) int {
+		if c := strings.Compare(a.jail, b.jail); c != 0 {
+			return c
+		}
+		return a.addr.Compare(b.addr)
+	})
+	return out
+}
+
+// attack has a jail ban an address for a while; one that it holds is prolonged.
+func (d *watchdog) attack(jail string, addr netip.Addr, life time.Duration) {
+	d.busy.take()
+	defer d.busy.give()
+	k, now := jailed{jail, addr}, d.m.now().Truncate(time.Millisecond)
+	d.mu.Lock()
+	if d.down || d.ignored[netip.PrefixFrom(addr, addr.BitLen())] {
+		d.mu.Unlock()
+		return
+	}
+	s, held := d.bans[k]
+	event := control.HookBan
+	if held {
+		event, s.life = control.HookProlong, now.Sub(s.start)+life
+	} else {
+		s = sentence{now, life}
+	}
+	d.bans[k] = s
+	d.mu.Unlock()
+	d.m.hook(call(event, k, s, now, false))
+}
+
+func call(event control.HookEvent, k jailed, s sentence, now time.Time, restored bool) control.HookCall {
+	c := control.HookCall{
+		Event: event, Jail: k.jail, Prefixes: control.Prefixes{netip.PrefixFrom(k.addr, k.addr.BitLen())},
+		Start: control.At(s.start), Until: control.Until(control.At(s.start.Add(s.life))),
+		Failures: 5, Restored: restored, At: control.At(now),
+	}
+	return c
+}
+
+// pass lets go what has ended. It is called every few seconds.
+func (d *watchdog) pass() {
+	d.busy.take()
+	defer d.busy.give()
+	now := d.m.now()
+	d.mu.Lock()
+	if d.down {
+		d.mu.Unlock()
+		return
+	}
+	over := make(map[jailed]sentence)
+	for _, k := range d.keys() {
+		if s := d.bans[k]; now.After(s.start.Add(s.life)) {
+			over[k] = s
+			delete(d.bans, k)
+		}
+	}
+	d.mu.Unlock()
+	for _, k := range keysOf(over) {
+		d.m.hook(call(control.HookUnban, k, over[k], now, false))
+	}
+}
+
+// restart replays what has not ended.
+func (d *watchdog) restart() {
+	d.busy.take()
+	defer d.busy.give()
+	d.m.w.reached("fail2ban: restarted and replayed")
+	now := d.m.now()
+	d.mu.Lock()
+	clear(d.ignored)
+	keys := d.keys()
+	bans := make(map[jailed]sentence, len(keys))
+	for _, k := range keys {
+		bans[k] = d.bans[k]
+	}
+	d.mu.Unlock()
+	for _, jail := range jails {
+		d.m.hook(control.HookCall{Event: control.HookStart, Jail: jail, At: control.At(now)})
+	}
+	for _, k := range keys {
+		if s := bans[k]; now.Before(s.start.Add(s.life)) {
+			d.m.hook(call(control.HookBan, k, s, now, true))
+		}
+	}
+}
+
+// client answers a command.
+func (d *watchdog) client(ctx context.Context, args ...string) (string, error) {
+	if err := pause(ctx, 100*time.Millisecond); err != nil {
+		return "", err
+	}
+	if d.m.w.cfg.Plant == "deaf fail2ban" && len(args) > 2 && args[2] == "unbanip" {
+		return "0", nil
+	}
+	d.mu.Lock()
+	down := d.down
+	d.mu.Unlock()
+	if down {
+		return "", fail2ban.ErrNotRunning
+	}
+	select { // until the actions have run, or the caller gives up
+	case d.busy <- struct{}{}:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	defer d.busy.give()
+	at := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	switch {
+	case at(0) == "status" && len(args) == 1:
+		return "Status\n|- Number of jail:\t2\n`- Jail list:\t" + strings.Join(jails, ", "), nil
+	case at(0) == "status" || at(0) == "get" || at(0) == "set":
+		if jail := at(1); !slices.Contains(jails, jail) {
+			return "", fail2ban.ErrNoJail
+		}
+	}
+	switch {
+	case at(0) == "status":
+		return "Status for the jail", nil
+	case at(0) == "get" && at(2) == "banip":
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		var out strings.Builder
+		const layout = "2006-01-02 15:04:05"
+		for _, k := range d.keys() {
+			if s := d.bans[k]; k.jail == at(1) {
+				fmt.Fprintf(&out, "%v \t%s + %d = %s\n", k.addr, s.start.Local().Format(layout), int(s.life.Seconds()), s.start.Add(s.life).Local().Format(layout))
+			}
+		}
+		return out.String(), nil
+	case at(0) == "get" && at(2) == "ignoreip":
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		out := "These IP addresses/networks are ignored:\n"
+		for p := range d.ignored {
+			out += "|- " + p.String() + "\n"
+		}
+		return out, nil
+	case at(0) == "set" && at(2) == "unbanip":
+		for _, text := range args[3:] {
+			addr, err := netip.ParseAddr(strings.TrimSuffix(text, "/32"))
+			if err != nil {
+				continue
+			}
+			k := jailed{at(1), addr}
+			d.mu.Lock()
+			s, held := d.bans[k]
+			delete(d.bans, k)
+			d.mu.Unlock()
+			if held {
+				d.m.w.reached("fail2ban: was told of a lift")
+				d.m.hook(call(control.HookUnban, k, s, d.m.now(), false))
+			}
+		}
+		return "1", nil
+	case at(0) == "set" && (at(2) == "addignoreip" || at(2) == "delignoreip"):
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, text := range args[3:] {
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				a, err := netip.ParseAddr(text)
+				if err != nil {
+					continue
+				}
+				p = netip.PrefixFrom(a, a.BitLen())
+			}
+			if at(2) == "addignoreip" {
+				d.ignored[p] = true
+			} else {
+				delete(d.ignored, p)
+			}
+		}
+		return "", nil
+	}
+	return "", errors.New("Invalid command")
+}
