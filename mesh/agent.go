@@ -339,6 +339,7 @@ func (a *Agent) pulse(ctx context.Context) error {
 		}
 		a.clock.set(a.mesh.Offset())
 		a.store.Tick(a.clock.agree.Load())
+		a.forgetMembers()
 		a.tellReport()
 		a.tellLimits()
 		a.watchStall(time.Now())

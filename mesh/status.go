@@ -124,7 +124,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		}
 	}
 	if len(failed) > 0 {
-		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` and port %s there", strings.Join(failed, ", "), port)
+		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` and port %s there, or take one that is not coming back off the books: `banmesh forget NAME`", strings.Join(failed, ", "), port)
 	}
 	if len(behind) > 0 {
 		warn("not in sync yet with %s: it resolves itself within seconds; if it stays, check that TCP %s is open both ways", strings.Join(behind, ", "), port)

@@ -70,7 +70,7 @@ func (it *item) invalid() string {
 		return "time out of bounds"
 	case it.floor != 0 && it.floor <= it.until:
 		return "floor below until"
-	case (it.kind == KindBan || it.kind == KindBlock) && text.CheckName(it.jail) != nil:
+	case (it.kind == KindBan || it.kind == KindBlock || it.kind == KindForget) && text.CheckName(it.jail) != nil:
 		return "not a name"
 	case len(it.text) > maxText:
 		return "string too long"
@@ -130,14 +130,14 @@ func appendSpan(b []byte, start, until Millis) []byte {
 
 // append writes the canonical encoding: [kind, seq, ...], in the shortest form of everything.
 func (it *item) append(b []byte) []byte {
-	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5}
+	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5, KindForget: 4}
 	b = appendArray(b, lengths[it.kind])
 	b = append(b, byte(it.kind))
 	b = appendUint(b, it.seq)
 	switch it.kind {
-	case KindFreeze, KindBlock:
+	case KindFreeze, KindBlock, KindForget:
 		b = appendUint(b, uint64(it.start))
-		if it.kind == KindBlock {
+		if it.kind != KindFreeze {
 			b = appendString(b, it.jail)
 		}
 		return b
@@ -262,15 +262,18 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		return false
 	}
 	it.kind, it.key = Kind(kind), noPrefix
-	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5}
+	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5, KindForget: 4}
 	if length != want[it.kind] {
 		r.fail("record of another length")
 		return false
 	}
 	switch it.kind {
-	case KindFreeze, KindBlock:
+	case KindFreeze, KindBlock, KindForget:
 		it.start, it.until = r.millis(), Never
-		if it.kind == KindBlock {
+		if it.kind == KindForget {
+			it.until = it.start.plus(forgetHolds)
+		}
+		if it.kind != KindFreeze {
 			it.jail = r.name(n)
 		}
 		return r.ok()

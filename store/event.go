@@ -31,11 +31,12 @@ const (
 	EventThaw
 	EventBlock
 	EventUnblock
+	EventForget
 )
 
 // String returns the event's name in lower case.
 func (k EventKind) String() string {
-	names := [...]string{"", "ban", "extend", "lift", "expire", "allow", "disallow", "never-ban", "placed", "freeze", "thaw", "block", "unblock"}
+	names := [...]string{"", "ban", "extend", "lift", "expire", "allow", "disallow", "never-ban", "placed", "freeze", "thaw", "block", "unblock", "forget"}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -17,14 +17,15 @@ const (
 	KindPlaced
 	KindFreeze
 	KindBlock
-	KindGone // own records that are withdrawn, see goneRange
+	KindGone   // own records that are withdrawn, see goneRange
+	KindForget // a member that has failed is not looked for any more
 
 	kindEnd // first kind that this version does not know
 )
 
 // String returns the kind's name in lower case.
 func (k Kind) String() string {
-	names := [...]string{"", "ban", "lift", "allow", "never-ban", "placed", "freeze", "block", "gone"}
+	names := [...]string{"", "ban", "lift", "allow", "never-ban", "placed", "freeze", "block", "gone", "forget"}
 	if k > 0 && int(k) < len(names) {
 		return names[k]
 	}
@@ -107,6 +108,16 @@ type Block struct {
 	Origin string
 	Start  Millis
 }
+
+// Forget says that a member is not coming back, if it failed before Start: a member that lives is not forgotten, and one that
+// comes back is a member as before.
+type Forget struct {
+	Name  string
+	Start Millis
+}
+
+// Kind returns KindForget.
+func (Forget) Kind() Kind { return KindForget }
 
 // Kind returns KindBan.
 func (Ban) Kind() Kind { return KindBan }

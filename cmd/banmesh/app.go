@@ -17,7 +17,7 @@ func commands(c *console) []*cli.Command {
 		statusCommand(c), membersCommand(c), monitorCommand(c),
 		diffCommand(c), commitCommand(c), freezeCommand(c), thawCommand(c), revokeCommand(c),
 		importCommand(c), exportCommand(c),
-		agentCommand(c), initCommand(c), inviteCommand(c), joinCommand(c), leaveCommand(c), keygenCommand(c), keyringCommand(c), configCommand(c), doctorCommand(c),
+		agentCommand(c), initCommand(c), inviteCommand(c), joinCommand(c), leaveCommand(c), forgetCommand(c), keygenCommand(c), keyringCommand(c), configCommand(c), doctorCommand(c),
 		fail2banCommand(c), conductorCommand(c), demoCommand(c), benchCommand(c),
 		versionCommand(c), completionCommand(c), manCommand(c),
 	}

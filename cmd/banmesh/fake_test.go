@@ -361,7 +361,10 @@ func (a *fakeAgent) Leave(ctx context.Context) error {
 }
 
 func (a *fakeAgent) Freeze(ctx context.Context) error { return a.enter(ctx, "freeze", nil) }
-func (a *fakeAgent) Thaw(ctx context.Context) error   { return a.enter(ctx, "thaw", nil) }
+func (a *fakeAgent) Forget(ctx context.Context, c control.ForgetCall) error {
+	return a.enter(ctx, "forget", c)
+}
+func (a *fakeAgent) Thaw(ctx context.Context) error { return a.enter(ctx, "thaw", nil) }
 
 func (a *fakeAgent) Revoke(ctx context.Context, c control.RevokeCall) (control.RevokeReply, error) {
 	if c.Origin == "ruoter3" {

@@ -191,6 +191,19 @@ type RevokeReply struct {
 	Lifted int `json:"lifted"`
 }
 
+// ForgetCall takes a member that has failed off the books of all members.
+type ForgetCall struct {
+	Name string `json:"name"`
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c ForgetCall) Validate() error {
+	if c.Name == "" || len(c.Name) > 255 {
+		return fmt.Errorf("forget: %s: want a member's name", Show(c.Name))
+	}
+	return nil
+}
+
 // KeyringCall lists or changes the gossip keys of the whole mesh.
 type KeyringCall struct {
 	Op  string `json:"op"` // list, install, use, remove

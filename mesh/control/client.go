@@ -114,6 +114,12 @@ func (c *Client) Invite(ctx context.Context, call InviteCall) (InviteReply, erro
 // Leave makes the agent leave the mesh and stop.
 func (c *Client) Leave(ctx context.Context) error { return c.order(ctx, PathLeave) }
 
+// Forget takes a member that has failed off the books of all members.
+func (c *Client) Forget(ctx context.Context, call ForgetCall) error {
+	_, err := ask[struct{}](ctx, c, PathForget, call)
+	return err
+}
+
 // Freeze stops commits and enforcement of the whole mesh.
 func (c *Client) Freeze(ctx context.Context) error { return c.order(ctx, PathFreeze) }
 

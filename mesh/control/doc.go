@@ -20,6 +20,7 @@ const (
 	PathLeave       = "/v1/leave"
 	PathFail2ban    = "/v1/fail2ban"
 	PathTakeIn      = "/v1/fail2ban/import"
+	PathForget      = "/v1/forget"
 	PathFreeze      = "/v1/freeze"
 	PathThaw        = "/v1/thaw"
 	PathRevoke      = "/v1/revoke"

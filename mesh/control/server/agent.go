@@ -38,6 +38,7 @@ type Agent interface {
 	Invite(ctx context.Context, c control.InviteCall) (control.InviteReply, error)
 	// Leave announces the leave and starts the clean stop; it returns when the others have been told.
 	Leave(ctx context.Context) error
+	Forget(ctx context.Context, c control.ForgetCall) error
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
 	Revoke(ctx context.Context, c control.RevokeCall) (control.RevokeReply, error)

@@ -53,6 +53,10 @@ func (a *taker) Join(_ context.Context, c control.JoinCall) (control.JoinReply, 
 	a.got = c
 	return control.JoinReply{}, nil
 }
+func (a *taker) Forget(_ context.Context, c control.ForgetCall) error {
+	a.got = c
+	return nil
+}
 func (a *taker) Revoke(_ context.Context, c control.RevokeCall) (control.RevokeReply, error) {
 	a.got = c
 	return control.RevokeReply{}, nil
@@ -79,7 +83,7 @@ func (a *taker) List(context.Context, control.ListQuery) (iter.Seq[control.Ban],
 // FuzzCall sends anything to the control socket's server, as body of each change and as query of each read: it answers
 // with JSON and a status of its own, and what reaches the agent is valid and means the same when it is written again.
 func FuzzCall(f *testing.F) {
-	changes := []string{control.PathBan, control.PathUnban, control.PathAllow, control.PathAllowRemove, control.PathFail2ban, control.PathTakeIn, control.PathCommit, control.PathJoin, control.PathRevoke, control.PathKeyring, control.PathInvite}
+	changes := []string{control.PathBan, control.PathUnban, control.PathAllow, control.PathAllowRemove, control.PathFail2ban, control.PathTakeIn, control.PathCommit, control.PathJoin, control.PathRevoke, control.PathForget, control.PathKeyring, control.PathInvite}
 	reads := []string{control.PathWhy + "?ip=", control.PathBans + "?prefix="}
 	for i, body := range []string{
 		`{"prefixes":["203.0.113.7"],"jail":"sshd","start":"2026-01-02T03:04:05.000Z","until":null,"failures":5}`,

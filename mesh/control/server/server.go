@@ -101,6 +101,7 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("POST "+control.PathRevoke, change(s, smallBody, a.Revoke))
 	m.HandleFunc("POST "+control.PathKeyring, change(s, smallBody, a.Keyring))
 	m.HandleFunc("POST "+control.PathLeave, change(s, smallBody, plain(a.Leave)))
+	m.HandleFunc("POST "+control.PathForget, change(s, smallBody, func(ctx context.Context, c control.ForgetCall) (struct{}, error) { return struct{}{}, a.Forget(ctx, c) }))
 	m.HandleFunc("POST "+control.PathFreeze, change(s, smallBody, plain(a.Freeze)))
 	m.HandleFunc("POST "+control.PathThaw, change(s, smallBody, plain(a.Thaw)))
 	m.HandleFunc("GET "+control.PathAllow, read(s, list(a.Allows)))

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"banmesh/mesh/control"
+)
+
+func forgetCommand(c *console) *cli.Command {
+	return &cli.Command{
+		Name: "forget", Category: "Mesh", Usage: "take a member that has failed off the books, on every router", ArgsUsage: "NAME",
+		Description: "For a router that is not coming back: it leaves members and warnings, is not looked for, and changes of the gossip keys no\n" +
+			"longer wait for it. Its bans stay until they end; banmesh revoke --origin NAME lifts them. A router that lives is not\n" +
+			"forgotten, and one that comes back is a member as before.\n\nExample:\n   banmesh forget router7",
+		Flags: []cli.Flag{c.socketFlag()},
+		Action: func(cc *cli.Context) error {
+			given, err := positional(cc, 1, 1)
+			if err != nil {
+				return err
+			}
+			call := control.ForgetCall{Name: given[0]}
+			err = c.ask(cc.Context, answerTime, func(ctx context.Context, cl *control.Client) error { return cl.Forget(ctx, call) })
+			if err == nil {
+				fmt.Fprintf(c.out, "%s is forgotten; its bans stay until they end\n", call.Name)
+			}
+			return err
+		},
+	}
+}

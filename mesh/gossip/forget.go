@@ -1,0 +1,63 @@
+package gossip
+
+import (
+	"slices"
+	"time"
+)
+
+// Forget takes members off the books that an operator says are not coming back:
+// those that are gone since before the time given. One that lives refutes it, and
+// one that comes back is a member as before. It reports which it has taken off.
+func (m *Mesh) Forget(gone map[string]time.Time) (forgotten []string) {
+	for name, at := range gone {
+		if name == m.cfg.Name {
+			continue
+		}
+		addr, dropped := m.table.drop(name, at)
+		if m.known.drop(name, addr, at) || dropped {
+			forgotten = append(forgotten, name)
+		}
+	}
+	slices.Sort(forgotten)
+	return forgotten
+}
+
+// Remembers says whether a member of that name is looked for, also of an earlier
+// run.
+func (m *Mesh) Remembers(name string) bool {
+	m.known.mu.Lock()
+	defer m.known.mu.Unlock()
+	return m.known.members[name] != nil
+}
+
+// drop forgets a member that is gone since before the time given.
+func (t *table) drop(name string, at time.Time) (addr string, dropped bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.all[name]
+	if p == nil || p.state == Alive || p.since.After(at) {
+		return "", false
+	}
+	delete(t.all, name)
+	t.refresh()
+	return p.addr, true
+}
+
+// drop forgets a member that was last seen before the time given, and with it the
+// address by which it was joined on an operator's word. One that is alive has been
+// seen since.
+func (k *known) drop(name, addr string, at time.Time) bool {
+	if _, alive := k.m.table.addr(name); alive {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.members[name]
+	if e == nil || e.Seen > at.Unix() {
+		return false
+	}
+	delete(k.members, name)
+	k.seeds = slices.DeleteFunc(k.seeds, func(s string) bool { return s == addr || s == e.Addr })
+	k.touch()
+	return true
+}

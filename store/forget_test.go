@@ -1,0 +1,37 @@
+package store
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// A Forget reaches the others, ends after a week, and is nobody's who is blocked.
+func TestForgetIsToldToAll(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	ctx := context.Background()
+	at := c.millis()
+	a.must(a.Forget(ctx, "dead"))
+	if err := a.Forget(ctx, "no\nname"); err == nil {
+		t.Error("a name with a line break is taken")
+	}
+	chunk, _ := a.Since(0, 1200)
+	if _, err := b.Merge(chunk); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*node{a, b} {
+		if got := n.Forgotten(); len(got) != 1 || got["dead"] != at {
+			t.Errorf("%v, want dead at %v", got, at)
+		}
+	}
+	b.must(b.Block(ctx, "a"))
+	if got := b.Forgotten(); len(got) != 0 {
+		t.Errorf("of a blocked member: %v", got)
+	}
+	c.add(8 * 24 * time.Hour)
+	a.Tick(true)
+	if got := a.Forgotten(); len(got) != 0 {
+		t.Errorf("after eight days: %v", got)
+	}
+}
