@@ -71,6 +71,7 @@ type Agent struct {
 	errands   errands
 
 	otherLimits otherLimits
+	untold      untold
 	lifts       liftBook
 	former      string // the name that the store was written under, where it is another; else ""
 	inviter     *invite.Host
@@ -342,6 +343,7 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.forgetMembers()
 		a.tellReport()
 		a.tellLimits()
+		a.tellUntold()
 		a.watchStall(time.Now())
 		a.watchTrouble()
 	}

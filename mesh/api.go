@@ -131,7 +131,11 @@ func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanRe
 	a.drainFirst(ctx)
 	seen := c
 	seen.At = 0 // it is said now: all that is seen is meant, whatever a clock says of when it began
-	return a.unban(ctx, c, seen)
+	reply, err := a.unban(ctx, c, seen)
+	if err == nil {
+		reply.Untold = a.untoldRouters()
+	}
+	return reply, err
 }
 
 // unban lifts what seen names, and has c repeated where it is too early to know

@@ -16,6 +16,7 @@ const (
 	letterAsk     = 'C' // commit now, please
 	letterOutcome = 'O' // what came of asking
 	letterLimits  = 'M' // the sender's limits, in short
+	letterUntold  = 'F' // why the sender's fail2ban cannot be told
 )
 
 // letterVersion is the second byte of the letters of this package.

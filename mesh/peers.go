@@ -124,6 +124,11 @@ func (a *Agent) heard(from string, payload []byte) {
 		if err = decodeLetter(body, limitsFields, &l); err == nil {
 			a.otherLimits.heard(from, l.Sum)
 		}
+	case letterUntold:
+		var u untoldLetter
+		if err = decodeLetter(body, untoldFields, &u); err == nil {
+			a.untold.heard(from, u.Why)
+		}
 	case letterOutcome:
 		var o outcome
 		if err = decodeLetter(body, outcomeFields, &o); err == nil {

@@ -136,6 +136,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
 	}
+	w = append(w, untoldWarnings(a.cfg.Name, a.untoldRouters())...)
 	w = append(w, a.lifts.warnings(time.Now())...)
 	w = append(w, a.mesh.Doubts()...)
 	w = append(w, a.mesh.Unanswered()...)

@@ -164,6 +164,11 @@ func (c *console) tellUnban(call control.UnbanCall, r control.UnbanReply) error 
 	case lifted > 0:
 		fmt.Fprintf(c.out, "%d of %d prefixes %s\n", lifted, len(r.Lifted), done)
 	}
+	if lifted > 0 {
+		for _, u := range r.Untold {
+			c.warn("the fail2ban of %s cannot be told and goes on blocking: %s; banmesh doctor there says what helps", control.OneLine(u.Router), control.OneLine(u.Why))
+		}
+	}
 	var wrong []string
 	if len(not) > 0 {
 		s := shorten(not) + map[bool]string{true: " is", false: " are"}[len(not) == 1] + " not banned"

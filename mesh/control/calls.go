@@ -67,6 +67,13 @@ type Lifted struct {
 // UnbanReply has one entry for each asked prefix in order, or for each lifted one with All.
 type UnbanReply struct {
 	Lifted []Lifted `json:"lifted"`
+	Untold []Untold `json:"untold,omitempty"` // routers whose fail2ban goes on blocking
+}
+
+// Untold is a router whose agent cannot tell its fail2ban what the mesh lifts.
+type Untold struct {
+	Router string `json:"router"`
+	Why    string `json:"why"`
 }
 
 // AllowCall asks that no ban of these prefixes counts until then.

@@ -65,6 +65,7 @@ type Teller struct {
 	poke   chan struct{} // holds at most one
 
 	allowance allowance
+	trouble   trouble
 
 	// Run's goroutine owns what follows.
 	away    backoff             // fail2ban as a whole
@@ -122,6 +123,7 @@ func (t *Teller) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		t.round(ctx)
+		t.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -210,6 +212,7 @@ func (t *Teller) judge(ctx context.Context, err error) {
 	case err == nil:
 		t.away = backoff{}
 	default:
+		t.trouble.note(whole(err))
 		first := t.away.since.IsZero()
 		t.away.failed(t.now())
 		level := slog.LevelDebug

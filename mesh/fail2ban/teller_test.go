@@ -3,6 +3,7 @@ package fail2ban
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -359,5 +360,29 @@ func TestAllowThatEndedWhileTheAgentWasDownIsTakenOff(t *testing.T) {
 		r.after(time.Hour)
 		r.start()
 		r.wantCalls("set sshd addignoreip 198.51.100.7", "set sshd delignoreip 198.51.100.7")
+	})
+}
+
+// What keeps fail2ban from being told is known before there is anything to tell, and is over when fail2ban answers.
+func TestATellerKnowsThatItCannotTell(t *testing.T) {
+	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+		r.setDown(ErrDenied)
+		r.start()
+		r.after(2 * lookEvery)
+		if why := r.teller.Trouble(); why != "" {
+			t.Errorf("on a router where no jail has ever called: %s", why)
+		}
+		if _, err := r.hooks.Handle(context.Background(), Call{Event: Start, Jail: "sshd"}); err != nil {
+			t.Fatal(err)
+		}
+		r.after(time.Second)
+		if why := r.teller.Trouble(); !strings.Contains(why, ErrDenied.Error()) {
+			t.Errorf("Trouble() = %q", why)
+		}
+		r.setDown(nil)
+		r.after(lookEvery + tellEvery)
+		if why := r.teller.Trouble(); why != "" {
+			t.Errorf("when fail2ban answers: %s", why)
+		}
 	})
 }

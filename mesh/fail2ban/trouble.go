@@ -1,0 +1,56 @@
+package fail2ban
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// lookEvery is how often fail2ban is asked whether it can be told, where there is
+// nothing to tell: before the first unban is too late to learn that it cannot.
+const lookEvery = time.Minute
+
+// trouble is why fail2ban as a whole cannot be told.
+type trouble struct {
+	mu   sync.Mutex
+	why  string
+	next time.Time // Run's goroutine alone: when to look again
+}
+
+func (t *trouble) note(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.why = ""; err != nil {
+		t.why = err.Error()
+	}
+}
+
+// Trouble says why the local fail2ban cannot be told what the mesh lifts and
+// allows, "" where it can, or where there is no fail2ban on this router.
+func (t *Teller) Trouble() string {
+	t.trouble.mu.Lock()
+	defer t.trouble.mu.Unlock()
+	return t.trouble.why
+}
+
+// look finds out whether fail2ban can be told, where a jail of it has ever called.
+func (t *Teller) look(ctx context.Context) {
+	now := t.now()
+	if t.silent || len(t.known) == 0 || now.Before(t.trouble.next) && !t.trouble.next.After(now.Add(lookEvery)) {
+		return
+	}
+	t.trouble.next = now.Add(lookEvery)
+	_, err := t.client.Jails(ctx)
+	if ctx.Err() == nil {
+		t.trouble.note(whole(err))
+	}
+}
+
+// whole is err where it is of fail2ban as a whole, and not of one jail.
+func whole(err error) error {
+	if err == nil || errors.Is(err, ErrNoJail) {
+		return nil
+	}
+	return err
+}
