@@ -63,6 +63,7 @@ type hostKeys struct {
 	known       []ssh.PublicKey
 	authorities []ssh.PublicKey // whose certificates are believed
 	revoked     []ssh.PublicKey
+	dial        dialer
 	failed      *HostKeyError // set where the offered key was refused
 	passed      bool
 }
@@ -226,7 +227,7 @@ func (h *hostKeys) otherType(ctx context.Context, err error) error {
 	if !errors.As(err, &none) || !strings.Contains(err.Error(), "host key") {
 		return nil
 	}
-	key, fetchErr := FetchHostKey(ctx, h.address)
+	key, fetchErr := fetchAnyHostKey(ctx, h.dial, h.address)
 	switch {
 	case fetchErr != nil:
 		return nil
@@ -256,9 +257,13 @@ func FetchHostKey(ctx context.Context, addr string) (HostKey, error) {
 	if err := CheckAddress(addr); err != nil {
 		return HostKey{}, fmt.Errorf("address %q: %w", addr, err)
 	}
-	key, err := fetchHostKey(ctx, addr, plainAlgorithms)
+	return fetchAnyHostKey(ctx, nil, addr)
+}
+
+func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (HostKey, error) {
+	key, err := fetchHostKey(ctx, dial, addr, plainAlgorithms)
 	if none := (*ssh.AlgorithmNegotiationError)(nil); errors.As(err, &none) {
-		if legacy, legacyErr := fetchHostKey(ctx, addr, []string{ssh.KeyAlgoRSA}); legacyErr == nil {
+		if legacy, legacyErr := fetchHostKey(ctx, dial, addr, []string{ssh.KeyAlgoRSA}); legacyErr == nil {
 			legacy.legacy = true
 			return legacy, nil
 		}
@@ -266,9 +271,9 @@ func FetchHostKey(ctx context.Context, addr string) (HostKey, error) {
 	return key, err
 }
 
-func fetchHostKey(ctx context.Context, addr string, algorithms []string) (HostKey, error) {
+func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []string) (HostKey, error) {
 	var got HostKey
-	conn, stop, err := connect(ctx, addr)
+	conn, stop, err := connect(ctx, dial, addr)
 	if err != nil {
 		return HostKey{}, err
 	}
@@ -299,10 +304,16 @@ func fetchHostKey(ctx context.Context, addr string, algorithms []string) (HostKe
 // errKeySeen ends the handshake once the key is known.
 var errKeySeen = errors.New("key seen")
 
+// dialer opens connections; nil is the network's.
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // connect opens a TCP connection that is closed when the context ends, until stop is called.
-func connect(ctx context.Context, addr string) (conn net.Conn, stop func() bool, err error) {
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	conn, err = d.DialContext(ctx, "tcp", addr)
+func connect(ctx context.Context, dial dialer, addr string) (conn net.Conn, stop func() bool, err error) {
+	if dial == nil {
+		d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+		dial = d.DialContext
+	}
+	conn, err = dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect to %s: %w: %w", addr, ErrUnreachable, cause(ctx, err))
 	}

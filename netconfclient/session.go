@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,7 +49,9 @@ type DialConfig struct {
 	// HostKeyAlgorithms are accepted beside the usual ones: ssh-rsa, for a server that has no other.
 	HostKeyAlgorithms []string
 	MaxReply          int // bytes of the largest reply taken; 0 means 64 MiB
-	Logger            *slog.Logger
+	// Dial opens the connection; nil is the network's.
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	Logger *slog.Logger
 
 	keepaliveEvery, keepaliveWait time.Duration // 0 is the default; for tests
 }

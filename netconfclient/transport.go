@@ -64,7 +64,8 @@ func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, stop, err := connect(ctx, d.Address)
+	keys.dial = d.Dial
+	conn, stop, err := connect(ctx, d.Dial, d.Address)
 	if err != nil {
 		return nil, err
 	}

@@ -171,11 +171,6 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	if err := e.Commit(final); err != nil {
 		// Whatever the answer says: what running holds now is learnt by reading it.
 		unknown = true
-		if errors.Is(err, conductor.ErrUnseen) {
-			c.tenant.Lock()
-			c.memory.unseen(time.Now(), p.Add)
-			c.tenant.Unlock()
-		}
 		return res, fmt.Errorf("commit the tenant: %w", err)
 	}
 	committed = true
@@ -280,7 +275,7 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 
 // ours tells leftovers of banmesh in a candidate from somebody else's work: each
 // addition was placed, each removal was placed and is due. What this member has
-// seen in running, or was just told to be there, is no leftover, if it is more than the shrink guard's share: then
+// seen in running is no leftover, if it is more than the shrink guard's share: then
 // the reading that shows it gone is wrong, and undoing it would lift those bans with
 // the next commit of whoever comes first. Nor is what was placed a moment ago, for
 // the edit that is beginning.
@@ -292,7 +287,7 @@ func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefi
 		}
 		c.tenant.Lock()
 		running := slices.Clone(c.memory.running)
-		contradicted := c.memory.contradicts(time.Now(), added, c.cfg.MaxShrinkPercent)
+		contradicted := c.memory.contradicts(added, c.cfg.MaxShrinkPercent)
 		c.tenant.Unlock()
 		if contradicted {
 			return false

@@ -328,36 +328,6 @@ func TestAWideOpenTenantStopsEverything(t *testing.T) {
 	})
 }
 
-// A commit that was answered with success is not undone at once because running, whole and at any size, does not show it.
-func TestAnAcknowledgedCommitIsNoLeftover(t *testing.T) {
-	play(t, func(t *testing.T, s *site) {
-		a := newAgent(t, s, "a")
-		defer a.halt()
-		pass(time.Minute)
-		a.set.ban(100*time.Hour, many(30)...)
-		s.breaks(fault{step: "commit", err: conductor.ErrUnseen})
-		a.Notify(Addition)
-		for range 600 {
-			if pass(100 * time.Millisecond); s.tried("commit") > 0 {
-				break
-			}
-		}
-		s.edits(many(30), nil)
-		wantTenant(t, s)
-		held := func() bool {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return len(s.candidate) == 30
-		}
-		pass(8 * time.Minute)
-		if s.tried("begin") < 2 || !held() {
-			t.Errorf("undone after %d attempts, while running may still be late", s.tried("begin"))
-		}
-		pass(30 * time.Minute)
-		wantTenant(t, s, many(30)...)
-	})
-}
-
 // A tenant that is wide open is looked at as often as any other, by who leads and by who does not.
 func TestAWideOpenTenantIsNotHammered(t *testing.T) {
 	for _, lead := range []bool{true, false} {

@@ -34,13 +34,7 @@ type memory struct {
 	waiting map[netip.Prefix]struct{} // additions that the last plan held back
 	word    map[netip.Prefix]struct{} // live bans that wait no more: somebody wants them, or a reset took them
 	sizes   []sizeAt                  // of the last growthWindow, oldest first
-
-	acked   map[netip.Prefix]struct{} // added by the last commit that was answered with success and did not show
-	ackedAt time.Time
 }
-
-// ackedFor is for how long what a commit added that was answered with success, and did not show, is taken for being in force.
-const ackedFor = 10 * time.Minute
 
 // handRemoval is a prefix that somebody took out of the tenant.
 type handRemoval struct {
@@ -244,28 +238,16 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 	m.running, m.at = running, now
 }
 
-// unseen takes in what a commit added that was answered with success and did not show.
-func (m *memory) unseen(now time.Time, add []netip.Prefix) {
-	m.acked, m.ackedAt = make(map[netip.Prefix]struct{}, len(add)), now
-	for _, p := range add {
-		m.acked[p] = struct{}{}
-	}
-}
-
 // contradicts reports whether added, which a candidate holds and running does not, is more than the shrink guard's share of
-// what this member has seen in running, or of what a commit was just acknowledged to have added.
-func (m *memory) contradicts(now time.Time, added []netip.Prefix, shrink int) bool {
-	seen, acked := 0, 0
+// what this member has seen in running.
+func (m *memory) contradicts(added []netip.Prefix, shrink int) bool {
+	seen := 0
 	for _, x := range added {
 		if _, ok := m.seen[x]; ok {
 			seen++
 		}
-		if _, ok := m.acked[x]; ok {
-			acked++
-		}
 	}
-	most := func(part, whole int) bool { return whole >= shrinkFloor && part*100 > whole*shrink }
-	return most(seen, len(m.seen)) || now.Sub(m.ackedAt) < ackedFor && most(acked, len(m.acked))
+	return len(m.seen) >= shrinkFloor && seen*100 > len(m.seen)*shrink
 }
 
 // heardByHand takes in another member's word of a removal by hand, which it

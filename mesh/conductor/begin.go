@@ -22,10 +22,15 @@ func (e *edit) begin(ctx context.Context, p Permit) error {
 		return err
 	}
 	var running *Tenant
+	defer func() {
+		if e.again != nil {
+			e.now = e.again
+		}
+	}()
 	if e.s.Candidate() != NoCandidate {
 		// Also under the lock: a server has to refuse the lock of a dirty candidate, but a commit of somebody's half
 		// finished work cannot be taken back, so that is not left to trust.
-		d, err := e.cleanCandidate(ctx, p)
+		d, err := e.cleanCandidate(ctx, p, true)
 		if err != nil {
 			return err
 		}
@@ -85,7 +90,7 @@ func (e *edit) takeLock(ctx context.Context, p Permit) error {
 // changed candidate that is equal to running: there is nothing in it to lose. Where the refusal did not name that mark, and
 // we have not changed anything, the candidate is left alone.
 func (e *edit) clearMark(ctx context.Context, p Permit, why *LockedError) error {
-	if _, err := e.cleanCandidate(ctx, p); err != nil {
+	if _, err := e.cleanCandidate(ctx, p, false); err != nil {
 		return withDetail(err, why)
 	}
 	if !e.undid && !why.Uncommitted || e.c.lacks(e.n, AbilityDiscard) {
@@ -108,7 +113,7 @@ func (e *edit) clearMark(ctx context.Context, p Permit, why *LockedError) error 
 	}
 	// One server keeps its mark until the next commit, whatever is discarded. A commit of a candidate that is equal to
 	// running changes nothing; that it still is equal is looked at right before, as always without a lock.
-	if _, err := e.cleanCandidate(ctx, p); err != nil {
+	if _, err := e.cleanCandidate(ctx, p, false); err != nil {
 		return withDetail(err, why)
 	}
 	e.log.Info("committing a candidate equal to running, to clear the server's mark of changes")
@@ -125,10 +130,11 @@ func withDetail(err error, why *LockedError) error {
 }
 
 // cleanCandidate makes sure that the candidate holds no uncommitted edits: our own leftovers are undone where they are
-// known, others are waited for.
-func (e *edit) cleanCandidate(ctx context.Context, p Permit) (*Difference, error) {
+// known, others are waited for. last says that the edit begins next: what was acknowledged and does not show may stay then.
+func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Difference, error) {
 	undid, reverted := false, false
 	private := e.s.Candidate() == PrivateCandidate
+	var failed error
 	for {
 		d, err := e.compare(ctx)
 		switch {
@@ -137,21 +143,35 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit) (*Difference, error
 		case d.Clean():
 			e.forget()
 			return d, nil
-		case private && !reverted && !e.c.lacks(e.n, AbilityDiscard) && (d.Foreign == "" || d.Behind):
+		case private && !reverted && !e.c.lacks(e.n, AbilityDiscard):
 			// The conductor itself brings the account's own candidate to what is in force; it needs no reading of ours to
-			// do so. Nobody but the agents has this account, so what differs in our tenant alone is theirs.
+			// do so. Nobody but the agents has this account, so what differs is theirs, or what others have committed since.
 			reverted = true
-			e.log.Warn("reverting the account's own candidate to running", "where", d.Detail())
-			if err := e.s.Discard(ctx); err != nil {
-				e.log.Warn("the candidate cannot be reverted", "err", err)
+			if d.Foreign != "" && !d.Behind {
+				if err := e.steady(ctx, d); err != nil {
+					return nil, err
+				}
 			}
-		case e.acknowledged(d):
-			return nil, &BusyError{Detail: "the last commit was answered with success, and running does not show it yet"}
+			e.log.Warn("reverting the account's own candidate to running", "where", d.Detail())
+			if failed = e.s.Discard(ctx); failed != nil {
+				e.log.Warn("the candidate cannot be reverted", "err", failed)
+			}
+		case e.acknowledged(d, true):
+			return nil, &BusyError{Detail: "the commit acknowledged at " + e.leftover().acked.Format(time.TimeOnly) + " is not visible since"}
+		case last && e.acknowledged(d, false):
+			// Running may still be an old one, so nothing is undone: the change goes on from what the candidate holds.
+			e.log.Warn("what was acknowledged is not visible: it is committed once more",
+				"acknowledged", e.leftover().acked, "added", len(d.change.added), "removed", len(d.change.removed))
+			e.again, e.ours, e.dirty = d.Candidate, d.change, true
+			return d, nil
 		case !undid && (d.Foreign == "" || private) && e.own(d, p):
 			undid = true
 			if err := e.undoLeftovers(ctx, d); err != nil {
 				return nil, err
 			}
+		case private:
+			detail := "the candidate of this account is not equal to running (" + d.Detail() + "), and reverting it did not help: revert it by hand (POST /config/revertToRunning)"
+			return nil, &BusyError{Detail: detail, Err: failed}
 		default:
 			return nil, &BusyError{Dirty: true, Detail: d.Detail()}
 		}
@@ -164,7 +184,7 @@ func (e *edit) forget() {
 	defer e.c.mu.Unlock()
 	for _, n := range e.c.nodes {
 		if n == e.n || e.s.Candidate() == SharedCandidate {
-			n.leftover = nil
+			n.leftover, n.looked, n.untidy = nil, true, ""
 		}
 	}
 }
@@ -179,9 +199,9 @@ func (e *edit) compare(ctx context.Context) (*Difference, error) {
 	return d, nil
 }
 
-// undoLeftovers undoes exactly what differs, once that has lasted for a moment: another process may just have committed
+// steady waits for a moment and fails if the difference is another one by then: another process may just have committed
 // what looks like a leftover, and running may show that late.
-func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
+func (e *edit) steady(ctx context.Context, d *Difference) error {
 	if err := wait(ctx, e.c.settle); err != nil {
 		return err
 	}
@@ -192,8 +212,17 @@ func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
 	if now.Foreign != d.Foreign || !now.change.equal(d.change) {
 		return &BusyError{Detail: "the configuration is changing"}
 	}
+	*d = *now
+	return nil
+}
+
+// undoLeftovers undoes exactly what differs, once that has lasted for a moment.
+func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
+	if err := e.steady(ctx, d); err != nil {
+		return err
+	}
 	e.log.Warn("undoing our own leftovers in the candidate", "added", len(d.change.added), "removed", len(d.change.removed))
-	if err := e.undo(ctx, now.Candidate, now.Running, now.change); err != nil {
+	if err := e.undo(ctx, d.Candidate, d.Running, d.change); err != nil {
 		return fmt.Errorf("undo own leftovers: %w", err)
 	}
 	e.undid = true
@@ -201,13 +230,24 @@ func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
 	return nil
 }
 
-// acknowledged tells whether what differs is a commit of ours that was answered with success so short a time ago that the
-// reading of running may be older than that.
-func (e *edit) acknowledged(d *Difference) bool {
+// leftover is what was left in the candidate by a commit that was answered with success and did not show; nil where that is
+// not so. Nodes that share one candidate show each other's.
+func (e *edit) leftover() *leftover {
 	e.c.mu.Lock()
-	l := e.n.leftover
-	e.c.mu.Unlock()
-	return l != nil && !l.acked.IsZero() && time.Since(l.acked) < e.c.cfg.Timeout && d.Foreign == "" && l.explains(d.change, time.Now())
+	defer e.c.mu.Unlock()
+	for _, n := range e.c.nodes {
+		if (n == e.n || e.s.Candidate() == SharedCandidate) && n.leftover != nil && !n.leftover.acked.IsZero() {
+			return n.leftover
+		}
+	}
+	return nil
+}
+
+// acknowledged tells whether what differs is a commit of ours that was answered with success; recently: so short a time ago
+// that the reading of running may be older than that.
+func (e *edit) acknowledged(d *Difference, recently bool) bool {
+	l := e.leftover()
+	return l != nil && (!recently || time.Since(l.acked) < e.c.cfg.Timeout) && d.Foreign == "" && d.change.foreign == "" && l.explains(d.change, time.Now())
 }
 
 // own tells whether what differs in our tenant was left by us: this process remembers it, nobody else could have made it,

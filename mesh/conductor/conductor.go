@@ -62,6 +62,12 @@ type node struct {
 	lacks    Abilities
 	leftover *leftover
 	undone   undone
+
+	// Where each node has a candidate of its own: whether this process has looked at it yet, why it could not be tidied, and
+	// when to try that again.
+	looked bool
+	untidy string
+	next   time.Time
 }
 
 // New makes a Conductor of a driver; it does not connect.
@@ -98,6 +104,7 @@ func (c *Conductor) Begin(ctx context.Context, p Permit) (Edit, error) {
 	if id := s.At().ID; id != 0 {
 		e.log = e.log.With("session", id)
 	}
+	c.tidyOthers(ctx, s, n, p)
 	if err := e.begin(ctx, p); err != nil {
 		c.avoid(n, err)
 		if closeErr := e.Close(ctx); closeErr != nil {
@@ -184,7 +191,13 @@ func (c *Conductor) Features() string {
 func (c *Conductor) Warnings() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.warnings
+	all := slices.Clone(c.warnings)
+	for _, n := range c.nodes {
+		if n.untidy != "" {
+			all = append(all, n.untidy)
+		}
+	}
+	return all
 }
 
 // Close ends what is under way and closes every session that is still open. Begin and Read fail with ErrClosed afterwards.
@@ -320,10 +333,10 @@ func (c *Conductor) learn(s Session, n *node, a Ability) {
 	c.features = s.Features(n.lacks) + " at " + n.name
 }
 
-// show says for Features how a node is spoken to; what was written has shown more of that.
+// show says for Features and Warnings how a node is spoken to; what was written has shown more of that.
 func (c *Conductor) show(s Session, n *node) {
 	c.mu.Lock()
-	c.features = s.Features(n.lacks) + " at " + n.name
+	c.features, c.warnings = s.Features(n.lacks)+" at "+n.name, s.Warnings()
 	c.mu.Unlock()
 }
 

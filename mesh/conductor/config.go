@@ -1,9 +1,11 @@
 package conductor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"regexp"
 	"slices"
 	"sync"
@@ -44,6 +46,9 @@ type Config struct {
 	Timeout     time.Duration // bound of each operation after that; a context may be shorter
 	MaxReply    int           // bytes of the largest reply taken
 	Logger      *slog.Logger
+
+	// Dial opens connections; nil is the network's. A simulation has its own.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // DefaultConfig returns the defaults.

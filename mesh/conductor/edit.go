@@ -46,6 +46,8 @@ type edit struct {
 	closed bool
 	over   error // why no more can be done; ErrClosed after a commit
 
+	again *Tenant // the candidate as the change began, where it holds what was acknowledged and does not show
+
 	base *Tenant // running, as the change began
 	now  *Tenant // what is edited, with our edits
 
@@ -81,6 +83,7 @@ func (e *edit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
 	if err := refuseWideOpen("what is to be added", add); err != nil {
 		return e.fail(ctx, fmt.Errorf("apply: %w", err))
 	}
+	e.again = nil // it stays, but for what is asked for otherwise: running may be an old one
 	add, remove = prefixset.Minus(add, e.now.Addresses), prefixset.Both(remove, e.now.Addresses)
 	if len(add)+len(remove) == 0 {
 		return nil
@@ -180,13 +183,14 @@ func (e *edit) fail(ctx context.Context, err error) error {
 	return err
 }
 
-// revert takes back our edits of the candidate: all of it under our own lock, exactly ours without one.
+// revert takes back our edits of the candidate: all of it under our own lock or where nobody else edits it, exactly ours
+// elsewhere.
 func (e *edit) revert(ctx context.Context) error {
 	if e.s.Candidate() == NoCandidate {
 		e.dirty = false // nothing was written
 		return nil
 	}
-	if e.locked && !e.c.lacks(e.n, AbilityDiscard) {
+	if (e.locked || e.s.Candidate() == PrivateCandidate) && !e.c.lacks(e.n, AbilityDiscard) {
 		err := e.s.Discard(ctx)
 		if err == nil {
 			e.reverted()
@@ -241,7 +245,7 @@ func (e *edit) Commit(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	if e.dirty {
+	if e.dirty && e.again == nil {
 		commit := e.commitCandidate
 		if e.s.Candidate() == NoCandidate {
 			commit = e.commitRunning
@@ -249,6 +253,7 @@ func (e *edit) Commit(ctx context.Context) error {
 		if err := commit(ctx); err != nil {
 			return e.fail(ctx, fmt.Errorf("commit at %s: %w", e.n.name, err))
 		}
+		e.c.moved(e.n, e.ours)
 		e.reverted()
 	}
 	e.over = ErrClosed
@@ -293,6 +298,9 @@ func (e *edit) onlyOwnEdits(ctx context.Context) error {
 	}
 	c := d.change
 	if !d.OnlyOurs() || len(prefixset.Minus(c.added, e.ours.added)) > 0 || len(prefixset.Minus(c.removed, e.ours.removed)) > 0 {
+		if e.s.Candidate() == PrivateCandidate {
+			return &BusyError{Detail: "others have committed since this change began, which begins anew: " + d.Detail()}
+		}
 		return &BusyError{Dirty: true, Detail: d.Detail()}
 	}
 	if d.Candidate == nil {
@@ -340,7 +348,9 @@ func (e *edit) outcome(ctx context.Context, answer error) error {
 // does not show yet may come, and only the conductor knows.
 func (e *edit) confirm(ctx context.Context) error {
 	e.dirty = false
-	e.c.remember(e.n, &leftover{change: e.ours, acked: time.Now()})
+	acked := time.Now()
+	e.c.remember(e.n, &leftover{change: e.ours, acked: acked})
+	defer e.c.show(e.s, e.n) // a commit can leave something to warn of
 	within, cancel := context.WithTimeout(ctx, e.c.cfg.Timeout)
 	defer cancel()
 	var last error // that was not the end of the time
@@ -368,8 +378,8 @@ func (e *edit) confirm(ctx context.Context) error {
 		again := errors.Is(err, ErrMismatch) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrBusy)
 		last = err
 		if !again || !e.s.Alive() || wait(within, pause) != nil {
-			e.c.remember(e.n, &leftover{change: e.ours, acked: time.Now()}) // for so long running was known to be late
-			return fmt.Errorf("%w: %v", ErrUnseen, err)
+			e.c.remember(e.n, &leftover{change: e.ours, acked: acked}) // for so long running was known to be late
+			return fmt.Errorf("%w: acknowledged at %s, not visible since: %v", ErrUnseen, acked.Format(time.TimeOnly), err)
 		}
 	}
 }
@@ -382,6 +392,9 @@ func (e *edit) Close(ctx context.Context) error {
 	ctx, cancel := Cleanup(ctx)
 	defer cancel()
 	var errs []error
+	if e.again != nil {
+		e.dirty = false // what was acknowledged may be in force: it stays, and is remembered
+	}
 	if e.dirty && e.s.Alive() {
 		errs = append(errs, e.revert(ctx))
 	}

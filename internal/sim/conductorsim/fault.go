@@ -37,6 +37,9 @@ const (
 	FaultRESTRedirect    FaultKind = "rest-redirect"    // REST calls [whose path contains Op] are redirected to [Body]
 	FaultRESTDirtyFlag   FaultKind = "rest-dirty-flag"  // REST says that the candidate is dirty when it is not
 	FaultRESTNoPut       FaultKind = "rest-no-put"      // REST does not take PUT
+	FaultCutReply        FaultKind = "cut-reply"        // the connection is closed after [N] bytes of the reply [to Op], modulo its length
+	FaultKilled          FaultKind = "killed"           // the server is killed [At] before, in or after operation [Op] (default commit), and starts again at once
+	FaultStartupFails    FaultKind = "startup-fails"    // running cannot be copied to startup
 	FaultRunningLags     FaultKind = "running-lags"     // a commit shows in what is read of running only after [For] (default 1 s), or when this is cleared
 )
 
@@ -48,7 +51,7 @@ var faultKinds = map[FaultKind][]string{
 	FaultFirstUnanswered: nil, FaultChunkSize: nil, FaultWrongMessageID: nil, FaultHugeReply: nil,
 	FaultLoginRefused: nil, FaultUnreachable: nil,
 	FaultRESTAnswer: nil, FaultRESTTruncated: nil, FaultRESTRedirect: nil, FaultRESTDirtyFlag: nil, FaultRESTNoPut: nil,
-	FaultRunningLags: nil,
+	FaultRunningLags: nil, FaultStartupFails: nil, FaultCutReply: nil, FaultKilled: {"before", "in", "after"},
 }
 
 // Duration is a time.Duration that JSON spells as Go does ("1.5s").

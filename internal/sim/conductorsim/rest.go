@@ -125,7 +125,7 @@ func (f *restFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := f.sim
 	path, ok := strings.CutPrefix(r.URL.EscapedPath(), apiRoot)
 	if !ok {
-		f.send(w, http.StatusNotFound, map[string]string{"message": "the API is at " + apiRoot})
+		f.send(w, "", http.StatusNotFound, map[string]string{"message": "the API is at " + apiRoot})
 		return
 	}
 	op := operationOf(r.Method, path)
@@ -146,7 +146,15 @@ func (f *restFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g, drop := s.faults.fires(FaultDrop, f.node, forOp(op))
+	killed := false
+	if !drop {
+		g, killed = s.faults.fires(FaultKilled, f.node, forOp(op))
+		drop = killed
+	}
 	if drop && g.At == "before" {
+		if killed {
+			s.restart()
+		}
 		hangUp(w)
 		return
 	}
@@ -161,6 +169,9 @@ func (f *restFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status, answer, err := f.call(r, path)
 	if drop {
+		if killed {
+			s.restart()
+		}
 		if g.At == "after" {
 			hangUp(w)
 		}
@@ -175,7 +186,7 @@ func (f *restFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if err != nil {
 		status, answer = refusalStatus(err), messages(err)
 	}
-	f.send(w, status, answer)
+	f.send(w, op, status, answer)
 }
 
 // operationOf names a call as NETCONF names its like, for the faults.
@@ -203,7 +214,7 @@ func hangUp(w http.ResponseWriter) {
 }
 
 // send answers with JSON, or with what a fault makes of it.
-func (f *restFront) send(w http.ResponseWriter, status int, answer any) {
+func (f *restFront) send(w http.ResponseWriter, op string, status int, answer any) {
 	b, err := json.Marshal(answer)
 	if err != nil {
 		status, b = http.StatusInternalServerError, []byte(`{"message":"the answer cannot be written"}`)
@@ -211,6 +222,12 @@ func (f *restFront) send(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	if _, fires := f.sim.faults.fires(FaultRESTTruncated, f.node); fires {
 		b = b[:len(b)/2]
+	}
+	if cut, fires := f.sim.faults.fires(FaultCutReply, f.node, forOp(op)); fires {
+		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+		w.WriteHeader(status)
+		_, _ = w.Write(b[:max(cut.N, 0)%int64(len(b))])
+		panic(http.ErrAbortHandler) // closes the connection
 	}
 	huge, fires := f.sim.faults.fires(FaultHugeReply, f.node)
 	w.WriteHeader(status)

@@ -165,6 +165,9 @@ func (o *operations) edit(ctx context.Context, op *element) error {
 // copy makes running, or a whole configuration, the candidate.
 func (o *operations) copy(op *element) error {
 	if op.child("target").child("startup") != nil && op.child("source").child("running") != nil && o.sim.cfg.Features.Startup {
+		if _, fires := o.sim.faults.fires(FaultStartupFails, o.actor.Node); fires {
+			return refuse(failed("no space left on device"))
+		}
 		o.sim.stores.SaveStartup()
 		return nil
 	}

@@ -183,7 +183,15 @@ func (s *session) request(ctx context.Context, msg []byte) (end bool, err error)
 		return true, err
 	}
 	f, drop := s.sim.faults.fires(FaultDrop, node, forOp(name))
+	killed := false
+	if !drop {
+		f, killed = s.sim.faults.fires(FaultKilled, node, forOp(name))
+		drop = killed
+	}
 	if drop && f.At != "after" {
+		if killed && f.At == "before" {
+			s.sim.restart()
+		}
 		s.conn.Close()
 		if f.At == "before" {
 			return true, nil
@@ -191,6 +199,9 @@ func (s *session) request(ctx context.Context, msg []byte) (end bool, err error)
 	}
 	answer, end, err := s.ops.do(ctx, op)
 	if drop {
+		if killed {
+			s.sim.restart()
+		}
 		return true, nil
 	}
 	// A server that froze while it worked does not answer either.
@@ -222,6 +233,16 @@ func (s *session) reply(rpc *element, op string, answer answer, refusal error) e
 	w.close()
 	msg, err := w.bytes()
 	if err != nil {
+		return err
+	}
+	if f, cut := s.sim.faults.fires(FaultCutReply, node, forOp(op)); cut {
+		var whole bytes.Buffer
+		framed := framer{w: &whole, chunked: s.frame.chunked}
+		if err := framed.write(msg, 0); err != nil {
+			return err
+		}
+		_, err := s.frame.w.Write(whole.Bytes()[:max(f.N, 0)%int64(whole.Len())])
+		s.conn.Close()
 		return err
 	}
 	if f, huge := s.sim.faults.fires(FaultHugeReply, node, forOp(op)); huge {

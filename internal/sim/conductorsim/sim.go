@@ -314,6 +314,26 @@ func (s *Sim) Close() error {
 	return s.history.Close()
 }
 
+// restart ends all sessions and logins, as a server does that is killed and starts again. Candidates are kept on disk; a commit
+// that waited for being confirmed is undone (RFC 6241 §8.4.1).
+func (s *Sim) restart() {
+	s.mu.Lock()
+	clear(s.tokens)
+	for _, info := range s.sessions {
+		if info.actor.Via == "netconf" {
+			info.kill(errKilled)
+			info.conn.Close()
+		}
+	}
+	s.mu.Unlock()
+	d := s.stores
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.confirm != nil {
+		d.rollBack("the server was restarted")
+	}
+}
+
 // Inject puts a fault in force; one of the same kind, operation, point and node is replaced.
 func (s *Sim) Inject(f Fault) error { return s.faults.inject(f) }
 
@@ -357,6 +377,9 @@ func (s *Sim) Sessions() []Actor {
 
 // ClientKey returns the private key that may log in, as PEM (the content of client_key).
 func (s *Sim) ClientKey() []byte { return s.keys.clientPEM }
+
+// HostKey is the conductor's own key.
+func (s *Sim) HostKey() ssh.PublicKey { return s.keys.host.PublicKey() }
 
 // Authorize lets another key in.
 func (s *Sim) Authorize(key ssh.PublicKey) { s.keys.authorize(key) }

@@ -34,7 +34,8 @@ const Office = `<config xmlns="http://128technology.com/t128"><authority xmlns="
 
 // A Setup is a conductor and a way to it.
 type Setup struct {
-	Sim *conductorsim.Sim
+	Sim   *conductorsim.Sim
+	Nodes int // of the conductor
 	// Open makes a driver to it, of one more member of the mesh. All are closed by the one who asks.
 	Open func() commit.Conductor
 	// Locks says that the driver's edits exclude each other by a lock, and its sessions have ids.
@@ -272,8 +273,10 @@ func (b *bench) wantDirty(err error) {
 // wantClean checks that nothing of ours is left in the candidate that our user works on.
 func (b *bench) wantClean() {
 	b.Helper()
-	if got, want := leaves(b.Sim.Candidate(User, 1)), leaves(b.Sim.Running()); !slices.Equal(got, want) {
-		b.Errorf("the candidate differs from running:\n%s\nrunning:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	for node := 1; node <= max(b.Nodes, 1); node++ {
+		if got, want := leaves(b.Sim.Candidate(User, node)), leaves(b.Sim.Running()); !slices.Equal(got, want) {
+			b.Errorf("the candidate of node %d differs from running:\n%s\nrunning:\n%s", node, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,13 +27,13 @@ type chapter struct {
 // the conductor is well again, and what is wanted has to come about.
 func RunHistory(t *testing.T, start Starter, seed uint64, steps int) {
 	b := &bench{T: t, start: start}
-	b.with(func(c *conductorsim.Config) { c.Features.ConfirmedCommit = true })
 	h := &chapter{bench: b, random: rand.New(rand.NewPCG(seed, 1)), wanted: make(map[netip.Prefix]bool)}
-	defer func() {
+	t.Cleanup(func() { // after the history was judged
 		if t.Failed() {
-			t.Logf("seed %d: %q", seed, h.log)
+			t.Logf("seed %d:\n%s", seed, strings.Join(h.log, "\n"))
 		}
-	}()
+	})
+	b.with(func(c *conductorsim.Config) { c.Features.ConfirmedCommit = true })
 	for range steps {
 		h.step()
 	}
@@ -41,7 +42,7 @@ func RunHistory(t *testing.T, start Starter, seed uint64, steps int) {
 }
 
 func (h *chapter) note(format string, args ...any) {
-	h.log = append(h.log, fmt.Sprintf(format, args...))
+	h.log = append(h.log, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
 }
 
 func (h *chapter) step() {
@@ -66,7 +67,7 @@ func (h *chapter) step() {
 	case n == 3: // another administrator's commit waits for being confirmed, which it never is
 		a := h.Sim.Admin("operator")
 		err := a.Edit(fmt.Sprintf(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>risky%d</name></router></authority></config>`, h.random.IntN(1000)))
-		h.note("confirmed commit: %v", errors.Join(err, a.CommitConfirmed(50*time.Millisecond)))
+		h.note("confirmed commit: %v", errors.Join(err, a.CommitConfirmed(time.Duration(1+h.random.IntN(10))*time.Second)))
 		h.change()
 		_ = a.Discard()
 		a.Close()
@@ -85,15 +86,31 @@ func (h *chapter) fault() conductorsim.Fault {
 	ops := []string{"get-config", "edit-config", "commit", "validate", "lock", "discard-changes", "unlock"}
 	op := ops[h.random.IntN(len(ops))]
 	times := 1 + h.random.IntN(3)
-	switch h.random.IntN(8) {
+	node := 0
+	if h.Nodes > 1 {
+		node = 1 // the other one is well
+	}
+	f := h.kindOfFault(op, times)
+	f.Node = node
+	return f
+}
+
+func (h *chapter) kindOfFault(op string, times int) conductorsim.Fault {
+	switch h.random.IntN(11) {
+	case 5:
+		return conductorsim.Fault{Kind: conductorsim.FaultCutReply, Op: op, N: 1 + h.random.Int64N(4096), Times: times}
+	case 6:
+		return conductorsim.Fault{Kind: conductorsim.FaultKilled, At: []string{"before", "in", "after"}[h.random.IntN(3)], Op: op, Times: times}
+	case 7:
+		return conductorsim.Fault{Kind: []conductorsim.FaultKind{conductorsim.FaultUnreachable, conductorsim.FaultFreeze, conductorsim.FaultRESTTruncated}[h.random.IntN(3)], Times: times}
 	case 0:
 		return conductorsim.Fault{Kind: conductorsim.FaultCommitFails, Times: times}
 	case 1:
-		return conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(time.Duration(h.random.IntN(400)) * time.Millisecond)}
+		return conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(time.Duration(h.random.IntN(20_000)) * time.Millisecond)}
 	case 2:
 		return conductorsim.Fault{Kind: conductorsim.FaultFreeze, Op: op, Times: 1}
 	case 3:
-		return conductorsim.Fault{Kind: conductorsim.FaultSlowCommit, For: conductorsim.Duration(50 * time.Millisecond)}
+		return conductorsim.Fault{Kind: conductorsim.FaultSlowCommit, For: conductorsim.Duration(time.Duration(h.random.IntN(15_000)) * time.Millisecond)}
 	case 4:
 		places := []string{"/config/running", "/config/candidate", "/config/running/authority/tenant", "/config/candidate/authority/tenant", "/config/commit", "/config/validate", "/config/version"}
 		bodies := []string{`{"message":"internal error"}`, "null", "<html>hello</html>", "{}", ""}
@@ -116,7 +133,7 @@ func (h *chapter) change() {
 			remove, h.wanted[p], h.removed[p] = append(remove, p), false, true
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()
 	h.note("add %v remove %v: %v", add, remove, h.attempt(ctx, add, remove))
 }
@@ -142,7 +159,7 @@ func (h *chapter) attempt(ctx context.Context, add, remove []netip.Prefix) error
 func (h *chapter) settle() {
 	h.c = h.open()
 	var err error
-	for deadline := time.Now().Add(bound); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * bound); time.Now().Before(deadline); time.Sleep(time.Second) {
 		var r conductor.Running
 		if r, err = h.c.Read(h.ctx()); err != nil {
 			continue
@@ -156,12 +173,11 @@ func (h *chapter) settle() {
 				remove, h.removed[p] = append(remove, p), true
 			}
 		}
-		if len(add)+len(remove) == 0 {
-			h.wantClean()
-			return
-		}
 		if err = h.attempt(h.ctx(), add, remove); err != nil {
 			h.note("settle: %v", err)
+		} else if len(add)+len(remove) == 0 {
+			h.wantClean()
+			return
 		}
 	}
 	h.Fatalf("what is wanted does not come about: %v", err)

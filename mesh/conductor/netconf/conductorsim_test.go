@@ -692,3 +692,30 @@ func TestSimRunningIsSavedWhereThatIsAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// What could not be saved is told until it was, and tried again.
+func TestSimRunningThatCannotBeSavedIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	s := startSim(t, func(c *conductorsim.Config) { c.Features.Startup = true })
+	cfg := s.cfg
+	cfg.SaveStartup = true
+	c := conductorFor(t, cfg)
+	if err := s.Inject(conductorsim.Fault{Kind: conductorsim.FaultStartupFails}); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(t.Context(), c, conductor.Permit{}, prefixes(2), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantAddresses(t, s, s.Running(), prefixes(2))
+	if w := strings.Join(c.Warnings(), "\n"); !strings.Contains(w, "would not survive a reboot") || !strings.Contains(w, "no space left on device") {
+		t.Errorf("warnings %q", w)
+	}
+	s.Clear()
+	if _, err := c.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantAddresses(t, s, s.Startup(), prefixes(2))
+	if w := c.Warnings(); len(w) > 0 {
+		t.Errorf("once it is saved: warnings %q", w)
+	}
+}

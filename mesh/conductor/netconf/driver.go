@@ -18,7 +18,8 @@ type driver struct {
 	cfg Config
 
 	mu            sync.Mutex
-	noTestThenSet map[string]bool // of a server, by its identity
+	noTestThenSet map[string]bool   // of a server, by its identity
+	unsaved       map[string]string // why running was not copied to startup after the last commit, by address
 }
 
 // New checks the configuration and makes a Conductor of it; it does not connect.
@@ -28,7 +29,7 @@ func New(cfg Config) (*conductor.Conductor, error) {
 		return nil, err
 	}
 	cfg.Addresses = slices.Clone(cfg.Addresses)
-	return conductor.New(cfg.Config, &driver{cfg: cfg, noTestThenSet: make(map[string]bool)}), nil
+	return conductor.New(cfg.Config, &driver{cfg: cfg, noTestThenSet: make(map[string]bool), unsaved: make(map[string]string)}), nil
 }
 
 func (d *driver) Nodes() []string { return d.cfg.Addresses }
@@ -58,7 +59,14 @@ func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
 		silent := probe.Err() != nil && ctx.Err() == nil
 		cancel()
 		if err == nil || errors.As(err, new(netconfclient.RPCErrors)) { // a refusal is an answer
-			return &session{d: d, cfg: &d.cfg, nc: nc, path: d.path(nc)}, nil
+			s := &session{d: d, cfg: &d.cfg, nc: nc, path: d.path(nc)}
+			d.mu.Lock()
+			unsaved := d.unsaved[addr] != ""
+			d.mu.Unlock()
+			if unsaved {
+				s.save(ctx, nil)
+			}
+			return s, nil
 		}
 		nc.Close()
 		if !silent || attempt == 2 {
@@ -73,7 +81,7 @@ func (d *driver) dial(ctx context.Context, addr string) (*netconfclient.Session,
 	defer cancel()
 	return netconfclient.Dial(ctx, netconfclient.DialConfig{
 		Address: addr, User: d.cfg.User, KeyFile: d.cfg.KeyFile, KnownHosts: d.cfg.KnownHosts, HostKeyAlgorithms: d.cfg.HostKeyAlgorithms,
-		MaxReply: d.cfg.MaxReply, Logger: d.cfg.Logger,
+		MaxReply: d.cfg.MaxReply, Logger: d.cfg.Logger, Dial: d.cfg.Dial,
 	})
 }
 

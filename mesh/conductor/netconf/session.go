@@ -44,6 +44,12 @@ func (s *session) Candidate() conductor.Candidate {
 
 // Warnings tell what a restart of the server would undo.
 func (s *session) Warnings() []string {
+	s.d.mu.Lock()
+	why := s.d.unsaved[s.nc.Address()]
+	s.d.mu.Unlock()
+	if why != "" {
+		return []string{"what was committed would not survive a reboot of " + s.nc.Address() + ": running was not copied to startup: " + why}
+	}
 	if s.nc.Offers(netconfclient.CapStartup) && !s.cfg.SaveStartup {
 		return []string{"the conductor has a startup configuration of its own: what is committed is lost when it restarts, unless commit.save_startup is set"}
 	}
@@ -136,6 +142,9 @@ func (s *session) Write(ctx context.Context, now *conductor.Tenant, c conductor.
 		}
 		again := prefixset.Both(c.Remove, got.Addresses)
 		if len(again) == 0 || round == maxRounds || len(prefixset.Minus(c.Add, got.Addresses)) > 0 {
+			if s.path.target == netconfclient.RunningStore {
+				s.save(ctx, nil)
+			}
 			return got, nil
 		}
 		// One server keeps the same text twice, and removes one at a time.
@@ -227,21 +236,40 @@ func (s *session) Validate(ctx context.Context) error {
 }
 
 func (s *session) Commit(ctx context.Context) error {
+	err := s.commit(ctx)
+	s.save(ctx, err)
+	return err
+}
+
+func (s *session) commit(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var leaf []netconfclient.Element
 	if s.path.leaf != conductor.ValidationNone {
 		leaf = append(leaf, netconfclient.Leaf("validation-type", string(s.path.leaf)).In(nsValidate))
 	}
-	if err := s.nc.Commit(ctx, leaf...); err != nil {
-		return refused("commit", err)
+	return refused("commit", s.nc.Commit(ctx, leaf...))
+}
+
+// save copies running to startup, where that is configured, after a change of running that was answered so. The change is
+// in force however that ends. What could not be saved is tried again by the next session.
+func (s *session) save(ctx context.Context, answer error) {
+	if !s.cfg.SaveStartup || !s.nc.Offers(netconfclient.CapStartup) || answer != nil && !errors.Is(answer, conductor.ErrUnknown) {
+		return
 	}
-	if s.cfg.SaveStartup && s.nc.Offers(netconfclient.CapStartup) {
-		if err := s.nc.CopyConfig(ctx, netconfclient.StartupStore, netconfclient.RunningStore); err != nil {
-			s.cfg.Logger.Warn("running cannot be copied to startup: what was committed is lost when the conductor restarts", "conductor", s.nc.Address(), "err", err)
-		}
+	err := answer
+	if err == nil {
+		ctx, cancel := s.bound(ctx)
+		defer cancel()
+		err = s.nc.CopyConfig(ctx, netconfclient.StartupStore, netconfclient.RunningStore)
 	}
-	return nil
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	delete(s.d.unsaved, s.nc.Address())
+	if err != nil {
+		s.d.unsaved[s.nc.Address()] = conductor.OneLine(err.Error())
+		s.cfg.Logger.Warn("what was committed would not survive a reboot: running cannot be copied to startup", "conductor", s.nc.Address(), "err", err)
+	}
 }
 
 func (s *session) Discard(ctx context.Context) error {

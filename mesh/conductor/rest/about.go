@@ -44,6 +44,8 @@ type about struct {
 	dirty   bool      // what it says of the candidate; it may say so of a clean one
 	looked  time.Time // when release and style were asked for
 
+	authority time.Time // when the whole configuration was last seen
+
 	// What the node turned out to do.
 	merges    bool // PATCH of the addresses merges them
 	noOption  bool // commit does not take the kind of validation

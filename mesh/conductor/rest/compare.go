@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"banmesh/mesh/conductor"
 )
@@ -23,7 +25,12 @@ const (
 
 // get reads a resource; absent is a 404 of the API. One with a page for people comes from something before it.
 func (n *node) get(ctx context.Context, path string) (b []byte, absent bool, err error) {
-	a, err := n.call(ctx, http.MethodGet, path, nil)
+	return n.getInto(ctx, path, nil)
+}
+
+// getInto is get with room for the answer, if it fits.
+func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte, absent bool, err error) {
+	a, err := n.callInto(ctx, http.MethodGet, path, nil, into)
 	var status *StatusError
 	switch {
 	case errors.As(err, &status) && status.Status == http.StatusNotFound && status.Method == http.MethodGet: // not that of a login
@@ -58,7 +65,7 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 	if !absent {
 		return n.tenantFrom(ctx, store, key, b)
 	}
-	b, absent, err = n.get(ctx, authorityPath(store))
+	authority, absent, err := n.authority(ctx, store, nil)
 	switch {
 	case err != nil:
 		return nil, err
@@ -69,15 +76,70 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 	case absent:
 		return &conductor.Tenant{}, nil
 	}
-	authority, err := asAuthority(b)
-	if err != nil {
-		return nil, err
-	}
 	if _, shown := tenantOf(authority, key); shown {
 		return nil, fmt.Errorf("%w: GET %s answered that there is no tenant %s, but the authority shows it", conductor.ErrProtocol, pathOnly(tenantPath(store, key)), key.Tenant)
 	}
 	return &conductor.Tenant{}, nil
 }
+
+// authority reads a configuration whole, into a buffer that is large enough or is not needed. One that shows no list of
+// anything is an empty one only where the list of tenants says so too: a real authority has routers at least, and a page
+// that merely looks like one must not make a tenant absent. One that was there a moment ago has not gone.
+func (n *node) authority(ctx context.Context, store string, into []byte) (b []byte, absent bool, err error) {
+	path := authorityPath(store)
+	b, absent, err = n.getInto(ctx, path, into)
+	if err != nil {
+		return nil, false, err
+	}
+	if absent {
+		if at := n.known().authority; !at.IsZero() && n.now().Sub(at) < askAgain {
+			return nil, false, fmt.Errorf("%w: GET %s answered that it does not exist, which it did %v ago", conductor.ErrProtocol, path, n.now().Sub(at).Round(time.Second))
+		}
+		return []byte("{}"), true, nil
+	}
+	if b, err = asAuthority(b); err != nil {
+		return nil, false, err
+	}
+	if !lists(b, 0) {
+		if err := n.emptyAuthority(ctx, path); err != nil {
+			return nil, false, err
+		}
+	}
+	n.learn(func(ab *about) { ab.authority = n.now() })
+	return b, false, nil
+}
+
+// emptyAuthority asks for the list of tenants of an authority that shows none, and fails unless it is an empty list.
+func (n *node) emptyAuthority(ctx context.Context, path string) error {
+	b, absent, err := n.optional(ctx, path+"/tenant")
+	if err != nil {
+		return err
+	}
+	if b = bytes.TrimSpace(b); !absent && isArray(b) {
+		for range entries(b) {
+			return fmt.Errorf("%w: GET %s shows no list of anything, but it has tenants", conductor.ErrProtocol, path)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: GET %s shows neither routers nor tenants nor services: that is no configuration", conductor.ErrProtocol, path)
+}
+
+// lists tells whether an authority, or what that is wrapped in, shows any of its lists.
+func lists(b []byte, depth int) bool {
+	for name, v := range fields(b) {
+		switch {
+		case slices.Contains(notLists[:], name):
+		case isArray(v), isObject(v) && name == "tenant":
+			return true
+		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers && lists(v, depth+1):
+			return true
+		}
+	}
+	return false
+}
+
+// notLists are the names of what an error comes in.
+var notLists = [...]string{"message", "messages", "error", "errors", "detail"}
 
 // tenantFrom makes our tenant of its object; its member is read by itself where that does not show it.
 func (n *node) tenantFrom(ctx context.Context, store string, key conductor.Key, b []byte) (*conductor.Tenant, error) {
@@ -124,7 +186,9 @@ func asAuthority(b []byte) ([]byte, error) {
 // administrator's edit may be nothing but a new order. Where the two whole configurations show our tenant it is taken out
 // of them, so that one picture of each is judged.
 func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Difference, error) {
-	a, b, shown, err := n.both(ctx)
+	pair := n.room.take()
+	defer n.room.give(pair)
+	a, b, shown, err := n.both(ctx, pair)
 	if err != nil {
 		return nil, err
 	}
@@ -161,43 +225,84 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 	return d, nil
 }
 
-// both reads running and candidate whole, in the same form. shown says that they hold more than the names of their
-// entries, or have none.
-func (n *node) both(ctx context.Context) (a, b []byte, shown bool, err error) {
-	read := func(path string) ([]byte, bool, error) {
-		b, absent, err := n.get(ctx, path)
-		if absent {
-			b = []byte("{}")
-		}
-		if err == nil {
-			b, err = asAuthority(b)
-		}
-		return b, absent, err
+// room keeps for a while the memory of what was compared last: a configuration can have 20 MB, and two of them at each
+// attempt would be as much garbage.
+type room struct {
+	mu   sync.Mutex
+	pair *[2][]byte
+	drop *time.Timer
+}
+
+const roomFor = time.Minute
+
+func (r *room) take() *[2][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pair := r.pair
+	if r.pair = nil; pair == nil {
+		pair = new([2][]byte)
 	}
-	twice := func(path string) ([]byte, error) {
-		b, absent, err := read(path)
-		if absent && err == nil { // a new conductor has none; one wrong answer looks the same
-			b, _, err = read(path)
+	return pair
+}
+
+func (r *room) give(pair *[2][]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pair = pair
+	if r.drop != nil {
+		r.drop.Stop()
+	}
+	r.drop = time.AfterFunc(roomFor, func() { r.take() })
+}
+
+// both reads running and candidate whole, in the same form, into the pair's room. shown says that they hold more than the
+// names of their entries, or have none.
+func (n *node) both(ctx context.Context, pair *[2][]byte) (a, b []byte, shown bool, err error) {
+	keep := func(i int, b []byte) {
+		if cap(b) > cap(pair[i]) {
+			pair[i] = b[:0]
 		}
+	}
+	whole := func(i int, store string) ([]byte, error) {
+		b, absent, err := n.authority(ctx, store, pair[i])
+		if absent && err == nil { // a new conductor has none; one wrong answer looks the same
+			b, _, err = n.authority(ctx, store, pair[i])
+		}
+		keep(i, b)
 		return b, err
 	}
-	if a, err = twice(authorityPath(running)); err != nil {
+	if a, err = whole(0, running); err != nil {
 		return nil, nil, false, err
 	}
-	if b, err = twice(authorityPath(candidate)); err != nil {
+	if cap(pair[1]) < len(a) {
+		pair[1] = make([]byte, 0, len(a)+len(a)/16+512) // most often both are alike
+	}
+	if b, err = whole(1, candidate); err != nil {
 		return nil, nil, false, err
+	}
+	if lists(a, 0) != lists(b, 0) {
+		return nil, nil, false, fmt.Errorf("%w: one of running and candidate shows no list of anything", conductor.ErrProtocol)
 	}
 	if deep(a) || deep(b) {
 		return a, b, true, nil
 	}
 	// Some releases give the resource without what is inside its entries, and the whole only as an export.
-	const export = "/config/getJSON?source="
-	x, absent, err := read(export + running)
-	if err != nil || absent {
+	export := func(store string) ([]byte, error) {
+		b, absent, err := n.get(ctx, "/config/getJSON?source="+store)
+		if err != nil || absent {
+			return nil, err
+		}
+		if b, err = asAuthority(b); err != nil || lists(b, 0) {
+			return b, err
+		}
+		return nil, fmt.Errorf("%w: GET /config/getJSON shows neither routers nor tenants nor services: that is no configuration", conductor.ErrProtocol)
+	}
+	x, err := export(running)
+	if err != nil || x == nil {
 		return a, b, false, err
 	}
-	y, absent, err := read(export + candidate)
-	if err != nil || absent {
+	y, err := export(candidate)
+	if err != nil || y == nil {
 		return a, b, false, err
 	}
 	return x, y, true, nil
@@ -280,31 +385,18 @@ func firstDifference(a, b []byte, key conductor.Key) string {
 	return ""
 }
 
-// objectDifference compares two authorities, or what an authority is wrapped in. Only what is not the same text is decoded.
+// objectDifference compares two authorities, or what an authority is wrapped in.
 func objectDifference(path string, a, b []byte, key conductor.Key, depth int) string {
-	x, y := make(map[string][]byte), make(map[string][]byte)
-	var names []string
-	for name, v := range fields(a) {
-		x[name], names = v, append(names, name)
-	}
-	for name, v := range fields(b) {
-		y[name], names = v, append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
-		v, w := x[name], y[name]
-		if bytes.Equal(v, w) {
-			continue
-		}
-		at := path + "/" + name
+	for _, f := range bothFields(a, b) {
+		at := path + "/" + f.name
 		place := ""
 		switch {
-		case slices.Contains(wrappers[:], name) && depth < maxWrappers && (isObject(v) || v == nil) && (isObject(w) || w == nil):
-			place = objectDifference(at, orEmpty(v, "{}"), orEmpty(w, "{}"), key, depth+1)
-		case name == "tenant" && (isArray(v) || v == nil) && (isArray(w) || w == nil):
-			place = difference(at, others(orEmpty(v, "[]"), key), others(orEmpty(w, "[]"), key))
+		case slices.Contains(wrappers[:], f.name) && depth < maxWrappers && (isObject(f.a) || f.a == nil) && (isObject(f.b) || f.b == nil):
+			place = objectDifference(at, orEmpty(f.a, "{}"), orEmpty(f.b, "{}"), key, depth+1)
+		case f.name == "tenant" && (isArray(f.a) || f.a == nil) && (isArray(f.b) || f.b == nil):
+			place = listDifference(at, orEmpty(f.a, "[]"), orEmpty(f.b, "[]"), func(entry []byte) bool { return isOurs(entry, key) })
 		default:
-			place = difference(at, decoded(v), decoded(w))
+			place = difference(at, f.a, f.b)
 		}
 		if place != "" {
 			return place
@@ -320,78 +412,103 @@ func orEmpty(b []byte, empty string) []byte {
 	return b
 }
 
-// others are the tenants of a list that are not ours.
-func others(list []byte, key conductor.Key) []any {
-	var out []any
-	for entry := range entries(list) {
-		if !isOurs(entry, key) {
-			out = append(out, decoded(entry))
-		}
-	}
-	return out
-}
-
-// decoded is a value, nil where it is absent.
-func decoded(b []byte) any {
-	if b == nil {
-		return nil
-	}
-	var v any
-	if unmarshal(b, &v) != nil {
-		return string(b) // duplicate of nothing else: it compares by its text
-	}
-	return v
-}
-
-// difference finds the first place, by name, at which two values differ.
-func difference(path string, a, b any) string {
-	if reflect.DeepEqual(a, b) {
+// difference finds the first place, by name, at which two values differ; nil is an absent one. It decodes nothing but
+// single values that are not the same text: a list decoded whole takes ten times its room.
+func difference(path string, a, b []byte) string {
+	switch {
+	case a != nil && bytes.Equal(a, b):
 		return ""
-	}
-	x, ok := a.(map[string]any)
-	y, okB := b.(map[string]any)
-	if ok && okB {
-		names := make([]string, 0, len(x)+len(y))
-		for name := range x {
-			names = append(names, name)
-		}
-		for name := range y {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range slices.Compact(names) {
-			if place := difference(path+"/"+name, x[name], y[name]); place != "" {
+	case isObject(a) && isObject(b):
+		for _, f := range bothFields(a, b) {
+			if place := difference(path+"/"+f.name, f.a, f.b); place != "" {
 				return place
 			}
 		}
-	}
-	l, ok := a.([]any)
-	m, okB := b.([]any)
-	if ok || okB {
-		for i := range max(len(l), len(m)) {
-			var e, f any
-			if i < len(l) {
-				e = l[i]
-			}
-			if i < len(m) {
-				f = m[i]
-			}
-			if place := difference(path+entryStep(e, f), e, f); place != "" {
-				return place
-			}
-		}
-	}
-	if path == "" {
+		return ""
+	case isArray(a) && isArray(b):
+		return listDifference(path, a, b, nil)
+	case a != nil && b != nil && sameValue(a, b):
+		return ""
+	case path == "":
 		return "/"
 	}
 	return conductor.OneLine(path)
 }
 
+// sameValue compares two values that can be spelled in different ways.
+func sameValue(a, b []byte) bool {
+	if isObject(a) != isObject(b) || isArray(a) != isArray(b) {
+		return false
+	}
+	var x, y any
+	return unmarshal(a, &x) == nil && unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// listDifference compares two lists entry by entry, in their order, without those that skip names.
+func listDifference(path string, a, b []byte, skip func([]byte) bool) string {
+	next := func(rest []byte) (entry, left []byte) {
+		for {
+			if entry, left = nextEntry(rest); entry == nil || skip == nil || !skip(entry) {
+				return entry, left
+			}
+			rest = left
+		}
+	}
+	a, b = blank(a[1:]), blank(b[1:])
+	for {
+		var x, y []byte
+		x, a = next(a)
+		y, b = next(b)
+		if x == nil && y == nil {
+			return ""
+		}
+		if bytes.Equal(x, y) && x != nil {
+			continue
+		}
+		if place := difference(path+entryStep(x, y), x, y); place != "" {
+			return place
+		}
+	}
+}
+
+// pairOf is a field of two objects; nil where one lacks it.
+type pairOf struct {
+	name string
+	a, b []byte
+}
+
+// bothFields lists the fields of two objects that are not the same text, by name.
+func bothFields(a, b []byte) []pairOf {
+	x, y := make(map[string][]byte), make(map[string][]byte)
+	for name, v := range fields(a) {
+		x[name] = v
+	}
+	for name, v := range fields(b) {
+		y[name] = v
+	}
+	var out []pairOf
+	for name, v := range x {
+		if w := y[name]; !bytes.Equal(v, w) {
+			out = append(out, pairOf{name, v, w})
+		}
+		delete(y, name)
+	}
+	for name, w := range y {
+		out = append(out, pairOf{name, nil, w})
+	}
+	slices.SortFunc(out, func(p, q pairOf) int { return strings.Compare(p.name, q.name) })
+	return out
+}
+
 // entryStep names a list's entry by its name, where it has one.
-func entryStep(entries ...any) string {
+func entryStep(entries ...[]byte) string {
 	for _, e := range entries {
-		if object, ok := e.(map[string]any); ok {
-			if name, ok := object["name"].(string); ok {
+		if !isObject(e) {
+			continue
+		}
+		for field, v := range fields(e) {
+			var name string
+			if field == "name" && json.Unmarshal(v, &name) == nil {
 				return "[" + conductor.OneLine(name) + "]"
 			}
 		}

@@ -1,10 +1,15 @@
 package rest_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -552,24 +557,26 @@ func (c *lab) answering(see func(*http.Request) bool, answer func(*http.Response
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport, ModifyResponse: answer}
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	ln, err := c.listen()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	transport := &http.Transport{DialContext: c.dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport, ModifyResponse: answer, ErrorLog: log.New(io.Discard, "", 0)}
+	s := &httptest.Server{Listener: ln, Config: &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !see(r) {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
 		p.ServeHTTP(w, r)
-	}))
+	})}}
+	s.StartTLS()
 	c.t.Cleanup(func() {
 		s.Close()
 		transport.CloseIdleConnections()
 	})
-	cert, err := rest.FetchCertificate(c.t.Context(), s.URL)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return func(cfg *rest.Config) { cfg.URLs, cfg.PinSHA256 = []string{s.URL}, cert.Fingerprint }
+	pin := fmt.Sprintf("%x", sha256.Sum256(s.Certificate().Raw))
+	return func(cfg *rest.Config) { cfg.URLs, cfg.PinSHA256 = []string{s.URL}, pin }
 }
 
 // The one moment in which the candidate lacks the member: what was left there is made good by the process that left it.
@@ -736,15 +743,49 @@ func TestWhoseTheCandidateIsComesFromWhatIsPublished(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsEncodedUnaskedIsNamed(t *testing.T) {
+// Nothing but plain text is asked for. A proxy that compresses all the same is understood, within the bounds of an answer.
+func TestAnAnswerThatIsCompressedUnasked(t *testing.T) {
+	c := serve(t)
 	var asked atomic.Value
-	r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+	compress := func(a *http.Response) error {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, err := io.Copy(z, a.Body)
+		if err := errors.Join(err, z.Close()); err != nil {
+			return err
+		}
+		a.Body, a.ContentLength = io.NopCloser(&b), int64(b.Len())
+		a.Header.Set("Content-Length", fmt.Sprint(b.Len()))
+		a.Header.Set("Content-Encoding", "gzip")
+		return nil
+	}
+	c.seed(c.client(c.answering(func(req *http.Request) bool {
 		asked.Store(req.Header.Get("Accept-Encoding"))
+		return true
+	}, compress)), "192.0.2.1/32")
+	c.want("192.0.2.1/32")
+	for coding, body := range map[string]string{"gzip": "\x1f\x8b", "br": "x", "deflate": "x"} {
+		r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set("Content-Encoding", coding)
+			fmt.Fprint(w, body)
+		})
+		if _, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) || !strings.Contains(err.Error(), coding) {
+			t.Errorf("%s: %v", coding, err)
+		}
+	}
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	blanks := bytes.Repeat([]byte(" "), 1<<20)
+	for range 8 {
+		z.Write(blanks)
+	}
+	z.Close()
+	r := fake(t, func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
-		fmt.Fprint(w, "\x1f\x8b")
-	})
-	if _, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) || !strings.Contains(err.Error(), "encoded as gzip") {
-		t.Errorf("%v", err)
+		w.Write(bomb.Bytes())
+	}, func(cfg *rest.Config) { cfg.MaxReply = 1 << 20 })
+	if _, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a bomb: %v", err)
 	}
 	if got := asked.Load(); got != "identity" {
 		t.Errorf("asked for %q", got)

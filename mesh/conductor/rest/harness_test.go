@@ -14,6 +14,7 @@ import (
 
 	"banmesh/internal/sim/conductorsim"
 	"banmesh/internal/sim/conductorsim/history"
+	"banmesh/internal/sim/simnet"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/rest"
 )
@@ -35,9 +36,42 @@ type lab struct {
 	dir  string // of the client's files
 
 	private bool // the candidate is the account's own
+
+	listen func() (net.Listener, error)
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network's
 }
 
+// serve serves a conductor on loopback.
 func serve(t testing.TB, change ...func(*conductorsim.Config)) *lab {
+	t.Helper()
+	return serveOn(t, func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }, nil, change...)
+}
+
+// serveInMemory serves a conductor without the kernel, so that a bubble of testing/synctest can hold it and its clients: what
+// they wait for takes no time, and no busy machine makes them late.
+func serveInMemory(t testing.TB, change ...func(*conductorsim.Config)) *lab {
+	t.Helper()
+	network := simnet.New(simnet.Config{Seed: 1, Latency: time.Millisecond})
+	t.Cleanup(network.Close)
+	attach := func(n int) (*simnet.Host, error) {
+		return network.Attach(netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 443))
+	}
+	client, err := attach(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := 1
+	return serveOn(t, func() (net.Listener, error) {
+		hosts++
+		h, err := attach(hosts)
+		if err != nil {
+			return nil, err
+		}
+		return h.Listener(), nil
+	}, client.DialContext, change...)
+}
+
+func serveOn(t testing.TB, listen func() (net.Listener, error), dial func(context.Context, string, string) (net.Conn, error), change ...func(*conductorsim.Config)) *lab {
 	t.Helper()
 	cfg := conductorsim.DefaultConfig()
 	cfg.Password = "s3cret"
@@ -49,11 +83,11 @@ func serve(t testing.TB, change ...func(*conductorsim.Config)) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &lab{Sim: sim, t: t, dir: t.TempDir(), private: cfg.Style == conductorsim.Style56}
+	c := &lab{Sim: sim, t: t, dir: t.TempDir(), private: cfg.Style == conductorsim.Style56, listen: listen, dial: dial}
 	_, c.pin = sim.Certificate()
 	var serving sync.WaitGroup
 	for n := range cfg.Nodes {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := listen()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,6 +119,7 @@ func (c *lab) config() rest.Config {
 	cfg.URLs = c.urls
 	cfg.PasswordFile = c.secret("password", "s3cret\n")
 	cfg.PinSHA256 = c.pin
+	cfg.Dial = c.dial
 	cfg.Timeout, cfg.DialTimeout = 10*time.Second, 5*time.Second
 	return cfg
 }

@@ -44,14 +44,21 @@ func fields(b []byte) iter.Seq2[string, []byte] {
 // entries yields the values of an array, without decoding them.
 func entries(b []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for b = blank(b[1:]); len(b) > 0 && b[0] != ']'; {
-			n := valueLen(b)
-			if !yield(b[:n]) {
+		for entry, rest := nextEntry(blank(b[1:])); entry != nil; entry, rest = nextEntry(rest) {
+			if !yield(entry) {
 				return
 			}
-			b = afterValue(b[n:])
 		}
 	}
+}
+
+// nextEntry splits the first value off what is left of an array; nil at its end.
+func nextEntry(b []byte) (entry, rest []byte) {
+	if len(b) == 0 || b[0] == ']' {
+		return nil, nil
+	}
+	n := valueLen(b)
+	return b[:n], afterValue(b[n:])
 }
 
 func blank(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }

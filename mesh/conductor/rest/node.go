@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,8 @@ type node struct {
 
 	login chan struct{} // holds one value while nobody logs in
 
+	room room
+
 	mu        sync.Mutex
 	token     string
 	notBefore time.Time // the conductor asked to be left alone until then
@@ -51,9 +55,13 @@ func newNode(u *url.URL, cfg *Config, t *trust, now func() time.Time) *node {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	n := &node{url: u.String(), cfg: cfg, now: now, trust: t, login: make(chan struct{}, 1)}
 	n.login <- struct{}{}
+	dial := cfg.Dial
+	if dial == nil {
+		dial = dialer.DialContext
+	}
 	n.client = &http.Client{
 		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
+			DialContext:            dial,
 			TLSClientConfig:        t.config(hostPort(u), u.Hostname()),
 			TLSHandshakeTimeout:    cfg.DialTimeout,
 			MaxResponseHeaderBytes: 64 << 10,
@@ -92,6 +100,11 @@ func sent(err error) bool {
 // waits, if that is short. Errors: *StatusError, *conductor.BusyError (409, 429), conductor.ErrLogin, conductor.ErrSecret, *CertificateError,
 // conductor.ErrUnreachable, conductor.ErrProtocol.
 func (n *node) call(ctx context.Context, method, path string, body any) (answer, error) {
+	return n.callInto(ctx, method, path, body, nil)
+}
+
+// callInto is call with room for the answer, if it fits.
+func (n *node) callInto(ctx context.Context, method, path string, body any, into []byte) (answer, error) {
 	renewed := false
 	for attempt := 1; ; attempt++ {
 		if err := n.pause(ctx); err != nil {
@@ -101,7 +114,7 @@ func (n *node) call(ctx context.Context, method, path string, body any) (answer,
 		if err != nil {
 			return answer{}, err
 		}
-		a, err := n.send(ctx, method, path, body, token)
+		a, err := n.send(ctx, method, path, body, token, into)
 		var status *StatusError
 		if !errors.As(err, &status) {
 			return a, err
@@ -208,7 +221,7 @@ func (n *node) logIn(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	a, err := n.send(ctx, http.MethodPost, "/login", map[string]string{"username": n.cfg.User, field: secret}, "")
+	a, err := n.send(ctx, http.MethodPost, "/login", map[string]string{"username": n.cfg.User, field: secret}, "", nil)
 	var status *StatusError
 	switch {
 	case errors.As(err, &status) && status.Status == http.StatusTooManyRequests:
@@ -227,7 +240,7 @@ func (n *node) logIn(ctx context.Context) (string, error) {
 }
 
 // send makes one request. The secrets of a request never come into an error.
-func (n *node) send(ctx context.Context, method, path string, body any, token string) (answer, error) {
+func (n *node) send(ctx context.Context, method, path string, body any, token string, into []byte) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.Timeout,
 		fmt.Errorf("no answer within %v: %w", n.cfg.Timeout, context.DeadlineExceeded))
 	defer cancel()
@@ -265,8 +278,12 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 	}
 	// One byte more than is taken, to tell a body that ends there from one that goes on. What goes on is not read to
 	// its end: closing the body closes the connection.
-	b, err := io.ReadAll(io.LimitReader(resp.Body, int64(n.cfg.MaxReply)+1))
 	what := method + " " + pathOnly(path)
+	content, err := decoding(resp)
+	if err != nil {
+		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))
+	}
+	b, err := readAll(io.LimitReader(content, int64(n.cfg.MaxReply)+1), into, min(resp.ContentLength, int64(n.cfg.MaxReply)))
 	switch {
 	case len(b) > n.cfg.MaxReply:
 		return fail(fmt.Errorf("%w: %s answered more than %d bytes", conductor.ErrProtocol, what, n.cfg.MaxReply))
@@ -278,14 +295,71 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		// A server that sees the connection being closed may still answer, with nothing. It says nothing.
 		return fail(n.broken(ctx, method, path, ctx.Err()))
 	}
-	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return fail(fmt.Errorf("%w: %s: the answer is encoded as %s, which was not asked for; a proxy in between must not do that",
-			conductor.ErrProtocol, what, conductor.OneLine(coding)))
-	}
 	if err := checkJSON(b); err != nil {
 		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))
 	}
 	return answer{status: resp.StatusCode, body: b}, nil
+}
+
+// decoding gives what an answer holds. Nothing but the plain text was asked for, and some proxies compress all the same.
+func decoding(resp *http.Response) (io.Reader, error) {
+	switch coding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))); coding {
+	case "", "identity":
+		return resp.Body, nil
+	case "gzip", "x-gzip":
+		if resp.ContentLength == 0 || resp.StatusCode == http.StatusNoContent {
+			return resp.Body, nil
+		}
+		content, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			return nil, fmt.Errorf("the answer calls itself gzip and is not: %w", err)
+		}
+		return content, nil
+	default:
+		return nil, fmt.Errorf("the answer is encoded as %s, which was not asked for; a proxy in between must not do that", conductor.OneLine(coding))
+	}
+}
+
+// readAll reads all of r into the room of b, or into as much as is expected, 0 or less where that is not known.
+func readAll(r io.Reader, b []byte, expected int64) ([]byte, error) {
+	const (
+		most  = 32 << 20 // is believed of what an answer says of its length
+		large = 4 << 20
+	)
+	if expected = min(expected, most); int64(cap(b)) <= expected {
+		b = make([]byte, 0, expected+bytes.MinRead)
+	}
+	b = b[:0]
+	// What does not fit is kept in pieces and joined at the end: a buffer that grows leaves several times as much garbage.
+	var pieces [][]byte
+	for into := &b; ; {
+		if len(*into) == cap(*into) {
+			pieces = append(pieces, make([]byte, 0, min(max(cap(*into), 16<<10), 512<<10)))
+			into = &pieces[len(pieces)-1]
+		}
+		n, err := r.Read((*into)[len(*into):cap(*into)])
+		*into = (*into)[:len(*into)+n]
+		if err == nil {
+			continue
+		}
+		if len(pieces) > 0 {
+			size := len(b)
+			for _, p := range pieces {
+				size += len(p)
+			}
+			b = append(make([]byte, 0, size+size/16+bytes.MinRead), b...) // with some room, for the next time
+			for _, p := range pieces {
+				b = append(b, p...)
+			}
+			if pieces = nil; size > large {
+				runtime.GC() // once: the next answer finds the room of this one
+			}
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		return b, err
+	}
 }
 
 // broken explains a call without an answer.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"banmesh/internal/sim/conductorsim"
@@ -23,7 +24,9 @@ func twoStyles(t *testing.T, test func(t *testing.T, c *lab)) {
 	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style56} {
 		t.Run(string(style), func(t *testing.T) {
 			t.Parallel()
-			test(t, serve(t, func(cfg *conductorsim.Config) { cfg.Style = style }))
+			synctest.Test(t, func(t *testing.T) {
+				test(t, serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = style }))
+			})
 		})
 	}
 }
@@ -47,38 +50,88 @@ func TestACommitThatShowsLateIsWaitedForAndNotTakenBack(t *testing.T) {
 
 func TestACommitThatDoesNotShowInTimeIsAnUnknownOutcome(t *testing.T) {
 	twoStyles(t, func(t *testing.T, c *lab) {
-		r := c.client(func(cfg *rest.Config) { cfg.Timeout = time.Second })
+		r := c.client()
 		c.seed(r, "192.0.2.1/32")
 		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
+		began := time.Now()
 		err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.2/32"), nil)
-		if !errors.Is(err, conductor.ErrUnknown) || errors.Is(err, conductor.ErrMismatch) {
+		if !errors.Is(err, conductor.ErrUnseen) || errors.Is(err, conductor.ErrMismatch) || !strings.Contains(err.Error(), "acknowledged at ") {
 			t.Errorf("%v", err)
+		}
+		if took := time.Since(began); took > c.config().Timeout+5*time.Second {
+			t.Errorf("took %v", took)
 		}
 		c.want("192.0.2.1/32", "192.0.2.2/32")
 		c.wantCleanCandidate("admin", 1)
-		// The process that was told so takes nothing back on its own memory: it asks. The way is free afterwards.
-		asked := false
-		permit := conductor.Permit{Ours: func(added, removed []netip.Prefix) bool { asked = true; return false }}
-		for end := time.Now().Add(20 * time.Second); !asked && time.Now().Before(end); {
-			e, err := r.Begin(t.Context(), permit)
-			if !errors.Is(err, conductor.ErrBusy) {
-				t.Errorf("with the old running: %v", err)
+		// Beyond the timeout it is planned anew. Nothing is taken back on the strength of a reading that may be old: what is
+		// wanted still is committed once more, with what is wanted besides.
+		never := func(added, removed []netip.Prefix) bool {
+			t.Error("asked whether to undo what was acknowledged")
+			return false
+		}
+		e, err := r.Begin(t.Context(), conductor.Permit{Ours: never})
+		if err != nil {
+			t.Fatalf("with the old running: %v", err)
+		}
+		e.Close(t.Context())
+		c.wantCleanCandidate("admin", 1)
+		err = change(t.Context(), r, conductor.Permit{Ours: never}, prefixes("192.0.2.2/32", "192.0.2.3/32"), nil)
+		if !errors.Is(err, conductor.ErrUnknown) {
+			t.Error(err)
+		}
+		c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32")
+		c.Clear()
+		c.seed(r, "192.0.2.4/32")
+		c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32", "192.0.2.4/32")
+		c.wantCleanCandidate("admin", 1)
+		c.wantHistory()
+	})
+}
+
+// An acknowledged commit that the conductor has lost, of any size, is waited for no longer than the timeout, in words that
+// say what is waited for, and then made again.
+func TestALostCommitIsMadeAgainAfterTheTimeout(t *testing.T) {
+	twoStyles(t, func(t *testing.T, c *lab) {
+		var lose atomic.Bool
+		r := c.client(c.answering(func(req *http.Request) bool {
+			if strings.HasSuffix(req.URL.Path, "/config/commit") && lose.Load() {
+				req.URL.Path = "/api/v1/config/validate" // answered with success as well, and changes nothing
 			}
-			if err == nil {
-				e.Close(t.Context())
+			return true
+		}, nil))
+		many := make([]netip.Prefix, 1000)
+		for i := range many {
+			many[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 32)
+		}
+		lose.Store(true)
+		began := time.Now()
+		if err := change(t.Context(), r, conductor.Permit{}, many, nil); !errors.Is(err, conductor.ErrUnseen) {
+			t.Errorf("%v", err)
+		}
+		lose.Store(false)
+		var err error
+		for time.Since(began) < time.Minute {
+			if err = change(t.Context(), r, conductor.Permit{}, many[:900], nil); err == nil {
 				break
 			}
-			c.wantCleanCandidate("admin", 1)
+			if !strings.Contains(err.Error(), "acknowledged at ") {
+				t.Errorf("meanwhile: %v", err)
+			}
+			time.Sleep(time.Second)
 		}
-		if !asked {
-			t.Error("what was acknowledged was never asked about")
+		if took := time.Since(began); err != nil || took > c.config().Timeout+10*time.Second {
+			t.Errorf("after %v: %v", took, err)
+		}
+		want := len(many) // nothing is taken back by a reading that may be old
+		if c.private {
+			want = 900 // the conductor itself reverted the candidate
+		}
+		if got := len(c.addresses()); got != want {
+			t.Errorf("running has %d addresses, want %d", got, want)
 		}
 		c.wantCleanCandidate("admin", 1)
-		c.Clear()
-		c.seed(r, "192.0.2.3/32")
-		c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32")
 		c.wantHistory()
 	})
 }
@@ -108,26 +161,27 @@ func TestACommitPraisedInWordsIsNotTakenBack(t *testing.T) {
 // What was undone because of a reading that turns out to be an old one is put right, and waited for by nobody.
 func TestAnUndoingByAnOldReadingIsPutRight(t *testing.T) {
 	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style55} {
-		c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = style })
-		c.seed(c.client(), "192.0.2.1/32")
-		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(time.Hour)}); err != nil {
-			t.Fatal(err)
-		}
-		err := change(t.Context(), c.client(func(cfg *rest.Config) { cfg.Timeout = time.Second }), conductor.Permit{}, prefixes("192.0.2.2/32"), nil)
-		if !errors.Is(err, conductor.ErrUnknown) {
-			t.Fatal(err)
-		}
-		next := c.client(func(cfg *rest.Config) { cfg.Timeout = time.Second })
-		e, err := next.Begin(t.Context(), conductor.Permit{Ours: all})
-		if err != nil {
-			t.Fatal(err)
-		}
-		e.Close(t.Context())
-		c.Clear()
-		if err := change(t.Context(), next, conductor.Permit{}, prefixes("192.0.2.3/32"), nil); err != nil {
-			t.Errorf("%s: %v", style, err)
-		}
-		c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32")
+		synctest.Test(t, func(t *testing.T) {
+			c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = style })
+			c.seed(c.client(), "192.0.2.1/32")
+			if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(t.Context(), c.client(), conductor.Permit{}, prefixes("192.0.2.2/32"), nil); !errors.Is(err, conductor.ErrUnknown) {
+				t.Fatal(err)
+			}
+			next := c.client()
+			e, err := next.Begin(t.Context(), conductor.Permit{Ours: all})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Close(t.Context())
+			c.Clear()
+			if err := change(t.Context(), next, conductor.Permit{}, prefixes("192.0.2.3/32"), nil); err != nil {
+				t.Errorf("%s: %v", style, err)
+			}
+			c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32")
+		})
 	}
 }
 
@@ -148,7 +202,7 @@ func TestAWrongAnswerIsNoEmptyTenant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			twoStyles(t, func(t *testing.T, c *lab) {
-				r := c.client(func(cfg *rest.Config) { cfg.Timeout = 300 * time.Millisecond })
+				r := c.client()
 				c.seed(c.client(), "192.0.2.1/32", "192.0.2.2/32")
 				f := f // the styles run at once
 				f.Kind = conductorsim.FaultRESTAnswer
@@ -185,7 +239,7 @@ func (c *lab) killed(n int64, effect bool, add, remove []netip.Prefix) bool {
 			panic(http.ErrAbortHandler)
 		}
 		return true
-	}), func(cfg *rest.Config) { cfg.Timeout = 300 * time.Millisecond })
+	}))
 	err := change(c.t.Context(), r, conductor.Permit{}, add, remove)
 	return err != nil || count.Load() > n
 }
@@ -197,20 +251,22 @@ func TestKilledAtAnyRequest(t *testing.T) {
 			for _, first := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s/put=%v/first=%v", style, put, first), func(t *testing.T) {
 					t.Parallel()
-					c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = style })
-					if !put {
-						if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTNoPut}); err != nil {
-							t.Fatal(err)
-						}
-					}
-					for n := int64(1); n < 60; n++ {
-						if !c.survivesAKill(n, n%2 == 0, first) {
-							if n < 8 {
-								t.Fatalf("a change took %d requests", n)
+					synctest.Test(t, func(t *testing.T) {
+						c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = style })
+						if !put {
+							if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTNoPut}); err != nil {
+								t.Fatal(err)
 							}
-							return
 						}
-					}
+						for n := int64(1); n < 60; n++ {
+							if !c.survivesAKill(n, n%2 == 0, first) {
+								if n < 8 {
+									t.Fatalf("a change took %d requests", n)
+								}
+								return
+							}
+						}
+					})
 				})
 			}
 		}
@@ -230,7 +286,7 @@ func (c *lab) survivesAKill(n int64, effect, first bool) bool {
 		return false
 	}
 	placed := func(added, removed []netip.Prefix) bool { return len(added)+len(removed) > 0 }
-	next := c.client(func(cfg *rest.Config) { cfg.Timeout = 500 * time.Millisecond })
+	next := c.client()
 	if err := change(c.t.Context(), next, conductor.Permit{Ours: placed}, prefixes("192.0.2.5/32"), nil); err != nil {
 		c.t.Fatalf("killed at %d, effect %v: %v\n%s", n, effect, err, strings.Join(flat(c.Candidate("admin", 1)), "\n"))
 	}

@@ -1,0 +1,258 @@
+package rest_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"banmesh/internal/sim/conductorsim"
+	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/rest"
+)
+
+// replace makes an answer another one.
+func replace(a *http.Response, status int, body string) {
+	a.StatusCode, a.Status = status, http.StatusText(status)
+	a.Body, a.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	a.Header.Set("Content-Length", fmt.Sprint(len(body)))
+}
+
+// An edit that a node swallowed half way does not stay in its candidate, from where the next commit of anybody would put it
+// in force, after the work has gone on at the other node.
+func TestALeftoverAtTheOtherNodeIsCleanedUp(t *testing.T) {
+	for name, restarted := range map[string]bool{"the same process": false, "another process": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+				r := c.client()
+				c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+				if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 500, Node: 1, Times: 1}); err != nil {
+					t.Fatal(err)
+				}
+				if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.3/32"), prefixes("192.0.2.2/32")); !errors.Is(err, conductor.ErrUnknown) {
+					t.Fatal(err)
+				}
+				if !strings.Contains(fmt.Sprint(flat(c.Candidate("admin", 1))), "192.0.2.3") {
+					t.Fatal("nothing was left")
+				}
+				next, permit := r, conductor.Permit{}
+				if restarted {
+					permit.Ours = all
+					next = c.client(func(cfg *rest.Config) { cfg.URLs = []string{c.urls[1], c.urls[0]} })
+				}
+				if err := change(t.Context(), next, permit, prefixes("192.0.2.4/32"), nil); err != nil {
+					t.Fatal(err)
+				}
+				c.wantCleanCandidate("admin", 1)
+				c.wantCleanCandidate("admin", 2)
+				c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.4/32")
+				if w := next.Warnings(); len(w) > 0 {
+					t.Errorf("warnings %q", w)
+				}
+			})
+		})
+	}
+}
+
+func TestALeftoverAtANodeThatIsGoneIsWarnedOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+		r := c.client()
+		c.seed(r, "192.0.2.1/32")
+		for _, f := range []conductorsim.Fault{
+			{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 500, Node: 1, Times: 1},
+		} {
+			if err := c.Inject(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.2/32"), nil); !errors.Is(err, conductor.ErrUnknown) {
+			t.Fatal(err)
+		}
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultFreeze, Node: 1}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.3/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("a node that is gone cost %v", took)
+		}
+		c.want("192.0.2.1/32", "192.0.2.3/32")
+		if w := fmt.Sprint(r.Warnings()); !strings.Contains(w, c.urls[0]) || !strings.Contains(w, "unfinished change") {
+			t.Errorf("warnings %s", w)
+		}
+		c.Clear()
+		time.Sleep(time.Minute)
+		c.seed(r, "192.0.2.4/32")
+		c.wantCleanCandidate("admin", 1)
+		if w := r.Warnings(); len(w) > 0 {
+			t.Errorf("once it is back: warnings %q", w)
+		}
+	})
+}
+
+// What another administrator has half finished at the other node is not ours to clean.
+func TestAnothersWorkAtTheOtherNodeStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+		if err := c.Dirty(true); err != nil { // at node 1
+			t.Fatal(err)
+		}
+		before := fmt.Sprint(flat(c.Candidate("operator", 1)))
+		r := c.client(func(cfg *rest.Config) { cfg.URLs = []string{c.urls[1], c.urls[0]} })
+		if err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.1/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if after := fmt.Sprint(flat(c.Candidate("operator", 1))); after != before {
+			t.Errorf("node 1 held %s, and now %s", before, after)
+		}
+		if w := r.Warnings(); len(w) > 0 {
+			t.Errorf("warnings %q", w)
+		}
+	})
+}
+
+// Where the candidate is the account's own, another user's commit between our edit and our commit leaves it behind. That is
+// nobody's half finished work: it is brought up to date.
+func TestAnotherUsersCommitInBetweenIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+		r := c.client()
+		c.seed(r, "192.0.2.1/32")
+		other := func() {
+			a := c.Admin("operator")
+			defer a.Close()
+			if err := errors.Join(a.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>r`+
+				fmt.Sprint(time.Now().UnixNano())+`</name></router></authority></config>`), a.Commit()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Between edit and commit.
+		e, err := r.Begin(t.Context(), conductor.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(t.Context(), prefixes("192.0.2.2/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		other()
+		if err := e.Commit(t.Context()); err != nil && (!errors.Is(err, conductor.ErrBusy) || strings.Contains(err.Error(), "administrator")) {
+			t.Errorf("commit: %v", err)
+		}
+		e.Close(t.Context())
+		c.seed(r, "192.0.2.3/32")
+		c.wantCleanCandidate("admin", 1)
+		// And where the process was killed right then.
+		killed := c.client()
+		if e, err = killed.Begin(t.Context(), conductor.Permit{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(t.Context(), prefixes("192.0.2.4/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		other()
+		killed.Close()
+		c.seed(c.client(), "192.0.2.5/32")
+		c.wantCleanCandidate("admin", 1)
+		c.wantHistory()
+	})
+}
+
+// Reverting is tried once, and where it does not help the words say so.
+func TestACandidateThatCannotBeRevertedIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+		a := c.Admin("admin")
+		defer a.Close()
+		if err := a.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>r9</name></router></authority></config>`); err != nil {
+			t.Fatal(err)
+		}
+		reverts := 0
+		r := c.client(c.answering(func(req *http.Request) bool {
+			if strings.HasSuffix(req.URL.Path, "/revertToRunning") {
+				reverts++
+				req.URL.Path = "/api/v1/config/validate" // an ok that does nothing
+			}
+			return true
+		}, nil))
+		err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.1/32"), nil)
+		if !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "revert it by hand") || strings.Contains(err.Error(), "administrator") {
+			t.Errorf("%v", err)
+		}
+		if reverts != 1 {
+			t.Errorf("reverted %d times", reverts)
+		}
+	})
+}
+
+// A page that shows no list of anything is no configuration, and says nothing about our tenant.
+func TestAnAuthorityWithoutListsIsNoEmptyOne(t *testing.T) {
+	for _, body := range []string{`{}`, `{"name":"Authority"}`, `{"status":"ok"}`, `{"authority":{}}`, `{"errors":[]}`, `{"config":{"authority":{"name":"x"}}}`} {
+		t.Run(body, func(t *testing.T) {
+			twoStyles(t, func(t *testing.T, c *lab) {
+				c.seed(c.client(), "192.0.2.1/32", "192.0.2.2/32")
+				r := c.client(c.answering(func(req *http.Request) bool { return true }, func(a *http.Response) error {
+					switch path := a.Request.URL.Path; {
+					case a.Request.Method != http.MethodGet:
+					case strings.HasSuffix(path, "/authority"):
+						replace(a, 200, body)
+					case strings.HasSuffix(path, "/tenant/"+tenant):
+						replace(a, 404, `{"message":"not found"}`)
+					}
+					return nil
+				}))
+				if got, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) {
+					t.Errorf("read: %+v, %v", got, err)
+				}
+				if err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.3/32"), nil); !errors.Is(err, conductor.ErrProtocol) {
+					t.Errorf("change: %v", err)
+				}
+				c.want("192.0.2.1/32", "192.0.2.2/32")
+				c.wantCleanCandidate("admin", 1)
+			})
+		})
+	}
+	// A conductor that has nothing yet says so in its list of tenants.
+	r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+		switch strings.TrimPrefix(req.URL.Path, "/api/v1") {
+		case "/login":
+			fmt.Fprint(w, `{"token":"t"}`)
+		case "/config/running/authority":
+			fmt.Fprint(w, `{"name":"new"}`)
+		case "/config/running/authority/tenant":
+			fmt.Fprint(w, `[]`)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})
+	if got, err := r.Read(t.Context()); err != nil || got.Exists {
+		t.Errorf("a new conductor: %+v, %v", got, err)
+	}
+}
+
+// An authority that was there a moment ago has not gone.
+func TestAnAuthorityThatWasThereIsNotAbsent(t *testing.T) {
+	twoStyles(t, func(t *testing.T, c *lab) {
+		r := c.client()
+		c.seed(r, "192.0.2.1/32")
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/authority", N: 404, Body: `{"message":"not found"}`}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) {
+			t.Errorf("read: %+v, %v", got, err)
+		}
+		if err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.2/32"), nil); !errors.Is(err, conductor.ErrProtocol) {
+			t.Errorf("change: %v", err)
+		}
+		c.Clear()
+		c.seed(r, "192.0.2.2/32")
+		c.want("192.0.2.1/32", "192.0.2.2/32")
+	})
+}

@@ -1,0 +1,98 @@
+package conductor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"banmesh/mesh/conductor/prefixset"
+)
+
+const (
+	tidyOpen  = 3 * time.Second  // for a session with a node that is looked after beside the one that is worked with
+	tidyAgain = 30 * time.Second // between attempts at one that does not answer
+)
+
+// tidyOthers looks after the candidates of the other nodes, where each node has its own. What an edit left in one, because
+// the node fell silent in the middle, would come into force with the next commit of whoever works there, and that commit
+// would not know what has happened since. A process that has just begun looks at each of them once: the one before it may
+// have been killed.
+func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permit) {
+	if s.Candidate() != NodeCandidate {
+		return
+	}
+	for i, n := range c.nodes {
+		c.mu.Lock()
+		left := n.leftover
+		due := n != at && (left != nil || !n.looked) && !time.Now().Before(n.next)
+		c.mu.Unlock()
+		if !due {
+			continue
+		}
+		err := c.tidy(ctx, i, p)
+		c.mu.Lock()
+		switch {
+		case err == nil:
+			n.looked, n.untidy = true, ""
+		case left == nil:
+			n.looked, n.next = !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
+		default:
+			n.next = time.Now().Add(tidyAgain)
+			n.untidy = fmt.Sprintf("the candidate of %s can hold an unfinished change of %s of this mesh, and cannot be cleaned now: whoever commits there puts it in force (%s)",
+				n.name, left.at.Format(time.DateTime), OneLine(err.Error()))
+		}
+		c.mu.Unlock()
+		if err != nil {
+			c.cfg.Logger.Warn("the other node's candidate cannot be looked after", "conductor", n.name, "err", err)
+		}
+	}
+}
+
+// moved notes that running has changed by a commit at one node: what was left in the candidates of the others lacks that.
+func (c *Conductor) moved(at *node, by change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.nodes {
+		if n == at || n.leftover == nil {
+			continue
+		}
+		l := *n.leftover
+		l.change.added, l.change.removed = prefixset.Plus(l.change.added, by.removed), prefixset.Plus(l.change.removed, by.added)
+		n.leftover = &l
+	}
+}
+
+// tidy undoes in one node's candidate exactly what is ours.
+func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
+	n := c.nodes[at]
+	ctx, cancel := context.WithTimeout(ctx, tidyOpen+c.settle+cleanupTime)
+	defer cancel()
+	opening, opened := context.WithTimeout(ctx, tidyOpen)
+	s, err := c.driver.Open(opening, at)
+	opened()
+	if err != nil {
+		return err
+	}
+	defer s.Close(ctx)
+	e := &edit{c: c, s: s, n: n, log: c.cfg.Logger.With("conductor", n.name)}
+	d, err := e.compare(ctx)
+	switch {
+	case err != nil:
+		return err
+	case d.Clean():
+		// A commit without an answer may still be under way, so what was left is not forgotten at once.
+		c.mu.Lock()
+		if n.leftover != nil && time.Since(n.leftover.at) >= c.cfg.Timeout {
+			n.leftover = nil
+		}
+		c.mu.Unlock()
+		return nil
+	case d.Running == nil || !e.own(d, p):
+		if d.change.empty() {
+			return nil // others work there, and nothing of ours is in it
+		}
+		return fmt.Errorf("it differs from running: %s", d.Detail())
+	}
+	return e.undoLeftovers(ctx, d)
+}
