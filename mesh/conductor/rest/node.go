@@ -295,6 +295,7 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		// A server that sees the connection being closed may still answer, with nothing. It says nothing.
 		return fail(n.broken(ctx, method, path, ctx.Err()))
 	}
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // which JSON must not have, and some servers write (RFC 8259 §8.1)
 	if err := checkJSON(b); err != nil {
 		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))
 	}

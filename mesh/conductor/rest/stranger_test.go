@@ -1,0 +1,359 @@
+package rest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/rest"
+)
+
+// stranger is a conductor's API written from what the vendor publishes alone, as another hand might: it shares no code with
+// the driver or the simulated conductor.
+type stranger struct {
+	habits
+
+	mu        sync.Mutex
+	running   map[string]any
+	candidate map[string]any
+}
+
+// habits are those of servers that were seen.
+type habits struct {
+	prefix     string // before every answer: white space, a byte order mark
+	kind       string // Content-Type
+	created    int    // status of a POST that creates
+	changed    int    // status of PATCH, PUT and DELETE; 204 has no body
+	replaces   bool   // PATCH replaces lists
+	noPut      bool
+	bare       bool // nobody publishes /config/version and /system
+	wrapped    bool // the authority comes in {"authority": …}
+	noAddress  bool // an empty list is left out
+	sentences  bool // validate and commit answer a sentence
+	noWhole    bool // the authority shows the names of its entries only
+	single     bool // a list of one value is the value
+	errorsList bool // errors are {"errors":[{"message":…}]}
+	version    string
+}
+
+func clone(v map[string]any) map[string]any {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	var out map[string]any
+	if err := json.Unmarshal(b, &out); err != nil {
+		panic(err)
+	}
+	return out
+}
+
+func newStranger(h habits) *stranger {
+	s := &stranger{habits: h}
+	s.running = map[string]any{
+		"name":    "Authority37",
+		"router":  []any{map[string]any{"name": "edge", "node": []any{map[string]any{"name": "node1"}}}},
+		"service": []any{map[string]any{"name": "web", "accessPolicy": []any{map[string]any{"source": tenant, "permission": "deny"}}}},
+		"tenant":  []any{map[string]any{"name": "office", "member": []any{map[string]any{"neighborhood": "lan", "address": []any{"10.0.0.0/8"}}}}},
+	}
+	s.candidate = clone(s.running)
+	if s.kind == "" {
+		s.kind = "application/json"
+	}
+	if s.created == 0 {
+		s.created = http.StatusCreated
+	}
+	if s.changed == 0 {
+		s.changed = http.StatusOK
+	}
+	return s
+}
+
+func (s *stranger) answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", s.kind)
+	if status == http.StatusNoContent {
+		w.WriteHeader(status)
+		return
+	}
+	b, err := json.MarshalIndent(v, "", "\t")
+	if err != nil {
+		panic(err)
+	}
+	w.WriteHeader(status)
+	w.Write([]byte(s.prefix))
+	for part := range slices.Chunk(b, 7) { // chunked, in small pieces
+		w.Write(part)
+		w.(http.Flusher).Flush()
+	}
+}
+
+func (s *stranger) fail(w http.ResponseWriter, status int, why string) {
+	if s.errorsList {
+		s.answer(w, status, map[string]any{"errors": []any{map[string]any{"message": why}}})
+		return
+	}
+	s.answer(w, status, map[string]any{"message": why})
+}
+
+func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path, ok := strings.CutPrefix(r.URL.Path, "/api/v1/")
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	var body map[string]any
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil && r.Method != http.MethodGet && r.Method != http.MethodDelete {
+		s.fail(w, http.StatusBadRequest, "no JSON")
+		return
+	}
+	if path == "login" {
+		if body["username"] != "admin" || body["password"] != "x" {
+			s.fail(w, http.StatusUnauthorized, "Unauthorized")
+			return
+		}
+		s.answer(w, http.StatusOK, map[string]any{"token": "abc.def", "expires": 3600})
+		return
+	}
+	if r.Header.Get("Authorization") != "Bearer abc.def" {
+		s.fail(w, http.StatusUnauthorized, "Unauthorized")
+		return
+	}
+	verdict := any([]any{})
+	if s.sentences {
+		verdict = map[string]any{"message": "Configuration committed"}
+	}
+	switch {
+	case path == "system" && !s.bare:
+		s.answer(w, http.StatusOK, map[string]any{"softwareVersion": s.version})
+	case path == "config/version" && !s.bare:
+		a, _ := json.Marshal(s.running)
+		b, _ := json.Marshal(s.candidate)
+		s.answer(w, http.StatusOK, map[string]any{"isDirty": !bytes.Equal(a, b)})
+	case path == "config/validate":
+		s.answer(w, http.StatusOK, verdict)
+	case path == "config/commit":
+		s.running = clone(s.candidate)
+		s.answer(w, http.StatusOK, verdict)
+	case path == "config/revertToRunning":
+		s.candidate = clone(s.running)
+		s.answer(w, http.StatusOK, map[string]any{})
+	case strings.HasPrefix(path, "config/running/authority"):
+		s.resource(w, r, s.running, strings.Trim(strings.TrimPrefix(path, "config/running/authority"), "/"), nil)
+	case strings.HasPrefix(path, "config/candidate/authority"):
+		s.resource(w, r, s.candidate, strings.Trim(strings.TrimPrefix(path, "config/candidate/authority"), "/"), body)
+	default:
+		s.fail(w, http.StatusNotFound, "no such resource")
+	}
+}
+
+// find gives the list that a path names last, the index of the entry, and what the list is in.
+func find(in map[string]any, path string) (parent map[string]any, list string, at int, ok bool) {
+	keys := map[string]string{"tenant": "name", "member": "neighborhood", "router": "name", "service": "name", "node": "name"}
+	steps := strings.Split(path, "/")
+	for i := 0; ; i += 2 {
+		list = steps[i]
+		if i+1 == len(steps) {
+			return in, list, -1, true
+		}
+		entries, _ := in[list].([]any)
+		at = slices.IndexFunc(entries, func(e any) bool { return e.(map[string]any)[keys[list]] == steps[i+1] })
+		if at < 0 {
+			return in, list, -1, false
+		}
+		if i+2 == len(steps) {
+			return in, list, at, true
+		}
+		in = entries[at].(map[string]any)
+	}
+}
+
+// show is how an object is told.
+func (s *stranger) show(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for name, f := range v {
+			list, isList := f.([]any)
+			switch {
+			case isList && len(list) == 0 && s.noAddress:
+			case isList && len(list) == 1 && s.single && name == "address":
+				out[name] = list[0]
+			default:
+				out[name] = s.show(f)
+			}
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = s.show(e)
+		}
+		return out
+	}
+	return v
+}
+
+func (s *stranger) resource(w http.ResponseWriter, r *http.Request, in map[string]any, path string, body map[string]any) {
+	if path == "" {
+		v := s.show(in).(map[string]any)
+		if s.noWhole {
+			for name, list := range v {
+				if list, ok := list.([]any); ok {
+					for i, e := range list {
+						list[i] = map[string]any{"name": e.(map[string]any)["name"]}
+					}
+					v[name] = list
+				}
+			}
+		}
+		if s.wrapped {
+			v = map[string]any{"authority": v}
+		}
+		s.answer(w, http.StatusOK, v)
+		return
+	}
+	parent, list, at, ok := find(in, path)
+	if !ok {
+		s.fail(w, http.StatusNotFound, "not found: "+path)
+		return
+	}
+	entries, _ := parent[list].([]any)
+	switch r.Method {
+	case http.MethodGet:
+		if at < 0 {
+			if entries == nil {
+				entries = []any{}
+			}
+			s.answer(w, http.StatusOK, s.show(entries))
+			return
+		}
+		s.answer(w, http.StatusOK, s.show(entries[at]))
+	case http.MethodPost:
+		parent[list] = append(entries, body)
+		s.answer(w, s.created, body)
+	case http.MethodDelete:
+		parent[list] = slices.Delete(entries, at, at+1)
+		s.answer(w, s.changed, map[string]any{})
+	case http.MethodPut:
+		if s.noPut {
+			s.fail(w, http.StatusMethodNotAllowed, "method not allowed")
+			return
+		}
+		entries[at] = body
+		s.answer(w, s.changed, body)
+	case http.MethodPatch:
+		entry := entries[at].(map[string]any)
+		for name, v := range body {
+			old, isList := entry[name].([]any)
+			switch {
+			case v == nil:
+				delete(entry, name)
+			case isList && !s.replaces:
+				for _, e := range v.([]any) {
+					if !slices.Contains(old, e) {
+						old = append(old, e)
+					}
+				}
+				entry[name] = old
+			default:
+				entry[name] = v
+			}
+		}
+		s.answer(w, s.changed, entry)
+	}
+}
+
+// tenantOf is what running holds of our tenant.
+func (s *stranger) addresses() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _, at, ok := find(s.running, "tenant/"+tenant+"/member/"+member)
+	if !ok || at < 0 {
+		return nil
+	}
+	parent, _, _, _ := find(s.running, "tenant/"+tenant+"/member/"+member)
+	var out []string
+	list, _ := parent["member"].([]any)[at].(map[string]any)["address"].([]any)
+	for _, a := range list {
+		out = append(out, fmt.Sprint(a))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Each habit alone, with every release's candidate.
+func TestAStrangersAPI(t *testing.T) {
+	for name, h := range map[string]habits{
+		"plain":                {},
+		"PATCH replaces":       {replaces: true},
+		"no PUT":               {noPut: true},
+		"204 for edits":        {changed: http.StatusNoContent, created: http.StatusNoContent},
+		"200 for POST":         {created: http.StatusOK},
+		"charset":              {kind: "application/json; charset=UTF-8"},
+		"problem type":         {kind: "application/vnd.api+json"},
+		"text type":            {kind: "text/plain"},
+		"white space":          {prefix: "\r\n \t"},
+		"byte order mark":      {prefix: "\ufeff"},
+		"wrapped":              {wrapped: true},
+		"empty lists left out": {noAddress: true},
+		"sentences":            {sentences: true},
+		"names only":           {noWhole: true},
+		"single values":        {single: true},
+		"errors in a list":     {errorsList: true},
+		"nothing published":    {bare: true},
+		"5.5":                  {version: "5.5.4"},
+		"letters in front":     {version: "128T-7.1.3-2.r1"},
+		"SSR":                  {version: "SSR 6.3.0-107.r1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if h.version == "" {
+				h.version = "7.1.3"
+			}
+			s := newStranger(h)
+			r := fake(t, s.ServeHTTP, func(cfg *rest.Config) { cfg.MaxReply = 1 << 20 })
+			want := func(step string, texts ...string) {
+				t.Helper()
+				if got := s.addresses(); !slices.Equal(got, texts) {
+					t.Errorf("%s: running has %v, want %v", step, got, texts)
+				}
+			}
+			do := func(step string, add, remove []string) {
+				t.Helper()
+				if err := change(t.Context(), r, conductor.Permit{}, prefixes(add...), prefixes(remove...)); err != nil {
+					t.Fatalf("%s: %v", step, err)
+				}
+			}
+			do("create", []string{"192.0.2.1/32"}, nil)
+			want("create", "192.0.2.1/32")
+			do("add", []string{"192.0.2.2/32", "2001:db8::/48"}, nil)
+			want("add", "192.0.2.1/32", "192.0.2.2/32", "2001:db8::/48")
+			do("both", []string{"192.0.2.3/32"}, []string{"192.0.2.2/32"})
+			want("both", "192.0.2.1/32", "192.0.2.3/32", "2001:db8::/48")
+			if got, err := r.Read(t.Context()); err != nil || len(got.Addresses) != 3 {
+				t.Errorf("read: %+v, %v", got, err)
+			}
+			if names, err := r.Denied(t.Context()); err != nil || !slices.Equal(names, []string{"web"}) {
+				t.Errorf("denied: %v, %v", names, err)
+			}
+			do("last", nil, []string{"192.0.2.1/32", "192.0.2.3/32", "2001:db8::/48"})
+			want("last")
+			s.mu.Lock()
+			if a, b := fmt.Sprint(s.running), fmt.Sprint(s.candidate); a != b {
+				t.Errorf("the candidate is %s, running %s", b, a)
+			}
+			if !strings.Contains(fmt.Sprint(s.running), "10.0.0.0/8") {
+				t.Error("another tenant is gone")
+			}
+			s.mu.Unlock()
+		})
+	}
+}
