@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -326,6 +327,39 @@ func cause(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// loadSigners reads a private key, and beside it the certificate of it in FILE-cert.pub, where there is one: that comes first, as
+// with OpenSSH.
+func loadSigners(file string) ([]ssh.Signer, error) {
+	key, err := loadKey(file)
+	if err != nil {
+		return nil, err
+	}
+	name := file + "-cert.pub"
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []ssh.Signer{key}, nil
+	}
+	fail := func(err error) ([]ssh.Signer, error) {
+		return nil, fmt.Errorf("%w: %s holds no certificate of the key beside it (%w); replace or remove it", ErrKeyFile, name, err)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	public, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	if err != nil {
+		return fail(err)
+	}
+	certificate, ok := public.(*ssh.Certificate)
+	if !ok {
+		return fail(fmt.Errorf("it is a %s", public.Type()))
+	}
+	signer, err := ssh.NewCertSigner(certificate, key)
+	if err != nil {
+		return fail(err)
+	}
+	return []ssh.Signer{signer, key}, nil
 }
 
 // loadKey reads a private key that nobody but its owner can read.

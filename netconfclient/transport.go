@@ -56,7 +56,7 @@ type transport struct {
 // dialTransport connects, checks the host key, logs in, opens the subsystem and sends our hello. The hello goes out
 // before the server's is read: one server never answers a first operation that reaches it together with the hello.
 func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
-	signer, err := loadKey(d.KeyFile)
+	signers, err := loadSigners(d.KeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 	t := &transport{conn: conn, limit: d.MaxReply, done: make(chan struct{})}
 	err = t.open(d, &ssh.ClientConfig{
 		User:              d.User,
-		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signers...)},
 		HostKeyCallback:   keys.callback,
 		HostKeyAlgorithms: keys.algorithms(d.HostKeyAlgorithms),
 		ClientVersion:     "SSH-2.0-banmesh",

@@ -35,6 +35,10 @@ type session struct {
 // serveNETCONF speaks NETCONF with user on conn until the session ends, whichever way. It closes conn only to break it
 // off.
 func (s *Sim) serveNETCONF(node int, user string, conn io.ReadWriteCloser) {
+	if most := s.cfg.MaxSessions; most > 0 && len(s.Sessions()) >= most {
+		conn.Close()
+		return
+	}
 	actor, ctx, end := s.enter(Actor{User: user, Via: "netconf", Node: node}, conn)
 	defer end()
 	ses := &session{sim: s, ops: operations{sim: s, actor: actor}, frame: newFramer(conn, s.cfg.MaxMessage), conn: conn}

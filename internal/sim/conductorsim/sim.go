@@ -87,6 +87,8 @@ type Config struct {
 	Style    Style
 	Dialect  Dialect
 	Storage  Storage
+	// MaxSessions is how many NETCONF sessions there can be: more are closed without a word. 0 is no bound.
+	MaxSessions int
 	// CommitDelay is how long each commit takes.
 	CommitDelay time.Duration
 	// DiscardOnUnlock drops the candidate's edits when its lock is released, as RFC 6241 §8.3.5.2 wants and the

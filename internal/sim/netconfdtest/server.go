@@ -45,12 +45,27 @@ type Server struct {
 	KnownHosts string
 	Dir        string
 
-	port  int
-	procs []*process // sshd last
+	options Options
+	port    int
+	procs   []*process // sshd last
+}
+
+// Options are how a server differs from the usual one.
+type Options struct {
+	WritableRunning bool     // no candidate: edits of running take effect at once
+	IPv6            bool     // it listens on ::1
+	UserCA          bool     // a certificate of the key lets in, not the key itself
+	Netconfd        []string // more arguments
 }
 
 // Start starts a server; the test's end stops it. It has the look-alike of the conductor's model.
 func Start(t testing.TB) *Server {
+	t.Helper()
+	return StartWith(t, Options{})
+}
+
+// StartWith is Start of a server that differs from the usual one.
+func StartWith(t testing.TB, o Options) *Server {
 	t.Helper()
 	need.Programs(t, netconfd, subsystem, sshd, keygen, python)
 	me, err := user.Current()
@@ -63,7 +78,7 @@ func Start(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	s := &Server{
-		User: me.Username, Dir: dir,
+		User: me.Username, Dir: dir, options: o,
 		KeyFile:    filepath.Join(dir, "clientkey"),
 		KnownHosts: filepath.Join(dir, "known_hosts"),
 	}
@@ -99,6 +114,14 @@ func Start(t testing.TB) *Server {
 	public, err := os.ReadFile(s.KeyFile + ".pub")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.UserCA {
+		public = nil
+		s.keygen(t, "userca")
+		out, err := exec.Command(keygen, "-q", "-s", filepath.Join(dir, "userca"), "-I", "test", "-n", me.Username, s.KeyFile+".pub").CombinedOutput()
+		if err != nil {
+			t.Fatalf("ssh-keygen: %v: %s", err, out)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, "authorized_keys"), public, 0o600); err != nil {
 		t.Fatal(err)
@@ -136,7 +159,7 @@ func (s *Server) TrustHostKey(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := fmt.Sprintf("[127.0.0.1]:%d %s", s.port, public)
+	line := fmt.Sprintf("[%s]:%d %s", s.host(), s.port, public)
 	if err := os.WriteFile(s.KnownHosts, []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -153,9 +176,16 @@ func (s *Server) ChangeHostKey(t testing.TB) {
 	}
 }
 
+func (s *Server) host() string {
+	if s.options.IPv6 {
+		return "::1"
+	}
+	return "127.0.0.1"
+}
+
 // start picks a port and starts both processes. The port is part of netconfd's protocol with its subsystem.
 func (s *Server) start() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(s.host(), "0"))
 	if err != nil {
 		return err
 	}
@@ -171,13 +201,18 @@ func (s *Server) start() error {
 func (s *Server) startNetconfd() error {
 	socket := filepath.Join(s.Dir, "ncx.sock")
 	os.Remove(socket)
+	target := "candidate"
+	if s.options.WritableRunning {
+		target = "running"
+	}
 	args := []string{
 		fmt.Sprintf("--port=%d", s.port), "--ncxserver-sockname=" + socket,
 		"--modpath=" + filepath.Join(s.Dir, "yang") + ":/usr/share/yuma/modules",
 		"--module=t128", "--module=authority-config", "--module=service-config", "--module=t128-validate-type",
-		"--target=candidate", "--with-startup=false", "--no-startup", "--access-control=off",
+		"--target=" + target, "--with-startup=false", "--no-startup", "--access-control=off",
 		"--superuser=" + s.User, "--log=" + filepath.Join(s.Dir, "netconfd.log"),
 	}
+	args = append(args, s.options.Netconfd...)
 	p, err := launch(filepath.Join(s.Dir, "netconfd.out"), []string{"YUMA_HOME=" + filepath.Join(s.Dir, "yuma")}, netconfd, args...)
 	if err != nil {
 		return err
@@ -195,7 +230,7 @@ func (s *Server) startSSH() error {
 	path := func(name string) string { return filepath.Join(s.Dir, name) }
 	config := strings.Join([]string{
 		fmt.Sprintf("Port %d", s.port),
-		"ListenAddress 127.0.0.1",
+		"ListenAddress " + s.host(),
 		"HostKey " + path("hostkey"),
 		"PidFile none",
 		"AuthorizedKeysFile " + path("authorized_keys"),
@@ -207,6 +242,9 @@ func (s *Server) startSSH() error {
 		fmt.Sprintf("Subsystem netconf \"%s --ncxserver-sockname=%d@%s\"", subsystem, s.port, path("ncx.sock")),
 		"",
 	}, "\n")
+	if s.options.UserCA {
+		config += "TrustedUserCAKeys " + path("userca.pub") + "\n"
+	}
 	if err := os.WriteFile(path("sshd_config"), []byte(config), 0o600); err != nil {
 		return err
 	}

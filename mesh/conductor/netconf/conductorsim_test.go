@@ -719,3 +719,36 @@ func TestSimRunningThatCannotBeSavedIsWarnedOf(t *testing.T) {
 		t.Errorf("once it is saved: warnings %q", w)
 	}
 }
+
+// A server that takes four sessions and no more: others' count, ours go as soon as they are done with.
+func TestSimFourSessions(t *testing.T) {
+	t.Parallel()
+	s := startSim(t, func(c *conductorsim.Config) { c.MaxSessions = 4 })
+	c := conductorFor(t, s.cfg)
+	var others []*netconfclient.Session
+	for range 4 {
+		o, err := netconfclient.Dial(t.Context(), netconfclient.DialConfig{Address: s.cfg.Addresses[0], User: s.cfg.User, KeyFile: s.cfg.KeyFile, KnownHosts: s.cfg.KnownHosts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		others = append(others, o)
+	}
+	if err := change(t.Context(), c, conductor.Permit{}, prefixes(2), nil); !errors.Is(err, conductor.ErrUnreachable) {
+		t.Errorf("the fifth session: %v", err)
+	}
+	if err := others[0].CloseSession(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, func() bool { return len(s.Sessions()) == 3 })
+	for i := range 5 {
+		if err := change(t.Context(), c, conductor.Permit{}, prefixes(3+i), nil); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, func() bool { return len(s.Sessions()) == 3 }) // the server needs a moment to let go
+		if _, err := c.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, func() bool { return len(s.Sessions()) == 3 })
+	}
+}

@@ -610,3 +610,34 @@ func TestNetconfdWideOpenStopsEverything(t *testing.T) {
 		t.Errorf("the candidate has %v, want the one that was there", got.Addresses)
 	}
 }
+
+// Servers of other kinds than the usual one, as a real server can be made to be.
+func TestNetconfdOfOtherKinds(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]netconfdtest.Options{
+		"writable running":    {WritableRunning: true},
+		"defaults: explicit":  {Netconfd: []string{"--default-style=explicit"}},
+		"defaults: trim":      {Netconfd: []string{"--default-style=trim"}},
+		"defaults: all":       {Netconfd: []string{"--default-style=report-all"}},
+		"IPv6":                {IPv6: true},
+		"user by certificate": {UserCA: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := netconfdtest.StartWith(t, o)
+			cfg := configFor(s)
+			c := conductorFor(t, cfg)
+			if err := change(t.Context(), c, conductor.Permit{}, prefixes(5), nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(t.Context(), c, conductor.Permit{}, nil, prefixes(2)); err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.Read(t.Context())
+			if err != nil || !slices.Equal(got.Addresses, prefixes(5)[2:]) {
+				t.Errorf("running has %v (%v), want %v", got.Addresses, err, prefixes(5)[2:])
+			}
+			t.Log(c.Features())
+		})
+	}
+}
