@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,10 +18,27 @@ import (
 	"banmesh/mesh/control/server"
 )
 
-// build makes a static program as it is shipped.
-func build(t *testing.T, dir, name, pkg string) string {
+// built is where the programs are that the tests run.
+var built string
+
+func TestMain(m *testing.M) {
+	var err error
+	if built, err = os.MkdirTemp("", "banmesh-hook-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(built)
+	os.Exit(code)
+}
+
+// build makes a static program as it is shipped, once for all tests.
+func build(t *testing.T, name, pkg string) string {
 	t.Helper()
-	path := filepath.Join(dir, name)
+	path := filepath.Join(built, name)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
 	cmd := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-s -w", "-o", path, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -83,8 +101,7 @@ func command(t *testing.T, env []string, program string, args ...string) (code i
 
 func TestTheHookReachesTheAgent(t *testing.T) {
 	need.Long(t)
-	dir := t.TempDir()
-	program := build(t, dir, "banmesh-hook", ".")
+	program := build(t, "banmesh-hook", ".")
 	socket, a := serve(t)
 	if code, out := command(t, []string{"BANMESH_SOCKET=" + socket}, program, words("ban")...); code != 0 || out != "" {
 		t.Fatalf("exit %d: %s", code, out)
@@ -101,7 +118,10 @@ func TestTheHookReachesTheAgent(t *testing.T) {
 func TestTheWholeProgramFindsTheSpool(t *testing.T) {
 	need.Long(t)
 	dir := t.TempDir()
-	program := build(t, dir, "banmesh-hook", ".")
+	program := filepath.Join(dir, "banmesh-hook") // it looks beside itself
+	if err := os.Link(build(t, "banmesh-hook", "."), program); err != nil {
+		t.Fatal(err)
+	}
 	socket := filepath.Join(dir, "none")
 	fake := []byte("#!/bin/sh\necho \"$@\" >'" + filepath.Join(dir, "called") + "'\n")
 	if err := os.WriteFile(filepath.Join(dir, "banmesh"), fake, 0o755); err != nil {
@@ -125,12 +145,12 @@ func TestTheWholeProgramFindsTheSpool(t *testing.T) {
 
 // A hook may take 1.8 times as long as a Go program that does nothing.
 func TestFiguresTheHookIsLight(t *testing.T) {
+	program := build(t, "banmesh-hook", ".")
 	dir := t.TempDir()
-	program := build(t, dir, "banmesh-hook", ".")
 	if err := os.WriteFile(filepath.Join(dir, "empty.go"), []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	empty := build(t, dir, "empty", filepath.Join(dir, "empty.go"))
+	empty := build(t, "empty", filepath.Join(dir, "empty.go"))
 	socket, _ := serve(t)
 	args := append(words("ban"), "--socket="+socket)
 	took := func(program string, args ...string) time.Duration {

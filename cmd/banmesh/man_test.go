@@ -17,14 +17,19 @@ func TestManualHasAPageForEveryCommand(t *testing.T) {
 	if code, out, errOut := try("man", dir); code != exitDone || out+errOut != "" {
 		t.Fatalf("exit %d: %s%s", code, out, errOut)
 	}
-	set := func(name string) string {
-		cmd := exec.Command("groff", "-man", "-Tutf8", "-ww", "-rLL=400n", "-P-c", "-P-b", "-P-u", filepath.Join(dir, name+".1"))
-		var out, complaints strings.Builder
-		cmd.Stdout, cmd.Stderr = &out, &complaints
-		if err := cmd.Run(); err != nil || complaints.Len() > 0 {
-			t.Fatalf("set %s.1: %v: %s", name, err, &complaints)
+	names := []string{"banmesh"}
+	for _, cmd := range commands(newConsole(nil, nil, nil, func(string) string { return "" })) {
+		if !cmd.Hidden {
+			names = append(names, "banmesh-"+cmd.Name)
 		}
-		return out.String()
+	}
+	pages := manualPages(t, dir, names)
+	set := func(name string) string {
+		page, ok := pages[name]
+		if !ok {
+			t.Fatalf("%s(1) is not there", name)
+		}
+		return page
 	}
 	whole := set("banmesh")
 	for _, cmd := range commands(newConsole(nil, nil, nil, func(string) string { return "" })) {
@@ -48,4 +53,30 @@ func TestManualHasAPageForEveryCommand(t *testing.T) {
 	if page := set("banmesh-allow"); !strings.Contains(page, "banmesh allow add PREFIX") || !strings.Contains(page, "ALLOW REMOVE") {
 		t.Errorf("banmesh-allow(1) does not show its subcommands:\n%s", page)
 	}
+}
+
+// manualPages sets the pages all at once, without lines of their own for their heads
+// and ends, and gives each.
+func manualPages(t *testing.T, dir string, names []string) map[string]string {
+	t.Helper()
+	args := []string{"-man", "-Tutf8", "-ww", "-rLL=400n", "-P-c", "-P-b", "-P-u"}
+	for _, name := range names {
+		args = append(args, filepath.Join(dir, name+".1"))
+	}
+	cmd := exec.Command("groff", args...)
+	var out, complaints strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil || complaints.Len() > 0 {
+		t.Fatalf("set %q: %v: %s", names, err, &complaints)
+	}
+	pages := make(map[string]string)
+	name := ""
+	for line := range strings.Lines(out.String()) {
+		// A page's head is NAME(1), what it is, NAME(1).
+		if words := strings.Fields(line); len(words) > 1 && words[0] == words[len(words)-1] && strings.HasSuffix(words[0], "(1)") {
+			name = strings.ToLower(strings.TrimSuffix(words[0], "(1)"))
+		}
+		pages[name] += line
+	}
+	return pages
 }
