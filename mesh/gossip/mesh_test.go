@@ -180,25 +180,6 @@ func TestABanReachesAllInOneTrip(t *testing.T) {
 	})
 }
 
-func TestALargeMeshTakesTwoTripsAndFewPackets(t *testing.T) {
-	need.Long(t)
-	simulate(t, 80, lan(), func(fl *fleet) {
-		time.Sleep(10 * time.Second)
-		idle := fl.net.Counts().Packets
-		time.Sleep(2 * time.Second)
-		idle = fl.net.Counts().Packets - idle
-		before := fl.net.Counts().Packets
-		fl.nodes[3].ban("x")
-		if d := fl.wait(time.Second, "ban everywhere", fl.all(1)); d > 43*time.Millisecond {
-			t.Errorf("a ban took %v, want two trips of 20 ms", d)
-		}
-		time.Sleep(2*time.Second - 43*time.Millisecond)
-		if used := int(fl.net.Counts().Packets-before) - int(idle); used > 80*7/3 {
-			t.Errorf("a ban took %d packets in a mesh of 80, want at most %d", used, 80*7/3)
-		}
-	})
-}
-
 func TestALostPushIsMadeGood(t *testing.T) {
 	sim := lan()
 	simulate(t, 10, sim, func(fl *fleet) {

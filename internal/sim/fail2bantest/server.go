@@ -281,8 +281,7 @@ func (s *Server) start() {
 	// A ping is answered before the jails are there.
 	deadline := time.Now().Add(startTimeout)
 	for {
-		_, err := s.Client("status", "sshd")
-		if err == nil {
+		if asks(s.Socket(), "status", "sshd") {
 			return
 		}
 		select {
@@ -291,7 +290,7 @@ func (s *Server) start() {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("fail2ban is not ready after %v: %v\n%s", startTimeout, err, s.serverLog())
+			s.t.Fatalf("fail2ban is not ready after %v:\n%s", startTimeout, s.serverLog())
 		}
 	}
 }

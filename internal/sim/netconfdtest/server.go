@@ -299,11 +299,13 @@ func (s *Server) NcclientRead(t testing.TB, tenant, neighborhood string) Tenant 
 // NcclientReadFrom reads from the named datastore.
 func (s *Server) NcclientReadFrom(t testing.TB, datastore, tenant, neighborhood string) Tenant {
 	t.Helper()
-	out, err := s.ncclient(datastore, tenant, neighborhood)
 	// netconfd never answers an operation that reaches it together with the client's hello, and ncclient sends it at
-	// once: now and then an attempt hangs.
-	for attempt := 0; attempt < 5 && errors.Is(err, context.DeadlineExceeded); attempt++ {
-		out, err = s.ncclient(datastore, tenant, neighborhood)
+	// once: now and then an attempt hangs. The first ones are short, because half a second is enough on an idle machine.
+	out, err := []byte(nil), context.DeadlineExceeded
+	for limit := 4 * time.Second; limit <= 32*time.Second && errors.Is(err, context.DeadlineExceeded); limit *= 2 {
+		for attempt := 0; attempt < 2 && errors.Is(err, context.DeadlineExceeded); attempt++ {
+			out, err = s.ncclient(limit, datastore, tenant, neighborhood)
+		}
 	}
 	if err != nil {
 		t.Fatalf("ncclient (python3-ncclient missing? run: make deps): %v", err)
@@ -315,8 +317,8 @@ func (s *Server) NcclientReadFrom(t testing.TB, datastore, tenant, neighborhood 
 	return got
 }
 
-func (s *Server) ncclient(args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+func (s *Server) ncclient(limit time.Duration, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, python, append([]string{"-c", readScript, s.Addr, s.User, s.KeyFile}, args...)...)
 	var stderr bytes.Buffer
