@@ -135,7 +135,7 @@ const wideAllow = 8
 func wideAllowWarnings(all []store.AllowEntry) (w []string) {
 	for _, e := range all {
 		if e.Reason == "" && e.Prefix.Bits() < wideAllow {
-			w = append(w, fmt.Sprintf("%s is allowed by %s: nothing in it is blocked; end that with `banmesh allow remove %s`", e.Prefix, e.Origin, e.Prefix))
+			w = append(w, fmt.Sprintf("%s is allowed by %s since %s: nothing in it is blocked; end that with `banmesh allow remove %s`", e.Prefix, e.Origin, e.Start.Time().UTC().Format("2006-01-02 15:04:05 UTC"), e.Prefix))
 		}
 	}
 	return w

@@ -223,3 +223,18 @@ func TestNamesAreNoQuorum(t *testing.T) {
 		t.Errorf("waits for %+v, want 0 of 2", w)
 	}
 }
+
+func TestStatusSaysWhoBlocked(t *testing.T) {
+	a := started(t, "router1", nil)
+	if err := a.store.Block(t.Context(), "router2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.store.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"nothing of router2 counts: it is blocked by router1 since 2", "frozen by router1 since 2"} {
+		if w := status(t, a).Warnings; !slices.ContainsFunc(w, func(w string) bool { return strings.HasPrefix(w, want) }) {
+			t.Errorf("status warns of %q, want %q…", w, want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -162,14 +163,14 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
 	}
 	if s.Frozen {
-		warn("frozen by %s: no addition is committed; resume with `banmesh thaw`", s.FrozenBy)
+		warn("frozen by %s: no addition is committed; resume with `banmesh thaw`", cmp.Or(saidBy(a.store.Freezers()), s.FrozenBy))
 	}
 	for _, origin := range s.Blocked {
 		if origin == a.cfg.Name {
-			warn("nothing of this router counts: another one has blocked it; undo at another router with `banmesh revoke --origin %s --unblock`, or block there who did it", origin)
+			warn("nothing of this router counts: it is blocked by %s; undo at another router with `banmesh revoke --origin %s --unblock`, or block there who did it", saidBy(a.store.Blockers(origin)), origin)
 			continue
 		}
-		warn("nothing of %s counts: it is blocked; undo with `banmesh revoke --origin %s --unblock`", origin, origin)
+		warn("nothing of %s counts: it is blocked by %s; undo with `banmesh revoke --origin %s --unblock`", origin, saidBy(a.store.Blockers(origin)), origin)
 	}
 	w = append(w, exceedWarnings(a.store.Exceeding())...)
 	w = append(w, wideAllowWarnings(a.store.Allows())...)
@@ -187,6 +188,20 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	w = append(w, a.historyWarnings()...)
 	slices.Sort(w)
 	return slices.Compact(w)
+}
+
+// saidBy names who has said something and since when, the first few.
+func saidBy(all []store.Said) string {
+	const most = 3
+	var names []string
+	for i, x := range all {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(all)-most))
+			break
+		}
+		names = append(names, fmt.Sprintf("%s since %s", x.By, x.At.Time().UTC().Format("2006-01-02 15:04:05 UTC")))
+	}
+	return strings.Join(names, ", ")
 }
 
 func gossipPort(bind string) string { return bind[strings.LastIndexByte(bind, ':')+1:] }

@@ -185,7 +185,7 @@ func (s *Store) Allows() []AllowEntry {
 	var out []AllowEntry
 	for i := range s.set.allows {
 		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
-			out = append(out, AllowEntry{r.key().prefix(), r.until, s.set.labels.at(r.label).text, s.set.originOf(r).name, s.set.ignored(r)})
+			out = append(out, AllowEntry{r.key().prefix(), r.until, s.set.labels.at(r.label).text, r.start, s.set.originOf(r).name, s.set.ignored(r)})
 		}
 	}
 	slices.SortFunc(out, func(a, b AllowEntry) int {
@@ -216,6 +216,34 @@ func (s *Store) Frozen() (frozen bool, by string) {
 		return true, f[0]
 	}
 	return false, ""
+}
+
+// Said is that a member said something, and when.
+type Said struct {
+	By string
+	At Millis
+}
+
+// Freezers returns who has stopped additions, the first to do so first.
+func (s *Store) Freezers() []Said {
+	return s.said(KindFreeze, func(r *rec) bool { return !s.set.originOf(r).blocked })
+}
+
+// Blockers returns who has blocked a member, the first to do so first, whether that counts or not.
+func (s *Store) Blockers(name string) []Said {
+	return s.said(KindBlock, func(r *rec) bool { return s.set.labels.at(r.label).jail == name })
+}
+
+func (s *Store) said(kind Kind, selected func(*rec) bool) (out []Said) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.set.unprefixed(kind, 0, func(_ uint32, r *rec) {
+		if selected(r) {
+			out = append(out, Said{s.set.originOf(r).name, r.start})
+		}
+	})
+	slices.SortFunc(out, func(a, b Said) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.By, b.By)) })
+	return out
 }
 
 // Excess is what of one origin is held and does not count because it exceeds a limit.

@@ -113,3 +113,38 @@ func TestWhatOthersBanTogetherIsBounded(t *testing.T) {
 		t.Errorf("counted: %v", u)
 	}
 }
+
+// A store takes the logs of the store before it for its own in its first hour; what was written since is nobody's but
+// somebody else's.
+func TestWhoWritesInAnothersNameIsToldInTheFirstHour(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	before := newForge("a", 5)
+	before.write(item{kind: KindBan, key: mustPrefixKey("192.0.2.1/32"), start: c.millis() - hour, until: c.millis() + hour, jail: "x"})
+	a.take(before)
+	c.add(time.Minute)
+	if logs, _ := a.Namesakes(); logs != 0 {
+		t.Errorf("%d logs, although they are those of the store before", logs)
+	}
+	f := newForge("a", 6)
+	f.write(item{kind: KindBan, key: mustPrefixKey("192.0.2.2/32"), start: c.millis(), until: c.millis() + hour, jail: "x"})
+	a.take(f)
+	if logs, records := a.Namesakes(); logs != 1 || records != 1 {
+		t.Errorf("%d logs with %d records, want 1 with 1", logs, records)
+	}
+}
+
+func TestWhoBlockedAndFrozeIsNamed(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	a.take(newForge("rogue", 1).control(KindBlock, c, "bob").control(KindFreeze, c, ""))
+	at := c.millis()
+	c.add(time.Second)
+	a.take(newForge("carol", 1).control(KindBlock, c, "bob"))
+	if got, want := a.Blockers("bob"), []Said{{"rogue", at}, {"carol", at + second}}; !slices.Equal(got, want) {
+		t.Errorf("bob is blocked by %v, want %v", got, want)
+	}
+	if got, want := a.Freezers(), []Said{{"rogue", at}}; !slices.Equal(got, want) {
+		t.Errorf("frozen by %v, want %v", got, want)
+	}
+}

@@ -21,6 +21,8 @@ const (
 type namesake struct {
 	own   []uint64  // epochs that this member drew, oldest first
 	until time.Time // up to then others are taken for its own
+	made  Millis    // when this store was made, in its first run: no record of an earlier one is younger
+	taken []uint64  // epochs that were taken for its own in this run
 	dirty bool      // own is to be written with the next own record
 	// forged is how many records of this run's log were met that this member did not write.
 	forged int
@@ -32,6 +34,7 @@ func (s *Store) loadEpochs() {
 	b, ok := s.meta[epochsKey]
 	if !ok {
 		n.until = s.cfg.Now().Add(adoptFor)
+		n.made = s.now()
 	}
 	for ; len(b) >= 8; b = b[8:] {
 		n.own = append(n.own, binary.BigEndian.Uint64(b))
@@ -70,6 +73,7 @@ func (s *Store) meetNamesake(epoch uint64) {
 	}
 	if s.cfg.Now().Before(n.until) {
 		n.add(epoch)
+		n.taken = append(n.taken, epoch)
 		s.set.guard.epochs[epoch] = true
 		return
 	}
@@ -101,10 +105,31 @@ func (s *Store) Namesakes() (logs, records int) {
 		return logs, records
 	}
 	for _, l := range o.logs {
-		if n := len(l.recs) - l.dead; n > 0 && !slices.Contains(s.namesake.own, l.id.Epoch) {
+		n := len(l.recs) - l.dead
+		switch {
+		case n == 0 || l == s.own:
+			continue
+		case !slices.Contains(s.namesake.own, l.id.Epoch):
+		case slices.Contains(s.namesake.taken, l.id.Epoch):
+			n = s.younger(l)
+		default:
+			continue
+		}
+		if n > 0 {
 			logs++
 			records += n
 		}
 	}
 	return logs, records
+}
+
+// younger counts the records of a log taken for the member's own that were written after this store was made: the store
+// before it did not write them. Some seconds are left to a clock that was set since.
+func (s *Store) younger(l *logState) (n int) {
+	for _, i := range l.recs {
+		if r := s.set.slab.at(i); !r.is(flagDead) && r.start > s.namesake.made.plus(10*second) {
+			n++
+		}
+	}
+	return n
 }

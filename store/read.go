@@ -156,6 +156,7 @@ type AllowEntry struct {
 	Prefix  netip.Prefix
 	Until   Millis
 	Comment string
+	Start   Millis // when it was given
 	Origin  string
 	Reason  string // why it does not count; "" when it does
 }
