@@ -364,7 +364,8 @@ func (s *setup) settled(ctx context.Context, c *console, others bool) (control.S
 		switch {
 		case err != nil:
 		case others && (st.Members.Alive < 2 || !st.InSync):
-		case e != nil && e.Behind == nil && e.State != "failing", e != nil && e.Behind != nil && *e.Behind > 0:
+		// Frozen, it adds nothing for as long as that takes; failing, it says why.
+		case e != nil && (e.State == "off" || e.State == "waiting" || e.State == "on" && (e.Behind == nil || *e.Behind > 0)):
 		default:
 			return st, nil
 		}
@@ -373,7 +374,7 @@ func (s *setup) settled(ctx context.Context, c *console, others bool) (control.S
 			if err != nil {
 				return st, fmt.Errorf("the agent does not answer after %v: journalctl -u banmesh says why", settleTime)
 			}
-			return st, fmt.Errorf("not in sync after %v, it goes on trying: %s", settleTime, strings.Join(st.Warnings, "; "))
+			return st, fmt.Errorf("not in sync, or not dropping what is banned, after %v; it goes on trying: %s", settleTime, strings.Join(st.Warnings, "; "))
 		case <-pause.C:
 		}
 	}
