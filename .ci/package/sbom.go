@@ -195,6 +195,7 @@ func recognize(text string) string {
 		found = append(found, id)
 	}
 	add("MIT", "Permission is hereby granted, free of charge")
+	add("ISC", "Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted")
 	add("Apache-2.0", "Apache License", "ersion 2.0")
 	add("MPL-2.0", "Mozilla Public License", "ersion 2.0")
 	switch bsd := "Redistribution and use in source and binary forms"; {

@@ -40,12 +40,13 @@ func TestTheBillListsWhatIsLinked(t *testing.T) {
 
 func TestLicencesAreRecognizedByTheirWords(t *testing.T) {
 	for text, want := range map[string]string{
-		"Permission is hereby granted, free\n of charge, to any person":                   "MIT",
-		"Apache License\nVersion 2.0, January 2004":                                       "Apache-2.0",
-		"Mozilla Public License, version 2.0":                                             "MPL-2.0",
-		"Redistribution and use in source and binary forms, with ... Neither the name of": "BSD-3-Clause",
-		"Redistribution and use in source and binary forms, with":                         "BSD-2-Clause",
-		"Permission is hereby granted, free of charge ... Apache License, Version 2.0":    "MIT AND Apache-2.0",
+		"Permission is hereby granted, free\n of charge, to any person":                                                           "MIT",
+		"Apache License\nVersion 2.0, January 2004":                                                                               "Apache-2.0",
+		"Permission to use, copy, modify, and/or distribute this software for any\npurpose with or without fee is hereby granted": "ISC",
+		"Mozilla Public License, version 2.0":                                                                                     "MPL-2.0",
+		"Redistribution and use in source and binary forms, with ... Neither the name of":                                         "BSD-3-Clause",
+		"Redistribution and use in source and binary forms, with":                                                                 "BSD-2-Clause",
+		"Permission is hereby granted, free of charge ... Apache License, Version 2.0":                                            "MIT AND Apache-2.0",
 		"All rights reserved.": "",
 	} {
 		if got := recognize(text); got != want {
