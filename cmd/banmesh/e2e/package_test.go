@@ -62,6 +62,9 @@ func TestPackages(t *testing.T) {
 	t.Run("hold what a router needs", func(t *testing.T) { holdWhatARouterNeeds(t, dist) })
 	t.Run("are the same when built again", func(t *testing.T) { areTheSameAgain(t, dist, arch) })
 	t.Run("list what they are made of", func(t *testing.T) { listWhatTheyAreMadeOf(t, dist) })
+	t.Run("are set up by hand as README says", func(t *testing.T) {
+		setUpByHand(t, filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb"))
+	})
 	next := packages(t, "1.1.0", arch)
 	t.Run("ask the right things of systemd", func(t *testing.T) { scriptsCallSystemd(t, dist, next, arch) })
 	t.Run("are installed, upgraded and purged", func(t *testing.T) {

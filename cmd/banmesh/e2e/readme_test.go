@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"banmesh/internal/need"
+)
+
+// blocks are the parts of a text that are indented by four spaces, without the indentation.
+func blocks(text string) (out []string) {
+	open := false
+	for line := range strings.Lines(text) {
+		code, indented := strings.CutPrefix(line, "    ")
+		switch {
+		case indented && open:
+			out[len(out)-1] += code
+		case indented:
+			out = append(out, code)
+		}
+		open = indented
+	}
+	return out
+}
+
+// section is what stands below a heading.
+func section(t testing.TB, text, heading string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(text, "\n"+heading+"\n")
+	if !ok {
+		t.Fatalf("README has no %q", heading)
+	}
+	if end := regexp.MustCompile(`(?m)^##+ `).FindStringIndex(rest); end != nil {
+		rest = rest[:end[0]]
+	}
+	return rest
+}
+
+// The one-line way is what TestOneLineAServer gives: README shows these commands and no other.
+func TestREADMEShowsOneCommandAServer(t *testing.T) {
+	var lines []string
+	for _, b := range blocks(section(t, fileText(t, "../../../README.md"), "## On servers with fail2ban")) {
+		lines = append(lines, strings.Split(strings.TrimSpace(b), "\n")...)
+	}
+	if got := strings.Join(lines[2:], ", "); got != "banmesh init, banmesh invite, banmesh join TOKEN" || !strings.HasPrefix(lines[0], "apt-get install ") || !strings.HasPrefix(lines[1], "dpkg -i ") {
+		t.Errorf("README shows %q", lines)
+	}
+}
+
+// setUpByHand pastes README's lines, word for word, on three bare hosts without a log file of sshd: no rsyslog runs there.
+func setUpByHand(t *testing.T, deb string) {
+	need.Programs(t, "fail2ban-client")
+	need.Files(t, "/usr/lib/python3/dist-packages/systemd")
+	text := fileText(t, "../../../README.md")
+	install := blocks(section(t, text, "## On servers with fail2ban"))[0]
+	hand := blocks(section(t, text, "### The same by hand"))
+	if len(hand) != 4 || !strings.HasPrefix(hand[0], "cd ") || !strings.Contains(hand[1], "keygen") || !strings.HasPrefix(hand[2], "name: ") || !strings.HasPrefix(hand[3], "banmesh config check") {
+		t.Fatalf("README has other blocks: %q", hand)
+	}
+	began := time.Now()
+	l := newLab(t, 3)
+	var hosts []*bare
+	ring := ""
+	for i := range 3 {
+		// The addresses of README.
+		l.ip("-n", l.name(i), "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", "eth0")
+		b := l.bare(i, deb)
+		hosts = append(hosts, b)
+		paste := func(block, at string) {
+			t.Helper()
+			for line := range strings.Lines(block) {
+				// The lines of a block are given to one shell after the other, as people do.
+				r := b.sh("cd " + at + "; " + line)
+				if r.code != 0 && !strings.HasPrefix(line, "banmesh doctor") || r.code > 1 {
+					t.Fatalf("server%d: %s: exit %d\n%s%s", i+1, line, r.code, r.out, r.err)
+				}
+			}
+		}
+		paste(install, "/root")
+		at := strings.TrimSpace(strings.TrimPrefix(hand[0], "cd "))
+		if i == 0 {
+			paste(hand[1], at)
+			ring = b.read("/etc/banmesh/keyring.json")
+		} else { // "copy the file to the others; its rights are the same everywhere"
+			b.must("install -T -o banmesh -g banmesh -m 0600 /dev/stdin /etc/banmesh/keyring.json <<'END'\n" + ring + "END\n")
+		}
+		others := []string{}
+		for j := range 3 {
+			if j != i {
+				others = append(others, fmt.Sprintf("%q", fmt.Sprintf("192.0.2.%d:7946", j+1)))
+			}
+		}
+		yaml := strings.NewReplacer("server1", fmt.Sprintf("server%d", i+1), "192.0.2.1:7946", fmt.Sprintf("192.0.2.%d:7946", i+1),
+			`"192.0.2.2:7946", "192.0.2.3:7946"`, strings.Join(others, ", ")).Replace(hand[2])
+		b.must("cat > /etc/banmesh/banmesh.yaml <<'END'\n" + yaml + "END\n")
+		paste(hand[3], at)
+	}
+	for i, b := range hosts {
+		eventually(t, 20*time.Second, fmt.Sprintf("server%d to see three members", i+1), func() bool {
+			return strings.Count(b.sh("banmesh members").out, "alive") == 3
+		})
+	}
+	hosts[0].must("fail2ban-client set sshd banip 203.0.113.77")
+	eventually(t, 20*time.Second, "its ban to be dropped on the third", func() bool {
+		return strings.Contains(hosts[2].sh("nft list table inet banmesh").out, "203.0.113.77")
+	})
+	t.Logf("three servers by hand, as fast as a machine pastes: %v", time.Since(began))
+}
