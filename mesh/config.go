@@ -363,7 +363,7 @@ func (c *Config) validateGossip() error {
 			bad.add(field("gossip.advertise", "%q is not IP or IP:port", a))
 		}
 	}
-	bad.add(oneOf("gossip.profile", c.Gossip.Profile, "lan", "wan", "local"))
+	bad.add(oneOf("gossip.profile", c.Gossip.Profile))
 	if c.Gossip.Keyring == "" && !c.Gossip.Insecure && !bind.Addr().IsLoopback() {
 		bad.add(field("gossip.keyring", "is not set, and %s is not a loopback address: make one with `banmesh keygen`, or set gossip.insecure: true", c.Gossip.Bind))
 	}
@@ -414,18 +414,11 @@ func (c *Config) validateBans() error {
 func (c *Config) validateCommit() error {
 	var bad Faults
 	k := &c.Commit
-	checks := []struct {
-		key, got string
-		want     []string
-	}{
-		{"commit.driver", k.Driver, []string{"none", "netconf", "rest"}},
-		{"commit.validation", k.Validation, []string{"local", "distributed", "none"}},
-		{"commit.validate", k.Validate, []string{"auto", "explicit", "test-then-set", "none"}},
-		{"commit.candidate", k.Candidate, []string{"auto", "shared", "node", "user"}},
-		{"commit.foreign", k.Foreign, []string{"keep", "remove"}},
-	}
-	for _, c := range checks {
-		bad.add(oneOf(c.key, c.got, c.want...))
+	for _, f := range []struct{ key, got string }{
+		{"commit.driver", k.Driver}, {"commit.validation", k.Validation}, {"commit.validate", k.Validate},
+		{"commit.candidate", k.Candidate}, {"commit.foreign", k.Foreign},
+	} {
+		bad.add(oneOf(f.key, f.got))
 	}
 	for _, d := range []struct {
 		key string
@@ -529,15 +522,15 @@ func (c *Config) validateOther() error {
 	if c.Alert.After < 0 {
 		bad.add(field("alert.after", "is negative"))
 	}
-	bad.add(oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"))
-	bad.add(oneOf("log.format", c.Log.Format, "text", "json"))
+	bad.add(oneOf("log.level", c.Log.Level))
+	bad.add(oneOf("log.format", c.Log.Format))
 	return bad.err()
 }
 
 func (c *Config) validateEnforce() error {
 	var bad Faults
 	e := &c.Enforce
-	bad.add(oneOf("enforce.driver", e.Driver, "none", "nftables", "fail2ban"))
+	bad.add(oneOf("enforce.driver", e.Driver))
 	if err := control.CheckJail(e.Jail); err != nil {
 		bad.add(field("enforce.jail", "%s", strings.TrimPrefix(err.Error(), "jail ")))
 	}
@@ -610,13 +603,19 @@ func (c *Config) validateHistory() error {
 	return bad.err()
 }
 
-func oneOf(key, got string, want ...string) error {
-	for _, w := range want {
-		if got == w {
-			return nil
-		}
+// choices are the values of the keys that have a fixed few.
+var choices = map[string][]string{
+	"gossip.profile": {"lan", "wan", "local"}, "enforce.driver": {"none", "nftables", "fail2ban"},
+	"commit.driver": {"none", "netconf", "rest"}, "commit.validation": {"local", "distributed", "none"},
+	"commit.validate": {"auto", "explicit", "test-then-set", "none"}, "commit.candidate": {"auto", "shared", "node", "user"},
+	"commit.foreign": {"keep", "remove"}, "log.level": {"debug", "info", "warn", "error"}, "log.format": {"text", "json"},
+}
+
+func oneOf(key, got string) error {
+	if slices.Contains(choices[key], got) {
+		return nil
 	}
-	return field(key, "%q is none of %v", got, want)
+	return field(key, "%q is none of %v", got, choices[key])
 }
 
 func (f *Fail2ban) bounds() fail2ban.Bounds {

@@ -15,9 +15,21 @@ import (
 
 func configCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "config", Category: "Mesh", Usage: "check a configuration",
+		Name: "config", Category: "Mesh", Usage: "check a configuration, or describe its keys",
 		Description: "Example:\n   banmesh config check /etc/banmesh/banmesh.yaml",
 		Subcommands: []*cli.Command{{
+			Name: "schema", Usage: "write the JSON schema of the configuration",
+			Description: "For editors and for what writes configurations: keys, types, choices and defaults. An editor takes it from a first line\n" +
+				"like # yaml-language-server: $schema=/etc/banmesh/schema.json\n\n" +
+				"Example:\n   banmesh config schema > /etc/banmesh/schema.json",
+			Action: func(cc *cli.Context) error {
+				if _, err := positional(cc, 0, 0); err != nil {
+					return err
+				}
+				_, err := c.out.Write(mesh.Schema())
+				return err
+			},
+		}, {
 			Name: "check", Usage: "say whether an agent would start with a file", ArgsUsage: "FILE",
 			Description: "All that is wrong is said, each with its file, line and key; exit 1. The files that it names must be there and readable for\n" +
 				"the user that the agent runs as: run it as root, or as that user. Nothing is asked of other hosts.\n\n" +

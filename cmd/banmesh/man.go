@@ -7,25 +7,36 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"banmesh/examples"
+	"banmesh/mesh/control"
 )
 
 func manCommand(c *console) *cli.Command {
+	var section string
 	return &cli.Command{
 		Name: "man", Category: "Other", Usage: "write the manual pages", ArgsUsage: "DIR", Hidden: true,
-		Description: "One page for the program and one for each command, of what --help shows.\n\n" +
+		Description: "One page for the program and one for each command, of what --help shows; in section 5 banmesh.yaml.\n\n" +
 			"Example:\n   banmesh man /usr/local/share/man/man1",
+		Flags: []cli.Flag{&cli.StringFlag{Name: "section", Value: "1", Destination: &section, Usage: "1, the commands, or 5, the configuration"}},
 		Action: func(cc *cli.Context) error {
+			if section != "1" && section != "5" {
+				return usagef("man: --section %s: want 1 or 5", control.Show(section))
+			}
 			args, err := positional(cc, 1, 1)
 			if err != nil {
 				return err
 			}
-			return c.writeManual(args[0])
+			return c.writeManual(args[0], section)
 		},
 	}
 }
 
-// writeManual writes the pages of section 1 into a directory that exists.
-func (c *console) writeManual(dir string) error {
+// writeManual writes the pages of a section into a directory that exists.
+func (c *console) writeManual(dir, section string) error {
+	if section == "5" {
+		return writePage(dir, "banmesh.yaml.5", configurationPage())
+	}
 	app := newApp(c)
 	pages := map[string]string{"banmesh": programPage(app)}
 	for _, cmd := range app.Commands {
@@ -34,16 +45,41 @@ func (c *console) writeManual(dir string) error {
 		}
 	}
 	for name, text := range pages {
-		if err := os.WriteFile(filepath.Join(dir, name+".1"), []byte(text), 0o644); err != nil {
-			return fmt.Errorf("write manual page: %w", err)
+		if err := writePage(dir, name+".1", text); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+func writePage(dir, name, text string) error {
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		return fmt.Errorf("write manual page: %w", err)
+	}
+	return nil
+}
+
+// configurationPage is banmesh.yaml(5): the example, which explains every key.
+func configurationPage() string {
+	p := newPage("banmesh.yaml", "configuration of a banmesh agent", 5)
+	p.section("DESCRIPTION")
+	p.line(roff("The agent reads /etc/banmesh/banmesh.yaml, or the file of agent --config, at its start; SIGHUP makes it read it again. A key that is not there has its default; one that is not known is refused with its line."))
+	p.line(".PP")
+	p.line(roff("banmesh config check FILE says all that is wrong with a file. banmesh config schema writes its JSON schema."))
+	p.section("KEYS")
+	p.line(".EX")
+	for line := range strings.Lines(examples.Configuration) {
+		p.line(roff(strings.TrimRight(line, "\n")))
+	}
+	p.line(".EE")
+	p.section("SEE ALSO")
+	p.line(".BR banmesh (1),\n.BR banmesh\\-config (1)")
+	return p.text.String()
+}
+
 // A page carries no date: the same sources give the same bytes.
 func programPage(app *cli.App) string {
-	p := newPage("banmesh", app.Usage)
+	p := newPage("banmesh", app.Usage, 1)
 	p.section("SYNOPSIS")
 	p.line(".B banmesh\n.I COMMAND\n[flags] [arguments]")
 	p.section("DESCRIPTION")
@@ -69,13 +105,13 @@ func programPage(app *cli.App) string {
 	p.item("/run/banmesh/banmesh.sock", "where the commands reach the agent")
 	p.item("/var/lib/banmesh", "the store of bans and the spool")
 	p.section("SEE ALSO")
-	p.line(".BR fail2ban-client (1),")
+	p.line(".BR banmesh.yaml (5),\n.BR fail2ban-client (1),")
 	p.line(roff("/usr/share/doc/banmesh/examples/README.md"))
 	return p.text.String()
 }
 
 func commandPage(cmd *cli.Command) string {
-	p := newPage("banmesh-"+cmd.Name, cmd.Usage)
+	p := newPage("banmesh-"+cmd.Name, cmd.Usage, 1)
 	p.section("SYNOPSIS")
 	p.synopsis("banmesh", cmd)
 	p.section("DESCRIPTION")
@@ -101,9 +137,9 @@ func commandPage(cmd *cli.Command) string {
 // page is a manual page, in the macros of man(7).
 type page struct{ text strings.Builder }
 
-func newPage(name, usage string) *page {
+func newPage(name, usage string, section int) *page {
 	p := &page{}
-	p.line(fmt.Sprintf(".TH %s 1 \"\" %q", strings.ToUpper(roff(name)), "banmesh"))
+	p.line(fmt.Sprintf(".TH %s %d \"\" %q", strings.ToUpper(roff(name)), section, "banmesh"))
 	p.section("NAME")
 	p.line(roff(name) + ` \- ` + roff(usage))
 	return p

@@ -80,3 +80,20 @@ func manualPages(t *testing.T, dir string, names []string) map[string]string {
 	}
 	return pages
 }
+
+func TestManualExplainsTheConfiguration(t *testing.T) {
+	need.Programs(t, "groff")
+	dir := t.TempDir()
+	if code, out, errOut := try("man", "--section", "5", dir); code != exitDone || out+errOut != "" {
+		t.Fatalf("exit %d: %s%s", code, out, errOut)
+	}
+	out, err := exec.Command("groff", "-man", "-Tutf8", "-ww", "-P-c", "-P-b", "-P-u", filepath.Join(dir, "banmesh.yaml.5")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("set banmesh.yaml.5: %v: %s", err, out)
+	}
+	for _, want := range []string{"configuration of a banmesh agent", "max_entries: 1000000", "banmesh config check FILE"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("banmesh.yaml(5) does not say %q:\n%s", want, out)
+		}
+	}
+}

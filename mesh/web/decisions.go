@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -32,6 +33,14 @@ const (
 	endsAgree = 2 * 1000
 	// maxBouncers bounds whose last answers are remembered.
 	maxBouncers = 64
+	// maxAnswers bounds the answers that are written at once: one of 50,000 decisions is 8 MB. What comes beyond waits for
+	// answerWithin, then is asked to come again after that time.
+	maxAnswers   = 8
+	answerWithin = 5 * time.Second
+	// settleFor is how long after a change the set is read for the next bouncer, so that it need not wait for that.
+	settleFor = 200 * time.Millisecond
+	// askedLately is how long ago a bouncer must have asked for that to be worth it.
+	askedLately = 2 * time.Minute
 )
 
 // decisions answers bouncers.
@@ -41,7 +50,11 @@ type decisions struct {
 	ready func() error
 	feeds *feeds // counts the changes
 
+	answers chan struct{} // holds one for each answer that is being written
+	wake    chan struct{} // to readAhead; holds one
+
 	mu       sync.Mutex
+	asked    time.Time // by anybody
 	bouncers map[string]*bouncer
 	last     snapshot
 }
@@ -60,7 +73,65 @@ type bouncer struct {
 }
 
 func newDecisions(set Set, now func() time.Time, ready func() error, f *feeds) *decisions {
-	return &decisions{set: set, now: now, ready: ready, feeds: f, bouncers: make(map[string]*bouncer)}
+	return &decisions{
+		set: set, now: now, ready: ready, feeds: f, bouncers: make(map[string]*bouncer),
+		answers: make(chan struct{}, maxAnswers), wake: make(chan struct{}, 1),
+	}
+}
+
+// changed notes that the set may have changed. It does not block.
+func (d *decisions) changed() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// readAhead reads the set after a change, until ctx ends: while bouncers ask, and at most once a second.
+func (d *decisions) readAhead(ctx context.Context) {
+	wait := func(length time.Duration) bool {
+		timer := time.NewTimer(length)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.wake:
+		}
+		if !wait(settleFor) {
+			return
+		}
+		d.mu.Lock()
+		if age := d.now().Sub(d.asked); age >= 0 && age < askedLately {
+			d.current()
+		}
+		d.mu.Unlock()
+		if !wait(restFor - settleFor) {
+			return
+		}
+	}
+}
+
+// enter takes the right to write an answer; leave gives it back. Where there are too many, the answer is 503.
+func (d *decisions) enter(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+	late := time.NewTimer(answerWithin)
+	defer late.Stop()
+	select {
+	case d.answers <- struct{}{}:
+		return func() { <-d.answers }, true
+	case <-r.Context().Done():
+	case <-late.C:
+		w.Header().Set("Retry-After", strconv.Itoa(int(answerWithin/time.Second)))
+		problem(w, http.StatusServiceUnavailable, "too many bouncers at once: ask again")
+	}
+	return nil, false
 }
 
 // current is the effective set, read anew where it may have changed. mu is held.
@@ -77,15 +148,21 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 	if !d.relied(w) {
 		return
 	}
-	q := r.URL.Query()
-	scopes, ok := wanted(q)
+	leave, ok := d.enter(w, r)
 	if !ok {
+		return
+	}
+	defer leave()
+	q := r.URL.Query()
+	scopes, known := wanted(q)
+	if !known {
 		d.write(w, r, []byte(`{"deleted":null,"new":null}`))
 		return
 	}
 	who := r.Header.Get(keyHeader) + " " + hostOf(r.RemoteAddr) + " " + q.Get("scopes")
 	d.mu.Lock()
 	now := d.now()
+	d.asked = now
 	entries := d.current()
 	b := d.bouncers[who]
 	var came, went []entry
@@ -128,6 +205,9 @@ func (d *decisions) remember(who string, entries []entry, now time.Time) {
 // changed compares two snapshots. What has another end goes and comes again: a
 // bouncer keeps the end that it was told first.
 func changed(old, now []entry, at store.Millis) (came, went []entry) {
+	if len(old) == len(now) && len(old) > 0 && &old[0] == &now[0] {
+		return nil, nil // the same snapshot
+	}
 	for len(old) > 0 || len(now) > 0 {
 		order := 0
 		switch {
@@ -163,8 +243,13 @@ func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
 	if !d.relied(w) {
 		return
 	}
+	leave, ok := d.enter(w, r)
+	if !ok {
+		return
+	}
+	defer leave()
 	q := r.URL.Query()
-	scopes, ok := wanted(q)
+	scopes, known := wanted(q)
 	text := q.Get("ip")
 	if text == "" {
 		text = q.Get("range")
@@ -186,7 +271,7 @@ func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
 	now, entries := d.now(), d.current()
 	d.mu.Unlock()
 	var found []entry
-	if ok {
+	if known {
 		for _, e := range entries {
 			p := e.prefix()
 			switch {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"banmesh/store"
@@ -185,6 +187,58 @@ func TestBouncersThatAreRememberedAreBounded(t *testing.T) {
 	}
 }
 
+func TestTheSetIsReadBeforeABouncerAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := &fakeSet{}
+		set.hold("203.0.113.7/32")
+		s := newServer(t, Config{Set: set, Now: time.Now})
+		h := s.handler(loopback)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.decisions.readAhead(ctx)
+		s.Changed(someBans)
+		time.Sleep(2 * time.Second)
+		if n := set.looked(); n != 0 {
+			t.Errorf("the set was read %d times although nobody asks", n)
+		}
+		ask(t, h, "GET", "/v1/decisions/stream?startup=true")
+		set.hold("203.0.113.7/32", "203.0.113.8/32")
+		for range 100 {
+			s.Changed(someBans)
+		}
+		time.Sleep(2 * time.Second)
+		before := set.looked()
+		if before < 2 || before > 3 {
+			t.Errorf("the set was read %d times after a burst of changes, want once or twice more", before)
+		}
+		if a := ask(t, h, "GET", "/v1/decisions/stream"); !strings.Contains(a.body, "203.0.113.8") || set.looked() != before {
+			t.Errorf("the bouncer was told %s, and the set read %d times for it", a.body, set.looked()-before)
+		}
+	})
+}
+
+func TestAnswersAtOnceAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, Config{Set: &fakeSet{}, Now: time.Now})
+		h := s.handler(loopback)
+		for range maxAnswers {
+			s.decisions.answers <- struct{}{}
+		}
+		for _, path := range []string{"/v1/decisions", "/v1/decisions/stream?startup=true"} {
+			if a := ask(t, h, "GET", path); a.status != 503 || a.header.Get("Retry-After") == "" {
+				t.Errorf("%s: %d %s", path, a.status, a.body)
+			}
+		}
+		go func() {
+			time.Sleep(answerWithin / 2)
+			<-s.decisions.answers
+		}()
+		if a := ask(t, h, "GET", "/v1/decisions"); a.status != 200 {
+			t.Errorf("when there is room again: %d %s", a.status, a.body)
+		}
+	})
+}
+
 func TestFiguresDecisions(t *testing.T) {
 	set := figureStore(t)
 	s := newServer(t, Config{Set: set})
@@ -206,5 +260,11 @@ func TestFiguresDecisions(t *testing.T) {
 	}
 	measure("start", "/v1/decisions/stream?startup=true", 300*time.Millisecond, func() { s.Changed(someBans) })
 	measure("no change", "/v1/decisions/stream", 5*time.Millisecond, func() {})
+	measure("a change, read ahead", "/v1/decisions/stream", 5*time.Millisecond, func() {
+		s.Changed(someBans)
+		s.decisions.mu.Lock()
+		s.decisions.current()
+		s.decisions.mu.Unlock()
+	})
 	measure("a change", "/v1/decisions/stream", 100*time.Millisecond, func() { s.Changed(someBans) })
 }

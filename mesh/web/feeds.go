@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,20 +66,19 @@ func newFeeds(set Set, now func() time.Time) *feeds {
 	}
 }
 
-// changed notes a change that the feeds show.
-func (f *feeds) changed(c store.Change) {
-	if c.More > 0 {
-		f.changes.Add(1)
-		return
-	}
-	for i := range c.Events {
-		switch c.Events[i].Kind {
+// changed notes a change, and reports whether the feeds show it.
+func (f *feeds) changed(c store.Change) bool {
+	shown := c.More > 0 || slices.ContainsFunc(c.Events, func(e store.Event) bool {
+		switch e.Kind {
 		case store.EventPlaced, store.EventFreeze, store.EventThaw:
-		default:
-			f.changes.Add(1)
-			return
+			return false
 		}
+		return true
+	})
+	if shown {
+		f.changes.Add(1)
 	}
+	return shown
 }
 
 // get returns the feed of this moment, with its body where that is needed, else

@@ -118,7 +118,11 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 
 // Changed tells of a change of the set, so that the feeds show it. It is cheap
 // and does not block: made for store.Config.OnChange.
-func (s *Server) Changed(c store.Change) { s.feeds.changed(c) }
+func (s *Server) Changed(c store.Change) {
+	if s.feeds.changed(c) {
+		s.decisions.changed()
+	}
+}
 
 // Bounds of what a caller can take up.
 const (
@@ -169,6 +173,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		defer close(kept)
 		s.feeds.keep(ctx)
 	}()
+	ahead := make(chan struct{})
+	go func() {
+		defer close(ahead)
+		s.decisions.readAhead(ctx)
+	}()
 	served := make(chan error, 1)
 	go func() { served <- serve() }()
 	select {
@@ -183,6 +192,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	<-served
 	<-kept
+	<-ahead
 	return nil
 }
 

@@ -79,7 +79,7 @@ func holdWhatARouterNeeds(t *testing.T, dist string) {
 		"/usr/bin/banmesh", "/usr/bin/banmesh-hook", "/etc/banmesh/banmesh.yaml", "/etc/fail2ban/action.d/banmesh.conf",
 		"/usr/libexec/banmesh/banmesh-fail2ban", "/usr/lib/systemd/system/banmesh-fail2ban.socket", "/usr/lib/systemd/system/banmesh-fail2ban.service",
 		"/usr/lib/systemd/system/banmesh.service", "/usr/lib/sysusers.d/banmesh.conf", "/usr/lib/tmpfiles.d/banmesh.conf",
-		"/usr/share/man/man1/banmesh.1.gz", "/usr/share/man/man1/banmesh-ban.1.gz",
+		"/usr/share/man/man1/banmesh.1.gz", "/usr/share/man/man1/banmesh-ban.1.gz", "/usr/share/man/man5/banmesh.yaml.5.gz",
 		"/usr/share/bash-completion/completions/banmesh", "/usr/share/fish/vendor_completions.d/banmesh.fish",
 		"/usr/share/doc/banmesh/README.md", "/usr/share/doc/banmesh/SECURITY.md", "/usr/share/doc/banmesh/banmesh.cdx.json", "/usr/share/doc/banmesh/examples/README.md",
 	}
