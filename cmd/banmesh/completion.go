@@ -1,19 +1,35 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"banmesh/mesh/control"
 )
 
+// completeFlag is the last word with which a shell asks for what may stand in place of the word before it: the library's own.
+const completeFlag = "--generate-bash-completion"
+
+const (
+	// completeWithin bounds what a completion asks of the agent: somebody waits with a finger on the key.
+	completeWithin = 300 * time.Millisecond
+	// maxCompletions is how many values are offered.
+	maxCompletions = 500
+)
+
 func completionCommand(c *console) *cli.Command {
-	shells := map[string]func() string{"bash": c.bash, "zsh": c.zsh, "fish": c.fish}
+	shells := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 	return &cli.Command{
 		Name: "completion", Category: "Other", Usage: "write the completion script of a shell", ArgsUsage: "bash|zsh|fish",
-		Description: "Example:\n   banmesh completion bash > /etc/bash_completion.d/banmesh",
+		Description: "It completes commands, flags and their values, and, where an agent answers, members, jails and banned addresses.\n\n" +
+			"Example:\n   banmesh completion bash > /etc/bash_completion.d/banmesh",
 		Action: func(cc *cli.Context) error {
 			args, err := positional(cc, 1, 1)
 			if err != nil {
@@ -23,94 +39,207 @@ func completionCommand(c *console) *cli.Command {
 			if !ok {
 				return usagef("completion: %s: want bash, zsh or fish", control.Show(args[0]))
 			}
-			_, err = fmt.Fprint(c.out, script())
+			_, err = fmt.Fprint(c.out, script)
 			return err
 		},
 	}
 }
 
-// choices are what may follow each chain of commands: the commands below it, or its flags.
-func choices(path string, cmds []*cli.Command, each func(path string, cmds []*cli.Command, flags []string)) {
-	each(path, cmds, nil)
-	for _, cmd := range cmds {
-		at := strings.TrimSpace(path + " " + cmd.Name)
-		if len(cmd.Subcommands) > 0 {
-			choices(at, cmd.Subcommands, each)
-			continue
-		}
-		flags := []string{"--help"}
-		for _, f := range cmd.Flags {
-			flags = append(flags, "--"+f.Names()[0])
-		}
-		each(at, nil, flags)
-	}
-}
-
-// cases writes the words for each chain as the arms of a shell's case.
-func (c *console) cases() string {
-	var b strings.Builder
-	choices("", commands(c), func(path string, cmds []*cli.Command, flags []string) {
-		words := flags
-		if cmds != nil {
-			words = strings.Split(names(cmds), ", ")
-		}
-		fmt.Fprintf(&b, "    %q) words=%q ;;\n", path, strings.Join(words, " "))
-	})
-	return b.String()
-}
-
-func (c *console) bash() string {
-	return `# bash completion for banmesh
+// A word with a colon, an IPv6 address, is several to bash, unless the helpers of bash-completion put it together.
+const bashScript = `# bash completion for banmesh
 _banmesh() {
-  local cur="${COMP_WORDS[COMP_CWORD]}" path="" words="" i
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    case "${COMP_WORDS[i]}" in -*) break ;; esac
-    case "${path:+$path }${COMP_WORDS[i]}" in
-` + c.known("      ") + `      *) break ;;
-    esac
-  done
-  case "$path" in
-` + c.cases() + `  esac
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+  local cur cword words IFS=$'\n'
+  if declare -F _get_comp_words_by_ref >/dev/null; then
+    _get_comp_words_by_ref -n : cur words cword
+  else
+    cur="${COMP_WORDS[COMP_CWORD]}" words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+  fi
+  COMPREPLY=($(compgen -W "$("${words[0]}" "${words[@]:1:cword}" ` + completeFlag + ` 2>/dev/null)" -- "$cur"))
+  if declare -F __ltrim_colon_completions >/dev/null; then
+    __ltrim_colon_completions "$cur"
+  fi
 }
 complete -o default -F _banmesh banmesh
 `
+
+const zshScript = `#compdef banmesh
+_banmesh() {
+  local -a found
+  found=("${(@f)$("${words[1]}" "${(@)words[2,CURRENT]}" ` + completeFlag + ` 2>/dev/null)}")
+  if [[ -n "${found[1]}" ]]; then compadd -a found; else _files; fi
+}
+if [[ "${funcstack[1]}" == _banmesh ]]; then _banmesh "$@"; else compdef _banmesh banmesh; fi
+`
+
+const fishScript = `# fish completion for banmesh
+function __banmesh_complete
+  set -l words (commandline -opc) (commandline -ct)
+  $words[1] $words[2..-1] ` + completeFlag + ` 2>/dev/null
+end
+complete -c banmesh -f -a '(__banmesh_complete)'
+complete -c banmesh -n '__fish_seen_subcommand_from import config agent' -F
+`
+
+// complete writes what may stand in place of the last word, one to a line. It never fails: without an agent it knows the
+// fixed words alone, and where a file is wanted none, which leaves it to the shell.
+func (c *console) complete(ctx context.Context, words []string) {
+	for _, s := range c.candidates(ctx, words) {
+		fmt.Fprintln(c.out, s)
+	}
 }
 
-// known writes the chains of commands as one arm that takes the next word into the path.
-func (c *console) known(indent string) string {
-	var chains []string
-	choices("", commands(c), func(path string, _ []*cli.Command, _ []string) {
-		if path != "" {
-			chains = append(chains, `"`+path+`"`)
-		}
-	})
-	return indent + strings.Join(chains, "|") + `) path="${path:+$path }${COMP_WORDS[i]}" ;;` + "\n"
-}
+func (c *console) candidates(ctx context.Context, words []string) []string {
+	current := ""
+	if n := len(words); n > 0 {
+		words, current = words[:n-1], words[n-1]
+	}
 
-func (c *console) zsh() string {
-	return "#compdef banmesh\nautoload -U +X bashcompinit && bashcompinit\n" + c.bash()
-}
-
-func (c *console) fish() string {
-	var b strings.Builder
-	b.WriteString("# fish completion for banmesh\ncomplete -c banmesh -f\n")
-	choices("", commands(c), func(path string, cmds []*cli.Command, flags []string) {
-		words := strings.Fields(path)
-		when := "__fish_use_subcommand"
-		if len(words) > 0 {
-			var seen []string
-			for _, w := range words {
-				seen = append(seen, "__fish_seen_subcommand_from "+w)
+	c.socket = control.DefaultSocket
+	if s := c.getenv("BANMESH_SOCKET"); s != "" {
+		c.socket = s
+	}
+	cmds, flags, path := commands(c), []cli.Flag(nil), []string(nil)
+	pending := "" // the flag whose value is wanted
+	for _, w := range words {
+		if pending != "" {
+			if pending == "socket" {
+				c.socket = w
 			}
-			when = strings.Join(seen, "; and ")
+			pending = ""
+			continue
 		}
-		for _, cmd := range cmds {
-			fmt.Fprintf(&b, "complete -c banmesh -n %q -a %s -d %q\n", when, cmd.Name, cmd.Usage)
+		if strings.HasPrefix(w, "-") {
+			name, value, hasValue := strings.Cut(strings.TrimLeft(w, "-"), "=")
+			if name == "socket" && hasValue {
+				c.socket = value
+			}
+			if f := findFlag(flags, name); !hasValue && (name == "socket" || f != nil && !isBool(f)) {
+				pending = name
+			}
+			continue
 		}
+		if next := findCommand(cmds, w); next != nil {
+			cmds, flags, path = next.Subcommands, next.Flags, append(path, next.Name)
+		}
+	}
+	switch {
+	case pending != "":
+		return c.values(ctx, pending, current)
+	case strings.HasPrefix(current, "-"):
+		if name, value, ok := strings.Cut(strings.TrimLeft(current, "-"), "="); ok {
+			return c.values(ctx, name, value)
+		}
+		out := []string{"--help"}
 		for _, f := range flags {
-			fmt.Fprintf(&b, "complete -c banmesh -n %q -l %s\n", when, strings.TrimPrefix(f, "--"))
+			out = append(out, "--"+f.Names()[0])
 		}
+		return out
+	case len(cmds) > 0:
+		return strings.Split(names(cmds), ", ")
+	}
+	return c.arguments(ctx, strings.Join(path, " "), current)
+}
+
+func isBool(f cli.Flag) bool { _, ok := f.(*cli.BoolFlag); return ok }
+
+// values are those of a flag.
+func (c *console) values(ctx context.Context, flag, current string) []string {
+	switch flag {
+	case "jail":
+		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
+			s, err := cl.Stats(ctx, control.StatsQuery{Top: maxCompletions})
+			for _, j := range s.Jails {
+				out = append(out, j.Name)
+			}
+			return out, err
+		})
+	case "origin":
+		return c.members(ctx)
+	case "sort":
+		return control.ListSorts
+	case "event":
+		return control.PastKinds
+	case "output", "o", "format":
+		return []string{"table", "plain", "csv", "json"}
+	case "style":
+		return []string{"5.2", "5.5", "5.6"}
+	case "for", "since", "until", "hold":
+		return []string{"10m", "1h", "1d", "7d", "30d"}
+	case "restored":
+		return []string{"0", "1"}
+	}
+	return nil
+}
+
+// arguments are those of a command, by its name.
+func (c *console) arguments(ctx context.Context, command, current string) []string {
+	switch command {
+	case "unban", "why", "history", "list", "monitor":
+		return c.banned(ctx, current)
+	case "allow remove":
+		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
+			allows, err := cl.Allows(ctx)
+			for _, a := range allows {
+				out = append(out, bare(a.Prefix))
+			}
+			return out, err
+		})
+	case "forget":
+		return c.members(ctx)
+	case "completion":
+		return []string{"bash", "zsh", "fish"}
+	}
+	return nil
+}
+
+// known asks the agent; nothing comes where it does not answer at once.
+func (c *console) known(ctx context.Context, get func(context.Context, *control.Client) ([]string, error)) (out []string) {
+	c.ask(ctx, completeWithin, func(ctx context.Context, cl *control.Client) (err error) {
+		out, err = get(ctx, cl)
+		return err
 	})
-	return b.String()
+	// A name with a blank or of the shell's own signs would be taken apart there.
+	return slices.DeleteFunc(out, func(s string) bool { return strings.ContainsAny(s, " \t\n\\'\"$`;&|<>()*?[]{}!#~") })
+}
+
+func (c *console) members(ctx context.Context) []string {
+	return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
+		members, err := cl.Members(ctx)
+		for _, m := range members {
+			out = append(out, m.Name)
+		}
+		return out, err
+	})
+}
+
+// banned are banned addresses that begin like the word.
+func (c *console) banned(ctx context.Context, begins string) []string {
+	q := control.ListQuery{Prefix: beginning(begins), Limit: maxCompletions}
+	return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
+		err = cl.List(ctx, q, func(b control.Ban) error {
+			if s := bare(b.Prefix); strings.HasPrefix(s, begins) {
+				out = append(out, s)
+			}
+			return nil
+		})
+		return out, err
+	})
+}
+
+// beginning is the prefix that the whole octets of an IPv4 address at its beginning name, no prefix where there is none.
+func beginning(s string) netip.Prefix {
+	var a [4]byte
+	parts := strings.Split(s, ".")
+	n := len(parts) - 1 // the last one may go on
+	if n < 1 || n > 3 {
+		return netip.Prefix{}
+	}
+	for i, p := range parts[:n] {
+		v, err := strconv.ParseUint(p, 10, 8)
+		if err != nil {
+			return netip.Prefix{}
+		}
+		a[i] = byte(v)
+	}
+	return netip.PrefixFrom(netip.AddrFrom4(a), 8*n)
 }

@@ -41,6 +41,10 @@ func newConsole(in io.Reader, out, errOut io.Writer, getenv func(string) string)
 }
 
 func (c *console) execute(ctx context.Context, args []string) error {
+	if n := len(args); n > 0 && args[n-1] == completeFlag {
+		c.complete(ctx, args[:n-1])
+		return nil
+	}
 	if len(args) > 1 && args[0] == "fail2ban" && hook.Known(args[1]) && !asksForHelp(args[2:]) {
 		return c.runHook(ctx, args[1:])
 	}
