@@ -48,6 +48,9 @@ const (
 	maxOwnIncarnation = 1<<32 - 2
 	// maxUserState is far more than a stamp and a name.
 	maxUserState = 1 << 10
+	// maxValue bounds a message of a stream, or one member of a list: a name, an
+	// address and up to memberlist.MetaMaxSize bytes of its own.
+	maxValue = 2 << 10
 )
 
 type mlAccusation struct {
@@ -246,7 +249,7 @@ func (s *screenedConn) Read(b []byte) (int, error) {
 	case s.ready.Len() > 0:
 		return s.ready.Read(b)
 	}
-	return s.in.Read(b)
+	return 0, io.EOF // nothing follows the message
 }
 
 func (s *screenedConn) screen() error {
@@ -257,7 +260,9 @@ func (s *screenedConn) screen() error {
 	s.ready.WriteByte(kind)
 	switch kind {
 	case mlPing, mlAck, mlError:
-		return nil
+		b, err := readValue(s.in, maxValue)
+		s.ready.Write(b)
+		return err
 	case mlPushPull:
 		return s.pushPull()
 	}
@@ -266,10 +271,19 @@ func (s *screenedConn) screen() error {
 
 // pushPull reads a list of members and writes it anew, without what must not be in it.
 func (s *screenedConn) pushPull() error {
-	dec := codec.NewDecoder(s.in, mlHandle)
+	next := func(msg any) error {
+		b, err := readValue(s.in, maxValue)
+		if err == nil {
+			err = mlDecode(b, msg)
+		}
+		if err != nil {
+			return fmt.Errorf("read member list: %w", err)
+		}
+		return nil
+	}
 	var h mlHeader
-	if err := dec.Decode(&h); err != nil {
-		return fmt.Errorf("read member list: %w", err)
+	if err := next(&h); err != nil {
+		return err
 	}
 	if h.Nodes < 0 || h.Nodes > maxPeers || h.UserStateLen < 0 || h.UserStateLen > maxUserState {
 		return fmt.Errorf("list of %d members, %d bytes of state: %w", h.Nodes, h.UserStateLen, errScreened)
@@ -277,8 +291,8 @@ func (s *screenedConn) pushPull() error {
 	var kept []mlState
 	for range h.Nodes {
 		var n mlState
-		if err := dec.Decode(&n); err != nil {
-			return fmt.Errorf("read member list: %w", err)
+		if err := next(&n); err != nil {
+			return err
 		}
 		reason := screenMember(n.Name, n.Addr, n.Meta, n.Vsn, n.Incarnation, isAt(s.peer, n.Addr, n.Port))
 		if reason == "" && n.State != memberlist.StateAlive && n.Incarnation > maxAccused {

@@ -254,6 +254,10 @@ func TestStreamsOfMembersCarryNoBombs(t *testing.T) {
 		"a user's message":     ml(t, 8, map[string]any{"UserMsgLen": 20 << 20}),
 		"nested beyond reason": append([]byte{mlPushPull}, bytes.Repeat([]byte{0x91}, 1<<20)...),
 		"a label":              {244, 200},
+		"a gigabyte announced": {mlPushPull, 0xc9, 0x44, 0, 0, 0, 1},
+		"that in a ping":       {mlPing, 0x81, 0xa4, 'N', 'o', 'd', 'e', 0xc9, 0x44, 0, 0, 0, 1},
+		"a name of 4 MB":       append([]byte{mlPing, 0x81, 0xa4, 'N', 'o', 'd', 'e', 0xdb, 0, 0x40, 0, 0}, make([]byte, 4<<20)...),
+		"and in a list":        append([]byte{mlPushPull, 0x81, 0xa1, 'x', 0xc6, 0, 0x40, 0, 0}, make([]byte, 4<<20)...),
 	} {
 		client, server := net.Pipe()
 		go func() {
