@@ -134,6 +134,7 @@ func withDetail(err error, why *LockedError) error {
 func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Difference, error) {
 	undid, reverted := false, false
 	private := e.s.Candidate() == PrivateCandidate
+	mayRevert := private && !e.c.lacks(e.n, AbilityDiscard)
 	var failed error
 	for {
 		d, err := e.compare(ctx)
@@ -142,16 +143,14 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 			return nil, err
 		case d.Clean():
 			e.forget()
+			e.n.clean = d.Text
 			return d, nil
-		case private && !reverted && !e.c.lacks(e.n, AbilityDiscard):
+		case mayRevert && !reverted && (d.Foreign == "" || d.Behind || d.Text != 0 && d.Text == e.n.clean):
 			// The conductor itself brings the account's own candidate to what is in force; it needs no reading of ours to
-			// do so. Nobody but the agents has this account, so what differs is theirs, or what others have committed since.
+			// do so. What differs in our tenant alone is ours. Where others have committed since the candidate was begun it
+			// differs elsewhere, too: that nobody edits there with our account is the conductor's word, or shows in the
+			// candidate being what it was when it last was clean.
 			reverted = true
-			if d.Foreign != "" && !d.Behind {
-				if err := e.steady(ctx, d); err != nil {
-					return nil, err
-				}
-			}
 			e.log.Warn("reverting the account's own candidate to running", "where", d.Detail())
 			if failed = e.s.Discard(ctx); failed != nil {
 				e.log.Warn("the candidate cannot be reverted", "err", failed)
@@ -164,14 +163,17 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 				"acknowledged", e.leftover().acked, "added", len(d.change.added), "removed", len(d.change.removed))
 			e.again, e.ours, e.dirty = d.Candidate, d.change, true
 			return d, nil
-		case !undid && (d.Foreign == "" || private) && e.own(d, p):
+		case !undid && (d.Foreign == "" && e.own(d, p) || private && !d.change.empty() && d.change.foreign == ""):
 			undid = true
 			if err := e.undoLeftovers(ctx, d); err != nil {
 				return nil, err
 			}
-		case private:
+		case private && reverted:
 			detail := "the candidate of this account is not equal to running (" + d.Detail() + "), and reverting it did not help: revert it by hand (POST /config/revertToRunning)"
 			return nil, &BusyError{Detail: detail, Err: failed}
+		case private:
+			return nil, &BusyError{Dirty: true, Detail: d.Detail() + ": somebody works with the agents' own account, whose edits are theirs to commit or to revert (POST /config/revertToRunning); " +
+				"give the agents an account of their own"}
 		default:
 			return nil, &BusyError{Dirty: true, Detail: d.Detail()}
 		}

@@ -62,6 +62,7 @@ type node struct {
 	lacks    Abilities
 	leftover *leftover
 	undone   undone
+	clean    uint64 // Difference.Text of the candidate when it last was clean; read and written by the edit that is open
 
 	// Where each node has a candidate of its own: whether this process has looked at it yet, why it could not be tidied, and
 	// when to try that again.

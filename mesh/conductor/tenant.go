@@ -93,6 +93,8 @@ type Difference struct {
 	// Behind says that the candidate holds no edits and still differs: others have committed since it was begun. Only the
 	// server of a PrivateCandidate can tell.
 	Behind bool
+	// Text is a hash of the candidate's whole text, for comparison with others of this process; 0 where it is not known.
+	Text uint64
 
 	change change
 }

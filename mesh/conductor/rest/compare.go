@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -192,7 +193,7 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 	if err != nil {
 		return nil, err
 	}
-	d := &conductor.Difference{}
+	d := &conductor.Difference{Text: maphash.Bytes(textSeed, b)}
 	if !bytes.Equal(a, b) {
 		d.Foreign = firstDifference(a, b, key)
 	}
@@ -224,6 +225,9 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 	}
 	return d, nil
 }
+
+// textSeed is of this process.
+var textSeed = maphash.MakeSeed()
 
 // room keeps for a while the memory of what was compared last: a configuration can have 20 MB, and two of them at each
 // attempt would be as much garbage.

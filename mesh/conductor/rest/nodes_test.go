@@ -169,9 +169,18 @@ func TestAnotherUsersCommitInBetweenIsNotWaitedFor(t *testing.T) {
 func TestACandidateThatCannotBeRevertedIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
-		a := c.Admin("admin")
+		killed := c.client()
+		e, err := killed.Begin(t.Context(), conductor.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(t.Context(), prefixes("192.0.2.2/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		killed.Close()
+		a := c.Admin("operator")
 		defer a.Close()
-		if err := a.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>r9</name></router></authority></config>`); err != nil {
+		if err := errors.Join(a.Edit(routerR9), a.Commit()); err != nil {
 			t.Fatal(err)
 		}
 		reverts := 0
@@ -182,13 +191,50 @@ func TestACandidateThatCannotBeRevertedIsTold(t *testing.T) {
 			}
 			return true
 		}, nil))
-		err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.1/32"), nil)
+		err = change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.1/32"), nil)
 		if !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "revert it by hand") || strings.Contains(err.Error(), "administrator") {
 			t.Errorf("%v", err)
 		}
 		if reverts != 1 {
 			t.Errorf("reverted %d times", reverts)
 		}
+	})
+}
+
+const routerR9 = `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>r9</name></router></authority></config>`
+
+// What a person has half finished with the agents' own account is not reverted, whatever of ours lies beside it.
+func TestEditsWithTheAgentsAccountAreLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+		c.seed(c.client(), "192.0.2.2/32")
+		killed := c.client()
+		e, err := killed.Begin(t.Context(), conductor.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(t.Context(), prefixes("192.0.2.3/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		a := c.Admin("admin")
+		defer a.Close()
+		if err := a.Edit(routerR9); err != nil {
+			t.Fatal(err)
+		}
+		killed.Close()
+		err = change(t.Context(), c.client(), conductor.Permit{Ours: all}, prefixes("192.0.2.1/32"), nil)
+		if !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "an account of their own") {
+			t.Errorf("%v", err)
+		}
+		held := fmt.Sprint(flat(c.Candidate("admin", 1)))
+		if !strings.Contains(held, "r9") || strings.Contains(held, "192.0.2.3") {
+			t.Errorf("the candidate holds %s", held)
+		}
+		if err := a.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		c.seed(c.client(), "192.0.2.1/32")
+		c.want("192.0.2.1/32", "192.0.2.2/32")
 	})
 }
 
