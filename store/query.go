@@ -22,9 +22,9 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 	f.shield = s.shieldLocked(f.now)
 	f.near = nearShield(f.shield)
 	found := f.all()
-	total = len(found)
+	total = f.total
 	slices.SortFunc(found, f.compare)
-	found = found[min(max(q.Offset, 0), total):]
+	found = found[min(max(q.Offset, 0), len(found)):]
 	if q.Limit > 0 {
 		found = found[:min(q.Limit, len(found))]
 	}
@@ -45,6 +45,8 @@ type finder struct {
 	now    Millis
 	shield *netipx.IPSet
 	near   func(netip.Prefix) bool
+
+	total int // places that were selected
 }
 
 // place is where the records of a selected prefix begin, and what it is sorted by.
@@ -55,12 +57,23 @@ type place struct {
 	origin, jail string
 }
 
-// all returns the places that the query selects, in no order.
+// all returns the places that the query selects, in no order; with a limit, more or fewer of those beyond it.
 func (f *finder) all() []place {
 	var found []place
+	most := 0
+	if f.Limit > 0 && f.Offset < 1<<30 && f.Limit < 1<<30 {
+		most = max(f.Offset, 0) + f.Limit
+	}
 	take := func(head uint32) {
-		if p, ok := f.look(head); ok {
-			found = append(found, p)
+		p, ok := f.look(head)
+		if !ok {
+			return
+		}
+		f.total++
+		found = append(found, p)
+		if most > 0 && len(found) >= 2*most+1024 {
+			slices.SortFunc(found, f.compare)
+			found = found[:most]
 		}
 	}
 	every := func(fits func(pkey) bool) {
@@ -71,7 +84,9 @@ func (f *finder) all() []place {
 		}
 	}
 	if f.Prefix == (netip.Prefix{}) {
-		found = make([]place, 0, f.set.table.n)
+		if most == 0 {
+			found = make([]place, 0, f.set.table.n)
+		}
 		every(func(pkey) bool { return true })
 		return found
 	}

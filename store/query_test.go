@@ -67,6 +67,28 @@ func TestAQuerySelectsByOneRecord(t *testing.T) {
 	}
 }
 
+func TestAPageOfALongListIsAPartOfIt(t *testing.T) {
+	a := newNode(t, "a", newClock(), nil)
+	var reqs []BanRequest
+	for i := range 3000 {
+		q := a.request(fmt.Sprintf("10.0.%d.%d", i*7%3000>>8, i*7%3000&255), time.Hour)
+		q.Failures = uint32(i % 100)
+		reqs = append(reqs, q)
+	}
+	_, err := a.Ban(context.Background(), reqs)
+	a.must(err)
+	for _, sort := range []Sort{ByPrefix, ByFailures} {
+		all := a.List(Query{Sort: sort})
+		for _, offset := range []int{0, 10, 1500, 2990, 5000} {
+			got, total := a.Find(Query{Sort: sort, Offset: offset, Limit: 20})
+			want := all[min(offset, 3000):min(offset+20, 3000)]
+			if total != 3000 || !slices.EqualFunc(got, want, func(x, y Entry) bool { return x.Prefix == y.Prefix }) {
+				t.Errorf("sort %d, offset %d: %d entries of %d are not those of the whole list", sort, offset, len(got), total)
+			}
+		}
+	}
+}
+
 // The quick look at a prefix and the entry that is made of it must agree on what is effective.
 func TestWhatIsSelectedAsEffectiveIs(t *testing.T) {
 	a := newNode(t, "a", newClock(), nil)
