@@ -107,6 +107,14 @@ func (t *through) commit(b *batch) error {
 	return t.by(func() error { return t.disk.commit(b) })
 }
 
+// tend implements shrinker, for a disk that is one.
+func (t *through) tend(now Millis, wake func()) (was, is int64, err error) {
+	if d, ok := t.disk.(shrinker); ok {
+		return d.tend(now, wake)
+	}
+	return 0, 0, nil
+}
+
 // openBolt opens or makes the file. The whole structure is checked before bbolt follows a single pointer of it, because
 // bbolt trusts what it reads and panics, or worse, where it should not. A new file is made under another name and renamed
 // when it is complete, so that a half-made one is never taken for a damaged one.

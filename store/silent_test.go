@@ -9,17 +9,20 @@ import (
 	"time"
 )
 
-// hungDisk is a disk whose writes do not return while it is frozen, as one under fsfreeze(8).
+// hungDisk is a disk one of whose methods does not return while it is frozen, as one under fsfreeze(8).
 type hungDisk struct {
 	*memDisk
 	frozen chan struct{} // nil: it works; guarded by mu
+	hangs  string        // the method; guarded by mu
 }
 
-func (d *hungDisk) freeze() (thaw func()) {
+func (d *hungDisk) freeze() (thaw func()) { return d.freezeIn("commit") }
+
+func (d *hungDisk) freezeIn(method string) (thaw func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := make(chan struct{})
-	d.frozen = c
+	d.frozen, d.hangs = c, method
 	return func() {
 		d.mu.Lock()
 		d.frozen = nil
@@ -28,14 +31,31 @@ func (d *hungDisk) freeze() (thaw func()) {
 	}
 }
 
-func (d *hungDisk) commit(b *batch) error {
+func (d *hungDisk) wait(method string) {
 	d.mu.Lock()
 	frozen := d.frozen
+	if method != d.hangs {
+		frozen = nil
+	}
 	d.mu.Unlock()
 	if frozen != nil {
 		<-frozen
 	}
+}
+
+func (d *hungDisk) commit(b *batch) error {
+	d.wait("commit")
 	return d.memDisk.commit(b)
+}
+
+func (d *hungDisk) seqs(log uint32) ([]uint64, error) {
+	d.wait("seqs")
+	return d.memDisk.seqs(log)
+}
+
+func (d *hungDisk) tend(Millis, func()) (was, is int64, err error) {
+	d.wait("tend")
+	return 0, 0, nil
 }
 
 // A write that neither succeeds nor fails makes the store unhealthy after five seconds, and only its answer heals it.
@@ -127,4 +147,53 @@ func TestOthersRecordsDoNotWaitForAHungDisk(t *testing.T) {
 			t.Errorf("%d bans in the file, want %d", got, each*calls)
 		}
 	})
+}
+
+// The writer waits for the disk not only in its transactions: where it hangs while the file is made smaller, or while a log
+// that the disk had refused is compared with it, that is told all the same. A simulated disk makes no difference.
+func TestADiskThatHangsBetweenTransactionsIsUnhealthy(t *testing.T) {
+	for _, method := range []string{"tend", "seqs"} {
+		for _, simulated := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, simulated %v", method, simulated), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := &hungDisk{memDisk: newMemDisk()}
+					c := newClock()
+					n := newNode(t, "a", c, nil, func(c *Config) {
+						c.openDisk = func(string) (disk, error) { return d, nil }
+						if simulated {
+							c.Commit = func(write func() error) error { return write() }
+						}
+					})
+					defer n.Close()
+					peer := newNode(t, "b", c, nil)
+					defer peer.Close()
+					peer.ban("192.0.2.1", time.Hour)
+					synctest.Wait()
+					if method == "seqs" {
+						d.setFail(errTest)
+						n.pull(peer)
+						synctest.Wait()
+						if n.Health() == nil {
+							t.Fatal("the disk does not fail")
+						}
+						d.setFail(nil)
+					}
+					thaw := d.freezeIn(method)
+					if method == "tend" {
+						n.must(n.SaveMeta(context.Background(), "any", nil))
+					}
+					time.Sleep(silentAfter + retryAfter + time.Second)
+					var silent *SilentError
+					if err := n.Health(); !errors.As(err, &silent) {
+						t.Errorf("while it hangs: %v", err)
+					}
+					thaw()
+					time.Sleep(time.Second)
+					if err := n.Health(); err != nil {
+						t.Errorf("once it has answered: %v", err)
+					}
+				})
+			})
+		}
+	}
 }

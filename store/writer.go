@@ -202,7 +202,12 @@ func (s *Store) tend() {
 	if !ok {
 		return
 	}
-	switch was, is, err := d.tend(s.now(), func() { signal(s.wake) }); {
+	var was, is int64
+	err := s.watched(func() (err error) {
+		was, is, err = d.tend(s.now(), func() { signal(s.wake) })
+		return err
+	})
+	switch {
 	case err != nil:
 		s.log.Warn("the store file keeps its size", "err", err)
 	case is > 0:
@@ -499,7 +504,11 @@ func (s *Store) rewriteLog(l *logState, head logHeader) error {
 			return err
 		}
 	}
-	seqs, err := s.disk.seqs(l.disk)
+	var seqs []uint64
+	err := s.watched(func() (err error) {
+		seqs, err = s.disk.seqs(l.disk)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -514,7 +523,8 @@ func (s *Store) rewriteLog(l *logState, head logHeader) error {
 	return s.watched(func() error { return s.disk.commit(b) })
 }
 
-// watched does a write, and says so while it gets no answer: the writer itself cannot, since nothing ends the call.
+// watched does what the writer needs the disk for, and says so while it gets no answer: the writer itself cannot, since
+// nothing ends the call.
 func (s *Store) watched(write func() error) error {
 	s.mu.Lock()
 	s.writing = time.Now()
