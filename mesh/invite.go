@@ -128,7 +128,8 @@ func readSmall(path string) (string, error) {
 	return string(b), err
 }
 
-// commonKeys are the sections and keys that must be, or should be, the same on all members, and hold no path and no secret.
+// commonKeys are the sections and keys that must be, or should be, the same on all members, and hold no path, no command and no
+// secret: a new machine takes these from its inviter, which may be compromised, and no others.
 // What is a machine's own (addresses, files, never_ban, which all members count anyway) stays out.
 var commonKeys = []string{
 	"gossip.label", "gossip.profile", "bans.", "quorum.", "limits.",
@@ -138,12 +139,17 @@ var commonKeys = []string{
 	"commit.min_interval", "commit.foreign", "commit.remove_foreign_after", "commit.cut_sessions", "commit.save_startup",
 }
 
+// Common reports whether a member may tell a new machine the value of that dotted key.
+func Common(key string) bool {
+	return slices.ContainsFunc(commonKeys, func(k string) bool { return key == k || strings.HasSuffix(k, ".") && strings.HasPrefix(key, k) })
+}
+
 // common are the common keys that differ from the defaults, dotted, in the form that the file takes them in.
 func (c *Config) common() map[string]any {
 	out := make(map[string]any)
 	own := DefaultConfig()
 	for _, key := range differing(reflect.ValueOf(*c), reflect.ValueOf(own), "") {
-		if slices.ContainsFunc(commonKeys, func(k string) bool { return key == k || strings.HasSuffix(k, ".") && strings.HasPrefix(key, k) }) {
+		if Common(key) {
 			out[key] = plainValue(fieldOf(reflect.ValueOf(*c), key))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -231,7 +232,7 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 	if token.Label != "" {
 		mesh = "the mesh " + control.Show(token.Label)
 	}
-	fmt.Fprintf(c.out, "%s lets this machine into %s as %s\n", w.Inviter, mesh, w.Name)
+	fmt.Fprintf(c.out, "%s lets this machine into %s as %s\n", control.Show(w.Inviter), mesh, control.Show(w.Name))
 	return s.finish(cc.Context, c, func() error { return s.m.Configure(s.wanted(c, w)) })
 }
 
@@ -240,7 +241,7 @@ func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
 	want := install.Want{Keyring: w.Keyring, KnownHosts: w.KnownHosts, Settings: append(s.own(c, w.Name), mesh.Setting{Key: "join", Value: w.Join})}
 	driver, _ := w.Settings["commit.driver"].(string)
 	if _, pinned := w.Settings["commit.pin_sha256"]; driver == "rest" && !pinned {
-		c.warn("note: the mesh's conductor is known by a file (commit.ca_file), which is not sent: copy it and the section commit from %s for this machine to commit as well", w.Inviter)
+		c.warn("note: the mesh's conductor is known by a file (commit.ca_file), which is not sent: copy it and the section commit from %s for this machine to commit as well", control.Show(w.Inviter))
 		for key := range w.Settings {
 			if strings.HasPrefix(key, "commit.") {
 				delete(w.Settings, key)
@@ -255,8 +256,12 @@ func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
 	case "rest":
 		want.Settings = append(want.Settings, mesh.Setting{Key: "commit.password_file", Value: dir + "conductor_password"})
 	}
-	for key, value := range w.Settings {
-		want.Settings = append(want.Settings, mesh.Setting{Key: key, Value: value})
+	for _, key := range slices.Sorted(maps.Keys(w.Settings)) {
+		if !mesh.Common(key) {
+			c.warn("note: %s sent the setting %s, which one machine does not take from another: it was not applied", control.Show(w.Inviter), control.Show(key))
+			continue
+		}
+		want.Settings = append(want.Settings, mesh.Setting{Key: key, Value: w.Settings[key]})
 	}
 	// Keys that are added to a section stand in it in the opposite order.
 	slices.SortStableFunc(want.Settings, func(a, b mesh.Setting) int {
