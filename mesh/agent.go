@@ -80,7 +80,7 @@ type Agent struct {
 	watchers    watchers
 	past        *history.History    // nil where nothing is remembered
 	geo         atomic.Pointer[Geo] // as configured last
-	ready       atomic.Bool         // the rooms are made: changes and letters may reach them
+	ready       atomic.Bool         // the rooms are made: changes, letters and guests may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once

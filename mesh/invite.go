@@ -38,8 +38,14 @@ func (a *Agent) openInvitations() {
 	}
 }
 
-// guest serves a machine that is not a member yet.
-func (a *Agent) guest(c net.Conn, host string) { a.inviter.Serve(context.Background(), c, host) }
+// guest serves a machine that is not a member yet. The first may come while the agent is still being opened.
+func (a *Agent) guest(ctx context.Context, c net.Conn, host string) {
+	if !a.ready.Load() {
+		c.Close() // it hears that nobody is invited here, and asks again
+		return
+	}
+	a.inviter.Serve(ctx, c, host)
+}
 
 // Invite makes a token that lets one machine in.
 func (a *Agent) Invite(ctx context.Context, c control.InviteCall) (control.InviteReply, error) {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -71,6 +72,27 @@ func TestAMachineIsLetInOnTheGossipsPort(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if b, err := io.ReadAll(c); err != nil || len(b) > 64 {
 		t.Errorf("garbage is answered with %q, %v", b, err)
+	}
+}
+
+// The gossip takes streams before the agent that answers them is whole.
+func TestAGuestIsSentAwayUntilTheAgentIsReady(t *testing.T) {
+	a := started(t, "server1", encrypted(t, nil))
+	r, err := a.Invite(t.Context(), control.InviteCall{Life: 900})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := invite.ParseToken(r.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.ready.Store(false)
+	if _, err := invite.Ask(t.Context(), token, invite.Request{Name: "server2", Machine: "m"}); !errors.Is(err, invite.ErrNoAnswer) {
+		t.Errorf("before that: %v", err)
+	}
+	a.ready.Store(true)
+	if _, err := invite.Ask(t.Context(), token, invite.Request{Name: "server2", Machine: "m"}); err != nil {
+		t.Errorf("after that: %v", err)
 	}
 }
 

@@ -72,8 +72,9 @@ type Config struct {
 	OnMember  func(MemberEvent)                 // in order, from one goroutine
 	OnMessage func(from string, payload []byte) // what Send brought; must not block
 	// Guest is given each stream that begins with GuestByte, and the host that it comes from (IPv6: its /64). It closes the
-	// stream and ends soon: it runs in the stream's own goroutine, and Shutdown waits for it. Optional.
-	Guest     func(c net.Conn, host string)
+	// stream and ends soon: it runs in the stream's own goroutine, and Shutdown, which ends ctx, waits for it. Optional. It is
+	// called from within New already.
+	Guest     func(ctx context.Context, c net.Conn, host string)
 	GuestByte byte
 	Logger    *slog.Logger
 

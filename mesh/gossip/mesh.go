@@ -149,7 +149,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 				return
 			}
 			defer m.conns.remove(c)
-			cfg.Guest(c, host)
+			cfg.Guest(m.ctx, c, host)
 		}
 	}
 	m.wire.run, m.wire.now, m.wire.counts = m.run, cfg.Now, m.table.counts
