@@ -10,7 +10,7 @@ import (
 // Guard bounds what others can have blocked on this member without an operator's word here. Limits count for each name, and
 // who has the gossip key makes up names: what is wide waits, and so does what the bans of all others together cover beyond
 // as much as one prefix of the lengths of the space. What is in force stays, and what came later waits. What this member has
-// banned itself is free. Each member guards itself: a word that comes from afar proves no operator. 0 is no bound.
+// written itself is free, not what others have that bears its name. Each member guards itself: a word that comes from afar proves no operator. 0 is no bound.
 //
 // What waits is EffectiveBan.Held. It is effective as far as the set goes, and members agree on that.
 type Guard struct {
@@ -33,17 +33,11 @@ const (
 type guardBook struct {
 	Guard
 	ready   bool              // all is loaded: what comes is judged as it comes
-	epochs  map[uint64]bool   // of the own logs
 	held    map[uint32]bool   // bans that wait; true for the wide ones
 	used    [2]uint64         // what those that do not wait cover, IPv6 and IPv4, as in origin.space
 	granted [2]uint64         // the space that a word has granted, beyond the bound
 	words   map[pkey]struct{} // wide prefixes that a word was given for
 	freed   bool              // there is more room than there was
-}
-
-func (s *set) mine(r *rec) bool {
-	l := s.logs[r.log]
-	return l.origin.name == s.self && (l == s.own || s.guard.epochs[l.id.Epoch])
 }
 
 func (g *Guard) wide(k pkey) bool {
@@ -57,7 +51,7 @@ func (g *Guard) wide(k pkey) bool {
 // guardLive judges a ban that has just become live within its limits.
 func (s *set) guardLive(i uint32) {
 	g, r := &s.guard, s.slab.at(i)
-	if !g.ready || g.Guard == (Guard{}) || r.is(flagSpace|flagHeld) || s.mine(r) {
+	if !g.ready || g.Guard == (Guard{}) || r.is(flagSpace|flagHeld|flagOwn) {
 		return
 	}
 	k := r.key()
@@ -69,7 +63,7 @@ func (s *set) guardLive(i uint32) {
 	}
 	for c := s.head(k); c != 0; {
 		q := s.slab.at(c)
-		if c != i && q.kind == KindBan && (q.is(flagSpace) || q.is(flagLive) && !q.is(flagHeld) && s.mine(q)) {
+		if c != i && q.kind == KindBan && (q.is(flagSpace) || q.is(flagLive) && !q.is(flagHeld) && q.is(flagOwn)) {
 			return
 		}
 		c = q.next
@@ -99,7 +93,7 @@ func (s *set) guardLeave(i uint32) {
 		g.used[family(k)] -= extent(k)
 		g.freed = true
 		for c := s.head(k); c != 0; { // another one carries it from now on
-			if q := s.slab.at(c); c != i && q.kind == KindBan && q.is(flagLive) && !q.is(flagHeld) && !s.mine(q) {
+			if q := s.slab.at(c); c != i && q.kind == KindBan && q.is(flagLive) && !q.is(flagHeld|flagOwn) {
 				q.flags |= flagSpace
 				g.used[family(k)] += extent(k)
 				break
@@ -264,9 +258,7 @@ func (s *Store) loadWords() {
 			}
 		}
 	}
-	for _, e := range s.namesake.own {
-		g.epochs[e] = true
-	}
+	s.ownLoaded()
 	s.set.review()
 }
 

@@ -76,6 +76,41 @@ func TestWideBansOfOthersWaitForAWord(t *testing.T) {
 	}
 }
 
+// Records that others bring into this member's own logs, of this run, of an earlier one or of a store before, are not its own.
+func TestForgedIntoOwnLogsWaits(t *testing.T) {
+	c, disk := newClock(), newMemDisk()
+	a := newNode(t, "a", c, disk, guarded)
+	forged := func(epoch, seq uint64, prefix string) {
+		t.Helper()
+		f := newForge("a", epoch)
+		f.seq = seq - 1
+		f.write(item{kind: KindBan, key: mustPrefixKey(prefix), start: c.millis(), until: c.millis() + 10*hour, jail: "forged"})
+		if m := a.take(f); m.New != 1 {
+			t.Fatalf("%s: %+v", prefix, m)
+		}
+	}
+	look := func(when, want string) {
+		t.Helper()
+		force, held := a.inForce()
+		if got := strings.Join(held, " "); strings.Join(force, " ") != "198.0.0.0/12 203.0.113.7/32" || got != want {
+			t.Errorf("%s: in force: %v; held: %v, want %s", when, force, held, want)
+		}
+	}
+	a.must(second2(a.Ban(t.Context(), []BanRequest{{Prefix: pfx("198.0.0.0/12"), Jail: "x", Until: c.millis() + 10*hour, Force: true}})))
+	a.ban("203.0.113.7", time.Hour)
+	a.ban("203.0.113.7", 2*time.Hour) // replaces number 2
+	first := a.own.id.Epoch
+	forged(first, 2, "5.0.0.0/12")
+	forged(99, 1, "7.0.0.0/12")
+	look("in the first run", "5.0.0.0/12 7.0.0.0/12")
+	for run := range 2 {
+		a.must(a.Close())
+		a = newNode(t, "a", c, disk, guarded)
+		forged(first, 50+uint64(run), fmt.Sprintf("%d.0.0.0/12", 8+run))
+		look("after a restart", []string{"5.0.0.0/12 7.0.0.0/12 8.0.0.0/12", "5.0.0.0/12 7.0.0.0/12 8.0.0.0/12 9.0.0.0/12"}[run])
+	}
+}
+
 func second2[T any](_ T, err error) error { return err }
 
 // What is in force stays; what comes when the room is taken waits, addresses too, until there is room again.

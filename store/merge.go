@@ -82,6 +82,9 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 			m.New++
 			fresh = append(fresh, index)
 			s.pending.put(l, it.seq, it.enc)
+			if it.kind == KindBan && c.log.Origin == s.cfg.Origin {
+				s.brought(l, it.seq)
+			}
 			delete(s.unreadable, Dot{c.log, it.seq}) // a sound copy of one in the file
 		case known, forgotten:
 			m.Known++
@@ -128,6 +131,9 @@ func (s *Store) takeBack(c *chunk) Merged {
 			m.New++
 			fresh = append(fresh, index)
 			s.pending.put(s.own, it.seq, it.enc)
+			if it.kind == KindBan {
+				s.brought(s.own, it.seq)
+			}
 			if it.kind != KindLift && it.retained().plus(forgetAfter) > s.set.now {
 				forged++
 			}

@@ -10,9 +10,12 @@ import (
 // therefore counted and told: nobody but a copy of this member, or somebody who plays it, writes there.
 
 const (
-	epochsKey = "own-epochs"
+	epochsKey  = "own-epochs"
+	foreignKey = "own-foreign"
 	// maxEpochs is how many own logs are remembered: a log lives hardly longer than its bans.
 	maxEpochs = 4096
+	// maxForeign is how many ranges are remembered of what others brought into own logs.
+	maxForeign = 4096
 	// adoptFor is how long after it was made a store takes logs of the own name for those of the store before it.
 	adoptFor = time.Hour
 )
@@ -24,6 +27,11 @@ type namesake struct {
 	made  Millis    // when this store was made, in its first run: no record of an earlier one is younger
 	taken []uint64  // epochs that were taken for its own in this run
 	dirty bool      // own is to be written with the next own record
+	// foreign are the numbers, by epoch, of bans that others brought into the logs of these epochs: the file does not tell them
+	// from those that this member wrote.
+	foreign map[uint64]rangeSet
+	ranges  int  // of foreign
+	unsaved bool // foreign is to be written with the records of the next transaction
 	// forged is how many records of this run's log were met that this member did not write.
 	forged int
 }
@@ -74,10 +82,68 @@ func (s *Store) meetNamesake(epoch uint64) {
 	if s.cfg.Now().Before(n.until) {
 		n.add(epoch)
 		n.taken = append(n.taken, epoch)
-		s.set.guard.epochs[epoch] = true
 		return
 	}
 	s.log.Warn("records bear this member's name and are not its own", "epoch", epoch)
+}
+
+// brought is told of a ban that was merged into a log of the own name. Called with mu held.
+func (s *Store) brought(l *logState, seq uint64) {
+	n := &s.namesake
+	if !slices.Contains(n.own, l.id.Epoch) || n.foreign[l.id.Epoch].contains(seq) {
+		return // nothing of it is taken for this member's anyway
+	}
+	was := len(n.foreign[l.id.Epoch])
+	now := n.foreign[l.id.Epoch].add(Range{seq, seq})
+	if n.ranges += len(now) - was; n.ranges > maxForeign { // too many to remember: then none of that log is its own after a restart
+		n.ranges -= len(now) - 1
+		now = rangeSet{{1, maxSeq}}
+	}
+	if n.foreign == nil {
+		n.foreign = make(map[uint64]rangeSet)
+	}
+	n.foreign[l.id.Epoch], n.unsaved = now, true
+}
+
+// encodeForeign writes what others brought into logs that are still remembered.
+func (n *namesake) encodeForeign() []byte {
+	b := []byte{}
+	for e, ranges := range n.foreign {
+		if !slices.Contains(n.own, e) {
+			continue
+		}
+		for _, g := range ranges {
+			b = binary.BigEndian.AppendUint64(b, e)
+			b = binary.BigEndian.AppendUint64(b, g.First)
+			b = binary.BigEndian.AppendUint64(b, g.Last)
+		}
+	}
+	return b
+}
+
+func (n *namesake) decodeForeign(b []byte) {
+	n.foreign = make(map[uint64]rangeSet)
+	for ; len(b) >= 24; b = b[24:] {
+		e := binary.BigEndian.Uint64(b)
+		n.foreign[e] = append(n.foreign[e], Range{binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])})
+		n.ranges++
+	}
+}
+
+// ownLoaded marks what this member wrote in earlier runs, before anything is merged.
+func (s *Store) ownLoaded() {
+	n := &s.namesake
+	n.decodeForeign(s.meta[foreignKey])
+	for _, l := range s.own.origin.logs {
+		if !slices.Contains(n.own, l.id.Epoch) {
+			continue
+		}
+		for _, i := range l.recs {
+			if r := s.set.slab.at(i); !n.foreign[l.id.Epoch].contains(r.seq) {
+				r.flags |= flagOwn
+			}
+		}
+	}
 }
 
 // meetForged is told how many records somebody else has written into the running own log. Called with mu held.

@@ -73,7 +73,7 @@ func newSet(self string, limits Limits, seed uint64) *set {
 		self: self, limits: limits, logs: make([]*logState, 1), byID: make(map[LogID]*logState), origins: make(map[string]*origin),
 		floors: make(map[uint32]Millis), lifts: make(map[uint32]*liftBody), never: make(map[uint32][]netip.Prefix), gones: make(map[uint32][]goneRange),
 		allows: make(map[uint32]struct{}), placed: make(map[uint32]struct{}), touched: make(map[*logState]struct{}),
-		table: table{seed: seed}, guard: guardBook{epochs: make(map[uint64]bool), held: make(map[uint32]bool)},
+		table: table{seed: seed}, guard: guardBook{held: make(map[uint32]bool)},
 	}
 }
 
@@ -294,6 +294,9 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		}
 	}
 	i, head := s.put(l, it)
+	if mine {
+		s.slab.at(i).flags |= flagOwn
+	}
 	switch it.kind {
 	case KindBan:
 		s.addedBan(i, head, wasLive)

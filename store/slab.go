@@ -33,6 +33,7 @@ const (
 	flagLive                      // it is in its origin's count of live ones
 	flagSpace                     // it carries what its prefix covers, see guard
 	flagHeld                      // it waits for an operator's word on this member
+	flagOwn                       // this member wrote it: its log alone does not prove that
 )
 
 func (r *rec) is(f flags) bool { return r.flags&f != 0 }

@@ -248,12 +248,14 @@ func (s *Store) writeBatch() (more bool) {
 	}
 	if len(p.items)+len(merged.ops) > 0 {
 		s.mu.Lock()
-		if s.namesake.dirty {
-			if p.meta == nil {
-				p.meta = make(map[string][]byte)
-			}
-			p.meta[epochsKey] = s.namesake.encode()
-			s.namesake.dirty = false
+		n := &s.namesake
+		if n.dirty {
+			p.meta[epochsKey] = n.encode()
+			n.dirty = false
+		}
+		if n.unsaved {
+			p.meta[foreignKey] = n.encodeForeign()
+			n.unsaved = false
 		}
 		s.mu.Unlock()
 	}
@@ -383,7 +385,7 @@ func (s *Store) finish(p *plan, merged *pending, err error) {
 		s.own.held = s.own.held.add(Range{1, p.next - 1})
 	}
 	if err != nil {
-		s.namesake.dirty = true
+		s.namesake.dirty, s.namesake.unsaved = true, true
 		s.failed(merged, err)
 		return
 	}
@@ -495,6 +497,9 @@ func (s *Store) rewriteLog(l *logState, head logHeader) error {
 					break
 				}
 			}
+		}
+		if l.id.Origin == s.cfg.Origin {
+			b.meta = map[string][]byte{epochsKey: s.namesake.encode(), foreignKey: s.namesake.encodeForeign()}
 		}
 		s.mu.RUnlock()
 		if len(b.ops) == 0 {
