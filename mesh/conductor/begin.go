@@ -134,7 +134,6 @@ func withDetail(err error, why *LockedError) error {
 func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Difference, error) {
 	undid, reverted := false, false
 	private := e.s.Candidate() == PrivateCandidate
-	mayRevert := private && !e.c.lacks(e.n, AbilityDiscard)
 	var failed error
 	for {
 		d, err := e.compare(ctx)
@@ -145,11 +144,7 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 			e.forget()
 			e.n.clean = d.Text
 			return d, nil
-		case mayRevert && !reverted && (d.Foreign == "" || d.Behind || d.Text != 0 && d.Text == e.n.clean):
-			// The conductor itself brings the account's own candidate to what is in force; it needs no reading of ours to
-			// do so. What differs in our tenant alone is ours. Where others have committed since the candidate was begun it
-			// differs elsewhere, too: that nobody edits there with our account is the conductor's word, or shows in the
-			// candidate being what it was when it last was clean.
+		case !reverted && e.mayRevert(d):
 			reverted = true
 			e.log.Warn("reverting the account's own candidate to running", "where", d.Detail())
 			if failed = e.s.Discard(ctx); failed != nil {
@@ -171,13 +166,30 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 		case private && reverted:
 			detail := "the candidate of this account is not equal to running (" + d.Detail() + "), and reverting it did not help: revert it by hand (POST /config/revertToRunning)"
 			return nil, &BusyError{Detail: detail, Err: failed}
-		case private:
-			return nil, &BusyError{Dirty: true, Detail: d.Detail() + ": somebody works with the agents' own account, whose edits are theirs to commit or to revert (POST /config/revertToRunning); " +
-				"give the agents an account of their own"}
 		default:
-			return nil, &BusyError{Dirty: true, Detail: d.Detail()}
+			return nil, e.editedBy(d)
 		}
 	}
+}
+
+// mayRevert tells whether the candidate that differs so can be made a copy of running though we do not hold its lock: it is
+// the account's own, and nobody edits it with our account. The conductor itself brings it to what is in force then, which
+// needs no reading of ours. What differs in our tenant alone is ours. Where others have committed since the candidate was
+// begun it differs elsewhere, too: that nobody edits there is the conductor's word, or shows in the candidate being what it
+// was when it last was clean.
+func (e *edit) mayRevert(d *Difference) bool {
+	return e.s.Candidate() == PrivateCandidate && !e.c.lacks(e.n, AbilityDiscard) &&
+		(d.Foreign == "" || d.Behind || d.Text != 0 && d.Text == e.n.clean)
+}
+
+// editedBy says for whose edits we wait.
+func (e *edit) editedBy(d *Difference) error {
+	detail := d.Detail()
+	if e.s.Candidate() == PrivateCandidate {
+		detail += ": somebody works with the agents' own account, whose edits are theirs to commit or to revert (POST /config/revertToRunning); " +
+			"give the agents an account of their own"
+	}
+	return &BusyError{Dirty: true, Detail: detail}
 }
 
 // forget forgets what was left in the candidate, which is clean.

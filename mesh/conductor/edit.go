@@ -183,14 +183,22 @@ func (e *edit) fail(ctx context.Context, err error) error {
 	return err
 }
 
-// revert takes back our edits of the candidate: all of it under our own lock or where nobody else edits it, exactly ours
-// elsewhere.
+// revert takes back our edits of the candidate: all that is in it under our own lock or where nobody else edits it, exactly
+// ours elsewhere.
 func (e *edit) revert(ctx context.Context) error {
 	if e.s.Candidate() == NoCandidate {
 		e.dirty = false // nothing was written
 		return nil
 	}
-	if (e.locked || e.s.Candidate() == PrivateCandidate) && !e.c.lacks(e.n, AbilityDiscard) {
+	whole := e.locked && !e.c.lacks(e.n, AbilityDiscard)
+	if !e.locked && e.s.Candidate() == PrivateCandidate {
+		d, err := e.compare(ctx)
+		if err != nil {
+			return fmt.Errorf("undo own edits: %w", err)
+		}
+		whole = e.mayRevert(d)
+	}
+	if whole {
 		err := e.s.Discard(ctx)
 		if err == nil {
 			e.reverted()
@@ -298,10 +306,21 @@ func (e *edit) onlyOwnEdits(ctx context.Context) error {
 	}
 	c := d.change
 	if !d.OnlyOurs() || len(prefixset.Minus(c.added, e.ours.added)) > 0 || len(prefixset.Minus(c.removed, e.ours.removed)) > 0 {
-		if e.s.Candidate() == PrivateCandidate {
-			return &BusyError{Detail: "others have committed since this change began, which begins anew: " + d.Detail()}
+		if e.s.Candidate() != PrivateCandidate {
+			return e.editedBy(d)
 		}
-		return &BusyError{Dirty: true, Detail: d.Detail()}
+		// Without our edits it shows whether somebody else edits with our account.
+		if err := e.revert(ctx); err != nil {
+			return err
+		}
+		left, err := e.compare(ctx)
+		switch {
+		case err != nil:
+			return err
+		case !left.Clean() && !e.mayRevert(left):
+			return e.editedBy(left)
+		}
+		return &BusyError{Detail: "others have committed since this change began, which begins anew: " + d.Detail()}
 	}
 	if d.Candidate == nil {
 		return mismatch(CandidateStore, e.want(), e.base.Addresses)

@@ -27,7 +27,7 @@ type Candidate int
 const (
 	SharedCandidate  Candidate = iota // one for all administrators, and for all nodes
 	NodeCandidate                     // one for all administrators, perhaps of each node
-	PrivateCandidate                  // the account's own: nobody but the agents edits it
+	PrivateCandidate                  // the account's own: nobody else edits it, unless a person uses that account
 	NoCandidate                       // writes take effect at once
 )
 
@@ -62,7 +62,8 @@ type Session interface {
 	Validate(ctx context.Context) error
 	// Commit makes the candidate running. ErrUnknown where no answer tells what became of it.
 	Commit(ctx context.Context) error
-	// Discard makes the candidate a copy of running. It is called under our own lock, or for a PrivateCandidate, only.
+	// Discard makes the candidate a copy of running. It is called under our own lock only, or for a PrivateCandidate that
+	// nobody edits with our account.
 	Discard(ctx context.Context) error
 
 	// Denied lists the enabled services of running that deny our tenant, sorted.

@@ -238,6 +238,99 @@ func TestEditsWithTheAgentsAccountAreLeftAlone(t *testing.T) {
 	})
 }
 
+// So is what a person begins with the agents' account while an edit of ours is open, however that edit ends.
+func TestEditsWithTheAgentsAccountOutliveOurOwn(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, c *lab, e conductor.Edit){
+		"commit": func(t *testing.T, c *lab, e conductor.Edit) {
+			if err := e.Commit(t.Context()); !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "an account of their own") || !strings.Contains(err.Error(), "r9") {
+				t.Errorf("commit: %v", err)
+			}
+		},
+		"close": func(t *testing.T, c *lab, e conductor.Edit) {},
+		"a rejected edit": func(t *testing.T, c *lab, e conductor.Edit) {
+			if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/member", N: 400, Times: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Apply(t.Context(), prefixes("192.0.2.4/32"), nil); !errors.Is(err, conductor.ErrRejected) {
+				t.Errorf("apply: %v", err)
+			}
+		},
+		"a rejected validation": func(t *testing.T, c *lab, e conductor.Edit) {
+			if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/validate", N: 400, Times: 1}); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Commit(t.Context()); !errors.Is(err, conductor.ErrRejected) {
+				t.Errorf("commit: %v", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+				r := c.client()
+				c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+				e, err := r.Begin(t.Context(), conductor.Permit{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := e.Apply(t.Context(), prefixes("192.0.2.3/32"), prefixes("192.0.2.2/32")); err != nil {
+					t.Fatal(err)
+				}
+				a := c.Admin("admin")
+				defer a.Close()
+				if err := a.Edit(routerR9); err != nil {
+					t.Fatal(err)
+				}
+				end(t, c, e)
+				if err := e.Close(t.Context()); err != nil {
+					t.Errorf("close: %v", err)
+				}
+				held := fmt.Sprint(flat(c.Candidate("admin", 1)))
+				if !strings.Contains(held, "r9") || strings.Contains(held, "192.0.2.3") || !strings.Contains(held, "192.0.2.2") {
+					t.Errorf("the candidate holds %s", held)
+				}
+				if err := a.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				c.seed(r, "192.0.2.4/32")
+				c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.4/32")
+			})
+		})
+	}
+}
+
+// A member that is being made anew is told from one that somebody has removed also where the candidate is the account's own.
+func TestAMemberBeingMadeAnewIsPutBackBesideTheEditsOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTNoPut}); err != nil {
+			t.Fatal(err)
+		}
+		c.seed(c.client(), "192.0.2.1/32", "192.0.2.2/32")
+		gone := false
+		killed := c.client(c.answering(func(req *http.Request) bool {
+			gone = gone || req.Method == http.MethodDelete
+			return !gone || req.Method == http.MethodDelete
+		}, nil))
+		if err := change(t.Context(), killed, conductor.Permit{}, nil, prefixes("192.0.2.2/32")); err == nil {
+			t.Fatal("the edit came to its end")
+		}
+		killed.Close()
+		a := c.Admin("admin")
+		defer a.Close()
+		if err := a.Edit(routerR9); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(t.Context(), c.client(), conductor.Permit{}, prefixes("192.0.2.3/32"), nil); !errors.Is(err, conductor.ErrBusy) {
+			t.Errorf("%v", err)
+		}
+		held := fmt.Sprint(flat(c.Candidate("admin", 1)))
+		if !strings.Contains(held, "r9") || !strings.Contains(held, "192.0.2.1") || strings.Contains(held, "rewriting") {
+			t.Errorf("the candidate holds %s", held)
+		}
+	})
+}
+
 // A page that shows no list of anything is no configuration, and says nothing about our tenant.
 func TestAnAuthorityWithoutListsIsNoEmptyOne(t *testing.T) {
 	for _, body := range []string{`{}`, `{"name":"Authority"}`, `{"status":"ok"}`, `{"authority":{}}`, `{"errors":[]}`, `{"config":{"authority":{"name":"x"}}}`} {

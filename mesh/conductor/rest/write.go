@@ -90,7 +90,7 @@ func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c
 }
 
 // remake replaces the member whole, with what else is in it. Where the API does not replace an entry by PUT it is deleted
-// and created anew; a mark in the tenant's description says so meanwhile, unless the candidate is the account's own.
+// and created anew; a mark in the tenant's description says so meanwhile.
 func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Tenant, body map[string]any, deleting func()) error {
 	if !n.known().noPut {
 		err := n.write(ctx, http.MethodPut, memberPath(candidate, key), body)
@@ -99,7 +99,7 @@ func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Ten
 		}
 		n.learn(func(ab *about) { ab.noPut = true })
 	}
-	mark := n.known().style != styleUser && len(now.Description)+len(conductor.Rewriting) <= 1024 && !strings.HasSuffix(now.Description, conductor.Rewriting)
+	mark := len(now.Description)+len(conductor.Rewriting) <= 1024 && !strings.HasSuffix(now.Description, conductor.Rewriting)
 	if mark {
 		if err := n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": now.Description + conductor.Rewriting}); err != nil {
 			return err
