@@ -9,7 +9,7 @@ import (
 
 // Guard bounds what others can have blocked on this member without an operator's word here. Limits count for each name, and
 // who has the gossip key makes up names: what is wide waits, and so does what the bans of all others together cover beyond
-// as much as one prefix of the lengths of the space. What is in force stays, and what came later waits. What this member has
+// as much as one prefix of the lengths of the space; single addresses (IPv6: /64 and narrower) do not count. What is in force stays, and what came later waits. What this member has
 // written itself is free, not what others have that bears its name. Each member guards itself: a word that comes from afar proves no operator. 0 is no bound.
 //
 // What waits is EffectiveBan.Held. It is effective as far as the set goes, and members agree on that.
@@ -61,6 +61,9 @@ func (s *set) guardLive(i uint32) {
 		}
 		return
 	}
+	if single(k) {
+		return
+	}
 	for c := s.head(k); c != 0; {
 		q := s.slab.at(c)
 		if c != i && q.kind == KindBan && (q.is(flagSpace) || q.is(flagLive) && !q.is(flagHeld) && q.is(flagOwn)) {
@@ -76,6 +79,10 @@ func (s *set) guardLive(i uint32) {
 	r.flags |= flagSpace
 	g.used[f] += size
 }
+
+// single reports whether it is one host's: those are bounded by the limits of the names, and must not wait because others have
+// taken the space.
+func single(k pkey) bool { return k.is4() && k.length() == 32 || !k.is4() && k.length() >= 64 }
 
 func (s *set) hold(i uint32, wide bool) {
 	s.slab.at(i).flags |= flagHeld
@@ -193,18 +200,24 @@ func (s *Store) Holding() []Held {
 }
 
 // GiveWord says that an operator wants what waits on this member. It holds over restarts, for wide prefixes by themselves,
-// as long as they are banned, and for the space that is covered now. It returns how many prefixes waited.
+// as long as they are banned, and for the space that is covered now and as much again as the bound. It returns how many prefixes waited.
 func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 	s.mu.RLock()
 	g := &s.set.guard
-	granted := g.used
+	granted := g.granted
 	wide, mass := make(map[pkey]struct{}), make(map[pkey]struct{})
+	var more [2]uint64
 	for i, w := range g.held {
 		if k := s.set.slab.at(i).key(); w {
 			wide[k] = struct{}{}
 		} else if _, ok := mass[k]; !ok {
 			mass[k] = struct{}{}
-			granted[family(k)] += extent(k)
+			more[family(k)] += extent(k)
+		}
+	}
+	for f, bound := range [2]uint64{1 << (64 - g.SpaceV6), 1 << (32 - g.SpaceV4)} {
+		if more[f] > 0 { // else the next ban after it would wait for another word
+			granted[f] = g.used[f] + more[f] + bound
 		}
 	}
 	prefixes = len(wide) + len(mass)
@@ -212,9 +225,6 @@ func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 		if s.set.head(k) != 0 {
 			wide[k] = struct{}{}
 		}
-	}
-	if len(mass) == 0 {
-		granted = g.granted
 	}
 	s.mu.RUnlock()
 	if prefixes == 0 {

@@ -113,7 +113,46 @@ func TestForgedIntoOwnLogsWaits(t *testing.T) {
 
 func second2[T any](_ T, err error) error { return err }
 
-// What is in force stays; what comes when the room is taken waits, addresses too, until there is room again.
+// Who fills the space keeps nobody's addresses out, and a word ends the waiting, for what comes later too.
+func TestAFullSpaceLetsAddressesIn(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(cfg *Config) {
+		guarded(cfg)
+		cfg.Guard.SpaceV4, cfg.Guard.SpaceV6 = 14, 46 // four /16 and four /48
+	})
+	n := 0
+	ban := func(prefix string) {
+		n++
+		a.take(newForge(fmt.Sprint("name", n), 1).write(item{kind: KindBan, key: mustPrefixKey(prefix), start: c.millis(), until: c.millis() + hour, jail: "x"}))
+	}
+	look := func(when, want string) {
+		t.Helper()
+		if _, held := a.inForce(); strings.Join(held, " ") != want {
+			t.Errorf("%s: held: %v, want %s", when, held, want)
+		}
+	}
+	for i := range 4 {
+		ban(fmt.Sprintf("20.%d.0.0/16", i))
+		ban(fmt.Sprintf("2001:db8:%x::/48", i))
+	}
+	ban("30.2.0.1/32")
+	ban("2001:db9::/64")
+	ban("2001:db9:1::1/128")
+	look("addresses", "")
+	ban("30.0.0.0/24")
+	look("a network", "30.0.0.0/24")
+	a.must(second2(a.GiveWord(t.Context())))
+	ban("31.0.0.0/24")
+	look("one that comes after the word", "")
+	ban("2001:db9:2::/48")
+	look("one of the other family", "2001:db9:2::/48")
+	for i := range 4 {
+		ban(fmt.Sprintf("40.%d.0.0/16", i))
+	}
+	look("another bound later", "2001:db9:2::/48 40.3.0.0/16")
+}
+
+// What is in force stays; what comes when the room is taken waits until there is room again.
 func TestWhatOthersBanTogetherIsBounded(t *testing.T) {
 	c := newClock()
 	a := newNode(t, "a", c, nil, func(cfg *Config) {
@@ -130,8 +169,8 @@ func TestWhatOthersBanTogetherIsBounded(t *testing.T) {
 		forged(fmt.Sprint("again", i), fmt.Sprintf("20.%d.0.0/16", i), 2*hour) // covers nothing more
 	}
 	forged("late", "30.1.0.0/16", 10*hour)
-	forged("later", "30.2.0.1/32", 10*hour)
-	if force, held := a.inForce(); len(force) != 4 || strings.Join(held, " ") != "30.1.0.0/16 30.2.0.1/32" {
+	forged("later", "30.2.0.0/24", 10*hour)
+	if force, held := a.inForce(); len(force) != 4 || strings.Join(held, " ") != "30.1.0.0/16 30.2.0.0/24" {
 		t.Errorf("in force: %v; held: %v", force, held)
 	}
 	c.add(time.Hour + time.Minute) // the first go, and others carry what they covered
@@ -141,10 +180,10 @@ func TestWhatOthersBanTogetherIsBounded(t *testing.T) {
 	}
 	c.add(time.Hour)
 	a.Tick(true)
-	if force, held := a.inForce(); strings.Join(force, " ") != "30.1.0.0/16 30.2.0.1/32" || len(held) != 0 {
+	if force, held := a.inForce(); strings.Join(force, " ") != "30.1.0.0/16 30.2.0.0/24" || len(held) != 0 {
 		t.Errorf("at the end in force: %v; held: %v", force, held)
 	}
-	if u := a.set.guard.used; u != [2]uint64{0, 1<<16 + 1} {
+	if u := a.set.guard.used; u != [2]uint64{0, 1<<16 + 1<<8} {
 		t.Errorf("counted: %v", u)
 	}
 }
