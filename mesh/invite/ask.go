@@ -14,8 +14,10 @@ import (
 
 const (
 	dialWithin = 5 * time.Second
-	// within bounds the whole of a stream, at both ends.
-	within = 10 * time.Second
+	// within bounds the whole of a stream, at both ends; decideWithin is what the inviter has of it until it must say that it
+	// cannot, so that this still gets through.
+	within       = 10 * time.Second
+	decideWithin = within * 8 / 10
 )
 
 // ErrLost says that the answer did not come whole: the token may be used up, and the same machine may ask again.

@@ -42,8 +42,32 @@ type book struct {
 	save func(context.Context, []byte) error
 	now  func() time.Time
 
-	mu  sync.Mutex
-	all []Invitation
+	// writer is held by the one that changes the book, over the write; mu only for a moment, after it. Looking something up
+	// never waits for the disk.
+	writer chan struct{}
+	mu     sync.Mutex
+	all    []Invitation
+}
+
+func newBook(save func(context.Context, []byte) error, now func() time.Time) *book {
+	return &book{save: save, now: now, writer: make(chan struct{}, 1)}
+}
+
+// write waits for its turn to change the book; done ends it.
+func (b *book) write(ctx context.Context) (done func(), err error) {
+	select {
+	case b.writer <- struct{}{}:
+		return func() { <-b.writer }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another change of the invitations is not on the disk yet: %w", ctx.Err())
+	}
+}
+
+// list is a copy of all.
+func (b *book) list() []Invitation {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.all)
 }
 
 // load takes over what was saved; what cannot be read is no invitation.
@@ -62,9 +86,9 @@ func (b *book) load(saved []byte) error {
 	return nil
 }
 
-// change saves what f makes of the invitations, and forgets the old ones.
+// change, between write and done, saves what f makes of the invitations, and forgets the old ones.
 func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitation, error)) error {
-	next, err := f(slices.Clone(b.all))
+	next, err := f(b.list())
 	if err != nil {
 		return err
 	}
@@ -80,14 +104,19 @@ func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitatio
 	if err := b.save(ctx, saved); err != nil {
 		return fmt.Errorf("keep the invitations: %w", err)
 	}
+	b.mu.Lock()
 	b.all = next
+	b.mu.Unlock()
 	return nil
 }
 
 // add remembers a token.
 func (b *book) add(ctx context.Context, t *Token) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	done, err := b.write(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	now := b.now()
 	return b.change(ctx, func(all []Invitation) ([]Invitation, error) {
 		open := 0
@@ -110,15 +139,14 @@ func (b *book) add(ctx context.Context, t *Token) error {
 func (b *book) get(id string) (Invitation, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := b.index(id)
-	if i < 0 {
-		return Invitation{}, false
+	if i := index(b.all, id); i >= 0 {
+		return b.all[i], true
 	}
-	return b.all[i], true
+	return Invitation{}, false
 }
 
-func (b *book) index(id string) int {
-	return slices.IndexFunc(b.all, func(i Invitation) bool { return i.ID == id })
+func index(all []Invitation, id string) int {
+	return slices.IndexFunc(all, func(i Invitation) bool { return i.ID == id })
 }
 
 func (b *book) empty() bool {
@@ -131,13 +159,15 @@ var errGone = errors.New("there is no such invitation any more")
 
 // use marks an invitation as used by a machine, once: the same machine may do so again, nobody else. fit is asked before.
 func (b *book) use(ctx context.Context, id string, r Request, from string, fit func(i Invitation) (name string, err error)) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	at := b.index(id)
-	if at < 0 {
+	done, err := b.write(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	i, there := b.get(id)
+	if !there {
 		return "", errGone
 	}
-	i := b.all[at]
 	now := b.now()
 	machine := sha256.Sum256([]byte(r.Machine))
 	again := i.used() && bytes.Equal(i.Machine, machine[:])
@@ -154,6 +184,7 @@ func (b *book) use(ctx context.Context, id string, r Request, from string, fit f
 		return "", err
 	}
 	return name, b.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		at := index(all, id)
 		all[at].UsedAt, all[at].UsedBy, all[at].From, all[at].Machine = now, name, from, machine[:]
 		return all, nil
 	})

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"strings"
 	"time"
 )
@@ -32,7 +31,7 @@ type Config struct {
 // Host is the member's side: it makes tokens and lets in who shows one. Its methods may be called at the same time.
 type Host struct {
 	cfg   Config
-	book  book
+	book  *book
 	guard *guard
 	lines sparse // about strangers
 	known sparse // about who has a token, whom a stranger must not keep out of the log
@@ -41,7 +40,7 @@ type Host struct {
 
 // NewHost returns a Host with the invitations that were saved.
 func NewHost(c Config) (*Host, error) {
-	h := &Host{cfg: c, book: book{save: c.Save, now: c.Now}, guard: newGuard(c.Now), lines: sparse{now: c.Now}, known: sparse{now: c.Now}, log: c.Logger}
+	h := &Host{cfg: c, book: newBook(c.Save, c.Now), guard: newGuard(c.Now), lines: sparse{now: c.Now}, known: sparse{now: c.Now}, log: c.Logger}
 	return h, h.book.load(c.Saved)
 }
 
@@ -71,29 +70,29 @@ func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, l
 }
 
 // Invitations are all that are remembered, the oldest first.
-func (h *Host) Invitations() []Invitation {
-	h.book.mu.Lock()
-	defer h.book.mu.Unlock()
-	return slices.Clone(h.book.all)
-}
+func (h *Host) Invitations() []Invitation { return h.book.list() }
 
 // Serve answers one stream that begins with First, and closes it. host is what the bounds go by: an address, or its network.
-// It blocks for as long as the stream takes.
+// It blocks for as long as the stream takes, 10 s at most, and returns when ctx ends, whatever the disk does.
 func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 	defer conn.Close()
-	if h.book.empty() {
-		return // nobody is invited: whoever it is hears nothing
-	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	if reason := h.guard.enter(host); reason != "" {
 		h.refused(conn, reason, nil)
 		return
 	}
-	failed := true
-	defer func() { h.guard.leave(host, failed) }()
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if conn.SetDeadline(time.Now().Add(within)) != nil {
-		return
+	failed, undecided := true, false
+	defer func() {
+		if !undecided {
+			h.guard.leave(host, failed)
+		}
+	}()
+	if h.book.empty() {
+		failed = false
+		return // nobody is invited: every caller hears nothing
 	}
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	var id string
 	s := tls.Server(conn, &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -125,7 +124,21 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 		h.refused(conn, "the request did not come whole", err, "invitation", id)
 		return
 	}
-	w := h.answer(ctx, id, r, conn.RemoteAddr().String())
+	decided := make(chan *Welcome, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, decideWithin)
+		defer cancel()
+		decided <- h.answer(ctx, id, r, conn.RemoteAddr().String())
+	}()
+	var w *Welcome
+	select {
+	case w = <-decided:
+	case <-ctx.Done():
+		undecided = true // a read of the keys, say, that a disk does not answer: it counts as inside for as long as that takes
+		go func() { <-decided; h.guard.leave(host, false) }()
+		h.refused(conn, "the answer was not ready in time", ctx.Err(), "invitation", id)
+		return
+	}
 	if w.Refused != nil {
 		h.refused(conn, w.Refused.Message, nil, "invitation", id, "code", string(w.Refused.Code), "name", r.Name)
 	}

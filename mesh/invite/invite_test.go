@@ -27,6 +27,7 @@ type member struct {
 	clock time.Time
 	saved []byte
 	fails error // of what Save returns
+	disk  func(context.Context)
 	names map[string]bool
 }
 
@@ -70,7 +71,10 @@ func newMember(t testing.TB) *member {
 func (m *member) start(saved []byte) {
 	host, err := NewHost(Config{
 		Saved: saved, Now: m.now, Logger: slog.New(slog.NewTextHandler(&m.log, nil)),
-		Save: func(_ context.Context, b []byte) error {
+		Save: func(ctx context.Context, b []byte) error {
+			if hang := m.hang(); hang != nil {
+				hang(ctx)
+			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			if m.fails == nil {
@@ -97,6 +101,8 @@ func (m *member) door() *Host { m.mu.Lock(); defer m.mu.Unlock(); return m.host 
 func (m *member) now() time.Time { m.mu.Lock(); defer m.mu.Unlock(); return m.clock }
 
 func (m *member) full(err error) { m.mu.Lock(); defer m.mu.Unlock(); m.fails = err }
+
+func (m *member) hang() func(context.Context) { m.mu.Lock(); defer m.mu.Unlock(); return m.disk }
 
 func (m *member) pass(d time.Duration) { m.mu.Lock(); defer m.mu.Unlock(); m.clock = m.clock.Add(d) }
 
@@ -269,6 +275,64 @@ func TestWhatIsRefusedLeavesTheTokenGood(t *testing.T) {
 	r.Keys = []string{"SHA256:ours"}
 	if _, err := Ask(t.Context(), token, r); err != nil {
 		t.Error(err)
+	}
+}
+
+// The streams of guests are the gossip's: a disk that hangs must not keep them.
+func TestADiskThatHangsHoldsUpNobodyElse(t *testing.T) {
+	m := newMember(t)
+	token, other := parsed(t, m.invite("")), parsed(t, newMember(t).invite(""))
+	hung, saving := make(chan struct{}), make(chan context.Context, 1)
+	defer close(hung)
+	m.mu.Lock()
+	m.disk = func(ctx context.Context) { saving <- ctx; <-hung }
+	m.mu.Unlock()
+	ctx, shutdown := context.WithCancel(t.Context())
+	defer shutdown()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if c, err := ln.Accept(); err == nil {
+			m.host.Serve(ctx, c, "192.0.2.1")
+		}
+	}()
+	token.Addrs = []string{ln.Addr().String()}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if _, err := Ask(t.Context(), token, machine("a")); err == nil {
+			t.Error("let in before it was on the disk")
+		}
+	})
+	if _, ok := (<-saving).Deadline(); !ok {
+		t.Error("the disk is waited for without an end")
+	}
+	told := make(chan error, 1)
+	other.Addrs = []string{m.addr}
+	wg.Go(func() { _, err := Ask(t.Context(), other, machine("b")); told <- err })
+	select {
+	case err := <-told:
+		if err == nil || !strings.Contains(err.Error(), "does not know the token") {
+			t.Errorf("another one hears %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("another one is not answered")
+	}
+	shutdown()
+	select {
+	case <-served:
+	case <-time.After(5 * time.Second):
+		t.Error("a shutdown waits for the disk")
+	}
+	m.host.guard.mu.Lock()
+	defer m.host.guard.mu.Unlock()
+	if m.host.guard.inside["192.0.2.1"] != 1 {
+		t.Error("what still waits for the disk is not counted any more")
 	}
 }
 
