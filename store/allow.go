@@ -67,7 +67,7 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) 
 
 // DropAllow lifts every live allow of exactly these prefixes, whoever gave it, and returns how many prefixes had one.
 func (s *Store) DropAllow(ctx context.Context, prefixes []netip.Prefix) (dropped int, err error) {
-	return s.dropDots(ctx, KindAllow, prefixes)
+	return s.dropDots(ctx, KindAllow, prefixes, anyRecord)
 }
 
 // Place records that prefixes are about to be put into the conductor, or renews that until a later time.
@@ -98,7 +98,13 @@ func (s *Store) Place(ctx context.Context, prefixes []netip.Prefix, until Millis
 
 // Unplace records that prefixes are gone from the conductor.
 func (s *Store) Unplace(ctx context.Context, prefixes []netip.Prefix) error {
-	_, err := s.dropDots(ctx, KindPlaced, prefixes)
+	_, err := s.dropDots(ctx, KindPlaced, prefixes, anyRecord)
+	return err
+}
+
+// UnplaceOwn takes back what this member has recorded as placed; what others have stays.
+func (s *Store) UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error {
+	_, err := s.dropDots(ctx, KindPlaced, prefixes, func(p *plan, r *rec) bool { return p.set.originOf(r) == p.own.origin })
 	return err
 }
 
@@ -229,8 +235,11 @@ func (p *plan) dot(r *rec) DotRange {
 	return DotRange{p.set.logs[r.log].id, Range{r.seq, r.seq}}
 }
 
-// dropDots lifts the live records of a kind of exactly these prefixes.
-func (s *Store) dropDots(ctx context.Context, kind Kind, prefixes []netip.Prefix) (dropped int, err error) {
+// anyRecord selects all records.
+func anyRecord(*plan, *rec) bool { return true }
+
+// dropDots lifts the live records of a kind of exactly these prefixes that are selected.
+func (s *Store) dropDots(ctx context.Context, kind Kind, prefixes []netip.Prefix, selected func(*plan, *rec) bool) (dropped int, err error) {
 	keys, err := checkPrefixes(prefixes)
 	if err != nil {
 		return 0, err
@@ -239,7 +248,7 @@ func (s *Store) dropDots(ctx context.Context, kind Kind, prefixes []netip.Prefix
 		n := 0
 		err := s.do(ctx, func(p *plan) error {
 			for _, k := range part {
-				if p.dropDots(kind, k, func(*rec) bool { return true }) {
+				if p.dropDots(kind, k, func(r *rec) bool { return selected(p, r) }) {
 					n++
 				}
 			}

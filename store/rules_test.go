@@ -877,6 +877,22 @@ func TestPlacedIsALease(t *testing.T) {
 	}
 }
 
+func TestUnplaceOwnLeavesWhatOthersPlaced(t *testing.T) {
+	c := newClock()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	ctx := context.Background()
+	a.must(a.Place(ctx, prefixes("192.0.2.1", "192.0.2.2"), c.millis()+2*hour))
+	b.must(b.Place(ctx, prefixes("192.0.2.1"), c.millis()+hour))
+	converge(a, b)
+	a.must(a.UnplaceOwn(ctx, prefixes("192.0.2.1", "192.0.2.2", "192.0.2.3")))
+	converge(a, b)
+	for _, n := range []*node{a, b} {
+		if got := n.Placed(); len(got) != 1 || got[0].Prefix != pfx("192.0.2.1") || got[0].Until != c.millis()+hour {
+			t.Errorf("placed %v", got)
+		}
+	}
+}
+
 // TestLimitsJudgeAgainWhatAWrongClockHadLeftOut: what has left the root by a clock that is ahead is in no count. Once the clock
 // is right the lowest number comes first, as everywhere, also where it arrives last.
 func TestLimitsJudgeAgainWhatAWrongClockHadLeftOut(t *testing.T) {

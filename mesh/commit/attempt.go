@@ -196,9 +196,9 @@ func (c *Committer) placedOnly(p Plan) Plan {
 }
 
 // withdraw takes back what was placed for an edit that did not come to be: an administrator who holds the lock may be
-// adding the very same address, which is his then.
+// adding the very same address, which is his then. So may another leader, whose record stays.
 func (c *Committer) withdraw(ctx context.Context, fresh []netip.Prefix) {
-	c.unplace(ctx, fresh)
+	c.lift(ctx, fresh, c.cfg.Set.UnplaceOwn)
 	c.tenant.Lock()
 	for _, p := range fresh {
 		delete(c.memory.mine, p)
@@ -383,6 +383,11 @@ func (c *Committer) replace(ctx context.Context, add []netip.Prefix, present map
 
 // unplace records that prefixes have left running.
 func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
+	c.lift(ctx, gone, c.cfg.Set.Unplace)
+}
+
+// lift has records of what was placed lifted, and forgets what was seen of it.
+func (c *Committer) lift(ctx context.Context, gone []netip.Prefix, lift func(context.Context, []netip.Prefix) error) {
 	placed := c.placed()
 	gone = slices.DeleteFunc(slices.Clone(gone), func(p netip.Prefix) bool {
 		_, ok := placed[p]
@@ -393,8 +398,8 @@ func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
 	}
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer done()
-	if err := c.cfg.Set.Unplace(ctx, gone); err != nil {
-		c.log.Error("what has left the tenant cannot be recorded", "prefixes", len(gone), "err", err)
+	if err := lift(ctx, gone); err != nil {
+		c.log.Error("what is not in the tenant cannot be recorded", "prefixes", len(gone), "err", err)
 		return
 	}
 	c.tenant.Lock()

@@ -24,6 +24,7 @@ type Set interface {
 	Placed() []store.PlacedEntry
 	Place(ctx context.Context, prefixes []netip.Prefix, until store.Millis) error
 	Unplace(ctx context.Context, prefixes []netip.Prefix) error
+	UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error
 	Shield() *netipx.IPSet
 	Frozen() (frozen bool, by string)
 }

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"banmesh/mesh/conductor"
+	"banmesh/store"
 )
 
 func TestEveryErrorAtEveryStepIsSurvived(t *testing.T) {
@@ -666,6 +667,43 @@ func TestRecordsLiftedByAnotherSideAreWrittenAgain(t *testing.T) {
 		pass(10 * time.Second)
 		if got := a.set.placedPrefixes(); !slices.Equal(got, many(1)) {
 			t.Errorf("placed = %v, want %v: else nobody would ever remove it", got, many(1))
+		}
+	})
+}
+
+// Two leaders may plan the same addition: the one that does not get to edit takes back its own record alone, or what the
+// other adds would be foreign for ever.
+func TestAnAttemptThatFailsLeavesTheRecordsOfOthers(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		pass(time.Minute)
+		s.breaks(fault{step: "begin", hang: true})
+		a.set.ban(time.Hour, many(1)...)
+		a.Notify(Addition)
+		pass(5 * time.Second) // beginning
+		if got := a.set.placedPrefixes(); !slices.Equal(got, many(1)) {
+			t.Fatalf("placed = %v, want %v", got, many(1))
+		}
+		b := newFakeSet("b")
+		if err := b.Place(t.Context(), many(1), store.At(time.Now().Add(time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+		a.set.merge(b)
+		tried := s.tried("begin")
+		for s.tried("begin") == tried {
+			pass(time.Second)
+		}
+		b.merge(a.set)
+		a.halt()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for dot := range b.placed {
+			if own := strings.HasPrefix(dot, "b/"); own && b.gone[dot] {
+				t.Errorf("the record %s of the other was lifted", dot)
+			} else if !own && dot == "a/2" && !b.gone[dot] {
+				t.Errorf("the own record %s stays", dot)
+			}
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -187,7 +188,14 @@ func (s *fakeSet) Place(_ context.Context, ps []netip.Prefix, until store.Millis
 	return nil
 }
 
-func (s *fakeSet) Unplace(_ context.Context, ps []netip.Prefix) error {
+func (s *fakeSet) Unplace(_ context.Context, ps []netip.Prefix) error { return s.unplace(ps, "") }
+
+func (s *fakeSet) UnplaceOwn(_ context.Context, ps []netip.Prefix) error {
+	return s.unplace(ps, s.name+"/")
+}
+
+// unplace lifts the dots that begin so.
+func (s *fakeSet) unplace(ps []netip.Prefix, whose string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail != nil {
@@ -195,7 +203,7 @@ func (s *fakeSet) Unplace(_ context.Context, ps []netip.Prefix) error {
 	}
 	s.writes++
 	for d, e := range s.placed {
-		if slices.Contains(ps, e.Prefix) {
+		if slices.Contains(ps, e.Prefix) && strings.HasPrefix(d, whose) {
 			s.gone[d] = true
 		}
 	}

@@ -46,6 +46,13 @@ func (s *hungSet) Unplace(ctx context.Context, ps []netip.Prefix) error {
 	return s.fakeSet.Unplace(ctx, ps)
 }
 
+func (s *hungSet) UnplaceOwn(ctx context.Context, ps []netip.Prefix) error {
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
+	return s.fakeSet.UnplaceOwn(ctx, ps)
+}
+
 func (s *hungSet) hang() (thaw func()) {
 	c := make(chan struct{})
 	s.mu.Lock()
