@@ -24,7 +24,7 @@ func run(args []string) int {
 		return 2
 	}
 	code, err := hook.Run(context.Background(), args[1:], hook.Env{
-		Getenv: os.Getenv, Stderr: os.Stderr, Now: time.Now, Syslog: hook.Syslog, SpoolOf: spoolOf,
+		Getenv: os.Getenv, Stderr: os.Stderr, Now: time.Now, Syslog: hook.Syslog, SpoolOf: spoolOf, Again: hook.Again,
 	})
 	if errors.Is(err, hook.ErrElsewhere) {
 		// The rare case: the agent is away and has never left word. banmesh itself reads configurations.

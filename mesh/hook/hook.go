@@ -4,6 +4,7 @@
 package hook
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -11,6 +12,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +24,15 @@ import (
 // Time is how long a hook takes at most, beside the start of its process.
 const Time = 800 * time.Millisecond
 
-// callTime is the agent's share of it; the rest is for the spool.
-const callTime = 500 * time.Millisecond
+// callTime is the agent's share of it; the rest is for the spools, and diskTime is how long the first of them is waited for
+// before the call is also given to the other one.
+const (
+	callTime = 500 * time.Millisecond
+	diskTime = 150 * time.Millisecond
+)
+
+// keepAt is set for the process that Env.Again starts: when the call was made, in nanoseconds since 1970.
+const keepAt = "BANMESH_HOOK_KEEP"
 
 // Syslog is where the machine's log takes messages (syslog(3), systemd-journald(8)).
 const Syslog = "/dev/log"
@@ -32,8 +42,9 @@ const syslogTime = 50 * time.Millisecond
 
 // Exit codes.
 const (
-	exitDone  = 0
-	exitUsage = 2
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
 )
 
 // Events are the hooks with what each is for.
@@ -76,6 +87,15 @@ type Env struct {
 	Syslog string // socket of the machine's log
 	// SpoolOf finds the spool of the agent of a socket.
 	SpoolOf func(socket string) (*spool.Spool, error)
+	// Again runs this command line once more, in a process that writes to the disk and can be left behind: nothing ends one
+	// whose write hangs, and fail2ban waits for its own. Nil writes in this process: of a program that is slow to start.
+	Again func() *exec.Cmd
+}
+
+// Again is Env.Again of a program.
+func Again() *exec.Cmd {
+	self, err := os.Executable()
+	return &exec.Cmd{Path: self, Args: os.Args, Err: err}
 }
 
 // Run is the command line `fail2ban EVENT --jail=NAME …`, without the word fail2ban. It returns the exit code: 0 unless
@@ -84,10 +104,14 @@ type Env struct {
 func Run(ctx context.Context, args []string, env Env) (int, error) {
 	event := control.HookEvent(args[0])
 	h := newFlags(env.Getenv)
-	call, err := h.parse(event, args[1:], env.Now())
+	if at, err := strconv.ParseInt(env.Getenv(keepAt), 10, 64); err == nil {
+		return h.keepOnly(event, args[1:], time.Unix(0, at), env)
+	}
+	made := env.Now()
+	call, err := h.parse(event, args[1:], made)
 	if err == nil {
 		var note string
-		if note, err = h.deliver(ctx, call, env); errors.Is(err, ErrElsewhere) {
+		if note, err = h.deliver(ctx, spool.Entry{Time: made, Hook: &call}, env); errors.Is(err, ErrElsewhere) {
 			return exitDone, ErrElsewhere
 		}
 		if invalid(err) {
@@ -117,6 +141,7 @@ type flags struct {
 	set                                    *flag.FlagSet
 	jail, ip, time, bantime, failures, rep string
 	socket, spool                          string
+	first, all                             time.Duration // how long the first spool is waited for, and both
 }
 
 // Flags are the names of the flags with their help.
@@ -132,7 +157,7 @@ var Flags = []struct{ Name, Usage string }{
 }
 
 func newFlags(getenv func(string) string) *flags {
-	h := &flags{set: flag.NewFlagSet("", flag.ContinueOnError)}
+	h := &flags{set: flag.NewFlagSet("", flag.ContinueOnError), first: diskTime, all: Time - callTime}
 	h.set.SetOutput(io.Discard)
 	into := map[string]*string{
 		"jail": &h.jail, "ip": &h.ip, "time": &h.time, "bantime": &h.bantime, "failures": &h.failures, "restored": &h.rep,
@@ -228,10 +253,10 @@ func (h *flags) call(call control.HookCall, now time.Time) (_ control.HookCall, 
 }
 
 // deliver passes the call on; note is what is to be said of it although it went well.
-func (h *flags) deliver(ctx context.Context, call control.HookCall, env Env) (note string, err error) {
+func (h *flags) deliver(ctx context.Context, e spool.Entry, env Env) (note string, err error) {
 	asking, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	reply, err := control.NewClient(h.socket).Fail2ban(asking, call)
+	reply, err := control.NewClient(h.socket).Fail2ban(asking, *e.Hook)
 	if err == nil {
 		return reply.Note, nil
 	}
@@ -239,39 +264,128 @@ func (h *flags) deliver(ctx context.Context, call control.HookCall, env Env) (no
 		return "", err
 	}
 	// Also what the agent tried and failed at: fail2ban does not ask again, the spool does.
-	kept := make(chan error, 1)
-	go func() { kept <- h.keep(call, env) }()
-	timer := time.NewTimer(Time - callTime)
-	defer timer.Stop()
-	select {
-	case lost := <-kept:
-		if errors.Is(lost, ErrElsewhere) {
-			return "", lost
+	runs := !errors.Is(err, control.ErrNoAgent) || errors.Is(err, control.ErrNoAnswer)
+	switch lost := h.keep(e, env, runs); {
+	case errors.Is(lost, ErrElsewhere):
+		return "", lost
+	case errors.Is(lost, errSlow):
+		return "", fmt.Errorf("perhaps lost: %w; %w", err, lost)
+	case lost != nil:
+		return "", fmt.Errorf("lost: %w; %w", err, lost)
+	}
+	return "", nil
+}
+
+var errSlow = errors.New("the disk of the spool does not answer in time")
+
+// keep puts the call into the spool of the agent it was meant for. An agent that runs and has not taken it has a disk that
+// hangs, as a rule, so the spool in memory comes first then. Otherwise the one on the disk does: nobody repeats an unban
+// after the machine's next start. The other one is for a first one that fails or does not answer.
+func (h *flags) keep(e spool.Entry, env Env, runs bool) error {
+	type place struct {
+		put    func() error
+		onDisk bool
+	}
+	disk := place{func() error { return h.onDisk(e, env) }, true}
+	memory := place{func() error {
+		quick, err := spool.QuickOf(h.socket)
+		if err != nil {
+			return err
 		}
-		if lost != nil {
-			return "", fmt.Errorf("lost: %w; %w", err, lost)
+		return quick.Put(e)
+	}, false}
+	places := []place{disk, memory}
+	switch {
+	case h.spool != "":
+		places = []place{disk}
+	case runs:
+		places = []place{memory, disk}
+	}
+	type answer struct {
+		err    error
+		onDisk bool
+	}
+	answers := make(chan answer, len(places))
+	begun, failed := 0, 0
+	begin := func() {
+		p := places[begun]
+		begun++
+		go func() { answers <- answer{p.put(), p.onDisk} }()
+	}
+	var lost error
+	next, end := time.NewTimer(h.first), time.NewTimer(h.all)
+	defer next.Stop()
+	defer end.Stop()
+	begin()
+	for {
+		select {
+		case a := <-answers:
+			if a.err == nil || errors.Is(a.err, ErrElsewhere) {
+				return a.err
+			}
+			if a.onDisk { // what is wrong with the one in memory concerns nobody
+				lost = a.err
+			}
+			if failed++; failed == len(places) {
+				return lost
+			}
+			if begun < len(places) {
+				begin()
+			}
+		case <-next.C:
+			if begun < len(places) {
+				begin()
+			}
+		case <-end.C:
+			return errSlow
 		}
-		return "", nil
-	case <-timer.C:
-		return "", fmt.Errorf("perhaps lost: %w; the disk of the spool does not answer in time", err)
 	}
 }
 
-// keep puts the call into the spool of the agent it was meant for: into the one in memory first. A process that writes to
-// a disk that hangs does not end, and fail2ban waits for it.
-func (h *flags) keep(call control.HookCall, env Env) error {
-	e := spool.Entry{Time: env.Now(), Hook: &call}
+// onDisk puts the call into the spool on the disk, in a process of its own where that is possible.
+func (h *flags) onDisk(e spool.Entry, env Env) error {
+	if env.Again == nil {
+		return h.put(e, env)
+	}
+	if h.spool == "" {
+		if _, err := env.SpoolOf(h.socket); err != nil {
+			return err
+		}
+	}
+	again := env.Again()
+	var said bytes.Buffer
+	again.Stderr = &said
+	again.Env = append(os.Environ(), fmt.Sprintf("%s=%d", keepAt, e.Time.UnixNano()))
+	err := again.Run()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		return errors.New(strings.TrimSpace(said.String()))
+	}
+	return err
+}
+
+func (h *flags) put(e spool.Entry, env Env) error {
 	if h.spool != "" {
 		return spool.New(h.spool).Put(e)
-	}
-	if quick, err := spool.QuickOf(h.socket); err == nil && quick.Put(e) == nil {
-		return nil
 	}
 	s, err := env.SpoolOf(h.socket)
 	if err != nil {
 		return err
 	}
 	return s.Put(e)
+}
+
+// keepOnly is what the process does that Env.Again starts.
+func (h *flags) keepOnly(event control.HookEvent, args []string, at time.Time, env Env) (int, error) {
+	call, err := h.parse(event, args, at)
+	if err == nil {
+		err = h.put(spool.Entry{Time: at, Hook: &call}, env)
+	}
+	if err != nil {
+		fmt.Fprintln(env.Stderr, control.OneLine(err.Error()))
+		return exitFailed, nil
+	}
+	return exitDone, nil
 }
 
 // warn writes to stderr, which fail2ban shows at the level DEBUG only, and where nobody would hear of it otherwise to the
