@@ -71,6 +71,7 @@ func (s *set) reblock() {
 			continue
 		}
 		o.blocked = want
+		s.guardOrigin(o)
 		for _, l := range o.logs {
 			for _, i := range l.recs {
 				if r := s.slab.at(i); r.kind == KindLift && !r.is(flagDead) && !r.is(flagOver) {

@@ -51,7 +51,7 @@ func (g *Guard) wide(k pkey) bool {
 // guardLive judges a ban that has just become live within its limits.
 func (s *set) guardLive(i uint32) {
 	g, r := &s.guard, s.slab.at(i)
-	if !g.ready || g.Guard == (Guard{}) || r.is(flagSpace|flagHeld|flagOwn) {
+	if !g.ready || g.Guard == (Guard{}) || r.is(flagSpace|flagHeld|flagOwn) || s.originOf(r).blocked {
 		return
 	}
 	k := r.key()
@@ -66,7 +66,7 @@ func (s *set) guardLive(i uint32) {
 	}
 	for c := s.head(k); c != 0; {
 		q := s.slab.at(c)
-		if c != i && q.kind == KindBan && (q.is(flagSpace) || q.is(flagLive) && !q.is(flagHeld) && q.is(flagOwn)) {
+		if c != i && q.kind == KindBan && (q.is(flagSpace) || q.is(flagLive) && !q.is(flagHeld) && q.is(flagOwn) && s.counting(q)) {
 			return
 		}
 		c = q.next
@@ -100,7 +100,7 @@ func (s *set) guardLeave(i uint32) {
 		g.used[family(k)] -= extent(k)
 		g.freed = true
 		for c := s.head(k); c != 0; { // another one carries it from now on
-			if q := s.slab.at(c); c != i && q.kind == KindBan && q.is(flagLive) && !q.is(flagHeld|flagOwn) {
+			if q := s.slab.at(c); c != i && q.kind == KindBan && q.is(flagLive) && !q.is(flagHeld|flagOwn) && s.counting(q) {
 				q.flags |= flagSpace
 				g.used[family(k)] += extent(k)
 				break
@@ -110,6 +110,21 @@ func (s *set) guardLeave(i uint32) {
 		}
 	}
 	r.flags &^= flagHeld | flagSpace
+}
+
+// guardOrigin takes what a name has off the guard's books when it is blocked, and judges it when it is not any more.
+func (s *set) guardOrigin(o *origin) {
+	for _, l := range o.logs {
+		for _, i := range l.recs {
+			switch r := s.slab.at(i); {
+			case r.kind != KindBan || r.is(flagDead):
+			case o.blocked:
+				s.guardLeave(i)
+			case r.is(flagLive):
+				s.guardLive(i)
+			}
+		}
+	}
 }
 
 // review judges all that is live anew, the narrowest first: after loading, where the order in which it came is not known,

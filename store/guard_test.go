@@ -113,6 +113,46 @@ func TestForgedIntoOwnLogsWaits(t *testing.T) {
 
 func second2[T any](_ T, err error) error { return err }
 
+// What does not count, because its origin is blocked or a stranger, takes no space from those that do.
+func TestWhatDoesNotCountTakesNoSpace(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(cfg *Config) {
+		guarded(cfg)
+		cfg.Members = []string{"rogue", "bob", "carol"}
+		cfg.Guard.SpaceV4 = 14 // four /16
+	})
+	fill := func(name string, net int) {
+		f := newForge(name, 1)
+		for i := range 4 {
+			f.write(item{kind: KindBan, key: mustPrefixKey(fmt.Sprintf("%d.%d.0.0/16", net, i)), start: c.millis(), until: c.millis() + hour, jail: "x"})
+		}
+		a.take(f)
+	}
+	look := func(when string, blocked, waiting int) {
+		t.Helper()
+		if force, held := a.inForce(); len(force) != blocked || len(held) != waiting {
+			t.Errorf("%s: in force: %v; held: %v", when, force, held)
+		}
+	}
+	fill("stranger", 20)
+	fill("rogue", 30)
+	look("the stranger does not count", 4, 0)
+	fill("bob", 40)
+	look("bob comes late", 4, 4)
+	block := newForge("carol", 1).control(KindBlock, c, "rogue")
+	a.take(block)
+	a.Tick(true)
+	look("rogue is blocked, and bob has the space", 4, 0)
+	fill2 := newForge("rogue", 2)
+	fill2.write(item{kind: KindBan, key: mustPrefixKey("50.0.0.0/16"), start: c.millis(), until: c.millis() + hour, jail: "x"})
+	a.take(fill2)
+	if u := a.set.guard.used[1]; u != 4<<16 || len(a.set.guard.held) != 0 {
+		t.Errorf("%d are counted, and %d wait", u, len(a.set.guard.held))
+	}
+	a.must(a.Unblock(t.Context(), "rogue"))
+	look("rogue is unblocked, and waits", 4, 5)
+}
+
 // Who fills the space keeps nobody's addresses out, and a word ends the waiting, for what comes later too.
 func TestAFullSpaceLetsAddressesIn(t *testing.T) {
 	c := newClock()
