@@ -77,6 +77,7 @@ func (s *set) rewind(now Millis) {
 		}
 	}
 	for _, o := range s.origins {
+		o.judged = 0 // what lives again must not take effect before it is judged, and the time before that is another clock's
 		s.relimitLater(o)
 	}
 	for _, b := range s.hz.buckets {

@@ -28,7 +28,7 @@ const (
 	maxWords = 4096 // wide prefixes that a word is remembered for
 )
 
-// guardBook is what is known of it. A live ban that counts carries the space of its prefix (flagSpace), waits (flagHeld), or is
+// guardBook is what is known of it. A live ban that counts, or may turn out to, carries the space of its prefix (flagSpace), waits (flagHeld), or is
 // free: another one carries that space, or somebody's word does.
 type guardBook struct {
 	Guard
@@ -80,6 +80,13 @@ func (s *set) guardLive(i uint32) {
 	g.used[f] += size
 }
 
+// guardUnjudged judges a ban that counts until its origin's limits are looked at again, which may be later.
+func (s *set) guardUnjudged(i uint32) {
+	if r := s.slab.at(i); r.kind == KindBan && r.live() && !r.is(flagOver) {
+		s.guardLive(i)
+	}
+}
+
 // single reports whether it is one host's: those are bounded by the limits of the names, and must not wait because others have
 // taken the space.
 func single(k pkey) bool { return k.is4() && k.length() == 32 || !k.is4() && k.length() >= 64 }
@@ -120,8 +127,8 @@ func (s *set) guardOrigin(o *origin) {
 			case r.kind != KindBan || r.is(flagDead):
 			case o.blocked:
 				s.guardLeave(i)
-			case r.is(flagLive):
-				s.guardLive(i)
+			default:
+				s.guardUnjudged(i)
 			}
 		}
 	}
@@ -139,7 +146,7 @@ func (s *set) review() {
 	g.ready, g.held, g.used = true, make(map[uint32]bool), [2]uint64{}
 	var byLength [129][]uint32
 	for i := uint32(1); i < s.slab.used; i++ {
-		if r := s.slab.at(i); r.kind == KindBan && r.is(flagLive) && !r.is(flagDead) {
+		if r := s.slab.at(i); r.kind == KindBan && r.is(flagLive|flagSpace|flagHeld) && !r.is(flagDead) {
 			r.flags &^= flagHeld | flagSpace
 			byLength[r.bits] = append(byLength[r.bits], i)
 		}
@@ -147,6 +154,9 @@ func (s *set) review() {
 	for bits := 128; bits >= 0; bits-- {
 		for _, i := range byLength[bits] {
 			s.guardLive(i)
+			if _, before := was[i]; !before && s.slab.at(i).is(flagHeld) {
+				s.emit(s.event(EventExtend, s.slab.at(i))) // it takes effect no longer
+			}
 		}
 	}
 	for i := range was {

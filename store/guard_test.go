@@ -153,6 +153,55 @@ func TestWhatDoesNotCountTakesNoSpace(t *testing.T) {
 	look("rogue is unblocked, and waits", 4, 5)
 }
 
+// An origin with very many records has its limits judged late, and what it bans meanwhile does not take effect before.
+func TestWhatIsJudgedLateWaitsAtOnce(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(cfg *Config) {
+		guarded(cfg)
+		cfg.Limits.LivePerOrigin = judgeAtOnce
+	})
+	f := newForge("rogue", 7)
+	f.seq = 1000
+	at := c.millis()
+	ban := func(prefix string) {
+		f.write(item{kind: KindBan, key: mustPrefixKey(prefix), start: at, until: at + hour, jail: "x"})
+	}
+	for i := range judgeAtOnce + 100 { // crowded
+		ban(fmt.Sprintf("20.%d.%d.%d/32", i>>16, i>>8&255, i&255))
+		if i%1000 == 999 || i == judgeAtOnce+99 {
+			a.take(f)
+			f.chunkMaker = chunkMaker{id: f.id}
+			f.seq = 1001 + uint64(i)
+		}
+	}
+	a.take(newForge("rogue", 7).write(item{kind: KindBan, key: mustPrefixKey("9.9.9.9/32"), start: at, until: at + hour, jail: "x"})) // judged just now
+	early := newForge("rogue", 7)
+	early.seq = 1
+	early.write(item{kind: KindBan, key: mustPrefixKey("5.0.0.0/8"), start: at, until: at + hour, jail: "x"})
+	a.take(early)
+	if !a.set.origins["rogue"].dirty {
+		t.Fatal("it was judged at once")
+	}
+	look := func(when string) {
+		t.Helper()
+		if _, held := a.inForce(); strings.Join(held, " ") != "5.0.0.0/8" {
+			t.Errorf("%s: held: %v", when, held)
+		}
+	}
+	look("before it is judged")
+	c.add(time.Minute)
+	a.Tick(true)
+	look("judged")
+	if a.set.origins["rogue"].dirty {
+		t.Error("it was not judged")
+	}
+	c.add(time.Hour)
+	a.Tick(true)
+	if g := &a.set.guard; len(g.held) != 0 || g.used != [2]uint64{} {
+		t.Errorf("at the end %d wait, %v is counted", len(g.held), g.used)
+	}
+}
+
 // Who fills the space keeps nobody's addresses out, and a word ends the waiting, for what comes later too.
 func TestAFullSpaceLetsAddressesIn(t *testing.T) {
 	c := newClock()

@@ -216,6 +216,7 @@ func (s *set) recheck(i uint32) {
 		s.relimitLater(s.originOf(r))
 		switch r.kind {
 		case KindBan:
+			s.guardUnjudged(i)
 			if r.until > s.now {
 				s.emit(s.event(EventBan, r))
 			}

@@ -89,6 +89,7 @@ func (s *set) admit(i uint32) {
 	switch {
 	case !last && (o.crowded > 0 || !fits):
 		s.relimitLater(o)
+		s.guardUnjudged(i)
 	case fits:
 		s.accept(o, r)
 		if r.is(flagLive) && r.kind == KindBan {
@@ -216,6 +217,7 @@ func bump(m *map[int64]int, k int64, by int) {
 func (s *set) leaveLive(i uint32) {
 	r := s.slab.at(i)
 	if !r.is(flagLive) {
+		s.guardLeave(i) // it may not have been judged yet
 		if r.is(flagOver) && !s.tooWide(r) {
 			s.relimitLater(s.originOf(r))
 		}
@@ -262,6 +264,7 @@ func (s *set) dismiss(i uint32) {
 		return
 	}
 	if !r.is(flagCounted) {
+		s.guardLeave(i)
 		return
 	}
 	s.leaveLive(i)
@@ -334,7 +337,10 @@ func (s *set) relimit(o *origin) {
 		}
 		if r.kind == KindBan {
 			if r.is(flagLive) {
-				s.guardLive(i)
+				held := r.is(flagHeld)
+				if s.guardLive(i); r.is(flagHeld) && !held {
+					s.emit(s.event(EventExtend, r)) // it may have taken effect until now
+				}
 			} else if r.is(flagSpace | flagHeld) {
 				s.guardLeave(i)
 			}
