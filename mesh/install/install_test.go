@@ -183,6 +183,68 @@ func TestFail2banThatWouldNotStartIsLeftAsItWas(t *testing.T) {
 	}
 }
 
+// again is the next run of the program.
+func (f *fakeMachine) again() {
+	f.t.Helper()
+	f.calls = nil
+	f.Machine = &Machine{Config: f.Config, root: f.root, run: f.run, probe: f.probe, Say: f.Say, uid: -1, gid: -1}
+	f.must(f.look())
+	f.must(f.Begin(*f.Record))
+}
+
+func (f *fakeMachine) called(line string) bool { return slices.Contains(f.calls, line) }
+
+func TestTheSameCommandGoesOnWhereItFailed(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/fail2ban/jail.conf": "", "run/systemd/system/x": "", units + agentUnit: "", units + helperSocket: ""})
+	f.must(f.Begin(Record{By: "init"}))
+	f.must(f.Configure(f.want()))
+	const restarted = "systemctl restart " + agentUnit
+	for _, fails := range []string{"systemctl daemon-reload", restarted} {
+		f.fails[fails] = "no"
+		if err := f.Start(t.Context()); err == nil {
+			t.Errorf("%s: it is taken as started", fails)
+		}
+		delete(f.fails, fails)
+		f.again()
+	}
+	if f.must(f.Start(t.Context())); !f.called(restarted) {
+		t.Errorf("the agent runs with the configuration of before: %q", f.calls)
+	}
+	f.again()
+	if f.must(f.Start(t.Context())); f.called(restarted) {
+		t.Error("the agent is restarted for nothing")
+	}
+
+	const tested, hooked = "fail2ban-client -t", "systemctl restart fail2ban"
+	f.fails["systemctl is-enabled"] = "no"
+	for _, fails := range []string{"systemctl enable --now " + helperSocket, hooked} {
+		f.fails[fails] = "no"
+		if err := f.HookFail2ban(t.Context()); err == nil || f.Fail2banHooked() {
+			t.Errorf("%s: it is taken as done", fails)
+		}
+		delete(f.fails, fails)
+		f.again()
+	}
+	if f.must(f.HookFail2ban(t.Context())); !f.called(tested) || !f.called(hooked) || !f.Fail2banHooked() {
+		t.Errorf("fail2ban runs without the action: %q", f.calls)
+	}
+	f.again()
+	if f.must(f.HookFail2ban(t.Context())); f.called(hooked) || !f.Fail2banHooked() {
+		t.Error("fail2ban is restarted for nothing")
+	}
+	// Files that an earlier run has made are taken back as well.
+	f.must(os.Remove(f.at(action)))
+	f.fails[tested] = "ERROR something"
+	if err := f.HookFail2ban(t.Context()); err == nil {
+		t.Error("it would not start, and nothing is said")
+	}
+	for _, path := range []string{action, jail} {
+		if _, err := os.Stat(f.at(path)); err == nil {
+			t.Errorf("%s is there", path)
+		}
+	}
+}
+
 // The agent's user may write beside the configuration: what it puts there must not have root remove anything.
 func TestARecordOfSomebodyElseIsNotBelieved(t *testing.T) {
 	f := newFake(t, map[string]string{"etc/banmesh/installed.json": `{"by":"init","files":[{"path":"/etc/passwd","kept":true}]}`})

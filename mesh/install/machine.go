@@ -39,7 +39,6 @@ type Machine struct {
 	text     []byte       // of the configuration; nil where there is none
 	uid, gid int          // the agent's user; -1 where it has none of its own
 	started  bool
-	changes  int // that this run has made
 }
 
 // User is the user that the packages make for the agent.
@@ -221,7 +220,7 @@ func (m *Machine) edit(settings []mesh.Setting) error {
 	if m.Record.Edited == nil {
 		m.Record.Edited = &Edited{Path: m.Config, Before: m.text}
 	}
-	m.Record.Edited.SHA256 = sum(edited)
+	m.Record.Edited.SHA256, m.Record.Restart = sum(edited), true
 	if err := m.save(); err != nil {
 		return err
 	}
@@ -235,7 +234,6 @@ func (m *Machine) edit(settings []mesh.Setting) error {
 		return err
 	}
 	m.text, m.File = edited, file
-	m.changes++
 	for _, s := range set {
 		m.Say("%s: %s", m.Config, s)
 	}

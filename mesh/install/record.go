@@ -35,6 +35,10 @@ type Record struct {
 	Configured bool `json:"configured,omitempty"`
 	Done       bool `json:"done,omitempty"`
 
+	// What follows from a change that was made, and has not been done with success yet.
+	Restart  bool `json:"restart,omitempty"`  // the agent, with what was written for it
+	Fail2ban bool `json:"fail2ban,omitempty"` // fail2ban, tested and restarted with its files as they are now
+
 	Files  []File   `json:"files,omitempty"`
 	Dirs   []string `json:"dirs,omitempty"` // in the order in which they were made
 	Edited *Edited  `json:"edited,omitempty"`
@@ -112,9 +116,14 @@ func (m *Machine) create(path string, rights safefile.Rights, content []byte, ke
 	}
 	if !slices.ContainsFunc(m.Record.Files, func(f File) bool { return f.Path == path }) {
 		m.Record.Files = append(m.Record.Files, File{path, sum(content), kept})
-		if err := m.save(); err != nil {
-			return false, err
-		}
+	}
+	if m.isFail2ban(path) {
+		m.Record.Fail2ban = true
+	} else {
+		m.Record.Restart = true
+	}
+	if err := m.save(); err != nil {
+		return false, err
 	}
 	err := safefile.Replace(path, rights, func(old []byte) ([]byte, error) {
 		if old != nil {
@@ -123,7 +132,6 @@ func (m *Machine) create(path string, rights safefile.Rights, content []byte, ke
 		return content, nil
 	})
 	if err == nil {
-		m.changes++
 		m.Say("wrote %s", path)
 	}
 	return err == nil, err

@@ -61,18 +61,21 @@ func (m *Machine) Start(ctx context.Context) error {
 	}
 	_, err := m.run(ctx, "systemctl", "is-active", "--quiet", agentUnit)
 	if err == nil {
-		if m.changes == 0 {
+		if !m.Record.Restart {
 			return nil
 		}
 		// It runs with the configuration of before.
-		_, err = m.run(ctx, "systemctl", "restart", agentUnit)
-		return err
+		if _, err := m.run(ctx, "systemctl", "restart", agentUnit); err != nil {
+			return err
+		}
+	} else {
+		if err := m.enable(ctx, agentUnit); err != nil {
+			return err
+		}
+		m.Say("started %s, now and at every start of this machine", agentUnit)
 	}
-	if err := m.enable(ctx, agentUnit); err != nil {
-		return err
-	}
-	m.Say("started %s, now and at every start of this machine", agentUnit)
-	return nil
+	m.Record.Restart = false
+	return m.save()
 }
 
 // enable notes and does it.
@@ -99,8 +102,11 @@ func (m *Machine) HasFail2ban() bool {
 	return err == nil
 }
 
-// Fail2banHooked reports whether the files that share fail2ban's bans are there already.
+// Fail2banHooked reports whether fail2ban shares its bans already.
 func (m *Machine) Fail2banHooked() bool {
+	if m.Record.Fail2ban {
+		return false // the files alone may be there
+	}
 	for _, path := range []string{action, jail} {
 		if _, err := os.Stat(m.at(path)); err != nil {
 			return false
@@ -112,7 +118,6 @@ func (m *Machine) Fail2banHooked() bool {
 // HookFail2ban has fail2ban share what it bans. Where fail2ban would not start with it, all of it is taken back, and the
 // error says why.
 func (m *Machine) HookFail2ban(ctx context.Context) error {
-	before, changes := len(m.Record.Files), m.changes
 	for _, f := range []struct {
 		path    string
 		content []byte
@@ -121,7 +126,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 			return err
 		}
 	}
-	if m.changes == changes {
+	if !m.Record.Fail2ban {
 		return nil
 	}
 	said, err := m.run(ctx, "fail2ban-client", "-t")
@@ -133,7 +138,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		undone := m.removeFiles(before)
+		undone := m.removeFail2ban()
 		if strings.Contains(said, "systemd") {
 			err = fmt.Errorf("%w; it may need: apt-get install python3-systemd", err)
 		}
@@ -144,7 +149,25 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.restartFail2ban(ctx)
+	if err := m.restartFail2ban(ctx); err != nil {
+		return err
+	}
+	m.Record.Fail2ban = false
+	return m.save()
+}
+
+func (m *Machine) isFail2ban(path string) bool { return strings.HasPrefix(path, m.at(fail2banDir)+"/") }
+
+// removeFail2ban takes back all of its files, whichever run has made them.
+func (m *Machine) removeFail2ban() error {
+	for _, f := range m.ofFail2ban() {
+		if err := m.remove(f); err != nil {
+			return err
+		}
+	}
+	m.Record.Files = slices.DeleteFunc(m.Record.Files, func(f File) bool { return m.isFail2ban(f.Path) })
+	m.Record.Fail2ban = false
+	return m.save()
 }
 
 // restartFail2ban does what a reload does not: that would silently leave the action out of jails that run.
@@ -167,9 +190,9 @@ func (m *Machine) restartFail2ban(ctx context.Context) error {
 	return err
 }
 
-// removeFiles takes back the files from the n-th on, the last first. What somebody has changed since stays.
-func (m *Machine) removeFiles(n int) error {
-	for i := len(m.Record.Files) - 1; i >= n; i-- {
+// removeFiles takes back all files, the last first. What somebody has changed since stays.
+func (m *Machine) removeFiles() error {
+	for i := len(m.Record.Files) - 1; i >= 0; i-- {
 		if err := m.remove(m.Record.Files[i]); err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"banmesh/internal/safefile"
 )
@@ -51,7 +50,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	if err := m.restore(); err != nil {
 		return err
 	}
-	if err := m.removeFiles(0); err != nil {
+	if err := m.removeFiles(); err != nil {
 		return err
 	}
 	if m.Systemd() {
@@ -83,7 +82,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 
 func (m *Machine) ofFail2ban() (own []File) {
 	for _, f := range slices.Backward(m.Record.Files) {
-		if _, err := os.Lstat(f.Path); err == nil && strings.HasPrefix(f.Path, m.at(fail2banDir)+"/") {
+		if _, err := os.Lstat(f.Path); err == nil && m.isFail2ban(f.Path) {
 			own = append(own, f)
 		}
 	}
