@@ -160,8 +160,37 @@ func TestWhatSomebodyChangedSinceStays(t *testing.T) {
 			t.Errorf("%s holds %q", path, b)
 		}
 	}
+	if _, err := os.Stat(f.at(action)); err != nil {
+		t.Errorf("fail2ban cannot start with the jail: %v", err)
+	}
 	if _, err := os.Stat(f.Keyring()); err == nil {
 		t.Error("the key is still there")
+	}
+}
+
+func TestFail2banThatWouldNotStartWithoutItIsNotRestarted(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/fail2ban/jail.conf": "", "run/systemd/system/x": ""})
+	f.must(f.Begin(Record{By: "init"}))
+	f.must(f.Configure(f.want()))
+	f.must(f.HookFail2ban(t.Context()))
+	const hooked = "systemctl restart fail2ban"
+	for _, fails := range []string{"fail2ban-client -t", hooked} {
+		f.fails[fails] = "ERROR of something else"
+		f.again()
+		left := false
+		err := f.Uninstall(t.Context(), func() error { left = true; return nil })
+		if err == nil || !strings.Contains(err.Error(), "give the same command again") || left {
+			t.Errorf("%s: it goes on: %v, left %v", fails, err, left)
+		}
+		if f.called(hooked) != (fails == hooked) {
+			t.Errorf("%s: %q", fails, f.calls)
+		}
+		delete(f.fails, fails)
+	}
+	f.again()
+	f.must(f.Uninstall(t.Context(), stay))
+	if !f.called(hooked) {
+		t.Error("fail2ban still runs with the action")
 	}
 }
 

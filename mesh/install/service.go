@@ -25,6 +25,9 @@ const (
 	helperSocket = "banmesh-fail2ban.socket"
 )
 
+// noSSHLog is in what fail2ban-client -t says on a Debian without rsyslog.
+const noSSHLog = "Have not found any log file for sshd jail"
+
 // ErrNoService says that nothing on this machine starts the agent: systemd does not run, or has no unit of it.
 var ErrNoService = errors.New("no service")
 
@@ -130,7 +133,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 		return nil
 	}
 	said, err := m.run(ctx, "fail2ban-client", "-t")
-	if err != nil && strings.Contains(said, "Have not found any log file for sshd jail") {
+	if err != nil && strings.Contains(said, noSSHLog) {
 		// As on a Debian without rsyslog, where fail2ban does not start at all before somebody says where sshd's words are.
 		m.Say("fail2ban finds no log file of sshd: it is to read the journal")
 		if _, err = m.create(journalJail, safefile.Of(0o644), examples.SSHJournalJail, false); err == nil {
@@ -138,7 +141,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		undone := m.removeFail2ban()
+		undone := m.removeFail2ban(false)
 		if strings.Contains(said, "systemd") {
 			err = fmt.Errorf("%w; it may need: apt-get install python3-systemd", err)
 		}
@@ -158,15 +161,24 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 
 func (m *Machine) isFail2ban(path string) bool { return strings.HasPrefix(path, m.at(fail2banDir)+"/") }
 
-// removeFail2ban takes back all of its files, whichever run has made them.
-func (m *Machine) removeFail2ban() error {
+// removeFail2ban takes back all of its files, whichever run has made them, in the opposite order: fail2ban does not start with
+// a jail whose action is gone. restart: fail2ban is to be restarted without them.
+func (m *Machine) removeFail2ban(restart bool) error {
+	needed := false
 	for _, f := range m.ofFail2ban() {
+		if needed && f.Path == m.at(action) {
+			m.Say("%s stays as well: %s needs it", f.Path, m.at(jail))
+			continue
+		}
 		if err := m.remove(f); err != nil {
 			return err
 		}
+		if _, err := os.Lstat(f.Path); err == nil && f.Path == m.at(jail) {
+			needed = true
+		}
 	}
 	m.Record.Files = slices.DeleteFunc(m.Record.Files, func(f File) bool { return m.isFail2ban(f.Path) })
-	m.Record.Fail2ban = false
+	m.Record.Fail2ban = restart
 	return m.save()
 }
 

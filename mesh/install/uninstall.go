@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"banmesh/internal/safefile"
 )
@@ -23,16 +24,8 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 		return ErrNotInstalled
 	}
 	m.started = true
-	// fail2ban does not start with a jail whose action is gone: its own files first, and in the other order.
-	if own := m.ofFail2ban(); len(own) > 0 {
-		for _, f := range own {
-			if err := m.remove(f); err != nil {
-				return err
-			}
-		}
-		if err := m.restartFail2ban(ctx); err != nil {
-			m.Say("fail2ban was not restarted: %v", err)
-		}
+	if err := m.unhookFail2ban(ctx); err != nil {
+		return err
 	}
 	if err := leave(); err != nil {
 		return err
@@ -78,6 +71,36 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	}
 	m.Record = nil
 	return nil
+}
+
+// unhookFail2ban has fail2ban let go of the action.
+func (m *Machine) unhookFail2ban(ctx context.Context) error {
+	own := m.ofFail2ban()
+	if len(own) == 0 && !m.Record.Fail2ban {
+		return nil
+	}
+	if err := m.removeFail2ban(true); err != nil {
+		return err
+	}
+	if !m.HasFail2ban() {
+		m.Record.Fail2ban = false
+		return m.save()
+	}
+	said, err := m.run(ctx, "fail2ban-client", "-t")
+	if err != nil && strings.Contains(said, noSSHLog) && slices.ContainsFunc(own, func(f File) bool { return f.Path == m.at(journalJail) }) {
+		m.Say("fail2ban finds no log file of sshd, and does not start, as before")
+		_ = m.restartFail2ban(ctx)
+		err = nil
+	} else if err != nil {
+		err = fmt.Errorf("fail2ban would not start any more, so it was not restarted and still runs with the action: correct what it names, then give the same command again: %w", err)
+	} else if err = m.restartFail2ban(ctx); err != nil {
+		err = fmt.Errorf("fail2ban was not restarted: start it, then give the same command again: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	m.Record.Fail2ban = false
+	return m.save()
 }
 
 func (m *Machine) ofFail2ban() (own []File) {
