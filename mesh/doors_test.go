@@ -24,6 +24,7 @@ var behind = map[string]string{
 	"rights.go":     "Doors.Prepare",
 	"config.go":     "the default name, before the start",
 	"configfile.go": "reading the configuration, before the start and when told to",
+	"invite.go":     "the conductor's public files, when a machine is let in",
 	"http.go":       "the size of the store's file, for the metrics of Doors.ListenHTTP",
 
 	"../store/disk.go":   "store.Config.Commit",

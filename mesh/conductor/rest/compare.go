@@ -189,7 +189,7 @@ func asAuthority(b []byte) ([]byte, error) {
 func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Difference, error) {
 	pair := n.room.take()
 	defer n.room.give(pair)
-	a, b, shown, err := n.both(ctx, pair)
+	a, b, shown, err := n.both(ctx, pair, key)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func (r *room) give(pair *[2][]byte) {
 
 // both reads running and candidate whole, in the same form, into the pair's room. shown says that they hold more than the
 // names of their entries, or have none.
-func (n *node) both(ctx context.Context, pair *[2][]byte) (a, b []byte, shown bool, err error) {
+func (n *node) both(ctx context.Context, pair *[2][]byte, key conductor.Key) (a, b []byte, shown bool, err error) {
 	keep := func(i int, b []byte) {
 		if cap(b) > cap(pair[i]) {
 			pair[i] = b[:0]
@@ -284,7 +284,8 @@ func (n *node) both(ctx context.Context, pair *[2][]byte) (a, b []byte, shown bo
 	if b, err = whole(1, candidate); err != nil {
 		return nil, nil, false, err
 	}
-	if lists(a, 0) != lists(b, 0) {
+	// A new conductor has nothing but what we have put into the candidate, or into running.
+	if lists(a, 0) != lists(b, 0) && (holdsOthers(a, key, 0) || holdsOthers(b, key, 0)) {
 		return nil, nil, false, fmt.Errorf("%w: one of running and candidate shows no list of anything", conductor.ErrProtocol)
 	}
 	if deep(a) || deep(b) {
@@ -360,6 +361,27 @@ func findTenant(whole []byte, key conductor.Key, depth int) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// holdsOthers tells whether an authority holds an entry of any list that is not our tenant.
+func holdsOthers(whole []byte, key conductor.Key, depth int) bool {
+	for name, v := range fields(whole) {
+		switch {
+		case isArray(v):
+			for entry := range entries(v) {
+				if name != "tenant" || !isOurs(entry, key) {
+					return true
+				}
+			}
+		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers:
+			if holdsOthers(v, key, depth+1) {
+				return true
+			}
+		case isObject(v):
+			return true
+		}
+	}
+	return false
 }
 
 // isOurs tells whether an entry of the list of tenants is ours, or its name.
