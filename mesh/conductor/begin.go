@@ -271,7 +271,7 @@ func (e *edit) own(d *Difference, p Permit) bool {
 	if c.empty() {
 		return false
 	}
-	if e.remembered(c) {
+	if e.remembered(d) {
 		return true
 	}
 	gone := c.created.remade && !d.Candidate.Member && len(c.added) == 0 // caught while the member is made anew
@@ -287,11 +287,17 @@ func (e *edit) own(d *Difference, p Permit) bool {
 }
 
 // remembered tells whether this process made the change a moment ago. Only nodes that share one candidate show each other's
-// leftovers: what the same change is elsewhere, somebody else has made.
-func (e *edit) remembered(c change) bool {
+// leftovers: what the same change is elsewhere, somebody else has made. Where each node has its own, one can be out of reach
+// for longer than a moment: there what still is as it was left is ours however long ago that was, and also what was
+// acknowledged, once the conductor has lost it.
+func (e *edit) remembered(d *Difference) bool {
+	c := d.change
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
 	now := time.Now()
+	if l := e.n.leftover; e.s.Candidate() == NodeCandidate && l.remains(d) && (l.acked.IsZero() || now.Sub(l.at) >= remembered) {
+		return true
+	}
 	return slices.ContainsFunc(e.c.nodes, func(n *node) bool {
 		return (n == e.n || e.s.Candidate() == SharedCandidate) &&
 			(n.leftover.explains(c, now) && n.leftover.acked.IsZero() || n.undone.explains(c, now))

@@ -123,7 +123,7 @@ func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	made.description = made.description || c.Describe != ""
 	c.Deleting = func() {
 		made.remade = true
-		e.c.remember(e.n, &leftover{change: e.ours})
+		e.c.remember(e.n, e.left(time.Time{}))
 	}
 
 	e.dirty = true
@@ -136,7 +136,7 @@ func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 		e.now = &next
 		return nil
 	}
-	e.c.remember(e.n, &leftover{change: e.ours})
+	e.c.remember(e.n, e.left(time.Time{}))
 	got, err := e.s.Write(ctx, e.now, c)
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 		if instead := prefixset.Minus(wrong.Unexpected, e.base.Addresses); len(instead) <= len(wrong.Missing) {
 			e.ours.added = prefixset.Plus(e.ours.added, instead)
 		}
-		e.c.remember(e.n, &leftover{change: e.ours})
+		e.c.remember(e.n, e.left(time.Time{}))
 	}
 	if wide := refuseWideOpen("the candidate", got.Addresses); wide != nil {
 		return wide
@@ -328,6 +328,11 @@ func (e *edit) onlyOwnEdits(ctx context.Context) error {
 	return mismatch(CandidateStore, e.want(), d.Candidate.Addresses)
 }
 
+// left is what an edit leaves in the candidate unless it is taken back; acked is when its commit was answered with success.
+func (e *edit) left(acked time.Time) *leftover {
+	return &leftover{change: e.ours, holds: e.want(), acked: acked}
+}
+
 // want is what running is to hold.
 func (e *edit) want() []netip.Prefix {
 	return prefixset.Minus(prefixset.Plus(e.base.Addresses, e.ours.added), e.ours.removed)
@@ -368,7 +373,7 @@ func (e *edit) outcome(ctx context.Context, answer error) error {
 func (e *edit) confirm(ctx context.Context) error {
 	e.dirty = false
 	acked := time.Now()
-	e.c.remember(e.n, &leftover{change: e.ours, acked: acked})
+	e.c.remember(e.n, e.left(acked))
 	defer e.c.show(e.s, e.n) // a commit can leave something to warn of
 	within, cancel := context.WithTimeout(ctx, e.c.cfg.Timeout)
 	defer cancel()
@@ -397,7 +402,7 @@ func (e *edit) confirm(ctx context.Context) error {
 		again := errors.Is(err, ErrMismatch) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrBusy)
 		last = err
 		if !again || !e.s.Alive() || wait(within, pause) != nil {
-			e.c.remember(e.n, &leftover{change: e.ours, acked: acked}) // for so long running was known to be late
+			e.c.remember(e.n, e.left(acked)) // for so long running was known to be late
 			return fmt.Errorf("%w: acknowledged at %s, not visible since: %v", ErrUnseen, acked.Format(time.TimeOnly), err)
 		}
 	}

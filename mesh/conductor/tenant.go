@@ -214,11 +214,13 @@ func undo(now, base *Tenant, c change) Change {
 // not known.
 type leftover struct {
 	change change
+	holds  []netip.Prefix // what the candidate's tenant holds with it
 	at     time.Time
 	acked  time.Time // when its commit was answered with success, which running does not show; zero: it was not
 }
 
-// remembered is for how long what was left or taken back is believed: later the same change can be an administrator's.
+// remembered is for how long what was left or taken back is believed: later the same change can be an administrator's,
+// unless all of it still stands where it was left.
 const remembered = 10 * time.Minute
 
 // explains tells whether a change of the candidate is what was left there.
@@ -228,13 +230,22 @@ func (l *leftover) explains(c change, now time.Time) bool {
 		return false
 	case c.foreign == memberGone && l.change.created.remade && len(c.added) == 0:
 		return true // between the deletion of the member and its creation
-	case c.foreign != "":
-		return false
 	}
+	return c.foreign == "" && l.created(c) &&
+		len(prefixset.Minus(c.added, l.change.added)) == 0 && len(prefixset.Minus(c.removed, l.change.removed)) == 0
+}
+
+// created tells whether all that a change has created was created by what was left.
+func (l *leftover) created(c change) bool {
 	made := c.created
-	return len(prefixset.Minus(c.added, l.change.added)) == 0 && len(prefixset.Minus(c.removed, l.change.removed)) == 0 &&
-		(!made.tenant || l.change.created.tenant) && (!made.member || l.change.created.member) &&
+	return (!made.tenant || l.change.created.tenant) && (!made.member || l.change.created.member) &&
 		(!made.description || l.change.created.description)
+}
+
+// remains tells whether the candidate holds exactly what was left there. That is believed for as long as the candidate was
+// not seen clean since, wherever running has moved to meanwhile.
+func (l *leftover) remains(d *Difference) bool {
+	return l != nil && d.Candidate != nil && d.change.foreign == "" && l.created(d.change) && slices.Equal(d.Candidate.Addresses, l.holds)
 }
 
 // undone is what was taken back in a candidate: should the reading that this was decided by have been an old one, the

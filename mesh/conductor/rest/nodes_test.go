@@ -98,6 +98,56 @@ func TestALeftoverAtANodeThatIsGoneIsWarnedOf(t *testing.T) {
 	})
 }
 
+// However long the node was gone, and whatever others have committed meanwhile: what it still holds exactly as it was left is
+// ours, and does not block that node for ever. Where somebody has edited the tenant there since, it is theirs.
+func TestAnOldLeftoverAtTheOtherNodeIsCleanedUp(t *testing.T) {
+	for name, edited := range map[string]bool{"as it was left": false, "edited since": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+				r, other := c.client(), c.client(func(cfg *rest.Config) { cfg.URLs = c.urls[1:] })
+				c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+				if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 500, Node: 1, Times: 1}); err != nil {
+					t.Fatal(err)
+				}
+				if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.3/32"), prefixes("192.0.2.2/32")); !errors.Is(err, conductor.ErrUnknown) {
+					t.Fatal(err)
+				}
+				if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultFreeze, Node: 1}); err != nil {
+					t.Fatal(err)
+				}
+				c.seed(r, "192.0.2.3/32", "192.0.2.4/32")
+				c.seed(other, "192.0.2.5/32")
+				time.Sleep(time.Hour)
+				c.seed(r, "192.0.2.6/32")
+				c.Clear()
+				if edited {
+					a := c.Admin("operator")
+					defer a.Close()
+					if err := a.Edit(strings.Replace(routerR9, "<router><name>r9</name></router>",
+						"<tenant><name>"+tenant+"</name><member><neighborhood>"+member+"</neighborhood><address>192.0.2.9/32</address></member></tenant>", 1)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Minute)
+				c.seed(r, "192.0.2.7/32")
+				c.want("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32", "192.0.2.4/32", "192.0.2.5/32", "192.0.2.6/32", "192.0.2.7/32")
+				w := r.Warnings()
+				if edited {
+					if len(w) != 1 || !strings.Contains(fmt.Sprint(flat(c.Candidate("operator", 1))), "192.0.2.9") {
+						t.Errorf("warnings %q, the candidate holds %s", w, flat(c.Candidate("operator", 1)))
+					}
+					return
+				}
+				c.wantCleanCandidate("admin", 1)
+				if len(w) > 0 {
+					t.Errorf("warnings %q", w)
+				}
+			})
+		})
+	}
+}
+
 // What another administrator has half finished at the other node is not ours to clean.
 func TestAnothersWorkAtTheOtherNodeStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
