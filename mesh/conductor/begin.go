@@ -141,7 +141,7 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 		case err != nil:
 			return nil, err
 		case d.Clean():
-			e.forget()
+			e.forget(d)
 			e.n.clean = d.Text
 			return d, nil
 		case !reverted && e.mayRevert(d):
@@ -193,13 +193,24 @@ func (e *edit) editedBy(d *Difference) error {
 }
 
 // forget forgets what was left in the candidate, which is clean.
-func (e *edit) forget() {
+func (e *edit) forget(d *Difference) {
+	e.found(d)
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
 	for _, n := range e.c.nodes {
 		if n == e.n || e.s.Candidate() == SharedCandidate {
 			n.leftover, n.looked, n.untidy = nil, true, ""
 		}
+	}
+}
+
+// found takes in that what was left in the candidate, which is clean, has come into force after all.
+func (e *edit) found(d *Difference) {
+	e.c.mu.Lock()
+	l := e.n.leftover
+	e.c.mu.Unlock()
+	if l != nil && d.Running != nil && l.made.inForce(d.Running) {
+		e.c.moved(e.n, l.made)
 	}
 }
 

@@ -330,7 +330,7 @@ func (e *edit) onlyOwnEdits(ctx context.Context) error {
 
 // left is what an edit leaves in the candidate unless it is taken back; acked is when its commit was answered with success.
 func (e *edit) left(acked time.Time) *leftover {
-	return &leftover{change: e.ours, holds: e.want(), acked: acked}
+	return &leftover{made: e.ours, change: e.ours, holds: e.want(), acked: acked}
 }
 
 // want is what running is to hold.
@@ -391,7 +391,8 @@ func (e *edit) confirm(ctx context.Context) error {
 			if err == nil {
 				return nil
 			}
-			if len(prefixset.Minus(e.ours.added, got.Addresses)) == 0 && len(prefixset.Both(e.ours.removed, got.Addresses)) == 0 {
+			if e.ours.inForce(got) {
+				e.c.moved(e.n, e.ours)
 				e.c.remember(e.n, nil)
 				return err // it came, and something else with it
 			}

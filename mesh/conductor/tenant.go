@@ -144,6 +144,11 @@ func (c change) equal(d change) bool {
 	return slices.Equal(c.added, d.added) && slices.Equal(c.removed, d.removed) && c.created == d.created && c.foreign == d.foreign
 }
 
+// inForce tells whether all addresses of the change are in running as it has them.
+func (c change) inForce(running *Tenant) bool {
+	return len(prefixset.Minus(c.added, running.Addresses)) == 0 && len(prefixset.Both(c.removed, running.Addresses)) == 0
+}
+
 // Rewriting marks the description of a tenant whose member is being deleted and created anew, where an API cannot replace
 // it. Should that be interrupted, whoever comes next, an administrator or an agent, can tell it from a deletion on purpose.
 const Rewriting = " (banmesh is rewriting this member: revert if it stays)"
@@ -213,7 +218,8 @@ func undo(now, base *Tenant, c change) Change {
 // leftover is what an edit left in a candidate because it could not take it back, or because the outcome of its commit is
 // not known.
 type leftover struct {
-	change change
+	made   change         // by the edit
+	change change         // made, and what running has moved by since
 	holds  []netip.Prefix // what the candidate's tenant holds with it
 	at     time.Time
 	acked  time.Time // when its commit was answered with success, which running does not show; zero: it was not

@@ -3,6 +3,7 @@ package conductor
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -87,6 +88,38 @@ func TestWhatWasUndoneIsKnownAgain(t *testing.T) {
 	}
 	if more := compareTenants(tenant(), tenant("10.0.0.1/32", "10.0.0.2/32"), "ours"); u.explains(more, now) {
 		t.Errorf("%+v is explained by less", more)
+	}
+}
+
+// atNode is a session where each node has a candidate of its own.
+type atNode struct{ Session }
+
+func (atNode) Candidate() Candidate { return NodeCandidate }
+
+// A commit whose outcome was not known has moved running like any other, once it is found in force: what waits in the other
+// node's candidate lacks it.
+func TestWhatIsFoundInForceHasMovedTheOtherNodesLeftover(t *testing.T) {
+	one, two := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
+	for name, inForce := range map[string]bool{"in force": true, "undone": false} {
+		c := &Conductor{nodes: []*node{{name: "a"}, {name: "b"}}}
+		left := func(p netip.Prefix) *leftover {
+			return (&edit{base: &Tenant{}, ours: change{added: []netip.Prefix{p}}}).left(time.Time{})
+		}
+		c.remember(c.nodes[0], left(one))
+		c.remember(c.nodes[1], left(two))
+		c.moved(c.nodes[0], change{added: []netip.Prefix{netip.MustParsePrefix("192.0.2.3/32")}}) // which changes nothing about b
+		running := &Tenant{}
+		if inForce {
+			running.Addresses = []netip.Prefix{two, netip.MustParsePrefix("192.0.2.3/32")}
+		}
+		e := &edit{c: c, s: atNode{}, n: c.nodes[1]}
+		e.forget(&Difference{Running: running, Candidate: running})
+		if c.nodes[1].leftover != nil {
+			t.Errorf("%s: it is not forgotten", name)
+		}
+		if got := slices.Contains(c.nodes[0].leftover.change.removed, two); got != inForce {
+			t.Errorf("%s: the other's is %+v", name, c.nodes[0].leftover.change)
+		}
 	}
 }
 

@@ -81,6 +81,7 @@ func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
 	case err != nil:
 		return err
 	case d.Clean():
+		e.found(d)
 		// A commit without an answer may still be under way, so what was left is not forgotten at once.
 		c.mu.Lock()
 		if n.leftover != nil && time.Since(n.leftover.at) >= c.cfg.Timeout {
