@@ -95,6 +95,10 @@ func lockFile(path string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 	}
+	if !isAt(f, path) {
+		f.Close()
+		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
+	}
 	return func() { f.Close() }, nil
 }
 

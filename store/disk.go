@@ -141,21 +141,50 @@ func openBolt(path string) (disk, error) {
 	return d, nil
 }
 
-func openFile(path string) (*boltDisk, error) {
-	var db *bbolt.DB
-	err := guard(path, func() (err error) {
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType})
-		return err
-	})
-	switch {
-	case err == nil:
-		return &boltDisk{path: path, db: db, at: func(string) {}, space: freeSpace}, nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, &DamagedError{path, err.Error()}
+func openFile(path string) (*boltDisk, error) { return openFileBy(path, os.OpenFile) }
+
+// openTries is how often a file is opened that gets another's place meanwhile.
+const openTries = 3
+
+func openFileBy(path string, open func(path string, flag int, mode os.FileMode) (*os.File, error)) (*boltDisk, error) {
+	for range openTries {
+		var db *bbolt.DB
+		var f *os.File
+		err := guard(path, func() (err error) {
+			db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+				Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType,
+				OpenFile: func(path string, flag int, mode os.FileMode) (_ *os.File, err error) {
+					f, err = open(path, flag, mode)
+					return f, err
+				},
+			})
+			return err
+		})
+		switch {
+		case err == nil && isAt(f, path):
+			return &boltDisk{path: path, db: db, at: func(string) {}, space: freeSpace}, nil
+		case err == nil:
+			db.Close()
+		case errors.Is(err, bolterrors.ErrTimeout):
+			return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
+		case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+			return nil, &DamagedError{path, err.Error()}
+		default:
+			return nil, fmt.Errorf("open store: %w", err)
+		}
 	}
-	return nil, fmt.Errorf("open store: %w", err)
+	return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
+}
+
+// isAt reports whether an open file, now locked, is still the one of that path: an agent that makes its file smaller puts
+// another one in its place, and lets go of the old one then.
+func isAt(f *os.File, path string) bool {
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, there)
 }
 
 func makeFile(path string) error {

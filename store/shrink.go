@@ -65,14 +65,18 @@ func (d *boltDisk) tend(now Millis, wake func()) (was, is int64, err error) {
 		default:
 			return 0, 0, nil
 		}
-		if err == nil && s.bytes > shrinkRest && s.rounds < shrinkRounds {
+		switch {
+		case err != nil:
+		case s.over || s.bytes > shrinkRest && s.rounds == shrinkRounds:
+			err = errors.New("too much is written meanwhile") // no ban waits for the writer to catch up with it
+		case s.bytes > shrinkRest:
 			s.catchUp(wake)
 			return 0, 0, nil
-		}
-		if err == nil {
+		default:
 			was, is, err = d.finishShrink()
 		}
 		if err != nil {
+			d.resting = now + shrinkEvery
 			d.shrink.abandon()
 			err = fmt.Errorf("make %s smaller: %w", d.path, err)
 		}
@@ -256,9 +260,6 @@ func (d *boltDisk) syncName() error {
 // the place of the old one.
 func (d *boltDisk) finishShrink() (was, is int64, err error) {
 	s := d.shrink
-	if s.over {
-		return 0, 0, errors.New("too much is written meanwhile")
-	}
 	if err := s.paste(s.notes); err != nil {
 		return 0, 0, err
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -291,4 +292,68 @@ func TestFiguresSmallerFile(t *testing.T) {
 		return fmt.Sprintf("%d bans, median %v, longest %v", len(d), d[len(d)/2], d[len(d)-1])
 	}
 	t.Logf("%d bytes became %d; meanwhile %s; afterwards %s", before, sizeOf(t, path), report(meanwhile), report(afterwards))
+}
+
+// TestTheFileIsLockedAlsoWhileAnotherTakesItsPlace: whoever opened it before that must not get the old one.
+func TestTheFileIsLockedAlsoWhileAnotherTakesItsPlace(t *testing.T) {
+	path := storePath(t)
+	old, err := openFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	smaller, err := openFile(path + shrinkSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer smaller.db.Close()
+	var once sync.Once
+	_, err = openFileBy(path, func(path string, flag int, mode os.FileMode) (*os.File, error) {
+		f, err := os.OpenFile(path, flag, mode)
+		once.Do(func() {
+			if err := os.Rename(path+shrinkSuffix, path); err != nil {
+				t.Error(err)
+			}
+			old.db.Close()
+		})
+		return f, err
+	})
+	if !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+}
+
+// TestASmallerFileIsGivenUpWhereTooMuchIsWritten: the writer does not catch up by itself with more than a few transactions.
+func TestASmallerFileIsGivenUpWhereTooMuchIsWritten(t *testing.T) {
+	path := storePath(t)
+	opened, err := openBolt(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := opened.(*boltDisk)
+	defer d.close()
+	woken := make(chan struct{}, 1)
+	wake := func() { woken <- struct{}{} }
+	if d.shrink, err = startShrink(d, wake); err != nil {
+		t.Fatal(err)
+	}
+	const now = Millis(1_800_000_000_000)
+	big := &batch{ops: []recordOp{{1, 1, make([]byte, shrinkRest+1)}}}
+	for range shrinkRounds {
+		<-woken
+		d.shrink.note(big)
+		if _, _, err := d.tend(now, wake); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-woken
+	d.shrink.note(big)
+	if _, _, err := d.tend(now, wake); err == nil || d.shrink != nil {
+		t.Errorf("it goes on, error %v", err)
+	}
+	if d.resting != now+shrinkEvery {
+		t.Errorf("it begins again after %d ms", d.resting-now)
+	}
+	if _, err := os.Stat(path + shrinkSuffix); err == nil {
+		t.Error("the copy is still there")
+	}
 }
