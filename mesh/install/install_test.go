@@ -168,6 +168,37 @@ func TestWhatSomebodyChangedSinceStays(t *testing.T) {
 	}
 }
 
+func TestWhatSomebodyChangedBetweenTwoRunsStays(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/banmesh/banmesh.yaml": "log: {level: debug}\n"})
+	f.must(f.Begin(Record{By: "init"}))
+	f.must(f.Configure(f.want()))
+	f.must(os.WriteFile(f.Config, []byte(string(f.text)+"# mine\n"), 0o644))
+	f.again()
+	want := f.want()
+	want.Settings = append(want.Settings, mesh.Setting{Key: "gossip.label", Value: "home"})
+	f.must(f.Configure(want))
+	f.again()
+	f.must(f.Uninstall(t.Context(), stay))
+	if b, _ := os.ReadFile(f.Config); !strings.Contains(string(b), "# mine") {
+		t.Errorf("the operator's line is gone:\n%s", b)
+	}
+}
+
+// A run may end between the record and what it names, and the other way round nothing would take it back.
+func TestADirectoryIsRecordedBeforeItIsMade(t *testing.T) {
+	f := newFake(t, map[string]string{"etc/banmesh/x": "", "var/x": ""})
+	f.must(f.Begin(Record{By: "init"}))
+	dir, above := filepath.Join(f.root, "var/lib/banmesh"), filepath.Join(f.root, "var/lib")
+	f.must(os.WriteFile(above, nil, 0o644)) // so that it cannot be made
+	if err := f.mkdir(dir, 0o755, -1, -1); err == nil {
+		t.Fatal("made below a file")
+	}
+	f.again()
+	if !slices.Contains(f.Record.Dirs, dir) {
+		t.Errorf("the record names %q", f.Record.Dirs)
+	}
+}
+
 func TestFail2banThatWouldNotStartWithoutItIsNotRestarted(t *testing.T) {
 	f := newFake(t, map[string]string{"etc/fail2ban/jail.conf": "", "run/systemd/system/x": ""})
 	f.must(f.Begin(Record{By: "init"}))

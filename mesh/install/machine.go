@@ -217,10 +217,14 @@ func (m *Machine) edit(settings []mesh.Setting) error {
 			return err
 		}
 	}
-	if m.Record.Edited == nil {
-		m.Record.Edited = &Edited{Path: m.Config, Before: m.text}
+	e := m.Record.Edited
+	if e == nil {
+		e = &Edited{Path: m.Config, Before: m.text}
+		m.Record.Edited = e
+	} else if now := sum(m.text); now != e.SHA256 && now != e.Was {
+		e.ByHand = true
 	}
-	m.Record.Edited.SHA256, m.Record.Restart = sum(edited), true
+	e.SHA256, e.Was, m.Record.Restart = sum(edited), sum(m.text), true
 	if err := m.save(); err != nil {
 		return err
 	}

@@ -57,8 +57,10 @@ type File struct {
 // Edited is the configuration.
 type Edited struct {
 	Path   string `json:"path"`
-	Before []byte `json:"before"` // null: there was none
-	SHA256 string `json:"sha256"` // of what was written
+	Before []byte `json:"before"`            // null: there was none
+	SHA256 string `json:"sha256"`            // of what was written
+	Was    string `json:"was"`               // the same of what stood there until then
+	ByHand bool   `json:"by_hand,omitempty"` // changed by somebody else since the first edit: it is not taken back
 }
 
 func sum(b []byte) string {
@@ -145,15 +147,16 @@ func (m *Machine) mkdir(path string, mode fs.FileMode, uid, gid int) error {
 	if err := m.mkdir(filepath.Dir(path), 0o755, -1, -1); err != nil {
 		return err
 	}
+	if !slices.Contains(m.Record.Dirs, path) {
+		m.Record.Dirs = append(m.Record.Dirs, path)
+	}
+	if m.started { // before that there is no directory for the record
+		if err := m.save(); err != nil {
+			return err
+		}
+	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
 	}
-	m.Record.Dirs = append(m.Record.Dirs, path)
-	if err := errors.Join(os.Lchown(path, uid, gid), os.Chmod(path, mode)); err != nil {
-		return err
-	}
-	if filepath.Dir(m.recordPath()) != path && m.started {
-		return m.save()
-	}
-	return nil
+	return errors.Join(os.Lchown(path, uid, gid), os.Chmod(path, mode))
 }

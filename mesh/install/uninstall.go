@@ -118,7 +118,7 @@ func (m *Machine) restore() error {
 	switch {
 	case e == nil, m.text == nil:
 		return nil
-	case sum(m.text) != e.SHA256:
+	case e.ByHand, sum(m.text) != e.SHA256:
 		if sum(m.text) != sum(e.Before) {
 			m.Say("%s was changed since: it stays as it is", e.Path)
 		}
