@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -27,12 +28,16 @@ var ErrLost = errors.New("the answer did not come whole")
 var ErrNoAnswer = errors.New("no address of the token leads to its inviter")
 
 // Ask shows a token to its inviter and returns the answer. The addresses are tried in turn. A *Refusal is the inviter's own
-// word; with ErrNoAnswer nobody was reached who knows the token.
+// word; with ErrNoAnswer nobody was reached who knows the token. The address that answered stands first in Join: the inviter
+// may be behind a NAT, and not know it.
 func Ask(ctx context.Context, t *Token, r Request) (*Welcome, error) {
 	r.Version = Version
 	var tried []error
 	for _, addr := range t.Addrs {
 		w, err := ask(ctx, t, addr, r)
+		if err == nil {
+			w.Join = append([]string{addr}, slices.DeleteFunc(w.Join, func(s string) bool { return s == addr })...)
+		}
 		var refused *Refusal
 		if err == nil || errors.As(err, &refused) || ctx.Err() != nil {
 			return w, err

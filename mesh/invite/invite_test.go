@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -470,6 +471,18 @@ func TestWhoeverRelaysSeesAndChangesNothing(t *testing.T) {
 	token.Addrs = []string{addr}
 	if w, err := Ask(t.Context(), token, machine("a")); err == nil {
 		t.Errorf("a changed answer was taken: %+v", w)
+	}
+}
+
+func TestTheAddressThatAnsweredIsJoinedFirst(t *testing.T) {
+	m := newMember(t)
+	forwarded, _ := relay(t, m.addr, nil)
+	token := parsed(t, m.invite(""))
+	for addr, want := range map[string][]string{forwarded: {forwarded, m.addr}, m.addr: {m.addr}} {
+		token.Addrs = []string{addr}
+		if w, err := Ask(t.Context(), token, machine("a")); err != nil || !slices.Equal(w.Join, want) {
+			t.Errorf("asked at %s: join %v, %v, want %v", addr, w, err, want)
+		}
 	}
 }
 
