@@ -215,6 +215,40 @@ func TestAnotherUsersCommitInBetweenIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// A conductor that does not tell whether a candidate is changed need not: without our edits it is what it was when it was clean.
+func TestAnotherUsersCommitIsToldFromAnEditWithoutTheConductorsWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
+		r := c.client(c.answering(func(*http.Request) bool { return true }, func(a *http.Response) error {
+			if strings.HasSuffix(a.Request.URL.Path, "/config/version") {
+				replace(a, http.StatusNotFound, `{"message":"not found"}`)
+			}
+			return nil
+		}), func(cfg *rest.Config) { cfg.Candidate = rest.CandidateUser })
+		c.seed(r, "192.0.2.1/32")
+		e, err := r.Begin(t.Context(), conductor.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(t.Context(), prefixes("192.0.2.2/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		a := c.Admin("operator")
+		defer a.Close()
+		if err := errors.Join(a.Edit(routerR9), a.Commit()); err != nil {
+			t.Fatal(err)
+		}
+		var busy *conductor.BusyError
+		if err := e.Commit(t.Context()); !errors.As(err, &busy) || busy.Dirty {
+			t.Errorf("commit: %v", err)
+		}
+		e.Close(t.Context())
+		c.seed(r, "192.0.2.3/32")
+		c.want("192.0.2.1/32", "192.0.2.3/32")
+		c.wantCleanCandidate("admin", 1)
+	})
+}
+
 // Reverting is tried once, and where it does not help the words say so.
 func TestACandidateThatCannotBeRevertedIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
