@@ -38,6 +38,7 @@ type guardBook struct {
 	granted [2]uint64         // the space that a word has granted, beyond the bound
 	words   map[pkey]struct{} // wide prefixes that a word was given for
 	freed   bool              // there is more room than there was
+	ended   bool              // a ban that a word was given for has ended, or may have
 }
 
 func (g *Guard) wide(k pkey) bool {
@@ -101,6 +102,9 @@ func (s *set) guardLeave(i uint32) {
 	g, r := &s.guard, s.slab.at(i)
 	if r.is(flagHeld) {
 		delete(g.held, i)
+	}
+	if len(g.words) > 0 && r.kind == KindBan && !g.ended {
+		_, g.ended = g.words[r.key()]
 	}
 	if r.is(flagSpace) {
 		k := r.key()
@@ -185,6 +189,33 @@ func (s *set) guardTick() {
 	}
 }
 
+// endWords forgets the words for prefixes that nothing live is left of, so that the next ban of one waits again. It reports
+// whether the words must be written anew.
+func (s *set) endWords() bool {
+	g := &s.guard
+	if !g.ended || !s.agree { // what has ended by a wrong clock may live again
+		return false
+	}
+	g.ended = false
+	for k := range g.words {
+		if !s.anyLive(k) {
+			delete(g.words, k)
+		}
+	}
+	return true
+}
+
+func (s *set) anyLive(k pkey) bool {
+	for c := s.head(k); c != 0; {
+		r := s.slab.at(c)
+		if liveBan(r, s.now) {
+			return true
+		}
+		c = r.next
+	}
+	return false
+}
+
 // Held is what of one origin waits for an operator's word on this member.
 type Held struct {
 	Origin string
@@ -247,7 +278,7 @@ func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 	}
 	prefixes = len(wide) + len(mass)
 	for k := range g.words {
-		if s.set.head(k) != 0 {
+		if s.set.anyLive(k) {
 			wide[k] = struct{}{}
 		}
 	}
@@ -261,6 +292,7 @@ func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g.words, g.granted = wide, granted
+	g.ended = true // some may have ended meanwhile, and Tick may have written what was before
 	s.set.review()
 	s.collect()
 	return prefixes, nil
@@ -293,6 +325,7 @@ func (s *Store) loadWords() {
 			}
 		}
 	}
+	g.ended = len(g.words) > 0
 	s.ownLoaded()
 	s.set.review()
 }

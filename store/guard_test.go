@@ -202,6 +202,36 @@ func TestWhatIsJudgedLateWaitsAtOnce(t *testing.T) {
 	}
 }
 
+// A word for a wide prefix lasts over its prolongations and ends with its last ban.
+func TestAWordEndsWithItsBan(t *testing.T) {
+	c, disk := newClock(), newMemDisk()
+	a := newNode(t, "a", c, disk, guarded)
+	f := newForge("b", 7)
+	ban := func(length Millis) {
+		f.write(item{kind: KindBan, key: mustPrefixKey("5.0.0.0/8"), start: c.millis(), until: c.millis() + length, jail: "x"})
+		a.take(f)
+		a.Tick(true)
+	}
+	ban(hour)
+	a.must(second2(a.GiveWord(t.Context())))
+	c.add(time.Minute)
+	ban(2 * hour)
+	if _, held := a.inForce(); len(held) != 0 {
+		t.Errorf("prolonged, %v waits", held)
+	}
+	c.add(3 * time.Hour)
+	a.Tick(true)
+	a.must(a.SaveMeta(t.Context(), "after", nil)) // what Tick asked for is written
+	ban(hour)
+	for _, when := range []string{"banned again", "after a restart"} {
+		if _, held := a.inForce(); len(held) != 1 {
+			t.Errorf("%s, it does not wait", when)
+		}
+		a.must(a.Close())
+		a = newNode(t, "a", c, disk, guarded)
+	}
+}
+
 // Who fills the space keeps nobody's addresses out, and a word ends the waiting, for what comes later too.
 func TestAFullSpaceLetsAddressesIn(t *testing.T) {
 	c := newClock()

@@ -258,12 +258,20 @@ func (s *Store) Tick(agree bool) {
 		more := agree && s.set.forget(20000)
 		s.set.settle()
 		s.set.guardTick()
+		words := s.set.endWords()
 		s.collect()
 		tidy := s.set.now >= s.tidied+minute || s.set.now < s.tidied
 		if tidy {
 			s.tidied = s.set.now
 		}
 		s.mu.Unlock()
+		if words {
+			s.later(func(p *plan) error {
+				p.meta[wordsKey] = encodeWords(s.set.guard.granted, s.set.guard.words)
+				p.used = true
+				return nil
+			})
+		}
 		if tidy {
 			s.later(func(p *plan) error { p.tidy(); return nil })
 		}
