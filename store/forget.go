@@ -21,13 +21,14 @@ func (s *Store) Forget(ctx context.Context, name string) error {
 }
 
 // Forgotten returns the members that are not looked for any more, with the time before which they must have failed. What a
-// blocked member says of others does not count.
+// blocked member says of others does not count, nor what is said to have been written in the future, beyond what clocks that
+// agree differ by: it would erase whatever fails from now on.
 func (s *Store) Forgotten() map[string]Millis {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var out map[string]Millis
 	s.set.unprefixed(KindForget, s.set.now, func(_ uint32, r *rec) {
-		if o := s.set.originOf(r); o.blocked || o.strange {
+		if o := s.set.originOf(r); o.blocked || o.strange || r.start > s.set.now+minute {
 			return
 		}
 		if out == nil {

@@ -29,6 +29,14 @@ func TestForgetIsToldToAll(t *testing.T) {
 	if got := b.Forgotten(); len(got) != 0 {
 		t.Errorf("of a blocked member: %v", got)
 	}
+	early := newForge("rogue", 1)
+	for name, at := range map[string]Millis{"soon": c.millis() + minute, "later": c.millis() + 2*minute, "never": c.millis() + 1000*24*hour} {
+		early.write(item{kind: KindForget, key: noPrefix, start: at, jail: name})
+	}
+	a.take(early)
+	if got := a.Forgotten(); len(got) != 2 || got["soon"] == 0 {
+		t.Errorf("with what is said to be of the future: %v", got)
+	}
 	c.add(8 * 24 * time.Hour)
 	a.Tick(true)
 	if got := a.Forgotten(); len(got) != 0 {

@@ -6,7 +6,8 @@ import (
 )
 
 // Forget takes members off the books that an operator says are not coming back:
-// those that are gone since before the time given. One that lives refutes it, and
+// those that were last heard of before the time given, also where their failure is
+// noticed later. One that lives refutes it, and
 // one that comes back is a member as before. It reports which it has taken off.
 func (m *Mesh) Forget(gone map[string]time.Time) (forgotten []string) {
 	for name, at := range gone {
@@ -30,12 +31,12 @@ func (m *Mesh) Remembers(name string) bool {
 	return m.known.members[name] != nil
 }
 
-// drop forgets a member that is gone since before the time given.
+// drop forgets a member that is gone and was last heard of before the time given.
 func (t *table) drop(name string, at time.Time) (addr string, dropped bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.all[name]
-	if p == nil || p.state == Alive || p.since.After(at) {
+	if p == nil || p.state == Alive || p.seen.After(at) {
 		return "", false
 	}
 	delete(t.all, name)

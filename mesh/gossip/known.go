@@ -87,7 +87,7 @@ func (k *known) changed(member Member) {
 		e = &knownMember{Name: member.Name}
 		k.members[member.Name] = e
 	}
-	e.Addr, e.Left, e.Seen = member.Addr, member.State == Left, time.Now().Unix()
+	e.Addr, e.Left, e.Seen = member.Addr, member.State == Left, member.Seen.Unix()
 	k.touch()
 }
 
