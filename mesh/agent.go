@@ -164,6 +164,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 		a.alerts = newAlerts(cfg.Name, cfg.Alert, a.store, a.doors.Alert, a.log)
 	}
 	a.ready.Store(true)
+	if a.past != nil {
+		a.past.Start()
+	}
 	return a, nil
 }
 

@@ -36,67 +36,98 @@ func hashBan(b *store.LiveBan) uint64 {
 	return hashes.of(keyOf(b.Prefix), hashes.text(b.Origin), hashes.text(b.Jail), b.Start)
 }
 
-// caught are the bans that catchUp has just noted, whose events may still arrive.
+// caught are the bans of the last catch-up.
 type caught struct {
-	bans map[uint64]struct{}
-	till time.Time
+	bans  map[uint64]bool // true: noted by it, so their events may still arrive; false: noted as they happened
+	going bool
+	till  time.Time // when it is over: how long events may still arrive
 }
 
+// has reports whether the ban of an event has been noted already. While a catch-up is under way it takes down the others,
+// as they are noted and need no catching up.
 func (c *caught) has(now time.Time, e *store.Event) bool {
-	if c.bans != nil && now.After(c.till) {
+	if c.bans != nil && !c.going && now.After(c.till) {
 		c.bans = nil
 	}
 	if c.bans == nil || e.Kind != store.EventBan {
 		return false
 	}
-	_, ok := c.bans[hashes.of(keyOf(e.Prefix), hashes.text(e.Origin), hashes.text(e.Jail), e.Start)]
-	return ok
+	hash := hashes.of(keyOf(e.Prefix), hashes.text(e.Origin), hashes.text(e.Jail), e.Start)
+	noted, known := c.bans[hash]
+	if c.going && !known {
+		c.bans[hash] = false
+	}
+	return noted
 }
 
 // catchUpAtOnce is how many bans catchUp notes before it writes them.
 const catchUpAtOnce = 65_536
 
-// catchUp notes the live bans that the memory does not know: of before the first start, of a crash, of a bulk change.
+// catchUp notes the live bans that the memory does not know: of before the first start, of a crash, of a bulk change. It notes
+// only what there is room for, as it would otherwise push out what is past, and in the end itself.
 func (h *History) catchUp() {
-	for {
-		found, err := h.catchUpSome()
+	entries, _ := h.Entries()
+	_, most := h.bounds()
+	room := int(most) - entries
+	if room <= 0 {
+		return
+	}
+	h.mu.Lock()
+	h.caught = caught{bans: make(map[uint64]bool), going: true}
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		h.caught.going, h.caught.till = false, h.cfg.Now().Add(caughtUpFor)
+		h.mu.Unlock()
+	}()
+	for before := -1; room > 0; {
+		select {
+		case <-h.stop:
+			return
+		default:
+		}
+		most := min(room, catchUpAtOnce)
+		known, found, err := h.catchUpSome(most)
 		if err == nil && found > 0 {
 			err = h.flush()
 		}
 		if err != nil {
 			h.log.Warn("the history is not compared with what is banned", "error", err)
 		}
-		if err != nil || found < catchUpAtOnce {
+		if err != nil || found < most || known <= before { // what is noted does not stay
 			return
 		}
+		before, room = known, room-found
 	}
 }
 
-func (h *History) catchUpSome() (found int, err error) {
+// catchUpSome notes so many at most. It returns how many live bans the memory knew.
+func (h *History) catchUpSome(most int) (had, found int, err error) {
 	known, err := h.known()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	now := h.cfg.Now()
-	h.mu.Lock()
-	h.caught = caught{make(map[uint64]struct{}), now.Add(caughtUpFor)}
-	h.mu.Unlock()
 	for b := range h.cfg.Set.LiveBans() {
 		hash := hashBan(&b)
 		if _, ok := slices.BinarySearch(known, hash); ok {
+			had++
 			continue
 		}
-		if found++; found > catchUpAtOnce {
-			break
+		if found == most {
+			continue
 		}
 		h.mu.Lock()
-		h.caught.bans[hash] = struct{}{}
-		h.add(store.At(now), &store.Event{
-			Kind: store.EventBan, Prefix: b.Prefix, Origin: b.Origin, Jail: b.Jail, Start: b.Start, Until: b.Until, Failures: b.Failures, Text: b.Reason,
-		})
+		if _, ok := h.caught.bans[hash]; !ok {
+			found++
+			h.caught.bans[hash] = true
+			h.add(store.At(now), &store.Event{
+				Kind: store.EventBan, Prefix: b.Prefix, Origin: b.Origin, Jail: b.Jail, Start: b.Start, Until: b.Until, Failures: b.Failures, Text: b.Reason,
+			})
+		}
 		h.mu.Unlock()
 	}
-	return found, nil
+	return had, found, nil
 }
 
 // known are the hashes of all offences that the memory holds, in order.

@@ -81,12 +81,13 @@ type History struct {
 	blocks []info        // in the file; the writer's alone
 	ready  chan struct{} // closed after the first catch-up
 	stop   chan struct{}
-	done   chan struct{}
+	done   chan struct{} // nil before Start
 
-	patience time.Duration // of Close
+	// Patience is how long Close waits for a disk that does not answer. It may be set before Close.
+	Patience time.Duration
 }
 
-// Open opens the memory in a directory, made when it is not there, and starts to write.
+// Open opens the memory in a directory, made when it is not there. Start has it written.
 func Open(c Config) (*History, error) {
 	f, aside, err := openFile(filepath.Join(c.Dir, "history.db"))
 	if err != nil {
@@ -97,13 +98,19 @@ func Open(c Config) (*History, error) {
 	}
 	h := &History{
 		cfg: c, keep: c.Keep, most: c.MaxEntries, log: c.Logger, file: f, wake: make(chan struct{}, 1), last: newBuilder(1), saved: 1,
-		ready: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}), patience: closeWithin,
+		ready: make(chan struct{}), stop: make(chan struct{}), Patience: closeWithin,
 	}
 	if err := h.load(); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	go h.write()
 	return h, nil
+}
+
+// Start notes what is banned and was not seen, and writes from then on what is noted. It is called once, when all that happens
+// is noted: what happened before is in the set.
+func (h *History) Start() {
+	h.done = make(chan struct{})
+	go h.write()
 }
 
 // load finds the blocks of the file and takes up the last one.
@@ -314,7 +321,8 @@ func (h *History) Health() error {
 	return h.health
 }
 
-// Close writes what waits and closes the file. A disk that does not answer is given a second.
+// Close writes what waits and closes the file. A disk that does not answer is given a second; the file is let go of when it
+// does.
 func (h *History) Close() error {
 	h.mu.Lock()
 	if h.closed {
@@ -324,12 +332,19 @@ func (h *History) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	close(h.stop)
-	late, cancel := context.WithTimeout(context.Background(), h.patience)
+	if h.done == nil {
+		return h.file.close()
+	}
+	late, cancel := context.WithTimeout(context.Background(), h.Patience)
 	defer cancel()
 	select {
 	case <-h.done:
 		return h.file.close()
 	case <-late.Done():
+		go func() {
+			<-h.done
+			h.file.close()
+		}()
 		return fmt.Errorf("close the history %s: the disk does not answer", h.file.path)
 	}
 }

@@ -26,6 +26,7 @@ type world struct {
 	mu   sync.Mutex
 	now  time.Time
 	live []store.LiveBan
+	walk func() // called before live is walked
 }
 
 func (w *world) Now() time.Time {
@@ -40,9 +41,29 @@ func (w *world) add(d time.Duration) {
 	w.now = w.now.Add(d)
 }
 
-func (w *world) LiveBans() iter.Seq[store.LiveBan] { return slices.Values(w.live) }
+func (w *world) LiveBans() iter.Seq[store.LiveBan] {
+	if w.walk != nil {
+		w.walk()
+	}
+	return slices.Values(w.live)
+}
+
+// crowd lets so many bans be live.
+func (w *world) crowd(n int) {
+	for i := range n {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		w.live = append(w.live, store.LiveBan{Prefix: netip.PrefixFrom(a, 32), Origin: "router1", Jail: "sshd", Start: store.At(epoch)})
+	}
+}
 
 func opened(t testing.TB, dir string, w *world, change func(*Config)) *History {
+	t.Helper()
+	h := unstarted(t, dir, w, change)
+	h.Start()
+	return h
+}
+
+func unstarted(t testing.TB, dir string, w *world, change func(*Config)) *History {
 	t.Helper()
 	c := Config{Dir: dir, Keep: DefaultKeep, MaxEntries: DefaultMaxEntries, Set: w, Now: w.Now, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
@@ -52,7 +73,7 @@ func opened(t testing.TB, dir string, w *world, change func(*Config)) *History {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.patience = time.Minute
+	h.Patience = time.Minute
 	t.Cleanup(func() { h.Close() })
 	return h
 }
@@ -202,6 +223,89 @@ func TestTheEventOfACaughtUpBanIsNoSecondBan(t *testing.T) {
 	h.noted(epoch, ban("203.0.113.8/32", "router1", "sshd", epoch))
 	if n := int(h.last.end() - 1); n != 2 {
 		t.Errorf("%d entries, want 2", n)
+	}
+}
+
+// More live bans than entries are remembered: what there is room for is noted, and what is past is not pushed out.
+func TestCatchUpEndsWhereTheSetIsLargerThanTheMemory(t *testing.T) {
+	w, dir := &world{now: epoch}, t.TempDir()
+	w.crowd(1000 + 2*catchUpAtOnce)
+	walks := 0
+	w.walk = func() { walks++ }
+	few := func(c *Config) { c.MaxEntries = 1000 }
+	h := unstarted(t, dir, w, few)
+	for i := range 10 {
+		h.noted(epoch, ban(fmt.Sprintf("203.0.113.%d/32", i), "router1", "sshd", epoch))
+	}
+	h.Start()
+	<-h.ready
+	if got := ask(t, h, Query{}); len(got) != 1000 || got[999].Prefix.String() != "203.0.113.0/32" || walks != 1 {
+		t.Errorf("%d entries after %d walks, want 1000 after one, and the first that was noted among them", len(got), walks)
+	}
+	closed(t, h)
+	h = opened(t, dir, w, few)
+	<-h.ready
+	if walks != 1 {
+		t.Errorf("a full memory is compared with the set: %d walks", walks)
+	}
+}
+
+func TestCatchUpEndsWithTheHistory(t *testing.T) {
+	w := &world{now: epoch}
+	w.crowd(2 * catchUpAtOnce)
+	h := unstarted(t, t.TempDir(), w, nil)
+	walks := 0
+	w.walk = func() {
+		if walks++; walks == 1 {
+			go h.Close()
+			<-h.stop
+		}
+	}
+	h.Start()
+	<-h.ready
+	if walks != 1 {
+		t.Errorf("%d walks, want none after Close", walks)
+	}
+}
+
+func TestABanDuringTheCatchUpIsNotedOnce(t *testing.T) {
+	w := &world{now: epoch}
+	w.crowd(3)
+	h := unstarted(t, t.TempDir(), w, nil)
+	w.walk = func() { h.noted(epoch, ban(w.live[1].Prefix.String(), "router1", "sshd", epoch)) }
+	h.Start()
+	<-h.ready
+	if got := ask(t, h, Query{}); len(got) != 3 {
+		t.Errorf("%d entries of 3 bans: %+v", len(got), got)
+	}
+}
+
+// The file is let go of when a disk answers that Close has not waited for.
+func TestALateWriteLetsGoOfTheFile(t *testing.T) {
+	w, dir := &world{now: epoch}, t.TempDir()
+	h := opened(t, dir, w, nil)
+	<-h.ready
+	held, release := make(chan struct{}), make(chan struct{})
+	go h.file.update(func(*bbolt.Tx) error { close(held); <-release; return nil })
+	<-held
+	h.noted(epoch, ban("203.0.113.7/32", "router1", "sshd", epoch))
+	h.Patience = time.Millisecond
+	if err := h.Close(); err == nil {
+		t.Fatal("Close waits for the disk")
+	}
+	close(release)
+	<-h.done
+	var again *History
+	for range 50 { // each waits for the lock
+		f, _, err := openFile(h.file.path)
+		if err == nil {
+			f.close()
+			again = opened(t, dir, w, nil)
+			break
+		}
+	}
+	if again == nil || len(ask(t, again, Query{})) != 1 {
+		t.Error("the file is not let go of, or does not hold the late write")
 	}
 }
 
