@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 var bucketBlocks = []byte("blocks")
@@ -42,7 +43,7 @@ func openFile(path string) (f *file, aside string, err error) {
 // damaged tells a file that will never open from one that cannot be opened now.
 func damaged(err error) bool {
 	var path *os.PathError
-	return !errors.As(err, &path) && !errors.Is(err, bbolt.ErrTimeout)
+	return !errors.As(err, &path) && !errors.Is(err, berrors.ErrTimeout)
 }
 
 func (f *file) open() error {

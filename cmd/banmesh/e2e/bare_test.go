@@ -20,7 +20,6 @@ type bare struct {
 	l    *lab
 	host int
 	hold *exec.Cmd
-	root string // as this machine sees it, through the process that holds it
 }
 
 // bareRoot makes the root and holds it: $1 a directory, $2 the programs' directory, $3 the examples, $4 what it has beside.

@@ -231,5 +231,6 @@ func (d *watchdog) client(ctx context.Context, args ...string) (string, error) {
 		}
 		return "", nil
 	}
+	//lint:ignore ST1005 fail2ban's own words
 	return "", errors.New("Invalid command")
 }
