@@ -90,6 +90,7 @@ type Agent struct {
 	neverBan struct {
 		sync.Mutex
 		configured []Prefix
+		found      map[string][]netip.Addr // by name: what conductors had when they were last looked up
 		wake       chan struct{}
 	}
 }
@@ -382,9 +383,30 @@ func (a *Agent) protect(ctx context.Context) []netip.Prefix {
 	cfg.NeverBan = a.neverBan.configured
 	a.neverBan.Unlock()
 	advertised, _ := netip.ParseAddrPort(a.mesh.Addr())
-	prefixes := ownNeverBan(ctx, &cfg, &a.doors, advertised.Addr())
+	world := a.doors
+	world.Lookup = a.lastFound
+	prefixes := ownNeverBan(ctx, &cfg, &world, advertised.Addr())
 	a.store.Protect(prefixes)
 	return prefixes
+}
+
+// lastFound looks up a name, and answers as before where that fails: a conductor
+// does not lose its exemption with the name server.
+func (a *Agent) lastFound(ctx context.Context, host string) ([]netip.Addr, error) {
+	addrs, err := a.doors.Lookup(ctx, host)
+	a.neverBan.Lock()
+	defer a.neverBan.Unlock()
+	if err != nil || len(addrs) == 0 {
+		if last := a.neverBan.found[host]; len(last) > 0 {
+			return last, nil
+		}
+		return addrs, err
+	}
+	if a.neverBan.found == nil {
+		a.neverBan.found = make(map[string][]netip.Addr)
+	}
+	a.neverBan.found[host] = addrs
+	return addrs, nil
 }
 
 // noLookups is a context under which no name is looked up: before the first
