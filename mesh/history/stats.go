@@ -262,12 +262,14 @@ func (t *tally) finish(q SumQuery, s *Sums) {
 		}
 	}
 	sortHosts(t.hosts)
+	var n NetworkCount // one of each for all: what offer is given is on the heap
+	var r Repeater
 	for from := 0; from < len(t.hosts); {
 		net := t.hosts[from] >> (hostShift + 8)
-		var n NetworkCount
+		n = NetworkCount{}
 		for from < len(t.hosts) && t.hosts[from]>>(hostShift+8) == net {
 			host := t.hosts[from] >> hostShift
-			var r Repeater
+			r = Repeater{}
 			for ; from < len(t.hosts) && t.hosts[from]>>hostShift == host; from++ {
 				h := t.hosts[from]
 				live := h&hostLive != 0
