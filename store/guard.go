@@ -72,13 +72,18 @@ func (s *set) guardLive(i uint32) {
 		}
 		c = q.next
 	}
-	size, f := extent(k), family(k)
-	if !room(size, k, g.used, g.SpaceV4, g.SpaceV6) && (size > g.granted[f] || g.used[f] > g.granted[f]-size) {
+	if !g.fits(k) {
 		s.hold(i, false)
 		return
 	}
 	r.flags |= flagSpace
-	g.used[f] += size
+	g.used[family(k)] += extent(k)
+}
+
+// fits reports whether there is room for a prefix.
+func (g *guardBook) fits(k pkey) bool {
+	size, f := extent(k), family(k)
+	return room(size, k, g.used, g.SpaceV4, g.SpaceV6) || size <= g.granted[f] && g.used[f] <= g.granted[f]-size
 }
 
 // guardUnjudged judges a ban that counts until its origin's limits are looked at again, which may be later.
@@ -171,18 +176,40 @@ func (s *set) review() {
 	g.freed = false
 }
 
-// guardTick lets in what waits and for which there is room again.
+// guardAtOnce is how many bans one tick lets in.
+const guardAtOnce = 4096
+
+// guardTick lets in what waits and for which there is room again, the narrowest first. The rest has its turn in the next tick.
 func (s *set) guardTick() {
-	if g := &s.guard; g.freed {
-		g.freed = false
-		for i, wide := range g.held {
-			if wide {
+	g := &s.guard
+	if !g.freed {
+		return
+	}
+	g.freed = false
+	var byLength [129][]uint32
+	for i, wide := range g.held {
+		if r := s.slab.at(i); !wide && g.fits(r.key()) {
+			byLength[r.bits] = append(byLength[r.bits], i)
+		}
+	}
+	var full [2]bool // by family: what is as wide or wider does not fit either
+	for bits, n := 128, 0; bits >= 0; bits-- {
+		slices.Sort(byLength[bits])
+		for _, i := range byLength[bits] {
+			r := s.slab.at(i)
+			f := family(r.key())
+			if full[f] {
 				continue
 			}
-			r := s.slab.at(i)
+			if n++; n > guardAtOnce {
+				g.freed = true
+				return
+			}
 			r.flags &^= flagHeld
 			delete(g.held, i)
-			if s.guardLive(i); !r.is(flagHeld) {
+			if s.guardLive(i); r.is(flagHeld) {
+				full[f] = true
+			} else {
 				s.emit(s.event(EventExtend, r))
 			}
 		}

@@ -341,3 +341,43 @@ func TestWhoBlockedAndFrozeIsNamed(t *testing.T) {
 		t.Errorf("frozen by %v, want %v", got, want)
 	}
 }
+
+// Room that becomes free goes to the narrowest first, and to no more at once than a tick has time for.
+func TestRoomThatBecomesFree(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(cfg *Config) {
+		guarded(cfg)
+		cfg.Guard.SpaceV4 = 11 // 32 /16
+	})
+	const narrow = guardAtOnce + 500
+	take := func(name string, n int, length Millis, prefix func(i int) string) {
+		f := newForge(name, 1)
+		for i := range n {
+			f.write(item{kind: KindBan, key: mustPrefixKey(prefix(i)), start: c.millis(), until: c.millis() + length, jail: "x"})
+			if i%1000 == 999 || i == n-1 {
+				a.take(f)
+				f.chunkMaker = chunkMaker{id: f.id}
+			}
+		}
+	}
+	take("first", 32, hour, func(i int) string { return fmt.Sprintf("20.%d.0.0/16", i) })
+	take("wide", 32, 10*hour, func(i int) string { return fmt.Sprintf("30.%d.0.0/16", i) })
+	take("narrow", narrow, 10*hour, func(i int) string { return fmt.Sprintf("40.%d.%d.0/24", i>>8, i&255) })
+	look := func(when string, force, waiting int) {
+		t.Helper()
+		if f, held := a.inForce(); len(f) != force || len(held) != waiting {
+			t.Errorf("%s: %d in force, %d wait; want %d and %d", when, len(f), len(held), force, waiting)
+		}
+	}
+	look("at first", 32, 32+narrow)
+	c.add(2 * time.Hour)
+	a.Tick(false)
+	look("after a tick", guardAtOnce, 32+narrow-guardAtOnce)
+	a.Tick(false)
+	fit := (1<<21 - narrow<<8) >> 16 // /16 beside the /24
+	look("after another", narrow+fit, 32-fit)
+	for range 3 {
+		a.Tick(false)
+	}
+	look("later", narrow+fit, 32-fit)
+}
