@@ -239,6 +239,9 @@ func (s *Server) startSSH() error {
 		"KbdInteractiveAuthentication no",
 		"PermitRootLogin prohibit-password",
 		"UsePAM no",
+		// bash takes an inner shell for one that has read the account's start-up files: those are none of ours, and can
+		// take seconds each time.
+		"SetEnv SHLVL=2",
 		fmt.Sprintf("Subsystem netconf \"%s --ncxserver-sockname=%d@%s\"", subsystem, s.port, path("ncx.sock")),
 		"",
 	}, "\n")
