@@ -119,9 +119,9 @@ func certificate(cfg *mesh.Config, now time.Time) []doctor.Finding {
 	case err != nil:
 		return []doctor.Finding{{Severity: doctor.Serious, What: oneLine(err), Why: "The agent does not start with it; one that runs goes on with the certificate before.", Fix: "openssl x509 -noout -text -in " + files.Cert}}
 	case now.After(leaf.NotAfter):
-		return []doctor.Finding{{Severity: doctor.Serious, What: fmt.Sprintf("the HTTP listener's certificate %s has ended on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Whoever reads metrics, feeds and the page refuses it.", Fix: "renew it: the agent reads it again by itself"}}
+		return []doctor.Finding{{Severity: doctor.Serious, What: fmt.Sprintf("the HTTP listener's certificate %s has ended on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Clients that read metrics, feeds and the page refuse it.", Fix: "renew it: the agent reads it again by itself"}}
 	case leaf.NotAfter.Sub(now) < certificateEnds:
-		return []doctor.Finding{{Severity: doctor.Warning, What: fmt.Sprintf("the HTTP listener's certificate %s ends on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Then whoever reads metrics, feeds and the page refuses it.", Fix: "renew it: the agent reads it again by itself"}}
+		return []doctor.Finding{{Severity: doctor.Warning, What: fmt.Sprintf("the HTTP listener's certificate %s ends on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Then clients that read metrics, feeds and the page refuse it.", Fix: "renew it: the agent reads it again by itself"}}
 	}
 	return []doctor.Finding{{Severity: doctor.OK, What: fmt.Sprintf("the HTTP listener's certificate is good until %s", leaf.NotAfter.UTC().Format(time.DateOnly))}}
 }

@@ -39,7 +39,7 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 			n.looked, n.next = !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
 		default:
 			n.next = time.Now().Add(tidyAgain)
-			n.untidy = fmt.Sprintf("the candidate of %s can hold an unfinished change of %s of this mesh, and cannot be cleaned now: whoever commits there puts it in force (%s)",
+			n.untidy = fmt.Sprintf("the candidate of %s can hold an unfinished change of %s of this mesh, and cannot be cleaned now: the next commit there puts it in force (%s)",
 				n.name, left.at.Format(time.DateTime), OneLine(err.Error()))
 		}
 		c.mu.Unlock()
