@@ -144,6 +144,9 @@ func TestTellingWaitsForFail2banAsLongAsTheBanLives(t *testing.T) {
 		r.start()
 		r.after(4 * time.Minute)
 		r.wantQueue(1)
+		if why := r.teller.Trouble(); why != "" {
+			t.Errorf("a fail2ban that does not run goes on blocking: %s", why)
+		}
 		r.setDown(nil)
 		r.after(retryMost + tellEvery)
 		r.wantCalls("set sshd unbanip 203.0.113.7")

@@ -47,9 +47,11 @@ func (t *Teller) look(ctx context.Context) {
 	}
 }
 
-// whole is err where it is of fail2ban as a whole, and not of one jail.
+// whole is err where it is of fail2ban as a whole, and not of one jail. One that does
+// not run, or is not there, blocks nothing: it took its rules away when it stopped,
+// and what waits for it is told when it runs.
 func whole(err error) error {
-	if err == nil || errors.Is(err, ErrNoJail) {
+	if err == nil || errors.Is(err, ErrNoJail) || errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNoClient) {
 		return nil
 	}
 	return err
