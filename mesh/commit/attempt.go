@@ -108,9 +108,9 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 		return Result{}, errLost
 	}
 	// Before the lock: a disk that hangs must not keep it from everybody else.
-	var fresh []netip.Prefix
+	var fresh, first []netip.Prefix
 	if !p.Empty() {
-		if fresh, err = c.place(step, p.Add); err != nil {
+		if fresh, first, err = c.place(step, p.Add); err != nil {
 			return Result{}, c.lostOr(step, err)
 		}
 	}
@@ -130,9 +130,11 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	until := start.Add(2 * c.cfg.Timeout)
 	c.cfg.SetWork(WorkCommitting, "", session, until)
 	unknown, committed, clean := false, false, false
+	var vain []netip.Prefix // placed for this edit, which does not add it
 	defer func() {
 		c.shut(ctx, e)
 		// What is written down now was not waited for under the lock.
+		c.withdraw(ctx, vain)
 		if committed {
 			c.done(ctx, p)
 		}
@@ -152,6 +154,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	p = c.placedOnly(c.replan(running, force, p, changes))
 	res.Plan = p
 	clean = true
+	vain = notAdded(running, p.Add, fresh, first)
 	if p.Empty() {
 		return res, nil
 	}
@@ -175,6 +178,22 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	}
 	committed = true
 	return res, nil
+}
+
+// notAdded are the prefixes that were placed for an edit which then did not add them, because running was another one than
+// the last reading: what is there already is somebody else's where nobody had placed it, and what is not there needs no
+// record of this member's where it had none. Without that an address of others would be adopted, and one that another leader
+// removed would pass for one that was removed by hand.
+func notAdded(running conductor.Running, add, fresh, first []netip.Prefix) (vain []netip.Prefix) {
+	there, added := setOfPrefixes(running.Addresses), setOfPrefixes(add)
+	for _, p := range first {
+		switch {
+		case added.ContainsPrefix(p):
+		case !there.ContainsPrefix(p), slices.Contains(fresh, p):
+			vain = append(vain, p)
+		}
+	}
+	return vain
 }
 
 // placedOnly leaves out of a plan made under the lock what was not placed before it: the next commit adds it.
@@ -317,16 +336,20 @@ func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefi
 
 // place records durably, and lets the others know, what is about to be added:
 // whatever becomes of this member, somebody can tell it from a foreign address
-// and remove it in time. It returns what nobody had placed before.
-func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news []netip.Prefix, err error) {
+// and remove it in time. It returns what nobody had placed before, and what this member had not.
+func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news, first []netip.Prefix, err error) {
 	placed := c.placed()
 	c.tenant.Lock()
 	fresh := make([]netip.Prefix, 0, len(add))
 	for _, p := range add {
 		// A record of this member's own, also where another one has placed it: that
 		// one's may be lifted already where this member cannot see it.
-		if until, ok := c.memory.mine[p]; !ok || placed[p] < until {
+		until, mine := c.memory.mine[p]
+		if !mine || placed[p] < until {
 			fresh = append(fresh, p)
+		}
+		if !mine {
+			first = append(first, p)
 		}
 		if _, ok := placed[p]; !ok {
 			news = append(news, p)
@@ -336,7 +359,7 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news []netip
 	if len(fresh) > 0 {
 		until := store.At(c.cfg.Now().Add(c.cfg.Tuning.Lease))
 		if err := c.cfg.Set.Place(ctx, fresh, until); err != nil {
-			return nil, fmt.Errorf("%w: %w", errRecord, err)
+			return nil, nil, fmt.Errorf("%w: %w", errRecord, err)
 		}
 		placed = c.placed()
 		c.tenant.Lock()
@@ -355,7 +378,7 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news []netip
 			c.log.Info("no other member has confirmed what is to be placed", "err", err)
 		}
 	}
-	return news, nil
+	return news, first, nil
 }
 
 // replace records once more what is in running and was placed, where its record
