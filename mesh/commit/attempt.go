@@ -134,7 +134,9 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	defer func() {
 		c.shut(ctx, e)
 		// What is written down now was not waited for under the lock.
-		c.withdraw(ctx, vain)
+		if len(vain) > 0 {
+			c.withdraw(ctx, vain)
+		}
 		if committed {
 			c.done(ctx, p)
 		}
@@ -185,11 +187,14 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 // record of this member's where it had none. Without that an address of others would be adopted, and one that another leader
 // removed would pass for one that was removed by hand.
 func notAdded(running conductor.Running, add, fresh, first []netip.Prefix) (vain []netip.Prefix) {
-	there, added := setOfPrefixes(running.Addresses), setOfPrefixes(add)
+	if len(first) == 0 {
+		return nil
+	}
+	there, added, news := setOfPrefixes(running.Addresses), setOfPrefixes(add), setOfPrefixes(fresh)
 	for _, p := range first {
 		switch {
 		case added.ContainsPrefix(p):
-		case !there.ContainsPrefix(p), slices.Contains(fresh, p):
+		case !there.ContainsPrefix(p), news.ContainsPrefix(p):
 			vain = append(vain, p)
 		}
 	}
