@@ -85,12 +85,13 @@ MOST ?= 0
 .PHONY: test
 test: deps cross
 	@go build -o $(BIN)/testsum .ci/testsum.go
+	# A command that fails is an event like others: which tests failed, and whether
+	# for good, testsum knows.
+	failed() { echo "{\"Action\":\"failed\",\"Output\":\"$$1\"}"; }
 	{
-		failed=0
-		timeout -k 10 $(MOST) $(RACE) ./... || failed=1
-		go test -json .ci/testsum.go .ci/testsum_test.go || failed=1
-		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed=1
-		exit $$failed
+		timeout -k 10 $(MOST) $(RACE) ./... || failed 'go test ./...'
+		go test -json .ci/testsum.go .ci/testsum_test.go || failed 'go test .ci/testsum_test.go'
+		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed 'go test .ci/package/sbom_test.go'
 	} | $(BIN)/testsum $(RACE) -count=1
 
 ## figures: what the tests measure, against the bars

@@ -1,6 +1,10 @@
 // Testsum reads the output of `go test -json` on stdin and prints a line for each
 // package, in full what failed, and at last how many tests passed and failed. It
-// exits with 1 where something failed or where no test ran.
+// exits with 1 where something failed or where no test ran. A line
+//
+//	{"Action":"failed","Output":"COMMAND"}
+//
+// says that COMMAND, which wrote what comes before it, failed.
 //
 //	testsum [COMMAND...]
 //
@@ -80,6 +84,7 @@ type event struct {
 type summary struct {
 	out                     io.Writer
 	passed, failed, skipped int
+	known                   int                         // failures before the command that runs
 	output                  map[string]*strings.Builder // by package and test
 	tests                   map[string]int              // finished tests, by package
 	failures                map[string]int              // by package
@@ -188,6 +193,13 @@ func (s *summary) take(e event) {
 			s.output[key] = new(strings.Builder)
 		}
 		s.output[key].WriteString(e.Output)
+	case "failed":
+		// Most often because of a test that was counted already.
+		if s.failed == s.known {
+			s.failed++
+			fmt.Fprintf(s.out, "FAILED without a test to blame: %s\n", e.Output)
+		}
+		s.known = s.failed
 	case "build-output":
 		io.WriteString(s.out, e.Output)
 	case "pass", "fail", "skip":

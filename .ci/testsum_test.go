@@ -42,6 +42,12 @@ func TestSummary(t *testing.T) {
 		{"a skip", good + `{"Action":"output","Package":"a","Test":"TestS","Output":"no ipv6 here\n"}
 {"Action":"skip","Package":"a","Test":"TestS"}
 `, true, []string{"no ipv6 here", "1 skipped", "1 passed, 0 failed\n"}, ""},
+		{"a command that fails for a test", good + `{"Action":"fail","Package":"b","Test":"TestY"}
+{"Action":"fail","Package":"b","Elapsed":1}
+{"Action":"failed","Output":"go test ./..."}
+`, false, []string{"1 passed, 1 failed\n"}, "without a test"},
+		{"a command that fails for nothing known", good + `{"Action":"failed","Output":"go test ./..."}
+`, false, []string{"FAILED without a test to blame: go test ./...\n", "1 passed, 1 failed\n"}, ""},
 		{"other lines are passed on", "go: no such tool\n" + good, true, []string{"go: no such tool\n"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

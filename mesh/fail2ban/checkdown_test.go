@@ -137,11 +137,19 @@ func TestRealCheckFindsAJailThatReadsNothingOfSSHDs(t *testing.T) {
 func TestRealCheckLeavesNoErrorsInFail2bansLog(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{})
+	log := func() string {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(r.LogPath()), "fail2ban.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	// Who waited for the jail has asked for it before it was there.
+	before := log()
 	if _, err := Check(t.Context(), r.realClient(), ""); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(r.LogPath()), "fail2ban.log"))
-	if err != nil || strings.Contains(string(text), "ERROR") {
-		t.Errorf("%v: %s", err, text)
+	if written := strings.TrimPrefix(log(), before); strings.Contains(written, "ERROR") {
+		t.Errorf("%s", written)
 	}
 }

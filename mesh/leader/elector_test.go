@@ -398,11 +398,11 @@ func TestOnChangeTellsEachLossOfLeadership(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		changes := f.changesOf(a) // Receive wakes Run, which tells the change when it likes
 		a.Receive("z", h)
 		if a.Status().Self {
 			t.Error("a still leads after a higher term was received")
 		}
-		changes := f.changesOf(a)
 		f.wait(100 * time.Millisecond)
 		if f.changesOf(a) != changes+1 {
 			t.Errorf("%d changes told, want one", f.changesOf(a)-changes)

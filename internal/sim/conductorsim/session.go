@@ -65,10 +65,11 @@ func (s *Sim) enter(a Actor, conn io.Closer) (actor Actor, ctx context.Context, 
 	return a, ctx, func() {
 		kill(nil)
 		s.stores.Release(a)
-		s.stores.record(a, history.Event{Kind: history.Closed})
 		s.mu.Lock()
 		delete(s.sessions, a.Session)
 		s.mu.Unlock()
+		// Whoever waits for the event must not find the session still there.
+		s.stores.record(a, history.Event{Kind: history.Closed})
 		close(info.done)
 	}
 }
