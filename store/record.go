@@ -1,24 +1,22 @@
 package store
 
-import (
-	"net/netip"
-	"strconv"
-)
+import "strconv"
 
 // Kind tells the records apart, in memory, on the wire and in the file.
 type Kind uint8
 
-// The kinds of record.
+// The kinds of record. What each of them carries is in item; floor is the latest until of what a record replaced in its
+// log where that is later than its own, so that a replaced record that comes back late is still refused.
 const (
-	KindBan Kind = iota + 1
-	KindLift
-	KindAllow
-	KindNeverBan
-	KindPlaced
-	KindFreeze
-	KindBlock
-	KindGone   // own records that are withdrawn, see goneRange
-	KindForget // a member that has failed is not looked for any more
+	KindBan      Kind = iota + 1 // a member wants a prefix blocked: jail, start, until (may be Never), failures, reason, floor
+	KindLift                     // removes the offences it names from its prefix, and records of all other kinds by their dots
+	KindAllow                    // a prefix must not be blocked, whichever member bans it
+	KindNeverBan                 // a member's lease on what must never be blocked for its sake; the one with the latest until counts
+	KindPlaced                   // a leader's lease on a prefix that it put into the conductor: only such are ever removed there
+	KindFreeze                   // stops additions, mesh-wide, until it is lifted
+	KindBlock                    // nothing of an origin counts, written or still to come, until it is lifted
+	KindGone                     // own records that are withdrawn, see goneRange
+	KindForget                   // a member that failed before the record's start is not looked for any more; one that lives is not forgotten
 
 	kindEnd // first kind that this version does not know
 )
@@ -31,9 +29,6 @@ func (k Kind) String() string {
 	}
 	return "kind " + strconv.Itoa(int(k))
 }
-
-// Body is what a record says. Its log and number are kept beside it.
-type Body interface{ Kind() Kind }
 
 // Offence is what a Lift removes: what one member reported of one prefix in one jail at one time. It is the same
 // offence over prolongations, replays and restarts. A start in whole seconds is the same within one second, because
@@ -55,90 +50,6 @@ func sameStart(a, b Millis) bool {
 	d := a - b
 	return -second <= d && d <= second
 }
-
-// Ban says that a member wants a prefix blocked.
-type Ban struct {
-	Prefix       netip.Prefix
-	Jail         string
-	Start, Until Millis // Until may be Never
-	Failures     uint32
-	Reason       string
-	// Floor is the latest until of what this record replaced in its log where that is later than its own until, else 0.
-	// The record is retained until then, so that a replaced one that comes back late is still refused.
-	Floor Millis
-}
-
-// Lift removes the offences it names from its prefix (Bans), and the records it names by dot (all other kinds).
-type Lift struct {
-	Prefix    netip.Prefix // zero for what has no prefix: NeverBan, Freeze, Block
-	Offences  []Offence
-	Dots      []DotRange
-	Start     Millis // when it was written
-	Until     Millis // the last moment at which a ban of its offences can be live, or until what its Dots name does
-	Confirmed bool   // a bulk command that an operator confirmed
-}
-
-// Allow says that a prefix must not be blocked, whoever bans it.
-type Allow struct {
-	Prefix       netip.Prefix
-	Start, Until Millis
-	Comment      string
-	Floor        Millis // as in Ban
-}
-
-// NeverBan is a member's lease on what must never be blocked for its sake. The one with the latest until counts.
-type NeverBan struct {
-	Prefixes     []netip.Prefix
-	Start, Until Millis
-	Floor        Millis // as in Ban
-}
-
-// Placed is a leader's lease on a prefix that it put into the conductor: only what was placed is ever removed there.
-type Placed struct {
-	Prefix       netip.Prefix
-	Start, Until Millis
-	Floor        Millis // as in Ban
-}
-
-// Freeze stops additions, mesh-wide, until it is lifted.
-type Freeze struct{ Start Millis }
-
-// Block makes everything of Origin count for nothing, what it wrote and what is still to come, until it is lifted.
-type Block struct {
-	Origin string
-	Start  Millis
-}
-
-// Forget says that a member is not coming back, if it failed before Start: a member that lives is not forgotten, and one that
-// comes back is a member as before.
-type Forget struct {
-	Name  string
-	Start Millis
-}
-
-// Kind returns KindForget.
-func (Forget) Kind() Kind { return KindForget }
-
-// Kind returns KindBan.
-func (Ban) Kind() Kind { return KindBan }
-
-// Kind returns KindLift.
-func (Lift) Kind() Kind { return KindLift }
-
-// Kind returns KindAllow.
-func (Allow) Kind() Kind { return KindAllow }
-
-// Kind returns KindNeverBan.
-func (NeverBan) Kind() Kind { return KindNeverBan }
-
-// Kind returns KindPlaced.
-func (Placed) Kind() Kind { return KindPlaced }
-
-// Kind returns KindFreeze.
-func (Freeze) Kind() Kind { return KindFreeze }
-
-// Kind returns KindBlock.
-func (Block) Kind() Kind { return KindBlock }
 
 // Bounds of what a record may hold. They keep a record that this package writes below 1,200 bytes (a NeverBan excepted),
 // so that it fits a packet, and bound what a hostile peer can make us decode.
