@@ -151,6 +151,10 @@ type Enforce struct {
 	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
 	NetNS  string `yaml:"netns"`  // driver nftables: network namespace, by its name for `ip netns` or as a file; "" is the agent's own
 
+	// Ingress names interfaces at which the driver nftables drops before a bridge
+	// that they are ports of takes a frame.
+	Ingress []string `yaml:"ingress"`
+
 	// What others ban is blocked by this router, and in its feeds and exports, up to
 	// this width and all together; the rest waits for an operator's word here. 0 is
 	// no bound.
@@ -551,6 +555,14 @@ func (c *Config) validateEnforce() error {
 		bad.add(field("enforce.netns", "%q: only enforce.driver nftables has one", e.NetNS))
 	case !filepath.IsAbs(e.NetNS) && (strings.ContainsAny(e.NetNS, "/\x00") || e.NetNS == "." || e.NetNS == ".."):
 		bad.add(field("enforce.netns", "%q: want a name that `ip netns list` shows, or the absolute path of a namespace's file", e.NetNS))
+	}
+	if len(e.Ingress) > 0 && e.Driver != "nftables" {
+		bad.add(field("enforce.ingress", "only enforce.driver nftables drops at interfaces"))
+	}
+	for i, name := range e.Ingress {
+		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/: \t\n\x00") || slices.Contains(e.Ingress[:i], name) {
+			bad.add(field("enforce.ingress", "%q: want names of interfaces that `ip link` shows, each once", name))
+		}
 	}
 	return bad.err()
 }

@@ -71,6 +71,8 @@ func TestConfigErrorsNameFileLineAndKey(t *testing.T) {
 		{"jail to feed", "gossip: {bind: '127.0.0.1:0'}\nenforce:\n  jail: \"a\\tb\"\n", ":3: enforce.jail: \"a\\tb\": holds U+0009"},
 		{"no jail to feed", "gossip: {bind: '127.0.0.1:0'}\nenforce:\n  jail: ''\n", ":3: enforce.jail: \"\": empty"},
 		{"namespace of another driver", "gossip: {bind: '127.0.0.1:0'}\nenforce:\n  netns: kni\n", ":3: enforce.netns: \"kni\": only enforce.driver nftables has one"},
+		{"interfaces of another driver", "gossip: {bind: '127.0.0.1:0'}\nenforce:\n  ingress: [wwan0]\n", ":3: enforce.ingress: only enforce.driver nftables"},
+		{"an interface twice", "gossip: {bind: '127.0.0.1:0'}\nenforce:\n  driver: nftables\n  ingress: [wwan0, wwan0]\n", ":4: enforce.ingress: \"wwan0\": want names of interfaces"},
 		{"namespace by a relative path", "gossip: {bind: '127.0.0.1:0'}\nenforce:\n  driver: nftables\n  netns: a/b\n", ":4: enforce.netns: \"a/b\": want a name"},
 		{"limit of the feed", "gossip: {bind: '127.0.0.1:0'}\nenforce:\n  limit: 0\n", ":3: enforce.limit: "},
 		{"http without port", "gossip: {bind: '127.0.0.1:0'}\nhttp:\n  listen: 127.0.0.1\n", ":3: http.listen: "},

@@ -52,7 +52,7 @@ type Doors struct {
 	// Fail2ban runs a command of fail2ban's protocol, in the place of fail2ban-client.
 	Fail2ban func(ctx context.Context, args ...string) (string, error)
 	// Kernel makes what drops packets, where enforce.driver is nftables.
-	Kernel func(netns string) (enforce.Driver, error)
+	Kernel func(netns string, ingress []string) (enforce.Driver, error)
 	// Alert runs alert.command with an event on its standard input.
 	Alert func(ctx context.Context, command string, event []byte, log *slog.Logger) error
 }
@@ -123,7 +123,9 @@ func prepare(cfg *Config, log *slog.Logger) error {
 	return nil
 }
 
-func openKernel(netns string) (enforce.Driver, error) { return enforce.OpenNFTables(netns) }
+func openKernel(netns string, ingress []string) (enforce.Driver, error) {
+	return enforce.OpenNFTables(netns, ingress)
+}
 
 // newClient makes the client of this router's fail2ban.
 func (d *Doors) newClient(c fail2ban.ClientConfig) *fail2ban.Client {

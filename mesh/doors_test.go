@@ -35,6 +35,7 @@ var behind = map[string]string{
 	"enforce/nftables_linux.go":   "Doors.Kernel",
 	"enforce/dump_linux.go":       "Doors.Kernel",
 	"enforce/layout_linux.go":     "Doors.Kernel",
+	"enforce/ingress_linux.go":    "Doors.Kernel",
 	"enforce/message_linux.go":    "Doors.Kernel",
 	"enforce/symbols_linux.go":    "Doors.Kernel",
 	"enforce/watch_linux.go":      "Doors.Kernel",

@@ -44,7 +44,7 @@ func (a *Agent) openNFTables() error {
 	if a.cfg.Enforce.Driver != "nftables" {
 		return nil
 	}
-	driver, err := a.doors.Kernel(a.cfg.Enforce.NetNS)
+	driver, err := a.doors.Kernel(a.cfg.Enforce.NetNS, a.cfg.Enforce.Ingress)
 	if err != nil {
 		return fmt.Errorf("enforce.driver nftables: %w", err)
 	}

@@ -19,7 +19,8 @@ type Driver interface {
 	// Name is the driver's name in the configuration.
 	Name() string
 
-	// Caveat is what this router cannot promise, in plain words; "" where there is nothing to say, or it is not known.
+	// Caveat is what this router cannot promise as of the last Fix, in plain words; "" where there is nothing to say, or it is
+	// not known.
 	Caveat() string
 
 	// Fix looks at all that the driver needs on this router, elements aside, and puts right what can be without them. The

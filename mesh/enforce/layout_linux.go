@@ -26,17 +26,23 @@ import (
 //			ip6 saddr @banned6 counter drop comment "managed by banmesh"
 //			ip6 saddr @prefixes6 counter drop comment "managed by banmesh"
 //		}
+//		chain ingress {
+//			type filter hook ingress devices = { … } priority raw; policy accept;
+//			…the same rules
+//		}
 //	}
 //
 // Single addresses are in sets without intervals: the kernel hashes those, and a change of one costs the same at any size.
 // The chain comes before connection tracking and routing, which a dropped packet then does not cost; it sees what is for
 // this host and what goes through it. That an established connection is cut needs no priority: an accept ends one chain,
-// a drop ends all.
+// a drop ends all. What a bridge takes from its ports never comes there; the second chain, made where interfaces are named
+// for it, sees a frame before the bridge does.
 const (
-	tableName = "banmesh"
-	chainName = "prerouting"
-	comment   = "managed by banmesh"
-	priority  = nftables.ChainPriority(-300)
+	tableName    = "banmesh"
+	chainName    = "prerouting"
+	ingressChain = "ingress"
+	comment      = "managed by banmesh"
+	priority     = nftables.ChainPriority(-300)
 
 	// gcInterval is how often the kernel frees what has expired, by going through all of a set; it looks at the time of what
 	// it finds in any case. Its default of a second costs a core several percent where there are a million.
@@ -106,13 +112,13 @@ func ruleExprs(id setID) []expr.Any {
 var ruleOrder = [sets]setID{banned4, prefixes4, banned6, prefixes6}
 
 // replaceTable puts into a transaction that whatever has the table's name goes, and the table as it should be comes.
-func (s *script) replaceTable() error {
+func (s *script) replaceTable(ports []string) error {
 	s.deleteTable()
 	s.table(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
 	for id := range sets {
 		s.set(id)
 	}
-	return s.chain()
+	return s.chains(ports)
 }
 
 // deleteTable deletes the table, where there is one.
@@ -150,21 +156,36 @@ func (s *script) set(id setID) {
 	s.close(at)
 }
 
-// chain makes the chain and its rules.
-func (s *script) chain() error {
+// chains makes the chain of all packets, and that of some ports.
+func (s *script) chains(ports []string) error {
+	if err := s.chain(chainName, unix.NF_INET_PRE_ROUTING, nil); err != nil || len(ports) == 0 {
+		return err
+	}
+	return s.chain(ingressChain, nfInetIngress, ports)
+}
+
+// chain makes a chain and its rules. The hook at ingress is that of some ports.
+func (s *script) chain(name string, hooknum uint32, ports []string) error {
 	at := s.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
 	s.text(unix.NFTA_CHAIN_TABLE, tableName)
-	s.text(unix.NFTA_CHAIN_NAME, chainName)
+	s.text(unix.NFTA_CHAIN_NAME, name)
 	hook := s.nest(unix.NFTA_CHAIN_HOOK)
 	before := priority
-	s.number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_PRE_ROUTING)
+	s.number(unix.NFTA_HOOK_HOOKNUM, hooknum)
 	s.number(unix.NFTA_HOOK_PRIORITY, uint32(before))
+	if len(ports) > 0 {
+		devices := s.nest(nftaHookDevs)
+		for _, port := range ports {
+			s.text(nftaDeviceName, port)
+		}
+		s.end(devices)
+	}
 	s.end(hook)
 	s.number(unix.NFTA_CHAIN_POLICY, uint32(nftables.ChainPolicyAccept))
 	s.text(unix.NFTA_CHAIN_TYPE, string(nftables.ChainTypeFilter))
 	s.close(at)
 	for _, id := range ruleOrder {
-		if err := s.rule(chainName, id); err != nil {
+		if err := s.rule(name, id); err != nil {
 			return err
 		}
 	}
@@ -189,9 +210,9 @@ func (s *script) rule(chain string, id setID) error {
 	return nil
 }
 
-// fixRules puts into a transaction that the table has our chain, our rules and our sets, and nothing else; its elements
+// fixRules puts into a transaction that the table has our chains, our rules and our sets, and nothing else; its elements
 // stay. The sets are as they should be.
-func (s *script) fixRules(c contents) error {
+func (s *script) fixRules(c contents, ports []string) error {
 	at := s.message(unix.NFT_MSG_DELRULE, 0) // all of the table, since some may name others' chains and sets
 	s.text(unix.NFTA_RULE_TABLE, tableName)
 	s.close(at)
@@ -207,7 +228,7 @@ func (s *script) fixRules(c contents) error {
 		s.text(unix.NFTA_SET_NAME, name)
 		s.close(at)
 	}
-	return s.chain()
+	return s.chains(ports)
 }
 
 // contents is what the table is made of, elements aside.
@@ -219,8 +240,8 @@ type contents struct {
 	strange []string // sets that are not ours
 }
 
-// contents looks at the table.
-func (n *nftTables) contents() (c contents, err error) {
+// contents looks at the table, which is to have a chain at the ingress of some ports.
+func (n *nftTables) contents(ports []string) (c contents, err error) {
 	conn, done, err := n.library()
 	if err != nil {
 		return c, err
@@ -230,7 +251,7 @@ func (n *nftTables) contents() (c contents, err error) {
 		return c, err
 	}
 	// Something that ends while it is looked at is not as it should be.
-	err = errors.Join(c.readSets(conn), c.readChains(conn))
+	err = errors.Join(c.readSets(conn), c.readChains(conn, n, ports))
 	if errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.ENOENT) {
 		return contents{there: true}, nil
 	}
@@ -268,26 +289,39 @@ func (c *contents) readSets(conn *nftables.Conn) error {
 	return nil
 }
 
-func (c *contents) readChains(conn *nftables.Conn) error {
+func (c *contents) readChains(conn *nftables.Conn, n *nftTables, ports []string) error {
 	all, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return err
 	}
+	want := map[string]nftables.ChainHook{chainName: *nftables.ChainHookPrerouting}
+	if len(ports) > 0 {
+		want[ingressChain] = nfInetIngress
+	}
+	right := 0
 	for _, have := range all {
 		if have.Table == nil || have.Table.Name != tableName {
 			continue
 		}
 		c.chains = append(c.chains, have.Name)
-		ok := have.Name == chainName && have.Hooknum != nil && *have.Hooknum == *nftables.ChainHookPrerouting &&
-			have.Priority != nil && *have.Priority == priority
-		if ok {
-			if ok, err = rulesAreOurs(conn, have.Name); err != nil {
+		hook, ok := want[have.Name]
+		if !ok || have.Hooknum == nil || *have.Hooknum != hook || have.Priority == nil || *have.Priority != priority {
+			continue
+		}
+		if have.Name == ingressChain {
+			if at, err := n.devicesOf(ingressChain); err != nil {
 				return err
+			} else if !slices.Equal(at, ports) {
+				continue
 			}
 		}
-		c.ours = c.ours && ok
+		if ok, err = rulesAreOurs(conn, have.Name); err != nil {
+			return err
+		} else if ok {
+			right++
+		}
 	}
-	c.ours = c.ours && len(c.chains) == 1
+	c.ours = c.ours && len(c.chains) == len(want) && right == len(want)
 	return nil
 }
 
@@ -331,18 +365,23 @@ func isRule(have []expr.Any, id setID) bool {
 	})
 }
 
-// dropped adds up the counters of the rules.
+// dropped adds up the counters of the rules. A chain that is not there has none.
 func dropped(c *nftables.Conn) (d Drops, err error) {
-	rules, err := c.GetRules(table(), &nftables.Chain{Name: chainName, Table: table()})
-	for _, r := range rules {
-		for _, e := range r.Exprs {
-			if counter, ok := e.(*expr.Counter); ok {
-				d.Packets += counter.Packets
-				d.Bytes += counter.Bytes
+	for _, chain := range []string{chainName, ingressChain} {
+		rules, err := c.GetRules(table(), &nftables.Chain{Name: chain, Table: table()})
+		if err != nil {
+			return Drops{}, err
+		}
+		for _, r := range rules {
+			for _, e := range r.Exprs {
+				if counter, ok := e.(*expr.Counter); ok {
+					d.Packets += counter.Packets
+					d.Bytes += counter.Bytes
+				}
 			}
 		}
 	}
-	return d, err
+	return d, nil
 }
 
 // tableOf is the name of the table that a message of nftables is about.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,7 +30,11 @@ const (
 
 // nftTables drops by nftables, over netlink. What it makes is described in layout_linux.go.
 type nftTables struct {
-	netns string // the file of a network namespace; "" is the process's own
+	netns   string   // the file of a network namespace; "" is the process's own
+	ingress []string // interfaces at which frames are dropped before a bridge takes them
+
+	kernel func() string          // what this kernel cannot promise
+	absent atomic.Pointer[string] // which of ingress the last look did not find
 
 	mu   sync.Mutex
 	conn *netlink.Conn // for changes and look-ups; nil before the first
@@ -39,16 +44,19 @@ type nftTables struct {
 }
 
 // OpenNFTables returns the driver that drops by nftables, in the table `inet banmesh` of a network namespace: of that which
-// `ip netns` knows by the name, of that of a file, or with "" of that which the agent runs in. It touches nothing yet; the
-// namespace need not be there.
-func OpenNFTables(netns string) (Driver, error) {
+// `ip netns` knows by the name, of that of a file, or with "" of that which the agent runs in. At the interfaces named in
+// ingress it drops what a bridge would take as well, which needs Linux 5.10. It touches nothing yet; neither the namespace
+// nor the interfaces need be there.
+func OpenNFTables(netns string, ingress []string) (Driver, error) {
 	if netns != "" && !filepath.IsAbs(netns) {
 		netns = filepath.Join("/run/netns", netns)
 	}
-	return openNFTables(netns), nil
+	return openNFTables(netns, ingress...), nil
 }
 
-func openNFTables(netns string) *nftTables { return &nftTables{netns: netns} }
+func openNFTables(netns string, ingress ...string) *nftTables {
+	return &nftTables{netns: netns, ingress: ingress, kernel: sync.OnceValue(kernelCaveat)}
+}
 
 // namespace opens the namespace; fd is 0 for the process's own.
 func (n *nftTables) namespace() (fd int, in os.FileInfo, done func(), err error) {
@@ -246,7 +254,11 @@ func explain(what string, err error) error {
 // Fix makes the chain, the rules and the sets what they should be, where our sets are.
 func (n *nftTables) Fix(context.Context) error {
 	n.leave()
-	c, err := n.contents()
+	ports, err := n.ports()
+	if err != nil {
+		return explain("look for the interfaces of enforce.ingress", err)
+	}
+	c, err := n.contents(ports)
 	switch {
 	case err != nil:
 		return explain("look at table inet "+tableName, err)
@@ -258,7 +270,7 @@ func (n *nftTables) Fix(context.Context) error {
 		return fmt.Errorf("table inet %s is not as this version makes it: %w", tableName, ErrUnreadable)
 	}
 	s := newScript()
-	if err := s.fixRules(c); err != nil {
+	if err := s.fixRules(c, ports); err != nil {
 		return explain("write rules", err)
 	}
 	if err := n.transact(s); errors.Is(err, os.ErrPermission) {
@@ -284,7 +296,11 @@ func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element
 func (n *nftTables) Apply(_ context.Context, c Change) error {
 	s := newScript()
 	if c.Anew {
-		if err := s.replaceTable(); err != nil {
+		ports, err := n.ports()
+		if err != nil {
+			return explain("look for the interfaces of enforce.ingress", err)
+		}
+		if err := s.replaceTable(ports); err != nil {
 			return explain("write rules", err)
 		}
 	}
@@ -360,7 +376,7 @@ func (n *nftTables) Dropped(context.Context) (Drops, error) {
 
 // Probe says why a driver of OpenNFTables could not work in a network namespace; nil where it could. It changes nothing.
 func Probe(netns string) error {
-	driver, err := OpenNFTables(netns)
+	driver, err := OpenNFTables(netns, nil)
 	if err != nil {
 		return err
 	}

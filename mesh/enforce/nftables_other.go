@@ -5,7 +5,7 @@ package enforce
 import "errors"
 
 // OpenNFTables returns an error: nftables is Linux's.
-func OpenNFTables(string) (Driver, error) {
+func OpenNFTables(string, []string) (Driver, error) {
 	return nil, errors.New("enforce.driver nftables needs Linux: use none or fail2ban")
 }
 

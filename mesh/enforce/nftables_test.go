@@ -50,7 +50,12 @@ func newSpace(t testing.TB) *space {
 	return s
 }
 
-func (s *space) driver() *nftTables { return openNFTables(fmt.Sprintf("/proc/self/fd/%d", int(s.fd))) }
+func (s *space) driver(ingress ...string) *nftTables {
+	return openNFTables(fmt.Sprintf("/proc/self/fd/%d", int(s.fd)), ingress...)
+}
+
+// file is the namespace for another program.
+func (s *space) file() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(s.fd)) }
 
 // run runs a program in the namespace.
 func (s *space) run(input, name string, args ...string) string {
@@ -475,7 +480,7 @@ func TestANamespaceComesAndGoes(t *testing.T) {
 	unmount := func() { unix.Unmount(file, unix.MNT_DETACH); os.Remove(file) }
 	t.Cleanup(unmount)
 
-	driver, err := OpenNFTables(file)
+	driver, err := OpenNFTables(file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

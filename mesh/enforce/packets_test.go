@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -39,7 +38,7 @@ func newWire(t testing.TB) *wire {
 	t.Helper()
 	w := &wire{t: t, from: newSpace(t), to: newSpace(t), mac: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
 	w.to.run("", "ip", "link", "add", "in0", "address", w.mac.String(), "type", "veth", "peer", "name", "out0")
-	w.to.run("", "ip", "link", "set", "out0", "netns", fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(w.from.fd)))
+	w.to.run("", "ip", "link", "set", "out0", "netns", w.from.file())
 	w.to.run("", "sh", "-c", "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/in0/rp_filter")
 	w.to.run("", "ip", "addr", "add", receiver4+"/24", "dev", "in0")
 	w.to.run("", "ip", "link", "set", "in0", "up")

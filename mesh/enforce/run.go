@@ -70,7 +70,6 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	}()
 	defer func() { cancel(); <-watched }()
 
-	e.warn(e.cfg.Driver.Caveat())
 	w := e.worker()
 	select { // before the first reading, so that it need not be repeated
 	case <-ctx.Done():
@@ -120,13 +119,15 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	}
 }
 
+// warn notes what the router cannot promise, and logs it once.
 func (e *Enforcer) warn(caveat string) {
-	if caveat != "" {
+	e.mu.Lock()
+	before := e.status.Caveat
+	e.status.Caveat = caveat
+	e.mu.Unlock()
+	if caveat != "" && caveat != before {
 		e.log.Warn("enforcement has a limit", "caveat", caveat)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.status.Caveat = caveat
 }
 
 func (e *Enforcer) worker() *worker {
@@ -213,6 +214,7 @@ func (w *worker) step(ctx context.Context) error {
 // fix looks at what the elements are in.
 func (w *worker) fix(ctx context.Context) error {
 	err := w.cfg.Driver.Fix(ctx)
+	w.warn(w.cfg.Driver.Caveat())
 	switch {
 	case err == nil:
 		w.router.anew, w.router.whole = false, false

@@ -11,9 +11,21 @@ import (
 // the commit "translate rbtree to array for binary search" of January 2026 ended that, and was carried into older series.
 const caveat = "this kernel may let a packet from within a banned prefix through in the instant in which prefixes change; single addresses are safe"
 
-// Caveat looks for the kernel's own mark of that commit, the names of its functions. A kernel that shows none of its names
-// tells nothing.
+// Caveat is the kernel's, and which interfaces are not there.
 func (n *nftTables) Caveat() string {
+	var all []string
+	if c := n.kernel(); c != "" {
+		all = append(all, c)
+	}
+	if names := n.absent.Load(); names != nil {
+		all = append(all, "enforce.ingress: there is no interface "+*names)
+	}
+	return strings.Join(all, "; ")
+}
+
+// kernelCaveat looks for the kernel's own mark of that commit, the names of its functions. A kernel that shows none of its
+// names tells nothing.
+func kernelCaveat() string {
 	f, err := os.Open("/proc/kallsyms")
 	if err != nil {
 		return ""

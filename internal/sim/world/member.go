@@ -113,7 +113,7 @@ func (m *Member) start() error {
 			return conductor.New(c.WithDefaults(), &driver{w.console, m, run}), nil
 		},
 		Fail2ban: m.watchdog.client,
-		Kernel:   func(string) (enforce.Driver, error) { return m.kernel, nil },
+		Kernel:   func(string, []string) (enforce.Driver, error) { return m.kernel, nil },
 	}
 	agent, err := mesh.Open(context.Background(), w.config(m), mesh.Options{Version: "simulated", Logger: log, Now: m.now, Doors: doors})
 	if err != nil {
