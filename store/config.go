@@ -12,8 +12,9 @@ import (
 
 // Config says how a store is opened.
 type Config struct {
-	Path   string // the durable file; made when absent
-	Origin string // this member's stable name
+	Path   string  // the durable file; made when absent
+	Volume *Volume // in its place, in a simulation: Path is then but a name
+	Origin string  // this member's stable name
 	// Now is the own clock, the only one the store knows. Default time.Now.
 	Now func() time.Time
 	// MaxDuration caps a ban's life, counted from its start. 0 = no cap.

@@ -304,7 +304,7 @@ func TestMergedRecordsSurviveADiskThatFailedForAWhile(t *testing.T) {
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
 	b.ban("192.0.2.1", time.Hour)
 	a.pull(b)
-	eventually(t, "first merge on disk", func() bool { return len(a.disk.clone().records) == 1 })
+	eventually(t, "first merge on disk", func() bool { return a.disk.Records() == 1 })
 	a.disk.setFail(syscall.EIO)
 	b.ban("192.0.2.2", time.Hour)
 	b.ban("192.0.2.1", 2*time.Hour)
@@ -319,7 +319,7 @@ func TestMergedRecordsSurviveADiskThatFailedForAWhile(t *testing.T) {
 	eventually(t, "Health recovers", func() bool { return a.Health() == nil })
 	again := newNode(t, "a", c, a.disk.clone())
 	equalSets(t, again, b)
-	if n := len(a.disk.clone().records); n != 3 {
+	if n := a.disk.Records(); n != 3 {
 		t.Errorf("%d records on disk, want 3: the replaced one deleted", n)
 	}
 }
@@ -349,9 +349,7 @@ func TestSlowDiskHoldsUpNoReaderAndNoMerge(t *testing.T) {
 	c := newClock()
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
 	gate := make(chan struct{})
-	a.disk.mu.Lock()
-	a.disk.gate = gate
-	a.disk.mu.Unlock()
+	a.disk.setGate(gate)
 	acked := make(chan error, 1)
 	go func() {
 		_, err := a.Ban(context.Background(), []BanRequest{a.request("192.0.2.1", time.Hour)})

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -296,8 +297,11 @@ func TestWhatWasWithdrawnStaysGoneAfterACrash(t *testing.T) {
 	a.must(a.Unplace(ctx, prefixes("192.0.2.1")))
 	a.must(a.SaveMeta(ctx, "x", []byte("y")))
 	after := a.disk.clone()
-	for id, enc := range before.records { // their deletion is what the crash kept from the disk
-		after.records[id] = enc
+	for log, records := range before.records { // their deletion is what the crash kept from the disk
+		if after.records[log] == nil {
+			after.records[log] = make(map[uint64][]byte)
+		}
+		maps.Copy(after.records[log], records)
 	}
 	r := newNode(t, "a", c, after)
 	if frozen, _ := r.Frozen(); len(r.Allows())+len(r.Blocked())+len(r.Placed()) != 0 || frozen {

@@ -3,10 +3,8 @@ package store
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -36,119 +34,45 @@ func (c *clock) millis() Millis { return At(c.Now()) }
 
 // memDisk is a disk in memory that fails when it is told to. What it holds outlives the store that closes it.
 type memDisk struct {
-	mu      sync.Mutex
-	logs    map[uint32]logHeader
-	records map[recordID][]byte
-	notices map[uint64]Notice
-	meta    map[string][]byte
-	fail    error
-	commits int
-	gate    chan struct{} // when set, each commit waits for a value
+	*Volume
+	fault struct {
+		sync.Mutex
+		err  error
+		gate chan struct{} // when set, each commit waits for a value
+	}
 }
 
-type recordID struct {
-	log uint32
-	seq uint64
-}
+func newMemDisk() *memDisk { return &memDisk{Volume: NewVolume()} }
 
-func newMemDisk() *memDisk {
-	return &memDisk{logs: map[uint32]logHeader{}, records: map[recordID][]byte{}, notices: map[uint64]Notice{}, meta: map[string][]byte{}}
-}
-
-func (d *memDisk) clone() *memDisk {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return &memDisk{logs: maps.Clone(d.logs), records: maps.Clone(d.records), notices: maps.Clone(d.notices), meta: maps.Clone(d.meta)}
-}
+func (d *memDisk) clone() *memDisk { return &memDisk{Volume: d.Clone()} }
 
 func (d *memDisk) setFail(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fail = err
+	d.fault.Lock()
+	defer d.fault.Unlock()
+	d.fault.err = err
 }
 
-func (d *memDisk) load(v visitor) error {
-	for _, l := range slices.Sorted(maps.Keys(d.logs)) {
-		if err := v.log(d.logs[l]); err != nil {
-			return err
-		}
-	}
-	ids := slices.SortedFunc(maps.Keys(d.records), func(a, b recordID) int {
-		if a.log != b.log {
-			return int(a.log) - int(b.log)
-		}
-		return int(a.seq) - int(b.seq)
-	})
-	for _, id := range ids {
-		if err := v.record(id.log, id.seq, d.records[id]); err != nil {
-			return err
-		}
-	}
-	for _, n := range d.notices {
-		v.notice(n)
-	}
-	for k, b := range d.meta {
-		v.meta(k, b)
-	}
-	return nil
+func (d *memDisk) setGate(gate chan struct{}) {
+	d.fault.Lock()
+	defer d.fault.Unlock()
+	d.fault.gate = gate
 }
 
 func (d *memDisk) commit(b *batch) error {
-	d.mu.Lock()
-	gate := d.gate
-	d.mu.Unlock()
+	d.fault.Lock()
+	gate := d.fault.gate
+	d.fault.Unlock()
 	if gate != nil {
 		<-gate
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.commits++
-	if d.fail != nil {
-		return d.fail
+	d.fault.Lock()
+	err := d.fault.err
+	d.fault.Unlock()
+	if err != nil {
+		return err
 	}
-	for _, o := range b.ops {
-		if o.enc == nil {
-			delete(d.records, recordID{o.log, o.seq})
-		} else {
-			d.records[recordID{o.log, o.seq}] = slices.Clone(o.enc)
-		}
-	}
-	for _, h := range b.heads {
-		d.logs[h.disk] = h
-	}
-	for _, l := range b.gone {
-		delete(d.logs, l)
-		maps.DeleteFunc(d.records, func(id recordID, _ []byte) bool { return id.log == l })
-	}
-	for _, n := range b.notices {
-		d.notices[n.ID] = n
-	}
-	for _, id := range b.done {
-		delete(d.notices, id)
-	}
-	for k, v := range b.meta {
-		if v == nil {
-			delete(d.meta, k)
-		} else {
-			d.meta[k] = v
-		}
-	}
-	return nil
+	return d.Volume.commit(b)
 }
-
-func (d *memDisk) seqs(log uint32) (out []uint64, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for id := range d.records {
-		if id.log == log {
-			out = append(out, id.seq)
-		}
-	}
-	slices.Sort(out)
-	return out, nil
-}
-
-func (d *memDisk) close() error { return nil }
 
 // fataler is what *testing.T and *rapid.T share.
 type fataler interface {

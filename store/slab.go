@@ -109,7 +109,7 @@ func (t *table) insert(s *slab, slot int, i uint32) {
 
 func (t *table) grow(s *slab) {
 	old := t.slots
-	t.slots = make([]uint32, max(1024, 2*len(old)))
+	t.slots = make([]uint32, max(64, 2*len(old)))
 	mask := uint64(len(t.slots) - 1)
 	for _, head := range old {
 		if head == 0 {

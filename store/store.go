@@ -85,7 +85,11 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.openDisk == nil {
+	switch {
+	case cfg.openDisk != nil:
+	case cfg.Volume != nil:
+		cfg.openDisk = cfg.Volume.mount
+	default:
 		cfg.openDisk = openBolt
 	}
 	if cfg.Random == nil {

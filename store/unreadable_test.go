@@ -116,6 +116,11 @@ func TestHolesOfUnknownKindsAreBounded(t *testing.T) {
 	}
 }
 
+type recordID struct {
+	log uint32
+	seq uint64
+}
+
 // TestAStoreFileWithUnreadableRecordsOpens: wherever they are, all beside them is there, and they are named.
 func TestAStoreFileWithUnreadableRecordsOpens(t *testing.T) {
 	own, peer := LogID{"a", 7}, LogID{"b", 8}
@@ -205,11 +210,9 @@ func TestARecordUnderAnotherNumberIsSetAside(t *testing.T) {
 	n.ban("192.0.2.2", time.Hour)
 	n.must(n.Close())
 	d := n.disk.clone()
-	for id := range d.records {
-		if id.seq == 1 {
-			it := soundBan(9, "192.0.2.1", c.millis())
-			d.records[id] = it.append(nil)
-		}
+	for _, records := range d.records {
+		it := soundBan(9, "192.0.2.1", c.millis())
+		records[1] = it.append(nil)
 	}
 	again := newNode(t, "a", c, d)
 	if again.live("192.0.2.1") || !again.live("192.0.2.2") || len(again.Unreadable()) != 1 {

@@ -40,9 +40,10 @@ var universe = func() (ps []netip.Prefix) {
 type node struct {
 	name     string
 	path     string
-	s        *store.Store // nil while it is down
-	clock    store.Millis // how far its clock is ahead
-	shows    atomic.Int64 // its clock, as its store reads it
+	volume   *store.Volume // in place of the file at path, nil where that is real
+	s        *store.Store  // nil while it is down
+	clock    store.Millis  // how far its clock is ahead
+	shows    atomic.Int64  // its clock, as its store reads it
 	known    set
 	counting map[who]bool // what counts by its store, as last looked at
 	log      store.LogID
@@ -53,12 +54,45 @@ type node struct {
 	fail2ban []offence // what its fail2ban remembers, whatever becomes of the store
 
 	settled bool   // nothing merged since its file was last known to be complete
-	snap    []byte // the file at that moment, once something was merged
+	snap    *image // the file at that moment, once something was merged
 	snapSet set
 	crash   bool // at the next chance
 
-	backup    []byte
+	backup    *image
 	backupSet set
+}
+
+// image is a copy of a store's file.
+type image struct {
+	volume *store.Volume
+	file   []byte
+}
+
+// copied copies the file of a node, which is writing nothing.
+func (n *node) copied() (*image, error) {
+	if n.volume != nil {
+		return &image{volume: n.volume.Clone()}, nil
+	}
+	data, err := os.ReadFile(n.path)
+	return &image{file: data}, err
+}
+
+// put puts a copy in the place of the file of a node that is down, or nothing.
+func (n *node) put(c *image) error {
+	if n.volume != nil {
+		n.volume = store.NewVolume()
+		if c != nil {
+			n.volume = c.volume.Clone()
+		}
+		return nil
+	}
+	if err := os.Remove(n.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if c == nil {
+		return nil
+	}
+	return os.WriteFile(n.path, c.file, 0o600)
 }
 
 // packet is a push that is under way.
@@ -87,6 +121,7 @@ type settings struct {
 	nodes int
 	max   time.Duration // bans.max_duration
 	live  int           // limits.live_per_origin, 0 for more than are given
+	files bool          // stores write real files
 }
 
 func (w *world) fail(format string, args ...any) {
@@ -118,7 +153,11 @@ func newWorld(dir string, conf settings, trace func(string, ...any)) *world {
 	w := &world{dir: dir, conf: conf, ctx: context.Background(), now: begin, trace: trace, touched: map[int]bool{}}
 	for i := range conf.nodes {
 		name := fmt.Sprintf("r%d", i+1)
-		w.nodes = append(w.nodes, &node{name: name, path: filepath.Join(dir, name+".db")})
+		n := &node{name: name, path: filepath.Join(dir, name+".db")}
+		if !conf.files {
+			n.volume = store.NewVolume()
+		}
+		w.nodes = append(w.nodes, n)
 		w.pass(0)
 		w.open(i)
 	}
@@ -140,7 +179,7 @@ func (w *world) open(i int) {
 		limits.LivePerOrigin = w.conf.live
 	}
 	s, err := store.Open(store.Config{
-		Path: n.path, Origin: n.name, MaxDuration: w.conf.max, Limits: limits,
+		Path: n.path, Volume: n.volume, Origin: n.name, MaxDuration: w.conf.max, Limits: limits,
 		Now: func() time.Time { return store.Millis(n.shows.Load()).Time() },
 	})
 	if err != nil {
@@ -180,9 +219,7 @@ func (w *world) wrote(n *node, ops ...*op) bool {
 		n.known.add(o)
 	}
 	n.head = head.Seq
-	if !n.settled {
-		n.snap = nil
-	}
+	n.settled, n.snap = true, nil // what was merged before it is written with it
 	return true
 }
 
@@ -190,9 +227,12 @@ func (w *world) wrote(n *node, ops ...*op) bool {
 func (w *world) merge(n *node, chunk []byte, ops []*op) {
 	if n.settled {
 		n.settled = false
-		if data, err := os.ReadFile(n.path); err == nil {
-			n.snap, n.snapSet = data, slices.Clone(n.known)
+		snap, err := n.copied()
+		if err != nil {
+			w.fail("%v", err)
+			return
 		}
+		n.snap, n.snapSet = snap, slices.Clone(n.known)
 	}
 	m, err := n.s.Merge(chunk)
 	if err != nil {
@@ -505,16 +545,33 @@ func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 	}
 	w.trace("%s allow %v until %s", n.name, p, w.show(until))
 	o := &op{kind: store.KindAllow, prefix: p, until: until, replaces: true}
-	for b := range n.known.all {
-		if b.kind == store.KindAllow && b.prefix == p && b.origin() == n.name {
-			o.gone = append(o.gone, b.id)
-		}
-	}
+	o.gone = replacedBy(n, o)
 	if len(o.gone) > 0 { // they are withdrawn
 		o.covers = w.dead(n, o.gone)
 	}
 	w.wrote(n, o)
 	w.touched[i] = true
+}
+
+// replacedBy returns what an allow or a placing of n takes the place of. What n took back in an earlier run is not among it:
+// who has not heard of that learns it from that run's log.
+func replacedBy(n *node, o *op) (gone []int) {
+	var v *view
+	for b := range n.known.all {
+		if b.kind != o.kind || b.prefix != o.prefix || b.origin() != n.name {
+			continue
+		}
+		if b.log != n.log {
+			if v == nil {
+				v = look(n.known, 0)
+			}
+			if v.dead[b.id] {
+				continue
+			}
+		}
+		gone = append(gone, b.id)
+	}
+	return gone
 }
 
 func (w *world) disallow(i int, p netip.Prefix) {
@@ -698,11 +755,7 @@ func (w *world) place(i int, p netip.Prefix, until store.Millis) {
 	}
 	w.trace("%s place %v until %s", n.name, p, w.show(until))
 	o := &op{kind: store.KindPlaced, prefix: p, until: until, replaces: true}
-	for b := range n.known.all {
-		if b.kind == store.KindPlaced && b.prefix == p && b.origin() == n.name {
-			o.gone = append(o.gone, b.id)
-		}
-	}
+	o.gone = replacedBy(n, o)
 	if len(o.gone) > 0 { // they are withdrawn
 		o.covers = w.dead(n, o.gone)
 	}
@@ -961,18 +1014,13 @@ func (w *world) finish() {
 	w.settle()
 }
 
-func (w *world) reopen(i int, data []byte, known set) {
+func (w *world) reopen(i int, c *image, known set) {
 	n := w.nodes[i]
 	if n.s != nil {
 		w.stop(n)
 	}
-	if err := os.Remove(n.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := n.put(c); err != nil {
 		w.fail("%v", err)
-	}
-	if data != nil {
-		if err := os.WriteFile(n.path, data, 0o600); err != nil {
-			w.fail("%v", err)
-		}
 	}
 	n.known = known
 	w.open(i)
