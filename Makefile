@@ -24,6 +24,7 @@ LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 STATIC   = CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 ARCHES ?= amd64 arm64
+COMMANDS ?= banmesh banmesh-hook banmesh-fail2ban
 DIST   ?= dist
 BIN    ?= bin
 
@@ -40,8 +41,7 @@ export BANMESH_SHOTS ?= $(CURDIR)/bin/screenshots
 ## build: the static binaries, bin/banmesh, bin/banmesh-hook and bin/banmesh-fail2ban
 .PHONY: build
 build:
-	$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh
-	$(STATIC) -o $(BIN)/ ./cmd/banmesh-hook ./cmd/banmesh-fail2ban
+	$(STATIC) -o $(BIN)/ $(COMMANDS:%=./cmd/%)
 
 ## cross: the static binaries of both platforms, bin/linux-*/banmesh
 .PHONY: cross

@@ -95,21 +95,25 @@ func TestTheSameSourcesGiveTheSameBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	build := func(dir, out string, env ...string) {
+	build := func(dir, out, command string, env ...string) {
 		t.Helper()
-		cmd := exec.Command("make", "-s", "-C", dir, "build", "VERSION=1.2.3", "COMMIT=0123456789ab", "BIN="+out)
+		cmd := exec.Command("make", "-s", "-C", dir, "build", "COMMANDS="+command, "VERSION=1.2.3", "COMMIT=0123456789ab", "BIN="+out)
 		cmd.Env = append(append(os.Environ(), "MAKEFLAGS=", "MFLAGS="), env...)
 		if said, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("make build in %s: %v: %s", dir, err, said)
 		}
 	}
 	here, there := t.TempDir(), t.TempDir()
-	build(top, here)
-	build(elsewhere, there, "GOCACHE="+t.TempDir(), "HOME="+t.TempDir(), "TZ=Asia/Tokyo", "GOMODCACHE="+strings.TrimSpace(system(t, "go", "env", "GOMODCACHE")))
-	one, two := filepath.Join(here, "banmesh"), filepath.Join(there, "banmesh")
-	if fileText(t, one) != fileText(t, two) {
-		t.Error("built elsewhere, banmesh is another one")
+	otherwise := []string{"HOME=" + t.TempDir(), "TZ=Asia/Tokyo", "GOMODCACHE=" + strings.TrimSpace(system(t, "go", "env", "GOMODCACHE"))}
+	// The large one is linked anew, of packages that are compiled once; the small one is compiled anew as well.
+	for command, cache := range map[string]string{"banmesh": strings.TrimSpace(system(t, "go", "env", "GOCACHE")), "banmesh-hook": t.TempDir()} {
+		build(top, here, command)
+		build(elsewhere, there, command, append(otherwise, "GOCACHE="+cache)...)
+		if fileText(t, filepath.Join(here, command)) != fileText(t, filepath.Join(there, command)) {
+			t.Errorf("built elsewhere, %s is another one", command)
+		}
 	}
+	two := filepath.Join(there, "banmesh")
 	if said := system(t, two, "version"); !strings.HasPrefix(said, "banmesh 1.2.3 (commit 0123456789ab, go1") {
 		t.Errorf("it says it is %q", said)
 	}
