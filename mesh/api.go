@@ -282,7 +282,7 @@ func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
 	var out []control.Allow
 	for _, e := range a.store.Allows() {
 		out = append(out, control.Allow{
-			Prefix: e.Prefix.String(), Until: control.Until(e.Until), Comment: e.Comment, Origin: e.Origin, Ignored: e.Reason,
+			Prefix: e.Prefix.String(), Since: control.Time(e.Start), Until: control.Until(e.Until), Comment: e.Comment, Origin: e.Origin, Ignored: e.Reason,
 		})
 	}
 	return out, nil

@@ -112,17 +112,17 @@ func (q *Quorum) waits(e *store.Entry, alive map[string]bool) *control.QuorumWai
 	return nearest
 }
 
-// waitsFor is what keeps an address from the conductor although a ban covers
+// waitsFor is what keeps a prefix from the conductor although a ban covers
 // it; nil where one of the bans that do has its quorum.
-func (a *Agent) waitsFor(ip netip.Addr) *control.QuorumWait {
+func (a *Agent) waitsFor(p netip.Prefix) *control.QuorumWait {
 	if !a.cfg.Quorum.any() {
 		return nil
 	}
 	var wait *control.QuorumWait
 	alive := a.aliveNames()
-	entries := a.store.List(store.Query{Prefix: netip.PrefixFrom(ip, ip.BitLen())})
+	entries := a.store.List(store.Query{Prefix: p})
 	for i := range entries {
-		if !entries[i].Effective {
+		if !entries[i].Effective || entries[i].Prefix.Bits() > p.Bits() {
 			continue
 		}
 		w := a.cfg.Quorum.waits(&entries[i], alive)

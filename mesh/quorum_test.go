@@ -117,7 +117,7 @@ func TestBanWaitsForItsQuorum(t *testing.T) {
 		if w := listing(t, at)[shared+"/32"].WaitsForQuorum; w == nil || *w != (control.QuorumWait{Jail: "sshd", Seen: 1, Needed: 2}) {
 			t.Errorf("%s: the ban waits for %+v, want 1 of 2", at.cfg.Name, w)
 		}
-		why, err := at.Why(t.Context(), netip.MustParseAddr(shared))
+		why, err := at.Why(t.Context(), netip.MustParsePrefix(shared+"/32"))
 		if err != nil || why.WaitsForQuorum == nil || why.Committed || why.Origins != 1 {
 			t.Errorf("%s: why %+v, %v", at.cfg.Name, why, err)
 		}
@@ -129,7 +129,7 @@ func TestBanWaitsForItsQuorum(t *testing.T) {
 	})
 	for _, at := range []*Agent{a, b} {
 		eventually(t, "why to know of the commit", func() bool {
-			why, err := at.Why(t.Context(), netip.MustParseAddr(shared))
+			why, err := at.Why(t.Context(), netip.MustParsePrefix(shared+"/32"))
 			return err == nil && why.Committed && why.WaitsForQuorum == nil && why.Origins == 2 && why.Times == 2 &&
 				time.Since(why.CommittedSince.Time()).Abs() < time.Minute
 		})

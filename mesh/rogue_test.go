@@ -198,7 +198,7 @@ func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
 	if e := listing(t, a)["198.51.100.7/32"]; e.Effective || !strings.Contains(e.ReasonNotEffective, "198.51.100.0/24 is protected by router1") {
 		t.Errorf("list says %+v", e)
 	}
-	if w, err := a.Why(t.Context(), netip.MustParseAddr("198.51.100.7")); err != nil || len(w.NeverBans) != 1 || w.NeverBans[0].Origin != "router1" {
+	if w, err := a.Why(t.Context(), netip.MustParsePrefix("198.51.100.7/32")); err != nil || len(w.NeverBans) != 1 || w.NeverBans[0].Origin != "router1" {
 		t.Errorf("why says %+v, %v", w, err)
 	}
 }

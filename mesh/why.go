@@ -9,12 +9,12 @@ import (
 	"banmesh/store"
 )
 
-// Why returns everything that covers one address.
-func (a *Agent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
-	x := a.store.Explain(ip)
-	single := netip.PrefixFrom(ip, ip.BitLen())
+// Why returns everything that covers an address or a network.
+func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
+	x := a.store.Explain(p)
 	w := control.Why{
-		IP: ip.String(), Known: len(x.Facts) > 0, Banned: x.Banned, Effective: x.Effective(), ReasonNotEffective: x.Shield,
+		IP: control.Bare(p.String()), Known: len(x.Facts)+x.Inside > 0, Banned: x.Banned, Effective: x.Effective(), ReasonNotEffective: x.Shield,
+		Except: x.Except, Inside: x.Inside,
 	}
 	var origins []string
 	for _, f := range x.Facts {
@@ -29,11 +29,12 @@ func (a *Agent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
 			}
 		case store.KindLift:
 			w.Lifts = append(w.Lifts, control.WhyLift{
-				Prefix: f.Prefix.String(), Origin: f.Origin, Until: control.Until(f.Until), Offences: liftedBy(x.Facts, f), Ignored: f.Why,
+				Prefix: f.Prefix.String(), Origin: f.Origin, Time: control.Time(f.Start), Until: control.Until(f.Until),
+				Offences: liftedBy(x.Facts, f), Ignored: f.Why,
 			})
 		case store.KindAllow:
 			w.Allows = append(w.Allows, control.Allow{
-				Prefix: f.Prefix.String(), Until: control.Until(f.Until), Comment: f.Text, Origin: f.Origin, Ignored: f.Why,
+				Prefix: f.Prefix.String(), Since: control.Time(f.Start), Until: control.Until(f.Until), Comment: f.Text, Origin: f.Origin, Ignored: f.Why,
 			})
 		case store.KindNeverBan:
 			origin := f.Origin
@@ -44,11 +45,11 @@ func (a *Agent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
 		}
 	}
 	w.Origins, w.Times = len(origins), len(w.Bans)
-	if x.Banned && a.committedNow()(single) {
-		w.Committed, w.CommittedSince = true, a.placedSince(ip)
+	if x.Banned && a.committedNow()(p) {
+		w.Committed, w.CommittedSince = true, a.placedSince(p)
 	}
 	if w.Effective && !w.Committed {
-		w.WaitsForQuorum = a.waitsFor(ip)
+		w.WaitsForQuorum = a.waitsFor(p)
 	}
 	return w, nil
 }
@@ -65,12 +66,12 @@ func liftedBy(facts []store.Fact, lift store.Fact) int {
 	return n
 }
 
-// placedSince is when a leader put what covers the address into the conductor,
-// as far back as is remembered.
-func (a *Agent) placedSince(ip netip.Addr) control.Time {
+// placedSince is when a leader put what covers a prefix into the conductor, as
+// far back as is remembered.
+func (a *Agent) placedSince(of netip.Prefix) control.Time {
 	var since store.Millis
 	for _, p := range a.store.Placed() {
-		if p.Prefix.Contains(ip) && (since == 0 || p.First < since) {
+		if p.Prefix.Bits() <= of.Bits() && p.Prefix.Overlaps(of) && (since == 0 || p.First < since) {
 			since = p.First
 		}
 	}

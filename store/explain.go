@@ -6,18 +6,19 @@ import (
 	"slices"
 )
 
-// Explain returns everything held that covers an address: bans live, lifted or expired but not yet forgotten, lifts,
-// allows, never-bans, and whether it is banned and effective.
-func (s *Store) Explain(a netip.Addr) Explanation {
-	a = a.Unmap().WithZone("")
+// Explain returns everything held that covers a prefix: bans live, lifted or expired but not yet forgotten, lifts, allows,
+// never-bans, and whether it is banned and effective. Of a network it also returns the allows and never-bans inside, which
+// cut holes into its bans, and counts the bans inside.
+func (s *Store) Explain(p netip.Prefix) Explanation {
+	x := Explanation{Prefix: netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()}
+	k, err := keyOf(x.Prefix)
+	if err != nil {
+		return x
+	}
+	p = x.Prefix
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	now := s.now()
-	x := Explanation{Addr: a}
-	if !a.IsValid() {
-		return x
-	}
-	k := keyOfAddr(a)
 	see := func(head uint32) {
 		for c := head; c != 0; {
 			r := s.set.slab.at(c)
@@ -30,12 +31,15 @@ func (s *Store) Explain(a netip.Addr) Explanation {
 	}
 	s.set.wider(k, func(_ pkey, head uint32) { see(head) })
 	see(s.set.head(k))
+	if !p.IsSingleIP() {
+		s.inside(&x, k, now)
+	}
 	slices.SortStableFunc(x.Facts, func(a, b Fact) int {
 		return cmp.Or(comparePrefixes(a.Prefix, b.Prefix), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Start, b.Start))
 	})
-	for _, p := range builtin() {
-		if p.Contains(a) {
-			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: p, Until: Never, Text: "built in", State: FactLive})
+	for _, b := range builtin() {
+		if b.Overlaps(p) {
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: b, Until: Never, Text: "built in", State: FactLive})
 		}
 	}
 	var leased []netip.Prefix // by this member's own record
@@ -45,26 +49,53 @@ func (s *Store) Explain(a netip.Addr) Explanation {
 			leased = s.set.never[i]
 		}
 		kept := leaseHolds(s.set.never[i])
-		for _, p := range s.set.never[i] {
-			if !p.Contains(a) {
+		for _, n := range s.set.never[i] {
+			if !n.Overlaps(p) {
 				continue
 			}
-			f := Fact{Kind: KindNeverBan, Prefix: p, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: FactLive}
-			if !slices.Contains(kept, p) {
+			f := Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: FactLive}
+			if !slices.Contains(kept, n) {
 				f.State, f.Why = FactIgnored, "origin "+f.Origin+" protects more than one /8 (IPv4) or /16 (IPv6)"
 			}
 			x.Facts = append(x.Facts, f)
 		}
 	}
-	for _, p := range s.set.control.own {
-		if p.Contains(a) && !slices.Contains(leased, p) {
-			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: p, Origin: s.set.self, Until: Never, State: FactLive})
+	for _, n := range s.set.control.own {
+		if n.Overlaps(p) && !slices.Contains(leased, n) {
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.self, Until: Never, State: FactLive})
 		}
 	}
-	if x.Banned && s.shieldLocked(now).Contains(a) {
-		x.Shield = s.shieldReason(netip.PrefixFrom(a, a.BitLen()), now)
+	if x.Banned {
+		shield := s.shieldLocked(now)
+		if shield.ContainsPrefix(p) {
+			x.Shield = s.shieldReason(p, now)
+		} else {
+			x.Except = cutOut(p, shield)
+		}
 	}
 	return x
+}
+
+// inside adds what is held within a network and matters to it: the allows, which exempt a part of it, and how many bans.
+func (s *Store) inside(x *Explanation, k pkey, now Millis) {
+	for i := range s.set.allows {
+		if r := s.set.slab.at(i); r.key() != k && k.covers(r.key()) && r.until > now && !r.is(flagLifted) {
+			x.Facts = append(x.Facts, s.fact(i, r, now))
+		}
+	}
+	s.set.within(k, func(w pkey, head uint32) {
+		if w == k {
+			return
+		}
+		for c := head; c != 0; {
+			r := s.set.slab.at(c)
+			if liveBan(r, now) && s.set.counting(r) {
+				x.Inside++
+				return
+			}
+			c = r.next
+		}
+	})
 }
 
 func (s *Store) fact(i uint32, r *rec, now Millis) Fact {

@@ -49,13 +49,15 @@ type BanRecord struct {
 
 // Explanation is everything held that covers one address.
 type Explanation struct {
-	Addr   netip.Addr
+	Prefix netip.Prefix
 	Facts  []Fact
-	Banned bool   // a live ban covers it and counts
-	Shield string // why it is not effective although banned; "" when it is
+	Banned bool           // a live ban covers it and counts
+	Shield string         // why it is not effective although banned; "" when it is
+	Except []netip.Prefix // the parts of a banned network that are exempt
+	Inside int            // prefixes within the network that are banned and count
 }
 
-// Effective reports whether the address should be blocked.
+// Effective reports whether it should be blocked, apart from Except.
 func (e Explanation) Effective() bool { return e.Banned && e.Shield == "" }
 
 // Fact is one record, or built-in rule, of an Explanation.

@@ -332,9 +332,20 @@ func TestAllowAndNeverBanCutExactHoles(t *testing.T) {
 				t.Errorf("pieces %v", e.Pieces)
 			}
 		}
-		x := n.Explain(netip.MustParseAddr("192.0.2.7"))
+		x := n.Explain(pfx("192.0.2.7"))
 		if !x.Banned || x.Effective() || !strings.Contains(x.Shield, "by b") || len(x.Facts) != 3 {
 			t.Errorf("explanation %+v", x)
+		}
+		// Of a network: what exempts parts of it, and what is banned inside.
+		x = n.Explain(pfx("192.0.2.0/24"))
+		if !x.Banned || !x.Effective() || fmt.Sprint(x.Except) != "[192.0.2.6/31 192.0.2.128/25]" || x.Inside != 1 || len(x.Facts) != 3 {
+			t.Errorf("explanation of a network %+v", x)
+		}
+		if x = n.Explain(pfx("192.0.0.0/16")); x.Banned || x.Inside != 2 || len(x.Facts) != 2 {
+			t.Errorf("explanation of a network around bans %+v", x)
+		}
+		if x = n.Explain(pfx("192.0.2.128/26")); !x.Banned || x.Effective() || !strings.Contains(x.Shield, "192.0.2.128/25") {
+			t.Errorf("explanation of a network that is exempt %+v", x)
 		}
 		if got := n.Gone(pfx("192.0.2.7")); got.Cause != GoneAllowed {
 			t.Errorf("gone: %v", got)

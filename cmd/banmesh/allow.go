@@ -147,7 +147,7 @@ func (c *console) tellAllows(allows []control.Allow) error {
 	t := &table{}
 	t.head("PREFIX", "LEFT", "BY", "COMMENT")
 	for _, a := range allows {
-		t.row(cell{text: bare(a.Prefix)}, cell{text: left(a.Until, c.now())}, cell{text: a.Origin}, cell{text: a.Comment + ignored(a.Ignored)})
+		t.row(cell{text: control.Bare(a.Prefix)}, cell{text: left(a.Until, c.now())}, cell{text: a.Origin}, cell{text: a.Comment + ignored(a.Ignored)})
 	}
 	return t.write(c.out, c.paint)
 }

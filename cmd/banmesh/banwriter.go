@@ -39,7 +39,7 @@ func newBanWriter(format string, out *bufio.Writer) (banWriter, error) {
 func plainWriter(out *bufio.Writer) banWriter {
 	return banWriter{
 		write: func(b control.Ban) error {
-			_, err := fmt.Fprintln(out, bare(b.Prefix))
+			_, err := fmt.Fprintln(out, control.Bare(b.Prefix))
 			return err
 		},
 		end: func() error { return nil },
@@ -94,13 +94,4 @@ func jsonWriter(out *bufio.Writer) banWriter {
 			return err
 		},
 	}
-}
-
-// bare writes a single address without its length.
-func bare(prefix string) string {
-	single := "/32"
-	if strings.IndexByte(prefix, ':') >= 0 {
-		single = "/128"
-	}
-	return strings.TrimSuffix(prefix, single)
 }

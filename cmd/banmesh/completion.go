@@ -180,7 +180,7 @@ func (c *console) arguments(ctx context.Context, command, current string) []stri
 		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
 			allows, err := cl.Allows(ctx)
 			for _, a := range allows {
-				out = append(out, bare(a.Prefix))
+				out = append(out, control.Bare(a.Prefix))
 			}
 			return out, err
 		})
@@ -217,7 +217,7 @@ func (c *console) banned(ctx context.Context, begins string) []string {
 	q := control.ListQuery{Prefix: beginning(begins), Limit: maxCompletions}
 	return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
 		err = cl.List(ctx, q, func(b control.Ban) error {
-			if s := bare(b.Prefix); strings.HasPrefix(s, begins) {
+			if s := control.Bare(b.Prefix); strings.HasPrefix(s, begins) {
 				out = append(out, s)
 			}
 			return nil

@@ -213,8 +213,8 @@ func (b bounded) Members(ctx context.Context) ([]control.Member, error) {
 	return b.client.Members(ctx)
 }
 
-func (b bounded) Why(ctx context.Context, ip netip.Addr) (control.Why, error) {
+func (b bounded) Why(ctx context.Context, p netip.Prefix) (control.Why, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	return b.client.Why(ctx, ip)
+	return b.client.Why(ctx, p)
 }

@@ -263,15 +263,20 @@ func (a *fakeAgent) Stats(ctx context.Context, q control.StatsQuery) (control.St
 	}, a.enter(ctx, "stats", q)
 }
 
-func (a *fakeAgent) Why(ctx context.Context, ip netip.Addr) (control.Why, error) {
-	y := control.Why{IP: ip.String()}
+func (a *fakeAgent) Why(ctx context.Context, of netip.Prefix) (control.Why, error) {
+	ip := of.Addr()
+	y := control.Why{IP: control.Bare(of.String())}
 	if err := a.enter(ctx, "why", ip); err != nil {
 		return y, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for p, b := range a.bans {
-		if !p.Contains(ip) {
+		if of.Contains(p.Addr()) && of.Bits() < p.Bits() {
+			y.Known = true
+			y.Inside++
+		}
+		if !p.Contains(ip) || p.Bits() > of.Bits() {
 			continue
 		}
 		y.Known, y.Banned, y.Effective, y.ReasonNotEffective = true, true, b.Effective, b.ReasonNotEffective

@@ -90,10 +90,7 @@ func (c *console) historyTable(h control.History) error {
 	for _, e := range h.Events {
 		until, failures, reason := "", "", e.Reason
 		if e.Until != nil {
-			until = "without end"
-			if *e.Until != control.Never {
-				until = c.moment(control.Time(*e.Until))
-			}
+			until = c.end(*e.Until)
 		}
 		if e.Failures > 0 {
 			failures = fmt.Sprint(e.Failures)
@@ -101,7 +98,7 @@ func (c *console) historyTable(h control.History) error {
 		if e.Lost > 0 {
 			reason = fmt.Sprintf("%d events were not noted: too many at once, or the disk did not take them", e.Lost)
 		}
-		t.row(cell{text: c.moment(e.Time)}, cell{e.Event, eventColours[e.Event]}, cell{text: bare(e.Prefix)}, cell{text: e.Origin}, cell{text: e.Jail},
+		t.row(cell{text: c.moment(e.Time)}, cell{e.Event, eventColours[e.Event]}, cell{text: control.Bare(e.Prefix)}, cell{text: e.Origin}, cell{text: e.Jail},
 			cell{text: c.moment(e.Start)}, cell{text: until}, cell{text: e.By}, cell{text: failures}, cell{text: reason})
 	}
 	return t.write(c.out, c.paint)
@@ -116,4 +113,20 @@ func (c *console) moment(at control.Time) string {
 		return at.Time().Local().Format(time.DateTime)
 	}
 	return at.String()
+}
+
+// end is until when something lasts, as a table shows it.
+func (c *console) end(until control.Until) string {
+	if until == control.Never {
+		return until.String()
+	}
+	return c.moment(control.Time(until))
+}
+
+// when is a moment after a word, nothing where the moment is not known.
+func (c *console) when(word string, at control.Time) string {
+	if at == 0 {
+		return ""
+	}
+	return word + c.moment(at)
 }

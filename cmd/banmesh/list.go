@@ -143,7 +143,7 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 		case len(b.Except) > 0:
 			state = cell{"effective, except " + shorten(b.Except), yellow}
 		}
-		t.row(cell{text: bare(b.Prefix)}, cell{text: left(b.Until, now)}, cell{text: few(origins)}, cell{text: few(jails)}, committed, state)
+		t.row(cell{text: control.Bare(b.Prefix)}, cell{text: left(b.Until, now)}, cell{text: few(origins)}, cell{text: few(jails)}, committed, state)
 		return nil
 	})
 	if err != nil {

@@ -112,7 +112,7 @@ func (c *console) tellEvent(e control.Event) error {
 	var words []string
 	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	if e.Prefix != "" {
-		say("%s", bare(e.Prefix))
+		say("%s", control.Bare(e.Prefix))
 	}
 	if e.Name != "" {
 		say("%s", e.Name)

@@ -70,7 +70,7 @@ func (c *console) tellStats(s control.Stats) error {
 		if r.Live {
 			now = cell{"banned", red}
 		}
-		repeaters.row(cell{text: bare(r.Prefix)}, number(r.Times), cell{text: c.moment(r.Last)}, now)
+		repeaters.row(cell{text: control.Bare(r.Prefix)}, number(r.Times), cell{text: c.moment(r.Last)}, now)
 	}
 	days := &table{}
 	days.head("DAY (UTC)", "BANS", "LIFTED", "EXPIRED")

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,21 +11,22 @@ import (
 
 func whyCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "why", Category: "Bans", Usage: "show everything that covers an address", ArgsUsage: "IP",
-		Description: "Which router banned it, in which jail, until when; on how many routers and how often; who lifted it; what allows it; whether the\n" +
-			"ban counts, and is at the conductor, since when (at the latest), or waits for its quorum.\n\n" +
-			"Example:\n   banmesh why 203.0.113.7",
+		Name: "why", Category: "Bans", Usage: "show everything that covers an address or network", ArgsUsage: "IP|PREFIX",
+		Description: "Which router banned it, in which jail, from when until when; on how many routers and how often; who lifted or allowed it, and\n" +
+			"when; whether the ban counts, and is at the conductor, since when (at the latest), or waits for its quorum. Of a network: what\n" +
+			"covers all of it, what exempts a part of it, and how much inside is banned. What is over longer than that: banmesh history.\n\n" +
+			"Example:\n   banmesh why 203.0.113.7\n   banmesh why 203.0.113.0/24",
 		Flags: []cli.Flag{c.jsonFlag(), c.socketFlag()},
 		Action: func(cc *cli.Context) error {
 			args, err := positional(cc, 1, 1)
 			if err != nil {
 				return err
 			}
-			ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimSuffix(args[0], "/32"), "/128"))
-			if err != nil || ip.Zone() != "" {
-				return usagef("why: %s is not one IP address; banmesh list %s shows networks", control.Show(args[0]), control.Show(args[0]))
+			ps, err := parsePrefixes(args, true)
+			if err != nil {
+				return err
 			}
-			get := func(cl *control.Client, ctx context.Context) (control.Why, error) { return cl.Why(ctx, ip.Unmap()) }
+			get := func(cl *control.Client, ctx context.Context) (control.Why, error) { return cl.Why(ctx, ps[0]) }
 			return show(cc.Context, c, get, c.tellWhy)
 		},
 	}
@@ -46,7 +45,7 @@ func (c *console) tellWhy(y control.Why) error {
 			if len(b.LiftedBy) > 0 {
 				state.text += " by " + few(b.LiftedBy)
 			}
-			t.row(cell{text: "  " + bare(b.Prefix)}, cell{text: b.Origin}, cell{text: b.Jail}, cell{text: b.Start.String()}, cell{text: b.Until.String()},
+			t.row(cell{text: "  " + control.Bare(b.Prefix)}, cell{text: b.Origin}, cell{text: b.Jail}, cell{text: c.moment(b.Start)}, cell{text: c.end(b.Until)},
 				cell{text: fmt.Sprint(b.Failures)}, state, cell{text: b.Reason})
 		}
 		if err := t.write(c.out, c.paint); err != nil {
@@ -54,17 +53,24 @@ func (c *console) tellWhy(y control.Why) error {
 		}
 	}
 	for _, l := range y.Lifts {
-		fmt.Fprintf(c.out, "  unbanned: %s by %s (%s)%s\n", bare(l.Prefix), l.Origin, counted(l.Offences, "offence"), ignored(l.Ignored))
+		fmt.Fprintf(c.out, "  unbanned: %s by %s%s (%s)%s\n", control.Bare(l.Prefix), l.Origin, c.when(" at ", l.Time), counted(l.Offences, "offence"), ignored(l.Ignored))
 	}
 	for _, a := range y.Allows {
-		fmt.Fprintf(c.out, "  allowed: %s by %s, %s", bare(a.Prefix), a.Origin, untilWords(a.Until))
+		end := c.end(a.Until)
+		if a.Until != control.Never {
+			end = "until " + end
+		}
+		fmt.Fprintf(c.out, "  allowed: %s by %s%s, %s", control.Bare(a.Prefix), a.Origin, c.when(" since ", a.Since), end)
 		if a.Comment != "" {
 			fmt.Fprintf(c.out, " (%s)", a.Comment)
 		}
 		fmt.Fprintln(c.out, ignored(a.Ignored))
 	}
 	for _, s := range y.NeverBans {
-		fmt.Fprintf(c.out, "  never banned: %s, says %s%s\n", bare(s.Prefix), s.Origin, ignored(s.Ignored))
+		fmt.Fprintf(c.out, "  never banned: %s, says %s%s\n", control.Bare(s.Prefix), s.Origin, ignored(s.Ignored))
+	}
+	if y.Inside > 0 {
+		fmt.Fprintf(c.out, "  inside: %s banned; banmesh list %s shows them\n", counted(y.Inside, "smaller one"), y.IP)
 	}
 	return nil
 }
@@ -77,10 +83,12 @@ func (c *console) verdict(y control.Why) string {
 	if y.Committed {
 		conductor = ", at the conductor"
 		if y.CommittedSince != 0 {
-			conductor += " since " + y.CommittedSince.String()
+			conductor += " since " + c.moment(y.CommittedSince)
 		}
 	}
 	switch {
+	case len(y.Except) > 0:
+		return c.paint(red, "is banned") + " except " + exceptions(y.Except) + seenWords(y) + conductor
 	case y.Effective:
 		return c.paint(red, "is banned") + seenWords(y) + conductor
 	case y.Banned:
@@ -89,6 +97,15 @@ func (c *console) verdict(y control.Why) string {
 		return "is unknown: no ban, unban, allow or never-ban covers it" + map[bool]string{true: conductor}[y.Committed]
 	}
 	return "is not banned" + seenWords(y) + map[bool]string{true: conductor}[y.Committed]
+}
+
+// exceptions names the first of what is exempt.
+func exceptions(ps control.Prefixes) string {
+	var s []string
+	for _, p := range ps {
+		s = append(s, control.Bare(p.String()))
+	}
+	return few(s)
 }
 
 // seenWords says how bad an offender it is, as far as the mesh remembers.

@@ -106,6 +106,7 @@ type Allow struct {
 	Until   Until  `json:"until"`
 	Comment string `json:"comment"`
 	Origin  string `json:"origin"`
+	Since   Time   `json:"since,omitempty"`   // when it was allowed, by its author's clock
 	Ignored string `json:"ignored,omitempty"` // why it does not count
 }
 

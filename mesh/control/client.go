@@ -63,9 +63,9 @@ func (c *Client) DropAllow(ctx context.Context, call DropAllowCall) (DropAllowRe
 // Allows returns the allow-list.
 func (c *Client) Allows(ctx context.Context) ([]Allow, error) { return get[[]Allow](ctx, c, PathAllow) }
 
-// Why returns everything that covers ip.
-func (c *Client) Why(ctx context.Context, ip netip.Addr) (Why, error) {
-	return get[Why](ctx, c, PathWhy+"?ip="+ip.String())
+// Why returns everything that covers an address or network.
+func (c *Client) Why(ctx context.Context, p netip.Prefix) (Why, error) {
+	return get[Why](ctx, c, PathWhy+"?ip="+Bare(p.String()))
 }
 
 // History returns what was.

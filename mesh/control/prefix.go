@@ -43,6 +43,15 @@ func (e *HostBitsError) Error() string {
 	return fmt.Sprintf("%s has host bits set: say %s, or --force to mean that", e.Given, e.Masked)
 }
 
+// Bare is a prefix's text without the length of a single address.
+func Bare(prefix string) string {
+	single := "/32"
+	if strings.IndexByte(prefix, ':') >= 0 {
+		single = "/128"
+	}
+	return strings.TrimSuffix(prefix, single)
+}
+
 // ParsePrefix reads an address (which means /32 or /128) or a prefix. An IPv4 address in IPv6 clothes (::ffff:a.b.c.d)
 // is the IPv4 one. Zones, host names, length 0 and, as *HostBitsError, set host bits are refused.
 func ParsePrefix(s string) (netip.Prefix, error) {

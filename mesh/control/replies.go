@@ -31,13 +31,16 @@ type Record struct {
 	Reason   string `json:"reason"`
 }
 
-// Why is everything that covers one address, as `why --json` shows it. Known is false where nothing at all covers it.
+// Why is everything that covers an address or a network, as `why --json` shows it. Known is false where nothing at all does.
+// Of a network it also has the allows and never-bans inside.
 type Why struct {
-	IP                 string      `json:"ip"`
+	IP                 string      `json:"ip"` // the address or network that was asked about
 	Known              bool        `json:"known"`
 	Banned             bool        `json:"banned"`    // a live ban covers it
 	Effective          bool        `json:"effective"` // and nothing covers that
 	ReasonNotEffective string      `json:"reason_not_effective,omitempty"`
+	Except             Prefixes    `json:"except,omitempty"` // the parts of a banned network that are exempt
+	Inside             int         `json:"inside,omitempty"` // how many prefixes within the network are banned
 	Committed          bool        `json:"committed"`
 	CommittedSince     Time        `json:"committed_since,omitempty"` // at the latest: it may have been there before
 	WaitsForQuorum     *QuorumWait `json:"waits_for_quorum,omitempty"`
@@ -49,7 +52,7 @@ type Why struct {
 	NeverBans          []WhyShield `json:"never_bans"`
 }
 
-// WhyBan is one record that covers the address, live or not.
+// WhyBan is one record that covers what was asked about, live or not.
 type WhyBan struct {
 	Prefix string `json:"prefix"`
 	Record
@@ -57,16 +60,17 @@ type WhyBan struct {
 	LiftedBy []string `json:"lifted_by,omitempty"` // the routers where it was unbanned
 }
 
-// WhyLift is one unban that covers the address.
+// WhyLift is one unban that covers what was asked about.
 type WhyLift struct {
 	Prefix   string `json:"prefix"`
 	Origin   string `json:"origin"` // who lifted
 	Offences int    `json:"offences"`
+	Time     Time   `json:"time"` // when it was lifted, by its author's clock
 	Until    Until  `json:"until"`
 	Ignored  string `json:"ignored,omitempty"` // why it does not count
 }
 
-// WhyShield is one never-ban entry that covers the address; Origin is "builtin" for those that every agent has.
+// WhyShield is one never-ban entry that covers what was asked about, or a part of it; Origin is "builtin" for those that every agent has.
 type WhyShield struct {
 	Prefix  string `json:"prefix"`
 	Origin  string `json:"origin"`

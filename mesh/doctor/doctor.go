@@ -16,7 +16,7 @@ import (
 type Agent interface {
 	Status(ctx context.Context) (control.Status, error)
 	Members(ctx context.Context) ([]control.Member, error)
-	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
+	Why(ctx context.Context, p netip.Prefix) (control.Why, error)
 }
 
 // Conductor is what the doctor looks at of the conductor.

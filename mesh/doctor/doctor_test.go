@@ -33,7 +33,8 @@ func (a *fakeAgent) Status(context.Context) (control.Status, error) { return a.s
 func (a *fakeAgent) Members(context.Context) ([]control.Member, error) {
 	return a.members, a.fail
 }
-func (a *fakeAgent) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
+func (a *fakeAgent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
+	ip := p.Addr()
 	w := control.Why{IP: ip.String()}
 	if slices.Contains(a.covered, ip) {
 		w.NeverBans = []control.WhyShield{{Prefix: ip.String(), Origin: "router1"}}

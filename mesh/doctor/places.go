@@ -52,7 +52,7 @@ func (r *report) admin(ctx context.Context, p Patient, asked map[netip.Addr]bool
 
 // covered says whether no ban of the address can count.
 func (r *report) covered(ctx context.Context, p Patient, a netip.Addr) (ok, known bool) {
-	why, err := p.Agent.Why(ctx, a)
+	why, err := p.Agent.Why(ctx, netip.PrefixFrom(a, a.BitLen()))
 	if err != nil {
 		r.add(Warning, err.Error(), "Whether never-ban covers what it should is not known.", "banmesh why "+a.String())
 		return false, false

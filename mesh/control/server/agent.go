@@ -23,7 +23,7 @@ type Agent interface {
 	// List yields the live bans that the query selects, in its order, and says how many there are without its Offset and
 	// Limit. The sequence is read as fast as the caller's terminal takes it: it must hold no lock.
 	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
-	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
+	Why(ctx context.Context, p netip.Prefix) (control.Why, error)
 	Members(ctx context.Context) ([]control.Member, error)
 	Status(ctx context.Context) (control.Status, error)
 	Diff(ctx context.Context) (control.Diff, error)

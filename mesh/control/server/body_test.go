@@ -75,7 +75,7 @@ func (a *taker) History(context.Context, control.HistoryQuery) (control.History,
 func (a *taker) Stats(context.Context, control.StatsQuery) (control.Stats, error) {
 	return control.Stats{}, nil
 }
-func (a *taker) Why(context.Context, netip.Addr) (control.Why, error) { return control.Why{}, nil }
+func (a *taker) Why(context.Context, netip.Prefix) (control.Why, error) { return control.Why{}, nil }
 func (a *taker) List(context.Context, control.ListQuery) (iter.Seq[control.Ban], int, error) {
 	return func(func(control.Ban) bool) {}, 0, nil
 }

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -251,12 +250,12 @@ func (s *Server) fail(w http.ResponseWriter, err error) {
 }
 
 func (s *Server) why(w http.ResponseWriter, r *http.Request) {
-	ip, err := netip.ParseAddr(r.URL.Query().Get("ip"))
-	if err != nil || ip.Zone() != "" {
-		s.fail(w, control.Errorf(control.CodeInvalid, "ip %s: want one address", control.Show(r.URL.Query().Get("ip"))))
+	p, err := control.ParsePrefix(r.URL.Query().Get("ip"))
+	if err != nil {
+		s.fail(w, control.Errorf(control.CodeInvalid, "ip: %v", err))
 		return
 	}
-	y, err := s.agent.Why(r.Context(), ip.Unmap())
+	y, err := s.agent.Why(r.Context(), p)
 	if err != nil {
 		s.fail(w, err)
 		return

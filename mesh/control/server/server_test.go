@@ -33,7 +33,7 @@ type stub struct {
 	status   func(context.Context) (control.Status, error)
 	members  func(context.Context) ([]control.Member, error)
 	diff     func(context.Context) (control.Diff, error)
-	why      func(context.Context, netip.Addr) (control.Why, error)
+	why      func(context.Context, netip.Prefix) (control.Why, error)
 	events   func(context.Context, func(control.Event) error) error
 	leave    func(context.Context) error
 }
@@ -60,7 +60,7 @@ func (s *stub) History(context.Context, control.HistoryQuery) (control.History, 
 func (s *stub) Stats(context.Context, control.StatsQuery) (control.Stats, error) {
 	return control.Stats{}, nil
 }
-func (s *stub) Why(ctx context.Context, a netip.Addr) (control.Why, error) { return s.why(ctx, a) }
+func (s *stub) Why(ctx context.Context, p netip.Prefix) (control.Why, error) { return s.why(ctx, p) }
 func (s *stub) Events(ctx context.Context, y func(control.Event) error) error {
 	return s.events(ctx, y)
 }
@@ -186,7 +186,7 @@ func TestBadCallsAreRefusedAndReachNobody(t *testing.T) {
 		{"an unknown path", post("/v1/frob", "{}"), " 404 "},
 		{"another method", "DELETE /v1/ban HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", " 404 "},
 		{"a prefix that is none", "GET /v1/bans?prefix=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", " 400 "},
-		{"an address that is none", "GET /v1/why?ip=203.0.113.0/24 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", " 400 "},
+		{"an address that is none", "GET /v1/why?ip=203.0.113.7/24 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", " 400 "},
 	} {
 		if got := raw(t, socket, c.request); !strings.HasPrefix(got, "HTTP/1.1 4") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: got %.300q, want %q", c.what, got, c.want)
@@ -199,7 +199,7 @@ func TestEmptyListsAreNotNull(t *testing.T) {
 		members: func(context.Context) ([]control.Member, error) { return nil, nil },
 		status:  func(context.Context) (control.Status, error) { return control.Status{}, nil },
 		diff:    func(context.Context) (control.Diff, error) { return control.Diff{}, nil },
-		why:     func(context.Context, netip.Addr) (control.Why, error) { return control.Why{}, nil },
+		why:     func(context.Context, netip.Prefix) (control.Why, error) { return control.Why{}, nil },
 		list: func(context.Context, netip.Prefix) (iter.Seq[control.Ban], error) {
 			return slices.Values([]control.Ban{}), nil
 		},

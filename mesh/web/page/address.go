@@ -8,10 +8,10 @@ import (
 	"banmesh/mesh/control"
 )
 
-// addressPage is everything about one address.
+// addressPage is everything about one address or network.
 type addressPage struct {
 	*view
-	Network  string // the one around it, of which Beside are the bans
+	Network  string // it, or the one around an address, of which Beside are the bans
 	Link     string // to all of them
 	Beside   []banRow
 	Total    int
@@ -39,7 +39,7 @@ const (
 	network6 = 48
 )
 
-// serveAddress answers with the page of one address.
+// serveAddress answers with the page of one address or network.
 func (p *Page) serveAddress(w http.ResponseWriter, r *http.Request) {
 	a := &addressPage{view: p.head(r.Context(), "Bans")}
 	a.Query = r.URL.Query().Get("of")
@@ -49,16 +49,20 @@ func (p *Page) serveAddress(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.Query = a.Answer.Query
-	ip, err := netip.ParseAddr(a.Query)
-	if err == nil && a.Answer.Trouble == "" {
-		around := network4
-		if ip.Is6() {
-			around = network6
+	of, trouble := readQuestion(a.Query)
+	if trouble == "" && a.Answer.Trouble == "" {
+		network := of
+		switch {
+		case !of.IsSingleIP():
+		case of.Addr().Is4():
+			network = netip.PrefixFrom(of.Addr(), network4).Masked()
+		default:
+			network = netip.PrefixFrom(of.Addr(), network6).Masked()
 		}
-		network := netip.PrefixFrom(ip, around).Masked()
+		var err error
 		a.Network, a.Link = network.String(), filter{Query: network.String()}.link("", "")
 		a.Beside, a.Total, err = p.rows(r.Context(), control.ListQuery{Prefix: network, Sort: "start", Limit: rowsBeside})
-		a.past(r.Context(), p, netip.PrefixFrom(ip, ip.BitLen()))
+		a.past(r.Context(), p, of)
 		if err != nil {
 			a.NoBeside = "The agent does not answer: " + err.Error()
 		}
@@ -79,7 +83,7 @@ func (a *addressPage) past(ctx context.Context, p *Page, of netip.Prefix) {
 	for i := range h.Events {
 		e := &h.Events[i]
 		x := pastEvent{
-			At: stampAt(e.Time.Time(), now), Address: bare(e.Prefix),
+			At: stampAt(e.Time.Time(), now), Address: control.Bare(e.Prefix),
 			Router: e.Origin, By: e.By, Jail: e.Jail, Reason: e.Reason,
 		}
 		x.Class, x.Word = kindOf(e.Event)

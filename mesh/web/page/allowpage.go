@@ -41,7 +41,7 @@ func (p *Page) serveAllows(w http.ResponseWriter, r *http.Request) {
 	now := p.now()
 	a.More = max(0, len(allows)-shownAllows)
 	for _, x := range allows[:len(allows)-a.More] {
-		a.Entries = append(a.Entries, foundAllow{Address: bare(x.Prefix), Router: x.Origin, Comment: x.Comment, Until: untilStamp(x.Until, now), Ignored: x.Ignored})
+		a.Entries = append(a.Entries, foundAllow{Address: control.Bare(x.Prefix), Router: x.Origin, Comment: x.Comment, Until: untilStamp(x.Until, now), Ignored: x.Ignored})
 	}
 	a.Never = neverRows(never)
 	a.Title = "Allow-list · " + a.Title
@@ -56,7 +56,7 @@ func neverRows(never []control.WhyShield) []neverRow {
 	}
 	rows := make([]neverRow, 0, len(by))
 	for prefix, routers := range by {
-		row := neverRow{Address: bare(prefix), Routers: distinct(routers)}
+		row := neverRow{Address: control.Bare(prefix), Routers: distinct(routers)}
 		row.More = max(0, len(row.Routers)-namesInRow)
 		rows = append(rows, row)
 	}

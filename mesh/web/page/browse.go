@@ -200,7 +200,7 @@ func (p *Page) rows(ctx context.Context, q control.ListQuery) (rows []banRow, to
 const namesInRow = 3
 
 func newBanRow(b *control.Ban, now time.Time) banRow {
-	row := banRow{Address: bare(b.Prefix), Network: b.Prefix, Until: untilStamp(b.Until, now), Committed: b.Committed}
+	row := banRow{Address: control.Bare(b.Prefix), Network: b.Prefix, Until: untilStamp(b.Until, now), Committed: b.Committed}
 	var last control.Time
 	var routers, jails []string
 	for i := range b.Records {
@@ -226,7 +226,7 @@ func newBanRow(b *control.Ban, now time.Time) banRow {
 func texts(ps []netip.Prefix) []string {
 	out := make([]string, len(ps))
 	for i, p := range ps {
-		out[i] = bare(p.String())
+		out[i] = control.Bare(p.String())
 	}
 	return out
 }

@@ -100,11 +100,11 @@ func (f *fake) List(_ context.Context, q control.ListQuery) (iter.Seq[control.Ba
 	return slices.Values(bans), total, f.err
 }
 
-func (f *fake) Why(_ context.Context, ip netip.Addr) (control.Why, error) {
+func (f *fake) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	w := f.why
-	w.IP = ip.String()
+	w.IP = control.Bare(p.String())
 	return w, f.err
 }
 

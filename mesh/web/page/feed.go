@@ -2,7 +2,6 @@ package page
 
 import (
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -183,15 +182,4 @@ func (f *feed) takeMoves() ([]move, int) {
 	moves, moved := f.moves, f.moved
 	f.moves, f.moved = nil, 0
 	return moves, moved
-}
-
-// bare is an address without the length of a host's prefix.
-func bare(prefix string) string {
-	if a, ok := strings.CutSuffix(prefix, "/32"); ok && !strings.Contains(a, ":") {
-		return a
-	}
-	if a, ok := strings.CutSuffix(prefix, "/128"); ok {
-		return a
-	}
-	return prefix
 }

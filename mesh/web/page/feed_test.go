@@ -20,7 +20,7 @@ func feeding(now time.Time) *feed {
 
 func (f *feed) prefixes() (out []string) {
 	for _, b := range f.newest {
-		out = append(out, bare(b.Prefix))
+		out = append(out, control.Bare(b.Prefix))
 	}
 	return out
 }
@@ -82,7 +82,7 @@ func TestTheMostSeenComeFirst(t *testing.T) {
 	add("198.51.100.9/32", "router1", "recidive") // known
 	var got []string
 	for _, x := range s.most(10) {
-		got = append(got, fmt.Sprint(bare(x.prefix), " ", x.origins(), "/", len(x.bans)))
+		got = append(got, fmt.Sprint(control.Bare(x.prefix), " ", x.origins(), "/", len(x.bans)))
 	}
 	if want := "[198.51.100.3 3/3 198.51.100.2 2/2 198.51.100.9 1/2]"; fmt.Sprint(got) != want {
 		t.Errorf("most seen %v, want %v", got, want)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -86,9 +87,12 @@ func TestWhyInWords(t *testing.T) {
 		{"203.0.113.7", control.Why{Known: true, Banned: true, Effective: true, Times: 4, Origins: 2}, nil, "banned 4 times, by 2 routers"},
 		{"::ffff:203.0.113.7", control.Why{}, nil, ">203.0.113.7<"},
 		{" 2001:DB8::7 ", control.Why{}, nil, ">2001:db8::7<"},
-		{"203.0.113.0/24", control.Why{}, nil, "That is a network. Ask for one address of it, for example 203.0.113.0."},
-		{"fe80::1%eth0", control.Why{}, nil, "That is not an IP address"},
-		{"router1", control.Why{}, nil, "That is not an IP address"},
+		{"203.0.113.0/24", control.Why{Known: true, Inside: 1200}, nil, "Inside, 1,200 smaller ones are banned."},
+		{"203.0.113.9/24", control.Why{}, nil, ">203.0.113.0/24<"},
+		{"203.0.112.0/22", control.Why{Known: true, Banned: true, Effective: true, Except: control.Prefixes{netip.MustParsePrefix("203.0.113.7/32")}}, nil, "Exempt from that: 203.0.113.7."},
+		{"203.0.113.7", control.Why{Known: true, Lifts: []control.WhyLift{{Prefix: "203.0.113.7/32", Origin: "router2", Offences: 1, Time: since}}}, nil, `by router2 <time data-ago datetime="2026-03-01T12:00:00.000Z"`},
+		{"fe80::1%eth0", control.Why{}, nil, "That is not an IP address or network"},
+		{"router1", control.Why{}, nil, "That is not an IP address or network"},
 		{"203.0.113.7", control.Why{}, errors.New("the agent is stopping"), "The agent does not answer: the agent is stopping"},
 	} {
 		f := newFake()

@@ -26,7 +26,7 @@ type Agent interface {
 	// its Offset and Limit. All of them are asked for when the page begins to watch and
 	// when events were lost, and never for a request.
 	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
-	Why(ctx context.Context, ip netip.Addr) (control.Why, error)
+	Why(ctx context.Context, p netip.Prefix) (control.Why, error)
 	History(ctx context.Context, q control.HistoryQuery) (control.History, error)
 	Stats(ctx context.Context, q control.StatsQuery) (control.Stats, error)
 	Allows(ctx context.Context) ([]control.Allow, error)

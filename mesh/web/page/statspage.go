@@ -34,7 +34,7 @@ func (p *Page) serveStats(w http.ResponseWriter, r *http.Request) {
 	now := p.now()
 	page.Stats, page.From = stats, stampAt(stats.From.Time(), now)
 	for _, x := range stats.Repeaters {
-		page.Repeats = append(page.Repeats, repeatRow{x, bare(x.Prefix), stampAt(x.Last.Time(), now)})
+		page.Repeats = append(page.Repeats, repeatRow{x, control.Bare(x.Prefix), stampAt(x.Last.Time(), now)})
 	}
 	page.Title = "Statistics · " + page.Title
 	p.write(w, "stats-page", page)

@@ -110,13 +110,13 @@ func (f *feed) show(v *view, now time.Time) {
 	for i := range f.newest[:min(len(f.newest), shownNewest)] {
 		b := &f.newest[i]
 		v.Newest = append(v.Newest, listed{
-			Key: b.Prefix + " " + b.Origin + " " + b.Jail, Address: bare(b.Prefix), Router: b.Origin, Jail: b.Jail,
+			Key: b.Prefix + " " + b.Origin + " " + b.Jail, Address: control.Bare(b.Prefix), Router: b.Origin, Jail: b.Jail,
 			Start: stampAt(b.Start.Time(), now), Until: untilStamp(b.Until, now),
 		})
 	}
 	for _, x := range f.seen.most(shownMost) {
 		v.Most = append(v.Most, listed{
-			Key: x.prefix, Address: bare(x.prefix), Routers: x.origins(),
+			Key: x.prefix, Address: control.Bare(x.prefix), Routers: x.origins(),
 			Router: some(x.names(func(b *ban) string { return b.Origin })), Jail: some(x.names(func(b *ban) string { return b.Jail })),
 			Start: stampAt(x.last.Time(), now),
 		})
@@ -220,7 +220,7 @@ func kindOf(event string) (class, word string) {
 }
 
 func happened(e *control.Event, now time.Time) happening {
-	h := happening{At: stampAt(e.Time.Time(), now), Address: bare(e.Prefix)}
+	h := happening{At: stampAt(e.Time.Time(), now), Address: control.Bare(e.Prefix)}
 	h.Kind, h.Word = kindOf(e.Event)
 	var text []string
 	say := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }

@@ -2,6 +2,7 @@ package page
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -12,7 +13,7 @@ import (
 )
 
 const (
-	longestQuery = 64  // bytes; an address has at most 45
+	longestQuery = 64  // bytes; an address has at most 45, a network 49
 	shownRecords = 100 // of each kind
 )
 
@@ -39,11 +40,12 @@ type foundBan struct {
 type foundLift struct {
 	Address, Router string
 	Offences        int
+	At              stamp
 }
 
 type foundAllow struct {
 	Address, Router, Comment string
-	Until                    stamp
+	Since, Until             stamp
 	Ignored                  string // why it does not count
 }
 
@@ -64,12 +66,12 @@ func (p *Page) ask(ctx context.Context, query string) *answer {
 		shown = strings.ToValidUTF8(shown[:longestQuery], "") + "…"
 	}
 	a := &answer{Query: shown}
-	ip, trouble := address(query)
+	of, trouble := readQuestion(query)
 	if trouble != "" {
 		a.Trouble = trouble
 		return a
 	}
-	why, err := p.agent.Why(ctx, ip)
+	why, err := p.agent.Why(ctx, of)
 	if err != nil {
 		a.Trouble = "The agent does not answer: " + err.Error()
 		return a
@@ -78,20 +80,16 @@ func (p *Page) ask(ctx context.Context, query string) *answer {
 	return a
 }
 
-// address reads an address, or the prefix of one; else it says what is wrong.
-func address(query string) (ip netip.Addr, trouble string) {
-	if len(query) <= longestQuery {
-		if ip, err := netip.ParseAddr(query); err == nil && ip.Zone() == "" {
-			return ip.Unmap(), ""
-		}
-		if prefix, err := netip.ParsePrefix(query); err == nil {
-			if prefix.IsSingleIP() {
-				return prefix.Addr().Unmap(), ""
-			}
-			return netip.Addr{}, fmt.Sprintf("That is a network. Ask for one address of it, for example %v.", prefix.Masked().Addr())
-		}
+// readQuestion reads an address or a network, of which an address in it does; else it says what is wrong.
+func readQuestion(query string) (of netip.Prefix, trouble string) {
+	of, err := control.ParsePrefix(query)
+	if host := (*control.HostBitsError)(nil); errors.As(err, &host) {
+		return host.Masked, ""
 	}
-	return netip.Addr{}, "That is not an IP address. Examples: 203.0.113.7 or 2001:db8::7."
+	if err != nil {
+		return of, "That is not an IP address or network. Examples: 203.0.113.7, 203.0.113.0/24 or 2001:db8::7."
+	}
+	return of, ""
 }
 
 func (a *answer) fill(why *control.Why, now time.Time) {
@@ -116,6 +114,12 @@ func (a *answer) fill(why *control.Why, now time.Time) {
 	default:
 		a.Pill, a.Sentence = pill{"ok", "Not banned"}, "It is not banned, and nothing is known of it."
 	}
+	if len(why.Except) > 0 {
+		a.Sentence += " Exempt from that: " + some(texts(why.Except)) + "."
+	}
+	if why.Inside > 0 {
+		a.Sentence += fmt.Sprintf(" Inside, %s banned.", counted(why.Inside, "smaller one is", "smaller ones are"))
+	}
 	if why.Times > 1 {
 		a.Sentence += fmt.Sprintf(" It was banned %s, by %s.", counted(why.Times, "time", "times"), counted(why.Origins, "router", "routers"))
 	}
@@ -127,7 +131,7 @@ func (a *answer) records(why *control.Why, now time.Time) {
 	a.More = max(0, len(bans)-shownRecords) + max(0, len(lifts)-shownRecords) + max(0, len(allows)-shownRecords)
 	for _, b := range bans[:min(len(bans), shownRecords)] {
 		f := foundBan{
-			Address: bare(b.Prefix), Router: b.Origin, Jail: b.Jail, State: b.State, Reason: b.Reason, Live: b.State == "live",
+			Address: control.Bare(b.Prefix), Router: b.Origin, Jail: b.Jail, State: b.State, Reason: b.Reason, Live: b.State == "live",
 			Failures: b.Failures, Start: stampAt(b.Start.Time(), now), Until: untilStamp(b.Until, now),
 		}
 		if len(b.LiftedBy) > 0 {
@@ -136,10 +140,10 @@ func (a *answer) records(why *control.Why, now time.Time) {
 		a.Bans = append(a.Bans, f)
 	}
 	for _, l := range lifts[:min(len(lifts), shownRecords)] {
-		a.Lifts = append(a.Lifts, foundLift{bare(l.Prefix), l.Origin, l.Offences})
+		a.Lifts = append(a.Lifts, foundLift{control.Bare(l.Prefix), l.Origin, l.Offences, stampAt(l.Time.Time(), now)})
 	}
 	for _, x := range allows[:min(len(allows), shownRecords)] {
-		a.Allows = append(a.Allows, foundAllow{bare(x.Prefix), x.Origin, x.Comment, untilStamp(x.Until, now), x.Ignored})
+		a.Allows = append(a.Allows, foundAllow{control.Bare(x.Prefix), x.Origin, x.Comment, stampAt(x.Since.Time(), now), untilStamp(x.Until, now), x.Ignored})
 	}
 	a.NeverBans = why.NeverBans[:min(len(why.NeverBans), shownRecords)]
 }
