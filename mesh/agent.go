@@ -78,9 +78,9 @@ type Agent struct {
 	alerts      *alerts  // nil where no command is configured
 	enforcer    enforcer // nil where none is configured
 	watchers    watchers
-	past        *history.History    // nil where nothing is remembered
-	geo         atomic.Pointer[Geo] // as configured last
-	ready       atomic.Bool         // the rooms are made: changes, letters and guests may reach them
+	past        *history.History          // nil where nothing is remembered
+	geo         atomic.Pointer[geoConfig] // as configured last
+	ready       atomic.Bool               // the rooms are made: changes, letters and guests may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once
@@ -89,7 +89,7 @@ type Agent struct {
 
 	neverBan struct {
 		sync.Mutex
-		configured []Prefix
+		configured []configPrefix
 		found      map[string][]netip.Addr // by name: what conductors had when they were last looked up
 		wake       chan struct{}
 	}

@@ -288,7 +288,7 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 	a := started(t, "router1", nil)
 	ban(t, a, "203.0.113.7/32")
 	cfg := a.cfg
-	cfg.NeverBan = []Prefix{{netip.MustParsePrefix("203.0.113.0/24")}}
+	cfg.NeverBan = []configPrefix{{netip.MustParsePrefix("203.0.113.0/24")}}
 	cfg.Commit.Tenant = "another"
 	cfg.Limits.LivePerOrigin = 5
 	waiting, err := a.Reload(t.Context(), cfg)
@@ -308,7 +308,7 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 func TestOwnAndConductorAddressesAreNeverBanned(t *testing.T) {
 	a := started(t, "router1", func(c *Config) {
 		c.Commit.Conductors = []string{"192.0.2.10:830"} // driver none: named, and not spoken to
-		c.NeverBan = []Prefix{{netip.MustParsePrefix("10.0.0.0/8")}}
+		c.NeverBan = []configPrefix{{netip.MustParsePrefix("10.0.0.0/8")}}
 	})
 	ban(t, a, "192.0.2.10/32", "10.1.2.3/32", "203.0.113.7/32")
 	eventually(t, "the never-ban list", func() bool {

@@ -27,26 +27,26 @@ type Config struct {
 	Socket      string `yaml:"socket"`       // unix socket of the control API
 	SocketGroup string `yaml:"socket_group"` // group that may use the socket; "" keeps the agent's own
 
-	Gossip   Gossip   `yaml:"gossip"`
-	Join     []string `yaml:"join"` // host:port of members to look for at start
-	Bans     Bans     `yaml:"bans"`
-	Share    Share    `yaml:"share"`
-	Quorum   Quorum   `yaml:"quorum"`
-	NeverBan []Prefix `yaml:"never_ban"`
-	Limits   Limits   `yaml:"limits"`
-	Leader   Leader   `yaml:"leader"`
-	Commit   Commit   `yaml:"commit"`
-	Fail2ban Fail2ban `yaml:"fail2ban"`
-	Enforce  Enforce  `yaml:"enforce"`
-	HTTP     HTTP     `yaml:"http"`
-	History  History  `yaml:"history"`
-	Geo      Geo      `yaml:"geo"`
-	Alert    Alert    `yaml:"alert"`
-	Log      Log      `yaml:"log"`
+	Gossip   gossipConfig   `yaml:"gossip"`
+	Join     []string       `yaml:"join"` // host:port of members to look for at start
+	Bans     bansConfig     `yaml:"bans"`
+	Share    shareConfig    `yaml:"share"`
+	Quorum   quorumConfig   `yaml:"quorum"`
+	NeverBan []configPrefix `yaml:"never_ban"`
+	Limits   limitsConfig   `yaml:"limits"`
+	Leader   leaderConfig   `yaml:"leader"`
+	Commit   Commit         `yaml:"commit"`
+	Fail2ban fail2banConfig `yaml:"fail2ban"`
+	Enforce  enforceConfig  `yaml:"enforce"`
+	HTTP     httpConfig     `yaml:"http"`
+	History  historyConfig  `yaml:"history"`
+	Geo      geoConfig      `yaml:"geo"`
+	Alert    alertConfig    `yaml:"alert"`
+	Log      logConfig      `yaml:"log"`
 }
 
-// Gossip says how the agent talks to its peers.
-type Gossip struct {
+// gossipConfig says how the agent talks to its peers.
+type gossipConfig struct {
 	Bind      string `yaml:"bind"`      // IP:port, UDP and TCP; port 0 takes a free one
 	Advertise string `yaml:"advertise"` // IP or IP:port that the peers reach it at; "" is the bound one
 	Profile   string `yaml:"profile"`   // lan, wan or local: timeouts
@@ -57,33 +57,33 @@ type Gossip struct {
 	RemoteKeyring bool `yaml:"remote_keyring"`
 }
 
-// Bans bounds what is taken as a ban.
-type Bans struct {
+// bansConfig bounds what is taken as a ban.
+type bansConfig struct {
 	MaxDuration Duration `yaml:"max_duration"` // 0 is no limit
 	MinDuration Duration `yaml:"min_duration"` // shorter ones stay on this router
 	Aggregate   bool     `yaml:"aggregate"`    // minimal prefixes at the conductor
 }
 
-// Share names the jails whose bans leave this router. Empty Jails is all.
-type Share struct {
+// shareConfig names the jails whose bans leave this router. Empty Jails is all.
+type shareConfig struct {
 	Jails       []string `yaml:"jails"`
 	ExceptJails []string `yaml:"except_jails"`
 }
 
 // has says whether the bans of a jail are shared.
-func (s *Share) has(jail string) bool {
+func (s *shareConfig) has(jail string) bool {
 	return (len(s.Jails) == 0 || slices.Contains(s.Jails, jail)) && !slices.Contains(s.ExceptJails, jail)
 }
 
-// Quorum is the number of routers that must have seen an address before the
+// quorumConfig is the number of routers that must have seen an address before the
 // conductor gets it.
-type Quorum struct {
+type quorumConfig struct {
 	Default int            `yaml:"default"`
 	Jails   map[string]int `yaml:"jails"`
 }
 
-// Leader says whether this agent may commit, and how much it is preferred.
-type Leader struct {
+// leaderConfig says whether this agent may commit, and how much it is preferred.
+type leaderConfig struct {
 	Eligible bool `yaml:"eligible"`
 	Priority int  `yaml:"priority"` // higher is preferred
 }
@@ -123,8 +123,8 @@ type Commit struct {
 	SaveStartup        bool     `yaml:"save_startup"` // netconf servers with a startup datastore: copy running to it after a commit
 }
 
-// Fail2ban says how the local fail2ban is reached, to tell it of lifts.
-type Fail2ban struct {
+// fail2banConfig says how the local fail2ban is reached, to tell it of lifts.
+type fail2banConfig struct {
 	Client string `yaml:"client"` // command, with arguments if need be
 	Socket string `yaml:"socket"` // its -s option; "" leaves it out
 	Helper string `yaml:"helper"` // socket of root's helper, asked where client and socket are the defaults and it is there
@@ -137,15 +137,15 @@ type Fail2ban struct {
 
 // helper is the socket of root's helper, which asks the system's own fail2ban and
 // no other; "" where the configuration names another one.
-func (f *Fail2ban) helper() string {
+func (f *fail2banConfig) helper() string {
 	if own := DefaultConfig().Fail2ban; f.Client != own.Client || f.Socket != own.Socket {
 		return ""
 	}
 	return f.Helper
 }
 
-// Enforce names the driver that makes bans take effect on this router at once.
-type Enforce struct {
+// enforceConfig names the driver that makes bans take effect on this router at once.
+type enforceConfig struct {
 	Driver string `yaml:"driver"` // none, nftables or fail2ban
 	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that is fed
 	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
@@ -164,8 +164,8 @@ type Enforce struct {
 	SpaceIPv6  int `yaml:"space_ipv6"`
 }
 
-// HTTP is the listener for metrics, health, feed and page; "" is off.
-type HTTP struct {
+// httpConfig is the listener for metrics, health, feed and page; "" is off.
+type httpConfig struct {
 	Listen       string `yaml:"listen"`
 	AllowRemote  bool   `yaml:"allow_remote"`
 	TokenFile    string `yaml:"token_file"`
@@ -174,26 +174,26 @@ type HTTP struct {
 	ClientCAFile string `yaml:"client_ca_file"` // PEM; clients must show a certificate of one of these authorities
 }
 
-// History bounds what this router remembers of the bans that were.
-type History struct {
+// historyConfig bounds what this router remembers of the bans that were.
+type historyConfig struct {
 	Keep       Duration `yaml:"keep"`        // 0 is no bound
 	MaxEntries int      `yaml:"max_entries"` // 0 remembers nothing
 }
 
-// Geo names files in MaxMind's format, which tell where an address belongs.
-type Geo struct {
+// geoConfig names files in MaxMind's format, which tell where an address belongs.
+type geoConfig struct {
 	ASNDB     string `yaml:"asn_db"`
 	CountryDB string `yaml:"country_db"`
 }
 
-// Alert is the command that is run when something is wrong for long.
-type Alert struct {
+// alertConfig is the command that is run when something is wrong for long.
+type alertConfig struct {
 	Command string   `yaml:"command"`
 	After   Duration `yaml:"after"`
 }
 
-// Log says what is logged on standard error.
-type Log struct {
+// logConfig says what is logged on standard error.
+type logConfig struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error
 	Format string `yaml:"format"` // text or json
 }
@@ -206,15 +206,15 @@ func DefaultConfig() Config {
 		Name:    host,
 		DataDir: "/var/lib/banmesh",
 		Socket:  "/run/banmesh/banmesh.sock",
-		Gossip: Gossip{
+		Gossip: gossipConfig{
 			RemoteKeyring: true,
 			Bind:          "0.0.0.0:7946",
 			Profile:       "lan",
 		},
-		Bans:   Bans{MaxDuration: Duration(720 * time.Hour)},
-		Quorum: Quorum{Default: 1},
+		Bans:   bansConfig{MaxDuration: Duration(720 * time.Hour)},
+		Quorum: quorumConfig{Default: 1},
 		Limits: defaultLimits(),
-		Leader: Leader{Eligible: true},
+		Leader: leaderConfig{Eligible: true},
 		Commit: Commit{
 			Driver:             "none",
 			User:               "admin",
@@ -235,41 +235,41 @@ func DefaultConfig() Config {
 			Foreign:            "keep",
 			RemoveForeignAfter: Duration(24 * time.Hour),
 		},
-		Fail2ban: Fail2ban{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
+		Fail2ban: fail2banConfig{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
 		Enforce:  defaultEnforce(),
-		History:  History{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
-		Alert:    Alert{After: Duration(5 * time.Minute)},
-		Log:      Log{Level: "info", Format: "text"},
+		History:  historyConfig{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
+		Alert:    alertConfig{After: Duration(5 * time.Minute)},
+		Log:      logConfig{Level: "info", Format: "text"},
 	}
 }
 
 // StorePath is the durable file of the replicated set.
 func (c *Config) StorePath() string { return filepath.Join(c.DataDir, "store.db") }
 
-// SpoolDir is where calls wait that found no agent.
-func (c *Config) SpoolDir() string { return filepath.Join(c.DataDir, "spool") }
+// spoolDir is where calls wait that found no agent.
+func (c *Config) spoolDir() string { return filepath.Join(c.DataDir, "spool") }
 
-// FieldError says which key of a configuration is wrong, and why. LoadConfig
+// fieldError says which key of a configuration is wrong, and why. LoadConfig
 // adds the file and the line.
-type FieldError struct {
+type fieldError struct {
 	Key    string // dotted, as in commit.window
 	Reason string // includes the value where there is one
 }
 
-func (e *FieldError) Error() string { return e.Key + ": " + e.Reason }
+func (e *fieldError) Error() string { return e.Key + ": " + e.Reason }
 
 func field(key, format string, args ...any) error {
-	return &FieldError{Key: key, Reason: fmt.Sprintf(format, args...)}
+	return &fieldError{Key: key, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Faults are several things that are wrong with a configuration, in one line; each
-// is a *FieldError, or one that LoadConfig has given its place.
-type Faults []error
+// faults are several things that are wrong with a configuration, in one line; each
+// is a *fieldError, or one that LoadConfig has given its place.
+type faults []error
 
 // maxFaults is how many are told: a file that is no configuration has thousands.
 const maxFaults = 20
 
-func (f Faults) Error() string {
+func (f faults) Error() string {
 	var texts []string
 	for _, err := range f[:min(len(f), maxFaults)] {
 		texts = append(texts, err.Error())
@@ -281,10 +281,10 @@ func (f Faults) Error() string {
 }
 
 // Unwrap gives the single faults.
-func (f Faults) Unwrap() []error { return f }
+func (f faults) Unwrap() []error { return f }
 
-func (f *Faults) add(err error) {
-	var several Faults
+func (f *faults) add(err error) {
+	var several faults
 	switch {
 	case err == nil:
 	case errors.As(err, &several):
@@ -295,7 +295,7 @@ func (f *Faults) add(err error) {
 }
 
 // err is the faults as an error: none is nil, a single one itself.
-func (f Faults) err() error {
+func (f faults) err() error {
 	switch len(f) {
 	case 0:
 		return nil
@@ -306,9 +306,9 @@ func (f Faults) err() error {
 }
 
 // Validate checks everything that can be checked without touching the network or
-// another file, and returns all that is wrong: a *FieldError, or Faults.
+// another file, and returns all that is wrong: a *fieldError, or Faults.
 func (c *Config) Validate() error {
-	var bad Faults
+	var bad faults
 	for _, check := range []func() error{c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateOther} {
 		bad.add(check())
 	}
@@ -316,7 +316,7 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) validateAgent() error {
-	var bad Faults
+	var bad faults
 	if err := checkName(c.Name); err != nil {
 		bad.add(field("name", "%q %v", c.Name, err))
 	}
@@ -353,7 +353,7 @@ func checkName(name string) error {
 }
 
 func (c *Config) validateGossip() error {
-	var bad Faults
+	var bad faults
 	bind, err := netip.ParseAddrPort(c.Gossip.Bind)
 	if err != nil {
 		bad.add(field("gossip.bind", "%q is not IP:port", c.Gossip.Bind))
@@ -380,7 +380,7 @@ func (c *Config) validateGossip() error {
 }
 
 func (c *Config) validateBans() error {
-	var bad Faults
+	var bad faults
 	if c.Bans.MaxDuration < 0 {
 		bad.add(field("bans.max_duration", "is negative: 0 is no limit"))
 	}
@@ -416,7 +416,7 @@ func (c *Config) validateBans() error {
 }
 
 func (c *Config) validateCommit() error {
-	var bad Faults
+	var bad faults
 	k := &c.Commit
 	for _, f := range []struct{ key, got string }{
 		{"commit.driver", k.Driver}, {"commit.validation", k.Validation}, {"commit.validate", k.Validate},
@@ -463,7 +463,7 @@ func (c *Config) validateCommit() error {
 }
 
 func (c *Config) validateNetconf() error {
-	var bad Faults
+	var bad faults
 	k := &c.Commit
 	if len(k.Conductors) == 0 {
 		bad.add(field("commit.conductors", "is empty: name the conductor as IP:port"))
@@ -485,7 +485,7 @@ func (c *Config) validateNetconf() error {
 }
 
 func (c *Config) validateREST() error {
-	var bad Faults
+	var bad faults
 	k := &c.Commit
 	if len(k.Conductors) == 0 {
 		bad.add(field("commit.conductors", "is empty: name the conductor as https://HOST"))
@@ -516,7 +516,7 @@ func (c *Config) validateREST() error {
 }
 
 func (c *Config) validateOther() error {
-	var bad Faults
+	var bad faults
 	bad.add(c.validateEnforce())
 	bad.add(c.validateHTTP())
 	bad.add(c.validateHistory())
@@ -532,7 +532,7 @@ func (c *Config) validateOther() error {
 }
 
 func (c *Config) validateEnforce() error {
-	var bad Faults
+	var bad faults
 	e := &c.Enforce
 	bad.add(oneOf("enforce.driver", e.Driver))
 	if err := control.CheckJail(e.Jail); err != nil {
@@ -568,7 +568,7 @@ func (c *Config) validateEnforce() error {
 }
 
 func (c *Config) validateHTTP() error {
-	var bad Faults
+	var bad faults
 	h := &c.HTTP
 	if h.Listen == "" {
 		return bad.err()
@@ -600,7 +600,7 @@ func (c *Config) validateHTTP() error {
 const maxHistory = 10_000_000
 
 func (c *Config) validateHistory() error {
-	var bad Faults
+	var bad faults
 	if c.History.Keep < 0 {
 		bad.add(field("history.keep", "is negative: 0 is no bound"))
 	}
@@ -630,11 +630,11 @@ func oneOf(key, got string) error {
 	return field(key, "%q is none of %v", got, choices[key])
 }
 
-func (f *Fail2ban) bounds() fail2ban.Bounds {
+func (f *fail2banConfig) bounds() fail2ban.Bounds {
 	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
 }
 
-func (f *Fail2ban) validate() error {
+func (f *fail2banConfig) validate() error {
 	for _, k := range []struct {
 		key    string
 		v, max int

@@ -117,7 +117,7 @@ func TestConfigTellsAllFaultsAtOnce(t *testing.T) {
 			if err == nil {
 				err = f.Validate()
 			}
-			var faults Faults
+			var faults faults
 			if !errors.As(err, &faults) {
 				t.Fatalf("got %v, want %d faults", err, len(test.wants))
 			}

@@ -99,7 +99,7 @@ func flow(v any) string {
 			return fmt.Sprint(int64(f))
 		}
 	case reflect.Struct:
-		if p, ok := v.(Prefix); ok {
+		if p, ok := v.(configPrefix); ok {
 			return flow(p.String())
 		}
 	}

@@ -59,7 +59,7 @@ func Whereabouts(path string) (socket, spool string, err error) {
 	if err := yaml.Unmarshal(text, &some); err != nil {
 		return "", "", fmt.Errorf("read configuration: %s: %w", path, err)
 	}
-	return c.Socket, c.SpoolDir(), nil
+	return c.Socket, c.spoolDir(), nil
 }
 
 // File is a configuration that knows the file it came from, if any.
@@ -73,11 +73,11 @@ type File struct {
 // key at fault stands in the file.
 func (f *File) Validate() error {
 	err := f.Config.Validate()
-	var several Faults
+	var several faults
 	if !errors.As(err, &several) {
 		return f.locate(err)
 	}
-	var bad Faults
+	var bad faults
 	for _, err := range several {
 		bad.add(f.locate(err))
 	}
@@ -85,7 +85,7 @@ func (f *File) Validate() error {
 }
 
 func (f *File) locate(err error) error {
-	var fe *FieldError
+	var fe *fieldError
 	if !errors.As(err, &fe) || f.path == "" {
 		return err
 	}
@@ -198,7 +198,7 @@ func (f *File) syntax(err error, lines map[string]int) error {
 	if !errors.As(err, &te) || len(te.Errors) == 0 {
 		return f.fault(strings.TrimPrefix(err.Error(), "yaml: "), lines)
 	}
-	var bad Faults
+	var bad faults
 	for _, text := range te.Errors {
 		bad.add(f.fault(text, lines))
 	}
@@ -267,12 +267,12 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// Prefix is a netip.Prefix in a configuration; a bare address is its /32 or
+// configPrefix is a netip.Prefix in a configuration; a bare address is its /32 or
 // /128.
-type Prefix struct{ netip.Prefix }
+type configPrefix struct{ netip.Prefix }
 
 // UnmarshalYAML refuses host bits, zones and host names.
-func (p *Prefix) UnmarshalYAML(node *yaml.Node) error {
+func (p *configPrefix) UnmarshalYAML(node *yaml.Node) error {
 	v, err := control.ParsePrefix(node.Value)
 	if node.Kind != yaml.ScalarNode || err != nil {
 		return wrong(node, "%q is not a prefix: an address, or ADDRESS/BITS without host bits, is wanted", node.Value)

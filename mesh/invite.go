@@ -186,5 +186,5 @@ func plainValue(v reflect.Value) any {
 
 // Shielded reports whether never_ban covers an address.
 func (c *Config) Shielded(addr netip.Addr) bool {
-	return slices.ContainsFunc(c.NeverBan, func(p Prefix) bool { return p.Contains(addr) })
+	return slices.ContainsFunc(c.NeverBan, func(p configPrefix) bool { return p.Contains(addr) })
 }

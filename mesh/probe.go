@@ -8,39 +8,43 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// Probe looks at the conductor as an agent with this configuration would,
+// conductorProbe looks at the conductor as an agent with this configuration would,
 // without changing anything.
-type Probe struct{ conductor *conductor.Conductor }
+type conductorProbe struct{ conductor *conductor.Conductor }
 
 // NewProbe returns a Probe, nil where no conductor is configured. Close it.
-func NewProbe(k *Commit, log *slog.Logger) (*Probe, error) {
+func NewProbe(k *Commit, log *slog.Logger) (*conductorProbe, error) {
 	c, err := newConductor(k, realConductor, log)
 	if c == nil || err != nil {
 		return nil, err
 	}
-	return &Probe{c}, nil
+	return &conductorProbe{c}, nil
 }
 
 // Read reads the tenant from running. Its errors are those that package conductor
 // knows: ErrLogin, ErrHostKey, ErrUnreachable, ErrWideOpen …
-func (p *Probe) Read(ctx context.Context) (conductor.Running, error) { return p.conductor.Read(ctx) }
+func (p *conductorProbe) Read(ctx context.Context) (conductor.Running, error) {
+	return p.conductor.Read(ctx)
+}
 
 // Denied returns the services that deny the tenant. Its errors are those of Read.
-func (p *Probe) Denied(ctx context.Context) ([]string, error) { return p.conductor.Denied(ctx) }
+func (p *conductorProbe) Denied(ctx context.Context) ([]string, error) {
+	return p.conductor.Denied(ctx)
+}
 
 // Close ends the sessions.
-func (p *Probe) Close() error { return p.conductor.Close() }
+func (p *conductorProbe) Close() error { return p.conductor.Close() }
 
-// Place is an address that must stay reachable, and what it is.
-type Place struct {
+// place is an address that must stay reachable, and what it is.
+type place struct {
 	Addr netip.Addr
 	What string // as in: own address
 }
 
 // Places are the addresses of this router that never-ban must cover: its own,
 // its default gateways, its conductors. What is built in is left out.
-func Places(ctx context.Context, cfg *Config) []Place {
-	var out []Place
+func Places(ctx context.Context, cfg *Config) []place {
+	var out []place
 	seen := make(map[netip.Addr]bool)
 	add := func(what string, addrs []netip.Addr) {
 		for _, a := range addrs {
@@ -49,7 +53,7 @@ func Places(ctx context.Context, cfg *Config) []Place {
 				continue
 			}
 			seen[a] = true
-			out = append(out, Place{a, what})
+			out = append(out, place{a, what})
 		}
 	}
 	add("own address", interfaceAddrs())

@@ -10,21 +10,21 @@ import (
 	"syscall"
 )
 
-// Flaw is a file or directory of the agent that other users of this router can
+// rightsFlaw is a file or directory of the agent that other users of this router can
 // change or read.
-type Flaw struct {
+type rightsFlaw struct {
 	What string // what is wrong, with the path and the rights
 	Why  string // what somebody could do with it
 	Fix  string // the command that fixes it
 }
 
-func (f Flaw) Error() string { return f.What + ": " + f.Fix }
+func (f rightsFlaw) Error() string { return f.What + ": " + f.Fix }
 
 // Flaws looks at where the agent keeps things: the data directory, the store,
 // the spool and the directory of the socket. uid is whose they may be beside
 // root's; negative leaves the owners out. What does not exist has no flaw.
-func Flaws(cfg *Config, uid int) []Flaw {
-	var out []Flaw
+func Flaws(cfg *Config, uid int) []rightsFlaw {
+	var out []rightsFlaw
 	look := func(path, what string, wantDir bool, why string) {
 		if f := flaw(path, what, wantDir, uid, why); f != nil {
 			out = append(out, *f)
@@ -32,14 +32,14 @@ func Flaws(cfg *Config, uid int) []Flaw {
 	}
 	look(cfg.DataDir, "data directory", true, "Who can put files there can make the agent ban anybody.")
 	look(cfg.StorePath(), "store", false, "Who can change it can ban and unban everywhere.")
-	look(cfg.SpoolDir(), "spool", true, "Who can put files there can make the agent ban anybody.")
+	look(cfg.spoolDir(), "spool", true, "Who can put files there can make the agent ban anybody.")
 	look(filepath.Dir(cfg.Socket), "directory of the socket", true, "Who can replace the socket takes fail2ban's bans in the agent's place.")
 	return out
 }
 
 // flaw is what is wrong with one of them, nil for nothing. Directories may be
 // links, which belong to who made the directory above; files may not.
-func flaw(path, what string, wantDir bool, uid int, why string) *Flaw {
+func flaw(path, what string, wantDir bool, uid int, why string) *rightsFlaw {
 	lstat := os.Lstat
 	if wantDir {
 		lstat = os.Stat
@@ -49,19 +49,19 @@ func flaw(path, what string, wantDir bool, uid int, why string) *Flaw {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return &Flaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, "ls -ld " + path}
+		return &rightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, "ls -ld " + path}
 	case wantDir && !info.IsDir():
-		return &Flaw{fmt.Sprintf("%s %s is no directory", what, path), why, "move it away"}
+		return &rightsFlaw{fmt.Sprintf("%s %s is no directory", what, path), why, "move it away"}
 	case !wantDir && !info.Mode().IsRegular():
-		return &Flaw{fmt.Sprintf("%s %s is no plain file but %s", what, path, info.Mode().Type()), why, "move it away"}
+		return &rightsFlaw{fmt.Sprintf("%s %s is no plain file but %s", what, path, info.Mode().Type()), why, "move it away"}
 	}
 	others := info.Mode().Perm()&0o002 != 0 && !(wantDir && info.Mode()&fs.ModeSticky != 0)
 	group := info.Mode().Perm()&0o020 != 0 && !wantDir
 	if others || group {
-		return &Flaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + path}
+		return &rightsFlaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + path}
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && uid >= 0 && st.Uid != 0 && int(st.Uid) != uid {
-		return &Flaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown -h %d %s", uid, path)}
+		return &rightsFlaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown -h %d %s", uid, path)}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func places(t *testing.T) *Config {
 	c := DefaultConfig()
 	c.DataDir = filepath.Join(t.TempDir(), "data")
 	c.Socket = filepath.Join(t.TempDir(), "run", "s")
-	for _, dir := range []string{c.SpoolDir(), filepath.Dir(c.Socket)} {
+	for _, dir := range []string{c.spoolDir(), filepath.Dir(c.Socket)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -49,8 +49,8 @@ func TestWhatOthersCanChangeIsRefusedAtTheStart(t *testing.T) {
 		{"a store for all", mode((*Config).StorePath, 0o666), "chmod go-w "},
 		{"a store for the group", mode((*Config).StorePath, 0o660), "chmod go-w "},
 		{"a store to look at", mode((*Config).StorePath, 0o644), ""},
-		{"a spool for all", mode((*Config).SpoolDir, 0o777), "chmod go-w "},
-		{"a spool for the group", mode((*Config).SpoolDir, 0o770), ""},
+		{"a spool for all", mode((*Config).spoolDir, 0o777), "chmod go-w "},
+		{"a spool for the group", mode((*Config).spoolDir, 0o770), ""},
 		{"a directory of the socket for all", mode(run, 0o777), "chmod go-w "},
 		{"a store that is a link", func(c *Config) error {
 			if err := os.Rename(c.StorePath(), c.DataDir+"/elsewhere"); err != nil {
@@ -65,10 +65,10 @@ func TestWhatOthersCanChangeIsRefusedAtTheStart(t *testing.T) {
 			return os.Mkdir(c.StorePath(), 0o700)
 		}, "no plain file"},
 		{"a spool that is a file", func(c *Config) error {
-			if err := os.Remove(c.SpoolDir()); err != nil {
+			if err := os.Remove(c.spoolDir()); err != nil {
 				return err
 			}
-			return os.WriteFile(c.SpoolDir(), nil, 0o600)
+			return os.WriteFile(c.spoolDir(), nil, 0o600)
 		}, "no directory"},
 		{"nothing yet", func(c *Config) error { return os.RemoveAll(c.DataDir) }, ""},
 	} {
