@@ -23,17 +23,17 @@ type Options struct {
 
 // Limits of Options.
 const (
-	MinAgents, MaxAgents = 2, 200
-	MinBans, MaxBans     = 100, 1_000_000
+	minAgents, maxAgents = 2, 200
+	minBans, maxBans     = 100, 1_000_000
 )
 
 // Validate names the option that cannot be used.
 func (o Options) Validate() error {
-	if o.Agents < MinAgents || o.Agents > MaxAgents {
-		return fmt.Errorf("agents %d: want %d to %d", o.Agents, MinAgents, MaxAgents)
+	if o.Agents < minAgents || o.Agents > maxAgents {
+		return fmt.Errorf("agents %d: want %d to %d", o.Agents, minAgents, maxAgents)
 	}
-	if o.Bans < MinBans || o.Bans > MaxBans {
-		return fmt.Errorf("bans %d: want %d to %d", o.Bans, MinBans, MaxBans)
+	if o.Bans < minBans || o.Bans > maxBans {
+		return fmt.Errorf("bans %d: want %d to %d", o.Bans, minBans, maxBans)
 	}
 	return nil
 }
