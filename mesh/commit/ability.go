@@ -22,14 +22,14 @@ type ability struct {
 	tried  bool
 	login  time.Duration
 	retry  backoff
-	tuning Tuning
+	tuning tuning
 	random *rand.Rand
 }
 
 func newAbility(cfg Config) ability {
 	r := random.New(cfg.Random)
-	return ability{why: "the conductor has not been tried yet", tuning: cfg.Tuning, random: r,
-		retry: backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff, random: r}}
+	return ability{why: "the conductor has not been tried yet", tuning: cfg.tuning, random: r,
+		retry: backoff{least: cfg.tuning.MinBackoff, most: cfg.tuning.MaxBackoff, random: r}}
 }
 
 func (a *ability) start(now time.Time) {

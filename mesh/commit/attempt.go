@@ -24,7 +24,7 @@ const (
 
 // work makes one commit, if there is anything to commit. Run alone calls it, so
 // that there is never more than one at a time.
-func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
+func (c *Committer) work(ctx context.Context, force bool) (result, error) {
 	c.mu.Lock()
 	took := c.batch.take()
 	c.mu.Unlock()
@@ -57,7 +57,7 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 
 // try makes a plan from what is known of running and, where that says that there
 // is something to do, an edit.
-func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
+func (c *Committer) try(ctx context.Context, force bool) (result, error) {
 	placed := c.placed()
 	c.tenant.Lock()
 	tells := c.memory.tells(placed)
@@ -66,7 +66,7 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	if !tells {
 		r, err := c.read(ctx)
 		if err != nil {
-			return Result{}, err
+			return result{}, err
 		}
 		running = r.Addresses
 	}
@@ -76,7 +76,7 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	p := c.plan(c.gather(running, force))
 	c.publish(p)
 	if p.Empty() && len(c.ripe()) == 0 {
-		return Result{Plan: p}, nil
+		return result{Plan: p}, nil
 	}
 	return c.edit(ctx, force, p, changes)
 }
@@ -100,24 +100,24 @@ func (c *Committer) replan(running conductor.Running, force bool, p Plan, change
 }
 
 // edit is the read-modify-write under the candidate's lock.
-func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64) (res Result, err error) {
+func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64) (res result, err error) {
 	start := time.Now()
 	step, done := c.abandonable(ctx)
 	defer done()
 	if c.mayCommit() != nil {
-		return Result{}, errLost
+		return result{}, errLost
 	}
 	// Before the lock: a disk that hangs must not keep it from everybody else.
 	var fresh, first []netip.Prefix
 	if !p.Empty() {
 		if fresh, first, err = c.place(step, p.Add); err != nil {
-			return Result{}, c.lostOr(step, err)
+			return result{}, c.lostOr(step, err)
 		}
 	}
 	e, err := c.cfg.Conductor.Begin(step, conductor.Permit{Ours: c.ours(fresh), Kill: c.cfg.StaleSessions()})
 	if err != nil {
 		c.withdraw(ctx, fresh)
-		return Result{}, c.lostOr(step, err)
+		return result{}, c.lostOr(step, err)
 	}
 	c.mu.Lock()
 	c.ability.succeeded(time.Now(), true)
@@ -245,7 +245,7 @@ func (c *Committer) shut(ctx context.Context, e conductor.Edit) {
 
 // verdict reads running in a new session to learn what an edit without a clear
 // answer has done.
-func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Result, error) {
+func (c *Committer) verdict(ctx context.Context, res result, cause error) (result, error) {
 	c.forgetReading()
 	within, done := c.lasting(ctx)
 	defer done()
@@ -362,7 +362,7 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news, first 
 	}
 	c.tenant.Unlock()
 	if len(fresh) > 0 {
-		until := store.At(c.cfg.Now().Add(c.cfg.Tuning.Lease))
+		until := store.At(c.cfg.Now().Add(c.cfg.tuning.Lease))
 		if err := c.cfg.Set.Place(ctx, fresh, until); err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", errRecord, err)
 		}
@@ -376,10 +376,10 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news, first 
 		}
 		c.tenant.Unlock()
 	}
-	if c.cfg.Spread != nil {
+	if c.cfg.spread != nil {
 		ctx, done := context.WithTimeout(ctx, spreadTimeout)
 		defer done()
-		if err := c.cfg.Spread(ctx); err != nil {
+		if err := c.cfg.spread(ctx); err != nil {
 			c.log.Info("no other member has confirmed what is to be placed", "err", err)
 		}
 	}
@@ -404,7 +404,7 @@ func (c *Committer) replace(ctx context.Context, add []netip.Prefix, present map
 	}
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer done()
-	if err := c.cfg.Set.Place(ctx, lost, store.At(c.cfg.Now().Add(c.cfg.Tuning.Lease))); err != nil {
+	if err := c.cfg.Set.Place(ctx, lost, store.At(c.cfg.Now().Add(c.cfg.tuning.Lease))); err != nil {
 		c.log.Error("what is in the tenant cannot be recorded as placed", "prefixes", lost, "err", err)
 	}
 }
@@ -453,7 +453,7 @@ func (c *Committer) ripe() []netip.Prefix {
 	defer c.tenant.Unlock()
 	var ps []netip.Prefix
 	for x, since := range c.memory.vain {
-		if now.Sub(since) >= c.cfg.Tuning.AbsentWait {
+		if now.Sub(since) >= c.cfg.tuning.AbsentWait {
 			ps = append(ps, x)
 		}
 	}
@@ -480,7 +480,7 @@ func (c *Committer) abandonable(ctx context.Context) (context.Context, context.C
 func (c *Committer) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
 	end := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(c.cfg.Tuning.StopGrace, cancel)
+		t := time.AfterFunc(c.cfg.tuning.StopGrace, cancel)
 		context.AfterFunc(long, func() { t.Stop() })
 	})
 	return long, func() { end(); cancel() }

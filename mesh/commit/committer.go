@@ -52,13 +52,13 @@ type request struct {
 }
 
 type answer struct {
-	result Result
+	result result
 	err    error
 }
 
 // show is what Status tells of the attempts.
 type show struct {
-	state      State // committing, waiting, failing, or "" for none of them
+	state      state // committing, waiting, failing, or "" for none of them
 	detail     string
 	commits    uint64
 	lastCommit time.Time
@@ -77,8 +77,8 @@ func New(cfg Config) (*Committer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Tuning == (Tuning{}) {
-		cfg.Tuning = DefaultTuning()
+	if cfg.tuning == (tuning{}) {
+		cfg.tuning = defaultTuning()
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -103,10 +103,10 @@ func New(cfg Config) (*Committer, error) {
 	}
 	c := &Committer{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), requests: make(chan request),
 		stopped: make(chan struct{}), memory: newMemory()}
-	c.batch = batch{window: cfg.Window, maxWait: cfg.MaxWait, expiryWait: cfg.ExpiryWait, interval: cfg.MinInterval, burst: cfg.Burst}
+	c.batch = batch{window: cfg.Window, maxWait: cfg.MaxWait, expiryWait: cfg.expiryWait, interval: cfg.MinInterval, burst: cfg.burst}
 	c.ability = newAbility(cfg)
-	c.retry = backoff{least: cfg.Tuning.MinBackoff, most: cfg.Tuning.MaxBackoff, random: c.ability.random}
-	c.rescue = random.Below(c.ability.random, cfg.Tuning.RescueBelow/2)
+	c.retry = backoff{least: cfg.tuning.MinBackoff, most: cfg.tuning.MaxBackoff, random: c.ability.random}
+	c.rescue = random.Below(c.ability.random, cfg.tuning.RescueBelow/2)
 	return c, nil
 }
 
@@ -120,7 +120,7 @@ func (c *Committer) Run(ctx context.Context) error {
 	c.mu.Lock()
 	now := time.Now()
 	c.ability.start(now)
-	c.house = now.Add(c.cfg.Tuning.Housekeep)
+	c.house = now.Add(c.cfg.tuning.Housekeep)
 	c.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -180,7 +180,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	work := lead && c.ability.able && c.retry.passed(now) && reached(c.batch.due(), now)
 	keep := !now.Before(c.house)
 	if keep {
-		c.house = now.Add(c.cfg.Tuning.Housekeep)
+		c.house = now.Add(c.cfg.tuning.Housekeep)
 	}
 	c.mu.Unlock()
 
@@ -291,32 +291,32 @@ func (c *Committer) Able() (bool, string) {
 // what has come since. Where nothing
 // has to be committed the result's Took is 0. Errors: ErrOff, ErrNotLeader,
 // ErrNotReady, ErrBarred, and those of a Conductor.
-func (c *Committer) CommitNow(ctx context.Context, force bool) (Result, error) {
+func (c *Committer) CommitNow(ctx context.Context, force bool) (result, error) {
 	reply := make(chan answer, 1)
 	select {
 	case c.requests <- request{force, reply}:
 	case <-c.stopped:
-		return Result{}, ErrStopped
+		return result{}, errStopped
 	case <-ctx.Done():
-		return Result{}, ctx.Err()
+		return result{}, ctx.Err()
 	}
 	select {
 	case a := <-reply:
 		return a.result, a.err
 	case <-ctx.Done():
-		return Result{}, ctx.Err()
+		return result{}, ctx.Err()
 	}
 }
 
-func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
+func (c *Committer) onRequest(ctx context.Context, force bool) (result, error) {
 	if err := c.mayCommit(); err != nil {
-		return Result{}, err
+		return result{}, err
 	}
 	c.mu.Lock()
 	wait := c.ability.barred(time.Now())
 	c.mu.Unlock()
 	if wait {
-		return Result{}, ErrBarred
+		return result{}, ErrBarred
 	}
 	c.forgetReading() // an operator wants to know how things are
 	if force {
@@ -385,7 +385,7 @@ func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 		maxAddresses: c.cfg.MaxAddresses, maxShrink: c.cfg.MaxShrinkPercent,
 		maxGrowth: c.cfg.MaxGrowthPercent, growthFloor: c.cfg.GrowthFloor, aggregate: c.cfg.Aggregate,
 		removeForeign: c.cfg.Foreign.Remove, foreignAfter: c.cfg.Foreign.After,
-		lease: c.cfg.Tuning.Lease, missingWait: c.cfg.Tuning.MissingWait,
+		lease: c.cfg.tuning.Lease, missingWait: c.cfg.tuning.MissingWait,
 	}
 	f.frozen, _ = c.cfg.Set.Frozen()
 	var quorum func(store.EffectiveBan) bool

@@ -30,15 +30,15 @@ func TestABanIsCommittedAfterTheWindow(t *testing.T) {
 		pass(10 * time.Second)
 		a.set.ban(time.Hour, many(1)...)
 		a.Notify(Addition)
-		if st := a.Status(); st.State != StatePending || st.PendingAdd != 1 || a.Committed(many(1)[0]) {
-			t.Errorf("status = %+v, committed %v, want pending, one to add", st, a.Committed(many(1)[0]))
+		if st := a.Status(); st.State != StatePending || st.PendingAdd != 1 || a.committed(many(1)[0]) {
+			t.Errorf("status = %+v, committed %v, want pending, one to add", st, a.committed(many(1)[0]))
 		}
 		pass(1900 * time.Millisecond)
 		wantTenant(t, s)
 		pass(200 * time.Millisecond)
 		wantTenant(t, s, many(1)...)
 		st := a.Status()
-		if st.State != StateIdle || st.Committed != 1 || st.Commits != 1 || st.LastCommit.IsZero() || st.LastError != "" || !a.Committed(many(1)[0]) {
+		if st.State != StateIdle || st.Committed != 1 || st.Commits != 1 || st.LastCommit.IsZero() || st.LastError != "" || !a.committed(many(1)[0]) {
 			t.Errorf("status = %+v, want idle with one committed", st)
 		}
 		if got := a.set.placedPrefixes(); !slices.Equal(got, many(1)) {
@@ -344,7 +344,7 @@ func TestAnAllowIsCutOutOfABannedNetwork(t *testing.T) {
 		a.Notify(Removal)
 		pass(3 * time.Second)
 		wantTenant(t, s, pfx("198.51.100.0/31", "198.51.100.2", "198.51.100.4/30")...)
-		if !a.Committed(pfx("198.51.100.0/29")[0]) {
+		if !a.committed(pfx("198.51.100.0/29")[0]) {
 			t.Error("the network is not committed, want it: what of it is effective is")
 		}
 	})
@@ -387,7 +387,7 @@ func TestRemovedByHandIsNotPutBackAtOnce(t *testing.T) {
 			s.byHand(nil, many(1))
 			at := time.Now()
 			pass(6 * time.Minute) // the leader looks each five
-			if st := a.Status(); st.ByHand != 1 || !strings.Contains(fmt.Sprint(st.Warnings), "by hand") {
+			if st := a.Status(); st.byHand != 1 || !strings.Contains(fmt.Sprint(st.Warnings), "by hand") {
 				t.Fatalf("status = %+v, want one removed by hand", st)
 			}
 			a.set.ban(time.Hour, pfx("192.0.2.9")...) // a commit for another reason
@@ -461,8 +461,8 @@ func TestTheCapHoldsAndIsShown(t *testing.T) {
 			t.Errorf("%d addresses, want 10", n)
 		}
 		pass(10 * time.Minute)
-		if st := a.Status(); st.Capped != 5 || len(s.commits()) != 1 {
-			t.Errorf("capped = %d after %d commits, want 5 after one", st.Capped, len(s.commits()))
+		if st := a.Status(); st.capped != 5 || len(s.commits()) != 1 {
+			t.Errorf("capped = %d after %d commits, want 5 after one", st.capped, len(s.commits()))
 		}
 	})
 }
@@ -487,7 +487,7 @@ func TestCommitNowAfterTheEndSaysSo(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {
 		a := newAgent(t, s, "a")
 		a.halt()
-		if _, err := a.CommitNow(context.Background(), false); !errors.Is(err, ErrStopped) {
+		if _, err := a.CommitNow(context.Background(), false); !errors.Is(err, errStopped) {
 			t.Errorf("CommitNow = %v, want ErrStopped", err)
 		}
 	})

@@ -16,9 +16,9 @@ import (
 	"banmesh/store"
 )
 
-// Set is the part of the replicated set that a committer reads and writes.
+// replicatedSet is the part of the replicated set that a committer reads and writes.
 // *store.Store is one.
-type Set interface {
+type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	Gone(netip.Prefix) store.Gone
 	Placed() []store.PlacedEntry
@@ -42,7 +42,7 @@ const (
 
 // Config is what a Committer is made of.
 type Config struct {
-	Set       Set
+	Set       replicatedSet
 	Conductor Conductor // nil: nothing is committed, the state is off
 
 	// Now is the mesh's time, for leases and events. It may jump: what the committer
@@ -51,9 +51,9 @@ type Config struct {
 
 	Window           time.Duration // a change waits so long for company
 	MaxWait          time.Duration // and never longer than this, however many follow
-	ExpiryWait       time.Duration // expiries wait so long
+	expiryWait       time.Duration // expiries wait so long
 	MinInterval      time.Duration // between commits once Burst is used up; lifts and allows do not wait for it
-	Burst            int           // commits that may follow each other at once
+	burst            int           // commits that may follow each other at once
 	Timeout          time.Duration // of each step: beginning and editing, committing, reading
 	MaxAddresses     int           // in the tenant, foreign ones included; 0 = no limit
 	MaxShrinkPercent int           // of the tenant that unconfirmed lifts and allows may take in one plan
@@ -77,9 +77,9 @@ type Config struct {
 	Ready       func() bool // settled: enough has been heard of the others. Nil: always
 	ClocksAgree func() bool // own clock within reach of the others', so that expiry may remove. Nil: always
 
-	// Spread waits, for at most a second, until another member holds what Place
+	// spread waits, for at most a second, until another member holds what Place
 	// has just written. Nil: no wait.
-	Spread func(ctx context.Context) error
+	spread func(ctx context.Context) error
 
 	// SetWork is told what the committer does: detail for people, the open edit's
 	// session (zero without one), until when it gives up. It must not block. Optional.
@@ -92,11 +92,11 @@ type Config struct {
 	OnEvent func(Event) // must not block. Optional
 	Logger  *slog.Logger
 	Random  rand.Source // of the times between tries; nil: the system
-	Tuning  Tuning      // zero: DefaultTuning
+	tuning  tuning      // zero: defaultTuning
 }
 
-// Tuning holds times that nobody needs to set outside tests.
-type Tuning struct {
+// tuning holds times that nobody needs to set outside tests.
+type tuning struct {
 	Lease       time.Duration // of a Placed
 	RenewBelow  time.Duration // what remains of a lease when the leader renews it
 	RescueBelow time.Duration // what remains when any member does, because nobody leads
@@ -115,9 +115,9 @@ type Tuning struct {
 	MissingWait time.Duration
 }
 
-// DefaultTuning returns the times of normal operation.
-func DefaultTuning() Tuning {
-	return Tuning{
+// defaultTuning returns the times of normal operation.
+func defaultTuning() tuning {
+	return tuning{
 		Lease:       7 * 24 * time.Hour,
 		RenewBelow:  84 * time.Hour,
 		RescueBelow: 36 * time.Hour,
@@ -139,15 +139,15 @@ func DefaultConfig() Config {
 	c := Config{
 		Window:           2 * time.Second,
 		MaxWait:          10 * time.Second,
-		ExpiryWait:       5 * time.Minute,
+		expiryWait:       5 * time.Minute,
 		MinInterval:      30 * time.Second,
-		Burst:            3,
+		burst:            3,
 		Timeout:          90 * time.Second,
 		MaxAddresses:     10000,
 		MaxShrinkPercent: 50,
 		MaxGrowthPercent: 200,
 		GrowthFloor:      5000,
-		Tuning:           DefaultTuning(),
+		tuning:           defaultTuning(),
 	}
 	c.Foreign.After = 24 * time.Hour
 	return c
@@ -162,12 +162,12 @@ func (c Config) Validate() error {
 		return fmt.Errorf("commit: window %s is negative", c.Window)
 	case c.MaxWait < c.Window:
 		return fmt.Errorf("commit: max_wait %s is shorter than window %s", c.MaxWait, c.Window)
-	case c.ExpiryWait < 0:
-		return fmt.Errorf("commit: expiry wait %s is negative", c.ExpiryWait)
+	case c.expiryWait < 0:
+		return fmt.Errorf("commit: expiry wait %s is negative", c.expiryWait)
 	case c.MinInterval < 0:
 		return fmt.Errorf("commit: min_interval %s is negative", c.MinInterval)
-	case c.Burst < 1:
-		return fmt.Errorf("commit: burst %d is less than 1", c.Burst)
+	case c.burst < 1:
+		return fmt.Errorf("commit: burst %d is less than 1", c.burst)
 	case c.Timeout <= 0:
 		return fmt.Errorf("commit: timeout %s must be longer than 0", c.Timeout)
 	case c.MaxAddresses < 0:
@@ -181,7 +181,7 @@ func (c Config) Validate() error {
 	case c.Foreign.After < 0:
 		return fmt.Errorf("commit: remove_foreign_after %s is negative", c.Foreign.After)
 	}
-	t := c.Tuning
+	t := c.tuning
 	if t.Lease <= 0 || t.RenewBelow >= t.Lease || t.Verify <= 0 || t.Probe <= 0 || t.LoginWait <= 0 ||
 		t.MinBackoff <= 0 || t.MaxBackoff < t.MinBackoff || t.Housekeep <= 0 || t.StopGrace < 0 {
 		return fmt.Errorf("commit: tuning %+v has a time that cannot be used", t)

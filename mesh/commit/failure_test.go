@@ -253,7 +253,7 @@ func TestRefusedCredentialsAreNotHammered(t *testing.T) {
 			t.Errorf("able %v (%s), want not", able, why)
 		}
 		st := a.Status()
-		if st.State != StateFailing || st.NextTry.IsZero() || st.LastError == "" {
+		if st.State != StateFailing || st.nextTry.IsZero() || st.LastError == "" {
 			t.Errorf("status = %+v, want failing, with the next try", st)
 		}
 		s.mend()
@@ -342,9 +342,9 @@ func TestAWideOpenTenantIsNotHammered(t *testing.T) {
 				s.byHand(pfx("0.0.0.0/0"), nil)
 				before := s.tried("read")
 				pass(2 * time.Hour)
-				every := a.cfg.Tuning.Probe
+				every := a.cfg.tuning.Probe
 				if lead {
-					every = a.cfg.Tuning.Verify
+					every = a.cfg.tuning.Verify
 				}
 				if n, most := s.tried("read")-before, 3*int(2*time.Hour/every); n == 0 || n > most {
 					t.Errorf("read %d times in two hours, want at most %d", n, most)
@@ -475,7 +475,7 @@ func TestAThousandFailedCommitsLeaveNothingBehind(t *testing.T) {
 		all := spread(20)
 		for i := 0; s.tried("begin") < 1000 && i < 3000; i++ {
 			p := all[i%20]
-			if a.Committed(p) {
+			if a.committed(p) {
 				a.set.unban(true, p)
 			} else if i < 40 || i%10 == 0 {
 				a.set.ban(1000*time.Hour, p)

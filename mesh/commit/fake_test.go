@@ -230,8 +230,8 @@ func (s *fakeSet) placedPrefixes() []netip.Prefix {
 	return ps
 }
 
-var _ Set = (*fakeSet)(nil)
-var _ Set = (*store.Store)(nil)
+var _ replicatedSet = (*fakeSet)(nil)
+var _ replicatedSet = (*store.Store)(nil)
 
 // site is a conductor with one shared candidate and a lock, and a record of
 // everything that was ever committed. It breaks as it is told.

@@ -20,31 +20,31 @@ type Plan struct {
 	Capped   []netip.Prefix // effective, kept out by max_addresses
 	Held     []netip.Prefix // lifted or allowed, wait for a forced commit
 	HeldAdd  []netip.Prefix // effective, wait for a forced commit: wide, or too many at once
-	Deferred []netip.Prefix // ended, but the clocks disagree or the ban's record is missing
-	ByHand   []netip.Prefix // effective, but somebody has removed them by hand
+	deferred []netip.Prefix // ended, but the clocks disagree or the ban's record is missing
+	byHand   []netip.Prefix // effective, but somebody has removed them by hand
 
-	reasons map[netip.Prefix]Reason
+	reasons map[netip.Prefix]reason
 	size    int // of what is ours in the tenant before it
 }
 
-// Reason says why a prefix is removed.
-type Reason string
+// reason says why a prefix is removed.
+type reason string
 
 // The reasons.
 const (
-	ReasonExpired Reason = "expired"
-	ReasonLifted  Reason = "lifted"
-	ReasonAllowed Reason = "allowed"
-	ReasonCapped  Reason = "capped"  // others are newer or reported by more
-	ReasonMerged  Reason = "merged"  // a wider prefix of the same plan covers it
-	ReasonForeign Reason = "foreign" // nobody here placed it, and its time is over
+	reasonExpired reason = "expired"
+	reasonLifted  reason = "lifted"
+	reasonAllowed reason = "allowed"
+	reasonCapped  reason = "capped"  // others are newer or reported by more
+	reasonMerged  reason = "merged"  // a wider prefix of the same plan covers it
+	reasonForeign reason = "foreign" // nobody here placed it, and its time is over
 )
 
 // Empty reports whether there is nothing to commit.
 func (p Plan) Empty() bool { return len(p.Add) == 0 && len(p.Remove) == 0 }
 
-// Reason says why a prefix of Remove is removed.
-func (p Plan) Reason(prefix netip.Prefix) Reason { return p.reasons[prefix] }
+// reason says why a prefix of Remove is removed.
+func (p Plan) reason(prefix netip.Prefix) reason { return p.reasons[prefix] }
 
 // facts is all that a plan is made from. A plan changes none of it.
 type facts struct {
@@ -104,7 +104,7 @@ type draft struct {
 // and removes only what was placed and is not covered by a live ban any more.
 func makePlan(f facts) Plan {
 	d := draft{facts: f}
-	d.plan.reasons = make(map[netip.Prefix]Reason)
+	d.plan.reasons = make(map[netip.Prefix]reason)
 	d.index()
 	d.sortOut()
 	d.guardGrowth()
@@ -115,7 +115,7 @@ func makePlan(f facts) Plan {
 		d.addEach()
 	}
 	d.capAddresses()
-	for _, l := range []*[]netip.Prefix{&d.plan.Add, &d.plan.Remove, &d.plan.Foreign, &d.plan.Capped, &d.plan.Held, &d.plan.HeldAdd, &d.plan.Deferred, &d.plan.ByHand} {
+	for _, l := range []*[]netip.Prefix{&d.plan.Add, &d.plan.Remove, &d.plan.Foreign, &d.plan.Capped, &d.plan.Held, &d.plan.HeldAdd, &d.plan.deferred, &d.plan.byHand} {
 		slices.SortFunc(*l, comparePrefixes)
 		*l = slices.Compact(*l)
 	}
@@ -204,9 +204,9 @@ func (d *draft) sortOut() {
 		}
 		switch j := d.judge(p); {
 		case j.reason == "":
-			d.plan.Deferred = append(d.plan.Deferred, p)
+			d.plan.deferred = append(d.plan.deferred, p)
 			d.stay = append(d.stay, p)
-		case (j.reason == ReasonLifted || j.reason == ReasonAllowed) && !j.confirmed:
+		case (j.reason == reasonLifted || j.reason == reasonAllowed) && !j.confirmed:
 			guarded = append(guarded, j)
 		default:
 			d.remove(j)
@@ -257,7 +257,7 @@ func (d *draft) remove(j judged) {
 func (d *draft) foreigner(p netip.Prefix) {
 	since, seen := d.foreignSince[p]
 	if _, wanted := d.live[p]; d.removeForeign && seen && !wanted && d.now.Sub(since) >= d.foreignAfter {
-		d.remove(judged{prefix: p, reason: ReasonForeign})
+		d.remove(judged{prefix: p, reason: reasonForeign})
 		return
 	}
 	d.plan.Foreign = append(d.plan.Foreign, p)
@@ -269,7 +269,7 @@ func (d *draft) there(p netip.Prefix) bool {
 	if _, ok := d.present[p]; !ok {
 		return false
 	}
-	if d.plan.reasons[p] == ReasonForeign {
+	if d.plan.reasons[p] == reasonForeign {
 		delete(d.plan.reasons, p)
 		d.plan.Remove = slices.DeleteFunc(d.plan.Remove, func(x netip.Prefix) bool { return x == p })
 		d.plan.Foreign = append(d.plan.Foreign, p)
@@ -281,7 +281,7 @@ func (d *draft) there(p netip.Prefix) bool {
 // judged is the verdict on a placed prefix that live bans do not cover whole.
 type judged struct {
 	prefix    netip.Prefix
-	reason    Reason // "" when it has to stay for now
+	reason    reason // "" when it has to stay for now
 	confirmed bool
 	stays     []netip.Prefix // parts whose own time has not come: they are put back on their own
 }
@@ -296,22 +296,22 @@ func (d *draft) judge(p netip.Prefix) judged {
 		if d.shield.OverlapsPrefix(part) {
 			g.Cause = store.GoneAllowed
 		}
-		reason, r := Reason(""), 0
+		reason, r := reason(""), 0
 		switch g.Cause {
 		case store.GoneAllowed:
-			reason, r = ReasonAllowed, 3
+			reason, r = reasonAllowed, 3
 		case store.GoneLifted:
-			reason, r = ReasonLifted, 2
+			reason, r = reasonLifted, 2
 		case store.GoneExpired:
 			if d.clocksAgree {
-				reason, r = ReasonExpired, 1
+				reason, r = reasonExpired, 1
 			}
 		case store.GoneUnknown:
 			// Its ban has ended so long ago that nobody remembers it, or has not
 			// arrived here yet.
 			left := d.placed[p].Time().Sub(d.date)
 			if d.clocksAgree && d.lease-left >= d.missingWait {
-				reason, r = ReasonExpired, 1
+				reason, r = reasonExpired, 1
 			}
 		}
 		if r == 0 {
@@ -368,7 +368,7 @@ func (d *draft) addEach() {
 		// is none.
 		case d.frozen && (freed == nil || !freed.ContainsPrefix(p)):
 		case d.held(p):
-			d.plan.ByHand = append(d.plan.ByHand, p)
+			d.plan.byHand = append(d.plan.byHand, p)
 		default:
 			d.plan.Add = append(d.plan.Add, p)
 		}
@@ -440,7 +440,7 @@ func (d *draft) capAddresses() {
 			d.plan.Add = append(d.plan.Add, r.prefix)
 		case i < room:
 		case r.there:
-			d.remove(judged{prefix: r.prefix, reason: ReasonCapped})
+			d.remove(judged{prefix: r.prefix, reason: reasonCapped})
 			fallthrough
 		default:
 			d.plan.Capped = append(d.plan.Capped, r.prefix)

@@ -77,7 +77,7 @@ func text(p Plan) string {
 	for _, l := range []struct {
 		name string
 		ps   []netip.Prefix
-	}{{"add", p.Add}, {"remove", p.Remove}, {"foreign", p.Foreign}, {"capped", p.Capped}, {"held", p.Held}, {"heldadd", p.HeldAdd}, {"deferred", p.Deferred}, {"byhand", p.ByHand}} {
+	}{{"add", p.Add}, {"remove", p.Remove}, {"foreign", p.Foreign}, {"capped", p.Capped}, {"held", p.Held}, {"heldadd", p.HeldAdd}, {"deferred", p.deferred}, {"byhand", p.byHand}} {
 		if len(l.ps) > 0 {
 			s += fmt.Sprintf("%s%v ", l.name, l.ps)
 		}
@@ -243,8 +243,8 @@ func TestCapDoesNotThrowOutAnEqual(t *testing.T) {
 	}
 	f.bans[0].newest += store.Millis(time.Hour.Milliseconds())
 	p := makePlan(f)
-	if !slices.Equal(p.Add, all[:1]) || !slices.Equal(p.Remove, all[3:]) || p.Reason(all[3]) != ReasonCapped {
-		t.Errorf("plan = %s (%s), want the newer one in for the last", text(p), p.Reason(all[3]))
+	if !slices.Equal(p.Add, all[:1]) || !slices.Equal(p.Remove, all[3:]) || p.reason(all[3]) != reasonCapped {
+		t.Errorf("plan = %s (%s), want the newer one in for the last", text(p), p.reason(all[3]))
 	}
 }
 
@@ -324,7 +324,7 @@ func TestAggregationJoinsAnewOnlyWhereItPays(t *testing.T) {
 		t.Errorf("plan of 16 neighbours = %s, want them left alone", text(p))
 	}
 	f.bans, f.running, f.placed = bans(many(64)...), many(64), leases(many(64)...)
-	if p := makePlan(f); len(p.Add) != 1 || len(p.Remove) != 64 || p.Reason(p.Remove[0]) != ReasonMerged {
+	if p := makePlan(f); len(p.Add) != 1 || len(p.Remove) != 64 || p.reason(p.Remove[0]) != reasonMerged {
 		t.Errorf("plan of 64 neighbours = %s, want one prefix for all", text(p))
 	}
 	f.maxAddresses = 8
@@ -464,9 +464,9 @@ func TestPlanLaws(t *testing.T) {
 				t.Fatalf("%s is removed and not there", x)
 			case !ours && !(f.removeForeign && noon.Sub(f.foreignSince[x]) >= f.foreignAfter):
 				t.Fatalf("%s is removed and foreign", x)
-			case p.Reason(x) == "":
+			case p.reason(x) == "":
 				t.Fatalf("%s is removed for no reason", x)
-			case !f.clocksAgree && p.Reason(x) == ReasonExpired:
+			case !f.clocksAgree && p.reason(x) == reasonExpired:
 				t.Fatalf("%s expired by a clock nobody shares", x)
 			}
 		}
@@ -483,12 +483,12 @@ func TestPlanLaws(t *testing.T) {
 		live := f.bans
 		for _, x := range p.Remove {
 			for a := range spaceOf([]netip.Prefix{x}) {
-				if left[a] || p.Reason(x) == ReasonForeign || (f.shield != nil && f.shield.Contains(a)) {
+				if left[a] || p.reason(x) == reasonForeign || (f.shield != nil && f.shield.Contains(a)) {
 					continue
 				}
 				for _, b := range live {
 					if b.prefix.Bits() >= 24 && b.prefix.Contains(a) && !byHand(f, a) {
-						t.Fatalf("%s is banned by %s and lost with %s (%s): %s", a, b.prefix, x, p.Reason(x), text(p))
+						t.Fatalf("%s is banned by %s and lost with %s (%s): %s", a, b.prefix, x, p.reason(x), text(p))
 					}
 				}
 			}

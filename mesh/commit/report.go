@@ -57,7 +57,7 @@ func (c *Committer) estimateNow() {
 func (c *Committer) counts(p Plan) estimate {
 	placed := c.placed()
 	e := estimate{at: time.Now(), add: len(p.Add), remove: len(p.Remove), held: len(p.Held), capped: len(p.Capped),
-		hand: len(p.ByHand), deferred: len(p.Deferred), heldAdd: len(p.HeldAdd)}
+		hand: len(p.byHand), deferred: len(p.deferred), heldAdd: len(p.HeldAdd)}
 	e.frozen, e.frozenBy = c.cfg.Set.Frozen()
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
@@ -111,12 +111,12 @@ func (c *Committer) LastStatus() Status {
 	e, a, lead := c.estimate, c.ability, c.leading
 	s := Status{
 		State: c.show.state, Detail: c.show.detail, Committed: e.committed, PendingAdd: e.add, PendingRemove: e.remove,
-		Foreign: e.foreign, Held: e.held + e.heldAdd, Capped: e.capped, ByHand: e.hand,
+		Foreign: e.foreign, Held: e.held + e.heldAdd, capped: e.capped, byHand: e.hand,
 		Commits: c.show.commits, LastCommit: c.show.lastCommit, LastError: c.show.lastError,
-		Features: features, Able: a.able, Why: a.why, ReadAt: e.readAt, Conductor: e.readBy,
+		Features: features, Able: a.able, Why: a.why, ReadAt: e.readAt, conductor: e.readBy,
 	}
 	if !a.able && a.tried {
-		s.NextTry = a.next
+		s.nextTry = a.next
 		if s.LastError == "" {
 			s.LastError = a.why
 		}
@@ -124,7 +124,7 @@ func (c *Committer) LastStatus() Status {
 			s.State, s.Detail = StateFailing, a.why
 		}
 	} else if lead && !c.retry.passed(now) {
-		s.NextTry = c.retry.at
+		s.nextTry = c.retry.at
 	}
 	switch {
 	case s.State != "":
@@ -181,9 +181,9 @@ func (c *Committer) supposed(lead bool) []netip.Prefix {
 	return ps
 }
 
-// Committed reports whether all of a prefix that is effective is in the tenant, as
+// committed reports whether all of a prefix that is effective is in the tenant, as
 // far as this member can tell. For many prefixes use CommittedNow.
-func (c *Committer) Committed(p netip.Prefix) bool { return c.CommittedNow()(p) }
+func (c *Committer) committed(p netip.Prefix) bool { return c.CommittedNow()(p) }
 
 // CommittedNow returns Committed for the present moment, cheap to call for each of
 // many prefixes.
@@ -244,13 +244,13 @@ func (c *Committer) HeardByHand(removed []netip.Prefix) {
 	defer c.tenant.Unlock()
 	for _, p := range removed {
 		if _, ours := placed[p]; ours {
-			c.memory.heardByHand(now, p, c.cfg.Tuning.ByHandWait)
+			c.memory.heardByHand(now, p, c.cfg.tuning.ByHandWait)
 		}
 	}
 }
 
 // tellCommit tells of a commit that is in running.
-func (c *Committer) tellCommit(r Result) {
+func (c *Committer) tellCommit(r result) {
 	if r.Plan.Empty() {
 		return
 	}

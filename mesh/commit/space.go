@@ -95,7 +95,7 @@ func (d *draft) addSpace() {
 		if _, there := d.present[p]; !there && d.held(p) {
 			b.RemovePrefix(p)
 			if d.covered(p) {
-				d.plan.ByHand = append(d.plan.ByHand, p)
+				d.plan.byHand = append(d.plan.byHand, p)
 			}
 		}
 	}
@@ -159,7 +159,7 @@ func (d *draft) join(fewest []netip.Prefix) bool {
 			kept = append(kept, p)
 			continue
 		}
-		d.remove(judged{prefix: p, reason: ReasonMerged})
+		d.remove(judged{prefix: p, reason: reasonMerged})
 	}
 	d.kept = kept
 	for _, p := range fewest {

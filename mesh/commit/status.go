@@ -17,46 +17,46 @@ const (
 	urgencies
 )
 
-// State is one word for what a committer does.
-type State string
+// state is one word for what a committer does.
+type state string
 
 // The states, as status shows them.
 const (
-	StateIdle       State = "idle"
-	StatePending    State = "pending"    // there is something to commit
-	StateCommitting State = "committing" // an edit is under way
-	StateWaiting    State = "waiting"    // for somebody else's lock or edits
-	StateFailing    State = "failing"    // the last attempt failed, or the conductor cannot be reached
-	StateFrozen     State = "frozen"
-	StateOff        State = "off" // no conductor is configured
+	StateIdle       state = "idle"
+	StatePending    state = "pending"    // there is something to commit
+	StateCommitting state = "committing" // an edit is under way
+	StateWaiting    state = "waiting"    // for somebody else's lock or edits
+	StateFailing    state = "failing"    // the last attempt failed, or the conductor cannot be reached
+	StateFrozen     state = "frozen"
+	StateOff        state = "off" // no conductor is configured
 )
 
 // Status is a committer's state. On a member that does not lead the pending
 // counts come from what leaders have placed.
 type Status struct {
-	State         State
+	State         state
 	Detail        string // whom it waits for, what fails
 	Committed     int    // addresses of ours in the tenant, as last read
 	PendingAdd    int
 	PendingRemove int
 	Foreign       int // addresses in the tenant that nobody here placed, as last read
 	Held          int // removals and additions that wait for a forced commit
-	Capped        int // effective prefixes that max_addresses keeps out
-	ByHand        int // effective prefixes that somebody removed by hand
+	capped        int // effective prefixes that max_addresses keeps out
+	byHand        int // effective prefixes that somebody removed by hand
 	Commits       uint64
 	LastCommit    time.Time // zero: none yet
 	LastError     string    // of the last attempt; "" after a success
 	Features      string    // what the conductor offers and which path is taken
 	ReadAt        time.Time // when this member last read the tenant; zero: never, and Committed is not known
-	Conductor     string    // the node that it read
+	conductor     string    // the node that it read
 	Able          bool
 	Why           string    // why it is not able
-	NextTry       time.Time // zero: nothing failed
+	nextTry       time.Time // zero: nothing failed
 	Warnings      []string
 }
 
-// Result is what a commit did.
-type Result struct {
+// result is what a commit did.
+type result struct {
 	Plan Plan          // Add and Remove are what was committed
 	Took time.Duration // 0 where there was nothing to commit
 }
@@ -90,6 +90,6 @@ var (
 	ErrNotLeader = errors.New("this member does not lead: run it where the leader is")
 	ErrNotReady  = errors.New("not settled yet: too little has been heard of the other members")
 	ErrBarred    = errors.New("not tried again yet, see status: refused credentials lock the account")
-	ErrStopped   = errors.New("the committer has stopped")
+	errStopped   = errors.New("the committer has stopped")
 	errLost      = errors.New("leadership was lost")
 )

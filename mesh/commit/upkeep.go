@@ -52,7 +52,7 @@ func (c *Committer) learn(r conductor.Running) {
 	d.index()
 	now := time.Now()
 	c.tenant.Lock()
-	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.Tuning.ByHandWait, c.cfg.MaxShrinkPercent)
+	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.tuning.ByHandWait, c.cfg.MaxShrinkPercent)
 	c.tenant.Unlock()
 	c.mu.Lock()
 	c.estimate.stale = true
@@ -67,7 +67,7 @@ func (c *Committer) learn(r conductor.Running) {
 	}
 	if len(n.byHand) > 0 {
 		c.log.Warn("removed from the tenant by hand; not put back at once", "prefixes", len(n.byHand), "some", prefixset.Some(n.byHand))
-		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventByHand, Remove: n.byHand, Detail: fmt.Sprintf("removed from the tenant by hand; put back no sooner than in %s", c.cfg.Tuning.ByHandWait)})
+		c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: EventByHand, Remove: n.byHand, Detail: fmt.Sprintf("removed from the tenant by hand; put back no sooner than in %s", c.cfg.tuning.ByHandWait)})
 	}
 	if len(n.foreign) > 0 {
 		c.log.Info("addresses in the tenant that nobody here placed", "prefixes", len(n.foreign))
@@ -193,8 +193,8 @@ func (c *Committer) review() {
 		c.batch.note(now, Addition)
 	}
 	for _, x := range p.Remove {
-		switch p.Reason(x) {
-		case ReasonLifted, ReasonAllowed:
+		switch p.reason(x) {
+		case reasonLifted, reasonAllowed:
 			c.batch.note(now, Removal)
 		default:
 			c.batch.note(now, Expiry)
@@ -204,14 +204,14 @@ func (c *Committer) review() {
 
 // housekeep renews leases and looks at what is due by time alone.
 func (c *Committer) housekeep(ctx context.Context, lead bool) {
-	below := c.cfg.Tuning.RenewBelow
+	below := c.cfg.tuning.RenewBelow
 	if !lead {
 		// Nobody leads while nobody reaches the conductor. The leases must not run
 		// out meanwhile; each member waits a different time to see another do it.
 		if !c.cfg.Ready() {
 			return
 		}
-		below = c.cfg.Tuning.RescueBelow - c.rescue
+		below = c.cfg.tuning.RescueBelow - c.rescue
 	}
 	c.renew(ctx, below)
 	if lead {
@@ -235,7 +235,7 @@ func (c *Committer) renew(ctx context.Context, below time.Duration) {
 	}
 	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer done()
-	until := store.At(now.Add(c.cfg.Tuning.Lease))
+	until := store.At(now.Add(c.cfg.tuning.Lease))
 	if err := c.cfg.Set.Place(ctx, low, until); err != nil {
 		c.log.Error("leases on what is in the tenant cannot be renewed", "prefixes", len(low), "err", err)
 		return
