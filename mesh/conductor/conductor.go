@@ -28,14 +28,14 @@ type Permit struct {
 // Running is the tenant as it was read from the running datastore.
 type Running struct {
 	Addresses []netip.Prefix // canonical (masked), sorted, without duplicates
-	Unread    []string       // values that are no prefix; they are left alone
+	unread    []string       // values that are no prefix; they are left alone
 	Exists    bool           // the tenant exists
 	Member    bool           // our neighborhood's member exists
 	Conductor string         // the node that was read, as configured
 }
 
 func (t *Tenant) public(node string) Running {
-	return Running{Addresses: slices.Clone(t.Addresses), Unread: slices.Clone(t.Unread), Exists: t.Exists, Member: t.Member, Conductor: node}
+	return Running{Addresses: slices.Clone(t.Addresses), unread: slices.Clone(t.Unread), Exists: t.Exists, Member: t.Member, Conductor: node}
 }
 
 // Conductor keeps the tenant. It is safe for concurrent use; each Begin and Read has its own session.
@@ -320,14 +320,14 @@ func (c *Conductor) drop(ctx context.Context, s Session) error {
 }
 
 // lacks reports whether a node turned out not to have an ability.
-func (c *Conductor) lacks(n *node, a Ability) bool {
+func (c *Conductor) lacks(n *node, a ability) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return n.lacks[a]
 }
 
 // learn remembers that a node has not got an ability.
-func (c *Conductor) learn(s Session, n *node, a Ability) {
+func (c *Conductor) learn(s Session, n *node, a ability) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n.lacks[a] = true

@@ -21,7 +21,7 @@ type Edit interface {
 
 	// Apply edits only the difference, reads the candidate back and compares it as a set. What is there already is not
 	// added again, what is not there is not removed. Tenant, member and description are created where they are absent.
-	// Errors: ErrWideOpen, *MismatchError, *RejectedError, *BusyError, ErrUnreachable; after any of them our edits are
+	// Errors: ErrWideOpen, *mismatchError, *RejectedError, *BusyError, ErrUnreachable; after any of them our edits are
 	// taken back as far as the conductor answers, and the Edit can only be closed.
 	Apply(ctx context.Context, add, remove []netip.Prefix) error
 
@@ -105,7 +105,7 @@ func (e *edit) usable() error {
 }
 
 // learn remembers what the server turned out not to do.
-func (e *edit) learn(a Ability, why error) {
+func (e *edit) learn(a ability, why error) {
 	e.log.Info("conductor lacks an operation", "operation", a, "reason", why.Error())
 	e.c.learn(e.s, e.n, a)
 }
@@ -144,7 +144,7 @@ func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	e.now = got
 	e.c.show(e.s, e.n)
 	err = mismatch(CandidateStore, want, got.Addresses)
-	var wrong *MismatchError
+	var wrong *mismatchError
 	if errors.As(err, &wrong) {
 		// Where a list is written whole, what it lost is lost by us, and what is in the place of what we wrote is what the
 		// conductor made of that. Both go back with the rest.

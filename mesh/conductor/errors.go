@@ -35,7 +35,7 @@ var (
 	ErrUnseen = Kind("the commit was answered with success, and running did not show it in time", ErrUnknown)
 	// ErrRejected: the conductor refused the change. The error is a *RejectedError.
 	ErrRejected = errors.New("the conductor rejected the change")
-	// ErrMismatch: what the conductor holds is not what it was told. The error is a *MismatchError.
+	// ErrMismatch: what the conductor holds is not what it was told. The error is a *mismatchError.
 	ErrMismatch = errors.New("the conductor holds something else than what it was given")
 	// ErrWideOpen: 0.0.0.0/0 or ::/0 is in the tenant or was to be put there: everybody would be banned.
 	ErrWideOpen = errors.New("the tenant holds 0.0.0.0/0 or ::/0")
@@ -112,14 +112,14 @@ func (e *RejectedError) Is(target error) bool { return target == ErrRejected }
 // Unwrap gives the answer to errors.As.
 func (e *RejectedError) Unwrap() error { return e.Err }
 
-// A MismatchError says how a datastore that was read back differs from what it should hold. It is ErrMismatch.
-type MismatchError struct {
+// A mismatchError says how a datastore that was read back differs from what it should hold. It is ErrMismatch.
+type mismatchError struct {
 	Datastore  Datastore
 	Missing    []netip.Prefix // told, but not there
 	Unexpected []netip.Prefix // there, but not told
 }
 
-func (e *MismatchError) Error() string {
+func (e *mismatchError) Error() string {
 	var s []string
 	if len(e.Missing) > 0 {
 		s = append(s, fmt.Sprintf("%d missing (%s)", len(e.Missing), prefixset.Some(e.Missing)))
@@ -130,8 +130,8 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("%s read back differs from what was told: %s", e.Datastore, strings.Join(s, ", "))
 }
 
-// Is makes a *MismatchError an ErrMismatch.
-func (e *MismatchError) Is(target error) bool { return target == ErrMismatch }
+// Is makes a *mismatchError an ErrMismatch.
+func (e *mismatchError) Is(target error) bool { return target == ErrMismatch }
 
 // mismatch compares what is wanted with what was read.
 func mismatch(store Datastore, want, got []netip.Prefix) error {
@@ -139,7 +139,7 @@ func mismatch(store Datastore, want, got []netip.Prefix) error {
 	if len(missing) == 0 && len(unexpected) == 0 {
 		return nil
 	}
-	return &MismatchError{Datastore: store, Missing: missing, Unexpected: unexpected}
+	return &mismatchError{Datastore: store, Missing: missing, Unexpected: unexpected}
 }
 
 // refuseWideOpen names the first prefix that covers everything.

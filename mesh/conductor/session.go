@@ -85,18 +85,18 @@ type Driver interface {
 	Close() error
 }
 
-// Ability is what a server may turn out not to have.
-type Ability string
+// ability is what a server may turn out not to have.
+type ability string
 
 // The abilities.
 const (
-	AbilityLock     Ability = "lock"
-	AbilityDiscard  Ability = "discard"
-	AbilityValidate Ability = "validate"
+	AbilityLock     ability = "lock"
+	AbilityDiscard  ability = "discard"
+	AbilityValidate ability = "validate"
 )
 
 // Abilities is a set of them.
-type Abilities map[Ability]bool
+type Abilities map[ability]bool
 
 // A LockedError is the refusal of a lock.
 type LockedError struct {
