@@ -120,9 +120,9 @@ func (n *node) look(ctx context.Context) (about, error) {
 		n.about.release, n.about.style = conductor.OneLine(release), styleOf(release)
 	}
 	switch n.cfg.Candidate {
-	case CandidateShared:
+	case candidateShared:
 		n.about.style = styleShared
-	case CandidateNode:
+	case candidateNode:
 		n.about.style = styleNode
 	case CandidateUser:
 		n.about.style = styleUser
@@ -187,7 +187,7 @@ func (n *node) names(ctx context.Context, path string) ([]string, error) {
 // optional reads a resource that a release may lack.
 func (n *node) optional(ctx context.Context, path string) (b []byte, absent bool, err error) {
 	b, absent, err = n.get(ctx, path)
-	var status *StatusError
+	var status *statusError
 	if errors.As(err, &status) {
 		switch status.Status {
 		case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:

@@ -21,7 +21,7 @@ import (
 )
 
 // A Certificate is a conductor's certificate as it was offered; nothing vouches for it yet.
-type Certificate struct {
+type certificate struct {
 	Fingerprint         string // SHA-256 of its DER form, 64 hexadecimal digits: what Config.PinSHA256 takes
 	Subject, Issuer     string
 	Names               []string // host names and addresses that it is for
@@ -29,8 +29,8 @@ type Certificate struct {
 	PEM                 string // for a CAFile, where it is self-signed
 }
 
-func certificateOf(leaf *x509.Certificate) Certificate {
-	c := Certificate{
+func certificateOf(leaf *x509.Certificate) certificate {
+	c := certificate{
 		Fingerprint: fingerprint(leaf), Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(),
 		Names: slices.Clone(leaf.DNSNames), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
 		PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
@@ -48,21 +48,21 @@ func fingerprint(leaf *x509.Certificate) string {
 
 // A CertificateError says which certificate was offered and what is wrong with it. It is ErrCertificate.
 type CertificateError struct {
-	Address     string // host:port
-	Certificate Certificate
-	Reason      string
-	Err         error // what the verification said, where that is where it failed
+	address     string // host:port
+	Certificate certificate
+	reason      string
+	err         error // what the verification said, where that is where it failed
 }
 
 func (e *CertificateError) Error() string {
-	return fmt.Sprintf("certificate of %s (%s, SHA-256 %s) %s", e.Address, e.Certificate.Subject, e.Certificate.Fingerprint, e.Reason)
+	return fmt.Sprintf("certificate of %s (%s, SHA-256 %s) %s", e.address, e.Certificate.Subject, e.Certificate.Fingerprint, e.reason)
 }
 
 // Is makes a *CertificateError an ErrCertificate.
 func (e *CertificateError) Is(target error) bool { return target == ErrCertificate }
 
 // Unwrap gives the verification's error to errors.As.
-func (e *CertificateError) Unwrap() error { return e.Err }
+func (e *CertificateError) Unwrap() error { return e.err }
 
 // parsePins reads fingerprints, separated by commas or blanks.
 func parsePins(s string) ([]string, error) {
@@ -142,12 +142,12 @@ func (t *trust) config(addr, serverName string) *tls.Config {
 
 func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error {
 	if len(chain) == 0 {
-		return &CertificateError{Address: addr, Reason: "was not offered"}
+		return &CertificateError{address: addr, reason: "was not offered"}
 	}
 	leaf := chain[0]
 	offered := certificateOf(leaf)
 	refuse := func(err error, format string, args ...any) error {
-		return &CertificateError{Address: addr, Certificate: offered, Reason: fmt.Sprintf(format, args...), Err: err}
+		return &CertificateError{address: addr, Certificate: offered, reason: fmt.Sprintf(format, args...), err: err}
 	}
 	if len(t.pins) > 0 && !slices.Contains(t.pins, offered.Fingerprint) {
 		return refuse(nil, "is not the pinned one; if the conductor was given a new one, compare it there, then: banmesh conductor trust %s", addr)
@@ -190,23 +190,23 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 
 // FetchCertificate asks the server at addr (https://HOST[:PORT], HOST:PORT or HOST) for its certificate, without logging
 // in and without trusting it. The context bounds it.
-func FetchCertificate(ctx context.Context, addr string) (Certificate, error) {
+func FetchCertificate(ctx context.Context, addr string) (certificate, error) {
 	if !strings.Contains(addr, "://") {
 		addr = "https://" + addr
 	}
 	u, err := parseURL(addr)
 	if err != nil {
-		return Certificate{}, fmt.Errorf("address %q: %w", addr, err)
+		return certificate{}, fmt.Errorf("address %q: %w", addr, err)
 	}
 	d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname(), InsecureSkipVerify: true}}
 	conn, err := d.DialContext(ctx, "tcp", hostPort(u))
 	if err != nil {
-		return Certificate{}, fmt.Errorf("fetch certificate of %s: %w: %w", u.Host, conductor.ErrUnreachable, err)
+		return certificate{}, fmt.Errorf("fetch certificate of %s: %w: %w", u.Host, conductor.ErrUnreachable, err)
 	}
 	defer conn.Close()
 	chain := conn.(*tls.Conn).ConnectionState().PeerCertificates
 	if len(chain) == 0 {
-		return Certificate{}, fmt.Errorf("fetch certificate of %s: %w: none was offered", u.Host, conductor.ErrProtocol)
+		return certificate{}, fmt.Errorf("fetch certificate of %s: %w: none was offered", u.Host, conductor.ErrProtocol)
 	}
 	return certificateOf(chain[0]), nil
 }

@@ -32,7 +32,7 @@ func (n *node) get(ctx context.Context, path string) (b []byte, absent bool, err
 // getInto is get with room for the answer, if it fits.
 func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte, absent bool, err error) {
 	a, err := n.callInto(ctx, http.MethodGet, path, nil, into)
-	var status *StatusError
+	var status *statusError
 	switch {
 	case errors.As(err, &status) && status.Status == http.StatusNotFound && status.Method == http.MethodGet: // not that of a login
 		if status.page {

@@ -41,7 +41,7 @@ func (s *restSession) Cut(ctx context.Context, sources []netip.Prefix) (int, err
 	for _, s := range found {
 		_, err := n.call(ctx, http.MethodDelete, fmt.Sprintf("/router/%s/node/%s/traffic/session?sessionId=%s",
 			url.PathEscape(s.router), url.PathEscape(s.node), url.QueryEscape(s.id)), nil)
-		var status *StatusError
+		var status *statusError
 		if errors.As(err, &status) && status.Status == http.StatusNotFound {
 			continue
 		}

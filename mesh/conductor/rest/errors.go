@@ -13,9 +13,9 @@ import (
 // conductor.ErrHostKey.
 var ErrCertificate = conductor.Kind("certificate of the conductor is not trusted", conductor.ErrHostKey)
 
-// A StatusError is an answer whose HTTP status is no success. It is conductor's ErrLogin (401), ErrForbidden (403),
+// A statusError is an answer whose HTTP status is no success. It is conductor's ErrLogin (401), ErrForbidden (403),
 // ErrUnreachable (5xx) or ErrProtocol (3xx); a 409 and a 429 come inside a *BusyError, a refused change inside a *RejectedError.
-type StatusError struct {
+type statusError struct {
 	Method, Path string
 	Status       int
 	Message      string        // what the conductor said, one line; "" where it said nothing readable
@@ -25,7 +25,7 @@ type StatusError struct {
 	page     bool     // what it said was HTML, for people
 }
 
-func (e *StatusError) Error() string {
+func (e *statusError) Error() string {
 	s := fmt.Sprintf("%s %s answered %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
 	if e.Message != "" {
 		s += ": " + e.Message
@@ -39,8 +39,8 @@ func (e *StatusError) Error() string {
 	return s
 }
 
-// Unwrap makes a *StatusError the sentinel of its status.
-func (e *StatusError) Unwrap() error {
+// Unwrap makes a *statusError the sentinel of its status.
+func (e *statusError) Unwrap() error {
 	switch {
 	case e.Status == http.StatusUnauthorized:
 		return conductor.ErrLogin

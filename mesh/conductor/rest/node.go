@@ -97,7 +97,7 @@ func sent(err error) bool {
 }
 
 // call makes one call with the token, which is renewed once where it is refused. Where the conductor asks to wait, it
-// waits, if that is short. Errors: *StatusError, *conductor.BusyError (409, 429), conductor.ErrLogin, conductor.ErrSecret, *CertificateError,
+// waits, if that is short. Errors: *statusError, *conductor.BusyError (409, 429), conductor.ErrLogin, conductor.ErrSecret, *CertificateError,
 // conductor.ErrUnreachable, conductor.ErrProtocol.
 func (n *node) call(ctx context.Context, method, path string, body any) (answer, error) {
 	return n.callInto(ctx, method, path, body, nil)
@@ -115,7 +115,7 @@ func (n *node) callInto(ctx context.Context, method, path string, body any, into
 			return answer{}, err
 		}
 		a, err := n.send(ctx, method, path, body, token, into)
-		var status *StatusError
+		var status *statusError
 		if !errors.As(err, &status) {
 			return a, err
 		}
@@ -146,7 +146,7 @@ func (n *node) callInto(ctx context.Context, method, path string, body any, into
 }
 
 // hold remembers how long the conductor wants to be left alone.
-func (n *node) hold(e *StatusError) time.Duration {
+func (n *node) hold(e *statusError) time.Duration {
 	wait := e.RetryAfter
 	if wait == 0 && e.Status == http.StatusTooManyRequests {
 		wait = time.Second
@@ -222,7 +222,7 @@ func (n *node) logIn(ctx context.Context) (string, error) {
 		return "", err
 	}
 	a, err := n.send(ctx, http.MethodPost, "/login", map[string]string{"username": n.cfg.User, field: secret}, "", nil)
-	var status *StatusError
+	var status *statusError
 	switch {
 	case errors.As(err, &status) && status.Status == http.StatusTooManyRequests:
 		n.hold(status)
@@ -386,7 +386,7 @@ func (n *node) broken(ctx context.Context, method, path string, err error) error
 
 // refusal explains an answer that is no success.
 func (n *node) refusal(method, path string, resp *http.Response) error {
-	e := &StatusError{Method: method, Path: pathOnly(path), Status: resp.StatusCode}
+	e := &statusError{Method: method, Path: pathOnly(path), Status: resp.StatusCode}
 	if resp.StatusCode < 400 {
 		to := resp.Header.Get("Location")
 		if u, err := url.Parse(to); err == nil && u.Host != "" {

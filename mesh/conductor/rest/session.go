@@ -102,7 +102,7 @@ func (s *restSession) Validate(ctx context.Context) error {
 		return nil
 	}
 	err := s.n.verdictOf(ctx, "validate", s.n.cfg.Validation)
-	var status *StatusError
+	var status *statusError
 	if errors.As(err, &status) {
 		switch status.Status {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
@@ -149,7 +149,7 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 			options["distributed"] = kind == conductor.ValidationDistributed
 		}
 		a, err := n.call(ctx, http.MethodPost, "/config/"+step, options)
-		var status *StatusError
+		var status *statusError
 		if errors.As(err, &status) && status.Status == http.StatusBadRequest && len(options) > 0 &&
 			strings.Contains(status.Message, "distributed") {
 			n.learn(func(ab *about) { ab.noOption = true })
@@ -184,7 +184,7 @@ func verdictIn(step string, messages []string, cause error) error {
 
 // refused makes a refusal of the step of an answer that refuses what was asked; other errors stay as they are.
 func refused(step string, err error) error {
-	var status *StatusError
+	var status *statusError
 	var busy *conductor.BusyError
 	if errors.As(err, &busy) && !errors.As(err, &status) {
 		return err
