@@ -11,9 +11,9 @@ import (
 
 // Bounds of what one call may carry. A client with more makes several calls.
 const (
-	MaxPrefixes = 250_000 // prefixes in one call
+	maxPrefixes = 250_000 // prefixes in one call
 	MaxReason   = 256     // bytes of a reason or comment
-	MaxFailures = 1 << 31 // failures of a ban
+	maxFailures = 1 << 31 // failures of a ban
 	maxAddrs    = 1000    // addresses in one join
 )
 
@@ -260,8 +260,8 @@ func checkPrefixes(ps Prefixes) error {
 	if len(ps) == 0 {
 		return fmt.Errorf("no prefixes given")
 	}
-	if len(ps) > MaxPrefixes {
-		return fmt.Errorf("%d prefixes in one call: at most %d", len(ps), MaxPrefixes)
+	if len(ps) > maxPrefixes {
+		return fmt.Errorf("%d prefixes in one call: at most %d", len(ps), maxPrefixes)
 	}
 	return nil
 }

@@ -37,10 +37,10 @@ func OneLine(s string) string {
 }
 
 // HostBitsError says that a prefix names one address inside a network instead of the network.
-type HostBitsError struct{ Given, Masked netip.Prefix }
+type HostBitsError struct{ given, Masked netip.Prefix }
 
 func (e *HostBitsError) Error() string {
-	return fmt.Sprintf("%s has host bits set: say %s, or --force to mean that", e.Given, e.Masked)
+	return fmt.Sprintf("%s has host bits set: say %s, or --force to mean that", e.given, e.Masked)
 }
 
 // Bare is a prefix's text without the length of a single address.
@@ -92,7 +92,7 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("%s is the whole internet: length 0 is never accepted", Show(s))
 	}
 	if m := p.Masked(); m != p {
-		return netip.Prefix{}, &HostBitsError{Given: p, Masked: m}
+		return netip.Prefix{}, &HostBitsError{given: p, Masked: m}
 	}
 	return p, nil
 }

@@ -21,14 +21,14 @@ func ParseSeconds(s string) (time.Time, error) {
 	return time.Unix(int64(whole), int64(math.Round(fraction*1000))*int64(time.Millisecond)).UTC(), nil
 }
 
-// ParseFailures reads a number from 0 to MaxFailures; "" is 0.
+// ParseFailures reads a number from 0 to maxFailures; "" is 0.
 func ParseFailures(s string) (uint32, error) {
 	if s == "" {
 		return 0, nil
 	}
 	v, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || v > MaxFailures {
-		return 0, fmt.Errorf("%s is not a number from 0 to %d", Show(s), MaxFailures)
+	if err != nil || v > maxFailures {
+		return 0, fmt.Errorf("%s is not a number from 0 to %d", Show(s), maxFailures)
 	}
 	return uint32(v), nil
 }
