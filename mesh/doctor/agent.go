@@ -55,7 +55,7 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 		r.add(Warning, "no other member is known", "A ban made here protects nobody else.", "banmesh join ADDRESS:7946")
 		return
 	}
-	open := dialAll(ctx, p.Dial, others)
+	open := dialAll(ctx, p.dial, others)
 	for i, m := range others {
 		r.member(p.Now, m, open[i])
 	}
@@ -70,7 +70,7 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 }
 
 // dialAll tries the members' TCP ports, all at once; nil is open.
-func dialAll(ctx context.Context, dial Dial, members []control.Member) []error {
+func dialAll(ctx context.Context, dial dialFunc, members []control.Member) []error {
 	errs := make([]error, len(members))
 	var all sync.WaitGroup
 	for i, m := range members {
@@ -80,7 +80,7 @@ func dialAll(ctx context.Context, dial Dial, members []control.Member) []error {
 	return errs
 }
 
-func try(ctx context.Context, dial Dial, addr string) error {
+func try(ctx context.Context, dial dialFunc, addr string) error {
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}

@@ -54,7 +54,7 @@ func (r *report) commits(now time.Time, s *control.Status) {
 // conductor looks at the conductor as an agent that leads would.
 func (r *report) conductor(ctx context.Context, p Patient) {
 	for _, addr := range p.Conductors {
-		if err := try(ctx, p.Dial, hostPort(addr)); err != nil && len(p.Conductors) > 1 {
+		if err := try(ctx, p.dial, hostPort(addr)); err != nil && len(p.Conductors) > 1 {
 			r.add(Warning, fmt.Sprintf("the conductor's node %s cannot be reached: %s", addr, short(err)),
 				"When the other one fails, nothing is committed.", "open TCP from this router to it; on it: systemctl status 128T")
 		}

@@ -12,21 +12,21 @@ import (
 	"banmesh/mesh/login"
 )
 
-// Agent is what the doctor asks of the local agent; *control.Client is one.
-type Agent interface {
+// agentReader is what the doctor asks of the local agent; *control.Client is one.
+type agentReader interface {
 	Status(ctx context.Context) (control.Status, error)
 	Members(ctx context.Context) ([]control.Member, error)
 	Why(ctx context.Context, p netip.Prefix) (control.Why, error)
 }
 
-// Conductor is what the doctor looks at of the conductor.
-type Conductor interface {
+// conductorReader is what the doctor looks at of the conductor.
+type conductorReader interface {
 	Read(ctx context.Context) (conductor.Running, error)
 	Denied(ctx context.Context) ([]string, error)
 }
 
-// Dial opens a connection, as net.Dialer.DialContext does.
-type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+// dialFunc opens a connection, as net.Dialer.DialContext does.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Place is an address that must stay reachable, and what it is.
 type Place struct {
@@ -38,14 +38,14 @@ type Place struct {
 type Patient struct {
 	Files []File // secrets and what else must be readable
 
-	Agent Agent
-	Dial  Dial
+	Agent agentReader
+	dial  dialFunc
 	Now   time.Time
 	// Synchronized says whether the kernel's clock is kept by a time service;
 	// known is false where that cannot be told.
 	Synchronized func() (synchronized, known bool)
 
-	Conductor  Conductor
+	Conductor  conductorReader
 	Conductors []string // host:port or URL, as configured
 	User       string
 	KnownHosts string

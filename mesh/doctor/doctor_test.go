@@ -53,7 +53,7 @@ func (c *fakeConductor) Read(context.Context) (conductor.Running, error) { retur
 func (c *fakeConductor) Denied(context.Context) ([]string, error)        { return c.denied, c.services }
 
 // reaches is a Dial that some addresses answer.
-func reaches(addrs ...string) Dial {
+func reaches(addrs ...string) dialFunc {
 	return func(_ context.Context, _, addr string) (net.Conn, error) {
 		if !slices.Contains(addrs, addr) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
@@ -97,7 +97,7 @@ func well(t *testing.T) Patient {
 			},
 			covered: []netip.Addr{own, gateway, admin},
 		},
-		Dial: reaches("192.0.2.2:7946", "192.0.2.10:830", "192.0.2.11:830"), Now: now,
+		dial: reaches("192.0.2.2:7946", "192.0.2.10:830", "192.0.2.11:830"), Now: now,
 		Synchronized: func() (bool, bool) { return true, true },
 		Conductor:    &fakeConductor{running: conductor.Running{Exists: true, Conductor: "192.0.2.10:830"}, denied: []string{"web"}},
 		Conductors:   []string{"192.0.2.10:830", "192.0.2.11:830"},
@@ -161,10 +161,10 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"no agent", func(p *Patient) { agent(p).fail = errors.New("no agent reachable") }, Serious, "no agent reachable", "systemctl start"},
 		{"a failed member", func(p *Patient) {
 			agent(p).members[1].State = "failed"
-			p.Dial = reaches("192.0.2.10:830", "192.0.2.11:830")
+			p.dial = reaches("192.0.2.10:830", "192.0.2.11:830")
 		}, Serious, "router2 (192.0.2.2:7946) does not answer", "UDP and TCP 7946"},
 		{"UDP closed", func(p *Patient) { agent(p).members[1].State = "failed" }, Serious, "does not answer by UDP, and does by TCP", "open UDP 7946"},
-		{"TCP closed", func(p *Patient) { p.Dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
+		{"TCP closed", func(p *Patient) { p.dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
 		{"silence", func(p *Patient) { agent(p).members[1].Seen = control.At(now.Add(-time.Hour)) }, Serious, "nothing came from it for 1h", "open UDP and TCP 7946"},
 		{"no UDP from it", func(p *Patient) { agent(p).members[1].Mute = "from" }, Serious, "no UDP from it arrives here", "inbound on this router and outbound on router2"},
 		{"no UDP to it", func(p *Patient) { agent(p).members[1].Mute = "to" }, Serious, "no UDP from here arrives there", "outbound on this router and inbound on router2"},
@@ -192,7 +192,7 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"login", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrLogin) }, Serious, "refused the credentials", "netconf_authorized_keys"},
 		{"host key", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrHostKey) }, Serious, "host key is not the known one", "banmesh conductor trust 192.0.2.10:830 --known-hosts /etc/banmesh/known_hosts"},
 		{"no conductor", func(p *Patient) { fake(p).read = fmt.Errorf("%w: x", conductor.ErrUnreachable) }, Serious, "no conductor can be reached", "commit.driver"},
-		{"half a conductor", func(p *Patient) { p.Dial = reaches("192.0.2.2:7946", "192.0.2.10:830") }, Warning, "node 192.0.2.11:830 cannot be reached", "open TCP"},
+		{"half a conductor", func(p *Patient) { p.dial = reaches("192.0.2.2:7946", "192.0.2.10:830") }, Warning, "node 192.0.2.11:830 cannot be reached", "open TCP"},
 		{"everybody", func(p *Patient) { fake(p).read = conductor.ErrWideOpen }, Serious, "holds everybody", "delete that address"},
 		{"no tenant", func(p *Patient) { fake(p).running.Exists = false }, Note, "is not there yet", "banmesh commit"},
 		{"no deny", func(p *Patient) { fake(p).denied = nil }, Serious, "no service denies the tenant blacklist-fail2ban", "access-policy blacklist-fail2ban permission deny"},
