@@ -24,11 +24,11 @@ type Driver interface {
 	Caveat() string
 
 	// Fix looks at all that the driver needs on this router, elements aside, and puts right what can be without them. The
-	// error is ErrAbsent or ErrUnreadable where the next change has to make everything anew.
+	// error is ErrAbsent or errUnreadable where the next change has to make everything anew.
 	Fix(ctx context.Context) error
 
 	// Held returns what the router holds, in no order, and changes nothing. What is changed meanwhile may be missed. The error
-	// is ErrUnreadable when it cannot be told, or not within the patience.
+	// is errUnreadable when it cannot be told, or not within the patience.
 	Held(ctx context.Context, patience time.Duration) ([]Element, error)
 
 	// Look returns those elements that hold one of the addresses, as of its return.
@@ -71,8 +71,8 @@ var (
 	// expired.
 	ErrStale = errors.New("the router holds something else than expected")
 
-	// ErrUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
-	ErrUnreadable = errors.New("what the router holds cannot be told")
+	// errUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
+	errUnreadable = errors.New("what the router holds cannot be told")
 
 	// ErrAbsent is a driver's error when the router holds nothing of the driver's.
 	ErrAbsent = errors.New("the router holds nothing")

@@ -17,8 +17,8 @@ import (
 	"banmesh/store"
 )
 
-// Set is the part of the replicated set that is enforced; *store.Store is one.
-type Set interface {
+// replicatedSet is the part of the replicated set that is enforced; *store.Store is one.
+type replicatedSet interface {
 	EffectiveParts() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
 	Shield() *netipx.IPSet // the same one until it changes
@@ -27,7 +27,7 @@ type Set interface {
 
 // Config says what is enforced, and where.
 type Config struct {
-	Set    Set
+	Set    replicatedSet
 	Driver Driver
 	// Settled says that the set has been compared with the peers', or that there are none: before, nothing is changed.
 	Settled func() bool
@@ -37,8 +37,8 @@ type Config struct {
 	Logger *slog.Logger // default: discards
 }
 
-// Enforcer keeps a router's driver in step with the replicated set. Run does the work.
-type Enforcer struct {
+// enforcer keeps a router's driver in step with the replicated set. Run does the work.
+type enforcer struct {
 	cfg    Config
 	log    *slog.Logger
 	random *rand.Rand // for Run's goroutine alone
@@ -52,7 +52,7 @@ type Enforcer struct {
 }
 
 // New makes an Enforcer. It does nothing before Run.
-func New(cfg Config) *Enforcer {
+func New(cfg Config) *enforcer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -60,7 +60,7 @@ func New(cfg Config) *Enforcer {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	name := cfg.Driver.Name()
-	return &Enforcer{
+	return &enforcer{
 		cfg: cfg, log: cfg.Logger.With("driver", name), random: random.New(cfg.Random), queue: newQueue(cfg.Now),
 		router: router{driver: cfg.Driver, size: batchSize},
 		status: Status{Driver: name, State: Waiting, Since: cfg.Now(), Behind: Unknown},
@@ -68,7 +68,7 @@ func New(cfg Config) *Enforcer {
 }
 
 // Changed is told of every change of the set, in order. It does not block and does not call the set.
-func (e *Enforcer) Changed(c store.Change) { e.queue.changed(c) }
+func (e *enforcer) Changed(c store.Change) { e.queue.changed(c) }
 
 // Remove takes everything off this router. It is called after Run has ended, when the router leaves the mesh for good.
-func (e *Enforcer) Remove(ctx context.Context) error { return e.cfg.Driver.Remove(ctx) }
+func (e *enforcer) Remove(ctx context.Context) error { return e.cfg.Driver.Remove(ctx) }

@@ -142,7 +142,7 @@ func TestNoPacketPassesThroughTenThousandChanges(t *testing.T) {
 	set := newFakeSet(time.Now)
 	day := store.At(time.Now().Add(24 * time.Hour))
 	set.ban("20.0.0.77/32", day)
-	var e *Enforcer
+	var e *enforcer
 	start := func() (stop func()) {
 		e = New(Config{Set: set, Driver: w.to.driver(), Settled: func() bool { return true }})
 		ctx, cancel := context.WithCancel(context.Background())

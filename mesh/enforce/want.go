@@ -11,7 +11,7 @@ import (
 )
 
 // wanted is all that should be dropped, except that what is changed meanwhile may be missing.
-func wanted(set Set) lists {
+func wanted(set replicatedSet) lists {
 	var l lists
 	gather(&l, set.EffectiveParts(), nil)
 	for f := range l {
@@ -21,7 +21,7 @@ func wanted(set Set) lists {
 }
 
 // wantedIn is what should be dropped in some regions, which are disjoint.
-func wantedIn(set Set, regions []netip.Prefix) lists {
+func wantedIn(set replicatedSet, regions []netip.Prefix) lists {
 	var out lists
 	for _, p := range regions {
 		var l lists
