@@ -22,7 +22,7 @@ const rounding = time.Second
 // book is what a human unbanned in the jail. It is durable: neither a restart of
 // the agent nor one of fail2ban forgets it.
 type book struct {
-	set Set
+	set replicatedSet
 
 	mu   sync.Mutex // held while it is saved, so that the last word is what is kept
 	page page
@@ -37,7 +37,7 @@ type page struct {
 	Removed  store.Millis                  `json:"removed,omitempty"` // when the Feeder itself emptied the jail
 }
 
-func (b *book) load(set Set) {
+func (b *book) load(set replicatedSet) {
 	b.set = set
 	if raw, ok := set.Meta(bookKey); ok {
 		_ = json.Unmarshal(raw, &b.page) // what cannot be read is fed again

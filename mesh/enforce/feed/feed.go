@@ -23,13 +23,13 @@ import (
 // Defaults of Config. Beyond the limit fail2ban gets slow: a program is run for
 // each ban, also at each of its starts.
 const (
-	DefaultJail  = "mesh"
-	DefaultLimit = 1000
+	defaultJail  = "mesh"
+	defaultLimit = 1000
 )
 
-// Set is the part of the replicated set that is fed; *store.Store is one. Its
+// replicatedSet is the part of the replicated set that is fed; *store.Store is one. Its
 // Meta keeps what a human unbanned in the jail, over restarts.
-type Set interface {
+type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
 	Frozen() (frozen bool, by string)
@@ -37,8 +37,8 @@ type Set interface {
 	Meta(key string) ([]byte, bool)
 }
 
-// Client is how the local fail2ban is asked; *fail2ban.Client is one.
-type Client interface {
+// client is how the local fail2ban is asked; *fail2ban.Client is one.
+type client interface {
 	Shape(ctx context.Context, jail string) (fail2ban.Shape, error)
 	Banned(ctx context.Context, jail string) ([]fail2ban.Banned, error)
 	Ban(ctx context.Context, jail string, prefixes []netip.Prefix) error
@@ -47,17 +47,17 @@ type Client interface {
 }
 
 var (
-	_ Set           = (*store.Store)(nil)
-	_ Client        = (*fail2ban.Client)(nil)
-	_ fail2ban.Feed = (*Feeder)(nil)
+	_ replicatedSet = (*store.Store)(nil)
+	_ client        = (*fail2ban.Client)(nil)
+	_ fail2ban.Feed = (*feeder)(nil)
 )
 
 // Config is what a Feeder works on.
 type Config struct {
-	Set    Set
-	Client Client
-	Jail   string // default DefaultJail
-	Limit  int    // of bans in the jail; default DefaultLimit
+	Set    replicatedSet
+	Client client
+	Jail   string // default defaultJail
+	Limit  int    // of bans in the jail; default defaultLimit
 
 	// Settled says that the set has been compared with the peers', or that there
 	// are none: before, nothing is changed.
@@ -66,10 +66,10 @@ type Config struct {
 	Logger  *slog.Logger     // default: discards
 }
 
-// Feeder keeps the jail in step with the peers' bans. Run does the work; all
+// feeder keeps the jail in step with the peers' bans. Run does the work; all
 // methods may be called concurrently. It is the Feed of fail2ban.HooksConfig, and
 // so hears of what is unbanned in its jail.
-type Feeder struct {
+type feeder struct {
 	cfg  Config
 	log  *slog.Logger
 	wake chan struct{} // holds at most one
@@ -85,12 +85,12 @@ type Feeder struct {
 }
 
 // New makes a Feeder. It does nothing before Run.
-func New(cfg Config) (*Feeder, error) {
+func New(cfg Config) (*feeder, error) {
 	if cfg.Jail == "" {
-		cfg.Jail = DefaultJail
+		cfg.Jail = defaultJail
 	}
 	if cfg.Limit <= 0 {
-		cfg.Limit = DefaultLimit
+		cfg.Limit = defaultLimit
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -101,7 +101,7 @@ func New(cfg Config) (*Feeder, error) {
 	if cfg.Set == nil || cfg.Client == nil || cfg.Settled == nil {
 		return nil, errors.New("feed a jail: Set, Client and Settled are needed")
 	}
-	f := &Feeder{
+	f := &feeder{
 		cfg: cfg, log: cfg.Logger.With("jail", cfg.Jail),
 		wake:   make(chan struct{}, 1),
 		status: enforce.Status{Driver: "fail2ban", State: enforce.Waiting, Since: cfg.Now()},
@@ -113,10 +113,10 @@ func New(cfg Config) (*Feeder, error) {
 }
 
 // Jail is the name of the jail that is fed.
-func (f *Feeder) Jail() string { return f.cfg.Jail }
+func (f *feeder) Jail() string { return f.cfg.Jail }
 
 // Status returns what the Feeder is doing.
-func (f *Feeder) Status() enforce.Status {
+func (f *feeder) Status() enforce.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.status
@@ -124,7 +124,7 @@ func (f *Feeder) Status() enforce.Status {
 
 // Changed is told of every change of the set, in order. It does not block and
 // does not call the set.
-func (f *Feeder) Changed(c store.Change) {
+func (f *feeder) Changed(c store.Change) {
 	if len(c.Events) > 0 || c.More > 0 {
 		f.poke()
 	}
@@ -132,14 +132,14 @@ func (f *Feeder) Changed(c store.Change) {
 
 // Started is told when the jail has started: fail2ban repeats what its database
 // holds, and may have lost it.
-func (f *Feeder) Started() {
+func (f *feeder) Started() {
 	f.mu.Lock()
 	f.look = true
 	f.mu.Unlock()
 	f.poke()
 }
 
-func (f *Feeder) poke() {
+func (f *feeder) poke() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -150,7 +150,7 @@ func (f *Feeder) poke() {
 // news. All else is a human's word, and holds for the offences known now: the
 // prefix is fed again when a peer reports a newer one. A restart of fail2ban is
 // not mistaken for that: it calls the flush hook, and not this one.
-func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
+func (f *feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
 	f.mu.Lock()
 	at, own := f.lifted[prefix]
 	f.mu.Unlock()
@@ -176,7 +176,7 @@ func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.T
 
 // Emptied is told when somebody unbanned all: that holds for every offence until
 // then.
-func (f *Feeder) Emptied(ctx context.Context, at time.Time) error {
+func (f *feeder) Emptied(ctx context.Context, at time.Time) error {
 	if f.book.removedSince(at) {
 		return nil
 	}
@@ -189,11 +189,11 @@ func (f *Feeder) Emptied(ctx context.Context, at time.Time) error {
 }
 
 // relook has the jail looked at with the next turn.
-func (f *Feeder) relook() { f.Started() }
+func (f *feeder) relook() { f.Started() }
 
 // Remove empties the jail. It is called after Run has ended and before the set is
 // closed, when the router leaves the mesh for good. An error says what to do.
-func (f *Feeder) Remove(ctx context.Context) error {
+func (f *feeder) Remove(ctx context.Context) error {
 	shape, err := f.cfg.Client.Shape(ctx, f.cfg.Jail)
 	if errors.Is(err, fail2ban.ErrNoJail) || err == nil && misfit(shape) != nil {
 		return nil // nothing was ever fed
