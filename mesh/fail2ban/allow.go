@@ -36,7 +36,7 @@ func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
 		t.done(ctx, notices)
 		return nil
 	}
-	jails, err := t.client.Jails(ctx)
+	jails, err := t.client.jails(ctx)
 	if errors.Is(err, ErrNoClient) && len(t.known) == 0 {
 		t.done(ctx, notices) // no fail2ban on this router, and there never was
 		t.next = now.Add(ignoreEvery)
@@ -90,7 +90,7 @@ func (t *Teller) stale(live []netip.Prefix) bool {
 // ignore makes one jail ignore exactly what is allowed, beside what its own
 // configuration says. left is how much waits for its minute.
 func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
-	has, err := t.client.Ignored(ctx, jail)
+	has, err := t.client.ignored(ctx, jail)
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +110,7 @@ func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) (
 		if slices.Contains(live, p) || !slices.Contains(has, p) {
 			continue
 		}
-		if err := t.client.Unignore(ctx, jail, p); err != nil {
+		if err := t.client.unignore(ctx, jail, p); err != nil {
 			return left, err
 		}
 	}
@@ -124,7 +124,7 @@ func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) (
 			return left, err
 		}
 	}
-	return left, t.client.Ignore(ctx, jail, add)
+	return left, t.client.ignore(ctx, jail, add)
 }
 
 // release has one jail let go the bans that new allows cover. The mesh keeps the

@@ -28,7 +28,7 @@ func (b book) add(jail string) bool {
 	return true
 }
 
-func loadBook(set Notices) book {
+func loadBook(set notices) book {
 	b := make(book)
 	var names []string
 	load(set, jailsKey, &names)
@@ -38,7 +38,7 @@ func loadBook(set Notices) book {
 	return b
 }
 
-func (b book) save(ctx context.Context, set Notices) error {
+func (b book) save(ctx context.Context, set notices) error {
 	names := make([]string, 0, len(b))
 	for name := range b {
 		names = append(names, name)
@@ -51,7 +51,7 @@ func (b book) save(ctx context.Context, set Notices) error {
 // that may be taken off again.
 type ignoredBook map[string][]netip.Prefix
 
-func loadIgnored(set Notices) ignoredBook {
+func loadIgnored(set notices) ignoredBook {
 	b := make(ignoredBook)
 	load(set, ignoredKey, &b)
 	return b
@@ -61,13 +61,13 @@ func (b ignoredBook) has(jail string, p netip.Prefix) bool { return slices.Conta
 
 // load leaves v as it is where nothing readable is kept: what was told is then
 // told again.
-func load(set Notices, key string, v any) {
+func load(set notices, key string, v any) {
 	if raw, ok := set.Meta(key); ok {
 		_ = json.Unmarshal(raw, v)
 	}
 }
 
-func save(ctx context.Context, set Notices, key string, v any) error {
+func save(ctx context.Context, set notices, key string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("remember %s: %w", key, err)

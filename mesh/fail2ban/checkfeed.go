@@ -23,7 +23,7 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 	}
 	shape, err := c.client.Shape(ctx, jail)
 	if err != nil {
-		c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
+		c.add(warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
 		return
 	}
 	if shape.Detects {
@@ -41,14 +41,14 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 	}
 	switch {
 	case !shape.TellsUnbans:
-		c.add(Warning, fmt.Sprintf("jail %s, the one of enforce.jail, does not tell banmesh of unbans", jail),
+		c.add(warning, fmt.Sprintf("jail %s, the one of enforce.jail, does not tell banmesh of unbans", jail),
 			"What is unbanned in it by hand is banned again within a minute.", install+restart)
 	case !shape.Flushes:
 		c.add(Serious, fmt.Sprintf("jail %s, the one of enforce.jail, has no actionflush beside the unban hook", jail),
 			"Each stop of fail2ban is taken for an unban of everything by hand: what was banned is not banned again.", install+restart)
 	}
 	if shape.BanTime >= 0 && shape.BanTime < leastFeedTime {
-		c.add(Warning, fmt.Sprintf("jail %s, the one of enforce.jail, has a bantime of %v", jail, shape.BanTime),
+		c.add(warning, fmt.Sprintf("jail %s, the one of enforce.jail, has a bantime of %v", jail, shape.BanTime),
 			"What it lets go before other routers do is banned again only after up to a minute.", "set bantime = 30d in the jail"+restart)
 	}
 }
@@ -62,7 +62,7 @@ func (c *checker) counts(ctx context.Context, jail string) error {
 	}
 	for _, regex := range listed(out) {
 		if strings.Contains(regex, `fail2ban\.actions`) && strings.Contains(regex, `Ban\s`) && !strings.Contains(regex, c.feed) {
-			c.add(Warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
+			c.add(warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
 				"What other routers ban counts towards its maxretry, so that its long bans hit who was here only once, or never.",
 				fmt.Sprintf(`set filter = recidive[_jailname="(?:%s|%s)"] in jail %s, then fail2ban-client reload --restart %s`, jail, c.feed, jail, jail))
 			return nil

@@ -30,9 +30,9 @@ func (c *checker) ssh(ctx context.Context, jail string) error {
 		newest := []string{"SYSLOG_IDENTIFIER=sshd-session", "+", "SYSLOG_IDENTIFIER=sshd-auth"}
 		session = session || c.inJournal(ctx, newest)
 		any := append(newest, "+", "SYSLOG_IDENTIFIER=sshd")
-		if c.inJournal(ctx, any) && !c.inJournal(ctx, source.Match) {
+		if c.inJournal(ctx, any) && !c.inJournal(ctx, source.match) {
 			c.add(Serious, fmt.Sprintf("jail %s reads nothing of what sshd writes into the journal", jail),
-				fmt.Sprintf("Its journalmatch is %s, and no entry fits it, so the jail bans nobody.", strings.Join(source.Match, " ")),
+				fmt.Sprintf("Its journalmatch is %s, and no entry fits it, so the jail bans nobody.", strings.Join(source.match, " ")),
 				"take journalmatch out of the jail, or install examples/fail2ban/jail.d/ssh-journal.conf, then fail2ban-client reload --restart "+quoted(jail))
 			return nil
 		}

@@ -48,8 +48,8 @@ type ClientConfig struct {
 	Command  string         // program, with arguments separated by blanks; default fail2ban-client
 	Socket   string         // given with -s where not empty
 	Helper   string         // socket of root's helper, which is asked instead where it is there; "" for none
-	Timeout  time.Duration  // of one call; default 15 s
-	Location *time.Location // zone that fail2ban prints times in; default time.Local
+	timeout  time.Duration  // of one call; default 15 s
+	location *time.Location // zone that fail2ban prints times in; default time.Local
 
 	// Shift is added to fail2ban's times. It is for a router whose clock is wrong:
 	// what it returns makes them times of the set, as it must with those of Calls
@@ -92,11 +92,11 @@ func NewClient(c ClientConfig) *Client {
 // NewClientWith returns a Client that has its commands run by a function, which
 // fails with the errors above.
 func NewClientWith(c ClientConfig, run func(context.Context, ...string) (string, error)) *Client {
-	if c.Timeout <= 0 {
-		c.Timeout = defaultTimeout
+	if c.timeout <= 0 {
+		c.timeout = defaultTimeout
 	}
-	if c.Location == nil {
-		c.Location = time.Local
+	if c.location == nil {
+		c.location = time.Local
 	}
 	if c.Shift == nil {
 		c.Shift = func() time.Duration { return 0 }
@@ -108,7 +108,7 @@ func NewClientWith(c ClientConfig, run func(context.Context, ...string) (string,
 	if c.Socket != "" {
 		sockets = []string{c.Socket}
 	}
-	return &Client{run: run, journal: journal, sockets: sockets, timeout: c.Timeout, location: c.Location, shift: c.Shift}
+	return &Client{run: run, journal: journal, sockets: sockets, timeout: c.timeout, location: c.location, shift: c.Shift}
 }
 
 // ask runs one command of fail2ban's protocol. The command's words are named in
@@ -126,8 +126,8 @@ func (c *Client) ask(ctx context.Context, args ...string) (string, error) {
 	return "", fmt.Errorf("fail2ban-client %s: %w", strings.Join(args[:min(len(args), 3)], " "), err)
 }
 
-// Jails returns the names of the running jails.
-func (c *Client) Jails(ctx context.Context) ([]string, error) {
+// jails returns the names of the running jails.
+func (c *Client) jails(ctx context.Context) ([]string, error) {
 	out, err := c.ask(ctx, "status")
 	if err != nil {
 		return nil, err
@@ -140,9 +140,9 @@ func (c *Client) Jails(ctx context.Context) ([]string, error) {
 	return nil, fmt.Errorf("fail2ban-client status: no jail list in %q", clip(out))
 }
 
-// Running reports whether fail2ban has that jail now. fail2ban not running is an
+// running reports whether fail2ban has that jail now. fail2ban not running is an
 // error, not an answer.
-func (c *Client) Running(ctx context.Context, jail string) (bool, error) {
+func (c *Client) running(ctx context.Context, jail string) (bool, error) {
 	_, err := c.ask(ctx, "status", jail, "short")
 	if errors.Is(err, ErrNoJail) {
 		return false, nil
@@ -187,8 +187,8 @@ func (c *Client) Empty(ctx context.Context, jail string) error {
 	return err
 }
 
-// Ignored returns the jail's ignore list. Host names in it are left out.
-func (c *Client) Ignored(ctx context.Context, jail string) ([]netip.Prefix, error) {
+// ignored returns the jail's ignore list. Host names in it are left out.
+func (c *Client) ignored(ctx context.Context, jail string) ([]netip.Prefix, error) {
 	out, err := c.ask(ctx, "get", jail, "ignoreip")
 	if err != nil {
 		return nil, err
@@ -210,8 +210,8 @@ func (c *Client) Ignored(ctx context.Context, jail string) ([]netip.Prefix, erro
 	return ignored, nil
 }
 
-// Ignore adds to a jail's ignore list until fail2ban reloads its configuration.
-func (c *Client) Ignore(ctx context.Context, jail string, prefixes []netip.Prefix) error {
+// ignore adds to a jail's ignore list until fail2ban reloads its configuration.
+func (c *Client) ignore(ctx context.Context, jail string, prefixes []netip.Prefix) error {
 	for batch := range slices.Chunk(prefixes, maxBatch) {
 		if err := c.each(ctx, batch, "set", jail, "addignoreip"); err != nil {
 			return err
@@ -220,9 +220,9 @@ func (c *Client) Ignore(ctx context.Context, jail string, prefixes []netip.Prefi
 	return nil
 }
 
-// Unignore takes a prefix from a jail's ignore list. One that is not in it is no
+// unignore takes a prefix from a jail's ignore list. One that is not in it is no
 // error.
-func (c *Client) Unignore(ctx context.Context, jail string, prefix netip.Prefix) error {
+func (c *Client) unignore(ctx context.Context, jail string, prefix netip.Prefix) error {
 	_, err := c.ask(ctx, "set", jail, "delignoreip", formatPrefix(prefix))
 	if err != nil && strings.Contains(err.Error(), "not in list") {
 		return nil

@@ -20,7 +20,7 @@ func answering(t *testing.T, script string, change ...func(*ClientConfig)) *Clie
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c := ClientConfig{Command: path + " -c /etc/private", Socket: "/run/f.sock", Location: time.UTC}
+	c := ClientConfig{Command: path + " -c /etc/private", Socket: "/run/f.sock", location: time.UTC}
 	for _, f := range change {
 		f(&c)
 	}
@@ -29,7 +29,7 @@ func answering(t *testing.T, script string, change ...func(*ClientConfig)) *Clie
 
 func TestClientRunsTheConfiguredCommand(t *testing.T) {
 	c := answering(t, `printf "Status\n|- Number of jail:\t2\n\\140- Jail list:\tsshd, $(echo "$*" | tr ' ' _)\n"`)
-	got, err := c.Jails(t.Context())
+	got, err := c.jails(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestFailuresOfTheClientAreTold(t *testing.T) {
 			if test.want == ErrTimeout {
 				timeout = 200 * time.Millisecond
 			}
-			c := answering(t, test.script, func(c *ClientConfig) { c.Timeout = timeout })
+			c := answering(t, test.script, func(c *ClientConfig) { c.timeout = timeout })
 			_, err := c.Banned(t.Context(), "sshd")
 			if !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
@@ -64,7 +64,7 @@ func TestFailuresOfTheClientAreTold(t *testing.T) {
 		})
 	}
 	t.Run("not installed", func(t *testing.T) {
-		_, err := NewClient(ClientConfig{Command: "/nonexistent/fail2ban-client"}).Jails(t.Context())
+		_, err := NewClient(ClientConfig{Command: "/nonexistent/fail2ban-client"}).jails(t.Context())
 		if !errors.Is(err, ErrNoClient) {
 			t.Errorf("got %v, want ErrNoClient", err)
 		}
@@ -72,7 +72,7 @@ func TestFailuresOfTheClientAreTold(t *testing.T) {
 	t.Run("ended by the caller", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := answering(t, `exec sleep 60`).Jails(ctx)
+		_, err := answering(t, `exec sleep 60`).jails(ctx)
 		if err == nil || errors.Is(err, ErrTimeout) {
 			t.Errorf("got %v: the caller's end is no slowness of fail2ban", err)
 		}

@@ -36,7 +36,7 @@ func newFakeServer(jails ...string) *fakeServer {
 }
 
 func (s *fakeServer) client() *Client {
-	return NewClientWith(ClientConfig{Location: time.UTC}, s.run)
+	return NewClientWith(ClientConfig{location: time.UTC}, s.run)
 }
 
 func (s *fakeServer) run(ctx context.Context, args ...string) (string, error) {
@@ -197,10 +197,10 @@ func (s *fakeSet) allow(text string, until time.Time) {
 }
 
 var (
-	_ Set     = (*fakeSet)(nil)
-	_ Notices = (*fakeSet)(nil)
-	_ Set     = (*store.Store)(nil)
-	_ Notices = (*store.Store)(nil)
+	_ replicatedSet = (*fakeSet)(nil)
+	_ notices       = (*fakeSet)(nil)
+	_ replicatedSet = (*store.Store)(nil)
+	_ notices       = (*store.Store)(nil)
 )
 
 func prefix(t testing.TB, s string) netip.Prefix {

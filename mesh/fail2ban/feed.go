@@ -38,9 +38,9 @@ type Shape struct {
 	BanTime     time.Duration // negative: without end
 }
 
-// Feeds reports whether the jail looks like one that is fed with the mesh's
+// feeds reports whether the jail looks like one that is fed with the mesh's
 // bans: it tells banmesh of unbans, but not of bans.
-func (s Shape) Feeds() bool { return s.TellsUnbans && !s.TellsBans }
+func (s Shape) feeds() bool { return s.TellsUnbans && !s.TellsBans }
 
 // Shape looks at a running jail. ErrNoJail where fail2ban has no such jail.
 func (c *Client) Shape(ctx context.Context, jail string) (Shape, error) {
@@ -137,7 +137,7 @@ func (a action) get(ctx context.Context, setting string) (string, error) {
 // they hold comes from the mesh and must not go back into it as this router's
 // own.
 func Feeds(ctx context.Context, client *Client) ([]string, error) {
-	jails, err := client.Jails(ctx)
+	jails, err := client.jails(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func Feeds(ctx context.Context, client *Client) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if shape.Feeds() {
+		if shape.feeds() {
 			feeds = append(feeds, jail)
 		}
 	}

@@ -52,15 +52,15 @@ func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
 		c.Jail = "mesh"
 		return c
 	}
-	handle(t, h, Call{Event: Start, Jail: "mesh"})
+	handle(t, h, Call{Event: eventStart, Jail: "mesh"})
 	handle(t, h, call(Ban, start))
 	replay := call(Ban, start)
 	replay.Restored = true
 	handle(t, h, replay)
-	handle(t, h, call(Prolong, start))
-	handle(t, h, call(Unban, start.Add(time.Minute)))
-	handle(t, h, call(Unban, start.Add(10*time.Minute))) // its time was over
-	handle(t, h, Call{Event: Stop, Jail: "mesh"})
+	handle(t, h, call(eventProlong, start))
+	handle(t, h, call(eventUnban, start.Add(time.Minute)))
+	handle(t, h, call(eventUnban, start.Add(10*time.Minute))) // its time was over
+	handle(t, h, Call{Event: eventStop, Jail: "mesh"})
 	if want := []string{"started", "unbanned 203.0.113.7/32 1800000000"}; !slices.Equal(feed.heard(), want) {
 		t.Errorf("the feeder heard %q, want %q", feed.heard(), want)
 	}
@@ -258,7 +258,7 @@ action = banmesh[actionban="", actionprolong="", actionflush=""]
 		}
 		for _, want := range wants {
 			if !slices.ContainsFunc(findings, func(f Finding) bool {
-				return strings.Contains(f.What, want) && f.Severity != Note && f.Why != "" && f.Fix != ""
+				return strings.Contains(f.What, want) && f.Severity != note && f.Why != "" && f.Fix != ""
 			}) {
 				t.Errorf("jail %s: no finding %q in %+v", jail, want, findings)
 			}

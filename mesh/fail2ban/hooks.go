@@ -17,12 +17,12 @@ type Event string
 
 // The events; each is a command of examples/fail2ban/action.d/banmesh.conf.
 const (
-	Start   Event = "start"
-	Stop    Event = "stop"
-	Flush   Event = "flush"
-	Ban     Event = "ban"
-	Prolong Event = "prolong"
-	Unban   Event = "unban"
+	eventStart   Event = "start"
+	eventStop    Event = "stop"
+	eventFlush   Event = "flush"
+	Ban          Event = "ban"
+	eventProlong Event = "prolong"
+	eventUnban   Event = "unban"
 )
 
 // Call is what an action of fail2ban said. Start, Stop and Flush have a Jail and
@@ -71,15 +71,15 @@ const (
 	flushConfirm = 3 * time.Second
 )
 
-// Set is the part of the replicated set that the hooks write.
-type Set interface {
+// replicatedSet is the part of the replicated set that the hooks write.
+type replicatedSet interface {
 	Ban(ctx context.Context, bans []store.BanRequest) ([]store.Banned, error)
 	Lift(ctx context.Context, lift store.LiftRequest) ([]store.Lifted, error)
 }
 
 // HooksConfig is what Hooks works on.
 type HooksConfig struct {
-	Set    Set
+	Set    replicatedSet
 	Client *Client
 	Shares func(jail string) bool // whether a jail's bans leave this router; nil: all do
 	Feed   Feed                   // enforce.driver fail2ban; nil: no jail is fed
@@ -91,7 +91,7 @@ type HooksConfig struct {
 // the set only and never asks fail2ban, which waits for the call to return. Run
 // does what has to be asked, later.
 type Hooks struct {
-	set    Set
+	set    replicatedSet
 	client *Client
 	shares func(string) bool
 	feed   Feed
@@ -140,7 +140,7 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 		c.Called = h.now()
 	}
 	switch c.Event {
-	case Start:
+	case eventStart:
 		h.forgetFlush(c.Jail)
 		if h.feeds(c.Jail) {
 			h.feed.Started()
@@ -148,13 +148,13 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 		}
 		h.tell(heard{c.Jail, true})
 		return "", nil
-	case Stop:
+	case eventStop:
 		h.forgetFlush(c.Jail)
 		return "", nil
-	case Flush:
+	case eventFlush:
 		h.noteFlush(c.Jail, c.Called)
 		return "", nil
-	case Ban, Prolong, Unban:
+	case Ban, eventProlong, eventUnban:
 		if !c.Prefix.IsValid() || c.Start.IsZero() {
 			return "", fmt.Errorf("%w: %s without an address or a time", ErrBadCall, c.Event)
 		}
@@ -164,7 +164,7 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 		if !h.shares(c.Jail) {
 			return "", nil
 		}
-		if c.Event == Unban {
+		if c.Event == eventUnban {
 			return "", h.unban(ctx, c)
 		}
 		return h.ban(ctx, c)
@@ -177,7 +177,7 @@ func (h *Hooks) feeds(jail string) bool { return h.feed != nil && jail == h.feed
 
 // fed takes a call of the jail that is fed: none of its bans is this router's own.
 func (h *Hooks) fed(ctx context.Context, c Call) error {
-	if c.Event == Unban && !c.over() {
+	if c.Event == eventUnban && !c.over() {
 		return h.feed.Unbanned(ctx, c.Prefix, c.Start)
 	}
 	if c.Event == Ban && !c.Restored {

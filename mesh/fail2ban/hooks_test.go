@@ -77,7 +77,7 @@ func TestProlongIsTheSameOffenceWithALaterEnd(t *testing.T) {
 	set := &fakeSet{}
 	h := NewHooks(HooksConfig{Set: set})
 	start := time.Now()
-	longer := sshd(Prolong, start, start)
+	longer := sshd(eventProlong, start, start)
 	longer.BanTime = time.Hour
 	handle(t, h, longer)
 	got := set.bans[0]
@@ -103,7 +103,7 @@ func TestUnbanIsAHumansOnlyBeforeTheTimeIsOver(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			set := &fakeSet{}
-			c := sshd(Unban, start, test.called)
+			c := sshd(eventUnban, start, test.called)
 			c.BanTime = test.bantime
 			handle(t, NewHooks(HooksConfig{Set: set}), c)
 			if len(set.lifts) != test.lifts {
@@ -126,7 +126,7 @@ func TestUnbanIsAHumansOnlyBeforeTheTimeIsOver(t *testing.T) {
 func TestSpooledUnbanIsJudgedByWhenItWasCalled(t *testing.T) {
 	set := &fakeSet{}
 	start := time.Now().Add(-time.Hour)
-	handle(t, NewHooks(HooksConfig{Set: set}), sshd(Unban, start, start.Add(time.Minute)))
+	handle(t, NewHooks(HooksConfig{Set: set}), sshd(eventUnban, start, start.Add(time.Minute)))
 	if len(set.lifts) != 1 {
 		t.Errorf("a human's unban that lay in the spool was taken for an expiry")
 	}
@@ -138,17 +138,17 @@ func TestUnbanThatWeToldIsIgnoredOnce(t *testing.T) {
 	start := time.Now().Truncate(time.Second).Add(700 * time.Millisecond)
 	h.expect("sshd", []Banned{banned(t, "203.0.113.7", start, 10*time.Minute)})
 
-	other := sshd(Unban, start, start)
+	other := sshd(eventUnban, start, start)
 	other.Jail = "recidive"
 	handle(t, h, other)
 	if len(set.lifts) != 1 {
 		t.Fatal("an unban of another jail was ignored")
 	}
-	handle(t, h, sshd(Unban, start, start))
+	handle(t, h, sshd(eventUnban, start, start))
 	if len(set.lifts) != 1 {
 		t.Fatal("the echo of our own telling lifted a ban")
 	}
-	handle(t, h, sshd(Unban, start, start))
+	handle(t, h, sshd(eventUnban, start, start))
 	if len(set.lifts) != 2 {
 		t.Error("a second unban was ignored: only one was told")
 	}
@@ -158,7 +158,7 @@ func TestJailsThatAreNotSharedSayNothing(t *testing.T) {
 	set := &fakeSet{}
 	h := NewHooks(HooksConfig{Set: set, Shares: func(jail string) bool { return jail != "sshd" }})
 	handle(t, h, sshd(Ban, time.Now(), time.Now()))
-	handle(t, h, sshd(Unban, time.Now(), time.Now()))
+	handle(t, h, sshd(eventUnban, time.Now(), time.Now()))
 	if len(set.bans)+len(set.lifts) != 0 {
 		t.Errorf("got %v and %v", set.bans, set.lifts)
 	}
@@ -170,8 +170,8 @@ func TestBadCallsAreRefused(t *testing.T) {
 		{},
 		{Event: Ban, Jail: "sshd"},
 		{Event: "banana", Jail: "sshd"},
-		{Event: Unban, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32")},
-		{Event: Stop},
+		{Event: eventUnban, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32")},
+		{Event: eventStop},
 	} {
 		if _, err := h.Handle(t.Context(), c); !errors.Is(err, ErrBadCall) {
 			t.Errorf("%+v: got %v, want ErrBadCall", c, err)
@@ -206,7 +206,7 @@ func flushing(t *testing.T, test func(t *testing.T, server *fakeServer, set *fak
 	})
 }
 
-func flushOf(jail string) Call { return Call{Event: Flush, Jail: jail} }
+func flushOf(jail string) Call { return Call{Event: eventFlush, Jail: jail} }
 
 func TestFlushOfAJailThatStaysEmptyLiftsItsBans(t *testing.T) {
 	flushing(t, func(t *testing.T, server *fakeServer, set *fakeSet, h *Hooks) {
@@ -230,8 +230,8 @@ func TestFlushOfAJailThatStaysEmptyLiftsItsBans(t *testing.T) {
 
 func TestFlushOfAStoppingJailLiftsNothing(t *testing.T) {
 	for name, after := range map[string]Call{
-		"stopped":       {Event: Stop, Jail: "sshd"},
-		"started":       {Event: Start, Jail: "sshd"},
+		"stopped":       {Event: eventStop, Jail: "sshd"},
+		"started":       {Event: eventStart, Jail: "sshd"},
 		"replays a ban": {Event: Ban, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32"), Start: time.Unix(1, 0), BanTime: -1, Restored: true},
 	} {
 		t.Run(name, func(t *testing.T) {

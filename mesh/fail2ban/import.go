@@ -12,7 +12,7 @@ import (
 // named, as the requests that its action would have made. They are marked as
 // repeated: a known one changes nothing, and a lifted one stays lifted.
 func Import(ctx context.Context, client *Client, except ...string) ([]store.BanRequest, error) {
-	jails, err := client.Jails(ctx)
+	jails, err := client.jails(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,13 +11,13 @@ type LogSource struct {
 	Jail    string
 	Files   []string
 	Journal bool     // systemd's journal, with a match
-	Match   []string // the journal's match, as journalctl takes it
+	match   []string // the journal's match, as journalctl takes it
 }
 
 // LogSources returns where each running jail reads, in fail2ban's order. A jail
 // without a source is fed by hand or by another program.
 func (c *Client) LogSources(ctx context.Context) ([]LogSource, error) {
-	jails, err := c.Jails(ctx)
+	jails, err := c.jails(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (c *Client) logSource(ctx context.Context, jail string) (LogSource, error) 
 	if journal, err := c.ask(ctx, "get", jail, "journalmatch"); err == nil && !strings.Contains(journal, "No journal match") {
 		s.Journal = true
 		_, match, _ := strings.Cut(journal, "\n")
-		s.Match = strings.Fields(match)
+		s.match = strings.Fields(match)
 	}
 	return s, nil
 }

@@ -42,7 +42,7 @@ func TestRealJailsOfAnyName(t *testing.T) {
 	helped := NewClient(ClientConfig{Command: "/nowhere/fail2ban-client", Helper: socket})
 
 	for who, client := range map[string]*Client{"directly": direct, "by the helper": helped} {
-		got, err := client.Jails(t.Context())
+		got, err := client.jails(t.Context())
 		slices.Sort(got)
 		want := slices.Sorted(slices.Values(names))
 		if err != nil || !slices.Equal(got, want) {
@@ -67,7 +67,7 @@ func TestRealJailsOfAnyName(t *testing.T) {
 		if held, err := helped.Banned(t.Context(), name); err != nil || len(held) != 1 {
 			t.Errorf("%s holds %v, %v", name, held, err)
 		}
-		if err := helped.Ignore(t.Context(), name, []netip.Prefix{victim}); err != nil {
+		if err := helped.ignore(t.Context(), name, []netip.Prefix{victim}); err != nil {
 			t.Error(err)
 		}
 		if err := helped.Unban(t.Context(), name, []netip.Prefix{victim}); err != nil {
@@ -76,14 +76,14 @@ func TestRealJailsOfAnyName(t *testing.T) {
 		if held, err := direct.Banned(t.Context(), name); err != nil || len(held) != 0 {
 			t.Errorf("%s still holds %v, %v", name, held, err)
 		}
-		if got, err := helped.Ignored(t.Context(), name); err != nil || !slices.Contains(got, victim) {
+		if got, err := helped.ignored(t.Context(), name); err != nil || !slices.Contains(got, victim) {
 			t.Errorf("%s ignores %v, %v", name, got, err)
 		}
-		if err := helped.Unignore(t.Context(), name, victim); err != nil {
+		if err := helped.unignore(t.Context(), name, victim); err != nil {
 			t.Error(err)
 		}
 	}
-	if running, err := helped.Running(t.Context(), "no such jail"); running || err != nil {
+	if running, err := helped.running(t.Context(), "no such jail"); running || err != nil {
 		t.Errorf("a jail that is not: %v, %v", running, err)
 	}
 	if err := helped.Empty(t.Context(), "sshd"); err == nil {
@@ -94,7 +94,7 @@ func TestRealJailsOfAnyName(t *testing.T) {
 		t.Errorf("check: %v, %+v", err, findings)
 	}
 	r.Stop()
-	if _, err := helped.Jails(t.Context()); err == nil || !strings.Contains(err.Error(), ErrNotRunning.Error()) {
+	if _, err := helped.jails(t.Context()); err == nil || !strings.Contains(err.Error(), ErrNotRunning.Error()) {
 		t.Errorf("fail2ban down: %v, want %v", err, ErrNotRunning)
 	}
 }

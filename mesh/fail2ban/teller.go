@@ -31,9 +31,9 @@ const (
 	manualJail = "manual"
 )
 
-// Notices is the part of the replicated set that the Teller works on: what the
+// notices is the part of the replicated set that the Teller works on: what the
 // local fail2ban must be told, durably, and a place to remember what it was told.
-type Notices interface {
+type notices interface {
 	Notices() []store.Notice
 	DoneNotice(ctx context.Context, ids ...uint64) error
 	Allows() []store.AllowEntry
@@ -43,7 +43,7 @@ type Notices interface {
 
 // TellerConfig is what a Teller works on.
 type TellerConfig struct {
-	Set    Notices
+	Set    notices
 	Client *Client
 	Hooks  *Hooks // told which unban hooks will be mere echoes
 	Silent bool   // `fail2ban.unban: false`: drop the notices, tell nothing
@@ -56,7 +56,7 @@ type TellerConfig struct {
 // inside an action of fail2ban. What it has to tell is durable; fail2ban may be
 // away for as long as the bans live.
 type Teller struct {
-	set    Notices
+	set    notices
 	client *Client
 	hooks  *Hooks
 	silent bool

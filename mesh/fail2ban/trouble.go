@@ -41,7 +41,7 @@ func (t *Teller) look(ctx context.Context) {
 		return
 	}
 	t.trouble.next = now.Add(lookEvery)
-	_, err := t.client.Jails(ctx)
+	_, err := t.client.jails(ctx)
 	if ctx.Err() == nil {
 		t.trouble.note(whole(err))
 	}
