@@ -78,14 +78,14 @@ type Config struct {
 	GuestByte byte
 	Logger    *slog.Logger
 
-	Tuning Tuning
+	tuning tuning
 }
 
 // Lookup finds the addresses of a host by its name.
 type Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
-// Tuning holds the knobs that the defaults suit. A zero field takes its default.
-type Tuning struct {
+// tuning holds the knobs that the defaults suit. A zero field takes its default.
+type tuning struct {
 	// DirectMax is the number of members (self included) up to which a ban goes
 	// straight to each; above, it takes two hops.
 	DirectMax int
@@ -134,7 +134,7 @@ func DefaultConfig() Config {
 
 const defaultPort = 7946
 
-func (t Tuning) withDefaults(profile string) Tuning {
+func (t tuning) withDefaults(profile string) tuning {
 	// A burst must fit the receivers' socket buffers (208 KiB where the system
 	// was left alone) while they are busy; the rate is what a small router's
 	// uplink (wan) or a switched network (lan) carries without harm.

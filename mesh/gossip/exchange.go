@@ -163,7 +163,7 @@ func (m *Mesh) talk(addr string, timeout time.Duration) (*messages, func(), erro
 	}
 	if !m.conns.add(c) {
 		_ = c.Close()
-		return nil, nil, ErrClosed
+		return nil, nil, errClosed
 	}
 	return &messages{c: c, stall: m.tune.Stall, left: m.tune.ExchangeBytes}, func() {
 		m.conns.remove(c)

@@ -18,7 +18,7 @@ func quietMesh(set Set) *Mesh {
 	cfg.Name, cfg.Set, cfg.Now = "self", set, time.Now
 	cfg.OnMessage = func(string, []byte) {}
 	m := &Mesh{
-		random: random.New(nil), cfg: cfg, tune: cfg.Tuning.withDefaults("lan"), set: set, log: slog.New(slog.DiscardHandler),
+		random: random.New(nil), cfg: cfg, tune: cfg.tuning.withDefaults("lan"), set: set, log: slog.New(slog.DiscardHandler),
 		run: 1, table: newTable("self"), server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 16),
 		started: time.Now(), startedWall: time.Now().Round(0),
 	}

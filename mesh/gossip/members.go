@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// State of a member as this one sees it.
-type State uint8
+// memberState of a member as this one sees it.
+type memberState uint8
 
 // The states. A member that is suspected is still alive.
 const (
-	Alive  State = iota
-	Left         // it said so
-	Failed       // it fell silent
+	Alive  memberState = iota
+	Left               // it said so
+	Failed             // it fell silent
 )
 
-func (s State) String() string {
+func (s memberState) String() string {
 	switch s {
 	case Alive:
 		return "alive"
@@ -33,62 +33,62 @@ func (s State) String() string {
 type Member struct {
 	Name     string
 	Addr     string // ip:port
-	State    State
+	State    memberState
 	Self     bool
 	Eligible bool
 	Priority int
-	Agrees   Agreement     // whether its root agrees with ours
-	Mute     Mute          // a direction in which UDP does not pass although TCP does
+	Agrees   agreement     // whether its root agrees with ours
+	Mute     muteDirection // a direction in which UDP does not pass although TCP does
 	Skew     time.Duration // its clock minus ours, 0 until measured
 	Version  string
 	Seen     time.Time // when it was last heard of
 	Since    time.Time // since when it is in its state; zero of the own one
 }
 
-// Agreement says whether another member holds the same records, as far as is
+// agreement says whether another member holds the same records, as far as is
 // known.
-type Agreement uint8
+type agreement uint8
 
 // The agreements. Unknown: it was not heard of for longer than it should be.
 const (
-	Unknown Agreement = iota
+	Unknown agreement = iota
 	Agrees
 	Differs
 )
 
-func (a Agreement) String() string { return [...]string{"unknown", "yes", "no"}[a] }
+func (a agreement) String() string { return [...]string{"unknown", "yes", "no"}[a] }
 
-// Mute is a direction in which a pair of members passes no UDP.
-type Mute uint8
+// muteDirection is a direction in which a pair of members passes no UDP.
+type muteDirection uint8
 
 // The directions, seen from this member.
 const (
-	MuteNone Mute = iota
-	MuteFrom      // what the other one sends does not arrive here
-	MuteTo        // what this one sends does not arrive there
+	muteNone muteDirection = iota
+	MuteFrom               // what the other one sends does not arrive here
+	MuteTo                 // what this one sends does not arrive there
 )
 
-func (m Mute) String() string { return [...]string{"", "from", "to"}[m] }
+func (m muteDirection) String() string { return [...]string{"", "from", "to"}[m] }
 
-// EventKind says what happened to a member.
-type EventKind uint8
+// eventKind says what happened to a member.
+type eventKind uint8
 
 // The kinds of member events.
 const (
-	MemberJoined EventKind = iota
+	MemberJoined eventKind = iota
 	MemberLeft
-	MemberFailed
+	memberFailed
 	MemberUpdated
 	NameConflict // another live member has our name; Member.Addr is its address
 )
 
-func (k EventKind) String() string {
+func (k eventKind) String() string {
 	return [...]string{"join", "leave", "failed", "update", "conflict"}[k]
 }
 
 // MemberEvent is told to Config.OnMember.
 type MemberEvent struct {
-	Kind   EventKind
+	Kind   eventKind
 	Member Member
 }
 
@@ -97,11 +97,11 @@ type peer struct {
 	name  string
 	addr  string
 	meta  nodeMeta
-	state State
+	state memberState
 	since time.Time // of the state
 	seen  time.Time
 
-	sync       Agreement // when last compared
+	sync       agreement // when last compared
 	compared   time.Time
 	differing  int // looks in a row at which roots differed
 	asked      time.Time
@@ -246,7 +246,7 @@ func (t *table) alive() int { return len(t.others()) + 1 }
 
 // up notes that memberlist has the member alive. news is false when nothing
 // changed that anybody would want to know.
-func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventKind, news bool, m Member) {
+func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind eventKind, news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.all[name]
@@ -275,14 +275,14 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventK
 }
 
 // down notes that memberlist has the member dead or left, which it does not tell apart.
-func (t *table) down(name string, now time.Time) (kind EventKind, news bool, m Member) {
+func (t *table) down(name string, now time.Time) (kind eventKind, news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.all[name]
 	if p == nil || p.state != Alive {
 		return 0, false, Member{}
 	}
-	p.state, kind = Failed, MemberFailed
+	p.state, kind = Failed, memberFailed
 	if p.leavingRun != 0 && p.leavingRun == p.meta.Run && now.Sub(p.leavingAt) < leavingFor {
 		p.state, kind = Left, MemberLeft
 	}
@@ -342,7 +342,7 @@ func (t *table) evict() {
 }
 
 // forget drops members that are gone since before the time given.
-func (t *table) forget(state State, before time.Time) {
+func (t *table) forget(state memberState, before time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, p := range t.all {
@@ -406,7 +406,7 @@ func (t *table) addr(name string) (string, bool) {
 }
 
 // aliveAt reports whether an alive member is at the address, or one that left.
-func (t *table) at(addr string) (name string, state State, ok bool) {
+func (t *table) at(addr string) (name string, state memberState, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.all {
@@ -496,7 +496,7 @@ func (t *table) silent(p *peer, now time.Time) bool {
 }
 
 // agrees is what is known of a member's root. Called with the lock held.
-func (t *table) agrees(p *peer, now time.Time) Agreement {
+func (t *table) agrees(p *peer, now time.Time) agreement {
 	if p.state != Alive || t.silent(p, now) && now.Sub(p.compared) > t.patience() {
 		return Unknown
 	}
@@ -505,10 +505,10 @@ func (t *table) agrees(p *peer, now time.Time) Agreement {
 
 // mute says in which direction UDP does not pass. That streams do tells it from a
 // member that has just died. Called with the lock held.
-func (t *table) mute(p *peer, now time.Time) Mute {
+func (t *table) mute(p *peer, now time.Time) muteDirection {
 	switch {
 	case !t.silent(p, now) || !p.stream.After(p.unanswered.Add(t.patience())) || now.Sub(p.stream) > 3*t.patience():
-		return MuteNone
+		return muteNone
 	case now.Sub(p.packet) > t.patience():
 		return MuteFrom
 	}

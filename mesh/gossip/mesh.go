@@ -24,8 +24,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// ErrClosed is returned by calls after Shutdown.
-var ErrClosed = errors.New("the mesh is shut down")
+// errClosed is returned by calls after Shutdown.
+var errClosed = errors.New("the mesh is shut down")
 
 // ErrNameTaken says that another live member has this one's name.
 var ErrNameTaken = errors.New("name taken")
@@ -33,7 +33,7 @@ var ErrNameTaken = errors.New("name taken")
 // Mesh is this member's place in the mesh.
 type Mesh struct {
 	cfg      Config
-	tune     Tuning
+	tune     tuning
 	set      Set
 	log      *slog.Logger
 	count    counters
@@ -106,7 +106,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 		}
 	}
 	m := &Mesh{
-		cfg: cfg, tune: cfg.Tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger,
+		cfg: cfg, tune: cfg.tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger,
 		random: random.New(cfg.Random), table: newTable(cfg.Name),
 		server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 4096),
 		started: time.Now(), startedWall: cfg.Now().Round(0),
@@ -267,7 +267,7 @@ func (m *Mesh) Member(name string) (_ Member, ok bool) { return m.table.named(na
 // once or not at all.
 func (m *Mesh) Send(to string, payload []byte) error {
 	if m.closed.Load() {
-		return ErrClosed
+		return errClosed
 	}
 	if len(payload) > maxMessage {
 		return fmt.Errorf("message of %d bytes to %s is longer than %d", len(payload), to, maxMessage)
@@ -346,7 +346,7 @@ func (m *Mesh) Leave(ctx context.Context) error {
 	m.leaveMu.Lock()
 	defer m.leaveMu.Unlock()
 	if m.closed.Load() {
-		return ErrClosed
+		return errClosed
 	}
 	if m.left.Swap(true) {
 		return nil
@@ -417,7 +417,7 @@ func (m *Mesh) dispatch() {
 	}
 }
 
-func (m *Mesh) event(kind EventKind, member Member) {
+func (m *Mesh) event(kind eventKind, member Member) {
 	select {
 	case m.events <- MemberEvent{kind, member}:
 	default:

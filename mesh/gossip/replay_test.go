@@ -239,7 +239,7 @@ func TestMembersOfTheVersionBeforeAreHeard(t *testing.T) {
 	simulate(t, 3, lan(), func(fl *fleet) {
 		old := fl.nodes[2]
 		fl.stop(old)
-		if err := fl.start(old, func(c *Config) { c.Tuning.run = 77 }); err != nil {
+		if err := fl.start(old, func(c *Config) { c.tuning.run = 77 }); err != nil {
 			t.Fatal(err)
 		}
 		fl.wait(time.Minute, "all alive, one of the version before", func() bool {

@@ -59,8 +59,8 @@ var (
 	errOldKeys   = errors.New("it hangs up: if it is of an earlier version, upgrade it first")
 )
 
-// KeyStatus is one key and which members have it.
-type KeyStatus struct {
+// keyStatus is one key and which members have it.
+type keyStatus struct {
 	Key     string   // its name, see KeyName
 	Members []string // that can open with it, by name
 	Using   []string // of these, those that seal with it
@@ -68,18 +68,18 @@ type KeyStatus struct {
 
 // ListKeys asks every alive member for its keys. The error names members that
 // did not answer; what the others said is returned all the same.
-func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
+func (m *Mesh) ListKeys(ctx context.Context) ([]keyStatus, error) {
 	if m.ring == nil {
 		return nil, errNoKeyring
 	}
 	answers, err := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, m.table.others())
 	answers[m.cfg.Name] = m.ring.names()
-	byKey := map[string]*KeyStatus{}
+	byKey := map[string]*keyStatus{}
 	for name, keys := range answers {
 		for i, k := range keys {
 			st := byKey[k]
 			if st == nil {
-				st = &KeyStatus{Key: k}
+				st = &keyStatus{Key: k}
 				byKey[k] = st
 			}
 			st.Members = append(st.Members, name)
@@ -88,13 +88,13 @@ func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 			}
 		}
 	}
-	var out []KeyStatus
+	var out []keyStatus
 	for _, st := range byKey {
 		slices.Sort(st.Members)
 		slices.Sort(st.Using)
 		out = append(out, *st)
 	}
-	slices.SortFunc(out, func(a, b KeyStatus) int {
+	slices.SortFunc(out, func(a, b keyStatus) int {
 		if d := len(b.Using) - len(a.Using); d != 0 {
 			return d
 		}
