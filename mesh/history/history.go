@@ -39,8 +39,8 @@ const (
 // EventLost stands for events that were not noted, as many as the event's Failures say.
 const EventLost store.EventKind = 0
 
-// Set is what History asks the replicated set: *store.Store is one.
-type Set interface {
+// replicatedSet is what History asks the replicated set: *store.Store is one.
+type replicatedSet interface {
 	LiveBans() iter.Seq[store.LiveBan]
 }
 
@@ -49,7 +49,7 @@ type Config struct {
 	Dir        string        // where the file is
 	Keep       time.Duration // how long an entry is kept; 0 is no bound
 	MaxEntries int           // how many are kept
-	Set        Set
+	Set        replicatedSet
 	Now        func() time.Time
 	Logger     *slog.Logger
 }
