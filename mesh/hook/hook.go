@@ -21,8 +21,8 @@ import (
 	"banmesh/mesh/spool"
 )
 
-// Time is how long a hook takes at most, beside the start of its process.
-const Time = 800 * time.Millisecond
+// spoolTime is how long a hook takes at most, beside the start of its process.
+const spoolTime = 800 * time.Millisecond
 
 // callTime is the agent's share of it; the rest is for the spools, and diskTime is how long the first of them is waited for
 // before the call is also given to the other one.
@@ -157,7 +157,7 @@ var Flags = []struct{ Name, Usage string }{
 }
 
 func newFlags(getenv func(string) string) *flags {
-	h := &flags{set: flag.NewFlagSet("", flag.ContinueOnError), first: diskTime, all: Time - callTime}
+	h := &flags{set: flag.NewFlagSet("", flag.ContinueOnError), first: diskTime, all: spoolTime - callTime}
 	h.set.SetOutput(io.Discard)
 	into := map[string]*string{
 		"jail": &h.jail, "ip": &h.ip, "time": &h.time, "bantime": &h.bantime, "failures": &h.failures, "restored": &h.rep,
