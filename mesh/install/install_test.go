@@ -121,7 +121,7 @@ func TestWhatWasPutInPlaceIsTakenBack(t *testing.T) {
 			if after := f.listing(); after != before {
 				t.Errorf("before:\n%s\nafter:\n%s", before, after)
 			}
-			if err := other.Uninstall(t.Context(), stay); !errors.Is(err, ErrNotInstalled) {
+			if err := other.Uninstall(t.Context(), stay); !errors.Is(err, errNotInstalled) {
 				t.Errorf("a second time: %v", err)
 			}
 		})
@@ -130,7 +130,7 @@ func TestWhatWasPutInPlaceIsTakenBack(t *testing.T) {
 
 func TestWhatIsThereIsNeverOverwritten(t *testing.T) {
 	f := newFake(t, map[string]string{"etc/banmesh/banmesh.yaml": "enforce: {driver: fail2ban}\n", "etc/banmesh/known_hosts": "mine\n"})
-	ring := f.Keyring()
+	ring := f.keyring()
 	f.must(os.WriteFile(ring, []byte(`["AAECAwQFBgcICQoLDA0ODw=="]`), 0o600))
 	f.must(f.Begin(Record{By: "init"}))
 	f.must(f.Configure(f.want()))
@@ -163,7 +163,7 @@ func TestWhatSomebodyChangedSinceStays(t *testing.T) {
 	if _, err := os.Stat(f.at(action)); err != nil {
 		t.Errorf("fail2ban cannot start with the jail: %v", err)
 	}
-	if _, err := os.Stat(f.Keyring()); err == nil {
+	if _, err := os.Stat(f.keyring()); err == nil {
 		t.Error("the key is still there")
 	}
 }

@@ -41,13 +41,13 @@ type Machine struct {
 	started  bool
 }
 
-// User is the user that the packages make for the agent.
-const User = "banmesh"
+// serviceUser is the user that the packages make for the agent.
+const serviceUser = "banmesh"
 
 // Open looks at a machine and changes nothing.
 func Open(config string, say func(format string, args ...any)) (*Machine, error) {
 	m := &Machine{Config: config, Say: say, run: execute, uid: -1, gid: -1}
-	if u, err := user.Lookup(User); err == nil {
+	if u, err := user.Lookup(serviceUser); err == nil {
 		m.uid, _ = strconv.Atoi(u.Uid)
 		m.gid, _ = strconv.Atoi(u.Gid)
 	}
@@ -96,8 +96,8 @@ func lastLine(s string) string {
 	return lines[len(lines)-1]
 }
 
-// Keyring is where the keys of the gossip are.
-func (m *Machine) Keyring() string {
+// keyring is where the keys of the gossip are.
+func (m *Machine) keyring() string {
 	if k := m.File.Gossip.Keyring; k != "" {
 		return k
 	}
@@ -106,8 +106,8 @@ func (m *Machine) Keyring() string {
 
 // KeyNames are the names of the keys that the machine has; none where it has no keyring.
 func (m *Machine) KeyNames() ([]string, error) {
-	keys, err := gossip.LoadKeyring(m.Keyring())
-	if _, serr := os.Lstat(m.Keyring()); errors.Is(serr, fs.ErrNotExist) {
+	keys, err := gossip.LoadKeyring(m.keyring())
+	if _, serr := os.Lstat(m.keyring()); errors.Is(serr, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var names []string
@@ -147,7 +147,7 @@ type Want struct {
 
 // Configure writes keys and configuration.
 func (m *Machine) Configure(w Want) error {
-	ring := m.Keyring()
+	ring := m.keyring()
 	secret := safefile.Rights{Mode: 0o600, UID: m.uid, GID: m.gid}
 	text, err := json.MarshalIndent(w.Keyring, "", "  ")
 	if err != nil {
@@ -219,7 +219,7 @@ func (m *Machine) edit(settings []mesh.Setting) error {
 	}
 	e := m.Record.Edited
 	if e == nil {
-		e = &Edited{Path: m.Config, Before: m.text}
+		e = &editedConfig{Path: m.Config, Before: m.text}
 		m.Record.Edited = e
 	} else if now := sum(m.text); now != e.SHA256 && now != e.Was {
 		e.ByHand = true

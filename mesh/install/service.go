@@ -31,8 +31,8 @@ const noSSHLog = "Have not found any log file for sshd jail"
 // ErrNoService says that nothing on this machine starts the agent: systemd does not run, or has no unit of it.
 var ErrNoService = errors.New("no service")
 
-// Systemd reports whether systemd runs here.
-func (m *Machine) Systemd() bool {
+// systemd reports whether systemd runs here.
+func (m *Machine) systemd() bool {
 	_, err := os.Stat(m.at(systemdRuns))
 	return err == nil
 }
@@ -48,7 +48,7 @@ func (m *Machine) hasUnit(unit string) bool {
 
 // Start has systemd run the agent, now and at every start of the machine. ErrNoService: it cannot.
 func (m *Machine) Start(ctx context.Context) error {
-	if !m.Systemd() {
+	if !m.systemd() {
 		return fmt.Errorf("%w: systemd does not run here", ErrNoService)
 	}
 	if !m.hasUnit(agentUnit) {
@@ -147,7 +147,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 		}
 		return errors.Join(fmt.Errorf("fail2ban would not start with it, so its files were taken back: %w", err), undone)
 	}
-	if m.Systemd() && m.hasUnit(helperSocket) {
+	if m.systemd() && m.hasUnit(helperSocket) {
 		if err := m.enable(ctx, helperSocket); err != nil {
 			return err
 		}
@@ -177,14 +177,14 @@ func (m *Machine) removeFail2ban(restart bool) error {
 			needed = true
 		}
 	}
-	m.Record.Files = slices.DeleteFunc(m.Record.Files, func(f File) bool { return m.isFail2ban(f.Path) })
+	m.Record.Files = slices.DeleteFunc(m.Record.Files, func(f recordedFile) bool { return m.isFail2ban(f.Path) })
 	m.Record.Fail2ban = restart
 	return m.save()
 }
 
 // restartFail2ban does what a reload does not: that would silently leave the action out of jails that run.
 func (m *Machine) restartFail2ban(ctx context.Context) error {
-	if m.Systemd() {
+	if m.systemd() {
 		_, err := m.run(ctx, "systemctl", "restart", "fail2ban")
 		if err == nil {
 			m.Say("restarted fail2ban")
@@ -213,7 +213,7 @@ func (m *Machine) removeFiles() error {
 	return m.save()
 }
 
-func (m *Machine) remove(f File) error {
+func (m *Machine) remove(f recordedFile) error {
 	b, err := safefile.Read(f.Path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -13,15 +13,15 @@ import (
 	"banmesh/internal/safefile"
 )
 
-// ErrNotInstalled says that nothing here was put in place by init or join.
-var ErrNotInstalled = errors.New("nothing was put in place here by `banmesh init` or `banmesh join`")
+// errNotInstalled says that nothing here was put in place by init or join.
+var errNotInstalled = errors.New("nothing was put in place here by `banmesh init` or `banmesh join`")
 
 // Uninstall takes back what the record names, and nothing else. leave makes the agent leave the mesh and stop; it is called
 // after fail2ban has let go of the action and before the agent's files go.
 func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	r := m.Record
 	if r == nil {
-		return ErrNotInstalled
+		return errNotInstalled
 	}
 	m.started = true
 	if err := m.unhookFail2ban(ctx); err != nil {
@@ -31,7 +31,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 		return err
 	}
 	for _, unit := range r.Units {
-		if !m.Systemd() {
+		if !m.systemd() {
 			continue
 		}
 		if _, err := m.run(ctx, "systemctl", "disable", "--now", unit); err != nil {
@@ -46,7 +46,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	if err := m.removeFiles(); err != nil {
 		return err
 	}
-	if m.Systemd() {
+	if m.systemd() {
 		if _, err := m.run(ctx, "systemctl", "daemon-reload"); err != nil {
 			m.Say("%v", err)
 		}
@@ -87,7 +87,7 @@ func (m *Machine) unhookFail2ban(ctx context.Context) error {
 		return m.save()
 	}
 	said, err := m.run(ctx, "fail2ban-client", "-t")
-	if err != nil && strings.Contains(said, noSSHLog) && slices.ContainsFunc(own, func(f File) bool { return f.Path == m.at(journalJail) }) {
+	if err != nil && strings.Contains(said, noSSHLog) && slices.ContainsFunc(own, func(f recordedFile) bool { return f.Path == m.at(journalJail) }) {
 		m.Say("fail2ban finds no log file of sshd, and does not start, as before")
 		_ = m.restartFail2ban(ctx)
 		err = nil
@@ -103,7 +103,7 @@ func (m *Machine) unhookFail2ban(ctx context.Context) error {
 	return m.save()
 }
 
-func (m *Machine) ofFail2ban() (own []File) {
+func (m *Machine) ofFail2ban() (own []recordedFile) {
 	for _, f := range slices.Backward(m.Record.Files) {
 		if _, err := os.Lstat(f.Path); err == nil && m.isFail2ban(f.Path) {
 			own = append(own, f)
