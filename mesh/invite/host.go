@@ -46,14 +46,14 @@ func NewHost(c Config) (*Host, error) {
 
 // Bounds of how long a token is good for.
 const (
-	Shortest = time.Second
-	Longest  = 7 * 24 * time.Hour
+	shortest = time.Second
+	longest  = 7 * 24 * time.Hour
 )
 
 // Invite makes a token, for the machine that takes that name or with "" for any.
-func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, life time.Duration) (*Token, error) {
-	if life < Shortest || life > Longest {
-		return nil, fmt.Errorf("a token is good for %v to %v, not for %v", Shortest, Longest, life)
+func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, life time.Duration) (*inviteToken, error) {
+	if life < shortest || life > longest {
+		return nil, fmt.Errorf("a token is good for %v to %v, not for %v", shortest, longest, life)
 	}
 	if name != "" && h.cfg.Taken(name) {
 		return nil, fmt.Errorf("a member has the name %s: a name is one machine's alone; if that one is gone for good, run `banmesh forget %s` first", name, name)
@@ -70,7 +70,7 @@ func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, l
 }
 
 // Invitations are all that are remembered, the oldest first.
-func (h *Host) Invitations() []Invitation { return h.book.list() }
+func (h *Host) Invitations() []invitation { return h.book.list() }
 
 // Serve answers one stream that begins with First, and closes it. host is what the bounds go by: an address, or its network.
 // It blocks for as long as the stream takes, 10 s at most, and returns when ctx ends, whatever the disk does.
@@ -163,20 +163,20 @@ var errUnknown = errors.New("no invitation has that id")
 // answer decides on a request of somebody who knows the secret.
 func (h *Host) answer(ctx context.Context, id string, r Request, from string) *Welcome {
 	var w *Welcome
-	name, err := h.book.use(ctx, id, r, from, func(i Invitation) (string, error) {
+	name, err := h.book.use(ctx, id, r, from, func(i invitation) (string, error) {
 		name := r.Name
 		if i.Name != "" {
 			name = i.Name
 		}
 		switch {
-		case r.Version > Version:
-			return "", refuse(Malformed, "the agent that invited speaks version %d of the protocol and not %d: upgrade it, or join with its version", Version, r.Version)
+		case r.Version > version:
+			return "", refuse(codeMalformed, "the agent that invited speaks version %d of the protocol and not %d: upgrade it, or join with its version", version, r.Version)
 		case r.Machine == "" || name == "":
-			return "", refuse(Malformed, "the request names no machine")
+			return "", refuse(codeMalformed, "the request names no machine")
 		case len(r.Keys) > 0 && !h.cfg.Ours(r.Keys):
-			return "", refuse(OtherMesh, "this machine has the keys of another mesh: leave that one first with `banmesh leave --uninstall`, or move its keyring away; the token is still good")
+			return "", refuse(codeOtherMesh, "this machine has the keys of another mesh: leave that one first with `banmesh leave --uninstall`, or move its keyring away; the token is still good")
 		case h.cfg.Taken(name):
-			return "", refuse(NameTaken, "a member has the name %s already: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
+			return "", refuse(codeNameTaken, "a member has the name %s already: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
 		}
 		var err error
 		w, err = h.cfg.Welcome(name) // before the token is used up
@@ -186,13 +186,13 @@ func (h *Host) answer(ctx context.Context, id string, r Request, from string) *W
 		w, err = h.cfg.Welcome(name)
 	}
 	if err != nil {
-		var refused *Refusal
+		var refused *refusal
 		if !errors.As(err, &refused) {
-			refused = refuse(Failed, "the agent that invited cannot let anybody in: %v", err)
+			refused = refuse(codeFailed, "the agent that invited cannot let anybody in: %v", err)
 		}
-		return &Welcome{Version: Version, Refused: refused}
+		return &Welcome{Version: version, Refused: refused}
 	}
-	w.Version, w.Name = Version, name
+	w.Version, w.Name = version, name
 	return w
 }
 

@@ -107,7 +107,7 @@ func (m *member) hang() func(context.Context) { m.mu.Lock(); defer m.mu.Unlock()
 
 func (m *member) pass(d time.Duration) { m.mu.Lock(); defer m.mu.Unlock(); m.clock = m.clock.Add(d) }
 
-func (m *member) invite(name string) *Token {
+func (m *member) invite(name string) *inviteToken {
 	m.t.Helper()
 	token, err := m.host.Invite(context.Background(), name, "home", []string{m.addr}, 15*time.Minute)
 	if err != nil {
@@ -129,16 +129,16 @@ func (m *member) logs(want string) {
 
 func machine(id string) Request { return Request{Name: "server2", Machine: id, Program: "test"} }
 
-func refusedWith(t testing.TB, err error, code Code) {
+func refusedWith(t testing.TB, err error, code refusalCode) {
 	t.Helper()
-	var refused *Refusal
+	var refused *refusal
 	if !errors.As(err, &refused) || refused.Code != code {
 		t.Errorf("refused with %v, want %s", err, code)
 	}
 }
 
 // parsed is the token as the new machine has it.
-func parsed(t testing.TB, token *Token) *Token {
+func parsed(t testing.TB, token *inviteToken) *inviteToken {
 	t.Helper()
 	p, err := ParseToken(token.String())
 	if err != nil {
@@ -163,7 +163,7 @@ func TestATokenLetsOneMachineIn(t *testing.T) {
 	}
 	m.logs("let in by invitation")
 	_, err = Ask(t.Context(), p, machine("b"))
-	refusedWith(t, err, Used)
+	refusedWith(t, err, codeUsed)
 	m.logs("the token was used by server2")
 	// The answer of the first may have been lost.
 	if w, err := Ask(t.Context(), p, machine("a")); err != nil || w.Name != "server2" {
@@ -172,7 +172,7 @@ func TestATokenLetsOneMachineIn(t *testing.T) {
 	// And all of it holds over a restart of the member.
 	m.start(m.saved)
 	_, err = Ask(t.Context(), p, machine("c"))
-	refusedWith(t, err, Used)
+	refusedWith(t, err, codeUsed)
 }
 
 func TestATokenEnds(t *testing.T) {
@@ -180,7 +180,7 @@ func TestATokenEnds(t *testing.T) {
 	token := parsed(t, m.invite(""))
 	m.pass(15 * time.Minute)
 	_, err := Ask(t.Context(), token, machine("a"))
-	refusedWith(t, err, Expired)
+	refusedWith(t, err, codeExpired)
 	m.logs("code=expired")
 	m.pass(keepFor + time.Hour)
 	m.invite("") // when the old ones are forgotten
@@ -192,11 +192,11 @@ func TestATokenEnds(t *testing.T) {
 
 func TestEachAlteredBitOfATokenIsFound(t *testing.T) {
 	text := newMember(t).invite("server2").String()
-	for i := len(Prefix); i < len(text); i++ {
+	for i := len(tokenPrefix); i < len(text); i++ {
 		for bit := range 8 {
 			b := []byte(text)
 			b[i] ^= 1 << bit
-			if _, err := ParseToken(string(b)); !errors.Is(err, ErrToken) {
+			if _, err := ParseToken(string(b)); !errors.Is(err, errToken) {
 				t.Fatalf("character %d, bit %d: %v", i, bit, err)
 			}
 		}
@@ -247,7 +247,7 @@ func TestOneTokenAndManyMachinesAtOnce(t *testing.T) {
 		if err == nil {
 			in++
 		} else {
-			refusedWith(t, err, Used)
+			refusedWith(t, err, codeUsed)
 		}
 	}
 	if in != 1 {
@@ -261,16 +261,16 @@ func TestWhatIsRefusedLeavesTheTokenGood(t *testing.T) {
 	r := machine("a")
 	r.Keys = []string{"SHA256:of another mesh"}
 	_, err := Ask(t.Context(), token, r)
-	refusedWith(t, err, OtherMesh)
+	refusedWith(t, err, codeOtherMesh)
 	r = machine("a")
 	r.Name = "server1"
 	_, err = Ask(t.Context(), token, r)
-	refusedWith(t, err, NameTaken)
+	refusedWith(t, err, codeNameTaken)
 	_, err = Ask(t.Context(), token, Request{Name: "server2"})
-	refusedWith(t, err, Malformed)
+	refusedWith(t, err, codeMalformed)
 	m.full(errors.New("no space left on device"))
 	_, err = Ask(t.Context(), token, machine("a"))
-	refusedWith(t, err, Failed)
+	refusedWith(t, err, codeFailed)
 	m.full(nil)
 	r = machine("a")
 	r.Keys = []string{"SHA256:ours"}
@@ -590,7 +590,7 @@ func TestInvitationsAreBounded(t *testing.T) {
 	if _, err := m.host.Invite(t.Context(), "", "", []string{m.addr}, time.Minute); err == nil {
 		t.Error("there is no bound")
 	}
-	for _, life := range []time.Duration{0, -time.Minute, Longest + 1} {
+	for _, life := range []time.Duration{0, -time.Minute, longest + 1} {
 		if _, err := m.host.Invite(t.Context(), "", "", []string{m.addr}, life); err == nil {
 			t.Errorf("a token for %v", life)
 		}
@@ -603,7 +603,7 @@ func FuzzToken(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(token.String())
-	f.Add(Prefix)
+	f.Add(tokenPrefix)
 	f.Fuzz(func(t *testing.T, s string) {
 		p, err := ParseToken(s)
 		if err == nil && p.String() != strings.TrimSpace(s) {

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// Version of the messages. A side that needs more than the other one knows says so by a Refusal.
-const Version = 1
+// version of the messages. A side that needs more than the other one knows says so by a Refusal.
+const version = 1
 
 // Bounds of the messages in bytes.
 const (
@@ -30,7 +30,7 @@ type Request struct {
 // Welcome is the answer: either Refused, or all the rest.
 type Welcome struct {
 	Version  int            `json:"version"`
-	Refused  *Refusal       `json:"refused,omitempty"`
+	Refused  *refusal       `json:"refused,omitempty"`
 	Inviter  string         `json:"inviter,omitempty"`  // name of the member that answers
 	Name     string         `json:"name,omitempty"`     // that the new machine takes
 	Keyring  []string       `json:"keyring,omitempty"`  // base64, the one that seals first
@@ -42,29 +42,29 @@ type Welcome struct {
 	Admission json.RawMessage `json:"admission,omitempty"`
 }
 
-// Code says why somebody who holds a token is not let in.
-type Code string
+// refusalCode says why somebody who holds a token is not let in.
+type refusalCode string
 
 // The codes.
 const (
-	Expired   Code = "expired"    // the token has ended
-	Used      Code = "used"       // by another machine
-	NameTaken Code = "name-taken" // a member has the name
-	OtherMesh Code = "other-mesh" // the machine has keys of another mesh
-	Malformed Code = "malformed"  // the request
-	Failed    Code = "failed"     // the inviter cannot
+	codeExpired   refusalCode = "expired"    // the token has ended
+	codeUsed      refusalCode = "used"       // by another machine
+	codeNameTaken refusalCode = "name-taken" // a member has the name
+	codeOtherMesh refusalCode = "other-mesh" // the machine has keys of another mesh
+	codeMalformed refusalCode = "malformed"  // the request
+	codeFailed    refusalCode = "failed"     // the inviter cannot
 )
 
-// Refusal is an error that travels. Only who has shown that it knows the secret is told one.
-type Refusal struct {
-	Code    Code   `json:"code"`
-	Message string `json:"message"`
+// refusal is an error that travels. Only who has shown that it knows the secret is told one.
+type refusal struct {
+	Code    refusalCode `json:"code"`
+	Message string      `json:"message"`
 }
 
-func (r *Refusal) Error() string { return r.Message }
+func (r *refusal) Error() string { return r.Message }
 
-func refuse(code Code, format string, args ...any) *Refusal {
-	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+func refuse(code refusalCode, format string, args ...any) *refusal {
+	return &refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // readMessage reads one JSON object, which ends where the other side ends its half of the stream.

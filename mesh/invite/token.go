@@ -16,8 +16,8 @@ import (
 	"unicode/utf8"
 )
 
-// Prefix begins every token. The digit is the version of what follows.
-const Prefix = "banmesh1-"
+// tokenPrefix begins every token. The digit is the version of what follows.
+const tokenPrefix = "banmesh1-"
 
 const (
 	secretSize = 32
@@ -26,11 +26,11 @@ const (
 	maxText    = 255 // bytes of an address, a name or a label
 )
 
-// ErrToken is wrapped by the errors of ParseToken.
-var ErrToken = errors.New("not a whole token")
+// errToken is wrapped by the errors of ParseToken.
+var errToken = errors.New("not a whole token")
 
-// Token is what the new machine is given. Its text is a secret until it is used or has ended.
-type Token struct {
+// inviteToken is what the new machine is given. Its text is a secret until it is used or has ended.
+type inviteToken struct {
 	Addrs []string  // host:port of the member that made it
 	Label string    // of the mesh, to tell people which one it is
 	Name  string    // that the new machine takes; "" leaves it the choice
@@ -47,8 +47,8 @@ func IsToken(s string) bool {
 		(len(s) > 63 || rest != strings.ToLower(rest) || strings.Contains(rest, "_"))
 }
 
-func newToken(addrs []string, label, name string, until time.Time) (*Token, error) {
-	t := &Token{Addrs: addrs, Label: label, Name: name, Until: time.Unix(until.Unix(), 0)}
+func newToken(addrs []string, label, name string, until time.Time) (*inviteToken, error) {
+	t := &inviteToken{Addrs: addrs, Label: label, Name: name, Until: time.Unix(until.Unix(), 0)}
 	_, _ = rand.Read(t.raw[:]) // never fails, see crypto/rand
 	for _, s := range append([]string{label, name}, addrs...) {
 		if len(s) > maxText {
@@ -63,7 +63,7 @@ func newToken(addrs []string, label, name string, until time.Time) (*Token, erro
 }
 
 // String is the token as it is handed over.
-func (t *Token) String() string {
+func (t *inviteToken) String() string {
 	b := bytes.Clone(t.raw[:])
 	b = binary.BigEndian.AppendUint64(b, uint64(t.Until.Unix()))
 	b = append(b, byte(len(t.Addrs)))
@@ -71,20 +71,20 @@ func (t *Token) String() string {
 		b = append(append(b, byte(len(s))), s...)
 	}
 	sum := sha256.Sum256(b)
-	return Prefix + base64.RawURLEncoding.EncodeToString(append(b, sum[:sumSize]...))
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(b, sum[:sumSize]...))
 }
 
 // ID names the token where the token itself must not be shown.
-func (t *Token) ID() string { return t.keys.id }
+func (t *inviteToken) ID() string { return t.keys.id }
 
 // ParseToken reads what String wrote.
-func ParseToken(s string) (*Token, error) {
-	rest, ok := strings.CutPrefix(strings.TrimSpace(s), Prefix)
+func ParseToken(s string) (*inviteToken, error) {
+	rest, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
 	if !ok {
 		version, _, _ := strings.Cut(s, "-")
-		return nil, fmt.Errorf("%w: it begins with %.20q, and this version of banmesh knows %s only", ErrToken, version+"-", Prefix)
+		return nil, fmt.Errorf("%w: it begins with %.20q, and this version of banmesh knows %s only", errToken, version+"-", tokenPrefix)
 	}
-	altered := fmt.Errorf("%w: a character is missing, added or altered; copy it once more, from %s to its end", ErrToken, Prefix)
+	altered := fmt.Errorf("%w: a character is missing, added or altered; copy it once more, from %s to its end", errToken, tokenPrefix)
 	// The bits behind the last byte must be zero: every altered character is found.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil || len(b) < secretSize+8+1+sumSize {
@@ -94,7 +94,7 @@ func ParseToken(s string) (*Token, error) {
 	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:sumSize]) {
 		return nil, altered
 	}
-	t := &Token{}
+	t := &inviteToken{}
 	copy(t.raw[:], body)
 	body = body[secretSize:]
 	t.Until = time.Unix(int64(binary.BigEndian.Uint64(body)), 0)
