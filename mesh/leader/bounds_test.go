@@ -10,7 +10,7 @@ import (
 func TestConfigNamesWhatCannotBeUsed(t *testing.T) {
 	good := func() Config {
 		return Config{Name: "a", Peers: func() []Peer { return nil }, Able: func() (bool, string) { return true, "" },
-			Send: func(string, []byte) error { return nil }, Tuning: DefaultTuning()}
+			Send: func(string, []byte) error { return nil }, tuning: defaultTuning()}
 	}
 	if err := good().Validate(); err != nil {
 		t.Fatal(err)
@@ -24,12 +24,12 @@ func TestConfigNamesWhatCannotBeUsed(t *testing.T) {
 		{"Peers", func(c *Config) { c.Peers = nil }},
 		{"Able", func(c *Config) { c.Able = nil }},
 		{"Send", func(c *Config) { c.Send = nil }},
-		{"beat", func(c *Config) { c.Tuning.Beat = 0 }},
-		{"silence", func(c *Config) { c.Tuning.Silence = c.Tuning.Beat }},
-		{"tuning", func(c *Config) { c.Tuning.Stagger = -1 }},
-		{"tuning", func(c *Config) { c.Tuning.HandOver = -1 }},
-		{"tuning", func(c *Config) { c.Tuning.Observe = 0 }},
-		{"tuning", func(c *Config) { c.Tuning.Remember = 0 }},
+		{"beat", func(c *Config) { c.tuning.Beat = 0 }},
+		{"silence", func(c *Config) { c.tuning.Silence = c.tuning.Beat }},
+		{"tuning", func(c *Config) { c.tuning.Stagger = -1 }},
+		{"tuning", func(c *Config) { c.tuning.HandOver = -1 }},
+		{"tuning", func(c *Config) { c.tuning.Observe = 0 }},
+		{"tuning", func(c *Config) { c.tuning.Remember = 0 }},
 	} {
 		cfg := good()
 		c.spoil(&cfg)
@@ -58,7 +58,7 @@ func TestAnUnknownStateHasAName(t *testing.T) {
 }
 
 func TestAnObserverWaitsForTwoWords(t *testing.T) {
-	e := newElection("a", 0, true, DefaultTuning(), time.Unix(0, 0))
+	e := newElection("a", 0, true, defaultTuning(), time.Unix(0, 0))
 	if got, want := e.silence(), 13*time.Second; got != want {
 		t.Errorf("an observer waits %v for the leader's word, want %v", got, want)
 	}

@@ -14,9 +14,9 @@ type Peer struct {
 	Priority int
 }
 
-// Tuning holds the election's times. They are one fleet's agreement: members
+// tuning holds the election's times. They are one fleet's agreement: members
 // with different ones still end with one leader, only later.
-type Tuning struct {
+type tuning struct {
 	Beat     time.Duration // between two heartbeats
 	Silence  time.Duration // without a word from the leader before somebody takes over
 	Stagger  time.Duration // more a better-ranked peer, so that two do not claim at once
@@ -25,9 +25,9 @@ type Tuning struct {
 	Remember time.Duration // for how long a former leader's session-id is kept
 }
 
-// DefaultTuning is a beat each second, takeover after 3 s + rank·0.5 s.
-func DefaultTuning() Tuning {
-	return Tuning{
+// defaultTuning is a beat each second, takeover after 3 s + rank·0.5 s.
+func defaultTuning() tuning {
+	return tuning{
 		Beat:     time.Second,
 		Silence:  3 * time.Second,
 		Stagger:  500 * time.Millisecond,
@@ -48,9 +48,9 @@ type Config struct {
 	// claims; it hears of the leader each Tuning.Observe.
 	Observer bool
 
-	// Now must carry a monotonic reading, as time.Now does, so that setting the
+	// now must carry a monotonic reading, as time.Now does, so that setting the
 	// clock does not look like silence. Default time.Now.
-	Now func() time.Time
+	now func() time.Time
 
 	// Peers returns the members, other than this one, that are alive and
 	// configured to lead.
@@ -77,7 +77,7 @@ type Config struct {
 
 	Random rand.Source // of the number of the first message; nil: the system
 	Logger *slog.Logger
-	Tuning Tuning // zero: DefaultTuning
+	tuning tuning // zero: defaultTuning
 }
 
 // Validate names the first field that cannot be used.
@@ -87,10 +87,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("leader: name %q must have 1 to %d bytes", c.Name, maxName)
 	case c.Peers == nil || c.Able == nil || c.Send == nil:
 		return errors.New("leader: Peers, Able and Send must be set")
-	case c.Tuning.Beat <= 0 || c.Tuning.Silence <= c.Tuning.Beat:
-		return fmt.Errorf("leader: silence %s must be longer than beat %s", c.Tuning.Silence, c.Tuning.Beat)
-	case c.Tuning.Stagger < 0 || c.Tuning.HandOver < 0 || c.Tuning.Observe <= 0 || c.Tuning.Remember <= 0:
-		return fmt.Errorf("leader: tuning %+v has a negative or missing time", c.Tuning)
+	case c.tuning.Beat <= 0 || c.tuning.Silence <= c.tuning.Beat:
+		return fmt.Errorf("leader: silence %s must be longer than beat %s", c.tuning.Silence, c.tuning.Beat)
+	case c.tuning.Stagger < 0 || c.tuning.HandOver < 0 || c.tuning.Observe <= 0 || c.tuning.Remember <= 0:
+		return fmt.Errorf("leader: tuning %+v has a negative or missing time", c.tuning)
 	}
 	return nil
 }
@@ -104,6 +104,6 @@ type Status struct {
 	Eligible bool      // this member could lead
 	Why      string    // why it is not eligible
 	Work     State     // what the leader last said it does
-	Detail   string
-	Until    time.Time // Work is Committing: when it gives up
+	detail   string
+	until    time.Time // Work is Committing: when it gives up
 }

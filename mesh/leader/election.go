@@ -30,7 +30,7 @@ func (c claim) beats(o claim) bool {
 // network or lock. Every method is given the time.
 type election struct {
 	self   claim // its term is that of the own claim while leading
-	tuning Tuning
+	tuning tuning
 	watch  bool // never claims
 
 	term    uint64 // highest seen, own ones included
@@ -50,7 +50,7 @@ type election struct {
 	again  bool      // the second has been sent too
 }
 
-func newElection(name string, priority int, watch bool, t Tuning, now time.Time) *election {
+func newElection(name string, priority int, watch bool, t tuning, now time.Time) *election {
 	return &election{self: claim{name: name, priority: priority}, tuning: t, watch: watch, heard: now, since: now}
 }
 
@@ -83,10 +83,10 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 		return replyNone
 	}
 	c := claim{term: h.Term, name: h.Name, priority: h.Priority}
-	switch h.State {
-	case Asking:
+	switch h.state {
+	case asking:
 		return e.answer(now)
-	case Finishing:
+	case finishing:
 		return replyNone
 	case Unable:
 		if from == h.Name && h.Name == e.leader.name && h.Term >= e.leader.term {
@@ -94,7 +94,7 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 		}
 		return replyNone
 	}
-	heard := now.Add(-h.Age)
+	heard := now.Add(-h.age)
 	switch {
 	case e.leading && !c.beats(e.self):
 		return replyClaim
@@ -147,7 +147,7 @@ func (e *election) answer(now time.Time) reply {
 func (e *election) passOn(now time.Time) Heartbeat {
 	h := e.work
 	h.Term, h.Name, h.Priority = e.leader.term, e.leader.name, e.leader.priority
-	h.Age = max(now.Sub(e.direct), 0)
+	h.age = max(now.Sub(e.direct), 0)
 	return h
 }
 

@@ -47,11 +47,11 @@ const maxReplies = 256
 
 // New makes an Elector that does nothing before Run.
 func New(cfg Config) (*Elector, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	if cfg.now == nil {
+		cfg.now = time.Now
 	}
-	if cfg.Tuning == (Tuning{}) {
-		cfg.Tuning = DefaultTuning()
+	if cfg.tuning == (tuning{}) {
+		cfg.tuning = defaultTuning()
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -62,7 +62,7 @@ func New(cfg Config) (*Elector, error) {
 	e := &Elector{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), idle: make(chan struct{})}
 	close(e.idle)
 	e.seq = random.New(cfg.Random).Uint64() // another one at each start, so that no word of this run looks old
-	e.election = newElection(cfg.Name, cfg.Priority, cfg.Observer, cfg.Tuning, cfg.Now())
+	e.election = newElection(cfg.Name, cfg.Priority, cfg.Observer, cfg.tuning, cfg.now())
 	e.why = "not started"
 	return e, nil
 }
@@ -72,7 +72,7 @@ func New(cfg Config) (*Elector, error) {
 func (e *Elector) Run(ctx context.Context) error {
 	e.mu.Lock()
 	e.running = true
-	e.election.heard = e.cfg.Now()
+	e.election.heard = e.cfg.now()
 	e.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -88,7 +88,7 @@ func (e *Elector) Run(ctx context.Context) error {
 				e.cfg.OnChange(s)
 			}
 		}
-		timer.Reset(max(next.Sub(e.cfg.Now()), 0))
+		timer.Reset(max(next.Sub(e.cfg.now()), 0))
 		select {
 		case <-ctx.Done():
 			e.stop(told)
@@ -104,7 +104,7 @@ func (e *Elector) stop(told Status) {
 	e.mu.Lock()
 	e.running = false
 	if e.election.leading {
-		e.election.vacate(e.cfg.Now())
+		e.election.vacate(e.cfg.now())
 	}
 	e.able, e.why = false, "stopped"
 	e.mu.Unlock()
@@ -126,7 +126,7 @@ func (e *Elector) turn() time.Time {
 		}
 	}
 	peers, observers := e.cfg.Peers(), e.observers()
-	now := e.cfg.Now()
+	now := e.cfg.now()
 	e.mu.Lock()
 	letters, next := e.advance(now, able, why, peers, observers)
 	e.mu.Unlock()
@@ -148,7 +148,7 @@ func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, ob
 		e.resign(now, why)
 	}
 	e.election.quiet(now)
-	next = now.Add(e.cfg.Tuning.Beat)
+	next = now.Add(e.cfg.tuning.Beat)
 	if !e.election.leading {
 		s := e.election.due(now, peers, able)
 		if s.claim {
@@ -159,13 +159,13 @@ func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, ob
 		}
 		if s.ask {
 			e.seq++
-			letters = e.toPeers(letters, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, State: Asking})
+			letters = e.toPeers(letters, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, state: asking})
 		}
 	}
 	if h, ok := e.word(); ok {
 		if !now.Before(e.beatAt) {
 			letters = e.toPeers(letters, peers, h)
-			watchers := h.State == Unable || !now.Before(e.watchAt)
+			watchers := h.state == Unable || !now.Before(e.watchAt)
 			if watchers {
 				letters = e.toObservers(letters, observers, h)
 			}
@@ -184,14 +184,14 @@ func (e *Elector) word() (Heartbeat, bool) {
 	h.Term, h.Name, h.Priority = e.election.self.term, e.cfg.Name, e.cfg.Priority
 	switch {
 	case e.election.leading:
-		if h.State == Unable { // only a leader that resigns says this
-			h.State = Idle
+		if h.state == Unable { // only a leader that resigns says this
+			h.state = Idle
 		}
 	case e.farewell > 0:
-		h.State, h.Detail = Unable, e.why
-	case h.Session != (Session{}), e.unwound:
+		h.state, h.detail = Unable, e.why
+	case h.session != (Session{}), e.unwound:
 		// It must not look frozen while it ends its edit under lock.
-		h.State = Finishing
+		h.state = finishing
 	default:
 		return Heartbeat{}, false
 	}
@@ -200,15 +200,15 @@ func (e *Elector) word() (Heartbeat, bool) {
 
 // spoken notes that word has been sent to the peers.
 func (e *Elector) spoken(now time.Time, h Heartbeat, watchers bool) {
-	e.beatAt = now.Add(e.cfg.Tuning.Beat)
+	e.beatAt = now.Add(e.cfg.tuning.Beat)
 	if watchers {
-		e.watchAt = now.Add(e.cfg.Tuning.Observe)
+		e.watchAt = now.Add(e.cfg.tuning.Observe)
 	}
-	if h.State == Unable {
+	if h.state == Unable {
 		e.farewell--
-		e.beatAt = now.Add(e.cfg.Tuning.HandOver / 2)
+		e.beatAt = now.Add(e.cfg.tuning.HandOver / 2)
 	}
-	e.unwound = h.State == Finishing && h.Session != (Session{})
+	e.unwound = h.state == finishing && h.session != (Session{})
 }
 
 func (e *Elector) toPeers(letters []letter, peers []Peer, h Heartbeat) []letter {
@@ -253,7 +253,7 @@ func (e *Elector) resign(now time.Time, why string) {
 
 // Receive takes in a payload that member from has sent.
 func (e *Elector) Receive(from string, payload []byte) {
-	h, err := Decode(payload)
+	h, err := decode(payload)
 	if err != nil {
 		e.log.Debug("heartbeat ignored", "from", from, "err", err)
 		return
@@ -261,7 +261,7 @@ func (e *Elector) Receive(from string, payload []byte) {
 	if e.cfg.Ignore != nil && (e.cfg.Ignore(from) || e.cfg.Ignore(h.Name)) {
 		return
 	}
-	now := e.cfg.Now()
+	now := e.cfg.now()
 	e.mu.Lock()
 	wake := e.take(now, from, h)
 	e.mu.Unlock()
@@ -282,8 +282,8 @@ func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 	}
 	led, followed := e.election.leading, e.election.leader
 	answer := e.election.receive(now, from, h)
-	if from == h.Name && h.State != Asking && from != e.cfg.Name {
-		e.sessions.note(now, from, h.Session)
+	if from == h.Name && h.state != asking && from != e.cfg.Name {
+		e.sessions.note(now, from, h.session)
 	}
 	if len(e.replies) < maxReplies {
 		switch answer {
@@ -305,7 +305,7 @@ func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 // seems to have failed is left to its silence.
 func (e *Elector) MemberLeft(name string) {
 	e.mu.Lock()
-	e.election.left(e.cfg.Now(), name)
+	e.election.left(e.cfg.now(), name)
 	e.mu.Unlock()
 	e.kick()
 }
@@ -315,11 +315,11 @@ func (e *Elector) MemberLeft(name string) {
 // A session given with Committing says that the lock has been taken.
 func (e *Elector) SetWork(state State, detail string, session Session, until time.Time) {
 	e.mu.Lock()
-	w := Heartbeat{State: state, Detail: cut(detail, maxDetail), Session: session, Until: until}
+	w := Heartbeat{state: state, detail: cut(detail, maxDetail), session: session, until: until}
 	if state == Committing && session != (Session{}) {
 		e.sessions.forget()
 	}
-	if busy := e.work.Session != (Session{}); busy != (session != Session{}) {
+	if busy := e.work.session != (Session{}); busy != (session != Session{}) {
 		if busy {
 			close(e.idle)
 		} else {
@@ -350,12 +350,12 @@ func (e *Elector) Status() Status {
 	defer e.mu.Unlock()
 	s := Status{Leader: e.election.leader.name, Term: e.election.leader.term, Since: e.election.since,
 		Self: e.election.leading, Eligible: e.able, Why: e.why,
-		Work: e.election.work.State, Detail: e.election.work.Detail, Until: e.election.work.Until}
+		Work: e.election.work.state, detail: e.election.work.detail, until: e.election.work.until}
 	if s.Leader == "" {
 		s.Term = e.election.term
 	}
 	if s.Self {
-		s.Work, s.Detail, s.Until = e.work.State, e.work.Detail, e.work.Until
+		s.Work, s.detail, s.until = e.work.state, e.work.detail, e.work.until
 	}
 	return s
 }
@@ -365,7 +365,7 @@ func (e *Elector) Status() Status {
 // lasts, for an open edit to end.
 func (e *Elector) Resign(ctx context.Context) {
 	peers, observers := e.cfg.Peers(), e.observers()
-	now := e.cfg.Now()
+	now := e.cfg.now()
 	e.mu.Lock()
 	letters := e.retire(now, peers, observers)
 	idle := e.idle
@@ -399,10 +399,10 @@ func (e *Elector) retire(now time.Time, peers []Peer, observers []string) (lette
 func (e *Elector) Silent(d time.Duration) []Session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.silentAt(e.cfg.Now(), d)
+	return e.silentAt(e.cfg.now(), d)
 }
 
 // silentAt is Silent at a moment, with mu held.
 func (e *Elector) silentAt(now time.Time, d time.Duration) []Session {
-	return e.sessions.silent(now, d, e.cfg.Tuning.Remember)
+	return e.sessions.silent(now, d, e.cfg.tuning.Remember)
 }

@@ -182,7 +182,7 @@ func TestASlowCommitIsNoSilence(t *testing.T) {
 		a.SetWork(Waiting, "waiting for session 3", Session{}, time.Time{})
 		f.wait(10 * time.Minute)
 		wantLeader(t, f, "a")
-		if s := b.Status(); s.Work != Waiting || s.Detail != "waiting for session 3" || s.Term != 1 {
+		if s := b.Status(); s.Work != Waiting || s.detail != "waiting for session 3" || s.Term != 1 {
 			t.Errorf("b sees %+v, want a waiting for session 3 in term 1", s)
 		}
 	})

@@ -181,7 +181,7 @@ func (m *mesh) clock(i int) time.Time {
 
 func (m *mesh) boot(i int) {
 	p := &m.places[i]
-	e, err := New(Config{Name: placeNames[i], Priority: placeRanks[i], Now: func() time.Time { return time.Unix(born, 0) },
+	e, err := New(Config{Name: placeNames[i], Priority: placeRanks[i], now: func() time.Time { return time.Unix(born, 0) },
 		Peers: func() []Peer { return nil }, Able: func() (bool, string) { return true, "" }, Send: func(string, []byte) error { return nil }})
 	if err != nil {
 		panic(err)
@@ -198,7 +198,7 @@ func (e *Elector) copied() *Elector {
 	c := &Elector{cfg: e.cfg, log: e.log, wake: e.wake, election: &el, sessions: sessions{maps.Clone(e.sessions.of)}, order: order{maps.Clone(e.order.last)},
 		seq: e.seq, work: e.work, able: e.able, why: e.why, running: e.running, beatAt: e.beatAt, watchAt: e.watchAt,
 		farewell: e.farewell, unwound: e.unwound, replies: slices.Clone(e.replies), idle: e.idle}
-	if e.work.Session != (Session{}) {
+	if e.work.session != (Session{}) {
 		c.idle = make(chan struct{})
 	}
 	return c
@@ -322,8 +322,8 @@ func (m *mesh) step(f fault) bool {
 		for j, w := range m.places[i].inbox {
 			if w != nil {
 				m.places[i].inbox[j] = nil
-				if placeOf(w.h.Name) == w.from && w.h.State != Asking {
-					m.places[i].says[j] = w.h.Session
+				if placeOf(w.h.Name) == w.from && w.h.state != asking {
+					m.places[i].says[j] = w.h.session
 				}
 				m.places[i].e.take(m.clock(i), placeNames[j], w.h)
 			}
@@ -425,12 +425,12 @@ func (m *mesh) deliver() bool {
 		}
 		if n := p.newest[w.from]; placeOf(w.h.Name) == w.from && (w.h.Seq > n || n-w.h.Seq >= late) {
 			// A late word from before a restart counts until the next one: nobody can tell which run was the first.
-			if w.h.State != Asking {
+			if w.h.state != asking {
 				if w.h.Seq > n {
 					p.heard[w.from] = 0
 				}
 				if p.frozen == 0 {
-					p.says[w.from] = w.h.Session
+					p.says[w.from] = w.h.session
 				}
 			}
 			p.newest[w.from] = w.h.Seq
@@ -442,7 +442,7 @@ func (m *mesh) deliver() bool {
 		led := p.e.election.leader
 		p.e.take(m.clock(int(w.to)), placeNames[w.from], w.h)
 		if m.log != nil {
-			m.log("      %s → %s: %s %s term %d session %d age %v", placeNames[w.from], placeNames[w.to], w.h.Name, w.h.State, w.h.Term, w.h.Session.ID, w.h.Age)
+			m.log("      %s → %s: %s %s term %d session %d age %v", placeNames[w.from], placeNames[w.to], w.h.Name, w.h.state, w.h.Term, w.h.session.ID, w.h.age)
 			if led != p.e.election.leader {
 				m.log("      %s follows %q, term %d", placeNames[w.to], p.e.election.leader.name, p.e.election.leader.term)
 			}
@@ -467,7 +467,7 @@ func (m *mesh) commit(i int) {
 		return
 	}
 	if !e.election.leading || p.unable > 0 {
-		if e.work.State == Waiting {
+		if e.work.state == Waiting {
 			e.SetWork(Idle, "", Session{}, time.Time{})
 		}
 		return
@@ -634,12 +634,12 @@ func (m *mesh) code(b []byte) []byte {
 		b = append(b, byte(k))
 	}
 	putWord := func(w *mail) {
-		b = append(b, byte(w.in), byte(w.from), byte(w.to), byte(placeOf(w.h.Name)), byte(w.h.State), byte(w.h.Age/(unit/4)))
+		b = append(b, byte(w.in), byte(w.from), byte(w.to), byte(placeOf(w.h.Name)), byte(w.h.state), byte(w.h.age/(unit/4)))
 		putTerm(w.h.Term)
 		if placeOf(w.h.Name) == w.from {
 			putSeq(w.from, w.h.Seq)
 		}
-		b = append(b, m.sameSession(w.h.Session))
+		b = append(b, m.sameSession(w.h.session))
 	}
 	for i := range m.places {
 		p := &m.places[i]
@@ -672,17 +672,17 @@ func (m *mesh) code(b []byte) []byte {
 		}
 		putClaim(el.leader)
 		flags := byte(0)
-		for k, set := range []bool{el.leading, el.retired, el.again, e.unwound, e.work.Session != Session{}, p.away, !el.leading} {
+		for k, set := range []bool{el.leading, el.retired, el.again, e.unwound, e.work.session != Session{}, p.away, !el.leading} {
 			if set {
 				flags |= 1 << k
 			}
 		}
-		b = append(b, flags, byte(e.work.State), byte(e.farewell))
+		b = append(b, flags, byte(e.work.state), byte(e.farewell))
 		if !el.leading {
 			at(el.heard, horizon)
 			at(el.direct, el.silence())
 			at(el.asked, horizon)
-			b = append(b, byte(el.work.State), m.sameSession(el.work.Session))
+			b = append(b, byte(el.work.state), m.sameSession(el.work.session))
 		}
 		if !el.vacant.IsZero() && now.Sub(el.vacant) < horizon {
 			at(el.vacant, horizon)
@@ -719,7 +719,7 @@ func (m *mesh) code(b []byte) []byte {
 
 // speaks reports whether the term of the own claim is still sent.
 func speaks(e *Elector) bool {
-	return e.election.leading || e.farewell > 0 || e.unwound || e.work.Session != Session{}
+	return e.election.leading || e.farewell > 0 || e.unwound || e.work.session != Session{}
 }
 
 func (m *mesh) sameSession(s Session) byte {

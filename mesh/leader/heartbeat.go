@@ -19,8 +19,8 @@ const (
 	Committing              // leads, an edit is under way, see Until
 	Waiting                 // leads, waits for somebody else's lock or edits, see Detail
 	Unable                  // gives leadership up: cannot reach the conductor, or leaves
-	Asking                  // does not lead; asks who does before it claims
-	Finishing               // has stepped down; ends the edit it still holds under lock
+	asking                  // does not lead; asks who does before it claims
+	finishing               // has stepped down; ends the edit it still holds under lock
 )
 
 var stateNames = [...]string{"idle", "committing", "waiting", "unable", "asking", "finishing"}
@@ -39,15 +39,15 @@ type Heartbeat struct {
 	Term     uint64
 	Name     string // of the member that the claim is about
 	Priority int
-	Session  Session // of its edit
-	State    State
-	Detail   string        // for people: whom it waits for, why it is unable; at most 256 bytes
-	Until    time.Time     // Committing: when it gives up; by the sender's clock, to the millisecond, zero for none
-	Age      time.Duration // how long ago a member that passes it on had heard it; 0 from the leader itself
+	session  Session // of its edit
+	state    State
+	detail   string        // for people: whom it waits for, why it is unable; at most 256 bytes
+	until    time.Time     // Committing: when it gives up; by the sender's clock, to the millisecond, zero for none
+	age      time.Duration // how long ago a member that passes it on had heard it; 0 from the leader itself
 }
 
-// ErrHeartbeat is the error of Decode for anything that is not a heartbeat.
-var ErrHeartbeat = errors.New("malformed heartbeat")
+// errHeartbeat is the error of Decode for anything that is not a heartbeat.
+var errHeartbeat = errors.New("malformed heartbeat")
 
 const (
 	heartbeatVersion = 1
@@ -91,10 +91,10 @@ var msgpack = func() *codec.MsgpackHandle {
 
 // Encode returns the heartbeat's payload, at most 1200 bytes: a longer detail is cut.
 func (h Heartbeat) Encode() ([]byte, error) {
-	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Node: cut(h.Session.Node, maxName), Session: h.Session.ID,
-		State: uint8(h.State), Detail: cut(h.Detail, maxDetail), Age: h.Age.Milliseconds()}
-	if !h.Until.IsZero() {
-		w.Until = h.Until.UnixMilli()
+	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Node: cut(h.session.Node, maxName), Session: h.session.ID,
+		State: uint8(h.state), Detail: cut(h.detail, maxDetail), Age: h.age.Milliseconds()}
+	if !h.until.IsZero() {
+		w.Until = h.until.UnixMilli()
 	}
 	var b bytes.Buffer
 	b.WriteByte(heartbeatVersion)
@@ -104,43 +104,43 @@ func (h Heartbeat) Encode() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Decode reads a payload. Whatever is not exactly one heartbeat of this version
-// gives an error that wraps ErrHeartbeat.
-func Decode(payload []byte) (Heartbeat, error) {
+// decode reads a payload. Whatever is not exactly one heartbeat of this version
+// gives an error that wraps errHeartbeat.
+func decode(payload []byte) (Heartbeat, error) {
 	var w wireHeartbeat
 	switch {
 	case len(payload) < 2 || len(payload) > maxPayload:
-		return Heartbeat{}, fmt.Errorf("%w: %d bytes", ErrHeartbeat, len(payload))
+		return Heartbeat{}, fmt.Errorf("%w: %d bytes", errHeartbeat, len(payload))
 	case payload[0] != heartbeatVersion:
-		return Heartbeat{}, fmt.Errorf("%w: version %d", ErrHeartbeat, payload[0])
+		return Heartbeat{}, fmt.Errorf("%w: version %d", errHeartbeat, payload[0])
 	case payload[1] != 0x90|wireFields: // the decoder takes shorter and longer arrays in silence
-		return Heartbeat{}, fmt.Errorf("%w: not an array of %d", ErrHeartbeat, wireFields)
+		return Heartbeat{}, fmt.Errorf("%w: not an array of %d", errHeartbeat, wireFields)
 	}
 	d := codec.NewDecoderBytes(payload[1:], msgpack)
 	if err := d.Decode(&w); err != nil {
-		return Heartbeat{}, fmt.Errorf("%w: %v", ErrHeartbeat, err)
+		return Heartbeat{}, fmt.Errorf("%w: %v", errHeartbeat, err)
 	}
 	if d.NumBytesRead() != len(payload)-1 {
-		return Heartbeat{}, fmt.Errorf("%w: %d bytes after its end", ErrHeartbeat, len(payload)-1-d.NumBytesRead())
+		return Heartbeat{}, fmt.Errorf("%w: %d bytes after its end", errHeartbeat, len(payload)-1-d.NumBytesRead())
 	}
-	h := Heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), Session: Session{Node: w.Node, ID: w.Session},
-		State: State(w.State), Detail: w.Detail, Age: time.Duration(w.Age) * time.Millisecond}
+	h := Heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), session: Session{Node: w.Node, ID: w.Session},
+		state: State(w.State), detail: w.Detail, age: time.Duration(w.Age) * time.Millisecond}
 	if w.Until != 0 {
-		h.Until = time.UnixMilli(w.Until)
+		h.until = time.UnixMilli(w.Until)
 	}
 	switch {
 	case h.Name == "" || len(h.Name) > maxName:
-		return Heartbeat{}, fmt.Errorf("%w: name of %d bytes", ErrHeartbeat, len(h.Name))
+		return Heartbeat{}, fmt.Errorf("%w: name of %d bytes", errHeartbeat, len(h.Name))
 	case len(w.Node) > maxName:
-		return Heartbeat{}, fmt.Errorf("%w: node of %d bytes", ErrHeartbeat, len(w.Node))
+		return Heartbeat{}, fmt.Errorf("%w: node of %d bytes", errHeartbeat, len(w.Node))
 	case h.Term > maxTerm:
-		return Heartbeat{}, fmt.Errorf("%w: term %d", ErrHeartbeat, h.Term)
-	case int(h.State) >= len(stateNames):
-		return Heartbeat{}, fmt.Errorf("%w: state %d", ErrHeartbeat, h.State)
+		return Heartbeat{}, fmt.Errorf("%w: term %d", errHeartbeat, h.Term)
+	case int(h.state) >= len(stateNames):
+		return Heartbeat{}, fmt.Errorf("%w: state %d", errHeartbeat, h.state)
 	case w.Age < 0 || w.Age > maxAge.Milliseconds():
-		return Heartbeat{}, fmt.Errorf("%w: age %d ms", ErrHeartbeat, w.Age)
-	case len(h.Detail) > maxDetail:
-		return Heartbeat{}, fmt.Errorf("%w: detail of %d bytes", ErrHeartbeat, len(h.Detail))
+		return Heartbeat{}, fmt.Errorf("%w: age %d ms", errHeartbeat, w.Age)
+	case len(h.detail) > maxDetail:
+		return Heartbeat{}, fmt.Errorf("%w: detail of %d bytes", errHeartbeat, len(h.detail))
 	}
 	return h, nil
 }

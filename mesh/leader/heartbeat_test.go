@@ -16,19 +16,19 @@ func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 			Term:     rapid.Uint64Max(maxTerm).Draw(t, "term"),
 			Name:     rapid.StringMatching(`[a-z0-9-]{1,40}`).Draw(t, "name"),
 			Priority: rapid.IntRange(-1000, 1000).Draw(t, "priority"),
-			Session:  Session{rapid.StringMatching(`[a-z0-9.:]{0,40}`).Draw(t, "node"), rapid.Uint64().Draw(t, "session")},
-			State:    State(rapid.IntRange(0, len(stateNames)-1).Draw(t, "state")),
-			Detail:   rapid.StringN(0, 60, maxDetail).Draw(t, "detail"),
-			Age:      time.Duration(rapid.IntRange(0, 100_000).Draw(t, "age")) * time.Millisecond,
+			session:  Session{rapid.StringMatching(`[a-z0-9.:]{0,40}`).Draw(t, "node"), rapid.Uint64().Draw(t, "session")},
+			state:    State(rapid.IntRange(0, len(stateNames)-1).Draw(t, "state")),
+			detail:   rapid.StringN(0, 60, maxDetail).Draw(t, "detail"),
+			age:      time.Duration(rapid.IntRange(0, 100_000).Draw(t, "age")) * time.Millisecond,
 		}
 		if ms := rapid.Int64Range(0, 4e12).Draw(t, "until"); ms != 0 {
-			want.Until = time.UnixMilli(ms)
+			want.until = time.UnixMilli(ms)
 		}
 		b, err := want.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Decode(b)
+		got, err := decode(b)
 		if err != nil || got != want {
 			t.Fatalf("Decode = %+v, %v, want %+v", got, err, want)
 		}
@@ -36,18 +36,18 @@ func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 }
 
 func TestHeartbeatFitsAPacketWhateverItSays(t *testing.T) {
-	h := Heartbeat{Term: maxTerm, Name: strings.Repeat("n", maxName), Detail: strings.Repeat("é", 4000), Session: Session{strings.Repeat("c", 4000), 1 << 63}, State: Waiting, Until: time.Now(), Age: maxAge}
+	h := Heartbeat{Term: maxTerm, Name: strings.Repeat("n", maxName), detail: strings.Repeat("é", 4000), session: Session{strings.Repeat("c", 4000), 1 << 63}, state: Waiting, until: time.Now(), age: maxAge}
 	b, err := h.Encode()
 	if err != nil || len(b) > maxPayload {
 		t.Fatalf("Encode = %d bytes, %v, want at most %d", len(b), err, maxPayload)
 	}
-	if got, err := Decode(b); err != nil || len(got.Detail) != maxDetail {
-		t.Fatalf("Decode = detail of %d bytes, %v, want %d", len(got.Detail), err, maxDetail)
+	if got, err := decode(b); err != nil || len(got.detail) != maxDetail {
+		t.Fatalf("Decode = detail of %d bytes, %v, want %d", len(got.detail), err, maxDetail)
 	}
 }
 
 func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
-	good, err := Heartbeat{Term: 7, Name: "a", State: Idle}.Encode()
+	good, err := Heartbeat{Term: 7, Name: "a", state: Idle}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,18 +68,18 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 		"a huge name":     {heartbeatVersion, 0x99, 1, 7, 0xdb, 0xff, 0xff, 0xff, 0xff},
 		"no name":         encode(Heartbeat{Term: 1}),
 		"a wild term":     encode(Heartbeat{Term: maxTerm + 1, Name: "a"}),
-		"no such state":   encode(Heartbeat{Name: "a", State: 77}),
-		"a negative age":  encode(Heartbeat{Name: "a", Age: -time.Second}),
+		"no such state":   encode(Heartbeat{Name: "a", state: 77}),
+		"a negative age":  encode(Heartbeat{Name: "a", age: -time.Second}),
 		"too much":        make([]byte, maxPayload+1),
 	} {
-		if h, err := Decode(b); !errors.Is(err, ErrHeartbeat) {
+		if h, err := decode(b); !errors.Is(err, errHeartbeat) {
 			t.Errorf("%s: Decode = %+v, %v, want ErrHeartbeat", name, h, err)
 		}
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, h := range []Heartbeat{{Term: 7, Name: "a"}, {Term: 1 << 40, Name: "router-1", State: Waiting, Detail: "session 12", Session: Session{"192.0.2.1:830", 99}, Until: time.UnixMilli(1e12)}} {
+	for _, h := range []Heartbeat{{Term: 7, Name: "a"}, {Term: 1 << 40, Name: "router-1", state: Waiting, detail: "session 12", session: Session{"192.0.2.1:830", 99}, until: time.UnixMilli(1e12)}} {
 		b, err := h.Encode()
 		if err != nil {
 			f.Fatal(err)
@@ -87,7 +87,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := Decode(b)
+		h, err := decode(b)
 		if err != nil {
 			return
 		}
@@ -95,7 +95,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Decode(again); err != nil || got != h {
+		if got, err := decode(again); err != nil || got != h {
 			t.Fatalf("Decode(Encode(%+v)) = %+v, %v", h, got, err)
 		}
 	})

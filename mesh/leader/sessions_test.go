@@ -11,7 +11,7 @@ func listener(t *testing.T) (*Elector, *time.Time) {
 	t.Helper()
 	now := time.Now()
 	e, err := New(Config{Name: "x", Peers: func() []Peer { return nil }, Able: func() (bool, string) { return false, "" },
-		Send: func(string, []byte) error { return nil }, Now: func() time.Time { return now }})
+		Send: func(string, []byte) error { return nil }, now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,10 +31,10 @@ func hear(t *testing.T, e *Elector, from string, h Heartbeat) {
 func TestAWordPassedOnRegistersNoSession(t *testing.T) {
 	e, now := listener(t)
 	held := Session{Node: "n", ID: 41}
-	word := Heartbeat{Seq: 1, Term: 1, Name: "a", State: Committing, Session: held}
+	word := Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: held}
 	hear(t, e, "a", word)
 	passed := word
-	passed.Seq, passed.Age = 1, time.Second
+	passed.Seq, passed.age = 1, time.Second
 	hear(t, e, "b", passed) // and then nothing more of b
 
 	for range 20 { // while a lives and goes on with its edit
@@ -54,8 +54,8 @@ func TestAWordPassedOnRegistersNoSession(t *testing.T) {
 // One that asks who leads does not say that it has no session: it may ask while it still holds one.
 func TestAskingClosesNoSession(t *testing.T) {
 	e, now := listener(t)
-	hear(t, e, "a", Heartbeat{Seq: 1, Term: 1, Name: "a", State: Committing, Session: Session{Node: "n", ID: 41}})
-	hear(t, e, "a", Heartbeat{Seq: 2, Term: 1, Name: "a", State: Asking})
+	hear(t, e, "a", Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
+	hear(t, e, "a", Heartbeat{Seq: 2, Term: 1, Name: "a", state: asking})
 	*now = now.Add(20 * time.Second)
 	if got := fmt.Sprint(e.Silent(15 * time.Second)); got != "[{n 41}]" {
 		t.Errorf("sessions of silent members = %s, want a's", got)
@@ -65,7 +65,7 @@ func TestAskingClosesNoSession(t *testing.T) {
 // The own word that comes back is no session of another member.
 func TestTheOwnWordRegistersNoSession(t *testing.T) {
 	e, now := listener(t)
-	hear(t, e, "x", Heartbeat{Seq: 1, Term: 1, Name: "x", State: Committing, Session: Session{Node: "n", ID: 41}})
+	hear(t, e, "x", Heartbeat{Seq: 1, Term: 1, Name: "x", state: Committing, session: Session{Node: "n", ID: 41}})
 	*now = now.Add(20 * time.Second)
 	if got := e.Silent(15 * time.Second); got != nil {
 		t.Errorf("sessions of silent members = %v, want none", got)
