@@ -45,7 +45,7 @@ const (
 
 // decisions answers bouncers.
 type decisions struct {
-	set   Set
+	set   replicatedSet
 	now   func() time.Time
 	ready func() error
 	feeds *feeds // counts the changes
@@ -72,7 +72,7 @@ type bouncer struct {
 	asked time.Time
 }
 
-func newDecisions(set Set, now func() time.Time, ready func() error, f *feeds) *decisions {
+func newDecisions(set replicatedSet, now func() time.Time, ready func() error, f *feeds) *decisions {
 	return &decisions{
 		set: set, now: now, ready: ready, feeds: f, bouncers: make(map[string]*bouncer),
 		answers: make(chan struct{}, maxAnswers), wake: make(chan struct{}, 1),

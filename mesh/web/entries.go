@@ -59,7 +59,7 @@ func (e entry) compare(o entry) int {
 
 // read takes the effective set of a family, 0 for both, sorted, without what waits
 // for an operator's word on this router.
-func read(set Set, family uint8) []entry {
+func read(set replicatedSet, family uint8) []entry {
 	var all []entry
 	for b := range set.Effective() { // the set is locked meanwhile
 		if b.Held || family != 0 && b.Prefix.Addr().Is4() != (family == 4) {

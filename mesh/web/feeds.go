@@ -30,7 +30,7 @@ const (
 // feeds answers the feeds and keeps what it has written, so that a caller who
 // asks whether it has changed is answered at once. It is safe for concurrent use.
 type feeds struct {
-	set  Set
+	set  replicatedSet
 	now  func() time.Time
 	most int // keepBytes
 
@@ -59,7 +59,7 @@ type edition struct {
 	looking bool // it is to be looked at again
 }
 
-func newFeeds(set Set, now func() time.Time) *feeds {
+func newFeeds(set replicatedSet, now func() time.Time) *feeds {
 	return &feeds{
 		set: set, now: now, most: keepBytes, again: make(chan variant, 64), writing: make(chan struct{}, 1),
 		kept: make(map[variant]*edition),

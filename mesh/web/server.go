@@ -22,14 +22,14 @@ import (
 	"banmesh/store"
 )
 
-// Set is the part of the replicated set that the feeds read. *store.Store is one.
-type Set interface {
+// replicatedSet is the part of the replicated set that the feeds read. *store.Store is one.
+type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 }
 
 // Config is what a Server is made of.
 type Config struct {
-	Set Set
+	Set replicatedSet
 
 	// Health returns why the store takes no writes, nil while it does:
 	// store.Store.Health. nil is always healthy.
