@@ -18,8 +18,8 @@ import (
 	"banmesh/mesh/control"
 )
 
-// Agent is what the page asks of the agent; *mesh.Agent is one.
-type Agent interface {
+// agent is what the page asks of the agent; *mesh.Agent is one.
+type agent interface {
 	Status(ctx context.Context) (control.Status, error)
 	Members(ctx context.Context) ([]control.Member, error)
 	// List yields the live bans that a query selects, and how many there are without
@@ -39,7 +39,7 @@ type Agent interface {
 
 // Config is what a page is made from.
 type Config struct {
-	Agent  Agent
+	Agent  agent
 	Logger *slog.Logger
 	Now    func() time.Time // default time.Now
 }
@@ -48,7 +48,7 @@ type Config struct {
 // "/stats", "/allows" and "/warnings", and of "/assets/…", "/live", "/state" and "/why".
 // Who may ask is the server's business.
 type Page struct {
-	agent  Agent
+	agent  agent
 	log    *slog.Logger
 	now    func() time.Time
 	html   *template.Template
