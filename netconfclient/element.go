@@ -11,7 +11,7 @@ const nsNetconf = "urn:ietf:params:xml:ns:netconf:base:1.0"
 type Element struct {
 	Space string // namespace; "" inherits the parent's
 	Name  string
-	Attrs []xml.Attr
+	attrs []xml.Attr
 	Text  string
 	Kids  []Element
 }
@@ -37,7 +37,7 @@ func (n Element) With(kids ...Element) Element {
 }
 
 func (n Element) attr(name, val string) Element {
-	n.Attrs = append(n.Attrs[:len(n.Attrs):len(n.Attrs)], xml.Attr{Name: xml.Name{Local: name}, Value: val})
+	n.attrs = append(n.attrs[:len(n.attrs):len(n.attrs)], xml.Attr{Name: xml.Name{Local: name}, Value: val})
 	return n
 }
 
@@ -46,7 +46,7 @@ func (n Element) attr(name, val string) Element {
 func (n Element) Operation(op string) Element { return n.attr("nc:operation", op) }
 
 func (n Element) encode(e *xml.Encoder) error {
-	start := xml.StartElement{Name: xml.Name{Space: n.Space, Local: n.Name}, Attr: n.Attrs}
+	start := xml.StartElement{Name: xml.Name{Space: n.Space, Local: n.Name}, Attr: n.attrs}
 	if err := e.EncodeToken(start); err != nil {
 		return err
 	}
@@ -63,8 +63,8 @@ func (n Element) encode(e *xml.Encoder) error {
 	return e.EncodeToken(start.End())
 }
 
-// Bytes is the element as XML.
-func (n Element) Bytes() ([]byte, error) {
+// bytes is the element as XML.
+func (n Element) bytes() ([]byte, error) {
 	var b bytes.Buffer
 	e := xml.NewEncoder(&b)
 	if err := n.encode(e); err != nil {

@@ -23,38 +23,38 @@ import (
 
 // A HostKeyError says which key was offered, and where it was looked for. It is ErrHostKey.
 type HostKeyError struct {
-	Address     string   // host:port
-	File        string   // known_hosts
-	Type        string   // of the offered key, "ssh-ed25519"
-	Fingerprint string   // of the offered key, "SHA256:…"; "" where the file could not be read
-	Known       []string // fingerprints that the file has for the address; empty where it has none
-	Revoked     bool
-	Certificate error // what is wrong with the certificate that was offered
-	Err         error // why the file could not be read
+	address     string   // host:port
+	file        string   // known_hosts
+	keyType     string   // of the offered key, "ssh-ed25519"
+	fingerprint string   // of the offered key, "SHA256:…"; "" where the file could not be read
+	known       []string // fingerprints that the file has for the address; empty where it has none
+	revoked     bool
+	certificate error // what is wrong with the certificate that was offered
+	err         error // why the file could not be read
 }
 
 func (e *HostKeyError) Error() string {
-	trust := "banmesh conductor trust " + e.Address
+	trust := "banmesh conductor trust " + e.address
 	switch {
-	case e.Err != nil:
-		return fmt.Sprintf("host key of %s cannot be checked against %s: %v; write the file with: %s", e.Address, e.File, e.Err, trust)
-	case e.Revoked:
-		return fmt.Sprintf("host key of %s (%s %s) is marked as revoked in %s", e.Address, e.Type, e.Fingerprint, e.File)
-	case e.Certificate != nil:
-		return fmt.Sprintf("host certificate of %s (%s) is not good: %v; give the conductor a new one", e.Address, e.Fingerprint, e.Certificate)
-	case len(e.Known) > 0:
+	case e.err != nil:
+		return fmt.Sprintf("host key of %s cannot be checked against %s: %v; write the file with: %s", e.address, e.file, e.err, trust)
+	case e.revoked:
+		return fmt.Sprintf("host key of %s (%s %s) is marked as revoked in %s", e.address, e.keyType, e.fingerprint, e.file)
+	case e.certificate != nil:
+		return fmt.Sprintf("host certificate of %s (%s) is not good: %v; give the conductor a new one", e.address, e.fingerprint, e.certificate)
+	case len(e.known) > 0:
 		return fmt.Sprintf("host key of %s has changed: offered %s %s, %s has %s; if the conductor was reinstalled, remove the old line and: %s",
-			e.Address, e.Type, e.Fingerprint, e.File, e.Known[0], trust)
+			e.address, e.keyType, e.fingerprint, e.file, e.known[0], trust)
 	default:
 		return fmt.Sprintf("host key of %s is not known: offered %s %s, %s has none for it; compare it at the conductor, then: %s",
-			e.Address, e.Type, e.Fingerprint, e.File, trust)
+			e.address, e.keyType, e.fingerprint, e.file, trust)
 	}
 }
 
 // Is makes a *HostKeyError an ErrHostKey.
 func (e *HostKeyError) Is(target error) bool { return target == ErrHostKey }
 
-func (e *HostKeyError) Unwrap() error { return e.Err }
+func (e *HostKeyError) Unwrap() error { return e.err }
 
 // hostKeys is what a known_hosts file says of one address, as OpenSSH reads it: a line that cannot be parsed, of a new key
 // type for example, is about some other host, and is skipped.
@@ -72,7 +72,7 @@ type hostKeys struct {
 func loadHostKeys(address, file string) (*hostKeys, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, &HostKeyError{Address: address, File: file, Err: err}
+		return nil, &HostKeyError{address: address, file: file, err: err}
 	}
 	h := &hostKeys{address: address, file: file}
 	host := strings.ToLower(knownhosts.Normalize(address))
@@ -163,11 +163,11 @@ func holdsKey(keys []ssh.PublicKey, key ssh.PublicKey) bool {
 
 // callback is for one connection.
 func (h *hostKeys) callback(_ string, remote net.Addr, key ssh.PublicKey) error {
-	h.failed = &HostKeyError{Address: h.address, File: h.file, Type: key.Type(), Fingerprint: ssh.FingerprintSHA256(key)}
+	h.failed = &HostKeyError{address: h.address, file: h.file, keyType: key.Type(), fingerprint: ssh.FingerprintSHA256(key)}
 	cert, certified := key.(*ssh.Certificate)
 	switch {
 	case holdsKey(h.revoked, key) || certified && (holdsKey(h.revoked, cert.Key) || holdsKey(h.revoked, cert.SignatureKey)):
-		h.failed.Revoked = true
+		h.failed.revoked = true
 	case holdsKey(h.known, key):
 		h.failed, h.passed = nil, true
 		return nil
@@ -178,10 +178,10 @@ func (h *hostKeys) callback(_ string, remote net.Addr, key ssh.PublicKey) error 
 			h.failed, h.passed = nil, true
 			return nil
 		}
-		h.failed.Certificate = err
+		h.failed.certificate = err
 	}
 	for _, k := range h.known {
-		h.failed.Known = append(h.failed.Known, ssh.FingerprintSHA256(k))
+		h.failed.known = append(h.failed.known, ssh.FingerprintSHA256(k))
 	}
 	return h.failed
 }
@@ -236,15 +236,15 @@ func (h *hostKeys) otherType(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %s has only a host key of ssh-rsa (SHA-1), which is refused; give it a newer one, or allow ssh-rsa in the configuration (host_key_algorithms)",
 			ErrUnreachable, h.address)
 	}
-	e := &HostKeyError{Address: h.address, File: h.file, Type: key.Type, Fingerprint: key.Fingerprint}
+	e := &HostKeyError{address: h.address, file: h.file, keyType: key.Type, fingerprint: key.Fingerprint}
 	for _, k := range h.known {
-		e.Known = append(e.Known, ssh.FingerprintSHA256(k))
+		e.known = append(e.known, ssh.FingerprintSHA256(k))
 	}
 	return e
 }
 
-// A HostKey is a host key as a server offered it; nothing vouches for it yet.
-type HostKey struct {
+// A serverKey is a host key as a server offered it; nothing vouches for it yet.
+type serverKey struct {
 	Type        string // "ssh-ed25519"
 	Fingerprint string // "SHA256:…", as ssh-keygen -l prints it
 	Line        string // for known_hosts, without the newline
@@ -254,14 +254,14 @@ type HostKey struct {
 
 // FetchHostKey asks the server at addr (host:port) for its host key, without logging in. The context bounds it.
 // A server has several; the one preferred by OpenSSH (ed25519, ecdsa, rsa) is fetched.
-func FetchHostKey(ctx context.Context, addr string) (HostKey, error) {
+func FetchHostKey(ctx context.Context, addr string) (serverKey, error) {
 	if err := CheckAddress(addr); err != nil {
-		return HostKey{}, fmt.Errorf("address %q: %w", addr, err)
+		return serverKey{}, fmt.Errorf("address %q: %w", addr, err)
 	}
 	return fetchAnyHostKey(ctx, nil, addr)
 }
 
-func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (HostKey, error) {
+func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (serverKey, error) {
 	key, err := fetchHostKey(ctx, dial, addr, plainAlgorithms)
 	if none := (*ssh.AlgorithmNegotiationError)(nil); errors.As(err, &none) {
 		if legacy, legacyErr := fetchHostKey(ctx, dial, addr, []string{ssh.KeyAlgoRSA}); legacyErr == nil {
@@ -272,11 +272,11 @@ func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (HostKey, er
 	return key, err
 }
 
-func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []string) (HostKey, error) {
-	var got HostKey
+func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []string) (serverKey, error) {
+	var got serverKey
 	conn, stop, err := connect(ctx, dial, addr)
 	if err != nil {
-		return HostKey{}, err
+		return serverKey{}, err
 	}
 	defer stop()
 	defer conn.Close()
@@ -284,7 +284,7 @@ func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []st
 		User:              "banmesh",
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			got = HostKey{
+			got = serverKey{
 				Type:        key.Type(),
 				Fingerprint: ssh.FingerprintSHA256(key),
 				Line:        knownhosts.Line([]string{knownhosts.Normalize(addr)}, key),
@@ -297,7 +297,7 @@ func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []st
 		c.Close()
 	}
 	if got.Line == "" {
-		return HostKey{}, fmt.Errorf("fetch host key of %s: %w: %w", addr, ErrUnreachable, cause(ctx, err))
+		return serverKey{}, fmt.Errorf("fetch host key of %s: %w: %w", addr, ErrUnreachable, cause(ctx, err))
 	}
 	return got, nil
 }

@@ -147,7 +147,7 @@ func tagLen(b []byte, end string) int {
 
 // A Reply is an rpc-reply without errors.
 type Reply struct {
-	Warnings []RPCError
+	warnings []rpcError
 	Raw      []byte // the whole message
 	data     int    // where the content of <data> begins in Raw; 0 where there is none
 	suspect  bool   // an rpc-error may be inside of it
@@ -199,7 +199,7 @@ func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 	}
 	var errs RPCErrors
 	take := func(tok xml.StartElement, d *xml.Decoder) error {
-		if len(errs)+len(reply.Warnings) >= maxErrors {
+		if len(errs)+len(reply.warnings) >= maxErrors {
 			return d.Skip()
 		}
 		e, err := parseRPCError(d, tok)
@@ -207,7 +207,7 @@ func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 			return err
 		}
 		if e.Severity == "warning" {
-			reply.Warnings = append(reply.Warnings, e)
+			reply.warnings = append(reply.warnings, e)
 		} else {
 			errs = append(errs, e)
 		}
@@ -245,7 +245,7 @@ func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 			return bad(err)
 		}
 	}
-	if !content && len(errs) == 0 && len(reply.Warnings) == 0 {
+	if !content && len(errs) == 0 && len(reply.warnings) == 0 {
 		return bad(errors.New("it is empty"))
 	}
 	return reply, errs, nil
@@ -340,7 +340,7 @@ func onlyBlanks(d *xml.Decoder) error {
 }
 
 // parseRPCError decodes one rpc-error, whose start element has been read.
-func parseRPCError(d *xml.Decoder, start xml.StartElement) (RPCError, error) {
+func parseRPCError(d *xml.Decoder, start xml.StartElement) (rpcError, error) {
 	var raw struct {
 		Type     string `xml:"error-type"`
 		Tag      string `xml:"error-tag"`
@@ -356,9 +356,9 @@ func parseRPCError(d *xml.Decoder, start xml.StartElement) (RPCError, error) {
 		} `xml:"error-info"`
 	}
 	if err := d.DecodeElement(&raw, &start); err != nil {
-		return RPCError{}, err
+		return rpcError{}, err
 	}
-	e := RPCError{
+	e := rpcError{
 		Type: oneLine(raw.Type), Tag: oneLine(raw.Tag), Severity: oneLine(raw.Severity), AppTag: oneLine(raw.AppTag),
 		Path: oneLine(raw.Path), Message: oneLine(raw.Message),
 	}

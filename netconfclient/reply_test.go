@@ -39,10 +39,10 @@ func TestAllErrorsOfAReplyAreTyped(t *testing.T) {
 	if !reflect.DeepEqual(errs, want) {
 		t.Errorf("errors %+v, want %+v", errs, want)
 	}
-	if len(r.Warnings) != 1 || r.Warnings[0].Message != "deprecated" {
-		t.Errorf("warnings %+v", r.Warnings)
+	if len(r.warnings) != 1 || r.warnings[0].Message != "deprecated" {
+		t.Errorf("warnings %+v", r.warnings)
 	}
-	var one RPCError
+	var one rpcError
 	if !errors.As(errs, &one) || one.Tag != "lock-denied" {
 		t.Errorf("errors.As found %+v", one)
 	}
@@ -113,8 +113,8 @@ func TestWhatIsNotAWholeReplyIsNone(t *testing.T) {
 		switch {
 		case c.bad != (err != nil) || c.bad && !errors.Is(err, ErrProtocol):
 			t.Errorf("%s: %v", name, err)
-		case err == nil && (len(errs) != c.errs || len(r.Warnings) != c.warnings):
-			t.Errorf("%s: %v with warnings %v", name, errs, r.Warnings)
+		case err == nil && (len(errs) != c.errs || len(r.warnings) != c.warnings):
+			t.Errorf("%s: %v with warnings %v", name, errs, r.warnings)
 		}
 	}
 	for n := range len(whole) {
@@ -200,7 +200,7 @@ func FuzzReply(f *testing.F) {
 		if len(errs) == 0 && r.data > len(msg) {
 			t.Fatalf("data at %d of %d", r.data, len(msg))
 		}
-		for _, e := range append(errs, r.Warnings...) {
+		for _, e := range append(errs, r.warnings...) {
 			if strings.ContainsAny(e.Error(), "\n\r\x1b") {
 				t.Fatalf("%q is not one line", e.Error())
 			}
@@ -214,7 +214,7 @@ func FuzzRPCError(f *testing.F) {
 	f.Fuzz(func(t *testing.T, tag, app, path, message, session string) {
 		e := El("rpc-reply", El("rpc-error", Leaf("error-tag", tag), Leaf("error-app-tag", app), Leaf("error-path", path),
 			Leaf("error-message", message), El("error-info", Leaf("session-id", session)))).In(nsNetconf).attr("message-id", "1")
-		msg, err := e.Bytes()
+		msg, err := e.bytes()
 		if err != nil {
 			return
 		}
@@ -243,7 +243,7 @@ func FuzzHello(f *testing.F) {
 // What is written can be read: names, texts and operations survive, whatever is in them.
 func TestElementsAreEscaped(t *testing.T) {
 	e := El("a", Leaf("b", `<x>&"'`).Operation("remove")).attr("xmlns:nc", nsNetconf).In("urn:a&b")
-	raw, err := e.Bytes()
+	raw, err := e.bytes()
 	if err != nil {
 		t.Fatal(err)
 	}

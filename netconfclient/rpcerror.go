@@ -6,7 +6,7 @@ import (
 )
 
 // An RPCError is one rpc-error of a reply (RFC 6241 §4.3).
-type RPCError struct {
+type rpcError struct {
 	Type      string // transport, rpc, protocol, application
 	Tag       string // RFC 6241 appendix A: "lock-denied", "data-missing", ...
 	Severity  string // "error" or "warning"
@@ -17,7 +17,7 @@ type RPCError struct {
 	Info      []string // the other leaves of error-info as name=value, for example bad-element=address
 }
 
-func (e RPCError) Error() string {
+func (e rpcError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Tag)
 	if e.AppTag != "" {
@@ -39,7 +39,7 @@ func (e RPCError) Error() string {
 }
 
 // RPCErrors are all errors of one reply, at least one, none of them a warning.
-type RPCErrors []RPCError
+type RPCErrors []rpcError
 
 func (es RPCErrors) Error() string {
 	const few = 5

@@ -17,7 +17,7 @@ import (
 
 // The capabilities that a way of editing is chosen by (RFC 6241 §8).
 const (
-	CapBase10     = "urn:ietf:params:netconf:base:1.0"
+	capBase10     = "urn:ietf:params:netconf:base:1.0"
 	CapBase11     = "urn:ietf:params:netconf:base:1.1"
 	CapCandidate  = "urn:ietf:params:netconf:capability:candidate:1.0"
 	CapWritable   = "urn:ietf:params:netconf:capability:writable-running:1.0"
@@ -244,7 +244,7 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	if ctx.Err() != nil {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, context.Cause(ctx))}
 	}
-	body, err := op.Bytes()
+	body, err := op.bytes()
 	if err != nil {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
 	}
@@ -278,7 +278,7 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	logWarnings(s.log, op.Name, reply.Warnings)
+	logWarnings(s.log, op.Name, reply.warnings)
 	return reply, nil
 }
 

@@ -274,7 +274,7 @@ func parseHello(msg []byte) (*netconf.HelloMessage, error) {
 	for i, c := range hello.Capabilities {
 		c = strings.TrimSpace(c)
 		hello.Capabilities[i] = c
-		base = base || c == CapBase10 || c == CapBase11
+		base = base || c == capBase10 || c == CapBase11
 	}
 	if !base {
 		return bad("neither base:1.0 nor base:1.1 is offered")
@@ -283,7 +283,7 @@ func parseHello(msg []byte) (*netconf.HelloMessage, error) {
 }
 
 // logWarnings shows what the server complained of without refusing.
-func logWarnings(log *slog.Logger, operation string, warnings []RPCError) {
+func logWarnings(log *slog.Logger, operation string, warnings []rpcError) {
 	for _, w := range warnings {
 		log.Warn("conductor warns", "operation", operation, "warning", w.Error())
 	}
