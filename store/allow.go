@@ -57,7 +57,7 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) 
 	}
 	if !p.mayLift(it.lift) {
 		if kind != KindPlaced { // what is gone from the conductor is told again with its next reading
-			p.refused = ErrLimited
+			p.refused = errLimited
 		}
 		return false
 	}
@@ -77,12 +77,12 @@ func (s *Store) Place(ctx context.Context, prefixes []netip.Prefix, until Millis
 		return err
 	}
 	if !until.saneUntil() {
-		return &InvalidError{Reason: "until is no sensible time"}
+		return &InvalidError{reason: "until is no sensible time"}
 	}
 	for part := range slices.Chunk(keys, maxBatch) {
 		err := s.do(ctx, func(p *plan) error {
 			if until <= p.now {
-				return &InvalidError{Reason: "until has passed"}
+				return &InvalidError{reason: "until has passed"}
 			}
 			for _, k := range part {
 				p.replace(item{kind: KindPlaced, key: k, start: p.now, until: until})
@@ -130,10 +130,10 @@ func (s *Store) Protect(prefixes []netip.Prefix) {
 // longer than asked for where that of an earlier run is.
 func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, until Millis) error {
 	if len(prefixes) > maxNeverBans {
-		return &InvalidError{Index: maxNeverBans, Reason: "more than 256 never-ban prefixes"}
+		return &InvalidError{index: maxNeverBans, reason: "more than 256 never-ban prefixes"}
 	}
 	if !until.saneUntil() {
-		return &InvalidError{Reason: "until is no sensible time"}
+		return &InvalidError{reason: "until is no sensible time"}
 	}
 	keys, err := checkPrefixes(prefixes)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, un
 	}
 	return s.do(ctx, func(p *plan) error {
 		if until <= p.now {
-			return &InvalidError{Reason: "until has passed"}
+			return &InvalidError{reason: "until has passed"}
 		}
 		p.replace(item{kind: KindNeverBan, key: noPrefix, start: p.now, until: until, prefixes: own})
 		return nil
@@ -208,7 +208,7 @@ func (s *Store) Thaw(ctx context.Context) error {
 // Block makes everything of a member count for nothing, until Unblock.
 func (s *Store) Block(ctx context.Context, origin string) error {
 	if err := text.CheckName(origin); err != nil {
-		return &InvalidError{Reason: "origin " + err.Error()}
+		return &InvalidError{reason: "origin " + err.Error()}
 	}
 	return s.do(ctx, func(p *plan) error {
 		held := false
@@ -231,8 +231,8 @@ func (s *Store) Unblock(ctx context.Context, origin string) error {
 	})
 }
 
-func (p *plan) dot(r *rec) DotRange {
-	return DotRange{p.set.logs[r.log].id, Range{r.seq, r.seq}}
+func (p *plan) dot(r *rec) dotRange {
+	return dotRange{p.set.logs[r.log].id, seqRange{r.seq, r.seq}}
 }
 
 // anyRecord selects all records.

@@ -159,7 +159,7 @@ func TestNothingUnreadableIsAcknowledged(t *testing.T) {
 		return nil
 	})
 	var invalid *InvalidError
-	if !errors.As(err, &invalid) || invalid.Prefix != pfx("192.0.2.2") || a.Head().Seq != 0 || len(a.List(Query{})) != 0 {
+	if !errors.As(err, &invalid) || invalid.prefix != pfx("192.0.2.2") || a.Head().Seq != 0 || len(a.List(Query{})) != 0 {
 		t.Errorf("%v, head %d", err, a.Head().Seq)
 	}
 	if a.ban("192.0.2.1", time.Hour) != BanNew || a.Head().Seq != 1 {
@@ -215,7 +215,7 @@ func TestTheAnswerSaysWhatHolds(t *testing.T) {
 	} {
 		got := a.banned("192.0.2.1", step.length, startAt(step.start))
 		if got != (Banned{step.want, step.from, step.until}) {
-			t.Errorf("%s: %v from %+d s until %+d s, want %v from %+d s until %+d s", step.what, got.Outcome, (got.Start-now)/second, (got.Until-now)/second,
+			t.Errorf("%s: %v from %+d s until %+d s, want %v from %+d s until %+d s", step.what, got.Outcome, (got.start-now)/second, (got.Until-now)/second,
 				step.want, (step.from-now)/second, (step.until-now)/second)
 		}
 		if r := a.List(Query{})[0].Records; step.until > 0 && (len(r) != 1 || r[0].Start != step.from || r[0].Until != step.until) {
@@ -267,7 +267,7 @@ func TestInvalidBansRefuseTheWholeCall(t *testing.T) {
 	} {
 		_, err := a.Ban(context.Background(), []BanRequest{good, bad})
 		var invalid *InvalidError
-		if !errors.As(err, &invalid) || invalid.Index != 1 || invalid.Reason == "" {
+		if !errors.As(err, &invalid) || invalid.index != 1 || invalid.reason == "" {
 			t.Errorf("%s: %v, want it refused as request 1", name, err)
 		}
 	}
@@ -312,7 +312,7 @@ func TestFloorRefusesTheReplacedOneThatComesLate(t *testing.T) {
 	}
 	m, err := b.Merge(late)
 	b.must(err)
-	if m.Superseded != 1 || b.live("192.0.2.1") {
+	if m.superseded != 1 || b.live("192.0.2.1") {
 		t.Errorf("late record: %+v, live %v", m, b.live("192.0.2.1"))
 	}
 	if !sameRoots(a, b) {

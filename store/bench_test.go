@@ -242,7 +242,7 @@ type chunkMaker struct {
 func (w *chunkMaker) add(it item) {
 	w.n++
 	w.buf = it.append(w.buf)
-	w.ranges = w.ranges.add(Range{it.seq, it.seq})
+	w.ranges = w.ranges.add(seqRange{it.seq, it.seq})
 }
 
 func (w *chunkMaker) bytes() []byte {

@@ -61,7 +61,7 @@ type fileCheck struct {
 // else in the file shows it. The commits to come write both anew.
 const lostHeader = "one of its two headers is damaged: what was written last may be missing"
 
-// checkFile reads the file's whole structure and returns a *DamagedError if any of it cannot be trusted; doubt says what
+// checkFile reads the file's whole structure and returns a *damagedError if any of it cannot be trusted; doubt says what
 // may be missing from a file that can. It changes nothing. A file that is not there is fine.
 func checkFile(path string) (doubt string, err error) {
 	f, err := os.Open(path)
@@ -77,7 +77,7 @@ func checkFile(path string) (doubt string, err error) {
 	}
 	c := &fileCheck{f: f}
 	if what := c.run(); what != "" {
-		return "", &DamagedError{path, what}
+		return "", &damagedError{path, what}
 	}
 	if c.headers < 2 {
 		return lostHeader, nil

@@ -41,7 +41,7 @@ func (r *reader) ranges(max int) rangeSet {
 	}
 	set := make(rangeSet, 0, n/2)
 	for range n / 2 {
-		set = append(set, Range{r.uint(), r.uint()})
+		set = append(set, seqRange{r.uint(), r.uint()})
 	}
 	if r.ok() && !set.wellFormed() {
 		r.fail("ranges out of order")
@@ -90,12 +90,12 @@ func parseChunk(b []byte) (*chunk, error) {
 			break
 		}
 		if gap && it.seq > last+1 {
-			c.not = c.not.add(Range{last + 1, it.seq - 1})
+			c.not = c.not.add(seqRange{last + 1, it.seq - 1})
 		}
 		gap, last = false, it.seq
 		if !ok {
 			c.unknown++
-			c.not = c.not.add(Range{it.seq, it.seq})
+			c.not = c.not.add(seqRange{it.seq, it.seq})
 			continue
 		}
 		enc = it.append(enc)
@@ -103,7 +103,7 @@ func parseChunk(b []byte) (*chunk, error) {
 		c.items = append(c.items, it)
 	}
 	if gap {
-		c.not = c.not.add(Range{last + 1, maxSeq})
+		c.not = c.not.add(seqRange{last + 1, maxSeq})
 	}
 	r.end()
 	if err := r.err(); err != nil {

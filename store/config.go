@@ -59,8 +59,8 @@ type Limits struct {
 	// The last resort for memory: beyond these records are refused, not merely ineffective. They count as units.
 	StoredPerOrigin int // of one origin
 	Stored          int // of all; an origin that has less than its share of it is still taken
-	Origins         int // names of origins; new ones are refused
-	Logs            int // logs; likewise, of an origin that has its share
+	origins         int // names of origins; new ones are refused
+	logs            int // logs; likewise, of an origin that has its share
 }
 
 // DefaultLimits returns limits that no honest member reaches. An operator may allow half of the Internet, if he says so
@@ -69,7 +69,7 @@ func DefaultLimits() Limits {
 	return Limits{
 		LivePerOrigin: 200000, WidestV4: 8, WidestV6: 16, SpaceV4: 6, SpaceV6: 16,
 		LiftsPerMinute: 1000, LiftsPerOrigin: 200000, AllowsPerOrigin: 10000, AllowWidestV4: 1, AllowWidestV6: 4,
-		StoredPerOrigin: 1000000, Stored: 2000000, Origins: 1024, Logs: 100000,
+		StoredPerOrigin: 1000000, Stored: 2000000, origins: 1024, logs: 100000,
 	}
 }
 
@@ -94,8 +94,8 @@ func (l Limits) validate() error {
 		{"lifts_per_minute", l.LiftsPerMinute, 1 << 31}, {"lifts_per_origin", l.LiftsPerOrigin, 1 << 31},
 		{"allows_per_origin", l.AllowsPerOrigin, 1 << 31},
 		{"allow_widest_v4", l.AllowWidestV4, 32}, {"allow_widest_v6", l.AllowWidestV6, 128},
-		{"stored_per_origin", l.StoredPerOrigin, 1 << 31}, {"stored", l.Stored, 1 << 31}, {"origins", l.Origins, 1 << 31},
-		{"logs", l.Logs, 1 << 31},
+		{"stored_per_origin", l.StoredPerOrigin, 1 << 31}, {"stored", l.Stored, 1 << 31}, {"origins", l.origins, 1 << 31},
+		{"logs", l.logs, 1 << 31},
 	} {
 		if f.v < 0 || f.v > f.max {
 			return fmt.Errorf("limit %s: %d is not between 0 and %d", f.name, f.v, f.max)

@@ -170,7 +170,7 @@ func parseEntry(p []byte) (hash uint64, e digestEntry, rest []byte, ok bool) {
 	if mark>>1 > maxSeq {
 		ok = false
 	} else if mark > 1 {
-		e.held = append(e.held, Range{1, mark >> 1})
+		e.held = append(e.held, seqRange{1, mark >> 1})
 	}
 	if mark&1 != 0 && ok {
 		n := varint()
@@ -182,7 +182,7 @@ func parseEntry(p []byte) (hash uint64, e digestEntry, rest []byte, ok bool) {
 				ok = false
 				break
 			}
-			g := Range{last + first, last + first + length}
+			g := seqRange{last + first, last + first + length}
 			e.held = append(e.held, g)
 			last = g.Last
 		}

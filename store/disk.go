@@ -19,7 +19,7 @@ import (
 
 // disk keeps the set over restarts. Tests put failing ones here.
 type disk interface {
-	// load calls the visitor with everything held, logs before their records. Damage is returned as *DamagedError.
+	// load calls the visitor with everything held, logs before their records. Damage is returned as *damagedError.
 	load(v visitor) error
 	// commit writes all of the batch or nothing of it, and returns when it is durable.
 	commit(b *batch) error
@@ -168,7 +168,7 @@ func openFileBy(path string, open func(path string, flag int, mode os.FileMode) 
 		case errors.Is(err, bolterrors.ErrTimeout):
 			return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 		case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-			return nil, &DamagedError{path, err.Error()}
+			return nil, &damagedError{path, err.Error()}
 		default:
 			return nil, fmt.Errorf("open store: %w", err)
 		}
@@ -230,13 +230,13 @@ func (d *boltDisk) checkFormat() error {
 	return d.view(func(tx *bbolt.Tx) error {
 		info := tx.Bucket(bucketInfo)
 		if info == nil {
-			return &DamagedError{d.path, "bucket info is missing"}
+			return &damagedError{d.path, "bucket info is missing"}
 		}
 		v := info.Get(keyFormat)
 		switch _, _, ok := decodeFormat(v); {
 		case ok:
 		case len(v) == len(encodeFormat(0)) && v[0] == fileFormat:
-			return &DamagedError{d.path, "checksum of its format"}
+			return &damagedError{d.path, "checksum of its format"}
 		default:
 			return fmt.Errorf("store file %s has format %x, this version knows %d: use the version that wrote it", d.path, v, fileFormat)
 		}
@@ -250,7 +250,7 @@ func guard(path string, f func() error) (err error) {
 	defer debug.SetPanicOnFault(old)
 	defer func() {
 		if r := recover(); r != nil {
-			err = &DamagedError{path, fmt.Sprint(r)}
+			err = &damagedError{path, fmt.Sprint(r)}
 		}
 	}()
 	return f()
@@ -448,7 +448,7 @@ func decodeNotice(id uint64, b []byte) (Notice, error) {
 	if r.array(5) != 5 {
 		r.fail("not a notice")
 	}
-	n.Kind = NoticeKind(r.uint())
+	n.Kind = noticeKind(r.uint())
 	n.Prefix = r.prefix(false).prefix()
 	n.Jail = string(r.text(text.MaxName))
 	if n.Start = r.millis(); !n.Start.sane() {
@@ -461,7 +461,7 @@ func decodeNotice(id uint64, b []byte) (Notice, error) {
 
 func (d *boltDisk) load(v visitor) error {
 	damaged := func(format string, args ...any) error {
-		return &DamagedError{d.path, fmt.Sprintf(format, args...)}
+		return &damagedError{d.path, fmt.Sprintf(format, args...)}
 	}
 	if d.doubt != "" {
 		v.doubt(d.doubt)

@@ -85,7 +85,7 @@ func forged(peer *node, s *Store, until Millis) []byte {
 	own := s.List(Query{Prefix: pfx("192.0.2.1")})[0].Records[0]
 	w := chunkMaker{id: LogID{"c", 7}}
 	w.add(item{seq: 1, kind: KindLift, key: mustKey(pfx("192.0.2.1")), start: own.Start, until: until,
-		lift: &liftBody{offences: []Offence{{"a", own.Jail, own.Start}}}})
+		lift: &liftBody{offences: []offence{{"a", own.Jail, own.Start}}}})
 	return w.bytes()
 }
 
@@ -140,7 +140,7 @@ func TestDamagedFileIsRefusedAndKept(t *testing.T) {
 			s.Close()
 			continue
 		}
-		var d *DamagedError
+		var d *damagedError
 		if !errors.As(err, &d) || d.Path != path || !strings.Contains(err.Error(), "--reset-store") {
 			t.Errorf("%s: %v, want a DamagedError that names the way out", name, err)
 		}
@@ -189,7 +189,7 @@ func TestAnyFlippedByteIsFoundOrHarmless(t *testing.T) {
 		}
 		f.WriteAt([]byte{whole[at] ^ 0x41}, int64(at))
 		doubt, err := tryOpen(path)
-		var d *DamagedError
+		var d *damagedError
 		switch {
 		case errors.As(err, &d):
 			refused++

@@ -36,20 +36,20 @@ type Dot struct {
 	Seq uint64
 }
 
-// Range is an inclusive range of sequence numbers.
-type Range struct{ First, Last uint64 }
+// seqRange is an inclusive range of sequence numbers.
+type seqRange struct{ First, Last uint64 }
 
-// DotRange names records of one log.
-type DotRange struct {
+// dotRange names records of one log.
+type dotRange struct {
 	Log LogID
-	Range
+	seqRange
 }
 
-func (d DotRange) compare(e DotRange) int {
+func (d dotRange) compare(e dotRange) int {
 	return cmp.Or(d.Log.compare(e.Log), cmp.Compare(d.First, e.First))
 }
 
-func (d DotRange) covers(id LogID, seq uint64) bool {
+func (d dotRange) covers(id LogID, seq uint64) bool {
 	return d.Log == id && d.First <= seq && seq <= d.Last
 }
 

@@ -13,45 +13,45 @@ var ErrLocked = errors.New("the store file is in use by another agent")
 // ErrClosed is returned by writers after Close.
 var ErrClosed = errors.New("the store is closed")
 
-// ErrLimited is returned for what would lift more of what other members wrote than the limits let count.
-var ErrLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
+// errLimited is returned for what would lift more of what other members wrote than the limits let count.
+var errLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
 
-// DamagedError says that the store file cannot be trusted. Nothing in it was changed.
-type DamagedError struct {
+// damagedError says that the store file cannot be trusted. Nothing in it was changed.
+type damagedError struct {
 	Path string
 	What string
 }
 
 // Error names the file, the damage and the way out.
-func (e *DamagedError) Error() string {
+func (e *damagedError) Error() string {
 	return fmt.Sprintf("store file %s is damaged (%s): start once with `banmesh agent --reset-store`, which keeps it aside and takes the bans back from the other members", e.Path, e.What)
 }
 
 // SilentError says that a write to the store file has been under way for longer than a disk that works may take: it has
 // neither succeeded nor failed. What was to be written waits, and is written when the disk answers.
 type SilentError struct {
-	Path string
-	For  time.Duration
+	path  string
+	since time.Duration
 }
 
 // Error names the file and the time.
 func (e *SilentError) Error() string {
-	return fmt.Sprintf("the disk of %s has not answered for %v", e.Path, e.For.Round(time.Second))
+	return fmt.Sprintf("the disk of %s has not answered for %v", e.path, e.since.Round(time.Second))
 }
 
 // InvalidError says which part of a call was refused, and why. Nothing of the call was written.
 type InvalidError struct {
-	Index  int
-	Prefix netip.Prefix
-	Reason string
+	index  int
+	prefix netip.Prefix
+	reason string
 }
 
 // Error names the prefix, where there is one, and the reason.
 func (e *InvalidError) Error() string {
-	if e.Prefix == (netip.Prefix{}) {
-		return e.Reason
+	if e.prefix == (netip.Prefix{}) {
+		return e.reason
 	}
-	return fmt.Sprintf("%s: %s", e.Prefix, e.Reason)
+	return fmt.Sprintf("%s: %s", e.prefix, e.reason)
 }
 
 // WireError says why bytes of a peer were refused. Reason is one of a few fixed texts, fit to count by.

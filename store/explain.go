@@ -9,8 +9,8 @@ import (
 // Explain returns everything held that covers a prefix: bans live, lifted or expired but not yet forgotten, lifts, allows,
 // never-bans, and whether it is banned and effective. Of a network it also returns the allows and never-bans inside, which
 // cut holes into its bans, and counts the bans inside.
-func (s *Store) Explain(p netip.Prefix) Explanation {
-	x := Explanation{Prefix: netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()}
+func (s *Store) Explain(p netip.Prefix) explanation {
+	x := explanation{Prefix: netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()}
 	k, err := keyOf(x.Prefix)
 	if err != nil {
 		return x
@@ -39,7 +39,7 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 	})
 	for _, b := range builtin() {
 		if b.Overlaps(p) {
-			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: b, Until: Never, Text: "built in", State: FactLive})
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: b, Until: Never, Text: "built in", State: factLive})
 		}
 	}
 	var leased []netip.Prefix // by this member's own record
@@ -53,16 +53,16 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 			if !n.Overlaps(p) {
 				continue
 			}
-			f := Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: FactLive}
+			f := Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: factLive}
 			if !slices.Contains(kept, n) {
-				f.State, f.Why = FactIgnored, "origin "+f.Origin+" protects more than one /8 (IPv4) or /16 (IPv6)"
+				f.State, f.Why = factIgnored, "origin "+f.Origin+" protects more than one /8 (IPv4) or /16 (IPv6)"
 			}
 			x.Facts = append(x.Facts, f)
 		}
 	}
 	for _, n := range s.set.control.own {
 		if n.Overlaps(p) && !slices.Contains(leased, n) {
-			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.self, Until: Never, State: FactLive})
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.self, Until: Never, State: factLive})
 		}
 	}
 	if x.Banned {
@@ -77,7 +77,7 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 }
 
 // inside adds what is held within a network and matters to it: the allows, which exempt a part of it, and how many bans.
-func (s *Store) inside(x *Explanation, k pkey, now Millis) {
+func (s *Store) inside(x *explanation, k pkey, now Millis) {
 	for i := range s.set.allows {
 		if r := s.set.slab.at(i); r.key() != k && k.covers(r.key()) && r.until > now && !r.is(flagLifted) {
 			x.Facts = append(x.Facts, s.fact(i, r, now))
@@ -100,14 +100,14 @@ func (s *Store) inside(x *Explanation, k pkey, now Millis) {
 
 func (s *Store) fact(i uint32, r *rec, now Millis) Fact {
 	l := s.set.labels.at(r.label)
-	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.text, State: FactLive}
+	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.text, State: factLive}
 	switch {
 	case r.until <= now:
-		f.State = FactExpired
+		f.State = factExpired
 	case r.is(flagLifted):
-		f.State = FactLifted
+		f.State = factLifted
 	case !s.set.counting(r) && r.kind != KindPlaced:
-		f.State, f.Why = FactIgnored, s.set.ignored(r)
+		f.State, f.Why = factIgnored, s.set.ignored(r)
 	}
 	if r.is(flagLifted) {
 		for c := s.set.head(r.key()); c != 0; {
@@ -226,14 +226,14 @@ func (s *Store) Allows() []AllowEntry {
 }
 
 // NeverBans returns what the members' counting leases protect, member by member. What is built in is not among it.
-func (s *Store) NeverBans() []NeverBanEntry {
+func (s *Store) NeverBans() []neverBanEntry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var out []NeverBanEntry
+	var out []neverBanEntry
 	for _, i := range s.set.neverBans(s.now()) {
 		r := s.set.slab.at(i)
 		for _, p := range leaseHolds(s.set.never[i]) {
-			out = append(out, NeverBanEntry{p, s.set.originOf(r).name, r.until})
+			out = append(out, neverBanEntry{p, s.set.originOf(r).name, r.until})
 		}
 	}
 	return out

@@ -47,7 +47,7 @@ func FuzzFile(f *testing.F) {
 		}
 		s, err := Open(Config{Path: path, Origin: "a"})
 		if err != nil {
-			var d *DamagedError
+			var d *damagedError
 			if !errors.As(err, &d) && !strings.Contains(err.Error(), "has format") {
 				t.Fatalf("refused with %v", err)
 			}

@@ -13,7 +13,7 @@ import (
 // goneRange is a part of what a Gone takes out.
 type goneRange struct {
 	epoch uint64 // of the log, whose origin is the Gone's own
-	Range
+	seqRange
 	until Millis // when all have forgotten its records
 }
 
@@ -75,7 +75,7 @@ func (s *set) addedGone(i uint32) {
 		if g.First > g.Last {
 			continue
 		}
-		o.gone[g.epoch] = o.gone[g.epoch].add(g.Range)
+		o.gone[g.epoch] = o.gone[g.epoch].add(g.seqRange)
 		if l == nil {
 			continue
 		}
@@ -126,7 +126,7 @@ func (s *set) removedGone(o *origin) {
 	o.gone = nil
 	for c := s.head(noPrefix); c != 0; {
 		r := s.slab.at(c)
-		if r.kind == KindGone && s.originOf(r) == o {
+		if r.kind == kindGone && s.originOf(r) == o {
 			for _, g := range s.gones[c] {
 				if g.epoch == s.logs[r.log].id.Epoch {
 					g.Last = min(g.Last, r.seq-1)
@@ -137,7 +137,7 @@ func (s *set) removedGone(o *origin) {
 				if o.gone == nil {
 					o.gone = make(map[uint64]rangeSet)
 				}
-				o.gone[g.epoch] = o.gone[g.epoch].add(g.Range)
+				o.gone[g.epoch] = o.gone[g.epoch].add(g.seqRange)
 			}
 		}
 		c = r.next
@@ -163,7 +163,7 @@ func (p *plan) flushGone() {
 	for _, i := range p.withdrawn {
 		r := s.slab.at(i)
 		if !out[i] {
-			all = append(all, goneRange{s.logs[r.log].id.Epoch, Range{r.seq, r.seq}, max(s.retained(i), p.now).plus(forgetAfter)})
+			all = append(all, goneRange{s.logs[r.log].id.Epoch, seqRange{r.seq, r.seq}, max(s.retained(i), p.now).plus(forgetAfter)})
 		}
 		out[i] = true
 	}
@@ -176,7 +176,7 @@ func (p *plan) flushGone() {
 	var own []uint32
 	for c := s.head(noPrefix); c != 0; {
 		r := s.slab.at(c)
-		if r.kind == KindGone && s.originOf(r) == p.own.origin {
+		if r.kind == kindGone && s.originOf(r) == p.own.origin {
 			own = append(own, c)
 		}
 		c = r.next
@@ -191,7 +191,7 @@ func (p *plan) flushGone() {
 		all = both
 	}
 	for part := range slices.Chunk(all, liftBytes/goneSize) {
-		it := item{kind: KindGone, key: noPrefix, start: p.now, until: p.now, gone: part}
+		it := item{kind: kindGone, key: noPrefix, start: p.now, until: p.now, gone: part}
 		for _, g := range part {
 			it.until = max(it.until, g.until)
 		}
@@ -254,10 +254,10 @@ func joined(ranges []goneRange) []goneRange {
 const tidyAfter = 10 * minute
 
 // heldAll reports whether all of what dots name has come: what is not held of it is gone, and not on its way.
-func (s *set) heldAll(dots []DotRange) bool {
-	return !slices.ContainsFunc(dots, func(d DotRange) bool {
+func (s *set) heldAll(dots []dotRange) bool {
+	return !slices.ContainsFunc(dots, func(d dotRange) bool {
 		l := s.byID[d.Log]
-		return l == nil || !l.held.containsAll(d.Range)
+		return l == nil || !l.held.containsAll(d.seqRange)
 	})
 }
 

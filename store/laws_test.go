@@ -216,7 +216,7 @@ func TestMergeConverges(t *testing.T) {
 	limits := map[string]Limits{
 		"unlimited": {},
 		"limited":   {LivePerOrigin: 2, PerMinutePerOrigin: 2, LiftsPerMinute: 1, LiftsPerOrigin: 3, AllowsPerOrigin: 1, WidestV4: 25},
-		"in space":  {SpaceV4: 25, SpaceV6: 63, AllowWidestV4: 24, AllowWidestV6: 48, Origins: 3, Logs: 1000, Stored: 100000},
+		"in space":  {SpaceV4: 25, SpaceV6: 63, AllowWidestV4: 24, AllowWidestV6: 48, origins: 3, logs: 1000, Stored: 100000},
 	}
 	for name, l := range limits {
 		t.Run(name, rapid.MakeCheck(func(t *rapid.T) {

@@ -5,7 +5,7 @@ type Merged struct {
 	Log        LogID
 	New        int
 	Known      int // held already, or past their retention
-	Superseded int // replaced by a newer one of the same log
+	superseded int // replaced by a newer one of the same log
 	Refused    int // not taken and not marked as held: a kind of a newer version, or a bound against floods
 	Unreadable int // likewise, see Store.Unreadable
 }
@@ -72,7 +72,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]
-		if it.kind == KindGone { // it takes out what is in the log, also of this chunk
+		if it.kind == kindGone { // it takes out what is in the log, also of this chunk
 			l.insert(&set.slab, fresh)
 			fresh = fresh[:0]
 		}
@@ -89,10 +89,10 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 		case known, forgotten:
 			m.Known++
 		case superseded:
-			m.Superseded++
+			m.superseded++
 		case refused:
 			m.Refused++
-			not = not.add(Range{it.seq, it.seq})
+			not = not.add(seqRange{it.seq, it.seq})
 		}
 	}
 	l.insert(&set.slab, fresh)
@@ -122,7 +122,7 @@ func (s *Store) takeBack(c *chunk) Merged {
 			m.Refused++
 			continue
 		}
-		if it.kind == KindGone {
+		if it.kind == kindGone {
 			s.own.insert(&s.set.slab, fresh)
 			fresh = fresh[:0]
 		}
@@ -138,7 +138,7 @@ func (s *Store) takeBack(c *chunk) Merged {
 				forged++
 			}
 		case superseded:
-			m.Superseded++
+			m.superseded++
 		case refused:
 			m.Refused++
 		default:

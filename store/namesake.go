@@ -94,7 +94,7 @@ func (s *Store) brought(l *logState, seq uint64) {
 		return // nothing of it is taken for this member's anyway
 	}
 	was := len(n.foreign[l.id.Epoch])
-	now := n.foreign[l.id.Epoch].add(Range{seq, seq})
+	now := n.foreign[l.id.Epoch].add(seqRange{seq, seq})
 	if n.ranges += len(now) - was; n.ranges > maxForeign { // too many to remember: then none of that log is its own after a restart
 		n.ranges -= len(now) - 1
 		now = rangeSet{{1, maxSeq}}
@@ -125,7 +125,7 @@ func (n *namesake) decodeForeign(b []byte) {
 	n.foreign = make(map[uint64]rangeSet)
 	for ; len(b) >= 24; b = b[24:] {
 		e := binary.BigEndian.Uint64(b)
-		n.foreign[e] = append(n.foreign[e], Range{binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])})
+		n.foreign[e] = append(n.foreign[e], seqRange{binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])})
 		n.ranges++
 	}
 }

@@ -2,12 +2,12 @@ package store
 
 import "net/netip"
 
-// NoticeKind tells notices apart.
-type NoticeKind uint8
+// noticeKind tells notices apart.
+type noticeKind uint8
 
 // The kinds of notice.
 const (
-	NoticeUnban NoticeKind = iota + 1 // an own ban was lifted
+	NoticeUnban noticeKind = iota + 1 // an own ban was lifted
 	NoticeAllow                       // a prefix is allowed until Until
 )
 
@@ -15,7 +15,7 @@ const (
 // stay until DoneNotice.
 type Notice struct {
 	ID           uint64
-	Kind         NoticeKind
+	Kind         noticeKind
 	Prefix       netip.Prefix
 	Jail         string // NoticeUnban
 	Start, Until Millis // NoticeUnban: the ban's, so that a newer offence can be spared

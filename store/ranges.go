@@ -3,7 +3,7 @@ package store
 import "slices"
 
 // rangeSet is a set of sequence numbers: sorted ranges that neither overlap nor touch. Seq 0 is never in it.
-type rangeSet []Range
+type rangeSet []seqRange
 
 // watermark is the last of the numbers held without a gap from 1.
 func (r rangeSet) watermark() uint64 {
@@ -18,7 +18,7 @@ func (r rangeSet) contains(seq uint64) bool {
 	return i < len(r) && r[i].First <= seq
 }
 
-func (r rangeSet) containsAll(a Range) bool {
+func (r rangeSet) containsAll(a seqRange) bool {
 	i := r.search(a.First)
 	return i < len(r) && r[i].First <= a.First && a.Last <= r[i].Last
 }
@@ -38,7 +38,7 @@ func (r rangeSet) search(seq uint64) int {
 }
 
 // add returns r with [a.First, a.Last], in place where it can. What usually comes is the next number, so the end is tried first.
-func (r rangeSet) add(a Range) rangeSet {
+func (r rangeSet) add(a seqRange) rangeSet {
 	if n := len(r); n > 0 {
 		if last := &r[n-1]; a.First >= last.First {
 			if a.Last <= last.Last {
@@ -86,7 +86,7 @@ func (r rangeSet) without(o rangeSet) rangeSet {
 		k := j
 		for ; k < len(o) && o[k].First <= a.Last; k++ {
 			if o[k].First > first {
-				out = append(out, Range{first, o[k].First - 1})
+				out = append(out, seqRange{first, o[k].First - 1})
 			}
 			if o[k].Last >= a.Last {
 				first = 0
@@ -95,7 +95,7 @@ func (r rangeSet) without(o rangeSet) rangeSet {
 			first = o[k].Last + 1
 		}
 		if first != 0 && first <= a.Last {
-			out = append(out, Range{first, a.Last})
+			out = append(out, seqRange{first, a.Last})
 		}
 	}
 	return out
@@ -105,7 +105,7 @@ func (r rangeSet) without(o rangeSet) rangeSet {
 func (r rangeSet) clip(first, last uint64) rangeSet {
 	var out rangeSet
 	for i := r.search(first); i < len(r) && r[i].First <= last; i++ {
-		out = append(out, Range{max(first, r[i].First), min(last, r[i].Last)})
+		out = append(out, seqRange{max(first, r[i].First), min(last, r[i].Last)})
 	}
 	return out
 }

@@ -47,8 +47,8 @@ type BanRecord struct {
 	Ignored      bool // live, but counts for nothing: its origin is blocked, or exceeds a limit
 }
 
-// Explanation is everything held that covers one address.
-type Explanation struct {
+// explanation is everything held that covers one address.
+type explanation struct {
 	Prefix netip.Prefix
 	Facts  []Fact
 	Banned bool           // a live ban covers it and counts
@@ -58,7 +58,7 @@ type Explanation struct {
 }
 
 // Effective reports whether it should be blocked, apart from Except.
-func (e Explanation) Effective() bool { return e.Banned && e.Shield == "" }
+func (e explanation) Effective() bool { return e.Banned && e.Shield == "" }
 
 // Fact is one record, or built-in rule, of an Explanation.
 type Fact struct {
@@ -68,24 +68,24 @@ type Fact struct {
 	Start, Until Millis
 	Failures     uint32
 	Text         string // reason or comment
-	State        FactState
+	State        factState
 	By           []string // who lifted it
 	Why          string   // why it does not count: its origin is blocked, a limit was exceeded
 }
 
-// FactState says what became of a record.
-type FactState uint8
+// factState says what became of a record.
+type factState uint8
 
 // The states of a record.
 const (
-	FactLive FactState = iota + 1
-	FactLifted
-	FactExpired
-	FactIgnored // live, but counts for nothing: see Why
+	factLive factState = iota + 1
+	factLifted
+	factExpired
+	factIgnored // live, but counts for nothing: see Why
 )
 
 // String returns the state in lower case.
-func (f FactState) String() string {
+func (f factState) String() string {
 	names := [...]string{"", "live", "lifted", "expired", "ignored"}
 	if int(f) < len(names) {
 		return names[f]
@@ -163,8 +163,8 @@ type AllowEntry struct {
 	Reason  string // why it does not count; "" when it does
 }
 
-// NeverBanEntry is one prefix of a member's counting NeverBan.
-type NeverBanEntry struct {
+// neverBanEntry is one prefix of a member's counting NeverBan.
+type neverBanEntry struct {
 	Prefix netip.Prefix
 	Origin string
 	Until  Millis

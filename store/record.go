@@ -15,8 +15,8 @@ const (
 	KindPlaced                   // a leader's lease on a prefix that it put into the conductor: only such are ever removed there
 	KindFreeze                   // stops additions, mesh-wide, until it is lifted
 	KindBlock                    // nothing of an origin counts, written or still to come, until it is lifted
-	KindGone                     // own records that are withdrawn, see goneRange
-	KindForget                   // a member that failed before the record's start is not looked for any more; one that lives is not forgotten
+	kindGone                     // own records that are withdrawn, see goneRange
+	kindForget                   // a member that failed before the record's start is not looked for any more; one that lives is not forgotten
 
 	kindEnd // first kind that this version does not know
 )
@@ -30,16 +30,16 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-// Offence is what a Lift removes: what one member reported of one prefix in one jail at one time. It is the same
+// offence is what a Lift removes: what one member reported of one prefix in one jail at one time. It is the same
 // offence over prolongations, replays and restarts. A start in whole seconds is the same within one second, because
 // fail2ban rounds; two starts that are not are the same only to the millisecond, so that a ban given again right after an
 // unban is another offence.
-type Offence struct {
+type offence struct {
 	Origin, Jail string
 	Start        Millis
 }
 
-func (o Offence) same(p Offence) bool {
+func (o offence) same(p offence) bool {
 	return o.Origin == p.Origin && o.Jail == p.Jail && sameStart(o.Start, p.Start)
 }
 

@@ -6,7 +6,7 @@ import "net/netip"
 type BanRequest struct {
 	Prefix       netip.Prefix
 	Jail         string // "" = manual
-	Start, Until Millis // Start 0 = now; give a start only where it identifies an offence (a replay, a spooled call)
+	Start, Until Millis // start 0 = now; give a start only where it identifies an offence (a replay, a spooled call)
 	Failures     uint32
 	Reason       string
 	Restored     bool // fail2ban's replay at its start
@@ -30,7 +30,7 @@ const (
 // lasts. It is zero where there is none by the request.
 type Banned struct {
 	Outcome      BanOutcome
-	Start, Until Millis
+	start, Until Millis
 }
 
 // String returns the outcome in lower case.

@@ -121,7 +121,7 @@ func TestALeaseShieldsNoMoreThanItsShare(t *testing.T) {
 	if got := a.Exceeding(); len(got) != 1 || got[0].Origin != "rogue" || got[0].NeverBans != 200 {
 		t.Errorf("shown: %+v", got)
 	}
-	if f := a.Explain(netip.MustParsePrefix("99.0.0.1/32")); !slices.ContainsFunc(f.Facts, func(f Fact) bool { return f.Kind == KindNeverBan && f.State == FactIgnored }) {
+	if f := a.Explain(netip.MustParsePrefix("99.0.0.1/32")); !slices.ContainsFunc(f.Facts, func(f Fact) bool { return f.Kind == KindNeverBan && f.State == factIgnored }) {
 		t.Errorf("why does not show the never-ban that does not count: %+v", f.Facts)
 	}
 }
@@ -188,8 +188,8 @@ func TestNothingOfAStrangerCounts(t *testing.T) {
 		write(item{kind: KindBan, key: mustPrefixKey("192.0.2.9/32"), start: c.millis(), until: Never, jail: "x"}).
 		write(item{kind: KindAllow, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: Never}).
 		write(item{kind: KindNeverBan, key: noPrefix, start: c.millis(), until: Never, prefixes: prefixes("192.0.2.0/24")}).
-		write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: Never, lift: &liftBody{retain: Never, offences: []Offence{{"a", manualJail, c.millis()}}}}).
-		write(item{kind: KindLift, key: noPrefix, start: c.millis(), until: Never, lift: &liftBody{retain: Never, dots: []DotRange{{block.Log, Range{1, 100}}}}})
+		write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: Never, lift: &liftBody{retain: Never, offences: []offence{{"a", manualJail, c.millis()}}}}).
+		write(item{kind: KindLift, key: noPrefix, start: c.millis(), until: Never, lift: &liftBody{retain: Never, dots: []dotRange{{block.Log, seqRange{1, 100}}}}})
 	a.take(x)
 	b.take(x)
 	for _, n := range []*node{a, b} {
@@ -209,7 +209,7 @@ func TestNothingOfAStrangerCounts(t *testing.T) {
 // Names and logs that somebody makes up take no room from the members that are there, nor from their next start.
 func TestMadeUpNamesAndLogsAreBounded(t *testing.T) {
 	c := newClock()
-	a := newNode(t, "a", c, nil, func(cfg *Config) { cfg.Limits = Limits{Origins: 10, Logs: 100, Stored: 1000} })
+	a := newNode(t, "a", c, nil, func(cfg *Config) { cfg.Limits = Limits{origins: 10, logs: 100, Stored: 1000} })
 	ban := func(f *forge, i int) *forge {
 		return f.write(item{kind: KindBan, key: mustKey(addr(i)), start: c.millis(), until: Never, jail: "x"})
 	}
@@ -248,7 +248,7 @@ func TestLargeRecordsTakeTheRoomOfMany(t *testing.T) {
 	for i := range 100 {
 		var body liftBody
 		for j := range maxOffences {
-			body.offences = append(body.offences, Offence{name(i), name(i*1000 + j), c.millis()})
+			body.offences = append(body.offences, offence{name(i), name(i*1000 + j), c.millis()})
 		}
 		body.retain = Never
 		f := newForge("rogue", 1)
@@ -338,9 +338,9 @@ func TestNobodyElseLiftsALease(t *testing.T) {
 		a.must(a.Allow(context.Background(), []AllowRequest{{Prefix: addr(i)}}))
 	}
 	f := newForge("rogue", 1)
-	f.write(item{kind: KindLift, key: noPrefix, start: c.millis(), until: Never, lift: &liftBody{dots: []DotRange{{a.Head().Log, Range{1, maxSeq}}}}})
+	f.write(item{kind: KindLift, key: noPrefix, start: c.millis(), until: Never, lift: &liftBody{dots: []dotRange{{a.Head().Log, seqRange{1, maxSeq}}}}})
 	for i := range 5 {
-		f.write(item{kind: KindLift, key: mustKey(addr(i)), start: c.millis(), until: Never, lift: &liftBody{dots: []DotRange{{a.Head().Log, Range{1, maxSeq}}}}})
+		f.write(item{kind: KindLift, key: mustKey(addr(i)), start: c.millis(), until: Never, lift: &liftBody{dots: []dotRange{{a.Head().Log, seqRange{1, maxSeq}}}}})
 	}
 	a.take(f)
 	b.pull(a)
@@ -359,7 +359,7 @@ func TestNobodyElseLiftsALease(t *testing.T) {
 	for i := range 5 {
 		all = append(all, addr(10+i))
 	}
-	if _, err := a.DropAllow(context.Background(), all); !errors.Is(err, ErrLimited) || len(a.Allows()) != 8 {
+	if _, err := a.DropAllow(context.Background(), all); !errors.Is(err, errLimited) || len(a.Allows()) != 8 {
 		t.Errorf("%v, %d allows left", err, len(a.Allows()))
 	}
 	if n, err := a.DropAllow(context.Background(), all[:3]); n != 3 || err != nil {

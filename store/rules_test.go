@@ -748,7 +748,7 @@ func TestAskerWhoseClockIsAheadIsSentEverything(t *testing.T) {
 
 func TestFloodIsBounded(t *testing.T) {
 	c := newClock()
-	a := newNode(t, "a", c, nil, func(cfg *Config) { cfg.Limits = Limits{StoredPerOrigin: 1000, LivePerOrigin: 500, Logs: 3} })
+	a := newNode(t, "a", c, nil, func(cfg *Config) { cfg.Limits = Limits{StoredPerOrigin: 1000, LivePerOrigin: 500, logs: 3} })
 	refused := 0
 	for i := range 40 {
 		w := chunkMaker{id: LogID{"rogue", 1}}

@@ -152,7 +152,7 @@ func (s *set) item(i uint32) item {
 		it.lift = s.lifts[i]
 	case KindNeverBan:
 		it.prefixes = s.never[i]
-	case KindGone:
+	case kindGone:
 		it.gone = s.gones[i]
 	}
 	return it
@@ -233,16 +233,16 @@ func (s *set) full(o *origin) bool {
 	if l.StoredPerOrigin > 0 && o.size >= l.StoredPerOrigin {
 		return true
 	}
-	return l.Stored > 0 && s.size >= l.Stored && o.size >= share(l.Stored, l.Origins)
+	return l.Stored > 0 && s.size >= l.Stored && o.size >= share(l.Stored, l.origins)
 }
 
 // mayOpen reports whether there is room for another log of the named origin.
 func (s *set) mayOpen(name string) bool {
 	l, o := &s.limits, s.origins[name]
 	if o == nil {
-		return l.Origins == 0 || len(s.origins) < l.Origins || name == s.self
+		return l.origins == 0 || len(s.origins) < l.origins || name == s.self
 	}
-	return l.Logs == 0 || len(s.byID) < l.Logs || len(o.logs) < share(l.Logs, l.Origins)
+	return l.logs == 0 || len(s.byID) < l.logs || len(o.logs) < share(l.logs, l.origins)
 }
 
 // share is what each of n may have of all whatever the others have.
@@ -286,7 +286,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		return 0, refused
 	}
 	wasLive := false
-	if it.kind != KindLift && it.kind != KindGone {
+	if it.kind != KindLift && it.kind != kindGone {
 		for _, i := range old {
 			r := s.slab.at(i)
 			wasLive = wasLive || !r.is(flagLifted) && r.until > s.now
@@ -309,7 +309,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		if len(old) > 0 && s.slab.at(i).is(flagOver) {
 			s.recheckTargets(i)
 		}
-	case KindGone:
+	case kindGone:
 		s.admit(i)
 	default:
 		s.addedOther(i, head, wasLive)
@@ -322,7 +322,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		s.enter(i, hashRecord(s.scratch, it.enc))
 		s.weigh(o, units(len(it.enc)))
 	}
-	if it.kind == KindGone {
+	if it.kind == kindGone {
 		for _, c := range old {
 			s.remove(c)
 		}
@@ -376,7 +376,7 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 		s.lifts[i] = &body
 	case KindNeverBan:
 		s.never[i] = it.prefixes
-	case KindGone:
+	case kindGone:
 		s.gones[i] = it.gone
 	case KindAllow:
 		s.allows[i] = struct{}{}
@@ -449,7 +449,7 @@ func (s *set) remove(i uint32) {
 		s.lowerLifts(i, retain)
 	}
 	s.forgetSides(i)
-	if r.kind == KindGone {
+	if r.kind == kindGone {
 		s.removedGone(l.origin)
 	}
 	r.flags |= flagDead
@@ -472,7 +472,7 @@ func (s *set) forgetSides(i uint32) {
 	case KindNeverBan:
 		delete(s.never, i)
 		s.control.dirty = true
-	case KindGone:
+	case kindGone:
 		delete(s.gones, i)
 	case KindAllow:
 		delete(s.allows, i)

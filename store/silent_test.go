@@ -76,7 +76,7 @@ func TestADiskThatDoesNotAnswerIsUnhealthy(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond)
 		var silent *SilentError
-		if err := n.Health(); !errors.As(err, &silent) || silent.For < 5*time.Second || silent.For > 6*time.Second {
+		if err := n.Health(); !errors.As(err, &silent) || silent.since < 5*time.Second || silent.since > 6*time.Second {
 			t.Errorf("after 5.1 s: %v", err)
 		}
 		time.Sleep(time.Hour)

@@ -67,14 +67,14 @@ type Store struct {
 }
 
 type noticeKey struct {
-	kind   NoticeKind
+	kind   noticeKind
 	prefix netip.Prefix
 	jail   string
 }
 
 // Open opens the store file, made when it is not there, and starts a new log of this member: the number that names it is
 // random, so that a wiped, restored or copied store never writes a dot twice. It returns ErrLocked when another agent
-// holds the file and *DamagedError when the file cannot be trusted.
+// holds the file and *damagedError when the file cannot be trusted.
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func (s *Store) load() error {
 				l.held = l.held.without(rangeSet{{it.seq, it.seq}})
 				return nil
 			}
-			if l != current || it.kind == KindGone { // a Gone takes out what is in the log
+			if l != current || it.kind == kindGone { // a Gone takes out what is in the log
 				flush()
 				current = l
 			}
@@ -194,7 +194,7 @@ func (s *Store) load() error {
 			case superseded: // it was not when it was written
 				set.out.removed = append(set.out.removed, removal{l.disk, it.seq})
 			}
-			l.held = l.held.add(Range{it.seq, it.seq})
+			l.held = l.held.add(seqRange{it.seq, it.seq})
 			return nil
 		},
 		notice: func(n Notice) { s.keepNotice(n) },

@@ -29,7 +29,7 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 			return 1, true
 		}
 		return -1, less
-	case KindGone:
+	case kindGone:
 		more := it.until >= r.until && includesGone(it.gone, s.gones[i])
 		less := r.until >= it.until && includesGone(s.gones[i], it.gone)
 		switch {
@@ -125,7 +125,7 @@ const exactOffences = 16
 
 // setOffences makes the Lift name these offences and no others, in whatever order they come: two of them must not read as a
 // range.
-func (b *liftBody) setOffences(offences []Offence) {
+func (b *liftBody) setOffences(offences []offence) {
 	spans := make([]span, 0, len(offences))
 	for _, o := range offences {
 		spans = append(spans, span{o.Origin, o.Jail, o.Start, o.Start})
@@ -154,16 +154,16 @@ func (b *liftBody) setSpans(spans []span) {
 				rest = rest[1:]
 				extra--
 			}
-			b.offences = append(b.offences, Offence{old.origin, old.jail, old.last})
+			b.offences = append(b.offences, offence{old.origin, old.jail, old.last})
 			if old.first != old.last {
-				b.offences = append(b.offences, Offence{old.origin, old.jail, old.first})
+				b.offences = append(b.offences, offence{old.origin, old.jail, old.first})
 			}
 			key = rest
 		}
 		for _, k := range key {
-			b.offences = append(b.offences, Offence{k.origin, k.jail, k.last})
+			b.offences = append(b.offences, offence{k.origin, k.jail, k.last})
 			if k.first != k.last {
-				b.offences = append(b.offences, Offence{k.origin, k.jail, k.first})
+				b.offences = append(b.offences, offence{k.origin, k.jail, k.first})
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func (b *liftBody) setSpans(spans []span) {
 // sortedLift is what a Lift names, in order, so that two are compared in one pass.
 type sortedLift struct {
 	spans []span
-	dots  []DotRange
+	dots  []dotRange
 }
 
 // keepSorted is how many entries a Lift may have that is sorted anew for each comparison.
@@ -192,7 +192,7 @@ func (b *liftBody) sort() *sortedLift {
 	}
 	s := &sortedLift{slices.Collect(b.spans), slices.Clone(b.dots)}
 	slices.SortFunc(s.spans, span.compare)
-	slices.SortFunc(s.dots, DotRange.compare)
+	slices.SortFunc(s.dots, dotRange.compare)
 	return s
 }
 
@@ -230,7 +230,7 @@ func includesSpans(ours, theirs []span) bool {
 }
 
 // includesDots reports whether each of theirs lies in one of ours. Both are sorted.
-func includesDots(ours, theirs []DotRange) bool {
+func includesDots(ours, theirs []dotRange) bool {
 	var log LogID
 	var reach uint64 // of ours that start no later
 	for _, t := range theirs {
@@ -256,7 +256,7 @@ func (b *liftBody) with(o *liftBody) *liftBody {
 	all := &liftBody{confirmed: b.confirmed || o.confirmed}
 	all.setSpans(append(slices.Collect(b.spans), slices.Collect(o.spans)...))
 	all.dots = append(slices.Clone(b.dots), o.dots...)
-	slices.SortFunc(all.dots, DotRange.compare)
+	slices.SortFunc(all.dots, dotRange.compare)
 	joined := all.dots[:0]
 	for _, d := range all.dots {
 		if n := len(joined); n > 0 && joined[n-1].Log == d.Log && d.First <= joined[n-1].Last+1 {
@@ -280,12 +280,12 @@ func (b *liftBody) size() (n int) {
 	return n
 }
 
-func (o *Offence) size() int { return len(o.Origin) + len(o.Jail) + 13 }
+func (o *offence) size() int { return len(o.Origin) + len(o.Jail) + 13 }
 
-func (d *DotRange) size() int { return len(d.Log.Origin) + 29 }
+func (d *dotRange) size() int { return len(d.Log.Origin) + 29 }
 
 // foreign reports whether the Lift names what is not its author's: such lifts are limited.
 func (b *liftBody) foreign(author string) bool {
-	return slices.ContainsFunc(b.offences, func(o Offence) bool { return o.Origin != author }) ||
-		slices.ContainsFunc(b.dots, func(d DotRange) bool { return d.Log.Origin != author })
+	return slices.ContainsFunc(b.offences, func(o offence) bool { return o.Origin != author }) ||
+		slices.ContainsFunc(b.dots, func(d dotRange) bool { return d.Log.Origin != author })
 }

@@ -157,7 +157,7 @@ func TestARangeNamesNothingAfterItsLift(t *testing.T) {
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
 	a.ban("192.0.2.1", time.Hour, startAt(c.millis()))
 	f := newForge("rogue", 1).write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: latest, lift: &liftBody{
-		offences: []Offence{{"a", "sshd", latest}, {"a", "sshd", 0}}}})
+		offences: []offence{{"a", "sshd", latest}, {"a", "sshd", 0}}}})
 	a.take(f)
 	b.take(f)
 	if a.live("192.0.2.1") {
@@ -185,7 +185,7 @@ func TestALaterRangeReplacesAnEarlierOne(t *testing.T) {
 	lift := func(seq uint64, start Millis) []byte {
 		w := chunkMaker{id: LogID{"rogue", 1}}
 		w.add(item{seq: seq, kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: start, until: now + 96*hour, lift: &liftBody{
-			offences: []Offence{{"a", "sshd", latest}, {"a", "sshd", 0}}}})
+			offences: []offence{{"a", "sshd", latest}, {"a", "sshd", 0}}}})
 		return w.bytes()
 	}
 	early, late := lift(2, now), lift(1, now+24*hour)
@@ -215,11 +215,11 @@ func TestALiftIncludesWhatItsEntriesDo(t *testing.T) {
 	random := func() *liftBody {
 		b := &liftBody{}
 		for range r.IntN(24) {
-			b.offences = append(b.offences, Offence{[]string{"a", "b"}[r.IntN(2)], []string{"x", "y"}[r.IntN(2)], Millis(r.IntN(6))})
+			b.offences = append(b.offences, offence{[]string{"a", "b"}[r.IntN(2)], []string{"x", "y"}[r.IntN(2)], Millis(r.IntN(6))})
 		}
 		for range r.IntN(4) {
 			first := uint64(1 + r.IntN(4))
-			b.dots = append(b.dots, DotRange{LogID{[]string{"a", "b"}[r.IntN(2)], uint64(r.IntN(2))}, Range{first, first + uint64(r.IntN(4))}})
+			b.dots = append(b.dots, dotRange{LogID{[]string{"a", "b"}[r.IntN(2)], uint64(r.IntN(2))}, seqRange{first, first + uint64(r.IntN(4))}})
 		}
 		b.enter(Millis(r.IntN(10)))
 		return b
@@ -233,7 +233,7 @@ func TestALiftIncludesWhatItsEntriesDo(t *testing.T) {
 			}
 		}
 		for _, d := range o.dots {
-			if !slices.ContainsFunc(b.dots, func(e DotRange) bool { return e.Log == d.Log && e.First <= d.First && d.Last <= e.Last }) {
+			if !slices.ContainsFunc(b.dots, func(e dotRange) bool { return e.Log == d.Log && e.First <= d.First && d.Last <= e.Last }) {
 				return false
 			}
 		}
@@ -246,7 +246,7 @@ func TestALiftIncludesWhatItsEntriesDo(t *testing.T) {
 			o = &liftBody{}
 			for s := range b.spans {
 				if r.IntN(3) == 0 {
-					o.offences = append(o.offences, Offence{s.origin, s.jail, s.last})
+					o.offences = append(o.offences, offence{s.origin, s.jail, s.last})
 				}
 			}
 			o.dots = b.dots[:r.IntN(len(b.dots)+1)]
@@ -270,11 +270,11 @@ func TestFiguresManyLargeLiftsOfAPrefix(t *testing.T) {
 	a := newNode(t, "a", c, nil)
 	f := newForge("rogue", 1)
 	for n := range 250 {
-		var offences []Offence
+		var offences []offence
 		for i := range maxOffences - 1 {
-			offences = append(offences, Offence{"a", "j", Millis(i + 1)})
+			offences = append(offences, offence{"a", "j", Millis(i + 1)})
 		}
-		offences = append(offences, Offence{"a", "j", Millis(1000 + n)})
+		offences = append(offences, offence{"a", "j", Millis(1000 + n)})
 		f.write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: c.millis() + minute, lift: &liftBody{offences: offences}})
 	}
 	b := f.bytes()

@@ -43,7 +43,7 @@ func TestAPageThatHasLostAnElementIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, err := Open(Config{Path: path, Origin: "a"})
-		var d *DamagedError
+		var d *damagedError
 		switch {
 		case err == nil:
 			if n := len(s.List(Query{})); n != 40 {
@@ -99,7 +99,7 @@ func TestAFileOfFormat1BecomesOneOfFormat2(t *testing.T) {
 	}
 	s.Close()
 	format([]byte{9})
-	var d *DamagedError
+	var d *damagedError
 	if _, err := Open(Config{Path: path, Origin: "a"}); err == nil || errors.As(err, &d) {
 		t.Errorf("a format that is not known: %v", err)
 	}

@@ -80,13 +80,13 @@ func (q *LiftRequest) selects(s *set, r *rec) bool {
 func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 	s := p.set
 	l := Lifted{Prefix: k.prefix()}
-	var offences, live []Offence
+	var offences, live []offence
 	var until Millis
 	var notices []Notice
 	for c := s.head(k); c != 0; {
 		r := s.slab.at(c)
 		if r.kind == KindBan && !r.is(flagLifted) && q.selects(s, r) {
-			o := Offence{s.originOf(r).name, s.labels.at(r.label).jail, r.start}
+			o := offence{s.originOf(r).name, s.labels.at(r.label).jail, r.start}
 			if !slices.Contains(offences, o) {
 				offences = append(offences, o)
 			}
@@ -171,14 +171,14 @@ func (p *plan) splitLift(it item) {
 		size += n
 	}
 	for s := range all.spans {
-		o := Offence{s.origin, s.jail, s.last}
+		o := offence{s.origin, s.jail, s.last}
 		if s.first == s.last {
 			room(o.size())
 			body.offences = append(body.offences, o)
 			continue
 		}
 		room(2 * o.size())
-		body.offences = append(body.offences, o, Offence{s.origin, s.jail, s.first})
+		body.offences = append(body.offences, o, offence{s.origin, s.jail, s.first})
 	}
 	for _, d := range all.dots {
 		room(d.size())

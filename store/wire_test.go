@@ -20,12 +20,12 @@ func everyKind() []item {
 		{seq: 1, kind: KindBan, key: mustKey(pfx("192.0.2.1")), start: 1_800_000_000_000, until: 1_800_000_600_000, floor: Never, failures: math.MaxUint32, jail: "sshd", text: "five failures"},
 		{seq: 2, kind: KindBan, key: mustKey(pfx("2001:db8::/32")), start: 0, until: Never, jail: "j"},
 		{seq: 300, kind: KindLift, key: mustKey(pfx("192.0.2.0/24")), start: 5, until: 6, lift: &liftBody{confirmed: true, retain: 6,
-			offences: []Offence{{"a", "sshd", 7}, {"b", "web", latest}}, dots: []DotRange{{LogID{"c", math.MaxUint64}, Range{1, maxSeq}}}}},
+			offences: []offence{{"a", "sshd", 7}, {"b", "web", latest}}, dots: []dotRange{{LogID{"c", math.MaxUint64}, seqRange{1, maxSeq}}}}},
 		{seq: 70000, kind: KindAllow, key: mustKey(pfx("10.0.0.0/8")), start: 5, until: 600, floor: 601, text: "büro"},
 		{seq: 70001, kind: KindNeverBan, key: noPrefix, start: 5, until: 6, prefixes: prefixes("10.0.0.0/8", "fd00::/16")},
 		{seq: 70002, kind: KindPlaced, key: mustKey(pfx("192.0.2.1")), start: 5, until: latest},
 		{seq: 1 << 33, kind: KindFreeze, key: noPrefix, start: 5, until: Never},
-		{seq: maxSeq - 1, kind: KindForget, key: noPrefix, start: 5, until: Millis(5).plus(forgetHolds), jail: "dead"},
+		{seq: maxSeq - 1, kind: kindForget, key: noPrefix, start: 5, until: Millis(5).plus(forgetHolds), jail: "dead"},
 		{seq: maxSeq, kind: KindBlock, key: noPrefix, start: 5, until: Never, jail: "rogue"},
 	}
 }
@@ -290,7 +290,7 @@ func TestRangesAreSets(t *testing.T) {
 			for range rapid.IntRange(0, 8).Draw(t, name) {
 				first := rapid.Uint64Range(1, 40).Draw(t, "first")
 				last := first + rapid.Uint64Range(0, 6).Draw(t, "length")
-				r = r.add(Range{first, last})
+				r = r.add(seqRange{first, last})
 				for s := first; s <= last; s++ {
 					m[s] = true
 				}

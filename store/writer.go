@@ -152,7 +152,7 @@ type planKey struct {
 // write adds a record to the own log. One that nobody could read makes the whole call fail.
 func (p *plan) write(it item) {
 	if reason := it.invalid(); reason != "" && p.refused == nil {
-		p.refused = &InvalidError{Prefix: it.key.prefix(), Reason: reason}
+		p.refused = &InvalidError{prefix: it.key.prefix(), reason: reason}
 	}
 	it.seq = p.next
 	p.next++
@@ -382,7 +382,7 @@ func (s *Store) finish(p *plan, merged *pending, err error) {
 	defer s.mu.Unlock()
 	s.nextSeq = p.next // also after a failure: nobody can tell what of it the disk kept
 	if len(p.items) > 0 {
-		s.own.held = s.own.held.add(Range{1, p.next - 1})
+		s.own.held = s.own.held.add(seqRange{1, p.next - 1})
 	}
 	if err != nil {
 		s.namesake.dirty, s.namesake.unsaved = true, true
