@@ -15,10 +15,15 @@ type format uint8
 const (
 	plain format = iota // a prefix a line
 	inJSON
-	srx // an archive for Junos
+	srx      // an archive for Junos
+	nft      // for nft -f
+	ipset    // for ipset restore
+	mikrotik // scripts for RouterOS, a page each
 )
 
-var formats = map[string]format{"plain": plain, "json": inJSON, "srx": srx, "srx.tgz": srx}
+var formats = map[string]format{
+	"plain": plain, "json": inJSON, "srx": srx, "srx.tgz": srx, "nft": nft, "ipset": ipset, "mikrotik": mikrotik,
+}
 
 // variant is one of the feeds that can be asked for.
 type variant struct {
@@ -38,13 +43,18 @@ type variant struct {
 //	family=4, family=6   only that
 //	aggregate=1          as few prefixes as cover the same
 //	cidr=1               192.0.2.1/32 instead of 192.0.2.1 (plain, srx)
+//	page=1               the first page, which names the next (mikrotik)
 //
 // What is misspelled is refused: a filter that is not understood must not give
 // the whole set.
 func (f *feeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	form, ok := formats[r.PathValue("format")]
 	if !ok {
-		text(w, http.StatusNotFound, "no such feed: there are /feed/plain, /feed/json and /feed/srx")
+		text(w, http.StatusNotFound, "no such feed: there are /feed/plain, json, srx, nft, ipset and mikrotik")
+		return
+	}
+	if form == mikrotik {
+		f.pages.serve(w, r, f)
 		return
 	}
 	v, err := parseVariant(form, r.URL.Query())
@@ -88,7 +98,7 @@ func (f *feeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-var contentTypes = map[format]string{plain: "text/plain; charset=utf-8", inJSON: "application/json", srx: "application/gzip"}
+var contentTypes = map[format]string{plain: "text/plain; charset=utf-8", inJSON: "application/json", srx: "application/gzip", nft: "text/plain; charset=utf-8", ipset: "text/plain; charset=utf-8"}
 
 func parseVariant(form format, q url.Values) (variant, error) {
 	v := variant{format: form}
@@ -114,7 +124,9 @@ func parseVariant(form format, q url.Values) (variant, error) {
 			return v, fmt.Errorf("%s=%q: want family=4, family=6, aggregate=1 or cidr=1", key, value)
 		}
 	}
-	v.cidr = v.cidr && form != inJSON
+	v.cidr = v.cidr && (form == plain || form == srx)
+	// The kernel's interval sets take no element that overlaps another.
+	v.aggregate = v.aggregate || form == nft
 	return v, nil
 }
 

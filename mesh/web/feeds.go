@@ -36,6 +36,7 @@ type feeds struct {
 
 	changes atomic.Uint64 // of the set that feeds may show
 	again   chan variant  // to be looked at again by keep
+	pages   pages
 
 	// writing is held by the one who writes: so much memory and time is taken only
 	// once.

@@ -18,9 +18,14 @@ func render(set replicatedSet, v variant) (body []byte, etag string, err error) 
 	if v.aggregate {
 		all = aggregated(all)
 	}
-	if v.format == inJSON {
+	switch v.format {
+	case inJSON:
 		body = appendJSON(make([]byte, 0, 72*len(all)+8), all)
-	} else {
+	case nft:
+		body = appendNft(make([]byte, 0, 20*len(all)+1024), all)
+	case ipset:
+		body = appendIPSet(make([]byte, 0, 40*len(all)+1024), all)
+	default:
 		body = appendLines(make([]byte, 0, 18*len(all)), all, v.cidr)
 	}
 	sum := sha256.Sum256(body)
