@@ -61,9 +61,9 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 	}
 	const rounding = 1000 // fail2ban rounds to seconds, and a second more is no news
 	var reply control.BanReply
-	shield := a.store.Shield()
+	exemptions := a.store.Exemptions()
 	for i, b := range banned {
-		if err := count(&reply, b.Outcome, prefixes[i], shield); err != nil {
+		if err := count(&reply, b.Outcome, prefixes[i], exemptions); err != nil {
 			return reply, err
 		}
 		if b.Until == 0 {
@@ -82,7 +82,7 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 }
 
 // count adds what became of one ban to a reply.
-func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, shield *netipx.IPSet) error {
+func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, exemptions *netipx.IPSet) error {
 	switch o {
 	case store.BanNew:
 		r.New++
@@ -101,8 +101,8 @@ func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, shield *neti
 		return control.Errorf(control.CodeConflict,
 			"ban %v: this router already holds as many records as it may: lift some, or raise limits.live_per_origin", p)
 	}
-	if len(r.Shielded) < maxShown && shield.OverlapsPrefix(p) {
-		r.Shielded = append(r.Shielded, p)
+	if len(r.Exempted) < maxShown && exemptions.OverlapsPrefix(p) {
+		r.Exempted = append(r.Exempted, p)
 	}
 	return nil
 }
@@ -269,10 +269,10 @@ func (a *Agent) DropAllow(ctx context.Context, c control.DropAllowCall) (control
 }
 
 // NeverBans are the prefixes that members protect, with who does.
-func (a *Agent) NeverBans(context.Context) ([]control.WhyShield, error) {
-	var out []control.WhyShield
+func (a *Agent) NeverBans(context.Context) ([]control.WhyExemption, error) {
+	var out []control.WhyExemption
 	for _, e := range a.store.NeverBans() {
-		out = append(out, control.WhyShield{Prefix: e.Prefix.String(), Origin: e.Origin})
+		out = append(out, control.WhyExemption{Prefix: e.Prefix.String(), Origin: e.Origin})
 	}
 	return out, nil
 }

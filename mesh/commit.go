@@ -298,7 +298,7 @@ func (a *Agent) committedNow() func(netip.Prefix) bool {
 	if err != nil { // it holds valid prefixes only
 		return func(netip.Prefix) bool { return false }
 	}
-	b.AddSet(a.store.Shield())
+	b.AddSet(a.store.Exemptions())
 	space, err := b.IPSet()
 	return func(p netip.Prefix) bool {
 		return err == nil && running.OverlapsPrefix(p) && space.ContainsPrefix(p)

@@ -184,7 +184,7 @@ func plainValue(v reflect.Value) any {
 	return v.Interface()
 }
 
-// Shielded reports whether never_ban covers an address.
-func (c *Config) Shielded(addr netip.Addr) bool {
+// Exempted reports whether never_ban covers an address.
+func (c *Config) Exempted(addr netip.Addr) bool {
 	return slices.ContainsFunc(c.NeverBan, func(p configPrefix) bool { return p.Contains(addr) })
 }

@@ -32,9 +32,9 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 	if err != nil {
 		return control.TakeInReply{}, refusal(err)
 	}
-	shield := a.store.Shield()
+	exemptions := a.store.Exemptions()
 	for i, o := range banned {
-		if err := count(&reply.BanReply, o.Outcome, reqs[i].Prefix, shield); err != nil {
+		if err := count(&reply.BanReply, o.Outcome, reqs[i].Prefix, exemptions); err != nil {
 			return reply, err
 		}
 	}

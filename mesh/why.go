@@ -13,7 +13,7 @@ import (
 func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 	x := a.store.Explain(p)
 	w := control.Why{
-		IP: control.Bare(p.String()), Known: len(x.Facts)+x.Inside > 0, Banned: x.Banned, Effective: x.Effective(), ReasonNotEffective: x.Shield,
+		IP: control.Bare(p.String()), Known: len(x.Facts)+x.Inside > 0, Banned: x.Banned, Effective: x.Effective(), ReasonNotEffective: x.Exemption,
 		Except: x.Except, Inside: x.Inside,
 	}
 	var origins []string
@@ -41,7 +41,7 @@ func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 			if origin == "" {
 				origin = "builtin"
 			}
-			w.NeverBans = append(w.NeverBans, control.WhyShield{Prefix: f.Prefix.String(), Origin: origin, Ignored: f.Why})
+			w.NeverBans = append(w.NeverBans, control.WhyExemption{Prefix: f.Prefix.String(), Origin: origin, Ignored: f.Why})
 		}
 	}
 	w.Origins, w.Times = len(origins), len(w.Bans)

@@ -113,7 +113,7 @@ func (s *Store) UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error {
 func (s *Store) Protect(prefixes []netip.Prefix) {
 	own := make([]netip.Prefix, 0, len(prefixes))
 	for _, p := range prefixes {
-		if k, err := keyOf(p); err == nil && !tooWideToShield(k.prefix()) {
+		if k, err := keyOf(p); err == nil && !tooWideToExempt(k.prefix()) {
 			own = append(own, k.prefix())
 		}
 	}
@@ -121,7 +121,7 @@ func (s *Store) Protect(prefixes []netip.Prefix) {
 	defer s.mu.Unlock()
 	if !slices.Equal(own, s.set.control.own) {
 		s.set.control.own = own
-		s.set.control.shield++
+		s.set.control.exemptions++
 		s.version++
 	}
 }
@@ -142,7 +142,7 @@ func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, un
 	own := make([]netip.Prefix, len(keys))
 	for i, k := range keys {
 		own[i] = k.prefix()
-		if tooWideToShield(own[i]) {
+		if tooWideToExempt(own[i]) {
 			return &InvalidError{i, own[i], "never-ban wider than /8 (IPv4) or /16 (IPv6)"}
 		}
 	}

@@ -9,11 +9,11 @@ import (
 
 // control is what the records without prefix say.
 type control struct {
-	dirty  bool
-	shield uint64         // raised whenever what must not be blocked may have changed
-	own    []netip.Prefix // what this member protects on itself, whatever any record says
-	frozen []string
-	blocks []string
+	dirty      bool
+	exemptions uint64         // raised whenever what must not be blocked may have changed
+	own        []netip.Prefix // what this member protects on itself, whatever any record says
+	frozen     []string
+	blocks     []string
 }
 
 // unprefixed calls f with the live records without prefix of one kind: neither lifted, expired nor dead.
@@ -60,7 +60,7 @@ func (s *set) blockedNames() map[string]bool {
 // reblock reads the blocks and freezes again. Whether a Block is lifted does not depend on who is blocked, so this comes
 // to an end at once.
 func (s *set) reblock() {
-	s.control.shield++
+	s.control.exemptions++
 	blocked := s.blockedNames()
 	for name := range blocked {
 		s.origin(name) // so that it is blocked before its first record comes
@@ -105,8 +105,8 @@ func builtin() []netip.Prefix {
 	}
 }
 
-// tooWideToShield reports whether a never-ban is too wide to be honest.
-func tooWideToShield(p netip.Prefix) bool {
+// tooWideToExempt reports whether a never-ban is too wide to be honest.
+func tooWideToExempt(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 8
 	}
@@ -114,7 +114,7 @@ func tooWideToShield(p netip.Prefix) bool {
 }
 
 // neverBans returns the NeverBan of each origin that counts: the one with the latest until, ties by epoch and number, so
-// that a member's many restarts, or a hostile one's many leases, shield no more than one lease can.
+// that a member's many restarts, or a hostile one's many leases, exempt no more than one lease can.
 func (s *set) neverBans(now Millis) []uint32 {
 	best := make(map[*origin]uint32)
 	s.unprefixed(KindNeverBan, now, func(i uint32, r *rec) {
@@ -144,8 +144,8 @@ func (s *set) neverBans(now Millis) []uint32 {
 	return out
 }
 
-// buildShield returns what must not be blocked and until when that stays true without a change.
-func (s *set) buildShield(now Millis) (*netipx.IPSet, Millis) {
+// buildExemptions returns what must not be blocked and until when that stays true without a change.
+func (s *set) buildExemptions(now Millis) (*netipx.IPSet, Millis) {
 	var b netipx.IPSetBuilder
 	for _, p := range builtin() {
 		b.AddPrefix(p)

@@ -28,7 +28,7 @@ func (s *Store) Counts() Counts {
 	}
 	set := s.set
 	n := Counts{Records: set.records, Logs: len(set.byID), OverLimit: set.over}
-	set.countBans(&n, now, s.shieldLocked(now))
+	set.countBans(&n, now, s.exemptionsLocked(now))
 	for i := range set.allows {
 		if r := set.slab.at(i); !r.is(flagLifted) && r.until > now && set.counting(r) {
 			n.Allows++
@@ -62,8 +62,8 @@ func (s *set) heads() iter.Seq[uint32] {
 }
 
 // countBans counts the prefixes with a live ban.
-func (s *set) countBans(n *Counts, now Millis, shield *netipx.IPSet) {
-	near := nearShield(shield)
+func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) {
+	near := nearExemption(exemptions)
 	for i := range s.heads() {
 		live, own, counts := false, false, false
 		for c := i; c != 0; {
@@ -84,17 +84,17 @@ func (s *set) countBans(n *Counts, now Millis, shield *netipx.IPSet) {
 		if !counts {
 			continue
 		}
-		if p := s.slab.at(i).key().prefix(); !near(p) || !shield.ContainsPrefix(p) {
+		if p := s.slab.at(i).key().prefix(); !near(p) || !exemptions.ContainsPrefix(p) {
 			n.Effective++
 		}
 	}
 }
 
-// nearShield returns a quick test of what may overlap a shield, by the first
+// nearExemption returns a quick test of what may overlap an exemption, by the first
 // byte of the address: most bans are nowhere near it.
-func nearShield(shield *netipx.IPSet) func(netip.Prefix) bool {
+func nearExemption(exemptions *netipx.IPSet) func(netip.Prefix) bool {
 	var near [2][256]bool // IPv6 and IPv4
-	for _, r := range shield.Ranges() {
+	for _, r := range exemptions.Ranges() {
 		version := 0
 		if r.From().Is4() {
 			version = 1

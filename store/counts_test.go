@@ -95,7 +95,7 @@ func TestCountsAreThoseOfTheList(t *testing.T) {
 }
 
 // The quick test never spares what overlaps.
-func TestNearShieldIsNeverWrong(t *testing.T) {
+func TestNearExemptionIsNeverWrong(t *testing.T) {
 	for seed := range uint64(50) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		prefix := func() netip.Prefix {
@@ -110,22 +110,22 @@ func TestNearShieldIsNeverWrong(t *testing.T) {
 		for range 1 + rnd.IntN(5) {
 			b.AddPrefix(prefix())
 		}
-		shield, err := b.IPSet()
+		exemptions, err := b.IPSet()
 		if err != nil {
 			t.Fatal(err)
 		}
-		near, spared := nearShield(shield), 0
+		near, spared := nearExemption(exemptions), 0
 		for range 500 {
 			p := prefix()
 			if !near(p) {
 				spared++
-				if shield.OverlapsPrefix(p) {
-					t.Fatalf("seed %d: %v overlaps %v and is called far from it", seed, p, shield.Prefixes())
+				if exemptions.OverlapsPrefix(p) {
+					t.Fatalf("seed %d: %v overlaps %v and is called far from it", seed, p, exemptions.Prefixes())
 				}
 			}
 		}
-		if spared == 0 && len(shield.Prefixes()) < 3 && shield.Prefixes()[0].Bits() > 4 {
-			t.Errorf("seed %d: it spares nothing of %v", seed, shield.Prefixes())
+		if spared == 0 && len(exemptions.Prefixes()) < 3 && exemptions.Prefixes()[0].Bits() > 4 {
+			t.Errorf("seed %d: it spares nothing of %v", seed, exemptions.Prefixes())
 		}
 	}
 }

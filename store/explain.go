@@ -66,11 +66,11 @@ func (s *Store) Explain(p netip.Prefix) explanation {
 		}
 	}
 	if x.Banned {
-		shield := s.shieldLocked(now)
-		if shield.ContainsPrefix(p) {
-			x.Shield = s.shieldReason(p, now)
+		exemptions := s.exemptionsLocked(now)
+		if exemptions.ContainsPrefix(p) {
+			x.Exemption = s.exemptionReason(p, now)
 		} else {
-			x.Except = cutOut(p, shield)
+			x.Except = cutOut(p, exemptions)
 		}
 	}
 	return x
@@ -159,7 +159,7 @@ func (s *Store) Gone(p netip.Prefix) Gone {
 	s.set.wider(k, func(_ pkey, head uint32) { see(head) })
 	see(s.set.head(k))
 	switch {
-	case live && s.shieldLocked(now).OverlapsPrefix(p):
+	case live && s.exemptionsLocked(now).OverlapsPrefix(p):
 		return Gone{Cause: GoneAllowed}
 	case live:
 		return Gone{Cause: GoneNot}

@@ -17,8 +17,8 @@ func extent(k pkey) uint64 {
 	return 1 << (64 - k.bits)
 }
 
-// shielded is how much of the public Internet a prefix covers, as extent: what is private is free to be allowed.
-func shielded(k pkey) uint64 {
+// exempted is how much of the public Internet a prefix covers, as extent: what is private is free to be allowed.
+func exempted(k pkey) uint64 {
 	if private(k) {
 		return 0
 	}
@@ -57,15 +57,15 @@ func room(size uint64, k pkey, used [2]uint64, v4, v6 int) bool {
 	return used[family(k)] <= all && size <= all-used[family(k)]
 }
 
-// One member's never-ban shields at most as much of the public Internet as one prefix of the lease's lengths, beside what is
+// One member's never-ban exempts at most as much of the public Internet as one prefix of the lease's lengths, beside what is
 // no wider than the free ones: all that a router may honestly need, and far from all there is.
 const (
 	leaseV4, leaseV6 = 8, 16
 	freeV4, freeV6   = 24, 48
 )
 
-// Unshielded returns those of a member's never-ban prefixes that would not count, because together they are too wide.
-func Unshielded(prefixes []netip.Prefix) (out []netip.Prefix) {
+// NotExempted returns those of a member's never-ban prefixes that would not count, because together they are too wide.
+func NotExempted(prefixes []netip.Prefix) (out []netip.Prefix) {
 	kept := leaseHolds(prefixes)
 	for _, p := range prefixes {
 		if !slices.Contains(kept, p) {
@@ -80,14 +80,14 @@ func Unshielded(prefixes []netip.Prefix) (out []netip.Prefix) {
 func leaseHolds(prefixes []netip.Prefix) (kept []netip.Prefix) {
 	keys := make([]pkey, 0, len(prefixes))
 	for _, p := range prefixes {
-		if k, err := keyOf(p); err == nil && !tooWideToShield(p) {
+		if k, err := keyOf(p); err == nil && !tooWideToExempt(p) {
 			keys = append(keys, k)
 		}
 	}
 	slices.SortFunc(keys, func(a, b pkey) int { return cmp.Or(cmp.Compare(b.bits, a.bits), a.compare(b)) })
 	var used [2]uint64
 	for _, k := range slices.Compact(keys) {
-		size := shielded(k)
+		size := exempted(k)
 		if k.is4() && k.length() >= freeV4 || !k.is4() && k.length() >= freeV6 {
 			size = 0
 		}

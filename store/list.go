@@ -10,35 +10,35 @@ import (
 	"go4.org/netipx"
 )
 
-// shieldLocked returns what must not be blocked now, with mu held for reading at least.
-func (s *Store) shieldLocked(now Millis) *netipx.IPSet {
-	s.shieldMu.Lock()
-	defer s.shieldMu.Unlock()
-	if s.shield == nil || s.shieldAt != s.set.control.shield || now < s.shieldOf || now >= s.shieldTo {
-		s.shield, s.shieldTo = s.set.buildShield(now)
-		s.shieldAt, s.shieldOf = s.set.control.shield, now
+// exemptionsLocked returns what must not be blocked now, with mu held for reading at least.
+func (s *Store) exemptionsLocked(now Millis) *netipx.IPSet {
+	s.exemptionsMu.Lock()
+	defer s.exemptionsMu.Unlock()
+	if s.exemptions == nil || s.exemptionsAt != s.set.control.exemptions || now < s.exemptionsOf || now >= s.exemptionsTo {
+		s.exemptions, s.exemptionsTo = s.set.buildExemptions(now)
+		s.exemptionsAt, s.exemptionsOf = s.set.control.exemptions, now
 	}
-	return s.shield
+	return s.exemptions
 }
 
-// Shield returns what must not be blocked: the built-in prefixes, the members' never-bans and the live allows.
-func (s *Store) Shield() *netipx.IPSet {
+// Exemptions returns what must not be blocked: the built-in prefixes, the members' never-bans and the live allows.
+func (s *Store) Exemptions() *netipx.IPSet {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.shieldLocked(s.now())
+	return s.exemptionsLocked(s.now())
 }
 
-// pieces returns what is left of a prefix outside the shield: the prefix itself, or its parts, or nothing.
-func pieces(p netip.Prefix, shield *netipx.IPSet) []netip.Prefix {
+// pieces returns what is left of a prefix outside the exemptions: the prefix itself, or its parts, or nothing.
+func pieces(p netip.Prefix, exemptions *netipx.IPSet) []netip.Prefix {
 	switch {
-	case !shield.OverlapsPrefix(p):
+	case !exemptions.OverlapsPrefix(p):
 		return []netip.Prefix{p}
-	case shield.ContainsPrefix(p):
+	case exemptions.ContainsPrefix(p):
 		return nil
 	}
 	var b netipx.IPSetBuilder
 	b.AddPrefix(p)
-	b.RemoveSet(shield)
+	b.RemoveSet(exemptions)
 	set, err := b.IPSet()
 	if err != nil {
 		return nil
@@ -46,14 +46,14 @@ func pieces(p netip.Prefix, shield *netipx.IPSet) []netip.Prefix {
 	return set.Prefixes()
 }
 
-// cutOut returns the parts of a prefix inside the shield.
-func cutOut(p netip.Prefix, shield *netipx.IPSet) []netip.Prefix {
-	if !shield.OverlapsPrefix(p) {
+// cutOut returns the parts of a prefix inside the exemptions.
+func cutOut(p netip.Prefix, exemptions *netipx.IPSet) []netip.Prefix {
+	if !exemptions.OverlapsPrefix(p) {
 		return nil
 	}
 	var b netipx.IPSetBuilder
 	b.AddPrefix(p)
-	b.Intersect(shield)
+	b.Intersect(exemptions)
 	set, err := b.IPSet()
 	if err != nil {
 		return nil
@@ -66,7 +66,7 @@ func liveBan(r *rec, now Millis) bool {
 	return r.kind == KindBan && !r.is(flagLifted) && r.until > now
 }
 
-func (s *Store) entry(head uint32, now Millis, shield *netipx.IPSet) (e Entry, ok bool) {
+func (s *Store) entry(head uint32, now Millis, exemptions *netipx.IPSet) (e Entry, ok bool) {
 	counts := false
 	var ignored string
 	for c := head; c != 0; {
@@ -102,20 +102,20 @@ func (s *Store) entry(head uint32, now Millis, shield *netipx.IPSet) (e Entry, o
 	switch {
 	case !counts:
 		e.Reason = ignored
-	case !shield.OverlapsPrefix(e.Prefix):
+	case !exemptions.OverlapsPrefix(e.Prefix):
 		e.Effective = true
-	case shield.ContainsPrefix(e.Prefix):
-		e.Reason = s.shieldReason(e.Prefix, now)
+	case exemptions.ContainsPrefix(e.Prefix):
+		e.Reason = s.exemptionReason(e.Prefix, now)
 	default:
 		e.Effective = true
-		e.Except = cutOut(e.Prefix, shield)
+		e.Except = cutOut(e.Prefix, exemptions)
 	}
 	e.Held = e.Effective && s.set.holds(head)
 	return e, true
 }
 
-// shieldReason says what shields a prefix.
-func (s *Store) shieldReason(p netip.Prefix, now Millis) string {
+// exemptionReason says what exempts a prefix.
+func (s *Store) exemptionReason(p netip.Prefix, now Millis) string {
 	for _, b := range builtin() {
 		if b.Overlaps(p) && b.Bits() <= p.Bits() {
 			return "never banned: " + b.String() + " is reserved"
@@ -157,12 +157,12 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
 		now := s.now()
-		shield := s.shieldLocked(now)
-		near := nearShield(shield)
+		exemptions := s.exemptionsLocked(now)
+		near := nearExemption(exemptions)
 		var seen sightings
 		for head := range s.set.heads() {
 			e, ok := s.effective(head, now, &seen)
-			if ok && cut(&e, shield, near) && !yield(e) {
+			if ok && cut(&e, exemptions, near) && !yield(e) {
 				return
 			}
 		}
@@ -184,9 +184,9 @@ func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 			s.mu.RLock()
 			defer s.mu.RUnlock()
 			now := s.now()
-			shield := s.shieldLocked(now)
-			if shield != before {
-				before, near = shield, nearShield(shield)
+			exemptions := s.exemptionsLocked(now)
+			if exemptions != before {
+				before, near = exemptions, nearExemption(exemptions)
 			}
 			for i := first; i < min(first+part, s.set.slab.used); i++ {
 				r := s.set.slab.at(i)
@@ -194,7 +194,7 @@ func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 					continue
 				}
 				e, ok := s.effective(i, now, &seen)
-				if ok && cut(&e, shield, near) && !yield(e) {
+				if ok && cut(&e, exemptions, near) && !yield(e) {
 					return false
 				}
 			}
@@ -206,10 +206,10 @@ func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 	}
 }
 
-// cut cuts the shield out of a ban; it reports whether anything is left.
-func cut(e *EffectiveBan, shield *netipx.IPSet, near func(netip.Prefix) bool) bool {
+// cut cuts the exemptions out of a ban; it reports whether anything is left.
+func cut(e *EffectiveBan, exemptions *netipx.IPSet, near func(netip.Prefix) bool) bool {
 	if near(e.Prefix) {
-		e.Pieces = pieces(e.Prefix, shield)
+		e.Pieces = pieces(e.Prefix, exemptions)
 	} else {
 		e.Pieces = []netip.Prefix{e.Prefix}
 	}

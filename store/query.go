@@ -19,8 +19,8 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	f := finder{Query: q, set: s.set, now: s.now()}
-	f.shield = s.shieldLocked(f.now)
-	f.near = nearShield(f.shield)
+	f.exemptions = s.exemptionsLocked(f.now)
+	f.near = nearExemption(f.exemptions)
 	found := f.all()
 	total = f.total
 	slices.SortFunc(found, f.compare)
@@ -31,7 +31,7 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 	// Entries are made last: they are large, and a page of a long list needs few of them.
 	entries = make([]Entry, 0, len(found))
 	for i := range found {
-		if e, ok := s.entry(found[i].head, f.now, f.shield); ok {
+		if e, ok := s.entry(found[i].head, f.now, f.exemptions); ok {
 			entries = append(entries, e)
 		}
 	}
@@ -41,10 +41,10 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 // finder looks for what a query selects.
 type finder struct {
 	Query
-	set    *set
-	now    Millis
-	shield *netipx.IPSet
-	near   func(netip.Prefix) bool
+	set        *set
+	now        Millis
+	exemptions *netipx.IPSet
+	near       func(netip.Prefix) bool
 
 	total int // places that were selected
 }
@@ -146,7 +146,7 @@ func (f *finder) look(head uint32) (p place, ok bool) {
 	}
 	p.prefix, p.head = f.set.slab.at(head).key().prefix(), head
 	if f.Effective != nil {
-		effective := counts && !(f.near(p.prefix) && f.shield.ContainsPrefix(p.prefix))
+		effective := counts && !(f.near(p.prefix) && f.exemptions.ContainsPrefix(p.prefix))
 		if effective != *f.Effective {
 			return p, false
 		}

@@ -49,16 +49,16 @@ type BanRecord struct {
 
 // explanation is everything held that covers one address.
 type explanation struct {
-	Prefix netip.Prefix
-	Facts  []Fact
-	Banned bool           // a live ban covers it and counts
-	Shield string         // why it is not effective although banned; "" when it is
-	Except []netip.Prefix // the parts of a banned network that are exempt
-	Inside int            // prefixes within the network that are banned and count
+	Prefix    netip.Prefix
+	Facts     []Fact
+	Banned    bool           // a live ban covers it and counts
+	Exemption string         // why it is not effective although banned; "" when it is
+	Except    []netip.Prefix // the parts of a banned network that are exempt
+	Inside    int            // prefixes within the network that are banned and count
 }
 
 // Effective reports whether it should be blocked, apart from Except.
-func (e explanation) Effective() bool { return e.Banned && e.Shield == "" }
+func (e explanation) Effective() bool { return e.Banned && e.Exemption == "" }
 
 // Fact is one record, or built-in rule, of an Explanation.
 type Fact struct {

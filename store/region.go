@@ -17,7 +17,7 @@ func (s *Store) EffectiveIn(p netip.Prefix) iter.Seq[EffectiveBan] {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
 		now := s.now()
-		shield := s.shieldLocked(now)
+		exemptions := s.exemptionsLocked(now)
 		var seen sightings
 		more := true
 		tell := func(_ pkey, head uint32) {
@@ -25,7 +25,7 @@ func (s *Store) EffectiveIn(p netip.Prefix) iter.Seq[EffectiveBan] {
 				return
 			}
 			if e, ok := s.effective(head, now, &seen); ok {
-				if e.Pieces = pieces(e.Prefix, shield); len(e.Pieces) > 0 {
+				if e.Pieces = pieces(e.Prefix, exemptions); len(e.Pieces) > 0 {
 					more = yield(e)
 				}
 			}

@@ -98,7 +98,7 @@ func mustPrefixKey(p string) pkey {
 }
 
 // A lease protects what is narrow first, and never more of the Internet than is any router's own.
-func TestALeaseShieldsNoMoreThanItsShare(t *testing.T) {
+func TestALeaseExemptsNoMoreThanItsShare(t *testing.T) {
 	c := newClock()
 	a := newNode(t, "a", c, nil)
 	var all []netip.Prefix

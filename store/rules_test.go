@@ -149,12 +149,12 @@ func TestASmallStepBackBringsTheAllowBack(t *testing.T) {
 	a.must(a.Allow(context.Background(), []AllowRequest{{Prefix: pfx("192.0.2.7"), Until: c.millis() + 10*second}}))
 	c.add(12 * time.Second)
 	a.Tick(true)
-	if a.Shield().Contains(pfx("192.0.2.7").Addr()) {
-		t.Fatal("shielded after its end")
+	if a.Exemptions().Contains(pfx("192.0.2.7").Addr()) {
+		t.Fatal("exempted after its end")
 	}
 	c.add(-4 * time.Second)
-	if !a.Shield().Contains(pfx("192.0.2.7").Addr()) || len(a.Allows()) != 1 {
-		t.Errorf("after a step back the allow is listed %d times and shields nothing", len(a.Allows()))
+	if !a.Exemptions().Contains(pfx("192.0.2.7").Addr()) || len(a.Allows()) != 1 {
+		t.Errorf("after a step back the allow is listed %d times and exempts nothing", len(a.Allows()))
 	}
 }
 
@@ -333,7 +333,7 @@ func TestAllowAndNeverBanCutExactHoles(t *testing.T) {
 			}
 		}
 		x := n.Explain(pfx("192.0.2.7"))
-		if !x.Banned || x.Effective() || !strings.Contains(x.Shield, "by b") || len(x.Facts) != 3 {
+		if !x.Banned || x.Effective() || !strings.Contains(x.Exemption, "by b") || len(x.Facts) != 3 {
 			t.Errorf("explanation %+v", x)
 		}
 		// Of a network: what exempts parts of it, and what is banned inside.
@@ -344,7 +344,7 @@ func TestAllowAndNeverBanCutExactHoles(t *testing.T) {
 		if x = n.Explain(pfx("192.0.0.0/16")); x.Banned || x.Inside != 2 || len(x.Facts) != 2 {
 			t.Errorf("explanation of a network around bans %+v", x)
 		}
-		if x = n.Explain(pfx("192.0.2.128/26")); !x.Banned || x.Effective() || !strings.Contains(x.Shield, "192.0.2.128/25") {
+		if x = n.Explain(pfx("192.0.2.128/26")); !x.Banned || x.Effective() || !strings.Contains(x.Exemption, "192.0.2.128/25") {
 			t.Errorf("explanation of a network that is exempt %+v", x)
 		}
 		if got := n.Gone(pfx("192.0.2.7")); got.Cause != GoneAllowed {

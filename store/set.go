@@ -476,7 +476,7 @@ func (s *set) forgetSides(i uint32) {
 		delete(s.gones, i)
 	case KindAllow:
 		delete(s.allows, i)
-		s.control.shield++
+		s.control.exemptions++
 	case KindPlaced:
 		delete(s.placed, i)
 	case KindFreeze, KindBlock:

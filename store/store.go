@@ -19,7 +19,7 @@ import (
 
 // Store is the replicated set of this member. All methods may be called concurrently.
 //
-// Locks, in the order in which they may be taken: mu, then shieldMu, queueMu or changeMu; none of the last three is held
+// Locks, in the order in which they may be taken: mu, then exemptionsMu, queueMu or changeMu; none of the last three is held
 // while another is taken. Nothing slow happens under mu: no disk, no callback.
 type Store struct {
 	cfg  Config
@@ -47,11 +47,11 @@ type Store struct {
 	tidied     Millis // when own records that say nothing more were last looked for
 	closed     bool
 
-	shieldMu sync.Mutex
-	shield   *netipx.IPSet
-	shieldAt uint64 // control.shield it was built for
-	shieldOf Millis // from when on it is right: a clock may step back
-	shieldTo Millis // until when
+	exemptionsMu sync.Mutex
+	exemptions   *netipx.IPSet
+	exemptionsAt uint64 // control.exemptions it was built for
+	exemptionsOf Millis // from when on it is right: a clock may step back
+	exemptionsTo Millis // until when
 
 	queueMu sync.Mutex
 	queue   []*op

@@ -182,7 +182,7 @@ func add(a, b control.BanReply) control.BanReply {
 	a.StaysLifted += b.StaysLifted
 	a.Expired += b.Expired
 	a.Lifted = append(a.Lifted, b.Lifted...)
-	a.Shielded = append(a.Shielded, b.Shielded...)
+	a.Exempted = append(a.Exempted, b.Exempted...)
 	a.Until = max(a.Until, b.Until)
 	a.ShortenedTo = max(a.ShortenedTo, b.ShortenedTo)
 	return a
@@ -211,8 +211,8 @@ func (c *console) tellBan(n int, call control.BanCall, r control.BanReply) {
 	if r.ShortenedTo > 0 {
 		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", r.ShortenedTo)
 	}
-	if n := len(r.Shielded); n > 0 {
-		c.warn("note: never-ban or an allow covers %s: kept, but not wholly effective; see banmesh why %s", shorten([]netip.Prefix(r.Shielded)), r.Shielded[0].Addr())
+	if n := len(r.Exempted); n > 0 {
+		c.warn("note: never-ban or an allow covers %s: kept, but not wholly effective; see banmesh why %s", shorten([]netip.Prefix(r.Exempted)), r.Exempted[0].Addr())
 	}
 }
 

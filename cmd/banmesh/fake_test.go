@@ -102,7 +102,7 @@ func (a *fakeAgent) Ban(ctx context.Context, c control.BanCall) (control.BanRepl
 			b.Prefix, b.Effective = p.String(), true
 		}
 		if p.Addr().IsPrivate() {
-			r.Shielded = append(r.Shielded, p)
+			r.Exempted = append(r.Exempted, p)
 			b.Effective, b.ReasonNotEffective = false, "never-ban 10.0.0.0/8"
 		}
 		b.Until = max(b.Until, o.Until)

@@ -115,7 +115,7 @@ func (s *setup) own(c *console, name string) []mesh.Setting {
 // logins are the addresses that people are logged in from: nobody locks himself out.
 func (s *setup) logins(c *console) (out []string) {
 	add := func(a netip.Addr) {
-		if a = a.Unmap(); a.IsValid() && !a.IsLoopback() && !s.m.File.Shielded(a) {
+		if a = a.Unmap(); a.IsValid() && !a.IsLoopback() && !s.m.File.Exempted(a) {
 			if p := netip.PrefixFrom(a.WithZone(""), a.BitLen()).String(); !slices.Contains(out, p) {
 				out = append(out, p)
 			}

@@ -380,7 +380,7 @@ func (c *Committer) plan(f facts) Plan {
 // gather puts together what a plan is made from.
 func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	f := facts{
-		now: time.Now(), date: c.cfg.Now(), placed: c.placed(), running: running, shield: c.cfg.Set.Shield(), gone: c.cfg.Set.Gone,
+		now: time.Now(), date: c.cfg.Now(), placed: c.placed(), running: running, exemptions: c.cfg.Set.Exemptions(), gone: c.cfg.Set.Gone,
 		clocksAgree: c.cfg.ClocksAgree(), force: force,
 		maxAddresses: c.cfg.MaxAddresses, maxShrink: c.cfg.MaxShrinkPercent,
 		maxGrowth: c.cfg.MaxGrowthPercent, growthFloor: c.cfg.GrowthFloor, aggregate: c.cfg.Aggregate,

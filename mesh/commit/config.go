@@ -25,7 +25,7 @@ type replicatedSet interface {
 	Place(ctx context.Context, prefixes []netip.Prefix, until store.Millis) error
 	Unplace(ctx context.Context, prefixes []netip.Prefix) error
 	UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error
-	Shield() *netipx.IPSet
+	Exemptions() *netipx.IPSet
 	Frozen() (frozen bool, by string)
 }
 

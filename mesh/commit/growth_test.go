@@ -45,7 +45,7 @@ func TestWideBansWaitForAWord(t *testing.T) {
 		}, "nothing"},
 		{"and keeps what an allow leaves of it", func(f *facts) {
 			f.bans, f.running, f.placed = bans(pfx("10.0.0.0/14")...), pfx("10.0.0.0/14"), leases(pfx("10.0.0.0/14")...)
-			f.shield = setOfPrefixes(pfx("10.2.0.0/15"))
+			f.exemptions = setOfPrefixes(pfx("10.2.0.0/15"))
 		}, "add[10.0.0.0/15] remove[10.0.0.0/14]"},
 		{"it is not there because somebody typed a part of it in", func(f *facts) { f.bans, f.running = bans(pfx("10.0.0.0/8")...), pfx("10.0.0.0/9") },
 			"foreign[10.0.0.0/9] heldadd[10.0.0.0/8]"},

@@ -48,13 +48,13 @@ func (p Plan) reason(prefix netip.Prefix) reason { return p.reasons[prefix] }
 
 // facts is all that a plan is made from. A plan changes none of it.
 type facts struct {
-	now     time.Time // of notBefore and foreignSince
-	date    time.Time // of the leases
-	bans    []ban
-	placed  map[netip.Prefix]store.Millis // until when
-	running []netip.Prefix
-	shield  *netipx.IPSet // nil: nothing is shielded
-	gone    func(netip.Prefix) store.Gone
+	now        time.Time // of notBefore and foreignSince
+	date       time.Time // of the leases
+	bans       []ban
+	placed     map[netip.Prefix]store.Millis // until when
+	running    []netip.Prefix
+	exemptions *netipx.IPSet // nil: nothing is exempted
+	gone       func(netip.Prefix) store.Gone
 
 	notBefore    map[netip.Prefix]time.Time // removed by hand: when it may be added again
 	foreignSince map[netip.Prefix]time.Time // first seen
@@ -122,15 +122,15 @@ func makePlan(f facts) Plan {
 	return d.plan
 }
 
-// index checks every ban once more against the shield and against /0, whoever
+// index checks every ban once more against the exemptions and against /0, whoever
 // made it effective, and puts the rest in reach.
 func (d *draft) index() {
 	d.live = make(map[netip.Prefix]int, len(d.bans))
 	kept := make([]ban, 0, len(d.bans))
-	if d.shield == nil {
-		d.shield = &netipx.IPSet{}
+	if d.exemptions == nil {
+		d.exemptions = &netipx.IPSet{}
 	}
-	shield := d.shield.Ranges()
+	exemptions := d.exemptions.Ranges()
 	put := func(b ban) {
 		i, ok := d.live[b.prefix]
 		if !ok {
@@ -151,8 +151,8 @@ func (d *draft) index() {
 		b.wide = b.wide || tooWide(b.prefix)
 		switch {
 		case !b.prefix.IsValid() || b.prefix.Bits() == 0 || b.prefix != b.prefix.Masked():
-		case d.shield.OverlapsPrefix(b.prefix):
-			for _, p := range without(b.prefix, shield) {
+		case d.exemptions.OverlapsPrefix(b.prefix):
+			for _, p := range without(b.prefix, exemptions) {
 				part := b
 				part.prefix = p
 				put(part)
@@ -293,7 +293,7 @@ func (d *draft) judge(p netip.Prefix) judged {
 	d.liveSpace()
 	for _, part := range without(p, d.ranges) {
 		g := d.cause(part)
-		if d.shield.OverlapsPrefix(part) {
+		if d.exemptions.OverlapsPrefix(part) {
 			g.Cause = store.GoneAllowed
 		}
 		reason, r := reason(""), 0

@@ -115,15 +115,15 @@ func TestPlan(t *testing.T) {
 		{"a placed one inside a live wider ban stays", func(f *facts) {
 			f.bans, f.running, f.placed = bans(b), pfx("198.51.100.7", "198.51.100.0/24"), leases(b, pfx("198.51.100.7")[0])
 		}, "nothing"},
-		{"the shield is cut out whatever the store says", func(f *facts) {
-			f.bans, f.shield = bans(pfx("198.51.100.0/30")...), setOfPrefixes(pfx("198.51.100.1"))
+		{"the exemptions are cut out whatever the store says", func(f *facts) {
+			f.bans, f.exemptions = bans(pfx("198.51.100.0/30")...), setOfPrefixes(pfx("198.51.100.1"))
 		}, "add[198.51.100.0/32 198.51.100.2/31]"},
 		{"a hole for an allow takes the whole and puts the rest back", func(f *facts) {
-			f.bans, f.shield, f.running, f.placed = bans(pfx("198.51.100.0/31")...), setOfPrefixes(pfx("198.51.100.1")), pfx("198.51.100.0/31"), leases(pfx("198.51.100.0/31")...)
+			f.bans, f.exemptions, f.running, f.placed = bans(pfx("198.51.100.0/31")...), setOfPrefixes(pfx("198.51.100.1")), pfx("198.51.100.0/31"), leases(pfx("198.51.100.0/31")...)
 		}, "add[198.51.100.0/32] remove[198.51.100.0/31]"},
 		{"so it does while frozen", func(f *facts) {
 			f.frozen = true
-			f.bans, f.shield, f.running, f.placed = bans(append(pfx("198.51.100.0/31"), a)...), setOfPrefixes(pfx("198.51.100.1")), pfx("198.51.100.0/31"), leases(pfx("198.51.100.0/31")...)
+			f.bans, f.exemptions, f.running, f.placed = bans(append(pfx("198.51.100.0/31"), a)...), setOfPrefixes(pfx("198.51.100.1")), pfx("198.51.100.0/31"), leases(pfx("198.51.100.0/31")...)
 		}, "add[198.51.100.0/32] remove[198.51.100.0/31]"},
 		{"a whole family is never added", func(f *facts) { f.bans = bans(pfx("0.0.0.0/0", "::/0")...) }, "nothing"},
 		{"nor an address that is no prefix", func(f *facts) { f.bans = bans(netip.Prefix{}, netip.MustParsePrefix("192.0.2.9/24")) }, "nothing"},
@@ -391,8 +391,8 @@ func anyFacts(t *rapid.T) facts {
 			f.placed[p] = store.At(noon.Add(time.Duration(rapid.IntRange(1, 7*24*60).Draw(t, "lease")) * time.Minute))
 		}
 	}
-	if s := list("shield", 3); rapid.Bool().Draw(t, "shielded") {
-		f.shield = setOfPrefixes(s)
+	if s := list("exemptions", 3); rapid.Bool().Draw(t, "exempted") {
+		f.exemptions = setOfPrefixes(s)
 	}
 	cause := make(map[netip.Prefix]store.Gone)
 	f.gone = func(p netip.Prefix) store.Gone {
@@ -453,8 +453,8 @@ func TestPlanLaws(t *testing.T) {
 				t.Fatalf("%s is added and there already", x)
 			case x.Bits() == 0 || x != x.Masked():
 				t.Fatalf("%s is added", x)
-			case f.shield != nil && f.shield.OverlapsPrefix(x) && !fullyIn(x, f.running, placed):
-				t.Fatalf("%s is added and shielded", x)
+			case f.exemptions != nil && f.exemptions.OverlapsPrefix(x) && !fullyIn(x, f.running, placed):
+				t.Fatalf("%s is added and exempted", x)
 			}
 		}
 		for _, x := range p.Remove {
@@ -483,7 +483,7 @@ func TestPlanLaws(t *testing.T) {
 		live := f.bans
 		for _, x := range p.Remove {
 			for a := range spaceOf([]netip.Prefix{x}) {
-				if left[a] || p.reason(x) == reasonForeign || (f.shield != nil && f.shield.Contains(a)) {
+				if left[a] || p.reason(x) == reasonForeign || (f.exemptions != nil && f.exemptions.Contains(a)) {
 					continue
 				}
 				for _, b := range live {

@@ -211,7 +211,7 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 			tenant = setOfPrefixes(running)
 			var b netipx.IPSetBuilder
 			b.AddSet(tenant)
-			b.AddSet(c.cfg.Set.Shield())
+			b.AddSet(c.cfg.Set.Exemptions())
 			space = setOf(&b)
 		}
 		return tenant.OverlapsPrefix(p) && space.ContainsPrefix(p)

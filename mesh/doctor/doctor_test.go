@@ -37,7 +37,7 @@ func (a *fakeAgent) Why(_ context.Context, p netip.Prefix) (control.Why, error) 
 	ip := p.Addr()
 	w := control.Why{IP: ip.String()}
 	if slices.Contains(a.covered, ip) {
-		w.NeverBans = []control.WhyShield{{Prefix: ip.String(), Origin: "router1"}}
+		w.NeverBans = []control.WhyExemption{{Prefix: ip.String(), Origin: "router1"}}
 	}
 	return w, a.fail
 }

@@ -21,7 +21,7 @@ import (
 type replicatedSet interface {
 	EffectiveParts() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
-	Shield() *netipx.IPSet // the same one until it changes
+	Exemptions() *netipx.IPSet // the same one until it changes
 	Frozen() (frozen bool, by string)
 }
 

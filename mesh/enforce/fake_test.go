@@ -15,16 +15,16 @@ import (
 
 // fakeSet is a set of bans and allows without the rest of a store.
 type fakeSet struct {
-	mu     sync.Mutex
-	now    func() time.Time
-	bans   map[netip.Prefix]store.Millis
-	shield *netipx.IPSet
-	frozen bool
-	whole  int // how often all was asked for
+	mu         sync.Mutex
+	now        func() time.Time
+	bans       map[netip.Prefix]store.Millis
+	exemptions *netipx.IPSet
+	frozen     bool
+	whole      int // how often all was asked for
 }
 
 func newFakeSet(now func() time.Time) *fakeSet {
-	return &fakeSet{now: now, bans: make(map[netip.Prefix]store.Millis), shield: new(netipx.IPSet)}
+	return &fakeSet{now: now, bans: make(map[netip.Prefix]store.Millis), exemptions: new(netipx.IPSet)}
 }
 
 func (s *fakeSet) ban(p string, until store.Millis) store.Change {
@@ -51,7 +51,7 @@ func (s *fakeSet) allow(prefixes ...string) store.Change {
 	for _, p := range prefixes {
 		b.AddPrefix(netip.MustParsePrefix(p))
 	}
-	s.shield, _ = b.IPSet()
+	s.exemptions, _ = b.IPSet()
 	return store.Change{Events: []store.Event{{Kind: store.EventAllow}}}
 }
 
@@ -68,10 +68,10 @@ func (s *fakeSet) Frozen() (bool, string) {
 	return s.frozen, "router9"
 }
 
-func (s *fakeSet) Shield() *netipx.IPSet {
+func (s *fakeSet) Exemptions() *netipx.IPSet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.shield
+	return s.exemptions
 }
 
 func (s *fakeSet) EffectiveParts() iter.Seq[store.EffectiveBan] {
@@ -94,10 +94,10 @@ func (s *fakeSet) those(want func(netip.Prefix) bool) iter.Seq[store.EffectiveBa
 				continue
 			}
 			e := store.EffectiveBan{Prefix: p, Pieces: []netip.Prefix{p}, Until: until}
-			if s.shield.OverlapsPrefix(p) {
+			if s.exemptions.OverlapsPrefix(p) {
 				var b netipx.IPSetBuilder
 				b.AddPrefix(p)
-				b.RemoveSet(s.shield)
+				b.RemoveSet(s.exemptions)
 				pieces, _ := b.IPSet()
 				e.Pieces = pieces.Prefixes()
 			}
@@ -119,7 +119,7 @@ func (s *fakeSet) until(a netip.Addr) (until store.Millis) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p, u := range s.bans {
-		if p.Contains(a) && !s.shield.Contains(a) {
+		if p.Contains(a) && !s.exemptions.Contains(a) {
 			until = max(until, u)
 		}
 	}

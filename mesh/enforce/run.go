@@ -35,17 +35,17 @@ const (
 // worker is what Run knows beside the router's state.
 type worker struct {
 	*enforcer
-	all     bool          // compare everything
-	read    bool          // before that, read what the router really holds
-	layout  bool          // see whether what the elements are in is as it should be
-	check   bool          // the minute is over
-	shield  *netipx.IPSet // as of the last look
-	frozen  bool          // likewise
-	retry   time.Duration // after the next error
-	owed    time.Time     // since when the router is behind, the queue aside; zero while it is not
-	ready   bool          // everything has been compared and done once, since the start or the last error
-	counted time.Time     // when it was last asked what was dropped
-	stale   int           // how many batches of comparisons in a row did not fit what the router held
+	all        bool          // compare everything
+	read       bool          // before that, read what the router really holds
+	layout     bool          // see whether what the elements are in is as it should be
+	check      bool          // the minute is over
+	exemptions *netipx.IPSet // as of the last look
+	frozen     bool          // likewise
+	retry      time.Duration // after the next error
+	owed       time.Time     // since when the router is behind, the queue aside; zero while it is not
+	ready      bool          // everything has been compared and done once, since the start or the last error
+	counted    time.Time     // when it was last asked what was dropped
+	stale      int           // how many batches of comparisons in a row did not fit what the router held
 
 	job       *job
 	result    *result // of it
@@ -255,7 +255,7 @@ func (w *worker) heard(ctx context.Context, elements []netip.Addr) ([]netip.Pref
 	return where, err
 }
 
-// changes takes what is in the queue and looks at what has no place there. The shield is looked at before the bans: if it
+// changes takes what is in the queue and looks at what has no place there. The exemptions are looked at before the bans: if it
 // changes in between, the next look sees that.
 func (w *worker) changes() []netip.Prefix {
 	some, all, since := w.queue.take()
@@ -267,15 +267,15 @@ func (w *worker) changes() []netip.Prefix {
 		w.abandon()
 		w.frozen, w.all = frozen, true
 	}
-	shield := w.cfg.Set.Shield()
-	if w.shield == nil {
+	exemptions := w.cfg.Set.Exemptions()
+	if w.exemptions == nil {
 		w.all = true
 	} else {
-		for _, p := range shifted(w.shield, shield) {
+		for _, p := range shifted(w.exemptions, exemptions) {
 			some[p] = struct{}{}
 		}
 	}
-	w.shield = shield
+	w.exemptions = exemptions
 	if len(some) > most {
 		w.all = true
 		clear(some)

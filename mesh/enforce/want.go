@@ -73,7 +73,7 @@ func disjoint(prefixes []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// shifted returns where two shields differ.
+// shifted returns where two sets of exemptions differ.
 func shifted(was, is *netipx.IPSet) []netip.Prefix {
 	if was == is || was.Equal(is) {
 		return nil

@@ -20,7 +20,7 @@ func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
 	now := t.now()
 	var live []netip.Prefix
 	for _, a := range t.set.Allows() {
-		if a.Reason == "" && a.Until > store.At(now) { // one that does not count must not shield from the local fail2ban either
+		if a.Reason == "" && a.Until > store.At(now) { // one that does not count must not exempt from the local fail2ban either
 			live = append(live, a.Prefix)
 		}
 	}

@@ -175,7 +175,7 @@ const rogueLimits = `limits: {live_per_origin: 1000, lifts_per_minute_per_origin
 `
 
 // TestARogueIsBoundedAndUndone: a member that has the key and keeps to nothing
-// floods, lifts, allows, shields, blocks and freezes. The others go on, show what
+// floods, lifts, allows, exemptions, blocks and freezes. The others go on, show what
 // does not count, and are rid of all of it by one command.
 func TestARogueIsBoundedAndUndone(t *testing.T) {
 	all := trio(t, keyed(t, rogueLimits))
@@ -245,16 +245,16 @@ func TestARogueIsBoundedAndUndone(t *testing.T) {
 	_, err := r.set.Lift(ctx, store.LiftRequest{All: true, Confirmed: true})
 	r.must(err)
 	var allows []store.AllowRequest
-	var shield []netip.Prefix
+	var exemptions []netip.Prefix
 	for i := 1; i < 224; i++ {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(i)}), 8)
 		if i != 10 && i != 127 {
 			allows = append(allows, store.AllowRequest{Prefix: p})
-			shield = append(shield, p)
+			exemptions = append(exemptions, p)
 		}
 	}
 	r.must(r.set.Allow(ctx, append([]store.AllowRequest{{Prefix: netip.MustParsePrefix("0.0.0.0/1")}, {Prefix: netip.MustParsePrefix("128.0.0.0/1")}}, allows...)))
-	r.must(r.set.PublishNeverBan(ctx, shield, store.At(time.Now().Add(10*time.Hour))))
+	r.must(r.set.PublishNeverBan(ctx, exemptions, store.At(time.Now().Add(10*time.Hour))))
 	_, err = r.set.Ban(ctx, []store.BanRequest{{Prefix: netip.MustParsePrefix("198.51.100.7/32"), Until: store.Never}, {Prefix: netip.MustParsePrefix("127.0.0.1/32"), Until: store.Never}})
 	r.must(err)
 	r.must(r.set.Block(ctx, "router2"))

@@ -290,8 +290,8 @@ func (v *view) neverBans() map[string]*op {
 	return m
 }
 
-// shield is every address that must not be blocked.
-func (v *view) shield() (m mask) {
+// exemptions is every address that must not be blocked.
+func (v *view) exemptions() (m mask) {
 	add := func(p netip.Prefix) {
 		a, _ := maskOf(p)
 		m = m.or(a)
@@ -309,12 +309,12 @@ func (v *view) shield() (m mask) {
 
 // effective returns what remains of each prefix that is banned by what counts; nothing for one that is covered wholly.
 func (v *view) effective(counts func(*op) bool) map[netip.Prefix]mask {
-	shield := v.shield()
+	exemptions := v.exemptions()
 	out := map[netip.Prefix]mask{}
 	for _, b := range v.bans {
 		if counts(b) {
 			m, _ := maskOf(b.prefix)
-			out[b.prefix] = m.without(shield)
+			out[b.prefix] = m.without(exemptions)
 		}
 	}
 	return out

@@ -26,7 +26,7 @@ type answer struct {
 	Bans      []foundBan
 	Lifts     []foundLift
 	Allows    []foundAllow
-	NeverBans []control.WhyShield
+	NeverBans []control.WhyExemption
 	More      int // records beyond shownRecords
 }
 
