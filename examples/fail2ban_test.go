@@ -338,7 +338,7 @@ func TestFeedingJailIsAsTheAgentWantsIt(t *testing.T) {
 	startFail2ban(t, dir)
 
 	client := fail2ban.NewClient(fail2ban.ClientConfig{Command: "fail2ban-client -c " + dir})
-	want := fail2ban.Shape{Blocks: true, TellsUnbans: true, Flushes: true, BanTime: 30 * 24 * time.Hour}
+	want := fail2ban.Shape{Blocks: true, NotifiesUnbans: true, Flushes: true, BanTime: 30 * 24 * time.Hour}
 	if got, err := client.Shape(t.Context(), "mesh"); err != nil || got != want {
 		t.Errorf("the jail is %+v, %v; want %+v", got, err, want)
 	}

@@ -62,7 +62,7 @@ type Agent struct {
 	conductor *conductor.Conductor // likewise
 	client    *fail2ban.Client
 	hooks     *fail2ban.Hooks
-	teller    *fail2ban.Teller
+	notifier  *fail2ban.Notifier
 	waiting   waiting
 	repeat    *repeats
 	events    hub
@@ -71,7 +71,7 @@ type Agent struct {
 	errands   errands
 
 	otherLimits otherLimits
-	untold      untold
+	unnotified  unnotified
 	lifts       liftBook
 	former      string // the name that the store was written under, where it is another; else ""
 	inviter     *invite.Host
@@ -203,7 +203,7 @@ func (a *Agent) openFail2ban() error {
 	a.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
 		Set: a.store, Client: a.client, Shares: a.cfg.Share.has, Feed: fed, Now: a.clock.local, Logger: a.log,
 	})
-	a.teller = fail2ban.NewTeller(fail2ban.TellerConfig{
+	a.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
 		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Bounds: a.cfg.Fail2ban.bounds(), Now: a.clock.local, Logger: a.log,
 	})
 	return a.openSpool()
@@ -257,7 +257,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	start("control", ctx, func(ctx context.Context) error { return server.Serve(ctx, a.listener) })
 	start("fail2ban hooks", ctx, a.hooks.Run)
-	start("fail2ban", ctx, a.teller.Run)
+	start("fail2ban", ctx, a.notifier.Run)
 	start("never-ban", ctx, a.publishNeverBan)
 	start("clock", work, a.pulse)
 	start("spool", work, a.chores)
@@ -345,9 +345,9 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.clock.set(a.mesh.Offset())
 		a.store.Tick(a.clock.agree.Load())
 		a.forgetMembers()
-		a.tellReport()
-		a.tellLimits()
-		a.tellUntold()
+		a.sendReport()
+		a.sendLimits()
+		a.sendUnnotified()
 		a.watchStall(time.Now())
 		a.watchTrouble()
 	}
@@ -429,7 +429,7 @@ func (a *Agent) changed(c store.Change) {
 	if u, any := urgency(c); any && a.committer != nil {
 		a.committer.Notify(u)
 	}
-	a.teller.Poke()
+	a.notifier.Poke()
 	if a.enforcer != nil {
 		a.enforcer.Changed(c)
 	}

@@ -11,12 +11,12 @@ import (
 // The first byte of what agents say to each other outside of the replicated
 // set tells what it is. An agent ignores those it does not know.
 const (
-	letterLeader  = 'L' // a heartbeat of mesh/leader
-	letterReport  = 'R' // how the leader's commits stand
-	letterAsk     = 'C' // commit now, please
-	letterOutcome = 'O' // what came of asking
-	letterLimits  = 'M' // the sender's limits, in short
-	letterUntold  = 'F' // why the sender's fail2ban cannot be told
+	letterLeader     = 'L' // a heartbeat of mesh/leader
+	letterReport     = 'R' // how the leader's commits stand
+	letterAsk        = 'C' // commit now, please
+	letterOutcome    = 'O' // what came of asking
+	letterLimits     = 'M' // the sender's limits, in short
+	letterUnnotified = 'F' // why the sender's fail2ban cannot be told
 )
 
 // letterVersion is the second byte of the letters of this package.

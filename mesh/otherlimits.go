@@ -75,8 +75,8 @@ func (a *Agent) limitsLetter() []byte {
 	return letter
 }
 
-// tellLimits tells all members of this router's limits, once a minute.
-func (a *Agent) tellLimits() {
+// sendLimits tells all members of this router's limits, once a minute.
+func (a *Agent) sendLimits() {
 	if !a.otherLimits.due(time.Now()) {
 		return
 	}

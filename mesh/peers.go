@@ -124,10 +124,10 @@ func (a *Agent) heard(from string, payload []byte) {
 		if err = decodeLetter(body, limitsFields, &l); err == nil {
 			a.otherLimits.heard(from, l.Sum)
 		}
-	case letterUntold:
-		var u untoldLetter
-		if err = decodeLetter(body, untoldFields, &u); err == nil {
-			a.untold.heard(from, u.Why)
+	case letterUnnotified:
+		var u unnotifiedLetter
+		if err = decodeLetter(body, unnotifiedFields, &u); err == nil {
+			a.unnotified.heard(from, u.Why)
 		}
 	case letterOutcome:
 		var o outcome
@@ -140,8 +140,8 @@ func (a *Agent) heard(from string, payload []byte) {
 	}
 }
 
-// tellReport tells the others how the commits stand, while this agent leads.
-func (a *Agent) tellReport() {
+// sendReport tells the others how the commits stand, while this agent leads.
+func (a *Agent) sendReport() {
 	lead := a.elector.Status()
 	if !lead.Self {
 		return

@@ -133,11 +133,11 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if len(unknown) > 0 {
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP %s are open both ways", strings.Join(unknown, ", "), port)
 	}
-	w = append(w, a.teller.Held()...)
+	w = append(w, a.notifier.Held()...)
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
 	}
-	w = append(w, untoldWarnings(a.cfg.Name, a.untoldRouters())...)
+	w = append(w, unnotifiedWarnings(a.cfg.Name, a.unnotifiedRouters())...)
 	w = append(w, a.lifts.warnings(time.Now())...)
 	w = append(w, a.mesh.Doubts()...)
 	w = append(w, a.mesh.Unanswered()...)

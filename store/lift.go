@@ -105,7 +105,7 @@ func (s *set) addedBan(i, head uint32, wasLive bool) {
 	r := s.slab.at(i)
 	if s.meetLifts(i, head) != 0 {
 		r.flags |= flagLifted
-		s.tellUnban(r)
+		s.noticeUnban(r)
 		s.admit(i)
 		return
 	}
@@ -173,7 +173,7 @@ func (s *set) lifted(i, by uint32) {
 	s.leaveLive(i)
 	switch r.kind {
 	case KindBan:
-		s.tellUnban(r)
+		s.noticeUnban(r)
 	case KindAllow:
 		s.control.exemptions++
 	case KindNeverBan, KindFreeze, KindBlock:
@@ -188,8 +188,8 @@ func (s *set) lifted(i, by uint32) {
 	s.emit(e)
 }
 
-// tellUnban queues a notice when an own ban that has not expired is lifted.
-func (s *set) tellUnban(r *rec) {
+// noticeUnban queues a notice when an own ban that has not expired is lifted.
+func (s *set) noticeUnban(r *rec) {
 	if s.originOf(r).name == s.self && r.until > s.now {
 		s.tell(Notice{Kind: NoticeUnban, Prefix: r.key().prefix(), Jail: s.labels.at(r.label).jail, Start: r.start, Until: r.until})
 	}

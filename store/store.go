@@ -59,7 +59,7 @@ type Store struct {
 
 	changeMu   sync.Mutex
 	change     Change
-	changeWake chan struct{} // to the teller; holds one
+	changeWake chan struct{} // to the notifier; holds one
 
 	stop   chan struct{}
 	done   sync.WaitGroup
@@ -130,7 +130,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	signal(s.wake) // the file may be worth making smaller
 	s.done.Go(s.write)
-	s.done.Go(s.tellChanges)
+	s.done.Go(s.notifyChanges)
 	return s, nil
 }
 
@@ -340,8 +340,8 @@ func (s *Store) noteChange(ownHead bool, events []Event, more int) {
 	signal(s.changeWake)
 }
 
-// tellChanges calls OnChange until Close.
-func (s *Store) tellChanges() {
+// notifyChanges calls OnChange until Close.
+func (s *Store) notifyChanges() {
 	if s.cfg.OnChange == nil {
 		return
 	}

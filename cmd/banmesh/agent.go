@@ -96,14 +96,14 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 	}
 	go f.reload(ctx, c, a, log, hup)
 	told := make(chan struct{})
-	telling, stopTelling := context.WithCancel(ctx)
+	telling, stopNotifying := context.WithCancel(ctx)
 	go func() {
 		defer close(told)
 		newSupervisor(c.getenv, log).run(telling, control.NewClient(cfg.Socket))
 	}()
 	err = a.Run(ctx)
 	// An agent that was told to leave stops by itself: systemd hears that too.
-	stopTelling()
+	stopNotifying()
 	<-told
 	return err
 }

@@ -126,7 +126,7 @@ func allowListCommand(c *console) *cli.Command {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
 			}
-			return show(cc.Context, c, (*control.Client).Allows, c.tellAllows)
+			return show(cc.Context, c, (*control.Client).Allows, c.printAllows)
 		},
 	}
 }
@@ -139,7 +139,7 @@ func ignored(why string) string {
 	return " (does not count: " + why + ")"
 }
 
-func (c *console) tellAllows(allows []control.Allow) error {
+func (c *console) printAllows(allows []control.Allow) error {
 	if len(allows) == 0 {
 		_, err := fmt.Fprintln(c.out, "nothing is allowed")
 		return err

@@ -155,7 +155,7 @@ func (c *console) banCalls(ctx context.Context, calls []control.BanCall, dir str
 		c.warn("%s", oneLine(kept))
 	}
 	if taken > 0 {
-		c.tellBan(all, calls[0], total)
+		c.printBan(all, calls[0], total)
 	}
 	return nil
 }
@@ -188,8 +188,8 @@ func add(a, b control.BanReply) control.BanReply {
 	return a
 }
 
-// tellBan says what became of n bans, in a line for one prefix and in numbers for many. All calls are as the first.
-func (c *console) tellBan(n int, call control.BanCall, r control.BanReply) {
+// printBan says what became of n bans, in a line for one prefix and in numbers for many. All calls are as the first.
+func (c *console) printBan(n int, call control.BanCall, r control.BanReply) {
 	would := ""
 	if call.DryRun {
 		would = "would be "

@@ -41,14 +41,14 @@ func commitCommand(c *console) *cli.Command {
 			if c.json {
 				return c.printJSON(r)
 			}
-			return c.tellCommit(call, r)
+			return c.printCommit(call, r)
 		},
 	}
 }
 
-func (c *console) tellCommit(call control.CommitCall, r control.CommitReply) error {
+func (c *console) printCommit(call control.CommitCall, r control.CommitReply) error {
 	if call.DryRun {
-		return c.tellDiff(r.Diff)
+		return c.printDiff(r.Diff)
 	}
 	text := "nothing to commit"
 	if r.Committed {

@@ -44,7 +44,7 @@ func configCommand(c *console) *cli.Command {
 					err = errors.Join(file.Validate(), unreadable(args[0], &file.Config), unusableTLS(args[0], &file.Config))
 				}
 				if err != nil {
-					return c.tellFaults(err)
+					return c.printFaults(err)
 				}
 				_, err = fmt.Fprintf(c.out, "%s: OK\n", args[0])
 				return err
@@ -53,8 +53,8 @@ func configCommand(c *console) *cli.Command {
 	}
 }
 
-// tellFaults says each in a line of its own.
-func (c *console) tellFaults(err error) error {
+// printFaults says each in a line of its own.
+func (c *console) printFaults(err error) error {
 	var tell func(err error)
 	tell = func(err error) {
 		if several, ok := err.(interface{ Unwrap() []error }); ok {

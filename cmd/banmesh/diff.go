@@ -35,7 +35,7 @@ func diffCommand(c *console) *cli.Command {
 			if c.json {
 				err = c.printJSON(d)
 			} else {
-				err = c.tellDiff(d)
+				err = c.printDiff(d)
 			}
 			if err == nil && status && len(d.Add)+len(d.Remove) > 0 {
 				return exitStatus(exitFailed)
@@ -45,8 +45,8 @@ func diffCommand(c *console) *cli.Command {
 	}
 }
 
-// tellDiff prints a line for each prefix, its sign in front.
-func (c *console) tellDiff(d control.Diff) error {
+// printDiff prints a line for each prefix, its sign in front.
+func (c *console) printDiff(d control.Diff) error {
 	out := bufio.NewWriter(c.out)
 	part := func(sign string, k colour, ps control.Prefixes, why string) {
 		for _, p := range ps {

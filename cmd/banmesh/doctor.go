@@ -39,7 +39,7 @@ func doctorCommand(c *console) *cli.Command {
 			defer cancel()
 			found := l.configuration()
 			l.useSocket(c, cc)
-			return c.tellFindings(append(found, c.examine(ctx, &l)...), "nothing is wrong here")
+			return c.reportFindings(append(found, c.examine(ctx, &l)...), "nothing is wrong here")
 		},
 	}
 }

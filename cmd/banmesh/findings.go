@@ -15,8 +15,8 @@ func fromFail2ban(found []fail2ban.Finding) []doctor.Finding {
 	return out
 }
 
-// tellFindings shows what was found, the serious first; well is said where nothing was. Exit 1 where one is serious.
-func (c *console) tellFindings(found []doctor.Finding, well string) error {
+// reportFindings shows what was found, the serious first; well is said where nothing was. Exit 1 where one is serious.
+func (c *console) reportFindings(found []doctor.Finding, well string) error {
 	if c.json {
 		if found == nil {
 			found = []doctor.Finding{}

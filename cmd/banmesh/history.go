@@ -56,13 +56,13 @@ func historyCommand(c *console) *cli.Command {
 				if err != nil {
 					return err
 				}
-				return c.tellHistory(h)
+				return c.printHistory(h)
 			})
 		},
 	}
 }
 
-func (c *console) tellHistory(h control.History) error {
+func (c *console) printHistory(h control.History) error {
 	if c.json {
 		if err := c.printJSON(h.Events); err != nil {
 			return err

@@ -61,7 +61,7 @@ func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 	if b.dryRun {
 		fmt.Fprintf(c.out, "read as %s\n", l.Form)
 	}
-	b.tellLeftOut(c, l, wide)
+	b.printLeftOut(c, l, wide)
 	if b.most > 0 && len(entries) > b.most {
 		return fmt.Errorf("the list names %d prefixes, more than --at-most %d: nothing imported", len(entries), b.most)
 	}
@@ -84,8 +84,8 @@ func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 	return c.banCalls(cc.Context, eachCalls(entries, call), b.spool)
 }
 
-// tellLeftOut says what of a list is not imported, and why.
-func (b *importing) tellLeftOut(c *console, l *blocklist.List, wide []netip.Prefix) {
+// printLeftOut says what of a list is not imported, and why.
+func (b *importing) printLeftOut(c *console, l *blocklist.List, wide []netip.Prefix) {
 	if len(l.Bad) > 0 {
 		c.warn("note: %s left out, the first: %s", counted(len(l.Bad), "line"), oneLine(l.Bad[0]))
 	}

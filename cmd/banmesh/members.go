@@ -43,12 +43,12 @@ func membersCommand(c *console) *cli.Command {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
 			}
-			return show(cc.Context, c, (*control.Client).Members, c.tellMembers)
+			return show(cc.Context, c, (*control.Client).Members, c.printMembers)
 		},
 	}
 }
 
-func (c *console) tellMembers(members []control.Member) error {
+func (c *console) printMembers(members []control.Member) error {
 	t := &table{}
 	t.head("NAME", "ADDRESS", "STATE", "IN SYNC", "CLOCK", "VERSION", "ROLE")
 	for _, m := range members {

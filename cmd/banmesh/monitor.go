@@ -82,7 +82,7 @@ func (c *console) monitor(ctx context.Context, w *watched) error {
 		if c.json {
 			return enc.Encode(e)
 		}
-		return c.tellEvent(e)
+		return c.printEvent(e)
 	})
 	switch {
 	case ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
@@ -108,7 +108,7 @@ var eventColours = map[string]colour{
 	"ban": red, "extend": red, "lift": green, "expire": dim, "allow": green, "join": green, "failed": red, "error": red, "leader": yellow, "commit": bold,
 }
 
-func (c *console) tellEvent(e control.Event) error {
+func (c *console) printEvent(e control.Event) error {
 	var words []string
 	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	if e.Prefix != "" {

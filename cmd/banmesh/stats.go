@@ -34,12 +34,12 @@ func statsCommand(c *console) *cli.Command {
 				return usagef("stats: --top %d: want a number from 1 to 1000", q.Top)
 			}
 			get := func(cl *control.Client, ctx context.Context) (control.Stats, error) { return cl.Stats(ctx, q) }
-			return show(cc.Context, c, get, c.tellStats)
+			return show(cc.Context, c, get, c.printStats)
 		},
 	}
 }
 
-func (c *console) tellStats(s control.Stats) error {
+func (c *console) printStats(s control.Stats) error {
 	fmt.Fprintf(c.out, "%s: %d live, %d over; %d lifted, %d expired; from %s\n",
 		counted(s.Bans.Total, "offence"), s.Bans.Live, s.Bans.Past, s.Lifts, s.Expired, counted(s.Distinct, "network"))
 	if s.From != 0 {

@@ -31,7 +31,7 @@ func statusCommand(c *console) *cli.Command {
 				return err
 			}
 			if !watch {
-				return show(cc.Context, c, (*control.Client).Status, c.tellStatus)
+				return show(cc.Context, c, (*control.Client).Status, c.printStatus)
 			}
 			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
@@ -48,7 +48,7 @@ func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error 
 		if isTerminal(c.out) && !c.json {
 			fmt.Fprint(c.out, "\x1b[H\x1b[2J")
 		}
-		err := show(ctx, c, (*control.Client).Status, c.tellStatus)
+		err := show(ctx, c, (*control.Client).Status, c.printStatus)
 		switch {
 		case ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
 			return nil
@@ -65,7 +65,7 @@ func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error 
 	}
 }
 
-func (c *console) tellStatus(s control.Status) error {
+func (c *console) printStatus(s control.Status) error {
 	line := func(label, text string) { fmt.Fprintf(c.out, "%-10s %s\n", label, text) }
 	fmt.Fprintf(c.out, "%s  banmesh %s, up %s\n", c.paint(bold, s.Name), s.Version, formatDuration(time.Duration(s.UptimeS)*time.Second))
 	members := fmt.Sprintf("%d alive", s.Members.Alive)

@@ -15,7 +15,7 @@ import (
 func screenOf(t *testing.T, s control.Status) (text string, lines int) {
 	t.Helper()
 	var out bytes.Buffer
-	if err := newConsole(nil, &out, nil, func(string) string { return "" }).tellStatus(s); err != nil {
+	if err := newConsole(nil, &out, nil, func(string) string { return "" }).printStatus(s); err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(out.String()) {

@@ -114,7 +114,7 @@ func (u *unban) deliver(ctx context.Context, c *console, call control.UnbanCall)
 		if err := c.ask(ctx, limit, asked); err != nil {
 			return err
 		}
-		return c.tellUnban(call, reply)
+		return c.printUnban(call, reply)
 	}
 	spooled, err := c.deliver(ctx, limit, u.spool, spool.Entry{Time: c.now(), Unban: &call}, asked)
 	if spooled {
@@ -124,7 +124,7 @@ func (u *unban) deliver(ctx context.Context, c *console, call control.UnbanCall)
 	if err != nil {
 		return err
 	}
-	return c.tellUnban(call, reply)
+	return c.printUnban(call, reply)
 }
 
 func unbannedWord(dryRun bool) string {
@@ -134,8 +134,8 @@ func unbannedWord(dryRun bool) string {
 	return "unbanned"
 }
 
-// tellUnban says what was lifted; what is still banned, or never was, is a failure.
-func (c *console) tellUnban(call control.UnbanCall, r control.UnbanReply) error {
+// printUnban says what was lifted; what is still banned, or never was, is a failure.
+func (c *console) printUnban(call control.UnbanCall, r control.UnbanReply) error {
 	var not []netip.Prefix
 	var covered []string
 	lifted := 0
@@ -165,7 +165,7 @@ func (c *console) tellUnban(call control.UnbanCall, r control.UnbanReply) error 
 		fmt.Fprintf(c.out, "%d of %d prefixes %s\n", lifted, len(r.Lifted), done)
 	}
 	if lifted > 0 {
-		for _, u := range r.Untold {
+		for _, u := range r.Unnotified {
 			c.warn("the fail2ban of %s cannot be told and goes on blocking: %s; banmesh doctor there says what helps", control.OneLine(u.Router), control.OneLine(u.Why))
 		}
 	}

@@ -27,12 +27,12 @@ func whyCommand(c *console) *cli.Command {
 				return err
 			}
 			get := func(cl *control.Client, ctx context.Context) (control.Why, error) { return cl.Why(ctx, ps[0]) }
-			return show(cc.Context, c, get, c.tellWhy)
+			return show(cc.Context, c, get, c.printWhy)
 		},
 	}
 }
 
-func (c *console) tellWhy(y control.Why) error {
+func (c *console) printWhy(y control.Why) error {
 	fmt.Fprintf(c.out, "%s %s\n", c.paint(bold, y.IP), c.verdict(y))
 	if len(y.Bans) > 0 {
 		t := &table{}

@@ -43,7 +43,7 @@ func (c *Committer) work(ctx context.Context, force bool) (result, error) {
 		}
 		c.mu.Unlock()
 		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
-		c.tellHeld(res.Plan)
+		c.reportHeld(res.Plan)
 	case errors.Is(err, errLost), ctx.Err() != nil:
 		c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 	default:
@@ -148,7 +148,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 		}
 		if err == nil && !res.Plan.Empty() {
 			res.Took = max(time.Since(start), 1)
-			c.tellCommit(res)
+			c.reportCommit(res)
 		}
 	}()
 

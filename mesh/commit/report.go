@@ -249,8 +249,8 @@ func (c *Committer) HeardByHand(removed []netip.Prefix) {
 	}
 }
 
-// tellCommit tells of a commit that is in running.
-func (c *Committer) tellCommit(r result) {
+// reportCommit tells of a commit that is in running.
+func (c *Committer) reportCommit(r result) {
 	if r.Plan.Empty() {
 		return
 	}
@@ -267,8 +267,8 @@ func (c Config) heldAdditions(n int) string {
 		n, widestIPv4, widestIPv6, c.GrowthFloor, c.MaxGrowthPercent)
 }
 
-// tellHeld tells once that something waits for somebody to confirm it.
-func (c *Committer) tellHeld(p Plan) {
+// reportHeld tells once that something waits for somebody to confirm it.
+func (c *Committer) reportHeld(p Plan) {
 	c.mu.Lock()
 	removals, additions := len(p.Held) > c.show.held, len(p.HeldAdd) > c.show.heldAdd
 	c.show.held, c.show.heldAdd = len(p.Held), len(p.HeldAdd)

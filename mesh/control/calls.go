@@ -66,12 +66,12 @@ type Lifted struct {
 
 // UnbanReply has one entry for each asked prefix in order, or for each lifted one with All.
 type UnbanReply struct {
-	Lifted []Lifted `json:"lifted"`
-	Untold []Untold `json:"untold,omitempty"` // routers whose fail2ban goes on blocking
+	Lifted     []Lifted     `json:"lifted"`
+	Unnotified []Unnotified `json:"untold,omitempty"` // routers whose fail2ban goes on blocking
 }
 
-// Untold is a router whose agent cannot tell its fail2ban what the mesh lifts.
-type Untold struct {
+// Unnotified is a router whose agent cannot tell its fail2ban what the mesh lifts.
+type Unnotified struct {
 	Router string `json:"router"`
 	Why    string `json:"why"`
 }

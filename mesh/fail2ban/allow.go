@@ -14,9 +14,9 @@ import (
 // `fail2ban-client reload` clears what was added, and tells nobody.
 const ignoreEvery = 5 * time.Minute
 
-// tellAllows brings the ignore lists of all jails in line with the live allows
+// notifyAllows brings the ignore lists of all jails in line with the live allows
 // and has the jails let go what those cover.
-func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
+func (t *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) error {
 	now := t.now()
 	var live []netip.Prefix
 	for _, a := range t.set.Allows() {
@@ -76,7 +76,7 @@ func (t *Teller) tellAllows(ctx context.Context, notices []store.Notice) error {
 }
 
 // stale reports whether an ignore list holds what is not allowed any more.
-func (t *Teller) stale(live []netip.Prefix) bool {
+func (t *Notifier) stale(live []netip.Prefix) bool {
 	for _, told := range t.ignored {
 		for _, p := range told {
 			if !slices.Contains(live, p) {
@@ -89,7 +89,7 @@ func (t *Teller) stale(live []netip.Prefix) bool {
 
 // ignore makes one jail ignore exactly what is allowed, beside what its own
 // configuration says. left is how much waits for its minute.
-func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
+func (t *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
 	has, err := t.client.ignored(ctx, jail)
 	if err != nil {
 		return 0, err
@@ -130,7 +130,7 @@ func (t *Teller) ignore(ctx context.Context, jail string, live []netip.Prefix) (
 // release has one jail let go the bans that new allows cover. The mesh keeps the
 // bans, covered, so their unban hooks must not lift them. left is how many wait for
 // their minute.
-func (t *Teller) release(ctx context.Context, jail string, notices []store.Notice) (left int, err error) {
+func (t *Notifier) release(ctx context.Context, jail string, notices []store.Notice) (left int, err error) {
 	if len(notices) == 0 {
 		return 0, nil
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Keys of what the Teller remembers beside the set.
+// Keys of what the Notifier remembers beside the set.
 const (
 	jailsKey   = "fail2ban/jails"
 	ignoredKey = "fail2ban/ignored"
@@ -47,7 +47,7 @@ func (b book) save(ctx context.Context, set notices) error {
 	return save(ctx, set, jailsKey, names)
 }
 
-// ignoredBook is, by jail, what the Teller put on fail2ban's ignore lists: only
+// ignoredBook is, by jail, what the Notifier put on fail2ban's ignore lists: only
 // that may be taken off again.
 type ignoredBook map[string][]netip.Prefix
 

@@ -84,7 +84,7 @@ func (a *allowance) leave(what string, n int) {
 
 // Held says in plain words what fail2ban was not told, because it is more than it
 // may be told from afar.
-func (t *Teller) Held() []string {
+func (t *Notifier) Held() []string {
 	a := &t.allowance
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -31,7 +31,7 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 			"It is for other routers' bans only, so the agent leaves it alone and shares none of its bans.",
 			"name a jail in enforce.jail that has none: "+install)
 	}
-	if shape.TellsBans {
+	if shape.NotifiesBans {
 		c.add(Serious, fmt.Sprintf("jail %s, the one of enforce.jail, tells banmesh of its bans", jail),
 			"What other routers ban would come back as this router's own, so the agent leaves the jail alone.",
 			`write banmesh[actionban="", actionprolong=""] in its action`+restart)
@@ -40,7 +40,7 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 		c.add(Serious, fmt.Sprintf("jail %s, the one of enforce.jail, has no ban action", jail), "It blocks nobody.", install+restart)
 	}
 	switch {
-	case !shape.TellsUnbans:
+	case !shape.NotifiesUnbans:
 		c.add(warning, fmt.Sprintf("jail %s, the one of enforce.jail, does not tell banmesh of unbans", jail),
 			"What is unbanned in it by hand is banned again within a minute.", install+restart)
 	case !shape.Flushes:

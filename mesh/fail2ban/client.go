@@ -38,7 +38,7 @@ const (
 	// maxOutput bounds what is kept of a call's output: about 400,000 bans.
 	maxOutput = 32 << 20
 
-	// maxBatch is how many addresses the Teller gives in one call: fail2ban runs
+	// maxBatch is how many addresses the Notifier gives in one call: fail2ban runs
 	// the jail's actions for each before it answers, and answers nobody meanwhile.
 	maxBatch = 25
 )
@@ -53,7 +53,7 @@ type ClientConfig struct {
 
 	// Shift is added to fail2ban's times. It is for a router whose clock is wrong:
 	// what it returns makes them times of the set, as it must with those of Calls
-	// and with the Now of Hooks and Teller. nil: nothing.
+	// and with the Now of Hooks and Notifier. nil: nothing.
 	Shift func() time.Duration
 }
 

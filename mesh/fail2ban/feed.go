@@ -30,17 +30,17 @@ const ourUnban = "fail2ban unban --jail="
 
 // Shape is what a running jail does.
 type Shape struct {
-	Detects     bool          // it has a filter
-	Blocks      bool          // it has an action beside ours
-	TellsBans   bool          // an action of it tells banmesh of bans
-	TellsUnbans bool          // likewise of unbans
-	Flushes     bool          // what tells of unbans is not called for each ban at a stop
-	BanTime     time.Duration // negative: without end
+	Detects        bool          // it has a filter
+	Blocks         bool          // it has an action beside ours
+	NotifiesBans   bool          // an action of it tells banmesh of bans
+	NotifiesUnbans bool          // likewise of unbans
+	Flushes        bool          // what tells of unbans is not called for each ban at a stop
+	BanTime        time.Duration // negative: without end
 }
 
 // feeds reports whether the jail looks like one that is fed with the mesh's
 // bans: it tells banmesh of unbans, but not of bans.
-func (s Shape) feeds() bool { return s.TellsUnbans && !s.TellsBans }
+func (s Shape) feeds() bool { return s.NotifiesUnbans && !s.NotifiesBans }
 
 // Shape looks at a running jail. ErrNoJail where fail2ban has no such jail.
 func (c *Client) Shape(ctx context.Context, jail string) (Shape, error) {
@@ -86,8 +86,8 @@ func (c *Client) actionsOf(ctx context.Context, jail string) (s Shape, err error
 			return s, err
 		}
 		bans, unbans := strings.Contains(ban, ourCommand), strings.Contains(unban, ourUnban)
-		s.TellsBans = s.TellsBans || bans
-		s.TellsUnbans = s.TellsUnbans || unbans
+		s.NotifiesBans = s.NotifiesBans || bans
+		s.NotifiesUnbans = s.NotifiesUnbans || unbans
 		s.Blocks = s.Blocks || !bans && ban != ""
 		if unbans {
 			flush, err := a.get(ctx, "actionflush")

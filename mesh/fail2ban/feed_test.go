@@ -68,7 +68,7 @@ func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
 		t.Errorf("the mesh was told %+v, %+v", set.bans, set.lifts)
 	}
 	if len(h.heard) > 0 {
-		t.Error("the Teller was told of the jail")
+		t.Error("the Notifier was told of the jail")
 	}
 	handle(t, h, sshd(Ban, start, start))
 	if len(set.bans) != 1 {
@@ -76,18 +76,18 @@ func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
 	}
 }
 
-func TestTellerLeavesTheFedJailAlone(t *testing.T) {
-	telling(t, []string{"mesh", "sshd"}, func(t *testing.T, r *tellerRig) {
+func TestNotifierLeavesTheFedJailAlone(t *testing.T) {
+	withNotifier(t, []string{"mesh", "sshd"}, func(t *testing.T, r *notifierRig) {
 		for _, jail := range []string{"mesh", "sshd"} {
 			r.server.hold(jail, banned(t, "203.0.113.7", time.Now(), 10*time.Minute))
 		}
 		feed := &fakeFeed{}
-		r.start(func(c *TellerConfig) { c.Hooks = NewHooks(HooksConfig{Set: r.set, Client: c.Client, Feed: feed}) })
+		r.start(func(c *NotifierConfig) { c.Hooks = NewHooks(HooksConfig{Set: r.set, Client: c.Client, Feed: feed}) })
 		for _, jail := range []string{"mesh", "sshd"} {
 			r.lifted(jail, "203.0.113.7", time.Now())
 		}
 		r.set.allow("203.0.113.0/24", time.Now().Add(time.Hour))
-		r.teller.Poke()
+		r.notifier.Poke()
 		time.Sleep(time.Minute)
 		want := []string{"set sshd unbanip 203.0.113.7", "set sshd addignoreip 203.0.113.0/24"}
 		got := r.server.did()
@@ -132,10 +132,10 @@ func TestRealFedJailTakesManyAndTellsUnbansByHandOnly(t *testing.T) {
 	client := r.realClient()
 
 	shape, err := client.Shape(ctx, "mesh")
-	if want := (Shape{Blocks: true, TellsUnbans: true, Flushes: true, BanTime: 30 * 24 * time.Hour}); err != nil || shape != want {
+	if want := (Shape{Blocks: true, NotifiesUnbans: true, Flushes: true, BanTime: 30 * 24 * time.Hour}); err != nil || shape != want {
 		t.Errorf("shape %+v, %v; want %+v", shape, err, want)
 	}
-	if shape, err = client.Shape(ctx, "sshd"); err != nil || !shape.Detects || !shape.TellsBans || shape.Blocks || shape.BanTime != 10*time.Minute {
+	if shape, err = client.Shape(ctx, "sshd"); err != nil || !shape.Detects || !shape.NotifiesBans || shape.Blocks || shape.BanTime != 10*time.Minute {
 		t.Errorf("shape of sshd %+v, %v", shape, err)
 	}
 

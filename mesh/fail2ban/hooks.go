@@ -98,7 +98,7 @@ type Hooks struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	heard chan heard // for the Teller; never blocks the hooks
+	heard chan heard // for the Notifier; never blocks the hooks
 
 	mu      sync.Mutex
 	jails   map[string]bool   // that called since the agent's start
@@ -195,7 +195,7 @@ type heard struct {
 func (h *Hooks) tell(what heard) {
 	select {
 	case h.heard <- what:
-	default: // the Teller looks for itself from time to time
+	default: // the Notifier looks for itself from time to time
 	}
 }
 

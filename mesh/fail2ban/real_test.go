@@ -303,17 +303,17 @@ func TestRealUnbanAllLiftsAndAStopDoesNot(t *testing.T) {
 	r.want(eventStop)
 }
 
-// startTeller runs a Teller for the rig until the test ends.
-func (r *rig) startTeller() *Teller {
-	teller := NewTeller(TellerConfig{Set: r.set, Client: r.realClient(), Hooks: r.hooks})
+// startNotifier runs a Notifier for the rig until the test ends.
+func (r *rig) startNotifier() *Notifier {
+	notifier := NewNotifier(NotifierConfig{Set: r.set, Client: r.realClient(), Hooks: r.hooks})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		teller.Run(ctx)
+		notifier.Run(ctx)
 	}()
 	r.t.Cleanup(func() { cancel(); <-ended })
-	return teller
+	return notifier
 }
 
 func (r *rig) awaitQueue() {
@@ -331,7 +331,7 @@ func TestRealFail2banIsToldOfLiftsAndAllows(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{})
 	r.want(eventStart)
-	teller := r.startTeller()
+	notifier := r.startNotifier()
 
 	r.client("set", "sshd", "banip", "203.0.113.7", "203.0.113.8", "198.51.100.0/30")
 	first := r.want(Ban)
@@ -345,7 +345,7 @@ func TestRealFail2banIsToldOfLiftsAndAllows(t *testing.T) {
 		r.set.notices = append(r.set.notices, store.Notice{ID: uint64(i + 1), Kind: store.NoticeUnban, Prefix: c.Prefix, Jail: "sshd", Start: start, Until: c.Until})
 	}
 	r.set.mu.Unlock()
-	teller.Poke()
+	notifier.Poke()
 	r.awaitQueue()
 	if got := r.client("get", "sshd", "banip"); got != "203.0.113.8" {
 		t.Errorf("fail2ban holds %q, want the newer offence only", got)
@@ -359,7 +359,7 @@ func TestRealFail2banIsToldOfLiftsAndAllows(t *testing.T) {
 	}
 
 	r.set.allow("203.0.113.0/28", time.Now().Add(time.Hour))
-	teller.Poke()
+	notifier.Poke()
 	r.awaitQueue()
 	r.want(eventUnban)
 	if got := r.client("get", "sshd", "banip"); got != "" {

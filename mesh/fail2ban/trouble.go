@@ -28,14 +28,14 @@ func (t *trouble) note(err error) {
 
 // Trouble says why the local fail2ban cannot be told what the mesh lifts and
 // allows, "" where it can, or where there is no fail2ban on this router.
-func (t *Teller) Trouble() string {
+func (t *Notifier) Trouble() string {
 	t.trouble.mu.Lock()
 	defer t.trouble.mu.Unlock()
 	return t.trouble.why
 }
 
 // look finds out whether fail2ban can be told, where a jail of it has ever called.
-func (t *Teller) look(ctx context.Context) {
+func (t *Notifier) look(ctx context.Context) {
 	now := t.now()
 	if t.silent || len(t.known) == 0 || now.Before(t.trouble.next) && !t.trouble.next.After(now.Add(lookEvery)) {
 		return

@@ -219,7 +219,7 @@ func (m *Mesh) headsTold(msg headsMsg, from string) {
 		}
 	}
 	if msg.Reply {
-		m.tellRecent(addr, false)
+		m.announceRecent(addr, false)
 	}
 }
 
@@ -285,8 +285,8 @@ func (r *recentHeads) newest(holds func(store.LogID, uint64) bool) []headMsg {
 	return out
 }
 
-// tellRecent tells a member which logs grew lately, and asks for the same.
-func (m *Mesh) tellRecent(addr string, reply bool) {
+// announceRecent tells a member which logs grew lately, and asks for the same.
+func (m *Mesh) announceRecent(addr string, reply bool) {
 	var heads []headMsg
 	if own := m.set.Head(); own.Seq > 0 {
 		heads = append(heads, headMsg{Origin: own.Log.Origin, Epoch: own.Log.Epoch, Seq: own.Seq})

@@ -104,14 +104,14 @@ func (s *syncer) observe(name string, st stamp) {
 	case looks == 1:
 		// Perhaps a ban is on its way, or was lost on it: a word about which logs
 		// grew lately fixes that without an exchange.
-		m.tellRecent(addr, true)
+		m.announceRecent(addr, true)
 		m.timers.after(m.jitter(m.tune.RecheckAfter), func() { m.ask(name, addr) })
 	case wait == 0:
 		s.want(name, 0)
 	default:
 		// The roots differ for a reason that no exchange fixes. What is new must not
 		// wait for the next one all the same.
-		m.tellRecent(addr, true)
+		m.announceRecent(addr, true)
 	}
 }
 

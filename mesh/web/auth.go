@@ -36,8 +36,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 }
 
 const (
-	// tellEvery is how often failed attempts from one address are logged.
-	tellEvery = 10 * time.Second
+	// notifyEvery is how often failed attempts from one address are logged.
+	notifyEvery = 10 * time.Second
 	// maxAttempts bounds how many addresses are told apart.
 	maxAttempts = 128
 )
@@ -79,7 +79,7 @@ func (a *attempts) note(remote string) {
 		at = &attempt{}
 		a.from[remote] = at
 	}
-	if age := now.Sub(at.told); age >= 0 && age < tellEvery {
+	if age := now.Sub(at.told); age >= 0 && age < notifyEvery {
 		at.more++
 		return
 	}
@@ -93,7 +93,7 @@ func (a *attempts) forget(now time.Time) {
 		return
 	}
 	for remote, at := range a.from {
-		if now.Sub(at.told) >= tellEvery {
+		if now.Sub(at.told) >= notifyEvery {
 			delete(a.from, remote)
 		}
 	}

@@ -18,7 +18,7 @@ func misfit(s fail2ban.Shape) error {
 	switch {
 	case s.Detects:
 		return errDetects
-	case s.TellsBans:
+	case s.NotifiesBans:
 		return errEchoes
 	}
 	return nil

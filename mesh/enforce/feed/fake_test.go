@@ -92,7 +92,7 @@ type fakeJail struct {
 }
 
 func newFakeJail() *fakeJail {
-	return &fakeJail{shape: fail2ban.Shape{Blocks: true, TellsUnbans: true, Flushes: true}, held: make(map[netip.Prefix]time.Time)}
+	return &fakeJail{shape: fail2ban.Shape{Blocks: true, NotifiesUnbans: true, Flushes: true}, held: make(map[netip.Prefix]time.Time)}
 }
 
 func (j *fakeJail) Shape(context.Context, string) (fail2ban.Shape, error) {

@@ -252,7 +252,7 @@ func TestFailuresSayWhatMendsThem(t *testing.T) {
 		"denied":      {err: fail2ban.ErrDenied, want: "banmesh-fail2ban.socket"},
 		"other":       {err: errors.New("broken pipe"), want: "broken pipe"},
 		"filter":      {shape: fail2ban.Shape{Detects: true}, want: "has a filter"},
-		"ban hook":    {shape: fail2ban.Shape{TellsBans: true}, want: "tells banmesh of its bans"},
+		"ban hook":    {shape: fail2ban.Shape{NotifiesBans: true}, want: "tells banmesh of its bans"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			feeding(t, 10, func(r *rig) {

@@ -11,43 +11,43 @@ import (
 	"banmesh/store"
 )
 
-// telling runs a test of the Teller with the time of a synctest bubble.
-func telling(t *testing.T, jails []string, test func(t *testing.T, r *tellerRig)) {
+// withNotifier runs a test of the Notifier with the time of a synctest bubble.
+func withNotifier(t *testing.T, jails []string, test func(t *testing.T, r *notifierRig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &tellerRig{t: t, server: newFakeServer(jails...), set: &fakeSet{}}
+		r := &notifierRig{t: t, server: newFakeServer(jails...), set: &fakeSet{}}
 		test(t, r)
 		r.stop()
 	})
 }
 
-type tellerRig struct {
-	t      *testing.T
-	server *fakeServer
-	set    *fakeSet
-	hooks  *Hooks
-	teller *Teller
-	cancel context.CancelFunc
-	ended  chan struct{}
+type notifierRig struct {
+	t        *testing.T
+	server   *fakeServer
+	set      *fakeSet
+	hooks    *Hooks
+	notifier *Notifier
+	cancel   context.CancelFunc
+	ended    chan struct{}
 }
 
-func (r *tellerRig) start(change ...func(*TellerConfig)) {
+func (r *notifierRig) start(change ...func(*NotifierConfig)) {
 	r.hooks = NewHooks(HooksConfig{Set: r.set, Client: r.server.client()})
-	c := TellerConfig{Set: r.set, Client: r.server.client(), Hooks: r.hooks}
+	c := NotifierConfig{Set: r.set, Client: r.server.client(), Hooks: r.hooks}
 	for _, f := range change {
 		f(&c)
 	}
-	r.teller = NewTeller(c)
+	r.notifier = NewNotifier(c)
 	ctx, cancel := context.WithCancel(r.t.Context())
 	r.cancel, r.ended = cancel, make(chan struct{})
 	go func() {
 		defer close(r.ended)
-		r.teller.Run(ctx)
+		r.notifier.Run(ctx)
 	}()
 	synctest.Wait()
 }
 
-func (r *tellerRig) stop() {
+func (r *notifierRig) stop() {
 	if r.cancel != nil {
 		r.cancel()
 		<-r.ended
@@ -56,7 +56,7 @@ func (r *tellerRig) stop() {
 }
 
 // lifted queues the notice of a lifted ban of ten minutes.
-func (r *tellerRig) lifted(jail, addr string, start time.Time) {
+func (r *notifierRig) lifted(jail, addr string, start time.Time) {
 	r.set.mu.Lock()
 	defer r.set.mu.Unlock()
 	r.set.notices = append(r.set.notices, store.Notice{
@@ -65,39 +65,39 @@ func (r *tellerRig) lifted(jail, addr string, start time.Time) {
 	})
 }
 
-func (r *tellerRig) after(d time.Duration) {
+func (r *notifierRig) after(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-func (r *tellerRig) wantCalls(want ...string) {
+func (r *notifierRig) wantCalls(want ...string) {
 	r.t.Helper()
 	if got := r.server.did(); !slices.Equal(got, want) {
 		r.t.Errorf("fail2ban was told\n%q, want\n%q", got, want)
 	}
 }
 
-func (r *tellerRig) wantQueue(want int) {
+func (r *notifierRig) wantQueue(want int) {
 	r.t.Helper()
 	if got := r.set.Notices(); len(got) != want {
 		r.t.Errorf("queue is %v, want %d notices", got, want)
 	}
 }
 
-func (r *tellerRig) setDown(err error) {
+func (r *notifierRig) setDown(err error) {
 	r.server.mu.Lock()
 	defer r.server.mu.Unlock()
 	r.server.down = err
 }
 
 func TestLiftIsToldToTheJailThatHoldsTheBan(t *testing.T) {
-	telling(t, []string{"sshd", "recidive"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd", "recidive"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute), banned(t, "203.0.113.8", start, 10*time.Minute))
 		r.server.hold("recidive", banned(t, "203.0.113.7", start, time.Hour))
 		r.start()
 		r.lifted("sshd", "203.0.113.7", start)
-		r.teller.Poke()
+		r.notifier.Poke()
 		r.after(time.Millisecond)
 		r.wantCalls("set sshd unbanip 203.0.113.7")
 		r.wantQueue(0)
@@ -105,19 +105,19 @@ func TestLiftIsToldToTheJailThatHoldsTheBan(t *testing.T) {
 }
 
 func TestTellingSparesANewerOffence(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		lifted := time.Now()
 		r.server.hold("sshd", banned(t, "203.0.113.7", lifted.Add(3*time.Second), 10*time.Minute))
 		r.lifted("sshd", "203.0.113.7", lifted)
 		r.start()
-		r.after(tellEvery)
+		r.after(notifyEvery)
 		r.wantCalls()
 		r.wantQueue(0)
 	})
 }
 
 func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now().Add(600 * time.Millisecond)
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
 		r.server.onUnban = func(jail string, b Banned) {
@@ -127,7 +127,7 @@ func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
 		}
 		r.lifted("sshd", "203.0.113.7", start)
 		r.start()
-		r.after(tellEvery)
+		r.after(notifyEvery)
 		r.wantCalls("set sshd unbanip 203.0.113.7")
 		if got := r.set.lifted(); len(got) != 0 {
 			t.Errorf("the echo lifted %+v", got)
@@ -136,7 +136,7 @@ func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
 }
 
 func TestTellingWaitsForFail2banAsLongAsTheBanLives(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
 		r.setDown(ErrNotRunning)
@@ -144,28 +144,28 @@ func TestTellingWaitsForFail2banAsLongAsTheBanLives(t *testing.T) {
 		r.start()
 		r.after(4 * time.Minute)
 		r.wantQueue(1)
-		if why := r.teller.Trouble(); why != "" {
+		if why := r.notifier.Trouble(); why != "" {
 			t.Errorf("a fail2ban that does not run goes on blocking: %s", why)
 		}
 		r.setDown(nil)
-		r.after(retryMost + tellEvery)
+		r.after(retryMost + notifyEvery)
 		r.wantCalls("set sshd unbanip 203.0.113.7")
 		r.wantQueue(0)
 	})
 }
 
 func TestTellingGivesUpWhenTheBanHasEndedByItself(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		r.setDown(ErrNotRunning)
 		r.lifted("sshd", "203.0.113.7", time.Now())
 		r.start()
-		r.after(10*time.Minute + retryMost + tellEvery)
+		r.after(10*time.Minute + retryMost + notifyEvery)
 		r.wantQueue(0)
 	})
 }
 
 func TestStartOfAJailEndsTheWaitingForIt(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.setDown(ErrNotRunning)
 		r.lifted("sshd", "203.0.113.7", start)
@@ -180,7 +180,7 @@ func TestStartOfAJailEndsTheWaitingForIt(t *testing.T) {
 }
 
 func TestBansByHandAreNoneOfFail2bansBusiness(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		r.lifted("manual", "203.0.113.7", time.Now())
 		r.start()
 		r.wantQueue(0)
@@ -189,7 +189,7 @@ func TestBansByHandAreNoneOfFail2bansBusiness(t *testing.T) {
 }
 
 func TestNamesThatFail2banNeverHadAreForgottenSoon(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		r.lifted("blocklist", "203.0.113.7", time.Now())
 		r.start()
 		r.after(time.Second)
@@ -200,7 +200,7 @@ func TestNamesThatFail2banNeverHadAreForgottenSoon(t *testing.T) {
 }
 
 func TestJailThatFail2banOnceHadIsWaitedForAcrossARestartOfTheAgent(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.start()
 		handle(t, r.hooks, sshd(Ban, start, start))
@@ -218,14 +218,14 @@ func TestJailThatFail2banOnceHadIsWaitedForAcrossARestartOfTheAgent(t *testing.T
 		r.server.jails["sshd"] = jail
 		r.server.mu.Unlock()
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
-		r.after(retryMost + tellEvery)
+		r.after(retryMost + notifyEvery)
 		r.wantCalls("set sshd unbanip 203.0.113.7")
 		r.wantQueue(0)
 	})
 }
 
 func TestRouterWithoutFail2banDropsNotices(t *testing.T) {
-	telling(t, nil, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, nil, func(t *testing.T, r *notifierRig) {
 		r.setDown(ErrNoClient)
 		r.lifted("manual", "203.0.113.7", time.Now())
 		r.set.allow("198.51.100.0/24", time.Now().Add(time.Hour))
@@ -235,19 +235,19 @@ func TestRouterWithoutFail2banDropsNotices(t *testing.T) {
 	})
 }
 
-func TestSilentTellerDropsNotices(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+func TestSilentNotifierDropsNotices(t *testing.T) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
 		r.lifted("sshd", "203.0.113.7", start)
-		r.start(func(c *TellerConfig) { c.Silent = true })
+		r.start(func(c *NotifierConfig) { c.Silent = true })
 		r.wantQueue(0)
 		r.wantCalls()
 	})
 }
 
 func TestManyLiftsAreToldInBatches(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		for i := range 60 {
 			addr := "203.0.113." + string(rune('0'+i/10)) + string(rune('0'+i%10))
@@ -264,14 +264,14 @@ func TestManyLiftsAreToldInBatches(t *testing.T) {
 		if got := len(r.server.did()); got != 3 {
 			t.Errorf("%d calls for 60 addresses, want 3 of at most %d", got, maxBatch)
 		}
-		if r.teller.paused.Sub(began) < 3*batchPause {
+		if r.notifier.paused.Sub(began) < 3*batchPause {
 			t.Errorf("batches followed each other without a pause")
 		}
 	})
 }
 
 func TestAllowIsToldForItsLife(t *testing.T) {
-	telling(t, []string{"recidive", "sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"recidive", "sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.server.hold("sshd", banned(t, "198.51.100.9", start, time.Hour), banned(t, "203.0.113.7", start, time.Hour))
 		r.server.onUnban = func(jail string, b Banned) {
@@ -293,7 +293,7 @@ func TestAllowIsToldForItsLife(t *testing.T) {
 		if got := r.set.lifted(); len(got) != 0 {
 			t.Errorf("a ban that is only covered was lifted: %+v", got)
 		}
-		r.after(time.Hour + tellEvery)
+		r.after(time.Hour + notifyEvery)
 		told = append(told, "set recidive delignoreip 198.51.100.0/24", "set sshd delignoreip 198.51.100.0/24")
 		got := r.server.did()
 		slices.Sort(got[3:])
@@ -304,7 +304,7 @@ func TestAllowIsToldForItsLife(t *testing.T) {
 }
 
 func TestAnAllowThatDoesNotCountIsNotTold(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		ignore := func(i int, why string) {
 			r.set.mu.Lock()
 			defer r.set.mu.Unlock()
@@ -318,21 +318,21 @@ func TestAnAllowThatDoesNotCountIsNotTold(t *testing.T) {
 		r.after(time.Second)
 		r.wantCalls("set sshd addignoreip 203.0.113.0/24")
 		ignore(1, "origin rogue is blocked")
-		r.after(ignoreEvery + tellEvery)
+		r.after(ignoreEvery + notifyEvery)
 		r.wantCalls("set sshd addignoreip 203.0.113.0/24", "set sshd delignoreip 203.0.113.0/24")
 	})
 }
 
 func TestAllowIsToldAgainWhenFail2banForgotIt(t *testing.T) {
-	for name, again := range map[string]func(r *tellerRig){
-		"restart": func(r *tellerRig) {
+	for name, again := range map[string]func(r *notifierRig){
+		"restart": func(r *notifierRig) {
 			handle(r.t, r.hooks, Call{Event: eventStart, Jail: "sshd"})
 			r.after(time.Millisecond)
 		},
-		"reload, which tells nobody": func(r *tellerRig) { r.after(ignoreEvery + tellEvery) },
+		"reload, which tells nobody": func(r *notifierRig) { r.after(ignoreEvery + notifyEvery) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+			withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 				r.set.allow("198.51.100.7", time.Now().Add(time.Hour))
 				r.start()
 				r.server.mu.Lock()
@@ -346,7 +346,7 @@ func TestAllowIsToldAgainWhenFail2banForgotIt(t *testing.T) {
 }
 
 func TestIgnoreListOfTheOperatorIsLeftAlone(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		r.server.jails["sshd"].ignored = []string{"198.51.100.7", "127.0.0.0/8", "gw.example.org"}
 		r.set.allow("198.51.100.7", time.Now().Add(time.Minute))
 		r.start()
@@ -356,7 +356,7 @@ func TestIgnoreListOfTheOperatorIsLeftAlone(t *testing.T) {
 }
 
 func TestAllowThatEndedWhileTheAgentWasDownIsTakenOff(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		r.set.allow("198.51.100.7", time.Now().Add(time.Minute))
 		r.start()
 		r.stop()
@@ -367,24 +367,24 @@ func TestAllowThatEndedWhileTheAgentWasDownIsTakenOff(t *testing.T) {
 }
 
 // What keeps fail2ban from being told is known before there is anything to tell, and is over when fail2ban answers.
-func TestATellerKnowsThatItCannotTell(t *testing.T) {
-	telling(t, []string{"sshd"}, func(t *testing.T, r *tellerRig) {
+func TestANotifierKnowsThatItCannotNotify(t *testing.T) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		r.setDown(ErrDenied)
 		r.start()
 		r.after(2 * lookEvery)
-		if why := r.teller.Trouble(); why != "" {
+		if why := r.notifier.Trouble(); why != "" {
 			t.Errorf("on a router where no jail has ever called: %s", why)
 		}
 		if _, err := r.hooks.Handle(context.Background(), Call{Event: eventStart, Jail: "sshd"}); err != nil {
 			t.Fatal(err)
 		}
 		r.after(time.Second)
-		if why := r.teller.Trouble(); !strings.Contains(why, ErrDenied.Error()) {
+		if why := r.notifier.Trouble(); !strings.Contains(why, ErrDenied.Error()) {
 			t.Errorf("Trouble() = %q", why)
 		}
 		r.setDown(nil)
-		r.after(lookEvery + tellEvery)
-		if why := r.teller.Trouble(); why != "" {
+		r.after(lookEvery + notifyEvery)
+		if why := r.notifier.Trouble(); why != "" {
 			t.Errorf("when fail2ban answers: %s", why)
 		}
 	})

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// tellEvery is how often the queue is looked at without being poked.
-	tellEvery = 5 * time.Second
+	// notifyEvery is how often the queue is looked at without being poked.
+	notifyEvery = 5 * time.Second
 
 	// retryFirst and retryMost bound the pause after a failure, for all of
 	// fail2ban or for one jail; it doubles each time.
@@ -31,7 +31,7 @@ const (
 	manualJail = "manual"
 )
 
-// notices is the part of the replicated set that the Teller works on: what the
+// notices is the part of the replicated set that the Notifier works on: what the
 // local fail2ban must be told, durably, and a place to remember what it was told.
 type notices interface {
 	Notices() []store.Notice
@@ -41,8 +41,8 @@ type notices interface {
 	Meta(key string) ([]byte, bool)
 }
 
-// TellerConfig is what a Teller works on.
-type TellerConfig struct {
+// NotifierConfig is what a Notifier works on.
+type NotifierConfig struct {
 	Set    notices
 	Client *Client
 	Hooks  *Hooks // told which unban hooks will be mere echoes
@@ -52,10 +52,10 @@ type TellerConfig struct {
 	Logger *slog.Logger
 }
 
-// Teller tells the local fail2ban what the mesh lifted and allowed, never from
+// Notifier tells the local fail2ban what the mesh lifted and allowed, never from
 // inside an action of fail2ban. What it has to tell is durable; fail2ban may be
 // away for as long as the bans live.
-type Teller struct {
+type Notifier struct {
 	set    notices
 	client *Client
 	hooks  *Hooks
@@ -90,15 +90,15 @@ func (b *backoff) failed(now time.Time) {
 	b.until = now.Add(b.pause)
 }
 
-// NewTeller returns a Teller; Run does the work.
-func NewTeller(c TellerConfig) *Teller {
+// NewNotifier returns a Notifier; Run does the work.
+func NewNotifier(c NotifierConfig) *Notifier {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Teller{
+	t := &Notifier{
 		set: c.Set, client: c.Client, hooks: c.Hooks, silent: c.Silent, now: c.Now, log: c.Logger,
 		poke:  make(chan struct{}, 1),
 		jails: make(map[string]*backoff),
@@ -110,7 +110,7 @@ func NewTeller(c TellerConfig) *Teller {
 }
 
 // Poke says that there may be something new to tell. It never blocks.
-func (t *Teller) Poke() {
+func (t *Notifier) Poke() {
 	select {
 	case t.poke <- struct{}{}:
 	default:
@@ -118,8 +118,8 @@ func (t *Teller) Poke() {
 }
 
 // Run tells fail2ban what there is to tell, until ctx ends.
-func (t *Teller) Run(ctx context.Context) error {
-	tick := time.NewTicker(tellEvery)
+func (t *Notifier) Run(ctx context.Context) error {
+	tick := time.NewTicker(notifyEvery)
 	defer tick.Stop()
 	for {
 		t.round(ctx)
@@ -140,7 +140,7 @@ func (t *Teller) Run(ctx context.Context) error {
 
 // jailStarted forgets what was found out while the jail was away, and has the
 // ignore lists told again: fail2ban keeps them in memory only.
-func (t *Teller) jailStarted(jail string) {
+func (t *Notifier) jailStarted(jail string) {
 	t.away = backoff{}
 	delete(t.jails, jail)
 	t.next = time.Time{}
@@ -148,7 +148,7 @@ func (t *Teller) jailStarted(jail string) {
 
 // meet remembers that fail2ban has a jail of that name, at least from time to
 // time.
-func (t *Teller) meet(ctx context.Context, jail string) {
+func (t *Notifier) meet(ctx context.Context, jail string) {
 	if t.silent || !t.known.add(jail) {
 		return
 	}
@@ -158,7 +158,7 @@ func (t *Teller) meet(ctx context.Context, jail string) {
 }
 
 // round works once through everything that can be told now.
-func (t *Teller) round(ctx context.Context) {
+func (t *Notifier) round(ctx context.Context) {
 	notices := t.set.Notices()
 	if t.silent {
 		t.done(ctx, notices)
@@ -185,7 +185,7 @@ func (t *Teller) round(ctx context.Context) {
 		}
 	}
 	t.done(ctx, over)
-	err := t.tellAllows(ctx, allows)
+	err := t.notifyAllows(ctx, allows)
 	for _, jail := range order {
 		if absent(err) || ctx.Err() != nil {
 			break
@@ -193,7 +193,7 @@ func (t *Teller) round(ctx context.Context) {
 		if b := t.jails[jail]; b != nil && now.Before(b.until) {
 			continue
 		}
-		err = errors.Join(err, t.tellUnbans(ctx, jail, unbans[jail]))
+		err = errors.Join(err, t.notifyUnbans(ctx, jail, unbans[jail]))
 	}
 	t.judge(ctx, err)
 }
@@ -206,7 +206,7 @@ func absent(err error) bool {
 }
 
 // judge takes note of how fail2ban as a whole answered.
-func (t *Teller) judge(ctx context.Context, err error) {
+func (t *Notifier) judge(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
@@ -223,8 +223,8 @@ func (t *Teller) judge(ctx context.Context, err error) {
 	}
 }
 
-// tellUnbans has one jail let go what was lifted. A newer offence is spared.
-func (t *Teller) tellUnbans(ctx context.Context, jail string, notices []store.Notice) error {
+// notifyUnbans has one jail let go what was lifted. A newer offence is spared.
+func (t *Notifier) notifyUnbans(ctx context.Context, jail string, notices []store.Notice) error {
 	if t.hooks.feeds(jail) {
 		t.done(ctx, notices) // what it holds are peers' bans, and their feeder's matter
 		return nil
@@ -276,7 +276,7 @@ func (t *Teller) tellUnbans(ctx context.Context, jail string, notices []store.No
 }
 
 // unban tells one batch, with a pause since the last one.
-func (t *Teller) unban(ctx context.Context, jail string, prefixes []netip.Prefix, echoes []Banned) error {
+func (t *Notifier) unban(ctx context.Context, jail string, prefixes []netip.Prefix, echoes []Banned) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -294,7 +294,7 @@ func (t *Teller) unban(ctx context.Context, jail string, prefixes []netip.Prefix
 // noJail decides what becomes of notices of a jail that fail2ban does not have:
 // one that it once had may come back with its bans; others are names that only
 // the mesh uses.
-func (t *Teller) noJail(ctx context.Context, jail string, notices []store.Notice) {
+func (t *Notifier) noJail(ctx context.Context, jail string, notices []store.Notice) {
 	b := t.jails[jail]
 	if b == nil {
 		b = &backoff{}
@@ -310,7 +310,7 @@ func (t *Teller) noJail(ctx context.Context, jail string, notices []store.Notice
 
 // done takes notices off the queue. Where that fails they are told once more,
 // which does no harm.
-func (t *Teller) done(ctx context.Context, notices []store.Notice) {
+func (t *Notifier) done(ctx context.Context, notices []store.Notice) {
 	if len(notices) == 0 {
 		return
 	}

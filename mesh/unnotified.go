@@ -1,0 +1,111 @@
+package mesh
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/gossip"
+)
+
+// An unban is for each router's fail2ban too, and only the router itself knows
+// whether its agent can tell it. So each tells the others where it cannot, and
+// whoever unbans is told whose fail2ban goes on blocking.
+
+// unnotifiedLetter is the body of the letter: why the sender's fail2ban cannot be
+// told, "" where it can.
+type unnotifiedLetter struct{ Why string }
+
+const (
+	unnotifiedFields = 1
+	unnotifiedEvery  = time.Minute
+	maxUnnotified    = 200 // bytes of a reason
+	// maxUnnotifiedMembers is more members than a mesh has.
+	maxUnnotifiedMembers = 2048
+)
+
+// unnotified holds what the others said of their fail2bans.
+type unnotified struct {
+	mu   sync.Mutex
+	of   map[string]string
+	said string // by this router, last
+	told time.Time
+}
+
+func (u *unnotified) heard(from, why string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.of == nil || len(u.of) >= maxUnnotifiedMembers { // made-up names: the real ones tell again
+		u.of = make(map[string]string)
+	}
+	if u.of[from] = control.OneLine(cut(why, maxUnnotified)); why == "" {
+		delete(u.of, from)
+	}
+}
+
+// due says whether all must be told now, and takes it as told: what has changed at
+// once, that it is so each minute.
+func (u *unnotified) due(now time.Time, why string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if why == u.said && (why == "" || now.Sub(u.told) < unnotifiedEvery) {
+		return false
+	}
+	u.said, u.told = why, now
+	return true
+}
+
+// others are the reasons of other alive members, by name.
+func (u *unnotified) others(members []gossip.Member) []control.Unnotified {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var out []control.Unnotified
+	for _, m := range members {
+		if why := u.of[m.Name]; why != "" && m.State == gossip.Alive && !m.Self {
+			out = append(out, control.Unnotified{Router: m.Name, Why: why})
+		}
+	}
+	return out
+}
+
+// sendUnnotified tells all members whether this router's fail2ban can be told.
+func (a *Agent) sendUnnotified() {
+	why := cut(a.notifier.Trouble(), maxUnnotified)
+	if !a.unnotified.due(time.Now(), why) {
+		return
+	}
+	letter, err := encodeLetter(letterUnnotified, &unnotifiedLetter{why})
+	if err != nil { // it is short
+		a.log.Error("tell of fail2ban", "error", err)
+		return
+	}
+	for _, m := range a.mesh.Members() {
+		if m.State == gossip.Alive && !m.Self {
+			_ = a.mesh.Send(m.Name, letter) // the next one comes in a minute
+		}
+	}
+}
+
+// unnotifiedRouters are those, this one among them, whose fail2ban cannot be told.
+func (a *Agent) unnotifiedRouters() []control.Unnotified {
+	out := a.unnotified.others(a.mesh.Members())
+	if why := a.notifier.Trouble(); why != "" {
+		out = append(out, control.Unnotified{Router: a.cfg.Name, Why: control.OneLine(cut(why, maxUnnotified))})
+	}
+	slices.SortFunc(out, func(a, b control.Unnotified) int { return strings.Compare(a.Router, b.Router) })
+	return out
+}
+
+func unnotifiedWarnings(own string, routers []control.Unnotified) (w []string) {
+	for _, u := range routers {
+		whose := "the fail2ban of " + u.Router
+		if u.Router == own {
+			whose = "this router's fail2ban"
+		}
+		w = append(w, fmt.Sprintf("%s cannot be told of unbans and allows, and goes on blocking: %s; `banmesh doctor` there says what helps", whose, u.Why))
+	}
+	return w
+}
