@@ -265,6 +265,10 @@ func (a *Agent) DropAllow(ctx context.Context, c control.DropAllowCall) (control
 	}
 	dropped, err := a.store.DropAllow(ctx, c.Prefixes)
 	reply.Dropped = dropped
+	if errors.Is(err, store.ErrLimited) && dropped > 0 {
+		reply.Limited = len(c.Prefixes) - len(reply.Missing) - dropped
+		return reply, nil
+	}
 	return reply, refusal(err)
 }
 

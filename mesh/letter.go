@@ -16,6 +16,7 @@ const (
 	letterAsk        = 'C' // commit now, please
 	letterOutcome    = 'O' // what came of asking
 	letterLimits     = 'M' // the sender's limits, in short
+	letterLife       = 'D' // the sender's bans.max_duration
 	letterUnnotified = 'F' // why the sender's fail2ban cannot be told
 )
 

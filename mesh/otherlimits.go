@@ -75,15 +75,39 @@ func (a *Agent) limitsLetter() []byte {
 	return letter
 }
 
+// lifeLetter is the body of the letter that tells bans.max_duration: for so
+// long the others keep their lifts of this router's bans.
+type lifeLetter struct{ MaxDuration int64 } // ms, 0 for none
+
+const lifeFields = 1
+
+func (a *Agent) lifeLetter() []byte {
+	letter, err := encodeLetter(letterLife, &lifeLetter{time.Duration(a.cfg.Bans.MaxDuration).Milliseconds()})
+	if err != nil { // a number always fits
+		a.log.Error("send bans.max_duration", "error", err)
+	}
+	return letter
+}
+
+// heardLife takes in another member's bans.max_duration.
+func (a *Agent) heardLife(l lifeLetter) {
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	a.store.HeardMaxDuration(time.Duration(min(l.MaxDuration, most)) * time.Millisecond)
+}
+
 // sendLimits tells all members of this router's limits, once a minute.
 func (a *Agent) sendLimits() {
 	if !a.otherLimits.due(time.Now()) {
 		return
 	}
-	letter := a.limitsLetter()
 	for _, m := range a.mesh.Members() {
 		if m.State == gossip.Alive && !m.Self {
-			_ = a.mesh.Send(m.Name, letter) // the next one comes in a minute
+			a.sendLimitsTo(m.Name)
 		}
 	}
+}
+
+func (a *Agent) sendLimitsTo(name string) {
+	_ = a.mesh.Send(name, a.limitsLetter()) // the next one comes in a minute
+	_ = a.mesh.Send(name, a.lifeLetter())
 }

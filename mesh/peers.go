@@ -29,7 +29,7 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 		return
 	}
 	if e.Kind == gossip.MemberJoined {
-		_ = a.mesh.Send(e.Member.Name, a.limitsLetter()) // it is told again each minute
+		a.sendLimitsTo(e.Member.Name)
 	}
 	event := control.Event{
 		Time: control.At(a.clock.now()), Event: e.Kind.String(), Name: e.Member.Name, Addr: e.Member.Addr,
@@ -123,6 +123,11 @@ func (a *Agent) heard(from string, payload []byte) {
 		var l limitsLetter
 		if err = decodeLetter(body, limitsFields, &l); err == nil {
 			a.otherLimits.heard(from, l.Sum)
+		}
+	case letterLife:
+		var l lifeLetter
+		if err = decodeLetter(body, lifeFields, &l); err == nil {
+			a.heardLife(l)
 		}
 	case letterUnnotified:
 		var u unnotifiedLetter

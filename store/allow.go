@@ -56,16 +56,15 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) 
 		return own
 	}
 	if !p.mayLift(it.lift) {
-		if kind != KindPlaced { // what is gone from the conductor is told again with its next reading
-			p.refused = errLimited
-		}
+		p.limited = kind != KindPlaced // what is gone from the conductor is told again with its next reading
 		return false
 	}
 	p.writeLift(it)
 	return true
 }
 
-// DropAllow lifts every live allow of exactly these prefixes, whoever gave it, and returns how many prefixes had one.
+// DropAllow lifts every live allow of exactly these prefixes, whoever gave it, and returns how many prefixes had one. With
+// ErrLimited that many ended all the same, as far as the limits on lifting what others gave allow.
 func (s *Store) DropAllow(ctx context.Context, prefixes []netip.Prefix) (dropped int, err error) {
 	return s.dropDots(ctx, KindAllow, prefixes, anyRecord)
 }
@@ -201,7 +200,7 @@ func (s *Store) Freeze(ctx context.Context) error {
 func (s *Store) Thaw(ctx context.Context) error {
 	return s.do(ctx, func(p *plan) error {
 		p.dropDots(KindFreeze, noPrefix, func(*rec) bool { return true })
-		return nil
+		return p.asAWhole()
 	})
 }
 
@@ -227,8 +226,16 @@ func (s *Store) Block(ctx context.Context, origin string) error {
 func (s *Store) Unblock(ctx context.Context, origin string) error {
 	return s.do(ctx, func(p *plan) error {
 		p.dropDots(KindBlock, noPrefix, func(r *rec) bool { return p.set.labels.at(r.label).jail == origin })
-		return nil
+		return p.asAWhole()
 	})
+}
+
+// asAWhole refuses a call of which a limit lets only a part count.
+func (p *plan) asAWhole() error {
+	if p.limited {
+		p.refused = ErrLimited
+	}
+	return nil
 }
 
 func (p *plan) dot(r *rec) dotRange {
@@ -244,6 +251,7 @@ func (s *Store) dropDots(ctx context.Context, kind Kind, prefixes []netip.Prefix
 	if err != nil {
 		return 0, err
 	}
+	limited := false
 	for part := range slices.Chunk(keys, 16384) {
 		n := 0
 		err := s.do(ctx, func(p *plan) error {
@@ -252,12 +260,16 @@ func (s *Store) dropDots(ctx context.Context, kind Kind, prefixes []netip.Prefix
 					n++
 				}
 			}
+			limited = limited || p.limited
 			return nil
 		})
 		if err != nil {
 			return dropped, err
 		}
 		dropped += n
+	}
+	if limited {
+		return dropped, ErrLimited
 	}
 	return dropped, nil
 }

@@ -73,16 +73,6 @@ func DefaultLimits() Limits {
 	}
 }
 
-// life is how long after the start of its offence a ban is taken to live at most: MaxDuration, and where nothing caps it
-// what the shipped configuration says. A lift is kept until then, so that no prolongation that comes late brings back what
-// was lifted.
-func (c *Config) life() Millis {
-	if c.MaxDuration > 0 {
-		return Millis(c.MaxDuration.Milliseconds())
-	}
-	return 30 * 24 * hour
-}
-
 func (l Limits) validate() error {
 	for _, f := range []struct {
 		name   string

@@ -13,8 +13,8 @@ var ErrLocked = errors.New("the store file is in use by another agent")
 // ErrClosed is returned by writers after Close.
 var ErrClosed = errors.New("the store is closed")
 
-// errLimited is returned for what would lift more of what other members wrote than the limits let count.
-var errLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
+// ErrLimited is returned for what would lift more of what other members wrote than the limits let count.
+var ErrLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
 
 // damagedError says that the store file cannot be trusted. Nothing in it was changed.
 type damagedError struct {

@@ -7,11 +7,14 @@ const backwards = 5 * second
 
 // advance sees what has expired up to now. A clock that stepped back makes bans live again that had expired by it.
 func (s *set) advance(now Millis) {
-	if now < s.now-backwards {
+	switch {
+	case now < s.now-backwards:
 		s.rewind(now)
 		return
-	}
-	if now <= s.now {
+	case now < s.now:
+		s.stepBack(now)
+		return
+	case now == s.now:
 		return
 	}
 	s.now = now
@@ -55,6 +58,40 @@ func (s *set) expire(i uint32) {
 	if live && r.kind == KindAllow {
 		s.emit(s.event(EventDisallow, r))
 	}
+}
+
+// stepBack starts again from a now that is a little earlier: only what has expired since then is looked at.
+func (s *set) stepBack(now Millis) {
+	first, last := expiryMinute(now), expiryMinute(s.now)
+	s.now = now
+	again := func(i uint32) {
+		r := s.slab.at(i)
+		if r.until <= now || !r.is(flagExpired) || r.is(flagDead) {
+			return
+		}
+		r.flags &^= flagExpired
+		if r.is(flagFloor) {
+			heap.Push(&s.hz.early, earlyEntry{r.until, r.seq, i})
+		}
+		if r.kind == KindBan || r.kind == KindAllow {
+			o := s.originOf(r)
+			o.judged = 0 // before it is judged it must not take effect
+			s.relimitLater(o)
+		}
+		s.control.exemptions++
+		s.control.dirty = true
+	}
+	s.hz.between(first-1, last, func(b *bucket) {
+		b.due = 0
+		for _, i := range b.recs {
+			again(i)
+		}
+	})
+	for i := range s.floors {
+		again(i)
+	}
+	s.hz.expired = first
+	s.shift(Minute(now.Time()))
 }
 
 // rewind starts again from an earlier now.

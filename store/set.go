@@ -264,7 +264,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	if o.gone != nil && it.withdrawable() && o.gone[l.id.Epoch].contains(it.seq) {
 		return 0, superseded
 	}
-	if !mine && s.full(o) {
+	if !mine && (s.full(o) || s.agree && it.liftsAhead(s.now)) {
 		return 0, refused
 	}
 	head := s.head(it.key)

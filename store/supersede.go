@@ -98,6 +98,20 @@ func (a *span) absorb(o span) {
 // rangeAhead is how far beyond its own start a Lift's ranges name offences: as far as clocks may honestly differ.
 const rangeAhead = hour
 
+// liftsAhead reports whether the item is a Lift that was written far in the future and has a range: that would name what is
+// still to be given. Clocks differ by hours where nobody looks after them, not by more than a ban may start ahead.
+func (it *item) liftsAhead(now Millis) bool {
+	if it.kind != KindLift || it.start <= now+maxAhead {
+		return false
+	}
+	for s := range it.lift.spans {
+		if s.first != s.last {
+			return true
+		}
+	}
+	return false
+}
+
 // spans yields what the offences of a Lift stand for. A range ends with the Lift: who writes one that names all that is to
 // come does not keep an address from being banned ever again.
 func (b *liftBody) spans(yield func(span) bool) {

@@ -132,13 +132,14 @@ type plan struct {
 	items                  []item
 	planned                map[planKey]int // index in items of the last of that kind, prefix and jail
 	lifts                  int             // of others' bans
-	life                   Millis          // how long after its start a ban may live
+	life                   Millis          // how long after its start a ban may live at any member
 	notices                []Notice
 	done                   []uint64
 	meta                   map[string][]byte
 	used                   bool     // the call being planned depends on the transaction
 	withdrawn, goneAlready []uint32 // own records to take out: by this call, by those before it
 	refused                error    // why the call being planned must not be written
+	limited                bool     // some of it must not, because it would exceed the limits
 	isTold                 func(Notice) bool
 	told                   map[noticeKey]bool
 }
@@ -305,7 +306,7 @@ func (s *Store) writeBatch() (more bool) {
 // newPlan begins a transaction, with mu held for reading at least.
 func (s *Store) newPlan() *plan {
 	return &plan{
-		set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.cfg.life(),
+		set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.life,
 		planned: make(map[planKey]int), meta: make(map[string][]byte), told: make(map[noticeKey]bool),
 	}
 }
@@ -339,7 +340,7 @@ func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
 		if o.err = o.ctx.Err(); o.err != nil {
 			continue
 		}
-		p.used, p.refused = false, nil
+		p.used, p.refused, p.limited = false, nil, false
 		items, notices := len(p.items), len(p.notices)
 		withdrawn := len(p.goneAlready)
 		o.err = o.plan(p)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -109,10 +110,14 @@ func allowRemoveCommand(c *console) *cli.Command {
 			if r.Dropped > 0 {
 				fmt.Fprintf(c.out, "%d taken out of the allow-list\n", r.Dropped)
 			}
+			var missing, limited error
 			if len(r.Missing) > 0 {
-				return fmt.Errorf("not in the allow-list: %s", shorten(r.Missing))
+				missing = fmt.Errorf("not in the allow-list: %s", shorten(r.Missing))
 			}
-			return nil
+			if r.Limited > 0 {
+				limited = fmt.Errorf("%d others' are still in it: limits.lifts_per_minute_per_origin lets no more of them end now; run the command again in a minute", r.Limited)
+			}
+			return errors.Join(missing, limited)
 		},
 	}
 }

@@ -98,6 +98,8 @@ type DropAllowCall struct {
 type DropAllowReply struct {
 	Dropped int      `json:"dropped"`
 	Missing Prefixes `json:"missing,omitempty"`
+	// Limited counts those that have not ended: as many of others' as the limits let count within a minute have.
+	Limited int `json:"limited,omitempty"`
 }
 
 // Allow is one live entry of the allow-list.

@@ -145,10 +145,10 @@ func look(known set, now store.Millis) *view {
 				v.dead[g] = true
 			}
 		}
-		if o.kind == store.KindPlaced || o.kind == store.KindNeverBan {
+		if o.kind == store.KindNeverBan {
 			// Over the logs of one member the lease that lasts longer replaces the other, also when it is lifted.
 			for p := range known.all {
-				if p.kind == o.kind && p.prefix == o.prefix && p.origin() == o.origin() && p.log != o.log && p.until < o.until {
+				if p.kind == o.kind && p.origin() == o.origin() && p.log != o.log && p.until < o.until {
 					v.dead[p.id] = true
 				}
 			}

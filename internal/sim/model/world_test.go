@@ -119,7 +119,8 @@ type world struct {
 // settings are drawn for each history.
 type settings struct {
 	nodes int
-	max   time.Duration // bans.max_duration
+	max   time.Duration // bans.max_duration of most members
+	least time.Duration // of the second and the fourth
 	live  int           // limits.live_per_origin, 0 for more than are given
 	files bool          // stores write real files
 }
@@ -142,6 +143,15 @@ func (w *world) pass(d store.Millis) {
 func (w *world) set(n *node, ahead store.Millis) {
 	n.clock = ahead
 	n.shows.Store(int64(w.clockOf(n)))
+}
+
+// maxOf is a member's bans.max_duration.
+func (w *world) maxOf(n *node) store.Millis {
+	d := w.conf.max
+	if n.name == "r2" || n.name == "r4" {
+		d = w.conf.least
+	}
+	return store.Millis(d.Milliseconds())
 }
 
 func (w *world) clockOf(n *node) store.Millis { return w.now + n.clock }
@@ -179,7 +189,7 @@ func (w *world) open(i int) {
 		limits.LivePerOrigin = w.conf.live
 	}
 	s, err := store.Open(store.Config{
-		Path: n.path, Volume: n.volume, Origin: n.name, MaxDuration: w.conf.max, Limits: limits,
+		Path: n.path, Volume: n.volume, Origin: n.name, MaxDuration: time.Duration(w.maxOf(n)) * time.Millisecond, Limits: limits,
 		Now: func() time.Time { return store.Millis(n.shows.Load()).Time() },
 	})
 	if err != nil {
@@ -189,6 +199,7 @@ func (w *world) open(i int) {
 	if d := s.Doubt(); d != "" {
 		w.fail("%s doubts its file: %s", n.name, d)
 	}
+	s.HeardMaxDuration(w.conf.max) // the members tell each other
 	n.s, n.log, n.head, n.pushed = s, s.Head().Log, 0, 0
 	n.settled, n.snap, n.crash = true, nil, false
 	w.touched[i] = true
@@ -381,12 +392,12 @@ func (w *world) ban(i int, q store.BanRequest) {
 		}
 	}
 	until := q.Until
-	if w.conf.max > 0 && !q.Force {
+	if !q.Force {
 		start := f.start
 		for _, o := range mine {
 			start = min(start, o.offence.start)
 		}
-		until = min(until, start+store.Millis(w.conf.max.Milliseconds()))
+		until = min(until, start+w.maxOf(n))
 	}
 	var longest, same store.Millis
 	for _, b := range v.held {
@@ -553,23 +564,21 @@ func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 	w.touched[i] = true
 }
 
-// replacedBy returns what an allow or a placing of n takes the place of. What n took back in an earlier run is not among it:
-// who has not heard of that learns it from that run's log.
+// replacedBy returns what an allow or a placing of n takes the place of, also what others have lifted meanwhile. What n took
+// back in an earlier run is not among it: who has not heard of that learns it from that run's log.
 func replacedBy(n *node, o *op) (gone []int) {
-	var v *view
+	back := map[int]bool{}
+	for p := range n.known.all {
+		if p.replaces && p.origin() == n.name {
+			for _, g := range p.gone {
+				back[g] = true
+			}
+		}
+	}
 	for b := range n.known.all {
-		if b.kind != o.kind || b.prefix != o.prefix || b.origin() != n.name {
-			continue
+		if b.kind == o.kind && b.prefix == o.prefix && b.origin() == n.name && (b.log == n.log || !back[b.id]) {
+			gone = append(gone, b.id)
 		}
-		if b.log != n.log {
-			if v == nil {
-				v = look(n.known, 0)
-			}
-			if v.dead[b.id] {
-				continue
-			}
-		}
-		gone = append(gone, b.id)
 	}
 	return gone
 }

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// TestALiftOutlivesTheBansOfWhoLetsThemLiveLonger: who lifts a ban of a member whose bans.max_duration is longer than its own
+// keeps the lift for as long as that member may prolong, also when it has restarted since it was told.
+func TestALiftOutlivesTheBansOfWhoLetsThemLiveLonger(t *testing.T) {
+	c := newClock()
+	capped := func(d time.Duration) func(*Config) { return func(cfg *Config) { cfg.MaxDuration = d } }
+	a := newNode(t, "a", c, nil, capped(240*time.Hour))
+	b := newNode(t, "b", c, nil, capped(4*time.Hour))
+	start := c.millis() / second * second
+	given := func(q *BanRequest) { q.Start = start }
+	a.ban("192.0.2.1", time.Hour, given)
+	b.pull(a)
+	b.HeardMaxDuration(240 * time.Hour)
+	b.HeardMaxDuration(time.Hour) // another one's
+	b.must(b.SaveMeta(context.Background(), "x", nil))
+	b.must(b.Close())
+	b = newNode(t, "b", c, b.disk, capped(4*time.Hour))
+	b.lift("192.0.2.1")
+
+	c.add(9 * time.Hour) // a does not hear of it
+	a.Tick(true)
+	b.Tick(true)
+	if out := a.ban("192.0.2.1", 24*time.Hour, given); out != BanNew && out != BanExtended {
+		t.Fatalf("the prolongation is %v", out)
+	}
+	converge(a, b)
+	if a.live("192.0.2.1") || b.live("192.0.2.1") {
+		t.Errorf("what was lifted is back: at a %t, at b %t", a.live("192.0.2.1"), b.live("192.0.2.1"))
+	}
+	if b.HeardMaxDuration(1 << 62); b.life != maxToldLife {
+		t.Errorf("told of a life without end it keeps lifts for %v", time.Duration(b.life)*time.Millisecond)
+	}
+}
+
+// TestALiftDatedFarAheadIsRefused: its ranges would name what is given until then. It is taken when its time has come.
+func TestALiftDatedFarAheadIsRefused(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	a.Tick(true)
+	f := newForge("rogue", 1)
+	ahead := c.millis() + 10*365*24*hour
+	f.write(item{kind: KindLift, key: mustKey(addr(1)), start: ahead, until: ahead, lift: &liftBody{offences: []offence{{"a", "sshd", ahead}, {"a", "sshd", 0}}}})
+	f.write(item{kind: KindLift, key: mustKey(addr(2)), start: ahead, until: ahead, lift: &liftBody{offences: []offence{{"a", "sshd", c.millis()}}}})
+	f.write(item{kind: KindLift, key: mustKey(addr(3)), start: c.millis() + 23*hour, until: ahead, lift: &liftBody{offences: []offence{{"a", "sshd", ahead}, {"a", "sshd", 0}}}})
+	if m, err := a.Merge(f.bytes()); err != nil || m.Refused != 1 || m.New != 2 {
+		t.Errorf("merged %+v: %v", m, err)
+	}
+	if out := a.ban(addr(1).String(), time.Hour); out != BanNew {
+		t.Errorf("the ban is %v", out)
+	}
+	c.add(10 * 365 * 24 * time.Hour)
+	a.Tick(true)
+	if m, err := a.Merge(f.bytes()); err != nil || m.Refused != 0 {
+		t.Errorf("in time: merged %+v: %v", m, err)
+	}
+}
+
+// TestAClockThatStepsBackALittleKeepsTheLimits: what had expired is live again, and what had taken its place counts no more.
+func TestAClockThatStepsBackALittleKeepsTheLimits(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(cfg *Config) { cfg.Limits = Limits{LivePerOrigin: 1} })
+	a.ban("192.0.2.1", 10*time.Second)
+	a.ban("192.0.2.2", time.Hour)
+	c.add(12 * time.Second)
+	a.Tick(true)
+	if a.live("192.0.2.1") || !a.effective("192.0.2.2") {
+		t.Fatal("the second one does not count")
+	}
+	c.add(-4 * time.Second)
+	a.Tick(true)
+	if !a.effective("192.0.2.1") || a.effective("192.0.2.2") {
+		t.Errorf("the first counts: %t, the second: %t", a.effective("192.0.2.1"), a.effective("192.0.2.2"))
+	}
+	c.add(4 * time.Second)
+	a.Tick(true)
+	if a.live("192.0.2.1") || !a.effective("192.0.2.2") {
+		t.Error("it does not expire again")
+	}
+}
