@@ -68,7 +68,7 @@ type Agent struct {
 	events    hub
 	listener  net.Listener
 	reports   reports
-	errands   errands
+	forwarded forwarded
 
 	otherLimits otherLimits
 	unnotified  unnotified
@@ -80,7 +80,7 @@ type Agent struct {
 	watchers    watchers
 	past        *history.History          // nil where nothing is remembered
 	geo         atomic.Pointer[geoConfig] // as configured last
-	ready       atomic.Bool               // the rooms are made: changes, letters and guests may reach them
+	ready       atomic.Bool               // the rooms are made: changes, messages and guests may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once
@@ -127,7 +127,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 			a.close()
 		}
 	}()
-	a.errands.random = a.doors.Random
+	a.forwarded.random = a.doors.Random
 	if err := a.doors.Prepare(&a.cfg, a.log); err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ const staleSession = 15 * time.Second
 // openCommit makes the election and, where a conductor is configured, the
 // committer.
 func (a *Agent) openCommit() (err error) {
-	a.errands.run = a.runErrand
+	a.forwarded.run = a.commitFor
 	a.elector, err = leader.New(leader.Config{
 		Name: a.cfg.Name, Priority: a.cfg.Leader.Priority, Observer: !a.mayLead(),
 		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.mayNotLead, Send: a.sendHeartbeat, Random: a.doors.Random, OnChange: a.leads, Logger: a.log,

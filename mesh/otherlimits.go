@@ -13,8 +13,8 @@ import (
 // comes to another result, and nothing else would show that. So they tell each
 // other a short name of theirs, when a member comes and each minute.
 
-// limitsLetter is the body of the letter.
-type limitsLetter struct{ Sum uint64 }
+// limitsMessage is the body of the message.
+type limitsMessage struct{ Sum uint64 }
 
 const (
 	limitsFields = 1
@@ -67,26 +67,26 @@ func (o *otherLimits) warnings(members []gossip.Member) []string {
 	return []string{fmt.Sprintf("other limits at %s: what counts there may not count here; make `limits` the same on all routers", strings.Join(names, ", "))}
 }
 
-func (a *Agent) limitsLetter() []byte {
-	letter, err := encodeLetter(letterLimits, &limitsLetter{a.otherLimits.own})
+func (a *Agent) limitsMessage() []byte {
+	message, err := encodeMessage(messageLimits, &limitsMessage{a.otherLimits.own})
 	if err != nil { // a number always fits
 		a.log.Error("tell the limits", "error", err)
 	}
-	return letter
+	return message
 }
 
-// lifeLetter is the body of the letter that tells bans.max_duration: for so
+// lifeLetter is the body of the message that tells bans.max_duration: for so
 // long the others keep their lifts of this router's bans.
 type lifeLetter struct{ MaxDuration int64 } // ms, 0 for none
 
 const lifeFields = 1
 
 func (a *Agent) lifeLetter() []byte {
-	letter, err := encodeLetter(letterLife, &lifeLetter{time.Duration(a.cfg.Bans.MaxDuration).Milliseconds()})
+	message, err := encodeMessage(letterLife, &lifeLetter{time.Duration(a.cfg.Bans.MaxDuration).Milliseconds()})
 	if err != nil { // a number always fits
 		a.log.Error("send bans.max_duration", "error", err)
 	}
-	return letter
+	return message
 }
 
 // heardLife takes in another member's bans.max_duration.
@@ -108,6 +108,6 @@ func (a *Agent) sendLimits() {
 }
 
 func (a *Agent) sendLimitsTo(name string) {
-	_ = a.mesh.Send(name, a.limitsLetter()) // the next one comes in a minute
+	_ = a.mesh.Send(name, a.limitsMessage()) // the next one comes in a minute
 	_ = a.mesh.Send(name, a.lifeLetter())
 }

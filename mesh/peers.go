@@ -76,7 +76,7 @@ func (a *Agent) observers() []string {
 }
 
 func (a *Agent) sendHeartbeat(to string, payload []byte) error {
-	return a.mesh.Send(to, append([]byte{letterLeader}, payload...))
+	return a.mesh.Send(to, append([]byte{messageLeader}, payload...))
 }
 
 // ignored says whether an operator has taken a member's say from it: what it
@@ -96,7 +96,7 @@ func (a *Agent) mayNotLead(name string) bool {
 	return !known || m.State != gossip.Alive || !m.Eligible || a.ignored(name) || a.stall != nil && a.stall.bars(name)
 }
 
-// heard takes a letter of another member. It must not block.
+// heard takes a message of another member. It must not block.
 func (a *Agent) heard(from string, payload []byte) {
 	if !a.ready.Load() || len(payload) == 0 || a.ignored(from) {
 		return
@@ -104,44 +104,44 @@ func (a *Agent) heard(from string, payload []byte) {
 	kind, body := payload[0], payload[1:]
 	var err error
 	switch kind {
-	case letterLeader:
+	case messageLeader:
 		a.elector.Receive(from, body)
-	case letterReport:
+	case messageReport:
 		var r report
-		if err = decodeLetter(body, reportFields, &r); err == nil {
+		if err = decodeMessage(body, reportFields, &r); err == nil {
 			a.reports.heard(from, r)
 			if lead := a.elector.Status(); a.committer != nil && lead.Leader == from && !lead.Self {
 				a.committer.HeardByHand(r.byHand())
 			}
 		}
-	case letterAsk:
-		var ask asking
-		if err = decodeLetter(body, askingFields, &ask); err == nil {
-			a.errands.asked(from, ask)
+	case messageForward:
+		var ask forwardRequest
+		if err = decodeMessage(body, forwardFields, &ask); err == nil {
+			a.forwarded.asked(from, ask)
 		}
-	case letterLimits:
-		var l limitsLetter
-		if err = decodeLetter(body, limitsFields, &l); err == nil {
+	case messageLimits:
+		var l limitsMessage
+		if err = decodeMessage(body, limitsFields, &l); err == nil {
 			a.otherLimits.heard(from, l.Sum)
 		}
 	case letterLife:
 		var l lifeLetter
-		if err = decodeLetter(body, lifeFields, &l); err == nil {
+		if err = decodeMessage(body, lifeFields, &l); err == nil {
 			a.heardLife(l)
 		}
-	case letterUnnotified:
-		var u unnotifiedLetter
-		if err = decodeLetter(body, unnotifiedFields, &u); err == nil {
+	case messageUnnotified:
+		var u unnotifiedMessage
+		if err = decodeMessage(body, unnotifiedFields, &u); err == nil {
 			a.unnotified.heard(from, u.Why)
 		}
-	case letterOutcome:
-		var o outcome
-		if err = decodeLetter(body, outcomeFields, &o); err == nil {
-			a.errands.answered(o)
+	case messageResult:
+		var o forwardResult
+		if err = decodeMessage(body, resultFields, &o); err == nil {
+			a.forwarded.answered(o)
 		}
 	}
 	if err != nil {
-		a.log.Debug("letter dropped", "from", from, "error", err)
+		a.log.Debug("message dropped", "from", from, "error", err)
 	}
 }
 
@@ -158,14 +158,14 @@ func (a *Agent) sendReport() {
 	if !a.reports.due(time.Now(), r) {
 		return
 	}
-	letter, err := encodeLetter(letterReport, &r)
+	message, err := encodeMessage(messageReport, &r)
 	if err != nil {
 		a.log.Error("report of the commits", "error", err)
 		return
 	}
 	for _, m := range a.mesh.Members() {
 		if m.State == gossip.Alive && !m.Self {
-			_ = a.mesh.Send(m.Name, letter) // the next one comes in seconds
+			_ = a.mesh.Send(m.Name, message) // the next one comes in seconds
 		}
 	}
 }

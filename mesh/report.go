@@ -14,7 +14,7 @@ import (
 const reportEvery = 5 * time.Second
 
 // report is how the leader's commits stand, for `status` and `list` on the
-// other routers. It is the body of a letter.
+// other routers. It is the body of a message.
 type report struct {
 	Term          uint64
 	State         string

@@ -82,9 +82,9 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 	if r, err := a.Commit(t.Context(), control.CommitCall{}); err != nil || r.Committed {
 		t.Errorf("a commit without force committed: %+v, %v", r, err)
 	}
-	a.errands.asked("ghost1", asking{ID: 1, Force: true})
-	var o outcome
-	eventually(t, "the answer to a word from afar", func() bool { o, _ = a.errands.outcome(1); return o.ID == 1 })
+	a.forwarded.asked("ghost1", forwardRequest{ID: 1, Force: true})
+	var o forwardResult
+	eventually(t, "the answer to a word from afar", func() bool { o, _ = a.forwarded.outcome(1); return o.ID == 1 })
 	if got := tenant(sim); o.Committed || !strings.Contains(o.Error, "run `banmesh commit --force` on router1") || len(got) != 1 {
 		t.Errorf("a word from afar: %+v; the conductor has %d", o, len(got))
 	}

@@ -15,9 +15,9 @@ import (
 // whether its agent can tell it. So each tells the others where it cannot, and
 // whoever unbans is told whose fail2ban goes on blocking.
 
-// unnotifiedLetter is the body of the letter: why the sender's fail2ban cannot be
+// unnotifiedMessage is the body of the message: why the sender's fail2ban cannot be
 // told, "" where it can.
-type unnotifiedLetter struct{ Why string }
+type unnotifiedMessage struct{ Why string }
 
 const (
 	unnotifiedFields = 1
@@ -77,14 +77,14 @@ func (a *Agent) sendUnnotified() {
 	if !a.unnotified.due(time.Now(), why) {
 		return
 	}
-	letter, err := encodeLetter(letterUnnotified, &unnotifiedLetter{why})
+	message, err := encodeMessage(messageUnnotified, &unnotifiedMessage{why})
 	if err != nil { // it is short
 		a.log.Error("tell of fail2ban", "error", err)
 		return
 	}
 	for _, m := range a.mesh.Members() {
 		if m.State == gossip.Alive && !m.Self {
-			_ = a.mesh.Send(m.Name, letter) // the next one comes in a minute
+			_ = a.mesh.Send(m.Name, message) // the next one comes in a minute
 		}
 	}
 }

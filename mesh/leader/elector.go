@@ -29,12 +29,12 @@ type Elector struct {
 	watchAt  time.Time // next one to the observers
 	farewell int       // how many words of having resigned are still to be sent
 	unwound  bool      // the last word said that an edit is being finished
-	replies  []letter
+	replies  []message
 	idle     chan struct{} // closed while no edit is open
 }
 
-// letter is a heartbeat on its way.
-type letter struct {
+// message is a heartbeat on its way.
+type message struct {
 	to string
 	h  Heartbeat
 }
@@ -128,9 +128,9 @@ func (e *Elector) turn() time.Time {
 	peers, observers := e.cfg.Peers(), e.observers()
 	now := e.cfg.now()
 	e.mu.Lock()
-	letters, next := e.advance(now, able, why, peers, observers)
+	messages, next := e.advance(now, able, why, peers, observers)
 	e.mu.Unlock()
-	for _, l := range letters {
+	for _, l := range messages {
 		e.send(l)
 	}
 	return next
@@ -138,12 +138,12 @@ func (e *Elector) turn() time.Time {
 
 // advance does what is due at a moment, given what the doors to the world say, and returns what is to be sent and when to
 // look again. It is called with mu held and has no other effect: a test explores what it does.
-func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, observers []string) (letters []letter, next time.Time) {
+func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, observers []string) (messages []message, next time.Time) {
 	if e.election.retired {
 		able, why = false, "leaving"
 	}
 	e.able, e.why = able, why
-	letters, e.replies = e.replies, nil
+	messages, e.replies = e.replies, nil
 	if e.election.leading && !able {
 		e.resign(now, why)
 	}
@@ -159,21 +159,21 @@ func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, ob
 		}
 		if s.ask {
 			e.seq++
-			letters = e.toPeers(letters, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, state: asking})
+			messages = e.toPeers(messages, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, state: asking})
 		}
 	}
 	if h, ok := e.word(); ok {
 		if !now.Before(e.beatAt) {
-			letters = e.toPeers(letters, peers, h)
+			messages = e.toPeers(messages, peers, h)
 			watchers := h.state == Unable || !now.Before(e.watchAt)
 			if watchers {
-				letters = e.toObservers(letters, observers, h)
+				messages = e.toObservers(messages, observers, h)
 			}
 			e.spoken(now, h, watchers)
 		}
 		next = earlier(next, e.beatAt)
 	}
-	return letters, next
+	return messages, next
 }
 
 // word is the heartbeat that this member has to send each beat, if any.
@@ -211,20 +211,20 @@ func (e *Elector) spoken(now time.Time, h Heartbeat, watchers bool) {
 	e.unwound = h.state == finishing && h.session != (Session{})
 }
 
-func (e *Elector) toPeers(letters []letter, peers []Peer, h Heartbeat) []letter {
+func (e *Elector) toPeers(messages []message, peers []Peer, h Heartbeat) []message {
 	for _, p := range peers {
 		if p.Name != e.cfg.Name {
-			letters = append(letters, letter{p.Name, h})
+			messages = append(messages, message{p.Name, h})
 		}
 	}
-	return letters
+	return messages
 }
 
-func (e *Elector) toObservers(letters []letter, names []string, h Heartbeat) []letter {
+func (e *Elector) toObservers(messages []message, names []string, h Heartbeat) []message {
 	for _, name := range names {
-		letters = append(letters, letter{name, h})
+		messages = append(messages, message{name, h})
 	}
-	return letters
+	return messages
 }
 
 func (e *Elector) observers() []string {
@@ -234,7 +234,7 @@ func (e *Elector) observers() []string {
 	return e.cfg.Observers()
 }
 
-func (e *Elector) send(l letter) {
+func (e *Elector) send(l message) {
 	b, err := l.h.Encode()
 	if err == nil {
 		err = e.cfg.Send(l.to, b)
@@ -289,10 +289,10 @@ func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 		switch answer {
 		case replyClaim:
 			if w, ok := e.word(); ok {
-				e.replies = append(e.replies, letter{from, w})
+				e.replies = append(e.replies, message{from, w})
 			}
 		case replyPass:
-			e.replies = append(e.replies, letter{from, e.election.passOn(now)})
+			e.replies = append(e.replies, message{from, e.election.passOn(now)})
 		}
 	}
 	if led && !e.election.leading {
@@ -367,10 +367,10 @@ func (e *Elector) Resign(ctx context.Context) {
 	peers, observers := e.cfg.Peers(), e.observers()
 	now := e.cfg.now()
 	e.mu.Lock()
-	letters := e.retire(now, peers, observers)
+	messages := e.retire(now, peers, observers)
 	idle := e.idle
 	e.mu.Unlock()
-	for _, l := range letters {
+	for _, l := range messages {
 		e.send(l)
 	}
 	e.kick()
@@ -381,16 +381,16 @@ func (e *Elector) Resign(ctx context.Context) {
 }
 
 // retire gives leadership up for good, with mu held, and returns what is to be sent.
-func (e *Elector) retire(now time.Time, peers []Peer, observers []string) (letters []letter) {
+func (e *Elector) retire(now time.Time, peers []Peer, observers []string) (messages []message) {
 	e.election.retired = true
 	if e.election.leading {
 		e.why = "leaving"
 		e.resign(now, e.why)
 		h, _ := e.word()
-		letters = e.toObservers(e.toPeers(letters, peers, h), observers, h)
+		messages = e.toObservers(e.toPeers(messages, peers, h), observers, h)
 		e.spoken(now, h, true)
 	}
-	return letters
+	return messages
 }
 
 // Silent returns the sessions that other members announced as leaders and

@@ -264,7 +264,7 @@ func (m *mesh) step(f fault) bool {
 		if p.edit > 0 {
 			return false // it waits for that
 		}
-		m.letters(int(f.a), p.e.retire(m.clock(int(f.a)), others[f.a], nil))
+		m.messages(int(f.a), p.e.retire(m.clock(int(f.a)), others[f.a], nil))
 		m.drop(int(f.a), false)
 		p.down, p.away = f.n, true
 		for j := range three {
@@ -379,16 +379,16 @@ func (m *mesh) turn(i int) {
 		}
 	}
 	led := p.e.election.leader
-	letters, _ := p.e.advance(m.clock(i), able, why, peers, nil)
+	messages, _ := p.e.advance(m.clock(i), able, why, peers, nil)
 	if m.log != nil && led != p.e.election.leader {
 		m.log("      %s follows %q, term %d", placeNames[i], p.e.election.leader.name, p.e.election.leader.term)
 	}
-	m.letters(i, letters)
+	m.messages(i, messages)
 }
 
-// letters sends words, one of which may meet with the fault of the tick.
-func (m *mesh) letters(i int, letters []letter) {
-	for _, l := range letters {
+// messages sends words, one of which may meet with the fault of the tick.
+func (m *mesh) messages(i int, messages []message) {
+	for _, l := range messages {
 		w := mail{0, int8(i), placeOf(l.to), l.h}
 		k := m.sent
 		m.sent++

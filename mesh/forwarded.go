@@ -10,18 +10,18 @@ import (
 	"banmesh/mesh/control"
 )
 
-// `banmesh commit` on a router that does not lead is an errand to the leader:
+// `banmesh commit` on a router that does not lead is a request that is forwarded to the leader:
 // the asking is repeated until the outcome comes back, since both may be lost;
 // its number keeps a repetition from being done twice.
 
-// asking is the body of a letter to the leader: commit now.
-type asking struct {
+// forwardRequest is the body of a message to the leader: commit now.
+type forwardRequest struct {
 	ID    uint64
 	Force bool
 }
 
-// outcome is the body of the answer.
-type outcome struct {
+// forwardResult is the body of the answer.
+type forwardResult struct {
 	ID        uint64
 	Committed bool
 	Add       int64
@@ -31,31 +31,31 @@ type outcome struct {
 }
 
 const (
-	askingFields  = 2
-	outcomeFields = 6
+	forwardFields = 2
+	resultFields  = 6
 
-	errandRepeat = time.Second
-	maxErrands   = 64 // at once, and as many remembered
+	forwardRepeat = time.Second
+	maxForwarded  = 64 // at once, and as many remembered
 )
 
-// errands holds what this agent asked of the leader and what others asked of it.
-type errands struct {
-	run    func(from string, ask asking) // does one, in its own goroutine
+// forwarded holds what this agent asked of the leader and what others asked of it.
+type forwarded struct {
+	run    func(from string, ask forwardRequest) // does one, in its own goroutine
 	random rand.Source
 
 	mu      sync.Mutex
-	waiting map[uint64]chan outcome
-	known   map[uint64]*outcome // asked of this agent; nil while it is being done
+	waiting map[uint64]chan forwardResult
+	known   map[uint64]*forwardResult // asked of this agent; nil while it is being done
 	order   []uint64
 }
 
-// expect makes room for the outcome of a new errand.
-func (e *errands) expect() (id uint64, got chan outcome, forget func()) {
-	id, got = e.random.Uint64(), make(chan outcome, 1)
+// expect makes room for the outcome of a new forwarded request.
+func (e *forwarded) expect() (id uint64, got chan forwardResult, forget func()) {
+	id, got = e.random.Uint64(), make(chan forwardResult, 1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.waiting == nil {
-		e.waiting = make(map[uint64]chan outcome)
+		e.waiting = make(map[uint64]chan forwardResult)
 	}
 	e.waiting[id] = got
 	return id, got, func() {
@@ -65,7 +65,7 @@ func (e *errands) expect() (id uint64, got chan outcome, forget func()) {
 	}
 }
 
-func (e *errands) answered(o outcome) {
+func (e *forwarded) answered(o forwardResult) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if got, ok := e.waiting[o.ID]; ok {
@@ -76,18 +76,18 @@ func (e *errands) answered(o outcome) {
 	}
 }
 
-// asked starts an errand that is new; of one that is done it says the outcome
+// asked starts a request that is new; of one that is done it says the outcome
 // again, through run.
-func (e *errands) asked(from string, ask asking) {
+func (e *forwarded) asked(from string, ask forwardRequest) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if done, ok := e.known[ask.ID]; ok && done == nil {
 		return // under way
 	} else if !ok {
 		if e.known == nil {
-			e.known = make(map[uint64]*outcome)
+			e.known = make(map[uint64]*forwardResult)
 		}
-		if len(e.order) >= maxErrands {
+		if len(e.order) >= maxForwarded {
 			if e.known[e.order[0]] == nil {
 				return // too many under way: it will be asked again
 			}
@@ -100,24 +100,24 @@ func (e *errands) asked(from string, ask asking) {
 	go e.run(from, ask)
 }
 
-func (e *errands) outcome(id uint64) (outcome, bool) {
+func (e *forwarded) outcome(id uint64) (forwardResult, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if o := e.known[id]; o != nil {
 		return *o, true
 	}
-	return outcome{}, false
+	return forwardResult{}, false
 }
 
-func (e *errands) done(o outcome) {
+func (e *forwarded) done(o forwardResult) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.known[o.ID] = &o
 }
 
-// runErrand commits for another router and tells it what came of it.
-func (a *Agent) runErrand(from string, ask asking) {
-	o, ok := a.errands.outcome(ask.ID)
+// commitFor commits for another router and tells it what came of it.
+func (a *Agent) commitFor(from string, ask forwardRequest) {
+	o, ok := a.forwarded.outcome(ask.ID)
 	if !ok {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.Commit.Timeout))
 		// Force from afar could be anybody's who has the gossip key.
@@ -126,18 +126,18 @@ func (a *Agent) runErrand(from string, ask asking) {
 		if held := len(reply.Held) + len(reply.HeldAdd); err == nil && ask.Force && held > 0 {
 			err = fmt.Errorf("%d changes are held back, and an operator's word counts only where it is given: run `banmesh commit --force` on %s", held, a.cfg.Name)
 		}
-		o = outcome{
+		o = forwardResult{
 			ID: ask.ID, Committed: reply.Committed, Add: int64(len(reply.Add)), Remove: int64(len(reply.Remove)),
 			Detail: cut(reply.Detail, maxReportText),
 		}
 		if err != nil {
 			o.Error = cut(err.Error(), 2*maxReportText)
 		}
-		a.errands.done(o)
+		a.forwarded.done(o)
 	}
-	letter, err := encodeLetter(letterOutcome, &o)
+	message, err := encodeMessage(messageResult, &o)
 	if err == nil {
-		err = a.mesh.Send(from, letter)
+		err = a.mesh.Send(from, message)
 	}
 	if err != nil {
 		a.log.Warn("tell the outcome of a commit", "to", from, "error", err)
@@ -146,16 +146,16 @@ func (a *Agent) runErrand(from string, ask asking) {
 
 // commitAt has the leader commit.
 func (a *Agent) commitAt(ctx context.Context, leader string, force bool) (control.CommitReply, error) {
-	id, got, forget := a.errands.expect()
+	id, got, forget := a.forwarded.expect()
 	defer forget()
-	letter, err := encodeLetter(letterAsk, &asking{ID: id, Force: force})
+	message, err := encodeMessage(messageForward, &forwardRequest{ID: id, Force: force})
 	if err != nil {
 		return control.CommitReply{}, err
 	}
-	ticker := time.NewTicker(errandRepeat)
+	ticker := time.NewTicker(forwardRepeat)
 	defer ticker.Stop()
 	for {
-		_ = a.mesh.Send(leader, letter) // repeated until it is answered
+		_ = a.mesh.Send(leader, message) // repeated until it is answered
 		select {
 		case o := <-got:
 			reply := control.CommitReply{Committed: o.Committed, Leader: leader, Detail: o.Detail}
