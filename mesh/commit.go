@@ -35,7 +35,7 @@ func (a *Agent) openCommit() (err error) {
 	}
 	k := &a.cfg.Commit
 	c := commit.DefaultConfig()
-	c.Set, c.Conductor, c.Now, c.Logger = a.store, a.conductor, a.clock.now, a.log
+	c.Name, c.Set, c.Conductor, c.Now, c.Logger = a.cfg.Name, a.store, a.conductor, a.clock.now, a.log
 	c.Random = a.doors.Random
 	c.Window, c.MaxWait, c.MinInterval = time.Duration(k.Window), time.Duration(k.MaxWait), time.Duration(k.MinInterval)
 	c.Timeout = time.Duration(k.Timeout)
@@ -49,6 +49,7 @@ func (a *Agent) openCommit() (err error) {
 	c.ClocksAgree = a.clock.agree.Load
 	c.SetWork = a.setWork
 	c.StaleSessions = a.staleSessions
+	c.Peers = a.committers
 	c.OnEvent = a.committedEvent
 	a.stall = newStall(c)
 	a.committer, err = commit.New(c)

@@ -3,6 +3,7 @@ package mesh
 import (
 	"time"
 
+	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
@@ -59,6 +60,17 @@ func (a *Agent) electorate() []leader.Peer {
 	for _, m := range a.mesh.Members() {
 		if m.State == gossip.Alive && m.Eligible && !m.Self && !a.ignored(m.Name) {
 			peers = append(peers, leader.Peer{Name: m.Name, Priority: m.Priority})
+		}
+	}
+	return peers
+}
+
+// committers are the other members that are known, by what the committer asks of them.
+func (a *Agent) committers() []commit.Peer {
+	var peers []commit.Peer
+	for _, m := range a.mesh.Members() {
+		if !m.Self {
+			peers = append(peers, commit.Peer{Name: m.Name, MayLead: m.Eligible, Failed: m.State == gossip.Failed})
 		}
 	}
 	return peers

@@ -186,18 +186,27 @@ func (s *Store) confirmed(r *rec) bool {
 // Placed returns what was put into the conductor and not seen gone, in the order of addresses. It counts whoever put it
 // there, blocked members too: otherwise what they placed would stay for ever.
 func (s *Store) Placed() []PlacedEntry {
+	return s.PlacedBy(func(string, netip.Prefix) bool { return true })
+}
+
+// PlacedBy is Placed of the records that are taken, by who wrote them and what they are of. take must not call the store.
+func (s *Store) PlacedBy(take func(origin string, p netip.Prefix) bool) []PlacedEntry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	now := s.now()
 	held := make(map[pkey]PlacedEntry)
 	for i := range s.set.placed {
-		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
+		r := s.set.slab.at(i)
+		if r.is(flagLifted) || r.until <= now {
+			continue
+		}
+		if p := r.key().prefix(); take(s.set.originOf(r).name, p) {
 			e := held[r.key()]
 			first := r.start
 			if e.First != 0 {
 				first = min(first, e.First)
 			}
-			held[r.key()] = PlacedEntry{r.key().prefix(), max(e.Start, r.start), max(e.Until, r.until), first}
+			held[r.key()] = PlacedEntry{p, max(e.Start, r.start), max(e.Until, r.until), first}
 		}
 	}
 	out := make([]PlacedEntry, 0, len(held))

@@ -1,10 +1,13 @@
 package commit
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
 	"banmesh/mesh/conductor"
+	"banmesh/store"
 )
 
 // TestRemovalByHandOutlivesTheLeaderThatSawIt: the next leader has read running
@@ -175,5 +178,36 @@ func TestARemovalByHandIsNoResetAtAnotherNode(t *testing.T) {
 		if a.told(EventReset) != 1 {
 			t.Errorf("told of %d resets, want 1", a.told(EventReset))
 		}
+	})
+}
+
+// A leader that was restarted has records of its own that it does not remember writing. They say what was removed by hand:
+// an edit that does not add it after all leaves them.
+func TestAnEditLeavesTheRecordsOfAnEarlierRun(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		var a *agent
+		var once sync.Once
+		a = newAgent(t, s, "a", func(c *Config) {
+			c.spread = func(context.Context) error {
+				once.Do(func() { // the former leader's word, as the edit is about to begin
+					a.HeardByHand(many(1))
+					a.Notify(Addition)
+				})
+				return nil
+			}
+		})
+		if err := a.set.Place(t.Context(), many(1), store.At(time.Now().Add(100*time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+		a.set.ban(100*time.Hour, many(1)...)
+		a.Notify(Addition)
+		defer a.halt()
+		pass(9 * time.Minute)
+		wantTenant(t, s)
+		if n := len(a.set.Placed()); n != 1 {
+			t.Errorf("%d placed, want the record of the run before", n)
+		}
+		pass(5 * time.Minute)
+		wantTenant(t, s, many(1)...)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,7 +190,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	}
 	switch {
 	case gained:
-		c.forgetReading() // another leader may have changed the tenant since
+		c.takeOver()
 	case read:
 		if c.probe(ctx) == nil && lead {
 			c.review()
@@ -222,6 +223,18 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// takeOver makes this member one that has not read the tenant as a leader: another one may have changed it since, and taken
+// out what was ours.
+func (c *Committer) takeOver() {
+	c.forgetReading()
+	placed := c.placed()
+	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	for _, p := range c.memory.lost(placed) {
+		delete(c.memory.ours, p)
+	}
 }
 
 func (c *Committer) forgetReading() {
@@ -368,9 +381,16 @@ func (c *Committer) plan(f facts) Plan {
 			delete(f.notBefore, p)
 		}
 	}
+	if lost := c.memory.lost(f.placed); len(lost) > 0 {
+		for _, p := range f.running {
+			if _, ours := slices.BinarySearchFunc(lost, p, comparePrefixes); ours {
+				f.placed[p] = c.memory.ours[p]
+			}
+		}
+	}
 	f.foreignSince = make(map[netip.Prefix]time.Time, len(c.memory.foreign))
-	for p, at := range c.memory.foreign {
-		f.foreignSince[p] = at
+	for p, s := range c.memory.foreign {
+		f.foreignSince[p] = s.since
 	}
 	f.known, f.waiting, f.before = c.memory.free(), c.memory.waiting, c.memory.sizeBefore()
 	c.tenant.Unlock()
@@ -401,13 +421,4 @@ func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	}
 	c.gathered.Store(int64(len(f.bans)))
 	return f
-}
-
-func (c *Committer) placed() map[netip.Prefix]store.Millis {
-	entries := c.cfg.Set.Placed()
-	m := make(map[netip.Prefix]store.Millis, len(entries))
-	for _, e := range entries {
-		m[e.Prefix] = max(m[e.Prefix], e.Until)
-	}
-	return m
 }

@@ -21,7 +21,7 @@ import (
 type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	Gone(netip.Prefix) store.Gone
-	Placed() []store.PlacedEntry
+	PlacedBy(take func(origin string, p netip.Prefix) bool) []store.PlacedEntry
 	Place(ctx context.Context, prefixes []netip.Prefix, until store.Millis) error
 	Unplace(ctx context.Context, prefixes []netip.Prefix) error
 	UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error
@@ -42,6 +42,7 @@ const (
 
 // Config is what a Committer is made of.
 type Config struct {
+	Name      string // of this member
 	Set       replicatedSet
 	Conductor Conductor // nil: nothing is committed, the state is off
 
@@ -77,6 +78,9 @@ type Config struct {
 	Ready       func() bool // settled: enough has been heard of the others. Nil: always
 	ClocksAgree func() bool // own clock within reach of the others', so that expiry may remove. Nil: always
 
+	// Peers are the other members that are known. Nil: what anybody has placed counts.
+	Peers func() []Peer
+
 	// spread waits, for at most a second, until another member holds what Place
 	// has just written. Nil: no wait.
 	spread func(ctx context.Context) error
@@ -93,6 +97,13 @@ type Config struct {
 	Logger  *slog.Logger
 	Random  rand.Source // of the times between tries; nil: the system
 	tuning  tuning      // zero: defaultTuning
+}
+
+// Peer is another member.
+type Peer struct {
+	Name    string
+	MayLead bool // it is configured to
+	Failed  bool // it cannot be heard, and may live all the same
 }
 
 // tuning holds times that nobody needs to set outside tests.
@@ -113,6 +124,8 @@ type tuning struct {
 	// as one whose ban has not arrived yet. A ban is remembered for two hours
 	// after its end, so nobody can have forgotten it sooner.
 	MissingWait time.Duration
+	// StrangerWait is how long after an address was seen in the tenant the record of who placed it may come.
+	StrangerWait time.Duration
 }
 
 // defaultTuning returns the times of normal operation.
@@ -131,6 +144,8 @@ func defaultTuning() tuning {
 		StopGrace:   3 * time.Second,
 		Housekeep:   time.Minute,
 		MissingWait: 2 * time.Hour,
+
+		StrangerWait: 3 * time.Minute,
 	}
 }
 

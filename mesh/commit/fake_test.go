@@ -164,11 +164,16 @@ func (s *fakeSet) Gone(p netip.Prefix) store.Gone {
 }
 
 func (s *fakeSet) Placed() []store.PlacedEntry {
+	return s.PlacedBy(func(string, netip.Prefix) bool { return true })
+}
+
+func (s *fakeSet) PlacedBy(take func(string, netip.Prefix) bool) []store.PlacedEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := make(map[netip.Prefix]store.PlacedEntry)
 	for d, e := range s.placed {
-		if !s.gone[d] && e.Until.Time().After(time.Now()) && e.Until > m[e.Prefix].Until {
+		origin, _, _ := strings.Cut(d, "/")
+		if !s.gone[d] && take(origin, e.Prefix) && e.Until.Time().After(time.Now()) && e.Until > m[e.Prefix].Until {
 			m[e.Prefix] = e
 		}
 	}
@@ -646,7 +651,7 @@ func newAgent(t *testing.T, s *site, name string, change ...func(*Config)) *agen
 	a.link = &link{site: s, by: name}
 	a.link.check = a.judge
 	cfg := DefaultConfig()
-	cfg.Set, cfg.Conductor = a.set, a.link
+	cfg.Name, cfg.Set, cfg.Conductor = name, a.set, a.link
 	on := func(b *bool) func() bool {
 		return func() bool { a.mu.Lock(); defer a.mu.Unlock(); return *b }
 	}

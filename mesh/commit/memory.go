@@ -26,14 +26,29 @@ type memory struct {
 	// seen are the placed that have been in running, with the lease they had then.
 	seen map[netip.Prefix]store.Millis
 
+	// ours are the placed that are in running, with the lease they had last: what a leader has seen so stays so without a
+	// record, for as long as it is there.
+	ours map[netip.Prefix]store.Millis
+
 	byHand  map[netip.Prefix]handRemoval
-	foreign map[netip.Prefix]time.Time    // since when
+	foreign map[netip.Prefix]sighting
 	vain    map[netip.Prefix]time.Time    // placed, neither wanted nor there, since when
 	mine    map[netip.Prefix]store.Millis // placed by this member for an edit that has not come about yet
 
 	waiting map[netip.Prefix]struct{} // additions that the last plan held back
 	word    map[netip.Prefix]struct{} // live bans that wait no more: somebody wants them, or a reset took them
 	sizes   []sizeAt                  // of the last growthWindow, oldest first
+
+	// strangers are the foreign that no record makes ours any more, but those of the members named. A reader may keep it: it
+	// is replaced, never changed.
+	strangers map[netip.Prefix][]string
+}
+
+// sighting is what is in running and nobody here has placed.
+type sighting struct {
+	since  time.Time
+	firm   bool     // it is somebody else's, whatever records come
+	except []string // members that could not be heard when that was found, and may have placed it
 }
 
 // handRemoval is a prefix that somebody took out of the tenant.
@@ -46,7 +61,8 @@ func newMemory() memory {
 	return memory{
 		seen:    make(map[netip.Prefix]store.Millis),
 		byHand:  make(map[netip.Prefix]handRemoval),
-		foreign: make(map[netip.Prefix]time.Time),
+		ours:    make(map[netip.Prefix]store.Millis),
+		foreign: make(map[netip.Prefix]sighting),
 		vain:    make(map[netip.Prefix]time.Time),
 		mine:    make(map[netip.Prefix]store.Millis),
 		word:    make(map[netip.Prefix]struct{}),
@@ -75,7 +91,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 	m.absent = make(map[netip.Prefix]store.Millis)
 	for p, until := range placed {
 		if _, there := m.present[p]; there {
-			m.seen[p] = until
+			m.seen[p], m.ours[p] = until, until
 			delete(m.vain, p)
 			delete(m.mine, p)
 			if h, ok := m.byHand[p]; ok {
@@ -107,11 +123,16 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			}
 		}
 	}
+	for p := range m.ours {
+		if _, there := m.present[p]; !there {
+			delete(m.ours, p)
+		}
+	}
 	for p := range m.present {
-		if _, ours := placed[p]; ours {
+		if _, ours := m.ours[p]; ours {
 			delete(m.foreign, p)
 		} else if _, known := m.foreign[p]; !known {
-			m.foreign[p] = now
+			m.foreign[p] = sighting{since: now}
 			n.foreign = append(n.foreign, p)
 		}
 	}
@@ -120,6 +141,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			delete(m.foreign, p)
 		}
 	}
+	m.knowStrangers()
 	for p := range m.seen {
 		if _, ours := placed[p]; !ours {
 			delete(m.seen, p)
@@ -191,7 +213,7 @@ func (m *memory) tells(placed map[netip.Prefix]store.Millis) bool {
 			return false
 		}
 	}
-	return true
+	return len(m.lost(placed)) == 0 // another leader may have taken them out, and lifted their records
 }
 
 // shows reports whether running is what the last reading showed.
@@ -216,6 +238,7 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 		delete(m.seen, x)
 		delete(m.present, x)
 		delete(m.foreign, x)
+		delete(m.ours, x)
 	}
 	running := make([]netip.Prefix, 0, len(m.running)+len(p.Add))
 	for _, x := range m.running {
@@ -227,7 +250,7 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 		running = append(running, x)
 		m.present[x] = struct{}{}
 		if until, ok := placed[x]; ok {
-			m.seen[x] = until
+			m.seen[x], m.ours[x] = until, until
 		}
 		delete(m.absent, x)
 		delete(m.mine, x)
@@ -236,6 +259,7 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 		}
 	}
 	m.running, m.at = running, now
+	m.knowStrangers()
 }
 
 // contradicts reports whether added, which a candidate holds and running does not, is more than the shrink guard's share of

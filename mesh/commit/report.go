@@ -2,6 +2,7 @@ package commit
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -65,7 +66,8 @@ func (c *Committer) counts(p Plan) estimate {
 	e.readAt, e.readBy = c.memory.at, c.memory.conductor
 	if !e.readAt.IsZero() {
 		for x := range c.memory.present {
-			if _, ours := placed[x]; ours {
+			_, ours := placed[x]
+			if _, was := c.memory.ours[x]; ours || was {
 				e.committed++
 			} else {
 				e.foreign++
@@ -173,12 +175,7 @@ func (c *Committer) supposed(lead bool) []netip.Prefix {
 			return running
 		}
 	}
-	entries := c.cfg.Set.Placed()
-	ps := make([]netip.Prefix, 0, len(entries))
-	for _, e := range entries {
-		ps = append(ps, e.Prefix)
-	}
-	return ps
+	return slices.SortedFunc(maps.Keys(c.placed()), comparePrefixes)
 }
 
 // committed reports whether all of a prefix that is effective is in the tenant, as

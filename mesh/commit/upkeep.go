@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/prefixset"
-	"banmesh/store"
 )
 
 // read reads running without a lock and takes in what it shows. Nothing is planned from a tenant that is wide open, but
@@ -51,13 +49,13 @@ func (c *Committer) learn(r conductor.Running) {
 	d := draft{facts: c.gather(r.Addresses, false)}
 	d.index()
 	now := time.Now()
-	c.tenant.Lock()
-	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.tuning.ByHandWait, c.cfg.MaxShrinkPercent)
-	c.tenant.Unlock()
 	c.mu.Lock()
 	c.estimate.stale = true
 	lead := c.leading
 	c.mu.Unlock()
+	c.tenant.Lock()
+	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.tuning.ByHandWait, c.cfg.MaxShrinkPercent)
+	c.tenant.Unlock()
 	if !lead {
 		return
 	}
@@ -213,43 +211,9 @@ func (c *Committer) housekeep(ctx context.Context, lead bool) {
 		}
 		below = c.cfg.tuning.RescueBelow - c.rescue
 	}
-	c.renew(ctx, below)
+	c.renew(ctx, below, lead)
+	c.settleStrangers()
 	if lead {
 		c.review()
-	}
-}
-
-// renew prolongs the leases that have less than below left. A record that is not
-// needed any more is lifted elsewhere, once that is certain.
-func (c *Committer) renew(ctx context.Context, below time.Duration) {
-	now := c.cfg.Now()
-	placed := c.placed()
-	var low []netip.Prefix
-	for p, until := range placed {
-		if until.Time().Sub(now) < below {
-			low = append(low, p)
-		}
-	}
-	if len(low) == 0 {
-		return
-	}
-	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer done()
-	until := store.At(now.Add(c.cfg.tuning.Lease))
-	if err := c.cfg.Set.Place(ctx, low, until); err != nil {
-		c.log.Error("leases on what is in the tenant cannot be renewed", "prefixes", len(low), "err", err)
-		return
-	}
-	c.log.Info("leases renewed", "prefixes", len(low))
-	renewed := c.placed()
-	c.tenant.Lock()
-	defer c.tenant.Unlock()
-	for _, p := range low {
-		if was, ok := c.memory.seen[p]; ok && was == placed[p] {
-			c.memory.seen[p] = renewed[p]
-		}
-		if was, ok := c.memory.absent[p]; ok && was == placed[p] {
-			c.memory.absent[p] = renewed[p]
-		}
 	}
 }
