@@ -16,7 +16,7 @@ import (
 )
 
 // atlas tells of a network to which autonomous system and to which country it belongs, from the files that the
-// configuration names, and counts offences by them. They are opened for each answer: whoever replaces them needs no reload.
+// configuration names, and counts offences by them. They are opened for each answer: replacing one needs no reload.
 type atlas struct {
 	asn, country *maxminddb.Reader // nil where none is configured, or it cannot be read
 	errs         []error

@@ -33,7 +33,7 @@ func (a *Agent) openInvitations() {
 		Saved: saved, Save: func(ctx context.Context, b []byte) error { return a.store.SaveMeta(ctx, invitesKey, b) },
 		Now: a.clock.now, Taken: a.nameTaken, Ours: a.holdsKey, Welcome: a.welcome, Logger: a.log,
 	})
-	if err != nil { // the bans go on; whoever was invited is told that the token is unknown
+	if err != nil { // the bans go on; the invited machine is told that the token is unknown
 		a.log.Error("invitations are lost: make new ones", "error", err)
 	}
 }

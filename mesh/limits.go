@@ -33,7 +33,7 @@ type limitsConfig struct {
 	StoredPerOrigin int `yaml:"stored_per_origin"`
 	Stored          int `yaml:"stored"`
 
-	// Members are the only routers of which anything counts. Empty: whoever has the
+	// Members are the only routers of which anything counts. Empty: every member that has the
 	// gossip key.
 	Members []string `yaml:"members"`
 }

@@ -46,7 +46,7 @@ func (a *Agent) leads(s leader.Status) {
 	if a.committer != nil {
 		a.committer.LeaderChanged()
 		if s.Leader == "" {
-			a.committer.ProbeSoon() // whoever can should find out that it can
+			a.committer.ProbeSoon() // a member that can lead should find out at once
 		}
 	}
 	if s.Leader != "" {

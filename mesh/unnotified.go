@@ -13,7 +13,7 @@ import (
 
 // An unban is for each router's fail2ban too, and only the router itself knows
 // whether its agent can tell it. So each tells the others where it cannot, and
-// whoever unbans is told whose fail2ban goes on blocking.
+// the answer to an unban names the routers whose fail2ban goes on blocking.
 
 // unnotifiedMessage is the body of the message: why the sender's fail2ban cannot be
 // told, "" where it can.

@@ -32,7 +32,7 @@ const (
 
 var _ netconf.Transport = (*transport)(nil)
 
-// transport is a NETCONF transport over SSH (RFC 6242). Its methods that wait are bounded by whoever calls abort:
+// transport is a NETCONF transport over SSH (RFC 6242). Its methods that wait end when abort is called:
 // that closes the connection, and everything that waits on it returns.
 type transport struct {
 	conn    net.Conn
@@ -221,7 +221,7 @@ func (t *transport) Receive() ([]byte, error) {
 }
 
 // ReceiveHello reads the server's hello. The result is never nil: netconf.NewSession ignores the error, which is
-// kept for whoever called that.
+// kept for the caller of that.
 func (t *transport) ReceiveHello() (*netconf.HelloMessage, error) {
 	msg, err := t.frames.read(maxHello)
 	if err != nil {

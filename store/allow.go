@@ -63,7 +63,7 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) 
 	return true
 }
 
-// DropAllow lifts every live allow of exactly these prefixes, whoever gave it, and returns how many prefixes had one. With
+// DropAllow lifts every live allow of exactly these prefixes, of any member, and returns how many prefixes had one. With
 // ErrLimited that many ended all the same, as far as the limits on lifting what others gave allow.
 func (s *Store) DropAllow(ctx context.Context, prefixes []netip.Prefix) (dropped int, err error) {
 	return s.dropDots(ctx, KindAllow, prefixes, anyRecord)

@@ -63,8 +63,8 @@ type Limits struct {
 	logs            int // logs; likewise, of an origin that has its share
 }
 
-// DefaultLimits returns limits that no honest member reaches. An operator may allow half of the Internet, if he says so
-// twice: whoever never will sets AllowWidestV4 and AllowWidestV6 to what he needs.
+// DefaultLimits returns limits that no honest member reaches. An operator may allow half of the Internet, if they say so
+// twice: an operator who never will sets AllowWidestV4 and AllowWidestV6 as needed.
 func DefaultLimits() Limits {
 	return Limits{
 		LivePerOrigin: 200000, WidestV4: 8, WidestV6: 16, SpaceV4: 6, SpaceV6: 16,

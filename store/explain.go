@@ -183,7 +183,7 @@ func (s *Store) confirmed(r *rec) bool {
 	return false
 }
 
-// Placed returns what was put into the conductor and not seen gone, in the order of addresses. It counts whoever put it
+// Placed returns what was put into the conductor and not seen gone, in the order of addresses. Any member may have put it
 // there, blocked members too: otherwise what they placed would stay for ever.
 func (s *Store) Placed() []PlacedEntry {
 	return s.PlacedBy(func(string, netip.Prefix) bool { return true })

@@ -13,7 +13,7 @@ func (s *set) names(lift uint32, target *rec) bool {
 }
 
 // counts reports whether the lift has an effect on the record it names. A Block is lifted by anybody but the member it
-// blocks, whoever else is blocked: so a blocked member cannot free itself, and two that block each other can be freed. A
+// blocks, whichever members are blocked: so a blocked member cannot free itself, and two that block each other can be freed. A
 // member that blocked itself may change its mind. What a member protects, nobody else lifts.
 func (s *set) counts(lift uint32, target *rec) bool {
 	r := s.slab.at(lift)

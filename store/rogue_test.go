@@ -126,7 +126,7 @@ func TestALeaseExemptsNoMoreThanItsShare(t *testing.T) {
 	}
 }
 
-// Whoever blocks the others is out as soon as one of them says so.
+// A member that blocks the others is out as soon as one of them says so.
 func TestAMemberThatBlocksTheOthersLosesThem(t *testing.T) {
 	c := newClock()
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)

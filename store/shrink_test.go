@@ -294,7 +294,7 @@ func TestFiguresSmallerFile(t *testing.T) {
 	t.Logf("%d bytes became %d; meanwhile %s; afterwards %s", before, sizeOf(t, path), report(meanwhile), report(afterwards))
 }
 
-// TestTheFileIsLockedAlsoWhileAnotherTakesItsPlace: whoever opened it before that must not get the old one.
+// TestTheFileIsLockedAlsoWhileAnotherTakesItsPlace: an opener from before that must not get the old one.
 func TestTheFileIsLockedAlsoWhileAnotherTakesItsPlace(t *testing.T) {
 	path := storePath(t)
 	old, err := openFile(path)

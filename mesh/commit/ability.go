@@ -17,7 +17,7 @@ type ability struct {
 	why    string
 	next   time.Time // next reading
 	okAt   time.Time // last success
-	locked time.Time // not before, whoever asks: credentials were refused
+	locked time.Time // not before, also on request: credentials were refused
 	edits  time.Time // not before: edits fail here although the conductor can be read
 	tried  bool
 	login  time.Duration

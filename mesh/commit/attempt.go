@@ -43,7 +43,7 @@ func (c *Committer) work(ctx context.Context, force bool) (result, error) {
 	default:
 		c.failed(now, err, took, false)
 		c.mu.Lock()
-		c.batch.hurry(now) // once the back-off has passed it is due again, whoever asked for it
+		c.batch.hurry(now) // once the back-off has passed it is due again, on request or not
 		c.mu.Unlock()
 	}
 	return res, err
@@ -247,7 +247,7 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 // addition was placed, each removal was placed and is due. What this member has
 // seen in running is no leftover, if it is more than the shrink guard's share: then
 // the reading that shows it gone is wrong, and undoing it would lift those bans with
-// the next commit of whoever comes first. Nor is what was placed a moment ago, for
+// the next commit, whichever session makes it. Nor is what was placed a moment ago, for
 // the edit that is beginning.
 func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefix) bool {
 	news := setOfPrefixes(fresh)
@@ -265,7 +265,7 @@ func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefi
 		running = append(running, removed...)
 		slices.SortFunc(running, comparePrefixes)
 		f := c.gather(slices.Compact(running), true)
-		f.clocksAgree = true // whoever left it behind had the right to remove it
+		f.clocksAgree = true // the leader that left it behind had the right to remove it
 		p := c.plan(f)
 		for _, x := range added {
 			if _, ok := f.placed[x]; !ok || news.ContainsPrefix(x) {

@@ -102,7 +102,7 @@ func TestEditsThatFailAreNotHammered(t *testing.T) {
 		if st := a.Status(); st.LastError == "" {
 			t.Errorf("status = %+v, want the failure", st)
 		}
-		s.mend()
+		s.repair()
 		for range 3 * 60 {
 			able, _ := a.Able()
 			a.lead(able)
@@ -144,7 +144,7 @@ func TestWhoNoLongerLeadsShowsNoFailedEdit(t *testing.T) {
 					t.Fatalf("status = %+v, want the failure while it leads", st)
 				}
 				a.lead(false)
-				s.mend()
+				s.repair()
 				pass(time.Hour)
 				if st := a.Status(); st.State != StatePending || st.LastError != "" || !st.Able {
 					t.Errorf("status = %+v, want what is pending, and no failure", st)

@@ -163,7 +163,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 		// What waits here has waited at the former leader already.
 		c.batch.take()
 		c.batch.hurry(now)
-		if !c.editFail { // what edits fail for, they fail for whoever leads meanwhile
+		if !c.editFail { // what edits fail for, they fail for the next leader too
 			c.retry.reset()
 			c.show.clear()
 		}

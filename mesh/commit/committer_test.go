@@ -419,7 +419,7 @@ func TestWhatEndedWhileTheConductorWasAwayIsRemovedWhenItIsBack(t *testing.T) {
 		pass(time.Minute)
 		a.lead(false)
 		pass(30 * 24 * time.Hour) // longer than a lease
-		s.mend()
+		s.repair()
 		a.lead(true)
 		for back := time.Now(); len(s.tenant()) > 0 && time.Since(back) < 10*time.Minute; { // an expiry may wait for company
 			pass(time.Minute)

@@ -256,7 +256,7 @@ func TestRefusedCredentialsAreNotHammered(t *testing.T) {
 		if st.State != StateFailing || st.nextTry.IsZero() || st.LastError == "" {
 			t.Errorf("status = %+v, want failing, with the next try", st)
 		}
-		s.mend()
+		s.repair()
 		pass(20 * time.Minute)
 		wantTenant(t, s, many(1)...)
 	})
@@ -281,7 +281,7 @@ func TestAnUnreachableConductorHandsLeadershipOver(t *testing.T) {
 		if n := s.tried("read") + s.tried("begin"); n > 90 {
 			t.Errorf("%d tries in an hour, want about one a minute", n)
 		}
-		s.mend()
+		s.repair()
 		pass(70 * time.Second)
 		wantTenant(t, s, many(1)...)
 		if able, _ := a.Able(); !able {
@@ -378,7 +378,7 @@ func TestALyingServerIsFoundOut(t *testing.T) {
 		if st := a.Status(); st.State != StateFailing || !strings.Contains(st.LastError, "lacks 1 of 1 additions") {
 			t.Errorf("status = %+v, want failing: one addition is missing", st)
 		}
-		s.mend()
+		s.repair()
 		a.set.ban(10*time.Hour, many(1)...) // banned again: it was no hand that took it out
 		a.Notify(Addition)
 		pass(2 * time.Minute)
@@ -486,7 +486,7 @@ func TestAThousandFailedCommitsLeaveNothingBehind(t *testing.T) {
 		if n := s.tried("begin"); n < 1000 {
 			t.Errorf("%d edits were tried, want a thousand", n)
 		}
-		s.mend()
+		s.repair()
 		pass(time.Hour)
 		a.halt()
 	})
@@ -619,7 +619,7 @@ func TestPlacedIsLiftedOnlyOnceItCannotComeAnyMore(t *testing.T) {
 		pass(time.Minute)
 		a.set.unban(false, many(1)...)
 		a.Notify(Removal)
-		s.mend()
+		s.repair()
 		pass(9 * time.Minute)
 		if n := len(a.set.Placed()); n != 1 {
 			t.Fatalf("%d placed, want one: it may still turn up", n)
@@ -761,7 +761,7 @@ func TestAnyHistoryOfFailuresEndsInAnEqualTenant(t *testing.T) {
 				}
 				pass(time.Duration(e.After) * time.Second)
 			}
-			s.mend()
+			s.repair()
 			share(Addition)
 			ms[0].lead(true)
 			ms[1].lead(false)

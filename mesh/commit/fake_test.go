@@ -291,7 +291,7 @@ func (s *site) breaks(f ...fault) {
 	s.faults = append(s.faults, f...)
 }
 
-func (s *site) mend() {
+func (s *site) repair() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil

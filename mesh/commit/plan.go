@@ -122,7 +122,7 @@ func makePlan(f facts) Plan {
 	return d.plan
 }
 
-// index checks every ban once more against the exemptions and against /0, whoever
+// index checks every ban once more against the exemptions and against /0, whatever
 // made it effective, and puts the rest in reach.
 func (d *draft) index() {
 	d.live = make(map[netip.Prefix]int, len(d.bans))

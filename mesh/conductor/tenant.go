@@ -150,7 +150,7 @@ func (c change) inForce(running *Tenant) bool {
 }
 
 // Rewriting marks the description of a tenant whose member is being deleted and created anew, where an API cannot replace
-// it. Should that be interrupted, whoever comes next, an administrator or an agent, can tell it from a deletion on purpose.
+// it. Should that be interrupted, the next administrator or agent can tell it from a deletion on purpose.
 const Rewriting = " (banmesh is rewriting this member: revert if it stays)"
 
 // memberGone is the trace of an interrupted replacement without the mark; it cannot be told from an administrator's

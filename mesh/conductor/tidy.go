@@ -15,7 +15,7 @@ const (
 )
 
 // tidyOthers looks after the candidates of the other nodes, where each node has its own. What an edit left in one, because
-// the node fell silent in the middle, would come into force with the next commit of whoever works there, and that commit
+// the node fell silent in the middle, would come into force with the next commit of an administrator there, and that commit
 // would not know what has happened since. A process that has just begun looks at each of them once: the one before it may
 // have been killed.
 func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permit) {

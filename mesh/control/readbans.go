@@ -58,7 +58,7 @@ func readBans(lines *bufio.Reader, each func(Ban) error) error {
 	}
 }
 
-// ReadBans reads a JSON array of bans, whoever has written it down again since. It calls each only once all of it is read.
+// ReadBans reads a JSON array of bans, also one that another program has written anew. It calls each only once all of it is read.
 func ReadBans(from io.Reader, each func(Ban) error) error {
 	data, err := io.ReadAll(from)
 	if err != nil {

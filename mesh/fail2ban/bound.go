@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Bounds are what the mesh may have the local fail2ban give up: whoever writes an
+// Bounds are what the mesh may have the local fail2ban give up: a peer that writes an
 // allow or a lift anywhere must not switch this router's own defence off. 0 is no
 // bound.
 type Bounds struct {

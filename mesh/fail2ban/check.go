@@ -127,7 +127,7 @@ func (c *checker) opened() {
 			continue
 		}
 		c.add(Serious, fmt.Sprintf("fail2ban's socket %s is open to others than root (mode %04o)", path, info.Mode().Perm()),
-			"Whoever may write to it can make fail2ban run any command as root.",
+			"Anyone who can write to it can make fail2ban run any command as root.",
 			"rm -f /etc/systemd/system/fail2ban.service.d/banmesh.conf, systemctl daemon-reload, systemctl restart fail2ban, then systemctl enable --now banmesh-fail2ban.socket")
 		return
 	}

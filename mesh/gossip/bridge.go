@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// bridge makes the logger that memberlist wants. Its lines are for whoever
+// bridge makes the logger that memberlist wants. Its lines are for a developer who
 // debugs it: what an operator has to know, this package says itself.
 func bridge(l *slog.Logger) *log.Logger {
 	return log.New(&bridgeWriter{log: l}, "", 0)

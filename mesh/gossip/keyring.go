@@ -203,7 +203,7 @@ func ParseKey(s string) ([]byte, error) {
 
 // LoadKeyring reads a keyring file: a JSON array of base64 keys, the first of
 // which encrypts (the format of serf's keyring file). It refuses a file that
-// others than owner and group can touch, and says how to mend it.
+// others than owner and group can touch, and says how to fix it.
 func LoadKeyring(path string) ([][]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

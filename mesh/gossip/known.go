@@ -378,7 +378,7 @@ func (k *known) try(what string) {
 	k.tried[what] = time.Now()
 }
 
-// remember keeps seeds that an operator gave, and forgets that whoever is there left.
+// remember keeps seeds that an operator gave, and forgets that the member there left.
 func (k *known) remember(seeds, addrs []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -435,7 +435,7 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 	return joined, nil
 }
 
-// pushPull exchanges member lists with whoever is at the address.
+// pushPull exchanges member lists with the member at the address.
 func (m *Mesh) pushPull(ctx context.Context, addr string) (int, error) {
 	list := m.list.Load()
 	if list == nil || m.closed.Load() {

@@ -93,7 +93,7 @@ func (m *Mesh) searchName(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		break // whoever is silent cannot be asked; a conflict shows later
+		break // a silent member cannot be asked; a conflict shows later
 	}
 	switch {
 	case len(taken) == 0:

@@ -73,7 +73,7 @@ func (p *pusher) flush() bool {
 		}
 		others := p.m.table.receivers(p.m.tune.DirectMax)
 		if len(others) == 0 {
-			p.sent = head.Seq // whoever comes will compare roots
+			p.sent = head.Seq // members that join compare roots
 			return true
 		}
 		limit := p.m.maxChunk()

@@ -60,7 +60,7 @@ func malformed(err error) string {
 	return "malformed frame"
 }
 
-// frame takes one frame from a packet, whoever sent it. run is the sender's, 0
+// frame takes one frame from a packet of any sender. run is the sender's, 0
 // where its packets are not counted.
 func (m *Mesh) frame(b []byte, from string, run uint64) {
 	if len(b) < 2 {

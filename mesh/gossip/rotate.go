@@ -15,7 +15,7 @@ import (
 // everywhere (it opens), use it everywhere (it seals), remove the old one.
 //
 // Members tell each other the short names of keys alone. A new key travels sealed
-// for each member by a key agreement of that moment, so that whoever listens with
+// for each member by a key agreement of that moment, so that an eavesdropper with
 // the old key does not learn it. Who calls is not believed: a member changes the
 // key that it seals with, or forgets one, where it finds out for itself that the
 // majority of the members it has heard answer do so too.

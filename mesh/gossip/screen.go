@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// What memberlist reads is looked at first. It believes whoever holds the key:
+// What memberlist reads is looked at first. It believes anyone who holds the key:
 // it inflates 1,400 bytes to 40 MB, makes room for a million members that are
 // only announced, takes a member for dead on one word with the largest number
 // there is, which that member can never outbid, and refuses all others once a

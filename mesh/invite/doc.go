@@ -5,7 +5,7 @@
 // port, which is what firewalls have open, and speaks TLS 1.3 there (Ask): the first byte tells such a stream from the
 // gossip's. Nobody has a certificate of an authority. Each side has an Ed25519 key that is derived from the secret: the
 // new machine knows which key the member must show, and the member knows which key the holder of the token must show. So
-// both prove that they know the secret, whoever stands between them learns and changes nothing, a recording cannot be played
+// both prove that they know the secret, a man in the middle learns and changes nothing, a recording cannot be played
 // back, and a token that leaks after its use opens no recording. The gossip's keys play no part in it.
 //
 // The member then answers one Request with one Welcome: the gossip's keys, the settings that all members share, and whom to

@@ -1,6 +1,6 @@
 // Package leader decides which member commits to the conductor.
 //
-// A claim is {term, name} and sticky: whoever leads goes on leading while its
+// A claim is {term, name} and sticky: the leader goes on leading while its
 // heartbeats arrive and it is able; a better-ranked newcomer does not preempt.
 // Rank is priority (higher first), then name. Leadership is for efficiency
 // only: two leaders, one on each side of a partition, are expected, and the

@@ -518,7 +518,7 @@ func play(f *fleet, prio []int, loss float64, latency time.Duration, ops []op) s
 	return ""
 }
 
-// claimed is a heartbeat that whoever has the key can send.
+// claimed is a heartbeat that anyone with the key can send.
 func claimed(t *testing.T, h Heartbeat) []byte {
 	t.Helper()
 	b, err := h.Encode()

@@ -56,7 +56,7 @@ const (
 	maxDetail        = 256
 	// A term grows by one a takeover: what is above these bounds is damage or
 	// malice. Up to honestTerm any is taken over; above it only steps of termStep
-	// from what is known, so that whoever claims the highest one leaves terms
+	// from what is known, so that a claim of the highest one leaves terms
 	// enough to claim against it.
 	maxTerm    = 1 << 57
 	honestTerm = 1 << 56

@@ -37,7 +37,7 @@ func (s *sessions) note(now time.Time, name string, session Session) {
 	s.of[name] = announced{session: session, at: now}
 }
 
-// forget drops all: whoever has got the lock has proved that none of them holds it.
+// forget drops all: the member that got the lock has proved that none of them holds it.
 func (s *sessions) forget() { clear(s.of) }
 
 // silent returns the sessions of members without a word for at least d.

@@ -27,7 +27,7 @@ func hear(t *testing.T, e *Elector, from string, h Heartbeat) {
 	e.Receive(from, b)
 }
 
-// A session may be killed once the member that announced it is silent. Whoever passes a leader's word on has no session.
+// A session may be killed once the member that announced it is silent. A member that passes a leader's word on has no session.
 func TestAWordPassedOnRegistersNoSession(t *testing.T) {
 	e, now := listener(t)
 	held := Session{Node: "n", ID: 41}

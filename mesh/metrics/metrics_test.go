@@ -109,7 +109,7 @@ func TestNamesFollowTheRules(t *testing.T) {
 	}
 }
 
-// Whoever has a dashboard or an alert depends on the names.
+// Dashboards and alerts depend on the names.
 func TestNamesStay(t *testing.T) {
 	var got strings.Builder
 	all := families(t, scrape(t, newMetrics(t, Config{})))

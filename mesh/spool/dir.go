@@ -125,7 +125,7 @@ func giveTo(dir, parent *os.File) error {
 	if names, err := dir.Readdirnames(1); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("it is another directory than the one just made, with %q in it (%v)", names, err)
 	}
-	if _, err := dir.Seek(0, io.SeekStart); err != nil { // whoever reads it next reads all of it
+	if _, err := dir.Seek(0, io.SeekStart); err != nil { // the next reader reads all of it
 		return err
 	}
 	return dir.Chown(int(st.Uid), int(st.Gid))

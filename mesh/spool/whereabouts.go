@@ -37,7 +37,7 @@ func (s *Spool) LeaveNote(socket string) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	// Whoever may use the socket must be able to read it.
+	// Every user of the socket must be able to read it.
 	if err = f.Chmod(0o644); err == nil {
 		_, err = f.WriteString(dir + "\n")
 	}
@@ -70,7 +70,7 @@ func Of(socket string) (*Spool, error) {
 // What is in there does not outlive the machine's next start; fail2ban repeats its bans then.
 func Quick(socket string) *Spool { return New(socket + quickSuffix) }
 
-// QuickOf returns the same spool for whoever has a call for the agent; ErrUnknown where the agent has not made it. As with
+// QuickOf returns the same spool for a caller that has a call for the agent; ErrUnknown where the agent has not made it. As with
 // Of it must belong to the owner of the agent's note.
 func QuickOf(socket string) (*Spool, error) {
 	_, by, err := readNote(socket)

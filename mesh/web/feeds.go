@@ -195,7 +195,7 @@ func (f *feeds) lookAgain(ctx context.Context, v variant) {
 	if _, err := f.write(v); err != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.kept, v) // whoever asks next is told
+		delete(f.kept, v) // the next request is told
 	}
 }
 

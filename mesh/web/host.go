@@ -9,7 +9,7 @@ import (
 )
 
 // checkHost refuses requests that were meant for another name. Without a token
-// whoever is on this machine may read, and a browser is: a page of a stranger
+// every user of this machine may read, and so may a browser on it: a page of a stranger
 // that has its own name resolve to 127.0.0.1 (DNS rebinding) would read along.
 func checkHost(local netip.Addr, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,8 +1,8 @@
 // Package web is the agent's HTTP listener: metrics, health, feeds of what is
 // banned for other firewalls, and a page to look at. It only reads.
 //
-// Everything but /healthz and /readyz is for who may read: whoever shows a token
-// where a token file is configured, else whoever is on this machine.
+// Everything but /healthz and /readyz is for clients that may read: those with a token
+// where a token file is configured, else those on this machine.
 package web
 
 import (

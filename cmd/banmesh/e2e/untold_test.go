@@ -11,7 +11,7 @@ import (
 )
 
 // TestAnUnbanNamesTheRoutersThatCannotBeTold: one router's agent may not use
-// fail2ban's socket. Whoever unbans is told so, at any router.
+// fail2ban's socket. An unban at any router says so.
 func TestAnUnbanNamesTheRoutersThatCannotBeTold(t *testing.T) {
 	t.Parallel()
 	client := filepath.Join(shortDir(t), "client")

@@ -68,7 +68,7 @@ func (s *Sim) enter(a Actor, conn io.Closer) (actor Actor, ctx context.Context, 
 		s.mu.Lock()
 		delete(s.sessions, a.Session)
 		s.mu.Unlock()
-		// Whoever waits for the event must not find the session still there.
+		// A test that waits for the event must not find the session still there.
 		s.stores.record(a, history.Event{Kind: history.Closed})
 		close(info.done)
 	}

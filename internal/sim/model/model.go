@@ -330,7 +330,7 @@ func (v *view) frozen() (by string) {
 	return by
 }
 
-// placed returns the last end of what was placed and not seen gone. It counts whoever placed it. What a blocked member placed
+// placed returns the last end of what was placed and not seen gone. Any member may have placed it. What a blocked member placed
 // and took back itself may be either: that it is gone is said by its log, or by a lift, which does not count.
 func (v *view) placed() (m map[netip.Prefix]store.Millis, either map[netip.Prefix]bool) {
 	m, either = map[netip.Prefix]store.Millis{}, map[netip.Prefix]bool{}

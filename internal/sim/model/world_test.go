@@ -799,7 +799,7 @@ func (w *world) neverBan(i int, ps []netip.Prefix) {
 		if b.kind == store.KindNeverBan && b.origin() == n.name {
 			o.gone = append(o.gone, b.id)
 			if b.log != n.log {
-				o.until = max(o.until, b.until+1) // so that it replaces that one whoever holds it
+				o.until = max(o.until, b.until+1) // so that it replaces that one at every member that holds it
 			}
 		}
 	}

@@ -153,8 +153,8 @@ func (n *Network) Set(change func(*Config)) {
 // Cut stops everything from one host to another, one way.
 func (n *Network) Cut(from, to netip.Addr) { n.set(from, to, true) }
 
-// Mend undoes Cut.
-func (n *Network) Mend(from, to netip.Addr) { n.set(from, to, false) }
+// Uncut undoes Cut.
+func (n *Network) Uncut(from, to netip.Addr) { n.set(from, to, false) }
 
 func (n *Network) set(from, to netip.Addr, cut bool) {
 	n.mu.Lock()

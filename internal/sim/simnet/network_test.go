@@ -121,10 +121,10 @@ func TestACutIsOneWay(t *testing.T) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != 3*time.Second {
 			t.Errorf("dial through a cut: %v after %v, want its timeout of 3s", err, time.Since(began))
 		}
-		n.Mend(a.Addr().Addr(), b.Addr().Addr())
+		n.Uncut(a.Addr().Addr(), b.Addr().Addr())
 		send(t, a, b.Addr(), 1)
 		if got, _ := received(b); len(got) != 1 {
-			t.Error("nothing passes after the mend")
+			t.Error("nothing passes after Uncut")
 		}
 	})
 }

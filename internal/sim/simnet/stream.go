@@ -49,7 +49,7 @@ func newPair(h *Host, to netip.AddrPort) (local, remote *stream) {
 	return local, remote
 }
 
-// changed wakes whoever waits. Called with the lock held.
+// changed wakes all waiters. Called with the lock held.
 func (s *stream) changed() {
 	close(s.change)
 	s.change = make(chan struct{})

@@ -299,7 +299,7 @@ var wrongs = []wrong{
 		o := w.members[w.rng.IntN(len(w.members))]
 		if o != m {
 			w.net.Cut(m.addr.Addr(), o.addr.Addr())
-			w.in(d, func() { w.net.Mend(m.addr.Addr(), o.addr.Addr()) })
+			w.in(d, func() { w.net.Uncut(m.addr.Addr(), o.addr.Addr()) })
 		}
 	}},
 	{"partition", 3, func(w *World, m *Member, d time.Duration) {

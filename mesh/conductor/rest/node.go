@@ -32,7 +32,7 @@ const (
 )
 
 // node is one conductor node: how to reach it, the token, and what it turned out to do. Its token is taken and renewed by
-// whoever holds login; mu protects the rest.
+// the holder of login; mu protects the rest.
 type node struct {
 	url    string // https://host[:port]
 	cfg    *Config

@@ -1,5 +1,5 @@
 // Package helper lets the agent, which runs as a user of its own, tell the local fail2ban what was unbanned or allowed
-// elsewhere. Whoever may write to fail2ban's socket can have any command run as root; so the agent may not. A small program
+// elsewhere. Anyone who can write to fail2ban's socket can run any command as root; so the agent may not. A small program
 // of root's (cmd/banmesh-fail2ban, started by systemd at the first call) takes requests on a socket of its own, from the
 // agent's user and root only, checks that each is one of the few that it knows, and runs fail2ban-client with it.
 //
