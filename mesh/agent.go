@@ -20,6 +20,7 @@ import (
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/control/server"
+	"banmesh/mesh/crowdsec"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
@@ -78,6 +79,7 @@ type Agent struct {
 	alerts      *alerts  // nil where no command is configured
 	enforcer    enforcer // nil where none is configured
 	watchers    watchers
+	crowdsec    *crowdsec.Source          // nil where none is configured
 	past        *history.History          // nil where nothing is remembered
 	geo         atomic.Pointer[geoConfig] // as configured last
 	ready       atomic.Bool               // the rooms are made: changes, messages and guests may reach them
@@ -156,6 +158,9 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	}
 	a.protect(noLookups())
 	if err := a.openCommit(); err != nil {
+		return nil, err
+	}
+	if err := a.openCrowdSec(); err != nil {
 		return nil, err
 	}
 	if err := a.openHTTP(ctx); err != nil {
@@ -270,6 +275,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.watchers.listener != nil {
 		start("page", ctx, a.watchers.page.Run)
 		start("http", ctx, a.serveHTTP)
+	}
+	if a.crowdsec != nil {
+		start("crowdsec", ctx, a.crowdsec.Run)
 	}
 	start("leader", work, a.elector.Run)
 	if a.committer != nil {

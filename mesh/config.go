@@ -41,6 +41,7 @@ type Config struct {
 	HTTP     httpConfig     `yaml:"http"`
 	History  historyConfig  `yaml:"history"`
 	Geo      geoConfig      `yaml:"geo"`
+	CrowdSec crowdsecConfig `yaml:"crowdsec"`
 	Alert    alertConfig    `yaml:"alert"`
 	Log      logConfig      `yaml:"log"`
 }
@@ -237,6 +238,7 @@ func DefaultConfig() Config {
 		},
 		Fail2ban: fail2banConfig{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
 		Enforce:  defaultEnforce(),
+		CrowdSec: crowdsecConfig{Origins: []string{"crowdsec", "cscli"}, Jail: "crowdsec", Interval: Duration(10 * time.Second)},
 		History:  historyConfig{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
 		Alert:    alertConfig{After: Duration(5 * time.Minute)},
 		Log:      logConfig{Level: "info", Format: "text"},
@@ -520,6 +522,7 @@ func (c *Config) validateOther() error {
 	bad.add(c.validateEnforce())
 	bad.add(c.validateHTTP())
 	bad.add(c.validateHistory())
+	bad.add(c.CrowdSec.validate())
 	if strings.ContainsRune(c.Alert.Command, 0) {
 		bad.add(field("alert.command", "%q holds a zero byte", c.Alert.Command))
 	}

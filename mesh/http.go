@@ -49,7 +49,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	}
 	a.watchers.web, err = web.New(web.Config{
 		Set: a.store, Health: a.store.Health, Ready: a.settledOrWhy, Metrics: a.watchers.metrics, Page: a.watchers.page,
-		TokenFile: h.TokenFile, TLS: h.TLS(), Now: a.clock.raw, Logger: a.log,
+		TokenFile: h.TokenFile, TLS: h.TLS(), Now: a.clock.raw, TakenJail: a.cfg.CrowdSec.Jail, Logger: a.log,
 	})
 	if err != nil {
 		return err

@@ -139,6 +139,11 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	}
 	w = append(w, unnotifiedWarnings(a.cfg.Name, a.unnotifiedRouters())...)
 	w = append(w, a.lifts.warnings(time.Now())...)
+	if a.crowdsec != nil {
+		if text := a.crowdsec.Trouble(); text != "" {
+			w = append(w, text)
+		}
+	}
 	w = append(w, a.mesh.Doubts()...)
 	w = append(w, a.mesh.Unanswered()...)
 	w = append(w, a.mesh.Knocks()...)

@@ -39,7 +39,7 @@ func (s *Store) Explain(p netip.Prefix) explanation {
 	})
 	for _, b := range builtin() {
 		if b.Overlaps(p) {
-			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: b, Until: Never, Text: "built in", State: factLive})
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: b, Until: Never, Text: "built in", State: FactLive})
 		}
 	}
 	var leased []netip.Prefix // by this member's own record
@@ -53,16 +53,16 @@ func (s *Store) Explain(p netip.Prefix) explanation {
 			if !n.Overlaps(p) {
 				continue
 			}
-			f := Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: factLive}
+			f := Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.originOf(r).name, Start: r.start, Until: r.until, State: FactLive}
 			if !slices.Contains(kept, n) {
-				f.State, f.Why = factIgnored, "origin "+f.Origin+" protects more than one /8 (IPv4) or /16 (IPv6)"
+				f.State, f.Why = FactIgnored, "origin "+f.Origin+" protects more than one /8 (IPv4) or /16 (IPv6)"
 			}
 			x.Facts = append(x.Facts, f)
 		}
 	}
 	for _, n := range s.set.control.own {
 		if n.Overlaps(p) && !slices.Contains(leased, n) {
-			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.self, Until: Never, State: factLive})
+			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.self, Until: Never, State: FactLive})
 		}
 	}
 	if x.Banned {
@@ -100,14 +100,14 @@ func (s *Store) inside(x *explanation, k pkey, now Millis) {
 
 func (s *Store) fact(i uint32, r *rec, now Millis) Fact {
 	l := s.set.labels.at(r.label)
-	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.text, State: factLive}
+	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.text, State: FactLive}
 	switch {
 	case r.until <= now:
-		f.State = factExpired
+		f.State = FactExpired
 	case r.is(flagLifted):
-		f.State = factLifted
+		f.State = FactLifted
 	case !s.set.counting(r) && r.kind != KindPlaced:
-		f.State, f.Why = factIgnored, s.set.ignored(r)
+		f.State, f.Why = FactIgnored, s.set.ignored(r)
 	}
 	if r.is(flagLifted) {
 		for c := s.set.head(r.key()); c != 0; {

@@ -68,24 +68,24 @@ type Fact struct {
 	Start, Until Millis
 	Failures     uint32
 	Text         string // reason or comment
-	State        factState
+	State        FactState
 	By           []string // who lifted it
 	Why          string   // why it does not count: its origin is blocked, a limit was exceeded
 }
 
-// factState says what became of a record.
-type factState uint8
+// FactState says what became of a record.
+type FactState uint8
 
 // The states of a record.
 const (
-	factLive factState = iota + 1
-	factLifted
-	factExpired
-	factIgnored // live, but counts for nothing: see Why
+	FactLive FactState = iota + 1
+	FactLifted
+	FactExpired
+	FactIgnored // live, but counts for nothing: see Why
 )
 
 // String returns the state in lower case.
-func (f factState) String() string {
+func (f FactState) String() string {
 	names := [...]string{"", "live", "lifted", "expired", "ignored"}
 	if int(f) < len(names) {
 		return names[f]

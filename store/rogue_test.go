@@ -121,7 +121,7 @@ func TestALeaseExemptsNoMoreThanItsShare(t *testing.T) {
 	if got := a.Exceeding(); len(got) != 1 || got[0].Origin != "rogue" || got[0].NeverBans != 200 {
 		t.Errorf("shown: %+v", got)
 	}
-	if f := a.Explain(netip.MustParsePrefix("99.0.0.1/32")); !slices.ContainsFunc(f.Facts, func(f Fact) bool { return f.Kind == KindNeverBan && f.State == factIgnored }) {
+	if f := a.Explain(netip.MustParsePrefix("99.0.0.1/32")); !slices.ContainsFunc(f.Facts, func(f Fact) bool { return f.Kind == KindNeverBan && f.State == FactIgnored }) {
 		t.Errorf("why does not show the never-ban that does not count: %+v", f.Facts)
 	}
 }

@@ -23,7 +23,7 @@ func BenchmarkRender(b *testing.B) {
 	}
 	b.Run("read", func(b *testing.B) {
 		for b.Loop() {
-			read(set, 0)
+			read(set, 0, "")
 		}
 	})
 	b.Run("effective", func(b *testing.B) {

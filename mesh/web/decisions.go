@@ -50,6 +50,8 @@ type decisions struct {
 	ready func() error
 	feeds *feeds // counts the changes
 
+	takenJail string // of bans that came from CrowdSec
+
 	answers chan struct{} // holds one for each answer that is being written
 	wake    chan struct{} // to readAhead; holds one
 
@@ -72,9 +74,9 @@ type bouncer struct {
 	asked time.Time
 }
 
-func newDecisions(set replicatedSet, now func() time.Time, ready func() error, f *feeds) *decisions {
+func newDecisions(set replicatedSet, now func() time.Time, ready func() error, f *feeds, takenJail string) *decisions {
 	return &decisions{
-		set: set, now: now, ready: ready, feeds: f, bouncers: make(map[string]*bouncer),
+		set: set, now: now, ready: ready, feeds: f, takenJail: takenJail, bouncers: make(map[string]*bouncer),
 		answers: make(chan struct{}, maxAnswers), wake: make(chan struct{}, 1),
 	}
 }
@@ -138,7 +140,7 @@ func (d *decisions) enter(w http.ResponseWriter, r *http.Request) (leave func(),
 func (d *decisions) current() []entry {
 	now, changes := d.now(), d.feeds.changes.Load()
 	if age := now.Sub(d.last.at); d.last.entries == nil || d.last.changes != changes || age < 0 || age >= lookAgain {
-		d.last = snapshot{read(d.set, 0), changes, now}
+		d.last = snapshot{read(d.set, 0, d.takenJail), changes, now}
 	}
 	return d.last.entries
 }
@@ -154,12 +156,12 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	q := r.URL.Query()
-	scopes, known := wanted(q)
+	want, known := wanted(q)
 	if !known {
 		d.write(w, r, []byte(`{"deleted":null,"new":null}`))
 		return
 	}
-	who := r.Header.Get(keyHeader) + " " + hostOf(r.RemoteAddr) + " " + q.Get("scopes")
+	who := r.Header.Get(keyHeader) + " " + hostOf(r.RemoteAddr) + " " + q.Get("scopes") + " " + q.Get("origins")
 	d.mu.Lock()
 	now := d.now()
 	d.asked = now
@@ -177,9 +179,9 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 	d.mu.Unlock()
 
 	body := append(make([]byte, 0, 160*(len(came)+len(went))+64), `{"deleted":`...)
-	body = appendDecisions(body, went, scopes, now)
+	body = appendDecisions(body, went, want, now)
 	body = append(body, `,"new":`...)
-	body = appendDecisions(body, came, scopes, now)
+	body = appendDecisions(body, came, want, now)
 	if d.write(w, r, append(body, '}')) != nil {
 		return // what did not arrive is told again
 	}
@@ -229,7 +231,7 @@ func changed(old, now []entry, at store.Millis) (came, went []entry) {
 			}
 			old = old[1:]
 		default:
-			if moved := now[0].until - old[0].until; moved > endsAgree || moved < -endsAgree {
+			if moved := now[0].until - old[0].until; moved > endsAgree || moved < -endsAgree || now[0].taken != old[0].taken {
 				went, came = append(went, old[0]), append(came, now[0])
 			}
 			old, now = old[1:], now[1:]
@@ -249,7 +251,7 @@ func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	q := r.URL.Query()
-	scopes, known := wanted(q)
+	want, known := wanted(q)
 	text := q.Get("ip")
 	if text == "" {
 		text = q.Get("range")
@@ -284,7 +286,7 @@ func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
 			found = append(found, e)
 		}
 	}
-	d.write(w, r, appendDecisions(nil, found, scopes, now))
+	d.write(w, r, appendDecisions(nil, found, want, now))
 }
 
 // relied answers 503 while what is known may be too little: a bouncer keeps what
@@ -325,26 +327,35 @@ func (d *decisions) write(w http.ResponseWriter, r *http.Request, body []byte) e
 	return nil
 }
 
-// wanted says which scopes a query asks for, and whether it asks for any decision
-// that banmesh has: they are all bans, of the origin banmesh.
-func wanted(q url.Values) (scopes []string, any bool) {
+// selection is which decisions a query asks for.
+type selection struct {
+	scopes     []string // none is all
+	own, taken bool     // made here; taken from CrowdSec
+}
+
+// wanted says which decisions a query asks for, and whether that is any that
+// banmesh has: they are all bans. What came from CrowdSec is left out unless the
+// query names that origin: nothing is fed back to where it is from.
+func wanted(q url.Values) (want selection, any bool) {
 	for _, key := range []string{"scopes", "scope"} {
 		for _, s := range strings.FieldsFunc(q.Get(key), func(c rune) bool { return c == ',' }) {
-			scopes = append(scopes, strings.ToLower(s))
+			want.scopes = append(want.scopes, strings.ToLower(s))
 		}
 	}
 	if t := q.Get("type"); t != "" && t != "ban" {
-		return nil, false
+		return want, false
 	}
-	if o := q.Get("origins"); o != "" && !slices.Contains(strings.Split(o, ","), "banmesh") {
-		return nil, false
+	want.own = true
+	if o := q.Get("origins"); o != "" {
+		named := strings.Split(o, ",")
+		want.own, want.taken = slices.Contains(named, "banmesh"), slices.Contains(named, "crowdsec")
 	}
-	return scopes, true
+	return want, want.own || want.taken
 }
 
 // appendDecisions writes decisions as an array, null where there is none, as the
 // local API does.
-func appendDecisions(b []byte, entries []entry, scopes []string, now time.Time) []byte {
+func appendDecisions(b []byte, entries []entry, want selection, now time.Time) []byte {
 	at := now.UnixMilli()
 	sep := byte('[')
 	for _, e := range entries {
@@ -353,7 +364,7 @@ func appendDecisions(b []byte, entries []entry, scopes []string, now time.Time) 
 		if p.IsSingleIP() {
 			scope = "Ip"
 		}
-		if len(scopes) > 0 && !slices.Contains(scopes, strings.ToLower(scope)) {
+		if e.taken && !want.taken || !e.taken && !want.own || len(want.scopes) > 0 && !slices.Contains(want.scopes, strings.ToLower(scope)) {
 			continue
 		}
 		left := foreverIs
@@ -366,7 +377,11 @@ func appendDecisions(b []byte, entries []entry, scopes []string, now time.Time) 
 		b = append(b, left.String()...)
 		b = append(b, `","id":`...)
 		b = strconv.AppendUint(b, e.id(), 10)
-		b = append(b, `,"origin":"banmesh","scenario":"banmesh","scope":"`...)
+		if e.taken {
+			b = append(b, `,"origin":"crowdsec","scenario":"banmesh","scope":"`...)
+		} else {
+			b = append(b, `,"origin":"banmesh","scenario":"banmesh","scope":"`...)
+		}
 		b = append(b, scope...)
 		b = append(b, `","type":"ban","value":"`...)
 		if p.IsSingleIP() {

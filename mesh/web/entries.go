@@ -17,6 +17,7 @@ type entry struct {
 	until  store.Millis
 	bits   uint8 // of the address's own length
 	v6     bool
+	taken  bool // from CrowdSec, and by nobody else
 }
 
 func newEntry(p netip.Prefix, until store.Millis) entry {
@@ -58,22 +59,34 @@ func (e entry) compare(o entry) int {
 }
 
 // read takes the effective set of a family, 0 for both, sorted, without what waits
-// for an operator's word on this router.
-func read(set replicatedSet, family uint8) []entry {
+// for an operator's word on this router. takenJail is that of what came from CrowdSec.
+func read(set replicatedSet, family uint8, takenJail string) []entry {
 	var all []entry
 	for b := range set.Effective() { // the set is locked meanwhile
 		if b.Held || family != 0 && b.Prefix.Addr().Is4() != (family == 4) {
 			continue
 		}
+		taken := takenJail != "" && len(b.Seen) > 0
+		for _, s := range b.Seen {
+			taken = taken && s.Jail == takenJail
+		}
 		for _, p := range b.Pieces {
-			all = append(all, newEntry(p, b.Until))
+			e := newEntry(p, b.Until)
+			e.taken = taken
+			all = append(all, e)
 		}
 	}
 	slices.SortFunc(all, entry.compare)
 	// A piece of one ban may be another ban: it is blocked until the later end.
-	return slices.CompactFunc(all, func(a, b entry) bool {
-		return a.hi == b.hi && a.lo == b.lo && a.bits == b.bits && a.v6 == b.v6
-	})
+	out := all[:0]
+	for _, e := range all {
+		if n := len(out); n > 0 && out[n-1].hi == e.hi && out[n-1].lo == e.lo && out[n-1].bits == e.bits && out[n-1].v6 == e.v6 {
+			out[n-1].taken = out[n-1].taken && e.taken
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
 }
 
 // aggregated covers the same with as few prefixes as possible, in place. Each

@@ -37,7 +37,7 @@ func TestAggregatedIsMinimal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all := read(set, 0)
+		all := read(set, 0, "")
 		got := aggregated(slices.Clone(all))
 		prefixes := make([]netip.Prefix, len(got))
 		for i, e := range got {
@@ -63,7 +63,7 @@ func TestReadKeepsTheLaterEndOfTwo(t *testing.T) {
 		ban("192.0.2.0/30", t0.Add(time.Hour), "192.0.2.0/31"), ban("192.0.2.0/31", time.Time{}),
 		ban("2001:db8::1/128", t0), ban("192.0.2.0/31", t0.Add(2*time.Hour)),
 	}}
-	if got, want := read(set, 4), []entry{newEntry(netip.MustParsePrefix("192.0.2.0/31"), store.Never)}; !slices.Equal(got, want) {
+	if got, want := read(set, 4, ""), []entry{newEntry(netip.MustParsePrefix("192.0.2.0/31"), store.Never)}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

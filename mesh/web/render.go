@@ -14,7 +14,7 @@ import (
 // render writes a variant of the set. The tag is of the content: the same set
 // has the same one after a restart, and on every member.
 func render(set replicatedSet, v variant) (body []byte, etag string, err error) {
-	all := read(set, v.family)
+	all := read(set, v.family, "")
 	if v.aggregate {
 		all = aggregated(all)
 	}

@@ -50,6 +50,10 @@ type Config struct {
 	// TLS is where the certificate comes from; without one the listener speaks plain HTTP.
 	TLS TLSFiles
 
+	// TakenJail is the jail of bans that came from CrowdSec. /v1/decisions leaves them
+	// out where nobody else made them too, unless they are asked for. "" is none.
+	TakenJail string
+
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger     // may be nil
 }
@@ -87,7 +91,7 @@ func New(c Config) (*Server, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: c, log: c.Logger, wrong: newAttempts(c.Now, c.Logger), feeds: newFeeds(c.Set, c.Now)}
-	s.decisions = newDecisions(c.Set, c.Now, c.Ready, s.feeds)
+	s.decisions = newDecisions(c.Set, c.Now, c.Ready, s.feeds, c.TakenJail)
 	if c.TokenFile != "" {
 		s.tokens = &tokenFile{path: c.TokenFile, log: c.Logger}
 		if err := s.tokens.load(); err != nil {

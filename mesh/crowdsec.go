@@ -1,0 +1,145 @@
+package mesh
+
+import (
+	"context"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"banmesh/mesh/control"
+	"banmesh/mesh/crowdsec"
+	"banmesh/store"
+)
+
+// crowdsecConfig is a CrowdSec local API whose decisions become bans.
+type crowdsecConfig struct {
+	URL      string   `yaml:"url"`      // "" is off
+	KeyFile  string   `yaml:"key_file"` // the API key of a bouncer
+	CAFile   string   `yaml:"ca_file"`  // authorities of an https URL; "" is the system's
+	Origins  []string `yaml:"origins"`  // of decisions; none is all
+	Jail     string   `yaml:"jail"`     // marks the bans that came from there, on every router
+	Interval Duration `yaml:"interval"` // between two questions
+}
+
+func (c *crowdsecConfig) validate() error {
+	var bad faults
+	if err := control.CheckJail(c.Jail); err != nil || c.Jail == "" {
+		bad.add(field("crowdsec.jail", "%q: want the name of a jail", c.Jail))
+	}
+	if c.URL == "" {
+		return bad.err()
+	}
+	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" {
+		bad.add(field("crowdsec.url", "%q: want the URL of a local API, as http://127.0.0.1:8080", c.URL))
+	}
+	if c.KeyFile == "" {
+		bad.add(field("crowdsec.key_file", "is empty: name a file with the key that `cscli bouncers add banmesh` shows"))
+	}
+	if least := time.Second; time.Duration(c.Interval) < least {
+		bad.add(field("crowdsec.interval", "%v is less than %v", time.Duration(c.Interval), least))
+	}
+	return bad.err()
+}
+
+// sameEnd is by how much the end of a decision may differ between two answers: it
+// is told as a duration, by another clock.
+const sameEnd = store.Millis(10_000)
+
+// openCrowdSec makes the follower of a LAPI, where one is configured.
+func (a *Agent) openCrowdSec() (err error) {
+	c := &a.cfg.CrowdSec
+	if c.URL == "" {
+		return nil
+	}
+	a.crowdsec, err = crowdsec.New(crowdsec.Config{
+		URL: c.URL, KeyFile: c.KeyFile, CAFile: c.CAFile, Origins: c.Origins, Interval: time.Duration(c.Interval),
+		Apply: a.decided, Logger: a.log,
+	})
+	return err
+}
+
+// decided bans what CrowdSec decided, and lifts what it took back. What a LAPI no
+// longer names without saying that it is gone, as after the loss of its data base,
+// keeps its end: emptiness unbans nothing.
+func (a *Agent) decided(ctx context.Context, c crowdsec.Change) error {
+	shift := store.Millis(a.clock.shift().Milliseconds())
+	limits := a.cfg.Limits.store()
+	var bans control.OneBans
+	wide := 0
+	for _, d := range c.New {
+		until := store.At(d.Until)
+		switch {
+		case limits.TooWide(store.KindBan, d.Prefix) != "":
+			wide++
+		case !c.All || !a.knownDecision(d.Prefix, until+shift):
+			bans = append(bans, control.OneBan{Prefix: d.Prefix, Jail: a.cfg.CrowdSec.Jail, Until: control.Until(until), Reason: scenario(d.Scenario)})
+		}
+	}
+	if wide > 0 {
+		a.log.Warn("decisions of CrowdSec's are wider than limits allow", "left_out", wide)
+	}
+	for len(bans) > 0 {
+		n := min(len(bans), control.MaxEach)
+		if _, err := a.ban(ctx, control.BanCall{Each: bans[:n]}); err != nil {
+			return err
+		}
+		bans = bans[n:]
+	}
+	var gone control.Prefixes
+	soon := store.At(a.clock.now()) + sameEnd
+	for _, p := range c.Gone {
+		if until := a.ownBan(p, store.FactLive); until > soon { // the others end by themselves
+			gone = append(gone, p)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	call := control.UnbanCall{Prefixes: gone, Jail: a.cfg.CrowdSec.Jail, Mine: true}
+	_, err := a.unban(ctx, call, call)
+	return err
+}
+
+// knownDecision says whether this router has banned for a decision before: after a
+// start all of them are told again, and one that somebody has unbanned stays so.
+func (a *Agent) knownDecision(p netip.Prefix, until store.Millis) bool {
+	for _, f := range a.store.Explain(p).Facts {
+		if !a.ownFact(f, p) || f.State == store.FactExpired {
+			continue
+		}
+		capped := f.Until < until && a.capped(f)
+		if capped || until <= f.Until+sameEnd && f.Until <= until+sameEnd {
+			return true
+		}
+	}
+	return false
+}
+
+// capped says whether a ban ends where bans.max_duration has it end.
+func (a *Agent) capped(f store.Fact) bool {
+	most := store.Millis(time.Duration(a.cfg.Bans.MaxDuration).Milliseconds())
+	return most > 0 && f.Until-f.Start >= most-1000
+}
+
+// ownBan is when this router's ban for CrowdSec ends, 0 where there is none in that state.
+func (a *Agent) ownBan(p netip.Prefix, state store.FactState) (until store.Millis) {
+	for _, f := range a.store.Explain(p).Facts {
+		if a.ownFact(f, p) && f.State == state {
+			until = max(until, f.Until)
+		}
+	}
+	return until
+}
+
+func (a *Agent) ownFact(f store.Fact, p netip.Prefix) bool {
+	return f.Kind == store.KindBan && f.Prefix == p && f.Origin == a.cfg.Name && f.Jail == a.cfg.CrowdSec.Jail
+}
+
+// scenario is why CrowdSec decided, as a ban's reason takes it.
+func scenario(s string) string {
+	s = control.OneLine(s)
+	if control.CheckText("scenario", s) != nil {
+		return "CrowdSec"
+	}
+	return s
+}

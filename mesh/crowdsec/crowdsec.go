@@ -1,0 +1,305 @@
+// Package crowdsec follows the decisions of a CrowdSec local API, as one of its
+// bouncers does (https://docs.crowdsec.net/docs/next/local_api/bouncers): it asks
+// for everything once, then for what came and went. What an answer that was lost
+// held is not told again, so after any failure everything is asked for anew.
+package crowdsec
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// answerWithin bounds an answer; one of 50,000 decisions takes a LAPI seconds.
+	answerWithin = time.Minute
+	// maxAnswer bounds what is read of one: a million decisions.
+	maxAnswer = 256 << 20
+	// retryMost is the longest pause between two tries.
+	retryMost = time.Minute
+	// lateWarning is for how long a LAPI may be silent before Trouble tells.
+	lateWarning = time.Minute
+)
+
+// Decision is one ban that a LAPI made.
+type Decision struct {
+	Prefix   netip.Prefix
+	Until    time.Time
+	Scenario string
+}
+
+// Change is what came and went. Where All is set, New is everything in force.
+type Change struct {
+	All  bool
+	New  []Decision
+	Gone []netip.Prefix // nothing bans these any more; ends that have passed are not among them
+}
+
+// Config says whom to ask, and who is told.
+type Config struct {
+	URL      string        // of the LAPI, as http://127.0.0.1:8080
+	KeyFile  string        // holds the API key on its first line; read anew for each answer
+	CAFile   string        // authorities of the LAPI's certificate, PEM; "" is the system's
+	Origins  []string      // of decisions, as crowdsec and cscli; none is all
+	Interval time.Duration // between two questions
+
+	// Apply takes a change; an error has everything told again later.
+	Apply  func(context.Context, Change) error
+	Logger *slog.Logger
+}
+
+// Source follows one LAPI. It is safe for concurrent use.
+type Source struct {
+	cfg    Config
+	client *http.Client
+
+	// Of Run alone.
+	active map[int64]Decision
+	on     map[netip.Prefix]int // how many of active ban it
+
+	mu    sync.Mutex
+	since time.Time // since when it fails; zero while it does not
+	why   string
+}
+
+// New reads the authorities; nothing is asked before Run.
+func New(c Config) (*Source, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the authorities of CrowdSec's certificate: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", c.CAFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+	return &Source{cfg: c, client: &http.Client{
+		Transport: transport, Timeout: answerWithin,
+		// A redirect would take the key elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// Run asks again and again until ctx ends.
+func (s *Source) Run(ctx context.Context) error {
+	all, pause := true, time.Second
+	for {
+		err := s.poll(ctx, all)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.note(err)
+		wait := s.cfg.Interval
+		if all = err != nil; all {
+			wait, pause = pause, min(2*pause, retryMost)
+		} else {
+			pause = time.Second
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// Trouble says for how long nothing was heard, and why; "" while all is well.
+func (s *Source) Trouble() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.since.IsZero() || time.Since(s.since) < lateWarning {
+		return ""
+	}
+	return fmt.Sprintf("CrowdSec at %s gives no decisions for %v: %s", s.cfg.URL, time.Since(s.since).Round(time.Second), s.why)
+}
+
+func (s *Source) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil && !s.since.IsZero():
+		s.cfg.Logger.Info("CrowdSec gives decisions again", "url", s.cfg.URL)
+		s.since, s.why = time.Time{}, ""
+	case err != nil && s.since.IsZero():
+		s.since = time.Now()
+		fallthrough
+	case err != nil && s.why != err.Error():
+		s.why = err.Error()
+		s.cfg.Logger.Warn("CrowdSec gives no decisions; what it decided stays until its end", "url", s.cfg.URL, "error", err)
+	}
+}
+
+// decision is one in the LAPI's JSON (models.Decision of crowdsecurity/crowdsec).
+type decision struct {
+	ID        int64  `json:"id"`
+	Type      string `json:"type"`
+	Scope     string `json:"scope"`
+	Value     string `json:"value"`
+	Duration  string `json:"duration"` // what is left of it; negative where it is over
+	Scenario  string `json:"scenario"`
+	Simulated bool   `json:"simulated"`
+}
+
+// ban reads a decision; ok is false for what is none of an address: a captcha, a
+// country, a simulation.
+func (d *decision) ban(now time.Time) (_ Decision, ok bool, err error) {
+	if d.Simulated || !strings.EqualFold(d.Type, "ban") || !strings.EqualFold(d.Scope, "ip") && !strings.EqualFold(d.Scope, "range") {
+		return Decision{}, false, nil
+	}
+	p, err := parse(d.Value)
+	if err != nil {
+		return Decision{}, false, err
+	}
+	left, err := time.ParseDuration(d.Duration)
+	if err != nil {
+		return Decision{}, false, err
+	}
+	return Decision{p, now.Add(left), d.Scenario}, true, nil
+}
+
+func parse(value string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(value); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(value)
+	if err != nil {
+		return p, fmt.Errorf("decision about %q, which is no address", value)
+	}
+	return p.Masked(), nil
+}
+
+// poll asks once and has what came and went applied.
+func (s *Source) poll(ctx context.Context, all bool) error {
+	var answer struct{ New, Deleted []decision }
+	if err := s.get(ctx, all, &answer); err != nil {
+		return err
+	}
+	now := time.Now()
+	if all {
+		s.active, s.on = make(map[int64]Decision), make(map[netip.Prefix]int)
+	}
+	c := Change{All: all}
+	for i := range answer.New {
+		d, ok, err := answer.New[i].ban(now)
+		if err != nil {
+			s.cfg.Logger.Warn("a decision of CrowdSec's cannot be read", "error", err)
+		}
+		if !ok || !d.Until.After(now) {
+			continue
+		}
+		s.forget(answer.New[i].ID)
+		s.active[answer.New[i].ID] = d
+		s.on[d.Prefix]++
+		c.New = append(c.New, d)
+	}
+	told := make(map[netip.Prefix]bool)
+	for i := range answer.Deleted {
+		d, ok, err := answer.Deleted[i].ban(now)
+		if err != nil || !ok {
+			continue
+		}
+		s.forget(answer.Deleted[i].ID)
+		if s.on[d.Prefix] == 0 && !told[d.Prefix] {
+			told[d.Prefix] = true
+			c.Gone = append(c.Gone, d.Prefix)
+		}
+	}
+	for id, d := range s.active {
+		if !d.Until.After(now) {
+			s.forget(id)
+		}
+	}
+	if !c.All && len(c.New)+len(c.Gone) == 0 {
+		return nil
+	}
+	return s.cfg.Apply(ctx, c)
+}
+
+func (s *Source) forget(id int64) {
+	d, ok := s.active[id]
+	if !ok {
+		return
+	}
+	delete(s.active, id)
+	if s.on[d.Prefix]--; s.on[d.Prefix] == 0 {
+		delete(s.on, d.Prefix)
+	}
+}
+
+func (s *Source) get(ctx context.Context, all bool, answer any) error {
+	key, err := s.key()
+	if err != nil {
+		return err
+	}
+	q := url.Values{"scopes": {"ip,range"}}
+	if all {
+		q.Set("startup", "true")
+	}
+	if len(s.cfg.Origins) > 0 {
+		q.Set("origins", strings.Join(s.cfg.Origins, ","))
+	}
+	// Its clients write the commas as they are.
+	target := strings.TrimSuffix(s.cfg.URL, "/") + "/v1/decisions/stream?" + strings.ReplaceAll(q.Encode(), "%2C", ",")
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("X-Api-Key", key)
+	r.Header.Set("User-Agent", "banmesh/v1") // it wants NAME/VERSION
+	reply, err := s.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer reply.Body.Close()
+	switch reply.StatusCode {
+	case http.StatusOK:
+	case http.StatusForbidden, http.StatusUnauthorized:
+		return fmt.Errorf("it refuses the key of %s: make one with `cscli bouncers add banmesh`", s.cfg.KeyFile)
+	default:
+		return fmt.Errorf("it answers %s", reply.Status)
+	}
+	body := &io.LimitedReader{R: reply.Body, N: maxAnswer}
+	if err := json.NewDecoder(body).Decode(answer); err != nil {
+		if body.N == 0 {
+			return errors.New("its answer is too long")
+		}
+		return fmt.Errorf("its answer cannot be read: %w", err)
+	}
+	return nil
+}
+
+func (s *Source) key() (string, error) {
+	f, err := os.Open(s.cfg.KeyFile)
+	if err != nil {
+		return "", fmt.Errorf("read CrowdSec's API key: %w", err)
+	}
+	defer f.Close()
+	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", fmt.Errorf("read CrowdSec's API key: %w", err)
+	}
+	if line = strings.TrimSpace(line); line == "" {
+		return "", fmt.Errorf("%s is empty: it holds CrowdSec's API key", s.cfg.KeyFile)
+	}
+	return line, nil
+}
