@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"banmesh/internal/sim/conductorsim"
@@ -53,7 +54,7 @@ type Starter func(t *testing.T, configure func(*conductorsim.Config)) Setup
 // bound is the most that any single step of a test may take.
 const bound = 30 * time.Second
 
-// Run tests a driver.
+// Run tests a driver. Each rule has a bubble of testing/synctest of its own: what start makes must live in memory.
 func Run(t *testing.T, start Starter) {
 	for _, test := range []struct {
 		name string
@@ -79,15 +80,19 @@ func Run(t *testing.T, start Starter) {
 		{"keeps to its context", keepsToItsContext},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := &bench{T: t, start: start}
-			b.with(nil)
-			test.run(b)
+			synctest.Test(t, func(t *testing.T) {
+				b := &bench{T: t, start: start}
+				b.with(nil)
+				test.run(b)
+			})
 		})
 	}
 	t.Run("goes to the other node", func(t *testing.T) {
-		b := &bench{T: t, start: start}
-		b.with(func(c *conductorsim.Config) { c.Nodes = 2 })
-		goesToTheOtherNode(b)
+		synctest.Test(t, func(t *testing.T) {
+			b := &bench{T: t, start: start}
+			b.with(func(c *conductorsim.Config) { c.Nodes = 2 })
+			goesToTheOtherNode(b)
+		})
 	})
 }
 

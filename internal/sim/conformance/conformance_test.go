@@ -36,7 +36,7 @@ func TestREST(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/replaces=%v/%s", style, replaces, storage), func(t *testing.T) {
 					t.Parallel()
 					conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
-						return startREST(t, loopback(), usual, func(c *conductorsim.Config) {
+						return startREST(t, inMemory(t), usual, func(c *conductorsim.Config) {
 							c.Style, c.PatchReplaces, c.Storage = style, replaces, storage
 							if configure != nil {
 								configure(c)
@@ -58,7 +58,7 @@ func TestNETCONF(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s", style, dialect), func(t *testing.T) {
 				t.Parallel()
 				conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
-					return startNETCONF(t, loopback(), usual, func(c *conductorsim.Config) {
+					return startNETCONF(t, inMemory(t), usual, func(c *conductorsim.Config) {
 						c.Style, c.Dialect = style, dialect
 						if configure != nil {
 							configure(c)
@@ -116,11 +116,6 @@ type starter func(*testing.T, wire, time.Duration, func(*conductorsim.Config)) c
 type wire struct {
 	listen func(node int) (net.Listener, error)
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-}
-
-// loopback is the real thing.
-func loopback() wire {
-	return wire{listen: func(int) (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }}
 }
 
 // inMemory is a network for a bubble of testing/synctest.
