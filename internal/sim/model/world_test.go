@@ -681,7 +681,7 @@ func (w *world) tick(n *node, agree bool) {
 func (w *world) carry(n *node, o *op) {
 	for b := range n.known.all {
 		if b.kind == store.KindLift && b.prefix == o.prefix && b.origin() == n.name && (b.lifts == nil) == (o.lifts == nil) &&
-			b.until > w.clockOf(n) && (foreign(o.lifts, n.name) || !foreign(b.lifts, n.name)) {
+			b.until > w.clockOf(n) && (foreign(o.lifts, n.name) || !foreign(b.lifts, n.name) && !takenUp(n, b)) {
 			o.lifts = append(o.lifts, b.lifts...)
 			o.perhaps = append(o.perhaps, b.perhaps...)
 			for _, g := range b.gone {
@@ -696,6 +696,17 @@ func (w *world) carry(n *node, o *op) {
 			o.until = max(o.until, b.until)
 		}
 	}
+}
+
+// takenUp reports whether a lift of n's own bans is said by a later one of others' bans as well, which has replaced it.
+func takenUp(n *node, b *op) bool {
+	for c := range n.known.all {
+		if c.id > b.id && c.kind == store.KindLift && c.prefix == b.prefix && c.origin() == n.name && foreign(c.lifts, n.name) &&
+			!slices.ContainsFunc(b.lifts, func(f offence) bool { return !slices.Contains(c.lifts, f) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func foreign(lifts []offence, name string) bool {

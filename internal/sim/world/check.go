@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing/synctest"
 	"time"
 
@@ -138,6 +139,7 @@ func (w *World) quietPoint() {
 		return
 	}
 	w.quiet++
+	w.signSet()
 	w.hallow()
 	time.Sleep(enforceQuiet)
 	synctest.Wait()
@@ -153,6 +155,22 @@ func (w *World) quietPoint() {
 		w.compareConductor()
 	}
 	w.book.forget()
+}
+
+// signSet takes into the trace what all agree on: who bans what. When to the millisecond is up to the scheduler, and so is
+// whether what ends about now is still there.
+func (w *World) signSet() {
+	var all []string
+	soon := store.At(time.Now().Add(time.Minute))
+	for _, e := range w.members[0].agent.Load().Set().List(store.Query{}) {
+		for _, r := range e.Records {
+			if r.Until > soon {
+				all = append(all, e.Prefix.String()+" "+r.Origin+" "+r.Jail)
+			}
+		}
+	}
+	slices.Sort(all)
+	w.sign("%q", slices.Compact(all))
 }
 
 // compareKernel compares a packet filter with what is effective.

@@ -48,7 +48,9 @@ type Result struct {
 // World is one simulation under way.
 type World struct {
 	cfg     Config
-	rng     *rand.Rand
+	rng     *rand.Rand    // what is done: anew for each thing, so that one that goes another way leaves the next ones as they are
+	when    *rand.Rand    // when something is done
+	at      time.Duration // since the beginning: when the current thing was due
 	net     *simnet.Network
 	began   time.Time
 	members []*Member
@@ -101,7 +103,7 @@ func newWorld(cfg Config) *World {
 		cfg.MaxDuration = 24 * time.Hour
 	}
 	w := &World{
-		cfg: cfg, rng: rng, began: time.Now(), marks: make(map[string]int),
+		cfg: cfg, rng: rng, when: rand.New(rand.NewPCG(cfg.Seed, 78)), began: time.Now(), marks: make(map[string]int),
 		differ:        make(map[[2]string]time.Time),
 		conductorAddr: netip.MustParseAddrPort("10.9.0.1:830"),
 	}
@@ -148,10 +150,11 @@ func (w *World) failed() bool {
 	return len(w.faults) > 0
 }
 
-// sign takes something that happened into the trace.
+// sign takes something that happened into the trace: what and when it was due. The moment itself is up to agents that wait for
+// each other, and to the scheduler.
 func (w *World) sign(format string, args ...any) {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%x %d ", w.trace, time.Since(w.began))
+	fmt.Fprintf(h, "%x %d ", w.trace, w.at)
 	fmt.Fprintf(h, format, args...)
 	w.trace = h.Sum64()
 }
@@ -190,12 +193,13 @@ func (w *World) run() {
 	}
 	w.settle()
 	w.hallow()
-	end := w.began.Add(w.cfg.Length)
+	w.resume()
 	next := w.between()
-	for time.Now().Before(end) && !w.failed() {
+	for w.at < w.cfg.Length && !w.failed() {
 		w.step()
-		if time.Now().After(next) && !w.failed() {
+		if w.at > next && !w.failed() {
 			w.quietPoint()
+			w.resume()
 			next = w.between()
 		}
 	}
@@ -211,23 +215,31 @@ func (w *World) run() {
 	synctest.Wait()
 }
 
+// resume goes on at a round time: how long it took until all agreed is another time each time.
+func (w *World) resume() {
+	const round = 5 * time.Minute
+	w.at = (time.Since(w.began)/round + 1) * round
+	w.rng = rand.New(rand.NewPCG(w.cfg.Seed, uint64(w.acts)<<8|1))
+}
+
 // between is when the next quiet point is: mostly within the hour, sometimes half a day away.
-func (w *World) between() time.Time {
-	d := 10*time.Minute + time.Duration(w.rng.Int64N(int64(40*time.Minute)))
-	if w.rng.IntN(8) == 0 {
-		d = time.Duration(w.rng.Int64N(int64(12 * time.Hour)))
+func (w *World) between() time.Duration {
+	d := 10*time.Minute + time.Duration(w.when.Int64N(int64(40*time.Minute)))
+	if w.when.IntN(8) == 0 {
+		d = time.Duration(w.when.Int64N(int64(12 * time.Hour)))
 	}
-	return time.Now().Add(d)
+	return w.at + d
 }
 
 // step lets some time pass, and has one thing happen.
 func (w *World) step() {
-	until := time.Now().Add(time.Duration(w.rng.ExpFloat64() * float64(w.cfg.Pause)))
-	w.pass(until)
+	w.at += time.Duration(w.when.ExpFloat64() * float64(w.cfg.Pause))
+	w.pass(w.began.Add(w.at))
 	if w.failed() {
 		return
 	}
 	w.acts++
+	w.rng = rand.New(rand.NewPCG(w.cfg.Seed, uint64(w.acts)<<8))
 	w.act()
 }
 

@@ -69,6 +69,18 @@ func TestWorld(t *testing.T) {
 	simulate(t, world.Config{Seed: 1, Members: 3, Length: 45 * time.Minute})
 }
 
+// TestSameSeedSameTrace: what happens, and what all agree on at each quiet point, depends on the seed alone.
+func TestSameSeedSameTrace(t *testing.T) {
+	need.Long(t)
+	cfg := world.Config{Seed: max(*oneSeed, 11), Members: 3, Length: 30 * time.Minute}
+	first := simulate(t, cfg)
+	for range 2 {
+		if again := simulate(t, cfg); again.Trace != first.Trace {
+			t.Errorf("seed %d: trace %x, then %x", cfg.Seed, first.Trace, again.Trace)
+		}
+	}
+}
+
 // TestFiguresOfTheSimulation is the bar of speed: five agents, a conductor and fail2bans under the load of a common day.
 func TestFiguresOfTheSimulation(t *testing.T) {
 	simulate(t, world.Config{Seed: max(*oneSeed, 1), Members: 5, Length: 12 * time.Hour, Pause: time.Minute, Calm: true})
