@@ -64,7 +64,7 @@ func (n *nftTables) readMarks(ctx context.Context, id setID, began time.Time, pa
 	if err := c.SetDeadline(began.Add(patience)); err != nil {
 		return nil, err
 	}
-	s := new(script)
+	s := &script{in: tableName}
 	s.ask(unix.NLM_F_DUMP, id, nil)
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -92,7 +92,7 @@ func sendAll(raw syscall.RawConn, b []byte) error {
 // ask puts a question about a set's elements: about all, or about one key.
 func (s *script) ask(flags uint16, id setID, key func(s *script)) {
 	at := s.message(unix.NFT_MSG_GETSETELEM, flags)
-	s.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+	s.text(unix.NFTA_SET_ELEM_LIST_TABLE, s.in)
 	s.text(unix.NFTA_SET_ELEM_LIST_SET, id.name())
 	if key != nil {
 		list := s.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
@@ -145,7 +145,7 @@ func (n *nftTables) Look(ctx context.Context, addresses []netip.Addr) ([]Element
 // where ends that.
 func (n *nftTables) look(addresses []netip.Addr) (out []Element, err error) {
 	const questions = 3
-	s := new(script)
+	s := &script{in: tableName}
 	for i, a := range addresses {
 		f, _ := addrOf(a)
 		single, ranges := setID(f), setID(f)+prefixes4

@@ -63,9 +63,9 @@ func (n *nftTables) ports() (there []string, err error) {
 
 // devicesOf returns the interfaces that a chain of the table is hooked to, sorted.
 func (n *nftTables) devicesOf(chain string) (devices []string, err error) {
-	s := new(script)
+	s := &script{in: tableName}
 	at := s.message(unix.NFT_MSG_GETCHAIN, 0)
-	s.text(unix.NFTA_CHAIN_TABLE, tableName)
+	s.text(unix.NFTA_CHAIN_TABLE, s.in)
 	s.text(unix.NFTA_CHAIN_NAME, chain)
 	s.close(at)
 	failed := n.exchange(s.b, func(m *syscall.NetlinkMessage) {

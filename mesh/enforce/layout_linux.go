@@ -129,7 +129,7 @@ func (s *script) deleteTable() {
 
 func (s *script) table(kind, flags uint16) {
 	at := s.message(kind, flags)
-	s.text(unix.NFTA_TABLE_NAME, tableName)
+	s.text(unix.NFTA_TABLE_NAME, s.in)
 	if kind == unix.NFT_MSG_NEWTABLE {
 		s.number(unix.NFTA_TABLE_FLAGS, 0)
 	}
@@ -143,7 +143,7 @@ func (s *script) set(id setID) {
 	}
 	key := id.keyType()
 	at := s.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
-	s.text(unix.NFTA_SET_TABLE, tableName)
+	s.text(unix.NFTA_SET_TABLE, s.in)
 	s.text(unix.NFTA_SET_NAME, id.name())
 	s.number(unix.NFTA_SET_FLAGS, flags)
 	s.number(unix.NFTA_SET_KEY_TYPE, key.GetNFTMagic())
@@ -167,7 +167,7 @@ func (s *script) chains(ports []string) error {
 // chain makes a chain and its rules. The hook at ingress is that of some ports.
 func (s *script) chain(name string, hooknum uint32, ports []string) error {
 	at := s.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
-	s.text(unix.NFTA_CHAIN_TABLE, tableName)
+	s.text(unix.NFTA_CHAIN_TABLE, s.in)
 	s.text(unix.NFTA_CHAIN_NAME, name)
 	hook := s.nest(unix.NFTA_CHAIN_HOOK)
 	before := priority
@@ -194,7 +194,7 @@ func (s *script) chain(name string, hooknum uint32, ports []string) error {
 
 func (s *script) rule(chain string, id setID) error {
 	at := s.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
-	s.text(unix.NFTA_RULE_TABLE, tableName)
+	s.text(unix.NFTA_RULE_TABLE, s.in)
 	s.text(unix.NFTA_RULE_CHAIN, chain)
 	list := s.nest(unix.NFTA_RULE_EXPRESSIONS)
 	for _, e := range ruleExprs(id) {
@@ -214,17 +214,17 @@ func (s *script) rule(chain string, id setID) error {
 // stay. The sets are as they should be.
 func (s *script) fixRules(c contents, ports []string) error {
 	at := s.message(unix.NFT_MSG_DELRULE, 0) // all of the table, since some may name others' chains and sets
-	s.text(unix.NFTA_RULE_TABLE, tableName)
+	s.text(unix.NFTA_RULE_TABLE, s.in)
 	s.close(at)
 	for _, name := range c.chains {
 		at := s.message(unix.NFT_MSG_DELCHAIN, 0)
-		s.text(unix.NFTA_CHAIN_TABLE, tableName)
+		s.text(unix.NFTA_CHAIN_TABLE, s.in)
 		s.text(unix.NFTA_CHAIN_NAME, name)
 		s.close(at)
 	}
 	for _, name := range c.strange {
 		at := s.message(unix.NFT_MSG_DELSET, 0)
-		s.text(unix.NFTA_SET_TABLE, tableName)
+		s.text(unix.NFTA_SET_TABLE, s.in)
 		s.text(unix.NFTA_SET_NAME, name)
 		s.close(at)
 	}
@@ -234,6 +234,7 @@ func (s *script) fixRules(c contents, ports []string) error {
 // contents is what the table is made of, elements aside.
 type contents struct {
 	there   bool
+	guarded bool     // a guard was left
 	ours    bool     // all is as it should be
 	sets    bool     // our sets are
 	chains  []string // all
@@ -247,20 +248,24 @@ func (n *nftTables) contents(ports []string) (c contents, err error) {
 		return c, err
 	}
 	defer done()
-	if c.there, err = tableIsThere(conn); err != nil || !c.there {
+	if c.there, c.guarded, err = tablesOf(conn); err != nil || !c.there {
 		return c, err
 	}
 	// Something that ends while it is looked at is not as it should be.
 	err = errors.Join(c.readSets(conn), c.readChains(conn, n, ports))
 	if errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.ENOENT) {
-		return contents{there: true}, nil
+		return contents{there: true, guarded: c.guarded}, nil
 	}
 	return c, err
 }
 
-func tableIsThere(c *nftables.Conn) (bool, error) {
+// tablesOf tells which of the driver's tables are there.
+func tablesOf(c *nftables.Conn) (there, guarded bool, err error) {
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }), err
+	for _, t := range tables {
+		there, guarded = there || t.Name == tableName, guarded || t.Name == guardName
+	}
+	return there, guarded, err
 }
 
 func (c *contents) readSets(conn *nftables.Conn) error {

@@ -15,13 +15,14 @@ const (
 // script is one transaction, as the kernel reads it. The library's own needs ten allocations an element and an answer for
 // each message; a transaction of a million elements is 50 MB here, and one answer.
 type script struct {
+	in   string // the table that the messages are about
 	b    []byte
 	last int // where the last message begins that the kernel acts on
 }
 
 // newScript begins a transaction.
-func newScript() *script {
-	s := &script{b: make([]byte, 0, 512)}
+func newScript(table string) *script {
+	s := &script{in: table, b: make([]byte, 0, 512)}
 	s.control(unix.NFNL_MSG_BATCH_BEGIN)
 	return s
 }
@@ -115,7 +116,7 @@ func (s *script) elements(kind, flags uint16, elements []Element) {
 			}
 			if at < 0 {
 				at = s.message(kind, flags)
-				s.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+				s.text(unix.NFTA_SET_ELEM_LIST_TABLE, s.in)
 				s.text(unix.NFTA_SET_ELEM_LIST_SET, id.name())
 				s.number(unix.NFTA_SET_ELEM_LIST_SET_ID, id.number())
 				list = s.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)

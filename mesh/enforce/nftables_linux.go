@@ -259,6 +259,9 @@ func (n *nftTables) Fix(context.Context) error {
 		return explain("look for the interfaces of enforce.ingress", err)
 	}
 	c, err := n.contents(ports)
+	if err == nil && c.guarded { // by an agent that was killed then
+		err = n.unguard()
+	}
 	switch {
 	case err != nil:
 		return explain("look at table inet "+tableName, err)
@@ -269,7 +272,7 @@ func (n *nftTables) Fix(context.Context) error {
 	case !c.sets:
 		return fmt.Errorf("table inet %s is not as this version makes it: %w", tableName, errUnreadable)
 	}
-	s := newScript()
+	s := newScript(tableName)
 	if err := s.fixRules(c, ports); err != nil {
 		return explain("write rules", err)
 	}
@@ -291,14 +294,22 @@ func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element
 	return out, explain("read the elements of table inet "+tableName, err)
 }
 
-// Apply is one transaction, and a second one where ranges are added around addresses that go: the kernel lets the address
+// Apply is one transaction; with a guard around it where the table is replaced, and a second one where ranges are added around addresses that go: the kernel lets the address
 // go a moment before it looks in what the set of ranges has become. An address that is in both sets does no harm.
 func (n *nftTables) Apply(_ context.Context, c Change) error {
-	s := newScript()
+	s := newScript(tableName)
 	if c.Anew {
 		ports, err := n.ports()
 		if err != nil {
 			return explain("look for the interfaces of enforce.ingress", err)
+		}
+		guarded, err := n.guard(c.Add, ports)
+		if err != nil {
+			return explain("guard the change of the table", err)
+		}
+		if guarded {
+			// What fails to go is taken away by Fix.
+			defer n.unguard()
 		}
 		if err := s.replaceTable(ports); err != nil {
 			return explain("write rules", err)
@@ -343,7 +354,7 @@ func (n *nftTables) erase(elements []Element) error {
 	if len(elements) == 0 {
 		return nil
 	}
-	s := newScript()
+	s := newScript(tableName)
 	s.elements(unix.NFT_MSG_DELSETELEM, 0, elements)
 	err := n.transact(s)
 	switch {
@@ -358,9 +369,9 @@ func (n *nftTables) erase(elements []Element) error {
 
 // Remove deletes the table, where there is one.
 func (n *nftTables) Remove(context.Context) error {
-	s := newScript()
+	s := newScript(tableName)
 	s.deleteTable()
-	return explain("delete table inet "+tableName, n.transact(s))
+	return explain("delete table inet "+tableName, errors.Join(n.transact(s), n.unguard()))
 }
 
 // Dropped adds up the counters of the rules.

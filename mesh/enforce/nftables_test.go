@@ -312,6 +312,29 @@ table ip banmesh {
 	}
 }
 
+func TestAGuardThatWasLeftIsTakenAway(t *testing.T) {
+	s := newSpace(t)
+	n := s.driver()
+	applied(t, n, element("192.0.2.0", "192.0.2.255", 0))
+	for _, then := range []func() error{
+		func() error { return n.Fix(t.Context()) },
+		func() error { return n.Remove(t.Context()) },
+	} {
+		if guarded, err := n.guard([]Element{element("192.0.2.0", "192.0.2.255", 0)}, nil); err != nil || !guarded {
+			t.Fatalf("guard: %v, %v", guarded, err)
+		}
+		if list := s.nft("list", "table", "inet", guardName); !strings.Contains(list, "192.0.2.0/24") {
+			t.Errorf("the guard is\n%s", list)
+		}
+		if err := then(); err != nil {
+			t.Error(err)
+		}
+		if list := s.nft("list", "tables"); strings.Contains(list, guardName) {
+			t.Errorf("there are\n%s", list)
+		}
+	}
+}
+
 // oldLayout is what versions before this one made.
 const oldLayout = `delete table inet banmesh
 table inet banmesh {

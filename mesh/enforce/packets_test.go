@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,19 +130,19 @@ func (w *wire) listen() (came func(mark byte) int64) {
 	return func(mark byte) int64 { return n[mark].Load() }
 }
 
-// TestNoPacketPassesThroughTenThousandChanges: of a source that stays banned, now by itself, now by prefixes around it that
-// come, go, widen and narrow, by a table that somebody deletes rules of, and by a restart in the middle.
+// TestNoPacketPassesThroughTenThousandChanges: of two sources that stay banned, by themselves or by a prefix, now by prefixes around that
+// come, go, widen and narrow, while somebody puts more into the table and the agent takes it out, and while it is restarted.
 func TestNoPacketPassesThroughTenThousandChanges(t *testing.T) {
 	w := newWire(t)
 	came := w.listen()
-	banned := netip.MustParseAddr("20.0.0.77")
-	source := binary.BigEndian.Uint32(banned.AsSlice())
-	if w.send(func(int) uint32 { return source }, func(i int) bool { return i < 1000 && came(0) == 0 }); came(0) == 0 {
+	source := func(i int) uint32 { return 20<<24 | [2]uint32{77, 70}[i%2] }
+	if w.send(source, func(i int) bool { return i < 1000 && came(0) == 0 }); came(0) == 0 {
 		t.Fatal("no packet comes through before the ban")
 	}
 	set := newFakeSet(time.Now)
 	day := store.At(time.Now().Add(24 * time.Hour))
 	set.ban("20.0.0.77/32", day)
+	set.ban("20.0.0.64/29", day)
 	var e *enforcer
 	start := func() (stop func()) {
 		e = New(Config{Set: set, Driver: w.to.driver(), Settled: func() bool { return true }})
@@ -159,12 +160,12 @@ func TestNoPacketPassesThroughTenThousandChanges(t *testing.T) {
 		}
 	}
 	stop := start()
-	awaits("the ban", func() bool { return e.Status().State == On && e.Status().Elements == 1 })
+	awaits("the ban", func() bool { return e.Status().State == On && e.Status().Elements == 2 })
 
 	w.mark = 1
 	var over atomic.Bool
 	sent := make(chan int)
-	go func() { sent <- w.send(func(int) uint32 { return source }, func(int) bool { return !over.Load() }) }()
+	go func() { sent <- w.send(source, func(int) bool { return !over.Load() }) }()
 	const changes = 10_000
 	for i := range changes {
 		prefix := fmt.Sprintf("20.0.0.64/%d", 26+i/2%3)
@@ -180,7 +181,11 @@ func TestNoPacketPassesThroughTenThousandChanges(t *testing.T) {
 			n := e.Status().Batches
 			awaits("the change", func() bool { return e.Status().Batches > n || e.Status().Behind == 0 })
 		}
-		if i == changes/2 {
+		switch i {
+		case changes / 4:
+			w.to.run("add set inet banmesh more { type ipv4_addr; }\nadd chain inet banmesh more\nadd rule inet banmesh prerouting jump more\n", "nft", "-f", "-")
+			awaits("what was put into the table to go", func() bool { return !strings.Contains(w.to.nft("list", "table", "inet", "banmesh"), "more") })
+		case changes / 2:
 			stop()
 			stop = start()
 			awaits("a restart", func() bool { return e.Status().State == On })
@@ -194,6 +199,49 @@ func TestNoPacketPassesThroughTenThousandChanges(t *testing.T) {
 		t.Errorf("%d of %d packets of a banned source came through", got, n)
 	}
 	t.Logf("%d packets, %d changes", n, changes)
+}
+
+// TestNoPacketPassesWhileTheTableIsReplaced: what drops is of an earlier version at the agent's start, which cannot take over its
+// elements.
+func TestNoPacketPassesWhileTheTableIsReplaced(t *testing.T) {
+	w := newWire(t)
+	came := w.listen()
+	set := newFakeSet(time.Now)
+	day := store.At(time.Now().Add(24 * time.Hour))
+	set.ban("20.0.0.77/32", day)
+	set.ban("20.0.1.0/24", day)
+	for i := range 1000 { // so that it takes a while
+		set.ban(fmt.Sprintf("30.%d.%d.0/29", i/250, i%250), day)
+	}
+	sources := []uint32{20<<24 | 77, 20<<24 | 256 + 7}
+	for round := range 10 {
+		w.to.run("add table inet banmesh\n"+oldLayout+"\nadd element inet banmesh banned4 { 20.0.0.77, 20.0.1.0/24 }\n", "nft", "-f", "-")
+		w.mark = byte(1 + round)
+		var over atomic.Bool
+		sent := make(chan int)
+		go func() {
+			sent <- w.send(func(i int) uint32 { return sources[i%len(sources)] }, func(int) bool { return !over.Load() })
+		}()
+		e := New(Config{Set: set, Driver: w.to.driver(), Settled: func() bool { return true }})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- e.Run(ctx) }()
+		for deadline := time.Now().Add(30 * time.Second); e.Status().State != On; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the start: %+v", e.Status())
+			}
+		}
+		over.Store(true)
+		n := <-sent
+		cancel()
+		<-done
+		if list := w.to.nft("list", "tables"); list != "table inet banmesh\n" {
+			t.Fatalf("there are the tables\n%s", list)
+		}
+		if got := came(w.mark); got != 0 {
+			t.Errorf("round %d: %d of %d packets of banned sources came through", round, got, n)
+		}
+	}
 }
 
 // TestFiguresDroppedPacketsASecond: by one core, from 65,536 banned sources, against what a firewall with connection tracking
