@@ -52,7 +52,7 @@ cross:
 		go version -m bin/linux-$$arch/banmesh | grep -q 'CGO_ENABLED=0'
 	done
 
-## package: .deb and .rpm of both platforms, dist/; the same sources give the same bytes
+## package: .deb, .rpm, .apk and .ipk of both platforms, dist/; the same sources give the same bytes
 .PHONY: package
 package:
 	@$(STATIC) -o $(BIN)/banmesh ./cmd/banmesh

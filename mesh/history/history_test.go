@@ -477,3 +477,27 @@ func filled(t testing.TB, n, live int) *History {
 	}
 	return h
 }
+
+// Numbers that share the bits which the sieve or the slots go by are told apart.
+func TestNumbersAreToldApart(t *testing.T) {
+	var s numbers
+	if s.has(1) {
+		t.Error("the empty set has a number")
+	}
+	in := make(map[uint64]bool)
+	for i := range uint64(5000) {
+		for _, n := range []uint64{i + 1, (i + 1) << 50, (i+1)*0x9e3779b97f4a7c15 | 1} {
+			if got := s.add(n); got == in[n] {
+				t.Fatalf("add(%#x) says %v", n, got)
+			}
+			in[n] = true
+		}
+	}
+	for i := range uint64(20000) {
+		for _, n := range []uint64{i + 1, (i + 1) << 49, (i+1)*0x9e3779b97f4a7c15 | 1} {
+			if got := s.has(n); got != in[n] {
+				t.Fatalf("has(%#x) says %v", n, got)
+			}
+		}
+	}
+}

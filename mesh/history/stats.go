@@ -2,6 +2,7 @@ package history
 
 import (
 	"cmp"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"time"
@@ -319,8 +320,9 @@ func sortHosts(a []uint64) {
 			spare[at[d]] = v
 			at[d]++
 		}
-		copy(a, spare)
+		a, spare = spare, a
 	}
+	copy(spare, a) // after three passes the sorted ones are in what was spare first
 }
 
 func comparePrefixes(a, b netip.Prefix) int {
@@ -353,8 +355,12 @@ func top(m map[string]*namedCount, n int) []namedCount {
 }
 
 // numbers is a set of numbers that are not 0: open addressing, as a map of them costs a million look-ups five times as much.
+// Nearly all look-ups are of what is not there: the sieve, small enough for the cache, answers most of them. It goes by the
+// upper bits of a number, the slots by the lower.
 type numbers struct {
 	slots []uint64
+	sieve []uint64 // bits, eight for each slot
+	shift uint
 	n     int
 }
 
@@ -367,16 +373,31 @@ func (s *numbers) find(n uint64) int {
 	}
 }
 
-func (s *numbers) has(n uint64) bool { return len(s.slots) > 0 && s.slots[s.find(n)] == n }
+func (s *numbers) has(n uint64) bool {
+	if len(s.slots) == 0 {
+		return false
+	}
+	at := n >> s.shift
+	return s.sieve[at>>6]>>(at&63)&1 != 0 && s.slots[s.find(n)] == n
+}
+
+// put stores a number in its free slot.
+func (s *numbers) put(i int, n uint64) {
+	s.slots[i] = n
+	at := n >> s.shift
+	s.sieve[at>>6] |= 1 << (at & 63)
+}
 
 // add reports whether the number is new.
 func (s *numbers) add(n uint64) bool {
 	if s.n*2 >= len(s.slots) {
 		old := s.slots
 		s.slots = make([]uint64, max(1024, 4*len(old)))
+		s.sieve = make([]uint64, len(s.slots)/8)
+		s.shift = 64 - uint(bits.TrailingZeros(uint(8*len(s.slots))))
 		for _, v := range old {
 			if v != 0 {
-				s.slots[s.find(v)] = v
+				s.put(s.find(v), v)
 			}
 		}
 	}
@@ -384,7 +405,7 @@ func (s *numbers) add(n uint64) bool {
 	if s.slots[i] == n {
 		return false
 	}
-	s.slots[i] = n
+	s.put(i, n)
 	s.n++
 	return true
 }

@@ -60,6 +60,7 @@ func TestPackages(t *testing.T) {
 	arch := strings.TrimSpace(system(t, "dpkg", "--print-architecture"))
 	dist := packages(t, "1.0.0", "amd64", "arm64")
 	t.Run("hold what a router needs", func(t *testing.T) { holdWhatARouterNeeds(t, dist) })
+	t.Run("hold what systems without systemd need", func(t *testing.T) { holdWhatOthersNeed(t, dist) })
 	t.Run("are the same when built again", func(t *testing.T) { areTheSameAgain(t, dist, arch) })
 	t.Run("list what they are made of", func(t *testing.T) { listWhatTheyAreMadeOf(t, dist) })
 	t.Run("are set up by hand as README says", func(t *testing.T) {
@@ -81,7 +82,8 @@ func holdWhatARouterNeeds(t *testing.T, dist string) {
 		"/usr/lib/systemd/system/banmesh.service", "/usr/lib/sysusers.d/banmesh.conf", "/usr/lib/tmpfiles.d/banmesh.conf",
 		"/usr/share/man/man1/banmesh.1.gz", "/usr/share/man/man1/banmesh-ban.1.gz", "/usr/share/man/man5/banmesh.yaml.5.gz",
 		"/usr/share/bash-completion/completions/banmesh", "/usr/share/fish/vendor_completions.d/banmesh.fish",
-		"/usr/share/doc/banmesh/README.md", "/usr/share/doc/banmesh/SECURITY.md", "/usr/share/doc/banmesh/banmesh.cdx.json", "/usr/share/doc/banmesh/examples/README.md",
+		"/usr/share/doc/banmesh/README.md", "/usr/share/doc/banmesh/SECURITY.md", "/usr/share/doc/banmesh/banmesh.cdx.json",
+		"/usr/share/doc/banmesh/copyright", "/usr/share/doc/banmesh/changelog.gz", "/usr/share/doc/banmesh/examples/README.md",
 	}
 	for arch, name := range map[string]string{"amd64": "x86_64", "arm64": "aarch64"} {
 		var inDeb []string
@@ -116,6 +118,36 @@ func holdWhatARouterNeeds(t *testing.T, dist string) {
 	}
 }
 
+// holdWhatOthersNeed looks into the packages for systems without systemd.
+func holdWhatOthersNeed(t *testing.T, dist string) {
+	for _, name := range []string{"x86_64", "aarch64"} {
+		ipk := filepath.Join(dist, "banmesh_1.0.0-1_"+map[string]string{"x86_64": "x86_64", "aarch64": "arm64"}[name]+".ipk")
+		data := filepath.Join(t.TempDir(), "data.tar.gz")
+		if err := os.WriteFile(data, []byte(system(t, "tar", "xzOf", ipk, "./data.tar.gz")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for path, file := range map[string]string{"apk": filepath.Join(dist, "banmesh_1.0.0-r1_"+name+".apk"), "ipk": data} {
+			var got []string
+			for line := range strings.Lines(system(t, "tar", "tzf", file)) {
+				got = append(got, strings.TrimPrefix(strings.TrimSpace(line), "./"))
+			}
+			for _, want := range []string{
+				"usr/bin/banmesh", "usr/bin/banmesh-hook", "etc/banmesh/banmesh.yaml", "etc/init.d/banmesh",
+				"etc/fail2ban/action.d/banmesh.conf", "usr/share/doc/banmesh/copyright",
+			} {
+				if !slices.Contains(got, want) {
+					t.Errorf("the .%s for %s has no %s", path, name, want)
+				}
+			}
+			for _, path := range got {
+				if strings.Contains(path, "systemd") {
+					t.Errorf("the package %s holds %s", file, path)
+				}
+			}
+		}
+	}
+}
+
 // areTheSameAgain builds elsewhere, as somebody with other habits.
 func areTheSameAgain(t *testing.T, dist, arch string) {
 	old := syscall.Umask(0o077)
@@ -123,7 +155,7 @@ func areTheSameAgain(t *testing.T, dist, arch string) {
 	t.Setenv("TZ", "Asia/Tokyo")
 	again := packages(t, "1.0.0", arch)
 	built, err := filepath.Glob(filepath.Join(again, "banmesh*"))
-	if err != nil || len(built) != 2 {
+	if err != nil || len(built) != 4 {
 		t.Fatalf("packages %v, %v", built, err)
 	}
 	for _, path := range built {
