@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,9 +49,8 @@ type about struct {
 	// What the node turned out to do.
 	merges    bool // PATCH of the addresses merges them
 	noOption  bool // commit does not take the kind of validation
-	noVersion bool // the version resource does not exist
+	noVersion bool // the version resource does not exist, or does not tell the candidate's flag
 	noPut     bool // PUT does not replace an entry
-
 }
 
 var releaseNumber = sync.OnceValue(func() *regexp.Regexp {
@@ -87,8 +86,8 @@ const askAgain = 10 * time.Minute
 func (n *node) look(ctx context.Context) (about, error) {
 	ab := n.known()
 	var version struct {
-		IsDirty bool
-		Release string
+		dirty   bool
+		release string
 	}
 	if ab.noVersion && n.now().Sub(ab.looked) >= askAgain {
 		ab.noVersion = false
@@ -101,12 +100,12 @@ func (n *node) look(ctx context.Context) (about, error) {
 		case absent:
 			ab.noVersion = true
 		default:
-			if err := json.Unmarshal(b, &version); err != nil {
-				return about{}, fmt.Errorf("%w: GET /config/version: %w", conductor.ErrProtocol, err)
-			}
+			var told bool
+			version.dirty, told = flagIn(b)
+			version.release, ab.noVersion = releaseIn(b), !told
 		}
 	}
-	release, asked := version.Release, false
+	release, asked := version.release, false
 	if release == "" && (ab.looked.IsZero() || ab.release == "" && n.now().Sub(ab.looked) >= askAgain) {
 		var err error
 		if release, err = n.askRelease(ctx); err != nil {
@@ -130,7 +129,7 @@ func (n *node) look(ctx context.Context) (about, error) {
 	if asked || ab.noVersion != n.about.noVersion || n.about.looked.IsZero() {
 		n.about.looked = n.now()
 	}
-	n.about.noVersion, n.about.dirty = ab.noVersion, version.IsDirty
+	n.about.noVersion, n.about.dirty = ab.noVersion, version.dirty
 	return n.about, nil
 }
 
@@ -197,6 +196,25 @@ func (n *node) optional(ctx context.Context, path string) (b []byte, absent bool
 	return b, absent, err
 }
 
+// flagIn reads the candidate's flag in an answer of /config/version, whose form is not published. What it does not tell is
+// as if there were no such resource: the candidate can be somebody's.
+func flagIn(b []byte) (dirty, told bool) {
+	var version struct{ IsDirty any }
+	if json.Unmarshal(b, &version) != nil {
+		return false, false
+	}
+	switch flag := version.IsDirty.(type) {
+	case bool:
+		return flag, true
+	case string:
+		dirty, err := strconv.ParseBool(strings.ToLower(flag))
+		return dirty, err == nil
+	case float64:
+		return flag != 0, true
+	}
+	return false, false
+}
+
 // releaseIn finds the release in an answer whose form is not published.
 func releaseIn(b []byte) string {
 	var object map[string]any
@@ -208,7 +226,11 @@ func releaseIn(b []byte) string {
 		object = list[0]
 	}
 	for _, key := range []string{"release", "softwareVersion", "version", "currentVersion"} {
-		if s, ok := object[key].(string); ok && releaseNumber().MatchString(s) {
+		s, ok := object[key].(string)
+		if n, number := object[key].(float64); number {
+			s, ok = strconv.FormatFloat(n, 'f', 1, 64), true
+		}
+		if ok && releaseNumber().MatchString(s) {
 			return s
 		}
 	}

@@ -350,6 +350,40 @@ func TestARedirectTakesTheTokenNowhere(t *testing.T) {
 	}
 }
 
+// A redirect that stays within the API is followed (TestAStrangersAPI), but not one that leaves it, or asks for something else.
+func TestARedirectIsTheSameCallOrNone(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		to     string
+	}{
+		"out of the API":     {http.StatusPermanentRedirect, "/portal/login"},
+		"another method":     {http.StatusFound, "/api/v1/other"},
+		"without a place":    {http.StatusPermanentRedirect, ""},
+		"round and round":    {http.StatusTemporaryRedirect, "/api/v1/login"},
+		"no password by GET": {http.StatusSeeOther, "/api/v1/login?again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int64
+			r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+				calls.Add(1)
+				if req.Method != http.MethodPost || req.URL.Path != "/api/v1/login" {
+					t.Errorf("%s %s was asked for", req.Method, req.URL)
+				}
+				if c.to != "" {
+					w.Header().Set("Location", c.to)
+				}
+				w.WriteHeader(c.status)
+			})
+			if _, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) && !errors.Is(err, conductor.ErrUnreachable) || err == nil {
+				t.Errorf("%v", err)
+			}
+			if n := calls.Load(); n > 4 {
+				t.Errorf("%d calls", n)
+			}
+		})
+	}
+}
+
 func TestPlainHTTPIsRecognised(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()

@@ -69,10 +69,20 @@ func newNode(u *url.URL, cfg *Config, t *trust, now func() time.Time) *node {
 			MaxIdleConnsPerHost:    2,
 			IdleConnTimeout:        30 * time.Second,
 		},
-		// A token must go to nobody else, and this API does not redirect.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: redirected,
 	}
 	return n
+}
+
+// redirected follows what stays within the API and asks for the very same, as one does that writes its paths with a slash at
+// the end: a token must go to nobody else, and no other method would do what was asked.
+func redirected(to *http.Request, via []*http.Request) error {
+	first := via[0]
+	if len(via) > 3 || to.URL.Scheme != first.URL.Scheme || to.URL.Host != first.URL.Host || to.Method != first.Method ||
+		!strings.HasPrefix(to.URL.Path, apiRoot+"/") {
+		return http.ErrUseLastResponse
+	}
+	return nil
 }
 
 // answer is a success.

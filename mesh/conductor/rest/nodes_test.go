@@ -289,10 +289,25 @@ const routerR9 = `<config xmlns="http://128technology.com/t128"><authority xmlns
 
 // What a person has half finished with the agents' own account is not reverted, whatever of ours lies beside it.
 func TestEditsWithTheAgentsAccountAreLeftAlone(t *testing.T) {
+	for name, version := range map[string]string{"the flag is told": "", "no flag": `{}`, "null": `{"isDirty":null}`, "a word": `{"isDirty":"unknown"}`, "a list": `[]`} {
+		t.Run(name, func(t *testing.T) {
+			leaveAlone(t, version)
+		})
+	}
+}
+
+// leaveAlone has a person edit with the agents' account where /config/version answers so; "": as the conductor has it.
+func leaveAlone(t *testing.T, version string) {
 	synctest.Test(t, func(t *testing.T) {
 		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
-		c.seed(c.client(), "192.0.2.2/32")
-		killed := c.client()
+		own := func(cfg *rest.Config) { cfg.Candidate = rest.CandidateUser }
+		if version != "" {
+			if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/version", N: 200, Body: version}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.seed(c.client(own), "192.0.2.2/32")
+		killed := c.client(own)
 		e, err := killed.Begin(t.Context(), conductor.Permit{})
 		if err != nil {
 			t.Fatal(err)
@@ -306,7 +321,7 @@ func TestEditsWithTheAgentsAccountAreLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		killed.Close()
-		err = change(t.Context(), c.client(), conductor.Permit{Ours: all}, prefixes("192.0.2.1/32"), nil)
+		err = change(t.Context(), c.client(own), conductor.Permit{Ours: all}, prefixes("192.0.2.1/32"), nil)
 		if !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "an account of their own") {
 			t.Errorf("%v", err)
 		}
@@ -317,7 +332,7 @@ func TestEditsWithTheAgentsAccountAreLeftAlone(t *testing.T) {
 		if err := a.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		c.seed(c.client(), "192.0.2.1/32")
+		c.seed(c.client(own), "192.0.2.1/32")
 		c.want("192.0.2.1/32", "192.0.2.2/32")
 	})
 }

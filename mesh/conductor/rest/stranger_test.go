@@ -39,7 +39,13 @@ type habits struct {
 	noWhole    bool // the authority shows the names of its entries only
 	single     bool // a list of one value is the value
 	errorsList bool // errors are {"errors":[{"message":…}]}
-	version    string
+	version    any
+	dirty      func(bool) any // how isDirty is told; nil: as it is
+	nulls      bool           // what an object does not have is null, and so is an empty list
+	redirects  int            // status of a redirect to the path with a slash at its end; 0: none
+	location   bool           // what is created is told by its place alone
+	accepted   bool           // validate and commit answer 202
+	oldHTTP    bool           // the connection ends with each answer
 }
 
 func clone(v map[string]any) map[string]any {
@@ -109,6 +115,19 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if s.oldHTTP {
+		w.Header().Set("Connection", "close")
+	}
+	if s.redirects != 0 && !strings.HasSuffix(path, "/") {
+		to := "/api/v1/" + path + "/"
+		if r.URL.RawQuery != "" {
+			to += "?" + r.URL.RawQuery
+		}
+		w.Header().Set("Location", to)
+		w.WriteHeader(s.redirects)
+		return
+	}
+	path = strings.TrimSuffix(path, "/")
 	var body map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil && r.Method != http.MethodGet && r.Method != http.MethodDelete {
 		s.fail(w, http.StatusBadRequest, "no JSON")
@@ -126,7 +145,10 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusUnauthorized, "Unauthorized")
 		return
 	}
-	verdict := any([]any{})
+	verdict, done := any([]any{}), http.StatusOK
+	if s.accepted {
+		verdict, done = nil, http.StatusAccepted
+	}
 	if s.sentences {
 		verdict = map[string]any{"message": "Configuration committed"}
 	}
@@ -136,12 +158,12 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "config/version" && !s.bare:
 		a, _ := json.Marshal(s.running)
 		b, _ := json.Marshal(s.candidate)
-		s.answer(w, http.StatusOK, map[string]any{"isDirty": !bytes.Equal(a, b)})
+		s.answer(w, http.StatusOK, s.flag(!bytes.Equal(a, b)))
 	case path == "config/validate":
-		s.answer(w, http.StatusOK, verdict)
+		s.answer(w, done, verdict)
 	case path == "config/commit":
 		s.running = clone(s.candidate)
-		s.answer(w, http.StatusOK, verdict)
+		s.answer(w, done, verdict)
 	case path == "config/revertToRunning":
 		s.candidate = clone(s.running)
 		s.answer(w, http.StatusOK, map[string]any{})
@@ -152,6 +174,14 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.fail(w, http.StatusNotFound, "no such resource")
 	}
+}
+
+// flag is the answer of /config/version.
+func (s *stranger) flag(dirty bool) any {
+	if s.dirty == nil {
+		return map[string]any{"isDirty": dirty}
+	}
+	return s.dirty(dirty)
 }
 
 // find gives the list that a path names last, the index of the entry, and what the list is in.
@@ -184,10 +214,19 @@ func (s *stranger) show(v any) any {
 			list, isList := f.([]any)
 			switch {
 			case isList && len(list) == 0 && s.noAddress:
+			case isList && len(list) == 0 && s.nulls:
+				out[name] = nil
 			case isList && len(list) == 1 && s.single && name == "address":
 				out[name] = list[0]
 			default:
 				out[name] = s.show(f)
+			}
+		}
+		if s.nulls {
+			for _, name := range []string{"description", "address", "member"} {
+				if _, has := out[name]; !has {
+					out[name] = nil
+				}
 			}
 		}
 		return out
@@ -238,6 +277,11 @@ func (s *stranger) resource(w http.ResponseWriter, r *http.Request, in map[strin
 		s.answer(w, http.StatusOK, s.show(entries[at]))
 	case http.MethodPost:
 		parent[list] = append(entries, body)
+		if s.location {
+			w.Header().Set("Location", r.URL.Path+"/new")
+			w.WriteHeader(s.created)
+			return
+		}
 		s.answer(w, s.created, body)
 	case http.MethodDelete:
 		parent[list] = slices.Delete(entries, at, at+1)
@@ -312,10 +356,23 @@ func TestAStrangersAPI(t *testing.T) {
 		"5.5":                  {version: "5.5.4"},
 		"letters in front":     {version: "128T-7.1.3-2.r1"},
 		"SSR":                  {version: "SSR 6.3.0-107.r1"},
+		"a number":             {version: 7.1},
+		"a word for the flag":  {dirty: func(d bool) any { return map[string]any{"isDirty": fmt.Sprint(d)} }},
+		"a number for it":      {dirty: func(d bool) any { return map[string]any{"isDirty": map[bool]int{true: 1}[d]} }},
+		"null for it":          {dirty: func(bool) any { return map[string]any{"isDirty": nil} }},
+		"a list for it":        {dirty: func(bool) any { return []any{} }},
+		"no flag":              {dirty: func(bool) any { return map[string]any{"datastore": "candidate", "release": 7} }},
+		"no flag, names only":  {noWhole: true, dirty: func(bool) any { return map[string]any{} }},
+		"nulls":                {nulls: true},
+		"307":                  {redirects: http.StatusTemporaryRedirect},
+		"308":                  {redirects: http.StatusPermanentRedirect},
+		"a place":              {location: true},
+		"202":                  {accepted: true},
+		"no keepalive":         {oldHTTP: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if h.version == "" {
+			if h.version == nil {
 				h.version = "7.1.3"
 			}
 			s := newStranger(h)

@@ -12,8 +12,10 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// rest is what else is in a tenant or a member; nil where that is nothing.
+// rest is what else is in a tenant or a member; nil where that is nothing. What is null is not there: some APIs show so what
+// others leave out.
 func rest(object map[string]any) any {
+	maps.DeleteFunc(object, func(_ string, v any) bool { return v == nil })
 	if len(object) == 0 {
 		return nil
 	}
@@ -45,7 +47,7 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 		case !ok:
 			shallow = true // names of members, or references to them
 		case object["neighborhood"] == key.Neighborhood:
-			if _, filled := object["address"]; !filled {
+			if object["address"] == nil {
 				shallow = true // empty, or not shown
 			}
 			if err := readMember(t, object, key); err != nil {
