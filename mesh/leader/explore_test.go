@@ -8,8 +8,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -771,52 +774,89 @@ type found struct {
 	err error
 }
 
-// explore visits states, each once, until all with that many faults are visited, most of them are, or the time is over.
-func explore(faults, most int, until time.Time, seed uint64) (states, steps int, all bool, bad *found) {
-	type todo struct {
-		m  *mesh
-		at *path
+// search visits states by several workers at once.
+type search struct {
+	most  int
+	until time.Time
+
+	mu      sync.Mutex
+	more    sync.Cond // on mu: there is work, or an end
+	visited *seen
+	stack   []todo
+	busy    int // workers that may yet find more
+	steps   int
+	cut     bool // most of them are visited, or the time is over
+	bad     *found
+	rnd     *rand.Rand
+}
+
+// todo is a state whose successors are still to be visited.
+type todo struct {
+	m  *mesh
+	at *path
+}
+
+// next returns a state to go on from; ok is false at the end.
+func (s *search) next() (t todo, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.stack) == 0 && s.busy > 0 && s.bad == nil && !s.cut {
+		s.more.Wait()
+	}
+	s.cut = s.cut || len(s.stack) > 0 && (s.visited.n >= s.most || time.Now().After(s.until))
+	if len(s.stack) == 0 || s.bad != nil || s.cut {
+		s.more.Broadcast()
+		return t, false
+	}
+	// Mostly the last one, which keeps the stack short; now and then any, so that a part of all is a part of everything.
+	k := len(s.stack) - 1
+	if s.rnd.IntN(64) == 0 {
+		k = s.rnd.IntN(len(s.stack))
+	}
+	t = s.stack[k]
+	s.stack[k] = s.stack[len(s.stack)-1]
+	s.stack = s.stack[:len(s.stack)-1]
+	s.busy++
+	return t, true
+}
+
+// worker follows states through each tick with each fault.
+func (s *search) worker(hashes maphash.Seed, rnd *rand.Rand) {
+	type child struct {
+		hash uint64
+		todo
 	}
 	var (
-		visited = newSeen(most)
-		hashes  = maphash.MakeSeed()
-		stack   = []todo{{newMesh(faults), nil}}
-		rnd     = rand.New(rand.NewPCG(seed, 0))
-		buf     []byte
-		tries   []fault
+		buf      []byte
+		tries    []fault
+		children []child
+		steps    int
+		bad      *found
 	)
-	visit := func(from todo, f fault) (sent int, reached bool) {
+	visit := func(from todo, f fault) (sent int) {
 		m := from.m.copied()
 		if f.kind != fNone {
 			m.left--
 		}
 		steps++
 		if !m.step(f) {
-			return m.sent, false
+			return m.sent
 		}
 		if m.err != nil {
 			bad = &found{&path{from.at, f}, m.err}
-			return m.sent, true
+			return m.sent
 		}
 		buf = m.code(buf[:0])
-		if visited.add(maphash.Bytes(hashes, buf)) {
-			stack = append(stack, todo{m, &path{from.at, f}})
-		}
-		return m.sent, true
+		children = append(children, child{maphash.Bytes(hashes, buf), todo{m, &path{from.at, f}}})
+		return m.sent
 	}
-	for len(stack) > 0 {
-		if visited.n >= most || visited.n&1023 == 0 && time.Now().After(until) {
-			return visited.n, steps, false, nil
+	for {
+		from, ok := s.next()
+		if !ok {
+			return
 		}
-		// Mostly the last one, which keeps the stack short; now and then any, so that a part of all is a part of everything.
-		k := len(stack) - 1
-		if rnd.IntN(64) == 0 {
-			k = rnd.IntN(len(stack))
-		}
-		from := stack[k]
-		stack[k] = stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		sent, _ := visit(from, fault{})
+		children, steps = children[:0], 0
+		sent := visit(from, fault{})
 		if from.m.left > 0 && bad == nil {
 			tries = append(tries[:0], nodeFaults...)
 			for a := range sent {
@@ -829,11 +869,33 @@ func explore(faults, most int, until time.Time, seed uint64) (states, steps int,
 				}
 			}
 		}
-		if bad != nil {
-			return visited.n, steps, false, bad
+		s.mu.Lock()
+		for _, c := range children {
+			if s.visited.add(c.hash) {
+				s.stack = append(s.stack, c.todo)
+			}
 		}
+		s.steps += steps
+		if s.bad == nil {
+			s.bad = bad
+		}
+		s.busy--
+		s.more.Broadcast()
+		s.mu.Unlock()
 	}
-	return visited.n, steps, true, nil
+}
+
+// explore visits states, each once, until all with that many faults are visited, most of them are, or the time is over.
+func explore(faults, most int, until time.Time, seed uint64) (states, steps int, all bool, bad *found) {
+	s := &search{most: most, until: until, visited: newSeen(most), stack: []todo{{newMesh(faults), nil}}, rnd: rand.New(rand.NewPCG(seed, 0))}
+	s.more.L = &s.mu
+	hashes := maphash.MakeSeed()
+	var workers sync.WaitGroup
+	for k := range runtime.GOMAXPROCS(0) {
+		workers.Go(func() { s.worker(hashes, rand.New(rand.NewPCG(seed, uint64(k)+1))) })
+	}
+	workers.Wait()
+	return s.visited.n, s.steps, !s.cut && s.bad == nil, s.bad
 }
 
 // replay tells how a state was reached.
@@ -884,9 +946,10 @@ func TestElectionWithOneFault(t *testing.T) {
 // TestSoakElection visits the states that more faults lead to.
 func TestSoakElection(t *testing.T) {
 	limit := need.Soak(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	begun := time.Now()
 	states, steps, all, bad := explore(*exploreFaults, *exploreStates, begun.Add(limit), rand.Uint64())
-	t.Logf("%d faults: %d states, %d steps in %v, all of them: %v", *exploreFaults, states, steps, time.Since(begun), all)
+	t.Logf("%d faults: %d states, %d steps in %v, all of them: %v; %.0f states/s", *exploreFaults, states, steps, time.Since(begun), all, float64(states)/time.Since(begun).Seconds())
 	if bad != nil {
 		t.Fatal(bad)
 	}
