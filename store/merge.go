@@ -3,6 +3,7 @@ package store
 // Merged counts what became of a chunk's records.
 type Merged struct {
 	Log        LogID
+	Last       uint64 // the highest number that the chunk speaks of; 0 for none
 	New        int
 	Known      int // held already, or past their retention
 	superseded int // replaced by a newer one of the same log
@@ -39,7 +40,7 @@ func (s *Store) Merge(b []byte) (Merged, error) {
 }
 
 func (s *Store) merge(c *chunk) (Merged, error) {
-	m := Merged{Log: c.log, Refused: c.unknown, Unreadable: len(c.bad)}
+	m := Merged{Log: c.log, Last: c.ranges.last(), Refused: c.unknown, Unreadable: len(c.bad)}
 	for _, b := range c.bad {
 		s.setAside(Dot{c.log, b.seq}, b.reason, false)
 	}
@@ -113,7 +114,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 // early, and it has written nothing beyond its head: such records are forged. The former are taken in all the same, so that
 // all hold the same, within the bounds of what comes from others.
 func (s *Store) takeBack(c *chunk) Merged {
-	m := Merged{Log: c.log, Refused: c.unknown, Unreadable: len(c.bad)}
+	m := Merged{Log: c.log, Last: c.ranges.last(), Refused: c.unknown, Unreadable: len(c.bad)}
 	forged := 0
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {

@@ -13,6 +13,14 @@ func (r rangeSet) watermark() uint64 {
 	return 0
 }
 
+// last is the highest number, 0 where there is none.
+func (r rangeSet) last() uint64 {
+	if len(r) == 0 {
+		return 0
+	}
+	return r[len(r)-1].Last
+}
+
 func (r rangeSet) contains(seq uint64) bool {
 	i := r.search(seq)
 	return i < len(r) && r[i].First <= seq

@@ -52,6 +52,7 @@ func (e *busyError) Error() string { return fmt.Sprintf("busy for %v", e.after) 
 // exchanged is what an exchange brought and gave.
 type exchanged struct {
 	merged int  // records new to this member
+	own    int  // those of them that are of the other member's own log
 	chunks int  // sent
 	same   bool // the roots agreed: there was nothing to exchange
 }
@@ -319,12 +320,12 @@ func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, er
 		wrote <- err
 	}()
 
-	merged, err := m.take(s, digest, from)
+	brought, err := m.take(s, digest, name, from)
 	if err != nil {
 		_ = s.c.Close()
 	}
 	werr := <-wrote
-	res.merged = merged
+	res.merged, res.own = brought.merged, brought.own
 	if err != nil {
 		return res, err
 	}
@@ -335,7 +336,7 @@ func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, er
 }
 
 // take reads the other side's digest and chunks.
-func (m *Mesh) take(s *messages, digest chan<- []byte, from string) (merged int, err error) {
+func (m *Mesh) take(s *messages, digest chan<- []byte, name, from string) (res exchanged, err error) {
 	given := false
 	defer func() {
 		if !given {
@@ -349,7 +350,7 @@ func (m *Mesh) take(s *messages, digest chan<- []byte, from string) (merged int,
 		}
 		kind, payload, err := s.read(limit)
 		if err != nil {
-			return merged, err
+			return res, err
 		}
 		switch {
 		case kind == kindDigest && !given:
@@ -358,15 +359,17 @@ func (m *Mesh) take(s *messages, digest chan<- []byte, from string) (merged int,
 		case kind == kindChunk && given:
 			r, ok := m.merge(payload, from)
 			if !ok {
-				return merged, errors.New("the peer sent malformed records")
+				return res, errors.New("the peer sent malformed records")
 			}
-			merged += r.New
-			m.recent.note(r.Log, 0)
+			if res.merged += r.New; r.Log.Origin == name {
+				res.own += r.New
+			}
+			m.recent.note(r.Log, r.Last)
 		case kind == kindDone && given && len(payload) == 0:
-			return merged, nil
+			return res, nil
 		default:
 			m.refuse(from, "message out of turn")
-			return merged, fmt.Errorf("message of kind %d out of turn", kind)
+			return res, fmt.Errorf("message of kind %d out of turn", kind)
 		}
 	}
 }

@@ -162,6 +162,7 @@ func (s *fakeSet) Merge(chunk []byte) (store.Merged, error) {
 			return m, &store.WireError{Reason: "truncated"}
 		}
 		n := 10 + int(binary.BigEndian.Uint16(b[8:]))
+		m.Last = max(m.Last, binary.BigEndian.Uint64(b))
 		if s.deny != nil && s.deny(b[10:n]) {
 			m.Refused++
 		} else if s.put(log, binary.BigEndian.Uint64(b), slices.Clone(b[10:n])) {

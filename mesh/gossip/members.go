@@ -515,12 +515,23 @@ func (t *table) mute(p *peer, now time.Time) muteDirection {
 	return MuteTo
 }
 
-// silents lists the members that are silent.
-func (t *table) silents(now time.Time) (names []string) {
+// answerWithin is how long an answer by UDP is waited for before the member is
+// spoken to by a stream. It is well before the member counts as silent: a ban has
+// to cross within three seconds of UDP being closed, and an exchange with one that
+// answers after all costs two messages.
+const answerWithin = 1500 * time.Millisecond
+
+// lacks says whether an answer by UDP is overdue. Called with the lock held.
+func (p *peer) lacks(now time.Time) bool {
+	return p.state == Alive && !p.unanswered.IsZero() && now.Sub(p.unanswered) >= answerWithin
+}
+
+// unanswered lists the members of which an answer by UDP is overdue.
+func (t *table) unanswered(now time.Time) (names []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.all {
-		if t.silent(p, now) {
+		if p.lacks(now) {
 			names = append(names, p.name)
 		}
 	}

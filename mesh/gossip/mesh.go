@@ -439,11 +439,7 @@ func (m *Mesh) keepHouse() {
 			for _, to := range m.table.toAsk(4, now) {
 				m.ask(to.name, to.addr)
 			}
-			for _, name := range m.table.silents(now) {
-				if m.sync.due(name) {
-					m.sync.want(name, 0)
-				}
-			}
+			m.sync.wantUnanswered()
 			m.asks.expire(now)
 			m.recent.expire(now)
 			m.table.forget(Left, now.Add(-24*time.Hour))

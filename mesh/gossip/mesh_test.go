@@ -63,13 +63,19 @@ func hostAddr(i int) netip.AddrPort {
 // simulate runs f in a bubble with n members that have found each other.
 func simulate(t *testing.T, n int, sim simnet.Config, f func(*fleet)) {
 	t.Helper()
+	simulateWith(t, n, sim, nil, f)
+}
+
+// simulateWith is simulate with members that are configured otherwise.
+func simulateWith(t *testing.T, n int, sim simnet.Config, change func(*Config), f func(*fleet)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		fl := &fleet{t: t, net: simnet.New(sim)}
 		for i := range n {
 			fl.nodes = append(fl.nodes, &node{name: fmt.Sprintf("r%03d", i), addr: hostAddr(i), set: newFakeSet(fmt.Sprintf("r%03d", i), uint64(i+1))})
 		}
 		for _, nd := range fl.nodes {
-			if err := fl.start(nd, nil); err != nil {
+			if err := fl.start(nd, change); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -174,6 +174,9 @@ func (p *pusher) repeat() {
 		others = p.m.sample(others, int(math.Sqrt(float64(len(others)))))
 	}
 	p.tell(p.m.set.Head(), others)
+	if !p.repeats[1].IsZero() { // once a push
+		p.m.sync.confirm(others)
+	}
 	if p.repeats[len(p.repeats)-1].IsZero() {
 		p.bulk = false
 	}

@@ -278,7 +278,44 @@ func (s *syncer) completed(name string, res exchanged) {
 		p.fruitless++
 		p.nextSync = now.Add(min(time.Second<<min(p.fruitless, 6), maxRepeat))
 	})
+	if res.own > 0 && res.own <= mostHandedOn {
+		s.handOn(name)
+	}
 	s.meet(name)
+}
+
+// mostHandedOn is how many new records of a member's own log look like bans whose
+// push was lost, and not like a burst, which all exchange.
+const mostHandedOn = 64
+
+// handOn tells the others which logs grew: what came from its author by a stream
+// alone, for want of UDP from there, has not reached them either.
+func (s *syncer) handOn(from string) {
+	for _, t := range s.m.sample(s.m.table.receivers(s.m.tune.DirectMax), s.m.tune.DirectMax) {
+		if t.name != from {
+			s.m.tellRecent(t.addr, false)
+		}
+	}
+}
+
+// confirm asks members for their stamps, and has an exchange made with those that
+// do not answer in time: UDP may be closed to them since the last probe, and they
+// would lack what was just pushed.
+func (s *syncer) confirm(members []target) {
+	for _, t := range members {
+		s.m.ask(t.name, t.addr)
+	}
+	s.m.timers.after(answerWithin, s.wantUnanswered)
+}
+
+// wantUnanswered has an exchange made with each member that has left a question
+// by UDP unanswered for too long.
+func (s *syncer) wantUnanswered() {
+	for _, name := range s.m.table.unanswered(time.Now()) {
+		if s.due(name) {
+			s.want(name, 0)
+		}
+	}
 }
 
 // asks are questions for a stamp that wait for their answer.

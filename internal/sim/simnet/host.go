@@ -25,6 +25,7 @@ type Host struct {
 	// under the network's lock
 	gone    bool
 	crashed bool
+	dialled uint // streams, for their ports
 	conns   map[*stream]struct{}
 	last    map[netip.AddrPort]time.Time // latest arrival of a packet sent there, to keep the order
 
@@ -145,7 +146,7 @@ func (h *Host) deliver(to netip.AddrPort, b []byte) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		dst := n.hosts[to]
-		if dst == nil || !n.open(h.addr.Addr(), to.Addr()) {
+		if dst == nil || !n.passes(h.addr.Addr(), to.Addr()) {
 			n.counts.Dropped++
 			return
 		}

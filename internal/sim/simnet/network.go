@@ -38,6 +38,7 @@ type Network struct {
 	rng    *rand.Rand
 	hosts  map[netip.AddrPort]*Host
 	cuts   map[[2]netip.Addr]bool
+	mutes  map[[2]netip.Addr]bool
 	queue  events
 	seq    uint64
 	counts Counts
@@ -81,6 +82,7 @@ func New(cfg Config) *Network {
 		rng:   rand.New(rand.NewPCG(cfg.Seed, 0x5ee)),
 		hosts: make(map[netip.AddrPort]*Host),
 		cuts:  make(map[[2]netip.Addr]bool),
+		mutes: make(map[[2]netip.Addr]bool),
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
 	}
@@ -153,6 +155,14 @@ func (n *Network) Set(change func(*Config)) {
 // Cut stops everything from one host to another, one way.
 func (n *Network) Cut(from, to netip.Addr) { n.set(from, to, true) }
 
+// Mute stops the packets from one host to another, one way, and lets streams pass,
+// as a firewall does that has TCP open alone. Heal undoes it.
+func (n *Network) Mute(from, to netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mutes[[2]netip.Addr{from, to}] = true
+}
+
 // Uncut undoes Cut.
 func (n *Network) Uncut(from, to netip.Addr) { n.set(from, to, false) }
 
@@ -182,11 +192,12 @@ func (n *Network) Partition(groups ...[]netip.Addr) {
 	}
 }
 
-// Heal undoes all cuts.
+// Heal undoes all cuts and mutes.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cuts)
+	clear(n.mutes)
 }
 
 // Counts returns the totals so far.
@@ -223,5 +234,10 @@ func (n *Network) delay() time.Duration {
 	return d
 }
 
-// open reports whether anything passes. Called with the lock held.
+// open reports whether streams pass. Called with the lock held.
 func (n *Network) open(from, to netip.Addr) bool { return !n.cuts[[2]netip.Addr{from, to}] }
+
+// passes reports whether packets pass. Called with the lock held.
+func (n *Network) passes(from, to netip.Addr) bool {
+	return n.open(from, to) && !n.mutes[[2]netip.Addr{from, to}]
+}

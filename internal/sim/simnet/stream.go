@@ -42,9 +42,13 @@ const (
 	slowest    = 30 * time.Second
 )
 
+// newPair makes both ends of a stream. It comes from a port of its own, as that of
+// a dialler does. Called with the network's lock held.
 func newPair(h *Host, to netip.AddrPort) (local, remote *stream) {
-	local = &stream{net: h.net, host: h, local: h.addr, remote: to, change: make(chan struct{})}
-	remote = &stream{net: h.net, local: to, remote: h.addr, change: make(chan struct{})}
+	h.dialled++
+	from := netip.AddrPortFrom(h.addr.Addr(), 49152+uint16(h.dialled%16384))
+	local = &stream{net: h.net, host: h, local: from, remote: to, change: make(chan struct{})}
+	remote = &stream{net: h.net, local: to, remote: from, change: make(chan struct{})}
 	local.peer, remote.peer = remote, local
 	return local, remote
 }
