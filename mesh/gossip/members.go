@@ -137,6 +137,7 @@ type table struct {
 	proven atomic.Pointer[[]target]        // those of them that have answered where they are said to be, by name
 	digest atomic.Uint32                   // sum of the hashes of all alive names
 	places atomic.Pointer[map[string]bool] // addresses of members; true where packets are counted
+	homes  atomic.Pointer[map[home]bool]   // of members and their runs
 }
 
 const (
@@ -168,13 +169,15 @@ func (t *table) refresh() {
 			sum += nameHash(p.name, 0)
 		}
 	}
-	places := make(map[string]bool, len(t.all))
+	places, homes := make(map[string]bool, len(t.all)), make(map[home]bool, len(t.all))
 	for _, p := range t.all {
 		if _, taken := places[p.addr]; !taken || p.state == Alive {
 			places[p.addr] = p.meta.counts()
 		}
+		homes[home{p.addr, p.meta.Run}] = true
 	}
 	t.places.Store(&places)
+	t.homes.Store(&homes)
 	slices.SortFunc(view, func(a, b target) int { return cmp.Compare(a.name, b.name) })
 	hosts := make(map[string]int)
 	for _, to := range view {
@@ -195,6 +198,15 @@ func (t *table) others() []target { return *t.view.Load() }
 
 // counts says whether the member at the address counts packets.
 func (t *table) counts(addr string) bool { return (*t.places.Load())[addr] }
+
+// home is where a run lives, as far as its member data tell.
+type home struct {
+	addr string
+	run  uint64
+}
+
+// lives says whether a member of that run is at the address.
+func (t *table) lives(addr string, run uint64) bool { return (*t.homes.Load())[home{addr, run}] }
 
 // heeds says why a message of that name and run does not count, "" where it does.
 func (t *table) heeds(name string, run uint64, sealed bool) (reason string) {

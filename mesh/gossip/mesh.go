@@ -152,7 +152,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 			cfg.Guest(m.ctx, c, host)
 		}
 	}
-	m.wire.run, m.wire.now, m.wire.counts = m.run, cfg.Now, m.table.counts
+	m.wire.run, m.wire.now, m.wire.counts, m.wire.lives = m.run, cfg.Now, m.table.counts, m.table.lives
 	m.wire.probed = m.table.probed
 	m.table.every = cfg.memberlistConfig().ProbeInterval
 	if err := m.start(ctx); err != nil {

@@ -20,7 +20,7 @@ const (
 	// overtaken on the way.
 	windowSize = 4096
 	// maxWindows bounds the runs remembered, 560 bytes each, twice that where a
-	// counter is ahead of the time.
+	// counter is ahead of the time, and that for each address (maxSides).
 	maxWindows = 4096
 
 	// minuteBits is what a counter has for the packets of one minute.
@@ -59,13 +59,25 @@ type replays struct {
 	runs map[uint64]*windows
 }
 
-// windows are those of one run. Any member can send a counter in another's name.
-// One beyond what the time allows counts apart: it must not make all that follows
-// look old for good. Members whose clock is ahead are heard all the same.
+// windows are those of one run, by the address that packets of it come from: one
+// for each at which a member of that run lives, mostly one alone, and one ("") for
+// all other addresses. Any member can send a counter in another's name, and it must
+// not make what that one says from its own address look old.
 type windows struct {
+	from map[string]*side
+	used time.Time
+}
+
+// maxSides bounds the windows of one run: a run is one member's, unless somebody
+// makes up members that have it as well.
+const maxSides = 4
+
+// side is the window of one address. A counter beyond what the time allows counts
+// apart: it must not make all that follows look old for good. Members whose clock is
+// ahead are heard all the same.
+type side struct {
 	due   window
 	ahead *window // nil until a counter came that was ahead of the time
-	used  time.Time
 }
 
 type window struct {
@@ -73,9 +85,10 @@ type window struct {
 	seen   [windowSize / 64]uint64 // by counter modulo windowSize
 }
 
-// fresh reports whether the packet was not seen before, and remembers it. most is
-// the highest counter that the time allows.
-func (r *replays) fresh(run, counter, most uint64, now time.Time) bool {
+// fresh reports whether the packet was not seen before, and remembers it. home is
+// its address where a member of that run lives there, else "". most is the highest
+// counter that the time allows.
+func (r *replays) fresh(run, counter uint64, home string, most uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.runs[run]
@@ -86,32 +99,71 @@ func (r *replays) fresh(run, counter, most uint64, now time.Time) bool {
 		if len(r.runs) >= maxWindows {
 			r.evict()
 		}
-		w = &windows{}
+		w = &windows{from: make(map[string]*side)}
 		r.runs[run] = w
 	}
 	w.used = now
-	if w.due.newest > most { // the clock by which it was due has been corrected
-		if w.ahead == nil || w.ahead.newest < w.due.newest {
-			due := w.due
-			w.ahead = &due
+	s := w.from[home]
+	if s == nil && len(w.from) >= maxSides {
+		home, s = "", w.from[""]
+	}
+	for where, other := range w.from {
+		// What was played back comes from elsewhere than it was sent from, or from
+		// nowhere in particular: then it must be newer than all that has come home.
+		if where != home && (other.has(counter) || home == "" && other.old(counter)) {
+			return false
 		}
-		w.due = usedUp(most)
+	}
+	if s == nil {
+		s = &side{}
+		if len(w.from) > 0 && counter > 0 {
+			// Before it was known to live there it was heard: what it said then is old.
+			s.due = usedUp(min(counter-1, most))
+			if counter > most {
+				ahead := usedUp(counter - 1)
+				s.ahead = &ahead
+			}
+		}
+		w.from[home] = s
+	}
+	return s.take(counter, most)
+}
+
+// take reports whether the counter is new, and marks it.
+func (s *side) take(counter, most uint64) bool {
+	if s.due.newest > most { // the clock by which it was due has been corrected
+		if s.ahead == nil || s.ahead.newest < s.due.newest {
+			due := s.due
+			s.ahead = &due
+		}
+		s.due = usedUp(most)
 	}
 	if counter <= most {
-		return !(w.ahead != nil && w.ahead.has(counter)) && w.due.take(counter)
+		return !(s.ahead != nil && s.ahead.has(counter)) && s.due.take(counter)
 	}
-	if w.ahead == nil {
-		w.ahead = &window{}
+	if s.ahead == nil {
+		s.ahead = &window{}
 	}
-	if !w.ahead.take(counter) {
+	if !s.ahead.take(counter) {
 		return false
 	}
 	// What is ahead now and played back once it is due must be too old by then. A
-	// false counter makes a member deaf to another for three minutes this way.
-	if most > w.due.newest {
-		w.due = usedUp(most)
+	// false counter makes a member deaf for three minutes this way, to what comes from
+	// the same address.
+	if most > s.due.newest {
+		s.due = usedUp(most)
 	}
 	return true
+}
+
+// has reports whether the counter is marked.
+func (s *side) has(counter uint64) bool {
+	return s.due.has(counter) || s.ahead != nil && s.ahead.has(counter)
+}
+
+// old reports whether the counter is too far behind to tell.
+func (s *side) old(counter uint64) bool {
+	return s.due.newest >= windowSize && counter <= s.due.newest-windowSize
 }
 
 // usedUp is a window in which all counters up to the newest are marked.
@@ -190,8 +242,9 @@ func (e *envelope) to(addr string) []byte {
 	return e.counted
 }
 
-// uncount takes the header off a counted packet; run is 0 where it has none.
-func (w *wire) uncount(channel byte, payload []byte) (ch byte, rest []byte, run uint64, reason string) {
+// uncount takes the header off a counted packet that came from the address; run is
+// 0 where it has none.
+func (w *wire) uncount(channel byte, payload []byte, from string) (ch byte, rest []byte, run uint64, reason string) {
 	if w.ring == nil || !runCounts(w.run) || channel&chanCounted == 0 {
 		return channel, payload, 0, ""
 	}
@@ -200,7 +253,11 @@ func (w *wire) uncount(channel byte, payload []byte) (ch byte, rest []byte, run 
 	}
 	run, counter := binary.BigEndian.Uint64(payload), binary.BigEndian.Uint64(payload[8:])
 	most := mostCounter(w.now().Add(time.Duration(w.offset.Load())))
-	if !w.replays.fresh(run, counter, most, time.Now()) {
+	home := from
+	if !w.lives(from, run) {
+		home = ""
+	}
+	if !w.replays.fresh(run, counter, home, most, time.Now()) {
 		return 0, nil, 0, "replayed packet"
 	}
 	return channel &^ chanCounted, payload[countedHead:], run, ""

@@ -19,11 +19,11 @@ func TestAPacketIsFreshOnce(t *testing.T) {
 		{102 + windowSize, true}, {102, false}, {103, true}, {103, false}, {101, false},
 		{1 << 40, true}, {102 + windowSize, false}, {1<<40 - 1, true}, {1 << 40, false},
 	} {
-		if got := r.fresh(2, tt.counter, 1<<41, now); got != tt.want {
+		if got := r.fresh(2, tt.counter, "", 1<<41, now); got != tt.want {
 			t.Errorf("fresh(%d) = %v, want %v", tt.counter, got, tt.want)
 		}
 	}
-	if !r.fresh(4, 100, 1<<41, now) {
+	if !r.fresh(4, 100, "", 1<<41, now) {
 		t.Error("a counter of one run was taken for that of another")
 	}
 }
@@ -38,16 +38,16 @@ func TestAFalseCounterDeafensForMinutesOnly(t *testing.T) {
 		var c packetCounter
 		now := time.Unix(1_800_000_000, 0)
 		said := c.next(now)
-		if !r.fresh(2, said, mostCounter(now), now) {
+		if !r.fresh(2, said, "", mostCounter(now), now) {
 			t.Fatalf("%s: the first packet is not heard", name)
 		}
-		r.fresh(2, lie(now), mostCounter(now), now)
+		r.fresh(2, lie(now), "", mostCounter(now), now)
 		now = now.Add(3 * time.Minute)
-		if !r.fresh(2, c.next(now), mostCounter(now), now) {
+		if !r.fresh(2, c.next(now), "", mostCounter(now), now) {
 			t.Errorf("%s: the member is not heard three minutes after", name)
 		}
 		for _, old := range []uint64{said, lie(now.Add(-3 * time.Minute))} {
-			if r.fresh(2, old, mostCounter(now), now) {
+			if r.fresh(2, old, "", mostCounter(now), now) {
 				t.Errorf("%s: %d is heard again", name, old)
 			}
 		}
@@ -61,14 +61,14 @@ func TestAFalseCounterIsForgottenWithTheClockCorrected(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	wrong := now.Add(365 * 24 * time.Hour)
 	said := c.next(now)
-	r.fresh(2, said, mostCounter(wrong), wrong)
-	r.fresh(2, mostCounter(wrong), mostCounter(wrong), wrong)
-	r.fresh(2, c.next(now), mostCounter(now), now)
+	r.fresh(2, said, "", mostCounter(wrong), wrong)
+	r.fresh(2, mostCounter(wrong), "", mostCounter(wrong), wrong)
+	r.fresh(2, c.next(now), "", mostCounter(now), now)
 	now = now.Add(3 * time.Minute)
-	if !r.fresh(2, c.next(now), mostCounter(now), now) {
+	if !r.fresh(2, c.next(now), "", mostCounter(now), now) {
 		t.Error("the member is not heard three minutes after")
 	}
-	if r.fresh(2, said, mostCounter(now), now) {
+	if r.fresh(2, said, "", mostCounter(now), now) {
 		t.Error("a packet is heard again")
 	}
 }
@@ -85,11 +85,11 @@ func TestAMemberWhoseClockIsAheadIsHeardOnce(t *testing.T) {
 				ahead = 0
 			}
 			n := c.next(now.Add(ahead))
-			if said = append(said, n); !r.fresh(2, n, mostCounter(now), now) {
+			if said = append(said, n); !r.fresh(2, n, "", mostCounter(now), now) {
 				t.Fatalf("packet %d is not heard", i)
 			}
 			for _, old := range said {
-				if r.fresh(2, old, mostCounter(now), now) {
+				if r.fresh(2, old, "", mostCounter(now), now) {
 					t.Fatalf("after packet %d: %d is heard again", i, old)
 				}
 			}
@@ -102,12 +102,12 @@ func TestWindowsAreBounded(t *testing.T) {
 	const runs = maxWindows + 500
 	var r replays
 	for i := range uint64(runs) {
-		r.fresh(2*i+2, 1, 1<<41, now.Add(time.Duration(i)))
+		r.fresh(2*i+2, 1, "", 1<<41, now.Add(time.Duration(i)))
 	}
 	if len(r.runs) != maxWindows {
 		t.Errorf("%d windows, want %d", len(r.runs), maxWindows)
 	}
-	if r.fresh(2*runs, 1, 1<<41, now) {
+	if r.fresh(2*runs, 1, "", 1<<41, now) {
 		t.Error("the newest run was forgotten")
 	}
 }
@@ -215,6 +215,45 @@ func TestAMemberIsHeardAgainAfterAFalseCounter(t *testing.T) {
 	})
 }
 
+// A false counter counts against packets of the address that it came from: whoever
+// cannot send from a member's own address cannot make others deaf to it.
+func TestAFalseCounterFromElsewhereDeafensNobody(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		r, victim, other := newRogue(fl), fl.nodes[1], fl.nodes[0]
+		time.Sleep(5 * time.Second)
+		for i, false := range []uint64{counterAt(time.Now()) + windowSize<<10, mostCounter(time.Now()), 1 << 63} {
+			forged, said := fmt.Sprint("forged ", i), fmt.Sprint("true ", i)
+			r.packet(chanFrames|chanCounted, append(countedHeader(victim.mesh.run, false), encode(kindMessage, messageMsg{From: victim.name, Payload: []byte(forged)})...))
+			fl.wait(time.Second, "the false counter", func() bool { return slices.Contains(other.got.all(), victim.name+": "+forged) })
+			if err := victim.mesh.Send(other.name, []byte(said)); err != nil {
+				t.Fatal(err)
+			}
+			fl.wait(time.Second, "the member to be heard", func() bool { return slices.Contains(other.got.all(), victim.name+": "+said) })
+		}
+	})
+}
+
+// What came home is not fresh elsewhere, and what was heard before a member was
+// known to live there is not fresh there.
+func TestAPacketIsFreshOnceWhereverItComesFrom(t *testing.T) {
+	now := time.Now()
+	var r replays
+	for i, tt := range []struct {
+		counter uint64
+		home    string
+		want    bool
+	}{
+		{100, "", true}, {101, "h", true}, {100, "h", false}, {99, "h", false}, {101, "", false}, {102, "", true}, {102, "h", false}, {103, "h", true},
+		{1 << 40, "", true}, {104, "h", true}, {104, "", false}, {1 << 40, "h", false}, {1<<41 + 5, "", true}, {105, "h", true}, {1<<41 + 5, "h", false},
+		{106 + windowSize, "h", true}, {105, "", false}, {106, "", false}, {107 + windowSize, "i", true}, {107 + windowSize, "h", false}, {108 + windowSize, "h", true},
+		{109 + windowSize, "j", true}, {110 + windowSize, "k", false}, {110 + windowSize, "h", true},
+	} {
+		if got := r.fresh(2, tt.counter, tt.home, 1<<41, now); got != tt.want {
+			t.Errorf("%d: fresh(%d, %q) = %v, want %v", i, tt.counter, tt.home, got, tt.want)
+		}
+	}
+}
+
 // Without its counter nothing is a message of a member that counts.
 func TestAMessageCannotBeStrippedOfItsCounter(t *testing.T) {
 	simulate(t, 2, lan(), func(fl *fleet) {
@@ -308,7 +347,7 @@ func TestCountedHeaderIsNotLeftToTheFrame(t *testing.T) {
 	}
 	w := newWire(nowhere{}, ring, "", nil, &counters{})
 	w.run = 2
-	if _, _, _, reason := w.uncount(chanFrames|chanCounted, bytes.Repeat([]byte{1}, countedHead-1)); reason != "truncated packet" {
+	if _, _, _, reason := w.uncount(chanFrames|chanCounted, bytes.Repeat([]byte{1}, countedHead-1), ""); reason != "truncated packet" {
 		t.Errorf("a header cut short: %q", reason)
 	}
 }

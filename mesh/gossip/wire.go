@@ -56,7 +56,8 @@ type wire struct {
 	// What the mesh sets before start.
 	run     uint64
 	now     func() time.Time
-	counts  func(addr string) bool // whether packets to the address are counted
+	counts  func(addr string) bool             // whether packets to the address are counted
+	lives   func(addr string, run uint64) bool // whether a member of that run is there
 	counter packetCounter
 	probed  func(name string) // a member is asked by memberlist whether it is alive
 	replays replays
@@ -83,6 +84,7 @@ func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.
 		records: make(chan inbound, frameQueue),
 		now:     time.Now,
 		counts:  func(string) bool { return false },
+		lives:   func(string, uint64) bool { return false },
 		probed:  func(string) {},
 		slots:   make(chan struct{}, maxStreams),
 		done:    make(chan struct{}),
@@ -121,7 +123,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 		w.refuse(from, err)
 		return
 	}
-	channel, payload, run, reason := w.uncount(channel, payload)
+	channel, payload, run, reason := w.uncount(channel, payload, from)
 	if reason != "" {
 		w.count.drop(reason)
 		return
