@@ -100,7 +100,7 @@ func (s *Store) inside(x *explanation, k pkey, now Millis) {
 
 func (s *Store) fact(i uint32, r *rec, now Millis) Fact {
 	l := s.set.labels.at(r.label)
-	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.text, State: FactLive}
+	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.shown(), State: FactLive}
 	switch {
 	case r.until <= now:
 		f.State = FactExpired
@@ -225,7 +225,7 @@ func (s *Store) Allows() []AllowEntry {
 	var out []AllowEntry
 	for i := range s.set.allows {
 		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
-			out = append(out, AllowEntry{r.key().prefix(), r.until, s.set.labels.at(r.label).text, r.start, s.set.originOf(r).name, s.set.ignored(r)})
+			out = append(out, AllowEntry{r.key().prefix(), r.until, s.set.labels.at(r.label).shown(), r.start, s.set.originOf(r).name, s.set.ignored(r)})
 		}
 	}
 	slices.SortFunc(out, func(a, b AllowEntry) int {

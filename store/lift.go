@@ -162,7 +162,7 @@ func (s *set) event(kind EventKind, r *rec) Event {
 	l := s.labels.at(r.label)
 	return Event{
 		Kind: kind, Prefix: r.key().prefix(), Origin: s.originOf(r).name, Jail: l.jail,
-		Start: r.start, Until: r.until, Failures: r.failures, Text: l.text,
+		Start: r.start, Until: r.until, Failures: r.failures, Text: l.shown(),
 	}
 }
 

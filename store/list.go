@@ -74,7 +74,7 @@ func (s *Store) entry(head uint32, now Millis, exemptions *netipx.IPSet) (e Entr
 		if liveBan(r, now) {
 			l := s.set.labels.at(r.label)
 			why := s.set.ignored(r)
-			e.Records = append(e.Records, BanRecord{s.set.originOf(r).name, l.jail, r.start, r.until, r.failures, l.text, why != ""})
+			e.Records = append(e.Records, BanRecord{s.set.originOf(r).name, l.jail, r.start, r.until, r.failures, l.shown(), why != ""})
 			if why == "" {
 				if !counts || r.until > e.Until {
 					e.Until = r.until

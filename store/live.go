@@ -28,7 +28,7 @@ func (s *Store) LiveBans() iter.Seq[LiveBan] {
 					continue
 				}
 				l := s.set.labels.at(r.label)
-				b := LiveBan{r.key().prefix(), s.set.originOf(r).name, l.jail, r.start, r.until, r.failures, l.text}
+				b := LiveBan{r.key().prefix(), s.set.originOf(r).name, l.jail, r.start, r.until, r.failures, l.shown()}
 				if !yield(b) {
 					return false
 				}

@@ -1,6 +1,9 @@
 package store
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestNamesThatCannotBeShownAreNotTaken(t *testing.T) {
 	for _, bad := range []string{"a\x1b[31m", "a\u009b", "\u202eevil", "line\u2028", "\xff"} {
@@ -10,6 +13,44 @@ func TestNamesThatCannotBeShownAreNotTaken(t *testing.T) {
 		w.add(it)
 		if m, err := n.Merge(w.bytes()); err != nil || m.Unreadable != 1 || n.Counts().Records != 0 {
 			t.Errorf("%q is taken as a jail: %+v, %v", bad, m, err)
+		}
+	}
+}
+
+// A reason is taken whatever it holds, as the record counts; whoever shows it does
+// not pass on what steers a terminal or forges a line.
+func TestReasonsOfOthersAreShownClean(t *testing.T) {
+	var events []Event
+	n := newNode(t, "a", newClock(), nil, func(c *Config) {
+		c.OnChange = func(c Change) { events = append(events, c.Events...) }
+	})
+	w := chunkMaker{id: LogID{"rogue", 1}}
+	now := n.now()
+	const evil = "\x1b[2Jred\nforged: line\u2028\u202eltr"
+	w.add(item{seq: 1, kind: KindBan, key: mustKey(pfx("192.0.2.1")), start: now, until: now + 100_000, jail: "sshd", text: evil})
+	w.add(item{seq: 2, kind: KindAllow, key: mustKey(pfx("192.0.2.2")), start: now, until: now + 100_000, text: evil})
+	if m, err := n.Merge(w.bytes()); err != nil || m.New != 2 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	var texts []string
+	for _, e := range n.List(Query{}) {
+		texts = append(texts, e.Records[0].Reason)
+	}
+	for _, e := range n.Allows() {
+		texts = append(texts, e.Comment)
+	}
+	for _, f := range n.Explain(pfx("192.0.2.1").Addr()).Facts {
+		texts = append(texts, f.Text)
+	}
+	for _, e := range events {
+		texts = append(texts, e.Text)
+	}
+	if len(texts) < 3 {
+		t.Fatalf("shown: %q", texts)
+	}
+	for _, text := range texts {
+		if strings.ContainsAny(text, "\x1b\n\u2028\u202e") {
+			t.Errorf("shown: %q", text)
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package store
 
+import "banmesh/store/text"
+
 // rec is a record in memory, without pointers, so that a million of them cost 64 MB and the garbage collector nothing.
 // What few records have is kept beside, by index: floors, lifts, never-bans.
 type rec struct {
@@ -146,6 +148,10 @@ type labels struct {
 }
 
 type label struct{ jail, text string }
+
+// shown is the text as whoever reads it may show it: on the wire it may hold what
+// steers a terminal, if its author is not one of ours.
+func (l label) shown() string { return text.Clean(l.text, maxText) }
 
 type labelEntry struct {
 	label

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"banmesh/mesh/blocklist"
 	"banmesh/mesh/control"
 )
 
@@ -61,8 +62,8 @@ func csvWriter(out *bufio.Writer) (banWriter, error) {
 				if r.Until != control.Never {
 					until = r.Until.String()
 				}
-				if err := w.Write([]string{b.Prefix, strconv.FormatBool(b.Effective), strconv.FormatBool(b.Committed), r.Origin, r.Jail,
-					r.Start.String(), until, strconv.FormatUint(uint64(r.Failures), 10), r.Reason, strings.Join(except, " ")}); err != nil {
+				if err := w.Write([]string{b.Prefix, strconv.FormatBool(b.Effective), strconv.FormatBool(b.Committed), blocklist.Cell(r.Origin), blocklist.Cell(r.Jail),
+					r.Start.String(), until, strconv.FormatUint(uint64(r.Failures), 10), blocklist.Cell(r.Reason), strings.Join(except, " ")}); err != nil {
 					return err
 				}
 			}

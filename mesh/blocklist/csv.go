@@ -122,7 +122,7 @@ func (p *reader) ownRow(r row) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := Entry{Prefix: q, Jail: r.get("jail"), Reason: clean(r.get("reason"))}
+	e := Entry{Prefix: q, Jail: uncell(r.get("jail")), Reason: clean(uncell(r.get("reason")))}
 	if err := control.CheckJail(e.Jail); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"banmesh/store/text"
 )
 
 // maxShown bounds how much of somebody's input an error message repeats.
@@ -27,13 +29,14 @@ func Show(s string) string {
 // maxLine bounds a line that somebody else worded, in bytes.
 const maxLine = 2000
 
-// OneLine puts a text that somebody else worded on one line, cut short, so that it fills neither a screen nor a log.
+// OneLine puts a text that somebody else worded on one line, cut short, so that it neither fills nor steers a screen or a log.
 func OneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
+	end := ""
 	if len(s) > maxLine {
-		s = strings.ToValidUTF8(s[:maxLine], "") + "..."
+		end = "..."
 	}
-	return s
+	return text.Clean(s, maxLine) + end
 }
 
 // HostBitsError says that a prefix names one address inside a network instead of the network.

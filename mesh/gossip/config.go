@@ -9,9 +9,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"banmesh/store"
+	"banmesh/store/text"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -198,8 +200,8 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, a := range c.Join {
-		if _, _, err := splitHostPort(a); err != nil {
-			return err
+		if err := CheckAddr(a); err != nil {
+			return fmt.Errorf("join: %w", err)
 		}
 	}
 	if c.Set == nil {
@@ -221,10 +223,9 @@ func checkName(name string) error {
 	if len(name) > maxName {
 		return fmt.Errorf("name %q is longer than %d bytes", name, maxName)
 	}
-	for _, r := range name {
-		if r <= ' ' || r == 0x7f || r == 0xfffd || r == '/' {
-			return fmt.Errorf("name %q holds a space, a slash or a control character", name)
-		}
+	// What a name of the store may not hold could steer a terminal.
+	if text.CheckName(name) != nil || strings.ContainsAny(name, " /") {
+		return fmt.Errorf("name %q holds a space, a slash, or what cannot be shown", name)
 	}
 	return nil
 }
@@ -266,21 +267,35 @@ func parseAdvertise(s string, port uint16) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
 }
 
-// splitHostPort takes "host", "ip", "host:port", "[ip6]:port" and a bare IPv6 address.
+// CheckAddr says why a text names no member to join: a host, an IP address, or
+// one of them with a port, is wanted.
+func CheckAddr(text string) error {
+	_, _, err := splitHostPort(text)
+	return err
+}
+
+// splitHostPort takes "host", "ip", "host:port", "[ip6]:port", "[ip6]" and a bare
+// IPv6 address.
 func splitHostPort(s string) (host, port string, err error) {
-	if a, err := netip.ParseAddr(s); err == nil {
+	bare := s
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			bare = inner
+		}
+	}
+	if a, err := netip.ParseAddr(bare); err == nil {
 		return a.String(), "7946", nil
 	}
 	host, port, err = net.SplitHostPort(s)
 	var ae *net.AddrError
-	if errors.As(err, &ae) && ae.Err == "missing port in address" {
+	if errors.As(err, &ae) && ae.Err == "missing port in address" && bare == s {
 		host, port, err = s, "7946", nil
 	}
 	if err != nil || host == "" || port == "" {
-		return "", "", fmt.Errorf("join address %q is not host:port", s)
+		return "", "", fmt.Errorf("%q is neither HOST nor HOST:PORT", s)
 	}
 	if p, perr := net.LookupPort("tcp", port); perr != nil || p == 0 {
-		return "", "", fmt.Errorf("join address %q has no usable port", s)
+		return "", "", fmt.Errorf("%q has the port %q: 1..65535 is wanted", s, port)
 	}
 	return host, port, nil
 }

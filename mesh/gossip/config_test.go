@@ -15,7 +15,7 @@ func TestValidateNamesTheField(t *testing.T) {
 	}{
 		{"name is empty", func(c *Config) { c.Name = "" }},
 		{"longer than 64", func(c *Config) { c.Name = strings.Repeat("x", 65) }},
-		{"control character", func(c *Config) { c.Name = "a\x00" }},
+		{"cannot be shown", func(c *Config) { c.Name = "a\x00" }},
 		{"gossip.label", func(c *Config) { c.Label = strings.Repeat("x", 33) }},
 		{"gossip.profile", func(c *Config) { c.Profile = "moon" }},
 		{"gossip.bind", func(c *Config) { c.Bind = netip.AddrPort{} }},
@@ -39,10 +39,24 @@ func TestJoinAddressesGetTheirPort(t *testing.T) {
 	for in, want := range map[string]string{
 		"router2": "router2 7946", "router2:1": "router2 1", "192.0.2.1": "192.0.2.1 7946",
 		"2001:db8::1": "2001:db8::1 7946", "[2001:db8::1]:5": "2001:db8::1 5",
+		"[2001:db8::1]": "2001:db8::1 7946", "[::1]": "::1 7946",
 	} {
 		h, p, err := splitHostPort(in)
 		if got := h + " " + p; err != nil || got != want {
 			t.Errorf("%s: %s, %v; want %s", in, got, err, want)
 		}
+	}
+}
+
+// Names of others are logged and shown before any of their records is.
+func TestNamesThatSteerATerminalAreNoNames(t *testing.T) {
+	for _, bad := range []string{"", "a b", "a/b", "a\x1b[31m", "a\u009b31m", "\u202eevil", "line\u2028", "\xff", "a\u00a0b"} {
+		if checkName(bad) == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	m, err := decodeMeta(nodeMeta{Version: "1\x1b[2J\u202e", Run: 2}.encode())
+	if err != nil || m.Version != "1?[2J?" {
+		t.Errorf("version %q, %v", m.Version, err)
 	}
 }

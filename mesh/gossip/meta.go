@@ -1,6 +1,10 @@
 package gossip
 
-import "errors"
+import (
+	"errors"
+
+	"banmesh/store/text"
+)
 
 // nodeMeta travels with memberlist's alive messages, at most 512 bytes.
 type nodeMeta struct {
@@ -31,5 +35,6 @@ func decodeMeta(b []byte) (nodeMeta, error) {
 	if len(m.Version) > 64 {
 		return nodeMeta{}, errMeta
 	}
+	m.Version = text.Clean(m.Version, 64) // it is shown
 	return m, nil
 }
