@@ -14,6 +14,7 @@ import (
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/fail2ban/helper"
+	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
 	"banmesh/store"
 )
@@ -374,8 +375,8 @@ func (c *Config) validateGossip() error {
 		bad.add(field("gossip.keyring", "is not set, and %s is not a loopback address: make one with `banmesh keygen`, or set gossip.insecure: true", c.Gossip.Bind))
 	}
 	for i, addr := range c.Join {
-		if err := checkHostPort(addr); err != nil {
-			bad.add(field(fmt.Sprintf("join[%d]", i), "%q %v", addr, err))
+		if err := gossip.CheckAddr(addr); err != nil {
+			bad.add(field(fmt.Sprintf("join[%d]", i), "%v", err))
 		}
 	}
 	return bad.err()

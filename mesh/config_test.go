@@ -105,8 +105,8 @@ func TestConfigTellsAllFaultsAtOnce(t *testing.T) {
 		text  string
 		wants []string
 	}{
-		"values": {"name: a b\ngossip: {bind: '127.0.0.1:0', profile: fast}\njoin: [router2, 'router3:0']\ncommit: {driver: netconf, timeout: 0s}\nlog: {level: loud, format: xml}\n", []string{
-			":1: name: ", ":2: gossip.profile: ", ":3: join[0]: ", ":3: join[1]: ", ":4: commit.timeout: ", ":4: commit.conductors: ", ":4: commit.key: ", ":5: log.level: ", ":5: log.format: ",
+		"values": {"name: a b\ngossip: {bind: '127.0.0.1:0', profile: fast}\njoin: ['router2:99999', 'router3:0', '[router4]', router5, '::1', '[::1]']\ncommit: {driver: netconf, timeout: 0s}\nlog: {level: loud, format: xml}\n", []string{
+			":1: name: ", ":2: gossip.profile: ", ":3: join[0]: ", ":3: join[1]: ", ":3: join[2]: ", ":4: commit.timeout: ", ":4: commit.conductors: ", ":4: commit.key: ", ":5: log.level: ", ":5: log.format: ",
 		}},
 		"no address at all": {"gossip: {bind: here}\ncommit: {driver: rest}\nhttp: {listen: there}\n", []string{":1: gossip.bind: ", ":2: commit.conductors: ", ":3: http.listen: "}},
 		"keys and kinds":    {"nmae: r\ncommit:\n  window: soon\n  tennant: x\nleader: {priority: high}\n", []string{":1: nmae: unknown key: did you mean name?", ":3: commit.window: ", ":4: tennant: unknown key: did you mean tenant?", ":5: leader.priority: "}},
@@ -130,6 +130,30 @@ func TestConfigTellsAllFaultsAtOnce(t *testing.T) {
 				t.Errorf("%d faults, want %d: %q", len(faults), len(test.wants), []error(faults))
 			}
 		})
+	}
+}
+
+// A key with a slip does not hide that the value of another one is wrong.
+func TestConfigCheckGoesOnAfterAnUnknownKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "banmesh.yaml")
+	text := "nmae: r\ngossip: {bind: '127.0.0.1:0', profile: fast}\ncommit: {driver: netconf, timeout: soon}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := CheckConfig(path)
+	if f == nil || f.Gossip.Profile != "fast" {
+		t.Errorf("what could be read is %+v", f)
+	}
+	for _, want := range []string{":1: nmae: unknown key: did you mean name?", ":2: gossip.profile: ", ":3: duration \"soon\": ", ":3: commit.key: "} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	if err := os.WriteFile(path, []byte("gossip: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := CheckConfig(path); f != nil || err == nil {
+		t.Errorf("what is no YAML: %+v, %v", f, err)
 	}
 }
 

@@ -34,6 +34,21 @@ func LoadConfig(path string) (*File, error) {
 	return ParseConfig(path, text)
 }
 
+// CheckConfig is LoadConfig and Validate, and goes on where single keys and values
+// are at fault: all that is wrong is said at once. The file is nil where nothing of
+// it could be read.
+func CheckConfig(path string) (*File, error) {
+	text, err := readConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Config: DefaultConfig(), path: path}
+	if err = f.parse(text); err != nil && !f.partly {
+		return nil, err
+	}
+	return f, errors.Join(err, f.Validate())
+}
+
 // ParseConfig is LoadConfig for a text that is not, or not yet, in its file.
 func ParseConfig(path string, text []byte) (*File, error) {
 	f := &File{Config: DefaultConfig(), path: path}
@@ -65,8 +80,9 @@ func Whereabouts(path string) (socket, spool string, err error) {
 // File is a configuration that knows the file it came from, if any.
 type File struct {
 	Config
-	path string
-	line map[string]int // of each key, dotted
+	path   string
+	line   map[string]int // of each key, dotted
+	partly bool           // some keys or values could not be read; the others were
 }
 
 // Validate is Config.Validate, with the file and the line in front where the
@@ -138,6 +154,7 @@ func (f *File) parse(text []byte) error {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(&f.Config); err != nil {
+		f.partly = errors.As(err, new(*yaml.TypeError))
 		return f.syntax(err, f.line)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {

@@ -39,9 +39,9 @@ func configCommand(c *console) *cli.Command {
 				if err != nil {
 					return err
 				}
-				file, err := mesh.LoadConfig(args[0])
-				if err == nil {
-					err = errors.Join(file.Validate(), unreadable(args[0], &file.Config), unusableTLS(args[0], &file.Config))
+				file, err := mesh.CheckConfig(args[0])
+				if file != nil {
+					err = errors.Join(err, unreadable(args[0], &file.Config), unusableTLS(args[0], &file.Config))
 				}
 				if err != nil {
 					return c.printFaults(err)
