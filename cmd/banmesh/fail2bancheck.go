@@ -110,6 +110,10 @@ func fail2banImportCommand(c *console) *cli.Command {
 func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string, feed string) error {
 	asking, cancel := context.WithTimeout(ctx, askFail2ban)
 	defer cancel()
+	err := fail2ban.Await(asking, client, func() { c.warn("waiting for fail2ban, which does not run or has no jail yet") })
+	if err != nil {
+		return withRights(err)
+	}
 	feeds, err := fail2ban.Feeds(asking, client)
 	if err != nil {
 		return withRights(err)
