@@ -69,6 +69,10 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 	}
 	s.Enforce = a.enforceStatus()
 	s.Spooled = a.waiting.calls()
+	s.Unnotified = a.unnotifiedRouters()
+	for _, d := range a.mesh.Doubts() {
+		s.Doubts = append(s.Doubts, control.Doubt(d))
+	}
 	s.Store = &control.StoreStatus{Healthy: true}
 	if err := a.store.Health(); err != nil {
 		s.Store = &control.StoreStatus{Error: err.Error(), Silent: silent(err)}
@@ -137,14 +141,16 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
 	}
-	w = append(w, unnotifiedWarnings(a.cfg.Name, a.unnotifiedRouters())...)
+	w = append(w, unnotifiedWarnings(a.cfg.Name, s.Unnotified)...)
 	w = append(w, a.lifts.warnings(time.Now())...)
 	if a.crowdsec != nil {
 		if text := a.crowdsec.Trouble(); text != "" {
 			w = append(w, text)
 		}
 	}
-	w = append(w, a.mesh.Doubts()...)
+	for _, d := range s.Doubts {
+		warn("%s: %s", d.What, d.Fix)
+	}
 	w = append(w, a.mesh.Unanswered()...)
 	w = append(w, a.mesh.Knocks()...)
 	if at := a.mesh.Squatter(); at != "" {

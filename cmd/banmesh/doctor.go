@@ -76,7 +76,7 @@ func (l *local) configuration() []doctor.Finding {
 func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 	cfg := &l.file.Config
 	p := doctor.Patient{
-		Files: files(cfg), Agent: bounded{c.client()}, Now: c.now(), Synchronized: synchronized,
+		Files: files(cfg), DataDir: cfg.DataDir, Agent: bounded{c.client()}, Now: c.now(), Synchronized: synchronized,
 		User: cfg.Commit.User, KnownHosts: cfg.Commit.KnownHosts, Tenant: cfg.Commit.Tenant,
 		Shell: login.Shell(c.getenv),
 	}

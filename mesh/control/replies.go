@@ -94,31 +94,39 @@ type Member struct {
 
 // Status is the agent on one screen, as `status --json` shows it. Warnings each say what is wrong and what to do.
 type Status struct {
-	Name      string        `json:"name"`
-	Version   string        `json:"version"`
-	UptimeS   int64         `json:"uptime_s"`
-	Members   MemberCount   `json:"members"`
-	Leader    *string       `json:"leader"`
-	Term      uint64        `json:"term"`
-	Since     Time          `json:"leader_since"`               // since when Leader is what it is
-	Eligible  bool          `json:"eligible"`                   // this member could lead
-	Why       string        `json:"why_not_eligible,omitempty"` // why it could not
-	InSync    bool          `json:"in_sync"`
-	Unknown   int           `json:"unknown,omitempty"` // alive members of which it is not known whether they are in sync
-	Root      string        `json:"root"`
-	SkewMS    int64         `json:"skew_ms"` // our clock minus the members' median
-	Bans      BanCount      `json:"bans"`
-	Allows    int           `json:"allows"`
-	Spooled   int           `json:"spooled"` // calls that wait in the spools
-	Store     *StoreStatus  `json:"store,omitempty"`
-	Frozen    bool          `json:"frozen"`
-	FrozenBy  string        `json:"frozen_by,omitempty"`
-	Blocked   []string      `json:"blocked,omitempty"` // origins whose records do not count
-	Commit    CommitStatus  `json:"commit"`
-	Warnings  []string      `json:"warnings"`
-	Fail2ban  string        `json:"fail2ban,omitempty"` // how the local fail2ban fares, in words
-	Enforce   *Enforcement  `json:"enforce,omitempty"`  // nil where none is configured
-	Replicate *ReplicateNow `json:"replication,omitempty"`
+	Name       string        `json:"name"`
+	Version    string        `json:"version"`
+	UptimeS    int64         `json:"uptime_s"`
+	Members    MemberCount   `json:"members"`
+	Leader     *string       `json:"leader"`
+	Term       uint64        `json:"term"`
+	Since      Time          `json:"leader_since"`               // since when Leader is what it is
+	Eligible   bool          `json:"eligible"`                   // this member could lead
+	Why        string        `json:"why_not_eligible,omitempty"` // why it could not
+	InSync     bool          `json:"in_sync"`
+	Unknown    int           `json:"unknown,omitempty"` // alive members of which it is not known whether they are in sync
+	Root       string        `json:"root"`
+	SkewMS     int64         `json:"skew_ms"` // our clock minus the members' median
+	Bans       BanCount      `json:"bans"`
+	Allows     int           `json:"allows"`
+	Spooled    int           `json:"spooled"` // calls that wait in the spools
+	Store      *StoreStatus  `json:"store,omitempty"`
+	Frozen     bool          `json:"frozen"`
+	FrozenBy   string        `json:"frozen_by,omitempty"`
+	Blocked    []string      `json:"blocked,omitempty"` // origins whose records do not count
+	Commit     CommitStatus  `json:"commit"`
+	Warnings   []string      `json:"warnings"`
+	Doubts     []Doubt       `json:"doubts,omitempty"`   // what is odd about the addresses of members
+	Unnotified []Unnotified  `json:"untold,omitempty"`   // routers whose fail2ban goes on blocking what is lifted
+	Fail2ban   string        `json:"fail2ban,omitempty"` // how the local fail2ban fares, in words
+	Enforce    *Enforcement  `json:"enforce,omitempty"`  // nil where none is configured
+	Replicate  *ReplicateNow `json:"replication,omitempty"`
+}
+
+// Doubt is something odd in plain words, and what helps.
+type Doubt struct {
+	What string `json:"what"`
+	Fix  string `json:"fix"`
 }
 
 // StoreStatus says whether what is shared and banned reaches the disk.

@@ -55,6 +55,9 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 		r.add(Warning, "no other member is known", "A ban made here protects nobody else.", "banmesh join ADDRESS:7946")
 		return
 	}
+	for _, d := range s.Doubts {
+		r.add(Serious, d.What, "Members that do not reach each other share no bans.", d.Fix+"; then systemctl restart banmesh there")
+	}
 	open := dialAll(ctx, p.dial, others)
 	for i, m := range others {
 		r.member(p.Now, m, open[i])

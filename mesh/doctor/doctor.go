@@ -38,6 +38,8 @@ type Place struct {
 type Patient struct {
 	Files []File // secrets and what else must be readable
 
+	DataDir string // of the agent
+
 	Agent agentReader
 	dial  dialFunc
 	Now   time.Time
@@ -70,9 +72,11 @@ func Examine(ctx context.Context, p Patient) []Finding {
 	}
 	r.clock(p, status)
 	if status != nil {
+		r.store(status.Store, p.DataDir)
 		r.places(ctx, p)
 		r.commits(p.Now, status)
 		r.enforcement(status.Enforce)
+		r.unnotified(status)
 	}
 	if p.Conductor != nil {
 		r.conductor(ctx, p)

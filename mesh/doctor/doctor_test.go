@@ -172,6 +172,9 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"TCP inbound closed", func(p *Patient) { agent(p).status.Replicate.Counters["streams_taken"] = 0 }, Serious, "no member has ever reached this router by TCP", "open TCP"},
 		{"UDP inbound closed", func(p *Patient) { agent(p).status.Replicate.Counters["packets_received"] = 0 }, Serious, "ever reached this router by UDP", "open UDP"},
 		{"not in sync", func(p *Patient) { agent(p).members[1].InSync = false }, Warning, "not in sync", "banmesh members"},
+		{"another's address", func(p *Patient) {
+			agent(p).status.Doubts = []control.Doubt{{What: "router2 says that it is at 172.17.0.1:7946", Fix: "set gossip.advertise there"}}
+		}, Serious, "router2 says that it is at 172.17.0.1", "set gossip.advertise there; then systemctl restart"},
 		{"alone", func(p *Patient) { agent(p).members = agent(p).members[:1] }, Warning, "no other member", "banmesh join"},
 		{"its clock", func(p *Patient) { agent(p).status.SkewMS = -90_000 }, Serious, "this router's clock is -1m30s", "chronyc"},
 		{"a member's clock", func(p *Patient) { agent(p).members[1].SkewMS = 5000 }, Warning, "the clock of router2 is 5s", "chronyc"},
@@ -180,6 +183,22 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"commits wait", func(p *Patient) { s := &agent(p).status.Commit; s.State, s.Detail = "waiting", "for admin" }, Warning, "commits wait: for admin", "candidate"},
 		{"nobody leads", func(p *Patient) { agent(p).status.Leader = nil }, Serious, "no router leads", "banmesh status"},
 		{"frozen", func(p *Patient) { agent(p).status.Frozen = true }, Warning, "frozen by", "banmesh thaw"},
+		{"a silent disk", func(p *Patient) {
+			agent(p).status.Store = &control.StoreStatus{Silent: true, Error: "the disk of /d/store.db has not answered for 9s"}
+		}, Serious, "has not answered for 9s", "fsfreeze --unfreeze"},
+		{"a full disk", func(p *Patient) {
+			p.DataDir = "/d"
+			agent(p).status.Store = &control.StoreStatus{Error: "no space left on device"}
+		}, Serious, "cannot be written: no space left", "df /d"},
+		{"this router's fail2ban untold", func(p *Patient) {
+			agent(p).status.Unnotified = []control.Unnotified{{Router: "router1", Why: "no permission for fail2ban's socket"}}
+		}, Serious, "cannot tell this router's fail2ban", "banmesh-fail2ban.socket"},
+		{"a fail2ban that does not answer", func(p *Patient) {
+			agent(p).status.Unnotified = []control.Unnotified{{Router: "router1", Why: "fail2ban did not answer in time"}}
+		}, Serious, "cannot tell this router's fail2ban", "systemctl restart fail2ban"},
+		{"another's fail2ban untold", func(p *Patient) {
+			agent(p).status.Unnotified = []control.Unnotified{{Router: "router2", Why: "no permission"}}
+		}, Warning, "the fail2ban of router2 cannot be told", "on router2: banmesh doctor"},
 		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 changes wait", "banmesh commit --force"},
 		{"login over REST", func(p *Patient) {
 			p.Conductors = []string{"https://192.0.2.1"}

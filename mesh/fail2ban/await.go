@@ -22,7 +22,7 @@ func Await(ctx context.Context, client *Client, waiting func()) error {
 	began := time.Now()
 	var before []string
 	for first := true; ; first = false {
-		jails, err := client.Jails(ctx)
+		jails, err := client.jails(ctx)
 		switch {
 		case err != nil && !errors.Is(err, ErrNotRunning):
 			return err

@@ -383,7 +383,7 @@ func TestANotifierKnowsThatItCannotNotify(t *testing.T) {
 			t.Errorf("Trouble() = %q", why)
 		}
 		r.setDown(nil)
-		r.after(lookEvery + notifyEvery)
+		r.after(lookAgain + notifyEvery)
 		if why := r.notifier.Trouble(); why != "" {
 			t.Errorf("when fail2ban answers: %s", why)
 		}

@@ -11,6 +11,10 @@ import (
 // nothing to tell: before the first unban is too late to learn that it cannot.
 const lookEvery = time.Minute
 
+// lookAgain is how often while it cannot be told: status must not go on warning of
+// what was mended.
+const lookAgain = 5 * time.Second
+
 // trouble is why fail2ban as a whole cannot be told.
 type trouble struct {
 	mu   sync.Mutex
@@ -44,6 +48,9 @@ func (t *Notifier) look(ctx context.Context) {
 	_, err := t.client.jails(ctx)
 	if ctx.Err() == nil {
 		t.trouble.note(whole(err))
+	}
+	if t.Trouble() != "" {
+		t.trouble.next = now.Add(lookAgain)
 	}
 }
 

@@ -31,14 +31,20 @@ func (m *Mesh) findAddress(ctx context.Context) (netip.Addr, error) {
 			targets = append(targets, ap)
 		}
 	}
-	return sourceAddress(targets, m.cfg.Bind.Addr().Is4())
+	a, routed, err := sourceAddress(targets, m.cfg.Bind.Addr().Is4())
+	if err == nil {
+		m.routed.Store(routed)
+	}
+	return a, err
 }
 
 // Documentation addresses (RFC 5737, RFC 3849): the route to them is the default
 // one. Nothing is sent.
 var faraway = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("[2001:db8::1]:9")}
 
-func sourceAddress(targets []netip.AddrPort, only4 bool) (netip.Addr, error) {
+// sourceAddress finds the address from which the targets are reached; routed says
+// that a route told it, and not the order of the interfaces.
+func sourceAddress(targets []netip.AddrPort, only4 bool) (own netip.Addr, routed bool, err error) {
 	for _, t := range append(targets, faraway...) {
 		if only4 && !t.Addr().Unmap().Is4() {
 			continue
@@ -50,10 +56,11 @@ func sourceAddress(targets []netip.AddrPort, only4 bool) (netip.Addr, error) {
 		a := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap().WithZone("")
 		_ = c.Close()
 		if a.IsValid() && !a.IsUnspecified() && !a.IsLinkLocalUnicast() && (!a.IsLoopback() || t.Addr().IsLoopback()) {
-			return a, nil
+			return a, true, nil
 		}
 	}
-	return reachable(only4)
+	own, err = reachable(only4)
+	return own, false, err
 }
 
 // instance is the transport of one memberlist of several in a row: ending that
@@ -136,40 +143,87 @@ func hostAddrs() []netip.Addr {
 	return out
 }
 
-// Doubts says in plain words what is odd about the addresses of the members.
-func (m *Mesh) Doubts() []string {
+// Doubt is something odd about the addresses of the members, in plain words, and
+// what helps.
+type Doubt struct{ What, Fix string }
+
+func (d Doubt) String() string { return d.What + ": " + d.Fix }
+
+// Doubts says what is odd about the addresses of the members.
+func (m *Mesh) Doubts() []Doubt {
 	own, err := netip.ParseAddrPort(m.addr())
 	if err != nil || m.cfg.Transport != nil {
 		return nil
 	}
-	var w []string
-	here := hostAddrs()
+	return doubts(own, addressing{
+		loopback: m.cfg.Bind.Addr().IsLoopback(), advertised: m.cfg.Advertise != "", routed: !m.guessesAddress() || m.routed.Load(), here: hostAddrs(),
+	}, m.table.members(0))
+}
+
+// addressing is how a member came by its address.
+type addressing struct {
+	loopback   bool         // it is bound to loopback
+	advertised bool         // the configuration says what the others are told
+	routed     bool         // it is that of a route, or of the configuration
+	here       []netip.Addr // of this host
+}
+
+func doubts(own netip.AddrPort, a addressing, members []Member) (out []Doubt) {
+	doubt := func(fix, what string, args ...any) { out = append(out, Doubt{fmt.Sprintf(what, args...), fix}) }
+	const advertise = "set gossip.advertise"
 	switch {
-	case m.cfg.Bind.Addr().IsLoopback():
+	case a.loopback:
 	case own.Addr().IsLoopback():
-		w = append(w, fmt.Sprintf("the others are told %s as this router's address, which none of them reaches: no other address was found; set gossip.advertise, or gossip.bind: \"[::]:%d\" where there is IPv6 only", own, own.Port()))
-	case m.cfg.Advertise == "" && !slices.Contains(here, own.Addr()):
-		w = append(w, fmt.Sprintf("the others are told %s as this router's address, and this host has it no more: nothing reaches them or comes from them until it is back or gossip.bind is set", own))
+		doubt(fmt.Sprintf("%s, or gossip.bind: \"[::]:%d\" where there is IPv6 only", advertise, own.Port()),
+			"the others are told %s as this router's address, which none of them reaches, as no other address was found", own)
+	case !a.advertised && !slices.Contains(a.here, own.Addr()):
+		doubt("give this host that address again, or set gossip.bind", "the others are told %s as this router's address, and this host has it no more, so nothing reaches them or comes from them", own)
+	case !a.routed && len(likely(a.here, own.Addr())) > 1:
+		doubt(advertise+", or `join` one of the others", "the others are told %s as this router's address, which is a guess among %s, as no route says which one they reach", own, list(likely(a.here, own.Addr())))
 	}
 	at := make(map[string][]string)
-	for _, p := range m.table.members(0) {
+	for _, p := range members {
 		if p.State == Left {
 			continue
 		}
 		at[p.Addr] = append(at[p.Addr], p.Name)
-		switch a, err := netip.ParseAddrPort(p.Addr); {
+		switch theirs, err := netip.ParseAddrPort(p.Addr); {
 		case err != nil:
-		case p.Addr == m.addr():
-			w = append(w, fmt.Sprintf("%s says that it is at %s, which is this router's address: set gossip.advertise there, and here if %s is not the one that others reach", p.Name, p.Addr, own.Addr()))
-		case a.Port() == own.Port() && slices.Contains(here, a.Addr()):
-			w = append(w, fmt.Sprintf("%s says that it is at %s, an address that this host has too (this router is at %s): set gossip.advertise there", p.Name, p.Addr, own))
+		case p.Addr == own.String():
+			doubt(fmt.Sprintf("%s there, and here if %s is not the one that others reach", advertise, own.Addr()), "%s says that it is at %s, which is this router's address", p.Name, p.Addr)
+		case theirs.Port() == own.Port() && slices.Contains(a.here, theirs.Addr()):
+			doubt(advertise+" there", "%s says that it is at %s, an address that this host has too (this router is at %s)", p.Name, p.Addr, own)
 		}
 	}
 	for addr, names := range at {
 		if slices.Sort(names); len(names) > 1 {
-			w = append(w, fmt.Sprintf("%s all say that they are at %s: set gossip.advertise on each, or `banmesh leave` where one is gone for good", strings.Join(names, " and "), addr))
+			doubt(advertise+" on each, or `banmesh leave` where one is gone for good", "%s all say that they are at %s", strings.Join(names, " and "), addr)
 		}
 	}
-	slices.Sort(w)
-	return w
+	slices.SortFunc(out, func(a, b Doubt) int { return strings.Compare(a.What, b.What) })
+	return out
+}
+
+// likely are the addresses that might as well be this router's: of the family of
+// its own, and not link-local.
+func likely(here []netip.Addr, own netip.Addr) (out []netip.Addr) {
+	for _, a := range here {
+		if a.Is4() == own.Is4() && !a.IsLinkLocalUnicast() && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func list(addrs []netip.Addr) string {
+	const most = 4
+	var words []string
+	for i, a := range addrs {
+		if i == most {
+			words = append(words, fmt.Sprintf("%d more", len(addrs)-most))
+			break
+		}
+		words = append(words, a.String())
+	}
+	return strings.Join(words, ", ")
 }

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -110,4 +111,49 @@ func TestAnAddressIsTriedAgainAfterItFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, time.Minute, "the other one to be back", func() bool { return m.table.alive() == 2 })
+}
+
+func TestWhatIsOddAboutAddressesIsSaid(t *testing.T) {
+	addrs := func(s ...string) (out []netip.Addr) {
+		for _, a := range s {
+			out = append(out, netip.MustParseAddr(a))
+		}
+		return out
+	}
+	docker := addrs("172.17.0.1", "203.0.113.2", "fe80::1", "2001:db8::2")
+	here := addressing{routed: true, here: docker}
+	for name, c := range map[string]struct {
+		own     string
+		a       addressing
+		members []Member
+		want    []string // words of each, what and fix
+	}{
+		"nothing":                 {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "203.0.113.1:7946"}}, nil},
+		"on loopback, as it says": {"127.0.0.1:7946", addressing{loopback: true, here: docker}, nil, nil},
+		"no address but loopback": {"127.0.0.1:7946", addressing{routed: true}, nil, []string{"told 127.0.0.1:7946|gossip.advertise, or gossip.bind"}},
+		"an address that is gone": {"203.0.113.9:7946", here, nil, []string{"told 203.0.113.9:7946|that address again"}},
+		"advertised elsewhere":    {"198.51.100.1:7946", addressing{advertised: true, routed: true, here: docker}, nil, nil},
+		"a guess": {"172.17.0.1:7946", addressing{here: docker}, nil,
+			[]string{"told 172.17.0.1:7946 as this router's address, which is a guess among 172.17.0.1, 203.0.113.2,|gossip.advertise"}},
+		"the only one": {"203.0.113.2:7946", addressing{here: addrs("203.0.113.2", "fe80::1")}, nil, nil},
+		"a peer at an address of mine": {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.17.0.1:7946"}},
+			[]string{"b says that it is at 172.17.0.1:7946, an address that this host has too (this router is at 203.0.113.2:7946)|gossip.advertise there"}},
+		"a peer at my address": {"172.17.0.1:7946", here, []Member{{Name: "b", Addr: "172.17.0.1:7946"}},
+			[]string{"b says that it is at 172.17.0.1:7946, which is this router's address|here if 172.17.0.1 is not"}},
+		"another agent of this host": {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.17.0.1:7947"}}, nil},
+		"one that has left":          {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.17.0.1:7946", State: Left}}, nil},
+		"two peers with one address": {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.18.0.1:7946"}, {Name: "c", Addr: "172.18.0.1:7946"}}, []string{"b and c all say that they are at 172.18.0.1:7946|on each"}},
+	} {
+		got := doubts(netip.MustParseAddrPort(c.own), c.a, c.members)
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %v, want %q", name, got, c.want)
+			continue
+		}
+		for i, want := range c.want {
+			what, fix, _ := strings.Cut(want, "|")
+			if !strings.Contains(got[i].What, what) || !strings.Contains(got[i].Fix, fix) {
+				t.Errorf("%s: %v, want %q", name, got[i], want)
+			}
+		}
+	}
 }

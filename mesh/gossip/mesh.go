@@ -40,6 +40,7 @@ type Mesh struct {
 	run      uint64                 // drawn at the start, see nodeMeta; even, see nodeMeta.counts
 	self     atomic.Pointer[string] // own address, ip:port
 	squatter atomic.Pointer[string]
+	routed   atomic.Bool // the own address is that of a route
 
 	ring  *keyring
 	wire  *wire

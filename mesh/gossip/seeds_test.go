@@ -150,12 +150,12 @@ func squat(host *simnet.Host, ring *keyring, name string, stop chan struct{}) {
 
 func TestTheAddressIsThatOfTheRoute(t *testing.T) {
 	for _, to := range []string{"127.0.0.1:7946", "127.9.9.9:7946"} {
-		a, err := sourceAddress([]netip.AddrPort{netip.MustParseAddrPort(to)}, true)
-		if err != nil || !a.IsLoopback() {
+		a, routed, err := sourceAddress([]netip.AddrPort{netip.MustParseAddrPort(to)}, true)
+		if err != nil || !routed || !a.IsLoopback() {
 			t.Errorf("towards %s: %v, %v; want a loopback address", to, a, err)
 		}
 	}
-	if a, err := sourceAddress([]netip.AddrPort{netip.MustParseAddrPort("[::1]:7946")}, true); err == nil && a.Is6() {
+	if a, _, err := sourceAddress([]netip.AddrPort{netip.MustParseAddrPort("[::1]:7946")}, true); err == nil && a.Is6() {
 		t.Errorf("an IPv4 socket tells %v", a)
 	}
 }

@@ -293,7 +293,7 @@ const mostHandedOn = 64
 func (s *syncer) handOn(from string) {
 	for _, t := range s.m.sample(s.m.table.receivers(s.m.tune.DirectMax), s.m.tune.DirectMax) {
 		if t.name != from {
-			s.m.tellRecent(t.addr, false)
+			s.m.announceRecent(t.addr, false)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -127,6 +128,16 @@ func hang(t *testing.T, length time.Duration, real bool) {
 		note("another one leads", lead != nil && *lead != one.name)
 		time.Sleep(time.Until(began.Add(time.Second))) // the pace of the bans
 	}
+	// What the doctor says of it helps, and it says it no more afterwards.
+	silent := func() bool {
+		found, _ := examined(t, one)
+		return slices.ContainsFunc(found, func(f finding) bool {
+			return f.Severity == "serious" && strings.Contains(f.What, "has not answered") && strings.Contains(f.Fix, "fsfreeze --unfreeze")
+		})
+	}
+	if !silent() {
+		t.Error("the doctor does not say that the disk is silent")
+	}
 	thaw()
 	t.Logf("frozen for %v; the slowest hook took %v; seen after: %v", after(), slowest.Round(time.Millisecond), seen)
 	for _, what := range []string{"router1 says so in status", "/readyz is 503", "another one leads"} {
@@ -145,6 +156,9 @@ func hang(t *testing.T, length time.Duration, real bool) {
 		s := one.status()
 		return s.Store != nil && s.Store.Healthy && s.Spooled == 0 && !strings.Contains(fmt.Sprint(s.Warnings), "disk")
 	})
+	if silent() {
+		t.Error("the doctor says that the disk is silent, and it is not any more")
+	}
 	held := map[uint64]time.Time{}
 	for _, e := range cond.history(t) {
 		switch e.Kind {

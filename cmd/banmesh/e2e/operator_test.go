@@ -103,19 +103,15 @@ func TestDoctorOnARealRouter(t *testing.T) {
 	a.must("ban", "203.0.113.7", "--for", "1h")
 	eventually(t, 20*time.Second, "the commit", func() bool { return a.banned("203.0.113.7/32").Committed })
 
-	type finding struct{ Severity, What, Why, Fix string }
 	examine := func() (serious, all []finding, code int) {
 		t.Helper()
-		r := command(t, []string{"SSH_CONNECTION="}, "doctor", "--config", a.config, "--json")
-		if err := json.Unmarshal([]byte(r.out), &all); err != nil {
-			t.Fatalf("doctor: exit %d, %q, %q: %v", r.code, r.out, r.err, err)
-		}
+		all, code = examined(t, a)
 		for _, f := range all {
 			if f.Severity == "serious" {
 				serious = append(serious, f)
 			}
 		}
-		return serious, all, r.code
+		return serious, all, code
 	}
 	var serious, all []finding
 	var code int

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,4 +36,44 @@ func TestAnUnbanNamesTheRoutersThatCannotBeTold(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.err, "the fail2ban of router1 cannot be told") || !strings.Contains(r.err, "permission") {
 		t.Errorf("unban: exit %d, %q; want it to name router1", r.code, r.err)
 	}
+
+	// The doctor says it on both, with what helps, and no more once that was done.
+	type advice struct{ what, fix string }
+	advices := []advice{
+		{"the agent cannot tell this router's fail2ban", "systemctl enable --now banmesh-fail2ban.socket"},
+		{"the fail2ban of router1 cannot be told", "on router1: banmesh doctor"},
+	}
+	says := func(a *agent, want advice) bool {
+		found, _ := examined(t, a)
+		return slices.ContainsFunc(found, func(f finding) bool {
+			return f.Severity != "ok" && strings.HasPrefix(f.What, want.what) && f.Fix == want.fix
+		})
+	}
+	for i, a := range all {
+		eventually(t, 10*time.Second, "the doctor of "+a.name+" to say so", func() bool { return says(a, advices[i]) })
+	}
+	// With root's helper fail2ban answers.
+	helped := "#!/bin/sh\n[ \"$1\" != status ] || printf 'Status\\n`- Jail list:\\tsshd\\n'\n"
+	if err := os.WriteFile(client+".new", []byte(helped), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(client+".new", client); err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range all {
+		eventually(t, 20*time.Second, "the doctor of "+a.name+" to find it gone", func() bool { return !says(a, advices[i]) })
+	}
+}
+
+// finding is one of the doctor's.
+type finding struct{ Severity, What, Why, Fix string }
+
+// examined is what the doctor finds at an agent.
+func examined(t testing.TB, a *agent) (all []finding, code int) {
+	t.Helper()
+	r := command(t, []string{"SSH_CONNECTION="}, "doctor", "--config", a.config, "--json")
+	if err := json.Unmarshal([]byte(r.out), &all); err != nil {
+		t.Fatalf("doctor of %s: exit %d, %q, %q: %v", a.name, r.code, r.out, r.err, err)
+	}
+	return all, r.code
 }
