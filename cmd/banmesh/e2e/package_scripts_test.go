@@ -52,8 +52,13 @@ chroot "$root" id banmesh >/dev/null
 test -d "$root/var/lib/banmesh"
 configure
 dropin="$root/etc/systemd/system/banmesh.service.d/nftables.conf"
+grep -qx "name: $(uname -n)" "$root/etc/banmesh/banmesh.yaml"
+sed -i 's/^name: .*/name: mine/' "$root/etc/banmesh/banmesh.yaml"
 deb upgrade --install /packages/second.deb
+grep -qx 'name: mine' "$root/etc/banmesh/banmesh.yaml"
 test ! -e "$dropin"
+rm "$root/usr/lib/systemd/system/banmesh-fail2ban.socket"
+deb 'upgrade from no helper' --install /packages/first.deb
 echo 'old_key: 1' >> "$root/etc/banmesh/banmesh.yaml"
 sed -i '/^enforce:/,/^[a-z]/ s/driver: none/driver: nftables/' "$root/etc/banmesh/banmesh.yaml"
 deb 'upgrade to what refuses' --install /packages/first.deb
@@ -120,14 +125,17 @@ func scriptsCallSystemd(t *testing.T, first, second, arch string) {
 	const (
 		reload  = "daemon-reload"
 		install = reload + ", enable --now banmesh-fail2ban.socket"
-		restart = install + ", try-restart banmesh-fail2ban.service, try-restart banmesh.service"
-		refused = install + ", try-restart banmesh-fail2ban.service"
+		upgrade = ", try-restart banmesh-fail2ban.service"
+		refused = reload + upgrade // the helper's socket stays as the administrator wants it
+		restart = refused + ", try-restart banmesh.service"
 		disable = "disable --now banmesh.service banmesh-fail2ban.socket, stop banmesh-fail2ban.service"
 	)
 	want := map[string]string{
 		"deb install": install, "deb upgrade": reload + ", " + restart, "deb upgrade to what refuses": reload + ", " + refused, "deb remove": disable + ", " + reload,
-		"deb install again": restart, "deb purge": disable + ", " + reload + ", " + reload,
-		"rpm install": install, "rpm upgrade": restart + ", " + reload, "rpm remove": disable + ", " + reload,
+		"deb install again":          install + upgrade + ", try-restart banmesh.service",
+		"deb upgrade from no helper": reload + ", " + install + upgrade + ", try-restart banmesh.service",
+		"deb purge":                  disable + ", " + reload + ", " + reload,
+		"rpm install":                install, "rpm upgrade": restart + ", " + reload, "rpm remove": disable + ", " + reload,
 
 		"deb install, systemctl fails": install, "deb purge, systemctl fails": disable + ", " + reload + ", " + reload,
 		"rpm install, systemctl fails": install, "rpm remove, systemctl fails": disable + ", " + reload,
