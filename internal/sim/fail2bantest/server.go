@@ -56,6 +56,20 @@ type Options struct {
 	Files map[string]string
 }
 
+// RootVar names a variable with the directory that a package of fail2ban was
+// unpacked in (dpkg -x), for the tests to run with another version than the
+// installed one.
+const RootVar = "BANMESH_FAIL2BAN"
+
+// program is the command line of a program of fail2ban's.
+func program(name string) []string {
+	root := os.Getenv(RootVar)
+	if root == "" {
+		return []string{name}
+	}
+	return []string{"env", "PYTHONPATH=" + root + "/usr/lib/python3/dist-packages", root + "/usr/bin/" + name}
+}
+
 // Server is a running private fail2ban with one jail, sshd, that reads LogPath
 // and bans after two failures.
 type Server struct {
@@ -72,7 +86,9 @@ type Server struct {
 // sshd runs. It is stopped when the test ends.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	need.Programs(t, "fail2ban-server", "fail2ban-client")
+	if os.Getenv(RootVar) == "" {
+		need.Programs(t, "fail2ban-server", "fail2ban-client")
+	}
 	s := &Server{t: t, dir: directory(t), env: append(os.Environ(), o.Env...)}
 	if o.Socket != "" {
 		s.env = append(s.env, "BANMESH_SOCKET="+o.Socket)
@@ -132,7 +148,7 @@ func (s *Server) configure(o Options) {
 	}
 	s.copyFile(action, "etc/action.d/banmesh.conf")
 	for _, name := range append([]string{"sshd.conf", "common.conf"}, o.Filters...) {
-		s.copyFile("/etc/fail2ban/filter.d/"+name, "etc/filter.d/"+name)
+		s.copyFile(os.Getenv(RootVar)+"/etc/fail2ban/filter.d/"+name, "etc/filter.d/"+name)
 	}
 	bantime := o.Bantime
 	if bantime == "" {
@@ -194,7 +210,9 @@ func (s *Server) Socket() string { return s.path("run/f.sock") }
 func (s *Server) LogPath() string { return s.path("log/auth.log") }
 
 // ClientCommand is a client for this server, as `fail2ban: {client: …}` takes it.
-func (s *Server) ClientCommand() string { return "fail2ban-client -c " + s.Dir() }
+func (s *Server) ClientCommand() string { return strings.Join(s.client(), " ") }
+
+func (s *Server) client() []string { return append(program("fail2ban-client"), "-c", s.Dir()) }
 
 // Log appends a line to the log that the jail sshd reads.
 func (s *Server) Log(line string) {
@@ -221,7 +239,8 @@ func (s *Server) Attack(addr netip.Addr) {
 func (s *Server) Client(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "fail2ban-client", append([]string{"-c", s.Dir()}, args...)...)
+	line := append(s.client(), args...)
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
@@ -266,7 +285,8 @@ func (s *Server) start() {
 		s.t.Fatal(err)
 	}
 	defer out.Close()
-	cmd := exec.Command("fail2ban-server", "-c", s.Dir(), "-f", "-x", "start")
+	line := append(program("fail2ban-server"), "-c", s.Dir(), "-f", "-x", "start")
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, s.env
 	if err := cmd.Start(); err != nil {
 		s.t.Fatalf("start fail2ban: %v", err)
