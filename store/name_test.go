@@ -39,7 +39,7 @@ func TestReasonsOfOthersAreShownClean(t *testing.T) {
 	for _, e := range n.Allows() {
 		texts = append(texts, e.Comment)
 	}
-	for _, f := range n.Explain(pfx("192.0.2.1").Addr()).Facts {
+	for _, f := range n.Explain(pfx("192.0.2.1")).Facts {
 		texts = append(texts, f.Text)
 	}
 	for _, e := range events {

@@ -27,7 +27,7 @@ func TestABanCrossesWhereUDPIsClosed(t *testing.T) {
 		{"of ten in two hops, out of one", 10, 8, 5 * time.Second, func(_ *fleet, from, _ int) bool { return from == 0 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			simulateWith(t, c.n, lan(), func(cfg *Config) { cfg.Tuning.DirectMax = c.hops }, func(fl *fleet) {
+			simulateWith(t, c.n, lan(), func(cfg *Config) { cfg.tuning.DirectMax = c.hops }, func(fl *fleet) {
 				bans := 0
 				crosses := func(by int, when string) {
 					t.Helper()
@@ -67,7 +67,7 @@ func TestABanCrossesWhereUDPIsClosed(t *testing.T) {
 					fl.wait(30*time.Second, "all well again", func() bool {
 						for _, nd := range fl.nodes {
 							for _, m := range nd.mesh.Members() {
-								if m.State != Alive || m.Mute != MuteNone {
+								if m.State != Alive || m.Mute != muteNone {
 									return false
 								}
 							}
