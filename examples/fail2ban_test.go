@@ -328,8 +328,8 @@ func TestFeedingJailIsAsTheAgentWantsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	jail := strings.NewReplacer("#[recidive]", "[recidive]\nenabled = true\nlogpath = /dev/null\nbackend = polling", "#filter", "filter").Replace(read(t, filepath.Join(dir, "jail.d/mesh.conf")))
-	if !strings.Contains(jail, "\nfilter   = recidive[") {
+	jail := strings.NewReplacer("#[recidive]", "[recidive]\nenabled = true\nlogpath = /dev/null\nbackend = polling", "#ignoreregex", "ignoreregex").Replace(read(t, filepath.Join(dir, "jail.d/mesh.conf")))
+	if !strings.Contains(jail, "\nignoreregex = ") {
 		t.Fatal("mesh.conf does not say what recidive needs")
 	}
 	write("jail.d/mesh.conf", jail)

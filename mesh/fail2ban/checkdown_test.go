@@ -111,6 +111,9 @@ func TestRealCheckFindsAJailThatReadsNothingOfSSHDs(t *testing.T) {
 		"nothing was written by any sshd":             {[]string{"/usr/bin/other"}, "journalmatch = _COMM=sshd\n", ""},
 		"a match for a unit that is called otherwise": {[]string{old}, "journalmatch = _SYSTEMD_UNIT=sshd.service\n", "reads nothing of what sshd writes"},
 	} {
+		if name == "a new sshd and the old filter" && fail2bantest.FilterHas(t, "sshd.conf", "sshd-session") {
+			test.want = "" // 1.1.0's knows it
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			journal := journalOf(t, test.wrote...)

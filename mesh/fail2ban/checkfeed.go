@@ -3,6 +3,8 @@ package fail2ban
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -54,19 +56,28 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 }
 
 // counts looks for a jail that counts fail2ban's own bans, as recidive does, and
-// with them those of the jail that is fed.
+// with them those of the jail that is fed. Its filter may leave them out by its
+// _jailname, which the filter of 1.1.0 no longer takes from a jail, or the jail by
+// its ignoreregex, which all versions take.
 func (c *checker) counts(ctx context.Context, jail string) error {
 	out, err := c.client.ask(ctx, "get", jail, "failregex")
 	if err != nil {
 		return err
 	}
-	for _, regex := range listed(out) {
-		if strings.Contains(regex, `fail2ban\.actions`) && strings.Contains(regex, `Ban\s`) && !strings.Contains(regex, c.feed) {
-			c.add(warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
-				"What other routers ban counts towards its maxretry, so that its long bans hit who was here only once, or never.",
-				fmt.Sprintf(`set filter = recidive[_jailname="(?:%s|%s)"] in jail %s, then fail2ban-client reload --restart %s`, jail, c.feed, jail, jail))
-			return nil
-		}
+	feed := regexp.QuoteMeta(c.feed)
+	if !slices.ContainsFunc(listed(out), func(regex string) bool {
+		return strings.Contains(regex, `fail2ban\.actions`) && strings.Contains(regex, `Ban\s`) && !strings.Contains(regex, feed)
+	}) {
+		return nil
+	}
+	out, err = c.client.ask(ctx, "get", jail, "ignoreregex")
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(listed(out), func(regex string) bool { return strings.Contains(regex, feed) }) {
+		c.add(warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
+			"What other routers ban counts towards its maxretry, so that its long bans hit who was here only once, or never.",
+			fmt.Sprintf(`set ignoreregex = \[%s\]\s+Ban in jail %s, then fail2ban-client reload --restart %s`, feed, jail, quoted(jail)))
 	}
 	return nil
 }

@@ -218,9 +218,9 @@ func (r *rig) await(feed *fakeFeed, n int) {
 
 func TestRealCheckOfTheFedJail(t *testing.T) {
 	t.Parallel()
-	const recidive = "[recidive]\nenabled = true\nfilter = recidive%s\nlogpath = /dev/null\naction = %%(banmesh)s\n"
+	const recidive = "[recidive]\nenabled = true\nfilter = recidive\nlogpath = /dev/null\naction = %%(banmesh)s\n%s"
 	good := startReal(t, fail2bantest.Options{Default: unbanmesh("/bin/true"), Files: blockAction,
-		ExtraJail: fedJail + fmt.Sprintf(recidive, `[_jailname="(?:recidive|mesh)"]`), Filters: []string{"recidive.conf"}})
+		ExtraJail: fedJail + fmt.Sprintf(recidive, "ignoreregex = \\[mesh\\]\\s+Ban\n"), Filters: []string{"recidive.conf"}})
 	findings, err := Check(t.Context(), good.realClient(), "mesh")
 	if err != nil || len(findings) > 0 {
 		t.Errorf("the shipped jail: %v, %+v", err, findings)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -58,8 +59,12 @@ type Options struct {
 
 // RootVar names a variable with the directory that a package of fail2ban was
 // unpacked in (dpkg -x), for the tests to run with another version than the
-// installed one.
-const RootVar = "BANMESH_FAIL2BAN"
+// installed one; PythonVar one with its interpreter, where it is not the installed
+// one either (0.11 needs 3.9 or older).
+const (
+	RootVar   = "BANMESH_FAIL2BAN"
+	PythonVar = "BANMESH_PYTHON"
+)
 
 // program is the command line of a program of fail2ban's.
 func program(name string) []string {
@@ -67,8 +72,25 @@ func program(name string) []string {
 	if root == "" {
 		return []string{name}
 	}
-	return []string{"env", "PYTHONPATH=" + root + "/usr/lib/python3/dist-packages", root + "/usr/bin/" + name}
+	line := []string{"env", "PYTHONPATH=" + root + "/usr/lib/python3/dist-packages"}
+	if python := os.Getenv(PythonVar); python != "" {
+		line = append(line, python)
+	}
+	return append(line, root+"/usr/bin/"+name)
 }
+
+// FilterHas says whether a filter of the package, by its file's name, holds a text:
+// what filters know differs by version.
+func FilterHas(t testing.TB, name, text string) bool {
+	t.Helper()
+	b, err := os.ReadFile(filter(name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // Start says what is missing
+		t.Fatal(err)
+	}
+	return strings.Contains(string(b), text)
+}
+
+func filter(name string) string { return os.Getenv(RootVar) + "/etc/fail2ban/filter.d/" + name }
 
 // Server is a running private fail2ban with one jail, sshd, that reads LogPath
 // and bans after two failures.
@@ -148,7 +170,7 @@ func (s *Server) configure(o Options) {
 	}
 	s.copyFile(action, "etc/action.d/banmesh.conf")
 	for _, name := range append([]string{"sshd.conf", "common.conf"}, o.Filters...) {
-		s.copyFile(os.Getenv(RootVar)+"/etc/fail2ban/filter.d/"+name, "etc/filter.d/"+name)
+		s.copyFile(filter(name), "etc/filter.d/"+name)
 	}
 	bantime := o.Bantime
 	if bantime == "" {
