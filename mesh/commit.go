@@ -114,6 +114,12 @@ func (a *Agent) committedEvent(e commit.Event) {
 	}
 }
 
+// committedElsewhere tells who monitors of a commit that another member made: what
+// a person sees must not depend on the router that he looks at.
+func (a *Agent) committedElsewhere(leader string, r report) {
+	a.events.publish(control.Event{Time: control.At(a.clock.now()), Event: "commit", Name: leader, Detail: fmt.Sprintf("%d addresses at the conductor", r.Committed)})
+}
+
 // cutSessions ends what the sources just banned had going on; their ban stands
 // whether that succeeds or not.
 func (a *Agent) cutSessions(banned []netip.Prefix) {

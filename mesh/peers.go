@@ -121,7 +121,9 @@ func (a *Agent) heard(from string, payload []byte) {
 	case messageReport:
 		var r report
 		if err = decodeMessage(body, reportFields, &r); err == nil {
-			a.reports.heard(from, r)
+			if a.reports.heard(from, r) {
+				a.committedElsewhere(from, r)
+			}
 			if lead := a.elector.Status(); a.committer != nil && lead.Leader == from && !lead.Self {
 				a.committer.HeardByHand(r.byHand())
 			}

@@ -87,6 +87,9 @@ type reports struct {
 	sent report
 	at   time.Time // of sent
 
+	newest int64 // LastCommit of all that were heard, once one was
+	told   bool
+
 	verified time.Time // when what this agent had placed was last seen in running
 }
 
@@ -104,13 +107,18 @@ func (r *reports) note(now time.Time, s commit.Status) time.Time {
 	return r.verified
 }
 
-func (r *reports) heard(from string, got report) {
+// heard takes in what a member that leads says. committed reports whether it has
+// committed since what was heard before, from whomever.
+func (r *reports) heard(from string, got report) (committed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if from == r.from && got.Term < r.last.Term {
-		return // overtaken on the way
+		return false // overtaken on the way
 	}
 	r.from, r.last = from, got
+	committed = r.told && got.LastCommit > r.newest
+	r.newest, r.told = max(r.newest, got.LastCommit), true
+	return committed
 }
 
 // of returns the last report of the leader named; ok is false before one came.
