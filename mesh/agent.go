@@ -78,6 +78,7 @@ type Agent struct {
 	inviter     *invite.Host
 	alerts      *alerts  // nil where no command is configured
 	enforcer    enforcer // nil where none is configured
+	taken       *taken   // the bans off this router, at a leave
 	watchers    watchers
 	crowdsec    *crowdsec.Source          // nil where none is configured
 	past        *history.History          // nil where nothing is remembered
@@ -118,7 +119,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	}
 	a := &Agent{
 		cfg: cfg, version: o.Version, commit: o.Commit, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), level: o.Level,
-		started: o.Now(), clock: newClock(o.Now),
+		started: o.Now(), clock: newClock(o.Now), taken: newTaken(),
 	}
 	a.neverBan.configured = cfg.NeverBan
 	a.neverBan.wake = make(chan struct{}, 1)
@@ -270,7 +271,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		start("alerts", ctx, a.alerts.run)
 	}
 	if a.enforcer != nil {
-		start("enforce", ctx, a.enforcer.Run)
+		start("enforce", ctx, func(ctx context.Context) error { return a.taken.run(ctx, a.enforcer.Run) })
 	}
 	if a.watchers.listener != nil {
 		start("page", ctx, a.watchers.page.Run)
@@ -295,7 +296,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	cancel()
 	rooms.Wait()
-	a.stopEnforcing(late)
+	_ = a.stopEnforcing(late) // it is logged
 	a.close()
 	select {
 	case err := <-failed:

@@ -387,10 +387,10 @@ func (a *Agent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply
 	return reply, nil
 }
 
-// Leave tells the others and starts the clean stop.
+// Leave tells the others, takes the bans off this router and starts the clean stop.
 func (a *Agent) Leave(ctx context.Context) error {
 	a.left.Store(true)
-	err := a.leaveMesh(ctx)
+	err := errors.Join(a.leaveMesh(ctx), a.stopEnforcing(ctx))
 	a.stop()
 	return err
 }

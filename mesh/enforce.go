@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"banmesh/mesh/control"
@@ -89,13 +90,54 @@ func enforceWarnings(e *control.Enforcement) []string {
 	return nil
 }
 
+// taken takes the bans off this router, once, after what enforces them has ended:
+// it would put them back.
+type taken struct {
+	end, ended chan struct{}
+	once       sync.Once
+	err        error
+}
+
+func newTaken() *taken { return &taken{end: make(chan struct{}), ended: make(chan struct{})} }
+
+// run enforces until ctx ends or the bans are taken off.
+func (t *taken) run(ctx context.Context, enforce func(context.Context) error) error {
+	defer close(t.ended)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-t.end:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := enforce(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
 // stopEnforcing takes the bans off this router where it leaves the mesh for
 // good: nobody would end them any more. A restart and a crash keep them.
-func (a *Agent) stopEnforcing(ctx context.Context) {
+func (a *Agent) stopEnforcing(ctx context.Context) error {
 	if a.enforcer == nil || !a.left.Load() {
-		return
+		return nil
 	}
-	if err := a.enforcer.Remove(ctx); err != nil {
-		a.log.Error("take the bans off this router", "driver", a.cfg.Enforce.Driver, "error", err)
+	a.taken.once.Do(func() {
+		close(a.taken.end)
+		select {
+		case <-a.taken.ended:
+			a.taken.err = a.enforcer.Remove(ctx)
+		case <-ctx.Done():
+			a.taken.err = ctx.Err()
+		}
+		if a.taken.err != nil {
+			a.log.Error("take the bans off this router", "driver", a.cfg.Enforce.Driver, "error", a.taken.err)
+		}
+	})
+	if a.taken.err != nil {
+		return fmt.Errorf("the bans stay on this router, and nobody ends them any more: enforce.driver %s: %w", a.cfg.Enforce.Driver, a.taken.err)
 	}
+	return nil
 }
