@@ -7,6 +7,9 @@ import (
 
 const nsNetconf = "urn:ietf:params:xml:ns:netconf:base:1.0"
 
+// nsNotification is that of what a server tells by itself (RFC 5277).
+const nsNotification = "urn:ietf:params:xml:ns:netconf:notification:1.0"
+
 // An Element is XML to be written: an operation, a filter, a piece of configuration.
 type Element struct {
 	Space string // namespace; "" inherits the parent's

@@ -165,6 +165,9 @@ func TestHello(t *testing.T) {
 	if err != nil || got.SessionID != 4294967295 || !slices.Equal(got.Capabilities, []string{CapBase11, "x?a=b"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
+	if _, err := parseHello([]byte(hello("<capability>"+CapBase11+"?module=x</capability>", "<session-id>\n 7 </session-id><x/>"))); err != nil {
+		t.Errorf("parameters of the base: %v", err)
+	}
 	for name, msg := range map[string]string{
 		"no session-id":       hello(base, ""),
 		"session-id 0":        hello(base, "<session-id>0</session-id>"),

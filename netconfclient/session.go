@@ -1,6 +1,7 @@
 package netconfclient
 
 import (
+	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -305,7 +306,23 @@ func (s *Session) roundTrip(msg []byte) ([]byte, error) {
 	if err := s.nc.Transport.Send(msg); err != nil {
 		return nil, err
 	}
-	return s.nc.Transport.Receive()
+	for {
+		reply, err := s.nc.Transport.Receive()
+		if err != nil || !isNotification(reply) {
+			return reply, err
+		}
+	}
+}
+
+// isNotification tells whether a message is an event that the server tells of by itself (RFC 5277 §2.2.1). Nothing here asks
+// for them, and some servers tell everybody of each commit: taken for a reply it would leave the outcome of one unknown.
+func isNotification(msg []byte) bool {
+	const most = 1 << 20
+	if len(msg) > most || !bytes.Contains(msg, []byte("notification")) {
+		return false
+	}
+	root, err := rootElement(newDecoder(tolerate(msg)))
+	return err == nil && root.Name == (xml.Name{Space: nsNotification, Local: "notification"})
 }
 
 // Breach closes the session of a server that broke the protocol.

@@ -217,6 +217,53 @@ func TestACommitThatWasNotSentHasAKnownOutcome(t *testing.T) {
 	}
 }
 
+// However a reply is dressed, and whatever the server tells besides, it is that of the operation.
+func TestUnusualRepliesAreTaken(t *testing.T) {
+	const event = `<?xml version="1.0"?><n:notification xmlns:n="urn:ietf:params:xml:ns:netconf:notification:1.0"><n:eventTime>2026-01-01T00:00:00Z</n:eventTime>` +
+		`<netconf-config-change xmlns="urn:ietf:params:xml:ns:yang:ietf-netconf-notifications"/></n:notification>` + endOfMessage
+	const warning = `<rpc-error><error-type>application</error-type><error-tag>operation-failed</error-tag><error-severity>warning</error-severity></rpc-error>`
+	for name, answer := range map[string]string{
+		"prefixed":              `<nc:rpc-reply xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" message-id="ID"><nc:ok/></nc:rpc-reply>`,
+		"prefixed inside":       `<rpc-reply message-id="ID" xmlns="urn:ietf:params:xml:ns:netconf:base:1.0" xmlns:a="urn:ietf:params:xml:ns:netconf:base:1.0"><a:ok></a:ok></rpc-reply>`,
+		"single quotes":         `<rpc-reply other='x' message-id='ID' xmlns='urn:ietf:params:xml:ns:netconf:base:1.0' ><ok /></rpc-reply >`,
+		"white space":           "\r\n\t<?xml version='1.0' encoding='utf-8' standalone='yes'?>\n" + strings.ReplaceAll(fakeOK, "<ok/>", "\n  <ok>\n</ok>\n") + "\n",
+		"comments":              "<!-- a -->" + strings.ReplaceAll(fakeOK, "<ok/>", "<!-- b --><ok/><?p i?>") + "<!-- c -->",
+		"a warning before":      strings.ReplaceAll(fakeOK, "<ok/>", warning+"<ok/>"),
+		"a warning behind":      strings.ReplaceAll(fakeOK, "<ok/>", "<ok/>"+warning),
+		"a sibling":             strings.ReplaceAll(fakeOK, "<ok/>", `<t:took xmlns:t="urn:t"><ok/></t:took><ok/>`),
+		"a notification before": event + fakeOK,
+		"notifications":         strings.Repeat(event, 20) + fakeOK,
+		"one behind":            fakeOK + endOfMessage + strings.TrimSuffix(event, endOfMessage),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := dialFake(t, startFake(t, answering(func(int, string) string { return answer })))
+			for range 3 {
+				if err := s.Commit(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// Notifications without end are no reply.
+func TestNotificationsDoNotKeepAnOperationWaiting(t *testing.T) {
+	s := dialFake(t, startFake(t, func(ch io.ReadWriteCloser) {
+		io.WriteString(ch, fakeHello)
+		for {
+			if _, err := io.WriteString(ch, `<notification xmlns="urn:ietf:params:xml:ns:netconf:notification:1.0"/>`+endOfMessage); err != nil {
+				return
+			}
+		}
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := s.Commit(ctx); !errors.Is(err, ErrUnknownOutcome) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want an unknown outcome by deadline", err)
+	}
+}
+
 func TestBrokenRepliesEndTheSession(t *testing.T) {
 	for name, answer := range map[string]string{
 		"other message-id": strings.ReplaceAll(fakeOK, "ID", "other"),

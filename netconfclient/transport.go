@@ -274,7 +274,8 @@ func parseHello(msg []byte) (*netconf.HelloMessage, error) {
 	for i, c := range hello.Capabilities {
 		c = strings.TrimSpace(c)
 		hello.Capabilities[i] = c
-		base = base || c == capBase10 || c == CapBase11
+		name, _, _ := strings.Cut(c, "?")
+		base = base || name == capBase10 || name == CapBase11
 	}
 	if !base {
 		return bad("neither base:1.0 nor base:1.1 is offered")
