@@ -99,7 +99,7 @@ func (a sampled) Sample() metrics.Sample {
 	offset, _ := a.mesh.Offset()
 	s := metrics.Sample{
 		InSync: a.mesh.InSync(), Settled: a.mesh.Settled(), Skew: -offset,
-		Counts: a.store.Counts(), Frozen: frozen, Blocked: len(a.store.Blocked()), Gossip: a.mesh.Stats(),
+		Counts: a.store.Counts(), Jails: a.store.JailCounts(), Frozen: frozen, Blocked: len(a.store.Blocked()), Gossip: a.mesh.Stats(),
 		Leader: metrics.Leader{Known: lead.Leader != "", Self: lead.Self, Eligible: lead.Eligible, Term: lead.Term},
 		Commit: a.commitStatusBy((*commit.Committer).LastStatus),
 		Store:  metrics.Store{Healthy: a.store.Health() == nil},

@@ -3,6 +3,7 @@ package store
 import (
 	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"go4.org/netipx"
@@ -14,21 +15,33 @@ type countsCache struct {
 	version uint64
 	at      Millis
 	counts  Counts
+	jails   map[string]int // not to be changed
 }
 
 // Counts returns the sizes of the set. They are at most a second old.
 func (s *Store) Counts() Counts {
+	n, _ := s.count()
+	return n
+}
+
+// JailCounts returns how many prefixes have a live ban in each jail, as old as Counts. It is not to be changed.
+func (s *Store) JailCounts() map[string]int {
+	_, jails := s.count()
+	return jails
+}
+
+func (s *Store) count() (Counts, map[string]int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	now := s.now()
 	s.counts.mu.Lock()
 	defer s.counts.mu.Unlock()
 	if s.counts.version == s.version && s.counts.at/second == now/second {
-		return s.counts.counts
+		return s.counts.counts, s.counts.jails
 	}
 	set := s.set
 	n := Counts{Records: set.records, Logs: len(set.byID), OverLimit: set.over}
-	set.countBans(&n, now, s.exemptionsLocked(now))
+	jails := set.countBans(&n, now, s.exemptionsLocked(now))
 	for i := range set.allows {
 		if r := set.slab.at(i); !r.is(flagLifted) && r.until > now && set.counting(r) {
 			n.Allows++
@@ -39,8 +52,8 @@ func (s *Store) Counts() Counts {
 			n.Held++
 		}
 	}
-	s.counts.version, s.counts.at, s.counts.counts = s.version, now, n
-	return n
+	s.counts.version, s.counts.at, s.counts.counts, s.counts.jails = s.version, now, n, jails
+	return n, jails
 }
 
 // heads yields the first record of each prefix, and records without prefix, as
@@ -61,17 +74,32 @@ func (s *set) heads() iter.Seq[uint32] {
 	}
 }
 
-// countBans counts the prefixes with a live ban.
-func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) {
+// countBans counts the prefixes with a live ban, all and by jail.
+func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) map[string]int {
 	near := nearExemption(exemptions)
+	byJail := make(map[string]*int)
+	var last string // most bans have the jail of the one before
+	var lastCount *int
+	var seen []string // the jails of one prefix
 	for i := range s.heads() {
 		live, own, counts := false, false, false
+		seen = seen[:0]
 		for c := i; c != 0; {
 			r := s.slab.at(c)
 			if liveBan(r, now) {
 				live = true
 				own = own || s.originOf(r).name == s.self
 				counts = counts || s.counting(r)
+				if jail := s.labels.at(r.label).jail; !slices.Contains(seen, jail) {
+					seen = append(seen, jail)
+					if lastCount == nil || jail != last {
+						if last, lastCount = jail, byJail[jail]; lastCount == nil {
+							lastCount = new(int)
+							byJail[jail] = lastCount
+						}
+					}
+					*lastCount++
+				}
 			}
 			c = r.next
 		}
@@ -88,6 +116,11 @@ func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) {
 			n.Effective++
 		}
 	}
+	jails := make(map[string]int, len(byJail))
+	for jail, n := range byJail {
+		jails[jail] = *n
+	}
+	return jails
 }
 
 // nearExemption returns a quick test of what may overlap an exemption, by the first

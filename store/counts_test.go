@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -37,7 +39,8 @@ func TestCountsAreThoseOfTheList(t *testing.T) {
 			n := nodes[rnd.IntN(len(nodes))]
 			switch op := rnd.IntN(20); {
 			case op < 10:
-				n.ban(prefix(), time.Duration(1+rnd.IntN(90))*time.Minute)
+				jail := fmt.Sprint("jail", rnd.IntN(3))
+				n.ban(prefix(), time.Duration(1+rnd.IntN(90))*time.Minute, func(q *BanRequest) { q.Jail = jail })
 			case op < 13:
 				n.lift(prefix())
 			case op == 13:
@@ -74,6 +77,19 @@ func TestCountsAreThoseOfTheList(t *testing.T) {
 						break
 					}
 				}
+			}
+			jails := make(map[string]int)
+			for _, e := range n.List(Query{}) {
+				var seen []string
+				for _, r := range e.Records {
+					if !slices.Contains(seen, r.Jail) {
+						seen = append(seen, r.Jail)
+						jails[r.Jail]++
+					}
+				}
+			}
+			if counted := n.JailCounts(); !maps.Equal(counted, jails) {
+				t.Fatalf("seed %d, step %d: by jail %v, listed are %v", seed, step, counted, jails)
 			}
 			if got.Live != want.Live || got.Effective != want.Effective || got.Own != want.Own {
 				t.Fatalf("seed %d, step %d: %d live, %d effective, %d own; listed are %d, %d, %d",

@@ -8,6 +8,7 @@ import (
 
 // commits counts what this router, leading, did at the conductor.
 type commits struct {
+	total   prometheus.Counter
 	seconds prometheus.Histogram
 	changes *prometheus.CounterVec
 	trouble *prometheus.CounterVec
@@ -15,6 +16,10 @@ type commits struct {
 
 func newCommits() *commits {
 	c := &commits{
+		total: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "banmesh_commits_total",
+			Help: "Commits of this router's own at the conductor: the sum over all routers is the mesh's.",
+		}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "banmesh_commit_seconds",
 			Help:    "Duration of this router's commits at the conductor, those that changed something.",
@@ -51,6 +56,7 @@ func (c *commits) event(e commit.Event) {
 		c.trouble.WithLabelValues(string(e.Kind)).Inc()
 		return
 	}
+	c.total.Inc()
 	c.seconds.Observe(e.Took.Seconds())
 	c.changes.WithLabelValues("add").Add(float64(len(e.Add)))
 	c.changes.WithLabelValues("remove").Add(float64(len(e.Remove)))
@@ -58,6 +64,7 @@ func (c *commits) event(e commit.Event) {
 
 // Describe implements prometheus.Collector.
 func (c *commits) Describe(out chan<- *prometheus.Desc) {
+	c.total.Describe(out)
 	c.seconds.Describe(out)
 	c.changes.Describe(out)
 	c.trouble.Describe(out)
@@ -65,6 +72,7 @@ func (c *commits) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *commits) Collect(out chan<- prometheus.Metric) {
+	c.total.Collect(out)
 	c.seconds.Collect(out)
 	c.changes.Collect(out)
 	c.trouble.Collect(out)

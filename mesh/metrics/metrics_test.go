@@ -42,6 +42,7 @@ func full() *fixed {
 		Members: control.MemberCount{Alive: 5, Failed: 2, Left: 1}, MembersInSync: 4, InSync: true, Settled: true,
 		Skew: -1500 * time.Millisecond, MaxSkew: 2500 * time.Millisecond,
 		Counts: store.Counts{Live: 1001, Effective: 1002, Own: 1003, Allows: 14, Records: 1005, Logs: 16, OverLimit: 17},
+		Jails:  map[string]int{"sshd": 1006, "web two": 7},
 		Frozen: true, Blocked: 18, Spooled: 19,
 		Gossip: gossip.Stats{
 			PacketsSent: 21, PacketsReceived: 22, BytesSent: 23, BytesReceived: 24, StreamsOpened: 25, StreamsTaken: 26,
@@ -162,7 +163,7 @@ func TestNumbersComeFromTheSample(t *testing.T) {
 		`banmesh_gossip_dropped_total{reason="packet_size"} 37`, `banmesh_gossip_dropped_total{reason="records:_out_of_order"} 38`,
 		`banmesh_commit_committed_addresses 40`, `banmesh_commit_pending_addresses{change="add"} 41`,
 		`banmesh_commit_pending_addresses{change="remove"} 42`, `banmesh_commit_foreign_addresses 43`, `banmesh_commit_held_addresses 44`,
-		`banmesh_commits_total 45`, `banmesh_commit_failing 1`, `banmesh_commit_state{state="pending"} 1`, `banmesh_commit_state{state="idle"} 0`,
+		`banmesh_commits_total 0`, `banmesh_jail_bans{jail="sshd"} 1006`, `banmesh_jail_bans{jail="web_two"} 7`, `banmesh_commit_failing 1`, `banmesh_commit_state{state="pending"} 1`, `banmesh_commit_state{state="idle"} 0`,
 		`banmesh_last_commit_timestamp_seconds 1.7723664e+09`,
 		`banmesh_enforce_state{state="frozen"} 1`, `banmesh_enforce_state{state="on"} 0`, `banmesh_enforce_elements 46`,
 		`banmesh_enforce_batches_total 47`, `banmesh_enforce_dropped_packets_total 48`, `banmesh_enforce_dropped_bytes_total 480`, `banmesh_enforce_behind 50`, `banmesh_enforce_behind_seconds 1.5`, `banmesh_enforce_failures_total 49`,
@@ -277,12 +278,29 @@ func TestCommitsAreMeasured(t *testing.T) {
 	m.Committed(commit.Event{Kind: commit.EventForeign, Add: addrs})
 	text := string(scrape(t, m))
 	for _, line := range []string{
-		`banmesh_commit_seconds_count 2`, `banmesh_commit_seconds_sum 2`, `banmesh_commit_seconds_bucket{le="1"} 1`,
+		`banmesh_commits_total 2`, `banmesh_commit_seconds_count 2`, `banmesh_commit_seconds_sum 2`, `banmesh_commit_seconds_bucket{le="1"} 1`,
 		`banmesh_commit_changes_total{change="add"} 4`, `banmesh_commit_changes_total{change="remove"} 1`,
 		`banmesh_commit_trouble_total{kind="error"} 1`, `banmesh_commit_trouble_total{kind="foreign"} 1`, `banmesh_commit_trouble_total{kind="held"} 0`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("not in the scrape: %s", line)
 		}
+	}
+}
+
+// Whatever other routers call their jails, the metrics stay few.
+func TestJailsBeyondTheGreatestAreOne(t *testing.T) {
+	s := full()
+	s.Jails = make(map[string]int)
+	for i := range 3 * maxJails {
+		s.Jails[fmt.Sprintf("jail%03d", i)] = 1000 - i
+	}
+	f := families(t, scrape(t, newMetrics(t, Config{Source: s})))["banmesh_jail_bans"]
+	sum := 0.0
+	for _, m := range f.GetMetric() {
+		sum += m.GetGauge().GetValue()
+	}
+	if n := len(f.GetMetric()); n != maxJails+1 || sum != 3*maxJails*1000-3*maxJails*(3*maxJails-1)/2 {
+		t.Errorf("%d jails with %v bans", n, sum)
 	}
 }

@@ -104,8 +104,6 @@ func gossipNumbers() []number {
 func commitNumbers() []number {
 	return slices.Concat(
 		[]number{
-			counter("banmesh_commits_total", "Commits of the present leader since it started, as this router knows.",
-				func(s *Sample) float64 { return float64(s.Commit.Commits) }),
 			gauge("banmesh_commit_committed_addresses", "Addresses of the mesh in the conductor's tenant.",
 				func(s *Sample) float64 { return float64(s.Commit.Committed) }),
 			gauge("banmesh_commit_foreign_addresses", "Addresses in the tenant that no router of the mesh put there.",

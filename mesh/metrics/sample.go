@@ -30,6 +30,7 @@ type Sample struct {
 	MaxSkew       time.Duration // the largest gossip.Member.Skew of an alive member, as an absolute value
 
 	Counts  store.Counts
+	Jails   map[string]int // prefixes with a live ban in each; it is not changed
 	Frozen  bool
 	Blocked int // routers whose records do not count
 	Spooled int // calls that wait in the spool

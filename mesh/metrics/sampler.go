@@ -18,7 +18,7 @@ type sampler struct {
 	source  Source
 	numbers []number
 
-	dropped, commitState, enforceState, lastCommit *prometheus.Desc
+	dropped, jails, commitState, enforceState, lastCommit *prometheus.Desc
 }
 
 func newSampler(s Source) *sampler {
@@ -26,6 +26,8 @@ func newSampler(s Source) *sampler {
 		source: s, numbers: newNumbers(),
 		dropped: prometheus.NewDesc("banmesh_gossip_dropped_total",
 			"Packets, frames and streams of the gossip that were refused or lost, by reason.", []string{"reason"}, nil),
+		jails: prometheus.NewDesc("banmesh_jail_bans",
+			"Prefixes with a live ban in each jail; those of small ones beyond 50 are one, other.", []string{"jail"}, nil),
 		commitState: prometheus.NewDesc("banmesh_commit_state",
 			"1 for the state in which the commits are, 0 for the others.", []string{"state"}, nil),
 		enforceState: prometheus.NewDesc("banmesh_enforce_state",
@@ -40,7 +42,7 @@ func (s *sampler) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range s.numbers {
 		out <- m.desc
 	}
-	for _, d := range []*prometheus.Desc{s.dropped, s.commitState, s.enforceState, s.lastCommit} {
+	for _, d := range []*prometheus.Desc{s.dropped, s.jails, s.commitState, s.enforceState, s.lastCommit} {
 		out <- d
 	}
 }
@@ -51,7 +53,8 @@ func (s *sampler) Collect(out chan<- prometheus.Metric) {
 	for _, m := range s.numbers {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&sample), m.labels...)
 	}
-	s.collectDropped(out, sample.Gossip.Dropped)
+	collectMost(out, s.dropped, prometheus.CounterValue, maxReasons, sample.Gossip.Dropped)
+	collectMost(out, s.jails, prometheus.GaugeValue, maxJails, sample.Jails)
 	collectState(out, s.commitState, commitStates, sample.Commit.State)
 	collectState(out, s.enforceState, enforceStates, cmp.Or(string(sample.Enforce.State), string(enforce.Off)))
 	if at := sample.Commit.LastCommit; at != 0 {
@@ -78,25 +81,31 @@ func collectState(out chan<- prometheus.Metric, d *prometheus.Desc, states []str
 	}
 }
 
-// maxReasons bounds the label. The gossip's reasons are constants, far fewer.
-const maxReasons = 100
+const (
+	// maxReasons bounds the label. The gossip's reasons are constants, far fewer.
+	maxReasons = 100
+	// maxJails bounds the label: other routers name their jails as they like.
+	maxJails = 50
+)
 
-func (s *sampler) collectDropped(out chan<- prometheus.Metric, counts map[string]uint64) {
-	reasons := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Compare(counts[b], counts[a]) })
-	var rest uint64
-	for i, reason := range reasons {
-		if i >= maxReasons {
-			rest += counts[reason]
-			continue
+// collectMost shows the greatest counts by their names, and the rest as one.
+func collectMost[N int | uint64](out chan<- prometheus.Metric, d *prometheus.Desc, kind prometheus.ValueType, most int, counts map[string]N) {
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	shown := make(map[string]N)
+	for i, name := range names {
+		if name = label(name); i >= most {
+			name = "other"
 		}
-		out <- prometheus.MustNewConstMetric(s.dropped, prometheus.CounterValue, float64(counts[reason]), label(reason))
+		shown[name] += counts[names[i]]
 	}
-	if rest > 0 {
-		out <- prometheus.MustNewConstMetric(s.dropped, prometheus.CounterValue, float64(rest), "other")
+	for name, n := range shown {
+		out <- prometheus.MustNewConstMetric(d, kind, float64(n), name)
 	}
 }
 
-// label spells a reason as `status --json` does.
+// label spells a reason as `status --json` does, and a jail likewise.
 func label(reason string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(reason, " ", "_"), "?")
 }
