@@ -8,32 +8,32 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// conductorProbe looks at the conductor as an agent with this configuration would,
+// ConductorProbe looks at the conductor as an agent with this configuration would,
 // without changing anything.
-type conductorProbe struct{ conductor *conductor.Conductor }
+type ConductorProbe struct{ conductor *conductor.Conductor }
 
 // NewProbe returns a Probe, nil where no conductor is configured. Close it.
-func NewProbe(k *Commit, log *slog.Logger) (*conductorProbe, error) {
+func NewProbe(k *Commit, log *slog.Logger) (*ConductorProbe, error) {
 	c, err := newConductor(k, realConductor, log)
 	if c == nil || err != nil {
 		return nil, err
 	}
-	return &conductorProbe{c}, nil
+	return &ConductorProbe{c}, nil
 }
 
 // Read reads the tenant from running. Its errors are those that package conductor
 // knows: ErrLogin, ErrHostKey, ErrUnreachable, ErrWideOpen …
-func (p *conductorProbe) Read(ctx context.Context) (conductor.Running, error) {
+func (p *ConductorProbe) Read(ctx context.Context) (conductor.Running, error) {
 	return p.conductor.Read(ctx)
 }
 
 // Denied returns the services that deny the tenant. Its errors are those of Read.
-func (p *conductorProbe) Denied(ctx context.Context) ([]string, error) {
+func (p *ConductorProbe) Denied(ctx context.Context) ([]string, error) {
 	return p.conductor.Denied(ctx)
 }
 
 // Close ends the sessions.
-func (p *conductorProbe) Close() error { return p.conductor.Close() }
+func (p *ConductorProbe) Close() error { return p.conductor.Close() }
 
 // place is an address that must stay reachable, and what it is.
 type place struct {

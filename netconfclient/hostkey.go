@@ -243,8 +243,8 @@ func (h *hostKeys) otherType(ctx context.Context, err error) error {
 	return e
 }
 
-// A serverKey is a host key as a server offered it; nothing vouches for it yet.
-type serverKey struct {
+// A ServerKey is a host key as a server offered it; nothing vouches for it yet.
+type ServerKey struct {
 	Type        string // "ssh-ed25519"
 	Fingerprint string // "SHA256:…", as ssh-keygen -l prints it
 	Line        string // for known_hosts, without the newline
@@ -254,14 +254,14 @@ type serverKey struct {
 
 // FetchHostKey asks the server at addr (host:port) for its host key, without logging in. The context bounds it.
 // A server has several; the one preferred by OpenSSH (ed25519, ecdsa, rsa) is fetched.
-func FetchHostKey(ctx context.Context, addr string) (serverKey, error) {
+func FetchHostKey(ctx context.Context, addr string) (ServerKey, error) {
 	if err := CheckAddress(addr); err != nil {
-		return serverKey{}, fmt.Errorf("address %q: %w", addr, err)
+		return ServerKey{}, fmt.Errorf("address %q: %w", addr, err)
 	}
 	return fetchAnyHostKey(ctx, nil, addr)
 }
 
-func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (serverKey, error) {
+func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (ServerKey, error) {
 	key, err := fetchHostKey(ctx, dial, addr, plainAlgorithms)
 	if none := (*ssh.AlgorithmNegotiationError)(nil); errors.As(err, &none) {
 		if legacy, legacyErr := fetchHostKey(ctx, dial, addr, []string{ssh.KeyAlgoRSA}); legacyErr == nil {
@@ -272,11 +272,11 @@ func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (serverKey, 
 	return key, err
 }
 
-func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []string) (serverKey, error) {
-	var got serverKey
+func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []string) (ServerKey, error) {
+	var got ServerKey
 	conn, stop, err := connect(ctx, dial, addr)
 	if err != nil {
-		return serverKey{}, err
+		return ServerKey{}, err
 	}
 	defer stop()
 	defer conn.Close()
@@ -284,7 +284,7 @@ func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []st
 		User:              "banmesh",
 		HostKeyAlgorithms: algorithms,
 		HostKeyCallback: func(_ string, _ net.Addr, key ssh.PublicKey) error {
-			got = serverKey{
+			got = ServerKey{
 				Type:        key.Type(),
 				Fingerprint: ssh.FingerprintSHA256(key),
 				Line:        knownhosts.Line([]string{knownhosts.Normalize(addr)}, key),
@@ -297,7 +297,7 @@ func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []st
 		c.Close()
 	}
 	if got.Line == "" {
-		return serverKey{}, fmt.Errorf("fetch host key of %s: %w: %w", addr, ErrUnreachable, cause(ctx, err))
+		return ServerKey{}, fmt.Errorf("fetch host key of %s: %w: %w", addr, ErrUnreachable, cause(ctx, err))
 	}
 	return got, nil
 }

@@ -71,8 +71,8 @@ var (
 	// expired.
 	ErrStale = errors.New("the router holds something else than expected")
 
-	// errUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
-	errUnreadable = errors.New("what the router holds cannot be told")
+	// ErrUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
+	ErrUnreadable = errors.New("what the router holds cannot be told")
 
 	// ErrAbsent is a driver's error when the router holds nothing of the driver's.
 	ErrAbsent = errors.New("the router holds nothing")

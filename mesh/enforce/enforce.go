@@ -37,8 +37,8 @@ type Config struct {
 	Logger *slog.Logger // default: discards
 }
 
-// enforcer keeps a router's driver in step with the replicated set. Run does the work.
-type enforcer struct {
+// Enforcer keeps a router's driver in step with the replicated set. Run does the work.
+type Enforcer struct {
 	cfg    Config
 	log    *slog.Logger
 	random *rand.Rand // for Run's goroutine alone
@@ -52,7 +52,7 @@ type enforcer struct {
 }
 
 // New makes an Enforcer. It does nothing before Run.
-func New(cfg Config) *enforcer {
+func New(cfg Config) *Enforcer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -60,7 +60,7 @@ func New(cfg Config) *enforcer {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	name := cfg.Driver.Name()
-	return &enforcer{
+	return &Enforcer{
 		cfg: cfg, log: cfg.Logger.With("driver", name), random: random.New(cfg.Random), queue: newQueue(cfg.Now),
 		router: router{driver: cfg.Driver, size: batchSize},
 		status: Status{Driver: name, State: Waiting, Since: cfg.Now(), Behind: Unknown},
@@ -68,7 +68,7 @@ func New(cfg Config) *enforcer {
 }
 
 // Changed is told of every change of the set, in order. It does not block and does not call the set.
-func (e *enforcer) Changed(c store.Change) { e.queue.changed(c) }
+func (e *Enforcer) Changed(c store.Change) { e.queue.changed(c) }
 
 // Remove takes everything off this router. It is called after Run has ended, when the router leaves the mesh for good.
-func (e *enforcer) Remove(ctx context.Context) error { return e.cfg.Driver.Remove(ctx) }
+func (e *Enforcer) Remove(ctx context.Context) error { return e.cfg.Driver.Remove(ctx) }

@@ -23,7 +23,7 @@ type bench struct {
 	t       testing.TB
 	set     *fakeSet
 	kernel  *fakeKernel
-	e       *enforcer
+	e       *Enforcer
 	settled atomic.Bool
 }
 

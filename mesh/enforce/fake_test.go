@@ -169,7 +169,7 @@ func (k *fakeKernel) Fix(context.Context) error {
 	case k.gone:
 		return ErrAbsent
 	case k.alien:
-		return errUnreadable
+		return ErrUnreadable
 	}
 	return nil
 }

@@ -270,7 +270,7 @@ func (n *nftTables) Fix(context.Context) error {
 	case c.ours:
 		return nil
 	case !c.sets:
-		return fmt.Errorf("table inet %s is not as this version makes it: %w", tableName, errUnreadable)
+		return fmt.Errorf("table inet %s is not as this version makes it: %w", tableName, ErrUnreadable)
 	}
 	s := newScript(tableName)
 	if err := s.fixRules(c, ports); err != nil {
@@ -279,7 +279,7 @@ func (n *nftTables) Fix(context.Context) error {
 	if err := n.transact(s); errors.Is(err, os.ErrPermission) {
 		return explain("put the rules of table inet "+tableName+" right", err)
 	} else if err != nil { // something in the way that this version does not know
-		return fmt.Errorf("put the rules of table inet %s right: %w: %w", tableName, err, errUnreadable)
+		return fmt.Errorf("put the rules of table inet %s right: %w: %w", tableName, err, ErrUnreadable)
 	}
 	return nil
 }
@@ -289,7 +289,7 @@ func (n *nftTables) Fix(context.Context) error {
 func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element, error) {
 	out, err := n.readElements(ctx, patience)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, fmt.Errorf("table inet %s holds more than can be read in %v: %w", tableName, patience, errUnreadable)
+		return nil, fmt.Errorf("table inet %s holds more than can be read in %v: %w", tableName, patience, ErrUnreadable)
 	}
 	return out, explain("read the elements of table inet "+tableName, err)
 }

@@ -372,7 +372,7 @@ func TestATableOfAnotherShapeIsFixed(t *testing.T) {
 			want := s.nft("list", "table", "inet", "banmesh")
 			s.run(regexp.MustCompile("; (add|delete|insert)").ReplaceAllString(c.script, "\n$1"), "nft", "-f", "-")
 			if c.anew {
-				if err := n.Fix(ctx); !errors.Is(err, errUnreadable) {
+				if err := n.Fix(ctx); !errors.Is(err, ErrUnreadable) {
 					t.Errorf("Fix: %v, want ErrUnreadable", err)
 				}
 				if err := n.Apply(ctx, Change{Anew: true, Add: []Element{one}}); err != nil {

@@ -143,7 +143,7 @@ func TestNoPacketPassesThroughTenThousandChanges(t *testing.T) {
 	day := store.At(time.Now().Add(24 * time.Hour))
 	set.ban("20.0.0.77/32", day)
 	set.ban("20.0.0.64/29", day)
-	var e *enforcer
+	var e *Enforcer
 	start := func() (stop func()) {
 		e = New(Config{Set: set, Driver: w.to.driver(), Settled: func() bool { return true }})
 		ctx, cancel := context.WithCancel(context.Background())

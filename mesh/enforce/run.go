@@ -34,7 +34,7 @@ const (
 
 // worker is what Run knows beside the router's state.
 type worker struct {
-	*enforcer
+	*Enforcer
 	all        bool          // compare everything
 	read       bool          // before that, read what the router really holds
 	layout     bool          // see whether what the elements are in is as it should be
@@ -58,7 +58,7 @@ type worker struct {
 
 // Run enforces until ctx ends, and returns nil then: a router that refuses is a State, not an error. What is enforced
 // stays, so that neither a restart nor a crash lets anybody in.
-func (e *enforcer) Run(ctx context.Context) error {
+func (e *Enforcer) Run(ctx context.Context) error {
 	if !e.awaitSettled(ctx) {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (e *enforcer) Run(ctx context.Context) error {
 }
 
 // warn notes what the router cannot promise, and logs it once.
-func (e *enforcer) warn(caveat string) {
+func (e *Enforcer) warn(caveat string) {
 	e.mu.Lock()
 	before := e.status.Caveat
 	e.status.Caveat = caveat
@@ -130,15 +130,15 @@ func (e *enforcer) warn(caveat string) {
 	}
 }
 
-func (e *enforcer) worker() *worker {
-	return &worker{enforcer: e, all: true, read: true, layout: true, retry: retryFirst}
+func (e *Enforcer) worker() *worker {
+	return &worker{Enforcer: e, all: true, read: true, layout: true, retry: retryFirst}
 }
 
 // ready is always.
 var ready = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // watch follows what others do to the router.
-func (e *enforcer) watch(ctx context.Context) {
+func (e *Enforcer) watch(ctx context.Context) {
 	wait := retryFirst
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -159,7 +159,7 @@ func (e *enforcer) watch(ctx context.Context) {
 	}
 }
 
-func (e *enforcer) awaitSettled(ctx context.Context) bool {
+func (e *Enforcer) awaitSettled(ctx context.Context) bool {
 	ticker := time.NewTicker(settledPoll)
 	defer ticker.Stop()
 	for !e.cfg.Settled() {
@@ -231,7 +231,7 @@ func (w *worker) fix(ctx context.Context) error {
 // nothing is to be added, what was held must be known.
 func (w *worker) replaces(err error) bool {
 	frozen, _ := w.cfg.Set.Frozen()
-	return errors.Is(err, errUnreadable) && (!frozen || w.router.known)
+	return errors.Is(err, ErrUnreadable) && (!frozen || w.router.known)
 }
 
 // lose notes that everything is to be made anew.

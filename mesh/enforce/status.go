@@ -41,7 +41,7 @@ const (
 )
 
 // Status returns what the Enforcer is doing.
-func (e *enforcer) Status() Status {
+func (e *Enforcer) Status() Status {
 	n, since := e.queue.waiting()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -59,7 +59,7 @@ func (e *enforcer) Status() Status {
 }
 
 // enter changes the state; it reports whether that is news. The caller holds mu.
-func (e *enforcer) enter(s State, detail string) bool {
+func (e *Enforcer) enter(s State, detail string) bool {
 	news := e.status.State != s || e.status.Detail != detail
 	if e.status.State != s {
 		e.status.State, e.status.Since = s, e.cfg.Now()

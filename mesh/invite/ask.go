@@ -30,7 +30,7 @@ var ErrNoAnswer = errors.New("no address of the token leads to its inviter")
 // Ask shows a token to its inviter and returns the answer. The addresses are tried in turn. A *Refusal is the inviter's own
 // word; with ErrNoAnswer nobody was reached who knows the token. The address that answered stands first in Join: the inviter
 // may be behind a NAT, and not know it.
-func Ask(ctx context.Context, t *inviteToken, r Request) (*Welcome, error) {
+func Ask(ctx context.Context, t *Token, r Request) (*Welcome, error) {
 	r.Version = version
 	var tried []error
 	for _, addr := range t.Addrs {
@@ -47,7 +47,7 @@ func Ask(ctx context.Context, t *inviteToken, r Request) (*Welcome, error) {
 	return nil, fmt.Errorf("%w: %w", ErrNoAnswer, errors.Join(tried...))
 }
 
-func ask(ctx context.Context, t *inviteToken, addr string, r Request) (*Welcome, error) {
+func ask(ctx context.Context, t *Token, addr string, r Request) (*Welcome, error) {
 	dialer := net.Dialer{Timeout: dialWithin}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -71,7 +71,7 @@ func why(err error) string {
 }
 
 // converse is the new machine's side of a stream.
-func converse(ctx context.Context, conn net.Conn, t *inviteToken, r Request) (*Welcome, error) {
+func converse(ctx context.Context, conn net.Conn, t *Token, r Request) (*Welcome, error) {
 	cfg, err := sealed(t.keys.client, t.keys.host.Public().(ed25519.PublicKey))
 	if err != nil {
 		return nil, err

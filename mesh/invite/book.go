@@ -111,7 +111,7 @@ func (b *book) change(ctx context.Context, f func(all []invitation) ([]invitatio
 }
 
 // add remembers a token.
-func (b *book) add(ctx context.Context, t *inviteToken) error {
+func (b *book) add(ctx context.Context, t *Token) error {
 	done, err := b.write(ctx)
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ const (
 )
 
 // Invite makes a token, for the machine that takes that name or with "" for any.
-func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, life time.Duration) (*inviteToken, error) {
+func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, life time.Duration) (*Token, error) {
 	if life < shortest || life > longest {
 		return nil, fmt.Errorf("a token is good for %v to %v, not for %v", shortest, longest, life)
 	}

@@ -107,7 +107,7 @@ func (m *member) hang() func(context.Context) { m.mu.Lock(); defer m.mu.Unlock()
 
 func (m *member) pass(d time.Duration) { m.mu.Lock(); defer m.mu.Unlock(); m.clock = m.clock.Add(d) }
 
-func (m *member) invite(name string) *inviteToken {
+func (m *member) invite(name string) *Token {
 	m.t.Helper()
 	token, err := m.host.Invite(context.Background(), name, "home", []string{m.addr}, 15*time.Minute)
 	if err != nil {
@@ -138,7 +138,7 @@ func refusedWith(t testing.TB, err error, code refusalCode) {
 }
 
 // parsed is the token as the new machine has it.
-func parsed(t testing.TB, token *inviteToken) *inviteToken {
+func parsed(t testing.TB, token *Token) *Token {
 	t.Helper()
 	p, err := ParseToken(token.String())
 	if err != nil {

@@ -29,8 +29,8 @@ const (
 // errToken is wrapped by the errors of ParseToken.
 var errToken = errors.New("not a whole token")
 
-// inviteToken is what the new machine is given. Its text is a secret until it is used or has ended.
-type inviteToken struct {
+// Token is what the new machine is given. Its text is a secret until it is used or has ended.
+type Token struct {
 	Addrs []string  // host:port of the member that made it
 	Label string    // of the mesh, to tell people which one it is
 	Name  string    // that the new machine takes; "" leaves it the choice
@@ -47,8 +47,8 @@ func IsToken(s string) bool {
 		(len(s) > 63 || rest != strings.ToLower(rest) || strings.Contains(rest, "_"))
 }
 
-func newToken(addrs []string, label, name string, until time.Time) (*inviteToken, error) {
-	t := &inviteToken{Addrs: addrs, Label: label, Name: name, Until: time.Unix(until.Unix(), 0)}
+func newToken(addrs []string, label, name string, until time.Time) (*Token, error) {
+	t := &Token{Addrs: addrs, Label: label, Name: name, Until: time.Unix(until.Unix(), 0)}
 	_, _ = rand.Read(t.raw[:]) // never fails, see crypto/rand
 	for _, s := range append([]string{label, name}, addrs...) {
 		if len(s) > maxText {
@@ -63,7 +63,7 @@ func newToken(addrs []string, label, name string, until time.Time) (*inviteToken
 }
 
 // String is the token as it is handed over.
-func (t *inviteToken) String() string {
+func (t *Token) String() string {
 	b := bytes.Clone(t.raw[:])
 	b = binary.BigEndian.AppendUint64(b, uint64(t.Until.Unix()))
 	b = append(b, byte(len(t.Addrs)))
@@ -75,10 +75,10 @@ func (t *inviteToken) String() string {
 }
 
 // ID names the token where the token itself must not be shown.
-func (t *inviteToken) ID() string { return t.keys.id }
+func (t *Token) ID() string { return t.keys.id }
 
 // ParseToken reads what String wrote.
-func ParseToken(s string) (*inviteToken, error) {
+func ParseToken(s string) (*Token, error) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
 	if !ok {
 		version, _, _ := strings.Cut(s, "-")
@@ -94,7 +94,7 @@ func ParseToken(s string) (*inviteToken, error) {
 	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:sumSize]) {
 		return nil, altered
 	}
-	t := &inviteToken{}
+	t := &Token{}
 	copy(t.raw[:], body)
 	body = body[secretSize:]
 	t.Until = time.Unix(int64(binary.BigEndian.Uint64(body)), 0)

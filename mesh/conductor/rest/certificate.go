@@ -21,7 +21,7 @@ import (
 )
 
 // A Certificate is a conductor's certificate as it was offered; nothing vouches for it yet.
-type certificate struct {
+type Certificate struct {
 	Fingerprint         string // SHA-256 of its DER form, 64 hexadecimal digits: what Config.PinSHA256 takes
 	Subject, Issuer     string
 	Names               []string // host names and addresses that it is for
@@ -29,8 +29,8 @@ type certificate struct {
 	PEM                 string // for a CAFile, where it is self-signed
 }
 
-func certificateOf(leaf *x509.Certificate) certificate {
-	c := certificate{
+func certificateOf(leaf *x509.Certificate) Certificate {
+	c := Certificate{
 		Fingerprint: fingerprint(leaf), Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(),
 		Names: slices.Clone(leaf.DNSNames), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
 		PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
@@ -49,7 +49,7 @@ func fingerprint(leaf *x509.Certificate) string {
 // A CertificateError says which certificate was offered and what is wrong with it. It is ErrCertificate.
 type CertificateError struct {
 	address     string // host:port
-	Certificate certificate
+	Certificate Certificate
 	reason      string
 	err         error // what the verification said, where that is where it failed
 }
@@ -190,23 +190,23 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 
 // FetchCertificate asks the server at addr (https://HOST[:PORT], HOST:PORT or HOST) for its certificate, without logging
 // in and without trusting it. The context bounds it.
-func FetchCertificate(ctx context.Context, addr string) (certificate, error) {
+func FetchCertificate(ctx context.Context, addr string) (Certificate, error) {
 	if !strings.Contains(addr, "://") {
 		addr = "https://" + addr
 	}
 	u, err := parseURL(addr)
 	if err != nil {
-		return certificate{}, fmt.Errorf("address %q: %w", addr, err)
+		return Certificate{}, fmt.Errorf("address %q: %w", addr, err)
 	}
 	d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname(), InsecureSkipVerify: true}}
 	conn, err := d.DialContext(ctx, "tcp", hostPort(u))
 	if err != nil {
-		return certificate{}, fmt.Errorf("fetch certificate of %s: %w: %w", u.Host, conductor.ErrUnreachable, err)
+		return Certificate{}, fmt.Errorf("fetch certificate of %s: %w: %w", u.Host, conductor.ErrUnreachable, err)
 	}
 	defer conn.Close()
 	chain := conn.(*tls.Conn).ConnectionState().PeerCertificates
 	if len(chain) == 0 {
-		return certificate{}, fmt.Errorf("fetch certificate of %s: %w: none was offered", u.Host, conductor.ErrProtocol)
+		return Certificate{}, fmt.Errorf("fetch certificate of %s: %w: none was offered", u.Host, conductor.ErrProtocol)
 	}
 	return certificateOf(chain[0]), nil
 }

@@ -32,8 +32,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// server answers the commands on this machine. Who may connect is decided by the socket's mode.
-type server struct {
+// Server answers the commands on this machine. Who may connect is decided by the socket's mode.
+type Server struct {
 	agent  Agent
 	logger *slog.Logger
 	http   *http.Server
@@ -42,14 +42,14 @@ type server struct {
 }
 
 // New returns a Server that does nothing before Serve.
-func New(c Config) (*server, error) {
+func New(c Config) (*Server, error) {
 	if c.Agent == nil {
 		return nil, errors.New("control server: no agent")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &server{agent: c.Agent, logger: c.Logger, stopping: make(chan struct{})}
+	s := &Server{agent: c.Agent, logger: c.Logger, stopping: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ConnContext:       withPeer,
@@ -66,7 +66,7 @@ func slogLine(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler()
 
 // Serve answers on ln, once in a Server's life, until ctx ends, then lets calls under way finish for a second and closes ln. Streams of events are
 // cut at once.
-func (s *server) Serve(ctx context.Context, ln net.Listener) error {
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()
@@ -85,7 +85,7 @@ func (s *server) Serve(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-func (s *server) routes() http.Handler {
+func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
 	a := s.agent
 	m.HandleFunc("POST "+control.PathBan, change(s, bulkBody, a.Ban))
@@ -147,7 +147,7 @@ func list[T any](get func(context.Context) ([]T, error)) func(context.Context) (
 }
 
 // change answers a POST: decodes and checks the call, asks the agent, logs who asked.
-func change[C interface{ Validate() error }, R any](s *server, limit int64, do func(context.Context, C) (R, error)) http.HandlerFunc {
+func change[C interface{ Validate() error }, R any](s *Server, limit int64, do func(context.Context, C) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var call C
 		if err := decode(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit, &call); err != nil {
@@ -176,7 +176,7 @@ func errText(err error) string {
 	return err.Error()
 }
 
-func read[R any](s *server, get func(context.Context) (R, error)) http.HandlerFunc {
+func read[R any](s *Server, get func(context.Context) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		reply, err := get(r.Context())
 		if err != nil {
@@ -188,7 +188,7 @@ func read[R any](s *server, get func(context.Context) (R, error)) http.HandlerFu
 }
 
 // asked answers a GET with a query.
-func asked[Q, R any](s *server, parse func(func(string) string) (Q, error), get func(context.Context, Q) (R, error)) http.HandlerFunc {
+func asked[Q, R any](s *Server, parse func(func(string) string) (Q, error), get func(context.Context, Q) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := parse(r.URL.Query().Get)
 		if err != nil {
@@ -231,7 +231,7 @@ func decode(body io.Reader, length, limit int64, into any) error {
 	return nil
 }
 
-func (s *server) reply(w http.ResponseWriter, status int, v any) {
+func (s *Server) reply(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		s.logger.Error("encode reply", "error", err)
@@ -244,12 +244,12 @@ func (s *server) reply(w http.ResponseWriter, status int, v any) {
 	w.Write(b)
 }
 
-func (s *server) fail(w http.ResponseWriter, err error) {
+func (s *Server) fail(w http.ResponseWriter, err error) {
 	e := asError(err)
 	s.reply(w, statusOf[e.Code], e)
 }
 
-func (s *server) why(w http.ResponseWriter, r *http.Request) {
+func (s *Server) why(w http.ResponseWriter, r *http.Request) {
 	p, err := control.ParsePrefix(r.URL.Query().Get("ip"))
 	if err != nil {
 		s.fail(w, control.Errorf(control.CodeInvalid, "ip: %v", err))
@@ -265,7 +265,7 @@ func (s *server) why(w http.ResponseWriter, r *http.Request) {
 }
 
 // bans streams: the text of a hundred thousand of them is never needed at once.
-func (s *server) bans(w http.ResponseWriter, r *http.Request) {
+func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	q, err := control.ParseListQuery(r.URL.Query().Get)
 	if err != nil {
 		s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
@@ -297,7 +297,7 @@ func (s *server) bans(w http.ResponseWriter, r *http.Request) {
 }
 
 // events streams one object a line until the caller goes or the agent stops.
-func (s *server) events(w http.ResponseWriter, r *http.Request) {
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	go func() {

@@ -176,7 +176,7 @@ func (j *fakeJail) did() []string {
 
 // rig is a Feeder over fakes, within a bubble of synctest.
 type rig struct {
-	*feeder
+	*Feeder
 	t       *testing.T
 	set     *fakeSet
 	jail    *fakeJail
@@ -203,7 +203,7 @@ func (r *rig) start(limit int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.feeder = feeder
+	r.Feeder = feeder
 	r.jail.set(func() {
 		r.jail.onUnban = func(p netip.Prefix, start time.Time) {
 			if err := feeder.Unbanned(context.Background(), p, start); err != nil {

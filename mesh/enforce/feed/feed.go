@@ -49,7 +49,7 @@ type client interface {
 var (
 	_ replicatedSet = (*store.Store)(nil)
 	_ client        = (*fail2ban.Client)(nil)
-	_ fail2ban.Feed = (*feeder)(nil)
+	_ fail2ban.Feed = (*Feeder)(nil)
 )
 
 // Config is what a Feeder works on.
@@ -66,10 +66,10 @@ type Config struct {
 	Logger  *slog.Logger     // default: discards
 }
 
-// feeder keeps the jail in step with the peers' bans. Run does the work; all
+// Feeder keeps the jail in step with the peers' bans. Run does the work; all
 // methods may be called concurrently. It is the Feed of fail2ban.HooksConfig, and
 // so hears of what is unbanned in its jail.
-type feeder struct {
+type Feeder struct {
 	cfg  Config
 	log  *slog.Logger
 	wake chan struct{} // holds at most one
@@ -85,7 +85,7 @@ type feeder struct {
 }
 
 // New makes a Feeder. It does nothing before Run.
-func New(cfg Config) (*feeder, error) {
+func New(cfg Config) (*Feeder, error) {
 	if cfg.Jail == "" {
 		cfg.Jail = defaultJail
 	}
@@ -101,7 +101,7 @@ func New(cfg Config) (*feeder, error) {
 	if cfg.Set == nil || cfg.Client == nil || cfg.Settled == nil {
 		return nil, errors.New("feed a jail: Set, Client and Settled are needed")
 	}
-	f := &feeder{
+	f := &Feeder{
 		cfg: cfg, log: cfg.Logger.With("jail", cfg.Jail),
 		wake:   make(chan struct{}, 1),
 		status: enforce.Status{Driver: "fail2ban", State: enforce.Waiting, Since: cfg.Now()},
@@ -113,10 +113,10 @@ func New(cfg Config) (*feeder, error) {
 }
 
 // Jail is the name of the jail that is fed.
-func (f *feeder) Jail() string { return f.cfg.Jail }
+func (f *Feeder) Jail() string { return f.cfg.Jail }
 
 // Status returns what the Feeder is doing.
-func (f *feeder) Status() enforce.Status {
+func (f *Feeder) Status() enforce.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.status
@@ -124,7 +124,7 @@ func (f *feeder) Status() enforce.Status {
 
 // Changed is told of every change of the set, in order. It does not block and
 // does not call the set.
-func (f *feeder) Changed(c store.Change) {
+func (f *Feeder) Changed(c store.Change) {
 	if len(c.Events) > 0 || c.More > 0 {
 		f.poke()
 	}
@@ -132,14 +132,14 @@ func (f *feeder) Changed(c store.Change) {
 
 // Started is told when the jail has started: fail2ban repeats what its database
 // holds, and may have lost it.
-func (f *feeder) Started() {
+func (f *Feeder) Started() {
 	f.mu.Lock()
 	f.look = true
 	f.mu.Unlock()
 	f.poke()
 }
 
-func (f *feeder) poke() {
+func (f *Feeder) poke() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
@@ -150,7 +150,7 @@ func (f *feeder) poke() {
 // news. All else is a human's word, and holds for the offences known now: the
 // prefix is fed again when a peer reports a newer one. A restart of fail2ban is
 // not mistaken for that: it calls the flush hook, and not this one.
-func (f *feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
+func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
 	f.mu.Lock()
 	at, own := f.lifted[prefix]
 	f.mu.Unlock()
@@ -176,7 +176,7 @@ func (f *feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.T
 
 // Emptied is told when somebody unbanned all: that holds for every offence until
 // then.
-func (f *feeder) Emptied(ctx context.Context, at time.Time) error {
+func (f *Feeder) Emptied(ctx context.Context, at time.Time) error {
 	if f.book.removedSince(at) {
 		return nil
 	}
@@ -189,11 +189,11 @@ func (f *feeder) Emptied(ctx context.Context, at time.Time) error {
 }
 
 // relook has the jail looked at with the next turn.
-func (f *feeder) relook() { f.Started() }
+func (f *Feeder) relook() { f.Started() }
 
 // Remove empties the jail. It is called after Run has ended and before the set is
 // closed, when the router leaves the mesh for good. An error says what to do.
-func (f *feeder) Remove(ctx context.Context) error {
+func (f *Feeder) Remove(ctx context.Context) error {
 	shape, err := f.cfg.Client.Shape(ctx, f.cfg.Jail)
 	if errors.Is(err, fail2ban.ErrNoJail) || err == nil && misfit(shape) != nil {
 		return nil // nothing was ever fed

@@ -60,7 +60,7 @@ type runner struct {
 
 // Run feeds the jail until ctx ends, and returns nil then: a fail2ban that is
 // away or refuses is a State, not an error. What was fed stays.
-func (f *feeder) Run(ctx context.Context) error {
+func (f *Feeder) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -82,7 +82,7 @@ func (f *feeder) Run(ctx context.Context) error {
 
 // turn does what is due, at most one call that bans and one that unbans, and
 // returns when to come again.
-func (f *feeder) turn(ctx context.Context) time.Duration {
+func (f *Feeder) turn(ctx context.Context) time.Duration {
 	if !f.cfg.Settled() {
 		return settle
 	}
@@ -114,14 +114,14 @@ func (f *feeder) turn(ctx context.Context) time.Duration {
 }
 
 // started reports whether the jail has started since it was last looked at.
-func (f *feeder) started() bool {
+func (f *Feeder) started() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.look
 }
 
 // see looks at the jail where that is due.
-func (f *feeder) see(ctx context.Context) error {
+func (f *Feeder) see(ctx context.Context) error {
 	r := &f.run
 	now := time.Now()
 	if r.held != nil && !f.started() && now.Before(r.next) {
@@ -162,7 +162,7 @@ func (f *feeder) see(ctx context.Context) error {
 
 // bring takes the jail one step nearer to what it should hold; more says that it
 // is not there yet.
-func (f *feeder) bring(ctx context.Context) (more bool, err error) {
+func (f *Feeder) bring(ctx context.Context) (more bool, err error) {
 	r := &f.run
 	began := time.Now()
 	frozen, by := f.cfg.Set.Frozen()
@@ -196,7 +196,7 @@ func (f *feeder) bring(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-func (f *feeder) ban(ctx context.Context, prefixes []netip.Prefix) error {
+func (f *Feeder) ban(ctx context.Context, prefixes []netip.Prefix) error {
 	err := f.call(prefixes, func() error { return f.cfg.Client.Ban(ctx, f.cfg.Jail, prefixes) })
 	if err != nil {
 		return err
@@ -207,7 +207,7 @@ func (f *feeder) ban(ctx context.Context, prefixes []netip.Prefix) error {
 	return nil
 }
 
-func (f *feeder) lift(ctx context.Context, prefixes []netip.Prefix) error {
+func (f *Feeder) lift(ctx context.Context, prefixes []netip.Prefix) error {
 	f.mu.Lock()
 	for _, p := range prefixes {
 		f.lifted[p] = f.cfg.Now() // before its hook comes
@@ -224,7 +224,7 @@ func (f *feeder) lift(ctx context.Context, prefixes []netip.Prefix) error {
 }
 
 // call makes one change and learns from the time it takes.
-func (f *feeder) call(prefixes []netip.Prefix, change func() error) error {
+func (f *Feeder) call(prefixes []netip.Prefix, change func() error) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
@@ -250,7 +250,7 @@ func (f *feeder) call(prefixes []netip.Prefix, change func() error) error {
 }
 
 // note writes down how things stand after a turn that went well.
-func (f *feeder) note(want selection, frozen bool, by string) {
+func (f *Feeder) note(want selection, frozen bool, by string) {
 	state, detail := enforce.On, ""
 	switch {
 	case frozen:
@@ -270,7 +270,7 @@ func (f *feeder) note(want selection, frozen bool, by string) {
 }
 
 // failed writes down that fail2ban refused, and leaves it alone for a while.
-func (f *feeder) failed(err error) {
+func (f *Feeder) failed(err error) {
 	r := &f.run
 	r.held = nil // what came of it is seen next time
 	r.retry = min(max(2*r.retry, retryFirst), retryMost)
@@ -292,7 +292,7 @@ func (f *feeder) failed(err error) {
 }
 
 // turnTo changes the state, with mu held.
-func (f *feeder) turnTo(state enforce.State) {
+func (f *Feeder) turnTo(state enforce.State) {
 	if f.status.State != state {
 		f.status.State, f.status.Since = state, f.cfg.Now()
 	}

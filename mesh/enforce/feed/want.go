@@ -31,7 +31,7 @@ type selection struct {
 // choose selects the peers' bans that are effective and that no human has
 // unbanned in the jail. While frozen nothing is added: only what the jail holds
 // may stay.
-func (f *feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
+func (f *Feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
 	s := selection{kept: make(map[netip.Prefix]bool)}
 	var best least
 	for e := range f.cfg.Set.Effective() {
