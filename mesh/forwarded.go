@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -128,10 +129,10 @@ func (a *Agent) commitFor(from string, ask forwardRequest) {
 		}
 		o = forwardResult{
 			ID: ask.ID, Committed: reply.Committed, Add: int64(len(reply.Add)), Remove: int64(len(reply.Remove)),
-			Detail: cut(reply.Detail, maxReportText),
+			Detail: excerpt.Cut(reply.Detail, maxReportText),
 		}
 		if err != nil {
-			o.Error = cut(err.Error(), 2*maxReportText)
+			o.Error = excerpt.Cut(err.Error(), 2*maxReportText)
 		}
 		a.forwarded.done(o)
 	}

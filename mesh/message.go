@@ -1,11 +1,10 @@
 package mesh
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
-	"github.com/hashicorp/go-msgpack/v2/codec"
+	"banmesh/mesh/packed"
 )
 
 // The first byte of what agents say to each other outside of the replicated
@@ -28,27 +27,17 @@ const maxMessage = 1200
 
 var errMessage = errors.New("malformed message")
 
-// messageHandle is set up once and never changed: all encoders share it.
-var messageHandle = func() *codec.MsgpackHandle {
-	h := &codec.MsgpackHandle{WriteExt: true}
-	h.StructToArray = true
-	h.ErrorIfNoArrayExpand = true
-	return h
-}()
-
 // encodeMessage writes body, a struct without strings of unbounded length, as
 // kind, version, msgpack array.
 func encodeMessage(kind byte, body any) ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte(kind)
-	b.WriteByte(messageVersion)
-	if err := codec.NewEncoder(&b, messageHandle).Encode(body); err != nil {
+	b, err := packed.Append([]byte{kind, messageVersion}, body)
+	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
-	if b.Len() > maxMessage {
-		return nil, fmt.Errorf("encode message: %d bytes: more than %d", b.Len(), maxMessage)
+	if len(b) > maxMessage {
+		return nil, fmt.Errorf("encode message: %d bytes: more than %d", len(b), maxMessage)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // decodeMessage reads what follows the kind into body, which has the given
@@ -60,29 +49,9 @@ func decodeMessage(payload []byte, fields int, body any) error {
 		return fmt.Errorf("%w: %d bytes", errMessage, len(payload))
 	case payload[0] != messageVersion:
 		return fmt.Errorf("%w: version %d", errMessage, payload[0])
-	case payload[1] != arrayHead(fields):
-		return fmt.Errorf("%w: not an array of %d", errMessage, fields)
 	}
-	d := codec.NewDecoderBytes(payload[1:], messageHandle)
-	if err := d.Decode(body); err != nil {
+	if err := packed.Decode(payload[1:], fields, body); err != nil {
 		return fmt.Errorf("%w: %v", errMessage, err)
 	}
-	if d.NumBytesRead() != len(payload)-1 {
-		return fmt.Errorf("%w: %d bytes after its end", errMessage, len(payload)-1-d.NumBytesRead())
-	}
 	return nil
-}
-
-// arrayHead is msgpack's first byte of an array of fewer than 16 fields.
-func arrayHead(fields int) byte { return 0x90 | byte(fields) }
-
-// cut shortens a text for people to n bytes, between two runes.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xC0 == 0x80 {
-		n--
-	}
-	return s[:n]
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/commit"
 )
 
@@ -65,9 +66,9 @@ func (r report) byHand() []netip.Prefix {
 
 func newReport(term uint64, s commit.Status, verified time.Time, byHand []netip.Prefix) report {
 	r := report{
-		Term: term, State: string(s.State), Detail: cut(s.Detail, maxReportText), Committed: int64(s.Committed),
+		Term: term, State: string(s.State), Detail: excerpt.Cut(s.Detail, maxReportText), Committed: int64(s.Committed),
 		PendingAdd: int64(s.PendingAdd), PendingRemove: int64(s.PendingRemove), Foreign: int64(s.Foreign), Held: int64(s.Held),
-		Commits: s.Commits, LastError: cut(s.LastError, maxReportText), ByHand: joined(byHand),
+		Commits: s.Commits, LastError: excerpt.Cut(s.LastError, maxReportText), ByHand: joined(byHand),
 	}
 	if !s.LastCommit.IsZero() {
 		r.LastCommit = s.LastCommit.UnixMilli()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 )
@@ -41,7 +42,7 @@ func (u *unnotified) heard(from, why string) {
 	if u.of == nil || len(u.of) >= maxUnnotifiedMembers { // made-up names: the real ones tell again
 		u.of = make(map[string]string)
 	}
-	if u.of[from] = control.OneLine(cut(why, maxUnnotified)); why == "" {
+	if u.of[from] = control.OneLine(excerpt.Cut(why, maxUnnotified)); why == "" {
 		delete(u.of, from)
 	}
 }
@@ -73,7 +74,7 @@ func (u *unnotified) others(members []gossip.Member) []control.Unnotified {
 
 // sendUnnotified tells all members whether this router's fail2ban can be told.
 func (a *Agent) sendUnnotified() {
-	why := cut(a.notifier.Trouble(), maxUnnotified)
+	why := excerpt.Cut(a.notifier.Trouble(), maxUnnotified)
 	if !a.unnotified.due(time.Now(), why) {
 		return
 	}
@@ -93,7 +94,7 @@ func (a *Agent) sendUnnotified() {
 func (a *Agent) unnotifiedRouters() []control.Unnotified {
 	out := a.unnotified.others(a.mesh.Members())
 	if why := a.notifier.Trouble(); why != "" {
-		out = append(out, control.Unnotified{Router: a.cfg.Name, Why: control.OneLine(cut(why, maxUnnotified))})
+		out = append(out, control.Unnotified{Router: a.cfg.Name, Why: control.OneLine(excerpt.Cut(why, maxUnnotified))})
 	}
 	slices.SortFunc(out, func(a, b control.Unnotified) int { return strings.Compare(a.Router, b.Router) })
 	return out

@@ -8,7 +8,8 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
+
+	"banmesh/internal/excerpt"
 )
 
 const (
@@ -192,10 +193,10 @@ func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 		return bad(err)
 	}
 	if root.Name != (xml.Name{Space: nsNetconf, Local: "rpc-reply"}) {
-		return bad(fmt.Errorf("<%s> in namespace %q is none", clip(root.Name.Local), clip(root.Name.Space)))
+		return bad(fmt.Errorf("<%s> in namespace %q is none", oneLine(root.Name.Local), oneLine(root.Name.Space)))
 	}
 	if got := attr(root, "message-id"); got != id {
-		return bad(fmt.Errorf("message-id is %q, want %q", clip(got), id))
+		return bad(fmt.Errorf("message-id is %q, want %q", oneLine(got), id))
 	}
 	var errs RPCErrors
 	take := func(tok xml.StartElement, d *xml.Decoder) error {
@@ -330,7 +331,7 @@ func onlyBlanks(d *xml.Decoder) error {
 		}
 		switch tok := tok.(type) {
 		case xml.StartElement:
-			return fmt.Errorf("<%s> follows it", clip(tok.Name.Local))
+			return fmt.Errorf("<%s> follows it", oneLine(tok.Name.Local))
 		case xml.CharData:
 			if len(bytes.TrimSpace(tok)) > 0 {
 				return errors.New("text follows it")
@@ -371,7 +372,7 @@ func parseRPCError(d *xml.Decoder, start xml.StartElement) (rpcError, error) {
 			}
 		}
 		if text != "" && len(e.Info) < 16 {
-			e.Info = append(e.Info, clip(i.XMLName.Local)+"="+text)
+			e.Info = append(e.Info, oneLine(i.XMLName.Local)+"="+text)
 		}
 	}
 	return e, nil
@@ -405,12 +406,5 @@ func attr(s xml.StartElement, name string) string {
 
 // oneLine makes a server's text fit to be shown on one line.
 func oneLine(s string) string {
-	return clip(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 }), " "))
-}
-
-func clip(s string) string {
-	if len(s) <= maxText {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxText], "") + "…"
+	return excerpt.Line(s, maxText)
 }

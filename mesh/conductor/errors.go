@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
-	"unicode"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/conductor/prefixset"
 )
 
@@ -154,12 +154,5 @@ func refuseWideOpen(where string, ps []netip.Prefix) error {
 
 // OneLine makes foreign text fit for a log and a terminal: one line, without what a terminal obeys, and not too long.
 func OneLine(s string) string {
-	const most = 300
-	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "?"), func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
-	}), " ")
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return excerpt.Line(s, 300)
 }

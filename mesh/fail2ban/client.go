@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/fail2ban/helper"
 )
 
@@ -331,11 +332,4 @@ func splitList(list string) []string {
 }
 
 // clip shortens what a foreign program said to what fits a log line.
-func clip(s string) string {
-	const most = 300
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
-}
+func clip(s string) string { return excerpt.Line(s, 300) }

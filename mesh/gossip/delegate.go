@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"banmesh/internal/random"
+	"banmesh/mesh/packed"
 )
 
 // delegate is what memberlist calls, partly with its node lock held and partly
@@ -62,7 +63,7 @@ func (d delegate) LocalState(bool) []byte {
 
 func (d delegate) MergeRemoteState(buf []byte, _ bool) {
 	var msg stampMsg
-	if len(buf) < 2 || buf[0] != frameVersion || buf[1] != kindAnswer || decode(buf[2:], 3, &msg) != nil {
+	if len(buf) < 2 || buf[0] != frameVersion || buf[1] != kindAnswer || packed.Decode(buf[2:], 3, &msg) != nil {
 		d.m.count.drop("push/pull state")
 		return
 	}

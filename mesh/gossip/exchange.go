@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"banmesh/internal/random"
+	"banmesh/mesh/packed"
 )
 
 // An exchange: hello (name, run, minute, root) → welcome (name, run, same) or
@@ -145,7 +146,7 @@ func (s *messages) expect(kind byte, fields int, msg any) error {
 	}
 	if got == kindBusy && kind != kindBusy {
 		var b busyInfo
-		if err := decode(payload, 1, &b); err != nil {
+		if err := packed.Decode(payload, 1, &b); err != nil {
 			return err
 		}
 		return &busyError{min(max(time.Duration(b.After)*time.Millisecond, 10*time.Millisecond), 5*time.Second)}
@@ -153,7 +154,7 @@ func (s *messages) expect(kind byte, fields int, msg any) error {
 	if got != kind {
 		return fmt.Errorf("message of kind %d where %d was expected", got, kind)
 	}
-	return decode(payload, fields, msg)
+	return packed.Decode(payload, fields, msg)
 }
 
 // talk opens a stream of our own to a member.

@@ -1,10 +1,9 @@
 package gossip
 
 import (
-	"errors"
 	"fmt"
 
-	"github.com/hashicorp/go-msgpack/v2/codec"
+	"banmesh/mesh/packed"
 )
 
 // A frame is one byte of version, one of kind, and a msgpack array. A frame of
@@ -98,41 +97,12 @@ type leavingMsg struct {
 // maxHeads is how many heads one frame tells of.
 const maxHeads = 12
 
-// wireHandle is never changed after this: handles are not safe for that.
-var wireHandle = func() *codec.MsgpackHandle {
-	h := &codec.MsgpackHandle{WriteExt: true}
-	h.StructToArray = true
-	h.MaxInitLen = 64
-	return h
-}()
-
 // encode makes a frame of any of the messages above.
 func encode(kind byte, msg any) []byte {
-	b := make([]byte, 0, 256)
-	if err := codec.NewEncoderBytes(&b, wireHandle).Encode(msg); err != nil {
+	b, err := packed.Append([]byte{frameVersion, kind}, msg)
+	if err != nil {
 		// Only a message of a type that msgpack cannot hold, of which there is none.
 		panic(fmt.Sprintf("gossip: encode frame of kind %d: %v", kind, err))
 	}
-	return append([]byte{frameVersion, kind}, b...)
-}
-
-var (
-	errShape    = errors.New("wrong number of fields")
-	errTrailing = errors.New("trailing bytes")
-)
-
-// decode reads the payload of a frame into msg, an array of exactly fields
-// elements: the codec by itself takes short arrays and trailing bytes in silence.
-func decode(payload []byte, fields int, msg any) error {
-	if len(payload) == 0 || payload[0] != 0x90|byte(fields) {
-		return errShape
-	}
-	d := codec.NewDecoderBytes(payload, wireHandle)
-	if err := d.Decode(msg); err != nil {
-		return fmt.Errorf("decode frame: %w", err)
-	}
-	if d.NumBytesRead() != len(payload) {
-		return errTrailing
-	}
-	return nil
+	return b
 }

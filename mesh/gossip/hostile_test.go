@@ -14,14 +14,13 @@ import (
 	"time"
 
 	"banmesh/internal/sim/simnet"
-
-	"github.com/hashicorp/go-msgpack/v2/codec"
+	"banmesh/mesh/packed"
 )
 
-func packed(t testing.TB, v any) []byte {
+func asPacked(t testing.TB, v any) []byte {
 	t.Helper()
-	var b []byte
-	if err := codec.NewEncoderBytes(&b, wireHandle).Encode(v); err != nil {
+	b, err := packed.Append(nil, v)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -48,18 +47,18 @@ func TestHostileFramesAreDroppedAndCounted(t *testing.T) {
 		{"string of 4 GB", "malformed frame", frame(kindPush, []byte{0x93, 0xdb, 0xff, 0xff, 0xff, 0xff, 'a'})},
 		{"bytes of 4 GB", "malformed frame", frame(kindPush, []byte{0x93, 0xa1, 'a', 1, 0xc6, 0xff, 0xff, 0xff, 0xff})},
 		{"4 billion heads", "malformed frame", frame(kindHeads, []byte{0x94, 0xa1, 'a', 0xdd, 0xff, 0xff, 0xff, 0xff})},
-		{"100 heads", "too many heads", frame(kindHeads, packed(t, headsMsg{From: "r001", Heads: make([]headMsg, 100)}))},
+		{"100 heads", "too many heads", frame(kindHeads, asPacked(t, headsMsg{From: "r001", Heads: make([]headMsg, 100)}))},
 		{"nested arrays", "malformed frame", frame(kindPush, append([]byte{0x93}, bytes.Repeat([]byte{0x91}, 1000)...))},
-		{"no sender", "sender's name", frame(kindMessage, packed(t, messageMsg{}))},
-		{"long sender", "sender's name", frame(kindMessage, packed(t, messageMsg{From: strings.Repeat("a", 65)}))},
-		{"sender with a newline", "sender's name", frame(kindMessage, packed(t, messageMsg{From: "a\nb"}))},
-		{"malformed records", "records: truncated", frame(kindPush, packed(t, pushMsg{From: "r001", Seq: 1, Chunk: []byte{200, 1}}))},
-		{"relay of a relay", "relay of another kind", frame(kindRelay, packed(t, relayMsg{From: "r001", Slices: 2, Frame: []byte{frameVersion, kindRelay}}))},
-		{"relay to no slice", "relay shape", frame(kindRelay, packed(t, relayMsg{From: "r001", Frame: push}))},
-		{"relay to 4 billion slices", "relay shape", frame(kindRelay, packed(t, relayMsg{From: "r001", Slices: 1<<32 - 1, Frame: push}))},
-		{"digest", "digest", frame(kindPull, packed(t, pullMsg{From: "r001", Digest: []byte{1, 2, 3}}))},
-		{"short stamp", "stamp", frame(kindAsk, packed(t, stampMsg{From: "r001", Stamp: []byte{1}}))},
-		{"answer never asked for", "answer never asked for", frame(kindAnswer, packed(t, stampMsg{From: "r001", Nonce: 77, Stamp: stamp{}.encode()}))},
+		{"no sender", "sender's name", frame(kindMessage, asPacked(t, messageMsg{}))},
+		{"long sender", "sender's name", frame(kindMessage, asPacked(t, messageMsg{From: strings.Repeat("a", 65)}))},
+		{"sender with a newline", "sender's name", frame(kindMessage, asPacked(t, messageMsg{From: "a\nb"}))},
+		{"malformed records", "records: truncated", frame(kindPush, asPacked(t, pushMsg{From: "r001", Seq: 1, Chunk: []byte{200, 1}}))},
+		{"relay of a relay", "relay of another kind", frame(kindRelay, asPacked(t, relayMsg{From: "r001", Slices: 2, Frame: []byte{frameVersion, kindRelay}}))},
+		{"relay to no slice", "relay shape", frame(kindRelay, asPacked(t, relayMsg{From: "r001", Frame: push}))},
+		{"relay to 4 billion slices", "relay shape", frame(kindRelay, asPacked(t, relayMsg{From: "r001", Slices: 1<<32 - 1, Frame: push}))},
+		{"digest", "digest", frame(kindPull, asPacked(t, pullMsg{From: "r001", Digest: []byte{1, 2, 3}}))},
+		{"short stamp", "stamp", frame(kindAsk, asPacked(t, stampMsg{From: "r001", Stamp: []byte{1}}))},
+		{"answer never asked for", "answer never asked for", frame(kindAnswer, asPacked(t, stampMsg{From: "r001", Nonce: 77, Stamp: stamp{}.encode()}))},
 	}
 	simulate(t, 2, simnet.Config{}, func(fl *fleet) {
 		m := fl.nodes[0].mesh

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"net/netip"
+
+	"banmesh/mesh/packed"
 )
 
 // known remembers members and seeds over restarts, and keeps trying those that
@@ -62,7 +64,7 @@ func newKnown(m *Mesh) *known {
 		return k
 	}
 	var f knownFile
-	if len(b) < 2 || b[0] != knownVersion || decode(b[1:], 2, &f) != nil {
+	if len(b) < 2 || b[0] != knownVersion || packed.Decode(b[1:], 2, &f) != nil {
 		m.log.Warn("the remembered members are unreadable, starting with the configured ones")
 		return k
 	}

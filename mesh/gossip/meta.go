@@ -3,6 +3,7 @@ package gossip
 import (
 	"errors"
 
+	"banmesh/mesh/packed"
 	"banmesh/store/text"
 )
 
@@ -29,7 +30,7 @@ func decodeMeta(b []byte) (nodeMeta, error) {
 	if len(b) < 2 || b[0] != metaVersion {
 		return m, errMeta
 	}
-	if err := decode(b[1:], 4, &m); err != nil {
+	if err := packed.Decode(b[1:], 4, &m); err != nil {
 		return nodeMeta{}, errMeta
 	}
 	if len(m.Version) > 64 {

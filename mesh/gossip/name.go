@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"banmesh/mesh/packed"
 )
 
 type whoInfo struct {
@@ -43,7 +45,7 @@ func (m *Mesh) who(ctx context.Context, addr, name string, timeout time.Duration
 func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 	var w whoInfo
 	// The asker has perhaps our own name: that is what it wants to know.
-	if err := decode(payload, 3, &w); err != nil || checkName(w.Name) != nil {
+	if err := packed.Decode(payload, 3, &w); err != nil || checkName(w.Name) != nil {
 		m.refuse(from, "malformed frame")
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/mesh/packed"
 	"banmesh/store"
 )
 
@@ -52,9 +53,9 @@ func (m *Mesh) refuse(from, reason string) {
 // malformed names what decode found.
 func malformed(err error) string {
 	switch {
-	case errors.Is(err, errTrailing):
+	case errors.Is(err, packed.ErrTrailing):
 		return "trailing bytes"
-	case errors.Is(err, errShape):
+	case errors.Is(err, packed.ErrShape):
 		return "wrong number of fields"
 	}
 	return "malformed frame"
@@ -135,7 +136,7 @@ func (m *Mesh) frame(b []byte, from string, run uint64) {
 
 // read decodes a payload and checks the sender's name in it.
 func (m *Mesh) read(payload []byte, fields int, msg any, sender *string, from string) bool {
-	if err := decode(payload, fields, msg); err != nil {
+	if err := packed.Decode(payload, fields, msg); err != nil {
 		m.refuse(from, malformed(err))
 		return false
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"banmesh/internal/excerpt"
 )
 
 func TestConfigNamesWhatCannotBeUsed(t *testing.T) {
@@ -41,12 +43,12 @@ func TestConfigNamesWhatCannotBeUsed(t *testing.T) {
 
 func TestALongDetailIsCutBetweenCharacters(t *testing.T) {
 	for _, s := range []string{strings.Repeat("a", 300), strings.Repeat("ä", 200), "a" + strings.Repeat("ä", 200), strings.Repeat("€", 100), "a" + strings.Repeat("€", 100)} {
-		got := cut(s, maxDetail)
+		got := excerpt.Cut(s, maxDetail)
 		if !utf8.ValidString(got) || !strings.HasPrefix(s, got) || len(got) > maxDetail || len(got) < maxDetail-2 {
 			t.Errorf("%q is cut to %d bytes %q", s, len(got), got)
 		}
 	}
-	if s := strings.Repeat("a", maxDetail); cut(s, maxDetail) != s {
+	if s := strings.Repeat("a", maxDetail); excerpt.Cut(s, maxDetail) != s {
 		t.Error("what fits is cut")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/internal/random"
 )
 
@@ -315,7 +316,7 @@ func (e *Elector) MemberLeft(name string) {
 // A session given with Committing says that the lock has been taken.
 func (e *Elector) SetWork(state State, detail string, session Session, until time.Time) {
 	e.mu.Lock()
-	w := Heartbeat{state: state, detail: cut(detail, maxDetail), session: session, until: until}
+	w := Heartbeat{state: state, detail: excerpt.Cut(detail, maxDetail), session: session, until: until}
 	if state == Committing && session != (Session{}) {
 		e.sessions.forget()
 	}

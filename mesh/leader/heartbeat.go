@@ -1,12 +1,12 @@
 package leader
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/go-msgpack/v2/codec"
+	"banmesh/internal/excerpt"
+	"banmesh/mesh/packed"
 )
 
 // State is what the sender of a heartbeat is doing.
@@ -81,27 +81,18 @@ type wireHeartbeat struct {
 
 const wireFields = 10
 
-// msgpack is set up once and never changed: it is shared by all encoders.
-var msgpack = func() *codec.MsgpackHandle {
-	h := &codec.MsgpackHandle{WriteExt: true}
-	h.StructToArray = true
-	h.ErrorIfNoArrayExpand = true
-	return h
-}()
-
 // Encode returns the heartbeat's payload, at most 1200 bytes: a longer detail is cut.
 func (h Heartbeat) Encode() ([]byte, error) {
-	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Node: cut(h.session.Node, maxName), Session: h.session.ID,
-		State: uint8(h.state), Detail: cut(h.detail, maxDetail), Age: h.age.Milliseconds()}
+	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Node: excerpt.Cut(h.session.Node, maxName), Session: h.session.ID,
+		State: uint8(h.state), Detail: excerpt.Cut(h.detail, maxDetail), Age: h.age.Milliseconds()}
 	if !h.until.IsZero() {
 		w.Until = h.until.UnixMilli()
 	}
-	var b bytes.Buffer
-	b.WriteByte(heartbeatVersion)
-	if err := codec.NewEncoder(&b, msgpack).Encode(&w); err != nil {
+	b, err := packed.Append([]byte{heartbeatVersion}, &w)
+	if err != nil {
 		return nil, fmt.Errorf("encode heartbeat: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // decode reads a payload. Whatever is not exactly one heartbeat of this version
@@ -113,15 +104,9 @@ func decode(payload []byte) (Heartbeat, error) {
 		return Heartbeat{}, fmt.Errorf("%w: %d bytes", errHeartbeat, len(payload))
 	case payload[0] != heartbeatVersion:
 		return Heartbeat{}, fmt.Errorf("%w: version %d", errHeartbeat, payload[0])
-	case payload[1] != 0x90|wireFields: // the decoder takes shorter and longer arrays in silence
-		return Heartbeat{}, fmt.Errorf("%w: not an array of %d", errHeartbeat, wireFields)
 	}
-	d := codec.NewDecoderBytes(payload[1:], msgpack)
-	if err := d.Decode(&w); err != nil {
+	if err := packed.Decode(payload[1:], wireFields, &w); err != nil {
 		return Heartbeat{}, fmt.Errorf("%w: %v", errHeartbeat, err)
-	}
-	if d.NumBytesRead() != len(payload)-1 {
-		return Heartbeat{}, fmt.Errorf("%w: %d bytes after its end", errHeartbeat, len(payload)-1-d.NumBytesRead())
 	}
 	h := Heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), session: Session{Node: w.Node, ID: w.Session},
 		state: State(w.State), detail: w.Detail, age: time.Duration(w.Age) * time.Millisecond}
@@ -143,14 +128,4 @@ func decode(payload []byte) (Heartbeat, error) {
 		return Heartbeat{}, fmt.Errorf("%w: detail of %d bytes", errHeartbeat, len(h.detail))
 	}
 	return h, nil
-}
-
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xC0 == 0x80 { // not in the middle of a rune
-		n--
-	}
-	return s[:n]
 }

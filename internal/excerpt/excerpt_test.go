@@ -1,0 +1,28 @@
+package excerpt
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestALineIsPlainAndShort(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", " two\n\tlines ": "two lines", "\x1b[2Jred\u009b": "[2Jred", "bad \xff byte": "bad ? byte",
+		strings.Repeat("a", 20): strings.Repeat("a", 20), strings.Repeat("a", 21): strings.Repeat("a", 20) + "…",
+		strings.Repeat("a", 19) + "é": strings.Repeat("a", 19) + "…",
+	} {
+		if got := Line(in, 20); got != want {
+			t.Errorf("Line(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestCutKeepsRunesWhole(t *testing.T) {
+	const s = "aé€😀"
+	for n := range len(s) + 2 {
+		if got := Cut(s, n); len(got) > n || !utf8.ValidString(got) || !strings.HasPrefix(s, got) {
+			t.Errorf("Cut(%q, %d) = %q", s, n, got)
+		}
+	}
+}
