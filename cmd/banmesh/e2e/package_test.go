@@ -153,6 +153,10 @@ func areTheSameAgain(t *testing.T, dist, arch string) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	t.Setenv("TZ", "Asia/Tokyo")
+	now := time.Now()
+	if err := os.Chtimes("../../../.ci/package/apk-preinstall", now, now); err != nil { // as in a new checkout
+		t.Fatal(err)
+	}
 	again := packages(t, "1.0.0", arch)
 	built, err := filepath.Glob(filepath.Join(again, "banmesh*"))
 	if err != nil || len(built) != 4 {
