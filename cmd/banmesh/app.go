@@ -106,7 +106,7 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 			return nil, usagef("unknown command %s: %sbanmesh --help lists them", control.Show(args[0]), meant(cmds, args[0]))
 		}
 		if next == nil {
-			return nil, usagef("unknown command %s %s: want one of: %s", strings.Join(path, " "), control.Show(args[0]), names(cmds))
+			return nil, usagef("unknown command %s %s: %swant one of: %s", strings.Join(path, " "), control.Show(args[0]), meant(cmds, args[0]), names(cmds))
 		}
 		path, args, cmd = append(path, next.Name), args[1:], next
 		if len(cmd.Subcommands) == 0 {

@@ -50,11 +50,16 @@ const bashScript = `# bash completion for banmesh
 _banmesh() {
   local cur cword words IFS=$'\n'
   if declare -F _get_comp_words_by_ref >/dev/null; then
-    _get_comp_words_by_ref -n : cur words cword
+    _get_comp_words_by_ref -n := cur words cword
   else
     cur="${COMP_WORDS[COMP_CWORD]}" words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
   fi
   COMPREPLY=($(compgen -W "$("${words[0]}" "${words[@]:1:cword}" ` + completeFlag + ` 2>/dev/null)" -- "$cur"))
+  # readline replaces what is behind the = alone.
+  if [[ $cur == --*=* && $COMP_WORDBREAKS == *=* ]]; then
+    COMPREPLY=("${COMPREPLY[@]#"${cur%%=*}="}")
+    cur="${cur#*=}"
+  fi
   if declare -F __ltrim_colon_completions >/dev/null; then
     __ltrim_colon_completions "$cur"
   fi
@@ -77,7 +82,7 @@ function __banmesh_complete
   $words[1] $words[2..-1] ` + completeFlag + ` 2>/dev/null
 end
 complete -c banmesh -f -a '(__banmesh_complete)'
-complete -c banmesh -n '__fish_seen_subcommand_from import config agent' -F
+complete -c banmesh -n '__fish_seen_subcommand_from import check agent' -F
 `
 
 // complete writes what may stand in place of the last word, one to a line. It never fails: without an agent it knows the
@@ -126,8 +131,12 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 	case pending != "":
 		return c.values(ctx, pending, current)
 	case strings.HasPrefix(current, "-"):
-		if name, value, ok := strings.Cut(strings.TrimLeft(current, "-"), "="); ok {
-			return c.values(ctx, name, value)
+		if flag, value, ok := strings.Cut(current, "="); ok {
+			out := c.values(ctx, strings.TrimLeft(flag, "-"), value)
+			for i := range out {
+				out[i] = flag + "=" + out[i]
+			}
+			return out
 		}
 		out := []string{"--help"}
 		for _, f := range flags {
@@ -156,11 +165,13 @@ func (c *console) values(ctx context.Context, flag, current string) []string {
 	case "origin":
 		return c.members(ctx)
 	case "sort":
-		return control.ListSorts
+		return slices.Clone(control.ListSorts)
 	case "event":
-		return control.PastKinds
+		return slices.Clone(control.PastKinds)
 	case "output", "o", "format":
 		return []string{"table", "plain", "csv", "json"}
+	case "driver":
+		return []string{"netconf", "rest"}
 	case "style":
 		return []string{"5.2", "5.5", "5.6"}
 	case "for", "since", "until", "hold":
@@ -186,6 +197,14 @@ func (c *console) arguments(ctx context.Context, command, current string) []stri
 		})
 	case "forget":
 		return c.members(ctx)
+	case "keyring use", "keyring remove":
+		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
+			r, err := cl.Keyring(ctx, control.KeyringCall{Op: "list"})
+			for _, k := range r.Keys {
+				out = append(out, k.Key)
+			}
+			return out, err
+		})
 	case "completion":
 		return []string{"bash", "zsh", "fish"}
 	}

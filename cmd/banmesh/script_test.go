@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"banmesh/internal/need"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/spool"
 )
@@ -31,9 +32,18 @@ func TestMain(m *testing.M) {
 //	lines FILE N BYTES          makes a file of N lines of so many bytes
 //	answers COMMAND...          waits until the command succeeds
 //	takes MIN MAX COMMAND...    the command takes that long
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "script") }
+
+// TestCompletionInShells runs the scripts of testdata/shells.
+func TestCompletionInShells(t *testing.T) {
+	need.Programs(t, "bash", "zsh", "fish")
+	need.Files(t, "/usr/share/bash-completion/bash_completion")
+	runScripts(t, "shells")
+}
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
+		Dir: filepath.Join("testdata", dir),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("BANMESH_SOCKET", filepath.Join(env.WorkDir, "s"))
 			env.Setenv("BANMESH_SPOOL", filepath.Join(env.WorkDir, "spool"))
