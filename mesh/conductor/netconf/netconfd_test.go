@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -322,10 +323,9 @@ func TestNetconfdUndoesATenantThatWeCreated(t *testing.T) {
 	}
 }
 
-func TestNetconfdLockOfAKilledClientIsFree(t *testing.T) {
-	t.Parallel()
-	s := netconfdtest.Start(t)
-	cfg := configFor(s)
+// holder starts a process that holds the lock and has edited the candidate, and ends it with the test.
+func holder(t *testing.T, s *netconfdtest.Server) *exec.Cmd {
+	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^TestHoldsTheLockForAnotherTest$", "-test.v")
 	child.Env = append(os.Environ(), "BANMESH_TEST_HOLD="+strings.Join([]string{s.Addr, s.User, s.KeyFile, s.KnownHosts}, " "))
 	out, err := child.StdoutPipe()
@@ -335,6 +335,10 @@ func TestNetconfdLockOfAKilledClientIsFree(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		_ = child.Process.Kill() // it may have ended
+		_ = child.Wait()
+	})
 	buf, seen := make([]byte, 4096), ""
 	for !strings.Contains(seen, "locked and edited") {
 		n, err := out.Read(buf)
@@ -343,17 +347,59 @@ func TestNetconfdLockOfAKilledClientIsFree(t *testing.T) {
 			t.Fatalf("child: %v: %s", err, seen)
 		}
 	}
+	return child
+}
+
+// itsEdit tells that a difference is the edit of the holder's.
+func itsEdit(added, removed []netip.Prefix) bool {
+	return slices.Equal(added, []netip.Prefix{netip.MustParsePrefix("192.0.2.66/32")}) && len(removed) == 0
+}
+
+// A leader that is stopped in the middle of an edit keeps its connection, and so its lock, for as long as it is stopped.
+func TestNetconfdLockOfAFrozenLeaderIsBroken(t *testing.T) {
+	t.Parallel()
+	s := netconfdtest.Start(t)
+	cfg := configFor(s)
+	leader := holder(t, s)
+	if err := leader.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	c := conductorFor(t, cfg)
+	_, err := c.Begin(t.Context(), conductor.Permit{Ours: itsEdit})
+	var busy *conductor.BusyError
+	if !errors.As(err, &busy) || busy.Holder == 0 {
+		t.Fatalf("without leave: %v, want busy by a session", err)
+	}
+	frozen := []conductor.SessionAt{{Node: s.Addr, ID: busy.Holder}}
+	if err := change(t.Context(), c, conductor.Permit{Kill: frozen, Ours: itsEdit}, prefixes(2), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantTenant(t, s, cfg, prefixes(2))
+	if err := leader.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	// Awake again it has no session any more, and keeps nobody from the lock.
+	if err := change(t.Context(), c, conductor.Permit{}, nil, prefixes(1)); err != nil {
+		t.Fatal(err)
+	}
+	wantTenant(t, s, cfg, prefixes(2)[1:])
+}
+
+func TestNetconfdLockOfAKilledClientIsFree(t *testing.T) {
+	t.Parallel()
+	s := netconfdtest.Start(t)
+	cfg := configFor(s)
+	child := holder(t, s)
 	c := conductorFor(t, cfg)
 	if _, err := c.Begin(t.Context(), conductor.Permit{}); !errors.Is(err, conductor.ErrBusy) {
 		t.Fatalf("while it lives: %v, want busy", err)
 	}
-	child.Process.Kill()
-	child.Wait()
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		err := change(t.Context(), c, conductor.Permit{Ours: func(added, removed []netip.Prefix) bool {
-			return slices.Equal(added, []netip.Prefix{netip.MustParsePrefix("192.0.2.66/32")}) && len(removed) == 0
-		}}, prefixes(2), nil)
+		err := change(t.Context(), c, conductor.Permit{Ours: itsEdit}, prefixes(2), nil)
 		if err == nil {
 			break
 		}
@@ -409,7 +455,8 @@ func TestNetconfdFrozenInMidCommitIsAnUnknownOutcome(t *testing.T) {
 	if err := e.Close(ctx); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	if _, err := c.Read(ctx); !errors.Is(err, conductor.ErrUnreachable) {
+	cfg.DialTimeout = time.Second
+	if _, err := conductorFor(t, cfg).Read(ctx); !errors.Is(err, conductor.ErrUnreachable) {
 		t.Errorf("read of a frozen server: %v, want unreachable", err)
 	}
 	s.Thaw(t)
