@@ -105,38 +105,7 @@ func countMembers(members []gossip.Member) (n control.MemberCount) {
 func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	w := []string{}
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
-
-	port := gossipPort(a.cfg.Gossip.Bind)
-	var failed, behind, unknown []string
-	for _, m := range members {
-		switch {
-		case m.State == gossip.Failed:
-			failed = append(failed, m.Name)
-		case m.State != gossip.Alive || m.Self:
-		case m.Agrees == gossip.Differs:
-			behind = append(behind, m.Name)
-		case m.Agrees == gossip.Unknown && time.Since(m.Since) > unknownWarning:
-			unknown = append(unknown, m.Name)
-		}
-		switch m.Mute {
-		case gossip.MuteFrom:
-			warn("no UDP arrives here from %s (%s), though TCP does: bans travel by TCP, later; open UDP %s inbound here and outbound there", m.Name, m.Addr, port)
-		case gossip.MuteTo:
-			warn("no UDP of this router arrives at %s (%s), though TCP does: bans travel by TCP, later; open UDP %s outbound here and inbound there", m.Name, m.Addr, port)
-		}
-		if m.State == gossip.Alive && m.Skew.Abs() > skewWarning {
-			warn("the clock of %s is %v away from this one: bans may end early or late there; check its time service (chronyc tracking)", m.Name, m.Skew.Round(100*time.Millisecond))
-		}
-	}
-	if len(failed) > 0 {
-		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` and port %s there, or take one that is not coming back off the books: `banmesh forget NAME`", strings.Join(failed, ", "), port)
-	}
-	if len(behind) > 0 {
-		warn("not in sync yet with %s: it resolves itself within seconds; if it stays, check that TCP %s is open both ways", strings.Join(behind, ", "), port)
-	}
-	if len(unknown) > 0 {
-		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP %s are open both ways", strings.Join(unknown, ", "), port)
-	}
+	w = append(w, memberWarnings(a.cfg.Gossip.Bind, members, time.Now())...)
 	w = append(w, a.notifier.Held()...)
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
@@ -214,8 +183,6 @@ func saidBy(all []store.Said) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-func gossipPort(bind string) string { return bind[strings.LastIndexByte(bind, ':')+1:] }
 
 // counters are the replication's, by the names of the JSON.
 func counters(s gossip.Stats) map[string]uint64 {

@@ -46,7 +46,11 @@ func (r *report) agent(ctx context.Context, p Patient) *control.Status {
 
 func (r *report) members(ctx context.Context, p Patient, s *control.Status, members []control.Member) {
 	var others []control.Member
+	here := "of gossip.bind"
 	for _, m := range members {
+		if _, port, err := net.SplitHostPort(m.Addr); m.Self && err == nil {
+			here = port
+		}
 		if !m.Self && m.State != "left" {
 			others = append(others, m)
 		}
@@ -60,7 +64,7 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 	}
 	open := dialAll(ctx, p.dial, others)
 	for i, m := range others {
-		r.member(p.Now, m, open[i])
+		r.member(p.Now, here, m, open[i])
 	}
 	if counters := s.Replicate; counters != nil && time.Duration(s.UptimeS)*time.Second > young {
 		for _, way := range []struct{ key, proto string }{{"packets_received", "UDP"}, {"streams_taken", "TCP"}} {
@@ -96,7 +100,8 @@ func try(ctx context.Context, dial dialFunc, addr string) error {
 	return err
 }
 
-func (r *report) member(now time.Time, m control.Member, tcp error) {
+// member looks at one; here is the port of this router.
+func (r *report) member(now time.Time, here string, m control.Member, tcp error) {
 	_, port, _ := net.SplitHostPort(m.Addr)
 	who := fmt.Sprintf("%s (%s)", m.Name, m.Addr)
 	switch {
@@ -111,7 +116,7 @@ func (r *report) member(now time.Time, m control.Member, tcp error) {
 			"After a loss or a restart the bans are brought by TCP: the two stay apart then.", "open TCP "+port+" both ways between the routers")
 	case m.Mute == "from":
 		r.add(Serious, who+" is alive, and no UDP from it arrives here", "Bans come late, by TCP only.",
-			"open UDP "+port+" inbound on this router and outbound on "+m.Name)
+			"open UDP "+here+" inbound on this router and outbound on "+m.Name)
 	case m.Mute == "to":
 		r.add(Serious, who+" is alive, and no UDP from here arrives there", "Bans go there late, by TCP only.",
 			"open UDP "+port+" outbound on this router and inbound on "+m.Name)

@@ -173,7 +173,7 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"UDP closed", func(p *Patient) { agent(p).members[1].State = "failed" }, Serious, "does not answer by UDP, and does by TCP", "open UDP 7946"},
 		{"TCP closed", func(p *Patient) { p.dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
 		{"silence", func(p *Patient) { agent(p).members[1].Seen = control.At(now.Add(-time.Hour)) }, Serious, "nothing came from it for 1h", "open UDP and TCP 7946"},
-		{"no UDP from it", func(p *Patient) { agent(p).members[1].Mute = "from" }, Serious, "no UDP from it arrives here", "inbound on this router and outbound on router2"},
+		{"no UDP from it", func(p *Patient) { agent(p).members[0].Addr = "192.0.2.1:18001"; agent(p).members[1].Mute = "from" }, Serious, "no UDP from it arrives here", "open UDP 18001 inbound on this router and outbound on router2"},
 		{"no UDP to it", func(p *Patient) { agent(p).members[1].Mute = "to" }, Serious, "no UDP from here arrives there", "outbound on this router and inbound on router2"},
 		{"not known whether in sync", func(p *Patient) { agent(p).members[1].Unknown = true }, Warning, "not known whether it agrees", "banmesh members"},
 		{"TCP inbound closed", func(p *Patient) { agent(p).status.Replicate.Counters["streams_taken"] = 0 }, Serious, "no member has ever reached this router by TCP", "open TCP"},
