@@ -28,6 +28,7 @@ type Elector struct {
 	running  bool
 	beatAt   time.Time // next heartbeat
 	watchAt  time.Time // next one to the observers
+	awake    time.Time // when this member last did anything here
 	farewell int       // how many words of having resigned are still to be sent
 	unwound  bool      // the last word said that an edit is being finished
 	replies  []message
@@ -140,6 +141,7 @@ func (e *Elector) turn() time.Time {
 // advance does what is due at a moment, given what the doors to the world say, and returns what is to be sent and when to
 // look again. It is called with mu held and has no other effect: a test explores what it does.
 func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, observers []string) (messages []message, next time.Time) {
+	e.notice(now)
 	if e.election.retired {
 		able, why = false, "leaving"
 	}
@@ -273,6 +275,7 @@ func (e *Elector) Receive(from string, payload []byte) {
 
 // take takes in a heartbeat, with mu held, and reports whether there is something to do at once.
 func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
+	e.notice(now)
 	// One that has just started knows no term yet, and takes what there is.
 	if known := e.election.term; known > 0 && h.Term > max(honestTerm, known+termStep) {
 		e.log.Debug("heartbeat ignored: its term is out of reach", "from", from, "term", h.Term)
@@ -403,7 +406,17 @@ func (e *Elector) Silent(d time.Duration) []Session {
 	return e.silentAt(e.cfg.now(), d)
 }
 
+// notice finds out whether this member itself has been away: while it was frozen it heard nobody, whose words may wait to be
+// read. No silence is counted for that time.
+func (e *Elector) notice(now time.Time) {
+	if gap := now.Sub(e.awake); !e.awake.IsZero() && gap > e.cfg.tuning.Silence {
+		e.sessions.excuse(gap)
+	}
+	e.awake = now
+}
+
 // silentAt is Silent at a moment, with mu held.
 func (e *Elector) silentAt(now time.Time, d time.Duration) []Session {
+	e.notice(now)
 	return e.sessions.silent(now, d, e.cfg.tuning.Remember)
 }

@@ -199,7 +199,7 @@ func (m *mesh) boot(i int) {
 func (e *Elector) copied() *Elector {
 	el := *e.election
 	c := &Elector{cfg: e.cfg, log: e.log, wake: e.wake, election: &el, sessions: sessions{maps.Clone(e.sessions.of)}, order: order{maps.Clone(e.order.last)},
-		seq: e.seq, work: e.work, able: e.able, why: e.why, running: e.running, beatAt: e.beatAt, watchAt: e.watchAt,
+		seq: e.seq, work: e.work, able: e.able, why: e.why, running: e.running, beatAt: e.beatAt, watchAt: e.watchAt, awake: e.awake,
 		farewell: e.farewell, unwound: e.unwound, replies: slices.Clone(e.replies), idle: e.idle}
 	if e.work.session != (Session{}) {
 		c.idle = make(chan struct{})
@@ -692,6 +692,7 @@ func (m *mesh) code(b []byte) []byte {
 		}
 		putClaim(el.former)
 		at(e.beatAt, 4*unit)
+		at(e.awake, 8*unit)
 
 		for j := range three {
 			if s, ok := e.order.last[placeNames[j]]; ok {
@@ -960,7 +961,7 @@ func TestExplorationKnowsEveryField(t *testing.T) {
 	for _, c := range []struct {
 		of   any
 		want int
-	}{{Elector{}, 18}, {election{}, 15}, {Heartbeat{}, 9}, {sessions{}, 1}, {order{}, 1}, {announced{}, 2}, {claim{}, 3}} {
+	}{{Elector{}, 19}, {election{}, 15}, {Heartbeat{}, 9}, {sessions{}, 1}, {order{}, 1}, {announced{}, 2}, {claim{}, 3}} {
 		if got := reflect.TypeOf(c.of).NumField(); got != c.want {
 			t.Errorf("%T has %d fields, the exploration knows %d: look at copied and at code", c.of, got, c.want)
 		}

@@ -37,6 +37,14 @@ func (s *sessions) note(now time.Time, name string, session Session) {
 	s.of[name] = announced{session: session, at: now}
 }
 
+// excuse leaves a time out of every silence.
+func (s *sessions) excuse(d time.Duration) {
+	for name, a := range s.of {
+		a.at = a.at.Add(d)
+		s.of[name] = a
+	}
+}
+
 // forget drops all: the member that got the lock has proved that none of them holds it.
 func (s *sessions) forget() { clear(s.of) }
 

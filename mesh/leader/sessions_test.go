@@ -18,6 +18,14 @@ func listener(t *testing.T) (*Elector, *time.Time) {
 	return e, &now
 }
 
+// awake lets time pass in which the elector can hear.
+func awake(e *Elector, now *time.Time, d time.Duration) {
+	for range d / time.Second {
+		*now = now.Add(time.Second)
+		e.Silent(15 * time.Second)
+	}
+}
+
 func hear(t *testing.T, e *Elector, from string, h Heartbeat) {
 	t.Helper()
 	b, err := h.Encode()
@@ -45,7 +53,7 @@ func TestAWordPassedOnRegistersNoSession(t *testing.T) {
 	if got := e.Silent(15 * time.Second); got != nil {
 		t.Errorf("sessions of silent members = %v, want none: a holds it and lives", got)
 	}
-	*now = now.Add(20 * time.Second)
+	awake(e, now, 20*time.Second)
 	if got := fmt.Sprint(e.Silent(15 * time.Second)); got != "[{n 41}]" {
 		t.Errorf("sessions of silent members = %s, want a's", got)
 	}
@@ -56,7 +64,7 @@ func TestAskingClosesNoSession(t *testing.T) {
 	e, now := listener(t)
 	hear(t, e, "a", Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
 	hear(t, e, "a", Heartbeat{Seq: 2, Term: 1, Name: "a", state: asking})
-	*now = now.Add(20 * time.Second)
+	awake(e, now, 20*time.Second)
 	if got := fmt.Sprint(e.Silent(15 * time.Second)); got != "[{n 41}]" {
 		t.Errorf("sessions of silent members = %s, want a's", got)
 	}
@@ -66,8 +74,22 @@ func TestAskingClosesNoSession(t *testing.T) {
 func TestTheOwnWordRegistersNoSession(t *testing.T) {
 	e, now := listener(t)
 	hear(t, e, "x", Heartbeat{Seq: 1, Term: 1, Name: "x", state: Committing, session: Session{Node: "n", ID: 41}})
-	*now = now.Add(20 * time.Second)
+	awake(e, now, 20*time.Second)
 	if got := e.Silent(15 * time.Second); got != nil {
 		t.Errorf("sessions of silent members = %v, want none", got)
+	}
+}
+
+// TestWhoWasFrozenHoldsNobodySilent: the words that came meanwhile may still wait to be read.
+func TestWhoWasFrozenHoldsNobodySilent(t *testing.T) {
+	e, now := listener(t)
+	hear(t, e, "a", Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
+	*now = now.Add(time.Minute)
+	if got := e.Silent(15 * time.Second); len(got) > 0 {
+		t.Errorf("right after a minute of its own absence it holds %v silent", got)
+	}
+	awake(e, now, 16*time.Second)
+	if got := e.Silent(15 * time.Second); len(got) != 1 {
+		t.Errorf("after 16 s in which it could have heard it holds %v silent", got)
 	}
 }
