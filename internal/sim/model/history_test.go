@@ -24,6 +24,9 @@ var (
 	flagSeed  = flag.Uint64("seed", 0, "run the history of this seed alone, and print it")
 	flagFrom  = flag.Uint64("from", 1, "the first seed of many")
 	flagSteps = flag.Int("steps", 200, "steps of a history")
+	flagCount = flag.Uint64("histories", 400, "how many TestHistories runs")
+	flagLimit = flag.Duration("within", 20*time.Second, "how long it may take")
+	flagKinds = flag.Int("kinds", 5, "kinds of findings after which no more are looked for")
 )
 
 // action is what a step does.
@@ -462,7 +465,7 @@ func memory(t testing.TB) string {
 	return dir
 }
 
-// campaign runs histories from a seed on, two at a time, until a number of them or a time is reached, or there are five kinds
+// campaign runs histories from a seed on, two at a time, until a number of them or a time is reached, or there are -kinds kinds
 // of findings, of each of which the first is told.
 func campaign(t *testing.T, from uint64, count uint64, limit time.Duration) {
 	dir := memory(t)
@@ -480,7 +483,7 @@ func campaign(t *testing.T, from uint64, count uint64, limit time.Duration) {
 	enough := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(kinds) >= 5
+		return len(kinds) >= *flagKinds
 	}
 	var wg sync.WaitGroup
 	for range 2 {
@@ -514,7 +517,7 @@ func TestHistories(t *testing.T) {
 		}
 		return
 	}
-	campaign(t, *flagFrom, 400, 20*time.Second)
+	campaign(t, *flagFrom, *flagCount, *flagLimit)
 }
 
 // found are seeds of histories that once had a finding.
