@@ -66,6 +66,13 @@ package:
 	done
 	VERSION='$(VERSION)' .ci/package/build '$(DIST)' '$(BIN)' $(ARCHES)
 
+## image: an OCI image layout of both platforms, dist/image, without a daemon
+.PHONY: image
+image: cross
+	rm -rf '$(DIST)/image'
+	export SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+	go run .ci/package/oci.go '$(DIST)/image' '$(VERSION)' amd64=bin/linux-amd64 arm64=bin/linux-arm64
+
 ## deps: the Debian packages that the tests need; as root where one is missing
 .PHONY: deps
 deps:
@@ -93,6 +100,7 @@ test: deps cross
 		timeout -k 10 $(MOST) $(RACE) ./... || failed 'go test ./...'
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed 'go test .ci/testsum_test.go'
 		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed 'go test .ci/package/sbom_test.go'
+		go test -json .ci/package/oci.go .ci/package/oci_test.go || failed 'go test .ci/package/oci_test.go'
 	} | $(BIN)/testsum $(RACE) -count=1
 
 ## figures: what the tests measure, against the bars
