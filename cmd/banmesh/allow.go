@@ -150,9 +150,9 @@ func (c *console) printAllows(allows []control.Allow) error {
 		return err
 	}
 	t := &table{}
-	t.head("PREFIX", "LEFT", "BY", "COMMENT")
+	t.head("PREFIX", "SINCE", "LEFT", "BY", "COMMENT")
 	for _, a := range allows {
-		t.row(cell{text: control.Bare(a.Prefix)}, cell{text: left(a.Until, c.now())}, cell{text: a.Origin}, cell{text: a.Comment + ignored(a.Ignored)})
+		t.row(cell{text: control.Bare(a.Prefix)}, cell{text: c.moment(a.Since)}, cell{text: left(a.Until, c.now())}, cell{text: a.Origin}, cell{text: a.Comment + ignored(a.Ignored)})
 	}
 	return t.write(c.out, c.paint)
 }

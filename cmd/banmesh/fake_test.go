@@ -155,7 +155,7 @@ func (a *fakeAgent) Allow(ctx context.Context, c control.AllowCall) (control.All
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range c.Prefixes {
-		a.allows = append(a.allows, control.Allow{Prefix: p.String(), Until: c.Until, Comment: c.Comment, Origin: "router1"})
+		a.allows = append(a.allows, control.Allow{Prefix: p.String(), Since: control.Time(1767225600000), Until: c.Until, Comment: c.Comment, Origin: "router1"})
 	}
 	return control.AllowReply{Covered: 1}, nil
 }
