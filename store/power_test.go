@@ -333,7 +333,7 @@ func TestKilledAgentKeepsWhatWasAcknowledged(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	rounds := 0
-	for deadline := time.Now().Add(8 * time.Second); time.Now().Before(deadline) || rounds < 5; rounds++ {
+	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline) || rounds < 5; rounds++ {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childEnv+"="+path, "BANMESH_STORE_BASE="+strconv.Itoa(rounds*1000))
 		out, err := cmd.StdoutPipe()
