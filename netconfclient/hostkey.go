@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -19,6 +18,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"banmesh/internal/safefile"
 )
 
 // A HostKeyError says which key was offered, and where it was looked for. It is ErrHostKey.
@@ -367,25 +368,9 @@ func loadKey(file string) (ssh.Signer, error) {
 	fail := func(format string, args ...any) (ssh.Signer, error) {
 		return nil, fmt.Errorf("%w: %s %w", ErrKeyFile, file, fmt.Errorf(format, args...))
 	}
-	f, err := os.Open(file)
+	_, pem, err := safefile.ReadClosed(file, safefile.ToAll, 64<<10, "a private key")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	switch {
-	case err != nil:
-		return fail("cannot be examined: %w", err)
-	case !st.Mode().IsRegular():
-		return fail("is not a regular file")
-	case st.Mode().Perm()&0o077 != 0:
-		return fail("has mode %#o, others can read it; run: chmod 600 %s", st.Mode().Perm(), file)
-	case st.Size() > 64<<10:
-		return fail("has %d bytes, too many for a private key", st.Size())
-	}
-	pem := make([]byte, st.Size())
-	if _, err := io.ReadFull(f, pem); err != nil {
-		return fail("cannot be read: %w", err)
 	}
 	signer, err := ssh.ParsePrivateKey(pem)
 	var locked *ssh.PassphraseMissingError

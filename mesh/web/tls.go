@@ -3,16 +3,15 @@ package web
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
+
+	"banmesh/internal/safefile"
 )
 
 // TLSFiles are where the listener's certificate comes from; the zero value is plain HTTP.
@@ -74,26 +73,13 @@ func readPEM(key, path string, secret bool) ([]byte, error) {
 	if path == "" {
 		return nil, fmt.Errorf("%s is empty", key)
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	closed := safefile.ToNobody
+	if secret {
+		closed = safefile.ToOthers
+	}
+	_, b, err := safefile.ReadClosed(path, closed, maxPEM, "PEM")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", key, err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s: %s is not a regular file", key, path)
-	case secret && info.Mode().Perm()&0o027 != 0:
-		return nil, fmt.Errorf("%s: %s has mode %#o, others can read or change it; run: chmod g-w,o= %s", key, path, info.Mode().Perm(), path)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(b) > maxPEM {
-		err = errors.New("it is too large for PEM")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", key, path, err)
 	}
 	return b, nil
 }

@@ -6,13 +6,14 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"strings"
 	"sync"
+
+	"banmesh/internal/safefile"
 )
 
 // Bounds of a token file.
@@ -113,27 +114,9 @@ func credentials(r *http.Request) (token string, ok bool) {
 // readTokens reads a file of tokens and checks that it is closed to others. The
 // FileInfo is of what was read.
 func readTokens(path string) (fs.FileInfo, []string, error) {
-	f, err := os.Open(path)
+	info, b, err := safefile.ReadClosed(path, safefile.ToOthers, maxTokens*(maxToken+2), "tokens")
 	if err != nil {
 		return nil, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case !info.Mode().IsRegular():
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o027 != 0: // its group may read it, as for the gossip's keyring
-		return nil, nil, fmt.Errorf("%s has mode %#o, others can read or change it; run: chmod g-w,o= %s", path, info.Mode().Perm(), path)
-	}
-	const most = maxTokens * (maxToken + 2)
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(b) > most {
-		return nil, nil, fmt.Errorf("%s has more than %d bytes, too many for tokens", path, most)
 	}
 	tokens, err := parseTokens(b)
 	if err != nil {

@@ -3,9 +3,8 @@ package rest
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"os"
 
+	"banmesh/internal/safefile"
 	"banmesh/mesh/conductor"
 )
 
@@ -47,29 +46,9 @@ func readSecret(file string) (string, error) {
 
 // readPrivate reads a file that nobody but its owner can read.
 func readPrivate(file string) ([]byte, error) {
-	fail := func(format string, args ...any) ([]byte, error) {
-		return nil, fmt.Errorf("%w: %s %w", conductor.ErrSecret, file, fmt.Errorf(format, args...))
-	}
-	f, err := os.Open(file)
+	_, b, err := safefile.ReadClosed(file, safefile.ToAll, maxSecret, "a secret")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", conductor.ErrSecret, err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	switch {
-	case err != nil:
-		return fail("cannot be examined: %w", err)
-	case !st.Mode().IsRegular():
-		return fail("is not a regular file")
-	case st.Mode().Perm()&0o077 != 0:
-		return fail("has mode %#o, others can read it; run: chmod 600 %s", st.Mode().Perm(), file)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	switch {
-	case err != nil:
-		return fail("cannot be read: %w", err)
-	case len(b) > maxSecret:
-		return fail("has more than %d bytes, too many for a secret", maxSecret)
 	}
 	return b, nil
 }
