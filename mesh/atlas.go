@@ -70,41 +70,43 @@ func (p *atlas) trouble() string {
 	return ""
 }
 
-// system returns the share of the system that an address belongs to, nil where it is not known.
-func (p *atlas) system(a netip.Addr) *control.ASNShare {
-	if p.asn == nil {
+// shareOf returns the share that an address belongs to, nil where it is not known. seen has those made before, by where the
+// database keeps them: many addresses are of one network, and to decode it again for each would take most of the time.
+func shareOf[S any](db *maxminddb.Reader, seen map[uintptr]*S, a netip.Addr, decode func(maxminddb.Result) (S, error)) *S {
+	if db == nil {
 		return nil
 	}
-	r := p.asn.Lookup(a)
+	r := db.Lookup(a)
 	if !r.Found() {
 		return nil
 	}
-	s := p.asns[r.Offset()]
+	s := seen[r.Offset()]
 	if s == nil {
-		var record struct {
-			Number uint32 `maxminddb:"autonomous_system_number"`
-			Name   string `maxminddb:"autonomous_system_organization"`
-		}
-		if r.Decode(&record) != nil {
+		share, err := decode(r)
+		if err != nil {
 			return nil
 		}
-		s = &control.ASNShare{ASN: record.Number, Name: printable(record.Name)}
-		p.asns[r.Offset()] = s
+		s = &share
+		seen[r.Offset()] = s
 	}
 	return s
 }
 
-// land returns the share of the country that an address belongs to, nil where it is not known.
+// system returns the share of the system that an address belongs to.
+func (p *atlas) system(a netip.Addr) *control.ASNShare {
+	return shareOf(p.asn, p.asns, a, func(r maxminddb.Result) (control.ASNShare, error) {
+		var record struct {
+			Number uint32 `maxminddb:"autonomous_system_number"`
+			Name   string `maxminddb:"autonomous_system_organization"`
+		}
+		err := r.Decode(&record)
+		return control.ASNShare{ASN: record.Number, Name: printable(record.Name)}, err
+	})
+}
+
+// land returns the share of the country that an address belongs to.
 func (p *atlas) land(a netip.Addr) *control.NamedShare {
-	if p.country == nil {
-		return nil
-	}
-	r := p.country.Lookup(a)
-	if !r.Found() {
-		return nil
-	}
-	s := p.countries[r.Offset()]
-	if s == nil {
+	return shareOf(p.country, p.countries, a, func(r maxminddb.Result) (control.NamedShare, error) {
 		var record struct {
 			Country struct {
 				ISOCode string `maxminddb:"iso_code"`
@@ -113,13 +115,9 @@ func (p *atlas) land(a netip.Addr) *control.NamedShare {
 				ISOCode string `maxminddb:"iso_code"`
 			} `maxminddb:"registered_country"`
 		}
-		if r.Decode(&record) != nil {
-			return nil
-		}
-		s = &control.NamedShare{Name: printable(cmp.Or(record.Country.ISOCode, record.Registered.ISOCode))}
-		p.countries[r.Offset()] = s
-	}
-	return s
+		err := r.Decode(&record)
+		return control.NamedShare{Name: printable(cmp.Or(record.Country.ISOCode, record.Registered.ISOCode))}, err
+	})
 }
 
 // of says where an address belongs, as far as it is known.

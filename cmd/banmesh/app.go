@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -196,4 +197,17 @@ func positional(cc *cli.Context, min, max int) ([]string, error) {
 		return nil, usagef("%s: unexpected argument %s", cc.Command.Name, control.Show(args[max]))
 	}
 	return args, nil
+}
+
+// optionalPrefix returns the prefix that is the only argument, the zero one where there is none.
+func optionalPrefix(cc *cli.Context) (p netip.Prefix, err error) {
+	args, err := positional(cc, 0, 1)
+	if err != nil || len(args) == 0 {
+		return p, err
+	}
+	ps, err := parsePrefixes(args, true)
+	if err != nil {
+		return p, err
+	}
+	return ps[0], nil
 }

@@ -33,16 +33,9 @@ func historyCommand(c *console) *cli.Command {
 			c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {
-			args, err := positional(cc, 0, 1)
-			if err != nil {
+			var err error
+			if q.Prefix, err = optionalPrefix(cc); err != nil {
 				return err
-			}
-			if len(args) == 1 {
-				ps, err := parsePrefixes(args, true)
-				if err != nil {
-					return err
-				}
-				q.Prefix = ps[0]
 			}
 			q.Jail, q.Kinds = string(in), events.Value()
 			if since > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -51,11 +52,11 @@ func listCommand(c *console) *cli.Command {
 			c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {
-			args, err := positional(cc, 0, 1)
+			prefix, err := optionalPrefix(cc)
 			if err != nil {
 				return err
 			}
-			q, err := l.query(c, args)
+			q, err := l.query(c, prefix)
 			if err != nil {
 				return err
 			}
@@ -67,15 +68,8 @@ func listCommand(c *console) *cli.Command {
 	}
 }
 
-func (l *listing) query(c *console, args []string) (control.ListQuery, error) {
-	q := control.ListQuery{Jail: string(l.jail), Origin: l.origin, Sort: l.sort, Limit: l.limit}
-	if len(args) == 1 {
-		ps, err := parsePrefixes(args, true)
-		if err != nil {
-			return q, err
-		}
-		q.Prefix = ps[0]
-	}
+func (l *listing) query(c *console, prefix netip.Prefix) (control.ListQuery, error) {
+	q := control.ListQuery{Prefix: prefix, Jail: string(l.jail), Origin: l.origin, Sort: l.sort, Limit: l.limit}
 	if l.effective && l.not {
 		return q, usagef("list: --effective or --not-effective, not both")
 	}

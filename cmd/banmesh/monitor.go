@@ -53,16 +53,9 @@ func monitorCommand(c *console) *cli.Command {
 			c.jsonFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {
-			args, err := positional(cc, 0, 1)
-			if err != nil {
+			var err error
+			if w.prefix, err = optionalPrefix(cc); err != nil {
 				return err
-			}
-			if len(args) == 1 {
-				ps, err := parsePrefixes(args, true)
-				if err != nil {
-					return err
-				}
-				w.prefix = ps[0]
 			}
 			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
 			defer stop()

@@ -166,7 +166,7 @@ func (s *Server) configure(o Options) {
 	}
 	action := o.Action
 	if action == "" {
-		action = filepath.Join(moduleRoot(s.t), "examples/fail2ban/action.d/banmesh.conf")
+		action = filepath.Join(need.ModuleRoot(s.t), "examples/fail2ban/action.d/banmesh.conf")
 	}
 	s.copyFile(action, "etc/action.d/banmesh.conf")
 	for _, name := range append([]string{"sshd.conf", "common.conf"}, o.Filters...) {
@@ -359,23 +359,4 @@ func (s *Server) copyFile(from, name string) {
 		s.t.Fatal(err)
 	}
 	s.writeFile(name, string(content))
-}
-
-// moduleRoot finds go.mod from the test's working directory upwards.
-func moduleRoot(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			t.Fatal("no go.mod above the working directory")
-		}
-		dir = parent
-	}
 }

@@ -89,7 +89,7 @@ func StartWith(t testing.TB, o Options) *Server {
 		}
 		os.RemoveAll(dir)
 	})
-	yang := filepath.Join(moduleRoot(t), "internal", "sim", "netconfdtest", "testdata", "yang")
+	yang := filepath.Join(need.ModuleRoot(t), "internal", "sim", "netconfdtest", "testdata", "yang")
 	for _, d := range []string{"yang", "yuma/data"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
@@ -343,25 +343,6 @@ func (s *Server) dumpLogs(t testing.TB) {
 			text = text[len(text)-4000:]
 		}
 		t.Logf("%s: %s", name, text)
-	}
-}
-
-// moduleRoot finds the module's directory above the test's.
-func moduleRoot(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			t.Fatal("not inside the module")
-		}
-		dir = up
 	}
 }
 
