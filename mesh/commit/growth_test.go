@@ -65,10 +65,10 @@ func TestWideBansWaitForAWord(t *testing.T) {
 }
 
 func TestGrowthGuard(t *testing.T) {
-	all := spread(20_000)
+	all := spread(2000) // a tenth of what is usual, floor included
 	grown := func(before, there, more int) facts {
 		f := base()
-		f.maxAddresses, f.before = 100_000, before
+		f.maxAddresses, f.growthFloor, f.before = 10_000, 500, before
 		f.running, f.placed, f.bans = all[:there], leases(all[:there]...), bans(all[:there+more]...)
 		return f
 	}
@@ -77,16 +77,16 @@ func TestGrowthGuard(t *testing.T) {
 		f         facts
 		add, held int
 	}{
-		{"a storm in an empty tenant", grown(0, 0, 5000), 5000, 0},
-		{"more than the floor waits in part", grown(0, 0, 5001), 5000, 1},
-		{"nothing is known of before", grown(-1, 0, 6000), 5000, 1000},
-		{"a large tenant may triple", grown(4000, 4000, 8000), 8000, 0},
-		{"and no more", grown(4000, 4000, 8001), 8000, 1},
-		{"in an hour, not in a commit", grown(100, 3100, 3000), 2000, 1000},
-		{"nothing once it has", grown(0, 5000, 1000), 0, 1000},
-		{"what it shrank by comes on top", grown(3000, 1000, 9000), 8000, 1000},
-		{"somebody's word has made it grow", grown(100, 10_000, 10_000), 10_000, 0},
-		{"what has had the word", func() facts { f := grown(0, 0, 9000); f.known = all[:9000]; return f }(), 9000, 0},
+		{"a storm in an empty tenant", grown(0, 0, 500), 500, 0},
+		{"more than the floor waits in part", grown(0, 0, 501), 500, 1},
+		{"nothing is known of before", grown(-1, 0, 600), 500, 100},
+		{"a large tenant may triple", grown(400, 400, 800), 800, 0},
+		{"and no more", grown(400, 400, 801), 800, 1},
+		{"in an hour, not in a commit", grown(10, 310, 300), 200, 100},
+		{"nothing once it has", grown(0, 500, 100), 0, 100},
+		{"what it shrank by comes on top", grown(300, 100, 900), 800, 100},
+		{"somebody's word has made it grow", grown(10, 1000, 1000), 1000, 0},
+		{"what has had the word", func() facts { f := grown(0, 0, 900); f.known = all[:900]; return f }(), 900, 0},
 		{"what has waited goes on waiting", func() facts { f := grown(0, 0, 100); f.waiting = set(all[:60]...); return f }(), 40, 60},
 	} {
 		for _, aggregate := range []bool{false, true} {
