@@ -51,7 +51,7 @@ func flaw(path, what string, wantDir bool, uid int, why string) *rightsFlaw {
 	case err != nil:
 		return &rightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, "ls -ld " + path}
 	case wantDir && !info.IsDir():
-		return &rightsFlaw{fmt.Sprintf("%s %s is no directory", what, path), why, "move it away"}
+		return &rightsFlaw{fmt.Sprintf("%s %s is not a directory", what, path), why, "move it away"}
 	case !wantDir && !info.Mode().IsRegular():
 		return &rightsFlaw{fmt.Sprintf("%s %s is no plain file but %s", what, path, info.Mode().Type()), why, "move it away"}
 	}

@@ -69,7 +69,7 @@ func TestWhatOthersCanChangeIsRefusedAtTheStart(t *testing.T) {
 				return err
 			}
 			return os.WriteFile(c.spoolDir(), nil, 0o600)
-		}, "no directory"},
+		}, "is not a directory"},
 		{"nothing yet", func(c *Config) error { return os.RemoveAll(c.DataDir) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

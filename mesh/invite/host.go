@@ -69,9 +69,6 @@ func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, l
 	return t, nil
 }
 
-// Invitations are all that are remembered, the oldest first.
-func (h *Host) Invitations() []invitation { return h.book.list() }
-
 // Serve answers one stream that begins with First, and closes it. host is what the bounds go by: an address, or its network.
 // It blocks for as long as the stream takes, 10 s at most, and returns when ctx ends, whatever the disk does.
 func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
