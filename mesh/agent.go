@@ -19,6 +19,7 @@ import (
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
+	"banmesh/mesh/conductor/prefixset"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/crowdsec"
 	"banmesh/mesh/fail2ban"
@@ -392,11 +393,33 @@ func (a *Agent) protect(ctx context.Context) []netip.Prefix {
 	cfg.NeverBan = a.neverBan.configured
 	a.neverBan.Unlock()
 	advertised, _ := netip.ParseAddrPort(a.mesh.Addr())
-	world := a.doors
-	world.Lookup = a.lastFound
-	prefixes := ownNeverBan(ctx, &cfg, &world, advertised.Addr())
+	prefixes := a.exempt(ctx, &cfg, advertised.Addr())
 	a.store.Protect(prefixes)
 	return prefixes
+}
+
+// exempt is ownNeverBan, and while a conductor's name was not looked up in this run
+// yet, also the single addresses of this router's last lease: the conductor's are
+// among them, from the run before.
+func (a *Agent) exempt(ctx context.Context, cfg *Config, advertised netip.Addr) []netip.Prefix {
+	missed := false
+	world := a.doors
+	world.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+		addrs, err := a.lastFound(ctx, host)
+		missed = missed || err != nil || len(addrs) == 0
+		return addrs, err
+	}
+	prefixes := ownNeverBan(ctx, cfg, &world, advertised)
+	if !missed {
+		return prefixes
+	}
+	const most = 256 // a lease holds no more
+	for _, last := range a.store.NeverBans() {
+		if last.Origin == cfg.Name && last.Prefix.IsSingleIP() && len(prefixes) < most {
+			prefixes = append(prefixes, last.Prefix)
+		}
+	}
+	return prefixset.Sort(prefixes)
 }
 
 // lastFound looks up a name, and answers as before where that fails: a conductor
