@@ -95,7 +95,11 @@ test: deps cross
 	@go build -o $(BIN)/testsum .ci/testsum.go
 	# A command that fails is an event like others: which tests failed, and whether
 	# for good, testsum knows.
-	failed() { echo "{\"Action\":\"failed\",\"Output\":\"$$1\"}"; }
+	failed() {
+		local status=$$? action=failed
+		[ $$status -lt 124 ] || action=cut # by timeout, or a signal
+		echo "{\"Action\":\"$$action\",\"Output\":\"$$1\"}"
+	}
 	{
 		timeout -k 10 $(MOST) $(RACE) ./... || failed 'go test ./...'
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed 'go test .ci/testsum_test.go'

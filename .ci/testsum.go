@@ -4,7 +4,8 @@
 //
 //	{"Action":"failed","Output":"COMMAND"}
 //
-// says that COMMAND, which wrote what comes before it, failed.
+// says that COMMAND, which wrote what comes before it, failed; with the action "cut",
+// that it was ended before it was done.
 //
 //	testsum [COMMAND...]
 //
@@ -179,7 +180,7 @@ func (s *summary) read(in io.Reader) {
 	}
 	// go test itself was ended.
 	for _, pkg := range slices.Sorted(maps.Keys(s.running)) {
-		s.endPackage(event{Action: "fail", Package: pkg})
+		s.endPackage(event{Action: "fail", Package: pkg}, true)
 	}
 }
 
@@ -193,6 +194,10 @@ func (s *summary) take(e event) {
 			s.output[key] = new(strings.Builder)
 		}
 		s.output[key].WriteString(e.Output)
+	case "cut":
+		s.failed++ // what had not begun by then, nobody else counts
+		fmt.Fprintf(s.out, "ENDED before it was done: %s\n", e.Output)
+		s.known = s.failed
 	case "failed":
 		// Most often because of a test that was counted already.
 		if s.failed == s.known {
@@ -204,7 +209,7 @@ func (s *summary) take(e event) {
 		io.WriteString(s.out, e.Output)
 	case "pass", "fail", "skip":
 		if e.Test == "" {
-			s.endPackage(e)
+			s.endPackage(e, false)
 		} else {
 			s.endTest(e)
 		}
@@ -241,22 +246,37 @@ func (s *summary) blame(e event) {
 	}
 	text := s.text(e)
 	s.blamed[i].failures++
-	s.blamed[i].final = s.blamed[i].final || strings.Contains(text, "panic: ") || strings.Contains(text, "race detected")
+	s.blamed[i].final = s.blamed[i].final || final(text)
 }
 
-func (s *summary) endPackage(e event) {
+// final reports whether it is told of something that no second try makes good.
+func final(text string) bool {
+	for _, sign := range []string{"panic: ", "fatal error: ", "race detected", "DATA RACE", "signal: "} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// endPackage takes the end of a package; cut: it has none of its own.
+func (s *summary) endPackage(e event, cut bool) {
 	delete(s.running, e.Package)
 	switch {
 	case e.Action == "fail":
-		if s.failures[e.Package] == 0 {
-			s.failed++ // the build, a panic, the timeout: no test was blamed
-		}
+		// The build, a panic, the timeout. Some test may have failed before, and pass
+		// when it runs again: that does not make up for those that never ran.
+		broken := cut || s.failures[e.Package] == 0 || final(s.text(e))
 		// A test that a panic or the timeout ended has no end of its own.
 		for key, text := range s.output {
 			if strings.HasPrefix(key, e.Package+" ") && !strings.HasSuffix(key, " ") {
 				fmt.Fprintf(s.out, "--- unfinished: %s\n%s", key, text)
 				delete(s.output, key)
+				broken = true
 			}
+		}
+		if broken {
+			s.failed++
 		}
 		fmt.Fprintf(s.out, "FAIL %s (%.1f s)\n%s", e.Package, e.Elapsed, s.text(e))
 	case s.tests[e.Package] > 0:

@@ -42,6 +42,8 @@ func TestSummary(t *testing.T) {
 		{"a skip", good + `{"Action":"output","Package":"a","Test":"TestS","Output":"no ipv6 here\n"}
 {"Action":"skip","Package":"a","Test":"TestS"}
 `, true, []string{"no ipv6 here", "1 skipped", "1 passed, 0 failed\n"}, ""},
+		{"a command that was ended", good + `{"Action":"cut","Output":"go test ./..."}
+`, false, []string{"ENDED before it was done: go test ./...\n", "1 passed, 1 failed\n"}, ""},
 		{"a command that fails for a test", good + `{"Action":"fail","Package":"b","Test":"TestY"}
 {"Action":"fail","Package":"b","Elapsed":1}
 {"Action":"failed","Output":"go test ./..."}
@@ -91,6 +93,18 @@ func TestSecondTry(t *testing.T) {
 		{"does not run any more", failing, "", false, []string{"1 passed, 3 failed\n"}, "PASSED ONLY"},
 		{"a data race", strings.ReplaceAll(failing, "too late", "testing.go:1: race detected during execution of test"), "pass", false, []string{"2 passed, 2 failed\n"}, "again: a TestY"},
 		{"a panic", strings.ReplaceAll(failing, "too late", "panic: nil map"), "pass", false, []string{"2 passed, 2 failed\n"}, ""},
+		{"a panic later on, of no test", failing + `{"Action":"start","Package":"b"}
+{"Action":"fail","Package":"b","Test":"TestB"}
+{"Action":"output","Package":"b","Output":"panic: of a goroutine\n"}
+{"Action":"fail","Package":"b","Elapsed":0.5}
+`, "pass", false, []string{"find out why: b TestB\n", "5 passed, 1 failed\n"}, ""},
+		{"the end of another test", failing + `{"Action":"fail","Package":"b","Test":"TestB"}
+{"Action":"output","Package":"b","Test":"TestC","Output":"=== RUN   TestC\n"}
+{"Action":"fail","Package":"b","Elapsed":0.5}
+`, "pass", false, []string{"unfinished: b TestC", "5 passed, 1 failed\n"}, ""},
+		{"an end of go test itself", failing + `{"Action":"start","Package":"b"}
+{"Action":"fail","Package":"b","Test":"TestB"}
+`, "pass", false, []string{"FAIL b", "5 passed, 1 failed\n"}, ""},
 		{"too many", many(mostAgain + 1), "pass", false, []string{"too many", "0 passed, 9 failed\n"}, "once more"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

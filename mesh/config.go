@@ -349,7 +349,7 @@ func checkName(name string) error {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
 		default:
-			return fmt.Errorf("has the character %q: messages, digits, '.', '_' and '-' are allowed", r)
+			return fmt.Errorf("has the character %q: letters, digits, '.', '_' and '-' are allowed", r)
 		}
 	}
 	return nil
