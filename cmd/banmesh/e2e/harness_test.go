@@ -23,7 +23,9 @@ import (
 var banmesh string
 
 func TestMain(m *testing.M) {
-	flag.Parse()
+	// Those that say that they may run beside others wait most of the time.
+	flag.Set("test.parallel", "4")
+	flag.Parse() // where the command line says something else, that holds
 	if testing.Short() {
 		fmt.Println("the tests of whole programs take long: left out by -short")
 		os.Exit(0)
