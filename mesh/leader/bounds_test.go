@@ -65,3 +65,18 @@ func TestAnObserverWaitsForTwoWords(t *testing.T) {
 		t.Errorf("an observer waits %v for the leader's word, want %v", got, want)
 	}
 }
+
+// TestANumberFarBehindIsThatOfARestart: up to there a word was overtaken on the way; from there on its author counts anew.
+func TestANumberFarBehindIsThatOfARestart(t *testing.T) {
+	const last = 1 << 40
+	for _, tt := range []struct {
+		behind uint64
+		fresh  bool
+	}{{0, false}, {1, false}, {late - 1, false}, {late, true}, {late + 1, true}} {
+		o := order{}
+		o.fresh("a", last)
+		if got := o.fresh("a", last-tt.behind); got != tt.fresh {
+			t.Errorf("%d behind: fresh %t", tt.behind, got)
+		}
+	}
+}
