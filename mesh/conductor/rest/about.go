@@ -102,7 +102,7 @@ func (n *node) look(ctx context.Context) (about, error) {
 		default:
 			var told bool
 			version.dirty, told = flagIn(b)
-			version.release, ab.noVersion = releaseIn(b), !told
+			version.release, ab.noVersion = releaseBeside(b), !told
 		}
 	}
 	release, asked := version.release, false
@@ -215,7 +215,20 @@ func flagIn(b []byte) (dirty, told bool) {
 	return false, false
 }
 
-// releaseIn finds the release in an answer whose form is not published.
+// releaseBeside reads the release in an answer of /config/version. A "version" there, or a number, is more likely to count the
+// configuration's changes: taken for a release, it would make a candidate that all administrators share the account's own.
+func releaseBeside(b []byte) string {
+	var version struct{ Release any }
+	if json.Unmarshal(b, &version) != nil {
+		return ""
+	}
+	if s, ok := version.Release.(string); ok && releaseNumber().MatchString(s) {
+		return s
+	}
+	return ""
+}
+
+// releaseIn finds the release in an answer of a resource that is about the software, whose form is not published.
 func releaseIn(b []byte) string {
 	var object map[string]any
 	if json.Unmarshal(b, &object) != nil {

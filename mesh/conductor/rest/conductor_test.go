@@ -743,6 +743,34 @@ func TestWhoseTheCandidateIsComesFromWhatIsPublished(t *testing.T) {
 	}
 }
 
+// A configuration has versions of its own, which are counted.
+func TestAVersionOfTheConfigurationIsNoRelease(t *testing.T) {
+	for version, want := range map[string]string{
+		`{"isDirty":false,"version":17}`:                   "release 5.2.4, one candidate for all",
+		`{"isDirty":false,"version":"17.3"}`:               "release 5.2.4, one candidate for all",
+		`{"isDirty":false,"currentVersion":1.2e2}`:         "release 5.2.4, one candidate for all",
+		`{"isDirty":false,"release":17}`:                   "release 5.2.4, one candidate for all",
+		`{"isDirty":false,"version":3,"release":"7.1.3"}`:  "release 7.1.3, a candidate per user",
+		`{"isDirty":false,"version":99,"release":"5.4.0"}`: "release 5.4.0, a candidate per node",
+	} {
+		r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+			switch strings.TrimPrefix(req.URL.Path, "/api/v1") {
+			case "/login":
+				fmt.Fprint(w, `{"token":"t"}`)
+			case "/config/version":
+				fmt.Fprint(w, version)
+			case "/system":
+				fmt.Fprint(w, `{"softwareVersion":"5.2.4"}`)
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		})
+		if _, err := r.Read(t.Context()); err != nil || !strings.Contains(r.Features(), want) {
+			t.Errorf("%s: %v, features %q, want %q", version, err, r.Features(), want)
+		}
+	}
+}
+
 // Nothing but plain text is asked for. A proxy that compresses all the same is understood, within the bounds of an answer.
 func TestAnAnswerThatIsCompressedUnasked(t *testing.T) {
 	c := serve(t)
