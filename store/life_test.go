@@ -41,9 +41,19 @@ func TestALiftOutlivesTheBansOfWhoLetsThemLiveLonger(t *testing.T) {
 
 // TestALiftDatedFarAheadIsRefused: its ranges would name what is given until then. It is taken when its time has come.
 func TestALiftDatedFarAheadIsRefused(t *testing.T) {
+	for name, begin := range map[string]func(*node) *node{
+		"the clock agrees":   func(a *node) *node { a.Tick(true); return a },
+		"the clock does not": func(a *node) *node { a.Tick(false); return a },
+		"after a start":      func(a *node) *node { a.Tick(true); return a.reopen() },
+	} {
+		t.Run(name, func(t *testing.T) { refuseALiftFarAhead(t, begin) })
+	}
+}
+
+// refuseALiftFarAhead brings lifts of the future to a member that begin has made ready.
+func refuseALiftFarAhead(t *testing.T, begin func(*node) *node) {
 	c := newClock()
-	a := newNode(t, "a", c, nil)
-	a.Tick(true)
+	a := begin(newNode(t, "a", c, nil))
 	f := newForge("rogue", 1)
 	ahead := c.millis() + 10*365*24*hour
 	f.write(item{kind: KindLift, key: mustKey(addr(1)), start: ahead, until: ahead, lift: &liftBody{offences: []offence{{"a", "sshd", ahead}, {"a", "sshd", 0}}}})
