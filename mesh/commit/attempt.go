@@ -165,6 +165,10 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	}
 	// From here on the commit may take effect whatever happens: it is brought to
 	// its end even when leadership is lost meanwhile.
+	placed := c.placed()
+	c.tenant.Lock()
+	c.memory.sent(p.Add, placed)
+	c.tenant.Unlock()
 	final, done := c.lasting(ctx)
 	defer done()
 	if err := e.Commit(final); err != nil {

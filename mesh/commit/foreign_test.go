@@ -159,6 +159,39 @@ func TestALateRecordAdoptsNothing(t *testing.T) {
 	}
 }
 
+// One answer that lacks what was seen foreign changes nothing of that, whatever is wanted meanwhile.
+func TestALateRecordAdoptsNothingAfterAReadingThatLacksIt(t *testing.T) {
+	for name, meanwhile := range map[string]func(a *agent){
+		"a glitch": func(*agent) {},
+		"a ban":    func(a *agent) { a.set.ban(time.Hour, many(1)...); a.Notify(Addition) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *site) {
+				s.byHand(many(3), nil)
+				_, mesh := among(Peer{Name: "rogue", MayLead: true})
+				a := newAgent(t, s, "a", mesh)
+				defer a.halt()
+				pass(15 * time.Minute)
+				a.set.merge(lie(t, "rogue", 3))
+				pass(time.Minute)
+				a.link.lie(many(3))
+				if _, err := a.read(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				meanwhile(a)
+				pass(24 * time.Hour)
+				wantTenant(t, s, many(3)...)
+				if st := a.Status(); st.Foreign != 3 || st.Committed != 0 {
+					t.Errorf("status = %+v, want 3 foreign", st)
+				}
+				if n := len(a.own()); n != 0 {
+					t.Errorf("%d records of its own are left", n)
+				}
+			})
+		})
+	}
+}
+
 // The records of a member that could not be heard when its addresses were found in the tenant count all the same, and those
 // that come a moment late: what a leader commits would stay for ever.
 func TestAnHonestLateRecordCounts(t *testing.T) {

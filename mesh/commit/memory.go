@@ -47,8 +47,9 @@ type memory struct {
 // sighting is what is in running and nobody here has placed.
 type sighting struct {
 	since  time.Time
-	firm   bool     // it is somebody else's, whatever records come
-	except []string // members that could not be heard when that was found, and may have placed it
+	firm   bool      // it is somebody else's, whatever records come
+	except []string  // members that could not be heard when that was found, and may have placed it
+	gone   time.Time // since when readings lack it; zero while it is there
 }
 
 // handRemoval is a prefix that somebody took out of the tenant.
@@ -91,6 +92,10 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 	m.absent = make(map[netip.Prefix]store.Millis)
 	for p, until := range placed {
 		if _, there := m.present[p]; there {
+			if _, mine := m.mine[p]; mine && m.foreign[p].firm {
+				delete(m.mine, p) // it was about to be added, and is back: somebody else's, as before
+				continue
+			}
 			m.seen[p], m.ours[p] = until, until
 			delete(m.vain, p)
 			delete(m.mine, p)
@@ -131,14 +136,25 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 	for p := range m.present {
 		if _, ours := m.ours[p]; ours {
 			delete(m.foreign, p)
-		} else if _, known := m.foreign[p]; !known {
+		} else if s, known := m.foreign[p]; !known {
 			m.foreign[p] = sighting{since: now}
 			n.foreign = append(n.foreign, p)
+		} else if !s.gone.IsZero() {
+			m.foreign[p] = sighting{since: now, firm: s.firm, except: s.except}
 		}
 	}
-	for p := range m.foreign {
-		if _, there := m.present[p]; !there {
+	for p, s := range m.foreign {
+		if _, there := m.present[p]; there {
+			continue
+		}
+		// One answer that lacks it, as after a failover, does not end what is known of it: a record that was not believed would
+		// count as soon as the next one has it again.
+		switch {
+		case !s.firm || !s.gone.IsZero() && now.Sub(s.gone) >= hold:
 			delete(m.foreign, p)
+		case s.gone.IsZero():
+			s.gone = now
+			m.foreign[p] = s
 		}
 	}
 	m.knowStrangers()
@@ -227,6 +243,16 @@ func (m *memory) shows(running []netip.Prefix) bool {
 		}
 	}
 	return true
+}
+
+// sent takes in that an edit goes to be committed: what it adds is ours from now on, whosever an address was that was there
+// before.
+func (m *memory) sent(add []netip.Prefix, placed map[netip.Prefix]store.Millis) {
+	for _, x := range add {
+		delete(m.foreign, x)
+		m.ours[x] = placed[x]
+	}
+	m.knowStrangers()
 }
 
 // committed takes in that an edit is in running, without reading it again: the

@@ -42,10 +42,16 @@ const (
 func (c *Committer) placed() map[netip.Prefix]store.Millis {
 	c.tenant.Lock()
 	strangers := c.memory.strangers
+	var own []netip.Prefix // that this member is about to add, where a stranger was
+	for p := range c.memory.mine {
+		if _, strange := strangers[p]; strange {
+			own = append(own, p)
+		}
+	}
 	c.tenant.Unlock()
 	entries := c.cfg.Set.PlacedBy(func(origin string, p netip.Prefix) bool {
 		from, strange := strangers[p]
-		return !strange || slices.Contains(from, origin)
+		return !strange || slices.Contains(from, origin) || origin == c.cfg.Name && slices.Contains(own, p)
 	})
 	m := make(map[netip.Prefix]store.Millis, len(entries))
 	for _, e := range entries {
@@ -90,11 +96,13 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news, first 
 		if err := c.cfg.Set.Place(ctx, fresh, until); err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", errRecord, err)
 		}
-		placed = c.placed()
 		c.tenant.Lock()
 		for _, p := range fresh {
 			c.memory.mine[p] = until
 		}
+		c.tenant.Unlock()
+		placed = c.placed()
+		c.tenant.Lock()
 		for _, p := range add {
 			c.memory.absent[p] = placed[p]
 		}
@@ -247,10 +255,12 @@ func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
 
 // lift has records of what was placed lifted, and forgets what was seen of it.
 func (c *Committer) lift(ctx context.Context, gone []netip.Prefix, lift func(context.Context, []netip.Prefix) error) {
-	placed := c.placed()
+	recorded := make(map[netip.Prefix]bool)
+	for _, e := range c.cfg.Set.PlacedBy(func(string, netip.Prefix) bool { return true }) {
+		recorded[e.Prefix] = true
+	}
 	gone = slices.DeleteFunc(slices.Clone(gone), func(p netip.Prefix) bool {
-		_, ok := placed[p]
-		return !ok // foreign, or lifted already
+		return !recorded[p] // foreign, or lifted already
 	})
 	if len(gone) == 0 {
 		return
