@@ -65,12 +65,14 @@ func (a *Agent) electorate() []leader.Peer {
 	return peers
 }
 
-// committers are the other members that are known, by what the committer asks of them.
+// committers are the other members that are known and whose records count, by what the committer asks of them.
 func (a *Agent) committers() []commit.Peer {
 	var peers []commit.Peer
 	for _, m := range a.mesh.Members() {
-		if !m.Self {
-			peers = append(peers, commit.Peer{Name: m.Name, MayLead: m.Eligible, Failed: m.State == gossip.Failed})
+		if !m.Self && !a.ignored(m.Name) {
+			peers = append(peers, commit.Peer{
+				Name: m.Name, MayLead: m.Eligible, Failed: m.State == gossip.Failed, Alive: m.State == gossip.Alive, Agreed: m.Agreed,
+			})
 		}
 	}
 	return peers

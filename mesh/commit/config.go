@@ -104,6 +104,8 @@ type Peer struct {
 	Name    string
 	MayLead bool // it is configured to
 	Failed  bool // it cannot be heard, and may live all the same
+	Alive   bool
+	Agreed  time.Time // when it was last known to hold the same records; zero for never
 }
 
 // tuning holds times that nobody needs to set outside tests.

@@ -14,6 +14,7 @@ import (
 type known struct {
 	mu    sync.Mutex
 	peers []Peer
+	deaf  bool // they are alive, and what they hold does not come
 }
 
 func (k *known) set(ps ...Peer) {
@@ -22,10 +23,22 @@ func (k *known) set(ps ...Peer) {
 	k.peers = ps
 }
 
+func (k *known) hear(on bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.deaf = !on
+}
+
 func (k *known) list() []Peer {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.Clone(k.peers)
+	peers := slices.Clone(k.peers)
+	for i := range peers {
+		if !k.deaf && peers[i].Alive {
+			peers[i].Agreed = time.Now()
+		}
+	}
+	return peers
 }
 
 // among makes an agent one of a mesh with the peers.
@@ -125,13 +138,13 @@ func TestWhatAnotherLeaderTookOutIsNotOursAnyMore(t *testing.T) {
 	})
 }
 
-// What was seen foreign stays foreign: a record that comes later does not have an administrator's address removed.
+// What was seen foreign for three minutes, by one to whom all have told what they hold, stays foreign: a record that comes later does not have an administrator's address removed.
 func TestALateRecordAdoptsNothing(t *testing.T) {
 	for name, lead := range map[string]bool{"the leader": true, "who leads next": false} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(t *testing.T, s *site) {
 				s.byHand(many(30), nil)
-				_, mesh := among(Peer{Name: "rogue", MayLead: true})
+				_, mesh := among(Peer{Name: "rogue", MayLead: true, Alive: true})
 				a := newAgent(t, s, "a", mesh)
 				defer a.halt()
 				a.lead(lead)
@@ -168,7 +181,7 @@ func TestALateRecordAdoptsNothingAfterAReadingThatLacksIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(t *testing.T, s *site) {
 				s.byHand(many(3), nil)
-				_, mesh := among(Peer{Name: "rogue", MayLead: true})
+				_, mesh := among(Peer{Name: "rogue", MayLead: true, Alive: true})
 				a := newAgent(t, s, "a", mesh)
 				defer a.halt()
 				pass(15 * time.Minute)
@@ -195,13 +208,22 @@ func TestALateRecordAdoptsNothingAfterAReadingThatLacksIt(t *testing.T) {
 // The records of a member that could not be heard when its addresses were found in the tenant count all the same, and those
 // that come a moment late: what a leader commits would stay for ever.
 func TestAnHonestLateRecordCounts(t *testing.T) {
+	b := Peer{Name: "b", MayLead: true, Alive: true}
 	for name, c := range map[string]struct {
 		peers func(*known) // while the record is on its way
 		wait  time.Duration
 	}{
 		"of the other side of a cut": {func(k *known) { k.set(Peer{Name: "b", MayLead: true, Failed: true}) }, time.Hour},
-		"a moment late":              {func(k *known) { k.set(Peer{Name: "b", MayLead: true}) }, 90 * time.Second},
+		"a moment late":              {func(k *known) { k.set(b) }, 90 * time.Second},
 		"to one who was alone":       {func(k *known) { k.set() }, time.Hour},
+		"by TCP, which was closed":   {func(k *known) { k.set(b); k.hear(false) }, 24 * time.Hour},
+		"to one who had been alone":  {func(k *known) { pass(time.Hour); k.hear(false); k.set(b) }, 2 * time.Minute},
+		"alive again": {func(k *known) {
+			k.set(Peer{Name: "c", Alive: true})
+			pass(3 * time.Minute)
+			k.hear(false)
+			k.set(b)
+		}, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(t *testing.T, s *site) {
@@ -211,7 +233,8 @@ func TestAnHonestLateRecordCounts(t *testing.T) {
 				defer a.halt()
 				c.peers(k)
 				pass(c.wait)
-				k.set(Peer{Name: "b", MayLead: true})
+				k.hear(true)
+				k.set(b)
 				a.set.merge(lie(t, "b", 3))
 				pass(24 * time.Hour)
 				wantTenant(t, s)

@@ -47,6 +47,7 @@ type memory struct {
 // sighting is what is in running and nobody here has placed.
 type sighting struct {
 	since  time.Time
+	heard  time.Time // since when all who are alive have told what they hold; zero: not yet
 	firm   bool      // it is somebody else's, whatever records come
 	except []string  // members that could not be heard when that was found, and may have placed it
 	gone   time.Time // since when readings lack it; zero while it is there

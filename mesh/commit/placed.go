@@ -37,8 +37,8 @@ const (
 	spreadTimeout = time.Second
 )
 
-// placed is what the records say of the tenant, but of what this member has seen there as somebody else's. Who may not lead
-// now may have led before, so that what it placed counts: else it would stay for ever.
+// placed is what the records say of the tenant, but of what this member has seen there as somebody else's for good. Who may
+// not lead now may have led before, so that what it placed counts: else it would stay for ever.
 func (c *Committer) placed() map[netip.Prefix]store.Millis {
 	c.tenant.Lock()
 	strangers := c.memory.strangers

@@ -38,6 +38,7 @@ type Member struct {
 	Eligible bool
 	Priority int
 	Agrees   agreement     // whether its root agrees with ours
+	Agreed   time.Time     // when it last did; zero for never
 	Mute     muteDirection // a direction in which UDP does not pass although TCP does
 	Skew     time.Duration // its clock minus ours, 0 until measured
 	Version  string
@@ -103,7 +104,8 @@ type peer struct {
 
 	sync       agreement // when last compared
 	compared   time.Time
-	differing  int // looks in a row at which roots differed
+	agreed     time.Time // when roots were last the same
+	differing  int       // looks in a row at which roots differed
 	asked      time.Time
 	unanswered time.Time     // the first probe or question by UDP since the last answer
 	packet     time.Time     // last packet that came from where it is said to be
@@ -369,7 +371,7 @@ func (t *table) member(p *peer) Member {
 	m := Member{
 		Name: p.name, Addr: p.addr, State: p.state,
 		Eligible: p.meta.Eligible, Priority: int(p.meta.Priority), Version: p.meta.Version,
-		Agrees: t.agrees(p, time.Now()), Mute: t.mute(p, time.Now()), Seen: p.seen, Since: p.since,
+		Agrees: t.agrees(p, time.Now()), Agreed: p.agreed, Mute: t.mute(p, time.Now()), Seen: p.seen, Since: p.since,
 	}
 	if p.hasSkew {
 		m.Skew = p.skew // without the drift, which only members knows
@@ -558,6 +560,11 @@ func (t *table) probed(name string) {
 			p.unanswered = now
 		}
 	})
+}
+
+// agree notes that roots are the same. Called with the lock held.
+func (p *peer) agree(now time.Time) {
+	p.sync, p.compared, p.agreed, p.differing, p.fruitless, p.nextSync = Agrees, now, now, 0, 0, time.Time{}
 }
 
 // agreement counts alive others by what is known of their roots.

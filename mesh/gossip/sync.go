@@ -77,9 +77,7 @@ func (s *syncer) joined(name string) {
 func (s *syncer) observe(name string, st stamp) {
 	m := s.m
 	if m.set.Root(st.minute) == st.root {
-		m.table.with(name, func(p *peer) {
-			p.sync, p.compared, p.differing, p.fruitless, p.nextSync = Agrees, time.Now(), 0, 0, time.Time{}
-		})
+		m.table.with(name, func(p *peer) { p.agree(time.Now()) })
 		s.meet(name)
 		return
 	}
@@ -260,7 +258,7 @@ func (s *syncer) completed(name string, res exchanged) {
 	s.m.table.with(name, func(p *peer) {
 		p.stream = now
 		if res.same {
-			p.sync, p.compared, p.differing, p.fruitless, p.nextSync = Agrees, now, 0, 0, time.Time{}
+			p.agree(now)
 			return
 		}
 		repeated := res.chunks > 0 && p.gave == root
