@@ -111,6 +111,35 @@ func TestLiftedRecordsAreWrittenAgain(t *testing.T) {
 	})
 }
 
+// What another leader has just placed, and withdraws because an administrator added it meanwhile, is that administrator's.
+func TestWhatIsWithdrawnWhileItIsThereIsForeign(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a, b := newAgent(t, s, "a"), newFakeSet("b")
+		defer a.halt()
+		pass(time.Minute)
+		if err := b.Place(context.Background(), many(1), store.At(time.Now().Add(a.cfg.tuning.Lease))); err != nil {
+			t.Fatal(err)
+		}
+		s.byHand(many(1), nil)
+		a.set.merge(b)
+		if _, err := a.CommitNow(context.Background(), true); err != nil {
+			t.Fatal(err)
+		}
+		if st := a.Status(); st.Committed != 1 {
+			t.Errorf("status = %+v, want it read as placed", st)
+		}
+		if err := b.UnplaceOwn(context.Background(), many(1)); err != nil {
+			t.Fatal(err)
+		}
+		a.set.merge(b)
+		pass(24 * time.Hour)
+		wantTenant(t, s, many(1)...)
+		if st := a.Status(); st.Foreign != 1 || st.Committed != 0 || len(a.set.Placed()) != 0 {
+			t.Errorf("status = %+v, placed = %v, want one foreign", st, a.set.Placed())
+		}
+	})
+}
+
 // What another leader took out, and an administrator has put back since, is that administrator's.
 func TestWhatAnotherLeaderTookOutIsNotOursAnyMore(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {

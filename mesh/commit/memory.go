@@ -26,8 +26,8 @@ type memory struct {
 	// seen are the placed that have been in running, with the lease they had then.
 	seen map[netip.Prefix]store.Millis
 
-	// ours are the placed that are in running, with the lease they had last: what a leader has seen so stays so without a
-	// record, for as long as it is there.
+	// ours are the placed that are in running, by this member's own commit or for longer than an edit takes, with the lease they
+	// had last: what a leader has seen so stays so without a record, for as long as it is there.
 	ours map[netip.Prefix]store.Millis
 
 	byHand  map[netip.Prefix]handRemoval
@@ -80,9 +80,11 @@ type news struct {
 
 const maxHold = 24 * time.Hour
 
-// look takes in a reading of running. live tells whether a ban covers a prefix; shrink is the percentage of the tenant above
+// look takes in a reading of running. live tells whether a ban covers a prefix, old whether a record that ends then was
+// written before all edits that may be open: what is there under a newer one may be an administrator's, and the record about to
+// be withdrawn by its author, who has found that out. shrink is the percentage of the tenant above
 // which what is gone at once is a reset: a restored backup, another conductor, a restart without what was committed.
-func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, hold time.Duration, shrink int) news {
+func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, old func(store.Millis) bool, hold time.Duration, shrink int) news {
 	var n news
 	m.valid, m.at, m.conductor, m.running = true, now, r.Conductor, r.Addresses
 	m.present = make(map[netip.Prefix]struct{}, len(r.Addresses))
@@ -97,7 +99,10 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 				delete(m.mine, p) // it was about to be added, and is back: somebody else's, as before
 				continue
 			}
-			m.seen[p], m.ours[p] = until, until
+			m.seen[p] = until
+			if _, ours := m.ours[p]; ours || old(until) {
+				m.ours[p] = until
+			}
 			delete(m.vain, p)
 			delete(m.mine, p)
 			if h, ok := m.byHand[p]; ok {
@@ -135,12 +140,16 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 		}
 	}
 	for p := range m.present {
-		if _, ours := m.ours[p]; ours {
+		_, ours := m.ours[p]
+		_, recorded := placed[p]
+		s, known := m.foreign[p]
+		switch {
+		case ours || recorded && !s.firm:
 			delete(m.foreign, p)
-		} else if s, known := m.foreign[p]; !known {
+		case !known:
 			m.foreign[p] = sighting{since: now}
 			n.foreign = append(n.foreign, p)
-		} else if !s.gone.IsZero() {
+		case !s.gone.IsZero():
 			m.foreign[p] = sighting{since: now, firm: s.firm, except: s.except}
 		}
 	}

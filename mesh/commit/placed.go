@@ -26,8 +26,9 @@ import (
 //	clearVain neither wanted nor there for AbsentWait, while  everybody's
 //	          the candidate is clean
 //
-// No record is lifted of what a reading shows to be there. Whoever does that has lied or erred: what a leader has
-// seen to be ours stays ours to it as long as it is there, whatever becomes of the records.
+// No record is lifted of what a reading shows to be there, but one's own of a moment ago, where somebody else turns out to
+// have added that very address (notAdded). Whoever does it otherwise has lied or erred: what a leader has seen to be ours for
+// longer than that stays ours to it as long as it is there, whatever becomes of the records.
 
 // errRecord: what is placed cannot be written down, so nothing may be placed.
 var errRecord = errors.New("the store cannot record what is placed")

@@ -8,6 +8,7 @@ import (
 
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/prefixset"
+	"banmesh/store"
 )
 
 // read reads running without a lock and takes in what it shows. Nothing is planned from a tenant that is wide open, but
@@ -49,12 +50,15 @@ func (c *Committer) learn(r conductor.Running) {
 	d := draft{facts: c.gather(r.Addresses, false)}
 	d.index()
 	now := time.Now()
+	old := func(until store.Millis) bool {
+		return until.Time().Add(2*c.cfg.Timeout - c.cfg.tuning.Lease).Before(d.facts.date)
+	}
 	c.mu.Lock()
 	c.estimate.stale = true
 	lead := c.leading
 	c.mu.Unlock()
 	c.tenant.Lock()
-	n := c.memory.look(now, r, d.facts.placed, d.covered, c.cfg.tuning.ByHandWait, c.cfg.MaxShrinkPercent)
+	n := c.memory.look(now, r, d.facts.placed, d.covered, old, c.cfg.tuning.ByHandWait, c.cfg.MaxShrinkPercent)
 	c.tenant.Unlock()
 	if !lead {
 		return
