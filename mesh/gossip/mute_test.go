@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
@@ -78,4 +79,27 @@ func TestABanCrossesWhereUDPIsClosed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// In a large mesh a few are asked what they hold after a push, also where a burst was left to the exchange.
+func TestFewAreAskedAfterAPush(t *testing.T) {
+	simulateWith(t, 12, lan(), func(cfg *Config) { cfg.tuning.DirectMax = 8 }, func(fl *fleet) {
+		fl.nodes[0].ban("one")
+		fl.wait(20*time.Second, "a ban", fl.all(1))
+		time.Sleep(30 * time.Second) // all have answered a probe
+		m := fl.nodes[0].mesh
+		asked := func() uint32 {
+			m.asks.mu.Lock()
+			defer m.asks.mu.Unlock()
+			return m.asks.last
+		}
+		for _, bulk := range []bool{false, true} {
+			p, before := newPusher(m), asked()
+			p.bulk, p.repeats = bulk, [2]time.Time{time.Now(), time.Now().Add(time.Minute)}
+			p.repeat()
+			if n, most := asked()-before, uint32(math.Sqrt(11)); n == 0 || n > most {
+				t.Errorf("bulk %t: %d of 11 are asked at once, want at most %d", bulk, n, most)
+			}
+		}
+	})
 }

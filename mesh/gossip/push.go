@@ -157,7 +157,9 @@ func (p *pusher) untilRepeat() time.Duration {
 }
 
 // repeat tells the head again. In a large mesh only √N members are told: all of
-// them would cost as much as the ban, and who missed it sees it at a probe.
+// them would cost as much as the ban, and who missed it sees it at a probe. Of a
+// burst all are told, but no more are asked: their answers would come at once, and
+// those that are lost would each bring an exchange.
 func (p *pusher) repeat() {
 	now := time.Now()
 	due := false
@@ -170,12 +172,16 @@ func (p *pusher) repeat() {
 		return
 	}
 	others := p.m.table.receivers(p.m.tune.DirectMax)
-	if len(others)+1 > p.m.tune.DirectMax && !p.bulk {
-		others = p.m.sample(others, int(math.Sqrt(float64(len(others)))))
+	some := others
+	if len(others)+1 > p.m.tune.DirectMax {
+		some = p.m.sample(others, int(math.Sqrt(float64(len(others)))))
+	}
+	if !p.bulk {
+		others = some
 	}
 	p.tell(p.m.set.Head(), others)
 	if !p.repeats[1].IsZero() { // once a push
-		p.m.sync.confirm(others)
+		p.m.sync.confirm(some)
 	}
 	if p.repeats[len(p.repeats)-1].IsZero() {
 		p.bulk = false
