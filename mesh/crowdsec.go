@@ -1,9 +1,11 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"banmesh/mesh/control"
@@ -58,45 +60,64 @@ func (a *Agent) openCrowdSec() (err error) {
 	return err
 }
 
-// decided bans what CrowdSec decided, and lifts what it took back. What a LAPI no
-// longer names without saying that it is gone, as after the loss of its data base,
-// keeps its end: emptiness unbans nothing.
+// decided lifts what CrowdSec took back, and bans what it decided: in that order,
+// and each whatever becomes of the other. What a LAPI no longer names without saying
+// that it is gone, as after the loss of its data base, keeps its end: emptiness
+// unbans nothing.
 func (a *Agent) decided(ctx context.Context, c crowdsec.Change) error {
 	shift := store.Millis(a.clock.shift().Milliseconds())
-	limits := a.cfg.Limits.store()
-	var bans control.OneBans
-	wide := 0
-	for _, d := range c.New {
-		until := store.At(d.Until)
-		switch {
-		case limits.TooWide(store.KindBan, d.Prefix) != "":
-			wide++
-		case !c.All || !a.knownDecision(d.Prefix, until+shift):
-			bans = append(bans, control.OneBan{Prefix: d.Prefix, Jail: a.cfg.CrowdSec.Jail, Until: control.Until(until), Reason: scenario(d.Scenario)})
-		}
-	}
-	if wide > 0 {
-		a.log.Warn("decisions of CrowdSec's are wider than limits allow", "left_out", wide)
-	}
-	for len(bans) > 0 {
-		n := min(len(bans), control.MaxEach)
-		if _, err := a.ban(ctx, control.BanCall{Each: bans[:n]}); err != nil {
-			return err
-		}
-		bans = bans[n:]
-	}
 	var gone control.Prefixes
 	soon := store.At(a.clock.now()) + sameEnd
 	for _, p := range c.Gone {
-		if until := a.ownBan(p, store.FactLive); until > soon { // the others end by themselves
+		if a.ownBan(p) > soon { // the others end by themselves
 			gone = append(gone, p)
 		}
 	}
+	var left []crowdsec.Decision
+	for _, d := range c.Left {
+		if a.ownBan(d.Prefix) > store.At(d.Until)+shift+sameEnd { // for the one that went
+			gone, left = append(gone, d.Prefix), append(left, d)
+		}
+	}
+	err := a.takeBack(ctx, gone)
+
+	var came []crowdsec.Decision
+	for _, d := range c.New {
+		until := store.At(d.Until) + shift
+		if c.All && !a.knownDecision(d.Prefix, until) || !c.All && until-sameEnd > a.ownBan(d.Prefix) {
+			came = append(came, d)
+		}
+	}
+	return cmp.Or(err, a.takeOver(ctx, append(left, came...)))
+}
+
+// takeBack lifts this router's bans for CrowdSec.
+func (a *Agent) takeBack(ctx context.Context, gone control.Prefixes) error {
 	if len(gone) == 0 {
 		return nil
 	}
 	call := control.UnbanCall{Prefixes: gone, Jail: a.cfg.CrowdSec.Jail, Mine: true}
 	_, err := a.unban(ctx, call, call)
+	return err
+}
+
+// takeOver bans for decisions, but for those that an operator would have to force.
+// What is refused keeps nothing else out; the first refusal is returned.
+func (a *Agent) takeOver(ctx context.Context, all []crowdsec.Decision) (err error) {
+	limits := a.cfg.Limits.store()
+	bans := make(control.OneBans, 0, len(all))
+	for _, d := range all {
+		if !control.Wide(d.Prefix) && limits.TooWide(store.KindBan, d.Prefix) == "" {
+			bans = append(bans, control.OneBan{Prefix: d.Prefix, Jail: a.cfg.CrowdSec.Jail, Until: control.UntilAt(d.Until), Reason: scenario(d.Scenario)})
+		}
+	}
+	if n := len(all) - len(bans); n > 0 {
+		a.log.Warn("decisions of CrowdSec's are wider than /16 (IPv6: /32) or than limits allow: ban these by hand, with --force", "left_out", n)
+	}
+	for each := range slices.Chunk(bans, control.MaxEach) {
+		_, failed := a.ban(ctx, control.BanCall{Each: each})
+		err = cmp.Or(err, failed)
+	}
 	return err
 }
 
@@ -121,10 +142,10 @@ func (a *Agent) capped(f store.Fact) bool {
 	return most > 0 && f.Until-f.Start >= most-1000
 }
 
-// ownBan is when this router's ban for CrowdSec ends, 0 where there is none in that state.
-func (a *Agent) ownBan(p netip.Prefix, state store.FactState) (until store.Millis) {
+// ownBan is when this router's live ban for CrowdSec ends, 0 where there is none.
+func (a *Agent) ownBan(p netip.Prefix) (until store.Millis) {
 	for _, f := range a.store.Explain(p).Facts {
-		if a.ownFact(f, p) && f.State == state {
+		if a.ownFact(f, p) && f.State == store.FactLive {
 			until = max(until, f.Until)
 		}
 	}

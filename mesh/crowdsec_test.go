@@ -120,6 +120,59 @@ func TestAnUnbanOfADecisionSticks(t *testing.T) {
 	}
 }
 
+// A decision that cannot become a ban keeps no other out, and what was taken back is
+// lifted all the same.
+func TestADecisionThatIsRefusedStopsNoOther(t *testing.T) {
+	a := started(t, "router1", func(c *Config) { c.Limits.LivePerOrigin, c.Limits.StoredPerOrigin = 10, 10 })
+	until := time.Now().Add(time.Hour)
+	decision := func(p string) crowdsec.Decision {
+		return crowdsec.Decision{Prefix: netip.MustParsePrefix(p), Until: until}
+	}
+	wide := []crowdsec.Decision{decision("198.18.0.0/15"), decision("2001:db8::/31"), decision("203.0.113.7/32")}
+	if err := a.decided(t.Context(), crowdsec.Change{All: true, New: wide}); err != nil {
+		t.Errorf("a wide one: %v", err)
+	}
+	if all := listing(t, a); len(all) != 1 || all["203.0.113.7/32"].Prefix == "" {
+		t.Errorf("beside a wide one: %v", all)
+	}
+	var many []crowdsec.Decision
+	for i := range 20 {
+		many = append(many, decision(fmt.Sprintf("192.0.2.%d/32", i)))
+	}
+	c := crowdsec.Change{All: true, New: many, Gone: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}}
+	if err := a.decided(t.Context(), c); err == nil {
+		t.Error("more than fit are taken")
+	}
+	if all := listing(t, a); len(all) < 5 || all["203.0.113.7/32"].Prefix != "" {
+		t.Errorf("with more than fit: %v", all)
+	}
+}
+
+// Where the longer of two decisions is taken back, the ban ends with the other.
+func TestADecisionTakenBackShortensTheBan(t *testing.T) {
+	a := started(t, "router1", nil)
+	p, now := netip.MustParsePrefix("203.0.113.7/32"), time.Now()
+	short, long := crowdsec.Decision{Prefix: p, Until: now.Add(4 * time.Hour)}, crowdsec.Decision{Prefix: p, Until: now.Add(168 * time.Hour)}
+	tell := func(c crowdsec.Change, want time.Duration) {
+		t.Helper()
+		if err := a.decided(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if got := listing(t, a)[p.String()].Until.Time().Sub(now).Round(time.Minute); got != want {
+			t.Errorf("banned for %v, want %v", got, want)
+		}
+	}
+	tell(crowdsec.Change{New: []crowdsec.Decision{short, long}}, 168*time.Hour)
+	tell(crowdsec.Change{New: []crowdsec.Decision{short}}, 168*time.Hour)
+	tell(crowdsec.Change{Left: []crowdsec.Decision{long}}, 168*time.Hour)
+	tell(crowdsec.Change{Left: []crowdsec.Decision{short}}, 4*time.Hour)
+	root := status(t, a).Root
+	tell(crowdsec.Change{All: true, New: []crowdsec.Decision{short}, Left: []crowdsec.Decision{short}}, 4*time.Hour)
+	if status(t, a).Root != root {
+		t.Error("told again, it is banned anew")
+	}
+}
+
 func TestCrowdSecThatNobodyCanMeanIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"crowdsec: {url: ftp://192.0.2.1, key_file: k}":                     "crowdsec.url",

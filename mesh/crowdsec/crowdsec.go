@@ -5,7 +5,7 @@
 package crowdsec
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,6 +21,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"banmesh/internal/safefile"
+	"banmesh/mesh/control"
 )
 
 const (
@@ -30,6 +33,10 @@ const (
 	maxAnswer = 256 << 20
 	// retryMost is the longest pause between two tries.
 	retryMost = time.Minute
+	// longest is the end of what lasts longer: a ban ends before the year 2200.
+	longest = 100 * 365 * 24 * time.Hour
+	// maxKey bounds the file of the key.
+	maxKey = 4096
 	// lateWarning is for how long a LAPI may be silent before Trouble tells.
 	lateWarning = time.Minute
 )
@@ -41,17 +48,19 @@ type Decision struct {
 	Scenario string
 }
 
-// Change is what came and went. Where All is set, New is everything in force.
+// Change is what came and went. Where All is set, New is everything in force, the
+// longest decision of each prefix.
 type Change struct {
 	All  bool
 	New  []Decision
-	Gone []netip.Prefix // nothing bans these any more; ends that have passed are not among them
+	Gone []netip.Prefix // a decision about these went, and no other is left
+	Left []Decision     // the longest that is left about a prefix of which one went
 }
 
 // Config says whom to ask, and who is told.
 type Config struct {
 	URL      string        // of the LAPI, as http://127.0.0.1:8080
-	KeyFile  string        // holds the API key on its first line; read anew for each answer
+	KeyFile  string        // holds the API key on its first line, closed to others; read anew for each answer
 	CAFile   string        // authorities of the LAPI's certificate, PEM; "" is the system's
 	Origins  []string      // of decisions, as crowdsec and cscli; none is all
 	Interval time.Duration // between two questions
@@ -66,12 +75,11 @@ type Source struct {
 	cfg    Config
 	client *http.Client
 
-	// Of Run alone.
-	active map[int64]Decision
-	on     map[netip.Prefix]int // how many of active ban it
+	active map[int64]Decision // of Run alone
 
 	mu    sync.Mutex
 	since time.Time // since when it fails; zero while it does not
+	what  string    // fails
 	why   string
 }
 
@@ -122,14 +130,14 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// Trouble says for how long nothing was heard, and why; "" while all is well.
+// Trouble says for how long nothing was heard or taken, and why; "" while all is well.
 func (s *Source) Trouble() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.since.IsZero() || time.Since(s.since) < lateWarning {
 		return ""
 	}
-	return fmt.Sprintf("CrowdSec at %s gives no decisions for %v: %s", s.cfg.URL, time.Since(s.since).Round(time.Second), s.why)
+	return fmt.Sprintf("CrowdSec at %s %s for %v: %s", s.cfg.URL, s.what, time.Since(s.since).Round(time.Second), s.why)
 }
 
 func (s *Source) note(err error) {
@@ -138,13 +146,16 @@ func (s *Source) note(err error) {
 	switch {
 	case err == nil && !s.since.IsZero():
 		s.cfg.Logger.Info("CrowdSec gives decisions again", "url", s.cfg.URL)
-		s.since, s.why = time.Time{}, ""
+		s.since, s.what, s.why = time.Time{}, "", ""
 	case err != nil && s.since.IsZero():
 		s.since = time.Now()
 		fallthrough
 	case err != nil && s.why != err.Error():
-		s.why = err.Error()
-		s.cfg.Logger.Warn("CrowdSec gives no decisions; what it decided stays until its end", "url", s.cfg.URL, "error", err)
+		s.what, s.why = "gives no decisions", err.Error()
+		if refused := (*notTaken)(nil); errors.As(err, &refused) {
+			s.what = "gives decisions that are not all taken"
+		}
+		s.cfg.Logger.Warn("CrowdSec "+s.what+"; what was banned for it stays until its end", "url", s.cfg.URL, "error", err)
 	}
 }
 
@@ -173,19 +184,16 @@ func (d *decision) ban(now time.Time) (_ Decision, ok bool, err error) {
 	if err != nil {
 		return Decision{}, false, err
 	}
-	return Decision{p, now.Add(left), d.Scenario}, true, nil
+	return Decision{p, now.Add(min(left, longest)), d.Scenario}, true, nil
 }
 
 func parse(value string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(value); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
+	p, err := control.ParsePrefix(value)
+	var host *control.HostBitsError
+	if errors.As(err, &host) {
+		return host.Masked, nil
 	}
-	p, err := netip.ParsePrefix(value)
-	if err != nil {
-		return p, fmt.Errorf("decision about %q, which is no address", value)
-	}
-	return p.Masked(), nil
+	return p, err
 }
 
 // poll asks once and has what came and went applied.
@@ -196,62 +204,80 @@ func (s *Source) poll(ctx context.Context, all bool) error {
 	}
 	now := time.Now()
 	if all {
-		s.active, s.on = make(map[int64]Decision), make(map[netip.Prefix]int)
+		s.active = make(map[int64]Decision)
 	}
-	c := Change{All: all}
+	last := make(map[netip.Prefix]int64) // the longest decision about what the answer names; 0 is none
 	for i := range answer.New {
 		d, ok, err := answer.New[i].ban(now)
 		if err != nil {
 			s.cfg.Logger.Warn("a decision of CrowdSec's cannot be read", "error", err)
 		}
-		if !ok || !d.Until.After(now) {
-			continue
+		if ok && d.Until.After(now) {
+			s.active[answer.New[i].ID] = d
+			last[d.Prefix] = 0
 		}
-		s.forget(answer.New[i].ID)
-		s.active[answer.New[i].ID] = d
-		s.on[d.Prefix]++
-		c.New = append(c.New, d)
 	}
-	told := make(map[netip.Prefix]bool)
+	var went []netip.Prefix
 	for i := range answer.Deleted {
 		d, ok, err := answer.Deleted[i].ban(now)
 		if err != nil || !ok {
 			continue
 		}
-		s.forget(answer.Deleted[i].ID)
-		if s.on[d.Prefix] == 0 && !told[d.Prefix] {
-			told[d.Prefix] = true
-			c.Gone = append(c.Gone, d.Prefix)
-		}
+		delete(s.active, answer.Deleted[i].ID)
+		went = append(went, d.Prefix)
+		last[d.Prefix] = 0
 	}
 	for id, d := range s.active {
 		if !d.Until.After(now) {
-			s.forget(id)
+			delete(s.active, id)
+			continue
+		}
+		best, named := last[d.Prefix]
+		if until := s.active[best].Until; named && (d.Until.After(until) || d.Until.Equal(until) && id < best) {
+			last[d.Prefix] = id
 		}
 	}
-	if !c.All && len(c.New)+len(c.Gone) == 0 {
+	c := Change{All: all}
+	for i := range answer.New {
+		id := answer.New[i].ID
+		if d, ok := s.active[id]; ok && (!all || last[d.Prefix] == id) {
+			c.New = append(c.New, d)
+		}
+	}
+	told := make(map[netip.Prefix]bool)
+	for _, p := range went {
+		if told[p] {
+			continue
+		}
+		told[p] = true
+		if d, ok := s.active[last[p]]; ok {
+			c.Left = append(c.Left, d)
+		} else {
+			c.Gone = append(c.Gone, p)
+		}
+	}
+	if !c.All && len(c.New)+len(c.Gone)+len(c.Left) == 0 {
 		return nil
 	}
-	return s.cfg.Apply(ctx, c)
+	if err := s.cfg.Apply(ctx, c); err != nil {
+		return &notTaken{err}
+	}
+	return nil
 }
 
-func (s *Source) forget(id int64) {
-	d, ok := s.active[id]
-	if !ok {
-		return
-	}
-	delete(s.active, id)
-	if s.on[d.Prefix]--; s.on[d.Prefix] == 0 {
-		delete(s.on, d.Prefix)
-	}
-}
+// notTaken is an error of who is told, not of the LAPI.
+type notTaken struct{ error }
+
+func (e *notTaken) Unwrap() error { return e.error }
 
 func (s *Source) get(ctx context.Context, all bool, answer any) error {
 	key, err := s.key()
 	if err != nil {
 		return err
 	}
-	q := url.Values{"scopes": {"ip,range"}}
+	// Otherwise it names the longest decision about an address alone, from whatever
+	// origin, and is silent about one that goes while another is left.
+	q := url.Values{"scopes": {"ip,range"}, "dedup": {"false"}}
 	if all {
 		q.Set("startup", "true")
 	}
@@ -289,17 +315,13 @@ func (s *Source) get(ctx context.Context, all bool, answer any) error {
 }
 
 func (s *Source) key() (string, error) {
-	f, err := os.Open(s.cfg.KeyFile)
+	_, b, err := safefile.ReadClosed(s.cfg.KeyFile, safefile.ToOthers, maxKey, "CrowdSec's API key")
 	if err != nil {
 		return "", fmt.Errorf("read CrowdSec's API key: %w", err)
 	}
-	defer f.Close()
-	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return "", fmt.Errorf("read CrowdSec's API key: %w", err)
-	}
-	if line = strings.TrimSpace(line); line == "" {
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	if line = bytes.TrimSpace(line); len(line) == 0 {
 		return "", fmt.Errorf("%s is empty: it holds CrowdSec's API key", s.cfg.KeyFile)
 	}
-	return line, nil
+	return string(line), nil
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,6 +80,9 @@ func follow(t *testing.T, l *lapi, fail *error) (*Source, *[]string) {
 			for _, p := range c.Gone {
 				words = append(words, "-"+p.String())
 			}
+			for _, d := range c.Left {
+				words = append(words, fmt.Sprintf("=%v %v", d.Prefix, time.Until(d.Until).Round(time.Minute)))
+			}
 			*told = append(*told, strings.TrimSpace(map[bool]string{true: "all "}[c.All]+strings.Join(words, " ")))
 			return nil
 		},
@@ -111,24 +113,29 @@ func TestDecisionsComeAndGo(t *testing.T) {
 
 	l.came, l.went = []decision{ban(11, "203.0.113.11", "1h")}, []decision{ban(3, "2001:db8::7", "-1s")}
 	step(false)
-	// The second decision about an address goes on where the first is taken back.
-	l.came = []decision{ban(12, "203.0.113.7", "5h")}
+	// Another decision about an address goes on where one is taken back.
+	l.came = []decision{ban(12, "203.0.113.7", "5h"), ban(13, "203.0.113.7", "1h")}
 	step(false)
-	l.went = []decision{ban(1, "203.0.113.7", "-1s")}
+	l.went = []decision{ban(12, "203.0.113.7", "-1s")}
 	step(false)
-	l.went = []decision{ban(12, "203.0.113.7", "-1s"), ban(12, "203.0.113.7", "-1s")}
+	l.went = []decision{ban(13, "203.0.113.7", "-1s"), ban(1, "203.0.113.7", "-1s"), ban(1, "203.0.113.7", "-1s")}
 	step(false)
+	// Of all, the longest about an address is told.
+	l.all = []decision{ban(14, "203.0.113.7", "1h"), ban(15, "203.0.113.7", "2h"), ban(16, "203.0.113.7", "30m")}
+	l.went = []decision{ban(12, "203.0.113.7", "-1s")}
+	step(true)
 	want := []string{
 		"all +203.0.113.7/32 4h0m0s +198.51.100.0/24 1h0m0s +2001:db8::7/128 2h0m0s",
 		"+203.0.113.11/32 1h0m0s -2001:db8::7/128",
-		"+203.0.113.7/32 5h0m0s",
+		"+203.0.113.7/32 5h0m0s +203.0.113.7/32 1h0m0s",
+		"=203.0.113.7/32 4h0m0s",
 		"-203.0.113.7/32",
+		"all +203.0.113.7/32 2h0m0s =203.0.113.7/32 2h0m0s",
 	}
-	// Taking back the first of two tells nothing.
 	if !slices.Equal(*told, want) {
 		t.Errorf("told\n%s\nwant\n%s", strings.Join(*told, "\n"), strings.Join(want, "\n"))
 	}
-	if want := "origins=crowdsec,cscli&scopes=ip,range&startup=true"; l.queries[0] != want {
+	if want := "dedup=false&origins=crowdsec,cscli&scopes=ip,range&startup=true"; l.queries[0] != want {
 		t.Errorf("asked %s, want %s", l.queries[0], want)
 	}
 	if strings.Contains(l.queries[1], "startup") {
@@ -181,6 +188,10 @@ func TestTroubleIsToldAfterAMinute(t *testing.T) {
 		if text := s.Trouble(); text != "CrowdSec at http://192.0.2.1:8080 gives no decisions for 1m1s: refused" {
 			t.Errorf("trouble %q", text)
 		}
+		s.note(&notTaken{errors.New("too many")})
+		if text := s.Trouble(); text != "CrowdSec at http://192.0.2.1:8080 gives decisions that are not all taken for 1m1s: too many" {
+			t.Errorf("trouble %q", text)
+		}
 		s.note(nil)
 		if text := s.Trouble(); text != "" {
 			t.Errorf("after an answer: %s", text)
@@ -209,10 +220,26 @@ func TestWhatTheLAPIRefusesIsSaid(t *testing.T) {
 	if err := s.poll(t.Context(), true); err == nil || err.Error() != "it answers 500 Internal Server Error" {
 		t.Errorf("down: %v", err)
 	}
-	if _, err := parse("2001:db8::1%eth0"); err == nil {
-		t.Error("a zone is taken")
+	l.down = false
+	if err := os.Chmod(s.cfg.KeyFile, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	if p, err := parse("::ffff:192.0.2.1"); err != nil || p != netip.MustParsePrefix("192.0.2.1/32") {
-		t.Errorf("an IPv4 address in IPv6 clothes: %v, %v", p, err)
+	if err := s.poll(t.Context(), true); err == nil || !strings.Contains(err.Error(), "others can read") {
+		t.Errorf("a key that everybody can read: %v", err)
+	}
+}
+
+func TestOddDecisionsAreRead(t *testing.T) {
+	for value, want := range map[string]string{
+		"2001:db8::1%eth0": "", "0.0.0.0/0": "", "FR": "",
+		"::ffff:192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.0/120": "192.0.2.0/24", "192.0.2.7/24": "192.0.2.0/24",
+	} {
+		if p, err := parse(value); (err == nil) != (want != "") || err == nil && p.String() != want {
+			t.Errorf("%s: %v, %v, want %q", value, p, err, want)
+		}
+	}
+	d := ban(1, "192.0.2.1", "2000000h") // until after the year 2200, when no ban can end
+	if got, ok, err := d.ban(time.Now()); !ok || err != nil || got.Until.Year() >= 2200 {
+		t.Errorf("a long one: %v, %v, %v", got, ok, err)
 	}
 }
