@@ -22,9 +22,12 @@ type Setting struct {
 func (s Setting) String() string { return s.Key + ": " + flow(s.Value) }
 
 // EditConfig gives the text of a configuration settings, and touches nothing else in it: comments, order and form stay. A key
-// that has another value than the default already, and another than asked for, stays; kept names them as they stand. The
-// result is a text that LoadConfig reads, and in which the settings have their values.
+// that has another value than the default already, and another than asked for, stays; kept names them as they stand. A name
+// that the package wrote gives way. The result is a text that LoadConfig reads, and in which the settings have their values.
 func EditConfig(path string, text []byte, settings []Setting) (edited []byte, set, kept []Setting, err error) {
+	if named(settings) {
+		text = unnamed(text)
+	}
 	before, err := ParseConfig(path, text)
 	if err != nil {
 		return nil, nil, nil, err

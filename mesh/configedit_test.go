@@ -53,6 +53,32 @@ func TestWhatAnOperatorHasSetStays(t *testing.T) {
 	}
 }
 
+// The name that the package's installation wrote is nobody's: one that is asked for
+// takes its place, and a copy of the machine does not bear it.
+func TestANameByThePackageGivesWay(t *testing.T) {
+	const text = "# here\nname: debian  # the host's, by the package, for machine 0123456789ab\ndata_dir: /srv\n"
+	for _, name := range []string{"server2", "debian"} {
+		got, _, kept, err := EditConfig("x.yaml", []byte(text), []Setting{{"name", name}})
+		if want := "# here\nname: " + name + "\ndata_dir: /srv\n"; err != nil || string(got) != want || len(kept) > 0 {
+			t.Errorf("%s: %q, kept %v, %v", name, got, kept, err)
+		}
+	}
+	if got, _, _, err := EditConfig("x.yaml", []byte(text), []Setting{{"log.level", "info"}}); err != nil || !strings.HasPrefix(string(got), text) {
+		t.Errorf("another key: %q, %v", got, err)
+	}
+	host := DefaultConfig().Name
+	for this, want := range map[string]string{"0123456789ab": "debian", "": "debian", "ba9876543210": host} {
+		f := &File{Config: Config{Name: "debian"}}
+		if f.packagedName([]byte(text), this); f.Name != want || !f.NameByPackage {
+			t.Errorf("on machine %q the name is %q (the package's: %v), want %q", this, f.Name, f.NameByPackage, want)
+		}
+	}
+	f := &File{Config: Config{Name: "mail"}}
+	if f.packagedName([]byte("name: mail\n"), "ba9876543210"); f.Name != "mail" || f.NameByPackage {
+		t.Errorf("a name that was given: %+v", f)
+	}
+}
+
 func TestAKeyThatIsNotKnownIsNotWritten(t *testing.T) {
 	if _, _, _, err := EditConfig("x.yaml", nil, []Setting{{"limits.of_tomorrow", 1}}); err == nil || !strings.Contains(err.Error(), "limits.of_tomorrow") {
 		t.Errorf("%v", err)

@@ -83,6 +83,8 @@ type File struct {
 	path   string
 	line   map[string]int // of each key, dotted
 	partly bool           // some keys or values could not be read; the others were
+
+	NameByPackage bool // the name is the host's, kept when the package was installed
 }
 
 // Validate is Config.Validate, with the file and the line in front where the
@@ -160,6 +162,7 @@ func (f *File) parse(text []byte) error {
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: more than one YAML document: keep one", f.path)
 	}
+	f.packagedName(text, machine())
 	return nil
 }
 

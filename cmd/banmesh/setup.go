@@ -139,7 +139,7 @@ func (s *setup) nameOf(wanted string) (string, error) {
 	switch {
 	case name == "":
 		name = inFile
-	case inFile != host && inFile != name:
+	case inFile != host && inFile != name && !s.m.File.NameByPackage:
 		return "", fmt.Errorf("%s says name: %s, and not %s: change it there, or leave out the other name", s.m.Config, inFile, name)
 	}
 	if wanted != "" && s.name != "" && s.name != wanted {

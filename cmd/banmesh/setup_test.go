@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,6 +11,27 @@ import (
 	"banmesh/mesh/install"
 	"banmesh/mesh/invite"
 )
+
+// An invitation's name holds against the one that the package wrote, not against one
+// that somebody gave.
+func TestAnInvitedNameTakesThePackagesPlace(t *testing.T) {
+	for text, want := range map[string]string{
+		"name: another  # the host's, by the package, for machine 0123456789ab\n": "server2",
+		"name: another\n": "",
+	} {
+		s := &setup{config: filepath.Join(t.TempDir(), "banmesh.yaml")}
+		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if s.m, err = install.Open(s.config, func(string, ...any) {}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.nameOf("server2"); got != want || (err != nil) != (want == "") {
+			t.Errorf("%q: named %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
 
 // A compromised inviter must not have root, or the new agent, run a command of its choice.
 func TestOnlyCommonSettingsAreTakenFromAnInviter(t *testing.T) {

@@ -47,12 +47,14 @@ configure() {
 	chroot "$root" chown banmesh:banmesh /etc/banmesh/keyring.json
 	chmod 600 "$root/etc/banmesh/keyring.json"
 }
+echo 0123456789abcdef0123456789abcdef > "$root/etc/machine-id"
 deb install --install /packages/first.deb
 chroot "$root" id banmesh >/dev/null
 test -d "$root/var/lib/banmesh"
 configure
 dropin="$root/etc/systemd/system/banmesh.service.d/nftables.conf"
-grep -qx "name: $(uname -n)" "$root/etc/banmesh/banmesh.yaml"
+name="name: $(uname -n)  # the host's, by the package, for machine $(printf 0123456789abcdef0123456789abcdef | sha256sum | cut -c1-12)"
+grep -qx "$name" "$root/etc/banmesh/banmesh.yaml"
 sed -i 's/^name: .*/name: mine/' "$root/etc/banmesh/banmesh.yaml"
 deb upgrade --install /packages/second.deb
 grep -qx 'name: mine' "$root/etc/banmesh/banmesh.yaml"
@@ -93,6 +95,7 @@ rpm 'install, systemctl fails' --install /packages/second.rpm
 rpm 'remove, systemctl fails' --erase banmesh
 rmdir "$root/run/systemd/system"
 deb 'install, no systemd' --install /packages/first.deb
+grep -qx '# name: router1' "$root/etc/banmesh/banmesh.yaml" # an image in the making
 deb 'purge, no systemd' --purge banmesh
 rpm 'install, no systemd' --install /packages/first.rpm
 rpm 'remove, no systemd' --erase banmesh

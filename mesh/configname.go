@@ -1,0 +1,47 @@
+package mesh
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"regexp"
+	"slices"
+)
+
+// byPackage is the line by which the packages' installation (.ci/package/postinstall)
+// keeps the host's name, with the machine that it was done on. Nobody has given that
+// name: one that is asked for takes its place, and a copy of the machine, as from an
+// image, is another one and has its own.
+var byPackage = regexp.MustCompile(`(?m)^name: (\S+)  # the host's, by the package, for machine ([0-9a-f]{12})$`)
+
+// unnamed gives back the comment that the package found in the line's place.
+func unnamed(text []byte) []byte { return byPackage.ReplaceAllLiteral(text, []byte("# name: router1")) }
+
+// packagedName notes a name by the package, and drops it where that was for another
+// machine than this; "" is one that cannot be told.
+func (f *File) packagedName(text []byte, this string) {
+	m := byPackage.FindSubmatch(text)
+	if f.NameByPackage = m != nil && string(m[1]) == f.Name; !f.NameByPackage {
+		return
+	}
+	if this != "" && this != string(m[2]) {
+		f.Name = DefaultConfig().Name
+	}
+}
+
+// machine is a digest of what systemd knows this installation by, "" where that is
+// not known.
+func machine() string {
+	id, err := os.ReadFile("/etc/machine-id")
+	if id = bytes.TrimSpace(id); err != nil || len(id) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(id)
+	return hex.EncodeToString(sum[:])[:12]
+}
+
+// named says whether a name is among the settings.
+func named(settings []Setting) bool {
+	return slices.ContainsFunc(settings, func(s Setting) bool { return s.Key == "name" })
+}
