@@ -43,6 +43,9 @@ const (
 	// the others are waited for.
 	stopWithin  = 5 * time.Second
 	leaveWithin = 2 * time.Second
+	// takeOffWithin bounds a leave with the bans taken off: a fail2ban under load takes
+	// seconds to empty a jail.
+	takeOffWithin = 20 * time.Second
 )
 
 // Agent is one member of the mesh.

@@ -387,8 +387,11 @@ func (a *Agent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply
 	return reply, nil
 }
 
-// Leave tells the others, takes the bans off this router and starts the clean stop.
+// Leave tells the others, takes the bans off this router and starts the clean stop,
+// whether or not the caller waits for that: once begun, nobody else would do it.
 func (a *Agent) Leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOffWithin)
+	defer cancel()
 	a.left.Store(true)
 	err := errors.Join(a.leaveMesh(ctx), a.stopEnforcing(ctx))
 	a.stop()

@@ -90,12 +90,14 @@ func enforceWarnings(e *control.Enforcement) []string {
 	return nil
 }
 
-// taken takes the bans off this router, once, after what enforces them has ended:
-// it would put them back.
+// taken takes the bans off this router, after what enforces them has ended: it would
+// put them back.
 type taken struct {
 	end, ended chan struct{}
-	once       sync.Once
-	err        error
+
+	mu   sync.Mutex
+	told bool // end is closed
+	off  bool // nothing is left to take off
 }
 
 func newTaken() *taken { return &taken{end: make(chan struct{}), ended: make(chan struct{})} }
@@ -119,25 +121,37 @@ func (t *taken) run(ctx context.Context, enforce func(context.Context) error) er
 }
 
 // stopEnforcing takes the bans off this router where it leaves the mesh for
-// good: nobody would end them any more. A restart and a crash keep them.
+// good: nobody would end them any more. A restart and a crash keep them. What
+// failed is tried again by the next call.
 func (a *Agent) stopEnforcing(ctx context.Context) error {
 	if a.enforcer == nil || !a.left.Load() {
 		return nil
 	}
-	a.taken.once.Do(func() {
-		close(a.taken.end)
-		select {
-		case <-a.taken.ended:
-			a.taken.err = a.enforcer.Remove(ctx)
-		case <-ctx.Done():
-			a.taken.err = ctx.Err()
-		}
-		if a.taken.err != nil {
-			a.log.Error("take the bans off this router", "driver", a.cfg.Enforce.Driver, "error", a.taken.err)
-		}
-	})
-	if a.taken.err != nil {
-		return fmt.Errorf("the bans stay on this router, and nobody ends them any more: enforce.driver %s: %w", a.cfg.Enforce.Driver, a.taken.err)
+	if err := a.taken.takeOff(ctx, a.enforcer.Remove); err != nil {
+		a.log.Error("take the bans off this router", "driver", a.cfg.Enforce.Driver, "error", err)
+		return fmt.Errorf("the bans stay on this router, and nobody ends them any more: enforce.driver %s: %w", a.cfg.Enforce.Driver, err)
 	}
+	return nil
+}
+
+func (t *taken) takeOff(ctx context.Context, remove func(context.Context) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.off {
+		return nil
+	}
+	if !t.told {
+		close(t.end)
+		t.told = true
+	}
+	select {
+	case <-t.ended:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := remove(ctx); err != nil {
+		return err
+	}
+	t.off = true
 	return nil
 }

@@ -11,8 +11,11 @@ import (
 	"banmesh/store"
 )
 
-// stuck enforces, and cannot take the bans off.
-type stuck struct{ ran, ended bool }
+// stuck enforces, and cannot take the bans off the first times.
+type stuck struct {
+	ran, ended bool
+	fails      int
+}
 
 func (s *stuck) Run(ctx context.Context) error {
 	s.ran = true
@@ -21,22 +24,25 @@ func (s *stuck) Run(ctx context.Context) error {
 	return nil
 }
 func (s *stuck) Changed(store.Change) {}
-func (s *stuck) Remove(context.Context) error {
+func (s *stuck) Remove(ctx context.Context) error {
 	if !s.ended {
 		return errors.New("it still runs")
 	}
-	return errors.New("operation not permitted")
+	if s.fails--; s.fails >= 0 {
+		return errors.New("operation not permitted")
+	}
+	return ctx.Err()
 }
 func (s *stuck) Status() enforce.Status { return enforce.Status{} }
 
 // Whoever gives `banmesh leave` is told that the bans stay in the kernel.
 func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
 	a := &Agent{cfg: DefaultConfig(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
-	s := &stuck{}
+	s := &stuck{fails: 2}
 	a.enforcer = s
 	done := make(chan error)
 	go func() { done <- a.taken.run(t.Context(), s.Run) }()
-	if err := a.stopEnforcing(t.Context()); err != nil || a.taken.err != nil {
+	if err := a.stopEnforcing(t.Context()); err != nil || a.taken.told {
 		t.Errorf("a stop that is no leave takes the bans off: %v", err)
 	}
 	a.left.Store(true)
@@ -44,6 +50,33 @@ func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
 		if err := a.stopEnforcing(t.Context()); err == nil || !strings.Contains(err.Error(), "the bans stay on this router") || !strings.Contains(err.Error(), "not permitted") {
 			t.Errorf("%v", err)
 		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// The client that asked for the leave may be gone long before the bans are, and what
+// failed at first is tried again at the end of the agent.
+func TestAnInterruptedLeaveTakesTheBansOff(t *testing.T) {
+	a := &Agent{cfg: DefaultConfig(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
+	a.leaving.Do(func() {}) // there is no mesh
+	stopped := false
+	a.stop = func() { stopped = true }
+	s := &stuck{fails: 1}
+	a.enforcer = s
+	done := make(chan error)
+	go func() { done <- a.taken.run(t.Context(), s.Run) }()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Leave(gone); err == nil || !strings.Contains(err.Error(), "not permitted") || !stopped {
+		t.Errorf("the leave: %v (stopped: %v)", err, stopped)
+	}
+	if err := a.stopEnforcing(t.Context()); err != nil || !a.taken.off {
+		t.Errorf("the end of the agent: %v", err)
+	}
+	if err := a.Leave(gone); err != nil {
+		t.Errorf("once more: %v", err)
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
