@@ -41,6 +41,25 @@ func TestEveryFileSaysWhereItGoes(t *testing.T) {
 	}
 }
 
+// OpenRC starts the agent as its own user, with a package that knows root alone.
+func TestOpenRCGivesTheAgentItsConfiguration(t *testing.T) {
+	out, err := run(t, "sh", "-euc", `checkpath() { echo "$*"; }; . openrc/banmesh; command=true; start_pre`)
+	if err != nil {
+		t.Errorf("start_pre: %v", err)
+	}
+	for _, want := range []string{
+		"--owner root:banmesh --mode 1770 /etc/banmesh\n", "--owner root:banmesh --mode 0640 /etc/banmesh/banmesh.yaml\n",
+		"--owner banmesh:banmesh --mode 0750 /run/banmesh /var/lib/banmesh\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("start_pre does not say %q, but\n%s", want, out)
+		}
+	}
+	if out, err := run(t, "sh", "-c", `checkpath() { echo "$*"; }; . openrc/banmesh; command=false; start_pre`); err == nil || out != "" {
+		t.Errorf("a configuration that is refused is started with: %v, %s", err, out)
+	}
+}
+
 func TestBlocklistUnitsAreValid(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"banmesh-blocklist.service", "banmesh-blocklist.timer"} {
