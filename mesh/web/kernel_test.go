@@ -150,3 +150,46 @@ func TestFeedMikroTikInPages(t *testing.T) {
 		}
 	}
 }
+
+// Several devices read at once, of each family, while bans come all the time: each
+// of them comes to its last page.
+func TestFeedMikroTikForManyReaders(t *testing.T) {
+	set, clock := &fakeSet{}, newClock()
+	for i := range 3 * mikrotikPage {
+		set.bans = append(set.bans, ban(fmt.Sprintf("10.0.%d.%d/32", i>>8, i&255), t0.Add(time.Hour)))
+	}
+	s := newServer(t, Config{Set: set, Now: clock.now})
+	h := s.handler(loopback)
+	next := regexp.MustCompile(`:set banmeshNext "([^"]*)"`)
+	begin := []string{"page=1", "page=1", "page=1", "page=1&family=4", "page=1&family=4"}
+	at := make([]string, len(begin))
+	done := make([]int, len(begin))
+	ages := make(map[string]bool)
+	for turn := range 20 {
+		reader := turn % len(begin)
+		if at[reader] == "" {
+			at[reader] = begin[reader]
+		}
+		a := ask(t, h, "GET", "/feed/mikrotik?"+at[reader])
+		if a.status != 200 {
+			t.Fatalf("reader %d, %s: %d %s", reader, at[reader], a.status, a.body)
+		}
+		if at[reader] = next.FindStringSubmatch(a.body)[1]; at[reader] == "" {
+			done[reader]++
+		}
+		if _, of, ok := strings.Cut(at[reader], "of="); ok {
+			ages[of] = true
+		}
+		set.bans = append(set.bans, ban(fmt.Sprintf("203.0.113.%d/32", turn), t0.Add(time.Hour)))
+		s.Changed(someBans)
+		clock.pass(10 * time.Second)
+	}
+	for reader, n := range done {
+		if n == 0 {
+			t.Errorf("reader %d never comes to its last page", reader)
+		}
+	}
+	if len(ages) < 3 {
+		t.Errorf("in 200 s %d lists are read: nobody sees a change", len(ages))
+	}
+}

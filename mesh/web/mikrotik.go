@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,10 +19,15 @@ const (
 	// With a time an entry is in memory alone; others wear the router's flash.
 	mikrotikLife = "1d"
 
-	// pagesFor is how long a list whose first page was asked for is kept for the
-	// others, keptLists how many.
+	// pagesFor is how long a list of which nobody asks a page is kept. Who begins
+	// within pagesRest of another reads the same list: a set that changes all the time
+	// would have each of many readers take the lists of the others away.
 	pagesFor  = 10 * time.Minute
-	keptLists = 2
+	pagesRest = time.Minute
+
+	// keptEach is how many lists of a variant are kept, keptLists of all together.
+	keptEach  = 3
+	keptLists = 9
 )
 
 // pages gives a list in parts, each a script for RouterOS that names the next. A
@@ -29,13 +35,14 @@ const (
 // for concurrent use.
 type pages struct {
 	mu   sync.Mutex
-	kept []pagedList // the newest last
+	kept []pagedList // the one read last at the end
 }
 
 type pagedList struct {
-	etag string
-	all  []string
-	at   time.Time
+	variant  variant
+	etag     string
+	all      []string
+	at, used time.Time
 }
 
 // serve answers with ?page=1, or with ?page=N&of=TAG as the page before names it.
@@ -56,15 +63,18 @@ func (p *pages) serve(w http.ResponseWriter, r *http.Request, f *feeds) {
 			text(w, http.StatusBadRequest, err.Error())
 			return
 		}
-		e, err := f.get(r.Context(), v, true)
-		if err != nil {
-			text(w, http.StatusServiceUnavailable, err.Error())
-			return
+		var ok bool
+		if list, ok = p.recent(v, f.now()); !ok {
+			e, err := f.get(r.Context(), v, true)
+			if err != nil {
+				text(w, http.StatusServiceUnavailable, err.Error())
+				return
+			}
+			list = p.keep(v, e, f.now())
 		}
-		list = p.keep(e, f.now())
 	} else {
 		var ok bool
-		if list, ok = p.find(of, f.now()); !ok {
+		if list, ok = p.named(of, f.now()); !ok {
 			text(w, http.StatusGone, "that list is not kept any more: begin again with page=1")
 			return
 		}
@@ -84,43 +94,52 @@ func (p *pages) serve(w http.ResponseWriter, r *http.Request, f *feeds) {
 }
 
 // keep remembers an edition of the plain feed for those who ask for its pages.
-func (p *pages) keep(e edition, now time.Time) pagedList {
+func (p *pages) keep(v variant, e edition, now time.Time) pagedList {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop(now)
-	list := pagedList{etag: strings.Trim(e.etag, `"`), at: now}
-	for i, l := range p.kept {
-		if l.etag == list.etag {
-			list.all = l.all
-			p.kept = append(p.kept[:i], p.kept[i+1:]...)
-			break
+	list := pagedList{variant: v, etag: strings.Trim(e.etag, `"`), all: strings.Fields(string(e.body)), at: now, used: now}
+	left := keptEach
+	for i := len(p.kept) - 1; i >= 0; i-- {
+		if p.kept[i].variant != v {
+			continue
+		}
+		if left--; left <= 0 || p.kept[i].etag == list.etag {
+			p.kept = slices.Delete(p.kept, i, i+1)
 		}
 	}
-	if list.all == nil {
-		list.all = strings.Fields(string(e.body))
-	}
 	p.kept = append(p.kept, list)
-	p.kept = p.kept[max(0, len(p.kept)-keptLists):]
+	if n := len(p.kept) - keptLists; n > 0 {
+		p.kept = slices.Delete(p.kept, 0, n)
+	}
 	return list
 }
 
-func (p *pages) find(etag string, now time.Time) (pagedList, bool) {
+// recent is a list that who begins now may read.
+func (p *pages) recent(v variant, now time.Time) (pagedList, bool) {
+	return p.take(now, func(l pagedList) bool {
+		age := now.Sub(l.at)
+		return l.variant == v && age >= 0 && age < pagesRest
+	})
+}
+
+// named is the list that the page before has named.
+func (p *pages) named(etag string, now time.Time) (pagedList, bool) {
+	return p.take(now, func(l pagedList) bool { return l.etag == etag })
+}
+
+// take finds a list that is read now, and lets go those that nobody reads any more.
+func (p *pages) take(now time.Time, wanted func(pagedList) bool) (pagedList, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop(now)
-	for _, l := range p.kept {
-		if l.etag == etag {
+	p.kept = slices.DeleteFunc(p.kept, func(l pagedList) bool { return now.Sub(l.used) > pagesFor })
+	for i := len(p.kept) - 1; i >= 0; i-- {
+		if l := p.kept[i]; wanted(l) {
+			l.used = now
+			p.kept = append(slices.Delete(p.kept, i, i+1), l)
 			return l, true
 		}
 	}
 	return pagedList{}, false
-}
-
-// drop lets go what nobody reads any more, with mu held.
-func (p *pages) drop(now time.Time) {
-	for len(p.kept) > 0 && now.Sub(p.kept[0].at) > pagesFor {
-		p.kept = p.kept[1:]
-	}
 }
 
 // mikrotikScript is one page. The pages fill that one of the lists banmesh-a and
