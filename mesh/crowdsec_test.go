@@ -52,7 +52,7 @@ func TestCrowdSecDecidesAndTakesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// What came from CrowdSec alone is given to who asks for that origin.
+	// What came from CrowdSec is given to all but those who name other origins.
 	given := func(query string) (values []string) {
 		t.Helper()
 		r, err := http.Get("http://" + a.HTTPAddr() + "/v1/decisions" + query)
@@ -70,7 +70,10 @@ func TestCrowdSecDecidesAndTakesBack(t *testing.T) {
 		return values
 	}
 	eventually(t, "a settled agent", func() bool { return a.settledOrWhy() == nil })
-	eventually(t, "the ban of fail2ban in the decisions", func() bool { return fmt.Sprint(given("")) == "[banmesh 203.0.113.8]" })
+	eventually(t, "the ban of fail2ban in the decisions", func() bool { return fmt.Sprint(given("")) == "[crowdsec 203.0.113.7 banmesh 203.0.113.8]" })
+	if got := fmt.Sprint(given("?origins=banmesh")); got != "[banmesh 203.0.113.8]" {
+		t.Errorf("of banmesh's own: %s", got)
+	}
 	if got := fmt.Sprint(given("?origins=banmesh,crowdsec")); got != "[crowdsec 203.0.113.7 banmesh 203.0.113.8]" {
 		t.Errorf("of both origins: %s", got)
 	}

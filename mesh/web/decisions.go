@@ -334,8 +334,8 @@ type selection struct {
 }
 
 // wanted says which decisions a query asks for, and whether that is any that
-// banmesh has: they are all bans. What came from CrowdSec is left out unless the
-// query names that origin: nothing is fed back to where it is from.
+// banmesh has: they are all bans. What came from CrowdSec is left out only where
+// the query names other origins: a bouncer that also asks that CrowdSec does so.
 func wanted(q url.Values) (want selection, any bool) {
 	for _, key := range []string{"scopes", "scope"} {
 		for _, s := range strings.FieldsFunc(q.Get(key), func(c rune) bool { return c == ',' }) {
@@ -345,7 +345,7 @@ func wanted(q url.Values) (want selection, any bool) {
 	if t := q.Get("type"); t != "" && t != "ban" {
 		return want, false
 	}
-	want.own = true
+	want.own, want.taken = true, true
 	if o := q.Get("origins"); o != "" {
 		named := strings.Split(o, ",")
 		want.own, want.taken = slices.Contains(named, "banmesh"), slices.Contains(named, "crowdsec")
