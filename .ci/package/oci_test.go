@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -37,6 +38,17 @@ func build(t *testing.T) (dir string) {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// What is mounted as documented can be read by the image's user.
+func TestTheDocumentedOwnerIsTheImages(t *testing.T) {
+	text, err := os.ReadFile("../../examples/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("install -o %d -g %[1]d -m 0600 banmesh.yaml keyring.json", user); !strings.Contains(string(text), want) {
+		t.Errorf("examples/README.md does not say %q", want)
+	}
 }
 
 // read returns a blob, which is what its name says.
