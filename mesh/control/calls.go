@@ -40,7 +40,7 @@ type BanReply struct {
 	StaysLifted int      `json:"stays_lifted"`           // this very offence was unbanned
 	Expired     int      `json:"expired"`                // the end was already past
 	Lifted      Prefixes `json:"lifted,omitempty"`       // those that stay lifted, at most 100
-	Exempted    Prefixes `json:"shielded,omitempty"`     // stored, but never-ban or an allow covers them wholly or in part, at most 100
+	Exempted    Prefixes `json:"exempted,omitempty"`     // stored, but never-ban or an allow covers them wholly or in part, at most 100
 	Until       Until    `json:"until,omitempty"`        // when the last of the bans ends: those written, and those that said as much already
 	ShortenedTo Until    `json:"shortened_to,omitempty"` // set where bans.max_duration cut the asked end
 }
@@ -67,7 +67,7 @@ type Lifted struct {
 // UnbanReply has one entry for each asked prefix in order, or for each lifted one with All.
 type UnbanReply struct {
 	Lifted     []Lifted     `json:"lifted"`
-	Unnotified []Unnotified `json:"untold,omitempty"` // routers whose fail2ban goes on blocking
+	Unnotified []Unnotified `json:"unnotified,omitempty"` // routers whose fail2ban goes on blocking
 }
 
 // Unnotified is a router whose agent cannot tell its fail2ban what the mesh lifts.

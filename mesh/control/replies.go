@@ -116,10 +116,10 @@ type Status struct {
 	Blocked    []string      `json:"blocked,omitempty"` // origins whose records do not count
 	Commit     CommitStatus  `json:"commit"`
 	Warnings   []string      `json:"warnings"`
-	Doubts     []Doubt       `json:"doubts,omitempty"`   // what is odd about the addresses of members
-	Unnotified []Unnotified  `json:"untold,omitempty"`   // routers whose fail2ban goes on blocking what is lifted
-	Fail2ban   string        `json:"fail2ban,omitempty"` // how the local fail2ban fares, in words
-	Enforce    *Enforcement  `json:"enforce,omitempty"`  // nil where none is configured
+	Doubts     []Doubt       `json:"doubts,omitempty"`     // what is odd about the addresses of members
+	Unnotified []Unnotified  `json:"unnotified,omitempty"` // routers whose fail2ban goes on blocking what is lifted
+	Fail2ban   string        `json:"fail2ban,omitempty"`   // how the local fail2ban fares, in words
+	Enforce    *Enforcement  `json:"enforce,omitempty"`    // nil where none is configured
 	Replicate  *ReplicateNow `json:"replication,omitempty"`
 }
 

@@ -197,13 +197,13 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 			p.DataDir = "/d"
 			agent(p).status.Store = &control.StoreStatus{Error: "no space left on device"}
 		}, Serious, "cannot be written: no space left", "df /d"},
-		{"this router's fail2ban untold", func(p *Patient) {
+		{"this router's fail2ban unnotified", func(p *Patient) {
 			agent(p).status.Unnotified = []control.Unnotified{{Router: "router1", Why: "no permission for fail2ban's socket"}}
 		}, Serious, "cannot tell this router's fail2ban", "banmesh-fail2ban.socket"},
 		{"a fail2ban that does not answer", func(p *Patient) {
 			agent(p).status.Unnotified = []control.Unnotified{{Router: "router1", Why: "fail2ban did not answer in time"}}
 		}, Serious, "cannot tell this router's fail2ban", "systemctl restart fail2ban"},
-		{"another's fail2ban untold", func(p *Patient) {
+		{"another's fail2ban unnotified", func(p *Patient) {
 			agent(p).status.Unnotified = []control.Unnotified{{Router: "router2", Why: "no permission"}}
 		}, Warning, "the fail2ban of router2 cannot be told", "on router2: banmesh doctor"},
 		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 changes wait", "banmesh commit --force"},
