@@ -283,7 +283,7 @@ func troubles(members []gossip.Member, inSync bool, c control.CommitStatus, lead
 		out = append(out, trouble{alertSync, "", "the agents do not agree on the bans: `banmesh members` shows which; check that TCP and UDP are open both ways"})
 	}
 	if c.Held > 0 {
-		out = append(out, trouble{alertHeld, "", fmt.Sprintf("%d changes at the conductor wait for an operator's word: look at `banmesh diff`, then `banmesh commit --force`", c.Held)})
+		out = append(out, trouble{alertHeld, "", fmt.Sprintf("%d changes at the conductor are held until an operator confirms them: look at `banmesh diff`, then `banmesh commit --force`", c.Held)})
 	}
 	switch {
 	case mayCommit && lead.Leader == "":

@@ -358,7 +358,7 @@ func (a *Agent) List(_ context.Context, q control.ListQuery) (bans iter.Seq[cont
 func listed(e *store.Entry, committed bool) control.Ban {
 	b := control.Ban{
 		Prefix: e.Prefix.String(), Effective: e.Effective, ReasonNotEffective: e.Reason, Except: e.Except,
-		Until: control.Until(e.Until), Committed: committed, WaitsForWord: e.Held, Records: make([]control.Record, len(e.Records)),
+		Until: control.Until(e.Until), Committed: committed, Held: e.Held, Records: make([]control.Record, len(e.Records)),
 	}
 	for i, r := range e.Records {
 		b.Records[i] = control.Record{

@@ -274,7 +274,7 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, barredFor, name))
 	}
 	if s.Commit.Held > 0 && !lead.Self { // the leader's own warnings say it
-		w = append(w, fmt.Sprintf("%d changes at the conductor wait for an operator's word, as they are too many at once or too wide: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
+		w = append(w, fmt.Sprintf("%d changes at the conductor are held until an operator confirms them, because they are too many at once or too wide: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
 	}
 	return w
 }

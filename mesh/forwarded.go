@@ -125,7 +125,7 @@ func (a *Agent) commitFor(from string, ask forwardRequest) {
 		reply, err := a.commitHere(ctx, false)
 		cancel()
 		if held := len(reply.Held) + len(reply.HeldAdd); err == nil && ask.Force && held > 0 {
-			err = fmt.Errorf("%d changes are held back, and an operator's word counts only where it is given: run `banmesh commit --force` on %s", held, a.cfg.Name)
+			err = fmt.Errorf("%d changes are held, and --force confirms them only on the leader itself: run `banmesh commit --force` on %s", held, a.cfg.Name)
 		}
 		o = forwardResult{
 			ID: ask.ID, Committed: reply.Committed, Add: int64(len(reply.Add)), Remove: int64(len(reply.Remove)),

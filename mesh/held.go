@@ -20,8 +20,8 @@ func (e *enforceConfig) guard() store.Guard {
 	return store.Guard{WidestV4: e.WidestIPv4, WidestV6: e.WidestIPv6, SpaceV4: e.SpaceIPv4, SpaceV6: e.SpaceIPv6}
 }
 
-// heldWarning says whose bans wait for an operator's word on this router, "" where
-// none does, or where nothing on this router would block them.
+// heldWarning says whose bans are held on this router, "" where none are, or where
+// nothing on this router would block them.
 func (a *Agent) heldWarning() string {
 	if a.enforcer == nil && a.watchers.listener == nil {
 		return ""
@@ -50,6 +50,6 @@ func (a *Agent) heldWarning() string {
 	if mass > 0 {
 		what = append(what, fmt.Sprintf("%d beyond what others may ban here together (enforce.space_ipv4, space_ipv6)", mass))
 	}
-	return fmt.Sprintf("%d bans of others wait for an operator's word on this router, %s, by %s: `banmesh list` marks them; `banmesh commit --force` here lets them take effect, `banmesh revoke --origin NAME` lifts them",
+	return fmt.Sprintf("%d bans by other routers are held on this router until an operator confirms them, %s, by %s: `banmesh list` marks them; `banmesh commit --force` here lets them take effect, `banmesh revoke --origin NAME` lifts them",
 		wide+mass, strings.Join(what, " and "), strings.Join(by, ", "))
 }

@@ -95,7 +95,7 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 }
 
 // TestTheInternetInWidePrefixesWaitsAtEveryExit: a router without a conductor blocks
-// nothing of it either, in no feed, before an operator's word on it.
+// nothing of it either, in no feed, before an operator confirms it there.
 func TestTheInternetInWidePrefixesWaitsAtEveryExit(t *testing.T) {
 	a := started(t, "server1", func(c *Config) { c.HTTP.Listen = "127.0.0.1:0" })
 	for i := range 56 {
@@ -120,12 +120,12 @@ func TestTheInternetInWidePrefixesWaitsAtEveryExit(t *testing.T) {
 	if got := inForce(); !slices.Equal(got, []string{honest}) {
 		t.Errorf("%d in force: %.100q", len(got), got)
 	}
-	if e := listing(t, a)["8.0.0.0/8"]; !e.WaitsForWord {
+	if e := listing(t, a)["8.0.0.0/8"]; !e.Held {
 		t.Errorf("list shows %+v", e)
 	}
 	s := status(t, a)
 	if s.Bans.Held != 222 || !slices.ContainsFunc(s.Warnings, func(w string) bool {
-		return strings.HasPrefix(w, "222 bans of others wait for an operator's word on this router, 222 wider than /16 (IPv6 /32), by ghost")
+		return strings.HasPrefix(w, "222 bans by other routers are held on this router until an operator confirms them, 222 wider than /16 (IPv6 /32), by ghost")
 	}) {
 		t.Errorf("status: %d held; it warns of %q", s.Bans.Held, s.Warnings)
 	}

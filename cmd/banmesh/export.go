@@ -43,9 +43,9 @@ func exportCommand(c *console) *cli.Command {
 	}
 }
 
-// writeParts writes a ban as what of it is effective; with all also one that is not, or that waits for an operator's word.
+// writeParts writes a ban as what of it is effective; with all also one that is not, or that is held.
 func writeParts(b control.Ban, all bool, write func(control.Ban) error) error {
-	if (!b.Effective || b.WaitsForWord) && !all {
+	if (!b.Effective || b.Held) && !all {
 		return nil
 	}
 	if len(b.Except) == 0 {

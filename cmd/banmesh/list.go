@@ -132,8 +132,8 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 		switch {
 		case !b.Effective:
 			state = cell{"not effective: " + b.ReasonNotEffective, yellow}
-		case b.WaitsForWord:
-			state = cell{"waits for a word here", yellow}
+		case b.Held:
+			state = cell{"held: confirm with banmesh commit --force", yellow}
 		case len(b.Except) > 0:
 			state = cell{"effective, except " + shorten(b.Except), yellow}
 		}

@@ -90,7 +90,7 @@ func (c *console) printStatus(s control.Status) error {
 		bans += c.paint(yellow, fmt.Sprintf(", %d beyond a limit", s.Bans.OverLimit))
 	}
 	if s.Bans.Held > 0 {
-		bans += c.paint(yellow, fmt.Sprintf(", %d wait for a word here", s.Bans.Held))
+		bans += c.paint(yellow, fmt.Sprintf(", %d held here", s.Bans.Held))
 	}
 	line("bans", bans)
 	line("allows", fmt.Sprint(s.Allows))

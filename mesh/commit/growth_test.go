@@ -49,7 +49,7 @@ func TestWideBansWaitForAWord(t *testing.T) {
 		}, "add[10.0.0.0/15] remove[10.0.0.0/14]"},
 		{"it is not there because somebody typed a part of it in", func(f *facts) { f.bans, f.running = bans(pfx("10.0.0.0/8")...), pfx("10.0.0.0/9") },
 			"foreign[10.0.0.0/9] heldadd[10.0.0.0/8]"},
-		{"while frozen nothing waits for a word", func(f *facts) { f.bans, f.frozen = bans(pfx("10.0.0.0/8")...), true }, "nothing"},
+		{"while frozen nothing is held", func(f *facts) { f.bans, f.frozen = bans(pfx("10.0.0.0/8")...), true }, "nothing"},
 	} {
 		for _, aggregate := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/aggregate=%v", c.rule, aggregate), func(t *testing.T) {

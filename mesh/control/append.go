@@ -35,8 +35,8 @@ func (b *Ban) AppendJSON(to []byte) []byte {
 		to = append(to, `,"waits_for_quorum":`...)
 		to = b.WaitsForQuorum.appendJSON(to)
 	}
-	if b.WaitsForWord {
-		to = append(to, `,"waits_for_word":true`...)
+	if b.Held {
+		to = append(to, `,"held":true`...)
 	}
 	return append(to, '}')
 }

@@ -15,7 +15,7 @@ func TestABanIsWrittenAsJSONWritesIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := Ban{
 			Prefix: rapid.String().Draw(t, "prefix"), Effective: rapid.Bool().Draw(t, "effective"), ReasonNotEffective: rapid.String().Draw(t, "reason"),
-			Until: Until(rapid.Int64Range(0, int64(Never)).Draw(t, "until")), Committed: rapid.Bool().Draw(t, "committed"), Records: []Record{},
+			Until: Until(rapid.Int64Range(0, int64(Never)).Draw(t, "until")), Committed: rapid.Bool().Draw(t, "committed"), Held: rapid.Bool().Draw(t, "held"), Records: []Record{},
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "except") {
 			b.Except = append(b.Except, netip.MustParsePrefix("203.0.113.0/24"))
@@ -62,7 +62,7 @@ func TestAUsualBanIsReadTheFastWay(t *testing.T) {
 		{Prefix: "203.0.113.7/32", Effective: true, Until: Never, Records: []Record{{Origin: "router1", Jail: "sshd", Start: 1767225600123, Until: 1767229200123, Failures: 5, Reason: "scans port 22"}}},
 		{Prefix: "2001:db8::/48", ReasonNotEffective: "allowed: 2001:db8::/32 by router2", Until: 1767225600000, Committed: true, Records: []Record{}},
 		{Prefix: "203.0.113.0/24", Effective: true, Except: Prefixes{netip.MustParsePrefix("203.0.113.1/32"), netip.MustParsePrefix("203.0.113.8/30")}, Until: 1767225600000, Records: []Record{{Origin: "a", Until: Never}, {Origin: "b", Until: Never}},
-			WaitsForQuorum: &QuorumWait{Jail: "sshd", Seen: 1, Needed: 2}},
+			WaitsForQuorum: &QuorumWait{Jail: "sshd", Seen: 1, Needed: 2}, Held: true},
 	} {
 		line := b.AppendJSON(nil)
 		var fast, slow Ban
@@ -77,7 +77,7 @@ func TestAUsualBanIsReadTheFastWay(t *testing.T) {
 
 func FuzzBan(f *testing.F) {
 	f.Add([]byte(`{"prefix":"203.0.113.7/32","effective":true,"until":null,"committed":false,"records":[{"origin":"a","jail":"b","start":"2026-02-30T24:00:00.000Z","until":null,"failures":007,"reason":""}]}`))
-	f.Add((&Ban{Prefix: "x", Until: 5, Except: Prefixes{netip.MustParsePrefix("::/0")}, Records: []Record{{Until: Never}}, WaitsForQuorum: new(QuorumWait)}).AppendJSON(nil))
+	f.Add((&Ban{Prefix: "x", Until: 5, Except: Prefixes{netip.MustParsePrefix("::/0")}, Records: []Record{{Until: Never}}, WaitsForQuorum: new(QuorumWait), Held: true}).AppendJSON(nil))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var fast, slow Ban
 		if !fast.parse(line) {

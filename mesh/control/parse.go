@@ -47,7 +47,7 @@ func (b *Ban) parse(line []byte) bool {
 		p.skip(`}`)
 		b.WaitsForQuorum = w
 	}
-	b.WaitsForWord = p.optional(`,"waits_for_word":true`)
+	b.Held = p.optional(`,"held":true`)
 	p.skip(`}`)
 	return p.ok && len(p.rest) == 0
 }

@@ -11,7 +11,7 @@ type Ban struct {
 	Records            []Record `json:"records"`
 
 	WaitsForQuorum *QuorumWait `json:"waits_for_quorum,omitempty"` // too few routers have seen it for the conductor
-	WaitsForWord   bool        `json:"waits_for_word,omitempty"`   // this router does not block it before an operator's word
+	Held           bool        `json:"held,omitempty"`             // this router does not block it until an operator confirms it
 }
 
 // QuorumWait is how many routers have seen an address in one jail, of how many that must before the conductor gets it.
@@ -163,7 +163,7 @@ type BanCount struct {
 	Effective int `json:"effective"`
 	Own       int `json:"own"`
 	OverLimit int `json:"over_limit"` // stored, but beyond a limit of their origin
-	Held      int `json:"held"`       // others' bans that this router does not block before an operator's word
+	Held      int `json:"held"`       // other routers' bans that this router does not block until an operator confirms them
 }
 
 // CommitStatus is how the commits stand. State is idle, pending, committing, waiting, failing, frozen or off; Detail says

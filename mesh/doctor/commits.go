@@ -47,7 +47,7 @@ func (r *report) commits(now time.Time, s *control.Status) {
 		r.add(Warning, "frozen by "+s.FrozenBy, "Nothing is added at the conductor or enforced.", "banmesh thaw")
 	}
 	if c.Held > 0 {
-		r.add(Warning, fmt.Sprintf("%d changes wait for an operator's word", c.Held), "What was lifted stays blocked at the conductor, and what was banned is let through there: so many at once, or so wide, needs somebody to look.", "banmesh diff, then banmesh commit --force")
+		r.add(Warning, fmt.Sprintf("%d changes are held until an operator confirms them", c.Held), "What was lifted stays blocked at the conductor, and what was banned is let through there: so many at once, or so wide, needs somebody to look.", "banmesh diff, then banmesh commit --force")
 	}
 }
 

@@ -206,7 +206,7 @@ func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
 		{"another's fail2ban unnotified", func(p *Patient) {
 			agent(p).status.Unnotified = []control.Unnotified{{Router: "router2", Why: "no permission"}}
 		}, Warning, "the fail2ban of router2 cannot be told", "on router2: banmesh doctor"},
-		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 changes wait", "banmesh commit --force"},
+		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 changes are held", "banmesh commit --force"},
 		{"login over REST", func(p *Patient) {
 			p.Conductors = []string{"https://192.0.2.1"}
 			fake(p).read = fmt.Errorf("%w: x", conductor.ErrLogin)
