@@ -114,8 +114,8 @@ func (a *Agent) committedEvent(e commit.Event) {
 	}
 }
 
-// committedElsewhere tells who monitors of a commit that another member made: what
-// a person sees must not depend on the router that he looks at.
+// committedElsewhere reports another member's commit to this router's monitors, so
+// that every router shows the same events.
 func (a *Agent) committedElsewhere(leader string, r report) {
 	a.events.publish(control.Event{Time: control.At(a.clock.now()), Event: "commit", Name: leader, Detail: fmt.Sprintf("%d addresses at the conductor", r.Committed)})
 }

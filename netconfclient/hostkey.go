@@ -42,7 +42,7 @@ func (e *HostKeyError) Error() string {
 	case e.revoked:
 		return fmt.Sprintf("host key of %s (%s %s) is marked as revoked in %s", e.address, e.keyType, e.fingerprint, e.file)
 	case e.certificate != nil:
-		return fmt.Sprintf("host certificate of %s (%s) is not good: %v; give the conductor a new one", e.address, e.fingerprint, e.certificate)
+		return fmt.Sprintf("host certificate of %s (%s) is not valid: %v; issue a new one for the conductor", e.address, e.fingerprint, e.certificate)
 	case len(e.known) > 0:
 		return fmt.Sprintf("host key of %s has changed: offered %s %s, %s has %s; if the conductor was reinstalled, remove the old line and: %s",
 			e.address, e.keyType, e.fingerprint, e.file, e.known[0], trust)

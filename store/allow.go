@@ -14,7 +14,7 @@ func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
 	for i, q := range reqs {
 		prefixes[i] = q.Prefix
 		if q.Until != 0 && !q.Until.saneUntil() {
-			return &InvalidError{i, q.Prefix, "until is no sensible time"}
+			return &InvalidError{i, q.Prefix, "until is out of range"}
 		}
 	}
 	keys, err := checkPrefixes(prefixes)
@@ -76,7 +76,7 @@ func (s *Store) Place(ctx context.Context, prefixes []netip.Prefix, until Millis
 		return err
 	}
 	if !until.saneUntil() {
-		return &InvalidError{reason: "until is no sensible time"}
+		return &InvalidError{reason: "until is out of range"}
 	}
 	for part := range slices.Chunk(keys, maxBatch) {
 		err := s.do(ctx, func(p *plan) error {
@@ -132,7 +132,7 @@ func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, un
 		return &InvalidError{index: maxNeverBans, reason: "more than 256 never-ban prefixes"}
 	}
 	if !until.saneUntil() {
-		return &InvalidError{reason: "until is no sensible time"}
+		return &InvalidError{reason: "until is out of range"}
 	}
 	keys, err := checkPrefixes(prefixes)
 	if err != nil {

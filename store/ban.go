@@ -78,11 +78,11 @@ func (b *banPlan) check(q *BanRequest, now Millis) (reason string) {
 	case !q.Force && (k.is4() && k.length() < widestBanV4 || !k.is4() && k.length() < widestBanV6):
 		return "wider than /16 (IPv4) or /32 (IPv6): needs --force"
 	case !q.Start.sane():
-		return "start is no sensible time"
+		return "start is out of range"
 	case q.Start > now+maxAhead:
 		return "start is more than 24 h in the future"
 	case !q.Until.saneUntil():
-		return "until is no sensible time"
+		return "until is out of range"
 	case q.Until > now && q.Until <= q.Start:
 		return "ends before it starts"
 	}

@@ -43,7 +43,7 @@ func OneLine(s string) string {
 type HostBitsError struct{ given, Masked netip.Prefix }
 
 func (e *HostBitsError) Error() string {
-	return fmt.Sprintf("%s has host bits set: say %s, or --force to mean that", e.given, e.Masked)
+	return fmt.Sprintf("%s has host bits set: use %s, or pass --force to clear them", e.given, e.Masked)
 }
 
 // Bare is a prefix's text without the length of a single address.

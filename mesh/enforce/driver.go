@@ -72,7 +72,7 @@ var (
 	ErrStale = errors.New("the router holds something else than expected")
 
 	// ErrUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
-	ErrUnreadable = errors.New("what the router holds cannot be told")
+	ErrUnreadable = errors.New("cannot tell what the router holds")
 
 	// ErrAbsent is a driver's error when the router holds nothing of the driver's.
 	ErrAbsent = errors.New("the router holds nothing")

@@ -177,7 +177,7 @@ func doubts(own netip.AddrPort, a addressing, members []Member) (out []Doubt) {
 		doubt(fmt.Sprintf("%s, or gossip.bind: \"[::]:%d\" where there is IPv6 only", advertise, own.Port()),
 			"the others are told %s as this router's address, which none of them reaches, as no other address was found", own)
 	case !a.advertised && !slices.Contains(a.here, own.Addr()):
-		doubt("give this host that address again, or set gossip.bind", "the others are told %s as this router's address, and this host has it no more, so nothing reaches them or comes from them", own)
+		doubt("give this host that address again, or set gossip.bind", "the others are told %s as this router's address, but this host no longer has it, so no traffic passes either way", own)
 	case !a.routed && len(likely(a.here, own.Addr())) > 1:
 		doubt(advertise+", or `join` one of the others", "the others are told %s as this router's address, which is a guess among %s, as no route says which one they reach", own, list(likely(a.here, own.Addr())))
 	}

@@ -56,7 +56,7 @@ func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, l
 		return nil, fmt.Errorf("a token is good for %v to %v, not for %v", shortest, longest, life)
 	}
 	if name != "" && h.cfg.Taken(name) {
-		return nil, fmt.Errorf("a member has the name %s: a name is one machine's alone; if that one is gone for good, run `banmesh forget %s` first", name, name)
+		return nil, fmt.Errorf("a member named %s already exists: a name belongs to one machine; if that one is gone for good, run `banmesh forget %s` first", name, name)
 	}
 	t, err := newToken(addrs, label, name, h.cfg.Now().Add(life))
 	if err != nil {
