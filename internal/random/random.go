@@ -1,5 +1,5 @@
-// Package random is the door of chance: what is drawn by a room comes from a source that it is given, so that a simulation
-// can put a seeded one there. Keys, nonces and tokens do not come through this door: they are the system's alone.
+// Package random is where randomness comes from: a package draws it from a source that it is given, so that a simulation can
+// use a seeded one. Keys, nonces and tokens are the exception: they always come from the system.
 package random
 
 import (
