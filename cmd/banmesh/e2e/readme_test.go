@@ -84,7 +84,7 @@ func setUpByHand(t *testing.T, deb string) {
 		if i == 0 {
 			paste(hand[1], at)
 			ring = b.read("/etc/banmesh/keyring.json")
-		} else { // "copy the file to the others; its rights are the same everywhere"
+		} else { // "copy the file to the others; its permissions are the same everywhere"
 			b.must("install -T -o banmesh -g banmesh -m 0600 /dev/stdin /etc/banmesh/keyring.json <<'END'\n" + ring + "END\n")
 		}
 		others := []string{}
