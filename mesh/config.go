@@ -158,7 +158,7 @@ type enforceConfig struct {
 	Ingress []string `yaml:"ingress"`
 
 	// What others ban is blocked by this router, and in its feeds and exports, up to
-	// this width and all together; the rest waits for an operator's word here. 0 is
+	// this width and all together; the rest is held here. 0 is
 	// no bound.
 	WidestIPv4 int `yaml:"widest_ipv4"`
 	WidestIPv6 int `yaml:"widest_ipv6"`

@@ -22,7 +22,7 @@ type Config struct {
 	Limits      Limits
 	// Members are the only origins of which anything counts; nil: anybody. The own name is always one of them.
 	Members []string
-	// Guard bounds what others can have blocked here without an operator's word. The zero Guard bounds nothing.
+	// Guard bounds what others can have blocked here before an operator confirms it. The zero Guard bounds nothing.
 	Guard Guard
 	// OnChange is told of every change after it is visible, in order, from one goroutine and outside all locks. It must not
 	// block for long and must not call writers. May be nil.

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// Guard bounds what others can have blocked on this member without an operator's word here. Limits count for each name, and
+// Guard bounds what others can have blocked on this member before an operator confirms it here. Limits count for each name, and
 // who has the gossip key makes up names: what is wide waits, and so does what the bans of all others together cover beyond
 // as much as one prefix of the lengths of the space; single addresses (IPv6: /64 and narrower) do not count. What is in force stays, and what came later waits. What this member has
-// written itself is free, not what others have that bears its name. Each member guards itself: a word that comes from afar proves no operator. 0 is no bound.
+// written itself is free, not what others have that bears its name. Each member guards itself: a confirmation from elsewhere proves no operator. 0 is no bound.
 //
 // What waits is EffectiveBan.Held. It is effective as far as the set goes, and members agree on that.
 type Guard struct {
@@ -25,20 +25,20 @@ func DefaultGuard() Guard {
 
 const (
 	wordsKey = "words"
-	maxWords = 4096 // wide prefixes that a word is remembered for
+	maxWords = 4096 // confirmed wide prefixes that are remembered
 )
 
 // guardBook is what is known of it. A live ban that counts, or may turn out to, carries the space of its prefix (flagSpace), waits (flagHeld), or is
-// free: another one carries that space, or somebody's word does.
+// free: another one carries that space, or an operator confirmed it.
 type guardBook struct {
 	Guard
 	ready   bool              // all is loaded: what comes is judged as it comes
 	held    map[uint32]bool   // bans that wait; true for the wide ones
 	used    [2]uint64         // what those that do not wait cover, IPv6 and IPv4, as in origin.space
-	granted [2]uint64         // the space that a word has granted, beyond the bound
-	words   map[pkey]struct{} // wide prefixes that a word was given for
+	granted [2]uint64         // the confirmed space beyond the bound
+	words   map[pkey]struct{} // wide prefixes that an operator has confirmed
 	freed   bool              // there is more room than there was
-	ended   bool              // a ban that a word was given for has ended, or may have
+	ended   bool              // a confirmed ban has ended, or may have
 }
 
 func (g *Guard) wide(k pkey) bool {

@@ -33,7 +33,7 @@ type Entry struct {
 	Effective bool
 	Reason    string         // why it is not effective
 	Except    []netip.Prefix // parts of it that are not effective although it is
-	Held      bool           // effective, and waits for an operator's word on this member, see Guard
+	Held      bool           // effective, and held on this member until an operator confirms it, see Guard
 	Until     Millis         // the last until of its live bans
 	Records   []BanRecord
 }
@@ -101,7 +101,7 @@ type EffectiveBan struct {
 	Newest  Millis         // the latest start of its bans
 	Origins int            // how many members reported it
 	ByPeer  bool           // one of them is not this member
-	Held    bool           // it waits for an operator's word on this member, see Guard
+	Held    bool           // kept back on this member until an operator confirms it, see Guard
 	Records int
 	Jails   []JailSeen // the jails of its bans; valid until the next one is yielded
 	Seen    []Sighting // who has it in which jail, each once; likewise
@@ -175,6 +175,6 @@ type Counts struct {
 	Live, Effective, Own int // prefixes with a live ban, of them effective, of them banned by this member
 	Allows               int // live allows
 	Records, Logs        int // held, of all kinds
-	Held                 int // bans that wait for an operator's word on this member
+	Held                 int // bans that are held on this member
 	OverLimit            int // records that are not effective because their origin exceeds a limit
 }

@@ -34,7 +34,7 @@ const (
 	flagForeign                   // a lift of what is another origin's
 	flagLive                      // it is in its origin's count of live ones
 	flagSpace                     // it carries what its prefix covers, see guard
-	flagHeld                      // it waits for an operator's word on this member
+	flagHeld                      // it is held on this member, see Guard
 	flagOwn                       // this member wrote it: its log alone does not prove that
 )
 

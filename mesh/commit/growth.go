@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Bans wider than these come into the tenant only on somebody's word.
+// Bans wider than these come into the tenant only once an operator confirms them.
 const (
 	widestIPv4 = 16
 	widestIPv6 = 32
@@ -23,10 +23,10 @@ func tooWide(p netip.Prefix) bool {
 	return p.Bits() < widestIPv6
 }
 
-// guardGrowth takes bans that need somebody's word from what is wanted: wide ones,
+// guardGrowth takes bans that an operator must confirm from what is wanted: wide ones,
 // and those that make the tenant grow by too much at once. It looks at the bans
 // and not at what is added for them, which may be joined. What is or was in the
-// tenant, or somebody has given the word for, is free.
+// tenant, or an operator has confirmed, is free.
 func (d *draft) guardGrowth() {
 	if d.frozen { // nothing is added
 		return
@@ -80,14 +80,14 @@ func (d *draft) guardGrowth() {
 	}
 }
 
-// growthRoom is how many may be added without a word.
+// growthRoom is how many may be added unconfirmed.
 func (d *draft) growthRoom() int {
 	size, before := d.plan.size, d.before
 	if before < 0 {
 		before = size
 	}
 	step := func(n int) int { return max(d.growthFloor, n/100*d.maxGrowth+n%100*d.maxGrowth/100) }
-	if size > before+step(before) { // somebody's word has brought it there
+	if size > before+step(before) { // an operator confirmed that growth
 		before = size
 	}
 	return before + step(before) - size
@@ -158,7 +158,7 @@ func (c *Committer) giveWord() {
 	}
 }
 
-// shown keeps what a plan holds back, for the word that may follow.
+// shown keeps what a plan holds back, for a confirmation that may follow.
 func (c *Committer) shown(p Plan) {
 	now := time.Now()
 	waiting := make(map[netip.Prefix]struct{}, len(p.HeldAdd))

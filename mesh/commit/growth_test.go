@@ -38,7 +38,7 @@ func TestWideBansWaitForAWord(t *testing.T) {
 			f.bans[0].wide = true
 		}, "add[10.1.0.0/16]"},
 		{"a narrow ban inside goes", func(f *facts) { f.bans = bans(pfx("10.0.0.0/8", "10.1.2.3")...) }, "add[10.1.2.3/32] heldadd[10.0.0.0/8]"},
-		{"after the word it goes", func(f *facts) { f.bans, f.known = bans(pfx("10.0.0.0/8", "11.0.0.0/8")...), pfx("10.0.0.0/8") },
+		{"once confirmed it goes", func(f *facts) { f.bans, f.known = bans(pfx("10.0.0.0/8", "11.0.0.0/8")...), pfx("10.0.0.0/8") },
 			"add[10.0.0.0/8] heldadd[11.0.0.0/8]"},
 		{"what is there stays there", func(f *facts) {
 			f.bans, f.running, f.placed = bans(pfx("10.0.0.0/8")...), pfx("10.0.0.0/8"), leases(pfx("10.0.0.0/8")...)
@@ -85,7 +85,7 @@ func TestGrowthGuard(t *testing.T) {
 		{"in an hour, not in a commit", grown(10, 310, 300), 200, 100},
 		{"nothing once it has", grown(0, 500, 100), 0, 100},
 		{"what it shrank by comes on top", grown(300, 100, 900), 800, 100},
-		{"somebody's word has made it grow", grown(10, 1000, 1000), 1000, 0},
+		{"a confirmation has made it grow", grown(10, 1000, 1000), 1000, 0},
 		{"what has had the word", func() facts { f := grown(0, 0, 900); f.known = all[:900]; return f }(), 900, 0},
 		{"what has waited goes on waiting", func() facts { f := grown(0, 0, 100); f.waiting = set(all[:60]...); return f }(), 40, 60},
 	} {

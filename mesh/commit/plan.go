@@ -60,7 +60,7 @@ type facts struct {
 	foreignSince map[netip.Prefix]time.Time // first seen
 
 	known   []netip.Prefix            // not in running, and needs no word: given, or it was there
-	waiting map[netip.Prefix]struct{} // additions that have been waiting for a word
+	waiting map[netip.Prefix]struct{} // additions that have been held
 	before  int                       // size of what is ours a growthWindow ago; negative: not known
 
 	frozen, clocksAgree, force bool
@@ -79,7 +79,7 @@ type ban struct {
 	newest           store.Millis
 	origins, records int
 	wanted           bool // enough members have reported it
-	wide             bool // a ban that needs somebody's word, or a part of one
+	wide             bool // a ban that an operator must confirm, or a part of one
 }
 
 // shrinkFloor is the size of a tenant below which any share may be lifted.

@@ -45,7 +45,7 @@ func (t *table) drop(name string, at time.Time) (addr string, dropped bool) {
 }
 
 // drop forgets a member that was last seen before the time given, and with it the
-// address by which it was joined on an operator's word. One that is alive has been
+// address by which an operator joined it. One that is alive has been
 // seen since.
 func (k *known) drop(name, addr string, at time.Time) bool {
 	if _, alive := k.m.table.addr(name); alive {

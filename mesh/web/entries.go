@@ -58,8 +58,8 @@ func (e entry) compare(o entry) int {
 	return cmp.Compare(o.until, e.until)
 }
 
-// read takes the effective set of a family, 0 for both, sorted, without what waits
-// for an operator's word on this router. takenJail is that of what came from CrowdSec.
+// read takes the effective set of a family, 0 for both, sorted, without what is
+// held on this router. takenJail is that of what came from CrowdSec.
 func read(set replicatedSet, family uint8, takenJail string) []entry {
 	var all []entry
 	for b := range set.Effective() { // the set is locked meanwhile

@@ -37,7 +37,7 @@ type variant struct {
 // ServeHTTP answers GET and HEAD of /feed/FORMAT.
 //
 // The set is that of store.Store.Effective: what is banned, outside what is
-// allowed or never banned, without what waits for an operator's word on this
+// allowed or never banned, without what is held on this
 // router; in the order of the addresses, IPv4 first.
 //
 //	family=4, family=6   only that

@@ -47,7 +47,7 @@ func (b *book) load(set replicatedSet) {
 	}
 }
 
-// holds reports whether a human's word keeps an offence that started then from
+// holds reports whether an operator's decision keeps an offence that started then from
 // being fed: about that one prefix, about all.
 func (b *book) holds(prefix netip.Prefix, newest store.Millis) (one, all bool) {
 	b.mu.Lock()

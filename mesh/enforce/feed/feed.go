@@ -147,7 +147,7 @@ func (f *Feeder) poke() {
 }
 
 // Unbanned is told by the jail's unban hook. What the Feeder had let go is no
-// news. All else is a human's word, and holds for the offences known now: the
+// news. All else is an operator's decision, and covers the offences known now: the
 // prefix is fed again when a peer reports a newer one. A restart of fail2ban is
 // not mistaken for that: it calls the flush hook, and not this one.
 func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {

@@ -36,7 +36,7 @@ func (f *Feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
 	var best least
 	for e := range f.cfg.Set.Effective() {
 		if !e.ByPeer || e.Held {
-			continue // fail2ban banned it itself; or it waits for an operator's word
+			continue // fail2ban banned it itself; or it is held
 		}
 		for _, piece := range e.Pieces {
 			one, all := f.book.holds(piece, e.Newest)
