@@ -74,7 +74,7 @@ func FuzzDigest(f *testing.F) {
 	})
 }
 
-// FuzzLogHeader and the notices of the file.
+// FuzzFileValues decodes log headers and notices.
 func FuzzFileValues(f *testing.F) {
 	f.Add(logHeader{disk: 1, id: LogID{"a", 2}, held: rangeSet{{1, 2}, {4, 4}}}.encode())
 	f.Add(Notice{ID: 1, Kind: NoticeUnban, Prefix: pfx("192.0.2.1"), Jail: "sshd", Start: 1, Until: 2}.encode())

@@ -11,7 +11,7 @@ import (
 // guarded are the limits and the guard as a router has them.
 func guarded(cfg *Config) { cfg.Limits, cfg.Guard = DefaultLimits(), DefaultGuard() }
 
-// inForce are the prefixes that the exits block, heldBack those that wait.
+// inForce are the prefixes that the exits block, held those that wait.
 func (n *node) inForce() (force, held []string) {
 	for e := range n.Effective() {
 		if e.Held {

@@ -117,7 +117,7 @@ func newNode(t fataler, name string, c *clock, d *memDisk, with ...func(*Config)
 	return n
 }
 
-// openFile opens a store on a real file.
+// openReal opens a store on a real file.
 func openReal(t *testing.T, path, name string, now func() time.Time) *Store {
 	t.Helper()
 	s := open(t, Config{Path: path, Origin: name, Now: now})

@@ -47,7 +47,7 @@ type BanRecord struct {
 	Ignored      bool // live, but counts for nothing: its origin is blocked, or exceeds a limit
 }
 
-// explanation is everything held that covers one address.
+// explanation is everything held that covers one prefix.
 type explanation struct {
 	Prefix    netip.Prefix
 	Facts     []Fact

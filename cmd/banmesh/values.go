@@ -48,7 +48,7 @@ func (s *seconds) Set(text string) (err error) {
 	return err
 }
 
-// count is a number from 0 to control.MaxFailures.
+// count is a number of failures, as control.ParseFailures takes it.
 type count uint32
 
 func (n *count) String() string { return strconv.FormatUint(uint64(*n), 10) }

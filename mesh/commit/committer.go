@@ -112,7 +112,7 @@ func New(cfg Config) (*Committer, error) {
 }
 
 // Run commits what is due until ctx ends. An edit under way is then given up, a
-// commit under way gets Tuning.StopGrace to end. It returns nil.
+// commit under way gets tuning.StopGrace to end. It returns nil.
 func (c *Committer) Run(ctx context.Context) error {
 	defer close(c.stopped)
 	if c.cfg.Conductor == nil {

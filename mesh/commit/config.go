@@ -53,7 +53,7 @@ type Config struct {
 	Window           time.Duration // a change waits so long for company
 	MaxWait          time.Duration // and never longer than this, however many follow
 	expiryWait       time.Duration // expiries wait so long
-	MinInterval      time.Duration // between commits once Burst is used up; lifts and allows do not wait for it
+	MinInterval      time.Duration // between commits once burst is used up; lifts and allows do not wait for it
 	burst            int           // commits that may follow each other at once
 	Timeout          time.Duration // of each step: beginning and editing, committing, reading
 	MaxAddresses     int           // in the tenant, foreign ones included; 0 = no limit

@@ -24,11 +24,11 @@ type Driver interface {
 	Caveat() string
 
 	// Fix looks at all that the driver needs on this router, elements aside, and puts right what can be without them. The
-	// error is ErrAbsent or errUnreadable where the next change has to make everything anew.
+	// error is ErrAbsent or ErrUnreadable where the next change has to make everything anew.
 	Fix(ctx context.Context) error
 
 	// Held returns what the router holds, in no order, and changes nothing. What is changed meanwhile may be missed. The error
-	// is errUnreadable when it cannot be told, or not within the patience.
+	// is ErrUnreadable when it cannot be told, or not within the patience.
 	Held(ctx context.Context, patience time.Duration) ([]Element, error)
 
 	// Look returns those elements that hold one of the addresses, as of its return.

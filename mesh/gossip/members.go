@@ -419,7 +419,7 @@ func (t *table) addr(name string) (string, bool) {
 	return p.addr, true
 }
 
-// aliveAt reports whether an alive member is at the address, or one that left.
+// at returns the member at an address: an alive one if there is one, else one that has left or failed.
 func (t *table) at(addr string) (name string, state memberState, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -79,7 +79,7 @@ type Mesh struct {
 }
 
 // New starts a member. It looks for another live member of its name first, at
-// most for Tuning.NameCheck, and refuses with ErrNameTaken; joining then goes on
+// most for tuning.NameCheck, and refuses with ErrNameTaken; joining then goes on
 // in the background for as long as it takes.
 func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	if cfg.Now == nil {

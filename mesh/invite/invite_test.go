@@ -348,7 +348,7 @@ func TestATokenWithANameGivesTheMachineThatName(t *testing.T) {
 	}
 }
 
-// whoKnowsTheID speaks the protocol with a token's id, which anybody on the way may read, and another secret.
+// TestTheIDWithoutTheSecretGetsNothing speaks the protocol with a token's id, which anybody on the way may read, and another secret.
 func TestTheIDWithoutTheSecretGetsNothing(t *testing.T) {
 	m := newMember(t)
 	token, guess := m.invite(""), m.invite("")

@@ -45,7 +45,7 @@ type Config struct {
 	Priority int // higher leads first
 
 	// Observer is set on a member that is not configured to lead. It never
-	// claims; it hears of the leader each Tuning.Observe.
+	// claims; it hears of the leader each tuning.Observe.
 	Observer bool
 
 	// now must carry a monotonic reading, as time.Now does, so that setting the

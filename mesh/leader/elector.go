@@ -22,7 +22,7 @@ type Elector struct {
 	sessions sessions
 	order    order
 	seq      uint64    // of the last word sent
-	work     Heartbeat // own State, Detail, Session, Until
+	work     Heartbeat // own state, detail, session, until
 	able     bool
 	why      string
 	running  bool

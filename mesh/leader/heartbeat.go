@@ -46,7 +46,7 @@ type Heartbeat struct {
 	age      time.Duration // how long ago a member that passes it on had heard it; 0 from the leader itself
 }
 
-// errHeartbeat is the error of Decode for anything that is not a heartbeat.
+// errHeartbeat is the error of decode for anything that is not a heartbeat.
 var errHeartbeat = errors.New("malformed heartbeat")
 
 const (

@@ -73,7 +73,7 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 		"too much":        make([]byte, maxPayload+1),
 	} {
 		if h, err := decode(b); !errors.Is(err, errHeartbeat) {
-			t.Errorf("%s: Decode = %+v, %v, want ErrHeartbeat", name, h, err)
+			t.Errorf("%s: decode = %+v, %v, want errHeartbeat", name, h, err)
 		}
 	}
 }

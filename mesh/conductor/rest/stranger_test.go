@@ -315,7 +315,7 @@ func (s *stranger) resource(w http.ResponseWriter, r *http.Request, in map[strin
 	}
 }
 
-// tenantOf is what running holds of our tenant.
+// addresses is what running holds of our tenant.
 func (s *stranger) addresses() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

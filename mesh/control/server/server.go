@@ -17,7 +17,8 @@ import (
 	"banmesh/mesh/control"
 )
 
-// Bounds of a request body in bytes: MaxPrefixes of the longest form fit in the bulk one.
+// Bounds of a request body, in bytes. bulkBody holds the most prefixes that one call may have (control's maxPrefixes), each
+// in its longest form.
 const (
 	bulkBody  = 16 << 20
 	smallBody = 128 << 10
