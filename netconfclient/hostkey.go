@@ -368,7 +368,7 @@ func loadKey(file string) (ssh.Signer, error) {
 	fail := func(format string, args ...any) (ssh.Signer, error) {
 		return nil, fmt.Errorf("%w: %s %w", ErrKeyFile, file, fmt.Errorf(format, args...))
 	}
-	_, pem, err := safefile.ReadClosed(file, safefile.ToAll, 64<<10, "a private key")
+	_, pem, err := safefile.ReadPrivate(file, safefile.OwnerOnly, 64<<10, "a private key")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyFile, err)
 	}

@@ -315,7 +315,7 @@ func (s *Source) get(ctx context.Context, all bool, answer any) error {
 }
 
 func (s *Source) key() (string, error) {
-	_, b, err := safefile.ReadClosed(s.cfg.KeyFile, safefile.ToOthers, maxKey, "CrowdSec's API key")
+	_, b, err := safefile.ReadPrivate(s.cfg.KeyFile, safefile.OwnerAndGroup, maxKey, "CrowdSec's API key")
 	if err != nil {
 		return "", fmt.Errorf("read CrowdSec's API key: %w", err)
 	}

@@ -73,11 +73,11 @@ func readPEM(key, path string, secret bool) ([]byte, error) {
 	if path == "" {
 		return nil, fmt.Errorf("%s is empty", key)
 	}
-	closed := safefile.ToNobody
+	allow := safefile.Anyone
 	if secret {
-		closed = safefile.ToOthers
+		allow = safefile.OwnerAndGroup
 	}
-	_, b, err := safefile.ReadClosed(path, closed, maxPEM, "PEM")
+	_, b, err := safefile.ReadPrivate(path, allow, maxPEM, "PEM")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}

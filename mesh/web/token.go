@@ -111,10 +111,10 @@ func credentials(r *http.Request) (token string, ok bool) {
 	return token, ok
 }
 
-// readTokens reads a file of tokens and checks that it is closed to others. The
-// FileInfo is of what was read.
+// readTokens reads a file of tokens, which nobody but its owner and group can
+// access. The FileInfo is of what was read.
 func readTokens(path string) (fs.FileInfo, []string, error) {
-	info, b, err := safefile.ReadClosed(path, safefile.ToOthers, maxTokens*(maxToken+2), "tokens")
+	info, b, err := safefile.ReadPrivate(path, safefile.OwnerAndGroup, maxTokens*(maxToken+2), "tokens")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -46,7 +46,7 @@ func readSecret(file string) (string, error) {
 
 // readPrivate reads a file that nobody but its owner can read.
 func readPrivate(file string) ([]byte, error) {
-	_, b, err := safefile.ReadClosed(file, safefile.ToAll, maxSecret, "a secret")
+	_, b, err := safefile.ReadPrivate(file, safefile.OwnerOnly, maxSecret, "a secret")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", conductor.ErrSecret, err)
 	}
