@@ -86,7 +86,7 @@ type Agent struct {
 	watchers    watchers
 	crowdsec    *crowdsec.Source          // nil where none is configured
 	past        *history.History          // nil where nothing is remembered
-	geo         atomic.Pointer[geoConfig] // as configured last
+	geo         atomic.Pointer[GeoConfig] // as configured last
 	ready       atomic.Bool               // the rooms are made: changes, messages and guests may reach them
 
 	stop     context.CancelFunc // ends Run
@@ -96,7 +96,7 @@ type Agent struct {
 
 	neverBan struct {
 		sync.Mutex
-		configured []configPrefix
+		configured []ConfigPrefix
 		found      map[string][]netip.Addr // by name: what conductors had when they were last looked up
 		wake       chan struct{}
 	}

@@ -20,7 +20,7 @@ import (
 
 // simulated starts a conductor for a test and returns the commit section that
 // reaches it.
-func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.Sim, Commit) {
+func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.Sim, CommitConfig) {
 	t.Helper()
 	cfg := conductorsim.DefaultConfig()
 	cfg.Dir = t.TempDir()
@@ -46,7 +46,7 @@ func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.S
 
 // overREST starts a conductor of a release and returns the commit section that
 // reaches it over REST.
-func overREST(t *testing.T, style conductorsim.Style) (*conductorsim.Sim, Commit) {
+func overREST(t *testing.T, style conductorsim.Style) (*conductorsim.Sim, CommitConfig) {
 	t.Helper()
 	cfg := conductorsim.DefaultConfig()
 	cfg.Dir, cfg.Style, cfg.Password = t.TempDir(), style, "secret"
@@ -288,7 +288,7 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 	a := started(t, "router1", nil)
 	ban(t, a, "203.0.113.7/32")
 	cfg := a.cfg
-	cfg.NeverBan = []configPrefix{{netip.MustParsePrefix("203.0.113.0/24")}}
+	cfg.NeverBan = []ConfigPrefix{{netip.MustParsePrefix("203.0.113.0/24")}}
 	cfg.Commit.Tenant = "another"
 	cfg.Limits.LivePerOrigin = 5
 	waiting, err := a.Reload(t.Context(), cfg)
@@ -308,7 +308,7 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 func TestOwnAndConductorAddressesAreNeverBanned(t *testing.T) {
 	a := started(t, "router1", func(c *Config) {
 		c.Commit.Conductors = []string{"192.0.2.10:830"} // driver none: named, and not spoken to
-		c.NeverBan = []configPrefix{{netip.MustParsePrefix("10.0.0.0/8")}}
+		c.NeverBan = []ConfigPrefix{{netip.MustParsePrefix("10.0.0.0/8")}}
 	})
 	ban(t, a, "192.0.2.10/32", "10.1.2.3/32", "203.0.113.7/32")
 	eventually(t, "the never-ban list", func() bool {

@@ -44,7 +44,7 @@ func watch(t *testing.T, after time.Duration) *watched { return watchAgain(t, af
 // watchAgain is watch with what earlier alerts have kept; stop ends it before the
 // test does.
 func watchAgain(t *testing.T, after time.Duration, memory kept) *watched {
-	w := &watched{alerts: newAlerts("router1", alertConfig{After: Duration(after)}, memory, runAlert, slog.New(slog.DiscardHandler)), began: time.Now()}
+	w := &watched{alerts: newAlerts("router1", AlertConfig{After: Duration(after)}, memory, runAlert, slog.New(slog.DiscardHandler)), began: time.Now()}
 	running := false
 	w.command = func(ctx context.Context, event []byte) error {
 		if running {
@@ -237,7 +237,7 @@ func TestAlertCommandGetsTheEventAndIsBounded(t *testing.T) {
 func TestAlertOfAMemberThatIsGone(t *testing.T) {
 	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
-	a := started(t, "router1", func(c *Config) { c.Alert = alertConfig{Command: "cat >> " + events, After: Duration(time.Second)} })
+	a := started(t, "router1", func(c *Config) { c.Alert = AlertConfig{Command: "cat >> " + events, After: Duration(time.Second)} })
 	two := func(c *Config) { c.Join = []string{a.Addr()} }
 	b := started(t, "router2", two)
 	eventually(t, "two members", func() bool { return len(a.mesh.Members()) == 2 })
@@ -254,7 +254,7 @@ func TestAlertOfAMemberThatIsGone(t *testing.T) {
 func TestAlertIsOverAlsoAfterARestart(t *testing.T) {
 	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
-	alert := func(c *Config) { c.Alert = alertConfig{Command: "cat >> " + events, After: Duration(time.Second)} }
+	alert := func(c *Config) { c.Alert = AlertConfig{Command: "cat >> " + events, After: Duration(time.Second)} }
 	a, stop := startedBy(t, time.Now, "router1", alert)
 	b := started(t, "router2", func(c *Config) { c.Join = []string{a.Addr()} })
 	eventually(t, "two members", func() bool { return len(a.mesh.Members()) == 2 })

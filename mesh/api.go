@@ -313,7 +313,7 @@ func (a *Agent) hook(ctx context.Context, c control.HookCall) (note string, err 
 	case c.Until != 0:
 		call.BanTime = c.Until.Time().Sub(c.Start.Time())
 	}
-	if call.Event == fail2ban.Ban && call.BanTime >= 0 && call.BanTime < time.Duration(a.cfg.Bans.MinDuration) {
+	if call.Event == fail2ban.EventBan && call.BanTime >= 0 && call.BanTime < time.Duration(a.cfg.Bans.MinDuration) {
 		return "", nil // stays on this router; a prolongation that makes it long enough comes as its own call
 	}
 	note, err = a.hooks.Handle(ctx, call)

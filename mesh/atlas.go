@@ -24,7 +24,7 @@ type atlas struct {
 	countries    map[uintptr]*control.NamedShare
 }
 
-func newAtlas(g geoConfig) *atlas {
+func newAtlas(g GeoConfig) *atlas {
 	p := &atlas{asns: make(map[uintptr]*control.ASNShare), countries: make(map[uintptr]*control.NamedShare)}
 	p.asn = p.open("geo.asn_db", g.ASNDB)
 	p.country = p.open("geo.country_db", g.CountryDB)

@@ -10,7 +10,7 @@ import (
 )
 
 // newConductor makes the conductor that the configuration names, nil for none.
-func newConductor(k *Commit, door func(*Commit, conductor.Config) (*conductor.Conductor, error), log *slog.Logger) (*conductor.Conductor, error) {
+func newConductor(k *CommitConfig, door func(*CommitConfig, conductor.Config) (*conductor.Conductor, error), log *slog.Logger) (*conductor.Conductor, error) {
 	if k.Driver == "none" {
 		return nil, nil
 	}
@@ -22,7 +22,7 @@ func newConductor(k *Commit, door func(*Commit, conductor.Config) (*conductor.Co
 }
 
 // realConductor is the one that is spoken to over the network.
-func realConductor(k *Commit, c conductor.Config) (*conductor.Conductor, error) {
+func realConductor(k *CommitConfig, c conductor.Config) (*conductor.Conductor, error) {
 	switch k.Driver {
 	case "netconf":
 		return netconf.New(netconf.Config{Config: c, Addresses: k.Conductors, User: k.User, KeyFile: k.Key, KnownHosts: k.KnownHosts,

@@ -28,27 +28,27 @@ type Config struct {
 	Socket      string `yaml:"socket"`       // unix socket of the control API
 	SocketGroup string `yaml:"socket_group"` // group that may use the socket; "" keeps the agent's own
 
-	Gossip   gossipConfig   `yaml:"gossip"`
+	Gossip   GossipConfig   `yaml:"gossip"`
 	Join     []string       `yaml:"join"` // host:port of members to look for at start
-	Bans     bansConfig     `yaml:"bans"`
-	Share    shareConfig    `yaml:"share"`
-	Quorum   quorumConfig   `yaml:"quorum"`
-	NeverBan []configPrefix `yaml:"never_ban"`
-	Limits   limitsConfig   `yaml:"limits"`
-	Leader   leaderConfig   `yaml:"leader"`
-	Commit   Commit         `yaml:"commit"`
-	Fail2ban fail2banConfig `yaml:"fail2ban"`
-	Enforce  enforceConfig  `yaml:"enforce"`
-	HTTP     httpConfig     `yaml:"http"`
-	History  historyConfig  `yaml:"history"`
-	Geo      geoConfig      `yaml:"geo"`
-	CrowdSec crowdsecConfig `yaml:"crowdsec"`
-	Alert    alertConfig    `yaml:"alert"`
-	Log      logConfig      `yaml:"log"`
+	Bans     BansConfig     `yaml:"bans"`
+	Share    ShareConfig    `yaml:"share"`
+	Quorum   QuorumConfig   `yaml:"quorum"`
+	NeverBan []ConfigPrefix `yaml:"never_ban"`
+	Limits   LimitsConfig   `yaml:"limits"`
+	Leader   LeaderConfig   `yaml:"leader"`
+	Commit   CommitConfig   `yaml:"commit"`
+	Fail2ban Fail2banConfig `yaml:"fail2ban"`
+	Enforce  EnforceConfig  `yaml:"enforce"`
+	HTTP     HTTPConfig     `yaml:"http"`
+	History  HistoryConfig  `yaml:"history"`
+	Geo      GeoConfig      `yaml:"geo"`
+	CrowdSec CrowdSecConfig `yaml:"crowdsec"`
+	Alert    AlertConfig    `yaml:"alert"`
+	Log      LogConfig      `yaml:"log"`
 }
 
-// gossipConfig says how the agent talks to its peers.
-type gossipConfig struct {
+// GossipConfig says how the agent talks to its peers.
+type GossipConfig struct {
 	Bind      string `yaml:"bind"`      // IP:port, UDP and TCP; port 0 takes a free one
 	Advertise string `yaml:"advertise"` // IP or IP:port that the peers reach it at; "" is the bound one
 	Profile   string `yaml:"profile"`   // lan, wan or local: timeouts
@@ -59,39 +59,39 @@ type gossipConfig struct {
 	RemoteKeyring bool `yaml:"remote_keyring"`
 }
 
-// bansConfig bounds what is taken as a ban.
-type bansConfig struct {
+// BansConfig bounds what is taken as a ban.
+type BansConfig struct {
 	MaxDuration Duration `yaml:"max_duration"` // 0 is no limit
 	MinDuration Duration `yaml:"min_duration"` // shorter ones stay on this router
 	Aggregate   bool     `yaml:"aggregate"`    // minimal prefixes at the conductor
 }
 
-// shareConfig names the jails whose bans leave this router. Empty Jails is all.
-type shareConfig struct {
+// ShareConfig names the jails whose bans leave this router. Empty Jails is all.
+type ShareConfig struct {
 	Jails       []string `yaml:"jails"`
 	ExceptJails []string `yaml:"except_jails"`
 }
 
 // has says whether the bans of a jail are shared.
-func (s *shareConfig) has(jail string) bool {
+func (s *ShareConfig) has(jail string) bool {
 	return (len(s.Jails) == 0 || slices.Contains(s.Jails, jail)) && !slices.Contains(s.ExceptJails, jail)
 }
 
-// quorumConfig is the number of routers that must have seen an address before the
+// QuorumConfig is the number of routers that must have seen an address before the
 // conductor gets it.
-type quorumConfig struct {
+type QuorumConfig struct {
 	Default int            `yaml:"default"`
 	Jails   map[string]int `yaml:"jails"`
 }
 
-// leaderConfig says whether this agent may commit, and how much it is preferred.
-type leaderConfig struct {
+// LeaderConfig says whether this agent may commit, and how much it is preferred.
+type LeaderConfig struct {
 	Eligible bool `yaml:"eligible"`
 	Priority int  `yaml:"priority"` // higher is preferred
 }
 
-// Commit says where and how the merged set is committed.
-type Commit struct {
+// CommitConfig says where and how the merged set is committed.
+type CommitConfig struct {
 	Driver     string   `yaml:"driver"`     // none, netconf or rest
 	Conductors []string `yaml:"conductors"` // IP:port, or https URLs for rest; tried in turn
 	User       string   `yaml:"user"`
@@ -125,8 +125,8 @@ type Commit struct {
 	SaveStartup        bool     `yaml:"save_startup"` // netconf servers with a startup datastore: copy running to it after a commit
 }
 
-// fail2banConfig says how the local fail2ban is reached, to tell it of lifts.
-type fail2banConfig struct {
+// Fail2banConfig says how the local fail2ban is reached, to tell it of lifts.
+type Fail2banConfig struct {
 	Client string `yaml:"client"` // command, with arguments if need be
 	Socket string `yaml:"socket"` // its -s option; "" leaves it out
 	Helper string `yaml:"helper"` // socket of root's helper, asked where client and socket are the defaults and it is there
@@ -139,15 +139,15 @@ type fail2banConfig struct {
 
 // helper is the socket of root's helper, which asks the system's own fail2ban and
 // no other; "" where the configuration names another one.
-func (f *fail2banConfig) helper() string {
+func (f *Fail2banConfig) helper() string {
 	if own := DefaultConfig().Fail2ban; f.Client != own.Client || f.Socket != own.Socket {
 		return ""
 	}
 	return f.Helper
 }
 
-// enforceConfig names the driver that makes bans take effect on this router at once.
-type enforceConfig struct {
+// EnforceConfig names the driver that makes bans take effect on this router at once.
+type EnforceConfig struct {
 	Driver string `yaml:"driver"` // none, nftables or fail2ban
 	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that is fed
 	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
@@ -166,8 +166,8 @@ type enforceConfig struct {
 	SpaceIPv6  int `yaml:"space_ipv6"`
 }
 
-// httpConfig is the listener for metrics, health, feed and page; "" is off.
-type httpConfig struct {
+// HTTPConfig is the listener for metrics, health, feed and page; "" is off.
+type HTTPConfig struct {
 	Listen       string `yaml:"listen"`
 	AllowRemote  bool   `yaml:"allow_remote"`
 	TokenFile    string `yaml:"token_file"`
@@ -176,26 +176,26 @@ type httpConfig struct {
 	ClientCAFile string `yaml:"client_ca_file"` // PEM; clients must show a certificate of one of these authorities
 }
 
-// historyConfig bounds what this router remembers of the bans that were.
-type historyConfig struct {
+// HistoryConfig bounds what this router remembers of the bans that were.
+type HistoryConfig struct {
 	Keep       Duration `yaml:"keep"`        // 0 is no bound
 	MaxEntries int      `yaml:"max_entries"` // 0 remembers nothing
 }
 
-// geoConfig names files in MaxMind's format, which tell where an address belongs.
-type geoConfig struct {
+// GeoConfig names files in MaxMind's format, which tell where an address belongs.
+type GeoConfig struct {
 	ASNDB     string `yaml:"asn_db"`
 	CountryDB string `yaml:"country_db"`
 }
 
-// alertConfig is the command that is run when something is wrong for long.
-type alertConfig struct {
+// AlertConfig is the command that is run when something is wrong for long.
+type AlertConfig struct {
 	Command string   `yaml:"command"`
 	After   Duration `yaml:"after"`
 }
 
-// logConfig says what is logged on standard error.
-type logConfig struct {
+// LogConfig says what is logged on standard error.
+type LogConfig struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error
 	Format string `yaml:"format"` // text or json
 }
@@ -208,16 +208,16 @@ func DefaultConfig() Config {
 		Name:    host,
 		DataDir: "/var/lib/banmesh",
 		Socket:  "/run/banmesh/banmesh.sock",
-		Gossip: gossipConfig{
+		Gossip: GossipConfig{
 			RemoteKeyring: true,
 			Bind:          "0.0.0.0:7946",
 			Profile:       "lan",
 		},
-		Bans:   bansConfig{MaxDuration: Duration(720 * time.Hour)},
-		Quorum: quorumConfig{Default: 1},
+		Bans:   BansConfig{MaxDuration: Duration(720 * time.Hour)},
+		Quorum: QuorumConfig{Default: 1},
 		Limits: defaultLimits(),
-		Leader: leaderConfig{Eligible: true},
-		Commit: Commit{
+		Leader: LeaderConfig{Eligible: true},
+		Commit: CommitConfig{
 			Driver:             "none",
 			User:               "admin",
 			Tenant:             "blacklist-fail2ban",
@@ -237,12 +237,12 @@ func DefaultConfig() Config {
 			Foreign:            "keep",
 			RemoveForeignAfter: Duration(24 * time.Hour),
 		},
-		Fail2ban: fail2banConfig{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
+		Fail2ban: Fail2banConfig{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
 		Enforce:  defaultEnforce(),
-		CrowdSec: crowdsecConfig{Origins: []string{"crowdsec", "cscli"}, Jail: "crowdsec", Interval: Duration(10 * time.Second)},
-		History:  historyConfig{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
-		Alert:    alertConfig{After: Duration(5 * time.Minute)},
-		Log:      logConfig{Level: "info", Format: "text"},
+		CrowdSec: CrowdSecConfig{Origins: []string{"crowdsec", "cscli"}, Jail: "crowdsec", Interval: Duration(10 * time.Second)},
+		History:  HistoryConfig{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
+		Alert:    AlertConfig{After: Duration(5 * time.Minute)},
+		Log:      LogConfig{Level: "info", Format: "text"},
 	}
 }
 
@@ -634,11 +634,11 @@ func oneOf(key, got string) error {
 	return field(key, "%q is none of %v", got, choices[key])
 }
 
-func (f *fail2banConfig) bounds() fail2ban.Bounds {
+func (f *Fail2banConfig) bounds() fail2ban.Bounds {
 	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
 }
 
-func (f *fail2banConfig) validate() error {
+func (f *Fail2banConfig) validate() error {
 	for _, k := range []struct {
 		key    string
 		v, max int

@@ -102,7 +102,7 @@ func flow(v any) string {
 			return fmt.Sprint(int64(f))
 		}
 	case reflect.Struct:
-		if p, ok := v.(configPrefix); ok {
+		if p, ok := v.(ConfigPrefix); ok {
 			return flow(p.String())
 		}
 	}

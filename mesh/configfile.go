@@ -287,12 +287,12 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// configPrefix is a netip.Prefix in a configuration; a bare address is its /32 or
+// ConfigPrefix is a netip.Prefix in a configuration; a bare address is its /32 or
 // /128.
-type configPrefix struct{ netip.Prefix }
+type ConfigPrefix struct{ netip.Prefix }
 
 // UnmarshalYAML refuses host bits, zones and host names.
-func (p *configPrefix) UnmarshalYAML(node *yaml.Node) error {
+func (p *ConfigPrefix) UnmarshalYAML(node *yaml.Node) error {
 	v, err := control.ParsePrefix(node.Value)
 	if node.Kind != yaml.ScalarNode || err != nil {
 		return wrong(node, "%q is not a prefix: an address, or ADDRESS/BITS without host bits, is wanted", node.Value)

@@ -13,8 +13,8 @@ import (
 	"banmesh/store"
 )
 
-// crowdsecConfig is a CrowdSec local API whose decisions become bans.
-type crowdsecConfig struct {
+// CrowdSecConfig is a CrowdSec local API whose decisions become bans.
+type CrowdSecConfig struct {
 	URL      string   `yaml:"url"`      // "" is off
 	KeyFile  string   `yaml:"key_file"` // the API key of a bouncer
 	CAFile   string   `yaml:"ca_file"`  // authorities of an https URL; "" is the system's
@@ -23,7 +23,7 @@ type crowdsecConfig struct {
 	Interval Duration `yaml:"interval"` // between two questions
 }
 
-func (c *crowdsecConfig) validate() error {
+func (c *CrowdSecConfig) validate() error {
 	var bad faults
 	if err := control.CheckJail(c.Jail); err != nil || c.Jail == "" {
 		bad.add(field("crowdsec.jail", "%q: want the name of a jail", c.Jail))

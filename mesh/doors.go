@@ -48,7 +48,7 @@ type Doors struct {
 	Listen     func(path, group string) (net.Listener, error)
 	ListenHTTP func(ctx context.Context, addr string) (net.Listener, error)
 	// Conductor makes the conductor of a configuration that names one.
-	Conductor func(*Commit, conductor.Config) (*conductor.Conductor, error)
+	Conductor func(*CommitConfig, conductor.Config) (*conductor.Conductor, error)
 	// Fail2ban runs a command of fail2ban's protocol, in the place of fail2ban-client.
 	Fail2ban func(ctx context.Context, args ...string) (string, error)
 	// Kernel makes what drops packets, where enforce.driver is nftables.

@@ -59,7 +59,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 }
 
 // TLS are the files of the listener's certificate.
-func (h *httpConfig) TLS() web.TLSFiles {
+func (h *HTTPConfig) TLS() web.TLSFiles {
 	return web.TLSFiles{Cert: h.CertFile, Key: h.KeyFile, ClientCA: h.ClientCAFile}
 }
 

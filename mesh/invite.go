@@ -186,5 +186,5 @@ func plainValue(v reflect.Value) any {
 
 // Exempted reports whether never_ban covers an address.
 func (c *Config) Exempted(addr netip.Addr) bool {
-	return slices.ContainsFunc(c.NeverBan, func(p configPrefix) bool { return p.Contains(addr) })
+	return slices.ContainsFunc(c.NeverBan, func(p ConfigPrefix) bool { return p.Contains(addr) })
 }

@@ -9,10 +9,10 @@ import (
 	"banmesh/store"
 )
 
-// limitsConfig bound what one router may make the others hold effective; 0 is no
+// LimitsConfig bound what one router may make the others hold effective; 0 is no
 // limit. They must be the same on all routers: which records count is found out
 // by each of them for itself.
-type limitsConfig struct {
+type LimitsConfig struct {
 	LivePerOrigin      int `yaml:"live_per_origin"`
 	PerMinutePerOrigin int `yaml:"per_minute_per_origin"`
 
@@ -38,9 +38,9 @@ type limitsConfig struct {
 	Members []string `yaml:"members"`
 }
 
-func defaultLimits() limitsConfig {
+func defaultLimits() LimitsConfig {
 	s := store.DefaultLimits()
-	return limitsConfig{
+	return LimitsConfig{
 		LivePerOrigin: s.LivePerOrigin, WidestIPv4: s.WidestV4, WidestIPv6: s.WidestV6, SpaceIPv4: s.SpaceV4, SpaceIPv6: s.SpaceV6,
 		LiftsPerMinutePerOrigin: s.LiftsPerMinute, LiftsPerOrigin: s.LiftsPerOrigin, AllowsPerOrigin: s.AllowsPerOrigin,
 		WidestAllowIPv4: s.AllowWidestV4, WidestAllowIPv6: s.AllowWidestV6,
@@ -49,7 +49,7 @@ func defaultLimits() limitsConfig {
 
 // store are the limits for the store. What is kept of one origin beside its live
 // bans, its lifts and what has lately ended, is bounded by the same measure.
-func (l *limitsConfig) store() store.Limits {
+func (l *LimitsConfig) store() store.Limits {
 	s := store.DefaultLimits()
 	s.LivePerOrigin, s.PerMinutePerOrigin = l.LivePerOrigin, l.PerMinutePerOrigin
 	s.WidestV4, s.WidestV6, s.SpaceV4, s.SpaceV6 = l.WidestIPv4, l.WidestIPv6, l.SpaceIPv4, l.SpaceIPv6
@@ -75,14 +75,14 @@ func (l *limitsConfig) store() store.Limits {
 }
 
 // members are those of which anything counts, nil for all.
-func (l *limitsConfig) members() []string {
+func (l *LimitsConfig) members() []string {
 	if len(l.Members) == 0 {
 		return nil
 	}
 	return l.Members
 }
 
-func (l *limitsConfig) validate(self string) error {
+func (l *LimitsConfig) validate(self string) error {
 	for _, f := range []struct {
 		key    string
 		v, max int
@@ -118,7 +118,7 @@ func (l *limitsConfig) validate(self string) error {
 
 // sum is a short name of the limits as far as members must agree on them, the
 // same for the same limits.
-func (l *limitsConfig) sum() uint64 {
+func (l *LimitsConfig) sum() uint64 {
 	same := *l
 	same.Stored, same.StoredPerOrigin = 0, 0 // a matter of each router's memory
 	same.Members = slices.Compact(slices.Sorted(slices.Values(l.Members)))

@@ -21,7 +21,7 @@ func TestLimitsAreChecked(t *testing.T) {
 		"without itself":      {func(c *Config) { c.Limits.Members = []string{"router2"} }, "limits.members: does not name router1"},
 		"no name":             {func(c *Config) { c.Limits.Members = []string{"router1", "a b"} }, `limits.members[1]: "a b"`},
 		"too much never-ban": {func(c *Config) {
-			c.NeverBan = []configPrefix{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("20.0.0.0/8")}, {netip.MustParsePrefix("30.0.0.0/8")}}
+			c.NeverBan = []ConfigPrefix{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("20.0.0.0/8")}, {netip.MustParsePrefix("30.0.0.0/8")}}
 		}, "never_ban[2]: 30.0.0.0/8 does not count beside the others"},
 	} {
 		c := DefaultConfig()

@@ -28,7 +28,7 @@ func (a *Agent) openHistory() {
 }
 
 // rebound takes over what a reload changes of the memory. It returns what is in force then.
-func (a *Agent) rebound(h historyConfig, g geoConfig) (historyConfig, geoConfig) {
+func (a *Agent) rebound(h HistoryConfig, g GeoConfig) (HistoryConfig, GeoConfig) {
 	a.geo.Store(&g)
 	if a.past == nil || h.MaxEntries == 0 {
 		return a.cfg.History, g

@@ -113,7 +113,7 @@ func TestStatsNameSystemsAndCountries(t *testing.T) {
 		"198.51.0.0/16":  mmdbMap{"autonomous_system_number": uint32(64501)},
 	})
 	writeMMDB(t, country, map[string]any{"203.0.113.0/24": mmdbMap{"country": mmdbMap{"iso_code": "DE"}}})
-	a := started(t, "alone", func(c *Config) { c.Geo = geoConfig{ASNDB: asn, CountryDB: country} })
+	a := started(t, "alone", func(c *Config) { c.Geo = GeoConfig{ASNDB: asn, CountryDB: country} })
 	ban(t, a, "203.0.113.7/32", "203.0.113.8/32", "198.51.100.1/32", "192.0.2.1/32")
 	s, err := a.Stats(t.Context(), control.StatsQuery{})
 	if err != nil || s.Unplaced != "" {

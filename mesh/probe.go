@@ -13,7 +13,7 @@ import (
 type ConductorProbe struct{ conductor *conductor.Conductor }
 
 // NewProbe returns a Probe, nil where no conductor is configured. Close it.
-func NewProbe(k *Commit, log *slog.Logger) (*ConductorProbe, error) {
+func NewProbe(k *CommitConfig, log *slog.Logger) (*ConductorProbe, error) {
 	c, err := newConductor(k, realConductor, log)
 	if c == nil || err != nil {
 		return nil, err
@@ -35,16 +35,16 @@ func (p *ConductorProbe) Denied(ctx context.Context) ([]string, error) {
 // Close ends the sessions.
 func (p *ConductorProbe) Close() error { return p.conductor.Close() }
 
-// place is an address that must stay reachable, and what it is.
-type place struct {
+// Place is an address that must stay reachable, and what it is.
+type Place struct {
 	Addr netip.Addr
 	What string // as in: own address
 }
 
 // Places are the addresses of this router that never-ban must cover: its own,
 // its default gateways, its conductors. What is built in is left out.
-func Places(ctx context.Context, cfg *Config) []place {
-	var out []place
+func Places(ctx context.Context, cfg *Config) []Place {
+	var out []Place
 	seen := make(map[netip.Addr]bool)
 	add := func(what string, addrs []netip.Addr) {
 		for _, a := range addrs {
@@ -53,7 +53,7 @@ func Places(ctx context.Context, cfg *Config) []place {
 				continue
 			}
 			seen[a] = true
-			out = append(out, place{a, what})
+			out = append(out, Place{a, what})
 		}
 	}
 	add("own address", interfaceAddrs())

@@ -59,7 +59,7 @@ func TestProbeNamesTheDenyingServicesOverEitherDriver(t *testing.T) {
 	n.Driver, n.Conductors, n.Key, n.KnownHosts = "netconf", []string{netconf}, filepath.Join(dir, "client_key"), filepath.Join(dir, "known_hosts")
 	r.Driver, r.Conductors, r.PasswordFile = "rest", []string{"https://" + rest}, password
 	_, r.PinSHA256 = sim.Certificate()
-	for _, k := range []Commit{n, r} {
+	for _, k := range []CommitConfig{n, r} {
 		t.Run(k.Driver, func(t *testing.T) {
 			p, err := NewProbe(&k, slog.New(slog.DiscardHandler))
 			if err != nil {

@@ -19,7 +19,7 @@ const maxQuorum = 10000
 
 // of is how many routers must have banned an address in that jail before the
 // conductor gets it.
-func (q *quorumConfig) of(jail string) int {
+func (q *QuorumConfig) of(jail string) int {
 	switch n, ok := q.Jails[jail]; {
 	case ok:
 		return n
@@ -30,7 +30,7 @@ func (q *quorumConfig) of(jail string) int {
 }
 
 // any says whether some jail needs more than one router.
-func (q *quorumConfig) any() bool {
+func (q *QuorumConfig) any() bool {
 	if q.Default > 1 {
 		return true
 	}
@@ -44,7 +44,7 @@ func (q *quorumConfig) any() bool {
 
 // reached says whether in some jail enough routers have banned it. Those count
 // that are alive: a name is free, and a record proves no router.
-func (q *quorumConfig) reached(b store.EffectiveBan, alive map[string]bool) bool {
+func (q *QuorumConfig) reached(b store.EffectiveBan, alive map[string]bool) bool {
 	return slices.ContainsFunc(b.Jails, func(j store.JailSeen) bool {
 		need, n := q.of(j.Jail), 0
 		if j.Origins < need {
@@ -83,7 +83,7 @@ func (a *Agent) enough() func() func(store.EffectiveBan) bool {
 
 // waits is what a listed ban lacks, nil where it lacks nothing: of its jails
 // the one that is nearest to its quorum.
-func (q *quorumConfig) waits(e *store.Entry, alive map[string]bool) *control.QuorumWait {
+func (q *QuorumConfig) waits(e *store.Entry, alive map[string]bool) *control.QuorumWait {
 	if !q.any() || !e.Effective {
 		return nil
 	}
@@ -136,7 +136,7 @@ func (a *Agent) waitsFor(p netip.Prefix) *control.QuorumWait {
 	return wait
 }
 
-func (q *quorumConfig) validate() error {
+func (q *QuorumConfig) validate() error {
 	if q.Default < 1 || q.Default > maxQuorum {
 		return field("quorum.default", "%d: 1 is the conductor gets every ban, 2 is two routers must have seen it", q.Default)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func TestQuorumIsOfAJail(t *testing.T) {
-	q := quorumConfig{Default: 2, Jails: map[string]int{"recidive": 1, "web": 3}}
+	q := QuorumConfig{Default: 2, Jails: map[string]int{"recidive": 1, "web": 3}}
 	alive := map[string]bool{"router1": true, "router2": true, "router3": true}
 	ban := func(seen ...store.Sighting) store.EffectiveBan {
 		b := store.EffectiveBan{Seen: seen}
@@ -54,7 +54,7 @@ func TestQuorumIsOfAJail(t *testing.T) {
 }
 
 func TestQuorumWaitNamesTheNearestJail(t *testing.T) {
-	q := quorumConfig{Default: 3, Jails: map[string]int{"web": 2}}
+	q := QuorumConfig{Default: 3, Jails: map[string]int{"web": 2}}
 	alive := map[string]bool{"router1": true, "router2": true, "router3": true}
 	e := store.Entry{Effective: true, Records: []store.BanRecord{
 		{Origin: "router1", Jail: "sshd"}, {Origin: "router2", Jail: "web"}, {Origin: "router1", Jail: "sshd"},
@@ -93,7 +93,7 @@ func TestQuorumThatNobodyCanMeanIsRefused(t *testing.T) {
 // when the second router has seen it too.
 func TestBanWaitsForItsQuorum(t *testing.T) {
 	sim, commit := simulated(t, nil)
-	quorum := quorumConfig{Default: 2}
+	quorum := QuorumConfig{Default: 2}
 	a := started(t, "router1", func(c *Config) { c.Commit, c.Quorum = commit, quorum })
 	b := started(t, "router2", func(c *Config) { c.Commit, c.Quorum, c.Join = commit, quorum, []string{a.Addr()} })
 	eventually(t, "two members", func() bool { return len(a.mesh.Members()) == 2 && len(b.mesh.Members()) == 2 })

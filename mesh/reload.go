@@ -65,7 +65,7 @@ func differing(a, b reflect.Value, prefix string) []string {
 
 // Logger makes the logger that a configuration asks for. Its level is what
 // Options.Level takes.
-func (l logConfig) Logger(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
+func (l LogConfig) Logger(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
 	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
 		return nil, nil, field("log.level", "%q: %v", l.Level, err)

@@ -10,21 +10,21 @@ import (
 	"syscall"
 )
 
-// rightsFlaw is a file or directory of the agent that other users of this router can
+// RightsFlaw is a file or directory of the agent that other users of this router can
 // change or read.
-type rightsFlaw struct {
+type RightsFlaw struct {
 	What string // what is wrong, with the path and the rights
 	Why  string // what somebody could do with it
 	Fix  string // the command that fixes it
 }
 
-func (f rightsFlaw) Error() string { return f.What + ": " + f.Fix }
+func (f RightsFlaw) Error() string { return f.What + ": " + f.Fix }
 
 // Flaws looks at where the agent keeps things: the data directory, the store,
 // the spool and the directory of the socket. uid is whose they may be beside
 // root's; negative leaves the owners out. What does not exist has no flaw.
-func Flaws(cfg *Config, uid int) []rightsFlaw {
-	var out []rightsFlaw
+func Flaws(cfg *Config, uid int) []RightsFlaw {
+	var out []RightsFlaw
 	look := func(path, what string, wantDir bool, why string) {
 		if f := flaw(path, what, wantDir, uid, why); f != nil {
 			out = append(out, *f)
@@ -39,7 +39,7 @@ func Flaws(cfg *Config, uid int) []rightsFlaw {
 
 // flaw is what is wrong with one of them, nil for nothing. Directories may be
 // links, which belong to who made the directory above; files may not.
-func flaw(path, what string, wantDir bool, uid int, why string) *rightsFlaw {
+func flaw(path, what string, wantDir bool, uid int, why string) *RightsFlaw {
 	lstat := os.Lstat
 	if wantDir {
 		lstat = os.Stat
@@ -49,19 +49,19 @@ func flaw(path, what string, wantDir bool, uid int, why string) *rightsFlaw {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return &rightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, "ls -ld " + path}
+		return &RightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, "ls -ld " + path}
 	case wantDir && !info.IsDir():
-		return &rightsFlaw{fmt.Sprintf("%s %s is not a directory", what, path), why, "move it away"}
+		return &RightsFlaw{fmt.Sprintf("%s %s is not a directory", what, path), why, "move it away"}
 	case !wantDir && !info.Mode().IsRegular():
-		return &rightsFlaw{fmt.Sprintf("%s %s is no plain file but %s", what, path, info.Mode().Type()), why, "move it away"}
+		return &RightsFlaw{fmt.Sprintf("%s %s is no plain file but %s", what, path, info.Mode().Type()), why, "move it away"}
 	}
 	others := info.Mode().Perm()&0o002 != 0 && !(wantDir && info.Mode()&fs.ModeSticky != 0)
 	group := info.Mode().Perm()&0o020 != 0 && !wantDir
 	if others || group {
-		return &rightsFlaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + path}
+		return &RightsFlaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + path}
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && uid >= 0 && st.Uid != 0 && int(st.Uid) != uid {
-		return &rightsFlaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown -h %d %s", uid, path)}
+		return &RightsFlaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown -h %d %s", uid, path)}
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
 	sim, commit := simulated(t, nil)
 	admins := netip.MustParsePrefix("198.51.100.0/24")
 	a := started(t, "router1", func(c *Config) {
-		c.Commit, c.NeverBan = commit, []configPrefix{{admins}}
+		c.Commit, c.NeverBan = commit, []ConfigPrefix{{admins}}
 		c.Commit.Conductors = append(c.Commit.Conductors, "192.0.2.1:830")
 	})
 	eventually(t, "the lease", func() bool { return len(a.store.NeverBans()) > 0 })
@@ -207,7 +207,7 @@ func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
 // with an operator's jail.
 func TestNamesAreNoQuorum(t *testing.T) {
 	sim, commit := simulated(t, nil)
-	a := started(t, "router1", func(c *Config) { c.Commit, c.Quorum = commit, quorumConfig{Default: 2} })
+	a := started(t, "router1", func(c *Config) { c.Commit, c.Quorum = commit, QuorumConfig{Default: 2} })
 	victim := netip.MustParsePrefix("203.0.113.1/32")
 	for _, name := range []string{"ghost1", "ghost2", "ghost3"} {
 		forge(t, a, name, "sshd", victim)

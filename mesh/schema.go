@@ -39,7 +39,7 @@ func describe(v reflect.Value, key string) *node {
 	switch x := v.Interface().(type) {
 	case Duration:
 		return &node{Type: []string{"string", "integer"}, Default: durationText(time.Duration(x)), Description: "a duration: 90s, 15m, 720h, 30d, 2w, or a number of seconds"}
-	case configPrefix:
+	case ConfigPrefix:
 		return &node{Type: "string", Description: "an address or a prefix"}
 	}
 	switch v.Kind() {

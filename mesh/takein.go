@@ -43,4 +43,4 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 
 // feeds says whether a jail holds what other routers banned, and nothing of this
 // one's own.
-func (e *enforceConfig) feeds(jail string) bool { return e.Driver == "fail2ban" && jail == e.Jail }
+func (e *EnforceConfig) feeds(jail string) bool { return e.Driver == "fail2ban" && jail == e.Jail }

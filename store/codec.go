@@ -70,7 +70,7 @@ func (it *item) invalid() string {
 		return "time out of bounds"
 	case it.floor != 0 && it.floor <= it.until:
 		return "floor below until"
-	case (it.kind == KindBan || it.kind == KindBlock || it.kind == kindForget) && text.CheckName(it.jail) != nil:
+	case (it.kind == KindBan || it.kind == KindBlock || it.kind == KindForget) && text.CheckName(it.jail) != nil:
 		return "not a name"
 	case len(it.text) > maxText:
 		return "string too long"
@@ -130,12 +130,12 @@ func appendSpan(b []byte, start, until Millis) []byte {
 
 // append writes the canonical encoding: [kind, seq, ...], in the shortest form of everything.
 func (it *item) append(b []byte) []byte {
-	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, kindGone: 5, kindForget: 4}
+	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5, KindForget: 4}
 	b = appendArray(b, lengths[it.kind])
 	b = append(b, byte(it.kind))
 	b = appendUint(b, it.seq)
 	switch it.kind {
-	case KindFreeze, KindBlock, kindForget:
+	case KindFreeze, KindBlock, KindForget:
 		b = appendUint(b, uint64(it.start))
 		if it.kind != KindFreeze {
 			b = appendString(b, it.jail)
@@ -147,7 +147,7 @@ func (it *item) append(b []byte) []byte {
 			k, _ := keyOf(p)
 			b = appendPrefix(b, k)
 		}
-	case kindGone:
+	case KindGone:
 	default:
 		b = appendPrefix(b, it.key)
 	}
@@ -160,7 +160,7 @@ func (it *item) append(b []byte) []byte {
 		b = appendString(b, it.text)
 	case KindAllow:
 		b = appendString(b, it.text)
-	case kindGone:
+	case KindGone:
 		b = appendArray(b, 4*len(it.gone))
 		for _, g := range it.gone {
 			b = appendUint(b, g.epoch)
@@ -262,15 +262,15 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		return false
 	}
 	it.kind, it.key = Kind(kind), noPrefix
-	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, kindGone: 5, kindForget: 4}
+	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5, KindForget: 4}
 	if length != want[it.kind] {
 		r.fail("record of another length")
 		return false
 	}
 	switch it.kind {
-	case KindFreeze, KindBlock, kindForget:
+	case KindFreeze, KindBlock, KindForget:
 		it.start, it.until = r.millis(), Never
-		if it.kind == kindForget {
+		if it.kind == KindForget {
 			it.until = it.start.plus(forgetHolds)
 		}
 		if it.kind != KindFreeze {
@@ -284,7 +284,7 @@ func (r *reader) fields(it *item, n names) (known bool) {
 				it.prefixes = append(it.prefixes, k.prefix())
 			}
 		}
-	case kindGone:
+	case KindGone:
 	default:
 		it.key = r.prefix(it.kind == KindLift)
 	}
@@ -301,7 +301,7 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		it.text = n.of(r.text(maxText))
 	case KindAllow:
 		it.text = n.of(r.text(maxText))
-	case kindGone:
+	case KindGone:
 		c := r.array(4 * maxGone)
 		if c%4 != 0 {
 			r.fail("odd ranges")

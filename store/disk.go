@@ -448,7 +448,7 @@ func decodeNotice(id uint64, b []byte) (Notice, error) {
 	if r.array(5) != 5 {
 		r.fail("not a notice")
 	}
-	n.Kind = noticeKind(r.uint())
+	n.Kind = NoticeKind(r.uint())
 	n.Prefix = r.prefix(false).prefix()
 	n.Jail = string(r.text(text.MaxName))
 	if n.Start = r.millis(); !n.Start.sane() {

@@ -31,7 +31,7 @@ const (
 	EventThaw
 	EventBlock
 	EventUnblock
-	eventForget
+	EventForget
 )
 
 // String returns the event's name in lower case.

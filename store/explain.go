@@ -9,8 +9,8 @@ import (
 // Explain returns everything held that covers a prefix: bans live, lifted or expired but not yet forgotten, lifts, allows,
 // never-bans, and whether it is banned and effective. Of a network it also returns the allows and never-bans inside, which
 // cut holes into its bans, and counts the bans inside.
-func (s *Store) Explain(p netip.Prefix) explanation {
-	x := explanation{Prefix: netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()}
+func (s *Store) Explain(p netip.Prefix) Explanation {
+	x := Explanation{Prefix: netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()}
 	k, err := keyOf(x.Prefix)
 	if err != nil {
 		return x
@@ -77,7 +77,7 @@ func (s *Store) Explain(p netip.Prefix) explanation {
 }
 
 // inside adds what is held within a network and matters to it: the allows, which exempt a part of it, and how many bans.
-func (s *Store) inside(x *explanation, k pkey, now Millis) {
+func (s *Store) inside(x *Explanation, k pkey, now Millis) {
 	for i := range s.set.allows {
 		if r := s.set.slab.at(i); r.key() != k && k.covers(r.key()) && r.until > now && !r.is(flagLifted) {
 			x.Facts = append(x.Facts, s.fact(i, r, now))
@@ -235,14 +235,14 @@ func (s *Store) Allows() []AllowEntry {
 }
 
 // NeverBans returns what the members' counting leases protect, member by member. What is built in is not among it.
-func (s *Store) NeverBans() []neverBanEntry {
+func (s *Store) NeverBans() []NeverBanEntry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var out []neverBanEntry
+	var out []NeverBanEntry
 	for _, i := range s.set.neverBans(s.now()) {
 		r := s.set.slab.at(i)
 		for _, p := range leaseHolds(s.set.never[i]) {
-			out = append(out, neverBanEntry{p, s.set.originOf(r).name, r.until})
+			out = append(out, NeverBanEntry{p, s.set.originOf(r).name, r.until})
 		}
 	}
 	return out

@@ -15,7 +15,7 @@ func (s *Store) Forget(ctx context.Context, name string) error {
 		return &InvalidError{reason: "member " + err.Error()}
 	}
 	return s.do(ctx, func(p *plan) error {
-		p.write(item{kind: kindForget, key: noPrefix, start: p.now, until: p.now.plus(forgetHolds), jail: name})
+		p.write(item{kind: KindForget, key: noPrefix, start: p.now, until: p.now.plus(forgetHolds), jail: name})
 		return nil
 	})
 }
@@ -27,7 +27,7 @@ func (s *Store) Forgotten() map[string]Millis {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var out map[string]Millis
-	s.set.unprefixed(kindForget, s.set.now, func(_ uint32, r *rec) {
+	s.set.unprefixed(KindForget, s.set.now, func(_ uint32, r *rec) {
 		if o := s.set.originOf(r); o.blocked || o.strange || r.start > s.set.now+minute {
 			return
 		}

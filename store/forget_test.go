@@ -31,7 +31,7 @@ func TestForgetIsToldToAll(t *testing.T) {
 	}
 	early := newForge("rogue", 1)
 	for name, at := range map[string]Millis{"soon": c.millis() + minute, "later": c.millis() + 2*minute, "never": c.millis() + 1000*24*hour} {
-		early.write(item{kind: kindForget, key: noPrefix, start: at, jail: name})
+		early.write(item{kind: KindForget, key: noPrefix, start: at, jail: name})
 	}
 	a.take(early)
 	if got := a.Forgotten(); len(got) != 2 || got["soon"] == 0 {

@@ -126,7 +126,7 @@ func (s *set) removedGone(o *origin) {
 	o.gone = nil
 	for c := s.head(noPrefix); c != 0; {
 		r := s.slab.at(c)
-		if r.kind == kindGone && s.originOf(r) == o {
+		if r.kind == KindGone && s.originOf(r) == o {
 			for _, g := range s.gones[c] {
 				if g.epoch == s.logs[r.log].id.Epoch {
 					g.Last = min(g.Last, r.seq-1)
@@ -176,7 +176,7 @@ func (p *plan) flushGone() {
 	var own []uint32
 	for c := s.head(noPrefix); c != 0; {
 		r := s.slab.at(c)
-		if r.kind == kindGone && s.originOf(r) == p.own.origin {
+		if r.kind == KindGone && s.originOf(r) == p.own.origin {
 			own = append(own, c)
 		}
 		c = r.next
@@ -191,7 +191,7 @@ func (p *plan) flushGone() {
 		all = both
 	}
 	for part := range slices.Chunk(all, liftBytes/goneSize) {
-		it := item{kind: kindGone, key: noPrefix, start: p.now, until: p.now, gone: part}
+		it := item{kind: KindGone, key: noPrefix, start: p.now, until: p.now, gone: part}
 		for _, g := range part {
 			it.until = max(it.until, g.until)
 		}

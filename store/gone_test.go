@@ -240,7 +240,7 @@ func TestAGoneTakesOutItsAuthorsOwnAlone(t *testing.T) {
 	a.must(a.PublishNeverBan(context.Background(), prefixes("198.51.100.0/24"), c.millis()+hour))
 	b.pull(a)
 	f := newForge("rogue", 1)
-	f.write(item{kind: kindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{1, seqRange{1, maxSeq}, Never}, {a.Head().Log.Epoch, seqRange{1, maxSeq}, Never}}})
+	f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{1, seqRange{1, maxSeq}, Never}, {a.Head().Log.Epoch, seqRange{1, maxSeq}, Never}}})
 	b.take(f)
 	if len(b.Allows()) != 1 || !b.live("192.0.2.77") || len(b.NeverBans()) != 1 {
 		t.Error("another's records were taken out")
@@ -251,7 +251,7 @@ func TestAGoneTakesOutItsAuthorsOwnAlone(t *testing.T) {
 		t.Error("what its author wrote later was taken out")
 	}
 	g := newForge("a", 2)
-	g.write(item{kind: kindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{a.Head().Log.Epoch, seqRange{1, maxSeq}, Never}}})
+	g.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{a.Head().Log.Epoch, seqRange{1, maxSeq}, Never}}})
 	b.take(g)
 	if len(b.Allows()) != 0 || !b.live("192.0.2.77") || len(b.NeverBans()) != 1 {
 		t.Error("a Gone takes out more than what can be withdrawn, or less")
@@ -316,7 +316,7 @@ func TestWhatWasWithdrawnStaysGoneAfterACrash(t *testing.T) {
 func TestAGoneTakesOutWhatComesInItsOwnChunk(t *testing.T) {
 	c := newClock()
 	allow := item{seq: 1, kind: KindAllow, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: c.millis() + hour}
-	gone := item{seq: 2, kind: kindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: []goneRange{{1, seqRange{1, 1}, c.millis() + hour}}}
+	gone := item{seq: 2, kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: []goneRange{{1, seqRange{1, 1}, c.millis() + hour}}}
 	var nodes []*node
 	for _, chunks := range [][][]item{{{allow, gone}}, {{allow}, {gone}}, {{gone}, {allow}}} {
 		n := newNode(t, "a", c, nil)
@@ -385,7 +385,7 @@ func TestRangesOfAGoneAreInOrder(t *testing.T) {
 		{[]goneRange{r(1, 1, 5), r(1, 5, 6)}, false},
 		{[]goneRange{r(1, 1, 1), r(1, 1, 1)}, false},
 	} {
-		it := item{kind: kindGone, key: noPrefix, start: 1, until: 10, gone: tc.ranges}
+		it := item{kind: KindGone, key: noPrefix, start: 1, until: 10, gone: tc.ranges}
 		if got := it.invalid(); (got == "") != tc.ok {
 			t.Errorf("%v: %q", tc.ranges, got)
 		}
@@ -429,7 +429,7 @@ func TestFiguresManyLargeGones(t *testing.T) {
 			ranges = append(ranges, goneRange{7, seqRange{2*i + 1, 2*i + 1}, c.millis() + minute})
 		}
 		ranges = append(ranges, goneRange{8, seqRange{2*n + 1, 2*n + 1}, c.millis() + minute})
-		f.write(item{kind: kindGone, key: noPrefix, start: c.millis(), until: c.millis() + minute, gone: ranges})
+		f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + minute, gone: ranges})
 		if n%50 == 49 {
 			began := time.Now()
 			a.take(f)

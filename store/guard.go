@@ -243,18 +243,18 @@ func (s *set) anyLive(k pkey) bool {
 	return false
 }
 
-// heldOrigin is what of one origin waits for an operator's word on this member.
-type heldOrigin struct {
+// HeldOrigin is what of one origin waits for an operator's word on this member.
+type HeldOrigin struct {
 	Origin string
 	Wide   int // bans that are wide
 	Mass   int // bans that are too much together
 }
 
 // Holding returns whose bans wait for an operator's word on this member, by name.
-func (s *Store) Holding() []heldOrigin {
+func (s *Store) Holding() []HeldOrigin {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	by := make(map[string]*heldOrigin)
+	by := make(map[string]*HeldOrigin)
 	for i, wide := range s.set.guard.held {
 		r := s.set.slab.at(i)
 		if !s.set.counting(r) {
@@ -263,7 +263,7 @@ func (s *Store) Holding() []heldOrigin {
 		name := s.set.originOf(r).name
 		h := by[name]
 		if h == nil {
-			h = &heldOrigin{Origin: name}
+			h = &HeldOrigin{Origin: name}
 			by[name] = h
 		}
 		if wide {
@@ -272,11 +272,11 @@ func (s *Store) Holding() []heldOrigin {
 			h.Mass++
 		}
 	}
-	out := make([]heldOrigin, 0, len(by))
+	out := make([]HeldOrigin, 0, len(by))
 	for _, h := range by {
 		out = append(out, *h)
 	}
-	slices.SortFunc(out, func(a, b heldOrigin) int {
+	slices.SortFunc(out, func(a, b HeldOrigin) int {
 		return cmp.Or(cmp.Compare(b.Wide+b.Mass, a.Wide+a.Mass), cmp.Compare(a.Origin, b.Origin))
 	})
 	return out

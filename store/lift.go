@@ -153,7 +153,7 @@ func (s *set) addedOther(i, head uint32, wasLive bool) {
 		s.control.dirty = true
 	}
 	if live && !(wasLive && (r.kind == KindPlaced || r.kind == KindNeverBan)) {
-		kinds := [kindEnd]EventKind{KindAllow: EventAllow, KindNeverBan: EventNeverBan, KindPlaced: EventPlaced, KindFreeze: EventFreeze, KindBlock: EventBlock, kindForget: eventForget}
+		kinds := [kindEnd]EventKind{KindAllow: EventAllow, KindNeverBan: EventNeverBan, KindPlaced: EventPlaced, KindFreeze: EventFreeze, KindBlock: EventBlock, KindForget: EventForget}
 		s.emit(s.event(kinds[r.kind], r))
 	}
 }

@@ -73,7 +73,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]
-		if it.kind == kindGone { // it takes out what is in the log, also of this chunk
+		if it.kind == KindGone { // it takes out what is in the log, also of this chunk
 			l.insert(&set.slab, fresh)
 			fresh = fresh[:0]
 		}
@@ -123,7 +123,7 @@ func (s *Store) takeBack(c *chunk) Merged {
 			m.Refused++
 			continue
 		}
-		if it.kind == kindGone {
+		if it.kind == KindGone {
 			s.own.insert(&s.set.slab, fresh)
 			fresh = fresh[:0]
 		}

@@ -2,12 +2,12 @@ package store
 
 import "net/netip"
 
-// noticeKind tells notices apart.
-type noticeKind uint8
+// NoticeKind tells notices apart.
+type NoticeKind uint8
 
 // The kinds of notice.
 const (
-	NoticeUnban noticeKind = iota + 1 // an own ban was lifted
+	NoticeUnban NoticeKind = iota + 1 // an own ban was lifted
 	NoticeAllow                       // a prefix is allowed until Until
 )
 
@@ -15,7 +15,7 @@ const (
 // stay until DoneNotice.
 type Notice struct {
 	ID           uint64
-	Kind         noticeKind
+	Kind         NoticeKind
 	Prefix       netip.Prefix
 	Jail         string // NoticeUnban
 	Start, Until Millis // NoticeUnban: the ban's, so that a newer offence can be spared

@@ -47,8 +47,8 @@ type BanRecord struct {
 	Ignored      bool // live, but counts for nothing: its origin is blocked, or exceeds a limit
 }
 
-// explanation is everything held that covers one prefix.
-type explanation struct {
+// Explanation is everything held that covers one prefix.
+type Explanation struct {
 	Prefix    netip.Prefix
 	Facts     []Fact
 	Banned    bool           // a live ban covers it and counts
@@ -58,7 +58,7 @@ type explanation struct {
 }
 
 // Effective reports whether it should be blocked, apart from Except.
-func (e explanation) Effective() bool { return e.Banned && e.Exemption == "" }
+func (e Explanation) Effective() bool { return e.Banned && e.Exemption == "" }
 
 // Fact is one record, or built-in rule, of an Explanation.
 type Fact struct {
@@ -163,8 +163,8 @@ type AllowEntry struct {
 	Reason  string // why it does not count; "" when it does
 }
 
-// neverBanEntry is one prefix of a member's counting NeverBan.
-type neverBanEntry struct {
+// NeverBanEntry is one prefix of a member's counting NeverBan.
+type NeverBanEntry struct {
 	Prefix netip.Prefix
 	Origin string
 	Until  Millis

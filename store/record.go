@@ -15,8 +15,8 @@ const (
 	KindPlaced                   // a leader's lease on a prefix that it put into the conductor: only such are ever removed there
 	KindFreeze                   // stops additions, mesh-wide, until it is lifted
 	KindBlock                    // nothing of an origin counts, written or still to come, until it is lifted
-	kindGone                     // own records that are withdrawn, see goneRange
-	kindForget                   // a member that failed before the record's start is not looked for any more; one that lives is not forgotten
+	KindGone                     // own records that are withdrawn, see goneRange
+	KindForget                   // a member that failed before the record's start is not looked for any more; one that lives is not forgotten
 
 	kindEnd // first kind that this version does not know
 )

@@ -152,7 +152,7 @@ func (s *set) item(i uint32) item {
 		it.lift = s.lifts[i]
 	case KindNeverBan:
 		it.prefixes = s.never[i]
-	case kindGone:
+	case KindGone:
 		it.gone = s.gones[i]
 	}
 	return it
@@ -288,7 +288,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		return 0, refused
 	}
 	wasLive := false
-	if it.kind != KindLift && it.kind != kindGone {
+	if it.kind != KindLift && it.kind != KindGone {
 		for _, i := range old {
 			r := s.slab.at(i)
 			wasLive = wasLive || !r.is(flagLifted) && r.until > s.now
@@ -311,7 +311,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		if len(old) > 0 && s.slab.at(i).is(flagOver) {
 			s.recheckTargets(i)
 		}
-	case kindGone:
+	case KindGone:
 		s.admit(i)
 	default:
 		s.addedOther(i, head, wasLive)
@@ -324,7 +324,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		s.enter(i, hashRecord(s.scratch, it.enc))
 		s.weigh(o, units(len(it.enc)))
 	}
-	if it.kind == kindGone {
+	if it.kind == KindGone {
 		for _, c := range old {
 			s.remove(c)
 		}
@@ -378,7 +378,7 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 		s.lifts[i] = &body
 	case KindNeverBan:
 		s.never[i] = it.prefixes
-	case kindGone:
+	case KindGone:
 		s.gones[i] = it.gone
 	case KindAllow:
 		s.allows[i] = struct{}{}
@@ -451,7 +451,7 @@ func (s *set) remove(i uint32) {
 		s.lowerLifts(i, retain)
 	}
 	s.forgetSides(i)
-	if r.kind == kindGone {
+	if r.kind == KindGone {
 		s.removedGone(l.origin)
 	}
 	r.flags |= flagDead
@@ -474,7 +474,7 @@ func (s *set) forgetSides(i uint32) {
 	case KindNeverBan:
 		delete(s.never, i)
 		s.control.dirty = true
-	case kindGone:
+	case KindGone:
 		delete(s.gones, i)
 	case KindAllow:
 		delete(s.allows, i)

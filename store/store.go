@@ -68,7 +68,7 @@ type Store struct {
 }
 
 type noticeKey struct {
-	kind   noticeKind
+	kind   NoticeKind
 	prefix netip.Prefix
 	jail   string
 }
@@ -181,7 +181,7 @@ func (s *Store) load() error {
 				l.held = l.held.without(rangeSet{{it.seq, it.seq}})
 				return nil
 			}
-			if l != current || it.kind == kindGone { // a Gone takes out what is in the log
+			if l != current || it.kind == KindGone { // a Gone takes out what is in the log
 				flush()
 				current = l
 			}

@@ -29,7 +29,7 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 			return 1, true
 		}
 		return -1, less
-	case kindGone:
+	case KindGone:
 		more := it.until >= r.until && includesGone(it.gone, s.gones[i])
 		less := r.until >= it.until && includesGone(s.gones[i], it.gone)
 		switch {

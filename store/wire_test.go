@@ -25,7 +25,7 @@ func everyKind() []item {
 		{seq: 70001, kind: KindNeverBan, key: noPrefix, start: 5, until: 6, prefixes: prefixes("10.0.0.0/8", "fd00::/16")},
 		{seq: 70002, kind: KindPlaced, key: mustKey(pfx("192.0.2.1")), start: 5, until: latest},
 		{seq: 1 << 33, kind: KindFreeze, key: noPrefix, start: 5, until: Never},
-		{seq: maxSeq - 1, kind: kindForget, key: noPrefix, start: 5, until: Millis(5).plus(forgetHolds), jail: "dead"},
+		{seq: maxSeq - 1, kind: KindForget, key: noPrefix, start: 5, until: Millis(5).plus(forgetHolds), jail: "dead"},
 		{seq: maxSeq, kind: KindBlock, key: noPrefix, start: 5, until: Never, jail: "rogue"},
 	}
 }

@@ -18,7 +18,7 @@ const (
 
 // work makes one commit, if there is anything to commit. Run alone calls it, so
 // that there is never more than one at a time.
-func (c *Committer) work(ctx context.Context, force bool) (result, error) {
+func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 	c.mu.Lock()
 	took := c.batch.take()
 	c.mu.Unlock()
@@ -51,7 +51,7 @@ func (c *Committer) work(ctx context.Context, force bool) (result, error) {
 
 // try makes a plan from what is known of running and, where that says that there
 // is something to do, an edit.
-func (c *Committer) try(ctx context.Context, force bool) (result, error) {
+func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	placed := c.placed()
 	c.tenant.Lock()
 	tells := c.memory.tells(placed)
@@ -60,7 +60,7 @@ func (c *Committer) try(ctx context.Context, force bool) (result, error) {
 	if !tells {
 		r, err := c.read(ctx)
 		if err != nil {
-			return result{}, err
+			return Result{}, err
 		}
 		running = r.Addresses
 	}
@@ -70,7 +70,7 @@ func (c *Committer) try(ctx context.Context, force bool) (result, error) {
 	p := c.plan(c.gather(running, force))
 	c.publish(p)
 	if p.Empty() && len(c.ripe()) == 0 {
-		return result{Plan: p}, nil
+		return Result{Plan: p}, nil
 	}
 	return c.edit(ctx, force, p, changes)
 }
@@ -94,24 +94,24 @@ func (c *Committer) replan(running conductor.Running, force bool, p Plan, change
 }
 
 // edit is the read-modify-write under the candidate's lock.
-func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64) (res result, err error) {
+func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64) (res Result, err error) {
 	start := time.Now()
 	step, done := c.abandonable(ctx)
 	defer done()
 	if c.mayCommit() != nil {
-		return result{}, errLost
+		return Result{}, errLost
 	}
 	// Before the lock: a disk that hangs must not keep it from everybody else.
 	var fresh, first []netip.Prefix
 	if !p.Empty() {
 		if fresh, first, err = c.place(step, p.Add); err != nil {
-			return result{}, c.lostOr(step, err)
+			return Result{}, c.lostOr(step, err)
 		}
 	}
 	e, err := c.cfg.Conductor.Begin(step, conductor.Permit{Ours: c.ours(fresh), Kill: c.cfg.StaleSessions()})
 	if err != nil {
 		c.withdraw(ctx, fresh)
-		return result{}, c.lostOr(step, err)
+		return Result{}, c.lostOr(step, err)
 	}
 	c.mu.Lock()
 	c.ability.succeeded(time.Now(), true)
@@ -195,7 +195,7 @@ func (c *Committer) shut(ctx context.Context, e conductor.Edit) {
 
 // verdict reads running in a new session to learn what an edit without a clear
 // answer has done.
-func (c *Committer) verdict(ctx context.Context, res result, cause error) (result, error) {
+func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Result, error) {
 	c.forgetReading()
 	within, done := c.lasting(ctx)
 	defer done()

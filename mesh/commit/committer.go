@@ -53,13 +53,13 @@ type request struct {
 }
 
 type answer struct {
-	result result
+	result Result
 	err    error
 }
 
 // show is what Status tells of the attempts.
 type show struct {
-	state      state // committing, waiting, failing, or "" for none of them
+	state      State // committing, waiting, failing, or "" for none of them
 	detail     string
 	commits    uint64
 	lastCommit time.Time
@@ -304,32 +304,32 @@ func (c *Committer) Able() (bool, string) {
 // what has come since. Where nothing
 // has to be committed the result's Took is 0. Errors: ErrOff, ErrNotLeader,
 // ErrNotReady, ErrBarred, and those of a Conductor.
-func (c *Committer) CommitNow(ctx context.Context, force bool) (result, error) {
+func (c *Committer) CommitNow(ctx context.Context, force bool) (Result, error) {
 	reply := make(chan answer, 1)
 	select {
 	case c.requests <- request{force, reply}:
 	case <-c.stopped:
-		return result{}, errStopped
+		return Result{}, errStopped
 	case <-ctx.Done():
-		return result{}, ctx.Err()
+		return Result{}, ctx.Err()
 	}
 	select {
 	case a := <-reply:
 		return a.result, a.err
 	case <-ctx.Done():
-		return result{}, ctx.Err()
+		return Result{}, ctx.Err()
 	}
 }
 
-func (c *Committer) onRequest(ctx context.Context, force bool) (result, error) {
+func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
 	if err := c.mayCommit(); err != nil {
-		return result{}, err
+		return Result{}, err
 	}
 	c.mu.Lock()
 	wait := c.ability.barred(time.Now())
 	c.mu.Unlock()
 	if wait {
-		return result{}, ErrBarred
+		return Result{}, ErrBarred
 	}
 	c.forgetReading() // an operator wants to know how things are
 	if force {

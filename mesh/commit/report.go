@@ -247,7 +247,7 @@ func (c *Committer) HeardByHand(removed []netip.Prefix) {
 }
 
 // reportCommit tells of a commit that is in running.
-func (c *Committer) reportCommit(r result) {
+func (c *Committer) reportCommit(r Result) {
 	if r.Plan.Empty() {
 		return
 	}

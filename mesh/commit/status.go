@@ -17,24 +17,24 @@ const (
 	urgencies
 )
 
-// state is one word for what a committer does.
-type state string
+// State is one word for what a committer does.
+type State string
 
 // The states, as status shows them.
 const (
-	StateIdle       state = "idle"
-	StatePending    state = "pending"    // there is something to commit
-	StateCommitting state = "committing" // an edit is under way
-	StateWaiting    state = "waiting"    // for somebody else's lock or edits
-	StateFailing    state = "failing"    // the last attempt failed, or the conductor cannot be reached
-	StateFrozen     state = "frozen"
-	StateOff        state = "off" // no conductor is configured
+	StateIdle       State = "idle"
+	StatePending    State = "pending"    // there is something to commit
+	StateCommitting State = "committing" // an edit is under way
+	StateWaiting    State = "waiting"    // for somebody else's lock or edits
+	StateFailing    State = "failing"    // the last attempt failed, or the conductor cannot be reached
+	StateFrozen     State = "frozen"
+	StateOff        State = "off" // no conductor is configured
 )
 
 // Status is a committer's state. On a member that does not lead the pending
 // counts come from what leaders have placed.
 type Status struct {
-	State         state
+	State         State
 	Detail        string // whom it waits for, what fails
 	Committed     int    // addresses of ours in the tenant, as last read
 	PendingAdd    int
@@ -55,8 +55,8 @@ type Status struct {
 	Warnings      []string
 }
 
-// result is what a commit did.
-type result struct {
+// Result is what a commit did.
+type Result struct {
 	Plan Plan          // Add and Remove are what was committed
 	Took time.Duration // 0 where there was nothing to commit
 }

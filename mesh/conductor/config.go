@@ -17,7 +17,7 @@ type Validation string
 
 // The values of Validation. A distributed validation asks every router and hangs while one is offline.
 const (
-	validationLocal       Validation = "local"
+	ValidationLocal       Validation = "local"
 	ValidationDistributed Validation = "distributed"
 	ValidationNone        Validation = "none" // the commit does not say; the release decides
 )
@@ -57,7 +57,7 @@ func DefaultConfig() Config {
 		Tenant:       "blacklist-fail2ban",
 		Neighborhood: "internet",
 		Description:  "Blacklist maintained by fail2ban",
-		Validation:   validationLocal,
+		Validation:   ValidationLocal,
 		ValidateMode: ValidateAuto,
 		DialTimeout:  10 * time.Second,
 		Timeout:      90 * time.Second,
@@ -89,7 +89,7 @@ func (c Config) Validate() error {
 	if !PlainText(c.Description) || len(c.Description) > 1024 {
 		bad("description", c.Description, "at most 1024 bytes of plain text on one line")
 	}
-	if !slices.Contains([]Validation{validationLocal, ValidationDistributed, ValidationNone}, c.Validation) {
+	if !slices.Contains([]Validation{ValidationLocal, ValidationDistributed, ValidationNone}, c.Validation) {
 		bad("validation", c.Validation, "one of local, distributed, none")
 	}
 	if !slices.Contains([]ValidateMode{ValidateAuto, ValidateExplicit, ValidateTestThenSet, ValidateNone}, c.ValidateMode) {

@@ -39,7 +39,7 @@ type network struct {
 	sim       *conductorsim.Sim
 	conductor string // its address
 	speaks    string
-	commit    mesh.Commit
+	commit    mesh.CommitConfig
 	routers   []*router
 	seen      chan seen
 	version   string

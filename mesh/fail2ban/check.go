@@ -15,19 +15,19 @@ import (
 	"sync"
 )
 
-// severity says how much a Finding matters.
-type severity string
+// Severity says how much a Finding matters.
+type Severity string
 
 // The severities. Serious: bans are lost or lifted, or not shared at all.
 const (
-	Serious severity = "serious"
-	warning severity = "warning"
-	note    severity = "note"
+	Serious Severity = "serious"
+	Warning Severity = "warning"
+	Note    Severity = "note"
 )
 
 // Finding is something about the local fail2ban that an operator should know.
 type Finding struct {
-	Severity severity `json:"severity"`
+	Severity Severity `json:"severity"`
 	What     string   `json:"what"`
 	Why      string   `json:"why"`
 	Fix      string   `json:"fix"`
@@ -53,7 +53,7 @@ type checker struct {
 	findings []Finding
 }
 
-func (c *checker) add(severity severity, what, why, fix string) {
+func (c *checker) add(severity Severity, what, why, fix string) {
 	c.findings = append(c.findings, Finding{severity, what, why, fix})
 }
 
@@ -79,7 +79,7 @@ func (c *checker) all(ctx context.Context) {
 	c.opened()
 	configured, err := c.configured(ctx)
 	if err != nil {
-		c.add(note, "fail2ban's configuration cannot be read: "+err.Error(),
+		c.add(Note, "fail2ban's configuration cannot be read: "+err.Error(),
 			"What is configured and not running yet cannot be told.", "fail2ban-client -t")
 	}
 	if c.feed != "" {
@@ -98,7 +98,7 @@ func (c *checker) all(ctx context.Context) {
 			err = c.counts(ctx, jail)
 		}
 		if err != nil {
-			c.add(warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
+			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
 		}
 		if ours || err != nil {
 			continue
@@ -109,7 +109,7 @@ func (c *checker) all(ctx context.Context) {
 				"fail2ban-client reload --restart "+quoted(jail))
 			continue
 		}
-		c.add(note, fmt.Sprintf("jail %s does not use the action banmesh", jail), "Its bans stay on this router.",
+		c.add(Note, fmt.Sprintf("jail %s does not use the action banmesh", jail), "Its bans stay on this router.",
 			"add `banmesh` to the jail's action, after the ban action, if they should be shared")
 	}
 	if hooked == 0 {
@@ -184,7 +184,7 @@ func (c *checker) jail(ctx context.Context, jail string) (ours bool, err error) 
 		}
 		ours = true
 		if i == 0 && len(actions) > 1 {
-			c.add(warning, fmt.Sprintf("jail %s runs banmesh before %s", jail, strings.Join(actions[1:], ", ")),
+			c.add(Warning, fmt.Sprintf("jail %s runs banmesh before %s", jail, strings.Join(actions[1:], ", ")),
 				"The local firewall should act first.", "list banmesh last in the jail's action")
 		}
 		if err := c.action(ctx, a, command); err != nil {
@@ -213,7 +213,7 @@ func (c *checker) action(ctx context.Context, a action, ban string) error {
 	case flush == "":
 		c.add(Serious, in+"no actionflush", "Without it each stop or restart of fail2ban unbans every address, everywhere.", install)
 	case !strings.Contains(flush, "family"):
-		c.add(warning, in+"actionflush is the same for IPv4 and IPv6",
+		c.add(Warning, in+"actionflush is the same for IPv4 and IPv6",
 			"fail2ban never runs again what it ran for the other family: a second `unban --all` may not be told.", install)
 	}
 	prolong, err := a.get(ctx, "actionprolong")
@@ -225,7 +225,7 @@ func (c *checker) action(ctx context.Context, a action, ban string) error {
 		return err
 	}
 	if prolong == "" {
-		severity := warning
+		severity := Warning
 		if strings.TrimSpace(increment) == "True" {
 			severity = Serious
 		}
@@ -246,7 +246,7 @@ func (c *checker) action(ctx context.Context, a action, ban string) error {
 	}
 	timeout, err := a.get(ctx, "timeout")
 	if seconds, bad := strconv.Atoi(timeout); err == nil && bad == nil && seconds > slowAction {
-		c.add(warning, fmt.Sprintf("%stimeout is %d s", in, seconds),
+		c.add(Warning, fmt.Sprintf("%stimeout is %d s", in, seconds),
 			"fail2ban runs one command at a time: one that hangs stalls all jails for twice that.", "set timeout = 5 in the action's [Init]")
 	}
 	if program, _, _ := strings.Cut(strings.TrimLeft(ban, "\"'"), " "); program != "" {

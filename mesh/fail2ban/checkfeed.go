@@ -25,7 +25,7 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 	}
 	shape, err := c.client.Shape(ctx, jail)
 	if err != nil {
-		c.add(warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
+		c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
 		return
 	}
 	if shape.Detects {
@@ -43,14 +43,14 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 	}
 	switch {
 	case !shape.NotifiesUnbans:
-		c.add(warning, fmt.Sprintf("jail %s, the one of enforce.jail, does not tell banmesh of unbans", jail),
+		c.add(Warning, fmt.Sprintf("jail %s, the one of enforce.jail, does not tell banmesh of unbans", jail),
 			"What is unbanned in it by hand is banned again within a minute.", install+restart)
 	case !shape.Flushes:
 		c.add(Serious, fmt.Sprintf("jail %s, the one of enforce.jail, has no actionflush beside the unban hook", jail),
 			"Each stop of fail2ban is taken for an unban of everything by hand: what was banned is not banned again.", install+restart)
 	}
 	if shape.BanTime >= 0 && shape.BanTime < leastFeedTime {
-		c.add(warning, fmt.Sprintf("jail %s, the one of enforce.jail, has a bantime of %v", jail, shape.BanTime),
+		c.add(Warning, fmt.Sprintf("jail %s, the one of enforce.jail, has a bantime of %v", jail, shape.BanTime),
 			"What it lets go before other routers do is banned again only after up to a minute.", "set bantime = 30d in the jail"+restart)
 	}
 }
@@ -75,7 +75,7 @@ func (c *checker) counts(ctx context.Context, jail string) error {
 		return err
 	}
 	if !slices.ContainsFunc(listed(out), func(regex string) bool { return strings.Contains(regex, feed) }) {
-		c.add(warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
+		c.add(Warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
 			"What other routers ban counts towards its maxretry, so that its long bans hit who was here only once, or never.",
 			fmt.Sprintf(`set ignoreregex = \[%s\]\s+Ban in jail %s, then fail2ban-client reload --restart %s`, feed, jail, quoted(jail)))
 	}

@@ -52,15 +52,15 @@ func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
 		c.Jail = "mesh"
 		return c
 	}
-	handle(t, h, Call{Event: eventStart, Jail: "mesh"})
-	handle(t, h, call(Ban, start))
-	replay := call(Ban, start)
+	handle(t, h, Call{Event: EventStart, Jail: "mesh"})
+	handle(t, h, call(EventBan, start))
+	replay := call(EventBan, start)
 	replay.Restored = true
 	handle(t, h, replay)
-	handle(t, h, call(eventProlong, start))
-	handle(t, h, call(eventUnban, start.Add(time.Minute)))
-	handle(t, h, call(eventUnban, start.Add(10*time.Minute))) // its time was over
-	handle(t, h, Call{Event: eventStop, Jail: "mesh"})
+	handle(t, h, call(EventProlong, start))
+	handle(t, h, call(EventUnban, start.Add(time.Minute)))
+	handle(t, h, call(EventUnban, start.Add(10*time.Minute))) // its time was over
+	handle(t, h, Call{Event: EventStop, Jail: "mesh"})
 	if want := []string{"started", "unbanned 203.0.113.7/32 1800000000"}; !slices.Equal(feed.heard(), want) {
 		t.Errorf("the feeder heard %q, want %q", feed.heard(), want)
 	}
@@ -70,7 +70,7 @@ func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
 	if len(h.heard) > 0 {
 		t.Error("the Notifier was told of the jail")
 	}
-	handle(t, h, sshd(Ban, start, start))
+	handle(t, h, sshd(EventBan, start, start))
 	if len(set.bans) != 1 {
 		t.Error("another jail's ban was not taken")
 	}
@@ -258,7 +258,7 @@ action = banmesh[actionban="", actionprolong="", actionflush=""]
 		}
 		for _, want := range wants {
 			if !slices.ContainsFunc(findings, func(f Finding) bool {
-				return strings.Contains(f.What, want) && f.Severity != note && f.Why != "" && f.Fix != ""
+				return strings.Contains(f.What, want) && f.Severity != Note && f.Why != "" && f.Fix != ""
 			}) {
 				t.Errorf("jail %s: no finding %q in %+v", jail, want, findings)
 			}

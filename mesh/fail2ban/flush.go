@@ -37,7 +37,7 @@ func (h *Hooks) noteBan(c Call) {
 	defer h.mu.Unlock()
 	f := h.flushed[c.Jail]
 	switch {
-	case f == nil || c.Event != Ban:
+	case f == nil || c.Event != EventBan:
 	case c.Restored:
 		delete(h.flushed, c.Jail)
 	case c.Start.Before(f.before):

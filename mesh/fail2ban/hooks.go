@@ -17,12 +17,12 @@ type Event string
 
 // The events; each is a command of examples/fail2ban/action.d/banmesh.conf.
 const (
-	eventStart   Event = "start"
-	eventStop    Event = "stop"
-	eventFlush   Event = "flush"
-	Ban          Event = "ban"
-	eventProlong Event = "prolong"
-	eventUnban   Event = "unban"
+	EventStart   Event = "start"
+	EventStop    Event = "stop"
+	EventFlush   Event = "flush"
+	EventBan     Event = "ban"
+	EventProlong Event = "prolong"
+	EventUnban   Event = "unban"
 )
 
 // Call is what an action of fail2ban said. Start, Stop and Flush have a Jail and
@@ -140,7 +140,7 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 		c.Called = h.now()
 	}
 	switch c.Event {
-	case eventStart:
+	case EventStart:
 		h.forgetFlush(c.Jail)
 		if h.feeds(c.Jail) {
 			h.feed.Started()
@@ -148,13 +148,13 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 		}
 		h.tell(heard{c.Jail, true})
 		return "", nil
-	case eventStop:
+	case EventStop:
 		h.forgetFlush(c.Jail)
 		return "", nil
-	case eventFlush:
+	case EventFlush:
 		h.noteFlush(c.Jail, c.Called)
 		return "", nil
-	case Ban, eventProlong, eventUnban:
+	case EventBan, EventProlong, EventUnban:
 		if !c.Prefix.IsValid() || c.Start.IsZero() {
 			return "", fmt.Errorf("%w: %s without an address or a time", ErrBadCall, c.Event)
 		}
@@ -164,7 +164,7 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 		if !h.shares(c.Jail) {
 			return "", nil
 		}
-		if c.Event == eventUnban {
+		if c.Event == EventUnban {
 			return "", h.unban(ctx, c)
 		}
 		return h.ban(ctx, c)
@@ -177,10 +177,10 @@ func (h *Hooks) feeds(jail string) bool { return h.feed != nil && jail == h.feed
 
 // fed takes a call of the jail that is fed: none of its bans is this router's own.
 func (h *Hooks) fed(ctx context.Context, c Call) error {
-	if c.Event == eventUnban && !c.over() {
+	if c.Event == EventUnban && !c.over() {
 		return h.feed.Unbanned(ctx, c.Prefix, c.Start)
 	}
-	if c.Event == Ban && !c.Restored {
+	if c.Event == EventBan && !c.Restored {
 		h.log.Warn("the jail that is fed tells of a ban, which is not taken: remove banmesh's actionban from it", "jail", c.Jail)
 	}
 	return nil
@@ -216,7 +216,7 @@ func (h *Hooks) ban(ctx context.Context, c Call) (note string, err error) {
 		Start:    store.At(c.Start),
 		Until:    c.until(),
 		Failures: c.Failures,
-		Restored: c.Restored && c.Event == Ban,
+		Restored: c.Restored && c.Event == EventBan,
 	}})
 	if err != nil || len(banned) == 0 {
 		return "", err

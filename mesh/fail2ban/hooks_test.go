@@ -32,9 +32,9 @@ func TestBanEndsAtStartPlusBantimeAlsoWhenRepeatedAfterARestart(t *testing.T) {
 	set := &fakeSet{}
 	h := NewHooks(HooksConfig{Set: set})
 	start := time.Now().Add(-5 * time.Minute)
-	replay := sshd(Ban, start, time.Now())
+	replay := sshd(EventBan, start, time.Now())
 	replay.Restored = true
-	handle(t, h, sshd(Ban, start, start))
+	handle(t, h, sshd(EventBan, start, start))
 	handle(t, h, replay)
 	for i, got := range set.bans {
 		want := store.BanRequest{
@@ -56,7 +56,7 @@ func TestABanThatDoesNotCountIsSaid(t *testing.T) {
 		store.BanStaysLifted: "stays unbanned", store.BanOverLimit: "not shared",
 	} {
 		h := NewHooks(HooksConfig{Set: &fakeSet{outcome: outcome}})
-		note, err := h.Handle(t.Context(), sshd(Ban, time.Now(), time.Now()))
+		note, err := h.Handle(t.Context(), sshd(EventBan, time.Now(), time.Now()))
 		if err != nil || (note == "") != (want == "") || !strings.HasPrefix(note, want) {
 			t.Errorf("%v: got %q, %v; want %q", outcome, note, err, want)
 		}
@@ -65,7 +65,7 @@ func TestABanThatDoesNotCountIsSaid(t *testing.T) {
 
 func TestBanWithoutEnd(t *testing.T) {
 	set := &fakeSet{}
-	c := sshd(Ban, time.Now(), time.Now())
+	c := sshd(EventBan, time.Now(), time.Now())
 	c.BanTime = -1
 	handle(t, NewHooks(HooksConfig{Set: set}), c)
 	if got := set.bans[0].Until; got != store.Never {
@@ -77,7 +77,7 @@ func TestProlongIsTheSameOffenceWithALaterEnd(t *testing.T) {
 	set := &fakeSet{}
 	h := NewHooks(HooksConfig{Set: set})
 	start := time.Now()
-	longer := sshd(eventProlong, start, start)
+	longer := sshd(EventProlong, start, start)
 	longer.BanTime = time.Hour
 	handle(t, h, longer)
 	got := set.bans[0]
@@ -103,7 +103,7 @@ func TestUnbanIsAHumansOnlyBeforeTheTimeIsOver(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			set := &fakeSet{}
-			c := sshd(eventUnban, start, test.called)
+			c := sshd(EventUnban, start, test.called)
 			c.BanTime = test.bantime
 			handle(t, NewHooks(HooksConfig{Set: set}), c)
 			if len(set.lifts) != test.lifts {
@@ -126,7 +126,7 @@ func TestUnbanIsAHumansOnlyBeforeTheTimeIsOver(t *testing.T) {
 func TestSpooledUnbanIsJudgedByWhenItWasCalled(t *testing.T) {
 	set := &fakeSet{}
 	start := time.Now().Add(-time.Hour)
-	handle(t, NewHooks(HooksConfig{Set: set}), sshd(eventUnban, start, start.Add(time.Minute)))
+	handle(t, NewHooks(HooksConfig{Set: set}), sshd(EventUnban, start, start.Add(time.Minute)))
 	if len(set.lifts) != 1 {
 		t.Errorf("a human's unban that lay in the spool was taken for an expiry")
 	}
@@ -138,17 +138,17 @@ func TestUnbanThatWeToldIsIgnoredOnce(t *testing.T) {
 	start := time.Now().Truncate(time.Second).Add(700 * time.Millisecond)
 	h.expect("sshd", []Banned{banned(t, "203.0.113.7", start, 10*time.Minute)})
 
-	other := sshd(eventUnban, start, start)
+	other := sshd(EventUnban, start, start)
 	other.Jail = "recidive"
 	handle(t, h, other)
 	if len(set.lifts) != 1 {
 		t.Fatal("an unban of another jail was ignored")
 	}
-	handle(t, h, sshd(eventUnban, start, start))
+	handle(t, h, sshd(EventUnban, start, start))
 	if len(set.lifts) != 1 {
 		t.Fatal("the echo of our own telling lifted a ban")
 	}
-	handle(t, h, sshd(eventUnban, start, start))
+	handle(t, h, sshd(EventUnban, start, start))
 	if len(set.lifts) != 2 {
 		t.Error("a second unban was ignored: only one was told")
 	}
@@ -157,8 +157,8 @@ func TestUnbanThatWeToldIsIgnoredOnce(t *testing.T) {
 func TestJailsThatAreNotSharedSayNothing(t *testing.T) {
 	set := &fakeSet{}
 	h := NewHooks(HooksConfig{Set: set, Shares: func(jail string) bool { return jail != "sshd" }})
-	handle(t, h, sshd(Ban, time.Now(), time.Now()))
-	handle(t, h, sshd(eventUnban, time.Now(), time.Now()))
+	handle(t, h, sshd(EventBan, time.Now(), time.Now()))
+	handle(t, h, sshd(EventUnban, time.Now(), time.Now()))
 	if len(set.bans)+len(set.lifts) != 0 {
 		t.Errorf("got %v and %v", set.bans, set.lifts)
 	}
@@ -168,10 +168,10 @@ func TestBadCallsAreRefused(t *testing.T) {
 	h := NewHooks(HooksConfig{Set: &fakeSet{}})
 	for _, c := range []Call{
 		{},
-		{Event: Ban, Jail: "sshd"},
+		{Event: EventBan, Jail: "sshd"},
 		{Event: "banana", Jail: "sshd"},
-		{Event: eventUnban, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32")},
-		{Event: eventStop},
+		{Event: EventUnban, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32")},
+		{Event: EventStop},
 	} {
 		if _, err := h.Handle(t.Context(), c); !errors.Is(err, ErrBadCall) {
 			t.Errorf("%+v: got %v, want ErrBadCall", c, err)
@@ -182,7 +182,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 func TestErrorOfTheSetIsPassedOn(t *testing.T) {
 	full := errors.New("disk full")
 	h := NewHooks(HooksConfig{Set: &fakeSet{err: full}})
-	if _, err := h.Handle(t.Context(), sshd(Ban, time.Now(), time.Now())); !errors.Is(err, full) {
+	if _, err := h.Handle(t.Context(), sshd(EventBan, time.Now(), time.Now())); !errors.Is(err, full) {
 		t.Errorf("got %v: the caller must know that the ban is not on disk", err)
 	}
 }
@@ -206,7 +206,7 @@ func flushing(t *testing.T, test func(t *testing.T, server *fakeServer, set *fak
 	})
 }
 
-func flushOf(jail string) Call { return Call{Event: eventFlush, Jail: jail} }
+func flushOf(jail string) Call { return Call{Event: EventFlush, Jail: jail} }
 
 func TestFlushOfAJailThatStaysEmptyLiftsItsBans(t *testing.T) {
 	flushing(t, func(t *testing.T, server *fakeServer, set *fakeSet, h *Hooks) {
@@ -230,9 +230,9 @@ func TestFlushOfAJailThatStaysEmptyLiftsItsBans(t *testing.T) {
 
 func TestFlushOfAStoppingJailLiftsNothing(t *testing.T) {
 	for name, after := range map[string]Call{
-		"stopped":       {Event: eventStop, Jail: "sshd"},
-		"started":       {Event: eventStart, Jail: "sshd"},
-		"replays a ban": {Event: Ban, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32"), Start: time.Unix(1, 0), BanTime: -1, Restored: true},
+		"stopped":       {Event: EventStop, Jail: "sshd"},
+		"started":       {Event: EventStart, Jail: "sshd"},
+		"replays a ban": {Event: EventBan, Jail: "sshd", Prefix: netip.MustParsePrefix("203.0.113.7/32"), Start: time.Unix(1, 0), BanTime: -1, Restored: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			flushing(t, func(t *testing.T, server *fakeServer, set *fakeSet, h *Hooks) {
@@ -302,7 +302,7 @@ func TestFlushIsNotHeldUpByNewBans(t *testing.T) {
 		// Its log line was older than the flush and was read after it.
 		start := flushed.Add(-time.Second)
 		server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute), banned(t, "203.0.113.8", flushed.Add(time.Second), 10*time.Minute))
-		handle(t, h, sshd(Ban, start, flushed.Add(time.Second)))
+		handle(t, h, sshd(EventBan, start, flushed.Add(time.Second)))
 		time.Sleep(flushFirst + flushConfirm + time.Second)
 		synctest.Wait()
 		lifts := set.lifted()

@@ -53,7 +53,7 @@ func TestRealJailsOfAnyName(t *testing.T) {
 	for _, name := range names {
 		r.client("set", name, "banip", "203.0.113.7")
 		deadline := time.Now().Add(30 * time.Second)
-		for c := r.next(); c.Event != Ban || c.Jail != name; c = r.next() {
+		for c := r.next(); c.Event != EventBan || c.Jail != name; c = r.next() {
 			if time.Now().After(deadline) {
 				t.Fatalf("the ban of jail %q is not told", name)
 			}

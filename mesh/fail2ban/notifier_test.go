@@ -121,7 +121,7 @@ func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
 		start := time.Now().Add(600 * time.Millisecond)
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
 		r.server.onUnban = func(jail string, b Banned) {
-			if _, err := r.hooks.Handle(context.Background(), sshd(eventUnban, start, time.Now())); err != nil {
+			if _, err := r.hooks.Handle(context.Background(), sshd(EventUnban, start, time.Now())); err != nil {
 				t.Error(err)
 			}
 		}
@@ -173,7 +173,7 @@ func TestStartOfAJailEndsTheWaitingForIt(t *testing.T) {
 		r.after(time.Minute) // the pause is half a minute or more by now
 		r.setDown(nil)
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
-		handle(t, r.hooks, Call{Event: eventStart, Jail: "sshd"})
+		handle(t, r.hooks, Call{Event: EventStart, Jail: "sshd"})
 		r.after(time.Millisecond)
 		r.wantCalls("set sshd unbanip 203.0.113.7")
 	})
@@ -203,7 +203,7 @@ func TestJailThatFail2banOnceHadIsWaitedForAcrossARestartOfTheAgent(t *testing.T
 	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.start()
-		handle(t, r.hooks, sshd(Ban, start, start))
+		handle(t, r.hooks, sshd(EventBan, start, start))
 		r.after(time.Millisecond)
 		r.stop()
 
@@ -275,7 +275,7 @@ func TestAllowIsToldForItsLife(t *testing.T) {
 		start := time.Now()
 		r.server.hold("sshd", banned(t, "198.51.100.9", start, time.Hour), banned(t, "203.0.113.7", start, time.Hour))
 		r.server.onUnban = func(jail string, b Banned) {
-			c := Call{Event: eventUnban, Jail: jail, Prefix: b.Prefix, Start: b.Start, BanTime: b.BanTime}
+			c := Call{Event: EventUnban, Jail: jail, Prefix: b.Prefix, Start: b.Start, BanTime: b.BanTime}
 			if _, err := r.hooks.Handle(context.Background(), c); err != nil {
 				t.Error(err)
 			}
@@ -326,7 +326,7 @@ func TestAnAllowThatDoesNotCountIsNotTold(t *testing.T) {
 func TestAllowIsToldAgainWhenFail2banForgotIt(t *testing.T) {
 	for name, again := range map[string]func(r *notifierRig){
 		"restart": func(r *notifierRig) {
-			handle(r.t, r.hooks, Call{Event: eventStart, Jail: "sshd"})
+			handle(r.t, r.hooks, Call{Event: EventStart, Jail: "sshd"})
 			r.after(time.Millisecond)
 		},
 		"reload, which tells nobody": func(r *notifierRig) { r.after(ignoreEvery + notifyEvery) },
@@ -375,7 +375,7 @@ func TestANotifierKnowsThatItCannotNotify(t *testing.T) {
 		if why := r.notifier.Trouble(); why != "" {
 			t.Errorf("on a router where no jail has ever called: %s", why)
 		}
-		if _, err := r.hooks.Handle(context.Background(), Call{Event: eventStart, Jail: "sshd"}); err != nil {
+		if _, err := r.hooks.Handle(context.Background(), Call{Event: EventStart, Jail: "sshd"}); err != nil {
 			t.Fatal(err)
 		}
 		r.after(time.Second)

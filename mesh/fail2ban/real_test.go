@@ -123,7 +123,7 @@ func (r *rig) want(events ...Event) Call {
 	r.t.Helper()
 	for _, event := range events {
 		c := r.next()
-		for r.last.Event == eventFlush && c.Event == eventFlush && event != eventFlush {
+		for r.last.Event == EventFlush && c.Event == EventFlush && event != EventFlush {
 			c = r.next()
 		}
 		r.last = c
@@ -188,15 +188,15 @@ var attacker = netip.MustParseAddr("203.0.113.7")
 func TestRealFail2banBansAndARestartRepeatsTheSameBan(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{})
-	r.want(eventStart)
+	r.want(EventStart)
 	r.Attack(attacker)
-	ban := r.want(Ban)
+	ban := r.want(EventBan)
 	if ban.Prefix.Addr() != attacker || ban.BanTime != 10*time.Minute || ban.Failures != 2 || ban.Restored || time.Since(ban.Start) > time.Minute {
 		t.Errorf("ban: got %+v", ban)
 	}
 
 	r.Restart()
-	replay := r.want(eventFlush, eventStop, eventStart, Ban)
+	replay := r.want(EventFlush, EventStop, EventStart, EventBan)
 	if !replay.Restored || replay.Prefix != ban.Prefix || replay.BanTime != ban.BanTime || replay.Start.Sub(ban.Start).Abs() > time.Second {
 		t.Errorf("repeated ban: got %+v, want that of %+v", replay, ban)
 	}
@@ -208,7 +208,7 @@ func TestRealFail2banBansAndARestartRepeatsTheSameBan(t *testing.T) {
 	}
 
 	r.client("set", "sshd", "unbanip", attacker.String())
-	unban := r.want(eventUnban)
+	unban := r.want(EventUnban)
 	if unban.Start.Sub(ban.Start).Abs() > time.Second || unban.BanTime != ban.BanTime {
 		t.Errorf("unban: got %+v, want the times of %+v", unban, ban)
 	}
@@ -221,8 +221,8 @@ func TestRealExpiryIsNoUnban(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{Bantime: "4"})
 	r.Attack(attacker)
-	r.want(eventStart, Ban)
-	r.want(eventUnban)
+	r.want(EventStart, EventBan)
+	r.want(EventUnban)
 	if got := r.set.lifted(); len(got) != 0 {
 		t.Errorf("the expiry lifted %+v", got)
 	}
@@ -232,10 +232,10 @@ func TestRealIncrementOfTheBantimeProlongs(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{Bantime: "4", Default: "bantime.increment = true"})
 	r.Attack(attacker)
-	r.want(eventStart, Ban, eventUnban)
+	r.want(EventStart, EventBan, EventUnban)
 	r.Attack(attacker)
-	ban := r.want(Ban)
-	prolong := r.want(eventProlong)
+	ban := r.want(EventBan)
+	prolong := r.want(EventProlong)
 	if !prolong.Start.Equal(ban.Start) || prolong.BanTime <= 4*time.Second {
 		t.Errorf("prolonged: got %+v, want a longer ban from %v on", prolong, ban.Start)
 	}
@@ -271,14 +271,14 @@ func TestRealUnbanAllLiftsAndAStopDoesNot(t *testing.T) {
 	}()
 	defer func() { cancel(); <-ended }()
 
-	r.want(eventStart)
+	r.want(EventStart)
 	r.client("set", "sshd", "banip", "203.0.113.7", "2001:db8::7")
-	r.want(Ban, Ban)
+	r.want(EventBan, EventBan)
 	r.client("reload", "--restart", "sshd")
-	r.want(eventFlush, eventStop, eventStart, Ban, Ban)
+	r.want(EventFlush, EventStop, EventStart, EventBan, EventBan)
 
 	r.client("unban", "--all")
-	flush := r.want(eventFlush)
+	flush := r.want(EventFlush)
 	lifts := r.awaitLifts(1)
 	if got := lifts[0]; len(lifts) != 1 || !got.All || got.Jail != "sshd" || !got.Mine || got.StartedBefore < store.At(flush.Called)-5000 {
 		t.Errorf("lifted %+v", lifts)
@@ -286,21 +286,21 @@ func TestRealUnbanAllLiftsAndAStopDoesNot(t *testing.T) {
 
 	// A second one, of one family only, is told as well.
 	r.client("set", "sshd", "banip", "203.0.113.8")
-	r.want(Ban)
+	r.want(EventBan)
 	r.client("unban", "--all")
-	r.want(eventFlush)
+	r.want(EventFlush)
 	r.awaitLifts(2)
 
 	// The agent knows of the flush and not of the stop: fail2ban does not answer.
 	r.client("set", "sshd", "banip", "203.0.113.9")
-	r.want(Ban)
+	r.want(EventBan)
 	r.Stop()
-	r.want(eventFlush)
+	r.want(EventFlush)
 	time.Sleep(flushFirst + flushConfirm + 2*time.Second)
 	if got := r.set.lifted(); len(got) != 2 {
 		t.Errorf("the stop lifted %+v", got[2:])
 	}
-	r.want(eventStop)
+	r.want(EventStop)
 }
 
 // startNotifier runs a Notifier for the rig until the test ends.
@@ -330,12 +330,12 @@ func (r *rig) awaitQueue() {
 func TestRealFail2banIsToldOfLiftsAndAllows(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{})
-	r.want(eventStart)
+	r.want(EventStart)
 	notifier := r.startNotifier()
 
 	r.client("set", "sshd", "banip", "203.0.113.7", "203.0.113.8", "198.51.100.0/30")
-	first := r.want(Ban)
-	r.want(Ban, Ban)
+	first := r.want(EventBan)
+	r.want(EventBan, EventBan)
 	r.set.mu.Lock()
 	for i, c := range r.set.bans {
 		start := c.Start
@@ -350,10 +350,10 @@ func TestRealFail2banIsToldOfLiftsAndAllows(t *testing.T) {
 	if got := r.client("get", "sshd", "banip"); got != "203.0.113.8" {
 		t.Errorf("fail2ban holds %q, want the newer offence only", got)
 	}
-	if echo := r.want(eventUnban); echo.Prefix != first.Prefix && echo.Prefix != netip.MustParsePrefix("198.51.100.0/30") {
+	if echo := r.want(EventUnban); echo.Prefix != first.Prefix && echo.Prefix != netip.MustParsePrefix("198.51.100.0/30") {
 		t.Errorf("unbanned %v", echo.Prefix)
 	}
-	r.want(eventUnban)
+	r.want(EventUnban)
 	if got := r.set.lifted(); len(got) != 0 {
 		t.Errorf("the echoes lifted %+v", got)
 	}
@@ -361,7 +361,7 @@ func TestRealFail2banIsToldOfLiftsAndAllows(t *testing.T) {
 	r.set.allow("203.0.113.0/28", time.Now().Add(time.Hour))
 	notifier.Poke()
 	r.awaitQueue()
-	r.want(eventUnban)
+	r.want(EventUnban)
 	if got := r.client("get", "sshd", "banip"); got != "" {
 		t.Errorf("fail2ban holds %q although it is allowed", got)
 	}
@@ -370,13 +370,13 @@ func TestRealFail2banIsToldOfLiftsAndAllows(t *testing.T) {
 	}
 	r.Attack(attacker)
 	r.Attack(netip.MustParseAddr("192.0.2.7"))
-	if ban := r.want(Ban); ban.Prefix.Addr() == attacker {
+	if ban := r.want(EventBan); ban.Prefix.Addr() == attacker {
 		t.Error("fail2ban bans what is allowed")
 	}
 
 	// A restart of fail2ban forgets ignore lists.
 	r.Restart()
-	r.want(eventFlush, eventStop, eventStart, Ban)
+	r.want(EventFlush, EventStop, EventStart, EventBan)
 	deadline := time.Now().Add(30 * time.Second)
 	for !strings.Contains(r.client("get", "sshd", "ignoreip"), "203.0.113.0/28") {
 		if time.Now().After(deadline) {
@@ -419,7 +419,7 @@ func TestRealJailThatIsFedIsKnown(t *testing.T) {
 }
 
 // found returns the findings' texts of a severity.
-func found(findings []Finding, severity severity) []string {
+func found(findings []Finding, severity Severity) []string {
 	var texts []string
 	for _, f := range findings {
 		if f.Severity == severity {
@@ -485,7 +485,7 @@ actionflush = true fail2ban flush --jail="<name>"
 	if err != nil {
 		t.Fatal(err)
 	}
-	for severity, wants := range map[severity][]string{
+	for severity, wants := range map[Severity][]string{
 		Serious: {
 			"jail sshd, action banmesh: no actionflush",
 			"jail sshd, action banmesh: no actionprolong",
@@ -496,7 +496,7 @@ actionflush = true fail2ban flush --jail="<name>"
 			"jail sshd bans 169.254.127.126",
 			"jail late runs without banmesh although its configuration has it",
 		},
-		warning: {
+		Warning: {
 			"jail sshd, action banmesh: timeout is 60 s",
 			"jail first runs banmesh before other",
 			"jail same, action same: actionflush is the same for IPv4 and IPv6",

@@ -32,7 +32,7 @@ func TestWordsAreHeardWhileTheSetWaitsForItsDisk(t *testing.T) {
 			if m := nd.member(deaf.name); m.State != Alive {
 				t.Errorf("%s takes it for %v", nd.name, m.State)
 			}
-			if m := deaf.member(nd.name); m.State != Alive || m.Mute != muteNone {
+			if m := deaf.member(nd.name); m.State != Alive || m.Mute != MuteNone {
 				t.Errorf("it takes %s for %v, mute %v", nd.name, m.State, m.Mute)
 			}
 		}

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// memberState of a member as this one sees it.
-type memberState uint8
+// MemberState is the state of a member, as this one sees it.
+type MemberState uint8
 
 // The states. A member that is suspected is still alive.
 const (
-	Alive  memberState = iota
+	Alive  MemberState = iota
 	Left               // it said so
 	Failed             // it fell silent
 )
 
-func (s memberState) String() string {
+func (s MemberState) String() string {
 	switch s {
 	case Alive:
 		return "alive"
@@ -33,63 +33,63 @@ func (s memberState) String() string {
 type Member struct {
 	Name     string
 	Addr     string // ip:port
-	State    memberState
+	State    MemberState
 	Self     bool
 	Eligible bool
 	Priority int
-	Agrees   agreement     // whether its root agrees with ours
+	Agrees   Agreement     // whether its root agrees with ours
 	Agreed   time.Time     // when it last did; zero for never
-	Mute     muteDirection // a direction in which UDP does not pass although TCP does
+	Mute     MuteDirection // a direction in which UDP does not pass although TCP does
 	Skew     time.Duration // its clock minus ours, 0 until measured
 	Version  string
 	Seen     time.Time // when it was last heard of
 	Since    time.Time // since when it is in its state; zero of the own one
 }
 
-// agreement says whether another member holds the same records, as far as is
+// Agreement says whether another member holds the same records, as far as is
 // known.
-type agreement uint8
+type Agreement uint8
 
 // The agreements. Unknown: it was not heard of for longer than it should be.
 const (
-	Unknown agreement = iota
+	Unknown Agreement = iota
 	Agrees
 	Differs
 )
 
-func (a agreement) String() string { return [...]string{"unknown", "yes", "no"}[a] }
+func (a Agreement) String() string { return [...]string{"unknown", "yes", "no"}[a] }
 
-// muteDirection is a direction in which a pair of members passes no UDP.
-type muteDirection uint8
+// MuteDirection is a direction in which a pair of members passes no UDP.
+type MuteDirection uint8
 
 // The directions, seen from this member.
 const (
-	muteNone muteDirection = iota
+	MuteNone MuteDirection = iota
 	MuteFrom               // what the other one sends does not arrive here
 	MuteTo                 // what this one sends does not arrive there
 )
 
-func (m muteDirection) String() string { return [...]string{"", "from", "to"}[m] }
+func (m MuteDirection) String() string { return [...]string{"", "from", "to"}[m] }
 
-// eventKind says what happened to a member.
-type eventKind uint8
+// EventKind says what happened to a member.
+type EventKind uint8
 
 // The kinds of member events.
 const (
-	MemberJoined eventKind = iota
+	MemberJoined EventKind = iota
 	MemberLeft
-	memberFailed
+	MemberFailed
 	MemberUpdated
 	NameConflict // another live member has our name; Member.Addr is its address
 )
 
-func (k eventKind) String() string {
+func (k EventKind) String() string {
 	return [...]string{"join", "leave", "failed", "update", "conflict"}[k]
 }
 
 // MemberEvent is told to Config.OnMember.
 type MemberEvent struct {
-	Kind   eventKind
+	Kind   EventKind
 	Member Member
 }
 
@@ -98,11 +98,11 @@ type peer struct {
 	name  string
 	addr  string
 	meta  nodeMeta
-	state memberState
+	state MemberState
 	since time.Time // of the state
 	seen  time.Time
 
-	sync       agreement // when last compared
+	sync       Agreement // when last compared
 	compared   time.Time
 	agreed     time.Time // when roots were last the same
 	differing  int       // looks in a row at which roots differed
@@ -260,7 +260,7 @@ func (t *table) alive() int { return len(t.others()) + 1 }
 
 // up notes that memberlist has the member alive. news is false when nothing
 // changed that anybody would want to know.
-func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind eventKind, news bool, m Member) {
+func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventKind, news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.all[name]
@@ -289,14 +289,14 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind eventK
 }
 
 // down notes that memberlist has the member dead or left, which it does not tell apart.
-func (t *table) down(name string, now time.Time) (kind eventKind, news bool, m Member) {
+func (t *table) down(name string, now time.Time) (kind EventKind, news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.all[name]
 	if p == nil || p.state != Alive {
 		return 0, false, Member{}
 	}
-	p.state, kind = Failed, memberFailed
+	p.state, kind = Failed, MemberFailed
 	if p.leavingRun != 0 && p.leavingRun == p.meta.Run && now.Sub(p.leavingAt) < leavingFor {
 		p.state, kind = Left, MemberLeft
 	}
@@ -356,7 +356,7 @@ func (t *table) evict() {
 }
 
 // forget drops members that are gone since before the time given.
-func (t *table) forget(state memberState, before time.Time) {
+func (t *table) forget(state MemberState, before time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, p := range t.all {
@@ -420,7 +420,7 @@ func (t *table) addr(name string) (string, bool) {
 }
 
 // at returns the member at an address: an alive one if there is one, else one that has left or failed.
-func (t *table) at(addr string) (name string, state memberState, ok bool) {
+func (t *table) at(addr string) (name string, state MemberState, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.all {
@@ -510,7 +510,7 @@ func (t *table) silent(p *peer, now time.Time) bool {
 }
 
 // agrees is what is known of a member's root. Called with the lock held.
-func (t *table) agrees(p *peer, now time.Time) agreement {
+func (t *table) agrees(p *peer, now time.Time) Agreement {
 	if p.state != Alive || t.silent(p, now) && now.Sub(p.compared) > t.patience() {
 		return Unknown
 	}
@@ -519,10 +519,10 @@ func (t *table) agrees(p *peer, now time.Time) agreement {
 
 // mute says in which direction UDP does not pass. That streams do tells it from a
 // member that has just died. Called with the lock held.
-func (t *table) mute(p *peer, now time.Time) muteDirection {
+func (t *table) mute(p *peer, now time.Time) MuteDirection {
 	switch {
 	case !t.silent(p, now) || !p.stream.After(p.unanswered.Add(t.patience())) || now.Sub(p.stream) > 3*t.patience():
-		return muteNone
+		return MuteNone
 	case now.Sub(p.packet) > t.patience():
 		return MuteFrom
 	}

@@ -418,7 +418,7 @@ func (m *Mesh) dispatch() {
 	}
 }
 
-func (m *Mesh) event(kind eventKind, member Member) {
+func (m *Mesh) event(kind EventKind, member Member) {
 	select {
 	case m.events <- MemberEvent{kind, member}:
 	default:

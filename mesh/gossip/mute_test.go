@@ -68,7 +68,7 @@ func TestABanCrossesWhereUDPIsClosed(t *testing.T) {
 					fl.wait(30*time.Second, "all well again", func() bool {
 						for _, nd := range fl.nodes {
 							for _, m := range nd.mesh.Members() {
-								if m.State != Alive || m.Mute != muteNone {
+								if m.State != Alive || m.Mute != MuteNone {
 									return false
 								}
 							}

@@ -59,8 +59,8 @@ var (
 	errOldKeys   = errors.New("it hangs up: if it is of an earlier version, upgrade it first")
 )
 
-// keyStatus is one key and which members have it.
-type keyStatus struct {
+// KeyStatus is one key and which members have it.
+type KeyStatus struct {
 	Key     string   // its name, see KeyName
 	Members []string // that can open with it, by name
 	Using   []string // of these, those that seal with it
@@ -68,18 +68,18 @@ type keyStatus struct {
 
 // ListKeys asks every alive member for its keys. The error names members that
 // did not answer; what the others said is returned all the same.
-func (m *Mesh) ListKeys(ctx context.Context) ([]keyStatus, error) {
+func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 	if m.ring == nil {
 		return nil, errNoKeyring
 	}
 	answers, err := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, m.table.others())
 	answers[m.cfg.Name] = m.ring.names()
-	byKey := map[string]*keyStatus{}
+	byKey := map[string]*KeyStatus{}
 	for name, keys := range answers {
 		for i, k := range keys {
 			st := byKey[k]
 			if st == nil {
-				st = &keyStatus{Key: k}
+				st = &KeyStatus{Key: k}
 				byKey[k] = st
 			}
 			st.Members = append(st.Members, name)
@@ -88,13 +88,13 @@ func (m *Mesh) ListKeys(ctx context.Context) ([]keyStatus, error) {
 			}
 		}
 	}
-	var out []keyStatus
+	var out []KeyStatus
 	for _, st := range byKey {
 		slices.Sort(st.Members)
 		slices.Sort(st.Using)
 		out = append(out, *st)
 	}
-	slices.SortFunc(out, func(a, b keyStatus) int {
+	slices.SortFunc(out, func(a, b KeyStatus) int {
 		if d := len(b.Using) - len(a.Using); d != 0 {
 			return d
 		}

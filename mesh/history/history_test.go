@@ -430,10 +430,10 @@ func TestSumsCountEachOffenceOnce(t *testing.T) {
 	if s.Live != 2 || s.Past != 4 || s.Lifts != 1 || s.Expiries != 1 || s.Distinct != 3 {
 		t.Errorf("got %+v", s)
 	}
-	if want := []namedCount{{"sshd", 1, 2}, {"nginx", 0, 2}, {"manual", 1, 0}}; !slices.Equal(s.Jails, want) {
+	if want := []NamedCount{{"sshd", 1, 2}, {"nginx", 0, 2}, {"manual", 1, 0}}; !slices.Equal(s.Jails, want) {
 		t.Errorf("jails %v, want %v", s.Jails, want)
 	}
-	if want := []namedCount{{"router1", 1, 3}, {"router2", 1, 1}}; !slices.Equal(s.Routers, want) {
+	if want := []NamedCount{{"router1", 1, 3}, {"router2", 1, 1}}; !slices.Equal(s.Routers, want) {
 		t.Errorf("routers %v, want %v", s.Routers, want)
 	}
 	net := func(p string, live, past int) NetworkCount { return NetworkCount{netip.MustParsePrefix(p), live, past} }

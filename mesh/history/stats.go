@@ -10,21 +10,21 @@ import (
 	"banmesh/store"
 )
 
-// statistics are what was banned, counted.
-type statistics struct {
+// Statistics are what was banned, counted.
+type Statistics struct {
 	Live, Past      int // offences: whose ban is live, and that are over
 	Lifts, Expiries int
-	Jails, Routers  []namedCount
+	Jails, Routers  []NamedCount
 	Networks        []NetworkCount   // by /24 and /48, and by the ban itself where that is wider
-	Repeaters       []repeatOffender // prefixes that were banned more than once
-	Days            []dayCount       // in order; those on which something happened
+	Repeaters       []RepeatOffender // prefixes that were banned more than once
+	Days            []DayCount       // in order; those on which something happened
 	Distinct        int              // networks
 	Entries         int              // of the memory that were looked at
 	Since           store.Millis     // the earliest of them; 0 where there is none
 }
 
-// namedCount is how many offences have something in common.
-type namedCount struct {
+// NamedCount is how many offences have something in common.
+type NamedCount struct {
 	Name       string
 	Live, Past int
 }
@@ -35,16 +35,16 @@ type NetworkCount struct {
 	Live, Past int
 }
 
-// repeatOffender is a prefix that was banned more than once.
-type repeatOffender struct {
+// RepeatOffender is a prefix that was banned more than once.
+type RepeatOffender struct {
 	Prefix netip.Prefix
 	Times  int
 	Live   bool
 	Last   store.Millis // when the last of its offences was
 }
 
-// dayCount is one day in UTC.
-type dayCount struct {
+// DayCount is one day in UTC.
+type DayCount struct {
 	Day                   time.Time
 	Bans, Lifts, Expiries int
 }
@@ -58,10 +58,10 @@ type SumQuery struct {
 }
 
 // Sums counts the offences of the memory and the live ones, each once.
-func (h *History) Sums(q SumQuery) (statistics, error) {
+func (h *History) Sums(q SumQuery) (Statistics, error) {
 	q.Top = cmp.Or(q.Top, 10)
-	var s statistics
-	t := tally{jails: make(map[string]*namedCount), routers: make(map[string]*namedCount), days: make(map[int64]*dayCount), networks: make(map[netip.Prefix]*NetworkCount), prefixes: make(map[netip.Prefix]*repeatOffender)}
+	var s Statistics
+	t := tally{jails: make(map[string]*NamedCount), routers: make(map[string]*NamedCount), days: make(map[int64]*DayCount), networks: make(map[netip.Prefix]*NetworkCount), prefixes: make(map[netip.Prefix]*RepeatOffender)}
 	var live numbers
 	texts := make(map[string]uint64)
 	hash := func(s string) uint64 {
@@ -90,55 +90,55 @@ func (h *History) Sums(q SumQuery) (statistics, error) {
 		return true
 	})
 	if err != nil {
-		return statistics{}, err
+		return Statistics{}, err
 	}
 	s.Jails, s.Routers = top(t.jails, q.Top), top(t.routers, q.Top)
 	t.finish(q, &s)
 	for _, d := range t.days {
 		s.Days = append(s.Days, *d)
 	}
-	slices.SortFunc(s.Days, func(a, b dayCount) int { return a.Day.Compare(b.Day) })
+	slices.SortFunc(s.Days, func(a, b DayCount) int { return a.Day.Compare(b.Day) })
 	return s, nil
 }
 
 // tally is what Sums counts with.
 type tally struct {
-	jails, routers map[string]*namedCount
+	jails, routers map[string]*NamedCount
 	hosts          []uint64                         // offences of single IPv4 addresses, as hostOf packs them: nearly all, so they are sorted
 	networks       map[netip.Prefix]*NetworkCount   // of the others
-	prefixes       map[netip.Prefix]*repeatOffender // likewise
-	days           map[int64]*dayCount
-	today          *dayCount // the last one asked for
+	prefixes       map[netip.Prefix]*RepeatOffender // likewise
+	days           map[int64]*DayCount
+	today          *DayCount // the last one asked for
 	todayAt        int64
 }
 
 const dayMillis = 24 * 60 * 60 * 1000
 
-func (t *tally) day(at store.Millis) *dayCount {
+func (t *tally) day(at store.Millis) *DayCount {
 	n := int64(at) / dayMillis
 	if t.today != nil && t.todayAt == n {
 		return t.today
 	}
 	d := t.days[n]
 	if d == nil {
-		d = &dayCount{Day: time.UnixMilli(n * dayMillis).UTC()}
+		d = &DayCount{Day: time.UnixMilli(n * dayMillis).UTC()}
 		t.days[n] = d
 	}
 	t.today, t.todayAt = d, n
 	return d
 }
 
-func count(m map[string]*namedCount, name string) *namedCount {
+func count(m map[string]*NamedCount, name string) *NamedCount {
 	c := m[name]
 	if c == nil {
-		c = &namedCount{Name: name}
+		c = &NamedCount{Name: name}
 		m[name] = c
 	}
 	return c
 }
 
 // block counts one block of the memory, but for the offences that are live.
-func (t *tally) block(b *block, from int, since store.Millis, live *numbers, s *statistics) {
+func (t *tally) block(b *block, from int, since store.Millis, live *numbers, s *Statistics) {
 	hash := make([]uint64, len(b.texts))
 	jails, routers := make([]int, len(b.texts)), make([]int, len(b.texts))
 	for i, text := range b.texts {
@@ -207,7 +207,7 @@ func (t *tally) offence(k key, start store.Millis, live bool) {
 	p := k.prefix()
 	r := t.prefixes[p]
 	if r == nil {
-		r = &repeatOffender{Prefix: p}
+		r = &RepeatOffender{Prefix: p}
 		t.prefixes[p] = r
 	}
 	r.add(start/60_000*60_000, live)
@@ -219,7 +219,7 @@ func (t *tally) offence(k key, start store.Millis, live bool) {
 	}
 }
 
-func (r *repeatOffender) add(start store.Millis, live bool) {
+func (r *RepeatOffender) add(start store.Millis, live bool) {
 	r.Times++
 	r.Live = r.Live || live
 	r.Last = max(r.Last, start)
@@ -243,11 +243,11 @@ func (t *tally) networkOf(p netip.Prefix) *NetworkCount {
 }
 
 // finish makes the lists of networks and repeaters.
-func (t *tally) finish(q SumQuery, s *statistics) {
+func (t *tally) finish(q SumQuery, s *Statistics) {
 	networks := best[NetworkCount]{n: q.Top, before: func(a, b *NetworkCount) int {
 		return cmp.Or(b.Live+b.Past-a.Live-a.Past, comparePrefixes(a.Prefix, b.Prefix))
 	}}
-	repeaters := best[repeatOffender]{n: q.Top, before: func(a, b *repeatOffender) int {
+	repeaters := best[RepeatOffender]{n: q.Top, before: func(a, b *RepeatOffender) int {
 		return cmp.Or(b.Times-a.Times, comparePrefixes(a.Prefix, b.Prefix))
 	}}
 	network := func(n *NetworkCount) {
@@ -257,20 +257,20 @@ func (t *tally) finish(q SumQuery, s *statistics) {
 			q.Each(*n)
 		}
 	}
-	repeater := func(r *repeatOffender) {
+	repeater := func(r *RepeatOffender) {
 		if r.Times > 1 {
 			repeaters.offer(r)
 		}
 	}
 	sortHosts(t.hosts)
 	var n NetworkCount // one of each for all: what offer is given is on the heap
-	var r repeatOffender
+	var r RepeatOffender
 	for from := 0; from < len(t.hosts); {
 		net := t.hosts[from] >> (hostShift + 8)
 		n = NetworkCount{}
 		for from < len(t.hosts) && t.hosts[from]>>(hostShift+8) == net {
 			host := t.hosts[from] >> hostShift
-			r = repeatOffender{}
+			r = RepeatOffender{}
 			for ; from < len(t.hosts) && t.hosts[from]>>hostShift == host; from++ {
 				h := t.hosts[from]
 				live := h&hostLive != 0
@@ -345,12 +345,12 @@ func (b *best[T]) offer(v *T) {
 	b.list = b.list[:min(b.n, len(b.list))]
 }
 
-func top(m map[string]*namedCount, n int) []namedCount {
-	out := make([]namedCount, 0, len(m))
+func top(m map[string]*NamedCount, n int) []NamedCount {
+	out := make([]NamedCount, 0, len(m))
 	for _, c := range m {
 		out = append(out, *c)
 	}
-	slices.SortFunc(out, func(a, b namedCount) int { return cmp.Or(b.Live+b.Past-a.Live-a.Past, cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(out, func(a, b NamedCount) int { return cmp.Or(b.Live+b.Past-a.Live-a.Past, cmp.Compare(a.Name, b.Name)) })
 	return slices.Clip(out[:min(n, len(out))])
 }
 

@@ -219,7 +219,7 @@ func (m *Machine) edit(settings []mesh.Setting) error {
 	}
 	e := m.Record.Edited
 	if e == nil {
-		e = &editedConfig{Path: m.Config, Before: m.text}
+		e = &EditedConfig{Path: m.Config, Before: m.text}
 		m.Record.Edited = e
 	} else if now := sum(m.text); now != e.SHA256 && now != e.Was {
 		e.ByHand = true

@@ -39,23 +39,23 @@ type Record struct {
 	Restart  bool `json:"restart,omitempty"`  // the agent, with what was written for it
 	Fail2ban bool `json:"fail2ban,omitempty"` // fail2ban, tested and restarted with its files as they are now
 
-	Files  []recordedFile `json:"files,omitempty"`
+	Files  []RecordedFile `json:"files,omitempty"`
 	Dirs   []string       `json:"dirs,omitempty"` // in the order in which they were made
-	Edited *editedConfig  `json:"edited,omitempty"`
+	Edited *EditedConfig  `json:"edited,omitempty"`
 	Units  []string       `json:"units,omitempty"`  // enabled and started
 	Data   string         `json:"data,omitempty"`   // the data directory
 	Before []string       `json:"before,omitempty"` // what it held
 }
 
-// recordedFile is one that was written where none was.
-type recordedFile struct {
+// RecordedFile is one that was written where none was.
+type RecordedFile struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
 	Kept   bool   `json:"kept,omitempty"` // the agent writes it itself from then on, as the keyring
 }
 
-// editedConfig is the configuration.
-type editedConfig struct {
+// EditedConfig is the configuration.
+type EditedConfig struct {
 	Path   string `json:"path"`
 	Before []byte `json:"before"`            // null: there was none
 	SHA256 string `json:"sha256"`            // of what was written
@@ -116,8 +116,8 @@ func (m *Machine) create(path string, rights safefile.Rights, content []byte, ke
 	if err := m.mkdir(filepath.Dir(path), 0o755, -1, -1); err != nil {
 		return false, err
 	}
-	if !slices.ContainsFunc(m.Record.Files, func(f recordedFile) bool { return f.Path == path }) {
-		m.Record.Files = append(m.Record.Files, recordedFile{path, sum(content), kept})
+	if !slices.ContainsFunc(m.Record.Files, func(f RecordedFile) bool { return f.Path == path }) {
+		m.Record.Files = append(m.Record.Files, RecordedFile{path, sum(content), kept})
 	}
 	if m.isFail2ban(path) {
 		m.Record.Fail2ban = true

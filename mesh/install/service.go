@@ -177,7 +177,7 @@ func (m *Machine) removeFail2ban(restart bool) error {
 			needed = true
 		}
 	}
-	m.Record.Files = slices.DeleteFunc(m.Record.Files, func(f recordedFile) bool { return m.isFail2ban(f.Path) })
+	m.Record.Files = slices.DeleteFunc(m.Record.Files, func(f RecordedFile) bool { return m.isFail2ban(f.Path) })
 	m.Record.Fail2ban = restart
 	return m.save()
 }
@@ -213,7 +213,7 @@ func (m *Machine) removeFiles() error {
 	return m.save()
 }
 
-func (m *Machine) remove(f recordedFile) error {
+func (m *Machine) remove(f RecordedFile) error {
 	b, err := safefile.Read(f.Path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

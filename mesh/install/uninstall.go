@@ -87,7 +87,7 @@ func (m *Machine) unhookFail2ban(ctx context.Context) error {
 		return m.save()
 	}
 	said, err := m.run(ctx, "fail2ban-client", "-t")
-	if err != nil && strings.Contains(said, noSSHLog) && slices.ContainsFunc(own, func(f recordedFile) bool { return f.Path == m.at(journalJail) }) {
+	if err != nil && strings.Contains(said, noSSHLog) && slices.ContainsFunc(own, func(f RecordedFile) bool { return f.Path == m.at(journalJail) }) {
 		m.Say("fail2ban finds no log file of sshd, and does not start, as before")
 		_ = m.restartFail2ban(ctx)
 		err = nil
@@ -103,7 +103,7 @@ func (m *Machine) unhookFail2ban(ctx context.Context) error {
 	return m.save()
 }
 
-func (m *Machine) ofFail2ban() (own []recordedFile) {
+func (m *Machine) ofFail2ban() (own []RecordedFile) {
 	for _, f := range slices.Backward(m.Record.Files) {
 		if _, err := os.Lstat(f.Path); err == nil && m.isFail2ban(f.Path) {
 			own = append(own, f)

@@ -38,7 +38,7 @@ func Ask(ctx context.Context, t *Token, r Request) (*Welcome, error) {
 		if err == nil {
 			w.Join = append([]string{addr}, slices.DeleteFunc(w.Join, func(s string) bool { return s == addr })...)
 		}
-		var refused *refusal
+		var refused *Refusal
 		if err == nil || errors.As(err, &refused) || ctx.Err() != nil {
 			return w, err
 		}

@@ -19,8 +19,8 @@ const (
 	keepFor = 7 * 24 * time.Hour // after the end, so that a late or second comer hears why
 )
 
-// invitation is what the member keeps of a token.
-type invitation struct {
+// Invitation is what the member keeps of a token.
+type Invitation struct {
 	ID    string    `json:"id"`
 	Name  string    `json:"name,omitempty"` // that the machine must take
 	Made  time.Time `json:"made"`
@@ -35,7 +35,7 @@ type invitation struct {
 	Machine []byte `json:"machine,omitempty"`
 }
 
-func (i *invitation) used() bool { return !i.UsedAt.IsZero() }
+func (i *Invitation) used() bool { return !i.UsedAt.IsZero() }
 
 // book is what a member has invited. Every change is on disk before it counts.
 type book struct {
@@ -46,7 +46,7 @@ type book struct {
 	// never waits for the disk.
 	writer chan struct{}
 	mu     sync.Mutex
-	all    []invitation
+	all    []Invitation
 }
 
 func newBook(save func(context.Context, []byte) error, now func() time.Time) *book {
@@ -64,7 +64,7 @@ func (b *book) write(ctx context.Context) (done func(), err error) {
 }
 
 // list is a copy of all.
-func (b *book) list() []invitation {
+func (b *book) list() []Invitation {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.all)
@@ -80,20 +80,20 @@ func (b *book) load(saved []byte) error {
 	if err := json.Unmarshal(saved, &b.all); err != nil {
 		return fmt.Errorf("read the invitations: %w", err)
 	}
-	b.all = slices.DeleteFunc(b.all, func(i invitation) bool {
+	b.all = slices.DeleteFunc(b.all, func(i Invitation) bool {
 		return len(i.Host) != ed25519.SeedSize || len(i.Client) != ed25519.PublicKeySize
 	})
 	return nil
 }
 
 // change, between write and done, saves what f makes of the invitations, and forgets the old ones.
-func (b *book) change(ctx context.Context, f func(all []invitation) ([]invitation, error)) error {
+func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitation, error)) error {
 	next, err := f(b.list())
 	if err != nil {
 		return err
 	}
 	now := b.now()
-	next = slices.DeleteFunc(next, func(i invitation) bool { return now.Sub(i.Until) > keepFor })
+	next = slices.DeleteFunc(next, func(i Invitation) bool { return now.Sub(i.Until) > keepFor })
 	if n := len(next) - maxKept; n > 0 {
 		next = next[n:] // the oldest: they stand in the order in which they were made
 	}
@@ -118,7 +118,7 @@ func (b *book) add(ctx context.Context, t *Token) error {
 	}
 	defer done()
 	now := b.now()
-	return b.change(ctx, func(all []invitation) ([]invitation, error) {
+	return b.change(ctx, func(all []Invitation) ([]Invitation, error) {
 		open := 0
 		for _, i := range all {
 			if !i.used() && now.Before(i.Until) {
@@ -128,7 +128,7 @@ func (b *book) add(ctx context.Context, t *Token) error {
 		if open >= maxOpen {
 			return nil, fmt.Errorf("%d invitations are open, the most there may be: wait until some have been used or have ended", open)
 		}
-		return append(all, invitation{
+		return append(all, Invitation{
 			ID: t.keys.id, Name: t.Name, Made: now, Until: t.Until,
 			Host: t.keys.host.Seed(), Client: t.keys.client.Public().(ed25519.PublicKey),
 		}), nil
@@ -136,17 +136,17 @@ func (b *book) add(ctx context.Context, t *Token) error {
 }
 
 // get finds an invitation by its id.
-func (b *book) get(id string) (invitation, bool) {
+func (b *book) get(id string) (Invitation, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if i := index(b.all, id); i >= 0 {
 		return b.all[i], true
 	}
-	return invitation{}, false
+	return Invitation{}, false
 }
 
-func index(all []invitation, id string) int {
-	return slices.IndexFunc(all, func(i invitation) bool { return i.ID == id })
+func index(all []Invitation, id string) int {
+	return slices.IndexFunc(all, func(i Invitation) bool { return i.ID == id })
 }
 
 func (b *book) empty() bool {
@@ -158,7 +158,7 @@ func (b *book) empty() bool {
 var errGone = errors.New("there is no such invitation any more")
 
 // use marks an invitation as used by a machine, once: the same machine may do so again, nobody else. fit is asked before.
-func (b *book) use(ctx context.Context, id string, r Request, from string, fit func(i invitation) (name string, err error)) (string, error) {
+func (b *book) use(ctx context.Context, id string, r Request, from string, fit func(i Invitation) (name string, err error)) (string, error) {
 	done, err := b.write(ctx)
 	if err != nil {
 		return "", err
@@ -173,9 +173,9 @@ func (b *book) use(ctx context.Context, id string, r Request, from string, fit f
 	again := i.used() && bytes.Equal(i.Machine, machine[:])
 	switch {
 	case i.used() && !again:
-		return "", refuse(codeUsed, "the token was used by %s at %s: a token is good for one machine; make another one with banmesh invite", i.UsedBy, i.UsedAt.UTC().Format(time.DateTime+" UTC"))
+		return "", refuse(CodeUsed, "the token was used by %s at %s: a token is good for one machine; make another one with banmesh invite", i.UsedBy, i.UsedAt.UTC().Format(time.DateTime+" UTC"))
 	case !now.Before(i.Until):
-		return "", refuse(codeExpired, "the token ended at %s: make another one with banmesh invite", i.Until.UTC().Format(time.DateTime+" UTC"))
+		return "", refuse(CodeExpired, "the token ended at %s: make another one with banmesh invite", i.Until.UTC().Format(time.DateTime+" UTC"))
 	case again:
 		return i.UsedBy, nil
 	}
@@ -183,7 +183,7 @@ func (b *book) use(ctx context.Context, id string, r Request, from string, fit f
 	if err != nil {
 		return "", err
 	}
-	return name, b.change(ctx, func(all []invitation) ([]invitation, error) {
+	return name, b.change(ctx, func(all []Invitation) ([]Invitation, error) {
 		at := index(all, id)
 		all[at].UsedAt, all[at].UsedBy, all[at].From, all[at].Machine = now, name, from, machine[:]
 		return all, nil

@@ -160,20 +160,20 @@ var errUnknown = errors.New("no invitation has that id")
 // answer decides on a request of somebody who knows the secret.
 func (h *Host) answer(ctx context.Context, id string, r Request, from string) *Welcome {
 	var w *Welcome
-	name, err := h.book.use(ctx, id, r, from, func(i invitation) (string, error) {
+	name, err := h.book.use(ctx, id, r, from, func(i Invitation) (string, error) {
 		name := r.Name
 		if i.Name != "" {
 			name = i.Name
 		}
 		switch {
 		case r.Version > version:
-			return "", refuse(codeMalformed, "the agent that invited speaks version %d of the protocol and not %d: upgrade it, or join with its version", version, r.Version)
+			return "", refuse(CodeMalformed, "the agent that invited speaks version %d of the protocol and not %d: upgrade it, or join with its version", version, r.Version)
 		case r.Machine == "" || name == "":
-			return "", refuse(codeMalformed, "the request names no machine")
+			return "", refuse(CodeMalformed, "the request names no machine")
 		case len(r.Keys) > 0 && !h.cfg.Ours(r.Keys):
-			return "", refuse(codeOtherMesh, "this machine has the keys of another mesh: leave that one first with `banmesh leave --uninstall`, or move its keyring away; the token is still good")
+			return "", refuse(CodeOtherMesh, "this machine has the keys of another mesh: leave that one first with `banmesh leave --uninstall`, or move its keyring away; the token is still good")
 		case h.cfg.Taken(name):
-			return "", refuse(codeNameTaken, "a member has the name %s already: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
+			return "", refuse(CodeNameTaken, "a member has the name %s already: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
 		}
 		var err error
 		w, err = h.cfg.Welcome(name) // before the token is used up
@@ -183,9 +183,9 @@ func (h *Host) answer(ctx context.Context, id string, r Request, from string) *W
 		w, err = h.cfg.Welcome(name)
 	}
 	if err != nil {
-		var refused *refusal
+		var refused *Refusal
 		if !errors.As(err, &refused) {
-			refused = refuse(codeFailed, "the agent that invited cannot let anybody in: %v", err)
+			refused = refuse(CodeFailed, "the agent that invited cannot let anybody in: %v", err)
 		}
 		return &Welcome{Version: version, Refused: refused}
 	}

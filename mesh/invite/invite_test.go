@@ -129,9 +129,9 @@ func (m *member) logs(want string) {
 
 func machine(id string) Request { return Request{Name: "server2", Machine: id, Program: "test"} }
 
-func refusedWith(t testing.TB, err error, code refusalCode) {
+func refusedWith(t testing.TB, err error, code RefusalCode) {
 	t.Helper()
-	var refused *refusal
+	var refused *Refusal
 	if !errors.As(err, &refused) || refused.Code != code {
 		t.Errorf("refused with %v, want %s", err, code)
 	}
@@ -163,7 +163,7 @@ func TestATokenLetsOneMachineIn(t *testing.T) {
 	}
 	m.logs("let in by invitation")
 	_, err = Ask(t.Context(), p, machine("b"))
-	refusedWith(t, err, codeUsed)
+	refusedWith(t, err, CodeUsed)
 	m.logs("the token was used by server2")
 	// The answer of the first may have been lost.
 	if w, err := Ask(t.Context(), p, machine("a")); err != nil || w.Name != "server2" {
@@ -172,7 +172,7 @@ func TestATokenLetsOneMachineIn(t *testing.T) {
 	// And all of it holds over a restart of the member.
 	m.start(m.saved)
 	_, err = Ask(t.Context(), p, machine("c"))
-	refusedWith(t, err, codeUsed)
+	refusedWith(t, err, CodeUsed)
 }
 
 func TestATokenEnds(t *testing.T) {
@@ -180,7 +180,7 @@ func TestATokenEnds(t *testing.T) {
 	token := parsed(t, m.invite(""))
 	m.pass(15 * time.Minute)
 	_, err := Ask(t.Context(), token, machine("a"))
-	refusedWith(t, err, codeExpired)
+	refusedWith(t, err, CodeExpired)
 	m.logs("code=expired")
 	m.pass(keepFor + time.Hour)
 	m.invite("") // when the old ones are forgotten
@@ -247,7 +247,7 @@ func TestOneTokenAndManyMachinesAtOnce(t *testing.T) {
 		if err == nil {
 			in++
 		} else {
-			refusedWith(t, err, codeUsed)
+			refusedWith(t, err, CodeUsed)
 		}
 	}
 	if in != 1 {
@@ -261,16 +261,16 @@ func TestWhatIsRefusedLeavesTheTokenGood(t *testing.T) {
 	r := machine("a")
 	r.Keys = []string{"SHA256:of another mesh"}
 	_, err := Ask(t.Context(), token, r)
-	refusedWith(t, err, codeOtherMesh)
+	refusedWith(t, err, CodeOtherMesh)
 	r = machine("a")
 	r.Name = "server1"
 	_, err = Ask(t.Context(), token, r)
-	refusedWith(t, err, codeNameTaken)
+	refusedWith(t, err, CodeNameTaken)
 	_, err = Ask(t.Context(), token, Request{Name: "server2"})
-	refusedWith(t, err, codeMalformed)
+	refusedWith(t, err, CodeMalformed)
 	m.full(errors.New("no space left on device"))
 	_, err = Ask(t.Context(), token, machine("a"))
-	refusedWith(t, err, codeFailed)
+	refusedWith(t, err, CodeFailed)
 	m.full(nil)
 	r = machine("a")
 	r.Keys = []string{"SHA256:ours"}

@@ -30,7 +30,7 @@ type Request struct {
 // Welcome is the answer: either Refused, or all the rest.
 type Welcome struct {
 	Version  int            `json:"version"`
-	Refused  *refusal       `json:"refused,omitempty"`
+	Refused  *Refusal       `json:"refused,omitempty"`
 	Inviter  string         `json:"inviter,omitempty"`  // name of the member that answers
 	Name     string         `json:"name,omitempty"`     // that the new machine takes
 	Keyring  []string       `json:"keyring,omitempty"`  // base64, the one that seals first
@@ -42,29 +42,29 @@ type Welcome struct {
 	Admission json.RawMessage `json:"admission,omitempty"`
 }
 
-// refusalCode says why somebody who holds a token is not let in.
-type refusalCode string
+// RefusalCode says why somebody who holds a token is not let in.
+type RefusalCode string
 
 // The codes.
 const (
-	codeExpired   refusalCode = "expired"    // the token has ended
-	codeUsed      refusalCode = "used"       // by another machine
-	codeNameTaken refusalCode = "name-taken" // a member has the name
-	codeOtherMesh refusalCode = "other-mesh" // the machine has keys of another mesh
-	codeMalformed refusalCode = "malformed"  // the request
-	codeFailed    refusalCode = "failed"     // the inviter cannot
+	CodeExpired   RefusalCode = "expired"    // the token has ended
+	CodeUsed      RefusalCode = "used"       // by another machine
+	CodeNameTaken RefusalCode = "name-taken" // a member has the name
+	CodeOtherMesh RefusalCode = "other-mesh" // the machine has keys of another mesh
+	CodeMalformed RefusalCode = "malformed"  // the request
+	CodeFailed    RefusalCode = "failed"     // the inviter cannot
 )
 
-// refusal is an error that travels. Only who has shown that it knows the secret is told one.
-type refusal struct {
-	Code    refusalCode `json:"code"`
+// Refusal is an error that travels. Only who has shown that it knows the secret is told one.
+type Refusal struct {
+	Code    RefusalCode `json:"code"`
 	Message string      `json:"message"`
 }
 
-func (r *refusal) Error() string { return r.Message }
+func (r *Refusal) Error() string { return r.Message }
 
-func refuse(code refusalCode, format string, args ...any) *refusal {
-	return &refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+func refuse(code RefusalCode, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // readMessage reads one JSON object, which ends where the other side ends its half of the stream.

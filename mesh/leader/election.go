@@ -84,9 +84,9 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 	}
 	c := claim{term: h.Term, name: h.Name, priority: h.Priority}
 	switch h.state {
-	case asking:
+	case Asking:
 		return e.answer(now)
-	case finishing:
+	case Finishing:
 		return replyNone
 	case Unable:
 		if from == h.Name && h.Name == e.leader.name && h.Term >= e.leader.term {

@@ -162,7 +162,7 @@ func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, ob
 		}
 		if s.ask {
 			e.seq++
-			messages = e.toPeers(messages, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, state: asking})
+			messages = e.toPeers(messages, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, state: Asking})
 		}
 	}
 	if h, ok := e.word(); ok {
@@ -194,7 +194,7 @@ func (e *Elector) word() (Heartbeat, bool) {
 		h.state, h.detail = Unable, e.why
 	case h.session != (Session{}), e.unwound:
 		// It must not look frozen while it ends its edit under lock.
-		h.state = finishing
+		h.state = Finishing
 	default:
 		return Heartbeat{}, false
 	}
@@ -211,7 +211,7 @@ func (e *Elector) spoken(now time.Time, h Heartbeat, watchers bool) {
 		e.farewell--
 		e.beatAt = now.Add(e.cfg.tuning.HandOver / 2)
 	}
-	e.unwound = h.state == finishing && h.session != (Session{})
+	e.unwound = h.state == Finishing && h.session != (Session{})
 }
 
 func (e *Elector) toPeers(messages []message, peers []Peer, h Heartbeat) []message {
@@ -286,7 +286,7 @@ func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 	}
 	led, followed := e.election.leading, e.election.leader
 	answer := e.election.receive(now, from, h)
-	if from == h.Name && h.state != asking && from != e.cfg.Name {
+	if from == h.Name && h.state != Asking && from != e.cfg.Name {
 		e.sessions.note(now, from, h.session)
 	}
 	if len(e.replies) < maxReplies {

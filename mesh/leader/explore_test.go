@@ -325,7 +325,7 @@ func (m *mesh) step(f fault) bool {
 		for j, w := range m.places[i].inbox {
 			if w != nil {
 				m.places[i].inbox[j] = nil
-				if placeOf(w.h.Name) == w.from && w.h.state != asking {
+				if placeOf(w.h.Name) == w.from && w.h.state != Asking {
 					m.places[i].says[j] = w.h.session
 				}
 				m.places[i].e.take(m.clock(i), placeNames[j], w.h)
@@ -428,7 +428,7 @@ func (m *mesh) deliver() bool {
 		}
 		if n := p.newest[w.from]; placeOf(w.h.Name) == w.from && (w.h.Seq > n || n-w.h.Seq >= late) {
 			// A late word from before a restart counts until the next one: nobody can tell which run was the first.
-			if w.h.state != asking {
+			if w.h.state != Asking {
 				if w.h.Seq > n {
 					p.heard[w.from] = 0
 				}

@@ -19,8 +19,8 @@ const (
 	Committing              // leads, an edit is under way, see Until
 	Waiting                 // leads, waits for somebody else's lock or edits, see Detail
 	Unable                  // gives leadership up: cannot reach the conductor, or leaves
-	asking                  // does not lead; asks who does before it claims
-	finishing               // has stepped down; ends the edit it still holds under lock
+	Asking                  // does not lead; asks who does before it claims
+	Finishing               // has stepped down; ends the edit it still holds under lock
 )
 
 var stateNames = [...]string{"idle", "committing", "waiting", "unable", "asking", "finishing"}

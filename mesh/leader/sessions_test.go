@@ -63,7 +63,7 @@ func TestAWordPassedOnRegistersNoSession(t *testing.T) {
 func TestAskingClosesNoSession(t *testing.T) {
 	e, now := listener(t)
 	hear(t, e, "a", Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
-	hear(t, e, "a", Heartbeat{Seq: 2, Term: 1, Name: "a", state: asking})
+	hear(t, e, "a", Heartbeat{Seq: 2, Term: 1, Name: "a", state: Asking})
 	awake(e, now, 20*time.Second)
 	if got := fmt.Sprint(e.Silent(15 * time.Second)); got != "[{n 41}]" {
 		t.Errorf("sessions of silent members = %s, want a's", got)

@@ -249,7 +249,7 @@ func (d *Datastores) Release(a Actor) {
 
 // Edit is an edit of a datastore.
 type Edit struct {
-	Config     *element
+	Config     *Element
 	DefaultOp  string // merge, replace or none; "" is merge
 	TestOption string // test-then-set, set or test-only; "" is set, as devices do it with a candidate
 }

@@ -29,7 +29,7 @@ const (
 const maxErrors = 200
 
 // apply edits root by the children of config. The result is to be used only when no errors were found.
-func (ed *editor) apply(root *Node, config *element, defaultOp string) *Node {
+func (ed *editor) apply(root *Node, config *Element, defaultOp string) *Node {
 	if defaultOp == opReplace {
 		root, defaultOp = &Node{}, opMerge
 	}
@@ -50,7 +50,7 @@ type siblings struct {
 }
 
 // newSiblings indexes the nodes that elements of the names in edits could mean.
-func newSiblings(nodes []*Node, edits []*element, parent *schema, storage Storage) *siblings {
+func newSiblings(nodes []*Node, edits []*Element, parent *schema, storage Storage) *siblings {
 	s := &siblings{nodes: slices.Clone(nodes), index: make(map[ident]int, len(edits))}
 	if len(edits)*4 > len(nodes) {
 		for i, n := range nodes {
@@ -100,7 +100,7 @@ func (s *siblings) compact() []*Node {
 }
 
 // inside edits the children of old (a container, a list entry or the root) by those of e.
-func (ed *editor) inside(old *Node, e *element, sch *schema, op, path string) *Node {
+func (ed *editor) inside(old *Node, e *Element, sch *schema, op, path string) *Node {
 	if e.Text != "" {
 		ed.fail(&RPCError{Type: "application", Tag: "invalid-value", Path: path, Message: "text where elements belong"})
 	}
@@ -175,7 +175,7 @@ func sortAddresses(nodes []*Node, name xml.Name) {
 }
 
 // one applies the element c to the children kids of its parent.
-func (ed *editor) one(kids *siblings, c *element, parent *schema, op, path string) {
+func (ed *editor) one(kids *siblings, c *Element, parent *schema, op, path string) {
 	sch, wrong := parent.child(c.Name)
 	if wrong || c.Name.Space == "" {
 		ed.fail(ed.unknown(c, parent, path))
@@ -231,7 +231,7 @@ func (ed *editor) one(kids *siblings, c *element, parent *schema, op, path strin
 }
 
 // key puts the key leaf of a list entry into it: it comes with the entry and goes with it.
-func (ed *editor) key(kids *siblings, c *element, sch *schema, op, path string) {
+func (ed *editor) key(kids *siblings, c *Element, sch *schema, op, path string) {
 	n := &Node{Name: c.Name, Kind: Leaf, Value: c.Text}
 	here := xpath(path, c.Name, "", "")
 	old := kids.get(n.ident())
@@ -248,7 +248,7 @@ func (ed *editor) key(kids *siblings, c *element, sch *schema, op, path string) 
 }
 
 // put does what op says with n.
-func (ed *editor) put(kids *siblings, n *Node, c *element, sch *schema, op, here string) {
+func (ed *editor) put(kids *siblings, n *Node, c *Element, sch *schema, op, here string) {
 	id := n.ident()
 	old := kids.get(id)
 	isLeaf := n.Kind == Leaf || n.Kind == LeafList
@@ -296,7 +296,7 @@ func (ed *editor) put(kids *siblings, n *Node, c *element, sch *schema, op, here
 }
 
 // operation reads the operation that holds for c.
-func (ed *editor) operation(c *element, inherited, path string) (op string, ok bool) {
+func (ed *editor) operation(c *Element, inherited, path string) (op string, ok bool) {
 	op = inherited
 	for _, a := range c.Attrs {
 		switch {
@@ -318,7 +318,7 @@ func (ed *editor) operation(c *element, inherited, path string) (op string, ok b
 }
 
 // value checks a leaf's value and, where addresses are stored canonically, rewrites it.
-func (ed *editor) value(n *Node, c *element, sch *schema, here string) bool {
+func (ed *editor) value(n *Node, c *Element, sch *schema, here string) bool {
 	if len(c.Children) > 0 {
 		ed.fail(&RPCError{Type: "application", Tag: "unknown-element", Path: here,
 			BadElement: c.Children[0].Name.Local, Message: "a leaf holds no elements"})
@@ -339,7 +339,7 @@ func (ed *editor) value(n *Node, c *element, sch *schema, here string) bool {
 	return true
 }
 
-func hasOperation(c *element, ops ...string) bool {
+func hasOperation(c *Element, ops ...string) bool {
 	op, ok := c.attr(nsBase, "operation")
 	return ok && slices.Contains(ops, op)
 }
@@ -364,7 +364,7 @@ func (ed *editor) missing(here string, n *Node) *RPCError {
 }
 
 // unknown is the refusal of an element that the model does not have at this place.
-func (ed *editor) unknown(c *element, parent *schema, path string) *RPCError {
+func (ed *editor) unknown(c *Element, parent *schema, path string) *RPCError {
 	e := &RPCError{Type: "application", Tag: "unknown-element", Path: xpath(path, c.Name, "", ""), BadElement: c.Name.Local,
 		Message: "there is no such element here"}
 	if parent == nil {
@@ -380,7 +380,7 @@ func (ed *editor) unknown(c *element, parent *schema, path string) *RPCError {
 }
 
 // keyOf returns the child that is a list entry's key.
-func keyOf(c *element, key string) *element {
+func keyOf(c *Element, key string) *Element {
 	for _, k := range c.Children {
 		if k.Name.Local == key && k.Name.Space == c.Name.Space && len(k.Children) == 0 {
 			return k
@@ -390,4 +390,4 @@ func keyOf(c *element, key string) *element {
 }
 
 // named returns the key of an element that the model does not know, where it has a name.
-func named(c *element) *element { return keyOf(c, "name") }
+func named(c *Element) *Element { return keyOf(c, "name") }

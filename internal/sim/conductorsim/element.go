@@ -13,16 +13,16 @@ import (
 // errMalformed marks what is not XML as NETCONF wants it.
 var errMalformed = errors.New("malformed XML")
 
-// element is one parsed XML element. Its text is trimmed.
-type element struct {
+// Element is one parsed XML element. Its text is trimmed.
+type Element struct {
 	Name     xml.Name
 	Attrs    []xml.Attr // as given, declarations of namespaces among them
-	Children []*element
+	Children []*Element
 	Text     string
 }
 
 // attr returns an attribute's value.
-func (e *element) attr(space, local string) (string, bool) {
+func (e *Element) attr(space, local string) (string, bool) {
 	for _, a := range e.Attrs {
 		if a.Name.Space == space && a.Name.Local == local {
 			return a.Value, true
@@ -32,7 +32,7 @@ func (e *element) attr(space, local string) (string, bool) {
 }
 
 // child returns the first child of that name in the protocol's namespace, or nil.
-func (e *element) child(local string) *element {
+func (e *Element) child(local string) *Element {
 	if e == nil {
 		return nil
 	}
@@ -51,10 +51,10 @@ func isDeclaration(a xml.Attr) bool {
 
 // parseXML reads one document of at most depth levels. Document types, undeclared prefixes and anything after the root
 // are refused with errMalformed.
-func parseXML(doc []byte, depth int) (*element, error) {
+func parseXML(doc []byte, depth int) (*Element, error) {
 	dec := xml.NewDecoder(bytes.NewReader(doc))
-	var root *element
-	var open []*element
+	var root *Element
+	var open []*Element
 	var text []*strings.Builder // of each open element, made when there is any
 	for {
 		token, err := dec.Token()
@@ -75,7 +75,7 @@ func parseXML(doc []byte, depth int) (*element, error) {
 			if len(open) == depth {
 				return nil, fmt.Errorf("%w: elements nested deeper than %d", errMalformed, depth)
 			}
-			e := &element{Name: t.Name}
+			e := &Element{Name: t.Name}
 			if len(t.Attr) > 0 {
 				e.Attrs = slices.Clone(t.Attr)
 			}
@@ -118,7 +118,7 @@ func parseXML(doc []byte, depth int) (*element, error) {
 
 // declared refuses the last open element when its name or an attribute uses a prefix that nothing declares: the decoder
 // then leaves the prefix where the namespace belongs.
-func declared(open []*element) error {
+func declared(open []*Element) error {
 	e := open[len(open)-1]
 	check := func(space string) error {
 		if space == "" || space == "xmlns" || space == "xml" || space == "http://www.w3.org/XML/1998/namespace" {

@@ -7,14 +7,14 @@ import (
 
 // filterSubtree returns what a subtree filter (RFC 6241 §6) selects of root. Filters compare whole values: one that
 // names an address selects the whole member that has it, as real servers do.
-func filterSubtree(root *Node, filter *element) *Node {
+func filterSubtree(root *Node, filter *Element) *Node {
 	out := *root
 	out.Children = selectSiblings(root.Children, filter.Children)
 	return &out
 }
 
 // selectSiblings selects among sibling nodes by sibling filters.
-func selectSiblings(nodes []*Node, filters []*element) []*Node {
+func selectSiblings(nodes []*Node, filters []*Element) []*Node {
 	if len(filters) == 0 {
 		return nil
 	}
@@ -37,7 +37,7 @@ func selectSiblings(nodes []*Node, filters []*element) []*Node {
 }
 
 // filterNames says whether a filter element names a node; without a namespace it names that of every namespace.
-func filterNames(f *element, n *Node) bool {
+func filterNames(f *Element, n *Node) bool {
 	if f.Name.Local != n.Name.Local || f.Name.Space != "" && f.Name.Space != n.Name.Space {
 		return false
 	}
@@ -46,7 +46,7 @@ func filterNames(f *element, n *Node) bool {
 }
 
 // selectOne returns what f selects of n, which it names: n itself when all of it, nil when nothing.
-func selectOne(n *Node, f *element) *Node {
+func selectOne(n *Node, f *Element) *Node {
 	leaf := n.Kind == Leaf || n.Kind == LeafList
 	if leaf {
 		if len(f.Children) > 0 || f.Text != "" && f.Text != n.Value {
@@ -60,7 +60,7 @@ func selectOne(n *Node, f *element) *Node {
 		}
 		return n
 	}
-	var match, rest []*element
+	var match, rest []*Element
 	for _, c := range f.Children {
 		if c.Text != "" && len(c.Children) == 0 {
 			match = append(match, c)

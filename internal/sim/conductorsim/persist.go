@@ -66,7 +66,7 @@ func ParseConfig(doc []byte) (*Node, error) {
 }
 
 // configElement parses a document to what <config> of an edit holds.
-func configElement(doc []byte, depth int) (*element, error) {
+func configElement(doc []byte, depth int) (*Element, error) {
 	e, err := parseXML(doc, depth)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func configElement(doc []byte, depth int) (*element, error) {
 	if e.Name.Space == nsBase && (e.Name.Local == "config" || e.Name.Local == "data") {
 		return e, nil
 	}
-	return &element{Children: []*element{e}}, nil
+	return &Element{Children: []*Element{e}}, nil
 }
 
 // loadRunning reads the running configuration to start with.

@@ -393,7 +393,7 @@ func (f *restFront) resource(actor Actor, s Store, r *http.Request, path string,
 			return 0, nil, &restError{http.StatusBadRequest, "this is no JSON object: " + err.Error()}
 		}
 	}
-	var edit *element
+	var edit *Element
 	switch r.Method {
 	case http.MethodPost:
 		status = http.StatusCreated

@@ -120,20 +120,20 @@ func object(n *Node) map[string]any {
 }
 
 // edit wraps what is inside of the last step into its way from the root, as an edit-config would have it.
-func (p place) edit(inside ...*element) *element {
+func (p place) edit(inside ...*Element) *Element {
 	for _, s := range slices.Backward(p.steps) {
-		e := &element{Name: s.sch.name}
+		e := &Element{Name: s.sch.name}
 		if s.sch.kind == List {
-			e.Children = append(e.Children, &element{Name: xml.Name{Space: s.sch.name.Space, Local: s.sch.key}, Text: s.key})
+			e.Children = append(e.Children, &Element{Name: xml.Name{Space: s.sch.name.Space, Local: s.sch.key}, Text: s.key})
 		}
 		e.Children = append(e.Children, inside...)
-		inside = []*element{e}
+		inside = []*Element{e}
 	}
-	return &element{Children: inside}
+	return &Element{Children: inside}
 }
 
 // operation marks an element of an edit.
-func operation(e *element, op string) *element {
+func operation(e *Element, op string) *Element {
 	e.Attrs = append(e.Attrs, xml.Attr{Name: xml.Name{Space: nsBase, Local: "operation"}, Value: op})
 	return e
 }
@@ -148,7 +148,7 @@ func (p place) entry() (parent place, last placeStep, err error) {
 }
 
 // create is POST of a new entry to a list.
-func (p place) create(body map[string]any) (*element, error) {
+func (p place) create(body map[string]any) (*Element, error) {
 	if p.list == nil {
 		return nil, &restError{http.StatusMethodNotAllowed, "only to a list can be posted"}
 	}
@@ -160,7 +160,7 @@ func (p place) create(body map[string]any) (*element, error) {
 }
 
 // put is PUT of a whole entry.
-func (p place) put(body map[string]any) (*element, error) {
+func (p place) put(body map[string]any) (*Element, error) {
 	parent, last, err := p.entry()
 	if err != nil {
 		return nil, err
@@ -174,17 +174,17 @@ func (p place) put(body map[string]any) (*element, error) {
 }
 
 // delete is DELETE of an entry.
-func (p place) delete() (*element, error) {
+func (p place) delete() (*Element, error) {
 	parent, last, err := p.entry()
 	if err != nil {
 		return nil, err
 	}
-	return parent.edit(operation(&element{Name: last.sch.name, Children: []*element{
+	return parent.edit(operation(&Element{Name: last.sch.name, Children: []*Element{
 		{Name: xml.Name{Space: last.sch.name.Space, Local: last.sch.key}, Text: last.key}}}, opDelete)), nil
 }
 
 // patch is PATCH of an entry: it merges, except that lists of values are replaced where the device does it so.
-func (p place) patch(root *Node, body map[string]any, replaces bool) (*element, error) {
+func (p place) patch(root *Node, body map[string]any, replaces bool) (*Element, error) {
 	parent, last, err := p.entry()
 	if err != nil {
 		return nil, err
@@ -212,7 +212,7 @@ func (p place) patch(root *Node, body map[string]any, replaces bool) (*element, 
 		}
 		for _, c := range old.Children {
 			if values := given[c.Name]; values != nil && !values[c.Value] {
-				e.Children = append(e.Children, operation(&element{Name: c.Name, Text: c.Value}, opRemove))
+				e.Children = append(e.Children, operation(&Element{Name: c.Name, Text: c.Value}, opRemove))
 			}
 		}
 	}
@@ -220,8 +220,8 @@ func (p place) patch(root *Node, body map[string]any, replaces bool) (*element, 
 }
 
 // elements makes of a JSON object what an edit-config would have for it.
-func elements(sch *schema, body map[string]any) (*element, error) {
-	e := &element{Name: sch.name}
+func elements(sch *schema, body map[string]any) (*Element, error) {
+	e := &Element{Name: sch.name}
 	names := make([]string, 0, len(body))
 	for name := range body {
 		names = append(names, name)
@@ -242,7 +242,7 @@ func elements(sch *schema, body map[string]any) (*element, error) {
 }
 
 // values makes the elements of one field.
-func values(sch *schema, v any) ([]*element, error) {
+func values(sch *schema, v any) ([]*Element, error) {
 	wrong := &restError{http.StatusBadRequest, fmt.Sprintf("field %q is not of the right kind", sch.name.Local)}
 	switch sch.kind {
 	case Leaf:
@@ -250,27 +250,27 @@ func values(sch *schema, v any) ([]*element, error) {
 		if !ok {
 			return nil, wrong
 		}
-		return []*element{{Name: sch.name, Text: text}}, nil
+		return []*Element{{Name: sch.name, Text: text}}, nil
 	case Container:
 		body, ok := v.(map[string]any)
 		if !ok {
 			return nil, wrong
 		}
 		e, err := elements(sch, body)
-		return []*element{e}, err
+		return []*Element{e}, err
 	}
 	list, ok := v.([]any)
 	if !ok {
 		return nil, wrong
 	}
-	var out []*element
+	var out []*Element
 	for _, item := range list {
 		if sch.kind == LeafList {
 			text, ok := scalar(item)
 			if !ok {
 				return nil, wrong
 			}
-			out = append(out, &element{Name: sch.name, Text: text})
+			out = append(out, &Element{Name: sch.name, Text: text})
 			continue
 		}
 		body, ok := item.(map[string]any)

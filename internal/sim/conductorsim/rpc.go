@@ -21,7 +21,7 @@ type operations struct {
 type answer func(*writer)
 
 // do runs one operation; close says that the session is to end after the answer.
-func (o *operations) do(ctx context.Context, op *element) (a answer, end bool, err error) {
+func (o *operations) do(ctx context.Context, op *Element) (a answer, end bool, err error) {
 	if op.Name.Space != nsBase {
 		return nil, false, refuse(unknownOperation(op))
 	}
@@ -61,14 +61,14 @@ func (o *operations) do(ctx context.Context, op *element) (a answer, end bool, e
 	return a, end, err
 }
 
-func unknownOperation(op *element) *RPCError {
+func unknownOperation(op *Element) *RPCError {
 	e := protocolError("operation-not-supported", fmt.Sprintf("there is no operation %s", op.Name.Local))
 	e.BadElement = op.Name.Local
 	return e
 }
 
 // store reads the datastore that <source> or <target> of op names.
-func (o *operations) store(op *element, parameter string) (Store, error) {
+func (o *operations) store(op *Element, parameter string) (Store, error) {
 	p := op.child(parameter)
 	if p == nil || len(p.Children) != 1 {
 		return "", refuse(&RPCError{Type: "protocol", Tag: "missing-element", BadElement: parameter,
@@ -87,7 +87,7 @@ func (o *operations) store(op *element, parameter string) (Store, error) {
 	return "", refuse(&RPCError{Type: "protocol", Tag: "bad-element", BadElement: name.Local, Message: "this is no datastore"})
 }
 
-func (o *operations) get(op *element) (answer, error) {
+func (o *operations) get(op *Element) (answer, error) {
 	s := StoreRunning
 	if op.Name.Local == "get-config" {
 		var err error
@@ -115,7 +115,7 @@ func (o *operations) get(op *element) (answer, error) {
 }
 
 // choice reads a parameter that takes one of some values.
-func choice(op *element, name string, values ...string) (string, error) {
+func choice(op *Element, name string, values ...string) (string, error) {
 	p := op.child(name)
 	if p == nil {
 		return "", nil
@@ -127,7 +127,7 @@ func choice(op *element, name string, values ...string) (string, error) {
 	return p.Text, nil
 }
 
-func (o *operations) edit(ctx context.Context, op *element) error {
+func (o *operations) edit(ctx context.Context, op *Element) error {
 	refused := func(err error) error { return o.sim.stores.refused(o.actor, "edit-config", err) }
 	s, err := o.store(op, "target")
 	if err != nil {
@@ -163,7 +163,7 @@ func (o *operations) edit(ctx context.Context, op *element) error {
 }
 
 // copy makes running, or a whole configuration, the candidate.
-func (o *operations) copy(op *element) error {
+func (o *operations) copy(op *Element) error {
 	if op.child("target").child("startup") != nil && op.child("source").child("running") != nil && o.sim.cfg.Features.Startup {
 		if _, fires := o.sim.faults.fires(FaultStartupFails, o.actor.Node); fires {
 			return refuse(failed("no space left on device"))
@@ -192,7 +192,7 @@ func (o *operations) copy(op *element) error {
 	return o.sim.stores.Replace(o.actor, o.sim.stores.Read(o.actor, source))
 }
 
-func (o *operations) lock(op *element) error {
+func (o *operations) lock(op *Element) error {
 	s, err := o.store(op, "target")
 	if err != nil {
 		return o.sim.stores.refused(o.actor, op.Name.Local, err)
@@ -203,7 +203,7 @@ func (o *operations) lock(op *element) error {
 	return o.sim.stores.Unlock(o.actor, s)
 }
 
-func (o *operations) validate(op *element) error {
+func (o *operations) validate(op *Element) error {
 	var root *Node
 	if config := op.child("source").child("config"); config != nil {
 		ed := editor{storage: o.sim.cfg.Storage}
@@ -222,7 +222,7 @@ func (o *operations) validate(op *element) error {
 	return o.sim.stores.Validate(o.actor, root)
 }
 
-func (o *operations) commit(ctx context.Context, op *element) error {
+func (o *operations) commit(ctx context.Context, op *Element) error {
 	f := o.sim.cfg.Features
 	var options CommitOptions
 	for _, c := range op.Children {
@@ -251,7 +251,7 @@ func (o *operations) commit(ctx context.Context, op *element) error {
 	return o.sim.stores.Commit(ctx, o.actor, options)
 }
 
-func (o *operations) kill(ctx context.Context, op *element) error {
+func (o *operations) kill(ctx context.Context, op *Element) error {
 	id := op.child("session-id")
 	if id == nil {
 		return refuse(&RPCError{Type: "protocol", Tag: "missing-element", BadElement: "session-id", Message: "no session is named"})

@@ -217,7 +217,7 @@ func (s *session) request(ctx context.Context, msg []byte) (end bool, err error)
 }
 
 // reply answers the request rpc, which may be nil when it could not be read.
-func (s *session) reply(rpc *element, op string, answer answer, refusal error) error {
+func (s *session) reply(rpc *Element, op string, answer answer, refusal error) error {
 	node := s.ops.actor.Node
 	_, wrongID := s.sim.faults.fires(FaultWrongMessageID, node, forOp(op))
 	w := newWriter()
@@ -264,7 +264,7 @@ func (s *session) reply(rpc *element, op string, answer answer, refusal error) e
 }
 
 // replyAttrs are the attributes of the request, as RFC 6241 §4.2 has them in the reply.
-func replyAttrs(rpc *element, wrongID bool) []xml.Attr {
+func replyAttrs(rpc *Element, wrongID bool) []xml.Attr {
 	if rpc == nil {
 		return nil
 	}
@@ -288,7 +288,7 @@ func replyAttrs(rpc *element, wrongID bool) []xml.Attr {
 }
 
 // qualified writes a name with the prefix that e declares for its namespace.
-func qualified(e *element, name xml.Name) xml.Name {
+func qualified(e *Element, name xml.Name) xml.Name {
 	for _, a := range e.Attrs {
 		if a.Name.Space == "xmlns" && a.Value == name.Space {
 			return xml.Name{Local: a.Name.Local + ":" + name.Local}

@@ -14,7 +14,7 @@ import (
 )
 
 // someConfig draws a configuration of few names, so that two of them often touch the same.
-func someConfig(t *rapid.T, label string) *element {
+func someConfig(t *rapid.T, label string) *Element {
 	pick := func(what string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label+" "+what) }
 	op := func() []xml.Attr {
 		o := pick("operation", "", "", opMerge, opRemove, opReplace)
@@ -23,9 +23,9 @@ func someConfig(t *rapid.T, label string) *element {
 		}
 		return []xml.Attr{{Name: xml.Name{Space: nsBase, Local: "operation"}, Value: o}}
 	}
-	authority := &element{Name: xml.Name{Space: nsAuthy, Local: "authority"}}
-	leaf := func(local, text string, attrs []xml.Attr) *element {
-		return &element{Name: xml.Name{Space: nsAuthy, Local: local}, Text: text, Attrs: attrs}
+	authority := &Element{Name: xml.Name{Space: nsAuthy, Local: "authority"}}
+	leaf := func(local, text string, attrs []xml.Attr) *Element {
+		return &Element{Name: xml.Name{Space: nsAuthy, Local: local}, Text: text, Attrs: attrs}
 	}
 	for range rapid.IntRange(0, 3).Draw(t, label+" tenants") {
 		tenant := leaf("tenant", "", op())
@@ -41,7 +41,7 @@ func someConfig(t *rapid.T, label string) *element {
 		tenant.Children = append(tenant.Children, member)
 		authority.Children = append(authority.Children, tenant)
 	}
-	return &element{Children: []*element{{Name: xml.Name{Space: nsT128, Local: "config"}, Children: []*element{authority}}}}
+	return &Element{Children: []*Element{{Name: xml.Name{Space: nsT128, Local: "config"}, Children: []*Element{authority}}}}
 }
 
 func editedBy(t *rapid.T, root *Node, label string) *Node {
@@ -162,9 +162,9 @@ func TestSmallEditsOfManyAddressesFindWhatIsThere(t *testing.T) {
 }
 
 // bigTenant is an edit of every step-th of n addresses of the tenant "black".
-func bigTenant(n, step int, op string) *element {
-	leaf := func(local, text string) *element {
-		return &element{Name: xml.Name{Space: nsAuthy, Local: local}, Text: text}
+func bigTenant(n, step int, op string) *Element {
+	leaf := func(local, text string) *Element {
+		return &Element{Name: xml.Name{Space: nsAuthy, Local: local}, Text: text}
 	}
 	member := leaf("member", "")
 	member.Children = append(member.Children, leaf("neighborhood", "internet"))
@@ -178,8 +178,8 @@ func bigTenant(n, step int, op string) *element {
 	tenant := leaf("tenant", "")
 	tenant.Children = append(tenant.Children, leaf("name", "black"), member)
 	authority := leaf("authority", "")
-	authority.Children = []*element{tenant}
-	return &element{Children: []*element{{Name: xml.Name{Space: nsT128, Local: "config"}, Children: []*element{authority}}}}
+	authority.Children = []*Element{tenant}
+	return &Element{Children: []*Element{{Name: xml.Name{Space: nsT128, Local: "config"}, Children: []*Element{authority}}}}
 }
 
 func BenchmarkEdit100Of100000(b *testing.B) {
@@ -215,7 +215,7 @@ func FuzzParseXML(f *testing.F) {
 			return
 		}
 		ed := editor{storage: Canonical}
-		root := ed.apply(&Node{}, &element{Children: []*element{e}}, opMerge)
+		root := ed.apply(&Node{}, &Element{Children: []*Element{e}}, opMerge)
 		filterSubtree(root, e)
 		if len(ed.errs) > 0 {
 			return

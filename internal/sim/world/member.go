@@ -109,7 +109,7 @@ func (m *Member) start() error {
 		Commit:    func(write func() error) error { return m.write(run, write) },
 		Spools:    func(string, string) mesh.Spools { return m.spool },
 		Listen:    func(string, string) (net.Listener, error) { return newSilence(), nil },
-		Conductor: func(_ *mesh.Commit, c conductor.Config) (*conductor.Conductor, error) {
+		Conductor: func(_ *mesh.CommitConfig, c conductor.Config) (*conductor.Conductor, error) {
 			return conductor.New(c.WithDefaults(), &driver{w.console, m, run}), nil
 		},
 		Fail2ban: m.watchdog.client,

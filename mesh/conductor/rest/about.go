@@ -119,9 +119,9 @@ func (n *node) look(ctx context.Context) (about, error) {
 		n.about.release, n.about.style = conductor.OneLine(release), styleOf(release)
 	}
 	switch n.cfg.Candidate {
-	case candidateShared:
+	case CandidateShared:
 		n.about.style = styleShared
-	case candidateNode:
+	case CandidateNode:
 		n.about.style = styleNode
 	case CandidateUser:
 		n.about.style = styleUser

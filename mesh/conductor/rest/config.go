@@ -38,9 +38,9 @@ type Candidate string
 
 // The values of Candidate.
 const (
-	candidateAuto   Candidate = "auto"
-	candidateShared Candidate = "shared" // up to 5.2: one for all administrators, and both nodes
-	candidateNode   Candidate = "node"   // 5.3 to 5.5: one for each node, for all administrators
+	CandidateAuto   Candidate = "auto"
+	CandidateShared Candidate = "shared" // up to 5.2: one for all administrators, and both nodes
+	CandidateNode   Candidate = "node"   // 5.3 to 5.5: one for each node, for all administrators
 	CandidateUser   Candidate = "user"   // from 5.6: one for each user, merged at commit
 )
 
@@ -73,7 +73,7 @@ func (c Config) Validate() error {
 	if _, err := parsePins(c.PinSHA256); err != nil {
 		bad("pin_sha256", c.PinSHA256, err.Error())
 	}
-	if !slices.Contains([]Candidate{"", candidateAuto, candidateShared, candidateNode, CandidateUser}, c.Candidate) {
+	if !slices.Contains([]Candidate{"", CandidateAuto, CandidateShared, CandidateNode, CandidateUser}, c.Candidate) {
 		bad("candidate", c.Candidate, "one of auto, shared, node, user")
 	}
 	if c.ValidateMode == conductor.ValidateTestThenSet {
