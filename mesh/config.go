@@ -412,7 +412,7 @@ func (c *Config) validateBans() error {
 	for i, p := range c.NeverBan {
 		own[i] = p.Prefix
 	}
-	if wide := store.NotExempted(own); len(wide) > 0 {
+	if wide := store.UncountedNeverBans(own); len(wide) > 0 {
 		bad.add(field(fmt.Sprintf("never_ban[%d]", slices.Index(own, wide[0])), "%v does not count beside the others: together they may be no wider than one /8 (IPv4) or /16 (IPv6) of the public Internet", wide[0]))
 	}
 	return bad.err()

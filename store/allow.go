@@ -120,7 +120,7 @@ func (s *Store) Protect(prefixes []netip.Prefix) {
 	defer s.mu.Unlock()
 	if !slices.Equal(own, s.set.control.own) {
 		s.set.control.own = own
-		s.set.control.exemptions++
+		s.set.control.exemptionsVersion++
 		s.version++
 	}
 }

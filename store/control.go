@@ -9,11 +9,11 @@ import (
 
 // control is what the records without prefix say.
 type control struct {
-	dirty      bool
-	exemptions uint64         // raised whenever what must not be blocked may have changed
-	own        []netip.Prefix // what this member protects on itself, whatever any record says
-	frozen     []string
-	blocks     []string
+	dirty             bool
+	exemptionsVersion uint64         // incremented whenever the exemptions may have changed
+	own               []netip.Prefix // what this member protects on itself, whatever any record says
+	frozen            []string
+	blocks            []string
 }
 
 // unprefixed calls f with the live records without prefix of one kind: neither lifted, expired nor dead.
@@ -60,7 +60,7 @@ func (s *set) blockedNames() map[string]bool {
 // reblock reads the blocks and freezes again. Whether a Block is lifted does not depend on who is blocked, so this comes
 // to an end at once.
 func (s *set) reblock() {
-	s.control.exemptions++
+	s.control.exemptionsVersion++
 	blocked := s.blockedNames()
 	for name := range blocked {
 		s.origin(name) // so that it is blocked before its first record comes

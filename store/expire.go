@@ -78,7 +78,7 @@ func (s *set) stepBack(now Millis) {
 			o.judged = 0 // before it is judged it must not take effect
 			s.relimitLater(o)
 		}
-		s.control.exemptions++
+		s.control.exemptionsVersion++
 		s.control.dirty = true
 	}
 	s.hz.between(first-1, last, func(b *bucket) {

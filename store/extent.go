@@ -17,8 +17,8 @@ func extent(k pkey) uint64 {
 	return 1 << (64 - k.bits)
 }
 
-// exempted is how much of the public Internet a prefix covers, as extent: what is private is free to be allowed.
-func exempted(k pkey) uint64 {
+// publicExtent is how much of the public Internet a prefix covers, as extent; private space may be allowed freely.
+func publicExtent(k pkey) uint64 {
 	if private(k) {
 		return 0
 	}
@@ -64,8 +64,8 @@ const (
 	freeV4, freeV6   = 24, 48
 )
 
-// NotExempted returns those of a member's never-ban prefixes that would not count, because together they are too wide.
-func NotExempted(prefixes []netip.Prefix) (out []netip.Prefix) {
+// UncountedNeverBans returns the never-ban prefixes of one member that do not count because together they are too wide.
+func UncountedNeverBans(prefixes []netip.Prefix) (out []netip.Prefix) {
 	kept := leaseHolds(prefixes)
 	for _, p := range prefixes {
 		if !slices.Contains(kept, p) {
@@ -87,7 +87,7 @@ func leaseHolds(prefixes []netip.Prefix) (kept []netip.Prefix) {
 	slices.SortFunc(keys, func(a, b pkey) int { return cmp.Or(cmp.Compare(b.bits, a.bits), a.compare(b)) })
 	var used [2]uint64
 	for _, k := range slices.Compact(keys) {
-		size := exempted(k)
+		size := publicExtent(k)
 		if k.is4() && k.length() >= freeV4 || !k.is4() && k.length() >= freeV6 {
 			size = 0
 		}

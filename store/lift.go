@@ -146,7 +146,7 @@ func (s *set) addedOther(i, head uint32, wasLive bool) {
 	switch r.kind {
 	case KindAllow:
 		if live && !r.is(flagOver) {
-			s.control.exemptions++
+			s.control.exemptionsVersion++
 			s.tell(Notice{Kind: NoticeAllow, Prefix: r.key().prefix(), Start: r.start, Until: r.until})
 		}
 	case KindNeverBan, KindFreeze, KindBlock:
@@ -175,7 +175,7 @@ func (s *set) lifted(i, by uint32) {
 	case KindBan:
 		s.noticeUnban(r)
 	case KindAllow:
-		s.control.exemptions++
+		s.control.exemptionsVersion++
 	case KindNeverBan, KindFreeze, KindBlock:
 		s.control.dirty = true
 	}
@@ -212,7 +212,7 @@ func (s *set) recheck(i uint32) {
 		s.lifted(i, by)
 	case by == 0 && r.is(flagLifted):
 		r.flags &^= flagLifted
-		s.control.exemptions++
+		s.control.exemptionsVersion++
 		s.relimitLater(s.originOf(r))
 		switch r.kind {
 		case KindBan:

@@ -20,17 +20,17 @@ type origin struct {
 	gone    map[uint64]rangeSet // numbers that its Gones name, by epoch
 
 	// What was accepted, in the order of limits: by number, then by epoch. Kept only for the limits that are set.
-	top         order
-	live        int           // live bans
-	space       [2]uint64     // that live bans cover, IPv6 in /64s and IPv4 in addresses
-	exemptions  [2]uint64     // that live allows cover, likewise
-	minutes     map[int64]int // bans by the minute of their start
-	lifts       int           // lifts of others' bans
-	liftMinutes map[int64]int
-	allows      int
-	crowded     int // records over a limit that depends on the others: when one accepted goes, one of them may come in
-	dirty       bool
-	judged      Millis // not again before, see judge
+	top          order
+	live         int           // live bans
+	space        [2]uint64     // that live bans cover, IPv6 in /64s and IPv4 in addresses
+	allowedSpace [2]uint64     // that live allows cover, in the units of space
+	minutes      map[int64]int // bans by the minute of their start
+	lifts        int           // lifts of others' bans
+	liftMinutes  map[int64]int
+	allows       int
+	crowded      int // records over a limit that depends on the others: when one accepted goes, one of them may come in
+	dirty        bool
+	judged       Millis // not again before, see judge
 }
 
 // order is the place of a record among those of its origin.
@@ -167,7 +167,7 @@ func (s *set) fits(o *origin, r *rec) bool {
 		}
 		return below(o.lifts, l.LiftsPerOrigin) && (l.LiftsPerMinute == 0 || o.liftMinutes[r.minute()] < l.LiftsPerMinute)
 	case KindAllow:
-		return !r.live() || below(o.allows, l.AllowsPerOrigin) && room(exempted(r.key()), r.key(), o.exemptions, l.AllowWidestV4, l.AllowWidestV6)
+		return !r.live() || below(o.allows, l.AllowsPerOrigin) && room(publicExtent(r.key()), r.key(), o.allowedSpace, l.AllowWidestV4, l.AllowWidestV6)
 	}
 	return true
 }
@@ -199,7 +199,7 @@ func (s *set) accept(o *origin, r *rec) {
 		if r.live() {
 			r.flags |= flagLive
 			o.allows++
-			o.exemptions[family(r.key())] += exempted(r.key())
+			o.allowedSpace[family(r.key())] += publicExtent(r.key())
 		}
 	}
 }
@@ -231,7 +231,7 @@ func (s *set) leaveLive(i uint32) {
 		o.space[family(r.key())] -= extent(r.key())
 	} else {
 		o.allows--
-		o.exemptions[family(r.key())] -= exempted(r.key())
+		o.allowedSpace[family(r.key())] -= publicExtent(r.key())
 	}
 	if o.crowded > 0 {
 		s.relimitLater(o)
@@ -317,7 +317,7 @@ func (s *set) relimit(o *origin) {
 		o.top = s.order(s.slab.at(all[n-1]))
 	}
 	o.live, o.lifts, o.allows, o.crowded = 0, 0, 0, 0
-	o.space, o.exemptions = [2]uint64{}, [2]uint64{}
+	o.space, o.allowedSpace = [2]uint64{}, [2]uint64{}
 	clear(o.minutes)
 	clear(o.liftMinutes)
 	for _, i := range all {
@@ -352,7 +352,7 @@ func (s *set) relimit(o *origin) {
 		case KindLift:
 			s.recheckTargets(i)
 		case KindAllow:
-			s.control.exemptions++
+			s.control.exemptionsVersion++
 		}
 	}
 }

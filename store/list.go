@@ -14,9 +14,9 @@ import (
 func (s *Store) exemptionsLocked(now Millis) *netipx.IPSet {
 	s.exemptionsMu.Lock()
 	defer s.exemptionsMu.Unlock()
-	if s.exemptions == nil || s.exemptionsAt != s.set.control.exemptions || now < s.exemptionsOf || now >= s.exemptionsTo {
+	if s.exemptions == nil || s.exemptionsAt != s.set.control.exemptionsVersion || now < s.exemptionsOf || now >= s.exemptionsTo {
 		s.exemptions, s.exemptionsTo = s.set.buildExemptions(now)
-		s.exemptionsAt, s.exemptionsOf = s.set.control.exemptions, now
+		s.exemptionsAt, s.exemptionsOf = s.set.control.exemptionsVersion, now
 	}
 	return s.exemptions
 }

@@ -478,7 +478,7 @@ func (s *set) forgetSides(i uint32) {
 		delete(s.gones, i)
 	case KindAllow:
 		delete(s.allows, i)
-		s.control.exemptions++
+		s.control.exemptionsVersion++
 	case KindPlaced:
 		delete(s.placed, i)
 	case KindFreeze, KindBlock:

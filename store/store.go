@@ -50,7 +50,7 @@ type Store struct {
 
 	exemptionsMu sync.Mutex
 	exemptions   *netipx.IPSet
-	exemptionsAt uint64 // control.exemptions it was built for
+	exemptionsAt uint64 // control.exemptionsVersion it was built for
 	exemptionsOf Millis // from when on it is right: a clock may step back
 	exemptionsTo Millis // until when
 
@@ -60,7 +60,7 @@ type Store struct {
 
 	changeMu   sync.Mutex
 	change     Change
-	changeWake chan struct{} // to the notifier; holds one
+	changeWake chan struct{} // wakes notifyChanges; holds one
 
 	stop   chan struct{}
 	done   sync.WaitGroup
