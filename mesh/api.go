@@ -273,10 +273,10 @@ func (a *Agent) DropAllow(ctx context.Context, c control.DropAllowCall) (control
 }
 
 // NeverBans are the prefixes that members protect, with who does.
-func (a *Agent) NeverBans(context.Context) ([]control.WhyExemption, error) {
-	var out []control.WhyExemption
+func (a *Agent) NeverBans(context.Context) ([]control.WhyNeverBan, error) {
+	var out []control.WhyNeverBan
 	for _, e := range a.store.NeverBans() {
-		out = append(out, control.WhyExemption{Prefix: e.Prefix.String(), Origin: e.Origin})
+		out = append(out, control.WhyNeverBan{Prefix: e.Prefix.String(), Origin: e.Origin})
 	}
 	return out, nil
 }

@@ -41,7 +41,7 @@ func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 			if origin == "" {
 				origin = "builtin"
 			}
-			w.NeverBans = append(w.NeverBans, control.WhyExemption{Prefix: f.Prefix.String(), Origin: origin, Ignored: f.Why})
+			w.NeverBans = append(w.NeverBans, control.WhyNeverBan{Prefix: f.Prefix.String(), Origin: origin, Ignored: f.Why})
 		}
 	}
 	w.Origins, w.Times = len(origins), len(w.Bans)

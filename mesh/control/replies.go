@@ -34,22 +34,22 @@ type Record struct {
 // Why is everything that covers an address or a network, as `why --json` shows it. Known is false where nothing at all does.
 // Of a network it also has the allows and never-bans inside.
 type Why struct {
-	IP                 string         `json:"ip"` // the address or network that was asked about
-	Known              bool           `json:"known"`
-	Banned             bool           `json:"banned"`    // a live ban covers it
-	Effective          bool           `json:"effective"` // and nothing covers that
-	ReasonNotEffective string         `json:"reason_not_effective,omitempty"`
-	Except             Prefixes       `json:"except,omitempty"` // the parts of a banned network that are exempt
-	Inside             int            `json:"inside,omitempty"` // how many prefixes within the network are banned
-	Committed          bool           `json:"committed"`
-	CommittedSince     Time           `json:"committed_since,omitempty"` // at the latest: it may have been there before
-	WaitsForQuorum     *QuorumWait    `json:"waits_for_quorum,omitempty"`
-	Origins            int            `json:"origins"` // routers that banned it, as far as is remembered
-	Times              int            `json:"times"`   // offences for which they did
-	Bans               []WhyBan       `json:"bans"`
-	Lifts              []WhyLift      `json:"lifts"`
-	Allows             []Allow        `json:"allows"`
-	NeverBans          []WhyExemption `json:"never_bans"`
+	IP                 string        `json:"ip"` // the address or network that was asked about
+	Known              bool          `json:"known"`
+	Banned             bool          `json:"banned"`    // a live ban covers it
+	Effective          bool          `json:"effective"` // and nothing covers that
+	ReasonNotEffective string        `json:"reason_not_effective,omitempty"`
+	Except             Prefixes      `json:"except,omitempty"` // the parts of a banned network that are exempt
+	Inside             int           `json:"inside,omitempty"` // how many prefixes within the network are banned
+	Committed          bool          `json:"committed"`
+	CommittedSince     Time          `json:"committed_since,omitempty"` // at the latest: it may have been there before
+	WaitsForQuorum     *QuorumWait   `json:"waits_for_quorum,omitempty"`
+	Origins            int           `json:"origins"` // routers that banned it, as far as is remembered
+	Times              int           `json:"times"`   // offences for which they did
+	Bans               []WhyBan      `json:"bans"`
+	Lifts              []WhyLift     `json:"lifts"`
+	Allows             []Allow       `json:"allows"`
+	NeverBans          []WhyNeverBan `json:"never_bans"`
 }
 
 // WhyBan is one record that covers what was asked about, live or not.
@@ -70,8 +70,9 @@ type WhyLift struct {
 	Ignored  string `json:"ignored,omitempty"` // why it does not count
 }
 
-// WhyExemption is one never-ban entry that covers what was asked about, or a part of it; Origin is "builtin" for those that every agent has.
-type WhyExemption struct {
+// WhyNeverBan is one never-ban entry that covers the queried address or network, or part of it. Origin is "builtin" for those
+// that every agent has.
+type WhyNeverBan struct {
 	Prefix  string `json:"prefix"`
 	Origin  string `json:"origin"`
 	Ignored string `json:"ignored,omitempty"` // why it does not count

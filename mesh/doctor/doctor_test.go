@@ -43,7 +43,7 @@ func (a *fakeAgent) Why(_ context.Context, p netip.Prefix) (control.Why, error) 
 	ip := p.Addr()
 	w := control.Why{IP: ip.String()}
 	if slices.Contains(a.covered, ip) {
-		w.NeverBans = []control.WhyExemption{{Prefix: ip.String(), Origin: "router1"}}
+		w.NeverBans = []control.WhyNeverBan{{Prefix: ip.String(), Origin: "router1"}}
 	}
 	return w, a.fail
 }
@@ -136,7 +136,7 @@ func TestWhatAGroupMayReadIsNoTrouble(t *testing.T) {
 	}
 }
 
-func TestEachTroubleIsFoundWithWhatMendsIt(t *testing.T) {
+func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 	agent := func(p *Patient) *fakeAgent { return p.Agent.(*fakeAgent) }
 	fake := func(p *Patient) *fakeConductor { return p.Conductor.(*fakeConductor) }
 	refused := "the conductor is away"

@@ -31,7 +31,7 @@ type neverRow struct {
 func (p *Page) serveAllows(w http.ResponseWriter, r *http.Request) {
 	a := &allowPage{view: p.head(r.Context(), "Allow-list")}
 	allows, err := p.agent.Allows(r.Context())
-	var never []control.WhyExemption
+	var never []control.WhyNeverBan
 	if err == nil {
 		never, err = p.agent.NeverBans(r.Context())
 	}
@@ -49,7 +49,7 @@ func (p *Page) serveAllows(w http.ResponseWriter, r *http.Request) {
 }
 
 // neverRows puts what several routers protect on one row, what most of them do first.
-func neverRows(never []control.WhyExemption) []neverRow {
+func neverRows(never []control.WhyNeverBan) []neverRow {
 	by := make(map[string][]string)
 	for _, n := range never {
 		by[n.Prefix] = append(by[n.Prefix], n.Origin)

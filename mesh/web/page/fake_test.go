@@ -27,7 +27,7 @@ type fake struct {
 	bans    []control.Ban
 	why     control.Why
 	allows  []control.Allow
-	never   []control.WhyExemption
+	never   []control.WhyNeverBan
 	past    control.History
 	stats   control.Stats
 	err     error
@@ -243,7 +243,7 @@ func (f *fake) Allows(context.Context) ([]control.Allow, error) {
 	return slices.Clone(f.allows), f.err
 }
 
-func (f *fake) NeverBans(context.Context) ([]control.WhyExemption, error) {
+func (f *fake) NeverBans(context.Context) ([]control.WhyNeverBan, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.never), f.err

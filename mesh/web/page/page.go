@@ -32,7 +32,7 @@ type agent interface {
 	Allows(ctx context.Context) ([]control.Allow, error)
 	// NeverBans are the prefixes that routers protect; what no router ever bans is not
 	// among them.
-	NeverBans(ctx context.Context) ([]control.WhyExemption, error)
+	NeverBans(ctx context.Context) ([]control.WhyNeverBan, error)
 	// Events calls yield with each event from now on until ctx ends.
 	Events(ctx context.Context, yield func(control.Event) error) error
 }

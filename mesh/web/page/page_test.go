@@ -117,7 +117,7 @@ func TestWhatOtherRoutersSayIsShownAndNeverRun(t *testing.T) {
 			Bans:      []control.WhyBan{{Prefix: "203.0.113.7/32", Record: control.Record{Origin: bad, Jail: bad, Reason: bad}, State: bad, LiftedBy: []string{bad}}},
 			Lifts:     []control.WhyLift{{Prefix: bad, Origin: bad}},
 			Allows:    []control.Allow{{Prefix: bad, Origin: bad, Comment: bad}},
-			NeverBans: []control.WhyExemption{{Prefix: bad, Origin: bad}},
+			NeverBans: []control.WhyNeverBan{{Prefix: bad, Origin: bad}},
 		}
 		p := idlePage(t, f)
 		if err := p.fill(t.Context()); err != nil {

@@ -122,7 +122,7 @@ func TestNumbersHaveAPage(t *testing.T) {
 func TestTheAllowListHasAPage(t *testing.T) {
 	f := newFake()
 	f.allows = []control.Allow{{Prefix: "203.0.113.7/32", Origin: "router1", Until: control.Never, Comment: "the office"}, {Prefix: "203.0.113.8/32", Origin: "bad", Ignored: "origin bad is blocked"}}
-	f.never = []control.WhyExemption{{Prefix: "10.0.0.0/8", Origin: "router10"}, {Prefix: "10.0.0.0/8", Origin: "router2"}, {Prefix: "192.0.2.1/32", Origin: "router1"}}
+	f.never = []control.WhyNeverBan{{Prefix: "10.0.0.0/8", Origin: "router10"}, {Prefix: "10.0.0.0/8", Origin: "router2"}, {Prefix: "192.0.2.1/32", Origin: "router1"}}
 	got := text(t, idlePage(t, f), "/allows")
 	wants(t, "the page", got, "the office", "203.0.113.7", "does not count: origin bad is blocked", "without end")
 	// What most protect is first, and names stand as people order them.

@@ -26,7 +26,7 @@ type answer struct {
 	Bans      []foundBan
 	Lifts     []foundLift
 	Allows    []foundAllow
-	NeverBans []control.WhyExemption
+	NeverBans []control.WhyNeverBan
 	More      int // records beyond shownRecords
 }
 
