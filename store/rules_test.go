@@ -555,7 +555,7 @@ func TestEpochsNeverDiverge(t *testing.T) {
 	})
 }
 
-func TestLogThatLacksARecordMendsItself(t *testing.T) {
+func TestLogThatLacksARecordRepairsItself(t *testing.T) {
 	c := newClock()
 	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
 	a.ban("192.0.2.1", time.Hour)

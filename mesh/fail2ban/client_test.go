@@ -108,7 +108,7 @@ func TestBansAreRead(t *testing.T) {
 	}
 }
 
-func TestTimesOfAWrongClockAreMendedOnce(t *testing.T) {
+func TestTimesOfAWrongClockAreCorrectedOnce(t *testing.T) {
 	c := answering(t, `printf '203.0.113.7 \t2026-11-22 13:18:54 + 600 = 2026-11-22 13:28:54\n'`, func(c *ClientConfig) {
 		c.Shift = func() time.Duration { return -time.Hour }
 	})

@@ -104,7 +104,7 @@ func TestLiftIsToldToTheJailThatHoldsTheBan(t *testing.T) {
 	})
 }
 
-func TestTellingSparesANewerOffence(t *testing.T) {
+func TestNotifierSparesANewerOffence(t *testing.T) {
 	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		lifted := time.Now()
 		r.server.hold("sshd", banned(t, "203.0.113.7", lifted.Add(3*time.Second), 10*time.Minute))
@@ -116,7 +116,7 @@ func TestTellingSparesANewerOffence(t *testing.T) {
 	})
 }
 
-func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
+func TestNotifierIgnoresTheUnbanHookItCauses(t *testing.T) {
 	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now().Add(600 * time.Millisecond)
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
@@ -135,7 +135,7 @@ func TestTellingIgnoresTheUnbanHookItCauses(t *testing.T) {
 	})
 }
 
-func TestTellingWaitsForFail2banAsLongAsTheBanLives(t *testing.T) {
+func TestNotifierWaitsForFail2banAsLongAsTheBanLives(t *testing.T) {
 	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		start := time.Now()
 		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute))
@@ -154,7 +154,7 @@ func TestTellingWaitsForFail2banAsLongAsTheBanLives(t *testing.T) {
 	})
 }
 
-func TestTellingGivesUpWhenTheBanHasEndedByItself(t *testing.T) {
+func TestNotifierGivesUpWhenTheBanHasEndedByItself(t *testing.T) {
 	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
 		r.setDown(ErrNotRunning)
 		r.lifted("sshd", "203.0.113.7", time.Now())

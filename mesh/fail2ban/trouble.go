@@ -11,8 +11,8 @@ import (
 // nothing to tell: before the first unban is too late to learn that it cannot.
 const lookEvery = time.Minute
 
-// lookAgain is how often while it cannot be told: status must not go on warning of
-// what was mended.
+// lookAgain is how often while it cannot be told: status must not keep warning
+// of what has been fixed.
 const lookAgain = 5 * time.Second
 
 // trouble is why fail2ban as a whole cannot be told.
@@ -32,25 +32,25 @@ func (t *trouble) note(err error) {
 
 // Trouble says why the local fail2ban cannot be told what the mesh lifts and
 // allows, "" where it can, or where there is no fail2ban on this router.
-func (t *Notifier) Trouble() string {
-	t.trouble.mu.Lock()
-	defer t.trouble.mu.Unlock()
-	return t.trouble.why
+func (n *Notifier) Trouble() string {
+	n.trouble.mu.Lock()
+	defer n.trouble.mu.Unlock()
+	return n.trouble.why
 }
 
 // look finds out whether fail2ban can be told, where a jail of it has ever called.
-func (t *Notifier) look(ctx context.Context) {
-	now := t.now()
-	if t.silent || len(t.known) == 0 || now.Before(t.trouble.next) && !t.trouble.next.After(now.Add(lookEvery)) {
+func (n *Notifier) look(ctx context.Context) {
+	now := n.now()
+	if n.silent || len(n.known) == 0 || now.Before(n.trouble.next) && !n.trouble.next.After(now.Add(lookEvery)) {
 		return
 	}
-	t.trouble.next = now.Add(lookEvery)
-	_, err := t.client.jails(ctx)
+	n.trouble.next = now.Add(lookEvery)
+	_, err := n.client.jails(ctx)
 	if ctx.Err() == nil {
-		t.trouble.note(whole(err))
+		n.trouble.note(whole(err))
 	}
-	if t.Trouble() != "" {
-		t.trouble.next = now.Add(lookAgain)
+	if n.Trouble() != "" {
+		n.trouble.next = now.Add(lookAgain)
 	}
 }
 

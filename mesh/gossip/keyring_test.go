@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestLoadKeyringSaysHowToMend(t *testing.T) {
+func TestLoadKeyringSaysHowToFix(t *testing.T) {
 	key := NewKey()
 	tests := []struct {
 		name, text string

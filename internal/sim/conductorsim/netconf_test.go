@@ -385,7 +385,7 @@ func TestCopiesConfigurationsToTheCandidate(t *testing.T) {
 	c.refused(`<copy-config><target><running/></target><source><candidate/></source></copy-config>`, "operation-not-supported")
 }
 
-func TestStorageKeepsOrMendsSpellings(t *testing.T) {
+func TestStorageKeepsOrNormalizesSpellings(t *testing.T) {
 	given := []string{"2001:DB8:0::1/128", "192.0.2.200/24", "192.0.2.1/24", "2001:db8::1/128"}
 	for storage, want := range map[conductorsim.Storage][]string{
 		conductorsim.AsGiven:   given,

@@ -240,7 +240,7 @@ func TestUnbanAllHoldsForAllOffencesUntilThen(t *testing.T) {
 	})
 }
 
-func TestFailuresSayWhatMendsThem(t *testing.T) {
+func TestFailuresSayHowToFixThem(t *testing.T) {
 	for name, test := range map[string]struct {
 		err   error
 		shape fail2ban.Shape
