@@ -40,7 +40,7 @@ var sections = sync.OnceValue(func() map[string]section {
 })
 
 // suggestion is what an unknown key was probably meant to be: a key of that
-// mapping that differs by a message or two, or the same one of another mapping.
+// mapping that differs by a letter or two, or the same one of another mapping.
 func suggestion(key, typeName string) string {
 	const longest = 64 // no key is longer
 	if len(key) > longest {
@@ -69,7 +69,7 @@ func suggestion(key, typeName string) string {
 	return fmt.Sprintf(" here: did you mean %s?", strings.Join(places, " or "))
 }
 
-// distance is how many messages must be added, left out, replaced or swapped with
+// distance is how many letters must be added, left out, replaced or swapped with
 // their neighbour to make one word of the other (Damerau and Levenshtein).
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)

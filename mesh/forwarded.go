@@ -11,9 +11,8 @@ import (
 	"banmesh/mesh/control"
 )
 
-// `banmesh commit` on a router that does not lead is a request that is forwarded to the leader:
-// the asking is repeated until the outcome comes back, since both may be lost;
-// its number keeps a repetition from being done twice.
+// `banmesh commit` on a router that does not lead is forwarded to the leader. Either message may be lost, so the request is
+// repeated until its result arrives; its ID keeps a repeated request from being carried out twice.
 
 // forwardRequest is the body of a message to the leader: commit now.
 type forwardRequest struct {
@@ -50,26 +49,26 @@ type forwarded struct {
 	order   []uint64
 }
 
-// expect makes room for the outcome of a new forwarded request.
-func (e *forwarded) expect() (id uint64, got chan forwardResult, forget func()) {
-	id, got = e.random.Uint64(), make(chan forwardResult, 1)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.waiting == nil {
-		e.waiting = make(map[uint64]chan forwardResult)
+// expect makes room for the result of a new forwarded request.
+func (f *forwarded) expect() (id uint64, got chan forwardResult, forget func()) {
+	id, got = f.random.Uint64(), make(chan forwardResult, 1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting == nil {
+		f.waiting = make(map[uint64]chan forwardResult)
 	}
-	e.waiting[id] = got
+	f.waiting[id] = got
 	return id, got, func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.waiting, id)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.waiting, id)
 	}
 }
 
-func (e *forwarded) answered(o forwardResult) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if got, ok := e.waiting[o.ID]; ok {
+func (f *forwarded) answered(o forwardResult) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if got, ok := f.waiting[o.ID]; ok {
 		select {
 		case got <- o:
 		default: // a repetition
@@ -77,48 +76,48 @@ func (e *forwarded) answered(o forwardResult) {
 	}
 }
 
-// asked starts a request that is new; of one that is done it says the outcome
+// asked starts a request that is new; of one that is done it sends the result
 // again, through run.
-func (e *forwarded) asked(from string, ask forwardRequest) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if done, ok := e.known[ask.ID]; ok && done == nil {
+func (f *forwarded) asked(from string, ask forwardRequest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if done, ok := f.known[ask.ID]; ok && done == nil {
 		return // under way
 	} else if !ok {
-		if e.known == nil {
-			e.known = make(map[uint64]*forwardResult)
+		if f.known == nil {
+			f.known = make(map[uint64]*forwardResult)
 		}
-		if len(e.order) >= maxForwarded {
-			if e.known[e.order[0]] == nil {
+		if len(f.order) >= maxForwarded {
+			if f.known[f.order[0]] == nil {
 				return // too many under way: it will be asked again
 			}
-			delete(e.known, e.order[0])
-			e.order = e.order[1:]
+			delete(f.known, f.order[0])
+			f.order = f.order[1:]
 		}
-		e.known[ask.ID] = nil
-		e.order = append(e.order, ask.ID)
+		f.known[ask.ID] = nil
+		f.order = append(f.order, ask.ID)
 	}
-	go e.run(from, ask)
+	go f.run(from, ask)
 }
 
-func (e *forwarded) outcome(id uint64) (forwardResult, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if o := e.known[id]; o != nil {
+func (f *forwarded) result(id uint64) (forwardResult, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if o := f.known[id]; o != nil {
 		return *o, true
 	}
 	return forwardResult{}, false
 }
 
-func (e *forwarded) done(o forwardResult) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.known[o.ID] = &o
+func (f *forwarded) done(o forwardResult) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known[o.ID] = &o
 }
 
 // commitFor commits for another router and tells it what came of it.
 func (a *Agent) commitFor(from string, ask forwardRequest) {
-	o, ok := a.forwarded.outcome(ask.ID)
+	o, ok := a.forwarded.result(ask.ID)
 	if !ok {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.Commit.Timeout))
 		// Force from afar could be anybody's who has the gossip key.

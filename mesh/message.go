@@ -13,9 +13,9 @@ const (
 	messageLeader     = 'L' // a heartbeat of mesh/leader
 	messageReport     = 'R' // how the leader's commits stand
 	messageForward    = 'C' // commit now, please
-	messageResult     = 'O' // what came of asking
+	messageResult     = 'O' // the result of a forwarded commit
 	messageLimits     = 'M' // the sender's limits, in short
-	letterLife        = 'D' // the sender's bans.max_duration
+	messageLife       = 'D' // the sender's bans.max_duration
 	messageUnnotified = 'F' // why the sender's fail2ban cannot be told
 )
 

@@ -75,26 +75,6 @@ func (a *Agent) limitsMessage() []byte {
 	return message
 }
 
-// lifeLetter is the body of the message that tells bans.max_duration: for so
-// long the others keep their lifts of this router's bans.
-type lifeLetter struct{ MaxDuration int64 } // ms, 0 for none
-
-const lifeFields = 1
-
-func (a *Agent) lifeLetter() []byte {
-	message, err := encodeMessage(letterLife, &lifeLetter{time.Duration(a.cfg.Bans.MaxDuration).Milliseconds()})
-	if err != nil { // a number always fits
-		a.log.Error("send bans.max_duration", "error", err)
-	}
-	return message
-}
-
-// heardLife takes in another member's bans.max_duration.
-func (a *Agent) heardLife(l lifeLetter) {
-	const most = int64(1<<63-1) / int64(time.Millisecond)
-	a.store.HeardMaxDuration(time.Duration(min(l.MaxDuration, most)) * time.Millisecond)
-}
-
 // sendLimits tells all members of this router's limits, once a minute.
 func (a *Agent) sendLimits() {
 	if !a.otherLimits.due(time.Now()) {
@@ -109,5 +89,5 @@ func (a *Agent) sendLimits() {
 
 func (a *Agent) sendLimitsTo(name string) {
 	_ = a.mesh.Send(name, a.limitsMessage()) // the next one comes in a minute
-	_ = a.mesh.Send(name, a.lifeLetter())
+	_ = a.mesh.Send(name, a.lifeMessage())
 }

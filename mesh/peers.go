@@ -140,8 +140,8 @@ func (a *Agent) heard(from string, payload []byte) {
 		if err = decodeMessage(body, limitsFields, &l); err == nil {
 			a.otherLimits.heard(from, l.Sum)
 		}
-	case letterLife:
-		var l lifeLetter
+	case messageLife:
+		var l lifeMessage
 		if err = decodeMessage(body, lifeFields, &l); err == nil {
 			a.heardLife(l)
 		}

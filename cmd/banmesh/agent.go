@@ -95,16 +95,16 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 		return err
 	}
 	go f.reload(ctx, c, a, log, hup)
-	told := make(chan struct{})
-	telling, stopNotifying := context.WithCancel(ctx)
+	done := make(chan struct{})
+	notifyCtx, stopNotifying := context.WithCancel(ctx)
 	go func() {
-		defer close(told)
-		newSupervisor(c.getenv, log).run(telling, control.NewClient(cfg.Socket))
+		defer close(done)
+		newSupervisor(c.getenv, log).run(notifyCtx, control.NewClient(cfg.Socket))
 	}()
 	err = a.Run(ctx)
 	// An agent that was told to leave stops by itself: systemd hears that too.
 	stopNotifying()
-	<-told
+	<-done
 	return err
 }
 

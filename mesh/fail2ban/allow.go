@@ -16,68 +16,68 @@ const ignoreEvery = 5 * time.Minute
 
 // notifyAllows brings the ignore lists of all jails in line with the live allows
 // and has the jails let go what those cover.
-func (t *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) error {
-	now := t.now()
+func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) error {
+	now := n.now()
 	var live []netip.Prefix
-	for _, a := range t.set.Allows() {
+	for _, a := range n.set.Allows() {
 		if a.Reason == "" && a.Until > store.At(now) { // one that does not count must not exempt from the local fail2ban either
 			live = append(live, a.Prefix)
 		}
 	}
-	live = t.allowance.narrow(live)
-	if len(live) == 0 && len(t.ignored) == 0 {
-		t.done(ctx, notices)
+	live = n.allowance.narrow(live)
+	if len(live) == 0 && len(n.ignored) == 0 {
+		n.done(ctx, notices)
 		return nil
 	}
-	pending := slices.DeleteFunc(slices.Clone(notices), func(n store.Notice) bool {
-		return !slices.Contains(live, n.Prefix) // dropped before it could be told
+	pending := slices.DeleteFunc(slices.Clone(notices), func(notice store.Notice) bool {
+		return !slices.Contains(live, notice.Prefix) // dropped before it could be told
 	})
-	if len(pending) == 0 && now.Before(t.next) && !t.stale(live) {
-		t.done(ctx, notices)
+	if len(pending) == 0 && now.Before(n.next) && !n.stale(live) {
+		n.done(ctx, notices)
 		return nil
 	}
-	jails, err := t.client.jails(ctx)
-	if errors.Is(err, ErrNoClient) && len(t.known) == 0 {
-		t.done(ctx, notices) // no fail2ban on this router, and there never was
-		t.next = now.Add(ignoreEvery)
+	jails, err := n.client.jails(ctx)
+	if errors.Is(err, ErrNoClient) && len(n.known) == 0 {
+		n.done(ctx, notices) // no fail2ban on this router, and there never was
+		n.next = now.Add(ignoreEvery)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	held := 0
-	for jail := range t.ignored {
+	for jail := range n.ignored {
 		if !slices.Contains(jails, jail) {
-			delete(t.ignored, jail) // ignore lists end with their jail
+			delete(n.ignored, jail) // ignore lists end with their jail
 		}
 	}
 	for _, jail := range jails {
-		if t.hooks.feeds(jail) {
+		if n.hooks.feeds(jail) {
 			continue // its feeder looks at the allows itself
 		}
-		t.meet(ctx, jail)
-		left, err := t.ignore(ctx, jail, live)
+		n.meet(ctx, jail)
+		left, err := n.ignore(ctx, jail, live)
 		if err != nil && !errors.Is(err, ErrNoJail) {
 			return err
 		}
 		held += left
-		if left, err = t.release(ctx, jail, pending); err != nil && !errors.Is(err, ErrNoJail) {
+		if left, err = n.release(ctx, jail, pending); err != nil && !errors.Is(err, ErrNoJail) {
 			return err
 		}
 		held += left
 	}
-	t.allowance.leave("allow", held)
+	n.allowance.leave("allow", held)
 	if held > 0 {
 		return nil // the notices stay, and are looked at again
 	}
-	t.done(ctx, notices)
-	t.next = now.Add(ignoreEvery)
+	n.done(ctx, notices)
+	n.next = now.Add(ignoreEvery)
 	return nil
 }
 
 // stale reports whether an ignore list holds what is not allowed any more.
-func (t *Notifier) stale(live []netip.Prefix) bool {
-	for _, told := range t.ignored {
+func (n *Notifier) stale(live []netip.Prefix) bool {
+	for _, told := range n.ignored {
 		for _, p := range told {
 			if !slices.Contains(live, p) {
 				return true
@@ -89,69 +89,69 @@ func (t *Notifier) stale(live []netip.Prefix) bool {
 
 // ignore makes one jail ignore exactly what is allowed, beside what its own
 // configuration says. left is how much waits for its minute.
-func (t *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
-	has, err := t.client.ignored(ctx, jail)
+func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
+	has, err := n.client.ignored(ctx, jail)
 	if err != nil {
 		return 0, err
 	}
 	var add, told []netip.Prefix
 	for _, p := range live {
 		switch {
-		case !slices.Contains(has, p) && t.allowance.take(t.now(), 1) == 0:
+		case !slices.Contains(has, p) && n.allowance.take(n.now(), 1) == 0:
 			left++
 		case !slices.Contains(has, p):
 			add = append(add, p)
 			told = append(told, p)
-		case t.ignored.has(jail, p):
+		case n.ignored.has(jail, p):
 			told = append(told, p)
 		}
 	}
-	for _, p := range t.ignored[jail] {
+	for _, p := range n.ignored[jail] {
 		if slices.Contains(live, p) || !slices.Contains(has, p) {
 			continue
 		}
-		if err := t.client.unignore(ctx, jail, p); err != nil {
+		if err := n.client.unignore(ctx, jail, p); err != nil {
 			return left, err
 		}
 	}
 	// Remembered first: what is told and forgotten would be ignored for ever.
-	if !slices.Equal(t.ignored[jail], told) {
-		t.ignored[jail] = told
+	if !slices.Equal(n.ignored[jail], told) {
+		n.ignored[jail] = told
 		if len(told) == 0 {
-			delete(t.ignored, jail)
+			delete(n.ignored, jail)
 		}
-		if err := save(ctx, t.set, ignoredKey, t.ignored); err != nil {
+		if err := save(ctx, n.set, ignoredKey, n.ignored); err != nil {
 			return left, err
 		}
 	}
-	return left, t.client.ignore(ctx, jail, add)
+	return left, n.client.ignore(ctx, jail, add)
 }
 
 // release has one jail let go the bans that new allows cover. The mesh keeps the
 // bans, covered, so their unban hooks must not lift them. left is how many wait for
 // their minute.
-func (t *Notifier) release(ctx context.Context, jail string, notices []store.Notice) (left int, err error) {
+func (n *Notifier) release(ctx context.Context, jail string, notices []store.Notice) (left int, err error) {
 	if len(notices) == 0 {
 		return 0, nil
 	}
-	held, err := t.client.Banned(ctx, jail)
+	held, err := n.client.Banned(ctx, jail)
 	if err != nil {
 		return 0, err
 	}
 	var meant []Banned
 	for _, b := range held {
-		if slices.ContainsFunc(notices, func(n store.Notice) bool { return covers(n.Prefix, b.Prefix) }) {
+		if slices.ContainsFunc(notices, func(notice store.Notice) bool { return covers(notice.Prefix, b.Prefix) }) {
 			meant = append(meant, b)
 		}
 	}
-	may := t.allowance.take(t.now(), len(meant))
+	may := n.allowance.take(n.now(), len(meant))
 	left, meant = len(meant)-may, meant[:may]
 	for batch := range slices.Chunk(meant, maxBatch) {
 		prefixes := make([]netip.Prefix, len(batch))
 		for i, b := range batch {
 			prefixes[i] = b.Prefix
 		}
-		if err := t.unban(ctx, jail, prefixes, batch); err != nil {
+		if err := n.unban(ctx, jail, prefixes, batch); err != nil {
 			return left, err
 		}
 	}

@@ -84,8 +84,8 @@ func (a *allowance) leave(what string, n int) {
 
 // Held says in plain words what fail2ban was not told, because it is more than it
 // may be told from afar.
-func (t *Notifier) Held() []string {
-	a := &t.allowance
+func (n *Notifier) Held() []string {
+	a := &n.allowance
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var w []string
@@ -95,17 +95,17 @@ func (t *Notifier) Held() []string {
 			some = append(some, p.String())
 		}
 		slices.Sort(some)
-		if n := len(a.wide) - len(some); n > 0 {
-			some = append(some, fmt.Sprintf("%d more", n))
+		if more := len(a.wide) - len(some); more > 0 {
+			some = append(some, fmt.Sprintf("%d more", more))
 		}
 		w = append(w, fmt.Sprintf("allowed, and too wide to be ignored by this router's fail2ban: %s; if it is meant, widen fail2ban.widest_ignore_ipv4 or _ipv6, or add it to ignoreip there", strings.Join(some, ", ")))
 	}
-	n := 0
+	waiting := 0
 	for _, x := range a.waits {
-		n += x
+		waiting += x
 	}
-	if n > 0 {
-		w = append(w, fmt.Sprintf("%d unbans and allows wait: this router's fail2ban is told %d a minute; if they are meant, raise fail2ban.told_per_minute, or `fail2ban-client unban` here", n, a.bounds.PerMinute))
+	if waiting > 0 {
+		w = append(w, fmt.Sprintf("%d unbans and allows wait: this router's fail2ban is told %d a minute; if they are meant, raise fail2ban.told_per_minute, or `fail2ban-client unban` here", waiting, a.bounds.PerMinute))
 	}
 	return w
 }

@@ -98,41 +98,41 @@ func NewNotifier(c NotifierConfig) *Notifier {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Notifier{
+	n := &Notifier{
 		set: c.Set, client: c.Client, hooks: c.Hooks, silent: c.Silent, now: c.Now, log: c.Logger,
 		poke:  make(chan struct{}, 1),
 		jails: make(map[string]*backoff),
 	}
-	t.allowance.bounds = c.Bounds
-	t.known = loadBook(c.Set)
-	t.ignored = loadIgnored(c.Set)
-	return t
+	n.allowance.bounds = c.Bounds
+	n.known = loadBook(c.Set)
+	n.ignored = loadIgnored(c.Set)
+	return n
 }
 
 // Poke says that there may be something new to tell. It never blocks.
-func (t *Notifier) Poke() {
+func (n *Notifier) Poke() {
 	select {
-	case t.poke <- struct{}{}:
+	case n.poke <- struct{}{}:
 	default:
 	}
 }
 
 // Run tells fail2ban what there is to tell, until ctx ends.
-func (t *Notifier) Run(ctx context.Context) error {
+func (n *Notifier) Run(ctx context.Context) error {
 	tick := time.NewTicker(notifyEvery)
 	defer tick.Stop()
 	for {
-		t.round(ctx)
-		t.look(ctx)
+		n.round(ctx)
+		n.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
-		case what := <-t.hooks.heard:
-			t.meet(ctx, what.jail)
+		case what := <-n.hooks.heard:
+			n.meet(ctx, what.jail)
 			if what.started {
-				t.jailStarted(what.jail)
+				n.jailStarted(what.jail)
 			}
-		case <-t.poke:
+		case <-n.poke:
 		case <-tick.C:
 		}
 	}
@@ -140,62 +140,62 @@ func (t *Notifier) Run(ctx context.Context) error {
 
 // jailStarted forgets what was found out while the jail was away, and has the
 // ignore lists told again: fail2ban keeps them in memory only.
-func (t *Notifier) jailStarted(jail string) {
-	t.away = backoff{}
-	delete(t.jails, jail)
-	t.next = time.Time{}
+func (n *Notifier) jailStarted(jail string) {
+	n.away = backoff{}
+	delete(n.jails, jail)
+	n.next = time.Time{}
 }
 
 // meet remembers that fail2ban has a jail of that name, at least from time to
 // time.
-func (t *Notifier) meet(ctx context.Context, jail string) {
-	if t.silent || !t.known.add(jail) {
+func (n *Notifier) meet(ctx context.Context, jail string) {
+	if n.silent || !n.known.add(jail) {
 		return
 	}
-	if err := t.known.save(ctx, t.set); err != nil {
-		t.log.Warn("remember a jail of fail2ban", "jail", jail, "error", err)
+	if err := n.known.save(ctx, n.set); err != nil {
+		n.log.Warn("remember a jail of fail2ban", "jail", jail, "error", err)
 	}
 }
 
 // round works once through everything that can be told now.
-func (t *Notifier) round(ctx context.Context) {
-	notices := t.set.Notices()
-	if t.silent {
-		t.done(ctx, notices)
+func (n *Notifier) round(ctx context.Context) {
+	notices := n.set.Notices()
+	if n.silent {
+		n.done(ctx, notices)
 		return
 	}
-	now := t.now()
-	if now.Before(t.away.until) {
+	now := n.now()
+	if now.Before(n.away.until) {
 		return
 	}
 	var allows, over []store.Notice
 	unbans := make(map[string][]store.Notice)
 	var order []string
-	for _, n := range notices {
+	for _, notice := range notices {
 		switch {
-		case n.Until <= store.At(now):
-			over = append(over, n) // the ban or the allow has ended by itself
-		case n.Kind == store.NoticeAllow:
-			allows = append(allows, n)
+		case notice.Until <= store.At(now):
+			over = append(over, notice) // the ban or the allow has ended by itself
+		case notice.Kind == store.NoticeAllow:
+			allows = append(allows, notice)
 		default:
-			if len(unbans[n.Jail]) == 0 {
-				order = append(order, n.Jail)
+			if len(unbans[notice.Jail]) == 0 {
+				order = append(order, notice.Jail)
 			}
-			unbans[n.Jail] = append(unbans[n.Jail], n)
+			unbans[notice.Jail] = append(unbans[notice.Jail], notice)
 		}
 	}
-	t.done(ctx, over)
-	err := t.notifyAllows(ctx, allows)
+	n.done(ctx, over)
+	err := n.notifyAllows(ctx, allows)
 	for _, jail := range order {
 		if absent(err) || ctx.Err() != nil {
 			break
 		}
-		if b := t.jails[jail]; b != nil && now.Before(b.until) {
+		if b := n.jails[jail]; b != nil && now.Before(b.until) {
 			continue
 		}
-		err = errors.Join(err, t.notifyUnbans(ctx, jail, unbans[jail]))
+		err = errors.Join(err, n.notifyUnbans(ctx, jail, unbans[jail]))
 	}
-	t.judge(ctx, err)
+	n.judge(ctx, err)
 }
 
 // absent reports whether fail2ban as a whole does not answer, so that there is no
@@ -206,87 +206,87 @@ func absent(err error) bool {
 }
 
 // judge takes note of how fail2ban as a whole answered.
-func (t *Notifier) judge(ctx context.Context, err error) {
+func (n *Notifier) judge(ctx context.Context, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
-		t.away = backoff{}
+		n.away = backoff{}
 	default:
-		t.trouble.note(whole(err))
-		first := t.away.since.IsZero()
-		t.away.failed(t.now())
+		n.trouble.note(whole(err))
+		first := n.away.since.IsZero()
+		n.away.failed(n.now())
 		level := slog.LevelDebug
 		if first {
 			level = slog.LevelWarn
 		}
-		t.log.Log(ctx, level, "fail2ban cannot be told, trying again", "error", err, "in", t.away.pause)
+		n.log.Log(ctx, level, "fail2ban cannot be told, trying again", "error", err, "in", n.away.pause)
 	}
 }
 
 // notifyUnbans has one jail let go what was lifted. A newer offence is spared.
-func (t *Notifier) notifyUnbans(ctx context.Context, jail string, notices []store.Notice) error {
-	if t.hooks.feeds(jail) {
-		t.done(ctx, notices) // what it holds are peers' bans, and their feeder's matter
+func (n *Notifier) notifyUnbans(ctx context.Context, jail string, notices []store.Notice) error {
+	if n.hooks.feeds(jail) {
+		n.done(ctx, notices) // what it holds are peers' bans, and their feeder's matter
 		return nil
 	}
-	held, err := t.client.Banned(ctx, jail)
+	held, err := n.client.Banned(ctx, jail)
 	if errors.Is(err, ErrNoJail) {
-		t.noJail(ctx, jail, notices)
+		n.noJail(ctx, jail, notices)
 		return nil
 	}
-	if errors.Is(err, ErrNoClient) && !t.known.has(jail) {
-		t.done(ctx, notices) // no fail2ban on this router, and there never was
+	if errors.Is(err, ErrNoClient) && !n.known.has(jail) {
+		n.done(ctx, notices) // no fail2ban on this router, and there never was
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	delete(t.jails, jail)
-	t.meet(ctx, jail)
+	delete(n.jails, jail)
+	n.meet(ctx, jail)
 
 	byPrefix := make(map[netip.Prefix]Banned, len(held))
 	for _, b := range held {
 		byPrefix[b.Prefix] = b
 	}
 	var gone, meant []store.Notice
-	for _, n := range notices {
-		b, ok := byPrefix[n.Prefix]
-		if !ok || b.Start.After(n.Start.Time().Add(rounding)) {
-			gone = append(gone, n)
+	for _, notice := range notices {
+		b, ok := byPrefix[notice.Prefix]
+		if !ok || b.Start.After(notice.Start.Time().Add(rounding)) {
+			gone = append(gone, notice)
 		} else {
-			meant = append(meant, n)
+			meant = append(meant, notice)
 		}
 	}
-	t.done(ctx, gone)
-	may := t.allowance.take(t.now(), len(meant))
-	t.allowance.leave("unban "+jail, len(meant)-may)
+	n.done(ctx, gone)
+	may := n.allowance.take(n.now(), len(meant))
+	n.allowance.leave("unban "+jail, len(meant)-may)
 	for batch := range slices.Chunk(meant[:may], maxBatch) {
 		var prefixes []netip.Prefix
 		var echoes []Banned
-		for _, n := range batch {
-			prefixes = append(prefixes, n.Prefix)
-			echoes = append(echoes, byPrefix[n.Prefix])
+		for _, notice := range batch {
+			prefixes = append(prefixes, notice.Prefix)
+			echoes = append(echoes, byPrefix[notice.Prefix])
 		}
-		if err := t.unban(ctx, jail, prefixes, echoes); err != nil {
+		if err := n.unban(ctx, jail, prefixes, echoes); err != nil {
 			return err
 		}
-		t.done(ctx, batch)
+		n.done(ctx, batch)
 	}
 	return nil
 }
 
 // unban tells one batch, with a pause since the last one.
-func (t *Notifier) unban(ctx context.Context, jail string, prefixes []netip.Prefix, echoes []Banned) error {
+func (n *Notifier) unban(ctx context.Context, jail string, prefixes []netip.Prefix, echoes []Banned) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(t.paused.Sub(t.now())):
+	case <-time.After(n.paused.Sub(n.now())):
 	}
-	t.hooks.expect(jail, echoes)
-	err := t.client.Unban(ctx, jail, prefixes)
-	t.paused = t.now().Add(batchPause)
+	n.hooks.expect(jail, echoes)
+	err := n.client.Unban(ctx, jail, prefixes)
+	n.paused = n.now().Add(batchPause)
 	if err == nil {
-		t.log.Info("told fail2ban to unban", "jail", jail, "addresses", len(prefixes))
+		n.log.Info("told fail2ban to unban", "jail", jail, "addresses", len(prefixes))
 	}
 	return err
 }
@@ -294,31 +294,31 @@ func (t *Notifier) unban(ctx context.Context, jail string, prefixes []netip.Pref
 // noJail decides what becomes of notices of a jail that fail2ban does not have:
 // one that it once had may come back with its bans; others are names that only
 // the mesh uses.
-func (t *Notifier) noJail(ctx context.Context, jail string, notices []store.Notice) {
-	b := t.jails[jail]
+func (n *Notifier) noJail(ctx context.Context, jail string, notices []store.Notice) {
+	b := n.jails[jail]
 	if b == nil {
 		b = &backoff{}
-		t.jails[jail] = b
+		n.jails[jail] = b
 	}
-	b.failed(t.now())
-	if t.known.has(jail) || jail != manualJail && t.now().Sub(b.since) < strangerGrace {
+	b.failed(n.now())
+	if n.known.has(jail) || jail != manualJail && n.now().Sub(b.since) < strangerGrace {
 		return
 	}
-	delete(t.jails, jail)
-	t.done(ctx, notices)
+	delete(n.jails, jail)
+	n.done(ctx, notices)
 }
 
 // done takes notices off the queue. Where that fails they are told once more,
 // which does no harm.
-func (t *Notifier) done(ctx context.Context, notices []store.Notice) {
+func (n *Notifier) done(ctx context.Context, notices []store.Notice) {
 	if len(notices) == 0 {
 		return
 	}
 	ids := make([]uint64, len(notices))
-	for i, n := range notices {
-		ids[i] = n.ID
+	for i, notice := range notices {
+		ids[i] = notice.ID
 	}
-	if err := t.set.DoneNotice(ctx, ids...); err != nil && ctx.Err() == nil {
-		t.log.Warn("take told notices off the queue", "error", err)
+	if err := n.set.DoneNotice(ctx, ids...); err != nil && ctx.Err() == nil {
+		n.log.Warn("take told notices off the queue", "error", err)
 	}
 }

@@ -132,8 +132,8 @@ func (e *Elector) turn() time.Time {
 	e.mu.Lock()
 	messages, next := e.advance(now, able, why, peers, observers)
 	e.mu.Unlock()
-	for _, l := range messages {
-		e.send(l)
+	for _, m := range messages {
+		e.send(m)
 	}
 	return next
 }
@@ -237,13 +237,13 @@ func (e *Elector) observers() []string {
 	return e.cfg.Observers()
 }
 
-func (e *Elector) send(l message) {
-	b, err := l.h.Encode()
+func (e *Elector) send(m message) {
+	b, err := m.h.Encode()
 	if err == nil {
-		err = e.cfg.Send(l.to, b)
+		err = e.cfg.Send(m.to, b)
 	}
 	if err != nil {
-		e.log.Debug("heartbeat not sent", "to", l.to, "err", err)
+		e.log.Debug("heartbeat not sent", "to", m.to, "err", err)
 	}
 }
 
@@ -374,8 +374,8 @@ func (e *Elector) Resign(ctx context.Context) {
 	messages := e.retire(now, peers, observers)
 	idle := e.idle
 	e.mu.Unlock()
-	for _, l := range messages {
-		e.send(l)
+	for _, m := range messages {
+		e.send(m)
 	}
 	e.kick()
 	select {

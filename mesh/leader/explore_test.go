@@ -391,8 +391,8 @@ func (m *mesh) turn(i int) {
 
 // messages sends words, one of which may meet with the fault of the tick.
 func (m *mesh) messages(i int, messages []message) {
-	for _, l := range messages {
-		w := mail{0, int8(i), placeOf(l.to), l.h}
+	for _, msg := range messages {
+		w := mail{0, int8(i), placeOf(msg.to), msg.h}
 		k := m.sent
 		m.sent++
 		if f := m.now; f.kind >= fLose && f.kind <= fTwice && int(f.a) == k {

@@ -36,8 +36,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 }
 
 const (
-	// notifyEvery is how often failed attempts from one address are logged.
-	notifyEvery = 10 * time.Second
+	// logEvery is how often failed attempts from one address are logged.
+	logEvery = 10 * time.Second
 	// maxAttempts bounds how many addresses are told apart.
 	maxAttempts = 128
 )
@@ -52,8 +52,8 @@ type attempts struct {
 }
 
 type attempt struct {
-	told time.Time
-	more int // since then
+	logged time.Time
+	more   int // since then
 }
 
 func newAttempts(now func() time.Time, log *slog.Logger) *attempts {
@@ -79,12 +79,12 @@ func (a *attempts) note(remote string) {
 		at = &attempt{}
 		a.from[remote] = at
 	}
-	if age := now.Sub(at.told); age >= 0 && age < notifyEvery {
+	if age := now.Sub(at.logged); age >= 0 && age < logEvery {
 		at.more++
 		return
 	}
 	a.log.Warn("http: a wrong token was shown", "remote", remote, "unlogged_before", at.more)
-	*at = attempt{told: now}
+	*at = attempt{logged: now}
 }
 
 // forget drops what need not be held back any more.
@@ -93,7 +93,7 @@ func (a *attempts) forget(now time.Time) {
 		return
 	}
 	for remote, at := range a.from {
-		if now.Sub(at.told) >= notifyEvery {
+		if now.Sub(at.logged) >= logEvery {
 			delete(a.from, remote)
 		}
 	}

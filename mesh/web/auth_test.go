@@ -184,7 +184,7 @@ func TestWrongTokensAreLoggedNotTooOften(t *testing.T) {
 	if got := lines(); len(got) != 2 || !strings.Contains(got[0], "remote=192.0.2.1 unlogged_before=0") || !strings.Contains(got[1], "remote=2001:db8::1") {
 		t.Errorf("logged %q, want each address once", got)
 	}
-	c.pass(notifyEvery)
+	c.pass(logEvery)
 	a.note("192.0.2.1:5678")
 	if got := lines(); len(got) != 1 || !strings.Contains(got[0], "unlogged_before=999") {
 		t.Errorf("logged %q, want how many were not logged", got)
