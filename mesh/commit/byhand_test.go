@@ -34,8 +34,8 @@ func TestRemovalByHandOutlivesTheLeaderThatSawIt(t *testing.T) {
 		b.lead(true)
 		pass(5 * time.Minute)
 		wantTenant(t, s)
-		if st := b.Status(); st.byHand != 1 {
-			t.Errorf("b shows %d removed by hand, want 1", st.byHand)
+		if n := warned(b.Status(), "by hand"); n != 1 {
+			t.Errorf("b shows %d removed by hand, want 1", n)
 		}
 		pass(10 * time.Minute)
 		wantTenant(t, s, many(1)...)
@@ -74,8 +74,8 @@ func TestAResetIsPutBackWithTheNextCommit(t *testing.T) {
 				if c.reset {
 					reset, hand = 1, 0
 				}
-				if a.told(EventReset) != reset || a.Status().byHand != hand {
-					t.Errorf("told of %d resets, %d by hand", a.told(EventReset), a.Status().byHand)
+				if a.told(EventReset) != reset || warned(a.Status(), "by hand") != hand {
+					t.Errorf("told of %d resets, %d by hand", a.told(EventReset), warned(a.Status(), "by hand"))
 				}
 			})
 		})
@@ -123,7 +123,7 @@ func TestOneWrongReadingIsNoHand(t *testing.T) {
 		pass(time.Minute)
 		a.link.lie(many(1))
 		pass(6 * time.Minute) // the leader looks each five
-		if st := a.Status(); st.byHand != 0 || a.told(EventByHand) != 0 || st.Committed != 3 {
+		if st := a.Status(); warned(st, "by hand") != 0 || a.told(EventByHand) != 0 || st.Committed != 3 {
 			t.Errorf("status = %+v, want nothing removed by hand", st)
 		}
 	})
@@ -169,8 +169,8 @@ func TestARemovalByHandIsNoResetAtAnotherNode(t *testing.T) {
 		s.mu.Unlock()
 		s.byHand(nil, many(1))
 		pass(6 * time.Minute) // the leader looks each five
-		if n := len(s.tenant()); n != 29 || a.told(EventReset) != 0 || a.Status().byHand != 1 {
-			t.Errorf("%d in the tenant, told of %d resets, %d by hand, want 29, 0 and 1", n, a.told(EventReset), a.Status().byHand)
+		if n := len(s.tenant()); n != 29 || a.told(EventReset) != 0 || warned(a.Status(), "by hand") != 1 {
+			t.Errorf("%d in the tenant, told of %d resets, %d by hand, want 29, 0 and 1", n, a.told(EventReset), warned(a.Status(), "by hand"))
 		}
 		s.byHand(nil, many(30)[1:])
 		pass(6 * time.Minute)

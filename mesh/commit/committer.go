@@ -104,7 +104,7 @@ func New(cfg Config) (*Committer, error) {
 	}
 	c := &Committer{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), requests: make(chan request),
 		stopped: make(chan struct{}), memory: newMemory()}
-	c.batch = batch{window: cfg.Window, maxWait: cfg.MaxWait, expiryWait: cfg.expiryWait, interval: cfg.MinInterval, burst: cfg.burst}
+	c.batch = batch{window: cfg.Window, maxWait: cfg.MaxWait, expiryWait: cfg.tuning.ExpiryWait, interval: cfg.MinInterval, burst: cfg.tuning.Burst}
 	c.ability = newAbility(cfg)
 	c.retry = backoff{least: cfg.tuning.MinBackoff, most: cfg.tuning.MaxBackoff, random: c.ability.random}
 	c.rescue = random.Below(c.ability.random, cfg.tuning.RescueBelow/2)

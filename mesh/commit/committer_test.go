@@ -387,7 +387,7 @@ func TestRemovedByHandIsNotPutBackAtOnce(t *testing.T) {
 			s.byHand(nil, many(1))
 			at := time.Now()
 			pass(6 * time.Minute) // the leader looks each five
-			if st := a.Status(); st.byHand != 1 || !strings.Contains(fmt.Sprint(st.Warnings), "by hand") {
+			if st := a.Status(); warned(st, "by hand") != 1 {
 				t.Fatalf("status = %+v, want one removed by hand", st)
 			}
 			a.set.ban(time.Hour, pfx("192.0.2.9")...) // a commit for another reason
@@ -461,8 +461,8 @@ func TestTheCapHoldsAndIsShown(t *testing.T) {
 			t.Errorf("%d addresses, want 10", n)
 		}
 		pass(10 * time.Minute)
-		if st := a.Status(); st.capped != 5 || len(s.commits()) != 1 {
-			t.Errorf("capped = %d after %d commits, want 5 after one", st.capped, len(s.commits()))
+		if capped := warned(a.Status(), "max_addresses"); capped != 5 || len(s.commits()) != 1 {
+			t.Errorf("%d capped after %d commits, want 5 after one", capped, len(s.commits()))
 		}
 	})
 }

@@ -52,9 +52,7 @@ type Config struct {
 
 	Window           time.Duration // a change waits so long for company
 	MaxWait          time.Duration // and never longer than this, however many follow
-	expiryWait       time.Duration // expiries wait so long
-	MinInterval      time.Duration // between commits once burst is used up; lifts and allows do not wait for it
-	burst            int           // commits that may follow each other at once
+	MinInterval      time.Duration // between commits once tuning.Burst is used up; lifts and allows do not wait for it
 	Timeout          time.Duration // of each step: beginning and editing, committing, reading
 	MaxAddresses     int           // in the tenant, foreign ones included; 0 = no limit
 	MaxShrinkPercent int           // of the tenant that unconfirmed lifts and allows may take in one plan
@@ -108,8 +106,10 @@ type Peer struct {
 	Agreed  time.Time // when it was last known to hold the same records; zero for never
 }
 
-// tuning holds times that nobody needs to set outside tests.
+// tuning holds what nobody needs to set outside tests.
 type tuning struct {
+	ExpiryWait  time.Duration // expiries wait so long for company
+	Burst       int           // commits that may follow each other at once
 	Lease       time.Duration // of a Placed
 	RenewBelow  time.Duration // what remains of a lease when the leader renews it
 	RescueBelow time.Duration // what remains when any member does, because nobody leads
@@ -130,9 +130,11 @@ type tuning struct {
 	StrangerWait time.Duration
 }
 
-// defaultTuning returns the times of normal operation.
+// defaultTuning returns the values of normal operation.
 func defaultTuning() tuning {
 	return tuning{
+		ExpiryWait:  5 * time.Minute,
+		Burst:       3,
 		Lease:       7 * 24 * time.Hour,
 		RenewBelow:  84 * time.Hour,
 		RescueBelow: 36 * time.Hour,
@@ -156,9 +158,7 @@ func DefaultConfig() Config {
 	c := Config{
 		Window:           2 * time.Second,
 		MaxWait:          10 * time.Second,
-		expiryWait:       5 * time.Minute,
 		MinInterval:      30 * time.Second,
-		burst:            3,
 		Timeout:          90 * time.Second,
 		MaxAddresses:     10000,
 		MaxShrinkPercent: 50,
@@ -179,12 +179,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("commit: window %s is negative", c.Window)
 	case c.MaxWait < c.Window:
 		return fmt.Errorf("commit: max_wait %s is shorter than window %s", c.MaxWait, c.Window)
-	case c.expiryWait < 0:
-		return fmt.Errorf("commit: expiry wait %s is negative", c.expiryWait)
 	case c.MinInterval < 0:
 		return fmt.Errorf("commit: min_interval %s is negative", c.MinInterval)
-	case c.burst < 1:
-		return fmt.Errorf("commit: burst %d is less than 1", c.burst)
 	case c.Timeout <= 0:
 		return fmt.Errorf("commit: timeout %s must be longer than 0", c.Timeout)
 	case c.MaxAddresses < 0:
@@ -200,8 +196,9 @@ func (c Config) Validate() error {
 	}
 	t := c.tuning
 	if t.Lease <= 0 || t.RenewBelow >= t.Lease || t.Verify <= 0 || t.Probe <= 0 || t.LoginWait <= 0 ||
-		t.MinBackoff <= 0 || t.MaxBackoff < t.MinBackoff || t.Housekeep <= 0 || t.StopGrace < 0 {
-		return fmt.Errorf("commit: tuning %+v has a time that cannot be used", t)
+		t.MinBackoff <= 0 || t.MaxBackoff < t.MinBackoff || t.Housekeep <= 0 || t.StopGrace < 0 ||
+		t.ExpiryWait < 0 || t.Burst < 1 {
+		return fmt.Errorf("commit: tuning %+v has a value that cannot be used", t)
 	}
 	return nil
 }

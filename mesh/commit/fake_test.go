@@ -735,3 +735,13 @@ func pass(d time.Duration) {
 }
 
 var errDisk = errors.New("no space left on device")
+
+// warned returns the number that the warning with these words begins with, 0 where there is none.
+func warned(st Status, words string) (n int) {
+	for _, w := range st.Warnings {
+		if strings.Contains(w, words) {
+			_, _ = fmt.Sscan(w, &n)
+		}
+	}
+	return n
+}

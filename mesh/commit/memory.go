@@ -13,11 +13,10 @@ import (
 // has just started takes a placed prefix that is absent for one whose commit did
 // not come about, and a foreign one for new.
 type memory struct {
-	valid     bool
-	at        time.Time
-	conductor string
-	running   []netip.Prefix
-	present   map[netip.Prefix]struct{}
+	valid   bool
+	at      time.Time
+	running []netip.Prefix
+	present map[netip.Prefix]struct{}
 
 	// absent are the placed that were not there at the last reading, with the
 	// lease they had: one placed since may well be there by now.
@@ -86,7 +85,7 @@ const maxHold = 24 * time.Hour
 // which what is gone at once is a reset: a restored backup, another conductor, a restart without what was committed.
 func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, old func(store.Millis) bool, hold time.Duration, shrink int) news {
 	var n news
-	m.valid, m.at, m.conductor, m.running = true, now, r.Conductor, r.Addresses
+	m.valid, m.at, m.running = true, now, r.Addresses
 	m.present = make(map[netip.Prefix]struct{}, len(r.Addresses))
 	for _, p := range r.Addresses {
 		m.present[p] = struct{}{}

@@ -21,7 +21,6 @@ type estimate struct {
 	add, remove, held, capped, hand int
 	deferred, heldAdd               int
 	readAt                          time.Time
-	readBy                          string
 	frozen                          bool
 	frozenBy                        string
 }
@@ -63,7 +62,7 @@ func (c *Committer) counts(p Plan) estimate {
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
 	// What is committed is what a reading showed, however old, and never what was meant to be.
-	e.readAt, e.readBy = c.memory.at, c.memory.conductor
+	e.readAt = c.memory.at
 	if !e.readAt.IsZero() {
 		for x := range c.memory.present {
 			_, ours := placed[x]
@@ -106,27 +105,23 @@ func (c *Committer) LastStatus() Status {
 	if c.cfg.Conductor == nil {
 		return Status{State: StateOff, Why: ErrOff.Error()}
 	}
-	now := time.Now()
 	features, more := c.cfg.Conductor.Features(), c.cfg.Conductor.Warnings()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, a, lead := c.estimate, c.ability, c.leading
+	e, a := c.estimate, c.ability
 	s := Status{
 		State: c.show.state, Detail: c.show.detail, Committed: e.committed, PendingAdd: e.add, PendingRemove: e.remove,
-		Foreign: e.foreign, Held: e.held + e.heldAdd, capped: e.capped, byHand: e.hand,
+		Foreign: e.foreign, Held: e.held + e.heldAdd,
 		Commits: c.show.commits, LastCommit: c.show.lastCommit, LastError: c.show.lastError,
-		Features: features, Able: a.able, Why: a.why, ReadAt: e.readAt, conductor: e.readBy,
+		Features: features, Able: a.able, Why: a.why, ReadAt: e.readAt,
 	}
 	if !a.able && a.tried {
-		s.nextTry = a.next
 		if s.LastError == "" {
 			s.LastError = a.why
 		}
 		if s.State == "" {
 			s.State, s.Detail = StateFailing, a.why
 		}
-	} else if lead && !c.retry.passed(now) {
-		s.nextTry = c.retry.at
 	}
 	switch {
 	case s.State != "":

@@ -41,17 +41,13 @@ type Status struct {
 	PendingRemove int
 	Foreign       int // addresses in the tenant that nobody here placed, as last read
 	Held          int // removals and additions that wait for a forced commit
-	capped        int // effective prefixes that max_addresses keeps out
-	byHand        int // effective prefixes that somebody removed by hand
 	Commits       uint64
 	LastCommit    time.Time // zero: none yet
 	LastError     string    // of the last attempt; "" after a success
 	Features      string    // what the conductor offers and which path is taken
 	ReadAt        time.Time // when this member last read the tenant; zero: never, and Committed is not known
-	conductor     string    // the node that it read
 	Able          bool
-	Why           string    // why it is not able
-	nextTry       time.Time // zero: nothing failed
+	Why           string // why it is not able
 	Warnings      []string
 }
 
