@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/nearest"
 	"banmesh/mesh/control"
 )
 
@@ -145,36 +146,13 @@ func meant(cmds []*cli.Command, given string) string {
 	return didYouMean("", known, given)
 }
 
-// didYouMean asks for the known word that is most like the one given, one that it begins before others; "" where none is.
+// didYouMean asks for the known word that is most like the one given; "" where none is.
 func didYouMean(dashes string, known []string, given string) string {
-	best, least := "", 3
-	for _, word := range known {
-		d := slips(word, given, least)
-		if d <= len(word)/2 && (d < least || d == least && d < 3 && strings.HasPrefix(word, given)) {
-			best, least = word, d
-		}
-	}
+	best := nearest.Word(known, given)
 	if best == "" {
 		return ""
 	}
 	return "did you mean " + dashes + best + "? "
-}
-
-// slips counts the letters that were left out, added, replaced or swapped with the next between two words, up to most.
-func slips(a, b string, most int) int {
-	switch {
-	case most <= 0:
-		return 0
-	case a == "" || b == "":
-		return min(len(a)+len(b), most)
-	case a[0] == b[0]:
-		return slips(a[1:], b[1:], most)
-	}
-	n := min(slips(a[1:], b, most-1), slips(a, b[1:], most-1), slips(a[1:], b[1:], most-1))
-	if len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0] {
-		n = min(n, slips(a[2:], b[2:], most-1))
-	}
-	return n + 1
 }
 
 func names(cmds []*cli.Command) string {
