@@ -8,7 +8,7 @@ import (
 
 func TestALineIsPlainAndShort(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "", " two\n\tlines ": "two lines", "\x1b[2Jred\u009b": "[2Jred", "bad \xff byte": "bad ? byte",
+		"": "", " two\n\tlines ": "two lines", "\x1b[2Jred\u009b": "[2Jred", "bad \xff byte": "bad ? byte", "r\u202eevil\u2028next": "r?evil next",
 		strings.Repeat("a", 20): strings.Repeat("a", 20), strings.Repeat("a", 21): strings.Repeat("a", 20) + "…",
 		strings.Repeat("a", 19) + "é": strings.Repeat("a", 19) + "…",
 	} {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"banmesh/store/text"
+	"banmesh/internal/excerpt"
 )
 
 // maxShown bounds how much of somebody's input an error message repeats.
@@ -30,14 +30,7 @@ func Show(s string) string {
 const maxLine = 2000
 
 // OneLine puts a text that somebody else worded on one line, cut short, so that it neither fills nor steers a screen or a log.
-func OneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	end := ""
-	if len(s) > maxLine {
-		end = "..."
-	}
-	return text.Clean(s, maxLine) + end
-}
+func OneLine(s string) string { return excerpt.Line(s, maxLine) }
 
 // HostBitsError says that a prefix names one address inside a network instead of the network.
 type HostBitsError struct{ given, Masked netip.Prefix }

@@ -184,7 +184,7 @@ func FuzzPrefixes(f *testing.F) {
 }
 
 func TestOneLineSteersNothing(t *testing.T) {
-	if got := control.OneLine("a\n\x1b[2Jb\u202ec\u2028d"); got != "a ?[2Jb?c d" {
+	if got := control.OneLine("a\n\x1b[2Jb\u202ec\u2028d"); got != "a [2Jb?c d" {
 		t.Errorf("%q", got)
 	}
 	if got := control.OneLine(strings.Repeat("é", 2000)); len(got) != 2003 {
