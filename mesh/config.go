@@ -309,7 +309,7 @@ func (f faults) err() error {
 }
 
 // Validate checks everything that can be checked without touching the network or
-// another file, and returns all that is wrong: a *fieldError, or Faults.
+// another file, and returns all that is wrong, each with its key.
 func (c *Config) Validate() error {
 	var bad faults
 	for _, check := range []func() error{c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateOther} {

@@ -141,8 +141,8 @@ func TestDamagedFileIsRefusedAndKept(t *testing.T) {
 			continue
 		}
 		var d *damagedError
-		if !errors.As(err, &d) || d.Path != path || !strings.Contains(err.Error(), "--reset-store") {
-			t.Errorf("%s: %v, want a DamagedError that names the way out", name, err)
+		if !errors.Is(err, ErrDamaged) || !errors.As(err, &d) || d.Path != path || !strings.Contains(err.Error(), "--reset-store") {
+			t.Errorf("%s: %v, want ErrDamaged, and the way out named", name, err)
 		}
 		if now, _ := os.ReadFile(path); !bytes.Equal(now, bad) {
 			t.Errorf("%s: the damaged file was changed", name)

@@ -10,13 +10,16 @@ import (
 // ErrLocked is returned by Open when another agent holds the file.
 var ErrLocked = errors.New("the store file is in use by another agent")
 
+// ErrDamaged is returned by Open when the file cannot be trusted. Nothing in it was changed.
+var ErrDamaged = errors.New("the store file is damaged")
+
 // ErrClosed is returned by writers after Close.
 var ErrClosed = errors.New("the store is closed")
 
 // ErrLimited is returned for what would lift more of what other members wrote than the limits let count.
 var ErrLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
 
-// damagedError says that the store file cannot be trusted. Nothing in it was changed.
+// damagedError says what is wrong with a store file that cannot be trusted. It is ErrDamaged.
 type damagedError struct {
 	Path string
 	What string
@@ -26,6 +29,9 @@ type damagedError struct {
 func (e *damagedError) Error() string {
 	return fmt.Sprintf("store file %s is damaged (%s): start once with `banmesh agent --reset-store`, which keeps it aside and takes the bans back from the other members", e.Path, e.What)
 }
+
+// Is makes a *damagedError an ErrDamaged.
+func (e *damagedError) Is(target error) bool { return target == ErrDamaged }
 
 // SilentError says that a write to the store file has been under way for longer than a disk that works may take: it has
 // neither succeeded nor failed. What was to be written waits, and is written when the disk answers.

@@ -75,7 +75,7 @@ type noticeKey struct {
 
 // Open opens the store file, made when it is not there, and starts a new log of this member: the number that names it is
 // random, so that a wiped, restored or copied store never writes a dot twice. It returns ErrLocked when another agent
-// holds the file and *damagedError when the file cannot be trusted.
+// holds the file and ErrDamaged when the file cannot be trusted.
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

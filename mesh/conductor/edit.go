@@ -21,7 +21,7 @@ type Edit interface {
 
 	// Apply edits only the difference, reads the candidate back and compares it as a set. What is there already is not
 	// added again, what is not there is not removed. Tenant, member and description are created where they are absent.
-	// Errors: ErrWideOpen, *mismatchError, *RejectedError, *BusyError, ErrUnreachable; after any of them our edits are
+	// Errors: ErrWideOpen, ErrMismatch, *RejectedError, *BusyError, ErrUnreachable; after any of them our edits are
 	// taken back as far as the conductor answers, and the Edit can only be closed.
 	Apply(ctx context.Context, add, remove []netip.Prefix) error
 

@@ -35,7 +35,7 @@ var (
 	ErrUnseen = Kind("the commit was answered with success, and running did not show it in time", ErrUnknown)
 	// ErrRejected: the conductor refused the change. The error is a *RejectedError.
 	ErrRejected = errors.New("the conductor rejected the change")
-	// ErrMismatch: what the conductor holds is not what it was told. The error is a *mismatchError.
+	// ErrMismatch: what the conductor holds is not what it was told.
 	ErrMismatch = errors.New("the conductor holds something else than what it was given")
 	// ErrWideOpen: 0.0.0.0/0 or ::/0 is in the tenant or was to be put there: everybody would be banned.
 	ErrWideOpen = errors.New("the tenant holds 0.0.0.0/0 or ::/0")

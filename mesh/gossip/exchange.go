@@ -165,7 +165,7 @@ func (m *Mesh) talk(addr string, timeout time.Duration) (*messages, func(), erro
 	}
 	if !m.conns.add(c) {
 		_ = c.Close()
-		return nil, nil, errClosed
+		return nil, nil, ErrClosed
 	}
 	return &messages{c: c, stall: m.tune.Stall, left: m.tune.ExchangeBytes}, func() {
 		m.conns.remove(c)

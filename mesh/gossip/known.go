@@ -405,7 +405,7 @@ func (k *known) remember(seeds, addrs []string) {
 // none did.
 func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error) {
 	if m.closed.Load() || m.left.Load() {
-		return 0, errClosed
+		return 0, ErrClosed
 	}
 	var errs []error
 	var all []string
@@ -441,7 +441,7 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 func (m *Mesh) pushPull(ctx context.Context, addr string) (int, error) {
 	list := m.list.Load()
 	if list == nil || m.closed.Load() {
-		return 0, errClosed
+		return 0, ErrClosed
 	}
 	type result struct {
 		n   int

@@ -24,8 +24,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// errClosed is returned by calls after Shutdown.
-var errClosed = errors.New("the mesh is shut down")
+// ErrClosed is returned by calls after Shutdown.
+var ErrClosed = errors.New("the mesh is shut down")
 
 // ErrNameTaken says that another live member has this one's name.
 var ErrNameTaken = errors.New("name taken")
@@ -268,7 +268,7 @@ func (m *Mesh) Member(name string) (_ Member, ok bool) { return m.table.named(na
 // once or not at all.
 func (m *Mesh) Send(to string, payload []byte) error {
 	if m.closed.Load() {
-		return errClosed
+		return ErrClosed
 	}
 	if len(payload) > maxMessage {
 		return fmt.Errorf("message of %d bytes to %s is longer than %d", len(payload), to, maxMessage)
@@ -347,7 +347,7 @@ func (m *Mesh) Leave(ctx context.Context) error {
 	m.leaveMu.Lock()
 	defer m.leaveMu.Unlock()
 	if m.closed.Load() {
-		return errClosed
+		return ErrClosed
 	}
 	if m.left.Swap(true) {
 		return nil

@@ -26,8 +26,8 @@ const (
 	maxText    = 255 // bytes of an address, a name or a label
 )
 
-// errToken is wrapped by the errors of ParseToken.
-var errToken = errors.New("not a whole token")
+// ErrToken is wrapped by the errors of ParseToken.
+var ErrToken = errors.New("not a whole token")
 
 // Token is what the new machine is given. Its text is a secret until it is used or has ended.
 type Token struct {
@@ -82,9 +82,9 @@ func ParseToken(s string) (*Token, error) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
 	if !ok {
 		version, _, _ := strings.Cut(s, "-")
-		return nil, fmt.Errorf("%w: it begins with %.20q, and this version of banmesh knows %s only", errToken, version+"-", tokenPrefix)
+		return nil, fmt.Errorf("%w: it begins with %.20q, and this version of banmesh knows %s only", ErrToken, version+"-", tokenPrefix)
 	}
-	altered := fmt.Errorf("%w: a character is missing, added or altered; copy it once more, from %s to its end", errToken, tokenPrefix)
+	altered := fmt.Errorf("%w: a character is missing, added or altered; copy it once more, from %s to its end", ErrToken, tokenPrefix)
 	// The bits behind the last byte must be zero: every altered character is found.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil || len(b) < secretSize+8+1+sumSize {
