@@ -17,7 +17,7 @@ func (a *Agent) lifeMessage() []byte {
 }
 
 // heardLife takes in another member's bans.max_duration.
-func (a *Agent) heardLife(l lifeMessage) {
+func (a *Agent) heardLife(from string, l lifeMessage) {
 	const most = int64(1<<63-1) / int64(time.Millisecond)
-	a.store.HeardMaxDuration(time.Duration(min(l.MaxDuration, most)) * time.Millisecond)
+	a.store.HeardMaxDuration(from, time.Duration(min(l.MaxDuration, most))*time.Millisecond)
 }

@@ -143,7 +143,7 @@ func (a *Agent) heard(from string, payload []byte) {
 	case messageLife:
 		var l lifeMessage
 		if err = decodeMessage(body, lifeFields, &l); err == nil {
-			a.heardLife(l)
+			a.heardLife(from, l)
 		}
 	case messageUnnotified:
 		var u unnotifiedMessage

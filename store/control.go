@@ -32,6 +32,12 @@ func (s *set) strange(name string) bool {
 	return s.members != nil && !s.members[name] && name != s.self
 }
 
+// ignores reports whether nothing counts that the member writes or says.
+func (s *set) ignores(name string) bool {
+	o := s.origins[name]
+	return o != nil && o.blocked || s.strange(name)
+}
+
 // blockedNames reads the Blocks. One counts unless a third member has blocked its author: so a member that blocks the others
 // loses them as soon as one of them blocks it, and of two that block each other both are out until somebody else decides.
 func (s *set) blockedNames() map[string]bool {

@@ -319,8 +319,7 @@ func (s *Store) Exceeding() []Excess {
 func (s *Store) Ignores(name string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	o := s.set.origins[name]
-	return o != nil && o.blocked || s.set.strange(name)
+	return s.set.ignores(name)
 }
 
 // Blocked returns the members that count for nothing, by name.

@@ -1,21 +1,37 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"time"
+
+	"banmesh/store/text"
 )
 
 // A lift is kept for as long as a ban of its offences can live, so that no prolongation that comes late brings back what was
 // lifted. That is up to the member that gives the bans, whose bans.max_duration may be another: members tell each other, and
-// the longest counts from then on, also after a restart.
+// the longest counts, also after a restart, until its member has not said so for a month, says otherwise or is blocked.
 
 const (
-	lifeKey = "longest-life"
+	livesKey = "longest-lives"
 	// uncapped is how long a ban is taken to live where nothing caps it: what the shipped configuration says.
 	uncapped = 30 * 24 * hour
 	// maxToldLife bounds for how long others can have lifts kept here.
 	maxToldLife = 400 * 24 * hour
+	// maxLives bounds what is remembered: of the longest alone one counts.
+	maxLives = 16
+	// lifeCounts is for how long a word counts. Members repeat it each minute.
+	lifeCounts = 30 * 24 * hour
+	// lifeFresh is how old a word may be in the file.
+	lifeFresh = 24 * hour
 )
+
+// toldLife is what another member has said of its bans.max_duration, and when.
+type toldLife struct {
+	name        string
+	life, heard Millis
+}
 
 // lifeOf is how long after the start of its offence a ban may live at most under a bans.max_duration.
 func lifeOf(maxDuration time.Duration) Millis {
@@ -26,30 +42,77 @@ func lifeOf(maxDuration time.Duration) Millis {
 }
 
 // HeardMaxDuration takes in what another member says of its bans.max_duration; 0 is none.
-func (s *Store) HeardMaxDuration(d time.Duration) {
-	if d < 0 {
+func (s *Store) HeardMaxDuration(name string, d time.Duration) {
+	if d < 0 || text.CheckName(name) != nil {
 		return
 	}
-	life := min(lifeOf(d), maxToldLife)
 	s.mu.Lock()
-	longer := life > s.life
-	if longer {
-		s.life = life
-	}
+	lives, news := s.hearLife(toldLife{name, min(lifeOf(d), maxToldLife), s.now()})
+	s.lives = lives
 	s.mu.Unlock()
-	if longer {
+	if news {
+		b := encodeLives(lives)
 		s.later(func(p *plan) error {
-			p.meta[lifeKey] = binary.BigEndian.AppendUint64(nil, uint64(life))
+			p.meta[livesKey] = b
 			p.used = true
 			return nil
 		})
 	}
 }
 
-// loadLife reads the longest life that was ever told.
-func (s *Store) loadLife() {
-	s.life = lifeOf(s.cfg.MaxDuration)
-	if b := s.meta[lifeKey]; len(b) == 8 {
-		s.life = max(s.life, min(Millis(binary.BigEndian.Uint64(b)), maxToldLife))
+// hearLife adds a word to those that are remembered, without those that count no more. Called with mu held.
+func (s *Store) hearLife(told toldLife) (lives []toldLife, news bool) {
+	for _, l := range s.lives {
+		switch {
+		case l.name == told.name && l.life == told.life && l.heard <= told.heard && told.heard-l.heard < lifeFresh:
+			return s.lives, false
+		case l.name != told.name && s.lifeCounts(l, told.heard):
+			lives = append(lives, l)
+		}
+	}
+	if told.life > lifeOf(s.cfg.MaxDuration) && s.lifeCounts(told, told.heard) {
+		lives = append(lives, told)
+	}
+	slices.SortStableFunc(lives, func(a, b toldLife) int { return cmp.Compare(b.life, a.life) })
+	lives = lives[:min(len(lives), maxLives)]
+	return lives, !slices.Equal(lives, s.lives)
+}
+
+// lifeCounts reports whether a word counts. Called with mu held.
+func (s *Store) lifeCounts(l toldLife, now Millis) bool {
+	return now-l.heard < lifeCounts && !s.set.ignores(l.name)
+}
+
+// life is how long after its start a ban may live at any member. Called with mu held.
+func (s *Store) life() Millis {
+	now, longest := s.now(), lifeOf(s.cfg.MaxDuration)
+	for _, l := range s.lives {
+		if s.lifeCounts(l, now) {
+			longest = max(longest, l.life)
+		}
+	}
+	return longest
+}
+
+func encodeLives(lives []toldLife) []byte {
+	var b []byte
+	for _, l := range lives {
+		b = append(append(b, byte(len(l.name))), l.name...)
+		b = binary.BigEndian.AppendUint64(b, uint64(l.life))
+		b = binary.BigEndian.AppendUint64(b, uint64(l.heard))
+	}
+	return b
+}
+
+// loadLives reads what was told before the start.
+func (s *Store) loadLives() {
+	for b := s.meta[livesKey]; len(b) > 0; {
+		n := 1 + int(b[0])
+		if len(b) < n+16 || len(s.lives) == maxLives {
+			return
+		}
+		life, heard := Millis(binary.BigEndian.Uint64(b[n:])), Millis(binary.BigEndian.Uint64(b[n+8:]))
+		s.lives = append(s.lives, toldLife{string(b[1:n]), max(0, min(life, maxToldLife)), heard})
+		b = b[n+16:]
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -17,8 +18,8 @@ func TestALiftOutlivesTheBansOfWhoLetsThemLiveLonger(t *testing.T) {
 	given := func(q *BanRequest) { q.Start = start }
 	a.ban("192.0.2.1", time.Hour, given)
 	b.pull(a)
-	b.HeardMaxDuration(240 * time.Hour)
-	b.HeardMaxDuration(time.Hour) // another one's
+	b.HeardMaxDuration("a", 240*time.Hour)
+	b.HeardMaxDuration("c", time.Hour)
 	b.must(b.SaveMeta(context.Background(), "x", nil))
 	b.must(b.Close())
 	b = newNode(t, "b", c, b.disk, capped(4*time.Hour))
@@ -34,8 +35,52 @@ func TestALiftOutlivesTheBansOfWhoLetsThemLiveLonger(t *testing.T) {
 	if a.live("192.0.2.1") || b.live("192.0.2.1") {
 		t.Errorf("what was lifted is back: at a %t, at b %t", a.live("192.0.2.1"), b.live("192.0.2.1"))
 	}
-	if b.HeardMaxDuration(1 << 62); b.life != maxToldLife {
-		t.Errorf("told of a life without end it keeps lifts for %v", time.Duration(b.life)*time.Millisecond)
+	if b.HeardMaxDuration("a", 1<<62); b.life() != maxToldLife {
+		t.Errorf("told of a life without end it keeps lifts for %v", time.Duration(b.life())*time.Millisecond)
+	}
+}
+
+// TestWhatWasToldOfALifeEnds: lifts are not kept longer for ever because one member said so once.
+func TestWhatWasToldOfALifeEnds(t *testing.T) {
+	const own, told = 4 * time.Hour, 9600 * time.Hour
+	capped := func(cfg *Config) { cfg.MaxDuration = own }
+	for name, x := range map[string]struct {
+		then func(a *node)
+		want time.Duration
+	}{
+		"it is repeated": {func(a *node) {
+			a.clock.add(29 * 24 * time.Hour)
+			a.HeardMaxDuration("b", told)
+			a.clock.add(29 * 24 * time.Hour)
+		}, told},
+		"it is not for a month":   {func(a *node) { a.clock.add(30 * 24 * time.Hour) }, own},
+		"another length is told":  {func(a *node) { a.HeardMaxDuration("b", 5*time.Hour) }, 5 * time.Hour},
+		"one is told of two":      {func(a *node) { a.HeardMaxDuration("c", 6*time.Hour); a.HeardMaxDuration("b", time.Hour) }, 6 * time.Hour},
+		"it is blocked":           {func(a *node) { a.must(a.Block(context.Background(), "b")) }, own},
+		"many tell a shorter one": {func(a *node) { tellLives(a, 5*time.Hour) }, told},
+		"many tell a longer one":  {func(a *node) { tellLives(a, told+time.Hour) }, told},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newNode(t, "a", newClock(), nil, capped)
+			a.HeardMaxDuration("b", told)
+			x.then(a)
+			for range 2 {
+				if got := time.Duration(a.life()) * time.Millisecond; got != x.want {
+					t.Errorf("lifts are kept for %v, want %v", got, x.want)
+				}
+				if len(a.lives) > maxLives {
+					t.Errorf("%d words are remembered", len(a.lives))
+				}
+				a.must(a.SaveMeta(context.Background(), "x", nil))
+				a = a.reopenWith(capped)
+			}
+		})
+	}
+}
+
+func tellLives(a *node, d time.Duration) {
+	for i := range 3 * maxLives {
+		a.HeardMaxDuration(fmt.Sprint("m", i), d)
 	}
 }
 

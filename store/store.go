@@ -43,7 +43,7 @@ type Store struct {
 	meta       map[string][]byte
 	version    uint64 // raised by every change
 	namesake   namesake
-	life       Millis // how long after its start a ban may live at any member
+	lives      []toldLife // longest first
 	unreadable map[Dot]Unreadable
 	tidied     Millis // when own records that say nothing more were last looked for
 	closed     bool
@@ -225,7 +225,7 @@ func (s *Store) load() error {
 	s.own = set.log(id)
 	set.own = s.own
 	s.loadEpochs()
-	s.loadLife()
+	s.loadLives()
 	set.settle()
 	s.loadWords()
 	set.quiet = false

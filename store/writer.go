@@ -306,7 +306,7 @@ func (s *Store) writeBatch() (more bool) {
 // newPlan begins a transaction, with mu held for reading at least.
 func (s *Store) newPlan() *plan {
 	return &plan{
-		set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.life,
+		set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.life(),
 		planned: make(map[planKey]int), meta: make(map[string][]byte), told: make(map[noticeKey]bool),
 	}
 }

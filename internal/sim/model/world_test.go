@@ -199,7 +199,7 @@ func (w *world) open(i int) {
 	if d := s.Doubt(); d != "" {
 		w.fail("%s doubts its file: %s", n.name, d)
 	}
-	s.HeardMaxDuration(w.conf.max) // the members tell each other
+	s.HeardMaxDuration("another", w.conf.max) // the members tell each other
 	n.s, n.log, n.head, n.pushed = s, s.Head().Log, 0, 0
 	n.settled, n.snap, n.crash = true, nil, false
 	w.touched[i] = true
@@ -654,6 +654,7 @@ func (w *world) dead(n *node, gone []int) (ids []int) {
 // tick lets time pass at a store, which may then withdraw what has nothing left to say.
 func (w *world) tick(n *node, agree bool) {
 	n.s.Tick(agree)
+	n.s.HeardMaxDuration("another", w.conf.max)
 	now := w.clockOf(n)
 	if err := n.s.SaveMeta(w.ctx, "tick", []byte{1}); err != nil { // after it the store's own call has been answered
 		w.fail("%s: %v", n.name, err)
