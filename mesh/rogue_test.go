@@ -84,9 +84,9 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 	}
 	a.forwarded.asked("ghost1", forwardRequest{ID: 1, Force: true})
 	var o forwardResult
-	eventually(t, "the answer to a word from afar", func() bool { o, _ = a.forwarded.result(1); return o.ID == 1 })
+	eventually(t, "the answer to a forwarded --force", func() bool { o, _ = a.forwarded.result(1); return o.ID == 1 })
 	if got := tenant(sim); o.Committed || !strings.Contains(o.Error, "run `banmesh commit --force` on router1") || len(got) != 1 {
-		t.Errorf("a word from afar: %+v; the conductor has %d", o, len(got))
+		t.Errorf("a forwarded --force: %+v; the conductor has %d", o, len(got))
 	}
 	r, err := a.Commit(t.Context(), control.CommitCall{Force: true})
 	if err != nil || len(r.Add) != n {

@@ -155,7 +155,7 @@ func (s *Source) note(err error) {
 		if refused := (*notTaken)(nil); errors.As(err, &refused) {
 			s.what = "gives decisions that are not all taken"
 		}
-		s.cfg.Logger.Warn("CrowdSec "+s.what+"; what was banned for it stays until its end", "url", s.cfg.URL, "error", err)
+		s.cfg.Logger.Warn("CrowdSec "+s.what+"; its bans stay until they expire", "url", s.cfg.URL, "error", err)
 	}
 }
 

@@ -173,7 +173,7 @@ func (h *Host) answer(ctx context.Context, id string, r Request, from string) *W
 		case len(r.Keys) > 0 && !h.cfg.Ours(r.Keys):
 			return "", refuse(CodeOtherMesh, "this machine has the keys of another mesh: leave that one first with `banmesh leave --uninstall`, or move its keyring away; the token is still good")
 		case h.cfg.Taken(name):
-			return "", refuse(CodeNameTaken, "a member has the name %s already: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
+			return "", refuse(CodeNameTaken, "a member named %s already exists: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
 		}
 		var err error
 		w, err = h.cfg.Welcome(name) // before the token is used up
