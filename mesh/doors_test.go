@@ -23,6 +23,7 @@ var behind = map[string]string{
 	"alert.go":      "Doors.Alert",
 	"rights.go":     "Doors.Prepare",
 	"config.go":     "the default name, before the start",
+	"configname.go": "the machine's id, where the configuration is read",
 	"configfile.go": "reading the configuration, before the start and when told to",
 	"invite.go":     "the conductor's public files, when a machine is let in",
 	"http.go":       "the size of the store's file, for the metrics of Doors.ListenHTTP",

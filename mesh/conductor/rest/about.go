@@ -49,7 +49,8 @@ type about struct {
 	// What the node turned out to do.
 	merges    bool // PATCH of the addresses merges them
 	noOption  bool // commit does not take the kind of validation
-	noVersion bool // the version resource does not exist, or does not tell the candidate's flag
+	noVersion bool // the version resource does not exist
+	noFlag    bool // that, or it does not tell the candidate's flag
 	noPut     bool // PUT does not replace an entry
 }
 
@@ -89,20 +90,20 @@ func (n *node) look(ctx context.Context) (about, error) {
 		dirty   bool
 		release string
 	}
-	if ab.noVersion && n.now().Sub(ab.looked) >= askAgain {
-		ab.noVersion = false
+	if ab.noFlag && n.now().Sub(ab.looked) >= askAgain {
+		ab.noVersion, ab.noFlag = false, false
 	}
-	if !ab.noVersion {
+	if !ab.noFlag {
 		b, absent, err := n.optional(ctx, "/config/version?datastore="+candidate)
 		switch {
 		case err != nil:
 			return about{}, err
 		case absent:
-			ab.noVersion = true
+			ab.noVersion, ab.noFlag = true, true
 		default:
 			var told bool
 			version.dirty, told = flagIn(b)
-			version.release, ab.noVersion = releaseBeside(b), !told
+			version.release, ab.noFlag = releaseBeside(b), !told
 		}
 	}
 	release, asked := version.release, false
@@ -126,10 +127,10 @@ func (n *node) look(ctx context.Context) (about, error) {
 	case CandidateUser:
 		n.about.style = styleUser
 	}
-	if asked || ab.noVersion != n.about.noVersion || n.about.looked.IsZero() {
+	if asked || ab.noFlag != n.about.noFlag || n.about.looked.IsZero() {
 		n.about.looked = n.now()
 	}
-	n.about.noVersion, n.about.dirty = ab.noVersion, version.dirty
+	n.about.noVersion, n.about.noFlag, n.about.dirty = ab.noVersion, ab.noFlag, version.dirty
 	return n.about, nil
 }
 

@@ -93,7 +93,7 @@ func (s *restSession) Compare(ctx context.Context) (*conductor.Difference, error
 	if err != nil {
 		return nil, err
 	}
-	d.Behind = !ab.noVersion && !ab.dirty
+	d.Behind = !ab.noFlag && !ab.dirty
 	return d, nil
 }
 
