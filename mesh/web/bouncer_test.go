@@ -99,7 +99,9 @@ prometheus: {enabled: false, listen_addr: 127.0.0.1, listen_port: 60601}
 	await := func(what string, in, out []string) {
 		t.Helper()
 		sets := ""
-		for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(100 * time.Millisecond) { // between two looks
+		// The bouncer adds 50,000 one by one, and a look at them takes its time from it.
+		for began, pause := time.Now(), time.Duration(0); time.Since(began) < 2*time.Minute; time.Sleep(pause) {
+			look := time.Now()
 			sets, _ = inside("nft", "list", "ruleset")
 			ok := true
 			for _, a := range in {
@@ -111,6 +113,7 @@ prometheus: {enabled: false, listen_addr: 127.0.0.1, listen_port: 60601}
 			if ok {
 				return
 			}
+			pause = max(100*time.Millisecond, 4*time.Since(look))
 		}
 		end()
 		t.Fatalf("%s: want %q in and %q out of\n%s\nThe bouncer says:\n%s", what, in, out, sets, &log)

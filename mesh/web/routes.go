@@ -60,7 +60,7 @@ func commonHeaders(next http.Handler) http.Handler {
 
 // index stands in for the page.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
-	paths := []string{"/healthz", "/readyz", "/feed/plain", "/feed/json", "/feed/srx", "/feed/nft", "/feed/ipset", "/feed/mikrotik", "/v1/decisions/stream"}
+	paths := []string{"/healthz", "/readyz", "/feed/plain", "/feed/json", "/feed/srx", "/feed/nft", "/feed/ipset", "/feed/mikrotik?page=1", "/v1/decisions/stream"}
 	if s.cfg.Metrics != nil {
 		paths = append(paths, "/metrics")
 	}
