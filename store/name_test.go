@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNamesThatCannotBeShownAreNotTaken(t *testing.T) {
@@ -20,9 +21,9 @@ func TestNamesThatCannotBeShownAreNotTaken(t *testing.T) {
 // A reason is taken whatever it holds, as the record counts; whoever shows it does
 // not pass on what steers a terminal or forges a line.
 func TestReasonsOfOthersAreShownClean(t *testing.T) {
-	var events []Event
+	changes := make(chan Change, 16)
 	n := newNode(t, "a", newClock(), nil, func(c *Config) {
-		c.OnChange = func(c Change) { events = append(events, c.Events...) }
+		c.OnChange = func(c Change) { changes <- c }
 	})
 	w := chunkMaker{id: LogID{"rogue", 1}}
 	now := n.now()
@@ -42,8 +43,16 @@ func TestReasonsOfOthersAreShownClean(t *testing.T) {
 	for _, f := range n.Explain(pfx("192.0.2.1")).Facts {
 		texts = append(texts, f.Text)
 	}
-	for _, e := range events {
-		texts = append(texts, e.Text)
+	for told := 0; told < 2; {
+		select {
+		case c := <-changes:
+			for _, e := range c.Events {
+				texts = append(texts, e.Text)
+			}
+			told += len(c.Events)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d changes were told, want two", told)
+		}
 	}
 	if len(texts) < 3 {
 		t.Fatalf("shown: %q", texts)
