@@ -237,13 +237,28 @@ func (f *File) fault(text string, lines map[string]int) error {
 		what = m[1] + ": unknown key" + suggestion(m[1], m[2])
 	} else {
 		if m := yamlForms().kind.FindStringSubmatch(what); m != nil {
-			what = fmt.Sprintf("%s is not a %s", m[1], strings.TrimPrefix(m[2], "mesh."))
+			what = fmt.Sprintf("%s is not %s", m[1], kindOf(m[2]))
 		}
 		if key := keyAt(lines, line); key != "" {
 			what = key + ": " + what
 		}
 	}
 	return fmt.Errorf("%s:%d: %s", f.path, line, what)
+}
+
+// kindOf names what is wanted where a value of a Go type is read.
+func kindOf(goType string) string {
+	switch {
+	case goType == "bool":
+		return "true or false"
+	case goType == "string":
+		return "text"
+	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
+		return "a whole number"
+	case strings.HasPrefix(goType, "[]"):
+		return "a list"
+	}
+	return "a section of keys"
 }
 
 // keyAt is the innermost key that stands on the line, "" when none or several
