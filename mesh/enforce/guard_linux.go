@@ -10,12 +10,7 @@ const guardName = tableName + "-replacing"
 // the same transaction adds to it, and by then the old table is gone: for a millisecond, and longer where there are many
 // ranges, packets passed. A set of single addresses shows them at once.
 func (n *nftTables) guard(elements []Element, ports []string) (guarded bool, err error) {
-	var wide []Element
-	for _, e := range elements {
-		if e.From != e.To {
-			wide = append(wide, e)
-		}
-	}
+	wide := rangesAmong(elements)
 	if len(wide) == 0 {
 		return false, nil
 	}
@@ -36,8 +31,4 @@ func (n *nftTables) guard(elements []Element, ports []string) (guarded bool, err
 }
 
 // unguard takes the guard away, where there is one.
-func (n *nftTables) unguard() error {
-	s := newScript(guardName)
-	s.deleteTable()
-	return n.transact(s)
-}
+func (n *nftTables) unguard() error { return n.remove(guardName) }

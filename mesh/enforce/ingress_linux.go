@@ -21,6 +21,7 @@ const (
 func (n *nftTables) ports() (there []string, err error) {
 	var absent []string
 	defer func() {
+		err = explain("look for the interfaces of enforce.ingress", err)
 		n.absent.Store(nil)
 		if len(absent) > 0 {
 			names := strings.Join(absent, ", ")

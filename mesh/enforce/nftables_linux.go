@@ -256,7 +256,7 @@ func (n *nftTables) Fix(context.Context) error {
 	n.leave()
 	ports, err := n.ports()
 	if err != nil {
-		return explain("look for the interfaces of enforce.ingress", err)
+		return err
 	}
 	c, err := n.contents(ports)
 	if err == nil && c.guarded { // by an agent that was killed then
@@ -301,7 +301,7 @@ func (n *nftTables) Apply(_ context.Context, c Change) error {
 	if c.Anew {
 		ports, err := n.ports()
 		if err != nil {
-			return explain("look for the interfaces of enforce.ingress", err)
+			return err
 		}
 		guarded, err := n.guard(c.Add, ports)
 		if err != nil {
@@ -326,14 +326,19 @@ func (n *nftTables) Apply(_ context.Context, c Change) error {
 	return explain(fmt.Sprintf("delete %d elements", len(later)), n.erase(later))
 }
 
-// apart parts what is deleted by whether ranges that are added cover it.
-func apart(c Change) (first, later []Element) {
-	var wide []Element
-	for _, e := range c.Add {
+// rangesAmong are the elements of more than one address.
+func rangesAmong(elements []Element) (wide []Element) {
+	for _, e := range elements {
 		if e.From != e.To {
 			wide = append(wide, e)
 		}
 	}
+	return wide
+}
+
+// apart parts what is deleted by whether ranges that are added cover it.
+func apart(c Change) (first, later []Element) {
+	wide := rangesAmong(c.Add)
 	if len(wide) == 0 {
 		return c.Del, nil
 	}
@@ -367,11 +372,16 @@ func (n *nftTables) erase(elements []Element) error {
 	return errors.Join(n.erase(elements[:half]), n.erase(elements[half:]))
 }
 
-// Remove deletes the table, where there is one.
+// Remove deletes the driver's tables, where there are any.
 func (n *nftTables) Remove(context.Context) error {
-	s := newScript(tableName)
+	return explain("delete table inet "+tableName, errors.Join(n.remove(tableName), n.unguard()))
+}
+
+// remove deletes a table, where there is one of that name.
+func (n *nftTables) remove(table string) error {
+	s := newScript(table)
 	s.deleteTable()
-	return explain("delete table inet "+tableName, errors.Join(n.transact(s), n.unguard()))
+	return n.transact(s)
 }
 
 // Dropped adds up the counters of the rules.
