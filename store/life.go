@@ -19,10 +19,10 @@ const (
 	uncapped = 30 * 24 * hour
 	// maxToldLife bounds for how long others can have lifts kept here.
 	maxToldLife = 400 * 24 * hour
-	// maxLives bounds what is remembered: of the longest alone one counts.
+	// maxLives bounds what is remembered: only the longest counts.
 	maxLives = 16
-	// lifeCounts is for how long a word counts. Members repeat it each minute.
-	lifeCounts = 30 * 24 * hour
+	// lifeRemembered is for how long a word counts. Members repeat it each minute.
+	lifeRemembered = 30 * 24 * hour
 	// lifeFresh is how old a word may be in the file.
 	lifeFresh = 24 * hour
 )
@@ -80,7 +80,7 @@ func (s *Store) hearLife(told toldLife) (lives []toldLife, news bool) {
 
 // lifeCounts reports whether a word counts. Called with mu held.
 func (s *Store) lifeCounts(l toldLife, now Millis) bool {
-	return now-l.heard < lifeCounts && !s.set.ignores(l.name)
+	return now-l.heard < lifeRemembered && !s.set.ignores(l.name)
 }
 
 // life is how long after its start a ban may live at any member. Called with mu held.

@@ -239,7 +239,7 @@ func (c *Committer) placedOnly(p Plan) Plan {
 }
 
 // withdraw takes back what was placed for an edit that did not come to be: an administrator who holds the lock may be
-// adding the very same address, which is his then. So may another leader, whose record stays.
+// adding the very same address, which is then theirs. So may another leader, whose record stays.
 func (c *Committer) withdraw(ctx context.Context, fresh []netip.Prefix) {
 	c.lift(ctx, fresh, c.cfg.Set.UnplaceOwn)
 	c.tenant.Lock()
