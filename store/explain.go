@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -186,35 +187,35 @@ func (s *Store) confirmed(r *rec) bool {
 // Placed returns what was put into the conductor and not seen gone, in the order of addresses. Any member may have put it
 // there, blocked members too: otherwise what they placed would stay for ever.
 func (s *Store) Placed() []PlacedEntry {
-	return s.PlacedBy(func(string, netip.Prefix) bool { return true })
+	out := slices.Collect(maps.Values(s.PlacedBy(func(string, netip.Prefix) bool { return true })))
+	slices.SortFunc(out, func(a, b PlacedEntry) int { return comparePrefixes(a.Prefix, b.Prefix) })
+	return out
 }
 
-// PlacedBy is Placed of the records that are taken, by who wrote them and what they are of. take must not call the store.
-func (s *Store) PlacedBy(take func(origin string, p netip.Prefix) bool) []PlacedEntry {
+// PlacedBy is Placed by prefix, of those records alone that take accepts, which is given who wrote each and what it is
+// of. take must not call the store.
+func (s *Store) PlacedBy(take func(origin string, p netip.Prefix) bool) map[netip.Prefix]PlacedEntry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	now := s.now()
-	held := make(map[pkey]PlacedEntry)
+	held := make(map[netip.Prefix]PlacedEntry, len(s.set.placed))
 	for i := range s.set.placed {
 		r := s.set.slab.at(i)
 		if r.is(flagLifted) || r.until <= now {
 			continue
 		}
-		if p := r.key().prefix(); take(s.set.originOf(r).name, p) {
-			e := held[r.key()]
-			first := r.start
-			if e.First != 0 {
-				first = min(first, e.First)
-			}
-			held[r.key()] = PlacedEntry{p, max(e.Start, r.start), max(e.Until, r.until), first}
+		p := r.key().prefix()
+		if !take(s.set.originOf(r).name, p) {
+			continue
 		}
+		e, known := held[p]
+		if !known {
+			e = PlacedEntry{Prefix: p, First: r.start}
+		}
+		e.Start, e.Until, e.First = max(e.Start, r.start), max(e.Until, r.until), min(e.First, r.start)
+		held[p] = e
 	}
-	out := make([]PlacedEntry, 0, len(held))
-	for _, e := range held {
-		out = append(out, e)
-	}
-	slices.SortFunc(out, func(a, b PlacedEntry) int { return comparePrefixes(a.Prefix, b.Prefix) })
-	return out
+	return held
 }
 
 // Allows returns the live allows, in the order of addresses.

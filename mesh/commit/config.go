@@ -21,7 +21,7 @@ import (
 type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	Gone(netip.Prefix) store.Gone
-	PlacedBy(take func(origin string, p netip.Prefix) bool) []store.PlacedEntry
+	PlacedBy(take func(origin string, p netip.Prefix) bool) map[netip.Prefix]store.PlacedEntry
 	Place(ctx context.Context, prefixes []netip.Prefix, until store.Millis) error
 	Unplace(ctx context.Context, prefixes []netip.Prefix) error
 	UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error

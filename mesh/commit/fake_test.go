@@ -164,10 +164,11 @@ func (s *fakeSet) Gone(p netip.Prefix) store.Gone {
 }
 
 func (s *fakeSet) Placed() []store.PlacedEntry {
-	return s.PlacedBy(func(string, netip.Prefix) bool { return true })
+	m := s.PlacedBy(func(string, netip.Prefix) bool { return true })
+	return slices.SortedFunc(maps.Values(m), func(a, b store.PlacedEntry) int { return comparePrefixes(a.Prefix, b.Prefix) })
 }
 
-func (s *fakeSet) PlacedBy(take func(string, netip.Prefix) bool) []store.PlacedEntry {
+func (s *fakeSet) PlacedBy(take func(string, netip.Prefix) bool) map[netip.Prefix]store.PlacedEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := make(map[netip.Prefix]store.PlacedEntry)
@@ -177,7 +178,7 @@ func (s *fakeSet) PlacedBy(take func(string, netip.Prefix) bool) []store.PlacedE
 			m[e.Prefix] = e
 		}
 	}
-	return slices.SortedFunc(maps.Values(m), func(a, b store.PlacedEntry) int { return comparePrefixes(a.Prefix, b.Prefix) })
+	return m
 }
 
 func (s *fakeSet) Place(_ context.Context, ps []netip.Prefix, until store.Millis) error {

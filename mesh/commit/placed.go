@@ -55,19 +55,15 @@ func (c *Committer) placed() map[netip.Prefix]store.Millis {
 		return !strange || slices.Contains(from, origin) || origin == c.cfg.Name && slices.Contains(own, p)
 	})
 	m := make(map[netip.Prefix]store.Millis, len(entries))
-	for _, e := range entries {
-		m[e.Prefix] = max(m[e.Prefix], e.Until)
+	for p, e := range entries {
+		m[p] = e.Until
 	}
 	return m
 }
 
 // own is what this member has a live record of, from an earlier run as well.
-func (c *Committer) own() map[netip.Prefix]bool {
-	m := make(map[netip.Prefix]bool)
-	for _, e := range c.cfg.Set.PlacedBy(func(origin string, _ netip.Prefix) bool { return origin == c.cfg.Name }) {
-		m[e.Prefix] = true
-	}
-	return m
+func (c *Committer) own() map[netip.Prefix]store.PlacedEntry {
+	return c.cfg.Set.PlacedBy(func(origin string, _ netip.Prefix) bool { return origin == c.cfg.Name })
 }
 
 // place records durably, and lets the others know, what is about to be added:
@@ -84,7 +80,7 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news, first 
 		if !mine || placed[p] < until {
 			fresh = append(fresh, p)
 		}
-		if !mine && !own[p] {
+		if _, earlier := own[p]; !mine && !earlier {
 			first = append(first, p)
 		}
 		if _, ok := placed[p]; !ok {
@@ -256,12 +252,10 @@ func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
 
 // lift has records of what was placed lifted, and forgets what was seen of it.
 func (c *Committer) lift(ctx context.Context, gone []netip.Prefix, lift func(context.Context, []netip.Prefix) error) {
-	recorded := make(map[netip.Prefix]bool)
-	for _, e := range c.cfg.Set.PlacedBy(func(string, netip.Prefix) bool { return true }) {
-		recorded[e.Prefix] = true
-	}
+	recorded := c.cfg.Set.PlacedBy(func(string, netip.Prefix) bool { return true })
 	gone = slices.DeleteFunc(slices.Clone(gone), func(p netip.Prefix) bool {
-		return !recorded[p] // foreign, or lifted already
+		_, ok := recorded[p]
+		return !ok // foreign, or lifted already
 	})
 	if len(gone) == 0 {
 		return

@@ -213,11 +213,15 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 // RemovedByHand lists what somebody has taken out of the tenant although it is
 // banned, and what is not put back yet, as this member has read it.
 func (c *Committer) RemovedByHand() []netip.Prefix {
-	placed := c.placed()
 	c.tenant.Lock()
-	defer c.tenant.Unlock()
+	removed := c.memory.notBefore()
+	c.tenant.Unlock()
+	if len(removed) == 0 {
+		return nil
+	}
+	placed := c.placed()
 	var ps []netip.Prefix
-	for p := range c.memory.notBefore() {
+	for p := range removed {
 		if _, ours := placed[p]; ours {
 			ps = append(ps, p)
 		}
@@ -230,6 +234,9 @@ func (c *Committer) RemovedByHand() []netip.Prefix {
 // lead next, it does not put back at once what only the former leader saw taken
 // out.
 func (c *Committer) HeardByHand(removed []netip.Prefix) {
+	if len(removed) == 0 {
+		return // as with nearly every word of a leader
+	}
 	now := time.Now()
 	placed := c.placed()
 	c.tenant.Lock()
