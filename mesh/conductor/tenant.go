@@ -25,6 +25,9 @@ type Tenant struct {
 	// What else is in the tenant, other members included, and in our member: what a session can compare and write back.
 	// Nil where there is nothing.
 	Rest, MemberRest any
+	// Assigned says that Rest holds single values alone, MemberAssigned that MemberRest does. A server may give them to what
+	// is created, as the model's hidden id.
+	Assigned, MemberAssigned bool
 
 	spelled map[netip.Prefix][]string // the texts of a prefix, where they are not just the canonical one
 }
@@ -72,7 +75,7 @@ func (t *Tenant) Finish() {
 // WithoutMember is the tenant without our member.
 func (t *Tenant) WithoutMember() *Tenant {
 	out := *t
-	out.Member, out.Addresses, out.Unread, out.spelled, out.MemberRest = false, nil, nil, nil, nil
+	out.Member, out.Addresses, out.Unread, out.spelled, out.MemberRest, out.MemberAssigned = false, nil, nil, nil, nil, false
 	return &out
 }
 
@@ -174,7 +177,7 @@ func compareTenants(candidate, running *Tenant, description string) change {
 	switch {
 	case running.Exists && !candidate.Exists:
 		c.foreign = "the tenant was removed"
-	case !reflect.DeepEqual(candidate.Rest, running.Rest):
+	case !reflect.DeepEqual(candidate.Rest, running.Rest) && !(c.created.tenant && candidate.Assigned):
 		c.foreign = "the tenant holds something that is not ours"
 	case c.created.remade && !candidate.Member:
 	case !c.created.remade && !c.created.description &&
@@ -182,7 +185,8 @@ func compareTenants(candidate, running *Tenant, description string) change {
 		c.foreign = "the tenant's description was changed"
 	case running.Member && !candidate.Member:
 		c.foreign = memberGone
-	case !reflect.DeepEqual(candidate.MemberRest, running.MemberRest), !slices.Equal(candidate.Unread, running.Unread):
+	case !reflect.DeepEqual(candidate.MemberRest, running.MemberRest) && !(c.created.member && candidate.MemberAssigned),
+		!slices.Equal(candidate.Unread, running.Unread):
 		c.foreign = "the tenant's member holds something that is not ours"
 	}
 	return c
@@ -193,11 +197,11 @@ func compareTenants(candidate, running *Tenant, description string) change {
 func undo(now, base *Tenant, c change) Change {
 	u := Change{Like: base}
 	added := prefixset.Both(c.added, now.Addresses)
-	alone := len(now.Addresses) == len(added) && len(now.Unread) == 0 && now.MemberRest == nil
+	alone := len(now.Addresses) == len(added) && len(now.Unread) == 0 && (now.MemberRest == nil || now.MemberAssigned)
 	switch {
 	case !now.Exists:
 		return u
-	case c.created.tenant && alone && now.Rest == nil && (c.created.description || !now.Described):
+	case c.created.tenant && alone && (now.Rest == nil || now.Assigned) && (c.created.description || !now.Described):
 		u.DropTenant = true
 		return u
 	case c.created.member && alone:

@@ -300,7 +300,7 @@ func (d *Datastores) setCandidate(a Actor, c *candidate, root *Node, kind histor
 
 // edited applies e to root and tests the result as asked.
 func (d *Datastores) edited(a Actor, root *Node, e Edit) (*Node, error) {
-	ed := editor{storage: d.cfg.Storage, noPath: d.cfg.Dialect == DialectFailed}
+	ed := editor{storage: d.cfg.Storage, noPath: d.cfg.Dialect == DialectFailed, assigns: d.cfg.Assigns}
 	op := e.DefaultOp
 	if op == "" {
 		op = opMerge

@@ -12,6 +12,7 @@ import (
 type editor struct {
 	storage Storage
 	noPath  bool // data-missing and data-exists do not say where
+	assigns bool // a new tenant gets leaves that nobody has asked for
 	errs    RPCErrors
 }
 
@@ -288,11 +289,25 @@ func (ed *editor) put(kids *siblings, n *Node, c *Element, sch *schema, op, here
 		}
 		return
 	}
-	if old == nil || op == opReplace || old.Kind != n.Kind {
+	created := old == nil || op == opReplace || old.Kind != n.Kind
+	if created {
 		old = n
 	}
 	// What is inside of something created or replaced is new: to merge it is to make it.
-	kids.put(id, ed.inside(old, c, sch, opMerge, here))
+	n = ed.inside(old, c, sch, opMerge, here)
+	if created && ed.assigns && n.Name.Local == "tenant" {
+		ed.assign(n)
+	}
+	kids.put(id, n)
+}
+
+// assign gives a new tenant the leaves that the system sets by itself.
+func (ed *editor) assign(n *Node) {
+	for _, own := range []struct{ local, value string }{{"id", "4711"}, {"generated", "false"}} {
+		if n.Child(own.local, "") == nil {
+			n.Children = append(n.Children, &Node{Name: xml.Name{Space: n.Name.Space, Local: own.local}, Kind: Leaf, Value: own.value})
+		}
+	}
 }
 
 // operation reads the operation that holds for c.

@@ -37,7 +37,7 @@ func TestREST(t *testing.T) {
 					t.Parallel()
 					conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
 						return startREST(t, inMemory(t), usual, func(c *conductorsim.Config) {
-							c.Style, c.PatchReplaces, c.Storage = style, replaces, storage
+							c.Style, c.PatchReplaces, c.Storage, c.Assigns = style, replaces, storage, replaces
 							if configure != nil {
 								configure(c)
 							}
@@ -59,7 +59,7 @@ func TestNETCONF(t *testing.T) {
 				t.Parallel()
 				conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
 					return startNETCONF(t, inMemory(t), usual, func(c *conductorsim.Config) {
-						c.Style, c.Dialect = style, dialect
+						c.Style, c.Dialect, c.Assigns = style, dialect, dialect == conductorsim.DialectFailed
 						if configure != nil {
 							configure(c)
 						}
@@ -96,7 +96,7 @@ func TestHistories(t *testing.T) {
 								synctest.Test(t, func(t *testing.T) {
 									conformance.RunHistory(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
 										return start(t, inMemory(t), 10*time.Second, func(c *conductorsim.Config) {
-											c.Style, c.PatchReplaces, c.DiscardOnUnlock, c.Nodes = style, other, other, nodes
+											c.Style, c.PatchReplaces, c.DiscardOnUnlock, c.Assigns, c.Nodes = style, other, other, other, nodes
 											configure(c)
 										})
 									}, seed, 15)

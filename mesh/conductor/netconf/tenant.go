@@ -2,6 +2,7 @@ package netconf
 
 import (
 	"encoding/xml"
+	"slices"
 
 	"banmesh/mesh/conductor"
 	"banmesh/netconfclient"
@@ -93,13 +94,17 @@ func (t *state) interpretMember(items []item, key conductor.Key) {
 	}
 }
 
+func onlyLeaves(items []item) bool {
+	return !slices.ContainsFunc(items, func(it item) bool { return it.kind != itemLeaf })
+}
+
 func (t *state) finish() {
 	t.Finish()
 	if len(t.rest) > 0 {
-		t.Rest = t.rest
+		t.Rest, t.Assigned = t.rest, onlyLeaves(t.rest)
 	}
 	if len(t.memberRest) > 0 {
-		t.MemberRest = t.memberRest
+		t.MemberRest, t.MemberAssigned = t.memberRest, onlyLeaves(t.memberRest)
 	}
 }
 

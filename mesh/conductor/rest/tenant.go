@@ -13,13 +13,20 @@ import (
 )
 
 // rest is what else is in a tenant or a member; nil where that is nothing. What is null is not there: some APIs show so what
-// others leave out.
-func rest(object map[string]any) any {
+// others leave out. assigned says that it is single values alone.
+func rest(object map[string]any) (more any, assigned bool) {
+	assigned = true
 	maps.DeleteFunc(object, func(_ string, v any) bool { return v == nil })
 	if len(object) == 0 {
-		return nil
+		return nil, false
 	}
-	return object
+	for _, v := range object {
+		switch v.(type) {
+		case map[string]any, []any:
+			assigned = false
+		}
+	}
+	return object, assigned
 }
 
 // parseTenant reads the answer of a GET of the tenant. shallow says that the answer does not show the tenant's members,
@@ -60,7 +67,7 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 	if len(others) > 0 {
 		raw["member"] = others
 	}
-	t.Rest = rest(raw)
+	t.Rest, t.Assigned = rest(raw)
 	t.Finish()
 	return t, shallow || !listed, nil
 }
@@ -104,7 +111,7 @@ func readMember(t *conductor.Tenant, object map[string]any, key conductor.Key) e
 	more := maps.Clone(object)
 	delete(more, "neighborhood")
 	delete(more, "address")
-	t.MemberRest = rest(more)
+	t.MemberRest, t.MemberAssigned = rest(more)
 	var list []any
 	switch v := object["address"].(type) {
 	case nil:
