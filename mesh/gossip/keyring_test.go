@@ -101,8 +101,8 @@ func TestKeysAreRotatedWhileBansFlow(t *testing.T) {
 		if err := fl.start(nd, func(c *Config) { c.Keys, c.KeyringFile = nil, path }); err != nil {
 			t.Fatal(err)
 		}
-		fl.wait(time.Minute, "all alive", func() bool {
-			return !slices.ContainsFunc(fl.nodes, func(o *node) bool { return o.mesh.table.alive() != 4 })
+		fl.wait(time.Minute, "all heard", func() bool {
+			return !slices.ContainsFunc(fl.nodes, func(o *node) bool { return len(*o.mesh.table.proven.Load()) != 3 })
 		})
 		ctx := context.Background()
 		m := fl.nodes[0].mesh

@@ -360,7 +360,9 @@ func (m *Mesh) takeKey(s *messages, k keyCall) ([]byte, error) {
 
 // majority asks the members that have been heard to answer whether most of them
 // hold the key that is to be used, or seal with the one that this member would be
-// left with. One host has one voice.
+// left with. One host has one voice. One member that answers otherwise is enough for a
+// no: made-up members at many addresses would outvote the honest ones, and the step
+// would cut those off.
 func (m *Mesh) majority(op keyOp, name string) error {
 	ctx, cancel := context.WithTimeout(m.ctx, 2*keyListTime)
 	defer cancel()
@@ -379,7 +381,13 @@ func (m *Mesh) majority(op keyOp, name string) error {
 		v := voice(t.addr)
 		voices[v] = true
 		keys := answers[t.name]
-		if len(keys) > 0 && (op == keyUse && slices.Contains(keys, name) || op == keyRemove && keys[0] == own) {
+		switch {
+		case len(keys) == 0 || m.ignores(t.name): // it has not answered, or does not count
+		case op == keyUse && !slices.Contains(keys, name):
+			return fmt.Errorf("member %s (%s) does not hold the key", t.name, t.addr)
+		case op == keyRemove && keys[0] != own:
+			return fmt.Errorf("member %s (%s) does not use the key that it would be left with", t.name, t.addr)
+		default:
 			agree[v] = true
 		}
 	}

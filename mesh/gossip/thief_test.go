@@ -69,6 +69,40 @@ func TestOneWithTheKeyCannotPartTheMesh(t *testing.T) {
 	})
 }
 
+// TestMadeUpMembersCannotPartTheMesh: made-up members at addresses of their own, more than
+// the honest ones, vouch for a key that no other honest member has.
+func TestMadeUpMembersCannotPartTheMesh(t *testing.T) {
+	simulate(t, 7, lan(), func(fl *fleet) {
+		time.Sleep(5 * time.Second) // all have answered all
+		r := &thief{newRogue(fl)}
+		for i, nd := range fl.nodes[:3] {
+			own := bytes.Repeat([]byte{byte(50 + i)}, 32)
+			if a, err := r.call(nd, "r006", keyInstall, KeyName(own), own); err != nil || a.Error != "" {
+				t.Fatalf("install at %s: %+v, %v: the test proves nothing", nd.name, a, err)
+			}
+			for _, liar := range fl.nodes[3:] {
+				if err := liar.mesh.ring.install(own); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if a, err := r.call(nd, "r006", keyUse, KeyName(own), nil); err != nil || a.Error == "" {
+				t.Errorf("%s uses a key that no other honest member has: %+v, %v", nd.name, a, err)
+			}
+			for _, one := range append([]*node{nd}, fl.nodes[3:]...) {
+				if err := one.mesh.ring.use(own); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if a, err := r.call(nd, "r006", keyRemove, KeyName(testKey), nil); err != nil || a.Error == "" {
+				t.Errorf("%s forgets the key that the honest members use: %+v, %v", nd.name, a, err)
+			}
+			if err := nd.mesh.ring.use(testKey); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // One that knows members and has heard none of them answer, just started or cut off,
 // was a majority of its own.
 func TestAMemberThatHearsNobodyChangesNoKey(t *testing.T) {
