@@ -2,22 +2,33 @@ package mesh
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"banmesh/store"
 )
 
-// liftBook counts which other routers lifted bans of this one in the last hour.
+// liftBook counts which other routers took back what this one wrote in the last hour: bans that they lifted, allow entries that
+// they removed.
 type liftBook struct {
-	mu sync.Mutex
-	of map[string]map[int64]int // by name, by minute
+	mu    sync.Mutex
+	of    map[string]map[int64]takenBack // by name, by minute
+	small map[int64]takenBack            // by minute, of names that there is no room for
+}
+
+type takenBack struct{ bans, allows int }
+
+func (t takenBack) plus(o takenBack) takenBack {
+	return takenBack{t.bans + o.bans, t.allows + o.allows}
 }
 
 const (
 	liftsFor = time.Hour
-	// manyLifts is from how many on status says so: an operator lifts a few.
+	// manyLifts is from how many bans on status says so: an operator lifts a few. An allow entry is rarely removed elsewhere
+	// than where it was made, and one alone can protect much, so that each is told.
 	manyLifts  = 10
 	maxLifters = 64
 )
@@ -28,52 +39,86 @@ func (b *liftBook) note(self string, c store.Change, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range c.Events {
-		if e.Kind != store.EventLift || e.Origin != self || e.By == self || e.By == "" {
+		if e.Origin != self || e.By == self || e.By == "" {
+			continue
+		}
+		var one takenBack
+		switch e.Kind {
+		case store.EventLift:
+			one.bans = 1
+		case store.EventDisallow:
+			one.allows = 1
+		default:
 			continue
 		}
 		minutes := b.of[e.By]
 		if minutes == nil {
 			if b.forget(now); len(b.of) >= maxLifters {
+				if b.small == nil {
+					b.small = make(map[int64]takenBack)
+				}
+				b.small[minute] = b.small[minute].plus(one)
 				continue
 			}
 			if b.of == nil {
-				b.of = make(map[string]map[int64]int)
+				b.of = make(map[string]map[int64]takenBack)
 			}
-			minutes = make(map[int64]int)
+			minutes = make(map[int64]takenBack)
 			b.of[e.By] = minutes
 		}
-		minutes[minute]++
+		minutes[minute] = minutes[minute].plus(one)
 	}
 }
 
 // forget drops what is over an hour ago. Called with the lock held.
 func (b *liftBook) forget(now time.Time) {
-	first := now.Add(-liftsFor).Unix() / 60
+	first, last := now.Add(-liftsFor).Unix()/60, now.Unix()/60
+	past := func(m int64, _ takenBack) bool { return m < first || m > last }
 	for name, minutes := range b.of {
-		for m := range minutes {
-			if m < first || m > now.Unix()/60 {
-				delete(minutes, m)
-			}
-		}
-		if len(minutes) == 0 {
+		if maps.DeleteFunc(minutes, past); len(minutes) == 0 {
 			delete(b.of, name)
 		}
 	}
+	maps.DeleteFunc(b.small, past)
 }
 
 func (b *liftBook) warnings(now time.Time) (w []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.forget(now)
+	rest := sumOf(b.small) // what names did that lifted a few each: names cost nothing to a holder of the key
+	var by []string        // the names that removed allow entries
+	allows := rest.allows
 	for name, minutes := range b.of {
-		n := 0
-		for _, x := range minutes {
-			n += x
+		n := sumOf(minutes)
+		if n.bans > manyLifts {
+			w = append(w, fmt.Sprintf("%d of this router's bans were lifted by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block`", n.bans, name, name))
+		} else {
+			rest.bans += n.bans
 		}
-		if n > manyLifts {
-			w = append(w, fmt.Sprintf("%d of this router's bans were lifted by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block`", n, name, name))
+		if n.allows > 0 {
+			allows += n.allows
+			by = append(by, name)
 		}
+	}
+	if rest.bans > manyLifts {
+		w = append(w, fmt.Sprintf("%d of this router's bans were lifted in the last hour by others, a few each: `banmesh monitor` names them; if they are not your routers, somebody has the gossip key", rest.bans))
+	}
+	if allows > 0 {
+		slices.Sort(by)
+		names := strings.Join(by[:min(len(by), 3)], ", ")
+		if len(by) > 3 {
+			names += " and others"
+		}
+		w = append(w, fmt.Sprintf("%d of this router's allow entries were removed by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block` brings back what it removed", allows, names, by[0]))
 	}
 	slices.Sort(w)
 	return w
+}
+
+func sumOf(minutes map[int64]takenBack) (sum takenBack) {
+	for _, n := range minutes {
+		sum = sum.plus(n)
+	}
+	return sum
 }

@@ -41,4 +41,33 @@ func TestWhoLiftsManyBansIsNamed(t *testing.T) {
 	if len(b.of) > maxLifters {
 		t.Errorf("%d names are kept", len(b.of))
 	}
+	if w := b.warnings(now); len(w) != 1 || !strings.Contains(w[0], "192 of this router's bans were lifted in the last hour by others, a few each") {
+		t.Errorf("of many names that lift one ban each: %q", w)
+	}
+	if w := b.warnings(now.Add(2 * time.Hour)); len(w) != 0 || len(b.small) != 0 {
+		t.Errorf("two hours later: %q, %d minutes kept", w, len(b.small))
+	}
+}
+
+func TestWhoRemovesAllowsIsNamed(t *testing.T) {
+	var b liftBook
+	now := time.Now()
+	remove := func(by string) {
+		b.note("self", store.Change{Events: []store.Event{{Kind: store.EventDisallow, Origin: "self", By: by}}}, now)
+	}
+	remove("self")
+	remove("") // it has ended
+	if w := b.warnings(now); len(w) != 0 {
+		t.Errorf("warns of %q", w)
+	}
+	remove("rogue")
+	if w := b.warnings(now); len(w) != 1 || !strings.Contains(w[0], "1 of this router's allow entries were removed by rogue") {
+		t.Errorf("of an allow that another removed: %q", w)
+	}
+	for i := range 2 * maxLifters {
+		remove(strings.Repeat("x", i+1))
+	}
+	if w := b.warnings(now); len(w) != 1 || !strings.Contains(w[0], "129 of this router's allow entries were removed by rogue, x, xx and others") || len(b.of) != maxLifters {
+		t.Errorf("of %d names: %q, %d names kept", 2*maxLifters+1, w, len(b.of))
+	}
 }
