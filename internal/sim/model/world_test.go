@@ -630,9 +630,15 @@ func (w *world) withdraw(i int, p netip.Prefix, gone []int) {
 	w.touched[i] = true
 }
 
-// dead returns what n wrote and knows to be gone: a withdrawal may say it again.
+// dead returns what n wrote and knows to be gone, or perhaps to be gone: a withdrawal may say it again.
 func (w *world) dead(n *node, gone []int) (ids []int) {
 	v := look(n.known, w.clockOf(n))
+	perhaps := map[int]bool{}
+	for o := range n.known.all {
+		for _, g := range o.covers {
+			perhaps[g] = true
+		}
+	}
 	for o := range n.known.all {
 		if o.origin() == n.name && o.at+10*minute <= v.now {
 			for _, g := range o.gone {
@@ -643,7 +649,7 @@ func (w *world) dead(n *node, gone []int) (ids []int) {
 		}
 		switch o.kind {
 		case store.KindAllow, store.KindPlaced, store.KindFreeze, store.KindBlock:
-			if o.origin() == n.name && (v.dead[o.id] || o.until <= v.now) && !slices.Contains(gone, o.id) {
+			if o.origin() == n.name && (v.dead[o.id] || perhaps[o.id] || o.until <= v.now) && !slices.Contains(gone, o.id) {
 				ids = append(ids, o.id)
 			}
 		}
