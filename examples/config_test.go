@@ -11,18 +11,18 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"banmesh/mesh"
+	"banmesh/mesh/config"
 )
 
 func TestConfigurationShowsEveryKeyWithItsDefault(t *testing.T) {
-	f, err := mesh.LoadConfig("banmesh.yaml")
+	f, err := config.Load("banmesh.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Validate(); err != nil {
 		t.Error(err)
 	}
-	want := mesh.DefaultConfig()
+	want := config.Default()
 	// These two have no default that would be of use.
 	want.Name = "router1"
 	want.Gossip.Keyring = "/etc/banmesh/keyring.json"
@@ -60,7 +60,7 @@ func TestConfigurationsOfTheREADMEAreTaken(t *testing.T) {
 		if err := os.WriteFile(path, []byte(server+text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		f, err := mesh.LoadConfig(path)
+		f, err := config.Load(path)
 		if err == nil {
 			err = f.Validate()
 		}

@@ -20,6 +20,7 @@ import (
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/prefixset"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/crowdsec"
 	"banmesh/mesh/fail2ban"
@@ -50,7 +51,7 @@ const (
 
 // Agent is one member of the mesh.
 type Agent struct {
-	cfg     Config
+	cfg     config.Config
 	version string
 	commit  string // that the program was built from
 	doors   Doors
@@ -84,10 +85,10 @@ type Agent struct {
 	enforcer    enforcer // nil where none is configured
 	taken       *taken   // the bans off this router, at a leave
 	watchers    watchers
-	crowdsec    *crowdsec.Source          // nil where none is configured
-	past        *history.History          // nil where nothing is remembered
-	geo         atomic.Pointer[GeoConfig] // as configured last
-	ready       atomic.Bool               // the rooms are made: changes, messages and guests may reach them
+	crowdsec    *crowdsec.Source           // nil where none is configured
+	past        *history.History           // nil where nothing is remembered
+	geo         atomic.Pointer[config.Geo] // as configured last
+	ready       atomic.Bool                // the rooms are made: changes, messages and guests may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once
@@ -96,7 +97,7 @@ type Agent struct {
 
 	neverBan struct {
 		sync.Mutex
-		configured []ConfigPrefix
+		configured []config.Prefix
 		found      map[string][]netip.Addr // by name: what conductors had when they were last looked up
 		wake       chan struct{}
 	}
@@ -114,7 +115,7 @@ type Options struct {
 
 // Open takes the socket and the store and starts to gossip; Run does the rest.
 // An error says what is missing or who is in the way, and leaves nothing open.
-func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
+func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func Open(ctx context.Context, cfg Config, o Options) (_ *Agent, err error) {
 	}
 	a.neverBan.configured = cfg.NeverBan
 	a.neverBan.wake = make(chan struct{}, 1)
-	a.otherLimits.own = a.cfg.Limits.sum()
+	a.otherLimits.own = a.cfg.Limits.Sum()
 	a.stop = func() {}
 	defer func() {
 		if err != nil {
@@ -191,8 +192,8 @@ func (a *Agent) Addr() string { return a.mesh.Addr() }
 func (a *Agent) openStore() (err error) {
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
-		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.store(), Members: a.cfg.Limits.members(),
-		Guard:    a.cfg.Enforce.guard(),
+		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.Store(), Members: a.cfg.Limits.Counted(),
+		Guard:    a.cfg.Enforce.Guard(),
 		OnChange: a.changed, KeepRest: a.cfg.History.MaxEntries > 0,
 		Random: a.doors.Random, Commit: a.doors.Commit, Logger: a.log,
 	})
@@ -204,26 +205,31 @@ func (a *Agent) openStore() (err error) {
 
 func (a *Agent) openFail2ban() error {
 	a.client = a.doors.newClient(fail2ban.ClientConfig{
-		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Helper: a.cfg.Fail2ban.helper(), Shift: a.clock.shift,
+		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Helper: a.cfg.Fail2ban.HelperSocket(), Shift: a.clock.shift,
 	})
 	fed, err := a.openFeed()
 	if err != nil {
 		return err
 	}
 	a.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
-		Set: a.store, Client: a.client, Shares: a.cfg.Share.has, Feed: fed, Now: a.clock.local, Logger: a.log,
+		Set: a.store, Client: a.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
 	})
 	a.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
-		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Bounds: a.cfg.Fail2ban.bounds(), Now: a.clock.local, Logger: a.log,
+		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Bounds: bounds(&a.cfg.Fail2ban), Now: a.clock.local, Logger: a.log,
 	})
 	return a.openSpool()
+}
+
+// bounds are what the local fail2ban may be told from afar.
+func bounds(f *config.Fail2ban) fail2ban.Bounds {
+	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
 }
 
 func (a *Agent) openMesh(ctx context.Context) (err error) {
 	g := &a.cfg.Gossip
 	bind, err := netip.ParseAddrPort(g.Bind)
 	if err != nil {
-		return field("gossip.bind", "%q is not IP:port", g.Bind)
+		return fmt.Errorf("gossip.bind: %q is not IP:port", g.Bind)
 	}
 	a.repeat = &repeats{store: a.store, settled: func() bool { return a.mesh.Settled() }}
 	a.repeat.load()
@@ -404,7 +410,7 @@ func (a *Agent) protect(ctx context.Context) []netip.Prefix {
 // exempt is ownNeverBan, and while a conductor's name was not looked up in this run
 // yet, also the single addresses of this router's last lease: the conductor's are
 // among them, from the run before.
-func (a *Agent) exempt(ctx context.Context, cfg *Config, advertised netip.Addr) []netip.Prefix {
+func (a *Agent) exempt(ctx context.Context, cfg *config.Config, advertised netip.Addr) []netip.Prefix {
 	missed := false
 	world := a.doors
 	world.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {

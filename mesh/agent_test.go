@@ -15,12 +15,13 @@ import (
 
 	"banmesh/internal/need"
 	"banmesh/internal/sim/conductorsim"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 )
 
 // simulated starts a conductor for a test and returns the commit section that
 // reaches it.
-func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.Sim, CommitConfig) {
+func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.Sim, config.Commit) {
 	t.Helper()
 	cfg := conductorsim.DefaultConfig()
 	cfg.Dir = t.TempDir()
@@ -37,16 +38,16 @@ func simulated(t *testing.T, change func(*conductorsim.Config)) (*conductorsim.S
 		t.Fatal(err)
 	}
 	go sim.Serve(ln)
-	k := DefaultConfig().Commit
+	k := config.Default().Commit
 	k.Driver, k.Conductors = "netconf", []string{ln.Addr().String()}
 	k.Key, k.KnownHosts = filepath.Join(cfg.Dir, "client_key"), filepath.Join(cfg.Dir, "known_hosts")
-	k.Window, k.MaxWait, k.Timeout = Duration(100*time.Millisecond), Duration(time.Second), Duration(10*time.Second)
+	k.Window, k.MaxWait, k.Timeout = config.Duration(100*time.Millisecond), config.Duration(time.Second), config.Duration(10*time.Second)
 	return sim, k
 }
 
 // overREST starts a conductor of a release and returns the commit section that
 // reaches it over REST.
-func overREST(t *testing.T, style conductorsim.Style) (*conductorsim.Sim, CommitConfig) {
+func overREST(t *testing.T, style conductorsim.Style) (*conductorsim.Sim, config.Commit) {
 	t.Helper()
 	cfg := conductorsim.DefaultConfig()
 	cfg.Dir, cfg.Style, cfg.Password = t.TempDir(), style, "secret"
@@ -64,29 +65,29 @@ func overREST(t *testing.T, style conductorsim.Style) (*conductorsim.Sim, Commit
 	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k := DefaultConfig().Commit
+	k := config.Default().Commit
 	k.Driver, k.Conductors, k.PasswordFile = "rest", []string{"https://" + ln.Addr().String()}, password
 	k.CAFile = filepath.Join(cfg.Dir, "rest_cert.pem")
-	k.Window, k.MaxWait, k.Timeout = Duration(100*time.Millisecond), Duration(time.Second), Duration(10*time.Second)
+	k.Window, k.MaxWait, k.Timeout = config.Duration(100*time.Millisecond), config.Duration(time.Second), config.Duration(10*time.Second)
 	return sim, k
 }
 
 // started opens an agent and runs it until the test ends.
-func started(t *testing.T, name string, change func(*Config)) *Agent {
+func started(t *testing.T, name string, change func(*config.Config)) *Agent {
 	t.Helper()
 	a, _ := startedBy(t, time.Now, name, change)
 	return a
 }
 
 // startedBy gives it a clock; stop stops it before the test ends.
-func startedBy(t *testing.T, now func() time.Time, name string, change func(*Config)) (_ *Agent, stop func()) {
+func startedBy(t *testing.T, now func() time.Time, name string, change func(*config.Config)) (_ *Agent, stop func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bm") // short enough for a socket's path
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	cfg := DefaultConfig()
+	cfg := config.Default()
 	cfg.Name, cfg.DataDir, cfg.Socket = name, dir, filepath.Join(dir, "s")
 	cfg.Gossip.Bind, cfg.Gossip.Profile = "127.0.0.1:0", "local"
 	cfg.Fail2ban.Unban = false
@@ -163,8 +164,8 @@ func ban(t *testing.T, a *Agent, prefixes ...string) control.BanReply {
 func pair(t *testing.T, change func(*conductorsim.Config)) (sim *conductorsim.Sim, lead, follower *Agent) {
 	t.Helper()
 	sim, k := simulated(t, change)
-	lead = started(t, "router1", func(c *Config) { c.Commit = k })
-	follower = started(t, "router2", func(c *Config) { c.Commit, c.Join = k, []string{lead.Addr()} })
+	lead = started(t, "router1", func(c *config.Config) { c.Commit = k })
+	follower = started(t, "router2", func(c *config.Config) { c.Commit, c.Join = k, []string{lead.Addr()} })
 	eventually(t, "router1 to lead", func() bool {
 		a, b := status(t, lead), status(t, follower)
 		return a.Leader != nil && b.Leader != nil && *a.Leader == "router1" && *b.Leader == "router1"
@@ -218,9 +219,9 @@ func TestWhatFailsToCommitIsNotCalledCommitted(t *testing.T) {
 
 func TestCommitAtAFollowerIsDoneByTheLeader(t *testing.T) {
 	sim, k := simulated(t, nil)
-	k.Window, k.MaxWait = Duration(time.Hour), Duration(time.Hour)
-	lead := started(t, "router1", func(c *Config) { c.Commit = k })
-	follower := started(t, "router2", func(c *Config) { c.Commit, c.Join = k, []string{lead.Addr()} })
+	k.Window, k.MaxWait = config.Duration(time.Hour), config.Duration(time.Hour)
+	lead := started(t, "router1", func(c *config.Config) { c.Commit = k })
+	follower := started(t, "router2", func(c *config.Config) { c.Commit, c.Join = k, []string{lead.Addr()} })
 	eventually(t, "a leader", func() bool { s := status(t, follower); return s.Leader != nil && *s.Leader == "router1" })
 	ban(t, follower, "203.0.113.7/32") // a new leader commits at once; what comes later waits for the window
 	eventually(t, "the new leader's first commit", func() bool { return listing(t, follower)["203.0.113.7/32"].Committed })
@@ -247,8 +248,8 @@ func TestAgentsCommitOverRESTToEveryStyleOfRelease(t *testing.T) {
 		t.Run(string(style), func(t *testing.T) {
 			t.Parallel()
 			sim, k := overREST(t, style)
-			a := started(t, "router1", func(c *Config) { c.Commit = k })
-			b := started(t, "router2", func(c *Config) { c.Commit, c.Join = k, []string{a.Addr()} })
+			a := started(t, "router1", func(c *config.Config) { c.Commit = k })
+			b := started(t, "router2", func(c *config.Config) { c.Commit, c.Join = k, []string{a.Addr()} })
 			ban(t, b, "203.0.113.7/32", "2001:db8::7/128")
 			eventually(t, "both bans to be committed", func() bool {
 				return len(sim.Addresses("blacklist-fail2ban", "internet")) == 2 && listing(t, b)["203.0.113.7/32"].Committed
@@ -271,7 +272,7 @@ func TestUnbanBeforeTheFirstExchangeIsRepeatedAfterIt(t *testing.T) {
 	a := started(t, "router1", nil)
 	ban(t, a, "203.0.113.7/32")
 	// Nobody answers at this address: router2 tries alone for 30 s before it is settled.
-	b := started(t, "router2", func(c *Config) { c.Join = []string{"127.0.0.1:1"} })
+	b := started(t, "router2", func(c *config.Config) { c.Join = []string{"127.0.0.1:1"} })
 	if _, err := b.Unban(t.Context(), control.UnbanCall{Prefixes: control.Prefixes{netip.MustParsePrefix("203.0.113.7/32")}}); err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +289,7 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 	a := started(t, "router1", nil)
 	ban(t, a, "203.0.113.7/32")
 	cfg := a.cfg
-	cfg.NeverBan = []ConfigPrefix{{netip.MustParsePrefix("203.0.113.0/24")}}
+	cfg.NeverBan = []config.Prefix{{Prefix: netip.MustParsePrefix("203.0.113.0/24")}}
 	cfg.Commit.Tenant = "another"
 	cfg.Limits.LivePerOrigin = 5
 	waiting, err := a.Reload(t.Context(), cfg)
@@ -306,9 +307,9 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 }
 
 func TestOwnAndConductorAddressesAreNeverBanned(t *testing.T) {
-	a := started(t, "router1", func(c *Config) {
+	a := started(t, "router1", func(c *config.Config) {
 		c.Commit.Conductors = []string{"192.0.2.10:830"} // driver none: named, and not spoken to
-		c.NeverBan = []ConfigPrefix{{netip.MustParsePrefix("10.0.0.0/8")}}
+		c.NeverBan = []config.Prefix{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
 	})
 	ban(t, a, "192.0.2.10/32", "10.1.2.3/32", "203.0.113.7/32")
 	eventually(t, "the never-ban list", func() bool {

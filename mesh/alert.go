@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
@@ -78,7 +79,7 @@ type lasting struct {
 	missed  time.Time // an earlier one: since when it has not been seen
 }
 
-func newAlerts(router string, cfg AlertConfig, memory memory, run func(context.Context, string, []byte, *slog.Logger) error, log *slog.Logger) *alerts {
+func newAlerts(router string, cfg config.Alert, memory memory, run func(context.Context, string, []byte, *slog.Logger) error, log *slog.Logger) *alerts {
 	a := &alerts{
 		router: router, after: time.Duration(cfg.After), log: log,
 		command: func(ctx context.Context, event []byte) error { return run(ctx, cfg.Command, event, log) },

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
@@ -44,7 +45,7 @@ func watch(t *testing.T, after time.Duration) *watched { return watchAgain(t, af
 // watchAgain is watch with what earlier alerts have kept; stop ends it before the
 // test does.
 func watchAgain(t *testing.T, after time.Duration, memory kept) *watched {
-	w := &watched{alerts: newAlerts("router1", AlertConfig{After: Duration(after)}, memory, runAlert, slog.New(slog.DiscardHandler)), began: time.Now()}
+	w := &watched{alerts: newAlerts("router1", config.Alert{After: config.Duration(after)}, memory, runAlert, slog.New(slog.DiscardHandler)), began: time.Now()}
 	running := false
 	w.command = func(ctx context.Context, event []byte) error {
 		if running {
@@ -237,15 +238,17 @@ func TestAlertCommandGetsTheEventAndIsBounded(t *testing.T) {
 func TestAlertOfAMemberThatIsGone(t *testing.T) {
 	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
-	a := started(t, "router1", func(c *Config) { c.Alert = AlertConfig{Command: "cat >> " + events, After: Duration(time.Second)} })
-	two := func(c *Config) { c.Join = []string{a.Addr()} }
+	a := started(t, "router1", func(c *config.Config) {
+		c.Alert = config.Alert{Command: "cat >> " + events, After: config.Duration(time.Second)}
+	})
+	two := func(c *config.Config) { c.Join = []string{a.Addr()} }
 	b := started(t, "router2", two)
 	eventually(t, "two members", func() bool { return len(a.mesh.Members()) == 2 })
 	b.mesh.Shutdown() // as a crash: nobody is told
 	eventually(t, "the alert", func() bool {
 		return strings.Contains(read(events), `"alert":"member","name":"router2","state":"begins"`)
 	})
-	started(t, "router2", func(c *Config) { two(c); c.Gossip.Bind = b.Addr() })
+	started(t, "router2", func(c *config.Config) { two(c); c.Gossip.Bind = b.Addr() })
 	eventually(t, "its end", func() bool { return strings.Contains(read(events), `"alert":"member","name":"router2","state":"ends"`) })
 }
 
@@ -254,17 +257,19 @@ func TestAlertOfAMemberThatIsGone(t *testing.T) {
 func TestAlertIsOverAlsoAfterARestart(t *testing.T) {
 	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
-	alert := func(c *Config) { c.Alert = AlertConfig{Command: "cat >> " + events, After: Duration(time.Second)} }
+	alert := func(c *config.Config) {
+		c.Alert = config.Alert{Command: "cat >> " + events, After: config.Duration(time.Second)}
+	}
 	a, stop := startedBy(t, time.Now, "router1", alert)
-	b := started(t, "router2", func(c *Config) { c.Join = []string{a.Addr()} })
+	b := started(t, "router2", func(c *config.Config) { c.Join = []string{a.Addr()} })
 	eventually(t, "two members", func() bool { return len(a.mesh.Members()) == 2 })
 	b.mesh.Shutdown() // as a crash
 	kept := func(a *Agent) string { raw, _ := a.store.Meta(alertKey); return string(raw) }
 	eventually(t, "the alert to be told and kept", func() bool { return strings.Contains(kept(a), "router2") })
 	stop()
 
-	again := started(t, "router1", func(c *Config) { alert(c); c.DataDir, c.Gossip.Bind = a.cfg.DataDir, a.Addr() })
-	started(t, "router2", func(c *Config) { c.Join = []string{again.Addr()}; c.Gossip.Bind = b.Addr() })
+	again := started(t, "router1", func(c *config.Config) { alert(c); c.DataDir, c.Gossip.Bind = a.cfg.DataDir, a.Addr() })
+	started(t, "router2", func(c *config.Config) { c.Join = []string{again.Addr()}; c.Gossip.Bind = b.Addr() })
 	eventually(t, "its end", func() bool { return strings.Contains(read(events), `"alert":"member","name":"router2","state":"ends"`) })
 	eventually(t, "it to be forgotten", func() bool { return !strings.Contains(kept(again), "router2") })
 	if told := read(events); strings.Count(told, `"name":"router2","state":"begins"`) != 1 {

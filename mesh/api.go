@@ -238,7 +238,7 @@ func (a *Agent) tooWide(kind store.Kind, prefixes []netip.Prefix) error {
 	if kind == store.KindAllow {
 		key = "widest_allow"
 	}
-	limits := a.cfg.Limits.store()
+	limits := a.cfg.Limits.Store()
 	for _, p := range prefixes {
 		if why := limits.TooWide(kind, p); why != "" {
 			family := "ipv4"
@@ -346,7 +346,7 @@ func (a *Agent) List(_ context.Context, q control.ListQuery) (bans iter.Seq[cont
 		for i := range entries {
 			b := listed(&entries[i], committed(entries[i].Prefix))
 			if !b.Committed {
-				b.WaitsForQuorum = a.cfg.Quorum.waits(&entries[i], alive)
+				b.WaitsForQuorum = waits(&a.cfg.Quorum, &entries[i], alive)
 			}
 			if !yield(b) {
 				return

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oschwald/maxminddb-golang/v2"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/history"
 )
@@ -24,7 +25,7 @@ type atlas struct {
 	countries    map[uintptr]*control.NamedShare
 }
 
-func newAtlas(g GeoConfig) *atlas {
+func newAtlas(g config.Geo) *atlas {
 	p := &atlas{asns: make(map[uintptr]*control.ASNShare), countries: make(map[uintptr]*control.NamedShare)}
 	p.asn = p.open("geo.asn_db", g.ASNDB)
 	p.country = p.open("geo.country_db", g.CountryDB)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 )
 
@@ -48,7 +49,7 @@ func TestAClockThatStepsEndsNothingAndKeepsNothing(t *testing.T) {
 	t.Parallel()
 	odd := &stepping{began: time.Now()}
 	one, _ := startedBy(t, odd.now, "router1", nil)
-	join := func(c *Config) { c.Join = []string{one.Addr()} }
+	join := func(c *config.Config) { c.Join = []string{one.Addr()} }
 	two, three := started(t, "router2", join), started(t, "router3", join)
 	all := []*Agent{one, two, three}
 	for _, a := range all {
@@ -113,8 +114,8 @@ func TestADriftingClock(t *testing.T) {
 	t.Parallel()
 	odd := &stepping{began: time.Now(), rate: 0.2}
 	one, _ := startedBy(t, odd.now, "router1", nil)
-	two := started(t, "router2", func(c *Config) { c.Join = []string{one.Addr()} })
-	three := started(t, "router3", func(c *Config) { c.Join = []string{one.Addr()} })
+	two := started(t, "router2", func(c *config.Config) { c.Join = []string{one.Addr()} })
+	three := started(t, "router3", func(c *config.Config) { c.Join = []string{one.Addr()} })
 	all := []*Agent{one, two, three}
 	for _, a := range all {
 		eventually(t, "all to be there", func() bool { return status(t, a).Members.Alive == 3 })
@@ -152,8 +153,8 @@ func TestBansCrossTheEndsOfShortClocks(t *testing.T) {
 			clock := &stepping{began: time.Now()}
 			clock.step(time.Until(edge.Add(-6 * time.Second)))
 			dir := ""
-			one, stop := startedBy(t, clock.now, "router1", func(c *Config) { dir = c.DataDir })
-			two, _ := startedBy(t, clock.now, "router2", func(c *Config) { c.Join = []string{one.Addr()} })
+			one, stop := startedBy(t, clock.now, "router1", func(c *config.Config) { dir = c.DataDir })
+			two, _ := startedBy(t, clock.now, "router2", func(c *config.Config) { c.Join = []string{one.Addr()} })
 			give(t, one, "203.0.113.1/32", edge.Add(time.Second))
 			give(t, one, "203.0.113.2/32", edge.Add(time.Hour))
 			give(t, two, "203.0.113.3/32", edge.Add(20*year))
@@ -175,7 +176,7 @@ func TestBansCrossTheEndsOfShortClocks(t *testing.T) {
 			}
 			give(t, one, "203.0.113.4/32", clock.now().Add(time.Hour))
 			stop()
-			one, _ = startedBy(t, clock.now, "router1", func(c *Config) { c.DataDir, c.Join = dir, []string{two.Addr()} })
+			one, _ = startedBy(t, clock.now, "router1", func(c *config.Config) { c.DataDir, c.Join = dir, []string{two.Addr()} })
 			eventually(t, "what was banned on either side of it, after a restart", func() bool { return len(listing(t, one)) == 3 })
 			eventually(t, "equal roots", func() bool { return status(t, one).Root == status(t, two).Root })
 		})
@@ -185,7 +186,7 @@ func TestBansCrossTheEndsOfShortClocks(t *testing.T) {
 // TestEndsInThePastAndFarAhead: neither is held, nor runs over into the other.
 func TestEndsInThePastAndFarAhead(t *testing.T) {
 	t.Parallel()
-	a := started(t, "router1", func(c *Config) { c.Bans.MaxDuration = 0 })
+	a := started(t, "router1", func(c *config.Config) { c.Bans.MaxDuration = 0 })
 	for _, c := range []struct {
 		until time.Time
 		want  string // expired, kept or refused

@@ -7,10 +7,11 @@ import (
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/netconf"
 	"banmesh/mesh/conductor/rest"
+	"banmesh/mesh/config"
 )
 
 // newConductor makes the conductor that the configuration names, nil for none.
-func newConductor(k *CommitConfig, door func(*CommitConfig, conductor.Config) (*conductor.Conductor, error), log *slog.Logger) (*conductor.Conductor, error) {
+func newConductor(k *config.Commit, door func(*config.Commit, conductor.Config) (*conductor.Conductor, error), log *slog.Logger) (*conductor.Conductor, error) {
 	if k.Driver == "none" {
 		return nil, nil
 	}
@@ -22,7 +23,7 @@ func newConductor(k *CommitConfig, door func(*CommitConfig, conductor.Config) (*
 }
 
 // realConductor is the one that is spoken to over the network.
-func realConductor(k *CommitConfig, c conductor.Config) (*conductor.Conductor, error) {
+func realConductor(k *config.Commit, c conductor.Config) (*conductor.Conductor, error) {
 	switch k.Driver {
 	case "netconf":
 		return netconf.New(netconf.Config{Config: c, Addresses: k.Conductors, User: k.User, KeyFile: k.Key, KnownHosts: k.KnownHosts,

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
@@ -12,36 +11,6 @@ import (
 	"banmesh/mesh/crowdsec"
 	"banmesh/store"
 )
-
-// CrowdSecConfig is a CrowdSec local API whose decisions become bans.
-type CrowdSecConfig struct {
-	URL      string   `yaml:"url"`      // "" is off
-	KeyFile  string   `yaml:"key_file"` // the API key of a bouncer
-	CAFile   string   `yaml:"ca_file"`  // authorities of an https URL; "" is the system's
-	Origins  []string `yaml:"origins"`  // of decisions; none is all
-	Jail     string   `yaml:"jail"`     // marks the bans that came from there, on every router
-	Interval Duration `yaml:"interval"` // between two questions
-}
-
-func (c *CrowdSecConfig) validate() error {
-	var bad faults
-	if err := control.CheckJail(c.Jail); err != nil || c.Jail == "" {
-		bad.add(field("crowdsec.jail", "%q: want the name of a jail", c.Jail))
-	}
-	if c.URL == "" {
-		return bad.err()
-	}
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" {
-		bad.add(field("crowdsec.url", "%q: want the URL of a local API, as http://127.0.0.1:8080", c.URL))
-	}
-	if c.KeyFile == "" {
-		bad.add(field("crowdsec.key_file", "is empty: name a file with the key that `cscli bouncers add banmesh` shows"))
-	}
-	if least := time.Second; time.Duration(c.Interval) < least {
-		bad.add(field("crowdsec.interval", "%v is less than %v", time.Duration(c.Interval), least))
-	}
-	return bad.err()
-}
 
 // sameEnd is by how much the end of a decision may differ between two answers: it
 // is told as a duration, by another clock.
@@ -104,7 +73,7 @@ func (a *Agent) takeBack(ctx context.Context, gone control.Prefixes) error {
 // takeOver bans for decisions, but for those that an operator would have to force.
 // What is refused keeps nothing else out; the first refusal is returned.
 func (a *Agent) takeOver(ctx context.Context, all []crowdsec.Decision) (err error) {
-	limits := a.cfg.Limits.store()
+	limits := a.cfg.Limits.Store()
 	bans := make(control.OneBans, 0, len(all))
 	for _, d := range all {
 		if !control.Wide(d.Prefix) && limits.TooWide(store.KindBan, d.Prefix) == "" {

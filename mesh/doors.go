@@ -14,6 +14,7 @@ import (
 
 	"banmesh/internal/random"
 	"banmesh/mesh/conductor"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/enforce"
 	"banmesh/mesh/fail2ban"
@@ -39,7 +40,7 @@ type Doors struct {
 	Addresses func() []netip.Addr
 	// Prepare makes the data directory and refuses to go on where others can change
 	// what is in it.
-	Prepare func(*Config, *slog.Logger) error
+	Prepare func(*config.Config, *slog.Logger) error
 	// Commit stands between the store and its file, see store.Config.
 	Commit func(write func() error) error
 	// Spools hold the calls that reached no agent.
@@ -48,7 +49,7 @@ type Doors struct {
 	Listen     func(path, group string) (net.Listener, error)
 	ListenHTTP func(ctx context.Context, addr string) (net.Listener, error)
 	// Conductor makes the conductor of a configuration that names one.
-	Conductor func(*CommitConfig, conductor.Config) (*conductor.Conductor, error)
+	Conductor func(*config.Commit, conductor.Config) (*conductor.Conductor, error)
 	// Fail2ban runs a command of fail2ban's protocol, in the place of fail2ban-client.
 	Fail2ban func(ctx context.Context, args ...string) (string, error)
 	// Kernel makes what drops packets, where enforce.driver is nftables.
@@ -109,7 +110,7 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-func prepare(cfg *Config, log *slog.Logger) error {
+func prepare(cfg *config.Config, log *slog.Logger) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}

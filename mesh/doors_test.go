@@ -12,21 +12,21 @@ import (
 )
 
 // The rooms that run in a simulated agent.
-var simulated = []string{".", "commit", "conductor", "control", "enforce", "fail2ban", "gossip", "leader", "spool", "../store"}
+var simulated = []string{".", "commit", "conductor", "config", "control", "enforce", "fail2ban", "gossip", "leader", "spool", "../store"}
 
 // Where the doors are, and what is behind them: the real thing, which a simulation
 // replaces, and what is done once by a command before an agent runs.
 var behind = map[string]string{
-	"doors.go":      "the real things",
-	"neverban.go":   "Doors.Addresses",
-	"conductor.go":  "Doors.Conductor",
-	"alert.go":      "Doors.Alert",
-	"rights.go":     "Doors.Prepare",
-	"config.go":     "the default name, before the start",
-	"configname.go": "the machine's id, where the configuration is read",
-	"configfile.go": "reading the configuration, before the start and when told to",
-	"invite.go":     "the conductor's public files, when a machine is let in",
-	"http.go":       "the size of the store's file, for the metrics of Doors.ListenHTTP",
+	"doors.go":         "the real things",
+	"neverban.go":      "Doors.Addresses",
+	"conductor.go":     "Doors.Conductor",
+	"alert.go":         "Doors.Alert",
+	"rights.go":        "Doors.Prepare",
+	"config/config.go": "the default name, before the start",
+	"config/name.go":   "the machine's id, where the configuration is read",
+	"config/file.go":   "reading the configuration, before the start and when told to",
+	"invite.go":        "the conductor's public files, when a machine is let in",
+	"http.go":          "the size of the store's file, for the metrics of Doors.ListenHTTP",
 
 	"../store/disk.go":   "store.Config.Commit",
 	"../store/check.go":  "store.Config.Commit",

@@ -3,22 +3,7 @@ package mesh
 import (
 	"fmt"
 	"strings"
-
-	"banmesh/store"
 )
-
-func defaultEnforce() EnforceConfig {
-	g := store.DefaultGuard()
-	return EnforceConfig{
-		Driver: "none", Jail: "mesh", Limit: 1000,
-		WidestIPv4: g.WidestV4, WidestIPv6: g.WidestV6, SpaceIPv4: g.SpaceV4, SpaceIPv6: g.SpaceV6,
-	}
-}
-
-// guard bounds what others have blocked by this router.
-func (e *EnforceConfig) guard() store.Guard {
-	return store.Guard{WidestV4: e.WidestIPv4, WidestV6: e.WidestIPv6, SpaceV4: e.SpaceIPv4, SpaceV6: e.SpaceIPv6}
-}
 
 // heldWarning says whose bans are held on this router, "" where none are, or where
 // nothing on this router would block them.

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"banmesh/mesh/commit"
+	"banmesh/mesh/config"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/metrics"
 	"banmesh/mesh/web"
@@ -49,7 +50,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	}
 	a.watchers.web, err = web.New(web.Config{
 		Set: a.store, Health: a.store.Health, Ready: a.settledOrWhy, Metrics: a.watchers.metrics, Page: a.watchers.page,
-		TokenFile: h.TokenFile, TLS: h.TLS(), Now: a.clock.raw, TakenJail: a.cfg.CrowdSec.Jail, Logger: a.log,
+		TokenFile: h.TokenFile, TLS: TLSFiles(h), Now: a.clock.raw, TakenJail: a.cfg.CrowdSec.Jail, Logger: a.log,
 	})
 	if err != nil {
 		return err
@@ -58,8 +59,8 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	return err
 }
 
-// TLS are the files of the listener's certificate.
-func (h *HTTPConfig) TLS() web.TLSFiles {
+// TLSFiles are those of the listener's certificate.
+func TLSFiles(h *config.HTTP) web.TLSFiles {
 	return web.TLSFiles{Cert: h.CertFile, Key: h.KeyFile, ClientCA: h.ClientCAFile}
 }
 

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/invite"
@@ -50,7 +48,7 @@ func (a *Agent) guest(ctx context.Context, c net.Conn, host string) {
 // Invite makes a token that lets one machine in.
 func (a *Agent) Invite(ctx context.Context, c control.InviteCall) (control.InviteReply, error) {
 	if c.Name != "" {
-		if err := checkName(c.Name); err != nil {
+		if err := config.CheckName(c.Name); err != nil {
 			return control.InviteReply{}, control.Errorf(control.CodeInvalid, "invite: the name %s %v", control.Show(c.Name), err)
 		}
 	}
@@ -59,7 +57,7 @@ func (a *Agent) Invite(ctx context.Context, c control.InviteCall) (control.Invit
 	}
 	addrs := slices.Clone(c.Addr)
 	for _, addr := range addrs {
-		if err := checkHostPort(addr); err != nil {
+		if err := config.CheckHostPort(addr); err != nil {
 			return control.InviteReply{}, control.Errorf(control.CodeInvalid, "invite: the address %s %v", control.Show(addr), err)
 		}
 	}
@@ -92,7 +90,7 @@ func (a *Agent) holdsKey(names []string) bool {
 
 // welcome is what a new machine is given.
 func (a *Agent) welcome(name string) (*invite.Welcome, error) {
-	if err := checkName(name); err != nil {
+	if err := config.CheckName(name); err != nil {
 		return nil, fmt.Errorf("the name %s %w", control.Show(name), err)
 	}
 	if m := a.cfg.Limits.Members; len(m) > 0 && !slices.Contains(m, name) {
@@ -102,7 +100,7 @@ func (a *Agent) welcome(name string) (*invite.Welcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &invite.Welcome{Inviter: a.cfg.Name, Settings: a.cfg.common(), Join: []string{a.mesh.Addr()}}
+	w := &invite.Welcome{Inviter: a.cfg.Name, Settings: a.cfg.Common(), Join: []string{a.mesh.Addr()}}
 	for _, k := range keys {
 		w.Keyring = append(w.Keyring, base64.StdEncoding.EncodeToString(k))
 	}
@@ -132,59 +130,4 @@ func readSmall(path string) (string, error) {
 		err = fmt.Errorf("%s is larger than %d bytes", path, most)
 	}
 	return string(b), err
-}
-
-// commonKeys are the sections and keys that must be, or should be, the same on all members, and hold no path, no command and no
-// secret: a new machine takes these from its inviter, which may be compromised, and no others.
-// What is a machine's own (addresses, files, never_ban, which all members count anyway) stays out.
-var commonKeys = []string{
-	"gossip.label", "gossip.profile", "bans.", "quorum.", "limits.",
-	"commit.driver", "commit.conductors", "commit.user", "commit.tenant", "commit.neighborhood", "commit.description", "commit.validation",
-	"commit.validate", "commit.host_key_algorithms", "commit.pin_sha256", "commit.candidate", "commit.window", "commit.max_wait",
-	"commit.timeout", "commit.max_addresses", "commit.max_shrink_percent", "commit.max_growth_percent", "commit.growth_floor",
-	"commit.min_interval", "commit.foreign", "commit.remove_foreign_after", "commit.cut_sessions", "commit.save_startup",
-}
-
-// Common reports whether a member may tell a new machine the value of that dotted key.
-func Common(key string) bool {
-	return slices.ContainsFunc(commonKeys, func(k string) bool { return key == k || strings.HasSuffix(k, ".") && strings.HasPrefix(key, k) })
-}
-
-// common are the common keys that differ from the defaults, dotted, in the form that the file takes them in.
-func (c *Config) common() map[string]any {
-	out := make(map[string]any)
-	own := DefaultConfig()
-	for _, key := range differing(reflect.ValueOf(*c), reflect.ValueOf(own), "") {
-		if Common(key) {
-			out[key] = plainValue(fieldOf(reflect.ValueOf(*c), key))
-		}
-	}
-	return out
-}
-
-// fieldOf finds the value of a dotted key.
-func fieldOf(v reflect.Value, key string) reflect.Value {
-	first, rest, more := strings.Cut(key, ".")
-	for i := range v.NumField() {
-		if strings.Split(v.Type().Field(i).Tag.Get("yaml"), ",")[0] == first {
-			if more {
-				return fieldOf(v.Field(i), rest)
-			}
-			return v.Field(i)
-		}
-	}
-	return reflect.Value{}
-}
-
-// plainValue is a value as YAML and JSON hold it.
-func plainValue(v reflect.Value) any {
-	if d, ok := v.Interface().(Duration); ok {
-		return time.Duration(d).String()
-	}
-	return v.Interface()
-}
-
-// Exempted reports whether never_ban covers an address.
-func (c *Config) Exempted(addr netip.Addr) bool {
-	return slices.ContainsFunc(c.NeverBan, func(p ConfigPrefix) bool { return p.Contains(addr) })
 }

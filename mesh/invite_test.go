@@ -11,18 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/invite"
 )
 
 // encrypted gives an agent a keyring of its own.
-func encrypted(t *testing.T, change func(*Config)) func(*Config) {
+func encrypted(t *testing.T, change func(*config.Config)) func(*config.Config) {
 	ring := filepath.Join(t.TempDir(), "keyring.json")
 	if err := os.WriteFile(ring, []byte(fmt.Sprintf("[%q]", gossip.NewKey())), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return func(c *Config) {
+	return func(c *config.Config) {
 		c.Gossip.Keyring = ring
 		if change != nil {
 			change(c)
@@ -31,8 +32,8 @@ func encrypted(t *testing.T, change func(*Config)) func(*Config) {
 }
 
 func TestAMachineIsLetInOnTheGossipsPort(t *testing.T) {
-	a := started(t, "server1", encrypted(t, func(c *Config) {
-		c.Bans.MaxDuration, c.Quorum.Default, c.Limits.LivePerOrigin, c.Enforce.Limit = Duration(24*time.Hour), 2, 5000, 7
+	a := started(t, "server1", encrypted(t, func(c *config.Config) {
+		c.Bans.MaxDuration, c.Quorum.Default, c.Limits.LivePerOrigin, c.Enforce.Limit = config.Duration(24*time.Hour), 2, 5000, 7
 	}))
 	r, err := a.Invite(t.Context(), control.InviteCall{Life: 900})
 	if err != nil {
@@ -60,7 +61,7 @@ func TestAMachineIsLetInOnTheGossipsPort(t *testing.T) {
 		t.Errorf("given %s, want %s", got, want)
 	}
 	// The gossip itself is served on that port all the same, and garbage is not.
-	if b := started(t, "server2", func(c *Config) { c.Gossip.Keyring, c.Join = a.cfg.Gossip.Keyring, w.Join }); true {
+	if b := started(t, "server2", func(c *config.Config) { c.Gossip.Keyring, c.Join = a.cfg.Gossip.Keyring, w.Join }); true {
 		eventually(t, "both to be members", func() bool { return len(b.mesh.Members()) == 2 && b.mesh.InSync() })
 	}
 	c, err := net.Dial("tcp", a.Addr())
@@ -104,7 +105,7 @@ func TestWithoutAKeyNobodyIsInvited(t *testing.T) {
 }
 
 func TestAMachineThatWouldCountForNothingIsNotLetIn(t *testing.T) {
-	a := started(t, "server1", encrypted(t, func(c *Config) { c.Limits.Members = []string{"server1"} }))
+	a := started(t, "server1", encrypted(t, func(c *config.Config) { c.Limits.Members = []string{"server1"} }))
 	r, err := a.Invite(t.Context(), control.InviteCall{Life: 900, Addr: []string{"192.0.2.1:7946"}})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/enforce"
 	"banmesh/store"
 )
@@ -37,7 +38,7 @@ func (s *stuck) Status() enforce.Status { return enforce.Status{} }
 
 // Whoever gives `banmesh leave` is told that the bans stay in the kernel.
 func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
-	a := &Agent{cfg: DefaultConfig(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
+	a := &Agent{cfg: config.Default(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
 	s := &stuck{fails: 2}
 	a.enforcer = s
 	done := make(chan error)
@@ -59,7 +60,7 @@ func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
 // The client that asked for the leave may be gone long before the bans are, and what
 // failed at first is tried again at the end of the agent.
 func TestAnInterruptedLeaveTakesTheBansOff(t *testing.T) {
-	a := &Agent{cfg: DefaultConfig(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
+	a := &Agent{cfg: config.Default(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
 	a.leaving.Do(func() {}) // there is no mesh
 	stopped := false
 	a.stop = func() { stopped = true }

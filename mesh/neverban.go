@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"banmesh/mesh/conductor/prefixset"
+	"banmesh/mesh/config"
 	"banmesh/mesh/gossip"
 )
 
@@ -20,7 +21,7 @@ import (
 // own addresses, its default gateways, its conductors, and what the
 // configuration adds. What the machine does not tell is left out: the list is
 // published anew each hour.
-func ownNeverBan(ctx context.Context, cfg *Config, world *Doors, advertised netip.Addr) []netip.Prefix {
+func ownNeverBan(ctx context.Context, cfg *config.Config, world *Doors, advertised netip.Addr) []netip.Prefix {
 	var addrs []netip.Addr
 	addrs = append(addrs, advertised)
 	addrs = append(addrs, world.Addresses()...)

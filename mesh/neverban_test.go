@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/store"
 )
 
@@ -26,7 +27,7 @@ func TestAConductorStaysExemptWithoutItsNameServer(t *testing.T) {
 	}
 	world := a.doors
 	world.Lookup = a.lastFound
-	cfg := &Config{}
+	cfg := &config.Config{}
 	cfg.Commit.Conductors = []string{"conductor.example:830"}
 	look := func(when string, want netip.Addr) {
 		t.Helper()
@@ -59,7 +60,7 @@ func TestAConductorStaysExemptOverARestartWithoutItsNameServer(t *testing.T) {
 	a.doors.Lookup = func(context.Context, string) ([]netip.Addr, error) {
 		return []netip.Addr{netip.MustParseAddr("192.0.2.41")}, down
 	}
-	cfg := &Config{Name: "router1"}
+	cfg := &config.Config{Name: "router1"}
 	cfg.Commit.Conductors = []string{"conductor.example:830"}
 	if got := a.exempt(t.Context(), cfg, netip.Addr{}); !slices.Equal(got, last[:1]) {
 		t.Errorf("without a name server %v is exempt, want the address of the run before", got)

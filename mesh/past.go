@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/history"
 	"banmesh/store"
@@ -28,7 +29,7 @@ func (a *Agent) openHistory() {
 }
 
 // rebound takes over what a reload changes of the memory. It returns what is in force then.
-func (a *Agent) rebound(h HistoryConfig, g GeoConfig) (HistoryConfig, GeoConfig) {
+func (a *Agent) rebound(h config.History, g config.Geo) (config.History, config.Geo) {
 	a.geo.Store(&g)
 	if a.past == nil || h.MaxEntries == 0 {
 		return a.cfg.History, g

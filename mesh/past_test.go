@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 )
 
@@ -66,7 +67,7 @@ func TestHistoryTellsWhatBecameOfABan(t *testing.T) {
 
 func TestHistoryOutlivesTheAgent(t *testing.T) {
 	dir := t.TempDir()
-	in := func(c *Config) { c.DataDir = dir }
+	in := func(c *config.Config) { c.DataDir = dir }
 	a, stop := startedBy(t, time.Now, "alone", in)
 	ban(t, a, "203.0.113.7/32")
 	if _, err := a.Unban(t.Context(), control.UnbanCall{All: true, Confirmed: true}); err != nil {
@@ -81,7 +82,7 @@ func TestHistoryOutlivesTheAgent(t *testing.T) {
 }
 
 func TestWithoutEntriesNothingIsRemembered(t *testing.T) {
-	a := started(t, "alone", func(c *Config) { c.History.MaxEntries = 0 })
+	a := started(t, "alone", func(c *config.Config) { c.History.MaxEntries = 0 })
 	if _, err := a.History(t.Context(), control.HistoryQuery{}); err == nil {
 		t.Error("no error says that nothing is remembered")
 	}
@@ -113,7 +114,7 @@ func TestStatsNameSystemsAndCountries(t *testing.T) {
 		"198.51.0.0/16":  mmdbMap{"autonomous_system_number": uint32(64501)},
 	})
 	writeMMDB(t, country, map[string]any{"203.0.113.0/24": mmdbMap{"country": mmdbMap{"iso_code": "DE"}}})
-	a := started(t, "alone", func(c *Config) { c.Geo = GeoConfig{ASNDB: asn, CountryDB: country} })
+	a := started(t, "alone", func(c *config.Config) { c.Geo = config.Geo{ASNDB: asn, CountryDB: country} })
 	ban(t, a, "203.0.113.7/32", "203.0.113.8/32", "198.51.100.1/32", "192.0.2.1/32")
 	s, err := a.Stats(t.Context(), control.StatsQuery{})
 	if err != nil || s.Unplaced != "" {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"banmesh/mesh/conductor"
+	"banmesh/mesh/config"
 )
 
 // ConductorProbe looks at the conductor as an agent with this configuration would,
@@ -13,7 +14,7 @@ import (
 type ConductorProbe struct{ conductor *conductor.Conductor }
 
 // NewProbe returns a Probe, nil where no conductor is configured. Close it.
-func NewProbe(k *CommitConfig, log *slog.Logger) (*ConductorProbe, error) {
+func NewProbe(k *config.Commit, log *slog.Logger) (*ConductorProbe, error) {
 	c, err := newConductor(k, realConductor, log)
 	if c == nil || err != nil {
 		return nil, err
@@ -43,7 +44,7 @@ type Place struct {
 
 // Places are the addresses of this router that never-ban must cover: its own,
 // its default gateways, its conductors. What is built in is left out.
-func Places(ctx context.Context, cfg *Config) []Place {
+func Places(ctx context.Context, cfg *config.Config) []Place {
 	var out []Place
 	seen := make(map[netip.Addr]bool)
 	add := func(what string, addrs []netip.Addr) {

@@ -11,6 +11,7 @@ import (
 
 	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor"
+	"banmesh/mesh/config"
 	"banmesh/netconfclient"
 )
 
@@ -55,11 +56,11 @@ func TestProbeNamesTheDenyingServicesOverEitherDriver(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	n, r := DefaultConfig().Commit, DefaultConfig().Commit
+	n, r := config.Default().Commit, config.Default().Commit
 	n.Driver, n.Conductors, n.Key, n.KnownHosts = "netconf", []string{netconf}, filepath.Join(dir, "client_key"), filepath.Join(dir, "known_hosts")
 	r.Driver, r.Conductors, r.PasswordFile = "rest", []string{"https://" + rest}, password
 	_, r.PinSHA256 = sim.Certificate()
-	for _, k := range []CommitConfig{n, r} {
+	for _, k := range []config.Commit{n, r} {
 		t.Run(k.Driver, func(t *testing.T) {
 			p, err := NewProbe(&k, slog.New(slog.DiscardHandler))
 			if err != nil {

@@ -5,48 +5,17 @@ import (
 	"net/netip"
 	"slices"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/store"
 )
 
-// manualJail is the jail of a ban that an operator gave by hand: nobody else
-// need have seen what he means.
-const manualJail = "manual"
-
-// maxQuorum is more routers than a mesh has.
-const maxQuorum = 10000
-
-// of is how many routers must have banned an address in that jail before the
-// conductor gets it.
-func (q *QuorumConfig) of(jail string) int {
-	switch n, ok := q.Jails[jail]; {
-	case ok:
-		return n
-	case jail == manualJail:
-		return 1
-	}
-	return q.Default
-}
-
-// any says whether some jail needs more than one router.
-func (q *QuorumConfig) any() bool {
-	if q.Default > 1 {
-		return true
-	}
-	for _, n := range q.Jails {
-		if n > 1 {
-			return true
-		}
-	}
-	return false
-}
-
 // reached says whether in some jail enough routers have banned it. Those count
 // that are alive: a name is free, and a record proves no router.
-func (q *QuorumConfig) reached(b store.EffectiveBan, alive map[string]bool) bool {
+func reached(q *config.Quorum, b store.EffectiveBan, alive map[string]bool) bool {
 	return slices.ContainsFunc(b.Jails, func(j store.JailSeen) bool {
-		need, n := q.of(j.Jail), 0
+		need, n := q.Of(j.Jail), 0
 		if j.Origins < need {
 			return false
 		}
@@ -72,19 +41,19 @@ func (a *Agent) aliveNames() map[string]bool {
 
 // enough is the committer's question; nil where one router is enough for all.
 func (a *Agent) enough() func() func(store.EffectiveBan) bool {
-	if !a.cfg.Quorum.any() {
+	if !a.cfg.Quorum.Any() {
 		return nil
 	}
 	return func() func(store.EffectiveBan) bool {
 		alive := a.aliveNames()
-		return func(b store.EffectiveBan) bool { return a.cfg.Quorum.reached(b, alive) }
+		return func(b store.EffectiveBan) bool { return reached(&a.cfg.Quorum, b, alive) }
 	}
 }
 
 // waits is what a listed ban lacks, nil where it lacks nothing: of its jails
 // the one that is nearest to its quorum.
-func (q *QuorumConfig) waits(e *store.Entry, alive map[string]bool) *control.QuorumWait {
-	if !q.any() || !e.Effective {
+func waits(q *config.Quorum, e *store.Entry, alive map[string]bool) *control.QuorumWait {
+	if !q.Any() || !e.Effective {
 		return nil
 	}
 	var nearest *control.QuorumWait
@@ -100,7 +69,7 @@ func (q *QuorumConfig) waits(e *store.Entry, alive map[string]bool) *control.Quo
 		}
 	}
 	for jail, origins := range seen {
-		w := &control.QuorumWait{Jail: jail, Seen: len(origins), Needed: q.of(jail)}
+		w := &control.QuorumWait{Jail: jail, Seen: len(origins), Needed: q.Of(jail)}
 		if w.Seen >= w.Needed {
 			return nil
 		}
@@ -115,7 +84,7 @@ func (q *QuorumConfig) waits(e *store.Entry, alive map[string]bool) *control.Quo
 // waitsFor is what keeps a prefix from the conductor although a ban covers
 // it; nil where one of the bans that do has its quorum.
 func (a *Agent) waitsFor(p netip.Prefix) *control.QuorumWait {
-	if !a.cfg.Quorum.any() {
+	if !a.cfg.Quorum.Any() {
 		return nil
 	}
 	var wait *control.QuorumWait
@@ -125,7 +94,7 @@ func (a *Agent) waitsFor(p netip.Prefix) *control.QuorumWait {
 		if !entries[i].Effective || entries[i].Prefix.Bits() > p.Bits() {
 			continue
 		}
-		w := a.cfg.Quorum.waits(&entries[i], alive)
+		w := waits(&a.cfg.Quorum, &entries[i], alive)
 		if w == nil {
 			return nil
 		}
@@ -134,22 +103,6 @@ func (a *Agent) waitsFor(p netip.Prefix) *control.QuorumWait {
 		}
 	}
 	return wait
-}
-
-func (q *QuorumConfig) validate() error {
-	if q.Default < 1 || q.Default > maxQuorum {
-		return field("quorum.default", "%d: 1 is the conductor gets every ban, 2 is two routers must have seen it", q.Default)
-	}
-	for jail, n := range q.Jails {
-		key := "quorum.jails." + jail
-		if err := control.CheckJail(jail); err != nil {
-			return field("quorum.jails", "%v", err)
-		}
-		if n < 1 || n > maxQuorum {
-			return field(key, "%d: at least 1 router, and no more than there are", n)
-		}
-	}
-	return nil
 }
 
 // quorumWarning says that no ban of some jail can ever reach the conductor.

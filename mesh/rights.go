@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"banmesh/mesh/config"
 )
 
 // RightsFlaw is a file or directory of the agent that other users of this router can
@@ -23,7 +25,7 @@ func (f RightsFlaw) Error() string { return f.What + ": " + f.Fix }
 // Flaws looks at where the agent keeps things: the data directory, the store,
 // the spool and the directory of the socket. uid is whose they may be beside
 // root's; negative leaves the owners out. What does not exist has no flaw.
-func Flaws(cfg *Config, uid int) []RightsFlaw {
+func Flaws(cfg *config.Config, uid int) []RightsFlaw {
 	var out []RightsFlaw
 	look := func(path, what string, wantDir bool, why string) {
 		if f := flaw(path, what, wantDir, uid, why); f != nil {
@@ -32,7 +34,7 @@ func Flaws(cfg *Config, uid int) []RightsFlaw {
 	}
 	look(cfg.DataDir, "data directory", true, "Who can put files there can make the agent ban anybody.")
 	look(cfg.StorePath(), "store", false, "Who can change it can ban and unban everywhere.")
-	look(cfg.spoolDir(), "spool", true, "Who can put files there can make the agent ban anybody.")
+	look(cfg.SpoolDir(), "spool", true, "Who can put files there can make the agent ban anybody.")
 	look(filepath.Dir(cfg.Socket), "directory of the socket", true, "Who can replace the socket takes fail2ban's bans in the agent's place.")
 	return out
 }
@@ -69,7 +71,7 @@ func flaw(path, what string, wantDir bool, uid int, why string) *RightsFlaw {
 // checkRights refuses to start with what others can change, and warns of
 // secrets that others can read: the drivers refuse to use those, and say so
 // again when they are needed.
-func checkRights(cfg *Config, log *slog.Logger) error {
+func checkRights(cfg *config.Config, log *slog.Logger) error {
 	if found := Flaws(cfg, os.Geteuid()); len(found) > 0 {
 		return found[0]
 	}

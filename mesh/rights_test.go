@@ -8,16 +8,17 @@ import (
 	"strings"
 	"testing"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control/server"
 )
 
 // places is a configuration whose directories and store exist and are well.
-func places(t *testing.T) *Config {
+func places(t *testing.T) *config.Config {
 	t.Helper()
-	c := DefaultConfig()
+	c := config.Default()
 	c.DataDir = filepath.Join(t.TempDir(), "data")
 	c.Socket = filepath.Join(t.TempDir(), "run", "s")
-	for _, dir := range []string{c.spoolDir(), filepath.Dir(c.Socket)} {
+	for _, dir := range []string{c.SpoolDir(), filepath.Dir(c.Socket)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -33,44 +34,44 @@ func TestWhatOthersCanChangeIsRefusedAtTheStart(t *testing.T) {
 	if err := checkRights(places(t), discard); err != nil {
 		t.Fatalf("nothing is wrong, and it says %v", err)
 	}
-	mode := func(path func(*Config) string, mode os.FileMode) func(*Config) error {
-		return func(c *Config) error { return os.Chmod(path(c), mode) }
+	mode := func(path func(*config.Config) string, mode os.FileMode) func(*config.Config) error {
+		return func(c *config.Config) error { return os.Chmod(path(c), mode) }
 	}
-	data := func(c *Config) string { return c.DataDir }
-	run := func(c *Config) string { return filepath.Dir(c.Socket) }
+	data := func(c *config.Config) string { return c.DataDir }
+	run := func(c *config.Config) string { return filepath.Dir(c.Socket) }
 	for _, c := range []struct {
 		name  string
-		spoil func(*Config) error
+		spoil func(*config.Config) error
 		want  string // "" for: it is well
 	}{
 		{"a data directory for all", mode(data, 0o777), "chmod go-w "},
 		{"a data directory for all to look at", mode(data, 0o755), ""},
 		{"a sticky data directory", mode(data, 0o777|os.ModeSticky), ""},
-		{"a store for all", mode((*Config).StorePath, 0o666), "chmod go-w "},
-		{"a store for the group", mode((*Config).StorePath, 0o660), "chmod go-w "},
-		{"a store to look at", mode((*Config).StorePath, 0o644), ""},
-		{"a spool for all", mode((*Config).spoolDir, 0o777), "chmod go-w "},
-		{"a spool for the group", mode((*Config).spoolDir, 0o770), ""},
+		{"a store for all", mode((*config.Config).StorePath, 0o666), "chmod go-w "},
+		{"a store for the group", mode((*config.Config).StorePath, 0o660), "chmod go-w "},
+		{"a store to look at", mode((*config.Config).StorePath, 0o644), ""},
+		{"a spool for all", mode((*config.Config).SpoolDir, 0o777), "chmod go-w "},
+		{"a spool for the group", mode((*config.Config).SpoolDir, 0o770), ""},
 		{"a directory of the socket for all", mode(run, 0o777), "chmod go-w "},
-		{"a store that is a link", func(c *Config) error {
+		{"a store that is a link", func(c *config.Config) error {
 			if err := os.Rename(c.StorePath(), c.DataDir+"/elsewhere"); err != nil {
 				return err
 			}
 			return os.Symlink(c.DataDir+"/elsewhere", c.StorePath())
 		}, "no plain file"},
-		{"a store that is a directory", func(c *Config) error {
+		{"a store that is a directory", func(c *config.Config) error {
 			if err := os.Remove(c.StorePath()); err != nil {
 				return err
 			}
 			return os.Mkdir(c.StorePath(), 0o700)
 		}, "no plain file"},
-		{"a spool that is a file", func(c *Config) error {
-			if err := os.Remove(c.spoolDir()); err != nil {
+		{"a spool that is a file", func(c *config.Config) error {
+			if err := os.Remove(c.SpoolDir()); err != nil {
 				return err
 			}
-			return os.WriteFile(c.spoolDir(), nil, 0o600)
+			return os.WriteFile(c.SpoolDir(), nil, 0o600)
 		}, "is not a directory"},
-		{"nothing yet", func(c *Config) error { return os.RemoveAll(c.DataDir) }, ""},
+		{"nothing yet", func(c *config.Config) error { return os.RemoveAll(c.DataDir) }, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := places(t)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/store"
 )
@@ -48,7 +49,7 @@ func banned(t *testing.T, at *Agent, jail, prefix string) {
 // no cap of a name is reached.
 func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 	sim, commit := simulated(t, nil)
-	a := started(t, "router1", func(c *Config) { c.Commit = commit })
+	a := started(t, "router1", func(c *config.Config) { c.Commit = commit })
 	n := 0
 	for i := range 56 {
 		var wide []netip.Prefix
@@ -97,7 +98,7 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 // TestTheInternetInWidePrefixesWaitsAtEveryExit: a router without a conductor blocks
 // nothing of it either, in no feed, before an operator confirms it there.
 func TestTheInternetInWidePrefixesWaitsAtEveryExit(t *testing.T) {
-	a := started(t, "server1", func(c *Config) { c.HTTP.Listen = "127.0.0.1:0" })
+	a := started(t, "server1", func(c *config.Config) { c.HTTP.Listen = "127.0.0.1:0" })
 	for i := range 56 {
 		var wide []netip.Prefix
 		for k := range 4 {
@@ -152,8 +153,8 @@ func TestTheInternetInWidePrefixesWaitsAtEveryExit(t *testing.T) {
 func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
 	sim, commit := simulated(t, nil)
 	admins := netip.MustParsePrefix("198.51.100.0/24")
-	a := started(t, "router1", func(c *Config) {
-		c.Commit, c.NeverBan = commit, []ConfigPrefix{{admins}}
+	a := started(t, "router1", func(c *config.Config) {
+		c.Commit, c.NeverBan = commit, []config.Prefix{{Prefix: admins}}
 		c.Commit.Conductors = append(c.Commit.Conductors, "192.0.2.1:830")
 	})
 	eventually(t, "the lease", func() bool { return len(a.store.NeverBans()) > 0 })
@@ -207,7 +208,7 @@ func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
 // with an operator's jail.
 func TestNamesAreNoQuorum(t *testing.T) {
 	sim, commit := simulated(t, nil)
-	a := started(t, "router1", func(c *Config) { c.Commit, c.Quorum = commit, QuorumConfig{Default: 2} })
+	a := started(t, "router1", func(c *config.Config) { c.Commit, c.Quorum = commit, config.Quorum{Default: 2} })
 	victim := netip.MustParsePrefix("203.0.113.1/32")
 	for _, name := range []string{"ghost1", "ghost2", "ghost3"} {
 		forge(t, a, name, "sshd", victim)

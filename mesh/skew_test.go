@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 )
 
@@ -29,7 +30,7 @@ func TestALeaderWhoseClockIsWrong(t *testing.T) {
 
 func wrongClock(t *testing.T, off time.Duration) {
 	sim, k := simulated(t, nil)
-	k.MinInterval = Duration(time.Second)
+	k.MinInterval = config.Duration(time.Second)
 	tenant := func() []string {
 		got := sim.Addresses("blacklist-fail2ban", "internet")
 		slices.Sort(got)
@@ -38,13 +39,13 @@ func wrongClock(t *testing.T, off time.Duration) {
 	holds := func(want ...string) func() bool { return func() bool { return slices.Equal(tenant(), want) } }
 	wrong := func() time.Time { return time.Now().Add(off) }
 	dir := ""
-	r1, stop := startedBy(t, wrong, "router1", func(c *Config) {
+	r1, stop := startedBy(t, wrong, "router1", func(c *config.Config) {
 		c.Commit, dir = k, c.DataDir
 		c.Leader.Priority = 10
 	})
 	join := []string{r1.Addr()}
-	r2 := started(t, "router2", func(c *Config) { c.Commit, c.Join = k, join })
-	r3 := started(t, "router3", func(c *Config) { c.Commit, c.Join = k, []string{r1.Addr(), r2.Addr()} })
+	r2 := started(t, "router2", func(c *config.Config) { c.Commit, c.Join = k, join })
+	r3 := started(t, "router3", func(c *config.Config) { c.Commit, c.Join = k, []string{r1.Addr(), r2.Addr()} })
 	all := []*Agent{r1, r2, r3}
 	leads := func(name string, by ...*Agent) func() bool {
 		return func() bool {
@@ -110,7 +111,7 @@ func wrongClock(t *testing.T, off time.Duration) {
 	eventually(t, "the removal of what has ended", holds(own))
 
 	t.Log("the one with the wrong clock is back: nothing comes back with it")
-	r1, _ = startedBy(t, wrong, "router1", func(c *Config) {
+	r1, _ = startedBy(t, wrong, "router1", func(c *config.Config) {
 		c.Commit, c.DataDir, c.Leader.Priority = k, dir, 10
 		c.Join = []string{r2.Addr()}
 	})

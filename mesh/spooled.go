@@ -30,7 +30,7 @@ type waiting struct {
 // openSpool makes the places in which calls wait, and says where they are.
 func (a *Agent) openSpool() error {
 	w := &a.waiting
-	w.spools, w.kept = a.doors.Spools(a.cfg.spoolDir(), a.cfg.Socket), make(chan struct{}, maxKept)
+	w.spools, w.kept = a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), make(chan struct{}, maxKept)
 	w.life, w.end = context.WithCancel(context.Background())
 	gid, err := server.Group(a.cfg.SocketGroup)
 	if err != nil {

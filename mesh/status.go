@@ -140,7 +140,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[1]s`", a.former, a.cfg.Name)
 	}
 	if s.Spooled > 0 {
-		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.spoolDir())
+		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
 	}
 	if s.Frozen {
 		warn("frozen by %s: no addition is committed; resume with `banmesh thaw`", cmp.Or(saidBy(a.store.Freezers()), s.FrozenBy))

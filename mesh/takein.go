@@ -22,7 +22,7 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 		if q.Until != store.Never {
 			q.Until += shift
 		}
-		if a.cfg.Enforce.feeds(q.Jail) || !a.cfg.Share.has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
+		if a.cfg.Enforce.Feeds(q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
 			reply.Unshared++
 			continue
 		}
@@ -40,7 +40,3 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 	}
 	return reply, nil
 }
-
-// feeds says whether a jail holds what other routers banned, and nothing of this
-// one's own.
-func (e *EnforceConfig) feeds(jail string) bool { return e.Driver == "fail2ban" && jail == e.Jail }

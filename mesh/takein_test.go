@@ -5,13 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 )
 
 func TestWhatFail2banHoldsIsTakenInWithItsTimes(t *testing.T) {
-	a := started(t, "router1", func(c *Config) {
+	a := started(t, "router1", func(c *config.Config) {
 		c.Share.ExceptJails = []string{"private"}
-		c.Bans.MinDuration = Duration(10 * time.Minute)
+		c.Bans.MinDuration = config.Duration(10 * time.Minute)
 		c.Fail2ban.Client = "/nonexistent/fail2ban-client"
 		c.Enforce.Driver, c.Enforce.Jail = "fail2ban", "peers"
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"banmesh/mesh"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/store"
 )
@@ -134,18 +135,18 @@ func (f *agentFlags) reload(ctx context.Context, c *console, agent *mesh.Agent, 
 }
 
 // load reads the file and puts the flags over it.
-func (f *agentFlags) load(c *console) (mesh.Config, error) {
+func (f *agentFlags) load(c *console) (config.Config, error) {
 	path := f.config
 	if path == "" {
 		if _, err := os.Stat(defaultConfig); err == nil {
 			path = defaultConfig
 		}
 	}
-	file := &mesh.File{Config: mesh.DefaultConfig()}
+	file := &config.File{Config: config.Default()}
 	if path != "" {
 		var err error
-		if file, err = mesh.LoadConfig(path); err != nil {
-			return mesh.Config{}, err
+		if file, err = config.Load(path); err != nil {
+			return config.Config{}, err
 		}
 	}
 	if socket := c.getenv("BANMESH_SOCKET"); socket != "" && f.socket == "" {

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"banmesh/mesh"
+	"banmesh/mesh/config"
 )
 
 func configCommand(c *console) *cli.Command {
@@ -26,7 +27,7 @@ func configCommand(c *console) *cli.Command {
 				if _, err := positional(cc, 0, 0); err != nil {
 					return err
 				}
-				_, err := c.out.Write(mesh.Schema())
+				_, err := c.out.Write(config.Schema())
 				return err
 			},
 		}, {
@@ -39,7 +40,7 @@ func configCommand(c *console) *cli.Command {
 				if err != nil {
 					return err
 				}
-				file, err := mesh.CheckConfig(args[0])
+				file, err := config.Check(args[0])
 				if file != nil {
 					err = errors.Join(err, unreadable(args[0], &file.Config), unusableTLS(args[0], &file.Config))
 				}
@@ -70,7 +71,7 @@ func (c *console) printFaults(err error) error {
 }
 
 // unreadable finds the files of a configuration that the agent could not read.
-func unreadable(config string, cfg *mesh.Config) error {
+func unreadable(config string, cfg *config.Config) error {
 	var bad []error
 	as := agentUser(cfg)
 	for _, f := range files(cfg) {
@@ -82,8 +83,8 @@ func unreadable(config string, cfg *mesh.Config) error {
 }
 
 // unusableTLS says why the HTTP listener's certificate cannot be used, where its files can be read.
-func unusableTLS(config string, cfg *mesh.Config) error {
-	files := cfg.HTTP.TLS()
+func unusableTLS(config string, cfg *config.Config) error {
+	files := mesh.TLSFiles(&cfg.HTTP)
 	if cfg.HTTP.Listen == "" || files.Cert == "" || files.Key == "" {
 		return nil
 	}
@@ -95,7 +96,7 @@ func unusableTLS(config string, cfg *mesh.Config) error {
 }
 
 // agentUser is who the agent runs as, by whom its data belong to; nil where that is who runs this, or not known yet.
-func agentUser(cfg *mesh.Config) *syscall.Credential {
+func agentUser(cfg *config.Config) *syscall.Credential {
 	info, err := os.Stat(cfg.DataDir)
 	if err != nil || os.Geteuid() != 0 {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
-	"banmesh/mesh"
+	"banmesh/mesh/config"
 )
 
 func TestFilesAreReadAsTheAgentsUser(t *testing.T) {
@@ -65,7 +65,7 @@ func TestTheStepsThatRootIsToldFollowNoLink(t *testing.T) {
 		steps[path] = string(b)
 	}
 	dir := t.TempDir()
-	cfg := mesh.DefaultConfig()
+	cfg := config.Default()
 	cfg.Gossip.Keyring, cfg.HTTP.Listen, cfg.HTTP.TokenFile = "/etc/banmesh/keyring.json", "127.0.0.1:1", "/etc/banmesh/token"
 	cfg.Commit.Driver, cfg.Commit.PasswordFile = "rest", "/etc/banmesh/password"
 	for _, f := range files(&cfg) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"banmesh/mesh"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/spool"
 )
@@ -49,7 +49,7 @@ func (c *console) spoolOf(socket string) (*spool.Spool, error) {
 	if !errors.Is(err, spool.ErrUnknown) {
 		return s, err
 	}
-	configured, dir, err := mesh.Whereabouts(c.config)
+	configured, dir, err := config.Whereabouts(c.config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

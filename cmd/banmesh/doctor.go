@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"banmesh/mesh"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/doctor"
 	"banmesh/mesh/fail2ban"
@@ -60,7 +61,7 @@ func (l *local) configuration() []doctor.Finding {
 	switch {
 	case err != nil:
 		if l.file == nil {
-			l.file = &mesh.File{Config: mesh.DefaultConfig()}
+			l.file = &config.File{Config: config.Default()}
 		}
 		fix := "banmesh config check " + path
 		if errors.Is(err, fs.ErrNotExist) {
@@ -107,8 +108,8 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 const certificateEnds = 30 * 24 * time.Hour
 
 // certificate looks at that of the HTTP listener.
-func certificate(cfg *mesh.Config, now time.Time) []doctor.Finding {
-	files := cfg.HTTP.TLS()
+func certificate(cfg *config.Config, now time.Time) []doctor.Finding {
+	files := mesh.TLSFiles(&cfg.HTTP)
 	if cfg.HTTP.Listen == "" || files.Cert == "" || files.Key == "" {
 		return nil
 	}
@@ -127,7 +128,7 @@ func certificate(cfg *mesh.Config, now time.Time) []doctor.Finding {
 }
 
 // files are those that the agent reads beside its configuration.
-func files(cfg *mesh.Config) []doctor.File {
+func files(cfg *config.Config) []doctor.File {
 	const bans, configures, reads = "ban and unban everywhere", "configure the conductor", "read what is banned and who is in the mesh"
 	var out []doctor.File
 	add := func(path, key, what, secret, remedy string) {
@@ -165,7 +166,7 @@ func files(cfg *mesh.Config) []doctor.File {
 
 // installLine writes what it reads into a file of the agent's. Not > and chown: root would follow a link that the agent's user,
 // who may write in /etc/banmesh, has put there.
-func installLine(cfg *mesh.Config, path string) string {
+func installLine(cfg *config.Config, path string) string {
 	to := ""
 	if who := agentUser(cfg); who != nil {
 		to = fmt.Sprintf("-o %d -g %d ", who.Uid, who.Gid)
@@ -174,7 +175,7 @@ func installLine(cfg *mesh.Config, path string) string {
 }
 
 // asAgent runs what follows as the agent's user, "" where that is who runs this.
-func asAgent(cfg *mesh.Config) string {
+func asAgent(cfg *config.Config) string {
 	who := agentUser(cfg)
 	if who == nil {
 		return ""
@@ -183,7 +184,7 @@ func asAgent(cfg *mesh.Config) string {
 }
 
 // unreadableByAgent are the files that are there, and that the agent cannot read: root made them, mostly.
-func unreadableByAgent(cfg *mesh.Config) []doctor.Finding {
+func unreadableByAgent(cfg *config.Config) []doctor.Finding {
 	who := agentUser(cfg)
 	var out []doctor.Finding
 	for _, f := range files(cfg) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"banmesh/mesh"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
 	"banmesh/store"
@@ -24,7 +24,7 @@ const askFail2ban = 2 * time.Minute
 // local is what a command needs of the configuration that the agent of this router runs with.
 type local struct {
 	path  string // of the file, as given
-	file  *mesh.File
+	file  *config.File
 	found bool // there is a file
 
 	client, clientSocket string // win over the file's fail2ban
@@ -40,13 +40,13 @@ func (l *local) load() error {
 	if path == "" {
 		path = defaultConfig
 	}
-	file, err := mesh.LoadConfig(path)
+	file, err := config.Load(path)
 	switch {
 	case err == nil:
 		l.file, l.found = file, true
 		return nil
 	case l.path == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
-		l.file = &mesh.File{Config: mesh.DefaultConfig()}
+		l.file = &config.File{Config: config.Default()}
 		return nil
 	}
 	return err

@@ -16,7 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"banmesh/mesh"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
@@ -92,22 +92,22 @@ func (s *setup) open(c *console) (err error) {
 }
 
 // own are the settings that are this machine's alone.
-func (s *setup) own(c *console, name string) []mesh.Setting {
-	set := []mesh.Setting{{Key: "name", Value: name}}
-	for _, o := range []mesh.Setting{{Key: "gossip.bind", Value: s.bind}, {Key: "gossip.advertise", Value: s.advertise}, {Key: "gossip.label", Value: s.label}} {
+func (s *setup) own(c *console, name string) []config.Setting {
+	set := []config.Setting{{Key: "name", Value: name}}
+	for _, o := range []config.Setting{{Key: "gossip.bind", Value: s.bind}, {Key: "gossip.advertise", Value: s.advertise}, {Key: "gossip.label", Value: s.label}} {
 		if o.Value != "" {
 			set = append(set, o)
 		}
 	}
 	if !s.noEnforce {
 		if err := s.m.CanDrop(); err == nil {
-			set = append(set, mesh.Setting{Key: "enforce.driver", Value: "nftables"})
+			set = append(set, config.Setting{Key: "enforce.driver", Value: "nftables"})
 		} else {
 			c.warn("note: this machine's kernel cannot drop what is banned elsewhere, enforce.driver stays as it is: %s", oneLine(err))
 		}
 	}
 	if from := s.logins(c); len(from) > 0 {
-		set = append(set, mesh.Setting{Key: "never_ban", Value: from})
+		set = append(set, config.Setting{Key: "never_ban", Value: from})
 	}
 	return set
 }
@@ -131,7 +131,7 @@ func (s *setup) logins(c *console) (out []string) {
 
 // nameOf is the name that this machine takes.
 func (s *setup) nameOf(wanted string) (string, error) {
-	inFile, host := s.m.File.Name, mesh.DefaultConfig().Name
+	inFile, host := s.m.File.Name, config.Default().Name
 	name := wanted
 	if name == "" {
 		name = s.name
@@ -238,7 +238,7 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 
 // wanted is what the answer of the inviter comes to here.
 func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
-	want := install.Want{Keyring: w.Keyring, KnownHosts: w.KnownHosts, Settings: append(s.own(c, w.Name), mesh.Setting{Key: "join", Value: w.Join})}
+	want := install.Want{Keyring: w.Keyring, KnownHosts: w.KnownHosts, Settings: append(s.own(c, w.Name), config.Setting{Key: "join", Value: w.Join})}
 	driver, _ := w.Settings["commit.driver"].(string)
 	if _, pinned := w.Settings["commit.pin_sha256"]; driver == "rest" && !pinned {
 		c.warn("note: the mesh's conductor is known by a file (commit.ca_file), which is not sent: copy it and the section commit from %s for this machine to commit as well", control.Show(w.Inviter))
@@ -252,19 +252,19 @@ func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
 	dir := s.config[:strings.LastIndexByte(s.config, '/')+1]
 	switch driver {
 	case "netconf":
-		want.Settings = append(want.Settings, mesh.Setting{Key: "commit.key", Value: dir + "conductor_key"})
+		want.Settings = append(want.Settings, config.Setting{Key: "commit.key", Value: dir + "conductor_key"})
 	case "rest":
-		want.Settings = append(want.Settings, mesh.Setting{Key: "commit.password_file", Value: dir + "conductor_password"})
+		want.Settings = append(want.Settings, config.Setting{Key: "commit.password_file", Value: dir + "conductor_password"})
 	}
 	for _, key := range slices.Sorted(maps.Keys(w.Settings)) {
-		if !mesh.Common(key) {
+		if !config.Common(key) {
 			c.warn("note: %s sent the setting %s, which one machine does not take from another: it was not applied", control.Show(w.Inviter), control.Show(key))
 			continue
 		}
-		want.Settings = append(want.Settings, mesh.Setting{Key: key, Value: w.Settings[key]})
+		want.Settings = append(want.Settings, config.Setting{Key: key, Value: w.Settings[key]})
 	}
 	// Keys that are added to a section stand in it in the opposite order.
-	slices.SortStableFunc(want.Settings, func(a, b mesh.Setting) int {
+	slices.SortStableFunc(want.Settings, func(a, b config.Setting) int {
 		if !strings.Contains(a.Key, ".") || !strings.Contains(b.Key, ".") {
 			return 0
 		}

@@ -12,6 +12,7 @@ import (
 
 	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 )
@@ -19,7 +20,7 @@ import (
 // router is one agent of the demo, in this process.
 type router struct {
 	name   string
-	cfg    mesh.Config
+	cfg    config.Config
 	agent  *mesh.Agent
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the agent's run has ended
@@ -39,7 +40,7 @@ type network struct {
 	sim       *conductorsim.Sim
 	conductor string // its address
 	speaks    string
-	commit    mesh.CommitConfig
+	commit    config.Commit
 	routers   []*router
 	seen      chan seen
 	version   string
@@ -95,7 +96,7 @@ func (n *network) openConductor(rest bool) error {
 		return err
 	}
 	n.conductor, n.speaks = ln.Addr().String(), "NETCONF over SSH"
-	n.commit = mesh.DefaultConfig().Commit
+	n.commit = config.Default().Commit
 	if !rest {
 		n.commit.Driver, n.commit.Conductors = "netconf", []string{n.conductor}
 		n.commit.Key, n.commit.KnownHosts = filepath.Join(cfg.Dir, "client_key"), filepath.Join(cfg.Dir, "known_hosts")
@@ -110,8 +111,8 @@ func (n *network) openConductor(rest bool) error {
 }
 
 // config is that of an operator, but for the times: a demo is watched.
-func (n *network) config(name, keyring string) mesh.Config {
-	cfg := mesh.DefaultConfig()
+func (n *network) config(name, keyring string) config.Config {
+	cfg := config.Default()
 	cfg.Name = name
 	cfg.DataDir = filepath.Join(n.dir, name)
 	cfg.Socket = filepath.Join(n.dir, name+".sock")
@@ -120,10 +121,10 @@ func (n *network) config(name, keyring string) mesh.Config {
 	cfg.Gossip.Keyring = keyring
 	cfg.Fail2ban.Unban = false // there is none here
 	cfg.Commit = n.commit
-	cfg.Commit.Window = mesh.Duration(time.Second)
-	cfg.Commit.MaxWait = mesh.Duration(3 * time.Second)
-	cfg.Commit.MinInterval = mesh.Duration(time.Second)
-	cfg.Commit.Timeout = mesh.Duration(10 * time.Second)
+	cfg.Commit.Window = config.Duration(time.Second)
+	cfg.Commit.MaxWait = config.Duration(3 * time.Second)
+	cfg.Commit.MinInterval = config.Duration(time.Second)
+	cfg.Commit.Timeout = config.Duration(10 * time.Second)
 	return cfg
 }
 

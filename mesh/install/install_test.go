@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh"
+	"banmesh/mesh/config"
 )
 
 // fakeMachine is a directory that stands for a machine's root, and programs that only say what they are told to.
@@ -71,7 +71,7 @@ func (f *fakeMachine) listing() string {
 
 func (f *fakeMachine) want() Want {
 	at := func(s string) string { return filepath.Join(f.root, s) }
-	return Want{Keyring: []string{base64.StdEncoding.EncodeToString(make([]byte, 32))}, KnownHosts: "192.0.2.9 ssh-ed25519 AAAA\n", Settings: []mesh.Setting{
+	return Want{Keyring: []string{base64.StdEncoding.EncodeToString(make([]byte, 32))}, KnownHosts: "192.0.2.9 ssh-ed25519 AAAA\n", Settings: []config.Setting{
 		{Key: "name", Value: "server2"}, {Key: "data_dir", Value: at("var/lib/banmesh")}, {Key: "socket", Value: at("run/banmesh/s")}, {Key: "enforce.driver", Value: "nftables"},
 		{Key: "commit.key", Value: at("etc/banmesh/conductor_key")}, {Key: "commit.driver", Value: "netconf"}, {Key: "commit.conductors", Value: []any{"192.0.2.9:830"}},
 	}}
@@ -175,7 +175,7 @@ func TestWhatSomebodyChangedBetweenTwoRunsStays(t *testing.T) {
 	f.must(os.WriteFile(f.Config, []byte(string(f.text)+"# mine\n"), 0o644))
 	f.again()
 	want := f.want()
-	want.Settings = append(want.Settings, mesh.Setting{Key: "gossip.label", Value: "home"})
+	want.Settings = append(want.Settings, config.Setting{Key: "gossip.label", Value: "home"})
 	f.must(f.Configure(want))
 	f.again()
 	f.must(f.Uninstall(t.Context(), stay))

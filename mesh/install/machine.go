@@ -21,7 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"banmesh/internal/safefile"
-	"banmesh/mesh"
+	"banmesh/mesh/config"
 	"banmesh/mesh/enforce"
 	"banmesh/mesh/gossip"
 )
@@ -30,7 +30,7 @@ import (
 type Machine struct {
 	Config string // the agent's configuration file
 	Record *Record
-	File   *mesh.File // what it says now
+	File   *config.File // what it says now
 	Say    func(format string, args ...any)
 
 	root     string // "" but in tests: goes in front of every path but the configuration's
@@ -63,7 +63,7 @@ func (m *Machine) look() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read configuration: %w", err)
 	}
-	m.File, err = mesh.ParseConfig(m.Config, m.text)
+	m.File, err = config.Parse(m.Config, m.text)
 	if m.probe == nil {
 		m.probe = func() error { return enforce.Probe(m.File.Enforce.NetNS) }
 	}
@@ -142,7 +142,7 @@ func entries(dir string) []fs.DirEntry {
 type Want struct {
 	Keyring    []string // base64, the one that seals first
 	KnownHosts string   // of the conductor
-	Settings   []mesh.Setting
+	Settings   []config.Setting
 }
 
 // Configure writes keys and configuration.
@@ -156,13 +156,13 @@ func (m *Machine) Configure(w Want) error {
 	if _, err := m.create(ring, secret, append(text, '\n'), true); err != nil {
 		return err
 	}
-	settings := append(slices.Clone(w.Settings), mesh.Setting{Key: "gossip.keyring", Value: ring})
+	settings := append(slices.Clone(w.Settings), config.Setting{Key: "gossip.keyring", Value: ring})
 	if w.KnownHosts != "" {
 		path := filepath.Join(filepath.Dir(m.Config), "known_hosts")
 		if _, err := m.create(path, safefile.Of(0o644), []byte(w.KnownHosts), false); err != nil {
 			return err
 		}
-		settings = append(settings, mesh.Setting{Key: "commit.known_hosts", Value: path})
+		settings = append(settings, config.Setting{Key: "commit.known_hosts", Value: path})
 	}
 	if err := m.edit(settings); err != nil {
 		return err
@@ -186,12 +186,12 @@ func (m *Machine) Configure(w Want) error {
 }
 
 // edit gives the configuration settings.
-func (m *Machine) edit(settings []mesh.Setting) error {
+func (m *Machine) edit(settings []config.Setting) error {
 	base := m.text
 	if base == nil {
 		base = []byte("# The configuration of the banmesh agent, written by `banmesh " + m.Record.By + "`. All keys: banmesh.yaml among the examples.\n")
 	}
-	edited, set, kept, err := mesh.EditConfig(m.Config, base, settings)
+	edited, set, kept, err := config.Edit(m.Config, base, settings)
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (m *Machine) edit(settings []mesh.Setting) error {
 	if len(set) == 0 && m.text != nil {
 		return nil
 	}
-	file, err := mesh.ParseConfig(m.Config, edited)
+	file, err := config.Parse(m.Config, edited)
 	if err == nil {
 		err = file.Validate()
 	}

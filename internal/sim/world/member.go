@@ -18,6 +18,7 @@ import (
 	"banmesh/internal/sim/simnet"
 	"banmesh/mesh"
 	"banmesh/mesh/conductor"
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/enforce"
 	"banmesh/mesh/spool"
@@ -69,8 +70,8 @@ func (s *source) Uint64() uint64 {
 	return s.pcg.Uint64()
 }
 
-func (w *World) config(m *Member) mesh.Config {
-	c := mesh.DefaultConfig()
+func (w *World) config(m *Member) config.Config {
+	c := config.Default()
 	c.Name, c.DataDir, c.Socket = m.name, m.dir, "/run/"+m.name+".sock"
 	c.Gossip.Bind, c.Gossip.Insecure = m.addr.String(), true
 	for _, other := range w.members {
@@ -81,7 +82,7 @@ func (w *World) config(m *Member) mesh.Config {
 	c.Commit.Driver, c.Commit.Conductors = "netconf", []string{w.conductorAddr.String()}
 	c.Commit.Key, c.Commit.KnownHosts = "/simulated/key", "/simulated/known_hosts"
 	c.Enforce.Driver = "nftables"
-	c.Bans.MaxDuration = mesh.Duration(w.cfg.MaxDuration)
+	c.Bans.MaxDuration = config.Duration(w.cfg.MaxDuration)
 	return c
 }
 
@@ -105,11 +106,11 @@ func (m *Member) start() error {
 			return nil, errors.New("no such host")
 		},
 		Addresses: func() []netip.Addr { return []netip.Addr{m.addr.Addr()} },
-		Prepare:   func(*mesh.Config, *slog.Logger) error { return nil },
+		Prepare:   func(*config.Config, *slog.Logger) error { return nil },
 		Commit:    func(write func() error) error { return m.write(run, write) },
 		Spools:    func(string, string) mesh.Spools { return m.spool },
 		Listen:    func(string, string) (net.Listener, error) { return newSilence(), nil },
-		Conductor: func(_ *mesh.CommitConfig, c conductor.Config) (*conductor.Conductor, error) {
+		Conductor: func(_ *config.Commit, c conductor.Config) (*conductor.Conductor, error) {
 			return conductor.New(c.WithDefaults(), &driver{w.console, m, run}), nil
 		},
 		Fail2ban: m.watchdog.client,

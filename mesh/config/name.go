@@ -1,4 +1,4 @@
-package mesh
+package config
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func (f *File) packagedName(text []byte, this string) {
 		return
 	}
 	if this != "" && this != string(m[2]) {
-		f.Name = DefaultConfig().Name
+		f.Name = Default().Name
 	}
 }
 

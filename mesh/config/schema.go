@@ -1,4 +1,4 @@
-package mesh
+package config
 
 import (
 	"encoding/json"
@@ -23,7 +23,7 @@ type node struct {
 // Schema is the JSON schema (draft 2020-12) of the configuration, for editors and for what writes configurations: its
 // keys, types, choices and defaults. What a value must be beyond that, Validate says.
 func Schema() []byte {
-	c := DefaultConfig()
+	c := Default()
 	c.Name = "" // the host's
 	root := describe(reflect.ValueOf(c), "")
 	root.Schema = "https://json-schema.org/draft/2020-12/schema"
@@ -39,7 +39,7 @@ func describe(v reflect.Value, key string) *node {
 	switch x := v.Interface().(type) {
 	case Duration:
 		return &node{Type: []string{"string", "integer"}, Default: durationText(time.Duration(x)), Description: "a duration: 90s, 15m, 720h, 30d, 2w, or a number of seconds"}
-	case ConfigPrefix:
+	case Prefix:
 		return &node{Type: "string", Description: "an address or a prefix"}
 	}
 	switch v.Kind() {

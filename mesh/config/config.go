@@ -1,4 +1,9 @@
-package mesh
+// Package config is the configuration of an agent: its keys, their defaults and what
+// they may be, read from a YAML file and written to one without touching the rest of it.
+//
+// A key stands once, as a field with its yaml tag; the JSON schema, the settings that an
+// inviter tells and what a reload may change are derived from there.
+package config
 
 import (
 	"errors"
@@ -12,15 +17,14 @@ import (
 	"time"
 
 	"banmesh/mesh/control"
-	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/fail2ban/helper"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
 	"banmesh/store"
 )
 
-// Config is an agent's configuration, as the YAML file holds it. DefaultConfig
-// gives the defaults, LoadConfig reads a file over them, Validate checks what
+// Config is an agent's configuration, as the YAML file holds it. Default
+// gives the defaults, Load reads a file over them, Validate checks what
 // came out.
 type Config struct {
 	Name        string `yaml:"name"`         // stable, unique in the mesh; default the host name
@@ -28,27 +32,27 @@ type Config struct {
 	Socket      string `yaml:"socket"`       // unix socket of the control API
 	SocketGroup string `yaml:"socket_group"` // group that may use the socket; "" keeps the agent's own
 
-	Gossip   GossipConfig   `yaml:"gossip"`
-	Join     []string       `yaml:"join"` // host:port of members to look for at start
-	Bans     BansConfig     `yaml:"bans"`
-	Share    ShareConfig    `yaml:"share"`
-	Quorum   QuorumConfig   `yaml:"quorum"`
-	NeverBan []ConfigPrefix `yaml:"never_ban"`
-	Limits   LimitsConfig   `yaml:"limits"`
-	Leader   LeaderConfig   `yaml:"leader"`
-	Commit   CommitConfig   `yaml:"commit"`
-	Fail2ban Fail2banConfig `yaml:"fail2ban"`
-	Enforce  EnforceConfig  `yaml:"enforce"`
-	HTTP     HTTPConfig     `yaml:"http"`
-	History  HistoryConfig  `yaml:"history"`
-	Geo      GeoConfig      `yaml:"geo"`
-	CrowdSec CrowdSecConfig `yaml:"crowdsec"`
-	Alert    AlertConfig    `yaml:"alert"`
-	Log      LogConfig      `yaml:"log"`
+	Gossip   Gossip   `yaml:"gossip"`
+	Join     []string `yaml:"join"` // host:port of members to look for at start
+	Bans     Bans     `yaml:"bans"`
+	Share    Share    `yaml:"share"`
+	Quorum   Quorum   `yaml:"quorum"`
+	NeverBan []Prefix `yaml:"never_ban"`
+	Limits   Limits   `yaml:"limits"`
+	Leader   Leader   `yaml:"leader"`
+	Commit   Commit   `yaml:"commit"`
+	Fail2ban Fail2ban `yaml:"fail2ban"`
+	Enforce  Enforce  `yaml:"enforce"`
+	HTTP     HTTP     `yaml:"http"`
+	History  History  `yaml:"history"`
+	Geo      Geo      `yaml:"geo"`
+	CrowdSec CrowdSec `yaml:"crowdsec"`
+	Alert    Alert    `yaml:"alert"`
+	Log      Log      `yaml:"log"`
 }
 
-// GossipConfig says how the agent talks to its peers.
-type GossipConfig struct {
+// Gossip says how the agent talks to its peers.
+type Gossip struct {
 	Bind      string `yaml:"bind"`      // IP:port, UDP and TCP; port 0 takes a free one
 	Advertise string `yaml:"advertise"` // IP or IP:port that the peers reach it at; "" is the bound one
 	Profile   string `yaml:"profile"`   // lan, wan or local: timeouts
@@ -59,39 +63,39 @@ type GossipConfig struct {
 	RemoteKeyring bool `yaml:"remote_keyring"`
 }
 
-// BansConfig bounds what is taken as a ban.
-type BansConfig struct {
+// Bans bounds what is taken as a ban.
+type Bans struct {
 	MaxDuration Duration `yaml:"max_duration"` // 0 is no limit
 	MinDuration Duration `yaml:"min_duration"` // shorter ones stay on this router
 	Aggregate   bool     `yaml:"aggregate"`    // minimal prefixes at the conductor
 }
 
-// ShareConfig names the jails whose bans leave this router. Empty Jails is all.
-type ShareConfig struct {
+// Share names the jails whose bans leave this router. Empty Jails is all.
+type Share struct {
 	Jails       []string `yaml:"jails"`
 	ExceptJails []string `yaml:"except_jails"`
 }
 
-// has says whether the bans of a jail are shared.
-func (s *ShareConfig) has(jail string) bool {
+// Has says whether the bans of a jail are shared.
+func (s *Share) Has(jail string) bool {
 	return (len(s.Jails) == 0 || slices.Contains(s.Jails, jail)) && !slices.Contains(s.ExceptJails, jail)
 }
 
-// QuorumConfig is the number of routers that must have seen an address before the
+// Quorum is the number of routers that must have seen an address before the
 // conductor gets it.
-type QuorumConfig struct {
+type Quorum struct {
 	Default int            `yaml:"default"`
 	Jails   map[string]int `yaml:"jails"`
 }
 
-// LeaderConfig says whether this agent may commit, and how much it is preferred.
-type LeaderConfig struct {
+// Leader says whether this agent may commit, and how much it is preferred.
+type Leader struct {
 	Eligible bool `yaml:"eligible"`
 	Priority int  `yaml:"priority"` // higher is preferred
 }
 
-// CommitConfig says where and how the merged set is committed.
-type CommitConfig struct {
+// Commit says where and how the merged set is committed.
+type Commit struct {
 	Driver     string   `yaml:"driver"`     // none, netconf or rest
 	Conductors []string `yaml:"conductors"` // IP:port, or https URLs for rest; tried in turn
 	User       string   `yaml:"user"`
@@ -125,8 +129,8 @@ type CommitConfig struct {
 	SaveStartup        bool     `yaml:"save_startup"` // netconf servers with a startup datastore: copy running to it after a commit
 }
 
-// Fail2banConfig says how the local fail2ban is reached, to tell it of lifts.
-type Fail2banConfig struct {
+// Fail2ban says how the local fail2ban is reached, to tell it of lifts.
+type Fail2ban struct {
 	Client string `yaml:"client"` // command, with arguments if need be
 	Socket string `yaml:"socket"` // its -s option; "" leaves it out
 	Helper string `yaml:"helper"` // socket of root's helper, asked where client and socket are the defaults and it is there
@@ -137,17 +141,17 @@ type Fail2banConfig struct {
 	ToldPerMinute    int `yaml:"told_per_minute"` // addresses that it lets go, allows that it ignores
 }
 
-// helper is the socket of root's helper, which asks the system's own fail2ban and
+// HelperSocket is the socket of root's helper, which asks the system's own fail2ban and
 // no other; "" where the configuration names another one.
-func (f *Fail2banConfig) helper() string {
-	if own := DefaultConfig().Fail2ban; f.Client != own.Client || f.Socket != own.Socket {
+func (f *Fail2ban) HelperSocket() string {
+	if own := Default().Fail2ban; f.Client != own.Client || f.Socket != own.Socket {
 		return ""
 	}
 	return f.Helper
 }
 
-// EnforceConfig names the driver that makes bans take effect on this router at once.
-type EnforceConfig struct {
+// Enforce names the driver that makes bans take effect on this router at once.
+type Enforce struct {
 	Driver string `yaml:"driver"` // none, nftables or fail2ban
 	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that is fed
 	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
@@ -166,8 +170,8 @@ type EnforceConfig struct {
 	SpaceIPv6  int `yaml:"space_ipv6"`
 }
 
-// HTTPConfig is the listener for metrics, health, feed and page; "" is off.
-type HTTPConfig struct {
+// HTTP is the listener for metrics, health, feed and page; "" is off.
+type HTTP struct {
 	Listen       string `yaml:"listen"`
 	AllowRemote  bool   `yaml:"allow_remote"`
 	TokenFile    string `yaml:"token_file"`
@@ -176,48 +180,48 @@ type HTTPConfig struct {
 	ClientCAFile string `yaml:"client_ca_file"` // PEM; clients must show a certificate of one of these authorities
 }
 
-// HistoryConfig bounds what this router remembers of the bans that were.
-type HistoryConfig struct {
+// History bounds what this router remembers of the bans that were.
+type History struct {
 	Keep       Duration `yaml:"keep"`        // 0 is no bound
 	MaxEntries int      `yaml:"max_entries"` // 0 remembers nothing
 }
 
-// GeoConfig names files in MaxMind's format, which tell where an address belongs.
-type GeoConfig struct {
+// Geo names files in MaxMind's format, which tell where an address belongs.
+type Geo struct {
 	ASNDB     string `yaml:"asn_db"`
 	CountryDB string `yaml:"country_db"`
 }
 
-// AlertConfig is the command that is run when something is wrong for long.
-type AlertConfig struct {
+// Alert is the command that is run when something is wrong for long.
+type Alert struct {
 	Command string   `yaml:"command"`
 	After   Duration `yaml:"after"`
 }
 
-// LogConfig says what is logged on standard error.
-type LogConfig struct {
+// Log says what is logged on standard error.
+type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error
 	Format string `yaml:"format"` // text or json
 }
 
-// DefaultConfig returns the configuration of an agent for which no file says
+// Default returns the configuration of an agent for which no file says
 // otherwise. Its name is the host name.
-func DefaultConfig() Config {
+func Default() Config {
 	host, _ := os.Hostname()
 	return Config{
 		Name:    host,
 		DataDir: "/var/lib/banmesh",
 		Socket:  "/run/banmesh/banmesh.sock",
-		Gossip: GossipConfig{
+		Gossip: Gossip{
 			RemoteKeyring: true,
 			Bind:          "0.0.0.0:7946",
 			Profile:       "lan",
 		},
-		Bans:   BansConfig{MaxDuration: Duration(720 * time.Hour)},
-		Quorum: QuorumConfig{Default: 1},
+		Bans:   Bans{MaxDuration: Duration(720 * time.Hour)},
+		Quorum: Quorum{Default: 1},
 		Limits: defaultLimits(),
-		Leader: LeaderConfig{Eligible: true},
-		Commit: CommitConfig{
+		Leader: Leader{Eligible: true},
+		Commit: Commit{
 			Driver:             "none",
 			User:               "admin",
 			Tenant:             "blacklist-fail2ban",
@@ -237,22 +241,22 @@ func DefaultConfig() Config {
 			Foreign:            "keep",
 			RemoveForeignAfter: Duration(24 * time.Hour),
 		},
-		Fail2ban: Fail2banConfig{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
+		Fail2ban: Fail2ban{Client: "fail2ban-client", Helper: helper.DefaultSocket, Unban: true, WidestIgnoreIPv4: 16, WidestIgnoreIPv6: 32, ToldPerMinute: 100},
 		Enforce:  defaultEnforce(),
-		CrowdSec: CrowdSecConfig{Origins: []string{"crowdsec", "cscli"}, Jail: "crowdsec", Interval: Duration(10 * time.Second)},
-		History:  HistoryConfig{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
-		Alert:    AlertConfig{After: Duration(5 * time.Minute)},
-		Log:      LogConfig{Level: "info", Format: "text"},
+		CrowdSec: CrowdSec{Origins: []string{"crowdsec", "cscli"}, Jail: "crowdsec", Interval: Duration(10 * time.Second)},
+		History:  History{Keep: Duration(history.DefaultKeep), MaxEntries: history.DefaultMaxEntries},
+		Alert:    Alert{After: Duration(5 * time.Minute)},
+		Log:      Log{Level: "info", Format: "text"},
 	}
 }
 
 // StorePath is the durable file of the replicated set.
 func (c *Config) StorePath() string { return filepath.Join(c.DataDir, "store.db") }
 
-// spoolDir is where calls wait that found no agent.
-func (c *Config) spoolDir() string { return filepath.Join(c.DataDir, "spool") }
+// SpoolDir is where calls wait that found no agent.
+func (c *Config) SpoolDir() string { return filepath.Join(c.DataDir, "spool") }
 
-// fieldError says which key of a configuration is wrong, and why. LoadConfig
+// fieldError says which key of a configuration is wrong, and why. Load
 // adds the file and the line.
 type fieldError struct {
 	Key    string // dotted, as in commit.window
@@ -266,7 +270,7 @@ func field(key, format string, args ...any) error {
 }
 
 // faults are several things that are wrong with a configuration, in one line; each
-// is a *fieldError, or one that LoadConfig has given its place.
+// is a *fieldError, or one that Load has given its place.
 type faults []error
 
 // maxFaults is how many are told: a file that is no configuration has thousands.
@@ -320,7 +324,7 @@ func (c *Config) Validate() error {
 
 func (c *Config) validateAgent() error {
 	var bad faults
-	if err := checkName(c.Name); err != nil {
+	if err := CheckName(c.Name); err != nil {
 		bad.add(field("name", "%q %v", c.Name, err))
 	}
 	if !filepath.IsAbs(c.DataDir) {
@@ -337,8 +341,8 @@ func (c *Config) validateAgent() error {
 	return bad.err()
 }
 
-// checkName allows what is safe in a file name, a log line and a table.
-func checkName(name string) error {
+// CheckName allows what is safe in a file name, a log line and a table.
+func CheckName(name string) error {
 	if name == "" {
 		return errors.New("is empty: give the router a name that stays the same")
 	}
@@ -472,7 +476,7 @@ func (c *Config) validateNetconf() error {
 		bad.add(field("commit.conductors", "is empty: name the conductor as IP:port"))
 	}
 	for i, addr := range k.Conductors {
-		if err := checkHostPort(addr); err != nil {
+		if err := CheckHostPort(addr); err != nil {
 			bad.add(field(fmt.Sprintf("commit.conductors[%d]", i), "%q %v", addr, err))
 		}
 	}
@@ -634,11 +638,7 @@ func oneOf(key, got string) error {
 	return field(key, "%q is none of %v", got, choices[key])
 }
 
-func (f *Fail2banConfig) bounds() fail2ban.Bounds {
-	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
-}
-
-func (f *Fail2banConfig) validate() error {
+func (f *Fail2ban) validate() error {
 	for _, k := range []struct {
 		key    string
 		v, max int
@@ -648,4 +648,9 @@ func (f *Fail2banConfig) validate() error {
 		}
 	}
 	return nil
+}
+
+// Exempted reports whether never_ban covers an address.
+func (c *Config) Exempted(addr netip.Addr) bool {
+	return slices.ContainsFunc(c.NeverBan, func(p Prefix) bool { return p.Contains(addr) })
 }

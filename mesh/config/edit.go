@@ -1,4 +1,4 @@
-package mesh
+package config
 
 import (
 	"bytes"
@@ -21,18 +21,18 @@ type Setting struct {
 
 func (s Setting) String() string { return s.Key + ": " + flow(s.Value) }
 
-// EditConfig gives the text of a configuration settings, and touches nothing else in it: comments, order and form stay. A key
+// Edit gives the text of a configuration settings, and touches nothing else in it: comments, order and form stay. A key
 // that has another value than the default already, and another than asked for, stays; kept names them as they stand. A name
-// that the package wrote gives way. The result is a text that LoadConfig reads, and in which the settings have their values.
-func EditConfig(path string, text []byte, settings []Setting) (edited []byte, set, kept []Setting, err error) {
+// that the package wrote gives way. The result is a text that Load reads, and in which the settings have their values.
+func Edit(path string, text []byte, settings []Setting) (edited []byte, set, kept []Setting, err error) {
 	if named(settings) {
 		text = unnamed(text)
 	}
-	before, err := ParseConfig(path, text)
+	before, err := Parse(path, text)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	own := DefaultConfig()
+	own := Default()
 	own.Name = "" // the host's name is none that somebody has given
 	edited = text
 	for _, s := range settings {
@@ -53,7 +53,7 @@ func EditConfig(path string, text []byte, settings []Setting) (edited []byte, se
 		}
 		set = append(set, s)
 	}
-	after, err := ParseConfig(path, edited)
+	after, err := Parse(path, edited)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("what would be written is no configuration: %w", err)
 	}
@@ -102,7 +102,7 @@ func flow(v any) string {
 			return fmt.Sprint(int64(f))
 		}
 	case reflect.Struct:
-		if p, ok := v.(ConfigPrefix); ok {
+		if p, ok := v.(Prefix); ok {
 			return flow(p.String())
 		}
 	}

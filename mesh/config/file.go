@@ -1,4 +1,4 @@
-package mesh
+package config
 
 import (
 	"bytes"
@@ -19,39 +19,39 @@ import (
 	"banmesh/mesh/control"
 )
 
-// maxConfigSize bounds what LoadConfig reads: a configuration is a page, and
+// maxSize bounds what Load reads: a configuration is a page, and
 // the wrong file may be a disk.
-const maxConfigSize = 1 << 20
+const maxSize = 1 << 20
 
-// LoadConfig reads the YAML file over DefaultConfig. Its errors are one line
+// Load reads the YAML file over Default. Its errors are one line
 // that names the file and, where one is at fault, the line and the key. It does
-// not call Validate: flags may still change what is wrong; CheckConfig does.
-func LoadConfig(path string) (*File, error) {
-	text, err := readConfig(path)
+// not call Validate: flags may still change what is wrong; Check does.
+func Load(path string) (*File, error) {
+	text, err := read(path)
 	if err != nil {
 		return nil, err
 	}
-	return ParseConfig(path, text)
+	return Parse(path, text)
 }
 
-// CheckConfig is LoadConfig and Validate, and goes on where single keys and values
+// Check is Load and Validate, and goes on where single keys and values
 // are at fault: all that is wrong is said at once. The file is nil where nothing of
 // it could be read.
-func CheckConfig(path string) (*File, error) {
-	text, err := readConfig(path)
+func Check(path string) (*File, error) {
+	text, err := read(path)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Config: DefaultConfig(), path: path}
+	f := &File{Config: Default(), path: path}
 	if err = f.parse(text); err != nil && !f.partly {
 		return nil, err
 	}
 	return f, errors.Join(err, f.Validate())
 }
 
-// ParseConfig is LoadConfig for a text that is not, or not yet, in its file.
-func ParseConfig(path string, text []byte) (*File, error) {
-	f := &File{Config: DefaultConfig(), path: path}
+// Parse is Load for a text that is not, or not yet, in its file.
+func Parse(path string, text []byte) (*File, error) {
+	f := &File{Config: Default(), path: path}
 	if err := f.parse(text); err != nil {
 		return nil, err
 	}
@@ -62,11 +62,11 @@ func ParseConfig(path string, text []byte) (*File, error) {
 // spool, and nothing else: a call must find its spool also where the agent does
 // not start because another key is wrong.
 func Whereabouts(path string) (socket, spool string, err error) {
-	text, err := readConfig(path)
+	text, err := read(path)
 	if err != nil {
 		return "", "", err
 	}
-	c := DefaultConfig()
+	c := Default()
 	some := struct {
 		Socket  *string `yaml:"socket"`
 		DataDir *string `yaml:"data_dir"`
@@ -74,7 +74,7 @@ func Whereabouts(path string) (socket, spool string, err error) {
 	if err := yaml.Unmarshal(text, &some); err != nil {
 		return "", "", fmt.Errorf("read configuration: %s: %w", path, err)
 	}
-	return c.Socket, c.spoolDir(), nil
+	return c.Socket, c.SpoolDir(), nil
 }
 
 // File is a configuration that knows the file it came from, if any.
@@ -117,7 +117,7 @@ func (f *File) locate(err error) error {
 	return fmt.Errorf("%s: %w", f.path, err)
 }
 
-func readConfig(path string) ([]byte, error) {
+func read(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -126,12 +126,12 @@ func readConfig(path string) ([]byte, error) {
 	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 {
 		return nil, fmt.Errorf("read configuration: %s has mode %04o, everybody can change what the agent does: chmod o-w %s", path, info.Mode().Perm(), path)
 	}
-	text, err := io.ReadAll(io.LimitReader(file, maxConfigSize+1))
+	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	if len(text) > maxConfigSize {
-		return nil, fmt.Errorf("read configuration: %s is larger than %d bytes: not a configuration", path, maxConfigSize)
+	if len(text) > maxSize {
+		return nil, fmt.Errorf("read configuration: %s is larger than %d bytes: not a configuration", path, maxSize)
 	}
 	return text, nil
 }
@@ -302,12 +302,12 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
-// ConfigPrefix is a netip.Prefix in a configuration; a bare address is its /32 or
+// Prefix is a netip.Prefix in a configuration; a bare address is its /32 or
 // /128.
-type ConfigPrefix struct{ netip.Prefix }
+type Prefix struct{ netip.Prefix }
 
 // UnmarshalYAML refuses host bits, zones and host names.
-func (p *ConfigPrefix) UnmarshalYAML(node *yaml.Node) error {
+func (p *Prefix) UnmarshalYAML(node *yaml.Node) error {
 	v, err := control.ParsePrefix(node.Value)
 	if node.Kind != yaml.ScalarNode || err != nil {
 		return wrong(node, "%q is not a prefix: an address, or ADDRESS/BITS without host bits, is wanted", node.Value)
@@ -324,7 +324,8 @@ func parseAdvertise(text string, port uint16) (netip.AddrPort, error) {
 	return netip.ParseAddrPort(text)
 }
 
-func checkHostPort(text string) error {
+// CheckHostPort allows what names a port at a host.
+func CheckHostPort(text string) error {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil || host == "" {
 		return errors.New("is not HOST:PORT")

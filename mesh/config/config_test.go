@@ -1,4 +1,4 @@
-package mesh
+package config
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ func load(t *testing.T, text string) (*File, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return LoadConfig(path)
+	return Load(path)
 }
 
 func TestConfigReadsEveryKeyOverTheDefaults(t *testing.T) {
@@ -51,7 +51,7 @@ commit:
 	if got, want := f.NeverBan[1].String(), "192.0.2.1/32"; got != want {
 		t.Errorf("never_ban[1] = %s, want %s", got, want)
 	}
-	if got, want := f.Commit.Tenant, DefaultConfig().Commit.Tenant; got != want {
+	if got, want := f.Commit.Tenant, Default().Commit.Tenant; got != want {
 		t.Errorf("commit.tenant = %q, want the default %q", got, want)
 	}
 }
@@ -143,7 +143,7 @@ func TestConfigCheckGoesOnAfterAnUnknownKey(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := CheckConfig(path)
+	f, err := Check(path)
 	if f == nil || f.Gossip.Profile != "fast" {
 		t.Errorf("what could be read is %+v", f)
 	}
@@ -155,7 +155,7 @@ func TestConfigCheckGoesOnAfterAnUnknownKey(t *testing.T) {
 	if err := os.WriteFile(path, []byte("gossip: [\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := CheckConfig(path); f != nil || err == nil {
+	if f, err := Check(path); f != nil || err == nil {
 		t.Errorf("what is no YAML: %+v, %v", f, err)
 	}
 }
@@ -163,8 +163,8 @@ func TestConfigCheckGoesOnAfterAnUnknownKey(t *testing.T) {
 func TestWhereaboutsAreFoundInAConfigurationThatIsWrong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "banmesh.yaml")
 	for text, want := range map[string][2]string{
-		"":                                    {DefaultConfig().Socket, "/var/lib/banmesh/spool"},
-		"bogus: 1\ndata_dir: /srv/b\n":        {DefaultConfig().Socket, "/srv/b/spool"},
+		"":                                    {Default().Socket, "/var/lib/banmesh/spool"},
+		"bogus: 1\ndata_dir: /srv/b\n":        {Default().Socket, "/srv/b/spool"},
 		"socket: /run/x/s\ncommit: [wrong]\n": {"/run/x/s", "/var/lib/banmesh/spool"},
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -177,10 +177,10 @@ func TestWhereaboutsAreFoundInAConfigurationThatIsWrong(t *testing.T) {
 }
 
 func TestConfigRefusesWhatIsNoConfiguration(t *testing.T) {
-	if _, err := LoadConfig(filepath.Join(t.TempDir(), "absent.yaml")); err == nil {
+	if _, err := Load(filepath.Join(t.TempDir(), "absent.yaml")); err == nil {
 		t.Error("an absent file was accepted")
 	}
-	if _, err := load(t, strings.Repeat("# page\n", maxConfigSize/6)); err == nil {
+	if _, err := load(t, strings.Repeat("# page\n", maxSize/6)); err == nil {
 		t.Error("a file of more than a megabyte was accepted")
 	}
 	if _, err := load(t, "name: a\n---\nname: b\n"); err == nil {
@@ -206,7 +206,7 @@ func TestConfigBombsStaySmall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			f := &File{Config: DefaultConfig(), path: "f"}
+			f := &File{Config: Default(), path: "f"}
 			err := f.parse([]byte(text))
 			runtime.ReadMemStats(&after)
 			if err == nil {
@@ -227,7 +227,7 @@ func TestAConfigurationThatEverybodyCanChangeIsRefused(t *testing.T) {
 	if err := os.Chmod(path, 0o646); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "chmod o-w "+path) {
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "chmod o-w "+path) {
 		t.Errorf("got %v, want a refusal that says what to do", err)
 	}
 }
@@ -239,7 +239,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("a: &a {driver: none}\ncommit: {<<: *a}\n")
 	f.Add("commit: {timeout: 1e9}\nhttp: {listen: '[::1%lo]:1'}\n---\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		file := &File{Config: DefaultConfig(), path: "f"}
+		file := &File{Config: Default(), path: "f"}
 		err := file.parse([]byte(text))
 		if err == nil {
 			err = file.Validate()

@@ -1,4 +1,4 @@
-package mesh
+package config
 
 import (
 	"encoding/json"
@@ -63,7 +63,7 @@ func TestTheSchemaTakesTheExample(t *testing.T) {
 	if err := json.Unmarshal(Schema(), &schema); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile("../examples/banmesh.yaml")
+	text, err := os.ReadFile("../../examples/banmesh.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

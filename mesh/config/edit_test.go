@@ -1,4 +1,4 @@
-package mesh
+package config
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 )
 
 func TestSettingsAreWrittenAndAllElseStays(t *testing.T) {
-	shipped, err := os.ReadFile("../examples/banmesh.yaml")
+	shipped, err := os.ReadFile("../../examples/banmesh.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func TestSettingsAreWrittenAndAllElseStays(t *testing.T) {
 			"driver: none                # none, nftables", "driver: nftables                # none, nftables", "quorum: {default: 1,", "quorum: {default: 2,", "never_ban: [] ", "never_ban: [\"198.51.100.7/32\"] ",
 		).Replace(packaged)},
 	} {
-		got, set, kept, err := EditConfig("x.yaml", []byte(c.text), []Setting{
+		got, set, kept, err := Edit("x.yaml", []byte(c.text), []Setting{
 			{"name", "server2"}, {"gossip.keyring", "/etc/k.json"}, {"join", []string{"192.0.2.1:7946"}}, {"enforce.driver", "nftables"},
 			{"quorum.default", float64(2)}, {"never_ban", []string{"198.51.100.7/32"}}, {"log.level", "info"},
 		})
@@ -36,7 +36,7 @@ func TestSettingsAreWrittenAndAllElseStays(t *testing.T) {
 		if want := strings.TrimSuffix(c.want, "\n"); text != want {
 			t.Errorf("%s became (set %v, kept %v)\n%s\nwant\n%s", name, set, kept, text, want)
 		}
-		again, set, _, err := EditConfig("x.yaml", got, []Setting{{"enforce.driver", "nftables"}, {"quorum.default", 2}})
+		again, set, _, err := Edit("x.yaml", got, []Setting{{"enforce.driver", "nftables"}, {"quorum.default", 2}})
 		if err != nil || string(again) != string(got) || len(set) > 0 {
 			t.Errorf("%s: a second time: %v, %v", name, set, err)
 		}
@@ -45,7 +45,7 @@ func TestSettingsAreWrittenAndAllElseStays(t *testing.T) {
 
 func TestWhatAnOperatorHasSetStays(t *testing.T) {
 	const text = "name: mail\nenforce: {driver: fail2ban}\ncommit:\n  conductors:\n    - 192.0.2.9:830\n"
-	got, set, kept, err := EditConfig("x.yaml", []byte(text), []Setting{
+	got, set, kept, err := Edit("x.yaml", []byte(text), []Setting{
 		{"name", "server2"}, {"enforce.driver", "nftables"}, {"commit.conductors", []string{"192.0.2.1:830"}},
 	})
 	if err != nil || string(got) != text || len(set) != 0 || len(kept) != 3 || kept[0].String() != "name: mail" {
@@ -58,15 +58,15 @@ func TestWhatAnOperatorHasSetStays(t *testing.T) {
 func TestANameByThePackageGivesWay(t *testing.T) {
 	const text = "# here\nname: debian  # the host's, by the package, for machine 0123456789ab\ndata_dir: /srv\n"
 	for _, name := range []string{"server2", "debian"} {
-		got, _, kept, err := EditConfig("x.yaml", []byte(text), []Setting{{"name", name}})
+		got, _, kept, err := Edit("x.yaml", []byte(text), []Setting{{"name", name}})
 		if want := "# here\nname: " + name + "\ndata_dir: /srv\n"; err != nil || string(got) != want || len(kept) > 0 {
 			t.Errorf("%s: %q, kept %v, %v", name, got, kept, err)
 		}
 	}
-	if got, _, _, err := EditConfig("x.yaml", []byte(text), []Setting{{"log.level", "info"}}); err != nil || !strings.HasPrefix(string(got), text) {
+	if got, _, _, err := Edit("x.yaml", []byte(text), []Setting{{"log.level", "info"}}); err != nil || !strings.HasPrefix(string(got), text) {
 		t.Errorf("another key: %q, %v", got, err)
 	}
-	host := DefaultConfig().Name
+	host := Default().Name
 	for this, want := range map[string]string{"0123456789ab": "debian", "": "debian", "ba9876543210": host} {
 		f := &File{Config: Config{Name: "debian"}}
 		if f.packagedName([]byte(text), this); f.Name != want || !f.NameByPackage {
@@ -80,10 +80,10 @@ func TestANameByThePackageGivesWay(t *testing.T) {
 }
 
 func TestAKeyThatIsNotKnownIsNotWritten(t *testing.T) {
-	if _, _, _, err := EditConfig("x.yaml", nil, []Setting{{"limits.of_tomorrow", 1}}); err == nil || !strings.Contains(err.Error(), "limits.of_tomorrow") {
+	if _, _, _, err := Edit("x.yaml", nil, []Setting{{"limits.of_tomorrow", 1}}); err == nil || !strings.Contains(err.Error(), "limits.of_tomorrow") {
 		t.Errorf("%v", err)
 	}
-	if _, _, _, err := EditConfig("x.yaml", []byte("join:\n  []\nquorum: 7\n"), []Setting{{"quorum.default", 2}}); err == nil {
+	if _, _, _, err := Edit("x.yaml", []byte("join:\n  []\nquorum: 7\n"), []Setting{{"quorum.default", 2}}); err == nil {
 		t.Error("what is no configuration was edited")
 	}
 }

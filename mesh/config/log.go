@@ -1,0 +1,20 @@
+package config
+
+import (
+	"io"
+	"log/slog"
+)
+
+// Logger makes the logger that a configuration asks for. Its level is what
+// Options.Level takes.
+func (l Log) Logger(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
+	level := new(slog.LevelVar)
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		return nil, nil, field("log.level", "%q: %v", l.Level, err)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options)), level, nil
+	}
+	return slog.New(slog.NewTextHandler(w, options)), level, nil
+}
