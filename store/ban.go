@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"banmesh/store/text"
 )
@@ -41,6 +42,7 @@ func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Cont
 		to := min(len(reqs), from+maxBatch)
 		part := make([]Banned, to-from)
 		err := do(ctx, func(p *plan) error {
+			p.items = slices.Grow(p.items, len(part))
 			for i := range part {
 				part[i] = p.ban(&bans[from+i], Millis(s.cfg.MaxDuration.Milliseconds()), s.cfg.Limits)
 			}

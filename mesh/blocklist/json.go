@@ -60,7 +60,7 @@ func (p *reader) array(data []byte) error {
 		return elements(p, data, p.decision)
 	case m == nil && first[0] == '"':
 		p.form("a JSON array of prefixes")
-		return elements(p, data, func(text string) ([]Entry, error) {
+		return decoded(p, data, func(text string) ([]Entry, error) {
 			q, err := p.single(text)
 			return []Entry{{Prefix: q}}, err
 		})
@@ -78,6 +78,16 @@ func (p *reader) object(data []byte) error {
 	var answer struct {
 		Data *[]report `json:"data"`
 	}
+	s, found := scanner{data, true}, []report(nil)
+	arrays := 0
+	s.object([]string{"data"}, func(int) {
+		found = scanArray[report](&s)
+		arrays++
+	})
+	if s.end() && arrays == 1 {
+		p.form("JSON of AbuseIPDB")
+		return each(p, found, p.abuse)
+	}
 	err := json.Unmarshal(data, &answer)
 	var kind *json.UnmarshalTypeError
 	if err != nil && !errors.As(err, &kind) {
@@ -88,7 +98,7 @@ func (p *reader) object(data []byte) error {
 	}
 	p.form("JSON of AbuseIPDB")
 	if err != nil {
-		return elements(p, keys(data)["data"], p.abuse)
+		return decoded(p, keys(data)["data"], p.abuse)
 	}
 	return each(p, *answer.Data, p.abuse)
 }
@@ -102,8 +112,16 @@ func whole(data []byte) error {
 	return nil
 }
 
-// elements reads each element of a JSON array.
-func elements[T any](p *reader, data []byte, read func(T) ([]Entry, error)) error {
+// elements reads each element of a JSON array of objects.
+func elements[T any, P scanned[T]](p *reader, data []byte, read func(T) ([]Entry, error)) error {
+	if all, ok := scanAll[T, P](data); ok {
+		return each(p, all, read)
+	}
+	return decoded(p, data, read)
+}
+
+// decoded reads each element of a JSON array, as encoding/json does.
+func decoded[T any](p *reader, data []byte, read func(T) ([]Entry, error)) error {
 	var all []T
 	err := json.Unmarshal(data, &all)
 	var kind *json.UnmarshalTypeError
@@ -207,11 +225,30 @@ func (p *reader) bans(data []byte) error {
 	return nil
 }
 
-// fed is an entry of /feed/json.
-func (p *reader) fed(f struct {
+// feedEntry is an element of /feed/json.
+type feedEntry struct {
 	Prefix string        `json:"prefix"`
 	Until  control.Until `json:"until"`
-}) ([]Entry, error) {
+}
+
+func (f *feedEntry) scan(s *scanner) {
+	s.object([]string{"prefix", "until"}, func(i int) {
+		if i == 0 {
+			f.Prefix = s.text()
+			return
+		}
+		if s.peek() != '"' {
+			s.ok = string(s.word()) == "null" && s.ok
+			f.Until = control.Never
+			return
+		}
+		at, err := control.ParseTime(s.text())
+		s.ok = s.ok && err == nil
+		f.Until = control.Until(at)
+	})
+}
+
+func (p *reader) fed(f feedEntry) ([]Entry, error) {
 	q, err := p.prefix(f.Prefix)
 	return []Entry{{Prefix: q, Until: f.Until}}, err
 }
@@ -225,6 +262,27 @@ type decision struct {
 	Scenario  string `json:"scenario"`
 	Reason    string `json:"reason"`
 	Simulated bool   `json:"simulated"`
+}
+
+func (d *decision) scan(s *scanner) {
+	s.object([]string{"scope", "value", "type", "duration", "scenario", "reason", "simulated"}, func(i int) {
+		switch i {
+		case 0:
+			d.Scope = s.text()
+		case 1:
+			d.Value = s.text()
+		case 2:
+			d.Type = s.text()
+		case 3:
+			d.Duration = s.text()
+		case 4:
+			d.Scenario = s.text()
+		case 5:
+			d.Reason = s.text()
+		case 6:
+			d.Simulated = s.boolean()
+		}
+	})
 }
 
 func (p *reader) decision(d decision) ([]Entry, error) {
@@ -258,9 +316,18 @@ func (p *reader) decision(d decision) ([]Entry, error) {
 }
 
 // alert is an element of `cscli decisions list -o json`.
-func (p *reader) alert(a struct {
+type alert struct {
 	Decisions []decision `json:"decisions"`
-}) ([]Entry, error) {
+}
+
+func (a *alert) scan(s *scanner) {
+	s.object([]string{"decisions"}, func(int) {
+		s.ok = s.ok && a.Decisions == nil // encoding/json reads a second one over the first
+		a.Decisions = scanArray[decision](s)
+	})
+}
+
+func (p *reader) alert(a alert) ([]Entry, error) {
 	var out []Entry
 	var faults several
 	for _, d := range a.Decisions {
@@ -285,6 +352,16 @@ type report struct {
 	Confidence *int   `json:"abuseConfidenceScore"`
 }
 
+func (a *report) scan(s *scanner) {
+	s.object([]string{"ipAddress", "abuseConfidenceScore"}, func(i int) {
+		if i == 0 {
+			a.Address = s.text()
+			return
+		}
+		a.Confidence = s.number()
+	})
+}
+
 func (p *reader) abuse(a report) ([]Entry, error) {
 	if a.Address == "" {
 		return nil, errors.New("has no ipAddress")
@@ -297,6 +374,29 @@ func (p *reader) abuse(a report) ([]Entry, error) {
 	return []Entry{e}, err
 }
 
+// dropped is a line of Spamhaus DROP.
+type dropped struct {
+	CIDR    string `json:"cidr"`
+	SBL     string `json:"sblid"`
+	Type    string `json:"type"`
+	Records *int   `json:"records"`
+}
+
+func (d *dropped) scan(s *scanner) {
+	s.object([]string{"cidr", "sblid", "type", "records"}, func(i int) {
+		switch i {
+		case 0:
+			d.CIDR = s.text()
+		case 1:
+			d.SBL = s.text()
+		case 2:
+			d.Type = s.text()
+		case 3:
+			d.Records = s.number()
+		}
+	})
+}
+
 // drop reads one object a line; the last one may say how many there must be.
 func (p *reader) drop(data []byte) error {
 	said, n := -1, 0
@@ -306,13 +406,13 @@ func (p *reader) drop(data []byte) error {
 		if text = bytes.TrimSpace(text); len(text) == 0 {
 			continue
 		}
-		var d struct {
-			CIDR    string `json:"cidr"`
-			SBL     string `json:"sblid"`
-			Type    string `json:"type"`
-			Records *int   `json:"records"`
+		var d dropped
+		var err error
+		s := scanner{text, true}
+		if d.scan(&s); !s.end() {
+			d = dropped{}
+			err = json.Unmarshal(text, &d)
 		}
-		err := json.Unmarshal(text, &d)
 		if err == nil && d.Type == "metadata" {
 			if d.Records != nil {
 				said = *d.Records

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -25,14 +26,18 @@ type OneBans []OneBan
 
 // MarshalJSON writes an array, never null.
 func (bs OneBans) MarshalJSON() ([]byte, error) {
-	b := append(make([]byte, 0, 2+150*len(bs)), '[')
+	return bs.appendJSON(make([]byte, 0, 2+150*len(bs))), nil
+}
+
+func (bs OneBans) appendJSON(b []byte) []byte {
+	b = append(b, '[')
 	for i := range bs {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = bs[i].appendJSON(b)
 	}
-	return append(b, ']'), nil
+	return append(b, ']')
 }
 
 func (o *OneBan) appendJSON(b []byte) []byte {
@@ -60,14 +65,7 @@ func (o *OneBan) appendJSON(b []byte) []byte {
 // UnmarshalJSON reads an array. b is one valid JSON value, as encoding/json promises.
 func (bs *OneBans) UnmarshalJSON(b []byte) error {
 	p := parser{rest: b, ok: true}
-	var out OneBans
-	p.skip(`[`)
-	if !p.optional(`]`) {
-		for more := true; more && p.ok; more = p.optional(`,`) {
-			out = append(out, p.oneBan())
-		}
-		p.skip(`]`)
-	}
+	out := p.oneBans()
 	if p.ok && len(p.rest) == 0 {
 		*bs = out
 		return nil
@@ -89,6 +87,48 @@ func (bs *OneBans) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// encode is json.Marshal of the call, without its check of what the list has written.
+func (c BanCall) encode() ([]byte, error) {
+	each := c.Each
+	c.Each = nil
+	b, err := json.Marshal(c)
+	if err != nil || len(each) == 0 {
+		return b, err
+	}
+	const key = `,"each":` // another one is there for sure: prefixes
+	out := make([]byte, 0, len(b)+len(key)+2+160*len(each))
+	out = append(out, b[:len(b)-1]...)
+	out = append(out, key...)
+	out = each.appendJSON(out)
+	return append(out, '}'), nil
+}
+
+// ReadJSON reads what a client writes, without the two passes over it that json.Unmarshal takes first. It returns false, and
+// leaves the call as it is, for everything else.
+func (c *BanCall) ReadJSON(b []byte) bool {
+	const key = `,"each":[`
+	at := bytes.Index(b[:min(len(b), maxHead)], []byte(key))
+	if at < 0 {
+		return false
+	}
+	head := append(bytes.Clone(b[:at]), '}') // valid only where at is not within a value
+	var call BanCall
+	if json.Unmarshal(head, &call) != nil {
+		return false
+	}
+	p := parser{rest: b[at+len(key)-1:], ok: true}
+	call.Each = p.oneBans()
+	p.skip(`}`)
+	if !p.ok || len(p.rest) > 0 {
+		return false
+	}
+	*c = call
+	return true
+}
+
+// maxHead is how much of a call may stand before its list.
+const maxHead = 4 << 10
+
 // prefixText is a prefix as ParsePrefix reads it.
 type prefixText netip.Prefix
 
@@ -98,13 +138,24 @@ func (t *prefixText) UnmarshalText(b []byte) error {
 	return err
 }
 
+func (p *parser) oneBans() (out OneBans) {
+	p.skip(`[`)
+	if !p.optional(`]`) {
+		for more := true; more && p.ok; more = p.optional(`,`) {
+			out = append(out, p.oneBan())
+		}
+		p.skip(`]`)
+	}
+	return out
+}
+
 func (p *parser) oneBan() (o OneBan) {
 	p.skip(`{"prefix":`)
 	prefix, err := ParsePrefix(p.text())
 	p.ok = p.ok && err == nil
 	o.Prefix = prefix
 	p.skip(`,"jail":`)
-	o.Jail = p.text()
+	o.Jail = p.name()
 	p.skip(`,"start":`)
 	if !p.optional(`null`) {
 		o.Start = Time(p.millis())

@@ -41,6 +41,26 @@ func TestBansOfACallKeepTheirAttributes(t *testing.T) {
 	}
 }
 
+func TestACallIsReadAsItsJSON(t *testing.T) {
+	bans := `"each":[{"prefix":"203.0.113.7/32","jail":"sshd","start":null,"until":null,"failures":5,"reason":"a"},` +
+		`{"prefix":"203.0.113.8/32","jail":"sshd","start":"2026-01-01T00:00:00.000Z","until":null,"failures":0,"reason":""}]}`
+	for text, taken := range map[string]bool{
+		`{"prefixes":[],"force":true,"dry_run":true,` + bans: true, `{"prefixes":[],"reason":"\",\"each\":[",` + bans: true,
+		`{` + bans: false, `{"prefixes":[],"x":{"y":1,` + bans: false, `{"prefixes":[],` + bans + `}`: false, `{"prefixes":[],"each":[]`: false,
+	} {
+		var fast, slow control.BanCall
+		if fast.ReadJSON([]byte(text)) != taken {
+			t.Errorf("%s: taken %v, want %v", text, !taken, taken)
+		}
+		if err := json.Unmarshal([]byte(text), &slow); taken && (err != nil || !reflect.DeepEqual(fast, slow)) {
+			t.Errorf("%s is read as %+v, want %+v, %v", text, fast, slow, err)
+		}
+		if !taken && !reflect.DeepEqual(fast, control.BanCall{}) {
+			t.Errorf("%s is refused and leaves %+v", text, fast)
+		}
+	}
+}
+
 func TestReadBansTakesEveryFormOfTheArray(t *testing.T) {
 	const one = `{"prefix":"203.0.113.7/32","effective":true,"until":null,"committed":false,"records":[{"origin":"a","jail":"sshd","start":null,"until":null,"failures":0,"reason":""}]}`
 	for text, want := range map[string]int{

@@ -32,7 +32,11 @@ func NewClient(socket string) *Client { return &Client{socket: socket} }
 
 // Ban asks for bans.
 func (c *Client) Ban(ctx context.Context, call BanCall) (BanReply, error) {
-	return ask[BanReply](ctx, c, PathBan, call)
+	b, err := call.encode()
+	if err != nil {
+		return BanReply{}, fmt.Errorf("encode the call: %w", err)
+	}
+	return receive[BanReply](ctx, c, "POST", PathBan, b)
 }
 
 // Unban asks to lift bans.

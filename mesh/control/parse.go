@@ -56,6 +56,7 @@ func (b *Ban) parse(line []byte) bool {
 type parser struct {
 	rest []byte
 	ok   bool
+	last string // that name has read
 }
 
 func (p *parser) record() (r Record) {
@@ -114,6 +115,16 @@ func (p *parser) text() string {
 	}
 	p.rest = p.rest[end+1:]
 	return string(s)
+}
+
+// name reads a string that is most often the one that it read last.
+func (p *parser) name() string {
+	if n := len(p.last); p.ok && len(p.rest) > n+1 && p.rest[0] == '"' && p.rest[n+1] == '"' && string(p.rest[1:n+1]) == p.last {
+		p.rest = p.rest[n+2:]
+		return p.last
+	}
+	p.last = p.text()
+	return p.last
 }
 
 func (p *parser) number() int64 {

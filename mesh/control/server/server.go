@@ -226,6 +226,9 @@ func decode(body io.Reader, length, limit int64, into any) error {
 	if len(buf) == 0 {
 		return nil
 	}
+	if call, ok := into.(interface{ ReadJSON(b []byte) bool }); ok && call.ReadJSON(buf) {
+		return nil
+	}
 	if err := json.Unmarshal(buf, into); err != nil {
 		return control.Errorf(control.CodeInvalid, "%v", err)
 	}
