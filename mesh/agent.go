@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"banmesh/mesh/alert"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/prefixset"
@@ -81,9 +82,9 @@ type Agent struct {
 	lifts       liftBook
 	former      string // the name that the store was written under, where it is another; else ""
 	inviter     *invite.Host
-	alerts      *alerts  // nil where no command is configured
-	enforcer    enforcer // nil where none is configured
-	taken       *taken   // the bans off this router, at a leave
+	alerts      *alert.Watcher // nil where no command is configured
+	enforcer    enforcer       // nil where none is configured
+	taken       *taken         // the bans off this router, at a leave
 	watchers    watchers
 	crowdsec    *crowdsec.Source           // nil where none is configured
 	past        *history.History           // nil where nothing is remembered
@@ -172,9 +173,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if err := a.openHTTP(ctx); err != nil {
 		return nil, err
 	}
-	if cfg.Alert.Command != "" {
-		a.alerts = newAlerts(cfg.Name, cfg.Alert, a.store, a.doors.Alert, a.log)
-	}
+	a.openAlerts()
 	a.ready.Store(true)
 	if a.past != nil {
 		a.past.Start()
@@ -278,7 +277,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("clock", work, a.pulse)
 	start("spool", work, a.chores)
 	if a.alerts != nil {
-		start("alerts", ctx, a.alerts.run)
+		start("alerts", ctx, a.alerts.Run)
 	}
 	if a.enforcer != nil {
 		start("enforce", ctx, func(ctx context.Context) error { return a.taken.run(ctx, a.enforcer.Run) })

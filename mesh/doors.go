@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"banmesh/internal/random"
+	"banmesh/mesh/alert"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/config"
 	"banmesh/mesh/control/server"
@@ -101,7 +102,7 @@ func (d Doors) real() Doors {
 		d.Kernel = openKernel
 	}
 	if d.Alert == nil {
-		d.Alert = runAlert
+		d.Alert = alert.Run
 	}
 	return d
 }

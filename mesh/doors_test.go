@@ -12,7 +12,7 @@ import (
 )
 
 // The rooms that run in a simulated agent.
-var simulated = []string{".", "commit", "conductor", "config", "control", "enforce", "fail2ban", "gossip", "leader", "spool", "../store"}
+var simulated = []string{".", "alert", "commit", "conductor", "config", "control", "enforce", "fail2ban", "gossip", "leader", "spool", "../store"}
 
 // Where the doors are, and what is behind them: the real thing, which a simulation
 // replaces, and what is done once by a command before an agent runs.
@@ -20,7 +20,7 @@ var behind = map[string]string{
 	"doors.go":         "the real things",
 	"neverban.go":      "Doors.Addresses",
 	"conductor.go":     "Doors.Conductor",
-	"alert.go":         "Doors.Alert",
+	"alert/command.go": "Doors.Alert",
 	"rights.go":        "Doors.Prepare",
 	"config/config.go": "the default name, before the start",
 	"config/name.go":   "the machine's id, where the configuration is read",

@@ -1,4 +1,4 @@
-package mesh
+package alert
 
 import (
 	"context"
@@ -8,20 +8,20 @@ import (
 	"banmesh/mesh/control"
 )
 
-// memory keeps small values over restarts; *store.Store is one.
-type memory interface {
+// Memory keeps small values over restarts; *store.Store is one.
+type Memory interface {
 	SaveMeta(ctx context.Context, key string, value []byte) error
 	Meta(key string) ([]byte, bool)
 }
 
-// alertKey is where the alerts are kept beside the set.
-const alertKey = "alert/told"
+// bookKey is where the alerts are kept beside the set.
+const bookKey = "alert/told"
 
-// alertBook is the trouble that the operator's command was told of and that is
+// book is the trouble that the operator's command was told of and that is
 // not over. Without it, trouble that ends while the agent restarts would never be
 // told to be over, and what goes on would be told anew.
-type alertBook struct {
-	memory memory
+type book struct {
+	memory Memory
 	told   map[string]begun
 }
 
@@ -33,10 +33,10 @@ type begun struct {
 	Since  control.Time `json:"since"`
 }
 
-func loadAlertBook(m memory) alertBook {
-	b := alertBook{m, make(map[string]begun)}
+func loadBook(m Memory) book {
+	b := book{m, make(map[string]begun)}
 	var list []begun
-	if raw, ok := m.Meta(alertKey); ok {
+	if raw, ok := m.Meta(bookKey); ok {
 		_ = json.Unmarshal(raw, &list) // what cannot be read is told again
 	}
 	for _, e := range list {
@@ -46,7 +46,7 @@ func loadAlertBook(m memory) alertBook {
 }
 
 // note writes down that the command was told of an event.
-func (b *alertBook) note(ctx context.Context, e alertEvent) error {
+func (b *book) note(ctx context.Context, e event) error {
 	key := trouble{alert: e.Alert, name: e.Name}.key()
 	if e.State == "begins" {
 		b.told[key] = begun{e.Alert, e.Name, e.Detail, e.Since}
@@ -61,5 +61,5 @@ func (b *alertBook) note(ctx context.Context, e alertEvent) error {
 	if err != nil {
 		return fmt.Errorf("write the alerts: %w", err)
 	}
-	return b.memory.SaveMeta(ctx, alertKey, raw)
+	return b.memory.SaveMeta(ctx, bookKey, raw)
 }

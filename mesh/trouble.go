@@ -1,0 +1,36 @@
+package mesh
+
+import (
+	"context"
+	"time"
+
+	"banmesh/mesh/alert"
+)
+
+// openAlerts makes what has the operator's command told of trouble that lasts, where
+// one is configured.
+func (a *Agent) openAlerts() {
+	c := &a.cfg.Alert
+	if c.Command == "" {
+		return
+	}
+	a.alerts = alert.New(alert.Config{
+		Router: a.cfg.Name, After: time.Duration(c.After), Memory: a.store, Logger: a.log,
+		Command: func(ctx context.Context, event []byte) error { return a.doors.Alert(ctx, c.Command, event, a.log) },
+	})
+}
+
+// watchTrouble is one look of the alerts; nothing where no command is set.
+func (a *Agent) watchTrouble() {
+	if a.alerts == nil {
+		return
+	}
+	f := alert.Facts{
+		Router: a.cfg.Name, Members: a.mesh.Members(), InSync: a.mesh.InSync(), Commit: a.commitStatus(), Lead: a.elector.Status(),
+		Commits: a.committer != nil, Held: a.heldWarning(), Store: a.store.Health(),
+	}
+	if a.stall != nil {
+		f.Stalled = a.stall.warning()
+	}
+	a.alerts.Look(time.Now(), f)
+}
