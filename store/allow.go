@@ -35,8 +35,8 @@ func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
 	})
 }
 
-// dropDots plans that the live records of a kind and prefix that are selected count no more, and reports whether there are
-// any: own ones are withdrawn, those of others lifted.
+// dropDots plans the end of the live records of one kind and prefix that pick selects: own ones are withdrawn, those of other
+// members are lifted. It reports whether there were any.
 func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) {
 	it := item{kind: KindLift, key: k, start: p.now, lift: &liftBody{}}
 	for c := p.set.head(k); c != 0; {
@@ -56,7 +56,7 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) 
 		return own
 	}
 	if !p.mayLift(it.lift) {
-		p.limited = kind != KindPlaced // what is gone from the conductor is told again with its next reading
+		p.limited = kind != KindPlaced // the next reading of the conductor finds the prefix gone again
 		return false
 	}
 	p.writeLift(it)
@@ -64,7 +64,7 @@ func (p *plan) dropDots(kind Kind, k pkey, selected func(*rec) bool) (own bool) 
 }
 
 // DropAllow lifts every live allow of exactly these prefixes, of any member, and returns how many prefixes had one. With
-// ErrLimited that many ended all the same, as far as the limits on lifting what others gave allow.
+// ErrLimited it has lifted as many as the limits on lifting other members' records permit.
 func (s *Store) DropAllow(ctx context.Context, prefixes []netip.Prefix) (dropped int, err error) {
 	return s.dropDots(ctx, KindAllow, prefixes, anyRecord)
 }
@@ -101,14 +101,15 @@ func (s *Store) Unplace(ctx context.Context, prefixes []netip.Prefix) error {
 	return err
 }
 
-// UnplaceOwn takes back what this member has recorded as placed; what others have stays.
+// UnplaceOwn withdraws this member's own Placed records; those of other members stay.
 func (s *Store) UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error {
 	_, err := s.dropDots(ctx, KindPlaced, prefixes, func(p *plan, r *rec) bool { return p.set.originOf(r) == p.own.origin })
 	return err
 }
 
-// Protect replaces what is never blocked on this member, whatever any record says: who has the gossip key can withdraw the
-// lease that PublishNeverBan wrote, or block its author. It is kept in memory alone.
+// Protect replaces the prefixes that are never blocked on this member, whatever any record says. The lease that PublishNeverBan
+// writes is not enough for that: anybody with the gossip key can withdraw it or block its author. Protect keeps its list in
+// memory only.
 func (s *Store) Protect(prefixes []netip.Prefix) {
 	own := make([]netip.Prefix, 0, len(prefixes))
 	for _, p := range prefixes {
@@ -125,8 +126,8 @@ func (s *Store) Protect(prefixes []netip.Prefix) {
 	}
 }
 
-// PublishNeverBan replaces what this member has published as never to be banned, in this run or an earlier one. The lease is
-// longer than asked for where that of an earlier run is.
+// PublishNeverBan replaces the never-ban list that this member has published, in this run or an earlier one. The new lease
+// lasts at least as long as the one it replaces.
 func (s *Store) PublishNeverBan(ctx context.Context, prefixes []netip.Prefix, until Millis) error {
 	if len(prefixes) > maxNeverBans {
 		return &InvalidError{index: maxNeverBans, reason: "more than 256 never-ban prefixes"}
@@ -163,8 +164,8 @@ func (p *plan) replace(it item) {
 		switch {
 		case r.kind != it.kind || s.originOf(r) != p.own.origin:
 		case it.kind != KindNeverBan:
-			// Named by the Gone as well: once the newer one is withdrawn in its turn, nothing else tells it from one that was
-			// never replaced.
+			// The Gone names it too: once the newer record is withdrawn in its turn, nothing else shows that this one was
+			// replaced.
 			p.withdraw(c)
 		case r.log == p.own.index:
 			floor = max(floor, s.retained(c))
@@ -221,8 +222,7 @@ func (s *Store) Block(ctx context.Context, origin string) error {
 	})
 }
 
-// Unblock lifts every block of a member that this member has seen. On the blocked member itself it has no effect but on its
-// own blocks.
+// Unblock lifts every block of a member that this member has seen. On the blocked member itself it affects only its own blocks.
 func (s *Store) Unblock(ctx context.Context, origin string) error {
 	return s.do(ctx, func(p *plan) error {
 		p.dropDots(KindBlock, noPrefix, func(r *rec) bool { return p.set.labels.at(r.label).jail == origin })
@@ -230,7 +230,7 @@ func (s *Store) Unblock(ctx context.Context, origin string) error {
 	})
 }
 
-// asAWhole refuses a call of which a limit lets only a part count.
+// asAWhole refuses a call if a limit would let only part of it count.
 func (p *plan) asAWhole() error {
 	if p.limited {
 		p.refused = ErrLimited

@@ -111,8 +111,8 @@ func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) Banned {
 	outcome := BanNew
 	failures := b.Failures
 	if h.live {
-		// fail2ban rounds times to seconds: a second more of the same offence is no news.
-		// An older offence that ends no later is none either: with the later end of the newer one it would last too long.
+		// fail2ban rounds times to seconds, so the same offence one second later is not news. Neither is an older offence that
+		// ends no later: merging the two would give the older start the newer offence's later end.
 		if (h.same || start < h.start) && until <= h.until.plus(second) {
 			p.used = p.used || h.planned
 			return Banned{BanKnown, h.start, h.until}
@@ -131,7 +131,7 @@ func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) Banned {
 		return Banned{Outcome: BanOverLimit}
 	}
 	if !h.replaces && p.set.crowded(p.own.origin, b.key, h.chain) {
-		return Banned{Outcome: BanOverLimit} // the peers would not keep it
+		return Banned{Outcome: BanOverLimit} // the peers would refuse it
 	}
 	it := item{kind: KindBan, key: b.key, start: start, until: until, failures: failures, jail: b.jail, text: b.reason}
 	if h.floor > until {
@@ -142,17 +142,17 @@ func (p *plan) ban(b *banPlan, maxDuration Millis, limits Limits) Banned {
 	return Banned{outcome, start, until}
 }
 
-// heldBan is what own bans of a jail and prefix say together.
+// heldBan sums up this member's own bans of one jail and prefix.
 type heldBan struct {
 	lifted   bool   // the offence was lifted
 	live     bool   // there is a live one
 	same     bool   // a live one is of the same offence
-	planned  bool   // it is not on disk yet
-	replaces bool   // there is one in the log, which a new one replaces
-	start    Millis // of that one
-	until    Millis // the last of the live ones
+	planned  bool   // the ban found is planned and not on disk yet
+	replaces bool   // the log holds a ban that the new one replaces
+	start    Millis // of the live ban
+	until    Millis // the latest until of the live ones
 	failures uint32
-	floor    Millis // the last of those that a new record replaces
+	floor    Millis // the latest until of what a new record replaces
 	chain    chainCount
 }
 
@@ -191,7 +191,7 @@ func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
 		case r.kind == KindBan && s.originOf(r).name == s.self && s.labels.at(r.label).jail == b.jail:
 			inLog := r.log == p.own.index
 			if inLog && isPlanned {
-				break // the planned one replaces it, floor included
+				break // the planned ban replaces it, floor included
 			}
 			meet(r.start, r.until, s.floors[c], r.failures, !r.is(flagLifted) && r.until > p.now, inLog)
 		}
@@ -205,9 +205,9 @@ func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
 	return h
 }
 
-// freshStart is the start of a ban for which no time was given: now. Given again within a second it is the same ban. Where
-// now is the time of a lifted offence, it is the last moment before it that is not: who bans again what was just lifted
-// means it, and a start in the future would be a lie that everybody sees.
+// freshStart is the start of a ban for which no time was given: now. Given again within a second it is the same ban. If now
+// falls into an offence that was lifted, freshStart moves back to the last moment outside it: an operator who bans again what
+// was just lifted means it, and a start in the future would show up as a lie everywhere.
 func (p *plan) freshStart(b *banPlan) Millis {
 	if start, ok := p.justGiven(b); ok {
 		return start
@@ -228,14 +228,14 @@ func (p *plan) freshStart(b *banPlan) Millis {
 			}
 			c = r.next
 		}
-		if start < 0 { // lifted since the beginning of time
+		if start < 0 { // the lifts reach back to the beginning of time
 			return p.now
 		}
 	}
 	return p.now
 }
 
-// maxFreshSteps bounds how many lifts a ban without start passes: honest members leave few of a prefix.
+// maxFreshSteps bounds how many lifts freshStart steps over: honest members leave only a few for each prefix.
 const maxFreshSteps = 256
 
 // justGiven returns the start of the live own ban of the jail that started within the last second.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// bbolt's pages as its internal/common/{page,meta,bucket}.go lay them out, in the machine's own byte order.
+// The layout of bbolt's pages, from its internal/common/{page,meta,bucket}.go. Numbers are in the machine's own byte order.
 const (
 	pageHeader  = 16 // id uint64, flags uint16, count uint16, overflow uint32
 	pageElement = 16 // leaf: flags, pos, ksize, vsize uint32; branch: pos, ksize uint32, page uint64
@@ -52,17 +52,17 @@ func parseMeta(p []byte) (m boltMeta, ok bool) {
 type fileCheck struct {
 	f       *os.File
 	meta    boltMeta
-	headers int      // that are valid, of the two
-	seen    []uint64 // a bit for each page
+	headers int      // how many of the two are valid
+	seen    []uint64 // one bit for each page
 }
 
-// lostHeader is what is said of a file with only one valid header. bbolt writes the two in turn, one for each transaction,
-// and falls back to the older one where the newer is damaged: what the last transaction wrote is then missing, and nothing
-// else in the file shows it. The commits to come write both anew.
+// lostHeader is the doubt about a file with only one valid header. bbolt writes the two headers in turn, one for each
+// transaction, and falls back to the older one if the newer is damaged. The last transaction is then missing, and nothing else
+// in the file shows it. The next commits rewrite both.
 const lostHeader = "one of its two headers is damaged: what was written last may be missing"
 
-// checkFile reads the file's whole structure and returns a *damagedError if any of it cannot be trusted; doubt says what
-// may be missing from a file that can. It changes nothing. A file that is not there is fine.
+// checkFile reads the file's whole structure and returns a *damagedError if any of it cannot be trusted; doubt says what may be
+// missing from a file that can be. It changes nothing. A missing file is fine.
 func checkFile(path string) (doubt string, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -85,7 +85,7 @@ func checkFile(path string) (doubt string, err error) {
 	return "", nil
 }
 
-// lockFile takes the lock that an agent holds on its store file.
+// lockFile takes the lock that an agent holds on its store file, so that nothing changes while the file is checked.
 func lockFile(path string) (unlock func(), err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -148,7 +148,7 @@ func (c *fileCheck) findMeta() bool {
 	return c.headers > 0
 }
 
-// mark reports whether the page exists and was not met before.
+// mark reports whether the page exists and is met for the first time: a page met twice means a damaged tree.
 func (c *fileCheck) mark(id uint64) bool {
 	if id >= c.meta.high || c.seen[id/64]>>(id%64)&1 != 0 {
 		return false

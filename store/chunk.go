@@ -8,7 +8,7 @@ const (
 	wireVersion    = 1
 	maxChunk       = 1 << 20 // bytes
 	maxChunkRanges = 8192
-	maxHeldRanges  = 4096 // of one log: who leaves more holes than that is not serious
+	maxHeldRanges  = 4096 // of one log; an honest sender leaves fewer holes than that
 )
 
 type chunk struct {
@@ -17,12 +17,12 @@ type chunk struct {
 	items   []item
 	unknown int // records of kinds that this version does not know
 	bad     []badRecord
-	not     rangeSet // numbers of both; of one that cannot be read, all between its neighbours: nothing of it is trusted
+	not     rangeSet // numbers of both kinds, and for an unreadable record every number between its neighbours, since its own cannot be trusted
 }
 
-// badRecord is one that cannot be read, among others that can.
+// badRecord is an unreadable record among readable ones.
 type badRecord struct {
-	seq    uint64 // as it says itself; 0 where that cannot be
+	seq    uint64 // the number it claims; 0 if even that cannot be read
 	reason string
 }
 
@@ -66,13 +66,13 @@ func parseChunk(b []byte) (*chunk, error) {
 	var last uint64
 	enc := make([]byte, 0, len(b))
 	var ends []int
-	gap := false // one could not be read after last
+	gap := false // whether a record after last was unreadable
 	for range r.array(maxChunk) {
 		var it item
 		at := r.b
 		ok := r.record(&it, n)
 		inPlace := it.seq > last && c.ranges.contains(it.seq)
-		if !r.ok() { // it is set aside if the next one can be found
+		if !r.ok() { // set it aside, provided the start of the next one can be found
 			bad := badRecord{it.seq, r.reason}
 			if !inPlace {
 				bad.seq = 0

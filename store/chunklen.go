@@ -1,7 +1,7 @@
 package store
 
-// ChunkRecords returns how many records a chunk says it carries, without reading them: for counting. Of what is no chunk it
-// is 0.
+// ChunkRecords returns how many records a chunk claims to carry, for counting, without decoding them. It is 0 for bytes that
+// are not a chunk.
 func ChunkRecords(b []byte) int {
 	if len(b) > maxChunk {
 		return 0

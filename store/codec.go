@@ -10,7 +10,7 @@ import (
 	"banmesh/store/text"
 )
 
-// item is a record on its way: read from a chunk or the file, or about to be written.
+// item is a record in transit: read from a chunk or the file, or about to be written.
 type item struct {
 	seq          uint64
 	kind         Kind
@@ -25,14 +25,14 @@ type item struct {
 	enc          []byte // canonical encoding
 }
 
-// liftBody is what a Lift has beyond other records.
+// liftBody holds the fields that only a Lift has.
 type liftBody struct {
 	offences  []offence
 	dots      []dotRange
 	confirmed bool
-	retain    Millis      // max(until, the until of all held that it covers)
+	retain    Millis      // max(until, the until of every held record that it covers)
 	start     Millis      // of the Lift, once it is in the set: its ranges end there, see spans
-	sorted    *sortedLift // of a large Lift in the set
+	sorted    *sortedLift // the sorted form of a large Lift in the set
 }
 
 func (b *liftBody) names(origin, jail string, start Millis) bool {
@@ -59,11 +59,11 @@ func (b *liftBody) covers(id LogID, seq uint64) bool {
 	return false
 }
 
-// retained is how long the record itself asks to be kept; for a Lift what it covers may ask for more.
+// retained is how long the record itself asks to be kept; a Lift is also kept as long as the records it covers.
 func (it *item) retained() Millis { return max(it.until, it.floor) }
 
-// invalid says why the record may not stand in a log, "" where it may. It is the one rule of writer and reader: what it
-// refuses is neither acknowledged nor taken from anybody. (Prefixes are checked where they are made, see keyOf.)
+// invalid says why a record may not stand in a log, "" if it may. Writer and reader share this one rule, so that nothing is
+// acknowledged that peers would refuse. (Prefixes are checked where they are made, see keyOf.)
 func (it *item) invalid() string {
 	switch {
 	case !it.start.sane(), !it.until.saneUntil(), it.until < it.start, it.floor != 0 && !it.floor.saneUntil():
@@ -120,7 +120,7 @@ func (b *liftBody) invalid() string {
 	return ""
 }
 
-// appendSpan writes an until as the distance from the start: half the size.
+// appendSpan writes an until as its distance from the start, which takes half the bytes.
 func appendSpan(b []byte, start, until Millis) []byte {
 	if until == Never {
 		return appendNil(b)
@@ -192,7 +192,7 @@ func (it *item) append(b []byte) []byte {
 	return appendSpan(b, it.start, it.floor)
 }
 
-// names keeps one copy of each string of a chunk.
+// names interns the strings of a chunk: most records repeat them.
 type names map[string]string
 
 func (n names) of(b []byte) string {
@@ -209,7 +209,7 @@ func (n names) of(b []byte) string {
 
 func (r *reader) name(n names) string { return n.of(r.text(text.MaxName)) }
 
-// origin is a name that stands outside of a record.
+// origin reads a member's name outside of a record.
 func (r *reader) origin(n names) string {
 	s := r.name(n)
 	if r.ok() && text.CheckName(s) != nil {
@@ -225,14 +225,15 @@ func (r *reader) span(start Millis) Millis {
 		return Never
 	}
 	d := r.uint()
-	if start < 0 || start > latest || d > uint64(latest) { // before they are added up
+	if start < 0 || start > latest || d > uint64(latest) { // check before adding: the sum could overflow
 		r.fail("time out of bounds")
 		return 0
 	}
 	return start + Millis(d)
 }
 
-// record reads one record. known is false for a kind of a newer version: it is passed over, and only its number is told.
+// record reads one record. known is false for a kind of a newer version: such a record is skipped, and only its number is
+// returned.
 func (r *reader) record(it *item, n names) (known bool) {
 	if !r.fields(it, n) {
 		return false
@@ -345,7 +346,7 @@ func (r *reader) liftBody(n names) *liftBody {
 	return b
 }
 
-// sum is an order-free sum of record hashes, modulo 2^128.
+// sum is the sum of record hashes modulo 2^128. Addition commutes, so equal sets have equal sums whatever the order of arrival.
 type sum struct{ hi, lo uint64 }
 
 func (s *sum) add(o sum) {
@@ -366,7 +367,8 @@ func (s sum) bytes() (b [16]byte) {
 	return b
 }
 
-// hashRecord is the first half of SHA-256 over the log's name and the record's canonical encoding, so over its dot and body.
+// hashRecord is the first half of SHA-256 over the log's name and the record's canonical encoding, and so over its dot and
+// body.
 func hashRecord(scratch []byte, enc []byte) sum {
 	scratch = append(scratch, enc...)
 	h := sha256.Sum256(scratch)

@@ -10,61 +10,63 @@ import (
 	"banmesh/store/text"
 )
 
-// Config says how a store is opened.
+// Config is how a store is opened.
 type Config struct {
 	Path   string  // the durable file; made when absent
-	Volume *Volume // in its place, in a simulation: Path is then but a name
+	Volume *Volume // replaces the file in a simulation; Path is then only a name
 	Origin string  // this member's stable name
 	// Now is the own clock, the only one the store knows. Default time.Now.
 	Now func() time.Time
-	// MaxDuration caps a ban's life, counted from its start. 0 = no cap.
+	// MaxDuration caps a ban's life, counted from its start. 0 means no cap.
 	MaxDuration time.Duration
 	Limits      Limits
-	// Members are the only origins of which anything counts; nil: anybody. The own name is always one of them.
+	// Members are the only origins whose records count; nil means all origins. The member's own name always counts.
 	Members []string
-	// Guard bounds what others can have blocked here before an operator confirms it. The zero Guard bounds nothing.
+	// Guard bounds what others can have blocked here before an operator confirms it. The zero Guard has no bounds.
 	Guard Guard
-	// OnChange is told of every change after it is visible, in order, from one goroutine and outside all locks. It must not
-	// block for long and must not call writers. May be nil.
+	// OnChange receives every change after it is visible, in order, from one goroutine and outside all locks. It must not block
+	// for long and must not call writers. May be nil.
 	OnChange func(Change)
-	// KeepRest is for an OnChange that wants every event of a bulk change: Change.Rest holds up to 100,000 beyond the first ones.
+	// KeepRest is for an OnChange that wants every event of a bulk change: Change.Rest then holds up to 100,000 events beyond
+	// the first ones.
 	KeepRest bool
 	Logger   *slog.Logger // default: discards
 
-	// Random is where the number comes from that names this member's log; nil: the system.
+	// Random supplies the epoch that names this member's log; nil means the system's randomness.
 	Random rand.Source
-	// Commit stands between the store and its file: it is given each transaction as a function that returns when it is
-	// durable. A simulated disk is slow here, is full, or loses power before or after. Nil: nothing does.
+	// Commit stands between the store and its file: it receives each transaction as a function that returns when the
+	// transaction is durable. A simulation uses it for a disk that is slow or full, or that loses power before or after a
+	// write. Nil calls the function directly.
 	Commit func(write func() error) error
 
 	openDisk func(path string) (disk, error) // tests: a disk that fails
 }
 
-// Limits bound what one origin can do. 0 means none. What exceeds a limit is stored but not effective; which records
-// exceed it depends on the set of records alone (lowest seq first, the record's own start), so that all members agree, if
-// their limits are the same.
+// Limits bound what one origin can do. 0 means no limit. A record over a limit is stored but not effective. Which records are
+// over it depends on the set of records alone (lowest seq first, the record's own start), so that all members with equal limits
+// agree.
 type Limits struct {
 	LivePerOrigin      int // live bans
 	PerMinutePerOrigin int // bans that start in one minute
 	WidestV4, WidestV6 int // shortest prefix length of a ban
-	// SpaceV4 and SpaceV6 bound what the live bans of one origin cover altogether: as much as one prefix of this length.
+	// SpaceV4 and SpaceV6 bound what the live bans of one origin cover in total: as much as one prefix of this length.
 	SpaceV4, SpaceV6 int
-	LiftsPerMinute   int // lifts of what others wrote, written in one minute
-	LiftsPerOrigin   int // likewise, held
+	LiftsPerMinute   int // lifts of other members' records, written in one minute
+	LiftsPerOrigin   int // lifts of other members' records, held
 	AllowsPerOrigin  int // live allows
-	// AllowWidestV4 and AllowWidestV6 are the shortest prefix length of an allow, and what the live allows of one origin
-	// cover altogether. Private space is free.
+	// AllowWidestV4 and AllowWidestV6 are the shortest prefix length of an allow, and bound what the live allows of one origin
+	// cover in total. Private space is free.
 	AllowWidestV4, AllowWidestV6 int
 
-	// The last resort for memory: beyond these records are refused, not merely ineffective. They count as units.
+	// The last resort for memory: records beyond these are refused, not merely ineffective. They count as units.
 	StoredPerOrigin int // of one origin
-	Stored          int // of all; an origin that has less than its share of it is still taken
-	origins         int // names of origins; new ones are refused
-	logs            int // logs; likewise, of an origin that has its share
+	Stored          int // of all origins; an origin below its share is still accepted
+	origins         int // names of origins; more are refused
+	logs            int // logs; more are refused unless the origin is below its share
 }
 
-// DefaultLimits returns limits that no honest member reaches. An operator may allow half of the Internet, if they say so
-// twice: an operator who never will sets AllowWidestV4 and AllowWidestV6 as needed.
+// DefaultLimits returns limits that no honest member reaches. They let an operator who insists allow half of the Internet; an
+// operator who never will can set narrower AllowWidestV4 and AllowWidestV6.
 func DefaultLimits() Limits {
 	return Limits{
 		LivePerOrigin: 200000, WidestV4: 8, WidestV6: 16, SpaceV4: 6, SpaceV6: 16,

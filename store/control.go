@@ -7,7 +7,7 @@ import (
 	"go4.org/netipx"
 )
 
-// control is what the records without prefix say.
+// control holds the effect of the records without prefix: freezes, blocks and never-bans.
 type control struct {
 	dirty             bool
 	exemptionsVersion uint64         // incremented whenever the exemptions may have changed
@@ -27,23 +27,24 @@ func (s *set) unprefixed(kind Kind, now Millis, f func(i uint32, r *rec)) {
 	}
 }
 
-// strange reports whether an origin is none of the members that are configured.
+// strange reports whether an origin is missing from the configured members.
 func (s *set) strange(name string) bool {
 	return s.members != nil && !s.members[name] && name != s.self
 }
 
-// ignores reports whether nothing counts that the member writes or says.
+// ignores reports whether nothing counts that the member writes.
 func (s *set) ignores(name string) bool {
 	o := s.origins[name]
 	return o != nil && o.blocked || s.strange(name)
 }
 
-// blockedNames reads the Blocks. One counts unless a third member has blocked its author: so a member that blocks the others
-// loses them as soon as one of them blocks it, and of two that block each other both are out until somebody else decides.
+// blockedNames evaluates the Blocks. A Block counts unless a third member has blocked its author. So a member that blocks the
+// others loses that power as soon as one of them blocks it, and if two block each other, both stay out until somebody else
+// decides.
 func (s *set) blockedNames() map[string]bool {
 	type block struct{ by, of string }
 	var all []block
-	accusers := make(map[string][]string) // of each
+	accusers := make(map[string][]string) // the authors of the Blocks of each member
 	s.unprefixed(KindBlock, 0, func(_ uint32, r *rec) {
 		b := block{s.originOf(r).name, s.labels.at(r.label).jail}
 		if s.originOf(r).strange {
@@ -51,7 +52,7 @@ func (s *set) blockedNames() map[string]bool {
 		}
 		all = append(all, b)
 		if by := accusers[b.of]; b.by != b.of && len(by) < 3 && !slices.Contains(by, b.by) {
-			accusers[b.of] = append(by, b.by) // with three of them there is a third one for anybody
+			accusers[b.of] = append(by, b.by) // with three authors, everybody has a third member among them
 		}
 	})
 	blocked := make(map[string]bool)
@@ -63,13 +64,13 @@ func (s *set) blockedNames() map[string]bool {
 	return blocked
 }
 
-// reblock reads the blocks and freezes again. Whether a Block is lifted does not depend on who is blocked, so this comes
-// to an end at once.
+// reblock evaluates the blocks and freezes again. It terminates because whether a Block is lifted does not depend on who is
+// blocked.
 func (s *set) reblock() {
 	s.control.exemptionsVersion++
 	blocked := s.blockedNames()
 	for name := range blocked {
-		s.origin(name) // so that it is blocked before its first record comes
+		s.origin(name) // make it known, so that it is blocked before its first record comes
 	}
 	for name, o := range s.origins {
 		want := blocked[name] || o.strange
@@ -102,7 +103,7 @@ func (s *set) reblock() {
 	s.control.frozen = slices.Compact(s.control.frozen)
 }
 
-// builtin is what is never banned, whatever anybody says: unspecified, loopback, link-local, multicast and broadcast.
+// builtin is never banned, whatever any record says: unspecified, loopback, link-local, multicast and broadcast.
 func builtin() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
@@ -111,7 +112,7 @@ func builtin() []netip.Prefix {
 	}
 }
 
-// tooWideToExempt reports whether a never-ban is too wide to be honest.
+// tooWideToExempt reports whether a never-ban is wider than any honest member's.
 func tooWideToExempt(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 8
@@ -119,8 +120,8 @@ func tooWideToExempt(p netip.Prefix) bool {
 	return p.Bits() < 16
 }
 
-// neverBans returns the NeverBan of each origin that counts: the one with the latest until, ties by epoch and number, so
-// that a member's many restarts, or a hostile one's many leases, exempt no more than one lease can.
+// neverBans returns the NeverBan of each origin that counts: the one with the latest until, ties broken by epoch and number.
+// Only one lease counts for each member, so that many restarts, or a hostile member's many leases, exempt no more than one.
 func (s *set) neverBans(now Millis) []uint32 {
 	best := make(map[*origin]uint32)
 	s.unprefixed(KindNeverBan, now, func(i uint32, r *rec) {
@@ -150,7 +151,7 @@ func (s *set) neverBans(now Millis) []uint32 {
 	return out
 }
 
-// buildExemptions returns what must not be blocked and until when that stays true without a change.
+// buildExemptions returns what must not be blocked, and until when that stays true if nothing changes.
 func (s *set) buildExemptions(now Millis) (*netipx.IPSet, Millis) {
 	var b netipx.IPSetBuilder
 	for _, p := range builtin() {
@@ -173,13 +174,13 @@ func (s *set) buildExemptions(now Millis) (*netipx.IPSet, Millis) {
 		}
 	}
 	set, err := b.IPSet()
-	if err != nil { // only for prefixes that are not valid, and keyOf let none in
+	if err != nil { // only invalid prefixes fail, and keyOf lets none in
 		set = new(netipx.IPSet)
 	}
 	return set, until
 }
 
-// ignored says why a record counts for nothing although it is live; "" when it counts.
+// ignored says why a live record does not count; "" if it counts.
 func (s *set) ignored(r *rec) string {
 	o := s.originOf(r)
 	switch {

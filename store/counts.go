@@ -9,22 +9,22 @@ import (
 	"go4.org/netipx"
 )
 
-// countsCache keeps the last Counts: they need a look at every record.
+// countsCache keeps the last Counts, because computing them visits every record.
 type countsCache struct {
 	mu      sync.Mutex
 	version uint64
 	at      Millis
 	counts  Counts
-	jails   map[string]int // not to be changed
+	jails   map[string]int // shared with callers: never modified
 }
 
-// Counts returns the sizes of the set. They are at most a second old.
+// Counts returns the sizes of the set, at most a second old.
 func (s *Store) Counts() Counts {
 	n, _ := s.count()
 	return n
 }
 
-// JailCounts returns how many prefixes have a live ban in each jail, as old as Counts. It is not to be changed.
+// JailCounts returns how many prefixes have a live ban in each jail, as old as Counts. Callers must not modify the map.
 func (s *Store) JailCounts() map[string]int {
 	_, jails := s.count()
 	return jails
@@ -56,11 +56,11 @@ func (s *Store) count() (Counts, map[string]int) {
 	return n, jails
 }
 
-// heads yields the first record of each prefix, and records without prefix, as
-// they lie in memory: by the table, each would be a miss of the cache.
+// heads yields the first record of each prefix, and the records without prefix, in memory order: in table order, each would
+// miss the CPU's cache.
 func (s *set) heads() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		later := make([]uint64, s.slab.used/64+1) // a bit for each record that is not the first
+		later := make([]uint64, s.slab.used/64+1) // one bit for each record that is not its prefix's first
 		for i := uint32(1); i < s.slab.used; i++ {
 			if r := s.slab.at(i); r.next != 0 && !r.is(flagDead) {
 				later[r.next/64] |= 1 << (r.next % 64)
@@ -74,13 +74,13 @@ func (s *set) heads() iter.Seq[uint32] {
 	}
 }
 
-// countBans counts the prefixes with a live ban, all and by jail.
+// countBans counts the prefixes with a live ban, in total and by jail.
 func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) map[string]int {
 	near := nearExemption(exemptions)
 	byJail := make(map[string]*int)
-	var last string // most bans have the jail of the one before
+	var last string // most bans have the same jail as the one before
 	var lastCount *int
-	var seen []string // the jails of one prefix
+	var seen []string // jails of the current prefix
 	for i := range s.heads() {
 		live, own, counts := false, false, false
 		seen = seen[:0]
@@ -123,8 +123,8 @@ func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) map[str
 	return jails
 }
 
-// nearExemption returns a quick test of what may overlap an exemption, by the first
-// byte of the address: most bans are nowhere near it.
+// nearExemption returns a quick test for what may overlap an exemption, by the first byte of the address: most bans are nowhere
+// near one.
 func nearExemption(exemptions *netipx.IPSet) func(netip.Prefix) bool {
 	var near [2][256]bool // IPv6 and IPv4
 	for _, r := range exemptions.Ranges() {

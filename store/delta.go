@@ -21,9 +21,8 @@ func (s *Store) Holds(log LogID, seq uint64) bool {
 	return l != nil && l.held.watermark() >= seq
 }
 
-// Since returns own durable records after a number as one chunk of at most max bytes, and the number up to which it
-// speaks; nil when there are none. A record that alone exceeds max is returned alone: it is for the caller to leave it to
-// the deltas.
+// Since returns own durable records after a number as one chunk of at most max bytes, and the number up to which it speaks; nil
+// if there are none. A record that alone exceeds max is returned on its own: the caller may leave it to anti-entropy.
 func (s *Store) Since(after uint64, max int) (chunk []byte, last uint64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -44,8 +43,9 @@ type chunkWriter struct {
 	buf []byte
 }
 
-// fill takes records whose number is in want, from the first on, that count at the minute, and returns the number up to
-// which it came: the last of want unless the chunk is full. It takes one at least, if there is one.
+// fill takes the records whose number is in want, from the first on, that count at the minute, and returns how far it got: the
+// last of want unless the chunk is full. It takes at least one record if there is one, so that a large record cannot stop
+// progress.
 func (w *chunkWriter) fill(want rangeSet, minute int64) (last uint64) {
 	for _, g := range want {
 		for _, i := range w.l.recs[w.l.search(&w.set.slab, g.First):] {
@@ -74,14 +74,14 @@ func (w *chunkWriter) bytes(ranges rangeSet) []byte {
 	return append(chunkHeader(b, w.l.id, ranges, w.n), w.buf...)
 }
 
-// Deltas yields the chunks, of at most max bytes, that the sender of a digest lacks, log by log. A log of which both hold
-// the same numbers but not the same content is sent whole. Nothing is locked between chunks, so records that come
-// meanwhile may or may not be among them. A malformed digest yields one *WireError.
+// Deltas yields the chunks, of at most max bytes, that the sender of a digest lacks, log by log. If both sides hold the same
+// numbers of a log but different content, the log is sent whole. Nothing is locked between chunks, so records that arrive
+// meanwhile may or may not be included. A malformed digest yields one *WireError.
 func (s *Store) Deltas(b []byte, max int) iter.Seq2[[]byte, error] { return s.deltas(b, max, false) }
 
-// Thorough is Deltas for one whose digests have not led to equal roots: it gets whole every log whose content differs, also
-// one of which it says that it holds more. Somebody may have told it that numbers are gone which are not: nobody but their
-// author knows, and anybody who has the gossip key can say so.
+// Thorough is Deltas for a peer whose exchanges have not led to equal roots: it sends every log whose content differs whole,
+// even if the peer's digest claims more of it. A key holder may have told the peer that numbers are gone that are not; only the
+// log's author could tell.
 func (s *Store) Thorough(b []byte, max int) iter.Seq2[[]byte, error] { return s.deltas(b, max, true) }
 
 func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error] {
@@ -99,7 +99,8 @@ func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error
 		}
 		var lacks []lack
 		max := min(max, maxChunk)
-		// What has left the root by the asker's clock and by ours is not worth sending; one clock alone is not believed.
+		// A record that has left the root by both the asker's clock and ours is not worth sending. One clock alone is not
+		// believed.
 		horizon := min(d.minute, Minute(s.cfg.Now()))
 		for _, id := range s.set.sortedLogs() {
 			l := s.set.byID[id]
@@ -130,8 +131,8 @@ func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error
 	}
 }
 
-// deltaChunk returns one chunk of what is wanted of a log and what is then still wanted. A chunk without records is worth
-// sending only to one who holds the log.
+// deltaChunk returns one chunk of what is wanted of a log, and what remains wanted. A chunk without records only helps a peer
+// that already holds the log: it tells which numbers are gone.
 func (s *Store) deltaChunk(id LogID, want rangeSet, horizon int64, max int, absent bool) ([]byte, rangeSet) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// A digest says what its sender holds. On the wire it is the version byte and then [minute, full, entries]; entries is one
-// binary of, for each log, its 8-byte hash, its watermark (a varint whose lowest bit says that ranges follow), the ranges
-// held beyond it (how many, then for each the gap before it and its length, varints) and 8 bytes of content sum.
+// A digest lists what its sender holds. On the wire it is the version byte and then [minute, full, entries]. entries is one
+// binary with, for each log, its 8-byte hash, its watermark (a varint whose lowest bit says that ranges follow), the ranges
+// held beyond it (their count, then for each the gap before it and its length, varints) and 8 bytes of content sum.
 
 const (
 	maxDigest       = 8 << 20 // bytes
-	maxDigestRanges = 16      // told of one log: what is held beyond them is sent again
+	maxDigestRanges = 16      // of one log in a digest; anything held beyond them is sent again
 )
 
 type digestEntry struct {
@@ -25,15 +25,15 @@ type digest struct {
 	logs   map[uint64]digestEntry
 }
 
-// Root returns the order-free sum of the hashes of all records that count at the minute: those whose retention and one
-// hour end after it. Equal roots mean equal records.
+// Root returns the order-free sum of the hashes of all records that count at the minute: those whose retention plus one hour
+// ends after it. Equal roots mean equal sets of records.
 func (s *Store) Root(minute int64) [16]byte {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.set.hz.root(minute).bytes()
 }
 
-// Digest says what is held of every log, with its content sum at the minute: at most about 20 bytes a log.
+// Digest lists what is held of every log, with its content sum at the minute. It takes about 20 bytes a log.
 func (s *Store) Digest(minute int64) []byte {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -46,7 +46,7 @@ func (s *Store) Digest(minute int64) []byte {
 	return s.digest(minute, true, logs, nil)
 }
 
-// DigestOf is Digest for some logs alone: the answer is limited to them. Of a log that is not held it says so.
+// DigestOf is Digest for some logs only: the answer is limited to them. It also lists those that are not held.
 func (s *Store) DigestOf(minute int64, logs ...LogID) []byte {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -102,7 +102,7 @@ func appendEntry(b []byte, id LogID, held rangeSet, sum uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, sum)
 }
 
-// contents returns, for each log, what its content sum at the minute differs from total − past.
+// contents returns, for each log, how its content sum at the minute differs from total − past.
 func (s *Store) contents(m int64) map[uint32]uint64 {
 	diff := make(map[uint32]uint64)
 	var scratch []byte

@@ -17,11 +17,11 @@ import (
 	"banmesh/store/text"
 )
 
-// disk keeps the set over restarts. Tests put failing ones here.
+// disk keeps the set over restarts. Tests substitute failing ones.
 type disk interface {
-	// load calls the visitor with everything held, logs before their records. Damage is returned as *damagedError.
+	// load calls the visitor with everything held, each log before its records. Damage is returned as *damagedError.
 	load(v visitor) error
-	// commit writes all of the batch or nothing of it, and returns when it is durable.
+	// commit writes the whole batch or nothing of it, and returns when it is durable.
 	commit(b *batch) error
 	// seqs returns the numbers of the records held of a log.
 	seqs(log uint32) ([]uint64, error)
@@ -32,12 +32,12 @@ type visitor struct {
 	log    func(logHeader) error
 	record func(log uint32, seq uint64, enc []byte) error
 	notice func(Notice)
-	bad    func(notice uint64, reason string) // one that cannot be read
+	bad    func(notice uint64, reason string) // for a notice that cannot be read
 	meta   func(key string, value []byte)
-	doubt  func(what string) // may be missing from the file
+	doubt  func(what string) // what may be missing from the file
 }
 
-// logHeader is what the file says of a log besides its records.
+// logHeader is what the file holds of a log besides its records.
 type logHeader struct {
 	disk uint32
 	id   LogID
@@ -48,13 +48,13 @@ type logHeader struct {
 type batch struct {
 	ops     []recordOp // in order
 	heads   []logHeader
-	gone    []uint32 // logs to delete with all they hold
+	gone    []uint32 // logs to delete with all their records
 	notices []Notice
 	done    []uint64 // notices to delete
 	meta    map[string][]byte
 }
 
-// recordOp writes a record, or deletes it where enc is nil.
+// recordOp writes a record, or deletes it if enc is nil.
 type recordOp struct {
 	log uint32
 	seq uint64
@@ -65,8 +65,8 @@ func (b *batch) empty() bool {
 	return len(b.ops)+len(b.heads)+len(b.gone)+len(b.notices)+len(b.done)+len(b.meta) == 0
 }
 
-// The file is a bbolt file. A record's key is its log's short name and its number, so a log's records lie in order; its
-// value is the canonical encoding and a CRC-32C over key and encoding, because bbolt has none for its data pages.
+// The file is a bbolt file. A record's key is its log's short name and its number, so that the records of a log are neighbours.
+// Its value is the canonical encoding and a CRC-32C over key and encoding, because bbolt has no checksum for data pages.
 var (
 	bucketInfo    = []byte("info")
 	bucketLogs    = []byte("logs")
@@ -76,11 +76,10 @@ var (
 	keyFormat     = []byte("format")
 )
 
-// castagnoli is made when first needed: every command of the program would pay
-// for it, and only the agent opens a store.
+// castagnoli builds its table on first use: every command of the program would pay for it, and only the agent opens a store.
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-// fileFormat 2 has a tally; files of format 1 are read and become 2 with the first transaction.
+// fileFormat 2 has a tally. Files of format 1 are read, and the first transaction makes them format 2.
 const fileFormat = 2
 
 type boltDisk struct {
@@ -88,16 +87,16 @@ type boltDisk struct {
 	db    *bbolt.DB
 	doubt string // what may be missing from it, "" for nothing
 	sum   tally  // of a file of format 1, as load found it
-	live  int64  // bytes of keys and values, as the file needs them
+	live  int64  // bytes of keys and values, as the file stores them
 
 	shrink  *shrink // under way, nil if none is
-	resting Millis  // not begun again before
+	resting Millis  // no new attempt before then
 	renamed bool    // the directory is still to be synced
 	space   func(dir string) (free int64, ok bool)
-	at      func(step string) // tests: what has been done to make the file smaller
+	at      func(step string) // tests: observes the steps of a shrink
 }
 
-// through has each transaction go through a function of the configuration.
+// through passes each transaction through a function of the configuration.
 type through struct {
 	disk
 	by func(write func() error) error
@@ -107,7 +106,7 @@ func (t *through) commit(b *batch) error {
 	return t.by(func() error { return t.disk.commit(b) })
 }
 
-// tend implements shrinker, for a disk that is one.
+// tend implements shrinker if the wrapped disk does.
 func (t *through) tend(now Millis, wake func()) (was, is int64, err error) {
 	if d, ok := t.disk.(shrinker); ok {
 		return d.tend(now, wake)
@@ -115,9 +114,9 @@ func (t *through) tend(now Millis, wake func()) (was, is int64, err error) {
 	return 0, 0, nil
 }
 
-// openBolt opens or makes the file. The whole structure is checked before bbolt follows a single pointer of it, because
-// bbolt trusts what it reads and panics, or worse, where it should not. A new file is made under another name and renamed
-// when it is complete, so that a half-made one is never taken for a damaged one.
+// openBolt opens or makes the file. It checks the whole structure before bbolt follows a single pointer, because bbolt trusts
+// what it reads and panics, or worse, on damage. A new file is made under another name and renamed when complete, so that a
+// half-made one is never taken for a damaged one.
 func openBolt(path string) (disk, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		if err := makeFile(path); err != nil {
@@ -133,7 +132,7 @@ func openBolt(path string) (disk, error) {
 		return nil, err
 	}
 	d.doubt = doubt
-	os.Remove(path + shrinkSuffix) // of a run that was cut short
+	os.Remove(path + shrinkSuffix) // left by a run that was cut short
 	if err := d.checkFormat(); err != nil {
 		d.db.Close()
 		return nil, err
@@ -143,7 +142,7 @@ func openBolt(path string) (disk, error) {
 
 func openFile(path string) (*boltDisk, error) { return openFileBy(path, os.OpenFile) }
 
-// openTries is how often a file is opened that gets another's place meanwhile.
+// openTries is how often openBolt tries again when another file takes the path's place meanwhile.
 const openTries = 3
 
 func openFileBy(path string, open func(path string, flag int, mode os.FileMode) (*os.File, error)) (*boltDisk, error) {
@@ -176,8 +175,8 @@ func openFileBy(path string, open func(path string, flag int, mode os.FileMode) 
 	return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 }
 
-// isAt reports whether an open file, now locked, is still the one of that path: an agent that makes its file smaller puts
-// another one in its place, and lets go of the old one then.
+// isAt reports whether an open file, now locked, is still the file at that path: an agent that shrinks its file puts another
+// one in its place and then unlocks the old one.
 func isAt(f *os.File, path string) bool {
 	opened, err := f.Stat()
 	if err != nil {
@@ -260,7 +259,7 @@ func (d *boltDisk) view(f func(*bbolt.Tx) error) error {
 	return guard(d.path, func() error { return d.db.View(f) })
 }
 
-// update runs one transaction. bbolt rolls back, and lets go of its locks, also when it panics.
+// update runs one transaction. bbolt rolls back and releases its locks even if it panics.
 func (d *boltDisk) update(f func(*bbolt.Tx) error) error {
 	return guard(d.path, func() error { return d.db.Update(f) })
 }
@@ -274,7 +273,7 @@ func recordKey(log uint32, seq uint64) []byte {
 func (d *boltDisk) commit(b *batch) error {
 	live, err := commit(d.path, d.db, b, account{d.sum, d.live})
 	if d.shrink != nil {
-		d.shrink.note(b) // also where it failed: nobody can tell whether it is in the file
+		d.shrink.note(b) // even if it failed: nobody can tell whether it is in the file
 	}
 	if err == nil {
 		d.live = live
@@ -283,12 +282,12 @@ func (d *boltDisk) commit(b *batch) error {
 	return err
 }
 
-// commit writes a batch to a file. before is what is known of it: how much it holds and, of one of format 1, its tally.
+// commit writes a batch to a file. before is what is known of the file: its live bytes and, for format 1, its tally.
 func commit(path string, db *bbolt.DB, b *batch, before account) (live int64, err error) {
 	err = guard(path, func() error {
-		return db.Update(func(tx *bbolt.Tx) error { // bbolt rolls back, and lets go of its locks, also when it panics
-			// What the file says, not what was last written: a transaction whose last sync failed is refused, and may be in the
-			// file all the same.
+		return db.Update(func(tx *bbolt.Tx) error { // bbolt rolls back and releases its locks even if it panics
+			// Start from what the file holds, not from what was last written: a transaction whose last sync failed was refused,
+			// and may be in the file nevertheless.
 			a := before
 			info := tx.Bucket(bucketInfo)
 			if sum, tallied, _ := decodeFormat(info.Get(keyFormat)); tallied {
@@ -346,14 +345,14 @@ func commitRest(tx *bbolt.Tx, a *account, b *batch) error {
 }
 
 func commitRecords(records ledger, b *batch) error {
-	records.bucket.FillPercent = 0.9 // logs grow at their end
+	records.bucket.FillPercent = 0.9 // a log grows at its end, so fill the pages
 	size := 0
 	for _, o := range b.ops {
 		if o.enc != nil {
 			size += 16 + len(o.enc)
 		}
 	}
-	buf := make([]byte, 0, size) // bbolt keeps the values until the transaction ends
+	buf := make([]byte, 0, size) // sized up front: bbolt keeps slices of it until the transaction ends
 	for _, o := range b.ops {
 		if o.enc == nil {
 			if err := records.delete(recordKey(o.log, o.seq)); err != nil {
@@ -385,7 +384,7 @@ func commitRecords(records ledger, b *batch) error {
 	return nil
 }
 
-// sealed appends a CRC-32C over key and value; unseal checks it.
+// sealed appends a CRC-32C over key and value, which unseal checks.
 func sealed(key, value []byte) []byte {
 	out := append(append(make([]byte, 0, len(value)+4), value...), 0, 0, 0, 0)
 	sum := crc32.Update(crc32.Checksum(key, castagnoli()), castagnoli(), value)
@@ -557,8 +556,8 @@ func (d *boltDisk) close() error {
 	return d.db.Close()
 }
 
-// ResetFile moves a damaged store file aside, so that the next Open starts anew, and returns its new name. That there is
-// no file is no error: aside is then empty.
+// ResetFile moves a damaged store file aside, so that the next Open starts anew, and returns its new name. A missing file is
+// not an error; the name is then empty.
 func ResetFile(path string) (aside string, err error) {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		return "", nil

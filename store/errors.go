@@ -16,16 +16,16 @@ var ErrDamaged = errors.New("the store file is damaged")
 // ErrClosed is returned by writers after Close.
 var ErrClosed = errors.New("the store is closed")
 
-// ErrLimited is returned for what would lift more of what other members wrote than the limits let count.
+// ErrLimited is returned for a call that would lift more of other members' records than the limits permit.
 var ErrLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
 
-// damagedError says what is wrong with a store file that cannot be trusted. It is ErrDamaged.
+// damagedError describes a store file that cannot be trusted. It matches ErrDamaged.
 type damagedError struct {
 	Path string
 	What string
 }
 
-// Error names the file, the damage and the way out.
+// Error names the file, the damage and the remedy.
 func (e *damagedError) Error() string {
 	return fmt.Sprintf("store file %s is damaged (%s): start once with `banmesh agent --reset-store`, which keeps it aside and takes the bans back from the other members", e.Path, e.What)
 }
@@ -33,8 +33,8 @@ func (e *damagedError) Error() string {
 // Is makes a *damagedError an ErrDamaged.
 func (e *damagedError) Is(target error) bool { return target == ErrDamaged }
 
-// SilentError says that a write to the store file has been under way for longer than a disk that works may take: it has
-// neither succeeded nor failed. What was to be written waits, and is written when the disk answers.
+// SilentError reports a write to the store file that has been under way for longer than a working disk takes: it has neither
+// succeeded nor failed. The data waits, and is written when the disk answers.
 type SilentError struct {
 	path  string
 	since time.Duration
@@ -60,7 +60,7 @@ func (e *InvalidError) Error() string {
 	return fmt.Sprintf("%s: %s", e.prefix, e.reason)
 }
 
-// WireError says why bytes of a peer were refused. Reason is one of a few fixed texts, fit to count by.
+// WireError says why a peer's bytes were refused. Reason is one of a few fixed texts, so that a metric can count by it.
 type WireError struct{ Reason string }
 
 // Error returns the reason.

@@ -43,10 +43,10 @@ func (k EventKind) String() string {
 	return ""
 }
 
-// Change is what happened since the last one: several changes that come quickly are told as one.
+// Change is what happened since the last one: changes in quick succession are combined.
 type Change struct {
-	OwnHead bool    // the own log has a newer head: announce it
+	OwnHead bool    // the own log has a newer head, to be announced
 	Events  []Event // at most 10,000
 	More    int     // events beyond that
-	Rest    []Event // the first of those, with Config.KeepRest
+	Rest    []Event // the first of those beyond, with Config.KeepRest
 }

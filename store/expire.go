@@ -2,10 +2,10 @@ package store
 
 import "container/heap"
 
-// backwards is how far a clock may step back without everything being looked at again.
+// backwards is how far a clock may step back before everything is examined again.
 const backwards = 5 * second
 
-// advance sees what has expired up to now. A clock that stepped back makes bans live again that had expired by it.
+// advance handles what has expired up to now. If the clock stepped back, bans that had expired are live again.
 func (s *set) advance(now Millis) {
 	switch {
 	case now < s.now-backwards:
@@ -60,7 +60,7 @@ func (s *set) expire(i uint32) {
 	}
 }
 
-// stepBack starts again from a now that is a little earlier: only what has expired since then is looked at.
+// stepBack starts again from a now that is a little earlier: only what has expired since then is examined.
 func (s *set) stepBack(now Millis) {
 	first, last := expiryMinute(now), expiryMinute(s.now)
 	s.now = now
@@ -75,7 +75,7 @@ func (s *set) stepBack(now Millis) {
 		}
 		if r.kind == KindBan || r.kind == KindAllow {
 			o := s.originOf(r)
-			o.judged = 0 // before it is judged it must not take effect
+			o.judged = 0 // it must not take effect before it is judged
 			s.relimitLater(o)
 		}
 		s.control.exemptionsVersion++
@@ -94,7 +94,7 @@ func (s *set) stepBack(now Millis) {
 	s.shift(Minute(now.Time()))
 }
 
-// rewind starts again from an earlier now.
+// rewind starts again from a much earlier now and examines everything.
 func (s *set) rewind(now Millis) {
 	s.now = now
 	s.hz.early = s.hz.early[:0]
@@ -114,7 +114,7 @@ func (s *set) rewind(now Millis) {
 		}
 	}
 	for _, o := range s.origins {
-		o.judged = 0 // what lives again must not take effect before it is judged, and the time before that is another clock's
+		o.judged = 0 // what lives again must not take effect before it is judged, and the last judgement's time is from another clock
 		s.relimitLater(o)
 	}
 	for _, b := range s.hz.buckets {
@@ -125,7 +125,7 @@ func (s *set) rewind(now Millis) {
 	s.shift(Minute(now.Time()))
 }
 
-// forget deletes what is past its retention, at most limit records; more reports whether some are left.
+// forget deletes what is past its retention, at most limit records; more reports whether some remain.
 func (s *set) forget(limit int) (more bool) {
 	h := &s.hz
 	last := leaveMinute((s.now - forgetAfter))

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Explain returns everything held that covers a prefix: bans live, lifted or expired but not yet forgotten, lifts, allows,
-// never-bans, and whether it is banned and effective. Of a network it also returns the allows and never-bans inside, which
+// Explain returns everything held that covers a prefix: bans (live, lifted, or expired but not yet forgotten), lifts, allows
+// and never-bans, and whether it is banned and effective. For a network it also returns the allows and never-bans inside, which
 // cut holes into its bans, and counts the bans inside.
 func (s *Store) Explain(p netip.Prefix) Explanation {
 	x := Explanation{Prefix: netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()}
@@ -43,7 +43,7 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: b, Until: Never, Text: "built in", State: FactLive})
 		}
 	}
-	var leased []netip.Prefix // by this member's own record
+	var leased []netip.Prefix // never-bans from this member's own lease
 	for _, i := range s.set.neverBans(now) {
 		r := s.set.slab.at(i)
 		if s.set.originOf(r).name == s.set.self {
@@ -77,7 +77,7 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 	return x
 }
 
-// inside adds what is held within a network and matters to it: the allows, which exempt a part of it, and how many bans.
+// inside adds what is held within a network and matters to it: the allows, which exempt a part of it, and the number of bans.
 func (s *Store) inside(x *Explanation, k pkey, now Millis) {
 	for i := range s.set.allows {
 		if r := s.set.slab.at(i); r.key() != k && k.covers(r.key()) && r.until > now && !r.is(flagLifted) {
@@ -125,7 +125,7 @@ func (s *Store) fact(i uint32, r *rec, now Millis) Fact {
 	return f
 }
 
-// Gone says why a prefix that was placed is not wanted any more: what is held of it and of what covers it.
+// Gone says why a placed prefix is no longer wanted, from the records of it and of what covers it.
 func (s *Store) Gone(p netip.Prefix) Gone {
 	k, err := keyOf(p)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Store) Gone(p netip.Prefix) Gone {
 				by := s.confirmed(r)
 				confirmed = by && (confirmed || !lifted)
 				lifted = true
-			case s.set.originOf(r).blocked: // an operator's word, and about many
+			case s.set.originOf(r).blocked: // an operator blocked the origin, and that lifts many at once
 				confirmed = confirmed || !lifted
 				lifted = true
 			case r.is(flagOver):
@@ -172,7 +172,7 @@ func (s *Store) Gone(p netip.Prefix) Gone {
 	return Gone{}
 }
 
-// confirmed reports whether a lift that counts for the record was confirmed by an operator.
+// confirmed reports whether an operator confirmed one of the lifts that count for the record.
 func (s *Store) confirmed(r *rec) bool {
 	for c := s.set.head(r.key()); c != 0; {
 		l := s.set.slab.at(c)
@@ -184,8 +184,8 @@ func (s *Store) confirmed(r *rec) bool {
 	return false
 }
 
-// Placed returns what was put into the conductor and not seen gone, in the order of addresses. Any member may have put it
-// there, blocked members too: otherwise what they placed would stay for ever.
+// Placed returns what was put into the conductor and not seen gone, ordered by address. Placed records of blocked members are
+// included: otherwise what they placed would stay in the conductor for ever.
 func (s *Store) Placed() []PlacedEntry {
 	out := slices.Collect(maps.Values(s.PlacedBy(func(string, netip.Prefix) bool { return true })))
 	slices.SortFunc(out, func(a, b PlacedEntry) int { return comparePrefixes(a.Prefix, b.Prefix) })
@@ -235,7 +235,7 @@ func (s *Store) Allows() []AllowEntry {
 	return out
 }
 
-// NeverBans returns what the members' counting leases protect, member by member. What is built in is not among it.
+// NeverBans returns the prefixes of the members' leases that count, member by member. It leaves out the built-in ones.
 func (s *Store) NeverBans() []NeverBanEntry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -259,18 +259,18 @@ func (s *Store) Frozen() (frozen bool, by string) {
 	return false, ""
 }
 
-// Said is that a member said something, and when.
+// Said is that a member stated something, and when.
 type Said struct {
 	By string
 	At Millis
 }
 
-// Freezers returns who has stopped additions, the first to do so first.
+// Freezers returns the members that have stopped additions, the first to do so first.
 func (s *Store) Freezers() []Said {
 	return s.said(KindFreeze, func(r *rec) bool { return !s.set.originOf(r).blocked })
 }
 
-// Blockers returns who has blocked a member, the first to do so first, whether that counts or not.
+// Blockers returns the members that have blocked a member, the first to do so first, whether or not their block counts.
 func (s *Store) Blockers(name string) []Said {
 	return s.said(KindBlock, func(r *rec) bool { return s.set.labels.at(r.label).jail == name })
 }
@@ -287,12 +287,12 @@ func (s *Store) said(kind Kind, selected func(*rec) bool) (out []Said) {
 	return out
 }
 
-// Excess is what of one origin is held and does not count because it exceeds a limit.
+// Excess counts the records of one origin that are held and do not count because they exceed a limit.
 type Excess struct {
 	Origin              string
 	Bans, Lifts, Allows int
 	NeverBans           int  // prefixes of its lease
-	Strange             bool // it is none of the members that are configured: nothing of it counts
+	Strange             bool // it is missing from the configured members, so nothing of it counts
 }
 
 // Exceeding returns the origins that exceed a limit, by name.
@@ -316,14 +316,14 @@ func (s *Store) Exceeding() []Excess {
 	return out
 }
 
-// Ignores reports whether nothing of the member counts: it is blocked, or none of the members that are configured.
+// Ignores reports whether nothing of the member counts: it is blocked, or missing from the configured members.
 func (s *Store) Ignores(name string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.set.ignores(name)
 }
 
-// Blocked returns the members that count for nothing, by name.
+// Blocked returns the members whose records do not count, by name.
 func (s *Store) Blocked() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// extent is how much a prefix covers: addresses of IPv4, /64s of IPv6, of which a narrower prefix counts as one.
+// extent is how much a prefix covers: addresses for IPv4, /64s for IPv6. A narrower IPv6 prefix counts as one /64.
 func extent(k pkey) uint64 {
 	switch {
 	case k.is4():
@@ -25,7 +25,7 @@ func publicExtent(k pkey) uint64 {
 	return extent(k)
 }
 
-// private reports whether the prefix lies in space that nobody on the Internet has: RFC 1918, RFC 6598, RFC 4193.
+// private reports whether the prefix lies in address space that is not routed on the Internet: RFC 1918, RFC 6598, RFC 4193.
 func private(k pkey) bool {
 	for _, p := range privateSpace {
 		if p.covers(k) {
@@ -40,8 +40,8 @@ var privateSpace = [...]pkey{
 	{0, 0xffff<<32 | 100<<24 | 64<<16, 96 + 10}, {0xfc << 56, 0, 7},
 }
 
-// room reports whether so much more fits beside what is used, where all together may be as much as one prefix of the
-// given lengths; 0 is no limit.
+// room reports whether that much more fits beside what is used, if the total may be as much as one prefix of the given lengths;
+// 0 is no limit.
 func room(size uint64, k pkey, used [2]uint64, v4, v6 int) bool {
 	length := v6 // as the bits of a pkey
 	if k.is4() {
@@ -57,8 +57,9 @@ func room(size uint64, k pkey, used [2]uint64, v4, v6 int) bool {
 	return used[family(k)] <= all && size <= all-used[family(k)]
 }
 
-// One member's never-ban exempts at most as much of the public Internet as one prefix of the lease's lengths, beside what is
-// no wider than the free ones: all that a router may honestly need, and far from all there is.
+// One member's never-ban exempts at most as much of the public Internet as one prefix of the lease's lengths, in addition to
+// prefixes no wider than the free ones. A router needs no more than that for honest use, and it is far from the whole address
+// space.
 const (
 	leaseV4, leaseV6 = 8, 16
 	freeV4, freeV6   = 24, 48
@@ -75,8 +76,8 @@ func UncountedNeverBans(prefixes []netip.Prefix) (out []netip.Prefix) {
 	return out
 }
 
-// leaseHolds says which prefixes of a NeverBan count: the narrowest first, so that the addresses of the router that
-// published it come before anything wide, and none wider than is honest.
+// leaseHolds says which prefixes of a NeverBan count: the narrowest first, so that the addresses of the router that published
+// it come before anything wide, and none that is wider than an honest one.
 func leaseHolds(prefixes []netip.Prefix) (kept []netip.Prefix) {
 	keys := make([]pkey, 0, len(prefixes))
 	for _, p := range prefixes {
@@ -99,9 +100,9 @@ func leaseHolds(prefixes []netip.Prefix) (kept []netip.Prefix) {
 	return kept
 }
 
-// unitBytes is the encoded size up to which a record counts as one in what is kept.
+// unitBytes is the encoded size up to which a stored record counts as one unit.
 const unitBytes = 256
 
-// units is how much a record of that encoded size counts in what is kept: most are one, so that few large ones cannot take
-// the memory of very many.
+// units is how much a record of that encoded size counts towards the storage limits: usually one. Large records count more, so
+// that a few of them cannot take the memory of very many.
 func units(encoded int) int { return 1 + (encoded-1)/unitBytes }

@@ -6,10 +6,10 @@ import (
 	"banmesh/store/text"
 )
 
-// forgetHolds is how long a Forget is kept: for members that are away when it is said.
+// forgetHolds is how long a Forget is kept, for members that are away when it is written.
 const forgetHolds = 7 * 24 * hour
 
-// Forget says to all members that one is not coming back. What it wrote stays.
+// Forget tells all members that one is not coming back. Its records stay.
 func (s *Store) Forget(ctx context.Context, name string) error {
 	if err := text.CheckName(name); err != nil {
 		return &InvalidError{reason: "member " + err.Error()}
@@ -20,9 +20,9 @@ func (s *Store) Forget(ctx context.Context, name string) error {
 	})
 }
 
-// Forgotten returns the members that are not looked for any more, with the time before which they must have failed. What a
-// blocked member says of others does not count, nor what is said to have been written in the future, beyond what clocks that
-// agree differ by: it would erase whatever fails from now on.
+// Forgotten returns the members that are no longer looked for, with the time before which each must have failed. A blocked
+// member's Forgets do not count. Neither do Forgets dated further ahead than agreeing clocks can differ: they would erase every
+// member that fails from now on.
 func (s *Store) Forgotten() map[string]Millis {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

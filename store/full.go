@@ -2,8 +2,8 @@ package store
 
 import "slices"
 
-// Full returns, by name, the origins of which no further record is kept because they hold all that one may, or that all
-// may together: an own name among them takes no new ban. What has expired counts until it is forgotten.
+// Full returns, by name, the origins of which no further record is kept because the storage limit for one origin or for all is
+// reached. If the own name is among them, this member accepts no new ban. Expired records count until they are forgotten.
 func (s *Store) Full() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -5,19 +5,19 @@ import (
 	"slices"
 )
 
-// A Gone takes own records out of the set: an allow that its author removed, a prefix that is no longer in the conductor. It is
-// what is left of them, for as long as they could come back from somebody who has not heard of it. A newer Gone says what the
-// older ones say, as far as it fits, and replaces them. Since it may name every number of a log that holds nothing to keep, many
-// of them become few ranges: what comes and goes leaves one record, not one each.
+// A Gone withdraws own records: an allow that its author removed, a prefix that is no longer in the conductor. It remains as
+// long as those records could come back from a member that has not heard of it. A newer Gone takes over what the older ones
+// say, as far as it fits, and replaces them. It may name every number of its log at which nothing is kept, so neighbouring gaps
+// merge into few ranges: an address that comes and goes many times costs one record, not one each time.
 
-// goneRange is a part of what a Gone takes out.
+// goneRange is one range of numbers that a Gone withdraws.
 type goneRange struct {
 	epoch uint64 // of the log, whose origin is the Gone's own
 	seqRange
-	until Millis // when all have forgotten its records
+	until Millis // when all members have forgotten its records
 }
 
-// before reports whether the range comes before another one, without a number in common: so the ranges of a Gone are ordered.
+// before reports whether the range ends before another one begins: the ranges of a Gone are in this order.
 func (g goneRange) before(h goneRange) bool {
 	return g.epoch < h.epoch || g.epoch == h.epoch && g.Last < h.First
 }
@@ -27,7 +27,7 @@ const (
 	maxGone  = 512 // ranges of a Gone on the wire
 )
 
-// withdrawable reports whether a Gone takes the record out. Bans are lifted, not withdrawn, and a lease ends or is replaced.
+// withdrawable reports whether a Gone can withdraw the record. Bans are lifted instead, and a lease ends or is replaced.
 func (it *item) withdrawable() bool {
 	switch it.kind {
 	case KindAllow, KindPlaced, KindFreeze, KindBlock:
@@ -44,7 +44,7 @@ func (s *set) withdrawable(i uint32) bool {
 	return it.withdrawable()
 }
 
-// includesGone reports whether a says all that b says. Both are in order.
+// includesGone reports whether a withdraws everything that b does. Both are in order.
 func includesGone(a, b []goneRange) bool {
 	for _, y := range b {
 		for len(a) > 0 && a[0].before(y) {
@@ -60,7 +60,7 @@ func includesGone(a, b []goneRange) bool {
 	return true
 }
 
-// addedGone takes out what a new Gone names.
+// addedGone removes what a new Gone names.
 func (s *set) addedGone(i uint32) {
 	r := s.slab.at(i)
 	o, by := s.originOf(r), s.logs[r.log]
@@ -70,7 +70,7 @@ func (s *set) addedGone(i uint32) {
 			o.gone = make(map[uint64]rangeSet)
 		}
 		if g.epoch == by.id.Epoch {
-			g.Last = min(g.Last, r.seq-1) // nothing that is still to come
+			g.Last = min(g.Last, r.seq-1) // nothing that its author had still to write
 		}
 		if g.First > g.Last {
 			continue
@@ -144,19 +144,19 @@ func (s *set) removedGone(o *origin) {
 	}
 }
 
-// withdraw plans that an own record is taken out; flushGone writes it.
+// withdraw plans the withdrawal of an own record; flushGone writes it.
 func (p *plan) withdraw(i uint32) {
 	p.withdrawn = append(p.withdrawn, i)
 }
 
-// flushGone writes one Gone, or as many as it takes, for what the call withdraws.
+// flushGone writes the Gones for everything that the call withdraws: one, or as many as its ranges need.
 func (p *plan) flushGone() {
 	if len(p.withdrawn) == 0 {
 		return
 	}
 	s := p.set
 	out := make(map[uint32]bool, len(p.withdrawn)+len(p.goneAlready))
-	for _, i := range p.goneAlready { // by calls before it in the same transaction
+	for _, i := range p.goneAlready { // by earlier calls of the same transaction
 		out[i] = true
 	}
 	var all []goneRange
@@ -199,9 +199,9 @@ func (p *plan) flushGone() {
 	}
 }
 
-// stretch makes each range as long as it can be without naming what is to be kept, and joins those that then touch.
+// stretch makes each range as long as it can be without naming a record that is kept, and joins ranges that then touch.
 func (s *set) stretch(o *origin, ranges []goneRange, out map[uint32]bool) []goneRange {
-	ranges = joined(ranges) // what was written together is one, and looked at once
+	ranges = joined(ranges) // numbers written together become one range and are examined once
 	for i := range ranges {
 		g := &ranges[i]
 		l := s.byID[LogID{o.name, g.epoch}]
@@ -234,7 +234,7 @@ func (s *set) stretch(o *origin, ranges []goneRange, out map[uint32]bool) []gone
 	return joined(ranges)
 }
 
-// joined sorts ranges and makes one of those that touch.
+// joined sorts ranges and joins those that touch.
 func joined(ranges []goneRange) []goneRange {
 	slices.SortFunc(ranges, func(a, b goneRange) int { return cmp.Or(cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.First, b.First)) })
 	out := ranges[:0]
@@ -249,11 +249,11 @@ func joined(ranges []goneRange) []goneRange {
 	return out
 }
 
-// tidyAfter is how long what another member has lifted is left as it is, so that nobody hears of the end of both before that
-// of one.
+// tidyAfter is how long records that another member has lifted are left alone, so that no member hears of the end of both
+// records before that of one.
 const tidyAfter = 10 * minute
 
-// heldAll reports whether all of what dots name has come: what is not held of it is gone, and not on its way.
+// heldAll reports whether every number of dots is held or known to be gone, so that none is still on its way.
 func (s *set) heldAll(dots []dotRange) bool {
 	return !slices.ContainsFunc(dots, func(d dotRange) bool {
 		l := s.byID[d.Log]
@@ -261,8 +261,8 @@ func (s *set) heldAll(dots []dotRange) bool {
 	})
 }
 
-// tidy withdraws own records that have nothing left to say: what was placed and another leader has seen gone, and lifts of
-// records that are no longer held.
+// tidy withdraws own records that no longer say anything: Placed records whose prefix another leader has seen gone, and lifts
+// of records that are no longer held.
 func (p *plan) tidy() {
 	s := p.set
 	for i := range s.placed {

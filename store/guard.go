@@ -7,37 +7,39 @@ import (
 	"slices"
 )
 
-// Guard bounds what others can have blocked on this member before an operator confirms it here. Limits count for each name, and
-// who has the gossip key makes up names: what is wide waits, and so does what the bans of all others together cover beyond
-// as much as one prefix of the lengths of the space; single addresses (IPv6: /64 and narrower) do not count. What is in force stays, and what came later waits. What this member has
-// written itself is free, not what others have that bears its name. Each member guards itself: a confirmation from elsewhere proves no operator. 0 is no bound.
+// Guard bounds what others can have blocked on this member before an operator confirms it here. The limits for each origin are
+// not enough: anybody with the gossip key can make up names. A wide ban is held, and so are bans of all other members that
+// together cover more than one prefix of the space's lengths; single addresses (IPv6: /64 and narrower) do not count. What is
+// in force stays, and what comes later is held. This member's own bans are free, unless others wrote them under its name. Each
+// member guards itself: a confirmation made elsewhere does not prove that an operator made it. 0 means no bound.
 //
-// What waits is EffectiveBan.Held. It is effective as far as the set goes, and members agree on that.
+// A held ban has EffectiveBan.Held set. It is effective as far as the set goes, so that members agree on the set.
 type Guard struct {
 	WidestV4, WidestV6 int
 	SpaceV4, SpaceV6   int
 }
 
-// DefaultGuard lets no ban through that takes an operator's --force where it is made.
+// DefaultGuard holds every ban that would need an operator's --force on the member that makes it.
 func DefaultGuard() Guard {
 	return Guard{WidestV4: widestBanV4, WidestV6: widestBanV6, SpaceV4: 6, SpaceV6: 16}
 }
 
 const (
 	wordsKey = "words"
-	maxWords = 4096 // confirmed wide prefixes that are remembered
+	maxWords = 4096 // how many confirmed wide prefixes are remembered
 )
 
-// guardBook is what is known of it. A live ban that counts, or may turn out to, carries the space of its prefix (flagSpace), waits (flagHeld), or is
-// free: another one carries that space, or an operator confirmed it.
+// guardBook is the guard's state. Every live ban that counts, or may turn out to, is one of three: it carries the space of its
+// prefix (flagSpace), it is held (flagHeld), or it is free because another ban of the prefix carries the space or an operator
+// confirmed it.
 type guardBook struct {
 	Guard
-	ready   bool              // all is loaded: what comes is judged as it comes
-	held    map[uint32]bool   // bans that wait; true for the wide ones
-	used    [2]uint64         // what those that do not wait cover, IPv6 and IPv4, as in origin.space
-	granted [2]uint64         // the confirmed space beyond the bound
-	words   map[pkey]struct{} // wide prefixes that an operator has confirmed
-	freed   bool              // there is more room than there was
+	ready   bool              // loading is over: new bans are judged as they come
+	held    map[uint32]bool   // held bans; true for the wide ones
+	used    [2]uint64         // space of the bans that are not held, IPv6 and IPv4, as in origin.space
+	granted [2]uint64         // space beyond the bound that an operator confirmed
+	words   map[pkey]struct{} // wide prefixes that an operator confirmed
+	freed   bool              // space was freed since the last tick
 	ended   bool              // a confirmed ban has ended, or may have
 }
 
@@ -80,21 +82,21 @@ func (s *set) guardLive(i uint32) {
 	g.used[family(k)] += extent(k)
 }
 
-// fits reports whether there is room for a prefix.
+// fits reports whether there is space for a prefix.
 func (g *guardBook) fits(k pkey) bool {
 	size, f := extent(k), family(k)
 	return room(size, k, g.used, g.SpaceV4, g.SpaceV6) || size <= g.granted[f] && g.used[f] <= g.granted[f]-size
 }
 
-// guardUnjudged judges a ban that counts until its origin's limits are looked at again, which may be later.
+// guardUnjudged judges a ban that counts until its origin's limits are evaluated again, which may be later.
 func (s *set) guardUnjudged(i uint32) {
 	if r := s.slab.at(i); r.kind == KindBan && r.live() && !r.is(flagOver) {
 		s.guardLive(i)
 	}
 }
 
-// single reports whether it is one host's: those are bounded by the limits of the names, and must not wait because others have
-// taken the space.
+// single reports whether the prefix is one host's. Those are bounded by the limits of each origin, and must not be held because
+// others have used up the space.
 func single(k pkey) bool { return k.is4() && k.length() == 32 || !k.is4() && k.length() >= 64 }
 
 func (s *set) hold(i uint32, wide bool) {
@@ -102,7 +104,7 @@ func (s *set) hold(i uint32, wide bool) {
 	s.guard.held[i] = wide
 }
 
-// guardLeave takes a ban that is not live any more off the guard's books.
+// guardLeave removes a ban that is no longer live from the guard's state.
 func (s *set) guardLeave(i uint32) {
 	g, r := &s.guard, s.slab.at(i)
 	if r.is(flagHeld) {
@@ -115,7 +117,7 @@ func (s *set) guardLeave(i uint32) {
 		k := r.key()
 		g.used[family(k)] -= extent(k)
 		g.freed = true
-		for c := s.head(k); c != 0; { // another one carries it from now on
+		for c := s.head(k); c != 0; { // from now on another ban carries the space
 			if q := s.slab.at(c); c != i && q.kind == KindBan && q.is(flagLive) && !q.is(flagHeld|flagOwn) && s.counting(q) {
 				q.flags |= flagSpace
 				g.used[family(k)] += extent(k)
@@ -128,7 +130,7 @@ func (s *set) guardLeave(i uint32) {
 	r.flags &^= flagHeld | flagSpace
 }
 
-// guardOrigin takes what a name has off the guard's books when it is blocked, and judges it when it is not any more.
+// guardOrigin removes an origin's bans from the guard's state when it is blocked, and judges them when it no longer is.
 func (s *set) guardOrigin(o *origin) {
 	for _, l := range o.logs {
 		for _, i := range l.recs {
@@ -143,8 +145,8 @@ func (s *set) guardOrigin(o *origin) {
 	}
 }
 
-// review judges all that is live anew, the narrowest first: after loading, where the order in which it came is not known,
-// and after a word.
+// review judges all live bans anew, the narrowest first: after loading, because their order of arrival is unknown, and after a
+// confirmation.
 func (s *set) review() {
 	g := &s.guard
 	if g.Guard == (Guard{}) {
@@ -164,22 +166,22 @@ func (s *set) review() {
 		for _, i := range byLength[bits] {
 			s.guardLive(i)
 			if _, before := was[i]; !before && s.slab.at(i).is(flagHeld) {
-				s.emit(s.event(EventExtend, s.slab.at(i))) // it takes effect no longer
+				s.emit(s.event(EventExtend, s.slab.at(i))) // it is no longer in force
 			}
 		}
 	}
 	for i := range was {
 		if r := s.slab.at(i); !r.is(flagHeld) && liveBan(r, s.now) {
-			s.emit(s.event(EventExtend, r)) // it takes effect now
+			s.emit(s.event(EventExtend, r)) // it comes into force
 		}
 	}
 	g.freed = false
 }
 
-// guardAtOnce is how many bans one tick lets in.
+// guardAtOnce is how many bans one tick releases.
 const guardAtOnce = 4096
 
-// guardTick lets in what waits and for which there is room again, the narrowest first. The rest has its turn in the next tick.
+// guardTick releases held bans for which there is space again, the narrowest first. The rest follow in the next ticks.
 func (s *set) guardTick() {
 	g := &s.guard
 	if !g.freed {
@@ -192,7 +194,7 @@ func (s *set) guardTick() {
 			byLength[r.bits] = append(byLength[r.bits], i)
 		}
 	}
-	var full [2]bool // by family: what is as wide or wider does not fit either
+	var full [2]bool // by family: once one prefix does not fit, nothing as wide does
 	for bits, n := 128, 0; bits >= 0; bits-- {
 		slices.Sort(byLength[bits])
 		for _, i := range byLength[bits] {
@@ -216,11 +218,11 @@ func (s *set) guardTick() {
 	}
 }
 
-// endWords forgets the words for prefixes that nothing live is left of, so that the next ban of one waits again. It reports
-// whether the words must be written anew.
+// endWords forgets the confirmations of prefixes that have no live ban left, so that the next ban of one is held again. It
+// reports whether the confirmations must be saved.
 func (s *set) endWords() bool {
 	g := &s.guard
-	if !g.ended || !s.agree { // what has ended by a wrong clock may live again
+	if !g.ended || !s.agree { // a ban that ended by a wrong clock may become live again
 		return false
 	}
 	g.ended = false
@@ -243,14 +245,14 @@ func (s *set) anyLive(k pkey) bool {
 	return false
 }
 
-// HeldOrigin is what of one origin waits for an operator's word on this member.
+// HeldOrigin counts the bans of one origin that wait for an operator's confirmation on this member.
 type HeldOrigin struct {
 	Origin string
-	Wide   int // bans that are wide
-	Mass   int // bans that are too much together
+	Wide   int // wide bans
+	Mass   int // bans that are too much in total
 }
 
-// Holding returns whose bans wait for an operator's word on this member, by name.
+// Holding returns the origins whose bans wait for an operator's confirmation on this member, by name.
 func (s *Store) Holding() []HeldOrigin {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -282,8 +284,9 @@ func (s *Store) Holding() []HeldOrigin {
 	return out
 }
 
-// GiveWord says that an operator wants what waits on this member. It holds over restarts, for wide prefixes by themselves,
-// as long as they are banned, and for the space that is covered now and as much again as the bound. It returns how many prefixes waited.
+// GiveWord confirms what is held on this member, for an operator. The confirmation survives restarts. It covers wide prefixes
+// one by one, as long as they are banned, and the space covered now plus as much again as the bound. It returns how many
+// prefixes were held.
 func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 	s.mu.RLock()
 	g := &s.set.guard
@@ -299,7 +302,7 @@ func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 		}
 	}
 	for f, bound := range [2]uint64{1 << (64 - g.SpaceV6), 1 << (32 - g.SpaceV4)} {
-		if more[f] > 0 { // else the next ban after it would wait for another word
+		if more[f] > 0 { // otherwise the very next ban would need another confirmation
 			granted[f] = g.used[f] + more[f] + bound
 		}
 	}
@@ -319,7 +322,7 @@ func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g.words, g.granted = wide, granted
-	g.ended = true // some may have ended meanwhile, and Tick may have written what was before
+	g.ended = true // some may have ended meanwhile, and Tick may have saved the older state
 	s.set.review()
 	s.collect()
 	return prefixes, nil
@@ -339,7 +342,7 @@ func encodeWords(granted [2]uint64, wide map[pkey]struct{}) []byte {
 	return b
 }
 
-// loadWords reads what words were given, and judges what was loaded.
+// loadWords reads the saved confirmations, and judges what was loaded.
 func (s *Store) loadWords() {
 	g := &s.set.guard
 	g.words = make(map[pkey]struct{})
@@ -357,7 +360,7 @@ func (s *Store) loadWords() {
 	s.set.review()
 }
 
-// holds reports whether all that counts of a prefix waits.
+// holds reports whether every ban of a prefix that counts is held.
 func (s *set) holds(head uint32) bool {
 	held := false
 	for c := head; c != 0; {

@@ -5,15 +5,15 @@ import (
 	"math"
 )
 
-// horizon keeps records by the minute in which they leave the root, an hour after their retention. From it come the root
-// and the logs' content sums at a minute near now without looking at every record, and what is due to expire or be forgotten.
+// horizon files records by the minute in which they leave the root, one hour after their retention. It yields the root and the
+// content sums of logs at a minute near now without visiting every record, and what is due to expire or be forgotten.
 type horizon struct {
-	at      int64 // past is of the records that have left at this minute
+	at      int64 // the minute at which past was computed
 	total   sum   // all records
 	past    sum
 	buckets map[int64]*bucket
-	minutes minuteHeap // of the buckets; may name some that are gone
-	expired int64      // buckets before this one hold no record whose expiry was not seen
+	minutes minuteHeap // of the buckets; may include some that no longer exist
+	expired int64      // every expiry in the buckets before this one has been handled
 	early   earlyHeap  // records that expire before their retention ends
 }
 
@@ -24,7 +24,7 @@ type bucket struct {
 	due  Millis // nothing in it expires earlier
 }
 
-// never is the bucket of what never leaves.
+// never is the bucket of records that never leave.
 const never = math.MaxInt64
 
 // leaveMinute is the first minute whose root does not count a record that is retained until r.
@@ -51,7 +51,7 @@ func (h *minuteHeap) Pop() any {
 	return x
 }
 
-// earlyEntry names a record by index and number: the number tells whether the index still means it.
+// earlyEntry names a record by index and number: the number shows whether the index has been reused.
 type earlyEntry struct {
 	until Millis
 	seq   uint64
@@ -100,7 +100,7 @@ func (s *set) enter(i uint32, hash sum) {
 	}
 }
 
-// leave takes record i out again; its retention must still be the one it entered with.
+// leave removes record i; its retention must still be the one with which it entered.
 func (s *set) leave(i uint32, hash sum) {
 	r, h := s.slab.at(i), &s.hz
 	l := s.logs[r.log]
@@ -132,7 +132,7 @@ func (s *set) leave(i uint32, hash sum) {
 	}
 }
 
-// between calls f with the buckets of the minutes after lo up to hi, in no order.
+// between calls f with the buckets of the minutes after lo up to hi, in any order.
 func (h *horizon) between(lo, hi int64, f func(*bucket)) {
 	if hi <= lo {
 		return

@@ -9,25 +9,25 @@ import (
 	"banmesh/store/text"
 )
 
-// A lift is kept for as long as a ban of its offences can live, so that no prolongation that comes late brings back what was
-// lifted. That is up to the member that gives the bans, whose bans.max_duration may be another: members tell each other, and
-// the longest counts, also after a restart, until its member has not said so for a month, says otherwise or is blocked.
+// A lift is kept for as long as a ban of its offences can live, so that no late prolongation revives what was lifted. That time
+// depends on bans.max_duration of the member that bans, so members tell each other theirs, and the longest counts. It also
+// counts after a restart, until the member has been silent about it for a month, states another one or is blocked.
 
 const (
 	livesKey = "longest-lives"
-	// uncapped is how long a ban is taken to live where nothing caps it: what the shipped configuration says.
+	// uncapped is how long a ban is assumed to live without a cap: the max_duration of the shipped configuration.
 	uncapped = 30 * 24 * hour
-	// maxToldLife bounds for how long others can have lifts kept here.
+	// maxToldLife bounds how long other members can make lifts be kept here.
 	maxToldLife = 400 * 24 * hour
-	// maxLives bounds what is remembered: only the longest counts.
+	// maxLives bounds how many statements are remembered: only the longest counts.
 	maxLives = 16
-	// lifeRemembered is for how long a word counts. Members repeat it each minute.
+	// lifeRemembered is how long a statement counts. Members repeat theirs every minute.
 	lifeRemembered = 30 * 24 * hour
-	// lifeFresh is how old a word may be in the file.
+	// lifeFresh is how long a repeated statement is not saved again.
 	lifeFresh = 24 * hour
 )
 
-// toldLife is what another member has said of its bans.max_duration, and when.
+// toldLife is another member's bans.max_duration, and when it stated it.
 type toldLife struct {
 	name        string
 	life, heard Millis
@@ -41,7 +41,7 @@ func lifeOf(maxDuration time.Duration) Millis {
 	return uncapped
 }
 
-// HeardMaxDuration takes in what another member says of its bans.max_duration; 0 is none.
+// HeardMaxDuration records another member's bans.max_duration; 0 means no cap.
 func (s *Store) HeardMaxDuration(name string, d time.Duration) {
 	if d < 0 || text.CheckName(name) != nil {
 		return
@@ -60,7 +60,7 @@ func (s *Store) HeardMaxDuration(name string, d time.Duration) {
 	}
 }
 
-// hearLife adds a word to those that are remembered, without those that count no more. Called with mu held.
+// hearLife adds a statement to those that are remembered and drops those that no longer count. Called with mu held.
 func (s *Store) hearLife(told toldLife) (lives []toldLife, news bool) {
 	for _, l := range s.lives {
 		switch {
@@ -78,7 +78,7 @@ func (s *Store) hearLife(told toldLife) (lives []toldLife, news bool) {
 	return lives, !slices.Equal(lives, s.lives)
 }
 
-// lifeCounts reports whether a word counts. Called with mu held.
+// lifeCounts reports whether a statement counts. Called with mu held.
 func (s *Store) lifeCounts(l toldLife, now Millis) bool {
 	return now-l.heard < lifeRemembered && !s.set.ignores(l.name)
 }
@@ -104,7 +104,7 @@ func encodeLives(lives []toldLife) []byte {
 	return b
 }
 
-// loadLives reads what was told before the start.
+// loadLives reads the statements saved by earlier runs.
 func (s *Store) loadLives() {
 	for b := s.meta[livesKey]; len(b) > 0; {
 		n := 1 + int(b[0])

@@ -12,9 +12,9 @@ func (s *set) names(lift uint32, target *rec) bool {
 	return body.covers(l.id, target.seq)
 }
 
-// counts reports whether the lift has an effect on the record it names. A Block is lifted by anybody but the member it
-// blocks, whichever members are blocked: so a blocked member cannot free itself, and two that block each other can be freed. A
-// member that blocked itself may change its mind. What a member protects, nobody else lifts.
+// counts reports whether the lift has an effect on the record it names. Anybody but the member that a Block names may lift it,
+// whichever members are blocked: so a blocked member cannot free itself, and two that block each other can be freed by a third.
+// A member that blocked itself may change its mind. Nobody else lifts what a member protects.
 func (s *set) counts(lift uint32, target *rec) bool {
 	r := s.slab.at(lift)
 	if r.is(flagOver) {
@@ -34,7 +34,7 @@ func (s *set) counts(lift uint32, target *rec) bool {
 	return !o.blocked
 }
 
-// liftRetention is how long a lift must be kept: as long as anything held that it covers.
+// liftRetention is how long a lift must be kept: as long as any held record that it covers.
 func (s *set) liftRetention(body *liftBody, until Millis, head uint32) Millis {
 	for c := head; c != 0; {
 		r := s.slab.at(c)
@@ -66,7 +66,7 @@ func (s *set) setRetain(lift uint32, retain Millis) {
 	}
 }
 
-// lowerLifts lets go of the lifts that were kept for record i, which has just been unlinked.
+// lowerLifts shortens the retention of the lifts that were kept for record i, which has just been unlinked.
 func (s *set) lowerLifts(i uint32, retain Millis) {
 	r := s.slab.at(i)
 	head := s.head(r.key())
@@ -81,7 +81,8 @@ func (s *set) lowerLifts(i uint32, retain Millis) {
 	}
 }
 
-// meetLifts looks for the lifts that wait for record i: they are kept as long as it, and the first that counts is returned.
+// meetLifts finds the lifts that arrived before record i: they are kept as long as it is, and the first that counts is
+// returned.
 func (s *set) meetLifts(i, head uint32) (by uint32) {
 	r := s.slab.at(i)
 	retain := s.retained(i)
@@ -100,7 +101,7 @@ func (s *set) meetLifts(i, head uint32) (by uint32) {
 	return by
 }
 
-// addedBan gives a new ban its effect.
+// addedBan applies the effect of a new ban.
 func (s *set) addedBan(i, head uint32, wasLive bool) {
 	r := s.slab.at(i)
 	if s.meetLifts(i, head) != 0 {
@@ -119,7 +120,7 @@ func (s *set) addedBan(i, head uint32, wasLive bool) {
 	}
 }
 
-// addedLift gives a new lift its effect on what is there.
+// addedLift applies the effect of a new lift on the records present.
 func (s *set) addedLift(i, head uint32) {
 	r := s.slab.at(i)
 	if s.lifts[i].foreign(s.originOf(r).name) {
@@ -135,7 +136,7 @@ func (s *set) addedLift(i, head uint32) {
 	}
 }
 
-// addedOther gives a new record of another kind its effect.
+// addedOther applies the effect of a new record of another kind.
 func (s *set) addedOther(i, head uint32, wasLive bool) {
 	r := s.slab.at(i)
 	if s.meetLifts(i, head) != 0 {
@@ -188,14 +189,14 @@ func (s *set) lifted(i, by uint32) {
 	s.emit(e)
 }
 
-// noticeUnban queues a notice when an own ban that has not expired is lifted.
+// noticeUnban queues a notice if an own ban that has not expired is lifted.
 func (s *set) noticeUnban(r *rec) {
 	if s.originOf(r).name == s.self && r.until > s.now {
 		s.tell(Notice{Kind: NoticeUnban, Prefix: r.key().prefix(), Jail: s.labels.at(r.label).jail, Start: r.start, Until: r.until})
 	}
 }
 
-// recheck finds out again whether record i is lifted, after a lift began or ceased to count.
+// recheck evaluates again whether record i is lifted, after a lift began or ceased to count.
 func (s *set) recheck(i uint32) {
 	r := s.slab.at(i)
 	var by uint32
@@ -226,7 +227,7 @@ func (s *set) recheck(i uint32) {
 	}
 }
 
-// recheckTargets rechecks what the lift covers.
+// recheckTargets rechecks every record that the lift covers.
 func (s *set) recheckTargets(lift uint32) {
 	for c := s.head(s.slab.at(lift).key()); c != 0; {
 		t := s.slab.at(c)

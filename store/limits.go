@@ -7,33 +7,33 @@ import (
 	"slices"
 )
 
-// origin is what is known of one member over all its logs.
+// origin is the state of one member over all its logs.
 type origin struct {
 	name    string
 	logs    []*logState
 	records int
-	size    int  // of what is kept of it, in units, see units
+	size    int  // stored records in units, see units
 	bare    int  // records without prefix
-	blocked bool // nothing of it counts: a Block names it, or it is none of the members that are configured
-	strange bool // the latter
+	blocked bool // nothing of it counts: a Block names it, or it is strange
+	strange bool // it is missing from the configured members
 	over    [kindEnd]int
-	gone    map[uint64]rangeSet // numbers that its Gones name, by epoch
+	gone    map[uint64]rangeSet // numbers withdrawn by its Gones, by epoch
 
-	// What was accepted, in the order of limits: by number, then by epoch. Kept only for the limits that are set.
+	// Accepted records in the order of limits: by number, then by epoch. Kept only for the limits that are set.
 	top          order
 	live         int           // live bans
-	space        [2]uint64     // that live bans cover, IPv6 in /64s and IPv4 in addresses
-	allowedSpace [2]uint64     // that live allows cover, in the units of space
+	space        [2]uint64     // covered by live bans: IPv6 in /64s, IPv4 in addresses
+	allowedSpace [2]uint64     // covered by live allows, in the units of space
 	minutes      map[int64]int // bans by the minute of their start
 	lifts        int           // lifts of others' bans
 	liftMinutes  map[int64]int
 	allows       int
-	crowded      int // records over a limit that depends on the others: when one accepted goes, one of them may come in
+	crowded      int // records over a limit that depends on the others: one of them may come in when an accepted one goes
 	dirty        bool
-	judged       Millis // not again before, see judge
+	judged       Millis // not judged again before, see judge
 }
 
-// order is the place of a record among those of its origin.
+// order is a record's place among those of its origin.
 type order struct{ seq, epoch uint64 }
 
 func (o order) compare(p order) int {
@@ -65,9 +65,9 @@ func (s *set) relimitLater(o *origin) {
 	}
 }
 
-// admit decides whether a new record exceeds a limit of its origin. What comes last in its origin's order is judged
-// at once, so that a flood costs no more than what it floods with; what comes between others has all of them judged
-// again by settle, where that can make a difference.
+// admit decides whether a new record exceeds a limit of its origin. A record at the end of its origin's order is judged at
+// once, so that a flood costs only its own records. A record in between has settle judge all of them again, if that can make a
+// difference.
 func (s *set) admit(i uint32) {
 	if s.limits == (Limits{}) {
 		return
@@ -122,7 +122,7 @@ func (s *set) tooWide(r *rec) bool {
 	return w > 0 && r.key().length() < w
 }
 
-// widest is the shortest length that a prefix of the kind may have; 0 is any.
+// widest is the shortest length that a prefix of the kind may have; 0 means any.
 func (l *Limits) widest(kind Kind, k pkey) int {
 	v4, v6 := l.WidestV4, l.WidestV6
 	switch {
@@ -138,11 +138,11 @@ func (l *Limits) widest(kind Kind, k pkey) int {
 	return v6
 }
 
-// TooWide says why a ban or an allow of that prefix would count nowhere, "" when it would.
+// TooWide says why a ban or an allow of that prefix would not count anywhere, "" if it would.
 func (l Limits) TooWide(kind Kind, p netip.Prefix) string {
 	k, err := keyOf(p)
 	if err != nil {
-		return "" // refused for that
+		return "" // keyOf refuses it with a better reason
 	}
 	if w := l.widest(kind, k); k.length() < w {
 		return fmt.Sprintf("wider than /%d: the limits of the members let it count nowhere", w)
@@ -152,7 +152,7 @@ func (l Limits) TooWide(kind Kind, p netip.Prefix) string {
 
 func below(n, limit int) bool { return limit == 0 || n < limit }
 
-// fits reports whether the record fits beside what was accepted.
+// fits reports whether the record fits beside those that were accepted.
 func (s *set) fits(o *origin, r *rec) bool {
 	l := &s.limits
 	switch r.kind {
@@ -217,7 +217,7 @@ func bump(m *map[int64]int, k int64, by int) {
 func (s *set) leaveLive(i uint32) {
 	r := s.slab.at(i)
 	if !r.is(flagLive) {
-		s.guardLeave(i) // it may not have been judged yet
+		s.guardLeave(i) // the guard may know it before it is judged
 		if r.is(flagOver) && !s.tooWide(r) {
 			s.relimitLater(s.originOf(r))
 		}
@@ -238,7 +238,7 @@ func (s *set) leaveLive(i uint32) {
 	}
 }
 
-// dismissLeft takes a record that has left the root out of all counts: from then on one member may hold it and another not.
+// dismissLeft takes a record that has left the root out of all counts: from then on some members hold it and others do not.
 func (s *set) dismissLeft(i uint32) {
 	if s.limits == (Limits{}) {
 		return
@@ -283,13 +283,13 @@ func (s *set) dismiss(i uint32) {
 }
 
 const (
-	// judgeAtOnce is how many records of an origin are judged again whenever there is reason to; of more of them that is
-	// done as seldom as judgePace records a millisecond allow, so that who sends them out of order does not keep us busy.
+	// judgeAtOnce is how many records of an origin are judged again whenever there is a reason. With more, judging is limited
+	// to judgePace records a millisecond, so that a member that sends records out of order cannot keep this one busy.
 	judgeAtOnce = 1 << 14
 	judgePace   = 100
 )
 
-// judge judges the records of an origin again, unless that was done just now: then it returns false.
+// judge judges the records of an origin again. It returns false if that was done just now and has to wait.
 func (s *set) judge(o *origin) bool {
 	if o.records > judgeAtOnce && s.now < o.judged {
 		return false
@@ -313,7 +313,7 @@ func (s *set) relimit(o *origin) {
 	if len(o.logs) > 1 {
 		slices.SortFunc(all, func(a, b uint32) int { return s.order(s.slab.at(a)).compare(s.order(s.slab.at(b))) })
 	}
-	if n := len(all); n > 0 { // also what was not judged when it came: it had left the root by a clock that was ahead
+	if n := len(all); n > 0 { // including those skipped when they arrived, because a fast clock had them past the root
 		o.top = s.order(s.slab.at(all[n-1]))
 	}
 	o.live, o.lifts, o.allows, o.crowded = 0, 0, 0, 0
@@ -339,7 +339,7 @@ func (s *set) relimit(o *origin) {
 			if r.is(flagLive) {
 				held := r.is(flagHeld)
 				if s.guardLive(i); r.is(flagHeld) && !held {
-					s.emit(s.event(EventExtend, r)) // it may have taken effect until now
+					s.emit(s.event(EventExtend, r)) // it may have been in force until now
 				}
 			} else if r.is(flagSpace | flagHeld) {
 				s.guardLeave(i)

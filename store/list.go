@@ -10,7 +10,7 @@ import (
 	"go4.org/netipx"
 )
 
-// exemptionsLocked returns what must not be blocked now, with mu held for reading at least.
+// exemptionsLocked returns what must not be blocked now. Called with mu held, for reading at least.
 func (s *Store) exemptionsLocked(now Millis) *netipx.IPSet {
 	s.exemptionsMu.Lock()
 	defer s.exemptionsMu.Unlock()
@@ -28,7 +28,7 @@ func (s *Store) Exemptions() *netipx.IPSet {
 	return s.exemptionsLocked(s.now())
 }
 
-// pieces returns what is left of a prefix outside the exemptions: the prefix itself, or its parts, or nothing.
+// pieces returns the part of a prefix outside the exemptions: the prefix itself, pieces of it, or nothing.
 func pieces(p netip.Prefix, exemptions *netipx.IPSet) []netip.Prefix {
 	switch {
 	case !exemptions.OverlapsPrefix(p):
@@ -81,7 +81,7 @@ func (s *Store) entry(head uint32, now Millis, exemptions *netipx.IPSet) (e Entr
 				}
 				counts = true
 			} else {
-				if ignored == "" || why < ignored { // the same on every member, whatever came first
+				if ignored == "" || why < ignored { // pick the same one on every member, whatever the order of arrival
 					ignored = why
 				}
 				if !counts {
@@ -150,7 +150,7 @@ func (s *Store) exemptionReason(p netip.Prefix, now Millis) string {
 	return "allowed or never banned, in parts"
 }
 
-// Effective yields what should be blocked, in no order, as of one moment. The set is locked for reading meanwhile: the
+// Effective yields what should be blocked, in no order, as of one moment. The set stays locked for reading meanwhile, so the
 // callee must not write to the store.
 func (s *Store) Effective() iter.Seq[EffectiveBan] {
 	return func(yield func(EffectiveBan) bool) {
@@ -169,12 +169,12 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 	}
 }
 
-// part is how many records EffectiveParts looks at under one lock: that takes half a millisecond.
+// part is how many records EffectiveParts visits under one lock, which takes about half a millisecond.
 const part = 1024
 
-// EffectiveParts yields what Effective does, but locks the set for a short time only, again and again: nobody waits for a
-// walk over a million. What is changed meanwhile may be yielded as it was, as it is, twice or not at all; who needs it
-// exactly follows the changes.
+// EffectiveParts yields what Effective does, but takes the lock again and again for a short time, so that nobody waits for a
+// walk over a million records. A ban that changes meanwhile may be yielded as it was, as it is, twice or not at all. A caller
+// that needs the exact set also follows the changes.
 func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 	return func(yield func(EffectiveBan) bool) {
 		var near func(netip.Prefix) bool
@@ -206,7 +206,7 @@ func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 	}
 }
 
-// cut cuts the exemptions out of a ban; it reports whether anything is left.
+// cut cuts the exemptions out of a ban and reports whether anything is left.
 func cut(e *EffectiveBan, exemptions *netipx.IPSet, near func(netip.Prefix) bool) bool {
 	if near(e.Prefix) {
 		e.Pieces = pieces(e.Prefix, exemptions)

@@ -14,8 +14,8 @@ type LiveBan struct {
 	Reason       string
 }
 
-// LiveBans yields every live ban, in no order. Like EffectiveParts it locks the set for a short time only, again and again:
-// what is changed meanwhile may be yielded as it was, as it is, twice or not at all.
+// LiveBans yields every live ban, in no order. Like EffectiveParts it takes the lock again and again for a short time: a ban
+// that changes meanwhile may be yielded as it was, as it is, twice or not at all.
 func (s *Store) LiveBans() iter.Seq[LiveBan] {
 	return func(yield func(LiveBan) bool) {
 		some := func(first uint32) (more bool) {

@@ -13,9 +13,9 @@ type logState struct {
 	origin *origin
 	recs   []uint32 // by number; removed ones stay, flagged dead, until compact
 	dead   int
-	held   rangeSet // what need not be asked for: present, replaced, forgotten, or told to be gone by one who held it
+	held   rangeSet // numbers that need not be asked for: present, replaced, forgotten, or reported gone by a member that held them
 	total  uint64   // sum of the hashes of all records
-	past   uint64   // of those that have left the root at the horizon
+	past   uint64   // sum of the hashes of those that have left the root at the horizon
 	salt   []byte   // the log's name as it goes into the hash of its records
 }
 
@@ -27,7 +27,7 @@ func newLog(id LogID, index, disk uint32, o *origin) *logState {
 // search returns the place of the first record with that number or a later one.
 func (l *logState) search(s *slab, seq uint64) int {
 	lo, hi := 0, len(l.recs)
-	if hi > 0 && s.at(l.recs[hi-1]).seq < seq { // what usually comes is the next one
+	if hi > 0 && s.at(l.recs[hi-1]).seq < seq { // usually the next number
 		return hi
 	}
 	for lo < hi {
@@ -51,7 +51,7 @@ func (l *logState) find(s *slab, seq uint64) uint32 {
 	return 0
 }
 
-// insert merges records, sorted by number and not present, into the log: one pass, however many there are.
+// insert merges records into the log in one pass. They are sorted by number, and none is present.
 func (l *logState) insert(s *slab, fresh []uint32) {
 	if len(fresh) == 0 {
 		return
@@ -72,7 +72,7 @@ func (l *logState) insert(s *slab, fresh []uint32) {
 		case a.seq < b.seq:
 			l.recs = append(l.recs, tail[0])
 			tail = tail[1:]
-		case a.seq == b.seq: // a dead one makes room for its return
+		case a.seq == b.seq: // a dead one makes way for its own return
 			s.release(tail[0])
 			l.dead--
 			tail = tail[1:]
@@ -84,7 +84,7 @@ func (l *logState) insert(s *slab, fresh []uint32) {
 	l.recs = append(append(l.recs, tail...), fresh...)
 }
 
-// compact frees the dead when they are many: their cost is spread over the removals that made them.
+// compact frees dead records once there are many, so that its cost is spread over the removals that made them.
 func (l *logState) compact(s *slab, all bool) {
 	if l.dead == 0 || !all && l.dead < 64+len(l.recs)/4 {
 		return

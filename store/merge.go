@@ -3,22 +3,22 @@ package store
 // Merged counts what became of a chunk's records.
 type Merged struct {
 	Log        LogID
-	Last       uint64 // the highest number that the chunk speaks of; 0 for none
+	Last       uint64 // the highest number that the chunk covers; 0 for none
 	New        int
 	Known      int // held already, or past their retention
 	superseded int // replaced by a newer one of the same log
-	Refused    int // not taken and not marked as held: a kind of a newer version, or a bound against floods
-	Unreadable int // likewise, see Store.Unreadable
+	Refused    int // not taken and not marked as held: a kind of a newer version, or over a bound against floods
+	Unreadable int // not taken and not marked as held, see Store.Unreadable
 }
 
-// Merge takes a chunk in. Its records are visible when it returns and reach the disk, with what is then held of their log,
-// in one of the next transactions; Merge waits while too many wait for a disk that works, and 5 s at most for one that has
+// Merge takes in a chunk. Its records are visible when it returns. They reach the disk, with the held ranges of their log, in
+// one of the next transactions. Merge waits while too much waits for a working disk, and at most 5 s for a disk that has
 // stopped answering.
 //
-// Records are only added: one is refused when a newer one of its log replaces it, or when it is past its retention by a
-// clock that agrees with the peers'. The ranges that the chunk speaks for are united with what is held. A record of a kind
-// that this version does not know is not marked as held, so that it comes again after an upgrade, and one that cannot be read
-// is set aside likewise: the others count. Bytes that are no chunk change nothing and return *WireError.
+// Records are only added. A record is refused if a newer one of its log replaces it, or if it is past its retention by a clock
+// that agrees with the peers'. The ranges that the chunk covers are added to those held. A record of a kind that this version
+// does not know is not marked as held, so that it comes again after an upgrade. An unreadable record is set aside likewise, and
+// the others count. Bytes that are not a chunk change nothing and return *WireError.
 func (s *Store) Merge(b []byte) (Merged, error) {
 	c, err := parseChunk(b)
 	if err != nil {
@@ -27,7 +27,7 @@ func (s *Store) Merge(b []byte) (Merged, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.pending.bytes > maxPending && s.health == nil && !s.closed {
-		if s.silent { // nobody knows for how long
+		if s.silent { // nobody knows how long that lasts
 			s.postpone(&pending{})
 			break
 		}
@@ -51,7 +51,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	l := set.byID[c.log]
 	if l == nil {
 		if len(c.items) == 0 {
-			return m, nil // told only that all of it is gone: nothing to remember
+			return m, nil // the chunk only tells that all of it is gone: nothing to remember
 		}
 		if !set.mayOpen(c.log.Origin) {
 			m.Refused += len(c.items)
@@ -73,7 +73,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]
-		if it.kind == KindGone { // it takes out what is in the log, also of this chunk
+		if it.kind == KindGone { // it removes records of the log, including those of this chunk
 			l.insert(&set.slab, fresh)
 			fresh = fresh[:0]
 		}
@@ -86,7 +86,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 			if it.kind == KindBan && c.log.Origin == s.cfg.Origin {
 				s.brought(l, it.seq)
 			}
-			delete(s.unreadable, Dot{c.log, it.seq}) // a sound copy of one in the file
+			delete(s.unreadable, Dot{c.log, it.seq}) // the file had only a damaged copy of it
 		case known, forgotten:
 			m.Known++
 		case superseded:
@@ -109,10 +109,10 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	return m, nil
 }
 
-// takeBack takes in what comes back of the running own log. Nobody else writes to it, so what this member does not hold any
-// more and others do is its own: it forgot a lift that they keep for a ban it had not seen. Of other kinds it forgets nothing
-// early, and it has written nothing beyond its head: such records are forged. The former are taken in all the same, so that
-// all hold the same, within the bounds of what comes from others.
+// takeBack merges records of this run's own log that come back from peers. Nobody else writes to that log. A Lift that this
+// member no longer holds may be its own: it forgot the Lift, and others keep it for a ban that this member had not seen.
+// Records of other kinds are never forgotten early, and nothing was written beyond the head, so those are forged. Forged ones
+// are taken in nevertheless, within the bounds for others' records, so that all members hold the same.
 func (s *Store) takeBack(c *chunk) Merged {
 	m := Merged{Log: c.log, Last: c.ranges.last(), Refused: c.unknown, Unreadable: len(c.bad)}
 	forged := 0

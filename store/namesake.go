@@ -6,37 +6,37 @@ import (
 	"time"
 )
 
-// Who holds the gossip key can write under any name. What bears this member's own name in a log that it never began is
-// therefore counted and told: nobody but a copy of this member, or somebody who plays it, writes there.
+// Anybody with the gossip key can write under any name. Logs that bear this member's own name and that it never began are
+// therefore counted and reported: either a copy of this member runs somewhere, or somebody impersonates it.
 
 const (
 	epochsKey  = "own-epochs"
 	foreignKey = "own-foreign"
-	// maxEpochs is how many own logs are remembered: a log lives hardly longer than its bans.
+	// maxEpochs is how many own logs are remembered: a log outlives its bans only briefly.
 	maxEpochs = 4096
 	// maxForeign is how many ranges are remembered of what others brought into own logs.
 	maxForeign = 4096
-	// adoptFor is how long after it was made a store takes logs of the own name for those of the store before it.
+	// adoptFor is how long after its creation a store takes logs under its own name for those of the store before it.
 	adoptFor = time.Hour
 )
 
-// namesake is what is known of the logs that bear the own name. Guarded by Store.mu.
+// namesake tracks the logs that bear the own name. Guarded by Store.mu.
 type namesake struct {
 	own   []uint64  // epochs that this member drew, oldest first
-	until time.Time // up to then others are taken for its own
-	made  Millis    // when this store was made, in its first run: no record of an earlier one is younger
-	taken []uint64  // epochs that were taken for its own in this run
-	dirty bool      // own is to be written with the next own record
-	// foreign are the numbers, by epoch, of bans that others brought into the logs of these epochs: the file does not tell them
-	// from those that this member wrote.
+	until time.Time // until then unknown logs under the own name are adopted
+	made  Millis    // when this store was made: no record of an earlier store is younger
+	taken []uint64  // epochs adopted in this run
+	dirty bool      // own must be written with the next own record
+	// foreign holds, by epoch, the numbers of bans that others brought into the logs of these epochs: the file does not
+	// distinguish them from those that this member wrote.
 	foreign map[uint64]rangeSet
-	ranges  int  // of foreign
-	unsaved bool // foreign is to be written with the records of the next transaction
-	// forged is how many records of this run's log were met that this member did not write.
+	ranges  int  // how many ranges foreign has
+	unsaved bool // foreign must be written with the records of the next transaction
+	// forged counts the records of this run's log that this member did not write.
 	forged int
 }
 
-// loadEpochs reads the epochs of earlier runs and adds this one's.
+// loadEpochs reads the epochs of earlier runs and adds this run's.
 func (s *Store) loadEpochs() {
 	n := &s.namesake
 	b, ok := s.meta[epochsKey]
@@ -48,7 +48,7 @@ func (s *Store) loadEpochs() {
 		n.own = append(n.own, binary.BigEndian.Uint64(b))
 	}
 	if !ok {
-		for id := range s.set.byID { // of a version that did not remember
+		for id := range s.set.byID { // written by a version that did not remember epochs
 			if id.Origin == s.cfg.Origin && id != s.own.id {
 				n.own = append(n.own, id.Epoch)
 			}
@@ -73,7 +73,7 @@ func (n *namesake) encode() []byte {
 	return b
 }
 
-// meetNamesake is told of each new log of the own name. Called with mu held.
+// meetNamesake is called for each new log under the own name. Called with mu held.
 func (s *Store) meetNamesake(epoch uint64) {
 	n := &s.namesake
 	if slices.Contains(n.own, epoch) {
@@ -87,15 +87,15 @@ func (s *Store) meetNamesake(epoch uint64) {
 	s.log.Warn("records bear this member's name and are not its own", "epoch", epoch)
 }
 
-// brought is told of a ban that was merged into a log of the own name. Called with mu held.
+// brought is called for a ban that was merged into a log under the own name. Called with mu held.
 func (s *Store) brought(l *logState, seq uint64) {
 	n := &s.namesake
 	if !slices.Contains(n.own, l.id.Epoch) || n.foreign[l.id.Epoch].contains(seq) {
-		return // nothing of it is taken for this member's anyway
+		return // nothing of that log is taken for this member's anyway
 	}
 	was := len(n.foreign[l.id.Epoch])
 	now := n.foreign[l.id.Epoch].add(seqRange{seq, seq})
-	if n.ranges += len(now) - was; n.ranges > maxForeign { // too many to remember: then none of that log is its own after a restart
+	if n.ranges += len(now) - was; n.ranges > maxForeign { // too many to remember: after a restart, nothing of that log counts as its own
 		n.ranges -= len(now) - 1
 		now = rangeSet{{1, maxSeq}}
 	}
@@ -130,7 +130,7 @@ func (n *namesake) decodeForeign(b []byte) {
 	}
 }
 
-// ownLoaded marks what this member wrote in earlier runs, before anything is merged.
+// ownLoaded marks what this member wrote in earlier runs. It runs before anything is merged.
 func (s *Store) ownLoaded() {
 	n := &s.namesake
 	n.decodeForeign(s.meta[foreignKey])
@@ -146,7 +146,7 @@ func (s *Store) ownLoaded() {
 	}
 }
 
-// meetForged is told how many records somebody else has written into the running own log. Called with mu held.
+// meetForged counts the records that somebody else has written into this run's own log. Called with mu held.
 func (s *Store) meetForged(records int) {
 	if records == 0 {
 		return
@@ -157,9 +157,9 @@ func (s *Store) meetForged(records int) {
 	s.namesake.forged += records
 }
 
-// Namesakes returns how many logs with how many records bear this member's name although it did not write them: its store was
-// restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name. The log of
-// this run is one of them when others have written into it.
+// Namesakes returns how many logs, with how many records, bear this member's name although it did not write them: its store was
+// restored from an old copy, a copy of it runs elsewhere, or somebody with the gossip key writes in its name. This run's log is
+// one of them if others have written into it.
 func (s *Store) Namesakes() (logs, records int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -189,8 +189,8 @@ func (s *Store) Namesakes() (logs, records int) {
 	return logs, records
 }
 
-// younger counts the records of a log taken for the member's own that were written after this store was made: the store
-// before it did not write them. Some seconds are left to a clock that was set since.
+// younger counts the records of an adopted log that were written after this store was made, and so not by the store before it.
+// It allows some seconds for a clock that was set since.
 func (s *Store) younger(l *logState) (n int) {
 	for _, i := range l.recs {
 		if r := s.set.slab.at(i); !r.is(flagDead) && r.start > s.namesake.made.plus(10*second) {

@@ -8,7 +8,7 @@ import (
 
 func keyOfNotice(n Notice) noticeKey { return noticeKey{n.Kind, n.Prefix, n.Jail} }
 
-// isTold reports whether the same is queued already.
+// isTold reports whether the same notice is queued already.
 func (s *Store) isTold(n Notice) bool {
 	id, ok := s.told[keyOfNotice(n)]
 	if !ok {
@@ -45,7 +45,7 @@ func (s *Store) Notices() []Notice {
 	return out
 }
 
-// DoneNotice deletes notices, durably. Unknown IDs are passed over.
+// DoneNotice deletes notices, durably. Unknown IDs are ignored.
 func (s *Store) DoneNotice(ctx context.Context, ids ...uint64) error {
 	return s.do(ctx, func(p *plan) error {
 		p.done = append(p.done, ids...)

@@ -8,14 +8,14 @@ import (
 	"net/netip"
 )
 
-// pkey is a prefix without pointers: the address as 128 bits, IPv4 mapped into ::ffff:0:0/96, and the length counted in
-// those 128 bits. As an IPv4-mapped IPv6 prefix is made IPv4 on every way in, the two families cannot be confused.
+// pkey is a prefix without pointers: the address as 128 bits, with IPv4 mapped into ::ffff:0:0/96, and the length counted in
+// those 128 bits. Every way in turns an IPv4-mapped IPv6 prefix into IPv4, so the two families cannot be confused.
 type pkey struct {
 	hi, lo uint64
 	bits   uint8
 }
 
-// noPrefix is the key of the records that have none.
+// noPrefix is the key of records without prefix.
 var noPrefix = pkey{bits: 255}
 
 func (k pkey) is4() bool { return k.hi == 0 && k.lo>>32 == 0xffff && k.bits >= 96 && k.bits <= 128 }
@@ -73,7 +73,8 @@ var (
 	errAll      = errors.New("covers every address")
 )
 
-// keyOf checks a prefix and makes an IPv4-mapped one IPv4. (A netip.Prefix has no zone.) A prefix that covers its whole family is never accepted.
+// keyOf checks a prefix and turns an IPv4-mapped one into IPv4. (A netip.Prefix has no zone.) It never accepts a prefix that
+// covers its whole family.
 func keyOf(p netip.Prefix) (pkey, error) {
 	switch {
 	case !p.IsValid():
@@ -108,7 +109,7 @@ func appendPrefix(b []byte, k pkey) []byte {
 	return append(b, k.bits)
 }
 
-// prefix reads what appendPrefix wrote. What is not canonical is refused.
+// prefix reads what appendPrefix wrote. It refuses encodings that are not canonical.
 func (r *reader) prefix(none bool) pkey {
 	p := r.bytes(17)
 	if !r.ok() {
@@ -141,7 +142,7 @@ func (r *reader) prefix(none bool) pkey {
 	return k
 }
 
-// hash mixes k with a seed that peers do not know, so that they cannot choose prefixes that collide.
+// hash mixes k with a seed that peers do not know, so that they cannot choose prefixes that collide in the table.
 func (k pkey) hash(seed uint64) uint64 {
 	h1, l1 := bits.Mul64(k.hi^seed, 0x9e3779b97f4a7c15^seed>>1)
 	h2, l2 := bits.Mul64(k.lo^h1^l1, 0xd6e8feb86659fd93)

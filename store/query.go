@@ -28,7 +28,7 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 	if q.Limit > 0 {
 		found = found[:min(q.Limit, len(found))]
 	}
-	// Entries are made last: they are large, and a page of a long list needs few of them.
+	// Entries are made last: they are large, and a page of a long list needs only a few.
 	entries = make([]Entry, 0, len(found))
 	for i := range found {
 		if e, ok := s.entry(found[i].head, f.now, f.exemptions); ok {
@@ -38,7 +38,7 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 	return entries, total
 }
 
-// finder looks for what a query selects.
+// finder collects what a query selects.
 type finder struct {
 	Query
 	set        *set
@@ -46,10 +46,10 @@ type finder struct {
 	exemptions *netipx.IPSet
 	near       func(netip.Prefix) bool
 
-	total int // places that were selected
+	total int // how many places were selected
 }
 
-// place is where the records of a selected prefix begin, and what it is sorted by.
+// place is where the records of a selected prefix begin, with its sort key.
 type place struct {
 	prefix       netip.Prefix
 	head         uint32
@@ -57,7 +57,7 @@ type place struct {
 	origin, jail string
 }
 
-// all returns the places that the query selects, in no order; with a limit, more or fewer of those beyond it.
+// all returns the places that the query selects, in any order. With a limit it may drop those that sort beyond it.
 func (f *finder) all() []place {
 	var found []place
 	most := 0
@@ -92,7 +92,7 @@ func (f *finder) all() []place {
 	}
 	want, err := keyOf(netip.PrefixFrom(f.Prefix.Addr().Unmap().WithZone(""), f.Prefix.Bits()).Masked())
 	switch {
-	case err == errAll: // a whole family
+	case err == errAll: // the query names a whole family
 		every(func(k pkey) bool { return k.is4() == f.Prefix.Addr().Is4() })
 		return found
 	case err != nil:
@@ -135,7 +135,7 @@ func (f *finder) look(head uint32) (p place, ok bool) {
 			}
 		}
 		switch does := f.set.ignored(r) == ""; {
-		case does && !counts: // what counts decides the end of the entry
+		case does && !counts: // a ban that counts decides the end of the entry
 			counts, until = true, int64(r.until)
 		case does == counts:
 			until = max(until, int64(r.until))

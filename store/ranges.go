@@ -5,7 +5,7 @@ import "slices"
 // rangeSet is a set of sequence numbers: sorted ranges that neither overlap nor touch. Seq 0 is never in it.
 type rangeSet []seqRange
 
-// watermark is the last of the numbers held without a gap from 1.
+// watermark is the last number up to which all are held, from 1 on.
 func (r rangeSet) watermark() uint64 {
 	if len(r) > 0 && r[0].First == 1 {
 		return r[0].Last
@@ -45,7 +45,7 @@ func (r rangeSet) search(seq uint64) int {
 	return lo
 }
 
-// add returns r with [a.First, a.Last], in place where it can. What usually comes is the next number, so the end is tried first.
+// add returns r with [a.First, a.Last], in place if possible. It tries the end first, because usually the next number comes.
 func (r rangeSet) add(a seqRange) rangeSet {
 	if n := len(r); n > 0 {
 		if last := &r[n-1]; a.First >= last.First {
@@ -120,7 +120,7 @@ func (r rangeSet) clip(first, last uint64) rangeSet {
 
 func (r rangeSet) equal(o rangeSet) bool { return slices.Equal(r, o) }
 
-// wellFormed reports whether r, taken from outside, is a set: sorted, disjoint, without 0.
+// wellFormed reports whether r, received from outside, is a set: sorted, disjoint, without 0.
 func (r rangeSet) wellFormed() bool {
 	var last uint64
 	for i, a := range r {

@@ -2,29 +2,29 @@ package store
 
 import "net/netip"
 
-// Query selects and orders entries. The zero Query selects all of them. An entry is selected where one of its live bans
-// fits Jail, Origin, Since and Until together.
+// Query selects and orders entries. The zero Query selects all of them. It selects an entry if one of its live bans matches
+// Jail, Origin, Since and Until together.
 type Query struct {
-	Prefix        netip.Prefix // that prefix, what covers it and what is inside it; the zero Prefix is every one
-	Jail, Origin  string       // "" is every one
-	Since, Until  Millis       // the offence began then or later; before. 0 is no bound
-	Effective     *bool        // nil is both
+	Prefix        netip.Prefix // the prefix itself, what covers it and what is inside it; the zero Prefix selects all
+	Jail, Origin  string       // "" selects all
+	Since, Until  Millis       // Since: the offence began then or later; Until: it began before then. 0 is no bound
+	Effective     *bool        // nil selects both
 	Sort          Sort
-	Offset, Limit int // of the entries in that order; Limit 0 is no limit
+	Offset, Limit int // within the ordered entries; Limit 0 is no limit
 }
 
-// Sort is an order of entries. Entries that are equal in it stand in the order of their prefixes.
+// Sort is an order of entries. Ties are in the order of prefixes.
 type Sort int
 
 // The orders of entries.
 const (
 	ByPrefix   Sort = iota
-	ByUntil         // what ends first is first
-	ByStart         // the latest offence first
-	ByRouters       // what most routers have banned first
-	ByFailures      // the most failures first
-	ByOrigin        // by the router of the first record,
-	ByJail          // or by its jail
+	ByUntil         // what ends first comes first
+	ByStart         // the latest offence comes first
+	ByRouters       // what most routers have banned comes first
+	ByFailures      // the most failures come first
+	ByOrigin        // by the router of the first record
+	ByJail          // by the jail of the first record
 )
 
 // Entry is a banned prefix: one that has a live ban.
@@ -32,9 +32,9 @@ type Entry struct {
 	Prefix    netip.Prefix
 	Effective bool
 	Reason    string         // why it is not effective
-	Except    []netip.Prefix // parts of it that are not effective although it is
-	Held      bool           // effective, and held on this member until an operator confirms it, see Guard
-	Until     Millis         // the last until of its live bans
+	Except    []netip.Prefix // parts of it that are exempt
+	Held      bool           // effective, but held on this member until an operator confirms it, see Guard
+	Until     Millis         // the latest until of its live bans
 	Records   []BanRecord
 }
 
@@ -44,7 +44,7 @@ type BanRecord struct {
 	Start, Until Millis
 	Failures     uint32
 	Reason       string
-	Ignored      bool // live, but counts for nothing: its origin is blocked, or exceeds a limit
+	Ignored      bool // live, but not counting: its origin is blocked or exceeds a limit
 }
 
 // Explanation is everything held that covers one prefix.
@@ -52,7 +52,7 @@ type Explanation struct {
 	Prefix    netip.Prefix
 	Facts     []Fact
 	Banned    bool           // a live ban covers it and counts
-	Exemption string         // why it is not effective although banned; "" when it is
+	Exemption string         // why it is not effective although banned; "" if it is
 	Except    []netip.Prefix // the parts of a banned network that are exempt
 	Inside    int            // prefixes within the network that are banned and count
 }
@@ -70,10 +70,10 @@ type Fact struct {
 	Text         string // reason or comment
 	State        FactState
 	By           []string // who lifted it
-	Why          string   // why it does not count: its origin is blocked, a limit was exceeded
+	Why          string   // why it does not count: its origin is blocked or exceeds a limit
 }
 
-// FactState says what became of a record.
+// FactState is what became of a record.
 type FactState uint8
 
 // The states of a record.
@@ -81,7 +81,7 @@ const (
 	FactLive FactState = iota + 1
 	FactLifted
 	FactExpired
-	FactIgnored // live, but counts for nothing: see Why
+	FactIgnored // live, but does not count: see Why
 )
 
 // String returns the state in lower case.
@@ -97,28 +97,28 @@ func (f FactState) String() string {
 type EffectiveBan struct {
 	Prefix  netip.Prefix
 	Pieces  []netip.Prefix // the prefix itself, unless allows and never-bans cut holes
-	Until   Millis         // the last until of its bans
+	Until   Millis         // the latest until of its bans
 	Newest  Millis         // the latest start of its bans
 	Origins int            // how many members reported it
-	ByPeer  bool           // one of them is not this member
-	Held    bool           // kept back on this member until an operator confirms it, see Guard
+	ByPeer  bool           // another member has banned it too
+	Held    bool           // held on this member until an operator confirms it, see Guard
 	Records int
 	Jails   []JailSeen // the jails of its bans; valid until the next one is yielded
-	Seen    []Sighting // who has it in which jail, each once; likewise
+	Seen    []Sighting // each member and jail once; valid until the next one is yielded
 }
 
-// Sighting is that a member has a live ban of a prefix that counts, in a jail.
+// Sighting is a member's live, counting ban of a prefix in one jail.
 type Sighting struct {
 	Jail, Origin string
 }
 
-// JailSeen is how many members have a live ban of a prefix that counts, in one jail.
+// JailSeen is how many members have a live, counting ban of a prefix in one jail.
 type JailSeen struct {
 	Jail    string
 	Origins int
 }
 
-// Gone says why a placed prefix is not wanted any more.
+// Gone says why a placed prefix is no longer wanted.
 type Gone struct {
 	Cause     GoneCause
 	Confirmed bool // lifted by a bulk command that an operator confirmed
@@ -127,7 +127,7 @@ type Gone struct {
 // GoneCause is the reason of a Gone.
 type GoneCause uint8
 
-// The causes. GoneNot: an effective ban covers it, it is wanted. GoneUnknown: nothing is held of it any more.
+// The causes. GoneNot: an effective ban covers it, so it is wanted. GoneUnknown: nothing is held of it any more.
 const (
 	GoneUnknown GoneCause = iota
 	GoneNot
@@ -148,9 +148,9 @@ func (g GoneCause) String() string {
 // PlacedEntry is a live Placed.
 type PlacedEntry struct {
 	Prefix netip.Prefix
-	Start  Millis // when it was placed or its lease renewed; the last one, when several members placed it
-	Until  Millis // likewise
-	First  Millis // the earliest such time that is still held: it was placed then at the latest
+	Start  Millis // when it was placed or its lease renewed; the latest, if several members placed it
+	Until  Millis // of the lease; the latest, likewise
+	First  Millis // the earliest Start that is still held: it was placed no later than that
 }
 
 // AllowEntry is a live Allow.
@@ -160,10 +160,10 @@ type AllowEntry struct {
 	Comment string
 	Start   Millis // when it was given
 	Origin  string
-	Reason  string // why it does not count; "" when it does
+	Reason  string // why it does not count; "" if it does
 }
 
-// NeverBanEntry is one prefix of a member's counting NeverBan.
+// NeverBanEntry is one prefix of a member's NeverBan that counts.
 type NeverBanEntry struct {
 	Prefix netip.Prefix
 	Origin string
@@ -175,6 +175,6 @@ type Counts struct {
 	Live, Effective, Own int // prefixes with a live ban, of them effective, of them banned by this member
 	Allows               int // live allows
 	Records, Logs        int // held, of all kinds
-	Held                 int // bans that are held on this member
-	OverLimit            int // records that are not effective because their origin exceeds a limit
+	Held                 int // prefixes held on this member, see Guard
+	OverLimit            int // records that do not count because their origin exceeds a limit
 }

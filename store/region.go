@@ -5,9 +5,10 @@ import (
 	"net/netip"
 )
 
-// EffectiveIn yields what Effective does, of the prefixes that cover p or lie within it. For a single address, and
-// where few lengths occur, it looks up the prefixes; else it costs as much as Effective. The set is locked for reading
-// meanwhile: the callee must not write to the store. Nothing is yielded for what is no prefix or covers a whole family.
+// EffectiveIn yields what Effective does for the prefixes that cover p or lie within it. For a single address, and if few
+// prefix lengths occur, it looks the prefixes up; otherwise it costs as much as Effective. The set stays locked for reading
+// meanwhile, so the callee must not write to the store. It yields nothing for an invalid prefix or one that covers a whole
+// family.
 func (s *Store) EffectiveIn(p netip.Prefix) iter.Seq[EffectiveBan] {
 	return func(yield func(EffectiveBan) bool) {
 		k, err := keyOf(netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked())
@@ -35,8 +36,8 @@ func (s *Store) EffectiveIn(p netip.Prefix) iter.Seq[EffectiveBan] {
 	}
 }
 
-// within calls f with the prefixes held that are k or lie within it, in no order: by a look-up of each that can be,
-// where those are fewer than the prefixes held.
+// within calls f with the held prefixes that are k or lie within it, in any order: by looking up every possible one if there
+// are fewer of those than prefixes held.
 func (s *set) within(k pkey, f func(w pkey, head uint32)) {
 	lens := &s.lens[family(k)]
 	lookups := 0

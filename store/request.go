@@ -6,11 +6,11 @@ import "net/netip"
 type BanRequest struct {
 	Prefix       netip.Prefix
 	Jail         string // "" = manual
-	Start, Until Millis // start 0 = now; give a start only where it identifies an offence (a replay, a spooled call)
+	Start, Until Millis // Start 0 is now; give a start only if it identifies an offence (a replay, a spooled call)
 	Failures     uint32
 	Reason       string
-	Restored     bool // fail2ban's replay at its start
-	Force        bool // lifts the cap on duration and on width
+	Restored     bool // fail2ban repeats it at its start
+	Force        bool // lifts the caps on duration and width
 }
 
 // BanOutcome is what became of a BanRequest.
@@ -20,14 +20,14 @@ type BanOutcome uint8
 const (
 	BanNew         BanOutcome = iota + 1 // written
 	BanExtended                          // a live own ban was replaced by one that ends later, or by a newer offence
-	BanKnown                             // nothing written: a live own ban says as much
+	BanKnown                             // nothing written: a live own ban covers it
 	BanStaysLifted                       // nothing written: the offence was lifted
-	BanExpired                           // nothing written: it is over already
+	BanExpired                           // nothing written: it has ended already
 	BanOverLimit                         // nothing written: this member's log is full
 )
 
-// Banned is what became of a BanRequest, and what this member's ban of the jail and prefix says now: from when until when it
-// lasts. It is zero where there is none by the request.
+// Banned is what became of a BanRequest, and from when until when this member's ban of the jail and prefix now lasts. The times
+// are zero if the request left no ban.
 type Banned struct {
 	Outcome      BanOutcome
 	start, Until Millis
@@ -42,7 +42,7 @@ func (o BanOutcome) String() string {
 	return ""
 }
 
-// LiftRequest selects bans to lift: those of the Prefixes, or with All or Origin alone those of every prefix. The other
+// LiftRequest selects bans to lift: those of the Prefixes, or, if only All or Origin is set, those of every prefix. The other
 // fields narrow it.
 type LiftRequest struct {
 	Prefixes      []netip.Prefix
@@ -52,16 +52,16 @@ type LiftRequest struct {
 	Origin        string // only this member's bans
 	Since         Millis // only offences that started then or later
 	StartedBefore Millis // only offences that started before; 0 = no bound
-	FromFail2ban  bool   // the local fail2ban has let them go already: no notice
+	FromFail2ban  bool   // the local fail2ban has unbanned them already: no notice
 	Confirmed     bool   // an operator confirmed this bulk command
 }
 
 // Lifted is what became of one prefix of a LiftRequest.
 type Lifted struct {
 	Prefix   netip.Prefix
-	Offences int            // live offences that were lifted; 0 = it was not banned
+	Offences int            // live offences that were lifted; 0 if it was not banned
 	Covering []netip.Prefix // wider prefixes that are still banned and cover it, widest first
-	Limited  bool           // not lifted: this member's lifts of others' bans are as many as the limits let count
+	Limited  bool           // not lifted: this member has lifted as much of other members' records as the limits permit
 }
 
 // AllowRequest asks for one allow.

@@ -9,23 +9,23 @@ import (
 type set struct {
 	self   string
 	limits Limits
-	now    Millis // up to when expiry was seen
-	agree  bool   // the own clock agrees with the peers': what is past its retention may be refused and forgotten
+	now    Millis // every expiry up to then has been handled
+	agree  bool   // the own clock agrees with the peers': records past their retention may be refused and forgotten
 
 	slab    slab
 	table   table
 	labels  labels
-	logs    []*logState // by rec.log; 0 is nobody, nil was forgotten
+	logs    []*logState // by rec.log; 0 is unused, nil was forgotten
 	freeLog []uint32
 	byID    map[LogID]*logState
-	disks   uint32 // last short name given to a log
+	disks   uint32 // last short name given to a log in the file
 	own     *logState
 	origins map[string]*origin
 	records int
 	over    int             // records flagged flagOver
-	size    int             // of all that is kept, in units
+	size    int             // of all stored records, in units
 	bare    int             // records without prefix
-	members map[string]bool // whose records may count; nil: anybody's
+	members map[string]bool // origins whose records may count; nil: all
 
 	floors map[uint32]Millis
 	lifts  map[uint32]*liftBody
@@ -38,17 +38,17 @@ type set struct {
 	hz      horizon
 	control control
 	guard   guardBook
-	dirty   []*origin // whose limits must be looked at again
+	dirty   []*origin // origins whose limits must be evaluated again
 	touched map[*logState]struct{}
 
-	quiet   bool // while loading: nothing is told
+	quiet   bool // while loading: no events
 	events  int  // how many a change may hold; 0: nobody listens
 	mute    bool // while an own lift is applied whose notices were written with it
 	out     effects
 	scratch []byte
 }
 
-// effects are what a change asks of the world outside the set.
+// effects are what a change requires outside the set.
 type effects struct {
 	events  []Event
 	more    int
@@ -62,7 +62,7 @@ type removal struct {
 	seq uint64
 }
 
-// Bounds of the events of one change: what every reader is told, and what one that wants them all may be told beyond it.
+// Bounds of the events of one change: those that every reader gets, and those beyond them for a reader that wants all.
 const (
 	maxEvents = 10_000
 	maxRest   = 100_000
@@ -96,7 +96,7 @@ func (s *set) tell(n Notice) {
 	}
 }
 
-// log returns the log of that name, made when it is not there.
+// log returns the log of that name and makes it if it is missing.
 func (s *set) log(id LogID) *logState {
 	if l := s.byID[id]; l != nil {
 		return l
@@ -121,7 +121,7 @@ func (s *set) restoreLog(id LogID, disk uint32) *logState {
 	return l
 }
 
-// dropLog forgets a log with no record left. The own one is kept: its numbers must go on.
+// dropLog forgets a log without records. The own one is kept, because its numbers must go on.
 func (s *set) dropLog(l *logState) {
 	l.compact(&s.slab, true)
 	s.logs[l.index] = nil
@@ -132,14 +132,14 @@ func (s *set) dropLog(l *logState) {
 	s.out.gone = append(s.out.gone, l.disk)
 }
 
-// dropOrigin forgets an origin without logs, unless a Block must find it.
+// dropOrigin forgets an origin without logs, unless a Block must be able to find it.
 func (s *set) dropOrigin(o *origin) {
 	if len(o.logs) == 0 && (!o.blocked || o.strange) {
 		delete(s.origins, o.name)
 	}
 }
 
-// item returns record i as it came.
+// item returns record i as it was received.
 func (s *set) item(i uint32) item {
 	r := s.slab.at(i)
 	l := s.labels.at(r.label)
@@ -164,7 +164,7 @@ func (s *set) encode(b []byte, i uint32) []byte {
 	return it.append(b)
 }
 
-// hash is for writers only: it uses the set's scratch space. Readers use hashInto.
+// hash is for writers only, because it uses the set's scratch space. Readers use hashInto.
 func (s *set) hash(i uint32) sum {
 	var h sum
 	h, s.scratch = s.hashInto(s.scratch, i)
@@ -204,10 +204,10 @@ const (
 	known
 	superseded
 	forgotten // past its retention: not kept
-	refused   // not kept and not held: it may come again
+	refused   // not kept and not marked as held: it may come again
 )
 
-// Bounds of the chains that are walked at each look at a prefix: of one origin, and of all together, beyond which an origin
+// Bounds of the chains that every look-up of a prefix walks: of one origin, and of all together. Beyond the latter an origin
 // may still have a few. Records without prefix share one chain and get more.
 const (
 	maxChain         = 256
@@ -226,8 +226,8 @@ func (s *set) crowded(o *origin, k pkey, c chainCount) bool {
 	return c.origin >= maxChain || c.all >= maxChainAll && c.origin >= maxChainFew
 }
 
-// full reports whether there is no room left for another record of an origin: it has all that it may have, or all is taken and
-// it has its share.
+// full reports whether there is no room for another record of an origin: it has reached its own limit, or the limit for all is
+// reached and it has its share.
 func (s *set) full(o *origin) bool {
 	l := &s.limits
 	if l.StoredPerOrigin > 0 && o.size >= l.StoredPerOrigin {
@@ -245,7 +245,7 @@ func (s *set) mayOpen(name string) bool {
 	return l.logs == 0 || len(s.byID) < l.logs || len(o.logs) < share(l.logs, l.origins)
 }
 
-// share is what each of n may have of all whatever the others have.
+// share is what each of n origins may have of all, whatever the others have.
 func share(all, n int) int {
 	if n == 0 {
 		return 0
@@ -253,9 +253,9 @@ func share(all, n int) int {
 	return all / n
 }
 
-// add takes one record into the set. The caller puts index into the log's order (logState.insert), before it adds a Gone at the
-// latest, marks its number as held, and calls settle after the last one. What this member has just written itself (mine) is on
-// disk and acknowledged: it checked the bounds before.
+// add takes one record into the set. The caller puts index into the log's order (logState.insert), for a Gone before the call,
+// marks its number as held, and calls settle after the last one. Records that this member has just written (mine) are on disk
+// and acknowledged, and passed the bounds before.
 func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	if l.find(&s.slab, it.seq) != 0 {
 		return 0, known
@@ -264,8 +264,8 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	if o.gone != nil && it.withdrawable() && o.gone[l.id.Epoch].contains(it.seq) {
 		return 0, superseded
 	}
-	// One of the future is refused whether or not the clock agrees with the peers': nothing does so after a start, and what is
-	// refused comes again. What is in the file is held already.
+	// A record from the future is refused even if the clock does not agree with the peers' yet, as after a start: otherwise
+	// nothing would refuse it then, and a refused record comes again. What the file holds is taken already.
 	if !mine && (s.full(o) || !s.quiet && it.liftsAhead(s.now)) {
 		return 0, refused
 	}
@@ -275,7 +275,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		it.lift.enter(it.start)
 		retain = s.liftRetention(it.lift, it.until, head)
 	}
-	// A lift is told by who keeps it for a ban, which may come after it: it is judged by forget, when that is there.
+	// A peer may keep a lift for a ban that comes after it. Take it in: forget deletes it if that ban does not come.
 	if s.agree && retain.plus(forgetAfter) <= s.now && it.kind != KindLift {
 		return 0, forgotten
 	}
@@ -305,7 +305,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	case KindLift:
 		s.lifts[i].retain = retain
 		s.addedLift(i, head)
-		for _, o := range old { // what they cover stays covered, unless this one is over a limit
+		for _, o := range old { // what the older lifts cover stays covered, unless the new one is over a limit
 			s.remove(o)
 		}
 		if len(old) > 0 && s.slab.at(i).is(flagOver) {
@@ -341,7 +341,8 @@ func (s *set) weigh(o *origin, n int) {
 // chainCount is how many records a prefix has.
 type chainCount struct{ origin, all int }
 
-// replaced returns the records that the item replaces, or that one replaces it, and counts the records there.
+// replaced returns the records that the item replaces, or reports that one of them replaces the item. It also counts the
+// records of the prefix.
 func (s *set) replaced(old []uint32, l *logState, it *item, retain Millis, head uint32) (_ []uint32, replaced bool, chain chainCount) {
 	for c := head; c != 0; {
 		r := s.slab.at(c)
@@ -360,7 +361,7 @@ func (s *set) replaced(old []uint32, l *logState, it *item, retain Millis, head 
 	return old, replaced, chain
 }
 
-// put stores the item and links it to its prefix, whose first record it returns as well.
+// put stores the item and links it to its prefix, whose first record it also returns.
 func (s *set) put(l *logState, it *item) (i, head uint32) {
 	i = s.slab.alloc()
 	r := s.slab.at(i)
@@ -418,7 +419,7 @@ func family(k pkey) int {
 	return 0
 }
 
-// remove takes record i out of the set. Its place in the log is freed by compact.
+// remove takes record i out of the set. compact frees its place in the log later.
 func (s *set) remove(i uint32) {
 	r := s.slab.at(i)
 	l := s.logs[r.log]
@@ -486,7 +487,7 @@ func (s *set) forgetSides(i uint32) {
 	}
 }
 
-// settle finishes a change: limits, blocks and logs that became empty.
+// settle finishes a change: it applies limits and blocks, and drops logs that became empty.
 func (s *set) settle() {
 	var later []*origin
 	for len(s.dirty) > 0 || s.control.dirty {

@@ -11,27 +11,27 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// bbolt uses again what becomes free in its file and never gives any of it back. Where more than half of the file is dead, what
-// lives is copied into another one, which then takes its name. The copy is made beside the running store, in short reads, so
-// that neither a ban nor bbolt's own growth waits for it; what is committed meanwhile is written to both. Only the last step
-// stops the writer, for about as long as three transactions: what the copy lacks, the rename, the sync of the directory. Until
-// the rename the old file is the only one that counts; from then on both hold the same.
+// bbolt reuses freed pages but never shrinks its file. If more than half of the file is dead, the live part is copied into
+// another file, which then takes its name. The copy is made beside the running store in short reads, so that neither a ban nor
+// bbolt's own growth waits for it; transactions committed meanwhile are written to both. Only the last step stops the writer,
+// for about as long as three transactions: what the copy lacks, the rename, the sync of the directory. Until the rename only
+// the old file counts; from then on both hold the same.
 
 const (
 	shrinkSuffix = ".compact"
-	shrinkFrom   = 1 << 20 // bytes of a file that is worth it
+	shrinkFrom   = 1 << 20 // bytes: smaller files are not worth it
 	shrinkEvery  = 10 * minute
-	shrinkSlice  = 256 << 10 // bytes that are read at once
-	shrinkRest   = 256 << 10 // bytes of transactions that the writer may write to both in the last step
-	shrinkRounds = 8         // in which the copier catches up with more of them
-	shrinkNoted  = 32 << 20  // bytes of transactions that wait for the copy: with more it is given up
-	spareDisk    = 64 << 20  // bytes that must be left free beside the copy
+	shrinkSlice  = 256 << 10 // bytes per read
+	shrinkRest   = 256 << 10 // bytes of transactions that the writer itself copies in the last step
+	shrinkRounds = 8         // how often the copier catches up before the last step
+	shrinkNoted  = 32 << 20  // bytes of transactions that wait for the copy; beyond that it is given up
+	spareDisk    = 64 << 20  // bytes that must be free besides the copy
 )
 
-// shrinker is a disk whose file can be made smaller.
+// shrinker is a disk that can shrink its file.
 type shrinker interface {
-	// tend is called by the writer between two transactions. It begins to make the file smaller, or ends it, and calls wake when
-	// it is to be called again. An error leaves the file as it is.
+	// The writer calls tend between two transactions. It starts or finishes a shrink, and calls wake when it wants to be called
+	// again. An error leaves the file as it is.
 	tend(now Millis, wake func()) (was, is int64, err error)
 }
 
@@ -40,11 +40,11 @@ type shrink struct {
 	to     *bbolt.DB
 	path   string
 	notes  []*batch // committed since the copy began
-	bytes  int      // of them
-	over   bool     // too many
+	bytes  int      // size of notes
+	over   bool     // notes grew too large
 	rounds int
 	stop   chan struct{}
-	done   chan error // closed by the copier after its only word
+	done   chan error // closed by the copier after its only message
 	at     func(step string)
 }
 
@@ -68,7 +68,7 @@ func (d *boltDisk) tend(now Millis, wake func()) (was, is int64, err error) {
 		switch {
 		case err != nil:
 		case s.over || s.bytes > shrinkRest && s.rounds == shrinkRounds:
-			err = errors.New("too much is written meanwhile") // no ban waits for the writer to catch up with it
+			err = errors.New("too much is written meanwhile") // stop: no ban may wait for the writer to catch up
 		case s.bytes > shrinkRest:
 			s.catchUp(wake)
 			return 0, 0, nil
@@ -93,7 +93,7 @@ func (d *boltDisk) tend(now Millis, wake func()) (was, is int64, err error) {
 	}
 	d.resting = now + shrinkEvery
 	if v, err := formatOf(d.path, d.db); err != nil || len(v) != len(encodeFormat(0)) {
-		return 0, 0, err // of format 1, which the next transaction makes 2
+		return 0, 0, err // format 1: the next transaction makes it 2
 	}
 	if free, ok := d.space(filepath.Dir(d.path)); ok && free < 2*d.live+spareDisk {
 		return 0, 0, fmt.Errorf("make %s smaller: %d MB of it are dead, but only %d MB are free beside it", d.path, (size-d.live)>>20, free>>20)
@@ -119,7 +119,7 @@ func startShrink(d *boltDisk, wake func()) (*shrink, error) {
 	if err != nil {
 		return nil, err
 	}
-	to.db.AllocSize = shrinkFrom // else it would be up to 16 MB longer than what it holds
+	to.db.AllocSize = shrinkFrom // otherwise the file is up to 16 MB longer than its content
 	s.to = to.db
 	from := d.db
 	go func() {
@@ -130,7 +130,7 @@ func startShrink(d *boltDisk, wake func()) (*shrink, error) {
 	return s, nil
 }
 
-// note takes down what was committed to the old file.
+// note records what was committed to the old file.
 func (s *shrink) note(b *batch) {
 	for _, o := range b.ops {
 		s.bytes += 64 + len(o.enc)
@@ -143,13 +143,13 @@ func (s *shrink) note(b *batch) {
 	s.notes = append(s.notes, b)
 }
 
-// abandon leaves the old file as the only one.
+// abandon keeps the old file as the only one.
 func (s *shrink) abandon() {
 	if s == nil {
 		return
 	}
 	close(s.stop)
-	for range s.done { // until the copier has let go of both files
+	for range s.done { // until the copier has released both files
 	}
 	s.to.Close()
 	os.Remove(s.path)
@@ -157,8 +157,8 @@ func (s *shrink) abandon() {
 
 var errAbandoned = errors.New("abandoned")
 
-// copy copies bucket after bucket, a slice at a time. What changes meanwhile is in the notes, whose order makes up for what a
-// slice has seen of them or not.
+// copy copies bucket after bucket, a slice at a time. Changes made meanwhile are in the notes; replaying those in order is
+// right whether or not a slice has seen them.
 func (s *shrink) copy(from *bbolt.DB, path string) error {
 	var a account
 	for _, name := range [][]byte{bucketInfo, bucketLogs, bucketRecords, bucketNotices, bucketMeta} {
@@ -233,7 +233,7 @@ func (s *shrink) catchUp(wake func()) {
 	}()
 }
 
-// paste writes transactions to the copy. They are synced together, in the end.
+// paste writes transactions to the copy without syncing each: one sync at the end suffices.
 func (s *shrink) paste(notes []*batch) error {
 	s.to.NoSync = true
 	for _, b := range notes {
@@ -244,7 +244,8 @@ func (s *shrink) paste(notes []*batch) error {
 	return nil
 }
 
-// syncName makes it certain under which name the file is found after a loss of power. Nothing is acknowledged before.
+// syncName syncs the directory, so that the file is found under its new name after a power loss. Nothing is acknowledged
+// before.
 func (d *boltDisk) syncName() error {
 	if !d.renamed {
 		return nil
@@ -256,8 +257,8 @@ func (d *boltDisk) syncName() error {
 	return nil
 }
 
-// finishShrink ends what the copier has begun: with the same tally both files hold the same, and only then the new one takes
-// the place of the old one.
+// finishShrink completes the shrink: equal tallies show that both files hold the same, and only then does the new one take the
+// place of the old.
 func (d *boltDisk) finishShrink() (was, is int64, err error) {
 	s := d.shrink
 	if err := s.paste(s.notes); err != nil {
@@ -283,7 +284,7 @@ func (d *boltDisk) finishShrink() (was, is int64, err error) {
 		return 0, 0, err
 	}
 	s.at("renamed")
-	// From here on there is no way back, and none is needed: the old file and the new one hold the same.
+	// The rename is done. There is no way back, and none is needed: both files hold the same.
 	old := d.db
 	d.db, d.shrink, d.renamed = s.to, nil, true
 	err = d.syncName()

@@ -2,8 +2,8 @@ package store
 
 import "banmesh/store/text"
 
-// rec is a record in memory, without pointers, so that a million of them cost 64 MB and the garbage collector nothing.
-// What few records have is kept beside, by index: floors, lifts, never-bans.
+// rec is a record in memory, without pointers, so that a million of them cost 64 MB and the garbage collector nothing. Rare
+// fields are kept in maps by index: floors, lifts, never-bans.
 type rec struct {
 	hi, lo       uint64
 	start, until Millis
@@ -12,7 +12,7 @@ type rec struct {
 	label        uint32 // jail and reason, or comment, or the blocked origin
 	failures     uint32
 	next         uint32 // next record of the same prefix, or next free one
-	pos          uint32 // where it stands in its horizon bucket
+	pos          uint32 // its place in its horizon bucket
 	bits         uint8
 	kind         Kind
 	flags        flags
@@ -25,17 +25,17 @@ func (r *rec) setKey(k pkey) { r.hi, r.lo, r.bits = k.hi, k.lo, k.bits }
 type flags uint16
 
 const (
-	flagDead    flags = 1 << iota // removed; its place in the log is not yet
+	flagDead    flags = 1 << iota // removed; its place in the log is not freed yet
 	flagLifted                    // a lift that counts covers it
 	flagExpired                   // its until has passed
-	flagOver                      // its origin exceeds a limit with it
-	flagCounted                   // it is in its origin's counters of what was accepted
+	flagOver                      // it exceeds a limit of its origin
+	flagCounted                   // it is in its origin's counts of accepted records
 	flagFloor                     // it has a floor
-	flagForeign                   // a lift of what is another origin's
+	flagForeign                   // a lift of another origin's records
 	flagLive                      // it is in its origin's count of live ones
-	flagSpace                     // it carries what its prefix covers, see guard
-	flagHeld                      // it is held on this member, see Guard
-	flagOwn                       // this member wrote it: its log alone does not prove that
+	flagSpace                     // it carries the space of its prefix, see guard
+	flagHeld                      // held on this member, see Guard
+	flagOwn                       // this member wrote it; being in its log does not prove that
 )
 
 func (r *rec) is(f flags) bool { return r.flags&f != 0 }
@@ -45,7 +45,7 @@ const (
 	chunkLen  = 1 << chunkBits
 )
 
-// slab holds records in chunks that never move. Index 0 is nobody.
+// slab holds records in chunks that never move. Index 0 is unused.
 type slab struct {
 	chunks []*[chunkLen]rec
 	used   uint32
@@ -76,7 +76,7 @@ func (s *slab) release(i uint32) {
 	s.free = i
 }
 
-// table finds the first record of a prefix: open addressing over slab indexes, the keys are read in the slab.
+// table finds the first record of a prefix: open addressing over slab indexes. The keys are read from the slab.
 type table struct {
 	slots []uint32
 	n     int
@@ -99,7 +99,7 @@ func (t *table) find(s *slab, k pkey) (slot int, head uint32) {
 	}
 }
 
-// insert makes i the first record of its prefix, which find has just not found and told to belong at slot.
+// insert makes i the first record of its prefix, at the free slot that find has just returned for it.
 func (t *table) insert(s *slab, slot int, i uint32) {
 	if (t.n+1)*4 > len(t.slots)*3 {
 		t.grow(s)
@@ -125,7 +125,7 @@ func (t *table) grow(s *slab) {
 	}
 }
 
-// remove empties a slot and moves up what had been pushed behind it.
+// remove empties a slot and moves up the entries that collisions had pushed behind it.
 func (t *table) remove(s *slab, slot int) {
 	mask := uint64(len(t.slots) - 1)
 	hole := uint64(slot)
@@ -149,8 +149,7 @@ type labels struct {
 
 type label struct{ jail, text string }
 
-// shown is the text as whoever reads it may show it: on the wire it may hold what
-// steers a terminal, if its author is not one of ours.
+// shown is the text made safe to display: a hostile author may put control characters into it on the wire.
 func (l label) shown() string { return text.Clean(l.text, maxText) }
 
 type labelEntry struct {

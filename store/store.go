@@ -1,5 +1,3 @@
-// Package store is the replicated set of bans: one log of records per member, merged without conflicts, kept in memory and in
-// one durable file. It does no network, and knows no clock but the one it is given.
 package store
 
 import (
@@ -24,39 +22,39 @@ import (
 type Store struct {
 	cfg  Config
 	log  *slog.Logger
-	disk disk // used by the writer's goroutine alone, once Open has returned
+	disk disk // used only by the writer's goroutine once Open has returned
 
 	mu         sync.RWMutex
 	set        *set
 	own        *logState
-	nextSeq    uint64 // of the own log; numbers of a failed transaction are not used again
+	nextSeq    uint64 // of the own log; numbers of a failed transaction are not reused
 	headSeq    uint64 // last durable number of the own log
 	pending    pending
-	room       *sync.Cond // on mu: pending has shrunk
-	health     error      // of the last attempt to persist what was merged
-	writing    time.Time  // since when a write is under way; zero for none
-	silent     bool       // it has been so for longer than silentAfter
-	doubt      string     // what Open found; never changed after
+	room       *sync.Cond // on mu: signals that pending has shrunk
+	health     error      // error of the last attempt to persist merged records
+	writing    time.Time  // start of the write under way; zero if there is none
+	silent     bool       // that write has taken longer than silentAfter
+	doubt      string     // found by Open; never changes after it
 	notices    map[uint64]Notice
 	told       map[noticeKey]uint64
 	noticed    uint64 // last notice ID
 	meta       map[string][]byte
-	version    uint64 // raised by every change
+	version    uint64 // incremented by every change
 	namesake   namesake
 	lives      []toldLife // longest first
 	unreadable map[Dot]Unreadable
-	tidied     Millis // when own records that say nothing more were last looked for
+	tidied     Millis // when tidy last ran
 	closed     bool
 
 	exemptionsMu sync.Mutex
 	exemptions   *netipx.IPSet
-	exemptionsAt uint64 // control.exemptionsVersion it was built for
-	exemptionsOf Millis // from when on it is right: a clock may step back
-	exemptionsTo Millis // until when
+	exemptionsAt uint64 // control.exemptionsVersion from which it was built
+	exemptionsOf Millis // valid from then on: a clock may step back
+	exemptionsTo Millis // valid until then
 
 	queueMu sync.Mutex
 	queue   []*op
-	wake    chan struct{} // to the writer; holds one
+	wake    chan struct{} // wakes the writer; holds one
 
 	changeMu   sync.Mutex
 	change     Change
@@ -73,9 +71,9 @@ type noticeKey struct {
 	jail   string
 }
 
-// Open opens the store file, made when it is not there, and starts a new log of this member: the number that names it is
-// random, so that a wiped, restored or copied store never writes a dot twice. It returns ErrLocked when another agent
-// holds the file and ErrDamaged when the file cannot be trusted.
+// Open opens the store file, makes it if it is missing, and starts a new log of this member. The log's epoch is random, so that
+// a wiped, restored or copied store never writes a dot twice. It returns ErrLocked if another agent holds the file and
+// ErrDamaged if the file cannot be trusted.
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -129,7 +127,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	signal(s.wake) // the file may be worth making smaller
+	signal(s.wake) // the file may be worth shrinking
 	s.done.Go(s.write)
 	s.done.Go(s.notifyChanges)
 	return s, nil
@@ -172,16 +170,16 @@ func (s *Store) load() error {
 			it := item{}
 			ok := r.record(&it, strings)
 			r.end()
-			if !r.ok() || it.seq != seq { // it stays in the file while others of its log do: a version that reads it may come
+			if !r.ok() || it.seq != seq { // it stays in the file as long as others of its log do: a later version may read it
 				s.setAside(Dot{l.id, seq}, cmp.Or(r.reason, "it has another number"), true)
 				l.held = l.held.without(rangeSet{{seq, seq}})
 				return nil
 			}
-			if !ok { // written by a newer version: it stays in the file, and peers may send it to a newer version again
+			if !ok { // a newer version wrote it: it stays in the file for that version, and peers may send it again
 				l.held = l.held.without(rangeSet{{it.seq, it.seq}})
 				return nil
 			}
-			if l != current || it.kind == KindGone { // a Gone takes out what is in the log
+			if l != current || it.kind == KindGone { // a Gone removes records of the log
 				flush()
 				current = l
 			}
@@ -233,7 +231,7 @@ func (s *Store) load() error {
 	return nil
 }
 
-// Close writes what is pending, releases the file and returns. Writers that come later get ErrClosed.
+// Close writes what is pending and releases the file. Later calls of writers get ErrClosed.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -254,8 +252,8 @@ func (s *Store) Close() error {
 // now is the own clock.
 func (s *Store) now() Millis { return At(s.cfg.Now()) }
 
-// Tick sees what has expired. The agent calls it each second. agree says that the own clock is within 60 s of the peers'
-// median: only then is anything forgotten.
+// Tick handles what has expired. The agent calls it each second. agree tells whether the own clock is within 60 s of the peers'
+// median: nothing is forgotten otherwise.
 func (s *Store) Tick(agree bool) {
 	for {
 		s.mu.Lock()
@@ -287,7 +285,7 @@ func (s *Store) Tick(agree bool) {
 	}
 }
 
-// collect takes the effects of a change to where they belong. It is called with mu held, after every change.
+// collect passes on the effects of a change. It is called with mu held, after every change.
 func (s *Store) collect() {
 	out := &s.set.out
 	s.version++
@@ -367,9 +365,9 @@ func (s *Store) notifyChanges() {
 	}
 }
 
-// Health returns the error of the last attempt to write what was merged, or a *SilentError while one has been under way for
-// more than 5 s; nil when all is on disk or about to be. While it is not nil the set goes on in memory. A failed attempt is
-// repeated; one without an answer cannot be, and only its answer ends the silence.
+// Health returns the error of the last attempt to write merged records, or a *SilentError while a write has been under way for
+// more than 5 s; nil if all is on disk or about to be. While it is not nil, the set goes on in memory. A failed attempt is
+// repeated. One without an answer cannot be, and only its answer ends the silence.
 func (s *Store) Health() error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -379,11 +377,11 @@ func (s *Store) Health() error {
 	return s.health
 }
 
-// Doubt says what may be missing from the file as Open found it, "" where it was whole. The peers send again what they
-// hold, this member's own records among it.
+// Doubt says what may be missing from the file as Open found it, "" if it was whole. Peers send it again, including this
+// member's own records.
 func (s *Store) Doubt() string { return s.doubt }
 
-// SaveMeta keeps a small value under a key; nil deletes it.
+// SaveMeta keeps a small value under a key, durably; nil deletes it.
 func (s *Store) SaveMeta(ctx context.Context, key string, value []byte) error {
 	if key == "" || len(key) > 1024 {
 		return fmt.Errorf("save %q: a key has 1 to 1024 bytes", key)
@@ -398,7 +396,7 @@ func (s *Store) SaveMeta(ctx context.Context, key string, value []byte) error {
 	})
 }
 
-// Meta returns what SaveMeta kept.
+// Meta returns the value that SaveMeta kept.
 func (s *Store) Meta(key string) ([]byte, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -6,12 +6,12 @@ import (
 )
 
 // One record a key. Within a log a newer Ban of a prefix and jail replaces the older one, and a newer Allow, Placed or NeverBan
-// of a prefix the older one. Over the logs of one member a NeverBan replaces those that need not be kept as long, and a Lift every
-// one that says no more than it; an Allow or Placed of an earlier run is withdrawn. Which one is left depends on the records alone: their order of arrival
-// makes no difference, and none that is left was needed by one that is not.
+// of a prefix the older one. Across the logs of one member a NeverBan replaces those that are kept no longer, and a Lift those
+// that say no more than it does; an Allow or Placed of an earlier run is withdrawn. Which one is left depends on the records
+// alone, not on their order of arrival, and no record that is left needs one that was replaced.
 
-// replaces reports whether record i and it, of logs of one member, are of one key, so that only one of the two is kept,
-// and which: by is > 0 where that is the item.
+// replaces reports whether record i and item it, of logs of one member, share a key, so that only one of the two is kept, and
+// which: by > 0 keeps the item.
 func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, ok bool) {
 	r := s.slab.at(i)
 	if r.kind != it.kind {
@@ -56,8 +56,8 @@ func (s *set) compareOrder(l *logState, it *item, r *rec) int {
 	return order{it.seq, l.id.Epoch}.compare(s.order(r))
 }
 
-// span is what an entry of a Lift's offences stands for: one start, or all from the first to the last. On the wire a range is
-// its last start followed by its first one, which one who knows no ranges takes for two offences.
+// span is what one entry of a Lift's offences names: one start, or all from the first to the last. On the wire a range is its
+// last start followed by its first, which a version that knows no ranges reads as two offences.
 type span struct {
 	origin, jail string
 	first, last  Millis
@@ -73,33 +73,33 @@ func (a span) compareKey(b span) int {
 	return cmp.Or(cmp.Compare(a.origin, b.origin), cmp.Compare(a.jail, b.jail))
 }
 
-// names reports whether a start is of the offences.
+// names reports whether a start is within the span.
 func (a span) names(start Millis) bool {
 	return a.first <= start && start <= a.last || sameStart(a.first, start) || sameStart(a.last, start)
 }
 
-// before returns a moment before a start that it names that it does not.
+// before returns a moment before a start that it names and that it does not name itself.
 func (a span) before(start Millis) Millis {
 	start = min(a.first, start)
 	if b := start - 1; !a.names(b) {
 		return b
 	}
-	return start - second - 1 // beyond what rounding makes the same
+	return start - second - 1 // beyond what rounding makes equal
 }
 
-// absorb makes the range longer, so that it names what the other one does.
+// absorb extends the range so that it also names what the other one does.
 func (a *span) absorb(o span) {
-	if o.first == o.last && o.first%second == 0 { // fail2ban's, which names a second before and after
+	if o.first == o.last && o.first%second == 0 { // fail2ban's: it names one second before and after as well
 		o.first, o.last = o.first-second, o.last+second
 	}
 	a.first, a.last = min(a.first, o.first), max(a.last, o.last)
 }
 
-// rangeAhead is how far beyond its own start a Lift's ranges name offences: as far as clocks may honestly differ.
+// rangeAhead is how far beyond its own start a Lift's ranges may name offences: as far as clocks may honestly differ.
 const rangeAhead = hour
 
-// liftsAhead reports whether the item is a Lift that was written far in the future and has a range: that would name what is
-// still to be given. Clocks differ by hours where nobody looks after them, not by more than a ban may start ahead.
+// liftsAhead reports whether the item is a Lift dated far in the future that has a range: it would name offences that have not
+// happened yet. Unattended clocks differ by hours, but not by more than a ban may start ahead.
 func (it *item) liftsAhead(now Millis) bool {
 	if it.kind != KindLift || it.start <= now+maxAhead {
 		return false
@@ -112,8 +112,8 @@ func (it *item) liftsAhead(now Millis) bool {
 	return false
 }
 
-// spans yields what the offences of a Lift stand for. A range ends with the Lift: who writes one that names all that is to
-// come does not keep an address from being banned ever again.
+// spans yields what the offences of a Lift name. A range ends at the Lift's own start, so that no Lift can keep an address from
+// ever being banned again.
 func (b *liftBody) spans(yield func(span) bool) {
 	for i := 0; i < len(b.offences); i++ {
 		o := &b.offences[i]
@@ -133,12 +133,11 @@ func (b *liftBody) spans(yield func(span) bool) {
 	}
 }
 
-// exactOffences is how many offences of one member and jail a Lift names one by one. The older ones become a range: an
-// offence in it that the writer has not seen is lifted too.
+// exactOffences is how many offences of one member and jail a Lift names one by one. Older ones become a range, which also
+// lifts an offence within it that the writer has not seen.
 const exactOffences = 16
 
-// setOffences makes the Lift name these offences and no others, in whatever order they come: two of them must not read as a
-// range.
+// setOffences sets exactly these offences, in any order. It keeps apart two neighbours that would read as a range.
 func (b *liftBody) setOffences(offences []offence) {
 	spans := make([]span, 0, len(offences))
 	for _, o := range offences {
@@ -183,16 +182,16 @@ func (b *liftBody) setSpans(spans []span) {
 	}
 }
 
-// sortedLift is what a Lift names, in order, so that two are compared in one pass.
+// sortedLift is the sorted content of a Lift, so that comparing two takes one pass.
 type sortedLift struct {
 	spans []span
 	dots  []dotRange
 }
 
-// keepSorted is how many entries a Lift may have that is sorted anew for each comparison.
+// keepSorted is how many entries a Lift may have to be sorted anew for each comparison; larger ones keep their sorted form.
 const keepSorted = 16
 
-// enter readies the body of a Lift of that start for the set.
+// enter prepares the body of a Lift with that start for the set.
 func (b *liftBody) enter(start Millis) {
 	b.start = start
 	if len(b.offences)+len(b.dots) > keepSorted {
@@ -210,7 +209,7 @@ func (b *liftBody) sort() *sortedLift {
 	return s
 }
 
-// includes reports whether the Lift names all that the other one names.
+// includes reports whether the Lift names everything that the other one names.
 func (b *liftBody) includes(o *liftBody) bool {
 	ours, theirs := b.sort(), o.sort()
 	return includesSpans(ours.spans, theirs.spans) && includesDots(ours.dots, theirs.dots)
@@ -219,7 +218,7 @@ func (b *liftBody) includes(o *liftBody) bool {
 // includesSpans reports whether each of theirs is one of ours or lies in a range of ours. Both are sorted.
 func includesSpans(ours, theirs []span) bool {
 	var key span
-	point, reach := Millis(-1), Millis(-1) // of ours that start no later: the last single one, and how far the ranges reach
+	point, reach := Millis(-1), Millis(-1) // among ours that start no later: the last single one, and how far the ranges reach
 	for _, t := range theirs {
 		for ; len(ours) > 0; ours = ours[1:] {
 			o := ours[0]
@@ -246,7 +245,7 @@ func includesSpans(ours, theirs []span) bool {
 // includesDots reports whether each of theirs lies in one of ours. Both are sorted.
 func includesDots(ours, theirs []dotRange) bool {
 	var log LogID
-	var reach uint64 // of ours that start no later
+	var reach uint64 // among ours that start no later
 	for _, t := range theirs {
 		for ; len(ours) > 0; ours = ours[1:] {
 			o := ours[0]
@@ -283,7 +282,7 @@ func (b *liftBody) with(o *liftBody) *liftBody {
 	return all
 }
 
-// size is about what the Lift takes in its encoding.
+// size is about the length of the Lift's encoding.
 func (b *liftBody) size() (n int) {
 	for i := range b.offences {
 		n += b.offences[i].size()
@@ -298,7 +297,7 @@ func (o *offence) size() int { return len(o.Origin) + len(o.Jail) + 13 }
 
 func (d *dotRange) size() int { return len(d.Log.Origin) + 29 }
 
-// foreign reports whether the Lift names what is not its author's: such lifts are limited.
+// foreign reports whether the Lift names records of other authors: such lifts are limited.
 func (b *liftBody) foreign(author string) bool {
 	return slices.ContainsFunc(b.offences, func(o offence) bool { return o.Origin != author }) ||
 		slices.ContainsFunc(b.dots, func(d dotRange) bool { return d.Log.Origin != author })

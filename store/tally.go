@@ -7,9 +7,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// tally is the order-free sum over everything in the file. Each value has its own checksum, but a page that has lost one of
-// its elements looks whole: only the tally shows that something is missing. It is written in the same transaction as what
-// it counts.
+// tally is the order-free sum over everything in the file. Each value has its own checksum, but a page that has lost one of its
+// elements still looks whole: only the tally shows that something is missing. It is written in the transaction that changes it.
 type tally uint64
 
 func (t *tally) add(bucket, key, value []byte) { *t += entry(bucket, key, value) }
@@ -22,16 +21,16 @@ func entry(bucket, key, value []byte) tally {
 			h = (h ^ uint64(b)) * 1099511628211
 		}
 	}
-	// FNV leaves neighbours similar; the finalizer of splitmix64 does not.
+	// FNV gives similar inputs similar hashes; the finalizer of splitmix64 spreads them.
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	h = (h ^ h>>27) * 0x94d049bb133111eb
 	return tally(h ^ h>>31)
 }
 
-// account is what a transaction changes of the file as a whole.
+// account is how a transaction changes the totals of the file.
 type account struct {
 	sum  tally
-	live int64 // bytes of all keys and values, as the file needs them
+	live int64 // bytes of all keys and values, as the file stores them
 }
 
 func (a *account) add(bucket, key, value []byte) {
@@ -44,13 +43,13 @@ func (a *account) drop(bucket, key, value []byte) {
 	a.live -= footprint(key, value)
 }
 
-// footprint is what a value needs in a page.
+// footprint is what a value takes in a page.
 func footprint(key, value []byte) int64 { return int64(len(key) + len(value) + pageElement) }
 
-// ledger is a bucket whose changes are accounted for.
+// ledger is a bucket whose changes are entered into the account.
 type ledger struct {
 	bucket *bbolt.Bucket
-	cursor *bbolt.Cursor // one for all: Get would make one each time
+	cursor *bbolt.Cursor // kept, because Get would make one for each call
 	name   []byte
 	*account
 }
@@ -77,12 +76,12 @@ func (l ledger) drop(key []byte) {
 	}
 }
 
-// encodeFormat is the value that says which format the file has, and its tally.
+// encodeFormat makes the value that holds the file's format and its tally.
 func encodeFormat(sum tally) []byte {
 	return sealed(keyFormat, binary.BigEndian.AppendUint64([]byte{fileFormat}, uint64(sum)))
 }
 
-// decodeFormat reads it; tallied is false for a file of format 1, which has none yet.
+// decodeFormat reads it; tallied is false for a file of format 1, which has no tally yet.
 func decodeFormat(v []byte) (sum tally, tallied, ok bool) {
 	if len(v) == 1 && v[0] == 1 {
 		return 0, false, true

@@ -8,10 +8,10 @@ import (
 // Millis is a moment in Unix milliseconds, UTC. It is the only form of time in records and on the wire.
 type Millis int64
 
-// Never is the until of what has no end.
+// Never is the until of a record without end.
 const Never Millis = math.MaxInt64
 
-// latest is the end of the year 2200: a moment beyond it, other than Never, is no moment but a mistake.
+// latest is the end of the year 2200: a later moment, other than Never, is a mistake.
 const latest Millis = 7289654399999
 
 const (
@@ -36,7 +36,7 @@ func (m Millis) Time() time.Time {
 	return time.UnixMilli(int64(m)).UTC()
 }
 
-// Minute returns the minute of t that Root and Digest are asked for: whole minutes since 1970, UTC.
+// Minute returns the minute of t that Root and Digest take: whole minutes since 1970, UTC.
 func Minute(t time.Time) int64 { return floorDiv(t.UnixMilli(), int64(minute)) }
 
 func floorDiv(a, b int64) int64 {
@@ -47,7 +47,7 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// plus adds d without running past Never.
+// plus adds d and stops at Never instead of overflowing.
 func (m Millis) plus(d Millis) Millis {
 	if m == Never || d == Never || m > Never-d {
 		return Never

@@ -6,12 +6,13 @@ import (
 	"slices"
 )
 
-// liftBytes bounds the offences of one Lift record, so that it fits a packet; more go into another one.
+// liftBytes bounds the offences of one Lift record, so that it fits a packet; further ones go into another record.
 const liftBytes = maxRecord - 64
 
-// Lift lifts bans, durably. A Lift names every offence that this member has seen of the prefix and that fits the request,
-// and covers every ban of those offences, also one that comes later; an offence that it has not seen survives. It returns one
-// Lifted for each asked prefix, in order, or, for All and Origin without prefixes, one for each prefix that had a live ban.
+// Lift lifts bans, durably. A Lift names every offence of the prefix that this member has seen and that matches the request,
+// and covers every ban of those offences, including later ones; an offence that this member has not seen survives. Lift returns
+// one Lifted for each requested prefix, in order, or, for All and Origin without prefixes, one for each prefix that had a live
+// ban.
 func (s *Store) Lift(ctx context.Context, q LiftRequest) ([]Lifted, error) {
 	return s.lift(ctx, q, s.do)
 }
@@ -75,8 +76,8 @@ func (q *LiftRequest) selects(s *set, r *rec) bool {
 	return r.start >= q.Since && (q.StartedBefore == 0 || r.start < q.StartedBefore)
 }
 
-// lift plans the lift of one prefix. Expired bans are named as well, so that none of them is prolonged by one who has not
-// seen the lift, but alone they are no reason to write one.
+// lift plans the lift of one prefix. It also names expired bans, so that a member that has not seen the lift cannot prolong
+// them, but they alone are no reason to write one.
 func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 	s := p.set
 	l := Lifted{Prefix: k.prefix()}
@@ -90,7 +91,7 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 			if !slices.Contains(offences, o) {
 				offences = append(offences, o)
 			}
-			if r.until > p.now && !slices.ContainsFunc(live, o.same) { // one record of it may have expired, and another not
+			if r.until > p.now && !slices.ContainsFunc(live, o.same) { // one record of an offence may have expired and another not
 				live = append(live, o)
 				l.Offences++
 			}
@@ -115,13 +116,13 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 	return l
 }
 
-// mayLift reports whether a lift of the offences would count: one that exceeds the limits is better not written at all.
+// mayLift reports whether a lift of the offences would count: one beyond the limits is better not written at all.
 func (p *plan) mayLift(body *liftBody) bool {
 	l, o := &p.set.limits, p.own.origin
 	if !body.foreign(p.set.self) || l.LiftsPerOrigin == 0 && l.LiftsPerMinute == 0 {
 		return true
 	}
-	n := p.lifts + 1 + body.size()/liftBytes // records that it takes, about
+	n := p.lifts + 1 + body.size()/liftBytes // about how many records it takes
 	if l.LiftsPerOrigin > 0 && o.lifts+n > l.LiftsPerOrigin ||
 		l.LiftsPerMinute > 0 && o.liftMinutes[floorDiv(int64(p.now), int64(minute))]+n > l.LiftsPerMinute {
 		return false
@@ -130,8 +131,8 @@ func (p *plan) mayLift(body *liftBody) bool {
 	return true
 }
 
-// writeLift writes a lift that also says what this member's earlier lifts of the prefix say, as many of them as fit one
-// record: those it replaces. One that no limit counts takes up none that a limit counts.
+// writeLift writes a lift that takes over what this member's earlier lifts of the prefix say, as many as fit one record, and
+// replaces them. A lift that is exempt from the limits takes over none that counts towards them.
 func (p *plan) writeLift(it item) {
 	s := p.set
 	var own []uint32
@@ -204,7 +205,7 @@ func (s *set) covering(k pkey, now Millis) (out []netip.Prefix) {
 	return out
 }
 
-// wider calls f with the prefixes held that cover k, other than k, widest first. Only lengths that occur are looked up.
+// wider calls f with the held prefixes that cover k, other than k, widest first. It looks up only the lengths that occur.
 func (s *set) wider(k pkey, f func(w pkey, head uint32)) {
 	first, lens := uint8(1), &s.lens[family(k)]
 	if k.is4() {

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Unreadable is a record that cannot be read. It is set aside: everything beside it counts.
+// Unreadable is a record that cannot be read. It is set aside, and everything beside it counts.
 type Unreadable struct {
-	Dot    Dot  // Seq 0: not even that can be read
-	InFile bool // it stands in the store file, else a peer sends it
+	Dot    Dot  // Seq is 0 if even that cannot be read
+	InFile bool // it is in the store file; otherwise a peer sent it
 	Reason string
 	at     time.Time
 }
 
 const (
-	maxUnreadable = 1000             // that are remembered
+	maxUnreadable = 1000             // how many are remembered
 	unreadableFor = 10 * time.Minute // a peer that still holds it sends it again and again
 )
 
@@ -38,8 +38,8 @@ func (s *Store) isNamed(u *Unreadable) bool {
 	return u.InFile || s.cfg.Now().Sub(u.at).Abs() < unreadableFor
 }
 
-// Unreadable returns the records that are set aside, at most a thousand, by origin and number: those of the file, and those that peers sent within
-// the last ten minutes.
+// Unreadable returns the records that are set aside, at most a thousand, by origin and number: those of the file, and those
+// that peers sent within the last ten minutes.
 func (s *Store) Unreadable() []Unreadable {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

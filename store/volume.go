@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// Volume stands in for the store file in a simulation: it keeps in memory what a store writes, and outlives the store that
-// closes it, as a file does. It loses nothing; what a disk does wrong is up to Config.Commit.
+// Volume replaces the store file in a simulation: it keeps in memory what a store writes and, like a file, outlives the store.
+// It loses nothing; Config.Commit simulates the faults of a disk.
 type Volume struct {
 	mu      sync.Mutex
 	open    bool
@@ -27,7 +27,7 @@ func NewVolume() *Volume {
 	}
 }
 
-// Clone returns a copy of what the volume holds, as a copy of the file would be: no store has it open.
+// Clone returns a copy of what the volume holds, as a copy of the file would be. No store has the copy open.
 func (v *Volume) Clone() *Volume {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -68,7 +68,7 @@ func (v *Volume) load(to visitor) error {
 	disks := slices.Sorted(maps.Keys(v.logs))
 	for _, disk := range disks {
 		h := v.logs[disk]
-		h.held = slices.Clone(h.held) // the store changes its own
+		h.held = slices.Clone(h.held) // the store modifies its own
 		if err := to.log(h); err != nil {
 			return err
 		}

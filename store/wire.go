@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// The wire and the file speak msgpack. A million records have to be read within seconds, so the few forms that records use
-// are written and read by hand here: always the shortest form when writing, any form when reading, as the specification
-// (github.com/msgpack/msgpack/blob/master/spec.md) asks.
+// The wire and the file use msgpack. A million records have to be read within seconds, so the few forms that records use are
+// written and read by hand: always the shortest form when writing, any form when reading, as the specification
+// (github.com/msgpack/msgpack/blob/master/spec.md) requires.
 
 func appendArray(b []byte, n int) []byte {
 	switch {
@@ -79,7 +79,7 @@ func appendBool(b []byte, v bool) []byte {
 
 func appendNil(b []byte) []byte { return append(b, 0xc0) }
 
-// reader reads msgpack. The first mistake sticks: what is read after it is zero, and reason says what it was.
+// reader reads msgpack. The first error sticks: everything read after it is zero, and reason says what was wrong.
 type reader struct {
 	b      []byte
 	reason string
@@ -101,7 +101,7 @@ func (r *reader) err() error {
 	return nil
 }
 
-// end refuses what is left over.
+// end refuses trailing bytes.
 func (r *reader) end() {
 	if r.ok() && len(r.b) > 0 {
 		r.fail("trailing bytes")
@@ -196,8 +196,8 @@ func (r *reader) isNil() bool {
 	return false
 }
 
-// array returns the number of elements that follow. Each element takes a byte at least, so a length beyond what is left
-// is refused here, before anybody reserves memory for it.
+// array returns the number of elements that follow. Each element takes at least a byte, so a length beyond what is left is
+// refused here, before anybody reserves memory for it.
 func (r *reader) array(max int) int {
 	var n int
 	switch c := r.next(); {
@@ -222,7 +222,7 @@ func (r *reader) array(max int) int {
 	return n
 }
 
-// bytes returns the next string or binary, still in the buffer it was read from.
+// bytes returns the next string or binary. It still points into the buffer it was read from.
 func (r *reader) bytes(max int) []byte {
 	var n int
 	switch c := r.next(); {
@@ -255,7 +255,8 @@ func (r *reader) text(max int) []byte {
 	return p
 }
 
-// skip passes over the next value, whatever it is. It does not recurse: nesting costs an attacker bytes, not us a stack.
+// skip passes over the next value of any type. It does not recurse: deep nesting costs an attacker bytes and this member no
+// stack.
 func (r *reader) skip() {
 	for left := 1; left > 0 && r.ok(); left-- {
 		c := r.next()

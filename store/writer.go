@@ -7,24 +7,24 @@ import (
 )
 
 const (
-	maxPending = 8 << 20 // bytes of merged records that wait for the disk before Merge waits too
+	maxPending = 8 << 20 // bytes of merged records waiting for the disk before Merge waits too
 	maxBatch   = 1 << 16 // own records in one transaction
 	retryAfter = time.Second
-	// silentAfter is how long a write may take before the store counts as one that does not write. A disk that dies, a lost
-	// volume or a snapshot lets a writer wait without end, and no error tells.
+	// silentAfter is how long a write may take before the store counts as not writing. A dying disk, a lost volume or a
+	// snapshot can block a writer without end and without an error.
 	silentAfter = 5 * time.Second
-	// notYetAfter is how long a write must have been under way for it to be blamed for an answer that did not come in time.
+	// notYetAfter is how long a write must have been under way to be blamed for a late answer.
 	notYetAfter = 100 * time.Millisecond
 )
 
-// pending is what was changed in memory and must still go to disk. Guarded by Store.mu.
+// pending is what was changed in memory and has still to be written. Guarded by Store.mu.
 type pending struct {
 	ops     []recordOp
 	bytes   int
 	heads   map[*logState]struct{} // whose held ranges changed
 	gone    []uint32
 	notices []Notice
-	rewrite map[*logState]struct{} // whose records were dropped from ops because the disk failed: written whole later
+	rewrite map[*logState]struct{} // whose records were dropped from ops because the disk failed: to be written whole later
 	failing bool                   // the disk fails: keep no ops
 }
 
@@ -40,7 +40,7 @@ func (p *pending) empty() bool {
 	return len(p.ops)+len(p.heads)+len(p.gone)+len(p.notices)+len(p.rewrite) == 0
 }
 
-// put queues a merged record. enc must stay as it is.
+// put queues a merged record. The caller must not modify enc.
 func (p *pending) put(l *logState, seq uint64, enc []byte) {
 	if p.failing {
 		p.rewrite[l] = struct{}{}
@@ -59,8 +59,8 @@ func (p *pending) head(l *logState) {
 	p.heads[l] = struct{}{}
 }
 
-// delete queues a deletion. While the disk fails it is left out: an expired or replaced record that is still in the file
-// is forgotten or replaced again after the next start.
+// delete queues a deletion. While the disk fails it queues nothing: an expired or replaced record that is still in the file is
+// forgotten or replaced again after the next start.
 func (p *pending) delete(r removal) {
 	if !p.failing {
 		p.ops = append(p.ops, recordOp{r.log, r.seq, nil})
@@ -77,7 +77,7 @@ type op struct {
 	done chan struct{}
 }
 
-// do hands a call to the writer and waits until it is durable and visible.
+// do passes a call to the writer and waits until its effect is durable and visible.
 func (s *Store) do(ctx context.Context, f func(*plan) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *Store) do(ctx context.Context, f func(*plan) error) error {
 	}
 }
 
-// notYet says why a call was not answered while its caller waited: it is the disk only where a write is under way.
+// notYet says why a call got no answer while its caller waited: the disk is to blame only if a write is under way.
 func (s *Store) notYet(cause error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -114,7 +114,7 @@ func (s *Store) notYet(cause error) error {
 	return fmt.Errorf("not written before the caller gave up: %w", cause)
 }
 
-// later hands a call of the store's own to the writer and does not wait for it.
+// later passes one of the store's own calls to the writer without waiting.
 func (s *Store) later(f func(*plan) error) {
 	s.queueMu.Lock()
 	s.queue = append(s.queue, &op{plan: f, ctx: context.Background(), done: make(chan struct{})})
@@ -122,24 +122,24 @@ func (s *Store) later(f func(*plan) error) {
 	signal(s.wake)
 }
 
-// plan collects what the calls of one transaction write. Calls read the set through it: nothing changes while they plan,
-// and what calls before them in the same transaction have planned is in planned.
+// plan collects what the calls of one transaction write. Calls read the set through it: nothing changes while they plan, and
+// planned holds what earlier calls of the same transaction have planned.
 type plan struct {
 	set                    *set
 	own                    *logState
 	now                    Millis
 	next                   uint64
 	items                  []item
-	planned                map[planKey]int // index in items of the last of that kind, prefix and jail
-	lifts                  int             // of others' bans
+	planned                map[planKey]int // index in items of the last record of that kind, prefix and jail
+	lifts                  int             // lifts of other members' records
 	life                   Millis          // how long after its start a ban may live at any member
 	notices                []Notice
 	done                   []uint64
 	meta                   map[string][]byte
 	used                   bool     // the call being planned depends on the transaction
-	withdrawn, goneAlready []uint32 // own records to take out: by this call, by those before it
+	withdrawn, goneAlready []uint32 // own records to withdraw: by this call, by earlier ones
 	refused                error    // why the call being planned must not be written
-	limited                bool     // some of it must not, because it would exceed the limits
+	limited                bool     // part of the call would exceed a limit
 	isTold                 func(Notice) bool
 	told                   map[noticeKey]bool
 }
@@ -150,7 +150,7 @@ type planKey struct {
 	jail string
 }
 
-// write adds a record to the own log. One that nobody could read makes the whole call fail.
+// write adds a record to the own log. An invalid one makes the whole call fail.
 func (p *plan) write(it item) {
 	if reason := it.invalid(); reason != "" && p.refused == nil {
 		p.refused = &InvalidError{prefix: it.key.prefix(), reason: reason}
@@ -171,7 +171,8 @@ func (p *plan) notify(n Notice) {
 	}
 }
 
-// write is the one goroutine that writes to disk: all that waits goes into one transaction.
+// write is the only goroutine that writes to disk. Everything that waits goes into one transaction, so that a burst costs few
+// syncs.
 func (s *Store) write() {
 	var retry <-chan time.Time
 	for {
@@ -197,7 +198,7 @@ func (s *Store) write() {
 	}
 }
 
-// tend makes the file smaller where that is due.
+// tend shrinks the file if that is due.
 func (s *Store) tend() {
 	d, ok := s.disk.(shrinker)
 	if !ok {
@@ -225,7 +226,7 @@ func (s *Store) takeQueue() []*op {
 	return ops
 }
 
-// writeBatch writes one transaction and answers its calls. It returns whether there may be more to do at once.
+// writeBatch writes one transaction and answers its calls. It reports whether there may be more to do at once.
 func (s *Store) writeBatch() (more bool) {
 	ops := s.takeQueue()
 	s.mu.Lock()
@@ -278,7 +279,7 @@ func (s *Store) writeBatch() (more bool) {
 	b.notices = append(b.notices, p.notices...)
 	b.done, b.meta = p.done, p.meta
 
-	if probe && b.empty() { // only a transaction tells whether the disk works again
+	if probe && b.empty() { // only a transaction shows whether the disk works again
 		b.meta = map[string][]byte{"probe": nil}
 	}
 	var err error
@@ -303,7 +304,7 @@ func (s *Store) writeBatch() (more bool) {
 	return len(rest) > 0
 }
 
-// newPlan begins a transaction, with mu held for reading at least.
+// newPlan begins a transaction. Called with mu held, for reading at least.
 func (s *Store) newPlan() *plan {
 	return &plan{
 		set: s.set, own: s.own, now: s.now(), next: s.nextSeq, isTold: s.isTold, life: s.life(),
@@ -311,7 +312,7 @@ func (s *Store) newPlan() *plan {
 	}
 }
 
-// preview lets a call plan as do does, and drops what it has planned.
+// preview lets a call plan as do does, and discards the plan.
 func (s *Store) preview(ctx context.Context, f func(*plan) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -377,11 +378,11 @@ func (p *plan) takeBack(items, notices int) {
 	}
 }
 
-// finish makes what was written visible, or what was not written wait.
+// finish makes visible what was written, or keeps what was not for later.
 func (s *Store) finish(p *plan, merged *pending, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.nextSeq = p.next // also after a failure: nobody can tell what of it the disk kept
+	s.nextSeq = p.next // even after a failure: nobody can tell how much of it the disk kept
 	if len(p.items) > 0 {
 		s.own.held = s.own.held.add(seqRange{1, p.next - 1})
 	}
@@ -424,7 +425,7 @@ func (s *Store) apply(p *plan) {
 		s.set.mute = it.kind == KindLift
 		if index, res := s.set.add(s.own, it, true); res == added {
 			fresh = append(fresh, index)
-		} else { // it says no more than what is held
+		} else { // it says no more than a record that is held
 			s.set.out.removed = append(s.set.out.removed, removal{s.own.disk, it.seq})
 		}
 	}
@@ -436,7 +437,7 @@ func (s *Store) apply(p *plan) {
 	s.noteChange(true, nil, 0)
 }
 
-// failed keeps what could not be written in memory, to be written whole when the disk works again.
+// failed keeps in memory what could not be written, to be written whole when the disk works again.
 func (s *Store) failed(merged *pending, err error) {
 	if s.health == nil {
 		s.log.Error("store file cannot be written", "path", s.cfg.Path, "err", err)
@@ -449,8 +450,8 @@ func (s *Store) failed(merged *pending, err error) {
 	s.room.Broadcast()
 }
 
-// rewriteOne writes one log whole that the disk had refused, and returns whether it did and others may be left. Until
-// then the file holds less of it than memory, and no header that claims more.
+// rewriteOne writes one log whole that the disk had refused, and reports whether it did and others may be left. Until then the
+// file holds less of it than memory does, and no header claims more.
 func (s *Store) rewriteOne() bool {
 	s.mu.Lock()
 	var l *logState
@@ -529,8 +530,8 @@ func (s *Store) rewriteLog(l *logState, head logHeader) error {
 	return s.watched(func() error { return s.disk.commit(b) })
 }
 
-// watched does what the writer needs the disk for, and says so while it gets no answer: the writer itself cannot, since
-// nothing ends the call.
+// watched runs what the writer needs the disk for, and reports it while no answer comes. The writer itself cannot, because
+// nothing interrupts the call.
 func (s *Store) watched(write func() error) error {
 	s.mu.Lock()
 	s.writing = time.Now()
@@ -557,8 +558,7 @@ func (s *Store) watched(write func() error) error {
 	return err
 }
 
-// postpone drops what waits for the disk, and was merged into memory, and has its logs written whole later. It is called
-// with mu held.
+// postpone drops merged records that wait for the disk and has their logs written whole later. Called with mu held.
 func (s *Store) postpone(merged *pending) {
 	byDisk := make(map[uint32]*logState, len(s.set.byID))
 	for _, l := range s.set.byID {

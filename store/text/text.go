@@ -1,5 +1,5 @@
-// Package text has the grammar of what people and other programs name and say, in one place: the store, the wire and
-// every command ask it. It loads nothing else.
+// Package text is the one grammar of names and texts: the store, the wire and every command use it. It imports only the
+// standard library, so that even fail2ban's hook can load it.
 package text
 
 import (
@@ -10,19 +10,19 @@ import (
 	"unicode/utf8"
 )
 
-// MaxName is the most that a name may have, in bytes.
+// MaxName is the longest name, in bytes.
 const MaxName = 255
 
-// CheckName checks a name: of a router, an origin or a jail. It takes what fail2ban takes: 1 to 255 bytes of UTF-8 that can be
-// shown, without control or format characters and with no other space than U+0020, so that a name can neither steer a
-// terminal nor pass for another one.
+// CheckName checks the name of a router, an origin or a jail. It accepts what fail2ban accepts: 1 to 255 bytes of displayable
+// UTF-8, without control or format characters and with no other space than U+0020, so that a name can neither steer a terminal
+// nor look like another one.
 func CheckName(s string) error {
 	switch {
 	case s == "":
 		return errors.New("empty")
 	case len(s) > MaxName:
 		return fmt.Errorf("longer than %d bytes", MaxName)
-	case plainASCII(s): // nearly always, and every record asks
+	case plainASCII(s): // nearly always, and every record is checked
 		return nil
 	case !utf8.ValidString(s):
 		return errors.New("not UTF-8")
@@ -44,13 +44,14 @@ func plainASCII(s string) bool {
 	return true
 }
 
-// hidden reports whether a character must not stand in a name: control (Cc), format (Cf, bidirectional marks among it),
-// private use, and separators but the space. What is not assigned yet may: members of another version know it perhaps.
+// hidden reports whether a character must not stand in a name: control (Cc), format (Cf, which includes bidirectional marks),
+// private use, and separators other than the space. Unassigned characters are accepted, because a member with a newer Unicode
+// version may know them.
 func hidden(r rune) bool {
 	return unicode.Is(unicode.C, r) || r != ' ' && unicode.Is(unicode.Z, r)
 }
 
-// Clean shortens a text to at most keep bytes, at a rune's start, and replaces what cannot be shown.
+// Clean shortens a text to at most keep bytes, at the start of a rune, and replaces characters that cannot be displayed.
 func Clean(s string, keep int) string {
 	if len(s) > keep {
 		n := keep
