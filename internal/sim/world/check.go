@@ -146,6 +146,7 @@ func (w *World) quietPoint() {
 	for _, m := range w.members {
 		w.book.compare(m, m.agent.Load())
 		w.compareKernel(m)
+		w.compareFail2ban(m)
 	}
 	w.book.mu.Lock()
 	w.book.quiet = time.Now()
@@ -204,6 +205,25 @@ func (w *World) compareKernel(m *Member) {
 	late.RemoveSet(want)
 	if extra := ipset(&late); len(extra.Prefixes()) > 0 {
 		w.fault("the packet filter of %s holds %v, which nothing bans", m.name, extra.Prefixes())
+	}
+}
+
+// compareFail2ban looks for bans that a fail2ban holds although they were lifted: what is unbanned is unbanned there too.
+func (w *World) compareFail2ban(m *Member) {
+	w.book.mu.Lock()
+	defer w.book.mu.Unlock()
+	m.watchdog.mu.Lock()
+	defer m.watchdog.mu.Unlock()
+	for k, s := range m.watchdog.bans {
+		if time.Until(s.start.Add(s.life)) < clockSlack {
+			continue
+		}
+		for o, f := range w.book.facts {
+			if o.origin == m.name && o.jail == k.jail && o.prefix.Addr() == k.addr && near(o.start, store.At(s.start)) &&
+				f.lifted && !f.doubt && time.Since(f.touched) > 2*time.Minute {
+				w.fault("the fail2ban of %s holds %s, which was lifted at %s at %v", m.name, show(o), f.by, f.touched.Sub(w.began))
+			}
+		}
 	}
 }
 

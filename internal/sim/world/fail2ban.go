@@ -143,9 +143,6 @@ func (d *watchdog) client(ctx context.Context, args ...string) (string, error) {
 	if err := pause(ctx, 100*time.Millisecond); err != nil {
 		return "", err
 	}
-	if d.m.w.cfg.Plant == "deaf fail2ban" && len(args) > 2 && args[2] == "unbanip" {
-		return "0", nil
-	}
 	d.mu.Lock()
 	down := d.down
 	d.mu.Unlock()

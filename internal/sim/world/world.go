@@ -30,7 +30,6 @@ type Config struct {
 	Dir         string        // where the stores' files lie; a disk in memory is best
 	MaxDuration time.Duration // bans.max_duration; default a day
 	Calm        bool          // load alone, nothing goes wrong
-	Plant       string        // a fault of the simulated things, to see that it is found
 	Log         slog.Handler  // of the agents; nil: none
 	Say         func(string)  // is told what happens; nil: nobody
 }

@@ -139,6 +139,9 @@ func TestSoakWorld(t *testing.T) {
 		if !ok {
 			failed = append(failed, seed)
 			keep(t, seed)
+			if flag.Lookup("test.failfast").Value.String() == "true" {
+				break // it would run no other seed, for as long as is left
+			}
 		}
 	}
 	t.Logf("%d seeds, %.1f simulated days, %.0f s of CPU, %d failed: %v", n, days, cpu, len(failed), failed)
