@@ -11,12 +11,11 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// What this member tells the others as its address, where the configuration leaves
-// it open: the source address of the route to those it joins, else of the default
-// route, else the likeliest one of an interface. It is looked at again while nobody
-// is there, and when the address has gone.
+// The address that this member advertises, if the configuration leaves it open: the source address of the route to the members
+// it joins, otherwise of the default route, otherwise the most likely one of an interface. It is looked up again while no other
+// member is alive, and when the address has left the host.
 
-// guessesAddress says whether the address is this member's to find.
+// guessesAddress says whether this member has to find its address itself.
 func (m *Mesh) guessesAddress() bool {
 	return m.cfg.Transport == nil && m.cfg.Advertise == "" && m.cfg.Bind.Addr().IsUnspecified()
 }
@@ -38,18 +37,17 @@ func (m *Mesh) findAddress(ctx context.Context) (netip.Addr, error) {
 	return a, err
 }
 
-// Documentation addresses (RFC 5737, RFC 3849): the route to them is the default
-// one. Nothing is sent.
+// Documentation addresses (RFC 5737, RFC 3849): the route to them is the default route. Nothing is sent.
 var faraway = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("[2001:db8::1]:9")}
 
-// sourceAddress finds the address from which the targets are reached; routed says
-// that a route told it, and not the order of the interfaces.
+// sourceAddress finds the address from which the targets are reached. routed says that it comes from a route and not from the
+// order of the interfaces.
 func sourceAddress(targets []netip.AddrPort, only4 bool) (own netip.Addr, routed bool, err error) {
 	for _, t := range append(targets, faraway...) {
 		if only4 && !t.Addr().Unmap().Is4() {
 			continue
 		}
-		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(t)) // looks up the route, and sends nothing
+		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(t)) // looks up the route and sends nothing
 		if err != nil {
 			continue
 		}
@@ -63,15 +61,15 @@ func sourceAddress(targets []netip.AddrPort, only4 bool) (own netip.Addr, routed
 	return own, false, err
 }
 
-// instance is the transport of one memberlist of several in a row: ending that
-// one leaves the wire to the next.
+// instance is the transport that one memberlist gets. Several follow one another on the same wire, so shutting down an instance
+// leaves the wire open for the next.
 type instance struct{ *wire }
 
 func (instance) Shutdown() error { return nil }
 
-// readdress begins anew with another address. The new memberlist knows nobody, so
-// all others count as failed until it has met them again. Leave and Shutdown go
-// first: Shutdown waits for the loop that calls this, so it must not wait for them.
+// readdress starts a new memberlist with another address. The new one knows nobody, so all others count as failed until it has
+// met them again. It gives way to Leave and Shutdown: Shutdown waits for the loop that calls readdress, so readdress must not
+// wait for them.
 func (m *Mesh) readdress(a netip.Addr) error {
 	if !m.leaveMu.TryLock() {
 		return nil
@@ -84,14 +82,14 @@ func (m *Mesh) readdress(a netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	// Both would take packets off the one wire: the old one ends first. While there
-	// is no new one, the next round tries again.
+	// The old memberlist ends before the new one starts, because both would take packets off the one wire. If no new one
+	// starts, the next round tries again.
 	m.lists.Add(1)
 	if old := m.list.Swap(nil); old != nil {
 		if err := old.Shutdown(); err != nil {
 			return err
 		}
-		old.NumMembers() // returns once no callback of its holds the node lock
+		old.NumMembers() // returns only once none of its callbacks holds the node lock
 	}
 	for _, t := range m.table.others() {
 		m.memberDown(t.name)
@@ -107,7 +105,7 @@ func (m *Mesh) readdress(a netip.Addr) error {
 	return nil
 }
 
-// lookAtAddress has the address follow the host's. Called by one goroutine.
+// lookAtAddress makes the advertised address follow the host's. It is called by one goroutine.
 func (m *Mesh) lookAtAddress() {
 	if !m.guessesAddress() || m.left.Load() {
 		return
@@ -128,7 +126,7 @@ func (m *Mesh) lookAtAddress() {
 	}
 }
 
-// hostAddrs are the addresses of this host, without loopback.
+// hostAddrs returns the addresses of this host, without loopback.
 func hostAddrs() []netip.Addr {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
@@ -143,13 +141,12 @@ func hostAddrs() []netip.Addr {
 	return out
 }
 
-// Doubt is something odd about the addresses of the members, in plain words, and
-// what helps.
+// Doubt is something odd about the addresses of the members, and what helps.
 type Doubt struct{ What, Fix string }
 
 func (d Doubt) String() string { return d.What + ": " + d.Fix }
 
-// Doubts says what is odd about the addresses of the members.
+// Doubts lists what is odd about the addresses of the members.
 func (m *Mesh) Doubts() []Doubt {
 	own, err := netip.ParseAddrPort(m.addr())
 	if err != nil || m.cfg.Transport != nil {
@@ -160,12 +157,12 @@ func (m *Mesh) Doubts() []Doubt {
 	}, m.table.members(0))
 }
 
-// addressing is how a member came by its address.
+// addressing records how a member came by its address.
 type addressing struct {
 	loopback   bool         // it is bound to loopback
-	advertised bool         // the configuration says what the others are told
-	routed     bool         // it is that of a route, or of the configuration
-	here       []netip.Addr // of this host
+	advertised bool         // the configuration sets the advertised address
+	routed     bool         // it comes from a route or from the configuration
+	here       []netip.Addr // the addresses of this host
 }
 
 func doubts(own netip.AddrPort, a addressing, members []Member) (out []Doubt) {
@@ -204,8 +201,7 @@ func doubts(own netip.AddrPort, a addressing, members []Member) (out []Doubt) {
 	return out
 }
 
-// likely are the addresses that might as well be this router's: of the family of
-// its own, and not link-local.
+// likely returns the addresses that might just as well be this router's: those of its own family that are not link-local.
 func likely(here []netip.Addr, own netip.Addr) (out []netip.Addr) {
 	for _, a := range here {
 		if a.Is4() == own.Is4() && !a.IsLinkLocalUnicast() && !slices.Contains(out, a) {

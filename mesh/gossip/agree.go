@@ -11,12 +11,11 @@ import (
 	"time"
 )
 
-// keyListTime bounds a question for the names of keys: others wait for it.
+// keyListTime bounds a request for the names of keys, because other requests wait for it.
 const keyListTime = 3 * time.Second
 
-// keyHalf is one side of a key agreement (X25519, RFC 7748), made for one gift of
-// a key and forgotten after it. It is not authenticated beyond the stream that it
-// runs in: against one who only listens.
+// keyHalf is one side of a key agreement (X25519, RFC 7748), made for one transfer of a key and then forgotten. It is
+// authenticated only by the stream that carries it. It protects against a passive listener.
 type keyHalf struct{ private *ecdh.PrivateKey }
 
 func newKeyHalf() (*keyHalf, error) {
@@ -29,7 +28,7 @@ func newKeyHalf() (*keyHalf, error) {
 
 func (h *keyHalf) share() []byte { return h.private.PublicKey().Bytes() }
 
-// cipher is what both sides derive; the nonce is constant, as each serves once.
+// cipher is derived by both sides. The nonce is constant because each cipher seals one message only.
 func (h *keyHalf) cipher(theirs []byte, giver bool) (cipher.AEAD, error) {
 	public, err := ecdh.X25519().NewPublicKey(theirs)
 	if err != nil {

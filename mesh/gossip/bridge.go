@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// bridge makes the logger that memberlist wants. Its lines are for a developer who
-// debugs it: what an operator has to know, this package says itself.
+// bridge makes the logger that memberlist wants. Its lines are for developers; this package logs itself what an operator has to
+// know.
 func bridge(l *slog.Logger) *log.Logger {
 	return log.New(&bridgeWriter{log: l}, "", 0)
 }
@@ -23,7 +23,7 @@ type bridgeWriter struct {
 	lines  int
 }
 
-// maxLines bounds what one second may bring: a hostile peer writes the log.
+// maxLines bounds the lines of one second, because hostile peers can cause them.
 const maxLines = 20
 
 func (b *bridgeWriter) Write(line []byte) (int, error) {
@@ -31,7 +31,7 @@ func (b *bridgeWriter) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	switch {
 	case strings.Contains(text, "public address without encryption"):
-		return len(line), nil // sealed below it, see wire
+		return len(line), nil // encryption is below memberlist, see wire: the line does not apply
 	case strings.HasPrefix(text, "[ERR"):
 		level = slog.LevelInfo
 	case strings.HasPrefix(text, "[WARN]"):

@@ -18,8 +18,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// Set is the replicated set as this package needs it: chunks, digests and
-// roots are opaque here. *store.Store is one.
+// Set is the replicated set as this package needs it: chunks, digests and roots are opaque here. *store.Store implements it.
 type Set interface {
 	Head() store.Head
 	Since(after uint64, max int) (chunk []byte, last uint64)
@@ -28,38 +27,36 @@ type Set interface {
 	Digest(minute int64) []byte
 	DigestOf(minute int64, logs ...store.LogID) []byte
 	Deltas(digest []byte, max int) iter.Seq2[[]byte, error]
-	Thorough(digest []byte, max int) iter.Seq2[[]byte, error] // where Deltas did not suffice
+	Thorough(digest []byte, max int) iter.Seq2[[]byte, error] // for a peer that Deltas did not bring into agreement
 	Root(minute int64) [16]byte
 	SaveMeta(ctx context.Context, key string, value []byte) error
 	Meta(key string) ([]byte, bool)
 }
 
-// Limits of names and labels: a record of 1,200 bytes must still fit a packet
-// together with the name of its sender.
+// Limits of names and labels: a record of 1,200 bytes must still fit a packet together with its sender's name.
 const (
 	maxName    = 64
 	maxLabel   = 32
 	maxMessage = 1200 // payload of Send
 )
 
-// Config is what a member of the mesh is started with.
+// Config is what a member of the mesh starts with.
 type Config struct {
 	Name      string         // stable, at most 64 bytes; the origin of this member's records
 	Version   string         // of the program, shown to the others
 	Bind      netip.AddrPort // both UDP and TCP; port 0 takes a free one
-	Advertise string         // "ip" or "ip:port" that the others reach; empty: found from Bind
+	Advertise string         // "ip" or "ip:port" at which others reach it; empty: derived from Bind
 	Profile   string         // lan, wan or local: the pace of failure detection
-	Label     string         // keeps meshes apart that can reach each other
-	Insecure  bool           // no encryption although an address is not loopback
+	Label     string         // keeps apart meshes that can reach each other
+	Insecure  bool           // permits no encryption although an address is not loopback
 
-	// KeyringFile holds a JSON array of base64 keys, the first encrypts. Keys
-	// gives them directly (16, 24 or 32 bytes each) and wins.
+	// KeyringFile holds a JSON array of base64 keys; the first one encrypts. Keys holds them directly (16, 24 or 32 bytes each)
+	// and takes precedence.
 	KeyringFile string
 	Keys        [][]byte
-	// LocalKeyring refuses all changes of the keyring that other members call for.
+	// LocalKeyring refuses all keyring changes that other members request.
 	LocalKeyring bool
-	// Ignore says of members that count for nothing: they are given no key, and
-	// change none. Optional.
+	// Ignore reports the members that do not count: they get no keys and may not change any. Optional.
 	Ignore func(name string) bool
 
 	Join     []string // "host:port", "ip:port", "host" or "ip" (port 7946)
@@ -69,13 +66,13 @@ type Config struct {
 	Set       Set
 	Now       func() time.Time                  // this host's clock; default time.Now
 	Transport memberlist.Transport              // default: UDP and TCP on Bind
-	Random    rand.Source                       // of chance, not of keys; default the system
-	Lookup    Lookup                            // of the names in Join; default the system
+	Random    rand.Source                       // of random choices, not of keys; default the system
+	Lookup    Lookup                            // resolves the names in Join; default the system
 	OnMember  func(MemberEvent)                 // in order, from one goroutine
-	OnMessage func(from string, payload []byte) // what Send brought; must not block
-	// Guest is given each stream that begins with GuestByte, and the host that it comes from (IPv6: its /64). It closes the
-	// stream and ends soon: it runs in the stream's own goroutine, and Shutdown, which ends ctx, waits for it. Optional. It is
-	// called from within New already.
+	OnMessage func(from string, payload []byte) // receives what Send carried; must not block
+	// Guest receives each stream that begins with GuestByte, and the host that it comes from (IPv6: its /64). It closes the
+	// stream and must return soon: it runs in the stream's own goroutine, and Shutdown, which ends ctx, waits for it. It may be
+	// called before New has returned. Optional.
 	Guest     func(ctx context.Context, c net.Conn, host string)
 	GuestByte byte
 	Logger    *slog.Logger
@@ -86,32 +83,30 @@ type Config struct {
 // Lookup finds the addresses of a host by its name.
 type Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
-// tuning holds the knobs that the defaults suit. A zero field takes its default.
+// tuning holds the knobs whose defaults suit everybody. A zero field takes its default.
 type tuning struct {
-	// DirectMax is the number of members (self included) up to which a ban goes
-	// straight to each; above, it takes two hops.
+	// DirectMax is the largest mesh (self included) in which a ban goes straight to each member; in larger ones it takes two
+	// hops.
 	DirectMax int
-	// CoalesceGap is how long after a frame the next one that is not full may
-	// leave: what comes meanwhile joins it.
+	// CoalesceGap is how long after a frame the next one may leave if it is not full: records that arrive meanwhile join it.
 	CoalesceGap time.Duration
-	// Reannounce says when after the last push the head is told again, so that a
-	// receiver that lost the push sees its gap.
+	// Reannounce is when after the last push the head is sent again, so that a receiver that lost the push sees its gap.
 	Reannounce [2]time.Duration
-	// PacketRate and PacketBurst pace pushes, in packets a second and at once.
-	// What waited longer than PaceWait for its turn is left to the exchange.
+	// PacketRate and PacketBurst pace pushes, in packets a second and at once. A push that has waited longer than PaceWait is
+	// left to anti-entropy.
 	PacketRate  int
 	PacketBurst int
 	PaceWait    time.Duration
 	// PullGrace lets a reordered push arrive before its gap is pulled.
 	PullGrace time.Duration
-	// RecheckAfter is the time between the two looks at a root that differs.
+	// RecheckAfter is the time between the two comparisons of a root that differs.
 	RecheckAfter time.Duration
 	// RejoinEvery is the time between attempts to reach members that are not alive.
 	RejoinEvery time.Duration
 	// SettleAfter is how long a member waits for its first exchanges.
 	SettleAfter time.Duration
-	// ChunkSize bounds one chunk of an exchange, ExchangeBytes what one exchange
-	// may bring before it is cut (the next one resumes), both in bytes.
+	// ChunkSize bounds one chunk of an exchange. ExchangeBytes bounds what one exchange may bring before it is cut (the next
+	// one resumes). Both are in bytes.
 	ChunkSize     int
 	ExchangeBytes int64
 	// Stall is how long an exchange may make no progress.
@@ -137,9 +132,8 @@ func DefaultConfig() Config {
 const defaultPort = 7946
 
 func (t tuning) withDefaults(profile string) tuning {
-	// A burst must fit the receivers' socket buffers (208 KiB where the system
-	// was left alone) while they are busy; the rate is what a small router's
-	// uplink (wan) or a switched network (lan) carries without harm.
+	// A burst must fit the receivers' socket buffers (208 KiB by default) while they are busy; the rate is what a small
+	// router's uplink (wan) or a switched network (lan) carries without harm.
 	rate, burst := 6000, 1500
 	switch profile {
 	case "wan":
@@ -223,7 +217,7 @@ func checkName(name string) error {
 	if len(name) > maxName {
 		return fmt.Errorf("name %q is longer than %d bytes", name, maxName)
 	}
-	// What a name of the store may not hold could steer a terminal.
+	// A name that the store refuses could steer a terminal.
 	if text.CheckName(name) != nil || strings.ContainsAny(name, " /") {
 		return fmt.Errorf("name %q holds a space, a slash, or what cannot be shown", name)
 	}
@@ -234,7 +228,7 @@ func (c Config) encrypted() bool { return len(c.Keys) > 0 || c.KeyringFile != ""
 
 func (c Config) loopbackOnly() bool { return c.exposed() == "" }
 
-// exposed is the first configured address that is not loopback, "" when all are.
+// exposed returns the first configured address that is not loopback, "" if all are.
 func (c Config) exposed() string {
 	if c.Bind.IsValid() && !c.Bind.Addr().IsLoopback() {
 		return "gossip.bind " + c.Bind.String()
@@ -267,8 +261,7 @@ func parseAdvertise(s string, port uint16) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
 }
 
-// CheckAddr says why a text names no member to join: a host, an IP address, or
-// one of them with a port, is wanted.
+// CheckAddr says why a text does not name a member to join: it must be a host or an IP address, with or without a port.
 func CheckAddr(text string) error {
 	_, _, err := splitHostPort(text)
 	return err
@@ -313,15 +306,15 @@ func (c Config) memberlistConfig() *memberlist.Config {
 	}
 	mc.Name = c.Name
 	mc.ProtocolVersion = memberlist.ProtocolVersion2Compatible
-	// LZW costs 68 µs and 78 KB of garbage a packet and saves nothing on ours.
+	// LZW costs 68 µs and 78 KB of garbage a packet, and does not shrink ours.
 	mc.EnableCompression = false
-	// Encryption and label are done below memberlist, see wire.
+	// Encryption and label are handled below memberlist, see wire.
 	mc.Keyring, mc.SecretKey, mc.Label = nil, nil, ""
 	mc.UDPBufferSize = maxPacket - packetOverhead
-	// Joins and deaths are the only gossip left in it and travel faster for free.
+	// Joins and deaths are the only gossip left in memberlist, and are cheap enough to spread fast.
 	mc.GossipInterval /= 2
-	// The full member list both ways is its one large idle cost (20 KB a side at
-	// a hundred members); what it would repair, stamps show within seconds.
+	// The full push/pull of member lists is memberlist's one large idle cost (20 KB a side at a hundred members). Stamps show
+	// within seconds what it would repair.
 	mc.PushPullInterval = 4 * time.Minute
 	mc.DeadNodeReclaimTime = 30 * time.Second
 	mc.HandoffQueueDepth = 4096

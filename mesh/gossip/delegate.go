@@ -10,15 +10,15 @@ import (
 	"banmesh/mesh/packed"
 )
 
-// delegate is what memberlist calls, partly with its node lock held and partly
-// before New has returned: nothing in here blocks or calls memberlist.
+// delegate receives memberlist's callbacks, partly under its node lock and partly before New has returned: nothing in here may
+// block or call memberlist.
 type delegate struct {
 	m    *Mesh
-	list uint64 // which of Mesh.lists calls
+	list uint64 // the value of Mesh.lists that its memberlist got
 }
 
-// over reports whether the caller has been replaced: the timers of a memberlist
-// outlive its shutdown, and would say of members that they failed.
+// over reports whether the calling memberlist has been replaced: its timers outlive its shutdown, and would report members as
+// failed.
 func (d delegate) over() bool { return d.list != d.m.lists.Load() }
 
 var (
@@ -31,7 +31,7 @@ var (
 
 var errCrowd = errors.New("more members than a mesh has")
 
-// NotifyAlive keeps made-up members out.
+// NotifyAlive keeps invented members out.
 func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if !d.m.table.admits(n.Name, d.m.newcomers) {
 		d.m.count.drop("too many members")
@@ -46,17 +46,17 @@ func (d delegate) NodeMeta(limit int) []byte {
 		Priority: int64(d.m.cfg.Priority), Run: d.m.run,
 	}.encode()
 	if len(b) > limit {
-		return nil // memberlist panics on more
+		return nil // memberlist panics on longer member data
 	}
 	return b
 }
 
-// NotifyMsg: no member sends through memberlist.
+// NotifyMsg drops: no member sends messages through memberlist.
 func (d delegate) NotifyMsg([]byte) { d.m.count.drop("unknown channel") }
 
 func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState is the push/pull state: the stamp and the name.
+// LocalState is the push/pull state: stamp and name.
 func (d delegate) LocalState(bool) []byte {
 	return encode(kindAnswer, stampMsg{From: d.m.cfg.Name, Stamp: d.m.stamp()})
 }
@@ -116,7 +116,7 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	d.m.conflict(other.Address())
 }
 
-// memberUp takes in that memberlist has a member alive.
+// memberUp records that memberlist considers a member alive.
 func (m *Mesh) memberUp(name, addr string, meta nodeMeta) {
 	kind, news, member := m.table.up(name, addr, meta, time.Now())
 	if !news {
@@ -126,15 +126,14 @@ func (m *Mesh) memberUp(name, addr string, meta nodeMeta) {
 	m.event(kind, member)
 	if kind == MemberJoined {
 		m.sync.joined(name)
-		// It may not know us yet: asking it is an introduction, and twice is for the
-		// packet that is lost.
+		// The member may not know us yet. The question introduces us, and is sent twice in case one packet is lost.
 		for i := range 2 {
 			m.timers.after(time.Duration(i)*time.Second+random.Below(m.random, 500*time.Millisecond), func() { m.ask(name, addr) })
 		}
 	}
 }
 
-// memberDown takes in that memberlist has lost a member.
+// memberDown records that memberlist has lost a member.
 func (m *Mesh) memberDown(name string) {
 	if kind, news, member := m.table.down(name, time.Now()); news {
 		m.known.changed(member)
@@ -142,7 +141,7 @@ func (m *Mesh) memberDown(name string) {
 	}
 }
 
-// measured keeps the clock difference that a stamp and its round trip show.
+// measured records the clock difference that a stamp and its round trip show.
 func (m *Mesh) measured(name string, rtt time.Duration, s stamp) {
 	now := m.cfg.Now()
 	skew := time.UnixMilli(s.millis).Sub(now.Add(-rtt/2)) + m.drift()

@@ -12,18 +12,16 @@ import (
 	"banmesh/mesh/packed"
 )
 
-// An exchange: hello (name, run, minute, root) → welcome (name, run, same) or
-// busy. Unless the roots are the same, each side then sends its digest of the
-// minute and, as an answer to the other's, the chunks that the other lacks and
-// done. Both directions run at once. Every chunk is merged as it comes, so that
-// a broken exchange has not been for nothing.
+// The protocol of an exchange: hello (name, run, minute, root) → welcome (name, run, same) or busy. Unless the roots are the
+// same, each side then sends its digest of that minute and answers the other's with the chunks that the other lacks, then done.
+// Both directions run at once. Every chunk is merged as it arrives, so that a broken exchange still helps.
 const (
-	// maxServed is how many exchanges are served at once.
+	// maxServed is how many exchanges are served at the same time.
 	maxServed = 2
-	// maxDigest is about 100,000 logs.
+	// maxDigest suffices for about 100,000 logs.
 	maxDigest    = 2 << 20
 	maxHello     = 2 << 10
-	maxTime      = 5 * time.Minute // of one exchange; the next one goes on
+	maxTime      = 5 * time.Minute // of one exchange; the next one resumes
 	busyFor      = 60 * time.Millisecond
 	chunkLeeway  = 2 << 10
 	firstTimeout = 5 * time.Second
@@ -50,10 +48,10 @@ type busyError struct{ after time.Duration }
 
 func (e *busyError) Error() string { return fmt.Sprintf("busy for %v", e.after) }
 
-// exchanged is what an exchange brought and gave.
+// exchanged is what an exchange brought and sent.
 type exchanged struct {
 	merged int  // records new to this member
-	own    int  // those of them that are of the other member's own log
+	own    int  // those of them from the other member's own log
 	chunks int  // sent
 	same   bool // the roots agreed: there was nothing to exchange
 }
@@ -63,7 +61,7 @@ type exchanged struct {
 type messages struct {
 	c     *secureConn
 	stall time.Duration
-	left  int64 // bytes that may still come
+	left  int64 // how many bytes may still come
 	buf   []byte
 }
 
@@ -76,7 +74,7 @@ func (s *messages) write(kind byte, payload []byte) error {
 	b := make([]byte, 0, 6+min(len(payload), maxRecord))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)+2))
 	b = append(b, frameVersion, kind)
-	// Small messages go in one record.
+	// A small message goes out in one record with its header.
 	if len(payload) <= maxRecord-6 {
 		_, err := s.c.Write(append(b, payload...))
 		return err
@@ -122,7 +120,7 @@ func (s *messages) read(limit int) (kind byte, payload []byte, err error) {
 		return 0, nil, fmt.Errorf("message of version %d", head[4])
 	}
 	n -= 2
-	// What is announced is believed only as it comes.
+	// The announced length is not trusted: memory grows only as bytes arrive.
 	s.buf = s.buf[:0]
 	for int64(len(s.buf)) < n {
 		part := min(n-int64(len(s.buf)), 64<<10)
@@ -157,7 +155,7 @@ func (s *messages) expect(kind byte, fields int, msg any) error {
 	return packed.Decode(payload, fields, msg)
 }
 
-// talk opens a stream of our own to a member.
+// talk opens a frame stream to a member.
 func (m *Mesh) talk(addr string, timeout time.Duration) (*messages, func(), error) {
 	c, err := m.wire.dial(addr, timeout)
 	if err != nil {
@@ -173,7 +171,7 @@ func (m *Mesh) talk(addr string, timeout time.Duration) (*messages, func(), erro
 	}, nil
 }
 
-// exchange makes one exchange with the member at the address.
+// exchange runs one exchange with the member at the address.
 func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, error) {
 	s, done, err := m.talk(addr, m.tune.DialTimeout)
 	if err != nil {
@@ -204,7 +202,7 @@ func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, erro
 	return res, nil
 }
 
-// serveStream answers one stream of our own, until it ends.
+// serveStream answers one frame stream until it ends.
 func (m *Mesh) serveStream(c *secureConn, from string) {
 	if !m.conns.add(c) {
 		return
@@ -275,12 +273,12 @@ func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
 	m.sync.completed(h.From, res)
 }
 
-// swap is what both sides do once they know that they differ.
+// swap is the part of an exchange that both sides run once their roots differ.
 func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, error) {
 	var res exchanged
 	deltas := m.set.Deltas
 	m.table.with(name, func(p *peer) {
-		if p.fruitless > 0 { // the last exchange had nothing to give, and yet the roots differ
+		if p.fruitless > 0 { // the last exchanges had nothing to send, and yet the roots differ
 			deltas = m.set.Thorough
 		}
 	})
@@ -291,8 +289,8 @@ func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, er
 	cut := time.AfterFunc(maxTime, func() { _ = s.c.Close() })
 	defer cut.Stop()
 
-	// One goroutine writes while this one reads: both sides send at once, and
-	// neither may wait for the other to finish first.
+	// One goroutine writes while this one reads: both sides send at the same time, and would block each other if they waited to
+	// finish first.
 	digest := make(chan []byte, 1)
 	wrote := make(chan error, 1)
 	go func() {
@@ -316,7 +314,7 @@ func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, er
 			err = s.write(kindDone, nil)
 		}
 		if err != nil {
-			_ = s.c.Close() // the reader need not wait
+			_ = s.c.Close() // the reader has nothing left to wait for
 		}
 		wrote <- err
 	}()

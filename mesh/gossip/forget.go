@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// Forget takes members off the books that an operator says are not coming back:
-// those that were last heard of before the time given, also where their failure is
-// noticed later. One that lives refutes it, and
-// one that comes back is a member as before. It reports which it has taken off.
+// Forget removes members that an operator says are not coming back: those that were last heard of before the given time, even
+// if their failure is noticed later. A live member refutes it, and one that returns is a member as before. It reports which
+// members it has removed.
 func (m *Mesh) Forget(gone map[string]time.Time) (forgotten []string) {
 	for name, at := range gone {
 		if name == m.cfg.Name {
@@ -23,15 +22,14 @@ func (m *Mesh) Forget(gone map[string]time.Time) (forgotten []string) {
 	return forgotten
 }
 
-// Remembers says whether a member of that name is looked for, also of an earlier
-// run.
+// Remembers says whether a member of that name is looked for, including one known only from an earlier run.
 func (m *Mesh) Remembers(name string) bool {
 	m.known.mu.Lock()
 	defer m.known.mu.Unlock()
 	return m.known.members[name] != nil
 }
 
-// drop forgets a member that is gone and was last heard of before the time given.
+// drop forgets a member that is gone and was last heard of before the given time.
 func (t *table) drop(name string, at time.Time) (addr string, dropped bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -44,8 +42,7 @@ func (t *table) drop(name string, at time.Time) (addr string, dropped bool) {
 	return p.addr, true
 }
 
-// drop forgets a member that was last seen before the time given, and with it the
-// address by which an operator joined it. One that is alive has been
+// drop forgets a member last seen before the given time, and the address by which an operator joined it. A live member has been
 // seen since.
 func (k *known) drop(name, addr string, at time.Time) bool {
 	if _, alive := k.m.table.addr(name); alive {

@@ -6,21 +6,20 @@ import (
 	"banmesh/mesh/packed"
 )
 
-// A frame is one byte of version, one of kind, and a msgpack array. A frame of
-// a version or kind that is not known here is dropped and counted: a newer
-// member may speak it to newer ones.
+// A frame is one byte of version, one of kind, and a msgpack array. Frames of an unknown version or kind are dropped and
+// counted, so that newer members can use them among themselves.
 const frameVersion = 1
 
 // Kinds of frames in packets.
 const (
 	kindPush    = 1 // records of the sender's own log
-	kindRelay   = 2 // a push to hand on to a slice of the members
+	kindRelay   = 2 // a push to pass on to a slice of the members
 	kindHeads   = 3 // how far logs are
-	kindPull    = 4 // a digest of few logs: send what I lack of them
+	kindPull    = 4 // a digest of a few logs: send what I lack of them
 	kindDelta   = 5 // the answer to a pull
-	kindAsk     = 6 // a stamp: tell me yours
+	kindAsk     = 6 // a stamp: send me yours
 	kindAnswer  = 7 // the answer to it
-	kindMessage = 8 // another room's
+	kindMessage = 8 // another package's, see Send
 	kindLeaving = 9 // the sender is about to stop for good
 )
 
@@ -34,7 +33,7 @@ const (
 	kindDone    = 37
 	kindWho     = 38
 	kindHolder  = 39
-	// 40 and 41 carried keys as they are, up to version 0.2.
+	// 40 and 41 carried keys as they are, up to version 0.2. // 40 and 41 carried unencrypted keys, up to version 0.2.
 	kindKeyCall  = 42
 	kindKeyReply = 43
 	kindKeyGift  = 44
@@ -65,7 +64,7 @@ type headsMsg struct {
 	From  string
 	Heads []headMsg
 	Reply bool // send me yours
-	Bulk  bool // much is missing: no use in pulling by packets
+	Bulk  bool // much is missing: pulling by packets is no use
 }
 
 type pullMsg struct {
@@ -94,14 +93,14 @@ type leavingMsg struct {
 	Run  uint64
 }
 
-// maxHeads is how many heads one frame tells of.
+// maxHeads is how many heads one frame carries.
 const maxHeads = 12
 
 // encode makes a frame of any of the messages above.
 func encode(kind byte, msg any) []byte {
 	b, err := packed.Append([]byte{frameVersion, kind}, msg)
 	if err != nil {
-		// Only a message of a type that msgpack cannot hold, of which there is none.
+		// This fails only for a type that msgpack cannot encode, and none of ours is one.
 		panic(fmt.Sprintf("gossip: encode frame of kind %d: %v", kind, err))
 	}
 	return b

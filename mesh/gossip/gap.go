@@ -8,13 +8,13 @@ import (
 	"banmesh/store"
 )
 
-// gap is a log of which this member has not all up to seq, and who has.
+// gap is a log that this member does not hold up to seq, and the member that does.
 type gap struct {
 	log   store.LogID
 	seq   uint64
 	from  string
 	addr  string
-	bulk  bool // too much for packets
+	bulk  bool // too much to pull by packets
 	tries int
 }
 
@@ -24,14 +24,14 @@ type gaps struct {
 }
 
 const (
-	// maxGaps bounds what is waited for; what is beyond shows in the root.
+	// maxGaps bounds the gaps remembered; the root shows any others.
 	maxGaps = 1024
 	// maxPullFrames is what one pull by packets may bring.
 	maxPullFrames = 8
 	pullAgain     = 250 * time.Millisecond
 )
 
-// missing notes a gap and has it filled after the grace given.
+// missing records a gap and has it filled after the given delay.
 func (m *Mesh) missing(g gap, grace time.Duration) {
 	m.gaps.mu.Lock()
 	if have := m.gaps.open[g.log]; have != nil {
@@ -51,7 +51,7 @@ func (m *Mesh) missing(g gap, grace time.Duration) {
 	}
 	m.gaps.open[g.log] = &g
 	m.gaps.mu.Unlock()
-	// Many may miss the same: they must not all ask in the same moment.
+	// Many members may have the same gap: the random delay keeps them from asking at the same moment.
 	if !m.timers.after(grace+random.Below(m.random, 10*time.Millisecond), func() { m.fill(g.log) }) {
 		m.forgetGap(g.log)
 	}
@@ -63,7 +63,7 @@ func (m *Mesh) forgetGap(log store.LogID) {
 	m.gaps.mu.Unlock()
 }
 
-// fill asks for what a gap lacks: twice by packets, then by an exchange.
+// fill requests what a gap lacks: twice by packets, then by an exchange.
 func (m *Mesh) fill(log store.LogID) {
 	m.gaps.mu.Lock()
 	have := m.gaps.open[log]
@@ -89,7 +89,7 @@ func (m *Mesh) fill(log store.LogID) {
 		}
 	}
 	m.forgetGap(log)
-	if g.bulk || m.sync.due(g.from) { // else it is what is refused here again and again
+	if g.bulk || m.sync.due(g.from) { // otherwise it is a record that this member refuses every time
 		m.sync.want(g.from, 0)
 	}
 }
@@ -105,7 +105,7 @@ func (m *Mesh) pulled(msg pullMsg, from string) {
 		}
 		f := encode(kindDelta, deltaMsg{From: m.cfg.Name, Chunk: chunk})
 		if len(f) > maxFrame || sent == maxPullFrames || m.push.relays.take(1) > 0 {
-			return // its second try fails, and it comes by a stream
+			return // the second pull fails too, and then an exchange brings it
 		}
 		_ = m.sendTo(addr, f)
 		m.count.sentChunk(chunk)

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// A guest is a stream on the gossip's port that is none of the gossip's: a machine that is not a member yet. Its first byte
-// tells it apart before anything else is read of it.
+// A guest is a stream on the gossip port that does not speak gossip: a machine that is not a member yet. Its first byte
+// distinguishes it before anything else is read.
 
-// beginning is a stream whose first byte has been read already.
+// beginning is a stream whose first byte has already been read.
 type beginning struct {
 	net.Conn
 	first  byte
@@ -36,7 +36,7 @@ func (w *wire) isGuest(c net.Conn) (net.Conn, bool) {
 		return c, false
 	}
 	if n, _ := c.Read(p[:]); n == 0 {
-		b.unread = false // the error is met again by the next one who reads
+		b.unread = false // the next Read meets the same error
 		return b, false
 	}
 	b.first = p[0]

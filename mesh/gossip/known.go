@@ -17,17 +17,16 @@ import (
 	"banmesh/mesh/packed"
 )
 
-// known remembers members and seeds over restarts, and keeps trying those that
-// are not alive: memberlist gives up on a member soon after its death, so that a
-// partition which outlasts that would never heal.
+// known remembers members and seeds over restarts and keeps trying those that are not alive: memberlist gives up on a member
+// soon after its death, so that without this a partition that outlasts it would never heal.
 type known struct {
 	m    *Mesh
-	wake chan struct{} // something is to be saved
+	wake chan struct{} // something must be saved
 	book seedBook
 
 	mu      sync.Mutex
 	members map[string]*knownMember
-	seeds   []string // of calls of Join
+	seeds   []string // from calls of Join
 	tried   map[string]time.Time
 	dirty   bool
 }
@@ -50,10 +49,9 @@ const (
 	maxKnown     = 4096
 	maxSeeds     = 64
 	saveDelay    = time.Second
-	// keepFailed is how long a silent member is looked for. Configured seeds are
-	// tried for ever.
+	// keepFailed is how long a silent member is looked for. Configured seeds are tried for ever.
 	keepFailed = 30 * 24 * time.Hour
-	// keepLeft is how long it is remembered that one left.
+	// keepLeft is how long a member that left is remembered.
 	keepLeft = 7 * 24 * time.Hour
 )
 
@@ -77,7 +75,7 @@ func newKnown(m *Mesh) *known {
 	return k
 }
 
-// changed keeps what became of a member. It does not block.
+// changed records a member's new state. It does not block.
 func (k *known) changed(member Member) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -93,13 +91,13 @@ func (k *known) changed(member Member) {
 	k.touch()
 }
 
-// evict forgets the one seen longest ago. Called with the lock held.
+// evict forgets the member seen longest ago. Called with the lock held.
 func (k *known) evict() {
 	oldest := slices.MinFunc(slices.Collect(maps.Values(k.members)), func(a, b *knownMember) int { return cmp.Compare(a.Seen, b.Seen) })
 	delete(k.members, oldest.Name)
 }
 
-// touch has the saver write. Called with the lock held.
+// touch wakes the saver. Called with the lock held.
 func (k *known) touch() {
 	k.dirty = true
 	select {
@@ -108,8 +106,8 @@ func (k *known) touch() {
 	}
 }
 
-// saver writes changes to the set's durable values, a second late, so that a
-// mesh that comes up costs one write and not one a member.
+// saver writes changes to the set's durable values with a delay of one second, so that a mesh that starts costs one write and
+// not one for each member.
 func (k *known) saver() {
 	for {
 		select {
@@ -121,7 +119,7 @@ func (k *known) saver() {
 		select {
 		case <-k.m.ctx.Done():
 			t.Stop()
-			return // Shutdown saves
+			return // Shutdown does the last save
 		case <-t.C:
 		}
 		k.save()
@@ -164,7 +162,7 @@ func (k *known) save() {
 
 // hopes reports whether there is anybody to look for.
 func (k *known) hopes() bool {
-	// A list that is the same on all members names this one as well.
+	// A list of seeds that is the same on all members includes this one.
 	if slices.ContainsFunc(k.hosts(), func(h string) bool { return h != k.m.addr() }) {
 		return true
 	}
@@ -197,7 +195,7 @@ func (k *known) hosts() []string {
 	return out
 }
 
-// first lists addresses to ask at the start, seeds first, at most n.
+// first lists at most n addresses to ask at the start, seeds first.
 func (k *known) first(ctx context.Context, n int) []string {
 	var out []string
 	add := func(a string) {
@@ -208,7 +206,7 @@ func (k *known) first(ctx context.Context, n int) []string {
 	for _, h := range k.hosts() {
 		addrs, err := k.resolve(ctx, h)
 		if err != nil {
-			continue // the loop will say so
+			continue // the loop reports it
 		}
 		for _, a := range addrs {
 			add(a)
@@ -224,8 +222,7 @@ func (k *known) first(ctx context.Context, n int) []string {
 	return out
 }
 
-// resolve turns a seed into ip:port. memberlist would begin with a DNS query of
-// type ANY over TCP.
+// resolve turns a seed into ip:port. memberlist's own resolver would begin with a DNS query of type ANY over TCP.
 func (k *known) resolve(ctx context.Context, seed string) ([]string, error) {
 	host, port, err := splitHostPort(seed)
 	if err != nil {
@@ -252,8 +249,8 @@ func (k *known) resolve(ctx context.Context, seed string) ([]string, error) {
 	return out, nil
 }
 
-// loop tries, at the start and every RejoinEvery, one known member that is not
-// alive and one seed; all seeds while nobody is there.
+// loop tries one known member that is not alive and one seed, at the start and every RejoinEvery; all seeds while no other
+// member is alive.
 func (k *known) loop() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -286,7 +283,7 @@ func (k *known) round() {
 			tries[a] = append(tries[a], seed)
 		}
 	}
-	// At once: a silent address takes its whole timeout.
+	// At once: a silent address takes its whole timeout. // All at once: a silent address takes its whole timeout.
 	var wg sync.WaitGroup
 	for a, seeds := range tries {
 		wg.Add(1)
@@ -307,8 +304,7 @@ func (k *known) round() {
 	wg.Wait()
 }
 
-// nextMember picks, of those that are neither alive nor left, the one tried
-// longest ago.
+// nextMember picks the member tried longest ago of those that are neither alive nor left.
 func (k *known) nextMember() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -332,8 +328,7 @@ func (k *known) nextMember() string {
 	return best.Addr
 }
 
-// nextSeeds picks seeds at which nobody is alive. One that left is tried only
-// when there is nobody else.
+// nextSeeds picks seeds at which nobody is alive. A seed whose member left is tried only if nobody else is there.
 func (k *known) nextSeeds(most int, alone bool) map[string][]string {
 	hosts := k.hosts()
 	k.mu.Lock()
@@ -356,7 +351,7 @@ func (k *known) nextSeeds(most int, alone bool) map[string][]string {
 		for _, a := range addrs {
 			_, state, ok := k.m.table.at(a)
 			if a == k.m.addr() || ok && state == Alive || ok && state == Left && !alone {
-				open = nil // one of a host's addresses suffices
+				open = nil // one address of each host suffices
 				k.book.note(h, nil)
 				break
 			}
@@ -372,7 +367,7 @@ func (k *known) nextSeeds(most int, alone bool) map[string][]string {
 	return out
 }
 
-// try notes an attempt. Called with the lock held.
+// try records an attempt. Called with the lock held.
 func (k *known) try(what string) {
 	if len(k.tried) > 2*maxKnown {
 		clear(k.tried)
@@ -380,7 +375,7 @@ func (k *known) try(what string) {
 	k.tried[what] = time.Now()
 }
 
-// remember keeps seeds that an operator gave, and forgets that the member there left.
+// remember keeps seeds that an operator named, even if the member there had left.
 func (k *known) remember(seeds, addrs []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -13,12 +13,12 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// link is the real network: one UDP socket and one TCP listener on one port.
-// memberlist's own allocates 64 KiB for each packet that it reads.
+// link is the real network: one UDP socket and one TCP listener on the same port. It replaces memberlist's own transport, which
+// allocates 64 KiB for each packet it reads.
 type link struct {
 	udp   *net.UDPConn
 	tcp   *net.TCPListener
-	bind  netip.AddrPort // with the real port
+	bind  netip.AddrPort // with the actual port
 	log   *slog.Logger
 	count *counters
 
@@ -31,12 +31,12 @@ type link struct {
 
 var _ memberlist.Transport = (*link)(nil)
 
-// receiveBuffer is asked of the kernel, which may grant less: a burst waits
-// there while this process is busy.
+// receiveBuffer is the socket buffer requested from the kernel, which may grant less. A burst waits there while this process is
+// busy.
 const receiveBuffer = 4 << 20
 
 func newLink(bind netip.AddrPort, log *slog.Logger, count *counters) (*link, error) {
-	// A port from the kernel is free for TCP but perhaps not for UDP.
+	// The kernel picks a port that is free for TCP, but perhaps not for UDP.
 	tries := 1
 	if bind.Port() == 0 {
 		tries = 10
@@ -87,7 +87,7 @@ func (l *link) readPackets() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			// An ICMP error of an earlier send; the socket is fine.
+			// An ICMP error caused by an earlier send; the socket is fine.
 			l.count.drop("receive error")
 			continue
 		}
@@ -117,7 +117,7 @@ func (l *link) accept() {
 				return
 			}
 			l.log.Warn("accept gossip stream", "error", err)
-			// Out of file descriptors, most likely: wait for some to close.
+			// Most likely out of file descriptors: wait until some are closed.
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-l.done:
@@ -156,8 +156,8 @@ func (l *link) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 	return net.IP(addr.Unmap().AsSlice()), int(l.bind.Port()), nil
 }
 
-// reachable picks the address that the others are told when the configuration
-// leaves it open: a private one before a public one before loopback.
+// reachable picks the advertised address if the configuration leaves it open: a private one before a public one before
+// loopback.
 func reachable(only4 bool) (netip.Addr, error) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
@@ -207,7 +207,7 @@ func (l *link) StreamCh() <-chan net.Conn           { return l.streams }
 func (l *link) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	// A shutdown must not wait for a silent address.
+	// Closing must not wait for a silent address.
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// MemberState is the state of a member, as this one sees it.
+// MemberState is the state of a member as this one sees it.
 type MemberState uint8
 
-// The states. A member that is suspected is still alive.
+// The states. A suspected member is still alive.
 const (
 	Alive  MemberState = iota
 	Left               // it said so
@@ -29,7 +29,7 @@ func (s MemberState) String() string {
 	return "failed"
 }
 
-// Member is one member, this one included.
+// Member is one member, possibly this one.
 type Member struct {
 	Name     string
 	Addr     string // ip:port
@@ -37,20 +37,19 @@ type Member struct {
 	Self     bool
 	Eligible bool
 	Priority int
-	Agrees   Agreement     // whether its root agrees with ours
-	Agreed   time.Time     // when it last did; zero for never
+	Agrees   Agreement     // whether its root agrees with this member's
+	Agreed   time.Time     // when it last agreed; zero for never
 	Mute     MuteDirection // a direction in which UDP does not pass although TCP does
 	Skew     time.Duration // its clock minus ours, 0 until measured
 	Version  string
 	Seen     time.Time // when it was last heard of
-	Since    time.Time // since when it is in its state; zero of the own one
+	Since    time.Time // since when it is in its state; zero for this member
 }
 
-// Agreement says whether another member holds the same records, as far as is
-// known.
+// Agreement says whether another member is known to hold the same records.
 type Agreement uint8
 
-// The agreements. Unknown: it was not heard of for longer than it should be.
+// The agreements. Unknown means that nothing was heard of it for longer than expected.
 const (
 	Unknown Agreement = iota
 	Agrees
@@ -59,14 +58,14 @@ const (
 
 func (a Agreement) String() string { return [...]string{"unknown", "yes", "no"}[a] }
 
-// MuteDirection is a direction in which a pair of members passes no UDP.
+// MuteDirection is a direction in which UDP does not pass between two members.
 type MuteDirection uint8
 
 // The directions, seen from this member.
 const (
 	MuteNone MuteDirection = iota
-	MuteFrom               // what the other one sends does not arrive here
-	MuteTo                 // what this one sends does not arrive there
+	MuteFrom               // packets from the other one do not arrive here
+	MuteTo                 // packets from this one do not arrive there
 )
 
 func (m MuteDirection) String() string { return [...]string{"", "from", "to"}[m] }
@@ -87,48 +86,47 @@ func (k EventKind) String() string {
 	return [...]string{"join", "leave", "failed", "update", "conflict"}[k]
 }
 
-// MemberEvent is told to Config.OnMember.
+// MemberEvent is passed to Config.OnMember.
 type MemberEvent struct {
 	Kind   EventKind
 	Member Member
 }
 
-// peer is another member, or one that was.
+// peer is another member, present or past.
 type peer struct {
 	name  string
 	addr  string
 	meta  nodeMeta
 	state MemberState
-	since time.Time // of the state
+	since time.Time // when the state began
 	seen  time.Time
 
 	sync       Agreement // when last compared
 	compared   time.Time
 	agreed     time.Time // when roots were last the same
-	differing  int       // looks in a row at which roots differed
+	differing  int       // comparisons in a row in which the roots differed
 	asked      time.Time
 	unanswered time.Time     // the first probe or question by UDP since the last answer
-	packet     time.Time     // last packet that came from where it is said to be
+	packet     time.Time     // the last packet that came from its known address
 	stream     time.Time     // last exchange by stream
 	skew       time.Duration // its clock minus the steady time since our start
 	hasSkew    bool
 
-	// fruitless counts exchanges in a row after which roots still differed and
-	// nothing was new, or the same was given again: they come less and less often.
+	// fruitless counts the exchanges in a row that left the roots different and brought nothing new, or sent the same again.
+	// Such exchanges become rarer and rarer.
 	fruitless int
-	gave      [16]byte // own root when it was last given something
+	gave      [16]byte // own root when something was last sent to it
 	nextSync  time.Time
 
-	leavingRun uint64 // the run that said it leaves
+	leavingRun uint64 // the run that announced its leave
 	leavingAt  time.Time
 }
 
-// target is where to send: an alive other member.
+// target is an alive other member, as needed to send to it.
 type target struct{ name, addr string }
 
-// table is the own view of the members. memberlist calls into it with its node
-// lock held, so its lock is a leaf: nothing of memberlist, the set or a
-// callback is called under it.
+// table is this member's view of the members. memberlist calls it under its node lock, so its own lock is a leaf: nothing of
+// memberlist, the set or a callback is called under it.
 type table struct {
 	self  string
 	every time.Duration // between two probes
@@ -136,21 +134,20 @@ type table struct {
 	all   map[string]*peer
 
 	view   atomic.Pointer[[]target]        // alive others, by name
-	proven atomic.Pointer[[]target]        // those of them that have answered where they are said to be, by name
-	digest atomic.Uint32                   // sum of the hashes of all alive names
+	proven atomic.Pointer[[]target]        // those of them that have answered at their advertised address, by name
+	digest atomic.Uint32                   // sum of the hashes of the names of all alive members
 	places atomic.Pointer[map[string]bool] // addresses of members; true where packets are counted
-	homes  atomic.Pointer[map[home]bool]   // of members and their runs
+	homes  atomic.Pointer[map[home]bool]   // addresses of members with their runs
 }
 
 const (
-	// maxPeers bounds the table; a mesh is a thousand.
+	// maxPeers bounds the table; a mesh has about a thousand members.
 	maxPeers = 8192
-	// maxMembers bounds who is alive, newcomersRate and newcomersBurst how many
-	// new names memberlist takes in, a second and at once: it keeps them for half
-	// a minute after their death.
+	// maxMembers bounds the alive members. newcomersRate and newcomersBurst bound the new names that memberlist accepts, a
+	// second and at once, because it keeps each for half a minute after its death.
 	maxMembers     = 2048
-	maxUnproven    = 256 // that have not answered where they are said to be
-	maxPerHost     = 32  // that count as proven of one host
+	maxUnproven    = 256 // members that have not answered at their advertised address
+	maxPerHost     = 32  // proven members of one host
 	newcomersRate  = 50
 	newcomersBurst = 1024
 )
@@ -161,7 +158,7 @@ func newTable(self string) *table {
 	return t
 }
 
-// refresh makes the view again. Called with the lock held, or before use.
+// refresh rebuilds the view. Called with the lock held, or before the table is in use.
 func (t *table) refresh() {
 	view, proven := make([]target, 0, len(t.all)), make([]target, 0, len(t.all))
 	sum := nameHash(t.self, 0)
@@ -198,10 +195,10 @@ func (t *table) refresh() {
 
 func (t *table) others() []target { return *t.view.Load() }
 
-// counts says whether the member at the address counts packets.
+// counts says whether the member at the address sends counted packets.
 func (t *table) counts(addr string) bool { return (*t.places.Load())[addr] }
 
-// home is where a run lives, as far as its member data tell.
+// home is the address of a run according to its member data.
 type home struct {
 	addr string
 	run  uint64
@@ -210,7 +207,7 @@ type home struct {
 // lives says whether a member of that run is at the address.
 func (t *table) lives(addr string, run uint64) bool { return (*t.homes.Load())[home{addr, run}] }
 
-// heeds says why a message of that name and run does not count, "" where it does.
+// heeds says why a message of that name and run does not count, "" if it does.
 func (t *table) heeds(name string, run uint64, sealed bool) (reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,9 +221,8 @@ func (t *table) heeds(name string, run uint64, sealed bool) (reason string) {
 	return ""
 }
 
-// receivers are whom to send a push: all, or, where they are too many to be sent
-// it straight, those that have answered. Members that somebody made up must not
-// stand between the others.
+// receivers returns the members to which a push is sent: all, or, in a mesh too large for sending straight to each, only those
+// that have answered. Invented members must not become relays.
 func (t *table) receivers(direct int) []target {
 	all := t.others()
 	if proven := *t.proven.Load(); len(all)+1 > direct && len(proven) > 0 {
@@ -235,8 +231,8 @@ func (t *table) receivers(direct int) []target {
 	return all
 }
 
-// admits says whether memberlist may take in a member of that name: one that is
-// known, or a new one while they come at the pace of a mesh and not of a flood.
+// admits says whether memberlist may accept a member of that name: a known one, or a new one while new names come at the pace
+// of a mesh and not of a flood.
 func (t *table) admits(name string, pace *pace) bool {
 	if name == t.self {
 		return true
@@ -248,7 +244,7 @@ func (t *table) admits(name string, pace *pace) bool {
 	return known || unproven < maxUnproven && t.alive() < maxMembers && pace.take(1) == 0
 }
 
-// size is the number of other members known.
+// size is the number of other members in the table.
 func (t *table) size() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -258,8 +254,7 @@ func (t *table) size() int {
 // alive is the number of alive members, this one included.
 func (t *table) alive() int { return len(t.others()) + 1 }
 
-// up notes that memberlist has the member alive. news is false when nothing
-// changed that anybody would want to know.
+// up records that memberlist considers the member alive. news is false if nothing worth reporting changed.
 func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventKind, news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -288,7 +283,7 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventK
 	return kind, news, t.member(p)
 }
 
-// down notes that memberlist has the member dead or left, which it does not tell apart.
+// down records that memberlist considers the member dead or left; it does not distinguish the two.
 func (t *table) down(name string, now time.Time) (kind EventKind, news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -305,7 +300,7 @@ func (t *table) down(name string, now time.Time) (kind EventKind, news bool, m M
 	return kind, true, t.member(p)
 }
 
-// measured notes a member's clock difference, and with it that it has answered.
+// measured records a member's clock difference, which also shows that the member has answered.
 func (t *table) measured(name string, skew time.Duration, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -320,12 +315,11 @@ func (t *table) measured(name string, skew time.Duration, now time.Time) {
 	}
 }
 
-// leavingFor is how long a member's word that it leaves makes its silence one.
+// leavingFor is how long after an announced leave silence is taken as that leave.
 const leavingFor = time.Minute
 
-// leaving notes that a member said it leaves. Of an earlier run it means nothing,
-// and as long as memberlist has the member alive, neither: anybody with the key
-// could send all others away with it.
+// leaving records that a member announced its leave. It is ignored if it names an earlier run, or while memberlist still sees
+// the member alive: otherwise any key holder could send all members away.
 func (t *table) leaving(name string, run uint64, now time.Time) (news bool, m Member) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -342,7 +336,7 @@ func (t *table) leaving(name string, run uint64, now time.Time) (news bool, m Me
 	return true, t.member(p)
 }
 
-// evict makes room by forgetting the longest gone.
+// evict makes room by forgetting the member that is gone longest.
 func (t *table) evict() {
 	var oldest *peer
 	for _, p := range t.all {
@@ -355,7 +349,7 @@ func (t *table) evict() {
 	}
 }
 
-// forget drops members that are gone since before the time given.
+// forget drops members that have been gone since before the given time.
 func (t *table) forget(state MemberState, before time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -374,7 +368,7 @@ func (t *table) member(p *peer) Member {
 		Agrees: t.agrees(p, time.Now()), Agreed: p.agreed, Mute: t.mute(p, time.Now()), Seen: p.seen, Since: p.since,
 	}
 	if p.hasSkew {
-		m.Skew = p.skew // without the drift, which only members knows
+		m.Skew = p.skew // without the drift, which members() adds
 	}
 	return m
 }
@@ -393,7 +387,7 @@ func (t *table) members(drift time.Duration) []Member {
 	return out
 }
 
-// named is the member of the name.
+// named returns the member of the name.
 func (t *table) named(name string, drift time.Duration) (m Member, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -408,7 +402,7 @@ func (t *table) named(name string, drift time.Duration) (m Member, ok bool) {
 	return m, true
 }
 
-// addr is where the named member was last known to be.
+// addr is the last known address of the named member.
 func (t *table) addr(name string) (string, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -419,7 +413,7 @@ func (t *table) addr(name string) (string, bool) {
 	return p.addr, true
 }
 
-// at returns the member at an address: an alive one if there is one, else one that has left or failed.
+// at returns the member at an address: preferably an alive one, otherwise one that has left or failed.
 func (t *table) at(addr string) (name string, state MemberState, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -447,11 +441,9 @@ func (t *table) with(name string, f func(*peer)) bool {
 	return true
 }
 
-// skews lists the measured clock differences of alive members, of gone ones
-// where no alive one was measured; drift is that of the own clock. A host has
-// one voice, however many members it says it is: who holds the key can make up
-// names, but not addresses at which he is answered. measured is how many members
-// they come from.
+// skews returns the measured clock differences of alive members, or of gone ones if no alive member was measured; drift is that
+// of this member's own clock. Each host has one vote, however many members claim to be there: a key holder can invent names,
+// but not addresses that answer. measured is the number of members behind the votes.
 func (t *table) skews(drift time.Duration) (all []time.Duration, measured int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -474,8 +466,8 @@ func (t *table) skews(drift time.Duration) (all []time.Duration, measured int) {
 	return voices(alive), measured
 }
 
-// voice is whose word about the time a member at the address gives: that of an
-// IPv4 address or of an IPv6 /64. On loopback every port is a host.
+// voice identifies the host whose vote a member's clock belongs to: an IPv4 address or an IPv6 /64. On loopback every port is a
+// host of its own.
 func voice(addr string) string {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil || ap.Addr().IsLoopback() {
@@ -499,17 +491,15 @@ func voices(of map[string][]time.Duration) []time.Duration {
 	return out
 }
 
-// patience is how long a member may leave a probe unanswered before what was
-// known of it is not known any more.
+// patience is how long a member may leave a probe unanswered before its state becomes unknown.
 func (t *table) patience() time.Duration { return 3 * t.every }
 
-// silent reports whether the member has long not answered by UDP. Called with the
-// lock held.
+// silent reports whether the member has not answered by UDP for that long. Called with the lock held.
 func (t *table) silent(p *peer, now time.Time) bool {
 	return p.state == Alive && !p.unanswered.IsZero() && now.Sub(p.unanswered) > t.patience()
 }
 
-// agrees is what is known of a member's root. Called with the lock held.
+// agrees says what is known of a member's root. Called with the lock held.
 func (t *table) agrees(p *peer, now time.Time) Agreement {
 	if p.state != Alive || t.silent(p, now) && now.Sub(p.compared) > t.patience() {
 		return Unknown
@@ -517,8 +507,8 @@ func (t *table) agrees(p *peer, now time.Time) Agreement {
 	return p.sync
 }
 
-// mute says in which direction UDP does not pass. That streams do tells it from a
-// member that has just died. Called with the lock held.
+// mute says in which direction UDP does not pass. Streams that do pass distinguish this from a member that has just died.
+// Called with the lock held.
 func (t *table) mute(p *peer, now time.Time) MuteDirection {
 	switch {
 	case !t.silent(p, now) || !p.stream.After(p.unanswered.Add(t.patience())) || now.Sub(p.stream) > 3*t.patience():
@@ -529,10 +519,9 @@ func (t *table) mute(p *peer, now time.Time) MuteDirection {
 	return MuteTo
 }
 
-// answerWithin is how long an answer by UDP is waited for before the member is
-// spoken to by a stream. It is well before the member counts as silent: a ban has
-// to cross within three seconds of UDP being closed, and an exchange with one that
-// answers after all costs two messages.
+// answerWithin is how long this member waits for an answer by UDP before it opens a stream. It is well before the member counts
+// as silent: a ban has to cross within three seconds of UDP being closed, and an exchange with a member that answers after all
+// costs only two messages.
 const answerWithin = 1500 * time.Millisecond
 
 // lacks says whether an answer by UDP is overdue. Called with the lock held.
@@ -540,7 +529,7 @@ func (p *peer) lacks(now time.Time) bool {
 	return p.state == Alive && !p.unanswered.IsZero() && now.Sub(p.unanswered) >= answerWithin
 }
 
-// unanswered lists the members of which an answer by UDP is overdue.
+// unanswered lists the members whose answer by UDP is overdue.
 func (t *table) unanswered(now time.Time) (names []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -552,7 +541,7 @@ func (t *table) unanswered(now time.Time) (names []string) {
 	return names
 }
 
-// probed notes that an answer by UDP is expected of the member.
+// probed records that the member owes an answer by UDP.
 func (t *table) probed(name string) {
 	now := time.Now()
 	t.with(name, func(p *peer) {
@@ -562,12 +551,12 @@ func (t *table) probed(name string) {
 	})
 }
 
-// agree notes that roots are the same. Called with the lock held.
+// agree records that the roots are the same. Called with the lock held.
 func (p *peer) agree(now time.Time) {
 	p.sync, p.compared, p.agreed, p.differing, p.fruitless, p.nextSync = Agrees, now, now, 0, 0, time.Time{}
 }
 
-// agreement counts alive others by what is known of their roots.
+// agreement counts the alive others by what is known of their roots.
 func (t *table) agreement() (equal, differ, unknown int) {
 	now := time.Now()
 	t.mu.Lock()
@@ -588,8 +577,8 @@ func (t *table) agreement() (equal, differ, unknown int) {
 	return equal, differ, unknown
 }
 
-// toAsk picks alive members whose root is unknown or differed, and was not asked
-// for in the last five seconds, and those that have left a probe unanswered.
+// toAsk picks alive members whose root is unknown or differs and was not requested in the last five seconds, and members that
+// have left a probe unanswered.
 func (t *table) toAsk(max int, now time.Time) []target {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -609,7 +598,7 @@ func (t *table) toAsk(max int, now time.Time) []target {
 			}
 		}
 	}
-	pick(max-1, true) // those that were made up must not take the others' turn
+	pick(max-1, true) // invented members must not take the others' turns
 	pick(max, false)
 	pick(max, true)
 	return out

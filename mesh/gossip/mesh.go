@@ -1,7 +1,3 @@
-// Package gossip spreads the replicated set over the members of the mesh:
-// memberlist says who is there, and what a member writes goes to the others at
-// once by packets, and for certain by comparing roots and exchanging what
-// differs over streams.
 package gossip
 
 import (
@@ -27,7 +23,7 @@ import (
 // ErrClosed is returned by calls after Shutdown.
 var ErrClosed = errors.New("the mesh is shut down")
 
-// ErrNameTaken says that another live member has this one's name.
+// ErrNameTaken means that another live member has this one's name.
 var ErrNameTaken = errors.New("name taken")
 
 // Mesh is this member's place in the mesh.
@@ -37,15 +33,15 @@ type Mesh struct {
 	set      Set
 	log      *slog.Logger
 	count    counters
-	run      uint64                 // drawn at the start, see nodeMeta; even, see nodeMeta.counts
-	self     atomic.Pointer[string] // own address, ip:port
+	run      uint64                 // drawn at each start, see nodeMeta; even, see nodeMeta.counts
+	self     atomic.Pointer[string] // the advertised address, ip:port
 	squatter atomic.Pointer[string]
-	routed   atomic.Bool // the own address is that of a route
+	routed   atomic.Bool // the advertised address comes from a route
 
 	ring  *keyring
 	wire  *wire
 	list  atomic.Pointer[memberlist.Memberlist] // nil while there is none, see readdress
-	lists atomic.Uint64                         // numbers them
+	lists atomic.Uint64                         // how many memberlists have been started
 	table *table
 
 	push  *pusher
@@ -54,18 +50,18 @@ type Mesh struct {
 	known *known
 
 	asks        asks
-	newcomers   *pace // names that were never heard before
+	newcomers   *pace // names never heard before
 	strangers   strangers
 	recent      recentHeads
-	server      chan struct{} // slots of exchanges served
-	rotate      sync.Mutex    // one key change made from here at a time
-	keyMu       sync.Mutex    // one change of the own ring and its file; after rotate
+	server      chan struct{} // slots for the exchanges being served
+	rotate      sync.Mutex    // held during a key change requested here: one at a time
+	keyMu       sync.Mutex    // held while the own ring and its file change; taken after rotate
 	events      chan MemberEvent
 	warned      onceEach
 	views       viewWatch
 	started     time.Time
 	random      *rand.Rand
-	startedWall time.Time // the same by the own clock, see drift
+	startedWall time.Time // started by this host's wall clock, see drift
 
 	ctx    context.Context // ends with Shutdown
 	cancel context.CancelFunc
@@ -73,14 +69,13 @@ type Mesh struct {
 	timers timers
 	conns  connSet
 
-	leaveMu sync.Mutex // Leave, Shutdown and readdress, one after the other
+	leaveMu sync.Mutex // serialises Leave, Shutdown and readdress
 	left    atomic.Bool
 	closed  atomic.Bool
 }
 
-// New starts a member. It looks for another live member of its name first, at
-// most for tuning.NameCheck, and refuses with ErrNameTaken; joining then goes on
-// in the background for as long as it takes.
+// New starts a member. It first looks for another live member of its name, for at most tuning.NameCheck, and refuses to start
+// with ErrNameTaken if there is one. Joining goes on in the background for as long as it takes.
 func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -123,7 +118,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 		}
 		m.ring = ring
 	}
-	m.setAddr(netip.AddrPortFrom(netip.IPv4Unspecified(), 0)) // until it is found
+	m.setAddr(netip.AddrPortFrom(netip.IPv4Unspecified(), 0)) // until the real one is found
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.timers.wg = &m.wg
 	m.sync.init(m)
@@ -163,8 +158,7 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	return m, nil
 }
 
-// listConfig is memberlist's, with the address that the others are told; "" leaves
-// it to the transport.
+// listConfig is memberlist's configuration, with the address to advertise; "" leaves that to the transport.
 func (m *Mesh) listConfig(advertise string, port int) *memberlist.Config {
 	mc := m.cfg.memberlistConfig()
 	mc.Transport = instance{m.wire}
@@ -230,7 +224,7 @@ func (m *Mesh) start(ctx context.Context) error {
 	return nil
 }
 
-// Addr is the address that the others reach, ip:port.
+// Addr is the advertised address, ip:port.
 func (m *Mesh) Addr() string { return m.addr() }
 
 func (m *Mesh) addr() string { return *m.self.Load() }
@@ -240,10 +234,10 @@ func (m *Mesh) setAddr(a netip.AddrPort) {
 	m.self.Store(&s)
 }
 
-// Announce says that the own log has grown. It never blocks.
+// Announce reports that the own log has grown. It never blocks.
 func (m *Mesh) Announce() { m.push.announce() }
 
-// Members lists all members known, the gone ones too, by name.
+// Members lists all known members, including those that are gone, by name.
 func (m *Mesh) Members() []Member {
 	out := m.table.members(m.drift())
 	state, agrees := Alive, Unknown
@@ -261,11 +255,10 @@ func (m *Mesh) Members() []Member {
 	return out
 }
 
-// Member is what is known of another member; ok is false where nothing is.
+// Member returns what is known of another member; ok is false if nothing is.
 func (m *Mesh) Member(name string) (_ Member, ok bool) { return m.table.named(name, m.drift()) }
 
-// Send brings a payload of at most 1,200 bytes to another member's OnMessage,
-// once or not at all.
+// Send carries a payload of at most 1,200 bytes to another member's OnMessage, at most once and without a guarantee.
 func (m *Mesh) Send(to string, payload []byte) error {
 	if m.closed.Load() {
 		return ErrClosed
@@ -297,10 +290,9 @@ func (m *Mesh) send(addr string, e *envelope) error {
 	return nil
 }
 
-// Offset is the median of the members' clocks minus the own one, the own one
-// counted in, and whether the own clock agrees with it to 60 s. With members
-// there of which too few have been measured it does not agree: nothing may be
-// forgotten on the word of one clock.
+// Offset is the median of the members' clocks minus the own one (which is included), and whether the own clock agrees with it
+// within 60 s. It does not agree if there are other members and too few were measured: nothing may be forgotten by the word of
+// one clock.
 func (m *Mesh) Offset() (median time.Duration, agree bool) {
 	all, measured := m.table.skews(m.drift())
 	enough := measured >= min(settleWith, m.table.alive()-1)
@@ -313,22 +305,21 @@ func (m *Mesh) Offset() (median time.Duration, agree bool) {
 	return median, enough && median.Abs() <= time.Minute
 }
 
-// drift is how far the own clock has gone astray from the steady time since the
-// start: a clock that is set, or a machine that was suspended, shows at once,
-// before anybody is measured again.
+// drift is how far the own wall clock has moved against the steady time since the start. It shows a clock that was set, or a
+// machine that was suspended, at once and before any member is measured again.
 func (m *Mesh) drift() time.Duration {
-	// Without the monotonic reading, which is what it is compared with.
+	// Strip the monotonic reading: that is what the wall clock is compared with.
 	return m.cfg.Now().Round(0).Sub(m.startedWall) - time.Since(m.started)
 }
 
-// minute is the present one by the clock of the majority: all members ask for
-// the root of the same minute, even those whose clock is wrong.
+// minute is the current minute by the clock of the majority, so that all members ask for the root of the same minute, even
+// those whose clock is wrong.
 func (m *Mesh) minute() int64 {
 	offset, _ := m.Offset()
 	return store.Minute(m.cfg.Now().Add(offset))
 }
 
-// stamp is the own one, as sent.
+// stamp is this member's own stamp.
 func (m *Mesh) stamp() []byte {
 	minute := m.minute()
 	return stamp{
@@ -337,12 +328,11 @@ func (m *Mesh) stamp() []byte {
 	}.encode()
 }
 
-// Stats is a copy of the counters.
+// Stats returns a copy of the counters.
 func (m *Mesh) Stats() Stats { return m.count.snapshot() }
 
-// Leave tells the others that this member goes for good and that they need not
-// look for it, and waits until one of them was told or the context ends.
-// Shutdown still has to follow.
+// Leave tells the others that this member leaves for good and need not be looked for. It waits until one of them has heard so
+// or the context ends. Shutdown must still follow.
 func (m *Mesh) Leave(ctx context.Context) error {
 	m.leaveMu.Lock()
 	defer m.leaveMu.Unlock()
@@ -357,7 +347,7 @@ func (m *Mesh) Leave(ctx context.Context) error {
 	if d, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(d), time.Millisecond))
 	}
-	// Its message is one that memberlist spreads; ours only tells it from a death.
+	// memberlist spreads its own leave message; ours only distinguishes it from a death.
 	var err error
 	if list := m.list.Load(); list != nil {
 		err = list.Leave(timeout)
@@ -376,8 +366,7 @@ func (m *Mesh) sayLeaving() {
 	}
 }
 
-// Shutdown stops everything and waits for it. The others take it for a crash
-// unless Leave came before.
+// Shutdown stops everything and waits for it. The others take it for a crash unless Leave came first.
 func (m *Mesh) Shutdown() error {
 	m.leaveMu.Lock()
 	defer m.leaveMu.Unlock()
@@ -403,7 +392,7 @@ func (m *Mesh) Shutdown() error {
 	return nil
 }
 
-// dispatch gives the events to their receiver, in order.
+// dispatch delivers the events in order.
 func (m *Mesh) dispatch() {
 	for {
 		select {
@@ -426,7 +415,7 @@ func (m *Mesh) event(kind EventKind, member Member) {
 	}
 }
 
-// keepHouse does each second what needs no better time.
+// keepHouse runs the periodic chores once a second.
 func (m *Mesh) keepHouse() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -450,7 +439,7 @@ func (m *Mesh) keepHouse() {
 	}
 }
 
-// timers are single delayed calls, ended with the mesh.
+// timers are single delayed calls that end with the mesh.
 type timers struct {
 	mu     sync.Mutex
 	closed bool
@@ -460,8 +449,7 @@ type timers struct {
 
 const maxTimers = 8192
 
-// after runs f once, unless the mesh is shut down before. It reports whether
-// there was room.
+// after runs f once, unless the mesh is shut down first. It reports whether there was room for the timer.
 func (t *timers) after(d time.Duration, f func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -497,7 +485,7 @@ func (t *timers) stop() {
 	}
 }
 
-// connSet are the streams that are open, to be cut at the end.
+// connSet holds the open streams, to be closed at shutdown.
 type connSet struct {
 	mu     sync.Mutex
 	closed bool
@@ -532,7 +520,7 @@ func (s *connSet) closeAll() {
 	}
 }
 
-// jitter spreads d by a quarter up and down, so that members do not march in step.
+// jitter varies d by a quarter either way, so that members do not act in lockstep.
 func (m *Mesh) jitter(d time.Duration) time.Duration {
 	return d*3/4 + random.Below(m.random, d/2+1)
 }

@@ -7,12 +7,12 @@ import (
 	"banmesh/store/text"
 )
 
-// nodeMeta travels with memberlist's alive messages, at most 512 bytes.
+// nodeMeta travels in memberlist's alive messages, in at most 512 bytes.
 type nodeMeta struct {
 	Version  string
 	Eligible bool
 	Priority int64
-	Run      uint64 // drawn at each start: tells a restart from an echo
+	Run      uint64 // drawn at each start: distinguishes a restart from an echo
 }
 
 const metaVersion = 1
@@ -36,6 +36,6 @@ func decodeMeta(b []byte) (nodeMeta, error) {
 	if len(m.Version) > 64 {
 		return nodeMeta{}, errMeta
 	}
-	m.Version = text.Clean(m.Version, 64) // it is shown
+	m.Version = text.Clean(m.Version, 64) // it is displayed
 	return m, nil
 }

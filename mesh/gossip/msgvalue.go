@@ -10,10 +10,9 @@ import (
 
 var errValue = errors.New("not a value that memberlist sends")
 
-// readValue reads one value of msgpack (github.com/msgpack/msgpack/blob/master/spec.md) as it is, of at most limit bytes.
-// The codec believes the length that stands before a value: it makes room for four gigabytes because five bytes announce
-// them, and lets long texts grow by a few bytes at a time. What is read here has arrived, and is short. Extension types,
-// which memberlist does not use, are refused.
+// readValue reads one raw value of msgpack (github.com/msgpack/msgpack/blob/master/spec.md), of at most limit bytes. The codec
+// believes the announced length: five bytes can make it allocate four gigabytes, and long texts grow by a few bytes at a time.
+// What is read here has arrived and is short. Extension types, which memberlist does not use, are refused.
 func readValue(r *bufio.Reader, limit int) ([]byte, error) {
 	var b []byte
 	take := func(n uint64) ([]byte, error) {
@@ -38,7 +37,7 @@ func readValue(r *bufio.Reader, limit int) ([]byte, error) {
 		copy(whole[4-size:], p)
 		return uint64(binary.BigEndian.Uint32(whole[:])), nil
 	}
-	// Each value takes a byte at least, so that limit bounds their number as well.
+	// Each value takes at least a byte, so limit bounds their number as well.
 	for left := uint64(1); left > 0; left-- {
 		head, err := take(1)
 		if err != nil {

@@ -19,11 +19,10 @@ type whoInfo struct {
 type holderInfo struct {
 	From string
 	Run  uint64
-	Addr string // of the member of the name asked for, "" when none is alive
+	Addr string // of the member that has the requested name, "" if none is alive
 }
 
-// who asks the member at the address for its own name and run, and where the
-// member of the name given is.
+// who asks the member at the address for its own name and run, and for the address of the named member.
 func (m *Mesh) who(ctx context.Context, addr, name string, timeout time.Duration) (holderInfo, error) {
 	var h holderInfo
 	s, done, err := m.talk(addr, timeout)
@@ -44,7 +43,7 @@ func (m *Mesh) who(ctx context.Context, addr, name string, timeout time.Duration
 
 func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 	var w whoInfo
-	// The asker has perhaps our own name: that is what it wants to know.
+	// The asker may have our own name: that is what it wants to find out.
 	if err := packed.Decode(payload, 3, &w); err != nil || checkName(w.Name) != nil {
 		m.refuse(from, "malformed frame")
 		return
@@ -67,10 +66,9 @@ func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 // maxNameChecks bounds how many members are asked at the start.
 const maxNameChecks = 8
 
-// searchName asks the seeds and known members whether another live member has
-// our name. Whom nobody reaches any more, an earlier run of this one most
-// likely, does not count, and neither does the word of one against that of the
-// others: it would keep any router from starting.
+// searchName asks the seeds and known members whether another live member has our name. A holder that nobody reaches is most
+// likely an earlier run of this member and does not count. Neither does one member's word against all others: otherwise a
+// single key holder could keep any router from starting.
 func (m *Mesh) searchName(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.tune.NameCheck)
 	defer cancel()
@@ -95,7 +93,7 @@ func (m *Mesh) searchName(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		break // a silent member cannot be asked; a conflict shows later
+		break // silent members cannot be asked; a conflict shows later
 	}
 	switch {
 	case len(taken) == 0:
@@ -108,8 +106,8 @@ func (m *Mesh) searchName(ctx context.Context) error {
 	return nil
 }
 
-// Squatter is the address at which somebody said at the start that it has this
-// member's name, "" where nobody did. The others did not confirm it.
+// Squatter is the address of a member that claimed this member's name at the start, "" if there was none. The others did not
+// confirm the claim.
 func (m *Mesh) Squatter() string {
 	if at := m.squatter.Load(); at != nil {
 		return *at
@@ -117,14 +115,14 @@ func (m *Mesh) Squatter() string {
 	return ""
 }
 
-// verdict is what the member at an address says of our name.
+// verdict is what the member at an address answers about our name.
 type verdict struct {
 	by       string
-	at       string // where its holder is, and answers; "" for nowhere
+	at       string // where the name's holder is and answers; "" if nowhere
 	answered bool
 }
 
-// holder asks the member at addr for the live other member of our name.
+// holder asks the member at addr for the other live member of our name.
 func (m *Mesh) holder(ctx context.Context, addr string) verdict {
 	v := verdict{by: addr}
 	if addr == m.addr() {
@@ -149,8 +147,8 @@ func (m *Mesh) holder(ctx context.Context, addr string) verdict {
 	return v
 }
 
-// conflict looks at another address that claims our name: where a live member
-// answers, both are running and somebody must rename one.
+// conflict checks another address that claims our name: if a live member answers there, both are running and an operator must
+// rename one.
 func (m *Mesh) conflict(addr string) {
 	if addr == m.addr() || !m.warned.first("conflict "+addr) {
 		return

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// owner is the file's user and group, -1 where the system does not say.
+// owner is the file's user and group, -1 if the system does not tell.
 func owner(fi fs.FileInfo) (uid, gid int) {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid), int(st.Gid)

@@ -19,9 +19,8 @@ func newPace(rate, burst int) *pace {
 	return &pace{rate: float64(rate), burst: float64(burst), tokens: float64(burst), at: time.Now()}
 }
 
-// take takes n tokens, or says how long until there are enough. More than the
-// burst may be taken from a full bucket: a single frame to very many members
-// must not wait for ever.
+// take takes n tokens, or says how long until there are enough. A full bucket may be overdrawn: otherwise a single frame to
+// very many members would wait for ever.
 func (p *pace) take(n int) (wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -23,17 +23,16 @@ const (
 	nonceSize = 12
 	tagSize   = 16
 
-	// maxPacket is what one datagram may carry, memberlist's own default: it
-	// passes an MTU of 1,500 with a tunnel on the way.
+	// maxPacket is the size of one datagram, memberlist's own default: it passes an MTU of 1,500 with a tunnel on the way.
 	maxPacket = 1400
-	// packetOverhead is that of a sealed packet that is counted: magic, mode,
-	// nonce, tag, channel, header. An unsealed one takes less, whatever its label.
+	// packetOverhead is what a sealed, counted packet adds: magic, mode, nonce, tag, channel, header. An unsealed one adds
+	// less, whatever its label.
 	packetOverhead = 2 + nonceSize + tagSize + 1 + countedHead
 	// maxFrame is the largest frame of our own.
 	maxFrame = maxPacket - packetOverhead
 )
 
-// Channels: whom a packet or a stream is for.
+// Channels: the receiver of a packet or a stream.
 const (
 	chanMembers = 0 // memberlist
 	chanFrames  = 1 // this package
@@ -62,7 +61,7 @@ func dropReason(err error) string {
 	return "not ours"
 }
 
-// sealPacket wraps one payload. ring is nil where the mesh is not encrypted.
+// sealPacket wraps one payload. ring is nil if the mesh is not encrypted.
 func sealPacket(ring *keyring, label string, channel byte, payload []byte) []byte {
 	if ring == nil {
 		b := make([]byte, 0, 3+len(label)+1+len(payload))
@@ -81,7 +80,7 @@ func sealPacket(ring *keyring, label string, channel byte, payload []byte) []byt
 	return b[:2+nonceSize+len(out)]
 }
 
-// openPacket is the way back. The payload does not alias b.
+// openPacket undoes sealPacket. The payload does not alias b.
 func openPacket(ring *keyring, label string, b []byte) (channel byte, payload []byte, err error) {
 	if len(b) < 2 || b[0] != magic {
 		return 0, nil, errNotOurs

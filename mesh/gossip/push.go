@@ -8,20 +8,19 @@ import (
 	"banmesh/store"
 )
 
-// pusher sends what the own log gains. A frame leaves at once when the way is
-// free; what comes while one is sent, or within CoalesceGap of one that was not
-// full, joins the next. Nothing is queued: the log itself is what is pending.
+// pusher sends what the own log gains. A frame leaves at once if none is being sent. Records that arrive while one is sent, or
+// within CoalesceGap of one that was not full, join the next. There is no queue: the log itself holds what is pending.
 type pusher struct {
 	m      *Mesh
 	wake   chan struct{}
 	pace   *pace
-	relays *pace // what is handed on for others
+	relays *pace // paces what is relayed for others
 
 	// owned by loop
 	sent    uint64
-	bulk    bool      // some of it was left to the exchange since the last calm
+	bulk    bool      // some records were left to anti-entropy since the last calm
 	nudged  time.Time // when the others were last told so
-	next    time.Time // the next frame that is not full leaves no sooner
+	next    time.Time // a frame that is not full leaves no earlier
 	repeats [2]time.Time
 }
 
@@ -41,7 +40,7 @@ func (p *pusher) announce() {
 }
 
 func (p *pusher) loop() {
-	// Records from before the start, if any, are for the exchange.
+	// Records from before the start, if any, are left to anti-entropy.
 	p.sent = p.m.set.Head().Seq
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -60,9 +59,9 @@ func (p *pusher) loop() {
 	}
 }
 
-// flush sends until nothing is pending. False: the mesh is shut down.
+// flush sends until nothing is pending. It returns false if the mesh is shut down.
 func (p *pusher) flush() bool {
-	began := time.Now() // since when the oldest unsent record waits, about
+	began := time.Now() // roughly when the oldest unsent record was written
 	for {
 		head := p.m.set.Head()
 		if p.sent >= head.Seq {
@@ -73,7 +72,7 @@ func (p *pusher) flush() bool {
 		}
 		others := p.m.table.receivers(p.m.tune.DirectMax)
 		if len(others) == 0 {
-			p.sent = head.Seq // members that join compare roots
+			p.sent = head.Seq // members that join compare roots instead
 			return true
 		}
 		limit := p.m.maxChunk()
@@ -97,7 +96,7 @@ func (p *pusher) flush() bool {
 			if !p.sleep(wait) {
 				return false
 			}
-			continue // and take along what came meanwhile
+			continue // and include what arrived meanwhile
 		}
 		p.m.spread(encode(kindPush, pushMsg{From: p.m.cfg.Name, Seq: last, Chunk: chunk}), others)
 		p.m.count.sentChunk(chunk)
@@ -116,8 +115,7 @@ func (p *pusher) flush() bool {
 	}
 }
 
-// leave leaves records to the exchange and says so, so that nobody waits for a
-// probe to notice.
+// leave leaves records to anti-entropy and says so, so that nobody waits for a probe to notice.
 func (p *pusher) leave(head store.Head) {
 	p.bulk = true
 	now := time.Now()
@@ -125,7 +123,7 @@ func (p *pusher) leave(head store.Head) {
 		p.repeats[i] = now.Add(d)
 	}
 	if now.Sub(p.nudged) < p.m.tune.Reannounce[0]/2 {
-		return // the repeats will
+		return // the repeated heads will say so
 	}
 	p.nudged = now
 	p.tell(head, p.m.table.receivers(p.m.tune.DirectMax))
@@ -156,10 +154,9 @@ func (p *pusher) untilRepeat() time.Duration {
 	return d
 }
 
-// repeat tells the head again. In a large mesh only √N members are told: all of
-// them would cost as much as the ban, and who missed it sees it at a probe. Of a
-// burst all are told, but no more are asked: their answers would come at once, and
-// those that are lost would each bring an exchange.
+// repeat sends the head again. In a large mesh it goes to √N members only: sending it to all would cost as much as the ban, and
+// a member that misses it learns of the difference at a probe. After a burst all are told, but no further members are asked:
+// their answers would all come at once, and each lost one would cause an exchange.
 func (p *pusher) repeat() {
 	now := time.Now()
 	due := false
@@ -180,7 +177,7 @@ func (p *pusher) repeat() {
 		others = some
 	}
 	p.tell(p.m.set.Head(), others)
-	if !p.repeats[1].IsZero() { // once a push
+	if !p.repeats[1].IsZero() { // once for each push
 		p.m.sync.confirm(some)
 	}
 	if p.repeats[len(p.repeats)-1].IsZero() {
@@ -220,7 +217,7 @@ func (m *Mesh) maxChunk() int {
 
 const relaysPerSlice = 2
 
-// slices is how many slices n others are dealt into.
+// slices is the number of slices into which n others are dealt.
 func sliceCount(n int) int { return max(1, int(math.Round(math.Sqrt(float64(n))))) }
 
 // fanOut is about how many packets one push costs its sender.
@@ -231,10 +228,9 @@ func (m *Mesh) fanOut(others int) int {
 	return min(others, relaysPerSlice*sliceCount(others))
 }
 
-// spread brings a push frame to all others: straight up to DirectMax members,
-// else by two relays in each of √N slices. Who is in which slice follows from a
-// hash of the name, so that no list travels and a relay that knows a member
-// which the sender does not know yet serves it all the same.
+// spread sends a push frame to all others: straight to each up to DirectMax members, above that through two relays in each of
+// √N slices. A hash of the name decides who is in which slice, so that no list has to travel, and a relay also serves members
+// that the sender does not know yet.
 func (m *Mesh) spread(frame []byte, others []target) {
 	m.count.pushes.Add(1)
 	if len(others)+1 <= m.tune.DirectMax {
@@ -279,7 +275,7 @@ func (m *Mesh) spread(frame []byte, others []target) {
 	}
 }
 
-// relay hands a push on to the own slice.
+// relay passes a push on to the members of its own slice.
 func (m *Mesh) relay(msg relayMsg) {
 	if msg.Slices == 0 || msg.Slices > 1024 || msg.Slice >= msg.Slices || len(msg.Relays) > 8 {
 		m.count.drop("relay shape")

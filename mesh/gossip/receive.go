@@ -11,10 +11,9 @@ import (
 	"banmesh/store"
 )
 
-// receive handles the frames of a queue in the order of their arrival. One
-// goroutine for those of records, since merging takes the set's lock anyway, and
-// one for the rest: a merge may wait for the disk, and a member that does not hear
-// the leader meanwhile would claim to lead.
+// receive handles the frames of a queue in order of arrival. One goroutine handles those with records, since merging takes the
+// set's lock anyway, and another one the rest: a merge may wait for the disk, and a member that does not hear the leader
+// meanwhile would claim to lead.
 func (m *Mesh) receive(queue <-chan inbound) {
 	for {
 		select {
@@ -26,7 +25,7 @@ func (m *Mesh) receive(queue <-chan inbound) {
 	}
 }
 
-// ofRecords says whether a frame carries records or asks for some.
+// ofRecords says whether a frame carries records or requests some.
 func ofRecords(frame []byte) bool {
 	if len(frame) < 2 {
 		return false
@@ -38,7 +37,7 @@ func ofRecords(frame []byte) bool {
 	return false
 }
 
-// refuse counts a frame that is dropped, and logs it once for each peer and reason.
+// refuse counts a dropped frame, and logs it once for each peer and reason.
 func (m *Mesh) refuse(from, reason string) {
 	m.count.drop(reason)
 	host := from
@@ -50,7 +49,7 @@ func (m *Mesh) refuse(from, reason string) {
 	}
 }
 
-// malformed names what decode found.
+// malformed names the error that decode found.
 func malformed(err error) string {
 	switch {
 	case errors.Is(err, packed.ErrTrailing):
@@ -61,8 +60,7 @@ func malformed(err error) string {
 	return "malformed frame"
 }
 
-// frame takes one frame from a packet of any sender. run is the sender's, 0
-// where its packets are not counted.
+// frame handles one frame from a packet of any sender. run is the sender's, 0 if its packets are not counted.
 func (m *Mesh) frame(b []byte, from string, run uint64) {
 	if len(b) < 2 {
 		m.refuse(from, "truncated frame")
@@ -147,16 +145,15 @@ func (m *Mesh) read(payload []byte, fields int, msg any, sender *string, from st
 	now := time.Now()
 	m.table.with(*sender, func(p *peer) {
 		p.seen = now
-		if p.addr == from { // never so of a stream
+		if p.addr == from { // never true for a stream
 			p.packet = now
 		}
 	})
 	return true
 }
 
-// heeds says whether a message in the name of a member counts: it is alive, and
-// the packet is of its present run. Records need no such look, they mean the same
-// whenever they come.
+// heeds says whether a message in the name of a member counts: the member is alive, and the packet is of its present run.
+// Records need no such check, because they mean the same whenever they arrive.
 func (m *Mesh) heeds(name, from string, run uint64) bool {
 	reason := m.table.heeds(name, run, m.ring != nil && runCounts(m.run))
 	if reason == "" {
@@ -167,8 +164,7 @@ func (m *Mesh) heeds(name, from string, run uint64) bool {
 	return false
 }
 
-// replyAddr is where the sender is answered: where it is known to be, else
-// where the packet came from.
+// replyAddr is where the sender is answered: at its known address, otherwise at the address that the packet came from.
 func (m *Mesh) replyAddr(name, from string) string {
 	if addr, ok := m.table.addr(name); ok {
 		return addr
@@ -224,8 +220,7 @@ func (m *Mesh) headsTold(msg headsMsg, from string) {
 	}
 }
 
-// recentHeads remembers which logs grew in the last half minute: where roots
-// differ, that is most likely why.
+// recentHeads remembers which logs grew in the last half minute: they are the most likely reason if roots differ.
 type recentHeads struct {
 	mu    sync.Mutex
 	heads map[store.LogID]recentHead
@@ -264,7 +259,7 @@ func (r *recentHeads) expire(now time.Time) {
 	}
 }
 
-// newest picks at most maxHeads that this member holds itself, the newest first.
+// newest picks at most maxHeads heads that this member holds itself, the newest first.
 func (r *recentHeads) newest(holds func(store.LogID, uint64) bool) []headMsg {
 	type entry struct {
 		headMsg
@@ -286,7 +281,7 @@ func (r *recentHeads) newest(holds func(store.LogID, uint64) bool) []headMsg {
 	return out
 }
 
-// announceRecent tells a member which logs grew lately, and asks for the same.
+// announceRecent tells a member which logs grew lately, and requests the same.
 func (m *Mesh) announceRecent(addr string, reply bool) {
 	var heads []headMsg
 	if own := m.set.Head(); own.Seq > 0 {

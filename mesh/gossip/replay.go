@@ -6,24 +6,21 @@ import (
 	"time"
 )
 
-// A recorded packet is sealed as well as a fresh one. So that it cannot be
-// played back, what is sealed begins with the run of its sender and a counter;
-// each member keeps a window of the counters that it has seen, for each run.
-// A member that counts says so by an even run in its member data: to members of
-// earlier versions packets go as they know them.
+// A recorded packet is as well sealed as a fresh one. To keep it from being replayed, the sealed part begins with the sender's
+// run and a counter, and each member keeps a window of the counters it has seen for each run. A member that counts announces it
+// by an even run in its member data; members of earlier versions get packets in their old form.
 const (
 	chanCounted = 0x10 // added to the channel
 	countedHead = 8 + 8
 
-	// windowSize is how far behind the newest a packet may come: the counter is
-	// one for all destinations, and what goes to a thousand members may be
-	// overtaken on the way.
+	// windowSize is how far behind the newest counter a packet may come: there is one counter for all destinations, and packets
+	// to a thousand members may overtake each other on the way.
 	windowSize = 4096
-	// maxWindows bounds the runs remembered, 560 bytes each, twice that where a
-	// counter is ahead of the time, and that for each address (maxSides).
+	// maxWindows bounds the remembered runs: 560 bytes each, twice that if a counter is ahead of the time, for each address
+	// (maxSides).
 	maxWindows = 4096
 
-	// minuteBits is what a counter has for the packets of one minute.
+	// minuteBits is the part of a counter that numbers the packets of one minute.
 	minuteBits = 26
 )
 
@@ -38,8 +35,8 @@ type packetCounter struct {
 	last uint64
 }
 
-// next jumps ahead once a minute: a virtual machine that is put back to an
-// earlier state of its memory must not be taken for its own replay.
+// next jumps ahead once a minute: a virtual machine restored to an earlier state of its memory must not look like its own
+// replay.
 func (c *packetCounter) next(now time.Time) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -49,8 +46,7 @@ func (c *packetCounter) next(now time.Time) uint64 {
 
 func counterAt(now time.Time) uint64 { return uint64(max(now.Unix()/60, 0)) << minuteBits }
 
-// mostCounter is above all counters of members whose clocks are at most a minute
-// ahead.
+// mostCounter is above all counters of members whose clocks are at most a minute ahead.
 func mostCounter(now time.Time) uint64 { return counterAt(now.Add(2 * time.Minute)) }
 
 // replays holds the windows.
@@ -59,25 +55,22 @@ type replays struct {
 	runs map[uint64]*windows
 }
 
-// windows are those of one run, by the address that packets of it come from: one
-// for each at which a member of that run lives, mostly one alone, and one ("") for
-// all other addresses. Any member can send a counter in another's name, and it must
-// not make what that one says from its own address look old.
+// windows are those of one run, by the address that its packets come from: one for each address at which a member of that run
+// lives, usually a single one, and one ("") for all other addresses. Any member can send counters in another's name; that must
+// not make the other's own packets look old.
 type windows struct {
 	from map[string]*side
 	used time.Time
 }
 
-// maxSides bounds the windows of one run: a run is one member's, unless somebody
-// makes up members that have it as well.
+// maxSides bounds the windows of one run: a run belongs to one member, unless somebody invents members that claim it as well.
 const maxSides = 4
 
-// side is the window of one address. A counter beyond what the time allows counts
-// apart: it must not make all that follows look old for good. Members whose clock is
-// ahead are heard all the same.
+// side holds the windows of one address. A counter beyond what the time permits is tracked apart: it must not make everything
+// that follows look old for good. Members whose clock is ahead are still heard.
 type side struct {
 	due   window
-	ahead *window // nil until a counter came that was ahead of the time
+	ahead *window // nil until a counter was ahead of the time
 }
 
 type window struct {
@@ -85,9 +78,8 @@ type window struct {
 	seen   [windowSize / 64]uint64 // by counter modulo windowSize
 }
 
-// fresh reports whether the packet was not seen before, and remembers it. home is
-// its address where a member of that run lives there, else "". most is the highest
-// counter that the time allows.
+// fresh reports whether the packet is new, and remembers it. home is its address if a member of that run lives there, otherwise
+// "". most is the highest counter that the time permits.
 func (r *replays) fresh(run, counter uint64, home string, most uint64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,10 +100,9 @@ func (r *replays) fresh(run, counter uint64, home string, most uint64, now time.
 		home, s = "", w.from[""]
 	}
 	if home == "" {
-		// What was played back comes from nowhere in particular. It must be newer than all
-		// that has come home. What comes home is not held against that: the counters to
-		// come can be guessed, and whoever sends them first from elsewhere would have
-		// the member's own taken for theirs. So who can hold back a packet may have it
+		// A replayed packet may come from any address, so one from elsewhere must be newer than everything that has come from
+		// home. The reverse does not hold: counters can be guessed, and a forger who sends the next ones first from elsewhere
+		// would have the member's own packets taken for replays. The price: an attacker who can hold back a packet may have it
 		// heard twice.
 		for _, other := range w.from {
 			if other != s && (other.has(counter) || other.old(counter)) {
@@ -122,7 +113,7 @@ func (r *replays) fresh(run, counter uint64, home string, most uint64, now time.
 	if s == nil {
 		s = &side{}
 		if len(w.from) > 0 && counter > 0 {
-			// Before it was known to live there it was heard: what it said then is old.
+			// Before the member was known to live there, its packets were heard as from elsewhere: those are old.
 			s.due = usedUp(min(counter-1, most))
 			if counter > most {
 				ahead := usedUp(counter - 1)
@@ -136,7 +127,7 @@ func (r *replays) fresh(run, counter uint64, home string, most uint64, now time.
 
 // take reports whether the counter is new, and marks it.
 func (s *side) take(counter, most uint64) bool {
-	if s.due.newest > most { // the clock by which it was due has been corrected
+	if s.due.newest > most { // the clock that permitted it has since been corrected
 		if s.ahead == nil || s.ahead.newest < s.due.newest {
 			due := s.due
 			s.ahead = &due
@@ -152,9 +143,8 @@ func (s *side) take(counter, most uint64) bool {
 	if !s.ahead.take(counter) {
 		return false
 	}
-	// What is ahead now and played back once it is due must be too old by then. A
-	// false counter makes a member deaf for three minutes this way, to what comes from
-	// the same address.
+	// A counter that is ahead now must be too old for a replay once its time comes. A false counter can thereby deafen a member
+	// for three minutes, but only to packets from the forger's own address.
 	if most > s.due.newest {
 		s.due = usedUp(most)
 	}
@@ -206,7 +196,7 @@ func (w *window) has(counter uint64) bool {
 	return counter <= w.newest && w.newest-counter < windowSize && w.seen[counter%windowSize/64]&(1<<(counter%64)) != 0
 }
 
-// evict forgets the run unheard for longest. Called with the lock held.
+// evict forgets the run that was silent longest. Called with the lock held.
 func (r *replays) evict() {
 	var oldest uint64
 	for run, w := range r.runs {
@@ -217,14 +207,13 @@ func (r *replays) evict() {
 	delete(r.runs, oldest)
 }
 
-// countedHeader is what stands before the payload of a counted packet.
+// countedHeader precedes the payload of a counted packet.
 func countedHeader(run, counter uint64) []byte {
 	b := make([]byte, 0, countedHead)
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, run), counter)
 }
 
-// envelope is one frame on its way to several members, sealed at most once for
-// those that count packets and once for those that do not.
+// envelope is one frame for several members, sealed at most once for those that count packets and once for the others.
 type envelope struct {
 	w              *wire
 	channel        byte
@@ -247,8 +236,7 @@ func (e *envelope) to(addr string) []byte {
 	return e.counted
 }
 
-// uncount takes the header off a counted packet that came from the address; run is
-// 0 where it has none.
+// uncount removes the header of a counted packet that came from the address; run is 0 if it has none.
 func (w *wire) uncount(channel byte, payload []byte, from string) (ch byte, rest []byte, run uint64, reason string) {
 	if w.ring == nil || !runCounts(w.run) || channel&chanCounted == 0 {
 		return channel, payload, 0, ""

@@ -11,14 +11,12 @@ import (
 	"sync"
 )
 
-// Key rotation in three steps, each of the whole mesh: install the new key
-// everywhere (it opens), use it everywhere (it seals), remove the old one.
+// A key is rotated in three mesh-wide steps: install the new key everywhere (it opens), use it everywhere (it seals), remove
+// the old one.
 //
-// Members tell each other the short names of keys alone. A new key travels sealed
-// for each member by a key agreement of that moment, so that an eavesdropper with
-// the old key does not learn it. Who calls is not believed: a member changes the
-// key that it seals with, or forgets one, where it finds out for itself that the
-// majority of the members it has heard answer do so too.
+// Members exchange only the short names of keys. A new key travels sealed for each member by a fresh key agreement, so that an
+// eavesdropper with the old key does not learn it. The caller is not trusted: before a member changes the key that it seals
+// with, or forgets one, it checks itself that the members it has heard answer do so too.
 
 type keyOp uint8
 
@@ -31,8 +29,8 @@ const (
 
 var keyOpNames = [...]string{"list", "install", "use", "remove"}
 
-// keyCall is a question or a step. For an install Share is the caller's half of
-// the key agreement; the key follows in a keyGift once the member's half is there.
+// keyCall is a question or a step. For an install, Share is the caller's half of the key agreement; the key follows in a
+// keyGift once the member's half has arrived.
 type keyCall struct {
 	From  string
 	Op    uint8
@@ -43,8 +41,8 @@ type keyCall struct {
 // keyReply answers a call or a gift.
 type keyReply struct {
 	From  string
-	Error string   // "" when done
-	Names []string // of the keys, the one that seals first
+	Error string   // "" on success
+	Names []string // of the keys, the sealing one first
 	Share []byte
 }
 
@@ -63,11 +61,11 @@ var (
 type KeyStatus struct {
 	Key     string   // its name, see KeyName
 	Members []string // that can open with it, by name
-	Using   []string // of these, those that seal with it
+	Using   []string // those of them that seal with it
 }
 
-// ListKeys asks every alive member for its keys. The error names members that
-// did not answer; what the others said is returned all the same.
+// ListKeys asks every alive member for its keys. The error names the members that did not answer; the others' answers are
+// returned nevertheless.
 func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 	if m.ring == nil {
 		return nil, errNoKeyring
@@ -103,23 +101,21 @@ func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 	return out, err
 }
 
-// InstallKey gives a key (base64) to every member that counts, which keeps it in
-// its keyring file. It may be repeated: members that were missed get it then.
+// InstallKey sends a key (base64) to every member that counts, which keeps it in its keyring file. Repeat it for members that
+// were missed.
 func (m *Mesh) InstallKey(ctx context.Context, key string) error {
 	return m.changeKeys(ctx, keyInstall, key, false)
 }
 
-// UseKey has every member seal with an installed key, given in base64 or by its
-// name. It is refused while a member that has not left does not confirm that it
-// holds the key; force leaves out those that do not answer, which are cut off
-// until they get the key by hand.
+// UseKey has every member seal with an installed key, given in base64 or by its name. It is refused while a member that has not
+// left does not confirm that it holds the key. force skips the members that do not answer; those are cut off until an operator
+// gives them the key.
 func (m *Mesh) UseKey(ctx context.Context, key string, force bool) error {
 	return m.changeKeys(ctx, keyUse, key, force)
 }
 
-// RemoveKey drops a key, given in base64 or by its name, everywhere. It is refused
-// while a member that has not left still seals with it or does not answer; force
-// leaves out the silent ones.
+// RemoveKey drops a key, given in base64 or by its name, everywhere. It is refused while a member that has not left still seals
+// with it or does not answer; force skips the silent ones.
 func (m *Mesh) RemoveKey(ctx context.Context, key string, force bool) error {
 	return m.changeKeys(ctx, keyRemove, key, force)
 }
@@ -140,8 +136,7 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 			return err
 		}
 	}
-	// The own ring last when a key is taken away, first when one is added: the
-	// answers must be readable either way.
+	// The own ring changes last if a key is taken away, first if one is added: the answers must be readable either way.
 	if op == keyInstall {
 		if err := m.applyKey(op, raw); err != nil {
 			return err
@@ -159,7 +154,7 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 
 func (m *Mesh) ignores(name string) bool { return m.cfg.Ignore != nil && m.cfg.Ignore(name) }
 
-// confirm makes sure that nobody is cut off by the step.
+// confirm makes sure that the step cuts nobody off.
 func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []target, force bool) error {
 	if op == keyUse && !m.ring.has(raw) {
 		return errors.New("the key is not installed here: install it first")
@@ -190,8 +185,8 @@ func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []targe
 	return nil
 }
 
-// askKeys makes a call to many members at once and returns the names of their
-// keys. The error joins those of members that failed or refused.
+// askKeys makes a call to many members at once and returns the names of their keys. The error joins those of the members that
+// failed or refused.
 func (m *Mesh) askKeys(ctx context.Context, call keyCall, raw []byte, to []target) (map[string][]string, error) {
 	call.From = m.cfg.Name
 	var mu sync.Mutex
@@ -290,7 +285,7 @@ func (m *Mesh) serveKey(s *messages, payload []byte, from string) {
 	}
 }
 
-// keyStep does what another member calls for.
+// keyStep carries out a step that another member requests.
 func (m *Mesh) keyStep(s *messages, k keyCall, from string) error {
 	op := keyOp(k.Op)
 	switch {
@@ -316,7 +311,7 @@ func (m *Mesh) keyStep(s *messages, k keyCall, from string) error {
 	} else {
 		if !slices.Contains(m.ring.names(), k.Name) {
 			if op == keyRemove {
-				return nil // gone already
+				return nil // already removed
 			}
 			return fmt.Errorf("it has no key of the name %.64q", k.Name)
 		}
@@ -358,11 +353,9 @@ func (m *Mesh) takeKey(s *messages, k keyCall) ([]byte, error) {
 	return raw, nil
 }
 
-// majority asks the members that have been heard to answer whether most of them
-// hold the key that is to be used, or seal with the one that this member would be
-// left with. One host has one voice. One member that answers otherwise is enough for a
-// no: made-up members at many addresses would outvote the honest ones, and the step
-// would cut those off.
+// majority asks the members that have been heard to answer whether most of them hold the key that is to be used, or seal with
+// the key that this member would be left with. Each host has one vote. A single different answer means no: invented members at
+// many addresses would outvote the honest ones, and the step would cut those off.
 func (m *Mesh) majority(op keyOp, name string) error {
 	ctx, cancel := context.WithTimeout(m.ctx, 2*keyListTime)
 	defer cancel()
@@ -372,7 +365,7 @@ func (m *Mesh) majority(op keyOp, name string) error {
 	}
 	asked := *m.table.proven.Load()
 	answers, _ := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, asked)
-	// Just started or cut off, this member is no majority of its own.
+	// A member that has just started or is cut off is not a majority by itself.
 	if len(answers) == 0 && m.known.others() {
 		return errors.New("none of the members that it knows has answered it yet: repeat the command in a minute")
 	}
@@ -400,8 +393,8 @@ func (m *Mesh) majority(op keyOp, name string) error {
 	return fmt.Errorf("only %d of the %d hosts that it hears use the key that it would be left with", len(agree), len(voices))
 }
 
-// applyKey makes the step here and in the keyring file. The file comes first
-// to fail: a member must not lose a key at its restart that it confirmed.
+// applyKey carries out the step here and in the keyring file. The file is written first, because a member must not lose at its
+// restart a key that it confirmed.
 func (m *Mesh) applyKey(op keyOp, raw []byte) error {
 	m.keyMu.Lock()
 	defer m.keyMu.Unlock()

@@ -15,14 +15,12 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// What memberlist reads is looked at first. It believes anyone who holds the key:
-// it inflates 1,400 bytes to 40 MB, makes room for a million members that are
-// only announced, takes a member for dead on one word with the largest number
-// there is, which that member can never outbid, and refuses all others once a
-// single one claims a protocol that they do not speak. No honest member sends
-// anything of the kind.
+// Everything is checked before memberlist reads it, because memberlist trusts every key holder: it inflates 1,400 bytes to 40
+// MB, allocates for a million members that are merely announced, believes a single death message with the largest incarnation,
+// which the accused can never outbid, and refuses everybody once one member claims a protocol version that the others do not
+// speak. No honest member sends anything of the kind.
 
-// The types of memberlist's messages (net.go), as far as they are let through.
+// The types of memberlist's messages (net.go) that are let through.
 const (
 	mlPing         = 0
 	mlIndirectPing = 1
@@ -38,18 +36,17 @@ const (
 )
 
 const (
-	// maxAccused bounds the incarnation of a suspicion or a death: the accused
-	// must be able to outbid it. Honest ones count up from 1.
+	// maxAccused bounds the incarnation of a suspicion or a death: the accused must be able to outbid it. Honest ones count up
+	// from 1.
 	maxAccused = 1 << 30
-	// maxIncarnation bounds what others say of a living member, well above
-	// maxAccused. What a member says of itself may exceed it: it must be able to
-	// outbid what somebody else has said in its name.
+	// maxIncarnation bounds what others say of a living member, well above maxAccused. What a member says of itself may exceed
+	// it: it must be able to outbid what others have said in its name.
 	maxIncarnation    = 1 << 31
 	maxOwnIncarnation = 1<<32 - 2
-	// maxUserState is far more than a stamp and a name.
+	// maxUserState is far more than a stamp and a name need.
 	maxUserState = 1 << 10
-	// maxValue bounds a message of a stream, or one member of a list: a name, an
-	// address and up to memberlist.MetaMaxSize bytes of its own.
+	// maxValue bounds a message of a stream, or one member of a list: a name, an address and up to memberlist.MetaMaxSize bytes
+	// of member data.
 	maxValue = 2 << 10
 )
 
@@ -84,7 +81,7 @@ type mlHeader struct {
 	Join         bool
 }
 
-// mlHandle speaks msgpack as memberlist does. Never changed after this.
+// mlHandle encodes msgpack as memberlist does. It never changes.
 var mlHandle = func() *codec.MsgpackHandle {
 	h := &codec.MsgpackHandle{}
 	h.TimeNotBuiltin = true
@@ -94,13 +91,12 @@ var mlHandle = func() *codec.MsgpackHandle {
 
 func mlDecode(b []byte, msg any) error { return codec.NewDecoderBytes(b, mlHandle).Decode(msg) }
 
-// screenPacket returns what memberlist may see of a packet of its own, nil for
-// nothing, and calls drop with the reason for each part that it may not. from is
-// where it came from, ip:port.
+// screenPacket returns the part of a packet that memberlist may see, nil if none, and calls drop with a reason for each part
+// removed. from is the packet's source, ip:port.
 func screenPacket(b []byte, from string, drop func(reason string)) []byte {
 	body := b
 	if len(body) >= 5 && body[0] == mlCRC {
-		body = body[5:] // memberlist checks it
+		body = body[5:] // memberlist checks the checksum
 	}
 	if len(body) == 0 {
 		drop("member message empty")
@@ -159,7 +155,7 @@ func compoundParts(b []byte) (parts [][]byte, ok bool) {
 	return parts, true
 }
 
-// screenMessage says why memberlist must not see a single message, "" when it may.
+// screenMessage says why memberlist must not see a single message, "" if it may.
 func screenMessage(b []byte, from string) (reason string) {
 	if len(b) == 0 {
 		return "member message empty"
@@ -176,8 +172,8 @@ func screenMessage(b []byte, from string) (reason string) {
 		case a.Incarnation > maxAccused:
 			return "member incarnation"
 		case b[0] == mlDead && a.Node != a.From:
-			// Who is suspected has time to answer; on a death that somebody else
-			// declares it is too late. Each member finds out for itself.
+			// A suspected member has time to answer. A death that somebody else declares leaves none, so it is dropped: each
+			// member finds out for itself.
 			return "death by hearsay"
 		}
 		return ""
@@ -191,14 +187,14 @@ func screenMessage(b []byte, from string) (reason string) {
 	return "member message kind"
 }
 
-// isAt reports whether ip:port is the address of memberlist's.
+// isAt reports whether ip:port is the address in memberlist's form.
 func isAt(from string, addr []byte, port uint16) bool {
 	at, err := netip.ParseAddrPort(from)
 	a, ok := netip.AddrFromSlice(addr)
 	return err == nil && ok && at.Port() == port && at.Addr().Unmap() == a.Unmap()
 }
 
-// screenMember does it for a living member. self: it says it of itself.
+// screenMember does the same for an alive message. self: the member says it of itself.
 func screenMember(name string, addr, meta []byte, vsn []uint8, incarnation uint32, self bool) (reason string) {
 	most := uint32(maxIncarnation)
 	if self {
@@ -220,15 +216,14 @@ func screenMember(name string, addr, meta []byte, vsn []uint8, incarnation uint3
 
 var errScreened = errors.New("not what memberlist says to its kind")
 
-// screenedConn is a stream of memberlist's, whose first message is looked at
-// when it is first read.
+// screenedConn is one of memberlist's streams, whose first message is checked when it is first read.
 type screenedConn struct {
 	net.Conn
-	peer    string // ip:port; of a stream that came, the port is not the member's
+	peer    string // ip:port; for an inbound stream the port is not the member's
 	drop    func(reason string)
 	screens atomic.Bool
 	in      *bufio.Reader
-	ready   bytes.Buffer // what was let through and is not read yet
+	ready   bytes.Buffer // let through and not read yet
 	err     error
 }
 
@@ -249,7 +244,7 @@ func (s *screenedConn) Read(b []byte) (int, error) {
 	case s.ready.Len() > 0:
 		return s.ready.Read(b)
 	}
-	return 0, io.EOF // nothing follows the message
+	return 0, io.EOF // nothing may follow the message
 }
 
 func (s *screenedConn) screen() error {
@@ -269,7 +264,7 @@ func (s *screenedConn) screen() error {
 	return fmt.Errorf("message of type %d: %w", kind, errScreened)
 }
 
-// pushPull reads a list of members and writes it anew, without what must not be in it.
+// pushPull reads a list of members and rewrites it without entries that must not be in it.
 func (s *screenedConn) pushPull() error {
 	next := func(msg any) error {
 		b, err := readValue(s.in, maxValue)

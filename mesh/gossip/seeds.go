@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Why a member that this one joins does not answer, as far as can be told.
+// Finds out, as far as possible, why a member that this one joins does not answer.
 var (
 	errNoAgent  = errors.New("refused, no agent listens there")
 	errSilent   = errors.New("no answer: it is down, or a firewall drops TCP")
@@ -22,7 +22,7 @@ var (
 	errItself   = errors.New("that is this router itself")
 )
 
-// seedWait is how long a member to join may take before status asks why.
+// seedWait is how long a member to join may take before status asks for the reason.
 const seedWait = 10 * time.Second
 
 // whyNot asks the address itself why it exchanged no member list.
@@ -48,14 +48,14 @@ func (m *Mesh) whyNot(ctx context.Context, addr string) error {
 	return err
 }
 
-// seedBook keeps what came of the members to join since the start.
+// seedBook records the attempts to join since the start.
 type seedBook struct {
 	mu       sync.Mutex
 	answered map[string]bool
 	failed   map[string]error
 }
 
-// note takes the outcome of a try at one of a seed's addresses.
+// note records the outcome of an attempt at one of a seed's addresses.
 func (b *seedBook) note(seed string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -79,7 +79,7 @@ func (b *seedBook) trouble(seed string) error {
 	return b.failed[seed]
 }
 
-// Unanswered says of each member to join that has not answered since the start why.
+// Unanswered says for each member to join that has not answered since the start why it has not.
 func (m *Mesh) Unanswered() []string {
 	if time.Since(m.started) < seedWait {
 		return nil
@@ -93,8 +93,7 @@ func (m *Mesh) Unanswered() []string {
 	return w
 }
 
-// NeverMet reports whether there are members to join and this one has not met any,
-// neither in this run nor in an earlier one.
+// NeverMet reports whether there are members to join and this one has never met any, in this run or an earlier one.
 func (m *Mesh) NeverMet() bool {
 	if m.table.size() > 0 {
 		return false
@@ -108,7 +107,7 @@ func (m *Mesh) NeverMet() bool {
 	return slices.ContainsFunc(m.known.hosts(), func(h string) bool { return h != m.addr() && m.known.book.trouble(h) != nil })
 }
 
-// knocks are hosts that opened a stream and showed no key of this mesh.
+// knocks are hosts that opened a stream without a key of this mesh.
 type knocks struct {
 	mu   sync.Mutex
 	last map[string]knock
@@ -149,7 +148,7 @@ func (k *knocks) note(from string, err error) {
 	}
 }
 
-// Knocks says who has lately tried to join with another key or label.
+// Knocks lists the hosts that have lately tried to join with another key or label.
 func (m *Mesh) Knocks() []string {
 	k := &m.wire.knocks
 	k.mu.Lock()

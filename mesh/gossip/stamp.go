@@ -6,8 +6,8 @@ import (
 	"hash/fnv"
 )
 
-// stamp is what a probe's acknowledgement carries: enough to see that two
-// members hold the same records, tell the same time and know the same members.
+// stamp travels in a probe's acknowledgement: enough to see that two members hold the same records, have the same time and know
+// the same members.
 //
 //	version (1), root (16), minute of the root (4), Unix ms (6), members (4)
 type stamp struct {
@@ -45,14 +45,14 @@ func decodeStamp(b []byte) (s stamp, err error) {
 	return s, nil
 }
 
-// nameHash is order-free when summed, and deals members to slices.
+// nameHash is summed in any order, and deals members to slices.
 func nameHash(name string, salt uint32) uint32 {
 	h := fnv.New32a()
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], salt)
 	_, _ = h.Write(b[:])
 	_, _ = h.Write([]byte(name))
-	// FNV's low bits alone are weak; the slices are chosen by remainder.
+	// FNV's low bits are weak, and slices are chosen by remainder: mix them.
 	v := h.Sum32()
 	v ^= v >> 16
 	v *= 0x85ebca6b

@@ -10,22 +10,22 @@ import (
 
 // Stats is a copy of the counters since the start.
 type Stats struct {
-	PacketsSent, PacketsReceived uint64 // all packets on the wire, memberlist's too
-	BytesSent, BytesReceived     uint64 // of packets, with what seals them
+	PacketsSent, PacketsReceived uint64 // all packets on the wire, including memberlist's
+	BytesSent, BytesReceived     uint64 // of packets, with their encryption
 	StreamsOpened, StreamsTaken  uint64
 	StreamBytesSent              uint64
 	StreamBytesReceived          uint64
 	Pushes, Relays, Pulls        uint64 // frames sent
 	Exchanges, ExchangesServed   uint64 // completed
 	RecordsMerged                uint64 // new to this member, by push or exchange
-	RecordsRefused               uint64 // not taken: unreadable, beyond a bound against floods, or of a newer version's kind
-	RecordsSent                  uint64 // counted once for each push, pull and exchange, however many members it goes to
+	RecordsRefused               uint64 // not taken: unreadable, over a bound against floods, or of a newer version's kind
+	RecordsSent                  uint64 // once for each push, pull and exchange, however many members it goes to
 
 	// Dropped counts what was refused or lost, by reason.
 	Dropped map[string]uint64
 }
 
-// sentChunk counts the records of a chunk that goes out.
+// sentChunk counts the records of a chunk that is sent.
 func (c *counters) sentChunk(chunk []byte) { c.sent.Add(uint64(store.ChunkRecords(chunk))) }
 
 type counters struct {

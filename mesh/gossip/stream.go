@@ -15,12 +15,10 @@ import (
 	"time"
 )
 
-// A stream begins with a hello each way: magic, mode, 16 random bytes, length of
-// label and label (the label only where nothing is sealed). Sealed streams then carry records of
-// at most 16 KiB: length (4 bytes), sealed text. Each direction has its own key,
-// derived from a key of the mesh and both hellos, and counts its records as
-// nonces: a recorded stream cannot be played back, cut in the middle unnoticed
-// by the messages in it, or reordered. The first byte inside is the channel.
+// A stream begins with a hello each way: magic, mode, 16 random bytes, length of the label and the label (only if the mesh is
+// not encrypted). Sealed streams then carry records of at most 16 KiB: length (4 bytes), sealed text. Each direction has its
+// own key, derived from a key of the mesh and both hellos, and uses record numbers as nonces: a recorded stream can neither be
+// replayed nor reordered, and the messages inside show if it is cut short. The first byte inside is the channel.
 const (
 	helloRandom = 16
 	maxRecord   = 16 << 10
@@ -66,15 +64,14 @@ func readHello(r io.Reader) (h helloMsg, err error) {
 	return h, nil
 }
 
-// secureConn is a stream after its hellos. Reads and writes may run at the same
-// time, two reads or two writes may not.
+// secureConn is a stream after its hellos. A read and a write may run at the same time; two reads or two writes may not.
 type secureConn struct {
 	net.Conn
 	count *counters
 
-	ring  *keyring // nil: records are not used, bytes pass as they are
+	ring  *keyring // nil: no records, bytes pass unchanged
 	label string
-	salt  []byte // both randoms, the client's first
+	salt  []byte // the random bytes of both hellos, the client's first
 	read  *direction
 	write *direction
 
@@ -87,7 +84,7 @@ type direction struct {
 	name    string // "c" or "s", part of the derivation
 	aead    cipher.AEAD
 	seq     uint64
-	pending []byte // read side: opened, not yet asked for
+	pending []byte // read side: decrypted and not read yet
 	buf     []byte
 }
 
@@ -143,7 +140,7 @@ func dialStream(c net.Conn, ring *keyring, label string, channel byte, timeout t
 	return s, c.SetDeadline(time.Time{})
 }
 
-// acceptStream does the server's half and returns the channel asked for.
+// acceptStream does the server's half and returns the requested channel.
 func acceptStream(c net.Conn, ring *keyring, label string, timeout time.Duration, count *counters) (*secureConn, byte, error) {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, 0, err
@@ -262,7 +259,7 @@ func (s *secureConn) nextRecord(d *direction) error {
 		d.pending = plain
 		return nil
 	}
-	// The first record tells which of the keys the other side seals with.
+	// The first record shows which key the other side seals with.
 	for _, k := range s.ring.all() {
 		aead, err := s.derive(d, k)
 		if err != nil {

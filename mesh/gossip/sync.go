@@ -17,12 +17,12 @@ type syncer struct {
 
 	mu     sync.Mutex
 	wanted map[string]*wish
-	met    map[string]struct{} // agreed with, or exchanged with, since the start
+	met    map[string]struct{} // members agreed with, or exchanged with, since the start
 
 	settled atomic.Bool
 }
 
-// wish is an exchange to be made.
+// wish is a planned exchange.
 type wish struct {
 	due   time.Time
 	tries int
@@ -36,7 +36,7 @@ func (s *syncer) init(m *Mesh) {
 	s.wanted, s.met = make(map[string]*wish), make(map[string]struct{})
 }
 
-// want has an exchange made with a member, after a delay.
+// want plans an exchange with a member, after a delay.
 func (s *syncer) want(name string, delay time.Duration) {
 	due := time.Now().Add(delay)
 	s.mu.Lock()
@@ -54,16 +54,15 @@ func (s *syncer) want(name string, delay time.Duration) {
 	}
 }
 
-// due says whether an exchange with a member need not wait because the last ones
-// were fruitless.
+// due says whether an exchange with a member may run now, or must wait because the last ones were fruitless.
 func (s *syncer) due(name string) bool {
 	due := true
 	s.m.table.with(name, func(p *peer) { due = !time.Now().Before(p.nextSync) })
 	return due
 }
 
-// joined is told of each member that comes up. The first few are exchanged with
-// at once; the others are asked for their root in time.
+// joined handles each member that comes up. It plans an exchange with the first few at once; the others are asked for their
+// root in due time.
 func (s *syncer) joined(name string) {
 	s.mu.Lock()
 	few := len(s.met)+len(s.wanted) < settleWith
@@ -73,7 +72,7 @@ func (s *syncer) joined(name string) {
 	}
 }
 
-// observe takes in another member's stamp.
+// observe handles another member's stamp.
 func (s *syncer) observe(name string, st stamp) {
 	m := s.m
 	if m.set.Root(st.minute) == st.root {
@@ -100,15 +99,13 @@ func (s *syncer) observe(name string, st stamp) {
 	case !s.settled.Load() && looks == 1 && !s.has(name):
 		s.want(name, 0)
 	case looks == 1:
-		// Perhaps a ban is on its way, or was lost on it: a word about which logs
-		// grew lately fixes that without an exchange.
+		// A ban may be on its way, or was lost on it: heads of the logs that grew lately repair that without an exchange.
 		m.announceRecent(addr, true)
 		m.timers.after(m.jitter(m.tune.RecheckAfter), func() { m.ask(name, addr) })
 	case wait == 0:
 		s.want(name, 0)
 	default:
-		// The roots differ for a reason that no exchange fixes. What is new must not
-		// wait for the next one all the same.
+		// The roots differ for a reason that no exchange repairs. New records must not wait for the next exchange nevertheless.
 		m.announceRecent(addr, true)
 	}
 }
@@ -120,7 +117,7 @@ func (s *syncer) has(name string) bool {
 	return ok
 }
 
-// meet counts a member with which there is nothing left to exchange.
+// meet counts a member with which nothing is left to exchange.
 func (s *syncer) meet(name string) {
 	if s.settled.Load() {
 		return
@@ -158,19 +155,17 @@ func (s *syncer) settle() bool {
 	return true
 }
 
-// Settled reports whether this member has heard enough of the mesh to act on
-// what it holds: one completed exchange with min(3, alive − 1) members since the
-// start, or 30 s of trying. It stays true.
+// Settled reports whether this member has heard enough of the mesh to act on what it holds: one completed exchange with min(3,
+// alive − 1) members since the start, or 30 s of trying. It stays true.
 func (m *Mesh) Settled() bool { return m.sync.settle() }
 
-// InSync reports whether the roots of all alive members are known to agree with
-// the own one. Alone it is in sync with itself.
+// InSync reports whether the roots of all alive members are known to agree with the own one. A member that is alone is in sync.
 func (m *Mesh) InSync() bool {
 	_, differ, unknown := m.table.agreement()
 	return differ == 0 && unknown == 0
 }
 
-// loop makes the exchanges that are wanted.
+// loop runs the planned exchanges.
 func (s *syncer) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -189,7 +184,7 @@ func (s *syncer) loop() {
 	}
 }
 
-// pick takes one wish that is due, or says how long until one is.
+// pick takes one planned exchange that is due, or says how long until one is.
 func (s *syncer) pick() (name string, tries int, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,7 +201,7 @@ func (s *syncer) pick() (name string, tries int, wait time.Duration) {
 	return "", 0, wait
 }
 
-// again puts a wish back.
+// again puts a planned exchange back.
 func (s *syncer) again(name string, tries int, delay time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -251,7 +246,7 @@ func (s *syncer) make(name string, tries int) {
 	}
 }
 
-// completed notes a finished exchange, made or served.
+// completed records a finished exchange, made or served.
 func (s *syncer) completed(name string, res exchanged) {
 	now := time.Now()
 	root := s.m.set.Root(s.m.minute())
@@ -270,9 +265,8 @@ func (s *syncer) completed(name string, res exchanged) {
 			p.nextSync = now
 			return
 		}
-		// Nothing new to give and nothing to take, yet the roots may differ for as
-		// long as one side keeps what the other has forgotten, or refuses by a limit:
-		// not every second.
+		// Neither side had anything new, yet the roots may differ for as long as one side keeps what the other has forgotten,
+		// or refuses records over a limit. Do not repeat it every second.
 		p.fruitless++
 		p.nextSync = now.Add(min(time.Second<<min(p.fruitless, 6), maxRepeat))
 	})
@@ -282,12 +276,12 @@ func (s *syncer) completed(name string, res exchanged) {
 	s.meet(name)
 }
 
-// mostHandedOn is how many new records of a member's own log look like bans whose
-// push was lost, and not like a burst, which all exchange.
+// mostHandedOn is the largest number of new records in a member's own log that looks like lost pushes rather than a burst,
+// which all members exchange anyway.
 const mostHandedOn = 64
 
-// handOn tells the others which logs grew: what came from its author by a stream
-// alone, for want of UDP from there, has not reached them either.
+// handOn tells the others which logs grew: records that came from their author by stream only, because UDP from there is
+// closed, have probably not reached the others either.
 func (s *syncer) handOn(from string) {
 	for _, t := range s.m.sample(s.m.table.receivers(s.m.tune.DirectMax), s.m.tune.DirectMax) {
 		if t.name != from {
@@ -296,9 +290,8 @@ func (s *syncer) handOn(from string) {
 	}
 }
 
-// confirm asks members for their stamps, and has an exchange made with those that
-// do not answer in time: UDP may be closed to them since the last probe, and they
-// would lack what was just pushed.
+// confirm asks members for their stamps, and plans an exchange with those that do not answer in time: UDP to them may have been
+// closed since the last probe, and they would lack what was just pushed.
 func (s *syncer) confirm(members []target) {
 	for _, t := range members {
 		s.m.ask(t.name, t.addr)
@@ -306,8 +299,7 @@ func (s *syncer) confirm(members []target) {
 	s.m.timers.after(answerWithin, s.wantUnanswered)
 }
 
-// wantUnanswered has an exchange made with each member that has left a question
-// by UDP unanswered for too long.
+// wantUnanswered plans an exchange with each member that has left a question by UDP unanswered for too long.
 func (s *syncer) wantUnanswered() {
 	for _, name := range s.m.table.unanswered(time.Now()) {
 		if s.due(name) {
@@ -316,7 +308,7 @@ func (s *syncer) wantUnanswered() {
 	}
 }
 
-// asks are questions for a stamp that wait for their answer.
+// asks are requests for a stamp that wait for their answer.
 type asks struct {
 	mu   sync.Mutex
 	last uint32
@@ -365,7 +357,7 @@ func (a *asks) expire(now time.Time) {
 	}
 }
 
-// ask asks a member for its stamp and tells the own.
+// ask asks a member for its stamp and sends the own one.
 func (m *Mesh) ask(name, addr string) {
 	nonce, ok := m.asks.add(name)
 	if !ok {
@@ -386,7 +378,7 @@ func (m *Mesh) asked(msg stampMsg, from string) {
 		m.introduce(msg.From, from)
 	}
 	_ = m.sendTo(m.replyAddr(msg.From, from), encode(kindAnswer, stampMsg{From: m.cfg.Name, Nonce: msg.Nonce, Stamp: m.stamp()}))
-	// Its look at us comes with the answer; a difference is its to pursue.
+	// The other side pursues a difference itself: it sees ours in the answer.
 	if m.set.Root(s.minute) == s.root {
 		m.sync.observe(msg.From, s)
 	}
@@ -407,15 +399,15 @@ func (m *Mesh) answered(msg stampMsg, from string) {
 	m.sync.observe(msg.From, s)
 }
 
-// introduce has member lists exchanged with one that knows us and that we do not
-// know, or not in its present run: memberlist's word of its coming was lost.
+// introduce exchanges member lists with a member that knows us but that we do not know, or not in its present run: memberlist's
+// notice of it was lost.
 func (m *Mesh) introduce(name, from string) {
 	if name != m.cfg.Name && m.strangers.due(name) {
 		m.timers.after(0, func() { _, _ = m.pushPull(m.ctx, from) })
 	}
 }
 
-// strangers are members that made themselves known by asking.
+// strangers are unknown members that made themselves known by asking.
 type strangers struct {
 	mu  sync.Mutex
 	met map[string]time.Time
@@ -426,7 +418,7 @@ const (
 	maxStrangers  = 256
 )
 
-// due says whether to look up a stranger now, which is not done again at once.
+// due says whether to look up a stranger now; it is not repeated at once.
 func (s *strangers) due(name string) bool {
 	now := time.Now()
 	s.mu.Lock()
@@ -446,13 +438,12 @@ func (s *strangers) due(name string) bool {
 	return true
 }
 
-// viewWatch notices that others know other members, which memberlist's gossip
-// alone may leave so until its next push/pull.
+// viewWatch notices that others know other members, which memberlist's own gossip may leave so until its next push/pull.
 type viewWatch struct {
 	mu    sync.Mutex
-	since time.Time // of the first look in a row that differed
+	since time.Time // the first comparison in a row that differed
 	looks int
-	last  time.Time // push/pull
+	last  time.Time // the last push/pull
 }
 
 const (

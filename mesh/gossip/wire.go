@@ -14,29 +14,27 @@ import (
 )
 
 const (
-	// maxStreams bounds inbound streams that are open at once, the ones of
-	// memberlist and those that have not yet shown a key among them: 16 KiB each.
+	// maxStreams bounds inbound streams that are open at once, including memberlist's and those that have not shown a key yet:
+	// 16 KiB each.
 	maxStreams = 256
-	// maxMemberStream is what memberlist may read of one stream: its push/pull
-	// state is about 200 bytes a member.
+	// maxMemberStream is how much memberlist may read of one stream: its push/pull state is about 200 bytes a member.
 	maxMemberStream = 8 << 20
 	helloTimeout    = 5 * time.Second
-	// maxGreeting bounds those of one host that have not yet shown a key: it must not
-	// hold all others off.
+	// maxGreeting bounds the streams of one host that have not shown a key yet: one host must not shut out all others.
 	maxGreeting = maxStreams / 4
-	// frameQueue bounds frames that wait for a receiver, some 5 MB.
+	// frameQueue bounds the frames that wait for a receiver, about 5 MB.
 	frameQueue = 4096
 )
 
-// inbound is one frame of our own as it came.
+// inbound is one received frame of this package.
 type inbound struct {
 	frame []byte
 	from  string
-	run   uint64 // of the sender, 0 where its packets are not counted
+	run   uint64 // of the sender, 0 if its packets are not counted
 }
 
-// wire is the transport that memberlist gets: it seals and opens everything on
-// the way to the real one, and keeps our own frames and streams apart.
+// wire is the transport that memberlist gets: it seals and opens everything on the way to the real one, and diverts this
+// package's own frames and streams.
 type wire struct {
 	inner memberlist.Transport
 	ring  *keyring // nil: not encrypted
@@ -46,27 +44,27 @@ type wire struct {
 
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	frames  chan inbound              // words: who is there, who leads, who agrees
-	records chan inbound              // what is merged, or looked up in the set: it may have to wait for the store
-	serve   func(*secureConn, string) // our own streams; set before start
+	frames  chan inbound              // small messages: who is there, who leads, who agrees
+	records chan inbound              // frames that are merged or looked up in the set, and may have to wait for the store
+	serve   func(*secureConn, string) // frame streams; set before start
 	guest   func(net.Conn, string)    // streams that begin with guestByte; may be nil; set before start
 
 	guestByte byte
 
-	// What the mesh sets before start.
+	// The mesh sets these before start.
 	run     uint64
 	now     func() time.Time
 	counts  func(addr string) bool             // whether packets to the address are counted
 	lives   func(addr string, run uint64) bool // whether a member of that run is there
 	counter packetCounter
-	probed  func(name string) // a member is asked by memberlist whether it is alive
+	probed  func(name string) // memberlist is about to probe a member
 	replays replays
-	offset  atomic.Int64 // of the members' clocks to the own one, see Mesh.Offset
+	offset  atomic.Int64 // the members' clocks minus the own one, see Mesh.Offset
 	knocks  knocks
 
 	slots   chan struct{}
 	greets  greeting
-	members atomic.Bool // memberlist is there to take its packets and streams
+	members atomic.Bool // memberlist is running and takes its packets and streams
 	done    chan struct{}
 	once    sync.Once
 	wg      sync.WaitGroup
@@ -146,7 +144,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 		if ofRecords(payload) {
 			queue = w.records
 		}
-		// A full queue loses the newest, as a socket does: the exchange brings it.
+		// A full queue loses the newest frame, as a socket does: anti-entropy brings it.
 		select {
 		case queue <- inbound{payload, from, run}:
 		default:
@@ -157,8 +155,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 	}
 }
 
-// refuse counts, and logs once for each peer and reason: a scanner must not
-// fill the log.
+// refuse counts, and logs once for each peer and reason: a scanner must not fill the log.
 func (w *wire) refuse(from string, err error) {
 	reason := dropReason(err)
 	w.count.drop(reason)
@@ -242,7 +239,7 @@ func (w *wire) stream(c net.Conn, host string) {
 	}
 }
 
-// send writes an enveloped frame.
+// send writes a frame in its envelope.
 func (w *wire) send(e *envelope, to string) (time.Time, error) {
 	b := e.to(to)
 	w.count.packetsSent.Add(1)
@@ -254,7 +251,7 @@ func (w *wire) envelope(frame []byte) *envelope {
 	return &envelope{w: w, channel: chanFrames, payload: frame}
 }
 
-// dial opens a stream of our own.
+// dial opens a frame stream.
 func (w *wire) dial(to string, timeout time.Duration) (*secureConn, error) {
 	return w.open(to, chanFrames, timeout)
 }
@@ -273,7 +270,7 @@ func (w *wire) open(to string, channel byte, timeout time.Duration) (*secureConn
 	return s, nil
 }
 
-// The rest is memberlist's side of it.
+// The rest implements memberlist's transport.
 
 func (w *wire) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 	return w.inner.FinalAdvertiseAddr(ip, port)
@@ -290,8 +287,7 @@ func (w *wire) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, err
 	return w.WriteTo(b, addr.Addr)
 }
 
-// isPing reports whether a packet of memberlist's begins with a probe: what else
-// there is to say rides behind it.
+// isPing reports whether a memberlist packet begins with a probe: other messages ride behind it.
 func isPing(b []byte) bool {
 	if len(b) == 0 || b[0] != mlCompound {
 		return len(b) > 0 && b[0] == mlPing
@@ -317,8 +313,7 @@ func (w *wire) screenStream(s *secureConn, from string) net.Conn {
 	return &screenedConn{Conn: l, peer: from, drop: w.screened(from)}
 }
 
-// screened counts what memberlist is not shown, and logs it once for each peer
-// and reason.
+// screened counts what is withheld from memberlist, and logs it once for each peer and reason.
 func (w *wire) screened(from string) func(reason string) {
 	return func(reason string) {
 		w.count.drop(reason)
@@ -333,8 +328,7 @@ func (w *wire) screened(from string) func(reason string) {
 }
 
 func (w *wire) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	// Its ten seconds of patience with a silent address would hold up the
-	// attempts to rejoin the others.
+	// memberlist waits ten seconds for a silent address, which would delay the attempts to rejoin the others.
 	return w.DialTimeout(addr.Addr, min(timeout, 3*time.Second))
 }
 
@@ -347,7 +341,7 @@ func (w *wire) Shutdown() error {
 	return err
 }
 
-// greeting counts the streams of each host that have not yet shown a key.
+// greeting counts the streams of each host that have not shown a key yet.
 type greeting struct {
 	mu   sync.Mutex
 	from map[string]int
@@ -374,8 +368,7 @@ func (g *greeting) leave(host string) {
 	}
 }
 
-// hostOf is the address without the port: for IPv6 its /64, which is one host's to
-// fill.
+// hostOf is the address without the port; for IPv6 its /64, since one host can use all of that.
 func hostOf(addr string) string {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -388,7 +381,7 @@ func hostOf(addr string) string {
 	return a.String()
 }
 
-// onceEach remembers what was said, up to a bound.
+// onceEach remembers what was logged, up to a bound.
 type onceEach struct {
 	mu   sync.Mutex
 	seen map[string]struct{}
