@@ -9,15 +9,14 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// ability is whether this member reaches the conductor, by its last attempt or
-// reading, and when it looks again. Sessions are few and refused logins lock the
-// account, so it looks rarely.
+// ability says whether this member reaches the conductor, by its last attempt or reading, and when it tries again. Sessions are
+// scarce and refused logins lock the account, so it tries rarely.
 type ability struct {
 	able   bool
 	why    string
 	next   time.Time // next reading
 	okAt   time.Time // last success
-	locked time.Time // not before, also on request: credentials were refused
+	locked time.Time // not before, even on request: credentials were refused
 	edits  time.Time // not before: edits fail here although the conductor can be read
 	tried  bool
 	login  time.Duration
@@ -33,12 +32,11 @@ func newAbility(cfg Config) ability {
 }
 
 func (a *ability) start(now time.Time) {
-	// A whole fleet may start at once, and the conductor bears few sessions.
+	// A whole fleet may start at once, and the conductor can handle only a few sessions.
 	a.next = now.Add(random.Below(a.random, 300*time.Millisecond))
 }
 
-// succeeded notes that the conductor answered. Where edits fail, that it can be
-// read makes this member no more able than it was.
+// succeeded records that the conductor answered. If edits fail here, being able to read does not make this member able again.
 func (a *ability) succeeded(now time.Time, lead bool) {
 	if now.Before(a.edits) {
 		a.okAt, a.next = now, a.edits
@@ -54,8 +52,8 @@ func (a *ability) succeeded(now time.Time, lead bool) {
 	a.next = now.Add(every - every/8 + random.Below(a.random, every/4))
 }
 
-// failed notes an error and reports whether it is this member that cannot. A
-// reading can hardly fail for another reason; an edit can.
+// failed records an error and reports whether this member is the one that cannot. A failed reading almost always means that; a
+// failed edit may have other reasons.
 func (a *ability) failed(now time.Time, err error, reading bool) bool {
 	switch {
 	case errors.Is(err, conductor.ErrLogin):
@@ -66,7 +64,7 @@ func (a *ability) failed(now time.Time, err error, reading bool) bool {
 		}
 		a.locked = now.Add(a.login)
 		a.next = a.locked
-	case errors.Is(err, errRecord): // a reading that succeeds fixes nothing
+	case errors.Is(err, errRecord): // a successful reading does not fix the store
 		a.locked = now.Add(a.tuning.MaxBackoff)
 		a.next = a.locked
 	case reading, errors.Is(err, conductor.ErrUnreachable), errors.Is(err, conductor.ErrHostKey):
@@ -79,8 +77,8 @@ func (a *ability) failed(now time.Time, err error, reading bool) bool {
 	return true
 }
 
-// editFailed notes that an edit failed for a reason that lies in the conductor or
-// the way to it: until then another member may try.
+// editFailed records that an edit failed because of the conductor or the way to it. Until the given time another member may
+// try.
 func (a *ability) editFailed(until time.Time) {
 	a.edits = until
 	if a.next.Before(until) {
@@ -91,7 +89,7 @@ func (a *ability) editFailed(until time.Time) {
 // barred reports whether the conductor must not be tried now.
 func (a *ability) barred(now time.Time) bool { return now.Before(a.locked) }
 
-// soon asks for a reading where the last success is old.
+// soon requests a reading if the last success is old.
 func (a *ability) soon(now time.Time) {
 	const fresh = time.Minute
 	if a.barred(now) || (a.able && now.Sub(a.okAt) < fresh) {
@@ -102,7 +100,7 @@ func (a *ability) soon(now time.Time) {
 	}
 }
 
-// backoff is the time between attempts while they fail.
+// backoff spaces out attempts while they fail.
 type backoff struct {
 	least, most time.Duration
 	at          time.Time // not before; zero: at once
@@ -112,11 +110,11 @@ type backoff struct {
 
 func (b *backoff) failed(now time.Time) {
 	b.wait = min(max(2*b.wait, b.least), b.most)
-	// A quarter either way, so that members do not come in step.
+	// A quarter either way, so that members do not retry in lockstep.
 	b.at = now.Add(min(max(b.wait*3/4+random.Below(b.random, b.wait/2), b.least), b.most))
 }
 
-// atLeast puts the next try off until t, if it comes before.
+// atLeast postpones the next attempt to t if it would come earlier.
 func (b *backoff) atLeast(t time.Time) {
 	if b.at.Before(t) {
 		b.at = t

@@ -16,8 +16,7 @@ const (
 	stopTimeout  = time.Second
 )
 
-// work makes one commit, if there is anything to commit. Run alone calls it, so
-// that there is never more than one at a time.
+// work makes one commit, if there is anything to commit. Only Run calls it, so that there is never more than one at a time.
 func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 	c.mu.Lock()
 	took := c.batch.take()
@@ -43,14 +42,13 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 	default:
 		c.failed(now, err, took, false)
 		c.mu.Lock()
-		c.batch.hurry(now) // once the back-off has passed it is due again, on request or not
+		c.batch.hurry(now) // after the back-off it is due again, on request or not
 		c.mu.Unlock()
 	}
 	return res, err
 }
 
-// try makes a plan from what is known of running and, where that says that there
-// is something to do, an edit.
+// try makes a plan from what is known of running and, if the plan is not empty, an edit.
 func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	placed := c.placed()
 	c.tenant.Lock()
@@ -75,8 +73,7 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	return c.edit(ctx, force, p, changes)
 }
 
-// replan makes the plan anew where running is not what it was made for, or the set
-// has changed while the edit was being begun.
+// replan makes the plan anew if running is not what it was made for, or if the set has changed while the edit began.
 func (c *Committer) replan(running conductor.Running, force bool, p Plan, changes uint64) Plan {
 	c.mu.Lock()
 	same := changes == c.changes
@@ -101,7 +98,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	if c.mayCommit() != nil {
 		return Result{}, errLost
 	}
-	// Before the lock: a disk that hangs must not keep it from everybody else.
+	// Record before taking the lock: a hanging disk must not keep the lock from everybody else.
 	var fresh, first []netip.Prefix
 	if !p.Empty() {
 		if fresh, first, err = c.place(step, p.Add); err != nil {
@@ -124,10 +121,10 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	until := start.Add(2 * c.cfg.Timeout)
 	c.cfg.SetWork(WorkCommitting, "", session, until)
 	unknown, committed, clean := false, false, false
-	var vain []netip.Prefix // placed for this edit, which does not add it
+	var vain []netip.Prefix // placed for this edit, which then does not add it
 	defer func() {
 		c.shut(ctx, e)
-		// What is written down now was not waited for under the lock.
+		// The record made here is written without waiting for it under the lock.
 		if len(vain) > 0 {
 			c.withdraw(ctx, vain)
 		}
@@ -163,8 +160,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	if step.Err() != nil || c.mayCommit() != nil {
 		return res, c.lostOr(step, errLost)
 	}
-	// From here on the commit may take effect whatever happens: it is brought to
-	// its end even when leadership is lost meanwhile.
+	// From here on the commit may take effect whatever happens: it is completed even if leadership is lost meanwhile.
 	placed := c.placed()
 	c.tenant.Lock()
 	c.memory.sent(p.Add, placed)
@@ -172,7 +168,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	final, done := c.lasting(ctx)
 	defer done()
 	if err := e.Commit(final); err != nil {
-		// Whatever the answer says: what running holds now is learnt by reading it.
+		// Whatever the answer says, only reading running shows what it holds now.
 		unknown = true
 		return res, fmt.Errorf("commit the tenant: %w", err)
 	}
@@ -193,8 +189,7 @@ func (c *Committer) shut(ctx context.Context, e conductor.Edit) {
 	}
 }
 
-// verdict reads running in a new session to learn what an edit without a clear
-// answer has done.
+// verdict reads running in a new session to find out what an edit without a clear answer did.
 func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Result, error) {
 	c.forgetReading()
 	within, done := c.lasting(ctx)
@@ -231,7 +226,7 @@ func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Resul
 		cause, missing, len(res.Plan.Add), left, len(res.Plan.Remove))
 }
 
-// done takes in that a plan is in running.
+// done records that a plan is in running.
 func (c *Committer) done(ctx context.Context, p Plan) {
 	c.unplace(ctx, p.Remove)
 	c.replace(ctx, p.Add, nil)
@@ -247,12 +242,10 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 	c.mu.Unlock()
 }
 
-// ours tells leftovers of banmesh in a candidate from somebody else's work: each
-// addition was placed, each removal was placed and is due. What this member has
-// seen in running is no leftover, if it is more than the shrink guard's share: then
-// the reading that shows it gone is wrong, and undoing it would lift those bans with
-// the next commit, whichever session makes it. Nor is what was placed a moment ago, for
-// the edit that is beginning.
+// ours tells banmesh's leftovers in a candidate from another administrator's work: each addition was placed, each removal was
+// placed and is due. What this member has seen in running is not a leftover if it exceeds the shrink guard's share: then the
+// reading that lacks it is wrong, and undoing it would lift those bans with the next commit of any session. Neither is a prefix
+// that was placed a moment ago for the edit that is just beginning.
 func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefix) bool {
 	news := setOfPrefixes(fresh)
 	return func(added, removed []netip.Prefix) bool {
@@ -269,7 +262,7 @@ func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefi
 		running = append(running, removed...)
 		slices.SortFunc(running, comparePrefixes)
 		f := c.gather(slices.Compact(running), true)
-		f.clocksAgree = true // the leader that left it behind had the right to remove it
+		f.clocksAgree = true // the leader that left it behind was entitled to remove it
 		p := c.plan(f)
 		for _, x := range added {
 			if _, ok := f.placed[x]; !ok || news.ContainsPrefix(x) {
@@ -289,8 +282,8 @@ func (c *Committer) ours(fresh []netip.Prefix) func(added, removed []netip.Prefi
 	}
 }
 
-// abandonable is the context of what may be given up: everything before the
-// commit. It ends after the timeout and when leadership is lost.
+// abandonable is the context of everything before the commit, which may be given up. It ends after the timeout and when
+// leadership is lost.
 func (c *Committer) abandonable(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	c.mu.Lock()
@@ -304,8 +297,7 @@ func (c *Committer) abandonable(ctx context.Context) (context.Context, context.C
 	}
 }
 
-// lasting is the context of what should come to its end: it outlives ctx by a
-// short grace.
+// lasting is the context of steps that should complete: it outlives ctx by a short grace period.
 func (c *Committer) lasting(ctx context.Context) (context.Context, context.CancelFunc) {
 	long, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
 	end := context.AfterFunc(ctx, func() {
@@ -315,7 +307,7 @@ func (c *Committer) lasting(ctx context.Context) (context.Context, context.Cance
 	return long, func() { end(); cancel() }
 }
 
-// lostOr says that leadership was lost where that is why a step ended.
+// lostOr returns the loss of leadership if that is why a step ended.
 func (c *Committer) lostOr(step context.Context, err error) error {
 	switch {
 	case errors.Is(err, errLost), !c.cfg.Leading():

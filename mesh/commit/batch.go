@@ -2,26 +2,25 @@ package commit
 
 import "time"
 
-// batch decides when gathered changes are committed: a change waits a moment for
-// company, additions and expiries also for their turn.
+// batch decides when gathered changes are committed: every change waits a moment for company, and additions and expiries also
+// for their turn.
 type batch struct {
 	window, maxWait, expiryWait, interval time.Duration
 	burst                                 int
 
 	pending pending
-	// paid is when all commits so far would have been made at one an interval:
-	// as many as burst may be ahead of that.
+	// paid is when all commits so far would have been made at one for each interval; up to burst commits may be ahead of that.
 	paid time.Time
 }
 
-// pending is since when changes of each urgency wait, and when the last came.
+// pending records since when changes of each urgency wait, and when the last one came.
 type pending struct {
 	first, last [urgencies]time.Time // zero: none
 }
 
 func (p pending) empty() bool { return p == pending{} }
 
-// note takes in a change.
+// note adds a change.
 func (b *batch) note(now time.Time, u Urgency) {
 	if u >= urgencies {
 		u = Addition
@@ -32,7 +31,7 @@ func (b *batch) note(now time.Time, u Urgency) {
 	b.pending.last[u] = now
 }
 
-// hurry takes in a change that has waited long enough elsewhere.
+// hurry adds a change that has already waited long enough elsewhere.
 func (b *batch) hurry(now time.Time) {
 	at := now.Add(-b.maxWait)
 	if f := b.pending.first[Addition]; f.IsZero() || f.After(at) {
@@ -43,7 +42,7 @@ func (b *batch) hurry(now time.Time) {
 	}
 }
 
-// due is when the next commit may start, zero when nothing waits.
+// due is when the next commit may start, zero if nothing waits.
 func (b *batch) due() time.Time {
 	turn := b.paid.Add(-time.Duration(b.burst-1) * b.interval)
 	var at time.Time
@@ -64,7 +63,7 @@ func (b *batch) due() time.Time {
 	return at
 }
 
-// take gives all that waits to a commit; what comes from now on is the next one's.
+// take hands everything that waits to a commit; later changes belong to the next one.
 func (b *batch) take() pending {
 	p := b.pending
 	b.pending = pending{}
@@ -89,7 +88,7 @@ func (b *batch) committed(now time.Time) {
 	b.paid = earliest(b.paid.Add(b.interval), now.Add(time.Duration(b.burst)*b.interval))
 }
 
-// earliest is the earlier of two times, where zero stands for never.
+// earliest is the earlier of two times; zero means never.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
 		return b

@@ -14,23 +14,22 @@ import (
 	"banmesh/store"
 )
 
-// Committer brings the effective bans of its Set to its Conductor. Make it with
-// New, start it with Run. All methods may be called at any time.
+// Committer brings the effective bans of its Set to its Conductor. New makes one and Run starts it. All methods may be called
+// at any time.
 type Committer struct {
 	cfg      Config
 	log      *slog.Logger
-	wake     chan struct{} // holds one: Run has something to look at
+	wake     chan struct{} // holds one: Run has work
 	requests chan request
 	stopped  chan struct{} // closed when Run has returned
 
-	// Who needs two of the locks takes them in this order: estimating, tenant, mu.
-	// None is held over a call to the conductor or to a hook.
-	estimating sync.Mutex // while Status has a plan made
+	// Locks are taken in the order estimating, tenant, mu. None is held over a call to the conductor or to a hook.
+	estimating sync.Mutex // held while Status has a plan made
 
-	tenant sync.Mutex // guards memory; Run alone changes it
+	tenant sync.Mutex // guards memory; only Run changes it
 	memory memory
 
-	gathered atomic.Int64 // bans at the last look: room for the next
+	gathered atomic.Int64 // number of bans at the last look: capacity for the next
 
 	mu       sync.Mutex // guards the rest
 	batch    batch
@@ -38,11 +37,11 @@ type Committer struct {
 	leading  bool   // as Run last saw it
 	ability  ability
 	retry    backoff
-	editFail bool // the last edit failed: retry holds across changes of leaders
+	editFail bool // the last edit failed: the back-off survives a change of leader
 	show     show
 	estimate estimate
-	cancel   context.CancelFunc // of the step under way, when losing leadership may end it
-	rescue   time.Duration      // own place in the order of those who renew what no leader does
+	cancel   context.CancelFunc // cancels the step under way, if losing leadership may end it
+	rescue   time.Duration      // this member's place in the order of those that renew leases when nobody leads
 	house    time.Time          // next housekeeping
 }
 
@@ -57,7 +56,7 @@ type answer struct {
 	err    error
 }
 
-// show is what Status tells of the attempts.
+// show is what Status reports of the attempts.
 type show struct {
 	state      State // committing, waiting, failing, or "" for none of them
 	detail     string
@@ -65,15 +64,15 @@ type show struct {
 	lastCommit time.Time
 	lastError  string
 	cause      error // of lastError
-	edit       bool  // it was an edit that failed, not a reading
-	held       int   // removals told of in an event
-	heldAdd    int   // likewise additions
+	edit       bool  // an edit failed, not a reading
+	held       int   // removals reported in an event
+	heldAdd    int   // additions reported in an event
 }
 
 // clear forgets a failure.
 func (s *show) clear() { s.state, s.detail, s.lastError, s.cause, s.edit = "", "", "", nil, false }
 
-// New makes a Committer that does nothing before Run.
+// New makes a Committer. It does nothing before Run.
 func New(cfg Config) (*Committer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -111,8 +110,8 @@ func New(cfg Config) (*Committer, error) {
 	return c, nil
 }
 
-// Run commits what is due until ctx ends. An edit under way is then given up, a
-// commit under way gets tuning.StopGrace to end. It returns nil.
+// Run commits what is due until ctx ends. It then abandons an edit under way, and gives a commit under way tuning.StopGrace to
+// complete. It returns nil.
 func (c *Committer) Run(ctx context.Context) error {
 	defer close(c.stopped)
 	if c.cfg.Conductor == nil {
@@ -160,10 +159,10 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	c.leading = lead
 	switch {
 	case gained:
-		// What waits here has waited at the former leader already.
+		// These changes have already waited at the former leader.
 		c.batch.take()
 		c.batch.hurry(now)
-		if !c.editFail { // what edits fail for, they fail for the next leader too
+		if !c.editFail { // what makes edits fail here makes them fail for the next leader too
 			c.retry.reset()
 			c.show.clear()
 		}
@@ -173,7 +172,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 		if c.ability.able && !c.editFail {
 			c.retry.reset()
 		}
-		c.show.clear() // the attempts are another member's now; whether this one is able is told apart
+		c.show.clear() // another member makes the attempts now; this one reports its own ability separately
 	}
 	idle := gained || lost && c.ability.able
 	c.estimate.stale = c.estimate.stale || gained || lost
@@ -196,7 +195,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 			c.review()
 		}
 	case work:
-		_, _ = c.work(ctx, false) // shown in status and events
+		_, _ = c.work(ctx, false) // status and events show the error
 	}
 	if keep {
 		c.housekeep(ctx, lead)
@@ -225,8 +224,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// takeOver makes this member one that has not read the tenant as a leader: another one may have changed it since, and taken
-// out what was ours.
+// takeOver resets this member to one that has not read the tenant as leader: another leader may have changed it since, and
+// removed what was ours.
 func (c *Committer) takeOver() {
 	c.forgetReading()
 	placed := c.placed()
@@ -243,7 +242,7 @@ func (c *Committer) forgetReading() {
 	c.tenant.Unlock()
 }
 
-// Notify tells of a change of the Set. It never blocks.
+// Notify reports a change of the Set. It never blocks.
 func (c *Committer) Notify(u Urgency) {
 	now := time.Now()
 	c.mu.Lock()
@@ -256,9 +255,8 @@ func (c *Committer) Notify(u Urgency) {
 	c.kick()
 }
 
-// LeaderChanged tells that Leading or Ready may answer otherwise than before. An
-// edit under way that is not yet being committed is given up when leadership is
-// lost. It never blocks.
+// LeaderChanged reports that Leading or Ready may have changed. If leadership is lost, an edit that is not yet being committed
+// is abandoned. It never blocks.
 func (c *Committer) LeaderChanged() {
 	lead := c.cfg.Leading()
 	c.mu.Lock()
@@ -270,9 +268,8 @@ func (c *Committer) LeaderChanged() {
 	c.kick()
 }
 
-// ProbeSoon makes a member that is not able, or has long not looked, read the
-// tenant again soon: the leader has fallen silent and somebody has to follow.
-// Refused credentials are not tried any sooner. It never blocks.
+// ProbeSoon makes a member that is not able, or has not looked for long, read the tenant soon: the leader has fallen silent and
+// somebody has to follow. Refused credentials are not retried any sooner. It never blocks.
 func (c *Committer) ProbeSoon() {
 	now := time.Now()
 	c.mu.Lock()
@@ -298,12 +295,9 @@ func (c *Committer) Able() (bool, string) {
 	return c.ability.able, c.ability.why
 }
 
-// CommitNow commits what waits without waiting for company, its turn or the end
-// of a back-off. force commits also the removals that
-// are held, and the additions that a plan of this member has shown to be held: not
-// what has come since. Where nothing
-// has to be committed the result's Took is 0. Errors: ErrOff, ErrNotLeader,
-// ErrNotReady, ErrBarred, and those of a Conductor.
+// CommitNow commits what waits, without waiting for company, its turn or the end of a back-off. force also commits the held
+// removals, and the additions that a plan of this member has shown as held, but none that came since. If there was nothing to
+// commit, the result's Took is 0. Errors: ErrOff, ErrNotLeader, ErrNotReady, ErrBarred, and those of a Conductor.
 func (c *Committer) CommitNow(ctx context.Context, force bool) (Result, error) {
 	reply := make(chan answer, 1)
 	select {
@@ -331,7 +325,7 @@ func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
 	if wait {
 		return Result{}, ErrBarred
 	}
-	c.forgetReading() // an operator wants to know how things are
+	c.forgetReading() // an operator wants the present state
 	if force {
 		c.giveWord()
 	}
@@ -348,8 +342,7 @@ func (c *Committer) mayCommit() error {
 	return nil
 }
 
-// Plan reads the tenant and returns what the next commit would change. Nothing is
-// written, neither at the conductor nor here.
+// Plan reads the tenant and returns what the next commit would change. It writes nothing, neither at the conductor nor here.
 func (c *Committer) Plan(ctx context.Context) (Plan, error) {
 	if c.cfg.Conductor == nil {
 		return Plan{}, ErrOff
@@ -371,12 +364,12 @@ func (c *Committer) Plan(ctx context.Context) (Plan, error) {
 	return p, nil
 }
 
-// plan makes a plan with what this member remembers of the tenant.
+// plan makes a plan from what this member remembers of the tenant.
 func (c *Committer) plan(f facts) Plan {
 	c.tenant.Lock()
 	f.notBefore = c.memory.notBefore()
 	for p := range f.notBefore {
-		// Another leader has said since that it took it out: that was no hand.
+		// Another leader has since recorded that it removed the prefix: it was not removed by hand.
 		if _, ours := f.placed[p]; !ours {
 			delete(f.notBefore, p)
 		}
@@ -397,7 +390,7 @@ func (c *Committer) plan(f facts) Plan {
 	return makePlan(f)
 }
 
-// gather puts together what a plan is made from.
+// gather collects the facts from which a plan is made.
 func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	f := facts{
 		now: time.Now(), date: c.cfg.Now(), placed: c.placed(), running: running, exemptions: c.cfg.Set.Exemptions(), gone: c.cfg.Set.Gone,

@@ -16,8 +16,7 @@ import (
 	"banmesh/store"
 )
 
-// replicatedSet is the part of the replicated set that a committer reads and writes.
-// *store.Store is one.
+// replicatedSet is the part of the replicated set that a committer uses. *store.Store implements it.
 type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	Gone(netip.Prefix) store.Gone
@@ -29,7 +28,7 @@ type replicatedSet interface {
 	Frozen() (frozen bool, by string)
 }
 
-// Work is what a committer tells the election it does.
+// Work is what a committer reports to the election.
 type Work uint8
 
 // The kinds of work. WorkUnable: this member cannot commit, another one should.
@@ -40,24 +39,23 @@ const (
 	WorkUnable
 )
 
-// Config is what a Committer is made of.
+// Config is what a Committer needs.
 type Config struct {
 	Name      string // of this member
 	Set       replicatedSet
 	Conductor Conductor // nil: nothing is committed, the state is off
 
-	// Now is the mesh's time, for leases and events. It may jump: what the committer
-	// waits for it measures by the machine's own. Default time.Now.
+	// Now is the mesh's time, for leases and events. It may jump; waits use the machine's monotonic clock. Default time.Now.
 	Now func() time.Time
 
-	Window           time.Duration // a change waits so long for company
-	MaxWait          time.Duration // and never longer than this, however many follow
+	Window           time.Duration // how long a change waits for company
+	MaxWait          time.Duration // how long it waits at most, however many follow
 	MinInterval      time.Duration // between commits once tuning.Burst is used up; lifts and allows do not wait for it
 	Timeout          time.Duration // of each step: beginning and editing, committing, reading
 	MaxAddresses     int           // in the tenant, foreign ones included; 0 = no limit
 	MaxShrinkPercent int           // of the tenant that unconfirmed lifts and allows may take in one plan
 	MaxGrowthPercent int           // of the tenant that may be added in an hour without a forced commit
-	GrowthFloor      int           // so many always may
+	GrowthFloor      int           // this many may always be added
 
 	Foreign struct {
 		Remove bool          // false: foreign addresses are kept and shown
@@ -67,66 +65,62 @@ type Config struct {
 	// Aggregate joins neighbouring bans into fewer prefixes, exact to the address.
 	Aggregate bool
 
-	// Quorum tells whether enough members have reported a ban for the conductor
-	// to get it; it is asked anew for each walk over the bans. Nil: one is enough.
-	// What is in the tenant stays while a ban lives.
+	// Quorum tells whether enough members have reported a ban for the conductor to get it; it is called anew for each walk over
+	// the bans. A prefix that is in the tenant stays while a ban of it lives. Nil: one member is enough.
 	Quorum func() func(store.EffectiveBan) bool
 
-	Leading     func() bool // this member leads; call LeaderChanged when that changes
-	Ready       func() bool // settled: enough has been heard of the others. Nil: always
-	ClocksAgree func() bool // own clock within reach of the others', so that expiry may remove. Nil: always
+	Leading     func() bool // this member leads; call LeaderChanged when it changes
+	Ready       func() bool // this member has heard enough of the others to act. Nil: always
+	ClocksAgree func() bool // the own clock agrees with the others', so that expiry may remove. Nil: always
 
-	// Peers are the other members that are known. Nil: what anybody has placed counts.
+	// Peers are the other known members. Nil: Placed records of every member count.
 	Peers func() []Peer
 
-	// spread waits, for at most a second, until another member holds what Place
-	// has just written. Nil: no wait.
+	// spread waits, for at most a second, until another member holds the records that Place has just written. Nil: no wait.
 	spread func(ctx context.Context) error
 
-	// SetWork is told what the committer does: detail for people, the open edit's
-	// session (zero without one), until when it gives up. It must not block. Optional.
+	// SetWork reports what the committer does: detail for people, the open edit's session (zero without one), and when it gives
+	// up. It must not block. Optional.
 	SetWork func(w Work, detail string, session conductor.SessionAt, until time.Time)
 
-	// StaleSessions returns the sessions of former leaders that may be killed
-	// where they hold the lock. Optional.
+	// StaleSessions returns the sessions of former leaders that may be killed if they hold the lock. Optional.
 	StaleSessions func() []conductor.SessionAt
 
 	OnEvent func(Event) // must not block. Optional
 	Logger  *slog.Logger
-	Random  rand.Source // of the times between tries; nil: the system
+	Random  rand.Source // varies the times between attempts; nil: the system's randomness
 	tuning  tuning      // zero: defaultTuning
 }
 
 // Peer is another member.
 type Peer struct {
 	Name    string
-	MayLead bool // it is configured to
-	Failed  bool // it cannot be heard, and may live all the same
+	MayLead bool // it is configured as eligible
+	Failed  bool // it is not heard, though it may be alive
 	Alive   bool
 	Agreed  time.Time // when it was last known to hold the same records; zero for never
 }
 
 // tuning holds what nobody needs to set outside tests.
 type tuning struct {
-	ExpiryWait  time.Duration // expiries wait so long for company
+	ExpiryWait  time.Duration // how long expiries wait for company
 	Burst       int           // commits that may follow each other at once
 	Lease       time.Duration // of a Placed
 	RenewBelow  time.Duration // what remains of a lease when the leader renews it
-	RescueBelow time.Duration // what remains when any member does, because nobody leads
+	RescueBelow time.Duration // what remains when any member renews it, because nobody leads
 	Verify      time.Duration // between two readings of running by the leader
 	Probe       time.Duration // between two readings by a member that could lead
 	LoginWait   time.Duration // after refused credentials; doubled up to three times that
 	ByHandWait  time.Duration // before what somebody removed by hand is added again; doubled each time
-	AbsentWait  time.Duration // before a Placed that is neither wanted nor there is lifted
+	AbsentWait  time.Duration // before a Placed is lifted that is neither wanted nor in the tenant
 	MinBackoff  time.Duration // after a failure; doubled each time
 	MaxBackoff  time.Duration
 	StopGrace   time.Duration // for a commit under way when the agent stops
-	Housekeep   time.Duration // between two looks at leases and at what is due by time alone
-	// MissingWait is for how long a Placed of which no ban at all is known counts
-	// as one whose ban has not arrived yet. A ban is remembered for two hours
-	// after its end, so nobody can have forgotten it sooner.
+	Housekeep   time.Duration // between two looks at leases and at what is due by time only
+	// MissingWait is how long a Placed without any known ban counts as one whose ban has not arrived yet. Every member
+	// remembers a ban for two hours after its end, so that the ban cannot have been forgotten sooner.
 	MissingWait time.Duration
-	// StrangerWait is how long after an address was seen in the tenant the record of who placed it may come.
+	// StrangerWait is how long after an address was first seen in the tenant the record of its author may still arrive.
 	StrangerWait time.Duration
 }
 
@@ -153,7 +147,7 @@ func defaultTuning() tuning {
 	}
 }
 
-// DefaultConfig returns the configuration's defaults; the seams are still to be set.
+// DefaultConfig returns the configuration's defaults; the functions are still to be set.
 func DefaultConfig() Config {
 	c := Config{
 		Window:           2 * time.Second,

@@ -8,7 +8,7 @@ import (
 	"banmesh/store"
 )
 
-// lost lists what is ours and has no record that counts, sorted.
+// lost lists the prefixes that are ours although no record that counts says so, sorted.
 func (m *memory) lost(placed map[netip.Prefix]store.Millis) []netip.Prefix {
 	var ps []netip.Prefix
 	for p := range m.ours {
@@ -20,12 +20,12 @@ func (m *memory) lost(placed map[netip.Prefix]store.Millis) []netip.Prefix {
 	return ps
 }
 
-// settleStrangers makes what has been in the tenant for long enough, without a record of who placed it, somebody else's for
-// as long as it stays: a record that comes later would have this mesh remove an administrator's address. A leader records
-// before it commits, so that an honest record is here once all who are alive have held what this member holds. It may be long
-// until then: with TCP closed members are alive and tell next to nothing. What a member has placed that cannot be heard counts
-// later too, if it is known here and may lead; what one placed that joined beyond a cut stays in the tenant. Who is alone may
-// be cut off from all of them.
+// settleStrangers decides that an address is foreign, for as long as it stays in the tenant, if it has been there for long
+// enough without a record of its author: a record that arrives later would make this mesh remove an administrator's address. A
+// leader records before it commits, so an honest record has arrived once every alive member has been in agreement with this
+// one. That can take long: with TCP closed, members are alive and share next to nothing. Records of a known, eligible member
+// that cannot be heard count later too. What a member placed that joined beyond a partition stays in the tenant. A member that
+// is alone may be cut off from all others.
 func (c *Committer) settleStrangers() {
 	if c.cfg.Peers == nil || !c.cfg.Ready() {
 		return
@@ -35,7 +35,7 @@ func (c *Committer) settleStrangers() {
 		return
 	}
 	placed, now := c.placed(), time.Now()
-	told := now // up to when all who are alive have told what they hold
+	told := now // every alive member has shared what it held up to then
 	var failed []string
 	for _, p := range peers {
 		switch {
@@ -53,7 +53,7 @@ func (c *Committer) settleStrangers() {
 			continue
 		}
 		switch {
-		case told.Before(s.since): // again, if one has come alive since
+		case told.Before(s.since): // again, if a member has come alive since
 			s.heard = time.Time{}
 		case s.heard.IsZero():
 			s.heard = now
@@ -67,7 +67,7 @@ func (c *Committer) settleStrangers() {
 	}
 }
 
-// knowStrangers makes strangers anew.
+// knowStrangers recomputes strangers.
 func (m *memory) knowStrangers() {
 	n := make(map[netip.Prefix][]string)
 	for p, s := range m.foreign {

@@ -12,8 +12,7 @@ const (
 	widestIPv6 = 32
 )
 
-// growthWindow is what counts as at once where the tenant grows: else the same
-// would come in several commits.
+// growthWindow is the period whose additions count as one: otherwise the same growth would pass in several commits.
 const growthWindow = time.Hour
 
 func tooWide(p netip.Prefix) bool {
@@ -23,10 +22,9 @@ func tooWide(p netip.Prefix) bool {
 	return p.Bits() < widestIPv6
 }
 
-// guardGrowth takes bans that an operator must confirm from what is wanted: wide ones,
-// and those that make the tenant grow by too much at once. It looks at the bans
-// and not at what is added for them, which may be joined. What is or was in the
-// tenant, or an operator has confirmed, is free.
+// guardGrowth takes out of the wanted bans those that an operator must confirm: wide ones, and those that make the tenant grow
+// by too much at once. It judges bans, not the prefixes added for them, which may be joined. Bans that are or were in the
+// tenant, or that an operator has confirmed, are free.
 func (d *draft) guardGrowth() {
 	if d.frozen { // nothing is added
 		return
@@ -71,7 +69,7 @@ func (d *draft) guardGrowth() {
 		return a.compareAge(b)
 	})
 	for n, i := range rest[room:] {
-		if d.maxAddresses > 0 && room+n >= d.maxAddresses { // no word brings it in
+		if d.maxAddresses > 0 && room+n >= d.maxAddresses { // no confirmation would bring it in
 			d.bans[i].wanted = false
 			d.plan.Capped = append(d.plan.Capped, d.bans[i].prefix)
 			continue
@@ -80,7 +78,7 @@ func (d *draft) guardGrowth() {
 	}
 }
 
-// growthRoom is how many may be added unconfirmed.
+// growthRoom is how many may be added without confirmation.
 func (d *draft) growthRoom() int {
 	size, before := d.plan.size, d.before
 	if before < 0 {
@@ -93,7 +91,7 @@ func (d *draft) growthRoom() int {
 	return before + step(before) - size
 }
 
-// freeSpace tells what needs no word.
+// freeSpace reports the bans that need no confirmation.
 func (d *draft) freeSpace() func(netip.Prefix) bool {
 	free := slices.Clone(d.known)
 	for _, p := range d.running {
@@ -107,13 +105,13 @@ func (d *draft) freeSpace() func(netip.Prefix) bool {
 	return setOfPrefixes(free).ContainsPrefix
 }
 
-// sizeAt is how much of ours was in the tenant at a moment.
+// sizeAt is how much of ours was in the tenant at one time.
 type sizeAt struct {
 	at time.Time
 	n  int
 }
 
-// grew takes in how much of ours is in the tenant.
+// grew records how much of ours is in the tenant.
 func (m *memory) grew(now time.Time, n int) {
 	if last := len(m.sizes) - 1; last >= 0 && now.Sub(m.sizes[last].at) < time.Minute {
 		return
@@ -124,8 +122,8 @@ func (m *memory) grew(now time.Time, n int) {
 	}
 }
 
-// sizeBefore is how much of ours was in the tenant a growthWindow ago, as far back
-// as this member has looked; negative where it has not.
+// sizeBefore is how much of ours was in the tenant one growthWindow ago, as far back as this member has looked; negative if it
+// has not.
 func (m *memory) sizeBefore() int {
 	if len(m.sizes) == 0 {
 		return -1
@@ -133,8 +131,8 @@ func (m *memory) sizeBefore() int {
 	return m.sizes[0].n
 }
 
-// free lists what is not in running and needs no word: somebody has given it, or
-// it was there and this member has seen it.
+// free lists the prefixes that are not in running and need no confirmation: an operator confirmed them, or this member has seen
+// them there.
 func (m *memory) free() []netip.Prefix {
 	var ps []netip.Prefix
 	for p := range m.seen {
@@ -148,8 +146,7 @@ func (m *memory) free() []netip.Prefix {
 	return ps
 }
 
-// giveWord takes in that somebody wants what has been shown to wait. It holds for
-// as long as the bans live.
+// giveWord records that an operator confirmed what was shown as held. It holds for as long as the bans live.
 func (c *Committer) giveWord() {
 	c.tenant.Lock()
 	defer c.tenant.Unlock()

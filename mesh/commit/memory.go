@@ -9,53 +9,52 @@ import (
 	"banmesh/store"
 )
 
-// memory is what a member has seen in running. It is not durable: a member that
-// has just started takes a placed prefix that is absent for one whose commit did
-// not come about, and a foreign one for new.
+// memory is what a member has seen in running. It is not durable: a member that has just started takes an absent placed prefix
+// for one whose commit failed, and a foreign one for new.
 type memory struct {
 	valid   bool
 	at      time.Time
 	running []netip.Prefix
 	present map[netip.Prefix]struct{}
 
-	// absent are the placed that were not there at the last reading, with the
-	// lease they had: one placed since may well be there by now.
+	// absent are the placed prefixes that the last reading lacked, with their leases: a prefix placed since may be there by
+	// now.
 	absent map[netip.Prefix]store.Millis
 
-	// seen are the placed that have been in running, with the lease they had then.
+	// seen are the placed prefixes that have been in running, with their leases at that time.
 	seen map[netip.Prefix]store.Millis
 
-	// ours are the placed that are in running, by this member's own commit or for longer than an edit takes, with the lease they
-	// had last: what a leader has seen so stays so without a record, for as long as it is there.
+	// ours are the placed prefixes that are in running, by this member's own commit or for longer than an edit takes, with
+	// their last leases. They stay ours without a record for as long as they are there.
 	ours map[netip.Prefix]store.Millis
 
 	byHand  map[netip.Prefix]handRemoval
 	foreign map[netip.Prefix]sighting
-	vain    map[netip.Prefix]time.Time    // placed, neither wanted nor there, since when
-	mine    map[netip.Prefix]store.Millis // placed by this member for an edit that has not come about yet
+	vain    map[netip.Prefix]time.Time    // placed, but neither wanted nor there, since when
+	mine    map[netip.Prefix]store.Millis // placed by this member for an edit that has not been committed yet
 
-	waiting map[netip.Prefix]struct{} // additions that the last plan held back
-	word    map[netip.Prefix]struct{} // live bans that wait no more: somebody wants them, or a reset took them
+	waiting map[netip.Prefix]struct{} // additions that the last plan held
+	word    map[netip.Prefix]struct{} // live bans that are no longer held: an operator confirmed them, or a reset removed them
 	sizes   []sizeAt                  // of the last growthWindow, oldest first
 
-	// strangers are the foreign that no record makes ours any more, but those of the members named. A reader may keep it: it
-	// is replaced, never changed.
+	// strangers are the foreign prefixes that no record makes ours any more, except records of the named members. A reader may
+	// keep the map: it is replaced, never modified.
 	strangers map[netip.Prefix][]string
 }
 
-// sighting is what is in running and nobody here has placed.
+// sighting is a prefix in running that no member here has placed.
 type sighting struct {
 	since  time.Time
-	heard  time.Time // since when all who are alive have told what they hold; zero: not yet
-	firm   bool      // it is somebody else's, whatever records come
-	except []string  // members that could not be heard when that was found, and may have placed it
+	heard  time.Time // since when every alive member has shared what it holds; zero: not yet
+	firm   bool      // it is foreign, whatever records arrive
+	except []string  // members that were not heard at that time and may have placed it
 	gone   time.Time // since when readings lack it; zero while it is there
 }
 
-// handRemoval is a prefix that somebody took out of the tenant.
+// handRemoval is a prefix that somebody removed from the tenant by hand.
 type handRemoval struct {
 	notBefore time.Time     // when it may be added again; zero while it is there
-	hold      time.Duration // that was waited for
+	hold      time.Duration // the wait that led to notBefore
 }
 
 func newMemory() memory {
@@ -70,19 +69,19 @@ func newMemory() memory {
 	}
 }
 
-// news is what a reading shows that was not known before.
+// news is what a reading shows for the first time.
 type news struct {
 	byHand  []netip.Prefix
 	foreign []netip.Prefix
-	reset   []netip.Prefix // went with so much else that no hand did it: put back with the next commit
+	reset   []netip.Prefix // gone with too much else for a removal by hand: put back with the next commit
 }
 
 const maxHold = 24 * time.Hour
 
-// look takes in a reading of running. live tells whether a ban covers a prefix, old whether a record that ends then was
-// written before all edits that may be open: what is there under a newer one may be an administrator's, and the record about to
-// be withdrawn by its author, who has found that out. shrink is the percentage of the tenant above
-// which what is gone at once is a reset: a restored backup, another conductor, a restart without what was committed.
+// look records a reading of running. live tells whether a ban covers a prefix. old tells whether a record with that end was
+// written before every edit that may be open: an address that is there under a newer record may be an administrator's, and its
+// author may be about to withdraw the record. shrink is the percentage of the tenant above which prefixes that vanish together
+// are a reset: a restored backup, another conductor, a restart without the last commits.
 func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, old func(store.Millis) bool, hold time.Duration, shrink int) news {
 	var n news
 	m.valid, m.at, m.running = true, now, r.Addresses
@@ -95,7 +94,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 	for p, until := range placed {
 		if _, there := m.present[p]; there {
 			if _, mine := m.mine[p]; mine && m.foreign[p].firm {
-				delete(m.mine, p) // it was about to be added, and is back: somebody else's, as before
+				delete(m.mine, p) // it was about to be added, and is back: foreign, as before
 				continue
 			}
 			m.seen[p] = until
@@ -117,11 +116,11 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			continue
 		}
 		delete(m.vain, p)
-		// It was there under this very lease, and no commit of ours took it away.
+		// It was there under this very lease, and no commit of ours removed it.
 		if was, ok := m.seen[p]; ok && was == until {
 			h := m.byHand[p]
 			switch {
-			case !h.notBefore.IsZero(): // a hand took it out before
+			case !h.notBefore.IsZero(): // it was removed by hand before
 			case reset:
 				delete(m.seen, p)
 				m.word[p] = struct{}{}
@@ -156,8 +155,8 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 		if _, there := m.present[p]; there {
 			continue
 		}
-		// One answer that lacks it, as after a failover, does not end what is known of it: a record that was not believed would
-		// count as soon as the next one has it again.
+		// One answer that lacks it, as after a failover, does not end the sighting: otherwise a record that was not believed
+		// would count as soon as the next answer has it again.
 		switch {
 		case !s.firm || !s.gone.IsZero() && now.Sub(s.gone) >= hold:
 			delete(m.foreign, p)
@@ -193,8 +192,8 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 	return n
 }
 
-// reset reports whether a reading shows that the tenant was not edited but replaced: it or our member is gone altogether, or
-// more of what was in it than the shrink guard's share. m.present is that of the reading already.
+// reset reports whether a reading shows that the tenant was replaced rather than edited: the tenant or our member is gone
+// altogether, or more of its content than the shrink guard's share. m.present is already that of the reading.
 func (m *memory) reset(r conductor.Running, placed map[netip.Prefix]store.Millis, shrink int) bool {
 	known, gone := 0, 0
 	for p, was := range m.seen {
@@ -209,8 +208,8 @@ func (m *memory) reset(r conductor.Running, placed map[netip.Prefix]store.Millis
 	return gone > 0 && (!r.Exists || !r.Member || known >= shrinkFloor && gone*100 > known*shrink)
 }
 
-// misses reports whether a reading lacks something that was in running and that
-// nobody here took out: what one answer says of that is looked at twice.
+// misses reports whether a reading lacks something that was in running and that nobody here removed: a single such answer is
+// checked by a second reading.
 func (m *memory) misses(r conductor.Running, placed map[netip.Prefix]store.Millis) bool {
 	there := make(map[netip.Prefix]struct{}, len(r.Addresses))
 	for _, p := range r.Addresses {
@@ -224,8 +223,8 @@ func (m *memory) misses(r conductor.Running, placed map[netip.Prefix]store.Milli
 	return false
 }
 
-// tells reports whether the last reading still speaks for every placed prefix:
-// another leader may have placed, and committed, since.
+// tells reports whether the last reading still covers every placed prefix: another leader may have placed and committed more
+// since.
 func (m *memory) tells(placed map[netip.Prefix]store.Millis) bool {
 	if !m.valid {
 		return false
@@ -238,7 +237,7 @@ func (m *memory) tells(placed map[netip.Prefix]store.Millis) bool {
 			return false
 		}
 	}
-	return len(m.lost(placed)) == 0 // another leader may have taken them out, and lifted their records
+	return len(m.lost(placed)) == 0 // another leader may have removed them and lifted their records
 }
 
 // shows reports whether running is what the last reading showed.
@@ -254,7 +253,7 @@ func (m *memory) shows(running []netip.Prefix) bool {
 	return true
 }
 
-// sent takes in that an edit goes to be committed: what it adds is ours from now on, whosever an address was that was there
+// sent records that an edit is about to be committed: what it adds is ours from now on, whoever had put that address there
 // before.
 func (m *memory) sent(add []netip.Prefix, placed map[netip.Prefix]store.Millis) {
 	for _, x := range add {
@@ -264,8 +263,7 @@ func (m *memory) sent(add []netip.Prefix, placed map[netip.Prefix]store.Millis) 
 	m.knowStrangers()
 }
 
-// committed takes in that an edit is in running, without reading it again: the
-// conductor's client has.
+// committed records that an edit is in running. It does not read running again, because the conductor package just has.
 func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.Millis) {
 	gone := make(map[netip.Prefix]struct{}, len(p.Remove))
 	for _, x := range p.Remove {
@@ -297,8 +295,8 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 	m.knowStrangers()
 }
 
-// contradicts reports whether added, which a candidate holds and running does not, is more than the shrink guard's share of
-// what this member has seen in running.
+// contradicts reports whether added, which the candidate holds and running lacks, exceeds the shrink guard's share of what this
+// member has seen in running.
 func (m *memory) contradicts(added []netip.Prefix, shrink int) bool {
 	seen := 0
 	for _, x := range added {
@@ -309,8 +307,8 @@ func (m *memory) contradicts(added []netip.Prefix, shrink int) bool {
 	return len(m.seen) >= shrinkFloor && seen*100 > len(m.seen)*shrink
 }
 
-// heardByHand takes in another member's word of a removal by hand, which it
-// repeats for as long as it holds: this member waits once more from the last.
+// heardByHand records another member's report of a removal by hand. It is repeated for as long as it holds, and this member
+// waits once more after the last one.
 func (m *memory) heardByHand(now time.Time, p netip.Prefix, hold time.Duration) {
 	h := m.byHand[p]
 	if at := now.Add(max(h.hold, hold)); h.notBefore.Before(at) {

@@ -13,24 +13,25 @@ import (
 	"banmesh/store"
 )
 
-// What a leader adds to the tenant it first records as placed, for nothing but that tells it from what others put there.
+// A leader records as placed what it is about to add to the tenant: only the record distinguishes it from what others put
+// there.
 //
 //	place   before the lock    a record of this member's own, durable and with the others
 //	replace after the commit   the same for what is in running and was lifted meanwhile
 //	renew   each minute        the same where the lease is short, or others have lifted what is ours
 //
-// A record goes when it must not speak any more, and not sooner, or what is in the tenant stays for ever:
+// A record goes when it is no longer true, and not before: otherwise what is in the tenant stays for ever.
 //
 //	withdraw  the edit could not begin, or does not add it    this member's record, if the edit brought it
 //	unplace   running was read without what a plan removed    everybody's
 //	clearVain neither wanted nor there for AbsentWait, while  everybody's
 //	          the candidate is clean
 //
-// No record is lifted of what a reading shows to be there, but one's own of a moment ago, where somebody else turns out to
-// have added that very address (notAdded). Whoever does it otherwise has lied or erred: what a leader has seen to be ours for
-// longer than that stays ours to it as long as it is there, whatever becomes of the records.
+// No record is lifted whose prefix a reading shows in the tenant, with one exception: an own record of a moment ago, if
+// somebody else turns out to have added that very address (notAdded). A lift against this rule is false or a mistake: what a
+// leader has seen as ours for longer than that stays ours to it as long as it is there, whatever happens to the records.
 
-// errRecord: what is placed cannot be written down, so nothing may be placed.
+// errRecord means that the set does not take the Placed records, so nothing may be added.
 var errRecord = errors.New("the store cannot record what is placed")
 
 const (
@@ -38,12 +39,12 @@ const (
 	spreadTimeout = time.Second
 )
 
-// placed is what the records say of the tenant, but of what this member has seen there as somebody else's for good. Who may
-// not lead now may have led before, so that what it placed counts: else it would stay for ever.
+// placed is what the records say about the tenant, without the prefixes that this member has found foreign for good. Records of
+// members that may not lead now count too, because those may have led before: otherwise what they placed would stay for ever.
 func (c *Committer) placed() map[netip.Prefix]store.Millis {
 	c.tenant.Lock()
 	strangers := c.memory.strangers
-	var own []netip.Prefix // that this member is about to add, where a stranger was
+	var own []netip.Prefix // what this member is about to add where a stranger was
 	for p := range c.memory.mine {
 		if _, strange := strangers[p]; strange {
 			own = append(own, p)
@@ -61,21 +62,21 @@ func (c *Committer) placed() map[netip.Prefix]store.Millis {
 	return m
 }
 
-// own is what this member has a live record of, from an earlier run as well.
+// own lists what this member has a live record of, including from earlier runs.
 func (c *Committer) own() map[netip.Prefix]store.PlacedEntry {
 	return c.cfg.Set.PlacedBy(func(origin string, _ netip.Prefix) bool { return origin == c.cfg.Name })
 }
 
-// place records durably, and lets the others know, what is about to be added:
-// whatever becomes of this member, somebody can tell it from a foreign address
-// and remove it in time. It returns what nobody had placed before, and what this member had not, in an earlier run neither.
+// place records what is about to be added, durably and with other members: whatever happens to this member, another one can
+// tell the prefix from a foreign one and remove it in time. It returns what nobody had placed before, and what this member
+// itself had not placed before, in earlier runs either.
 func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news, first []netip.Prefix, err error) {
 	placed, own := c.placed(), c.own()
 	c.tenant.Lock()
 	fresh := make([]netip.Prefix, 0, len(add))
 	for _, p := range add {
-		// A record of this member's own, also where another one has placed it: that
-		// one's may be lifted already where this member cannot see it.
+		// This member writes its own record even if another member has one: the other's may already be lifted without this
+		// member knowing.
 		until, mine := c.memory.mine[p]
 		if !mine || placed[p] < until {
 			fresh = append(fresh, p)
@@ -115,8 +116,8 @@ func (c *Committer) place(ctx context.Context, add []netip.Prefix) (news, first 
 	return news, first, nil
 }
 
-// replace records once more what is in running and was placed, where its record
-// was lifted meanwhile by a member that did not see it there.
+// replace records once more what is in running and was placed, if a member that did not see it there has lifted its record
+// meanwhile.
 func (c *Committer) replace(ctx context.Context, add []netip.Prefix, present map[netip.Prefix]struct{}) {
 	placed := c.placed()
 	var lost []netip.Prefix
@@ -138,8 +139,8 @@ func (c *Committer) replace(ctx context.Context, add []netip.Prefix, present map
 	}
 }
 
-// renew prolongs the leases that have less than below left, and writes down once more what others have lifted although it is
-// ours and there. A record that is not needed any more is lifted elsewhere, once that is certain.
+// renew extends the leases with less than below left, and records once more what others have lifted although it is ours and
+// there. Records that are no longer needed are lifted elsewhere, once that is certain.
 func (c *Committer) renew(ctx context.Context, below time.Duration, lead bool) {
 	now := c.cfg.Now()
 	placed := c.placed()
@@ -176,7 +177,7 @@ func (c *Committer) renew(ctx context.Context, below time.Duration, lead bool) {
 	}
 }
 
-// lifted lists what is ours and has no record any more. Another leader may have taken it out, and then said so: running
+// lifted lists what is ours and has no record any more. Another leader may have removed it and lifted the record: running
 // tells.
 func (c *Committer) lifted(ctx context.Context, placed map[netip.Prefix]store.Millis) []netip.Prefix {
 	c.tenant.Lock()
@@ -186,7 +187,7 @@ func (c *Committer) lifted(ctx context.Context, placed map[netip.Prefix]store.Mi
 		return nil
 	}
 	if _, err := c.read(ctx); err != nil {
-		return nil // the next look tells
+		return nil // the next reading tells
 	}
 	c.tenant.Lock()
 	lost = c.memory.lost(placed)
@@ -197,10 +198,10 @@ func (c *Committer) lifted(ctx context.Context, placed map[netip.Prefix]store.Mi
 	return lost
 }
 
-// notAdded are the prefixes that were placed for an edit which then did not add them, because running was another one than
-// the last reading: what is there already is somebody else's where nobody had placed it, and what is not there needs no
-// record of this member's where it had none. Without that an address of others would be adopted, and one that another leader
-// removed would pass for one that was removed by hand.
+// notAdded are the prefixes that were placed for an edit which then did not add them, because running was not what the last
+// reading showed. A prefix that is there already is foreign if nobody had placed it. A prefix that is not there needs no record
+// from this member if it had none. Otherwise this mesh would adopt somebody else's address, and a prefix that another leader
+// removed would look like one removed by hand.
 func notAdded(running conductor.Running, add, fresh, first []netip.Prefix) (vain []netip.Prefix) {
 	if len(first) == 0 {
 		return nil
@@ -216,7 +217,7 @@ func notAdded(running conductor.Running, add, fresh, first []netip.Prefix) (vain
 	return vain
 }
 
-// placedOnly leaves out of a plan made under the lock what was not placed before it: the next commit adds it.
+// placedOnly leaves out of a plan made under the lock what was not placed before it; the next commit adds it.
 func (c *Committer) placedOnly(p Plan) Plan {
 	placed := c.placed()
 	c.tenant.Lock()
@@ -234,8 +235,8 @@ func (c *Committer) placedOnly(p Plan) Plan {
 	return p
 }
 
-// withdraw takes back what was placed for an edit that did not come to be: an administrator who holds the lock may be
-// adding the very same address, which is then theirs. So may another leader, whose record stays.
+// withdraw takes back the records of an edit that did not happen: an administrator who holds the lock may be adding the very
+// same address, which is then theirs. So may another leader, whose own record stays.
 func (c *Committer) withdraw(ctx context.Context, fresh []netip.Prefix) {
 	c.lift(ctx, fresh, c.cfg.Set.UnplaceOwn)
 	c.tenant.Lock()
@@ -250,7 +251,7 @@ func (c *Committer) unplace(ctx context.Context, gone []netip.Prefix) {
 	c.lift(ctx, gone, c.cfg.Set.Unplace)
 }
 
-// lift has records of what was placed lifted, and forgets what was seen of it.
+// lift lifts the records of placed prefixes, and forgets what was seen of them.
 func (c *Committer) lift(ctx context.Context, gone []netip.Prefix, lift func(context.Context, []netip.Prefix) error) {
 	recorded := c.cfg.Set.PlacedBy(func(string, netip.Prefix) bool { return true })
 	gone = slices.DeleteFunc(slices.Clone(gone), func(p netip.Prefix) bool {
@@ -276,9 +277,9 @@ func (c *Committer) lift(ctx context.Context, gone []netip.Prefix, lift func(con
 	c.tenant.Unlock()
 }
 
-// clearVain lifts the record of what was placed, never came into running, and is
-// not wanted any more. It is called when the candidate was seen to be clean: a
-// leftover in there could not be told from somebody else's work without it.
+// clearVain lifts the records of prefixes that were placed, never came into running and are no longer wanted. It is called
+// after the candidate was seen to be clean: without its record, a leftover in the candidate would look like somebody else's
+// work.
 func (c *Committer) clearVain(ctx context.Context, p Plan) {
 	c.unplace(ctx, slices.DeleteFunc(c.ripe(), func(x netip.Prefix) bool { return slices.Contains(p.Add, x) }))
 }

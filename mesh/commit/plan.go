@@ -11,20 +11,20 @@ import (
 	"banmesh/store"
 )
 
-// Plan is what one commit changes, and what it leaves for a reason. All lists
-// are sorted; no prefix is in both Add and Remove.
+// Plan is what one commit changes, and what it leaves out for a reason. All lists are sorted; no prefix is in both Add and
+// Remove.
 type Plan struct {
 	Add      []netip.Prefix
 	Remove   []netip.Prefix
-	Foreign  []netip.Prefix // in the tenant, not placed by anybody here: kept
+	Foreign  []netip.Prefix // in the tenant, but placed by no member: kept
 	Capped   []netip.Prefix // effective, kept out by max_addresses
-	Held     []netip.Prefix // lifted or allowed, wait for a forced commit
-	HeldAdd  []netip.Prefix // effective, wait for a forced commit: wide, or too many at once
+	Held     []netip.Prefix // lifted or allowed, held for a forced commit
+	HeldAdd  []netip.Prefix // effective, held for a forced commit: wide, or too many at once
 	deferred []netip.Prefix // ended, but the clocks disagree or the ban's record is missing
 	byHand   []netip.Prefix // effective, but somebody has removed them by hand
 
 	reasons map[netip.Prefix]reason
-	size    int // of what is ours in the tenant before it
+	size    int // how much of ours is in the tenant before it
 }
 
 // reason says why a prefix is removed.
@@ -37,7 +37,7 @@ const (
 	reasonAllowed reason = "allowed"
 	reasonCapped  reason = "capped"  // others are newer or reported by more
 	reasonMerged  reason = "merged"  // a wider prefix of the same plan covers it
-	reasonForeign reason = "foreign" // nobody here placed it, and its time is over
+	reasonForeign reason = "foreign" // no member placed it, and its time is over
 )
 
 // Empty reports whether there is nothing to commit.
@@ -46,7 +46,7 @@ func (p Plan) Empty() bool { return len(p.Add) == 0 && len(p.Remove) == 0 }
 // reason says why a prefix of Remove is removed.
 func (p Plan) reason(prefix netip.Prefix) reason { return p.reasons[prefix] }
 
-// facts is all that a plan is made from. A plan changes none of it.
+// facts is everything that a plan is made from. Making a plan modifies none of it.
 type facts struct {
 	now        time.Time // of notBefore and foreignSince
 	date       time.Time // of the leases
@@ -59,9 +59,9 @@ type facts struct {
 	notBefore    map[netip.Prefix]time.Time // removed by hand: when it may be added again
 	foreignSince map[netip.Prefix]time.Time // first seen
 
-	known   []netip.Prefix            // not in running, and needs no word: given, or it was there
-	waiting map[netip.Prefix]struct{} // additions that have been held
-	before  int                       // size of what is ours a growthWindow ago; negative: not known
+	known   []netip.Prefix            // not in running, and needs no confirmation: confirmed already, or it was there
+	waiting map[netip.Prefix]struct{} // additions that were held
+	before  int                       // how much of ours was there one growthWindow ago; negative: unknown
 
 	frozen, clocksAgree, force bool
 
@@ -82,26 +82,26 @@ type ban struct {
 	wide             bool // a ban that an operator must confirm, or a part of one
 }
 
-// shrinkFloor is the size of a tenant below which any share may be lifted.
+// shrinkFloor is the size below which a tenant may lose any share.
 const shrinkFloor = 20
 
-// draft is a plan in the making.
+// draft is a plan being made.
 type draft struct {
 	facts
 	plan    Plan
 	live    map[netip.Prefix]int // index into bans, by exact prefix
 	present map[netip.Prefix]struct{}
-	space   *netipx.IPSet // of all live bans, made when first needed
+	space   *netipx.IPSet // of all live bans, made on first use
 	ranges  []netipx.IPRange
 
-	kept  []netip.Prefix // ours, in running, wanted: the cap may take them
-	fixed int            // what stays whatever the cap says
-	parts []netip.Prefix // of removed prefixes, that must stay covered
+	kept  []netip.Prefix // ours, in running, wanted: the cap may remove them
+	fixed int            // how many stay whatever the cap says
+	parts []netip.Prefix // parts of removed prefixes that must stay covered
 	stay  []netip.Prefix // ours that stay although no ban covers them: held, deferred
 }
 
-// makePlan decides what a commit changes. It adds what is effective and absent
-// and removes only what was placed and is not covered by a live ban any more.
+// makePlan decides what a commit changes. It adds what is effective and absent, and removes only what was placed and is no
+// longer covered by a live ban.
 func makePlan(f facts) Plan {
 	d := draft{facts: f}
 	d.plan.reasons = make(map[netip.Prefix]reason)
@@ -122,8 +122,7 @@ func makePlan(f facts) Plan {
 	return d.plan
 }
 
-// index checks every ban once more against the exemptions and against /0, whatever
-// made it effective, and puts the rest in reach.
+// index checks every ban once more against the exemptions and against /0, whatever made it effective, and indexes the rest.
 func (d *draft) index() {
 	d.live = make(map[netip.Prefix]int, len(d.bans))
 	kept := make([]ban, 0, len(d.bans))
@@ -142,7 +141,7 @@ func (d *draft) index() {
 		k.newest = max(k.newest, b.newest)
 		k.origins, k.records = max(k.origins, b.origins), max(k.records, b.records)
 		k.wanted = k.wanted || b.wanted
-		k.wide = k.wide && b.wide // a narrow ban of its own speaks for it
+		k.wide = k.wide && b.wide // a narrow ban of the same prefix makes up for the wide one
 	}
 	for _, b := range d.bans {
 		if !d.date.IsZero() { // a start in the future must not push the others out
@@ -188,7 +187,7 @@ func (d *draft) liveSpace() *netipx.IPSet {
 	return d.space
 }
 
-// sortOut goes through the tenant: what stays, what goes, what is not ours.
+// sortOut goes through the tenant and decides what stays, what goes, and what is not ours.
 func (d *draft) sortOut() {
 	ours := 0
 	var guarded []judged
@@ -226,8 +225,8 @@ func (d *draft) sortOut() {
 	d.plan.size = ours
 }
 
-// keepLive puts back, on their own, bans without a quorum that were in the tenant
-// as part of something that goes: what is there stays while a ban lives.
+// keepLive adds, as prefixes of their own, bans without a quorum that were in the tenant as part of a prefix that goes: what is
+// there stays while a ban of it lives.
 func (d *draft) keepLive() {
 	if len(d.plan.Remove) == 0 {
 		return
@@ -252,8 +251,7 @@ func (d *draft) remove(j judged) {
 	d.parts = append(d.parts, j.stays...)
 }
 
-// foreigner keeps what nobody here placed, or removes it once its time is over
-// and no ban wants it.
+// foreigner keeps a foreign prefix, or removes it once its time is over and no ban wants it.
 func (d *draft) foreigner(p netip.Prefix) {
 	since, seen := d.foreignSince[p]
 	if _, wanted := d.live[p]; d.removeForeign && seen && !wanted && d.now.Sub(since) >= d.foreignAfter {
@@ -263,8 +261,7 @@ func (d *draft) foreigner(p netip.Prefix) {
 	d.plan.Foreign = append(d.plan.Foreign, p)
 }
 
-// there reports whether p, which is wanted, is in the tenant. A foreign one whose
-// time is over then stays after all.
+// there reports whether p, which is wanted, is in the tenant. A foreign one whose time is over then stays.
 func (d *draft) there(p netip.Prefix) bool {
 	if _, ok := d.present[p]; !ok {
 		return false
@@ -278,18 +275,18 @@ func (d *draft) there(p netip.Prefix) bool {
 	return true
 }
 
-// judged is the verdict on a placed prefix that live bans do not cover whole.
+// judged is the verdict on a placed prefix that live bans do not cover completely.
 type judged struct {
 	prefix    netip.Prefix
-	reason    reason // "" when it has to stay for now
+	reason    reason // "" if it has to stay for now
 	confirmed bool
-	stays     []netip.Prefix // parts whose own time has not come: they are put back on their own
+	stays     []netip.Prefix // parts whose own time has not come: they are added as prefixes of their own
 }
 
-// judge asks, part by part, why the bans that a prefix was placed for are gone.
+// judge finds out, part by part, why the bans for which a prefix was placed are gone.
 func (d *draft) judge(p netip.Prefix) judged {
 	j := judged{prefix: p, confirmed: true}
-	rank := 0 // of the reason: what somebody did counts more than what time did
+	rank := 0 // of the reason: what somebody did counts more than expiry
 	d.liveSpace()
 	for _, part := range without(p, d.ranges) {
 		g := d.cause(part)
@@ -307,8 +304,7 @@ func (d *draft) judge(p netip.Prefix) judged {
 				reason, r = reasonExpired, 1
 			}
 		case store.GoneUnknown:
-			// Its ban has ended so long ago that nobody remembers it, or has not
-			// arrived here yet.
+			// Its ban ended so long ago that nobody remembers it, or it has not arrived here yet.
 			left := d.placed[p].Time().Sub(d.date)
 			if d.clocksAgree && d.lease-left >= d.missingWait {
 				reason, r = reasonExpired, 1
@@ -328,8 +324,7 @@ func (d *draft) judge(p netip.Prefix) judged {
 	return j
 }
 
-// cause asks why a part is not wanted any more. A placed prefix may join several
-// bans: then those inside it know.
+// cause finds out why a part is no longer wanted. A placed prefix may join several bans: then the bans inside it tell.
 func (d *draft) cause(part netip.Prefix) store.Gone {
 	g := d.gone(part)
 	if g.Cause != store.GoneUnknown {
@@ -364,8 +359,7 @@ func (d *draft) addEach() {
 		switch {
 		case d.there(p):
 		case stay != nil && stay.ContainsPrefix(p): // covered by what has to stay
-		// A freeze stops additions; what only takes the place of something wider
-		// is none.
+		// A freeze stops additions, but not one that only replaces something wider.
 		case d.frozen && (freed == nil || !freed.ContainsPrefix(p)):
 		case d.held(p):
 			d.plan.byHand = append(d.plan.byHand, p)
@@ -383,8 +377,8 @@ func (d *draft) addEach() {
 	}
 }
 
-// capAddresses leaves out what is too much: the oldest, reported by the fewest.
-// Among equals what is in the tenant stays.
+// capAddresses leaves out what exceeds max_addresses: the oldest bans, reported by the fewest members. Among equals, what is in
+// the tenant stays.
 func (d *draft) capAddresses() {
 	if d.maxAddresses <= 0 {
 		return
@@ -410,7 +404,7 @@ func (d *draft) capAddresses() {
 		}
 	}
 	for _, b := range d.bans {
-		for bits := b.prefix.Bits(); bits > 0; bits-- { // the prefix that carries it
+		for bits := b.prefix.Bits(); bits > 0; bits-- { // find the prefix that carries it
 			i, ok := at[netip.PrefixFrom(b.prefix.Addr(), bits).Masked()]
 			if !ok {
 				continue
@@ -448,13 +442,13 @@ func (d *draft) capAddresses() {
 	}
 }
 
-// compareWorth puts first what is newer by a minute, or reported by more.
+// compareWorth sorts first what is newer by a minute, or reported by more members.
 func (b ban) compareWorth(o ban) int {
 	const minute = store.Millis(60_000)
 	return cmp.Or(cmpDesc(b.newest/minute, o.newest/minute), cmpDesc(b.origins, o.origins), cmpDesc(b.records, o.records))
 }
 
-// compareAge decides among equals.
+// compareAge breaks ties.
 func (b ban) compareAge(o ban) int {
 	return cmp.Or(cmpDesc(b.newest, o.newest), comparePrefixes(b.prefix, o.prefix))
 }

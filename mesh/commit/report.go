@@ -12,11 +12,11 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// estimate is what Status tells of the tenant, made when it is asked for.
+// estimate is what Status reports about the tenant, made on demand.
 type estimate struct {
 	stale                           bool
 	at                              time.Time
-	pause                           time.Duration // before it is made anew
+	pause                           time.Duration // before it is made again
 	committed, foreign              int
 	add, remove, held, capped, hand int
 	deferred, heldAdd               int
@@ -26,12 +26,12 @@ type estimate struct {
 }
 
 const (
-	estimateFor   = 10 * time.Second       // an estimate is good for, if nothing changes
-	estimateEvery = 200 * time.Millisecond // it is made anew at most, however much changes
-	estimateShare = 20                     // and at most that part of the time is spent on it
+	estimateFor   = 10 * time.Second       // how long an estimate is good if nothing changes
+	estimateEvery = 200 * time.Millisecond // how often it is made at most, however much changes
+	estimateShare = 20                     // it takes at most this part of the time: one in estimateShare
 )
 
-// publish keeps a plan's sizes for Status.
+// publish keeps a plan's counts for Status.
 func (c *Committer) publish(p Plan) {
 	e := c.counts(p)
 	c.shown(p)
@@ -41,8 +41,8 @@ func (c *Committer) publish(p Plan) {
 	c.mu.Unlock()
 }
 
-// estimateNow makes a plan for Status alone. With a million bans it takes a
-// second and hundreds of megabytes: the dearer it is, the longer it stands.
+// estimateNow makes a plan for Status only. With a million bans it takes a second and hundreds of megabytes, so the more it
+// costs, the longer it is used.
 func (c *Committer) estimateNow() {
 	began := time.Now()
 	c.mu.Lock()
@@ -61,7 +61,7 @@ func (c *Committer) counts(p Plan) estimate {
 	e.frozen, e.frozenBy = c.cfg.Set.Frozen()
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
-	// What is committed is what a reading showed, however old, and never what was meant to be.
+	// Committed is what a reading showed, however old, never what was intended.
 	e.readAt = c.memory.at
 	if !e.readAt.IsZero() {
 		for x := range c.memory.present {
@@ -76,14 +76,14 @@ func (c *Committer) counts(p Plan) estimate {
 	return e
 }
 
-// Status returns what `status` shows of commits.
+// Status returns what the command status shows about commits.
 func (c *Committer) Status() Status {
 	if c.cfg.Conductor == nil {
 		return c.LastStatus()
 	}
 	if c.estimateDue() {
 		c.estimating.Lock()
-		if c.estimateDue() { // nobody else has made it meanwhile
+		if c.estimateDue() { // unless another call has just made it
 			c.estimateNow()
 		}
 		c.estimating.Unlock()
@@ -99,8 +99,7 @@ func (c *Committer) estimateDue() bool {
 	return e.at.IsZero() || age > max(estimateFor, e.pause) || e.stale && age >= e.pause || age < 0
 }
 
-// LastStatus returns Status with the numbers that it had last, those of the last
-// plan: at no cost, for who looks often.
+// LastStatus returns Status with the counts of the last plan. It costs nothing, for callers that poll.
 func (c *Committer) LastStatus() Status {
 	if c.cfg.Conductor == nil {
 		return Status{State: StateOff, Why: ErrOff.Error()}
@@ -159,8 +158,8 @@ func (e estimate) warnings(a ability, cfg Config) []string {
 	return w
 }
 
-// supposed is what the tenant holds as far as this member can tell: a leader knows
-// by reading it, the others by what leaders have placed.
+// supposed is the tenant's content as far as this member can tell: a leader has read it, the others go by what leaders have
+// placed.
 func (c *Committer) supposed(lead bool) []netip.Prefix {
 	if lead {
 		c.tenant.Lock()
@@ -191,7 +190,7 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 	for _, p := range running {
 		exact[p] = struct{}{}
 	}
-	var tenant, space *netipx.IPSet // of the tenant, and with it what is never banned; made when first needed
+	var tenant, space *netipx.IPSet // of the tenant alone, and together with what is never banned; made on first use
 	return func(p netip.Prefix) bool {
 		if _, ok := exact[p]; ok {
 			return true
@@ -210,8 +209,8 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 	}
 }
 
-// RemovedByHand lists what somebody has taken out of the tenant although it is
-// banned, and what is not put back yet, as this member has read it.
+// RemovedByHand lists what somebody has removed from the tenant although it is banned, and what is not put back yet, as this
+// member has read it.
 func (c *Committer) RemovedByHand() []netip.Prefix {
 	c.tenant.Lock()
 	removed := c.memory.notBefore()
@@ -230,12 +229,11 @@ func (c *Committer) RemovedByHand() []netip.Prefix {
 	return ps
 }
 
-// HeardByHand takes in what the leader's RemovedByHand lists: should this member
-// lead next, it does not put back at once what only the former leader saw taken
-// out.
+// HeardByHand records the leader's RemovedByHand: if this member leads next, it does not put back at once what only the former
+// leader saw removed.
 func (c *Committer) HeardByHand(removed []netip.Prefix) {
 	if len(removed) == 0 {
-		return // as with nearly every word of a leader
+		return // nearly always empty
 	}
 	now := time.Now()
 	placed := c.placed()
@@ -248,7 +246,7 @@ func (c *Committer) HeardByHand(removed []netip.Prefix) {
 	}
 }
 
-// reportCommit tells of a commit that is in running.
+// reportCommit reports a commit that is in running.
 func (c *Committer) reportCommit(r Result) {
 	if r.Plan.Empty() {
 		return
@@ -266,7 +264,7 @@ func (c Config) heldAdditions(n int) string {
 		n, widestIPv4, widestIPv6, c.GrowthFloor, c.MaxGrowthPercent)
 }
 
-// reportHeld tells once that something waits for somebody to confirm it.
+// reportHeld reports once that something is held until an operator confirms it.
 func (c *Committer) reportHeld(p Plan) {
 	c.mu.Lock()
 	removals, additions := len(p.Held) > c.show.held, len(p.HeldAdd) > c.show.heldAdd

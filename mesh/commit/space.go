@@ -7,7 +7,7 @@ import (
 	"go4.org/netipx"
 )
 
-// comparePrefixes orders by address, the wider first.
+// comparePrefixes orders by address, then the wider first.
 func comparePrefixes(a, b netip.Prefix) int {
 	if c := a.Addr().Compare(b.Addr()); c != 0 {
 		return c
@@ -15,8 +15,7 @@ func comparePrefixes(a, b netip.Prefix) int {
 	return a.Bits() - b.Bits()
 }
 
-// setOf returns the builder's set. A builder only fails on invalid prefixes, and
-// what reaches it here has been checked.
+// setOf returns the builder's set. A builder fails only on invalid prefixes, and everything that gets here has been checked.
 func setOf(b *netipx.IPSetBuilder) *netipx.IPSet {
 	s, err := b.IPSet()
 	if err != nil || s == nil {
@@ -33,8 +32,7 @@ func setOfPrefixes(ps []netip.Prefix) *netipx.IPSet {
 	return setOf(&b)
 }
 
-// without returns the fewest prefixes that make up p less the ranges, which are
-// sorted and disjoint as those of a set are.
+// without returns the fewest prefixes that make up p less the ranges, which are sorted and disjoint.
 func without(p netip.Prefix, ranges []netipx.IPRange) []netip.Prefix {
 	r := netipx.RangeOfPrefix(p)
 	first, _ := slices.BinarySearchFunc(ranges, r.From(), func(x netipx.IPRange, a netip.Addr) int {
@@ -51,8 +49,8 @@ func without(p netip.Prefix, ranges []netipx.IPRange) []netip.Prefix {
 	return prefixesOf(setOf(&b))
 }
 
-// prefixesOf returns the fewest prefixes that make up s, and never a /0: the
-// whole family becomes its two halves.
+// prefixesOf returns the fewest prefixes that make up s, and never a /0, which the tenant must not hold: a whole family becomes
+// two halves.
 func prefixesOf(s *netipx.IPSet) []netip.Prefix {
 	ps := s.Prefixes()
 	for i := 0; i < len(ps); i++ {
@@ -66,16 +64,15 @@ func prefixesOf(s *netipx.IPSet) []netip.Prefix {
 	return ps
 }
 
-// Joining pays only where it saves this much: a tenant that is a little longer
-// than it need be is better than one that is rewritten at each ban of a neighbour.
+// Joining pays only if it saves this much: a tenant that is a little longer than necessary is better than one that is rewritten
+// at each ban of a neighbour.
 const (
 	slackShare = 4  // one in four
 	slackCount = 16 // and some
 )
 
-// addSpace adds the fewest prefixes that, with what is in the tenant already,
-// cover exactly what is effective. Only where that has grown much longer than
-// need be is everything joined anew.
+// addSpace adds the fewest prefixes that, together with what is in the tenant already, cover exactly what is effective. It
+// joins everything anew only if the tenant has become much longer than necessary.
 func (d *draft) addSpace() {
 	var b netipx.IPSetBuilder
 	plain := !d.frozen && len(d.notBefore) == 0 && !slices.ContainsFunc(d.bans, func(x ban) bool { return !x.wanted })
@@ -118,7 +115,7 @@ func (d *draft) addSpace() {
 	add := prefixesOf(setOf(&missing))
 
 	whole := target
-	if !plain { // else all that is kept is in the target
+	if !plain { // otherwise everything kept is in the target
 		var b netipx.IPSetBuilder
 		b.AddSet(target)
 		for _, p := range d.kept {
@@ -141,8 +138,8 @@ func (d *draft) addSpace() {
 	}
 }
 
-// join replaces what is in the tenant by the fewest prefixes. It does not where
-// one of them is there already as somebody else's, who may take it away.
+// join replaces the tenant's content by the fewest prefixes. It does not if one of those is there already as a foreign one,
+// because its owner may remove it.
 func (d *draft) join(fewest []netip.Prefix) bool {
 	want := make(map[netip.Prefix]struct{}, len(fewest))
 	for _, p := range fewest {

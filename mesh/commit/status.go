@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Urgency says why a committer is notified, and so how long the change may wait.
+// Urgency says why a committer is notified, and thereby how long the change may wait.
 type Urgency uint8
 
 // The urgencies.
 const (
 	Addition Urgency = iota // a ban came, or a freeze ended
-	Removal                 // a lift, an allow, a never-ban: somebody waits to get in
+	Removal                 // a lift, an allow, a never-ban: somebody waits for access
 	Expiry                  // a ban ran out
 	urgencies
 )
 
-// State is one word for what a committer does.
+// State is what a committer does, in one word.
 type State string
 
 // The states, as status shows them.
@@ -31,20 +31,19 @@ const (
 	StateOff        State = "off" // no conductor is configured
 )
 
-// Status is a committer's state. On a member that does not lead the pending
-// counts come from what leaders have placed.
+// Status is a committer's state. On a member that does not lead, the pending counts come from what leaders have placed.
 type Status struct {
 	State         State
-	Detail        string // whom it waits for, what fails
+	Detail        string // whom it waits for, or what fails
 	Committed     int    // addresses of ours in the tenant, as last read
 	PendingAdd    int
 	PendingRemove int
-	Foreign       int // addresses in the tenant that nobody here placed, as last read
-	Held          int // removals and additions that wait for a forced commit
+	Foreign       int // addresses in the tenant that no member placed, as last read
+	Held          int // removals and additions held for a forced commit
 	Commits       uint64
 	LastCommit    time.Time // zero: none yet
 	LastError     string    // of the last attempt; "" after a success
-	Features      string    // what the conductor offers and which path is taken
+	Features      string    // what the conductor offers and how it is used
 	ReadAt        time.Time // when this member last read the tenant; zero: never, and Committed is not known
 	Able          bool
 	Why           string // why it is not able
@@ -54,7 +53,7 @@ type Status struct {
 // Result is what a commit did.
 type Result struct {
 	Plan Plan          // Add and Remove are what was committed
-	Took time.Duration // 0 where there was nothing to commit
+	Took time.Duration // 0 if there was nothing to commit
 }
 
 // EventKind tells events apart.
@@ -63,11 +62,11 @@ type EventKind string
 // The kinds of event.
 const (
 	EventCommit   EventKind = "commit"    // Add and Remove are in running
-	EventError    EventKind = "error"     // an attempt failed in a way that the one before did not
+	EventError    EventKind = "error"     // an attempt failed in another way than the one before
 	EventByHand   EventKind = "by-hand"   // somebody has removed Remove by hand
 	EventReset    EventKind = "reset"     // the tenant was replaced: Remove is gone from it and comes back with the next commit
-	EventHeld     EventKind = "held"      // Add and Remove wait for a forced commit
-	EventForeign  EventKind = "foreign"   // Add is in the tenant and nobody here placed it
+	EventHeld     EventKind = "held"      // Add and Remove are held for a forced commit
+	EventForeign  EventKind = "foreign"   // Add is in the tenant and no member placed it
 	EventWideOpen EventKind = "wide-open" // the tenant would match everybody
 )
 

@@ -11,8 +11,8 @@ import (
 	"banmesh/store"
 )
 
-// read reads running without a lock and takes in what it shows. Nothing is planned from a tenant that is wide open, but
-// the conductor has answered, and what it showed is what status tells.
+// read reads running without a lock and records what it shows. No plan is made from a tenant that is wide open, but the
+// conductor has answered, and status shows what it said.
 func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer done()
@@ -45,7 +45,7 @@ func (c *Committer) misses(r conductor.Running) bool {
 	return c.memory.misses(r, placed)
 }
 
-// learn takes in a reading of running.
+// learn records a reading of running.
 func (c *Committer) learn(r conductor.Running) {
 	d := draft{facts: c.gather(r.Addresses, false)}
 	d.index()
@@ -90,8 +90,7 @@ func (c *Committer) probe(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.mu.Lock()
-		// What a leader's attempt failed for, only its next attempt can clear. Who does not
-		// lead makes none.
+		// Only the leader's next attempt can clear an error of its last one. A member that does not lead makes no attempts.
 		if !c.leading || !c.show.edit || errors.Is(c.show.cause, conductor.ErrWideOpen) {
 			c.show.clear()
 		}
@@ -118,11 +117,10 @@ func (c *Committer) probe(ctx context.Context) error {
 	return err
 }
 
-// maxAsked is the longest that a conductor may ask to be left alone: an answer
-// that asks for more is believed that far.
+// maxAsked is the longest pause that a conductor's answer can ask for; a longer one is cut to it.
 const maxAsked = 15 * time.Minute
 
-// failed takes in that an attempt, or a reading, came to nothing; took goes back to what waits.
+// failed records that an attempt or a reading failed; took goes back to the changes that wait.
 func (c *Committer) failed(now time.Time, err error, took pending, reading bool) {
 	unable := errors.Is(err, conductor.ErrUnreachable) || errors.Is(err, conductor.ErrLogin) || errors.Is(err, conductor.ErrHostKey) || errors.Is(err, errRecord)
 	state, work, detail := StateFailing, WorkIdle, err.Error()
@@ -170,8 +168,7 @@ func (c *Committer) failed(now time.Time, err error, took pending, reading bool)
 	c.cfg.OnEvent(Event{Time: c.cfg.Now(), Kind: kind, Detail: err.Error()})
 }
 
-// review looks whether time alone, or somebody at the conductor, has given the
-// leader something to do.
+// review finds out whether time alone, or somebody at the conductor, has given the leader something to do.
 func (c *Committer) review() {
 	c.tenant.Lock()
 	valid, running := c.memory.valid, c.memory.running
@@ -204,12 +201,12 @@ func (c *Committer) review() {
 	}
 }
 
-// housekeep renews leases and looks at what is due by time alone.
+// housekeep renews leases and handles what is due by time only.
 func (c *Committer) housekeep(ctx context.Context, lead bool) {
 	below := c.cfg.tuning.RenewBelow
 	if !lead {
-		// Nobody leads while nobody reaches the conductor. The leases must not run
-		// out meanwhile; each member waits a different time to see another do it.
+		// While no member reaches the conductor, nobody leads, and the leases must not run out. Each member waits a different
+		// time, to see whether another one does it.
 		if !c.cfg.Ready() {
 			return
 		}
