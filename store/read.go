@@ -96,7 +96,7 @@ func (f FactState) String() string {
 // EffectiveBan is a prefix that should be blocked.
 type EffectiveBan struct {
 	Prefix  netip.Prefix
-	Pieces  []netip.Prefix // the prefix itself, unless allows and never-bans cut holes
+	Pieces  []netip.Prefix // the prefix itself, unless allows and never-bans cut holes; valid until the next one is yielded
 	Until   Millis         // the latest until of its bans
 	Newest  Millis         // the latest start of its bans
 	Origins int            // how many members reported it

@@ -83,11 +83,18 @@ func differences(thought, real []span, now store.Millis) (del, add []span) {
 // is there, or was before it had to be made anew.
 func (w *worker) compareJob() *job {
 	held, now := w.router.held, w.now()
-	bound, frozen := held, w.frozen
-	if w.router.anew {
+	bound, frozen, anew := held, w.frozen, w.router.anew
+	if anew {
 		bound = w.router.former
 	}
 	return newJob(func() result {
+		if !frozen && !anew {
+			if places, over, few := doubts(w.cfg.Set, held, now); few {
+				r := result{over: over}
+				r.del, r.add = changesIn(held, now, places, wantedIn(w.cfg.Set, places), false, false)
+				return r
+			}
+		}
 		var r result
 		want := wanted(w.cfg.Set)
 		for f := range families {

@@ -61,22 +61,27 @@ func spansOf(elements []Element, now store.Millis) lists {
 // already. The rest of an element that stands out of them stays. With tidy, elements that are right and cut finer than need
 // be are replaced.
 func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip.Prefix, want lists, less, tidy bool) error {
-	holes := holesOf(regions)
-	var del, add lists
-	for f := range families {
-		near := slices.DeleteFunc(r.held[f].within(holes[f]), func(s span) bool { return s.until <= now })
-		all := merge(subtract(near, holes[f]), want[f])
-		if less {
-			all = lesser(near, all)
-		}
-		del[f], add[f] = changes(now, near, all, tidy)
-	}
+	del, add := changesIn(r.held, now, regions, want, less, tidy)
 	for del.len()+add.len() > 0 {
 		if err := r.apply(ctx, now, cut(&del, &add, r.size)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// changesIn are what makes what is held what is wanted, in some regions, which are sorted and disjoint.
+func changesIn(held [families]list, now store.Millis, regions []netip.Prefix, want lists, less, tidy bool) (del, add lists) {
+	holes := holesOf(regions)
+	for f := range families {
+		near := slices.DeleteFunc(held[f].within(holes[f]), func(s span) bool { return s.until <= now })
+		all := merge(subtract(near, holes[f]), want[f])
+		if less {
+			all = lesser(near, all)
+		}
+		del[f], add[f] = changes(now, near, all, tidy)
+	}
+	return del, add
 }
 
 // changes are what makes one list of the other.
