@@ -24,8 +24,12 @@ const (
 )
 
 const (
-	// writeEvery is how long the first entry waits for company before it is written: what a crash loses.
+	// writeEvery is how long the first entry waits for company before it is written, writeLast how long it may wait beyond that
+	// for a moment in which nothing has been noted for the time of quiet. Each write has the disk busy for some milliseconds,
+	// and where bans come they wait for the same disk. What waits is what a crash loses.
 	writeEvery = time.Second
+	writeLast  = 3 * time.Second
+	quiet      = 100 * time.Millisecond
 	// retryEvery is how long after a failure the next attempt to write is.
 	retryEvery = 5 * time.Second
 	// maxWaiting bounds the entries that wait for the disk; 15 MB of memory.
@@ -67,16 +71,17 @@ type History struct {
 	file *file
 	wake chan struct{} // to the writer; holds one
 
-	mu     sync.Mutex
-	full   []*builder // waiting for the disk, the oldest first
-	last   *builder   // the block that grows
-	saved  uint64     // the number of the first entry that is not in the file
-	lost   int        // events since the last entry that were not noted
-	caught caught
-	keep   time.Duration
-	most   int
-	health error
-	closed bool
+	mu        sync.Mutex
+	full      []*builder // waiting for the disk, the oldest first
+	last      *builder   // the block that grows
+	saved     uint64     // the number of the first entry that is not in the file
+	lost      int        // events since the last entry that were not noted
+	caught    caught
+	keep      time.Duration
+	most      int
+	health    error
+	closed    bool
+	lastNoted time.Time // when something was last noted
 
 	blocks []info        // in the file; the writer's alone
 	ready  chan struct{} // closed after the first catch-up
@@ -153,6 +158,7 @@ func (h *History) Note(now time.Time, c store.Change) {
 		h.lost += n
 	}
 	if h.last.end() > h.saved || h.lost > 0 {
+		h.lastNoted = time.Now()
 		signal(h.wake)
 	}
 }
@@ -204,14 +210,19 @@ func (h *History) write() {
 	h.catchUp()
 	close(h.ready)
 	var timer <-chan time.Time
+	var latest time.Time
 	for {
 		select {
 		case <-h.wake:
 			if timer == nil {
-				timer = time.After(writeEvery)
+				timer, latest = time.After(writeEvery), time.Now().Add(writeLast)
 			}
 			continue
 		case <-timer:
+			if busy := h.busy(); busy > 0 && time.Now().Before(latest) {
+				timer = time.After(busy)
+				continue
+			}
 		case <-h.stop:
 			h.flush()
 			return
@@ -223,6 +234,13 @@ func (h *History) write() {
 			h.catchUp()
 		}
 	}
+}
+
+// busy returns how long it is until nothing has been noted for the time of quiet.
+func (h *History) busy() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return quiet - time.Since(h.lastNoted)
 }
 
 func (h *History) hasLost() bool {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -127,6 +128,46 @@ func TestWhatWasNotedIsToldAlsoAfterARestart(t *testing.T) {
 	if err != nil || !more || !slices.Equal(got, want[:3]) {
 		t.Errorf("limit 3: %d events, more %v, error %v", len(got), more, err)
 	}
+}
+
+// TestAWriteWaitsForAQuietMoment: what is noted is written a second later, between what is noted then and not beside it; and
+// though something is noted all the time.
+func TestAWriteWaitsForAQuietMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := opened(t, t.TempDir(), &world{now: epoch}, nil)
+		began, noted := time.Now(), 0
+		note := func() {
+			noted++
+			h.noted(epoch, ban(fmt.Sprintf("198.51.100.%d/32", noted), "router1", "sshd", epoch))
+		}
+		unsaved := func(at time.Duration) int {
+			time.Sleep(time.Until(began.Add(at)))
+			synctest.Wait()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return int(h.last.end() - h.saved)
+		}
+		for _, at := range []time.Duration{0, writeEvery / 2, writeEvery} {
+			time.Sleep(time.Until(began.Add(at)))
+			note()
+		}
+		if n := unsaved(writeEvery + quiet - 1); n != 3 {
+			t.Errorf("%d of 3 wait for the disk just after one is noted", n)
+		}
+		if n := unsaved(writeEvery + quiet); n != 0 {
+			t.Errorf("%d wait for the disk in a quiet moment", n)
+		}
+		began = time.Now()
+		for time.Since(began) < writeLast {
+			note()
+			time.Sleep(quiet / 2)
+		}
+		note()
+		if n := unsaved(writeLast + quiet); n > 1 {
+			t.Errorf("%d wait for the disk longer than %v", n, writeLast)
+		}
+		closed(t, h)
+	})
 }
 
 func TestAPrefixFindsWhatCoversItAndWhatIsInside(t *testing.T) {
