@@ -29,6 +29,7 @@ import (
 	"banmesh/mesh/history"
 	"banmesh/mesh/invite"
 	"banmesh/mesh/leader"
+	"banmesh/mesh/peer"
 	"banmesh/store"
 )
 
@@ -74,22 +75,19 @@ type Agent struct {
 	repeat    *repeats
 	events    hub
 	listener  net.Listener
-	reports   reports
-	forwarded forwarded
+	peers     *peer.Messenger
 
-	otherLimits otherLimits
-	unnotified  unnotified
-	lifts       liftBook
-	former      string // the name that the store was written under, where it is another; else ""
-	inviter     *invite.Host
-	alerts      *alert.Watcher // nil where no command is configured
-	enforcer    enforcer       // nil where none is configured
-	taken       *taken         // the bans off this router, at a leave
-	watchers    watchers
-	crowdsec    *crowdsec.Source           // nil where none is configured
-	past        *history.History           // nil where nothing is remembered
-	geo         atomic.Pointer[config.Geo] // as configured last
-	ready       atomic.Bool                // the rooms are made: changes, messages and guests may reach them
+	lifts    liftBook
+	former   string // the name that the store was written under, where it is another; else ""
+	inviter  *invite.Host
+	alerts   *alert.Watcher // nil where no command is configured
+	enforcer enforcer       // nil where none is configured
+	taken    *taken         // the bans off this router, at a leave
+	watchers watchers
+	crowdsec *crowdsec.Source           // nil where none is configured
+	past     *history.History           // nil where nothing is remembered
+	geo      atomic.Pointer[config.Geo] // as configured last
+	ready    atomic.Bool                // the rooms are made: changes, messages and guests may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once
@@ -129,14 +127,12 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	}
 	a.neverBan.configured = cfg.NeverBan
 	a.neverBan.wake = make(chan struct{}, 1)
-	a.otherLimits.own = a.cfg.Limits.Sum()
 	a.stop = func() {}
 	defer func() {
 		if err != nil {
 			a.close()
 		}
 	}()
-	a.forwarded.random = a.doors.Random
 	if err := a.doors.Prepare(&a.cfg, a.log); err != nil {
 		return nil, err
 	}
@@ -160,6 +156,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 		return nil, fmt.Errorf("conductor: %w", err)
 	}
 	a.openInvitations()
+	a.openPeers()
 	if err := a.openMesh(ctx); err != nil {
 		return nil, err
 	}
@@ -363,9 +360,8 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.clock.set(a.mesh.Offset())
 		a.store.Tick(a.clock.agree.Load())
 		a.forgetMembers()
-		a.sendReport()
-		a.sendLimits()
-		a.sendUnnotified()
+		a.report()
+		a.peers.Tick(time.Now())
 		a.watchStall(time.Now())
 		a.watchTrouble()
 	}

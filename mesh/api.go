@@ -133,7 +133,7 @@ func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanRe
 	seen.At = 0 // it is said now: all that is seen is meant, whatever a clock says of when it began
 	reply, err := a.unban(ctx, c, seen)
 	if err == nil {
-		reply.Unnotified = a.unnotifiedRouters()
+		reply.Unnotified = a.peers.Unnotified()
 	}
 	return reply, err
 }

@@ -15,6 +15,7 @@ import (
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 	"banmesh/mesh/leader"
+	"banmesh/mesh/peer"
 	"banmesh/store"
 )
 
@@ -25,10 +26,9 @@ const staleSession = 15 * time.Second
 // openCommit makes the election and, where a conductor is configured, the
 // committer.
 func (a *Agent) openCommit() (err error) {
-	a.forwarded.run = a.commitFor
 	a.elector, err = leader.New(leader.Config{
 		Name: a.cfg.Name, Priority: a.cfg.Leader.Priority, Observer: !a.mayLead(),
-		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.mayNotLead, Send: a.sendHeartbeat, Random: a.doors.Random, OnChange: a.leads, Logger: a.log,
+		Peers: a.electorate, Observers: a.observers, Able: a.able, Ignore: a.mayNotLead, Send: a.peers.SendHeartbeat, Random: a.doors.Random, OnChange: a.leads, Logger: a.log,
 	})
 	if err != nil || a.conductor == nil {
 		return err
@@ -116,7 +116,7 @@ func (a *Agent) committedEvent(e commit.Event) {
 
 // committedElsewhere reports another member's commit to this router's monitors, so
 // that every router shows the same events.
-func (a *Agent) committedElsewhere(leader string, r report) {
+func (a *Agent) committedElsewhere(leader string, r peer.Report) {
 	a.events.publish(control.Event{Time: control.At(a.clock.now()), Event: "commit", Name: leader, Detail: fmt.Sprintf("%d addresses at the conductor", r.Committed)})
 }
 
@@ -183,7 +183,7 @@ func (a *Agent) commitBy(ctx context.Context, lead leader.Status, force bool) (c
 	case lead.Leader == "":
 		return control.CommitReply{}, control.Errorf(control.CodeConflict, "commit: no router leads now: `banmesh status` says why")
 	}
-	return a.commitAt(ctx, lead.Leader, force)
+	return a.peers.CommitAt(ctx, lead.Leader, force)
 }
 
 func (a *Agent) commitHere(ctx context.Context, force bool) (control.CommitReply, error) {
@@ -199,6 +199,18 @@ func (a *Agent) commitHere(ctx context.Context, force bool) (control.CommitReply
 		reply.Detail = fmt.Sprintf("%d added, %d removed in %v", len(reply.Add), len(reply.Remove), result.Took.Round(time.Millisecond))
 	}
 	return reply, nil
+}
+
+// commitFor commits for another router.
+func (a *Agent) commitFor(ctx context.Context, force bool) (control.CommitReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.cfg.Commit.Timeout))
+	defer cancel()
+	// Force from afar could be anybody's who has the gossip key.
+	reply, err := a.commitHere(ctx, false)
+	if held := len(reply.Held) + len(reply.HeldAdd); err == nil && force && held > 0 {
+		err = fmt.Errorf("%d changes are held, and --force confirms them only on the leader itself: run `banmesh commit --force` on %s", held, a.cfg.Name)
+	}
+	return reply, err
 }
 
 func commitRefusal(err error) error {
@@ -233,7 +245,7 @@ func (a *Agent) commitStatusBy(ask func(*commit.Committer) commit.Status) contro
 		s.ReadAt, s.ReadBy = control.At(own.ReadAt), a.cfg.Name
 	}
 	lead := a.elector.Status()
-	r, known := a.reports.of(lead.Leader)
+	r, known := a.peers.ReportOf(lead.Leader)
 	if lead.Self || !known {
 		return s
 	}
@@ -264,7 +276,7 @@ func (a *Agent) commitWarnings(s *control.Status) []string {
 		w = append(w, "no router commits; this one cannot: "+own.Why)
 	}
 	lead := a.elector.Status()
-	if r, known := a.reports.of(lead.Leader); known && !lead.Self && r.ByHand != "" {
+	if r, known := a.peers.ReportOf(lead.Leader); known && !lead.Self && r.ByHand != "" {
 		w = append(w, fmt.Sprintf("removed from the tenant by hand, and put back later unless unbanned: %s", r.ByHand))
 	}
 	if text := a.stall.warning(); text != "" {
@@ -288,7 +300,7 @@ func (a *Agent) committedNow() func(netip.Prefix) bool {
 	if a.committer != nil && lead.Self {
 		return a.committer.CommittedNow()
 	}
-	r, known := a.reports.of(lead.Leader)
+	r, known := a.peers.ReportOf(lead.Leader)
 	if !known {
 		return func(netip.Prefix) bool { return false }
 	}
@@ -298,7 +310,7 @@ func (a *Agent) committedNow() func(netip.Prefix) bool {
 			b.AddPrefix(p.Prefix)
 		}
 	}
-	for _, p := range r.byHand() {
+	for _, p := range r.RemovedByHand() {
 		b.RemovePrefix(p)
 	}
 	running, err := b.IPSet()

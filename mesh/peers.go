@@ -7,6 +7,7 @@ import (
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
+	"banmesh/mesh/peer"
 )
 
 // memberChanged is told of joins, leaves and failures, in order.
@@ -30,7 +31,7 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 		return
 	}
 	if e.Kind == gossip.MemberJoined {
-		a.sendLimitsTo(e.Member.Name)
+		a.peers.Joined(e.Member.Name)
 	}
 	event := control.Event{
 		Time: control.At(a.clock.now()), Event: e.Kind.String(), Name: e.Member.Name, Addr: e.Member.Addr,
@@ -89,10 +90,6 @@ func (a *Agent) observers() []string {
 	return names
 }
 
-func (a *Agent) sendHeartbeat(to string, payload []byte) error {
-	return a.mesh.Send(to, append([]byte{messageLeader}, payload...))
-}
-
 // ignored says whether an operator has taken a member's say from it: what it
 // writes does not count, and neither does what it tells.
 func (a *Agent) ignored(name string) bool {
@@ -110,78 +107,42 @@ func (a *Agent) mayNotLead(name string) bool {
 	return !known || m.State != gossip.Alive || !m.Eligible || a.ignored(name) || a.stall != nil && a.stall.bars(name)
 }
 
+// openPeers makes this router's end of what members tell each other.
+func (a *Agent) openPeers() {
+	a.peers = peer.New(peer.Config{
+		Name: a.cfg.Name, Limits: a.cfg.Limits.Sum(), MaxDuration: time.Duration(a.cfg.Bans.MaxDuration),
+		Members:       func() []gossip.Member { return a.mesh.Members() },
+		Send:          func(to string, payload []byte) error { return a.mesh.Send(to, payload) },
+		Trouble:       func() string { return a.notifier.Trouble() },
+		Heartbeat:     func(from string, body []byte) { a.elector.Receive(from, body) },
+		Reported:      a.reported,
+		MaxDurationOf: a.store.HeardMaxDuration,
+		Commit:        a.commitFor,
+		Random:        a.doors.Random, Logger: a.log,
+	})
+}
+
 // heard takes a message of another member. It must not block.
 func (a *Agent) heard(from string, payload []byte) {
-	if !a.ready.Load() || len(payload) == 0 || a.ignored(from) {
-		return
-	}
-	kind, body := payload[0], payload[1:]
-	var err error
-	switch kind {
-	case messageLeader:
-		a.elector.Receive(from, body)
-	case messageReport:
-		var r report
-		if err = decodeMessage(body, reportFields, &r); err == nil {
-			if a.reports.heard(from, r) {
-				a.committedElsewhere(from, r)
-			}
-			if lead := a.elector.Status(); a.committer != nil && lead.Leader == from && !lead.Self {
-				a.committer.HeardByHand(r.byHand())
-			}
-		}
-	case messageForward:
-		var ask forwardRequest
-		if err = decodeMessage(body, forwardFields, &ask); err == nil {
-			a.forwarded.asked(from, ask)
-		}
-	case messageLimits:
-		var l limitsMessage
-		if err = decodeMessage(body, limitsFields, &l); err == nil {
-			a.otherLimits.heard(from, l.Sum)
-		}
-	case messageLife:
-		var l lifeMessage
-		if err = decodeMessage(body, lifeFields, &l); err == nil {
-			a.heardLife(from, l)
-		}
-	case messageUnnotified:
-		var u unnotifiedMessage
-		if err = decodeMessage(body, unnotifiedFields, &u); err == nil {
-			a.unnotified.heard(from, u.Why)
-		}
-	case messageResult:
-		var o forwardResult
-		if err = decodeMessage(body, resultFields, &o); err == nil {
-			a.forwarded.answered(o)
-		}
-	}
-	if err != nil {
-		a.log.Debug("message dropped", "from", from, "error", err)
+	if a.ready.Load() && !a.ignored(from) {
+		a.peers.Receive(from, payload)
 	}
 }
 
-// sendReport tells the others how the commits stand, while this agent leads.
-func (a *Agent) sendReport() {
-	lead := a.elector.Status()
-	if !lead.Self {
-		return
+// reported takes how a member says that its commits stand.
+func (a *Agent) reported(from string, r peer.Report, committed bool) {
+	if committed {
+		a.committedElsewhere(from, r)
 	}
-	now := a.clock.now()
-	s := a.committer.Status()
-	r := newReport(lead.Term, s, a.reports.note(now, s), a.committer.RemovedByHand())
-	a.reports.heard(a.cfg.Name, r)
-	if !a.reports.due(time.Now(), r) {
-		return
+	if lead := a.elector.Status(); a.committer != nil && lead.Leader == from && !lead.Self {
+		a.committer.HeardByHand(r.RemovedByHand())
 	}
-	message, err := encodeMessage(messageReport, &r)
-	if err != nil {
-		a.log.Error("report of the commits", "error", err)
-		return
-	}
-	for _, m := range a.mesh.Members() {
-		if m.State == gossip.Alive && !m.Self {
-			_ = a.mesh.Send(m.Name, message) // the next one comes in seconds
-		}
+}
+
+// report tells the others how the commits stand, while this agent leads.
+func (a *Agent) report() {
+	if lead := a.elector.Status(); lead.Self {
+		now := a.clock.now()
+		a.peers.Report(now, lead.Term, a.committer.Status(), a.committer.RemovedByHand())
 	}
 }

@@ -83,11 +83,9 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 	if r, err := a.Commit(t.Context(), control.CommitCall{}); err != nil || r.Committed {
 		t.Errorf("a commit without force committed: %+v, %v", r, err)
 	}
-	a.forwarded.asked("ghost1", forwardRequest{ID: 1, Force: true})
-	var o forwardResult
-	eventually(t, "the answer to a forwarded --force", func() bool { o, _ = a.forwarded.result(1); return o.ID == 1 })
-	if got := tenant(sim); o.Committed || !strings.Contains(o.Error, "run `banmesh commit --force` on router1") || len(got) != 1 {
-		t.Errorf("a forwarded --force: %+v; the conductor has %d", o, len(got))
+	forwarded, err := a.commitFor(t.Context(), true)
+	if got := tenant(sim); forwarded.Committed || err == nil || !strings.Contains(err.Error(), "run `banmesh commit --force` on router1") || len(got) != 1 {
+		t.Errorf("a forwarded --force: %+v, %v; the conductor has %d", forwarded, err, len(got))
 	}
 	r, err := a.Commit(t.Context(), control.CommitCall{Force: true})
 	if err != nil || len(r.Add) != n {

@@ -69,7 +69,7 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 	}
 	s.Enforce = a.enforceStatus()
 	s.Spooled = a.waiting.calls()
-	s.Unnotified = a.unnotifiedRouters()
+	s.Unnotified = a.peers.Unnotified()
 	for _, d := range a.mesh.Doubts() {
 		s.Doubts = append(s.Doubts, control.Doubt(d))
 	}
@@ -159,7 +159,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if logs, records := a.store.Namesakes(); logs > 0 {
 		warn("%d records bear this router's name and are not its own: its store was restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name; if neither of the first two, change the key on all routers", records)
 	}
-	w = append(w, a.otherLimits.warnings(members)...)
+	w = append(w, a.peers.LimitWarnings(members)...)
 	if text := a.quorumWarning(s.Members.Alive + s.Members.Failed); text != "" {
 		w = append(w, text)
 	}

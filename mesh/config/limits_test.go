@@ -28,3 +28,16 @@ func TestLimitsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestLimitsHaveAShortName(t *testing.T) {
+	a, b := Default().Limits, Default().Limits
+	a.Members, b.Members = []string{"r1", "r2"}, []string{"r2", "r1", "r2"}
+	b.Stored = 5000000 // a matter of its memory
+	if a.Sum() != b.Sum() {
+		t.Error("the same limits have two names")
+	}
+	b.AllowsPerOrigin++
+	if a.Sum() == b.Sum() {
+		t.Error("other limits have the same name")
+	}
+}

@@ -1,4 +1,4 @@
-package mesh
+package peer
 
 import (
 	"net/netip"
@@ -14,9 +14,9 @@ import (
 // nothing changes.
 const reportEvery = 5 * time.Second
 
-// report is how the leader's commits stand, for `status` and `list` on the
+// Report is how the leader's commits stand, for `status` and `list` on the
 // other routers. It is the body of a message.
-type report struct {
+type Report struct {
 	Term          uint64
 	State         string
 	Detail        string
@@ -53,8 +53,8 @@ func joined(prefixes []netip.Prefix) string {
 	return b.String()
 }
 
-// byHand reads what joined wrote; what another member sent may be anything.
-func (r report) byHand() []netip.Prefix {
+// RemovedByHand reads ByHand; what another member sent may be anything.
+func (r Report) RemovedByHand() []netip.Prefix {
 	var out []netip.Prefix
 	for _, text := range strings.Fields(r.ByHand) {
 		if p, err := netip.ParsePrefix(text); err == nil {
@@ -64,8 +64,8 @@ func (r report) byHand() []netip.Prefix {
 	return out
 }
 
-func newReport(term uint64, s commit.Status, verified time.Time, byHand []netip.Prefix) report {
-	r := report{
+func newReport(term uint64, s commit.Status, verified time.Time, byHand []netip.Prefix) Report {
+	r := Report{
 		Term: term, State: string(s.State), Detail: excerpt.Cut(s.Detail, maxReportText), Committed: int64(s.Committed),
 		PendingAdd: int64(s.PendingAdd), PendingRemove: int64(s.PendingRemove), Foreign: int64(s.Foreign), Held: int64(s.Held),
 		Commits: s.Commits, LastError: excerpt.Cut(s.LastError, maxReportText), ByHand: joined(byHand),
@@ -84,8 +84,8 @@ func newReport(term uint64, s commit.Status, verified time.Time, byHand []netip.
 type reports struct {
 	mu   sync.Mutex
 	from string
-	last report
-	sent report
+	last Report
+	sent Report
 	at   time.Time // of sent
 
 	newest int64 // LastCommit of all that were heard, once one was
@@ -110,7 +110,7 @@ func (r *reports) note(now time.Time, s commit.Status) time.Time {
 
 // heard takes in what a member that leads says. committed reports whether it has
 // committed since what was heard before, from whomever.
-func (r *reports) heard(from string, got report) (committed bool) {
+func (r *reports) heard(from string, got Report) (committed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if from == r.from && got.Term < r.last.Term {
@@ -123,14 +123,14 @@ func (r *reports) heard(from string, got report) (committed bool) {
 }
 
 // of returns the last report of the leader named; ok is false before one came.
-func (r *reports) of(leader string) (report, bool) {
+func (r *reports) of(leader string) (Report, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last, leader != "" && r.from == leader
 }
 
 // due says whether the others must be told now, and takes it as told.
-func (r *reports) due(now time.Time, next report) bool {
+func (r *reports) due(now time.Time, next Report) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	same := next

@@ -1,4 +1,4 @@
-package mesh
+package peer
 
 import (
 	"fmt"
@@ -16,8 +16,13 @@ import (
 // limitsMessage is the body of the message.
 type limitsMessage struct{ Sum uint64 }
 
+// lifeMessage is the body of the message that tells bans.max_duration: the others keep
+// their lifts of this router's bans that long.
+type lifeMessage struct{ MaxDuration int64 } // ms, 0 for none
+
 const (
 	limitsFields = 1
+	lifeFields   = 1
 	limitsEvery  = time.Minute
 	// maxOtherLimits is more members than a mesh has.
 	maxOtherLimits = 2048
@@ -67,27 +72,29 @@ func (o *otherLimits) warnings(members []gossip.Member) []string {
 	return []string{fmt.Sprintf("other limits at %s: what counts there may not count here; make `limits` the same on all routers", strings.Join(names, ", "))}
 }
 
-func (a *Agent) limitsMessage() []byte {
-	message, err := encodeMessage(messageLimits, &limitsMessage{a.otherLimits.own})
-	if err != nil { // a number always fits
-		a.log.Error("tell the limits", "error", err)
-	}
-	return message
+// LimitWarnings names the alive members whose limits are others than this router's.
+func (m *Messenger) LimitWarnings(members []gossip.Member) []string {
+	return m.limits.warnings(members)
 }
 
-// sendLimits tells all members of this router's limits, once a minute.
-func (a *Agent) sendLimits() {
-	if !a.otherLimits.due(time.Now()) {
+// Joined tells a new member of this router's limits.
+func (m *Messenger) Joined(name string) {
+	m.send(name, messageLimits, &limitsMessage{m.c.Limits}) // both again in a minute
+	m.send(name, messageLife, &lifeMessage{m.c.MaxDuration.Milliseconds()})
+}
+
+// tellLimits tells all members of this router's limits, once a minute.
+func (m *Messenger) tellLimits(now time.Time) {
+	if !m.limits.due(now) {
 		return
 	}
-	for _, m := range a.mesh.Members() {
-		if m.State == gossip.Alive && !m.Self {
-			a.sendLimitsTo(m.Name)
-		}
+	for _, name := range m.others() {
+		m.Joined(name)
 	}
 }
 
-func (a *Agent) sendLimitsTo(name string) {
-	_ = a.mesh.Send(name, a.limitsMessage()) // the next one comes in a minute
-	_ = a.mesh.Send(name, a.lifeMessage())
+// duration is what a member says that its bans.max_duration is.
+func (l lifeMessage) duration() time.Duration {
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	return time.Duration(min(l.MaxDuration, most)) * time.Millisecond
 }

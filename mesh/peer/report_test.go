@@ -1,4 +1,4 @@
-package mesh
+package peer
 
 import "testing"
 
@@ -16,12 +16,12 @@ func TestCommitsOfTheLeaderAreTold(t *testing.T) {
 		{"a", 1, 100, false}, {"a", 1, 100, false}, {"a", 1, 200, true}, {"a", 1, 200, false}, {"a", 0, 300, false},
 		{"b", 2, 150, false}, {"b", 2, 400, true}, {"a", 3, 200, false}, {"a", 3, 500, true},
 	} {
-		if got := r.heard(c.from, report{Term: c.term, LastCommit: c.last}); got != c.want {
+		if got := r.heard(c.from, Report{Term: c.term, LastCommit: c.last}); got != c.want {
 			t.Errorf("%d: %+v: told %v, want %v", i, c, got, c.want)
 		}
 	}
 	r = reports{}
-	if r.heard("a", report{LastCommit: 0}) || !r.heard("a", report{LastCommit: 100}) {
+	if r.heard("a", Report{LastCommit: 0}) || !r.heard("a", Report{LastCommit: 100}) {
 		t.Error("the first commit of all is not told")
 	}
 }

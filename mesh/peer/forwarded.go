@@ -1,8 +1,7 @@
-package mesh
+package peer
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -115,17 +114,11 @@ func (f *forwarded) done(o forwardResult) {
 	f.known[o.ID] = &o
 }
 
-// commitFor commits for another router and tells it what came of it.
-func (a *Agent) commitFor(from string, ask forwardRequest) {
-	o, ok := a.forwarded.result(ask.ID)
+// carryOut commits for another router and tells it what came of it.
+func (m *Messenger) carryOut(from string, ask forwardRequest) {
+	o, ok := m.forwarded.result(ask.ID)
 	if !ok {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(a.cfg.Commit.Timeout))
-		// Force from afar could be anybody's who has the gossip key.
-		reply, err := a.commitHere(ctx, false)
-		cancel()
-		if held := len(reply.Held) + len(reply.HeldAdd); err == nil && ask.Force && held > 0 {
-			err = fmt.Errorf("%d changes are held, and --force confirms them only on the leader itself: run `banmesh commit --force` on %s", held, a.cfg.Name)
-		}
+		reply, err := m.c.Commit(context.Background(), ask.Force)
 		o = forwardResult{
 			ID: ask.ID, Committed: reply.Committed, Add: int64(len(reply.Add)), Remove: int64(len(reply.Remove)),
 			Detail: excerpt.Cut(reply.Detail, maxReportText),
@@ -133,20 +126,20 @@ func (a *Agent) commitFor(from string, ask forwardRequest) {
 		if err != nil {
 			o.Error = excerpt.Cut(err.Error(), 2*maxReportText)
 		}
-		a.forwarded.done(o)
+		m.forwarded.done(o)
 	}
 	message, err := encodeMessage(messageResult, &o)
 	if err == nil {
-		err = a.mesh.Send(from, message)
+		err = m.c.Send(from, message)
 	}
 	if err != nil {
-		a.log.Warn("tell the outcome of a commit", "to", from, "error", err)
+		m.c.Logger.Warn("tell the outcome of a commit", "to", from, "error", err)
 	}
 }
 
-// commitAt has the leader commit.
-func (a *Agent) commitAt(ctx context.Context, leader string, force bool) (control.CommitReply, error) {
-	id, got, forget := a.forwarded.expect()
+// CommitAt has the leader commit.
+func (m *Messenger) CommitAt(ctx context.Context, leader string, force bool) (control.CommitReply, error) {
+	id, got, forget := m.forwarded.expect()
 	defer forget()
 	message, err := encodeMessage(messageForward, &forwardRequest{ID: id, Force: force})
 	if err != nil {
@@ -155,7 +148,7 @@ func (a *Agent) commitAt(ctx context.Context, leader string, force bool) (contro
 	ticker := time.NewTicker(forwardRepeat)
 	defer ticker.Stop()
 	for {
-		_ = a.mesh.Send(leader, message) // repeated until it is answered
+		_ = m.c.Send(leader, message) // repeated until it is answered
 		select {
 		case o := <-got:
 			reply := control.CommitReply{Committed: o.Committed, Leader: leader, Detail: o.Detail}
