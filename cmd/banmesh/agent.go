@@ -44,13 +44,13 @@ func agentCommand(c *console) *cli.Command {
 			&cli.StringFlag{Name: "socket-group", Destination: &f.socketGroup, Usage: "`GROUP` that may use the socket"},
 			&cli.StringFlag{Name: "log-level", Destination: &f.logLevel, Usage: "`LEVEL`: debug, info, warn or error"},
 			&cli.StringFlag{Name: "bind", Destination: &f.bind, Usage: "gossip on `IP:PORT`, UDP and TCP; port 0 takes a free one"},
-			&cli.StringFlag{Name: "advertise", Destination: &f.advertise, Usage: "what the peers reach it at, `IP[:PORT]`"},
+			&cli.StringFlag{Name: "advertise", Destination: &f.advertise, Usage: "address at which peers reach it, `IP[:PORT]`"},
 			&cli.StringFlag{Name: "profile", Destination: &f.profile, Usage: "timeouts for `NETWORK`: lan, wan or local"},
 			&cli.StringFlag{Name: "keyring", Destination: &f.keyring, Usage: "`FILE` with the keys that encrypt the gossip"},
 			&cli.StringFlag{Name: "label", Destination: &f.label, Usage: "`NAME` of the mesh, where several share a network"},
 			&cli.StringSliceFlag{Name: "join", Destination: &f.join, Usage: "members to look for, `ADDR,...`"},
 			&cli.BoolFlag{Name: "insecure", Destination: &f.insecure, Usage: "gossip without a keyring although not every address is loopback"},
-			&cli.BoolFlag{Name: "reset-store", Destination: &f.resetStore, Usage: "keep a damaged store file aside and start anew; the bans come back from the others"},
+			&cli.BoolFlag{Name: "reset-store", Destination: &f.resetStore, Usage: "keep a damaged store file aside and start anew; the other members send the bans again"},
 		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {

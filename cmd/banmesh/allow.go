@@ -12,7 +12,7 @@ import (
 
 func allowCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "allow", Category: "Bans", Usage: "the allow-list: what no ban touches, on every router",
+		Name: "allow", Category: "Bans", Usage: "manage the allow-list: addresses that no ban touches, on every router",
 		Description: "Example:\n   banmesh allow add 198.51.100.0/24 --comment \"our office\"",
 		Subcommands: []*cli.Command{allowAddCommand(c), allowRemoveCommand(c), allowListCommand(c)},
 	}
@@ -23,12 +23,12 @@ func allowAddCommand(c *console) *cli.Command {
 	var comment text
 	var force bool
 	return &cli.Command{
-		Name: "add", Usage: "no ban of these counts", ArgsUsage: "PREFIX...",
-		Description: "Bans of what is allowed are kept and do not count. Wider than /8 asks first.\n\n" +
+		Name: "add", Usage: "allow addresses: bans of them have no effect", ArgsUsage: "PREFIX...",
+		Description: "Bans of allowed addresses are kept but have no effect. Asks first if a prefix is wider than /8.\n\n" +
 			"Example:\n   banmesh allow add 198.51.100.7 --for 1d --comment \"a customer's scanner\"",
 		Flags: []cli.Flag{
 			&cli.GenericFlag{Name: "for", Value: &length, Usage: "how long: `DURATION` like 2h, 1d, or -1 for without end"},
-			&cli.GenericFlag{Name: "comment", Value: &comment, Usage: "`TEXT` for the people who will wonder"},
+			&cli.GenericFlag{Name: "comment", Value: &comment, Usage: "`TEXT` for other operators"},
 			&cli.BoolFlag{Name: "force", Destination: &force, Usage: "clear host bits"},
 			c.yesFlag(), c.socketFlag(),
 		},
@@ -85,8 +85,8 @@ func touched(n int) string {
 
 func allowRemoveCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "remove", Aliases: []string{"rm"}, Usage: "take out of the allow-list", ArgsUsage: "PREFIX...",
-		Description: "Live bans of what was allowed count again at once.\n\n" +
+		Name: "remove", Aliases: []string{"rm"}, Usage: "remove addresses from the allow-list", ArgsUsage: "PREFIX...",
+		Description: "Live bans of these addresses take effect again at once.\n\n" +
 			"Example:\n   banmesh allow remove 198.51.100.7",
 		Flags: []cli.Flag{c.socketFlag()},
 		Action: func(cc *cli.Context) error {

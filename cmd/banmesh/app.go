@@ -30,7 +30,7 @@ func newApp(c *console) *cli.App {
 		Name:            "banmesh",
 		Usage:           "a ban made on one router protects every router",
 		UsageText:       "banmesh COMMAND [flags] [arguments]",
-		Description:     "Every command has --help with an example. Flags may stand before and after the other arguments.\n\nExample:\n   banmesh ban 203.0.113.7 --for 2h && banmesh list",
+		Description:     "Every command has --help with an example. Flags may come before or after the other arguments.\n\nExample:\n   banmesh ban 203.0.113.7 --for 2h && banmesh list",
 		Commands:        commands(c),
 		Writer:          c.out,
 		ErrWriter:       c.errOut,

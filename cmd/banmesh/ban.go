@@ -35,7 +35,7 @@ type ban struct {
 }
 
 func dryRunFlag(to *bool) cli.Flag {
-	return &cli.BoolFlag{Name: "dry-run", Destination: to, Usage: "only say what would change"}
+	return &cli.BoolFlag{Name: "dry-run", Destination: to, Usage: "only show what would change"}
 }
 
 func banCommand(c *console) *cli.Command {
@@ -43,7 +43,7 @@ func banCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "ban", Category: "Bans", Usage: "ban addresses on every router", ArgsUsage: "PREFIX...",
 		Description: "A bare address means /32 or /128. The ban is on this router's disk when the command returns, and at the others\n" +
-			"milliseconds later. With no agent reachable the call waits in the spool.\n\n" +
+			"milliseconds later. If no agent is reachable, the call waits in the spool.\n\n" +
 			"Example:\n   banmesh ban 203.0.113.7 --for 2h --reason \"scans port 22\"\n   banmesh ban 2001:db8:bad::/48 --for 1w\n   banmesh ban --file list.txt --for 1d",
 		Flags: []cli.Flag{
 			&cli.GenericFlag{Name: "for", Value: &b.length, Usage: "how long from the start: `DURATION` like 90s, 10m, 2h, 1d, 1w, a number of seconds, or -1 for without end"},
@@ -51,7 +51,7 @@ func banCommand(c *console) *cli.Command {
 			&cli.GenericFlag{Name: "start", Value: &b.start, Usage: "when the offence was, `UNIX` seconds; now if not given"},
 			&cli.GenericFlag{Name: "failures", Value: &b.failures, Usage: "`N` failures that led to it"},
 			&cli.GenericFlag{Name: "restored", Value: &b.restored, Usage: "1 for a replay of a ban given before, `0|1`"},
-			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for the people who will wonder"},
+			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for other operators"},
 			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "wider than /16 (IPv6 /32), longer than bans.max_duration, host bits cleared, also where you are logged in from"},
 			&cli.StringFlag{Name: "file", Destination: &b.file, Usage: "also the prefixes in `FILE`, one a line; - is the standard input"},
 			dryRunFlag(&b.dryRun), c.socketFlag(), c.spoolFlag(&b.spool),

@@ -12,7 +12,7 @@ import (
 
 func benchCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "bench", Category: "Other", Usage: "measure on this machine",
+		Name: "bench", Category: "Other", Usage: "measure performance on this machine",
 		Description: "Example:\n   banmesh bench mesh --agents 10 --bans 10000",
 		Subcommands: []*cli.Command{benchMeshCommand(c)},
 	}

@@ -17,11 +17,11 @@ const commitTime = 10 * time.Minute
 func commitCommand(c *console) *cli.Command {
 	var call control.CommitCall
 	return &cli.Command{
-		Name: "commit", Category: "Conductor", Usage: "bring the bans into the conductor's configuration now",
-		Description: "Commits happen by themselves; this one does not wait for company, and with --force not for a confirmation either.\n\n" +
+		Name: "commit", Category: "Conductor", Usage: "commit the bans to the conductor now",
+		Description: "Commits happen automatically; this one starts at once, and with --force also makes changes that are held.\n\n" +
 			"Example:\n   banmesh commit --dry-run\n   banmesh commit",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "force", Destination: &call.Force, Usage: "also make the changes that are held back because they are so many or so wide"},
+			&cli.BoolFlag{Name: "force", Destination: &call.Force, Usage: "also make the changes that are held because they are too many or too wide"},
 			&cli.BoolFlag{Name: "dry-run", Destination: &call.DryRun, Usage: "only show what it would change"},
 			c.jsonFlag(), c.socketFlag(),
 		},

@@ -27,7 +27,7 @@ const (
 func completionCommand(c *console) *cli.Command {
 	shells := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 	return &cli.Command{
-		Name: "completion", Category: "Other", Usage: "write the completion script of a shell", ArgsUsage: "bash|zsh|fish",
+		Name: "completion", Category: "Other", Usage: "write a shell's completion script", ArgsUsage: "bash|zsh|fish",
 		Description: "It completes commands, flags and their values, and, where an agent answers, members, jails and banned addresses.\n\n" +
 			"Example:\n   banmesh completion bash > /etc/bash_completion.d/banmesh",
 		Action: func(cc *cli.Context) error {

@@ -28,7 +28,7 @@ const trustTime = 20 * time.Second
 
 func conductorCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "conductor", Category: "Conductor", Usage: "simulate a conductor, or come to trust a real one",
+		Name: "conductor", Category: "Conductor", Usage: "simulate a conductor, or pin a real one's key",
 		Description: "Example:\n   banmesh conductor trust 192.0.2.1:830",
 		Subcommands: []*cli.Command{conductorSimCommand(c), conductorTrustCommand(c)},
 	}
@@ -47,7 +47,7 @@ func conductorSimCommand(c *console) *cli.Command {
 			&cli.StringFlag{Name: "listen2", Destination: &o.Listen2, Usage: "where the second node of a pair answers, `IP:PORT`"},
 			&cli.StringFlag{Name: "rest", Destination: &o.REST, Usage: "where REST answers, `IP:PORT`"},
 			&cli.StringFlag{Name: "rest2", Destination: &o.REST2, Usage: "where REST of the second node answers, `IP:PORT`"},
-			&cli.StringFlag{Name: "dir", Destination: &o.Dir, Usage: "its `DIR`, made when absent"},
+			&cli.StringFlag{Name: "dir", Destination: &o.Dir, Usage: "its directory `DIR`, created if missing"},
 			&cli.StringFlag{Name: "style", Value: "5.2", Destination: &style, Usage: "behave as `RELEASE`: 5.2, 5.5 or 5.6"},
 			&cli.DurationFlag{Name: "commit-delay", Destination: &o.CommitDelay, Usage: "how long each commit takes, `DURATION`"},
 			&cli.GenericFlag{Name: "fault", Value: (*faults)(&o.Faults), Usage: "a `FAULT` from the start, like slow-commit,for=5s; may be repeated"},
@@ -93,8 +93,10 @@ func (f *faults) Set(text string) error {
 func conductorTrustCommand(c *console) *cli.Command {
 	var file, ca string
 	return &cli.Command{
-		Name: "trust", Usage: "show a conductor's host key or certificate, and pin it when told to", ArgsUsage: "ADDR",
-		Description: "Compare the fingerprint with what the conductor itself shows (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) before you say yes:\nwhoever answers now is who is believed from then on. Of an https URL it is the certificate; --ca-file keeps it.\n\n" +
+		Name: "trust", Usage: "show a conductor's host key or certificate, and pin it once you confirm", ArgsUsage: "ADDR",
+		Description: "Before you say yes, compare the fingerprint with the one that the conductor itself shows (ssh-keygen -lf\n" +
+			"/etc/ssh/ssh_host_ed25519_key.pub): the key pinned now is trusted from then on. For an https URL it is the certificate's; --ca-file\n" +
+			"keeps that.\n\n" +
 			"Example:\n   banmesh conductor trust 192.0.2.1:830 --known-hosts /etc/banmesh/known_hosts\n   banmesh conductor trust https://192.0.2.1 --ca-file /etc/banmesh/conductor.pem",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "known-hosts", Value: "/etc/banmesh/known_hosts", Destination: &file, Usage: "`FILE` that keeps the pinned keys"},

@@ -31,9 +31,9 @@ func configCommand(c *console) *cli.Command {
 				return err
 			},
 		}, {
-			Name: "check", Usage: "say whether an agent would start with a file", ArgsUsage: "FILE",
-			Description: "All that is wrong is said, each with its file, line and key; exit 1. The files that it names must be there and readable for\n" +
-				"the user that the agent runs as: run it as root, or as that user. Nothing is asked of other hosts.\n\n" +
+			Name: "check", Usage: "check whether an agent would start with a file", ArgsUsage: "FILE",
+			Description: "Lists every error with its file, line and key, and exits 1 if there is one. The files that the configuration names must\n" +
+				"exist and be readable by the agent's user: run it as root, or as that user. It contacts no other host.\n\n" +
 				"Example:\n   banmesh config check /etc/banmesh/banmesh.yaml",
 			Action: func(cc *cli.Context) error {
 				args, err := positional(cc, 1, 1)

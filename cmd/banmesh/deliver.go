@@ -23,7 +23,7 @@ const (
 )
 
 func (c *console) spoolFlag(dir *string) cli.Flag {
-	return &cli.StringFlag{Name: "spool", Value: c.getenv("BANMESH_SPOOL"), Destination: dir, Usage: "where the call waits when no agent is reachable, `DIR` (also BANMESH_SPOOL); the spool of the socket's agent if not given"}
+	return &cli.StringFlag{Name: "spool", Value: c.getenv("BANMESH_SPOOL"), Destination: dir, Usage: "where the call waits if no agent is reachable, `DIR` (also BANMESH_SPOOL); default the spool of the socket's agent"}
 }
 
 // put keeps a call in the spool of the agent that it was meant for, and says where. A call kept anywhere else would be

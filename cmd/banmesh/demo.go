@@ -16,7 +16,7 @@ func demoCommand(c *console) *cli.Command {
 	var stay bool
 	var driver string
 	return &cli.Command{
-		Name: "demo", Category: "Other", Usage: "show three agents and a simulated conductor at work",
+		Name: "demo", Category: "Other", Usage: "show three agents and a simulated conductor in action",
 		Description: "All in one process, on loopback, with attackers from a small made-up log. Less than 30 seconds.\n\n" +
 			"Example:\n   banmesh demo\n   banmesh demo --stay",
 		Flags: []cli.Flag{

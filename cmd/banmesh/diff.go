@@ -17,7 +17,7 @@ func diffCommand(c *console) *cli.Command {
 		Description: "Example:\n   banmesh diff\n   banmesh diff --exit-code && echo \"nothing to do\"",
 		Flags: []cli.Flag{
 			c.jsonFlag(), c.socketFlag(),
-			&cli.BoolFlag{Name: "exit-code", Destination: &status, Usage: "exit 1 where the commit would change something"},
+			&cli.BoolFlag{Name: "exit-code", Destination: &status, Usage: "exit 1 if the commit would change something"},
 		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {

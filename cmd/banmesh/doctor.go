@@ -26,9 +26,9 @@ const doctorTime = 2 * time.Minute
 func doctorCommand(c *console) *cli.Command {
 	var l local
 	return &cli.Command{
-		Name: "doctor", Category: "Mesh", Usage: "find what is wrong here, and the command that fixes it",
+		Name: "doctor", Category: "Mesh", Usage: "find what is wrong on this machine and how to fix it",
 		Description: "Looks at the configuration, the rights of its files, the members both ways, the clock, the commits, the conductor (login, host key,\n" +
-			"tenant, whether a service denies it), fail2ban and its logs, and what never-ban covers. Changes nothing. Exit 1 where something is\n" +
+			"tenant, whether a service denies it), fail2ban and its logs, and what never-ban covers. Changes nothing. Exits 1 if something is\n" +
 			"serious. Run it as root.\n\n" +
 			"Example:\n   banmesh doctor\n   banmesh doctor --config /etc/banmesh/banmesh.yaml --json",
 		Flags: append(l.clientFlags(), c.jsonFlag(), c.socketFlag()),

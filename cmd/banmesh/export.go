@@ -14,9 +14,8 @@ func exportCommand(c *console) *cli.Command {
 	format, all := formatPlain, false
 	return &cli.Command{
 		Name: "export", Category: "Bans", Usage: "write the bans as a list for other programs",
-		Description: "Writes what is effective, and nothing that an allow or never-ban covers: a prefix of which a part is allowed comes as the\n" +
-			"prefixes of the rest. --all also writes the bans that are not effective; csv and json say which. banmesh import reads all\n" +
-			"three formats.\n\n" +
+		Description: "Writes the bans in effect, less what an allow or never-ban covers: a prefix that is allowed in part is written as the prefixes of the\n" +
+			"rest. --all also writes the bans that are not in effect; csv and json tell them apart. banmesh import reads all three formats.\n\n" +
 			"Example:\n   banmesh export > bans.txt\n   banmesh export --format csv",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "format", Value: formatPlain, Destination: &format, Usage: "`FORMAT`: plain (one prefix a line), csv or json"},

@@ -12,8 +12,8 @@ import (
 
 func fail2banCommand(c *console) *cli.Command {
 	cmd := &cli.Command{
-		Name: "fail2ban", Category: "fail2ban", Usage: "the hooks of the fail2ban action, and the local fail2ban's health",
-		Description: "start, stop, flush, ban, prolong and unban are called by fail2ban, not by people: silent, done within a second whatever the agent\ndoes, exit 0 unless misused. What reaches no agent waits in the spool. import and check are for people.\n\n" +
+		Name: "fail2ban", Category: "fail2ban", Usage: "hooks of the fail2ban action; check the local fail2ban, import its bans",
+		Description: "fail2ban calls start, stop, flush, ban, prolong and unban: they print nothing, end within a second whatever the agent does, and exit 0\nunless misused. A call that reaches no agent waits in the spool. import and check are for people.\n\n" +
 			"Example:\n   banmesh fail2ban ban --jail=\"sshd\" --ip=\"203.0.113.7\" --time=\"1767225600\" --bantime=\"600\" --failures=\"5\" --restored=\"0\"",
 	}
 	for _, e := range hook.Events {

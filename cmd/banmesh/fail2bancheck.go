@@ -87,8 +87,8 @@ func fail2banImportCommand(c *console) *cli.Command {
 	var except cli.StringSlice
 	return &cli.Command{
 		Name: "import", Usage: "take in the bans that the local fail2ban already holds",
-		Description: "For bans that are older than banmesh on this router: those of all jails, with the times they have. A jail that is fed with the\n" +
-			"mesh's bans is left out. What is known already changes nothing.\n\n" +
+		Description: "Shares the bans that fail2ban made before banmesh was set up on this router: those of all jails, with their times. It leaves out a jail\n" +
+			"that holds the mesh's bans. Bans that are known already stay as they are.\n\n" +
 			"Example:\n   banmesh fail2ban import\n   banmesh fail2ban import --except recidive",
 		Flags: append(l.clientFlags(), &cli.StringSliceFlag{Name: "except", Destination: &except, Usage: "not of the jails `NAME,...`"}, c.socketFlag()),
 		Action: func(cc *cli.Context) error {
@@ -183,8 +183,8 @@ func withRights(err error) error {
 func fail2banCheckCommand(c *console) *cli.Command {
 	var l local
 	return &cli.Command{
-		Name: "check", Usage: "find what keeps the local fail2ban from sharing its bans rightly",
-		Description: "Changes nothing. Each finding says what, why it matters and what fixes it. Exit 1 where one is serious.\n\n" +
+		Name: "check", Usage: "find what keeps the local fail2ban from sharing its bans",
+		Description: "Changes nothing. Each finding says what is wrong, why it matters and how to fix it. Exits 1 if one is serious.\n\n" +
 			"Example:\n   banmesh fail2ban check",
 		Flags: append(l.clientFlags(), c.jsonFlag()),
 		Action: func(cc *cli.Context) error {

@@ -11,10 +11,10 @@ import (
 
 func forgetCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "forget", Category: "Mesh", Usage: "take a member that has failed off the books, on every router", ArgsUsage: "NAME",
-		Description: "For a router that is not coming back: it leaves members and warnings, is not looked for, and changes of the gossip keys no\n" +
-			"longer wait for it. Its bans stay until they end; banmesh revoke --origin NAME lifts them. A router that lives is not\n" +
-			"forgotten, and one that comes back is a member as before.\n\nExample:\n   banmesh forget router7",
+		Name: "forget", Category: "Mesh", Usage: "remove a failed member, on every router", ArgsUsage: "NAME",
+		Description: "For a router that is not coming back: it disappears from members and warnings, is no longer looked for, and changes of the gossip\n" +
+			"keys no longer wait for it. Its bans stay until they end; banmesh revoke --origin NAME lifts them. A live router is not forgotten,\n" +
+			"and one that comes back is a member as before.\n\nExample:\n   banmesh forget router7",
 		Flags: []cli.Flag{c.socketFlag()},
 		Action: func(cc *cli.Context) error {
 			given, err := positional(cc, 1, 1)

@@ -10,12 +10,12 @@ import (
 )
 
 func freezeCommand(c *console) *cli.Command {
-	return c.order("freeze", "stop commits and enforcement, on every router", "Sharing goes on: bans travel and wait. Unbans, allows and ends of bans still count.",
+	return c.order("freeze", "stop commits and enforcement, on every router", "Bans are still shared, and wait. Unbans, allows and expiries still take effect.",
 		(*control.Client).Freeze, "frozen: nothing is added at the conductor or enforced until banmesh thaw")
 }
 
 func thawCommand(c *console) *cli.Command {
-	return c.order("thaw", "resume commits and enforcement, on every router", "Ends the freezes that this agent has seen.",
+	return c.order("thaw", "resume commits and enforcement, on every router", "Ends every freeze that this agent has seen.",
 		(*control.Client).Thaw, "thawed")
 }
 

@@ -19,14 +19,14 @@ func historyCommand(c *console) *cli.Command {
 	var in jail
 	q := control.HistoryQuery{}
 	return &cli.Command{
-		Name: "history", Category: "Bans", Usage: "show what was banned, also what is over", ArgsUsage: "[IP|PREFIX]",
-		Description: "The newest first, as this router has seen it: each ban, prolongation (extend), lift, expiry and allow. With a prefix: what is about\n" +
-			"it, about what covers it and about what is inside. How much is remembered is history in the configuration.\n\n" +
+		Name: "history", Category: "Bans", Usage: "show what was banned, including bans that have ended", ArgsUsage: "[IP|PREFIX]",
+		Description: "The newest first, as this router has seen it: each ban, prolongation (extend), lift, expiry and allow. With a prefix:\n" +
+			"events about it, about wider prefixes that cover it and about addresses inside it. The configuration's history section sets how much is kept.\n\n" +
 			"Example:\n   banmesh history 203.0.113.7\n   banmesh history 203.0.113.0/24 --since 7d --event ban,lift\n   banmesh history --since 1h --json",
 		Flags: []cli.Flag{
 			c.jsonFlag(),
 			&cli.GenericFlag{Name: "since", Value: &since, Usage: "only what was seen in the last `DURATION`"},
-			&cli.IntFlag{Name: "limit", Value: pastShown, Destination: &q.Limit, Usage: fmt.Sprintf("the newest `N`; 0 is as many as there are, up to %d", control.MaxPast)},
+			&cli.IntFlag{Name: "limit", Value: pastShown, Destination: &q.Limit, Usage: fmt.Sprintf("the newest `N`; 0 means all, up to %d", control.MaxPast)},
 			&cli.StringSliceFlag{Name: "event", Destination: &events, Usage: "only these `KINDS`: ban,extend,lift,expire,allow ..."},
 			&cli.GenericFlag{Name: "jail", Value: &in, Usage: "only the jail `NAME`"},
 			&cli.StringFlag{Name: "origin", Destination: &q.Origin, Usage: "only what the router `NAME` banned or allowed"},

@@ -23,7 +23,7 @@ type importing struct {
 func importCommand(c *console) *cli.Command {
 	b := &importing{ban: ban{length: duration(defaultImport), jail: "import"}}
 	return &cli.Command{
-		Name: "import", Category: "Bans", Usage: "ban what a published list names", ArgsUsage: "FILE|-",
+		Name: "import", Category: "Bans", Usage: "ban the addresses of a published list", ArgsUsage: "FILE|-",
 		Description: "Reads a prefix, range (a-b) or network and mask a line, with # and ; comments; DShield's block list; Spamhaus DROP as text or\n" +
 			"NDJSON; AbuseIPDB's JSON; cscli decisions as CSV or JSON; ipset save; and what banmesh export writes, with the jails,\n" +
 			"starts and ends in it. Any of them may be gzipped. A list of another form is refused.\n" +
@@ -33,10 +33,10 @@ func importCommand(c *console) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.GenericFlag{Name: "for", Value: &b.length, Usage: "how long: `DURATION` like 2h, 1d, or -1 for without end"},
 			&cli.GenericFlag{Name: "jail", Value: &b.jail, Usage: "`NAME` under which they are kept"},
-			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for the people who will wonder"},
+			&cli.GenericFlag{Name: "reason", Value: &b.reason, Usage: "`TEXT` for other operators"},
 			&cli.BoolFlag{Name: "force", Destination: &b.force, Usage: "also prefixes wider than /16 (IPv6 /32) and where you are logged in from; host bits cleared"},
-			&cli.BoolFlag{Name: "skip", Destination: &b.skip, Usage: "leave out what cannot be banned instead of refusing the list; fails where more is left out than taken"},
-			&cli.IntFlag{Name: "at-most", Destination: &b.most, Usage: "refuse a list of more than `N` prefixes: it is broken, or another one"},
+			&cli.BoolFlag{Name: "skip", Destination: &b.skip, Usage: "skip entries that cannot be banned instead of refusing the list; fails if it skips more than it bans"},
+			&cli.IntFlag{Name: "at-most", Destination: &b.most, Usage: "refuse a list of more than `N` prefixes, which is broken or the wrong one"},
 			dryRunFlag(&b.dryRun), c.socketFlag(), c.spoolFlag(&b.spool),
 		},
 		Action: func(cc *cli.Context) error {

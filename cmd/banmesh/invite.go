@@ -18,13 +18,13 @@ func inviteCommand(c *console) *cli.Command {
 	var life string
 	var addrs cli.StringSlice
 	return &cli.Command{
-		Name: "invite", Category: "Mesh", Usage: "make a token that lets one new machine into the mesh", ArgsUsage: "[NAME]",
+		Name: "invite", Category: "Mesh", Usage: "make a token with which one new machine can join", ArgsUsage: "[NAME]",
 		Description: "Give the token to banmesh join on the new machine: it fetches the mesh's keys and settings, and does the rest. It is good for\n" +
-			"one machine and for a short time; hand it over as a password. This member alone keeps it, so it must be running then.\n\n" +
+			"one machine and for a short time; hand it over as you would a password. Only this member knows it, so it must be running then.\n\n" +
 			"Example:\n   banmesh invite\n   banmesh invite mail2 --for 1h",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "for", Destination: &life, Value: "15m", Usage: "how long the token is good, `DURATION`"},
-			&cli.StringSliceFlag{Name: "addr", Destination: &addrs, Usage: "where the new machine reaches this one, `HOST:PORT`, if not at the address that the members use"},
+			&cli.StringFlag{Name: "for", Destination: &life, Value: "15m", Usage: "how long the token is valid, `DURATION`"},
+			&cli.StringSliceFlag{Name: "addr", Destination: &addrs, Usage: "address at which the new machine reaches this one, `HOST:PORT`, if not the one that members use"},
 			c.jsonFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {

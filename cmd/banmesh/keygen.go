@@ -10,8 +10,8 @@ import (
 
 func keygenCommand(c *console) *cli.Command {
 	return &cli.Command{
-		Name: "keygen", Category: "Mesh", Usage: "make a key for the gossip's encryption",
-		Description: "A keyring file is a JSON array of such keys, the first of which encrypts; the same on every router, readable by its owner only.\n\n" +
+		Name: "keygen", Category: "Mesh", Usage: "make a key that encrypts gossip",
+		Description: "A keyring file is a JSON array of such keys; the first one encrypts. It is the same on every router, and only its owner may read it.\n\n" +
 			"Example:\n   echo \"[\\\"$(banmesh keygen)\\\"]\" | install -T -o banmesh -g banmesh -m 0600 /dev/stdin /etc/banmesh/keyring.json",
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {

@@ -41,21 +41,21 @@ func keyringCommand(c *console) *cli.Command {
 		}
 		if args > 0 {
 			cmd.ArgsUsage = "KEY|-"
-			cmd.Description = "- takes the key from the standard input, where no list of processes shows it.\n\n" +
+			cmd.Description = "- reads the key from standard input, so that no process list shows it.\n\n" +
 				"Example:\n   echo \"$KEY\" | banmesh keyring " + op + " -"
 		}
 		if op == "use" || op == "remove" {
-			cmd.Flags = append(cmd.Flags, &cli.BoolFlag{Name: "force", Destination: &force, Usage: "leave out members that do not answer"}, c.yesFlag())
+			cmd.Flags = append(cmd.Flags, &cli.BoolFlag{Name: "force", Destination: &force, Usage: "skip members that do not answer"}, c.yesFlag())
 		}
 		return cmd
 	}
 	return &cli.Command{
-		Name: "keyring", Category: "Mesh", Usage: "the keys that encrypt the gossip, on all members",
+		Name: "keyring", Category: "Mesh", Usage: "manage the keys that encrypt gossip, on all members",
 		Description: "To change the key: install the new one, use it, remove the old one. Each step is refused while a member has not confirmed.\n" +
-			"No key is ever shown, but its name, by which use and remove find one that is installed.\n\n" +
+			"Keys are never shown. Each has a name, which use and remove accept too.\n\n" +
 			"Example:\n   KEY=$(banmesh keygen); echo \"$KEY\" | banmesh keyring install - && echo \"$KEY\" | banmesh keyring use -",
 		Subcommands: []*cli.Command{
-			sub("list", "show the keys' names and how many members hold each", 0), sub("install", "give all members a new key", 1),
+			sub("list", "show the keys' names and how many members hold each", 0), sub("install", "install a new key on all members", 1),
 			sub("use", "encrypt with a key from now on", 1), sub("remove", "forget a key that is no longer used", 1),
 		},
 	}

@@ -19,11 +19,11 @@ func leaveCommand(c *console) *cli.Command {
 	var uninstall bool
 	return &cli.Command{
 		Name: "leave", Category: "Mesh", Usage: "leave the mesh and stop the agent",
-		Description: "The others are told, so that nobody waits for this router. Its bans stay in the mesh. --uninstall also takes back what\n" +
+		Description: "Tells the others, so that none of them waits for this router. Its bans stay in the mesh. --uninstall also takes back what\n" +
 			"banmesh init or banmesh join has put in place, and nothing else; the package stays.\n\n" +
 			"Example:\n   banmesh leave\n   banmesh leave --uninstall",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "uninstall", Destination: &uninstall, Usage: "also take back what init or join has put in place"},
+			&cli.BoolFlag{Name: "uninstall", Destination: &uninstall, Usage: "also undo what init or join did"},
 			s.configFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {

@@ -42,14 +42,14 @@ func (w *watched) selects(e control.Event) bool {
 func monitorCommand(c *console) *cli.Command {
 	w := &watched{}
 	return &cli.Command{
-		Name: "monitor", Category: "Mesh", Usage: "show what happens, while it happens", ArgsUsage: "[PREFIX]",
-		Description: "Runs until it is interrupted or the agent stops. With --json one object a line. With a prefix only what is about it, about\n" +
-			"what covers it and about what is inside.\n\n" +
+		Name: "monitor", Category: "Mesh", Usage: "show events as they happen", ArgsUsage: "[PREFIX]",
+		Description: "Runs until it is interrupted or the agent stops. With --json, prints one object a line. With a prefix, shows only\n" +
+			"events about it, about wider prefixes that cover it and about addresses inside it.\n\n" +
 			"Example:\n   banmesh monitor\n   banmesh monitor --event ban,lift --jail sshd 203.0.113.0/24\n   banmesh monitor --json | jq -r 'select(.event==\"ban\").prefix'",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "event", Destination: &w.events, Usage: "only these `KINDS`, as they are shown: ban,lift,expire ..."},
 			&cli.GenericFlag{Name: "jail", Value: &w.jail, Usage: "only the jail `NAME`"},
-			&cli.StringFlag{Name: "origin", Destination: &w.origin, Usage: "only what is of the router `NAME`"},
+			&cli.StringFlag{Name: "origin", Destination: &w.origin, Usage: "only events of the router `NAME`"},
 			c.jsonFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {

@@ -18,13 +18,13 @@ func revokeCommand(c *console) *cli.Command {
 	var since duration
 	return &cli.Command{
 		Name: "revoke", Category: "Bans", Usage: "lift all bans that one router made",
-		Description: "For a router that went wrong or was taken over. With --block nothing of it counts any more, also what is still to come,\nuntil --unblock. Asks first.\n\n" +
+		Description: "For a faulty or compromised router. With --block, none of its past or future records count until\n--unblock. Asks first.\n\n" +
 			"Example:\n   banmesh revoke --origin router3 --since 1h --yes",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "origin", Destination: &call.Origin, Usage: "the router's `NAME`"},
 			&cli.GenericFlag{Name: "since", Value: &since, Usage: "only offences of the last `DURATION`"},
-			&cli.BoolFlag{Name: "block", Destination: &call.Block, Usage: "nothing of it counts any more"},
-			&cli.BoolFlag{Name: "unblock", Destination: &call.Unblock, Usage: "it counts again"},
+			&cli.BoolFlag{Name: "block", Destination: &call.Block, Usage: "ignore all its records, past and future"},
+			&cli.BoolFlag{Name: "unblock", Destination: &call.Unblock, Usage: "accept its records again"},
 			dryRunFlag(&call.DryRun), c.yesFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {

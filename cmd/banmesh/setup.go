@@ -45,9 +45,9 @@ func (s *setup) flags(c *console) []cli.Flag {
 		s.configFlag(),
 		&cli.StringFlag{Name: "name", Destination: &s.name, Usage: "stable `NAME` of this machine in the mesh; default the host name"},
 		&cli.StringFlag{Name: "bind", Destination: &s.bind, Usage: "gossip on `IP:PORT`, UDP and TCP; default 0.0.0.0:7946"},
-		&cli.StringFlag{Name: "advertise", Destination: &s.advertise, Usage: "what the others reach it at, where that is another address, `IP[:PORT]`"},
+		&cli.StringFlag{Name: "advertise", Destination: &s.advertise, Usage: "address at which the others reach it, if it is a different one, `IP[:PORT]`"},
 		&cli.BoolFlag{Name: "no-fail2ban", Destination: &s.noFail2ban, Usage: "leave the local fail2ban as it is"},
-		&cli.BoolFlag{Name: "no-enforce", Destination: &s.noEnforce, Usage: "do not drop in this machine's kernel what is banned"},
+		&cli.BoolFlag{Name: "no-enforce", Destination: &s.noEnforce, Usage: "do not drop banned traffic in this machine's kernel"},
 		c.yesFlag(),
 	}
 }
@@ -67,8 +67,8 @@ func initCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "init", Category: "Mesh", Usage: "make this machine the first of a mesh",
 		Description: "As root, on a machine that has the package: makes the mesh's key, writes the configuration, has fail2ban share what it bans, and\n" +
-			"starts the agent. What is there already stays. It says what it does, can be given again, and is taken back by\n" +
-			"banmesh leave --uninstall. Then banmesh invite lets the others in.\n\n" +
+			"starts the agent. Existing files stay. It says what it does, is safe to run again, and banmesh leave --uninstall undoes it.\n" +
+			"Then use banmesh invite to let the others in.\n\n" +
 			"Example:\n   banmesh init\n   banmesh init --name mail1 --advertise 192.0.2.1",
 		Flags: append(s.flags(c), &cli.StringFlag{Name: "label", Destination: &s.label, Usage: "`NAME` of the mesh, where several share a network"}),
 		Action: func(cc *cli.Context) error {

@@ -13,14 +13,14 @@ func statsCommand(c *console) *cli.Command {
 	var since duration
 	q := control.StatsQuery{}
 	return &cli.Command{
-		Name: "stats", Category: "Bans", Usage: "count what is and what was banned",
-		Description: "Each offence counts once, whether its ban is live or over. Networks are /24 and /48; repeaters are prefixes that were banned more\n" +
-			"than once; days are in UTC. Where geo in the configuration names databases, autonomous systems and countries as well.\n\n" +
+		Name: "stats", Category: "Bans", Usage: "count current and past bans",
+		Description: "Each offence counts once, whether its ban is live or has ended. Networks are /24 and /48; repeaters are prefixes that were banned more\n" +
+			"than once; days are in UTC. If the configuration's geo section names databases, stats also shows autonomous systems and countries.\n\n" +
 			"Example:\n   banmesh stats\n   banmesh stats --since 7d --top 20\n   banmesh stats --json",
 		Flags: []cli.Flag{
 			c.jsonFlag(),
 			&cli.GenericFlag{Name: "since", Value: &since, Usage: "only the last `DURATION`"},
-			&cli.IntFlag{Name: "top", Value: 10, Destination: &q.Top, Usage: "the first `N` of each list"},
+			&cli.IntFlag{Name: "top", Value: 10, Destination: &q.Top, Usage: "show the first `N` of each list"},
 			c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {

@@ -20,7 +20,7 @@ const watchEvery = 2 * time.Second
 func statusCommand(c *console) *cli.Command {
 	var watch bool
 	return &cli.Command{
-		Name: "status", Category: "Mesh", Usage: "show on one screen how it goes, and what to do where it does not",
+		Name: "status", Category: "Mesh", Usage: "show the state on one screen, what is wrong and how to fix it",
 		Description: "Example:\n   banmesh status\n   banmesh status --watch\n   banmesh status --json",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Destination: &watch, Usage: "show it again every two seconds, until interrupted; with --json one object after the other"},

@@ -28,8 +28,8 @@ func unbanCommand(c *console) *cli.Command {
 	u := &unban{}
 	return &cli.Command{
 		Name: "unban", Category: "Bans", Usage: "lift bans on every router", ArgsUsage: "PREFIX...",
-		Description: "Lifts every ban of exactly that prefix that this agent has seen, from whichever router. Exit 1 where it was not banned,\n" +
-			"or a wider ban still covers it.\n\n" +
+		Description: "Lifts every ban of exactly that prefix that this agent has seen, from whichever router. Exits 1 if it was not banned, or\n" +
+			"a wider ban still covers it.\n\n" +
 			"Example:\n   banmesh unban 203.0.113.7\n   banmesh unban 203.0.113.7 --hold 1d\n   banmesh unban --all --jail sshd --yes",
 		Flags: []cli.Flag{
 			&cli.GenericFlag{Name: "jail", Value: &u.jail, Usage: "only the bans of the jail `NAME`"},

@@ -12,9 +12,9 @@ import (
 func whyCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "why", Category: "Bans", Usage: "show everything that covers an address or network", ArgsUsage: "IP|PREFIX",
-		Description: "Which router banned it, in which jail, from when until when; on how many routers and how often; who lifted or allowed it, and\n" +
-			"when; whether the ban counts, and is at the conductor, since when (at the latest), or waits for its quorum. Of a network: what\n" +
-			"covers all of it, what exempts a part of it, and how much inside is banned. What is over longer than that: banmesh history.\n\n" +
+		Description: "Shows which routers banned it, in which jails, from when until when and how often; who lifted or allowed it, and when; whether the\n" +
+			"ban is in effect; and whether it is committed, since when (at the latest), or waits for its quorum. For a network: what covers all of\n" +
+			"it, what exempts a part of it, and how many addresses inside are banned. banmesh history shows bans that ended long ago.\n\n" +
 			"Example:\n   banmesh why 203.0.113.7\n   banmesh why 203.0.113.0/24",
 		Flags: []cli.Flag{c.jsonFlag(), c.socketFlag()},
 		Action: func(cc *cli.Context) error {

@@ -54,10 +54,10 @@ var Events = []struct {
 }{
 	{control.HookStart, "a jail starts (actionstart)"},
 	{control.HookStop, "a jail stops (actionstop)"},
-	{control.HookFlush, "a jail lets go of all its bans (actionflush)"},
+	{control.HookFlush, "a jail drops all its bans (actionflush)"},
 	{control.HookBan, "an address is banned (actionban)"},
-	{control.HookProlong, "a ban grows longer (actionprolong)"},
-	{control.HookUnban, "an address is let go (actionunban)"},
+	{control.HookProlong, "a ban is prolonged (actionprolong)"},
+	{control.HookUnban, "an address is unbanned (actionunban)"},
 }
 
 // Known reports whether a word names a hook.
@@ -153,7 +153,7 @@ var Flags = []struct{ Name, Usage string }{
 	{"failures", "`N`, fail2ban's <failures>"},
 	{"restored", "`0|1`, fail2ban's <restored>"},
 	{"socket", "control socket of the agent, `PATH` (also BANMESH_SOCKET)"},
-	{"spool", "where the call waits when no agent is reachable, `DIR` (also BANMESH_SPOOL); the spool of the socket's agent if not given"},
+	{"spool", "where the call waits if no agent is reachable, `DIR` (also BANMESH_SPOOL); default the spool of the socket's agent"},
 }
 
 func newFlags(getenv func(string) string) *flags {
