@@ -83,33 +83,34 @@ func styleOf(release string) style {
 // askAgain is for how long an answer that was missed is not asked for again: one wrong answer must not decide for ever.
 const askAgain = 10 * time.Minute
 
+// askSoon is that for a release that a conductor in trouble did not tell.
+const askSoon = time.Minute
+
 // look asks for the candidate's flag and, now and then, for the release.
 func (n *node) look(ctx context.Context) (about, error) {
 	ab := n.known()
-	var version struct {
-		dirty   bool
-		release string
-	}
+	var version version
 	if ab.noFlag && n.now().Sub(ab.looked) >= askAgain {
 		ab.noVersion, ab.noFlag = false, false
 	}
 	if !ab.noFlag {
 		b, absent, err := n.optional(ctx, "/config/version?datastore="+candidate)
 		switch {
+		case errors.Is(err, errBlank):
+			ab.noFlag = true
 		case err != nil:
 			return about{}, err
 		case absent:
 			ab.noVersion, ab.noFlag = true, true
 		default:
-			var told bool
-			version.dirty, told = flagIn(b)
-			version.release, ab.noFlag = releaseBeside(b), !told
+			version = versionIn(b)
+			ab.noFlag = !version.told
 		}
 	}
-	release, asked := version.release, false
+	release, asked, soon := version.release, false, false
 	if release == "" && (ab.looked.IsZero() || ab.release == "" && n.now().Sub(ab.looked) >= askAgain) {
 		var err error
-		if release, err = n.askRelease(ctx); err != nil {
+		if release, soon, err = n.askRelease(ctx); err != nil {
 			return about{}, err
 		}
 		asked = true
@@ -128,50 +129,73 @@ func (n *node) look(ctx context.Context) (about, error) {
 		n.about.style = styleUser
 	}
 	if asked || ab.noFlag != n.about.noFlag || n.about.looked.IsZero() {
-		n.about.looked = n.now()
+		if n.about.looked = n.now(); soon {
+			n.about.looked = n.about.looked.Add(askSoon - askAgain)
+		}
 	}
 	n.about.noVersion, n.about.noFlag, n.about.dirty = ab.noVersion, ab.noFlag, version.dirty
 	return n.about, nil
 }
 
 // askRelease asks for the release where the vendor publishes it: of the system, and of the routers' nodes. A conductor is
-// never older than its routers, so what one of those says is good enough where it is new enough.
-func (n *node) askRelease(ctx context.Context) (string, error) {
+// never older than its routers, so what one of those says is good enough where it is new enough. No commit needs any of it:
+// what answers otherwise than expected is passed over. soon says that there was trouble, which may be over soon.
+func (n *node) askRelease(ctx context.Context) (release string, soon bool, err error) {
 	for _, path := range []string{"/system", "/version"} {
-		b, absent, err := n.optional(ctx, path)
+		b, passed, err := n.hint(ctx, path)
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
-		if release := releaseIn(b); !absent && release != "" {
-			return release, nil
+		soon = soon || passed
+		if release := releaseIn(b); release != "" {
+			return release, false, nil
 		}
 	}
 	const few = 3 // routers that are asked, each of them one node
-	routers, err := n.names(ctx, "/router")
+	b, passed, err := n.hint(ctx, "/router")
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
+	soon = soon || passed
+	routers := namesIn(b)
 	for _, router := range routers[:min(few, len(routers))] {
 		path := "/router/" + url.PathEscape(router) + "/node"
-		nodes, err := n.names(ctx, path)
+		b, _, err := n.hint(ctx, path)
+		nodes := namesIn(b)
 		if err != nil || len(nodes) == 0 {
 			continue // an offline router decides nothing
 		}
-		b, absent, err := n.optional(ctx, path+"/"+url.PathEscape(nodes[0])+"/version")
-		if release := releaseIn(b); err == nil && !absent && styleOf(release) == styleUser {
-			return release, nil
+		b, _, err = n.hint(ctx, path+"/"+url.PathEscape(nodes[0])+"/version")
+		if release := releaseIn(b); err == nil && styleOf(release) == styleUser {
+			return release, false, nil
 		}
 	}
-	return "", nil
+	return "", soon, nil
 }
 
-// names reads a list of objects with a name, or of names.
-func (n *node) names(ctx context.Context, path string) ([]string, error) {
+// hint reads a resource that nothing depends on; nil where it is absent or is nothing to read. trouble says that the conductor
+// failed at it, and err that it cannot be asked at all.
+func (n *node) hint(ctx context.Context, path string) (b []byte, trouble bool, err error) {
 	b, absent, err := n.optional(ctx, path)
-	var list []any
-	if err != nil || absent || json.Unmarshal(b, &list) != nil {
-		return nil, err
+	var status *statusError
+	switch {
+	case absent, err == nil:
+		return b, false, nil
+	case errors.As(err, &status) && status.Status >= 500:
+		return nil, true, nil
+	case errors.Is(err, conductor.ErrProtocol):
+		return nil, false, nil
 	}
+	return nil, false, err
+}
+
+// namesIn reads a list of objects with a name, or of names.
+func namesIn(b []byte) []string {
+	var v any
+	if json.Unmarshal(b, &v) != nil {
+		return nil
+	}
+	list, _ := listOf(v, "name")
 	var out []string
 	for _, v := range list {
 		if object, ok := v.(map[string]any); ok {
@@ -181,7 +205,7 @@ func (n *node) names(ctx context.Context, path string) ([]string, error) {
 			out = append(out, name)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // optional reads a resource that a release may lack.
@@ -197,36 +221,33 @@ func (n *node) optional(ctx context.Context, path string) (b []byte, absent bool
 	return b, absent, err
 }
 
-// flagIn reads the candidate's flag in an answer of /config/version, whose form is not published. What it does not tell is
-// as if there were no such resource: the candidate can be somebody's.
-func flagIn(b []byte) (dirty, told bool) {
-	var version struct{ IsDirty any }
-	if json.Unmarshal(b, &version) != nil {
-		return false, false
-	}
-	switch flag := version.IsDirty.(type) {
-	case bool:
-		return flag, true
-	case string:
-		dirty, err := strconv.ParseBool(strings.ToLower(flag))
-		return dirty, err == nil
-	case float64:
-		return flag != 0, true
-	}
-	return false, false
+// version is what an answer of /config/version tells, whose form is not published.
+type version struct {
+	told    bool // the candidate's flag: where not, it is as if there were no such resource, for the candidate can be somebody's
+	dirty   bool // the flag
+	release string
 }
 
-// releaseBeside reads the release in an answer of /config/version. A "version" there, or a number, is more likely to count the
-// configuration's changes: taken for a release, it would make a candidate that all administrators share the account's own.
-func releaseBeside(b []byte) string {
-	var version struct{ Release any }
-	if json.Unmarshal(b, &version) != nil {
-		return ""
+// versionIn reads it. A "version" there, or a number, is more likely to count the configuration's changes: taken for a release,
+// it would make a candidate that all administrators share the account's own.
+func versionIn(b []byte) (v version) {
+	var raw struct{ IsDirty, Release any }
+	if json.Unmarshal(b, &raw) != nil {
+		return v
 	}
-	if s, ok := version.Release.(string); ok && releaseNumber().MatchString(s) {
-		return s
+	switch flag := raw.IsDirty.(type) {
+	case bool:
+		v.dirty, v.told = flag, true
+	case string:
+		dirty, err := strconv.ParseBool(strings.ToLower(flag))
+		v.dirty, v.told = dirty, err == nil
+	case float64:
+		v.dirty, v.told = flag != 0, true
 	}
-	return ""
+	if s, ok := raw.Release.(string); ok && releaseNumber().MatchString(s) {
+		v.release = s
+	}
+	return v
 }
 
 // releaseIn finds the release in an answer of a resource that is about the software, whose form is not published.

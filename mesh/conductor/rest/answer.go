@@ -17,6 +17,8 @@ var (
 	errHTML      = errors.New("the answer is HTML instead of JSON; is this the address of a conductor's API?")
 	errTruncated = errors.New("the answer's JSON ends in the middle")
 	errNoJSON    = errors.New("the answer is no JSON")
+	errBlank     = errors.New("answered nothing")
+	errNoName    = errors.New("it has no name")
 )
 
 // checkJSON tells whether a body is one whole JSON value, or nothing.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -42,7 +43,7 @@ func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte,
 	case err != nil:
 		return nil, false, err
 	case len(bytes.TrimSpace(a.body)) == 0:
-		return nil, false, fmt.Errorf("%w: GET %s answered nothing", conductor.ErrProtocol, pathOnly(path))
+		return nil, false, fmt.Errorf("%w: GET %s %w", conductor.ErrProtocol, pathOnly(path), errBlank)
 	}
 	return a.body, false, nil
 }
@@ -59,15 +60,20 @@ func memberPath(store string, key conductor.Key) string {
 // readTenant reads our tenant. That it is absent is believed only where the authority does not show it either: one wrong
 // answer must not look like a tenant that somebody emptied.
 func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) (*conductor.Tenant, error) {
-	b, absent, err := n.get(ctx, tenantPath(store, key))
-	if err != nil {
-		return nil, err
+	b, absent, odd := n.get(ctx, tenantPath(store, key))
+	if odd == nil && !absent {
+		if !isVoid(b) {
+			return n.tenantFrom(ctx, store, key, b)
+		}
+		_, _, odd = parseTenant(b, key)
 	}
-	if !absent {
-		return n.tenantFrom(ctx, store, key, b)
+	if odd != nil && !mayMeanAbsent(odd) {
+		return nil, odd
 	}
 	authority, absent, err := n.authority(ctx, store, nil)
 	switch {
+	case odd != nil && (err != nil || absent):
+		return nil, odd
 	case err != nil:
 		return nil, err
 	case absent && n.known().noVersion:
@@ -78,9 +84,33 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 		return &conductor.Tenant{}, nil
 	}
 	if _, shown := tenantOf(authority, key); shown {
+		if odd != nil {
+			return nil, odd
+		}
 		return nil, fmt.Errorf("%w: GET %s answered that there is no tenant %s, but the authority shows it", conductor.ErrProtocol, pathOnly(tenantPath(store, key)), key.Tenant)
 	}
 	return &conductor.Tenant{}, nil
+}
+
+// mayMeanAbsent tells whether an answer that is no tenant can be how an API says that there is none: nothing, a page, or a
+// refusal of the path. The authority decides.
+func mayMeanAbsent(err error) bool {
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.Status == http.StatusNotFound || status.Status == http.StatusBadRequest
+	}
+	return errors.Is(err, errBlank) || errors.Is(err, errNoName)
+}
+
+// isVoid tells whether a value holds nothing.
+func isVoid(b []byte) bool {
+	switch b = bytes.TrimSpace(b); {
+	case isObject(b):
+		return blank(b[1:])[0] == '}'
+	case isArray(b):
+		return blank(b[1:])[0] == ']'
+	}
+	return string(b) == "null"
 }
 
 // authority reads a configuration whole, into a buffer that is large enough or is not needed. One that shows no list of
@@ -100,6 +130,9 @@ func (n *node) authority(ctx context.Context, store string, into []byte) (b []by
 	}
 	if b, err = asAuthority(b); err != nil {
 		return nil, false, err
+	}
+	if pages(b, 0) {
+		return nil, false, fmt.Errorf("%w: GET %s shows no whole list of tenants", conductor.ErrProtocol, path)
 	}
 	if !lists(b, 0) {
 		if err := n.emptyAuthority(ctx, path); err != nil {
@@ -133,6 +166,24 @@ func lists(b []byte, depth int) bool {
 		case isArray(v), isObject(v) && name == "tenant":
 			return true
 		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers && lists(v, depth+1):
+			return true
+		}
+	}
+	return false
+}
+
+// pages tells whether the tenants come neither as a list nor as an object of tenants by their names: a page of them would make
+// ours absent.
+func pages(b []byte, depth int) bool {
+	for name, v := range fields(b) {
+		switch {
+		case name == "tenant" && isObject(v):
+			for _, entry := range fields(v) {
+				if !isObject(entry) {
+					return true
+				}
+			}
+		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers && pages(v, depth+1):
 			return true
 		}
 	}
@@ -354,6 +405,14 @@ func findTenant(whole []byte, key conductor.Key, depth int) ([]byte, bool) {
 					return entry, true
 				}
 			}
+		case name == "tenant" && isObject(v): // by their names
+			for name, entry := range fields(v) {
+				if name == key.Tenant && isOurs(entry, key) {
+					return entry, true
+				} else if name == key.Tenant {
+					return nil, true
+				}
+			}
 		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers:
 			if b, there := findTenant(v, key, depth+1); there {
 				return b, true
@@ -370,6 +429,12 @@ func holdsOthers(whole []byte, key conductor.Key, depth int) bool {
 		case isArray(v):
 			for entry := range entries(v) {
 				if name != "tenant" || !isOurs(entry, key) {
+					return true
+				}
+			}
+		case name == "tenant" && isObject(v):
+			for name := range fields(v) {
+				if name != key.Tenant {
 					return true
 				}
 			}
@@ -421,6 +486,12 @@ func objectDifference(path string, a, b []byte, key conductor.Key, depth int) st
 			place = objectDifference(at, orEmpty(f.a, "{}"), orEmpty(f.b, "{}"), key, depth+1)
 		case f.name == "tenant" && (isArray(f.a) || f.a == nil) && (isArray(f.b) || f.b == nil):
 			place = listDifference(at, orEmpty(f.a, "[]"), orEmpty(f.b, "[]"), func(entry []byte) bool { return isOurs(entry, key) })
+		case f.name == "tenant" && (isObject(f.a) || f.a == nil) && (isObject(f.b) || f.b == nil): // by their names
+			for _, t := range bothFields(orEmpty(f.a, "{}"), orEmpty(f.b, "{}")) {
+				if t.name != key.Tenant && place == "" {
+					place = difference(at+"/"+t.name, t.a, t.b)
+				}
+			}
 		default:
 			place = difference(at, f.a, f.b)
 		}
@@ -503,6 +574,10 @@ type pairOf struct {
 	a, b []byte
 }
 
+// isLink tells whether a field is no configuration but where it was read, which is another place for each datastore: HAL's
+// links, and the annotations of RFC 7952.
+func isLink(name string) bool { return name == "_links" || strings.HasPrefix(name, "@") }
+
 // bothFields lists the fields of two objects that are not the same text, by name.
 func bothFields(a, b []byte) []pairOf {
 	x, y := make(map[string][]byte), make(map[string][]byte)
@@ -512,6 +587,9 @@ func bothFields(a, b []byte) []pairOf {
 	for name, v := range fields(b) {
 		y[name] = v
 	}
+	isLink := func(name string, _ []byte) bool { return isLink(name) }
+	maps.DeleteFunc(x, isLink)
+	maps.DeleteFunc(y, isLink)
 	var out []pairOf
 	for name, v := range x {
 		if w := y[name]; !bytes.Equal(v, w) {

@@ -268,7 +268,7 @@ func TestAFailedCommitLeavesNothing(t *testing.T) {
 		"dropped before":   {conductorsim.Fault{Kind: conductorsim.FaultDrop, At: "before", Op: "validate", Times: 1}, conductor.ErrUnreachable},
 		"edit dropped":     {conductorsim.Fault{Kind: conductorsim.FaultDrop, At: "after", Op: "edit-config", Times: 1}, conductor.ErrUnreachable},
 		"500":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/validate", N: 500, Times: 1}, conductor.ErrUnreachable},
-		"403":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 403, Times: 1}, conductor.ErrForbidden},
+		"403":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 403, Times: 2}, conductor.ErrForbidden},
 		"409":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 409, Times: 1}, conductor.ErrBusy},
 		"404":              {conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/commit", N: 404, Times: 1}, conductor.ErrRejected},
 	}

@@ -20,9 +20,13 @@ func (s *restSession) Denied(ctx context.Context) ([]string, error) {
 // deniers looks at all services. Where the list shows of none what is in it, each is asked for by itself.
 func (n *node) deniers(ctx context.Context, tenant string) ([]string, error) {
 	list := authorityPath(running) + "/service"
-	var entries []any
-	if absent, err := n.decode(ctx, list, &entries); absent || err != nil {
+	var answer any
+	if absent, err := n.decode(ctx, list, &answer); absent || err != nil {
 		return nil, err
+	}
+	entries, ok := listOf(answer, "name")
+	if !ok {
+		return nil, fmt.Errorf("%w: the services are no list", conductor.ErrProtocol)
 	}
 	var services []service
 	deep := false
@@ -76,7 +80,7 @@ func readService(entry any) (service, error) {
 		}
 		s.disabled = v["enabled"] == false || v["enabled"] == "false"
 		for _, spelling := range policyNames {
-			if list, ok := v[spelling].([]any); ok {
+			if list, ok := listOf(v[spelling], "source"); ok {
 				s.shown, s.spelling, s.policies = true, spelling, list
 			}
 		}

@@ -74,7 +74,7 @@ func FuzzAnswer(f *testing.F) {
 		if len(messages(b)) > 0 && checkJSON(b) != nil {
 			t.Fatal("messages of what is no JSON")
 		}
-		if r := cmp.Or(releaseIn(b), releaseBeside(b)); r != "" && styleOf(r) == styleUnknown {
+		if r := cmp.Or(releaseIn(b), versionIn(b).release); r != "" && styleOf(r) == styleUnknown {
 			t.Fatalf("release %q without a style", r)
 		}
 		if found, err := sessionsFrom(b, source); err != nil && !errors.Is(err, conductor.ErrProtocol) || len(found) > maxCuts {

@@ -46,6 +46,8 @@ type node struct {
 
 	mu        sync.Mutex
 	token     string
+	accepted  bool      // a call succeeded with it
+	replaced  time.Time // when one was last replaced that a call was forbidden with
 	notBefore time.Time // the conductor asked to be left alone until then
 	about     about
 }
@@ -127,9 +129,21 @@ func (n *node) callInto(ctx context.Context, method, path string, body any, into
 		a, err := n.send(ctx, method, path, body, token, into)
 		var status *statusError
 		if !errors.As(err, &status) {
+			if err == nil {
+				n.learn(func(*about) { n.accepted = true })
+			}
 			return a, err
 		}
 		switch status.Status {
+		case http.StatusForbidden:
+			// Some say so of a token that has ended. Where it is the role that lacks something, a new one is refused alike.
+			if renewed || !n.mayBeOver(token) {
+				return a, err
+			}
+			renewed = true
+			if _, renewErr := n.takeToken(ctx, token); renewErr != nil {
+				return a, err
+			}
 		case http.StatusUnauthorized:
 			if renewed {
 				return a, fmt.Errorf("a new token is refused as well: %w", err)
@@ -220,9 +234,23 @@ func (n *node) takeToken(ctx context.Context, stale string) (string, error) {
 		return "", err
 	}
 	n.mu.Lock()
-	n.token = token
+	n.token, n.accepted = token, false
 	n.mu.Unlock()
 	return token, nil
+}
+
+// anew is how often a token that a call was forbidden with is replaced.
+const anew = time.Minute
+
+// mayBeOver tells whether a token that was accepted before may have ended. It is asked once a minute at most.
+func (n *node) mayBeOver(token string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cfg.TokenFile != "" || token != n.token || !n.accepted || n.now().Sub(n.replaced) < anew {
+		return false
+	}
+	n.replaced = n.now()
+	return true
 }
 
 // logIn exchanges user and password for a token.
@@ -399,6 +427,10 @@ func (n *node) refusal(method, path string, resp *http.Response) error {
 	e := &statusError{Method: method, Path: pathOnly(path), Status: resp.StatusCode}
 	if resp.StatusCode < 400 {
 		to := resp.Header.Get("Location")
+		if u, err := url.Parse(to); err == nil && path != "/login" && (u.Host == "" || "https://"+u.Host == n.url) && strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/login") {
+			e.Status, e.Message = http.StatusUnauthorized, "a redirect to the page to log in at"
+			return e
+		}
 		if u, err := url.Parse(to); err == nil && u.Host != "" {
 			to = u.Host
 		}

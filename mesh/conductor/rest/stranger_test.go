@@ -22,6 +22,9 @@ type stranger struct {
 	mu        sync.Mutex
 	running   map[string]any
 	candidate map[string]any
+	token     int    // the one in force
+	used      int    // times
+	at        string // the path that is answered
 }
 
 // habits are those of servers that were seen.
@@ -46,6 +49,15 @@ type habits struct {
 	location   bool           // what is created is told by its place alone
 	accepted   bool           // validate and commit answer 202
 	oldHTTP    bool           // the connection ends with each answer
+	byName     bool           // a list of entries is an object of them, by their keys
+	nameless   bool           // and these do not hold their keys
+	links      bool           // each object has a link to itself
+	bareShown  bool           // an address is shown without its length, and refused without it
+	system     int            // status of /system; 200 with a page for people is one, too
+	noVersion  bool           // /config/version answers nothing
+	lives      int            // calls that a token lasts; 0: for ever
+	ended      int            // status where it has ended; 302 is a redirect to the page to log in at
+	absent     http.HandlerFunc
 }
 
 func clone(v map[string]any) map[string]any {
@@ -83,6 +95,7 @@ func newStranger(h habits) *stranger {
 
 func (s *stranger) answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", s.kind)
+	v = s.told(v, s.at)
 	if status == http.StatusNoContent {
 		w.WriteHeader(status)
 		return
@@ -128,6 +141,7 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path = strings.TrimSuffix(path, "/")
+	s.at = path
 	var body map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil && r.Method != http.MethodGet && r.Method != http.MethodDelete {
 		s.fail(w, http.StatusBadRequest, "no JSON")
@@ -138,11 +152,20 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, http.StatusUnauthorized, "Unauthorized")
 			return
 		}
-		s.answer(w, http.StatusOK, map[string]any{"token": "abc.def", "expires": 3600})
+		s.token, s.used = s.token+1, 0
+		s.answer(w, http.StatusOK, map[string]any{"token": fmt.Sprintf("abc.%d", s.token), "expires": 3600})
 		return
 	}
-	if r.Header.Get("Authorization") != "Bearer abc.def" {
-		s.fail(w, http.StatusUnauthorized, "Unauthorized")
+	if s.used++; r.Header.Get("Authorization") != fmt.Sprintf("Bearer abc.%d", s.token) || s.lives > 0 && s.used > s.lives {
+		switch s.ended {
+		case http.StatusFound:
+			w.Header().Set("Location", "/login/")
+			w.WriteHeader(s.ended)
+		case 0:
+			s.fail(w, http.StatusUnauthorized, "Unauthorized")
+		default:
+			s.fail(w, s.ended, "token has expired")
+		}
 		return
 	}
 	verdict, done := any([]any{}), http.StatusOK
@@ -153,6 +176,12 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		verdict = map[string]any{"message": "Configuration committed"}
 	}
 	switch {
+	case path == "system" && s.system == http.StatusOK:
+		w.Write([]byte("<!doctype html><title>Log in</title>"))
+	case path == "system" && s.system != 0:
+		s.fail(w, s.system, "not now")
+	case path == "config/version" && s.noVersion:
+		w.WriteHeader(http.StatusNoContent)
 	case path == "system" && !s.bare:
 		s.answer(w, http.StatusOK, map[string]any{"softwareVersion": s.version})
 	case path == "config/version" && !s.bare:
@@ -240,6 +269,44 @@ func (s *stranger) show(v any) any {
 	return v
 }
 
+// told is how a value at a path is told whole: with links, and with objects in place of lists.
+func (s *stranger) told(v any, path string) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for name, f := range v {
+			out[name] = s.told(f, path+"/"+name)
+		}
+		if s.links {
+			out["_links"] = map[string]any{"self": map[string]any{"href": path}}
+		}
+		return out
+	case []any:
+		out, byKey := make([]any, len(v)), map[string]any{}
+		for i, e := range v {
+			if text, ok := e.(string); ok && s.bareShown {
+				e = strings.TrimSuffix(text, "/32")
+			}
+			out[i] = s.told(e, path)
+			object, ok := out[i].(map[string]any)
+			for _, field := range []string{"name", "neighborhood", "source"} {
+				if key, named := object[field].(string); ok && named && s.byName {
+					byKey[key] = object
+					if s.nameless {
+						delete(object, field)
+					}
+					break
+				}
+			}
+		}
+		if len(byKey) > 0 {
+			return byKey
+		}
+		return out
+	}
+	return v
+}
+
 func (s *stranger) resource(w http.ResponseWriter, r *http.Request, in map[string]any, path string, body map[string]any) {
 	if path == "" {
 		v := s.show(in).(map[string]any)
@@ -260,8 +327,16 @@ func (s *stranger) resource(w http.ResponseWriter, r *http.Request, in map[strin
 		return
 	}
 	parent, list, at, ok := find(in, path)
+	if !ok && s.absent != nil && r.Method == http.MethodGet {
+		s.absent(w, r)
+		return
+	}
 	if !ok {
 		s.fail(w, http.StatusNotFound, "not found: "+path)
+		return
+	}
+	if addresses, _ := body["address"].([]any); s.bareShown && slices.ContainsFunc(addresses, func(a any) bool { return !strings.Contains(a.(string), "/") }) {
+		s.fail(w, http.StatusBadRequest, "not an ip-prefix")
 		return
 	}
 	entries, _ := parent[list].([]any)
@@ -336,39 +411,58 @@ func (s *stranger) addresses() []string {
 // Each habit alone, with every release's candidate.
 func TestAStrangersAPI(t *testing.T) {
 	for name, h := range map[string]habits{
-		"plain":                {},
-		"PATCH replaces":       {replaces: true},
-		"no PUT":               {noPut: true},
-		"204 for edits":        {changed: http.StatusNoContent, created: http.StatusNoContent},
-		"200 for POST":         {created: http.StatusOK},
-		"charset":              {kind: "application/json; charset=UTF-8"},
-		"problem type":         {kind: "application/vnd.api+json"},
-		"text type":            {kind: "text/plain"},
-		"white space":          {prefix: "\r\n \t"},
-		"byte order mark":      {prefix: "\ufeff"},
-		"wrapped":              {wrapped: true},
-		"empty lists left out": {noAddress: true},
-		"sentences":            {sentences: true},
-		"names only":           {noWhole: true},
-		"single values":        {single: true},
-		"errors in a list":     {errorsList: true},
-		"nothing published":    {bare: true},
-		"5.5":                  {version: "5.5.4"},
-		"letters in front":     {version: "128T-7.1.3-2.r1"},
-		"SSR":                  {version: "SSR 6.3.0-107.r1"},
-		"a number":             {version: 7.1},
-		"a word for the flag":  {dirty: func(d bool) any { return map[string]any{"isDirty": fmt.Sprint(d)} }},
-		"a number for it":      {dirty: func(d bool) any { return map[string]any{"isDirty": map[bool]int{true: 1}[d]} }},
-		"null for it":          {dirty: func(bool) any { return map[string]any{"isDirty": nil} }},
-		"a list for it":        {dirty: func(bool) any { return []any{} }},
-		"no flag":              {dirty: func(bool) any { return map[string]any{"datastore": "candidate", "release": 7} }},
-		"no flag, names only":  {noWhole: true, dirty: func(bool) any { return map[string]any{} }},
-		"nulls":                {nulls: true},
-		"307":                  {redirects: http.StatusTemporaryRedirect},
-		"308":                  {redirects: http.StatusPermanentRedirect},
-		"a place":              {location: true},
-		"202":                  {accepted: true},
-		"no keepalive":         {oldHTTP: true},
+		"plain":                 {},
+		"PATCH replaces":        {replaces: true},
+		"no PUT":                {noPut: true},
+		"204 for edits":         {changed: http.StatusNoContent, created: http.StatusNoContent},
+		"200 for POST":          {created: http.StatusOK},
+		"charset":               {kind: "application/json; charset=UTF-8"},
+		"problem type":          {kind: "application/vnd.api+json"},
+		"text type":             {kind: "text/plain"},
+		"white space":           {prefix: "\r\n \t"},
+		"byte order mark":       {prefix: "\ufeff"},
+		"wrapped":               {wrapped: true},
+		"empty lists left out":  {noAddress: true},
+		"sentences":             {sentences: true},
+		"names only":            {noWhole: true},
+		"single values":         {single: true},
+		"errors in a list":      {errorsList: true},
+		"nothing published":     {bare: true},
+		"5.5":                   {version: "5.5.4"},
+		"letters in front":      {version: "128T-7.1.3-2.r1"},
+		"SSR":                   {version: "SSR 6.3.0-107.r1"},
+		"a number":              {version: 7.1},
+		"a word for the flag":   {dirty: func(d bool) any { return map[string]any{"isDirty": fmt.Sprint(d)} }},
+		"a number for it":       {dirty: func(d bool) any { return map[string]any{"isDirty": map[bool]int{true: 1}[d]} }},
+		"null for it":           {dirty: func(bool) any { return map[string]any{"isDirty": nil} }},
+		"a list for it":         {dirty: func(bool) any { return []any{} }},
+		"no flag":               {dirty: func(bool) any { return map[string]any{"datastore": "candidate", "release": 7} }},
+		"no flag, names only":   {noWhole: true, dirty: func(bool) any { return map[string]any{} }},
+		"nulls":                 {nulls: true},
+		"307":                   {redirects: http.StatusTemporaryRedirect},
+		"308":                   {redirects: http.StatusPermanentRedirect},
+		"a place":               {location: true},
+		"202":                   {accepted: true},
+		"no keepalive":          {oldHTTP: true},
+		"objects by name":       {byName: true},
+		"by name alone":         {byName: true, nameless: true},
+		"links":                 {links: true},
+		"no lengths shown":      {bareShown: true},
+		"a page for /system":    {system: http.StatusOK},
+		"500 for /system":       {system: http.StatusInternalServerError},
+		"403 for /system":       {system: http.StatusForbidden},
+		"nothing as a version":  {noVersion: true},
+		"short tokens":          {lives: 5},
+		"a redirect at its end": {lives: 20, ended: http.StatusFound},
+		"403 at its end":        {lives: 40, ended: http.StatusForbidden},
+		"a page for what is absent": {absent: func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			w.Write([]byte("<html>404 Not Found</html>"))
+		}},
+		"400 for what is absent":     {absent: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }},
+		"null for what is absent":    {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("null")) }},
+		"{} for what is absent":      {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }},
+		"nothing for what is absent": {absent: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -388,6 +482,9 @@ func TestAStrangersAPI(t *testing.T) {
 				if err := change(t.Context(), r, conductor.Permit{}, prefixes(add...), prefixes(remove...)); err != nil {
 					t.Fatalf("%s: %v", step, err)
 				}
+			}
+			if got, err := r.Read(t.Context()); err != nil || got.Exists || len(got.Addresses) > 0 {
+				t.Errorf("read before it is there: %+v, %v", got, err)
 			}
 			do("create", []string{"192.0.2.1/32"}, nil)
 			want("create", "192.0.2.1/32")

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/prefixset"
@@ -16,7 +17,7 @@ import (
 // others leave out. assigned says that it is single values alone.
 func rest(object map[string]any) (more any, assigned bool) {
 	assigned = true
-	maps.DeleteFunc(object, func(_ string, v any) bool { return v == nil })
+	maps.DeleteFunc(object, func(name string, v any) bool { return v == nil || isLink(name) })
 	if len(object) == 0 {
 		return nil, false
 	}
@@ -45,7 +46,7 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 		t.Described, t.Description = d != "", d
 		delete(raw, "description")
 	}
-	members, listed := raw["member"].([]any)
+	members, listed := listOf(raw["member"], "neighborhood")
 	delete(raw, "member")
 	var others []any
 	for _, m := range members {
@@ -72,6 +73,27 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 	return t, shallow || !listed, nil
 }
 
+// listOf is a list of entries: as one, or as an object of them by their keys.
+func listOf(v any, key string) (list []any, ok bool) {
+	switch v := v.(type) {
+	case []any:
+		return v, true
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			object, ok := v[name].(map[string]any)
+			if !ok {
+				return nil, false
+			}
+			if _, named := object[key]; !named {
+				object[key] = name
+			}
+			list = append(list, object)
+		}
+		return list, true
+	}
+	return nil, false
+}
+
 // isNamed checks that an answer is what was asked for: an error, or nothing, can come with a status of success as well.
 func isNamed(what string, object map[string]any, field, want string) error {
 	switch got, named := object[field].(string); {
@@ -79,6 +101,9 @@ func isNamed(what string, object map[string]any, field, want string) error {
 		return nil
 	case named:
 		return fmt.Errorf("%w: asked for %s %s, the answer is another one", conductor.ErrProtocol, what, want)
+	}
+	if len(object) == 0 {
+		return fmt.Errorf("%w: asked for %s %s, the answer is none: %w", conductor.ErrProtocol, what, want, errNoName)
 	}
 	s := "it has no " + field
 	for _, key := range []string{"message", "error", "detail"} {
@@ -143,7 +168,12 @@ func texts(now, like *conductor.Tenant, want []netip.Prefix) []string {
 		if _, ok := slices.BinarySearchFunc(back, p, prefixset.Compare); ok {
 			from = like
 		}
-		out = append(out, from.Texts(p)...)
+		for _, text := range from.Texts(p) {
+			if !strings.Contains(text, "/") {
+				text = p.String() // some show an address without its length, which they refuse to be given
+			}
+			out = append(out, text)
+		}
 	}
 	return append(out, now.Unread...)
 }
