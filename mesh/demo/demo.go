@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"time"
 
@@ -100,8 +101,8 @@ func (p *play) cast(ctx context.Context) error {
 
 // attack replays the log; what a router bans reaches the others.
 func (p *play) attack(ctx context.Context) error {
-	p.title("Attackers try passwords. Each router bans what it sees; the others have the ban when the row appears")
-	p.head("", "banned by", "address", p.routers)
+	p.title("Attackers try passwords. A row appears when every router has the ban")
+	p.head("banned by", "address", p.routers)
 	for _, a := range attempts(authLog) {
 		if err := sleep(ctx, pace); err != nil {
 			return err
@@ -190,8 +191,8 @@ func (p *play) awaitCommit(ctx context.Context) error {
 // lift unbans one address, at a router that did not ban it.
 func (p *play) lift(ctx context.Context) error {
 	const wrong = "198.51.100.23"
-	p.title("router2 banned an address by mistake. router3 says `banmesh unban " + wrong + "`")
-	p.head("", "lifted by", "address", p.routers)
+	p.title("router2 banned one by mistake. router3 says `banmesh unban " + wrong + "`")
+	p.head("lifted by", "address", p.routers)
 	at := p.router("router3")
 	prefix := netip.PrefixFrom(netip.MustParseAddr(wrong), 32)
 	said := time.Now()
@@ -228,7 +229,7 @@ func (p *play) failover(ctx context.Context) error {
 	}
 	p.takeover = time.Since(said)
 	p.line("%s leads %s after the stop began", p.leader, millis(p.takeover))
-	p.head("", "banned by", "address", p.routers)
+	p.head("banned by", "address", p.routers)
 	if err := p.ban(ctx, p.running()[len(p.running())-1], netip.MustParseAddr("192.0.2.66")); err != nil {
 		return err
 	}
@@ -255,16 +256,22 @@ func (p *play) stay(ctx context.Context) error {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}
-	p.title("The three go on, with a few more attackers, until Ctrl-C. Look at them in a browser:")
+	p.title("The three go on, with more attackers, until Ctrl-C. Look in a browser:")
 	p.line("%s", p.page())
 	p.line("")
 	p.line("Or try them from another terminal:")
+	if _, err := exec.LookPath("banmesh"); err != nil {
+		if self, err := os.Executable(); err == nil {
+			p.line("alias banmesh=%s", self) // of go run: it is there as long as the demo runs
+		}
+	}
 	for _, r := range p.routers {
 		p.line("banmesh status --socket %s", r.cfg.Socket)
 	}
 	p.line("")
 	p.line("export BANMESH_SOCKET=%s", p.routers[0].cfg.Socket)
-	p.line("banmesh ban 203.0.113.99 --for 5m; banmesh list; banmesh diff; banmesh unban 203.0.113.99")
+	p.line("banmesh ban 203.0.113.99 --for 5m; banmesh list; banmesh diff")
+	p.line("banmesh unban 203.0.113.99")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)

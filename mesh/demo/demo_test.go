@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // TestDemoShowsTheWholeWay runs the demo as its users do, and reads what it
@@ -24,7 +25,7 @@ func watch(t *testing.T, rest bool) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	for _, want := range []string{
-		`(?m)^ +\d+\.\d+s  router1 +203\.0\.113\.7 +disk \d+\.\d ms +\+\d+\.\d ms +\+\d+\.\d ms$`,
+		`(?m)^ +\d+\.\d+s  router1 +203\.0\.113\.7 +disk [\d.]+ ms +\+[\d.]+ ms +\+[\d.]+ ms$`,
 		`(?m)^ +\d+\.\d+s  router3 +2001:db8:bad::17 +\+`,
 		`the tenant holds 6 addresses`,
 		`(?m)^ +address +198\.51\.100\.23/32$`,
@@ -38,11 +39,24 @@ func watch(t *testing.T, rest bool) {
 			t.Errorf("the demo did not show %s", want)
 		}
 	}
+	fits(t, out.String())
 	if strings.Contains(out.String(), "\x1b") {
 		t.Error("colours although nobody asked for them")
 	}
 	if t.Failed() {
 		t.Log(out.String())
+	}
+}
+
+// fits checks that a terminal of 80 columns wraps nothing, but for paths, which
+// are as long as the machine makes them.
+func fits(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if n := utf8.RuneCountInString(line); n > 80 && !strings.Contains(line, "alias ") && !strings.Contains(line, "--socket") && !strings.Contains(line, "SOCKET=") {
+			t.Errorf("a line of %d columns: %q", n, line)
+		}
 	}
 }
 

@@ -40,9 +40,10 @@ func (s *screen) line(format string, args ...any) {
 }
 
 // head and row print a table: when, by whom, which address, and at each router
-// how many milliseconds later.
-func (s *screen) head(when, by, what string, routers []*router) {
-	s.line("%s", s.paint(dim, fmt.Sprintf("%7s  %-10s %-20s", when, by, what)+columns(routers, func(r *router) string { return r.name })))
+// how many milliseconds later. The columns are as wide as what the demo puts into
+// them, so that a row fits a terminal of 80.
+func (s *screen) head(by, what string, routers []*router) {
+	s.line("%s", s.paint(dim, fmt.Sprintf("%7s  %-9s  %-17s", "", by, what)+columns(routers, func(r *router) string { return r.name })))
 }
 
 func (s *screen) row(when time.Duration, by string, prefix netip.Prefix, routers []*router, took map[string]time.Duration) {
@@ -56,13 +57,13 @@ func (s *screen) row(when time.Duration, by string, prefix netip.Prefix, routers
 			return "+" + millis(d)
 		}
 	}
-	s.line("%6.2fs  %-10s %-20s%s", when.Seconds(), by, prefix.Addr(), s.paint(green, columns(routers, cell)))
+	s.line("%6.2fs  %-9s  %-17s%s", when.Seconds(), by, prefix.Addr(), s.paint(green, columns(routers, cell)))
 }
 
 func columns(routers []*router, cell func(*router) string) string {
 	var b strings.Builder
 	for _, r := range routers {
-		fmt.Fprintf(&b, " %13s", cell(r))
+		fmt.Fprintf(&b, " %12s", cell(r))
 	}
 	return b.String()
 }
@@ -74,7 +75,13 @@ func (s *screen) device(text string) {
 	}
 }
 
-func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000) }
+func millis(d time.Duration) string {
+	decimals := 1
+	if d >= 100*time.Millisecond { // on a busy machine; it would not fit its column
+		decimals = 0
+	}
+	return fmt.Sprintf("%.*f ms", decimals, d.Seconds()*1000)
+}
 
 func count(n int, noun string) string {
 	if n == 1 {

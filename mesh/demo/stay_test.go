@@ -31,14 +31,18 @@ func (c *console) Write(b []byte) (int, error) {
 	return c.text.Write(b)
 }
 
+func (c *console) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.String()
+}
+
 // await returns what the first group of a pattern matches, as soon as it does.
 func (c *console) await(ctx context.Context, t *testing.T, pattern string) string {
 	t.Helper()
 	find := regexp.MustCompile(pattern)
 	for {
-		c.mu.Lock()
-		text := c.text.String()
-		c.mu.Unlock()
+		text := c.String()
 		if m := find.FindStringSubmatch(text); m != nil {
 			return m[1]
 		}
@@ -86,6 +90,8 @@ func TestTheStayingDemoLives(t *testing.T) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	out.await(limit, t, `(unban 203\.0\.113\.99)\n`)
+	fits(t, out.String())
 	stop()
 	select {
 	case err := <-ended:
