@@ -87,8 +87,11 @@ func hang(t *testing.T, length time.Duration, real bool) {
 	one.must("ban", "203.0.113.1", "--for", "1h")
 	eventually(t, 20*time.Second, "the first commit", cond.holds(t, want...))
 	var jail *fail2bantest.Server
+	var hooks *timedHook
 	if real {
-		jail = fail2bantest.Start(t, fail2bantest.Options{Bin: banmesh, Socket: one.socket, SpoolOfSocket: true})
+		hooks = newTimedHook(t)
+		jail = fail2bantest.Start(t, fail2bantest.Options{Bin: hooks.program, Socket: one.socket, SpoolOfSocket: true})
+		hooks.forget() // of the jail's start
 	}
 
 	thaw := freeze()
@@ -105,11 +108,17 @@ func hang(t *testing.T, length time.Duration, real bool) {
 		addr := fmt.Sprintf("198.51.100.%d", i+1)
 		began := time.Now()
 		if real {
-			jail.Client("set", "sshd", "banip", addr)
+			if _, err := jail.Client("set", "sshd", "banip", addr); err != nil {
+				t.Error(err)
+			}
 		} else if r := one.run("fail2ban", "ban", "--jail=sshd", "--ip="+addr, fmt.Sprintf("--time=%d", began.Unix()), "--bantime=3600"); r.code != 0 || r.err != "" {
 			t.Errorf("the hook: exit %d, %q", r.code, r.err)
 		}
-		slowest = max(slowest, time.Since(began))
+		took := time.Since(began)
+		if real { // not what fail2ban and its client, two programs in Python, take
+			took = hooks.of(addr)
+		}
+		slowest = max(slowest, took)
 		want = append(want, addr+"/32")
 		if i%4 == 0 {
 			other := fmt.Sprintf("203.0.113.%d", i+10)
@@ -139,14 +148,14 @@ func hang(t *testing.T, length time.Duration, real bool) {
 		t.Error("the doctor does not say that the disk is silent")
 	}
 	thaw()
-	t.Logf("frozen for %v; the slowest hook took %v; seen after: %v", after(), slowest.Round(time.Millisecond), seen)
+	t.Logf("frozen for %v; the slowest hook took %v beside %v for the machine; seen after: %v", after(), slowest.Round(time.Millisecond), machine(hooks).Round(time.Millisecond), seen)
 	for _, what := range []string{"router1 says so in status", "/readyz is 503", "another one leads"} {
 		if at, ok := seen[what]; !ok || at > 10*time.Second {
 			t.Errorf("%s after %v (seen %v), want within 10 s", what, at, ok)
 		}
 	}
-	if slowest > 1500*time.Millisecond { // a second for the hook, the rest for a busy machine
-		t.Errorf("a hook took %v", slowest)
+	if most := time.Second + machine(hooks); slowest > most {
+		t.Errorf("a hook took %v, want at most %v", slowest, most)
 	}
 	for _, a := range all {
 		eventually(t, 20*time.Second, "all bans at "+a.name, func() bool { return len(a.list()) == len(want) })
@@ -173,4 +182,75 @@ func hang(t *testing.T, length time.Duration, real bool) {
 	one.kill()
 	one.start()
 	eventually(t, 10*time.Second, "all bans after a kill", func() bool { return len(one.list()) == len(want) })
+}
+
+// machine is what a hook may take beside its second on this machine: as long as the
+// same program takes that only finds its flags wrong, or half a second where that
+// was not measured.
+func machine(hooks *timedHook) time.Duration {
+	if hooks == nil {
+		return 500 * time.Millisecond
+	}
+	return hooks.start
+}
+
+// timedHook is fail2ban's hook in a wrapper that writes down how long each call
+// took from the start of its process to its end, and how long one takes that does
+// nothing.
+type timedHook struct {
+	t       *testing.T
+	program string
+	log     string
+	read    int           // lines of it
+	start   time.Duration // the slowest start and end of the program
+}
+
+func newTimedHook(t *testing.T) *timedHook {
+	t.Helper()
+	need.Programs(t, "bash")
+	dir := t.TempDir()
+	h := &timedHook{t: t, program: filepath.Join(dir, "timed"), log: filepath.Join(dir, "times")}
+	hook := filepath.Join(dir, "banmesh-hook")
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", hook, "banmesh/cmd/banmesh-hook").CombinedOutput(); err != nil {
+		t.Fatalf("build banmesh-hook: %v: %s", err, out)
+	}
+	// EPOCHREALTIME costs no process. The line is one write.
+	script := "#!/bin/bash\nbegan=${EPOCHREALTIME/./}\n" + hook + " \"$@\"\ncode=$?\nended=${EPOCHREALTIME/./}\n" +
+		hook + " fail2ban ban 2>/dev/null\necho \"$((ended-began)) $((${EPOCHREALTIME/./}-ended)) $code $*\" >>" + h.log + "\nexit $code\n"
+	if err := os.WriteFile(h.program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (h *timedHook) lines() []string {
+	b, err := os.ReadFile(h.log)
+	if err != nil && !os.IsNotExist(err) {
+		h.t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+}
+
+// forget leaves out the calls so far.
+func (h *timedHook) forget() { h.read = len(h.lines()) }
+
+// of waits for the ban of an address and says how long its hook took.
+func (h *timedHook) of(addr string) (took time.Duration) {
+	h.t.Helper()
+	eventually(h.t, 30*time.Second, "the hook of "+addr, func() bool {
+		for _, line := range h.lines()[min(h.read, len(h.lines())):] {
+			var hook, start int64
+			var code int
+			if _, err := fmt.Sscan(line, &hook, &start, &code); err != nil || !strings.Contains(line, "--ip="+addr+" ") {
+				continue
+			}
+			if code != 0 {
+				h.t.Errorf("exit %d: %s", code, line)
+			}
+			took, h.start = time.Duration(hook)*time.Microsecond, max(h.start, time.Duration(start)*time.Microsecond)
+			return true
+		}
+		return false
+	})
+	return took
 }
