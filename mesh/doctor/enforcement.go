@@ -14,7 +14,7 @@ func (r *report) enforcement(e *control.Enforcement) {
 	if e.Caveat != "" {
 		r.add(Note, "enforcement by "+e.Driver+": "+e.Caveat, "A kernel with the change \"nft_set_rbtree: translate rbtree to array for binary search\" of 2026 has no such instant.", "")
 	}
-	const why = "What the others ban is let in here until the conductor's configuration keeps it out."
+	const why = "What the others ban is let in here, unless a conductor's configuration keeps it out."
 	switch e.State {
 	case "failing":
 		r.add(Serious, fmt.Sprintf("enforcement by %s fails: %s", e.Driver, e.Detail), why, "banmesh status; journalctl -u banmesh")

@@ -123,7 +123,7 @@ func (w *worker) failed(err error) time.Duration {
 	w.behind(missing)
 	w.status.Failures++
 	w.status.LastError = err.Error()
-	if w.enter(Failing, "bans take effect through the conductor only, not on this router: "+err.Error()) {
+	if w.enter(Failing, "bans do not take effect on this router: "+err.Error()) {
 		w.log.Warn("bans are not enforced on this router; tried again", "error", err)
 	}
 	return wait

@@ -49,8 +49,17 @@ func (c *checker) down(ctx context.Context) {
 // around is what a line says from the words that were looked for on: before them
 // stand a time and a name of fail2ban's own.
 func around(line, words string) string {
-	return clip(line[strings.Index(line, words):])
+	text := line[strings.Index(line, words):]
+	if i := nextEntry().FindStringIndex(text); i != nil {
+		text = text[:i[0]] // its answer is all on one line
+	}
+	return clip(text)
 }
+
+// nextEntry is the beginning of a line of fail2ban's log.
+var nextEntry = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\s+\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ `)
+})
 
 // lastErrors are the errors of fail2ban's last start, from its log and from its
 // unit's lines in the journal.

@@ -207,7 +207,7 @@ func ParseKey(s string) ([]byte, error) {
 func LoadKeyring(path string) ([][]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("keyring %s does not exist: make it with echo \"[\\\"$(banmesh keygen)\\\"]\" > %s && chmod 640 %s, and copy it to every member", path, path, path)
+		return nil, fmt.Errorf("keyring %s does not exist: copy it from another member, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | install -T -o %d -g %d -m 0600 /dev/stdin %s", path, os.Geteuid(), os.Getegid(), path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read keyring: %w", err)

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/base64"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 func TestLoadKeyringSaysHowToFix(t *testing.T) {
@@ -227,4 +230,25 @@ func FuzzKeyring(f *testing.F) {
 			t.Fatalf("%d keys are read again as %d, %v", len(keys), len(again), err)
 		}
 	})
+}
+
+// What a missing keyring is answered with makes one that can be read.
+func TestTheAdviceOfAMissingKeyringMakesOne(t *testing.T) {
+	need.Programs(t, "sh", "install")
+	path := filepath.Join(t.TempDir(), "keyring.json")
+	_, err := LoadKeyring(path)
+	if err == nil {
+		t.Fatal("a keyring that is not there was read")
+	}
+	_, step, ok := strings.Cut(err.Error(), "for the first one: ")
+	if !ok {
+		t.Fatalf("%v: no advice", err)
+	}
+	step = strings.ReplaceAll(step, "$(banmesh keygen)", NewKey())
+	if out, err := exec.Command("sh", "-c", step).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", step, err, out)
+	}
+	if keys, err := LoadKeyring(path); err != nil || len(keys) != 1 {
+		t.Errorf("afterwards: %d keys, %v", len(keys), err)
+	}
 }
