@@ -264,11 +264,11 @@ func text(s string) *string {
 }
 
 // commitWarnings says what keeps bans from the conductor.
-func (a *Agent) commitWarnings(s *control.Status) []string {
+func (a *Agent) commitWarnings(s *control.Status, ask func(*commit.Committer) commit.Status) []string {
 	if a.committer == nil {
 		return nil
 	}
-	own := a.committer.Status()
+	own := ask(a.committer)
 	w := own.Warnings
 	if s.Leader == nil && !own.Able && own.Why != "" {
 		// Instead of what the committer says of this router alone.

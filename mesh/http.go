@@ -105,7 +105,7 @@ func (a sampled) Sample() metrics.Sample {
 		Commit: a.commitStatusBy((*commit.Committer).LastStatus),
 		Store:  metrics.Store{Healthy: a.store.Health() == nil},
 	}
-	s.Spooled = a.waiting.calls()
+	s.Spooled, s.Warnings = a.waiting.calls(), len(a.statusBy((*commit.Committer).LastStatus).Warnings)
 	if file, err := os.Stat(a.cfg.StorePath()); err == nil {
 		s.Store.Bytes = file.Size()
 	}

@@ -15,12 +15,16 @@ func memberWarnings(own string, members []gossip.Member, now time.Time) (w []str
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	here := gossipPort(own)
 	var failed, behind, unknown []string
+	others := false // one of them answers
 	for _, m := range members {
 		who := fmt.Sprintf("%s (%s)", m.Name, m.Addr)
+		others = others || m.State == gossip.Alive && !m.Self
 		switch {
 		case m.State == gossip.Failed:
 			failed = append(failed, who)
 		case m.State != gossip.Alive || m.Self:
+		case m.Agrees == gossip.Differs && m.Stuck != nil:
+			warn("not in sync with %s: %v: its disk hangs, or it refuses more (`banmesh status` there says so), or large packets are lost on the way, as in a tunnel: %s", who, m.Stuck, largePackets(m.Addr))
 		case m.Agrees == gossip.Differs:
 			behind = append(behind, who)
 		case m.Agrees == gossip.Unknown && now.Sub(m.Since) > unknownWarning:
@@ -32,11 +36,17 @@ func memberWarnings(own string, members []gossip.Member, now time.Time) (w []str
 		case gossip.MuteTo:
 			warn("no UDP of this router arrives at %s, though TCP does: bans travel by TCP, later; open UDP %s outbound here and inbound there", who, gossipPort(m.Addr))
 		}
+		if m.State == gossip.Alive && m.NoStream != nil {
+			warn("no stream to %s can be opened (%v): what is lost by UDP, and long lists, do not get there; open TCP %s outbound here and inbound there", who, m.NoStream, gossipPort(m.Addr))
+		}
 		if m.State == gossip.Alive && m.Skew.Abs() > skewWarning {
 			warn("the clock of %s is %v away from this one: bans may end early or late there; check its time service (chronyc tracking)", m.Name, m.Skew.Round(100*time.Millisecond))
 		}
 	}
-	if len(failed) > 0 {
+	switch {
+	case len(failed) > 1 && !others:
+		warn("no other member answers (%s): most likely this router is cut off, gets no bans and its own reach nobody; look at its own network, and that UDP and TCP %s are open here", strings.Join(failed, ", "), here)
+	case len(failed) > 0:
 		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` there and that UDP and TCP are open to these ports, or take one that is not coming back off the books: `banmesh forget NAME`", strings.Join(failed, ", "))
 	}
 	if len(behind) > 0 {
@@ -46,6 +56,13 @@ func memberWarnings(own string, members []gossip.Member, now time.Time) (w []str
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP are open to there and to %s here", strings.Join(unknown, ", "), here)
 	}
 	return w
+}
+
+// largePackets is how to find out whether a path to a member loses large packets,
+// and what helps.
+func largePackets(addr string) string {
+	host := addr[:max(0, strings.LastIndexByte(addr, ':'))]
+	return fmt.Sprintf("if `ping -c 3 -M do -s 1372 %s` has no answer and a plain ping has, set a smaller mtu on the interface", strings.Trim(host, "[]"))
 }
 
 func gossipPort(bind string) string { return bind[strings.LastIndexByte(bind, ':')+1:] }

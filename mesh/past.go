@@ -54,7 +54,7 @@ func (a *Agent) historyWarnings() []string {
 		return []string{"the history could not be opened: what was is not remembered; the log says why"}
 	case a.past == nil:
 	case a.past.Health() != nil:
-		return []string{fmt.Sprintf("the history is not written: %v", a.past.Health())}
+		return []string{fmt.Sprintf("the history is not written: %v; make %s writable, and room on its disk", a.past.Health(), a.cfg.DataDir)}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
 	"banmesh/store"
@@ -30,28 +31,44 @@ func (a *Agent) Members(context.Context) ([]control.Member, error) {
 	for i, m := range members {
 		out[i] = control.Member{
 			Name: m.Name, Addr: m.Addr, State: m.State.String(), Self: m.Self, Leader: m.Name == lead.Leader,
-			InSync: m.Agrees == gossip.Agrees, Unknown: m.State == gossip.Alive && m.Agrees == gossip.Unknown, Mute: m.Mute.String(),
+			InSync: m.Agrees == gossip.Agrees, Unknown: m.State == gossip.Alive && m.Agrees == gossip.Unknown, Mute: m.Mute.String(), NoTCP: reason(m.NoStream), Stuck: reason(m.Stuck),
 			SkewMS: m.Skew.Milliseconds(), Version: m.Version, Seen: control.At(m.Seen),
 		}
 	}
 	return out, nil
 }
 
+// reason is an error's text, "" of none.
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
 // Status returns the agent on one screen.
 func (a *Agent) Status(context.Context) (control.Status, error) {
+	s := a.statusBy((*commit.Committer).Status)
+	root := a.store.Root(store.Minute(a.clock.now()))
+	s.Root = hex.EncodeToString(root[:])
+	return s, nil
+}
+
+// statusBy is all of it but the root, by what the committer is asked for: its
+// Status, or its LastStatus, which costs nothing.
+func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Status {
 	counts := a.store.Counts()
 	lead := a.elector.Status()
 	frozen, by := a.store.Frozen()
-	root := a.store.Root(store.Minute(a.clock.now()))
 	offset, _ := a.mesh.Offset()
 	members := a.mesh.Members()
 	s := control.Status{
 		Name: a.cfg.Name, Version: a.version, UptimeS: int64(a.clock.raw().Sub(a.started).Seconds()),
-		Term: lead.Term, InSync: a.mesh.InSync(), Root: hex.EncodeToString(root[:]), SkewMS: -offset.Milliseconds(),
+		Term: lead.Term, InSync: a.mesh.InSync(), SkewMS: -offset.Milliseconds(),
 		Bans: control.BanCount{
 			Live: counts.Live, Effective: counts.Effective, Own: counts.Own, OverLimit: counts.OverLimit, Held: counts.Held,
 		},
-		Allows: counts.Allows, Frozen: frozen, FrozenBy: by, Blocked: a.store.Blocked(), Commit: a.commitStatus(),
+		Allows: counts.Allows, Frozen: frozen, FrozenBy: by, Blocked: a.store.Blocked(), Commit: a.commitStatusBy(ask),
 		Replicate: &control.ReplicateNow{Counters: counters(a.mesh.Stats())},
 	}
 	if lead.Leader != "" {
@@ -77,8 +94,8 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 	if err := a.store.Health(); err != nil {
 		s.Store = &control.StoreStatus{Error: err.Error(), Silent: silent(err)}
 	}
-	s.Warnings = a.warnings(&s, members)
-	return s, nil
+	s.Warnings = a.warnings(&s, members, ask)
+	return s
 }
 
 // silent says whether an error of the store is that its disk does not answer.
@@ -102,7 +119,7 @@ func countMembers(members []gossip.Member) (n control.MemberCount) {
 }
 
 // warnings says in plain words what is wrong, and what to do about it.
-func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
+func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*commit.Committer) commit.Status) []string {
 	w := []string{}
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	w = append(w, memberWarnings(a.cfg.Gossip.Bind, members, time.Now())...)
@@ -163,7 +180,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member) []string {
 	if text := a.quorumWarning(s.Members.Alive + s.Members.Failed); text != "" {
 		w = append(w, text)
 	}
-	w = append(w, a.commitWarnings(s)...)
+	w = append(w, a.commitWarnings(s, ask)...)
 	w = append(w, enforceWarnings(s.Enforce)...)
 	w = append(w, a.historyWarnings()...)
 	slices.Sort(w)

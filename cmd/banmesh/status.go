@@ -78,11 +78,13 @@ func (c *console) printStatus(s control.Status) error {
 	line("members", members)
 	line("leader", c.leaderCell(s))
 	sync := c.paint(green, "yes")
-	if !s.InSync {
-		sync = c.paint(yellow, "no, catching up")
-	}
-	if s.Unknown > 0 {
+	switch {
+	case s.Unknown > 0:
 		sync = c.paint(yellow, fmt.Sprintf("unknown: no word of %d lately", s.Unknown))
+	case !s.InSync && s.Members.Alive == 1:
+		sync = c.paint(yellow, "unknown: no other member answers")
+	case !s.InSync:
+		sync = c.paint(yellow, "no, catching up")
 	}
 	line("in sync", sync)
 	bans := fmt.Sprintf("%d live, %d effective, %d from this router", s.Bans.Live, s.Bans.Effective, s.Bans.Own)

@@ -88,6 +88,8 @@ type Member struct {
 	InSync  bool   `json:"in_sync"`
 	Unknown bool   `json:"unknown,omitempty"` // not heard of for too long to say whether it is in sync
 	Mute    string `json:"mute,omitempty"`    // no UDP arrives from it, or to it, although TCP does: "from" or "to"
+	NoTCP   string `json:"no_tcp,omitempty"`  // why it does not answer by TCP
+	Stuck   string `json:"stuck,omitempty"`   // why it is not in sync after several exchanges
 	SkewMS  int64  `json:"skew_ms"`           // its clock minus ours
 	Version string `json:"version"`
 	Seen    Time   `json:"seen,omitempty"` // when it was last heard of

@@ -105,12 +105,15 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 	_, port, _ := net.SplitHostPort(m.Addr)
 	who := fmt.Sprintf("%s (%s)", m.Name, m.Addr)
 	switch {
+	case m.State == "failed" && tcp == nil && m.NoTCP != "":
+		r.add(Serious, who+" does not answer, though its TCP port is open: its agent is frozen or hangs", "Its router gets no bans.",
+			"on it: systemctl restart banmesh; journalctl -u banmesh says what it did last")
 	case m.State == "failed" && tcp == nil:
 		r.add(Serious, who+" does not answer by UDP, and does by TCP", "It is taken for dead: it gets bans late, and cannot lead.",
 			"open UDP "+port+" both ways between the routers")
 	case m.State == "failed":
 		r.add(Serious, who+" does not answer: "+short(tcp), "Its router gets no bans.",
-			"on it: systemctl status banmesh; then open UDP and TCP "+port+" both ways; if it is gone for good, banmesh leave there")
+			"on it: systemctl status banmesh; then open UDP and TCP "+port+" both ways; if it is gone for good, banmesh forget "+m.Name)
 	case tcp != nil:
 		r.add(Serious, who+" is alive, and its TCP port cannot be reached: "+short(tcp),
 			"After a loss or a restart the bans are brought by TCP: the two stay apart then.", "open TCP "+port+" both ways between the routers")
@@ -126,6 +129,10 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 	case m.Unknown:
 		r.add(Warning, who+" is alive, and it is not known whether it agrees", "Nothing was heard of its bans lately.",
 			"banmesh members; if it stays, open UDP and TCP "+port+" both ways")
+	case !m.InSync && m.Stuck != "":
+		host, _, _ := net.SplitHostPort(m.Addr)
+		r.add(Serious, who+" is alive, and not in sync: "+m.Stuck, "Its disk hangs, it refuses more, or large packets are lost on the way, as in a tunnel.",
+			"on it: banmesh doctor; here: ping -c 3 -M do -s 1372 "+host+", and if only smaller ones are answered, ip link set dev INTERFACE mtu 1280 on both")
 	case !m.InSync:
 		r.add(Warning, who+" is alive, and not in sync", "It resolves itself within seconds; where it does not, TCP one way is closed.",
 			"banmesh members; if it stays, open TCP "+port+" both ways")

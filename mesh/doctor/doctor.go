@@ -38,7 +38,8 @@ type Place struct {
 type Patient struct {
 	Files []File // secrets and what else must be readable
 
-	DataDir string // of the agent
+	DataDir string                                     // of the agent
+	free    func(dir string) (bytes uint64, err error) // of the disk of a directory; nil asks it
 
 	Agent agentReader
 	dial  dialFunc
@@ -73,6 +74,7 @@ func Examine(ctx context.Context, p Patient) []Finding {
 	r.clock(p, status)
 	if status != nil {
 		r.store(status.Store, p.DataDir)
+		r.disk(p.DataDir, p.free)
 		r.places(ctx, p)
 		r.commits(p.Now, status)
 		r.enforcement(status.Enforce)

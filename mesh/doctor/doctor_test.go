@@ -171,6 +171,15 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 			p.dial = reaches("192.0.2.10:830", "192.0.2.11:830")
 		}, Serious, "router2 (192.0.2.2:7946) does not answer", "UDP and TCP 7946"},
 		{"UDP closed", func(p *Patient) { agent(p).members[1].State = "failed" }, Serious, "does not answer by UDP, and does by TCP", "open UDP 7946"},
+		{"a frozen member", func(p *Patient) {
+			agent(p).members[1].State, agent(p).members[1].NoTCP = "failed", "no answer"
+		}, Serious, "router2 (192.0.2.2:7946) does not answer, though its TCP port is open", "on it: systemctl restart banmesh"},
+		{"a member with which exchanges stall", func(p *Patient) {
+			agent(p).members[1].InSync, agent(p).members[1].Stuck = false, "exchanges stall"
+		}, Serious, "not in sync: exchanges stall", "ping -c 3 -M do -s 1372 192.0.2.2,"},
+		{"little room", func(p *Patient) {
+			p.DataDir, p.free = "/d", func(string) (uint64, error) { return 5 << 10, nil }
+		}, Serious, "the disk of /d has 5 KiB left", "df /d"},
 		{"TCP closed", func(p *Patient) { p.dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
 		{"silence", func(p *Patient) { agent(p).members[1].Seen = control.At(now.Add(-time.Hour)) }, Serious, "nothing came from it for 1h", "open UDP and TCP 7946"},
 		{"no UDP from it", func(p *Patient) { agent(p).members[0].Addr = "192.0.2.1:18001"; agent(p).members[1].Mute = "from" }, Serious, "no UDP from it arrives here", "open UDP 18001 inbound on this router and outbound on router2"},
@@ -194,7 +203,7 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 			agent(p).status.Store = &control.StoreStatus{Silent: true, Error: "the disk of /d/store.db has not answered for 9s"}
 		}, Serious, "has not answered for 9s", "fsfreeze --unfreeze"},
 		{"a full disk", func(p *Patient) {
-			p.DataDir = "/d"
+			p.DataDir = "/d" // which is not there
 			agent(p).status.Store = &control.StoreStatus{Error: "no space left on device"}
 		}, Serious, "cannot be written: no space left", "df /d"},
 		{"this router's fail2ban unnotified", func(p *Patient) {

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"fmt"
 	"strings"
+	"syscall"
 
 	"banmesh/mesh/control"
 )
@@ -24,6 +26,33 @@ func (r *report) store(s *control.StoreStatus, dir string) {
 	default:
 		r.ok("the store is written")
 	}
+}
+
+// scarce is what is too little room on a disk: a store that grows asks for more at once.
+const scarce = 8 << 20
+
+// disk says when the disk of the agent is about to be full. The store may be written all the same, as long as there is room
+// in its file, and what is kept beside it not.
+func (r *report) disk(dir string, free func(string) (uint64, error)) {
+	if dir == "" {
+		return
+	}
+	if free == nil {
+		free = freeOf
+	}
+	if left, err := free(dir); err == nil && left < scarce {
+		r.add(Serious, fmt.Sprintf("the disk of %s has %d KiB left", dir, left>>10), "New bans are refused as soon as it is full, and the history is not written.",
+			"make room on it: df "+dir+", and du -xh on its mount point say what fills it")
+	}
+}
+
+// freeOf is what a user without root's reserve may still write.
+func freeOf(dir string) (uint64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), nil
 }
 
 // unnotified says whose fail2ban goes on blocking what the mesh has lifted.

@@ -197,7 +197,7 @@ func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, erro
 	}
 	res, err := m.swap(s, minute, name, addr)
 	if err != nil {
-		return res, fmt.Errorf("exchange with %s: %w", name, err)
+		return res, fmt.Errorf("exchange with %s: %w", name, stalled(err))
 	}
 	return res, nil
 }

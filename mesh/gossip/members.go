@@ -40,6 +40,8 @@ type Member struct {
 	Agrees   Agreement     // whether its root agrees with this member's
 	Agreed   time.Time     // when it last agreed; zero for never
 	Mute     MuteDirection // a direction in which UDP does not pass although TCP does
+	NoStream error         // why it does not answer by a stream; nil where it does
+	Stuck    error         // why it still does not agree after several exchanges
 	Skew     time.Duration // its clock minus ours, 0 until measured
 	Version  string
 	Seen     time.Time // when it was last heard of
@@ -109,6 +111,11 @@ type peer struct {
 	unanswered time.Time     // the first probe or question by UDP since the last answer
 	packet     time.Time     // the last packet that came from its known address
 	stream     time.Time     // last exchange by stream
+	looked     time.Time     // when a stream to it was last opened to see whether that can be done
+	noStream   error         // why that failed the last time
+	lost       int           // times in a row that it failed
+	stuck      error         // why the last exchange led nowhere
+	stalls     int           // exchanges in a row that led nowhere
 	skew       time.Duration // its clock minus the steady time since our start
 	hasSkew    bool
 
@@ -274,6 +281,7 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventK
 		p.sync, p.differing, p.fruitless, p.leavingRun = Unknown, 0, 0, 0
 		p.compared, p.unanswered, p.packet, p.stream = now, time.Time{}, now, time.Time{}
 		p.nextSync, p.asked = time.Time{}, time.Time{}
+		p.looked, p.noStream, p.lost, p.stuck, p.stalls = now, nil, 0, nil, 0
 		p.hasSkew, p.skew = false, 0
 	case p.addr != addr || p.meta != meta:
 		kind, news = MemberUpdated, true
@@ -365,7 +373,7 @@ func (t *table) member(p *peer) Member {
 	m := Member{
 		Name: p.name, Addr: p.addr, State: p.state,
 		Eligible: p.meta.Eligible, Priority: int(p.meta.Priority), Version: p.meta.Version,
-		Agrees: t.agrees(p, time.Now()), Agreed: p.agreed, Mute: t.mute(p, time.Now()), Seen: p.seen, Since: p.since,
+		Agrees: t.agrees(p, time.Now()), Agreed: p.agreed, Mute: t.mute(p, time.Now()), NoStream: p.streamTrouble(), Stuck: p.stuckBy(), Seen: p.seen, Since: p.since,
 	}
 	if p.hasSkew {
 		m.Skew = p.skew // without the drift, which members() adds
@@ -554,6 +562,7 @@ func (t *table) probed(name string) {
 // agree records that the roots are the same. Called with the lock held.
 func (p *peer) agree(now time.Time) {
 	p.sync, p.compared, p.agreed, p.differing, p.fruitless, p.nextSync = Agrees, now, now, 0, 0, time.Time{}
+	p.stuck, p.stalls = nil, 0
 }
 
 // agreement counts the alive others by what is known of their roots.

@@ -59,6 +59,8 @@ type Mesh struct {
 	events      chan MemberEvent
 	warned      onceEach
 	views       viewWatch
+	looked      time.Time // keepHouse's own, see look
+	looking     atomic.Bool
 	started     time.Time
 	random      *rand.Rand
 	startedWall time.Time // started by this host's wall clock, see drift
@@ -241,8 +243,10 @@ func (m *Mesh) Announce() { m.push.announce() }
 func (m *Mesh) Members() []Member {
 	out := m.table.members(m.drift())
 	state, agrees := Alive, Unknown
-	if m.InSync() {
+	if _, differ, _ := m.table.agreement(); m.InSync() {
 		agrees = Agrees
+	} else if differ > 0 {
+		agrees = Differs
 	}
 	if m.left.Load() {
 		state = Left
@@ -430,6 +434,7 @@ func (m *Mesh) keepHouse() {
 				m.ask(to.name, to.addr)
 			}
 			m.sync.wantUnanswered()
+			m.look(now)
 			m.asks.expire(now)
 			m.recent.expire(now)
 			m.table.forget(Left, now.Add(-24*time.Hour))

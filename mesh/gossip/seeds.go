@@ -28,12 +28,19 @@ const seedWait = 10 * time.Second
 // whyNot asks the address itself why it exchanged no member list.
 func (m *Mesh) whyNot(ctx context.Context, addr string) error {
 	h, err := m.who(ctx, addr, m.cfg.Name, m.tune.DialTimeout)
-	var ne net.Error
 	switch {
 	case err == nil && h.Run == m.run:
 		return errItself
 	case err == nil:
 		return errors.New("it answers, and exchanges no list of members")
+	}
+	return plainly(err)
+}
+
+// plainly says in an operator's words why a stream could not be opened.
+func plainly(err error) error {
+	var ne net.Error
+	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errNoAgent
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):

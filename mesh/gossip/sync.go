@@ -159,9 +159,13 @@ func (s *syncer) settle() bool {
 // alive − 1) members since the start, or 30 s of trying. It stays true.
 func (m *Mesh) Settled() bool { return m.sync.settle() }
 
-// InSync reports whether the roots of all alive members are known to agree with the own one. A member that is alone is in sync.
+// InSync reports whether the roots of all alive members are known to agree with the own one. A member that has no others is in
+// sync; one whose others all fell silent, or were never met, does not know.
 func (m *Mesh) InSync() bool {
-	_, differ, unknown := m.table.agreement()
+	equal, differ, unknown := m.table.agreement()
+	if equal+differ+unknown == 0 {
+		return !m.known.others() && !m.NeverMet()
+	}
 	return differ == 0 && unknown == 0
 }
 
@@ -229,6 +233,7 @@ func (s *syncer) make(name string, tries int) {
 	switch {
 	case err == nil:
 		m.count.exchanges.Add(1)
+		m.table.with(name, func(p *peer) { p.streamed(nil) })
 		s.completed(name, res)
 		m.ask(name, addr)
 	case m.ctx.Err() != nil:
@@ -240,6 +245,9 @@ func (s *syncer) make(name string, tries int) {
 	default:
 		m.count.drop("exchange failed")
 		m.log.Debug("exchange failed", "with", name, "error", err)
+		if errors.Is(err, errStall) {
+			m.table.with(name, func(p *peer) { p.stall(errStall) })
+		}
 		if tries < maxTries {
 			s.again(name, tries+1, s.m.jitter(time.Second<<tries))
 		}
@@ -261,13 +269,16 @@ func (s *syncer) completed(name string, res exchanged) {
 			p.gave = root
 		}
 		if res.merged > 0 || res.chunks > 0 && !repeated {
-			p.fruitless = 0
+			p.fruitless, p.stuck, p.stalls = 0, nil, 0
 			p.nextSync = now
 			return
 		}
 		// Neither side had anything new, yet the roots may differ for as long as one side keeps what the other has forgotten,
 		// or refuses records over a limit. Do not repeat it every second.
 		p.fruitless++
+		if repeated {
+			p.stall(errUntaken)
+		}
 		p.nextSync = now.Add(min(time.Second<<min(p.fruitless, 6), maxRepeat))
 	})
 	if res.own > 0 && res.own <= mostHandedOn {

@@ -43,7 +43,7 @@ func full() *fixed {
 		Skew: -1500 * time.Millisecond, MaxSkew: 2500 * time.Millisecond,
 		Counts: store.Counts{Live: 1001, Effective: 1002, Own: 1003, Allows: 14, Records: 1005, Logs: 16, OverLimit: 17},
 		Jails:  map[string]int{"sshd": 1006, "web two": 7},
-		Frozen: true, Blocked: 18, Spooled: 19,
+		Frozen: true, Blocked: 18, Spooled: 19, Warnings: 51,
 		Gossip: gossip.Stats{
 			PacketsSent: 21, PacketsReceived: 22, BytesSent: 23, BytesReceived: 24, StreamsOpened: 25, StreamsTaken: 26,
 			StreamBytesSent: 27, StreamBytesReceived: 28, Pushes: 29, Relays: 30, Pulls: 31, Exchanges: 32, ExchangesServed: 33,
@@ -167,7 +167,7 @@ func TestNumbersComeFromTheSample(t *testing.T) {
 		`banmesh_last_commit_timestamp_seconds 1.7723664e+09`,
 		`banmesh_enforce_state{state="frozen"} 1`, `banmesh_enforce_state{state="on"} 0`, `banmesh_enforce_elements 46`,
 		`banmesh_enforce_batches_total 47`, `banmesh_enforce_dropped_packets_total 48`, `banmesh_enforce_dropped_bytes_total 480`, `banmesh_enforce_behind 50`, `banmesh_enforce_behind_seconds 1.5`, `banmesh_enforce_failures_total 49`,
-		`banmesh_store_file_bytes 50`, `banmesh_store_healthy 1`, `banmesh_spooled_calls 19`,
+		`banmesh_store_file_bytes 50`, `banmesh_store_healthy 1`, `banmesh_spooled_calls 19`, `banmesh_warnings 51`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
 			t.Errorf("not in the scrape: %s", line)

@@ -25,7 +25,7 @@ func memberNumbers() []number {
 		[]number{
 			gauge("banmesh_members_in_sync", "Alive members that hold the same set as this router, which is one of them.",
 				func(s *Sample) float64 { return float64(s.MembersInSync) }),
-			gauge("banmesh_in_sync", "1 while every alive member that was heard of holds the same set as this router.",
+			gauge("banmesh_in_sync", "1 while every alive member is known to hold the same set as this router.",
 				func(s *Sample) float64 { return truth(s.InSync) }),
 			gauge("banmesh_settled", "1 once this router has heard enough of the others since its start to act.",
 				func(s *Sample) float64 { return truth(s.Settled) }),
@@ -139,5 +139,6 @@ func routerNumbers() []number {
 		gauge("banmesh_store_file_bytes", "Size of the store's file.", func(s *Sample) float64 { return float64(s.Store.Bytes) }),
 		gauge("banmesh_store_healthy", "1 while the store can be written.", func(s *Sample) float64 { return truth(s.Store.Healthy) }),
 		gauge("banmesh_spooled_calls", "Calls that wait in the spool for the store.", func(s *Sample) float64 { return float64(s.Spooled) }),
+		gauge("banmesh_warnings", "Warnings that banmesh status shows on this router.", func(s *Sample) float64 { return float64(s.Warnings) }),
 	}
 }

@@ -34,6 +34,8 @@ type Sample struct {
 	Frozen  bool
 	Blocked int // routers whose records do not count
 	Spooled int // calls that wait in the spool
+	// Warnings counts those of control.Status.
+	Warnings int
 
 	Gossip gossip.Stats
 	Leader Leader

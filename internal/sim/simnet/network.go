@@ -39,6 +39,7 @@ type Network struct {
 	hosts  map[netip.AddrPort]*Host
 	cuts   map[[2]netip.Addr]bool
 	mutes  map[[2]netip.Addr]bool
+	shuts  map[[2]netip.Addr]bool
 	queue  events
 	seq    uint64
 	counts Counts
@@ -83,6 +84,7 @@ func New(cfg Config) *Network {
 		hosts: make(map[netip.AddrPort]*Host),
 		cuts:  make(map[[2]netip.Addr]bool),
 		mutes: make(map[[2]netip.Addr]bool),
+		shuts: make(map[[2]netip.Addr]bool),
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
 	}
@@ -163,6 +165,14 @@ func (n *Network) Mute(from, to netip.Addr) {
 	n.mutes[[2]netip.Addr{from, to}] = true
 }
 
+// Shut stops the streams from one host to another, and lets packets pass, as a
+// firewall does that has UDP open alone. Heal undoes it.
+func (n *Network) Shut(from, to netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.shuts[[2]netip.Addr{from, to}] = true
+}
+
 // Uncut undoes Cut.
 func (n *Network) Uncut(from, to netip.Addr) { n.set(from, to, false) }
 
@@ -192,12 +202,13 @@ func (n *Network) Partition(groups ...[]netip.Addr) {
 	}
 }
 
-// Heal undoes all cuts and mutes.
+// Heal undoes all that Cut, Mute and Shut did.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cuts)
 	clear(n.mutes)
+	clear(n.shuts)
 }
 
 // Counts returns the totals so far.
@@ -235,9 +246,13 @@ func (n *Network) delay() time.Duration {
 }
 
 // open reports whether streams pass. Called with the lock held.
-func (n *Network) open(from, to netip.Addr) bool { return !n.cuts[[2]netip.Addr{from, to}] }
+func (n *Network) open(from, to netip.Addr) bool {
+	way := [2]netip.Addr{from, to}
+	return !n.cuts[way] && !n.shuts[way]
+}
 
 // passes reports whether packets pass. Called with the lock held.
 func (n *Network) passes(from, to netip.Addr) bool {
-	return n.open(from, to) && !n.mutes[[2]netip.Addr{from, to}]
+	way := [2]netip.Addr{from, to}
+	return !n.cuts[way] && !n.mutes[way]
 }

@@ -97,6 +97,8 @@ func health(v *view, s *control.Status) pill {
 		return pill{"warn", fmt.Sprintf("%d warnings", len(v.Warnings))}
 	case s.Unknown > 0:
 		return pill{"busy", "Not all heard of"}
+	case !s.InSync && s.Members.Alive == 1:
+		return pill{"busy", "Nobody else answers"}
 	case !s.InSync:
 		return pill{"busy", "Catching up"}
 	}
