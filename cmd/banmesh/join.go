@@ -22,7 +22,7 @@ func joinCommand(c *console) *cli.Command {
 		Description: "With a token of banmesh invite, as root, on a machine that has the package: fetches the mesh's keys and settings, writes the\n" +
 			"configuration, has fail2ban share what it bans, starts the agent, and waits until it is in sync. Existing files stay. It says what\n" +
 			"it does, is safe to run again, and banmesh leave --uninstall undoes it. - reads the token from standard input.\n\n" +
-			"With addresses: one member suffices to meet all. They are remembered over restarts, and tried again while they are unreachable.\n\n" +
+			"With addresses: one member suffices to meet all. Those that answer are remembered over restarts, and tried again while they are unreachable.\n\n" +
 			"Example:\n   banmesh join banmesh1-REPLACE_ME\n   banmesh join router2:7946 192.0.2.3:7946",
 		Flags: append(s.flags(c), c.socketFlag()),
 		Action: func(cc *cli.Context) error {

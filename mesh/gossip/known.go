@@ -375,14 +375,12 @@ func (k *known) try(what string) {
 	k.tried[what] = time.Now()
 }
 
-// remember keeps seeds that an operator named, even if the member there had left.
-func (k *known) remember(seeds, addrs []string) {
+// remember keeps a seed that an operator named, even if the member there had left.
+func (k *known) remember(seed string, addrs []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, s := range seeds {
-		if !slices.Contains(k.seeds, s) && !slices.Contains(k.m.cfg.Join, s) {
-			k.seeds = append(k.seeds, s)
-		}
+	if !slices.Contains(k.seeds, seed) && !slices.Contains(k.m.cfg.Join, seed) {
+		k.seeds = append(k.seeds, seed)
 	}
 	if n := len(k.seeds); n > maxSeeds {
 		k.seeds = slices.Clone(k.seeds[n-maxSeeds:])
@@ -396,35 +394,35 @@ func (k *known) remember(seeds, addrs []string) {
 }
 
 // Join joins the members at the addresses ("host:port" and the like) and
-// remembers them over restarts. It returns how many answered; an error when
-// none did.
+// remembers those that answered over restarts. It returns how many did; an error
+// when none did.
 func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error) {
 	if m.closed.Load() || m.left.Load() {
 		return 0, ErrClosed
 	}
 	var errs []error
-	var all []string
-	var seeds []string
 	for _, s := range addrs {
 		found, err := m.known.resolve(ctx, s)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		seeds = append(seeds, s)
-		all = append(all, found...)
-	}
-	m.known.remember(seeds, all)
-	for _, a := range all {
-		if a == m.addr() {
-			errs = append(errs, fmt.Errorf("join %s: that is this member itself", a))
-			continue
+		var answered []string
+		for _, a := range found {
+			if a == m.addr() {
+				errs = append(errs, fmt.Errorf("join %s: that is this member itself", a))
+				continue
+			}
+			if _, err := m.pushPull(ctx, a); err != nil {
+				errs = append(errs, fmt.Errorf("join %s: %w", a, m.whyNot(ctx, a)))
+				continue
+			}
+			answered = append(answered, a)
 		}
-		if _, err := m.pushPull(ctx, a); err != nil {
-			errs = append(errs, fmt.Errorf("join %s: %w", a, m.whyNot(ctx, a)))
-			continue
+		if len(answered) > 0 {
+			m.known.remember(s, answered)
 		}
-		joined++
+		joined += len(answered)
 	}
 	if joined == 0 {
 		return 0, errors.Join(errs...)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,11 +57,18 @@ func TestWhyAMemberToJoinDoesNotAnswer(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), errOtherKey.Error()) {
 		t.Errorf("join says %v, want the reason", err)
 	}
+	// What was mistyped is not looked for, nor warned of, for ever.
+	if got := m.known.hosts(); slices.Contains(got, other.Addr()) {
+		t.Errorf("after a join that failed it looks for %q", got)
+	}
 	if k := other.Knocks(); len(k) != 1 || !strings.Contains(k[0], "127.0.0.1") || !strings.Contains(k[0], "key") {
 		t.Errorf("the one with another key says of who knocks %q", k)
 	}
 	if _, err := m.Join(context.Background(), []string{well.Addr()}); err != nil {
 		t.Errorf("join of one that is well: %v", err)
+	}
+	if got := m.known.hosts(); !slices.Contains(got, well.Addr()) {
+		t.Errorf("after a join it looks for %q", got)
 	}
 	if k := well.Knocks(); len(k) != 0 {
 		t.Errorf("the one that is well says of who knocks %q", k)

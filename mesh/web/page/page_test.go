@@ -213,3 +213,20 @@ func TestAPageNeedsAnAgent(t *testing.T) {
 		t.Error("a page without an agent was made")
 	}
 }
+
+// Of the newest bans one that blocks nothing says so, and why.
+func TestANewestBanWithoutEffectSaysSo(t *testing.T) {
+	f := newFake()
+	f.set(func(f *fake) {
+		f.status.Bans = control.BanCount{Live: 1}
+		f.bans = []control.Ban{{Prefix: "203.0.113.9/32", Records: []control.Record{{Origin: "router1", Jail: "sshd", Start: control.At(time.Now()), Until: control.Never}}}}
+		f.why = control.Why{Banned: true, ReasonNotEffective: "allowed: 203.0.113.0/24"}
+	})
+	const want = "no effect: allowed: 203.0.113.0/24"
+	p := newPage(t, f)
+	wants(t, "the page", text(t, p, "/"), "203.0.113.9", want)
+	f.set(func(f *fake) { f.status.Bans.Effective, f.why.Effective = 1, true })
+	if got := text(t, newPage(t, f), "/"); strings.Contains(got, "no effect") {
+		t.Errorf("an effective one is shown as without effect: %s", got)
+	}
+}

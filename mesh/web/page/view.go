@@ -57,7 +57,23 @@ type pill struct{ Class, Text string }
 func (p *Page) view(ctx context.Context) *view {
 	v := p.head(ctx, overview)
 	p.feed.show(v, p.now())
+	if v.Bans.Live != v.Bans.Effective {
+		p.withoutEffect(ctx, v.Newest)
+	}
 	return v
+}
+
+// withoutEffect says of each ban that blocks nothing why.
+func (p *Page) withoutEffect(ctx context.Context, bans []listed) {
+	for i := range bans {
+		prefix, err := control.ParsePrefix(bans[i].Address)
+		if err != nil {
+			continue
+		}
+		if why, err := p.agent.Why(ctx, prefix); err == nil && why.Banned && !why.Effective {
+			bans[i].NoEffect = why.ReasonNotEffective
+		}
+	}
 }
 
 // head is what every page shows: how the agent and the mesh are.
@@ -136,6 +152,7 @@ func (f *feed) show(v *view, now time.Time) {
 // listed is a row of the newest or the most seen addresses.
 type listed struct {
 	Key, Address, Router, Jail string
+	NoEffect                   string // why the ban blocks nothing
 	Routers                    int
 	Start, Until               stamp
 }
