@@ -39,6 +39,7 @@ type chunkWriter struct {
 	set *set
 	l   *logState
 	max int
+	nth int // which of the records of one number it takes, from 0: a chunk has one of each at most
 	n   int
 	buf []byte
 }
@@ -48,10 +49,19 @@ type chunkWriter struct {
 // progress.
 func (w *chunkWriter) fill(want rangeSet, minute int64) (last uint64) {
 	for _, g := range want {
+		seq, n := uint64(0), 0 // how many live ones of that number came
 		for _, i := range w.l.recs[w.l.search(&w.set.slab, g.First):] {
 			r := w.set.slab.at(i)
 			if r.seq > g.Last {
 				break
+			}
+			if w.l.twins > 0 && !r.is(flagDead) {
+				if r.seq != seq {
+					seq, n = r.seq, 0
+				}
+				if n++; n-1 != w.nth {
+					continue
+				}
 			}
 			if r.is(flagDead) || leaveMinute(w.set.retained(i)) <= minute {
 				continue
@@ -122,9 +132,21 @@ func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error
 			_, named := d.logs[k.id.hash()]
 			for want := k.want; len(want) > 0; {
 				var chunk []byte
-				chunk, want = s.deltaChunk(k.id, want, horizon, max, !named)
+				chunk, want = s.deltaChunk(k.id, want, horizon, max, 0, !named)
 				if chunk != nil && !yield(chunk, nil) {
 					return
+				}
+			}
+			for nth, more := 1, true; more; nth++ {
+				more = false
+				for want := s.twins(k.id, k.want); len(want) > 0; {
+					var chunk []byte
+					if chunk, want = s.deltaChunk(k.id, want, horizon, max, nth, true); chunk == nil {
+						continue
+					}
+					if more = true; !yield(chunk, nil) {
+						return
+					}
 				}
 			}
 		}
@@ -133,7 +155,7 @@ func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error
 
 // deltaChunk returns one chunk of what is wanted of a log, and what remains wanted. A chunk without records only helps a peer
 // that already holds the log: it tells which numbers are gone.
-func (s *Store) deltaChunk(id LogID, want rangeSet, horizon int64, max int, absent bool) ([]byte, rangeSet) {
+func (s *Store) deltaChunk(id LogID, want rangeSet, horizon int64, max, nth int, absent bool) ([]byte, rangeSet) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	l := s.set.byID[id]
@@ -147,11 +169,22 @@ func (s *Store) deltaChunk(id LogID, want rangeSet, horizon int64, max int, abse
 	if fits := max / 64; len(speak) > fits+1 {
 		speak = speak[:fits+1]
 	}
-	w := chunkWriter{set: s.set, l: l, max: max - headerSize(id, len(speak))}
+	w := chunkWriter{set: s.set, l: l, max: max - headerSize(id, len(speak)), nth: nth}
 	last := w.fill(speak, horizon)
 	rest := want.clip(last+1, maxSeq)
 	if w.n == 0 && absent {
 		return nil, rest
 	}
 	return w.bytes(want.clip(speak[0].First, last)), rest
+}
+
+// twins are the numbers among those wanted of a log that more than one record has.
+func (s *Store) twins(id LogID, want rangeSet) rangeSet {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	l := s.set.byID[id]
+	if l == nil {
+		return nil
+	}
+	return s.set.twinsIn(l, want)
 }

@@ -17,6 +17,7 @@ type logState struct {
 	total  uint64   // sum of the hashes of all records
 	past   uint64   // sum of the hashes of those that have left the root at the horizon
 	salt   []byte   // the log's name as it goes into the hash of its records
+	twins  int      // records with a number that an earlier one has as well, see twin
 }
 
 func newLog(id LogID, index, disk uint32, o *origin) *logState {
@@ -41,17 +42,20 @@ func (l *logState) search(s *slab, seq uint64) int {
 	return lo
 }
 
-// find returns the record with that number, or 0.
+// find returns the first record with that number, or 0.
 func (l *logState) find(s *slab, seq uint64) uint32 {
-	if i := l.search(s, seq); i < len(l.recs) {
-		if r := s.at(l.recs[i]); r.seq == seq && !r.is(flagDead) {
-			return l.recs[i]
+	for _, i := range l.recs[l.search(s, seq):] {
+		switch r := s.at(i); {
+		case r.seq != seq:
+			return 0
+		case !r.is(flagDead):
+			return i
 		}
 	}
 	return 0
 }
 
-// insert merges records into the log in one pass. They are sorted by number, and none is present.
+// insert merges records into the log in one pass. They are sorted by number.
 func (l *logState) insert(s *slab, fresh []uint32) {
 	if len(fresh) == 0 {
 		return
@@ -72,16 +76,32 @@ func (l *logState) insert(s *slab, fresh []uint32) {
 		case a.seq < b.seq:
 			l.recs = append(l.recs, tail[0])
 			tail = tail[1:]
+		case a.seq == b.seq && !a.is(flagDead): // its twin comes behind it
+			l.recs = append(l.recs, tail[0])
+			tail = tail[1:]
 		case a.seq == b.seq: // a dead one makes way for its own return
 			s.release(tail[0])
 			l.dead--
 			tail = tail[1:]
 		default:
+			l.countTwin(s, fresh[0])
 			l.recs = append(l.recs, fresh[0])
 			fresh = fresh[1:]
 		}
 	}
+	if len(fresh) > 0 {
+		l.countTwin(s, fresh[0])
+	}
 	l.recs = append(append(l.recs, tail...), fresh...)
+}
+
+// countTwin is called for each record before it is appended.
+func (l *logState) countTwin(s *slab, i uint32) {
+	if n := len(l.recs); n > 0 && !s.at(i).is(flagDead) {
+		if last := s.at(l.recs[n-1]); last.seq == s.at(i).seq && !last.is(flagDead) {
+			l.twins++
+		}
+	}
 }
 
 // compact frees dead records once there are many, so that its cost is spread over the removals that made them.

@@ -82,7 +82,9 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 		case added:
 			m.New++
 			fresh = append(fresh, index)
-			s.pending.put(l, it.seq, it.enc)
+			if l.find(&set.slab, it.seq) == 0 { // else its twin is in the file
+				s.pending.put(l, it.seq, it.enc)
+			}
 			if it.kind == KindBan && c.log.Origin == s.cfg.Origin {
 				s.brought(l, it.seq)
 			}
@@ -115,12 +117,13 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 // are taken in nevertheless, within the bounds for others' records, so that all members hold the same.
 func (s *Store) takeBack(c *chunk) Merged {
 	m := Merged{Log: c.log, Last: c.ranges.last(), Refused: c.unknown, Unreadable: len(c.bad)}
-	forged := 0
+	forged, beyond := 0, 0
 	fresh := make([]uint32, 0, len(c.items))
 	for i := range c.items {
 		it := &c.items[i]
 		if it.seq > s.headSeq {
 			m.Refused++
+			beyond++
 			continue
 		}
 		if it.kind == KindGone {
@@ -131,11 +134,14 @@ func (s *Store) takeBack(c *chunk) Merged {
 		case added:
 			m.New++
 			fresh = append(fresh, index)
-			s.pending.put(s.own, it.seq, it.enc)
+			twin := s.own.find(&s.set.slab, it.seq) != 0
+			if !twin {
+				s.pending.put(s.own, it.seq, it.enc)
+			}
 			if it.kind == KindBan {
 				s.brought(s.own, it.seq)
 			}
-			if it.kind != KindLift && it.retained().plus(forgetAfter) > s.set.now {
+			if (twin || it.kind != KindLift) && it.retained().plus(forgetAfter) > s.set.now {
 				forged++
 			}
 		case superseded:
@@ -146,7 +152,7 @@ func (s *Store) takeBack(c *chunk) Merged {
 			m.Known++
 		}
 	}
-	s.meetForged(forged)
+	s.meetForged(forged, beyond)
 	s.own.insert(&s.set.slab, fresh)
 	s.set.settle()
 	s.collect()

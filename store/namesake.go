@@ -32,8 +32,9 @@ type namesake struct {
 	foreign map[uint64]rangeSet
 	ranges  int  // how many ranges foreign has
 	unsaved bool // foreign must be written with the records of the next transaction
-	// forged counts the records of this run's log that this member did not write.
-	forged int
+	// forged counts the records of this run's log that this member did not write; beyond is how many of them it was sent at once
+	// with numbers that it has not come to yet.
+	forged, beyond int
 }
 
 // loadEpochs reads the epochs of earlier runs and adds this run's.
@@ -147,14 +148,16 @@ func (s *Store) ownLoaded() {
 }
 
 // meetForged counts the records that somebody else has written into this run's own log. Called with mu held.
-func (s *Store) meetForged(records int) {
-	if records == 0 {
+func (s *Store) meetForged(records, beyond int) {
+	n := &s.namesake
+	if records+beyond == 0 {
 		return
 	}
-	if s.namesake.forged == 0 {
-		s.log.Warn("records are in this member's own log that it did not write", "records", records)
+	if n.forged+n.beyond == 0 {
+		s.log.Warn("records are in this member's own log that it did not write", "records", records+beyond)
 	}
-	s.namesake.forged += records
+	n.forged += records
+	n.beyond = max(n.beyond, beyond) // they are not taken, and come again
 }
 
 // Namesakes returns how many logs, with how many records, bear this member's name although it did not write them: its store was
@@ -163,7 +166,7 @@ func (s *Store) meetForged(records int) {
 func (s *Store) Namesakes() (logs, records int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if n := s.namesake.forged; n > 0 {
+	if n := s.namesake.forged + s.namesake.beyond; n > 0 {
 		logs, records = 1, n
 	}
 	o := s.set.origins[s.cfg.Origin]

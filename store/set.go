@@ -58,8 +58,9 @@ type effects struct {
 }
 
 type removal struct {
-	log uint32 // logState.disk
-	seq uint64
+	log  uint32 // logState.disk
+	seq  uint64
+	twin []byte // another record with that number, which takes its place in the file
 }
 
 // Bounds of the events of one change: those that every reader gets, and those beyond them for a reader that wants all.
@@ -257,7 +258,7 @@ func share(all, n int) int {
 // marks its number as held, and calls settle after the last one. Records that this member has just written (mine) are on disk
 // and acknowledged, and passed the bounds before.
 func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
-	if l.find(&s.slab, it.seq) != 0 {
+	if s.has(l, it) {
 		return 0, known
 	}
 	o := l.origin
@@ -461,7 +462,14 @@ func (s *set) remove(i uint32) {
 	s.records--
 	s.labels.release(r.label)
 	s.touched[l] = struct{}{}
-	s.out.removed = append(s.out.removed, removal{l.disk, r.seq})
+	gone := removal{log: l.disk, seq: r.seq}
+	if l.twins > 0 {
+		if twin := l.find(&s.slab, r.seq); twin != 0 {
+			l.twins--
+			gone.twin = s.encode(nil, twin)
+		}
+	}
+	s.out.removed = append(s.out.removed, gone)
 }
 
 func (s *set) forgetSides(i uint32) {

@@ -191,7 +191,7 @@ func (s *Store) load() error {
 					flush()
 				}
 			case superseded: // it was not when it was written
-				set.out.removed = append(set.out.removed, removal{l.disk, it.seq})
+				set.out.removed = append(set.out.removed, removal{log: l.disk, seq: it.seq})
 			}
 			l.held = l.held.add(seqRange{it.seq, it.seq})
 			return nil

@@ -24,7 +24,8 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 		less := r.until >= it.until && (b.confirmed || !a.confirmed) && b.includes(a)
 		switch {
 		case more && less:
-			return s.compareOrder(l, it, r), true
+			by = s.compareOrder(l, it, r)
+			return by, by != 0
 		case more:
 			return 1, true
 		}
@@ -34,20 +35,21 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 		less := r.until >= it.until && includesGone(s.gones[i], it.gone)
 		switch {
 		case more && less:
-			return s.compareOrder(l, it, r), true
+			by = s.compareOrder(l, it, r)
+			return by, by != 0
 		case more:
 			return 1, true
 		}
 		return -1, less
 	case KindBan:
-		return cmp.Compare(it.seq, r.seq), r.log == l.index && s.labels.at(r.label).jail == it.jail
+		return cmp.Compare(it.seq, r.seq), r.log == l.index && r.seq != it.seq && s.labels.at(r.label).jail == it.jail
 	case KindNeverBan:
 		if r.log != l.index {
 			return cmp.Or(cmp.Compare(retain, s.retained(i)), s.compareOrder(l, it, r)), true
 		}
-		return cmp.Compare(it.seq, r.seq), true
+		return cmp.Compare(it.seq, r.seq), r.seq != it.seq
 	case KindAllow, KindPlaced:
-		return cmp.Compare(it.seq, r.seq), r.log == l.index
+		return cmp.Compare(it.seq, r.seq), r.log == l.index && r.seq != it.seq
 	}
 	return 0, false
 }

@@ -63,8 +63,8 @@ func (p *pending) head(l *logState) {
 // forgotten or replaced again after the next start.
 func (p *pending) delete(r removal) {
 	if !p.failing {
-		p.ops = append(p.ops, recordOp{r.log, r.seq, nil})
-		p.bytes += 64
+		p.ops = append(p.ops, recordOp{r.log, r.seq, r.twin})
+		p.bytes += len(r.twin) + 64
 	}
 }
 
@@ -426,7 +426,7 @@ func (s *Store) apply(p *plan) {
 		if index, res := s.set.add(s.own, it, true); res == added {
 			fresh = append(fresh, index)
 		} else { // it says no more than a record that is held
-			s.set.out.removed = append(s.set.out.removed, removal{s.own.disk, it.seq})
+			s.set.out.removed = append(s.set.out.removed, removal{log: s.own.disk, seq: it.seq})
 		}
 	}
 	s.set.mute = false
