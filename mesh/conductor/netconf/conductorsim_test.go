@@ -115,6 +115,8 @@ func TestSimEveryKindOfServer(t *testing.T) {
 		"5.6":                    {func(c *conductorsim.Config) { c.Style = conductorsim.Style56 }, "candidate"},
 		"no lock":                {func(c *conductorsim.Config) { c.Features.Lock = false }, "no lock"},
 		"no validate":            {func(c *conductorsim.Config) { c.Features.Validate = false }, "validated by the commit"},
+		"no validation-type":     {func(c *conductorsim.Config) { c.Features.ValidationType = false }, "candidate"},
+		"its values alone":       {func(c *conductorsim.Config) { c.Assigns = true }, "candidate"},
 		"no discard":             {func(c *conductorsim.Config) { c.Features.Discard = false }, "candidate"},
 		"no rollback":            {func(c *conductorsim.Config) { c.Features.RollbackOnError = false }, "candidate"},
 		"no lock, no discard":    {func(c *conductorsim.Config) { c.Features.Lock, c.Features.Discard = false, false }, "no lock"},

@@ -19,6 +19,7 @@ type driver struct {
 
 	mu            sync.Mutex
 	noTestThenSet map[string]bool   // of a server, by its identity
+	noLeaf        map[string]bool   // commit takes no kind of validation; by identity
 	unsaved       map[string]string // why running was not copied to startup after the last commit, by address
 }
 
@@ -29,7 +30,7 @@ func New(cfg Config) (*conductor.Conductor, error) {
 		return nil, err
 	}
 	cfg.Addresses = slices.Clone(cfg.Addresses)
-	return conductor.New(cfg.Config, &driver{cfg: cfg, noTestThenSet: make(map[string]bool), unsaved: make(map[string]string)}), nil
+	return conductor.New(cfg.Config, &driver{cfg: cfg, noTestThenSet: make(map[string]bool), noLeaf: make(map[string]bool), unsaved: make(map[string]string)}), nil
 }
 
 func (d *driver) Nodes() []string { return d.cfg.Addresses }
@@ -92,6 +93,9 @@ func (d *driver) path(nc *netconfclient.Session) path {
 	defer d.mu.Unlock()
 	if d.noTestThenSet[identity(nc)] && p.validate == conductor.ValidateTestThenSet {
 		p.refused, p.validate = string(p.validate), conductor.ValidateNone
+	}
+	if d.noLeaf[identity(nc)] {
+		p.leaf = conductor.ValidationNone
 	}
 	return p
 }

@@ -244,11 +244,26 @@ func (s *session) Commit(ctx context.Context) error {
 func (s *session) commit(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var leaf []netconfclient.Element
-	if s.path.leaf != conductor.ValidationNone {
-		leaf = append(leaf, netconfclient.Leaf("validation-type", string(s.path.leaf)).In(nsValidate))
+	if s.path.leaf == conductor.ValidationNone {
+		return refused("commit", s.nc.Commit(ctx))
 	}
-	return refused("commit", s.nc.Commit(ctx, leaf...))
+	err := s.nc.Commit(ctx, netconfclient.Leaf("validation-type", string(s.path.leaf)).In(nsValidate))
+	var errs netconfclient.RPCErrors
+	if !errors.As(err, &errs) || !refusesLeaf(errs) {
+		return refused("commit", err)
+	}
+	// A release without the leaf has one way to validate. What it does not know, it has not begun.
+	s.cfg.Logger.Info("conductor's commit takes no validation-type", "conductor", s.nc.Address(), "reason", errs.Error())
+	s.d.mu.Lock()
+	s.d.noLeaf[identity(s.nc)] = true
+	s.d.mu.Unlock()
+	s.path = s.d.path(s.nc)
+	return refused("commit", s.nc.Commit(ctx))
+}
+
+// refusesLeaf tells whether it is the vendor's leaf alone that a commit was refused for.
+func refusesLeaf(errs netconfclient.RPCErrors) bool {
+	return (errs.Only("unknown-element") || errs.Only("unknown-namespace")) && strings.Contains(errs.Error(), "validat")
 }
 
 // save copies running to startup, where that is configured, after a change of running that was answered so. The change is
