@@ -37,35 +37,21 @@ const (
 	// answerWithin, then is asked to come again after that time.
 	maxAnswers   = 8
 	answerWithin = 5 * time.Second
-	// settleFor is how long after a change the set is read for the next bouncer, so that it need not wait for that.
-	settleFor = 200 * time.Millisecond
-	// askedLately is how long ago a bouncer must have asked for that to be worth it.
+	// askedLately is how long ago a bouncer must have asked for the set to be looked at again for it.
 	askedLately = 2 * time.Minute
 )
 
 // decisions answers bouncers.
 type decisions struct {
-	set   replicatedSet
-	now   func() time.Time
-	ready func() error
-	feeds *feeds // counts the changes
-
-	takenJail string // of bans that came from CrowdSec
+	effective effective
+	now       func() time.Time
+	ready     func() error
 
 	answers chan struct{} // holds one for each answer that is being written
-	wake    chan struct{} // to readAhead; holds one
 
-	mu       sync.Mutex
-	asked    time.Time // by anybody
+	mu       sync.Mutex // taken before effective's
+	asked    time.Time  // by anybody
 	bouncers map[string]*bouncer
-	last     snapshot
-}
-
-// snapshot is the effective set of one moment; it is shared and not changed.
-type snapshot struct {
-	entries []entry
-	changes uint64
-	at      time.Time
 }
 
 // bouncer is who asks, and what it holds by what it was told.
@@ -74,49 +60,29 @@ type bouncer struct {
 	asked time.Time
 }
 
-func newDecisions(set replicatedSet, now func() time.Time, ready func() error, f *feeds, takenJail string) *decisions {
+// newDecisions makes the answers; takenJail is that of bans which came from CrowdSec.
+func newDecisions(set replicatedSet, now func() time.Time, ready func() error, takenJail string) *decisions {
 	return &decisions{
-		set: set, now: now, ready: ready, feeds: f, takenJail: takenJail, bouncers: make(map[string]*bouncer),
-		answers: make(chan struct{}, maxAnswers), wake: make(chan struct{}, 1),
+		effective: effective{set: set, now: now, takenJail: takenJail}, now: now, ready: ready, bouncers: make(map[string]*bouncer),
+		answers: make(chan struct{}, maxAnswers),
 	}
 }
 
-// changed notes that the set may have changed. It does not block.
-func (d *decisions) changed() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
-
-// readAhead reads the set after a change, until ctx ends: while bouncers ask, and at most once a second.
-func (d *decisions) readAhead(ctx context.Context) {
-	wait := func(length time.Duration) bool {
-		timer := time.NewTimer(length)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-			return false
-		case <-timer.C:
-			return true
-		}
-	}
+// lookAgain reads the set again each minute while bouncers ask, until ctx ends, so that none of them waits for that.
+func (d *decisions) lookAgain(ctx context.Context) {
+	ticker := time.NewTicker(lookAgain)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.wake:
-		}
-		if !wait(settleFor) {
-			return
+		case <-ticker.C:
 		}
 		d.mu.Lock()
-		if age := d.now().Sub(d.asked); age >= 0 && age < askedLately {
-			d.current()
-		}
+		age := d.now().Sub(d.asked)
 		d.mu.Unlock()
-		if !wait(restFor - settleFor) {
-			return
+		if age >= 0 && age < askedLately {
+			d.effective.lookAgain()
 		}
 	}
 }
@@ -136,15 +102,6 @@ func (d *decisions) enter(w http.ResponseWriter, r *http.Request) (leave func(),
 	return nil, false
 }
 
-// current is the effective set, read anew where it may have changed. mu is held.
-func (d *decisions) current() []entry {
-	now, changes := d.now(), d.feeds.changes.Load()
-	if age := now.Sub(d.last.at); d.last.entries == nil || d.last.changes != changes || age < 0 || age >= lookAgain {
-		d.last = snapshot{read(d.set, 0, d.takenJail), changes, now}
-	}
-	return d.last.entries
-}
-
 // stream answers GET /v1/decisions/stream.
 func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 	if !d.relied(w) {
@@ -162,10 +119,10 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	who := r.Header.Get(keyHeader) + " " + hostOf(r.RemoteAddr) + " " + q.Get("scopes") + " " + q.Get("origins")
-	d.mu.Lock()
+	d.mu.Lock() // one after the other: a bouncer's list is never compared with an older one
 	now := d.now()
+	entries := d.effective.current()
 	d.asked = now
-	entries := d.current()
 	b := d.bouncers[who]
 	var came, went []entry
 	if b == nil || q.Get("startup") == "true" {
@@ -211,6 +168,10 @@ func changed(old, now []entry, at store.Millis) (came, went []entry) {
 		return nil, nil // the same snapshot
 	}
 	for len(old) > 0 || len(now) > 0 {
+		if len(old) > 0 && len(now) > 0 && old[0] == now[0] { // nearly all
+			old, now = old[1:], now[1:]
+			continue
+		}
 		order := 0
 		switch {
 		case len(old) == 0:
@@ -269,9 +230,8 @@ func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
 		asked = p
 	}
 	contains := q.Get("contains") != "false"
-	d.mu.Lock()
-	now, entries := d.now(), d.current()
-	d.mu.Unlock()
+	now := d.now()
+	entries := d.effective.current()
 	var found []entry
 	if known {
 		for _, e := range entries {

@@ -63,21 +63,34 @@ func (e entry) compare(o entry) int {
 func read(set replicatedSet, family uint8, takenJail string) []entry {
 	var all []entry
 	for b := range set.Effective() { // the set is locked meanwhile
-		if b.Held || family != 0 && b.Prefix.Addr().Is4() != (family == 4) {
-			continue
-		}
-		taken := takenJail != "" && len(b.Seen) > 0
-		for _, s := range b.Seen {
-			taken = taken && s.Jail == takenJail
-		}
-		for _, p := range b.Pieces {
-			e := newEntry(p, b.Until)
-			e.taken = taken
-			all = append(all, e)
+		if family == 0 || b.Prefix.Addr().Is4() == (family == 4) {
+			all = appendEntries(all, &b, takenJail)
 		}
 	}
+	return distinct(all)
+}
+
+// appendEntries adds the pieces of a ban, none where it is held.
+func appendEntries(to []entry, b *store.EffectiveBan, takenJail string) []entry {
+	if b.Held {
+		return to
+	}
+	taken := takenJail != "" && len(b.Seen) > 0
+	for _, s := range b.Seen {
+		taken = taken && s.Jail == takenJail
+	}
+	for _, p := range b.Pieces {
+		e := newEntry(p, b.Until)
+		e.taken = taken
+		to = append(to, e)
+	}
+	return to
+}
+
+// distinct sorts entries, in place, and makes one of those of the same prefix: a piece of one ban may be another ban. It is
+// blocked until the later end.
+func distinct(all []entry) []entry {
 	slices.SortFunc(all, entry.compare)
-	// A piece of one ban may be another ban: it is blocked until the later end.
 	out := all[:0]
 	for _, e := range all {
 		if n := len(out); n > 0 && out[n-1].hi == e.hi && out[n-1].lo == e.lo && out[n-1].bits == e.bits && out[n-1].v6 == e.v6 {

@@ -30,6 +30,13 @@ func (f *fakeSet) Effective() iter.Seq[store.EffectiveBan] {
 	return slices.Values(slices.Clone(f.bans))
 }
 
+// EffectiveIn is no look at the whole set.
+func (f *fakeSet) EffectiveIn(p netip.Prefix) iter.Seq[store.EffectiveBan] {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Values(slices.DeleteFunc(slices.Clone(f.bans), func(b store.EffectiveBan) bool { return !b.Prefix.Overlaps(p) }))
+}
+
 // hold replaces the bans: each is one of these prefixes, until an hour after t0.
 func (f *fakeSet) hold(prefixes ...string) {
 	f.mu.Lock()

@@ -67,19 +67,20 @@ func newFeeds(set replicatedSet, now func() time.Time) *feeds {
 	}
 }
 
-// changed notes a change, and reports whether the feeds show it.
-func (f *feeds) changed(c store.Change) bool {
-	shown := c.More > 0 || slices.ContainsFunc(c.Events, func(e store.Event) bool {
-		switch e.Kind {
-		case store.EventPlaced, store.EventFreeze, store.EventThaw:
-			return false
-		}
-		return true
-	})
-	if shown {
+// changed notes a change.
+func (f *feeds) changed(c store.Change) {
+	if c.More > 0 || slices.ContainsFunc(c.Events, func(e store.Event) bool { return feedsShow(e.Kind) }) {
 		f.changes.Add(1)
 	}
-	return shown
+}
+
+// feedsShow says whether what happened may change a feed.
+func feedsShow(k store.EventKind) bool {
+	switch k {
+	case store.EventPlaced, store.EventFreeze, store.EventThaw:
+		return false
+	}
+	return true
 }
 
 // get returns the feed of this moment, with its body where that is needed, else

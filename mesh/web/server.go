@@ -25,6 +25,7 @@ import (
 // replicatedSet is the part of the replicated set that the feeds read. *store.Store is one.
 type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
+	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
 }
 
 // Config is what a Server is made of.
@@ -91,7 +92,7 @@ func New(c Config) (*Server, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: c, log: c.Logger, wrong: newAttempts(c.Now, c.Logger), feeds: newFeeds(c.Set, c.Now)}
-	s.decisions = newDecisions(c.Set, c.Now, c.Ready, s.feeds, c.TakenJail)
+	s.decisions = newDecisions(c.Set, c.Now, c.Ready, c.TakenJail)
 	if c.TokenFile != "" {
 		s.tokens = &tokenFile{path: c.TokenFile, log: c.Logger}
 		if err := s.tokens.load(); err != nil {
@@ -123,9 +124,8 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 // Changed tells of a change of the set, so that the feeds show it. It is cheap
 // and does not block: made for store.Config.OnChange.
 func (s *Server) Changed(c store.Change) {
-	if s.feeds.changed(c) {
-		s.decisions.changed()
-	}
+	s.feeds.changed(c)
+	s.decisions.effective.changed(c)
 }
 
 // Bounds of what a caller can take up.
@@ -177,10 +177,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		defer close(kept)
 		s.feeds.keep(ctx)
 	}()
-	ahead := make(chan struct{})
+	looked := make(chan struct{})
 	go func() {
-		defer close(ahead)
-		s.decisions.readAhead(ctx)
+		defer close(looked)
+		s.decisions.lookAgain(ctx)
 	}()
 	served := make(chan error, 1)
 	go func() { served <- serve() }()
@@ -196,7 +196,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	<-served
 	<-kept
-	<-ahead
+	<-looked
 	return nil
 }
 

@@ -1,0 +1,121 @@
+package web
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"banmesh/store"
+)
+
+// maxRegions is how many prefixes are looked at one by one; where more have changed, the whole set is.
+const maxRegions = 2048
+
+// effective is the effective set, sorted, kept up with its changes: reading a hundred thousand entries anew takes ten times as
+// long as a bouncer may wait.
+type effective struct {
+	set       replicatedSet
+	now       func() time.Time
+	takenJail string
+
+	mu      sync.Mutex
+	entries []entry   // shared and never changed: a new list takes its place
+	read    time.Time // when the whole set was read; zero: not yet
+
+	noted sync.Mutex // taken after mu
+	some  map[netip.Prefix]struct{}
+	all   bool
+}
+
+// changed notes a change. It does not block.
+func (e *effective) changed(c store.Change) {
+	e.noted.Lock()
+	defer e.noted.Unlock()
+	e.all = e.all || c.More > 0
+	for i := range c.Events {
+		if e.all {
+			break
+		}
+		switch ev := &c.Events[i]; ev.Kind {
+		case store.EventBan, store.EventExtend, store.EventLift, store.EventExpire:
+			if e.some == nil {
+				e.some = make(map[netip.Prefix]struct{})
+			}
+			e.some[ev.Prefix] = struct{}{}
+			e.all = !ev.Prefix.IsValid() || len(e.some) > maxRegions
+		default: // an allow changes what is left of bans far around it
+			e.all = feedsShow(ev.Kind)
+		}
+	}
+}
+
+func (e *effective) takeChanges() (some map[netip.Prefix]struct{}, all bool) {
+	e.noted.Lock()
+	defer e.noted.Unlock()
+	some, all = e.some, e.all
+	e.some, e.all = nil, false
+	return some, all
+}
+
+// current is the set of this moment. It must not be changed.
+func (e *effective) current() []entry {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	some, all := e.takeChanges() // before the set is read: what changes then is noted again
+	age := e.now().Sub(e.read)
+	switch {
+	case all || age < 0 || age >= 2*lookAgain:
+		e.reread()
+	case len(some) > 0:
+		e.entries = replaced(e.entries, some, e.set, e.takenJail)
+	}
+	return e.entries
+}
+
+// lookAgain reads the whole set: some of what changes it is told by nobody.
+func (e *effective) lookAgain() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.takeChanges()
+	e.reread()
+}
+
+func (e *effective) reread() { e.read, e.entries = e.now(), read(e.set, 0, e.takenJail) }
+
+// replaced returns the entries with those in some regions read anew. All that a ban or its end changes lies within its prefix.
+func replaced(entries []entry, some map[netip.Prefix]struct{}, set replicatedSet, takenJail string) []entry {
+	regions := make([]entry, 0, len(some))
+	for p := range some {
+		regions = append(regions, newEntry(p, 0))
+	}
+	slices.SortFunc(regions, entry.compare)
+	out := make([]entry, 0, len(entries)+len(regions))
+	for i, r := range regions {
+		if i > 0 && regions[i-1].covers(r) {
+			regions[i] = regions[i-1]
+			continue
+		}
+		first := r
+		first.until = store.Never // the first of its prefix
+		from, _ := slices.BinarySearchFunc(entries, first, entry.compare)
+		to := from
+		for to < len(entries) && r.covers(entries[to]) {
+			to++
+		}
+		out = append(out, entries[:from]...)
+		out = append(out, readIn(set, r, takenJail)...)
+		entries = entries[to:]
+	}
+	return append(out, entries...)
+}
+
+// readIn takes what is effective within a region, sorted.
+func readIn(set replicatedSet, region entry, takenJail string) []entry {
+	var all []entry
+	for b := range set.EffectiveIn(region.prefix()) {
+		all = appendEntries(all, &b, takenJail)
+	}
+	// Of a ban that covers the region there may be pieces beside it.
+	return distinct(slices.DeleteFunc(all, func(e entry) bool { return !region.covers(e) }))
+}
