@@ -4,7 +4,7 @@ import "bytes"
 
 // A log is written by its author alone, so two records with the same number are not both the author's: somebody who has the
 // gossip key has written one of them, or the author runs twice, put back to an earlier state of its memory. No member can tell
-// which one is true. If the first to arrive were kept, whoever wrote the numbers to come before their time would keep the
+// which one is true. If the first to arrive were kept, an attacker who wrote the numbers to come before their time would keep the
 // author's own records from counting. So both are kept, wherever they arrive in whatever order: they are records like all others,
 // within the limits of their origin. The file holds one of them; the other one comes back from the peers after a restart,
 // since the sums of the log differ.
