@@ -118,3 +118,17 @@ func FuzzElements(f *testing.F) {
 		}
 	})
 }
+
+// TestSinglesAreWhatTheMarksSay: without what expires while it is read, and once what is told twice.
+func TestSinglesAreWhatTheMarksSay(t *testing.T) {
+	const took = 2 * time.Second
+	at := func(i uint64) addr { return addr{0, 10<<24 + i} }
+	got := singles(v4, []mark{{at: at(9)}, {at: at(1), left: took}, {at: at(3), left: took + 5*time.Second}, {at: at(9)}, {at: at(2), left: took - 1}}, took)
+	want := []Element{
+		{From: at(3).in(v4), To: at(3).in(v4), Left: 5 * time.Second},
+		{From: at(9).in(v4), To: at(9).in(v4)},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
