@@ -30,6 +30,7 @@ import (
 	"banmesh/mesh/invite"
 	"banmesh/mesh/leader"
 	"banmesh/mesh/peer"
+	"banmesh/mesh/warning"
 	"banmesh/store"
 )
 
@@ -77,7 +78,7 @@ type Agent struct {
 	listener  net.Listener
 	peers     *peer.Messenger
 
-	lifts    liftBook
+	lifts    warning.Lifts
 	former   string // the name that the store was written under, where it is another; else ""
 	inviter  *invite.Host
 	alerts   *alert.Watcher // nil where no command is configured
@@ -470,7 +471,7 @@ func (a *Agent) changed(c store.Change) {
 		a.enforcer.Changed(c)
 	}
 	a.watchers.changed(c)
-	a.lifts.note(a.cfg.Name, c, time.Now())
+	a.lifts.Note(a.cfg.Name, c, time.Now())
 	if a.past != nil {
 		a.past.Note(a.clock.now(), c)
 	}

@@ -12,6 +12,7 @@ import (
 	"banmesh/internal/need"
 	"banmesh/mesh/config"
 	"banmesh/mesh/control"
+	"banmesh/mesh/warning"
 )
 
 const year = 365 * 24 * time.Hour
@@ -86,7 +87,7 @@ func TestAClockThatStepsEndsNothingAndKeepsNothing(t *testing.T) {
 		off := time.Duration(odd.off.Load())
 		eventually(t, when+" router2 to see it", func() bool {
 			said := slices.ContainsFunc(status(t, two).Warnings, func(w string) bool { return strings.Contains(w, "clock of router1") })
-			return said == (off.Abs() > skewWarning)
+			return said == (off.Abs() > warning.Skew)
 		})
 		eventually(t, when+" router1 to go by the others' clocks", func() bool { return time.Until(one.clock.now()).Abs() < time.Second })
 		same(when)
@@ -134,7 +135,7 @@ func TestADriftingClock(t *testing.T) {
 	if late := time.Since(end); late > 4*time.Second {
 		t.Errorf("it ended %v late", late)
 	}
-	if ahead := time.Until(odd.now()); ahead < skewWarning {
+	if ahead := time.Until(odd.now()); ahead < warning.Skew {
 		t.Fatalf("the clock was only %v ahead: nothing was tried", ahead)
 	}
 	eventually(t, "router2 to say whose clock is wrong", func() bool {

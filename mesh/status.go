@@ -13,15 +13,9 @@ import (
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
+	"banmesh/mesh/warning"
 	"banmesh/store"
 )
-
-// skewWarning is the clock difference from which status warns.
-const skewWarning = 2 * time.Second
-
-// unknownWarning is how long a member may be alive before status warns that it is
-// not known whether it agrees.
-const unknownWarning = 30 * time.Second
 
 // Members returns the members of the mesh, this one among them, by name.
 func (a *Agent) Members(context.Context) ([]control.Member, error) {
@@ -122,13 +116,13 @@ func countMembers(members []gossip.Member) (n control.MemberCount) {
 func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*commit.Committer) commit.Status) []string {
 	w := []string{}
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
-	w = append(w, memberWarnings(a.cfg.Gossip.Bind, members, time.Now())...)
+	w = append(w, warning.Members(a.cfg.Gossip.Bind, members, time.Now())...)
 	w = append(w, a.notifier.Held()...)
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
 	}
-	w = append(w, unnotifiedWarnings(a.cfg.Name, s.Unnotified)...)
-	w = append(w, a.lifts.warnings(time.Now())...)
+	w = append(w, warning.Unnotified(a.cfg.Name, s.Unnotified)...)
+	w = append(w, a.lifts.Warnings(time.Now())...)
 	if a.crowdsec != nil {
 		if text := a.crowdsec.Trouble(); text != "" {
 			w = append(w, text)
@@ -169,10 +163,10 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 		}
 		warn("nothing of %s counts: it is blocked by %s; undo with `banmesh revoke --origin %s --unblock`", origin, saidBy(a.store.Blockers(origin)), origin)
 	}
-	w = append(w, exceedWarnings(a.store.Exceeding())...)
-	w = append(w, wideAllowWarnings(a.store.Allows())...)
-	w = append(w, fullWarnings(a.cfg.Name, a.store.Full())...)
-	w = append(w, unreadableWarnings(a.cfg.Name, a.store.Unreadable())...)
+	w = append(w, warning.Exceeding(a.store.Exceeding())...)
+	w = append(w, warning.WideAllows(a.store.Allows())...)
+	w = append(w, warning.Full(a.cfg.Name, a.store.Full())...)
+	w = append(w, warning.Unreadable(a.cfg.Name, a.store.Unreadable())...)
 	if logs, records := a.store.Namesakes(); logs > 0 {
 		warn("%d records bear this router's name and are not its own: its store was restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name; if neither of the first two, change the key on all routers", records)
 	}

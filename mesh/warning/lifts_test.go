@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"strings"
@@ -9,30 +9,30 @@ import (
 )
 
 func TestWhoLiftsManyBansIsNamed(t *testing.T) {
-	var b liftBook
+	var b Lifts
 	now := time.Now()
 	lift := func(origin, by string, n int, at time.Time) {
 		var c store.Change
 		for range n {
 			c.Events = append(c.Events, store.Event{Kind: store.EventLift, Origin: origin, By: by})
 		}
-		b.note("self", c, at)
+		b.Note("self", c, at)
 	}
 	lift("self", "operator", manyLifts, now)
 	lift("self", "self", 100, now)
 	lift("other", "rogue", 100, now)
-	if w := b.warnings(now); len(w) != 0 {
+	if w := b.Warnings(now); len(w) != 0 {
 		t.Errorf("warns of %q", w)
 	}
 	lift("self", "rogue", manyLifts, now)
 	lift("self", "rogue", 30, now.Add(20*time.Minute))
-	if w := b.warnings(now.Add(30 * time.Minute)); len(w) != 1 || !strings.Contains(w[0], "40 of this router's bans were lifted by rogue") {
+	if w := b.Warnings(now.Add(30 * time.Minute)); len(w) != 1 || !strings.Contains(w[0], "40 of this router's bans were lifted by rogue") {
 		t.Errorf("after half an hour: %q", w)
 	}
-	if w := b.warnings(now.Add(70 * time.Minute)); len(w) != 1 || !strings.Contains(w[0], "30 of") {
+	if w := b.Warnings(now.Add(70 * time.Minute)); len(w) != 1 || !strings.Contains(w[0], "30 of") {
 		t.Errorf("after 70 minutes: %q", w)
 	}
-	if w := b.warnings(now.Add(2 * time.Hour)); len(w) != 0 || len(b.of) != 0 {
+	if w := b.Warnings(now.Add(2 * time.Hour)); len(w) != 0 || len(b.of) != 0 {
 		t.Errorf("after two hours: %q, %d names kept", w, len(b.of))
 	}
 	for i := range 3 * maxLifters {
@@ -41,33 +41,33 @@ func TestWhoLiftsManyBansIsNamed(t *testing.T) {
 	if len(b.of) > maxLifters {
 		t.Errorf("%d names are kept", len(b.of))
 	}
-	if w := b.warnings(now); len(w) != 1 || !strings.Contains(w[0], "192 of this router's bans were lifted in the last hour by others, a few each") {
+	if w := b.Warnings(now); len(w) != 1 || !strings.Contains(w[0], "192 of this router's bans were lifted in the last hour by others, a few each") {
 		t.Errorf("of many names that lift one ban each: %q", w)
 	}
-	if w := b.warnings(now.Add(2 * time.Hour)); len(w) != 0 || len(b.small) != 0 {
+	if w := b.Warnings(now.Add(2 * time.Hour)); len(w) != 0 || len(b.small) != 0 {
 		t.Errorf("two hours later: %q, %d minutes kept", w, len(b.small))
 	}
 }
 
 func TestWhoRemovesAllowsIsNamed(t *testing.T) {
-	var b liftBook
+	var b Lifts
 	now := time.Now()
 	remove := func(by string) {
-		b.note("self", store.Change{Events: []store.Event{{Kind: store.EventDisallow, Origin: "self", By: by}}}, now)
+		b.Note("self", store.Change{Events: []store.Event{{Kind: store.EventDisallow, Origin: "self", By: by}}}, now)
 	}
 	remove("self")
 	remove("") // it has ended
-	if w := b.warnings(now); len(w) != 0 {
+	if w := b.Warnings(now); len(w) != 0 {
 		t.Errorf("warns of %q", w)
 	}
 	remove("rogue")
-	if w := b.warnings(now); len(w) != 1 || !strings.Contains(w[0], "1 of this router's allow entries were removed by rogue") {
+	if w := b.Warnings(now); len(w) != 1 || !strings.Contains(w[0], "1 of this router's allow entries were removed by rogue") {
 		t.Errorf("of an allow that another removed: %q", w)
 	}
 	for i := range 2 * maxLifters {
 		remove(strings.Repeat("x", i+1))
 	}
-	if w := b.warnings(now); len(w) != 1 || !strings.Contains(w[0], "129 of this router's allow entries were removed by rogue, x, xx and others") || len(b.of) != maxLifters {
+	if w := b.Warnings(now); len(w) != 1 || !strings.Contains(w[0], "129 of this router's allow entries were removed by rogue, x, xx and others") || len(b.of) != maxLifters {
 		t.Errorf("of %d names: %q, %d names kept", 2*maxLifters+1, w, len(b.of))
 	}
 }

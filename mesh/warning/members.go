@@ -1,4 +1,6 @@
-package mesh
+// Package warning says in plain words, from what an agent holds and hears, what is wrong
+// and what to do about it: the lines of `banmesh status` that need no more than the facts.
+package warning
 
 import (
 	"fmt"
@@ -8,10 +10,10 @@ import (
 	"banmesh/mesh/gossip"
 )
 
-// memberWarnings says what is wrong between this router, whose gossip is at own,
+// Members says what is wrong between this router, whose gossip is at own,
 // and the others. Each is named with the port that it listens at, which need not be
 // this one's.
-func memberWarnings(own string, members []gossip.Member, now time.Time) (w []string) {
+func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	here := gossipPort(own)
 	var failed, behind, unknown []string
@@ -39,7 +41,7 @@ func memberWarnings(own string, members []gossip.Member, now time.Time) (w []str
 		if m.State == gossip.Alive && m.NoStream != nil {
 			warn("no stream to %s can be opened (%v): what is lost by UDP, and long lists, do not get there; open TCP %s outbound here and inbound there", who, m.NoStream, gossipPort(m.Addr))
 		}
-		if m.State == gossip.Alive && m.Skew.Abs() > skewWarning {
+		if m.State == gossip.Alive && m.Skew.Abs() > Skew {
 			warn("the clock of %s is %v away from this one: bans may end early or late there; check its time service (chronyc tracking)", m.Name, m.Skew.Round(100*time.Millisecond))
 		}
 	}
@@ -66,3 +68,10 @@ func largePackets(addr string) string {
 }
 
 func gossipPort(bind string) string { return bind[strings.LastIndexByte(bind, ':')+1:] }
+
+// Skew is the clock difference from which status warns.
+const Skew = 2 * time.Second
+
+// unknownWarning is how long a member may be alive before status warns that it is
+// not known whether it agrees.
+const unknownWarning = 30 * time.Second

@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"fmt"
@@ -11,9 +11,9 @@ import (
 	"banmesh/store"
 )
 
-// liftBook counts which other routers took back what this one wrote in the last hour: bans that they lifted, allow entries that
+// Lifts counts which other routers took back what this one wrote in the last hour: bans that they lifted, allow entries that
 // they removed.
-type liftBook struct {
+type Lifts struct {
 	mu    sync.Mutex
 	of    map[string]map[int64]takenBack // by name, by minute
 	small map[int64]takenBack            // by minute, of names that there is no room for
@@ -33,8 +33,8 @@ const (
 	maxLifters = 64
 )
 
-// note takes in a change of the set.
-func (b *liftBook) note(self string, c store.Change, now time.Time) {
+// Note takes in a change of the set.
+func (b *Lifts) Note(self string, c store.Change, now time.Time) {
 	minute := now.Unix() / 60
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -71,7 +71,7 @@ func (b *liftBook) note(self string, c store.Change, now time.Time) {
 }
 
 // forget drops what is over an hour ago. Called with the lock held.
-func (b *liftBook) forget(now time.Time) {
+func (b *Lifts) forget(now time.Time) {
 	first, last := now.Add(-liftsFor).Unix()/60, now.Unix()/60
 	past := func(m int64, _ takenBack) bool { return m < first || m > last }
 	for name, minutes := range b.of {
@@ -82,7 +82,8 @@ func (b *liftBook) forget(now time.Time) {
 	maps.DeleteFunc(b.small, past)
 }
 
-func (b *liftBook) warnings(now time.Time) (w []string) {
+// Warnings names the routers that lifted many bans, or removed an allow entry.
+func (b *Lifts) Warnings(now time.Time) (w []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.forget(now)

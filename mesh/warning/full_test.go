@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func TestFullWarningsNameSelfAndTheOthers(t *testing.T) {
 		{[]string{"router1", "router2"}, []string{"router1 takes no new ban", "nothing more of router2 is kept"}},
 		{many, []string{"router1 takes no new ban", "router5 and 3 more is kept"}},
 	} {
-		got := fullWarnings("router1", c.full)
+		got := Full("router1", c.full)
 		if len(got) != len(c.want) {
 			t.Errorf("%v: %q, want %q", c.full, got, c.want)
 			continue

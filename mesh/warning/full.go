@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// fullWarnings say of which routers no more is kept, self among them or not.
-func fullWarnings(self string, full []string) (w []string) {
+// Full say of which routers no more is kept, self among them or not.
+func Full(self string, full []string) (w []string) {
 	if slices.Contains(full, self) {
 		w = append(w, fmt.Sprintf("%s takes no new ban: it keeps as many records as it may, also of bans that ended within two hours; raise limits.stored_per_origin or limits.stored on all routers if it is under attack for long", self))
 	}

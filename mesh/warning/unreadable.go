@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"banmesh/store"
 )
 
-// unreadableWarnings say, for each origin, how many records of it are set aside, which one is the first, and what to do.
-func unreadableWarnings(self string, all []store.Unreadable) (w []string) {
+// Unreadable say, for each origin, how many records of it are set aside, which one is the first, and what to do.
+func Unreadable(self string, all []store.Unreadable) (w []string) {
 	type place struct {
 		origin string
 		inFile bool

@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"fmt"
@@ -6,7 +6,8 @@ import (
 	"banmesh/mesh/control"
 )
 
-func unnotifiedWarnings(own string, routers []control.Unnotified) (w []string) {
+// Unnotified says of each router whose fail2ban cannot be told of unbans.
+func Unnotified(own string, routers []control.Unnotified) (w []string) {
 	for _, u := range routers {
 		whose := "the fail2ban of " + u.Router
 		if u.Router == own {

@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ func TestWarningsNameThePortOfTheOther(t *testing.T) {
 	} {
 		m := other
 		c.spoil(&m)
-		got := strings.Join(memberWarnings("0.0.0.0:18001", []gossip.Member{m}, now), "\n")
+		got := strings.Join(Members("0.0.0.0:18001", []gossip.Member{m}, now), "\n")
 		if !strings.Contains(got, c.says) || c.not != "" && strings.Contains(got, c.not) {
 			t.Errorf("%s: %q, want %q and not %q", name, got, c.says, c.not)
 		}
@@ -42,12 +42,12 @@ func TestWarningOfARouterThatIsCutOff(t *testing.T) {
 	self := gossip.Member{Name: "router1", Addr: "192.0.2.1:18001", Self: true}
 	two := gossip.Member{Name: "router2", Addr: "192.0.2.2:18002", State: gossip.Failed}
 	three := gossip.Member{Name: "router3", Addr: "192.0.2.3:18003", State: gossip.Failed}
-	text := strings.Join(memberWarnings("0.0.0.0:18001", []gossip.Member{self, two, three}, time.Now()), "\n")
+	text := strings.Join(Members("0.0.0.0:18001", []gossip.Member{self, two, three}, time.Now()), "\n")
 	if !strings.Contains(text, "no other member answers (router2 (192.0.2.2:18002), router3 (192.0.2.3:18003)): most likely this router is cut off") || !strings.Contains(text, "UDP and TCP 18001 are open here") {
 		t.Errorf("cut off: %q", text)
 	}
 	three.State = gossip.Alive
-	text = strings.Join(memberWarnings("0.0.0.0:18001", []gossip.Member{self, two, three}, time.Now()), "\n")
+	text = strings.Join(Members("0.0.0.0:18001", []gossip.Member{self, two, three}, time.Now()), "\n")
 	if !strings.Contains(text, "no answer from router2 (192.0.2.2:18002)") || strings.Contains(text, "cut off") {
 		t.Errorf("one of two failed: %q", text)
 	}

@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"slices"
@@ -11,7 +11,7 @@ func TestUnreadableRecordsAreCountedAndNamed(t *testing.T) {
 	record := func(origin string, seq uint64, inFile bool) store.Unreadable {
 		return store.Unreadable{Dot: store.Dot{Log: store.LogID{Origin: origin, Epoch: 0xbeef}, Seq: seq}, InFile: inFile, Reason: "time out of bounds"}
 	}
-	got := unreadableWarnings("router1", []store.Unreadable{
+	got := Unreadable("router1", []store.Unreadable{
 		record("router1", 5, true), record("router1", 7, true), record("router2", 3, true), record("router3", 0, false),
 	})
 	want := []string{
@@ -22,7 +22,7 @@ func TestUnreadableRecordsAreCountedAndNamed(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := unreadableWarnings("router1", nil); got != nil {
+	if got := Unreadable("router1", nil); got != nil {
 		t.Errorf("nothing is unreadable, and status says %q", got)
 	}
 }

@@ -1,4 +1,4 @@
-package mesh
+package warning
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 // of as long as it lasts.
 const wideAllow = 8
 
-// wideAllowWarnings says of each allow that frees much of the Internet.
-func wideAllowWarnings(all []store.AllowEntry) (w []string) {
+// WideAllows says of each allow that frees much of the Internet.
+func WideAllows(all []store.AllowEntry) (w []string) {
 	for _, e := range all {
 		if e.Reason == "" && e.Prefix.Bits() < wideAllow {
 			w = append(w, fmt.Sprintf("%s is allowed by %s since %s: nothing in it is blocked; end that with `banmesh allow remove %s`", e.Prefix, e.Origin, e.Start.Time().UTC().Format("2006-01-02 15:04:05 UTC"), e.Prefix))
@@ -21,8 +21,8 @@ func wideAllowWarnings(all []store.AllowEntry) (w []string) {
 	return w
 }
 
-// exceedWarnings says what counts for nothing because its router exceeds a limit.
-func exceedWarnings(all []store.Excess) (w []string) {
+// Exceeding says what counts for nothing because its router exceeds a limit.
+func Exceeding(all []store.Excess) (w []string) {
 	for _, e := range all {
 		if e.Strange {
 			w = append(w, fmt.Sprintf("nothing of %s counts: it is not in limits.members; add it there on all routers, or see who has the gossip key", e.Origin))
