@@ -71,6 +71,28 @@ func (a *Agent) Invite(ctx context.Context, c control.InviteCall) (control.Invit
 	return control.InviteReply{Token: token.String(), Until: control.Time(token.Until.UnixMilli()), Addrs: token.Addrs}, nil
 }
 
+// Invitations returns those of this agent that are open.
+func (a *Agent) Invitations(context.Context) ([]control.Invitation, error) {
+	return shownInvitations(a.inviter.Open()), nil
+}
+
+// Uninvite takes invitations back.
+func (a *Agent) Uninvite(ctx context.Context, c control.UninviteCall) (control.UninviteReply, error) {
+	ended, err := a.inviter.Cancel(ctx, c.Which)
+	if err != nil {
+		return control.UninviteReply{}, control.Errorf(control.CodeConflict, "invite: %v", err)
+	}
+	return control.UninviteReply{Cancelled: shownInvitations(ended)}, nil
+}
+
+// shownInvitations leaves the keys out.
+func shownInvitations(all []invite.Invitation) (out []control.Invitation) {
+	for _, i := range all {
+		out = append(out, control.Invitation{ID: i.ID, Name: i.Name, Made: control.At(i.Made), Until: control.At(i.Until)})
+	}
+	return out
+}
+
 func (a *Agent) nameTaken(name string) bool {
 	return slices.ContainsFunc(a.mesh.Members(), func(m gossip.Member) bool { return m.Name == name && m.State != gossip.Left })
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -170,6 +171,14 @@ func (c *console) values(ctx context.Context, flag, current string) []string {
 		return slices.Clone(control.PastKinds)
 	case "output", "o", "format":
 		return []string{"table", "plain", "csv", "json"}
+	case "cancel":
+		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
+			open, err := cl.Invitations(ctx)
+			for _, i := range open {
+				out = append(out, cmp.Or(i.Name, i.ID))
+			}
+			return slices.Compact(out), err
+		})
 	case "driver":
 		return []string{"netconf", "rest"}
 	case "style":

@@ -382,6 +382,16 @@ func (a *fakeAgent) Invite(ctx context.Context, c control.InviteCall) (control.I
 	return control.InviteReply{Token: "banmesh1-AAAA", Addrs: []string{"192.0.2.1:7946"}}, a.enter(ctx, "invite", c)
 }
 
+func (a *fakeAgent) Invitations(ctx context.Context) ([]control.Invitation, error) {
+	return []control.Invitation{
+		{ID: "a1b2c3d4", Name: "mail2", Made: 1767225600000, Until: 1767226500000}, {ID: "e5f6a7b8", Made: 1767225600000, Until: 1767226500000},
+	}, a.enter(ctx, "invitations", nil)
+}
+
+func (a *fakeAgent) Uninvite(ctx context.Context, c control.UninviteCall) (control.UninviteReply, error) {
+	return control.UninviteReply{Cancelled: []control.Invitation{{ID: "a1b2c3d4", Name: "mail2"}}}, a.enter(ctx, "uninvite", c)
+}
+
 func (a *fakeAgent) Keyring(ctx context.Context, c control.KeyringCall) (control.KeyringReply, error) {
 	return control.KeyringReply{Members: 3, Keys: []control.KeyState{{Key: "SHA256:bm90YXJlYWxuYW1l", Holders: 3, Primary: 3}}}, a.enter(ctx, "keyring", c)
 }

@@ -15,22 +15,35 @@ import (
 const inviteFor = 15 * time.Minute
 
 func inviteCommand(c *console) *cli.Command {
-	var life string
+	var life, cancel string
+	var list bool
 	var addrs cli.StringSlice
 	return &cli.Command{
 		Name: "invite", Category: "Mesh", Usage: "make a token with which one new machine can join", ArgsUsage: "[NAME]",
 		Description: "Give the token to banmesh join on the new machine: it fetches the mesh's keys and settings, and does the rest. It is good for\n" +
-			"one machine and for a short time; hand it over as you would a password. Only this member knows it, so it must be running then.\n\n" +
-			"Example:\n   banmesh invite\n   banmesh invite mail2 --for 1h",
+			"one machine and for a short time; hand it over as you would a password. Only this member knows it, so it must be running then.\n" +
+			"--list shows the invitations that were made here and are still open, never their tokens; --cancel takes one back.\n\n" +
+			"Example:\n   banmesh invite\n   banmesh invite mail2 --for 1h\n   banmesh invite --cancel mail2",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "for", Destination: &life, Value: "15m", Usage: "how long the token is valid, `DURATION`"},
 			&cli.StringSliceFlag{Name: "addr", Destination: &addrs, Usage: "address at which the new machine reaches this one, `HOST:PORT`, if not the one that members use"},
+			&cli.BoolFlag{Name: "list", Destination: &list, Usage: "show the open invitations that were made on this member"},
+			&cli.StringFlag{Name: "cancel", Destination: &cancel, Usage: "take back the open invitations for a name, or the one with an id: `NAME|ID`"},
 			c.jsonFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {
 			args, err := positional(cc, 0, 1)
 			if err != nil {
 				return err
+			}
+			if list || cc.IsSet("cancel") {
+				if len(args) > 0 || cc.IsSet("for") || cc.IsSet("addr") || list && cc.IsSet("cancel") {
+					return usagef("invite: --list and --cancel exclude each other, NAME, --for and --addr")
+				}
+				if list {
+					return show(cc.Context, c, (*control.Client).Invitations, c.printInvitations)
+				}
+				return c.uninvite(cc.Context, control.UninviteCall{Which: cancel})
 			}
 			call := control.InviteCall{Life: int64(inviteFor / time.Second), Addr: addrs.Value()}
 			if cc.IsSet("for") {
@@ -66,6 +79,48 @@ func inviteCommand(c *console) *cli.Command {
 			return err
 		},
 	}
+}
+
+func (c *console) uninvite(ctx context.Context, call control.UninviteCall) error {
+	if err := call.Validate(); err != nil {
+		return usageError{err}
+	}
+	var r control.UninviteReply
+	err := c.ask(ctx, answerTime, func(ctx context.Context, cl *control.Client) (err error) {
+		r, err = cl.Uninvite(ctx, call)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(r)
+	}
+	for _, i := range r.Cancelled {
+		fmt.Fprintf(c.out, "invitation %s for %s taken back: its token lets nobody in\n", i.ID, invited(i))
+	}
+	return nil
+}
+
+func (c *console) printInvitations(all []control.Invitation) error {
+	if len(all) == 0 {
+		fmt.Fprintln(c.out, "no open invitation was made here")
+		return nil
+	}
+	var t table
+	t.head("ID", "FOR", "MADE", "ENDS")
+	for _, i := range all {
+		t.row(cell{text: i.ID}, cell{text: invited(i)}, cell{text: c.moment(i.Made)}, cell{text: c.moment(i.Until)})
+	}
+	return t.write(c.out, c.paint)
+}
+
+// invited says whom an invitation lets in.
+func invited(i control.Invitation) string {
+	if i.Name == "" {
+		return "any machine"
+	}
+	return i.Name
 }
 
 func loopback(addrs []string) bool {

@@ -169,6 +169,32 @@ type InviteReply struct {
 	Addrs []string `json:"addrs"` // that stand in it
 }
 
+// Invitation is an open one: its token has neither been used nor ended. The token itself is kept nowhere.
+type Invitation struct {
+	ID    string `json:"id"`
+	Name  string `json:"name,omitempty"` // that the machine takes; "" leaves it the choice
+	Made  Time   `json:"made"`
+	Until Time   `json:"until"`
+}
+
+// UninviteCall takes back the open invitations of that name, or the one with that id.
+type UninviteCall struct {
+	Which string `json:"which"`
+}
+
+// Validate refuses what the agent need not be asked about.
+func (c UninviteCall) Validate() error {
+	if c.Which == "" || len(c.Which) > 255 {
+		return fmt.Errorf("invite: %s: want the name or the id of an open invitation", Show(c.Which))
+	}
+	return nil
+}
+
+// UninviteReply names the invitations that were taken back.
+type UninviteReply struct {
+	Cancelled []Invitation `json:"cancelled"`
+}
+
 // CommitCall asks for a commit now.
 type CommitCall struct {
 	Force  bool `json:"force,omitempty"`   // also what the guards hold back

@@ -115,6 +115,16 @@ func (c *Client) Invite(ctx context.Context, call InviteCall) (InviteReply, erro
 	return ask[InviteReply](ctx, c, PathInvite, call)
 }
 
+// Invitations returns the open invitations that the agent has made.
+func (c *Client) Invitations(ctx context.Context) ([]Invitation, error) {
+	return get[[]Invitation](ctx, c, PathInvite)
+}
+
+// Uninvite takes back invitations.
+func (c *Client) Uninvite(ctx context.Context, call UninviteCall) (UninviteReply, error) {
+	return ask[UninviteReply](ctx, c, PathUninvite, call)
+}
+
 // Leave makes the agent leave the mesh and stop.
 func (c *Client) Leave(ctx context.Context) error { return c.order(ctx, PathLeave) }
 

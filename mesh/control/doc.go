@@ -17,6 +17,7 @@ const (
 	PathCommit      = "/v1/commit"
 	PathJoin        = "/v1/join"
 	PathInvite      = "/v1/invite"
+	PathUninvite    = "/v1/invite/cancel"
 	PathLeave       = "/v1/leave"
 	PathFail2ban    = "/v1/fail2ban"
 	PathTakeIn      = "/v1/fail2ban/import"

@@ -37,6 +37,9 @@ type Invitation struct {
 
 func (i *Invitation) used() bool { return !i.UsedAt.IsZero() }
 
+// open says whether the token still lets a machine in.
+func (i *Invitation) open(now time.Time) bool { return !i.used() && now.Before(i.Until) }
+
 // book is what a member has invited. Every change is on disk before it counts.
 type book struct {
 	save func(context.Context, []byte) error
@@ -121,7 +124,7 @@ func (b *book) add(ctx context.Context, t *Token) error {
 	return b.change(ctx, func(all []Invitation) ([]Invitation, error) {
 		open := 0
 		for _, i := range all {
-			if !i.used() && now.Before(i.Until) {
+			if i.open(now) {
 				open++
 			}
 		}
@@ -133,6 +136,29 @@ func (b *book) add(ctx context.Context, t *Token) error {
 			Host: t.keys.host.Seed(), Client: t.keys.client.Public().(ed25519.PublicKey),
 		}), nil
 	})
+}
+
+// cancel ends the open invitations for a name, or that with an id, and returns them as they were.
+func (b *book) cancel(ctx context.Context, which string) (ended []Invitation, err error) {
+	done, err := b.write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	now := b.now()
+	err = b.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		for n := range all {
+			if i := &all[n]; i.open(now) && (i.ID == which || i.Name == which) {
+				ended = append(ended, *i)
+				i.Until = now // who comes with the token hears that it has ended
+			}
+		}
+		if len(ended) == 0 {
+			return nil, fmt.Errorf("no open invitation has the name or id %q: banmesh invite --list shows them", which)
+		}
+		return all, nil
+	})
+	return ended, err
 }
 
 // get finds an invitation by its id.

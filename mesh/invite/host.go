@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,6 +68,24 @@ func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, l
 	}
 	h.log.Info("invitation made", "invitation", t.ID(), "for", name, "until", t.Until)
 	return t, nil
+}
+
+// Open returns the invitations that are neither used nor over, in the order in which they were made.
+func (h *Host) Open() []Invitation {
+	now := h.cfg.Now()
+	return slices.DeleteFunc(h.book.list(), func(i Invitation) bool { return !i.open(now) })
+}
+
+// Cancel takes back the open invitations for a name, or the one with an id, durably, and returns them.
+func (h *Host) Cancel(ctx context.Context, which string) ([]Invitation, error) {
+	ended, err := h.book.cancel(ctx, which)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range ended {
+		h.log.Info("invitation taken back", "invitation", i.ID, "for", i.Name)
+	}
+	return ended, nil
 }
 
 // Serve answers one stream that begins with First, and closes it. host is what the bounds go by: an address, or its network.

@@ -611,3 +611,47 @@ func FuzzToken(f *testing.F) {
 		}
 	})
 }
+
+// What is taken back lets nobody in, also after a restart; a name means all that were invited under it.
+func TestAnInvitationIsTakenBack(t *testing.T) {
+	m := newMember(t)
+	mail, mailAgain, any, used := m.invite("mail2"), m.invite("mail2"), m.invite(""), m.invite("")
+	if _, err := Ask(t.Context(), used, Request{Name: "server9", Machine: "m9"}); err != nil {
+		t.Fatal(err)
+	}
+	open := func() (names []string) {
+		for _, i := range m.door().Open() {
+			names = append(names, i.ID)
+		}
+		return names
+	}
+	if got, want := open(), []string{mail.ID(), mailAgain.ID(), any.ID()}; !slices.Equal(got, want) {
+		t.Errorf("open are %q, want %q", got, want)
+	}
+	for _, which := range []string{"mail3", used.ID(), "server9"} {
+		if ended, err := m.host.Cancel(t.Context(), which); err == nil {
+			t.Errorf("%q takes back %+v", which, ended)
+		}
+	}
+	if ended, err := m.host.Cancel(t.Context(), "mail2"); err != nil || len(ended) != 2 {
+		t.Errorf("by its name: %+v, %v", ended, err)
+	}
+	m.start(m.saved)
+	if got, want := open(), []string{any.ID()}; !slices.Equal(got, want) {
+		t.Errorf("after a restart %q are open, want %q", got, want)
+	}
+	for _, token := range []*Token{mail, mailAgain} {
+		var r *Refusal
+		if _, err := Ask(t.Context(), token, Request{Name: "mail2", Machine: "m1"}); !errors.As(err, &r) || r.Code != CodeExpired {
+			t.Errorf("a token that was taken back: %v", err)
+		}
+	}
+	m.full(errors.New("disk full"))
+	if _, err := m.host.Cancel(t.Context(), any.ID()); err == nil {
+		t.Error("taken back without the disk")
+	}
+	m.full(nil)
+	if _, err := Ask(t.Context(), any, Request{Name: "server2", Machine: "m1"}); err != nil {
+		t.Errorf("one that could not be taken back: %v", err)
+	}
+}

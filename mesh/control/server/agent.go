@@ -36,6 +36,9 @@ type Agent interface {
 	Commit(ctx context.Context, c control.CommitCall) (control.CommitReply, error)
 	Join(ctx context.Context, c control.JoinCall) (control.JoinReply, error)
 	Invite(ctx context.Context, c control.InviteCall) (control.InviteReply, error)
+	// Invitations returns those that are open; Uninvite takes some of them back.
+	Invitations(ctx context.Context) ([]control.Invitation, error)
+	Uninvite(ctx context.Context, c control.UninviteCall) (control.UninviteReply, error)
 	// Leave announces the leave and starts the clean stop; it returns when the others have been told.
 	Leave(ctx context.Context) error
 	Forget(ctx context.Context, c control.ForgetCall) error

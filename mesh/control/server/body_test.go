@@ -61,6 +61,11 @@ func (a *taker) Revoke(_ context.Context, c control.RevokeCall) (control.RevokeR
 	a.got = c
 	return control.RevokeReply{}, nil
 }
+func (a *taker) Invitations(context.Context) ([]control.Invitation, error) { return nil, nil }
+func (a *taker) Uninvite(_ context.Context, c control.UninviteCall) (control.UninviteReply, error) {
+	a.got = c
+	return control.UninviteReply{}, nil
+}
 func (a *taker) Invite(_ context.Context, c control.InviteCall) (control.InviteReply, error) {
 	a.got = c
 	return control.InviteReply{}, nil
@@ -83,7 +88,7 @@ func (a *taker) List(context.Context, control.ListQuery) (iter.Seq[control.Ban],
 // FuzzCall sends anything to the control socket's server, as body of each change and as query of each read: it answers
 // with JSON and a status of its own, and what reaches the agent is valid and means the same when it is written again.
 func FuzzCall(f *testing.F) {
-	changes := []string{control.PathBan, control.PathUnban, control.PathAllow, control.PathAllowRemove, control.PathFail2ban, control.PathTakeIn, control.PathCommit, control.PathJoin, control.PathRevoke, control.PathForget, control.PathKeyring, control.PathInvite}
+	changes := []string{control.PathBan, control.PathUnban, control.PathAllow, control.PathAllowRemove, control.PathFail2ban, control.PathTakeIn, control.PathCommit, control.PathJoin, control.PathRevoke, control.PathForget, control.PathKeyring, control.PathInvite, control.PathUninvite}
 	reads := []string{control.PathWhy + "?ip=", control.PathBans + "?prefix="}
 	for i, body := range []string{
 		`{"prefixes":["203.0.113.7"],"jail":"sshd","start":"2026-01-02T03:04:05.000Z","until":null,"failures":5}`,

@@ -98,6 +98,8 @@ func (s *Server) routes() http.Handler {
 	m.HandleFunc("POST "+control.PathCommit, change(s, smallBody, a.Commit))
 	m.HandleFunc("POST "+control.PathJoin, change(s, smallBody, a.Join))
 	m.HandleFunc("POST "+control.PathInvite, change(s, smallBody, a.Invite))
+	m.HandleFunc("GET "+control.PathInvite, read(s, list(a.Invitations)))
+	m.HandleFunc("POST "+control.PathUninvite, change(s, smallBody, a.Uninvite))
 	m.HandleFunc("POST "+control.PathRevoke, change(s, smallBody, a.Revoke))
 	m.HandleFunc("POST "+control.PathKeyring, change(s, smallBody, a.Keyring))
 	m.HandleFunc("POST "+control.PathLeave, change(s, smallBody, plain(a.Leave)))
