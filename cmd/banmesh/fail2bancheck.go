@@ -200,7 +200,7 @@ func fail2banCheckCommand(c *console) *cli.Command {
 			if err != nil {
 				return fmt.Errorf("fail2ban check: %w", err)
 			}
-			return c.reportFindings(fromFail2ban(found), "nothing is wrong with the local fail2ban")
+			return c.reportFindings(found, "nothing is wrong with the local fail2ban")
 		},
 	}
 }

@@ -4,16 +4,7 @@ import (
 	"fmt"
 
 	"banmesh/mesh/doctor"
-	"banmesh/mesh/fail2ban"
 )
-
-func fromFail2ban(found []fail2ban.Finding) []doctor.Finding {
-	out := make([]doctor.Finding, len(found))
-	for i, f := range found {
-		out[i] = doctor.Finding{Severity: doctor.Severity(f.Severity), What: f.What, Why: f.Why, Fix: f.Fix}
-	}
-	return out
-}
 
 // reportFindings shows what was found, the serious first; well is said where nothing was. Exit 1 where one is serious.
 func (c *console) reportFindings(found []doctor.Finding, well string) error {

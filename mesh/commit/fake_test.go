@@ -746,3 +746,6 @@ func warned(st Status, words string) (n int) {
 	}
 	return n
 }
+
+// committed reports whether all of a prefix is in the tenant now.
+func (c *Committer) committed(p netip.Prefix) bool { return c.CommittedNow()(p) }

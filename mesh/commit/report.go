@@ -172,12 +172,8 @@ func (c *Committer) supposed(lead bool) []netip.Prefix {
 	return slices.SortedFunc(maps.Keys(c.placed()), comparePrefixes)
 }
 
-// committed reports whether all of a prefix that is effective is in the tenant, as
-// far as this member can tell. For many prefixes use CommittedNow.
-func (c *Committer) committed(p netip.Prefix) bool { return c.CommittedNow()(p) }
-
-// CommittedNow returns Committed for the present moment, cheap to call for each of
-// many prefixes.
+// CommittedNow returns a function that reports whether all of an effective prefix is in the tenant, as far as this member can
+// tell. It is cheap to call for many prefixes, and answers for the moment at which CommittedNow was called.
 func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 	if c.cfg.Conductor == nil {
 		return func(netip.Prefix) bool { return false }

@@ -83,9 +83,7 @@ func Examine(ctx context.Context, p Patient) []Finding {
 	if p.Conductor != nil {
 		r.conductor(ctx, p)
 	}
-	for _, f := range p.Fail2ban {
-		r.findings = append(r.findings, Finding{Severity(f.Severity), f.What, f.Why, f.Fix})
-	}
+	r.findings = append(r.findings, p.Fail2ban...)
 	r.logs(p.Now, p.Logs)
 	return r.findings
 }

@@ -2,27 +2,25 @@
 // working, and says of each finding why it matters and what fixes it.
 package doctor
 
-import "fmt"
+import (
+	"fmt"
 
-// Severity says how much a Finding matters.
-type Severity string
-
-// The severities. Serious: bans are lost, not shared or not enforced, or
-// somebody may be locked out.
-const (
-	Serious Severity = "serious"
-	Warning Severity = "warning"
-	Note    Severity = "note"
-	OK      Severity = "ok" // looked at, and well
+	"banmesh/mesh/fail2ban"
 )
 
-// Finding is one thing that was looked at.
-type Finding struct {
-	Severity Severity `json:"severity"`
-	What     string   `json:"what"`
-	Why      string   `json:"why,omitempty"`
-	Fix      string   `json:"fix,omitempty"` // a command, where there is one
-}
+// Severity says how much a Finding matters. The checks of the local fail2ban use the same ones.
+type Severity = fail2ban.Severity
+
+// The severities. Serious: bans are lost, not shared or not enforced, or somebody may be locked out.
+const (
+	Serious = fail2ban.Serious
+	Warning = fail2ban.Warning
+	Note    = fail2ban.Note
+	OK      = Severity("ok") // examined and found in order
+)
+
+// Finding is the result of one check.
+type Finding = fail2ban.Finding
 
 // AnySerious says whether one of the findings is.
 func AnySerious(findings []Finding) bool {
@@ -38,7 +36,7 @@ func AnySerious(findings []Finding) bool {
 type report struct{ findings []Finding }
 
 func (r *report) add(s Severity, what, why, fix string) {
-	r.findings = append(r.findings, Finding{s, what, why, fix})
+	r.findings = append(r.findings, Finding{Severity: s, What: what, Why: why, Fix: fix})
 }
 
 func (r *report) ok(format string, args ...any) {

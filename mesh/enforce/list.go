@@ -18,15 +18,6 @@ type list struct {
 	n      int
 }
 
-// listOf makes a list of spans that are sorted and disjoint, and keeps them.
-func listOf(spans []span) list {
-	l := list{n: len(spans)}
-	for c := range slices.Chunk(spans, chunkSize) {
-		l.chunks = append(l.chunks, c)
-	}
-	return l
-}
-
 // flat returns all spans.
 func (l list) flat() []span { return slices.Concat(l.chunks...) }
 

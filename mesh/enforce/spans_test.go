@@ -258,3 +258,12 @@ func TestUnionIsDisjoint(t *testing.T) {
 		}
 	})
 }
+
+// listOf makes a list of spans that are sorted and disjoint, and keeps them.
+func listOf(spans []span) list {
+	l := list{n: len(spans)}
+	for c := range slices.Chunk(spans, chunkSize) {
+		l.chunks = append(l.chunks, c)
+	}
+	return l
+}

@@ -29,8 +29,8 @@ const (
 type Finding struct {
 	Severity Severity `json:"severity"`
 	What     string   `json:"what"`
-	Why      string   `json:"why"`
-	Fix      string   `json:"fix"`
+	Why      string   `json:"why,omitempty"`
+	Fix      string   `json:"fix,omitempty"` // a command, if there is one
 }
 
 // slowAction is the largest `timeout` of the action, in seconds, that is not

@@ -141,16 +141,6 @@ func (c *Client) jails(ctx context.Context) ([]string, error) {
 	return nil, fmt.Errorf("fail2ban-client status: no jail list in %q", clip(out))
 }
 
-// running reports whether fail2ban has that jail now. fail2ban not running is an
-// error, not an answer.
-func (c *Client) running(ctx context.Context, jail string) (bool, error) {
-	_, err := c.ask(ctx, "status", jail, "short")
-	if errors.Is(err, ErrNoJail) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // Banned returns what a jail holds, in the order in which it ends. ErrNoJail
 // where fail2ban has no such jail.
 func (c *Client) Banned(ctx context.Context, jail string) ([]Banned, error) {

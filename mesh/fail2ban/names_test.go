@@ -2,6 +2,7 @@ package fail2ban
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -83,8 +84,8 @@ func TestRealJailsOfAnyName(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if running, err := helped.running(t.Context(), "no such jail"); running || err != nil {
-		t.Errorf("a jail that is not: %v, %v", running, err)
+	if _, err := helped.Banned(t.Context(), "no such jail"); !errors.Is(err, ErrNoJail) {
+		t.Errorf("a jail that is not: %v, want ErrNoJail", err)
 	}
 	if err := helped.Empty(t.Context(), "sshd"); err == nil {
 		t.Error("the helper empties a jail that is not the agent's")
