@@ -9,8 +9,8 @@ import (
 	"banmesh/store"
 )
 
-// addr is an address as a number, without pointers: the many that an Enforcer keeps cost the garbage collector nothing.
-// Its family is that of the list it stands in.
+// addr is an address as a number, without pointers: an Enforcer keeps so many that pointers would cost the garbage collector
+// time. Its family is that of the list it stands in.
 type addr struct{ hi, lo uint64 }
 
 func (a addr) compare(b addr) int {
@@ -19,7 +19,7 @@ func (a addr) compare(b addr) int {
 
 func (a addr) less(b addr) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo }
 
-// next is the address after a; after the very last one comes 0.
+// next is the address after a; after the last one comes 0.
 func (a addr) next() addr {
 	if a.lo++; a.lo == 0 {
 		a.hi++
@@ -36,7 +36,7 @@ func (a addr) prev() addr {
 	return a
 }
 
-// family tells the lists apart.
+// family distinguishes the lists of IPv4 and IPv6.
 type family int
 
 const (
@@ -45,7 +45,7 @@ const (
 	families
 )
 
-// addrOf keeps the family: the set has no IPv4-mapped addresses, and what a kernel has of them is IPv6 to it.
+// addrOf keeps the family: the set has no IPv4-mapped addresses, and to a kernel they are IPv6.
 func addrOf(ip netip.Addr) (family, addr) {
 	if ip.Is4() {
 		b := ip.As4()

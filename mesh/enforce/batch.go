@@ -16,8 +16,8 @@ type batch struct{ del, add lists }
 
 func (b *batch) len() int { return b.del.len() + b.add.len() }
 
-// cut takes a batch of about size spans from what is to be done. What overlaps stays together, so that no address is
-// uncovered between one batch and the next.
+// cut takes a batch of about size spans from the changes. Spans that overlap stay in one batch, so that no address is uncovered
+// between two batches.
 func cut(del, add *lists, size int) (b batch) {
 	for f := range families {
 		for len(del[f])+len(add[f]) > 0 && b.len() < size {
@@ -29,7 +29,7 @@ func cut(del, add *lists, size int) (b batch) {
 	return b
 }
 
-// skip leaves out of what is to be done whatever hangs together with something in the regions, which are sorted and
+// skip removes from the changes every group of overlapping spans that touches one of the regions, which are sorted and
 // disjoint. It reports whether there was any.
 func skip(del, add *lists, regions lists) (any bool) {
 	for f := range families {
@@ -62,7 +62,7 @@ func touches(spans, regions []span) bool {
 	return false
 }
 
-// component counts the first spans of two lists that hang together by overlapping.
+// component counts the first spans of the two lists that form one group by overlapping.
 func component(d, a []span) (nd, na int) {
 	var end addr
 	for first := true; ; first = false {
@@ -83,15 +83,15 @@ func component(d, a []span) (nd, na int) {
 	}
 }
 
-// farthest is how long an element is given at most: no kernel's clock is asked for more. Longer ones are renewed when
-// half of it is over.
+// farthest is the longest timeout given to an element, so that no kernel clock is asked for more. Elements of longer bans are
+// renewed when half of it is over.
 const farthest = store.Millis(365 * 24 * 3600 * 1000)
 
-// slack is how far the end of an element may be from the end of the ban: clocks are read one after the other, and the
+// slack is how far the end of an element may be from the end of its ban: the clocks are read one after the other, and the
 // agent's is corrected now and then.
 const slack = store.Millis(1000)
 
-// right reports whether an element held until one moment will do for a ban until another.
+// right reports whether an element that ends at one moment will do for a ban that ends at another.
 func right(now, held, want store.Millis) bool {
 	switch {
 	case held == store.Never || want == store.Never:

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KeepCapabilities keeps the capabilities that a unit gives this process from the programs that it starts, as fail2ban's
-// client and the operator's alert. The process itself goes on with them. Programs that are linked with C cannot do
-// this, which is no error: those are tests.
+// KeepCapabilities keeps this process's capabilities from the programs it starts, such as fail2ban's client and the operator's
+// alert command. The process itself keeps them. A program linked with C cannot do this; only tests are, so that is not an
+// error.
 func KeepCapabilities() error {
 	_, _, err := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
 	if err != 0 && !errors.Is(err, syscall.ENOTSUP) {

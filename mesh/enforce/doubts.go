@@ -10,20 +10,21 @@ import (
 )
 
 const (
-	// mostDoubts is how many places are looked at one by one. Where there are more, all is sorted and compared.
+	// mostDoubts is how many places are examined one by one. If there are more, everything is sorted and compared.
 	mostDoubts = 1000
-	// narrow is how many bits of an address a doubtful place leaves open at most: what is wanted in a wider one takes the
-	// store as long as a walk over all, under one lock.
+	// narrow is how many bits of an address a doubtful place may leave open: looking up the wanted bans of a wider one takes
+	// the store as long as a walk over all, under one lock.
 	narrow = 8
 )
 
-// doubts finds where what is held may not be what is wanted, by looking for each piece of a ban among the elements. Nothing
-// is sorted and nothing copied: of a million bans that would be 200 MB of garbage each minute.
+// doubts finds where the held elements may differ from the wanted ones, by looking for each piece of a ban among the elements.
+// It sorts and copies nothing: for a million bans that would be 200 MB of garbage each minute.
 //
 // An element is beyond doubt if it is a piece of a ban and ends with that ban. Any other ban of its addresses is a piece
-// without such an element, and so a doubt itself. Where doubt is too much or too wide to be looked at one by one, few is false.
+// without such an element, and so a doubt itself. few is false if the doubts are too many or too wide to be examined one by
+// one.
 func doubts(set replicatedSet, held [families]list, now store.Millis) (places []netip.Prefix, over lists, few bool) {
-	var sure [families][]bool // by the place of the element
+	var sure [families][]bool // by the element's place
 	for f := range families {
 		sure[f] = make([]bool, held[f].n)
 	}
@@ -68,10 +69,10 @@ func doubts(set replicatedSet, held [families]list, now store.Millis) (places []
 	return disjoint(places), over, true
 }
 
-// finder finds spans of a list by where they begin.
+// finder finds the spans of a list by their first address.
 type finder struct {
 	list
-	before []int // how many spans lie before each chunk
+	before []int // how many spans precede each chunk
 }
 
 func newFinder(l list) finder {
@@ -84,7 +85,7 @@ func newFinder(l list) finder {
 	return f
 }
 
-// find returns the place in the list of the span that begins at an address; -1 is that there is none.
+// find returns the place of the span that begins at an address, or -1.
 func (f *finder) find(from addr) (at int, s span) {
 	i := sort.Search(len(f.chunks), func(i int) bool { return from.less(f.chunks[i][0].from) }) - 1
 	if i < 0 {

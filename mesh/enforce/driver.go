@@ -13,67 +13,66 @@ type Element struct {
 	Left     time.Duration // until the router forgets it by itself; 0 is never
 }
 
-// Driver is what holds the elements on this router. Fix, Apply and Dropped are called from one goroutine at a time, Held
-// and Watch from another each. An error that is os.ErrPermission says that this process may not.
+// Driver holds the elements on this router. Fix, Apply and Dropped are called from one goroutine at a time, Held and Watch from
+// another one each. An error that matches os.ErrPermission means that this process lacks the permission.
 type Driver interface {
 	// Name is the driver's name in the configuration.
 	Name() string
 
-	// Caveat is what this router cannot promise as of the last Fix, in plain words; "" where there is nothing to say, or it is
-	// not known.
+	// Caveat is what this router cannot promise as of the last Fix, in plain words; "" if there is nothing to say or it is
+	// unknown.
 	Caveat() string
 
-	// Fix looks at all that the driver needs on this router, elements aside, and puts right what can be without them. The
-	// error is ErrAbsent or ErrUnreadable where the next change has to make everything anew.
+	// Fix checks everything that the driver needs on this router except the elements, and repairs what it can without touching
+	// them. The error is ErrAbsent or ErrUnreadable if the next change has to make everything anew.
 	Fix(ctx context.Context) error
 
-	// Held returns what the router holds, in no order, and changes nothing. What is changed meanwhile may be missed. The error
-	// is ErrUnreadable when it cannot be told, or not within the patience.
+	// Held returns the router's elements, in any order, and changes nothing. It may miss what changes meanwhile. The error is
+	// ErrUnreadable if it cannot tell, or not within the patience.
 	Held(ctx context.Context, patience time.Duration) ([]Element, error)
 
-	// Look returns those elements that hold one of the addresses, as of its return.
+	// Look returns the elements that contain one of the addresses, as of its return.
 	Look(ctx context.Context, addresses []netip.Addr) ([]Element, error)
 
-	// Apply does a change in one step: an address that is dropped before and after is dropped meanwhile. The error is ErrStale
-	// when the router does not hold what was thought; after any error, nothing of the change is done.
+	// Apply makes a change in one step: an address that is dropped before and after is dropped throughout. The error is
+	// ErrStale if the router does not hold what was assumed; after any error, nothing of the change is done.
 	Apply(ctx context.Context, c Change) error
 
-	// Watch calls tell with whatever somebody else does to what the driver put on this router, until ctx ends or the error.
-	// It calls tell with Lost first, once it would see everything.
+	// Watch calls tell for whatever others do to the driver's part of this router, until ctx ends or an error occurs. It first
+	// calls tell with Lost, once it would see everything.
 	Watch(ctx context.Context, tell func(News)) error
 
-	// Dropped is what the router has dropped because of the elements, since they were made there.
+	// Dropped counts what the router has dropped because of the elements since they were made.
 	Dropped(ctx context.Context) (Drops, error)
 
-	// Remove takes away all that the driver ever put on this router.
+	// Remove deletes everything that the driver ever put on this router.
 	Remove(ctx context.Context) error
 }
 
-// Change is what a driver does in one step.
+// Change is one step of a driver.
 type Change struct {
-	Anew bool      // whatever the driver put on the router goes, and what it needs comes
-	Del  []Element // their ends are those that Held or Look told or a change added
-	Add  []Element // they overlap none that stay
+	Anew bool      // everything of the driver's is deleted and made anew
+	Del  []Element // with the ends that Held or Look returned or a change added
+	Add  []Element // they overlap no element that stays
 }
 
-// News is what somebody else did to what a driver put on this router.
+// News is what others did to the driver's part of a router.
 type News struct {
 	Elements []netip.Addr // the first and the last address of each element that was added or deleted
-	Layout   bool         // something that Fix looks at
-	Lost     bool         // anything: news may have been missed
+	Layout   bool         // something that Fix checks
+	Lost     bool         // news may have been missed: anything may have changed
 }
 
-// Drops is what was dropped.
+// Drops counts dropped traffic.
 type Drops struct{ Packets, Bytes uint64 }
 
 var (
-	// ErrStale is a driver's error when the router does not hold what was thought: somebody else changed it, or something
-	// expired.
+	// ErrStale means that the router does not hold what was assumed: somebody else changed it, or something expired.
 	ErrStale = errors.New("the router holds something else than expected")
 
-	// ErrUnreadable is a driver's error when what the router holds is of another version, or too much to be read.
+	// ErrUnreadable means that the router's content is of another version or too much to be read.
 	ErrUnreadable = errors.New("cannot tell what the router holds")
 
-	// ErrAbsent is a driver's error when the router holds nothing of the driver's.
+	// ErrAbsent means that the router holds nothing of the driver's.
 	ErrAbsent = errors.New("the router holds nothing")
 )

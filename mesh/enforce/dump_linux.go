@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// The kernel fills what it is given, 32 KiB at most, and begins each time from the first element to find where it was: a
-	// smaller buffer would be read seven times as long.
+	// The kernel fills the buffer it is given, up to 32 KiB, and starts each time from the first element to find its place: a
+	// smaller buffer would take seven times as long.
 	dumpBuffer = 64 << 10
 
-	// lookAtOnce is how many addresses are looked up by one call: each answer takes up to 8 KiB of the socket's room.
+	// lookAtOnce is how many addresses one call looks up: each answer takes up to 8 KiB of the socket's buffer.
 	lookAtOnce = 256
 )
 
-// mark is what the kernel lists: where a range begins, or where one has ended.
+// mark is one entry of the kernel's list: the start of a range, or the end of one.
 type mark struct {
 	at   addr
 	end  bool
@@ -89,7 +89,7 @@ func sendAll(raw syscall.RawConn, b []byte) error {
 	return errors.Join(err, failed)
 }
 
-// ask puts a question about a set's elements: about all, or about one key.
+// ask requests a set's elements: all, or those of one key.
 func (s *script) ask(flags uint16, id setID, key func(s *script)) {
 	at := s.message(unix.NFT_MSG_GETSETELEM, flags)
 	s.text(unix.NFTA_SET_ELEM_LIST_TABLE, s.in)
@@ -121,7 +121,7 @@ func marksOf(f family, data []byte, since time.Duration) (out []mark) {
 	return out
 }
 
-// Look asks for each address alone: what one answer costs does not depend on what the set holds.
+// Look asks for each address separately, because the cost of one answer does not depend on the size of the set.
 func (n *nftTables) Look(ctx context.Context, addresses []netip.Addr) ([]Element, error) {
 	var out []Element
 	for part := range slices.Chunk(addresses, lookAtOnce) {
@@ -141,8 +141,8 @@ func (n *nftTables) Look(ctx context.Context, addresses []netip.Addr) ([]Element
 	return out, nil
 }
 
-// look puts three questions about each address: is it in the set of addresses, where begins the range that holds it, and
-// where ends that.
+// look asks three questions about each address: is it in the set of addresses, where does the range that contains it begin, and
+// where does that end.
 func (n *nftTables) look(addresses []netip.Addr) (out []Element, err error) {
 	const questions = 3
 	s := &script{in: tableName}
@@ -156,7 +156,7 @@ func (n *nftTables) look(addresses []netip.Addr) (out []Element, err error) {
 	answers := make([]struct{ single, begin, end []mark }, len(addresses))
 	failed := n.exchange(s.b, func(m *syscall.NetlinkMessage) {
 		if errno, is := code(m); is {
-			if errno != 0 && errno != syscall.ENOENT { // which is that there is none
+			if errno != 0 && errno != syscall.ENOENT { // ENOENT: there is none
 				err = errno
 			}
 			return
@@ -189,7 +189,7 @@ func (n *nftTables) look(addresses []netip.Addr) (out []Element, err error) {
 	return out, nil
 }
 
-// numbered gives a number to the messages that f writes.
+// numbered gives sequence numbers to the messages that f writes.
 func (s *script) numbered(n int, f func()) {
 	at := len(s.b)
 	f()
@@ -239,8 +239,8 @@ func singles(f family, marks []mark, took time.Duration) []Element {
 	return out
 }
 
-// ranges makes elements of what the kernel lists in no order. An end whose beginning has expired stands alone until the
-// kernel clears it away.
+// ranges makes elements from the kernel's list, which is in no order. An end whose beginning has expired stands alone until the
+// kernel removes it.
 func ranges(f family, marks []mark, took time.Duration) []Element {
 	slices.SortFunc(marks, func(a, b mark) int {
 		if c := a.at.compare(b.at); c != 0 {
@@ -263,7 +263,7 @@ func ranges(f family, marks []mark, took time.Duration) []Element {
 		to := last
 		if i+1 < len(marks) {
 			next := marks[i+1].at
-			if next == m.at { // told twice: something changed meanwhile
+			if next == m.at { // listed twice: something changed meanwhile
 				continue
 			}
 			to = next.prev()
@@ -318,7 +318,7 @@ func receive(c *netlink.Conn, f func(data []byte) error) error {
 	}
 }
 
-// attributes yields netlink attributes, without what their types have in flags. What is cut off is left out.
+// attributes yields netlink attributes without the flags in their types. It leaves out a truncated one.
 func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= unix.NLA_HDRLEN {

@@ -1,5 +1,12 @@
-// Package enforce makes the bans of the mesh take effect on this router at once: what is effective in the replicated set
-// is dropped here, whether or not the conductor can be reached.
+// Package enforce applies the bans of the mesh on this router at once: whatever is effective in the replicated set is dropped
+// here, whether or not the conductor can be reached.
+//
+// Changed puts changes of the set into a queue. Run's goroutine takes them, works out what the router should hold in those
+// places (want), compares that with what it holds (router) and hands the difference to the Driver in batches. Once a minute a
+// job in a goroutine of its own compares everything, and reads the router if there is doubt; Run applies what it found. Another
+// goroutine follows what others do to the router (Watch). Status says how far the router is behind.
+//
+// Run's goroutine alone owns the router's state and calls the driver's Apply.
 package enforce
 
 import (
@@ -17,23 +24,23 @@ import (
 	"banmesh/store"
 )
 
-// replicatedSet is the part of the replicated set that is enforced; *store.Store is one.
+// replicatedSet is the part of the replicated set that is enforced; *store.Store implements it.
 type replicatedSet interface {
 	EffectiveParts() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
-	Exemptions() *netipx.IPSet // the same one until it changes
+	Exemptions() *netipx.IPSet // the same pointer until it changes
 	Frozen() (frozen bool, by string)
 }
 
-// Config says what is enforced, and where.
+// Config is what an Enforcer works on.
 type Config struct {
 	Set    replicatedSet
 	Driver Driver
-	// Settled says that the set has been compared with the peers', or that there are none: before, nothing is changed.
+	// Settled reports that the set has been compared with the peers', or that there are none: nothing is changed before.
 	Settled func() bool
 	// Now is the agent's clock, the one by which bans end. Default time.Now.
 	Now    func() time.Time
-	Random rand.Source  // of which elements are looked up; nil: the system
+	Random rand.Source  // selects the elements of the sample; nil: the system's randomness
 	Logger *slog.Logger // default: discards
 }
 
@@ -48,7 +55,7 @@ type Enforcer struct {
 
 	mu     sync.Mutex
 	status Status
-	since  time.Time // since when the router is behind; zero while it is not
+	since  time.Time // when the router fell behind; zero while it is not
 }
 
 // New makes an Enforcer. It does nothing before Run.
@@ -67,8 +74,8 @@ func New(cfg Config) *Enforcer {
 	}
 }
 
-// Changed is told of every change of the set, in order. It does not block and does not call the set.
+// Changed receives every change of the set, in order. It does not block and does not call the set.
 func (e *Enforcer) Changed(c store.Change) { e.queue.changed(c) }
 
-// Remove takes everything off this router. It is called after Run has ended, when the router leaves the mesh for good.
+// Remove deletes everything from this router. It is called after Run has ended, when the router leaves the mesh for good.
 func (e *Enforcer) Remove(ctx context.Context) error { return e.cfg.Driver.Remove(ctx) }

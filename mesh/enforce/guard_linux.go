@@ -2,13 +2,13 @@ package enforce
 
 import "golang.org/x/sys/unix"
 
-// guardName is the table that drops the banned ranges while the other one is replaced.
+// guardName is the table that drops the banned ranges while the main table is replaced.
 const guardName = tableName + "-replacing"
 
-// guard makes a second table that drops the ranges among some elements, where there is a table that is to be replaced, and
-// reports whether it did. The kernel lets a transaction's new rules look into a new set of ranges before that shows what
-// the same transaction adds to it, and by then the old table is gone: for a millisecond, and longer where there are many
-// ranges, packets passed. A set of single addresses shows them at once.
+// guard makes a second table that drops the ranges among some elements, if there is a table to be replaced, and reports whether
+// it did. Without it packets passed for a millisecond, or longer with many ranges: the new rules of a transaction already look
+// into a new set of ranges before the set shows the elements of the same transaction, and by then the old table is gone. Sets
+// of single addresses show their elements at once.
 func (n *nftTables) guard(elements []Element, ports []string) (guarded bool, err error) {
 	wide := rangesAmong(elements)
 	if len(wide) == 0 {
@@ -30,5 +30,5 @@ func (n *nftTables) guard(elements []Element, ports []string) (guarded bool, err
 	return true, n.transact(s)
 }
 
-// unguard takes the guard away, where there is one.
+// unguard removes the guard if there is one.
 func (n *nftTables) unguard() error { return n.remove(guardName) }

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What linux/netfilter/nf_tables.h has and golang.org/x/sys/unix does not.
+// Constants of linux/netfilter/nf_tables.h that golang.org/x/sys/unix lacks.
 const (
 	nfInetIngress  = 5 // NF_INET_INGRESS of linux/netfilter.h
 	nftaHookDevs   = 4 // NFTA_HOOK_DEVS
 	nftaDeviceName = 1 // NFTA_DEVICE_NAME
 )
 
-// ports returns those of the interfaces to drop at that are there, sorted: a chain is refused whole for one that is not.
+// ports returns the configured interfaces that exist, sorted: the kernel refuses a chain as a whole if one is missing.
 func (n *nftTables) ports() (there []string, err error) {
 	var absent []string
 	defer func() {

@@ -8,23 +8,23 @@ import (
 	"banmesh/store"
 )
 
-// A job is what takes long: it runs beside the loop that applies changes, on what that has known at its beginning. What
-// has been changed meanwhile is left out of its result, and what would be deleted by it is looked at once more.
+// A job is work that takes long. It runs beside the loop that applies changes, on a snapshot of the loop's state. Results in
+// places that changed meanwhile are left out, and deletions are checked once more.
 type job struct {
-	done  chan result // holds one: nobody need wait for it
-	dirty lists       // where the loop has changed anything since the job began; sorted and disjoint
+	done  chan result // holds one, so that the job can end even if nobody waits
+	dirty lists       // where the loop has changed something since the job began; sorted and disjoint
 }
 
 // result is what a job has found.
 type result struct {
 	read     bool  // it has read the router
 	err      error // why not
-	del, add lists // of a reading: what is not held, and what is though it was not known; else what is to be done
-	tidy     bool  // there is more to be done than is wrong: what is held is cut too fine
-	over     lists // what the router has forgotten by itself
+	del, add lists // of a reading: elements assumed but not held, and held but not assumed; of a comparison: the changes to make
+	tidy     bool  // some changes only join elements that are cut too fine
+	over     lists // what the router has let expire
 }
 
-// touch notes where the loop changes something.
+// touch records where the loop changes something.
 func (j *job) touch(holes lists) {
 	for f := range families {
 		if len(holes[f]) > 0 {
@@ -39,7 +39,7 @@ func newJob(f func() result) *job {
 	return j
 }
 
-// readJob compares what the router holds with what is thought.
+// readJob compares the router's elements with the assumed ones.
 func (w *worker) readJob(ctx context.Context) *job {
 	held, patience := w.router.held, patient
 	if !w.router.known {
@@ -61,7 +61,8 @@ func (w *worker) readJob(ctx context.Context) *job {
 	})
 }
 
-// differences returns what of thought is not real, and what of real was not thought. What ends just now may be in either.
+// differences returns the elements of thought that are not real, and the real ones that were not thought. An element that ends
+// right now may be in either.
 func differences(thought, real []span, now store.Millis) (del, add []span) {
 	for len(thought)+len(real) > 0 {
 		switch {
@@ -79,8 +80,8 @@ func differences(thought, real []span, now store.Millis) (del, add []span) {
 	return del, add
 }
 
-// compareJob compares what is thought to be on the router with what should be. While frozen, nothing is to be added to what
-// is there, or was before it had to be made anew.
+// compareJob compares the elements assumed on the router with the wanted ones. While frozen, it adds nothing to what is there,
+// or was there before it had to be made anew.
 func (w *worker) compareJob() *job {
 	held, now := w.router.held, w.now()
 	bound, frozen, anew := held, w.frozen, w.router.anew
@@ -117,20 +118,21 @@ func (w *worker) compareJob() *job {
 	})
 }
 
-// scraps is how many elements more than twice those needed are kept: bans and lifts within a wider ban cut it ever finer.
+// scraps is how many elements beyond twice the necessary number are tolerated: bans and lifts within a wider ban cut it ever
+// finer.
 const scraps = 1000
 
-// What takes longer to be read is replaced instead. At the start, bans wait for the reading; later they wait for the
-// replacing, which takes seconds for a million, and not for the reading.
+// If reading takes longer, the table is replaced instead. At the start, bans wait for the reading; later they wait only for the
+// replacement, which takes seconds for a million elements.
 const (
 	impatient = 2 * time.Second
 	patient   = 2 * time.Minute
 )
 
-// readShare bounds how much of the time somebody else can make the router be read: at most one part in that many.
+// readShare bounds how much time others can make this process spend on reading the router: at most one part in readShare.
 const readShare = 10
 
-// finish takes in what the job has found.
+// finish applies the result of the job.
 func (w *worker) finish() error {
 	j, r := w.job, w.result
 	w.job, w.result = nil, nil
@@ -149,7 +151,7 @@ func (w *worker) finish() error {
 		w.router.known, w.all = true, true
 		return nil
 	}
-	skip(&r.over, new(lists), j.dirty) // where something was changed meanwhile, what ended is out already
+	skip(&r.over, new(lists), j.dirty) // in places that changed meanwhile, expired elements have been removed already
 	for f := range families {
 		w.router.held[f] = w.router.held[f].edit(r.over[f], nil, 0)
 	}

@@ -8,11 +8,11 @@ import (
 	"banmesh/store"
 )
 
-// chunkSize is how many spans one chunk of a list has at first; it has at most twice as many.
+// chunkSize is how many spans a chunk of a list has at first; it has at most twice as many.
 const chunkSize = 512
 
-// list is spans, sorted and disjoint. A change makes a new one, which shares with the old one the chunks that stay: it
-// costs the same where a million are held, and another goroutine may go on reading the old one.
+// list is spans, sorted and disjoint. A change makes a new list that shares unchanged chunks with the old one: it costs the
+// same with a million spans, and another goroutine may go on reading the old list.
 type list struct {
 	chunks [][]span // none is empty
 	n      int

@@ -23,30 +23,30 @@ const (
 	// kernelPatience bounds the wait for an answer of the kernel to the library.
 	kernelPatience = 30 * time.Second
 
-	// sendRoom is the largest transaction in bytes that a socket may be given: an element needs some 30.
+	// sendRoom is the largest transaction in bytes that a socket may send: an element needs about 30.
 	sendRoom    = 256 << 20
 	receiveRoom = 8 << 20
 )
 
-// nftTables drops by nftables, over netlink. What it makes is described in layout_linux.go.
+// nftTables drops with nftables, over netlink. layout_linux.go describes what it makes.
 type nftTables struct {
 	netns   string   // the file of a network namespace; "" is the process's own
 	ingress []string // interfaces at which frames are dropped before a bridge takes them
 
-	kernel func() string          // what this kernel cannot promise
-	absent atomic.Pointer[string] // which of ingress the last look did not find
+	kernel func() string          // returns what this kernel cannot promise
+	absent atomic.Pointer[string] // the interfaces of ingress that the last look did not find
 
 	mu   sync.Mutex
 	conn *netlink.Conn // for changes and look-ups; nil before the first
-	port uint32        // its number, by which the kernel tells who changed something
+	port uint32        // its number, by which the kernel says who changed something
 	raw  syscall.RawConn
-	in   os.FileInfo // the namespace that it is in; nil where that is the process's own
+	in   os.FileInfo // the namespace it is in; nil for the process's own
 }
 
-// OpenNFTables returns the driver that drops by nftables, in the table `inet banmesh` of a network namespace: of that which
-// `ip netns` knows by the name, of that of a file, or with "" of that which the agent runs in. At the interfaces named in
-// ingress it drops what a bridge would take as well, which needs Linux 5.10. It touches nothing yet; neither the namespace
-// nor the interfaces need be there.
+// OpenNFTables returns the driver that drops with nftables, in the table `inet banmesh` of a network namespace: one that `ip
+// netns` knows by name, one given by its file, or with "" the agent's own. At the interfaces named in ingress it also drops
+// what a bridge would take, which needs Linux 5.10. It touches nothing yet; neither the namespace nor the interfaces need to
+// exist.
 func OpenNFTables(netns string, ingress []string) (Driver, error) {
 	if netns != "" && !filepath.IsAbs(netns) {
 		netns = filepath.Join("/run/netns", netns)
@@ -67,7 +67,7 @@ func (n *nftTables) namespace() (fd int, in os.FileInfo, done func(), err error)
 	if err == nil {
 		in, err = f.Stat()
 	}
-	if err != nil { // not as an error of nftables, to which "not found" means something else
+	if err != nil { // hide it: "not found" has another meaning as an error of nftables
 		return 0, nil, nil, fmt.Errorf("enforce.netns: %v: `ip netns list` shows which there are", err)
 	}
 	return int(f.Fd()), in, func() { f.Close() }, nil
@@ -92,7 +92,8 @@ func (n *nftTables) dial() (*netlink.Conn, os.FileInfo, error) {
 	return c, in, err
 }
 
-// leave closes the lasting socket where the namespace's file is another's now, or away, and reports whether it was.
+// leave closes the lasting socket if the namespace's file is gone or belongs to another namespace now, and reports whether it
+// did.
 func (n *nftTables) leave() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -124,15 +125,15 @@ func (n *nftTables) library() (*nftables.Conn, func(), error) {
 	return c, func() { c.CloseLasting() }, nil
 }
 
-// prepare makes room for a whole transaction, and for the answers to it without a copy of each message. Without the
-// capability the rooms stay small; then nothing can be sent anyway.
+// prepare enlarges the socket's buffers for a whole transaction and its answers. Without the capability they stay small, but
+// then nothing can be sent anyway.
 func prepare(c *netlink.Conn) error {
 	return errors.Join(c.SetWriteBuffer(sendRoom), c.SetReadBuffer(receiveRoom), c.SetOption(netlink.CapAcknowledge, true))
 }
 
 func patiently(c *netlink.Conn) error { return c.SetDeadline(time.Now().Add(kernelPatience)) }
 
-// open opens the lasting socket where it is not open.
+// open opens the lasting socket unless it is open.
 func (n *nftTables) open() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -167,7 +168,7 @@ func portOf(raw syscall.RawConn) (port uint32, err error) {
 	return port, errors.Join(failed, err)
 }
 
-// exchange sends messages and calls f with each of the answers. The kernel has given all of them when the sending returns.
+// exchange sends messages and calls f with each answer. The kernel has given all answers when the send returns.
 func (n *nftTables) exchange(messages []byte, f func(m *syscall.NetlinkMessage)) error {
 	if err := n.open(); err != nil {
 		return err
@@ -204,7 +205,7 @@ func (n *nftTables) exchange(messages []byte, f func(m *syscall.NetlinkMessage))
 	return errors.Join(err, failed)
 }
 
-// code is the error that an answer tells; 0 is that all went well.
+// code is the errno of an answer; 0 means success.
 func code(m *syscall.NetlinkMessage) (errno syscall.Errno, is bool) {
 	if m.Header.Type != unix.NLMSG_ERROR || len(m.Data) < 4 {
 		return 0, false
@@ -236,7 +237,7 @@ func (n *nftTables) transact(s *script) error {
 	return nil
 }
 
-// explain says what failed, and what to do where the kernel refuses.
+// explain says what failed, and what to do about a refusal of the kernel.
 func explain(what string, err error) error {
 	switch {
 	case err == nil:
@@ -251,7 +252,7 @@ func explain(what string, err error) error {
 	return fmt.Errorf("nftables: %s: %w", what, err)
 }
 
-// Fix makes the chain, the rules and the sets what they should be, where our sets are.
+// Fix makes the chain, the rules and the sets what they should be, provided our sets are in order.
 func (n *nftTables) Fix(context.Context) error {
 	n.leave()
 	ports, err := n.ports()
@@ -259,7 +260,7 @@ func (n *nftTables) Fix(context.Context) error {
 		return err
 	}
 	c, err := n.contents(ports)
-	if err == nil && c.guarded { // by an agent that was killed then
+	if err == nil && c.guarded { // left by an agent that was killed while replacing
 		err = n.unguard()
 	}
 	switch {
@@ -278,14 +279,14 @@ func (n *nftTables) Fix(context.Context) error {
 	}
 	if err := n.transact(s); errors.Is(err, os.ErrPermission) {
 		return explain("put the rules of table inet "+tableName+" right", err)
-	} else if err != nil { // something in the way that this version does not know
+	} else if err != nil { // something of a kind that this version does not know
 		return fmt.Errorf("put the rules of table inet %s right: %w: %w", tableName, err, ErrUnreadable)
 	}
 	return nil
 }
 
-// Held returns the elements of the table's sets. The kernel needs time by the square of their number: 0.2 s for 100,000,
-// 20 s for a million.
+// Held returns the elements of the table's sets. The time grows with the square of their number: 0.2 s for 100,000, 20 s for a
+// million.
 func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element, error) {
 	out, err := n.readElements(ctx, patience)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -294,8 +295,9 @@ func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element
 	return out, explain("read the elements of table inet "+tableName, err)
 }
 
-// Apply is one transaction; with a guard around it where the table is replaced, and a second one where ranges are added around addresses that go: the kernel lets the address
-// go a moment before it looks in what the set of ranges has become. An address that is in both sets does no harm.
+// Apply is one transaction, with a guard around it if the table is replaced. If ranges are added around addresses that are
+// deleted, it takes two: the kernel deletes the address a moment before it looks into the new set of ranges. An address that is
+// in both sets meanwhile does no harm.
 func (n *nftTables) Apply(_ context.Context, c Change) error {
 	s := newScript(tableName)
 	if c.Anew {
@@ -308,7 +310,7 @@ func (n *nftTables) Apply(_ context.Context, c Change) error {
 			return explain("guard the change of the table", err)
 		}
 		if guarded {
-			// What fails to go is taken away by Fix.
+			// What fails to go is taken away by Fix. // Fix removes one that cannot be removed now
 			defer n.unguard()
 		}
 		if err := s.replaceTable(ports); err != nil {
@@ -336,7 +338,7 @@ func rangesAmong(elements []Element) (wide []Element) {
 	return wide
 }
 
-// apart parts what is deleted by whether ranges that are added cover it.
+// apart splits the deletions by whether added ranges cover them.
 func apart(c Change) (first, later []Element) {
 	wide := rangesAmong(c.Add)
 	if len(wide) == 0 {
@@ -354,7 +356,7 @@ func apart(c Change) (first, later []Element) {
 	return first, later
 }
 
-// erase deletes elements, some of which may have ended just now.
+// erase deletes elements, some of which may have expired just now.
 func (n *nftTables) erase(elements []Element) error {
 	if len(elements) == 0 {
 		return nil
@@ -372,12 +374,12 @@ func (n *nftTables) erase(elements []Element) error {
 	return errors.Join(n.erase(elements[:half]), n.erase(elements[half:]))
 }
 
-// Remove deletes the driver's tables, where there are any.
+// Remove deletes the driver's tables, if there are any.
 func (n *nftTables) Remove(context.Context) error {
 	return explain("delete table inet "+tableName, errors.Join(n.remove(tableName), n.unguard()))
 }
 
-// remove deletes a table, where there is one of that name.
+// remove deletes the table of that name, if there is one.
 func (n *nftTables) remove(table string) error {
 	s := newScript(table)
 	s.deleteTable()

@@ -8,10 +8,10 @@ import (
 	"banmesh/store"
 )
 
-// most is how many prefixes are looked at one by one; where more have changed, the whole set is.
+// most is how many prefixes are examined one by one; if more have changed, the whole set is.
 const most = 4096
 
-// queue is what has changed since the last look.
+// queue holds what has changed since the last look.
 type queue struct {
 	mu   sync.Mutex
 	some map[netip.Prefix]struct{}
@@ -20,15 +20,14 @@ type queue struct {
 	wake chan struct{} // holds one
 
 	now   func() time.Time
-	since time.Time // when the first of some or all came; zero while there are none
+	since time.Time // when the oldest entry came; zero while it is empty
 }
 
 func newQueue(now func() time.Time) queue {
 	return queue{some: make(map[netip.Prefix]struct{}), wake: make(chan struct{}, 1), now: now}
 }
 
-// changed takes in what may alter what is enforced. The end of a ban does not: the router has it since it was told of the
-// ban.
+// changed adds a change that may alter what is enforced. The end of a ban does not: the router has known it since the ban.
 func (q *queue) changed(c store.Change) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -48,7 +47,7 @@ func (q *queue) changed(c store.Change) {
 		case store.EventBlock, store.EventUnblock:
 			news, q.all = true, true
 		case store.EventAllow, store.EventDisallow, store.EventNeverBan, store.EventFreeze, store.EventThaw:
-			news = true // looked at each time
+			news = true // checked each time
 		}
 	}
 	if news {
@@ -57,14 +56,14 @@ func (q *queue) changed(c store.Change) {
 	}
 }
 
-// note notes since when something waits. The caller holds mu.
+// note records since when something waits. The caller holds mu.
 func (q *queue) note() {
 	if q.since.IsZero() && (q.all || len(q.some) > 0) {
 		q.since = q.now()
 	}
 }
 
-// waiting tells how many prefixes wait to be looked at, and since when.
+// waiting says how many prefixes wait, and since when.
 func (q *queue) waiting() (n int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -81,7 +80,7 @@ func (q *queue) rouse() {
 	}
 }
 
-// again puts back what is to be looked at once more.
+// again puts back what must be examined once more.
 func (q *queue) again(prefixes []netip.Prefix) {
 	if len(prefixes) == 0 {
 		return
@@ -95,7 +94,7 @@ func (q *queue) again(prefixes []netip.Prefix) {
 	q.rouse()
 }
 
-// tell takes in what others did to the router.
+// tell adds what others did to the router.
 func (q *queue) tell(n News) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -106,7 +105,7 @@ func (q *queue) tell(n News) {
 	q.rouse()
 }
 
-// takeNews empties what tell has taken in.
+// takeNews takes what tell has added.
 func (q *queue) takeNews() News {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -115,7 +114,7 @@ func (q *queue) takeNews() News {
 	return n
 }
 
-// take empties the queue; since is when the first of what it held came.
+// take empties the queue; since is when its oldest entry came.
 func (q *queue) take() (some map[netip.Prefix]struct{}, all bool, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,25 +13,25 @@ import (
 	"banmesh/store"
 )
 
-// batchSize is how many elements a driver is given in one step, where they can be parted: a kernel needs some 5 ms for
-// them, and a ban that comes meanwhile waits for no more than one step.
+// batchSize is how many elements a driver gets in one step, if they can be split: a kernel needs about 5 ms for them, and a ban
+// that comes meanwhile waits for one step at most.
 const batchSize = 4096
 
-// router is what is known to be on the router.
+// router is what is known about the content of the router.
 type router struct {
 	driver  Driver
 	held    [families]list
-	known   bool // held has been read, or made
+	known   bool // held has been read or made
 	anew    bool // the next step makes everything anew
-	whole   bool // and it must not be parted: what is there drops until then
+	whole   bool // that step must not be split: the old content drops until then
 	size    int  // of a batch
 	batches uint64
 
-	former [families]list // what was held when it had to be made anew
-	stale  []netip.Addr   // what did not fit when the last step was refused
+	former [families]list // what was held before it had to be made anew
+	stale  []netip.Addr   // where the router differed when it refused the last step
 }
 
-// lose notes that what the router holds is to be made anew; whole says that something is there.
+// lose records that the router's content must be made anew; whole says that it has some now.
 func (r *router) lose(whole bool) {
 	if !r.anew {
 		r.former = r.held
@@ -57,9 +57,9 @@ func spansOf(elements []Element, now store.Millis) lists {
 	return l
 }
 
-// becomeIn makes the router hold what is wanted in some regions, which are disjoint; with less, no more than it holds
-// already. The rest of an element that stands out of them stays. With tidy, elements that are right and cut finer than need
-// be are replaced.
+// becomeIn makes the router hold what is wanted in some regions, which are disjoint; with less, no more than it holds already.
+// An element that extends beyond them keeps the rest. With tidy, it also replaces correct elements that are cut finer than
+// necessary.
 func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip.Prefix, want lists, less, tidy bool) error {
 	del, add := changesIn(r.held, now, regions, want, less, tidy)
 	for del.len()+add.len() > 0 {
@@ -70,7 +70,7 @@ func (r *router) becomeIn(ctx context.Context, now store.Millis, regions []netip
 	return nil
 }
 
-// changesIn are what makes what is held what is wanted, in some regions, which are sorted and disjoint.
+// changesIn are the changes that turn what is held into what is wanted, in some regions, which are sorted and disjoint.
 func changesIn(held [families]list, now store.Millis, regions []netip.Prefix, want lists, less, tidy bool) (del, add lists) {
 	holes := holesOf(regions)
 	for f := range families {
@@ -84,7 +84,7 @@ func changesIn(held [families]list, now store.Millis, regions []netip.Prefix, wa
 	return del, add
 }
 
-// changes are what makes one list of the other.
+// changes are the changes that turn one list into the other.
 func changes(now store.Millis, held, want []span, tidy bool) (del, add []span) {
 	if tidy {
 		del = differing(held, want)
@@ -101,7 +101,7 @@ func holesOf(regions []netip.Prefix) (holes lists) {
 	return holes
 }
 
-// apply does a batch. Where nothing is to be done, it still makes what is missing of what the driver needs.
+// apply makes a batch of changes. An empty batch still makes whatever the driver lacks.
 func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
 	if b.len() == 0 && !r.anew {
 		return nil
@@ -135,10 +135,9 @@ func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
 	return nil
 }
 
-// learn asks the router what it holds at some addresses, takes that for true and returns where it was not what was thought;
-// torn says that there was more or less than that, not only until another time.
-// What overlaps something that is known, as when somebody adds a range around an address that is held, is taken away at
-// once: it is nothing that should be there.
+// learn asks the router what it holds at some addresses, accepts the answer and returns where it differs from what was assumed;
+// torn says that elements differ, and not only in their ends. An element that overlaps a known one, as when somebody adds a
+// range around a held address, is deleted at once: it should not be there.
 func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.Addr) (where []netip.Prefix, torn bool, err error) {
 	found, err := r.driver.Look(ctx, addresses)
 	if err != nil {
@@ -181,18 +180,18 @@ func (r *router) learn(ctx context.Context, now store.Millis, addresses []netip.
 	before := r.held
 	err = r.apply(ctx, now, batch{del: stray})
 	r.held = before
-	if errors.Is(err, ErrStale) { // it is away already
+	if errors.Is(err, ErrStale) { // it is gone already
 		err = nil
 	}
 	return where, true, err
 }
 
-// near reports whether two spans are the same element, read at different times.
+// near reports whether two spans are the same element read at different times.
 func (s span) near(o span) bool {
 	return s.from == o.from && s.to == o.to && (s.until == o.until || s.until-o.until <= slack && o.until-s.until <= slack)
 }
 
-// points are the addresses by which the elements of a batch can be looked up.
+// points are the addresses for looking up the elements of a batch.
 func (b *batch) points() (out []netip.Addr) {
 	for _, l := range []*lists{&b.del, &b.add} {
 		for f := range families {
@@ -206,7 +205,7 @@ func (b *batch) points() (out []netip.Addr) {
 	return out
 }
 
-// regions are the prefixes of all that the batch touches.
+// regions are the prefixes of everything the batch touches.
 func (b *batch) regions() (out []netip.Prefix) {
 	for f := range families {
 		for _, s := range union(slices.Concat(b.del[f], b.add[f])) {

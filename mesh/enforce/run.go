@@ -14,49 +14,49 @@ import (
 )
 
 const (
-	settledPoll = 100 * time.Millisecond // how often it is asked whether the first exchange is over
-	look        = time.Second            // the pace of what comes without an event: allows that end, leases that run out
-	reconcile   = time.Minute            // the pace of comparing all that should be with all that is thought to be
+	settledPoll = 100 * time.Millisecond // how often Run checks whether the first exchange is over
+	look        = time.Second            // the pace of checks for what comes without an event: allows that end, leases that run out
+	reconcile   = time.Minute            // the pace of comparing everything wanted with everything assumed
 
-	// pace keeps a storm of single changes from being as many batches. The first change does not wait.
+	// pace keeps a storm of single changes from becoming as many batches. The first change does not wait.
 	pace = 2 * time.Millisecond
 
-	counting = 10 * time.Second // the pace of asking what was dropped
+	counting = 10 * time.Second // the pace of reading the drop counters
 
 	retryFirst = time.Second // after an error; doubled until it is a minute
 	retryLast  = time.Minute
 
-	staleTries = 3 // how often at once what the router holds is looked up anew
+	staleTries = 3 // how often in a row the router's content is looked up again at once
 
-	// sample is how many elements are looked up each minute: what the kernel tells of changes is not all that is relied on.
+	// sample is how many elements are looked up each minute: the kernel's events alone are not relied on.
 	sample = 64
 )
 
-// worker is what Run knows beside the router's state.
+// worker is what Run needs besides the router's state.
 type worker struct {
 	*Enforcer
 	all        bool          // compare everything
-	read       bool          // before that, read what the router really holds
-	layout     bool          // see whether what the elements are in is as it should be
-	check      bool          // the minute is over
+	read       bool          // first read what the router actually holds
+	layout     bool          // check what the elements are in
+	check      bool          // a minute has passed
 	exemptions *netipx.IPSet // as of the last look
-	frozen     bool          // likewise
+	frozen     bool          // as of the last look
 	retry      time.Duration // after the next error
-	owed       time.Time     // since when the router is behind, the queue aside; zero while it is not
-	ready      bool          // everything has been compared and done once, since the start or the last error
-	counted    time.Time     // when it was last asked what was dropped
-	stale      int           // how many batches of comparisons in a row did not fit what the router held
+	owed       time.Time     // since when the router is behind, apart from the queue; zero while it is not
+	ready      bool          // everything has been compared and applied once since the start or the last error
+	counted    time.Time     // when the counters were last read
+	stale      int           // how many batches of comparisons in a row did not fit the router's content
 
 	job       *job
-	result    *result // of it
+	result    *result // of the job
 	readBegan time.Time
 	readAfter time.Time // no reading before
-	todo      batch     // what the last comparison has found and is not done yet
+	todo      batch     // what the last comparison found and is not applied yet
 	todoJob   *job      // that comparison
-	tidy      bool      // it is of scraps too
+	tidy      bool      // the comparison covers scraps too
 }
 
-// Run enforces until ctx ends, and returns nil then: a router that refuses is a State, not an error. What is enforced
+// Run enforces until ctx ends and then returns nil: a router that refuses shows as a State, not as an error. What is enforced
 // stays, so that neither a restart nor a crash lets anybody in.
 func (e *Enforcer) Run(ctx context.Context) error {
 	if !e.awaitSettled(ctx) {
@@ -119,7 +119,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	}
 }
 
-// warn notes what the router cannot promise, and logs it once.
+// warn records what the router cannot promise, and logs it once.
 func (e *Enforcer) warn(caveat string) {
 	e.mu.Lock()
 	before := e.status.Caveat
@@ -172,7 +172,7 @@ func (e *Enforcer) awaitSettled(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// step brings the router nearer to the set: by what has changed since, and by a part of what the last comparison found.
+// step brings the router closer to the set: by what has changed, and by a part of what the last comparison found.
 func (w *worker) step(ctx context.Context) error {
 	news := w.queue.takeNews()
 	if news.Lost || w.check {
@@ -211,7 +211,7 @@ func (w *worker) step(ctx context.Context) error {
 	return nil
 }
 
-// fix looks at what the elements are in.
+// fix checks what the elements are in.
 func (w *worker) fix(ctx context.Context) error {
 	err := w.cfg.Driver.Fix(ctx)
 	w.warn(w.cfg.Driver.Caveat())
@@ -227,26 +227,26 @@ func (w *worker) fix(ctx context.Context) error {
 	return nil
 }
 
-// replaces reports whether the error is that of a router whose content cannot be told, and which may be replaced: while
-// nothing is to be added, what was held must be known.
+// replaces reports whether the error means that the router's content is unknown and may be replaced: while frozen, what was
+// held must be known.
 func (w *worker) replaces(err error) bool {
 	frozen, _ := w.cfg.Set.Frozen()
 	return errors.Is(err, ErrUnreadable) && (!frozen || w.router.known)
 }
 
-// lose notes that everything is to be made anew.
+// lose records that everything must be made anew.
 func (w *worker) lose(whole bool) {
 	w.abandon()
 	w.router.lose(whole)
 	w.all, w.read = true, false
 }
 
-// abandon forgets what a job found or is about to find.
+// abandon drops a job and its result.
 func (w *worker) abandon() {
 	w.job, w.result, w.todo, w.todoJob = nil, nil, batch{}, nil
 }
 
-// heard looks at what somebody else has changed, and returns where the router does not hold what it should.
+// heard examines what somebody else has changed, and returns where the router no longer holds what it should.
 func (w *worker) heard(ctx context.Context, elements []netip.Addr) ([]netip.Prefix, error) {
 	if len(elements) == 0 || !w.router.known || w.router.anew {
 		return nil, nil
@@ -255,8 +255,8 @@ func (w *worker) heard(ctx context.Context, elements []netip.Addr) ([]netip.Pref
 	return where, err
 }
 
-// changes takes what is in the queue and looks at what has no place there. The exemptions are looked at before the bans: if it
-// changes in between, the next look sees that.
+// changes takes the queue's entries and examines those that need no comparison. It reads the exemptions before the bans: if
+// they change in between, the next look sees it.
 func (w *worker) changes() []netip.Prefix {
 	some, all, since := w.queue.take()
 	if w.owed.IsZero() {
@@ -288,7 +288,7 @@ func (w *worker) follow(ctx context.Context, regions []netip.Prefix) error {
 	if regions = disjoint(regions); len(regions) == 0 {
 		return nil
 	}
-	if !w.router.known || w.router.whole || w.router.anew && w.frozen { // what is compared later has it
+	if !w.router.known || w.router.whole || w.router.anew && w.frozen { // the comparison that follows covers it
 		w.all = true
 		return nil
 	}
@@ -307,8 +307,8 @@ func (w *worker) follow(ctx context.Context, regions []netip.Prefix) error {
 	return err
 }
 
-// insist does f, and again after a look at what the router really holds where that is not what was thought: an element
-// ended just now, or somebody else was here.
+// insist runs f, and again after looking up the router's actual content if it differs: an element expired just now, or somebody
+// else changed something.
 func (w *worker) insist(ctx context.Context, f func() error) (err error) {
 	for range staleTries {
 		if err = f(); !errors.Is(err, ErrStale) {
@@ -321,15 +321,15 @@ func (w *worker) insist(ctx context.Context, f func() error) (err error) {
 	return err
 }
 
-// learn looks up what the router holds at some addresses; where that is not what was thought, the next step looks what is
-// wanted there.
+// learn looks up what the router holds at some addresses; where that differs from what was assumed, the next step examines what
+// is wanted there.
 func (w *worker) learn(ctx context.Context, addresses []netip.Addr) error {
 	where, _, err := w.router.learn(ctx, w.now(), addresses)
 	w.queue.again(where)
 	return err
 }
 
-// advance does a part of what the last comparison found.
+// advance applies a part of what the last comparison found.
 func (w *worker) advance(ctx context.Context) error {
 	if w.todoJob == nil {
 		return nil
@@ -343,7 +343,7 @@ func (w *worker) advance(ctx context.Context) error {
 		w.all = true
 	}
 	var err error
-	if b.del.len() > 0 { // the comparison may have missed what was changed just then: nobody is let in on its word
+	if b.del.len() > 0 { // the comparison may have missed a change made just then: check before letting anybody in
 		regions := b.regions()
 		err = w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen, w.tidy)
 	} else {
@@ -377,8 +377,8 @@ func (w *worker) minute(ctx context.Context) error {
 	return nil
 }
 
-// verify looks up a sample. Where there is more or less than was thought, all is read. That it is there until another time
-// is no reason: what is loaded in one step of seconds is.
+// verify looks up a sample. If elements are missing or extra, everything is read. A different end alone is no reason: elements
+// loaded in one step of several seconds differ in that.
 func (w *worker) verify(ctx context.Context) error {
 	var some []netip.Addr
 	for f := range families {
@@ -392,7 +392,7 @@ func (w *worker) verify(ctx context.Context) error {
 	return err
 }
 
-// begin begins the next job, where one is due.
+// begin starts the next job if one is due.
 func (w *worker) begin(ctx context.Context) {
 	switch {
 	case w.job != nil || w.todoJob != nil:

@@ -12,19 +12,19 @@ type Status struct {
 	Driver     string        // none, nftables or fail2ban
 	State      State         // what it does now
 	Detail     string        // in plain words: why, and what to do about it; "" while all is well
-	Caveat     string        // what enforcement on this router cannot promise; "" where there is nothing to say
+	Caveat     string        // what enforcement on this router cannot promise; "" if there is nothing to say
 	Since      time.Time     // when State began
 	Elements   int           // what is on the router: ranges of addresses, or bans
-	Behind     int           // how many changes the router has not taken yet, or Unknown
+	Behind     int           // how many changes the router has yet to take, or Unknown
 	BehindFor  time.Duration // for how long the oldest of them has waited
 	Batches    uint64        // changes that the router has taken, since the start
 	Dropped    Drops         // as the router counts, since it began to drop; some seconds old
-	Failures   uint64        // changes that it refused, since the start
-	LastError  string        // of the last one refused; "" when none was
+	Failures   uint64        // changes that the router refused, since the start
+	LastError  string        // of the last refused one; "" if there was none
 	Reconciled time.Time     // when the router was last compared with the set; zero: not yet
 }
 
-// Unknown is that it is not known how far the router is behind: it cannot be read.
+// Unknown means that it is not known how far the router is behind, because it cannot be read.
 const Unknown = -1
 
 // State is what enforcement is doing.
@@ -36,7 +36,7 @@ const (
 	Waiting State = "waiting" // for the first exchange with the peers
 	On      State = "on"
 	Frozen  State = "frozen"  // nothing is added
-	Failing State = "failing" // the router refuses; tried again
+	Failing State = "failing" // the router refuses; it is retried
 	Limited State = "limited" // more bans than may be enforced
 )
 
@@ -58,7 +58,7 @@ func (e *Enforcer) Status() Status {
 	return s
 }
 
-// enter changes the state; it reports whether that is news. The caller holds mu.
+// enter changes the state and reports whether that is news. The caller holds mu.
 func (e *Enforcer) enter(s State, detail string) bool {
 	news := e.status.State != s || e.status.Detail != detail
 	if e.status.State != s {
@@ -68,7 +68,7 @@ func (e *Enforcer) enter(s State, detail string) bool {
 	return news
 }
 
-// succeeded notes that the router has taken what there was to be done.
+// succeeded records that the router has taken everything that was due.
 func (w *worker) succeeded() {
 	state, detail := On, ""
 	if _, by := w.cfg.Set.Frozen(); w.frozen {
@@ -91,7 +91,7 @@ func (w *worker) succeeded() {
 	}
 }
 
-// behind notes how much the router has not taken. The caller holds mu.
+// behind records how much the router has yet to take. The caller holds mu.
 func (w *worker) behind(n int) {
 	switch {
 	case n == 0 && w.ready:
@@ -105,17 +105,17 @@ func (w *worker) behind(n int) {
 	w.status.Behind, w.since = n, w.owed
 }
 
-// failed notes an error and returns how long to wait before the next attempt.
+// failed records an error and returns how long to wait before the next attempt.
 func (w *worker) failed(err error) time.Duration {
 	w.abandon()
 	w.all, w.read, w.layout, w.ready = true, true, true, false
-	if _, _, since := w.queue.take(); w.owed.IsZero() { // what is missing is counted, that included
+	if _, _, since := w.queue.take(); w.owed.IsZero() { // what is missing includes what was in the queue
 		w.owed = since
 	}
 	missing := w.missing()
 	wait := w.retry
 	w.retry = min(2*w.retry, retryLast)
-	if errors.Is(err, os.ErrPermission) { // fixed by hand, and by a restart of the agent as a rule
+	if errors.Is(err, os.ErrPermission) { // an operator fixes this, usually by restarting the agent
 		wait = retryLast
 	}
 	w.mu.Lock()
@@ -129,7 +129,7 @@ func (w *worker) failed(err error) time.Duration {
 	return wait
 }
 
-// missing counts what the router would have to take, as far as it is known what it holds.
+// missing counts what the router would have to take, as far as its content is known.
 func (w *worker) missing() int {
 	if !w.router.known {
 		return 0

@@ -10,7 +10,7 @@ import (
 	"banmesh/store"
 )
 
-// wanted is all that should be dropped, except that what is changed meanwhile may be missing.
+// wanted is everything that should be dropped; it may miss what changes meanwhile.
 func wanted(set replicatedSet) lists {
 	var l lists
 	gather(&l, set.EffectiveParts(), nil)
@@ -32,7 +32,7 @@ func wantedIn(set replicatedSet, regions []netip.Prefix) lists {
 	return out
 }
 
-// gather adds the pieces of bans, cut to a region of their family where one is given.
+// gather adds the pieces of bans, cut to a region of their family if one is given.
 func gather(l *lists, bans iter.Seq[store.EffectiveBan], region *span) {
 	for b := range bans {
 		if b.Held {
@@ -84,7 +84,7 @@ func shifted(was, is *netipx.IPSet) []netip.Prefix {
 	c.AddSet(is)
 	c.RemoveSet(was)
 	lost, err := b.IPSet()
-	if err != nil { // only of prefixes that are not valid, which no set holds
+	if err != nil { // only invalid prefixes fail, and no set holds one
 		return nil
 	}
 	won, err := c.IPSet()

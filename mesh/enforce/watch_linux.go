@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchRoom is how many bytes of news may wait to be read: some 20,000 messages. Only root may cause them.
+// watchRoom is how many bytes of news may wait to be read: about 20,000 messages. Only root can cause them.
 const watchRoom = 16 << 20
 
-// Watch follows what the kernel tells of changes of the packet filter. It tells also of the driver's own, which the socket's
-// filter keeps out: loading a million elements makes as many messages.
+// Watch follows the kernel's reports of changes to the packet filter. The kernel also reports the driver's own, which the
+// socket's filter drops: loading a million elements causes as many messages.
 func (n *nftTables) Watch(ctx context.Context, tell func(News)) error {
 	err := n.watch(ctx, tell)
 	if ctx.Err() != nil {
@@ -89,7 +89,7 @@ func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 	}
 }
 
-// stay calls moved once the namespace is another, until ended.
+// stay calls moved once the namespace has become another one, until ended.
 func (n *nftTables) stay(ended <-chan struct{}, moved func()) {
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
@@ -106,11 +106,11 @@ func (n *nftTables) stay(ended <-chan struct{}, moved func()) {
 	}
 }
 
-// notOf is a program for the kernel that keeps out what a socket of ours has caused. The messages that come together are of
-// one transaction, so that the first speaks for all.
+// notOf is a program for the kernel that drops reports of changes made by one of our sockets. Messages that arrive together
+// belong to one transaction, so the first one decides for all.
 func notOf(port uint32) ([]bpf.RawInstruction, error) {
 	var b [4]byte
-	binary.NativeEndian.PutUint32(b[:], port) // which the program reads as if it came from a network
+	binary.NativeEndian.PutUint32(b[:], port) // the program reads it in network byte order
 	return bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: binary.BigEndian.Uint32(b[:]), SkipTrue: 1},

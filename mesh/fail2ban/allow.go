@@ -10,17 +10,16 @@ import (
 	"banmesh/store"
 )
 
-// ignoreEvery is how often the ignore lists are looked at while an allow lives:
-// `fail2ban-client reload` clears what was added, and tells nobody.
+// ignoreEvery is how often the ignore lists are checked while an allow lives: `fail2ban-client reload` clears added entries,
+// and no hook reports it.
 const ignoreEvery = 5 * time.Minute
 
-// notifyAllows brings the ignore lists of all jails in line with the live allows
-// and has the jails let go what those cover.
+// notifyAllows brings the ignore lists of all jails in line with the live allows, and has the jails unban what those cover.
 func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) error {
 	now := n.now()
 	var live []netip.Prefix
 	for _, a := range n.set.Allows() {
-		if a.Reason == "" && a.Until > store.At(now) { // one that does not count must not exempt from the local fail2ban either
+		if a.Reason == "" && a.Until > store.At(now) { // an allow that does not count must not exempt from the local fail2ban either
 			live = append(live, a.Prefix)
 		}
 	}
@@ -30,7 +29,7 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 		return nil
 	}
 	pending := slices.DeleteFunc(slices.Clone(notices), func(notice store.Notice) bool {
-		return !slices.Contains(live, notice.Prefix) // dropped before it could be told
+		return !slices.Contains(live, notice.Prefix) // the allow was dropped before fail2ban heard of it
 	})
 	if len(pending) == 0 && now.Before(n.next) && !n.stale(live) {
 		n.done(ctx, notices)
@@ -38,7 +37,7 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 	}
 	jails, err := n.client.jails(ctx)
 	if errors.Is(err, ErrNoClient) && len(n.known) == 0 {
-		n.done(ctx, notices) // no fail2ban on this router, and there never was
+		n.done(ctx, notices) // there is no fail2ban on this router and never was
 		n.next = now.Add(ignoreEvery)
 		return nil
 	}
@@ -53,7 +52,7 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 	}
 	for _, jail := range jails {
 		if n.hooks.feeds(jail) {
-			continue // its feeder looks at the allows itself
+			continue // its feeder handles allows itself
 		}
 		n.meet(ctx, jail)
 		left, err := n.ignore(ctx, jail, live)
@@ -68,14 +67,14 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 	}
 	n.allowance.leave("allow", held)
 	if held > 0 {
-		return nil // the notices stay, and are looked at again
+		return nil // the notices stay and are tried again
 	}
 	n.done(ctx, notices)
 	n.next = now.Add(ignoreEvery)
 	return nil
 }
 
-// stale reports whether an ignore list holds what is not allowed any more.
+// stale reports whether an ignore list holds prefixes that are no longer allowed.
 func (n *Notifier) stale(live []netip.Prefix) bool {
 	for _, told := range n.ignored {
 		for _, p := range told {
@@ -87,8 +86,8 @@ func (n *Notifier) stale(live []netip.Prefix) bool {
 	return false
 }
 
-// ignore makes one jail ignore exactly what is allowed, beside what its own
-// configuration says. left is how much waits for its minute.
+// ignore makes one jail ignore exactly what is allowed, besides what its own configuration ignores. left is how many wait for
+// the next minute's allowance.
 func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
 	has, err := n.client.ignored(ctx, jail)
 	if err != nil {
@@ -114,7 +113,7 @@ func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix)
 			return left, err
 		}
 	}
-	// Remembered first: what is told and forgotten would be ignored for ever.
+	// Remember it first: an entry that was added and forgotten would be ignored for ever.
 	if !slices.Equal(n.ignored[jail], told) {
 		n.ignored[jail] = told
 		if len(told) == 0 {
@@ -127,9 +126,8 @@ func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix)
 	return left, n.client.ignore(ctx, jail, add)
 }
 
-// release has one jail let go the bans that new allows cover. The mesh keeps the
-// bans, covered, so their unban hooks must not lift them. left is how many wait for
-// their minute.
+// release has one jail unban what new allows cover. The mesh keeps those bans, covered, so their unban hooks must not lift
+// them. left is how many wait for the next minute's allowance.
 func (n *Notifier) release(ctx context.Context, jail string, notices []store.Notice) (left int, err error) {
 	if len(notices) == 0 {
 		return 0, nil

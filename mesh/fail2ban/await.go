@@ -8,16 +8,14 @@ import (
 )
 
 const (
-	// awaitFor is how long a fail2ban that has just been restarted may take until it
-	// answers and its jails are there.
+	// awaitFor is how long a fail2ban that has just been restarted may take until it answers and has its jails.
 	awaitFor   = 15 * time.Second
 	awaitEvery = 250 * time.Millisecond
 )
 
-// Await waits for a fail2ban that does not run, or has no jail yet, for 15 s at
-// most: after a start it answers late, and its jails come one after the other. One
-// that still does not run then is an error; one without jails is not. waiting is
-// called once where there is something to wait for.
+// Await waits at most 15 s for a fail2ban that does not run or has no jail yet: after a start it answers late, and its jails
+// come one after the other. It returns an error if fail2ban does not run even then, but not if it only lacks jails. waiting is
+// called once if there is something to wait for.
 func Await(ctx context.Context, client *Client, waiting func()) error {
 	began := time.Now()
 	var before []string

@@ -15,14 +15,14 @@ type Banned struct {
 	BanTime time.Duration // negative: without end
 }
 
-// timeLayout is what `get JAIL banip --with-time` prints, in fail2ban's zone.
+// timeLayout is the format of `get JAIL banip --with-time`, in fail2ban's time zone.
 const timeLayout = "2006-01-02 15:04:05"
 
 // parseBanned reads the answer to `get JAIL banip --with-time`, a line a ban:
 //
 //	203.0.113.7 \t2026-11-22 13:18:54 + 600 = 2026-11-22 13:28:54
 //
-// Whatever fail2ban bans that is no address (it can ban user names) is left out.
+// Bans of anything but addresses (fail2ban can ban user names) are left out.
 func parseBanned(out string, location *time.Location) ([]Banned, error) {
 	var list []Banned
 	for line := range strings.Lines(out) {
@@ -57,7 +57,7 @@ func parseBanned(out string, location *time.Location) ([]Banned, error) {
 // maxBanTime is the longest ban time that time.Duration holds with room to spare.
 const maxBanTime = 200 * 365 * 24 * time.Hour
 
-// parseBanTime reads a ban time: whole seconds, a negative number is without end.
+// parseBanTime reads a ban time in whole seconds; a negative one is without end.
 func parseBanTime(s string) (time.Duration, error) {
 	seconds, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
 	if err != nil || seconds > int64(maxBanTime/time.Second) {
@@ -66,8 +66,8 @@ func parseBanTime(s string) (time.Duration, error) {
 	return time.Duration(max(seconds, -1)) * time.Second, nil
 }
 
-// parseStart reads a local time. In the hour that the end of summer time repeats
-// it has two meanings; the end, printed beside it, tells which one.
+// parseStart reads a local time. In the hour that the end of summer time repeats, it is ambiguous; the end, printed beside it,
+// decides.
 func parseStart(start, end string, bantime time.Duration, location *time.Location) (time.Time, error) {
 	t, err := time.ParseInLocation(timeLayout, start, location)
 	if err != nil {
@@ -81,11 +81,10 @@ func parseStart(start, end string, bantime time.Duration, location *time.Locatio
 			return other, nil
 		}
 	}
-	return t, nil // the end was rounded otherwise
+	return t, nil // the end was rounded differently
 }
 
-// parsePrefix reads an address or a prefix as fail2ban prints it. IPv4 in IPv6
-// is taken as IPv4, as the mesh does.
+// parsePrefix reads an address or a prefix as fail2ban prints it. It turns IPv4 in IPv6 into IPv4, as the mesh does.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		addr = addr.Unmap()
@@ -107,7 +106,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
-// formatPrefix prints what fail2ban calls a ban: an address without its length.
+// formatPrefix prints a prefix as fail2ban does: an address has no length.
 func formatPrefix(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()

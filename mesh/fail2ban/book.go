@@ -8,13 +8,13 @@ import (
 	"slices"
 )
 
-// Keys of what the Notifier remembers beside the set.
+// Keys under which the set keeps what the Notifier remembers.
 const (
 	jailsKey   = "fail2ban/jails"
 	ignoredKey = "fail2ban/ignored"
 )
 
-// book is the jails that fail2ban was seen to have.
+// book lists the jails that fail2ban has had.
 type book map[string]bool
 
 func (b book) has(jail string) bool { return b[jail] }
@@ -47,8 +47,7 @@ func (b book) save(ctx context.Context, set notices) error {
 	return save(ctx, set, jailsKey, names)
 }
 
-// ignoredBook is, by jail, what the Notifier put on fail2ban's ignore lists: only
-// that may be taken off again.
+// ignoredBook is, by jail, what the Notifier put on fail2ban's ignore lists: it may remove only that.
 type ignoredBook map[string][]netip.Prefix
 
 func loadIgnored(set notices) ignoredBook {
@@ -59,8 +58,7 @@ func loadIgnored(set notices) ignoredBook {
 
 func (b ignoredBook) has(jail string, p netip.Prefix) bool { return slices.Contains(b[jail], p) }
 
-// load leaves v as it is where nothing readable is kept: what was told is then
-// told again.
+// load leaves v unchanged if nothing readable is kept: fail2ban is then told again.
 func load(set notices, key string, v any) {
 	if raw, ok := set.Meta(key); ok {
 		_ = json.Unmarshal(raw, v)

@@ -9,13 +9,12 @@ import (
 	"time"
 )
 
-// Bounds are what the mesh may have the local fail2ban give up: a peer that writes an
-// allow or a lift anywhere must not switch this router's own defence off. 0 is no
-// bound.
+// Bounds limit what the mesh can make the local fail2ban give up: a single allow or lift, written anywhere, must not switch off
+// this router's own defence. 0 means no bound.
 type Bounds struct {
 	WidestIPv4 int // shortest prefix length that is ignored
 	WidestIPv6 int
-	PerMinute  int // addresses that are let go, and prefixes that are ignored
+	PerMinute  int // addresses that are unbanned, and prefixes that are ignored
 }
 
 // takes says whether a prefix is narrow enough to be ignored.
@@ -26,18 +25,18 @@ func (b Bounds) takes(p netip.Prefix) bool {
 	return p.Bits() >= b.WidestIPv6
 }
 
-// allowance keeps to so many a minute, and says what waits.
+// allowance limits calls to so many a minute, and says what waits.
 type allowance struct {
 	bounds Bounds
 
 	mu    sync.Mutex
-	from  time.Time // of the present minute
+	from  time.Time // of the current minute
 	used  int
-	wide  []netip.Prefix // allowed, and too wide to be ignored
-	waits map[string]int // what is still to be told, by jail
+	wide  []netip.Prefix // allowed, but too wide to be ignored
+	waits map[string]int // what is still to be done, by jail
 }
 
-// take says how many of n may be told now.
+// take says how many of n are allowed now.
 func (a *allowance) take(now time.Time, n int) int {
 	if a.bounds.PerMinute == 0 {
 		return n
@@ -52,7 +51,7 @@ func (a *allowance) take(now time.Time, n int) int {
 	return n
 }
 
-// narrow leaves out what is too wide, and remembers it.
+// narrow leaves out prefixes that are too wide, and remembers them.
 func (a *allowance) narrow(live []netip.Prefix) []netip.Prefix {
 	var kept, wide []netip.Prefix
 	for _, p := range live {
@@ -68,7 +67,7 @@ func (a *allowance) narrow(live []netip.Prefix) []netip.Prefix {
 	return kept
 }
 
-// leave notes how much of a jail's waits for its minute.
+// leave records how much of a jail waits for the next minute.
 func (a *allowance) leave(what string, n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -82,8 +81,7 @@ func (a *allowance) leave(what string, n int) {
 	a.waits[what] = n
 }
 
-// Held says in plain words what fail2ban was not told, because it is more than it
-// may be told from afar.
+// Held says in plain words what fail2ban was not told because it exceeds the bounds.
 func (n *Notifier) Held() []string {
 	a := &n.allowance
 	a.mu.Lock()

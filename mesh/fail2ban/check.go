@@ -33,14 +33,12 @@ type Finding struct {
 	Fix      string   `json:"fix,omitempty"` // a command, if there is one
 }
 
-// slowAction is the largest `timeout` of the action, in seconds, that is not
-// worth a word.
+// slowAction is the largest `timeout` of the action, in seconds, that causes no finding.
 const slowAction = 15
 
-// Check looks at the running fail2ban, and at its configuration as far as it is
-// readable, for what keeps bans from being shared rightly. feed is the jail that
-// gets the peers' bans, "" where there is none. Nothing is changed. No findings
-// is a good answer; ctx's end is the only error.
+// Check looks for what keeps bans from being shared, in the running fail2ban and in its configuration as far as that is
+// readable. feed is the jail that holds the peers' bans, "" if there is none. Check changes nothing. No findings is good; the
+// end of ctx is the only error.
 func Check(ctx context.Context, client *Client, feed string) ([]Finding, error) {
 	c := checker{client: client, feed: feed}
 	c.all(ctx)
@@ -118,8 +116,7 @@ func (c *checker) all(ctx context.Context) {
 	}
 }
 
-// opened warns of a socket of fail2ban's that others than root may use: what an
-// older version of ours advised.
+// opened warns of a fail2ban socket that others than root may use, which an older version of banmesh advised.
 func (c *checker) opened() {
 	for _, path := range c.client.sockets {
 		info, err := os.Stat(path)
@@ -133,12 +130,12 @@ func (c *checker) opened() {
 	}
 }
 
-// configuredAction is a line of `fail2ban-client -d` that gives a jail an action.
+// configuredAction matches a line of `fail2ban-client -d` that gives a jail an action.
 var configuredAction = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^\['set', ['"](.+)['"], 'addaction', '([^']+)'`)
 })
 
-// ourCommand is how an action of ours calls, whatever its program is named.
+// ourCommand matches the command of one of our actions, whatever its program is called.
 const ourCommand = "fail2ban ban --jail="
 
 // configured returns the jails whose configuration has our action.
@@ -160,7 +157,7 @@ func (c *checker) configured(ctx context.Context) ([]string, error) {
 	return jails, nil
 }
 
-// jail looks at one jail and reports whether its bans are told to banmesh.
+// jail checks one jail and reports whether its bans reach banmesh.
 func (c *checker) jail(ctx context.Context, jail string) (ours bool, err error) {
 	out, err := c.client.ask(ctx, "get", jail, "actions")
 	if err != nil {
@@ -200,7 +197,7 @@ func (c *checker) jail(ctx context.Context, jail string) (ours bool, err error) 
 	return ours, err
 }
 
-// action looks at how one jail runs our action.
+// action checks how one jail runs our action.
 func (c *checker) action(ctx context.Context, a action, ban string) error {
 	const install = "install examples/fail2ban/action.d/banmesh.conf unchanged, then systemctl restart fail2ban"
 	in := fmt.Sprintf("jail %s, action %s: ", a.jail, a.name)
@@ -260,13 +257,13 @@ func (c *checker) action(ctx context.Context, a action, ban string) error {
 // unquoted matches a tag that does not follow `="` or other text in quotes.
 var unquoted = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(^|\s)(--\w+=)?<[\w./?=-]+>`) })
 
-// neverAttackers are sources that are not the attacker's address.
+// neverAttackers are source addresses that cannot be an attacker's.
 var neverAttackers = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
 }
 
-// sources looks for bans of addresses that show a log without true sources.
+// sources looks for bans of addresses that show that a log lacks true sources.
 func (c *checker) sources(ctx context.Context, jail string) error {
 	held, err := c.client.Banned(ctx, jail)
 	if err != nil {

@@ -9,8 +9,7 @@ import (
 	"sync"
 )
 
-// causes are the reasons for which a fail2ban does not start that people meet, by
-// what it says of them (0.11 to 1.1), and what helps.
+// causes are common reasons why fail2ban does not start, recognised by its messages (0.11 to 1.1), and how to fix them.
 var causes = []struct{ says, fix string }{
 	{"Backend 'systemd' failed to initialize", "apt-get install python3-systemd (python3-systemd on Red Hat's too), then systemctl restart fail2ban"},
 	{"Have not found any log file", "where sshd logs to the journal only, as on Debian 12: apt-get install python3-systemd, install examples/fail2ban/jail.d/ssh-journal.conf in /etc/fail2ban/jail.d, then systemctl restart fail2ban"},
@@ -19,12 +18,11 @@ var causes = []struct{ says, fix string }{
 	{"parsing errors", "correct the line that it names, then systemctl restart fail2ban"},
 }
 
-// logTail is how much of the end of fail2ban's log is looked at: its longest line
-// holds the whole configuration.
+// logTail is how much of the end of fail2ban's log is read: its longest line holds the whole configuration.
 const logTail = 64 << 10
 
-// down says why fail2ban does not run. What its own test of the configuration
-// finds comes first; what only a start finds stands in its log.
+// down says why fail2ban does not run. Errors found by its own configuration test come first; errors that only a start finds
+// are in its log.
 func (c *checker) down(ctx context.Context) {
 	const what, why = "fail2ban does not run", "Nothing on this router detects attacks."
 	var said []string
@@ -46,8 +44,7 @@ func (c *checker) down(ctx context.Context) {
 	c.add(Serious, what, why, "systemctl start fail2ban, and where that fails journalctl -u fail2ban")
 }
 
-// around is what a line says from the words that were looked for on: before them
-// stand a time and a name of fail2ban's own.
+// around is the rest of a line from the searched words on: a time and fail2ban's own name precede them.
 func around(line, words string) string {
 	text := line[strings.Index(line, words):]
 	if i := nextEntry().FindStringIndex(text); i != nil {
@@ -91,7 +88,7 @@ var logTarget = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`\['set', 'logtarget', '(/[^']+)'\]`)
 })
 
-// tail is the end of a file, "" where it cannot be read.
+// tail is the end of a file, "" if it cannot be read.
 func tail(path string) string {
 	f, err := os.Open(path)
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// leastFeedTime is the shortest ban time of a jail that is fed that is not worth
-// a word: what the jail itself lets go is fed again within a minute, with a gap.
+// leastFeedTime is the shortest ban time of a fed jail that causes no finding: what the jail itself unbans is fed again within
+// a minute, with a gap.
 const leastFeedTime = 7 * 24 * time.Hour
 
-// fed looks at the jail that gets the peers' bans.
+// fed checks the jail that holds the peers' bans.
 func (c *checker) fed(ctx context.Context, runs bool) {
 	const install = "install examples/fail2ban/jail.d/mesh.conf"
 	jail := c.feed
@@ -55,10 +55,9 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 	}
 }
 
-// counts looks for a jail that counts fail2ban's own bans, as recidive does, and
-// with them those of the jail that is fed. Its filter may leave them out by its
-// _jailname, which the filter of 1.1.0 no longer takes from a jail, or the jail by
-// its ignoreregex, which all versions take.
+// counts looks for a jail that counts fail2ban's own bans, as recidive does, and therefore also those of the fed jail. Two
+// settings can exclude those: the filter's _jailname, which the filter of 1.1.0 no longer takes from a jail, or the jail's
+// ignoreregex, which works in all versions.
 func (c *checker) counts(ctx context.Context, jail string) error {
 	out, err := c.client.ask(ctx, "get", jail, "failregex")
 	if err != nil {

@@ -6,13 +6,11 @@ import (
 	"strings"
 )
 
-// sshFilter tells the failregex of a jail that looks for failed logins at sshd.
+// sshFilter matches the failregex of a jail that looks for failed sshd logins.
 const sshFilter = "not allowed because not listed in AllowUsers"
 
-// ssh looks whether a jail for sshd reads what this machine's sshd writes. A match
-// by the wrong name is no error for fail2ban: the jail runs and bans nobody.
-// From OpenSSH 9.8 on the lines come from sshd-session, from 10 on some from
-// sshd-auth.
+// ssh checks whether a jail for sshd reads what this machine's sshd writes. Matching the wrong name is no error to fail2ban:
+// the jail runs and bans nobody. From OpenSSH 9.8 on the lines come from sshd-session, from 10 on some come from sshd-auth.
 func (c *checker) ssh(ctx context.Context, jail string) error {
 	regexes, err := c.client.ask(ctx, "get", jail, "failregex")
 	if err != nil || !strings.Contains(regexes, sshFilter) {
@@ -49,15 +47,14 @@ func (c *checker) ssh(ctx context.Context, jail string) error {
 	return nil
 }
 
-// inJournal reports whether an entry of the last week fits. No journal fits
-// nothing.
+// inJournal reports whether an entry of the last week matches. Without a journal nothing does.
 func (c *checker) inJournal(ctx context.Context, match []string) bool {
 	args := append([]string{"--quiet", "--no-pager", "--output=cat", "--lines=1", "--since=-7d"}, match...)
 	out, err := c.client.journal(ctx, args...)
 	return err == nil && strings.TrimSpace(out) != ""
 }
 
-// quoted is a jail's name as a shell takes it.
+// quoted is a jail's name quoted for a shell.
 func quoted(jail string) string {
 	if strings.ContainsFunc(jail, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._@+:/-", r))

@@ -1,7 +1,9 @@
-// Package fail2ban is the agent's dealings with the fail2ban of its own router:
-// what the calls of the banmesh action mean, telling it of what the mesh lifted
-// or allowed, taking in the bans it already holds, and finding the traps of its
-// installation.
+// Package fail2ban connects the agent with its router's own fail2ban. Hooks turn the calls of the banmesh action into bans and
+// lifts of the set. The Notifier tells fail2ban what the mesh lifted or allowed, from the set's queue of notices. Check
+// finds common faults of fail2ban's installation.
+//
+// All of them use the Client, which runs fail2ban-client, through root's helper if there is one. fail2ban answers nobody while
+// it runs an action, so no hook may wait for it: Hooks and Notifier have goroutines of their own for that.
 package fail2ban
 
 import (
@@ -21,8 +23,8 @@ import (
 	"banmesh/mesh/fail2ban/helper"
 )
 
-// What a call of the client can fail with, for branching. The returned errors
-// wrap these with what was being done and what the client said.
+// The errors by which callers distinguish failures of the client. Returned errors wrap these with the failed call and the
+// client's message.
 var (
 	ErrNoClient   = errors.New("the fail2ban client is not installed")
 	ErrNotRunning = errors.New("fail2ban does not run")
@@ -32,35 +34,33 @@ var (
 )
 
 const (
-	// defaultTimeout bounds a call. fail2ban answers in 0.1 s, but not while it
-	// works on an `unban --all` or a restart of a jail.
+	// defaultTimeout bounds a call. fail2ban usually answers in 0.1 s, but not while it works on an `unban --all` or restarts a
+	// jail.
 	defaultTimeout = 15 * time.Second
 
-	// maxOutput bounds what is kept of a call's output: about 400,000 bans.
+	// maxOutput bounds how much output of a call is kept: about 400,000 bans.
 	maxOutput = 32 << 20
 
-	// maxBatch is how many addresses the Notifier gives in one call: fail2ban runs
-	// the jail's actions for each before it answers, and answers nobody meanwhile.
+	// maxBatch is how many addresses the Notifier passes in one call: fail2ban runs the jail's actions for each before it
+	// answers, and answers nobody meanwhile.
 	maxBatch = 25
 )
 
-// ClientConfig says how the local fail2ban is asked.
+// ClientConfig says how to ask the local fail2ban.
 type ClientConfig struct {
 	Command  string         // program, with arguments separated by blanks; default fail2ban-client
-	Socket   string         // given with -s where not empty
-	Helper   string         // socket of root's helper, which is asked instead where it is there; "" for none
+	Socket   string         // passed with -s unless empty
+	Helper   string         // socket of root's helper, which is asked instead if it exists; "" for none
 	timeout  time.Duration  // of one call; default 15 s
-	location *time.Location // zone that fail2ban prints times in; default time.Local
+	location *time.Location // the zone in which fail2ban prints times; default time.Local
 
-	// Shift is added to fail2ban's times. It is for a router whose clock is wrong:
-	// what it returns makes them times of the set, as it must with those of Calls
-	// and with the Now of Hooks and Notifier. nil: nothing.
+	// Shift is added to fail2ban's times, for a router whose clock is wrong: it turns them into times of the set, like those of
+	// Calls and the Now of Hooks and Notifier. nil adds nothing.
 	Shift func() time.Duration
 }
 
-// Client asks the local fail2ban through its own client program. No method may
-// be called from inside an action of fail2ban: fail2ban answers nobody while an
-// action runs. A Client has no state and may be used by several goroutines.
+// Client asks the local fail2ban through fail2ban-client. No method may be called from inside an action of fail2ban, which
+// answers nobody while an action runs. A Client has no state and may be used by several goroutines.
 type Client struct {
 	run      func(ctx context.Context, args ...string) (string, error)
 	journal  func(ctx context.Context, args ...string) (string, error) // runs journalctl
@@ -81,7 +81,7 @@ func NewClient(c ClientConfig) *Client {
 	}
 	return NewClientWith(c, func(ctx context.Context, args ...string) (string, error) {
 		if c.Helper != "" {
-			// Looked at each time: it may be installed while the agent runs.
+			// Check each time: the helper may be installed while the agent runs.
 			if _, err := os.Lstat(c.Helper); err == nil {
 				return askHelper(ctx, c.Helper, args)
 			}
@@ -90,8 +90,7 @@ func NewClient(c ClientConfig) *Client {
 	})
 }
 
-// NewClientWith returns a Client that has its commands run by a function, which
-// fails with the errors above.
+// NewClientWith returns a Client that runs its commands through a function, which returns the errors above.
 func NewClientWith(c ClientConfig, run func(context.Context, ...string) (string, error)) *Client {
 	if c.timeout <= 0 {
 		c.timeout = defaultTimeout
@@ -112,8 +111,8 @@ func NewClientWith(c ClientConfig, run func(context.Context, ...string) (string,
 	return &Client{run: run, journal: journal, sockets: sockets, timeout: c.timeout, location: c.location, shift: c.Shift}
 }
 
-// ask runs one command of fail2ban's protocol. The command's words are named in
-// the error, but not the addresses, of which there may be many.
+// ask runs one command of fail2ban's protocol. Its errors name the command's words, but not the addresses, of which there may
+// be many.
 func (c *Client) ask(ctx context.Context, args ...string) (string, error) {
 	within, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

@@ -5,19 +5,17 @@ import (
 	"time"
 )
 
-// echo is an unban that fail2ban was told of; the hook that it causes says
-// nothing new.
+// echo is an unban that this agent requested; the hook that it causes is not news.
 type echo struct {
 	jail   string
 	prefix netip.Prefix
-	start  int64 // Unix seconds, as fail2ban's list has it: rounded down
+	start  int64 // Unix seconds, rounded down as in fail2ban's list
 }
 
-// echoLife is how long an echo is waited for: a hook may lie in the spool.
+// echoLife is how long an echo is expected: the hook may have waited in the spool.
 const echoLife = 10 * time.Minute
 
-// expect announces that the unban of held bans of a jail will be told to
-// fail2ban by us.
+// expect announces that this agent is about to have a jail unban these bans.
 func (h *Hooks) expect(jail string, held []Banned) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -32,7 +30,7 @@ func (h *Hooks) expect(jail string, held []Banned) {
 	}
 }
 
-// expected reports whether an unban was announced, and takes that back.
+// expected reports whether an unban was announced, and removes the announcement.
 func (h *Hooks) expected(jail string, prefix netip.Prefix, start time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

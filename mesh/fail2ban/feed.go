@@ -9,40 +9,37 @@ import (
 	"time"
 )
 
-// Feed is who keeps the peers' bans in a jail of this fail2ban. What happens in
-// that jail is told to it, and not to the mesh: the jail's bans are not this
-// router's own. No method may ask fail2ban, which waits for the call to return.
+// Feed keeps the peers' bans in one jail of this fail2ban. Hooks of that jail go to the Feed and not to the mesh, because its
+// bans are not this router's own. No method may ask fail2ban, which waits for the call to return.
 type Feed interface {
 	// Jail is the name of the jail.
 	Jail() string
-	// Unbanned says that the jail let a prefix go before the time of its ban was
-	// over: fail2ban was told to, by a human or by the Feed itself. start is the
-	// ban's in fail2ban.
+	// Unbanned reports that the jail unbanned a prefix before its ban time was over, by request of a human or of the Feed
+	// itself. start is the ban's start in fail2ban.
 	Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error
-	// Emptied says that somebody unbanned all, at that time.
+	// Emptied reports that somebody unbanned everything at that time.
 	Emptied(ctx context.Context, at time.Time) error
-	// Started says that the jail has started, perhaps with nothing in it.
+	// Started reports that the jail has started, perhaps empty.
 	Started()
 }
 
-// ourUnban is how the unban hook of an action of ours calls.
+// ourUnban matches the unban command of one of our actions.
 const ourUnban = "fail2ban unban --jail="
 
 // Shape is what a running jail does.
 type Shape struct {
 	Detects        bool          // it has a filter
-	Blocks         bool          // it has an action beside ours
-	NotifiesBans   bool          // an action of it tells banmesh of bans
-	NotifiesUnbans bool          // likewise of unbans
-	Flushes        bool          // what tells of unbans is not called for each ban at a stop
+	Blocks         bool          // it has an action besides ours
+	NotifiesBans   bool          // one of its actions reports bans to banmesh
+	NotifiesUnbans bool          // one of its actions reports unbans to banmesh
+	Flushes        bool          // at a stop, the action that reports unbans is not called for each ban
 	BanTime        time.Duration // negative: without end
 }
 
-// feeds reports whether the jail looks like one that is fed with the mesh's
-// bans: it tells banmesh of unbans, but not of bans.
+// feeds reports whether the jail looks like one that is fed with the mesh's bans: it reports unbans to banmesh, but no bans.
 func (s Shape) feeds() bool { return s.NotifiesUnbans && !s.NotifiesBans }
 
-// Shape looks at a running jail. ErrNoJail where fail2ban has no such jail.
+// Shape examines a running jail. It returns ErrNoJail if fail2ban has no such jail.
 func (c *Client) Shape(ctx context.Context, jail string) (Shape, error) {
 	s, err := c.actionsOf(ctx, jail)
 	if err != nil {
@@ -61,7 +58,7 @@ func (c *Client) Shape(ctx context.Context, jail string) (Shape, error) {
 	return s, err
 }
 
-// actionsOf looks at a jail's actions only.
+// actionsOf examines only a jail's actions.
 func (c *Client) actionsOf(ctx context.Context, jail string) (s Shape, err error) {
 	out, err := c.ask(ctx, "get", jail, "actions")
 	if err != nil {
@@ -113,18 +110,16 @@ type action struct {
 	has        []string // its settings
 }
 
-// action finds which settings an action has. Asking for another one leaves an
-// error in fail2ban's log.
+// action finds out which settings an action has, because asking for a missing one leaves an error in fail2ban's log.
 func (c *Client) action(ctx context.Context, jail, name string) (action, error) {
 	out, err := c.ask(ctx, "get", jail, "actionproperties", name)
 	return action{c, jail, name, actionNames(out)}, err
 }
 
-// isCommand reports whether the action runs commands; one written in Python does
-// not.
+// isCommand reports whether the action runs commands; one written in Python does not.
 func (a action) isCommand() bool { return slices.Contains(a.has, "actionban") }
 
-// get returns a setting; one that is not set is empty.
+// get returns a setting, "" if it is not set.
 func (a action) get(ctx context.Context, setting string) (string, error) {
 	if !slices.Contains(a.has, setting) {
 		return "", nil
@@ -133,9 +128,8 @@ func (a action) get(ctx context.Context, setting string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// Feeds returns the jails that are fed with the mesh's bans, by their Shape. What
-// they hold comes from the mesh and must not go back into it as this router's
-// own.
+// Feeds returns the jails that are fed with the mesh's bans, by their Shape. Their bans come from the mesh and must not go back
+// into it as this router's own.
 func Feeds(ctx context.Context, client *Client) ([]string, error) {
 	jails, err := client.jails(ctx)
 	if err != nil {
@@ -145,7 +139,7 @@ func Feeds(ctx context.Context, client *Client) ([]string, error) {
 	for _, jail := range jails {
 		shape, err := client.actionsOf(ctx, jail)
 		if errors.Is(err, ErrNoJail) {
-			continue // stopped meanwhile
+			continue // it has stopped meanwhile
 		}
 		if err != nil {
 			return nil, err

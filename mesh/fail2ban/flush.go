@@ -8,16 +8,14 @@ import (
 	"banmesh/store"
 )
 
-// fail2ban calls flush when a jail stops and when everything is unbanned by
-// hand, and says nothing of which it is. Both empty the jail's list at once; but
-// after the one it answers for the jail again, still running, and after the
-// other the stop's hook has come, or fail2ban does not answer.
+// fail2ban calls flush both when a jail stops and when everything is unbanned by hand, without saying which. Both empty the
+// jail's list at once. But after an unban by hand, fail2ban answers for the jail again, still running; after a stop, the stop
+// hook has come or fail2ban does not answer.
 
-// flush is a flush of which it is not known yet whether it was an `unban --all`.
-// Hooks.mu guards its fields.
+// flush is a flush that may have been an `unban --all`; it is not known yet. Hooks.mu guards its fields.
 type flush struct {
 	called  time.Time // when fail2ban called
-	before  time.Time // bans that started before are meant
+	before  time.Time // it concerns bans that started before then
 	next    time.Time // when to ask
 	emptied bool      // the last answer was an empty list
 }
@@ -29,9 +27,8 @@ func (h *Hooks) noteFlush(jail string, at time.Time) {
 	h.wake()
 }
 
-// noteBan takes a ban that comes after a flush into account: a repeated one shows
-// that the jail was restarted; a new one may have started before the flush, with
-// a log line that was read after it, and is not meant.
+// noteBan considers a ban that comes after a flush. A repeated ban shows that the jail was restarted. A new one may have
+// started before the flush, with a log line that was read after it, and is then not concerned.
 func (h *Hooks) noteBan(c Call) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -58,9 +55,8 @@ func (h *Hooks) wake() {
 	}
 }
 
-// Run looks after flushes until ctx ends. A flush that cannot be cleared up
-// within a quarter of an hour, or that the agent's end interrupts, lifts
-// nothing: the bans end by their time.
+// Run resolves flushes until ctx ends. A flush that cannot be resolved within a quarter of an hour, or that the agent's end
+// interrupts, lifts nothing: the bans run out by themselves.
 func (h *Hooks) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -83,8 +79,7 @@ func (h *Hooks) Run(ctx context.Context) error {
 	}
 }
 
-// nextFlush returns the flushed jail that is to be asked for first, and in which
-// time; nil where there is none.
+// nextFlush returns the flushed jail to ask about first, and when to do so; nil if there is none.
 func (h *Hooks) nextFlush() (jail string, f *flush, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -98,7 +93,7 @@ func (h *Hooks) nextFlush() (jail string, f *flush, wait time.Duration) {
 	return jail, f, wait
 }
 
-// checkFlush asks what became of a flushed jail.
+// checkFlush finds out what became of a flushed jail.
 func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 	held, err := h.client.Banned(ctx, jail)
 
@@ -129,7 +124,7 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 	lifted, err := h.liftAll(ctx, jail, before)
 	if err != nil {
 		h.log.Warn("lift what fail2ban unbanned", "jail", jail, "error", err)
-		return // tried again with the next answer
+		return // the next answer tries again
 	}
 	h.log.Info("fail2ban unbanned all of a jail", "jail", jail, "lifted", lifted)
 	h.mu.Lock()
@@ -139,8 +134,7 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 	h.mu.Unlock()
 }
 
-// liftAll does what an `unban --all` of a jail means, and returns how many bans
-// it lifted.
+// liftAll lifts what an `unban --all` of a jail concerns, and returns how many bans it lifted.
 func (h *Hooks) liftAll(ctx context.Context, jail string, before time.Time) (int, error) {
 	if h.feeds(jail) {
 		return 0, h.feed.Emptied(ctx, before)
@@ -155,10 +149,9 @@ func (h *Hooks) liftAll(ctx context.Context, jail string, before time.Time) (int
 	return len(lifted), err
 }
 
-// allSince reports whether no ban of the list is older than t: a jail under
-// attack fills again at once after an `unban --all`.
+// allSince reports whether no ban of the list is older than t: a jail under attack fills again at once after an `unban --all`.
 func allSince(held []Banned, t time.Time) bool {
-	t = t.Truncate(time.Second) // as the list's times are
+	t = t.Truncate(time.Second) // like the list's times
 	for _, b := range held {
 		if b.Start.Before(t) {
 			return false

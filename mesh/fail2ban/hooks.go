@@ -25,8 +25,7 @@ const (
 	EventUnban   Event = "unban"
 )
 
-// Call is what an action of fail2ban said. Start, Stop and Flush have a Jail and
-// a Called only.
+// Call is one call of a fail2ban action. Start, Stop and Flush have only a Jail and a Called.
 type Call struct {
 	Event    Event
 	Jail     string
@@ -34,8 +33,8 @@ type Call struct {
 	Start    time.Time     // <time>: of the last failure, or of `banip`
 	BanTime  time.Duration // <bantime>; negative: without end
 	Failures uint32        // 0 for a `banip`
-	Restored bool          // repeated by fail2ban at its start
-	Called   time.Time     // when fail2ban called; earlier than now where it was spooled
+	Restored bool          // fail2ban repeats it at its start
+	Called   time.Time     // when fail2ban called; in the past if it was spooled
 }
 
 // until is when the ban ends: start and bantime stay the same over restarts.
@@ -46,7 +45,7 @@ func (c Call) until() store.Millis {
 	return store.At(c.Start.Add(c.BanTime))
 }
 
-// over reports whether the time of the ban was over when it was told.
+// over reports whether the ban had already ended when fail2ban reported it.
 func (c Call) over() bool {
 	return c.BanTime >= 0 && !c.Called.Before(c.Start.Add(c.BanTime).Add(-rounding))
 }
@@ -55,8 +54,7 @@ func (c Call) over() bool {
 var ErrBadCall = errors.New("bad call of a fail2ban action")
 
 const (
-	// rounding is how far the times of one ban may lie apart: the store of
-	// fail2ban rounds to the second, and so does its list.
+	// rounding is how far the times of one ban may lie apart: both the database of fail2ban and its list round to the second.
 	rounding = 2 * time.Second
 
 	// flushFirst, flushRetry and flushPatience time the look at a flushed jail:

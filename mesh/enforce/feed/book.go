@@ -15,40 +15,37 @@ import (
 // bookKey is where the book is kept beside the set.
 const bookKey = "enforce/feed"
 
-// rounding is how far fail2ban's times of one ban may lie apart: it rounds them
-// to the second.
+// rounding is how far fail2ban's times of one ban may lie apart: it rounds them to the second.
 const rounding = time.Second
 
-// book is what a human unbanned in the jail. It is durable: neither a restart of
-// the agent nor one of fail2ban forgets it.
+// book is what a human unbanned in the jail. It is durable, so that neither a restart of the agent nor one of fail2ban forgets
+// it.
 type book struct {
 	set replicatedSet
 
-	mu   sync.Mutex // held while it is saved, so that the last word is what is kept
+	mu   sync.Mutex // held during the save, so that the last change is the one kept
 	page page
 }
 
-// page is the book as it is kept.
+// page is the book in its saved form.
 type page struct {
-	// Unbanned prefixes, each with the start of the newest offence that was known
-	// then.
+	// Unbanned prefixes, each with the start of the newest offence known at that time.
 	Unbanned map[netip.Prefix]store.Millis `json:"unbanned,omitempty"`
 	Emptied  store.Millis                  `json:"emptied,omitempty"` // when all was unbanned by hand
-	Removed  store.Millis                  `json:"removed,omitempty"` // when the Feeder itself emptied the jail
+	Removed  store.Millis                  `json:"removed,omitempty"` // when the Feeder itself last emptied the jail
 }
 
 func (b *book) load(set replicatedSet) {
 	b.set = set
 	if raw, ok := set.Meta(bookKey); ok {
-		_ = json.Unmarshal(raw, &b.page) // what cannot be read is fed again
+		_ = json.Unmarshal(raw, &b.page) // an unreadable book is dropped: its prefixes are fed again
 	}
 	if b.page.Unbanned == nil {
 		b.page.Unbanned = make(map[netip.Prefix]store.Millis)
 	}
 }
 
-// holds reports whether an operator's decision keeps an offence that started then from
-// being fed: about that one prefix, about all.
+// holds reports whether an operator's unban, of that one prefix or of all, keeps an offence that started then from being fed.
 func (b *book) holds(prefix netip.Prefix, newest store.Millis) (one, all bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -68,15 +65,14 @@ func (b *book) remove(ctx context.Context, at time.Time) error {
 	return b.change(ctx, func(p *page) { p.Removed = store.At(at) })
 }
 
-// removedSince reports whether the Feeder has emptied the jail since that time.
+// removedSince reports whether the Feeder has emptied the jail since then.
 func (b *book) removedSince(t time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return store.At(t) <= b.page.Removed
 }
 
-// keep forgets the prefixes for which still says no: their bans are over, or
-// newer offences have come.
+// keep drops the prefixes that still rejects: their bans are over, or newer offences have come.
 func (b *book) keep(ctx context.Context, still func(netip.Prefix) bool) error {
 	b.mu.Lock()
 	idle := true
@@ -92,7 +88,7 @@ func (b *book) keep(ctx context.Context, still func(netip.Prefix) bool) error {
 	})
 }
 
-// change writes the book down before it counts.
+// change saves the book before the change takes effect.
 func (b *book) change(ctx context.Context, edit func(*page)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

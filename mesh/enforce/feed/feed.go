@@ -1,9 +1,11 @@
-// Package feed is the enforcement driver fail2ban: it keeps the peers' bans in a
-// jail of the local fail2ban that has no filter, so that fail2ban's own ban
-// action blocks them on this router, whatever the conductor does.
+// Package feed is the enforcement driver fail2ban: it keeps the peers' bans in a jail of the local fail2ban that has no filter,
+// so that fail2ban's own ban action blocks them on this router, whatever the conductor does.
 //
-// The jail is the feeder's alone. `banip` takes no time of its own (fail2ban
-// issue 4081), so the jail's ban time is long and the feeder lifts what has ended.
+// The jail belongs to the feeder alone. `banip` cannot set a ban time (fail2ban issue 4081), so the jail's ban time is long and
+// the feeder unbans what has ended.
+//
+// Run's goroutine compares the jail with the set and makes at most one call that bans and one that unbans at a time. Changed
+// and the jail's hooks only wake it.
 package feed
 
 import (
@@ -20,15 +22,14 @@ import (
 	"banmesh/store"
 )
 
-// Defaults of Config. Beyond the limit fail2ban gets slow: a program is run for
-// each ban, also at each of its starts.
+// Defaults of Config. Beyond the limit fail2ban gets slow: it runs a program for each ban, again at each of its starts.
 const (
 	defaultJail  = "mesh"
 	defaultLimit = 1000
 )
 
-// replicatedSet is the part of the replicated set that is fed; *store.Store is one. Its
-// Meta keeps what a human unbanned in the jail, over restarts.
+// replicatedSet is the part of the replicated set that is fed; *store.Store implements it. Meta keeps what a human unbanned in
+// the jail, over restarts.
 type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
@@ -37,7 +38,7 @@ type replicatedSet interface {
 	Meta(key string) ([]byte, bool)
 }
 
-// client is how the local fail2ban is asked; *fail2ban.Client is one.
+// client asks the local fail2ban; *fail2ban.Client implements it.
 type client interface {
 	Shape(ctx context.Context, jail string) (fail2ban.Shape, error)
 	Banned(ctx context.Context, jail string) ([]fail2ban.Banned, error)
@@ -59,16 +60,14 @@ type Config struct {
 	Jail   string // default defaultJail
 	Limit  int    // of bans in the jail; default defaultLimit
 
-	// Settled says that the set has been compared with the peers', or that there
-	// are none: before, nothing is changed.
+	// Settled reports that the set has been compared with the peers', or that there are none: nothing is changed before.
 	Settled func() bool
-	Now     func() time.Time // the clock that the Client's times are of; default time.Now
+	Now     func() time.Time // the clock of the Client's times; default time.Now
 	Logger  *slog.Logger     // default: discards
 }
 
-// Feeder keeps the jail in step with the peers' bans. Run does the work; all
-// methods may be called concurrently. It is the Feed of fail2ban.HooksConfig, and
-// so hears of what is unbanned in its jail.
+// Feeder keeps the jail in step with the peers' bans. Run does the work; all methods may be called concurrently. It is the Feed
+// of fail2ban.HooksConfig, which reports the unbans in its jail.
 type Feeder struct {
 	cfg  Config
 	log  *slog.Logger
@@ -78,8 +77,8 @@ type Feeder struct {
 
 	mu     sync.Mutex
 	status enforce.Status
-	lifted map[netip.Prefix]time.Time // what the jail was last told to let go, and when
-	look   bool                       // the jail has started: see what it holds
+	lifted map[netip.Prefix]time.Time // what the jail was last told to unban, and when
+	look   bool                       // the jail has started: read what it holds
 
 	run runner // Run's goroutine owns it
 }
@@ -122,16 +121,14 @@ func (f *Feeder) Status() enforce.Status {
 	return f.status
 }
 
-// Changed is told of every change of the set, in order. It does not block and
-// does not call the set.
+// Changed receives every change of the set, in order. It does not block and does not call the set.
 func (f *Feeder) Changed(c store.Change) {
 	if len(c.Events) > 0 || c.More > 0 {
 		f.poke()
 	}
 }
 
-// Started is told when the jail has started: fail2ban repeats what its database
-// holds, and may have lost it.
+// Started is called when the jail has started: fail2ban then repeats what its database holds, and may have lost that.
 func (f *Feeder) Started() {
 	f.mu.Lock()
 	f.look = true
@@ -146,10 +143,9 @@ func (f *Feeder) poke() {
 	}
 }
 
-// Unbanned is told by the jail's unban hook. What the Feeder had let go is no
-// news. All else is an operator's decision, and covers the offences known now: the
-// prefix is fed again when a peer reports a newer one. A restart of fail2ban is
-// not mistaken for that: it calls the flush hook, and not this one.
+// Unbanned is called by the jail's unban hook. It ignores what the Feeder itself unbanned. Everything else is an operator's
+// decision and covers the offences known now: the prefix is fed again when a peer reports a newer one. A restart of fail2ban
+// does not look like that, because it calls the flush hook instead.
 func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
 	f.mu.Lock()
 	at, own := f.lifted[prefix]
@@ -164,7 +160,7 @@ func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.T
 		}
 	}
 	if newest == 0 {
-		return nil // nobody bans it any more
+		return nil // no member bans it any more
 	}
 	if err := f.book.unbanned(ctx, prefix, newest); err != nil {
 		return err
@@ -174,8 +170,7 @@ func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.T
 	return nil
 }
 
-// Emptied is told when somebody unbanned all: that holds for every offence until
-// then.
+// Emptied is called when somebody unbanned everything, which covers every offence until then.
 func (f *Feeder) Emptied(ctx context.Context, at time.Time) error {
 	if f.book.removedSince(at) {
 		return nil
@@ -188,11 +183,11 @@ func (f *Feeder) Emptied(ctx context.Context, at time.Time) error {
 	return nil
 }
 
-// relook has the jail looked at with the next turn.
+// relook has the next turn read the jail.
 func (f *Feeder) relook() { f.Started() }
 
-// Remove empties the jail. It is called after Run has ended and before the set is
-// closed, when the router leaves the mesh for good. An error says what to do.
+// Remove empties the jail. It is called after Run has ended and before the set is closed, when the router leaves the mesh for
+// good. An error says what to do.
 func (f *Feeder) Remove(ctx context.Context) error {
 	shape, err := f.cfg.Client.Shape(ctx, f.cfg.Jail)
 	if errors.Is(err, fail2ban.ErrNoJail) || err == nil && misfit(shape) != nil {

@@ -14,52 +14,49 @@ import (
 )
 
 const (
-	// company is how long the first change waits for others; after that turns are
-	// gap apart, so that a stream of bans does not cost a process each.
+	// company is how long the first change waits for others. After that, turns are gap apart, so that a stream of bans does not
+	// cost a process each.
 	company = 200 * time.Millisecond
 	gap     = 2 * time.Second
 
-	// share bounds what choosing costs where the set is very large: at most one
-	// part in that many.
+	// share bounds the time spent on choosing from a very large set: at most one part in share.
 	share = 20
 
-	// settle is how often it is asked whether the set is complete.
+	// settle is how often Run checks whether the set is complete.
 	settle = 500 * time.Millisecond
 
-	// lookEvery is how often the jail is compared with the set. A jail that holds
-	// something else than it should is looked at again after lookAgain: fail2ban
+	// lookEvery is how often the jail is compared with the set. A jail that differs is read again after lookAgain: fail2ban
 	// repeats its bans one by one after a start.
 	lookEvery = time.Minute
 	lookAgain = 10 * time.Second
 
-	// shapeEvery is how often the jail's configuration is looked at.
+	// shapeEvery is how often the jail's configuration is checked.
 	shapeEvery = 10 * time.Minute
 
-	// fail2ban does nothing else while it bans what one call names. So a call gets
-	// as many prefixes as take it between quick and slow, and the pause after it is
-	// as long as it took.
+	// fail2ban does nothing else while it handles one call. So a call gets as many prefixes as take it between quick and slow,
+	// and the pause after it is as long as the call took.
 	batchFirst, batchLeast, batchMost = 25, 10, 200
 	quick, slow                       = 400 * time.Millisecond, 2 * time.Second
 
-	// After a failure fail2ban is left alone for a time that doubles.
+	// After a failure fail2ban is left alone for a time that doubles with each further one.
 	retryFirst, retryMost = 2 * time.Second, time.Minute
 
-	// echoLife is how long an unban hook may be late: it may lie in the spool.
+	// echoLife is how late an unban hook may come: it may have waited in the spool.
 	echoLife = time.Hour
 )
 
 // runner is what Run remembers.
 type runner struct {
-	held  map[netip.Prefix]bool // what the jail holds; nil: not known
-	next  time.Time             // when the jail is to be looked at
-	shape time.Time             // when its configuration is
-	pause time.Time             // nothing before
+	held  map[netip.Prefix]bool // what the jail holds; nil: unknown
+	next  time.Time             // when to read the jail next
+	shape time.Time             // when to check its configuration next
+	pause time.Time             // no call before then
 	retry time.Duration         // the last pause after a failure
 	batch int                   // prefixes of the next call
 }
 
-// Run feeds the jail until ctx ends, and returns nil then: a fail2ban that is
-// away or refuses is a State, not an error. What was fed stays.
+// Run feeds the jail until ctx ends and then returns nil: a fail2ban that is down or refuses shows as a State, not as an error.
+// What was fed stays.
 func (f *Feeder) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -80,8 +77,7 @@ func (f *Feeder) Run(ctx context.Context) error {
 	}
 }
 
-// turn does what is due, at most one call that bans and one that unbans, and
-// returns when to come again.
+// turn does what is due, with at most one call that bans and one that unbans, and returns when to come again.
 func (f *Feeder) turn(ctx context.Context) time.Duration {
 	if !f.cfg.Settled() {
 		return settle
@@ -120,7 +116,7 @@ func (f *Feeder) started() bool {
 	return f.look
 }
 
-// see looks at the jail where that is due.
+// see reads the jail if that is due.
 func (f *Feeder) see(ctx context.Context) error {
 	r := &f.run
 	now := time.Now()
@@ -160,8 +156,7 @@ func (f *Feeder) see(ctx context.Context) error {
 	return nil
 }
 
-// bring takes the jail one step nearer to what it should hold; more says that it
-// is not there yet.
+// bring takes the jail one step closer to what it should hold; more says that further steps are needed.
 func (f *Feeder) bring(ctx context.Context) (more bool, err error) {
 	r := &f.run
 	began := time.Now()
@@ -223,7 +218,7 @@ func (f *Feeder) lift(ctx context.Context, prefixes []netip.Prefix) error {
 	return nil
 }
 
-// call makes one change and learns from the time it takes.
+// call makes one change and adjusts the batch to the time it took.
 func (f *Feeder) call(prefixes []netip.Prefix, change func() error) error {
 	if len(prefixes) == 0 {
 		return nil
@@ -249,7 +244,7 @@ func (f *Feeder) call(prefixes []netip.Prefix, change func() error) error {
 	return nil
 }
 
-// note writes down how things stand after a turn that went well.
+// note updates the status after a successful turn.
 func (f *Feeder) note(want selection, frozen bool, by string) {
 	state, detail := enforce.On, ""
 	switch {
@@ -269,10 +264,10 @@ func (f *Feeder) note(want selection, frozen bool, by string) {
 	}
 }
 
-// failed writes down that fail2ban refused, and leaves it alone for a while.
+// failed records that fail2ban refused, and leaves it alone for a while.
 func (f *Feeder) failed(err error) {
 	r := &f.run
-	r.held = nil // what came of it is seen next time
+	r.held = nil // the next reading shows what came of it
 	r.retry = min(max(2*r.retry, retryFirst), retryMost)
 	r.pause = time.Now().Add(r.retry)
 	if errors.Is(err, fail2ban.ErrTimeout) {

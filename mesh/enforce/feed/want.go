@@ -15,8 +15,8 @@ type ban struct {
 	newest store.Millis // start of its latest offence
 }
 
-// compare orders by what matters more: the newer one, and of two the lower
-// address, so that the choice is the same each time.
+// compare orders by importance: the newer one first, and of two equally new the lower address, so that the choice is the same
+// each time.
 func (b ban) compare(o ban) int {
 	return cmp.Or(cmp.Compare(b.newest, o.newest), o.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(b.prefix.Bits(), o.prefix.Bits()))
 }
@@ -25,18 +25,17 @@ func (b ban) compare(o ban) int {
 type selection struct {
 	bans  []ban                 // newest first, within the limit
 	total int                   // of bans that might be fed
-	kept  map[netip.Prefix]bool // from being fed, by what a human unbanned
+	kept  map[netip.Prefix]bool // what is kept from being fed because a human unbanned it
 }
 
-// choose selects the peers' bans that are effective and that no human has
-// unbanned in the jail. While frozen nothing is added: only what the jail holds
-// may stay.
+// choose selects the peers' bans that are effective and that no human has unbanned in the jail. While frozen it adds nothing:
+// only what the jail holds may stay.
 func (f *Feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
 	s := selection{kept: make(map[netip.Prefix]bool)}
 	var best least
 	for e := range f.cfg.Set.Effective() {
 		if !e.ByPeer || e.Held {
-			continue // fail2ban banned it itself; or it is held
+			continue // fail2ban banned it itself, or it is held
 		}
 		for _, piece := range e.Pieces {
 			one, all := f.book.holds(piece, e.Newest)
@@ -60,7 +59,7 @@ func (f *Feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
 	return s
 }
 
-// least is a heap with the ban that matters least at its top.
+// least is a heap with the least important ban on top.
 type least []ban
 
 func (h least) Len() int           { return len(h) }
