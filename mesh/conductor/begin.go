@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	killWait  = 5 * time.Second       // for the lock of a killed session to come free
-	killRetry = 50 * time.Millisecond // between attempts meanwhile
+	killWait  = 5 * time.Second       // how long to wait for the lock of a killed session
+	killRetry = 50 * time.Millisecond // between attempts to take it
 )
 
 // begin brings the server to the point where an edit is safe, and reads what is there.
@@ -28,8 +28,8 @@ func (e *edit) begin(ctx context.Context, p Permit) error {
 		}
 	}()
 	if e.s.Candidate() != NoCandidate {
-		// Also under the lock: a server has to refuse the lock of a dirty candidate, but a commit of somebody's half
-		// finished work cannot be taken back, so that is not left to trust.
+		// Compare even under the lock. A server must refuse to lock a dirty candidate (RFC 6241 §7.5), but not every server
+		// does, and committing somebody's half-finished work cannot be undone.
 		d, err := e.cleanCandidate(ctx, p, true)
 		if err != nil {
 			return err
@@ -46,7 +46,7 @@ func (e *edit) begin(ctx context.Context, p Permit) error {
 	return refuseWideOpen("running", running.Addresses)
 }
 
-// takeLock takes the lock of what is edited, unless the server has none.
+// takeLock locks the datastore to edit, unless the server has no lock.
 func (e *edit) takeLock(ctx context.Context, p Permit) error {
 	var killed bool // and the time until its lock has to be free
 	var deadline time.Time
@@ -63,7 +63,7 @@ func (e *edit) takeLock(ctx context.Context, p Permit) error {
 			return err
 		case denied.Holder != 0 && slices.Contains(p.Kill, SessionAt{e.n.name, denied.Holder}) && !killed:
 			e.log.Warn("killing the session of a former leader, which holds the lock", "holder", denied.Holder)
-			// It may be gone by now, which is as good; the lock tells.
+			// The session may have ended by itself, which is just as good: the next attempt to lock shows it.
 			if err := e.s.Kill(ctx, denied.Holder); errors.Is(err, ErrRejected) {
 				e.log.Warn("kill-session refused", "holder", denied.Holder, "err", err)
 			} else if err != nil {
@@ -86,9 +86,9 @@ func (e *edit) takeLock(ctx context.Context, p Permit) error {
 	return nil
 }
 
-// clearMark makes the candidate clean where its lock was refused for uncommitted edits, and clears a server's mark of a
-// changed candidate that is equal to running: there is nothing in it to lose. Where the refusal did not name that mark, and
-// we have not changed anything, the candidate is left alone.
+// clearMark makes the candidate clean when its lock was refused because of uncommitted edits. If the candidate equals
+// running, only the server's "changed" mark stands in the way, and clearing it loses nothing. The candidate is left alone if
+// the refusal did not name that mark and we have changed nothing.
 func (e *edit) clearMark(ctx context.Context, p Permit, why *LockedError) error {
 	if _, err := e.cleanCandidate(ctx, p, false); err != nil {
 		return withDetail(err, why)
@@ -109,10 +109,10 @@ func (e *edit) clearMark(ctx context.Context, p Permit, why *LockedError) error 
 		return nil
 	}
 	if denied := (*LockedError)(nil); !errors.As(err, &denied) || !denied.Uncommitted {
-		return nil // refused for another reason, which the next attempt tells
+		return nil // refused for another reason, which the next attempt shows
 	}
-	// One server keeps its mark until the next commit, whatever is discarded. A commit of a candidate that is equal to
-	// running changes nothing; that it still is equal is looked at right before, as always without a lock.
+	// One server keeps its mark until the next commit, even after a discard. Committing a candidate that equals running
+	// changes nothing. Compare right before the commit, as always without a lock.
 	if _, err := e.cleanCandidate(ctx, p, false); err != nil {
 		return withDetail(err, why)
 	}
@@ -120,7 +120,7 @@ func (e *edit) clearMark(ctx context.Context, p Permit, why *LockedError) error 
 	return e.s.Commit(ctx)
 }
 
-// withDetail adds the server's own words to why we wait.
+// withDetail adds the server's own words to a BusyError that has none.
 func withDetail(err error, why *LockedError) error {
 	var b *BusyError
 	if errors.As(err, &b) {
@@ -129,8 +129,9 @@ func withDetail(err error, why *LockedError) error {
 	return err
 }
 
-// cleanCandidate makes sure that the candidate holds no uncommitted edits: our own leftovers are undone where they are
-// known, others are waited for. last says that the edit begins next: what was acknowledged and does not show may stay then.
+// cleanCandidate makes sure that the candidate holds no uncommitted edits. It undoes our own leftovers where it knows them
+// and waits for those of others. last says that the edit begins next: then an acknowledged change that running does not show
+// yet may stay.
 func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Difference, error) {
 	undid, reverted := false, false
 	private := e.s.Candidate() == PrivateCandidate
@@ -153,7 +154,7 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 		case e.acknowledged(d, true):
 			return nil, &BusyError{Detail: "the commit acknowledged at " + e.leftover().acked.Format(time.TimeOnly) + " is not visible since"}
 		case last && e.acknowledged(d, false):
-			// Running may still be an old one, so nothing is undone: the change goes on from what the candidate holds.
+			// Running may be an old reading, so undo nothing and build the change on the candidate.
 			e.log.Warn("what was acknowledged is not visible: it is committed once more",
 				"acknowledged", e.leftover().acked, "added", len(d.change.added), "removed", len(d.change.removed))
 			e.again, e.ours, e.dirty = d.Candidate, d.change, true
@@ -172,17 +173,16 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 	}
 }
 
-// mayRevert tells whether the candidate that differs so can be made a copy of running though we do not hold its lock: it is
-// the account's own, and nobody edits it with our account. The conductor itself brings it to what is in force then, which
-// needs no reading of ours. What differs in our tenant alone is ours. Where others have committed since the candidate was
-// begun it differs elsewhere, too: that nobody edits there is the conductor's word, or shows in the candidate being what it
-// was when it last was clean.
+// mayRevert reports whether the candidate may be reset to running without its lock. That takes a private candidate that
+// nobody else edits with our account. The conductor does the reset itself, so it does not depend on what we have read. A
+// difference in our tenant alone is ours. If others have committed since the candidate was begun, it differs elsewhere too;
+// then either the conductor says that it is only behind, or it is still what it was when it was last clean.
 func (e *edit) mayRevert(d *Difference) bool {
 	return e.s.Candidate() == PrivateCandidate && !e.c.lacks(e.n, AbilityDiscard) &&
 		(d.Foreign == "" || d.Behind || d.Text != 0 && d.Text == e.n.clean)
 }
 
-// editedBy says for whose edits we wait.
+// editedBy returns the error that says whose edits are in the way.
 func (e *edit) editedBy(d *Difference) error {
 	detail := d.Detail()
 	if e.s.Candidate() == PrivateCandidate {
@@ -192,7 +192,7 @@ func (e *edit) editedBy(d *Difference) error {
 	return &BusyError{Dirty: true, Detail: detail}
 }
 
-// forget forgets what was left in the candidate, which is clean.
+// forget drops the record of our leftover, because the candidate is clean.
 func (e *edit) forget(d *Difference) {
 	e.found(d)
 	e.c.mu.Lock()
@@ -204,7 +204,7 @@ func (e *edit) forget(d *Difference) {
 	}
 }
 
-// found takes in that what was left in the candidate, which is clean, has come into force after all.
+// found drops the record of our leftover: the candidate is clean, so the leftover has come into force after all.
 func (e *edit) found(d *Difference) {
 	e.c.mu.Lock()
 	l := e.n.leftover
@@ -214,7 +214,7 @@ func (e *edit) found(d *Difference) {
 	}
 }
 
-// compare compares candidate and running whole.
+// compare compares the whole candidate with the whole of running.
 func (e *edit) compare(ctx context.Context) (*Difference, error) {
 	d, err := e.s.Compare(ctx)
 	if err != nil {
@@ -224,8 +224,8 @@ func (e *edit) compare(ctx context.Context) (*Difference, error) {
 	return d, nil
 }
 
-// steady waits for a moment and fails if the difference is another one by then: another process may just have committed
-// what looks like a leftover, and running may show that late.
+// steady waits a moment and fails if the difference has changed meanwhile. A difference that looks like a leftover may be a
+// commit that another process has just made and that running shows late.
 func (e *edit) steady(ctx context.Context, d *Difference) error {
 	if err := wait(ctx, e.c.settle); err != nil {
 		return err
@@ -241,7 +241,7 @@ func (e *edit) steady(ctx context.Context, d *Difference) error {
 	return nil
 }
 
-// undoLeftovers undoes exactly what differs, once that has lasted for a moment.
+// undoLeftovers undoes exactly our difference, once it has stayed the same for a moment.
 func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
 	if err := e.steady(ctx, d); err != nil {
 		return err
@@ -255,8 +255,8 @@ func (e *edit) undoLeftovers(ctx context.Context, d *Difference) error {
 	return nil
 }
 
-// leftover is what was left in the candidate by a commit that was answered with success and did not show; nil where that is
-// not so. Nodes that share one candidate show each other's.
+// leftover returns what a commit left in the candidate that was answered with success but did not show, or nil. Nodes that
+// share one candidate see each other's leftovers.
 func (e *edit) leftover() *leftover {
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
@@ -268,15 +268,15 @@ func (e *edit) leftover() *leftover {
 	return nil
 }
 
-// acknowledged tells whether what differs is a commit of ours that was answered with success; recently: so short a time ago
-// that the reading of running may be older than that.
+// acknowledged reports whether the difference is a commit of ours that was answered with success. recently limits that to a
+// commit so recent that the reading of running may be older.
 func (e *edit) acknowledged(d *Difference, recently bool) bool {
 	l := e.leftover()
 	return l != nil && (!recently || time.Since(l.acked) < e.c.cfg.Timeout) && d.Foreign == "" && d.change.foreign == "" && l.explains(d.change, time.Now())
 }
 
-// own tells whether what differs in our tenant was left by us: this process remembers it, nobody else could have made it,
-// or the caller knows it. What was acknowledged is in force unless the conductor has lost it: the caller alone decides.
+// own reports whether we left the difference in our tenant: this process remembers it, nobody else could have made it, or the
+// caller recognises it. Only the caller can claim an acknowledged change: it is in force unless the conductor has lost it.
 func (e *edit) own(d *Difference, p Permit) bool {
 	c := d.change
 	if c.empty() {
@@ -285,22 +285,22 @@ func (e *edit) own(d *Difference, p Permit) bool {
 	if e.remembered(d) {
 		return true
 	}
-	gone := c.created.remade && !d.Candidate.Member && len(c.added) == 0 // caught while the member is made anew
+	gone := c.created.remade && !d.Candidate.Member && len(c.added) == 0 // interrupted while the member was being replaced
 	switch {
 	case c.foreign != "":
 		return false
 	case len(c.added)+len(c.removed) > 0 && !gone:
 		return p.Ours != nil && p.Ours(c.added, c.removed)
 	}
-	// No address differs, or the member is being made anew. Only our own description tells such a thing from another
-	// administrator's.
+	// No address differs, or the member is being replaced. Only our own description distinguishes that from another
+	// administrator's edit.
 	return c.created.remade || c.created.description || c.created.tenant && e.c.cfg.Description == "" && !c.created.member
 }
 
-// remembered tells whether this process made the change a moment ago. Only nodes that share one candidate show each other's
-// leftovers: what the same change is elsewhere, somebody else has made. Where each node has its own, one can be out of reach
-// for longer than a moment: there what still is as it was left is ours however long ago that was, and also what was
-// acknowledged, once the conductor has lost it.
+// remembered reports whether this process made the change recently. Only nodes that share one candidate see each other's
+// leftovers; on a node with a candidate of its own, the same change was made by somebody else. Such a node can be unreachable
+// for long, so there a leftover that still stands as it was left is ours whatever its age. The same goes for an acknowledged
+// change once the conductor has lost it.
 func (e *edit) remembered(d *Difference) bool {
 	c := d.change
 	e.c.mu.Lock()
@@ -315,7 +315,7 @@ func (e *edit) remembered(d *Difference) bool {
 	})
 }
 
-// undo takes a change back in the candidate, which holds now, and remembers that.
+// undo reverts a change in the candidate, whose content is now, and remembers that it did.
 func (e *edit) undo(ctx context.Context, now, base *Tenant, c change) error {
 	u := undo(now, base, c)
 	if u.Empty() {

@@ -13,25 +13,25 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// cleanupTime bounds what is done to leave a conductor tidy when the caller's context has ended already.
+// cleanupTime bounds the cleanup at the conductor after the caller's context has ended.
 const cleanupTime = 10 * time.Second
 
 // Permit is what the caller allows beyond its own edits.
 type Permit struct {
-	// Ours is asked when the candidate differs from running only in our tenant: the prefixes added to it and removed
-	// from it, canonical and sorted. If it says true, exactly these are undone. Nil means never.
+	// Ours is asked when the candidate differs from running only in our tenant. It gets the prefixes added to the tenant and
+	// removed from it, canonical and sorted. If it returns true, exactly these are undone. Nil means never.
 	Ours func(added, removed []netip.Prefix) bool
-	// Kill lists sessions of a former leader that may be killed, if they hold the lock. No other session is, ever.
+	// Kill lists sessions of a former leader that may be killed if they hold the lock. No other session is ever killed.
 	Kill []SessionAt
 }
 
-// Running is the tenant as it was read from the running datastore.
+// Running is the tenant as read from the running datastore.
 type Running struct {
 	Addresses []netip.Prefix // canonical (masked), sorted, without duplicates
-	unread    []string       // values that are no prefix; they are left alone
+	unread    []string       // values that are not prefixes; they are left alone
 	Exists    bool           // the tenant exists
 	Member    bool           // our neighborhood's member exists
-	Conductor string         // the node that was read, as configured
+	Conductor string         // the node that was read, as named in the configuration
 }
 
 func (t *Tenant) public(node string) Running {
@@ -43,29 +43,29 @@ type Conductor struct {
 	cfg    Config
 	driver Driver
 	nodes  []*node
-	settle time.Duration // for which a reading has to stay the same before anything is undone on its strength
+	settle time.Duration // how long a reading must stay the same before anything is undone because of it
 
-	mu       sync.Mutex // guards the rest, and what is in nodes
+	mu       sync.Mutex // guards the fields below and those of each node; never held over a call to the server
 	closed   bool
-	calls    map[*context.CancelCauseFunc]struct{} // that end what is under way
+	calls    map[*context.CancelCauseFunc]struct{} // each ends one call under way
 	sessions map[Session]struct{}
-	first    int  // index of the node to try first: the one that worked last
-	doubted  bool // its last commit has no known outcome: it is read there, and the next edit is made elsewhere
+	first    int  // index of the node to try first: the last one that worked
+	doubted  bool // the outcome of its last commit is unknown: read running there, but edit at the next node
 	features string
 	warnings []string
 }
 
-// node is what is remembered of one node.
+// node holds what is remembered about one node.
 type node struct {
 	name     string
 	identity string
 	lacks    Abilities
 	leftover *leftover
 	undone   undone
-	clean    uint64 // Difference.Text of the candidate when it last was clean; read and written by the edit that is open
+	clean    uint64 // Difference.Text of the candidate when it was last clean; used only by the open edit
 
-	// Where each node has a candidate of its own: whether this process has looked at it yet, why it could not be tidied, and
-	// when to try that again.
+	// For nodes with candidates of their own: whether this process has looked at it yet, why it could not be tidied, and when
+	// to try again.
 	looked bool
 	untidy string
 	next   time.Time
@@ -83,9 +83,9 @@ func New(cfg Config, d Driver) *Conductor {
 	return c
 }
 
-// Begin starts a change: it opens a session, takes the lock (or, where there is none, makes sure that the candidate is
-// clean) and reads running's tenant. The Edit must be closed. Errors: *BusyError, ErrWideOpen, *RejectedError and those of
-// Read.
+// Begin starts a change: it opens a session, takes the lock and reads the tenant from running. Where there is no lock, it
+// makes sure that the candidate is clean instead. The Edit must be closed. Errors: *BusyError, ErrWideOpen, *RejectedError
+// and those of Read.
 func (c *Conductor) Begin(ctx context.Context, p Permit) (Edit, error) {
 	ctx, done, err := c.enter(ctx)
 	if err != nil {
@@ -116,8 +116,8 @@ func (c *Conductor) Begin(ctx context.Context, p Permit) (Edit, error) {
 	return e, nil
 }
 
-// Read reads running's tenant without a lock. Errors: ErrUnreachable, ErrLogin, ErrHostKey, *BusyError (the conductor asks
-// to wait), *RejectedError, ErrWideOpen (the result is valid then), ErrClosed.
+// Read reads the tenant from running without a lock. Errors: ErrUnreachable, ErrLogin, ErrHostKey, *BusyError (the conductor
+// asks to wait), *RejectedError, ErrWideOpen (with a valid result), ErrClosed.
 func (c *Conductor) Read(ctx context.Context) (Running, error) {
 	var r Running
 	err := c.with(ctx, "read running", func(ctx context.Context, s Session, n *node) error {
@@ -131,8 +131,8 @@ func (c *Conductor) Read(ctx context.Context) (Running, error) {
 	return r, err
 }
 
-// Denied returns the names of the enabled services of running that deny our tenant, sorted. A tenant that none denies
-// blocks nobody. Errors: those of Read.
+// Denied returns the names of the enabled services of running that deny our tenant, sorted. If no service denies the tenant,
+// its addresses are not blocked. Errors: those of Read.
 func (c *Conductor) Denied(ctx context.Context) (names []string, err error) {
 	err = c.with(ctx, "read the services", func(ctx context.Context, s Session, _ *node) error {
 		names, err = s.Denied(ctx)
@@ -141,9 +141,9 @@ func (c *Conductor) Denied(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
-// CutSessions ends the live traffic sessions that have a flow from one of the prefixes, on every router: a new ban alone
-// lets what is already established go on. It returns how many were ended. Errors are those of Read, and
-// errors.ErrUnsupported where the interface has no such call.
+// CutSessions ends the live traffic sessions that have a flow from one of the prefixes, on every router: a new ban alone does
+// not stop established sessions. It returns how many it ended. Errors: those of Read, and errors.ErrUnsupported if the
+// interface has no such call.
 func (c *Conductor) CutSessions(ctx context.Context, prefixes []netip.Prefix) (ended int, err error) {
 	sources, err := prefixset.Canonical(prefixes)
 	if err != nil {
@@ -162,7 +162,7 @@ func (c *Conductor) CutSessions(ctx context.Context, prefixes []netip.Prefix) (e
 	return ended, err
 }
 
-// with does something in a session of its own.
+// with calls do with a session of its own.
 func (c *Conductor) with(ctx context.Context, what string, do func(context.Context, Session, *node) error) error {
 	ctx, done, err := c.enter(ctx)
 	if err != nil {
@@ -181,14 +181,14 @@ func (c *Conductor) with(ctx context.Context, what string, do func(context.Conte
 	return nil
 }
 
-// Features says in one line what the server last spoken to offers and which path is taken; "" before that.
+// Features says in one line what the server last used offers and how it is edited; "" before that.
 func (c *Conductor) Features() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.features
 }
 
-// Warnings are what an operator has to know of the server last spoken to.
+// Warnings returns what an operator must know about the server last used.
 func (c *Conductor) Warnings() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,7 +201,7 @@ func (c *Conductor) Warnings() []string {
 	return all
 }
 
-// Close ends what is under way and closes every session that is still open. Begin and Read fail with ErrClosed afterwards.
+// Close aborts calls under way and closes all open sessions. After it, Begin and Read fail with ErrClosed.
 func (c *Conductor) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -211,14 +211,14 @@ func (c *Conductor) Close() error {
 	open := slices.Collect(maps.Keys(c.sessions))
 	c.mu.Unlock()
 	ended, cancel := context.WithCancel(context.Background())
-	cancel() // nothing is said to the server any more
+	cancel() // close the connections without a farewell to the server
 	for _, s := range open {
 		_ = s.Close(ended)
 	}
 	return c.driver.Close()
 }
 
-// enter gives a context that also ends with the Conductor.
+// enter returns a context that also ends when the Conductor is closed.
 func (c *Conductor) enter(ctx context.Context) (context.Context, func(), error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.mu.Lock()
@@ -236,8 +236,8 @@ func (c *Conductor) enter(ctx context.Context) (context.Context, func(), error) 
 	}, nil
 }
 
-// open opens a session with the first node that answers, beginning with the one that worked last. A refused login ends the
-// round: it is the same on all nodes, and counts on each.
+// open opens a session with the first node that answers, starting with the last one that worked. A refused login ends the
+// round: it is the same on all nodes, and each attempt counts towards a lockout.
 func (c *Conductor) open(ctx context.Context) (Session, *node, error) {
 	c.mu.Lock()
 	first := c.first
@@ -293,7 +293,7 @@ func (c *Conductor) prefer(at int) {
 	c.mu.Unlock()
 }
 
-// avoid has the next attempt begin at the next node, where this one answers and cannot do what it is there for.
+// avoid makes the next attempt start at the next node if this one answers but cannot do its job.
 func (c *Conductor) avoid(n *node, err error) {
 	switch {
 	case errors.Is(err, ErrUnknown):
@@ -305,7 +305,7 @@ func (c *Conductor) avoid(n *node, err error) {
 	}
 }
 
-// drop ends a session.
+// drop closes a session, also after the context has ended.
 func (c *Conductor) drop(ctx context.Context, s Session) error {
 	ctx, cancel := Cleanup(ctx)
 	defer cancel()
@@ -319,14 +319,14 @@ func (c *Conductor) drop(ctx context.Context, s Session) error {
 	return err
 }
 
-// lacks reports whether a node turned out not to have an ability.
+// lacks reports whether a node was found not to have an ability.
 func (c *Conductor) lacks(n *node, a ability) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return n.lacks[a]
 }
 
-// learn remembers that a node has not got an ability.
+// learn remembers that a node lacks an ability.
 func (c *Conductor) learn(s Session, n *node, a ability) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -334,14 +334,14 @@ func (c *Conductor) learn(s Session, n *node, a ability) {
 	c.features = s.Features(n.lacks) + " at " + n.name
 }
 
-// show says for Features and Warnings how a node is spoken to; what was written has shown more of that.
+// show updates Features and Warnings. It is called after writes as well, because they reveal more of the server.
 func (c *Conductor) show(s Session, n *node) {
 	c.mu.Lock()
 	c.features, c.warnings = s.Features(n.lacks)+" at "+n.name, s.Warnings()
 	c.mu.Unlock()
 }
 
-// remember keeps what an edit has left in a node's candidate; nil is nothing.
+// remember records what an edit has left in a node's candidate; nil records nothing.
 func (c *Conductor) remember(n *node, l *leftover) {
 	if l != nil {
 		l.at = time.Now()
@@ -351,12 +351,12 @@ func (c *Conductor) remember(n *node, l *leftover) {
 	c.mu.Unlock()
 }
 
-// Cleanup is a context for tidying up, also after the caller's own has ended.
+// Cleanup returns a context for cleaning up, which lives on for some seconds after the caller's own has ended.
 func Cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 }
 
-// wait waits, as long as the context lasts.
+// wait waits for d or until the context ends.
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -12,42 +12,42 @@ import (
 	"time"
 )
 
-// Validation says which validation a commit asks for.
+// Validation selects the kind of validation that a commit asks for.
 type Validation string
 
-// The values of Validation. A distributed validation asks every router and hangs while one is offline.
+// The values of Validation. A distributed validation asks every router, and hangs while one of them is offline.
 const (
 	ValidationLocal       Validation = "local"
 	ValidationDistributed Validation = "distributed"
-	ValidationNone        Validation = "none" // the commit does not say; the release decides
+	ValidationNone        Validation = "none" // the commit does not name one; the release decides
 )
 
-// ValidateMode says how a change is validated before it is committed.
+// ValidateMode selects how a change is validated before the commit.
 type ValidateMode string
 
 // The values of ValidateMode.
 const (
-	ValidateAuto        ValidateMode = "auto"          // the best that the server is known to do
+	ValidateAuto        ValidateMode = "auto"          // the best way that the server is known to support
 	ValidateExplicit    ValidateMode = "explicit"      // a validate operation before the commit
 	ValidateTestThenSet ValidateMode = "test-then-set" // NETCONF: the test-option of edit-config
 	ValidateNone        ValidateMode = "none"          // left to the commit itself
 )
 
-// Config is what the drivers' configurations have in common: which tenant to keep, and how.
+// Config holds the settings common to all drivers: which tenant to keep, and how.
 type Config struct {
 	Tenant       string // at most 63 characters, no dot (a dot means hierarchy)
 	Neighborhood string
-	Description  string // of the tenant where it is created, or has none; never overwrites one
+	Description  string // given to a tenant that is new or has none; never overwrites one
 
 	Validation   Validation
 	ValidateMode ValidateMode
 
-	DialTimeout time.Duration // bound of connect, login and first answer of one node
-	Timeout     time.Duration // bound of each operation after that; a context may be shorter
-	MaxReply    int           // bytes of the largest reply taken
+	DialTimeout time.Duration // for connect, login and first answer of one node
+	Timeout     time.Duration // for each later operation; a context may be shorter
+	MaxReply    int           // size limit of a reply in bytes
 	Logger      *slog.Logger
 
-	// Dial opens connections; nil is the network's. A simulation has its own.
+	// Dial opens connections. Nil uses the network; a simulation sets its own.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -65,18 +65,18 @@ func DefaultConfig() Config {
 	}
 }
 
-// modelName is the model's types tenant-name (less its dots) and name-id. It is compiled when first needed: every command
-// of the program would pay for it.
+// modelName matches the model's types tenant-name (without dots) and name-id. It is compiled on first use, because compiling
+// it at start would slow down every command of the program.
 var modelName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
 })
 
-// Bad is an error that names a field of a configuration that cannot be used, with its value.
+// Bad returns an error that names an unusable field of a configuration and its value.
 func Bad(field string, value any, why string) error {
 	return fmt.Errorf("%s %q: %s", field, fmt.Sprint(value), why)
 }
 
-// Validate names every field that cannot be used, with its value.
+// Validate returns an error that names every unusable field and its value.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(field string, value any, why string) { errs = append(errs, Bad(field, value, why)) }
@@ -107,7 +107,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// WithDefaults fills what was left at its zero value and has a sensible default.
+// WithDefaults sets fields at their zero value to their defaults.
 func (c Config) WithDefaults() Config {
 	d := DefaultConfig()
 	if c.Validation == "" {
@@ -131,10 +131,10 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// Key finds our member.
+// Key returns the key of our member.
 func (c Config) Key() Key { return Key{c.Tenant, c.Neighborhood} }
 
-// PlainText tells whether a string holds only what XML, JSON and one line of a terminal can hold.
+// PlainText reports whether XML, JSON and a line on a terminal can all hold the string.
 func PlainText(s string) bool {
 	for _, r := range s {
 		if r < 0x20 || r == 0x7f || r == 0xfffd || r == 0xfffe || r == 0xffff {

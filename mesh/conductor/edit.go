@@ -14,24 +14,24 @@ import (
 
 // Edit is one exclusive change of the tenant, from Begin to Close. It is not safe for concurrent use.
 type Edit interface {
-	// Running is the tenant as it was when the change began.
+	// Running returns the tenant as it was when the change began.
 	Running() Running
-	// Session is the NETCONF session-id, 0 where there is none.
+	// Session returns the NETCONF session-id, or 0 without one.
 	Session() uint64
 
-	// Apply edits only the difference, reads the candidate back and compares it as a set. What is there already is not
-	// added again, what is not there is not removed. Tenant, member and description are created where they are absent.
-	// Errors: ErrWideOpen, ErrMismatch, *RejectedError, *BusyError, ErrUnreachable; after any of them our edits are
-	// taken back as far as the conductor answers, and the Edit can only be closed.
+	// Apply writes only the difference, reads the candidate back and compares it as a set. It does not add what is already
+	// there, nor remove what is not. It creates the tenant, member and description if they are absent. Errors: ErrWideOpen,
+	// ErrMismatch, *RejectedError, *BusyError, ErrUnreachable. After any of them our edits are reverted as far as the
+	// conductor answers, and the Edit can only be closed.
 	Apply(ctx context.Context, add, remove []netip.Prefix) error
 
-	// Commit validates as configured, commits, reads running back and compares it as a set. What was answered with success
-	// and does not show at once is waited for. Errors: those of Apply (nothing was committed), and ErrUnknown: no answer
-	// tells whether it took effect. The Edit can only be closed afterwards.
+	// Commit validates as configured, commits, reads running back and compares it as a set. If the commit was answered with
+	// success but does not show at once, Commit waits for it. Errors: those of Apply (nothing was committed), and ErrUnknown
+	// if no answer tells whether the commit took effect. The Edit can only be closed afterwards.
 	Commit(ctx context.Context) error
 
-	// Close takes back what was not committed, unlocks and ends the session. It does so also after the context has ended,
-	// for a few seconds; what it cannot take back is remembered for the next Begin. A second Close does nothing.
+	// Close reverts uncommitted edits, unlocks and ends the session, for a few seconds even after the context has ended. What
+	// it cannot revert is remembered for the next Begin. A second Close does nothing.
 	Close(ctx context.Context) error
 }
 
@@ -44,17 +44,17 @@ type edit struct {
 	locked bool
 	undid  bool // leftovers were undone before the lock
 	closed bool
-	over   error // why no more can be done; ErrClosed after a commit
+	over   error // why the edit can only be closed now; ErrClosed after a commit
 
-	again *Tenant // the candidate as the change began, where it holds what was acknowledged and does not show
+	again *Tenant // the candidate at the start, if it held an acknowledged change that running did not show
 
-	base *Tenant // running, as the change began
-	now  *Tenant // what is edited, with our edits
+	base *Tenant // running at the start
+	now  *Tenant // what is being edited, with our edits
 
-	// Our edits that are not in force: what they changed of the base.
+	// Our edits that are not in force yet, relative to base.
 	dirty   bool
 	ours    change
-	pending []Change // where there is no candidate: written with Commit
+	pending []Change // without a candidate: written by Commit
 }
 
 func (e *edit) Running() Running { return e.base.public(e.n.name) }
@@ -83,7 +83,7 @@ func (e *edit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
 	if err := refuseWideOpen("what is to be added", add); err != nil {
 		return e.fail(ctx, fmt.Errorf("apply: %w", err))
 	}
-	e.again = nil // it stays, but for what is asked for otherwise: running may be an old one
+	e.again = nil // keep the leftover unless this change contradicts it: running may be an old reading
 	add, remove = prefixset.Minus(add, e.now.Addresses), prefixset.Both(remove, e.now.Addresses)
 	if len(add)+len(remove) == 0 {
 		return nil
@@ -104,7 +104,7 @@ func (e *edit) usable() error {
 	return nil
 }
 
-// learn remembers what the server turned out not to do.
+// learn remembers that the server lacks an ability.
 func (e *edit) learn(a ability, why error) {
 	e.log.Info("conductor lacks an operation", "operation", a, "reason", why.Error())
 	e.c.learn(e.s, e.n, a)
@@ -146,8 +146,8 @@ func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	err = mismatch(CandidateStore, want, got.Addresses)
 	var wrong *mismatchError
 	if errors.As(err, &wrong) {
-		// Where a list is written whole, what it lost is lost by us, and what is in the place of what we wrote is what the
-		// conductor made of that. Both go back with the rest.
+		// When the list is written whole, a lost address was lost by us, and an unexpected one replaced what we wrote. Both
+		// are reverted with the rest.
 		e.ours.removed = prefixset.Plus(e.ours.removed, prefixset.Both(e.base.Addresses, wrong.Missing))
 		if instead := prefixset.Minus(wrong.Unexpected, e.base.Addresses); len(instead) <= len(wrong.Missing) {
 			e.ours.added = prefixset.Plus(e.ours.added, instead)
@@ -160,14 +160,14 @@ func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	return err
 }
 
-// fail takes our edits back, so that nothing of a failed change waits in the candidate for somebody's commit.
+// fail reverts our edits, so that nothing of a failed change waits in the candidate for somebody's commit.
 func (e *edit) fail(ctx context.Context, err error) error {
 	if e.over == nil {
 		e.over = err
 	}
 	e.c.avoid(e.n, err)
 	if errors.Is(err, ErrUnknown) {
-		// Whatever is asked now may be answered before the commit has its effect.
+		// An answer to a read could come from before the commit takes effect, so do not ask.
 		e.dirty = false
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
@@ -183,8 +183,8 @@ func (e *edit) fail(ctx context.Context, err error) error {
 	return err
 }
 
-// revert takes back our edits of the candidate: all that is in it under our own lock or where nobody else edits it, exactly
-// ours elsewhere.
+// revert reverts our edits of the candidate. It discards everything under our own lock or where nobody else edits the
+// candidate, and otherwise reverts exactly our edits.
 func (e *edit) revert(ctx context.Context) error {
 	if e.s.Candidate() == NoCandidate {
 		e.dirty = false // nothing was written
@@ -211,7 +211,7 @@ func (e *edit) revert(ctx context.Context) error {
 	}
 	base := e.base
 	if !e.locked {
-		// Running may have moved on: what is in force by now is no edit any more.
+		// Running may have moved on, and what is in force by now is no longer an edit.
 		var err error
 		if base, err = e.s.Read(ctx, RunningStore); err != nil {
 			return fmt.Errorf("undo own edits: %w", err)
@@ -223,7 +223,8 @@ func (e *edit) revert(ctx context.Context) error {
 	}
 	c := compareTenants(now, base, e.c.cfg.Description)
 	if !e.locked {
-		// What somebody else did meanwhile stays. What covers everybody nobody can want: the server made that of ours.
+		// Keep what somebody else has edited meanwhile. Nobody can want a prefix that covers everything: the server made it
+		// of ours, so it is reverted too.
 		wide := slices.DeleteFunc(slices.Clone(c.added), func(p netip.Prefix) bool { return !prefixset.WideOpen(p) })
 		c.added, c.removed = prefixset.Both(c.added, prefixset.Plus(e.ours.added, wide)), prefixset.Both(c.removed, e.ours.removed)
 	}
@@ -238,7 +239,7 @@ func (e *edit) revert(ctx context.Context) error {
 	return nil
 }
 
-// reverted notes that nothing of ours is in the candidate any more.
+// reverted notes that the candidate holds none of our edits any more.
 func (e *edit) reverted() {
 	e.dirty = false
 	e.c.remember(e.n, nil)
@@ -285,7 +286,7 @@ func (e *edit) commitCandidate(ctx context.Context) error {
 	return e.outcome(ctx, e.s.Commit(ctx))
 }
 
-// commitRunning is for a server without candidate: each write takes effect by itself.
+// commitRunning commits on a server without candidate, where each write takes effect at once.
 func (e *edit) commitRunning(ctx context.Context) error {
 	now := e.base
 	for _, c := range e.pending {
@@ -298,7 +299,7 @@ func (e *edit) commitRunning(ctx context.Context) error {
 	return e.outcome(ctx, nil)
 }
 
-// onlyOwnEdits looks once more before a commit without a lock: somebody may have begun to edit since.
+// onlyOwnEdits compares once more before a commit without a lock: somebody may have started to edit since.
 func (e *edit) onlyOwnEdits(ctx context.Context) error {
 	d, err := e.compare(ctx)
 	if err != nil {
@@ -309,7 +310,7 @@ func (e *edit) onlyOwnEdits(ctx context.Context) error {
 		if e.s.Candidate() != PrivateCandidate {
 			return e.editedBy(d)
 		}
-		// Without our edits it shows whether somebody else edits with our account.
+		// Reverting our edits shows whether somebody else edits with our account.
 		if err := e.revert(ctx); err != nil {
 			return err
 		}
@@ -328,17 +329,17 @@ func (e *edit) onlyOwnEdits(ctx context.Context) error {
 	return mismatch(CandidateStore, e.want(), d.Candidate.Addresses)
 }
 
-// left is what an edit leaves in the candidate unless it is taken back; acked is when its commit was answered with success.
+// left describes what this edit leaves in the candidate unless it is reverted; acked is when its commit was acknowledged.
 func (e *edit) left(acked time.Time) *leftover {
 	return &leftover{made: e.ours, change: e.ours, holds: e.want(), acked: acked}
 }
 
-// want is what running is to hold.
+// want returns the addresses that running must hold.
 func (e *edit) want() []netip.Prefix {
 	return prefixset.Minus(prefixset.Plus(e.base.Addresses, e.ours.added), e.ours.removed)
 }
 
-// outcome trusts no answer to a commit: running tells what became of it.
+// outcome trusts no answer to a commit, but reads running to see what became of it.
 func (e *edit) outcome(ctx context.Context, answer error) error {
 	switch {
 	case answer == nil:
@@ -348,7 +349,7 @@ func (e *edit) outcome(ctx context.Context, answer error) error {
 	case !e.s.Alive():
 		return answer
 	}
-	// Words that came with success may be a refusal, or praise: running, which may show that late, tells.
+	// Words that came with success may be a refusal or praise. Running decides, and may show the change late.
 	var refused *RejectedError
 	worded := errors.As(answer, &refused) && refused.Err == nil
 	deadline := time.Now().Add(e.c.settle)
@@ -359,7 +360,7 @@ func (e *edit) outcome(ctx context.Context, answer error) error {
 			e.log.Warn("the commit was not answered with success, but running holds it", "answer", answer.Error())
 			return nil
 		case err != nil && !errors.Is(answer, ErrUnknown):
-			// It is nothing but unknown: what came in between must not be taken for its kind.
+			// Do not wrap the causes: callers must see ErrUnknown and no other kind.
 			return fmt.Errorf("%w: %v; then running could not be read: %v", ErrUnknown, answer, err)
 		}
 		if !worded || !time.Now().Before(deadline) || wait(ctx, max(e.c.settle/10, time.Millisecond)) != nil {
@@ -368,16 +369,16 @@ func (e *edit) outcome(ctx context.Context, answer error) error {
 	}
 }
 
-// confirm reads running back, after the commit was answered with success. From here on nothing is taken back: what running
-// does not show yet may come, and only the conductor knows.
+// confirm reads running back after the commit was answered with success. From here on nothing is reverted: a change that
+// running does not show yet may still come, and only the conductor knows.
 func (e *edit) confirm(ctx context.Context) error {
 	e.dirty = false
 	acked := time.Now()
 	e.c.remember(e.n, e.left(acked))
-	defer e.c.show(e.s, e.n) // a commit can leave something to warn of
+	defer e.c.show(e.s, e.n) // the commit may have added a warning
 	within, cancel := context.WithTimeout(ctx, e.c.cfg.Timeout)
 	defer cancel()
-	var last error // that was not the end of the time
+	var last error // other than that the time ended
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		got, err := e.s.Read(within, RunningStore)
 		if within.Err() != nil && last != nil {
@@ -394,7 +395,7 @@ func (e *edit) confirm(ctx context.Context) error {
 			if e.ours.inForce(got) {
 				e.c.moved(e.n, e.ours)
 				e.c.remember(e.n, nil)
-				return err // it came, and something else with it
+				return err // our change came, and something else with it
 			}
 			if last == nil {
 				e.log.Info("the commit was answered with success, and running does not show it yet", "err", err)
@@ -403,7 +404,7 @@ func (e *edit) confirm(ctx context.Context) error {
 		again := errors.Is(err, ErrMismatch) || errors.Is(err, ErrUnreachable) || errors.Is(err, ErrBusy)
 		last = err
 		if !again || !e.s.Alive() || wait(within, pause) != nil {
-			e.c.remember(e.n, e.left(acked)) // for so long running was known to be late
+			e.c.remember(e.n, e.left(acked)) // running was known to be late for that long
 			return fmt.Errorf("%w: acknowledged at %s, not visible since: %v", ErrUnseen, acked.Format(time.TimeOnly), err)
 		}
 	}
@@ -418,7 +419,7 @@ func (e *edit) Close(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	if e.again != nil {
-		e.dirty = false // what was acknowledged may be in force: it stays, and is remembered
+		e.dirty = false // an acknowledged change may be in force, so it stays and is remembered
 	}
 	if e.dirty && e.s.Alive() {
 		errs = append(errs, e.revert(ctx))

@@ -13,12 +13,12 @@ import (
 
 // Sentinels that callers branch on with errors.Is.
 var (
-	// ErrBusy: somebody else holds the lock or has uncommitted edits, a commit or validation is under way, a commit
-	// conflicted with another one, or the conductor asks to wait. Nothing was changed. The error is a *BusyError.
+	// ErrBusy: somebody else holds the lock or has uncommitted edits, a commit or validation is under way, another commit
+	// conflicted with ours, or the conductor asks to wait. Nothing was changed. The error is a *BusyError.
 	ErrBusy = errors.New("the conductor's configuration is in use")
-	// ErrLogin: the conductor refused the credentials. Do not try again soon: the device locks accounts out.
+	// ErrLogin: the conductor refused the credentials. Do not retry soon: the device locks accounts out.
 	ErrLogin = errors.New("the conductor refused the credentials")
-	// ErrForbidden: the login is good, but its role does not allow the call. Each try is a login, so it is an ErrLogin.
+	// ErrForbidden: the login works, but its role does not allow the call. Each try is a login, so it is an ErrLogin.
 	ErrForbidden = Kind("the conductor does not allow this user the call", ErrLogin)
 	// ErrSecret: the file of the key, the password or the token cannot be used. It is an ErrLogin.
 	ErrSecret = Kind("the file of the credentials cannot be used", ErrLogin)
@@ -26,24 +26,24 @@ var (
 	ErrHostKey = errors.New("the conductor's host key is not the known one")
 	// ErrUnreachable: no connection, or it was lost or timed out before a commit was sent. Nothing was committed.
 	ErrUnreachable = errors.New("no conductor can be reached")
-	// ErrProtocol: what answered does not speak as a conductor does. It is an ErrUnreachable.
+	// ErrProtocol: the server does not talk like a conductor. It is an ErrUnreachable.
 	ErrProtocol = Kind("the conductor did not answer as its protocol has it", ErrUnreachable)
-	// ErrUnknown: no answer tells whether a commit that was sent took effect, or running does not show what was answered
-	// with success. It may still do so: read running before judging.
+	// ErrUnknown: no answer tells whether a commit took effect, or running does not show a commit that was answered with
+	// success. The commit may still take effect: read running before judging.
 	ErrUnknown = errors.New("the outcome of the commit is unknown")
 	// ErrUnseen: a commit was answered with success, and running did not show it in time. It is an ErrUnknown.
 	ErrUnseen = Kind("the commit was answered with success, and running did not show it in time", ErrUnknown)
 	// ErrRejected: the conductor refused the change. The error is a *RejectedError.
 	ErrRejected = errors.New("the conductor rejected the change")
-	// ErrMismatch: what the conductor holds is not what it was told.
+	// ErrMismatch: the conductor holds something other than what it was given.
 	ErrMismatch = errors.New("the conductor holds something else than what it was given")
-	// ErrWideOpen: 0.0.0.0/0 or ::/0 is in the tenant or was to be put there: everybody would be banned.
+	// ErrWideOpen: 0.0.0.0/0 or ::/0 is in the tenant or was to be added to it, which would ban everybody.
 	ErrWideOpen = errors.New("the tenant holds 0.0.0.0/0 or ::/0")
-	// ErrClosed: the Conductor or Edit was closed before.
+	// ErrClosed: the Conductor or Edit is already closed.
 	ErrClosed = errors.New("already closed")
 )
 
-// Kind makes a sentinel that is also another one.
+// Kind returns a sentinel that is also another one.
 func Kind(text string, is error) error { return &kind{text, is} }
 
 type kind struct {
@@ -54,14 +54,14 @@ type kind struct {
 func (k *kind) Error() string { return k.text }
 func (k *kind) Unwrap() error { return k.is }
 
-// A BusyError says what is in the way. It is ErrBusy.
+// A BusyError says what stands in the way. It is an ErrBusy.
 type BusyError struct {
 	Holder   uint64        // session-id of the lock's holder, 0 when not told
 	Dirty    bool          // the candidate holds uncommitted edits that are not ours
 	Conflict bool          // another commit changed the same; the device has dropped our edits
-	After    time.Duration // the conductor asks to wait so long; 0 where it does not say
-	Detail   string        // the server's own words, or where the candidate differs first
-	Err      error         // the answer, where there is one
+	After    time.Duration // how long the conductor asks to wait; 0 if it does not say
+	Detail   string        // the server's own words, or the first place where the candidate differs
+	Err      error         // the error behind it, if any
 }
 
 func (e *BusyError) Error() string {
@@ -90,11 +90,11 @@ func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 // Unwrap gives the answer to errors.As.
 func (e *BusyError) Unwrap() error { return e.Err }
 
-// A RejectedError carries every reason the conductor gave. It is ErrRejected.
+// A RejectedError carries every reason that the conductor gave. It is an ErrRejected.
 type RejectedError struct {
 	Step     string   // what was refused: "edit", "validate", "commit"
 	Messages []string // at least one
-	Err      error    // the answer; nil where these words came with success
+	Err      error    // the error behind it; nil if the words came with success
 }
 
 func (e *RejectedError) Error() string {
@@ -112,7 +112,7 @@ func (e *RejectedError) Is(target error) bool { return target == ErrRejected }
 // Unwrap gives the answer to errors.As.
 func (e *RejectedError) Unwrap() error { return e.Err }
 
-// A mismatchError says how a datastore that was read back differs from what it should hold. It is ErrMismatch.
+// A mismatchError says how a datastore that was read back differs from what it should hold. It is an ErrMismatch.
 type mismatchError struct {
 	Datastore  Datastore
 	Missing    []netip.Prefix // told, but not there
@@ -133,7 +133,7 @@ func (e *mismatchError) Error() string {
 // Is makes a *mismatchError an ErrMismatch.
 func (e *mismatchError) Is(target error) bool { return target == ErrMismatch }
 
-// mismatch compares what is wanted with what was read.
+// mismatch compares the wanted prefixes with those that were read.
 func mismatch(store Datastore, want, got []netip.Prefix) error {
 	missing, unexpected := prefixset.Minus(want, got), prefixset.Minus(got, want)
 	if len(missing) == 0 && len(unexpected) == 0 {
@@ -142,7 +142,7 @@ func mismatch(store Datastore, want, got []netip.Prefix) error {
 	return &mismatchError{Datastore: store, Missing: missing, Unexpected: unexpected}
 }
 
-// refuseWideOpen names the first prefix that covers everything.
+// refuseWideOpen refuses prefixes that cover every address, naming the first.
 func refuseWideOpen(where string, ps []netip.Prefix) error {
 	for _, p := range ps {
 		if prefixset.WideOpen(p) {
@@ -152,7 +152,7 @@ func refuseWideOpen(where string, ps []netip.Prefix) error {
 	return nil
 }
 
-// OneLine makes foreign text fit for a log and a terminal: one line, without what a terminal obeys, and not too long.
+// OneLine makes foreign text safe for a log and a terminal: one short line without control characters.
 func OneLine(s string) string {
 	return excerpt.Line(s, 300)
 }

@@ -17,34 +17,35 @@ const (
 // SessionAt names a session: each node of a conductor numbers its own.
 type SessionAt struct {
 	Node string // as configured
-	ID   uint64 // NETCONF session-id; 0: there is none
+	ID   uint64 // NETCONF session-id, 0 if there is none
 }
 
-// Candidate says whose the candidate is that a session edits.
+// Candidate says who shares the candidate that a session edits.
 type Candidate int
 
 // The kinds of Candidate.
 const (
 	SharedCandidate  Candidate = iota // one for all administrators, and for all nodes
-	NodeCandidate                     // one for all administrators, perhaps of each node
-	PrivateCandidate                  // the account's own: nobody else edits it, unless a person uses that account
+	NodeCandidate                     // one for all administrators, possibly one per node
+	PrivateCandidate                  // the account's own: nobody else edits it, unless a person uses the same account
 	NoCandidate                       // writes take effect at once
 )
 
-// A Session speaks to one node of a conductor. Each method bounds its own time, and what it fails with is one of this
-// package's errors. What the server cannot do is errors.ErrUnsupported: that is remembered, and not asked for again while
-// Identity stays the same.
+// A Session talks to one node of a conductor. Each method bounds its own time and fails with one of this package's errors.
+// For an operation that the server lacks, that is errors.ErrUnsupported: the Conductor remembers it and does not ask again
+// while Identity stays the same.
 type Session interface {
 	At() SessionAt
-	// Identity changes with what the server is, so that what was learned of another release is forgotten.
+	// Identity changes with the server's software, so that what was learned about another release is forgotten.
 	Identity() string
-	// Features says in one line what the server offers and how it is spoken to; lacks are what it turned out not to do.
+	// Features says in one line what the server offers and how it is edited; lacks are the abilities it was found not to
+	// have.
 	Features(lacks Abilities) string
 	Candidate() Candidate
-	// Warnings are what an operator has to know of the server, and to do about it.
+	// Warnings returns what an operator must know about the server, and what to do about it.
 	Warnings() []string
 
-	// Lock takes the lock of what is edited. Its refusal is a *LockedError.
+	// Lock locks the datastore to edit. A refusal is a *LockedError.
 	Lock(ctx context.Context) error
 	Unlock(ctx context.Context) error
 	// Kill ends another session and frees its lock.
@@ -52,23 +53,23 @@ type Session interface {
 
 	// Read reads our tenant.
 	Read(ctx context.Context, store Datastore) (*Tenant, error)
-	// Compare compares candidate and running whole, by one picture of each.
+	// Compare compares the whole of candidate and running, from one reading of each.
 	Compare(ctx context.Context) (*Difference, error)
-	// Write makes a change of what is edited, which holds now, and returns what it holds then. A commit's worth of change
-	// that was sent without an answer, where there is no candidate, is ErrUnknown.
+	// Write changes the edited datastore, whose content is now, and returns its content after that. Without a candidate, a
+	// change that was sent but not answered is ErrUnknown.
 	Write(ctx context.Context, now *Tenant, c Change) (*Tenant, error)
 
-	// Validate has the server check the candidate, where the configuration wants that as a step of its own.
+	// Validate has the server check the candidate, if the configuration asks for that as a separate step.
 	Validate(ctx context.Context) error
-	// Commit makes the candidate running. ErrUnknown where no answer tells what became of it.
+	// Commit makes the candidate running. It is ErrUnknown if no answer tells what became of it.
 	Commit(ctx context.Context) error
-	// Discard makes the candidate a copy of running. It is called under our own lock only, or for a PrivateCandidate that
-	// nobody edits with our account.
+	// Discard resets the candidate to running. It is called only under our own lock, or for a PrivateCandidate that nobody
+	// else edits with our account.
 	Discard(ctx context.Context) error
 
 	// Denied lists the enabled services of running that deny our tenant, sorted.
 	Denied(ctx context.Context) ([]string, error)
-	// Cut ends the live traffic sessions of sources, and returns how many.
+	// Cut ends the live traffic sessions of the sources and returns how many it ended.
 	Cut(ctx context.Context, sources []netip.Prefix) (int, error)
 
 	// Alive reports whether the session can still be used.
@@ -80,12 +81,12 @@ type Session interface {
 // A Driver opens sessions with the nodes of one conductor.
 type Driver interface {
 	Nodes() []string
-	// Open opens a session with one node, by its index, and makes sure that it answers.
+	// Open opens a session with the node of that index and makes sure that it answers.
 	Open(ctx context.Context, node int) (Session, error)
 	Close() error
 }
 
-// ability is what a server may turn out not to have.
+// ability names an operation that a server may lack.
 type ability string
 
 // The abilities.
@@ -95,14 +96,14 @@ const (
 	AbilityValidate ability = "validate"
 )
 
-// Abilities is a set of them.
+// Abilities is a set of abilities.
 type Abilities map[ability]bool
 
-// A LockedError is the refusal of a lock.
+// A LockedError says why a lock was refused.
 type LockedError struct {
-	Holder      uint64 // session-id of who has it, 0 when not told
+	Holder      uint64 // session-id of the lock's holder, 0 if not told
 	Uncommitted bool   // the server says that the candidate holds uncommitted edits
-	Unclear     bool   // it does not say why; that may be the reason
+	Unclear     bool   // the server gives no reason; uncommitted edits may be the one
 	Err         error
 }
 
@@ -114,18 +115,18 @@ func (e *LockedError) Unwrap() error { return e.Err }
 // Is makes a *LockedError an ErrBusy.
 func (e *LockedError) Is(target error) bool { return target == ErrBusy }
 
-// A Change is one change of our tenant. What is to be added is not there, what is to be removed is.
+// A Change is one change of our tenant. Add holds only prefixes that are not there, Remove only prefixes that are.
 type Change struct {
 	Add, Remove []netip.Prefix
 	Describe    string // the description to give; "" leaves it alone
 
-	// Like is where a prefix that is put back, and a member that is made anew, are taken from; nil: from nowhere.
+	// Like is the tenant to copy the spelling of restored prefixes and the rest of a re-created member from; nil for none.
 	Like *Tenant
 
-	// Deleting is called before a member is deleted to be made anew, where the API cannot replace it; nil: nobody asks.
+	// Deleting is called before a member is deleted to be created again, where the API cannot replace it. It may be nil.
 	Deleting func()
 
-	// What goes whole, when exactly our own creation of it is undone.
+	// Set to undo exactly our own creation of the tenant, member or description.
 	DropTenant, DropMember, DropDescription bool
 }
 

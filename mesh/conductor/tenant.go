@@ -10,29 +10,29 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// A Key finds our member in a configuration.
+// A Key identifies our member in a configuration.
 type Key struct{ Tenant, Neighborhood string }
 
-// A Tenant is our tenant as a datastore holds it.
+// A Tenant is our tenant as one datastore holds it.
 type Tenant struct {
 	Exists      bool
 	Described   bool
 	Description string
 	Member      bool           // our neighborhood's member exists
 	Addresses   []netip.Prefix // canonical, sorted, without duplicates
-	Unread      []string       // values that are no prefix, sorted; they are left alone
+	Unread      []string       // values that are not prefixes, sorted; they are left alone
 
-	// What else is in the tenant, other members included, and in our member: what a session can compare and write back.
-	// Nil where there is nothing.
+	// Everything else in the tenant, other members included, and in our member, in a form that the session can compare and
+	// write back. Nil if there is nothing.
 	Rest, MemberRest any
-	// Assigned says that Rest holds single values alone, MemberAssigned that MemberRest does. A server may give them to what
-	// is created, as the model's hidden id.
+	// Assigned says that Rest holds only single values, MemberAssigned that MemberRest does. A server may give such values to
+	// new entries, for example the model's hidden id.
 	Assigned, MemberAssigned bool
 
-	spelled map[netip.Prefix][]string // the texts of a prefix, where they are not just the canonical one
+	spelled map[netip.Prefix][]string // texts of a prefix that is spelled in other ways than the canonical one
 }
 
-// Add takes in the text of an address. Finish has to follow the last.
+// Add adds an address in its textual form. Finish must follow the last Add.
 func (t *Tenant) Add(text string) {
 	p, exact, ok := prefixset.Parse(text)
 	if !ok {
@@ -48,8 +48,7 @@ func (t *Tenant) Add(text string) {
 	}
 }
 
-// Finish sorts what was collected. Where a prefix is there in the canonical spelling and in another, that spelling comes
-// last of its texts.
+// Finish sorts what was added. The canonical spelling of a prefix goes last among its texts.
 func (t *Tenant) Finish() {
 	counts := make(map[netip.Prefix]int, len(t.spelled))
 	if len(t.spelled) > 0 {
@@ -72,14 +71,14 @@ func (t *Tenant) Finish() {
 	slices.Sort(t.Unread)
 }
 
-// WithoutMember is the tenant without our member.
+// WithoutMember returns the tenant without our member.
 func (t *Tenant) WithoutMember() *Tenant {
 	out := *t
 	out.Member, out.Addresses, out.Unread, out.spelled, out.MemberRest, out.MemberAssigned = false, nil, nil, nil, nil, false
 	return &out
 }
 
-// Texts are the spellings of a prefix in the datastore; t may be nil.
+// Texts returns the spellings of a prefix in the datastore; t may be nil.
 func (t *Tenant) Texts(p netip.Prefix) []string {
 	if t != nil {
 		if s := t.spelled[p]; len(s) > 0 {
@@ -89,20 +88,20 @@ func (t *Tenant) Texts(p netip.Prefix) []string {
 	return []string{p.String()}
 }
 
-// A Difference tells how the candidate differs from running.
+// A Difference describes how the candidate differs from running.
 type Difference struct {
-	Running, Candidate *Tenant // both nil where the two configurations are the same text
-	Foreign            string  // where they differ first outside of our tenant; "" where they do not
-	// Behind says that the candidate holds no edits and still differs: others have committed since it was begun. Only the
+	Running, Candidate *Tenant // both nil if the two configurations are the same text
+	Foreign            string  // the first difference outside our tenant; "" for none
+	// Behind says that the candidate holds no edits and differs because others have committed since it was begun. Only the
 	// server of a PrivateCandidate can tell.
 	Behind bool
-	// Text is a hash of the candidate's whole text, for comparison with others of this process; 0 where it is not known.
+	// Text is a hash of the candidate's whole text, comparable within this process; 0 if unknown.
 	Text uint64
 
 	change change
 }
 
-// Explain compares the two tenants by what our edits do; description is what ours give.
+// Explain compares the two tenants in terms of our edits; description is the one that our edits set.
 func (d *Difference) Explain(description string) {
 	if d.Running != nil {
 		d.change = compareTenants(d.Candidate, d.Running, description)
@@ -112,10 +111,10 @@ func (d *Difference) Explain(description string) {
 // Clean reports whether there is no difference.
 func (d *Difference) Clean() bool { return d.Foreign == "" && d.change.empty() }
 
-// OnlyOurs reports whether nothing differs that our edits could not have made.
+// OnlyOurs reports whether our edits could have made the whole difference.
 func (d *Difference) OnlyOurs() bool { return d.Foreign == "" && d.change.foreign == "" }
 
-// Detail says where the candidate differs.
+// Detail names the first place where the candidate differs.
 func (d *Difference) Detail() string {
 	switch {
 	case d.Foreign != "":
@@ -126,17 +125,17 @@ func (d *Difference) Detail() string {
 	return "addresses of the tenant were edited by somebody else"
 }
 
-// created is what came with our edit, or went with it for a moment.
+// created names what our edit created, or deleted for a moment to create it again.
 type created struct {
 	tenant, member, description bool
-	remade                      bool // the member is being replaced: the tenant is marked so
+	remade                      bool // the member is being replaced: the tenant's description carries the mark
 }
 
-// change is how our tenant in the candidate differs from running's.
+// change describes how our tenant in the candidate differs from that in running.
 type change struct {
 	added, removed []netip.Prefix
 	created        created
-	foreign        string // what we could not have made; "" where there is nothing such
+	foreign        string // what we could not have made; "" for nothing
 }
 
 func (c change) empty() bool {
@@ -147,20 +146,20 @@ func (c change) equal(d change) bool {
 	return slices.Equal(c.added, d.added) && slices.Equal(c.removed, d.removed) && c.created == d.created && c.foreign == d.foreign
 }
 
-// inForce tells whether all addresses of the change are in running as it has them.
+// inForce reports whether running holds all addresses of the change.
 func (c change) inForce(running *Tenant) bool {
 	return len(prefixset.Minus(c.added, running.Addresses)) == 0 && len(prefixset.Both(c.removed, running.Addresses)) == 0
 }
 
-// Rewriting marks the description of a tenant whose member is being deleted and created anew, where an API cannot replace
-// it. Should that be interrupted, the next administrator or agent can tell it from a deletion on purpose.
+// Rewriting marks the description of a tenant while its member is deleted and created again, where an API cannot replace it.
+// After an interruption the next administrator or agent can tell this state from a deliberate deletion.
 const Rewriting = " (banmesh is rewriting this member: revert if it stays)"
 
-// memberGone is the trace of an interrupted replacement without the mark; it cannot be told from an administrator's
-// deletion by anybody but the process that did it.
+// memberGone describes an interrupted replacement without the mark. Only the process that was interrupted can tell it from an
+// administrator's deletion.
 const memberGone = "the tenant's member was removed; if nobody did that on purpose, an agent was interrupted while it made the member anew: revert the candidate"
 
-// compareTenants explains a candidate's tenant by running's and what our edits do to it.
+// compareTenants describes a candidate's tenant in terms of running's and of what our edits do to it.
 func compareTenants(candidate, running *Tenant, description string) change {
 	c := change{
 		added:   prefixset.Minus(candidate.Addresses, running.Addresses),
@@ -192,8 +191,8 @@ func compareTenants(candidate, running *Tenant, description string) change {
 	return c
 }
 
-// undo is the change that takes c back in a candidate that holds now, as base has it: exactly what is named, and what was
-// created as far as nothing else is left in it.
+// undo returns the change that reverts c, for a candidate that holds now, to the state in base. It reverts exactly what c
+// names, and drops what c created unless something else is left in it.
 func undo(now, base *Tenant, c change) Change {
 	u := Change{Like: base}
 	added := prefixset.Both(c.added, now.Addresses)
@@ -219,47 +218,47 @@ func undo(now, base *Tenant, c change) Change {
 	return u
 }
 
-// leftover is what an edit left in a candidate because it could not take it back, or because the outcome of its commit is
-// not known.
+// leftover is an edit that stayed in a candidate because it could not be reverted, or because the outcome of its commit is
+// unknown.
 type leftover struct {
 	made   change         // by the edit
-	change change         // made, and what running has moved by since
-	holds  []netip.Prefix // what the candidate's tenant holds with it
+	change change         // made, corrected by how running has moved since
+	holds  []netip.Prefix // the candidate's addresses with it
 	at     time.Time
-	acked  time.Time // when its commit was answered with success, which running does not show; zero: it was not
+	acked  time.Time // when its commit was answered with success without running showing it; zero if it was not
 }
 
-// remembered is for how long what was left or taken back is believed: later the same change can be an administrator's,
-// unless all of it still stands where it was left.
+// remembered limits how long a leftover or a reverted change explains a difference. Later an administrator may have made the
+// same change, unless everything still stands as it was left.
 const remembered = 10 * time.Minute
 
-// explains tells whether a change of the candidate is what was left there.
+// explains reports whether the leftover accounts for a change of the candidate.
 func (l *leftover) explains(c change, now time.Time) bool {
 	switch {
 	case l == nil, now.Sub(l.at) >= remembered:
 		return false
 	case c.foreign == memberGone && l.change.created.remade && len(c.added) == 0:
-		return true // between the deletion of the member and its creation
+		return true // between deleting and re-creating the member
 	}
 	return c.foreign == "" && l.created(c) &&
 		len(prefixset.Minus(c.added, l.change.added)) == 0 && len(prefixset.Minus(c.removed, l.change.removed)) == 0
 }
 
-// created tells whether all that a change has created was created by what was left.
+// created reports whether the leftover created everything that the change has created.
 func (l *leftover) created(c change) bool {
 	made := c.created
 	return (!made.tenant || l.change.created.tenant) && (!made.member || l.change.created.member) &&
 		(!made.description || l.change.created.description)
 }
 
-// remains tells whether the candidate holds exactly what was left there. That is believed for as long as the candidate was
-// not seen clean since, wherever running has moved to meanwhile.
+// remains reports whether the candidate holds exactly the leftover. That holds until the candidate is seen clean, wherever
+// running has moved to meanwhile.
 func (l *leftover) remains(d *Difference) bool {
 	return l != nil && d.Candidate != nil && d.change.foreign == "" && l.created(d.change) && slices.Equal(d.Candidate.Addresses, l.holds)
 }
 
-// undone is what was taken back in a candidate: should the reading that this was decided by have been an old one, the
-// candidate now lacks what is in force, and it was us.
+// undone is a change that was reverted in a candidate. If the reading behind that decision was old, the candidate now lacks
+// something that is in force, and we caused it.
 type undone struct {
 	change change
 	at     time.Time

@@ -10,14 +10,13 @@ import (
 )
 
 const (
-	tidyOpen  = 3 * time.Second  // for a session with a node that is looked after beside the one that is worked with
-	tidyAgain = 30 * time.Second // between attempts at one that does not answer
+	tidyOpen  = 3 * time.Second  // to open a session with another node just to tidy it
+	tidyAgain = 30 * time.Second // between attempts at a node that does not answer
 )
 
-// tidyOthers looks after the candidates of the other nodes, where each node has its own. What an edit left in one, because
-// the node fell silent in the middle, would come into force with the next commit of an administrator there, and that commit
-// would not know what has happened since. A process that has just begun looks at each of them once: the one before it may
-// have been killed.
+// tidyOthers cleans the candidates of the other nodes, where each node has its own. If a node fell silent during an edit, the
+// next commit of an administrator there would put the leftover in force and overwrite what has changed since. A new process
+// looks at each node once, because its predecessor may have been killed.
 func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permit) {
 	if s.Candidate() != NodeCandidate {
 		return
@@ -49,7 +48,7 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 	}
 }
 
-// moved notes that running has changed by a commit at one node: what was left in the candidates of the others lacks that.
+// moved notes that a commit at one node has changed running: the leftovers in other nodes' candidates lack that change.
 func (c *Conductor) moved(at *node, by change) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +62,7 @@ func (c *Conductor) moved(at *node, by change) {
 	}
 }
 
-// tidy undoes in one node's candidate exactly what is ours.
+// tidy undoes exactly our edits in one node's candidate.
 func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
 	n := c.nodes[at]
 	ctx, cancel := context.WithTimeout(ctx, tidyOpen+c.settle+cleanupTime)
@@ -82,7 +81,7 @@ func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
 		return err
 	case d.Clean():
 		e.found(d)
-		// A commit without an answer may still be under way, so what was left is not forgotten at once.
+		// A commit without an answer may still be under way, so keep the record of the leftover for a while.
 		c.mu.Lock()
 		if n.leftover != nil && time.Since(n.leftover.at) >= c.cfg.Timeout {
 			n.leftover = nil
