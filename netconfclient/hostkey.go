@@ -109,7 +109,7 @@ func loadHostKeys(address, file string) (*hostKeys, error) {
 	return h, nil
 }
 
-// matchesHost tells whether the first field of a line is for a host, which is normalised: patterns with commas between them,
+// matchesHost reports whether the first field of a line is for a host, which is normalised: patterns with commas between them,
 // of which one with an exclamation mark excludes, or one hash (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
 func matchesHost(patterns, host string) bool {
 	if hash, ok := strings.CutPrefix(patterns, "|1|"); ok {
@@ -383,7 +383,7 @@ func loadKey(file string) (ssh.Signer, error) {
 	return signer, nil
 }
 
-// CheckAddress tells whether a text is host:port.
+// CheckAddress reports whether a text is host:port.
 func CheckAddress(a string) error {
 	host, port, err := net.SplitHostPort(a)
 	if err != nil {

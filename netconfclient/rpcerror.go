@@ -63,7 +63,7 @@ func (es RPCErrors) Unwrap() []error {
 	return out
 }
 
-// Has tells whether one of the errors has the tag.
+// Has reports whether one of the errors has the tag.
 func (es RPCErrors) Has(tag string) bool {
 	for _, e := range es {
 		if e.Tag == tag {
@@ -73,7 +73,7 @@ func (es RPCErrors) Has(tag string) bool {
 	return false
 }
 
-// Only tells whether all of the errors have the tag.
+// Only reports whether all of the errors have the tag.
 func (es RPCErrors) Only(tag string) bool {
 	for _, e := range es {
 		if e.Tag != tag {

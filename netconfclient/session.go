@@ -109,7 +109,7 @@ func (s *Session) Address() string { return s.addr }
 // Capabilities are those of the server's hello.
 func (s *Session) Capabilities() []string { return s.nc.ServerCapabilities }
 
-// Offers tells whether the server's hello has the capability, with whatever parameters.
+// Offers reports whether the server's hello has the capability, with whatever parameters.
 func (s *Session) Offers(capability string) bool {
 	for _, c := range s.nc.ServerCapabilities {
 		if name, _, _ := strings.Cut(c, "?"); name == capability {
@@ -314,7 +314,7 @@ func (s *Session) roundTrip(msg []byte) ([]byte, error) {
 	}
 }
 
-// isNotification tells whether a message is an event that the server tells of by itself (RFC 5277 §2.2.1). Nothing here asks
+// isNotification reports whether a message is an event that the server tells of by itself (RFC 5277 §2.2.1). Nothing here asks
 // for them, and some servers tell everybody of each commit: taken for a reply it would leave the outcome of one unknown.
 func isNotification(msg []byte) bool {
 	const most = 1 << 20
@@ -341,7 +341,7 @@ func (s *Session) breachLocked(err error) error {
 	return s.broken
 }
 
-// Alive tells whether the session can still be used.
+// Alive reports whether the session can still be used.
 func (s *Session) Alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// isHead says whether a list begins with the names of columns: words between commas, and no address.
+// isHead reports whether a list begins with the names of columns: words between commas, and no address.
 func isHead(line string) bool {
 	if !strings.Contains(line, ",") {
 		return false

@@ -41,7 +41,7 @@ func scanArray[T any, P scanned[T]](s *scanner) []T {
 	return all
 }
 
-// end says whether all was read.
+// end reports whether all was read.
 func (s *scanner) end() bool { return s.ok && s.peek() == 0 && len(s.rest) == 0 }
 
 // peek returns the next byte that is not white space, 0 at the end.

@@ -111,7 +111,7 @@ func Format(p netip.Prefix) string {
 	return p.String()
 }
 
-// Wide says whether a ban of p needs --force: wider than /16 (IPv4) or /32 (IPv6).
+// Wide reports whether a ban of p needs --force: wider than /16 (IPv4) or /32 (IPv6).
 func Wide(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 16

@@ -132,7 +132,7 @@ type Doubt struct {
 	Fix  string `json:"fix"`
 }
 
-// StoreStatus says whether what is shared and banned reaches the disk.
+// StoreStatus reports whether what is shared and banned reaches the disk.
 type StoreStatus struct {
 	Healthy bool   `json:"healthy"`
 	Silent  bool   `json:"silent,omitempty"` // a write has neither succeeded nor failed for more than 5 s

@@ -37,7 +37,7 @@ type Invitation struct {
 
 func (i *Invitation) used() bool { return !i.UsedAt.IsZero() }
 
-// open says whether the token still lets a machine in.
+// open reports whether the token still lets a machine in.
 func (i *Invitation) open(now time.Time) bool { return !i.used() && now.Before(i.Until) }
 
 // book is what a member has invited. Every change is on disk before it counts.

@@ -59,7 +59,7 @@ type Config struct {
 	// Observers returns the names of the alive members that are not. Optional.
 	Observers func() []string
 
-	// Able tells whether this member could commit (conductor reachable,
+	// Able reports whether this member could commit (conductor reachable,
 	// credentials accepted, settled) and, if not, why. It is asked each beat and
 	// must not block.
 	Able func() (bool, string)

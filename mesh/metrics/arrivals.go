@@ -78,7 +78,7 @@ func (a *arrivals) changed(c store.Change) {
 	}
 }
 
-// theirs tells whether the event is a ban that another router made.
+// theirs reports whether the event is a ban that another router made.
 func (a *arrivals) theirs(e *store.Event) bool {
 	return e.Kind == store.EventBan && e.Origin != a.self
 }

@@ -24,7 +24,7 @@ type Config struct {
 	// clock.now. The default is time.Now.
 	Now func() time.Time
 
-	// Settled says whether this router has heard enough of the mesh for what
+	// Settled reports whether this router has heard enough of the mesh for what
 	// arrives to be news: gossip.Mesh.Settled. nil is always. It is called from
 	// Changed.
 	Settled func() bool

@@ -170,7 +170,7 @@ func name(t time.Time) string {
 	return fmt.Sprintf("%016x-%s%s", max(0, t.UnixNano()), hex.EncodeToString(r[:]), suffix)
 }
 
-// isEntry says whether name is one that name makes.
+// isEntry reports whether name is one that name makes.
 func isEntry(name string) bool {
 	base, ok := strings.CutSuffix(name, suffix)
 	if !ok || len(base) != 16+1+12 || base[16] != '-' {

@@ -140,7 +140,7 @@ func cut(hi, lo uint64, depth uint) (uint64, uint64) {
 	return hi, lo &^ (^uint64(0) >> (depth - 64))
 }
 
-// covers tells whether o, which is not before e, lies in e.
+// covers reports whether o, which is not before e, lies in e.
 func (e entry) covers(o entry) bool {
 	hi, lo := cut(o.hi, o.lo, e.depth())
 	return e.v6 == o.v6 && e.bits <= o.bits && hi == e.hi && lo == e.lo

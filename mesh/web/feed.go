@@ -150,7 +150,7 @@ func acceptsGzip(headers []string) bool {
 	return gzip || star && !named
 }
 
-// unchanged tells whether the caller has this already (RFC 9110 §13.1): by its
+// unchanged reports whether the caller has this already (RFC 9110 §13.1): by its
 // entity tag, or, where it shows none, by its date.
 func unchanged(h http.Header, etag string, modified time.Time) bool {
 	if tags := h.Values("If-None-Match"); len(tags) > 0 {

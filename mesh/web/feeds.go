@@ -74,7 +74,7 @@ func (f *feeds) changed(c store.Change) {
 	}
 }
 
-// feedsShow says whether what happened may change a feed.
+// feedsShow reports whether what happened may change a feed.
 func feedsShow(k store.EventKind) bool {
 	switch k {
 	case store.EventPlaced, store.EventFreeze, store.EventThaw:

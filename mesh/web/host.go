@@ -22,7 +22,7 @@ func checkHost(local netip.Addr, next http.Handler) http.Handler {
 	})
 }
 
-// ownHost tells whether a Host header names a loopback address or the one that
+// ownHost reports whether a Host header names a loopback address or the one that
 // is listened on. The port is not looked at: a browser that got here has it.
 func ownHost(host string, local netip.Addr) bool {
 	name := host

@@ -74,7 +74,7 @@ func (f *tokenFile) refresh() {
 	}
 }
 
-// holds tells whether a token is one of the file's. It takes as long whichever
+// holds reports whether a token is one of the file's. It takes as long whichever
 // it is like.
 func (f *tokenFile) holds(token string) bool {
 	hash := sha256.Sum256([]byte(token))
@@ -88,7 +88,7 @@ func (f *tokenFile) holds(token string) bool {
 	return found == 1
 }
 
-// shown tells whether a request shows one of the file's tokens.
+// shown reports whether a request shows one of the file's tokens.
 func (f *tokenFile) shown(r *http.Request) bool {
 	token, ok := credentials(r)
 	return ok && f.holds(token)

@@ -140,7 +140,7 @@ func (d *Datastores) Show(a Actor, s Store) *Node {
 	return root
 }
 
-// Dirty says whether a's candidate differs from running.
+// Dirty reports whether a's candidate differs from running.
 func (d *Datastores) Dirty(a Actor) bool {
 	d.mu.Lock()
 	cand, running := d.candidate(a), d.running

@@ -44,7 +44,7 @@ func (e *Element) child(local string) *Element {
 	return nil
 }
 
-// isDeclaration says whether an attribute declares a namespace.
+// isDeclaration reports whether an attribute declares a namespace.
 func isDeclaration(a xml.Attr) bool {
 	return a.Name.Space == "xmlns" || a.Name.Space == "" && a.Name.Local == "xmlns"
 }

@@ -150,7 +150,7 @@ func (s *faultSet) list() []Fault {
 	return slices.Clone(s.faults)
 }
 
-// fires says whether a fault happens now, on node, and counts it.
+// fires reports whether a fault happens now, on node, and counts it.
 func (s *faultSet) fires(kind FaultKind, node int, match ...func(Fault) bool) (Fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +171,7 @@ func (s *faultSet) fires(kind FaultKind, node int, match ...func(Fault) bool) (F
 	return Fault{}, false
 }
 
-// inForce says whether a fault of that kind is in force, without counting it as happened.
+// inForce reports whether a fault of that kind is in force, without counting it as happened.
 func (s *faultSet) inForce(kind FaultKind) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

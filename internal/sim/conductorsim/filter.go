@@ -36,7 +36,7 @@ func selectSiblings(nodes []*Node, filters []*Element) []*Node {
 	return out
 }
 
-// filterNames says whether a filter element names a node; without a namespace it names that of every namespace.
+// filterNames reports whether a filter element names a node; without a namespace it names that of every namespace.
 func filterNames(f *Element, n *Node) bool {
 	if f.Name.Local != n.Name.Local || f.Name.Space != "" && f.Name.Space != n.Name.Space {
 		return false

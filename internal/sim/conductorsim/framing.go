@@ -35,7 +35,7 @@ func (f *framer) read() ([]byte, error) {
 	return f.readMarked()
 }
 
-// pending says whether more has arrived already.
+// pending reports whether more has arrived already.
 func (f *framer) pending() bool { return len(bytes.TrimSpace(f.peek())) > 0 }
 
 func (f *framer) peek() []byte {

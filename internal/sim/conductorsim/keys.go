@@ -105,7 +105,7 @@ func (k *keyring) authorize(key ssh.PublicKey) {
 	k.allowed = append(k.allowed, key)
 }
 
-// authorized says whether a key may log in. The file is read each time, as sshd does: a test may change it.
+// authorized reports whether a key may log in. The file is read each time, as sshd does: a test may change it.
 func (k *keyring) authorized(key ssh.PublicKey) bool {
 	k.mu.Lock()
 	allowed := slices.Clone(k.allowed)

@@ -93,7 +93,7 @@ func diff(a, b *Node) (added, removed []string) {
 	return d.added, d.removed
 }
 
-// same says whether a and b hold the same configuration.
+// same reports whether a and b hold the same configuration.
 func same(a, b *Node) bool {
 	if a == b {
 		return true

@@ -79,7 +79,7 @@ func program(name string) []string {
 	return append(line, root+"/usr/bin/"+name)
 }
 
-// FilterHas says whether a filter of the package, by its file's name, holds a text:
+// FilterHas reports whether a filter of the package, by its file's name, holds a text:
 // what filters know differs by version.
 func FilterHas(t testing.TB, name, text string) bool {
 	t.Helper()

@@ -229,7 +229,7 @@ func blocks(known set) map[string]bool {
 	return blocked
 }
 
-// mute says whether a member's own word does not count, or may not.
+// mute reports whether a member's own word does not count, or may not.
 func (v *view) mute(name string) bool { return v.unclear || v.blocked[name] }
 
 func (v *view) lifted(f offence) bool {

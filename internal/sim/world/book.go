@@ -211,5 +211,5 @@ func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply co
 	}
 }
 
-// near tells whether two starts are the same offence's.
+// near reports whether two starts are the same offence's.
 func near(a, b store.Millis) bool { return a-b <= 1000 && b-a <= 1000 }

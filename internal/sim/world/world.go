@@ -158,7 +158,7 @@ func (w *World) sign(format string, args ...any) {
 	w.trace = h.Sum64()
 }
 
-// sacred tells whether a prefix holds an address that nobody may ever ban.
+// sacred reports whether a prefix holds an address that nobody may ever ban.
 func (w *World) sacred(p netip.Prefix) bool {
 	for a := range *w.sacredAddrs.Load() {
 		if p.Contains(a) {
@@ -168,7 +168,7 @@ func (w *World) sacred(p netip.Prefix) bool {
 	return false
 }
 
-// calmFor tells whether nothing has gone wrong for a while, with the network, the members and their clocks.
+// calmFor reports whether nothing has gone wrong for a while, with the network, the members and their clocks.
 func (w *World) calmFor(d time.Duration) bool { return time.Since(time.Unix(0, w.calmAt.Load())) >= d }
 
 // troubled begins that while anew.

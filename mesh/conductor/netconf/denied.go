@@ -77,7 +77,7 @@ func deniers(r *netconfclient.Reply, tenant string) ([]string, error) {
 	}
 }
 
-// denies says whether one service is enabled and denies the tenant.
+// denies reports whether one service is enabled and denies the tenant.
 func denies(service []item, tenant string) (name string, ok bool) {
 	enabled := true
 	for child := range children(service) {

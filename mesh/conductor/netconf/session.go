@@ -261,7 +261,7 @@ func (s *session) commit(ctx context.Context) error {
 	return refused("commit", s.nc.Commit(ctx))
 }
 
-// refusesLeaf tells whether it is the vendor's leaf alone that a commit was refused for.
+// refusesLeaf reports whether it is the vendor's leaf alone that a commit was refused for.
 func refusesLeaf(errs netconfclient.RPCErrors) bool {
 	return (errs.Only("unknown-element") || errs.Only("unknown-namespace")) && strings.Contains(errs.Error(), "validat")
 }
@@ -364,7 +364,7 @@ func rejected(step string, errs netconfclient.RPCErrors) error {
 	return e
 }
 
-// unsupported tells whether the server does not know the operation at all.
+// unsupported reports whether the server does not know the operation at all.
 func unsupported(errs netconfclient.RPCErrors) bool {
 	return errs.Has("operation-not-supported") || errs.Has("unknown-element") && len(errs) == 1
 }

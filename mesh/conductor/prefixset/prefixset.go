@@ -26,7 +26,7 @@ func Parse(text string) (p netip.Prefix, exact, ok bool) {
 	return p, string(p.AppendTo(buf[:0])) == text, true
 }
 
-// WideOpen tells whether a prefix covers every address of a family, IPv4 in IPv6's mapped spelling included.
+// WideOpen reports whether a prefix covers every address of a family, IPv4 in IPv6's mapped spelling included.
 func WideOpen(p netip.Prefix) bool {
 	return p.Bits() == 0 || p.Addr().Is4In6() && p.Bits() <= 96
 }

@@ -15,11 +15,11 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// style is whose the candidate configuration is; it changed with the releases.
+// style says who shares the candidate configuration; it changed with the releases.
 type style int
 
 const (
-	styleUnknown style = iota // taken for shared: the strictest
+	styleUnknown style = iota // treated as shared, the strictest
 	styleShared               // up to 5.2: one for all administrators, and both nodes
 	styleNode                 // 5.3 to 5.5: one for each node, for all administrators
 	styleUser                 // from 5.6: one for each user, merged at commit
@@ -37,20 +37,20 @@ func (s style) String() string {
 	return "whose the candidate is is not known, so taken as for all"
 }
 
-// about is what is known of a node.
+// about is what is known about a node.
 type about struct {
 	release string // "5.6"; "" where the conductor does not say
 	style   style
-	dirty   bool      // what it says of the candidate; it may say so of a clean one
+	dirty   bool      // the conductor's flag for the candidate; it may be set for a clean one
 	looked  time.Time // when release and style were asked for
 
 	authority time.Time // when the whole configuration was last seen
 
-	// What the node turned out to do.
+	// What the node was found to do.
 	merges    bool // PATCH of the addresses merges them
 	noOption  bool // commit does not take the kind of validation
-	noVersion bool // the version resource does not exist
-	noFlag    bool // that, or it does not tell the candidate's flag
+	noVersion bool // there is no version resource
+	noFlag    bool // it has none, or it does not show the candidate's flag
 	noPut     bool // PUT does not replace an entry
 }
 
@@ -58,7 +58,7 @@ var releaseNumber = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[^0-9]{0,16}([0-9]{1,3})\.([0-9]{1,3})`)
 })
 
-// styleOf tells by a release whose the candidate is.
+// styleOf returns the style of a release.
 func styleOf(release string) style {
 	m := releaseNumber().FindStringSubmatch(release)
 	if m == nil {
@@ -80,13 +80,13 @@ func styleOf(release string) style {
 	return styleShared
 }
 
-// askAgain is for how long an answer that was missed is not asked for again: one wrong answer must not decide for ever.
+// askAgain is how long a missed answer is not asked for again: one wrong answer must not decide for ever.
 const askAgain = 10 * time.Minute
 
-// askSoon is that for a release that a conductor in trouble did not tell.
+// askSoon is the same for the release after a conductor in trouble did not tell it.
 const askSoon = time.Minute
 
-// look asks for the candidate's flag and, now and then, for the release.
+// look asks for the candidate's flag and, from time to time, for the release.
 func (n *node) look(ctx context.Context) (about, error) {
 	ab := n.known()
 	var version version
@@ -137,9 +137,9 @@ func (n *node) look(ctx context.Context) (about, error) {
 	return n.about, nil
 }
 
-// askRelease asks for the release where the vendor publishes it: of the system, and of the routers' nodes. A conductor is
-// never older than its routers, so what one of those says is good enough where it is new enough. No commit needs any of it:
-// what answers otherwise than expected is passed over. soon says that there was trouble, which may be over soon.
+// askRelease asks for the release in the places where the vendor publishes it: the system, and the routers' nodes. A
+// conductor is never older than its routers, so a router's release is good enough if it is new enough. No commit depends on
+// this, so unexpected answers are skipped. soon says that there was trouble that may be over soon.
 func (n *node) askRelease(ctx context.Context) (release string, soon bool, err error) {
 	for _, path := range []string{"/system", "/version"} {
 		b, passed, err := n.hint(ctx, path)
@@ -151,7 +151,7 @@ func (n *node) askRelease(ctx context.Context) (release string, soon bool, err e
 			return release, false, nil
 		}
 	}
-	const few = 3 // routers that are asked, each of them one node
+	const few = 3 // routers to ask, one node of each
 	b, passed, err := n.hint(ctx, "/router")
 	if err != nil {
 		return "", false, err
@@ -163,7 +163,7 @@ func (n *node) askRelease(ctx context.Context) (release string, soon bool, err e
 		b, _, err := n.hint(ctx, path)
 		nodes := namesIn(b)
 		if err != nil || len(nodes) == 0 {
-			continue // an offline router decides nothing
+			continue // an offline router tells nothing
 		}
 		b, _, err = n.hint(ctx, path+"/"+url.PathEscape(nodes[0])+"/version")
 		if release := releaseIn(b); err == nil && styleOf(release) == styleUser {
@@ -173,8 +173,8 @@ func (n *node) askRelease(ctx context.Context) (release string, soon bool, err e
 	return "", soon, nil
 }
 
-// hint reads a resource that nothing depends on; nil where it is absent or is nothing to read. trouble says that the conductor
-// failed at it, and err that it cannot be asked at all.
+// hint reads a resource that nothing depends on; nil if it is absent or unreadable. trouble says that the conductor failed at
+// it, and err that it cannot be asked at all.
 func (n *node) hint(ctx context.Context, path string) (b []byte, trouble bool, err error) {
 	b, absent, err := n.optional(ctx, path)
 	var status *statusError
@@ -221,15 +221,15 @@ func (n *node) optional(ctx context.Context, path string) (b []byte, absent bool
 	return b, absent, err
 }
 
-// version is what an answer of /config/version tells, whose form is not published.
+// version is what an answer of /config/version tells. Its form is not published.
 type version struct {
-	told    bool // the candidate's flag: where not, it is as if there were no such resource, for the candidate can be somebody's
+	told    bool // the flag was there; without it the resource is useless, for somebody may be editing the candidate
 	dirty   bool // the flag
 	release string
 }
 
-// versionIn reads it. A "version" there, or a number, is more likely to count the configuration's changes: taken for a release,
-// it would make a candidate that all administrators share the account's own.
+// versionIn reads it, but not a "version" or a number: those more likely count changes of the configuration. Mistaken for a
+// release, one could make a candidate that all administrators share look like the account's own.
 func versionIn(b []byte) (v version) {
 	var raw struct{ IsDirty, Release any }
 	if json.Unmarshal(b, &raw) != nil {
@@ -250,7 +250,7 @@ func versionIn(b []byte) (v version) {
 	return v
 }
 
-// releaseIn finds the release in an answer of a resource that is about the software, whose form is not published.
+// releaseIn finds the release in an answer about the software. Its form is not published.
 func releaseIn(b []byte) string {
 	var object map[string]any
 	if json.Unmarshal(b, &object) != nil {
@@ -272,7 +272,7 @@ func releaseIn(b []byte) string {
 	return ""
 }
 
-// learn notes what the node turned out to do.
+// learn notes what the node was found to do.
 func (n *node) learn(note func(*about)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

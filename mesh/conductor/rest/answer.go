@@ -21,7 +21,7 @@ var (
 	errNoName    = errors.New("it has no name")
 )
 
-// checkJSON tells whether a body is one whole JSON value, or nothing.
+// checkJSON checks that a body is one whole JSON value, or empty.
 func checkJSON(b []byte) error {
 	t := bytes.TrimSpace(b)
 	switch {
@@ -38,20 +38,20 @@ func checkJSON(b []byte) error {
 	return errNoJSON
 }
 
-// saying is what the body of a refusal says.
+// saying returns the messages in the body of a refusal.
 func saying(b []byte) []string {
 	if m := messages(b); len(m) > 0 {
 		return m
 	}
 	t := bytes.TrimSpace(b)
 	if len(t) == 0 || t[0] == '<' || json.Valid(t) {
-		return nil // nothing, a page for people, or a value without words
+		return nil // empty, an HTML page, or a value without words
 	}
 	return []string{conductor.OneLine(string(t))}
 }
 
-// complaints are the messages of a successful answer to validate or commit that say that something is wrong. One sentence
-// that a validation is answered with, or an entry that calls itself a warning, does not; after a commit running tells.
+// complaints returns the messages of a successful answer to validate or commit that say that something is wrong. A single
+// sentence after a validation and an entry that calls itself a warning do not count; after a commit, running decides.
 func complaints(step string, b []byte) []string {
 	var v any
 	if json.Unmarshal(b, &v) != nil {
@@ -70,7 +70,7 @@ func complaints(step string, b []byte) []string {
 	return appendMessages(nil, v, 0)
 }
 
-// harmless tells whether an entry calls itself less than an error.
+// harmless reports whether an entry says that its severity is below error.
 func harmless(entry any) bool {
 	object, _ := entry.(map[string]any)
 	severity, _ := object["severity"].(string)
@@ -81,8 +81,8 @@ func harmless(entry any) bool {
 	return false
 }
 
-// messages collects what an answer of validate or commit complains of: a list of {"message"}, or one such object. An
-// empty list, nothing at all, and anything without a message is success.
+// messages collects the complaints in an answer to validate or commit: a list of {"message"}, or one such object. An empty
+// list, an empty answer and anything without a message mean success.
 func messages(b []byte) []string {
 	var v any
 	if json.Unmarshal(b, &v) != nil {
@@ -91,7 +91,7 @@ func messages(b []byte) []string {
 	return appendMessages(nil, v, 0)
 }
 
-// maxMessages bounds the messages kept of one answer.
+// maxMessages bounds the messages kept from one answer.
 const maxMessages = 200
 
 func appendMessages(out []string, v any, depth int) []string {
@@ -103,7 +103,7 @@ func appendMessages(out []string, v any, depth int) []string {
 		for _, item := range v {
 			before := len(out)
 			if out = appendMessages(out, item, depth+1); len(out) == before && depth == 0 && len(out) < maxMessages {
-				// An entry of the list that has no message is a complaint all the same.
+				// An entry without a message is a complaint all the same.
 				text, err := json.Marshal(item)
 				if err == nil {
 					out = append(out, conductor.OneLine(string(text)))
@@ -129,7 +129,7 @@ func appendMessages(out []string, v any, depth int) []string {
 	return out
 }
 
-// retryAfter reads the header (RFC 9110 §10.2.3): seconds, or a date.
+// retryAfter parses Retry-After (RFC 9110 §10.2.3): seconds or a date.
 func retryAfter(s string, now time.Time) time.Duration {
 	if s == "" {
 		return 0

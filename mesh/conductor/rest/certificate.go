@@ -20,13 +20,13 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// A Certificate is a conductor's certificate as it was offered; nothing vouches for it yet.
+// A Certificate is a conductor's certificate as offered. Nothing vouches for it yet.
 type Certificate struct {
-	Fingerprint         string // SHA-256 of its DER form, 64 hexadecimal digits: what Config.PinSHA256 takes
+	Fingerprint         string // SHA-256 of its DER form, 64 hexadecimal digits, as Config.PinSHA256 takes it
 	Subject, Issuer     string
-	Names               []string // host names and addresses that it is for
+	Names               []string // host names and addresses that it is valid for
 	NotBefore, NotAfter time.Time
-	PEM                 string // for a CAFile, where it is self-signed
+	PEM                 string // usable as CAFile if it is self-signed
 }
 
 func certificateOf(leaf *x509.Certificate) Certificate {
@@ -46,12 +46,12 @@ func fingerprint(leaf *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// A CertificateError says which certificate was offered and what is wrong with it. It is ErrCertificate.
+// A CertificateError says which certificate was offered and what is wrong with it. It is an ErrCertificate.
 type CertificateError struct {
 	address     string // host:port
 	Certificate Certificate
 	reason      string
-	err         error // what the verification said, where that is where it failed
+	err         error // the verification's error, if that is what failed
 }
 
 func (e *CertificateError) Error() string {
@@ -85,18 +85,18 @@ func parsePins(s string) ([]string, error) {
 // trust is what a conductor's certificate is checked against.
 type trust struct {
 	pins  []string
-	roots *x509.CertPool // nil: the pins alone decide
+	roots *x509.CertPool // nil: only the pins count
 	now   func() time.Time
 
 	mu   sync.Mutex
-	ends map[string]time.Time // of the certificates that were accepted, by server
+	ends map[string]time.Time // when each accepted certificate expires, by server
 }
 
-// endsSoon is how long before its end a certificate is warned of: at its end every router stops committing at the same
-// minute.
+// endsSoon is how long before its expiry the operator is warned of a certificate: once it expires, every router stops
+// committing in the same minute.
 const endsSoon = 30 * 24 * time.Hour
 
-// ending warns of a certificate that ends soon; "" where it does not, or none was seen.
+// ending returns the warning of a certificate that expires soon; "" if it does not, or none was seen.
 func (t *trust) ending(url string) string {
 	t.mu.Lock()
 	at, seen := t.ends[strings.TrimPrefix(url, "https://")]
@@ -129,8 +129,8 @@ func loadTrust(c Config, now func() time.Time) (*trust, error) {
 	return t, nil
 }
 
-// config is for connections to one address. The whole verification is our own (VerifyConnection), so that a refusal can
-// say which certificate was offered; the library's, which would come before it, is therefore off.
+// config returns the TLS configuration for one address. All verification is our own (VerifyConnection), so that a refusal can
+// name the offered certificate. The library's own verification would come first, so it is off.
 func (t *trust) config(addr, serverName string) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -152,7 +152,7 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 	if len(t.pins) > 0 && !slices.Contains(t.pins, offered.Fingerprint) {
 		return refuse(nil, "is not the pinned one; if the conductor was given a new one, compare it there, then: banmesh conductor trust %s", addr)
 	}
-	// A pin says whose certificate it is, not that it is good for ever.
+	// A pin identifies a certificate, but does not make it valid for ever.
 	switch now := t.now(); {
 	case now.After(leaf.NotAfter):
 		return refuse(nil, "expired on %s; give the conductor a new one", leaf.NotAfter.UTC().Format(time.DateOnly))
@@ -188,8 +188,8 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 	return refuse(err, "is not signed by anybody in the ca_file: %v", err)
 }
 
-// FetchCertificate asks the server at addr (https://HOST[:PORT], HOST:PORT or HOST) for its certificate, without logging
-// in and without trusting it. The context bounds it.
+// FetchCertificate asks the server at addr (https://HOST[:PORT], HOST:PORT or HOST) for its certificate. It neither logs in
+// nor trusts the server. The context bounds it.
 func FetchCertificate(ctx context.Context, addr string) (Certificate, error) {
 	if !strings.Contains(addr, "://") {
 		addr = "https://" + addr

@@ -25,12 +25,13 @@ const (
 	candidate = string(conductor.CandidateStore)
 )
 
-// get reads a resource; absent is a 404 of the API. One with a page for people comes from something before it.
+// get reads a resource; absent means that the API itself answered 404. A 404 with an HTML page comes from something in front
+// of it.
 func (n *node) get(ctx context.Context, path string) (b []byte, absent bool, err error) {
 	return n.getInto(ctx, path, nil)
 }
 
-// getInto is get with room for the answer, if it fits.
+// getInto is get with a buffer to use for the answer if it fits.
 func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte, absent bool, err error) {
 	a, err := n.callInto(ctx, http.MethodGet, path, nil, into)
 	var status *statusError
@@ -48,7 +49,7 @@ func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte,
 	return a.body, false, nil
 }
 
-// The resources of a datastore.
+// Paths of a datastore's resources.
 func authorityPath(store string) string { return "/config/" + store + "/authority" }
 func tenantPath(store string, key conductor.Key) string {
 	return authorityPath(store) + "/tenant/" + url.PathEscape(key.Tenant)
@@ -57,7 +58,7 @@ func memberPath(store string, key conductor.Key) string {
 	return tenantPath(store, key) + "/member/" + url.PathEscape(key.Neighborhood)
 }
 
-// readTenant reads our tenant. That it is absent is believed only where the authority does not show it either: one wrong
+// readTenant reads our tenant. It believes that the tenant is absent only if the authority does not show it either: one wrong
 // answer must not look like a tenant that somebody emptied.
 func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) (*conductor.Tenant, error) {
 	b, absent, odd := n.get(ctx, tenantPath(store, key))
@@ -92,8 +93,8 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 	return &conductor.Tenant{}, nil
 }
 
-// mayMeanAbsent tells whether an answer that is no tenant can be how an API says that there is none: nothing, a page, or a
-// refusal of the path. The authority decides.
+// mayMeanAbsent reports whether an answer without a tenant may be an API's way to say that there is none: an empty answer, a
+// page, or a refusal of the path. The authority decides.
 func mayMeanAbsent(err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {
@@ -102,7 +103,7 @@ func mayMeanAbsent(err error) bool {
 	return errors.Is(err, errBlank) || errors.Is(err, errNoName)
 }
 
-// isVoid tells whether a value holds nothing.
+// isVoid reports whether a value is empty.
 func isVoid(b []byte) bool {
 	switch b = bytes.TrimSpace(b); {
 	case isObject(b):
@@ -113,9 +114,9 @@ func isVoid(b []byte) bool {
 	return string(b) == "null"
 }
 
-// authority reads a configuration whole, into a buffer that is large enough or is not needed. One that shows no list of
-// anything is an empty one only where the list of tenants says so too: a real authority has routers at least, and a page
-// that merely looks like one must not make a tenant absent. One that was there a moment ago has not gone.
+// authority reads a whole configuration, into the buffer if it fits. An authority that shows no lists counts as empty only if
+// the list of tenants is empty too: a real one has at least routers, and a page that merely looks like an authority must not
+// make a tenant absent. An authority that was there a moment ago cannot be absent.
 func (n *node) authority(ctx context.Context, store string, into []byte) (b []byte, absent bool, err error) {
 	path := authorityPath(store)
 	b, absent, err = n.getInto(ctx, path, into)
@@ -143,7 +144,7 @@ func (n *node) authority(ctx context.Context, store string, into []byte) (b []by
 	return b, false, nil
 }
 
-// emptyAuthority asks for the list of tenants of an authority that shows none, and fails unless it is an empty list.
+// emptyAuthority reads the list of tenants of an authority that shows none, and fails unless it is an empty list.
 func (n *node) emptyAuthority(ctx context.Context, path string) error {
 	b, absent, err := n.optional(ctx, path+"/tenant")
 	if err != nil {
@@ -158,7 +159,7 @@ func (n *node) emptyAuthority(ctx context.Context, path string) error {
 	return fmt.Errorf("%w: GET %s shows neither routers nor tenants nor services: that is no configuration", conductor.ErrProtocol, path)
 }
 
-// lists tells whether an authority, or what that is wrapped in, shows any of its lists.
+// lists reports whether an authority, inside its wrappers, shows any of its lists.
 func lists(b []byte, depth int) bool {
 	for name, v := range fields(b) {
 		switch {
@@ -172,8 +173,8 @@ func lists(b []byte, depth int) bool {
 	return false
 }
 
-// pages tells whether the tenants come neither as a list nor as an object of tenants by their names: a page of them would make
-// ours absent.
+// pages reports whether the tenants come neither as a list nor as an object keyed by name. They may then be one page of
+// several, and our tenant could be on another.
 func pages(b []byte, depth int) bool {
 	for name, v := range fields(b) {
 		switch {
@@ -190,10 +191,10 @@ func pages(b []byte, depth int) bool {
 	return false
 }
 
-// notLists are the names of what an error comes in.
+// notLists names the fields that hold an error.
 var notLists = [...]string{"message", "messages", "error", "errors", "detail"}
 
-// tenantFrom makes our tenant of its object; its member is read by itself where that does not show it.
+// tenantFrom parses our tenant. If the object does not show the member, it reads that separately.
 func (n *node) tenantFrom(ctx context.Context, store string, key conductor.Key, b []byte) (*conductor.Tenant, error) {
 	t, shallow, err := parseTenant(b, key)
 	if err != nil || !shallow {
@@ -212,8 +213,8 @@ func (n *node) tenantFrom(ctx context.Context, store string, key conductor.Key, 
 	return t, parseMember(t, b, key)
 }
 
-// asAuthority returns the object of an authority, or what an authority is wrapped in. An error that came with a status of
-// success is not one.
+// asAuthority returns the object of an authority, or the object that wraps it. It refuses an error that came with a status of
+// success.
 func asAuthority(b []byte) ([]byte, error) {
 	b, err := jsonObject(b)
 	if err != nil {
@@ -234,9 +235,9 @@ func asAuthority(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// compare compares candidate and running whole. The order of lists counts, except that of our addresses: an
-// administrator's edit may be nothing but a new order. Where the two whole configurations show our tenant it is taken out
-// of them, so that one picture of each is judged.
+// compare compares the whole of candidate and running. The order of lists counts, except that of our addresses: an
+// administrator's edit may only reorder a list. If both configurations show our tenant, it is taken from them, so that the
+// judgement rests on one reading of each.
 func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Difference, error) {
 	pair := n.room.take()
 	defer n.room.give(pair)
@@ -265,7 +266,7 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 		return nil, err
 	}
 	if d.Foreign == "" && !shown {
-		// What cannot be seen cannot be compared: the conductor's own word has to do.
+		// These releases do not show their entries, so only the conductor's own flag is left.
 		about, err := n.look(ctx)
 		if err != nil {
 			return nil, err
@@ -277,11 +278,11 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 	return d, nil
 }
 
-// textSeed is of this process.
+// textSeed makes the hashes of candidates comparable within this process.
 var textSeed = maphash.MakeSeed()
 
-// room keeps for a while the memory of what was compared last: a configuration can have 20 MB, and two of them at each
-// attempt would be as much garbage.
+// room keeps the buffers of the last comparison for a while. A configuration can have 20 MB, and allocating two for each
+// attempt would produce as much garbage.
 type room struct {
 	mu   sync.Mutex
 	pair *[2][]byte
@@ -310,8 +311,8 @@ func (r *room) give(pair *[2][]byte) {
 	r.drop = time.AfterFunc(roomFor, func() { r.take() })
 }
 
-// both reads running and candidate whole, in the same form, into the pair's room. shown says that they hold more than the
-// names of their entries, or have none.
+// both reads the whole of running and candidate, in the same form, into the pair's buffers. shown says that they show what is
+// inside their entries, or have none.
 func (n *node) both(ctx context.Context, pair *[2][]byte, key conductor.Key) (a, b []byte, shown bool, err error) {
 	keep := func(i int, b []byte) {
 		if cap(b) > cap(pair[i]) {
@@ -320,7 +321,7 @@ func (n *node) both(ctx context.Context, pair *[2][]byte, key conductor.Key) (a,
 	}
 	whole := func(i int, store string) ([]byte, error) {
 		b, absent, err := n.authority(ctx, store, pair[i])
-		if absent && err == nil { // a new conductor has none; one wrong answer looks the same
+		if absent && err == nil { // a new conductor has none, but one wrong answer looks the same
 			b, _, err = n.authority(ctx, store, pair[i])
 		}
 		keep(i, b)
@@ -330,19 +331,19 @@ func (n *node) both(ctx context.Context, pair *[2][]byte, key conductor.Key) (a,
 		return nil, nil, false, err
 	}
 	if cap(pair[1]) < len(a) {
-		pair[1] = make([]byte, 0, len(a)+len(a)/16+512) // most often both are alike
+		pair[1] = make([]byte, 0, len(a)+len(a)/16+512) // usually both have about the same size
 	}
 	if b, err = whole(1, candidate); err != nil {
 		return nil, nil, false, err
 	}
-	// A new conductor has nothing but what we have put into the candidate, or into running.
+	// On a new conductor, one of the two may hold only our own tenant.
 	if lists(a, 0) != lists(b, 0) && (holdsOthers(a, key, 0) || holdsOthers(b, key, 0)) {
 		return nil, nil, false, fmt.Errorf("%w: one of running and candidate shows no list of anything", conductor.ErrProtocol)
 	}
 	if deep(a) || deep(b) {
 		return a, b, true, nil
 	}
-	// Some releases give the resource without what is inside its entries, and the whole only as an export.
+	// Some releases give this resource without the content of its entries, and all of it only as an export.
 	export := func(store string) ([]byte, error) {
 		b, absent, err := n.get(ctx, "/config/getJSON?source="+store)
 		if err != nil || absent {
@@ -364,7 +365,7 @@ func (n *node) both(ctx context.Context, pair *[2][]byte, key conductor.Key) (a,
 	return x, y, true, nil
 }
 
-// deep tells whether an authority shows what is inside of its lists' entries.
+// deep reports whether an authority shows the content of its lists' entries.
 func deep(authority []byte) bool {
 	some := false
 	for _, list := range fields(authority) {
@@ -386,12 +387,12 @@ func deep(authority []byte) bool {
 	return !some
 }
 
-// wrappers are the objects that an authority comes in, by their names.
+// wrappers names the objects that may wrap an authority.
 var wrappers = [...]string{"authority", "config", "datastore"}
 
-const maxWrappers = 4 // one in the other
+const maxWrappers = 4 // nested in each other
 
-// tenantOf finds our tenant in an authority, or in what that is wrapped in: the object, or no more than its name.
+// tenantOf finds our tenant in an authority or its wrappers: the object, or only its name.
 func tenantOf(whole []byte, key conductor.Key) (b []byte, there bool) {
 	return findTenant(whole, key, 0)
 }
@@ -405,7 +406,7 @@ func findTenant(whole []byte, key conductor.Key, depth int) ([]byte, bool) {
 					return entry, true
 				}
 			}
-		case name == "tenant" && isObject(v): // by their names
+		case name == "tenant" && isObject(v): // keyed by name
 			for name, entry := range fields(v) {
 				if name == key.Tenant && isOurs(entry, key) {
 					return entry, true
@@ -422,7 +423,7 @@ func findTenant(whole []byte, key conductor.Key, depth int) ([]byte, bool) {
 	return nil, false
 }
 
-// holdsOthers tells whether an authority holds an entry of any list that is not our tenant.
+// holdsOthers reports whether any list of an authority has an entry other than our tenant.
 func holdsOthers(whole []byte, key conductor.Key, depth int) bool {
 	for name, v := range fields(whole) {
 		switch {
@@ -449,7 +450,7 @@ func holdsOthers(whole []byte, key conductor.Key, depth int) bool {
 	return false
 }
 
-// isOurs tells whether an entry of the list of tenants is ours, or its name.
+// isOurs reports whether an entry of the list of tenants, an object or a name, is ours.
 func isOurs(entry []byte, key conductor.Key) bool {
 	if isObject(entry) {
 		for name, v := range fields(entry) {
@@ -467,8 +468,8 @@ func isText(b []byte, text string) bool {
 	return len(b) > 0 && b[0] == '"' && json.Unmarshal(b, &s) == nil && s == text
 }
 
-// firstDifference names where two configurations, running and candidate, differ first outside of our tenant, "" where
-// they do not. It gives no value but the names of list entries: others can be secret.
+// firstDifference names the first place outside our tenant where the configurations running and candidate differ; "" for
+// none. It shows no values except names of list entries: others can be secret.
 func firstDifference(a, b []byte, key conductor.Key) string {
 	if place := objectDifference("", a, b, key, 0); place != "" {
 		return "the candidate differs at " + conductor.OneLine(place)
@@ -476,7 +477,7 @@ func firstDifference(a, b []byte, key conductor.Key) string {
 	return ""
 }
 
-// objectDifference compares two authorities, or what an authority is wrapped in.
+// objectDifference compares two authorities, or the objects that wrap them.
 func objectDifference(path string, a, b []byte, key conductor.Key, depth int) string {
 	for _, f := range bothFields(a, b) {
 		at := path + "/" + f.name
@@ -486,7 +487,7 @@ func objectDifference(path string, a, b []byte, key conductor.Key, depth int) st
 			place = objectDifference(at, orEmpty(f.a, "{}"), orEmpty(f.b, "{}"), key, depth+1)
 		case f.name == "tenant" && (isArray(f.a) || f.a == nil) && (isArray(f.b) || f.b == nil):
 			place = listDifference(at, orEmpty(f.a, "[]"), orEmpty(f.b, "[]"), func(entry []byte) bool { return isOurs(entry, key) })
-		case f.name == "tenant" && (isObject(f.a) || f.a == nil) && (isObject(f.b) || f.b == nil): // by their names
+		case f.name == "tenant" && (isObject(f.a) || f.a == nil) && (isObject(f.b) || f.b == nil): // keyed by name
 			for _, t := range bothFields(orEmpty(f.a, "{}"), orEmpty(f.b, "{}")) {
 				if t.name != key.Tenant && place == "" {
 					place = difference(at+"/"+t.name, t.a, t.b)
@@ -509,8 +510,8 @@ func orEmpty(b []byte, empty string) []byte {
 	return b
 }
 
-// difference finds the first place, by name, at which two values differ; nil is an absent one. It decodes nothing but
-// single values that are not the same text: a list decoded whole takes ten times its room.
+// difference finds the first place, in order of names, where two values differ; nil is an absent value. It decodes only
+// single values whose texts differ: a decoded list takes ten times its size.
 func difference(path string, a, b []byte) string {
 	switch {
 	case a != nil && bytes.Equal(a, b):
@@ -532,7 +533,7 @@ func difference(path string, a, b []byte) string {
 	return conductor.OneLine(path)
 }
 
-// sameValue compares two values that can be spelled in different ways.
+// sameValue reports whether two values are equal although their spelling may differ.
 func sameValue(a, b []byte) bool {
 	if isObject(a) != isObject(b) || isArray(a) != isArray(b) {
 		return false
@@ -541,7 +542,7 @@ func sameValue(a, b []byte) bool {
 	return unmarshal(a, &x) == nil && unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// listDifference compares two lists entry by entry, in their order, without those that skip names.
+// listDifference compares two lists entry by entry, in order, leaving out those that skip selects.
 func listDifference(path string, a, b []byte, skip func([]byte) bool) string {
 	next := func(rest []byte) (entry, left []byte) {
 		for {
@@ -568,17 +569,17 @@ func listDifference(path string, a, b []byte, skip func([]byte) bool) string {
 	}
 }
 
-// pairOf is a field of two objects; nil where one lacks it.
+// pairOf is a field of two objects; nil if one lacks it.
 type pairOf struct {
 	name string
 	a, b []byte
 }
 
-// isLink tells whether a field is no configuration but where it was read, which is another place for each datastore: HAL's
-// links, and the annotations of RFC 7952.
+// isLink reports whether a field is metadata that differs between datastores by nature: HAL's links, and the annotations of
+// RFC 7952.
 func isLink(name string) bool { return name == "_links" || strings.HasPrefix(name, "@") }
 
-// bothFields lists the fields of two objects that are not the same text, by name.
+// bothFields lists, by name, the fields whose text differs between two objects.
 func bothFields(a, b []byte) []pairOf {
 	x, y := make(map[string][]byte), make(map[string][]byte)
 	for name, v := range fields(a) {

@@ -15,39 +15,39 @@ import (
 type Config struct {
 	conductor.Config
 
-	URLs []string // https://HOST[:PORT] of the conductor's nodes, tried in turn; the one that worked last comes first
+	URLs []string // https://HOST[:PORT] of the conductor's nodes, tried in turn, starting with the last one that worked
 
-	// Either User and PasswordFile, or TokenFile. Both files hold the secret on their first line, and are readable by
-	// their owner only. A token file is read again when the token is refused.
+	// Either User and PasswordFile, or TokenFile. Both files hold the secret on their first line and are readable by their
+	// owner only. The token file is read again when the token is refused.
 	User         string
 	PasswordFile string
 	TokenFile    string
 
-	// At least one of them. CAFile holds the PEM certificates of those who may sign the conductor's, whose name is then
-	// checked. PinSHA256 is the SHA-256 of the conductor's own certificate (its DER form) in hexadecimal, with or
-	// without colons; several, for several nodes, are separated by commas. Where both are set, both must agree.
+	// At least one of them; if both are set, both must accept the certificate. CAFile holds PEM certificates of authorities
+	// that may sign the conductor's; the host name is checked too. PinSHA256 is the SHA-256 of the conductor's own
+	// certificate (DER) in hexadecimal, with or without colons. Commas separate the pins of several nodes.
 	CAFile    string
 	PinSHA256 string
 
-	// Candidate says whose the candidate configuration is; auto asks the conductor.
+	// Candidate says who shares the candidate configuration; auto asks the conductor.
 	Candidate Candidate
 }
 
-// Candidate says whose the candidate configuration is; it changed with the releases.
+// Candidate says who shares the candidate configuration; it changed with the releases.
 type Candidate string
 
 // The values of Candidate.
 const (
 	CandidateAuto   Candidate = "auto"
-	CandidateShared Candidate = "shared" // up to 5.2: one for all administrators, and both nodes
-	CandidateNode   Candidate = "node"   // 5.3 to 5.5: one for each node, for all administrators
-	CandidateUser   Candidate = "user"   // from 5.6: one for each user, merged at commit
+	CandidateShared Candidate = "shared" // up to 5.2: one for all administrators and both nodes
+	CandidateNode   Candidate = "node"   // 5.3 to 5.5: one per node, for all administrators
+	CandidateUser   Candidate = "user"   // from 5.6: one per user, merged at commit
 )
 
-// DefaultConfig is a Config without URLs, secret and certificate.
+// DefaultConfig returns a Config without URLs, secret and certificate.
 func DefaultConfig() Config { return Config{Config: conductor.DefaultConfig(), User: "admin"} }
 
-// Validate names every field that cannot be used, with its value.
+// Validate returns an error that names every unusable field and its value.
 func (c Config) Validate() error {
 	errs := []error{c.Config.Validate()}
 	bad := func(field string, value any, why string) { errs = append(errs, conductor.Bad(field, value, why)) }
@@ -82,7 +82,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// parseURL reads a conductor's address: https://HOST[:PORT], with or without the path of the API.
+// parseURL parses a conductor's address: https://HOST[:PORT], with or without the path of the API.
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {

@@ -14,10 +14,10 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// maxCuts bounds the sessions that one call of CutSessions ends.
+// maxCuts bounds the sessions that one call of Cut ends.
 const maxCuts = 10_000
 
-// flowsQuery asks for the live flows of all routers; that of a conductor sees them all.
+// flowsQuery asks for the live flows of all routers; a conductor sees them all.
 const flowsQuery = `{ allRouters { nodes { name nodes { nodes { name flowEntries { nodes { sessionUuid sourceIp } } } } } } }`
 
 // A session is one live traffic session on a router's node.
@@ -25,8 +25,8 @@ type session struct{ router, node, id string }
 
 // Cut ends the live traffic sessions that have a flow from one of the sources, on every router. It finds them by a GraphQL
 // query of the flows, and ends each by DELETE /router/{router}/node/{node}/traffic/session?sessionId={id}. The user's role
-// needs more for it than for the tenant. Sessions that ended by themselves meanwhile do not count; what is left after
-// 10,000 sessions stays.
+// needs more rights for this than for the tenant. Sessions that have ended by themselves meanwhile do not count. Cut stops
+// after 10,000 sessions and leaves the rest.
 func (s *restSession) Cut(ctx context.Context, sources []netip.Prefix) (int, error) {
 	n := s.n
 	a, err := n.call(ctx, http.MethodPost, "/graphql", map[string]string{"query": flowsQuery})
@@ -53,7 +53,7 @@ func (s *restSession) Cut(ctx context.Context, sources []netip.Prefix) (int, err
 	return ended, nil
 }
 
-// sessionsFrom finds the sessions with a flow from one of the sources, a sorted set, each once.
+// sessionsFrom finds each session with a flow from one of the sources, a sorted set, once.
 func sessionsFrom(b []byte, sources []netip.Prefix) ([]session, error) {
 	var reply struct {
 		Data struct {
@@ -99,7 +99,7 @@ func sessionsFrom(b []byte, sources []netip.Prefix) ([]session, error) {
 	return found, nil
 }
 
-// covers tells whether one of the sorted prefixes contains the address.
+// covers reports whether one of the sorted prefixes contains the address.
 func covers(sorted []netip.Prefix, addr netip.Addr) bool {
 	for bits := addr.BitLen(); bits > 0; bits-- {
 		p, err := addr.Prefix(bits)

@@ -9,7 +9,7 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// policyNames are how releases spell a service's list of access-policies.
+// policyNames are the spellings of a service's list of access policies in different releases.
 var policyNames = [...]string{"access-policy", "accessPolicy"}
 
 // Denied lists the enabled services of running that deny our tenant, sorted.
@@ -17,7 +17,7 @@ func (s *restSession) Denied(ctx context.Context) ([]string, error) {
 	return s.n.deniers(ctx, s.key.Tenant)
 }
 
-// deniers looks at all services. Where the list shows of none what is in it, each is asked for by itself.
+// deniers checks all services. If the list shows only names, it asks for each service separately.
 func (n *node) deniers(ctx context.Context, tenant string) ([]string, error) {
 	list := authorityPath(running) + "/service"
 	var answer any
@@ -58,16 +58,16 @@ func (n *node) deniers(ctx context.Context, tenant string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// service is what matters of a service.
+// service holds the parts of a service that matter here.
 type service struct {
 	name     string
 	disabled bool
 	shown    bool   // the policies were shown
-	spelling string // of their list
+	spelling string // of the list of policies
 	policies []any
 }
 
-// readService reads an entry of the list of services: the service, or its name only.
+// readService parses an entry of the list of services: an object, or only its name.
 func readService(entry any) (service, error) {
 	switch v := entry.(type) {
 	case string:
@@ -89,7 +89,7 @@ func readService(entry any) (service, error) {
 	return service{}, fmt.Errorf("%w: a service is neither an object nor a name", conductor.ErrProtocol)
 }
 
-// openService asks for one service, and for its policies where it does not show them.
+// openService reads one service, and separately its policies if it does not show them.
 func (n *node) openService(ctx context.Context, path string, s *service) error {
 	var object map[string]any
 	absent, err := n.decode(ctx, path, &object)
@@ -116,14 +116,14 @@ func (n *node) openService(ctx context.Context, path string, s *service) error {
 	return nil
 }
 
-// denies says whether one service is enabled and denies the tenant.
+// denies reports whether a service is enabled and denies the tenant.
 func (n *node) denies(ctx context.Context, path string, s service, tenant string) (bool, error) {
 	if s.disabled {
 		return false, nil
 	}
 	for _, entry := range s.policies {
 		policy, ok := entry.(map[string]any)
-		if !ok && entry == tenant { // its source only
+		if !ok && entry == tenant { // only its source
 			if _, err := n.decode(ctx, path+"/"+s.spelling+"/"+url.PathEscape(tenant), &policy); err != nil {
 				return false, err
 			}

@@ -1,8 +1,15 @@
-// Package rest speaks to a conductor by the REST API of the device's newer releases: the sessions of package conductor over
-// HTTPS.
+// Package rest edits a conductor through the REST API of the device's newer releases: it implements the sessions of package
+// conductor over HTTPS.
 //
-// The API has no lock and no session. Between the last look and the commit a moment remains in which another administrator
-// can begin to edit; nothing that the API offers closes it on releases that share one candidate.
+// The API has neither sessions nor a lock. Between the last comparison and the commit, another administrator can start to
+// edit, and nothing in the API closes that gap on releases with a shared candidate.
+//
+// Large answers pass through as JSON text: a decoded configuration would take ten times its size. Answers whose form the
+// vendor does not publish are only hints.
+//
+// The package has no goroutines of its own. A driver has one node for each URL, which sessions share: it keeps the token and
+// what was learned about the server. node.login lets one caller at a time get a token; node.mu may be taken while holding it,
+// never the other way round, and never during a request.
 package rest
 
 import (
@@ -19,7 +26,7 @@ type driver struct {
 	nodes []*node
 }
 
-// New checks the configuration, reads the file of the authority and makes a Conductor of it; it does not connect.
+// New checks the configuration, loads the file of the authority and returns a Conductor; it does not connect.
 func New(cfg Config) (*conductor.Conductor, error) { return newWith(cfg, time.Now) }
 
 func newWith(cfg Config, now func() time.Time) (*conductor.Conductor, error) {
@@ -57,7 +64,7 @@ func (d *driver) Close() error {
 	return nil
 }
 
-// Open makes the first call to a node, within the time that a dead one may cost.
+// Open makes the first call to a node, bounded by the time that a dead node may cost.
 func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
 	n := d.nodes[at]
 	first, cancel := context.WithTimeoutCause(ctx, d.cfg.DialTimeout,

@@ -8,21 +8,22 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// ErrCertificate: the conductor's certificate is not the pinned one, not signed by the known authority, for another name,
-// or expired. The error is a *CertificateError, unless the file of the authority cannot be used. It is a
+// ErrCertificate: the conductor's certificate is not the pinned one, is not signed by the configured authority, is valid for
+// another name, or has expired. The error is a *CertificateError, unless the file of the authority is unusable. It is a
 // conductor.ErrHostKey.
 var ErrCertificate = conductor.Kind("certificate of the conductor is not trusted", conductor.ErrHostKey)
 
-// A statusError is an answer whose HTTP status is no success. It is conductor's ErrLogin (401), ErrForbidden (403),
-// ErrUnreachable (5xx) or ErrProtocol (3xx); a 409 and a 429 come inside a *BusyError, a refused change inside a *RejectedError.
+// A statusError is an answer with an HTTP status other than success. It is conductor's ErrLogin (401), ErrForbidden (403),
+// ErrUnreachable (5xx) or ErrProtocol (3xx). A *BusyError wraps it for 409 and 429, and a *RejectedError for a refused
+// change.
 type statusError struct {
 	Method, Path string
 	Status       int
-	Message      string        // what the conductor said, one line; "" where it said nothing readable
-	RetryAfter   time.Duration // what Retry-After asks for; 0 where it is absent
+	Message      string        // what the conductor said, one line; "" if nothing readable
+	RetryAfter   time.Duration // from Retry-After; 0 if absent
 
 	messages []string // the same, one by one
-	page     bool     // what it said was HTML, for people
+	page     bool     // the body was HTML
 }
 
 func (e *statusError) Error() string {

@@ -9,11 +9,11 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// The functions below take JSON that checkJSON has found valid, so they need not look at what they skip. A whole
-// configuration can have tens of megabytes: decoded it would take ten times that, and next to all of it is compared only.
+// The functions below take JSON that checkJSON has accepted, so they can skip values without checking them. A whole
+// configuration can have tens of megabytes, takes ten times that when decoded, and is mostly just compared.
 
-// jsonObject returns the object that b is. Anything else, null included, is an error, and so is an error that was sent
-// with a status of success.
+// jsonObject returns b if it is an object. Anything else, including null, is an error, and so is an error that came with a
+// status of success.
 func jsonObject(b []byte) ([]byte, error) {
 	b = bytes.TrimSpace(b)
 	if len(b) == 0 || b[0] != '{' {
@@ -22,7 +22,7 @@ func jsonObject(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// fields yields the members of an object, without decoding their values.
+// fields yields the members of an object without decoding their values.
 func fields(b []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for b = blank(b[1:]); len(b) > 0 && b[0] != '}'; {
@@ -41,7 +41,7 @@ func fields(b []byte) iter.Seq2[string, []byte] {
 	}
 }
 
-// entries yields the values of an array, without decoding them.
+// entries yields the values of an array without decoding them.
 func entries(b []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for entry, rest := nextEntry(blank(b[1:])); entry != nil; entry, rest = nextEntry(rest) {
@@ -52,7 +52,7 @@ func entries(b []byte) iter.Seq[[]byte] {
 	}
 }
 
-// nextEntry splits the first value off what is left of an array; nil at its end.
+// nextEntry splits the first value off the rest of an array; nil at its end.
 func nextEntry(b []byte) (entry, rest []byte) {
 	if len(b) == 0 || b[0] == ']' {
 		return nil, nil
@@ -63,7 +63,7 @@ func nextEntry(b []byte) (entry, rest []byte) {
 
 func blank(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
 
-// afterValue skips the comma behind a value, if there is one.
+// afterValue skips the comma after a value, if there is one.
 func afterValue(b []byte) []byte {
 	if b = blank(b); len(b) > 0 && b[0] == ',' {
 		b = blank(b[1:])
@@ -71,7 +71,7 @@ func afterValue(b []byte) []byte {
 	return b
 }
 
-// valueLen is the length of the value that b begins with.
+// valueLen returns the length of the value at the start of b.
 func valueLen(b []byte) int {
 	depth := 0
 	for i := 0; i < len(b); i++ {

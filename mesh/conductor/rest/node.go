@@ -21,18 +21,18 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// apiRoot is where the device's REST API begins.
+// apiRoot is the path of the device's REST API.
 const apiRoot = "/api/v1"
 
 const (
-	maxError   = 64 << 10         // bytes read of an answer that is no success
-	maxAttempt = 3                // of one call, where the conductor asks to wait
-	maxPause   = 10 * time.Second // waited inside a call; what is asked beyond it is left to the caller
-	maxAfter   = time.Hour        // believed of a Retry-After
+	maxError   = 64 << 10         // bytes read of an answer that is an error
+	maxAttempt = 3                // attempts of one call when the conductor asks to wait
+	maxPause   = 10 * time.Second // longest wait inside a call; longer ones are left to the caller
+	maxAfter   = time.Hour        // longest Retry-After that is believed
 )
 
-// node is one conductor node: how to reach it, the token, and what it turned out to do. Its token is taken and renewed by
-// the holder of login; mu protects the rest.
+// node is one conductor node: how to reach it, its token, and what it was found to do. The holder of login replaces the
+// token; mu protects the fields below it.
 type node struct {
 	url    string // https://host[:port]
 	cfg    *Config
@@ -40,15 +40,15 @@ type node struct {
 	now    func() time.Time
 	trust  *trust
 
-	login chan struct{} // holds one value while nobody logs in
+	login chan struct{} // holds one value while nobody logs in: receive it to log in, then put it back
 
 	room room
 
 	mu        sync.Mutex
 	token     string
-	accepted  bool      // a call succeeded with it
-	replaced  time.Time // when one was last replaced that a call was forbidden with
-	notBefore time.Time // the conductor asked to be left alone until then
+	accepted  bool      // a call succeeded with this token
+	replaced  time.Time // when a token was last replaced after a 403
+	notBefore time.Time // the conductor asked not to be called before
 	about     about
 }
 
@@ -76,8 +76,8 @@ func newNode(u *url.URL, cfg *Config, t *trust, now func() time.Time) *node {
 	return n
 }
 
-// redirected follows what stays within the API and asks for the very same, as one does that writes its paths with a slash at
-// the end: a token must go to nobody else, and no other method would do what was asked.
+// redirected follows a redirect only if it stays within the API and repeats the same request, as from servers that add a
+// slash to the path: the token must go to nobody else, and another method would do something else.
 func redirected(to *http.Request, via []*http.Request) error {
 	first := via[0]
 	if len(via) > 3 || to.URL.Scheme != first.URL.Scheme || to.URL.Host != first.URL.Host || to.Method != first.Method ||
@@ -87,10 +87,10 @@ func redirected(to *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// answer is a success.
+// answer is a successful answer.
 type answer struct {
 	status int
-	body   []byte // at most MaxReply bytes; JSON where it is not blank
+	body   []byte // at most MaxReply bytes; JSON unless blank
 }
 
 // failure is an error that says whether the conductor can have seen the request.
@@ -102,20 +102,20 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// sent tells whether a failed call can have had an effect.
+// sent reports whether a failed call may have had an effect.
 func sent(err error) bool {
 	var f *failure
 	return errors.As(err, &f) && f.sent
 }
 
-// call makes one call with the token, which is renewed once where it is refused. Where the conductor asks to wait, it
-// waits, if that is short. Errors: *statusError, *conductor.BusyError (409, 429), conductor.ErrLogin, conductor.ErrSecret, *CertificateError,
+// call makes one call with the token, and renews the token once if it is refused. If the conductor asks for a short wait, it
+// waits. Errors: *statusError, *conductor.BusyError (409, 429), conductor.ErrLogin, conductor.ErrSecret, *CertificateError,
 // conductor.ErrUnreachable, conductor.ErrProtocol.
 func (n *node) call(ctx context.Context, method, path string, body any) (answer, error) {
 	return n.callInto(ctx, method, path, body, nil)
 }
 
-// callInto is call with room for the answer, if it fits.
+// callInto is call with a buffer to use for the answer if it fits.
 func (n *node) callInto(ctx context.Context, method, path string, body any, into []byte) (answer, error) {
 	renewed := false
 	for attempt := 1; ; attempt++ {
@@ -136,7 +136,8 @@ func (n *node) callInto(ctx context.Context, method, path string, body any, into
 		}
 		switch status.Status {
 		case http.StatusForbidden:
-			// Some say so of a token that has ended. Where it is the role that lacks something, a new one is refused alike.
+			// Some servers answer 403 for an expired token. If it is the role that lacks rights, a new token is refused as
+			// well.
 			if renewed || !n.mayBeOver(token) {
 				return a, err
 			}
@@ -186,7 +187,7 @@ func (n *node) hold(e *statusError) time.Duration {
 	return wait
 }
 
-// pause waits until the conductor may be asked again, or says that this takes too long.
+// pause waits until the conductor may be asked again, or returns an error if that takes too long.
 func (n *node) pause(ctx context.Context) error {
 	n.mu.Lock()
 	wait := n.notBefore.Sub(n.now())
@@ -208,7 +209,7 @@ func (n *node) pause(ctx context.Context) error {
 	}
 }
 
-// takeToken gives the token in force, a new one where that one is the stale one.
+// takeToken returns the current token, or a new one if the current one is stale.
 func (n *node) takeToken(ctx context.Context, stale string) (string, error) {
 	select {
 	case <-n.login:
@@ -239,10 +240,10 @@ func (n *node) takeToken(ctx context.Context, stale string) (string, error) {
 	return token, nil
 }
 
-// anew is how often a token that a call was forbidden with is replaced.
+// anew is the least time between two replacements of a token after a 403.
 const anew = time.Minute
 
-// mayBeOver tells whether a token that was accepted before may have ended. It is asked once a minute at most.
+// mayBeOver reports whether a token that was accepted before may have expired. It says so once a minute at most.
 func (n *node) mayBeOver(token string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -277,7 +278,7 @@ func (n *node) logIn(ctx context.Context) (string, error) {
 	return reply.Token, nil
 }
 
-// send makes one request. The secrets of a request never come into an error.
+// send makes one request. Its errors never contain secrets.
 func (n *node) send(ctx context.Context, method, path string, body any, token string, into []byte) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.Timeout,
 		fmt.Errorf("no answer within %v: %w", n.cfg.Timeout, context.DeadlineExceeded))
@@ -299,7 +300,7 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		return fail(fmt.Errorf("write %s %s: %w", method, path, err))
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Accept-Encoding", "identity") // absent means any (RFC 9110 §12.5.3)
+	req.Header.Set("Accept-Encoding", "identity") // without it any coding is acceptable (RFC 9110 §12.5.3)
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -314,8 +315,8 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return fail(n.refusal(method, path, resp))
 	}
-	// One byte more than is taken, to tell a body that ends there from one that goes on. What goes on is not read to
-	// its end: closing the body closes the connection.
+	// Read one byte over the limit, to tell a body that ends there from a longer one. The rest of a longer body is not read:
+	// closing the body closes the connection.
 	what := method + " " + pathOnly(path)
 	content, err := decoding(resp)
 	if err != nil {
@@ -330,17 +331,17 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 	case err != nil:
 		return fail(n.broken(ctx, method, path, err))
 	case ctx.Err() != nil && len(bytes.TrimSpace(b)) == 0:
-		// A server that sees the connection being closed may still answer, with nothing. It says nothing.
+		// A server that sees the connection close may still send an empty answer, which means nothing.
 		return fail(n.broken(ctx, method, path, ctx.Err()))
 	}
-	b = bytes.TrimPrefix(b, []byte("\ufeff")) // which JSON must not have, and some servers write (RFC 8259 §8.1)
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // JSON must not start with a byte order mark, but some servers send one (RFC 8259 §8.1)
 	if err := checkJSON(b); err != nil {
 		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))
 	}
 	return answer{status: resp.StatusCode, body: b}, nil
 }
 
-// decoding gives what an answer holds. Nothing but the plain text was asked for, and some proxies compress all the same.
+// decoding returns the decoded body. We ask for identity only, but some proxies compress all the same.
 func decoding(resp *http.Response) (io.Reader, error) {
 	switch coding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))); coding {
 	case "", "identity":
@@ -359,17 +360,17 @@ func decoding(resp *http.Response) (io.Reader, error) {
 	}
 }
 
-// readAll reads all of r into the room of b, or into as much as is expected, 0 or less where that is not known.
+// readAll reads all of r into b if it fits. expected is the announced length, 0 or less if unknown.
 func readAll(r io.Reader, b []byte, expected int64) ([]byte, error) {
 	const (
-		most  = 32 << 20 // is believed of what an answer says of its length
+		most  = 32 << 20 // bounds how much is allocated because of an announced length
 		large = 4 << 20
 	)
 	if expected = min(expected, most); int64(cap(b)) <= expected {
 		b = make([]byte, 0, expected+bytes.MinRead)
 	}
 	b = b[:0]
-	// What does not fit is kept in pieces and joined at the end: a buffer that grows leaves several times as much garbage.
+	// Keep what does not fit in pieces and join them at the end: a growing buffer leaves several times as much garbage.
 	var pieces [][]byte
 	for into := &b; ; {
 		if len(*into) == cap(*into) {
@@ -386,12 +387,12 @@ func readAll(r io.Reader, b []byte, expected int64) ([]byte, error) {
 			for _, p := range pieces {
 				size += len(p)
 			}
-			b = append(make([]byte, 0, size+size/16+bytes.MinRead), b...) // with some room, for the next time
+			b = append(make([]byte, 0, size+size/16+bytes.MinRead), b...) // with room to grow for the next answer
 			for _, p := range pieces {
 				b = append(b, p...)
 			}
 			if pieces = nil; size > large {
-				runtime.GC() // once: the next answer finds the room of this one
+				runtime.GC() // free the pieces now, so that the next answer finds their memory
 			}
 		}
 		if err == io.EOF {
@@ -401,7 +402,7 @@ func readAll(r io.Reader, b []byte, expected int64) ([]byte, error) {
 	}
 }
 
-// broken explains a call without an answer.
+// broken explains a call that got no answer.
 func (n *node) broken(ctx context.Context, method, path string, err error) error {
 	var refused *CertificateError
 	if errors.As(err, &refused) {
@@ -422,7 +423,7 @@ func (n *node) broken(ctx context.Context, method, path string, err error) error
 	return fmt.Errorf("%s %s: %w: %w", method, pathOnly(path), conductor.ErrUnreachable, err)
 }
 
-// refusal explains an answer that is no success.
+// refusal turns an answer that is not a success into an error.
 func (n *node) refusal(method, path string, resp *http.Response) error {
 	e := &statusError{Method: method, Path: pathOnly(path), Status: resp.StatusCode}
 	if resp.StatusCode < 400 {

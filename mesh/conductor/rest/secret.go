@@ -11,8 +11,8 @@ import (
 // maxSecret bounds a password or token; the device's tokens are signed and about 700 bytes long.
 const maxSecret = 64 << 10
 
-// readCredential reads a password, or the conductor's own key: an agent on the conductor itself can log in by that, as the
-// vendor's tools do.
+// readCredential reads a password or the conductor's own private key: an agent on the conductor can log in with the key, as
+// the vendor's tools do.
 func readCredential(file string) (field, value string, err error) {
 	b, err := readPrivate(file)
 	if err == nil && bytes.HasPrefix(b, []byte("-----BEGIN ")) {
@@ -22,7 +22,7 @@ func readCredential(file string) (field, value string, err error) {
 	return "password", value, err
 }
 
-// readSecret reads the first line of a file that nobody but its owner can read.
+// readSecret reads the first line of a file that only its owner can read.
 func readSecret(file string) (string, error) {
 	b, err := readPrivate(file)
 	if err != nil {
@@ -44,7 +44,7 @@ func readSecret(file string) (string, error) {
 	return string(line), nil
 }
 
-// readPrivate reads a file that nobody but its owner can read.
+// readPrivate reads a file that only its owner can read.
 func readPrivate(file string) ([]byte, error) {
 	_, b, err := safefile.ReadPrivate(file, safefile.OwnerOnly, maxSecret, "a secret")
 	if err != nil {

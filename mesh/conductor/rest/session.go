@@ -14,12 +14,11 @@ import (
 
 var _ conductor.Session = (*restSession)(nil)
 
-// restSession edits the tenant at one node. The API has no session and no lock: what a lock would give is made up for by
-// reading.
+// restSession edits the tenant at one node. The API has no session and no lock; extra reads make up for the lock.
 type restSession struct {
 	n      *node
 	key    conductor.Key
-	ab     about // as the session began
+	ab     about // as of the session's start
 	closed atomic.Bool
 }
 
@@ -55,7 +54,7 @@ func (s *restSession) Features(lacks conductor.Abilities) string {
 	return text
 }
 
-// Warnings tell what the conductor does not say, and what ends soon.
+// Warnings returns what the conductor does not tell, and what expires soon.
 func (s *restSession) Warnings() []string {
 	var w []string
 	if s.ab.style == styleUnknown {
@@ -69,13 +68,13 @@ func (s *restSession) Warnings() []string {
 
 func lacking(what string) error { return fmt.Errorf("%s over REST: %w", what, errors.ErrUnsupported) }
 
-// Lock is not to be had.
+// Lock is not supported.
 func (s *restSession) Lock(context.Context) error { return lacking("lock") }
 
-// Unlock is not to be had.
+// Unlock is not supported.
 func (s *restSession) Unlock(context.Context) error { return lacking("unlock") }
 
-// Kill is not to be had: there are no sessions.
+// Kill is not supported: there are no sessions.
 func (s *restSession) Kill(context.Context, uint64) error { return lacking("kill") }
 
 func (s *restSession) Read(ctx context.Context, store conductor.Datastore) (*conductor.Tenant, error) {
@@ -87,8 +86,8 @@ func (s *restSession) Compare(ctx context.Context) (*conductor.Difference, error
 	if err != nil || s.ab.style != styleUser || d.Foreign == "" {
 		return d, err
 	}
-	// Only the conductor can tell whether a candidate that differs is behind or edited. It has been seen to call a clean
-	// candidate changed, not the other way round.
+	// Only the conductor knows whether a differing candidate is behind or edited. It has been seen to call a clean candidate
+	// changed, but never the reverse.
 	ab, err := s.n.look(ctx)
 	if err != nil {
 		return nil, err
@@ -122,7 +121,7 @@ func (s *restSession) Commit(ctx context.Context) error {
 	return fmt.Errorf("%w: %v", conductor.ErrUnknown, err)
 }
 
-// Discard reverts the candidate. On one that others share that would drop their edits.
+// Discard reverts the candidate. It refuses to on a shared one, where it would drop other people's edits.
 func (s *restSession) Discard(ctx context.Context) error {
 	if s.ab.style != styleUser {
 		return lacking("revert a candidate of others")
@@ -141,7 +140,7 @@ func (s *restSession) Close(context.Context) error {
 // errComplaints is the API's own form of a refusal.
 var errComplaints = errors.New("the answer lists what is wrong")
 
-// verdictOf asks for validate or commit and reads its verdict: a list of messages that is not empty is a refusal.
+// verdictOf calls validate or commit and reads the verdict: a list of messages that is not empty is a refusal.
 func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Validation) error {
 	for {
 		options := map[string]bool{}
@@ -158,7 +157,7 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 		if err != nil {
 			return refused(step, err)
 		}
-		var cause error // one object of words may be praise
+		var cause error // stays nil for a single object, whose words may be praise
 		if isArray(bytes.TrimSpace(a.body)) {
 			cause = errComplaints
 		}
@@ -166,7 +165,7 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 	}
 }
 
-// verdictIn makes an error of the messages of validate and commit, nil where there are none.
+// verdictIn makes an error of the messages of validate or commit; nil for none.
 func verdictIn(step string, messages []string, cause error) error {
 	if len(messages) == 0 {
 		return nil
@@ -182,7 +181,7 @@ func verdictIn(step string, messages []string, cause error) error {
 	return &conductor.RejectedError{Step: step, Messages: messages, Err: cause}
 }
 
-// refused makes a refusal of the step of an answer that refuses what was asked; other errors stay as they are.
+// refused turns an answer that refuses the request into a refusal of the step. Other errors stay as they are.
 func refused(step string, err error) error {
 	var status *statusError
 	var busy *conductor.BusyError
@@ -198,12 +197,12 @@ func refused(step string, err error) error {
 	}
 	why := status.messages
 	if len(why) == 0 {
-		// Not with the status in words, which speak of conflicts themselves.
+		// Leave out the name of the status: "Conflict" would look like a conflict.
 		why = []string{fmt.Sprintf("%s %s answered %d", status.Method, status.Path, status.Status)}
 	}
 	refusal := verdictIn(step, why, err)
 	if status.Status == http.StatusConflict && !errors.As(refusal, &busy) {
-		return err // a *conductor.BusyError already
+		return err // already a *conductor.BusyError
 	}
 	return refusal
 }

@@ -13,8 +13,8 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// rest is what else is in a tenant or a member; nil where that is nothing. What is null is not there: some APIs show so what
-// others leave out. assigned says that it is single values alone.
+// rest returns what else is in a tenant or a member, nil for nothing. A null counts as absent: some APIs show as null what
+// others leave out. assigned says that it holds only single values.
 func rest(object map[string]any) (more any, assigned bool) {
 	assigned = true
 	maps.DeleteFunc(object, func(name string, v any) bool { return v == nil || isLink(name) })
@@ -30,8 +30,8 @@ func rest(object map[string]any) (more any, assigned bool) {
 	return object, assigned
 }
 
-// parseTenant reads the answer of a GET of the tenant. shallow says that the answer does not show the tenant's members,
-// or not what is in ours: the member has to be read by itself.
+// parseTenant parses the answer of a GET of the tenant. shallow says that the answer does not show the tenant's members, or
+// the content of ours, so that the member must be read separately.
 func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool, err error) {
 	var raw map[string]any
 	if err := unmarshal(b, &raw); err != nil {
@@ -73,7 +73,7 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 	return t, shallow || !listed, nil
 }
 
-// listOf is a list of entries: as one, or as an object of them by their keys.
+// listOf returns a list of entries that may also come as an object keyed by name.
 func listOf(v any, key string) (list []any, ok bool) {
 	switch v := v.(type) {
 	case []any:
@@ -94,7 +94,7 @@ func listOf(v any, key string) (list []any, ok bool) {
 	return nil, false
 }
 
-// isNamed checks that an answer is what was asked for: an error, or nothing, can come with a status of success as well.
+// isNamed checks that an answer is what was asked for: an error or an empty object can come with a status of success as well.
 func isNamed(what string, object map[string]any, field, want string) error {
 	switch got, named := object[field].(string); {
 	case got == want:
@@ -158,8 +158,8 @@ func readMember(t *conductor.Tenant, object map[string]any, key conductor.Key) e
 	return nil
 }
 
-// texts are what a list of want is written as: each prefix in the spellings that the datastore has of it, or like has where
-// that holds it no more, and what is no prefix as it is. It is never nil: a device must see an empty list.
+// texts returns what to write for want: each prefix spelled as now has it, or else as like has it, and values that are not
+// prefixes unchanged. It is never nil: the device must see an empty list.
 func texts(now, like *conductor.Tenant, want []netip.Prefix) []string {
 	out := make([]string, 0, len(want)+len(now.Unread))
 	back := prefixset.Minus(want, now.Addresses)
@@ -170,7 +170,7 @@ func texts(now, like *conductor.Tenant, want []netip.Prefix) []string {
 		}
 		for _, text := range from.Texts(p) {
 			if !strings.Contains(text, "/") {
-				text = p.String() // some show an address without its length, which they refuse to be given
+				text = p.String() // some servers show an address without its length, but refuse it like that
 			}
 			out = append(out, text)
 		}
@@ -178,7 +178,7 @@ func texts(now, like *conductor.Tenant, want []netip.Prefix) []string {
 	return append(out, now.Unread...)
 }
 
-// memberBody is our member whole, as it is created.
+// memberBody is the whole member for its creation.
 func memberBody(key conductor.Key, like *conductor.Tenant, addresses []string) map[string]any {
 	body := make(map[string]any)
 	if more, ok := like.MemberRest.(map[string]any); ok {
@@ -191,7 +191,7 @@ func memberBody(key conductor.Key, like *conductor.Tenant, addresses []string) m
 	return body
 }
 
-// unmarshal decodes JSON whose numbers must not lose digits.
+// unmarshal decodes JSON without losing digits of numbers.
 func unmarshal(b []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()

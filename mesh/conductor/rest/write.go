@@ -40,7 +40,7 @@ func (s *restSession) Write(ctx context.Context, now *conductor.Tenant, c conduc
 	} else if err == nil {
 		now, err = n.readTenant(ctx, candidate, key)
 	}
-	// The description comes last: while it is marked, it tells what became of the member.
+	// The description comes last: while it carries the mark, it tells what is being done to the member.
 	if err != nil || create || c.DropTenant || c.Describe == "" && !c.DropDescription {
 		return now, err
 	}
@@ -50,9 +50,9 @@ func (s *restSession) Write(ctx context.Context, now *conductor.Tenant, c conduc
 	return n.readTenant(ctx, candidate, key)
 }
 
-// setAddresses changes the addresses of our member and reads the candidate back. There is no resource for a single
-// address, and whether a PATCH of the list replaces or merges it is nowhere said; the whole list is sent, which is right
-// either way for additions, and where old ones remain the member is made anew.
+// setAddresses changes the addresses of our member and reads the candidate back. A single address has no resource, and the
+// API does not say whether a PATCH of the list replaces or merges it. Sending the whole list works either way for additions;
+// if old addresses remain, the member is replaced.
 func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c conductor.Change) (*conductor.Tenant, error) {
 	n, key := s.n, s.key
 	want := prefixset.Minus(prefixset.Plus(now.Addresses, c.Add), c.Remove)
@@ -76,7 +76,7 @@ func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c
 		return nil, err
 	}
 	got, err := n.readTenant(ctx, candidate, key)
-	for range 2 { // by PUT, and where that merges as well, by DELETE and POST
+	for range 2 { // by PUT, then, if that merges as well, by DELETE and POST
 		if err != nil || !got.Member || len(prefixset.Both(got.Addresses, c.Remove)) == 0 || len(prefixset.Minus(want, got.Addresses)) > 0 {
 			break
 		}
@@ -89,8 +89,8 @@ func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c
 	return got, err
 }
 
-// remake replaces the member whole, with what else is in it. Where the API does not replace an entry by PUT it is deleted
-// and created anew; a mark in the tenant's description says so meanwhile.
+// remake replaces the whole member, including what else is in it. If the API does not replace an entry by PUT, the member is
+// deleted and created again, with a mark in the tenant's description meanwhile.
 func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Tenant, body map[string]any, deleting func()) error {
 	if !n.known().noPut {
 		err := n.write(ctx, http.MethodPut, memberPath(candidate, key), body)
@@ -105,7 +105,7 @@ func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Ten
 			return err
 		}
 	}
-	// From here on the candidate is in between: if the context ends now, it is finished first.
+	// The member is missing from here on, so finish even if the context ends now.
 	ctx, cancel := conductor.Cleanup(ctx)
 	defer cancel()
 	if deleting != nil {
@@ -117,7 +117,7 @@ func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Ten
 	create := func() error { return n.write(ctx, http.MethodPost, tenantPath(candidate, key)+"/member", body) }
 	err := create()
 	if errors.Is(err, conductor.ErrUnreachable) {
-		err = create() // refused as existing where the first one came through: the read-back tells
+		err = create() // refused as existing if the first one came through; the read-back shows it
 		var busy *conductor.BusyError
 		if errors.As(err, &busy) && busy.Err != nil {
 			err = nil
@@ -129,13 +129,13 @@ func (n *node) remake(ctx context.Context, key conductor.Key, now *conductor.Ten
 	return n.setDescription(ctx, key, now.Description)
 }
 
-// setDescription gives the tenant a description, "" for none.
+// setDescription sets the tenant's description; "" removes it.
 func (n *node) setDescription(ctx context.Context, key conductor.Key, text string) error {
 	if text != "" {
 		return n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": text})
 	}
-	// A null does it where the API takes it as RFC 7396 does. Elsewhere the tenant is replaced as it is but for that, and
-	// where that is not taken either, an empty text says the same.
+	// A null removes it if the API follows RFC 7396. Otherwise write the tenant without it, and if that is refused too, set
+	// an empty text.
 	err := n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": nil})
 	if err != nil && !errors.Is(err, conductor.ErrRejected) {
 		return err
@@ -153,7 +153,7 @@ func (n *node) setDescription(ctx context.Context, key conductor.Key, text strin
 	return n.write(ctx, http.MethodPatch, tenantPath(candidate, key), map[string]any{"description": ""})
 }
 
-// tenantBody is the tenant whole, without a description.
+// tenantBody is the whole tenant without a description.
 func tenantBody(key conductor.Key, t *conductor.Tenant) map[string]any {
 	body := make(map[string]any)
 	if more, ok := t.Rest.(map[string]any); ok {

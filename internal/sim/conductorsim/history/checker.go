@@ -19,7 +19,7 @@ type Change struct {
 type Checker struct {
 	// Tenant is the one that our commits may touch.
 	Tenant string
-	// Ours says whether a Running event is to be judged; nil means every one that came by NETCONF or REST.
+	// Ours reports whether a Running event is to be judged; nil means every one that came by NETCONF or REST.
 	Ours func(Event) bool
 	// Came and Gone say why a change made by one of our commits was not justified; nil allows all.
 	Came, Gone func(Change) error
@@ -171,7 +171,7 @@ func (c Checker) account(e Event, tenant map[Address]int, report func(Rule, stri
 	}
 }
 
-// replaced says whether the leaf of a removed line got another value in the same commit (a description may change).
+// replaced reports whether the leaf of a removed line got another value in the same commit (a description may change).
 func replaced(line string, added []string) bool {
 	leaf := leafOf(line)
 	return slices.ContainsFunc(added, func(l string) bool { return leafOf(l) == leaf })
