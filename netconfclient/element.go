@@ -7,10 +7,10 @@ import (
 
 const nsNetconf = "urn:ietf:params:xml:ns:netconf:base:1.0"
 
-// nsNotification is that of what a server tells by itself (RFC 5277).
+// nsNotification is the namespace of events that a server sends unasked (RFC 5277).
 const nsNotification = "urn:ietf:params:xml:ns:netconf:notification:1.0"
 
-// An Element is XML to be written: an operation, a filter, a piece of configuration.
+// An Element is XML to be written: an operation, a filter or a piece of configuration.
 type Element struct {
 	Space string // namespace; "" inherits the parent's
 	Name  string
@@ -19,10 +19,10 @@ type Element struct {
 	Kids  []Element
 }
 
-// El is an element with others in it.
+// El returns an element with child elements.
 func El(name string, kids ...Element) Element { return Element{Name: name, Kids: kids} }
 
-// Leaf is an element with a text in it.
+// Leaf returns an element with text.
 func Leaf(name, text string) Element { return Element{Name: name, Text: text} }
 
 // In puts the element into a namespace.
@@ -31,7 +31,7 @@ func (n Element) In(space string) Element {
 	return n
 }
 
-// The copies below have their own slices, so that one element can be the base of several.
+// The methods below copy, so that one element can be the base of several.
 
 // With adds elements.
 func (n Element) With(kids ...Element) Element {
@@ -44,8 +44,8 @@ func (n Element) attr(name, val string) Element {
 	return n
 }
 
-// Operation marks an element of a configuration for EditConfig: merge, replace, create, delete or remove. The
-// prefix nc is declared there once: encoding/xml would declare one anew on every element.
+// Operation marks an element of a configuration for EditConfig: merge, replace, create, delete or remove. EditConfig declares
+// the prefix nc once; encoding/xml would declare it on every element.
 func (n Element) Operation(op string) Element { return n.attr("nc:operation", op) }
 
 func (n Element) encode(e *xml.Encoder) error {
@@ -66,7 +66,7 @@ func (n Element) encode(e *xml.Encoder) error {
 	return e.EncodeToken(start.End())
 }
 
-// bytes is the element as XML.
+// bytes encodes the element.
 func (n Element) bytes() ([]byte, error) {
 	var b bytes.Buffer
 	e := xml.NewEncoder(&b)

@@ -12,7 +12,7 @@ import (
 // endOfMessage ends a message of base:1.0, and every hello (RFC 6242 §4.3).
 const endOfMessage = "]]>]]>"
 
-// maxChunk bounds the chunks sent: RFC 6242 allows 4 GiB, servers have smaller buffers.
+// maxChunk bounds the chunks that we send: RFC 6242 allows 4 GiB, but servers have smaller buffers.
 const maxChunk = 32 << 10
 
 var (
@@ -20,15 +20,15 @@ var (
 	errFraming     = fmt.Errorf("%w: malformed chunk", ErrProtocol)
 )
 
-// A frameReader takes messages off a stream in either framing of RFC 6242.
+// A frameReader reads messages from a stream in either framing of RFC 6242.
 type frameReader struct {
 	r       *bufio.Reader
 	chunked bool
 	first   bool // the next chunk is the first: a hello may end with a line end of its own
 }
 
-// read gives the next message, at most limit bytes of it. What the peer claims about a size is never allocated
-// before the bytes are there. io.EOF means that the stream ended between messages.
+// read returns the next message, at most limit bytes. It never allocates a size that the peer announces before the bytes are
+// there. io.EOF means that the stream ended between messages.
 func (f *frameReader) read(limit int) ([]byte, error) {
 	if f.chunked {
 		return f.readChunked(limit)

@@ -22,7 +22,7 @@ import (
 	"banmesh/internal/safefile"
 )
 
-// A HostKeyError says which key was offered, and where it was looked for. It is ErrHostKey.
+// A HostKeyError says which key was offered and where it was looked up. It is an ErrHostKey.
 type HostKeyError struct {
 	address     string   // host:port
 	file        string   // known_hosts
@@ -57,13 +57,13 @@ func (e *HostKeyError) Is(target error) bool { return target == ErrHostKey }
 
 func (e *HostKeyError) Unwrap() error { return e.err }
 
-// hostKeys is what a known_hosts file says of one address, as OpenSSH reads it: a line that cannot be parsed, of a new key
-// type for example, is about some other host, and is skipped.
+// hostKeys is what a known_hosts file says about one address. As in OpenSSH, lines that cannot be parsed, for example with a
+// new type of key, are skipped.
 type hostKeys struct {
 	address     string
 	file        string
 	known       []ssh.PublicKey
-	authorities []ssh.PublicKey // whose certificates are believed
+	authorities []ssh.PublicKey // whose certificates are trusted
 	revoked     []ssh.PublicKey
 	dial        dialer
 	failed      *HostKeyError // set where the offered key was refused
@@ -109,8 +109,8 @@ func loadHostKeys(address, file string) (*hostKeys, error) {
 	return h, nil
 }
 
-// matchesHost reports whether the first field of a line is for a host, which is normalised: patterns with commas between them,
-// of which one with an exclamation mark excludes, or one hash (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+// matchesHost reports whether the first field of a line matches a normalised host: patterns separated by commas, where an
+// exclamation mark excludes, or one hash (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
 func matchesHost(patterns, host string) bool {
 	if hash, ok := strings.CutPrefix(patterns, "|1|"); ok {
 		salt, sum, _ := strings.Cut(hash, "|")
@@ -162,7 +162,7 @@ func holdsKey(keys []ssh.PublicKey, key ssh.PublicKey) bool {
 	return slices.ContainsFunc(keys, func(k ssh.PublicKey) bool { return bytes.Equal(k.Marshal(), key.Marshal()) })
 }
 
-// callback is for one connection.
+// callback checks the offered key; it serves one connection.
 func (h *hostKeys) callback(_ string, remote net.Addr, key ssh.PublicKey) error {
 	h.failed = &HostKeyError{address: h.address, file: h.file, keyType: key.Type(), fingerprint: ssh.FingerprintSHA256(key)}
 	cert, certified := key.(*ssh.Certificate)
@@ -187,8 +187,8 @@ func (h *hostKeys) callback(_ string, remote net.Addr, key ssh.PublicKey) error 
 	return h.failed
 }
 
-// algorithms are those of the keys that the file has for the address, so that a server with several keys offers the one that
-// is known; a certificate goes before its plain key. Nil leaves the choice to the library.
+// algorithms returns those of the keys that the file has for the address, so that a server with several keys offers the known
+// one. A certificate goes before its plain key. Nil leaves the choice to the library.
 func (h *hostKeys) algorithms(more []string) []string {
 	var out []string
 	add := func(algos ...string) {
@@ -218,12 +218,12 @@ func (h *hostKeys) algorithms(more []string) []string {
 	return out
 }
 
-// plainAlgorithms are those of keys that no authority has signed, in OpenSSH's order.
+// plainAlgorithms are the algorithms of keys without a certificate, in OpenSSH's order.
 var plainAlgorithms = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
 	ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
 
-// otherType explains a handshake that failed because the server has no key of a type that was asked for: its key has changed
-// its type, or it has only what is refused by default.
+// otherType explains a handshake that failed because the server has none of the requested types of key: its key has changed
+// its type, or only has a type that is refused by default.
 func (h *hostKeys) otherType(ctx context.Context, err error) error {
 	var none *ssh.AlgorithmNegotiationError
 	if !errors.As(err, &none) || !strings.Contains(err.Error(), "host key") {
@@ -244,17 +244,17 @@ func (h *hostKeys) otherType(ctx context.Context, err error) error {
 	return e
 }
 
-// A ServerKey is a host key as a server offered it; nothing vouches for it yet.
+// A ServerKey is a host key as a server offered it. Nothing vouches for it yet.
 type ServerKey struct {
 	Type        string // "ssh-ed25519"
 	Fingerprint string // "SHA256:…", as ssh-keygen -l prints it
 	Line        string // for known_hosts, without the newline
 
-	legacy bool // the server has none but by ssh-rsa with SHA-1
+	legacy bool // the server offers only ssh-rsa with SHA-1
 }
 
-// FetchHostKey asks the server at addr (host:port) for its host key, without logging in. The context bounds it.
-// A server has several; the one preferred by OpenSSH (ed25519, ecdsa, rsa) is fetched.
+// FetchHostKey asks the server at addr (host:port) for its host key without logging in. Of several keys it fetches the one
+// that OpenSSH prefers (ed25519, ecdsa, rsa). The context bounds it.
 func FetchHostKey(ctx context.Context, addr string) (ServerKey, error) {
 	if err := CheckAddress(addr); err != nil {
 		return ServerKey{}, fmt.Errorf("address %q: %w", addr, err)
@@ -306,7 +306,7 @@ func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []st
 // errKeySeen ends the handshake once the key is known.
 var errKeySeen = errors.New("key seen")
 
-// dialer opens connections; nil is the network's.
+// dialer opens connections; nil uses the network.
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // connect opens a TCP connection that is closed when the context ends, until stop is called.
@@ -322,7 +322,7 @@ func connect(ctx context.Context, dial dialer, addr string) (conn net.Conn, stop
 	return conn, context.AfterFunc(ctx, func() { conn.Close() }), nil
 }
 
-// cause prefers why the context ended over the error of the connection that its end closed.
+// cause returns why the context ended, if it has, rather than the error of the connection that this closed.
 func cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -330,8 +330,8 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// loadSigners reads a private key, and beside it the certificate of it in FILE-cert.pub, where there is one: that comes first, as
-// with OpenSSH.
+// loadSigners reads a private key and, if there is one, its certificate in FILE-cert.pub. The certificate comes first, as in
+// OpenSSH.
 func loadSigners(file string) ([]ssh.Signer, error) {
 	key, err := loadKey(file)
 	if err != nil {
@@ -363,7 +363,7 @@ func loadSigners(file string) ([]ssh.Signer, error) {
 	return []ssh.Signer{signer, key}, nil
 }
 
-// loadKey reads a private key that nobody but its owner can read.
+// loadKey reads a private key that only its owner can read.
 func loadKey(file string) (ssh.Signer, error) {
 	fail := func(format string, args ...any) (ssh.Signer, error) {
 		return nil, fmt.Errorf("%w: %s %w", ErrKeyFile, file, fmt.Errorf(format, args...))
@@ -383,7 +383,7 @@ func loadKey(file string) (ssh.Signer, error) {
 	return signer, nil
 }
 
-// CheckAddress reports whether a text is host:port.
+// CheckAddress checks that a text is host:port.
 func CheckAddress(a string) error {
 	host, port, err := net.SplitHostPort(a)
 	if err != nil {

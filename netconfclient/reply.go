@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	maxDepth  = 100      // of nested elements; the device's model has about fifteen
+	maxDepth  = 100      // of nested elements; the device's model has about fifteen levels
 	maxTag    = 64 << 10 // bytes of one tag with its attributes
 	maxErrors = 1000     // rpc-errors kept of one reply
 	maxText   = 4 << 10  // bytes kept of one text of an rpc-error
 )
 
-// newDecoder decodes XML that may be hostile: the decoder keeps state for each open element and each attribute, so
-// both are bounded. Entities other than XML's own five are an error of encoding/xml in itself.
+// newDecoder decodes XML that may be hostile: the decoder keeps state for each open element and each attribute, so both are
+// bounded. encoding/xml itself rejects entities other than XML's five.
 func newDecoder(msg []byte) *xml.Decoder {
 	return xml.NewTokenDecoder(&bounded{raw: xml.NewDecoder(bytes.NewReader(msg)), msg: msg})
 }
@@ -53,15 +53,15 @@ func (b *bounded) Token() (xml.Token, error) {
 	return tok, err
 }
 
-// checkTags refuses a tag that is longer than any honest one. Declarations, comments and CDATA hold no attributes.
+// checkTags refuses a tag longer than any honest one. Declarations, comments and CDATA hold no attributes.
 func checkTags(msg []byte) error {
 	_, _, err := skim(msg, false)
 	return err
 }
 
-// skim runs over the tags of a message without decoding it, which for a large configuration would cost as much again. With
-// inside set it stops where the element ends whose start tag stands before msg, and returns how much that is; rpcError says
-// that something in there may be an rpc-error, whatever its namespace.
+// skim scans the tags of a message without decoding it, which would cost a large configuration as much again. With inside
+// set, msg begins after a start tag; skim then stops at the end of that element and returns its length. rpcError says that
+// the element may hold an rpc-error, in whatever namespace.
 func skim(msg []byte, inside bool) (n int, rpcError bool, err error) {
 	depth := 0
 	for at := 0; ; {
@@ -115,7 +115,7 @@ func skim(msg []byte, inside bool) (n int, rpcError bool, err error) {
 	}
 }
 
-// tagLen is the length of a tag to its end, which does not count in quotes; -1 where it has none.
+// tagLen returns the length of a tag up to its end, ignoring ends inside quotes; -1 if it has none.
 func tagLen(b []byte, end string) int {
 	if end != ">" {
 		if i := bytes.Index(b, []byte(end)); i >= 0 {
@@ -150,14 +150,14 @@ func tagLen(b []byte, end string) int {
 type Reply struct {
 	warnings []rpcError
 	Raw      []byte // the whole message
-	data     int    // where the content of <data> begins in Raw; 0 where there is none
-	suspect  bool   // an rpc-error may be inside of it
+	data     int    // where the content of <data> begins in Raw; 0 without <data>
+	suspect  bool   // <data> may hold an rpc-error
 }
 
-// Content is the text of the reply from the content of <data> on.
+// Content returns the text of the reply from the content of <data> on.
 func (r *Reply) Content() []byte { return r.Raw[r.data:] }
 
-// Data decodes the content of <data>: the decoder has just read its start element. Nil where the reply has none.
+// Data decodes the content of <data>: the decoder has just read its start element. It is nil if the reply has none.
 func (r *Reply) Data() (*xml.Decoder, error) {
 	d := newDecoder(r.Raw)
 	for {
@@ -174,10 +174,10 @@ func (r *Reply) Data() (*xml.Decoder, error) {
 	}
 }
 
-// parseReply checks that the message is the reply to the operation with that message-id, whole and with nothing behind it,
-// and collects its errors. A server may find out in the middle of its answer that it cannot go on: an rpc-error beside or
-// inside <data> fails the operation like any other (RFC 6241 §4.3), and what came of the data is no configuration. The
-// content of <data> is run over only: it can be large, and Data decodes it.
+// parseReply checks that the message is the whole reply to the operation with that message-id, and collects its errors. A
+// server may fail in the middle of its answer: an rpc-error beside or inside <data> fails the operation like any other (RFC
+// 6241 §4.3), and the partial data is not a configuration. The content of <data> can be large, so it is only scanned here;
+// Data decodes it.
 func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 	bad := func(err error) (*Reply, RPCErrors, error) {
 		return nil, nil, fmt.Errorf("%w: reply: %w", ErrProtocol, err)
@@ -272,7 +272,7 @@ func (r *Reply) findData() (around []byte, err error) {
 		}
 		switch tok := tok.(type) {
 		case xml.EndElement:
-			return r.Raw, nil // of the reply
+			return r.Raw, nil // the end of the reply
 		case xml.StartElement:
 			if tok.Name != nameData {
 				if err := d.Skip(); err != nil {
@@ -294,7 +294,7 @@ func (r *Reply) findData() (around []byte, err error) {
 	}
 }
 
-// errorsInside takes the rpc-errors that stand inside of <data>.
+// errorsInside passes each rpc-error inside <data> to take.
 func (r *Reply) errorsInside(take func(xml.StartElement, *xml.Decoder) error) error {
 	d, err := r.Data()
 	if err != nil {
@@ -319,7 +319,7 @@ func (r *Reply) errorsInside(take func(xml.StartElement, *xml.Decoder) error) er
 	return nil
 }
 
-// onlyBlanks makes sure that nothing follows the root element.
+// onlyBlanks checks that nothing follows the root element.
 func onlyBlanks(d *xml.Decoder) error {
 	for {
 		tok, err := d.Token()
@@ -340,7 +340,7 @@ func onlyBlanks(d *xml.Decoder) error {
 	}
 }
 
-// parseRPCError decodes one rpc-error, whose start element has been read.
+// parseRPCError decodes one rpc-error; its start element has been read.
 func parseRPCError(d *xml.Decoder, start xml.StartElement) (rpcError, error) {
 	var raw struct {
 		Type     string `xml:"error-type"`
@@ -404,7 +404,7 @@ func attr(s xml.StartElement, name string) string {
 	return ""
 }
 
-// oneLine makes a server's text fit to be shown on one line.
+// oneLine makes a server's text fit on one line.
 func oneLine(s string) string {
 	return excerpt.Line(s, maxText)
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// An RPCError is one rpc-error of a reply (RFC 6241 §4.3).
+// An rpcError is one rpc-error of a reply (RFC 6241 §4.3).
 type rpcError struct {
 	Type      string // transport, rpc, protocol, application
 	Tag       string // RFC 6241 appendix A: "lock-denied", "data-missing", ...
@@ -13,7 +13,7 @@ type rpcError struct {
 	AppTag    string
 	Path      string
 	Message   string
-	SessionID uint64   // error-info's session-id: who holds the lock; 0 where absent or no NETCONF session
+	SessionID uint64   // session-id in error-info: the lock's holder; 0 if absent or not a NETCONF session
 	Info      []string // the other leaves of error-info as name=value, for example bad-element=address
 }
 
@@ -38,7 +38,7 @@ func (e rpcError) Error() string {
 	return b.String()
 }
 
-// RPCErrors are all errors of one reply, at least one, none of them a warning.
+// RPCErrors are all errors of one reply, at least one. Warnings are not among them.
 type RPCErrors []rpcError
 
 func (es RPCErrors) Error() string {
@@ -63,7 +63,7 @@ func (es RPCErrors) Unwrap() []error {
 	return out
 }
 
-// Has reports whether one of the errors has the tag.
+// Has reports whether any of the errors has the tag.
 func (es RPCErrors) Has(tag string) bool {
 	for _, e := range es {
 		if e.Tag == tag {
@@ -73,7 +73,7 @@ func (es RPCErrors) Has(tag string) bool {
 	return false
 }
 
-// Only reports whether all of the errors have the tag.
+// Only reports whether all errors have the tag.
 func (es RPCErrors) Only(tag string) bool {
 	for _, e := range es {
 		if e.Tag != tag {
@@ -83,7 +83,7 @@ func (es RPCErrors) Only(tag string) bool {
 	return len(es) > 0
 }
 
-// Holder is the first session-id that the errors name.
+// Holder returns the first session-id in the errors.
 func (es RPCErrors) Holder() uint64 {
 	for _, e := range es {
 		if e.SessionID != 0 {

@@ -16,7 +16,7 @@ import (
 	"github.com/Juniper/go-netconf/netconf"
 )
 
-// The capabilities that a way of editing is chosen by (RFC 6241 §8).
+// The capabilities that decide how a server is edited (RFC 6241 §8).
 const (
 	capBase10     = "urn:ietf:params:netconf:base:1.0"
 	CapBase11     = "urn:ietf:params:netconf:base:1.1"
@@ -47,19 +47,19 @@ type DialConfig struct {
 	User       string
 	KeyFile    string
 	KnownHosts string
-	// HostKeyAlgorithms are accepted beside the usual ones: ssh-rsa, for a server that has no other.
+	// HostKeyAlgorithms are accepted besides the usual ones: ssh-rsa, for a server that has no other.
 	HostKeyAlgorithms []string
-	MaxReply          int // bytes of the largest reply taken; 0 means 64 MiB
-	// Dial opens the connection; nil is the network's.
+	MaxReply          int // size limit of a reply in bytes; 0 means 64 MiB
+	// Dial opens the connection; nil uses the network.
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	Logger *slog.Logger
 
-	keepaliveEvery, keepaliveWait time.Duration // 0 is the default; for tests
+	keepaliveEvery, keepaliveWait time.Duration // 0 means the default; for tests
 }
 
-// A Session is one NETCONF session. Operations run one at a time. When the context of one ends before its reply has
-// come, the connection is closed: a late reply must never be taken for that of another. Every operation fails with
-// RPCErrors where the server refused it, and with ErrUnreachable or ErrProtocol where the session broke.
+// A Session is one NETCONF session. Operations run one at a time. When the context of one ends before its reply has come, the
+// connection is closed: a late reply must never be taken for that of another operation. Every operation fails with RPCErrors
+// if the server refused it, and with ErrUnreachable or ErrProtocol if the session broke.
 type Session struct {
 	nc     *netconf.Session
 	t      *transport
@@ -100,16 +100,16 @@ func Dial(ctx context.Context, d DialConfig) (*Session, error) {
 	return &Session{nc: nc, t: t, addr: d.Address, log: d.Logger.With("conductor", d.Address, "session", nc.SessionID)}, nil
 }
 
-// ID is the session-id that the server gave.
+// ID returns the session-id that the server assigned.
 func (s *Session) ID() uint64 { return uint64(s.nc.SessionID) }
 
-// Address is the host:port of the server.
+// Address returns the host:port of the server.
 func (s *Session) Address() string { return s.addr }
 
-// Capabilities are those of the server's hello.
+// Capabilities returns those of the server's hello.
 func (s *Session) Capabilities() []string { return s.nc.ServerCapabilities }
 
-// Offers reports whether the server's hello has the capability, with whatever parameters.
+// Offers reports whether the server's hello has the capability, with any parameters.
 func (s *Session) Offers(capability string) bool {
 	for _, c := range s.nc.ServerCapabilities {
 		if name, _, _ := strings.Cut(c, "?"); name == capability {
@@ -119,13 +119,13 @@ func (s *Session) Offers(capability string) bool {
 	return false
 }
 
-// Lock takes the lock of a datastore (RFC 6241 §7.5).
+// Lock locks a datastore (RFC 6241 §7.5).
 func (s *Session) Lock(ctx context.Context, target Datastore) error {
 	_, err := s.exec(ctx, El("lock", El("target", El(string(target)))))
 	return err
 }
 
-// Unlock gives it back.
+// Unlock unlocks a datastore (RFC 6241 §7.6).
 func (s *Session) Unlock(ctx context.Context, target Datastore) error {
 	_, err := s.exec(ctx, El("unlock", El("target", El(string(target)))))
 	return err
@@ -134,7 +134,7 @@ func (s *Session) Unlock(ctx context.Context, target Datastore) error {
 // A Filter is a subtree filter (RFC 6241 §6). The zero value selects everything.
 type Filter struct{ Content []Element }
 
-// GetConfig reads a datastore; the reply has data.
+// GetConfig reads a datastore (RFC 6241 §7.1); the reply has data.
 func (s *Session) GetConfig(ctx context.Context, source Datastore, f Filter) (*Reply, error) {
 	op := El("get-config", El("source", El(string(source))))
 	if len(f.Content) > 0 {
@@ -157,7 +157,7 @@ type EditOptions struct {
 	Error   string // error-option: stop-on-error, continue-on-error, rollback-on-error
 }
 
-// EditConfig sends a change of configuration; elements can carry an Operation. Of running it is as a Commit.
+// EditConfig sends a change of configuration, whose elements can carry an Operation. On running it fails like Commit.
 func (s *Session) EditConfig(ctx context.Context, target Datastore, o EditOptions, config Element) error {
 	op := El("edit-config", El("target", El(string(target))))
 	for _, opt := range [...]Element{Leaf("default-operation", o.Default), Leaf("test-option", o.Test), Leaf("error-option", o.Error)} {
@@ -184,14 +184,14 @@ func (s *Session) Validate(ctx context.Context, source Datastore) error {
 	return err
 }
 
-// Commit makes the candidate the running configuration; parameters are what a server's model adds to the operation. Where
-// the session breaks after it was sent, the error is ErrUnknownOutcome.
+// Commit makes the candidate the running configuration (RFC 6241 §8.3.4); parameters are additions of the server's model. If
+// the session breaks after the operation was sent, the error is ErrUnknownOutcome.
 func (s *Session) Commit(ctx context.Context, parameters ...Element) error {
 	_, err := s.exec(ctx, El("commit", parameters...))
 	return outcome(err)
 }
 
-// outcome turns the failure of an operation that changes running into one that says so.
+// outcome marks the failure of an operation that changes running as ErrUnknownOutcome, unless nothing was sent.
 func outcome(err error) error {
 	var unsent *unsentError
 	if err == nil || errors.As(err, new(RPCErrors)) || errors.As(err, &unsent) {
@@ -200,25 +200,25 @@ func outcome(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 }
 
-// DiscardChanges makes the candidate a copy of running again.
+// DiscardChanges resets the candidate to running (RFC 6241 §8.3.4.2).
 func (s *Session) DiscardChanges(ctx context.Context) error {
 	_, err := s.exec(ctx, El("discard-changes"))
 	return err
 }
 
-// KillSession ends another session and frees its locks.
+// KillSession ends another session and frees its locks (RFC 6241 §7.9).
 func (s *Session) KillSession(ctx context.Context, id uint64) error {
 	_, err := s.exec(ctx, El("kill-session", Leaf("session-id", strconv.FormatUint(id, 10))))
 	return err
 }
 
-// CloseSession ends the session as the protocol has it, then closes the connection.
+// CloseSession ends the session by close-session (RFC 6241 §7.8), then closes the connection.
 func (s *Session) CloseSession(ctx context.Context) error {
 	_, err := s.exec(ctx, El("close-session"))
 	return errors.Join(err, s.Close())
 }
 
-// Close closes the connection and waits until nothing of it runs any more. Locks are freed by the server.
+// Close closes the connection and waits until its goroutines have ended. The server frees the session's locks.
 func (s *Session) Close() error {
 	s.t.abort(ErrClosed)
 	s.mu.Lock()
@@ -261,7 +261,7 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	stop := s.t.bound(ctx)
 	raw, err := s.roundTrip(msg)
 	if !stop() && err == nil {
-		// The reply came just before the context ended and closed the connection: it counts, nothing after it does.
+		// The reply came just before the context ended and closed the connection: it counts, but nothing can follow.
 		s.broken = fmt.Errorf("%w: session %d at %s: %w", ErrUnreachable, s.ID(), s.addr, context.Cause(ctx))
 	}
 	if err != nil {
@@ -283,8 +283,8 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	return reply, nil
 }
 
-// settle keeps the first operation away from our hello: one server never answers an operation that it reads together
-// with that, and nothing in the protocol tells when it has read it.
+// settle delays the first operation after our hello: one server never answers an operation that it reads together with the
+// hello, and the protocol does not tell when it has read the hello.
 func (s *Session) settle(ctx context.Context) error {
 	if s.settled {
 		return nil
@@ -314,8 +314,8 @@ func (s *Session) roundTrip(msg []byte) ([]byte, error) {
 	}
 }
 
-// isNotification reports whether a message is an event that the server tells of by itself (RFC 5277 §2.2.1). Nothing here asks
-// for them, and some servers tell everybody of each commit: taken for a reply it would leave the outcome of one unknown.
+// isNotification reports whether a message is an event notification (RFC 5277 §2.2.1). We never subscribe, but some servers
+// tell every session of each commit. Mistaken for a reply, such an event would leave the outcome of a commit unknown.
 func isNotification(msg []byte) bool {
 	const most = 1 << 20
 	if len(msg) > most || !bytes.Contains(msg, []byte("notification")) {

@@ -15,10 +15,9 @@ var declaration = sync.OnceValue(func() *regexp.Regexp {
 
 var charRef = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`&#(x[0-9A-Fa-f]+|[0-9]+);`) })
 
-// tolerate makes a message fit for the decoder where only its dress is wrong: a declaration of a subset of UTF-8 or of
-// Latin-1, and characters that XML does not allow, somewhere in a text that another administrator wrote. Each of those
-// becomes a character of its own in a private range, so that two texts that differ still do; and what depends on them, our
-// own tenant's addresses, cannot hold them.
+// tolerate repairs a message for the decoder where the XML is wrong only in form: a declaration that names
+// US-ASCII or Latin-1, and characters that XML forbids in texts of other administrators. Each such character becomes a distinct
+// one of a private range, so that different texts stay different. Our own tenant's addresses cannot contain them.
 func tolerate(msg []byte) []byte {
 	msg = bytes.TrimPrefix(msg, []byte("\xef\xbb\xbf"))
 	if m := declaration().FindSubmatch(msg[:min(len(msg), 512)]); m != nil {
@@ -48,7 +47,7 @@ func tolerate(msg []byte) []byte {
 	return msg
 }
 
-// The private characters that stand for a byte that is no UTF-8, or a control character, and for a reference to one.
+// The private characters that stand for a byte that is not UTF-8 or is a control character, and for a reference to one.
 const (
 	oddByte      = 0xf0000
 	oddReference = 0xf0100
@@ -56,7 +55,7 @@ const (
 
 func allowed(r rune) bool { return r >= 0x20 || r == '\t' || r == '\n' || r == '\r' }
 
-// firstOdd is where the first byte stands that XML cannot hold; the length where there is none.
+// firstOdd returns the index of the first byte that XML cannot hold, or the length if there is none.
 func firstOdd(msg []byte) int {
 	if utf8.Valid(msg) {
 		i := bytes.IndexFunc(msg, func(r rune) bool { return !allowed(r) })

@@ -24,27 +24,27 @@ const (
 	maxHello = 1 << 20 // bytes; a hello lists capabilities only
 
 	keepaliveEvery = 15 * time.Second
-	keepaliveWait  = 45 * time.Second // a server that does not answer for that long is gone
+	keepaliveWait  = 45 * time.Second // a server silent for that long is gone
 
 	version10 = "v1.0"
-	version11 = "v1.1" // the names that netconf.NewSession gives to SetVersion
+	version11 = "v1.1" // netconf.NewSession passes these names to SetVersion
 )
 
 var _ netconf.Transport = (*transport)(nil)
 
-// transport is a NETCONF transport over SSH (RFC 6242). Its methods that wait end when abort is called:
-// that closes the connection, and everything that waits on it returns.
+// transport is a NETCONF transport over SSH (RFC 6242). Methods that wait return when abort is called, because it closes the
+// connection.
 type transport struct {
 	conn    net.Conn
 	client  *ssh.Client
 	channel ssh.Channel
 	frames  frameReader
-	chunked bool // of what we send
-	limit   int  // bytes of the largest reply
+	chunked bool // for what we send
+	limit   int  // size limit of a reply in bytes
 
-	working   atomic.Bool // an operation waits for its reply, and its context bounds that
+	working   atomic.Bool // an operation waits for its reply; its context bounds the wait
 	helloSent time.Time
-	helloErr  error // netconf.NewSession drops it, so it is kept
+	helloErr  error // kept here because netconf.NewSession drops it
 
 	mu      sync.Mutex
 	aborted error // why the connection was closed early
@@ -53,8 +53,8 @@ type transport struct {
 	wg      sync.WaitGroup
 }
 
-// dialTransport connects, checks the host key, logs in, opens the subsystem and sends our hello. The hello goes out
-// before the server's is read: one server never answers a first operation that reaches it together with the hello.
+// dialTransport connects, checks the host key, logs in, opens the subsystem and sends our hello. The hello goes out before
+// the server's is read: one server never answers a first operation that reaches it together with the hello.
 func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 	signers, err := loadSigners(d.KeyFile)
 	if err != nil {
@@ -98,7 +98,7 @@ func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 	}
 }
 
-// loginRefused recognises a refusal by its words: the library has no type for it. The second is OpenSSH's.
+// loginRefused recognises a refusal by its text, as the library has no type for it. The second text is OpenSSH's.
 func loginRefused(err error) bool {
 	s := err.Error()
 	return strings.Contains(s, "unable to authenticate") || strings.Contains(s, "oo many authentication failures")
@@ -134,8 +134,8 @@ func (t *transport) open(d DialConfig, config *ssh.ClientConfig) error {
 	return t.Send(hello)
 }
 
-// keepalive asks for a sign of life while the session is idle. A server that commits may answer nothing for minutes: what
-// an operation may take is its context's business, and a host that is gone shows in TCP's own keepalive.
+// keepalive checks that the server is alive. A missing answer ends an idle session only: a server may be silent for minutes
+// while it commits. The operation's context bounds that, and TCP's own keepalive detects a dead host.
 func (t *transport) keepalive(every, patience time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -171,7 +171,7 @@ func (t *transport) keepalive(every, patience time.Duration) {
 	}
 }
 
-// abort closes the connection; err is what the calls that wait will report.
+// abort closes the connection; calls that wait return err.
 func (t *transport) abort(err error) {
 	t.mu.Lock()
 	if t.aborted == nil {
@@ -181,12 +181,12 @@ func (t *transport) abort(err error) {
 	t.conn.Close()
 }
 
-// bound closes the connection when the context ends, until stop is called. Its error is the context's.
+// bound closes the connection when the context ends, until stop is called. Waiting calls then return the context's error.
 func (t *transport) bound(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { t.abort(context.Cause(ctx)) })
 }
 
-// why prefers the reason of an abort over what it looks like from the stream.
+// why returns the reason of an abort, if there was one, rather than the error of the stream.
 func (t *transport) why(err error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -211,7 +211,7 @@ func (t *transport) Send(msg []byte) error {
 	return nil
 }
 
-// Receive takes one message, at most the configured limit of it.
+// Receive receives one message of at most the configured size.
 func (t *transport) Receive() ([]byte, error) {
 	msg, err := t.frames.read(t.limit)
 	if err != nil {
@@ -220,8 +220,8 @@ func (t *transport) Receive() ([]byte, error) {
 	return msg, nil
 }
 
-// ReceiveHello reads the server's hello. The result is never nil: netconf.NewSession ignores the error, which is
-// kept for the caller of that.
+// ReceiveHello reads the server's hello. The result is never nil, because netconf.NewSession ignores the error; that is kept
+// in helloErr.
 func (t *transport) ReceiveHello() (*netconf.HelloMessage, error) {
 	msg, err := t.frames.read(maxHello)
 	if err != nil {
@@ -236,16 +236,16 @@ func (t *transport) ReceiveHello() (*netconf.HelloMessage, error) {
 	return hello, nil
 }
 
-// SendHello does nothing: ours went out as the connection was opened.
+// SendHello does nothing: our hello went out when the connection was opened.
 func (t *transport) SendHello(*netconf.HelloMessage) error { return nil }
 
-// SetVersion chooses the framing of all that follows the hellos.
+// SetVersion sets the framing of everything after the hellos.
 func (t *transport) SetVersion(version string) {
 	t.chunked = version == version11
 	t.frames.chunked, t.frames.first = t.chunked, true
 }
 
-// Close closes the connection and waits until nothing of it runs any more.
+// Close closes the connection and waits until its goroutines have ended.
 func (t *transport) Close() error {
 	t.closing.Do(func() {
 		close(t.done)
@@ -258,7 +258,7 @@ func (t *transport) Close() error {
 	return nil
 }
 
-// parseHello is strict where a later step depends on it: a session-id, and a base version that we speak.
+// parseHello checks what later steps depend on: a session-id and a base version that we speak.
 func parseHello(msg []byte) (*netconf.HelloMessage, error) {
 	bad := func(format string, args ...any) (*netconf.HelloMessage, error) {
 		return nil, fmt.Errorf("%w: hello: %w", ErrProtocol, fmt.Errorf(format, args...))
@@ -283,7 +283,7 @@ func parseHello(msg []byte) (*netconf.HelloMessage, error) {
 	return hello, nil
 }
 
-// logWarnings shows what the server complained of without refusing.
+// logWarnings logs the rpc-errors of severity warning.
 func logWarnings(log *slog.Logger, operation string, warnings []rpcError) {
 	for _, w := range warnings {
 		log.Warn("conductor warns", "operation", operation, "warning", w.Error())

@@ -8,8 +8,8 @@ import (
 	"banmesh/netconfclient"
 )
 
-// Compare reads both datastores whole. The order of elements counts, except that of our addresses: an administrator's edit
-// may be nothing but a new order.
+// Compare reads the whole of both datastores. The order of elements counts, except that of our addresses: an administrator's
+// edit may only reorder elements.
 func (s *session) Compare(ctx context.Context) (*conductor.Difference, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -21,7 +21,7 @@ func (s *session) Compare(ctx context.Context) (*conductor.Difference, error) {
 	if err != nil {
 		return nil, refused("get-config", err)
 	}
-	// Most often both are the same text, and need not be parsed.
+	// Usually both are the same text and need no parsing.
 	if bytes.Equal(running.Content(), candidate.Content()) {
 		return &conductor.Difference{}, nil
 	}

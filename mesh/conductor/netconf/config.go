@@ -12,21 +12,21 @@ import (
 type Config struct {
 	conductor.Config
 
-	Addresses  []string // host:port of the conductor's nodes, tried in turn; the one that worked last comes first
+	Addresses  []string // host:port of the conductor's nodes, tried in turn, starting with the last one that worked
 	User       string
 	KeyFile    string // private key in OpenSSH or PEM form, readable by its owner only
-	KnownHosts string // in OpenSSH's form
-	// HostKeyAlgorithms are accepted beside the usual ones: ssh-rsa, for a server that has no other.
+	KnownHosts string // in OpenSSH's format
+	// HostKeyAlgorithms are accepted besides the usual ones: ssh-rsa, for a server that has no other.
 	HostKeyAlgorithms []string
 
 	// SaveStartup copies running to startup after a commit, where the server has one.
 	SaveStartup bool
 }
 
-// DefaultConfig is a Config without addresses, key and known hosts.
+// DefaultConfig returns a Config without addresses, key and known hosts.
 func DefaultConfig() Config { return Config{Config: conductor.DefaultConfig(), User: "admin"} }
 
-// Validate names every field that cannot be used, with its value.
+// Validate returns an error that names every unusable field and its value.
 func (c Config) Validate() error {
 	errs := []error{c.Config.Validate()}
 	bad := func(field string, value any, why string) { errs = append(errs, conductor.Bad(field, value, why)) }

@@ -10,7 +10,7 @@ import (
 	"banmesh/netconfclient"
 )
 
-// nsService is the module of services and their access-policies.
+// nsService is the namespace of services and their access policies.
 const nsService = "http://128technology.com/t128/config/service-config"
 
 var (
@@ -40,8 +40,7 @@ func (s *session) Denied(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// deniers reads the services of a reply. What a server sends beside them, because it ignores a part of the filter, does
-// no harm.
+// deniers reads the services of a reply. A server that ignores part of the filter sends more, which does no harm.
 func deniers(r *netconfclient.Reply, tenant string) ([]string, error) {
 	d, err := r.Data()
 	if err != nil || d == nil {
@@ -68,7 +67,7 @@ func deniers(r *netconfclient.Reply, tenant string) ([]string, error) {
 				names = append(names, name)
 			}
 		case xml.EndElement:
-			if depth == 0 { // of the data itself
+			if depth == 0 { // the end of the data itself
 				slices.Sort(names)
 				return slices.Compact(names), nil
 			}
@@ -77,7 +76,7 @@ func deniers(r *netconfclient.Reply, tenant string) ([]string, error) {
 	}
 }
 
-// denies reports whether one service is enabled and denies the tenant.
+// denies reports whether a service is enabled and denies the tenant.
 func denies(service []item, tenant string) (name string, ok bool) {
 	enabled := true
 	for child := range children(service) {

@@ -1,4 +1,11 @@
-// Package netconf speaks to a conductor by NETCONF: the sessions of package conductor over those of netconfclient.
+// Package netconf edits a conductor through NETCONF: it implements the sessions of package conductor with netconfclient.
+//
+// Opening a session reads the server's capabilities and chooses a path of editing from them. Reads select our tenant by a
+// filter; comparisons run through both whole datastores token by token and set our tenant aside. What a server refuses to
+// support is remembered by its identity, so that the next session does not try again.
+//
+// The package starts no goroutines. Sessions share the driver, whose mu guards what was learned and is never held during a
+// call to the server.
 package netconf
 
 import (
@@ -18,12 +25,12 @@ type driver struct {
 	cfg Config
 
 	mu            sync.Mutex
-	noTestThenSet map[string]bool   // of a server, by its identity
-	noLeaf        map[string]bool   // commit takes no kind of validation; by identity
+	noTestThenSet map[string]bool   // servers that refused the test-option, by identity
+	noLeaf        map[string]bool   // servers whose commit takes no kind of validation, by identity
 	unsaved       map[string]string // why running was not copied to startup after the last commit, by address
 }
 
-// New checks the configuration and makes a Conductor of it; it does not connect.
+// New checks the configuration and returns a Conductor; it does not connect.
 func New(cfg Config) (*conductor.Conductor, error) {
 	cfg.Config = cfg.Config.WithDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -36,11 +43,11 @@ func New(cfg Config) (*conductor.Conductor, error) {
 func (d *driver) Nodes() []string { return d.cfg.Addresses }
 func (d *driver) Close() error    { return nil }
 
-// firstAnswer is how long the first operation of a session is waited for before another session is tried.
+// firstAnswer is how long to wait for the answer to a session's first operation before trying another session.
 const firstAnswer = 3 * time.Second
 
-// Open dials one node and makes sure that it answers. One server never answers an operation that it happened to read
-// together with our hello, so silence is no reason yet to give the node up. What is asked is small: the authority's name.
+// Open dials one node and makes sure that it answers. One server never answers an operation that it happens to read together
+// with our hello, so a first silence is no reason to give up the node. The question is small: the authority's name.
 func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
 	addr := d.cfg.Addresses[at]
 	deadline := time.Now().Add(d.cfg.Timeout)
@@ -86,7 +93,7 @@ func (d *driver) dial(ctx context.Context, addr string) (*netconfclient.Session,
 	})
 }
 
-// path chooses how a server is edited.
+// path returns how to edit a server.
 func (d *driver) path(nc *netconfclient.Session) path {
 	p := choosePath(nc, d.cfg)
 	d.mu.Lock()

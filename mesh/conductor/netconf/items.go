@@ -13,7 +13,7 @@ import (
 	"banmesh/netconfclient"
 )
 
-// An item is one token of configuration, without what has no meaning there: prefixes, attributes, white space.
+// An item is one token of configuration. It leaves out what has no meaning there: prefixes, attributes and white space.
 type item struct {
 	kind itemKind
 	name xml.Name // of an element
@@ -26,18 +26,18 @@ const (
 	itemStart itemKind = iota + 1
 	itemEnd
 	itemText
-	itemLeaf // an element of a tenant with nothing but text in it, or nothing
+	itemLeaf // an element of a tenant that holds text or nothing
 )
 
-// An itemReader turns the data of a reply into items. Our tenant is taken out of them, and so are the two containers
-// around it: whether a server shows these empty or not at all makes no difference.
+// An itemReader turns the data of a reply into items. It sets our tenant aside, together with the two containers around it:
+// some servers show those when empty, others do not.
 type itemReader struct {
 	d      *xml.Decoder
 	key    conductor.Key
 	ours   state
 	queue  []item
 	head   int      // of the queue
-	path   []string // of the open elements, for messages; with the name of a list's entry where it has come
+	path   []string // of the open elements, for messages; includes the names of list entries once they have been read
 	around int      // how many of the two containers are open
 	done   bool
 	text   []byte
@@ -51,7 +51,7 @@ func newItemReader(r *netconfclient.Reply, key conductor.Key) (*itemReader, erro
 	return &itemReader{d: d, key: key, done: d == nil}, nil
 }
 
-// next gives the next item that is not our tenant's; false at the end.
+// next returns the next item outside our tenant; false at the end.
 func (r *itemReader) next() (item, bool, error) {
 	for {
 		if r.head < len(r.queue) {
@@ -131,10 +131,10 @@ func (r *itemReader) flush() {
 	}
 }
 
-// where names the place in the configuration, without any value but the names of list entries: others can be secret.
+// where names the place in the configuration. Apart from names of list entries it shows no values: they can be secret.
 func (r *itemReader) where() string { return "/" + strings.Join(r.path, "/") }
 
-// captureItems reads one element, whose start has been read, to its end.
+// captureItems reads an element to its end; its start has been read.
 func captureItems(d *xml.Decoder, name xml.Name) ([]item, error) {
 	items := append(make([]item, 0, 64), item{kind: itemStart, name: name})
 	var buf []byte
@@ -173,7 +173,7 @@ func captureItems(d *xml.Decoder, name xml.Name) ([]item, error) {
 	return items, nil
 }
 
-// children are the items of an element's children, each from its start to its end.
+// children yields the items of each child of an element, from start to end.
 func children(items []item) iter.Seq[[]item] {
 	return func(yield func([]item) bool) {
 		depth, from := 0, 0
@@ -196,7 +196,7 @@ func children(items []item) iter.Seq[[]item] {
 	}
 }
 
-// nameOf is the name leaf of a tenant.
+// nameOf returns the name leaf of a tenant.
 func nameOf(items []item) string {
 	for child := range children(items) {
 		if child[0].name == nameName {

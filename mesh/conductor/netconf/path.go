@@ -7,20 +7,20 @@ import (
 	"banmesh/netconfclient"
 )
 
-// A path is how changes are made at one server: what its hello offers, less what it turned out not to support.
+// A path is how one server is edited: what its hello offers, less what it was found not to support.
 type path struct {
 	base      string // "1.0" or "1.1"
 	target    netconfclient.Datastore
 	announced bool                   // the target was in the hello
 	validate  conductor.ValidateMode // never auto
-	refused   string                 // the configured way of validating that is not to be had; "" where it is
+	refused   string                 // the configured way to validate, if the server does not support it; else ""
 	rollback  bool                   // error-option rollback-on-error
 	removeOp  string
 	leaf      conductor.Validation
 }
 
-// choosePath chooses by the capabilities. A server that announces neither the candidate nor a writable running is
-// taken to have a candidate: the device does, and what its hello says of that is not documented.
+// choosePath chooses by the capabilities. If a server announces neither a candidate nor a writable running, assume a
+// candidate: the device has one, and the content of its hello is not documented.
 func choosePath(s *netconfclient.Session, cfg Config) path {
 	p := path{base: "1.0", target: netconfclient.CandidateStore, announced: true, validate: cfg.ValidateMode, removeOp: "delete", leaf: cfg.Validation}
 	if s.Offers(netconfclient.CapBase11) {
@@ -43,14 +43,14 @@ func choosePath(s *netconfclient.Session, cfg Config) path {
 		p.validate = conductor.ValidateNone
 	}
 	if p.target == netconfclient.RunningStore && p.validate == conductor.ValidateExplicit {
-		// There is nothing to validate before it is in force: the test belongs into the edit.
+		// Nothing can be validated before it is in force, so the edit itself must test.
 		p.validate = conductor.ValidateTestThenSet
 	}
 	p.rollback = s.Offers(netconfclient.CapRollback)
 	return p
 }
 
-// editOptions are those of an edit that adds or removes addresses.
+// editOptions returns the options of an edit that adds or removes addresses.
 func (p path) editOptions() netconfclient.EditOptions {
 	o := netconfclient.EditOptions{Default: "merge"}
 	if p.validate == conductor.ValidateTestThenSet {
@@ -62,7 +62,7 @@ func (p path) editOptions() netconfclient.EditOptions {
 	return o
 }
 
-// features says it in one line, with what the server turned out not to do.
+// features describes the path in one line, without what the server was found not to support.
 func (p path) features(lacks conductor.Abilities) string {
 	words := []string{"base:" + p.base}
 	switch {

@@ -39,10 +39,10 @@ func (s *session) Candidate() conductor.Candidate {
 	if s.path.target == netconfclient.RunningStore {
 		return conductor.NoCandidate
 	}
-	return conductor.SharedCandidate // as all releases have it that speak NETCONF
+	return conductor.SharedCandidate // in all releases with NETCONF
 }
 
-// Warnings tell what a restart of the server would undo.
+// Warnings returns what a restart of the server would undo.
 func (s *session) Warnings() []string {
 	s.d.mu.Lock()
 	why := s.d.unsaved[s.nc.Address()]
@@ -56,7 +56,7 @@ func (s *session) Warnings() []string {
 	return nil
 }
 
-// bound gives each operation its own time.
+// bound limits the time of one operation.
 func (s *session) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, s.cfg.Timeout,
 		fmt.Errorf("no answer within %v: %w", s.cfg.Timeout, context.DeadlineExceeded))
@@ -111,7 +111,7 @@ func (s *session) Read(ctx context.Context, store conductor.Datastore) (*conduct
 	return t, nil
 }
 
-// breach closes the session of a server whose data cannot be what it is to be.
+// breach closes the session of a server whose data cannot be right.
 func (s *session) breach(err error) error {
 	_ = s.nc.Breach(err)
 	if errors.Is(err, conductor.ErrProtocol) {
@@ -126,7 +126,7 @@ const maxRounds = 5
 func (s *session) Write(ctx context.Context, now *conductor.Tenant, c conductor.Change) (*conductor.Tenant, error) {
 	options := s.path.editOptions()
 	if c.Like != nil {
-		options = netconfclient.EditOptions{Default: "merge"} // what was there before needs no test, and must not fail one
+		options = netconfclient.EditOptions{Default: "merge"} // restoring a former state needs no test, and must not fail one
 	}
 	change := newEdit(s.cfg.Key(), now, c, s.path.removeOp)
 	for round := 1; ; round++ {
@@ -147,12 +147,12 @@ func (s *session) Write(ctx context.Context, now *conductor.Tenant, c conductor.
 			}
 			return got, nil
 		}
-		// One server keeps the same text twice, and removes one at a time.
+		// One server stores the same text twice and removes one at a time.
 		change = newEdit(s.cfg.Key(), got, conductor.Change{Remove: again}, s.path.removeOp)
 	}
 }
 
-// edit sends a change to the target, and once more where the server refused how it was put rather than what it says.
+// edit sends a change to the target. It sends it again if the server refused its form rather than its content.
 func (s *session) edit(ctx context.Context, change tenantEdit, o netconfclient.EditOptions) error {
 	for {
 		err := s.editOnce(ctx, change, o)
@@ -170,7 +170,7 @@ func (s *session) edit(ctx context.Context, change tenantEdit, o netconfclient.E
 			s.path = s.d.path(s.nc)
 			o.Test = ""
 		case errs.Only("data-missing") && len(change.remove) > 0:
-			// It was removed meanwhile, or the server takes remove for delete: ask for what is still there.
+			// An address was removed meanwhile, or the server treats remove like delete: ask only for what is still there.
 			now, readErr := s.Read(ctx, conductor.Datastore(s.path.target))
 			if readErr != nil {
 				return readErr
@@ -195,7 +195,7 @@ func (s *session) editOnce(ctx context.Context, change tenantEdit, o netconfclie
 	return s.nc.EditConfig(ctx, s.path.target, o, change.config())
 }
 
-// refusesTest recognises that it is the test-option that the server does not want.
+// refusesTest reports whether the server refused the test-option.
 func refusesTest(errs netconfclient.RPCErrors) bool {
 	for _, e := range errs {
 		if e.Tag == "operation-not-supported" {
@@ -252,7 +252,7 @@ func (s *session) commit(ctx context.Context) error {
 	if !errors.As(err, &errs) || !refusesLeaf(errs) {
 		return refused("commit", err)
 	}
-	// A release without the leaf has one way to validate. What it does not know, it has not begun.
+	// A release without the leaf has only one way to validate. It refused an unknown element, so the commit has not started.
 	s.cfg.Logger.Info("conductor's commit takes no validation-type", "conductor", s.nc.Address(), "reason", errs.Error())
 	s.d.mu.Lock()
 	s.d.noLeaf[identity(s.nc)] = true
@@ -261,13 +261,13 @@ func (s *session) commit(ctx context.Context) error {
 	return refused("commit", s.nc.Commit(ctx))
 }
 
-// refusesLeaf reports whether it is the vendor's leaf alone that a commit was refused for.
+// refusesLeaf reports whether a commit was refused only because of the vendor's leaf.
 func refusesLeaf(errs netconfclient.RPCErrors) bool {
 	return (errs.Only("unknown-element") || errs.Only("unknown-namespace")) && strings.Contains(errs.Error(), "validat")
 }
 
-// save copies running to startup, where that is configured, after a change of running that was answered so. The change is
-// in force however that ends. What could not be saved is tried again by the next session.
+// save copies running to startup after a change of running, if configured; answer is the answer to that change. The change is
+// in force however the copy ends. The next session repeats a copy that failed.
 func (s *session) save(ctx context.Context, answer error) {
 	if !s.cfg.SaveStartup || !s.nc.Offers(netconfclient.CapStartup) || answer != nil && !errors.Is(answer, conductor.ErrUnknown) {
 		return
@@ -298,12 +298,12 @@ func (s *session) Discard(ctx context.Context) error {
 	return refused("discard-changes", err)
 }
 
-// Cut is not to be had: NETCONF shows no traffic.
+// Cut is not supported: NETCONF shows no traffic.
 func (s *session) Cut(context.Context, []netip.Prefix) (int, error) {
 	return 0, fmt.Errorf("cut sessions over NETCONF: %w", errors.ErrUnsupported)
 }
 
-// Close ends the session as the protocol has it, while there is time for that.
+// Close ends the session with close-session, if there is time.
 func (s *session) Close(ctx context.Context) error {
 	if s.closed.Swap(true) {
 		return nil
@@ -314,7 +314,7 @@ func (s *session) Close(ctx context.Context) error {
 	return failure(s.nc.CloseSession(ctx))
 }
 
-// failure makes an error of the protocol one of package conductor.
+// failure maps an error of netconfclient to one of package conductor.
 func failure(err error) error {
 	for _, k := range []struct{ from, to error }{
 		{netconfclient.ErrUnknownOutcome, conductor.ErrUnknown},
@@ -335,20 +335,20 @@ func failure(err error) error {
 	return err
 }
 
-// failed is an error in the protocol's words and of the conductor's kind.
+// failed has the text of a NETCONF error and the kind of one of package conductor.
 type failed struct{ kind, err error }
 
 func (e *failed) Error() string   { return e.err.Error() }
 func (e *failed) Unwrap() []error { return []error{e.kind, e.err} }
 
-// refused names the step that rpc-errors came from.
+// refused turns rpc-errors into a *BusyError if somebody else is in the way, and else into a *RejectedError of the step.
 func refused(step string, err error) error {
 	var errs netconfclient.RPCErrors
 	if !errors.As(err, &errs) {
 		return failure(err)
 	}
 	for _, e := range errs {
-		// Somebody else is in the way. The last is the device's own wording.
+		// Somebody else is in the way. The last condition is the device's own wording.
 		if e.Tag == "lock-denied" || e.Tag == "in-use" || strings.Contains(e.Message, "is already in progress") {
 			return &conductor.BusyError{Holder: errs.Holder(), Detail: errs.Error(), Err: errs}
 		}

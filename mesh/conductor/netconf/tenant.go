@@ -27,14 +27,14 @@ var (
 	nameAddress      = xml.Name{Space: nsAuthority, Local: "address"}
 )
 
-// state is our tenant while it is read.
+// state is our tenant while it is being read.
 type state struct {
 	conductor.Tenant
-	rest, memberRest []item // everything else in the tenant and in our member, in its order
+	rest, memberRest []item // everything else in the tenant and in our member, in order
 }
 
-// filter selects our tenant whole. It names no single address: servers answer such a filter with the whole member, or
-// with nothing.
+// filter selects our whole tenant. It does not name single addresses: to such a filter servers answer with the whole member
+// or with nothing.
 func filter(key conductor.Key) netconfclient.Filter {
 	tenant := netconfclient.El("tenant", netconfclient.Leaf("name", key.Tenant))
 	return netconfclient.Filter{Content: []netconfclient.Element{
@@ -42,7 +42,7 @@ func filter(key conductor.Key) netconfclient.Filter {
 	}}
 }
 
-// parseTenant finds our tenant in a reply's data; a filter that the server ignored does no harm.
+// parseTenant finds our tenant in a reply's data; it does no harm if the server ignored the filter.
 func parseTenant(r *netconfclient.Reply, key conductor.Key) (*conductor.Tenant, error) {
 	ir, err := newItemReader(r, key)
 	if err != nil {
@@ -57,7 +57,7 @@ func parseTenant(r *netconfclient.Reply, key conductor.Key) (*conductor.Tenant, 
 	}
 }
 
-// interpret adds what an element tenant of our name holds.
+// interpret adds the content of an element tenant with our name.
 func (t *state) interpret(items []item, key conductor.Key) {
 	t.Exists = true
 	for child := range children(items) {
@@ -112,12 +112,12 @@ func (t *state) finish() {
 type tenantEdit struct {
 	key      conductor.Key
 	change   conductor.Change
-	add      []string // texts
+	add      []string // canonical texts, or restored as they were
 	remove   []string // texts as the server spells them
-	removeOp string   // "remove"; "delete" for a server of base:1.0, which lacks that
+	removeOp string   // "remove", or "delete" for a base:1.0 server, which lacks remove
 }
 
-// newEdit spells a change: what goes as the datastore holds it, what comes back as it was.
+// newEdit spells a change: removed addresses as the datastore has them, restored ones as they were.
 func newEdit(key conductor.Key, now *conductor.Tenant, c conductor.Change, removeOp string) tenantEdit {
 	e := tenantEdit{key: key, change: c, removeOp: removeOp}
 	for _, p := range c.Remove {
@@ -135,7 +135,7 @@ func (e tenantEdit) empty() bool {
 	return c.Empty() && len(e.add) == 0 && len(e.remove) == 0
 }
 
-// config is the change as configuration. The order of the elements is the model's; devices insist on it.
+// config returns the change as configuration. The order of the elements follows the model; devices insist on it.
 func (e tenantEdit) config() netconfclient.Element {
 	tenant := netconfclient.El("tenant", netconfclient.Leaf("name", e.key.Tenant))
 	member := netconfclient.El("member", netconfclient.Leaf("neighborhood", e.key.Neighborhood))
