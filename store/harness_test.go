@@ -213,6 +213,13 @@ func (n *node) pull(from *node) int {
 	return total
 }
 
+// tick is Tick and what the store writes on its own because of it, which Tick does not wait for.
+func (n *node) tick(agree bool) {
+	n.t.Helper()
+	n.Tick(agree)
+	n.must(n.SaveMeta(context.Background(), "tick", nil))
+}
+
 // converge lets all pull from all until nobody learns anything, and fails if their roots then differ.
 func converge(nodes ...*node) {
 	nodes[0].t.Helper()
