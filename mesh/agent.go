@@ -20,7 +20,6 @@ import (
 	"banmesh/mesh/alert"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
-	"banmesh/mesh/conductor/prefixset"
 	"banmesh/mesh/config"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/crowdsec"
@@ -37,11 +36,6 @@ import (
 const (
 	// tick is the pace of expiry, of draining the spools and of the clock.
 	tick = time.Second
-
-	// neverBanLease and neverBanRenew keep what a router needs for itself from
-	// being banned for a day after it was last heard of.
-	neverBanLease = 24 * time.Hour
-	neverBanRenew = time.Hour
 
 	// stopWithin bounds the whole clean stop; leaveWithin is the part of it that
 	// the others are waited for.
@@ -77,6 +71,7 @@ type Agent struct {
 	events    hub
 	listener  net.Listener
 	peers     *peer.Messenger
+	neverBan  *neverBan
 
 	lifts    warning.Lifts
 	former   string // the name that the store was written under, where it is another; else ""
@@ -94,13 +89,6 @@ type Agent struct {
 	leaving  sync.Once
 	leaveErr error
 	left     atomic.Bool // asked to leave the mesh, not only to stop
-
-	neverBan struct {
-		sync.Mutex
-		configured []config.Prefix
-		found      map[string][]netip.Addr // by name: what conductors had when they were last looked up
-		wake       chan struct{}
-	}
 }
 
 // Options are what an agent is given beside its configuration.
@@ -126,8 +114,6 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 		cfg: cfg, version: o.Version, commit: o.Commit, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), level: o.Level,
 		started: o.Now(), clock: newClock(o.Now), taken: newTaken(),
 	}
-	a.neverBan.configured = cfg.NeverBan
-	a.neverBan.wake = make(chan struct{}, 1)
 	a.stop = func() {}
 	defer func() {
 		if err != nil {
@@ -161,7 +147,11 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if err := a.openMesh(ctx); err != nil {
 		return nil, err
 	}
-	a.protect(noLookups())
+	a.neverBan = newNeverBan(neverBanConfig{
+		Name: cfg.Name, Conductors: cfg.Commit.Conductors, Configured: cfg.NeverBan,
+		Addresses: a.doors.Addresses, Lookup: a.doors.Lookup, Advertised: a.mesh.Addr, Set: a.store, Now: a.clock.now, Logger: a.log,
+	})
+	a.neverBan.protect(noLookups())
 	if err := a.openCommit(); err != nil {
 		return nil, err
 	}
@@ -271,7 +261,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("control", ctx, func(ctx context.Context) error { return server.Serve(ctx, a.listener) })
 	start("fail2ban hooks", ctx, a.hooks.Run)
 	start("fail2ban", ctx, a.notifier.Run)
-	start("never-ban", ctx, a.publishNeverBan)
+	start("never-ban", ctx, a.neverBan.run)
 	start("clock", work, a.pulse)
 	start("spool", work, a.chores)
 	if a.alerts != nil {
@@ -366,93 +356,6 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.watchStall(time.Now())
 		a.watchTrouble()
 	}
-}
-
-// publishNeverBan renews this router's never-ban list before its lease runs
-// out, and when the configuration changes it.
-func (a *Agent) publishNeverBan(ctx context.Context) error {
-	for {
-		prefixes := a.protect(ctx)
-		wait := neverBanRenew
-		if err := a.store.PublishNeverBan(ctx, prefixes, store.At(a.clock.now().Add(neverBanLease))); err != nil {
-			a.log.Warn("publish the never-ban list", "error", err)
-			wait = time.Minute
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-a.neverBan.wake:
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// protect sees to it that nothing that this router needs is ever blocked on it,
-// whatever any record says, and returns what that is.
-func (a *Agent) protect(ctx context.Context) []netip.Prefix {
-	a.neverBan.Lock()
-	cfg := a.cfg
-	cfg.NeverBan = a.neverBan.configured
-	a.neverBan.Unlock()
-	advertised, _ := netip.ParseAddrPort(a.mesh.Addr())
-	prefixes := a.exempt(ctx, &cfg, advertised.Addr())
-	a.store.Protect(prefixes)
-	return prefixes
-}
-
-// exempt is ownNeverBan, and while a conductor's name was not looked up in this run
-// yet, also the single addresses of this router's last lease: the conductor's are
-// among them, from the run before.
-func (a *Agent) exempt(ctx context.Context, cfg *config.Config, advertised netip.Addr) []netip.Prefix {
-	missed := false
-	world := a.doors
-	world.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-		addrs, err := a.lastFound(ctx, host)
-		missed = missed || err != nil || len(addrs) == 0
-		return addrs, err
-	}
-	prefixes := ownNeverBan(ctx, cfg, &world, advertised)
-	if !missed {
-		return prefixes
-	}
-	const most = 256 // a lease holds no more
-	for _, last := range a.store.NeverBans() {
-		if last.Origin == cfg.Name && last.Prefix.IsSingleIP() && len(prefixes) < most {
-			prefixes = append(prefixes, last.Prefix)
-		}
-	}
-	return prefixset.Sort(prefixes)
-}
-
-// lastFound looks up a name, and answers as before where that fails: a conductor
-// does not lose its exemption with the name server.
-func (a *Agent) lastFound(ctx context.Context, host string) ([]netip.Addr, error) {
-	addrs, err := a.doors.Lookup(ctx, host)
-	a.neverBan.Lock()
-	defer a.neverBan.Unlock()
-	if err != nil || len(addrs) == 0 {
-		if last := a.neverBan.found[host]; len(last) > 0 {
-			return last, nil
-		}
-		return addrs, err
-	}
-	if a.neverBan.found == nil {
-		a.neverBan.found = make(map[string][]netip.Addr)
-	}
-	a.neverBan.found[host] = addrs
-	return addrs, nil
-}
-
-// noLookups is a context under which no name is looked up: before the first
-// commit and the first change of the kernel's set there is no time to wait for
-// one.
-func noLookups() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // changed is told of every change of the set, in order. It must not block.

@@ -18,7 +18,7 @@ var simulated = []string{".", "alert", "commit", "conductor", "config", "control
 // replaces, and what is done once by a command before an agent runs.
 var behind = map[string]string{
 	"doors.go":         "the real things",
-	"neverban.go":      "Doors.Addresses",
+	"hostaddrs.go":     "Doors.Addresses",
 	"conductor.go":     "Doors.Conductor",
 	"alert/command.go": "Doors.Alert",
 	"rights.go":        "Doors.Prepare",

@@ -1,32 +1,136 @@
 package mesh
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
-	"encoding/hex"
-	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
-	"strings"
+	"sync"
+	"time"
 
 	"banmesh/mesh/conductor/prefixset"
 	"banmesh/mesh/config"
 	"banmesh/mesh/gossip"
+	"banmesh/store"
 )
 
-// ownNeverBan is what no router of the mesh may ban for this one's sake: its
-// own addresses, its default gateways, its conductors, and what the
-// configuration adds. What the machine does not tell is left out: the list is
-// published anew each hour.
-func ownNeverBan(ctx context.Context, cfg *config.Config, world *Doors, advertised netip.Addr) []netip.Prefix {
+const (
+	// neverBanLease and neverBanRenew keep what a router needs for itself from
+	// being banned for a day after it was last heard of.
+	neverBanLease = 24 * time.Hour
+	neverBanRenew = time.Hour
+)
+
+// neverBanConfig is what a neverBan needs of the agent.
+type neverBanConfig struct {
+	Name       string // this router's
+	Conductors []string
+	Configured []config.Prefix // never_ban, until it is configured anew
+	Addresses  func() []netip.Addr
+	Lookup     gossip.Lookup
+	Advertised func() string // where the peers reach this router, IP:port
+	Set        *store.Store
+	Now        func() time.Time
+	Logger     *slog.Logger
+}
+
+// neverBan keeps what this router needs from being banned, on it and, by a lease,
+// on every other one.
+type neverBan struct {
+	neverBanConfig
+	wake chan struct{}
+
+	mu         sync.Mutex
+	configured []config.Prefix
+	found      map[string][]netip.Addr // by name: what conductors had when they were last looked up
+}
+
+func newNeverBan(c neverBanConfig) *neverBan {
+	return &neverBan{
+		neverBanConfig: c, configured: c.Configured,
+		wake: make(chan struct{}, 1), found: make(map[string][]netip.Addr),
+	}
+}
+
+// run renews the lease before it runs out, and when something changes the list.
+func (n *neverBan) run(ctx context.Context) error {
+	for {
+		prefixes := n.protect(ctx)
+		wait := neverBanRenew
+		if err := n.Set.PublishNeverBan(ctx, prefixes, store.At(n.Now().Add(neverBanLease))); err != nil {
+			n.Logger.Warn("publish the never-ban list", "error", err)
+			wait = time.Minute
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-n.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// configure takes over never_ban of a new configuration.
+func (n *neverBan) configure(prefixes []config.Prefix) {
+	n.mu.Lock()
+	n.configured = prefixes
+	n.mu.Unlock()
+	n.renew()
+}
+
+// renew has the list made and published anew soon.
+func (n *neverBan) renew() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// protect sees to it that nothing that this router needs is ever blocked on it,
+// whatever any record says, and returns what that is.
+func (n *neverBan) protect(ctx context.Context) []netip.Prefix {
+	prefixes := n.exempt(ctx)
+	n.Set.Protect(prefixes)
+	return prefixes
+}
+
+// exempt is what this router needs, and while a conductor's name was not looked up in
+// this run yet, also the single addresses of this router's last lease: the conductor's
+// are among them, from the run before.
+func (n *neverBan) exempt(ctx context.Context) []netip.Prefix {
+	missed := false
+	prefixes := n.needed(ctx, func(ctx context.Context, host string) ([]netip.Addr, error) {
+		addrs, err := n.lastFound(ctx, host)
+		missed = missed || err != nil || len(addrs) == 0
+		return addrs, err
+	})
+	if !missed {
+		return prefixes
+	}
+	const most = 256 // a lease holds no more
+	for _, last := range n.Set.NeverBans() {
+		if last.Origin == n.Name && last.Prefix.IsSingleIP() && len(prefixes) < most {
+			prefixes = append(prefixes, last.Prefix)
+		}
+	}
+	return prefixset.Sort(prefixes)
+}
+
+// needed is what no router of the mesh may ban for this one's sake: its own
+// addresses, its default gateways, its conductors, and what the configuration
+// adds. What the machine does not tell is left out: the list is published anew
+// each hour.
+func (n *neverBan) needed(ctx context.Context, lookup gossip.Lookup) []netip.Prefix {
 	var addrs []netip.Addr
-	addrs = append(addrs, advertised)
-	addrs = append(addrs, world.Addresses()...)
-	for _, conductor := range cfg.Commit.Conductors {
-		addrs = append(addrs, resolve(ctx, conductor, world.Lookup)...)
+	advertised, _ := netip.ParseAddrPort(n.Advertised())
+	addrs = append(addrs, advertised.Addr())
+	addrs = append(addrs, n.Addresses()...)
+	for _, conductor := range n.Conductors {
+		addrs = append(addrs, resolve(ctx, conductor, lookup)...)
 	}
 	var prefixes []netip.Prefix
 	for _, a := range addrs {
@@ -36,26 +140,37 @@ func ownNeverBan(ctx context.Context, cfg *config.Config, world *Doors, advertis
 		}
 		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
 	}
-	for _, p := range cfg.NeverBan {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.configured {
 		prefixes = append(prefixes, p.Prefix)
 	}
 	return prefixset.Sort(prefixes)
 }
 
-func interfaceAddrs() []netip.Addr {
-	ifaddrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	var out []netip.Addr
-	for _, a := range ifaddrs {
-		if n, ok := a.(*net.IPNet); ok {
-			if addr, ok := netip.AddrFromSlice(n.IP); ok {
-				out = append(out, addr)
-			}
+// lastFound looks up a name, and answers as before where that fails: a conductor
+// does not lose its exemption with the name server.
+func (n *neverBan) lastFound(ctx context.Context, host string) ([]netip.Addr, error) {
+	addrs, err := n.Lookup(ctx, host)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil || len(addrs) == 0 {
+		if last := n.found[host]; len(last) > 0 {
+			return last, nil
 		}
+		return addrs, err
 	}
-	return out
+	n.found[host] = addrs
+	return addrs, nil
+}
+
+// noLookups is a context under which no name is looked up: before the first
+// commit and the first change of the kernel's set there is no time to wait for
+// one.
+func noLookups() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }
 
 // resolve gives the addresses of HOST:PORT or of an URL's host; none while the
@@ -76,66 +191,4 @@ func resolve(ctx context.Context, conductor string, lookup gossip.Lookup) []neti
 		return nil
 	}
 	return addrs
-}
-
-// defaultGateways reads the kernel's routing tables (proc_net(5)).
-func defaultGateways() []netip.Addr {
-	var out []netip.Addr
-	for _, table := range []struct {
-		path  string
-		parse func(io.Reader) []netip.Addr
-	}{
-		{"/proc/net/route", parseRoutes4},
-		{"/proc/net/ipv6_route", parseRoutes6},
-	} {
-		f, err := os.Open(table.path)
-		if err != nil {
-			continue
-		}
-		out = append(out, table.parse(f)...)
-		f.Close()
-	}
-	return out
-}
-
-// parseRoutes4 takes the gateways of routes to 0.0.0.0/0: columns Iface,
-// Destination, Gateway, …, Mask (8th), in hex of the machine's byte order.
-func parseRoutes4(r io.Reader) []netip.Addr {
-	var out []netip.Addr
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		col := strings.Fields(lines.Text())
-		if len(col) < 8 || col[1] != "00000000" || col[7] != "00000000" {
-			continue
-		}
-		raw, err := hex.DecodeString(col[2])
-		if err != nil || len(raw) != 4 {
-			continue
-		}
-		var ip [4]byte
-		binary.NativeEndian.PutUint32(ip[:], binary.BigEndian.Uint32(raw))
-		if addr := netip.AddrFrom4(ip); !addr.IsUnspecified() {
-			out = append(out, addr)
-		}
-	}
-	return out
-}
-
-// parseRoutes6 takes the next hops of routes to ::/0: columns destination,
-// its prefix length, source, its length, next hop, all hex.
-func parseRoutes6(r io.Reader) []netip.Addr {
-	var out []netip.Addr
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		col := strings.Fields(lines.Text())
-		if len(col) < 5 || strings.Trim(col[0], "0") != "" || col[1] != "00" {
-			continue
-		}
-		raw, err := hex.DecodeString(col[4])
-		if err != nil || len(raw) != 16 {
-			continue
-		}
-		if addr := netip.AddrFrom16([16]byte(raw)); !addr.IsUnspecified() {
-			out = append(out, addr)
-		}
-	}
-	return out
 }

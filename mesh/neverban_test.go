@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"banmesh/mesh/config"
 	"banmesh/store"
 )
 
@@ -17,21 +16,19 @@ import (
 func TestAConductorStaysExemptWithoutItsNameServer(t *testing.T) {
 	at := netip.MustParseAddr("192.0.2.40")
 	var down error
-	a := &Agent{}
-	a.doors.Addresses = func() []netip.Addr { return nil }
-	a.doors.Lookup = func(context.Context, string) ([]netip.Addr, error) {
-		if down != nil {
-			return nil, down
-		}
-		return []netip.Addr{at}, nil
-	}
-	world := a.doors
-	world.Lookup = a.lastFound
-	cfg := &config.Config{}
-	cfg.Commit.Conductors = []string{"conductor.example:830"}
+	n := newNeverBan(neverBanConfig{
+		Conductors: []string{"conductor.example:830"}, Advertised: func() string { return "" },
+		Addresses: func() []netip.Addr { return nil },
+		Lookup: func(context.Context, string) ([]netip.Addr, error) {
+			if down != nil {
+				return nil, down
+			}
+			return []netip.Addr{at}, nil
+		},
+	})
 	look := func(when string, want netip.Addr) {
 		t.Helper()
-		got := ownNeverBan(t.Context(), cfg, &world, netip.Addr{})
+		got := n.needed(t.Context(), n.lastFound)
 		if !slices.Equal(got, []netip.Prefix{netip.PrefixFrom(want, 32)}) {
 			t.Errorf("%s: %v is exempt", when, got)
 		}
@@ -55,18 +52,18 @@ func TestAConductorStaysExemptOverARestartWithoutItsNameServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	down := errors.New("no name server answers")
-	a := &Agent{store: s}
-	a.doors.Addresses = func() []netip.Addr { return nil }
-	a.doors.Lookup = func(context.Context, string) ([]netip.Addr, error) {
-		return []netip.Addr{netip.MustParseAddr("192.0.2.41")}, down
-	}
-	cfg := &config.Config{Name: "router1"}
-	cfg.Commit.Conductors = []string{"conductor.example:830"}
-	if got := a.exempt(t.Context(), cfg, netip.Addr{}); !slices.Equal(got, last[:1]) {
+	n := newNeverBan(neverBanConfig{
+		Name: "router1", Set: s, Conductors: []string{"conductor.example:830"}, Advertised: func() string { return "" },
+		Addresses: func() []netip.Addr { return nil },
+		Lookup: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("192.0.2.41")}, down
+		},
+	})
+	if got := n.exempt(t.Context()); !slices.Equal(got, last[:1]) {
 		t.Errorf("without a name server %v is exempt, want the address of the run before", got)
 	}
 	down = nil
-	if got := a.exempt(t.Context(), cfg, netip.Addr{}); !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("192.0.2.41/32")}) {
+	if got := n.exempt(t.Context()); !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("192.0.2.41/32")}) {
 		t.Errorf("with one %v is exempt, want the conductor as it is now", got)
 	}
 }

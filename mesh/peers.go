@@ -23,10 +23,7 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 	}
 	if e.Kind == gossip.MemberUpdated {
 		if e.Member.Self { // its address, which nobody may ban
-			select {
-			case a.neverBan.wake <- struct{}{}:
-			default:
-			}
+			a.neverBan.renew()
 		}
 		return
 	}

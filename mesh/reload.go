@@ -15,13 +15,7 @@ func (a *Agent) Reload(ctx context.Context, cfg config.Config) (waiting []string
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a.neverBan.Lock()
-	a.neverBan.configured = cfg.NeverBan
-	a.neverBan.Unlock()
-	select {
-	case a.neverBan.wake <- struct{}{}:
-	default:
-	}
+	a.neverBan.configure(cfg.NeverBan)
 	if a.level != nil {
 		if err := a.level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 			return nil, fmt.Errorf("log.level: %w", err)
