@@ -14,18 +14,18 @@ type Peer struct {
 	Priority int
 }
 
-// tuning holds the election's times. They are one fleet's agreement: members
-// with different ones still end with one leader, only later.
+// tuning holds the times of the election. All members should use the same; with different ones they still end up with one
+// leader, only later.
 type tuning struct {
 	Beat     time.Duration // between two heartbeats
-	Silence  time.Duration // without a word from the leader before somebody takes over
-	Stagger  time.Duration // more a better-ranked peer, so that two do not claim at once
-	HandOver time.Duration // the stagger after a clean hand-over, where everybody knows at once
+	Silence  time.Duration // how long a leader may say nothing before another member takes over
+	Stagger  time.Duration // added per better-ranked peer, so that two do not claim at once
+	HandOver time.Duration // the stagger after a clean hand-over, which everybody hears of at once
 	Observe  time.Duration // between two heartbeats to Observers
-	Remember time.Duration // for how long a former leader's session-id is kept
+	Remember time.Duration // how long a former leader's session-id is kept
 }
 
-// defaultTuning is a beat each second, takeover after 3 s + rank·0.5 s.
+// defaultTuning beats each second and takes over after 3 s + rank·0.5 s.
 func defaultTuning() tuning {
 	return tuning{
 		Beat:     time.Second,
@@ -33,54 +33,53 @@ func defaultTuning() tuning {
 		Stagger:  500 * time.Millisecond,
 		HandOver: 250 * time.Millisecond,
 		Observe:  5 * time.Second,
-		// A conductor that restarts numbers its sessions anew: an old id must not
-		// be mistaken for somebody else's new session.
+		// A conductor that restarts counts its sessions from the start again: an old id must not name somebody else's new
+		// session.
 		Remember: time.Hour,
 	}
 }
 
-// Config is what an Elector is made of.
+// Config configures an Elector.
 type Config struct {
 	Name     string
 	Priority int // higher leads first
 
-	// Observer is set on a member that is not configured to lead. It never
-	// claims; it hears of the leader each tuning.Observe.
+	// Observer is set on a member that is not configured to lead. It never claims, and hears of the leader each
+	// tuning.Observe.
 	Observer bool
 
-	// now must carry a monotonic reading, as time.Now does, so that setting the
-	// clock does not look like silence. Default time.Now.
+	// now must carry a monotonic reading, as time.Now does, so that setting the clock does not look like silence. Nil is
+	// time.Now.
 	now func() time.Time
 
 	// Peers returns the members, other than this one, that are alive and
 	// configured to lead.
 	Peers func() []Peer
 
-	// Observers returns the names of the alive members that are not. Optional.
+	// Observers returns the names of the alive members that are not configured to lead. Optional.
 	Observers func() []string
 
-	// Able reports whether this member could commit (conductor reachable,
-	// credentials accepted, settled) and, if not, why. It is asked each beat and
-	// must not block.
+	// Able reports whether this member could commit (conductor reachable, credentials accepted, settled) and, if not, why. It
+	// is asked on each beat and must not block.
 	Able func() (bool, string)
 
-	// Send takes a payload of at most 1200 bytes to a member, best effort.
+	// Send sends a payload of at most 1200 bytes to a member, best effort.
 	Send func(to string, payload []byte) error
 
-	// Ignore says whose words count for nothing: members that are not alive, may
-	// not lead, or are blocked. It must not block. Optional.
+	// Ignore reports whether to ignore a member's messages: it is not alive, may not lead, or is blocked. It must not block.
+	// Optional.
 	Ignore func(name string) bool
 
-	// OnChange is called from Run, in order, with each change of leader, term or
-	// own eligibility. It must not block. Optional.
+	// OnChange is called from Run, in order, with each change of leader, term or own eligibility. It must not block.
+	// Optional.
 	OnChange func(Status)
 
-	Random rand.Source // of the number of the first message; nil: the system
+	Random rand.Source // for the number of the first message; nil uses the system's
 	Logger *slog.Logger
 	tuning tuning // zero: defaultTuning
 }
 
-// Validate names the first field that cannot be used.
+// Validate returns an error that names the first unusable field.
 func (c Config) Validate() error {
 	switch {
 	case c.Name == "" || len(c.Name) > maxName:
@@ -95,15 +94,15 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Status is who leads, as this member knows it.
+// Status says who leads, as far as this member knows.
 type Status struct {
 	Leader   string // "" while nobody is known to lead
 	Term     uint64
-	Since    time.Time // since when Leader is what it is
+	Since    time.Time // when Leader last changed
 	Self     bool      // this member leads
 	Eligible bool      // this member could lead
 	Why      string    // why it is not eligible
-	Work     State     // what the leader last said it does
+	Work     State     // the leader's last announced state
 	detail   string
-	until    time.Time // Work is Committing: when it gives up
+	until    time.Time // if Work is Committing: when it gives up
 }

@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// claim is the right to lead. Of two claims the one that beats the other counts.
+// claim is the right to lead. Of two claims, the one that beats the other counts.
 type claim struct {
 	term     uint64
 	name     string
@@ -26,35 +26,34 @@ func (c claim) beats(o claim) bool {
 	return c.ranksBefore(o)
 }
 
-// election is one member's view of who leads: a state machine without clock,
-// network or lock. Every method is given the time.
+// election is one member's view of who leads: a state machine without clock, network or lock. Callers pass the time.
 type election struct {
 	self   claim // its term is that of the own claim while leading
 	tuning tuning
-	watch  bool // never claims
+	watch  bool // observes: never claims
 
-	term    uint64 // highest seen, own ones included
+	term    uint64 // highest seen, including own ones
 	leader  claim  // name "" while none is known
 	work    Heartbeat
 	since   time.Time // of leader
 	leading bool
-	retired bool // has left: never claims again
+	retired bool // has left the mesh: never claims again
 
-	// heard is the last word of the leader, from itself or passed on; where
-	// there is no leader, the time from which on silence counts.
+	// heard is when the leader's last heartbeat reached this member, or the member that passed it on. Without a leader, it is
+	// the time from which silence counts.
 	heard  time.Time
-	direct time.Time // last word of the leader from itself, zero if never
-	vacant time.Time // since when the leader is known to be gone, zero if only silent
-	former claim     // who held the place that is vacant
-	asked  time.Time // first question of this silence, zero before it
-	again  bool      // the second has been sent too
+	direct time.Time // last heartbeat from the leader itself, zero if none
+	vacant time.Time // since when the leader is known to be gone, zero if it is only silent
+	former claim     // who held the vacant place
+	asked  time.Time // first question during this silence, zero before it
+	again  bool      // the second one has been sent too
 }
 
 func newElection(name string, priority int, watch bool, t tuning, now time.Time) *election {
 	return &election{self: claim{name: name, priority: priority}, tuning: t, watch: watch, heard: now, since: now}
 }
 
-// silence is how long a member waits for the leader's word.
+// silence is how long a member waits for a heartbeat of the leader.
 func (e *election) silence() time.Duration {
 	if e.watch {
 		return 2*e.tuning.Observe + e.tuning.Silence
@@ -65,21 +64,20 @@ func (e *election) silence() time.Duration {
 // pause is the time between a question and the next step.
 func (e *election) pause() time.Duration { return e.tuning.Silence / 6 }
 
-// reply is what a received heartbeat calls for.
+// reply says how to answer a received heartbeat.
 type reply uint8
 
 const (
 	replyNone  reply = iota
-	replyClaim       // tell the sender of the own claim
+	replyClaim       // send the own claim to the sender
 	replyPass        // tell the sender whom this member follows
 )
 
-// receive takes in a heartbeat. from is the member that sent it, which is not
-// the one it is about when it was passed on.
+// receive handles a heartbeat that member from sent. It may be about another member, if it was passed on.
 func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 	e.term = max(e.term, h.Term)
 	if h.Name == e.self.name {
-		// Word of the own claim from before a restart: only its term matters.
+		// This is our own claim from before a restart: only its term matters.
 		return replyNone
 	}
 	c := claim{term: h.Term, name: h.Name, priority: h.Priority}
@@ -108,9 +106,9 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 			return e.answer(now)
 		}
 	case now.Sub(heard) >= e.silence():
-		return replyNone // passed on, and too old to follow
+		return replyNone // passed on, and too old to count
 	case c.name == e.former.name && c.term <= e.former.term && !e.vacant.IsZero() && now.Sub(e.vacant) < e.silence():
-		return replyNone // a late word of one that has given up, or of somebody who has not heard of that
+		return replyNone // a late heartbeat of a leader that has resigned, or passed on by a member that has not heard of it
 	}
 	direct := from == h.Name
 	if e.leading || e.leader.name != c.name {
@@ -119,7 +117,7 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 	}
 	e.leader, e.vacant, e.former = c, time.Time{}, claim{}
 	if heard.After(e.heard) {
-		// Answers that know hardly more than this member must not make it ask anew.
+		// Answers that are barely newer than what this member knows must not make it ask again.
 		if direct || heard.Sub(e.heard) > e.pause() {
 			e.asked, e.again = time.Time{}, false
 		}
@@ -131,8 +129,8 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 	return replyNone
 }
 
-// answer tells who leads, where this member knows better than by hearsay:
-// otherwise two members could vouch to each other for one that is long dead.
+// answer names the leader only if this member leads or has heard it directly. Otherwise two members could keep confirming to each
+// other a leader that is long dead.
 func (e *election) answer(now time.Time) reply {
 	switch {
 	case e.leading:
@@ -143,7 +141,7 @@ func (e *election) answer(now time.Time) reply {
 	return replyNone
 }
 
-// passOn is the heartbeat that replyPass sends.
+// passOn returns the heartbeat that replyPass sends.
 func (e *election) passOn(now time.Time) Heartbeat {
 	h := e.work
 	h.Term, h.Name, h.Priority = e.leader.term, e.leader.name, e.leader.priority
@@ -151,29 +149,28 @@ func (e *election) passOn(now time.Time) Heartbeat {
 	return h
 }
 
-// left takes in that a member has left the mesh properly.
+// left notes that a member has left the mesh properly.
 func (e *election) left(now time.Time, name string) {
 	if name != "" && !e.leading && name == e.leader.name {
 		e.vacate(now)
 	}
 }
 
-// vacate notes that the leader has given up its place. Who follows it may claim
-// without waiting for a silence.
+// vacate notes that the leader has given up its place. Its successor may claim without waiting for a silence.
 func (e *election) vacate(now time.Time) {
 	e.former, e.vacant = e.leader, now
 	e.leader, e.since, e.leading, e.work = claim{}, now, false, Heartbeat{}
 	e.heard, e.direct, e.asked, e.again = now, time.Time{}, time.Time{}, false
 }
 
-// resign gives up the own leadership.
+// resign gives up this member's leadership.
 func (e *election) resign(now time.Time) {
 	e.vacate(now)
-	// The others come first: this one has just found out that it cannot.
+	// The others go first: this member has just found that it cannot lead.
 	e.vacant = now.Add(e.tuning.HandOver)
 }
 
-// lead makes the own claim.
+// lead makes this member's claim.
 func (e *election) lead(now time.Time) {
 	e.term++
 	e.self.term = e.term
@@ -182,7 +179,7 @@ func (e *election) lead(now time.Time) {
 	e.asked, e.again = time.Time{}, false
 }
 
-// quiet forgets a leader that has not been heard of for too long.
+// quiet forgets a leader that has been silent for too long.
 func (e *election) quiet(now time.Time) {
 	if e.leading || e.leader.name == "" || now.Sub(e.heard) < e.silence() {
 		return
@@ -191,13 +188,13 @@ func (e *election) quiet(now time.Time) {
 	e.leader, e.since, e.direct, e.work = claim{}, now, time.Time{}, Heartbeat{}
 }
 
-// step is what is to be done now, and when to look again.
+// step says what to do now, and when to look again.
 type step struct {
 	ask, claim bool
 	next       time.Time // zero: nothing to wait for
 }
 
-// due tells a member that does not lead what to do. able is its own ability.
+// due tells a member that does not lead what to do. able says whether it could lead.
 func (e *election) due(now time.Time, peers []Peer, able bool) step {
 	s := e.takeover(now, peers, able)
 	if e.leader.name != "" {
@@ -215,8 +212,8 @@ func (e *election) takeover(now time.Time, peers []Peer, able bool) step {
 		at := e.vacant.Add(stagger(rank, e.tuning.HandOver, e.tuning.Silence/2))
 		return step{claim: !now.Before(at), next: at}
 	}
-	// Before it claims a member asks twice who leads: what is silence to it may be
-	// a bad link of its own, and then somebody can pass the leader's word on.
+	// Before it claims, a member asks twice who leads. The silence may come from a bad link of its own; then somebody else
+	// can pass the leader's heartbeat on.
 	pause := e.pause()
 	at := e.heard.Add(e.tuning.Silence + stagger(rank, e.tuning.Stagger, e.tuning.Silence-e.tuning.Stagger))
 	if len(peers) == 0 {
@@ -241,8 +238,7 @@ func (e *election) takeover(now time.Time, peers []Peer, able bool) step {
 	return step{claim: true}
 }
 
-// rank is the number of peers that come before this member, without the one
-// whose place is to be taken.
+// rank is the number of peers that come before this member, not counting the one to be replaced.
 func (e *election) rank(peers []Peer) int {
 	gone := e.leader.name
 	if gone == "" {
@@ -257,8 +253,8 @@ func (e *election) rank(peers []Peer) int {
 	return n
 }
 
-// stagger grows with the rank up to a bound, so that a member far down still
-// takes over in time when all before it are unable.
+// stagger grows with the rank up to a bound, so that a low-ranked member still takes over in time if all before it are
+// unable.
 func stagger(rank int, each, most time.Duration) time.Duration {
 	if d := time.Duration(rank) * each; d < most {
 		return d

@@ -10,27 +10,27 @@ import (
 	"banmesh/internal/random"
 )
 
-// Elector is one member's part in the election. Make it with New, start it with
-// Run. All methods may be called at any time from any goroutine.
+// Elector is one member's part in the election. New makes it, Run starts it. All methods may be called at any time from any
+// goroutine.
 type Elector struct {
 	cfg  Config
 	log  *slog.Logger
-	wake chan struct{} // holds one: Run has something to look at
+	wake chan struct{} // holds one: Run has something to do
 
-	mu       sync.Mutex // taken for memory only, never over a call out
+	mu       sync.Mutex // guards memory only; never held during a call out
 	election *election
 	sessions sessions
 	order    order
-	seq      uint64    // of the last word sent
+	seq      uint64    // of the last heartbeat sent
 	work     Heartbeat // own state, detail, session, until
 	able     bool
 	why      string
 	running  bool
 	beatAt   time.Time // next heartbeat
-	watchAt  time.Time // next one to the observers
-	awake    time.Time // when this member last did anything here
-	farewell int       // how many words of having resigned are still to be sent
-	unwound  bool      // the last word said that an edit is being finished
+	watchAt  time.Time // next heartbeat to the observers
+	awake    time.Time // when this member last did anything in the election
+	farewell int       // how many announcements of having resigned are still to be sent
+	unwound  bool      // the last heartbeat said that an edit is being finished
 	replies  []message
 	idle     chan struct{} // closed while no edit is open
 }
@@ -41,13 +41,13 @@ type message struct {
 	h  Heartbeat
 }
 
-// farewells is how often a leader says that it has resigned: the word may be lost.
+// farewells is how often a leader announces its resignation, since a packet may be lost.
 const farewells = 3
 
-// maxReplies bounds what is answered between two turns of Run.
+// maxReplies bounds the answers between two turns of Run.
 const maxReplies = 256
 
-// New makes an Elector that does nothing before Run.
+// New returns an Elector that does nothing before Run.
 func New(cfg Config) (*Elector, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
@@ -63,14 +63,13 @@ func New(cfg Config) (*Elector, error) {
 	}
 	e := &Elector{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), idle: make(chan struct{})}
 	close(e.idle)
-	e.seq = random.New(cfg.Random).Uint64() // another one at each start, so that no word of this run looks old
+	e.seq = random.New(cfg.Random).Uint64() // a random start, so that no heartbeat of this run looks older than one of the last
 	e.election = newElection(cfg.Name, cfg.Priority, cfg.Observer, cfg.tuning, cfg.now())
 	e.why = "not started"
 	return e, nil
 }
 
-// Run takes part in the election until ctx ends. It first listens for as long as
-// a leader may be silent. It returns nil.
+// Run takes part in the election until ctx ends. It first listens for as long as a leader may be silent. It returns nil.
 func (e *Elector) Run(ctx context.Context) error {
 	e.mu.Lock()
 	e.running = true
@@ -101,7 +100,7 @@ func (e *Elector) Run(ctx context.Context) error {
 	}
 }
 
-// stop ends the own leadership without a word: what has to be said, Resign says.
+// stop ends this member's leadership without telling anybody; Resign does that.
 func (e *Elector) stop(told Status) {
 	e.mu.Lock()
 	e.running = false
@@ -138,8 +137,8 @@ func (e *Elector) turn() time.Time {
 	return next
 }
 
-// advance does what is due at a moment, given what the doors to the world say, and returns what is to be sent and when to
-// look again. It is called with mu held and has no other effect: a test explores what it does.
+// advance does what is due at a given time, given the results of the calls out, and returns what to send and when to look
+// again. It is called with mu held and has no other effects, so that a test can explore it.
 func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, observers []string) (messages []message, next time.Time) {
 	e.notice(now)
 	if e.election.retired {
@@ -179,7 +178,7 @@ func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, ob
 	return messages, next
 }
 
-// word is the heartbeat that this member has to send each beat, if any.
+// word returns the heartbeat to send on each beat, if any.
 func (e *Elector) word() (Heartbeat, bool) {
 	h := e.work
 	e.seq++
@@ -187,13 +186,13 @@ func (e *Elector) word() (Heartbeat, bool) {
 	h.Term, h.Name, h.Priority = e.election.self.term, e.cfg.Name, e.cfg.Priority
 	switch {
 	case e.election.leading:
-		if h.state == Unable { // only a leader that resigns says this
+		if h.state == Unable { // only a resigning leader may announce this
 			h.state = Idle
 		}
 	case e.farewell > 0:
 		h.state, h.detail = Unable, e.why
 	case h.session != (Session{}), e.unwound:
-		// It must not look frozen while it ends its edit under lock.
+		// A member that ends its edit under the lock must not look frozen.
 		h.state = Finishing
 	default:
 		return Heartbeat{}, false
@@ -201,7 +200,7 @@ func (e *Elector) word() (Heartbeat, bool) {
 	return h, true
 }
 
-// spoken notes that word has been sent to the peers.
+// spoken notes that a heartbeat has been sent to the peers.
 func (e *Elector) spoken(now time.Time, h Heartbeat, watchers bool) {
 	e.beatAt = now.Add(e.cfg.tuning.Beat)
 	if watchers {
@@ -247,14 +246,14 @@ func (e *Elector) send(m message) {
 	}
 }
 
-// resign gives leadership up and has the others told.
+// resign gives up leadership and lets the others be told.
 func (e *Elector) resign(now time.Time, why string) {
 	e.log.Info("leadership given up", "term", e.election.self.term, "why", why)
 	e.election.resign(now)
 	e.farewell, e.beatAt = farewells, now
 }
 
-// Receive takes in a payload that member from has sent.
+// Receive handles a payload from a member.
 func (e *Elector) Receive(from string, payload []byte) {
 	h, err := decode(payload)
 	if err != nil {
@@ -273,10 +272,10 @@ func (e *Elector) Receive(from string, payload []byte) {
 	}
 }
 
-// take takes in a heartbeat, with mu held, and reports whether there is something to do at once.
+// take handles a heartbeat, with mu held, and reports whether there is something to do at once.
 func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 	e.notice(now)
-	// One that has just started knows no term yet, and takes what there is.
+	// A member that has just started knows no term, and accepts any.
 	if known := e.election.term; known > 0 && h.Term > max(honestTerm, known+termStep) {
 		e.log.Debug("heartbeat ignored: its term is out of reach", "from", from, "term", h.Term)
 		return false
@@ -305,8 +304,7 @@ func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 	return answer != replyNone || led != e.election.leading || followed != e.election.leader
 }
 
-// MemberLeft tells that a member has left the mesh properly. A member that only
-// seems to have failed is left to its silence.
+// MemberLeft notes that a member has left the mesh properly. A member that only seems to have failed is left to its silence.
 func (e *Elector) MemberLeft(name string) {
 	e.mu.Lock()
 	e.election.left(e.cfg.now(), name)
@@ -314,9 +312,9 @@ func (e *Elector) MemberLeft(name string) {
 	e.kick()
 }
 
-// SetWork tells what this member's committer does: state is Idle, Committing,
-// Waiting or Unable; session the open edit, zero without one; until when Committing gives up. Unable makes the Elector ask Able at once.
-// A session given with Committing says that the lock has been taken.
+// SetWork announces what this member's committer does. state is Idle, Committing, Waiting or Unable; Unable makes the Elector
+// ask Able at once. session is the open edit, zero without one; a session given with Committing says that the lock has been
+// taken. until is when Committing gives up.
 func (e *Elector) SetWork(state State, detail string, session Session, until time.Time) {
 	e.mu.Lock()
 	w := Heartbeat{state: state, detail: excerpt.Cut(detail, maxDetail), session: session, until: until}
@@ -331,7 +329,7 @@ func (e *Elector) SetWork(state State, detail string, session Session, until tim
 		}
 	}
 	if w != e.work {
-		e.beatAt = time.Time{} // a session must be known before its holder can freeze
+		e.beatAt = time.Time{} // others must know a session before its holder can freeze
 	}
 	e.work = w
 	e.mu.Unlock()
@@ -348,7 +346,7 @@ func (e *Elector) kick() {
 	}
 }
 
-// Status returns who leads, as this member knows it.
+// Status returns who leads, as far as this member knows.
 func (e *Elector) Status() Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -364,9 +362,8 @@ func (e *Elector) Status() Status {
 	return s
 }
 
-// Resign gives leadership up for good, for a clean leave: the others are told
-// before it returns and one of them takes over at once. It then waits, while ctx
-// lasts, for an open edit to end.
+// Resign gives up leadership for good, for a clean leave: it tells the others before it returns, and one of them takes over
+// at once. It then waits until an open edit ends or ctx does.
 func (e *Elector) Resign(ctx context.Context) {
 	peers, observers := e.cfg.Peers(), e.observers()
 	now := e.cfg.now()
@@ -384,7 +381,7 @@ func (e *Elector) Resign(ctx context.Context) {
 	}
 }
 
-// retire gives leadership up for good, with mu held, and returns what is to be sent.
+// retire gives up leadership for good, with mu held, and returns what to send.
 func (e *Elector) retire(now time.Time, peers []Peer, observers []string) (messages []message) {
 	e.election.retired = true
 	if e.election.leading {
@@ -397,17 +394,16 @@ func (e *Elector) retire(now time.Time, peers []Peer, observers []string) (messa
 	return messages
 }
 
-// Silent returns the sessions that other members announced as leaders and
-// that may still be open though their members have said nothing for d. What was
-// announced before this member last got the lock is not among them.
+// Silent returns the sessions that other members announced as leaders and that may still be open, although their members have
+// been silent for d. Sessions announced before this member last got the lock are excluded: they cannot hold it.
 func (e *Elector) Silent(d time.Duration) []Session {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.silentAt(e.cfg.now(), d)
 }
 
-// notice finds out whether this member itself has been away: while it was frozen it heard nobody, whose words may wait to be
-// read. No silence is counted for that time.
+// notice detects that this member itself has been away, for example frozen. It heard nobody meanwhile, and unread messages
+// may be waiting, so that time does not count as anybody's silence.
 func (e *Elector) notice(now time.Time) {
 	if gap := now.Sub(e.awake); !e.awake.IsZero() && gap > e.cfg.tuning.Silence {
 		e.sessions.excuse(gap)

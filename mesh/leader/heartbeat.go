@@ -12,8 +12,7 @@ import (
 // State is what the sender of a heartbeat is doing.
 type State uint8
 
-// The states a member announces. The first four are a leader's work; the others
-// are the election's own.
+// The states that a member announces. The first four are a leader's work, the others belong to the election.
 const (
 	Idle       State = iota // leads, nothing to do
 	Committing              // leads, an edit is under way, see Until
@@ -25,7 +24,7 @@ const (
 
 var stateNames = [...]string{"idle", "committing", "waiting", "unable", "asking", "finishing"}
 
-// String returns the state's word as status shows it.
+// String returns the state as status shows it.
 func (s State) String() string {
 	if int(s) < len(stateNames) {
 		return stateNames[s]
@@ -33,17 +32,17 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
-// Heartbeat is a leader's claim and what it is doing.
+// Heartbeat is a leader's claim and what the leader is doing.
 type Heartbeat struct {
-	Seq      uint64 // counts the sender's words, from anywhere
+	Seq      uint64 // counts the sender's heartbeats, with a random start
 	Term     uint64
-	Name     string // of the member that the claim is about
+	Name     string // the member that the claim is about
 	Priority int
-	session  Session // of its edit
+	session  Session // its open edit
 	state    State
 	detail   string        // for people: whom it waits for, why it is unable; at most 256 bytes
-	until    time.Time     // Committing: when it gives up; by the sender's clock, to the millisecond, zero for none
-	age      time.Duration // how long ago a member that passes it on had heard it; 0 from the leader itself
+	until    time.Time     // Committing: when it gives up, by the sender's clock, to the millisecond; zero for none
+	age      time.Duration // how long ago the member passing it on had heard it; 0 from the leader itself
 }
 
 // errHeartbeat is the error of decode for anything that is not a heartbeat.
@@ -54,18 +53,17 @@ const (
 	maxPayload       = 1200
 	maxName          = 255
 	maxDetail        = 256
-	// A term grows by one a takeover: what is above these bounds is damage or
-	// malice. Up to honestTerm any is taken over; above it only steps of termStep
-	// from what is known, so that a claim of the highest one leaves terms
-	// enough to claim against it.
+	// A term grows by one with each takeover; anything above these bounds is damage or malice. Any term up to honestTerm is
+	// accepted, above it only steps of termStep from the known one. So even a claim of the highest term leaves terms to claim
+	// against it.
 	maxTerm    = 1 << 57
 	honestTerm = 1 << 56
 	termStep   = 1 << 16
 	maxAge     = time.Hour
 )
 
-// wireHeartbeat is the msgpack array that follows the version byte. Times are
-// int64 milliseconds: msgpack's own time loses the zone.
+// wireHeartbeat is the msgpack array after the version byte. Times are int64 milliseconds, because msgpack's own time loses
+// the zone.
 type wireHeartbeat struct {
 	Seq      uint64
 	Term     uint64
@@ -81,7 +79,7 @@ type wireHeartbeat struct {
 
 const wireFields = 10
 
-// Encode returns the heartbeat's payload, at most 1200 bytes: a longer detail is cut.
+// Encode returns the heartbeat's payload, at most 1200 bytes: it cuts a longer detail.
 func (h Heartbeat) Encode() ([]byte, error) {
 	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Node: excerpt.Cut(h.session.Node, maxName), Session: h.session.ID,
 		State: uint8(h.state), Detail: excerpt.Cut(h.detail, maxDetail), Age: h.age.Milliseconds()}
@@ -95,8 +93,7 @@ func (h Heartbeat) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// decode reads a payload. Whatever is not exactly one heartbeat of this version
-// gives an error that wraps errHeartbeat.
+// decode parses a payload. Anything but exactly one heartbeat of this version gives an error that wraps errHeartbeat.
 func decode(payload []byte) (Heartbeat, error) {
 	var w wireHeartbeat
 	switch {

@@ -1,19 +1,19 @@
 package leader
 
-// order recognises words that were overtaken on the way: an old one must not
-// bring a closed session or a former state back.
+// order recognises heartbeats that were overtaken on the way: an old one must not bring back a closed session or a former
+// state.
 type order struct {
 	last map[string]uint64 // by member
 }
 
 const (
-	// A word that is behind by more is not late: its sender has started anew.
+	// A number further behind is not late: its sender has restarted.
 	late = 1 << 10
-	// More names than any fleet has; the memory is only lost, not the words.
+	// More names than any fleet has. Beyond it the memory is cleared, which accepts old heartbeats but loses none.
 	maxNames = 1 << 13
 )
 
-// fresh reports whether seq is newer than what the member has said before.
+// fresh reports whether seq is newer than the member's earlier ones.
 func (o *order) fresh(name string, seq uint64) bool {
 	last, ok := o.last[name]
 	if ok && last-seq < late { // modulo 2⁶⁴

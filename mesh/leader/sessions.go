@@ -6,26 +6,24 @@ import (
 	"time"
 )
 
-// Session is an open edit at a conductor. A NETCONF session-id alone would not
-// name it: each node of a conductor counts its own (RFC 6241 §8.1 makes it unique
-// on one server only). The zero Session is none.
+// Session is an open edit at a conductor. A NETCONF session-id alone would not identify it, because each node of a conductor
+// counts its own (RFC 6241 §8.1 makes it unique only on one server). The zero Session is none.
 type Session struct {
 	Node string // of the conductor, as the member addresses it
 	ID   uint64
 }
 
-// sessions remembers the sessions that leaders announced, so that
-// the lock of one that froze can be broken.
+// sessions remembers the sessions that leaders announced, so that the lock of a frozen leader can be broken.
 type sessions struct {
 	of map[string]announced // by member
 }
 
 type announced struct {
 	session Session
-	at      time.Time // last word of that member
+	at      time.Time // last heartbeat of that member
 }
 
-// note takes in a member's own word. The zero session means that it has none open.
+// note records a member's own heartbeat. The zero session means that it has none open.
 func (s *sessions) note(now time.Time, name string, session Session) {
 	if session == (Session{}) {
 		delete(s.of, name)
@@ -37,7 +35,7 @@ func (s *sessions) note(now time.Time, name string, session Session) {
 	s.of[name] = announced{session: session, at: now}
 }
 
-// excuse leaves a time out of every silence.
+// excuse leaves a period out of everybody's silence.
 func (s *sessions) excuse(d time.Duration) {
 	for name, a := range s.of {
 		a.at = a.at.Add(d)
@@ -45,10 +43,10 @@ func (s *sessions) excuse(d time.Duration) {
 	}
 }
 
-// forget drops all: the member that got the lock has proved that none of them holds it.
+// forget drops all sessions: a member that got the lock has proved that none of them holds it.
 func (s *sessions) forget() { clear(s.of) }
 
-// silent returns the sessions of members without a word for at least d.
+// silent returns the sessions of members without a heartbeat for at least d.
 func (s *sessions) silent(now time.Time, d, remember time.Duration) []Session {
 	var ids []Session
 	for name, a := range s.of {
