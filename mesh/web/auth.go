@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// guard lets those through who may read.
+// guard lets only callers through that may read.
 func (s *Server) guard(next http.Handler) http.Handler {
 	if s.tokens == nil {
 		return next
@@ -19,10 +19,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if given { // without any it is a browser that asks how
+		if given { // without one it is a browser that asks how to log in
 			s.wrong.note(r.RemoteAddr)
 		}
-		if r.Header.Get(keyHeader) != "" { // as the local API refuses a bouncer
+		if r.Header.Get(keyHeader) != "" { // answer as the local API refuses a bouncer
 			w.Header().Set("Connection", "close")
 			problem(w, http.StatusForbidden, "access forbidden")
 			return
@@ -30,7 +30,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h := w.Header()
 		h.Add("WWW-Authenticate", `Basic realm="banmesh", charset="UTF-8"`)
 		h.Add("WWW-Authenticate", `Bearer realm="banmesh"`)
-		h.Set("Connection", "close") // a stranger keeps no connection
+		h.Set("Connection", "close") // a caller without access keeps no connection
 		text(w, http.StatusUnauthorized, "this needs a token of http.token_file: as a bearer's, or as the password of any user")
 	})
 }
@@ -38,11 +38,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 const (
 	// logEvery is how often failed attempts from one address are logged.
 	logEvery = 10 * time.Second
-	// maxAttempts bounds how many addresses are told apart.
+	// maxAttempts bounds how many addresses are counted separately.
 	maxAttempts = 128
 )
 
-// attempts logs failed attempts, some of them.
+// attempts logs failed attempts, but only some of them.
 type attempts struct {
 	now func() time.Time
 	log *slog.Logger
@@ -87,7 +87,7 @@ func (a *attempts) note(remote string) {
 	*at = attempt{logged: now}
 }
 
-// forget drops what need not be held back any more.
+// forget drops addresses whose log lines need not be held back any more.
 func (a *attempts) forget(now time.Time) {
 	if len(a.from) < maxAttempts {
 		return

@@ -16,28 +16,27 @@ import (
 	"banmesh/store"
 )
 
-// The decisions of the effective set, as CrowdSec's local API gives them to its
-// bouncers (https://docs.crowdsec.net/docs/next/local_api/bouncers): whatever
-// enforces for CrowdSec enforces for banmesh.
+// The decisions of the effective set, in the form in which CrowdSec's local API gives them to its bouncers
+// (https://docs.crowdsec.net/docs/next/local_api/bouncers), so that those enforce the mesh's bans as well.
 //
 //	GET /v1/decisions/stream?startup=true   everything
 //	GET /v1/decisions/stream                what came and went since this bouncer asked last
 //	GET /v1/decisions?ip=A | range=P        what covers an address or a range
 //
-// A bouncer is told by its token and its address.
+// A bouncer is identified by its token and its address.
 
 const (
-	// foreverIs what a decision without end lasts for a bouncer, which knows none.
+	// foreverIs is the duration of a permanent decision, because bouncers know no such thing.
 	foreverIs = 365 * 24 * time.Hour
-	// endsAgree is by how much an end may move without a bouncer being told.
+	// endsAgree is how far an end may move, in milliseconds, before bouncers are told.
 	endsAgree = 2 * 1000
-	// maxBouncers bounds whose last answers are remembered.
+	// maxBouncers bounds the bouncers whose last answers are remembered.
 	maxBouncers = 64
-	// maxAnswers bounds the answers that are written at once: one of 50,000 decisions is 8 MB. What comes beyond waits for
-	// answerWithin, then is asked to come again after that time.
+	// maxAnswers bounds the answers that are written at once: one of 50,000 decisions is 8 MB. Further requests wait for
+	// answerWithin; after that they get a 503.
 	maxAnswers   = 8
 	answerWithin = 5 * time.Second
-	// askedLately is how long ago a bouncer must have asked for the set to be looked at again for it.
+	// askedLately is how recently a bouncer must have asked for the set to be read again for it.
 	askedLately = 2 * time.Minute
 )
 
@@ -47,20 +46,20 @@ type decisions struct {
 	now       func() time.Time
 	ready     func() error
 
-	answers chan struct{} // holds one for each answer that is being written
+	answers chan struct{} // holds one value for each answer being written
 
 	mu       sync.Mutex // taken before effective's
-	asked    time.Time  // by anybody
+	asked    time.Time  // the last request of any bouncer
 	bouncers map[string]*bouncer
 }
 
-// bouncer is who asks, and what it holds by what it was told.
+// bouncer is what one bouncer holds according to the answers it was sent.
 type bouncer struct {
 	holds []entry
 	asked time.Time
 }
 
-// newDecisions makes the answers; takenJail is that of bans which came from CrowdSec.
+// newDecisions returns the answers; takenJail is the jail of bans that came from CrowdSec.
 func newDecisions(set replicatedSet, now func() time.Time, ready func() error, takenJail string) *decisions {
 	return &decisions{
 		effective: effective{set: set, now: now, takenJail: takenJail}, now: now, ready: ready, bouncers: make(map[string]*bouncer),
@@ -68,7 +67,7 @@ func newDecisions(set replicatedSet, now func() time.Time, ready func() error, t
 	}
 }
 
-// lookAgain reads the set again each minute while bouncers ask, until ctx ends, so that none of them waits for that.
+// lookAgain reads the set again each minute while bouncers ask, until ctx ends, so that no bouncer has to wait for that.
 func (d *decisions) lookAgain(ctx context.Context) {
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
@@ -87,7 +86,7 @@ func (d *decisions) lookAgain(ctx context.Context) {
 	}
 }
 
-// enter takes the right to write an answer; leave gives it back. Where there are too many, the answer is 503.
+// enter takes the right to write an answer, and leave gives it back. If too many are being written, enter answers 503.
 func (d *decisions) enter(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
 	late := time.NewTimer(answerWithin)
 	defer late.Stop()
@@ -119,16 +118,16 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	who := r.Header.Get(keyHeader) + " " + hostOf(r.RemoteAddr) + " " + q.Get("scopes") + " " + q.Get("origins")
-	d.mu.Lock() // one after the other: a bouncer's list is never compared with an older one
+	d.mu.Lock() // one at a time, so that a bouncer's list is never compared with an older one
 	now := d.now()
 	entries := d.effective.current()
 	d.asked = now
 	b := d.bouncers[who]
 	var came, went []entry
 	if b == nil || q.Get("startup") == "true" {
-		delete(d.bouncers, who) // it holds nothing until this answer arrives
-		// Somebody new holds what another run of this agent told it: all of it is
-		// told again, which a bouncer takes as no change.
+		delete(d.bouncers, who) // treat it as empty until this answer has arrived
+		// A new bouncer may hold decisions from an earlier run of this agent. Sending everything again changes nothing for
+		// it.
 		came = entries
 	} else {
 		came, went = changed(b.holds, entries, store.At(now))
@@ -140,14 +139,14 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 	body = append(body, `,"new":`...)
 	body = appendDecisions(body, came, want, now)
 	if d.write(w, r, append(body, '}')) != nil {
-		return // what did not arrive is told again
+		return // tell again next time what did not arrive
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.remember(who, entries, now)
 }
 
-// remember notes what a bouncer holds now. mu is held.
+// remember records what a bouncer holds now. mu is held.
 func (d *decisions) remember(who string, entries []entry, now time.Time) {
 	if d.bouncers[who] == nil && len(d.bouncers) >= maxBouncers {
 		oldest := ""
@@ -161,8 +160,8 @@ func (d *decisions) remember(who string, entries []entry, now time.Time) {
 	d.bouncers[who] = &bouncer{entries, now}
 }
 
-// changed compares two snapshots. What has another end goes and comes again: a
-// bouncer keeps the end that it was told first.
+// changed compares two snapshots. A decision with another end is deleted and added again, because a bouncer keeps the first
+// end that it was told.
 func changed(old, now []entry, at store.Millis) (came, went []entry) {
 	if len(old) == len(now) && len(old) > 0 && &old[0] == &now[0] {
 		return nil, nil // the same snapshot
@@ -187,7 +186,7 @@ func changed(old, now []entry, at store.Millis) (came, went []entry) {
 		case order > 0:
 			came, now = append(came, now[0]), now[1:]
 		case order < 0:
-			if old[0].until > at { // what has run out is gone there as well
+			if old[0].until > at { // the bouncer has dropped expired decisions itself
 				went = append(went, old[0])
 			}
 			old = old[1:]
@@ -249,8 +248,7 @@ func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
 	d.write(w, r, appendDecisions(nil, found, want, now))
 }
 
-// relied answers 503 while what is known may be too little: a bouncer keeps what
-// it has then.
+// relied answers 503 while the set may be incomplete; a bouncer then keeps what it has.
 func (d *decisions) relied(w http.ResponseWriter) bool {
 	if err := d.ready(); err != nil {
 		w.Header().Set("Retry-After", "5")
@@ -268,7 +266,8 @@ func problem(w http.ResponseWriter, status int, message string) {
 	_, _ = w.Write(body)
 }
 
-// write answers, and returns why the answer has not gone out whole: so long as it waits in a buffer, nobody knows.
+// write sends the answer and flushes it. It returns an error if not all of it went out; while it waits in a buffer, nobody
+// knows.
 func (d *decisions) write(w http.ResponseWriter, r *http.Request, body []byte) error {
 	w.Header().Set("Content-Type", "application/json")
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && len(body) > 1<<10 {
@@ -287,15 +286,15 @@ func (d *decisions) write(w http.ResponseWriter, r *http.Request, body []byte) e
 	return nil
 }
 
-// selection is which decisions a query asks for.
+// selection says which decisions a query asks for.
 type selection struct {
-	scopes     []string // none is all
-	own, taken bool     // made here; taken from CrowdSec
+	scopes     []string // none means all
+	own, taken bool     // made in this mesh; taken from CrowdSec
 }
 
-// wanted says which decisions a query asks for, and whether that is any that
-// banmesh has: they are all bans. What came from CrowdSec is left out only where
-// the query names other origins: a bouncer that also asks that CrowdSec does so.
+// wanted parses a query into a selection; any is false if banmesh cannot have such decisions, since all of its decisions are
+// bans. Decisions taken from CrowdSec are left out only if the query names other origins: a bouncer that also asks that
+// CrowdSec does so.
 func wanted(q url.Values) (want selection, any bool) {
 	for _, key := range []string{"scopes", "scope"} {
 		for _, s := range strings.FieldsFunc(q.Get(key), func(c rune) bool { return c == ',' }) {
@@ -313,8 +312,7 @@ func wanted(q url.Values) (want selection, any bool) {
 	return want, want.own || want.taken
 }
 
-// appendDecisions writes decisions as an array, null where there is none, as the
-// local API does.
+// appendDecisions writes decisions as an array, or null for none, as the local API does.
 func appendDecisions(b []byte, entries []entry, want selection, now time.Time) []byte {
 	at := now.UnixMilli()
 	sep := byte('[')
@@ -357,11 +355,11 @@ func appendDecisions(b []byte, entries []entry, want selection, now time.Time) [
 	return append(b, ']')
 }
 
-// id is a number for a decision: the same for the same prefix, on every member.
+// id numbers a decision: the same prefix has the same number on every member.
 func (e entry) id() uint64 {
 	h := e.hi*0x9e3779b97f4a7c15 ^ e.lo*0xc2b2ae3d27d4eb4f ^ uint64(e.bits)<<32
 	h ^= h >> 29
-	return h&(1<<53-1) | 1 // what JSON's readers keep exactly
+	return h&(1<<53-1) | 1 // JSON readers keep integers exact up to 53 bits
 }
 
 func hostOf(remote string) string {

@@ -9,19 +9,19 @@ import (
 	"banmesh/store"
 )
 
-// maxRegions is how many prefixes are looked at one by one; where more have changed, the whole set is.
+// maxRegions is how many changed prefixes are read one by one. After more changes the whole set is read.
 const maxRegions = 2048
 
-// effective is the effective set, sorted, kept up with its changes: reading a hundred thousand entries anew takes ten times as
-// long as a bouncer may wait.
+// effective is the effective set, sorted and kept up to date by its changes: reading a hundred thousand entries again takes
+// ten times longer than a bouncer may wait.
 type effective struct {
 	set       replicatedSet
 	now       func() time.Time
 	takenJail string
 
 	mu      sync.Mutex
-	entries []entry   // shared and never changed: a new list takes its place
-	read    time.Time // when the whole set was read; zero: not yet
+	entries []entry   // shared and immutable: a new list replaces it
+	read    time.Time // when the whole set was last read; zero if never
 
 	noted sync.Mutex // taken after mu
 	some  map[netip.Prefix]struct{}
@@ -44,7 +44,7 @@ func (e *effective) changed(c store.Change) {
 			}
 			e.some[ev.Prefix] = struct{}{}
 			e.all = !ev.Prefix.IsValid() || len(e.some) > maxRegions
-		default: // an allow changes what is left of bans far around it
+		default: // an allow affects parts of bans far around it
 			e.all = feedsShow(ev.Kind)
 		}
 	}
@@ -58,11 +58,11 @@ func (e *effective) takeChanges() (some map[netip.Prefix]struct{}, all bool) {
 	return some, all
 }
 
-// current is the set of this moment. It must not be changed.
+// current returns the set as of now. Callers must not change it.
 func (e *effective) current() []entry {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	some, all := e.takeChanges() // before the set is read: what changes then is noted again
+	some, all := e.takeChanges() // before reading the set, so that later changes are noted again
 	age := e.now().Sub(e.read)
 	switch {
 	case all || age < 0 || age >= 2*lookAgain:
@@ -73,7 +73,7 @@ func (e *effective) current() []entry {
 	return e.entries
 }
 
-// lookAgain reads the whole set: some of what changes it is told by nobody.
+// lookAgain reads the whole set, because some changes come without an event.
 func (e *effective) lookAgain() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -83,7 +83,7 @@ func (e *effective) lookAgain() {
 
 func (e *effective) reread() { e.read, e.entries = e.now(), read(e.set, 0, e.takenJail) }
 
-// replaced returns the entries with those in some regions read anew. All that a ban or its end changes lies within its prefix.
+// replaced returns the entries with some regions read again. A ban and its end change only what lies within its prefix.
 func replaced(entries []entry, some map[netip.Prefix]struct{}, set replicatedSet, takenJail string) []entry {
 	regions := make([]entry, 0, len(some))
 	for p := range some {
@@ -97,7 +97,7 @@ func replaced(entries []entry, some map[netip.Prefix]struct{}, set replicatedSet
 			continue
 		}
 		first := r
-		first.until = store.Never // the first of its prefix
+		first.until = store.Never // sorts first among entries of its prefix
 		from, _ := slices.BinarySearchFunc(entries, first, entry.compare)
 		to := from
 		for to < len(entries) && r.covers(entries[to]) {
@@ -110,12 +110,12 @@ func replaced(entries []entry, some map[netip.Prefix]struct{}, set replicatedSet
 	return append(out, entries...)
 }
 
-// readIn takes what is effective within a region, sorted.
+// readIn reads what is effective within a region, sorted.
 func readIn(set replicatedSet, region entry, takenJail string) []entry {
 	var all []entry
 	for b := range set.EffectiveIn(region.prefix()) {
 		all = appendEntries(all, &b, takenJail)
 	}
-	// Of a ban that covers the region there may be pieces beside it.
+	// A ban that covers the region may also have pieces outside it.
 	return distinct(slices.DeleteFunc(all, func(e entry) bool { return !region.covers(e) }))
 }

@@ -9,15 +9,14 @@ import (
 	"banmesh/store"
 )
 
-// entry is what is blocked, and until when. The address is kept as numbers: a
-// hundred thousand of them are sorted for a feed, in a third of the time that
-// netip.Prefix takes.
+// entry is a blocked prefix and when the block ends. Numbers instead of netip.Prefix let a feed sort a hundred thousand
+// entries in a third of the time.
 type entry struct {
 	hi, lo uint64 // as IPv6; IPv4 is mapped into it
 	until  store.Millis
-	bits   uint8 // of the address's own length
+	bits   uint8 // prefix length in the address's own family
 	v6     bool
-	taken  bool // from CrowdSec, and by nobody else
+	taken  bool // from CrowdSec only
 }
 
 func newEntry(p netip.Prefix, until store.Millis) entry {
@@ -39,8 +38,7 @@ func (e entry) prefix() netip.Prefix {
 	return netip.PrefixFrom(a, int(e.bits))
 }
 
-// compare puts IPv4 first, then goes by the address, the wider first, and the
-// later end first.
+// compare orders IPv4 before IPv6, then by address, wider prefixes first, later ends first.
 func (e entry) compare(o entry) int {
 	switch {
 	case e.v6 != o.v6:
@@ -58,11 +56,11 @@ func (e entry) compare(o entry) int {
 	return cmp.Compare(o.until, e.until)
 }
 
-// read takes the effective set of a family, 0 for both, sorted, without what is
-// held on this router. takenJail is that of what came from CrowdSec.
+// read reads the effective set of a family, 0 for both, sorted, without bans that are held on this router. takenJail is the
+// jail of bans that came from CrowdSec.
 func read(set replicatedSet, family uint8, takenJail string) []entry {
 	var all []entry
-	for b := range set.Effective() { // the set is locked meanwhile
+	for b := range set.Effective() { // keep it short: the set is locked meanwhile
 		if family == 0 || b.Prefix.Addr().Is4() == (family == 4) {
 			all = appendEntries(all, &b, takenJail)
 		}
@@ -70,7 +68,7 @@ func read(set replicatedSet, family uint8, takenJail string) []entry {
 	return distinct(all)
 }
 
-// appendEntries adds the pieces of a ban, none where it is held.
+// appendEntries adds the pieces of a ban, or nothing if the ban is held.
 func appendEntries(to []entry, b *store.EffectiveBan, takenJail string) []entry {
 	if b.Held {
 		return to
@@ -87,8 +85,8 @@ func appendEntries(to []entry, b *store.EffectiveBan, takenJail string) []entry 
 	return to
 }
 
-// distinct sorts entries, in place, and makes one of those of the same prefix: a piece of one ban may be another ban. It is
-// blocked until the later end.
+// distinct sorts entries in place and merges those with the same prefix, since a piece of one ban may be another ban. The
+// later end counts.
 func distinct(all []entry) []entry {
 	slices.SortFunc(all, entry.compare)
 	out := all[:0]
@@ -102,14 +100,14 @@ func distinct(all []entry) []entry {
 	return out
 }
 
-// aggregated covers the same with as few prefixes as possible, in place. Each
-// ends when the first of what is in it does: then it must be asked for again.
+// aggregated covers the same addresses with as few prefixes as possible, in place. Each ends when the first entry in it does:
+// by then the feed must be read again.
 func aggregated(all []entry) []entry {
 	out := all[:0]
 	for _, e := range all {
 		if last := len(out) - 1; last >= 0 && out[last].covers(e) {
 			out[last].until = min(out[last].until, e.until)
-			continue // the wider one comes first
+			continue // the wider one came first
 		}
 		out = append(out, e)
 		for len(out) > 1 {
@@ -124,7 +122,7 @@ func aggregated(all []entry) []entry {
 	return out
 }
 
-// depth is how many bits of hi and lo are the prefix's.
+// depth returns how many bits of hi and lo belong to the prefix.
 func (e entry) depth() uint {
 	if e.v6 {
 		return uint(e.bits)
@@ -140,20 +138,20 @@ func cut(hi, lo uint64, depth uint) (uint64, uint64) {
 	return hi, lo &^ (^uint64(0) >> (depth - 64))
 }
 
-// covers reports whether o, which is not before e, lies in e.
+// covers reports whether e contains o, which must not sort before e.
 func (e entry) covers(o entry) bool {
 	hi, lo := cut(o.hi, o.lo, e.depth())
 	return e.v6 == o.v6 && e.bits <= o.bits && hi == e.hi && lo == e.lo
 }
 
-// join makes one of two halves, the lower one first.
+// join merges two halves into one prefix, the lower half first.
 func (e entry) join(o entry) (entry, bool) {
 	if e.bits != o.bits || e.bits == 0 || e.v6 != o.v6 {
 		return entry{}, false
 	}
 	hi, lo := cut(o.hi, o.lo, e.depth()-1)
 	if hi != e.hi || lo != e.lo {
-		return entry{}, false // o is the half of another, or e is an upper half itself
+		return entry{}, false // o is the half of another prefix, or e is itself an upper half
 	}
 	e.bits--
 	e.until = min(e.until, o.until)

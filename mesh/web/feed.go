@@ -9,44 +9,42 @@ import (
 	"time"
 )
 
-// format is how a feed is written.
+// format is the format of a feed.
 type format uint8
 
 const (
-	plain format = iota // a prefix a line
+	plain format = iota // a prefix per line
 	inJSON
 	srx      // an archive for Junos
 	nft      // for nft -f
 	ipset    // for ipset restore
-	mikrotik // scripts for RouterOS, a page each
+	mikrotik // scripts for RouterOS, one per page
 )
 
 var formats = map[string]format{
 	"plain": plain, "json": inJSON, "srx": srx, "srx.tgz": srx, "nft": nft, "ipset": ipset, "mikrotik": mikrotik,
 }
 
-// variant is one of the feeds that can be asked for.
+// variant is one of the feeds that can be requested.
 type variant struct {
 	format    format
 	family    uint8 // 4, 6, or 0 for both
-	aggregate bool  // as few prefixes as cover the same
-	cidr      bool  // a length behind addresses too; JSON always has it
+	aggregate bool  // the fewest prefixes that cover the same addresses
+	cidr      bool  // single addresses have a length too; in JSON they always do
 	gzip      bool  // Content-Encoding
 }
 
 // ServeHTTP answers GET and HEAD of /feed/FORMAT.
 //
-// The set is that of store.Store.Effective: what is banned, outside what is
-// allowed or never banned, without what is held on this
-// router; in the order of the addresses, IPv4 first.
+// The feed holds store.Store.Effective: what is banned, without what is allowed, never banned or held on this router. It is in
+// the order of the addresses, IPv4 first.
 //
-//	family=4, family=6   only that
-//	aggregate=1          as few prefixes as cover the same
+//	family=4, family=6   only that family
+//	aggregate=1          the fewest prefixes that cover the same addresses
 //	cidr=1               192.0.2.1/32 instead of 192.0.2.1 (plain, srx)
 //	page=1               the first page, which names the next (mikrotik)
 //
-// What is misspelled is refused: a filter that is not understood must not give
-// the whole set.
+// Unknown parameters are refused: a misspelled filter must not give the whole set.
 func (f *feeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	form, ok := formats[r.PathValue("format")]
 	if !ok {
@@ -72,7 +70,7 @@ func (f *feeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("ETag", e.etag)
 	h.Set("Last-Modified", e.modified.UTC().Format(http.TimeFormat))
-	h.Set("Cache-Control", "private, no-cache") // may be kept, and is asked about each time
+	h.Set("Cache-Control", "private, no-cache") // may be cached, but must be revalidated each time
 	if form != srx {
 		h.Set("Vary", "Accept-Encoding")
 	}
@@ -80,7 +78,7 @@ func (f *feeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	if e.body == nil && r.Method != http.MethodHead { // it was let go, and is wanted after all
+	if e.body == nil && r.Method != http.MethodHead { // the body was released, and is needed after all
 		if e, err = f.get(r.Context(), v, true); err != nil {
 			text(w, http.StatusServiceUnavailable, err.Error())
 			return
@@ -125,15 +123,14 @@ func parseVariant(form format, q url.Values) (variant, error) {
 		}
 	}
 	v.cidr = v.cidr && (form == plain || form == srx)
-	// The kernel's interval sets take no element that overlaps another.
+	// The kernel's interval sets refuse overlapping elements.
 	v.aggregate = v.aggregate || form == nft
 	return v, nil
 }
 
 func parseFlag(s string) (on, ok bool) { return s == "1", s == "1" || s == "0" }
 
-// acceptsGzip reads Accept-Encoding (RFC 9110 §12.5.3): gzip, or *, without a
-// weight of zero.
+// acceptsGzip parses Accept-Encoding (RFC 9110 §12.5.3): gzip or * with a weight other than zero.
 func acceptsGzip(headers []string) bool {
 	star, gzip, named := false, false, false
 	for _, item := range strings.Split(strings.Join(headers, ","), ",") {
@@ -150,8 +147,8 @@ func acceptsGzip(headers []string) bool {
 	return gzip || star && !named
 }
 
-// unchanged reports whether the caller has this already (RFC 9110 §13.1): by its
-// entity tag, or, where it shows none, by its date.
+// unchanged reports whether the caller has this content already (RFC 9110 §13.1), by its entity tag, or by the date if it
+// sends no tag.
 func unchanged(h http.Header, etag string, modified time.Time) bool {
 	if tags := h.Values("If-None-Match"); len(tags) > 0 {
 		return slices.ContainsFunc(strings.Split(strings.Join(tags, ","), ","), func(tag string) bool {

@@ -12,52 +12,50 @@ import (
 )
 
 const (
-	// restFor is how long a feed is not written anew, whatever happens: while bans
-	// pour in, a caller that asks again and again costs no more than that.
+	// restFor is how long a feed is not rendered again, whatever happens: during a flood of bans, repeated requests then cost
+	// no more than that.
 	restFor = time.Second
 
-	// lookAgain is how old a feed may be before it is looked at although no change
-	// was told: a never-ban list that ran out, and limits counted by the minute,
-	// are told by nobody. That look is taken in the background.
+	// lookAgain is the age at which a feed is checked although no change was reported: a never-ban list that ran out and
+	// limits that count by the minute change it without an event. The check runs in the background.
 	lookAgain = time.Minute
 
-	// keepFor is how long a feed that nobody asks for is kept, keepBytes how much
-	// of them all: the one asked for least lately goes first.
+	// keepFor is how long a feed is kept after its last request. keepBytes bounds all kept bodies together; the least
+	// recently requested goes first.
 	keepFor   = 10 * time.Minute
 	keepBytes = 24 << 20
 )
 
-// feeds answers the feeds and keeps what it has written, so that a caller who
-// asks whether it has changed is answered at once. It is safe for concurrent use.
+// feeds answers the feeds and keeps what it has rendered, so that callers that ask for changes are answered at once. It is
+// safe for concurrent use.
 type feeds struct {
 	set  replicatedSet
 	now  func() time.Time
 	most int // keepBytes
 
-	changes atomic.Uint64 // of the set that feeds may show
-	again   chan variant  // to be looked at again by keep
+	changes atomic.Uint64 // counts changes of the set that feeds may show
+	again   chan variant  // feeds for keep to check again
 	pages   pages
 
-	// writing is held by the one who writes: so much memory and time is taken only
-	// once.
+	// writing is held while a feed is rendered, so that only one at a time takes the memory and time.
 	writing chan struct{}
 
 	mu   sync.Mutex
 	kept map[variant]*edition
 }
 
-// edition is a feed as it was written. All but the body stays when the body is
-// let go, so that asking whether it changed stays cheap.
+// edition is a rendered feed. Everything but the body stays when the body is released, so that checking for changes stays
+// cheap.
 type edition struct {
 	etag     string
-	modified time.Time // since when the content is this, at the latest; whole seconds
+	modified time.Time // the content is at least this old; whole seconds
 	size     int       // of the body
-	body     []byte    // not to be changed; nil: let go
+	body     []byte    // immutable; nil once released
 
-	changes uint64    // what feeds.changes was when the set was read
-	read    time.Time // when that was
+	changes uint64    // feeds.changes when the set was read
+	read    time.Time // when the set was read
 	used    time.Time
-	looking bool // it is to be looked at again
+	looking bool // keep is to check it again
 }
 
 func newFeeds(set replicatedSet, now func() time.Time) *feeds {
@@ -74,7 +72,7 @@ func (f *feeds) changed(c store.Change) {
 	}
 }
 
-// feedsShow reports whether what happened may change a feed.
+// feedsShow reports whether an event may change a feed.
 func feedsShow(k store.EventKind) bool {
 	switch k {
 	case store.EventPlaced, store.EventFreeze, store.EventThaw:
@@ -83,8 +81,7 @@ func feedsShow(k store.EventKind) bool {
 	return true
 }
 
-// get returns the feed of this moment, with its body where that is needed, else
-// perhaps without. The result is a copy.
+// get returns the current feed as a copy, with its body if needBody is set, otherwise perhaps without.
 func (f *feeds) get(ctx context.Context, v variant, needBody bool) (edition, error) {
 	if e, ok := f.fresh(v, needBody); ok {
 		return e, nil
@@ -95,13 +92,13 @@ func (f *feeds) get(ctx context.Context, v variant, needBody bool) (edition, err
 		return edition{}, ctx.Err()
 	}
 	defer func() { <-f.writing }()
-	if e, ok := f.fresh(v, needBody); ok { // somebody wrote it meanwhile
+	if e, ok := f.fresh(v, needBody); ok { // somebody rendered it meanwhile
 		return e, nil
 	}
 	return f.write(v)
 }
 
-// fresh returns what is kept of a feed unless it must be written anew.
+// fresh returns the kept feed unless it must be rendered again.
 func (f *feeds) fresh(v variant, needBody bool) (edition, bool) {
 	now := f.now()
 	f.mu.Lock()
@@ -125,7 +122,7 @@ func (f *feeds) fresh(v variant, needBody bool) (edition, bool) {
 	return *e, true
 }
 
-// write writes a feed, with writing held.
+// write renders a feed, with writing held.
 func (f *feeds) write(v variant) (edition, error) {
 	changes, now := f.changes.Load(), f.now()
 	body, etag, err := render(f.set, v)
@@ -134,7 +131,7 @@ func (f *feeds) write(v variant) (edition, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// An entity tag tells contents apart, a date only where each has its own.
+	// A tag identifies the content; a date can do so only if no two editions share it.
 	modified := now.Truncate(time.Second)
 	if old := f.kept[v]; old != nil {
 		switch {
@@ -151,7 +148,7 @@ func (f *feeds) write(v variant) (edition, error) {
 	return out, nil
 }
 
-// shrink lets bodies go until the bound suffices, with mu held.
+// shrink releases bodies until the rest fits the bound, with mu held.
 func (f *feeds) shrink() {
 	for {
 		total := 0
@@ -169,8 +166,7 @@ func (f *feeds) shrink() {
 	}
 }
 
-// keep looks again at what has not changed for long, and drops what nobody asks
-// for, until ctx ends.
+// keep checks feeds again that have not changed for long, and drops those that nobody requests, until ctx ends.
 func (f *feeds) keep(ctx context.Context) {
 	ticker := time.NewTicker(keepFor / 10)
 	defer ticker.Stop()
@@ -196,7 +192,7 @@ func (f *feeds) lookAgain(ctx context.Context, v variant) {
 	if _, err := f.write(v); err != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.kept, v) // the next request is told
+		delete(f.kept, v) // the next request reports the error
 	}
 }
 

@@ -2,16 +2,15 @@ package web
 
 import "net/http"
 
-// healthRoutes are open without a token: a load balancer or a supervisor has
-// none. Without one they say in a word what is wrong, and not the error, which
-// may name files.
+// healthRoutes are open without a token, because a load balancer or a supervisor has none. Callers without one get a short
+// reason instead of the error, which may name files.
 func (s *Server) healthRoutes(m *http.ServeMux) {
 	m.HandleFunc("GET /healthz", s.healthz)
 	m.HandleFunc("GET /readyz", s.readyz)
 }
 
-// healthz answers 200 while the agent serves and its store takes writes, else
-// 503: an agent that answers 503 still shares in memory, and refuses new bans.
+// healthz answers 200 while the agent serves and its store accepts writes, else 503: the agent then still shares from memory
+// but refuses new bans.
 func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 	if err := s.cfg.Health(); err != nil {
 		text(w, http.StatusServiceUnavailable, s.unhealthy(r, err))
@@ -20,8 +19,8 @@ func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 	text(w, http.StatusOK, "ok")
 }
 
-// readyz answers 200 once this router has heard enough of the mesh that its
-// feeds and its page show what the others hold, and while it is healthy.
+// readyz answers 200 while the agent is healthy and has heard enough of the mesh for its feeds and its page to show what the
+// others hold.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if err := s.cfg.Health(); err != nil {
 		text(w, http.StatusServiceUnavailable, s.unhealthy(r, err))

@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// checkHost refuses requests that were meant for another name. Without a token
-// every user of this machine may read, and so may a browser on it: a page of a stranger
-// that has its own name resolve to 127.0.0.1 (DNS rebinding) would read along.
+// checkHost refuses requests for another host name. Without a token every user of this machine may read, and so may a browser
+// on it. A foreign page whose name resolves to 127.0.0.1 (DNS rebinding) could then read through that browser.
 func checkHost(local netip.Addr, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !ownHost(r.Host, local) {
@@ -22,8 +21,8 @@ func checkHost(local netip.Addr, next http.Handler) http.Handler {
 	})
 }
 
-// ownHost reports whether a Host header names a loopback address or the one that
-// is listened on. The port is not looked at: a browser that got here has it.
+// ownHost reports whether a Host header names a loopback address or the one listened on. It ignores the port: the browser got
+// here, so it has the right one.
 func ownHost(host string, local netip.Addr) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -5,13 +5,13 @@ import (
 	"sort"
 )
 
-// split gives the entries of the two families, which stand one after the other.
+// split splits sorted entries into the two families.
 func split(all []entry) (v4, v6 []entry) {
 	n := sort.Search(len(all), func(i int) bool { return all[i].v6 })
 	return all[:n], all[n:]
 }
 
-// appendAddress writes an entry as those programs do: an address without a length.
+// appendAddress writes an entry; nft and ipset take single addresses without a length.
 func appendAddress(b []byte, e entry) []byte {
 	if p := e.prefix(); !p.IsSingleIP() {
 		return p.AppendTo(b)
@@ -19,10 +19,9 @@ func appendAddress(b []byte, e entry) []byte {
 	return e.prefix().Addr().AppendTo(b)
 }
 
-// nftHead makes the table where it is missing and empties its sets, in the one
-// transaction that a file is to `nft -f`. The chain is made anew each time, so
-// that its rules are there once. The hook and its priority are those of the
-// agent's own table: before a packet costs a connection entry.
+// nftHead creates the table if it is missing and empties its sets, in the one transaction that a file is to `nft -f`. It
+// recreates the chain, so that its rules are there exactly once. Hook and priority are those of the agent's own table: they
+// come before a packet costs a connection entry.
 const nftHead = `# nft -f
 add table inet banmesh_feed
 add set inet banmesh_feed banned4 { type ipv4_addr; flags interval; }
@@ -35,8 +34,7 @@ flush set inet banmesh_feed banned4
 flush set inet banmesh_feed banned6
 `
 
-// appendNft writes what `nft -f` loads: all of it or, on an error, nothing. The
-// entries must not overlap.
+// appendNft writes a file for `nft -f`, which loads all of it or, on an error, nothing. The entries must not overlap.
 func appendNft(b []byte, all []entry) []byte {
 	b = append(b, nftHead...)
 	v4, v6 := split(all)
@@ -53,9 +51,8 @@ func appendNft(b []byte, all []entry) []byte {
 	return b
 }
 
-// appendIPSet writes what `ipset -exist restore` loads into banmesh4 and banmesh6:
-// each set is filled beside the one in use and swapped in whole. All have the same
-// bound, however many addresses there are: to -exist a set of another is another.
+// appendIPSet writes input for `ipset -exist restore` into banmesh4 and banmesh6: each set is filled beside the one in use,
+// and then swapped with it. The bound is constant, because -exist refuses a set whose bound differs from the existing one's.
 func appendIPSet(b []byte, all []entry) []byte {
 	v4, v6 := split(all)
 	for _, f := range []struct {

@@ -11,31 +11,29 @@ import (
 )
 
 const (
-	// mikrotikPage is how many addresses a page holds: RouterOS reads a script into
-	// memory as a whole, and its small devices have little.
+	// mikrotikPage is how many addresses a page holds: RouterOS reads a whole script into memory, and its small devices have
+	// little.
 	mikrotikPage = 1000
 
-	// mikrotikLife is how long an address stays at a router that no longer asks.
-	// With a time an entry is in memory alone; others wear the router's flash.
+	// mikrotikLife is how long an address stays on a router that stops asking. Entries with a timeout live in memory only;
+	// others wear the router's flash.
 	mikrotikLife = "1d"
 
-	// pagesFor is how long a list of which nobody asks a page is kept. Who begins
-	// within pagesRest of another reads the same list: a set that changes all the time
-	// would have each of many readers take the lists of the others away.
+	// pagesFor is how long a list is kept after the last request for one of its pages. Readers that begin within pagesRest of
+	// each other share a list: otherwise, while the set keeps changing, many readers would push out each other's lists.
 	pagesFor  = 10 * time.Minute
 	pagesRest = time.Minute
 
-	// keptEach is how many lists of a variant are kept, keptLists of all together.
+	// keptEach bounds the lists kept per variant, keptLists those of all variants together.
 	keptEach  = 3
 	keptLists = 9
 )
 
-// pages gives a list in parts, each a script for RouterOS that names the next. A
-// reader gets all parts of one list, whatever changes while it reads. It is safe
-// for concurrent use.
+// pages serves a list in parts, each a script for RouterOS that names the next. A reader gets all parts of one list, whatever
+// changes meanwhile. It is safe for concurrent use.
 type pages struct {
 	mu   sync.Mutex
-	kept []pagedList // the one read last at the end
+	kept []pagedList // least recently read first
 }
 
 type pagedList struct {
@@ -93,7 +91,7 @@ func (p *pages) serve(w http.ResponseWriter, r *http.Request, f *feeds) {
 	}
 }
 
-// keep remembers an edition of the plain feed for those who ask for its pages.
+// keep keeps an edition of the plain feed for the readers of its pages.
 func (p *pages) keep(v variant, e edition, now time.Time) pagedList {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,7 +112,7 @@ func (p *pages) keep(v variant, e edition, now time.Time) pagedList {
 	return list
 }
 
-// recent is a list that who begins now may read.
+// recent returns the list that a new reader may share.
 func (p *pages) recent(v variant, now time.Time) (pagedList, bool) {
 	return p.take(now, func(l pagedList) bool {
 		age := now.Sub(l.at)
@@ -122,12 +120,12 @@ func (p *pages) recent(v variant, now time.Time) (pagedList, bool) {
 	})
 }
 
-// named is the list that the page before has named.
+// named returns the list that the previous page has named.
 func (p *pages) named(etag string, now time.Time) (pagedList, bool) {
 	return p.take(now, func(l pagedList) bool { return l.etag == etag })
 }
 
-// take finds a list that is read now, and lets go those that nobody reads any more.
+// take finds a list in use, and drops those that nobody reads any more.
 func (p *pages) take(now time.Time, wanted func(pagedList) bool) (pagedList, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,11 +140,10 @@ func (p *pages) take(now time.Time, wanted func(pagedList) bool) (pagedList, boo
 	return pagedList{}, false
 }
 
-// mikrotikScript is one page. The pages fill that one of the lists banmesh-a and
-// banmesh-b that is not in force; only the last empties the other and tells, in
-// the global banmeshNow, which is. So nothing is let through while a list is
-// loaded, and one that was loaded in part does no harm. A line that RouterOS
-// refuses, as one that is there already, is passed over.
+// mikrotikScript renders one page. The pages fill the one of the lists banmesh-a and banmesh-b that is not in force. Only the
+// last page switches: it names the new list in the global banmeshNow and empties the other. So nothing gets through while a
+// list loads, and a partly loaded list does no harm. Lines that RouterOS refuses, such as entries that exist already, are
+// skipped.
 func mikrotikScript(list pagedList, n, most int) []byte {
 	part := list.all[min(len(list.all), (n-1)*mikrotikPage):min(len(list.all), n*mikrotikPage)]
 	b := make([]byte, 0, 80*len(part)+1024)

@@ -6,9 +6,8 @@ import (
 	"sync"
 )
 
-// perHost is a listener that takes at most so many connections of one host at
-// once, and closes the rest: one that holds connections open must not keep
-// everybody else waiting.
+// perHost is a listener that limits the simultaneous connections of one host and closes further ones: a host that holds
+// connections open must not keep everybody else out.
 type perHost struct {
 	net.Listener
 	most int
@@ -54,7 +53,7 @@ func (l *perHost) leave(host string) {
 	}
 }
 
-// sourceOf is the address, for IPv6 its /64, which is one host's to fill.
+// sourceOf returns the address, or for IPv6 its /64, all of which one host can use.
 func sourceOf(addr net.Addr) string {
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {

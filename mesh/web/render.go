@@ -11,8 +11,8 @@ import (
 	"banmesh/mesh/control"
 )
 
-// render writes a variant of the set. The tag is of the content: the same set
-// has the same one after a restart, and on every member.
+// render renders a variant of the set. The tag depends only on the content: the same set has the same tag after a restart and
+// on every member.
 func render(set replicatedSet, v variant) (body []byte, etag string, err error) {
 	all := read(set, v.family, "")
 	if v.aggregate {
@@ -40,9 +40,8 @@ func render(set replicatedSet, v variant) (body []byte, etag string, err error) 
 	return body, `"` + etag + `"`, err
 }
 
-// appendLines writes a prefix a line, and nothing else: no comment, no head. A
-// single address has no length unless cidr asks for it; lists of addresses are
-// what most firewalls read.
+// appendLines writes one prefix per line and nothing else, neither comments nor a head. Single addresses have no length
+// unless cidr asks for it, since most firewalls read lists of addresses.
 func appendLines(b []byte, all []entry, cidr bool) []byte {
 	for _, e := range all {
 		if p := e.prefix(); p.IsSingleIP() && !cidr {
@@ -55,8 +54,8 @@ func appendLines(b []byte, all []entry, cidr bool) []byte {
 	return b
 }
 
-// appendJSON writes an array of {"prefix", "until"} with an object a line; until
-// is RFC 3339, null where there is no end, as in `list --json`.
+// appendJSON writes an array of {"prefix", "until"} with one object per line. until is RFC 3339, or null without an end, as
+// in `list --json`.
 func appendJSON(b []byte, all []entry) []byte {
 	sep := byte('[')
 	for _, e := range all {
@@ -64,7 +63,7 @@ func appendJSON(b []byte, all []entry) []byte {
 		b = append(b, `{"prefix":"`...)
 		b = e.prefix().AppendTo(b)
 		b = append(b, `","until":`...)
-		until, _ := control.Until(e.until).MarshalJSON() // it never fails
+		until, _ := control.Until(e.until).MarshalJSON() // never fails
 		b = append(b, until...)
 		b = append(b, "}\n"...)
 		sep = ','
@@ -75,7 +74,7 @@ func appendJSON(b []byte, all []entry) []byte {
 	return append(b, "]\n"...)
 }
 
-// compress is quick rather than small: most readers are in the same rack.
+// compress prefers speed to size: most readers are in the same rack.
 func compress(body []byte) ([]byte, error) {
 	var out bytes.Buffer
 	z, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
@@ -105,8 +104,7 @@ const (
 // Community TechPost, 2025-11-30; the archives of nchekwa/cloud-iprange-feeder
 // are the same.
 //
-// The times in it are fixed, so that the same set gives the same bytes: what has
-// changed the SRX sees by a HEAD.
+// Its times are fixed, so that the same set gives the same bytes. The SRX detects changes by a HEAD request.
 func archive(lines []byte) ([]byte, error) {
 	var packed bytes.Buffer
 	t := tar.NewWriter(&packed)

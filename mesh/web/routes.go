@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// handler is what a listener at an address serves.
+// handler returns what a listener at an address serves.
 func (s *Server) handler(local netip.Addr) http.Handler {
 	open := http.NewServeMux() // to everybody who can connect
 	s.healthRoutes(open)
@@ -31,8 +31,8 @@ func (s *Server) handler(local netip.Addr) http.Handler {
 	return commonHeaders(h)
 }
 
-// settled answers 503 while this router may know too little: a firewall that polls
-// keeps its last list on an error, and replaces it by an empty one on a 200.
+// settled answers 503 while this router may know too little: a firewall that polls keeps its last list after an error, but
+// would replace it by an empty one after a 200.
 func (s *Server) settled(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := s.cfg.Ready(); err != nil {
@@ -44,7 +44,7 @@ func (s *Server) settled(next http.Handler) http.Handler {
 	})
 }
 
-// commonHeaders are on every answer. The page replaces the policy by its own.
+// commonHeaders sets the headers of every answer. The page replaces the policy by its own.
 func commonHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -58,7 +58,7 @@ func commonHeaders(next http.Handler) http.Handler {
 	})
 }
 
-// index stands in for the page.
+// index answers / if there is no page.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	paths := []string{"/healthz", "/readyz", "/feed/plain", "/feed/json", "/feed/srx", "/feed/nft", "/feed/ipset", "/feed/mikrotik?page=1", "/v1/decisions/stream"}
 	if s.cfg.Metrics != nil {
@@ -67,7 +67,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusOK, strings.Join(paths, "\n"))
 }
 
-// text answers with a line, or several.
+// text answers with plain text of one or more lines.
 func text(w http.ResponseWriter, status int, body string) {
 	body += "\n"
 	h := w.Header()

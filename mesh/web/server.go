@@ -1,8 +1,12 @@
-// Package web is the agent's HTTP listener: metrics, health, feeds of what is
-// banned for other firewalls, and a page to look at. It only reads.
+// Package web is the agent's HTTP listener: metrics, health, feeds of the effective set for other firewalls, decisions for
+// CrowdSec's bouncers, and the page. It only reads. Everything but /healthz and /readyz is for clients that may read: those with
+// a token if a token file is configured, else those on this machine.
 //
-// Everything but /healthz and /readyz is for clients that may read: those with a token
-// where a token file is configured, else those on this machine.
+// Changed notes what has changed in the set. Feeds and decisions are rendered on request and kept, so that the next request
+// costs little; only the answers that nobody asks for any more are dropped.
+//
+// Serve owns three goroutines until its context ends: the HTTP server, feeds.keep and decisions.lookAgain. Each request has one
+// of its own. The order of locks is decisions.mu, effective.mu, effective.noted; the other locks guard one structure each.
 package web
 
 import (
@@ -22,50 +26,48 @@ import (
 	"banmesh/store"
 )
 
-// replicatedSet is the part of the replicated set that the feeds read. *store.Store is one.
+// replicatedSet is the part of the replicated set that the feeds read. *store.Store implements it.
 type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
 	EffectiveIn(netip.Prefix) iter.Seq[store.EffectiveBan]
 }
 
-// Config is what a Server is made of.
+// Config configures a Server.
 type Config struct {
 	Set replicatedSet
 
-	// Health returns why the store takes no writes, nil while it does:
-	// store.Store.Health. nil is always healthy.
+	// Health returns why the store accepts no writes, nil while it does: store.Store.Health. A nil Health means always
+	// healthy.
 	Health func() error
 
-	// Ready returns in plain words why this router is not to be relied on yet, nil
-	// once it is: see gossip.Mesh.Settled. nil is always ready.
+	// Ready returns in plain words why this router knows too little yet, nil once it knows enough: see gossip.Mesh.Settled. A
+	// nil Ready means always ready.
 	Ready func() error
 
-	Metrics http.Handler // of /metrics; nil: there is none
-	Page    http.Handler // of / and all paths that are not this package's; nil: a list of the paths
+	Metrics http.Handler // for /metrics; nil serves none
+	Page    http.Handler // for / and all paths other than this package's; nil serves a list of the paths
 
-	// TokenFile holds the tokens that a caller must show one of, one a line. ""
-	// asks for none: only for a loopback address, where the Host header is
-	// checked instead.
+	// TokenFile holds the tokens that admit a caller, one per line. "" requires none, which is allowed only on a loopback
+	// address; there the Host header is checked instead.
 	TokenFile string
 
-	// TLS is where the certificate comes from; without one the listener speaks plain HTTP.
+	// TLS names the certificate; without one the listener speaks plain HTTP.
 	TLS TLSFiles
 
-	// TakenJail is the jail of bans that came from CrowdSec. /v1/decisions leaves them
-	// out where nobody else made them too, unless they are asked for. "" is none.
+	// TakenJail is the jail of bans that came from CrowdSec. /v1/decisions leaves those out on request, unless somebody else
+	// banned the same. "" is none.
 	TakenJail string
 
-	Now    func() time.Time // default time.Now
+	Now    func() time.Time // nil is time.Now
 	Logger *slog.Logger     // may be nil
 }
 
-// Server answers on one listener. The handlers given in Config need not look
-// after the common headers, the token or the methods: a request that reaches
-// them is a GET or HEAD of somebody who may read.
+// Server answers on one listener. The handlers in Config need not check headers, token or method: only a GET or HEAD of a
+// caller that may read reaches them.
 type Server struct {
 	cfg    Config
 	log    *slog.Logger
-	tokens *tokenFile    // nil: none is asked for
+	tokens *tokenFile    // nil requires none
 	certs  *certificates // nil: plain HTTP
 	wrong  *attempts
 	feeds  *feeds
@@ -73,8 +75,7 @@ type Server struct {
 	decisions *decisions
 }
 
-// New returns a Server that does nothing before Serve. An error says what is
-// wrong with the token file.
+// New returns a Server that does nothing before Serve. It fails if the token file or the certificate is unusable.
 func New(c Config) (*Server, error) {
 	if c.Set == nil {
 		return nil, errors.New("web: no set")
@@ -108,7 +109,7 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Listen takes an address, IP:port; port 0 takes a free one.
+// Listen listens at an address, IP:port; port 0 picks a free one.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	if _, err := netip.ParseAddrPort(addr); err != nil {
 		return nil, fmt.Errorf("http.listen: %q is not IP:port", addr)
@@ -121,8 +122,8 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Changed tells of a change of the set, so that the feeds show it. It is cheap
-// and does not block: made for store.Config.OnChange.
+// Changed notes a change of the set, so that the feeds show it. It is cheap and does not block; it fits
+// store.Config.OnChange.
 func (s *Server) Changed(c store.Change) {
 	s.feeds.changed(c)
 	s.decisions.effective.changed(c)
@@ -134,19 +135,17 @@ const (
 	maxPerHost = maxConns / 2 // of one host, which may be a proxy
 	maxHeader  = 16 << 10
 	readWithin = 5 * time.Second
-	// writeWithin is for a whole answer: a stream moves its own deadline on.
+	// writeWithin bounds a whole answer; a stream moves its own deadline.
 	writeWithin = time.Minute
 	idleWithin  = time.Minute
 	stopWithin  = time.Second
 )
 
-// Serve answers on ln, once in a Server's life, until ctx ends, then ends every
-// request's context, waits a second for answers under way and closes ln. It
-// returns nil then, else why it could not go on.
+// Serve answers on ln until ctx ends. It may be called once. At the end it ends every request's context, waits a second for
+// answers under way and closes ln. It returns nil then, or else the reason why it could not go on.
 //
-// An event stream of Page must end when its request's context does, and must
-// move its own write deadline on (http.ResponseController): without that an
-// answer has a minute.
+// An event stream of Page must end with its request's context, and must move its own write deadline
+// (http.ResponseController): otherwise an answer has one minute.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	local := localAddr(ln)
 	if s.tokens == nil && s.cfg.TLS.ClientCA == "" && !local.IsLoopback() {
@@ -200,7 +199,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// localAddr is the address that ln was bound to.
+// localAddr returns the address that ln is bound to.
 func localAddr(ln net.Listener) netip.Addr {
 	if a, ok := ln.Addr().(*net.TCPAddr); ok {
 		return a.AddrPort().Addr().Unmap()

@@ -14,24 +14,24 @@ import (
 	"banmesh/internal/safefile"
 )
 
-// TLSFiles are where the listener's certificate comes from; the zero value is plain HTTP.
+// TLSFiles name the files of the listener's certificate; the zero value is plain HTTP.
 type TLSFiles struct {
-	Cert string // PEM: the certificate, then those of its issuers
-	Key  string // PEM; nobody else may read it
-	// ClientCA is PEM with the authorities of clients: where it is set, nobody without a certificate of one of them gets in.
+	Cert string // PEM: the certificate, then its issuers'
+	Key  string // PEM; only its owner and group may read it
+	// ClientCA is PEM with the authorities of clients. If it is set, clients need a certificate of one of them.
 	ClientCA string
 }
 
-// maxPEM bounds such a file.
+// maxPEM bounds the size of such a file.
 const maxPEM = 1 << 20
 
-// Check says what is wrong with the files.
+// Check returns what is wrong with the files.
 func (f TLSFiles) Check() error {
 	_, err := f.load()
 	return err
 }
 
-// Leaf is the listener's certificate as it is in the file.
+// Leaf returns the listener's certificate from the file.
 func (f TLSFiles) Leaf() (*x509.Certificate, error) {
 	c, err := f.load()
 	if err != nil {
@@ -53,7 +53,7 @@ func (f TLSFiles) load() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("http.cert_file %s with http.key_file %s: %w", f.Cert, f.Key, err)
 	}
-	// No HTTP/2: it would put any number of requests on one of the connections that are counted.
+	// No HTTP/2: it would put any number of requests on one of the counted connections.
 	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	if f.ClientCA == "" {
 		return c, nil
@@ -84,8 +84,8 @@ func readPEM(key, path string, secret bool) ([]byte, error) {
 	return b, nil
 }
 
-// certificates give each connection what the files hold. They are looked at again when they change, as a renewal does; while
-// they cannot be used, what was read last goes on.
+// certificates gives each connection the certificate from the files. It reads them again when they change, for example after
+// a renewal, and keeps the last usable ones while the new ones cannot be used.
 type certificates struct {
 	files TLSFiles
 	now   func() time.Time
@@ -95,10 +95,10 @@ type certificates struct {
 	config *tls.Config
 	seen   [3]fs.FileInfo
 	looked time.Time
-	failed string // the last error, told once
+	failed string // the last error, logged once
 }
 
-// lookEvery is how old the knowledge of the files may be.
+// lookEvery is the least time between two looks at the files.
 const lookEvery = time.Second
 
 func newCertificates(files TLSFiles, now func() time.Time, log *slog.Logger) (*certificates, error) {
@@ -137,7 +137,7 @@ func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 		return c.config, nil
 	}
 	fresh, err := c.files.load()
-	if err != nil { // tried again: a renewal writes one file after the other
+	if err != nil { // tried again, because a renewal writes one file after the other
 		if text := err.Error(); text != c.failed {
 			c.failed = text
 			c.log.Error("http: the new certificate cannot be used, the one before goes on", "error", err)
@@ -149,7 +149,7 @@ func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return c.config, nil
 }
 
-// server is the configuration that http.Server takes.
+// server returns the configuration for http.Server.
 func (c *certificates) server() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetConfigForClient: c.forClient}
 }

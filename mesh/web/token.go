@@ -18,22 +18,21 @@ import (
 
 // Bounds of a token file.
 const (
-	minToken  = 16 // characters: what is shorter can be guessed
+	minToken  = 16 // shorter ones can be guessed
 	maxToken  = 1024
 	maxTokens = 16
 )
 
-// tokenFile is a file of tokens, one a line, so that a new one can be brought in
-// before the old one goes. It is read again when it changes; while it cannot be
-// read, or is open to others, no token counts.
+// tokenFile is a file of tokens, one per line, so that a new token can be introduced before the old one goes. It is read
+// again when it changes. While it cannot be read, or is open to others, no token counts.
 type tokenFile struct {
 	path string
 	log  *slog.Logger
 
 	mu     sync.Mutex
-	seen   fs.FileInfo // of what was read last; nil where that failed
+	seen   fs.FileInfo // of the last read; nil if that failed
 	hashes [][sha256.Size]byte
-	failed string // the last error, told once
+	failed string // the last error, logged once
 }
 
 // load reads the file.
@@ -56,7 +55,7 @@ func (f *tokenFile) read() error {
 	return nil
 }
 
-// refresh reads the file again where it is not the one that was read.
+// refresh reads the file again if it has changed.
 func (f *tokenFile) refresh() {
 	info, err := os.Stat(f.path)
 	if err == nil && f.seen != nil && os.SameFile(info, f.seen) && info.Size() == f.seen.Size() &&
@@ -74,8 +73,8 @@ func (f *tokenFile) refresh() {
 	}
 }
 
-// holds reports whether a token is one of the file's. It takes as long whichever
-// it is like.
+// holds reports whether a token is in the file. It takes constant time, so that the time does not tell how much of a guess is
+// right.
 func (f *tokenFile) holds(token string) bool {
 	hash := sha256.Sum256([]byte(token))
 	f.mu.Lock()
@@ -94,11 +93,11 @@ func (f *tokenFile) shown(r *http.Request) bool {
 	return ok && f.holds(token)
 }
 
-// keyHeader is where a bouncer of CrowdSec shows its key.
+// keyHeader is the header with the key of a CrowdSec bouncer.
 const keyHeader = "X-Api-Key"
 
-// credentials are the token of a request: as a bearer's (RFC 6750), as the
-// password of any user (RFC 7617), which a browser asks for, or as a bouncer's key.
+// credentials returns the token of a request: as a bearer token (RFC 6750), as the password of any user (RFC 7617), which
+// browsers ask for, or as a bouncer's key.
 func credentials(r *http.Request) (token string, ok bool) {
 	if key := r.Header.Get(keyHeader); key != "" {
 		return key, true
@@ -111,8 +110,7 @@ func credentials(r *http.Request) (token string, ok bool) {
 	return token, ok
 }
 
-// readTokens reads a file of tokens, which nobody but its owner and group can
-// access. The FileInfo is of what was read.
+// readTokens reads a file of tokens that only its owner and group can access. The FileInfo is that of the file it read.
 func readTokens(path string) (fs.FileInfo, []string, error) {
 	info, b, err := safefile.ReadPrivate(path, safefile.OwnerAndGroup, maxTokens*(maxToken+2), "tokens")
 	if err != nil {
