@@ -204,9 +204,10 @@ func index(node *yaml.Node, prefix string, lines map[string]int) (twice string, 
 }
 
 // The forms of the YAML library's messages, compiled when there is one.
-var yamlForms = sync.OnceValue(func() (f struct{ line, unknown, kind *regexp.Regexp }) {
+var yamlForms = sync.OnceValue(func() (f struct{ line, unknown, kind, part *regexp.Regexp }) {
 	f.line = regexp.MustCompile(`line (\d+): `)
 	f.unknown = regexp.MustCompile(`^field (\S+) not found in type (\S+)$`)
+	f.part = regexp.MustCompile(`^cannot unmarshal !!(seq|map) into (\S+)$`)
 	f.kind = regexp.MustCompile("^cannot unmarshal \\S+ (`.*`) into (\\S+)$")
 	return f
 })
@@ -235,6 +236,11 @@ func (f *File) fault(text string, lines map[string]int) error {
 	what := text[:at[0]] + text[at[1]:]
 	if m := yamlForms().unknown.FindStringSubmatch(what); m != nil {
 		what = m[1] + ": unknown key" + suggestion(m[1], m[2])
+	} else if m := yamlForms().part.FindStringSubmatch(what); m != nil {
+		what = fmt.Sprintf("%s stands where %s is wanted", map[string]string{"seq": "a list", "map": "a section of keys"}[m[1]], kindOf(m[2]))
+		if key := holderAt(lines, line); key != "" {
+			what = key + ": " + what
+		}
 	} else {
 		if m := yamlForms().kind.FindStringSubmatch(what); m != nil {
 			what = fmt.Sprintf("%s is not %s", m[1], kindOf(m[2]))
@@ -275,6 +281,21 @@ func keyAt(lines map[string]int, line int) string {
 		}
 	}
 	return found
+}
+
+// holderAt is the key of the list or section that begins on the line: it stands there
+// itself or, written as a block, above.
+func holderAt(lines map[string]int, line int) string {
+	if item := keyAt(lines, line); item != "" {
+		return item[:max(0, strings.LastIndexAny(item, ".["))]
+	}
+	outer := ""
+	for key, l := range lines {
+		if l == line && (outer == "" || len(key) < len(outer)) {
+			outer = key
+		}
+	}
+	return outer
 }
 
 // wrong is a fault of one value: the decoder goes on, and tells of all of them.
