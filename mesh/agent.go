@@ -83,7 +83,8 @@ type Agent struct {
 	crowdsec *crowdsec.Source           // nil where none is configured
 	past     *history.History           // nil where nothing is remembered
 	geo      atomic.Pointer[config.Geo] // as configured last
-	ready    atomic.Bool                // the rooms are made: changes, messages and guests may reach them
+	reloaded reloaded
+	ready    atomic.Bool // the rooms are made: changes, messages and guests may reach them
 
 	stop     context.CancelFunc // ends Run
 	leaving  sync.Once

@@ -2,11 +2,13 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -291,7 +293,7 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 	cfg.NeverBan = []config.Prefix{{Prefix: netip.MustParsePrefix("203.0.113.0/24")}}
 	cfg.Commit.Tenant = "another"
 	cfg.Limits.LivePerOrigin = 5
-	waiting, err := a.Reload(t.Context(), cfg)
+	waiting, err := a.Reload(t.Context(), loaded(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,8 +302,43 @@ func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 	}
 	eventually(t, "the new never-ban to cover the ban", func() bool { return !listing(t, a)["203.0.113.7/32"].Effective })
 	cfg.Name = ""
-	if _, err := a.Reload(t.Context(), cfg); err == nil {
+	if _, err := a.Reload(t.Context(), loaded(cfg)); err == nil {
 		t.Error("a configuration without a name was taken over")
+	}
+}
+
+func loaded(cfg config.Config) func() (config.Config, error) {
+	return func() (config.Config, error) { return cfg, nil }
+}
+
+// `systemctl reload` succeeds whatever the agent makes of the file, and nobody reads the log.
+func TestStatusWarnsOfWhatAReloadLeftUndone(t *testing.T) {
+	a := started(t, "router1", nil)
+	own := a.cfg
+	other := own
+	other.Commit.Tenant = "another"
+	broken := func() (config.Config, error) { return config.Config{}, errors.New("banmesh.yaml:3: nam: unknown key") }
+	const failed, waits = "the configuration was not reloaded", "commit.tenant will take effect only after a restart"
+	for _, step := range []struct {
+		load func() (config.Config, error)
+		want []string
+	}{
+		{broken, []string{failed}},
+		{loaded(other), []string{waits}},
+		{broken, []string{failed, waits}},
+		{loaded(own), nil},
+	} {
+		_, _ = a.Reload(t.Context(), step.load)
+		s, err := a.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(s.Warnings, "\n")
+		for _, warning := range []string{failed, waits} {
+			if got, want := strings.Contains(text, warning), slices.Contains(step.want, warning); got != want {
+				t.Errorf("warned of %q: %v, want %v: %q", warning, got, want, text)
+			}
+		}
 	}
 }
 

@@ -94,7 +94,7 @@ func TestReloadChangesTheBoundsOfTheHistory(t *testing.T) {
 	eventually(t, "the history tells of all", func() bool { return len(past(t, a, control.HistoryQuery{})) == 3 })
 	cfg := a.cfg
 	cfg.History.MaxEntries, cfg.Geo.ASNDB = 2, "/nowhere/asn.mmdb"
-	waiting, err := a.Reload(t.Context(), cfg)
+	waiting, err := a.Reload(t.Context(), loaded(cfg))
 	if err != nil || len(waiting) > 0 {
 		t.Errorf("%v wait for a restart, error %v", waiting, err)
 	}

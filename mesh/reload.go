@@ -4,14 +4,54 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 
 	"banmesh/mesh/config"
 )
 
-// Reload takes over what a running agent can change of its configuration:
+// reloaded is what the last reload left undone, for status: `systemctl reload` itself only
+// sends a signal and succeeds.
+type reloaded struct {
+	mu      sync.Mutex
+	err     error    // why nothing was taken over
+	waiting []string // keys that wait for a restart
+}
+
+func (r *reloaded) note(waiting []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err = err; err == nil { // a failed one leaves what waited from before
+		r.waiting = waiting
+	}
+}
+
+func (r *reloaded) warnings() (w []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		w = append(w, fmt.Sprintf("the configuration was not reloaded, the agent keeps the former one: %v; correct it and reload again (systemctl reload banmesh)", r.err))
+	}
+	if len(r.waiting) > 0 {
+		w = append(w, fmt.Sprintf("the configuration has changed, but %s will take effect only after a restart: systemctl restart banmesh", strings.Join(r.waiting, ", ")))
+	}
+	return w
+}
+
+// Reload loads the configuration and takes over what a running agent can change of it:
 // never_ban, join, log.level, history and geo. It returns the keys of whatever else differs,
-// which wait for a restart.
-func (a *Agent) Reload(ctx context.Context, cfg config.Config) (waiting []string, err error) {
+// which wait for a restart. Status warns of these, and of a reload that failed, until the
+// next one.
+func (a *Agent) Reload(ctx context.Context, load func() (config.Config, error)) (waiting []string, err error) {
+	cfg, err := load()
+	if err == nil {
+		waiting, err = a.change(ctx, cfg)
+	}
+	a.reloaded.note(waiting, err)
+	return waiting, err
+}
+
+func (a *Agent) change(ctx context.Context, cfg config.Config) (waiting []string, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}

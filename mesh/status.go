@@ -177,6 +177,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	w = append(w, a.commitWarnings(s, ask)...)
 	w = append(w, enforceWarnings(s.Enforce)...)
 	w = append(w, a.historyWarnings()...)
+	w = append(w, a.reloaded.warnings()...)
 	slices.Sort(w)
 	return slices.Compact(w)
 }

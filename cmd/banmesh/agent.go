@@ -118,11 +118,7 @@ func (f *agentFlags) reload(ctx context.Context, c *console, agent *mesh.Agent, 
 			return
 		case <-hup:
 		}
-		cfg, err := f.load(c)
-		var waiting []string
-		if err == nil {
-			waiting, err = agent.Reload(ctx, cfg)
-		}
+		waiting, err := agent.Reload(ctx, func() (config.Config, error) { return f.load(c) })
 		switch {
 		case err != nil:
 			log.Error("configuration not taken over", "error", err)
