@@ -8,21 +8,21 @@ import (
 	"banmesh/mesh/control"
 )
 
-// addressPage is everything about one address or network.
+// addressPage shows everything about one address or network.
 type addressPage struct {
 	*view
-	Network  string // it, or the one around an address, of which Beside are the bans
-	Link     string // to all of them
+	Network  string // the network asked for or around the address; Beside lists its bans
+	Link     string // to the list of all of them
 	Beside   []banRow
 	Total    int
 	NoBeside string // why there are none to show
 
 	Past   []pastEvent
-	More   bool   // older ones are remembered
+	More   bool   // there are older ones
 	NoPast string // why nothing of the past is shown
 }
 
-// pastEvent is what once happened to the address, or to what covers it.
+// pastEvent is something that once happened to the address or to a network around it.
 type pastEvent struct {
 	At          stamp
 	Class, Word string
@@ -33,13 +33,13 @@ type pastEvent struct {
 	Until       stamp
 }
 
-// Of IPv4 a provider gives away a /24 at the least, of IPv6 a customer has a /48 (RFC 6177 §2).
+// A provider allocates at least a /24 of IPv4, and a customer of IPv6 has a /48 (RFC 6177 §2).
 const (
 	network4 = 24
 	network6 = 48
 )
 
-// serveAddress answers with the page of one address or network.
+// serveAddress serves the page of one address or network.
 func (p *Page) serveAddress(w http.ResponseWriter, r *http.Request) {
 	a := &addressPage{view: p.head(r.Context(), "Bans")}
 	a.Query = r.URL.Query().Get("of")
@@ -71,7 +71,7 @@ func (p *Page) serveAddress(w http.ResponseWriter, r *http.Request) {
 	p.write(w, "address-page", a)
 }
 
-// past reads what the router remembers of the address.
+// past reads what the router's history holds about the address.
 func (a *addressPage) past(ctx context.Context, p *Page, of netip.Prefix) {
 	h, err := p.agent.History(ctx, control.HistoryQuery{Prefix: of, Limit: shownRecords})
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// allowPage is what no ban takes effect on: the allow-list and the never-bans.
+// allowPage lists what no ban takes effect on: the allow-list and the never-bans.
 type allowPage struct {
 	*view
 	Entries []foundAllow
@@ -20,14 +20,14 @@ type allowPage struct {
 // shownAllows bounds the rows of each table.
 const shownAllows = 500
 
-// neverRow is a prefix that is never banned, and the routers that say so.
+// neverRow is a prefix that is never banned, and the routers that protect it.
 type neverRow struct {
 	Address string
 	Routers []string
 	More    int
 }
 
-// serveAllows answers with the allow-list and the never-bans.
+// serveAllows serves the allow-list and the never-bans.
 func (p *Page) serveAllows(w http.ResponseWriter, r *http.Request) {
 	a := &allowPage{view: p.head(r.Context(), "Allow-list")}
 	allows, err := p.agent.Allows(r.Context())
@@ -48,7 +48,7 @@ func (p *Page) serveAllows(w http.ResponseWriter, r *http.Request) {
 	p.write(w, "allow-page", a)
 }
 
-// neverRows puts what several routers protect on one row, what most of them do first.
+// neverRows makes one row of each prefix, those that most routers protect first.
 func neverRows(never []control.WhyNeverBan) []neverRow {
 	by := make(map[string][]string)
 	for _, n := range never {

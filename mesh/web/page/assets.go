@@ -14,8 +14,8 @@ import (
 //go:embed assets/page.css assets/page.js assets/icon.svg
 var assetFiles embed.FS
 
-// assets are the page's files. The path of each holds the hash of its content:
-// browsers keep them for ever, and a new build has new paths.
+// assets are the page's files. Each path holds the hash of its content: browsers may keep it for ever, and a new build has
+// new paths.
 type assets struct {
 	paths map[string]string // by name
 	files map[string]asset  // by path

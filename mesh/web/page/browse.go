@@ -14,26 +14,26 @@ import (
 
 const (
 	rowsOnPage = 100
-	rowsBeside = 25 // of a list beside something else
+	rowsBeside = 25 // rows of a list beside something else
 
-	longestFilter = 255 // bytes, what a name may have
+	longestFilter = 255 // bytes; the longest possible name
 	lastPage      = 1_000_000
 )
 
-// filter is what the reader asked for; every combination has an address of its own.
+// filter is what the reader asked for. Every combination has its own URL.
 type filter struct {
 	Query, Router, Jail, State, Sort string
 	Page                             int // from 1
 	Trouble                          string
 }
 
-// The states a reader can ask for.
+// The states that a reader can ask for.
 const (
 	stateEffective    = "effective"
 	stateNotEffective = "not-effective"
 )
 
-// readFilter reads a filter from the address of a page. What makes no sense is told in Trouble.
+// readFilter parses a filter from a page's URL. Trouble says what makes no sense.
 func readFilter(v url.Values) (f filter, q control.ListQuery) {
 	get := func(key string) string { return asked(v, key) }
 	f = filter{Query: get("q"), Router: get("router"), Jail: get("jail"), State: get("state"), Sort: get("sort"), Page: 1}
@@ -61,7 +61,7 @@ func readFilter(v url.Values) (f filter, q control.ListQuery) {
 	return f, q
 }
 
-// asked is a value in the address of a page, cut to what a name may have.
+// asked returns a value from a page's URL, cut to the longest possible name.
 func asked(v url.Values, key string) string {
 	s := strings.TrimSpace(v.Get(key))
 	if len(s) > longestFilter {
@@ -70,7 +70,7 @@ func asked(v url.Values, key string) string {
 	return s
 }
 
-// link is the address of the same list with one thing changed; another order or filter begins on its first page.
+// link is the URL of the same list with one thing changed. Another order or filter starts on the first page.
 func (f filter) link(key, value string) string {
 	v := url.Values{}
 	for k, s := range map[string]string{"q": f.Query, "router": f.Router, "jail": f.Jail, "state": f.State, "sort": f.Sort} {
@@ -88,10 +88,10 @@ func (f filter) link(key, value string) string {
 	return "/bans?" + v.Encode()
 }
 
-// Any reports whether something narrows the list.
+// Any reports whether anything narrows the list.
 func (f filter) Any() bool { return f.Query != "" || f.Router != "" || f.Jail != "" || f.State != "" }
 
-// bansPage is the list of all bans, a page of it.
+// bansPage is one page of the list of all bans.
 type bansPage struct {
 	*view
 	Filter  filter
@@ -104,7 +104,7 @@ type bansPage struct {
 	Pages   []pageLink
 }
 
-// columnHead is the head of a column, and the link that sorts by it; "" where nothing does.
+// columnHead is the head of a column and the link that sorts by it, "" if the column is not sortable.
 type columnHead struct {
 	Text, Link string
 	Sorted     string // the value of aria-sort
@@ -117,7 +117,7 @@ type pageLink struct {
 
 // banRow is a banned prefix.
 type banRow struct {
-	Address, Network string // as shown; with its length
+	Address, Network string // as shown; with its prefix length
 	Routers, Jails   []string
 	MoreRouters      int
 	Failures         uint32
@@ -127,7 +127,7 @@ type banRow struct {
 	Why              string
 }
 
-// sortable are the columns by which a reader can order the list, and how the table says so.
+// sortable lists the columns that can order the list, and how the table marks them.
 var sortable = []struct{ text, sort, sorted, class string }{
 	{"Address", "prefix", "ascending", ""},
 	{"Routers", "routers", "descending", ""},
@@ -138,7 +138,7 @@ var sortable = []struct{ text, sort, sorted, class string }{
 	{"State", "", "", ""},
 }
 
-// serveBans answers with a page of the list of bans.
+// serveBans serves one page of the list of bans.
 func (p *Page) serveBans(w http.ResponseWriter, r *http.Request) {
 	f, q := readFilter(r.URL.Query())
 	b := &bansPage{view: p.head(r.Context(), "Bans"), Filter: f, Trouble: f.Trouble}
@@ -171,7 +171,7 @@ func (b *bansPage) fill(ctx context.Context, p *Page, q control.ListQuery) {
 		b.Pages = append(b.Pages, pageLink{text, link})
 	}
 	now := b.Filter.Page
-	if now > last { // a page that is gone
+	if now > last { // the page no longer exists
 		now = last + 1
 	}
 	if now > 1 {
@@ -184,7 +184,7 @@ func (b *bansPage) fill(ctx context.Context, p *Page, q control.ListQuery) {
 	}
 }
 
-// rows asks for bans and puts them in words.
+// rows lists bans as rows of the table.
 func (p *Page) rows(ctx context.Context, q control.ListQuery) (rows []banRow, total int, err error) {
 	bans, total, err := p.agent.List(ctx, q)
 	if err != nil {

@@ -9,42 +9,41 @@ import (
 const (
 	keptCommits = 8
 
-	// sameCommit is how far apart two words of one commit may be: the leader's own
-	// event, and its report.
+	// sameCommit is how far apart two reports of one commit may be: the leader's own event, and its status.
 	sameCommit = 3 * time.Second
 )
 
-// commits are the last ones, newest first. The leader tells its own with what
-// they changed; of another router's only the time and the sum are heard.
+// commits are the last ones, newest first. The leader reports what its own commits changed; of another router's commits only
+// the time and the sum are known.
 type commits struct {
 	last      []committed
-	at        control.Time // of the last one heard of
+	at        control.Time // of the last known one
 	addresses int          // in the tenant then
-	known     bool         // something has been heard
+	known     bool         // something has been reported
 }
 
 type committed struct {
 	At          control.Time
 	By          string
 	Add, Remove int
-	Exact       bool // Add and Remove are told; else only their difference, Net
+	Exact       bool // Add and Remove are known; otherwise only their difference, Net
 	Net         int
-	First       bool // heard of first: what it changed is not known
+	First       bool // the first known one: what it changed is not known
 }
 
-// told takes the event of this router's own commit.
+// told handles the event of this router's own commit.
 func (c *commits) told(e control.Event) {
 	c.push(committed{At: e.Time, By: e.Name, Add: e.Add, Remove: e.Remove, Exact: true})
 }
 
-// heard takes what the status says of the commits.
+// heard handles what the status says about commits.
 func (c *commits) heard(s *control.Status) {
 	at := s.Commit.LastCommit
 	if at == 0 {
 		c.known, c.addresses = true, s.Commit.Committed
 		return
 	}
-	if at > c.at { // another leader's own last one may be older
+	if at > c.at { // another leader's last commit may be older
 		entry := committed{At: at, First: !c.known, Net: s.Commit.Committed - c.addresses}
 		if s.Leader != nil {
 			entry.By = *s.Leader
@@ -54,7 +53,7 @@ func (c *commits) heard(s *control.Status) {
 	c.known, c.at, c.addresses = true, max(c.at, at), s.Commit.Committed
 }
 
-// push adds a commit unless it is the one told before.
+// push adds a commit unless it is the one added before.
 func (c *commits) push(entry committed) {
 	for i := range c.last {
 		apart := time.Duration(entry.At-c.last[i].At) * time.Millisecond

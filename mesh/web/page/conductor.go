@@ -7,7 +7,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// conductor is how the commits stand.
+// conductor shows how the commits stand.
 type conductor struct {
 	control.CommitStatus
 	Off     bool
@@ -25,7 +25,7 @@ type commitRow struct {
 	Change string
 }
 
-// states are how the states of the commits are called, and how they look.
+// states gives each state of the commits its name and colour.
 var states = map[string]pill{
 	"idle": {"ok", "Up to date"}, "pending": {"busy", "About to commit"}, "committing": {"busy", "Committing"},
 	"waiting": {"warn", "Waiting"}, "failing": {"bad", "Failing"}, "frozen": {"warn", "Frozen"}, "off": {"off", "No conductor"},

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	keptNewest = 200 // live bans, so that the list stays full when some are lifted
+	keptNewest = 200 // live bans; more than are shown, so that the list stays full when some are lifted
 	keptNews   = 40
-	keptMoves  = 24 // arrivals that one frame tells one by one
+	keptMoves  = 24 // arrivals that one frame shows individually
 )
 
-// feed is what the stream of events has told so far.
+// feed collects what the stream of events has told so far.
 type feed struct {
-	order  sync.Mutex    // held by who changes the rest, before mu: events and fill do not mix
-	wanted chan struct{} // of one: all bans are to be read
+	order  sync.Mutex    // held while changing the rest, and taken before mu: events and fill must not mix
+	wanted chan struct{} // holds one: all bans are to be read
 
 	mu      sync.Mutex
 	since   time.Time // when the watch began
@@ -28,8 +28,8 @@ type feed struct {
 	history history
 	commits commits
 	warned  warnings
-	moves   []move // since the last frame
-	moved   int    // likewise, told one by one or not
+	moves   []move // ban arrivals since the last frame, at most keptMoves
+	moved   int    // all arrivals since the last frame
 }
 
 // ban is one router's live ban of an address.
@@ -43,7 +43,7 @@ func (b *ban) same(prefix, origin, jail string) bool {
 	return b.Prefix == prefix && b.Origin == origin && b.Jail == jail
 }
 
-// move is a ban that came over the mesh, for the picture.
+// move is a ban that arrived over the mesh, for the picture.
 type move struct {
 	Prefix string `json:"prefix"`
 	Origin string `json:"origin"`
@@ -56,7 +56,7 @@ func (f *feed) begin(now time.Time) {
 	f.wanted <- struct{}{}
 }
 
-// lost has all bans read again.
+// lost requests that all bans are read again.
 func (f *feed) lost() {
 	select {
 	case f.wanted <- struct{}{}:
@@ -64,7 +64,7 @@ func (f *feed) lost() {
 	}
 }
 
-// apply takes in one event.
+// apply handles one event.
 func (f *feed) apply(e control.Event, now time.Time) {
 	f.order.Lock()
 	defer f.order.Unlock()
@@ -97,7 +97,7 @@ func (f *feed) apply(e control.Event, now time.Time) {
 	f.tell(e)
 }
 
-// tell adds to the news. Expiries are no news: there are as many as bans.
+// tell adds to the news. Expiries are left out: there are as many as bans.
 func (f *feed) tell(e control.Event) {
 	if e.Event == "expire" {
 		return
@@ -125,8 +125,7 @@ func (f *feed) drop(b ban) {
 	f.newest = slices.DeleteFunc(f.newest, func(o ban) bool { return o.same(b.Prefix, b.Origin, b.Jail) })
 }
 
-// fill replaces what is known of the live bans by what list yields. Events that
-// come meanwhile wait.
+// fill replaces what is known about live bans by what list yields. Events that arrive meanwhile wait.
 func (f *feed) fill(now time.Time, list func(take func(*control.Ban)) error) error {
 	f.order.Lock()
 	defer f.order.Unlock()
@@ -158,7 +157,7 @@ func (f *feed) fill(now time.Time, list func(take func(*control.Ban)) error) err
 	return nil
 }
 
-// sample takes in what the status says.
+// sample records the counts of a status.
 func (f *feed) sample(s *control.Status, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,15 +166,14 @@ func (f *feed) sample(s *control.Status, now time.Time) {
 	f.warned.heard(s.Warnings, now)
 }
 
-// pastWarnings are the warnings of now and of before, newest first.
+// pastWarnings returns the current and past warnings, newest first.
 func (f *feed) pastWarnings() []past {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.warned.all)
 }
 
-// takeMoves returns the arrivals since it was last called, at most keptMoves of
-// them, and how many there were.
+// takeMoves returns the arrivals since the last call, at most keptMoves of them, and their total number.
 func (f *feed) takeMoves() ([]move, int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

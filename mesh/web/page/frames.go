@@ -7,11 +7,11 @@ import (
 	"sync"
 )
 
-// keptFrames is how many frames a viewer may lag behind before it is told that
-// it has lost some and begins anew with the whole state.
+// keptFrames is how many frames a viewer may lag behind. Beyond that it is told that it lost some, and starts again with the
+// whole state.
 const keptFrames = 16
 
-// frame is what has changed, as it goes to every viewer.
+// frame is what has changed, as sent to every viewer.
 type frame struct {
 	At    string            `json:"at"`
 	Title string            `json:"title"`
@@ -20,7 +20,7 @@ type frame struct {
 	Moved int               `json:"moved,omitempty"` // all arrivals, also those not in Moves
 }
 
-// message is one of the stream of server-sent events.
+// message encodes one server-sent event.
 func message(event string, v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -33,8 +33,7 @@ func message(event string, v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// frames are the latest ones, held once for all viewers: a viewer is a place in
-// them.
+// frames holds the latest frames once for all viewers; a viewer is only a position in them.
 type frames struct {
 	mu    sync.Mutex
 	next  uint64             // the number of the next frame
@@ -43,7 +42,7 @@ type frames struct {
 	wake  chan struct{}      // closed by the next frame; nil while nobody waits
 }
 
-// buildFrame renders what is new and hands it to the viewers.
+// buildFrame renders the changes and hands them to the viewers.
 func (p *Page) buildFrame(ctx context.Context) {
 	p.building.Lock()
 	defer p.building.Unlock()
@@ -64,8 +63,7 @@ func (p *Page) buildFrame(ctx context.Context) {
 	p.frames.add(f)
 }
 
-// add keeps a frame with all its parts, and tells what differs from the one
-// before.
+// add stores a frame with all its parts, and sends the parts that differ from the frame before.
 func (fs *frames) add(f frame) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -82,7 +80,7 @@ func (fs *frames) add(f frame) {
 		return
 	}
 	b, err := message("state", changed)
-	if err != nil { // it holds strings only
+	if err != nil { // cannot happen: the frame holds only strings
 		return
 	}
 	fs.ring[fs.next%keptFrames] = b
@@ -93,16 +91,15 @@ func (fs *frames) add(f frame) {
 	}
 }
 
-// all is the whole state, and the place after it.
+// all returns the whole state and the position after it.
 func (fs *frames) all() (f frame, place uint64) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return fs.state, fs.next
 }
 
-// take returns the frames from a place on. Where the place is no longer held it
-// returns how many are lost instead, and where there is none yet, what is closed
-// when there is.
+// take returns the frames from a position on. If they are no longer kept, it returns how many are lost; if there is none yet,
+// it returns a channel that is closed when there is.
 func (fs *frames) take(place uint64) (out [][]byte, lost uint64, wake <-chan struct{}) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

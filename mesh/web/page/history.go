@@ -4,14 +4,13 @@ import "time"
 
 const minutesKept = 24 * 60
 
-// history counts the bans of each minute of the last day, by the minute in which
-// they began, and what was live at its end.
+// history counts the bans that began in each minute of the last day, and the live bans at the end of each.
 type history struct {
 	minutes [minutesKept]minute
 }
 
 type minute struct {
-	number  int64 // since 1970; any other one's count is none of its
+	number  int64 // minutes since 1970; the counts are valid only for this one
 	bans    int
 	live    int
 	sampled bool // live is known
@@ -19,7 +18,7 @@ type minute struct {
 
 func minuteOf(t time.Time) int64 { return t.Unix() / 60 }
 
-// at is the counter of a minute, cleared where it is another one's.
+// at returns the counter of a minute, cleared if it was another minute's.
 func (h *history) at(number int64) *minute {
 	m := &h.minutes[number%minutesKept]
 	if m.number != number {
@@ -28,25 +27,25 @@ func (h *history) at(number int64) *minute {
 	return m
 }
 
-// count adds a ban that began at a time, which may be long ago.
+// count adds a ban by its start, which may be long ago.
 func (h *history) count(start, now time.Time) {
 	n, current := minuteOf(start), minuteOf(now)
 	if n > current {
-		n = current // a clock that is ahead
+		n = current // the ban's clock is ahead
 	}
 	if n > current-minutesKept && n > 0 {
 		h.at(n).bans++
 	}
 }
 
-// sample notes how many bans are live.
+// sample records how many bans are live.
 func (h *history) sample(live int, now time.Time) {
 	m := h.at(minuteOf(now))
 	m.live, m.sampled = live, true
 }
 
-// atLeast takes over what another count found more: it knows what is live still,
-// this one what it has seen, both of them not all.
+// atLeast raises each count to another history's if that is larger. One counts the bans still live, the other those seen
+// since the watch began, and neither has all.
 func (h *history) atLeast(other *history) {
 	for i := range other.minutes {
 		o := &other.minutes[i]
@@ -66,10 +65,10 @@ type span struct {
 	sampled bool
 }
 
-// spans are the last n spans of some minutes each, the present one last.
+// spans returns the last n spans of that many minutes each, the current one last.
 func (h *history) spans(n, minutes int, now time.Time) []span {
 	out := make([]span, n)
-	// Spans begin at round times: the present one is not full yet.
+	// Spans begin at round times, so the current one is incomplete.
 	first := minuteOf(now)/int64(minutes)*int64(minutes) - int64((n-1)*minutes)
 	for i := range out {
 		s := &out[i]

@@ -9,19 +9,17 @@ import (
 )
 
 const (
-	// mostViewers bounds the streams; the page of one more asks every few seconds
-	// instead.
+	// mostViewers bounds the streams; further pages poll every few seconds instead.
 	mostViewers = 128
 
-	// viewerPatience is how long a viewer may leave what it is sent unread.
+	// viewerPatience is how long a viewer may leave sent data unread.
 	viewerPatience = 5 * time.Second
 
-	// beat is how often a stream shows that it lives while nothing changes.
+	// beat is how often an idle stream shows that it is alive.
 	beat = 15 * time.Second
 )
 
-// serveState answers with the whole state at once, for the page that has no
-// stream.
+// serveState serves the whole state at once, for pages without a stream.
 func (p *Page) serveState(w http.ResponseWriter, r *http.Request) {
 	p.buildFrame(r.Context())
 	state, _ := p.frames.all()
@@ -31,8 +29,7 @@ func (p *Page) serveState(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveLive streams what changes, until the viewer goes, does not read, or the
-// agent stops.
+// serveLive streams changes until the viewer leaves, does not read, or the agent stops.
 func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 	if p.viewers.Add(1) > mostViewers {
 		p.viewers.Add(-1)
@@ -42,7 +39,7 @@ func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 	}
 	defer p.viewers.Add(-1)
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between must not hold it back
+	w.Header().Set("X-Accel-Buffering", "no") // keep proxies from buffering the stream
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -56,14 +53,14 @@ func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stream is one viewer's.
+// stream is the stream to one viewer.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 }
 
 func (s *stream) send(messages ...[]byte) error {
-	// Servers without deadlines are those of tests.
+	// Servers in tests may not support deadlines.
 	if err := s.control.SetWriteDeadline(time.Now().Add(viewerPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
@@ -86,7 +83,7 @@ func (s *stream) tell(event string, v any) error {
 // show sends the whole state and then each frame.
 func (p *Page) show(r *http.Request, s *stream) error {
 	p.buildFrame(r.Context())
-	p.poke() // the pace is another one from the first viewer on
+	p.poke() // the pace changes with the first viewer
 	state, place := p.frames.all()
 	if err := s.tell("state", &state); err != nil {
 		return err

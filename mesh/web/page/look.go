@@ -9,28 +9,28 @@ import (
 )
 
 const (
-	// lookPace is how old the agent's status may be that viewers are shown, and
-	// lookSoon after an event that changes it.
+	// lookPace is the age up to which viewers are shown the agent's last status, lookSoon the same after an event that
+	// changes it.
 	lookPace = time.Second
 	lookSoon = framePace
 
-	// lookShare bounds what the status costs the agent: counting a million bans
-	// takes a while, during which none can be added.
+	// lookShare bounds the share of time spent on the status: counting a million bans takes a while, and none can be added
+	// meanwhile.
 	lookShare = 20
 )
 
-// look is what the agent said of itself, shared by all viewers.
+// look is the agent's last status, shared by all viewers.
 type look struct {
-	status  control.Status // the last that was told
+	status  control.Status // the last one received
 	members []control.Member
-	known   bool      // one was told
-	err     error     // why the last was not
+	known   bool      // one was received
+	err     error     // why the last request failed
 	at      time.Time // zero before the first one
 	took    time.Duration
-	outdate time.Time // since when it is known to be out of date
+	outdate time.Time // since when it is known to be outdated
 }
 
-// due is when the agent is to be asked again.
+// due returns when to ask the agent again.
 func (l *look) due() time.Time {
 	pace := lookPace
 	if !l.outdate.IsZero() {
@@ -39,10 +39,10 @@ func (l *look) due() time.Time {
 	return l.at.Add(max(pace, lookShare*l.took))
 }
 
-// lookAge is how long what was asked last may still be shown.
+// lookAge returns for how long the last status may still be shown.
 func (p *Page) lookAge() time.Duration { return max(0, p.look.Load().due().Sub(p.now())) }
 
-// outdate has the agent asked sooner.
+// outdate makes the page ask the agent sooner.
 func (p *Page) outdate() {
 	for {
 		l := p.look.Load()
@@ -57,7 +57,7 @@ func (p *Page) outdate() {
 	}
 }
 
-// see returns how the agent is, asked again where that is due.
+// see returns the agent's status, and asks again if that is due.
 func (p *Page) see(ctx context.Context) *look {
 	p.looking.Lock()
 	defer p.looking.Unlock()

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// naturally compares names as people order them: a run of digits by its value, so that router2 comes before router10.
+// naturally compares names as people order them, with numbers by value: router2 comes before router10.
 func naturally(a, b string) int {
 	x, y := a, b
 	for x != "" && y != "" {
@@ -29,13 +29,13 @@ func naturally(a, b string) int {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// leading cuts the number off that s begins with, without its leading zeros.
+// leading splits off the number at the start of s, without leading zeros.
 func leading(s string) (digits, rest string) {
 	end := len(s) - len(strings.TrimLeft(s, "0123456789"))
 	return strings.TrimLeft(s[:end], "0"), s[end:]
 }
 
-// distinct returns the names once each, in their natural order. It sorts in place.
+// distinct returns each name once, in natural order. It sorts in place.
 func distinct(names []string) []string {
 	slices.SortFunc(names, naturally)
 	return slices.Compact(names)

@@ -1,6 +1,12 @@
-// Package page is the agent's page: what goes on in the mesh, for people, in a
-// browser. It is rendered here, complete without JavaScript; with it the page
-// follows the agent's stream of events. It shows and changes nothing.
+// Package page shows people what goes on in the mesh, in a browser. It renders the page on the server, complete without
+// JavaScript; with it the page follows a stream of changes. It only reads.
+//
+// Run watches the agent's events and collects in feed what they tell. A request renders that together with the agent's
+// status, which all requests share for about a second. While somebody watches, Run also renders frames, and sends every
+// viewer the parts that have changed.
+//
+// Run owns three goroutines: it reads the events, pace builds frames, and fillWhenLost reads all bans again after events were
+// lost. The order of locks is building, looking, feed.order, feed.mu; frames.mu is a leaf.
 package page
 
 import (
@@ -18,35 +24,32 @@ import (
 	"banmesh/mesh/control"
 )
 
-// agent is what the page asks of the agent; *mesh.Agent is one.
+// agent is what the page needs of the agent; *mesh.Agent implements it.
 type agent interface {
 	Status(ctx context.Context) (control.Status, error)
 	Members(ctx context.Context) ([]control.Member, error)
-	// List yields the live bans that a query selects, and how many there are without
-	// its Offset and Limit. All of them are asked for when the page begins to watch and
-	// when events were lost, and never for a request.
+	// List yields the live bans that a query selects, and their number without its Offset and Limit. The page reads all of
+	// them only when it begins to watch and after lost events, never for a request.
 	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
 	Why(ctx context.Context, p netip.Prefix) (control.Why, error)
 	History(ctx context.Context, q control.HistoryQuery) (control.History, error)
 	Stats(ctx context.Context, q control.StatsQuery) (control.Stats, error)
 	Allows(ctx context.Context) ([]control.Allow, error)
-	// NeverBans are the prefixes that routers protect; what no router ever bans is not
-	// among them.
+	// NeverBans returns the prefixes that routers protect, without those that no router ever bans.
 	NeverBans(ctx context.Context) ([]control.WhyNeverBan, error)
-	// Events calls yield with each event from now on until ctx ends.
+	// Events calls yield with each event from now on, until ctx ends.
 	Events(ctx context.Context, yield func(control.Event) error) error
 }
 
-// Config is what a page is made from.
+// Config configures a Page.
 type Config struct {
 	Agent  agent
 	Logger *slog.Logger
-	Now    func() time.Time // default time.Now
+	Now    func() time.Time // nil is time.Now
 }
 
-// Page answers GET and HEAD of "/", of the pages "/bans", "/address", "/router",
-// "/stats", "/allows" and "/warnings", and of "/assets/…", "/live", "/state" and "/why".
-// Who may ask is the server's business.
+// Page answers GET and HEAD of "/", of the pages "/bans", "/address", "/router", "/stats", "/allows" and "/warnings", and of
+// "/assets/…", "/live", "/state" and "/why". The server decides who may ask.
 type Page struct {
 	agent  agent
 	log    *slog.Logger
@@ -57,18 +60,18 @@ type Page struct {
 
 	feed feed
 
-	looking sync.Mutex // held while the agent is asked
+	looking sync.Mutex // held while asking the agent
 	look    atomic.Pointer[look]
 
-	building sync.Mutex // held while a frame is made
+	building sync.Mutex // held while building a frame
 	frames   frames
 	viewers  atomic.Int32
-	poked    chan struct{} // of one: something has changed, or somebody came
+	poked    chan struct{} // holds one: something has changed, or a viewer came
 	stopping chan struct{} // closed when Run ends
 	running  sync.Once
 }
 
-// New makes a page; Run keeps it up to date.
+// New returns a page; Run keeps it up to date.
 func New(cfg Config) (*Page, error) {
 	if cfg.Agent == nil || cfg.Logger == nil {
 		return nil, errors.New("page: it needs an agent and a logger")
@@ -111,8 +114,8 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.routes.ServeHTTP(w, r)
 }
 
-// policy lets the page load its own files and talk to its own server, and
-// nothing else: no script or style in the text, no frame around it.
+// policy lets the page load its own files and talk to its own server. It allows no inline scripts or styles and no frame
+// around the page.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 

@@ -6,16 +6,15 @@ import (
 	"time"
 )
 
-// plotHeight is the height of a plot in its own units; a bar is one unit wide,
-// and the style sheet gives both their size.
+// plotHeight is the height of a plot in its own units. A bar is one unit wide; the style sheet scales both.
 const plotHeight = 100
 
-// scale is how a plot divides its time.
+// scale says how a plot divides its time.
 type scale struct {
 	name, span string // "the last hour", "per minute"
-	mark       string // the layout of a bar's time
-	ticks      int    // bars between two times under the plot
-	rows       int    // bars in a row of its table
+	mark       string // format of a bar's time
+	ticks      int    // bars between two times below the plot
+	rows       int    // bars per row of its table
 }
 
 var (
@@ -23,7 +22,7 @@ var (
 	dayScale  = scale{"the last day", "per hour", "15:04", 6, 1}
 )
 
-// plot is new bans as bars, and live bans as a line below.
+// plot shows new bans as bars and, below, live bans as a line.
 type plot struct {
 	Title   string
 	Span    string
@@ -33,12 +32,12 @@ type plot struct {
 	Top     int // of the scale
 	Half    string
 	Total   int
-	Line    []string // of the live bans: one polyline for each stretch without a gap
+	Line    []string // of the live bans: one polyline per stretch without a gap
 	Area    []string
 	LiveTop int
 	Live    bool // there is a line
 	Ticks   []string
-	Partial bool // the plot reaches back before the watch began
+	Partial bool // the plot reaches back to before the watch began
 	Summary string
 	Rows    []plotRow
 }
@@ -97,7 +96,7 @@ func drawPlot(spans []span, sc scale, since time.Time) plot {
 	return p
 }
 
-// stretch draws the line of live bans, interrupted where nothing is known.
+// stretch draws the line of live bans, with gaps where the number is unknown.
 func (p *plot) stretch(spans []span) {
 	var points []string
 	var from, to float64
@@ -126,7 +125,7 @@ func (p *plot) stretch(spans []span) {
 	end()
 }
 
-// roundUp is the next of 1, 2, 4, 5, 10, 20 … that is not below n.
+// roundUp returns the smallest of 1, 2, 4, 5, 10, 20 … that is at least n.
 func roundUp(n int) int {
 	for unit := 1; ; unit *= 10 {
 		for _, k := range []int{1, 2, 4, 5} {

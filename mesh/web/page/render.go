@@ -13,12 +13,11 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-// parts are the pieces of the page that change: templates, each the content of
-// the element with that data-part. The script replaces them by newer ones.
+// parts names the templates of the parts that change. Each renders the content of the element with that data-part, which the
+// script replaces.
 var parts = [...]string{"summary", "warnings", "ring", "roll", "routers", "news", "newest", "most", "hour", "day", "conductor"}
 
-// parse reads the templates. Whatever they show of an agent is escaped by
-// html/template; none is ever marked as safe.
+// parse parses the templates. html/template escapes whatever they show; nothing is ever marked as safe.
 func parse(a *assets) (*template.Template, error) {
 	t := template.New("page").Funcs(template.FuncMap{
 		"number":     number[int],
@@ -41,19 +40,18 @@ func parse(a *assets) (*template.Template, error) {
 	return t, nil
 }
 
-// pageName is one of the pages that the head of each leads to.
+// pageName is an entry of the navigation.
 type pageName struct{ Name, Link string }
 
-// overview is the name of the page that has all at a glance.
+// overview is the name of the home page.
 const overview = "Overview"
 
 var pageNames = []pageName{{overview, "/"}, {"Bans", "/bans"}, {"Statistics", "/stats"}, {"Allow-list", "/allows"}, {"Warnings", "/warnings"}}
 
-// widest is how many characters without a place to break a column takes on a
-// phone.
+// widest is how many characters fit into a column on a phone without a place to break.
 const widest = 15
 
-// wide is the class of a cell whose text has to be broken anywhere.
+// wide returns the class of a cell whose text may break anywhere.
 func wide(text string) string {
 	run := 0
 	for _, r := range text {
@@ -68,7 +66,7 @@ func wide(text string) string {
 	return ""
 }
 
-// render makes one piece of the page.
+// render renders a template.
 func (p *Page) render(name string, v any) (string, error) {
 	var b bytes.Buffer
 	if err := p.html.ExecuteTemplate(&b, name, v); err != nil {
@@ -77,7 +75,7 @@ func (p *Page) render(name string, v any) (string, error) {
 	return b.String(), nil
 }
 
-// write answers with a page, or a piece of one.
+// write answers with a rendered template.
 func (p *Page) write(w http.ResponseWriter, name string, v any) {
 	p.writeStatus(w, http.StatusOK, name, v)
 }
@@ -95,7 +93,7 @@ func (p *Page) writeStatus(w http.ResponseWriter, status int, name string, v any
 	w.Write([]byte(text))
 }
 
-// serveHome answers with the whole page; ?why=IP is the search without script.
+// serveHome serves the overview; ?why=IP is the search without JavaScript.
 func (p *Page) serveHome(w http.ResponseWriter, r *http.Request) {
 	v := p.view(r.Context())
 	v.Query = r.URL.Query().Get("why")

@@ -14,27 +14,27 @@ const (
 	ringHeight = 375
 	ringRadius = 120
 
-	mostNodes    = 8 // beyond so many a list says more than a picture
+	mostNodes    = 8 // for more, a list says more than a picture
 	nodeSize     = 15
 	longestLabel = 11 // runes of a name
 )
 
-// ring is the routers as a picture.
+// ring is the picture of the routers.
 type ring struct {
 	Width, Height, Radius int
 	CX, CY                float64
 	Nodes                 []node
 	Middle, Under         string
-	Summary               string // what the picture says, for who does not see it
+	Summary               string // describes the picture for people who cannot see it
 }
 
-// node is one router in it.
+// node is one router in the picture.
 type node struct {
 	Name, Class, Title string
 	X, Y, R            string
 	Leader, Self       bool
-	Cross              string // the path that strikes out one that does not answer
-	Halo               string // the radius of the leader's second circle
+	Cross              string // path that strikes out a router that does not answer
+	Halo               string // radius of the leader's second circle
 	Label, Note        string
 	LX, LY, NY, Anchor string
 }
@@ -107,7 +107,7 @@ func placed(g *ring, m *control.Member, state pill, angle float64) node {
 	case sin < -0.3:
 		d.Anchor = "end"
 	}
-	const line = 19 // the note is this far below the name
+	const line = 19 // distance of the note below the name
 	switch {
 	case d.Anchor != "middle" && d.Note == "":
 		ly += 5

@@ -7,19 +7,19 @@ import (
 	"banmesh/mesh/control"
 )
 
-// routerPage is one router: how it is, and what it has banned.
+// routerPage shows one router: its state and its bans.
 type routerPage struct {
 	*view
-	Router  *router // nil where no member has that name
+	Router  *router // nil if no member has that name
 	Asked   string
 	Blocked bool
 	Bans    []banRow
 	Total   int
-	Link    string // to all of them
+	Link    string // to the list of all of them
 	Trouble string
 }
 
-// serveRouter answers with the page of one router. A router that is no member any more may still have bans.
+// serveRouter serves the page of one router. A router that has left may still have bans.
 func (p *Page) serveRouter(w http.ResponseWriter, r *http.Request) {
 	v := p.head(r.Context(), "Routers")
 	page := &routerPage{view: v, Asked: asked(r.URL.Query(), "name")}

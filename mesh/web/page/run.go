@@ -9,20 +9,18 @@ import (
 )
 
 const (
-	// framePace is the least time between two frames to the viewers.
+	// framePace is the least time between two frames.
 	framePace = 250 * time.Millisecond
 
-	// fillMost is up to how many live bans all of them are read when the page
-	// begins to watch; beyond that it shows what it has seen itself. An entry
-	// takes a few hundred bytes while it is read.
+	// fillMost is the number of live bans up to which the page reads all of them when it begins to watch. Beyond that it
+	// shows only what it has seen itself. An entry takes a few hundred bytes while it is read.
 	fillMost = 100_000
 
 	// fillPace is the least time between two readings of all bans.
 	fillPace = time.Minute
 )
 
-// Run watches the agent's events until ctx ends, then ends all streams and
-// returns nil. It is called once.
+// Run watches the agent's events until ctx ends, then ends all streams and returns nil. It may be called once.
 func (p *Page) Run(ctx context.Context) error {
 	defer p.running.Do(func() { close(p.stopping) })
 	var rooms sync.WaitGroup
@@ -34,7 +32,7 @@ func (p *Page) Run(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			break
 		}
-		// Dropped as a slow reader: what was missed is read from the list.
+		// The agent dropped a slow reader: read what was missed from the list.
 		p.log.Warn("the page has missed events", "error", err)
 		p.feed.lost()
 	}
@@ -42,7 +40,7 @@ func (p *Page) Run(ctx context.Context) error {
 	return nil
 }
 
-// apply takes in one event.
+// apply handles one event.
 func (p *Page) apply(e control.Event) {
 	p.feed.apply(e, p.now())
 	switch e.Event {
@@ -61,8 +59,7 @@ func (p *Page) poke() {
 	}
 }
 
-// pace makes frames while somebody watches, and otherwise takes a sample of the
-// counts each minute.
+// pace builds frames while somebody watches, and otherwise samples the counts each minute.
 func (p *Page) pace(ctx context.Context) {
 	for {
 		wait := time.Minute - time.Duration(p.now().UnixNano())%time.Minute
@@ -92,7 +89,7 @@ func (p *Page) pace(ctx context.Context) {
 	}
 }
 
-// fillWhenLost reads all bans at the start, and again when events were lost.
+// fillWhenLost reads all bans at the start, and again after events were lost.
 func (p *Page) fillWhenLost(ctx context.Context) {
 	for {
 		select {

@@ -7,11 +7,11 @@ import (
 	"banmesh/mesh/control"
 )
 
-// keptSightings bounds the addresses of which is remembered who banned them,
-// about 200 bytes each. What goes first was banned by few, long ago.
+// keptSightings bounds the addresses whose banning routers are remembered, about 200 bytes each. Those banned by few and long
+// ago go first.
 const keptSightings = 16384
 
-// sightings is which routers have a live ban of an address.
+// sightings records which routers have a live ban of an address.
 type sightings struct {
 	of map[string]*sighting
 }
@@ -55,7 +55,7 @@ func (s *sightings) drop(b ban) {
 	}
 }
 
-// shed forgets half of them: the fewest bans first, then the oldest.
+// shed forgets half of them: those with the fewest bans first, then the oldest.
 func (s *sightings) shed() {
 	all := make([]*sighting, 0, len(s.of))
 	for _, x := range s.of {
@@ -69,8 +69,7 @@ func (s *sightings) shed() {
 	}
 }
 
-// compareSightings puts what more routers have seen first, then what was banned
-// in more jails, then the newest.
+// compareSightings orders by the number of routers, then the number of jails, then the latest start.
 func compareSightings(a, b *sighting) int {
 	return cmp.Or(
 		cmp.Compare(b.origins(), a.origins()), cmp.Compare(len(b.bans), len(a.bans)),
@@ -89,7 +88,7 @@ func (x *sighting) origins() int {
 	return n
 }
 
-// names are the routers or the jails, sorted.
+// names returns the routers or the jails, sorted.
 func (x *sighting) names(of func(*ban) string) []string {
 	var out []string
 	for i := range x.bans {
@@ -99,8 +98,7 @@ func (x *sighting) names(of func(*ban) string) []string {
 	return slices.Compact(out)
 }
 
-// most are the n addresses banned by the most routers: by two or more of them,
-// or in two or more jails.
+// most returns the n most widely banned addresses, each banned by at least two routers or in at least two jails.
 func (s *sightings) most(n int) []*sighting {
 	var out []*sighting
 	for _, x := range s.of {

@@ -6,7 +6,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// statsPage counts what is live and what is remembered, by jail, router and network.
+// statsPage counts live and remembered bans by jail, router and network.
 type statsPage struct {
 	*view
 	Stats   control.Stats
@@ -24,7 +24,7 @@ type repeatRow struct {
 // shownStats bounds the rows of each table.
 const shownStats = 20
 
-// serveStats answers with the numbers.
+// serveStats serves the statistics.
 func (p *Page) serveStats(w http.ResponseWriter, r *http.Request) {
 	page := &statsPage{view: p.head(r.Context(), "Statistics")}
 	stats, err := p.agent.Stats(r.Context(), control.StatsQuery{Top: shownStats})

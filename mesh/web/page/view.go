@@ -9,22 +9,22 @@ import (
 	"banmesh/mesh/control"
 )
 
-// How long the lists on the page are.
+// Lengths of the lists on the page.
 const (
 	shownNewest = 12
 	shownMost   = 12
 	shownNews   = 10
 )
 
-// view is everything that the page shows, at one moment.
+// view holds everything that the page shows at one moment.
 type view struct {
 	At       stamp
 	Title    string
 	Name     string
 	Version  string
 	Uptime   string
-	Known    bool   // the agent has said how it is
-	Trouble  string // why it does not any more
+	Known    bool   // the agent's status is known
+	Trouble  string // why the last request for it failed
 	Health   pill
 	Warnings []string
 
@@ -43,17 +43,17 @@ type view struct {
 	Hour    plot
 	Day     plot
 
-	Section string   // which of the pages it is
+	Section string   // which page it is
 	Blocked []string // routers whose bans do not count
 
 	Query  string  // of the search
-	Answer *answer // nil where nothing was asked
+	Answer *answer // nil without a query
 }
 
-// pill is a state in a word or two; Class is ok, busy, warn, bad or off.
+// pill is a state in one or two words; Class is ok, busy, warn, bad or off.
 type pill struct{ Class, Text string }
 
-// view looks at the agent and at what the stream has told.
+// view combines the agent's status with what the stream has told.
 func (p *Page) view(ctx context.Context) *view {
 	v := p.head(ctx, overview)
 	p.feed.show(v, p.now())
@@ -63,7 +63,7 @@ func (p *Page) view(ctx context.Context) *view {
 	return v
 }
 
-// withoutEffect says of each ban that blocks nothing why.
+// withoutEffect says for each ineffective ban why it blocks nothing.
 func (p *Page) withoutEffect(ctx context.Context, bans []listed) {
 	for i := range bans {
 		prefix, err := control.ParsePrefix(bans[i].Address)
@@ -76,7 +76,7 @@ func (p *Page) withoutEffect(ctx context.Context, bans []listed) {
 	}
 }
 
-// head is what every page shows: how the agent and the mesh are.
+// head returns what every page shows: the state of the agent and the mesh.
 func (p *Page) head(ctx context.Context, section string) *view {
 	l := p.see(ctx)
 	now := p.now()
@@ -100,7 +100,7 @@ func (p *Page) head(ctx context.Context, section string) *view {
 	return v
 }
 
-// health is the one word for all.
+// health sums up the state in one pill.
 func health(v *view, s *control.Status) pill {
 	switch {
 	case v.Trouble != "":
@@ -149,7 +149,7 @@ func (f *feed) show(v *view, now time.Time) {
 	}
 }
 
-// listed is a row of the newest or the most seen addresses.
+// listed is a row of the newest or the most widely banned addresses.
 type listed struct {
 	Key, Address, Router, Jail string
 	NoEffect                   string // why the ban blocks nothing
@@ -157,7 +157,7 @@ type listed struct {
 	Start, Until               stamp
 }
 
-// some names a few of many.
+// some lists a few of many names.
 func some(names []string) string {
 	const few = 3
 	if len(names) > few+1 {
@@ -172,12 +172,11 @@ type router struct {
 	Self, Leader        bool
 	State               pill
 	Skew                string
-	Late                bool  // its clock is away from ours
-	Seen                stamp // of one that does not answer: when it did last
+	Late                bool  // its clock differs too much from ours
+	Seen                stamp // if it does not answer: when it last did
 }
 
-// skewShown is the difference of clocks from which it is pointed out; the status
-// warns from the same.
+// skewShown is the clock difference, in milliseconds, from which the page points it out; the status warns from the same.
 const skewShown = 2000
 
 func routers(members []control.Member, now time.Time) []router {
@@ -223,14 +222,14 @@ type happening struct {
 	Text    string
 }
 
-// words are how the events are called on the page.
+// words are the names of events on the page.
 var words = map[string]string{
 	"ban": "Ban", "extend": "Extended", "lift": "Unban", "expire": "Ran out", "allow": "Allow", "disallow": "Allow ends", "freeze": "Freeze", "thaw": "Thaw",
 	"block": "Block", "unblock": "Unblock", "join": "Joined", "leave": "Left", "failed": "No answer", "leader": "Leader",
 	"commit": "Commit", "error": "Notice",
 }
 
-// kindOf is how an event looks and what it is called.
+// kindOf returns an event's style class and name.
 func kindOf(event string) (class, word string) {
 	if word := words[event]; word != "" {
 		return event, word

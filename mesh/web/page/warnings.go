@@ -5,22 +5,21 @@ import (
 	"time"
 )
 
-// keptWarnings bounds the warnings of the past that are remembered.
+// keptWarnings bounds the remembered warnings.
 const keptWarnings = 100
 
-// past is a warning that the status had: from when to when, as far as it was watched. A number in a text may change
-// while the warning is the same one; then the newer text is a warning of its own, and the list stays honest about what
-// was shown.
+// past is a warning of the status: from when to when it was seen. If a number in the text changes, the new text counts as
+// another warning, so that the list says exactly what was shown.
 type past struct {
 	Text        string
 	First, Last time.Time
 	Ended       bool
 }
 
-// warnings remembers what the status warned of, newest first.
+// warnings remembers the status's warnings, newest first.
 type warnings struct{ all []past }
 
-// heard takes the warnings of one status.
+// heard records the warnings of one status.
 func (ws *warnings) heard(texts []string, now time.Time) {
 	for i := range ws.all {
 		if w := &ws.all[i]; !w.Ended && !slices.Contains(texts, w.Text) {

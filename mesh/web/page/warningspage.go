@@ -2,7 +2,7 @@ package page
 
 import "net/http"
 
-// warningsPage is what the status warns of, and what it warned of since the page began to watch.
+// warningsPage shows the current warnings and the past ones since the page began to watch.
 type warningsPage struct {
 	*view
 	Past []pastRow
@@ -14,7 +14,7 @@ type pastRow struct {
 	Ended       bool
 }
 
-// serveWarnings answers with the warnings, also those of the past.
+// serveWarnings serves the current and past warnings.
 func (p *Page) serveWarnings(w http.ResponseWriter, r *http.Request) {
 	page := &warningsPage{view: p.head(r.Context(), "Warnings")}
 	now := p.now()

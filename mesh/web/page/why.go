@@ -17,10 +17,10 @@ const (
 	shownRecords = 100 // of each kind
 )
 
-// answer is why an address is banned, or is not.
+// answer says why an address is banned or not.
 type answer struct {
 	Query     string
-	Trouble   string // what is wrong with the question
+	Trouble   string // what is wrong with the query
 	Pill      pill
 	Sentence  string
 	Bans      []foundBan
@@ -49,13 +49,13 @@ type foundAllow struct {
 	Ignored                  string // why it does not count
 }
 
-// serveWhy answers the script's search with a piece of the page.
+// serveWhy serves the answer to the script's search as a part of the page.
 func (p *Page) serveWhy(w http.ResponseWriter, r *http.Request) {
 	v := &view{Section: overview, Answer: p.ask(r.Context(), r.URL.Query().Get("ip"))}
 	p.write(w, "answer", v)
 }
 
-// ask looks an address up; nil where nothing is asked.
+// ask looks up an address; nil without a query.
 func (p *Page) ask(ctx context.Context, query string) *answer {
 	query = strings.TrimSpace(query)
 	if query == "" {
@@ -80,7 +80,7 @@ func (p *Page) ask(ctx context.Context, query string) *answer {
 	return a
 }
 
-// readQuestion reads an address or a network, of which an address in it does; else it says what is wrong.
+// readQuestion parses an address or a network, or says what is wrong with the query. 203.0.113.7/24 stands for its network.
 func readQuestion(query string) (of netip.Prefix, trouble string) {
 	of, err := control.ParsePrefix(query)
 	if host := (*control.HostBitsError)(nil); errors.As(err, &host) {

@@ -9,13 +9,12 @@ import (
 	"banmesh/mesh/control"
 )
 
-// stamp is a moment as it is shown. The text is in UTC; the script makes "12 s
-// ago" of it.
+// stamp is a time as it is shown. The text is in UTC; the script turns it into "12 s ago".
 type stamp struct {
-	Machine string // RFC 3339; empty for no moment
+	Machine string // RFC 3339; empty for no time
 	Text    string // short
 	Full    string
-	Never   bool // an end that does not come
+	Never   bool // a ban without end
 }
 
 func stampAt(t, now time.Time) stamp {
@@ -40,7 +39,7 @@ func untilStamp(u control.Until, now time.Time) stamp {
 	return stampAt(u.Time(), now)
 }
 
-// number writes 12345 as 12,345.
+// number formats 12345 as 12,345.
 func number[T int | int64 | uint64 | uint32](n T) string {
 	digits := strconv.FormatInt(int64(n), 10)
 	sign := ""
@@ -53,7 +52,7 @@ func number[T int | int64 | uint64 | uint32](n T) string {
 	return sign + digits
 }
 
-// counted is a number with its noun.
+// counted formats a number with its noun.
 func counted(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -61,7 +60,7 @@ func counted(n int, one, many string) string {
 	return number(n) + " " + many
 }
 
-// skew is the difference of two clocks.
+// skew formats the difference of two clocks.
 func skew(ms int64) string {
 	sign := "+"
 	if ms < 0 {
@@ -78,7 +77,7 @@ func skew(ms int64) string {
 	return sign + long(time.Duration(ms)*time.Millisecond)
 }
 
-// long is a duration to its two largest units.
+// long formats a duration by its two largest units.
 func long(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -91,20 +90,20 @@ func long(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// phrase is a piece of a sentence; Code is what is typed as it stands.
+// phrase is a part of a sentence; Code marks what to type literally.
 type phrase struct {
 	Text string
 	Code bool
 }
 
-// phrases takes a sentence apart at its backquotes.
+// phrases splits a sentence at its backquotes.
 func phrases(sentence string) []phrase {
 	var out []phrase
 	pieces := strings.Split(sentence, "`")
 	for i, text := range pieces {
 		code := i%2 == 1
 		if code && i == len(pieces)-1 {
-			code, text = false, "`"+text // nothing closes it
+			code, text = false, "`"+text // no closing backquote: show it as text
 		}
 		if text != "" {
 			out = append(out, phrase{text, code})
