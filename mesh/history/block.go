@@ -12,11 +12,11 @@ import (
 	"banmesh/store"
 )
 
-// blockLen is how many entries a block holds. The last one is written anew until it is full, so it must be small; a million
+// blockLen is how many entries a block holds. The last block is rewritten until it is full, so it must be small; a million
 // entries are 2,000 blocks.
 const blockLen = 512
 
-// entrySize is the fixed part of an entry in bytes. Its texts stand once in its block.
+// entrySize is the fixed part of an entry in bytes. Its texts are stored once per block.
 const entrySize = 56
 
 // The layout of a block: version, 0, number of entries (2 bytes), CRC-32C of all that follows (4), first and last time seen
@@ -26,7 +26,7 @@ const (
 	headSize     = 24
 )
 
-// castagnoli is made when first needed.
+// castagnoli is built on first use, so that commands that never need it do not pay for it.
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 // key is a prefix as 128 bits and a length counted in them; IPv4 is mapped into ::ffff:0:0/96.
@@ -74,7 +74,7 @@ func (k key) overlaps(o key) bool {
 	return k.hi == o.hi && (k.lo^o.lo)>>(128-n) == 0
 }
 
-// entry reads one entry's fixed part.
+// entry is the fixed part of an encoded entry.
 type entry []byte
 
 func (e entry) key() key {
@@ -90,8 +90,8 @@ func (e entry) seen() store.Millis    { return store.Millis(binary.LittleEndian.
 func (e entry) start() store.Millis   { return store.Millis(binary.LittleEndian.Uint64(e[40:])) }
 func (e entry) until() store.Millis   { return store.Millis(binary.LittleEndian.Uint64(e[48:])) }
 
-// block is up to blockLen entries. What is in it never changes: it only grows, so that a copy of the struct can be read
-// while the block grows on.
+// block is up to blockLen entries. It only grows and never changes what it holds, so that a copy of the struct can be read
+// while the block grows.
 type block struct {
 	first   uint64 // the number of its first entry
 	entries []byte
@@ -104,7 +104,7 @@ func (b *block) len() int       { return len(b.entries) / entrySize }
 func (b *block) at(i int) entry { return entry(b.entries[i*entrySize : (i+1)*entrySize]) }
 func (b *block) end() uint64    { return b.first + uint64(b.len()) }
 
-// event returns an entry as it was noted.
+// event returns an entry as the event that was noted.
 func (b *block) event(e entry) store.Event {
 	return store.Event{
 		Time: e.seen(), Kind: e.kind(), Prefix: e.key().prefix(), Origin: b.texts[e.origin()], Jail: b.texts[e.jail()],
@@ -122,7 +122,7 @@ func newBuilder(first uint64) *builder {
 	return &builder{block: block{first: first}, index: make(map[string]uint16)}
 }
 
-// grow makes a block that was read one that grows.
+// grow turns a block from the file into one that grows.
 func grow(b block) *builder {
 	g := &builder{block: b, index: make(map[string]uint16, len(b.texts))}
 	for i, s := range b.texts {
@@ -134,7 +134,7 @@ func grow(b block) *builder {
 func (b *builder) text(s string) uint16 {
 	i, ok := b.index[s]
 	if !ok {
-		i = uint16(len(b.texts)) // four to an entry: fewer than 65,536
+		i = uint16(len(b.texts)) // at most four texts per entry: fewer than 65,536
 		if len(s) > math.MaxUint16 {
 			s = s[:math.MaxUint16]
 		}
@@ -165,7 +165,7 @@ func (b *builder) add(e *store.Event) {
 	b.entries = to
 }
 
-// encode writes the block as the file keeps it.
+// encode returns the block in the format of the file.
 func (b *block) encode() []byte {
 	le := binary.LittleEndian
 	out := make([]byte, 8, headSize+len(b.entries)+64)
@@ -184,7 +184,7 @@ func (b *block) encode() []byte {
 
 var errDamaged = errors.New("a block of the history is damaged")
 
-// decode reads what encode wrote. The block lies in raw, which must stay as it is.
+// decode parses what encode wrote. The block refers to raw, which must not change.
 func decode(first uint64, raw []byte) (b block, err error) {
 	le := binary.LittleEndian
 	if len(raw) < headSize || raw[0] != blockVersion {

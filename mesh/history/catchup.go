@@ -8,10 +8,10 @@ import (
 	"banmesh/store"
 )
 
-// caughtUpFor is how long after a catch-up the event of a ban that it has noted may still arrive.
+// caughtUpFor is how long the events of bans noted by a catch-up may still arrive after it.
 const caughtUpFor = 10 * time.Second
 
-// offences hashes what tells one offence from another: prefix, origin, jail and start. fail2ban rounds to seconds.
+// offences hashes what identifies an offence: prefix, origin, jail and start, in seconds as fail2ban rounds them.
 type offences struct{ seed maphash.Seed }
 
 func (o offences) text(s string) uint64 { return maphash.String(o.seed, s) }
@@ -36,15 +36,15 @@ func hashBan(b *store.LiveBan) uint64 {
 	return hashes.of(keyOf(b.Prefix), hashes.text(b.Origin), hashes.text(b.Jail), b.Start)
 }
 
-// caught are the bans of the last catch-up.
+// caught holds the bans of the last catch-up.
 type caught struct {
-	bans  map[uint64]bool // true: noted by it, so their events may still arrive; false: noted as they happened
+	bans  map[uint64]bool // true: noted by the catch-up, so the event may still arrive; false: noted by its event
 	going bool
-	till  time.Time // when it is over: how long events may still arrive
+	till  time.Time // until when such events are expected
 }
 
-// has reports whether the ban of an event has been noted already. While a catch-up is under way it takes down the others,
-// as they are noted and need no catching up.
+// has reports whether the catch-up has noted the ban of an event. While a catch-up is under way it also records the bans of
+// other events, so that the catch-up does not note them again.
 func (c *caught) has(now time.Time, e *store.Event) bool {
 	if c.bans != nil && !c.going && now.After(c.till) {
 		c.bans = nil
@@ -63,8 +63,8 @@ func (c *caught) has(now time.Time, e *store.Event) bool {
 // catchUpAtOnce is how many bans catchUp notes before it writes them.
 const catchUpAtOnce = 65_536
 
-// catchUp notes the live bans that the memory does not know: of before the first start, of a crash, of a bulk change. It notes
-// only what there is room for, as it would otherwise push out what is past, and in the end itself.
+// catchUp notes live bans that the history lacks: from before the first start, lost in a crash, or part of a bulk change. It
+// notes only as many as fit, since more would push out the past and finally the bans themselves.
 func (h *History) catchUp() {
 	entries, _ := h.Entries()
 	_, most := h.bounds()
@@ -94,14 +94,14 @@ func (h *History) catchUp() {
 		if err != nil {
 			h.log.Warn("the history is not compared with what is banned", "error", err)
 		}
-		if err != nil || found < most || known <= before { // what is noted does not stay
+		if err != nil || found < most || known <= before { // what was noted does not stay
 			return
 		}
 		before, room = known, room-found
 	}
 }
 
-// catchUpSome notes so many at most. It returns how many live bans the memory knew.
+// catchUpSome notes at most that many bans. It returns how many live bans the history had before.
 func (h *History) catchUpSome(most int) (had, found int, err error) {
 	known, err := h.known()
 	if err != nil {
@@ -130,7 +130,7 @@ func (h *History) catchUpSome(most int) (had, found int, err error) {
 	return had, found, nil
 }
 
-// known are the hashes of all offences that the memory holds, in order.
+// known returns the hashes of all offences in the history, sorted.
 func (h *History) known() ([]uint64, error) {
 	entries, _ := h.Entries()
 	known := make([]uint64, 0, entries)

@@ -1,9 +1,12 @@
-// Package history is what this router remembers of the bans that were: each ban, prolongation, lift, expiry and allow with
-// the time at which it was seen here, also after the set itself has forgotten it.
+// Package history remembers the bans of this router's past: each ban, prolongation, lift, expiry and allow, with the time at
+// which this router saw it, even after the set has forgotten it.
 //
-// The memory is local, it is no part of the replicated set, and it is bounded in days and in entries. Note takes in what
-// happened without waiting for anything; a goroutine of its own writes it, some at a time, into a bbolt file beside the store.
-// What a crash loses of it (some seconds), and what was banned while no agent ran, is found again at the next start where it is
-// still live: catch-up compares the memory with the set. A disk that is full or does not answer costs the memory its
-// newest entries, which it counts, and nobody else anything.
+// The history is local, not part of the replicated set, and bounded in days and entries. Note takes events without waiting.
+// Start runs one goroutine, which alone writes: it appends blocks of entries to a bbolt file beside the store, some seconds
+// after the events. Queries may come from any goroutine and read both the file and what still waits. History.mu guards the
+// memory and is not held during a write.
+//
+// A crash loses the last seconds, and bans that began while no agent ran leave no events. The next start finds those that are
+// still live: catch-up compares the history with the set. If the disk is full or hangs, the history loses and counts its
+// newest entries, and nothing else suffers.
 package history

@@ -14,14 +14,14 @@ import (
 
 var bucketBlocks = []byte("blocks")
 
-// file is the bbolt file: each block under the number of its first entry.
+// file is the bbolt file. Each block is stored under the number of its first entry.
 type file struct {
 	path string
 	db   *bbolt.DB
 }
 
-// openFile opens or makes the file. One that cannot be read is kept aside, and aside names it: the memory is worth less than
-// a router that starts.
+// openFile opens or creates the file. It renames an unreadable file, and aside names that one: starting the router's agent is
+// worth more than its history.
 func openFile(path string) (f *file, aside string, err error) {
 	f = &file{path: path}
 	if err = f.open(); err == nil {
@@ -40,7 +40,7 @@ func openFile(path string) (f *file, aside string, err error) {
 	return f, aside, nil
 }
 
-// damaged tells a file that will never open from one that cannot be opened now.
+// damaged reports whether the file will never open, rather than just not now.
 func damaged(err error) bool {
 	var path *os.PathError
 	return !errors.As(err, &path) && !errors.Is(err, berrors.ErrTimeout)
@@ -64,7 +64,7 @@ func (f *file) open() error {
 	return err
 }
 
-// guard turns what bbolt does on a damaged file (a panic, a fault in mapped memory) into an error.
+// guard turns bbolt's reaction to a damaged file (a panic, or a fault in mapped memory) into an error.
 func guard(do func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
@@ -86,11 +86,11 @@ func (f *file) update(do func(*bbolt.Tx) error) error {
 	return guard(func() error { return f.db.Update(do) })
 }
 
-// write puts blocks and deletes others, in one transaction.
+// write puts and deletes blocks in one transaction.
 func (f *file) write(blocks []block, gone []uint64) error {
 	return f.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketBlocks)
-		b.FillPercent = 1 // blocks come in the order of their numbers
+		b.FillPercent = 1 // blocks are appended in the order of their numbers
 		for _, k := range blocks {
 			if err := b.Put(number(k.first), k.encode()); err != nil {
 				return err

@@ -24,13 +24,13 @@ const (
 )
 
 const (
-	// writeEvery is how long the first entry waits for company before it is written, writeLast how long it may wait beyond that
-	// for a moment in which nothing has been noted for the time of quiet. Each write has the disk busy for some milliseconds,
-	// and where bans come they wait for the same disk. What waits is what a crash loses.
+	// writeEvery is how long the first entry waits for others before it is written. writeLast bounds how much longer it waits
+	// for a moment without events, of the length quiet. A write keeps the disk busy for some milliseconds, and new bans wait
+	// for the same disk. A crash loses what waits here.
 	writeEvery = time.Second
 	writeLast  = 3 * time.Second
 	quiet      = 100 * time.Millisecond
-	// retryEvery is how long after a failure the next attempt to write is.
+	// retryEvery is the time between a failed write and the next attempt.
 	retryEvery = 5 * time.Second
 	// maxWaiting bounds the entries that wait for the disk; 15 MB of memory.
 	maxWaiting = 262_144
@@ -40,41 +40,41 @@ const (
 	closeWithin = time.Second
 )
 
-// EventLost stands for events that were not noted, as many as the event's Failures say.
+// EventLost stands for events that were not noted; its Failures counts them.
 const EventLost store.EventKind = 0
 
-// replicatedSet is what History asks the replicated set: *store.Store is one.
+// replicatedSet is what History needs of the replicated set; *store.Store implements it.
 type replicatedSet interface {
 	LiveBans() iter.Seq[store.LiveBan]
 }
 
-// Config is what a History needs.
+// Config configures a History.
 type Config struct {
-	Dir        string        // where the file is
-	Keep       time.Duration // how long an entry is kept; 0 is no bound
-	MaxEntries int           // how many are kept
+	Dir        string        // directory of the file
+	Keep       time.Duration // how long an entry is kept; 0 means for ever
+	MaxEntries int           // how many entries are kept
 	Set        replicatedSet
 	Now        func() time.Time
 	Logger     *slog.Logger
 }
 
-// info is a block in the file.
+// info describes a block in the file.
 type info struct {
 	first uint64
 	to    store.Millis // the latest time seen in it
 }
 
-// History is the memory of one router. All methods may be called concurrently.
+// History is one router's history. All methods may be called concurrently.
 type History struct {
 	cfg  Config
 	log  *slog.Logger
 	file *file
-	wake chan struct{} // to the writer; holds one
+	wake chan struct{} // wakes the writer; holds one
 
 	mu        sync.Mutex
 	full      []*builder // waiting for the disk, the oldest first
-	last      *builder   // the block that grows
-	saved     uint64     // the number of the first entry that is not in the file
+	last      *builder   // the growing block
+	saved     uint64     // number of the first entry that is not in the file
 	lost      int        // events since the last entry that were not noted
 	caught    caught
 	keep      time.Duration
@@ -83,7 +83,7 @@ type History struct {
 	closed    bool
 	lastNoted time.Time // when something was last noted
 
-	blocks []info        // in the file; the writer's alone
+	blocks []info        // in the file; only the writer uses it
 	ready  chan struct{} // closed after the first catch-up
 	stop   chan struct{}
 	done   chan struct{} // nil before Start
@@ -92,7 +92,7 @@ type History struct {
 	Patience time.Duration
 }
 
-// Open opens the memory in a directory, made when it is not there. Start has it written.
+// Open opens the history in a directory, and creates it if it is not there. Nothing is written before Start.
 func Open(c Config) (*History, error) {
 	f, aside, err := openFile(filepath.Join(c.Dir, "history.db"))
 	if err != nil {
@@ -111,14 +111,14 @@ func Open(c Config) (*History, error) {
 	return h, nil
 }
 
-// Start notes what is banned and was not seen, and writes from then on what is noted. It is called once, when all that happens
-// is noted: what happened before is in the set.
+// Start notes the live bans that the history lacks, and from then on writes what is noted. It may be called once, when all
+// events are being noted; what happened before is in the set.
 func (h *History) Start() {
 	h.done = make(chan struct{})
 	go h.write()
 }
 
-// load finds the blocks of the file and takes up the last one.
+// load finds the blocks in the file and continues the last one.
 func (h *History) load() error {
 	return h.file.view(func(b *bbolt.Bucket) error {
 		c := b.Cursor()
@@ -132,7 +132,7 @@ func (h *History) load() error {
 		if n := len(h.blocks); n > 0 {
 			first := h.blocks[n-1].first
 			h.last = newBuilder(first + blockLen)
-			// One that is damaged is left as it is; the next entry begins a block.
+			// Leave a damaged last block as it is; the next entry begins a new one.
 			if last, err := decode(first, append([]byte(nil), newest...)); err == nil && last.len() < blockLen {
 				h.last = grow(last)
 			}
@@ -142,7 +142,7 @@ func (h *History) load() error {
 	})
 }
 
-// Note takes in what happened at the time of now. It waits for nothing.
+// Note records the events of a change at the time now. It does not block.
 func (h *History) Note(now time.Time, c store.Change) {
 	at := store.At(now)
 	h.mu.Lock()
@@ -163,7 +163,7 @@ func (h *History) Note(now time.Time, c store.Change) {
 	}
 }
 
-// kept are the kinds of event that are remembered: the others are the mesh's own bookkeeping.
+// kept reports whether events of a kind are remembered; the others are the mesh's own bookkeeping.
 func kept(k store.EventKind) bool {
 	switch k {
 	case store.EventBan, store.EventExtend, store.EventLift, store.EventExpire, store.EventAllow, store.EventDisallow,
@@ -173,7 +173,7 @@ func kept(k store.EventKind) bool {
 	return false
 }
 
-// add takes in one event, with mu held.
+// add records one event, with mu held.
 func (h *History) add(at store.Millis, e *store.Event) {
 	if h.closed || h.last.end()-h.saved >= maxWaiting {
 		h.lost++
@@ -236,7 +236,7 @@ func (h *History) write() {
 	}
 }
 
-// busy returns how long it is until nothing has been noted for the time of quiet.
+// busy returns how long it takes until nothing has been noted for the time quiet.
 func (h *History) busy() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -303,7 +303,7 @@ func (h *History) flushSome() (more bool, err error) {
 	return more, nil
 }
 
-// outdated names the oldest of the blocks that hold nothing which is still remembered. The last one never is.
+// outdated returns the oldest blocks in which no entry is within the bounds any more. The last block is never one of them.
 func (h *History) outdated(blocks []info, end uint64) (gone []uint64) {
 	oldest, most := h.bounds()
 	for i, b := range blocks {
@@ -315,14 +315,14 @@ func (h *History) outdated(blocks []info, end uint64) (gone []uint64) {
 	return gone
 }
 
-// Rebound changes how much is remembered, and for how long. What that is too much goes with the next write.
+// Rebound changes the bounds. The next write drops what exceeds them.
 func (h *History) Rebound(keep time.Duration, maxEntries int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.keep, h.most = keep, maxEntries
 }
 
-// bounds are the time before which nothing is remembered, and how many entries are.
+// bounds returns the time before which nothing is remembered, and the largest number of entries.
 func (h *History) bounds() (oldest store.Millis, most uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -332,15 +332,15 @@ func (h *History) bounds() (oldest store.Millis, most uint64) {
 	return oldest, uint64(h.most)
 }
 
-// Health is the error of the last attempt to write, nil where it is well.
+// Health returns the error of the last write, nil if it succeeded.
 func (h *History) Health() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.health
 }
 
-// Close writes what waits and closes the file. A disk that does not answer is given a second; the file is let go of when it
-// does.
+// Close writes what waits and closes the file. If the disk does not answer within Patience, Close returns an error, and the
+// file is closed later, when the disk answers.
 func (h *History) Close() error {
 	h.mu.Lock()
 	if h.closed {

@@ -11,16 +11,16 @@ import (
 	"banmesh/store"
 )
 
-// Query selects entries. The zero Query is all of them.
+// Query selects entries. The zero Query selects all.
 type Query struct {
-	Prefix       netip.Prefix // what is about it, about what covers it and about what is inside
+	Prefix       netip.Prefix // selects entries about it, about prefixes that cover it and about prefixes inside it
 	Jail, Origin string
 	Kinds        []store.EventKind
-	Since        store.Millis // seen then or later
-	Limit        int          // at most so many, the newest; 0 is no limit
+	Since        store.Millis // seen at that time or later
+	Limit        int          // newest entries to return; 0 means all
 }
 
-// Events returns what a query selects, the newest first. more reports whether Limit left any out.
+// Events returns the selected events, the newest first. more reports whether Limit left any out.
 func (h *History) Events(q Query) (events []store.Event, more bool, err error) {
 	var kinds [256]bool
 	for _, k := range q.Kinds {
@@ -50,7 +50,7 @@ func (h *History) Events(q Query) (events []store.Event, more bool, err error) {
 	return events, more, err
 }
 
-// Entries says how many entries are remembered, a block's too many at most, and since when; 0 and 0 where there are none.
+// Entries returns the number of entries, at most one block too high, and the time of the earliest; 0 and 0 for none.
 func (h *History) Entries() (n int, since store.Millis) {
 	h.mu.Lock()
 	oldest, end := h.last.block, h.last.end()
@@ -76,9 +76,9 @@ func (h *History) Entries() (n int, since store.Millis) {
 	return int(min(end-oldest.first, most)), max(oldest.from, begin)
 }
 
-// scan calls each with every block that may hold what was seen since then, the newest first, and with the first entry in it
-// that is still remembered, until each returns false. A damaged block is left out. What each is given is valid only until it
-// returns.
+// scan calls each for the blocks that may hold entries seen at since or later, the newest first, with the index of the
+// block's first entry that is still remembered, until each returns false. It skips damaged blocks. The block is valid only
+// until each returns.
 func (h *History) scan(since store.Millis, each func(b *block, from int) bool) error {
 	h.mu.Lock()
 	waiting := make([]block, 0, len(h.full)+1)

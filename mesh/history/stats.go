@@ -10,26 +10,26 @@ import (
 	"banmesh/store"
 )
 
-// Statistics are what was banned, counted.
+// Statistics count what was banned.
 type Statistics struct {
-	Live, Past      int // offences: whose ban is live, and that are over
+	Live, Past      int // offences whose ban is live, and those whose ban is over
 	Lifts, Expiries int
 	Jails, Routers  []NamedCount
-	Networks        []NetworkCount   // by /24 and /48, and by the ban itself where that is wider
+	Networks        []NetworkCount   // by /24 and /48, or by the ban itself if that is wider
 	Repeaters       []RepeatOffender // prefixes that were banned more than once
-	Days            []DayCount       // in order; those on which something happened
+	Days            []DayCount       // in order; only days with events
 	Distinct        int              // networks
-	Entries         int              // of the memory that were looked at
-	Since           store.Millis     // the earliest of them; 0 where there is none
+	Entries         int              // entries that were counted
+	Since           store.Millis     // when the earliest of them was seen; 0 for none
 }
 
-// NamedCount is how many offences have something in common.
+// NamedCount is the number of offences of one jail or router.
 type NamedCount struct {
 	Name       string
 	Live, Past int
 }
 
-// NetworkCount is how many offences came from a network.
+// NetworkCount is the number of offences from a network.
 type NetworkCount struct {
 	Prefix     netip.Prefix
 	Live, Past int
@@ -40,7 +40,7 @@ type RepeatOffender struct {
 	Prefix netip.Prefix
 	Times  int
 	Live   bool
-	Last   store.Millis // when the last of its offences was
+	Last   store.Millis // start of its last offence
 }
 
 // DayCount is one day in UTC.
@@ -51,13 +51,13 @@ type DayCount struct {
 
 // SumQuery says what Sums counts.
 type SumQuery struct {
-	Since store.Millis // what was seen then or later, and live bans whose offence was; 0 is all
-	Top   int          // entries of each list at most; 0 is 10
-	// Each is called with every network, before the list is cut; may be nil.
+	Since store.Millis // counts what was seen then or later, and live bans that began then or later; 0 counts all
+	Top   int          // largest number of entries in each list; 0 means 10
+	// Each is called with every network before the list is cut. It may be nil.
 	Each func(NetworkCount)
 }
 
-// Sums counts the offences of the memory and the live ones, each once.
+// Sums counts the offences of the history and the live ones, each once.
 func (h *History) Sums(q SumQuery) (Statistics, error) {
 	q.Top = cmp.Or(q.Top, 10)
 	var s Statistics
@@ -77,7 +77,7 @@ func (h *History) Sums(q SumQuery) (Statistics, error) {
 	for b := range h.cfg.Set.LiveBans() {
 		k := keyOf(b.Prefix)
 		if !live.add(hashes.of(k, hash(b.Origin), hash(b.Jail), b.Start)) || b.Start < q.Since {
-			continue // the same offence in two logs of its router, or an older one
+			continue // the same offence from another log of its router, or one that is too old
 		}
 		s.Live++
 		count(t.jails, b.Jail).Live++
@@ -101,14 +101,14 @@ func (h *History) Sums(q SumQuery) (Statistics, error) {
 	return s, nil
 }
 
-// tally is what Sums counts with.
+// tally is the working state of Sums.
 type tally struct {
 	jails, routers map[string]*NamedCount
-	hosts          []uint64                         // offences of single IPv4 addresses, as hostOf packs them: nearly all, so they are sorted
-	networks       map[netip.Prefix]*NetworkCount   // of the others
-	prefixes       map[netip.Prefix]*RepeatOffender // likewise
+	hosts          []uint64                         // offences of single IPv4 addresses, packed by hostOf: nearly all are, so they are sorted instead of mapped
+	networks       map[netip.Prefix]*NetworkCount   // of the other offences
+	prefixes       map[netip.Prefix]*RepeatOffender // of the other offences
 	days           map[int64]*DayCount
-	today          *DayCount // the last one asked for
+	today          *DayCount // the day of the last event
 	todayAt        int64
 }
 
@@ -137,7 +137,7 @@ func count(m map[string]*NamedCount, name string) *NamedCount {
 	return c
 }
 
-// block counts one block of the memory, but for the offences that are live.
+// block counts one block of the history, without offences that are live.
 func (t *tally) block(b *block, from int, since store.Millis, live *numbers, s *Statistics) {
 	hash := make([]uint64, len(b.texts))
 	jails, routers := make([]int, len(b.texts)), make([]int, len(b.texts))
@@ -187,14 +187,14 @@ func (t *tally) block(b *block, from int, since store.Millis, live *numbers, s *
 	}
 }
 
-// An offence of one IPv4 address in a word: the address, whether it is live, the minute since 1970.
+// An offence of a single IPv4 address in one word: the address, whether it is live, and minutes since 1970.
 const (
 	hostShift  = 32
 	hostLive   = 1 << 31
 	minuteMask = 1<<31 - 1
 )
 
-// offence counts one offence to its prefix and to its network.
+// offence counts one offence for its prefix and its network.
 func (t *tally) offence(k key, start store.Millis, live bool) {
 	if k.bits == 128 && k.is4() {
 		h := k.lo<<hostShift | uint64(start/60_000)&minuteMask
@@ -225,7 +225,7 @@ func (r *RepeatOffender) add(start store.Millis, live bool) {
 	r.Last = max(r.Last, start)
 }
 
-// networkOf returns the counts of the /24 or /48 that a prefix is in, or of itself where it is wider.
+// networkOf returns the counts of the /24 or /48 around a prefix, or of the prefix itself if it is wider.
 func (t *tally) networkOf(p netip.Prefix) *NetworkCount {
 	width := 48
 	if p.Addr().Is4() {
@@ -242,7 +242,7 @@ func (t *tally) networkOf(p netip.Prefix) *NetworkCount {
 	return n
 }
 
-// finish makes the lists of networks and repeaters.
+// finish builds the lists of networks and repeaters.
 func (t *tally) finish(q SumQuery, s *Statistics) {
 	networks := best[NetworkCount]{n: q.Top, before: func(a, b *NetworkCount) int {
 		return cmp.Or(b.Live+b.Past-a.Live-a.Past, comparePrefixes(a.Prefix, b.Prefix))
@@ -263,7 +263,7 @@ func (t *tally) finish(q SumQuery, s *Statistics) {
 		}
 	}
 	sortHosts(t.hosts)
-	var n NetworkCount // one of each for all: what offer is given is on the heap
+	var n NetworkCount // shared, because what is passed to offer escapes to the heap
 	var r RepeatOffender
 	for from := 0; from < len(t.hosts); {
 		net := t.hosts[from] >> (hostShift + 8)
@@ -301,8 +301,8 @@ func (t *tally) finish(q SumQuery, s *Statistics) {
 	s.Networks, s.Repeaters = networks.list, repeaters.list
 }
 
-// sortHosts sorts by the address, the upper half of each word: a radix sort, as sorting a million by comparing takes longer
-// than all the rest.
+// sortHosts sorts by address, the upper half of each word. It is a radix sort, since sorting a million by comparison takes
+// longer than all the rest.
 func sortHosts(a []uint64) {
 	const digit = 11
 	spare := make([]uint64, len(a))
@@ -322,14 +322,14 @@ func sortHosts(a []uint64) {
 		}
 		a, spare = spare, a
 	}
-	copy(spare, a) // after three passes the sorted ones are in what was spare first
+	copy(spare, a) // after three passes the sorted words are in the former spare
 }
 
 func comparePrefixes(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
 }
 
-// best keeps the first n of what it is offered.
+// best keeps the first n, in the order of before, of what it is offered.
 type best[T any] struct {
 	n      int
 	before func(a, b *T) int
@@ -354,9 +354,9 @@ func top(m map[string]*NamedCount, n int) []NamedCount {
 	return slices.Clip(out[:min(n, len(out))])
 }
 
-// numbers is a set of numbers that are not 0: open addressing, as a map of them costs a million look-ups five times as much.
-// Nearly all look-ups are of what is not there: the sieve, small enough for the cache, answers most of them. It goes by the
-// upper bits of a number, the slots by the lower.
+// numbers is a set of nonzero numbers with open addressing; a map takes five times as long for a million look-ups. Nearly all
+// look-ups miss, and the sieve, small enough for the cache, answers most of those. The sieve is indexed by a number's upper
+// bits, the slots by its lower ones.
 type numbers struct {
 	slots []uint64
 	sieve []uint64 // bits, eight for each slot
@@ -388,7 +388,7 @@ func (s *numbers) put(i int, n uint64) {
 	s.sieve[at>>6] |= 1 << (at & 63)
 }
 
-// add reports whether the number is new.
+// add adds a number and reports whether it is new.
 func (s *numbers) add(n uint64) bool {
 	if s.n*2 >= len(s.slots) {
 		old := s.slots
