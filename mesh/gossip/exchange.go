@@ -157,7 +157,12 @@ func (s *messages) expect(kind byte, fields int, msg any) error {
 
 // talk opens a frame stream to a member.
 func (m *Mesh) talk(addr string, timeout time.Duration) (*messages, func(), error) {
-	c, err := m.wire.dial(addr, timeout)
+	return m.talkWith(m.ring, addr, timeout)
+}
+
+// talkWith is talk with the keys of another ring.
+func (m *Mesh) talkWith(ring *keyring, addr string, timeout time.Duration) (*messages, func(), error) {
+	c, err := m.wire.open(addr, chanFrames, ring, timeout)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -71,6 +71,15 @@ func simulateWith(t *testing.T, n int, sim simnet.Config, change func(*Config), 
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		fl := &fleet{t: t, net: simnet.New(sim)}
+		defer func() { // of a failed test too, or its bubble panics
+			for _, nd := range fl.nodes {
+				fl.stop(nd)
+			}
+			// memberlist leaves timers behind.
+			time.Sleep(5 * time.Minute)
+			fl.net.Close()
+			synctest.Wait()
+		}()
 		for i := range n {
 			fl.nodes = append(fl.nodes, &node{name: fmt.Sprintf("r%03d", i), addr: hostAddr(i), set: newFakeSet(fmt.Sprintf("r%03d", i), uint64(i+1))})
 		}
@@ -88,13 +97,6 @@ func simulateWith(t *testing.T, n int, sim simnet.Config, change func(*Config), 
 			return true
 		})
 		f(fl)
-		for _, nd := range fl.nodes {
-			fl.stop(nd)
-		}
-		// memberlist leaves timers behind.
-		time.Sleep(5 * time.Minute)
-		fl.net.Close()
-		synctest.Wait()
 	})
 }
 

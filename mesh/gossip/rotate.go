@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -70,7 +71,7 @@ func (m *Mesh) ListKeys(ctx context.Context) ([]KeyStatus, error) {
 	if m.ring == nil {
 		return nil, errNoKeyring
 	}
-	answers, err := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, m.table.others())
+	answers, err := m.askKeys(ctx, m.ring, keyCall{Op: uint8(keyList)}, nil, m.table.others())
 	answers[m.cfg.Name] = m.ring.names()
 	byKey := map[string]*KeyStatus{}
 	for name, keys := range answers {
@@ -142,7 +143,7 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 			return err
 		}
 	}
-	answers, err := m.askKeys(ctx, keyCall{Op: uint8(op), Name: KeyName(raw)}, raw, others)
+	answers, err := m.askKeys(ctx, m.ring, keyCall{Op: uint8(op), Name: KeyName(raw)}, raw, others)
 	if err != nil && !(force && (len(answers) > 0 || len(others) == 0)) {
 		return fmt.Errorf("not all members confirmed, repeat the command when they answer: %w", err)
 	}
@@ -169,7 +170,7 @@ func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []targe
 			}
 		}
 	}
-	answers, err := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, others)
+	answers, err := m.askKeys(ctx, m.ring, keyCall{Op: uint8(keyList)}, nil, others)
 	if err != nil && !force {
 		return fmt.Errorf("not all members confirmed: %w", err)
 	}
@@ -187,7 +188,7 @@ func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []targe
 
 // askKeys makes a call to many members at once and returns the names of their keys. The error joins those of the members that
 // failed or refused.
-func (m *Mesh) askKeys(ctx context.Context, call keyCall, raw []byte, to []target) (map[string][]string, error) {
+func (m *Mesh) askKeys(ctx context.Context, ring *keyring, call keyCall, raw []byte, to []target) (map[string][]string, error) {
 	call.From = m.cfg.Name
 	var mu sync.Mutex
 	var errs []error
@@ -199,7 +200,7 @@ func (m *Mesh) askKeys(ctx context.Context, call keyCall, raw []byte, to []targe
 		slots <- struct{}{}
 		go func() {
 			defer func() { <-slots; wg.Done() }()
-			names, err := m.askKey(ctx, call, raw, t)
+			names, err := m.askKey(ctx, ring, call, raw, t)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -213,8 +214,8 @@ func (m *Mesh) askKeys(ctx context.Context, call keyCall, raw []byte, to []targe
 	return answers, errors.Join(errs...)
 }
 
-func (m *Mesh) askKey(ctx context.Context, call keyCall, raw []byte, t target) ([]string, error) {
-	s, done, err := m.talk(t.addr, m.tune.DialTimeout)
+func (m *Mesh) askKey(ctx context.Context, ring *keyring, call keyCall, raw []byte, t target) ([]string, error) {
+	s, done, err := m.talkWith(ring, t.addr, m.tune.DialTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -364,7 +365,10 @@ func (m *Mesh) majority(op keyOp, name string) error {
 		return errors.New("the key in use cannot be removed: use another one first")
 	}
 	asked := *m.table.proven.Load()
-	answers, _ := m.askKeys(ctx, keyCall{Op: uint8(keyList)}, nil, asked)
+	answers, _ := m.askKeys(ctx, m.ring, keyCall{Op: uint8(keyList)}, nil, asked)
+	if op == keyRemove { // one that opens only what is sealed with that key would be cut off, and has not answered
+		m.askSilent(name, asked, answers)
+	}
 	// A member that has just started or is cut off is not a majority by itself.
 	if len(answers) == 0 && m.known.others() {
 		return errors.New("none of the members that it knows has answered it yet: repeat the command in a minute")
@@ -391,6 +395,23 @@ func (m *Mesh) majority(op keyOp, name string) error {
 		return fmt.Errorf("only %d of the %d hosts that it hears hold the key", len(agree), len(voices))
 	}
 	return fmt.Errorf("only %d of the %d hosts that it hears use the key that it would be left with", len(agree), len(voices))
+}
+
+// askSilent asks those that have not answered with another key of the own ring.
+func (m *Mesh) askSilent(name string, asked []target, answers map[string][]string) {
+	raw, err := m.ring.find(name)
+	if err != nil {
+		return
+	}
+	ring, err := newKeyring([][]byte{raw, m.ring.raw()[0]})
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(m.ctx, 2*keyListTime)
+	defer cancel()
+	silent := slices.DeleteFunc(slices.Clone(asked), func(t target) bool { return len(answers[t.name]) > 0 })
+	more, _ := m.askKeys(ctx, ring, keyCall{Op: uint8(keyList)}, nil, silent)
+	maps.Copy(answers, more)
 }
 
 // applyKey carries out the step here and in the keyring file. The file is written first, because a member must not lose at its

@@ -251,17 +251,13 @@ func (w *wire) envelope(frame []byte) *envelope {
 	return &envelope{w: w, channel: chanFrames, payload: frame}
 }
 
-// dial opens a frame stream.
-func (w *wire) dial(to string, timeout time.Duration) (*secureConn, error) {
-	return w.open(to, chanFrames, timeout)
-}
-
-func (w *wire) open(to string, channel byte, timeout time.Duration) (*secureConn, error) {
+// open opens a stream that is sealed with the first key of the ring.
+func (w *wire) open(to string, channel byte, ring *keyring, timeout time.Duration) (*secureConn, error) {
 	c, err := w.inner.DialTimeout(to, timeout)
 	if err != nil {
 		return nil, err
 	}
-	s, err := dialStream(c, w.ring, w.label, channel, timeout, w.count)
+	s, err := dialStream(c, ring, w.label, channel, timeout, w.count)
 	if err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("open stream to %s: %w", to, err)
@@ -300,7 +296,7 @@ func (w *wire) PacketCh() <-chan *memberlist.Packet { return w.packets }
 func (w *wire) StreamCh() <-chan net.Conn           { return w.streams }
 
 func (w *wire) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	c, err := w.open(addr, chanMembers, timeout)
+	c, err := w.open(addr, chanMembers, w.ring, timeout)
 	if err != nil {
 		return nil, err
 	}
