@@ -55,6 +55,7 @@ type keyGift struct {
 var (
 	errNoKeyring = errors.New("this mesh is not encrypted: there are no keys to manage")
 	errRemoteOff = errors.New("its keyring is changed by hand alone: gossip.remote_keyring is false there")
+	errRefused   = errors.New("it refuses")
 	errOldKeys   = errors.New("it hangs up: if it is of an earlier version, upgrade it first")
 )
 
@@ -148,7 +149,12 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 		return fmt.Errorf("not all members confirmed, repeat the command when they answer: %w", err)
 	}
 	if op != keyInstall {
-		return m.applyKey(op, raw)
+		if err := m.applyKey(op, raw); err != nil {
+			return err
+		}
+	}
+	if errors.Is(err, errRefused) { // force skips the silent ones
+		return fmt.Errorf("changed here, and not on all members: %w", err)
 	}
 	return nil
 }
@@ -260,7 +266,7 @@ func (m *Mesh) keyAnswer(s *messages, name string) (keyReply, error) {
 	case a.From != name:
 		return a, fmt.Errorf("it answers as %q", a.From)
 	case a.Error != "":
-		return a, errors.New(a.Error)
+		return a, fmt.Errorf("%w: %s", errRefused, a.Error)
 	}
 	return a, nil
 }
