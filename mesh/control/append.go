@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// AppendJSON writes what encoding/json would, several times as fast: a list has a hundred thousand of them.
+// AppendJSON writes what encoding/json would, several times as fast: a list has a hundred thousand bans.
 func (b *Ban) AppendJSON(to []byte) []byte {
 	to = append(to, `{"prefix":`...)
 	to = appendString(to, b.Prefix)
@@ -82,7 +82,7 @@ func appendUntil(to []byte, u Until) []byte {
 	return append(to, '"')
 }
 
-// appendString quotes the plain strings that nearly all are; the others take encoding/json's way.
+// appendString quotes s. Nearly all strings are plain; encoding/json quotes the others.
 func appendString(to []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

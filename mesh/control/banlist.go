@@ -8,10 +8,10 @@ import (
 	"strconv"
 )
 
-// MaxEach is how many bans with attributes of their own one call may carry.
+// MaxEach bounds the bans with attributes of their own in one call.
 const MaxEach = 50_000
 
-// OneBan is a ban with attributes of its own, in a call of many. Zero Start is now.
+// OneBan is a ban with attributes of its own, in a call of many. A zero Start means now.
 type OneBan struct {
 	Prefix   netip.Prefix `json:"prefix"`
 	Jail     string       `json:"jail"`
@@ -21,7 +21,7 @@ type OneBan struct {
 	Reason   string       `json:"reason"`
 }
 
-// OneBans is a list of bans. It is written and read without reflection: an import carries a hundred thousand.
+// OneBans is a list of bans. It avoids reflection: an import carries a hundred thousand.
 type OneBans []OneBan
 
 // MarshalJSON writes an array, never null.
@@ -62,7 +62,7 @@ func (o *OneBan) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// UnmarshalJSON reads an array. b is one valid JSON value, as encoding/json promises.
+// UnmarshalJSON reads an array. encoding/json promises that b is one valid JSON value.
 func (bs *OneBans) UnmarshalJSON(b []byte) error {
 	p := parser{rest: b, ok: true}
 	out := p.oneBans()
@@ -70,7 +70,7 @@ func (bs *OneBans) UnmarshalJSON(b []byte) error {
 		*bs = out
 		return nil
 	}
-	// In another form than appendJSON's: what a string of anything but plain ASCII needs, too.
+	// Not in appendJSON's form, for example because a string has other than plain ASCII characters.
 	var slow []struct {
 		OneBan
 		Prefix prefixText `json:"prefix"`
@@ -87,7 +87,7 @@ func (bs *OneBans) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// encode is json.Marshal of the call, without its check of what the list has written.
+// encode is json.Marshal of the call, without checking again what the list has written.
 func (c BanCall) encode() ([]byte, error) {
 	each := c.Each
 	c.Each = nil
@@ -95,7 +95,7 @@ func (c BanCall) encode() ([]byte, error) {
 	if err != nil || len(each) == 0 {
 		return b, err
 	}
-	const key = `,"each":` // another one is there for sure: prefixes
+	const key = `,"each":` // prefixes is always written, so there is a field before it
 	out := make([]byte, 0, len(b)+len(key)+2+160*len(each))
 	out = append(out, b[:len(b)-1]...)
 	out = append(out, key...)
@@ -103,15 +103,15 @@ func (c BanCall) encode() ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// ReadJSON reads what a client writes, without the two passes over it that json.Unmarshal takes first. It returns false, and
-// leaves the call as it is, for everything else.
+// ReadJSON reads what a client writes, without the two passes that json.Unmarshal takes first. For anything else it returns
+// false and leaves the call unchanged.
 func (c *BanCall) ReadJSON(b []byte) bool {
 	const key = `,"each":[`
 	at := bytes.Index(b[:min(len(b), maxHead)], []byte(key))
 	if at < 0 {
 		return false
 	}
-	head := append(bytes.Clone(b[:at]), '}') // valid only where at is not within a value
+	head := append(bytes.Clone(b[:at]), '}') // valid JSON only if at is not inside a value
 	var call BanCall
 	if json.Unmarshal(head, &call) != nil {
 		return false
@@ -126,10 +126,10 @@ func (c *BanCall) ReadJSON(b []byte) bool {
 	return true
 }
 
-// maxHead is how much of a call may stand before its list.
+// maxHead bounds the part of a call before its list.
 const maxHead = 4 << 10
 
-// prefixText is a prefix as ParsePrefix reads it.
+// prefixText is a prefix that ParsePrefix parses.
 type prefixText netip.Prefix
 
 func (t *prefixText) UnmarshalText(b []byte) error {
@@ -172,7 +172,7 @@ func (p *parser) oneBan() (o OneBan) {
 	return o
 }
 
-// Bans returns the bans that the call asks for, each with its attributes.
+// Bans returns the requested bans, each with its attributes.
 func (c BanCall) Bans() OneBans {
 	if len(c.Each) > 0 {
 		return c.Each

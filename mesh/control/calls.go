@@ -9,7 +9,7 @@ import (
 	"banmesh/store/text"
 )
 
-// Bounds of what one call may carry. A client with more makes several calls.
+// Bounds of one call. A client with more makes several calls.
 const (
 	maxPrefixes = 250_000 // prefixes in one call
 	MaxReason   = 256     // bytes of a reason or comment
@@ -17,79 +17,79 @@ const (
 	maxAddrs    = 1000    // addresses in one join
 )
 
-// BanCall asks for bans of all its prefixes with the same attributes, or of Each with its own. Times are fixed by the
-// caller, so that a call that waited in the spool means what it meant.
+// BanCall asks for bans of all its prefixes with the same attributes, or of Each with its own. The caller fixes the times, so
+// that a call keeps its meaning while it waits in the spool.
 type BanCall struct {
 	Prefixes Prefixes `json:"prefixes"`
-	Jail     string   `json:"jail,omitempty"`     // "" is "manual"
-	Start    Time     `json:"start,omitempty"`    // when the offence was; zero is now
-	Until    Until    `json:"until,omitempty"`    // Never is without end
+	Jail     string   `json:"jail,omitempty"`     // "" means "manual"
+	Start    Time     `json:"start,omitempty"`    // when the offence was; zero means now
+	Until    Until    `json:"until,omitempty"`    // Never means without end
 	Failures uint32   `json:"failures,omitempty"` // 0 for a manual ban
 	Reason   string   `json:"reason,omitempty"`
-	Restored bool     `json:"restored,omitempty"` // a replay by fail2ban's start
-	Force    bool     `json:"force,omitempty"`    // wider than usual, longer than bans.max_duration
-	Each     OneBans  `json:"each,omitempty"`     // in place of the prefixes and their attributes
-	DryRun   bool     `json:"dry_run,omitempty"`  // only say what it would do
+	Restored bool     `json:"restored,omitempty"` // fail2ban repeats it at its start
+	Force    bool     `json:"force,omitempty"`    // allows prefixes wider than usual and times longer than bans.max_duration
+	Each     OneBans  `json:"each,omitempty"`     // instead of the prefixes and their attributes
+	DryRun   bool     `json:"dry_run,omitempty"`  // only report what it would do
 }
 
-// BanReply counts what became of the prefixes; the five counts add up to what was asked.
+// BanReply counts what became of the prefixes; the five counts add up to the number of requested ones.
 type BanReply struct {
 	New         int      `json:"new"`
 	Extended    int      `json:"extended"`
 	Known       int      `json:"known"`                  // nothing had to be written
-	StaysLifted int      `json:"stays_lifted"`           // this very offence was unbanned
+	StaysLifted int      `json:"stays_lifted"`           // this offence has been unbanned
 	Expired     int      `json:"expired"`                // the end was already past
 	Lifted      Prefixes `json:"lifted,omitempty"`       // those that stay lifted, at most 100
-	Exempted    Prefixes `json:"exempted,omitempty"`     // stored, but never-ban or an allow covers them wholly or in part, at most 100
-	Until       Until    `json:"until,omitempty"`        // when the last of the bans ends: those written, and those that said as much already
-	ShortenedTo Until    `json:"shortened_to,omitempty"` // set where bans.max_duration cut the asked end
+	Exempted    Prefixes `json:"exempted,omitempty"`     // stored, but a never-ban or an allow covers at least a part, at most 100
+	Until       Until    `json:"until,omitempty"`        // when the last of the bans ends, written or known
+	ShortenedTo Until    `json:"shortened_to,omitempty"` // set if bans.max_duration cut the requested end
 }
 
 // UnbanCall asks to lift every ban of exactly these prefixes, or of all.
 type UnbanCall struct {
 	Prefixes  Prefixes `json:"prefixes"`
-	All       bool     `json:"all,omitempty"`       // every ban (of Jail, and of this router where Mine)
+	All       bool     `json:"all,omitempty"`       // every ban (of Jail, and of this router if Mine)
 	Jail      string   `json:"jail,omitempty"`      // only of this jail
 	Mine      bool     `json:"mine,omitempty"`      // only this router's own
 	Hold      Until    `json:"hold,omitempty"`      // also allow them until then; zero does not
 	Confirmed bool     `json:"confirmed,omitempty"` // an operator confirmed a bulk command
-	At        Time     `json:"at,omitempty"`        // when it was said: an unban that waited in the spool spares what began later
-	DryRun    bool     `json:"dry_run,omitempty"`   // only say what it would do
+	At        Time     `json:"at,omitempty"`        // when it was requested: an unban from the spool spares bans that began later
+	DryRun    bool     `json:"dry_run,omitempty"`   // only report what it would do
 }
 
 // Lifted is what an unban did to one prefix.
 type Lifted struct {
 	Prefix   string   `json:"prefix"`
-	Offences int      `json:"offences"`           // lifted; 0 is: it was not banned
-	Covering Prefixes `json:"covering,omitempty"` // wider bans that still hold it
+	Offences int      `json:"offences"`           // lifted; 0 means that it was not banned
+	Covering Prefixes `json:"covering,omitempty"` // wider bans that still cover it
 }
 
-// UnbanReply has one entry for each asked prefix in order, or for each lifted one with All.
+// UnbanReply has one entry for each requested prefix in order, or with All for each lifted one.
 type UnbanReply struct {
 	Lifted     []Lifted     `json:"lifted"`
 	Unnotified []Unnotified `json:"unnotified,omitempty"` // routers whose fail2ban goes on blocking
 }
 
-// Unnotified is a router whose agent cannot tell its fail2ban what the mesh lifts.
+// Unnotified is a router whose agent cannot tell its fail2ban about lifted bans.
 type Unnotified struct {
 	Router string `json:"router"`
 	Why    string `json:"why"`
 }
 
-// AllowCall asks that no ban of these prefixes counts until then.
+// AllowCall asks that no ban of these prefixes takes effect until then.
 type AllowCall struct {
 	Prefixes  Prefixes `json:"prefixes"`
 	Until     Until    `json:"until"`
 	Comment   string   `json:"comment,omitempty"`
-	Confirmed bool     `json:"confirmed,omitempty"` // needed for those wider than /8
+	Confirmed bool     `json:"confirmed,omitempty"` // needed for prefixes wider than /8
 }
 
-// AllowReply says how many live bans the allows cover now.
+// AllowReply says how many live bans the allows now cover.
 type AllowReply struct {
 	Covered int `json:"covered"`
 }
 
-// DropAllowCall asks to end the allows of exactly these prefixes, from whichever router.
+// DropAllowCall asks to end the allows of exactly these prefixes, whichever router made them.
 type DropAllowCall struct {
 	Prefixes Prefixes `json:"prefixes"`
 }
@@ -98,7 +98,7 @@ type DropAllowCall struct {
 type DropAllowReply struct {
 	Dropped int      `json:"dropped"`
 	Missing Prefixes `json:"missing,omitempty"`
-	// Limited counts those that have not ended: as many of others' as the limits let count within a minute have.
+	// Limited counts those not ended, because the limits allow only so many of other routers' per minute.
 	Limited int `json:"limited,omitempty"`
 }
 
@@ -112,7 +112,7 @@ type Allow struct {
 	Ignored string `json:"ignored,omitempty"` // why it does not count
 }
 
-// HookEvent is the life-cycle command of a fail2ban action that calls.
+// HookEvent is the command of a fail2ban action that calls the hook.
 type HookEvent string
 
 // The hooks: actionstart, actionstop, actionflush, actionban, actionprolong, actionunban.
@@ -125,31 +125,30 @@ const (
 	HookUnban   HookEvent = "unban"
 )
 
-// HookCall is what a hook of the fail2ban action passes on. Prefixes holds exactly one for ban, prolong and unban, none
-// for the others.
+// HookCall is the call of a hook of the fail2ban action. Prefixes holds exactly one prefix for ban, prolong and unban, and
+// none for the others.
 type HookCall struct {
 	Event    HookEvent `json:"event"`
 	Jail     string    `json:"jail"`
 	Prefixes Prefixes  `json:"prefixes"`
-	Start    Time      `json:"start,omitempty"` // fail2ban's <time>; zero where it was not told
-	Until    Until     `json:"until,omitempty"` // <time> + <bantime>; Never for -1; zero where it was not told
+	Start    Time      `json:"start,omitempty"` // fail2ban's <time>; zero if not given
+	Until    Until     `json:"until,omitempty"` // <time> + <bantime>; Never for -1; zero if not given
 	Failures uint32    `json:"failures,omitempty"`
 	Restored bool      `json:"restored,omitempty"`
 	At       Time      `json:"at"` // when the hook ran
 }
 
-// HookReply says what became of a hook's call where it went otherwise than fail2ban expects: Note is a sentence for the
-// log, empty where there is nothing to say.
+// HookReply says what became of a hook's call if that is not what fail2ban expects. Note is a sentence for the log, or empty.
 type HookReply struct {
 	Note string `json:"note,omitempty"`
 }
 
-// JoinCall names members to join, host:port each.
+// JoinCall names members to join, as host:port.
 type JoinCall struct {
 	Addrs []string `json:"addrs"`
 }
 
-// JoinReply says how many answered, and of the others why not.
+// JoinReply says how many answered, and why the others did not.
 type JoinReply struct {
 	Joined int      `json:"joined"`
 	Failed []string `json:"failed,omitempty"`
@@ -157,32 +156,32 @@ type JoinReply struct {
 
 // InviteCall asks for a token that lets one machine into the mesh.
 type InviteCall struct {
-	Name string   `json:"name,omitempty"` // that the machine takes; "" leaves it the choice
-	Life int64    `json:"life"`           // seconds that the token is good for
-	Addr []string `json:"addr,omitempty"` // host:port at which the new machine reaches this one, beside the one advertised
+	Name string   `json:"name,omitempty"` // that the machine must take; "" leaves the choice to it
+	Life int64    `json:"life"`           // seconds that the token is valid
+	Addr []string `json:"addr,omitempty"` // host:port at which the new machine reaches this one, besides the advertised address
 }
 
-// InviteReply is a token, which is a secret until it is used or has ended.
+// InviteReply holds a token, which is a secret until it is used or has expired.
 type InviteReply struct {
 	Token string   `json:"token"`
 	Until Time     `json:"until"`
-	Addrs []string `json:"addrs"` // that stand in it
+	Addrs []string `json:"addrs"` // addresses in the token
 }
 
-// Invitation is an open one: its token has neither been used nor ended. The token itself is kept nowhere.
+// Invitation is an open invitation: its token is neither used nor expired. The token itself is not stored.
 type Invitation struct {
 	ID    string `json:"id"`
-	Name  string `json:"name,omitempty"` // that the machine takes; "" leaves it the choice
+	Name  string `json:"name,omitempty"` // that the machine must take; "" leaves the choice to it
 	Made  Time   `json:"made"`
 	Until Time   `json:"until"`
 }
 
-// UninviteCall takes back the open invitations of that name, or the one with that id.
+// UninviteCall cancels the open invitations for that name, or the one with that id.
 type UninviteCall struct {
 	Which string `json:"which"`
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c UninviteCall) Validate() error {
 	if c.Which == "" || len(c.Which) > 255 {
 		return fmt.Errorf("invite: %s: want the name or the id of an open invitation", Show(c.Which))
@@ -190,7 +189,7 @@ func (c UninviteCall) Validate() error {
 	return nil
 }
 
-// UninviteReply names the invitations that were taken back.
+// UninviteReply names the cancelled invitations.
 type UninviteReply struct {
 	Cancelled []Invitation `json:"cancelled"`
 }
@@ -198,28 +197,28 @@ type UninviteReply struct {
 // CommitCall asks for a commit now.
 type CommitCall struct {
 	Force  bool `json:"force,omitempty"`   // also what the guards hold back
-	DryRun bool `json:"dry_run,omitempty"` // only say what it would do
+	DryRun bool `json:"dry_run,omitempty"` // only report what it would do
 }
 
-// Validate accepts every commit: its two switches exclude nothing.
+// Validate accepts every commit: the two switches do not exclude each other.
 func (CommitCall) Validate() error { return nil }
 
 // CommitReply says what was committed, or with DryRun would be.
 type CommitReply struct {
 	Diff
 	Committed bool   `json:"committed"`
-	Leader    string `json:"leader,omitempty"` // who did it
+	Leader    string `json:"leader,omitempty"` // who committed
 	Detail    string `json:"detail,omitempty"`
 }
 
-// RevokeCall lifts what one router made.
+// RevokeCall lifts one router's bans.
 type RevokeCall struct {
 	Origin    string `json:"origin"`
-	Since     Time   `json:"since,omitempty"` // only offences that began then or later; zero is all
+	Since     Time   `json:"since,omitempty"` // only offences that began then or later; zero means all
 	Block     bool   `json:"block,omitempty"`
 	Unblock   bool   `json:"unblock,omitempty"`
 	Confirmed bool   `json:"confirmed,omitempty"`
-	DryRun    bool   `json:"dry_run,omitempty"` // only say what it would do
+	DryRun    bool   `json:"dry_run,omitempty"` // only report what it would do
 }
 
 // RevokeReply counts the prefixes whose bans by that router were lifted.
@@ -227,12 +226,12 @@ type RevokeReply struct {
 	Lifted int `json:"lifted"`
 }
 
-// ForgetCall takes a member that has failed off the books of all members.
+// ForgetCall makes all members forget a failed one.
 type ForgetCall struct {
 	Name string `json:"name"`
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c ForgetCall) Validate() error {
 	if c.Name == "" || len(c.Name) > 255 {
 		return fmt.Errorf("forget: %s: want a member's name", Show(c.Name))
@@ -248,7 +247,7 @@ type KeyringCall struct {
 	Force bool `json:"force,omitempty"`
 }
 
-// KeyringReply shows each key with the number of members that hold it, of how many.
+// KeyringReply shows each key with the number of members that hold it, out of how many.
 type KeyringReply struct {
 	Keys    []KeyState `json:"keys"`
 	Members int        `json:"members"`
@@ -257,12 +256,12 @@ type KeyringReply struct {
 
 // KeyState is one key of the mesh.
 type KeyState struct {
-	Key     string `json:"key"` // its name, from which the key cannot be had
+	Key     string `json:"key"` // its name, which does not reveal the key
 	Holders int    `json:"holders"`
 	Primary int    `json:"primary"` // members that encrypt with it
 }
 
-// CheckJail refuses what is no name of a jail: package text has the grammar.
+// CheckJail refuses invalid names of jails; package text defines the grammar.
 func CheckJail(s string) error {
 	if err := text.CheckName(s); err != nil {
 		return fmt.Errorf("jail %s: %w", Show(s), err)
@@ -270,7 +269,7 @@ func CheckJail(s string) error {
 	return nil
 }
 
-// CheckText refuses a reason or comment that is too long, not UTF-8 or holds control characters; what names it.
+// CheckText refuses a reason or comment that is too long, is not UTF-8 or has control characters; what names it in the error.
 func CheckText(what, s string) error {
 	if len(s) > MaxReason {
 		return fmt.Errorf("%s %s: at most %d bytes", what, Show(s), MaxReason)
@@ -294,7 +293,7 @@ func checkPrefixes(ps Prefixes) error {
 	return nil
 }
 
-// Validate refuses what the agent need not be asked about. The store has the last word.
+// Validate checks the call by itself, before the agent is asked. The store has the last word.
 func (c BanCall) Validate() error {
 	if len(c.Each) > 0 {
 		if len(c.Prefixes) > 0 {
@@ -308,7 +307,7 @@ func (c BanCall) Validate() error {
 	return checkBan(c.Jail, c.Start, c.Until, c.Reason)
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c UnbanCall) Validate() error {
 	if c.All == (len(c.Prefixes) > 0) {
 		return fmt.Errorf("want prefixes or all, and not both")
@@ -327,7 +326,7 @@ func (c UnbanCall) Validate() error {
 	return nil
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c AllowCall) Validate() error {
 	if err := checkPrefixes(c.Prefixes); err != nil {
 		return err
@@ -345,10 +344,10 @@ func (c AllowCall) Validate() error {
 	return CheckText("comment", c.Comment)
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c DropAllowCall) Validate() error { return checkPrefixes(c.Prefixes) }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c HookCall) Validate() error {
 	if err := CheckJail(c.Jail); err != nil {
 		return err
@@ -374,7 +373,7 @@ func (c HookCall) Validate() error {
 	return nil
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c JoinCall) Validate() error {
 	if len(c.Addrs) == 0 || len(c.Addrs) > maxAddrs {
 		return fmt.Errorf("join takes 1 to %d addresses, not %d", maxAddrs, len(c.Addrs))
@@ -387,7 +386,7 @@ func (c JoinCall) Validate() error {
 	return nil
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c InviteCall) Validate() error {
 	if c.Life <= 0 {
 		return fmt.Errorf("invite: the token needs a time for which it is good")
@@ -398,7 +397,7 @@ func (c InviteCall) Validate() error {
 	return nil
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c RevokeCall) Validate() error {
 	if c.Origin == "" || len(c.Origin) > 255 {
 		return fmt.Errorf("revoke: origin %s: want a member's name", Show(c.Origin))
@@ -412,7 +411,7 @@ func (c RevokeCall) Validate() error {
 	return nil
 }
 
-// Validate refuses what the agent need not be asked about.
+// Validate checks the call by itself, before the agent is asked.
 func (c KeyringCall) Validate() error {
 	switch c.Op {
 	case "list":

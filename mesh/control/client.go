@@ -19,15 +19,15 @@ import (
 // maxReply bounds a reply that is read whole, in bytes.
 const maxReply = 64 << 20
 
-// maxError bounds the reply of a call that failed, in bytes.
+// maxError bounds the reply to a failed call, in bytes.
 const maxError = 128 << 10
 
-// Client talks to the agent behind one socket: a connection and one request each call. It writes HTTP by itself and
-// leaves net/http out, whose start costs a short-lived command more than the call. The context's
-// deadline bounds each call; an agent that is not there, or does not answer in time, is ErrNoAgent.
+// Client talks to the agent behind one socket, with a connection for each call. It writes HTTP itself: loading net/http costs
+// a short-lived command more than the call. The context's deadline bounds each call. If the agent is not there or does not
+// answer in time, the error is ErrNoAgent.
 type Client struct{ socket string }
 
-// NewClient returns a Client for the socket at that path. Nothing is dialled before the first call.
+// NewClient returns a Client for the socket at that path. It connects at the first call.
 func NewClient(socket string) *Client { return &Client{socket: socket} }
 
 // Ban asks for bans.
@@ -44,12 +44,12 @@ func (c *Client) Unban(ctx context.Context, call UnbanCall) (UnbanReply, error) 
 	return ask[UnbanReply](ctx, c, PathUnban, call)
 }
 
-// Fail2ban passes on what a hook was told.
+// Fail2ban passes on the call of a hook.
 func (c *Client) Fail2ban(ctx context.Context, call HookCall) (HookReply, error) {
 	return ask[HookReply](ctx, c, PathFail2ban, call)
 }
 
-// TakeIn gives the agent what the local fail2ban holds already.
+// TakeIn gives the agent the bans that the local fail2ban already holds.
 func (c *Client) TakeIn(ctx context.Context, call TakeInCall) (TakeInReply, error) {
 	return ask[TakeInReply](ctx, c, PathTakeIn, call)
 }
@@ -59,7 +59,7 @@ func (c *Client) Allow(ctx context.Context, call AllowCall) (AllowReply, error) 
 	return ask[AllowReply](ctx, c, PathAllow, call)
 }
 
-// DropAllow takes out of the allow-list.
+// DropAllow removes from the allow-list.
 func (c *Client) DropAllow(ctx context.Context, call DropAllowCall) (DropAllowReply, error) {
 	return ask[DropAllowReply](ctx, c, PathAllowRemove, call)
 }
@@ -72,12 +72,12 @@ func (c *Client) Why(ctx context.Context, p netip.Prefix) (Why, error) {
 	return get[Why](ctx, c, PathWhy+"?ip="+Bare(p.String()))
 }
 
-// History returns what was.
+// History returns past events.
 func (c *Client) History(ctx context.Context, q HistoryQuery) (History, error) {
 	return get[History](ctx, c, withQuery(PathHistory, q.encode()))
 }
 
-// Stats returns the offences in numbers.
+// Stats returns statistics of the offences.
 func (c *Client) Stats(ctx context.Context, q StatsQuery) (Stats, error) {
 	return get[Stats](ctx, c, withQuery(PathStats, q.encode()))
 }
@@ -120,7 +120,7 @@ func (c *Client) Invitations(ctx context.Context) ([]Invitation, error) {
 	return get[[]Invitation](ctx, c, PathInvite)
 }
 
-// Uninvite takes back invitations.
+// Uninvite cancels invitations.
 func (c *Client) Uninvite(ctx context.Context, call UninviteCall) (UninviteReply, error) {
 	return ask[UninviteReply](ctx, c, PathUninvite, call)
 }
@@ -128,7 +128,7 @@ func (c *Client) Uninvite(ctx context.Context, call UninviteCall) (UninviteReply
 // Leave makes the agent leave the mesh and stop.
 func (c *Client) Leave(ctx context.Context) error { return c.order(ctx, PathLeave) }
 
-// Forget takes a member that has failed off the books of all members.
+// Forget makes all members forget a failed one.
 func (c *Client) Forget(ctx context.Context, call ForgetCall) error {
 	_, err := ask[struct{}](ctx, c, PathForget, call)
 	return err
@@ -140,7 +140,7 @@ func (c *Client) Freeze(ctx context.Context) error { return c.order(ctx, PathFre
 // Thaw ends the freezes that the agent has seen.
 func (c *Client) Thaw(ctx context.Context) error { return c.order(ctx, PathThaw) }
 
-// Revoke lifts what one router made.
+// Revoke lifts one router's bans.
 func (c *Client) Revoke(ctx context.Context, call RevokeCall) (RevokeReply, error) {
 	return ask[RevokeReply](ctx, c, PathRevoke, call)
 }
@@ -167,7 +167,7 @@ func (c *Client) ListJSON(ctx context.Context, q ListQuery, to io.Writer) error 
 	return nil
 }
 
-// lastBytes keeps the end of what is written: the list's tells whether all of it came.
+// lastBytes keeps the last bytes written: they tell whether the whole list came.
 type lastBytes [2]byte
 
 func (l *lastBytes) Write(b []byte) (int, error) {
@@ -177,7 +177,7 @@ func (l *lastBytes) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// List calls each with the bans in order until one returns an error.
+// List calls each with the bans in order until it returns an error.
 func (c *Client) List(ctx context.Context, q ListQuery, each func(Ban) error) error {
 	body, err := c.bans(ctx, q)
 	if err != nil {
@@ -201,7 +201,7 @@ func (c *Client) bans(ctx context.Context, q ListQuery) (io.ReadCloser, error) {
 	return c.do(ctx, "GET", withQuery(PathBans, q.encode()), nil)
 }
 
-// Events calls each with what happens from now on, until ctx ends, each returns an error or the agent stops (io.EOF).
+// Events calls each with every event from now on, until ctx ends, each returns an error or the agent stops (io.EOF).
 func (c *Client) Events(ctx context.Context, each func(Event) error) error {
 	body, err := c.do(ctx, "GET", PathEvents, nil)
 	if err != nil {
@@ -261,7 +261,7 @@ func receive[R any](ctx context.Context, c *Client, method, path string, body []
 	return reply, nil
 }
 
-// do sends one request and returns the body of a successful reply; closing it closes the connection.
+// do sends one request and returns the body of a successful reply. Closing the body closes the connection.
 func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
@@ -272,13 +272,13 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	req = append(req, method...)
 	req = append(req, ' ')
 	req = append(req, path...)
-	// Of HTTP/1.0 the end of a reply is its length or the end of the connection (RFC 9112 §6.3), never chunks.
+	// HTTP/1.0 ends a reply by its length or by closing the connection (RFC 9112 §6.3), so chunks need not be parsed.
 	req = append(req, " HTTP/1.0\r\nHost: banmesh\r\nContent-Type: application/json\r\nContent-Length: "...)
 	req = strconv.AppendInt(req, int64(len(body)), 10)
 	req = append(req, "\r\n\r\n"...)
 	req = append(req, body...)
 	_, sent := conn.Write(req)
-	// A server that refuses a body answers before it has read it all: what it says is worth more than the broken pipe.
+	// A server that refuses a body may answer before it has read all of it. Prefer its answer to the broken pipe.
 	status, reply, err := readReply(bufio.NewReader(conn))
 	if err != nil {
 		closing.Close()
@@ -303,8 +303,8 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	return nil, &e
 }
 
-// readReply reads the head of a reply and returns the body, which ends with io.ErrUnexpectedEOF where it is shorter than
-// the head says.
+// readReply reads the head of a reply and returns the body, which ends with io.ErrUnexpectedEOF if it is shorter than
+// announced.
 func readReply(r *bufio.Reader) (status int, body io.Reader, err error) {
 	var length int64 = -1
 	for first := true; ; first = false {
@@ -339,7 +339,7 @@ func readReply(r *bufio.Reader) (status int, body io.Reader, err error) {
 	return status, &exactly{r, length}, nil
 }
 
-// exactly is a body of a known length.
+// exactly is a body of known length.
 type exactly struct {
 	r    io.Reader
 	left int64
@@ -379,7 +379,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	return nil, fmt.Errorf("%w at %s: %w", ErrNoAgent, c.socket, err)
 }
 
-// cut names the failure of a call that was under way.
+// cut turns the error of an interrupted call into one that callers know.
 func (c *Client) cut(err error) error {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -388,7 +388,7 @@ func (c *Client) cut(err error) error {
 	return fmt.Errorf("%w at %s: it ended the conversation: %w", ErrNoAgent, c.socket, err)
 }
 
-// closer ends a reply together with its connection.
+// closer closes the connection with the body.
 type closer struct {
 	io.Reader
 	conn net.Conn

@@ -1,6 +1,12 @@
-// Package control is the conversation between the agent and the commands on its own machine: HTTP with JSON over a
-// unix socket. It holds what is said (the calls and replies) and the client, which every command starts with: it loads as
-// little as it can. The agent's end is package server.
+// Package control is how the commands on a machine talk to its agent: HTTP with JSON over a unix socket. It holds the calls
+// and replies, the checks and conversions that both ends share, and the client. The agent's end is package server.
+//
+// Every command loads this package, and fail2ban starts one for each ban and waits for it. So it stays small to load: the
+// client speaks HTTP/1.0 without net/http, lists are written and parsed without reflection, and nothing is initialised at
+// start.
+//
+// A Client has no state: each call has its own connection, and its context's deadline bounds it. The package starts no
+// goroutines.
 package control
 
 // Paths of the API. Reads are GET, changes are POST with a JSON body.

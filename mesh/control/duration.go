@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// MaxDuration is the longest time that may be asked for; beyond it lies a mistake, or what -1 says.
+// MaxDuration is the longest valid duration; anything longer is a mistake or means -1.
 const MaxDuration = 100 * 365 * 24 * time.Hour
 
 // Forever is what ParseDuration returns for -1: without end.
 const Forever time.Duration = -1
 
-// ParseDuration reads a duration above zero: Go's form with d and w added (1w2d, 90m), or a plain number of seconds. -1
-// is Forever, fail2ban's way to say without end.
+// ParseDuration parses a duration above zero, in Go's format with d and w added (1w2d, 90m) or as a number of seconds. As in
+// fail2ban, -1 means without end; it returns Forever.
 func ParseDuration(s string) (time.Duration, error) {
 	if s == "-1" {
 		return Forever, nil
@@ -50,7 +50,7 @@ func ParseDuration(s string) (time.Duration, error) {
 		}
 		part := time.Duration(math.Round(f))
 		if whole, err := strconv.ParseInt(rest[:n], 10, 64); err == nil {
-			part = time.Duration(whole) * unit // exact where the float is not
+			part = time.Duration(whole) * unit // exact, unlike the float
 		}
 		if total += part; total > MaxDuration {
 			return 0, bad("longer than 100 years; -1 means without end")

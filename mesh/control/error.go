@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Code says what kind of failure an Error is, for programs.
+// Code is the kind of failure of an Error, for programs.
 type Code string
 
 // The codes, with the HTTP status that carries each.
@@ -15,12 +15,12 @@ const (
 	CodeNotFound    Code = "not_found"   // 404: no such thing, or no such path in this version of the agent
 	CodeConflict    Code = "conflict"    // 409: not in this state: another leader, frozen, must be forced or confirmed
 	CodeTooLarge    Code = "too_large"   // 413: more than one call may carry
-	CodeInternal    Code = "failed"      // 500: tried, and it failed
+	CodeInternal    Code = "failed"      // 500: tried, but failed
 	CodeUnavailable Code = "unavailable" // 503: not now: starting, stopping, disk failing
 )
 
-// Error is a refusal or failure as it travels: the agent returns one (or any error, which becomes CodeInternal), the
-// client gets it back.
+// Error is a refusal or failure as it travels: the agent returns one (other errors become CodeInternal), and the client
+// receives it.
 type Error struct {
 	Message string `json:"error"`
 	Code    Code   `json:"code"`
@@ -28,16 +28,15 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Errorf makes an Error: what failed, on what, what to do.
+// Errorf returns an Error, whose text says what failed, on what, and what to do.
 func Errorf(c Code, format string, args ...any) *Error {
 	return &Error{Code: c, Message: fmt.Sprintf(format, args...)}
 }
 
-// ErrNoAgent says that nothing answers on the socket, or not in time: whether a call that was sent has had its effect is
-// not known then.
+// ErrNoAgent says that nothing answers on the socket, or not in time. It is then unknown whether the call had its effect.
 var ErrNoAgent = errors.New("no agent reachable")
 
-// ErrNoAnswer is an ErrNoAgent: somebody listens on the socket, and does not answer in time.
+// ErrNoAnswer is an ErrNoAgent: somebody listens on the socket but does not answer in time.
 var ErrNoAnswer error = noAnswer{}
 
 type noAnswer struct{}

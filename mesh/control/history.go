@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// MaxPast is how many events one answer of the history holds at most.
+// MaxPast bounds the events in one answer of the history.
 const MaxPast = 100_000
 
-// PastKinds are the events that the history knows, as monitor names them; error says that some were lost.
+// PastKinds are the events in the history, as monitor names them; error says that some were lost.
 var PastKinds = []string{"ban", "extend", "lift", "expire", "allow", "disallow", "freeze", "thaw", "block", "unblock", "error"}
 
-// HistoryQuery selects what was. The zero HistoryQuery is all of it.
+// HistoryQuery selects past events. The zero HistoryQuery selects all.
 type HistoryQuery struct {
-	Prefix       netip.Prefix // what is about it, about what covers it and about what is inside
+	Prefix       netip.Prefix // selects events about it, about prefixes that cover it and about prefixes inside it
 	Jail, Origin string
-	Kinds        []string // of PastKinds; none is all
-	Since        Time     // seen then or later
-	Limit        int      // the newest; 0 is MaxPast
+	Kinds        []string // of PastKinds; none means all
+	Since        Time     // seen at that time or later
+	Limit        int      // newest events to return; 0 means MaxPast
 }
 
-// Validate refuses what cannot be asked.
+// Validate checks the query.
 func (q HistoryQuery) Validate() error {
 	if q.Limit < 0 || q.Limit > MaxPast {
 		return fmt.Errorf("limit %d: want a number from 0 to %d", q.Limit, MaxPast)
@@ -51,7 +51,7 @@ func (q HistoryQuery) encode() string {
 	return string(e)
 }
 
-// ParseHistoryQuery reads what encode writes: get returns the value of a key, "" where there is none.
+// ParseHistoryQuery parses what encode writes; get returns the value of a key, or "".
 func ParseHistoryQuery(get func(key string) string) (q HistoryQuery, err error) {
 	q.Jail, q.Origin = get("jail"), get("origin")
 	if s := get("prefix"); s != "" {
@@ -75,36 +75,36 @@ func ParseHistoryQuery(get func(key string) string) (q HistoryQuery, err error) 
 	return q, q.Validate()
 }
 
-// History is what was, as far as this router remembers, the newest first.
+// History holds past events as far as this router remembers them, the newest first.
 type History struct {
 	Events  []Past `json:"events"`
 	More    bool   `json:"more"`           // the limit left some out
-	Entries int    `json:"entries"`        // of the whole memory
-	From    Time   `json:"from,omitempty"` // when it began
+	Entries int    `json:"entries"`        // in the whole history
+	From    Time   `json:"from,omitempty"` // when it begins
 }
 
-// Past is one event as it was seen here, as `history --json` shows it.
+// Past is one event as this router saw it, as `history --json` shows it.
 type Past struct {
 	Time     Time   `json:"time"`
 	Event    string `json:"event"` // one of PastKinds
 	Prefix   string `json:"prefix,omitempty"`
 	Origin   string `json:"origin,omitempty"`
 	Jail     string `json:"jail,omitempty"`
-	By       string `json:"by,omitempty"` // who lifted
+	By       string `json:"by,omitempty"` // who lifted the ban
 	Start    Time   `json:"start,omitempty"`
-	Until    *Until `json:"until,omitempty"` // absent where the event has no end to it
+	Until    *Until `json:"until,omitempty"` // absent if the event has no end
 	Failures uint32 `json:"failures,omitempty"`
-	Reason   string `json:"reason,omitempty"` // of a ban; the comment of an allow
-	Lost     int    `json:"lost,omitempty"`   // events that were not noted
+	Reason   string `json:"reason,omitempty"` // of a ban, or the comment of an allow
+	Lost     int    `json:"lost,omitempty"`   // number of events that were not noted
 }
 
-// StatsQuery says what is counted.
+// StatsQuery says what to count.
 type StatsQuery struct {
-	Since Time // seen then or later; zero is all that is remembered
-	Top   int  // entries of each list; 0 is 10
+	Since Time // seen at that time or later; zero means all that is remembered
+	Top   int  // entries of each list; 0 means 10
 }
 
-// Validate refuses what cannot be asked.
+// Validate checks the query.
 func (q StatsQuery) Validate() error {
 	if q.Top < 0 || q.Top > 1000 {
 		return fmt.Errorf("top %d: want a number from 1 to 1000", q.Top)
@@ -121,7 +121,7 @@ func (q StatsQuery) encode() string {
 	return string(e)
 }
 
-// ParseStatsQuery reads what encode writes.
+// ParseStatsQuery parses what encode writes.
 func ParseStatsQuery(get func(key string) string) (q StatsQuery, err error) {
 	if s := get("since"); s != "" {
 		if q.Since, err = ParseTime(s); err != nil {
@@ -136,11 +136,11 @@ func ParseStatsQuery(get func(key string) string) (q StatsQuery, err error) {
 	return q, q.Validate()
 }
 
-// Stats are the offences, live and remembered, in numbers, as `stats --json` shows them. Each offence counts once.
+// Stats count the live and remembered offences, as `stats --json` shows them. Each offence counts once.
 type Stats struct {
 	Time      Time         `json:"time"`
-	Since     Time         `json:"since,omitempty"` // what was asked; absent for all
-	From      Time         `json:"from,omitempty"`  // the first event that was looked at
+	Since     Time         `json:"since,omitempty"` // as requested; absent for all
+	From      Time         `json:"from,omitempty"`  // the first event counted
 	Bans      Share        `json:"bans"`
 	Lifts     int          `json:"lifts"`
 	Expired   int          `json:"expired"`
@@ -152,10 +152,10 @@ type Stats struct {
 	Days      []DayCount   `json:"days"`      // in UTC
 	ASNs      []ASNShare   `json:"asns,omitempty"`
 	Countries []NamedShare `json:"countries,omitempty"`
-	Unplaced  string       `json:"geo_error,omitempty"` // why a database that is configured was not asked
+	Unplaced  string       `json:"geo_error,omitempty"` // why a configured database was not used
 }
 
-// Share counts offences: those whose ban is live, and those that are over.
+// Share counts offences: those whose ban is live, and those whose ban is over.
 type Share struct {
 	Live  int `json:"live"`
 	Past  int `json:"past"`
@@ -189,7 +189,7 @@ type Repeater struct {
 	Prefix string `json:"prefix"`
 	Times  int    `json:"times"`
 	Live   bool   `json:"live"`
-	Last   Time   `json:"last"` // when its last offence was, to the minute
+	Last   Time   `json:"last"` // start of its last offence, to the minute
 }
 
 // DayCount is one day in UTC, as 2006-01-02.

@@ -8,23 +8,23 @@ import (
 	"strings"
 )
 
-// ListQuery selects and orders bans. The zero ListQuery is all of them, in the order of their prefixes. A ban is selected
-// where one record of it fits Jail, Origin, Since and Until together.
+// ListQuery selects and orders bans. The zero ListQuery selects all, ordered by prefix. A ban is selected if one of its
+// records satisfies Jail, Origin, Since and Until together.
 type ListQuery struct {
-	Prefix       netip.Prefix // this prefix, what covers it and what is inside
+	Prefix       netip.Prefix // this prefix, prefixes that cover it and prefixes inside it
 	Jail, Origin string
-	Since, Until Time // the offence began then or later, or before
+	Since, Until Time // the offence began at Since or later, and before Until
 	Effective    *bool
-	Sort         string // one of ListSorts; "" is prefix
-	Offset       int    // how many of them are left out at the front
-	Limit        int    // 0 is no limit
+	Sort         string // one of ListSorts; "" means prefix
+	Offset       int    // how many to skip
+	Limit        int    // 0 means no limit
 }
 
-// ListSorts are the orders of a list: by prefix; the first to end, the latest offence, the most routers, the most failures
-// first; by the names of the router and the jail of the first record.
+// ListSorts are the orders of a list: by prefix; the first to end, the latest offence, the most routers or the most failures
+// first; by the router's or the jail's name in the first record.
 var ListSorts = []string{"prefix", "until", "start", "routers", "failures", "origin", "jail"}
 
-// Validate refuses an order that is not known.
+// Validate refuses an unknown order.
 func (q ListQuery) Validate() error {
 	if q.Sort != "" && !slices.Contains(ListSorts, q.Sort) {
 		return fmt.Errorf("sort %s: want one of %s", Show(q.Sort), strings.Join(ListSorts, ", "))
@@ -38,10 +38,10 @@ func (q ListQuery) Validate() error {
 	return nil
 }
 
-// query is the query of a request. By hand: net/url is more than the commands load that fail2ban waits for.
+// query builds the query of a request. net/url would make the commands that fail2ban waits for load slower.
 type query []byte
 
-// set adds a value, unless it is "".
+// set adds a value unless it is "".
 func (q *query) set(key, value string) {
 	if value == "" {
 		return
@@ -61,7 +61,7 @@ func (q *query) set(key, value string) {
 	*q = b
 }
 
-// encode writes the query of a request, "" for all.
+// encode returns the query of a request, "" for all.
 func (q ListQuery) encode() string {
 	var e query
 	if q.Prefix.IsValid() {
@@ -85,7 +85,7 @@ func (q ListQuery) encode() string {
 	return string(e)
 }
 
-// ParseListQuery reads what encode writes: get returns the value of a key, "" where there is none.
+// ParseListQuery parses what encode writes; get returns the value of a key, or "".
 func ParseListQuery(get func(key string) string) (q ListQuery, err error) {
 	if s := get("prefix"); s != "" {
 		if q.Prefix, err = ParsePrefix(s); err != nil {

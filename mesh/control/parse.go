@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// parse reads what appendJSON writes, several times as fast as encoding/json. It gives up, with b in no particular state,
-// on everything else that JSON allows: encoding/json reads that.
+// parse parses what appendJSON writes, several times as fast as encoding/json. It returns false for any other JSON, with b in
+// an undefined state; encoding/json has to parse that.
 func (b *Ban) parse(line []byte) bool {
 	p := parser{rest: line, ok: true}
 	*b = Ban{}
@@ -52,11 +52,11 @@ func (b *Ban) parse(line []byte) bool {
 	return p.ok && len(p.rest) == 0
 }
 
-// parser is what is left of a line. Once something else comes than was expected, ok is false and it reads nothing more.
+// parser holds the rest of a line. After anything unexpected, ok is false and it parses nothing more.
 type parser struct {
 	rest []byte
 	ok   bool
-	last string // that name has read
+	last string // the last result of name
 }
 
 func (p *parser) record() (r Record) {
@@ -98,7 +98,7 @@ func (p *parser) boolean() bool {
 	return false
 }
 
-// text reads a string of plain ASCII without escapes.
+// text parses a string of plain ASCII without escapes.
 func (p *parser) text() string {
 	p.skip(`"`)
 	end := bytes.IndexByte(p.rest, '"')
@@ -117,7 +117,7 @@ func (p *parser) text() string {
 	return string(s)
 }
 
-// name reads a string that is most often the one that it read last.
+// name parses a string that usually equals the last one.
 func (p *parser) name() string {
 	if n := len(p.last); p.ok && len(p.rest) > n+1 && p.rest[0] == '"' && p.rest[n+1] == '"' && string(p.rest[1:n+1]) == p.last {
 		p.rest = p.rest[n+2:]
@@ -133,7 +133,7 @@ func (p *parser) number() int64 {
 		end++
 	}
 	n, err := strconv.ParseInt(string(p.rest[:end]), 10, 64)
-	// JSON has no numbers like 007.
+	// JSON does not allow numbers like 007.
 	if !p.ok || err != nil || strconv.FormatInt(n, 10) != string(p.rest[:end]) {
 		p.ok = false
 		return 0
@@ -149,7 +149,7 @@ func (p *parser) until() Until {
 	return Until(p.millis())
 }
 
-// millis reads "2026-01-01T00:00:00.000Z", and no other form of a time.
+// millis parses "2026-01-01T00:00:00.000Z" and no other form of a time.
 func (p *parser) millis() int64 {
 	const form = `"0000-00-00T00:00:00.000Z"`
 	if !p.ok || len(p.rest) < len(form) {
@@ -177,7 +177,7 @@ func (p *parser) millis() int64 {
 		}
 	}
 	t := time.Date(field[0], time.Month(field[1]), field[2], field[3], field[4], field[5], field[6]*int(time.Millisecond), time.UTC)
-	// A day that the month does not have would become another one.
+	// time.Date turns a day that the month lacks into another one.
 	if y, m, d := t.Date(); y != field[0] || int(m) != field[1] || d != field[2] || field[3] > 23 || field[4] > 59 || field[5] > 59 {
 		p.ok = false
 		return 0

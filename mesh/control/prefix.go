@@ -11,10 +11,10 @@ import (
 	"banmesh/internal/excerpt"
 )
 
-// maxShown bounds how much of somebody's input an error message repeats.
+// maxShown bounds how much of the input an error message repeats.
 const maxShown = 64
 
-// Show quotes s for an error message: control characters escaped, and no more than the beginning of a long one.
+// Show quotes s for an error message: it escapes control characters and cuts long input.
 func Show(s string) string {
 	if len(s) <= maxShown {
 		return strconv.QuoteToGraphic(s)
@@ -26,20 +26,20 @@ func Show(s string) string {
 	return fmt.Sprintf("%s... (%d bytes)", strconv.QuoteToGraphic(s[:cut]), len(s))
 }
 
-// maxLine bounds a line that somebody else worded, in bytes.
+// maxLine bounds a line of foreign text, in bytes.
 const maxLine = 2000
 
-// OneLine puts a text that somebody else worded on one line, cut short, so that it neither fills nor steers a screen or a log.
+// OneLine puts foreign text on one line and cuts it, so that it neither fills nor controls a terminal or a log.
 func OneLine(s string) string { return excerpt.Line(s, maxLine) }
 
-// HostBitsError says that a prefix names one address inside a network instead of the network.
+// HostBitsError says that a prefix names an address inside a network instead of the network.
 type HostBitsError struct{ given, Masked netip.Prefix }
 
 func (e *HostBitsError) Error() string {
 	return fmt.Sprintf("%s has host bits set: use %s, or pass --force to clear them", e.given, e.Masked)
 }
 
-// Bare is a prefix's text without the length of a single address.
+// Bare returns a prefix's text, without the length for a single address.
 func Bare(prefix string) string {
 	single := "/32"
 	if strings.IndexByte(prefix, ':') >= 0 {
@@ -48,8 +48,8 @@ func Bare(prefix string) string {
 	return strings.TrimSuffix(prefix, single)
 }
 
-// ParsePrefix reads an address (which means /32 or /128) or a prefix. An IPv4 address in IPv6 clothes (::ffff:a.b.c.d)
-// is the IPv4 one. Zones, host names, length 0 and, as *HostBitsError, set host bits are refused.
+// ParsePrefix parses an address (which means /32 or /128) or a prefix. An IPv4-mapped address (::ffff:a.b.c.d) is the IPv4
+// address. It refuses zones, host names, length 0 and, with a *HostBitsError, set host bits.
 func ParsePrefix(s string) (netip.Prefix, error) {
 	if s == "" {
 		return netip.Prefix{}, errors.New("empty address: want an IP address or prefix like 203.0.113.7 or 2001:db8::/64")
@@ -103,7 +103,7 @@ func notAPrefix(s string) error {
 	return fmt.Errorf("%s is not an IP address or prefix", Show(s))
 }
 
-// Format writes a prefix as an operator says it: a single address without its length.
+// Format formats a prefix for an operator: a single address has no length.
 func Format(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()
@@ -119,8 +119,8 @@ func Wide(p netip.Prefix) bool {
 	return p.Bits() < 32
 }
 
-// Prefixes is a list of prefixes. In JSON it is an array of strings; a bare address means /32 or /128, and what
-// ParsePrefix refuses is an error. It is read without reflection: bulk calls carry a hundred thousand.
+// Prefixes is a list of prefixes. In JSON it is an array of strings; a bare address means /32 or /128, and what ParsePrefix
+// refuses is an error. Parsing avoids reflection: bulk calls carry a hundred thousand.
 type Prefixes []netip.Prefix
 
 // MarshalJSON writes an array, never null.
@@ -141,7 +141,7 @@ func (ps Prefixes) appendJSON(b []byte) []byte {
 	return append(b, ']')
 }
 
-// UnmarshalJSON reads an array of strings. b is one valid JSON value, as encoding/json promises.
+// UnmarshalJSON reads an array of strings. encoding/json promises that b is one valid JSON value.
 func (ps *Prefixes) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		*ps = nil

@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// readError is a list that cannot be read, as opposed to an error of the one it is read for.
+// readError says that the list cannot be read, as opposed to an error of the callback.
 type readError struct {
 	error
 	cut bool // it ended too early
@@ -16,7 +16,7 @@ type readError struct {
 
 func (e *readError) Unwrap() error { return e.error }
 
-// readBans reads the array that the agent writes: a ban a line, each after [ or a comma, and ] on the last.
+// readBans reads the array as the agent writes it: a ban per line, each after [ or a comma, and ] on the last line.
 func readBans(lines *bufio.Reader, each func(Ban) error) error {
 	for {
 		line, err := lines.ReadSlice('\n')
@@ -58,7 +58,7 @@ func readBans(lines *bufio.Reader, each func(Ban) error) error {
 	}
 }
 
-// ReadBans reads a JSON array of bans, also one that another program has written anew. It calls each only once all of it is read.
+// ReadBans reads a JSON array of bans, in any form. It calls each only after it has read all of it.
 func ReadBans(from io.Reader, each func(Ban) error) error {
 	data, err := io.ReadAll(from)
 	if err != nil {
@@ -69,7 +69,7 @@ func ReadBans(from io.Reader, each func(Ban) error) error {
 	lines := bufio.NewReaderSize(bytes.NewReader(data), 64<<10)
 	err = readBans(lines, func(b Ban) error { bans = append(bans, b); return nil })
 	if _, more := lines.Peek(1); err != nil || more == nil {
-		// Not in the agent's own form of a line each.
+		// Not in the agent's form of one ban per line.
 		bans = nil
 		if err := json.Unmarshal(data, &bans); err != nil {
 			return err

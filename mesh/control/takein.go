@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// MaxTakeIn is how many bans one TakeInCall may carry.
+// MaxTakeIn bounds the bans in one TakeInCall.
 const MaxTakeIn = 50_000
 
 // TakeInCall gives the agent the bans that the local fail2ban holds, each with its own times.
@@ -13,21 +13,21 @@ type TakeInCall struct {
 	Bans []HeldBan `json:"bans"`
 }
 
-// HeldBan is a ban as fail2ban holds it, in the times of this router's clock.
+// HeldBan is a ban that fail2ban holds, in this router's time.
 type HeldBan struct {
 	Prefix netip.Prefix `json:"prefix"`
 	Jail   string       `json:"jail"`
 	Start  Time         `json:"start"`
-	Until  Until        `json:"until"` // Never is without end
+	Until  Until        `json:"until"` // Never means without end
 }
 
-// TakeInReply counts what became of them: those of BanReply and the unshared add up to what was given.
+// TakeInReply counts what became of the bans: the counts of BanReply and Unshared add up to their number.
 type TakeInReply struct {
 	BanReply
-	Unshared int `json:"unshared"` // stay on this router: share and bans.min_duration say so
+	Unshared int `json:"unshared"` // stay on this router because of share or bans.min_duration
 }
 
-// Validate refuses what the agent need not be asked about. The store has the last word.
+// Validate checks the call by itself, before the agent is asked. The store has the last word.
 func (c TakeInCall) Validate() error {
 	if len(c.Bans) == 0 || len(c.Bans) > MaxTakeIn {
 		return fmt.Errorf("%d bans in one call: want 1 to %d", len(c.Bans), MaxTakeIn)

@@ -15,11 +15,11 @@ const lastMillis = 253402300799999
 // Time is a moment in Unix milliseconds, UTC. In JSON it is RFC 3339 with milliseconds; zero is null.
 type Time int64
 
-// Until is the end of something in Unix milliseconds, UTC. In JSON it is RFC 3339 with milliseconds; Never is null.
-// Zero is no time at all: a call that needs an end and does not say one.
+// Until is an end in Unix milliseconds, UTC. In JSON it is RFC 3339 with milliseconds; Never is null. Zero is no time: the
+// call should have an end but names none.
 type Until int64
 
-// Never is the Until of what has no end.
+// Never is the Until of something without end.
 const Never Until = math.MaxInt64
 
 // At returns t as a Time, cut to milliseconds.
@@ -106,9 +106,9 @@ func quoteMillis(ms int64) []byte {
 }
 
 func appendMillis(b []byte, ms int64) []byte {
-	// Years beyond 9999 have no RFC 3339 form; a reader must not fail on one.
+	// Years beyond 9999 have no RFC 3339 form, and a reader must not fail on one.
 	ms = max(0, min(ms, lastMillis))
-	// By hand, as a long list has three of them a line: what AppendFormat(b, layout) gives.
+	// Same as AppendFormat(b, layout), but faster: a long list has three times per line.
 	t := time.UnixMilli(ms).UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
@@ -132,7 +132,7 @@ func digits(to []byte, n int) {
 	}
 }
 
-// ParseTime reads RFC 3339.
+// ParseTime parses RFC 3339.
 func ParseTime(s string) (Time, error) {
 	ms, err := parseMillis([]byte(`"` + s + `"`))
 	return Time(ms), err

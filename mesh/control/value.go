@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// ParseSeconds reads a moment as Unix seconds, a fraction allowed; "" is the zero time.
+// ParseSeconds parses Unix seconds, with an optional fraction; "" is the zero time.
 func ParseSeconds(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	// The bounds leave out NaN as well.
+	// This comparison excludes NaN as well.
 	if err != nil || !(f >= 0 && f <= lastMillis/1000) {
 		return time.Time{}, fmt.Errorf("%s is not a time in Unix seconds, like %d", Show(s), 1767225600)
 	}
@@ -21,7 +21,7 @@ func ParseSeconds(s string) (time.Time, error) {
 	return time.Unix(int64(whole), int64(math.Round(fraction*1000))*int64(time.Millisecond)).UTC(), nil
 }
 
-// ParseFailures reads a number from 0 to maxFailures; "" is 0.
+// ParseFailures parses a number from 0 to maxFailures; "" is 0.
 func ParseFailures(s string) (uint32, error) {
 	if s == "" {
 		return 0, nil
@@ -33,7 +33,7 @@ func ParseFailures(s string) (uint32, error) {
 	return uint32(v), nil
 }
 
-// ParseBinary reads fail2ban's 0 or 1; "" is 0.
+// ParseBinary parses fail2ban's 0 or 1; "" is 0.
 func ParseBinary(s string) (bool, error) {
 	if s != "" && s != "0" && s != "1" {
 		return false, fmt.Errorf("%s is neither 0 nor 1", Show(s))
@@ -41,9 +41,8 @@ func ParseBinary(s string) (bool, error) {
 	return s == "1", nil
 }
 
-// ParseBanTime reads fail2ban's <bantime>: seconds, or -1 for Forever. It may carry a fraction where a formula makes it,
-// and what grows beyond MaxDuration by increments is Forever too: refusing such a ban would let the worst offender in.
-// "" is 0.
+// ParseBanTime parses fail2ban's <bantime>: seconds, possibly with a fraction from a formula, or -1 for Forever. A time that
+// increments have raised above MaxDuration is Forever too: refusing that ban would let in the worst offender. "" is 0.
 func ParseBanTime(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil

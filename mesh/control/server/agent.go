@@ -8,8 +8,8 @@ import (
 	"banmesh/mesh/control"
 )
 
-// Agent is what the server asks. A changing call has reached the disk when it returns. Errors that are *Error keep their
-// code; every other error is CodeInternal.
+// Agent is what the server needs of the agent. A changing call returns once the change is on disk. An *Error keeps its code;
+// any other error becomes CodeInternal.
 type Agent interface {
 	Ban(ctx context.Context, c control.BanCall) (control.BanReply, error)
 	Unban(ctx context.Context, c control.UnbanCall) (control.UnbanReply, error)
@@ -17,17 +17,17 @@ type Agent interface {
 	DropAllow(ctx context.Context, c control.DropAllowCall) (control.DropAllowReply, error)
 	Allows(ctx context.Context) ([]control.Allow, error)
 	Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error)
-	// TakeIn takes what the local fail2ban holds already as bans of this router; what is not shared stays there.
+	// TakeIn shares bans that the local fail2ban already holds as bans of this router; some may stay unshared.
 	TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error)
 
-	// List yields the live bans that the query selects, in its order, and says how many there are without its Offset and
-	// Limit. The sequence is read as fast as the caller's terminal takes it: it must hold no lock.
+	// List yields the live bans that the query selects, in its order, and their number without its Offset and Limit. The
+	// caller's terminal may read the sequence slowly, so it must hold no lock.
 	List(ctx context.Context, q control.ListQuery) (bans iter.Seq[control.Ban], total int, err error)
 	Why(ctx context.Context, p netip.Prefix) (control.Why, error)
 	Members(ctx context.Context) ([]control.Member, error)
 	Status(ctx context.Context) (control.Status, error)
 	Diff(ctx context.Context) (control.Diff, error)
-	// History returns what was, and Stats counts it.
+	// History returns past events, and Stats counts them.
 	History(ctx context.Context, q control.HistoryQuery) (control.History, error)
 	Stats(ctx context.Context, q control.StatsQuery) (control.Stats, error)
 	// Events calls yield with each event from now on until ctx ends or yield returns an error.
@@ -36,10 +36,10 @@ type Agent interface {
 	Commit(ctx context.Context, c control.CommitCall) (control.CommitReply, error)
 	Join(ctx context.Context, c control.JoinCall) (control.JoinReply, error)
 	Invite(ctx context.Context, c control.InviteCall) (control.InviteReply, error)
-	// Invitations returns those that are open; Uninvite takes some of them back.
+	// Invitations returns the open ones; Uninvite cancels some of them.
 	Invitations(ctx context.Context) ([]control.Invitation, error)
 	Uninvite(ctx context.Context, c control.UninviteCall) (control.UninviteReply, error)
-	// Leave announces the leave and starts the clean stop; it returns when the others have been told.
+	// Leave announces the leave and starts the clean stop. It returns when the others have been told.
 	Leave(ctx context.Context) error
 	Forget(ctx context.Context, c control.ForgetCall) error
 	Freeze(ctx context.Context) error

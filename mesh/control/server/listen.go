@@ -14,18 +14,18 @@ import (
 	"time"
 )
 
-// maxSocketPath is the room for a path in Linux's sockaddr_un, less the closing zero (unix(7)).
+// maxSocketPath is the room for a path in Linux's sockaddr_un, without the final zero (unix(7)).
 const maxSocketPath = 107
 
-// socketMode lets the owner and the group talk to the agent, and nobody else.
+// socketMode lets only the owner and the group talk to the agent.
 const socketMode = 0o660
 
-// ErrInUse says that a living agent already listens on the socket.
+// ErrInUse says that a running agent already listens on the socket.
 var ErrInUse = errors.New("another agent is running")
 
-// Listen makes the control socket at path: mode 0660, of that group unless it is "". What a dead agent left there is
-// replaced; a living one is ErrInUse, and anything that is not a socket is left alone and refused. Closing the listener
-// removes the socket.
+// Listen creates the control socket at path with mode 0660, and gives it to the group unless that is "". It replaces the
+// socket of a dead agent. A running agent gives ErrInUse, and anything other than a socket is refused and left alone. Closing
+// the listener removes the socket.
 func Listen(path, group string) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("socket %s: the path is longer than %d bytes, the most that a unix socket may have", path, maxSocketPath)
@@ -46,8 +46,8 @@ func Listen(path, group string) (net.Listener, error) {
 	return &listener{UnixListener: ln, path: path, lock: lock}, nil
 }
 
-// lockSocket takes the lock that decides between two agents that start at the same moment; looking at the socket alone
-// cannot. The kernel releases it when the process ends, however it ends.
+// lockSocket takes the lock that decides between two agents starting at the same moment; looking at the socket cannot. The
+// kernel releases it when the process ends, however it ends.
 func lockSocket(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -84,7 +84,7 @@ func listenLocked(path string, gid int) (*net.UnixListener, error) {
 			return nil, fmt.Errorf("socket %s: cannot tell whether an agent lives there: %w", path, err)
 		}
 	}
-	// Made in a directory that only we can enter and then renamed, so that nobody meets it before it has its mode.
+	// Create it in a directory that only we can enter, then rename it, so that nobody connects before it has its mode.
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".bm")
 	if err != nil {
 		return nil, fmt.Errorf("socket %s: %w", path, err)
@@ -93,7 +93,7 @@ func listenLocked(path string, gid int) (*net.UnixListener, error) {
 	tmp := filepath.Join(dir, "s")
 	bound := tmp
 	if len(bound) > maxSocketPath {
-		// The way around the limit that unix(7) leaves: by the open directory.
+		// unix(7)'s way around the length limit: a path through the open directory.
 		open, err := os.Open(dir)
 		if err != nil {
 			return nil, fmt.Errorf("socket %s: %w", path, err)
@@ -140,7 +140,7 @@ func Group(name string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// listener removes its socket and gives back the lock when it is closed.
+// listener removes its socket and releases the lock when it is closed.
 type listener struct {
 	*net.UnixListener
 	path string
@@ -151,7 +151,7 @@ type listener struct {
 func (l *listener) Close() error {
 	err := net.ErrClosed
 	l.once.Do(func() {
-		// Removed first: a new agent that finds the lock free must not lose its own socket to us.
+		// Remove the socket first: a new agent that finds the lock free must not lose its own socket to us.
 		os.Remove(l.path)
 		err = l.UnixListener.Close()
 		l.lock.Close()

@@ -10,7 +10,7 @@ import (
 
 type peerKey struct{}
 
-// withPeer keeps the caller's credentials with its connection.
+// withPeer stores the caller's credentials in the connection's context.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	cred, err := peercred.Of(c)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// Bounds of a request body, in bytes. bulkBody holds the most prefixes that one call may have (control's maxPrefixes), each
+// Bounds of a request body, in bytes. bulkBody holds the most prefixes that one call may carry (control's maxPrefixes), each
 // in its longest form.
 const (
 	bulkBody  = 16 << 20
@@ -27,18 +27,18 @@ const (
 // slowReader is how long a reader of events may leave one unread.
 const slowReader = 10 * time.Second
 
-// Config is what a Server needs.
+// Config configures a Server.
 type Config struct {
 	Agent  Agent
 	Logger *slog.Logger
 }
 
-// Server answers the commands on this machine. Who may connect is decided by the socket's mode.
+// Server answers the commands on this machine. The socket's mode decides who may connect.
 type Server struct {
 	agent  Agent
 	logger *slog.Logger
 	http   *http.Server
-	// stopping ends the streams, which a clean shutdown would wait for.
+	// stopping ends the streams, for which a clean shutdown would wait.
 	stopping chan struct{}
 }
 
@@ -65,8 +65,8 @@ func New(c Config) (*Server, error) {
 
 func slogLine(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler(), slog.LevelDebug) }
 
-// Serve answers on ln, once in a Server's life, until ctx ends, then lets calls under way finish for a second and closes ln. Streams of events are
-// cut at once.
+// Serve answers on ln until ctx ends, then gives calls under way a second, cuts event streams at once and closes ln. It may
+// be called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	served := make(chan error, 1)
@@ -125,7 +125,7 @@ func (s *Server) routes() http.Handler {
 	return m
 }
 
-// nothing is the body of a change that has nothing to ask.
+// nothing is the body of a change without parameters.
 type nothing struct{}
 
 func (nothing) Validate() error { return nil }
@@ -134,7 +134,7 @@ func plain(do func(context.Context) error) func(context.Context, nothing) (struc
 	return func(ctx context.Context, _ nothing) (struct{}, error) { return struct{}{}, do(ctx) }
 }
 
-// never turns a nil slice into an empty one: readers are promised [] and not null.
+// never turns a nil slice into an empty one: readers are promised [], not null.
 func never[T any](s []T) []T {
 	if s == nil {
 		return []T{}
@@ -149,7 +149,7 @@ func list[T any](get func(context.Context) ([]T, error)) func(context.Context) (
 	}
 }
 
-// change answers a POST: decodes and checks the call, asks the agent, logs who asked.
+// change answers a POST: it decodes and checks the call, asks the agent and logs the caller.
 func change[C interface{ Validate() error }, R any](s *Server, limit int64, do func(context.Context, C) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var call C
@@ -202,7 +202,7 @@ func asked[Q, R any](s *Server, parse func(func(string) string) (Q, error), get 
 	}
 }
 
-// decode reads one JSON object and nothing after it. An empty body is the empty object.
+// decode reads one JSON object and nothing after it. An empty body is an empty object.
 func decode(body io.Reader, length, limit int64, into any) error {
 	if length > limit {
 		return control.Errorf(control.CodeTooLarge, "the call has %d bytes: at most %d", length, limit)
@@ -245,7 +245,7 @@ func (s *Server) reply(w http.ResponseWriter, status int, v any) {
 	}
 	b = append(b, '\n')
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b))) // tells a client of HTTP/1.0 whether all of it came
+	w.Header().Set("Content-Length", strconv.Itoa(len(b))) // tells an HTTP/1.0 client whether all of it came
 	w.WriteHeader(status)
 	w.Write(b)
 }
@@ -270,7 +270,7 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, http.StatusOK, y)
 }
 
-// bans streams: the text of a hundred thousand of them is never needed at once.
+// bans streams the list, so that the text of a hundred thousand bans is never in memory at once.
 func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	q, err := control.ParseListQuery(r.URL.Query().Get)
 	if err != nil {
@@ -302,7 +302,7 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 	out.Flush()
 }
 
-// events streams one object a line until the caller goes or the agent stops.
+// events streams one object per line until the caller goes or the agent stops.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -316,7 +316,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	stream := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
-	// The head goes out at once: it tells the caller that no event from now on is missed.
+	// Send the head at once: it tells the caller that it misses no event from now on.
 	stream.Flush()
 	enc := json.NewEncoder(w)
 	err := s.agent.Events(ctx, func(e control.Event) error {
