@@ -2,8 +2,8 @@
 // and replies, the checks and conversions that both ends share, and the client. The agent's end is package server.
 //
 // Every command loads this package, and fail2ban starts one for each ban and waits for it. So it stays small to load: the
-// client speaks HTTP/1.0 without net/http, lists are written and parsed without reflection, and nothing is initialised at
-// start.
+// client speaks HTTP/1.0 without net/http, lists are written and parsed without reflection, and regular expressions are
+// avoided.
 //
 // A Client has no state: each call has its own connection, and its context's deadline bounds it. The package starts no
 // goroutines.

@@ -1,6 +1,11 @@
-// Package hook is what fail2ban's action runs: it hands to the agent what a jail was told. fail2ban starts a process for
-// each ban and waits for it with all its jails, so this package is small to load, answers within Time whatever the agent
-// and the disk do, and keeps in a spool what no agent took.
+// Package hook is the program behind fail2ban's action: it passes each call of a jail to the agent.
+//
+// fail2ban starts a process for each ban and waits for it with all its jails. So this package is small to load, and it always
+// answers in time, whatever the agent and the disk do. If the agent does not take the call within callTime, the call goes
+// into a spool.
+//
+// A run has one goroutine for each spool that it tries, and leaves it behind if the disk hangs. The spool on the disk is
+// written by a process of its own, because nothing ends a process whose write hangs. There are no locks.
 package hook
 
 import (
@@ -21,11 +26,11 @@ import (
 	"banmesh/mesh/spool"
 )
 
-// spoolTime is how long a hook takes at most, beside the start of its process.
+// spoolTime bounds a run of the hook, without the start of its process.
 const spoolTime = 800 * time.Millisecond
 
-// callTime is the agent's share of it; the rest is for the spools, and diskTime is how long the first of them is waited for
-// before the call is also given to the other one.
+// callTime is the agent's share of it, and the rest is for the spools. diskTime is how long to wait for the first spool
+// before the call also goes to the other one.
 const (
 	callTime = 500 * time.Millisecond
 	diskTime = 150 * time.Millisecond
@@ -37,7 +42,7 @@ const keepAt = "BANMESH_HOOK_KEEP"
 // Syslog is where the machine's log takes messages (syslog(3), systemd-journald(8)).
 const Syslog = "/dev/log"
 
-// syslogTime bounds a message to it.
+// syslogTime bounds sending a message to it.
 const syslogTime = 50 * time.Millisecond
 
 // Exit codes.
@@ -47,7 +52,7 @@ const (
 	exitUsage  = 2
 )
 
-// Events are the hooks with what each is for.
+// Events lists the hooks and the purpose of each.
 var Events = []struct {
 	Event control.HookEvent
 	Usage string
@@ -70,36 +75,37 @@ func Known(word string) bool {
 	return false
 }
 
-// OfAddress reports whether the hook is about an address and not about a whole jail.
+// OfAddress reports whether the hook is about an address rather than a whole jail.
 func OfAddress(e control.HookEvent) bool {
 	return e == control.HookBan || e == control.HookProlong || e == control.HookUnban
 }
 
-// ErrElsewhere is returned by Env.SpoolOf for "another program knows", and then by Run at once: the call was not taken
-// and is not kept.
+// ErrElsewhere is returned by Env.SpoolOf if only another program can find the spool, and then at once by Run: the call was
+// neither taken nor kept.
 var ErrElsewhere = errors.New("the spool has to be found from the configuration")
 
-// Env is the world of one run.
+// Env is the environment of one run.
 type Env struct {
 	Getenv func(string) string
 	Stderr io.Writer
 	Now    func() time.Time
-	Syslog string // socket of the machine's log
-	// SpoolOf finds the spool of the agent of a socket.
+	Syslog string // the socket of the machine's log
+	// SpoolOf finds the spool of a socket's agent.
 	SpoolOf func(socket string) (*spool.Spool, error)
-	// Again runs this command line once more, in a process that writes to the disk and can be left behind: nothing ends one
-	// whose write hangs, and fail2ban waits for its own. Nil writes in this process: of a program that is slow to start.
+	// Again runs this command line again in a process that writes to the disk and can be left behind: nothing ends a process
+	// whose write hangs, and fail2ban waits for the one that it started. Nil writes in this process, for a program that is slow
+	// to start.
 	Again func() *exec.Cmd
 }
 
-// Again is Env.Again of a program.
+// Again is an Env.Again for this program.
 func Again() *exec.Cmd {
 	self, err := os.Executable()
 	return &exec.Cmd{Path: self, Args: os.Args, Err: err}
 }
 
-// Run is the command line `fail2ban EVENT --jail=NAME …`, without the word fail2ban. It returns the exit code: 0 unless
-// the call can never be taken, because fail2ban would only repeat it, and hold up its jails meanwhile. The error is
+// Run runs the command line `fail2ban EVENT --jail=NAME …`, without the word fail2ban. It returns the exit code. That is 0
+// unless the call can never be taken, because fail2ban would repeat a failed call and hold up its jails meanwhile. The error is
 // ErrElsewhere or nil.
 func Run(ctx context.Context, args []string, env Env) (int, error) {
 	event := control.HookEvent(args[0])
@@ -136,15 +142,15 @@ func invalid(err error) bool {
 	return errors.As(err, &refused) && (refused.Code == control.CodeInvalid || refused.Code == control.CodeTooLarge)
 }
 
-// flags are fail2ban's tags as it fills them in.
+// flags holds the values of fail2ban's tags.
 type flags struct {
 	set                                    *flag.FlagSet
 	jail, ip, time, bantime, failures, rep string
 	socket, spool                          string
-	first, all                             time.Duration // how long the first spool is waited for, and both
+	first, all                             time.Duration // how long to wait for the first spool, and for both
 }
 
-// Flags are the names of the flags with their help.
+// Flags lists the flags and their help.
 var Flags = []struct{ Name, Usage string }{
 	{"jail", "`NAME` of the jail, fail2ban's <name>"},
 	{"ip", "`ADDRESS`, fail2ban's <ip>"},
@@ -185,7 +191,7 @@ func (h *flags) parse(event control.HookEvent, args []string, now time.Time) (co
 	return h.call(call, now)
 }
 
-// flagError words what package flag found wrong: "flag provided but not defined: -x" and "flag needs an argument: -x".
+// flagError rewords errors of package flag: "flag provided but not defined: -x" and "flag needs an argument: -x".
 func flagError(err error) error {
 	what, name, ok := strings.Cut(err.Error(), ": -")
 	switch {
@@ -230,7 +236,7 @@ func (h *flags) call(call control.HookCall, now time.Time) (_ control.HookCall, 
 		return call, err
 	}
 	if p.Addr().IsUnspecified() {
-		// What fail2ban passes on for 192.0.2.1/0.
+		// fail2ban passes this for 192.0.2.1/0.
 		return call, fmt.Errorf("%s is no one's address", p.Addr())
 	}
 	call.Prefixes = control.Prefixes{p}
@@ -252,7 +258,7 @@ func (h *flags) call(call control.HookCall, now time.Time) (_ control.HookCall, 
 	return call, nil
 }
 
-// deliver passes the call on; note is what is to be said of it although it went well.
+// deliver passes on the call; note is what to report although it succeeded.
 func (h *flags) deliver(ctx context.Context, e spool.Entry, env Env) (note string, err error) {
 	asking, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
@@ -263,7 +269,7 @@ func (h *flags) deliver(ctx context.Context, e spool.Entry, env Env) (note strin
 	if invalid(err) {
 		return "", err
 	}
-	// Also what the agent tried and failed at: fail2ban does not ask again, the spool does.
+	// Keep also what the agent tried without success: fail2ban does not ask again, but the spool does.
 	runs := !errors.Is(err, control.ErrNoAgent) || errors.Is(err, control.ErrNoAnswer)
 	switch lost := h.keep(e, env, runs); {
 	case errors.Is(lost, ErrElsewhere):
@@ -278,9 +284,9 @@ func (h *flags) deliver(ctx context.Context, e spool.Entry, env Env) (note strin
 
 var errSlow = errors.New("the disk of the spool does not answer in time")
 
-// keep puts the call into the spool of the agent it was meant for. An agent that runs and has not taken it has a disk that
-// hangs, as a rule, so the spool in memory comes first then. Otherwise the one on the disk does: nobody repeats an unban
-// after the machine's next start. The other one is for a first one that fails or does not answer.
+// keep puts the call into a spool of the agent that it is for. If that agent runs but has not taken the call, its disk
+// usually hangs, so the spool in memory goes first. Otherwise the one on the disk does, because nobody repeats an unban after
+// a reboot. The other spool is used if the first fails or does not answer.
 func (h *flags) keep(e spool.Entry, env Env, runs bool) error {
 	type place struct {
 		put    func() error
@@ -323,7 +329,7 @@ func (h *flags) keep(e spool.Entry, env Env, runs bool) error {
 			if a.err == nil || errors.Is(a.err, ErrElsewhere) {
 				return a.err
 			}
-			if a.onDisk { // what is wrong with the one in memory concerns nobody
+			if a.onDisk { // a failure of the one in memory is of no use to anybody
 				lost = a.err
 			}
 			if failed++; failed == len(places) {
@@ -342,7 +348,7 @@ func (h *flags) keep(e spool.Entry, env Env, runs bool) error {
 	}
 }
 
-// onDisk puts the call into the spool on the disk, in a process of its own where that is possible.
+// onDisk puts the call into the spool on the disk, in a process of its own if possible.
 func (h *flags) onDisk(e spool.Entry, env Env) error {
 	if env.Again == nil {
 		return h.put(e, env)
@@ -375,7 +381,7 @@ func (h *flags) put(e spool.Entry, env Env) error {
 	return s.Put(e)
 }
 
-// keepOnly is what the process does that Env.Again starts.
+// keepOnly is what the process started by Env.Again does.
 func (h *flags) keepOnly(event control.HookEvent, args []string, at time.Time, env Env) (int, error) {
 	call, err := h.parse(event, args, at)
 	if err == nil {
@@ -388,8 +394,8 @@ func (h *flags) keepOnly(event control.HookEvent, args []string, at time.Time, e
 	return exitDone, nil
 }
 
-// warn writes to stderr, which fail2ban shows at the level DEBUG only, and where nobody would hear of it otherwise to the
-// machine's log. Not log/syslog: it has no deadline and blocks where the log's reader hangs.
+// warn writes to stderr, which fail2ban shows only at level DEBUG, and if log is set also to the machine's log. It does not
+// use log/syslog, which has no deadline and blocks if the log's reader hangs.
 func (env Env) warn(text string, log bool) {
 	fmt.Fprintf(env.Stderr, "banmesh: %s\n", text)
 	if !log {
@@ -397,7 +403,7 @@ func (env Env) warn(text string, log bool) {
 	}
 	conn, err := net.DialTimeout("unixgram", env.Syslog, syslogTime)
 	if err != nil {
-		return // it has been said on stderr
+		return // stderr has the message
 	}
 	defer conn.Close()
 	const daemonWarning = 3<<3 | 4 // RFC 3164 §4.1.1

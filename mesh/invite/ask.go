@@ -15,21 +15,21 @@ import (
 
 const (
 	dialWithin = 5 * time.Second
-	// within bounds the whole of a stream, at both ends; decideWithin is what the inviter has of it until it must say that it
-	// cannot, so that this still gets through.
+	// within bounds a whole stream, at both ends. decideWithin is the inviter's part of it: it must refuse in time for the
+	// refusal still to get through.
 	within       = 10 * time.Second
 	decideWithin = within * 8 / 10
 )
 
-// ErrLost says that the answer did not come whole: the token may be used up, and the same machine may ask again.
+// ErrLost says that the answer was cut off: the token may be used up, but the same machine may ask again.
 var ErrLost = errors.New("the answer did not come whole")
 
-// ErrNoAnswer says that no address of the token led to its inviter: nothing was told to anybody.
+// ErrNoAnswer says that no address of the token led to its inviter, so nobody was told anything.
 var ErrNoAnswer = errors.New("no address of the token leads to its inviter")
 
-// Ask shows a token to its inviter and returns the answer. The addresses are tried in turn. A *Refusal is the inviter's own
-// word; with ErrNoAnswer nobody was reached who knows the token. The address that answered stands first in Join: the inviter
-// may be behind a NAT, and not know it.
+// Ask shows a token to its inviter and returns the answer. It tries the addresses in turn. A *Refusal comes from the inviter;
+// ErrNoAnswer means that nobody was reached who knows the token. The address that answered goes first in Join: the inviter
+// may be behind a NAT without knowing that address.
 func Ask(ctx context.Context, t *Token, r Request) (*Welcome, error) {
 	r.Version = version
 	var tried []error
@@ -61,7 +61,7 @@ func ask(ctx context.Context, t *Token, addr string, r Request) (*Welcome, error
 	return converse(ctx, conn, t, r)
 }
 
-// why leaves out of an error of net what its reader knows already.
+// why shortens an error of package net to what its reader does not know yet.
 func why(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -104,7 +104,7 @@ func converse(ctx context.Context, conn net.Conn, t *Token, r Request) (*Welcome
 	return &w, nil
 }
 
-// explain says what an error of TLS means here.
+// explain says what a TLS error means here.
 func explain(err error) error {
 	var remote tls.AlertError
 	var op *net.OpError

@@ -14,39 +14,39 @@ import (
 )
 
 const (
-	maxOpen = 256                // invitations that have neither ended nor been used
+	maxOpen = 256                // open invitations
 	maxKept = 1024               // all that are remembered
-	keepFor = 7 * 24 * time.Hour // after the end, so that a late or second comer hears why
+	keepFor = 7 * 24 * time.Hour // after the end, so that a late or second machine is told why
 )
 
-// Invitation is what the member keeps of a token.
+// Invitation is what the member stores about a token.
 type Invitation struct {
 	ID    string    `json:"id"`
 	Name  string    `json:"name,omitempty"` // that the machine must take
 	Made  time.Time `json:"made"`
 	Until time.Time `json:"until"`
-	// Host is the seed of the key that the member shows, Client the key that the token's holder must show.
+	// Host is the seed of the member's key, Client the public key of the token's holder.
 	Host   []byte    `json:"host"`
 	Client []byte    `json:"client"`
 	UsedAt time.Time `json:"used_at,omitzero"`
-	UsedBy string    `json:"used_by,omitempty"` // the name that it took
+	UsedBy string    `json:"used_by,omitempty"` // the name that the machine took
 	From   string    `json:"from,omitempty"`    // the address that it came from
-	// Machine is the hash of Request.Machine of who used it.
+	// Machine is the hash of Request.Machine of the machine that used the token.
 	Machine []byte `json:"machine,omitempty"`
 }
 
 func (i *Invitation) used() bool { return !i.UsedAt.IsZero() }
 
-// open reports whether the token still lets a machine in.
+// open reports whether the token still admits a machine.
 func (i *Invitation) open(now time.Time) bool { return !i.used() && now.Before(i.Until) }
 
-// book is what a member has invited. Every change is on disk before it counts.
+// book holds a member's invitations. Every change is on disk before it counts.
 type book struct {
 	save func(context.Context, []byte) error
 	now  func() time.Time
 
-	// writer is held by the one that changes the book, over the write; mu only for a moment, after it. Looking something up
-	// never waits for the disk.
+	// writer is held while changing the book, including the write. mu is held only for a moment, after the write, so that
+	// lookups never wait for the disk. The order is writer, mu.
 	writer chan struct{}
 	mu     sync.Mutex
 	all    []Invitation
@@ -56,7 +56,7 @@ func newBook(save func(context.Context, []byte) error, now func() time.Time) *bo
 	return &book{save: save, now: now, writer: make(chan struct{}, 1)}
 }
 
-// write waits for its turn to change the book; done ends it.
+// write waits for the turn to change the book; done ends the turn.
 func (b *book) write(ctx context.Context) (done func(), err error) {
 	select {
 	case b.writer <- struct{}{}:
@@ -66,14 +66,14 @@ func (b *book) write(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// list is a copy of all.
+// list returns a copy of all invitations.
 func (b *book) list() []Invitation {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.all)
 }
 
-// load takes over what was saved; what cannot be read is no invitation.
+// load restores the saved invitations, without those that cannot be read.
 func (b *book) load(saved []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,7 +89,7 @@ func (b *book) load(saved []byte) error {
 	return nil
 }
 
-// change, between write and done, saves what f makes of the invitations, and forgets the old ones.
+// change saves the invitations that f returns, without the outdated ones. It is called between write and done.
 func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitation, error)) error {
 	next, err := f(b.list())
 	if err != nil {
@@ -98,7 +98,7 @@ func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitatio
 	now := b.now()
 	next = slices.DeleteFunc(next, func(i Invitation) bool { return now.Sub(i.Until) > keepFor })
 	if n := len(next) - maxKept; n > 0 {
-		next = next[n:] // the oldest: they stand in the order in which they were made
+		next = next[n:] // drop the oldest: they are in the order in which they were made
 	}
 	saved, err := json.Marshal(next)
 	if err != nil {
@@ -113,7 +113,7 @@ func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitatio
 	return nil
 }
 
-// add remembers a token.
+// add stores a token's invitation.
 func (b *book) add(ctx context.Context, t *Token) error {
 	done, err := b.write(ctx)
 	if err != nil {
@@ -138,7 +138,7 @@ func (b *book) add(ctx context.Context, t *Token) error {
 	})
 }
 
-// cancel ends the open invitations for a name, or that with an id, and returns them as they were.
+// cancel ends the open invitations for a name, or the one with that id, and returns them as they were.
 func (b *book) cancel(ctx context.Context, which string) (ended []Invitation, err error) {
 	done, err := b.write(ctx)
 	if err != nil {
@@ -150,7 +150,7 @@ func (b *book) cancel(ctx context.Context, which string) (ended []Invitation, er
 		for n := range all {
 			if i := &all[n]; i.open(now) && (i.ID == which || i.Name == which) {
 				ended = append(ended, *i)
-				i.Until = now // who comes with the token hears that it has ended
+				i.Until = now // a machine with the token is told that it has expired
 			}
 		}
 		if len(ended) == 0 {
@@ -161,7 +161,7 @@ func (b *book) cancel(ctx context.Context, which string) (ended []Invitation, er
 	return ended, err
 }
 
-// get finds an invitation by its id.
+// get returns the invitation with an id.
 func (b *book) get(id string) (Invitation, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -183,7 +183,7 @@ func (b *book) empty() bool {
 
 var errGone = errors.New("there is no such invitation any more")
 
-// use marks an invitation as used by a machine, once: the same machine may do so again, nobody else. fit is asked before.
+// use marks an invitation as used by a machine. The same machine may use it again, nobody else. It asks fit first.
 func (b *book) use(ctx context.Context, id string, r Request, from string, fit func(i Invitation) (name string, err error)) (string, error) {
 	done, err := b.write(ctx)
 	if err != nil {

@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// What strangers may do at the door. A secret of 256 bits is not guessed; the bounds keep the attempts from costing anything.
+// Limits on machines without a token. Nobody guesses a secret of 256 bits; the limits keep the attempts cheap.
 const (
 	maxAtOnce     = 32 // streams
 	maxAtOnceHost = 4
-	maxFailedHost = 10 // in failWindow, of one host
+	maxFailedHost = 10 // in failWindow, by one host
 	maxFailed     = 300
 	failWindow    = time.Minute
-	maxHosts      = 4096 // told apart
+	maxHosts      = 4096 // counted separately
 )
 
-// guard counts who is at the door and who has failed there.
+// guard counts open streams and failures of each host.
 type guard struct {
 	now func() time.Time
 
 	mu     sync.Mutex
-	began  time.Time // of the window
+	began  time.Time // start of the window
 	inside map[string]int
 	all    int
 	failed map[string]int
-	wrong  int // of all hosts
+	wrong  int // failures of all hosts
 }
 
 func newGuard(now func() time.Time) *guard {
 	return &guard{now: now, inside: make(map[string]int), failed: make(map[string]int)}
 }
 
-// enter says why a host may not come in, "" when it may; leave must follow then.
+// enter returns why a host may not open a stream, or "" if it may; then leave must follow.
 func (g *guard) enter(host string) (reason string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -69,7 +69,7 @@ func (g *guard) leave(host string, failed bool) {
 	}
 }
 
-// sparse lets a few lines of a kind through each minute, and counts the rest.
+// sparse limits log lines of one kind to a few each minute, and counts the rest.
 type sparse struct {
 	now func() time.Time
 
@@ -81,7 +81,7 @@ type sparse struct {
 
 const maxLines = 20
 
-// allow reports whether to write a line, and how many were held back before it.
+// allow reports whether to write a line, and how many were suppressed before it.
 func (s *sparse) allow() (held int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

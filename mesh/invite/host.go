@@ -14,44 +14,44 @@ import (
 	"time"
 )
 
-// Config is what a Host is made of.
+// Config configures a Host.
 type Config struct {
-	// Save keeps the invitations on disk before it returns, Saved is what it kept last.
+	// Save stores the invitations on disk before it returns. Saved is what it last stored.
 	Save  func(context.Context, []byte) error
 	Saved []byte
 	Now   func() time.Time
 	// Taken reports whether a member has that name.
 	Taken func(name string) bool
-	// Ours reports whether one of the keys, by their names, is the mesh's.
+	// Ours reports whether one of the keys, given by name, belongs to the mesh.
 	Ours func(names []string) bool
-	// Welcome is the answer to a machine that takes that name. Its error is told to it.
+	// Welcome returns the answer to a machine that takes that name. The machine is told its error.
 	Welcome func(name string) (*Welcome, error)
 	Logger  *slog.Logger
 }
 
-// Host is the member's side: it makes tokens and lets in who shows one. Its methods may be called at the same time.
+// Host is the member's side: it makes tokens and admits machines that show one. Its methods may be called concurrently.
 type Host struct {
 	cfg   Config
 	book  *book
 	guard *guard
-	lines sparse // about strangers
-	known sparse // about who has a token, whom a stranger must not keep out of the log
+	lines sparse // about machines without a token
+	known sparse // about machines with a token, which others must not keep out of the log
 	log   *slog.Logger
 }
 
-// NewHost returns a Host with the invitations that were saved.
+// NewHost returns a Host with the saved invitations.
 func NewHost(c Config) (*Host, error) {
 	h := &Host{cfg: c, book: newBook(c.Save, c.Now), guard: newGuard(c.Now), lines: sparse{now: c.Now}, known: sparse{now: c.Now}, log: c.Logger}
 	return h, h.book.load(c.Saved)
 }
 
-// Bounds of how long a token is good for.
+// Bounds of a token's validity.
 const (
 	shortest = time.Second
 	longest  = 7 * 24 * time.Hour
 )
 
-// Invite makes a token, for the machine that takes that name or with "" for any.
+// Invite makes a token for a machine that takes that name, or with "" any name.
 func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, life time.Duration) (*Token, error) {
 	if life < shortest || life > longest {
 		return nil, fmt.Errorf("a token is good for %v to %v, not for %v", shortest, longest, life)
@@ -70,13 +70,13 @@ func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, l
 	return t, nil
 }
 
-// Open returns the invitations that are neither used nor over, in the order in which they were made.
+// Open returns the open invitations in the order in which they were made.
 func (h *Host) Open() []Invitation {
 	now := h.cfg.Now()
 	return slices.DeleteFunc(h.book.list(), func(i Invitation) bool { return !i.open(now) })
 }
 
-// Cancel takes back the open invitations for a name, or the one with an id, durably, and returns them.
+// Cancel cancels the open invitations for a name, or the one with that id, durably, and returns them.
 func (h *Host) Cancel(ctx context.Context, which string) ([]Invitation, error) {
 	ended, err := h.book.cancel(ctx, which)
 	if err != nil {
@@ -88,8 +88,8 @@ func (h *Host) Cancel(ctx context.Context, which string) ([]Invitation, error) {
 	return ended, nil
 }
 
-// Serve answers one stream that begins with First, and closes it. host is what the bounds go by: an address, or its network.
-// It blocks for as long as the stream takes, 10 s at most, and returns when ctx ends, whatever the disk does.
+// Serve answers one stream that begins with First, and closes it. The limits count per host: an address, or its network. It
+// blocks while the stream lasts, 10 s at most, and returns when ctx ends, whatever the disk does.
 func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, within)
@@ -106,7 +106,7 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 	}()
 	if h.book.empty() {
 		failed = false
-		return // nobody is invited: every caller hears nothing
+		return // nobody is invited, so callers get no answer
 	}
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	var id string
@@ -133,7 +133,7 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 		h.refused(conn, reason, err)
 		return
 	}
-	// From here on it is somebody who has the token.
+	// The caller has proved that it holds the token.
 	failed = false
 	var r Request
 	if err := readMessage(s, maxRequest, &r); err != nil {
@@ -150,7 +150,7 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 	select {
 	case w = <-decided:
 	case <-ctx.Done():
-		undecided = true // a read of the keys, say, that a disk does not answer: it counts as inside for as long as that takes
+		undecided = true // for example, a hanging disk delays reading the keys; the stream counts as open until then
 		go func() { <-decided; h.guard.leave(host, false) }()
 		h.refused(conn, "the answer was not ready in time", ctx.Err(), "invitation", id)
 		return
@@ -176,7 +176,7 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 
 var errUnknown = errors.New("no invitation has that id")
 
-// answer decides on a request of somebody who knows the secret.
+// answer decides on a request whose sender knows the secret.
 func (h *Host) answer(ctx context.Context, id string, r Request, from string) *Welcome {
 	var w *Welcome
 	name, err := h.book.use(ctx, id, r, from, func(i Invitation) (string, error) {
@@ -195,10 +195,10 @@ func (h *Host) answer(ctx context.Context, id string, r Request, from string) *W
 			return "", refuse(CodeNameTaken, "a member named %s already exists: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, name)
 		}
 		var err error
-		w, err = h.cfg.Welcome(name) // before the token is used up
+		w, err = h.cfg.Welcome(name) // before the token is marked as used
 		return name, err
 	})
-	if err == nil && w == nil { // the same machine once more
+	if err == nil && w == nil { // the same machine again
 		w, err = h.cfg.Welcome(name)
 	}
 	if err != nil {

@@ -15,13 +15,13 @@ import (
 // First is the first byte of every stream of this package: a TLS handshake record (RFC 8446 §5.1).
 const First = 0x16
 
-// protocol is negotiated (ALPN), so that a later one can be told from it.
+// protocol is negotiated by ALPN, to distinguish later versions.
 const protocol = "banmesh-join/1"
 
 // errStranger says that the other side does not know the secret.
 var errStranger = errors.New("the other side does not know the token's secret")
 
-// certificate is a key in the form that TLS takes. What stands in it counts for nothing: the other side compares the key.
+// certificate wraps a key in the form that TLS needs. Its other content does not matter: the other side compares the key.
 func certificate(key ed25519.PrivateKey) (tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "banmesh"},
@@ -34,8 +34,8 @@ func certificate(key ed25519.PrivateKey) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// sealed is the side of one who shows own and accepts other alone. TLS proves that each has the private half of the key that
-// it shows (RFC 8446 §4.4.3).
+// sealed returns the configuration of a side that shows own and accepts only other. TLS proves that each side holds the
+// private half of the key that it shows (RFC 8446 §4.4.3).
 func sealed(own ed25519.PrivateKey, other ed25519.PublicKey) (*tls.Config, error) {
 	cert, err := certificate(own)
 	if err != nil {
@@ -56,5 +56,5 @@ func sealed(own ed25519.PrivateKey, other ed25519.PublicKey) (*tls.Config, error
 	}, nil
 }
 
-// serverName carries the invitation's id in the first message. It must look like a host's name.
+// serverName carries the invitation's id in the first message. It must look like a host name.
 func serverName(id string) string { return id + ".banmesh" }

@@ -16,12 +16,12 @@ import (
 	"unicode/utf8"
 )
 
-// tokenPrefix begins every token. The digit is the version of what follows.
+// tokenPrefix begins every token. Its digit is the version of the rest.
 const tokenPrefix = "banmesh1-"
 
 const (
 	secretSize = 32
-	sumSize    = 4 // of the checksum, which finds slips of the hand and nothing else
+	sumSize    = 4 // of the checksum, which only detects typing errors
 	maxAddrs   = 8
 	maxText    = 255 // bytes of an address, a name or a label
 )
@@ -29,17 +29,17 @@ const (
 // ErrToken is wrapped by the errors of ParseToken.
 var ErrToken = errors.New("not a whole token")
 
-// Token is what the new machine is given. Its text is a secret until it is used or has ended.
+// Token is what the new machine is given. Its text is a secret until it is used or has expired.
 type Token struct {
 	Addrs []string  // host:port of the member that made it
-	Label string    // of the mesh, to tell people which one it is
-	Name  string    // that the new machine takes; "" leaves it the choice
+	Label string    // of the mesh, so that people can tell which one it is
+	Name  string    // that the machine must take; "" leaves the choice to it
 	Until time.Time // in whole seconds
 	keys  keys
 	raw   [secretSize]byte
 }
 
-// IsToken reports whether s is meant as a token rather than as a member's address, which is shorter and has no capitals.
+// IsToken reports whether s is meant as a token. A member's address is shorter and has no capitals.
 func IsToken(s string) bool {
 	rest, ok := strings.CutPrefix(s, "banmesh")
 	version, rest, found := strings.Cut(rest, "-")
@@ -62,7 +62,7 @@ func newToken(addrs []string, label, name string, until time.Time) (*Token, erro
 	return t, nil
 }
 
-// String is the token as it is handed over.
+// String returns the token's text.
 func (t *Token) String() string {
 	b := bytes.Clone(t.raw[:])
 	b = binary.BigEndian.AppendUint64(b, uint64(t.Until.Unix()))
@@ -74,10 +74,10 @@ func (t *Token) String() string {
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(append(b, sum[:sumSize]...))
 }
 
-// ID names the token where the token itself must not be shown.
+// ID identifies the token where its text must not be shown.
 func (t *Token) ID() string { return t.keys.id }
 
-// ParseToken reads what String wrote.
+// ParseToken parses a token's text.
 func ParseToken(s string) (*Token, error) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
 	if !ok {
@@ -85,7 +85,7 @@ func ParseToken(s string) (*Token, error) {
 		return nil, fmt.Errorf("%w: it begins with %.20q, and this version of banmesh knows %s only", ErrToken, version+"-", tokenPrefix)
 	}
 	altered := fmt.Errorf("%w: a character is missing, added or altered; copy it once more, from %s to its end", ErrToken, tokenPrefix)
-	// The bits behind the last byte must be zero: every altered character is found.
+	// Strict requires the unused bits after the last byte to be zero, so that every altered character is detected.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil || len(b) < secretSize+8+1+sumSize {
 		return nil, altered
@@ -127,7 +127,7 @@ func pointers(s []string) []*string {
 	return out
 }
 
-// keys are what follows from a token's secret.
+// keys are derived from a token's secret.
 type keys struct {
 	id     string // names the invitation in the first message, which is not encrypted
 	host   ed25519.PrivateKey

@@ -9,17 +9,16 @@ import (
 )
 
 const (
-	// liveWithin is how old an offence may be when its ban arrives for the way to
-	// be measured. What is older was not on its way so long: it came by an
-	// exchange after an outage, or its fail2ban repeated it at a start.
+	// liveWithin is the largest age of an offence for which the arrival of its ban is measured. An older ban was not under
+	// way for so long: an exchange after an outage brought it, or its fail2ban repeated it at a start.
 	liveWithin = store.Millis(time.Minute / time.Millisecond)
 
-	// liveBatch is how many bans of others one change may bring. More at once are
-	// a catch-up or somebody's import, whose starts say nothing about the way.
+	// liveBatch is how many bans of others one change may bring. A larger change is a catch-up or an import, whose starts say
+	// nothing about the way.
 	liveBatch = 256
 )
 
-// arrivals measures how long other routers' bans take to get here.
+// arrivals measures how long other routers' bans take to arrive.
 type arrivals struct {
 	self    string
 	now     func() time.Time
@@ -45,21 +44,16 @@ func newArrivals(self string, now func() time.Time, settled func() bool) *arriva
 	}
 }
 
-// Changed takes note of a change of the set. It does not block and does not call
-// the store: made for store.Config.OnChange.
+// Changed notes a change of the set. It neither blocks nor calls the store, so that it fits store.Config.OnChange.
 //
-// It observes banmesh_propagation_seconds for each ban that is new here and was
-// made at another router: the mesh's time now less the ban's start. That start
-// is the offence's, as the origin told it: for a ban by hand the moment of the
-// command, for fail2ban's the last failure, in whole seconds, so that what
-// fail2ban took to notice and up to a second of rounding is in the figure. The
-// time is both clocks' correction to the members' median.
+// It observes banmesh_propagation_seconds for each new ban that another router made: the mesh's time minus the ban's start.
+// The origin reports the start: for a manual ban the moment of the command, for fail2ban's the last failure in whole seconds.
+// So the figure includes the time that fail2ban took to notice, and up to a second of rounding. The clocks of both routers
+// are corrected to the members' median.
 //
-// Left out, and counted as late, is what did not come live by gossip, as far as
-// that can be told: bans that started more than a minute ago (an exchange after
-// an outage, a fail2ban that repeats its bans at a start), changes with more than
-// 256 of them (a catch-up, an import), and all before Config.Settled. An
-// extension of a ban that is held already is neither.
+// Bans that did not arrive live by gossip are left out and counted as late, as far as that can be told: bans that started
+// more than a minute ago (an exchange after an outage, a fail2ban that repeats its bans at a start), changes with more than
+// 256 of them (a catch-up, an import), and all before Config.Settled. Extensions of known bans count neither way.
 func (m *Metrics) Changed(c store.Change) { m.arrivals.changed(c) }
 
 func (a *arrivals) changed(c store.Change) {
@@ -91,7 +85,7 @@ func (a *arrivals) observe(events []store.Event) {
 		} else if took := now - e.Start; took > liveWithin {
 			a.late.Inc()
 		} else {
-			a.seconds.Observe(float64(max(took, 0)) / 1000) // clocks agree to some milliseconds only
+			a.seconds.Observe(float64(max(took, 0)) / 1000) // clocks agree only to some milliseconds
 		}
 	}
 }

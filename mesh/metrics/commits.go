@@ -6,7 +6,7 @@ import (
 	"banmesh/mesh/commit"
 )
 
-// commits counts what this router, leading, did at the conductor.
+// commits counts what this router does at the conductor while it leads.
 type commits struct {
 	total   prometheus.Counter
 	seconds prometheus.Histogram
@@ -46,9 +46,8 @@ func newCommits() *commits {
 	return c
 }
 
-// Committed takes note of an event at the conductor: of a commit its duration
-// (commit.Event.Took) and what it changed, of any other that it happened. It does
-// not block: made for commit.Config.OnEvent.
+// Committed counts an event at the conductor, and for a commit also its duration (commit.Event.Took) and its changes. It does not
+// block, so that it fits commit.Config.OnEvent.
 func (m *Metrics) Committed(e commit.Event) { m.commits.event(e) }
 
 func (c *commits) event(e commit.Event) {

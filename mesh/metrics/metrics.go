@@ -1,5 +1,11 @@
-// Package metrics shows the agent to Prometheus: numbers that are read when it
-// asks, and two histograms that are filled as things happen.
+// Package metrics exposes the agent to Prometheus.
+//
+// Most numbers are read at each scrape: Source gives a Sample, and all of one answer is of the same moment. Two histograms
+// and the counts of commits are filled as things happen: the agent calls Changed for changes of the set and Committed for
+// events at the conductor.
+//
+// The package starts no goroutines. Scrapes run in those of their requests, several at once, so Source must allow that. There
+// are no locks beside those of the Prometheus client.
 package metrics
 
 import (
@@ -13,27 +19,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Config is what Metrics are made of.
+// Config configures Metrics.
 type Config struct {
 	Source  Source
-	Name    string // this router's, whose own bans do not travel to it
+	Name    string // of this router, whose own bans do not travel to it
 	Version string // of the program, for build_info
-	Commit  string // likewise; may be ""
+	Commit  string // of the program; may be ""
 
-	// Now is the mesh's time, corrected to the members' median: the agent's
-	// clock.now. The default is time.Now.
+	// Now returns the mesh's time, corrected to the members' median: the agent's clock.now. Nil is time.Now.
 	Now func() time.Time
 
-	// Settled reports whether this router has heard enough of the mesh for what
-	// arrives to be news: gossip.Mesh.Settled. nil is always. It is called from
-	// Changed.
+	// Settled reports whether this router has heard enough of the mesh that arriving bans are news: gossip.Mesh.Settled. Nil
+	// means always. Changed calls it.
 	Settled func() bool
 
-	Logger *slog.Logger // of errors while a scrape is answered; may be nil
+	Logger *slog.Logger // logs errors during a scrape; may be nil
 }
 
-// Metrics is the handler of /metrics. Its registry is its own: two agents in one
-// process do not meet there.
+// Metrics is the handler of /metrics. It has its own registry, so that two agents can run in one process.
 //
 // The agent calls Changed from its store's change hook and Committed from the
 // committer's OnEvent.
@@ -77,8 +80,7 @@ func New(c Config) (*Metrics, error) {
 	return m, nil
 }
 
-// maxScrapes is how many scrapes are answered at once; more are told to come
-// again (503).
+// maxScrapes is how many scrapes are answered at once; others get a 503.
 const maxScrapes = 4
 
 // ServeHTTP answers a scrape.

@@ -6,11 +6,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// newNumbers makes the metrics that are read from a Sample, but for those of which
-// the labels are not known beforehand. Names follow
-// https://prometheus.io/docs/practices/naming/: base units, _total for counters.
-// They are made for a sampler and not with the program: each of its commands
-// would pay for that.
+// newNumbers returns the metrics that are read from a Sample, except those whose labels are not known beforehand. Names
+// follow https://prometheus.io/docs/practices/naming/: base units, _total for counters. They are built for a sampler and not
+// at the program's start, where each of its commands would pay for them.
 func newNumbers() []number {
 	return slices.Concat(memberNumbers(), banNumbers(), gossipNumbers(), commitNumbers(), routerNumbers())
 }

@@ -12,8 +12,7 @@ import (
 	"banmesh/mesh/enforce"
 )
 
-// sampler turns a Sample into metrics at each scrape: everything in one answer
-// is of one moment.
+// sampler turns a Sample into metrics at each scrape, so that all of one answer is of the same moment.
 type sampler struct {
 	source  Source
 	numbers []number
@@ -73,8 +72,7 @@ var (
 	}
 )
 
-// collectState shows one state of several. One that is not among them, of a
-// newer leader, is shown as none of them.
+// collectState sets the metric of one state out of several. A state of a newer leader that is unknown here sets none.
 func collectState(out chan<- prometheus.Metric, d *prometheus.Desc, states []string, is string) {
 	for _, state := range states {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, truth(state == is), state)
@@ -82,13 +80,13 @@ func collectState(out chan<- prometheus.Metric, d *prometheus.Desc, states []str
 }
 
 const (
-	// maxReasons bounds the label. The gossip's reasons are constants, far fewer.
+	// maxReasons bounds the label. The reasons of gossip are constants, far fewer.
 	maxReasons = 100
-	// maxJails bounds the label: other routers name their jails as they like.
+	// maxJails bounds the label, because other routers choose the names of their jails.
 	maxJails = 50
 )
 
-// collectMost shows the greatest counts by their names, and the rest as one.
+// collectMost shows the largest counts by name, and the rest as one.
 func collectMost[N int | uint64](out chan<- prometheus.Metric, d *prometheus.Desc, kind prometheus.ValueType, most int, counts map[string]N) {
 	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
@@ -105,7 +103,7 @@ func collectMost[N int | uint64](out chan<- prometheus.Metric, d *prometheus.Des
 	}
 }
 
-// label spells a reason as `status --json` does, and a jail likewise.
+// label formats a reason as `status --json` does, and a jail in the same way.
 func label(reason string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(reason, " ", "_"), "?")
 }

@@ -2,7 +2,7 @@ package metrics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// number is one metric that is one number of a Sample.
+// number is a metric that shows one number of a Sample.
 type number struct {
 	desc   *prometheus.Desc
 	kind   prometheus.ValueType
@@ -20,13 +20,13 @@ func counter(name, help string, v value) number {
 	return number{prometheus.NewDesc(name, help, nil, nil), prometheus.CounterValue, nil, v}
 }
 
-// series is one of the values of a label, and the number behind it.
+// series is one value of a label and the number that it shows.
 type series struct {
 	label string
 	value value
 }
 
-// labelled makes one metric of several numbers that a label tells apart.
+// labelled returns one metric with several numbers, distinguished by a label.
 func labelled(kind prometheus.ValueType, name, help, label string, all ...series) []number {
 	desc := prometheus.NewDesc(name, help, []string{label}, nil)
 	out := make([]number, len(all))

@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// Root's fail2ban spools inside directories that belong to the agent's user, who can put a link in the place of any name
-// there at any moment. So nothing is looked at by its path and then used by its path: a directory is opened once, judged
-// by what was opened, and used through that.
+// Root's fail2ban puts calls into directories that belong to the agent's user, who can replace any name there by a link at
+// any moment. So a path is never checked first and used afterwards: a directory is opened once, then checked and used through
+// its file descriptor.
 
 const (
 	openDir = os.O_RDONLY | syscall.O_DIRECTORY | syscall.O_NOFOLLOW
@@ -21,12 +21,12 @@ const (
 	passDir = 0x200000 | syscall.O_DIRECTORY | syscall.O_NOFOLLOW
 )
 
-// noted says what the note of an agent promises of a spool.
+// noted holds what an agent's note says about a spool.
 type noted struct {
-	by uint32 // owner of the note; any owner's spool will do where root wrote it
+	by uint32 // owner of the note; if that is root, the spool may have any owner
 }
 
-// open opens the directory. One that a note names must be there already: for a note nothing is made.
+// open opens the directory. It creates a missing one, unless the path comes from a note.
 func (s *Spool) open() (*os.File, error) {
 	if s.noted == nil {
 		return openOrMake(s.dir)
@@ -46,8 +46,8 @@ func (s *Spool) open() (*os.File, error) {
 	return dir, nil
 }
 
-// openWithoutLinks opens a directory whose path has no symbolic link anywhere. Step by step, and not by openat2, which
-// the kernels of older routers lack.
+// openWithoutLinks opens a directory whose path has no symbolic link anywhere. It goes step by step, because the kernels of
+// older routers lack openat2.
 func openWithoutLinks(path string) (*os.File, error) {
 	if filepath.Clean(path) != path || !filepath.IsAbs(path) {
 		return nil, errors.New("its path is not a plain one from /")
@@ -75,7 +75,7 @@ func openWithoutLinks(path string) (*os.File, error) {
 	return at, nil
 }
 
-// openOrMake opens a directory that root, or who runs this, named, and makes it and what lacks above it.
+// openOrMake opens a directory named by root or by the user of this process, and creates missing parts of its path.
 func openOrMake(path string) (*os.File, error) {
 	dir, err := os.OpenFile(path, openDir, 0)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +92,7 @@ func openOrMake(path string) (*os.File, error) {
 	return makeIn(parent, filepath.Base(path))
 }
 
-// makeIn makes a directory in another. Made by root inside somebody's directory, it is that somebody's.
+// makeIn makes a directory in another. If root makes it in another user's directory, it gives it to that user.
 func makeIn(parent *os.File, name string) (*os.File, error) {
 	made := os.Mkdir(below(parent, name), 0o700)
 	if made != nil && !errors.Is(made, fs.ErrExist) {
@@ -111,8 +111,8 @@ func makeIn(parent *os.File, name string) (*os.File, error) {
 	return dir, nil
 }
 
-// giveTo gives a directory that root has just made to the owner of the one that it is in. That owner may have put another
-// of root's directories in its place since: one that holds anything is not the new one.
+// giveTo gives a directory that root has just made to the owner of its parent. The owner may meanwhile have put another of
+// root's directories in its place: if it is not empty, it is not the new one.
 func giveTo(dir, parent *os.File) error {
 	up, err := parent.Stat()
 	if err != nil {
@@ -125,13 +125,13 @@ func giveTo(dir, parent *os.File) error {
 	if names, err := dir.Readdirnames(1); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("it is another directory than the one just made, with %q in it (%v)", names, err)
 	}
-	if _, err := dir.Seek(0, io.SeekStart); err != nil { // the next reader reads all of it
+	if _, err := dir.Seek(0, io.SeekStart); err != nil { // rewind for the next reader
 		return err
 	}
 	return dir.Chown(int(st.Uid), int(st.Gid))
 }
 
-// below is a name in an open directory, whatever becomes of the directory's own name meanwhile.
+// below is the path of a name in an open directory, even if the directory is renamed meanwhile.
 func below(dir *os.File, name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 }

@@ -17,17 +17,17 @@ import (
 // Drained says what a drain did.
 type Drained struct {
 	Applied int     // entries applied and removed
-	Aside   []error // why each bad one was set aside
-	Unread  []error // why each was left in its place: the disk or its rights are at fault, not the entry
+	Aside   []error // why each bad entry was set aside
+	Unread  []error // why each was left in place: the disk or its permissions are at fault, not the entry
 }
 
-// errUnreadable is wrapped where an entry may be good and cannot be read.
+// errUnreadable is wrapped by errors about entries that may be good but cannot be read.
 var errUnreadable = errors.New("cannot be read")
 
-// Drain gives the entries to apply in order. One that apply has accepted, durably, is removed; one that cannot be read, is
-// no plain file of ours, or that apply refuses (ErrRefused) is set aside in the directory "bad"; any other error of apply
-// ends the drain with that entry still in its place. An entry may be given again after a crash: applying it twice must do
-// no harm. Where another drain is under way Drain waits for it, until ctx ends.
+// Drain passes the entries to apply in order. It removes an entry that apply has accepted, durably. It moves an entry to the
+// directory "bad" if it cannot be parsed, is not a plain file of ours, or is refused by apply (ErrRefused). Any other error
+// of apply ends the drain and leaves the entry in place. After a crash an entry may be passed again: applying it twice must
+// do no harm. A second Drain waits for the first, until ctx ends.
 func (s *Spool) Drain(ctx context.Context, apply func(context.Context, Entry) error) (Drained, error) {
 	return Drain(ctx, apply, s)
 }
@@ -38,7 +38,7 @@ type place struct {
 	name string
 }
 
-// Drain is Spool's for several, in the order of their entries' making, whichever of them holds one.
+// Drain is Spool.Drain for several spools, in the order in which their entries were made.
 func Drain(ctx context.Context, apply func(context.Context, Entry) error, spools ...*Spool) (Drained, error) {
 	var d Drained
 	var all []place
@@ -72,7 +72,7 @@ func Drain(ctx context.Context, apply func(context.Context, Entry) error, spools
 	return d, nil
 }
 
-// drain has one entry applied.
+// drain applies one entry.
 func (p place) drain(ctx context.Context, apply func(context.Context, Entry) error, d *Drained) error {
 	if p.name == asideDir {
 		return nil
@@ -98,7 +98,7 @@ func (p place) drain(ctx context.Context, apply func(context.Context, Entry) err
 	if err == nil {
 		d.Applied++
 		if err := os.Remove(filepath.Join(p.dir, p.name)); err != nil {
-			// Without this the same entry would be applied each second from now on.
+			// Otherwise the same entry would be applied again each second.
 			return fmt.Errorf("spool: %w", err)
 		}
 		return nil
@@ -110,7 +110,7 @@ func (p place) drain(ctx context.Context, apply func(context.Context, Entry) err
 	return nil
 }
 
-// names returns what is in the directory, sorted: our names sort by time.
+// names returns the names in the directory, sorted: our names sort by time.
 func (s *Spool) names() ([]string, error) {
 	dir, err := os.OpenFile(s.dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +128,7 @@ func (s *Spool) names() ([]string, error) {
 	return names, nil
 }
 
-// checkDir refuses a directory in which anybody could leave orders for the agent.
+// checkDir refuses a directory in which anybody could leave calls for the agent.
 func (s *Spool) checkDir() error {
 	info, err := os.Lstat(s.dir)
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *Spool) read(name string) (Entry, error) {
 	if !isEntry(name) {
 		return Entry{}, errors.New("not a file of ours")
 	}
-	// Opened without following a link and without waiting for the other end of a pipe; judged by what was opened.
+	// Do not follow a link, nor wait for the other end of a pipe. Check the file that was opened.
 	f, err := os.OpenFile(filepath.Join(s.dir, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return Entry{}, openError(err)
@@ -173,7 +173,7 @@ func (s *Spool) read(name string) (Entry, error) {
 	return decode(b)
 }
 
-// openError tells a link or a pipe, which is nobody's entry, from an entry that cannot be opened.
+// openError distinguishes a link or a pipe, which is never an entry, from an entry that cannot be opened.
 func openError(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -186,7 +186,7 @@ func openError(err error) error {
 	return fmt.Errorf("%w: %w", errUnreadable, reason(err))
 }
 
-// sweep removes a temporary file that no living command can still be writing.
+// sweep removes a temporary file that is too old to be still in use.
 func (s *Spool) sweep(name string) {
 	path := filepath.Join(s.dir, name)
 	if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > staleTemp {
@@ -194,7 +194,7 @@ func (s *Spool) sweep(name string) {
 	}
 }
 
-// setAside moves an entry out of the way, for somebody to look at. The oldest make room.
+// setAside moves an entry away for somebody to look at, and removes the oldest such entries if there are too many.
 func (s *Spool) setAside(name string) error {
 	aside := filepath.Join(s.dir, asideDir)
 	if err := os.Mkdir(aside, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -11,7 +11,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// version is the form of an entry; a newer one is left for the agent that knows it.
+// version is the version of an entry's format; entries of a newer one are left for a newer agent.
 const version = 1
 
 // Entry is one waiting call: exactly one of the three is set. Its times are absolute, fixed when it was made.
@@ -22,7 +22,7 @@ type Entry struct {
 	Hook  *control.HookCall
 }
 
-// form is an Entry as it is written.
+// form is an Entry as it is stored.
 type form struct {
 	Version int                `json:"version"`
 	Time    control.Time       `json:"time"`
@@ -46,7 +46,7 @@ func (e Entry) encode() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// decode reads an entry as carefully as what comes from the socket.
+// decode parses an entry as strictly as input from the socket.
 func decode(b []byte) (Entry, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()

@@ -1,5 +1,12 @@
-// Package spool keeps calls that reached no agent: one file each in a directory, in the order of their making, until the
-// agent has applied them.
+// Package spool keeps calls that reached no agent, one file each in a directory, until the agent has applied them.
+//
+// Put writes an entry to the disk before it returns; a command or hook calls it when no agent answers. The agent drains its
+// spools in the order of the entries' times. An entry stays until it was applied durably, so it may be applied twice. Entries
+// that can never be applied are set aside.
+//
+// An agent has two spools: one on the disk, named in a note beside the control socket, and one in memory (Quick) for a disk
+// that hangs. The package starts no goroutines. Several processes may put at once, and draining lets one drain run at a time.
+// Root uses spools that belong to the agent's user, so directories are opened without links and files are used through them.
 package spool
 
 import (
@@ -15,35 +22,35 @@ import (
 )
 
 const (
-	maxEntries = 20_000   // entries in one spool, in files
-	maxAside   = 1_000    // entries set aside, in files
-	maxSize    = 16 << 20 // an entry, in bytes; a bulk call fits
+	maxEntries = 20_000   // files in one spool
+	maxAside   = 1_000    // files set aside
+	maxSize    = 16 << 20 // bytes of an entry; a bulk call fits
 	asideDir   = "bad"
 	suffix     = ".json"
 	tempPrefix = ".new-"
-	// staleTemp is after how long a temporary file is what a killed command left, and no longer somebody's work.
+	// staleTemp is the age from which a temporary file belongs to a killed command, and not to a running one.
 	staleTemp = time.Hour
 )
 
 // ErrFull says that the spool holds as many entries as it may.
 var ErrFull = errors.New("the spool is full")
 
-// ErrRefused is wrapped by Drain's callback where an entry can never be applied: it is set aside then, and the rest goes
-// on. Every other error stops the drain, and the entry is tried again.
+// ErrRefused is wrapped by Drain's callback if an entry can never be applied: it is set aside, and the drain goes on. Any
+// other error stops the drain, and the entry is tried again.
 var ErrRefused = errors.New("entry refused")
 
-// Spool is one directory of waiting calls. Several processes may put into it at once; one drains it.
+// Spool is one directory of waiting calls. Several processes may put calls into it at once, but only one drains it.
 type Spool struct {
 	dir string
 	max int
-	// noted is set where an agent's note names the directory: the agent's user chose it then, and root follows only what
-	// that user could not turn elsewhere.
+	// noted is set if an agent's note names the directory. The agent's user chose it then, so root follows it only where that
+	// user cannot redirect it.
 	noted *noted
-	// draining lets one drain run at a time; who waits for it can give up, since a disk may hang.
+	// draining lets one drain run at a time. It is a channel, so that waiting for it can be given up when the disk hangs.
 	draining chan struct{}
 }
 
-// New returns the Spool in dir. The directory is made by the first Put, or by Prepare.
+// New returns the Spool in dir. The first Put or Prepare creates the directory.
 func New(dir string) *Spool {
 	return &Spool{dir: dir, max: maxEntries, draining: make(chan struct{}, 1)}
 }
@@ -51,7 +58,7 @@ func New(dir string) *Spool {
 // Dir returns the directory.
 func (s *Spool) Dir() string { return s.dir }
 
-// Prepare makes the directory with mode 0700, or for a group (gid ≥ 0: the one that may use the control socket) 2770.
+// Prepare creates the directory with mode 0700, or for a group (gid ≥ 0, the one that may use the control socket) 2770.
 func (s *Spool) Prepare(gid int) error {
 	dir, err := openOrMake(s.dir)
 	if err != nil {
@@ -71,7 +78,7 @@ func (s *Spool) Prepare(gid int) error {
 	return nil
 }
 
-// Put adds an entry; it is on the disk when Put returns. Its place in the order is its Time.
+// Put adds an entry, which is on the disk when Put returns. Its Time decides its place in the order.
 func (s *Spool) Put(e Entry) error {
 	b, err := e.encode()
 	if err != nil {
@@ -100,7 +107,7 @@ func (s *Spool) put(name string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	// Below the open directory: its owner, who need not be root, may put another in its place meanwhile.
+	// Go through the open directory: its owner, who may not be root, can replace the name meanwhile.
 	tmp := below(dir, tempPrefix+name)
 	if err := writeFile(tmp, b, info); err != nil {
 		os.Remove(tmp)
@@ -113,7 +120,7 @@ func (s *Spool) put(name string, b []byte) error {
 	return dir.Sync()
 }
 
-// Len counts the entries that wait. A spool that was never used has none.
+// Len counts the waiting entries. A spool that was never used has none.
 func (s *Spool) Len() (int, error) {
 	names, err := s.names()
 	n := 0
@@ -125,7 +132,7 @@ func (s *Spool) Len() (int, error) {
 	return n, err
 }
 
-// writeFile writes a new file of the directory's owner: root's fail2ban spools for an agent that need not be root.
+// writeFile writes a new file with the directory's owner: root's fail2ban writes for an agent that may not run as root.
 func writeFile(path string, b []byte, dir fs.FileInfo) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -138,7 +145,7 @@ func writeFile(path string, b []byte, dir fs.FileInfo) error {
 				return err
 			}
 		}
-		// A shared spool is drained by an agent that need not be the user who puts: both are of the group.
+		// A shared spool is drained by an agent that may be another user than the one that puts; both are in the group.
 		if dir.Mode().Perm()&0o020 != 0 {
 			if err := f.Chmod(0o660); err != nil {
 				return err
@@ -154,7 +161,7 @@ func writeFile(path string, b []byte, dir fs.FileInfo) error {
 	return f.Close()
 }
 
-// reason leaves out the path of an error that will name the spool anyway.
+// reason drops the path from an error whose text will name the spool anyway.
 func reason(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -163,14 +170,14 @@ func reason(err error) error {
 	return err
 }
 
-// name makes a file name that sorts by time; the random part keeps two of one moment apart.
+// name returns a file name that sorts by time. Its random part separates entries of the same moment.
 func name(t time.Time) string {
 	var r [6]byte
 	rand.Read(r[:])
 	return fmt.Sprintf("%016x-%s%s", max(0, t.UnixNano()), hex.EncodeToString(r[:]), suffix)
 }
 
-// isEntry reports whether name is one that name makes.
+// isEntry reports whether a name has the form of those that name returns.
 func isEntry(name string) bool {
 	base, ok := strings.CutSuffix(name, suffix)
 	if !ok || len(base) != 16+1+12 || base[16] != '-' {

@@ -11,22 +11,22 @@ import (
 	"syscall"
 )
 
-// noteSuffix names the file beside a control socket that says where the spool of its agent is.
+// noteSuffix names the file beside a control socket that names the spool of its agent.
 const noteSuffix = ".spool"
 
-// quickSuffix names the directory beside a control socket that holds what must be kept at once.
+// quickSuffix names the directory beside a control socket for calls that must be kept at once.
 const quickSuffix = ".calls"
 
-// maxNote bounds a note: it holds one path.
+// maxNote bounds a note, which holds one path.
 const maxNote = 4096
 
 // ErrUnknown says that no agent has left a note beside a socket.
 var ErrUnknown = errors.New("no agent of that socket has said where its spool is")
 
-// LeaveNote writes beside the control socket where this spool is, for the commands that will find nobody there. It stays
-// when the agent stops.
+// LeaveNote writes beside the control socket where this spool is, for commands that find no agent there. The note stays when
+// the agent stops.
 func (s *Spool) LeaveNote(socket string) error {
-	// Without links: who reads the note follows none.
+	// Resolve links, because readers of the note follow none.
 	dir, err := filepath.EvalSymlinks(s.dir)
 	if err != nil {
 		return fmt.Errorf("say where the spool is: %w", err)
@@ -50,9 +50,9 @@ func (s *Spool) LeaveNote(socket string) error {
 	return nil
 }
 
-// Of returns the spool that belongs to the agent of a control socket, also while that agent does not run; ErrUnknown where
-// none has left a note. A note counts only where it belongs to the owner of the spool that it names, or to root: otherwise
-// a user who can write beside the socket could have a call written where nobody applies it.
+// Of returns the spool of a control socket's agent, even while that agent is stopped, or ErrUnknown without a note. A note
+// counts only if it belongs to root or to the owner of the spool that it names. Otherwise a user who can write beside the
+// socket could divert calls to a place where nobody applies them.
 func Of(socket string) (*Spool, error) {
 	dir, by, err := readNote(socket)
 	if err != nil {
@@ -65,19 +65,19 @@ func Of(socket string) (*Spool, error) {
 	return s, nil
 }
 
-// Quick returns the spool beside an agent's control socket, for the agent itself. It is in /run as a rule, in memory, and
-// takes a call while the disk of the other one hangs: nothing ends a write to such a disk, not even the end of its process.
-// What is in there does not outlive the machine's next start; fail2ban repeats its bans then.
+// Quick returns the spool beside an agent's control socket, for the agent itself. It is usually in /run, in memory, and takes
+// calls while the disk of the other spool hangs: nothing ends a write to such a disk, not even killing the process. Its
+// entries do not survive a reboot, but fail2ban then repeats its bans.
 func Quick(socket string) *Spool { return New(socket + quickSuffix) }
 
-// QuickOf returns the same spool for a caller that has a call for the agent; ErrUnknown where the agent has not made it. As with
-// Of it must belong to the owner of the agent's note.
+// QuickOf returns the same spool for a caller with a call for the agent, or ErrUnknown if the agent has not created it. As
+// with Of, it must belong to the owner of the agent's note.
 func QuickOf(socket string) (*Spool, error) {
 	_, by, err := readNote(socket)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(socket)) // given by who calls; below it no link is followed
+	dir, err := filepath.EvalSymlinks(filepath.Dir(socket)) // the caller names this path; below it no link is followed
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func QuickOf(socket string) (*Spool, error) {
 	return s, err
 }
 
-// noteNames returns the spool of a directory that a note of that user promises.
+// noteNames returns the spool at a path from a note of that user.
 func noteNames(path string, by uint32) (*Spool, error) {
 	s := New(path)
 	s.noted = &noted{by: by}
@@ -99,7 +99,7 @@ func noteNames(path string, by uint32) (*Spool, error) {
 	return s, dir.Close()
 }
 
-// readNote returns what the note beside a socket says, and whose it is.
+// readNote returns the content of the note beside a socket, and its owner.
 func readNote(socket string) (dir string, by uint32, err error) {
 	f, err := os.OpenFile(socket+noteSuffix, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -114,7 +114,7 @@ func readNote(socket string) (dir string, by uint32, err error) {
 		return "", 0, err
 	}
 	refuse := fmt.Errorf("%s is not the note of an agent: remove it", f.Name())
-	// Root's note is believed whatever it names, so it must not be another of root's files under a second name.
+	// Root's note is trusted whatever it names, so it must not be a hard link to another of root's files.
 	if st, ok := note.Sys().(*syscall.Stat_t); !note.Mode().IsRegular() || note.Mode().Perm()&0o022 != 0 || ok && st.Nlink > 1 {
 		return "", 0, refuse
 	}
