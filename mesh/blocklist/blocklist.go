@@ -1,9 +1,14 @@
-// Package blocklist reads the lists of addresses that people bring: published blocklists in the forms in which they are
-// published, and what other programs and banmesh itself export.
+// Package blocklist reads lists of addresses: published blocklists in their published formats, and exports of other programs
+// and of banmesh itself.
 //
-// A list is first told by its form, from its first lines; from then on every entry must be of that form. A list of an
-// unknown form is refused whole, as is a line that could mean something else than it seems to: to leave out the second
-// column of "start end" bans two addresses of five hundred and reports success.
+// Read takes a stream and returns a List. It loads and unpacks the whole stream, then recognises the format by the first
+// lines; every entry must be of that format. JSON lists are scanned without encoding/json where possible, which is several
+// times as fast.
+//
+// It refuses the whole list if the format is unknown or a line is ambiguous. Ignoring the second column of "start end", for
+// example, would ban two addresses of five hundred and report success.
+//
+// There are no goroutines and no shared state.
 package blocklist
 
 import (
@@ -22,12 +27,12 @@ import (
 )
 
 const (
-	maxSize    = 256 << 20 // bytes of a list, unpacked
+	maxSize    = 256 << 20 // bytes of an unpacked list
 	maxEntries = 5_000_000
 	maxLine    = 64 << 10 // bytes of a line
 )
 
-// Entry is one prefix of a list. What the list does not say of it is zero.
+// Entry is one prefix of a list. What the list does not tell is zero.
 type Entry struct {
 	Prefix   netip.Prefix
 	Jail     string
@@ -37,25 +42,25 @@ type Entry struct {
 	Until    control.Until
 }
 
-// List is what a list holds.
+// List is the content of a list.
 type List struct {
-	Form    string  // what it was read as, for people
+	Form    string  // the format, for people
 	Entries []Entry // in the order of the list
-	// Bad are the entries that cannot be used, each with its place. Only Options.Skip leaves them out.
+	// Bad holds why each unusable entry was left out, and where it is. Only Options.Skip leaves entries out.
 	Bad []error
 	// Passive counts the entries that the list itself does not want blocked: expired, simulated, allowed.
 	Passive int
 }
 
-// Options say how to read.
+// Options say how to read a list.
 type Options struct {
 	Name string    // of the list, for errors
 	Mask bool      // clear host bits instead of refusing them
-	Skip bool      // collect entries that cannot be used in List.Bad instead of failing at the first
-	Now  time.Time // from which the durations in a list count
+	Skip bool      // collect errors about unusable entries in List.Bad instead of failing at the first
+	Now  time.Time // start of the durations in a list
 }
 
-// Read reads a list of any known form, gzipped or not. Its errors name the list and, where there is one, the line.
+// Read reads a list of any known format, gzipped or not. Its errors name the list and, if possible, the line.
 func Read(r io.Reader, o Options) (*List, error) {
 	data, err := load(r)
 	if err != nil {
@@ -80,7 +85,7 @@ func Read(r io.Reader, o Options) (*List, error) {
 	return p.list, nil
 }
 
-// Lines reads a list that is one prefix or range a line, and of no other form.
+// Lines reads a list with one prefix or range per line, in no other format.
 func Lines(r io.Reader, o Options) (*List, error) {
 	data, err := load(r)
 	if err != nil {
@@ -93,7 +98,7 @@ func Lines(r io.Reader, o Options) (*List, error) {
 	return p.list, nil
 }
 
-// located puts the list's name in front of an error that has no place of its own.
+// located adds the list's name to an error without a position.
 func located(name string, err error) error {
 	var at *placed
 	if errors.As(err, &at) {
@@ -102,12 +107,12 @@ func located(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// placed is an error that says where in the list it is.
+// placed is an error that names its position in the list.
 type placed struct{ error }
 
 func (p *placed) Unwrap() error { return p.error }
 
-// load reads everything, unpacks it, and refuses what is no text.
+// load reads and unpacks all of a list, and refuses anything but text.
 func load(r io.Reader) ([]byte, error) {
 	data, err := readAll(r)
 	if err != nil {
@@ -148,7 +153,7 @@ func readAll(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// reader is a list while it is read.
+// reader is the state of reading a list.
 type reader struct {
 	Options
 	list *List
@@ -156,7 +161,7 @@ type reader struct {
 
 func (p *reader) form(name string) { p.list.Form = name }
 
-// bad notes an entry that cannot be used; without Skip it is the end. where is empty, or the number of a line or entry.
+// bad records an unusable entry; without Skip it returns the error. where is empty or the number of a line or entry.
 func (p *reader) bad(where string, err error) error {
 	name := p.Name
 	if where != "" {
@@ -180,7 +185,7 @@ func (p *reader) add(entries ...Entry) error {
 	return nil
 }
 
-// prefix reads a prefix as the command line does.
+// prefix parses a prefix as the command line does.
 func (p *reader) prefix(s string) (netip.Prefix, error) {
 	q, err := control.ParsePrefix(s)
 	var host *control.HostBitsError
@@ -190,12 +195,12 @@ func (p *reader) prefix(s string) (netip.Prefix, error) {
 	return q, err
 }
 
-// after is the end of something that lasts for d from now on; ok is false where that is over.
+// after returns the end of something that lasts for d from now; ok is false if it is over.
 func (p *reader) after(d time.Duration) (until control.Until, ok bool) {
 	return control.UntilAt(p.Now.Add(d)), d > 0
 }
 
-// clean makes a reason of what a list says: one line, no longer than a reason may be.
+// clean turns a text of the list into a reason: one line of at most the allowed length.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

@@ -2,12 +2,11 @@ package blocklist
 
 import "strings"
 
-// formula is what a spreadsheet takes the beginning of one by, and the quote that
-// makes it text.
+// formula holds the characters that start a formula in a spreadsheet, and the quote that turns one into text.
 const formula = "=+-@'"
 
-// Cell is a text of other routers as a cell of CSV: a spreadsheet that opens the
-// file must not take it for a formula. What `banmesh import` reads is as it was.
+// Cell returns a text of other routers as a cell of CSV that no spreadsheet takes for a formula. `banmesh import` reads the
+// original text again.
 func Cell(s string) string {
 	if s != "" && strings.IndexByte(formula, s[0]) >= 0 {
 		return "'" + s

@@ -16,7 +16,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// isHead reports whether a list begins with the names of columns: words between commas, and no address.
+// isHead reports whether a line names columns: words between commas, without an address.
 func isHead(line string) bool {
 	if !strings.Contains(line, ",") {
 		return false
@@ -30,7 +30,7 @@ func isHead(line string) bool {
 	return true
 }
 
-// row is one line of CSV by the names of its columns.
+// row is one line of CSV, addressed by the names of its columns.
 type row struct {
 	at     map[string]int
 	fields []string
@@ -43,7 +43,7 @@ func (r row) get(name string) string {
 	return ""
 }
 
-// csv reads a list whose head names its columns; only heads that are known are read. above are the lines before it.
+// csv reads a list whose head names its columns. It accepts only known heads. above counts the lines before the head.
 func (p *reader) csv(data []byte, above int) error {
 	rows := csv.NewReader(bytes.NewReader(data))
 	rows.ReuseRecord = true
@@ -90,7 +90,7 @@ func (p *reader) csv(data []byte, above int) error {
 	}
 }
 
-// csvForm finds the reader of rows with these columns.
+// csvForm returns the reader for rows with these columns.
 func (p *reader) csvForm(at map[string]int) func(row) ([]Entry, error) {
 	has := func(names ...string) bool {
 		return !slices.ContainsFunc(names, func(name string) bool { _, ok := at[name]; return !ok })
@@ -109,7 +109,7 @@ func (p *reader) csvForm(at map[string]int) func(row) ([]Entry, error) {
 	return nil
 }
 
-// ownRow reads a record of `banmesh export --format csv` or `banmesh list -o csv`.
+// ownRow parses a record of `banmesh export --format csv` or `banmesh list -o csv`.
 func (p *reader) ownRow(r row) ([]Entry, error) {
 	effective, err := strconv.ParseBool(r.get("effective"))
 	if err != nil {
@@ -157,7 +157,7 @@ func (p *reader) ownRow(r row) ([]Entry, error) {
 	return excepting(e, except)
 }
 
-// excepting cuts what a ban spares out of it.
+// excepting removes the exempt parts from a ban.
 func excepting(e Entry, except control.Prefixes) ([]Entry, error) {
 	if len(except) == 0 {
 		return []Entry{e}, nil
@@ -186,7 +186,7 @@ func spread(e Entry, over []netip.Prefix) []Entry {
 	return out
 }
 
-// listedRow reads a line of `cscli decisions list -o raw`.
+// listedRow parses a line of `cscli decisions list -o raw`.
 func (p *reader) listedRow(r row) ([]Entry, error) {
 	scope, value, ok := strings.Cut(r.get("ip"), ":")
 	if _, err := p.prefix(r.get("ip")); err == nil || !ok { // some versions write no scope
@@ -198,7 +198,7 @@ func (p *reader) listedRow(r row) ([]Entry, error) {
 	})
 }
 
-// decisionRow reads a line of the CSV that `cscli decisions import` takes.
+// decisionRow parses a line of the CSV for `cscli decisions import`.
 func (p *reader) decisionRow(r row) ([]Entry, error) {
 	return p.decision(decision{Scope: r.get("scope"), Value: r.get("value"), Type: r.get("type"), Duration: r.get("duration"), Scenario: r.get("reason")})
 }

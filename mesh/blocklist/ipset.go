@@ -18,7 +18,7 @@ func isIPSet(line string) bool {
 	return strings.HasPrefix(line, "create ") || strings.HasPrefix(line, "add ")
 }
 
-// ipset reads what `ipset save NAME` prints. Entries marked nomatch are holes in the others.
+// ipset reads the output of `ipset save NAME`. Entries marked nomatch are holes in the others.
 func (p *reader) ipset(data []byte) error {
 	p.form("ipset save")
 	set := ""
@@ -37,7 +37,7 @@ func (p *reader) ipset(data []byte) error {
 		if set == "" {
 			set = words[1]
 		}
-		// Which of several sets is meant nobody knows; one of them may be what is let through.
+		// It is unclear which of several sets is meant, and one of them may be an allow-list.
 		if words[1] != set {
 			return &placed{fmt.Errorf("%s:%d: holds more than one set, %s and %s: save the one that is meant with ipset save NAME", p.Name, n, control.Show(set), control.Show(words[1]))}
 		}
@@ -66,7 +66,7 @@ func (p *reader) ipset(data []byte) error {
 	return p.cut(&holes)
 }
 
-// member reads an entry of a set, with its options.
+// member parses an entry of a set with its options.
 func (p *reader) member(text, line string) (entries []Entry, hole bool, err error) {
 	_, options, _ := strings.Cut(line, text)
 	var e Entry
@@ -85,7 +85,7 @@ func (p *reader) member(text, line string) (entries []Entry, hole bool, err erro
 			if err != nil {
 				return nil, false, fmt.Errorf("timeout %s is not a number of seconds", control.Show(words[i]))
 			}
-			if s > 0 { // 0 stays for good
+			if s > 0 { // 0 means without end
 				e.Until, _ = p.after(time.Duration(s) * time.Second)
 			}
 		}
@@ -106,7 +106,7 @@ func (p *reader) member(text, line string) (entries []Entry, hole bool, err erro
 	return entries, hole, err
 }
 
-// cut takes the holes out of every entry.
+// cut removes the holes from every entry.
 func (p *reader) cut(b *netipx.IPSetBuilder) error {
 	holes, err := b.IPSet()
 	if err != nil {
@@ -129,7 +129,7 @@ func (p *reader) cut(b *netipx.IPSetBuilder) error {
 	return nil
 }
 
-// without returns what of a prefix lies in no hole.
+// without returns the parts of a prefix outside the holes.
 func without(q netip.Prefix, holes *netipx.IPSet) ([]netip.Prefix, error) {
 	if !holes.OverlapsPrefix(q) {
 		return []netip.Prefix{q}, nil

@@ -13,7 +13,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// keys returns the names in a JSON object.
+// keys returns the fields of a JSON object.
 func keys(object json.RawMessage) map[string]json.RawMessage {
 	var m map[string]json.RawMessage
 	if json.Unmarshal(object, &m) != nil {
@@ -31,7 +31,7 @@ func has(m map[string]json.RawMessage, names ...string) bool {
 	return true
 }
 
-// array reads a JSON array, all of whose elements are of the kind of the first.
+// array reads a JSON array whose elements are all of the kind of the first.
 func (p *reader) array(data []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if _, err := dec.Token(); err != nil {
@@ -68,7 +68,7 @@ func (p *reader) array(data []byte) error {
 	return fmt.Errorf("JSON objects like %s: no known list has these", control.Show(string(first)))
 }
 
-// object reads what begins with a JSON object: AbuseIPDB's answer, or one object a line as Spamhaus publishes them.
+// object reads text that begins with a JSON object: AbuseIPDB's answer, or one object per line as published by Spamhaus.
 func (p *reader) object(data []byte) error {
 	line, _, _ := bytes.Cut(data, []byte("\n"))
 	if len(line) <= maxLine && has(keys(line), "cidr") {
@@ -103,7 +103,7 @@ func (p *reader) object(data []byte) error {
 	return each(p, *answer.Data, p.abuse)
 }
 
-// whole refuses what is cut off, or followed by something else.
+// whole refuses JSON that is cut off or followed by something else.
 func whole(data []byte) error {
 	var all json.RawMessage
 	if err := json.Unmarshal(data, &all); err != nil {
@@ -120,7 +120,7 @@ func elements[T any, P scanned[T]](p *reader, data []byte, read func(T) ([]Entry
 	return decoded(p, data, read)
 }
 
-// decoded reads each element of a JSON array, as encoding/json does.
+// decoded reads each element of a JSON array with encoding/json.
 func decoded[T any](p *reader, data []byte, read func(T) ([]Entry, error)) error {
 	var all []T
 	err := json.Unmarshal(data, &all)
@@ -131,7 +131,7 @@ func decoded[T any](p *reader, data []byte, read func(T) ([]Entry, error)) error
 	if err == nil {
 		return each(p, all, read)
 	}
-	// Some element is of another kind: which one is found one by one.
+	// Some element is of another kind. Decode them one by one to find it.
 	var raw []json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return fmt.Errorf("JSON: %w", err)
@@ -160,7 +160,7 @@ func each[T any](p *reader, all []T, read func(T) ([]Entry, error)) error {
 	return nil
 }
 
-// take adds what an entry has given, or notes why it gave nothing.
+// take adds the entries of an element, or records why there are none.
 func (p *reader) take(n int, found []Entry, err error) error {
 	if err == nil {
 		return p.add(found...)
@@ -183,7 +183,7 @@ func (p *reader) take(n int, found []Entry, err error) error {
 	return p.add(found...)
 }
 
-// several are the faults of an entry that holds several.
+// several holds the errors of an element with several entries.
 type several struct {
 	passive int
 	bad     []error
@@ -253,7 +253,7 @@ func (p *reader) fed(f feedEntry) ([]Entry, error) {
 	return []Entry{{Prefix: q, Until: f.Until}}, err
 }
 
-// decision is one of CrowdSec's.
+// decision is one decision of CrowdSec.
 type decision struct {
 	Scope     string `json:"scope"`
 	Value     string `json:"value"`
@@ -292,7 +292,7 @@ func (p *reader) decision(d decision) ([]Entry, error) {
 	case scope != "" && scope != "ip" && scope != "range":
 		return nil, fmt.Errorf("%s %s is not an address", d.Scope, control.Show(d.Value))
 	case d.Type != "" && d.Type != "ban":
-		return nil, errPassive // a captcha is no ban
+		return nil, errPassive // a captcha is not a ban
 	}
 	q, err := p.prefix(d.Value)
 	if err != nil {
@@ -322,7 +322,7 @@ type alert struct {
 
 func (a *alert) scan(s *scanner) {
 	s.object([]string{"decisions"}, func(int) {
-		s.ok = s.ok && a.Decisions == nil // encoding/json reads a second one over the first
+		s.ok = s.ok && a.Decisions == nil // encoding/json would merge a second one into the first
 		a.Decisions = scanArray[decision](s)
 	})
 }
@@ -397,7 +397,7 @@ func (d *dropped) scan(s *scanner) {
 	})
 }
 
-// drop reads one object a line; the last one may say how many there must be.
+// drop reads one object per line; the last one may hold the number of entries.
 func (p *reader) drop(data []byte) error {
 	said, n := -1, 0
 	for line := 1; len(data) > 0; line++ {

@@ -14,7 +14,7 @@ import (
 	"banmesh/mesh/control"
 )
 
-// text reads what is neither JSON nor XML: CSV with a head, `ipset save`, or lines.
+// text reads a list that is not JSON: CSV with a head, `ipset save`, or lines.
 func (p *reader) text(data []byte) error {
 	first, at := firstLine(data)
 	switch {
@@ -26,7 +26,7 @@ func (p *reader) text(data []byte) error {
 	return p.lines(data)
 }
 
-// firstLine returns the first line that is neither empty nor a comment, and where it begins.
+// firstLine returns the first line that is neither empty nor a comment, and its position.
 func firstLine(data []byte) (line string, at int) {
 	for at < len(data) {
 		end := bytes.IndexByte(data[at:], '\n')
@@ -41,7 +41,7 @@ func firstLine(data []byte) (line string, at int) {
 	return "", at
 }
 
-// lines reads one prefix or range a line.
+// lines reads one prefix or range per line.
 func (p *reader) lines(data []byte) error {
 	p.form("a prefix or range a line")
 	for n := 1; len(data) > 0; n++ {
@@ -125,7 +125,7 @@ func one(q netip.Prefix, err error) ([]netip.Prefix, error) {
 	return []netip.Prefix{q}, nil
 }
 
-// single reads an address, a prefix, or a network with its mask.
+// single parses an address, a prefix, or a network with its mask.
 func (p *reader) single(s string) (netip.Prefix, error) {
 	if slash := strings.IndexByte(s, '/'); slash >= 0 && strings.IndexByte(s[slash:], '.') >= 0 {
 		mask, err := netip.ParseAddr(s[slash+1:])
@@ -144,7 +144,7 @@ func (p *reader) single(s string) (netip.Prefix, error) {
 	return q, nil
 }
 
-// masked reads a network with a mask like 255.255.255.0.
+// masked parses a network with a mask like 255.255.255.0.
 func (p *reader) masked(network string, mask netip.Addr) (netip.Prefix, error) {
 	bits, ok := length(mask)
 	if !ok {
@@ -153,7 +153,7 @@ func (p *reader) masked(network string, mask netip.Addr) (netip.Prefix, error) {
 	return p.prefix(network + "/" + strconv.Itoa(bits))
 }
 
-// length is how many bits a netmask sets, if it sets only the first ones.
+// length returns the number of leading ones in a netmask; ok is false if it has others.
 func length(mask netip.Addr) (bits int, ok bool) {
 	if !mask.Is4() {
 		return 0, false
@@ -167,7 +167,7 @@ func length(mask netip.Addr) (bits int, ok bool) {
 	return bits, m == 0
 }
 
-// pair reads two addresses: a network and its mask, or DShield's start and end with the length that they make.
+// pair parses two addresses: a network and its mask, or DShield's start and end followed by the length of that range.
 func (p *reader) pair(start string, second netip.Addr, rest []string) (netip.Prefix, error) {
 	if len(rest) > 0 {
 		bits, err := strconv.Atoi(rest[0])
@@ -190,7 +190,7 @@ func (p *reader) pair(start string, second netip.Addr, rest []string) (netip.Pre
 	return netip.Prefix{}, errSecond
 }
 
-// ranged reads what is between first and the second address, which what follows begins with.
+// ranged parses a range from first to the address at the beginning of follows.
 func (p *reader) ranged(first, follows string) ([]netip.Prefix, error) {
 	second, rest := follows, ""
 	if i := strings.IndexAny(follows, " \t,"); i >= 0 {
@@ -204,7 +204,7 @@ func (p *reader) ranged(first, follows string) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(rest, ",") { // eMule's: a level above 127 lets through
+	if strings.HasPrefix(rest, ",") { // eMule's: a level above 127 means not blocked
 		columns := strings.Split(rest[1:], ",")
 		if level, err := strconv.Atoi(strings.TrimSpace(columns[0])); err == nil && level > 127 {
 			return nil, errPassive
@@ -225,7 +225,7 @@ func (p *reader) ranged(first, follows string) ([]netip.Prefix, error) {
 	return found, nil
 }
 
-// address reads an end of a range; eMule fills IPv4 with zeros, as in 001.002.003.004.
+// address parses an end of a range; eMule pads IPv4 with zeros, as in 001.002.003.004.
 func address(s string) (netip.Addr, error) {
 	text := s
 	if parts := strings.Split(s, "."); len(parts) == 4 && len(s) == len("000.000.000.000") {
@@ -243,14 +243,14 @@ func address(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// letThrough are the words with which lists of other programs mark what is not to be blocked.
+// letThrough holds the words by which lists of other programs mark entries that must not be blocked.
 var letThrough = map[string]bool{
 	"ok": true, "allow": true, "allowed": true, "accept": true, "permit": true, "pass": true, "dunno": true, "good": true,
 	"white": true, "whitelist": true, "whitelisted": true, "allowlist": true, "allowlisted": true, "exempt": true, "exclude": true,
 	"trusted": true, "return": true,
 }
 
-// noise accepts the words that follow an entry, a count or a comment, unless they may mean another form.
+// noise accepts words after an entry, such as a count or a comment, unless they may mean another format.
 func noise(fields []string) error {
 	for _, f := range fields {
 		f = strings.Trim(f, `,()[]{}"'`)

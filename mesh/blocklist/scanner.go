@@ -7,24 +7,24 @@ import (
 	"strconv"
 )
 
-// scanner reads JSON several times as fast as encoding/json: lists have a hundred thousand objects, and little of each is
-// wanted. Once something comes that it does not read, such as an escape in a wanted string, ok is false and it reads nothing
-// more: encoding/json reads the list then, and words the errors.
+// scanner reads JSON several times as fast as encoding/json: lists have a hundred thousand objects of which only a little is
+// needed. At anything it does not handle, such as an escape in a needed string, ok becomes false and it reads nothing more.
+// Then encoding/json reads the list, and words the errors.
 type scanner struct {
 	rest []byte
 	ok   bool
 }
 
-// maxDepth is how deep values may nest in one that is left out.
+// maxDepth bounds the nesting in a skipped value.
 const maxDepth = 64
 
-// scanned is a pointer to what is read from an element of a list.
+// scanned is a pointer type that can be read from an element of a list.
 type scanned[T any] interface {
 	*T
 	scan(*scanner)
 }
 
-// scanAll reads an array with nothing after it. ok is false where encoding/json must.
+// scanAll reads an array with nothing after it. ok is false if encoding/json has to read it.
 func scanAll[T any, P scanned[T]](data []byte) (all []T, ok bool) {
 	s := scanner{data, true}
 	all = scanArray[T, P](&s)
@@ -32,7 +32,7 @@ func scanAll[T any, P scanned[T]](data []byte) (all []T, ok bool) {
 }
 
 func scanArray[T any, P scanned[T]](s *scanner) []T {
-	all := []T{} // as encoding/json makes of an empty array
+	all := []T{} // not nil, as encoding/json returns for an empty array
 	s.array(func() {
 		var one T
 		P(&one).scan(s)
@@ -41,10 +41,10 @@ func scanArray[T any, P scanned[T]](s *scanner) []T {
 	return all
 }
 
-// end reports whether all was read.
+// end reports whether everything was read.
 func (s *scanner) end() bool { return s.ok && s.peek() == 0 && len(s.rest) == 0 }
 
-// peek returns the next byte that is not white space, 0 at the end.
+// peek returns the next byte that is not white space, or 0 at the end.
 func (s *scanner) peek() byte {
 	for i, c := range s.rest {
 		if c != ' ' && c != '\n' && c != '\t' && c != '\r' {
@@ -77,7 +77,7 @@ func (s *scanner) array(element func()) {
 	s.skip(']')
 }
 
-// object calls read with the index of each of the names that the object has; read reads its value.
+// object calls read with the index of each name that the object has; read must read its value.
 func (s *scanner) object(names []string, read func(i int)) { s.objectAt(maxDepth, names, read) }
 
 func (s *scanner) objectAt(depth int, names []string, read func(i int)) {
@@ -92,7 +92,7 @@ func (s *scanner) objectAt(depth int, names []string, read func(i int)) {
 		case i >= 0:
 			read(i)
 		case slices.ContainsFunc(names, func(n string) bool { return len(n) == len(name) && bytes.EqualFold([]byte(n), name) }):
-			s.ok = false // encoding/json takes it for the same
+			s.ok = false // encoding/json ignores case in names
 		default:
 			s.value(depth - 1)
 		}
@@ -100,7 +100,7 @@ func (s *scanner) objectAt(depth int, names []string, read func(i int)) {
 	s.skip('}')
 }
 
-// text reads a string of plain ASCII without escapes.
+// text parses a string of plain ASCII without escapes.
 func (s *scanner) text() string { return string(s.plain()) }
 
 func (s *scanner) plain() []byte {
@@ -123,7 +123,7 @@ func (s *scanner) plain() []byte {
 	return nil
 }
 
-// word reads a number, true, false or null: what stands up to the next delimiter. It may be none of them.
+// word returns a number, true, false or null: everything up to the next delimiter. It does not check which.
 func (s *scanner) word() []byte {
 	s.peek()
 	for i, c := range s.rest {
@@ -146,11 +146,11 @@ func (s *scanner) boolean() bool {
 func (s *scanner) number() *int {
 	w := string(s.word())
 	n, err := strconv.Atoi(w)
-	s.ok = s.ok && err == nil && strconv.Itoa(n) == w // JSON has no numbers like 007
+	s.ok = s.ok && err == nil && strconv.Itoa(n) == w // JSON does not allow numbers like 007
 	return &n
 }
 
-// value leaves out a value of any kind.
+// value skips a value of any kind.
 func (s *scanner) value(depth int) {
 	if depth == 0 {
 		s.ok = false
@@ -169,7 +169,7 @@ func (s *scanner) value(depth int) {
 	}
 }
 
-// leaveText leaves out a string, escapes included.
+// leaveText skips a string, including escapes.
 func (s *scanner) leaveText() {
 	escaped := false
 	for end := 1; end < len(s.rest); end++ {

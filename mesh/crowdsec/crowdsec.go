@@ -1,7 +1,10 @@
-// Package crowdsec follows the decisions of a CrowdSec local API, as one of its
-// bouncers does (https://docs.crowdsec.net/docs/next/local_api/bouncers): it asks
-// for everything once, then for what came and went. What an answer that was lost
-// held is not told again, so after any failure everything is asked for anew.
+// Package crowdsec follows the decisions of a CrowdSec local API (LAPI), as its bouncers do
+// (https://docs.crowdsec.net/docs/next/local_api/bouncers).
+//
+// Run asks for everything once, and then for what came and went. The LAPI never repeats what a lost answer held, so after any
+// failure Run asks for everything again. Each change goes to Config.Apply, whose error counts as a failure too.
+//
+// Run is the only goroutine and alone uses the active decisions. Source.mu guards what Trouble reports, and is a leaf.
 package crowdsec
 
 import (
@@ -27,17 +30,17 @@ import (
 )
 
 const (
-	// answerWithin bounds an answer; one of 50,000 decisions takes a LAPI seconds.
+	// answerWithin bounds waiting for an answer; one of 50,000 decisions takes a LAPI seconds.
 	answerWithin = time.Minute
-	// maxAnswer bounds what is read of one: a million decisions.
+	// maxAnswer bounds the size of an answer: a million decisions.
 	maxAnswer = 256 << 20
 	// retryMost is the longest pause between two tries.
 	retryMost = time.Minute
-	// longest is the end of what lasts longer: a ban ends before the year 2200.
+	// longest bounds the duration of a decision: a ban ends before the year 2200.
 	longest = 100 * 365 * 24 * time.Hour
 	// maxKey bounds the file of the key.
 	maxKey = 4096
-	// lateWarning is for how long a LAPI may be silent before Trouble tells.
+	// lateWarning is how long a LAPI may be silent before Trouble reports it.
 	lateWarning = time.Minute
 )
 
@@ -48,24 +51,23 @@ type Decision struct {
 	Scenario string
 }
 
-// Change is what came and went. Where All is set, New is everything in force, the
-// longest decision of each prefix.
+// Change says what came and went. If All is set, New holds everything in force, with the longest decision of each prefix.
 type Change struct {
 	All  bool
 	New  []Decision
-	Gone []netip.Prefix // a decision about these went, and no other is left
-	Left []Decision     // the longest that is left about a prefix of which one went
+	Gone []netip.Prefix // prefixes without any decision left
+	Left []Decision     // the longest remaining decision of each prefix that lost one
 }
 
-// Config says whom to ask, and who is told.
+// Config says which LAPI to ask, and whom to tell.
 type Config struct {
 	URL      string        // of the LAPI, as http://127.0.0.1:8080
-	KeyFile  string        // holds the API key on its first line, closed to others; read anew for each answer
-	CAFile   string        // authorities of the LAPI's certificate, PEM; "" is the system's
-	Origins  []string      // of decisions, as crowdsec and cscli; none is all
-	Interval time.Duration // between two questions
+	KeyFile  string        // holds the API key on its first line, closed to others; read again for each request
+	CAFile   string        // authorities of the LAPI's certificate, PEM; "" uses the system's
+	Origins  []string      // of decisions, such as crowdsec and cscli; none means all
+	Interval time.Duration // between two requests
 
-	// Apply takes a change; an error has everything told again later.
+	// Apply applies a change. After an error everything is told again later.
 	Apply  func(context.Context, Change) error
 	Logger *slog.Logger
 }
@@ -75,15 +77,15 @@ type Source struct {
 	cfg    Config
 	client *http.Client
 
-	active map[int64]Decision // of Run alone
+	active map[int64]Decision // used by Run alone
 
 	mu    sync.Mutex
-	since time.Time // since when it fails; zero while it does not
+	since time.Time // since when it fails; zero if it does not
 	what  string    // fails
 	why   string
 }
 
-// New reads the authorities; nothing is asked before Run.
+// New loads the authorities; it asks nothing before Run.
 func New(c Config) (*Source, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
@@ -100,12 +102,12 @@ func New(c Config) (*Source, error) {
 	}
 	return &Source{cfg: c, client: &http.Client{
 		Transport: transport, Timeout: answerWithin,
-		// A redirect would take the key elsewhere.
+		// A redirect would send the key elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// Run asks again and again until ctx ends.
+// Run asks repeatedly until ctx ends.
 func (s *Source) Run(ctx context.Context) error {
 	all, pause := true, time.Second
 	for {
@@ -130,7 +132,7 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// Trouble says for how long nothing was heard or taken, and why; "" while all is well.
+// Trouble says for how long nothing was received or applied, and why; "" if all is well.
 func (s *Source) Trouble() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,19 +161,18 @@ func (s *Source) note(err error) {
 	}
 }
 
-// decision is one in the LAPI's JSON (models.Decision of crowdsecurity/crowdsec).
+// decision is one decision in the LAPI's JSON (models.Decision of crowdsecurity/crowdsec).
 type decision struct {
 	ID        int64  `json:"id"`
 	Type      string `json:"type"`
 	Scope     string `json:"scope"`
 	Value     string `json:"value"`
-	Duration  string `json:"duration"` // what is left of it; negative where it is over
+	Duration  string `json:"duration"` // what is left of it; negative if it is over
 	Scenario  string `json:"scenario"`
 	Simulated bool   `json:"simulated"`
 }
 
-// ban reads a decision; ok is false for what is none of an address: a captcha, a
-// country, a simulation.
+// ban parses a decision; ok is false if it is not a ban of addresses: a captcha, a country, a simulation.
 func (d *decision) ban(now time.Time) (_ Decision, ok bool, err error) {
 	if d.Simulated || !strings.EqualFold(d.Type, "ban") || !strings.EqualFold(d.Scope, "ip") && !strings.EqualFold(d.Scope, "range") {
 		return Decision{}, false, nil
@@ -196,7 +197,7 @@ func parse(value string) (netip.Prefix, error) {
 	return p, err
 }
 
-// poll asks once and has what came and went applied.
+// poll asks once and applies what came and went.
 func (s *Source) poll(ctx context.Context, all bool) error {
 	var answer struct{ New, Deleted []decision }
 	if err := s.get(ctx, all, &answer); err != nil {
@@ -206,7 +207,7 @@ func (s *Source) poll(ctx context.Context, all bool) error {
 	if all {
 		s.active = make(map[int64]Decision)
 	}
-	last := make(map[netip.Prefix]int64) // the longest decision about what the answer names; 0 is none
+	last := make(map[netip.Prefix]int64) // the longest decision of each prefix in the answer; 0 for none
 	for i := range answer.New {
 		d, ok, err := answer.New[i].ban(now)
 		if err != nil {
@@ -265,7 +266,7 @@ func (s *Source) poll(ctx context.Context, all bool) error {
 	return nil
 }
 
-// notTaken is an error of who is told, not of the LAPI.
+// notTaken is an error of Apply, not of the LAPI.
 type notTaken struct{ error }
 
 func (e *notTaken) Unwrap() error { return e.error }
@@ -275,8 +276,8 @@ func (s *Source) get(ctx context.Context, all bool, answer any) error {
 	if err != nil {
 		return err
 	}
-	// Otherwise it names the longest decision about an address alone, from whatever
-	// origin, and is silent about one that goes while another is left.
+	// With dedup, the LAPI names only the longest decision about an address, whatever its origin, and does not report one
+	// that goes while another is left.
 	q := url.Values{"scopes": {"ip,range"}, "dedup": {"false"}}
 	if all {
 		q.Set("startup", "true")
@@ -284,14 +285,14 @@ func (s *Source) get(ctx context.Context, all bool, answer any) error {
 	if len(s.cfg.Origins) > 0 {
 		q.Set("origins", strings.Join(s.cfg.Origins, ","))
 	}
-	// Its clients write the commas as they are.
+	// CrowdSec's clients write the commas unescaped.
 	target := strings.TrimSuffix(s.cfg.URL, "/") + "/v1/decisions/stream?" + strings.ReplaceAll(q.Encode(), "%2C", ",")
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return err
 	}
 	r.Header.Set("X-Api-Key", key)
-	r.Header.Set("User-Agent", "banmesh/v1") // it wants NAME/VERSION
+	r.Header.Set("User-Agent", "banmesh/v1") // the LAPI requires NAME/VERSION
 	reply, err := s.client.Do(r)
 	if err != nil {
 		return err

@@ -26,25 +26,25 @@ import (
 	"banmesh/mesh/gossip"
 )
 
-// Machine is the one that banmesh is put in place on. Make one with Open.
+// Machine is the machine that banmesh is installed on. Open returns one.
 type Machine struct {
 	Config string // the agent's configuration file
 	Record *Record
-	File   *config.File // what it says now
+	File   *config.File // the configuration's current content
 	Say    func(format string, args ...any)
 
-	root     string // "" but in tests: goes in front of every path but the configuration's
+	root     string // "" except in tests: prefix of every path but the configuration's
 	run      func(ctx context.Context, name string, args ...string) (string, error)
-	probe    func() error // whether nftables can be used
-	text     []byte       // of the configuration; nil where there is none
-	uid, gid int          // the agent's user; -1 where it has none of its own
+	probe    func() error // reports whether nftables can be used
+	text     []byte       // of the configuration; nil if there is none
+	uid, gid int          // the agent's user; -1 if it has none of its own
 	started  bool
 }
 
-// serviceUser is the user that the packages make for the agent.
+// serviceUser is the user that the packages create for the agent.
 const serviceUser = "banmesh"
 
-// Open looks at a machine and changes nothing.
+// Open examines a machine and changes nothing.
 func Open(config string, say func(format string, args ...any)) (*Machine, error) {
 	m := &Machine{Config: config, Say: say, run: execute, uid: -1, gid: -1}
 	if u, err := user.Lookup(serviceUser); err == nil {
@@ -70,7 +70,7 @@ func (m *Machine) look() error {
 	return err
 }
 
-// at is a path below the root.
+// at returns a path below the root.
 func (m *Machine) at(path string) string {
 	if m.root == "" || strings.HasPrefix(path, m.root+"/") {
 		return path
@@ -78,7 +78,7 @@ func (m *Machine) at(path string) string {
 	return filepath.Join(m.root, path)
 }
 
-// execute runs a program of the machine, within a minute, and returns what it said.
+// execute runs a program of the machine for at most a minute, and returns its output.
 func execute(ctx context.Context, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -96,7 +96,7 @@ func lastLine(s string) string {
 	return lines[len(lines)-1]
 }
 
-// keyring is where the keys of the gossip are.
+// keyring returns the path of the gossip keys.
 func (m *Machine) keyring() string {
 	if k := m.File.Gossip.Keyring; k != "" {
 		return k
@@ -104,7 +104,7 @@ func (m *Machine) keyring() string {
 	return filepath.Join(filepath.Dir(m.Config), "keyring.json")
 }
 
-// KeyNames are the names of the keys that the machine has; none where it has no keyring.
+// KeyNames returns the names of the machine's keys; none without a keyring.
 func (m *Machine) KeyNames() ([]string, error) {
 	keys, err := gossip.LoadKeyring(m.keyring())
 	if _, serr := os.Lstat(m.keyring()); errors.Is(serr, fs.ErrNotExist) {
@@ -117,13 +117,13 @@ func (m *Machine) KeyNames() ([]string, error) {
 	return names, err
 }
 
-// Begin starts a record, or goes on with one. Before it nothing is changed.
+// Begin starts a record, or continues one. Nothing is changed before it.
 func (m *Machine) Begin(r Record) error {
 	if m.Record == nil {
 		m.Record = &r
 	}
 	mode, uid, gid := fs.FileMode(0o755), -1, -1
-	if m.gid >= 0 { // as the packages have it: the agent adds files, and replaces none of root's
+	if m.gid >= 0 { // as in the packages: the agent can add files, but cannot replace root's
 		mode, uid, gid = fs.ModeSticky|0o770, 0, m.gid
 	}
 	if err := m.mkdir(filepath.Dir(m.Config), mode, uid, gid); err != nil {
@@ -138,9 +138,9 @@ func entries(dir string) []fs.DirEntry {
 	return e
 }
 
-// Want is what the configuration is to say, and what stands beside it.
+// Want is the wanted content of the configuration and of the files beside it.
 type Want struct {
-	Keyring    []string // base64, the one that seals first
+	Keyring    []string // base64, the primary key first
 	KnownHosts string   // of the conductor
 	Settings   []config.Setting
 }
@@ -185,7 +185,7 @@ func (m *Machine) Configure(w Want) error {
 	return m.save()
 }
 
-// edit gives the configuration settings.
+// edit applies settings to the configuration.
 func (m *Machine) edit(settings []config.Setting) error {
 	base := m.text
 	if base == nil {
@@ -244,8 +244,8 @@ func (m *Machine) edit(settings []config.Setting) error {
 	return nil
 }
 
-// ConductorKey makes this machine's own key for the conductor where the configuration names one that is not there, and
-// returns its public half, "" where the conductor takes no key.
+// ConductorKey creates this machine's own key for the conductor if the configuration names a missing one. It returns the
+// public half, or "" if the conductor takes no key.
 func (m *Machine) ConductorKey() (public string, err error) {
 	k := m.File.Commit
 	if k.Driver != "netconf" || k.Key == "" {
@@ -279,10 +279,10 @@ func publicLine(key ssh.PublicKey, comment string) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " " + comment
 }
 
-// CanDrop says why this machine's kernel cannot drop what is banned; nil where it can.
+// CanDrop returns why this machine's kernel cannot drop banned packets, nil if it can.
 func (m *Machine) CanDrop() error { return m.probe() }
 
-// Done notes that all of it is in place.
+// Done records that everything is in place.
 func (m *Machine) Done() error {
 	m.Record.Done = true
 	return m.save()

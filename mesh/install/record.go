@@ -1,8 +1,12 @@
-// Package install puts banmesh in place on a machine, as `banmesh init` and `banmesh join` do, and takes it back.
+// Package install sets up banmesh on a machine for `banmesh init` and `banmesh join`, and undoes that for `banmesh
+// uninstall`.
 //
-// Whatever is changed is written into a record before it is done, so that it can be taken back from every point at which it
-// may have stopped. What is there already stays: no key is overwritten, no other file of the operator's is, and of the
-// configuration only what is still at its default is set.
+// Open examines the machine. Begin, Configure, Start and HookFail2ban change it, and Uninstall takes the changes back. Each
+// change is recorded, durably, before it is made, so that it can be undone or continued wherever an earlier run stopped.
+// Existing things stay: no key and no other file of the operator's is overwritten, and only settings of the configuration
+// that are still at their default are set.
+//
+// A command uses a Machine from one goroutine; the package starts none and has no locks.
 package install
 
 import (
@@ -21,46 +25,47 @@ import (
 	"banmesh/internal/safefile"
 )
 
-// recordName is the record's name, beside the configuration. It belongs to root: what it names is removed by root.
+// recordName is the record's name, beside the configuration. It belongs to root, because root removes the files that it
+// names.
 const recordName = "installed.json"
 
-// Record is what was put in place, and by what.
+// Record says what was put in place, and by which command.
 type Record struct {
 	By      string    `json:"by"` // init or join
 	At      time.Time `json:"at"`
-	Token   string    `json:"token,omitempty"`   // its id: the token itself is a secret
+	Token   string    `json:"token,omitempty"`   // its id only: the token is a secret
 	Machine string    `json:"machine,omitempty"` // shown with the token
 	Name    string    `json:"name,omitempty"`    // in the mesh
-	// Configured: keys and configuration are there, and the token is not needed any more.
+	// Configured says that keys and configuration are in place, so that the token is not needed any more.
 	Configured bool `json:"configured,omitempty"`
 	Done       bool `json:"done,omitempty"`
 
-	// What follows from a change that was made, and has not been done with success yet.
-	Restart  bool `json:"restart,omitempty"`  // the agent, with what was written for it
-	Fail2ban bool `json:"fail2ban,omitempty"` // fail2ban, tested and restarted with its files as they are now
+	// Steps that a change calls for and that have not succeeded yet.
+	Restart  bool `json:"restart,omitempty"`  // the agent must be restarted to use what was written
+	Fail2ban bool `json:"fail2ban,omitempty"` // fail2ban must be tested and restarted with its present files
 
 	Files  []RecordedFile `json:"files,omitempty"`
-	Dirs   []string       `json:"dirs,omitempty"` // in the order in which they were made
+	Dirs   []string       `json:"dirs,omitempty"` // in the order of their creation
 	Edited *EditedConfig  `json:"edited,omitempty"`
 	Units  []string       `json:"units,omitempty"`  // enabled and started
 	Data   string         `json:"data,omitempty"`   // the data directory
-	Before []string       `json:"before,omitempty"` // what it held
+	Before []string       `json:"before,omitempty"` // its content before
 }
 
-// RecordedFile is one that was written where none was.
+// RecordedFile is a file that was created.
 type RecordedFile struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
-	Kept   bool   `json:"kept,omitempty"` // the agent writes it itself from then on, as the keyring
+	Kept   bool   `json:"kept,omitempty"` // the agent rewrites it from then on, like the keyring
 }
 
-// EditedConfig is the configuration.
+// EditedConfig says how the configuration was changed.
 type EditedConfig struct {
 	Path   string `json:"path"`
-	Before []byte `json:"before"`            // null: there was none
+	Before []byte `json:"before"`            // null if there was none
 	SHA256 string `json:"sha256"`            // of what was written
-	Was    string `json:"was"`               // the same of what stood there until then
-	ByHand bool   `json:"by_hand,omitempty"` // changed by somebody else since the first edit: it is not taken back
+	Was    string `json:"was"`               // of what it replaced
+	ByHand bool   `json:"by_hand,omitempty"` // changed by somebody else since the first edit, so it is not restored
 }
 
 func sum(b []byte) string {
@@ -68,7 +73,7 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// loadRecord reads the record; nil where there is none.
+// loadRecord reads the record; nil if there is none.
 func loadRecord(path string) (*Record, error) {
 	b, err := safefile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,7 +106,7 @@ func (m *Machine) save() error {
 
 func (m *Machine) recordPath() string { return filepath.Join(filepath.Dir(m.Config), recordName) }
 
-// create writes a file where none is, and reports whether it did. What is there stays.
+// create writes a new file and reports whether it did. It leaves an existing one alone.
 func (m *Machine) create(path string, rights safefile.Rights, content []byte, kept bool) (bool, error) {
 	path = m.at(path)
 	switch b, err := os.ReadFile(path); {
@@ -139,7 +144,7 @@ func (m *Machine) create(path string, rights safefile.Rights, content []byte, ke
 	return err == nil, err
 }
 
-// mkdir makes a directory, with those above it, where it is not there.
+// mkdir creates a directory and its missing parents.
 func (m *Machine) mkdir(path string, mode fs.FileMode, uid, gid int) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -150,7 +155,7 @@ func (m *Machine) mkdir(path string, mode fs.FileMode, uid, gid int) error {
 	if !slices.Contains(m.Record.Dirs, path) {
 		m.Record.Dirs = append(m.Record.Dirs, path)
 	}
-	if m.started { // before that there is no directory for the record
+	if m.started { // before that, the record has no directory
 		if err := m.save(); err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@ import (
 	"banmesh/internal/safefile"
 )
 
-// rightsOf are those that a file has.
+// rightsOf returns the owner and mode of a file.
 func rightsOf(path string) (safefile.Rights, error) {
 	info, err := os.Lstat(path)
 	if err != nil {

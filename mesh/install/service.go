@@ -13,7 +13,7 @@ import (
 	"banmesh/internal/safefile"
 )
 
-// Places of other programs' files.
+// Paths of other programs' files.
 const (
 	systemdRuns  = "/run/systemd/system"
 	dropIn       = "/etc/systemd/system/banmesh.service.d/nftables.conf"
@@ -25,10 +25,10 @@ const (
 	helperSocket = "banmesh-fail2ban.socket"
 )
 
-// noSSHLog is in what fail2ban-client -t says on a Debian without rsyslog.
+// noSSHLog is part of fail2ban-client -t's output on a Debian without rsyslog.
 const noSSHLog = "Have not found any log file for sshd jail"
 
-// ErrNoService says that nothing on this machine starts the agent: systemd does not run, or has no unit of it.
+// ErrNoService says that nothing on this machine starts the agent: systemd does not run or lacks the unit.
 var ErrNoService = errors.New("no service")
 
 // systemd reports whether systemd runs here.
@@ -46,7 +46,7 @@ func (m *Machine) hasUnit(unit string) bool {
 	return false
 }
 
-// Start has systemd run the agent, now and at every start of the machine. ErrNoService: it cannot.
+// Start makes systemd run the agent, now and after each boot. If systemd cannot, the error is ErrNoService.
 func (m *Machine) Start(ctx context.Context) error {
 	if !m.systemd() {
 		return fmt.Errorf("%w: systemd does not run here", ErrNoService)
@@ -67,7 +67,7 @@ func (m *Machine) Start(ctx context.Context) error {
 		if !m.Record.Restart {
 			return nil
 		}
-		// It runs with the configuration of before.
+		// It runs with the old configuration.
 		if _, err := m.run(ctx, "systemctl", "restart", agentUnit); err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	return m.save()
 }
 
-// enable notes and does it.
+// enable records that a unit is enabled, and enables it.
 func (m *Machine) enable(ctx context.Context, unit string) error {
 	if _, err := m.run(ctx, "systemctl", "is-enabled", "--quiet", unit); err != nil && !slices.Contains(m.Record.Units, unit) {
 		m.Record.Units = append(m.Record.Units, unit)
@@ -105,10 +105,10 @@ func (m *Machine) HasFail2ban() bool {
 	return err == nil
 }
 
-// Fail2banHooked reports whether fail2ban shares its bans already.
+// Fail2banHooked reports whether fail2ban already shares its bans.
 func (m *Machine) Fail2banHooked() bool {
 	if m.Record.Fail2ban {
-		return false // the files alone may be there
+		return false // the files may be there without fail2ban using them
 	}
 	for _, path := range []string{action, jail} {
 		if _, err := os.Stat(m.at(path)); err != nil {
@@ -118,8 +118,8 @@ func (m *Machine) Fail2banHooked() bool {
 	return true
 }
 
-// HookFail2ban has fail2ban share what it bans. Where fail2ban would not start with it, all of it is taken back, and the
-// error says why.
+// HookFail2ban makes fail2ban share its bans. If fail2ban would not start with the changes, it undoes them, and the error
+// says why.
 func (m *Machine) HookFail2ban(ctx context.Context) error {
 	for _, f := range []struct {
 		path    string
@@ -134,7 +134,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 	}
 	said, err := m.run(ctx, "fail2ban-client", "-t")
 	if err != nil && strings.Contains(said, noSSHLog) {
-		// As on a Debian without rsyslog, where fail2ban does not start at all before somebody says where sshd's words are.
+		// A Debian without rsyslog is like that. fail2ban does not start there at all before it is told to read the journal.
 		m.Say("fail2ban finds no log file of sshd: it is to read the journal")
 		if _, err = m.create(journalJail, safefile.Of(0o644), examples.SSHJournalJail, false); err == nil {
 			said, err = m.run(ctx, "fail2ban-client", "-t")
@@ -161,8 +161,8 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 
 func (m *Machine) isFail2ban(path string) bool { return strings.HasPrefix(path, m.at(fail2banDir)+"/") }
 
-// removeFail2ban takes back all of its files, whichever run has made them, in the opposite order: fail2ban does not start with
-// a jail whose action is gone. restart: fail2ban is to be restarted without them.
+// removeFail2ban removes all files of the hook, whichever run created them, in reverse order: fail2ban does not start with a
+// jail whose action is gone. restart says whether fail2ban must be restarted without them.
 func (m *Machine) removeFail2ban(restart bool) error {
 	needed := false
 	for _, f := range m.ofFail2ban() {
@@ -182,7 +182,7 @@ func (m *Machine) removeFail2ban(restart bool) error {
 	return m.save()
 }
 
-// restartFail2ban does what a reload does not: that would silently leave the action out of jails that run.
+// restartFail2ban restarts fail2ban. A reload would silently leave the action out of running jails.
 func (m *Machine) restartFail2ban(ctx context.Context) error {
 	if m.systemd() {
 		_, err := m.run(ctx, "systemctl", "restart", "fail2ban")
@@ -202,7 +202,7 @@ func (m *Machine) restartFail2ban(ctx context.Context) error {
 	return err
 }
 
-// removeFiles takes back all files, the last first. What somebody has changed since stays.
+// removeFiles removes all recorded files, the last first, except those that somebody has changed.
 func (m *Machine) removeFiles() error {
 	for i := len(m.Record.Files) - 1; i >= 0; i-- {
 		if err := m.remove(m.Record.Files[i]); err != nil {

@@ -13,11 +13,11 @@ import (
 	"banmesh/internal/safefile"
 )
 
-// errNotInstalled says that nothing here was put in place by init or join.
+// errNotInstalled says that neither init nor join has put anything in place here.
 var errNotInstalled = errors.New("nothing was put in place here by `banmesh init` or `banmesh join`")
 
-// Uninstall takes back what the record names, and nothing else. leave makes the agent leave the mesh and stop; it is called
-// after fail2ban has let go of the action and before the agent's files go.
+// Uninstall undoes what the record names, and nothing else. leave makes the agent leave the mesh and stop. It is called after
+// fail2ban has dropped the action and before the agent's files go.
 func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	r := m.Record
 	if r == nil {
@@ -58,7 +58,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 		return err
 	}
 	for _, dir := range slices.Backward(r.Dirs) {
-		if filepath.Dir(m.File.Socket) == dir { // what an agent leaves beside its socket
+		if filepath.Dir(m.File.Socket) == dir { // files that an agent leaves beside its socket
 			for _, e := range entries(dir) {
 				os.Remove(filepath.Join(dir, e.Name()))
 			}
@@ -73,7 +73,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	return nil
 }
 
-// unhookFail2ban has fail2ban let go of the action.
+// unhookFail2ban makes fail2ban drop the action.
 func (m *Machine) unhookFail2ban(ctx context.Context) error {
 	own := m.ofFail2ban()
 	if len(own) == 0 && !m.Record.Fail2ban {
@@ -112,7 +112,7 @@ func (m *Machine) ofFail2ban() (own []RecordedFile) {
 	return own
 }
 
-// restore gives the configuration back as it was.
+// restore restores the configuration.
 func (m *Machine) restore() error {
 	e := m.Record.Edited
 	switch {
@@ -141,7 +141,7 @@ func (m *Machine) restore() error {
 	return err
 }
 
-// removeData takes away what the agent has kept: a machine that joins another mesh later must not bring the bans of this one.
+// removeData removes the agent's data: if this machine later joins another mesh, it must not bring this one's bans.
 func (m *Machine) removeData() error {
 	r := m.Record
 	if r.Data == "" { // the agent was never started
