@@ -33,18 +33,8 @@ import (
 	"banmesh/store"
 )
 
-const (
-	// tick is the pace of expiry, of draining the spools and of the clock.
-	tick = time.Second
-
-	// stopWithin bounds the whole clean stop; leaveWithin is the part of it that
-	// the others are waited for.
-	stopWithin  = 5 * time.Second
-	leaveWithin = 2 * time.Second
-	// takeOffWithin bounds a leave with the bans taken off: a fail2ban under load takes
-	// seconds to empty a jail.
-	takeOffWithin = 20 * time.Second
-)
+// tick is the pace of expiry, of draining the spools and of the clock.
+const tick = time.Second
 
 // Agent is one member of the mesh.
 type Agent struct {
@@ -73,23 +63,19 @@ type Agent struct {
 	peers     *peer.Messenger
 	neverBan  *neverBan
 
-	lifts    warning.Lifts
-	former   string // the name that the store was written under, where it is another; else ""
-	inviter  *invite.Host
-	alerts   *alert.Watcher // nil where no command is configured
-	enforcer enforcer       // nil where none is configured
-	taken    *taken         // the bans off this router, at a leave
-	watchers watchers
-	crowdsec *crowdsec.Source           // nil where none is configured
-	past     *history.History           // nil where nothing is remembered
-	geo      atomic.Pointer[config.Geo] // as configured last
-	reloaded reloaded
-	ready    atomic.Bool // the rooms are made: changes, messages and guests may reach them
+	lifts       warning.Lifts
+	former      string // the name that the store was written under, where it is another; else ""
+	inviter     *invite.Host
+	alerts      *alert.Watcher // nil where no command is configured
+	enforcement *enforcement   // nil where none is configured
+	watchers    watchers
+	crowdsec    *crowdsec.Source           // nil where none is configured
+	past        *history.History           // nil where nothing is remembered
+	geo         atomic.Pointer[config.Geo] // as configured last
+	reloaded    reloaded
+	ready       atomic.Bool // the rooms are made: changes, messages and guests may reach them
 
-	stop     context.CancelFunc // ends Run
-	leaving  sync.Once
-	leaveErr error
-	left     atomic.Bool // asked to leave the mesh, not only to stop
+	departure departure
 }
 
 // Options are what an agent is given beside its configuration.
@@ -113,9 +99,9 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	}
 	a := &Agent{
 		cfg: cfg, version: o.Version, commit: o.Commit, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), level: o.Level,
-		started: o.Now(), clock: newClock(o.Now), taken: newTaken(),
+		started: o.Now(), clock: newClock(o.Now),
 	}
-	a.stop = func() {}
+	a.departure.stop = func() {}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -238,8 +224,8 @@ func (a *Agent) mayLead() bool { return a.cfg.Leader.Eligible && a.conductor != 
 // Run serves until ctx ends, Leave is called or something fails that the agent
 // cannot do without. It returns nil after a clean stop, within 5 s.
 func (a *Agent) Run(ctx context.Context) error {
-	ctx, a.stop = context.WithCancel(ctx)
-	defer a.stop()
+	ctx, a.departure.stop = context.WithCancel(ctx)
+	defer a.departure.stop()
 	// Own work outlives ctx for as long as the clean stop takes.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -255,7 +241,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		rooms.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
 				failed <- fmt.Errorf("%s: %w", name, err)
-				a.stop()
+				a.departure.stop()
 			}
 		})
 	}
@@ -268,8 +254,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.alerts != nil {
 		start("alerts", ctx, a.alerts.Run)
 	}
-	if a.enforcer != nil {
-		start("enforce", ctx, func(ctx context.Context) error { return a.taken.run(ctx, a.enforcer.Run) })
+	if a.enforcement != nil {
+		start("enforce", ctx, a.enforcement.run)
 	}
 	if a.watchers.listener != nil {
 		start("page", ctx, a.watchers.page.Run)
@@ -289,12 +275,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	late, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer done()
 	a.elector.Resign(late)
-	if err := a.leaveMesh(late); err != nil {
+	if err := a.departure.announce(late, a.mesh.Leave); err != nil {
 		a.log.Warn("not every member heard of the leave", "error", err)
 	}
 	cancel()
 	rooms.Wait()
-	_ = a.stopEnforcing(late) // it is logged
+	_ = a.departure.takeOff(late, a.enforcement) // it is logged
 	a.close()
 	select {
 	case err := <-failed:
@@ -302,16 +288,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	default:
 		return nil
 	}
-}
-
-// leaveMesh announces the leave once, however often it is asked.
-func (a *Agent) leaveMesh(ctx context.Context) error {
-	a.leaving.Do(func() {
-		ctx, cancel := context.WithTimeout(ctx, leaveWithin)
-		defer cancel()
-		a.leaveErr = a.mesh.Leave(ctx)
-	})
-	return a.leaveErr
 }
 
 // close releases what Open took, in the reverse order.
@@ -371,8 +347,8 @@ func (a *Agent) changed(c store.Change) {
 		a.committer.Notify(u)
 	}
 	a.notifier.Poke()
-	if a.enforcer != nil {
-		a.enforcer.Changed(c)
+	if a.enforcement != nil {
+		a.enforcement.Changed(c)
 	}
 	a.watchers.changed(c)
 	a.lifts.Note(a.cfg.Name, c, time.Now())

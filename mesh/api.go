@@ -392,9 +392,9 @@ func (a *Agent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply
 func (a *Agent) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOffWithin)
 	defer cancel()
-	a.left.Store(true)
-	err := errors.Join(a.leaveMesh(ctx), a.stopEnforcing(ctx))
-	a.stop()
+	a.departure.forGood.Store(true)
+	err := errors.Join(a.departure.announce(ctx, a.mesh.Leave), a.departure.takeOff(ctx, a.enforcement))
+	a.departure.stop()
 	return err
 }
 

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ func (a *Agent) openFeed() (fail2ban.Feed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
 	}
-	a.enforcer = feeder
+	a.enforcement = newEnforcement(feeder, a.cfg.Enforce.Driver, a.log)
 	return feeder, nil
 }
 
@@ -49,26 +50,93 @@ func (a *Agent) openNFTables() error {
 	if err != nil {
 		return fmt.Errorf("enforce.driver nftables: %w", err)
 	}
-	a.enforcer = enforce.New(enforce.Config{
+	a.enforcement = newEnforcement(enforce.New(enforce.Config{
 		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Random: a.doors.Random, Logger: a.log,
-	})
+	}), a.cfg.Enforce.Driver, a.log)
 	return nil
 }
 
-// enforceStatus is how enforcement fares; nil where there is none.
-func (a *Agent) enforceStatus() *control.Enforcement {
-	if a.enforcer == nil {
+// enforcement has the bans take effect on this router, and takes them off it after
+// what enforces them has ended: it would put them back.
+type enforcement struct {
+	enforcer
+	driver     string // as configured
+	log        *slog.Logger
+	end, ended chan struct{}
+
+	mu   sync.Mutex
+	told bool // end is closed
+	off  bool // nothing is left to take off
+}
+
+func newEnforcement(by enforcer, driver string, log *slog.Logger) *enforcement {
+	return &enforcement{enforcer: by, driver: driver, log: log, end: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// run enforces until ctx ends or the bans are taken off.
+func (e *enforcement) run(ctx context.Context) error {
+	defer close(e.ended)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-e.end:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := e.Run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// takeOff takes the bans off this router, where nobody would end them any more. What
+// failed is tried again by the next call.
+func (e *enforcement) takeOff(ctx context.Context) error {
+	if err := e.endAndRemove(ctx); err != nil {
+		e.log.Error("take the bans off this router", "driver", e.driver, "error", err)
+		return fmt.Errorf("the bans stay on this router, and nobody ends them any more: enforce.driver %s: %w", e.driver, err)
+	}
+	return nil
+}
+
+func (e *enforcement) endAndRemove(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.off {
 		return nil
 	}
-	s := a.enforcer.Status()
-	e := &control.Enforcement{
+	if !e.told {
+		close(e.end)
+		e.told = true
+	}
+	select {
+	case <-e.ended:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := e.Remove(ctx); err != nil {
+		return err
+	}
+	e.off = true
+	return nil
+}
+
+// status is how enforcement fares; nil where there is none.
+func (e *enforcement) status() *control.Enforcement {
+	if e == nil {
+		return nil
+	}
+	s := e.Status()
+	out := &control.Enforcement{
 		Driver: s.Driver, State: string(s.State), Detail: s.Detail, Caveat: s.Caveat, InForce: s.Elements,
 		Dropped: s.Dropped.Packets, DroppedBytes: s.Dropped.Bytes, BehindMS: s.BehindFor.Milliseconds(),
 	}
 	if s.Behind != enforce.Unknown {
-		e.Behind = &s.Behind
+		out.Behind = &s.Behind
 	}
-	return e
+	return out
 }
 
 // tooFarBehind is how long a change may wait for the router before that is a
@@ -87,71 +155,5 @@ func enforceWarnings(e *control.Enforcement) []string {
 	if behind := time.Duration(e.BehindMS) * time.Millisecond; behind > tooFarBehind {
 		return []string{fmt.Sprintf("enforcement by %s: changes have waited for %v to be in force", e.Driver, behind.Round(time.Second))}
 	}
-	return nil
-}
-
-// taken takes the bans off this router, after what enforces them has ended: it would
-// put them back.
-type taken struct {
-	end, ended chan struct{}
-
-	mu   sync.Mutex
-	told bool // end is closed
-	off  bool // nothing is left to take off
-}
-
-func newTaken() *taken { return &taken{end: make(chan struct{}), ended: make(chan struct{})} }
-
-// run enforces until ctx ends or the bans are taken off.
-func (t *taken) run(ctx context.Context, enforce func(context.Context) error) error {
-	defer close(t.ended)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		select {
-		case <-t.end:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	if err := enforce(ctx); ctx.Err() == nil {
-		return err
-	}
-	return nil
-}
-
-// stopEnforcing takes the bans off this router where it leaves the mesh for
-// good: nobody would end them any more. A restart and a crash keep them. What
-// failed is tried again by the next call.
-func (a *Agent) stopEnforcing(ctx context.Context) error {
-	if a.enforcer == nil || !a.left.Load() {
-		return nil
-	}
-	if err := a.taken.takeOff(ctx, a.enforcer.Remove); err != nil {
-		a.log.Error("take the bans off this router", "driver", a.cfg.Enforce.Driver, "error", err)
-		return fmt.Errorf("the bans stay on this router, and nobody ends them any more: enforce.driver %s: %w", a.cfg.Enforce.Driver, err)
-	}
-	return nil
-}
-
-func (t *taken) takeOff(ctx context.Context, remove func(context.Context) error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.off {
-		return nil
-	}
-	if !t.told {
-		close(t.end)
-		t.told = true
-	}
-	select {
-	case <-t.ended:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := remove(ctx); err != nil {
-		return err
-	}
-	t.off = true
 	return nil
 }

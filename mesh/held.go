@@ -8,7 +8,7 @@ import (
 // heldWarning says whose bans are held on this router, "" where none are, or where
 // nothing on this router would block them.
 func (a *Agent) heldWarning() string {
-	if a.enforcer == nil && a.watchers.listener == nil {
+	if a.enforcement == nil && a.watchers.listener == nil {
 		return ""
 	}
 	const most = 5 // that are named

@@ -109,8 +109,8 @@ func (a sampled) Sample() metrics.Sample {
 	if file, err := os.Stat(a.cfg.StorePath()); err == nil {
 		s.Store.Bytes = file.Size()
 	}
-	if a.enforcer != nil {
-		s.Enforce = a.enforcer.Status()
+	if a.enforcement != nil {
+		s.Enforce = a.enforcement.Status()
 	}
 	members := a.mesh.Members()
 	s.Members = countMembers(members)

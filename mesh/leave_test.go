@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"banmesh/mesh/config"
 	"banmesh/mesh/enforce"
 	"banmesh/store"
 )
@@ -38,17 +37,17 @@ func (s *stuck) Status() enforce.Status { return enforce.Status{} }
 
 // Whoever gives `banmesh leave` is told that the bans stay in the kernel.
 func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
-	a := &Agent{cfg: config.Default(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
+	var d departure
 	s := &stuck{fails: 2}
-	a.enforcer = s
+	e := newEnforcement(s, "nftables", slog.New(slog.DiscardHandler))
 	done := make(chan error)
-	go func() { done <- a.taken.run(t.Context(), s.Run) }()
-	if err := a.stopEnforcing(t.Context()); err != nil || a.taken.told {
+	go func() { done <- e.run(t.Context()) }()
+	if err := d.takeOff(t.Context(), e); err != nil || e.told {
 		t.Errorf("a stop that is no leave takes the bans off: %v", err)
 	}
-	a.left.Store(true)
+	d.forGood.Store(true)
 	for range 2 { // the call, and the end of the agent
-		if err := a.stopEnforcing(t.Context()); err == nil || !strings.Contains(err.Error(), "the bans stay on this router") || !strings.Contains(err.Error(), "not permitted") {
+		if err := d.takeOff(t.Context(), e); err == nil || !strings.Contains(err.Error(), "the bans stay on this router") || !strings.Contains(err.Error(), "not permitted") {
 			t.Errorf("%v", err)
 		}
 	}
@@ -60,20 +59,20 @@ func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
 // The client that asked for the leave may be gone long before the bans are, and what
 // failed at first is tried again at the end of the agent.
 func TestAnInterruptedLeaveTakesTheBansOff(t *testing.T) {
-	a := &Agent{cfg: config.Default(), taken: newTaken(), log: slog.New(slog.DiscardHandler)}
-	a.leaving.Do(func() {}) // there is no mesh
+	a := &Agent{}
+	a.departure.once.Do(func() {}) // there is no mesh
 	stopped := false
-	a.stop = func() { stopped = true }
+	a.departure.stop = func() { stopped = true }
 	s := &stuck{fails: 1}
-	a.enforcer = s
+	a.enforcement = newEnforcement(s, "nftables", slog.New(slog.DiscardHandler))
 	done := make(chan error)
-	go func() { done <- a.taken.run(t.Context(), s.Run) }()
+	go func() { done <- a.enforcement.run(t.Context()) }()
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := a.Leave(gone); err == nil || !strings.Contains(err.Error(), "not permitted") || !stopped {
 		t.Errorf("the leave: %v (stopped: %v)", err, stopped)
 	}
-	if err := a.stopEnforcing(t.Context()); err != nil || !a.taken.off {
+	if err := a.departure.takeOff(t.Context(), a.enforcement); err != nil || !a.enforcement.off {
 		t.Errorf("the end of the agent: %v", err)
 	}
 	if err := a.Leave(gone); err != nil {

@@ -78,7 +78,7 @@ func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Stat
 			s.Unknown++
 		}
 	}
-	s.Enforce = a.enforceStatus()
+	s.Enforce = a.enforcement.status()
 	s.Spooled = a.waiting.calls()
 	s.Unnotified = a.peers.Unnotified()
 	for _, d := range a.mesh.Doubts() {
