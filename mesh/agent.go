@@ -39,12 +39,11 @@ const tick = time.Second
 // Agent is one member of the mesh.
 type Agent struct {
 	cfg     config.Config
-	version string
-	commit  string // that the program was built from
+	build   build
+	started time.Time
 	doors   Doors
 	log     *slog.Logger
 	level   *slog.LevelVar
-	started time.Time
 	clock   *clock
 
 	store     *store.Store
@@ -53,9 +52,7 @@ type Agent struct {
 	stall     *stall               // nil where no conductor is configured
 	committer *commit.Committer    // nil where no conductor is configured
 	conductor *conductor.Conductor // likewise
-	client    *fail2ban.Client
-	hooks     *fail2ban.Hooks
-	notifier  *fail2ban.Notifier
+	fail2ban  localFail2ban
 	waiting   waiting
 	repeat    *repeats
 	events    hub
@@ -69,14 +66,16 @@ type Agent struct {
 	alerts      *alert.Watcher // nil where no command is configured
 	enforcement *enforcement   // nil where none is configured
 	watchers    watchers
-	crowdsec    *crowdsec.Source           // nil where none is configured
-	past        *history.History           // nil where nothing is remembered
-	geo         atomic.Pointer[config.Geo] // as configured last
+	crowdsec    *crowdsec.Source // nil where none is configured
+	past        *memory
 	reloaded    reloaded
 	ready       atomic.Bool // the rooms are made: changes, messages and guests may reach them
 
 	departure departure
 }
+
+// build is what the program was built from.
+type build struct{ version, commit string }
 
 // Options are what an agent is given beside its configuration.
 type Options struct {
@@ -98,7 +97,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 		o.Now = time.Now
 	}
 	a := &Agent{
-		cfg: cfg, version: o.Version, commit: o.Commit, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), level: o.Level,
+		cfg: cfg, build: build{o.Version, o.Commit}, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), level: o.Level,
 		started: o.Now(), clock: newClock(o.Now),
 	}
 	a.departure.stop = func() {}
@@ -116,7 +115,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if err := a.openStore(); err != nil {
 		return nil, err
 	}
-	a.openHistory()
+	a.past = openMemory(history.Config{Dir: cfg.DataDir, Set: a.store, Now: a.clock.now}, cfg.History, cfg.Geo, a.log)
 	if a.former, err = rememberName(ctx, a.store, cfg.Name); err != nil {
 		a.log.Warn("the store does not remember this router's name", "error", err)
 	}
@@ -150,7 +149,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	}
 	a.openAlerts()
 	a.ready.Store(true)
-	if a.past != nil {
+	if a.past.History != nil {
 		a.past.Start()
 	}
 	return a, nil
@@ -177,26 +176,24 @@ func (a *Agent) openStore() (err error) {
 	return err
 }
 
+// openFail2ban makes this router's end of its fail2ban, and the spools of its calls.
 func (a *Agent) openFail2ban() error {
-	a.client = a.doors.newClient(fail2ban.ClientConfig{
-		Command: a.cfg.Fail2ban.Client, Socket: a.cfg.Fail2ban.Socket, Helper: a.cfg.Fail2ban.HelperSocket(), Shift: a.clock.shift,
+	f := &a.cfg.Fail2ban
+	a.fail2ban.client = a.doors.newClient(fail2ban.ClientConfig{
+		Command: f.Client, Socket: f.Socket, Helper: f.HelperSocket(), Shift: a.clock.shift,
 	})
 	fed, err := a.openFeed()
 	if err != nil {
 		return err
 	}
-	a.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
-		Set: a.store, Client: a.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
+	a.fail2ban.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
+		Set: a.store, Client: a.fail2ban.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
 	})
-	a.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
-		Set: a.store, Client: a.client, Hooks: a.hooks, Silent: !a.cfg.Fail2ban.Unban, Bounds: bounds(&a.cfg.Fail2ban), Now: a.clock.local, Logger: a.log,
+	a.fail2ban.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
+		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
 	})
+	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
 	return a.openSpool()
-}
-
-// bounds are what the local fail2ban may be told from afar.
-func bounds(f *config.Fail2ban) fail2ban.Bounds {
-	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
 }
 
 func (a *Agent) openMesh(ctx context.Context) (err error) {
@@ -208,7 +205,7 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 	a.repeat = &repeats{store: a.store, settled: func() bool { return a.mesh.Settled() }}
 	a.repeat.load()
 	a.mesh, err = gossip.New(ctx, gossip.Config{
-		Name: a.cfg.Name, Version: a.version, Bind: bind, Advertise: g.Advertise, Profile: g.Profile,
+		Name: a.cfg.Name, Version: a.build.version, Bind: bind, Advertise: g.Advertise, Profile: g.Profile,
 		Label: g.Label, Insecure: g.Insecure, KeyringFile: g.Keyring, LocalKeyring: !g.RemoteKeyring, Ignore: a.ignored, Join: a.cfg.Join,
 		Eligible: a.mayLead(), Priority: a.cfg.Leader.Priority,
 		Transport: a.doors.Transport, Random: a.doors.Random, Lookup: a.doors.Lookup,
@@ -246,8 +243,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	start("control", ctx, func(ctx context.Context) error { return server.Serve(ctx, a.listener) })
-	start("fail2ban hooks", ctx, a.hooks.Run)
-	start("fail2ban", ctx, a.notifier.Run)
+	start("fail2ban hooks", ctx, a.fail2ban.hooks.Run)
+	start("fail2ban", ctx, a.fail2ban.notifier.Run)
 	start("never-ban", ctx, a.neverBan.run)
 	start("clock", work, a.pulse)
 	start("spool", work, a.chores)
@@ -268,7 +265,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.committer != nil {
 		start("commit", ctx, a.committer.Run)
 	}
-	a.log.Info("agent started", "addr", a.mesh.Addr(), "socket", a.cfg.Socket, "http", a.HTTPAddr(), "version", a.version)
+	a.log.Info("agent started", "addr", a.mesh.Addr(), "socket", a.cfg.Socket, "http", a.HTTPAddr(), "version", a.build.version)
 
 	<-ctx.Done()
 	a.log.Info("agent stopping")
@@ -306,7 +303,11 @@ func (a *Agent) close() {
 			a.log.Error("close the store", "error", err)
 		}
 	}
-	a.closeHistory()
+	if a.past != nil && a.past.History != nil {
+		if err := a.past.Close(); err != nil {
+			a.log.Warn("close the history", "error", err)
+		}
+	}
 	for _, listener := range []net.Listener{a.watchers.listener, a.listener} {
 		if listener != nil {
 			listener.Close()
@@ -346,13 +347,13 @@ func (a *Agent) changed(c store.Change) {
 	if u, any := urgency(c); any && a.committer != nil {
 		a.committer.Notify(u)
 	}
-	a.notifier.Poke()
+	a.fail2ban.notifier.Poke()
 	if a.enforcement != nil {
 		a.enforcement.Changed(c)
 	}
 	a.watchers.changed(c)
 	a.lifts.Note(a.cfg.Name, c, time.Now())
-	if a.past != nil {
+	if a.past.History != nil {
 		a.past.Note(a.clock.now(), c)
 	}
 	if a.events.watched() {

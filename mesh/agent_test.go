@@ -99,7 +99,7 @@ func startedBy(t *testing.T, now func() time.Time, name string, change func(*con
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.past != nil {
+	if a.past.History != nil {
 		a.past.Patience = time.Minute // a busy machine's disk is slow
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -6,13 +6,11 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"time"
 
 	"go4.org/netipx"
 
 	"banmesh/mesh/control"
 	"banmesh/mesh/control/server"
-	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/store"
 )
@@ -290,40 +288,6 @@ func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
 		})
 	}
 	return out, nil
-}
-
-// hook does what a hook means.
-func (a *Agent) hook(ctx context.Context, c control.HookCall) (note string, err error) {
-	call := fail2ban.Call{
-		Event: fail2ban.Event(c.Event), Jail: c.Jail, Failures: c.Failures, Restored: c.Restored, Called: c.At.Time(),
-	}
-	if len(c.Prefixes) > 0 {
-		call.Prefix = c.Prefixes[0]
-	}
-	shift := a.clock.shift()
-	if c.Start != 0 {
-		call.Start = c.Start.Time().Add(shift)
-	}
-	if !call.Called.IsZero() {
-		call.Called = call.Called.Add(shift)
-	}
-	switch {
-	case c.Until == control.Never:
-		call.BanTime = -1
-	case c.Until != 0:
-		call.BanTime = c.Until.Time().Sub(c.Start.Time())
-	}
-	if call.Event == fail2ban.EventBan && call.BanTime >= 0 && call.BanTime < time.Duration(a.cfg.Bans.MinDuration) {
-		return "", nil // stays on this router; a prolongation that makes it long enough comes as its own call
-	}
-	note, err = a.hooks.Handle(ctx, call)
-	if errors.Is(err, fail2ban.ErrBadCall) {
-		return "", &control.Error{Code: control.CodeInvalid, Message: err.Error()}
-	}
-	if note != "" {
-		a.log.Warn("a ban of fail2ban does not count", "prefix", call.Prefix, "jail", c.Jail, "why", note)
-	}
-	return note, refusal(err)
 }
 
 // orders are those of control.ListSorts.

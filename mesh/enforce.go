@@ -31,7 +31,7 @@ func (a *Agent) openFeed() (fail2ban.Feed, error) {
 		return nil, nil
 	}
 	feeder, err := feed.New(feed.Config{
-		Set: a.store, Client: a.client, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
+		Set: a.store, Client: a.fail2ban.client, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
 		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
 	})
 	if err != nil {

@@ -38,7 +38,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 		return nil
 	}
 	a.watchers.metrics, err = metrics.New(metrics.Config{
-		Source: sampled{a}, Name: a.cfg.Name, Version: a.version, Commit: a.commit, Now: a.clock.now,
+		Source: sampled{a}, Name: a.cfg.Name, Version: a.build.version, Commit: a.build.commit, Now: a.clock.now,
 		Settled: a.mesh.Settled, Logger: a.log,
 	})
 	if err != nil {

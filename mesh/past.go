@@ -2,62 +2,12 @@ package mesh
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/history"
 	"banmesh/store"
 )
-
-// openHistory opens the memory of what was. Bans are shared without it: its failure is logged and stops nothing.
-func (a *Agent) openHistory() {
-	c := a.cfg.History
-	a.geo.Store(&a.cfg.Geo)
-	if c.MaxEntries == 0 {
-		return
-	}
-	past, err := history.Open(history.Config{
-		Dir: a.cfg.DataDir, Keep: time.Duration(c.Keep), MaxEntries: c.MaxEntries, Set: a.store, Now: a.clock.now, Logger: a.log,
-	})
-	if err != nil {
-		a.log.Error("what was is not remembered", "error", err)
-		return
-	}
-	a.past = past
-}
-
-// rebound takes over what a reload changes of the memory. It returns what is in force then.
-func (a *Agent) rebound(h config.History, g config.Geo) (config.History, config.Geo) {
-	a.geo.Store(&g)
-	if a.past == nil || h.MaxEntries == 0 {
-		return a.cfg.History, g
-	}
-	a.past.Rebound(time.Duration(h.Keep), h.MaxEntries)
-	return h, g
-}
-
-func (a *Agent) closeHistory() {
-	if a.past == nil {
-		return
-	}
-	if err := a.past.Close(); err != nil {
-		a.log.Warn("close the history", "error", err)
-	}
-}
-
-// historyWarnings say what is wrong with the memory of what was.
-func (a *Agent) historyWarnings() []string {
-	switch {
-	case a.past == nil && a.cfg.History.MaxEntries > 0:
-		return []string{"the history could not be opened: what was is not remembered; the log says why"}
-	case a.past == nil:
-	case a.past.Health() != nil:
-		return []string{fmt.Sprintf("the history is not written: %v; make %s writable, and room on its disk", a.past.Health(), a.cfg.DataDir)}
-	}
-	return nil
-}
 
 // pastNames are the names of the events that the history knows: monitor's.
 func pastNames() map[store.EventKind]string {
@@ -68,19 +18,9 @@ func pastNames() map[store.EventKind]string {
 	return names
 }
 
-func (a *Agent) remembers() error {
-	switch {
-	case a.past != nil:
-		return nil
-	case a.cfg.History.MaxEntries == 0:
-		return control.Errorf(control.CodeConflict, "history.max_entries is 0 in this router's configuration: nothing is remembered")
-	}
-	return control.Errorf(control.CodeUnavailable, "the history could not be opened: the agent's log says why")
-}
-
 // History returns what was, as this router saw it.
 func (a *Agent) History(_ context.Context, q control.HistoryQuery) (control.History, error) {
-	if err := a.remembers(); err != nil {
+	if err := a.past.refusal(); err != nil {
 		return control.History{}, err
 	}
 	names := pastNames()
@@ -127,10 +67,10 @@ func pastEvent(e *store.Event, names map[store.EventKind]string) control.Past {
 
 // Stats counts what was and what is.
 func (a *Agent) Stats(_ context.Context, q control.StatsQuery) (control.Stats, error) {
-	if err := a.remembers(); err != nil {
+	if err := a.past.refusal(); err != nil {
 		return control.Stats{}, err
 	}
-	places := newAtlas(*a.geo.Load())
+	places := newAtlas(*a.past.geo.Load())
 	defer places.close()
 	sums, err := a.past.Sums(history.SumQuery{Since: store.Millis(q.Since), Top: q.Top, Each: places.each()})
 	if err != nil {

@@ -110,7 +110,7 @@ func (a *Agent) openPeers() {
 		Name: a.cfg.Name, Limits: a.cfg.Limits.Sum(), MaxDuration: time.Duration(a.cfg.Bans.MaxDuration),
 		Members:       func() []gossip.Member { return a.mesh.Members() },
 		Send:          func(to string, payload []byte) error { return a.mesh.Send(to, payload) },
-		Trouble:       func() string { return a.notifier.Trouble() },
+		Trouble:       func() string { return a.fail2ban.notifier.Trouble() },
 		Heartbeat:     func(from string, body []byte) { a.elector.Receive(from, body) },
 		Reported:      a.reported,
 		MaxDurationOf: a.store.HeardMaxDuration,

@@ -72,7 +72,7 @@ func (a *Agent) change(ctx context.Context, cfg config.Config) (waiting []string
 			a.log.Warn("join the members that the configuration added", "error", err)
 		}
 	}
-	if history, _ := a.rebound(cfg.History, cfg.Geo); history == cfg.History {
+	if history := a.past.rebound(cfg.History, cfg.Geo); history == cfg.History {
 		cfg.History = a.cfg.History
 	}
 	cfg.NeverBan, cfg.Join, cfg.Log.Level, cfg.Geo = a.cfg.NeverBan, a.cfg.Join, a.cfg.Log.Level, a.cfg.Geo

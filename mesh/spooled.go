@@ -118,7 +118,7 @@ func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
 	case e.Unban != nil:
 		_, err = a.unban(ctx, *e.Unban, *e.Unban)
 	case e.Hook != nil:
-		_, err = a.hook(ctx, *e.Hook)
+		_, err = a.fail2ban.hook(ctx, *e.Hook)
 	}
 	var refused *control.Error
 	if errors.As(err, &refused) && refused.Code != control.CodeUnavailable && refused.Code != control.CodeInternal {
@@ -144,7 +144,7 @@ func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) (control.HookR
 	go func() {
 		defer func() { <-a.waiting.kept }()
 		a.drainFirst(a.waiting.life)
-		note, err := a.hook(a.waiting.life, c)
+		note, err := a.fail2ban.hook(a.waiting.life, c)
 		done <- outcome{note, err}
 	}()
 	select {

@@ -57,7 +57,7 @@ func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Stat
 	offset, _ := a.mesh.Offset()
 	members := a.mesh.Members()
 	s := control.Status{
-		Name: a.cfg.Name, Version: a.version, UptimeS: int64(a.clock.raw().Sub(a.started).Seconds()),
+		Name: a.cfg.Name, Version: a.build.version, UptimeS: int64(a.clock.raw().Sub(a.started).Seconds()),
 		Term: lead.Term, InSync: a.mesh.InSync(), SkewMS: -offset.Milliseconds(),
 		Bans: control.BanCount{
 			Live: counts.Live, Effective: counts.Effective, Own: counts.Own, OverLimit: counts.OverLimit, Held: counts.Held,
@@ -117,7 +117,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	w := []string{}
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	w = append(w, warning.Members(a.cfg.Gossip.Bind, members, time.Now())...)
-	w = append(w, a.notifier.Held()...)
+	w = append(w, a.fail2ban.notifier.Held()...)
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
 	}
@@ -176,7 +176,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	}
 	w = append(w, a.commitWarnings(s, ask)...)
 	w = append(w, enforceWarnings(s.Enforce)...)
-	w = append(w, a.historyWarnings()...)
+	w = append(w, a.past.warnings()...)
 	w = append(w, a.reloaded.warnings()...)
 	slices.Sort(w)
 	return slices.Compact(w)

@@ -1,0 +1,62 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"banmesh/mesh/config"
+	"banmesh/mesh/control"
+	"banmesh/mesh/fail2ban"
+)
+
+// localFail2ban is this router's own fail2ban, as the agent hears it and tells it.
+type localFail2ban struct {
+	client   *fail2ban.Client
+	hooks    *fail2ban.Hooks
+	notifier *fail2ban.Notifier
+
+	least time.Duration        // a shorter ban stays on this router
+	shift func() time.Duration // to be added to its times
+	log   *slog.Logger
+}
+
+// bounds are what the local fail2ban may be told from afar.
+func bounds(f *config.Fail2ban) fail2ban.Bounds {
+	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
+}
+
+// hook does what a hook means.
+func (l *localFail2ban) hook(ctx context.Context, c control.HookCall) (note string, err error) {
+	call := fail2ban.Call{
+		Event: fail2ban.Event(c.Event), Jail: c.Jail, Failures: c.Failures, Restored: c.Restored, Called: c.At.Time(),
+	}
+	if len(c.Prefixes) > 0 {
+		call.Prefix = c.Prefixes[0]
+	}
+	shift := l.shift()
+	if c.Start != 0 {
+		call.Start = c.Start.Time().Add(shift)
+	}
+	if !call.Called.IsZero() {
+		call.Called = call.Called.Add(shift)
+	}
+	switch {
+	case c.Until == control.Never:
+		call.BanTime = -1
+	case c.Until != 0:
+		call.BanTime = c.Until.Time().Sub(c.Start.Time())
+	}
+	if call.Event == fail2ban.EventBan && call.BanTime >= 0 && call.BanTime < l.least {
+		return "", nil // stays on this router; a prolongation that makes it long enough comes as its own call
+	}
+	note, err = l.hooks.Handle(ctx, call)
+	if errors.Is(err, fail2ban.ErrBadCall) {
+		return "", &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+	}
+	if note != "" {
+		l.log.Warn("a ban of fail2ban does not count", "prefix", call.Prefix, "jail", c.Jail, "why", note)
+	}
+	return note, refusal(err)
+}
