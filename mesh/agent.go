@@ -190,7 +190,8 @@ func (a *Agent) openFail2ban() error {
 		Set: a.store, Client: a.fail2ban.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
-		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
+		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Holds: func(jail string, p netip.Prefix) bool { return a.ownBan(jail, p) > 0 },
+		Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
 	return a.openSpool()

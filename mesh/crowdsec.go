@@ -38,13 +38,13 @@ func (a *Agent) decided(ctx context.Context, c crowdsec.Change) error {
 	var gone control.Prefixes
 	soon := store.At(a.clock.now()) + sameEnd
 	for _, p := range c.Gone {
-		if a.ownBan(p) > soon { // the others end by themselves
+		if a.ownBan(a.cfg.CrowdSec.Jail, p) > soon { // the others end by themselves
 			gone = append(gone, p)
 		}
 	}
 	var left []crowdsec.Decision
 	for _, d := range c.Left {
-		if a.ownBan(d.Prefix) > store.At(d.Until)+shift+sameEnd { // for the one that went
+		if a.ownBan(a.cfg.CrowdSec.Jail, d.Prefix) > store.At(d.Until)+shift+sameEnd { // for the one that went
 			gone, left = append(gone, d.Prefix), append(left, d)
 		}
 	}
@@ -53,7 +53,7 @@ func (a *Agent) decided(ctx context.Context, c crowdsec.Change) error {
 	var came []crowdsec.Decision
 	for _, d := range c.New {
 		until := store.At(d.Until) + shift
-		if c.All && !a.knownDecision(d.Prefix, until) || !c.All && until-sameEnd > a.ownBan(d.Prefix) {
+		if c.All && !a.knownDecision(d.Prefix, until) || !c.All && until-sameEnd > a.ownBan(a.cfg.CrowdSec.Jail, d.Prefix) {
 			came = append(came, d)
 		}
 	}
@@ -94,7 +94,7 @@ func (a *Agent) takeOver(ctx context.Context, all []crowdsec.Decision) (err erro
 // start all of them are told again, and one that somebody has unbanned stays so.
 func (a *Agent) knownDecision(p netip.Prefix, until store.Millis) bool {
 	for _, f := range a.store.Explain(p).Facts {
-		if !a.ownFact(f, p) || f.State == store.FactExpired {
+		if !a.ownFact(f, a.cfg.CrowdSec.Jail, p) || f.State == store.FactExpired {
 			continue
 		}
 		capped := f.Until < until && a.capped(f)
@@ -111,18 +111,18 @@ func (a *Agent) capped(f store.Fact) bool {
 	return most > 0 && f.Until-f.Start >= most-1000
 }
 
-// ownBan is when this router's live ban for CrowdSec ends, 0 where there is none.
-func (a *Agent) ownBan(p netip.Prefix) (until store.Millis) {
+// ownBan is when this router's live ban of a jail and prefix ends, 0 where there is none.
+func (a *Agent) ownBan(jail string, p netip.Prefix) (until store.Millis) {
 	for _, f := range a.store.Explain(p).Facts {
-		if a.ownFact(f, p) && f.State == store.FactLive {
+		if a.ownFact(f, jail, p) && f.State == store.FactLive {
 			until = max(until, f.Until)
 		}
 	}
 	return until
 }
 
-func (a *Agent) ownFact(f store.Fact, p netip.Prefix) bool {
-	return f.Kind == store.KindBan && f.Prefix == p && f.Origin == a.cfg.Name && f.Jail == a.cfg.CrowdSec.Jail
+func (a *Agent) ownFact(f store.Fact, jail string, p netip.Prefix) bool {
+	return f.Kind == store.KindBan && f.Prefix == p && f.Origin == a.cfg.Name && f.Jail == jail
 }
 
 // scenario is why CrowdSec decided, as a ban's reason takes it.

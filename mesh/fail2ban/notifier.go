@@ -46,7 +46,9 @@ type NotifierConfig struct {
 	Set    notices
 	Client *Client
 	Hooks  *Hooks // told which unban hooks will be mere echoes
-	Silent bool   // `fail2ban.unban: false`: drop the notices, tell nothing
+	// Holds reports whether this router has a live ban of its own of that jail and prefix; nil: always.
+	Holds  func(jail string, p netip.Prefix) bool
+	Silent bool // `fail2ban.unban: false`: drop the notices, tell nothing
 	Bounds Bounds
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger
@@ -59,6 +61,7 @@ type Notifier struct {
 	set    notices
 	client *Client
 	hooks  *Hooks
+	holds  func(jail string, p netip.Prefix) bool
 	silent bool
 	now    func() time.Time
 	log    *slog.Logger
@@ -98,8 +101,12 @@ func NewNotifier(c NotifierConfig) *Notifier {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.Holds == nil {
+		c.Holds = func(string, netip.Prefix) bool { return true }
+	}
 	n := &Notifier{
-		set: c.Set, client: c.Client, hooks: c.Hooks, silent: c.Silent, now: c.Now, log: c.Logger,
+		holds: c.Holds,
+		set:   c.Set, client: c.Client, hooks: c.Hooks, silent: c.Silent, now: c.Now, log: c.Logger,
 		poke:  make(chan struct{}, 1),
 		jails: make(map[string]*backoff),
 	}
@@ -251,7 +258,7 @@ func (n *Notifier) notifyUnbans(ctx context.Context, jail string, notices []stor
 	var gone, meant []store.Notice
 	for _, notice := range notices {
 		b, ok := byPrefix[notice.Prefix]
-		if !ok || b.Start.After(notice.Start.Time().Add(rounding)) {
+		if !ok || n.newer(b, jail, notice) {
 			gone = append(gone, notice)
 		} else {
 			meant = append(meant, notice)
@@ -273,6 +280,17 @@ func (n *Notifier) notifyUnbans(ctx context.Context, jail string, notices []stor
 		n.done(ctx, batch)
 	}
 	return nil
+}
+
+// hookTime is how long the hook of a new ban may be under way.
+const hookTime = time.Minute
+
+// newer reports whether fail2ban holds a ban of a later offence than the one that was lifted. Its start alone does not tell:
+// where the clock has stepped since the ban began, fail2ban's time of it is off by that step. So this router must have taken
+// the later one in, or be about to.
+func (n *Notifier) newer(b Banned, jail string, notice store.Notice) bool {
+	return b.Start.After(notice.Start.Time().Add(rounding)) &&
+		(n.now().Sub(b.Start).Abs() < hookTime || n.holds(jail, b.Prefix))
 }
 
 // unban tells one batch, with a pause since the last one.

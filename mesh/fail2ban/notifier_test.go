@@ -2,6 +2,7 @@ package fail2ban
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -112,6 +113,25 @@ func TestNotifierSparesANewerOffence(t *testing.T) {
 		r.start()
 		r.after(notifyEvery)
 		r.wantCalls()
+		r.wantQueue(0)
+	})
+}
+
+// TestNotifierTellsOfABanThatAClockStepMadeLater: fail2ban's time of a ban is read with the present error of the clock. One
+// that this router has not taken in is no later offence.
+func TestNotifierTellsOfABanThatAClockStepMadeLater(t *testing.T) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
+		lifted := time.Now()
+		r.server.hold("sshd",
+			banned(t, "203.0.113.7", lifted.Add(time.Hour), 10*time.Minute),
+			banned(t, "203.0.113.8", lifted.Add(time.Hour), 10*time.Minute))
+		r.lifted("sshd", "203.0.113.7", lifted)
+		r.lifted("sshd", "203.0.113.8", lifted)
+		r.start(func(c *NotifierConfig) {
+			c.Holds = func(jail string, p netip.Prefix) bool { return p == prefix(t, "203.0.113.8") }
+		})
+		r.after(notifyEvery)
+		r.wantCalls("set sshd unbanip 203.0.113.7")
 		r.wantQueue(0)
 	})
 }
