@@ -31,14 +31,14 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 	pending := slices.DeleteFunc(slices.Clone(notices), func(notice store.Notice) bool {
 		return !slices.Contains(live, notice.Prefix) // the allow was dropped before fail2ban heard of it
 	})
-	if len(pending) == 0 && now.Before(n.next) && !n.stale(live) {
+	if len(pending) == 0 && time.Until(n.next) > 0 && !n.stale(live) {
 		n.done(ctx, notices)
 		return nil
 	}
 	jails, err := n.client.jails(ctx)
 	if errors.Is(err, ErrNoClient) && len(n.known) == 0 {
 		n.done(ctx, notices) // there is no fail2ban on this router and never was
-		n.next = now.Add(ignoreEvery)
+		n.next = time.Now().Add(ignoreEvery)
 		return nil
 	}
 	if err != nil {
@@ -70,7 +70,7 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 		return nil // the notices stay and are tried again
 	}
 	n.done(ctx, notices)
-	n.next = now.Add(ignoreEvery)
+	n.next = time.Now().Add(ignoreEvery)
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix)
 	var add, told []netip.Prefix
 	for _, p := range live {
 		switch {
-		case !slices.Contains(has, p) && n.allowance.take(n.now(), 1) == 0:
+		case !slices.Contains(has, p) && n.allowance.take(time.Now(), 1) == 0:
 			left++
 		case !slices.Contains(has, p):
 			add = append(add, p)
@@ -142,7 +142,7 @@ func (n *Notifier) release(ctx context.Context, jail string, notices []store.Not
 			meant = append(meant, b)
 		}
 	}
-	may := n.allowance.take(n.now(), len(meant))
+	may := n.allowance.take(time.Now(), len(meant))
 	left, meant = len(meant)-may, meant[:may]
 	for batch := range slices.Chunk(meant, maxBatch) {
 		prefixes := make([]netip.Prefix, len(batch))

@@ -22,7 +22,7 @@ type flush struct {
 
 func (h *Hooks) noteFlush(jail string, at time.Time) {
 	h.mu.Lock()
-	h.flushed[jail] = &flush{called: at, before: at, next: h.now().Add(flushFirst)}
+	h.flushed[jail] = &flush{called: at, before: at, next: time.Now().Add(flushFirst)}
 	h.mu.Unlock()
 	h.wake()
 }
@@ -83,10 +83,9 @@ func (h *Hooks) Run(ctx context.Context) error {
 func (h *Hooks) nextFlush() (jail string, f *flush, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := h.now()
 	wait = time.Hour
 	for name, candidate := range h.flushed {
-		if until := candidate.next.Sub(now); until < wait {
+		if until := time.Until(candidate.next); until < wait {
 			jail, f, wait = name, candidate, until
 		}
 	}
@@ -102,18 +101,18 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 		h.mu.Unlock()
 		return // stopped, started or flushed again meanwhile
 	}
-	now, before := h.now(), f.before
+	before := f.before
 	emptied := err == nil && allSince(held, before)
 	lift := emptied && f.emptied
 	switch {
-	case errors.Is(err, ErrNoJail), now.Sub(f.called) > flushPatience:
+	case errors.Is(err, ErrNoJail), h.now().Sub(f.called) > flushPatience:
 		delete(h.flushed, jail)
 		h.log.Info("flush of a jail lifts nothing", "jail", jail, "error", err, "still_banned", len(held))
 		lift = false
 	case emptied:
-		f.next = now.Add(flushConfirm)
+		f.next = time.Now().Add(flushConfirm)
 	default:
-		f.next = now.Add(flushRetry)
+		f.next = time.Now().Add(flushRetry)
 	}
 	f.emptied = emptied
 	h.mu.Unlock()

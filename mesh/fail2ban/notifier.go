@@ -50,7 +50,7 @@ type NotifierConfig struct {
 	Holds  func(jail string, p netip.Prefix) bool
 	Silent bool // `fail2ban.unban: false`: drop the notices, tell nothing
 	Bounds Bounds
-	Now    func() time.Time // default time.Now
+	Now    func() time.Time // of bans and notices; default time.Now. Pauses are measured apart: that clock may step
 	Logger *slog.Logger
 }
 
@@ -171,8 +171,8 @@ func (n *Notifier) round(ctx context.Context) {
 		n.done(ctx, notices)
 		return
 	}
-	now := n.now()
-	if now.Before(n.away.until) {
+	now := store.At(n.now())
+	if time.Until(n.away.until) > 0 {
 		return
 	}
 	var allows, over []store.Notice
@@ -180,7 +180,7 @@ func (n *Notifier) round(ctx context.Context) {
 	var order []string
 	for _, notice := range notices {
 		switch {
-		case notice.Until <= store.At(now):
+		case notice.Until <= now:
 			over = append(over, notice) // the ban or the allow has ended by itself
 		case notice.Kind == store.NoticeAllow:
 			allows = append(allows, notice)
@@ -197,7 +197,7 @@ func (n *Notifier) round(ctx context.Context) {
 		if absent(err) || ctx.Err() != nil {
 			break
 		}
-		if b := n.jails[jail]; b != nil && now.Before(b.until) {
+		if b := n.jails[jail]; b != nil && time.Until(b.until) > 0 {
 			continue
 		}
 		err = errors.Join(err, n.notifyUnbans(ctx, jail, unbans[jail]))
@@ -221,7 +221,7 @@ func (n *Notifier) judge(ctx context.Context, err error) {
 	default:
 		n.trouble.note(whole(err))
 		first := n.away.since.IsZero()
-		n.away.failed(n.now())
+		n.away.failed(time.Now())
 		level := slog.LevelDebug
 		if first {
 			level = slog.LevelWarn
@@ -265,7 +265,7 @@ func (n *Notifier) notifyUnbans(ctx context.Context, jail string, notices []stor
 		}
 	}
 	n.done(ctx, gone)
-	may := n.allowance.take(n.now(), len(meant))
+	may := n.allowance.take(time.Now(), len(meant))
 	n.allowance.leave("unban "+jail, len(meant)-may)
 	for batch := range slices.Chunk(meant[:may], maxBatch) {
 		var prefixes []netip.Prefix
@@ -298,11 +298,11 @@ func (n *Notifier) unban(ctx context.Context, jail string, prefixes []netip.Pref
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(n.paused.Sub(n.now())):
+	case <-time.After(time.Until(n.paused)):
 	}
 	n.hooks.expect(jail, echoes)
 	err := n.client.Unban(ctx, jail, prefixes)
-	n.paused = n.now().Add(batchPause)
+	n.paused = time.Now().Add(batchPause)
 	if err == nil {
 		n.log.Info("told fail2ban to unban", "jail", jail, "addresses", len(prefixes))
 	}
@@ -318,8 +318,8 @@ func (n *Notifier) noJail(ctx context.Context, jail string, notices []store.Noti
 		b = &backoff{}
 		n.jails[jail] = b
 	}
-	b.failed(n.now())
-	if n.known.has(jail) || jail != manualJail && n.now().Sub(b.since) < strangerGrace {
+	b.failed(time.Now())
+	if n.known.has(jail) || jail != manualJail && time.Since(b.since) < strangerGrace {
 		return
 	}
 	delete(n.jails, jail)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +134,28 @@ func TestNotifierTellsOfABanThatAClockStepMadeLater(t *testing.T) {
 		r.after(notifyEvery)
 		r.wantCalls("set sshd unbanip 203.0.113.7")
 		r.wantQueue(0)
+	})
+}
+
+// TestNotifierPausesByNoClockThatSteps: a clock that is set back in a pause does not make it longer.
+func TestNotifierPausesByNoClockThatSteps(t *testing.T) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
+		start := time.Now()
+		var step atomic.Int64
+		r.server.hold("sshd", banned(t, "203.0.113.7", start, 10*time.Minute), banned(t, "203.0.113.8", start, 10*time.Minute))
+		r.start(func(c *NotifierConfig) {
+			c.Now = func() time.Time { return time.Now().Add(time.Duration(step.Load())) }
+		})
+		r.lifted("sshd", "203.0.113.7", start)
+		r.notifier.Poke()
+		r.after(time.Millisecond)
+		r.setDown(ErrNotRunning)
+		r.lifted("sshd", "203.0.113.8", start)
+		r.after(notifyEvery)
+		step.Store(int64(-time.Hour))
+		r.setDown(nil)
+		r.after(retryFirst + notifyEvery)
+		r.wantCalls("set sshd unbanip 203.0.113.7", "set sshd unbanip 203.0.113.8")
 	})
 }
 

@@ -40,17 +40,16 @@ func (n *Notifier) Trouble() string {
 
 // look finds out whether fail2ban can be told, where a jail of it has ever called.
 func (n *Notifier) look(ctx context.Context) {
-	now := n.now()
-	if n.silent || len(n.known) == 0 || now.Before(n.trouble.next) && !n.trouble.next.After(now.Add(lookEvery)) {
+	if n.silent || len(n.known) == 0 || time.Until(n.trouble.next) > 0 {
 		return
 	}
-	n.trouble.next = now.Add(lookEvery)
+	n.trouble.next = time.Now().Add(lookEvery)
 	_, err := n.client.jails(ctx)
 	if ctx.Err() == nil {
 		n.trouble.note(whole(err))
 	}
 	if n.Trouble() != "" {
-		n.trouble.next = now.Add(lookAgain)
+		n.trouble.next = time.Now().Add(lookAgain)
 	}
 }
 
