@@ -154,7 +154,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
 	}
 	if s.Frozen {
-		warn("frozen by %s: no addition is committed; resume with `banmesh thaw`", cmp.Or(saidBy(a.store.Freezers()), s.FrozenBy))
+		warn("frozen by %s: nothing new is committed or enforced; resume with `banmesh thaw`", cmp.Or(saidBy(a.store.Freezers()), s.FrozenBy))
 	}
 	for _, origin := range s.Blocked {
 		if origin == a.cfg.Name {

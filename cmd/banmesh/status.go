@@ -103,6 +103,9 @@ func (c *console) printStatus(s control.Status) error {
 		line(text[0], text[1])
 	}
 	clock := "agrees with the others"
+	if s.Members.Alive <= 1 {
+		clock = "not compared: no other member answers"
+	}
 	if skew := time.Duration(s.SkewMS) * time.Millisecond; skew.Abs() >= badSkew {
 		clock = c.paint(red, skewCell(s.SkewMS).text+" against the others: set it, bans end at the wrong time")
 	} else if skew != 0 {

@@ -32,8 +32,8 @@ func TestStatusFitsOneScreenAndSaysEachThingOnce(t *testing.T) {
 	s.Commit = control.CommitStatus{Driver: "netconf", State: "failing", Detail: reason, LastError: &reason, PendingAdd: 12, Features: "NETCONF, one candidate for all, validate before commit"}
 	s.Warnings = []string{
 		"enforcement by fail2ban: peers have 1400 bans, the newest 1000 of them are in fail2ban's jail mesh (enforce.limit): enforce.driver nftables takes all",
-		"frozen by router2: no addition is committed; resume with `banmesh thaw`",
-		"no answer from router3: their routers get no bans until they are back; check `systemctl status banmesh` and port 7946 there",
+		"frozen by router2: nothing new is committed or enforced; resume with `banmesh thaw`",
+		"no answer from router3: no bans get there until this ends; check `systemctl status banmesh` there",
 		"no router commits; this one cannot: " + reason,
 	}
 	text, lines := screenOf(t, s)
@@ -53,6 +53,15 @@ func TestStatusFitsOneScreenAndSaysEachThingOnce(t *testing.T) {
 	s.Commit.LastError, s.Why = &other, "no key"
 	if text, _ := screenOf(t, s); !strings.Contains(text, "last error: "+other) || !strings.Contains(text, "this one cannot: no key") {
 		t.Errorf("another error and another reason are not told:\n%s", text)
+	}
+}
+
+// A clock agrees with nobody where nobody answers.
+func TestStatusOfALoneRouterComparesNoClock(t *testing.T) {
+	var s control.Status
+	s.Members.Alive, s.Members.Failed = 1, 2
+	if text, _ := screenOf(t, s); !strings.Contains(text, "clock      not compared: no other member answers\n") {
+		t.Errorf("no other member answers:\n%s", text)
 	}
 }
 

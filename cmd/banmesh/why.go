@@ -53,7 +53,11 @@ func (c *console) printWhy(y control.Why) error {
 		}
 	}
 	for _, l := range y.Lifts {
-		fmt.Fprintf(c.out, "  unbanned: %s by %s%s (%s)%s\n", control.Bare(l.Prefix), l.Origin, c.when(" at ", l.Time), counted(l.Offences, "offence"), ignored(l.Ignored))
+		offences := ""
+		if l.Offences > 0 { // none where newer bans have taken the place of those that it lifted
+			offences = " (" + counted(l.Offences, "offence") + ")"
+		}
+		fmt.Fprintf(c.out, "  unbanned: %s by %s%s%s%s\n", control.Bare(l.Prefix), l.Origin, c.when(" at ", l.Time), offences, ignored(l.Ignored))
 	}
 	for _, a := range y.Allows {
 		end := c.end(a.Until)

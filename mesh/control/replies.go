@@ -63,9 +63,9 @@ type WhyBan struct {
 // WhyLift is one unban that covers the queried address.
 type WhyLift struct {
 	Prefix   string `json:"prefix"`
-	Origin   string `json:"origin"` // who lifted
-	Offences int    `json:"offences"`
-	Time     Time   `json:"time"` // when it was lifted, by its author's clock
+	Origin   string `json:"origin"`   // who lifted
+	Offences int    `json:"offences"` // that it lifted, of those whose bans are still held: newer bans take their place
+	Time     Time   `json:"time"`     // when it was lifted, by its author's clock
 	Until    Until  `json:"until"`
 	Ignored  string `json:"ignored,omitempty"` // why it does not count
 }

@@ -250,6 +250,9 @@ func execute(ctx context.Context, argv []string) (string, error) {
 		return "", fmt.Errorf("%w (%s)", ErrNoClient, argv[0])
 	}
 	said := strings.TrimSpace(stdout.String() + " " + stderr.String())
+	if said == "" {
+		said = "it printed nothing"
+	}
 	return "", fmt.Errorf("%w: %s", classify(said, err), clip(said))
 }
 

@@ -17,13 +17,14 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	here := gossipPort(own)
 	var failed, behind, unknown []string
+	name := ""      // of the last that failed
 	others := false // one of them answers
 	for _, m := range members {
 		who := fmt.Sprintf("%s (%s)", m.Name, m.Addr)
 		others = others || m.State == gossip.Alive && !m.Self
 		switch {
 		case m.State == gossip.Failed:
-			failed = append(failed, who)
+			failed, name = append(failed, who), m.Name
 		case m.State != gossip.Alive || m.Self:
 		case m.Agrees == gossip.Differs && m.Stuck != nil:
 			warn("not in sync with %s: %v: its disk hangs, or it refuses more (`banmesh status` there says so), or large packets are lost on the way, as in a tunnel: %s", who, m.Stuck, largePackets(m.Addr))
@@ -49,7 +50,8 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 	case len(failed) > 1 && !others:
 		warn("no other member answers (%s): most likely this router is cut off, gets no bans and its own reach nobody; look at its own network, and that UDP and TCP %s are open here", strings.Join(failed, ", "), here)
 	case len(failed) > 0:
-		warn("no answer from %s: their routers get no bans until they are back; check `systemctl status banmesh` there and that UDP and TCP are open to these ports, or take one that is not coming back off the books: `banmesh forget NAME`", strings.Join(failed, ", "))
+		warn("no answer from %s: no bans get there until this ends; check `systemctl status banmesh` there and that UDP and TCP are open to %s; if it is not coming back, `banmesh forget %s`",
+			strings.Join(failed, ", "), plural(len(failed), "that port", "these ports"), plural(len(failed), name, "NAME"))
 	}
 	if len(behind) > 0 {
 		warn("not in sync yet with %s: it resolves itself within seconds; if it stays, check that TCP is open to there and to %s here", strings.Join(behind, ", "), here)
@@ -58,6 +60,13 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP are open to there and to %s here", strings.Join(unknown, ", "), here)
 	}
 	return w
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 // largePackets is how to find out whether a path to a member loses large packets,
