@@ -224,6 +224,10 @@ func TestANewestBanWithoutEffectSaysSo(t *testing.T) {
 	})
 	const want = "no effect: allowed: 203.0.113.0/24"
 	p := newPage(t, f)
+	filled := func() bool { return strings.Contains(text(t, p, "/"), "203.0.113.9") }
+	for end := time.Now().Add(time.Minute); !filled() && time.Now().Before(end); { // it reads the bans beside its start
+		time.Sleep(time.Millisecond)
+	}
 	wants(t, "the page", text(t, p, "/"), "203.0.113.9", want)
 	f.set(func(f *fake) { f.status.Bans.Effective, f.why.Effective = 1, true })
 	if got := text(t, newPage(t, f), "/"); strings.Contains(got, "no effect") {
