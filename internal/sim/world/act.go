@@ -13,7 +13,7 @@ import (
 	"banmesh/store"
 )
 
-// act has one thing happen: mostly the load of every day, now and then something that goes wrong.
+// act makes one thing happen: usually everyday load, sometimes a fault.
 func (w *World) act() {
 	n := w.rng.IntN(1000)
 	if w.cfg.Calm {
@@ -52,7 +52,7 @@ func (w *World) act() {
 	}
 }
 
-// attacker picks an address: often one that was there before.
+// attacker picks an address, often one that was used before.
 func (w *World) attacker() netip.Addr {
 	n := w.rng.IntN(60)
 	if w.rng.IntN(4) == 0 {
@@ -68,7 +68,7 @@ func (w *World) life() time.Duration {
 	return []time.Duration{20 * time.Second, 2 * time.Minute, 10 * time.Minute, 10 * time.Minute, time.Hour, time.Hour, 5 * time.Hour, 30 * time.Hour}[w.rng.IntN(8)]
 }
 
-// attack is one attacker that tries one router or, rotating, several.
+// attack makes one attacker try one router or, in turn, several.
 func (w *World) attack(m *Member) {
 	a, jail, life := w.attacker(), jails[w.rng.IntN(len(jails))], w.life()
 	w.now("%v attacks %s at %s for %v", a, jail, m.name, life)
@@ -88,7 +88,7 @@ func (w *World) burst(m *Member) {
 	}
 }
 
-// live picks a prefix that is banned at a member, and everything held there of it.
+// live picks a prefix that is banned at a member, with everything held there about it.
 func (w *World) live(m *Member) (netip.Prefix, bool) {
 	list := m.agent.Load().Set().List(store.Query{})
 	if len(list) == 0 {
@@ -213,7 +213,7 @@ func (w *World) revoke(m *Member) {
 	w.book.lifted(m, seen)
 }
 
-// banByHand bans what an operator types, sometimes more than he may.
+// banByHand bans what an operator types, sometimes more than permitted.
 func (w *World) banByHand(m *Member) {
 	p := netip.PrefixFrom(w.attacker(), 32)
 	if p.Addr().Is6() {
@@ -221,7 +221,7 @@ func (w *World) banByHand(m *Member) {
 	}
 	switch w.rng.IntN(4) {
 	case 0:
-		p = netip.MustParsePrefix("10.0.0.0/24") // the members' own addresses are in it
+		p = netip.MustParsePrefix("10.0.0.0/24") // contains the members' own addresses
 	case 1:
 		p = netip.PrefixFrom(w.conductorAddr.Addr(), 30).Masked()
 	}
@@ -247,7 +247,7 @@ func (w *World) banByHand(m *Member) {
 	}
 }
 
-// wrongCommands must all be refused, and change nothing.
+// wrongCommands issues commands that must all be refused and change nothing.
 func (w *World) wrongCommands(m *Member) {
 	w.now("wrong commands at %s", m.name)
 	a := m.agent.Load()
@@ -267,7 +267,7 @@ func (w *World) wrongCommands(m *Member) {
 	}
 }
 
-// refused judges an error: a full disk and a stop may refuse, nothing else.
+// refused judges an error: only a full disk or a stop may refuse a call.
 func (w *World) refused(m *Member, what string, err error) {
 	m.disk.Lock()
 	ill := m.disk.fail != nil || m.disk.slow > 0
@@ -288,10 +288,10 @@ func short() context.Context {
 	return ctx
 }
 
-// wrong is one thing that goes wrong, and how it is made well.
+// wrong is one fault, and how it is repaired.
 type wrong struct {
 	name  string
-	least int // members that must run
+	least int // members that must be running
 	do    func(w *World, m *Member, d time.Duration)
 }
 
@@ -373,7 +373,7 @@ var wrongs = []wrong{
 	}},
 	{"stepping clock", 3, func(w *World, m *Member, d time.Duration) {
 		if w.stepped {
-			return // with two wrong ones of three nobody can tell the time
+			return // with two wrong clocks out of three, nobody can tell the time
 		}
 		w.stepped = true
 		step := []time.Duration{-time.Hour, time.Hour, -5 * time.Minute, 3 * time.Hour}[w.rng.IntN(4)]
@@ -439,7 +439,7 @@ var wrongs = []wrong{
 	}},
 }
 
-// goWrong has something go wrong for a while.
+// goWrong causes a fault for a while.
 func (w *World) goWrong(m *Member, n int) {
 	x := wrongs[n%len(wrongs)]
 	if len(w.running()) < x.least {
@@ -462,7 +462,7 @@ func (w *World) heal() {
 	}
 }
 
-// restart stops a member by stop and starts it after d.
+// restart stops a member with stop and starts it after d.
 func (w *World) restart(m *Member, d time.Duration, stop func()) {
 	stop()
 	if w.rng.IntN(3) == 0 {

@@ -12,13 +12,13 @@ import (
 	"banmesh/store"
 )
 
-// book is what was said and answered: which bans must be there, and which may never come back. It knows nothing of how the
-// store works; what an agent wrote is looked up at that agent, once, right after its answer.
+// book records what was requested and answered: which bans must exist, and which may never come back. It does not depend on
+// how the store works: what an agent wrote is read from that agent once, right after its answer.
 type book struct {
 	w     *World
 	mu    sync.Mutex
 	facts map[offence]*fact
-	quiet time.Time // when all agreed last
+	quiet time.Time // when all last agreed
 }
 
 // offence identifies a ban.
@@ -31,14 +31,14 @@ type offence struct {
 type fact struct {
 	until   store.Millis
 	lifted  bool
-	doubt   bool      // it may be either: a call was cut short, or a disk was lost with the only copy
-	by      string    // whose disk the last word was written to first
-	touched time.Time // when
+	doubt   bool      // either is possible: a call was cut short, or a disk was lost with the only copy
+	by      string    // whose disk the last change was written to first
+	touched time.Time // when it was written
 }
 
 func newBook(w *World) *book { return &book{w: w, facts: make(map[offence]*fact), quiet: time.Now()} }
 
-// held are the records of one prefix at an agent.
+// held returns the records of one prefix at an agent.
 func held(a *mesh.Agent, p netip.Prefix) map[offence]store.Millis {
 	out := make(map[offence]store.Millis)
 	for _, e := range a.Set().List(store.Query{Prefix: p}) {
@@ -52,7 +52,7 @@ func held(a *mesh.Agent, p netip.Prefix) map[offence]store.Millis {
 	return out
 }
 
-// banned is called, with the lock held, when an agent has acknowledged a ban of its own.
+// banned records that an agent has acknowledged a ban of its own, with the lock held.
 func (b *book) banned(m *Member, a *mesh.Agent, jail string, p netip.Prefix) bool {
 	found := false
 	for o, until := range held(a, p) {
@@ -65,7 +65,7 @@ func (b *book) banned(m *Member, a *mesh.Agent, jail string, p netip.Prefix) boo
 			f = &fact{}
 			b.facts[o] = f
 		}
-		if f.lifted { // elsewhere, and not told here yet; or here
+		if f.lifted { // elsewhere and not known here yet, or here
 			if !f.doubt && f.by == m.name {
 				b.w.fault("%s took in %v, which was lifted there", m.name, show(o))
 			}
@@ -76,7 +76,7 @@ func (b *book) banned(m *Member, a *mesh.Agent, jail string, p netip.Prefix) boo
 	return found
 }
 
-// lifted is called when an agent has acknowledged that it lifted what it had seen.
+// lifted records that an agent has acknowledged lifting what it had seen.
 func (b *book) lifted(m *Member, seen map[offence]store.Millis) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,7 +90,7 @@ func (b *book) lifted(m *Member, seen map[offence]store.Millis) {
 	}
 }
 
-// doubtful is called when it is not known what became of a call.
+// doubtful records that the outcome of a call is unknown.
 func (b *book) doubtful(seen map[offence]store.Millis) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,7 +101,7 @@ func (b *book) doubtful(seen map[offence]store.Millis) {
 	}
 }
 
-// lostDisk is called when a disk is wiped, or has gone back: what was written there since all agreed may be lost.
+// lostDisk records that a disk was wiped or restored: what was written there since all last agreed may be lost.
 func (b *book) lostDisk(m *Member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -112,7 +112,7 @@ func (b *book) lostDisk(m *Member) {
 	}
 }
 
-// forget drops what has ended long ago.
+// forget drops what ended long ago.
 func (b *book) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -124,7 +124,7 @@ func (b *book) forget() {
 	}
 }
 
-// compare looks at one agent's set, when all is well.
+// compare checks one agent's set, while nothing is wrong.
 func (b *book) compare(m *Member, a *mesh.Agent) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,10 +165,10 @@ func show(o offence) string {
 	return strings.Join([]string{o.origin, o.jail, o.prefix.String(), o.start.Time().UTC().String()}, " ")
 }
 
-// clockSlack is how far the clocks of a simulation drift from each other and from the true time.
+// clockSlack bounds how far the clocks of a simulation drift from each other and from the true time.
 const clockSlack = 45 * time.Second
 
-// spooled is called when a hook's call waits in the spool: what it says may hold at once or later.
+// spooled records that a hook's call waits in the spool: it may take effect now or later.
 func (w *World) spooled(m *Member, c control.HookCall) {
 	w.book.mu.Lock()
 	defer w.book.mu.Unlock()
@@ -179,7 +179,7 @@ func (w *World) spooled(m *Member, c control.HookCall) {
 	}
 }
 
-// afterHook is called when an agent has answered a hook.
+// afterHook records that an agent has answered a hook.
 func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply control.HookReply) {
 	if len(c.Prefixes) != 1 {
 		return
@@ -211,5 +211,5 @@ func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply co
 	}
 }
 
-// near reports whether two starts are the same offence's.
+// near reports whether two starts can belong to the same offence.
 func near(a, b store.Millis) bool { return a-b <= 1000 && b-a <= 1000 }

@@ -13,15 +13,15 @@ import (
 	"banmesh/store"
 )
 
-// Bars.
+// The limits that a simulation must keep.
 const (
-	meetWithin   = 3 * time.Minute  // all see all, after all is made well
-	agreeWithin  = 10 * time.Second // equal roots after that
-	lieWithin    = 15 * time.Second // status may say in sync while roots differ
-	enforceQuiet = time.Second      // kernel set = effective set after the last change
+	meetWithin   = 3 * time.Minute  // all members see each other, after all faults are repaired
+	agreeWithin  = 10 * time.Second // then all roots are equal
+	lieWithin    = 15 * time.Second // how long status may say in sync while roots differ
+	enforceQuiet = time.Second      // kernel set = effective set, after the last change
 )
 
-// look is what is looked at all the time.
+// look checks what must hold at all times.
 func (w *World) look() {
 	now := time.Now()
 	r := w.running()
@@ -50,7 +50,7 @@ func (w *World) look() {
 				says = says || x.Name == b.name && x.State == "alive" && x.InSync
 			}
 			if !says {
-				delete(w.differ, pair) // it does not say so: nothing is claimed
+				delete(w.differ, pair) // it does not claim to be in sync
 				continue
 			}
 			if w.differ[pair].IsZero() {
@@ -63,7 +63,7 @@ func (w *World) look() {
 	}
 }
 
-// settle waits until all see all and agree.
+// settle waits until all members see each other and agree.
 func (w *World) settle() bool {
 	if !w.until(meetWithin, "all members see all", func() string {
 		for _, m := range w.members {
@@ -96,7 +96,7 @@ func (w *World) settle() bool {
 	})
 }
 
-// until waits for what must come to hold.
+// until waits for a condition; lacks returns what is missing, or "".
 func (w *World) until(limit time.Duration, what string, lacks func() string) bool {
 	for began := time.Now(); ; {
 		synctest.Wait()
@@ -112,7 +112,7 @@ func (w *World) until(limit time.Duration, what string, lacks func() string) boo
 	}
 }
 
-// quietPoint makes all well, waits until all agree, and compares everything.
+// quietPoint repairs all faults, waits until all agree, and compares everything.
 func (w *World) quietPoint() {
 	w.now("all is made well")
 	w.end(func(event) bool { return true })
@@ -127,14 +127,14 @@ func (w *World) quietPoint() {
 			}
 		}
 	}
-	w.end(func(event) bool { return true }) // what was begun by what ended
+	w.end(func(event) bool { return true }) // also what belongs to faults that have just ended
 	w.thaw()
-	time.Sleep(35 * time.Second) // clocks have been measured, spools are drained
+	time.Sleep(35 * time.Second) // for clocks to be measured and spools to be drained
 	if !w.settle() {
 		return
 	}
 	w.thaw()
-	w.pass(time.Now().Add(65 * time.Second)) // a packet filter that failed is tried again each minute
+	w.pass(time.Now().Add(65 * time.Second)) // a failed packet filter is tried again each minute
 	if !w.settle() || w.failed() {
 		return
 	}
@@ -158,8 +158,8 @@ func (w *World) quietPoint() {
 	w.book.forget()
 }
 
-// signSet takes into the trace what all agree on: who bans what. When to the millisecond is up to the scheduler, and so is
-// whether what ends about now is still there.
+// signSet adds to the trace which bans all agree on. It leaves out exact times and bans that end about now, because those
+// depend on the scheduler.
 func (w *World) signSet() {
 	var all []string
 	soon := store.At(time.Now().Add(time.Minute))
@@ -174,7 +174,7 @@ func (w *World) signSet() {
 	w.sign("%q", slices.Compact(all))
 }
 
-// compareKernel compares a packet filter with what is effective.
+// compareKernel compares a packet filter with the effective set.
 func (w *World) compareKernel(m *Member) {
 	set := m.agent.Load().Set()
 	if frozen, _ := set.Frozen(); frozen {
@@ -208,7 +208,7 @@ func (w *World) compareKernel(m *Member) {
 	}
 }
 
-// compareFail2ban looks for bans that a fail2ban holds although they were lifted: what is unbanned is unbanned there too.
+// compareFail2ban checks that no fail2ban still holds a lifted ban.
 func (w *World) compareFail2ban(m *Member) {
 	w.book.mu.Lock()
 	defer w.book.mu.Unlock()
@@ -235,14 +235,14 @@ func ipset(b *netipx.IPSetBuilder) *netipx.IPSet {
 	return s
 }
 
-// bounds compares how much is kept with how much there is to keep.
+// bounds checks that the sets have no more records than there are facts to record.
 func (w *World) bounds() {
 	w.book.mu.Lock()
 	facts := len(w.book.facts)
 	w.book.mu.Unlock()
 	for _, m := range w.members {
 		set := m.agent.Load().Set()
-		// For each offence a ban and its lift, for each of two leaders and their predecessors what they placed.
+		// Each offence has a ban and a lift, and each of two leaders and their predecessors may have placed it.
 		most := 6*facts + 8*len(w.members)*len(w.members) + 300
 		if c := set.Counts(); c.Records > most {
 			w.fault("%s keeps %d records for %d bans of the last hours", m.name, c.Records, facts)
@@ -259,7 +259,7 @@ func (w *World) bounds() {
 	}
 }
 
-// compareConductor waits for the committer, and compares the tenant with what is effective.
+// compareConductor waits for the committer, and compares the tenant with the effective set.
 func (w *World) compareConductor() {
 	w.now("wait for the conductor")
 	w.console.set(func(c *console) { c.lose, c.refuse = 0, 0 })
@@ -273,7 +273,7 @@ func (w *World) compareConductor() {
 			return ""
 		}
 		var must, all netipx.IPSetBuilder
-		soon := store.At(time.Now().Add(7 * time.Minute)) // an expiry may wait for five minutes for company
+		soon := store.At(time.Now().Add(7 * time.Minute)) // an expiry may wait five minutes for other changes
 		for e := range set.EffectiveParts() {
 			for _, p := range e.Pieces {
 				all.AddPrefix(p)

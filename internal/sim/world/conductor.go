@@ -14,23 +14,23 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// console is a conductor in memory: running, one candidate for all, and its lock. It is as strict as RFC 6241 has it, and
-// it keeps what a conductor cannot know: whose each address is, and which agent's each session.
+// console is a conductor in memory: running, one shared candidate and its lock. It is as strict as RFC 6241, and also records
+// what a conductor cannot know: who placed each address, and whose each session is.
 type console struct {
 	w *World
 
 	mu        sync.Mutex
 	running   tree
 	candidate tree
-	holder    uint64 // of the lock; 0: free
+	holder    uint64 // of the lock; 0 if it is free
 	sessions  map[uint64]*session
 	next      uint64
-	foreign   map[netip.Prefix]bool // put there by another administrator
+	foreign   map[netip.Prefix]bool // placed by another administrator
 
 	down    bool          // answers nobody
-	slow    time.Duration // on top of each answer
-	lose    int           // so many answers to a commit are lost, every other one with its effect
-	refuse  int           // so many commits are refused
+	slow    time.Duration // added to each answer
+	lose    int           // how many answers to commits are lost; every other of those commits takes effect
+	refuse  int           // how many commits are refused
 	commits int
 	killed  int
 }
@@ -67,11 +67,11 @@ func newConsole(w *World) *console {
 	}
 }
 
-// driver is one agent's way to the console.
+// driver is one agent's connection to the console.
 type driver struct {
 	c *console
 	m *Member
-	n int // which run of the member
+	n int // the member's run that it belongs to
 }
 
 func (d *driver) Nodes() []string { return []string{"conductor"} }
@@ -90,19 +90,19 @@ func (d *driver) Open(ctx context.Context, _ int) (conductor.Session, error) {
 	return s, nil
 }
 
-// session is one of an agent's. Its fields are guarded by the console's lock.
+// session is one session of an agent. The console's lock guards its fields.
 type session struct {
 	c      *console
 	m      *Member
 	run    int
 	id     uint64
 	ended  bool
-	frozen bool // its host lost power: the console has not noticed yet
+	frozen bool // its host lost power, which the console has not noticed yet
 }
 
 var errGone = fmt.Errorf("%w: the session has ended", conductor.ErrUnreachable)
 
-// trip is the time of a call, there and back.
+// trip waits for the round trip of a call.
 func (c *console) trip(ctx context.Context, s *session) error {
 	c.mu.Lock()
 	d := 5*time.Millisecond + c.slow
@@ -133,7 +133,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// call runs f under the lock after a trip.
+// call runs f under the lock, after a round trip.
 func (s *session) call(ctx context.Context, f func() error) error {
 	if err := s.c.trip(ctx, s); err != nil {
 		return err
@@ -194,7 +194,7 @@ func (s *session) Kill(ctx context.Context, id uint64) error {
 	})
 }
 
-// end ends a session: its lock is free, and what it edited is gone (RFC 6241 §7.5).
+// end ends a session: its lock is released and its edits are discarded (RFC 6241 §7.5).
 func (c *console) end(s *session) {
 	s.ended = true
 	delete(c.sessions, s.id)
@@ -287,7 +287,7 @@ func (s *session) Commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The server works on it whatever becomes of the caller.
+	// The server finishes the commit, whatever becomes of the caller.
 	finished := make(chan error, 1)
 	time.AfterFunc(400*time.Millisecond, func() {
 		s.c.mu.Lock()
@@ -321,7 +321,7 @@ func (s *session) Commit(ctx context.Context) error {
 	return nil
 }
 
-// commit makes the candidate running, and looks at what an agent may not do.
+// commit makes the candidate running, and checks that the agent respected what is not its own.
 func (c *console) commit(s *session) {
 	if c.candidate.other != c.running.other {
 		c.w.fault("%s committed another administrator's uncommitted edits", s.m.name)
@@ -365,8 +365,8 @@ func (c *console) hangUp(s *session) {
 	}
 }
 
-// lost is called when a member's process has ended. With its host's power gone nobody says so to the console, which keeps
-// the session and its lock for two minutes.
+// lost notes that a member's process has ended. If its host lost power, the console is not told and keeps the session and its
+// lock for two minutes.
 func (c *console) lost(m *Member, power bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -392,7 +392,7 @@ func (c *console) lost(m *Member, power bool) {
 	}
 }
 
-// administrator edits for a while: under the lock or, impolite, without; what was added stays in the tenant.
+// administrator edits for a while, under the lock or, impolitely, without; what it adds stays in the tenant.
 func (c *console) administrator(hold time.Duration, locked bool, add, remove []netip.Prefix) {
 	c.mu.Lock()
 	if c.holder != 0 || !c.candidate.equal(c.running) {
@@ -428,7 +428,7 @@ func (c *console) administrator(hold time.Duration, locked bool, add, remove []n
 	c.end(s)
 }
 
-// reset takes the whole tenant away, as the restore of an old configuration does.
+// reset removes the whole tenant, as restoring an old configuration does.
 func (c *console) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

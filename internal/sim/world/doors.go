@@ -9,7 +9,7 @@ import (
 	"banmesh/mesh/spool"
 )
 
-// turn is a lock that may be held over a wait: in a bubble, time stands still while a goroutine waits for a sync.Mutex.
+// turn is a lock that may be held during a wait. In a bubble, time stands still while a goroutine waits for a sync.Mutex.
 type turn chan struct{}
 
 func (t turn) take() { t <- struct{}{} }
@@ -66,7 +66,7 @@ func (h *heap) Drain(ctx context.Context, apply func(context.Context, spool.Entr
 	}
 }
 
-// silence is a listener at which nobody calls: a simulation calls the agent's methods.
+// silence is a listener without callers: a simulation calls the agent's methods directly.
 type silence struct {
 	once sync.Once
 	done chan struct{}

@@ -14,15 +14,15 @@ import (
 	"banmesh/mesh/fail2ban"
 )
 
-// jails are what each router's fail2ban runs.
+// jails are the jails of each router's fail2ban.
 var jails = []string{"sshd", "web"}
 
-// watchdog is a router's fail2ban in memory: it bans, prolongs, lets go at the end, restarts and replays, runs the banmesh
-// action's hooks and answers its client's commands as fail2ban 1.0 does. While it runs an action it answers nobody.
+// watchdog is a router's fail2ban in memory. Like fail2ban 1.0 it bans, prolongs, unbans at the end, restores bans after a
+// restart, runs the hooks of the banmesh action and answers its client's commands. While it runs an action it answers nobody.
 type watchdog struct {
 	m *Member
 
-	busy turn // an action runs
+	busy turn // held while an action runs
 
 	mu      sync.Mutex
 	bans    map[jailed]sentence
@@ -60,7 +60,7 @@ func keysOf(bans map[jailed]sentence) []jailed {
 	return out
 }
 
-// attack has a jail ban an address for a while; one that it holds is prolonged.
+// attack makes a jail ban an address for a while, or prolong its ban.
 func (d *watchdog) attack(jail string, addr netip.Addr, life time.Duration) {
 	d.busy.take()
 	defer d.busy.give()
@@ -91,7 +91,7 @@ func call(event control.HookEvent, k jailed, s sentence, now time.Time, restored
 	return c
 }
 
-// pass lets go what has ended. It is called every few seconds.
+// pass unbans what has ended. It is called every few seconds.
 func (d *watchdog) pass() {
 	d.busy.take()
 	defer d.busy.give()
@@ -114,7 +114,7 @@ func (d *watchdog) pass() {
 	}
 }
 
-// restart replays what has not ended.
+// restart restores the bans that have not ended.
 func (d *watchdog) restart() {
 	d.busy.take()
 	defer d.busy.give()

@@ -10,29 +10,29 @@ import (
 	"banmesh/mesh/enforce"
 )
 
-// kernel is a router's packet filter in memory, as strict as nftables: a change is done whole or not at all, what is not
-// there cannot be deleted, nothing overlaps, each element ends by itself.
+// kernel is a router's packet filter in memory, as strict as nftables: a change is applied whole or not at all, missing
+// elements cannot be deleted, elements do not overlap, and each expires by itself.
 type kernel struct {
 	w *World
 	m *Member
 
 	mu   sync.Mutex
-	held map[netip.Addr]element // by the first address
-	gone bool                   // the table was taken away
+	held map[netip.Addr]element // by first address
+	gone bool                   // the table was removed
 	fail error
 	tell func(enforce.News)
 }
 
 type element struct {
 	to    netip.Addr
-	until time.Time // zero: never
+	until time.Time // zero means never
 }
 
 func newKernel(w *World, m *Member) *kernel {
 	return &kernel{w: w, m: m, held: make(map[netip.Addr]element), gone: true}
 }
 
-// expire forgets what has ended. Called with the lock held.
+// expire drops expired elements. The caller holds the lock.
 func (k *kernel) expire() {
 	now := time.Now()
 	for from, e := range k.held {
@@ -152,7 +152,7 @@ func (k *kernel) Remove(context.Context) error {
 	return nil
 }
 
-// vanish takes the table away, as a firewall's reload does; the agent is told.
+// vanish removes the table, as a firewall's reload does; the agent is told.
 func (k *kernel) vanish() {
 	k.mu.Lock()
 	clear(k.held)
@@ -164,7 +164,7 @@ func (k *kernel) vanish() {
 	}
 }
 
-// meddle deletes an element behind the agent's back, which is told.
+// meddle deletes an element behind the agent's back; the agent is told.
 func (k *kernel) meddle() {
 	k.mu.Lock()
 	var news enforce.News
@@ -189,7 +189,7 @@ func sorted[V any](m map[netip.Addr]V) []netip.Addr {
 	return out
 }
 
-// elements are the ranges in force.
+// elements returns the ranges in force.
 func (k *kernel) elements() map[netip.Addr]element {
 	k.mu.Lock()
 	defer k.mu.Unlock()

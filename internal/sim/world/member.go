@@ -49,7 +49,7 @@ type Member struct {
 	host     *simnet.Host
 	stop     context.CancelFunc
 	stopped  chan struct{}
-	dead     atomic.Bool // power is gone: nothing more reaches the disk
+	dead     atomic.Bool // the power is off: nothing reaches the disk any more
 	settleAt time.Time   // when it was started
 }
 
@@ -58,7 +58,7 @@ func (m *Member) now() time.Time {
 	return t.Add(time.Duration(m.offset.Load()) + t.Sub(m.w.began)/1e6*time.Duration(m.drift.Load()))
 }
 
-// source is a seeded generator for several goroutines.
+// source is a seeded generator that several goroutines share.
 type source struct {
 	mu  sync.Mutex
 	pcg *rand.PCG
@@ -86,7 +86,7 @@ func (w *World) config(m *Member) config.Config {
 	return c
 }
 
-// start starts the agent; it fails where the product refuses to.
+// start starts the agent; it fails if the agent refuses to start.
 func (m *Member) start() error {
 	w := m.w
 	host, err := w.net.Attach(m.addr)
@@ -133,7 +133,7 @@ func (m *Member) start() error {
 	return nil
 }
 
-// write is the way of a transaction to the disk.
+// write is a transaction on its way to the disk.
 func (m *Member) write(run int, commit func() error) error {
 	m.disk.Lock()
 	fail, slow := m.disk.fail, m.disk.slow
@@ -153,7 +153,7 @@ func (m *Member) write(run int, commit func() error) error {
 
 func (m *Member) running() bool { return m.agent.Load() != nil }
 
-// halt is a clean stop.
+// halt stops the agent cleanly.
 func (m *Member) halt() {
 	if m.agent.Swap(nil) == nil {
 		return
@@ -163,7 +163,7 @@ func (m *Member) halt() {
 	m.w.console.lost(m, false)
 }
 
-// kill ends the process without a word. What it had not written is lost; with the host's power its sessions stay open.
+// kill ends the process abruptly. Unwritten data is lost, and if the host's power goes too, its sessions stay open.
 func (m *Member) kill(power bool) {
 	if m.agent.Swap(nil) == nil {
 		return
@@ -179,7 +179,7 @@ func (m *Member) kill(power bool) {
 
 func (m *Member) path() string { return filepath.Join(m.dir, "store.db") }
 
-// copyOut reads the store's file as it is.
+// copyOut returns the store's file as it is.
 func (m *Member) copyOut() []byte {
 	b, err := os.ReadFile(m.path())
 	if err != nil {
@@ -188,7 +188,7 @@ func (m *Member) copyOut() []byte {
 	return b
 }
 
-// put puts a file in the store's place; nil wipes it. The agent is not running.
+// put replaces the store's file; nil removes it. The agent must not be running.
 func (m *Member) put(b []byte) {
 	if err := os.Remove(m.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.w.fault("%v", err)
@@ -200,7 +200,7 @@ func (m *Member) put(b []byte) {
 	}
 }
 
-// hook is the banmesh action's: a call that reaches no agent goes to the spool.
+// hook is the hook of the banmesh action: a call that reaches no agent goes to the spool.
 func (m *Member) hook(c control.HookCall) {
 	agent := m.agent.Load()
 	if agent == nil {

@@ -1,6 +1,13 @@
-// Package world runs whole agents in a simulation: mesh.Agent as it is, with its doors opened to a network, disks, clocks,
-// fail2bans, packet filters and a conductor that are in memory and go wrong by a seed. It runs in a testing/synctest bubble,
-// so that months pass in minutes; what must always hold is looked at all the time.
+// Package world runs whole agents in a simulation: unchanged mesh.Agents, connected to networks, disks, clocks, fail2bans,
+// packet filters and a conductor in memory, which fail as a seed decides.
+//
+// Run takes a Config and returns a Result. It repeats: some time passes, then one thing happens, everyday load or a fault.
+// Meanwhile it checks what must hold at all times. At quiet points it repairs all faults, waits until the members agree, and
+// compares every set with the book of what was requested and answered.
+//
+// Everything runs in a testing/synctest bubble, so that months pass in minutes. A lock held during a wait must be a turn,
+// because a goroutine waiting for a sync.Mutex stops the bubble's time. Run's goroutine drives the simulation; each agent has
+// its own goroutines.
 package world
 
 import (
@@ -21,47 +28,47 @@ import (
 	"banmesh/internal/sim/simnet"
 )
 
-// Config says what is simulated. Zero fields take their defaults.
+// Config says what to simulate. Zero fields take their defaults.
 type Config struct {
 	Seed        uint64
-	Members     int           // default 3 to 9, by the seed
-	Length      time.Duration // simulated; default a day
-	Pause       time.Duration // between two things that happen, about; default 40 s
-	Dir         string        // where the stores' files lie; a disk in memory is best
-	MaxDuration time.Duration // bans.max_duration; default a day
-	Calm        bool          // load alone, nothing goes wrong
-	Log         slog.Handler  // of the agents; nil: none
-	Say         func(string)  // is told what happens; nil: nobody
+	Members     int           // default: 3 to 9, by the seed
+	Length      time.Duration // simulated; default: a day
+	Pause       time.Duration // mean time between two actions; default: 40 s
+	Dir         string        // for the stores' files; best on a disk in memory
+	MaxDuration time.Duration // bans.max_duration; default: a day
+	Calm        bool          // load only, no faults
+	Log         slog.Handler  // of the agents; may be nil
+	Say         func(string)  // receives what happens; may be nil
 }
 
-// Result is what a simulation saw.
+// Result is the outcome of a simulation.
 type Result struct {
-	Faults  []string       // what must always hold and did not
+	Faults  []string       // violations of what must always hold
 	Marks   map[string]int // how often each rare branch was reached
 	Days    float64
 	Actions int
-	Quiet   int    // points at which all was compared
-	Trace   uint64 // a hash over what happened and when
+	Quiet   int    // number of quiet points
+	Trace   uint64 // hash of what happened and when
 }
 
-// World is one simulation under way.
+// World is a running simulation.
 type World struct {
 	cfg     Config
-	rng     *rand.Rand    // what is done: anew for each thing, so that one that goes another way leaves the next ones as they are
-	when    *rand.Rand    // when something is done
-	at      time.Duration // since the beginning: when the current thing was due
+	rng     *rand.Rand    // decides what is done; reseeded for each action, so that one action's course does not change the next ones
+	when    *rand.Rand    // decides when something is done
+	at      time.Duration // since the beginning: when the current action was due
 	net     *simnet.Network
 	began   time.Time
 	members []*Member
 	console *console
 
 	conductorAddr netip.AddrPort
-	sacredAddrs   atomic.Pointer[map[netip.Addr]bool] // what nobody may ever ban
+	sacredAddrs   atomic.Pointer[map[netip.Addr]bool] // addresses that nobody may ever ban
 
 	book    *book
 	later   []event      // what ends, by time
-	calmAt  atomic.Int64 // since when all is well, in ns
-	stepped bool         // a clock is wrong by more than a minute
+	calmAt  atomic.Int64 // since when nothing is wrong, in ns
+	stepped bool         // some clock is wrong by more than a minute
 	acts    int
 	quiet   int
 	differ  map[[2]string]time.Time
@@ -78,7 +85,7 @@ type event struct {
 	do func()
 }
 
-// Run runs one simulation. It must be called in a bubble of testing/synctest, which it leaves as it found it.
+// Run runs one simulation. It must be called in a bubble of testing/synctest, and leaves no goroutines in it.
 func Run(cfg Config) Result {
 	w := newWorld(cfg)
 	mark.Watch(w.reached)
@@ -127,14 +134,14 @@ func newWorld(cfg Config) *World {
 	return w
 }
 
-// reached notes a mark.
+// reached counts a mark.
 func (w *World) reached(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.marks[name]++
 }
 
-// fault notes that something that must always hold does not.
+// fault records a violation of what must always hold.
 func (w *World) fault(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -149,8 +156,8 @@ func (w *World) failed() bool {
 	return len(w.faults) > 0
 }
 
-// sign takes something that happened into the trace: what and when it was due. The moment itself is up to agents that wait for
-// each other, and to the scheduler.
+// sign adds an action to the trace: what it was and when it was due. The moment of its execution depends on agents that wait
+// for each other, and on the scheduler.
 func (w *World) sign(format string, args ...any) {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%x %d ", w.trace, w.at)
@@ -158,7 +165,7 @@ func (w *World) sign(format string, args ...any) {
 	w.trace = h.Sum64()
 }
 
-// sacred reports whether a prefix holds an address that nobody may ever ban.
+// sacred reports whether a prefix contains an address that nobody may ever ban.
 func (w *World) sacred(p netip.Prefix) bool {
 	for a := range *w.sacredAddrs.Load() {
 		if p.Contains(a) {
@@ -168,13 +175,13 @@ func (w *World) sacred(p netip.Prefix) bool {
 	return false
 }
 
-// calmFor reports whether nothing has gone wrong for a while, with the network, the members and their clocks.
+// calmFor reports whether network, members and clocks have had no fault for that long.
 func (w *World) calmFor(d time.Duration) bool { return time.Since(time.Unix(0, w.calmAt.Load())) >= d }
 
-// troubled begins that while anew.
+// troubled restarts that period.
 func (w *World) troubled() { w.calmAt.Store(time.Now().UnixNano()) }
 
-// in has something done later, or when all is made well.
+// in schedules something for later, or for when all faults are repaired.
 func (w *World) in(d time.Duration, do func()) {
 	w.later = append(w.later, event{time.Now().Add(d), do})
 }
@@ -214,14 +221,14 @@ func (w *World) run() {
 	synctest.Wait()
 }
 
-// resume goes on at a round time: how long it took until all agreed is another time each time.
+// resume continues at a round time, since reaching agreement takes a different time in each run.
 func (w *World) resume() {
 	const round = 5 * time.Minute
 	w.at = (time.Since(w.began)/round + 1) * round
 	w.rng = rand.New(rand.NewPCG(w.cfg.Seed, uint64(w.acts)<<8|1))
 }
 
-// between is when the next quiet point is: mostly within the hour, sometimes half a day away.
+// between returns the time of the next quiet point: mostly within the hour, sometimes half a day away.
 func (w *World) between() time.Duration {
 	d := 10*time.Minute + time.Duration(w.when.Int64N(int64(40*time.Minute)))
 	if w.when.IntN(8) == 0 {
@@ -230,7 +237,7 @@ func (w *World) between() time.Duration {
 	return w.at + d
 }
 
-// step lets some time pass, and has one thing happen.
+// step lets some time pass, then makes one thing happen.
 func (w *World) step() {
 	w.at += time.Duration(w.when.ExpFloat64() * float64(w.cfg.Pause))
 	w.pass(w.began.Add(w.at))
@@ -242,7 +249,7 @@ func (w *World) step() {
 	w.act()
 }
 
-// pass lets time pass: what is over by then ends, and each few seconds it is looked at what can be looked at always.
+// pass lets time pass: it ends what is over by then, and checks every few seconds what must hold at all times.
 func (w *World) pass(until time.Time) {
 	for time.Now().Before(until) && !w.failed() {
 		at := time.Now().Add(5 * time.Second)
@@ -264,7 +271,7 @@ func (w *World) pass(until time.Time) {
 	}
 }
 
-// end does what is over.
+// end ends what is over.
 func (w *World) end(over func(event) bool) {
 	var now []event
 	w.later = slices.DeleteFunc(w.later, func(e event) bool {
@@ -283,7 +290,7 @@ func (w *World) running() []*Member {
 	return slices.DeleteFunc(slices.Clone(w.members), func(m *Member) bool { return !m.running() })
 }
 
-// some picks a running member, nil where there is none.
+// some picks a running member; nil if there is none.
 func (w *World) some() *Member {
 	if r := w.running(); len(r) > 0 {
 		return r[w.rng.IntN(len(r))]
@@ -291,7 +298,7 @@ func (w *World) some() *Member {
 	return nil
 }
 
-// now says what is being done, for the faults that are found meanwhile and for the trace.
+// now names the current action, for the trace and for faults found meanwhile.
 func (w *World) now(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	w.mu.Lock()
@@ -303,7 +310,7 @@ func (w *World) now(format string, args ...any) {
 	}
 }
 
-// hallow makes the addresses that are in use sacred. It is called when all members have told them all.
+// hallow makes the addresses in use sacred. It is called once all members know all of them.
 func (w *World) hallow() {
 	all := map[netip.Addr]bool{w.conductorAddr.Addr(): true}
 	for _, m := range w.members {
