@@ -1,5 +1,9 @@
-// Package conformance tests of a driver what the committer relies on, against a simulated conductor: that it changes the
-// tenant and nothing else, waits for others, undoes exactly its own, and never takes an ok for the truth.
+// Package conformance tests a driver against a simulated conductor: that it changes the tenant and nothing else, waits for
+// others, undoes exactly its own edits, and never trusts an ok.
+//
+// Run tests one rule after another, RunHistory a random sequence of changes with faults. A Starter makes the conductor and
+// the way to it, in memory, because each test has a testing/synctest bubble of its own. At the end of each test, the
+// conductor's history is checked for changes that nobody asked for. A bench is for one goroutine, and has no locks.
 package conformance
 
 import (
@@ -19,15 +23,15 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// The tenant that a Setup's drivers keep.
+// The tenant that the tested drivers keep.
 const (
 	Tenant      = "blacklist-fail2ban"
 	Member      = "internet"
 	Description = "Blacklist maintained by fail2ban"
-	User        = "admin" // whom drivers log in as
+	User        = "admin" // account of the drivers
 )
 
-// Office is a configuration with something in it that is not ours.
+// Office is a configuration that contains things that are not ours.
 const Office = `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
 	`<router><name>r1</name></router><tenant><name>office</name><member><neighborhood>lan</neighborhood><address>10.1.0.0/16</address></member></tenant>` +
 	`<service xmlns="http://128technology.com/t128/config/service-config"><name>web</name><scope>public</scope><address>198.51.100.80/32</address></service>` +
@@ -37,24 +41,24 @@ const Office = `<config xmlns="http://128technology.com/t128"><authority xmlns="
 type Setup struct {
 	Sim   *conductorsim.Sim
 	Nodes int // of the conductor
-	// Open makes a driver to it, of one more member of the mesh. All are closed by the one who asks.
+	// Open returns another driver to the conductor, as of another member of the mesh. The caller closes it.
 	Open func() commit.Conductor
-	// Locks says that the driver's edits exclude each other by a lock, and its sessions have ids.
+	// Locks says that a lock makes the driver's edits exclude each other, and that its sessions have ids.
 	Locks bool
-	// OwnCandidate says that other users' uncommitted edits are in candidates of their own.
+	// OwnCandidate says that other users' uncommitted edits are in their own candidates.
 	OwnCandidate bool
-	// Private says that the driver's account has a candidate of its own and the driver knows it: what differs in there in
-	// the tenant alone is undone without asking.
+	// Private says that the driver's account has a candidate of its own and that the driver knows it: it undoes differences
+	// within the tenant without asking.
 	Private bool
 }
 
-// Starter makes a new conductor, which configure may change, with the configuration Office in it, and ends it with t.
+// Starter makes a new conductor with the configuration Office, whose Config configure may change. It ends with t.
 type Starter func(t *testing.T, configure func(*conductorsim.Config)) Setup
 
-// bound is the most that any single step of a test may take.
+// bound limits each single step of a test.
 const bound = 30 * time.Second
 
-// Run tests a driver. Each rule has a bubble of testing/synctest of its own: what start makes must live in memory.
+// Run tests a driver. Each rule has its own testing/synctest bubble, so what start makes must live in memory.
 func Run(t *testing.T, start Starter) {
 	for _, test := range []struct {
 		name string
@@ -103,7 +107,7 @@ type bench struct {
 	Setup
 	c commit.Conductor
 
-	added, removed map[netip.Prefix]bool // that any of our changes asked for
+	added, removed map[netip.Prefix]bool // what any of our changes asked for
 }
 
 func (b *bench) with(configure func(*conductorsim.Config)) {
@@ -123,7 +127,7 @@ func (b *bench) open() commit.Conductor {
 	return c
 }
 
-// checkHistory judges all that happened to running.
+// checkHistory judges every change of running.
 func (b *bench) checkHistory() {
 	asked := func(set map[netip.Prefix]bool) func(history.Change) error {
 		return func(c history.Change) error {
@@ -145,7 +149,7 @@ func (b *bench) ctx() context.Context {
 	return ctx
 }
 
-// begin begins an edit that is closed with the test, if not before.
+// begin begins an edit that the test's end closes, if nobody did before.
 func (b *bench) begin(c commit.Conductor, p conductor.Permit) (*edit, error) {
 	e, err := c.Begin(b.ctx(), p)
 	if err != nil {
@@ -156,7 +160,7 @@ func (b *bench) begin(c commit.Conductor, p conductor.Permit) (*edit, error) {
 	return open, nil
 }
 
-// edit notes what is asked for, and closes once.
+// edit records what is asked for, and closes once.
 type edit struct {
 	conductor.Edit
 	b      *bench
@@ -198,7 +202,7 @@ func (b *bench) change(c commit.Conductor, p conductor.Permit, add, remove []net
 	return e.commit()
 }
 
-// changeWithin makes one change whose commit is given up after a time.
+// changeWithin makes one change and gives up its commit after d.
 func (b *bench) changeWithin(d time.Duration, add, remove []netip.Prefix) error {
 	e, err := b.begin(b.c, conductor.Permit{})
 	if err != nil {
@@ -213,7 +217,7 @@ func (b *bench) changeWithin(d time.Duration, add, remove []netip.Prefix) error 
 	return e.Commit(ctx)
 }
 
-// seedMore brings addresses into running beside what is there.
+// seedMore adds addresses to running.
 func (b *bench) seedMore(texts ...string) {
 	b.Helper()
 	if err := b.change(b.c, conductor.Permit{}, Prefixes(texts...), nil); err != nil {
@@ -221,7 +225,7 @@ func (b *bench) seedMore(texts ...string) {
 	}
 }
 
-// seed brings addresses into running, and fails the test where that fails.
+// seed adds addresses to running, and fails the test if that fails.
 func (b *bench) seed(texts ...string) {
 	b.Helper()
 	if err := b.change(b.c, conductor.Permit{}, Prefixes(texts...), nil); err != nil {
@@ -266,7 +270,7 @@ func (b *bench) wantErr(err, kind error, texts ...string) {
 	}
 }
 
-// wantDirty checks for edits of somebody else's being waited for.
+// wantDirty checks that the driver waits for somebody else's edits.
 func (b *bench) wantDirty(err error) {
 	b.Helper()
 	var busy *conductor.BusyError
@@ -275,7 +279,7 @@ func (b *bench) wantDirty(err error) {
 	}
 }
 
-// wantClean checks that nothing of ours is left in the candidate that our user works on.
+// wantClean checks that our user's candidate holds nothing of ours.
 func (b *bench) wantClean() {
 	b.Helper()
 	for node := 1; node <= max(b.Nodes, 1); node++ {
@@ -285,7 +289,7 @@ func (b *bench) wantClean() {
 	}
 }
 
-// leaves lists a configuration's leaves, sorted.
+// leaves returns a configuration's leaves, sorted.
 func leaves(n *conductorsim.Node) []string {
 	var out []string
 	var walk func(string, *conductorsim.Node)
@@ -303,7 +307,7 @@ func leaves(n *conductorsim.Node) []string {
 	return out
 }
 
-// inject puts a fault in force, once unless it says otherwise.
+// inject injects a fault, once unless it says otherwise.
 func (b *bench) inject(f conductorsim.Fault) {
 	b.Helper()
 	if err := b.Sim.Inject(f); err != nil {
@@ -311,7 +315,7 @@ func (b *bench) inject(f conductorsim.Fault) {
 	}
 }
 
-// admin is another administrator, with an edit of the tenant's inside.
+// admin is another administrator who edits the content of the tenant.
 func (b *bench) admin(inside string, committed bool) *conductorsim.Admin {
 	b.Helper()
 	a := b.Sim.Admin("operator")
@@ -327,7 +331,7 @@ func (b *bench) admin(inside string, committed bool) *conductorsim.Admin {
 	return a
 }
 
-// Prefixes parses.
+// Prefixes parses prefixes.
 func Prefixes(texts ...string) []netip.Prefix {
 	out := make([]netip.Prefix, len(texts))
 	for i, s := range texts {

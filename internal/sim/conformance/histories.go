@@ -15,7 +15,7 @@ import (
 	"banmesh/mesh/conductor"
 )
 
-// chapter is one random sequence of changes, with faults, killed processes, resets and other administrators among them.
+// chapter is one random sequence of changes, with faults, killed processes, resets and other administrators.
 type chapter struct {
 	*bench
 	random *rand.Rand
@@ -23,12 +23,12 @@ type chapter struct {
 	log    []string
 }
 
-// RunHistory makes one random history of commits with faults, by a seed, and judges all that happened to running; at its end
-// the conductor is well again, and what is wanted has to come about.
+// RunHistory makes a random history of commits with faults, by a seed, and judges every change of running. At the end the
+// faults are cleared, and what is wanted must come about.
 func RunHistory(t *testing.T, start Starter, seed uint64, steps int) {
 	b := &bench{T: t, start: start}
 	h := &chapter{bench: b, random: rand.New(rand.NewPCG(seed, 1)), wanted: make(map[netip.Prefix]bool)}
-	t.Cleanup(func() { // after the history was judged
+	t.Cleanup(func() { // runs after the history was judged
 		if t.Failed() {
 			t.Logf("seed %d:\n%s", seed, strings.Join(h.log, "\n"))
 		}
@@ -47,7 +47,7 @@ func (h *chapter) note(format string, args ...any) {
 
 func (h *chapter) step() {
 	switch n := h.random.IntN(12); {
-	case n == 0: // the process is killed, and another one goes on
+	case n == 0: // the process is killed, and another one continues
 		h.note("restart")
 		h.c = h.open()
 	case n == 1: // a backup without our tenant is restored
@@ -64,7 +64,7 @@ func (h *chapter) step() {
 		h.change()
 		_ = a.Discard()
 		a.Close()
-	case n == 3: // another administrator's commit waits for being confirmed, which it never is
+	case n == 3: // another administrator's confirmed commit is never confirmed
 		a := h.Sim.Admin("operator")
 		err := a.Edit(fmt.Sprintf(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>risky%d</name></router></authority></config>`, h.random.IntN(1000)))
 		h.note("confirmed commit: %v", errors.Join(err, a.CommitConfirmed(time.Duration(1+h.random.IntN(10))*time.Second)))
@@ -88,7 +88,7 @@ func (h *chapter) fault() conductorsim.Fault {
 	times := 1 + h.random.IntN(3)
 	node := 0
 	if h.Nodes > 1 {
-		node = 1 // the other one is well
+		node = 1 // the other node is fine
 	}
 	f := h.kindOfFault(op, times)
 	f.Node = node
@@ -121,7 +121,7 @@ func (h *chapter) kindOfFault(op string, times int) conductorsim.Fault {
 	return conductorsim.Fault{Kind: conductorsim.FaultDrop, At: []string{"before", "in", "after"}[h.random.IntN(3)], Op: op, Times: times}
 }
 
-// change asks for some of a few addresses, as far as a short time allows.
+// change asks for some of a few addresses, within a short time.
 func (h *chapter) change() {
 	var add, remove []netip.Prefix
 	for i := range 6 {
@@ -149,13 +149,13 @@ func (h *chapter) attempt(ctx context.Context, add, remove []netip.Prefix) error
 	if h.random.IntN(10) > 0 {
 		return errors.Join(err, e.Close(ctx))
 	}
-	// Killed: nothing more is said. The session goes when the process does.
+	// Killed: it does nothing more, and its session ends with the process.
 	old := h.c
 	h.c = h.open()
 	return errors.Join(err, errors.New("killed"), old.Close())
 }
 
-// settle brings what is wanted about, as a mesh would: it reads, plans and tries again.
+// settle brings about what is wanted, as a mesh would: it reads, plans and tries again.
 func (h *chapter) settle() {
 	h.c = h.open()
 	var err error

@@ -56,7 +56,7 @@ func changesOnlyTheDifference(b *bench) {
 	}
 	e.close()
 	b.want("192.0.2.2/32", "192.0.2.3/32")
-	// The last one leaves the tenant standing: a policy may refer to it.
+	// The last change leaves the tenant in place: a policy may refer to it.
 	if err := b.change(b.c, conductor.Permit{}, nil, Prefixes("192.0.2.2/32", "192.0.2.3/32")); err != nil {
 		b.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func leavesNothingWithoutCommit(b *bench) {
 		}
 	}
 	b.want("192.0.2.1/32", "192.0.2.2/32")
-	// An edit that was only begun leaves the way free as well.
+	// An edit that was only begun leaves nothing in the way either.
 	e, err := b.begin(b.c, conductor.Permit{})
 	if err != nil {
 		b.Fatal(err)
@@ -185,7 +185,7 @@ func waitsForAnother(b *bench) {
 		a.Close()
 	}
 	b.seed("192.0.2.1/32")
-	// Edits of others inside our tenant are theirs too.
+	// Others' edits inside our tenant are not ours either.
 	a := b.admin(`<member><neighborhood>`+Member+`</neighborhood><address>192.0.2.50/32</address></member>`, false)
 	asked := ""
 	no := func(added, removed []netip.Prefix) bool {
@@ -204,7 +204,7 @@ func waitsForAnother(b *bench) {
 
 func undoesLeftovers(b *bench) {
 	b.seed("192.0.2.1/32", "192.0.2.2/32")
-	// A member that is killed between edit and commit: what it made is still there, its session is not.
+	// A member killed between edit and commit leaves its edits but no session.
 	left := b.Sim.Admin(User)
 	if err := left.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
 		`<tenant xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0"><name>` + Tenant + `</name><member><neighborhood>` + Member + `</neighborhood>` +
@@ -342,7 +342,7 @@ func findsOutLies(b *bench) {
 		b.want("192.0.2.1/32", "192.0.2.2/32")
 		b.wantClean()
 	}
-	// What was answered with success may show late: the driver waits for it as long as it may.
+	// A commit that was answered with success may show late, so the driver waits as long as it may.
 	b.inject(conductorsim.Fault{Kind: conductorsim.FaultLieDropAdded, At: "commit", Times: 1})
 	b.wantErr(b.changeWithin(time.Second, Prefixes("192.0.2.3/32"), Prefixes("192.0.2.1/32")), conductor.ErrUnknown, "192.0.2.3/32")
 	if err := b.change(b.c, conductor.Permit{Ours: everything}, Prefixes("192.0.2.3/32"), nil); err != nil {
@@ -377,7 +377,7 @@ func learnsUnknownOutcome(b *bench) {
 		} else if at == "before" {
 			b.Error("an ok for what cannot have happened")
 		}
-		// It is found out by reading, and the way is free again.
+		// Reading shows the outcome, and nothing stays in the way.
 		there := func() bool {
 			r, err := b.c.Read(b.ctx())
 			if err != nil {

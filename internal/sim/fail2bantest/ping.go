@@ -11,9 +11,8 @@ import (
 // endOfMessage ends requests and replies (fail2ban/protocol.py, CSPROTO.END).
 const endOfMessage = "<F2B_END_COMMAND>"
 
-// asks reports whether fail2ban answers a command with success. A fail2ban-client
-// takes a fifth of a second of the processor to say the same, which is a lot for a
-// question that is repeated until the answer is yes.
+// asks reports whether fail2ban answers a command with success. It talks to the socket itself: a fail2ban-client takes a
+// fifth of a second of processor time, too much for a question that is repeated until the answer is yes.
 func asks(socket string, command ...string) bool {
 	c, err := net.DialTimeout("unix", socket, time.Second)
 	if err != nil {
@@ -21,7 +20,7 @@ func asks(socket string, command ...string) bool {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(clientTimeout))
-	// A list of texts as Python's pickle has it, protocol 2.
+	// A list of strings in Python's pickle format, protocol 2.
 	request := []byte("\x80\x02](")
 	for _, word := range command {
 		request = append(request, 'X')
@@ -40,8 +39,7 @@ func asks(socket string, command ...string) bool {
 			return false
 		}
 	}
-	// A pair: 0, an octet, and what was asked for; 1 and the error. Before it the
-	// protocol's version and, from 4 on, the length.
+	// The reply is a pair, (0, result) or (1, error), after the protocol's version and, from version 4 on, the length.
 	if len(reply) > 2 {
 		reply = reply[2:]
 	}

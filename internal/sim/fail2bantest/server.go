@@ -1,5 +1,9 @@
-// Package fail2bantest runs Debian's fail2ban for tests: private, in a temporary
-// directory, with the action that examples/fail2ban ships.
+// Package fail2bantest runs Debian's fail2ban for tests, in a private temporary directory, with the action that
+// examples/fail2ban ships.
+//
+// Start writes a configuration, starts fail2ban and waits until its jail sshd runs; the test's end stops it. Attack writes to
+// the log that the jail reads, and the action then runs Options.Bin as it would run banmesh. One goroutine waits for the end
+// of the process. A Server is for one goroutine, and has no locks.
 package fail2bantest
 
 import (
@@ -20,53 +24,49 @@ import (
 	"banmesh/internal/need"
 )
 
-// Deadlines of the harness. fail2ban starts in half a second on an idle machine.
+// Time limits of the harness. fail2ban starts in half a second on an idle machine.
 const (
 	startTimeout  = 60 * time.Second
 	stopTimeout   = 30 * time.Second
 	clientTimeout = 30 * time.Second
 )
 
-// Options say what Start starts. The zero value of each field but Bin is fine.
+// Options configure Start. Every field but Bin may be zero.
 type Options struct {
-	// Bin is the program that the banmesh action runs, with options where
-	// needed. It gets what the shipped action passes: fail2ban EVENT --jail=...
+	// Bin is the program that the banmesh action runs, with options if needed. It gets what the shipped action passes:
+	// fail2ban EVENT --jail=...
 	Bin string
-	// Socket is the agent's, given to Bin as BANMESH_SOCKET.
+	// Socket is the agent's socket, passed to Bin as BANMESH_SOCKET.
 	Socket string
-	// Spool is where Bin keeps calls that reach no agent, given to it as
-	// BANMESH_SPOOL; default one of the server's own, never the system's. With
-	// SpoolOfSocket it is that of Socket's agent.
+	// Spool is where Bin keeps calls that reach no agent, passed to it as BANMESH_SPOOL. The default is a directory of this
+	// server's own, never the system's. With SpoolOfSocket it is the spool of Socket's agent.
 	Spool         string
 	SpoolOfSocket bool
 	// Env is added to fail2ban's environment, which Bin inherits ("KEY=value").
 	Env []string
-	// Bantime of the jails, in fail2ban's form; default 10m.
+	// Bantime of the jails, in fail2ban's format; default 10m.
 	Bantime string
 	// Default is added to jail.conf's [DEFAULT], line by line.
 	Default string
-	// ExtraJail is added to jail.conf after the jail sshd: whole sections.
+	// ExtraJail is added to jail.conf after the jail sshd, as whole sections.
 	ExtraJail string
-	// Action is the action.d file to install as banmesh.conf; default the
-	// shipped one, found from the module's root.
+	// Action is the action.d file to install as banmesh.conf; default: the shipped one, found from the module's root.
 	Action string
-	// Filters are further filters of the installed package, by their file's name.
+	// Filters are more filters of the installed package, by file name.
 	Filters []string
-	// Files are further configuration files, by their path below the
-	// configuration directory.
+	// Files are more configuration files, by path below the configuration directory.
 	Files map[string]string
 }
 
-// RootVar names a variable with the directory that a package of fail2ban was
-// unpacked in (dpkg -x), for the tests to run with another version than the
-// installed one; PythonVar one with its interpreter, where it is not the installed
-// one either (0.11 needs 3.9 or older).
+// RootVar names a variable with the directory of an unpacked fail2ban package (dpkg -x), to test with another version than
+// the installed one. PythonVar names a variable with its interpreter, if that is not the installed one either (0.11 needs 3.9
+// or older).
 const (
 	RootVar   = "BANMESH_FAIL2BAN"
 	PythonVar = "BANMESH_PYTHON"
 )
 
-// program is the command line of a program of fail2ban's.
+// program returns the command line of one of fail2ban's programs.
 func program(name string) []string {
 	root := os.Getenv(RootVar)
 	if root == "" {
@@ -79,12 +79,11 @@ func program(name string) []string {
 	return append(line, root+"/usr/bin/"+name)
 }
 
-// FilterHas reports whether a filter of the package, by its file's name, holds a text:
-// what filters know differs by version.
+// FilterHas reports whether one of the package's filters contains a text: filters differ between versions.
 func FilterHas(t testing.TB, name, text string) bool {
 	t.Helper()
 	b, err := os.ReadFile(filter(name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // Start says what is missing
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // Start reports what is missing
 		t.Fatal(err)
 	}
 	return strings.Contains(string(b), text)
@@ -92,8 +91,7 @@ func FilterHas(t testing.TB, name, text string) bool {
 
 func filter(name string) string { return os.Getenv(RootVar) + "/etc/fail2ban/filter.d/" + name }
 
-// Server is a running private fail2ban with one jail, sshd, that reads LogPath
-// and bans after two failures.
+// Server is a running private fail2ban with one jail, sshd, that reads LogPath and bans after two failures.
 type Server struct {
 	t    testing.TB
 	dir  string
@@ -101,11 +99,10 @@ type Server struct {
 	log  *os.File
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
-	pids int           // of the made-up sshd, the last one used
+	pids int           // last process id of the simulated sshd
 }
 
-// Start starts a fail2ban in a directory of the test and waits until its jail
-// sshd runs. It is stopped when the test ends.
+// Start starts a fail2ban in a directory of the test and waits until its jail sshd runs. The test's end stops it.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	if os.Getenv(RootVar) == "" {
@@ -155,8 +152,8 @@ func directory(t testing.TB) string {
 	return dir
 }
 
-// configure writes the private configuration. fail2ban.conf needs the section
-// [Definition]: with another one fail2ban falls back to the system's paths.
+// configure writes the private configuration. fail2ban.conf needs the section [Definition]: without it fail2ban uses the
+// system's paths.
 func (s *Server) configure(o Options) {
 	s.t.Helper()
 	for _, dir := range []string{"etc/filter.d", "etc/action.d", "log", "run"} {
@@ -211,8 +208,7 @@ action = %(banmesh)s
 	}
 }
 
-// Configure writes a file below the configuration directory. A running server
-// takes no notice until it is told to reload or is restarted.
+// Configure writes a file below the configuration directory. A running server uses it only after a reload or restart.
 func (s *Server) Configure(name, content string) {
 	s.t.Helper()
 	name = filepath.Join("etc", name)
@@ -222,7 +218,7 @@ func (s *Server) Configure(name, content string) {
 	s.writeFile(name, content)
 }
 
-// Dir is the configuration directory, what fail2ban's -c names.
+// Dir is the configuration directory, as passed to fail2ban's -c.
 func (s *Server) Dir() string { return s.path("etc") }
 
 // Socket is the path of fail2ban's own socket.
@@ -231,7 +227,7 @@ func (s *Server) Socket() string { return s.path("run/f.sock") }
 // LogPath is the log that the jail sshd reads.
 func (s *Server) LogPath() string { return s.path("log/auth.log") }
 
-// ClientCommand is a client for this server, as `fail2ban: {client: …}` takes it.
+// ClientCommand is a client for this server, in the form of `fail2ban: {client: …}`.
 func (s *Server) ClientCommand() string { return strings.Join(s.client(), " ") }
 
 func (s *Server) client() []string { return append(program("fail2ban-client"), "-c", s.Dir()) }
@@ -244,9 +240,8 @@ func (s *Server) Log(line string) {
 	}
 }
 
-// Attack logs two failed logins from an address, now: enough for a ban. Each
-// attack has an sshd of its own, as in life: the filter takes the lines of one
-// process for one connection, and its first address for theirs all.
+// Attack logs two failed logins from an address, now: enough for a ban. Each attack has its own sshd process, as in reality:
+// the filter assigns all lines of one process to one connection, and to its first address.
 func (s *Server) Attack(addr netip.Addr) {
 	s.t.Helper()
 	s.pids++
@@ -256,8 +251,7 @@ func (s *Server) Attack(addr netip.Addr) {
 	}
 }
 
-// Client runs fail2ban-client for this server and returns what it prints on
-// stdout, without the last line's end; an error holds stderr as well.
+// Client runs fail2ban-client for this server and returns its stdout without the last newline. An error contains stderr too.
 func (s *Server) Client(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
 	defer cancel()
@@ -272,15 +266,14 @@ func (s *Server) Client(args ...string) (string, error) {
 	return strings.TrimSuffix(stdout.String(), "\n"), err
 }
 
-// Restart stops fail2ban, cleanly, and starts it again with the same database.
+// Restart stops fail2ban cleanly and starts it again with the same database.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
 	s.start()
 }
 
-// Stop stops fail2ban, cleanly, and waits for its end. It does nothing where
-// fail2ban does not run.
+// Stop stops fail2ban cleanly and waits for its end. It does nothing if fail2ban does not run.
 func (s *Server) Stop() {
 	s.t.Helper()
 	if s.cmd == nil {
@@ -320,7 +313,7 @@ func (s *Server) start() {
 	}()
 	s.cmd, s.done = cmd, done
 
-	// A ping is answered before the jails are there.
+	// fail2ban answers a ping before its jails are there.
 	deadline := time.Now().Add(startTimeout)
 	for {
 		if asks(s.Socket(), "status", "sshd") {

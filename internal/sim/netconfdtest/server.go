@@ -25,7 +25,7 @@ import (
 	"banmesh/internal/need"
 )
 
-// The Debian packages' programs; their own paths, because a login's PATH may lack /usr/sbin or have another Python.
+// Programs of the Debian packages, by full path, because a login's PATH may lack /usr/sbin or have another Python.
 const (
 	netconfd  = "/usr/sbin/netconfd"
 	subsystem = "/usr/sbin/netconf-subsystem"
@@ -37,7 +37,7 @@ const (
 //go:embed read.py
 var readScript string
 
-// A Server is a running netconfd with its sshd, on loopback and in a directory of its own. It starts empty.
+// A Server is a running netconfd with its sshd, on loopback and in a directory of its own. Its configuration starts empty.
 type Server struct {
 	Addr       string // host:port
 	User       string
@@ -50,21 +50,21 @@ type Server struct {
 	procs   []*process // sshd last
 }
 
-// Options are how a server differs from the usual one.
+// Options change a server from the default.
 type Options struct {
 	WritableRunning bool     // no candidate: edits of running take effect at once
-	IPv6            bool     // it listens on ::1
-	UserCA          bool     // a certificate of the key lets in, not the key itself
-	Netconfd        []string // more arguments
+	IPv6            bool     // listen on ::1
+	UserCA          bool     // accept only a certificate of the key, not the key itself
+	Netconfd        []string // additional arguments
 }
 
-// Start starts a server; the test's end stops it. It has the look-alike of the conductor's model.
+// Start starts a server with a model like the conductor's; the test's end stops it.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	return StartWith(t, Options{})
 }
 
-// StartWith is Start of a server that differs from the usual one.
+// StartWith is Start with options.
 func StartWith(t testing.TB, o Options) *Server {
 	t.Helper()
 	need.Programs(t, netconfd, subsystem, sshd, keygen, python)
@@ -72,7 +72,7 @@ func StartWith(t testing.TB, o Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A socket's path is at most 108 bytes, and a test's own directory can be longer.
+	// A socket's path has at most 108 bytes, and a test's own directory can be longer.
 	dir, err := os.MkdirTemp("", "netconfd")
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func (s *Server) keygen(t testing.TB, name string) {
 	}
 }
 
-// TrustHostKey writes the known_hosts file anew, with the server's present key.
+// TrustHostKey writes the server's current key to the known_hosts file.
 func (s *Server) TrustHostKey(t testing.TB) {
 	t.Helper()
 	public, err := os.ReadFile(filepath.Join(s.Dir, "hostkey.pub"))
@@ -165,7 +165,7 @@ func (s *Server) TrustHostKey(t testing.TB) {
 	}
 }
 
-// ChangeHostKey gives the server another host key, as after a reinstallation; known_hosts keeps the old one.
+// ChangeHostKey gives the server a new host key, as a reinstallation does; known_hosts keeps the old one.
 func (s *Server) ChangeHostKey(t testing.TB) {
 	t.Helper()
 	s.keygen(t, "hostkey")
@@ -183,7 +183,7 @@ func (s *Server) host() string {
 	return "127.0.0.1"
 }
 
-// start picks a port and starts both processes. The port is part of netconfd's protocol with its subsystem.
+// start picks a port and starts both processes. netconfd tells its subsystem the port.
 func (s *Server) start() error {
 	l, err := net.Listen("tcp", net.JoinHostPort(s.host(), "0"))
 	if err != nil {
@@ -239,8 +239,7 @@ func (s *Server) startSSH() error {
 		"KbdInteractiveAuthentication no",
 		"PermitRootLogin prohibit-password",
 		"UsePAM no",
-		// bash takes an inner shell for one that has read the account's start-up files: those are none of ours, and can
-		// take seconds each time.
+		// With a higher SHLVL bash skips the account's start-up files, which do not belong to the test and can take seconds.
 		"SetEnv SHLVL=2",
 		fmt.Sprintf("Subsystem netconf \"%s --ncxserver-sockname=%d@%s\"", subsystem, s.port, path("ncx.sock")),
 		"",
@@ -265,7 +264,7 @@ func (s *Server) startSSH() error {
 	})
 }
 
-// Stop stops both processes. Their configuration is gone.
+// Stop stops both processes. Their configuration is lost.
 func (s *Server) Stop() {
 	for _, p := range slices.Backward(s.procs) {
 		p.stop()
@@ -273,10 +272,10 @@ func (s *Server) Stop() {
 	s.procs = nil
 }
 
-// Freeze stops netconfd in whatever it does, as SIGSTOP does; sshd goes on.
+// Freeze stops netconfd with SIGSTOP, wherever it is; sshd goes on.
 func (s *Server) Freeze(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
 
-// Thaw lets it go on.
+// Thaw lets netconfd continue.
 func (s *Server) Thaw(t testing.TB) { s.signal(t, syscall.SIGCONT) }
 
 func (s *Server) signal(t testing.TB, sig syscall.Signal) {
@@ -286,14 +285,14 @@ func (s *Server) signal(t testing.TB, sig syscall.Signal) {
 	}
 }
 
-// A Tenant is what ncclient reads of one tenant.
+// A Tenant is what ncclient reads about one tenant.
 type Tenant struct {
 	Exists      bool     `json:"exists"`
 	Description *string  `json:"description"`
-	Addresses   []string `json:"addresses"` // texts as the server has them, of the one neighborhood, in its order
+	Addresses   []string `json:"addresses"` // as the server spells and orders them, of the one neighborhood
 }
 
-// NcclientRead reads a tenant's addresses from running with python3-ncclient: code that shares nothing with ours.
+// NcclientRead reads a tenant's addresses from running with python3-ncclient, which shares no code with our client.
 func (s *Server) NcclientRead(t testing.TB, tenant, neighborhood string) Tenant {
 	t.Helper()
 	return s.NcclientReadFrom(t, "running", tenant, neighborhood)
@@ -302,8 +301,8 @@ func (s *Server) NcclientRead(t testing.TB, tenant, neighborhood string) Tenant 
 // NcclientReadFrom reads from the named datastore.
 func (s *Server) NcclientReadFrom(t testing.TB, datastore, tenant, neighborhood string) Tenant {
 	t.Helper()
-	// netconfd never answers an operation that reaches it together with the client's hello, and ncclient sends it at
-	// once: now and then an attempt hangs. The first ones are short, because half a second is enough on an idle machine.
+	// netconfd never answers an operation that arrives together with the client's hello, and ncclient sends it at once, so an
+	// attempt hangs sometimes. Start with short attempts, since half a second is enough on an idle machine.
 	out, err := []byte(nil), context.DeadlineExceeded
 	for limit := 4 * time.Second; limit <= 32*time.Second && errors.Is(err, context.DeadlineExceeded); limit *= 2 {
 		for attempt := 0; attempt < 2 && errors.Is(err, context.DeadlineExceeded); attempt++ {
@@ -346,7 +345,7 @@ func (s *Server) dumpLogs(t testing.TB) {
 	}
 }
 
-// A process is one that dies with the test.
+// A process is a process that ends with the test.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
@@ -365,7 +364,7 @@ func launch(logFile string, env []string, program string, args ...string) (*proc
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
-	// Pdeathsig is about the thread that started the process, so one is kept for as long as it runs.
+	// Pdeathsig refers to the thread that started the process, so that thread must live as long as the process.
 	go func() {
 		runtime.LockOSThread()
 		err := cmd.Start()
@@ -381,7 +380,7 @@ func launch(logFile string, env []string, program string, args ...string) (*proc
 	return p, nil
 }
 
-// waitFor waits until the process is of use.
+// waitFor waits until the process is ready.
 func (p *process) waitFor(ready func() bool) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for !ready() {

@@ -34,7 +34,7 @@ type Host struct {
 
 var _ memberlist.Transport = (*Host)(nil)
 
-// Queues as deep as a kernel's, about.
+// Queues about as deep as a kernel's.
 const (
 	packetQueue = 2048
 	streamQueue = 128
@@ -54,9 +54,8 @@ func newHost(n *Network, addr netip.AddrPort) *Host {
 // Addr is the host's address.
 func (h *Host) Addr() netip.AddrPort { return h.addr }
 
-// Crash takes the host off the network without a word: what it sent and nobody
-// has yet arrives, its streams fall silent. Whatever runs on it notices nothing
-// but errors, and can be stopped without the others hearing of it.
+// Crash takes the host off the network without notice. Packets under way still arrive, and its streams fall silent. What runs
+// on it only sees errors, and can be stopped without the others noticing.
 func (h *Host) Crash() {
 	h.net.mu.Lock()
 	h.crashed = true
@@ -69,7 +68,7 @@ func (h *Host) Crash() {
 	h.once.Do(func() { close(h.done) })
 }
 
-// leave frees the address. Called with the network's lock held.
+// leave frees the address. The caller holds the network's lock.
 func (h *Host) leave() {
 	if !h.gone {
 		h.gone = true
@@ -90,8 +89,7 @@ func (h *Host) PacketCh() <-chan *memberlist.Packet { return h.packets }
 // StreamCh implements memberlist.Transport.
 func (h *Host) StreamCh() <-chan net.Conn { return h.streams }
 
-// Shutdown implements memberlist.Transport: the host stops listening, streams
-// that are open are their users' to close.
+// Shutdown implements memberlist.Transport. The host stops listening; its users close open streams.
 func (h *Host) Shutdown() error {
 	h.net.mu.Lock()
 	h.leave()
@@ -128,7 +126,7 @@ func (h *Host) WriteTo(b []byte, addr string) (time.Time, error) {
 	return now, nil
 }
 
-// deliver sends one copy on its way. Called with the network's lock held.
+// deliver sends one copy on its way. The caller holds the network's lock.
 func (h *Host) deliver(to netip.AddrPort, b []byte) {
 	n := h.net
 	d := n.delay()
@@ -161,8 +159,8 @@ func (h *Host) deliver(to netip.AddrPort, b []byte) {
 
 var errRefused = errors.New("connection refused")
 
-// DialTimeout implements memberlist.Transport. Where packets are cut it waits
-// for its whole timeout, where nobody listens it is refused after a round trip.
+// DialTimeout implements memberlist.Transport. If the way is cut it waits for its whole timeout; if nobody listens it is
+// refused after a round trip.
 func (h *Host) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -212,7 +210,7 @@ func (h *Host) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 	}
 	wait := n.delay()
 	if n.chance(n.cfg.Loss) {
-		wait += time.Second // the first retransmission of a SYN
+		wait += time.Second // first retransmission of a SYN
 	}
 	n.after(wait, syn)
 	h.conns[local] = struct{}{}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Listener takes the host's streams as a server does. Closing it takes the host off the network.
+// Listener accepts the host's streams like a server's listener. Closing it takes the host off the network.
 func (h *Host) Listener() net.Listener { return listener{h} }
 
 type listener struct{ host *Host }
@@ -23,7 +23,7 @@ func (l listener) Accept() (net.Conn, error) {
 func (l listener) Close() error   { return l.host.Shutdown() }
 func (l listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.host.addr) }
 
-// DialContext connects to another host, as net.Dialer's does.
+// DialContext connects to another host, like net.Dialer's.
 func (h *Host) DialContext(ctx context.Context, _, addr string) (net.Conn, error) {
 	timeout := time.Minute
 	if at, bounded := ctx.Deadline(); bounded {

@@ -1,7 +1,12 @@
-// Package simnet is a network in memory for tests of the mesh: packets and
-// streams with latency, loss, reordering, duplication, one-way cuts and crashes.
-// Everything it waits on is a channel or a timer, so that it runs in a
-// testing/synctest bubble, where a simulated hour takes no time.
+// Package simnet is a network in memory for tests of the mesh: packets and streams with latency, loss, reordering,
+// duplication, one-way cuts and crashes.
+//
+// Attach puts a host on the network. A Host is a memberlist.Transport and also listens and dials like package net. What it
+// sends becomes an event with a time, decided by Config and its seed.
+//
+// The network's goroutine runs the events when they are due, until Close. Everything waits on channels or timers, so that the
+// network works in a testing/synctest bubble, where a simulated hour takes no time. A stream's lock comes before the
+// network's, and two ends of a stream are never locked at once.
 package simnet
 
 import (
@@ -16,22 +21,22 @@ import (
 
 // Config says how the network behaves. The zero value delivers everything at once.
 type Config struct {
-	Seed      uint64        // of all that is left to chance
+	Seed      uint64        // for everything random
 	Latency   time.Duration // one way
-	Jitter    time.Duration // added, up to this, without changing the order
-	Loss      float64       // share of packets lost, and of segments of streams delayed by a retransmission
+	Jitter    time.Duration // at most this is added, without changing the order
+	Loss      float64       // share of lost packets, and of stream segments delayed by a retransmission
 	Duplicate float64       // share of packets delivered twice
-	Reorder   float64       // share of packets that take up to three more latencies
+	Reorder   float64       // share of packets delayed by up to three more latencies
 }
 
-// Counts are totals since the network was made, of packets and of what streams carry.
+// Counts are totals of packets and of the contents of streams.
 type Counts struct {
 	Packets, Bytes            uint64 // sent
 	Lost, Duplicated, Dropped uint64 // dropped: by a cut, a crash or a full queue
 	Streams, StreamBytes      uint64
 }
 
-// Network connects hosts. Make it inside the bubble, Close it before the bubble ends.
+// Network connects hosts. Create it inside the bubble, and close it before the bubble ends.
 type Network struct {
 	mu     sync.Mutex
 	cfg    Config
@@ -50,7 +55,7 @@ type Network struct {
 	wg   sync.WaitGroup
 }
 
-// event is something that happens at a time; ties keep their order.
+// event happens at a given time; events of the same time keep their order.
 type event struct {
 	at  time.Time
 	seq uint64
@@ -76,7 +81,7 @@ func (e *events) Pop() any {
 	return x
 }
 
-// New makes a network without hosts.
+// New returns a network without hosts.
 func New(cfg Config) *Network {
 	n := &Network{
 		cfg:   cfg,
@@ -106,7 +111,7 @@ func (n *Network) Close() {
 	n.wg.Wait()
 }
 
-// run makes events happen when they are due.
+// run runs events when they are due.
 func (n *Network) run() {
 	defer n.wg.Done()
 	timer := time.NewTimer(time.Hour)
@@ -135,7 +140,7 @@ func (n *Network) run() {
 	}
 }
 
-// after schedules do, which must not block. Called with the lock held.
+// after schedules do, which must not block. The caller holds the lock.
 func (n *Network) after(d time.Duration, do func()) {
 	n.seq++
 	heap.Push(&n.queue, event{time.Now().Add(d), n.seq, do})
@@ -157,16 +162,15 @@ func (n *Network) Set(change func(*Config)) {
 // Cut stops everything from one host to another, one way.
 func (n *Network) Cut(from, to netip.Addr) { n.set(from, to, true) }
 
-// Mute stops the packets from one host to another, one way, and lets streams pass,
-// as a firewall does that has TCP open alone. Heal undoes it.
+// Mute stops packets from one host to another, one way, but lets streams pass, like a firewall with only TCP open. Heal
+// undoes it.
 func (n *Network) Mute(from, to netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mutes[[2]netip.Addr{from, to}] = true
 }
 
-// Shut stops the streams from one host to another, and lets packets pass, as a
-// firewall does that has UDP open alone. Heal undoes it.
+// Shut stops streams from one host to another, but lets packets pass, like a firewall with only UDP open. Heal undoes it.
 func (n *Network) Shut(from, to netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -202,7 +206,7 @@ func (n *Network) Partition(groups ...[]netip.Addr) {
 	}
 }
 
-// Heal undoes all that Cut, Mute and Shut did.
+// Heal undoes every Cut, Mute and Shut.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -220,8 +224,7 @@ func (n *Network) Counts() Counts {
 
 var errInUse = errors.New("address already in use")
 
-// Attach puts a host on the network. The address of one that was shut down or
-// crashed is free again.
+// Attach puts a host on the network. Addresses of hosts that crashed or were shut down are free again.
 func (n *Network) Attach(addr netip.AddrPort) (*Host, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -233,10 +236,10 @@ func (n *Network) Attach(addr netip.AddrPort) (*Host, error) {
 	return h, nil
 }
 
-// chance reports true with probability p. Called with the lock held.
+// chance returns true with probability p. The caller holds the lock.
 func (n *Network) chance(p float64) bool { return p > 0 && n.rng.Float64() < p }
 
-// delay is one trip. Called with the lock held.
+// delay returns the time of one trip. The caller holds the lock.
 func (n *Network) delay() time.Duration {
 	d := n.cfg.Latency
 	if n.cfg.Jitter > 0 {
@@ -245,13 +248,13 @@ func (n *Network) delay() time.Duration {
 	return d
 }
 
-// open reports whether streams pass. Called with the lock held.
+// open reports whether streams pass. The caller holds the lock.
 func (n *Network) open(from, to netip.Addr) bool {
 	way := [2]netip.Addr{from, to}
 	return !n.cuts[way] && !n.shuts[way]
 }
 
-// passes reports whether packets pass. Called with the lock held.
+// passes reports whether packets pass. The caller holds the lock.
 func (n *Network) passes(from, to netip.Addr) bool {
 	way := [2]netip.Addr{from, to}
 	return !n.cuts[way] && !n.mutes[way]

@@ -10,26 +10,25 @@ import (
 	"time"
 )
 
-// stream is one end of a connection. A stream's lock is taken before the
-// network's. What is written arrives in order after a
-// trip; while the way is cut it waits, as a TCP segment that is sent again and again.
+// stream is one end of a connection. Its lock comes before the network's. Written data arrives in order after a trip. While
+// the way is cut it waits, like a TCP segment that is retransmitted.
 type stream struct {
 	net    *Network
 	host   *Host         // nil until accepted; under the network's lock
-	held   []part        // sent by this end while the way is cut; under the network's lock
+	held   []part        // sent while the way is cut; under the network's lock
 	pause  time.Duration // until held is sent again; under the network's lock
 	local  netip.AddrPort
 	remote netip.AddrPort
 	peer   *stream
 
 	mu       sync.Mutex
-	change   chan struct{} // closed and replaced whenever something below changes
-	in       []byte        // arrived, not read
+	change   chan struct{} // closed and replaced when anything below changes
+	in       []byte        // arrived, but not read
 	eof      bool          // the peer closed, and all of its data arrived
-	err      error         // broken
+	err      error         // the stream is broken
 	closed   bool
-	flight   int       // sent by this end, not yet read by the peer
-	arrives  time.Time // of the last segment sent by this end
+	flight   int       // sent by this end, but not read by the peer
+	arrives  time.Time // when the last segment sent by this end arrives
 	readBy   time.Time // deadlines
 	writeBy  time.Time
 	finished bool // the end of this direction is on its way
@@ -38,12 +37,11 @@ type stream struct {
 const (
 	window     = 256 << 10
 	segment    = 16 << 10
-	retransmit = 200 * time.Millisecond // the first one; each takes twice as long
+	retransmit = 200 * time.Millisecond // the first one; each further one takes twice as long
 	slowest    = 30 * time.Second
 )
 
-// newPair makes both ends of a stream. It comes from a port of its own, as that of
-// a dialler does. Called with the network's lock held.
+// newPair returns both ends of a stream from a new port, like a dialler's. The caller holds the network's lock.
 func newPair(h *Host, to netip.AddrPort) (local, remote *stream) {
 	h.dialled++
 	from := netip.AddrPortFrom(h.addr.Addr(), 49152+uint16(h.dialled%16384))
@@ -53,7 +51,7 @@ func newPair(h *Host, to netip.AddrPort) (local, remote *stream) {
 	return local, remote
 }
 
-// changed wakes all waiters. Called with the lock held.
+// changed wakes all waiters. The caller holds the lock.
 func (s *stream) changed() {
 	close(s.change)
 	s.change = make(chan struct{})
@@ -69,8 +67,7 @@ func (s *stream) fail(err error) {
 	s.mu.Unlock()
 }
 
-// wait waits for a change or the deadline. Called with the lock held, which it
-// gives up meanwhile.
+// wait waits for a change or the deadline. The caller holds the lock, which wait releases meanwhile.
 func (s *stream) wait(deadline time.Time) error {
 	ch := s.change
 	s.mu.Unlock()
@@ -119,7 +116,7 @@ func (s *stream) Read(b []byte) (int, error) {
 // acknowledge lets the peer send more.
 func (s *stream) acknowledge(n int) {
 	p := s.peer
-	// Never both locks at once: the peer may be doing the same.
+	// Never lock both ends at once: the peer may be doing the same.
 	s.mu.Unlock()
 	p.mu.Lock()
 	p.flight -= n
@@ -154,7 +151,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	return done, nil
 }
 
-// send puts a segment on its way, after all before it. Called with the stream's lock held.
+// send puts a segment on its way, after all earlier ones. The caller holds the stream's lock.
 func (s *stream) send(data []byte, last bool) {
 	n := s.net
 	n.mu.Lock()
@@ -172,14 +169,13 @@ func (s *stream) send(data []byte, last bool) {
 	n.after(time.Until(at), func() { s.arrive(part{data, last}) })
 }
 
-// part of a stream on its way.
+// part is a segment of a stream on its way.
 type part struct {
 	data []byte
 	last bool // nothing comes after it
 }
 
-// arrive hands a segment to the peer, or keeps it while the way is cut, and all
-// that come after it.
+// arrive hands a segment to the peer. While the way is cut, it keeps this segment and all later ones.
 func (s *stream) arrive(p part) {
 	n := s.net
 	n.mu.Lock()
@@ -200,7 +196,7 @@ func (s *stream) arrive(p part) {
 	s.hand(p)
 }
 
-// retry sends again what was held back.
+// retry sends the held segments again.
 func (s *stream) retry() {
 	n := s.net
 	n.mu.Lock()
@@ -222,19 +218,19 @@ func (s *stream) retry() {
 	}
 }
 
-// down reports whether an end has crashed. Called with the network's lock held.
+// down reports whether either end has crashed. The caller holds the network's lock.
 func (s *stream) down() bool {
 	return s.host != nil && s.host.crashed || s.peer.host != nil && s.peer.host.crashed
 }
 
-// hand gives a segment to the peer. Only the network's goroutine calls it.
+// hand passes a segment to the peer. Only the network's goroutine calls it.
 func (s *stream) hand(q part) {
 	p := s.peer
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed && !q.last:
-		// The peer is gone: a reset comes back.
+		// The peer is gone, so it answers with a reset.
 		s.net.mu.Lock()
 		s.reset(s)
 		s.net.mu.Unlock()
@@ -248,8 +244,7 @@ func (s *stream) hand(q part) {
 
 var errReset = errors.New("connection reset by peer")
 
-// reset tells an end that what it sent will not be read. Called with the
-// network's lock held.
+// reset tells an end that what it sent will not be read. The caller holds the network's lock.
 func (s *stream) reset(end *stream) {
 	s.net.after(s.net.delay(), func() { end.fail(errReset) })
 }
@@ -280,7 +275,7 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// abandon closes an end that never was connected.
+// abandon closes an end that was never connected.
 func (s *stream) abandon() {
 	s.mu.Lock()
 	s.finished = true
