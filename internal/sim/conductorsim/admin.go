@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Admin is another administrator, working at the device's console, in process. It has a session-id as NETCONF sessions
-// have, and does to the same datastores what they do.
+// Admin is another administrator working at the device's console, in process. It has a session-id like a NETCONF session and
+// works on the same datastores.
 type Admin struct {
 	sim   *Sim
 	actor Actor
@@ -25,12 +25,12 @@ func (s *Sim) Admin(user string) *Admin {
 	return a
 }
 
-// closerFunc makes an io.Closer of a function that cannot fail.
+// closerFunc turns a function that cannot fail into an io.Closer.
 type closerFunc func()
 
 func (f closerFunc) Close() error { f(); return nil }
 
-// do runs f unless the session is over.
+// do runs f unless the session has ended.
 func (a *Admin) do(f func() error) error {
 	if err := context.Cause(a.ctx); err != nil {
 		return fmt.Errorf("session %d of %s: %w", a.actor.Session, a.actor.User, err)
@@ -41,7 +41,7 @@ func (a *Admin) do(f func() error) error {
 // Session returns the session-id that others see when this administrator holds a lock.
 func (a *Admin) Session() uint64 { return a.actor.Session }
 
-// Edit merges a configuration document, with NETCONF operations where wanted, into the candidate.
+// Edit merges a configuration document into the candidate; it may contain NETCONF operations.
 func (a *Admin) Edit(config string) error {
 	e, err := configElement([]byte(config), a.sim.cfg.MaxDepth)
 	if err != nil {
@@ -50,19 +50,19 @@ func (a *Admin) Edit(config string) error {
 	return a.do(func() error { return a.sim.stores.Edit(a.ctx, a.actor, StoreCandidate, Edit{Config: e}) })
 }
 
-// Commit commits the candidate, with whatever others have left in it, by local validation.
+// Commit commits the candidate, including what others have left in it, with local validation.
 func (a *Admin) Commit() error {
 	return a.do(func() error { return a.sim.stores.Commit(a.ctx, a.actor, CommitOptions{Local: true}) })
 }
 
-// CommitConfirmed commits as Commit does, and goes back after a time unless Commit confirms it.
+// CommitConfirmed commits like Commit, and rolls back after a time unless Commit confirms it.
 func (a *Admin) CommitConfirmed(timeout time.Duration) error {
 	return a.do(func() error {
 		return a.sim.stores.Commit(a.ctx, a.actor, CommitOptions{Local: true, Confirmed: true, Timeout: timeout})
 	})
 }
 
-// Discard drops all edits of the candidate, others' too.
+// Discard drops all edits of the candidate, including other people's.
 func (a *Admin) Discard() error { return a.do(func() error { return a.sim.stores.Discard(a.actor) }) }
 
 // Lock takes the candidate's lock.
@@ -70,7 +70,7 @@ func (a *Admin) Lock() error {
 	return a.do(func() error { return a.sim.stores.Lock(a.actor, StoreCandidate) })
 }
 
-// Unlock gives it back.
+// Unlock releases the candidate's lock.
 func (a *Admin) Unlock() error {
 	return a.do(func() error { return a.sim.stores.Unlock(a.actor, StoreCandidate) })
 }
@@ -78,7 +78,7 @@ func (a *Admin) Unlock() error {
 // Close ends the session; its locks are released, its edits stay in the candidate.
 func (a *Admin) Close() { a.end() }
 
-// Half-finished work of another administrator.
+// Unfinished work of another administrator.
 const (
 	dirtyValid = `<config xmlns="` + nsT128 + `"><authority xmlns="` + nsAuthy + `"><service xmlns="` + nsSvc + `">` +
 		`<name>half-finished</name><description>another administrator is at work</description><scope>private</scope>` +
@@ -88,8 +88,8 @@ const (
 		`</service></authority></config>`
 )
 
-// Dirty leaves another administrator's half-finished service in the candidate and ends his session: a valid one, or one
-// whose access-policy names a tenant that does not exist. An Admin's Discard or Commit ends it.
+// Dirty leaves another administrator's unfinished service in the candidate and ends the session: a valid service, or one
+// whose access policy names a tenant that does not exist. An Admin's Discard or Commit ends it.
 func (s *Sim) Dirty(valid bool) error {
 	a := s.Admin("operator")
 	defer a.Close()

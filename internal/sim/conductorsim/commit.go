@@ -11,28 +11,28 @@ import (
 	"banmesh/internal/sim/conductorsim/history"
 )
 
-// errKilled is why an operation under way was given up: its session was killed, or the server is being closed.
+// errKilled ends an operation whose session was killed, or whose server is being closed.
 var errKilled = errors.New("the session was killed")
 
-// CommitOptions is what a commit may be told.
+// CommitOptions are the options of a commit.
 type CommitOptions struct {
 	// Local is the vendor's validation-type local: routers are not asked. Without it an offline router hangs the commit.
 	Local bool
 	// Confirmed makes the commit roll back after Timeout unless it is confirmed by another one.
 	Confirmed bool
-	Timeout   time.Duration // 0 is 10 minutes (RFC 6241 §8.4)
+	Timeout   time.Duration // 0 means 10 minutes (RFC 6241 §8.4)
 }
 
-// confirmation is a commit that waits for being confirmed.
+// confirmation is a commit that waits for its confirmation.
 type confirmation struct {
 	session uint64
 	actor   Actor
-	before  *Node // running to go back to
+	before  *Node // running before the commit
 	timer   *time.Timer
 }
 
-// Commit makes a's candidate the running configuration. It goes on when the connection is lost meanwhile; ctx ends only
-// when the session is killed or the server closed.
+// Commit makes a's candidate the running configuration. It continues if the connection is lost; ctx ends only when the
+// session is killed or the server closed.
 func (d *Datastores) Commit(ctx context.Context, a Actor, o CommitOptions) error {
 	return d.refused(a, "commit", d.commit(ctx, a, o))
 }
@@ -76,8 +76,8 @@ func (d *Datastores) commit(ctx context.Context, a Actor, o CommitOptions) error
 	})
 }
 
-// unconfirmed refuses while a commit of another session waits for being confirmed, which that session alone may do (RFC
-// 6241 §8.4.1); d.mu is held.
+// unconfirmed refuses while a commit of another session waits for confirmation, which only that session may give (RFC 6241
+// §8.4.1). The caller holds d.mu.
 func (d *Datastores) unconfirmed(a Actor) *RPCError {
 	if d.confirm == nil || d.confirm.session == a.Session {
 		return nil
@@ -87,7 +87,7 @@ func (d *Datastores) unconfirmed(a Actor) *RPCError {
 	return e
 }
 
-// settle is the part of a commit that takes time: validation, at the routers too, and the device's own slowness.
+// settle is the slow part of a commit: validation, possibly at the routers, and the device's own slowness.
 func (d *Datastores) settle(ctx context.Context, a Actor, next *Node, local bool) error {
 	if errs := d.check(a, next); len(errs) > 0 {
 		return errs
@@ -110,7 +110,7 @@ func (d *Datastores) settle(ctx context.Context, a Actor, next *Node, local bool
 	return nil
 }
 
-// put makes next the running configuration: durable first, then visible and recorded; d.mu is held.
+// put makes next the running configuration: durable first, then visible and recorded. The caller holds d.mu.
 func (d *Datastores) put(a Actor, next *Node, then func()) error {
 	old := d.running
 	next = d.lie("commit", a, old, next)
@@ -135,8 +135,8 @@ func (d *Datastores) put(a Actor, next *Node, then func()) error {
 	return nil
 }
 
-// merged returns what committing c makes of running. Where every user has a candidate it holds only that user's edits:
-// two that touched one leaf conflict, and the later one is dropped. d.mu is held.
+// merged returns running after committing c. If each user has a candidate, it holds only that user's edits: if two users
+// changed the same leaf, the later commit fails. The caller holds d.mu.
 func (d *Datastores) merged(a Actor, c *candidate) (*Node, error) {
 	if d.cfg.Style != Style56 || c.base == d.running {
 		return c.root, nil
@@ -153,7 +153,7 @@ func (d *Datastores) merged(a Actor, c *candidate) (*Node, error) {
 	return next, nil
 }
 
-// editRunning edits running at once, for servers without a candidate.
+// editRunning edits running directly, for servers without a candidate.
 func (d *Datastores) editRunning(ctx context.Context, a Actor, e Edit) error {
 	d.mu.Lock()
 	used := d.inUse(a, lockOn{store: StoreRunning})
@@ -190,7 +190,7 @@ func (d *Datastores) awaitConfirmation(a Actor, timeout time.Duration) {
 	}
 	before := d.running
 	if d.confirm != nil {
-		before = d.confirm.before // a follow-up extends the time; it goes back to before the first
+		before = d.confirm.before // a follow-up extends the time, and rolls back to before the first commit
 	}
 	c := &confirmation{session: a.Session, actor: a, before: before}
 	c.timer = time.AfterFunc(timeout, func() {
@@ -223,7 +223,7 @@ func (d *Datastores) Cancel(a Actor) error {
 	return nil
 }
 
-// stop ends what runs by a timer.
+// stop stops the timers.
 func (d *Datastores) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -233,7 +233,7 @@ func (d *Datastores) stop() {
 	}
 }
 
-// lie makes of next what a server that lies would store, when such a fault is in force.
+// lie returns what a lying server would store instead of next, if such a fault is in force.
 func (d *Datastores) lie(point string, a Actor, old, next *Node) *Node {
 	var addresses map[history.Address]bool
 	brought := func() map[history.Address]bool {
@@ -252,7 +252,7 @@ func (d *Datastores) lie(point string, a Actor, old, next *Node) *Node {
 	if _, fires := d.faults.fires(FaultLieDropAdded, a.Node, at(point), brings); fires {
 		return mapAddresses(next, func(a history.Address) (string, bool) { return a.Text, !brought()[a] })
 	}
-	done := false // of one address only
+	done := false // drop only one address
 	if _, fires := d.faults.fires(FaultLieDropOne, a.Node, at(point), brings); fires {
 		return mapAddresses(next, func(a history.Address) (string, bool) {
 			if done || !brought()[a] {
@@ -274,7 +274,7 @@ func (d *Datastores) lie(point string, a Actor, old, next *Node) *Node {
 	return next
 }
 
-// mapAddresses rewrites the addresses of all tenants: f returns what becomes of one, and whether it stays at all.
+// mapAddresses rewrites the addresses of all tenants: f returns the new text of an address, and whether it stays.
 func mapAddresses(root *Node, f func(history.Address) (string, bool)) *Node {
 	member := func(tenant string, m *Node) *Node {
 		return mapChildren(m, "address", func(n *Node) *Node {
@@ -294,7 +294,7 @@ func mapAddresses(root *Node, f func(history.Address) (string, bool)) *Node {
 	})
 }
 
-// mapChildren returns n with its children of that name replaced by what f makes of them, without those it makes nil.
+// mapChildren returns n with each child of that name replaced by f's result, or dropped if that is nil.
 func mapChildren(n *Node, local string, f func(*Node) *Node) *Node {
 	out := *n
 	out.Children = make([]*Node, 0, len(n.Children))
@@ -309,8 +309,8 @@ func mapChildren(n *Node, local string, f func(*Node) *Node) *Node {
 	return &out
 }
 
-// merge3 applies what changed from base to mine onto theirs. Conflicts are the leaves that both changed differently,
-// and what one changed inside of something that the other removed.
+// merge3 applies the changes from base to mine onto theirs. A conflict is a leaf that both changed differently, or a change
+// inside something that the other removed.
 func merge3(base, mine, theirs *Node) (*Node, []string) {
 	m := merger{}
 	out := m.node("", base, mine, theirs)
@@ -320,7 +320,7 @@ func merge3(base, mine, theirs *Node) (*Node, []string) {
 
 type merger struct{ conflicts []string }
 
-// node merges one node, any of the three may be nil (absent); nil is returned for absent.
+// node merges one node; nil means absent, for each of the three and for the result.
 func (m *merger) node(path string, base, mine, theirs *Node) *Node {
 	switch {
 	case mine == theirs || base == mine:

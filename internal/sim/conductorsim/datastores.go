@@ -18,16 +18,16 @@ const (
 	StoreCandidate Store = "candidate"
 )
 
-// Actor is who does something to the datastores, by which front.
+// Actor is who does something to the datastores, and through which front.
 type Actor struct {
-	Session uint64 // 0 has none (REST): it can neither lock nor be locked out by itself
+	Session uint64 // 0 without a session (REST), which can hold no lock
 	User    string
 	Via     string // netconf, rest or console
 	Node    int    // from 1
 }
 
-// Datastores is the configuration of a conductor: running, and the candidates of its Style. Every front (NETCONF, REST,
-// console) works on one and the same. A method that refuses returns RPCErrors.
+// Datastores is the configuration of a conductor: running, and the candidates of its Style. All fronts (NETCONF, REST,
+// console) work on it. A method that refuses returns RPCErrors.
 type Datastores struct {
 	cfg     Config
 	faults  *faultSet
@@ -38,13 +38,13 @@ type Datastores struct {
 	running    *Node
 	candidates map[string]*candidate // by scope
 	locks      map[lockOn]Actor
-	busy       *Actor // validates or commits; a device does one at a time
+	busy       *Actor // who validates or commits; a device does one at a time
 	confirm    *confirmation
 	stale      staleRunning
-	startup    *Node // what running will be after a restart; nil: nothing
+	startup    *Node // running after a restart; nil if nothing was saved
 }
 
-// staleRunning is what readers are shown of running for a while after a commit, by a fault.
+// staleRunning is an old running that a fault shows to readers for a while after a commit.
 type staleRunning struct {
 	root  *Node
 	until time.Time
@@ -53,10 +53,10 @@ type staleRunning struct {
 // candidate is one candidate configuration.
 type candidate struct {
 	root *Node
-	base *Node // running when the first edit was made: what it is merged by, where it is a user's own
+	base *Node // running when the first edit was made, for merging a user's own candidate
 }
 
-// lockOn is what a lock is on: running, or the candidate of a scope.
+// lockOn is the target of a lock: running, or the candidate of a scope.
 type lockOn struct {
 	store Store
 	scope string
@@ -69,7 +69,7 @@ func newDatastores(cfg Config, running *Node, faults *faultSet, log *history.Log
 	return d
 }
 
-// scope says whose candidate a works on.
+// scope says which candidate a works on.
 func (d *Datastores) scope(a Actor) string {
 	switch d.cfg.Style {
 	case Style55:
@@ -98,7 +98,7 @@ func (d *Datastores) candidate(a Actor) *candidate {
 	return c
 }
 
-// record adds an event of a's to the history.
+// record adds an event of a to the history.
 func (d *Datastores) record(a Actor, e history.Event) {
 	e.Session, e.User, e.Via, e.Node = a.Session, a.User, a.Via, a.Node
 	d.history.Add(e)
@@ -122,14 +122,14 @@ func (d *Datastores) Read(a Actor, s Store) *Node {
 	return d.candidate(a).root
 }
 
-// SaveStartup makes running what it will be after a restart.
+// SaveStartup saves running for a restart.
 func (d *Datastores) SaveStartup() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.startup = d.running
 }
 
-// Show returns a configuration as a reader is shown it, which a fault can make an old one.
+// Show returns the configuration that a reader is shown, which a fault may make an old one.
 func (d *Datastores) Show(a Actor, s Store) *Node {
 	root := d.Read(a, s)
 	d.mu.Lock()
@@ -254,7 +254,7 @@ type Edit struct {
 	TestOption string // test-then-set, set or test-only; "" is set, as devices do it with a candidate
 }
 
-// Edit edits a store. Nothing is changed by a refused edit.
+// Edit edits a store. A refused edit changes nothing.
 func (d *Datastores) Edit(ctx context.Context, a Actor, s Store, e Edit) error {
 	if s == StoreRunning {
 		return d.editRunning(ctx, a, e)
@@ -280,7 +280,7 @@ func (d *Datastores) Edit(ctx context.Context, a Actor, s Store, e Edit) error {
 	return nil
 }
 
-// Replace makes a configuration the candidate's (copy-config).
+// Replace makes a configuration the candidate (copy-config).
 func (d *Datastores) Replace(a Actor, root *Node) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -332,14 +332,14 @@ func (d *Datastores) Discard(a Actor) error {
 	return nil
 }
 
-// drop brings a's candidate back to running; d.mu is held. Up to 5.5 these are everybody's edits.
+// drop resets a's candidate to running. Up to release 5.5 that drops everybody's edits. The caller holds d.mu.
 func (d *Datastores) drop(a Actor) {
 	c := d.candidate(a)
 	c.base = d.running
 	d.setCandidate(a, c, d.running, history.Discard)
 }
 
-// check validates a configuration: what is wrong with it, and what a fault says is wrong.
+// check validates a configuration and returns its errors, and those that a fault adds.
 func (d *Datastores) check(a Actor, root *Node) RPCErrors {
 	errs := validate(root)
 	if f, refused := d.faults.fires(FaultValidateRefused, a.Node); refused {
@@ -352,7 +352,7 @@ func (d *Datastores) check(a Actor, root *Node) RPCErrors {
 	return errs
 }
 
-// begin claims the one place for validations and commits; d.mu is held.
+// begin claims the single slot for validations and commits. The caller holds d.mu.
 func (d *Datastores) begin(a Actor) error {
 	if _, fires := d.faults.fires(FaultValidateBusy, a.Node); fires || d.busy != nil {
 		return refuse(failed("A request of type validate is already in progress"))
@@ -385,7 +385,7 @@ func (d *Datastores) Validate(a Actor, root *Node) error {
 	return nil
 }
 
-// wait waits for a delay; an error says that ctx ended before.
+// wait waits for a delay; it fails if ctx ends first.
 func wait(ctx context.Context, delay time.Duration) error {
 	if delay <= 0 {
 		return ctx.Err()

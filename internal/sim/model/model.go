@@ -1,7 +1,10 @@
-// Package model is a reference model of the replicated set, written from its definition and not from the store: operations
-// are immutable, a member is the set of operations that it knows, and what is banned, allowed, frozen, blocked and placed is
-// computed from that set anew each time. It forgets nothing and optimises nothing. It shares with the store the public
-// names only.
+// Package model is a reference model of the replicated set, written from its definition and not from the store. Operations
+// are immutable, and a member is the set of operations that it knows. What is banned, allowed, frozen, blocked and placed is
+// computed from that set each time. The model forgets nothing, optimises nothing, and shares only public names with the
+// store.
+//
+// The tests run random histories over real stores and the model side by side, and compare everything visible. The package has
+// no goroutines and no locks.
 //
 // The tests run random histories over real stores and over this model side by side and compare all that can be seen.
 package model
@@ -13,7 +16,8 @@ import (
 	"banmesh/store"
 )
 
-// space is every address that histories speak of: 64 of each family. A prefix is the set of its addresses, as two masks.
+// space holds every address that occurs in histories, 64 of each family. A mask is a set of them: a prefix's addresses, in
+// two words.
 type mask [2]uint64
 
 func (m mask) or(o mask) mask      { return mask{m[0] | o[0], m[1] | o[1]} }
@@ -52,8 +56,8 @@ func maskOf(p netip.Prefix) (mask, bool) {
 	return m, true
 }
 
-// offence is what a Lift removes: the same one while its start, which fail2ban rounds, is within a second. One that was given
-// by hand has a tag instead: nobody gives it again by its start.
+// offence is what a Lift removes. It stays the same while its start, which fail2ban rounds, is within a second. An offence of
+// a manual ban has a tag instead, because nobody repeats such a ban with the same start.
 type offence struct {
 	origin, jail string
 	prefix       netip.Prefix
@@ -66,11 +70,11 @@ func (o offence) same(p offence) bool {
 	return o.origin == p.origin && o.jail == p.jail && o.prefix == p.prefix && o.tag == p.tag && (o.tag != 0 || -1000 <= d && d <= 1000)
 }
 
-// op is one operation: a record, and the dots of its log that it was written with.
+// op is one operation: a record, and the dots of its log.
 type op struct {
 	id          int
 	log         store.LogID
-	first, last uint64 // the numbers that the call took; several operations of one call share them
+	first, last uint64 // numbers taken by the call; operations of one call share them
 	kind        store.Kind
 	prefix      netip.Prefix
 	until       store.Millis
@@ -87,7 +91,7 @@ type op struct {
 
 func (o *op) origin() string { return o.log.Origin }
 
-// set is what one member knows: operations by id, nil where it does not know one.
+// set is what one member knows: operations by id, nil for unknown ones.
 type set []*op
 
 func (s *set) add(o *op) {
@@ -99,7 +103,7 @@ func (s *set) add(o *op) {
 
 func (s set) has(id int) bool { return id < len(s) && s[id] != nil }
 
-// retained is until when an operation must be remembered: for as long as it or anything that it replaced holds.
+// retained returns how long an operation must be remembered: as long as it or anything that it replaced holds.
 func (s set) retained(o *op) store.Millis {
 	until := o.until
 	for _, g := range o.gone {
@@ -110,7 +114,7 @@ func (s set) retained(o *op) store.Millis {
 	return until
 }
 
-// all yields the operations in the order in which they were given.
+// all yields the operations in the order in which they were made.
 func (s set) all(yield func(*op) bool) {
 	for _, o := range s {
 		if o != nil && !yield(o) {
@@ -119,12 +123,12 @@ func (s set) all(yield func(*op) bool) {
 	}
 }
 
-// view is what holds for a set of operations at one moment.
+// view is what a set of operations means at one moment.
 type view struct {
 	now     store.Millis
 	known   set
 	blocked map[string]bool
-	unclear bool   // what was withdrawn is not known
+	unclear bool   // it is unknown what was withdrawn
 	dead    []bool // by id: lifted by dot or replaced
 	lifts   []offence
 	held    []*op // live bans, also those of blocked members
@@ -146,7 +150,7 @@ func look(known set, now store.Millis) *view {
 			}
 		}
 		if o.kind == store.KindNeverBan {
-			// Over the logs of one member the lease that lasts longer replaces the other, also when it is lifted.
+			// Among the logs of one member, the longer lease replaces the other, even if it is lifted.
 			for p := range known.all {
 				if p.kind == o.kind && p.origin() == o.origin() && p.log != o.log && p.until < o.until {
 					v.dead[p.id] = true
@@ -169,7 +173,7 @@ func look(known set, now store.Millis) *view {
 	return v
 }
 
-// unclear reports whether a withdrawal is known that may take out what the author is not known to have taken back.
+// unclear reports whether a known withdrawal may cover something that its author is not known to have withdrawn.
 func unclear(known set, now store.Millis) bool {
 	var own map[int]bool // what its author is known to have taken back or replaced
 	for o := range known.all {
@@ -195,9 +199,9 @@ func unclear(known set, now store.Millis) bool {
 	return false
 }
 
-// blocks returns the members of which nothing counts. A Block stands until it is lifted: by its writer, or by a member that it
-// does not block, whether or not that one is blocked. One that stands counts unless a third member, neither its writer nor its
-// target, has one that stands against its writer. So whatever has been blocked, all who know the same agree.
+// blocks returns the members whose operations do not count. A Block stands until it is lifted by its writer or by a member
+// that it does not block, even a blocked one. A standing Block counts unless a third member, neither its writer nor its
+// target, has a standing Block against its writer. So members that know the same operations agree, whoever is blocked.
 func blocks(known set) map[string]bool {
 	type pair struct{ by, of string }
 	standing := map[pair]bool{}
@@ -229,7 +233,7 @@ func blocks(known set) map[string]bool {
 	return blocked
 }
 
-// mute reports whether a member's own word does not count, or may not.
+// mute reports whether a member's operations do not count, or may not.
 func (v *view) mute(name string) bool { return v.unclear || v.blocked[name] }
 
 func (v *view) lifted(f offence) bool {
@@ -241,7 +245,7 @@ func (v *view) lifted(f offence) bool {
 	return false
 }
 
-// until returns when the last live ban of a prefix ends, 0 where it is not banned.
+// until returns when the last live ban of a prefix ends, 0 if it is not banned.
 func (v *view) until(p netip.Prefix) (until store.Millis) {
 	for _, b := range v.bans {
 		if b.prefix == p {
@@ -251,7 +255,7 @@ func (v *view) until(p netip.Prefix) (until store.Millis) {
 	return until
 }
 
-// who is what one member says of a prefix in one jail.
+// who identifies what one member says about a prefix in one jail.
 type who struct {
 	prefix       netip.Prefix
 	origin, jail string
@@ -277,7 +281,7 @@ func (v *view) allows() (out []*op) {
 	return out
 }
 
-// neverBans returns the lease of each member that counts: the one with the latest end.
+// neverBans returns the counting lease of each member: the one with the latest end.
 func (v *view) neverBans() map[string]*op {
 	m := map[string]*op{}
 	for o := range v.known.all {
@@ -290,7 +294,7 @@ func (v *view) neverBans() map[string]*op {
 	return m
 }
 
-// exemptions is every address that must not be blocked.
+// exemptions returns every address that must not be blocked.
 func (v *view) exemptions() (m mask) {
 	add := func(p netip.Prefix) {
 		a, _ := maskOf(p)
@@ -307,7 +311,7 @@ func (v *view) exemptions() (m mask) {
 	return m
 }
 
-// effective returns what remains of each prefix that is banned by what counts; nothing for one that is covered wholly.
+// effective returns what remains of each prefix banned by a counting ban, without fully exempt ones.
 func (v *view) effective(counts func(*op) bool) map[netip.Prefix]mask {
 	exemptions := v.exemptions()
 	out := map[netip.Prefix]mask{}
@@ -320,7 +324,7 @@ func (v *view) effective(counts func(*op) bool) map[netip.Prefix]mask {
 	return out
 }
 
-// frozen returns the first member by name whose freeze holds, "" for none.
+// frozen returns the first member, by name, whose freeze holds; "" for none.
 func (v *view) frozen() (by string) {
 	for o := range v.known.all {
 		if o.kind == store.KindFreeze && !v.dead[o.id] && !v.blocked[o.origin()] && (by == "" || o.origin() < by) {
@@ -330,8 +334,9 @@ func (v *view) frozen() (by string) {
 	return by
 }
 
-// placed returns the last end of what was placed and not seen gone. Any member may have placed it. What a blocked member placed
-// and took back itself may be either: that it is gone is said by its log, or by a lift, which does not count.
+// placed returns the last end of each prefix that was placed and not seen gone. Any member may have placed it. A prefix that
+// a blocked member placed and withdrew itself may be either: its log says that it is gone, as does a lift, which does not
+// count.
 func (v *view) placed() (m map[netip.Prefix]store.Millis, either map[netip.Prefix]bool) {
 	m, either = map[netip.Prefix]store.Millis{}, map[netip.Prefix]bool{}
 	for o := range v.known.all {

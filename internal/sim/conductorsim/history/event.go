@@ -1,5 +1,8 @@
-// Package history is what a simulated conductor remembers of its life: every running configuration, every lock, every
-// refusal, in the order in which they happened; and a checker that says which rule of safe committing was broken, and when.
+// Package history records the life of a simulated conductor: every running configuration, lock and refusal, in order. A
+// Checker replays it and reports each violation of the rules of safe commits.
+//
+// A Log may be used from any goroutine; its mutex guards the events and the file. Configurations are recorded as sets of
+// lines, one for each leaf, so that an event only holds what was added and removed.
 package history
 
 import (
