@@ -31,6 +31,8 @@ type Invitation struct {
 	UsedAt time.Time `json:"used_at,omitzero"`
 	UsedBy string    `json:"used_by,omitempty"` // the name that the machine took
 	From   string    `json:"from,omitempty"`    // the address that it came from
+	// Cancelled is when it was taken back. Setting Until instead would let the token in again if the clock is set back.
+	Cancelled time.Time `json:"cancelled,omitzero"`
 	// Machine is the hash of Request.Machine of the machine that used the token.
 	Machine []byte `json:"machine,omitempty"`
 }
@@ -38,7 +40,9 @@ type Invitation struct {
 func (i *Invitation) used() bool { return !i.UsedAt.IsZero() }
 
 // open reports whether the token still admits a machine.
-func (i *Invitation) open(now time.Time) bool { return !i.used() && now.Before(i.Until) }
+func (i *Invitation) open(now time.Time) bool {
+	return !i.used() && i.Cancelled.IsZero() && now.Before(i.Until)
+}
 
 // book holds a member's invitations. Every change is on disk before it counts.
 type book struct {
@@ -138,7 +142,7 @@ func (b *book) add(ctx context.Context, t *Token) error {
 	})
 }
 
-// cancel ends the open invitations for a name, or the one with that id, and returns them as they were.
+// cancel ends the open invitations for a name, or the one with that id, and returns them.
 func (b *book) cancel(ctx context.Context, which string) (ended []Invitation, err error) {
 	done, err := b.write(ctx)
 	if err != nil {
@@ -149,8 +153,8 @@ func (b *book) cancel(ctx context.Context, which string) (ended []Invitation, er
 	err = b.change(ctx, func(all []Invitation) ([]Invitation, error) {
 		for n := range all {
 			if i := &all[n]; i.open(now) && (i.ID == which || i.Name == which) {
+				i.Cancelled = now
 				ended = append(ended, *i)
-				i.Until = now // a machine with the token is told that it has expired
 			}
 		}
 		if len(ended) == 0 {
@@ -200,6 +204,8 @@ func (b *book) use(ctx context.Context, id string, r Request, from string, fit f
 	switch {
 	case i.used() && !again:
 		return "", refuse(CodeUsed, "the token was used by %s at %s: a token is good for one machine; make another one with banmesh invite", i.UsedBy, i.UsedAt.UTC().Format(time.DateTime+" UTC"))
+	case !i.Cancelled.IsZero():
+		return "", refuse(CodeExpired, "the token was taken back at %s: make another one with banmesh invite", i.Cancelled.UTC().Format(time.DateTime+" UTC"))
 	case !now.Before(i.Until):
 		return "", refuse(CodeExpired, "the token ended at %s: make another one with banmesh invite", i.Until.UTC().Format(time.DateTime+" UTC"))
 	case again:

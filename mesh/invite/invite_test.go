@@ -646,6 +646,16 @@ func TestAnInvitationIsTakenBack(t *testing.T) {
 			t.Errorf("a token that was taken back: %v", err)
 		}
 	}
+	m.pass(-time.Hour)
+	for _, token := range []*Token{mail, mailAgain} {
+		if _, err := Ask(t.Context(), token, Request{Name: "mail2", Machine: "m1"}); err == nil {
+			t.Error("a clock that is set back makes a token good again that was taken back")
+		}
+	}
+	if n := len(open()); n != 1 {
+		t.Errorf("%d are open after the clock was set back, want 1", n)
+	}
+	m.pass(time.Hour)
 	m.full(errors.New("disk full"))
 	if _, err := m.host.Cancel(t.Context(), any.ID()); err == nil {
 		t.Error("taken back without the disk")
