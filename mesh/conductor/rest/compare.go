@@ -66,7 +66,7 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 		if !isVoid(b) {
 			return n.tenantFrom(ctx, store, key, b)
 		}
-		_, _, odd = parseTenant(b, key)
+		odd = isNamed("tenant", nil, "name", key.Tenant)
 	}
 	if odd != nil && !mayMeanAbsent(odd) {
 		return nil, odd

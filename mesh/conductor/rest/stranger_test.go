@@ -462,6 +462,7 @@ func TestAStrangersAPI(t *testing.T) {
 		"400 for what is absent":     {absent: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }},
 		"null for what is absent":    {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("null")) }},
 		"{} for what is absent":      {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }},
+		"[] for what is absent":      {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("[]")) }},
 		"nothing for what is absent": {absent: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 // others leave out. assigned says that it holds only single values.
 func rest(object map[string]any) (more any, assigned bool) {
 	assigned = true
-	maps.DeleteFunc(object, func(name string, v any) bool { return v == nil || isLink(name) })
+	maps.DeleteFunc(object, func(_ string, v any) bool { return v == nil })
+	dropLinks(object)
 	if len(object) == 0 {
 		return nil, false
 	}
@@ -47,6 +48,9 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 		delete(raw, "description")
 	}
 	members, listed := listOf(raw["member"], "neighborhood")
+	if !isList(raw["member"]) && len(members) == 0 {
+		listed = false // an object without entries can be how an API shows what has to be asked for by itself
+	}
 	delete(raw, "member")
 	var others []any
 	for _, m := range members {
@@ -73,6 +77,26 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 	return t, shallow || !listed, nil
 }
 
+func isList(v any) bool { _, ok := v.([]any); return ok }
+
+// dropLinks takes links out of a value, also from deep inside: they differ between running and candidate, and are no edit.
+func dropLinks(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, inner := range v {
+			if isLink(name) {
+				delete(v, name)
+			} else {
+				dropLinks(inner)
+			}
+		}
+	case []any:
+		for _, inner := range v {
+			dropLinks(inner)
+		}
+	}
+}
+
 // listOf returns a list of entries that may also come as an object keyed by name.
 func listOf(v any, key string) (list []any, ok bool) {
 	switch v := v.(type) {
@@ -80,6 +104,9 @@ func listOf(v any, key string) (list []any, ok bool) {
 		return v, true
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if isLink(name) {
+				continue
+			}
 			object, ok := v[name].(map[string]any)
 			if !ok {
 				return nil, false
@@ -175,7 +202,7 @@ func texts(now, like *conductor.Tenant, want []netip.Prefix) []string {
 			out = append(out, text)
 		}
 	}
-	return append(out, now.Unread...)
+	return append(slices.Compact(out), now.Unread...)
 }
 
 // memberBody is the whole member for its creation.
