@@ -220,6 +220,7 @@ func (e *edit) compare(ctx context.Context) (*Difference, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.doubtAssigned(d.Candidate)
 	d.Explain(e.c.cfg.Description)
 	return d, nil
 }

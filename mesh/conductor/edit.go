@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -221,6 +222,7 @@ func (e *edit) revert(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("undo own edits: %w", err)
 	}
+	e.doubtAssigned(now)
 	c := compareTenants(now, base, e.c.cfg.Description)
 	if !e.locked {
 		// Keep what somebody else has edited meanwhile. Nobody can want a prefix that covers everything: the server made it
@@ -237,6 +239,19 @@ func (e *edit) revert(ctx context.Context) error {
 	}
 	e.reverted()
 	return nil
+}
+
+// doubtAssigned notes that values which our edit did not read back from what it created are not the server's, but others' edits.
+func (e *edit) doubtAssigned(candidate *Tenant) {
+	if !e.dirty || candidate == nil {
+		return
+	}
+	if e.now.Exists && !reflect.DeepEqual(candidate.Rest, e.now.Rest) {
+		candidate.Assigned = false
+	}
+	if e.now.Member && !reflect.DeepEqual(candidate.MemberRest, e.now.MemberRest) {
+		candidate.MemberAssigned = false
+	}
 }
 
 // reverted notes that the candidate holds none of our edits any more.

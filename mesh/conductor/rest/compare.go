@@ -58,8 +58,8 @@ func memberPath(store string, key conductor.Key) string {
 	return tenantPath(store, key) + "/member/" + url.PathEscape(key.Neighborhood)
 }
 
-// readTenant reads our tenant. It believes that the tenant is absent only if the authority does not show it either: one wrong
-// answer must not look like a tenant that somebody emptied.
+// readTenant reads our tenant. It believes that the tenant is absent only if the authority does not show it either, nor, if that
+// shows no tenants at all, their list: one wrong answer must not look like a tenant that somebody emptied.
 func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) (*conductor.Tenant, error) {
 	b, absent, odd := n.get(ctx, tenantPath(store, key))
 	if odd == nil && !absent {
@@ -90,7 +90,49 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 		}
 		return nil, fmt.Errorf("%w: GET %s answered that there is no tenant %s, but the authority shows it", conductor.ErrProtocol, pathOnly(tenantPath(store, key)), key.Tenant)
 	}
+	if !showsTenants(authority, 0) {
+		if err := n.listLacks(ctx, store, key); err != nil {
+			return nil, err
+		}
+	}
 	return &conductor.Tenant{}, nil
+}
+
+// showsTenants reports whether an authority, or what that is wrapped in, shows any tenant. One that shows none may leave them out.
+func showsTenants(authority []byte, depth int) bool {
+	for name, v := range fields(authority) {
+		switch {
+		case name == "tenant" && isArray(v):
+			return !isVoid(v)
+		case name == "tenant" && isObject(v): // by their names
+			for name := range fields(v) {
+				if !isLink(name) {
+					return true
+				}
+			}
+		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers && showsTenants(v, depth+1):
+			return true
+		}
+	}
+	return false
+}
+
+// listLacks asks for the list of tenants, and fails unless it shows that ours is not among them.
+func (n *node) listLacks(ctx context.Context, store string, key conductor.Key) error {
+	path := authorityPath(store) + "/tenant"
+	b, absent, err := n.get(ctx, path)
+	switch b = bytes.TrimSpace(b); {
+	case absent, errors.Is(err, errBlank), err == nil && isVoid(b):
+		return nil
+	case err != nil:
+		return err
+	case !isArray(b) && !isObject(b):
+		return fmt.Errorf("%w: GET %s is no list", conductor.ErrProtocol, path)
+	}
+	if _, shown := tenantOf(fmt.Appendf(nil, `{"tenant":%s}`, b), key); shown {
+		return fmt.Errorf("%w: GET %s answered that there is no tenant %s, but the list of tenants shows it", conductor.ErrProtocol, pathOnly(tenantPath(store, key)), key.Tenant)
+	}
+	return nil
 }
 
 // mayMeanAbsent reports whether an answer without a tenant may be an API's way to say that there is none: an empty answer, a
@@ -252,7 +294,7 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 	of := func(store string, whole []byte) (*conductor.Tenant, error) {
 		t, there := tenantOf(whole, key)
 		switch {
-		case shown && !there:
+		case shown && !there && showsTenants(whole, 0):
 			return &conductor.Tenant{}, nil
 		case shown && isObject(t):
 			return n.tenantFrom(ctx, store, key, t)

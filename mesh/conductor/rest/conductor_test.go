@@ -110,6 +110,40 @@ func TestAnotherAdministratorsEditsAreWaitedForAndKept(t *testing.T) {
 	}
 }
 
+// A conductor may give values to a tenant that we create, and others may do so until we commit it.
+func TestAValueGivenToTheNewTenantByAnotherStopsTheCommit(t *testing.T) {
+	c := serve(t, func(cfg *conductorsim.Config) { cfg.Assigns = true })
+	r, ctx := c.client(), t.Context()
+	e, err := r.Begin(ctx, conductor.Permit{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Apply(ctx, prefixes("192.0.2.1/32"), nil); err != nil {
+		t.Fatal(err)
+	}
+	other := c.Admin("operator")
+	defer other.Close()
+	if err := other.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+		`<tenant><name>` + tenant + `</name><generated>true</generated></tenant></authority></config>`); err != nil {
+		t.Fatal(err)
+	}
+	err = e.Commit(ctx)
+	var busy *conductor.BusyError
+	if !errors.As(err, &busy) || !busy.Dirty {
+		t.Errorf("commit: %v", err)
+	}
+	if err := e.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if n := c.History().Commits(); n != 0 {
+		t.Errorf("%d commits", n)
+	}
+	cand := fmt.Sprint(flat(c.Candidate("admin", 1)))
+	if strings.Contains(cand, "192.0.2.1") || !strings.Contains(cand, "generated=true") {
+		t.Errorf("candidate afterwards: %s", cand)
+	}
+}
+
 func TestAnotherUsersEditsAreNoObstacleFromRelease56(t *testing.T) {
 	c := serve(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
 	if err := c.Dirty(true); err != nil {

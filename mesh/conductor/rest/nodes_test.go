@@ -432,7 +432,9 @@ func TestAMemberBeingMadeAnewIsPutBackBesideTheEditsOfOthers(t *testing.T) {
 
 // A page that shows no list of anything is no configuration, and says nothing about our tenant.
 func TestAnAuthorityWithoutListsIsNoEmptyOne(t *testing.T) {
-	for _, body := range []string{`{}`, `{"name":"Authority"}`, `{"status":"ok"}`, `{"authority":{}}`, `{"errors":[]}`, `{"config":{"authority":{"name":"x"}}}`} {
+	for _, body := range []string{`{}`, `{"name":"Authority"}`, `{"status":"ok"}`, `{"authority":{}}`, `{"errors":[]}`, `{"config":{"authority":{"name":"x"}}}`,
+		`{"name":"x","tenant":{}}`, `{"name":"x","tenant":{"_links":{"self":{"href":"x"}}}}`, `{"name":"x","router":[{"name":"edge"}]}`,
+		`{"name":"x","router":[{"name":"edge"}],"tenant":{"_links":{"self":{"href":"x"}}}}`, `{"name":"x","router":[{"name":"edge"}],"tenant":null}`} {
 		t.Run(body, func(t *testing.T) {
 			twoStyles(t, func(t *testing.T, c *lab) {
 				c.seed(c.client(), "192.0.2.1/32", "192.0.2.2/32")
