@@ -18,8 +18,6 @@ import (
 	"time"
 
 	"banmesh/mesh/alert"
-	"banmesh/mesh/commit"
-	"banmesh/mesh/conductor"
 	"banmesh/mesh/config"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/crowdsec"
@@ -27,7 +25,6 @@ import (
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
 	"banmesh/mesh/invite"
-	"banmesh/mesh/leader"
 	"banmesh/mesh/peer"
 	"banmesh/mesh/warning"
 	"banmesh/store"
@@ -46,19 +43,16 @@ type Agent struct {
 	level   *slog.LevelVar
 	clock   *clock
 
-	store     *store.Store
-	mesh      *gossip.Mesh
-	elector   *leader.Elector
-	stall     *stall               // nil where no conductor is configured
-	committer *commit.Committer    // nil where no conductor is configured
-	conductor *conductor.Conductor // likewise
-	fail2ban  localFail2ban
-	waiting   waiting
-	repeat    *repeats
-	events    hub
-	listener  net.Listener
-	peers     *peer.Messenger
-	neverBan  *neverBan
+	store    *store.Store
+	mesh     *gossip.Mesh
+	lead     lead
+	fail2ban localFail2ban
+	waiting  waiting
+	repeat   *repeats
+	events   hub
+	listener net.Listener
+	peers    *peer.Messenger
+	neverBan *neverBan
 
 	lifts       warning.Lifts
 	former      string // the name that the store was written under, where it is another; else ""
@@ -125,7 +119,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if err := a.openNFTables(); err != nil {
 		return nil, err
 	}
-	if a.conductor, err = newConductor(&a.cfg.Commit, a.doors.Conductor, a.log); err != nil {
+	if a.lead.conductor, err = newConductor(&a.cfg.Commit, a.doors.Conductor, a.log); err != nil {
 		return nil, fmt.Errorf("conductor: %w", err)
 	}
 	a.openInvitations()
@@ -138,7 +132,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 		Addresses: a.doors.Addresses, Lookup: a.doors.Lookup, Advertised: a.mesh.Addr, Set: a.store, Now: a.clock.now, Logger: a.log,
 	})
 	a.neverBan.protect(noLookups())
-	if err := a.openCommit(); err != nil {
+	if err := a.openLead(); err != nil {
 		return nil, err
 	}
 	if err := a.openCrowdSec(); err != nil {
@@ -216,8 +210,15 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 	return err
 }
 
+func (a *Agent) openLead() error {
+	return a.lead.open(leadConfig{
+		Config: &a.cfg, MayLead: a.mayLead(), Started: a.started, Set: a.store, Mesh: a.mesh, Peers: a.peers, Clock: a.clock,
+		Random: a.doors.Random, Ignored: a.ignored, Quorum: a.enough(), Publish: a.events.publish, Committed: a.watchers.committed, Logger: a.log,
+	})
+}
+
 // mayLead says whether this agent is configured to commit.
-func (a *Agent) mayLead() bool { return a.cfg.Leader.Eligible && a.conductor != nil }
+func (a *Agent) mayLead() bool { return a.cfg.Leader.Eligible && a.lead.conductor != nil }
 
 // Run serves until ctx ends, Leave is called or something fails that the agent
 // cannot do without. It returns nil after a clean stop, within 5 s.
@@ -262,9 +263,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.crowdsec != nil {
 		start("crowdsec", ctx, a.crowdsec.Run)
 	}
-	start("leader", work, a.elector.Run)
-	if a.committer != nil {
-		start("commit", ctx, a.committer.Run)
+	start("leader", work, a.lead.elector.Run)
+	if a.lead.committer != nil {
+		start("commit", ctx, a.lead.committer.Run)
 	}
 	a.log.Info("agent started", "addr", a.mesh.Addr(), "socket", a.cfg.Socket, "http", a.HTTPAddr(), "version", a.build.version)
 
@@ -272,7 +273,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.log.Info("agent stopping")
 	late, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer done()
-	a.elector.Resign(late)
+	a.lead.elector.Resign(late)
 	if err := a.departure.announce(late, a.mesh.Leave); err != nil {
 		a.log.Warn("not every member heard of the leave", "error", err)
 	}
@@ -293,8 +294,8 @@ func (a *Agent) close() {
 	if a.mesh != nil {
 		a.mesh.Shutdown()
 	}
-	if a.conductor != nil {
-		a.conductor.Close()
+	if a.lead.conductor != nil {
+		a.lead.conductor.Close()
 	}
 	if a.waiting.end != nil {
 		a.waiting.end()
@@ -330,9 +331,9 @@ func (a *Agent) pulse(ctx context.Context) error {
 		a.clock.set(a.mesh.Offset())
 		a.store.Tick(a.clock.agree.Load())
 		a.forgetMembers()
-		a.report()
+		a.lead.report()
 		a.peers.Tick(time.Now())
-		a.watchStall(time.Now())
+		a.lead.watchStall(time.Now())
 		a.watchTrouble()
 	}
 }
@@ -345,8 +346,8 @@ func (a *Agent) changed(c store.Change) {
 	if c.OwnHead {
 		a.mesh.Announce()
 	}
-	if u, any := urgency(c); any && a.committer != nil {
-		a.committer.Notify(u)
+	if u, any := urgency(c); any && a.lead.committer != nil {
+		a.lead.committer.Notify(u)
 	}
 	a.fail2ban.notifier.Poke()
 	if a.enforcement != nil {

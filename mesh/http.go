@@ -31,6 +31,13 @@ func (w *watchers) changed(c store.Change) {
 	}
 }
 
+// committed is told of what happened at the conductor.
+func (w *watchers) committed(e commit.Event) {
+	if w.metrics != nil {
+		w.metrics.Committed(e)
+	}
+}
+
 // openHTTP takes the address of the HTTP listener, where there is one.
 func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	h := &a.cfg.HTTP
@@ -95,14 +102,14 @@ type sampled struct{ *Agent }
 var _ metrics.Source = sampled{}
 
 func (a sampled) Sample() metrics.Sample {
-	lead := a.elector.Status()
+	lead := a.lead.elector.Status()
 	frozen, _ := a.store.Frozen()
 	offset, _ := a.mesh.Offset()
 	s := metrics.Sample{
 		InSync: a.mesh.InSync(), Settled: a.mesh.Settled(), Skew: -offset,
 		Counts: a.store.Counts(), Jails: a.store.JailCounts(), Frozen: frozen, Blocked: len(a.store.Blocked()), Gossip: a.mesh.Stats(),
 		Leader: metrics.Leader{Known: lead.Leader != "", Self: lead.Self, Eligible: lead.Eligible, Term: lead.Term},
-		Commit: a.commitStatusBy((*commit.Committer).LastStatus),
+		Commit: a.lead.statusBy((*commit.Committer).LastStatus),
 		Store:  metrics.Store{Healthy: a.store.Health() == nil},
 	}
 	s.Spooled, s.Warnings = a.waiting.calls(), len(a.statusBy((*commit.Committer).LastStatus).Warnings)

@@ -112,7 +112,7 @@ func (a *Agent) quorumWarning(members int) string {
 	for _, n := range q.Jails {
 		worst = max(worst, n)
 	}
-	if a.committer == nil || worst <= members {
+	if a.lead.committer == nil || worst <= members {
 		return ""
 	}
 	return fmt.Sprintf("quorum asks for %d routers and the mesh has %d: such bans never reach the conductor; lower quorum.default or quorum.jails", worst, members)

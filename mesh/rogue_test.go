@@ -83,7 +83,7 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 	if r, err := a.Commit(t.Context(), control.CommitCall{}); err != nil || r.Committed {
 		t.Errorf("a commit without force committed: %+v, %v", r, err)
 	}
-	forwarded, err := a.commitFor(t.Context(), true)
+	forwarded, err := a.lead.commitFor(t.Context(), true)
 	if got := tenant(sim); forwarded.Committed || err == nil || !strings.Contains(err.Error(), "run `banmesh commit --force` on router1") || len(got) != 1 {
 		t.Errorf("a forwarded --force: %+v, %v; the conductor has %d", forwarded, err, len(got))
 	}

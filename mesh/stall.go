@@ -132,20 +132,20 @@ func (s *stall) passedOver() []string {
 }
 
 // watchStall is one look.
-func (a *Agent) watchStall(now time.Time) {
-	if a.stall == nil || now.Sub(a.stall.looked) < stallLook {
+func (l *lead) watchStall(now time.Time) {
+	if l.stall == nil || now.Sub(l.stall.looked) < stallLook {
 		return
 	}
-	a.stall.looked = now
-	own := a.committer.Status()
+	l.stall.looked = now
+	own := l.committer.Status()
 	p := progress{add: own.PendingAdd, remove: own.PendingRemove}
-	for _, e := range a.store.Placed() {
+	for _, e := range l.Set.Placed() {
 		p.placed++
 		p.newest = max(p.newest, e.First)
 	}
-	lead := a.elector.Status()
-	if bar := a.stall.look(now, p, lead.Leader, lead.Self, lead.Work); bar != "" {
-		a.log.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.add, "remove", p.remove)
-		a.elector.Recheck()
+	lead := l.elector.Status()
+	if bar := l.stall.look(now, p, lead.Leader, lead.Self, lead.Work); bar != "" {
+		l.Logger.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.add, "remove", p.remove)
+		l.elector.Recheck()
 	}
 }

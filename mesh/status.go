@@ -19,7 +19,7 @@ import (
 
 // Members returns the members of the mesh, this one among them, by name.
 func (a *Agent) Members(context.Context) ([]control.Member, error) {
-	lead := a.elector.Status()
+	lead := a.lead.elector.Status()
 	members := a.mesh.Members()
 	out := make([]control.Member, len(members))
 	for i, m := range members {
@@ -52,7 +52,7 @@ func (a *Agent) Status(context.Context) (control.Status, error) {
 // Status, or its LastStatus, which costs nothing.
 func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Status {
 	counts := a.store.Counts()
-	lead := a.elector.Status()
+	lead := a.lead.elector.Status()
 	frozen, by := a.store.Frozen()
 	offset, _ := a.mesh.Offset()
 	members := a.mesh.Members()
@@ -62,7 +62,7 @@ func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Stat
 		Bans: control.BanCount{
 			Live: counts.Live, Effective: counts.Effective, Own: counts.Own, OverLimit: counts.OverLimit, Held: counts.Held,
 		},
-		Allows: counts.Allows, Frozen: frozen, FrozenBy: by, Blocked: a.store.Blocked(), Commit: a.commitStatusBy(ask),
+		Allows: counts.Allows, Frozen: frozen, FrozenBy: by, Blocked: a.store.Blocked(), Commit: a.lead.statusBy(ask),
 		Replicate: &control.ReplicateNow{Counters: counters(a.mesh.Stats())},
 	}
 	if lead.Leader != "" {
@@ -174,7 +174,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	if text := a.quorumWarning(s.Members.Alive + s.Members.Failed); text != "" {
 		w = append(w, text)
 	}
-	w = append(w, a.commitWarnings(s, ask)...)
+	w = append(w, a.lead.warnings(s, ask)...)
 	w = append(w, enforceWarnings(s.Enforce)...)
 	w = append(w, a.past.warnings()...)
 	w = append(w, a.reloaded.warnings()...)

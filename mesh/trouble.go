@@ -26,11 +26,11 @@ func (a *Agent) watchTrouble() {
 		return
 	}
 	f := alert.Facts{
-		Router: a.cfg.Name, Members: a.mesh.Members(), InSync: a.mesh.InSync(), Commit: a.commitStatus(), Lead: a.elector.Status(),
-		Commits: a.committer != nil, Held: a.heldWarning(), Store: a.store.Health(),
+		Router: a.cfg.Name, Members: a.mesh.Members(), InSync: a.mesh.InSync(), Commit: a.lead.status(), Lead: a.lead.elector.Status(),
+		Commits: a.lead.committer != nil, Held: a.heldWarning(), Store: a.store.Health(),
 	}
-	if a.stall != nil {
-		f.Stalled = a.stall.warning()
+	if a.lead.stall != nil {
+		f.Stalled = a.lead.stall.warning()
 	}
 	a.alerts.Look(time.Now(), f)
 }

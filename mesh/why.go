@@ -45,7 +45,7 @@ func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 		}
 	}
 	w.Origins, w.Times = len(origins), len(w.Bans)
-	if x.Banned && a.committedNow()(p) {
+	if x.Banned && a.lead.committedNow()(p) {
 		w.Committed, w.CommittedSince = true, a.placedSince(p)
 	}
 	if w.Effective && !w.Committed {

@@ -1,0 +1,114 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"go4.org/netipx"
+
+	"banmesh/mesh/commit"
+	"banmesh/mesh/control"
+	"banmesh/store"
+)
+
+// status is how the commits stand: the leader's own view on every
+// router, this agent's where nobody leads.
+func (l *lead) status() control.CommitStatus {
+	return l.statusBy((*commit.Committer).Status)
+}
+
+// statusBy is the same by what the committer is asked for: its Status, or
+// its LastStatus, which costs nothing.
+func (l *lead) statusBy(ask func(*commit.Committer) commit.Status) control.CommitStatus {
+	own := commit.Status{State: commit.StateOff}
+	if l.committer != nil {
+		own = ask(l.committer)
+	}
+	s := control.CommitStatus{Driver: l.Config.Commit.Driver}
+	s.State, s.Detail, s.Committed, s.PendingAdd, s.PendingRemove = string(own.State), own.Detail, own.Committed, own.PendingAdd, own.PendingRemove
+	s.Foreign, s.Held, s.Commits, s.Features, s.LastError = own.Foreign, own.Held, own.Commits, own.Features, text(own.LastError)
+	s.LastCommit = control.At(own.LastCommit)
+	if s.Unread = l.committer != nil && own.ReadAt.IsZero(); l.committer != nil && !s.Unread {
+		s.ReadAt, s.ReadBy = control.At(own.ReadAt), l.Config.Name
+	}
+	lead := l.elector.Status()
+	r, known := l.Peers.ReportOf(lead.Leader)
+	if lead.Self || !known {
+		return s
+	}
+	s.State, s.Detail, s.LastError, s.LastCommit = r.State, r.Detail, text(r.LastError), control.Time(r.LastCommit)
+	s.Committed, s.PendingAdd, s.PendingRemove = int(r.Committed), int(r.PendingAdd), int(r.PendingRemove)
+	s.Foreign, s.Held, s.Commits = int(r.Foreign), int(r.Held), r.Commits
+	s.ReadAt, s.ReadBy, s.Unread = control.Time(r.Verified), lead.Leader, r.Verified == 0
+	return s
+}
+
+func text(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// warnings says what keeps bans from the conductor.
+func (l *lead) warnings(s *control.Status, ask func(*commit.Committer) commit.Status) []string {
+	if l.committer == nil {
+		return nil
+	}
+	own := ask(l.committer)
+	w := own.Warnings
+	if s.Leader == nil && !own.Able && own.Why != "" {
+		// Instead of what the committer says of this router alone.
+		w = slices.DeleteFunc(slices.Clone(w), func(text string) bool { return strings.HasSuffix(text, ": "+own.Why) })
+		w = append(w, "no router commits; this one cannot: "+own.Why)
+	}
+	lead := l.elector.Status()
+	if r, known := l.Peers.ReportOf(lead.Leader); known && !lead.Self && r.ByHand != "" {
+		w = append(w, fmt.Sprintf("removed from the tenant by hand, and put back later unless unbanned: %s", r.ByHand))
+	}
+	if text := l.stall.warning(); text != "" {
+		w = append(w, text)
+	}
+	for _, name := range l.stall.passedOver() {
+		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, barredFor, name))
+	}
+	if s.Commit.Held > 0 && !lead.Self { // the leader's own warnings say it
+		w = append(w, fmt.Sprintf("%d changes at the conductor are held until an operator confirms them, because they are too many at once or too wide: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
+	}
+	return w
+}
+
+// committedNow returns a function that says whether all of a prefix that is
+// effective is in running: the leader has read it, the others go by what was
+// placed until the leader last found it there, and know of nothing before it
+// has told them.
+func (l *lead) committedNow() func(netip.Prefix) bool {
+	lead := l.elector.Status()
+	if l.committer != nil && lead.Self {
+		return l.committer.CommittedNow()
+	}
+	r, known := l.Peers.ReportOf(lead.Leader)
+	if !known {
+		return func(netip.Prefix) bool { return false }
+	}
+	var b netipx.IPSetBuilder
+	for _, p := range l.Set.Placed() {
+		if p.Start <= store.Millis(r.Verified) {
+			b.AddPrefix(p.Prefix)
+		}
+	}
+	for _, p := range r.RemovedByHand() {
+		b.RemovePrefix(p)
+	}
+	running, err := b.IPSet()
+	if err != nil { // it holds valid prefixes only
+		return func(netip.Prefix) bool { return false }
+	}
+	b.AddSet(l.Set.Exemptions())
+	space, err := b.IPSet()
+	return func(p netip.Prefix) bool {
+		return err == nil && running.OverlapsPrefix(p) && space.ContainsPrefix(p)
+	}
+}
