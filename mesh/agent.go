@@ -19,6 +19,7 @@ import (
 
 	"banmesh/mesh/alert"
 	"banmesh/mesh/config"
+	"banmesh/mesh/control"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/crowdsec"
 	"banmesh/mesh/fail2ban"
@@ -46,6 +47,7 @@ type Agent struct {
 	store    *store.Store
 	mesh     *gossip.Mesh
 	lead     lead
+	quorum   quorum
 	fail2ban localFail2ban
 	waiting  waiting
 	repeat   *repeats
@@ -184,7 +186,7 @@ func (a *Agent) openFail2ban() error {
 		Set: a.store, Client: a.fail2ban.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
-		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Holds: func(jail string, p netip.Prefix) bool { return a.ownBan(jail, p) > 0 },
+		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Holds: func(jail string, p netip.Prefix) bool { return a.own().until(jail, p) > 0 },
 		Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
@@ -211,10 +213,38 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 }
 
 func (a *Agent) openLead() error {
+	a.quorum = quorum{&a.cfg.Quorum, a.store, a.mesh}
 	return a.lead.open(leadConfig{
 		Config: &a.cfg, MayLead: a.mayLead(), Started: a.started, Set: a.store, Mesh: a.mesh, Peers: a.peers, Clock: a.clock,
-		Random: a.doors.Random, Ignored: a.ignored, Quorum: a.enough(), Publish: a.events.publish, Committed: a.watchers.committed, Logger: a.log,
+		Random: a.doors.Random, Ignored: a.ignored, Quorum: a.quorum.enough(), Publish: a.events.publish, Committed: a.watchers.committed, Logger: a.log,
 	})
+}
+
+// openCrowdSec makes the follower of a LAPI, where one is configured.
+func (a *Agent) openCrowdSec() (err error) {
+	c := &a.cfg.CrowdSec
+	if c.URL == "" {
+		return nil
+	}
+	a.crowdsec, err = crowdsec.New(crowdsec.Config{
+		URL: c.URL, KeyFile: c.KeyFile, CAFile: c.CAFile, Origins: c.Origins, Interval: time.Duration(c.Interval),
+		Apply: a.decisions().apply, Logger: a.log,
+	})
+	return err
+}
+
+func (a *Agent) own() own { return own{a.store, a.cfg.Name} }
+
+// decisions makes what CrowdSec's decisions become bans by.
+func (a *Agent) decisions() *decisions {
+	return &decisions{
+		own: a.own(), jail: a.cfg.CrowdSec.Jail, limits: a.cfg.Limits.Store(), longest: time.Duration(a.cfg.Bans.MaxDuration),
+		set: a.store, clock: a.clock, log: a.log, ban: a.ban,
+		unban: func(ctx context.Context, c control.UnbanCall) error {
+			_, err := a.unban(ctx, c, c)
+			return err
+		},
+	}
 }
 
 // mayLead says whether this agent is configured to commit.

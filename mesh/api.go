@@ -305,7 +305,7 @@ func (a *Agent) List(_ context.Context, q control.ListQuery) (bans iter.Seq[cont
 		Prefix: q.Prefix, Jail: q.Jail, Origin: q.Origin, Since: store.Millis(q.Since), Until: store.Millis(q.Until),
 		Effective: q.Effective, Sort: orders[q.Sort], Offset: q.Offset, Limit: q.Limit,
 	})
-	committed, alive := a.lead.committedNow(), a.aliveNames()
+	committed, alive := a.lead.committedNow(), a.quorum.alive()
 	return func(yield func(control.Ban) bool) {
 		for i := range entries {
 			b := listed(&entries[i], committed(entries[i].Prefix))

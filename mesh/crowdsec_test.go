@@ -94,7 +94,7 @@ func TestAnUnbanOfADecisionSticks(t *testing.T) {
 	tell := func(gone ...netip.Prefix) {
 		t.Helper()
 		c := crowdsec.Change{All: true, New: []crowdsec.Decision{{Prefix: p, Until: until}, {Prefix: long, Until: until.Add(100 * time.Hour)}}, Gone: gone}
-		if err := a.decided(t.Context(), c); err != nil {
+		if err := a.decisions().apply(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		until = until.Add(time.Second) // as another answer words it
@@ -117,7 +117,7 @@ func TestAnUnbanOfADecisionSticks(t *testing.T) {
 		t.Errorf("the long one: %+v", now)
 	}
 	// A decision that is prolonged there is prolonged here.
-	err := a.decided(context.Background(), crowdsec.Change{New: []crowdsec.Decision{{Prefix: p, Until: time.Now().Add(50 * time.Minute)}}})
+	err := a.decisions().apply(context.Background(), crowdsec.Change{New: []crowdsec.Decision{{Prefix: p, Until: time.Now().Add(50 * time.Minute)}}})
 	if err != nil || listing(t, a)[p.String()].Prefix == "" {
 		t.Errorf("a new decision about what was unbanned: %v, %v", err, listing(t, a))
 	}
@@ -132,7 +132,7 @@ func TestADecisionThatIsRefusedStopsNoOther(t *testing.T) {
 		return crowdsec.Decision{Prefix: netip.MustParsePrefix(p), Until: until}
 	}
 	wide := []crowdsec.Decision{decision("198.18.0.0/15"), decision("2001:db8::/31"), decision("203.0.113.7/32")}
-	if err := a.decided(t.Context(), crowdsec.Change{All: true, New: wide}); err != nil {
+	if err := a.decisions().apply(t.Context(), crowdsec.Change{All: true, New: wide}); err != nil {
 		t.Errorf("a wide one: %v", err)
 	}
 	if all := listing(t, a); len(all) != 1 || all["203.0.113.7/32"].Prefix == "" {
@@ -143,7 +143,7 @@ func TestADecisionThatIsRefusedStopsNoOther(t *testing.T) {
 		many = append(many, decision(fmt.Sprintf("192.0.2.%d/32", i)))
 	}
 	c := crowdsec.Change{All: true, New: many, Gone: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}}
-	if err := a.decided(t.Context(), c); err == nil {
+	if err := a.decisions().apply(t.Context(), c); err == nil {
 		t.Error("more than fit are taken")
 	}
 	if all := listing(t, a); len(all) < 5 || all["203.0.113.7/32"].Prefix != "" {
@@ -158,7 +158,7 @@ func TestADecisionTakenBackShortensTheBan(t *testing.T) {
 	short, long := crowdsec.Decision{Prefix: p, Until: now.Add(4 * time.Hour)}, crowdsec.Decision{Prefix: p, Until: now.Add(168 * time.Hour)}
 	tell := func(c crowdsec.Change, want time.Duration) {
 		t.Helper()
-		if err := a.decided(t.Context(), c); err != nil {
+		if err := a.decisions().apply(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		if got := listing(t, a)[p.String()].Until.Time().Sub(now).Round(time.Minute); got != want {

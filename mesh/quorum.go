@@ -11,6 +11,13 @@ import (
 	"banmesh/store"
 )
 
+// quorum asks how many routers must have banned what goes to the conductor.
+type quorum struct {
+	*config.Quorum
+	set  *store.Store
+	mesh *gossip.Mesh
+}
+
 // reached says whether in some jail enough routers have banned it. Those count
 // that are alive: a name is free, and a record proves no router.
 func reached(q *config.Quorum, b store.EffectiveBan, alive map[string]bool) bool {
@@ -28,10 +35,10 @@ func reached(q *config.Quorum, b store.EffectiveBan, alive map[string]bool) bool
 	})
 }
 
-// aliveNames are the members that are there now, this one too.
-func (a *Agent) aliveNames() map[string]bool {
+// alive are the members that are there now, this one too.
+func (q *quorum) alive() map[string]bool {
 	alive := make(map[string]bool)
-	for _, m := range a.mesh.Members() {
+	for _, m := range q.mesh.Members() {
 		if m.State == gossip.Alive {
 			alive[m.Name] = true
 		}
@@ -40,13 +47,13 @@ func (a *Agent) aliveNames() map[string]bool {
 }
 
 // enough is the committer's question; nil where one router is enough for all.
-func (a *Agent) enough() func() func(store.EffectiveBan) bool {
-	if !a.cfg.Quorum.Any() {
+func (q *quorum) enough() func() func(store.EffectiveBan) bool {
+	if !q.Any() {
 		return nil
 	}
 	return func() func(store.EffectiveBan) bool {
-		alive := a.aliveNames()
-		return func(b store.EffectiveBan) bool { return reached(&a.cfg.Quorum, b, alive) }
+		alive := q.alive()
+		return func(b store.EffectiveBan) bool { return reached(q.Quorum, b, alive) }
 	}
 }
 
@@ -83,18 +90,18 @@ func waits(q *config.Quorum, e *store.Entry, alive map[string]bool) *control.Quo
 
 // waitsFor is what keeps a prefix from the conductor although a ban covers
 // it; nil where one of the bans that do has its quorum.
-func (a *Agent) waitsFor(p netip.Prefix) *control.QuorumWait {
-	if !a.cfg.Quorum.Any() {
+func (q *quorum) waitsFor(p netip.Prefix) *control.QuorumWait {
+	if !q.Any() {
 		return nil
 	}
 	var wait *control.QuorumWait
-	alive := a.aliveNames()
-	entries := a.store.List(store.Query{Prefix: p})
+	alive := q.alive()
+	entries := q.set.List(store.Query{Prefix: p})
 	for i := range entries {
 		if !entries[i].Effective || entries[i].Prefix.Bits() > p.Bits() {
 			continue
 		}
-		w := waits(&a.cfg.Quorum, &entries[i], alive)
+		w := waits(q.Quorum, &entries[i], alive)
 		if w == nil {
 			return nil
 		}
@@ -105,14 +112,13 @@ func (a *Agent) waitsFor(p netip.Prefix) *control.QuorumWait {
 	return wait
 }
 
-// quorumWarning says that no ban of some jail can ever reach the conductor.
-func (a *Agent) quorumWarning(members int) string {
-	q := &a.cfg.Quorum
+// warning says that no ban of some jail can ever reach the conductor.
+func (q *quorum) warning(members int) string {
 	worst := q.Default
 	for _, n := range q.Jails {
 		worst = max(worst, n)
 	}
-	if a.lead.committer == nil || worst <= members {
+	if worst <= members {
 		return ""
 	}
 	return fmt.Sprintf("quorum asks for %d routers and the mesh has %d: such bans never reach the conductor; lower quorum.default or quorum.jails", worst, members)

@@ -171,7 +171,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 		warn("%d records bear this router's name and are not its own: its store was restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name; if neither of the first two, change the key on all routers", records)
 	}
 	w = append(w, a.peers.LimitWarnings(members)...)
-	if text := a.quorumWarning(s.Members.Alive + s.Members.Failed); text != "" {
+	if text := a.quorum.warning(s.Members.Alive + s.Members.Failed); a.lead.committer != nil && text != "" {
 		w = append(w, text)
 	}
 	w = append(w, a.lead.warnings(s, ask)...)
