@@ -49,8 +49,7 @@ type Agent struct {
 	lead     lead
 	quorum   quorum
 	fail2ban localFail2ban
-	waiting  waiting
-	repeat   *repeats
+	waiting  *waiting
 	events   hub
 	listener net.Listener
 	peers    *peer.Messenger
@@ -58,7 +57,7 @@ type Agent struct {
 
 	lifts       warning.Lifts
 	former      string // the name that the store was written under, where it is another; else ""
-	inviter     *invite.Host
+	inviter     *inviter
 	alerts      *alert.Watcher // nil where no command is configured
 	enforcement *enforcement   // nil where none is configured
 	watchers    watchers
@@ -124,7 +123,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if a.lead.conductor, err = newConductor(&a.cfg.Commit, a.doors.Conductor, a.log); err != nil {
 		return nil, fmt.Errorf("conductor: %w", err)
 	}
-	a.openInvitations()
+	a.inviter = newInviter(&a.cfg, a.store, func() *gossip.Mesh { return a.mesh }, a.clock, a.log)
 	a.openPeers()
 	if err := a.openMesh(ctx); err != nil {
 		return nil, err
@@ -190,7 +189,15 @@ func (a *Agent) openFail2ban() error {
 		Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
-	return a.openSpool()
+	repeat := &repeats{store: a.store, settled: func() bool { return a.mesh.Settled() }}
+	repeat.load()
+	a.waiting = newWaiting(waitingConfig{Apply: a.applySpooled, Lift: a.lift, Hook: a.fail2ban.hook, Logger: a.log},
+		a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), repeat)
+	gid, err := server.Group(a.cfg.SocketGroup)
+	if err != nil {
+		return err
+	}
+	return a.waiting.spools.Prepare(gid)
 }
 
 func (a *Agent) openMesh(ctx context.Context) (err error) {
@@ -199,8 +206,6 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("gossip.bind: %q is not IP:port", g.Bind)
 	}
-	a.repeat = &repeats{store: a.store, settled: func() bool { return a.mesh.Settled() }}
-	a.repeat.load()
 	a.mesh, err = gossip.New(ctx, gossip.Config{
 		Name: a.cfg.Name, Version: a.build.version, Bind: bind, Advertise: g.Advertise, Profile: g.Profile,
 		Label: g.Label, Insecure: g.Insecure, KeyringFile: g.Keyring, LocalKeyring: !g.RemoteKeyring, Ignore: a.ignored, Join: a.cfg.Join,
@@ -279,7 +284,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("fail2ban", ctx, a.fail2ban.notifier.Run)
 	start("never-ban", ctx, a.neverBan.run)
 	start("clock", work, a.pulse)
-	start("spool", work, a.chores)
+	start("spool", work, a.waiting.chores)
 	if a.alerts != nil {
 		start("alerts", ctx, a.alerts.Run)
 	}
@@ -327,7 +332,7 @@ func (a *Agent) close() {
 	if a.lead.conductor != nil {
 		a.lead.conductor.Close()
 	}
-	if a.waiting.end != nil {
+	if a.waiting != nil {
 		a.waiting.end()
 	}
 	if a.store != nil {

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"banmesh/mesh/control"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/gossip"
+	"banmesh/mesh/spool"
 	"banmesh/store"
 )
 
@@ -23,7 +25,7 @@ const maxShown = 100
 // Ban stores the bans; they are on disk when it returns.
 func (a *Agent) Ban(ctx context.Context, c control.BanCall) (control.BanReply, error) {
 	if !c.DryRun {
-		a.drainFirst(ctx)
+		a.waiting.drainFirst(ctx)
 	}
 	return a.ban(ctx, c)
 }
@@ -126,7 +128,7 @@ func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanRe
 		lifted, err := a.lift(ctx, c)
 		return unbanned(lifted), err
 	}
-	a.drainFirst(ctx)
+	a.waiting.drainFirst(ctx)
 	seen := c
 	seen.At = 0 // it is said now: all that is seen is meant, whatever a clock says of when it began
 	reply, err := a.unban(ctx, c, seen)
@@ -149,7 +151,7 @@ func (a *Agent) unban(ctx context.Context, c, seen control.UnbanCall) (control.U
 	if err != nil {
 		return control.UnbanReply{}, err
 	}
-	if err := a.repeat.add(ctx, c, a.clock.raw()); err != nil {
+	if err := a.waiting.repeat.add(ctx, c, a.clock.raw()); err != nil {
 		return control.UnbanReply{}, refusal(err)
 	}
 	if n := limited(lifted); n > 0 {
@@ -202,7 +204,7 @@ func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, 
 
 // Allow takes prefixes out of every ban until then.
 func (a *Agent) Allow(ctx context.Context, c control.AllowCall) (control.AllowReply, error) {
-	a.drainFirst(ctx)
+	a.waiting.drainFirst(ctx)
 	if err := a.allow(ctx, c.Prefixes, c.Until, c.Comment); err != nil {
 		return control.AllowReply{}, err
 	}
@@ -288,6 +290,29 @@ func (a *Agent) Allows(context.Context) ([]control.Allow, error) {
 		})
 	}
 	return out, nil
+}
+
+// Fail2ban gives a hook of the fail2ban action its meaning.
+func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error) {
+	return a.waiting.hookOn(ctx, c)
+}
+
+// applySpooled does what a call says that no agent took in time.
+func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
+	var err error
+	switch {
+	case e.Ban != nil:
+		_, err = a.ban(ctx, *e.Ban)
+	case e.Unban != nil:
+		_, err = a.unban(ctx, *e.Unban, *e.Unban)
+	case e.Hook != nil:
+		_, err = a.fail2ban.hook(ctx, *e.Hook)
+	}
+	var refused *control.Error
+	if errors.As(err, &refused) && refused.Code != control.CodeUnavailable && refused.Code != control.CodeInternal {
+		return fmt.Errorf("%w: %w", spool.ErrRefused, err)
+	}
+	return err
 }
 
 // orders are those of control.ListSorts.

@@ -25,7 +25,7 @@ var behind = map[string]string{
 	"config/config.go": "the default name, before the start",
 	"config/name.go":   "the machine's id, where the configuration is read",
 	"config/file.go":   "reading the configuration, before the start and when told to",
-	"invite.go":        "the conductor's public files, when a machine is let in",
+	"inviter.go":       "the conductor's public files, when a machine is let in",
 	"http.go":          "the size of the store's file, for the metrics of Doors.ListenHTTP",
 
 	"../store/disk.go":   "store.Config.Commit",

@@ -53,7 +53,7 @@ func TestAMachineIsLetInOnTheGossipsPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := a.keys()
+	keys, err := a.inviter.keys()
 	if key, kerr := gossip.ParseKey(w.Keyring[0]); err != nil || kerr != nil || gossip.KeyName(key) != gossip.KeyName(keys[0]) {
 		t.Errorf("given %v (%v), which is not the mesh's key", w.Keyring, kerr)
 	}

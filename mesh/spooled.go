@@ -2,14 +2,13 @@ package mesh
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"banmesh/mesh/control"
-	"banmesh/mesh/control/server"
 	"banmesh/mesh/spool"
+	"banmesh/store"
 )
 
 // maxKept bounds the hooks of fail2ban whose callers have gone while the disk does
@@ -19,7 +18,9 @@ const maxKept = 10_000
 // waiting are calls that reached no agent in time, and those that this one holds
 // although their callers have gone.
 type waiting struct {
+	waitingConfig
 	spools Spools
+	repeat *repeats
 
 	spooled atomic.Int64    // in spool, as of the last look: the disk may hang
 	kept    chan struct{}   // one for each hook under way
@@ -27,16 +28,18 @@ type waiting struct {
 	end     context.CancelFunc
 }
 
-// openSpool makes the places in which calls wait, and says where they are.
-func (a *Agent) openSpool() error {
-	w := &a.waiting
-	w.spools, w.kept = a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), make(chan struct{}, maxKept)
+// waitingConfig is what they need of the agent.
+type waitingConfig struct {
+	Apply  func(context.Context, spool.Entry) error
+	Lift   func(context.Context, control.UnbanCall) ([]store.Lifted, error)
+	Hook   func(context.Context, control.HookCall) (note string, err error)
+	Logger *slog.Logger
+}
+
+func newWaiting(c waitingConfig, spools Spools, repeat *repeats) *waiting {
+	w := &waiting{waitingConfig: c, spools: spools, repeat: repeat, kept: make(chan struct{}, maxKept)}
 	w.life, w.end = context.WithCancel(context.Background())
-	gid, err := server.Group(a.cfg.SocketGroup)
-	if err != nil {
-		return err
-	}
-	return w.spools.Prepare(gid)
+	return w
 }
 
 // files are the two spools of an agent: one in its data directory and a quick one
@@ -73,7 +76,7 @@ func (w *waiting) calls() int {
 
 // chores does each second what may have to wait for the disk, apart from all that
 // must not.
-func (a *Agent) chores(ctx context.Context) error {
+func (w *waiting) chores(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -82,57 +85,40 @@ func (a *Agent) chores(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		a.drainFirst(ctx)
-		if n, err := a.waiting.spools.Len(); err == nil {
-			a.waiting.spooled.Store(int64(n))
+		w.drainFirst(ctx)
+		if n, err := w.spools.Len(); err == nil {
+			w.spooled.Store(int64(n))
 		}
-		if err := a.repeat.run(ctx, a.lift); err != nil && ctx.Err() == nil {
-			a.log.Warn("repeat the unbans given before the first exchange", "error", err)
+		if err := w.repeat.run(ctx, w.Lift); err != nil && ctx.Err() == nil {
+			w.Logger.Warn("repeat the unbans given before the first exchange", "error", err)
 		}
 	}
 }
 
 // drainFirst applies the calls that waited in the spools, so that they come
 // before the one at hand.
-func (a *Agent) drainFirst(ctx context.Context) {
-	drained, err := a.waiting.spools.Drain(ctx, a.applySpooled)
+func (w *waiting) drainFirst(ctx context.Context) {
+	drained, err := w.spools.Drain(ctx, w.Apply)
 	for _, aside := range drained.Aside {
-		a.log.Error("spooled call refused", "error", aside)
+		w.Logger.Error("spooled call refused", "error", aside)
 	}
 	for _, unread := range drained.Unread {
-		a.log.Warn("spooled call not readable", "error", unread)
+		w.Logger.Warn("spooled call not readable", "error", unread)
 	}
 	if err != nil && ctx.Err() == nil {
-		a.log.Warn("the spool is not drained", "error", err)
+		w.Logger.Warn("the spool is not drained", "error", err)
 	}
 	if drained.Applied > 0 {
-		a.log.Info("spooled calls applied", "calls", drained.Applied)
+		w.Logger.Info("spooled calls applied", "calls", drained.Applied)
 	}
 }
 
-func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
-	var err error
-	switch {
-	case e.Ban != nil:
-		_, err = a.ban(ctx, *e.Ban)
-	case e.Unban != nil:
-		_, err = a.unban(ctx, *e.Unban, *e.Unban)
-	case e.Hook != nil:
-		_, err = a.fail2ban.hook(ctx, *e.Hook)
-	}
-	var refused *control.Error
-	if errors.As(err, &refused) && refused.Code != control.CodeUnavailable && refused.Code != control.CodeInternal {
-		return fmt.Errorf("%w: %w", spool.ErrRefused, err)
-	}
-	return err
-}
-
-// Fail2ban gives a hook of the fail2ban action its meaning. fail2ban asks once, so
-// the hook goes on when its caller has no more time: it is done when the disk
-// answers, and doing it again from the spool changes nothing.
-func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) (control.HookReply, error) {
+// hookOn does what a hook means. fail2ban asks once, so the hook goes on when its
+// caller has no more time: it is done when the disk answers, and doing it again from
+// the spool changes nothing.
+func (w *waiting) hookOn(ctx context.Context, c control.HookCall) (control.HookReply, error) {
 	select {
-	case a.waiting.kept <- struct{}{}:
+	case w.kept <- struct{}{}:
 	default:
 		return control.HookReply{}, control.Errorf(control.CodeUnavailable, "%d calls of fail2ban wait for the disk", maxKept)
 	}
@@ -142,9 +128,9 @@ func (a *Agent) Fail2ban(ctx context.Context, c control.HookCall) (control.HookR
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		defer func() { <-a.waiting.kept }()
-		a.drainFirst(a.waiting.life)
-		note, err := a.fail2ban.hook(a.waiting.life, c)
+		defer func() { <-w.kept }()
+		w.drainFirst(w.life)
+		note, err := w.Hook(w.life, c)
 		done <- outcome{note, err}
 	}()
 	select {

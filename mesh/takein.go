@@ -12,7 +12,7 @@ import (
 // They count as its replay at a start: what is known changes nothing, and what
 // was lifted stays lifted.
 func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error) {
-	a.drainFirst(ctx)
+	a.waiting.drainFirst(ctx)
 	shift := store.Millis(a.clock.shift().Milliseconds())
 	least := store.Millis(time.Duration(a.cfg.Bans.MinDuration).Milliseconds())
 	var reply control.TakeInReply
