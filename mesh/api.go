@@ -17,6 +17,8 @@ import (
 	"banmesh/store"
 )
 
+// The agent answers the control API. Its calls are here, and in a file each where one
+// needs more than a few lines: commit, forget, invite, past, status, takein, why.
 var _ server.Agent = (*Agent)(nil)
 
 // maxShown bounds the lists of prefixes in a reply to a bulk call.
@@ -330,7 +332,7 @@ func (a *Agent) List(_ context.Context, q control.ListQuery) (bans iter.Seq[cont
 		Prefix: q.Prefix, Jail: q.Jail, Origin: q.Origin, Since: store.Millis(q.Since), Until: store.Millis(q.Until),
 		Effective: q.Effective, Sort: orders[q.Sort], Offset: q.Offset, Limit: q.Limit,
 	})
-	committed, alive := a.lead.committedNow(), a.quorum.alive()
+	committed, alive := a.lead.committedNow(), a.lead.quorum.alive()
 	return func(yield func(control.Ban) bool) {
 		for i := range entries {
 			b := listed(&entries[i], committed(entries[i].Prefix))
@@ -360,7 +362,7 @@ func listed(e *store.Entry, committed bool) control.Ban {
 
 // Events calls yield with each event from now on.
 func (a *Agent) Events(ctx context.Context, yield func(control.Event) error) error {
-	return a.events.read(ctx, yield)
+	return a.watchers.events.read(ctx, yield)
 }
 
 // Join adds members; it is remembered over restarts.
@@ -381,9 +383,9 @@ func (a *Agent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply
 func (a *Agent) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOffWithin)
 	defer cancel()
-	a.departure.forGood.Store(true)
-	err := errors.Join(a.departure.announce(ctx, a.mesh.Leave), a.departure.takeOff(ctx, a.enforcement))
-	a.departure.stop()
+	a.life.forGood.Store(true)
+	err := errors.Join(a.life.announce(ctx, a.mesh.Leave), a.life.takeOff(ctx, a.enforcement))
+	a.life.stop()
 	return err
 }
 

@@ -9,8 +9,6 @@ import (
 
 	"banmesh/mesh/control"
 	"banmesh/mesh/enforce"
-	"banmesh/mesh/enforce/feed"
-	"banmesh/mesh/fail2ban"
 	"banmesh/store"
 )
 
@@ -21,39 +19,6 @@ type enforcer interface {
 	Changed(c store.Change)           // told of every change, in order; does not block
 	Remove(ctx context.Context) error // after Run: takes everything off this router
 	Status() enforce.Status
-}
-
-// openFeed makes the feeder of the jail that enforce.jail names, where
-// enforce.driver is fail2ban. The hooks need it: what happens in that jail is
-// not this router's own.
-func (a *Agent) openFeed() (fail2ban.Feed, error) {
-	if a.cfg.Enforce.Driver != "fail2ban" {
-		return nil, nil
-	}
-	feeder, err := feed.New(feed.Config{
-		Set: a.store, Client: a.fail2ban.client, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
-		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
-	}
-	a.enforcement = newEnforcement(feeder, a.cfg.Enforce.Driver, a.log)
-	return feeder, nil
-}
-
-// openNFTables makes what drops in the kernel, where enforce.driver is nftables.
-func (a *Agent) openNFTables() error {
-	if a.cfg.Enforce.Driver != "nftables" {
-		return nil
-	}
-	driver, err := a.doors.Kernel(a.cfg.Enforce.NetNS, a.cfg.Enforce.Ingress)
-	if err != nil {
-		return fmt.Errorf("enforce.driver nftables: %w", err)
-	}
-	a.enforcement = newEnforcement(enforce.New(enforce.Config{
-		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Random: a.doors.Random, Logger: a.log,
-	}), a.cfg.Enforce.Driver, a.log)
-	return nil
 }
 
 // enforcement has the bans take effect on this router, and takes them off it after

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"time"
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/config"
@@ -14,9 +15,10 @@ import (
 	"banmesh/store"
 )
 
-// watchers are the rooms that only look on: metrics, feeds and the page. All are
-// nil where http.listen is empty.
+// watchers are those that only look on: who reads events, and metrics, feeds and the
+// page, which are nil where http.listen is empty.
 type watchers struct {
+	events   hub
 	metrics  *metrics.Metrics
 	page     *page.Page
 	web      *web.Server
@@ -24,10 +26,13 @@ type watchers struct {
 }
 
 // changed is told of every change of the set. It does not block.
-func (w *watchers) changed(c store.Change) {
+func (w *watchers) changed(c store.Change, now func() time.Time) {
 	if w.web != nil {
 		w.metrics.Changed(c)
 		w.web.Changed(c)
+	}
+	if w.events.watched() {
+		w.events.publish(storeEvents(c, now())...)
 	}
 }
 
@@ -36,34 +41,6 @@ func (w *watchers) committed(e commit.Event) {
 	if w.metrics != nil {
 		w.metrics.Committed(e)
 	}
-}
-
-// openHTTP takes the address of the HTTP listener, where there is one.
-func (a *Agent) openHTTP(ctx context.Context) (err error) {
-	h := &a.cfg.HTTP
-	if h.Listen == "" {
-		return nil
-	}
-	a.watchers.metrics, err = metrics.New(metrics.Config{
-		Source: sampled{a}, Name: a.cfg.Name, Version: a.build.version, Commit: a.build.commit, Now: a.clock.now,
-		Settled: a.mesh.Settled, Logger: a.log,
-	})
-	if err != nil {
-		return err
-	}
-	a.watchers.page, err = page.New(page.Config{Agent: a, Logger: a.log, Now: a.clock.now})
-	if err != nil {
-		return err
-	}
-	a.watchers.web, err = web.New(web.Config{
-		Set: a.store, Health: a.store.Health, Ready: a.settledOrWhy, Metrics: a.watchers.metrics, Page: a.watchers.page,
-		TokenFile: h.TokenFile, TLS: TLSFiles(h), Now: a.clock.raw, TakenJail: a.cfg.CrowdSec.Jail, Logger: a.log,
-	})
-	if err != nil {
-		return err
-	}
-	a.watchers.listener, err = a.doors.ListenHTTP(ctx, h.Listen)
-	return err
 }
 
 // TLSFiles are those of the listener's certificate.

@@ -13,7 +13,7 @@ import (
 
 // guest serves a machine that is not a member yet. The first may come while the agent is still being opened.
 func (a *Agent) guest(ctx context.Context, c net.Conn, host string) {
-	if !a.ready.Load() {
+	if !a.life.ready.Load() {
 		c.Close() // it hears that nobody is invited here, and asks again
 		return
 	}

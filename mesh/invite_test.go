@@ -87,11 +87,11 @@ func TestAGuestIsSentAwayUntilTheAgentIsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.ready.Store(false)
+	a.life.ready.Store(false)
 	if _, err := invite.Ask(t.Context(), token, invite.Request{Name: "server2", Machine: "m"}); !errors.Is(err, invite.ErrNoAnswer) {
 		t.Errorf("before that: %v", err)
 	}
-	a.ready.Store(true)
+	a.life.ready.Store(true)
 	if _, err := invite.Ask(t.Context(), token, invite.Request{Name: "server2", Machine: "m"}); err != nil {
 		t.Errorf("after that: %v", err)
 	}

@@ -34,7 +34,6 @@ type leadConfig struct {
 	Clock     *clock
 	Random    rand.Source
 	Ignored   func(name string) bool
-	Quorum    func() func(store.EffectiveBan) bool // see commit.Config
 	Publish   func(...control.Event)
 	Committed func(commit.Event)
 	Logger    *slog.Logger
@@ -44,6 +43,7 @@ type leadConfig struct {
 // it leads.
 type lead struct {
 	leadConfig
+	quorum    quorum
 	elector   *leader.Elector
 	conductor *conductor.Conductor // nil where none is configured
 	committer *commit.Committer    // likewise
@@ -53,6 +53,7 @@ type lead struct {
 // open makes the election and, where a conductor is configured, the committer.
 func (l *lead) open(with leadConfig) (err error) {
 	l.leadConfig = with
+	l.quorum = quorum{&with.Config.Quorum, with.Set, with.Mesh}
 	l.elector, err = leader.New(leader.Config{
 		Name: l.Config.Name, Priority: l.Config.Leader.Priority, Observer: !l.MayLead,
 		Peers: l.electorate, Observers: l.observers, Able: l.able, Ignore: l.mayNotLead, Send: l.Peers.SendHeartbeat, Random: l.Random, OnChange: l.leads, Logger: l.Logger,
@@ -70,7 +71,7 @@ func (l *lead) open(with leadConfig) (err error) {
 	c.MaxGrowthPercent, c.GrowthFloor = k.MaxGrowthPercent, k.GrowthFloor
 	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
 	c.Aggregate = l.Config.Bans.Aggregate
-	c.Quorum = l.Quorum
+	c.Quorum = l.quorum.enough()
 	c.Leading = func() bool { return l.elector.Status().Self }
 	c.Ready = l.Mesh.Settled
 	c.ClocksAgree = l.Clock.agree.Load

@@ -37,7 +37,7 @@ func (s *stuck) Status() enforce.Status { return enforce.Status{} }
 
 // Whoever gives `banmesh leave` is told that the bans stay in the kernel.
 func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
-	var d departure
+	var d life
 	s := &stuck{fails: 2}
 	e := newEnforcement(s, "nftables", slog.New(slog.DiscardHandler))
 	done := make(chan error)
@@ -60,9 +60,9 @@ func TestALeaveThatLeavesTheBansInPlaceFails(t *testing.T) {
 // failed at first is tried again at the end of the agent.
 func TestAnInterruptedLeaveTakesTheBansOff(t *testing.T) {
 	a := &Agent{}
-	a.departure.once.Do(func() {}) // there is no mesh
+	a.life.once.Do(func() {}) // there is no mesh
 	stopped := false
-	a.departure.stop = func() { stopped = true }
+	a.life.stop = func() { stopped = true }
 	s := &stuck{fails: 1}
 	a.enforcement = newEnforcement(s, "nftables", slog.New(slog.DiscardHandler))
 	done := make(chan error)
@@ -72,7 +72,7 @@ func TestAnInterruptedLeaveTakesTheBansOff(t *testing.T) {
 	if err := a.Leave(gone); err == nil || !strings.Contains(err.Error(), "not permitted") || !stopped {
 		t.Errorf("the leave: %v (stopped: %v)", err, stopped)
 	}
-	if err := a.departure.takeOff(t.Context(), a.enforcement); err != nil || !a.enforcement.off {
+	if err := a.life.takeOff(t.Context(), a.enforcement); err != nil || !a.enforcement.off {
 		t.Errorf("the end of the agent: %v", err)
 	}
 	if err := a.Leave(gone); err != nil {

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 // reloaded is what the last reload left undone, for status: `systemctl reload` itself only
 // sends a signal and succeeds.
 type reloaded struct {
+	level *slog.LevelVar // of the agent's logger; may be nil
+
 	mu      sync.Mutex
 	err     error    // why nothing was taken over
 	waiting []string // keys that wait for a restart
@@ -47,7 +50,7 @@ func (a *Agent) Reload(ctx context.Context, load func() (config.Config, error)) 
 	if err == nil {
 		waiting, err = a.change(ctx, cfg)
 	}
-	a.reloaded.note(waiting, err)
+	a.trouble.reloaded.note(waiting, err)
 	return waiting, err
 }
 
@@ -56,8 +59,8 @@ func (a *Agent) change(ctx context.Context, cfg config.Config) (waiting []string
 		return nil, err
 	}
 	a.neverBan.configure(cfg.NeverBan)
-	if a.level != nil {
-		if err := a.level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+	if a.trouble.reloaded.level != nil {
+		if err := a.trouble.reloaded.level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 			return nil, fmt.Errorf("log.level: %w", err)
 		}
 	}

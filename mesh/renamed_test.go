@@ -58,7 +58,7 @@ func TestAStoreRemembersWhoseItIs(t *testing.T) {
 
 func TestARenamedRouterIsWarnedOf(t *testing.T) {
 	a := started(t, "router1", nil)
-	a.former = "router5"
+	a.trouble.former = "router5"
 	s, err := a.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Stat
 	offset, _ := a.mesh.Offset()
 	members := a.mesh.Members()
 	s := control.Status{
-		Name: a.cfg.Name, Version: a.build.version, UptimeS: int64(a.clock.raw().Sub(a.started).Seconds()),
+		Name: a.cfg.Name, Version: a.build.version, UptimeS: int64(a.clock.raw().Sub(a.build.started).Seconds()),
 		Term: lead.Term, InSync: a.mesh.InSync(), SkewMS: -offset.Milliseconds(),
 		Bans: control.BanCount{
 			Live: counts.Live, Effective: counts.Effective, Own: counts.Own, OverLimit: counts.OverLimit, Held: counts.Held,
@@ -122,7 +122,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 		w = append(w, text)
 	}
 	w = append(w, warning.Unnotified(a.cfg.Name, s.Unnotified)...)
-	w = append(w, a.lifts.Warnings(time.Now())...)
+	w = append(w, a.trouble.lifts.Warnings(time.Now())...)
 	if a.crowdsec != nil {
 		if text := a.crowdsec.Trouble(); text != "" {
 			w = append(w, text)
@@ -147,8 +147,8 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	if doubt := a.store.Doubt(); doubt != "" {
 		warn("%s; the others send again what they have, and a restart ends this warning", doubt)
 	}
-	if a.former != "" {
-		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[1]s`", a.former, a.cfg.Name)
+	if a.trouble.former != "" {
+		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[1]s`", a.trouble.former, a.cfg.Name)
 	}
 	if s.Spooled > 0 {
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
@@ -171,13 +171,13 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 		warn("%d records bear this router's name and are not its own: its store was restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name; if neither of the first two, change the key on all routers", records)
 	}
 	w = append(w, a.peers.LimitWarnings(members)...)
-	if text := a.quorum.warning(s.Members.Alive + s.Members.Failed); a.lead.committer != nil && text != "" {
+	if text := a.lead.quorum.warning(s.Members.Alive + s.Members.Failed); a.lead.committer != nil && text != "" {
 		w = append(w, text)
 	}
 	w = append(w, a.lead.warnings(s, ask)...)
 	w = append(w, enforceWarnings(s.Enforce)...)
 	w = append(w, a.past.warnings()...)
-	w = append(w, a.reloaded.warnings()...)
+	w = append(w, a.trouble.reloaded.warnings()...)
 	slices.Sort(w)
 	return slices.Compact(w)
 }

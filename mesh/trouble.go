@@ -1,28 +1,23 @@
 package mesh
 
 import (
-	"context"
 	"time"
 
 	"banmesh/mesh/alert"
+	"banmesh/mesh/warning"
 )
 
-// openAlerts makes what has the operator's command told of trouble that lasts, where
-// one is configured.
-func (a *Agent) openAlerts() {
-	c := &a.cfg.Alert
-	if c.Command == "" {
-		return
-	}
-	a.alerts = alert.New(alert.Config{
-		Router: a.cfg.Name, After: time.Duration(c.After), Memory: a.store, Logger: a.log,
-		Command: func(ctx context.Context, event []byte) error { return a.doors.Alert(ctx, c.Command, event, a.log) },
-	})
+// trouble is what an operator is told of beside what the rooms say of themselves.
+type trouble struct {
+	alerts   *alert.Watcher // nil where no command is configured
+	lifts    warning.Lifts
+	former   string // the name that the store was written under, where it is another; else ""
+	reloaded reloaded
 }
 
 // watchTrouble is one look of the alerts; nothing where no command is set.
 func (a *Agent) watchTrouble() {
-	if a.alerts == nil {
+	if a.trouble.alerts == nil {
 		return
 	}
 	f := alert.Facts{
@@ -32,5 +27,5 @@ func (a *Agent) watchTrouble() {
 	if a.lead.stall != nil {
 		f.Stalled = a.lead.stall.warning()
 	}
-	a.alerts.Look(time.Now(), f)
+	a.trouble.alerts.Look(time.Now(), f)
 }

@@ -49,7 +49,7 @@ func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 		w.Committed, w.CommittedSince = true, a.placedSince(p)
 	}
 	if w.Effective && !w.Committed {
-		w.WaitsForQuorum = a.quorum.waitsFor(p)
+		w.WaitsForQuorum = a.lead.quorum.waitsFor(p)
 	}
 	return w, nil
 }

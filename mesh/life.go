@@ -17,8 +17,9 @@ const (
 	takeOffWithin = 20 * time.Second
 )
 
-// departure is the end of an agent: a stop, or a leave for good.
-type departure struct {
+// life is from when an agent is ready to its end: a stop, or a leave for good.
+type life struct {
+	ready   atomic.Bool        // the rooms are made: changes, messages and guests may reach them
 	stop    context.CancelFunc // ends Run
 	forGood atomic.Bool        // asked to leave the mesh, not only to stop
 
@@ -27,19 +28,19 @@ type departure struct {
 }
 
 // announce tells the others by leave, once, however often it is asked.
-func (d *departure) announce(ctx context.Context, leave func(context.Context) error) error {
-	d.once.Do(func() {
+func (l *life) announce(ctx context.Context, leave func(context.Context) error) error {
+	l.once.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, leaveWithin)
 		defer cancel()
-		d.err = leave(ctx)
+		l.err = leave(ctx)
 	})
-	return d.err
+	return l.err
 }
 
 // takeOff takes the bans off this router where it leaves the mesh for good: nobody
 // would end them any more. A restart and a crash keep them.
-func (d *departure) takeOff(ctx context.Context, e *enforcement) error {
-	if e == nil || !d.forGood.Load() {
+func (l *life) takeOff(ctx context.Context, e *enforcement) error {
+	if e == nil || !l.forGood.Load() {
 		return nil
 	}
 	return e.takeOff(ctx)

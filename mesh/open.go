@@ -1,0 +1,280 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"banmesh/mesh/alert"
+	"banmesh/mesh/config"
+	"banmesh/mesh/control"
+	"banmesh/mesh/control/server"
+	"banmesh/mesh/crowdsec"
+	"banmesh/mesh/enforce"
+	"banmesh/mesh/enforce/feed"
+	"banmesh/mesh/fail2ban"
+	"banmesh/mesh/gossip"
+	"banmesh/mesh/history"
+	"banmesh/mesh/invite"
+	"banmesh/mesh/metrics"
+	"banmesh/mesh/peer"
+	"banmesh/mesh/web"
+	"banmesh/mesh/web/page"
+	"banmesh/store"
+)
+
+// Open takes the socket and the store and starts to gossip; Run does the rest.
+// An error says what is missing or who is in the way, and leaves nothing open.
+func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &Agent{
+		cfg: cfg, build: build{o.Version, o.Commit, o.Now()}, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), clock: newClock(o.Now),
+	}
+	a.trouble.reloaded.level = o.Level
+	a.life.stop = func() {}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if err := a.doors.Prepare(&a.cfg, a.log); err != nil {
+		return nil, err
+	}
+	if a.listener, err = a.doors.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
+		return nil, err
+	}
+	if err := a.openStore(); err != nil {
+		return nil, err
+	}
+	a.past = openMemory(history.Config{Dir: cfg.DataDir, Set: a.store, Now: a.clock.now}, cfg.History, cfg.Geo, a.log)
+	if a.trouble.former, err = rememberName(ctx, a.store, cfg.Name); err != nil {
+		a.log.Warn("the store does not remember this router's name", "error", err)
+	}
+	if err := a.openFail2ban(); err != nil {
+		return nil, err
+	}
+	if err := a.openNFTables(); err != nil {
+		return nil, err
+	}
+	if a.lead.conductor, err = newConductor(&a.cfg.Commit, a.doors.Conductor, a.log); err != nil {
+		return nil, fmt.Errorf("conductor: %w", err)
+	}
+	a.inviter = newInviter(&a.cfg, a.store, func() *gossip.Mesh { return a.mesh }, a.clock, a.log)
+	a.openPeers()
+	if err := a.openMesh(ctx); err != nil {
+		return nil, err
+	}
+	a.neverBan = newNeverBan(neverBanConfig{
+		Name: cfg.Name, Conductors: cfg.Commit.Conductors, Configured: cfg.NeverBan,
+		Addresses: a.doors.Addresses, Lookup: a.doors.Lookup, Advertised: a.mesh.Addr, Set: a.store, Now: a.clock.now, Logger: a.log,
+	})
+	a.neverBan.protect(noLookups())
+	if err := a.openLead(); err != nil {
+		return nil, err
+	}
+	if err := a.openCrowdSec(); err != nil {
+		return nil, err
+	}
+	if err := a.openHTTP(ctx); err != nil {
+		return nil, err
+	}
+	a.openAlerts()
+	a.life.ready.Store(true)
+	if a.past.History != nil {
+		a.past.Start()
+	}
+	return a, nil
+}
+
+func (a *Agent) openStore() (err error) {
+	a.store, err = store.Open(store.Config{
+		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
+		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.Store(), Members: a.cfg.Limits.Counted(),
+		Guard:    a.cfg.Enforce.Guard(),
+		OnChange: a.changed, KeepRest: a.cfg.History.MaxEntries > 0,
+		Random: a.doors.Random, Commit: a.doors.Commit, Logger: a.log,
+	})
+	if errors.Is(err, store.ErrLocked) {
+		return fmt.Errorf("data directory %s: %w: stop it, or give this agent another data_dir", a.cfg.DataDir, err)
+	}
+	return err
+}
+
+// openFail2ban makes this router's end of its fail2ban, and the spools of its calls.
+func (a *Agent) openFail2ban() error {
+	f := &a.cfg.Fail2ban
+	a.fail2ban.client = a.doors.newClient(fail2ban.ClientConfig{
+		Command: f.Client, Socket: f.Socket, Helper: f.HelperSocket(), Shift: a.clock.shift,
+	})
+	fed, err := a.openFeed()
+	if err != nil {
+		return err
+	}
+	a.fail2ban.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
+		Set: a.store, Client: a.fail2ban.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
+	})
+	a.fail2ban.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
+		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Holds: func(jail string, p netip.Prefix) bool { return a.own().until(jail, p) > 0 },
+		Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
+	})
+	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
+	repeat := &repeats{store: a.store, settled: func() bool { return a.mesh.Settled() }}
+	repeat.load()
+	a.waiting = newWaiting(waitingConfig{Apply: a.applySpooled, Lift: a.lift, Hook: a.fail2ban.hook, Logger: a.log},
+		a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), repeat)
+	gid, err := server.Group(a.cfg.SocketGroup)
+	if err != nil {
+		return err
+	}
+	return a.waiting.spools.Prepare(gid)
+}
+
+func (a *Agent) openMesh(ctx context.Context) (err error) {
+	g := &a.cfg.Gossip
+	bind, err := netip.ParseAddrPort(g.Bind)
+	if err != nil {
+		return fmt.Errorf("gossip.bind: %q is not IP:port", g.Bind)
+	}
+	a.mesh, err = gossip.New(ctx, gossip.Config{
+		Name: a.cfg.Name, Version: a.build.version, Bind: bind, Advertise: g.Advertise, Profile: g.Profile,
+		Label: g.Label, Insecure: g.Insecure, KeyringFile: g.Keyring, LocalKeyring: !g.RemoteKeyring, Ignore: a.ignored, Join: a.cfg.Join,
+		Eligible: a.mayLead(), Priority: a.cfg.Leader.Priority,
+		Transport: a.doors.Transport, Random: a.doors.Random, Lookup: a.doors.Lookup,
+		Set: a.store, Now: a.clock.raw, OnMember: a.memberChanged, OnMessage: a.heard, Logger: a.log,
+		Guest: a.guest, GuestByte: invite.First,
+	})
+	return err
+}
+
+func (a *Agent) openLead() error {
+	return a.lead.open(leadConfig{
+		Config: &a.cfg, MayLead: a.mayLead(), Started: a.build.started, Set: a.store, Mesh: a.mesh, Peers: a.peers, Clock: a.clock,
+		Random: a.doors.Random, Ignored: a.ignored, Publish: a.watchers.events.publish, Committed: a.watchers.committed, Logger: a.log,
+	})
+}
+
+// openCrowdSec makes the follower of a LAPI, where one is configured.
+func (a *Agent) openCrowdSec() (err error) {
+	c := &a.cfg.CrowdSec
+	if c.URL == "" {
+		return nil
+	}
+	a.crowdsec, err = crowdsec.New(crowdsec.Config{
+		URL: c.URL, KeyFile: c.KeyFile, CAFile: c.CAFile, Origins: c.Origins, Interval: time.Duration(c.Interval),
+		Apply: a.decisions().apply, Logger: a.log,
+	})
+	return err
+}
+
+func (a *Agent) own() own { return own{a.store, a.cfg.Name} }
+
+// decisions makes what CrowdSec's decisions become bans by.
+func (a *Agent) decisions() *decisions {
+	return &decisions{
+		own: a.own(), jail: a.cfg.CrowdSec.Jail, limits: a.cfg.Limits.Store(), longest: time.Duration(a.cfg.Bans.MaxDuration),
+		set: a.store, clock: a.clock, log: a.log, ban: a.ban,
+		unban: func(ctx context.Context, c control.UnbanCall) error {
+			_, err := a.unban(ctx, c, c)
+			return err
+		},
+	}
+}
+
+// mayLead says whether this agent is configured to commit.
+func (a *Agent) mayLead() bool { return a.cfg.Leader.Eligible && a.lead.conductor != nil }
+
+// openFeed makes the feeder of the jail that enforce.jail names, where
+// enforce.driver is fail2ban. The hooks need it: what happens in that jail is
+// not this router's own.
+func (a *Agent) openFeed() (fail2ban.Feed, error) {
+	if a.cfg.Enforce.Driver != "fail2ban" {
+		return nil, nil
+	}
+	feeder, err := feed.New(feed.Config{
+		Set: a.store, Client: a.fail2ban.client, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
+		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
+	}
+	a.enforcement = newEnforcement(feeder, a.cfg.Enforce.Driver, a.log)
+	return feeder, nil
+}
+
+// openNFTables makes what drops in the kernel, where enforce.driver is nftables.
+func (a *Agent) openNFTables() error {
+	if a.cfg.Enforce.Driver != "nftables" {
+		return nil
+	}
+	driver, err := a.doors.Kernel(a.cfg.Enforce.NetNS, a.cfg.Enforce.Ingress)
+	if err != nil {
+		return fmt.Errorf("enforce.driver nftables: %w", err)
+	}
+	a.enforcement = newEnforcement(enforce.New(enforce.Config{
+		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Random: a.doors.Random, Logger: a.log,
+	}), a.cfg.Enforce.Driver, a.log)
+	return nil
+}
+
+// openPeers makes this router's end of what members tell each other.
+func (a *Agent) openPeers() {
+	a.peers = peer.New(peer.Config{
+		Name: a.cfg.Name, Limits: a.cfg.Limits.Sum(), MaxDuration: time.Duration(a.cfg.Bans.MaxDuration),
+		Members:       func() []gossip.Member { return a.mesh.Members() },
+		Send:          func(to string, payload []byte) error { return a.mesh.Send(to, payload) },
+		Trouble:       func() string { return a.fail2ban.notifier.Trouble() },
+		Heartbeat:     func(from string, body []byte) { a.lead.elector.Receive(from, body) },
+		Reported:      a.lead.reported,
+		MaxDurationOf: a.store.HeardMaxDuration,
+		Commit:        a.lead.commitFor,
+		Random:        a.doors.Random, Logger: a.log,
+	})
+}
+
+// openHTTP takes the address of the HTTP listener, where there is one.
+func (a *Agent) openHTTP(ctx context.Context) (err error) {
+	h := &a.cfg.HTTP
+	if h.Listen == "" {
+		return nil
+	}
+	a.watchers.metrics, err = metrics.New(metrics.Config{
+		Source: sampled{a}, Name: a.cfg.Name, Version: a.build.version, Commit: a.build.commit, Now: a.clock.now,
+		Settled: a.mesh.Settled, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.watchers.page, err = page.New(page.Config{Agent: a, Logger: a.log, Now: a.clock.now})
+	if err != nil {
+		return err
+	}
+	a.watchers.web, err = web.New(web.Config{
+		Set: a.store, Health: a.store.Health, Ready: a.settledOrWhy, Metrics: a.watchers.metrics, Page: a.watchers.page,
+		TokenFile: h.TokenFile, TLS: TLSFiles(h), Now: a.clock.raw, TakenJail: a.cfg.CrowdSec.Jail, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.watchers.listener, err = a.doors.ListenHTTP(ctx, h.Listen)
+	return err
+}
+
+// openAlerts makes what has the operator's command told of trouble that lasts, where
+// one is configured.
+func (a *Agent) openAlerts() {
+	c := &a.cfg.Alert
+	if c.Command == "" {
+		return
+	}
+	a.trouble.alerts = alert.New(alert.Config{
+		Router: a.cfg.Name, After: time.Duration(c.After), Memory: a.store, Logger: a.log,
+		Command: func(ctx context.Context, event []byte) error { return a.doors.Alert(ctx, c.Command, event, a.log) },
+	})
+}
