@@ -24,7 +24,7 @@ func (a *Agent) Commit(ctx context.Context, c control.CommitCall) (control.Commi
 	}
 	lead, let := a.lead.elector.Status(), 0
 	if c.Force {
-		n, err := a.store.GiveWord(ctx)
+		n, err := a.store.ConfirmHeld(ctx)
 		if err != nil {
 			return control.CommitReply{}, refusal(err)
 		}

@@ -27,15 +27,15 @@ func (s *set) unprefixed(kind Kind, now Millis, f func(i uint32, r *rec)) {
 	}
 }
 
-// strange reports whether an origin is missing from the configured members.
-func (s *set) strange(name string) bool {
+// unlisted reports whether an origin is missing from the configured members.
+func (s *set) unlisted(name string) bool {
 	return s.members != nil && !s.members[name] && name != s.self
 }
 
 // ignores reports whether nothing counts that the member writes.
 func (s *set) ignores(name string) bool {
 	o := s.origins[name]
-	return o != nil && o.blocked || s.strange(name)
+	return o != nil && o.blocked || s.unlisted(name)
 }
 
 // blockedNames evaluates the Blocks. A Block counts unless a third member has blocked its author. So a member that blocks the
@@ -47,7 +47,7 @@ func (s *set) blockedNames() map[string]bool {
 	accusers := make(map[string][]string) // the authors of the Blocks of each member
 	s.unprefixed(KindBlock, 0, func(_ uint32, r *rec) {
 		b := block{s.originOf(r).name, s.labels.at(r.label).jail}
-		if s.originOf(r).strange {
+		if s.originOf(r).unlisted {
 			return
 		}
 		all = append(all, b)
@@ -73,7 +73,7 @@ func (s *set) reblock() {
 		s.origin(name) // make it known, so that it is blocked before its first record comes
 	}
 	for name, o := range s.origins {
-		want := blocked[name] || o.strange
+		want := blocked[name] || o.unlisted
 		if o.blocked == want {
 			continue
 		}
@@ -184,7 +184,7 @@ func (s *set) buildExemptions(now Millis) (*netipx.IPSet, Millis) {
 func (s *set) ignored(r *rec) string {
 	o := s.originOf(r)
 	switch {
-	case o.strange:
+	case o.unlisted:
 		return "origin " + o.name + " is not in limits.members"
 	case o.blocked:
 		return "origin " + o.name + " is blocked"

@@ -307,7 +307,7 @@ func (s *Store) Exceeding() []Excess {
 		}
 	}
 	for name, o := range s.set.origins {
-		e := Excess{name, o.over[KindBan], o.over[KindLift], o.over[KindAllow], never[name], o.strange && o.records > 0}
+		e := Excess{name, o.over[KindBan], o.over[KindLift], o.over[KindAllow], never[name], o.unlisted && o.records > 0}
 		if e != (Excess{Origin: name}) {
 			out = append(out, e)
 		}

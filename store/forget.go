@@ -28,7 +28,7 @@ func (s *Store) Forgotten() map[string]Millis {
 	defer s.mu.RUnlock()
 	var out map[string]Millis
 	s.set.unprefixed(KindForget, s.set.now, func(_ uint32, r *rec) {
-		if o := s.set.originOf(r); o.blocked || o.strange || r.start > s.set.now+minute {
+		if o := s.set.originOf(r); o.blocked || o.unlisted || r.start > s.set.now+minute {
 			return
 		}
 		if out == nil {

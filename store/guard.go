@@ -25,8 +25,8 @@ func DefaultGuard() Guard {
 }
 
 const (
-	wordsKey = "words"
-	maxWords = 4096 // how many confirmed wide prefixes are remembered
+	confirmedKey = "words"
+	maxConfirmed = 4096 // how many confirmed wide prefixes are remembered
 )
 
 // guardBook is the guard's state. Every live ban that counts, or may turn out to, is one of three: it carries the space of its
@@ -34,13 +34,13 @@ const (
 // confirmed it.
 type guardBook struct {
 	Guard
-	ready   bool              // loading is over: new bans are judged as they come
-	held    map[uint32]bool   // held bans; true for the wide ones
-	used    [2]uint64         // space of the bans that are not held, IPv6 and IPv4, as in origin.space
-	granted [2]uint64         // space beyond the bound that an operator confirmed
-	words   map[pkey]struct{} // wide prefixes that an operator confirmed
-	freed   bool              // space was freed since the last tick
-	ended   bool              // a confirmed ban has ended, or may have
+	ready     bool              // loading is over: new bans are judged as they come
+	held      map[uint32]bool   // held bans; true for the wide ones
+	used      [2]uint64         // space of the bans that are not held, IPv6 and IPv4, as in origin.space
+	granted   [2]uint64         // space beyond the bound that an operator confirmed
+	confirmed map[pkey]struct{} // wide prefixes that an operator confirmed
+	freed     bool              // space was freed since the last tick
+	ended     bool              // a confirmed ban has ended, or may have
 }
 
 func (g *Guard) wide(k pkey) bool {
@@ -59,7 +59,7 @@ func (s *set) guardLive(i uint32) {
 	}
 	k := r.key()
 	if g.wide(k) {
-		if _, ok := g.words[k]; !ok {
+		if _, ok := g.confirmed[k]; !ok {
 			s.hold(i, true)
 		}
 		return
@@ -110,8 +110,8 @@ func (s *set) guardLeave(i uint32) {
 	if r.is(flagHeld) {
 		delete(g.held, i)
 	}
-	if len(g.words) > 0 && r.kind == KindBan && !g.ended {
-		_, g.ended = g.words[r.key()]
+	if len(g.confirmed) > 0 && r.kind == KindBan && !g.ended {
+		_, g.ended = g.confirmed[r.key()]
 	}
 	if r.is(flagSpace) {
 		k := r.key()
@@ -218,17 +218,17 @@ func (s *set) guardTick() {
 	}
 }
 
-// endWords forgets the confirmations of prefixes that have no live ban left, so that the next ban of one is held again. It
+// endConfirmed forgets the confirmations of prefixes that have no live ban left, so that the next ban of one is held again. It
 // reports whether the confirmations must be saved.
-func (s *set) endWords() bool {
+func (s *set) endConfirmed() bool {
 	g := &s.guard
 	if !g.ended || !s.agree { // a ban that ended by a wrong clock may become live again
 		return false
 	}
 	g.ended = false
-	for k := range g.words {
+	for k := range g.confirmed {
 		if !s.anyLive(k) {
-			delete(g.words, k)
+			delete(g.confirmed, k)
 		}
 	}
 	return true
@@ -284,10 +284,10 @@ func (s *Store) Holding() []HeldOrigin {
 	return out
 }
 
-// GiveWord confirms what is held on this member, for an operator. The confirmation survives restarts. It covers wide prefixes
+// ConfirmHeld confirms what is held on this member, for an operator. The confirmation survives restarts. It covers wide prefixes
 // one by one, as long as they are banned, and the space covered now plus as much again as the bound. It returns how many
 // prefixes were held.
-func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
+func (s *Store) ConfirmHeld(ctx context.Context) (prefixes int, err error) {
 	s.mu.RLock()
 	g := &s.set.guard
 	granted := g.granted
@@ -307,7 +307,7 @@ func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 		}
 	}
 	prefixes = len(wide) + len(mass)
-	for k := range g.words {
+	for k := range g.confirmed {
 		if s.set.anyLive(k) {
 			wide[k] = struct{}{}
 		}
@@ -316,24 +316,24 @@ func (s *Store) GiveWord(ctx context.Context) (prefixes int, err error) {
 	if prefixes == 0 {
 		return 0, nil
 	}
-	if err := s.SaveMeta(ctx, wordsKey, encodeWords(granted, wide)); err != nil {
+	if err := s.SaveMeta(ctx, confirmedKey, encodeConfirmed(granted, wide)); err != nil {
 		return 0, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g.words, g.granted = wide, granted
+	g.confirmed, g.granted = wide, granted
 	g.ended = true // some may have ended meanwhile, and Tick may have saved the older state
 	s.set.review()
 	s.collect()
 	return prefixes, nil
 }
 
-func encodeWords(granted [2]uint64, wide map[pkey]struct{}) []byte {
+func encodeConfirmed(granted [2]uint64, wide map[pkey]struct{}) []byte {
 	b := binary.BigEndian.AppendUint64(nil, granted[0])
 	b = binary.BigEndian.AppendUint64(b, granted[1])
 	n := 0
 	for k := range wide {
-		if n++; n > maxWords {
+		if n++; n > maxConfirmed {
 			break
 		}
 		a := k.prefix().Addr().As16()
@@ -342,20 +342,20 @@ func encodeWords(granted [2]uint64, wide map[pkey]struct{}) []byte {
 	return b
 }
 
-// loadWords reads the saved confirmations, and judges what was loaded.
-func (s *Store) loadWords() {
+// loadConfirmed reads the saved confirmations, and judges what was loaded.
+func (s *Store) loadConfirmed() {
 	g := &s.set.guard
-	g.words = make(map[pkey]struct{})
-	if b := s.meta[wordsKey]; len(b) >= 16 {
+	g.confirmed = make(map[pkey]struct{})
+	if b := s.meta[confirmedKey]; len(b) >= 16 {
 		g.granted = [2]uint64{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
 		for b = b[16:]; len(b) >= 17; b = b[17:] {
 			k := pkey{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), b[16]}
 			if k.bits <= 128 {
-				g.words[k] = struct{}{}
+				g.confirmed[k] = struct{}{}
 			}
 		}
 	}
-	g.ended = len(g.words) > 0
+	g.ended = len(g.confirmed) > 0
 	s.ownLoaded()
 	s.set.review()
 }

@@ -63,11 +63,11 @@ func TestWideBansOfOthersWaitForAWord(t *testing.T) {
 	a.must(a.Close())
 	a = newNode(t, "a", c, disk, guarded)
 	look("after a restart", "192.0.2.0/24 198.0.0.0/8 203.0.113.7/32", n)
-	if got, err := a.GiveWord(t.Context()); err != nil || got != n {
+	if got, err := a.ConfirmHeld(t.Context()); err != nil || got != n {
 		t.Errorf("a word lets in %d, %v; want %d", got, err, n)
 	}
 	if force, held := a.inForce(); len(force) != n+3 || len(held) != 0 {
-		t.Errorf("after the word %d are in force and %d wait", len(force), len(held))
+		t.Errorf("after the confirmation %d are in force and %d wait", len(force), len(held))
 	}
 	a.must(a.Close())
 	a = newNode(t, "a", c, disk, guarded)
@@ -113,7 +113,7 @@ func TestForgedIntoOwnLogsWaits(t *testing.T) {
 
 func second2[T any](_ T, err error) error { return err }
 
-// What does not count, because its origin is blocked or a stranger, takes no space from those that do.
+// What does not count, because its origin is blocked or unlisted, takes no space from those that do.
 func TestWhatDoesNotCountTakesNoSpace(t *testing.T) {
 	c := newClock()
 	a := newNode(t, "a", c, nil, func(cfg *Config) {
@@ -213,7 +213,7 @@ func TestAWordEndsWithItsBan(t *testing.T) {
 		a.Tick(true)
 	}
 	ban(hour)
-	a.must(second2(a.GiveWord(t.Context())))
+	a.must(second2(a.ConfirmHeld(t.Context())))
 	c.add(time.Minute)
 	ban(2 * hour)
 	if _, held := a.inForce(); len(held) != 0 {
@@ -260,9 +260,9 @@ func TestAFullSpaceLetsAddressesIn(t *testing.T) {
 	look("addresses", "")
 	ban("30.0.0.0/24")
 	look("a network", "30.0.0.0/24")
-	a.must(second2(a.GiveWord(t.Context())))
+	a.must(second2(a.ConfirmHeld(t.Context())))
 	ban("31.0.0.0/24")
-	look("one that comes after the word", "")
+	look("one that comes after the confirmation", "")
 	ban("2001:db9:2::/48")
 	look("one of the other family", "2001:db9:2::/48")
 	for i := range 4 {

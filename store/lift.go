@@ -21,7 +21,7 @@ func (s *set) counts(lift uint32, target *rec) bool {
 		return false
 	}
 	o := s.originOf(r)
-	if o.strange {
+	if o.unlisted {
 		return false
 	}
 	if target.kind == KindNeverBan && o != s.originOf(target) {

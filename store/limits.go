@@ -9,15 +9,15 @@ import (
 
 // origin is the state of one member over all its logs.
 type origin struct {
-	name    string
-	logs    []*logState
-	records int
-	size    int  // stored records in units, see units
-	bare    int  // records without prefix
-	blocked bool // nothing of it counts: a Block names it, or it is strange
-	strange bool // it is missing from the configured members
-	over    [kindEnd]int
-	gone    map[uint64]rangeSet // numbers withdrawn by its Gones, by epoch
+	name     string
+	logs     []*logState
+	records  int
+	size     int  // stored records in units, see units
+	bare     int  // records without prefix
+	blocked  bool // nothing of it counts: a Block names it, or it is unlisted
+	unlisted bool // it is missing from the configured members
+	over     [kindEnd]int
+	gone     map[uint64]rangeSet // numbers withdrawn by its Gones, by epoch
 
 	// Accepted records in the order of limits: by number, then by epoch. Kept only for the limits that are set.
 	top          order
@@ -43,8 +43,8 @@ func (o order) compare(p order) int {
 func (s *set) origin(name string) *origin {
 	o := s.origins[name]
 	if o == nil {
-		o = &origin{name: name, strange: s.strange(name)}
-		o.blocked = o.strange
+		o = &origin{name: name, unlisted: s.unlisted(name)}
+		o.blocked = o.unlisted
 		s.origins[name] = o
 	}
 	return o

@@ -135,7 +135,7 @@ func (s *set) dropLog(l *logState) {
 
 // dropOrigin forgets an origin without logs, unless a Block must be able to find it.
 func (s *set) dropOrigin(o *origin) {
-	if len(o.logs) == 0 && (!o.blocked || o.strange) {
+	if len(o.logs) == 0 && (!o.blocked || o.unlisted) {
 		delete(s.origins, o.name)
 	}
 }

@@ -225,7 +225,7 @@ func (s *Store) load() error {
 	s.loadEpochs()
 	s.loadLives()
 	set.settle()
-	s.loadWords()
+	s.loadConfirmed()
 	set.quiet = false
 	s.collect()
 	return nil
@@ -262,16 +262,16 @@ func (s *Store) Tick(agree bool) {
 		more := agree && s.set.forget(20000)
 		s.set.settle()
 		s.set.guardTick()
-		words := s.set.endWords()
+		changed := s.set.endConfirmed()
 		s.collect()
 		tidy := s.set.now >= s.tidied+minute || s.set.now < s.tidied
 		if tidy {
 			s.tidied = s.set.now
 		}
 		s.mu.Unlock()
-		if words {
+		if changed {
 			s.later(func(p *plan) error {
-				p.meta[wordsKey] = encodeWords(s.set.guard.granted, s.set.guard.words)
+				p.meta[confirmedKey] = encodeConfirmed(s.set.guard.granted, s.set.guard.confirmed)
 				p.used = true
 				return nil
 			})

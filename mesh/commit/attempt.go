@@ -67,7 +67,7 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	c.mu.Unlock()
 	p := c.plan(c.gather(running, force))
 	c.publish(p)
-	if p.Empty() && len(c.ripe()) == 0 {
+	if p.Empty() && len(c.longUnused()) == 0 {
 		return Result{Plan: p}, nil
 	}
 	return c.edit(ctx, force, p, changes)
@@ -121,12 +121,12 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	until := start.Add(2 * c.cfg.Timeout)
 	c.cfg.SetWork(WorkCommitting, "", session, until)
 	unknown, committed, clean := false, false, false
-	var vain []netip.Prefix // placed for this edit, which then does not add it
+	var unused []netip.Prefix // placed for this edit, which then does not add it
 	defer func() {
 		c.shut(ctx, e)
 		// The record made here is written without waiting for it under the lock.
-		if len(vain) > 0 {
-			c.withdraw(ctx, vain)
+		if len(unused) > 0 {
+			c.withdraw(ctx, unused)
 		}
 		if committed {
 			c.done(ctx, p)
@@ -135,7 +135,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 			res, err = c.verdict(ctx, res, err)
 		}
 		if clean {
-			c.clearVain(ctx, p)
+			c.unplaceUnused(ctx, p)
 		}
 		if err == nil && !res.Plan.Empty() {
 			res.Took = max(time.Since(start), 1)
@@ -147,7 +147,7 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	p = c.placedOnly(c.replan(running, force, p, changes))
 	res.Plan = p
 	clean = true
-	vain = notAdded(running, p.Add, fresh, first)
+	unused = notAdded(running, p.Add, fresh, first)
 	if p.Empty() {
 		return res, nil
 	}

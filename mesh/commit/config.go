@@ -120,8 +120,8 @@ type tuning struct {
 	// MissingWait is how long a Placed without any known ban counts as one whose ban has not arrived yet. Every member
 	// remembers a ban for two hours after its end, so that the ban cannot have been forgotten sooner.
 	MissingWait time.Duration
-	// StrangerWait is how long after an address was first seen in the tenant the record of its author may still arrive.
-	StrangerWait time.Duration
+	// ForeignWait is how long after an address was first seen in the tenant the record of its author may still arrive.
+	ForeignWait time.Duration
 }
 
 // defaultTuning returns the values of normal operation.
@@ -143,7 +143,7 @@ func defaultTuning() tuning {
 		Housekeep:   time.Minute,
 		MissingWait: 2 * time.Hour,
 
-		StrangerWait: 3 * time.Minute,
+		ForeignWait: 3 * time.Minute,
 	}
 }
 

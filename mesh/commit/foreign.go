@@ -20,13 +20,13 @@ func (m *memory) lost(placed map[netip.Prefix]store.Millis) []netip.Prefix {
 	return ps
 }
 
-// settleStrangers decides that an address is foreign, for as long as it stays in the tenant, if it has been there for long
+// decideForeign decides that an address is foreign, for as long as it stays in the tenant, if it has been there for long
 // enough without a record of its author: a record that arrives later would make this mesh remove an administrator's address. A
 // leader records before it commits, so an honest record has arrived once every alive member has been in agreement with this
 // one. That can take long: with TCP closed, members are alive and share next to nothing. Records of a known, eligible member
 // that cannot be heard count later too. What a member placed that joined beyond a partition stays in the tenant. A member that
 // is alone may be cut off from all others.
-func (c *Committer) settleStrangers() {
+func (c *Committer) decideForeign() {
 	if c.cfg.Peers == nil || !c.cfg.Ready() {
 		return
 	}
@@ -57,23 +57,23 @@ func (c *Committer) settleStrangers() {
 			s.heard = time.Time{}
 		case s.heard.IsZero():
 			s.heard = now
-		case now.Sub(s.heard) >= c.cfg.tuning.StrangerWait:
+		case now.Sub(s.heard) >= c.cfg.tuning.ForeignWait:
 			s.firm, s.except, found = true, failed, true
 		}
 		c.memory.foreign[p] = s
 	}
 	if found {
-		c.memory.knowStrangers()
+		c.memory.listForeign()
 	}
 }
 
-// knowStrangers recomputes strangers.
-func (m *memory) knowStrangers() {
+// listForeign recomputes knownForeign.
+func (m *memory) listForeign() {
 	n := make(map[netip.Prefix][]string)
 	for p, s := range m.foreign {
 		if s.firm {
 			n[p] = s.except
 		}
 	}
-	m.strangers = n
+	m.knownForeign = n
 }

@@ -140,7 +140,7 @@ func (m *memory) free() []netip.Prefix {
 			ps = append(ps, p)
 		}
 	}
-	for p := range m.word {
+	for p := range m.confirmed {
 		ps = append(ps, p)
 	}
 	return ps
@@ -151,7 +151,7 @@ func (c *Committer) giveWord() {
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
 	for p := range c.memory.waiting {
-		c.memory.word[p] = struct{}{}
+		c.memory.confirmed[p] = struct{}{}
 	}
 }
 

@@ -86,7 +86,7 @@ func TestGrowthGuard(t *testing.T) {
 		{"nothing once it has", grown(0, 500, 100), 0, 100},
 		{"what it shrank by comes on top", grown(300, 100, 900), 800, 100},
 		{"a confirmation has made it grow", grown(10, 1000, 1000), 1000, 0},
-		{"what has had the word", func() facts { f := grown(0, 0, 900); f.known = all[:900]; return f }(), 900, 0},
+		{"what was confirmed", func() facts { f := grown(0, 0, 900); f.known = all[:900]; return f }(), 900, 0},
 		{"what has waited goes on waiting", func() facts { f := grown(0, 0, 100); f.waiting = set(all[:60]...); return f }(), 40, 60},
 	} {
 		for _, aggregate := range []bool{false, true} {
@@ -153,14 +153,14 @@ func TestWideBanWaitsForForceAndIsNotHeldAgain(t *testing.T) {
 		if _, err := a.CommitNow(context.Background(), true); err == nil {
 			t.Error("the commit did not fail")
 		}
-		pass(time.Hour) // the word outlives the failure
+		pass(time.Hour) // the confirmation outlives the failure
 		wantTenant(t, s, slices.Concat(wide, host)...)
 		if st := a.Status(); st.Held != 1 {
 			t.Errorf("%d held, want the one that came after", st.Held)
 		}
 
 		s.byHand(nil, wide)
-		pass(time.Hour) // it comes back without another word, after its time
+		pass(time.Hour) // it comes back after its time without another confirmation
 		wantTenant(t, s, slices.Concat(wide, host)...)
 	})
 }

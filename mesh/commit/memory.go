@@ -30,16 +30,16 @@ type memory struct {
 
 	byHand  map[netip.Prefix]handRemoval
 	foreign map[netip.Prefix]sighting
-	vain    map[netip.Prefix]time.Time    // placed, but neither wanted nor there, since when
+	unused  map[netip.Prefix]time.Time    // placed, but neither wanted nor there, since when
 	mine    map[netip.Prefix]store.Millis // placed by this member for an edit that has not been committed yet
 
-	waiting map[netip.Prefix]struct{} // additions that the last plan held
-	word    map[netip.Prefix]struct{} // live bans that are no longer held: an operator confirmed them, or a reset removed them
-	sizes   []sizeAt                  // of the last growthWindow, oldest first
+	waiting   map[netip.Prefix]struct{} // additions that the last plan held
+	confirmed map[netip.Prefix]struct{} // live bans that are no longer held: an operator confirmed them, or a reset removed them
+	sizes     []sizeAt                  // of the last growthWindow, oldest first
 
-	// strangers are the foreign prefixes that no record makes ours any more, except records of the named members. A reader may
+	// knownForeign are the foreign prefixes that no record makes ours any more, except records of the named members. A reader may
 	// keep the map: it is replaced, never modified.
-	strangers map[netip.Prefix][]string
+	knownForeign map[netip.Prefix][]string
 }
 
 // sighting is a prefix in running that no member here has placed.
@@ -59,13 +59,13 @@ type handRemoval struct {
 
 func newMemory() memory {
 	return memory{
-		seen:    make(map[netip.Prefix]store.Millis),
-		byHand:  make(map[netip.Prefix]handRemoval),
-		ours:    make(map[netip.Prefix]store.Millis),
-		foreign: make(map[netip.Prefix]sighting),
-		vain:    make(map[netip.Prefix]time.Time),
-		mine:    make(map[netip.Prefix]store.Millis),
-		word:    make(map[netip.Prefix]struct{}),
+		seen:      make(map[netip.Prefix]store.Millis),
+		byHand:    make(map[netip.Prefix]handRemoval),
+		ours:      make(map[netip.Prefix]store.Millis),
+		foreign:   make(map[netip.Prefix]sighting),
+		unused:    make(map[netip.Prefix]time.Time),
+		mine:      make(map[netip.Prefix]store.Millis),
+		confirmed: make(map[netip.Prefix]struct{}),
 	}
 }
 
@@ -101,7 +101,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			if _, ours := m.ours[p]; ours || old(until) {
 				m.ours[p] = until
 			}
-			delete(m.vain, p)
+			delete(m.unused, p)
 			delete(m.mine, p)
 			if h, ok := m.byHand[p]; ok {
 				m.byHand[p] = handRemoval{hold: h.hold}
@@ -110,12 +110,12 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 		}
 		m.absent[p] = until
 		if !live(p) {
-			if _, ok := m.vain[p]; !ok {
-				m.vain[p] = now
+			if _, ok := m.unused[p]; !ok {
+				m.unused[p] = now
 			}
 			continue
 		}
-		delete(m.vain, p)
+		delete(m.unused, p)
 		// It was there under this very lease, and no commit of ours removed it.
 		if was, ok := m.seen[p]; ok && was == until {
 			h := m.byHand[p]
@@ -123,7 +123,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			case !h.notBefore.IsZero(): // it was removed by hand before
 			case reset:
 				delete(m.seen, p)
-				m.word[p] = struct{}{}
+				m.confirmed[p] = struct{}{}
 				n.reset = append(n.reset, p)
 			default:
 				next := min(max(2*h.hold, hold), maxHold)
@@ -165,7 +165,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			m.foreign[p] = s
 		}
 	}
-	m.knowStrangers()
+	m.listForeign()
 	for p := range m.seen {
 		if _, ours := placed[p]; !ours {
 			delete(m.seen, p)
@@ -176,14 +176,14 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			delete(m.byHand, p)
 		}
 	}
-	for p := range m.word {
+	for p := range m.confirmed {
 		if !live(p) {
-			delete(m.word, p)
+			delete(m.confirmed, p)
 		}
 	}
-	for p := range m.vain {
+	for p := range m.unused {
 		if _, ours := placed[p]; !ours {
-			delete(m.vain, p)
+			delete(m.unused, p)
 		}
 	}
 	slices.SortFunc(n.byHand, comparePrefixes)
@@ -260,7 +260,7 @@ func (m *memory) sent(add []netip.Prefix, placed map[netip.Prefix]store.Millis) 
 		delete(m.foreign, x)
 		m.ours[x] = placed[x]
 	}
-	m.knowStrangers()
+	m.listForeign()
 }
 
 // committed records that an edit is in running. It does not read running again, because the conductor package just has.
@@ -292,7 +292,7 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 		}
 	}
 	m.running, m.at = running, now
-	m.knowStrangers()
+	m.listForeign()
 }
 
 // contradicts reports whether added, which the candidate holds and running lacks, exceeds the shrink guard's share of what this

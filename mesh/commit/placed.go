@@ -22,10 +22,10 @@ import (
 //
 // A record goes when it is no longer true, and not before: otherwise what is in the tenant stays for ever.
 //
-//	withdraw  the edit could not begin, or does not add it    this member's record, if the edit brought it
-//	unplace   running was read without what a plan removed    everybody's
-//	clearVain neither wanted nor there for AbsentWait, while  everybody's
-//	          the candidate is clean
+//	withdraw       the edit could not begin, or does not add it    this member's record, if the edit brought it
+//	unplace        running was read without what a plan removed    everybody's
+//	unplaceUnused  neither wanted nor there for AbsentWait, while  everybody's
+//	               the candidate is clean
 //
 // No record is lifted whose prefix a reading shows in the tenant, with one exception: an own record of a moment ago, if
 // somebody else turns out to have added that very address (notAdded). A lift against this rule is false or a mistake: what a
@@ -43,17 +43,17 @@ const (
 // members that may not lead now count too, because those may have led before: otherwise what they placed would stay for ever.
 func (c *Committer) placed() map[netip.Prefix]store.Millis {
 	c.tenant.Lock()
-	strangers := c.memory.strangers
-	var own []netip.Prefix // what this member is about to add where a stranger was
+	foreign := c.memory.knownForeign
+	var own []netip.Prefix // what this member is about to add where a foreign prefix was
 	for p := range c.memory.mine {
-		if _, strange := strangers[p]; strange {
+		if _, known := foreign[p]; known {
 			own = append(own, p)
 		}
 	}
 	c.tenant.Unlock()
 	entries := c.cfg.Set.PlacedBy(func(origin string, p netip.Prefix) bool {
-		from, strange := strangers[p]
-		return !strange || slices.Contains(from, origin) || origin == c.cfg.Name && slices.Contains(own, p)
+		from, known := foreign[p]
+		return !known || slices.Contains(from, origin) || origin == c.cfg.Name && slices.Contains(own, p)
 	})
 	m := make(map[netip.Prefix]store.Millis, len(entries))
 	for p, e := range entries {
@@ -202,7 +202,7 @@ func (c *Committer) lifted(ctx context.Context, placed map[netip.Prefix]store.Mi
 // reading showed. A prefix that is there already is foreign if nobody had placed it. A prefix that is not there needs no record
 // from this member if it had none. Otherwise this mesh would adopt somebody else's address, and a prefix that another leader
 // removed would look like one removed by hand.
-func notAdded(running conductor.Running, add, fresh, first []netip.Prefix) (vain []netip.Prefix) {
+func notAdded(running conductor.Running, add, fresh, first []netip.Prefix) (unused []netip.Prefix) {
 	if len(first) == 0 {
 		return nil
 	}
@@ -211,10 +211,10 @@ func notAdded(running conductor.Running, add, fresh, first []netip.Prefix) (vain
 		switch {
 		case added.ContainsPrefix(p):
 		case !there.ContainsPrefix(p), news.ContainsPrefix(p):
-			vain = append(vain, p)
+			unused = append(unused, p)
 		}
 	}
-	return vain
+	return unused
 }
 
 // placedOnly leaves out of a plan made under the lock what was not placed before it; the next commit adds it.
@@ -270,27 +270,27 @@ func (c *Committer) lift(ctx context.Context, gone []netip.Prefix, lift func(con
 	c.tenant.Lock()
 	for _, p := range gone {
 		delete(c.memory.seen, p)
-		delete(c.memory.vain, p)
+		delete(c.memory.unused, p)
 		delete(c.memory.absent, p)
 		delete(c.memory.ours, p)
 	}
 	c.tenant.Unlock()
 }
 
-// clearVain lifts the records of prefixes that were placed, never came into running and are no longer wanted. It is called
+// unplaceUnused lifts the records of prefixes that were placed, never came into running and are no longer wanted. It is called
 // after the candidate was seen to be clean: without its record, a leftover in the candidate would look like somebody else's
 // work.
-func (c *Committer) clearVain(ctx context.Context, p Plan) {
-	c.unplace(ctx, slices.DeleteFunc(c.ripe(), func(x netip.Prefix) bool { return slices.Contains(p.Add, x) }))
+func (c *Committer) unplaceUnused(ctx context.Context, p Plan) {
+	c.unplace(ctx, slices.DeleteFunc(c.longUnused(), func(x netip.Prefix) bool { return slices.Contains(p.Add, x) }))
 }
 
-// ripe lists what clearVain may lift.
-func (c *Committer) ripe() []netip.Prefix {
+// longUnused lists what unplaceUnused may lift.
+func (c *Committer) longUnused() []netip.Prefix {
 	now := time.Now()
 	c.tenant.Lock()
 	defer c.tenant.Unlock()
 	var ps []netip.Prefix
-	for x, since := range c.memory.vain {
+	for x, since := range c.memory.unused {
 		if now.Sub(since) >= c.cfg.tuning.AbsentWait {
 			ps = append(ps, x)
 		}

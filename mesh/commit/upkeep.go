@@ -178,14 +178,14 @@ func (c *Committer) review() {
 	}
 	p := c.plan(c.gather(running, false))
 	c.publish(p)
-	vain := len(c.ripe()) > 0
+	unused := len(c.longUnused()) > 0
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.batch.pending.empty() {
 		return
 	}
-	if vain {
+	if unused {
 		c.batch.note(now, Expiry)
 	}
 	if len(p.Add) > 0 {
@@ -213,7 +213,7 @@ func (c *Committer) housekeep(ctx context.Context, lead bool) {
 		below = c.cfg.tuning.RescueBelow - c.rescue
 	}
 	c.renew(ctx, below, lead)
-	c.settleStrangers()
+	c.decideForeign()
 	if lead {
 		c.review()
 	}
