@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// editor applies one edit-config to a configuration (RFC 6241 §7.2). It makes a new configuration; the old one stays as
-// it is, so that a refused edit has changed nothing.
+// editor applies one edit-config to a configuration (RFC 6241 §7.2). It builds a new configuration and leaves the old one
+// unchanged, so that a refused edit changes nothing.
 type editor struct {
 	storage Storage
-	noPath  bool // data-missing and data-exists do not say where
-	assigns bool // a new tenant gets leaves that nobody has asked for
+	noPath  bool // data-missing and data-exists do not name the place
+	assigns bool // a new tenant gets leaves that nobody asked for
 	errs    RPCErrors
 }
 
-// Operations, as the attribute and default-operation name them.
+// Operations, as in the attribute and in default-operation.
 const (
 	opMerge   = "merge"
 	opReplace = "replace"
@@ -26,10 +26,10 @@ const (
 	opNone    = "none"
 )
 
-// maxErrors bounds the errors reported of one edit.
+// maxErrors bounds the errors reported for one edit.
 const maxErrors = 200
 
-// apply edits root by the children of config. The result is to be used only when no errors were found.
+// apply edits root by the children of config. The result is valid only if no errors were found.
 func (ed *editor) apply(root *Node, config *Element, defaultOp string) *Node {
 	if defaultOp == opReplace {
 		root, defaultOp = &Node{}, opMerge
@@ -43,14 +43,14 @@ func (ed *editor) fail(e *RPCError) {
 	}
 }
 
-// siblings is a node's children while they are edited: a removed one leaves a hole, so that nothing moves. Only those
-// that the edit may touch are indexed: an edit is mostly small and the children may be many.
+// siblings holds a node's children during an edit: a removed one leaves a hole, so that nothing moves. Only the children that
+// the edit may touch are indexed, because edits are usually small and the children may be many.
 type siblings struct {
 	nodes []*Node
 	index map[ident]int
 }
 
-// newSiblings indexes the nodes that elements of the names in edits could mean.
+// newSiblings indexes the nodes that elements in edits may refer to.
 func newSiblings(nodes []*Node, edits []*Element, parent *schema, storage Storage) *siblings {
 	s := &siblings{nodes: slices.Clone(nodes), index: make(map[ident]int, len(edits))}
 	if len(edits)*4 > len(nodes) {
@@ -115,7 +115,8 @@ func (ed *editor) inside(old *Node, e *Element, sch *schema, op, path string) *N
 	return &n
 }
 
-// order puts a list entry's key first, as RFC 7950 §7.8.5 wants, and sorts addresses where they are stored canonically.
+// order moves a list entry's key to the front, as RFC 7950 §7.8.5 requires, and sorts addresses if they are stored
+// canonically.
 func (ed *editor) order(n *Node, sch *schema) {
 	if sch == nil {
 		return
@@ -135,7 +136,7 @@ func (ed *editor) order(n *Node, sch *schema) {
 	}
 }
 
-// boolOrder orders what is true first.
+// boolOrder orders true before false.
 func boolOrder(first bool) int {
 	if first {
 		return 0
@@ -143,7 +144,7 @@ func boolOrder(first bool) int {
 	return 1
 }
 
-// sortAddresses brings the addresses among nodes into their order, behind everything else.
+// sortAddresses sorts the addresses among nodes, after everything else.
 func sortAddresses(nodes []*Node, name xml.Name) {
 	type entry struct {
 		prefix netip.Prefix
@@ -231,7 +232,7 @@ func (ed *editor) one(kids *siblings, c *Element, parent *schema, op, path strin
 	ed.put(kids, n, c, sch, op, here)
 }
 
-// key puts the key leaf of a list entry into it: it comes with the entry and goes with it.
+// key handles the key leaf of a list entry: it is created and deleted together with the entry.
 func (ed *editor) key(kids *siblings, c *Element, sch *schema, op, path string) {
 	n := &Node{Name: c.Name, Kind: Leaf, Value: c.Text}
 	here := xpath(path, c.Name, "", "")
@@ -248,7 +249,7 @@ func (ed *editor) key(kids *siblings, c *Element, sch *schema, op, path string) 
 	}
 }
 
-// put does what op says with n.
+// put applies op to n.
 func (ed *editor) put(kids *siblings, n *Node, c *Element, sch *schema, op, here string) {
 	id := n.ident()
 	old := kids.get(id)
@@ -293,7 +294,7 @@ func (ed *editor) put(kids *siblings, n *Node, c *Element, sch *schema, op, here
 	if created {
 		old = n
 	}
-	// What is inside of something created or replaced is new: to merge it is to make it.
+	// The content of something created or replaced is new, so it is merged.
 	n = ed.inside(old, c, sch, opMerge, here)
 	if created && ed.assigns && n.Name.Local == "tenant" {
 		ed.assign(n)
@@ -301,7 +302,7 @@ func (ed *editor) put(kids *siblings, n *Node, c *Element, sch *schema, op, here
 	kids.put(id, n)
 }
 
-// assign gives a new tenant the leaves that the system sets by itself.
+// assign adds the leaves that the system sets in a new tenant.
 func (ed *editor) assign(n *Node) {
 	for _, own := range []struct{ local, value string }{{"id", "4711"}, {"generated", "false"}} {
 		if n.Child(own.local, "") == nil {
@@ -310,7 +311,7 @@ func (ed *editor) assign(n *Node) {
 	}
 }
 
-// operation reads the operation that holds for c.
+// operation returns the operation that applies to c.
 func (ed *editor) operation(c *Element, inherited, path string) (op string, ok bool) {
 	op = inherited
 	for _, a := range c.Attrs {
@@ -378,7 +379,7 @@ func (ed *editor) missing(here string, n *Node) *RPCError {
 	return e
 }
 
-// unknown is the refusal of an element that the model does not have at this place.
+// unknown returns the refusal of an element that the model does not have here.
 func (ed *editor) unknown(c *Element, parent *schema, path string) *RPCError {
 	e := &RPCError{Type: "application", Tag: "unknown-element", Path: xpath(path, c.Name, "", ""), BadElement: c.Name.Local,
 		Message: "there is no such element here"}
@@ -404,5 +405,5 @@ func keyOf(c *Element, key string) *Element {
 	return nil
 }
 
-// named returns the key of an element that the model does not know, where it has a name.
+// named returns the key of an element outside the model, if it has a name.
 func named(c *Element) *Element { return keyOf(c, "name") }

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// errMalformed marks what is not XML as NETCONF wants it.
+// errMalformed marks XML that NETCONF does not accept.
 var errMalformed = errors.New("malformed XML")
 
 // Element is one parsed XML element. Its text is trimmed.
@@ -49,8 +49,8 @@ func isDeclaration(a xml.Attr) bool {
 	return a.Name.Space == "xmlns" || a.Name.Space == "" && a.Name.Local == "xmlns"
 }
 
-// parseXML reads one document of at most depth levels. Document types, undeclared prefixes and anything after the root
-// are refused with errMalformed.
+// parseXML parses one document of at most depth levels. It refuses document types, undeclared prefixes and anything after the
+// root with errMalformed.
 func parseXML(doc []byte, depth int) (*Element, error) {
 	dec := xml.NewDecoder(bytes.NewReader(doc))
 	var root *Element
@@ -116,8 +116,8 @@ func parseXML(doc []byte, depth int) (*Element, error) {
 	}
 }
 
-// declared refuses the last open element when its name or an attribute uses a prefix that nothing declares: the decoder
-// then leaves the prefix where the namespace belongs.
+// declared refuses the last open element if its name or an attribute uses an undeclared prefix: the decoder then leaves the
+// prefix in place of the namespace.
 func declared(open []*Element) error {
 	e := open[len(open)-1]
 	check := func(space string) error {
@@ -144,8 +144,8 @@ func declared(open []*Element) error {
 	return nil
 }
 
-// writer writes XML, naming a namespace only where it changes. Errors cannot happen: it writes to memory what came in
-// as XML or is constant; what cannot be written is a mistake that xml.Encoder reports at the end.
+// writer writes XML and names a namespace only where it changes. It writes to memory what was parsed or is constant, so
+// errors are mistakes in the code; xml.Encoder reports them at the end.
 type writer struct {
 	buf    bytes.Buffer
 	enc    *xml.Encoder
@@ -220,7 +220,7 @@ func (w *writer) nodes(n *Node) {
 	}
 }
 
-// bytes ends the document.
+// bytes ends the document and returns it.
 func (w *writer) bytes() ([]byte, error) {
 	if err := w.enc.Flush(); err != nil && w.err == nil {
 		w.err = err
@@ -231,8 +231,8 @@ func (w *writer) bytes() ([]byte, error) {
 	return w.buf.Bytes(), nil
 }
 
-// MarshalConfig writes a configuration as a document whose root is the device's config element; that of an empty
-// configuration is empty.
+// MarshalConfig returns a configuration as a document with the device's config element as root, which is empty for an empty
+// configuration.
 func MarshalConfig(root *Node) ([]byte, error) {
 	w := newWriter()
 	if len(root.Children) == 0 {

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// FaultKind names something that goes wrong.
+// FaultKind names a fault.
 type FaultKind string
 
-// The faults. The fields of Fault that they read are in brackets.
+// The faults. Brackets mark the fields of Fault that they use.
 const (
 	FaultSlowCommit      FaultKind = "slow-commit"      // each commit takes [For] longer
 	FaultLockHeld        FaultKind = "lock-held"        // locks are held by session [N] (default 4711) that is nobody's here
@@ -67,19 +67,19 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return err
 }
 
-// Fault is one thing that goes wrong, until it is cleared or has happened Times times.
+// Fault is something that goes wrong until it is cleared or has happened Times times.
 type Fault struct {
 	Kind  FaultKind `json:"kind"`
-	Op    string    `json:"op,omitempty"` // a NETCONF operation; "" is any, unless the kind says otherwise
+	Op    string    `json:"op,omitempty"` // a NETCONF operation; "" means any, unless the kind says otherwise
 	At    string    `json:"at,omitempty"`
 	For   Duration  `json:"for,omitempty"`
 	N     int64     `json:"n,omitempty"`
 	Body  string    `json:"body,omitempty"`
-	Node  int       `json:"node,omitempty"`  // only on this node; 0 is all
-	Times int       `json:"times,omitempty"` // heals itself after happening so often; 0 is never
+	Node  int       `json:"node,omitempty"`  // only on this node; 0 means all
+	Times int       `json:"times,omitempty"` // ends after happening so often; 0 means never
 }
 
-// withDefaults fills in what the kind leaves open and refuses what it does not know.
+// withDefaults sets unset fields to the kind's defaults, and refuses unknown kinds and values.
 func (f Fault) withDefaults() (Fault, error) {
 	points, known := faultKinds[f.Kind]
 	if !known {
@@ -109,7 +109,7 @@ func (f Fault) withDefaults() (Fault, error) {
 	return f, nil
 }
 
-// faultSet is the faults in force. Its lock is taken last; what is called under it (the matchers) takes none.
+// faultSet holds the faults in force. Its lock is taken last, and matchers called under it take none.
 type faultSet struct {
 	mu     sync.Mutex
 	faults []Fault
@@ -118,7 +118,7 @@ type faultSet struct {
 
 func newFaultSet() *faultSet { return &faultSet{thawed: make(chan struct{})} }
 
-// inject puts f in force; one of the same kind, operation, point and node is replaced.
+// inject puts f in force; it replaces one of the same kind, operation, point and node.
 func (s *faultSet) inject(f Fault) error {
 	f, err := f.withDefaults()
 	if err != nil {
@@ -150,7 +150,7 @@ func (s *faultSet) list() []Fault {
 	return slices.Clone(s.faults)
 }
 
-// fires reports whether a fault happens now, on node, and counts it.
+// fires reports whether a fault happens now on node, and counts it.
 func (s *faultSet) fires(kind FaultKind, node int, match ...func(Fault) bool) (Fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +171,7 @@ func (s *faultSet) fires(kind FaultKind, node int, match ...func(Fault) bool) (F
 	return Fault{}, false
 }
 
-// inForce reports whether a fault of that kind is in force, without counting it as happened.
+// inForce reports whether a fault of that kind is in force, without counting it.
 func (s *faultSet) inForce(kind FaultKind) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,8 +184,8 @@ func forOp(op string) func(Fault) bool { return func(f Fault) bool { return f.Op
 // at matches faults at that point.
 func at(point string) func(Fault) bool { return func(f Fault) bool { return f.At == point } }
 
-// frozen returns whether operation op on node freezes now, and a channel that is closed when freezing is over. One that
-// freezes stays so until then, also when the fault has happened often enough to heal for others.
+// frozen reports whether operation op on node freezes now, and returns a channel that is closed when the freeze ends. A
+// frozen operation stays frozen until then, even if the fault has meanwhile happened often enough to end for others.
 func (s *faultSet) frozen(node int, op string) (bool, <-chan struct{}) {
 	s.mu.Lock()
 	thawed := s.thawed
@@ -194,7 +194,7 @@ func (s *faultSet) frozen(node int, op string) (bool, <-chan struct{}) {
 	return frozen, thawed
 }
 
-// ParseFault reads a fault as a command line has it: its kind, then fields by their JSON names, as in
+// ParseFault parses a fault as written on a command line: its kind, then fields by their JSON names, as in
 // "slow-commit,for=5s,times=2".
 func ParseFault(text string) (Fault, error) {
 	kind, rest, _ := strings.Cut(text, ",")

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// filterSubtree returns what a subtree filter (RFC 6241 §6) selects of root. Filters compare whole values: one that
-// names an address selects the whole member that has it, as real servers do.
+// filterSubtree returns what a subtree filter (RFC 6241 §6) selects from root. Content matches compare whole values, and as
+// on real servers, a filter that names an address selects the whole member with that address.
 func filterSubtree(root *Node, filter *Element) *Node {
 	out := *root
 	out.Children = selectSiblings(root.Children, filter.Children)
@@ -36,16 +36,16 @@ func selectSiblings(nodes []*Node, filters []*Element) []*Node {
 	return out
 }
 
-// filterNames reports whether a filter element names a node; without a namespace it names that of every namespace.
+// filterNames reports whether a filter element names a node; without a namespace it matches all namespaces.
 func filterNames(f *Element, n *Node) bool {
 	if f.Name.Local != n.Name.Local || f.Name.Space != "" && f.Name.Space != n.Name.Space {
 		return false
 	}
-	// Attributes are matched too, and no node of the device has any.
+	// Attributes must match too, and no node of the device has any.
 	return !slices.ContainsFunc(f.Attrs, func(a xml.Attr) bool { return !isDeclaration(a) })
 }
 
-// selectOne returns what f selects of n, which it names: n itself when all of it, nil when nothing.
+// selectOne returns what f selects of n: n itself if everything, nil if nothing.
 func selectOne(n *Node, f *Element) *Node {
 	leaf := n.Kind == Leaf || n.Kind == LeafList
 	if leaf {
@@ -88,7 +88,7 @@ func selectOne(n *Node, f *Element) *Node {
 	return &out
 }
 
-// withKey puts the key of a list entry before what was selected of it: a server may, and all do.
+// withKey adds the key of a list entry to what was selected from it: a server may do that, and all do.
 func withKey(n *Node, kids []*Node) []*Node {
 	key := n.Children[0]
 	if slices.Contains(kids, key) {
@@ -97,7 +97,7 @@ func withKey(n *Node, kids []*Node) []*Node {
 	return append([]*Node{key}, kids...)
 }
 
-// unite joins two selections of one node.
+// unite combines two selections from one node.
 func unite(a, b *Node) *Node {
 	switch {
 	case a == nil || a == b:

@@ -12,10 +12,10 @@ import (
 // endOfMessage ends a message in the framing of base:1.0 and each hello (RFC 6242 §4.3).
 const endOfMessage = "]]>]]>"
 
-// errFraming marks what breaks the framing; the session ends with it (RFC 6242 §4.2).
+// errFraming marks broken framing, which ends the session (RFC 6242 §4.2).
 var errFraming = errors.New("broken framing")
 
-// framer reads and writes messages, by end-of-message marks first and in chunks (RFC 6242 §4.2) once chunked is set.
+// framer reads and writes messages, first with end-of-message marks, and in chunks (RFC 6242 §4.2) once chunked is set.
 type framer struct {
 	r       *bufio.Reader
 	w       io.Writer
@@ -27,7 +27,7 @@ func newFramer(rw io.ReadWriter, max int) *framer {
 	return &framer{r: bufio.NewReaderSize(rw, 64<<10), w: rw, max: max}
 }
 
-// read returns the next message; io.EOF when the peer has closed between two.
+// read returns the next message, or io.EOF if the peer has closed between two.
 func (f *framer) read() ([]byte, error) {
 	if f.chunked {
 		return f.readChunks()
@@ -35,7 +35,7 @@ func (f *framer) read() ([]byte, error) {
 	return f.readMarked()
 }
 
-// pending reports whether more has arrived already.
+// pending reports whether more has already arrived.
 func (f *framer) pending() bool { return len(bytes.TrimSpace(f.peek())) > 0 }
 
 func (f *framer) peek() []byte {
@@ -74,7 +74,7 @@ func (f *framer) readChunks() ([]byte, error) {
 		if size > f.max-len(msg) {
 			return nil, fmt.Errorf("%w: message longer than %d bytes", errFraming, f.max)
 		}
-		// Read as it comes: a header that promises much and brings little must not cost memory.
+		// Do not allocate by the header: one that announces much and delivers little must not cost memory.
 		var part bytes.Buffer
 		if _, err := io.CopyN(&part, f.r, int64(size)); err != nil {
 			return nil, unexpected(err)
@@ -83,7 +83,7 @@ func (f *framer) readChunks() ([]byte, error) {
 	}
 }
 
-// chunkHeader reads "\n#SIZE\n", or "\n##\n", which is the end.
+// chunkHeader reads "\n#SIZE\n", or the end mark "\n##\n".
 func (f *framer) chunkHeader(first bool) (size int, end bool, err error) {
 	for i, want := range []byte("\n#") {
 		b, err := f.r.ReadByte()
@@ -130,7 +130,7 @@ func unexpected(err error) error {
 	return err
 }
 
-// write sends one message. Pieces of at most size bytes are chunks, or single writes without chunking; 0 is no limit.
+// write sends one message in pieces of at most size bytes, as chunks or as single writes; 0 means no limit.
 func (f *framer) write(msg []byte, size int) error {
 	if size <= 0 || size > len(msg) {
 		size = max(len(msg), 1)
@@ -143,7 +143,7 @@ func (f *framer) write(msg []byte, size int) error {
 			fmt.Fprintf(&out, "\n#%d\n", len(piece))
 		}
 		out.Write(piece)
-		// Every chunk goes out by itself, unless they are so small that only their being chunks matters.
+		// Send each chunk separately, unless chunks are so small that only their framing matters.
 		if out.Len() >= 32<<10 || !f.chunked && size < 1024 {
 			if err := f.flush(&out); err != nil {
 				return err

@@ -18,9 +18,9 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 )
 
-// keyring holds the conductor's SSH keys: its own, the one that it makes for a client, and who else may log in.
+// keyring holds the conductor's SSH keys: its own, the one that it makes for a client, and those of others who may log in.
 type keyring struct {
-	dir       string // "" keeps all in memory
+	dir       string // "" keeps everything in memory
 	host      ssh.Signer
 	clientPEM []byte
 
@@ -29,7 +29,7 @@ type keyring struct {
 	lines   []string        // of known_hosts
 }
 
-// openKeyring reads the keys from dir and makes what is missing.
+// openKeyring reads the keys from dir and creates missing ones.
 func openKeyring(dir string) (*keyring, error) {
 	k := &keyring{dir: dir}
 	hostPEM, _, err := k.key("host_key")
@@ -60,7 +60,7 @@ func openKeyring(dir string) (*keyring, error) {
 	return k, nil
 }
 
-// key reads the private key of that name, or makes one; made says that it did.
+// key reads the private key of that name, or creates one; made reports that.
 func (k *keyring) key(name string) (text []byte, made bool, err error) {
 	path := filepath.Join(k.dir, name)
 	if k.dir != "" {
@@ -98,14 +98,14 @@ func appendFile(path string, b []byte) error {
 	return f.Close()
 }
 
-// authorize lets another key in.
+// authorize allows another key to log in.
 func (k *keyring) authorize(key ssh.PublicKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.allowed = append(k.allowed, key)
 }
 
-// authorized reports whether a key may log in. The file is read each time, as sshd does: a test may change it.
+// authorized reports whether a key may log in. Like sshd it reads the file each time, because a test may change it.
 func (k *keyring) authorized(key ssh.PublicKey) bool {
 	k.mu.Lock()
 	allowed := slices.Clone(k.allowed)
@@ -122,7 +122,7 @@ func (k *keyring) authorized(key ssh.PublicKey) bool {
 	return slices.ContainsFunc(allowed, func(a ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), key.Marshal()) })
 }
 
-// serveOn adds the known_hosts line for an address that is listened on, and writes the file.
+// serveOn adds the known_hosts line for a listening address, and writes the file.
 func (k *keyring) serveOn(addr net.Addr) error {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// writeFile writes a file so that at any moment, power loss included, it has its old or its new content.
+// writeFile writes a file atomically: even after a power loss it has its old or its new content.
 func writeFile(path string, content []byte, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -43,10 +43,10 @@ func writeFile(path string, content []byte, mode fs.FileMode) (err error) {
 	return dir.Sync()
 }
 
-// runningFile is where the running configuration is kept in a Config's Dir.
+// runningFile is the file of the running configuration in a Config's Dir.
 const runningFile = "running.xml"
 
-// firstRunning is the configuration of a conductor that was never configured.
+// firstRunning is the configuration of a new conductor.
 const firstRunning = `<config xmlns="` + nsT128 + `"><authority xmlns="` + nsAuthy + `"><name>authority</name></authority></config>`
 
 // ParseConfig reads a configuration document: the device's config element, or several parts of it in any element of
@@ -65,7 +65,7 @@ func ParseConfig(doc []byte) (*Node, error) {
 	return root, nil
 }
 
-// configElement parses a document to what <config> of an edit holds.
+// configElement parses a document into the content of an edit's <config>.
 func configElement(doc []byte, depth int) (*Element, error) {
 	e, err := parseXML(doc, depth)
 	if err != nil {
@@ -77,7 +77,7 @@ func configElement(doc []byte, depth int) (*Element, error) {
 	return &Element{Children: []*Element{e}}, nil
 }
 
-// loadRunning reads the running configuration to start with.
+// loadRunning loads the initial running configuration.
 func loadRunning(cfg Config) (*Node, error) {
 	doc, from := cfg.Initial, "initial configuration"
 	if cfg.Dir != "" {
@@ -100,7 +100,7 @@ func loadRunning(cfg Config) (*Node, error) {
 	return root, nil
 }
 
-// saveRunning keeps a running configuration in dir.
+// saveRunning saves a running configuration in dir.
 func saveRunning(dir string, root *Node) error {
 	doc, err := MarshalConfig(root)
 	if err != nil {

@@ -21,16 +21,16 @@ import (
 	"banmesh/internal/sim/conductorsim/history"
 )
 
-// apiRoot is where the device's REST API begins.
+// apiRoot is the path of the device's REST API.
 const apiRoot = "/api/v1"
 
-// restFront is the REST API as one node serves it.
+// restFront is the REST API of one node.
 type restFront struct {
 	sim  *Sim
 	node int
 }
 
-// restError is an answer that is no success.
+// restError is an answer other than success.
 type restError struct {
 	status  int
 	message string
@@ -38,7 +38,7 @@ type restError struct {
 
 func (e *restError) Error() string { return e.message }
 
-// ServeREST answers REST over TLS on ln as the given node until Close, or until ln is closed, then returns nil.
+// ServeREST answers REST over TLS on ln as the given node until Close, or until ln is closed. Then it returns nil.
 func (s *Sim) ServeREST(node int, ln net.Listener) error {
 	if node < 1 || node > s.cfg.Nodes {
 		return fmt.Errorf("serve node %d: there are %d", node, s.cfg.Nodes)
@@ -66,7 +66,7 @@ func (s *Sim) ServeREST(node int, ln net.Listener) error {
 	return fmt.Errorf("serve REST on %s: %w", ln.Addr(), err)
 }
 
-// faultyListener closes connections at once while the node is to be unreachable.
+// faultyListener closes connections at once while the node is unreachable by a fault.
 type faultyListener struct {
 	net.Listener
 	sim  *Sim
@@ -86,14 +86,14 @@ func (l faultyListener) Accept() (net.Conn, error) {
 	}
 }
 
-// ExpireTokens makes all REST logins invalid: the next call of each is answered 401.
+// ExpireTokens invalidates all REST logins: the next call of each gets a 401.
 func (s *Sim) ExpireTokens() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.tokens)
 }
 
-// login makes a token for user.
+// login returns a new token for user.
 func (s *Sim) login(user string, node int) string {
 	token := rand.Text()
 	s.mu.Lock()
@@ -103,7 +103,7 @@ func (s *Sim) login(user string, node int) string {
 	return token
 }
 
-// bearer finds who a call's token belongs to.
+// bearer returns the owner of a call's token.
 func (f *restFront) bearer(r *http.Request) (Actor, bool) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
@@ -159,7 +159,7 @@ func (f *restFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if drop && g.At == "in" {
-		// The call takes effect all the same: the connection goes while it is worked on.
+		// The call takes effect all the same: the connection is closed while it runs.
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxMessage)))
 		if err != nil {
 			return
@@ -189,7 +189,7 @@ func (f *restFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.send(w, op, status, answer)
 }
 
-// operationOf names a call as NETCONF names its like, for the faults.
+// operationOf maps a call to the name of the equivalent NETCONF operation, for the faults.
 func operationOf(method, path string) string {
 	switch {
 	case path == "/login":
@@ -206,7 +206,7 @@ func operationOf(method, path string) string {
 	return "edit-config"
 }
 
-// hangUp closes the connection of a call without an answer.
+// hangUp closes a call's connection without an answer.
 func hangUp(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		conn.Close()
@@ -243,7 +243,7 @@ func (f *restFront) send(w http.ResponseWriter, op string, status int, answer an
 	_, _ = w.Write(b)
 }
 
-// messages lists what an operation was refused for, as validate and commit answer.
+// messages lists the reasons of a refusal, in the form of validate and commit.
 func messages(err error) []map[string]string {
 	out := []map[string]string{}
 	var errs RPCErrors
@@ -260,7 +260,7 @@ func messages(err error) []map[string]string {
 	return out
 }
 
-// refusalStatus is the status of a refused edit.
+// refusalStatus returns the HTTP status of a refused edit.
 func refusalStatus(err error) int {
 	var errs RPCErrors
 	if errors.As(err, &errs) && len(errs) > 0 {
@@ -274,7 +274,7 @@ func refusalStatus(err error) int {
 	return http.StatusBadRequest
 }
 
-// call does what a call asks for.
+// call executes a call.
 func (f *restFront) call(r *http.Request, path string) (status int, answer any, err error) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, int64(f.sim.cfg.MaxMessage)))
 	if err != nil {
@@ -335,7 +335,7 @@ func (f *restFront) login(body []byte) (int, any, error) {
 	return http.StatusOK, map[string]string{"token": f.sim.login(who.Username, f.node)}, nil
 }
 
-// version tells about a datastore. The dirty flag may be wrong, as the device's is.
+// version describes a datastore. The dirty flag may be wrong, as on the device.
 func (f *restFront) version(actor Actor, query url.Values) (int, any, error) {
 	dirty := false
 	if query.Get("datastore") == string(StoreCandidate) {
@@ -345,7 +345,7 @@ func (f *restFront) version(actor Actor, query url.Values) (int, any, error) {
 	return http.StatusOK, map[string]any{"datastore": query.Get("datastore"), "isDirty": dirty}, nil
 }
 
-// verdict answers as validate and commit do: an empty list is success.
+// verdict answers like validate and commit: an empty list means success.
 func (f *restFront) verdict(err error) (int, any, error) {
 	if err != nil {
 		return f.sim.cfg.VerdictStatus, messages(err), nil
@@ -356,17 +356,17 @@ func (f *restFront) verdict(err error) (int, any, error) {
 func (f *restFront) commit(actor Actor, body []byte) (int, any, error) {
 	options := struct {
 		Distributed bool `json:"distributed"`
-	}{f.sim.cfg.Style == Style52} // the default until 5.3
+	}{f.sim.cfg.Style == Style52} // default until 5.3
 	if len(bytes.TrimSpace(body)) > 0 {
 		if err := json.Unmarshal(body, &options); err != nil {
 			return 0, nil, &restError{http.StatusBadRequest, "this is no JSON object: " + err.Error()}
 		}
 	}
-	// Not the call's context: a commit goes on when its client is gone.
+	// Not the call's context: a commit continues when its client has gone.
 	return f.verdict(f.sim.stores.Commit(f.sim.ctx, actor, CommitOptions{Local: !options.Distributed}))
 }
 
-// resource does GET, POST, PATCH, PUT and DELETE of a part of a configuration.
+// resource executes GET, POST, PATCH, PUT and DELETE on a part of a configuration.
 func (f *restFront) resource(actor Actor, s Store, r *http.Request, path string, body []byte) (int, any, error) {
 	place, err := findPlace(path)
 	if err != nil {

@@ -25,8 +25,8 @@ const (
 	certKeyFile = "rest_key.pem"
 )
 
-// openCertificate reads the certificate for REST from dir, or makes a self-signed one as the device comes with; "" keeps
-// it in memory. An expired one is made anew each time.
+// openCertificate reads the certificate for REST from dir, or creates a self-signed one like the device's; "" keeps it in
+// memory. An expired one is created each time.
 func openCertificate(dir string, now time.Time, expired bool) (tls.Certificate, error) {
 	if dir != "" && !expired {
 		cert, err := tls.LoadX509KeyPair(filepath.Join(dir, certFile), filepath.Join(dir, certKeyFile))
@@ -77,12 +77,12 @@ func openCertificate(dir string, now time.Time, expired bool) (tls.Certificate, 
 	return tls.X509KeyPair(certPEM, keyPEM)
 }
 
-// interfaceAddresses are the addresses that the certificate is good for: all of this machine's.
+// interfaceAddresses returns the addresses for the certificate: all of this machine's.
 func interfaceAddresses() []net.IP {
 	out := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return out // loopback is what a simulation mostly runs on
+		return out // simulations mostly run on loopback
 	}
 	for _, a := range addrs {
 		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() {

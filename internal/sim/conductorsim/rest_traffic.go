@@ -19,13 +19,13 @@ type Flow struct {
 	Source       netip.Addr
 }
 
-// traffic is what goes through the routers. Its lock is taken alone.
+// traffic holds the sessions through the routers. No other lock is held together with its lock.
 type traffic struct {
 	mu    sync.Mutex
 	flows []Flow
 }
 
-// AddFlow lets a session from source go through a router's node, and returns its id.
+// AddFlow starts a session from source through a router's node, and returns its id.
 func (s *Sim) AddFlow(router, node string, source netip.Addr) string {
 	f := Flow{Session: rand.Text(), Router: router, Node: node, Source: source}
 	s.traffic.mu.Lock()
@@ -34,7 +34,7 @@ func (s *Sim) AddFlow(router, node string, source netip.Addr) string {
 	return f.Session
 }
 
-// Flows returns the sessions that still go on, by router, node and id.
+// Flows returns the live sessions by router, node and id.
 func (s *Sim) Flows() []Flow {
 	s.traffic.mu.Lock()
 	defer s.traffic.mu.Unlock()
@@ -45,8 +45,8 @@ func (s *Sim) Flows() []Flow {
 	return out
 }
 
-// cut ends the session that a call of DELETE /router/{router}/node/{node}/traffic/session?sessionId={id} names; false
-// says that there is none such. A call that names none ends nothing, and is taken.
+// cut ends the session named by a call of DELETE /router/{router}/node/{node}/traffic/session?sessionId={id}; it returns
+// false if there is none. A call without an id succeeds and ends nothing.
 func (t *traffic) cut(path string, query url.Values) bool {
 	id := query.Get("sessionId")
 	if id == "" {
@@ -61,7 +61,7 @@ func (t *traffic) cut(path string, query url.Values) bool {
 	return len(t.flows) < before
 }
 
-// graphql answers the one query that is known here: the live flows of all routers.
+// graphql answers the one query that it knows: the live flows of all routers.
 func (f *restFront) graphql(body []byte) (int, any, error) {
 	var call struct{ Query string }
 	if err := json.Unmarshal(body, &call); err != nil {

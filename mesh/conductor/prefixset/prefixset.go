@@ -1,6 +1,6 @@
-// Package prefixset holds what is common to the drivers of a conductor: the
-// addresses of a tenant, read as tolerantly as devices write them, and kept as
-// sorted sets of masked prefixes.
+// Package prefixset holds what the drivers of a conductor share: it parses a tenant's addresses as tolerantly as devices write
+// them, and keeps them as sorted sets of masked prefixes. Its functions have no state. Except for Sort, which works in place,
+// they leave their arguments alone.
 package prefixset
 
 import (
@@ -11,7 +11,7 @@ import (
 )
 
 // Parse reads an address leaf as tolerantly as the servers write it: host bits are masked off, a bare address
-// is one of full length. exact tells whether the text is the canonical one.
+// has its full length. exact reports whether the text is in canonical form.
 func Parse(text string) (p netip.Prefix, exact, ok bool) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -62,10 +62,9 @@ func Sort(ps []netip.Prefix) []netip.Prefix {
 	return slices.Compact(ps)
 }
 
-// Both arguments of the following are sorted sets, as Sort makes them, and so are
-// the results.
+// The arguments and results of the following functions are sorted sets, as Sort makes them.
 
-// Minus returns what of a is not in b.
+// Minus returns the elements of a that are not in b.
 func Minus(a, b []netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range a {
@@ -79,7 +78,7 @@ func Minus(a, b []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// Both returns what is in a and in b.
+// Both returns the elements in both a and b.
 func Both(a, b []netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range a {
@@ -93,7 +92,7 @@ func Both(a, b []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// Plus returns what is in a or in b.
+// Plus returns the elements in a or b.
 func Plus(a, b []netip.Prefix) []netip.Prefix {
 	return Sort(append(slices.Clone(a), b...))
 }

@@ -7,33 +7,33 @@ import (
 	"slices"
 )
 
-// Change is one address that came into, or vanished from, the checked tenant with one commit.
+// Change is one address that one commit added to, or removed from, the checked tenant.
 type Change struct {
 	Event  Event // the commit
 	Member string
 	Prefix netip.Prefix // masked
 }
 
-// Checker judges a history by the rules of safe committing. Commits that are not Ours are other administrators': they
-// may do as they like, but not inside somebody else's lock.
+// Checker judges a history by the rules of safe commits. Other administrators' commits, those that are not Ours, may do
+// anything except ignore somebody's lock.
 type Checker struct {
-	// Tenant is the one that our commits may touch.
+	// Tenant is the tenant that our commits may touch.
 	Tenant string
-	// Ours reports whether a Running event is to be judged; nil means every one that came by NETCONF or REST.
+	// Ours reports whether to judge a Running event; nil judges all that came through NETCONF or REST.
 	Ours func(Event) bool
-	// Came and Gone say why a change made by one of our commits was not justified; nil allows all.
+	// Came and Gone return why a change by one of our commits was not justified; nil allows all.
 	Came, Gone func(Change) error
-	// MustLock demands that each of our commits was made inside a lock of its session.
+	// MustLock requires that each of our commits was made under a lock of its session.
 	MustLock bool
 }
 
-// Rule is what a Violation breaks.
+// Rule names what a Violation breaks.
 type Rule string
 
 // The rules.
 const (
 	RuleOutside Rule = "outside" // our commit changed something outside the tenant: another administrator's mark
-	RuleTenant  Rule = "tenant"  // our commit took the tenant or a member away, or holds an address that is none
+	RuleTenant  Rule = "tenant"  // our commit removed the tenant or a member, or holds an invalid address
 	RuleCame    Rule = "came"    // an address came that nothing justified
 	RuleGone    Rule = "gone"    // an address vanished that nothing justified
 	RuleLock    Rule = "lock"    // two sessions inside lock and unlock, or a commit inside another one's
@@ -51,7 +51,7 @@ func (v Violation) Error() string {
 		v.Event.Session, v.Event.User, v.Rule, v.Detail)
 }
 
-// lockKey names what a lock is on; Scope tells candidates apart.
+// lockKey identifies what a lock protects; Scope distinguishes candidates.
 type lockKey struct{ store, scope string }
 
 // Check replays events and returns every violation, in order.
@@ -111,7 +111,7 @@ func (c Checker) ours(e Event) bool {
 	return e.Via == "netconf" || e.Via == "rest"
 }
 
-// commit judges one change of running and brings tenant up to it.
+// commit judges one change of running and applies it to tenant.
 func (c Checker) commit(e Event, tenant map[Address]int, report func(Rule, string, ...any)) {
 	ours := c.ours(e)
 	if !ours {
@@ -139,7 +139,7 @@ func (c Checker) judge(why func(Change) error, rule Rule, e Event, a Address, re
 	}
 }
 
-// account adds and takes the lines of e to and from tenant, reporting those that our commits must not touch.
+// account applies the lines of e to tenant, and reports those that our commits must not touch.
 func (c Checker) account(e Event, tenant map[Address]int, report func(Rule, string, ...any)) {
 	for _, part := range []struct {
 		sign  int
@@ -177,7 +177,7 @@ func replaced(line string, added []string) bool {
 	return slices.ContainsFunc(added, func(l string) bool { return leafOf(l) == leaf })
 }
 
-// leafOf cuts the value off a line.
+// leafOf returns a line without its value.
 func leafOf(line string) string {
 	for i := 0; i < len(line); i++ {
 		switch line[i] {
@@ -201,7 +201,7 @@ func verb(sign int) string {
 	return "added"
 }
 
-// difference returns what is in a and not in b, in a stable order.
+// difference returns what a has and b lacks, in a stable order.
 func difference(a, b map[Address]int) []Address {
 	var out []Address
 	for k := range a {

@@ -19,16 +19,16 @@ const (
 	Open    Kind = "open"    // a session began
 	Closed  Kind = "closed"  // a session ended; its locks were given up by Unlock events before
 	Lock    Kind = "lock"    // Session took the lock of Store
-	Unlock  Kind = "unlock"  // Session gave it up, or lost it with its end (Detail says which)
+	Unlock  Kind = "unlock"  // Session released it, or lost it at its end (Detail says which)
 	Edit    Kind = "edit"    // Store (not running) was edited; Added and Removed tell what
-	Discard Kind = "discard" // the candidate's edits were dropped; Added and Removed tell what this changed in it
+	Discard Kind = "discard" // the candidate's edits were dropped; Added and Removed are the effect on it
 	Running Kind = "running" // the running configuration changed (or was committed unchanged); Added and Removed tell how
 	Refused Kind = "refused" // operation Op was refused, for the reason in Detail
 	Login   Kind = "login"   // a login was refused
-	Cut     Kind = "cut"     // live traffic sessions were asked to be ended; Detail is the call
+	Cut     Kind = "cut"     // a call asked to end live traffic sessions; Detail is the call
 )
 
-// Event is one thing that happened. Added and Removed are lines as Line makes them.
+// Event is something that happened. Added and Removed are lines, as described at tenantPath.
 type Event struct {
 	N       uint64    `json:"n"`    // counts from 1 in each history
 	Time    time.Time `json:"time"` // UTC
@@ -45,7 +45,7 @@ type Event struct {
 	Removed []string  `json:"removed,omitempty"`
 }
 
-// Address is the place of one tenant address, as a line of a configuration names it.
+// Address identifies one address of a tenant, as a line of a configuration does.
 type Address struct {
 	Tenant, Member, Text string
 }
@@ -93,7 +93,7 @@ func unquote(s string) (value, rest string, ok bool) {
 	return "", s, false
 }
 
-// TenantOf names the tenant that a line belongs to.
+// TenantOf returns the tenant that a line belongs to.
 func TenantOf(line string) (tenant string, ok bool) {
 	rest, ok := strings.CutPrefix(line, tenantPath)
 	if !ok {
@@ -103,7 +103,7 @@ func TenantOf(line string) (tenant string, ok bool) {
 	return tenant, ok && strings.HasPrefix(rest, "]/")
 }
 
-// AddressOf reads the tenant address that a line stands for; ok is false for every other line.
+// AddressOf returns the tenant address in a line; ok is false for every other line.
 func AddressOf(line string) (a Address, ok bool) {
 	rest, ok := strings.CutPrefix(line, tenantPath)
 	if !ok {
