@@ -104,7 +104,7 @@ func (h *History) Sums(q SumQuery) (Statistics, error) {
 // tally is the working state of Sums.
 type tally struct {
 	jails, routers map[string]*NamedCount
-	hosts          []uint64                         // offences of single IPv4 addresses, packed by hostOf: nearly all are, so they are sorted instead of mapped
+	hosts          []uint64                         // nearly all offences: those of single IPv4 addresses, packed by hostOf to be sorted
 	networks       map[netip.Prefix]*NetworkCount   // of the other offences
 	prefixes       map[netip.Prefix]*RepeatOffender // of the other offences
 	days           map[int64]*DayCount

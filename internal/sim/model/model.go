@@ -16,8 +16,7 @@ import (
 	"banmesh/store"
 )
 
-// space holds every address that occurs in histories, 64 of each family. A mask is a set of them: a prefix's addresses, in
-// two words.
+// mask is a set of addresses. Histories use 64 addresses of each family, so that two words hold the addresses of any prefix.
 type mask [2]uint64
 
 func (m mask) or(o mask) mask      { return mask{m[0] | o[0], m[1] | o[1]} }
@@ -28,7 +27,7 @@ var (
 	space6 = netip.MustParseAddr("2001:db8::").As16()
 )
 
-// maskOf returns the addresses of a prefix within the space, and whether the prefix lies within it.
+// maskOf returns the addresses of a prefix within those (space4, space6), and whether the prefix lies within it.
 func maskOf(p netip.Prefix) (mask, bool) {
 	a := p.Addr()
 	family, last, host := 0, byte(0), 32-p.Bits()
