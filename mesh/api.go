@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"go4.org/netipx"
-
 	"banmesh/mesh/control"
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/gossip"
@@ -63,9 +61,8 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 	}
 	const rounding = 1000 // fail2ban rounds to seconds, and a second more is no news
 	var reply control.BanReply
-	exemptions := a.store.Exemptions()
 	for i, b := range banned {
-		if err := count(&reply, b.Outcome, prefixes[i], exemptions); err != nil {
+		if err := a.count(&reply, b.Outcome, prefixes[i]); err != nil {
 			return reply, err
 		}
 		if b.Until == 0 {
@@ -84,7 +81,7 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 }
 
 // count adds what became of one ban to a reply.
-func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, exemptions *netipx.IPSet) error {
+func (a *Agent) count(r *control.BanReply, o store.BanOutcome, p netip.Prefix) error {
 	switch o {
 	case store.BanNew:
 		r.New++
@@ -103,7 +100,7 @@ func count(r *control.BanReply, o store.BanOutcome, p netip.Prefix, exemptions *
 		return control.Errorf(control.CodeConflict,
 			"ban %v: this router already holds as many records as it may: lift some, or raise limits.live_per_origin", p)
 	}
-	if len(r.Exempted) < maxShown && exemptions.OverlapsPrefix(p) {
+	if len(r.Exempted) < maxShown && a.store.Exempts(p) {
 		r.Exempted = append(r.Exempted, p)
 	}
 	return nil

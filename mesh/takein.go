@@ -32,9 +32,8 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 	if err != nil {
 		return control.TakeInReply{}, refusal(err)
 	}
-	exemptions := a.store.Exemptions()
 	for i, o := range banned {
-		if err := count(&reply.BanReply, o.Outcome, reqs[i].Prefix, exemptions); err != nil {
+		if err := a.count(&reply.BanReply, o.Outcome, reqs[i].Prefix); err != nil {
 			return reply, err
 		}
 	}

@@ -122,6 +122,7 @@ func (s *Store) Protect(prefixes []netip.Prefix) {
 	if !slices.Equal(own, s.set.control.own) {
 		s.set.control.own = own
 		s.set.control.exemptionsVersion++
+		s.set.control.protectedVersion++
 		s.version++
 	}
 }

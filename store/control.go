@@ -3,14 +3,13 @@ package store
 import (
 	"net/netip"
 	"slices"
-
-	"go4.org/netipx"
 )
 
 // control holds the effect of the records without prefix: freezes, blocks and never-bans.
 type control struct {
 	dirty             bool
 	exemptionsVersion uint64         // incremented whenever the exemptions may have changed
+	protectedVersion  uint64         // likewise, for those that are no allows
 	own               []netip.Prefix // what this member protects on itself, whatever any record says
 	frozen            []string
 	blocks            []string
@@ -68,6 +67,7 @@ func (s *set) blockedNames() map[string]bool {
 // blocked.
 func (s *set) reblock() {
 	s.control.exemptionsVersion++
+	s.control.protectedVersion++
 	blocked := s.blockedNames()
 	for name := range blocked {
 		s.origin(name) // make it known, so that it is blocked before its first record comes
@@ -149,35 +149,6 @@ func (s *set) neverBans(now Millis) []uint32 {
 		return 1
 	})
 	return out
-}
-
-// buildExemptions returns what must not be blocked, and until when that stays true if nothing changes.
-func (s *set) buildExemptions(now Millis) (*netipx.IPSet, Millis) {
-	var b netipx.IPSetBuilder
-	for _, p := range builtin() {
-		b.AddPrefix(p)
-	}
-	for _, p := range s.control.own {
-		b.AddPrefix(p)
-	}
-	until := Never
-	for _, i := range s.neverBans(now) {
-		until = min(until, s.slab.at(i).until)
-		for _, p := range leaseHolds(s.never[i]) {
-			b.AddPrefix(p)
-		}
-	}
-	for i := range s.allows {
-		if r := s.slab.at(i); s.ignored(r) == "" && !r.is(flagLifted) && r.until > now {
-			until = min(until, r.until)
-			b.AddPrefix(r.key().prefix())
-		}
-	}
-	set, err := b.IPSet()
-	if err != nil { // only invalid prefixes fail, and keyOf lets none in
-		set = new(netipx.IPSet)
-	}
-	return set, until
 }
 
 // ignored says why a live record does not count; "" if it counts.

@@ -42,11 +42,11 @@ func (s *Store) count() (Counts, map[string]int) {
 	set := s.set
 	n := Counts{Records: set.records, Logs: len(set.byID), OverLimit: set.over}
 	jails := set.countBans(&n, now, s.exemptionsLocked(now))
-	for i := range set.allows {
-		if r := set.slab.at(i); !r.is(flagLifted) && r.until > now && set.counting(r) {
+	set.allows.all(func(i uint32) {
+		if set.exempts(set.slab.at(i), now) {
 			n.Allows++
 		}
-	}
+	})
 	for i := range set.guard.held {
 		if set.counting(set.slab.at(i)) {
 			n.Held++
@@ -75,8 +75,7 @@ func (s *set) heads() iter.Seq[uint32] {
 }
 
 // countBans counts the prefixes with a live ban, in total and by jail.
-func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) map[string]int {
-	near := nearExemption(exemptions)
+func (s *set) countBans(n *Counts, now Millis, exemptions exemptions) map[string]int {
 	byJail := make(map[string]*int)
 	var last string // most bans have the same jail as the one before
 	var lastCount *int
@@ -112,7 +111,7 @@ func (s *set) countBans(n *Counts, now Millis, exemptions *netipx.IPSet) map[str
 		if !counts {
 			continue
 		}
-		if p := s.slab.at(i).key().prefix(); !near(p) || !exemptions.ContainsPrefix(p) {
+		if !exemptions.covers(s.slab.at(i).key().prefix()) {
 			n.Effective++
 		}
 	}

@@ -68,10 +68,10 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 	}
 	if x.Banned {
 		exemptions := s.exemptionsLocked(now)
-		if exemptions.ContainsPrefix(p) {
+		if exemptions.covers(p) {
 			x.Exemption = s.exemptionReason(p, now)
 		} else {
-			x.Except = cutOut(p, exemptions)
+			x.Except = exemptions.cutOut(p)
 		}
 	}
 	return x
@@ -79,11 +79,12 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 
 // inside adds what is held within a network and matters to it: the allows, which exempt a part of it, and the number of bans.
 func (s *Store) inside(x *Explanation, k pkey, now Millis) {
-	for i := range s.set.allows {
-		if r := s.set.slab.at(i); r.key() != k && k.covers(r.key()) && r.until > now && !r.is(flagLifted) {
+	s.set.allows.within(k, func(i uint32) bool {
+		if r := s.set.slab.at(i); r.key() != k && r.until > now && !r.is(flagLifted) {
 			x.Facts = append(x.Facts, s.fact(i, r, now))
 		}
-	}
+		return true
+	})
 	s.set.within(k, func(w pkey, head uint32) {
 		if w == k {
 			return
@@ -160,7 +161,7 @@ func (s *Store) Gone(p netip.Prefix) Gone {
 	s.set.wider(k, func(_ pkey, head uint32) { see(head) })
 	see(s.set.head(k))
 	switch {
-	case live && s.exemptionsLocked(now).OverlapsPrefix(p):
+	case live && s.exemptionsLocked(now).overlap(p) != overlapsNot:
 		return Gone{Cause: GoneAllowed}
 	case live:
 		return Gone{Cause: GoneNot}
@@ -224,11 +225,11 @@ func (s *Store) Allows() []AllowEntry {
 	defer s.mu.RUnlock()
 	now := s.now()
 	var out []AllowEntry
-	for i := range s.set.allows {
+	s.set.allows.all(func(i uint32) {
 		if r := s.set.slab.at(i); !r.is(flagLifted) && r.until > now {
 			out = append(out, AllowEntry{r.key().prefix(), r.until, s.set.labels.at(r.label).shown(), r.start, s.set.originOf(r).name, s.set.ignored(r)})
 		}
-	}
+	})
 	slices.SortFunc(out, func(a, b AllowEntry) int {
 		return cmp.Or(comparePrefixes(a.Prefix, b.Prefix), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Until, b.Until))
 	})

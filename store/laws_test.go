@@ -113,9 +113,15 @@ func difference(a, b map[Dot]string) (out string) {
 // selfCheck recomputes from the records everything that is kept up to date beside them.
 func (n *node) selfCheck(t fataler) {
 	t.Helper()
+	var probes []netip.Prefix
+	for _, p := range lawPrefixes {
+		probes = append(probes, pfx(p))
+	}
+	n.checkExemptions(t, probes...)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := n.set
+	s.checkBook(t)
 	var total sum
 	records, over, keys, size := 0, 0, 0, 0
 	live := map[*origin]int{}

@@ -147,7 +147,6 @@ func (s *set) addedOther(i, head uint32, wasLive bool) {
 	switch r.kind {
 	case KindAllow:
 		if live && !r.is(flagOver) {
-			s.control.exemptionsVersion++
 			s.tell(Notice{Kind: NoticeAllow, Prefix: r.key().prefix(), Start: r.start, Until: r.until})
 		}
 	case KindNeverBan, KindFreeze, KindBlock:
@@ -213,9 +212,10 @@ func (s *set) recheck(i uint32) {
 		s.lifted(i, by)
 	case by == 0 && r.is(flagLifted):
 		r.flags &^= flagLifted
-		s.control.exemptionsVersion++
 		s.relimitLater(s.originOf(r))
 		switch r.kind {
+		case KindAllow:
+			s.control.exemptionsVersion++
 		case KindBan:
 			s.guardUnjudged(i)
 			if r.until > s.now {

@@ -6,67 +6,14 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-
-	"go4.org/netipx"
 )
-
-// exemptionsLocked returns what must not be blocked now. Called with mu held, for reading at least.
-func (s *Store) exemptionsLocked(now Millis) *netipx.IPSet {
-	s.exemptionsMu.Lock()
-	defer s.exemptionsMu.Unlock()
-	if s.exemptions == nil || s.exemptionsAt != s.set.control.exemptionsVersion || now < s.exemptionsOf || now >= s.exemptionsTo {
-		s.exemptions, s.exemptionsTo = s.set.buildExemptions(now)
-		s.exemptionsAt, s.exemptionsOf = s.set.control.exemptionsVersion, now
-	}
-	return s.exemptions
-}
-
-// Exemptions returns what must not be blocked: the built-in prefixes, the members' never-bans and the live allows.
-func (s *Store) Exemptions() *netipx.IPSet {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.exemptionsLocked(s.now())
-}
-
-// pieces returns the part of a prefix outside the exemptions: the prefix itself, pieces of it, or nothing.
-func pieces(p netip.Prefix, exemptions *netipx.IPSet) []netip.Prefix {
-	switch {
-	case !exemptions.OverlapsPrefix(p):
-		return []netip.Prefix{p}
-	case exemptions.ContainsPrefix(p):
-		return nil
-	}
-	var b netipx.IPSetBuilder
-	b.AddPrefix(p)
-	b.RemoveSet(exemptions)
-	set, err := b.IPSet()
-	if err != nil {
-		return nil
-	}
-	return set.Prefixes()
-}
-
-// cutOut returns the parts of a prefix inside the exemptions.
-func cutOut(p netip.Prefix, exemptions *netipx.IPSet) []netip.Prefix {
-	if !exemptions.OverlapsPrefix(p) {
-		return nil
-	}
-	var b netipx.IPSetBuilder
-	b.AddPrefix(p)
-	b.Intersect(exemptions)
-	set, err := b.IPSet()
-	if err != nil {
-		return nil
-	}
-	return set.Prefixes()
-}
 
 // liveBan reports whether the record is a ban that is neither lifted nor expired.
 func liveBan(r *rec, now Millis) bool {
 	return r.kind == KindBan && !r.is(flagLifted) && r.until > now
 }
 
-func (s *Store) entry(head uint32, now Millis, exemptions *netipx.IPSet) (e Entry, ok bool) {
+func (s *Store) entry(head uint32, now Millis, exemptions exemptions) (e Entry, ok bool) {
 	counts := false
 	var ignored string
 	for c := head; c != 0; {
@@ -102,13 +49,11 @@ func (s *Store) entry(head uint32, now Millis, exemptions *netipx.IPSet) (e Entr
 	switch {
 	case !counts:
 		e.Reason = ignored
-	case !exemptions.OverlapsPrefix(e.Prefix):
-		e.Effective = true
-	case exemptions.ContainsPrefix(e.Prefix):
+	case exemptions.covers(e.Prefix):
 		e.Reason = s.exemptionReason(e.Prefix, now)
 	default:
 		e.Effective = true
-		e.Except = cutOut(e.Prefix, exemptions)
+		e.Except = exemptions.cutOut(e.Prefix)
 	}
 	e.Held = e.Effective && s.set.holds(head)
 	return e, true
@@ -134,15 +79,13 @@ func (s *Store) exemptionReason(p netip.Prefix, now Millis) string {
 		}
 	}
 	var reason string
-	for i := range s.set.allows {
-		r := s.set.slab.at(i)
-		if !r.is(flagLifted) && r.until > now && s.set.ignored(r) == "" {
-			if a := r.key().prefix(); a.Overlaps(p) && a.Bits() <= p.Bits() {
-				if why := fmt.Sprintf("allowed: %s by %s", a, s.set.originOf(r).name); reason == "" || why < reason {
-					reason = why
-				}
+	if k, err := keyOf(p); err == nil {
+		s.set.allowing(k, now, func(r *rec) bool {
+			if why := fmt.Sprintf("allowed: %s by %s", r.key().prefix(), s.set.originOf(r).name); reason == "" || why < reason {
+				reason = why
 			}
-		}
+			return true
+		})
 	}
 	if reason != "" {
 		return reason
@@ -158,12 +101,11 @@ func (s *Store) Effective() iter.Seq[EffectiveBan] {
 		defer s.mu.RUnlock()
 		now := s.now()
 		exemptions := s.exemptionsLocked(now)
-		near := nearExemption(exemptions)
 		var seen sightings
 		var whole [1]netip.Prefix
 		for head := range s.set.heads() {
 			e, ok := s.effective(head, now, &seen)
-			if ok && cut(&e, exemptions, near, &whole) && !yield(e) {
+			if ok && exemptions.cut(&e, &whole) && !yield(e) {
 				return
 			}
 		}
@@ -178,8 +120,6 @@ const part = 1024
 // that needs the exact set also follows the changes.
 func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 	return func(yield func(EffectiveBan) bool) {
-		var near func(netip.Prefix) bool
-		var before *netipx.IPSet
 		var seen sightings
 		var whole [1]netip.Prefix
 		some := func(first uint32) (more bool) {
@@ -187,16 +127,13 @@ func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 			defer s.mu.RUnlock()
 			now := s.now()
 			exemptions := s.exemptionsLocked(now)
-			if exemptions != before {
-				before, near = exemptions, nearExemption(exemptions)
-			}
 			for i := first; i < min(first+part, s.set.slab.used); i++ {
 				r := s.set.slab.at(i)
 				if r.is(flagDead) || s.set.head(r.key()) != i {
 					continue
 				}
 				e, ok := s.effective(i, now, &seen)
-				if ok && cut(&e, exemptions, near, &whole) && !yield(e) {
+				if ok && exemptions.cut(&e, &whole) && !yield(e) {
 					return false
 				}
 			}
@@ -210,14 +147,14 @@ func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 
 // cut cuts the exemptions out of a ban and reports whether anything is left. Where nothing is cut, the piece goes into
 // whole, so that a walk over a million bans allocates nothing.
-func cut(e *EffectiveBan, exemptions *netipx.IPSet, near func(netip.Prefix) bool, whole *[1]netip.Prefix) bool {
-	if near(e.Prefix) {
-		e.Pieces = pieces(e.Prefix, exemptions)
+func (e exemptions) cut(b *EffectiveBan, whole *[1]netip.Prefix) bool {
+	if e.overlap(b.Prefix) == overlapsNot {
+		whole[0] = b.Prefix
+		b.Pieces = whole[:]
 	} else {
-		whole[0] = e.Prefix
-		e.Pieces = whole[:]
+		b.Pieces = e.pieces(b.Prefix)
 	}
-	return len(e.Pieces) > 0
+	return len(b.Pieces) > 0
 }
 
 func (s *Store) effective(head uint32, now Millis, seen *sightings) (e EffectiveBan, ok bool) {

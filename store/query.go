@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-
-	"go4.org/netipx"
 )
 
 // List returns the prefixes with a live ban that the query selects, as of one moment.
@@ -20,7 +18,6 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 	defer s.mu.RUnlock()
 	f := finder{Query: q, set: s.set, now: s.now()}
 	f.exemptions = s.exemptionsLocked(f.now)
-	f.near = nearExemption(f.exemptions)
 	found := f.all()
 	total = f.total
 	slices.SortFunc(found, f.compare)
@@ -43,8 +40,7 @@ type finder struct {
 	Query
 	set        *set
 	now        Millis
-	exemptions *netipx.IPSet
-	near       func(netip.Prefix) bool
+	exemptions exemptions
 
 	total int // how many places were selected
 }
@@ -146,7 +142,7 @@ func (f *finder) look(head uint32) (p place, ok bool) {
 	}
 	p.prefix, p.head = f.set.slab.at(head).key().prefix(), head
 	if f.Effective != nil {
-		effective := counts && !(f.near(p.prefix) && f.exemptions.ContainsPrefix(p.prefix))
+		effective := counts && !f.exemptions.covers(p.prefix)
 		if effective != *f.Effective {
 			return p, false
 		}

@@ -26,7 +26,7 @@ func (s *Store) EffectiveIn(p netip.Prefix) iter.Seq[EffectiveBan] {
 				return
 			}
 			if e, ok := s.effective(head, now, &seen); ok {
-				if e.Pieces = pieces(e.Prefix, exemptions); len(e.Pieces) > 0 {
+				if e.Pieces = exemptions.pieces(e.Prefix); len(e.Pieces) > 0 {
 					more = yield(e)
 				}
 			}

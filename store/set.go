@@ -31,7 +31,7 @@ type set struct {
 	lifts  map[uint32]*liftBody
 	never  map[uint32][]netip.Prefix
 	gones  map[uint32][]goneRange
-	allows map[uint32]struct{}
+	allows allowBook
 	placed map[uint32]struct{}
 	lens   [2][129]int // how many prefixes of each length there are, IPv6 and IPv4
 
@@ -73,7 +73,7 @@ func newSet(self string, limits Limits, seed uint64) *set {
 	return &set{
 		self: self, limits: limits, logs: make([]*logState, 1), byID: make(map[LogID]*logState), origins: make(map[string]*origin),
 		floors: make(map[uint32]Millis), lifts: make(map[uint32]*liftBody), never: make(map[uint32][]netip.Prefix), gones: make(map[uint32][]goneRange),
-		allows: make(map[uint32]struct{}), placed: make(map[uint32]struct{}), touched: make(map[*logState]struct{}),
+		allows: newAllowBook(), placed: make(map[uint32]struct{}), touched: make(map[*logState]struct{}),
 		table: table{seed: seed}, guard: guardBook{held: make(map[uint32]bool)},
 	}
 }
@@ -383,7 +383,8 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 	case KindGone:
 		s.gones[i] = it.gone
 	case KindAllow:
-		s.allows[i] = struct{}{}
+		s.allows.add(it.key, i)
+		s.control.exemptionsVersion++ // even if it has ended: the clock may have stepped back since set.now
 	case KindPlaced:
 		s.placed[i] = struct{}{}
 	}
@@ -486,7 +487,7 @@ func (s *set) forgetSides(i uint32) {
 	case KindGone:
 		delete(s.gones, i)
 	case KindAllow:
-		delete(s.allows, i)
+		s.allows.remove(r.key(), i)
 		s.control.exemptionsVersion++
 	case KindPlaced:
 		delete(s.placed, i)

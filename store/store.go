@@ -17,8 +17,8 @@ import (
 
 // Store is the replicated set of this member. All methods may be called concurrently.
 //
-// Locks, in the order in which they may be taken: mu, then exemptionsMu, queueMu or changeMu; none of the last three is held
-// while another is taken. Nothing slow happens under mu: no disk, no callback.
+// Locks, in the order in which they may be taken: exemptionsMu, then mu, then protectedMu, queueMu or changeMu; none of the last
+// three is held while another is taken. Nothing slow happens under mu: no disk, no callback.
 type Store struct {
 	cfg  Config
 	log  *slog.Logger
@@ -45,6 +45,9 @@ type Store struct {
 	unreadable map[Dot]Unreadable
 	tidied     Millis // when tidy last ran
 	closed     bool
+
+	protectedMu sync.Mutex
+	protected   *protected
 
 	exemptionsMu sync.Mutex
 	exemptions   *netipx.IPSet
