@@ -9,11 +9,11 @@ import (
 // Unnotified says of each router whose fail2ban cannot be told of unbans.
 func Unnotified(own string, routers []control.Unnotified) (w []string) {
 	for _, u := range routers {
-		whose := "the fail2ban of " + u.Router
+		whose, there := "the fail2ban of "+u.Router, " there"
 		if u.Router == own {
-			whose = "this router's fail2ban"
+			whose, there = "this router's fail2ban", ""
 		}
-		w = append(w, fmt.Sprintf("%s cannot be told of unbans and allows, and goes on blocking: %s; `banmesh doctor` there says what helps", whose, u.Why))
+		w = append(w, fmt.Sprintf("%s cannot be told of unbans and allows, and goes on blocking: %s; `banmesh doctor`%s says what helps", whose, u.Why, there))
 	}
 	return w
 }
