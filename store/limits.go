@@ -336,13 +336,15 @@ func (s *set) relimit(o *origin) {
 			o.crowded++
 		}
 		if r.kind == KindBan {
+			held := r.is(flagHeld)
 			if r.is(flagLive) {
-				held := r.is(flagHeld)
-				if s.guardLive(i); r.is(flagHeld) && !held {
-					s.emit(s.event(EventExtend, r)) // it may have been in force until now
-				}
+				s.guardLive(i)
 			} else if r.is(flagSpace | flagHeld) {
 				s.guardLeave(i)
+			}
+			// It comes into force, or may have been until now: nobody else tells.
+			if r.is(flagHeld) && !held || r.is(flagOver) != was && liveBan(r, s.now) {
+				s.emit(s.event(EventExtend, r))
 			}
 		}
 		if r.is(flagOver) == was {

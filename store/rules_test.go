@@ -835,6 +835,36 @@ func TestEventsComeInOrderAndAfterTheFact(t *testing.T) {
 	}
 }
 
+// A ban that a limit has kept out comes into force when another one goes, which an event tells: nobody looks at it otherwise.
+func TestABanThatComesWithinItsLimitIsTold(t *testing.T) {
+	c := newClock()
+	got := make(chan string, 100)
+	n := newNode(t, "a", c, nil, func(cfg *Config) {
+		cfg.Limits = Limits{LivePerOrigin: 1}
+		cfg.OnChange = func(ch Change) {
+			for _, e := range ch.Events {
+				got <- fmt.Sprint(e.Kind, " ", e.Prefix)
+			}
+		}
+	})
+	n.ban("192.0.2.1", time.Hour)
+	n.ban("192.0.2.2", 2*time.Hour)
+	n.ban("192.0.2.3", 3*time.Hour)
+	n.lift("192.0.2.1")
+	c.add(2 * time.Hour)
+	n.Tick(true)
+	for _, want := range []string{"ban 192.0.2.1/32", "ban 192.0.2.2/32", "ban 192.0.2.3/32", "lift 192.0.2.1/32", "extend 192.0.2.2/32", "expire 192.0.2.2/32", "extend 192.0.2.3/32"} {
+		select {
+		case g := <-got:
+			if g != want {
+				t.Errorf("event %q, want %q", g, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no event %q", want)
+		}
+	}
+}
+
 func TestListFindsWhatCoversAndWhatIsInside(t *testing.T) {
 	a := newNode(t, "a", newClock(), nil)
 	for _, p := range []string{"10.0.0.0/16", "10.0.1.0/24", "10.0.1.5", "10.1.0.0/16", "2001:db8::/32", "2001:db8::1", "0.0.0.9"} {
