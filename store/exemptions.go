@@ -124,9 +124,14 @@ func (s *Store) exemptionsLocked(now Millis) exemptions {
 }
 
 // near is a quick test for what may overlap an exemption: most bans are nowhere near one.
-func (e exemptions) near(k pkey, p netip.Prefix) bool {
-	from, to := firstBytes(k)
-	return from != to || e.set.allows.first[family(k)][from] > 0 || e.protected.near(p)
+func (e exemptions) near(p netip.Prefix) bool {
+	if e.protected.near(p) { // all that are wider than a first byte too
+		return true
+	}
+	if a := p.Addr(); a.Is4() {
+		return e.set.allows.first[1][a.As4()[0]] > 0
+	}
+	return e.set.allows.first[0][p.Addr().As16()[0]] > 0
 }
 
 // overlap is how much of a prefix is exempt.
@@ -140,11 +145,11 @@ const (
 
 // overlap looks for the exemptions of a valid prefix.
 func (e exemptions) overlap(p netip.Prefix) (o overlap) {
-	k, err := keyOf(p)
-	if err != nil {
+	if !e.near(p) {
 		return overlapsNot
 	}
-	if !e.near(k, p) {
+	k, err := keyOf(p)
+	if err != nil {
 		return overlapsNot
 	}
 	e.set.allowing(k, e.now, func(*rec) bool {
