@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,43 +234,88 @@ func TestAChangeIsLookedAtWhereItIs(t *testing.T) {
 	}
 }
 
-// After any changes of a real set, what was kept up is what reading it anew gives.
+// After any changes of a real set, by its member and by a peer, what was kept up is what reading it anew gives: also within the
+// bounds of what a peer may do, and while other bouncers ask.
 func TestWhatIsKeptUpIsTheSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var kept *effective
 		clock := newClock()
-		st, err := store.Open(store.Config{Origin: "a", Path: "s", Volume: store.NewVolume(), Now: clock.now, OnChange: func(c store.Change) {
-			if kept != nil {
-				kept.changed(c)
+		opened := func(origin string, changed func(store.Change)) *store.Store {
+			st, err := store.Open(store.Config{
+				Origin: origin, Path: "s", Volume: store.NewVolume(), Now: clock.now, OnChange: changed,
+				Limits: store.Limits{LivePerOrigin: 3, SpaceV4: 23}, Guard: store.Guard{WidestV4: 24, WidestV6: 32, SpaceV4: 25, SpaceV6: 48},
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-		}})
-		if err != nil {
-			t.Fatal(err)
+			return st
 		}
+		kept := &effective{now: clock.now, takenJail: "crowdsec"}
+		st := opened("a", kept.changed)
 		defer st.Close()
-		kept = &effective{set: st, now: clock.now, takenJail: "crowdsec"}
+		peer := opened("b", nil)
+		defer peer.Close()
+		kept.set = st
+		done := make(chan struct{})
+		var others sync.WaitGroup
+		defer others.Wait()
+		defer close(done)
+		for range 2 {
+			others.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+						kept.current()
+						time.Sleep(time.Millisecond)
+					}
+				}
+			})
+		}
 		prefixes := []netip.Prefix{}
-		for _, p := range []string{"203.0.113.0/24", "203.0.113.0/25", "203.0.113.0/32", "203.0.113.1/32", "203.0.113.128/32", "198.51.100.7/32", "2001:db8::/48", "2001:db8::/64", "2001:db8::1/128"} {
+		for _, p := range []string{"203.0.113.0/24", "203.0.113.0/25", "203.0.113.128/25", "203.0.113.0/32", "203.0.113.1/32", "203.0.113.128/32", "198.51.100.0/23", "198.51.100.7/32", "2001:db8::/48", "2001:db8::/64", "2001:db8::1/128"} {
 			prefixes = append(prefixes, netip.MustParsePrefix(p))
 		}
 		prefix := rapid.SampledFrom(prefixes)
+		sent := uint64(0)
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			p := []netip.Prefix{prefix.Draw(t, "prefix")}
+			who := rapid.SampledFrom([]*store.Store{st, peer}).Draw(t, "who")
 			ctx := context.Background()
-			switch rapid.IntRange(0, 9).Draw(t, "what") {
-			case 0:
-				clock.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute)
+			var err error
+			switch what := rapid.IntRange(0, 15).Draw(t, "what"); what {
+			case 0, 1:
+				length := time.Duration(rapid.IntRange(-90, 90).Draw(t, "seconds")) * time.Second
+				if what == 1 {
+					length = time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute
+				}
+				clock.pass(length)
+				peer.Tick(true)
 				st.Tick(true)
-			case 1:
-				err = st.Allow(ctx, []store.AllowRequest{{Prefix: p[0], Until: store.At(clock.now().Add(time.Hour))}})
-			case 2, 3:
-				_, err = st.Lift(ctx, store.LiftRequest{Prefixes: p})
+			case 2:
+				err = who.Allow(ctx, []store.AllowRequest{{Prefix: p[0], Until: store.At(clock.now().Add(time.Hour))}})
+			case 3:
+				_, err = who.DropAllow(ctx, p)
+			case 4:
+				err = st.Block(ctx, "b")
+			case 5:
+				err = st.Unblock(ctx, "b")
+			case 6:
+				_, err = st.ConfirmHeld(ctx)
+			case 7, 8, 9:
+				_, err = who.Lift(ctx, store.LiftRequest{Prefixes: p})
 			default:
 				jail := rapid.SampledFrom([]string{"sshd", "crowdsec"}).Draw(t, "jail")
-				_, err = st.Ban(ctx, []store.BanRequest{{Prefix: p[0], Jail: jail, Until: store.At(clock.now().Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "for")) * time.Minute))}})
+				_, err = who.Ban(ctx, []store.BanRequest{{Prefix: p[0], Jail: jail, Until: store.At(clock.now().Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "for")) * time.Minute))}})
 			}
 			if err != nil {
-				t.Fatal(err)
+				t.Logf("refused: %v", err)
+			}
+			for chunk, last := peer.Since(sent, 1<<20); len(chunk) > 0 && last > sent; chunk, last = peer.Since(sent, 1<<20) {
+				if _, err := st.Merge(chunk); err != nil {
+					t.Fatal(err)
+				}
+				sent = last
 			}
 			if !rapid.Bool().Draw(t, "asked") {
 				continue
