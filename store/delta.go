@@ -55,7 +55,7 @@ func (w *chunkWriter) fill(want rangeSet, minute int64) (last uint64) {
 			if r.seq > g.Last {
 				break
 			}
-			if w.l.twins > 0 && !r.is(flagDead) {
+			if w.l.twins && !r.is(flagDead) {
 				if r.seq != seq {
 					seq, n = r.seq, 0
 				}
@@ -137,17 +137,16 @@ func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error
 					return
 				}
 			}
-			for nth, more := 1, true; more; nth++ {
-				more = false
-				for want := s.twins(k.id, k.want); len(want) > 0; {
+			nth := 1
+			for twins := s.twins(k.id, k.want, nth); len(twins) > 0; twins = s.twins(k.id, twins, nth) {
+				for want := twins; len(want) > 0; {
 					var chunk []byte
-					if chunk, want = s.deltaChunk(k.id, want, horizon, max, nth, true); chunk == nil {
-						continue
-					}
-					if more = true; !yield(chunk, nil) {
+					chunk, want = s.deltaChunk(k.id, want, horizon, max, nth, true)
+					if chunk != nil && !yield(chunk, nil) {
 						return
 					}
 				}
+				nth++
 			}
 		}
 	}
@@ -178,13 +177,13 @@ func (s *Store) deltaChunk(id LogID, want rangeSet, horizon int64, max, nth int,
 	return w.bytes(want.clip(speak[0].First, last)), rest
 }
 
-// twins are the numbers among those wanted of a log that more than one record has.
-func (s *Store) twins(id LogID, want rangeSet) rangeSet {
+// twins are the numbers among those wanted of a log that more than n records have.
+func (s *Store) twins(id LogID, want rangeSet, n int) rangeSet {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	l := s.set.byID[id]
 	if l == nil {
 		return nil
 	}
-	return s.set.twinsIn(l, want)
+	return s.set.twinsIn(l, want, n)
 }

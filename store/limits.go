@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"net/netip"
@@ -57,6 +58,14 @@ func (o *origin) drop(l *logState) {
 }
 
 func (s *set) order(r *rec) order { return order{r.seq, s.logs[r.log].id.Epoch} }
+
+// compareRecords compares records of one origin by their order, and twins by their content.
+func (s *set) compareRecords(a, b uint32) int {
+	if c := s.order(s.slab.at(a)).compare(s.order(s.slab.at(b))); c != 0 || a == b {
+		return c
+	}
+	return bytes.Compare(s.encode(nil, a), s.encode(nil, b))
+}
 
 func (s *set) relimitLater(o *origin) {
 	if !o.dirty && s.limits != (Limits{}) {
@@ -310,8 +319,8 @@ func (s *set) relimit(o *origin) {
 			}
 		}
 	}
-	if len(o.logs) > 1 {
-		slices.SortFunc(all, func(a, b uint32) int { return s.order(s.slab.at(a)).compare(s.order(s.slab.at(b))) })
+	if len(o.logs) > 1 || o.logs[0].twins {
+		slices.SortFunc(all, s.compareRecords)
 	}
 	if n := len(all); n > 0 { // including those skipped when they arrived, because a fast clock had them past the root
 		o.top = s.order(s.slab.at(all[n-1]))

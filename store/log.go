@@ -17,7 +17,7 @@ type logState struct {
 	total  uint64   // sum of the hashes of all records
 	past   uint64   // sum of the hashes of those that have left the root at the horizon
 	salt   []byte   // the log's name as it goes into the hash of its records
-	twins  int      // records with a number that an earlier one has as well, see twin
+	twins  bool     // a number has or had more than one record, see twin.go
 }
 
 func newLog(id LogID, index, disk uint32, o *origin) *logState {
@@ -84,24 +84,11 @@ func (l *logState) insert(s *slab, fresh []uint32) {
 			l.dead--
 			tail = tail[1:]
 		default:
-			l.countTwin(s, fresh[0])
 			l.recs = append(l.recs, fresh[0])
 			fresh = fresh[1:]
 		}
 	}
-	if len(fresh) > 0 {
-		l.countTwin(s, fresh[0])
-	}
 	l.recs = append(append(l.recs, tail...), fresh...)
-}
-
-// countTwin is called for each record before it is appended.
-func (l *logState) countTwin(s *slab, i uint32) {
-	if n := len(l.recs); n > 0 && !s.at(i).is(flagDead) {
-		if last := s.at(l.recs[n-1]); last.seq == s.at(i).seq && !last.is(flagDead) {
-			l.twins++
-		}
-	}
 }
 
 // compact frees dead records once there are many, so that its cost is spread over the removals that made them.

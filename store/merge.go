@@ -82,12 +82,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 		case added:
 			m.New++
 			fresh = append(fresh, index)
-			if l.find(&set.slab, it.seq) == 0 { // else its twin is in the file
-				s.pending.put(l, it.seq, it.enc)
-			}
-			if it.kind == KindBan && c.log.Origin == s.cfg.Origin {
-				s.brought(l, it.seq)
-			}
+			s.keep(l, it)
 			delete(s.unreadable, Dot{c.log, it.seq}) // the file had only a damaged copy of it
 		case known, forgotten:
 			m.Known++
@@ -134,13 +129,7 @@ func (s *Store) takeBack(c *chunk) Merged {
 		case added:
 			m.New++
 			fresh = append(fresh, index)
-			twin := s.own.find(&s.set.slab, it.seq) != 0
-			if !twin {
-				s.pending.put(s.own, it.seq, it.enc)
-			}
-			if it.kind == KindBan {
-				s.brought(s.own, it.seq)
-			}
+			twin := s.keep(s.own, it)
 			if (twin || it.kind != KindLift) && it.retained().plus(forgetAfter) > s.set.now {
 				forged++
 			}
@@ -157,4 +146,16 @@ func (s *Store) takeBack(c *chunk) Merged {
 	s.set.settle()
 	s.collect()
 	return m
+}
+
+// keep queues a merged record for the file, which has one of each number: if it has a twin already, that one stays there.
+func (s *Store) keep(l *logState, it *item) (twin bool) {
+	if l.find(&s.set.slab, it.seq) != 0 {
+		return true
+	}
+	s.pending.put(l, it.seq, it.enc)
+	if it.kind == KindBan && l.origin == s.own.origin {
+		s.brought(l, it.seq)
+	}
+	return false
 }

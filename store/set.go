@@ -58,9 +58,8 @@ type effects struct {
 }
 
 type removal struct {
-	log  uint32 // logState.disk
-	seq  uint64
-	twin []byte // another record with that number, which takes its place in the file
+	log *logState
+	seq uint64
 }
 
 // Bounds of the events of one change: those that every reader gets, and those beyond them for a reader that wants all.
@@ -258,7 +257,8 @@ func share(all, n int) int {
 // marks its number as held, and calls settle after the last one. Records that this member has just written (mine) are on disk
 // and acknowledged, and passed the bounds before.
 func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
-	if s.has(l, it) {
+	twins, has := s.sameNumber(l, it)
+	if has {
 		return 0, known
 	}
 	o := l.origin
@@ -267,7 +267,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	}
 	// A record from the future is refused even if the clock does not agree with the peers' yet, as after a start: otherwise
 	// nothing would refuse it then, and a refused record comes again. What the file holds is taken already.
-	if !mine && (s.full(o) || !s.quiet && it.liftsAhead(s.now)) {
+	if !mine && (s.full(o) || twins >= maxTwins || !s.quiet && it.liftsAhead(s.now)) {
 		return 0, refused
 	}
 	head := s.head(it.key)
@@ -297,6 +297,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		}
 	}
 	i, head := s.put(l, it)
+	l.twins = l.twins || twins > 0
 	if mine {
 		s.slab.at(i).flags |= flagOwn
 	}
@@ -463,14 +464,7 @@ func (s *set) remove(i uint32) {
 	s.records--
 	s.labels.release(r.label)
 	s.touched[l] = struct{}{}
-	gone := removal{log: l.disk, seq: r.seq}
-	if l.twins > 0 {
-		if twin := l.find(&s.slab, r.seq); twin != 0 {
-			l.twins--
-			gone.twin = s.encode(nil, twin)
-		}
-	}
-	s.out.removed = append(s.out.removed, gone)
+	s.out.removed = append(s.out.removed, removal{l, r.seq})
 }
 
 func (s *set) forgetSides(i uint32) {

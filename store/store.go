@@ -194,7 +194,7 @@ func (s *Store) load() error {
 					flush()
 				}
 			case superseded: // it was not when it was written
-				set.out.removed = append(set.out.removed, removal{log: l.disk, seq: it.seq})
+				set.out.removed = append(set.out.removed, removal{l, it.seq})
 			}
 			l.held = l.held.add(seqRange{it.seq, it.seq})
 			return nil
@@ -293,7 +293,7 @@ func (s *Store) collect() {
 	out := &s.set.out
 	s.version++
 	for _, r := range out.removed {
-		s.pending.delete(r)
+		s.pending.delete(r.log, r.seq, s.successor(r))
 	}
 	s.pending.gone = append(s.pending.gone, out.gone...)
 	for _, n := range out.notices {

@@ -9,15 +9,13 @@ import "bytes"
 // within the limits of their origin. The file holds one of them; the other one comes back from the peers after a restart,
 // since the sums of the log differ.
 
-// has reports whether the log has this very record.
-func (s *set) has(l *logState, it *item) bool {
-	if l.find(&s.slab, it.seq) == 0 {
-		return false
-	}
+// maxTwins is how many records of one number are kept. Every further one would cost a comparison with all of them, and a
+// chunk of its own. Filling the numbers to come takes that many records each, all within the limits of their origin.
+const maxTwins = 32
+
+// sameNumber counts the records with the number of an item, and reports whether one of them is that very record.
+func (s *set) sameNumber(l *logState, it *item) (n int, has bool) {
 	enc := it.enc
-	if enc == nil {
-		enc = it.append(nil)
-	}
 	var b []byte
 	for _, i := range l.recs[l.search(&s.slab, it.seq):] {
 		r := s.slab.at(i)
@@ -27,20 +25,24 @@ func (s *set) has(l *logState, it *item) bool {
 		if r.is(flagDead) {
 			continue
 		}
-		if b = s.encode(b[:0], i); bytes.Equal(b, enc) {
-			return true
+		if enc == nil {
+			enc = it.append(nil)
 		}
+		if b = s.encode(b[:0], i); bytes.Equal(b, enc) {
+			return n, true
+		}
+		n++
 	}
-	return false
+	return n, false
 }
 
-// twinsIn returns the numbers of the ranges that more than one record has.
-func (s *set) twinsIn(l *logState, in rangeSet) (out rangeSet) {
-	if l.twins == 0 {
+// twinsIn returns the numbers of the ranges that more than n records have.
+func (s *set) twinsIn(l *logState, in rangeSet, n int) (out rangeSet) {
+	if !l.twins {
 		return nil
 	}
 	for _, g := range in {
-		last := uint64(0)
+		seq, have := uint64(0), 0
 		for _, i := range l.recs[l.search(&s.slab, g.First):] {
 			r := s.slab.at(i)
 			if r.seq > g.Last {
@@ -49,11 +51,28 @@ func (s *set) twinsIn(l *logState, in rangeSet) (out rangeSet) {
 			if r.is(flagDead) {
 				continue
 			}
-			if r.seq == last {
-				out = out.add(seqRange{r.seq, r.seq})
+			if r.seq != seq {
+				seq, have = r.seq, 0
 			}
-			last = r.seq
+			if have++; have == n+1 {
+				out = out.add(seqRange{seq, seq})
+			}
 		}
 	}
 	return out
+}
+
+// successor is the record, encoded, that takes the place in the file of one that was removed. Called with mu held.
+func (s *Store) successor(r removal) []byte {
+	if !r.log.twins {
+		return nil
+	}
+	i := r.log.find(&s.set.slab, r.seq)
+	if i == 0 {
+		return nil
+	}
+	if t := s.set.slab.at(i); t.kind == KindBan && r.log.origin == s.own.origin && !t.is(flagOwn) {
+		s.brought(r.log, r.seq)
+	}
+	return s.set.encode(nil, i)
 }

@@ -129,8 +129,8 @@ func TestTwinsTravelInChunksOfTheirOwn(t *testing.T) {
 	for v := range 3 {
 		a.mergeChunk(forgedBans(t, c, log, 1, fmt.Sprintf("203.0.113.%d", 10*v), fmt.Sprintf("203.0.113.%d", 10*v+1)))
 	}
-	if n := a.set.byID[log].twins; n != 4 {
-		t.Fatalf("%d twins of 2 records, want 4", n)
+	if n := a.set.byID[log].origin.records; n != 6 {
+		t.Fatalf("%d records of 2 numbers, want 6", n)
 	}
 	chunks := 0
 	for chunk, err := range a.Deltas(b.Digest(Minute(c.Now())), 1<<16) {
@@ -145,12 +145,12 @@ func TestTwinsTravelInChunksOfTheirOwn(t *testing.T) {
 		t.Errorf("%d chunks brought %d of 6 bans", chunks, len(b.List(Query{})))
 	}
 	a.mergeChunk(forgedBans(t, c, log, 1, "203.0.113.0"))
-	if n := a.set.byID[log].twins; n != 4 {
+	if n := a.set.byID[log].origin.records; n != 6 {
 		t.Errorf("a record that is held counts as a twin: %d", n)
 	}
 	c.add(4 * time.Hour)
 	a.Tick(true)
 	if l := a.set.byID[log]; l != nil {
-		t.Errorf("a log without records is kept, with %d records and %d twins", len(l.recs)-l.dead, l.twins)
+		t.Errorf("a log without records is kept, with %d records", len(l.recs)-l.dead)
 	}
 }

@@ -61,10 +61,12 @@ func (p *pending) head(l *logState) {
 
 // delete queues a deletion. While the disk fails it queues nothing: an expired or replaced record that is still in the file is
 // forgotten or replaced again after the next start.
-func (p *pending) delete(r removal) {
+//
+// twin is another record with that number, which takes its place.
+func (p *pending) delete(l *logState, seq uint64, twin []byte) {
 	if !p.failing {
-		p.ops = append(p.ops, recordOp{r.log, r.seq, r.twin})
-		p.bytes += len(r.twin) + 64
+		p.ops = append(p.ops, recordOp{l.disk, seq, twin})
+		p.bytes += len(twin) + 64
 	}
 }
 
@@ -426,7 +428,7 @@ func (s *Store) apply(p *plan) {
 		if index, res := s.set.add(s.own, it, true); res == added {
 			fresh = append(fresh, index)
 		} else { // it says no more than a record that is held
-			s.set.out.removed = append(s.set.out.removed, removal{log: s.own.disk, seq: it.seq})
+			s.set.out.removed = append(s.set.out.removed, removal{s.own, it.seq})
 		}
 	}
 	s.set.mute = false
@@ -492,7 +494,7 @@ func (s *Store) rewriteLog(l *logState, head logHeader) error {
 			return nil
 		}
 		for _, i := range l.recs[l.search(&s.set.slab, from):] {
-			if r := s.set.slab.at(i); !r.is(flagDead) {
+			if r := s.set.slab.at(i); !r.is(flagDead) && r.seq >= from { // of two with one number the first
 				b.ops = append(b.ops, recordOp{l.disk, r.seq, s.set.encode(nil, i)})
 				from = r.seq + 1
 				if len(b.ops) == slice {
