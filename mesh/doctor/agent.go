@@ -134,7 +134,7 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 		r.add(Serious, who+" is alive, and not in sync: "+m.Stuck, "Its disk hangs, it refuses more, or large packets are lost on the way, as in a tunnel.",
 			"on it: banmesh doctor; here: ping -c 3 -M do -s 1372 "+host+", and if only smaller ones are answered, ip link set dev INTERFACE mtu 1280 on both")
 	case !m.InSync:
-		r.add(Warning, who+" is alive, and not in sync", "It resolves itself within seconds; where it does not, TCP one way is closed.",
+		r.add(Warning, who+" is alive, and not in sync", "It usually resolves itself within seconds; where it does not, TCP one way is closed, or others write in a router's name (its status says so).",
 			"banmesh members; if it stays, open TCP "+port+" both ways")
 	default:
 		r.ok("%s answers by UDP and TCP, and agrees", who)

@@ -54,7 +54,7 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 			strings.Join(failed, ", "), plural(len(failed), "that port", "these ports"), plural(len(failed), name, "NAME"))
 	}
 	if len(behind) > 0 {
-		warn("not in sync yet with %s: it resolves itself within seconds; if it stays, check that TCP is open to there and to %s here", strings.Join(behind, ", "), here)
+		warn("not in sync yet with %s: usually it resolves itself within seconds; if it stays, check that TCP is open to there and to %s here, and whether `banmesh status` on any router says that records bear its name and are not its own: routers then differ until those expire", strings.Join(behind, ", "), here)
 	}
 	if len(unknown) > 0 {
 		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP are open to there and to %s here", strings.Join(unknown, ", "), here)

@@ -19,7 +19,7 @@ func TestWarningsNameThePortOfTheOther(t *testing.T) {
 		not   string
 	}{
 		"it failed":        {func(m *gossip.Member) { m.State = gossip.Failed }, "no answer from router7 (192.0.2.7:18007): no bans get there until this ends; check `systemctl status banmesh` there and that UDP and TCP are open to that port; if it is not coming back, `banmesh forget router7`", "18001"},
-		"it differs":       {func(m *gossip.Member) { m.Agrees = gossip.Differs }, "not in sync yet with router7 (192.0.2.7:18007): it resolves itself within seconds; if it stays, check that TCP is open to there and to 18001 here", ""},
+		"it differs":       {func(m *gossip.Member) { m.Agrees = gossip.Differs }, "not in sync yet with router7 (192.0.2.7:18007): usually it resolves itself within seconds; if it stays, check that TCP is open to there and to 18001 here, and whether `banmesh status` on any router says that records bear its name", ""},
 		"exchanges stall":  {func(m *gossip.Member) { m.Agrees, m.Stuck = gossip.Differs, errors.New("they stall") }, "not in sync with router7 (192.0.2.7:18007): they stall: its disk hangs, or it refuses more (`banmesh status` there says so), or large packets are lost on the way, as in a tunnel: if `ping -c 3 -M do -s 1372 192.0.2.7` has no answer", "18001"},
 		"nothing is known": {func(m *gossip.Member) { m.Agrees = gossip.Unknown }, "not known whether in sync with router7 (192.0.2.7:18007)", ""},
 		"UDP to it":        {func(m *gossip.Member) { m.Mute = gossip.MuteTo }, "open UDP 18007 outbound here and inbound there", "18001"},
