@@ -25,7 +25,8 @@ type enforcer interface {
 // what enforces them has ended: it would put them back.
 type enforcement struct {
 	enforcer
-	driver     string // as configured
+	driver     string                          // as configured
+	removed    func(ctx context.Context) error // notes that nothing is left on this router; may be nil
 	log        *slog.Logger
 	end, ended chan struct{}
 
@@ -85,6 +86,11 @@ func (e *enforcement) endAndRemove(ctx context.Context) error {
 		return err
 	}
 	e.off = true
+	if e.removed != nil {
+		if err := e.removed(ctx); err != nil {
+			e.log.Warn("note that the bans are off this router", "error", err)
+		}
+	}
 	return nil
 }
 

@@ -57,6 +57,9 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if a.trouble.former, err = rememberName(ctx, a.store, cfg.Name); err != nil {
 		a.log.Warn("the store does not remember this router's name", "error", err)
 	}
+	if a.trouble.table, err = removeFormerTable(ctx, a.store, a.doors.Kernel, cfg.Enforce); err != nil {
+		a.log.Warn("the store does not remember whether this router has an nftables table", "error", err)
+	}
 	if err := a.openFail2ban(); err != nil {
 		return nil, err
 	}
@@ -220,6 +223,7 @@ func (a *Agent) openNFTables() error {
 	a.enforcement = newEnforcement(enforce.New(enforce.Config{
 		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Random: a.doors.Random, Logger: a.log,
 	}), a.cfg.Enforce.Driver, a.log)
+	a.enforcement.removed = func(ctx context.Context) error { return a.store.SaveMeta(ctx, tableKey, nil) }
 	return nil
 }
 

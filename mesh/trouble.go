@@ -12,6 +12,7 @@ type trouble struct {
 	alerts   *alert.Watcher // nil where no command is configured
 	lifts    warning.Lifts
 	former   string // the name that the store was written under, where it is another; else ""
+	table    string // why the nftables table of an earlier run is still there; else ""
 	reloaded reloaded
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -67,8 +68,13 @@ func (n *nftTables) namespace() (fd int, in os.FileInfo, done func(), err error)
 	if err == nil {
 		in, err = f.Stat()
 	}
-	if err != nil { // hide it: "not found" has another meaning as an error of nftables
-		return 0, nil, nil, fmt.Errorf("enforce.netns: %v: `ip netns list` shows which there are", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w %s", ErrNoNamespace, n.netns)
+	} else if err != nil { // hide it: errors of the system have another meaning as errors of nftables
+		err = errors.New(err.Error())
+	}
+	if err != nil {
+		return 0, nil, nil, fmt.Errorf("enforce.netns: %w: `ip netns list` shows which there are", err)
 	}
 	return int(f.Fd()), in, func() { f.Close() }, nil
 }
