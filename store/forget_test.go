@@ -43,3 +43,19 @@ func TestForgetIsToldToAll(t *testing.T) {
 		t.Errorf("after eight days: %v", got)
 	}
 }
+
+// TestAnOriginWithoutLogsIsJudged: a member that is only spoken of has written nothing, and is judged again like all others
+// when the clock steps back.
+func TestAnOriginWithoutLogsIsJudged(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil, func(cfg *Config) { cfg.Limits = Limits{LivePerOrigin: 1} })
+	defer a.Close()
+	a.must(a.Block(t.Context(), "b"))
+	_, err := a.Ban(t.Context(), []BanRequest{{Prefix: pfx("192.0.2.1"), Jail: "sshd", Until: c.millis() + 3*hour}})
+	a.must(err)
+	c.add(-time.Hour)
+	a.tick(true)
+	if n := len(a.List(Query{})); n != 1 {
+		t.Errorf("%d bans after the step, want 1", n)
+	}
+}

@@ -319,7 +319,7 @@ func (s *set) relimit(o *origin) {
 			}
 		}
 	}
-	if len(o.logs) > 1 || o.logs[0].twins {
+	if len(o.logs) > 1 || len(o.logs) == 1 && o.logs[0].twins { // none where all that it wrote is forgotten
 		slices.SortFunc(all, s.compareRecords)
 	}
 	if n := len(all); n > 0 { // including those skipped when they arrived, because a fast clock had them past the root

@@ -131,7 +131,12 @@ func newHistory(seed uint64, length int) history {
 // run plays a history and returns the first finding, and at which step.
 func (h history) run(dir string, trace func(string, ...any)) (at int, err error) {
 	w := newWorld(dir, h.conf, trace)
-	defer w.close()
+	defer func() {
+		if p := recover(); p != nil {
+			panic(p) // a store that panicked holds its lock: to close it would wait for ever
+		}
+		w.close()
+	}()
 	for at, s := range h.steps {
 		clear(w.touched)
 		w.do(s)
