@@ -51,8 +51,8 @@ var plants = []plant{
 	{"records are forgotten although the clocks disagree", "mesh/agent.go", [][2]string{
 		{"a.store.Tick(a.clock.agree.Load())", "a.store.Tick(true)"},
 	}, worlds},
-	{"a spooled call that failed is dropped", "mesh/spooled.go", [][2]string{
-		{"\treturn err\n}\n\n// Fail2ban gives", "\treturn nil\n}\n\n// Fail2ban gives"},
+	{"a spooled call that failed is dropped", "mesh/api.go", [][2]string{
+		{"fmt.Errorf(\"%w: %w\", spool.ErrRefused, err)\n\t}\n\treturn err", "fmt.Errorf(\"%w: %w\", spool.ErrRefused, err)\n\t}\n\treturn nil"},
 	}, worlds},
 	{"roots that differ start no exchange", "mesh/gossip/sync.go", [][2]string{
 		{"case wait == 0:\n\t\ts.want(name, 0)", "case wait == 0:"},
