@@ -46,7 +46,11 @@ func TestThreeHundredMembers(t *testing.T) {
 		if p50, p99 := took[calm/2], took[calm*99/100]; p50 > 45*time.Millisecond || p99 > 60*time.Millisecond {
 			t.Errorf("p50 %v, p99 %v, want at most 45 ms and 60 ms", p50, p99)
 		}
-		if most := float64(n) * 700 / 300; packets > most {
+		most := float64(n) * 700 / 300
+		if Raced {
+			most *= 1.1 // so few bans scatter with what else is sent meanwhile
+		}
+		if packets > most {
 			t.Errorf("%.0f packets a ban, want at most %.0f", packets, most)
 		}
 		fl.net.Set(func(c *simnet.Config) { c.Loss = 0.05 })
