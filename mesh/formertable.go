@@ -9,6 +9,7 @@ import (
 
 	"banmesh/mesh/config"
 	"banmesh/mesh/enforce"
+	"banmesh/store"
 )
 
 // tableKey is where the store keeps the network namespace of the nftables table
@@ -18,29 +19,23 @@ const tableKey = "nftables"
 // tableTime bounds the removal of a table: the agent starts only after it.
 const tableTime = 5 * time.Second
 
-// metadata is the part of the store that remembers small things over restarts.
-type metadata interface {
-	Meta(key string) ([]byte, bool)
-	SaveMeta(ctx context.Context, key string, value []byte) error
-}
-
 // removeFormerTable removes the nftables table that an earlier run dropped with,
 // where this one is not configured to: nobody would end its bans any more. Only the
 // store can tell that the table is this agent's and not another one's. It returns
 // a warning where the table stays, "" otherwise.
-func removeFormerTable(ctx context.Context, m metadata, kernel func(netns string, ingress []string) (enforce.Driver, error), now config.Enforce) (stays string, err error) {
-	in, known := m.Meta(tableKey)
+func removeFormerTable(ctx context.Context, s *store.Store, remove func(ctx context.Context, netns string) error, now config.Enforce) (stays string, err error) {
+	in, known := s.Meta(tableKey)
 	netns, drops := string(in), now.Driver == "nftables"
 	if known && !(drops && netns == now.NetNS) {
-		if err := removeTable(ctx, kernel, netns); err != nil && !errors.Is(err, enforce.ErrNoNamespace) { // with the namespace went the table
+		if err := remove(ctx, netns); err != nil && !errors.Is(err, enforce.ErrNoNamespace) { // with the namespace went the table
 			return fmt.Sprintf("this router dropped by nftables before its configuration was changed, and still does, because the table cannot be removed: %v; remove it with `%snft delete table inet banmesh`, then restart the agent", err, inside(netns)), nil
 		}
 	}
 	switch {
 	case drops && !(known && netns == now.NetNS):
-		return "", m.SaveMeta(ctx, tableKey, []byte(now.NetNS))
+		return "", s.SaveMeta(ctx, tableKey, []byte(now.NetNS))
 	case known && !drops:
-		return "", m.SaveMeta(ctx, tableKey, nil)
+		return "", s.SaveMeta(ctx, tableKey, nil)
 	}
 	return "", nil
 }
@@ -56,10 +51,11 @@ func inside(netns string) string {
 	return "ip netns exec " + netns + " "
 }
 
-func removeTable(ctx context.Context, kernel func(netns string, ingress []string) (enforce.Driver, error), netns string) error {
+// removeTable removes the nftables table in a network namespace.
+func (d *Doors) removeTable(ctx context.Context, netns string) error {
 	ctx, cancel := context.WithTimeout(ctx, tableTime)
 	defer cancel()
-	driver, err := kernel(netns, nil)
+	driver, err := d.Kernel(netns, nil)
 	if err != nil {
 		return err
 	}

@@ -3,33 +3,15 @@ package mesh
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"banmesh/mesh/config"
 	"banmesh/mesh/enforce"
+	"banmesh/store"
 )
-
-// remover is a driver of which only Remove is called.
-type remover struct {
-	enforce.Driver
-	remove func() error
-}
-
-func (r remover) Remove(context.Context) error { return r.remove() }
-
-// notes is metadata in memory.
-type notes map[string][]byte
-
-func (n notes) Meta(key string) ([]byte, bool) { b, ok := n[key]; return b, ok }
-
-func (n notes) SaveMeta(_ context.Context, key string, value []byte) error {
-	if n[key] = value; value == nil {
-		delete(n, key)
-	}
-	return nil
-}
 
 func TestTheTableOfAnEarlierRunIsRemoved(t *testing.T) {
 	nft := func(netns string) config.Enforce { return config.Enforce{Driver: "nftables", NetNS: netns} }
@@ -54,13 +36,18 @@ func TestTheTableOfAnEarlierRunIsRemoved(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var removed []string
-			kernel := func(netns string, _ []string) (enforce.Driver, error) {
-				return remover{remove: func() error { removed = append(removed, netns); return c.fails }}, nil
+			remove := func(_ context.Context, netns string) error {
+				removed = append(removed, netns)
+				return c.fails
 			}
-			store, stays := notes{}, ""
+			s, err := store.Open(store.Config{Path: filepath.Join(t.TempDir(), "store.db"), Origin: "router1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			stays := ""
 			for _, run := range c.runs {
-				var err error
-				if stays, err = removeFormerTable(t.Context(), store, kernel, run); err != nil {
+				if stays, err = removeFormerTable(t.Context(), s, remove, run); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -76,15 +63,16 @@ func TestTheTableOfAnEarlierRunIsRemoved(t *testing.T) {
 
 func TestStatusSaysThatAFormerTableStays(t *testing.T) {
 	var removed int
-	kernel := func(string, []string) (enforce.Driver, error) {
-		return remover{remove: func() error { removed++; return errors.New("operation not permitted") }}, nil
+	remove := func(context.Context, string) error {
+		removed++
+		return errors.New("operation not permitted")
 	}
 	a := started(t, "router1", nil)
 	if err := a.store.SaveMeta(t.Context(), tableKey, []byte("")); err != nil {
 		t.Fatal(err)
 	}
 	var err error
-	if a.trouble.table, err = removeFormerTable(t.Context(), a.store, kernel, a.cfg.Enforce); err != nil || removed != 1 {
+	if a.trouble.table, err = removeFormerTable(t.Context(), a.store, remove, a.cfg.Enforce); err != nil || removed != 1 {
 		t.Fatal(removed, err)
 	}
 	s, err := a.Status(t.Context())

@@ -57,7 +57,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if a.trouble.former, err = rememberName(ctx, a.store, cfg.Name); err != nil {
 		a.log.Warn("the store does not remember this router's name", "error", err)
 	}
-	if a.trouble.table, err = removeFormerTable(ctx, a.store, a.doors.Kernel, cfg.Enforce); err != nil {
+	if a.trouble.table, err = removeFormerTable(ctx, a.store, a.doors.removeTable, cfg.Enforce); err != nil {
 		a.log.Warn("the store does not remember whether this router has an nftables table", "error", err)
 	}
 	if err := a.openFail2ban(); err != nil {
