@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"maps"
 	"net/http"
 	"net/url"
@@ -90,7 +91,7 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 		}
 		return nil, fmt.Errorf("%w: GET %s answered that there is no tenant %s, but the authority shows it", conductor.ErrProtocol, pathOnly(tenantPath(store, key)), key.Tenant)
 	}
-	if !showsTenants(authority, 0) {
+	if !showsTenants(authority) {
 		if err := n.listLacks(ctx, store, key); err != nil {
 			return nil, err
 		}
@@ -99,19 +100,17 @@ func (n *node) readTenant(ctx context.Context, store string, key conductor.Key) 
 }
 
 // showsTenants reports whether an authority, or what that is wrapped in, shows any tenant. One that shows none may leave them out.
-func showsTenants(authority []byte, depth int) bool {
-	for name, v := range fields(authority) {
+func showsTenants(authority []byte) bool {
+	for name, v := range unwrapped(authority) {
 		switch {
-		case name == "tenant" && isArray(v):
-			return !isVoid(v)
+		case name == "tenant" && isArray(v) && !isVoid(v):
+			return true
 		case name == "tenant" && isObject(v): // by their names
 			for name := range fields(v) {
 				if !isLink(name) {
 					return true
 				}
 			}
-		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers && showsTenants(v, depth+1):
-			return true
 		}
 	}
 	return false
@@ -174,10 +173,10 @@ func (n *node) authority(ctx context.Context, store string, into []byte) (b []by
 	if b, err = asAuthority(b); err != nil {
 		return nil, false, err
 	}
-	if pages(b, 0) {
+	if pages(b) {
 		return nil, false, fmt.Errorf("%w: GET %s shows no whole list of tenants", conductor.ErrProtocol, path)
 	}
-	if !lists(b, 0) {
+	if !lists(b) {
 		if err := n.emptyAuthority(ctx, path); err != nil {
 			return nil, false, err
 		}
@@ -202,13 +201,11 @@ func (n *node) emptyAuthority(ctx context.Context, path string) error {
 }
 
 // lists reports whether an authority, inside its wrappers, shows any of its lists.
-func lists(b []byte, depth int) bool {
-	for name, v := range fields(b) {
+func lists(b []byte) bool {
+	for name, v := range unwrapped(b) {
 		switch {
 		case slices.Contains(notLists[:], name):
 		case isArray(v), isObject(v) && name == "tenant":
-			return true
-		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers && lists(v, depth+1):
 			return true
 		}
 	}
@@ -217,17 +214,15 @@ func lists(b []byte, depth int) bool {
 
 // pages reports whether the tenants come neither as a list nor as an object keyed by name. They may then be one page of
 // several, and our tenant could be on another.
-func pages(b []byte, depth int) bool {
-	for name, v := range fields(b) {
-		switch {
-		case name == "tenant" && isObject(v):
-			for _, entry := range fields(v) {
-				if !isObject(entry) {
-					return true
-				}
+func pages(b []byte) bool {
+	for name, v := range unwrapped(b) {
+		if name != "tenant" || !isObject(v) {
+			continue
+		}
+		for _, entry := range fields(v) {
+			if !isObject(entry) {
+				return true
 			}
-		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers && pages(v, depth+1):
-			return true
 		}
 	}
 	return false
@@ -294,7 +289,7 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 	of := func(store string, whole []byte) (*conductor.Tenant, error) {
 		t, there := tenantOf(whole, key)
 		switch {
-		case shown && !there && showsTenants(whole, 0):
+		case shown && !there && showsTenants(whole):
 			return &conductor.Tenant{}, nil
 		case shown && isObject(t):
 			return n.tenantFrom(ctx, store, key, t)
@@ -379,7 +374,7 @@ func (n *node) both(ctx context.Context, pair *[2][]byte, key conductor.Key) (a,
 		return nil, nil, false, err
 	}
 	// On a new conductor, one of the two may hold only our own tenant.
-	if lists(a, 0) != lists(b, 0) && (holdsOthers(a, key, 0) || holdsOthers(b, key, 0)) {
+	if lists(a) != lists(b) && (holdsOthers(a, key) || holdsOthers(b, key)) {
 		return nil, nil, false, fmt.Errorf("%w: one of running and candidate shows no list of anything", conductor.ErrProtocol)
 	}
 	if deep(a) || deep(b) {
@@ -391,7 +386,7 @@ func (n *node) both(ctx context.Context, pair *[2][]byte, key conductor.Key) (a,
 		if err != nil || absent {
 			return nil, err
 		}
-		if b, err = asAuthority(b); err != nil || lists(b, 0) {
+		if b, err = asAuthority(b); err != nil || lists(b) {
 			return b, err
 		}
 		return nil, fmt.Errorf("%w: GET /config/getJSON shows neither routers nor tenants nor services: that is no configuration", conductor.ErrProtocol)
@@ -434,13 +429,28 @@ var wrappers = [...]string{"authority", "config", "datastore"}
 
 const maxWrappers = 4 // nested in each other
 
-// tenantOf finds our tenant in an authority or its wrappers: the object, or only its name.
-func tenantOf(whole []byte, key conductor.Key) (b []byte, there bool) {
-	return findTenant(whole, key, 0)
+// unwrapped yields the members of an authority, also where it is wrapped.
+func unwrapped(b []byte) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) { unwrap(b, 0, yield) }
 }
 
-func findTenant(whole []byte, key conductor.Key, depth int) ([]byte, bool) {
-	for name, v := range fields(whole) {
+func unwrap(b []byte, depth int, yield func(string, []byte) bool) (more bool) {
+	for name, v := range fields(b) {
+		if slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers {
+			more = unwrap(v, depth+1, yield)
+		} else {
+			more = yield(name, v)
+		}
+		if !more {
+			return false
+		}
+	}
+	return true
+}
+
+// tenantOf finds our tenant in an authority or its wrappers: the object, or only its name.
+func tenantOf(whole []byte, key conductor.Key) (b []byte, there bool) {
+	for name, v := range unwrapped(whole) {
 		switch {
 		case name == "tenant" && isArray(v):
 			for entry := range entries(v) {
@@ -456,18 +466,14 @@ func findTenant(whole []byte, key conductor.Key, depth int) ([]byte, bool) {
 					return nil, true
 				}
 			}
-		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers:
-			if b, there := findTenant(v, key, depth+1); there {
-				return b, true
-			}
 		}
 	}
 	return nil, false
 }
 
 // holdsOthers reports whether any list of an authority has an entry other than our tenant.
-func holdsOthers(whole []byte, key conductor.Key, depth int) bool {
-	for name, v := range fields(whole) {
+func holdsOthers(whole []byte, key conductor.Key) bool {
+	for name, v := range unwrapped(whole) {
 		switch {
 		case isArray(v):
 			for entry := range entries(v) {
@@ -480,10 +486,6 @@ func holdsOthers(whole []byte, key conductor.Key, depth int) bool {
 				if name != key.Tenant {
 					return true
 				}
-			}
-		case slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers:
-			if holdsOthers(v, key, depth+1) {
-				return true
 			}
 		case isObject(v):
 			return true
