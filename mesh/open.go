@@ -41,6 +41,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	a.life.stop = func() {}
 	defer func() {
 		if err != nil {
+			err = CannotUse(err, &cfg)
 			a.close()
 		}
 	}()
@@ -153,7 +154,7 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 		Set: a.store, Now: a.clock.raw, OnMember: a.memberChanged, OnMessage: a.heard, Logger: a.log,
 		Guest: a.guest, GuestByte: invite.First,
 	})
-	return err
+	return cannotListen(err, "gossip.bind")
 }
 
 func (a *Agent) openLead() error {
@@ -267,7 +268,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 		return err
 	}
 	a.watchers.listener, err = a.doors.ListenHTTP(ctx, h.Listen)
-	return err
+	return cannotListen(err, "http.listen")
 }
 
 // openAlerts makes what has the operator's command told of trouble that lasts, where

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +29,7 @@ func (f RightsFlaw) Error() string { return f.What + ": " + f.Fix }
 func Flaws(cfg *config.Config, uid int) []RightsFlaw {
 	var out []RightsFlaw
 	look := func(path, what string, wantDir bool, why string) {
-		if f := flaw(path, what, wantDir, uid, why); f != nil {
+		if f := flaw(cfg, path, what, wantDir, uid, why); f != nil {
 			out = append(out, *f)
 		}
 	}
@@ -41,7 +42,7 @@ func Flaws(cfg *config.Config, uid int) []RightsFlaw {
 
 // flaw is what is wrong with one of them, nil for nothing. Directories may be
 // links, which belong to who made the directory above; files may not.
-func flaw(path, what string, wantDir bool, uid int, why string) *RightsFlaw {
+func flaw(cfg *config.Config, path, what string, wantDir bool, uid int, why string) *RightsFlaw {
 	lstat := os.Lstat
 	if wantDir {
 		lstat = os.Stat
@@ -51,7 +52,7 @@ func flaw(path, what string, wantDir bool, uid int, why string) *RightsFlaw {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return &RightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, "ls -ld " + path}
+		return &RightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, cmp.Or(fileFix(err, cfg), "ls -ld "+path)}
 	case wantDir && !info.IsDir():
 		return &RightsFlaw{fmt.Sprintf("%s %s is not a directory", what, path), why, "move it away"}
 	case !wantDir && !info.Mode().IsRegular():

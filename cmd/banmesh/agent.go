@@ -142,7 +142,8 @@ func (f *agentFlags) load(c *console) (config.Config, error) {
 	if path != "" {
 		var err error
 		if file, err = config.Load(path); err != nil {
-			return config.Config{}, err
+			defaults := config.Default()
+			return config.Config{}, mesh.CannotUse(err, &defaults)
 		}
 	}
 	if socket := c.getenv("BANMESH_SOCKET"); socket != "" && f.socket == "" {
