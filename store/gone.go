@@ -9,6 +9,9 @@ import (
 // long as those records could come back from a member that has not heard of it. A newer Gone takes over what the older ones
 // say, as far as it fits, and replaces them. It may name every number of its log at which nothing is kept, so neighbouring gaps
 // merge into few ranges: an address that comes and goes many times costs one record, not one each time.
+//
+// A number at which nothing is kept may be that of a lift which a newer lift of its author has replaced. A member that has not
+// received the newer one still needs it, so a lift remains, whatever a Gone names, while it covers a record in the root.
 
 // goneRange is one range of numbers that a Gone withdraws.
 type goneRange struct {
@@ -85,7 +88,11 @@ func (s *set) addedGone(i uint32) {
 			if q.seq > g.Last {
 				break
 			}
-			if !q.is(flagDead) && s.withdrawable(c) {
+			switch {
+			case q.is(flagDead) || !s.withdrawable(c):
+			case q.kind == KindLift:
+				s.spent = append(s.spent, c)
+			default:
 				out = append(out, c)
 			}
 		}
@@ -103,20 +110,38 @@ func (s *set) withdraw(i uint32) {
 		e.By = e.Origin
 		s.emit(e)
 	}
-	var targets []uint32
-	if r.kind == KindLift {
-		for c := s.head(r.key()); c != 0; {
-			t := s.slab.at(c)
-			if t.kind != KindLift && t.is(flagLifted) && s.names(i, t) {
-				targets = append(targets, c)
-			}
-			c = t.next
+	s.remove(i)
+}
+
+// isGone reports whether a Gone names the number of a record.
+func (s *set) isGone(r *rec) bool {
+	l := s.logs[r.log]
+	return l.origin.gone[l.id.Epoch].contains(r.seq)
+}
+
+// noteSpent notes the lifts of record i that a Gone names: it ceases to be in the root.
+func (s *set) noteSpent(i uint32) {
+	r := s.slab.at(i)
+	if r.kind == KindLift || !s.withdrawable(i) {
+		return
+	}
+	for c := s.head(r.key()); c != 0; {
+		l := s.slab.at(c)
+		if l.kind == KindLift && s.isGone(l) && s.names(c, r) {
+			s.spent = append(s.spent, c)
+		}
+		c = l.next
+	}
+}
+
+// removeSpent removes the lifts that a Gone names and that cover nothing.
+func (s *set) removeSpent() {
+	for _, i := range s.spent {
+		if r := s.slab.at(i); r.kind == KindLift && !r.is(flagDead) && s.withdrawable(i) && s.isGone(r) && !s.covers(s.lifts[i], s.head(r.key()), s.hz.at) {
+			s.remove(i)
 		}
 	}
-	s.remove(i)
-	for _, c := range targets {
-		s.recheck(c)
-	}
+	s.spent = s.spent[:0]
 }
 
 var withdrawn = [kindEnd]EventKind{KindAllow: EventDisallow, KindFreeze: EventThaw, KindBlock: EventUnblock}
@@ -275,13 +300,7 @@ func (p *plan) tidy() {
 		if len(body.offences) > 0 || s.originOf(r) != p.own.origin || r.start+tidyAfter > p.now || !s.heldAll(body.dots) {
 			continue
 		}
-		covers := false
-		for c := s.head(r.key()); c != 0 && !covers; {
-			t := s.slab.at(c)
-			covers = t.kind != KindLift && s.names(i, t)
-			c = t.next
-		}
-		if !covers {
+		if !s.covers(body, s.head(r.key()), 0) {
 			p.withdraw(i)
 		}
 	}

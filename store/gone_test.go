@@ -372,6 +372,66 @@ func TestLiftsStayWhileTheirTargetsAreOnTheirWay(t *testing.T) {
 	}
 }
 
+// A withdrawal also names the numbers of lifts that a newer one has replaced. Before the newer one arrives the older one stays in
+// force, in any order of arrival and over a restart.
+func TestAGoneLeavesALiftThatIsStillNeeded(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	b.must(b.Freeze(ctx))
+	b.must(b.Block(ctx, "r9"))
+	frozen, _ := b.Since(0, 4096)
+	a.pull(b)
+	var chunks [][]byte
+	tell := func(err error) {
+		t.Helper()
+		a.must(err)
+		chunk, _ := a.Since(a.Head().Seq-1, 4096)
+		chunks = append(chunks, bytes.Clone(chunk))
+	}
+	tell(a.Place(ctx, []netip.Prefix{addr(1)}, c.millis()+hour))
+	tell(a.Thaw(ctx))
+	tell(a.Unblock(ctx, "r9")) // replaces the thaw and says it as well
+	tell(a.Unplace(ctx, []netip.Prefix{addr(1)}))
+	placed, thaw, both, gone := chunks[0], chunks[1], chunks[2], chunks[3]
+
+	for name, order := range map[string][][]byte{
+		"in order": {frozen, placed, thaw, gone}, "thaw first": {thaw, frozen, placed, gone},
+		"gone before the thaw": {frozen, gone, placed, thaw}, "gone first": {gone, frozen, thaw, placed},
+	} {
+		n := newNode(t, "x", c, nil)
+		for _, chunk := range order {
+			_, err := n.Merge(bytes.Clone(chunk))
+			n.must(err)
+		}
+		n.tick(true)
+		for _, after := range []string{"merged", "loaded"} {
+			if is, by := n.Frozen(); is || len(n.Placed()) != 0 {
+				t.Errorf("%s, %s: frozen %t by %q, placed %v", name, after, is, by, n.Placed())
+			}
+			n = n.reopen()
+		}
+		_, err := n.Merge(bytes.Clone(both))
+		n.must(err)
+		if is, by := n.Frozen(); is || len(n.Blocked()) != 0 {
+			t.Errorf("%s: frozen %t by %q, blocked %v in the end", name, is, by, n.Blocked())
+		}
+		equalSets(t, a, n)
+	}
+
+	// What the lift is kept for goes: so does the lift.
+	n := newNode(t, "x", c, nil)
+	for _, chunk := range [][]byte{frozen, placed, thaw, gone} {
+		_, err := n.Merge(bytes.Clone(chunk))
+		n.must(err)
+	}
+	b.must(b.Thaw(ctx))
+	n.pull(b)
+	if kept := len(n.set.lifts); kept != 0 {
+		t.Errorf("%d lifts of what is gone", kept)
+	}
+}
+
 // The ranges of a Gone are in order and share no number, so that two Gones are compared in one pass.
 func TestRangesOfAGoneAreInOrder(t *testing.T) {
 	r := func(epoch, first, last uint64) goneRange { return goneRange{epoch, seqRange{first, last}, 10} }

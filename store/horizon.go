@@ -180,6 +180,7 @@ func (s *set) shift(m int64) {
 	})
 	h.at = m
 	for _, i := range left {
+		s.noteSpent(i)
 		s.dismissLeft(i)
 	}
 }

@@ -2,7 +2,11 @@ package store
 
 // names reports whether the lift, counting or not, covers the record.
 func (s *set) names(lift uint32, target *rec) bool {
-	body, l := s.lifts[lift], s.logs[target.log]
+	return s.bodyNames(s.lifts[lift], target)
+}
+
+func (s *set) bodyNames(body *liftBody, target *rec) bool {
+	l := s.logs[target.log]
 	switch target.kind {
 	case KindBan:
 		return body.names(l.id.Origin, s.labels.at(target.label).jail, target.start)
@@ -38,21 +42,24 @@ func (s *set) counts(lift uint32, target *rec) bool {
 func (s *set) liftRetention(body *liftBody, until Millis, head uint32) Millis {
 	for c := head; c != 0; {
 		r := s.slab.at(c)
-		if r.kind != KindLift {
-			l := s.logs[r.log]
-			var covers bool
-			if r.kind == KindBan {
-				covers = body.names(l.id.Origin, s.labels.at(r.label).jail, r.start)
-			} else {
-				covers = body.covers(l.id, r.seq)
-			}
-			if covers {
-				until = max(until, s.retained(c))
-			}
+		if s.bodyNames(body, r) {
+			until = max(until, s.retained(c))
 		}
 		c = r.next
 	}
 	return until
+}
+
+// covers reports whether a lift names any of the records of its prefix that are in the root at a minute.
+func (s *set) covers(body *liftBody, head uint32, minute int64) bool {
+	for c := head; c != 0; {
+		r := s.slab.at(c)
+		if leaveMinute(s.retained(c)) > minute && s.bodyNames(body, r) {
+			return true
+		}
+		c = r.next
+	}
+	return false
 }
 
 func (s *set) setRetain(lift uint32, retain Millis) {

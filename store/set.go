@@ -40,6 +40,7 @@ type set struct {
 	guard   guardBook
 	dirty   []*origin // origins whose limits must be evaluated again
 	touched map[*logState]struct{}
+	spent   []uint32 // lifts that a Gone names, to be removed if they cover nothing
 
 	quiet   bool // while loading: no events
 	events  int  // how many a change may hold; 0: nobody listens
@@ -262,7 +263,8 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		return 0, known
 	}
 	o := l.origin
-	if o.gone != nil && it.withdrawable() && o.gone[l.id.Epoch].contains(it.seq) {
+	gone := o.gone != nil && it.withdrawable() && o.gone[l.id.Epoch].contains(it.seq)
+	if gone && !(it.kind == KindLift && (s.quiet || s.covers(it.lift, s.head(it.key), s.hz.at))) { // while loading, what it covers may follow
 		return 0, superseded
 	}
 	// A record from the future is refused even if the clock does not agree with the peers' yet, as after a start: otherwise
@@ -306,6 +308,9 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		s.addedBan(i, head, wasLive)
 	case KindLift:
 		s.lifts[i].retain = retain
+		if gone {
+			s.spent = append(s.spent, i)
+		}
 		s.addedLift(i, head)
 		for _, o := range old { // what the older lifts cover stays covered, unless the new one is over a limit
 			s.remove(o)
@@ -453,6 +458,7 @@ func (s *set) remove(i uint32) {
 	}
 	if r.kind != KindLift {
 		s.lowerLifts(i, retain)
+		s.noteSpent(i)
 	}
 	s.forgetSides(i)
 	if r.kind == KindGone {
@@ -492,6 +498,7 @@ func (s *set) forgetSides(i uint32) {
 
 // settle finishes a change: it applies limits and blocks, and drops logs that became empty.
 func (s *set) settle() {
+	s.removeSpent()
 	var later []*origin
 	for len(s.dirty) > 0 || s.control.dirty {
 		if s.control.dirty {
