@@ -399,10 +399,13 @@ func (w *world) ban(i int, q store.BanRequest) {
 		}
 		until = min(until, start+w.maxOf(n))
 	}
-	var longest, same store.Millis
+	var longest, surely, same store.Millis
 	for _, b := range v.held {
 		if b.origin() == n.name && b.prefix == q.Prefix && b.offence.jail == q.Jail {
 			longest = max(longest, b.until)
+			if !w.left(b.until) {
+				surely = max(surely, b.until)
+			}
 			if b.offence.same(f) {
 				same = max(same, b.until)
 			}
@@ -441,6 +444,9 @@ func (w *world) ban(i int, q store.BanRequest) {
 		w.fail("%s: ban of %v jail %q start %s until %s: the answer is %q, want %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out, want)
 	}
 	o := &op{kind: store.KindBan, prefix: q.Prefix, until: max(until, longest), offence: f}
+	if got := banned[0].Until; max(until, surely) <= got && got < o.until {
+		o.until = got
+	}
 	// Within a log the newer ban of a prefix and jail replaces the older one, also a newer offence.
 	for b := range n.known.all {
 		if b.kind == store.KindBan && b.log == n.log && b.prefix == q.Prefix && b.offence.jail == q.Jail {
@@ -458,6 +464,10 @@ func (w *world) ban(i int, q store.BanRequest) {
 	}
 	w.touched[i] = true
 }
+
+// left reports whether what ends then has left the root by the true time, or is about to. No exchange brings it any more, so that a
+// member whose clock is hours behind, and for which it still holds, does not get it back after a loss of its file.
+func (w *world) left(until store.Millis) bool { return until+hour <= w.now+2*minute }
 
 // lift asks for a lift and judges the answer.
 func (w *world) lift(i int, q store.LiftRequest) {
