@@ -39,7 +39,7 @@ type Driver interface {
 	Apply(ctx context.Context, c Change) error
 
 	// Watch calls tell for whatever others do to the driver's part of this router, until ctx ends or an error occurs. It first
-	// calls tell with Lost, once it would see everything.
+	// calls tell with Lost, once it would see everything. Apply may call tell too.
 	Watch(ctx context.Context, tell func(News)) error
 
 	// Dropped counts what the router has dropped because of the elements since they were made.

@@ -42,6 +42,9 @@ type nftTables struct {
 	port uint32        // its number, by which the kernel says who changed something
 	raw  syscall.RawConn
 	in   os.FileInfo // the namespace it is in; nil for the process's own
+
+	made   uint64 // successful transactions, for the goroutine that makes them
+	member membership
 }
 
 // OpenNFTables returns the driver that drops with nftables, in the table `inet banmesh` of a network namespace: one that `ip
@@ -240,6 +243,7 @@ func (n *nftTables) transact(s *script) error {
 	case !done:
 		return errors.New("the kernel did not answer")
 	}
+	n.made++
 	return nil
 }
 
@@ -305,6 +309,13 @@ func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element
 // deleted, it takes two: the kernel deletes the address a moment before it looks into the new set of ranges. An address that is
 // in both sets meanwhile does no harm.
 func (n *nftTables) Apply(_ context.Context, c Change) error {
+	if len(c.Del)+len(c.Add) > loud {
+		return n.unreported(func() error { return n.apply(c) })
+	}
+	return n.apply(c)
+}
+
+func (n *nftTables) apply(c Change) error {
 	s := newScript(tableName)
 	if c.Anew {
 		ports, err := n.ports()

@@ -48,9 +48,10 @@ func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 	if err := errors.Join(c.SetReadBuffer(watchRoom), c.SetBPF(filter)); err != nil {
 		return err
 	}
-	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+	if err := n.member.enter(c, tell); err != nil {
 		return err
 	}
+	defer n.member.end()
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	ended := make(chan struct{})
 	defer close(ended)
