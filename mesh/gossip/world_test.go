@@ -141,6 +141,7 @@ func (a *agent) tryStart() error {
 	cfg := gossip.DefaultConfig()
 	cfg.Name, cfg.Set, cfg.Transport, cfg.Now, cfg.Logger = a.name, s, host, a.now, log
 	cfg.Insecure, cfg.Join = true, a.join
+	cfg.SetDirectMax(large - 1)
 	if a.pace != "" {
 		cfg.Profile = a.pace
 	}
