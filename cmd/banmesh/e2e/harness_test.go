@@ -368,16 +368,16 @@ func (a *agent) banned(prefix string) *listed {
 	return nil
 }
 
-// eventually waits for cond; it asks again as often as asking takes, and at
-// most 50 times a second.
+// eventually waits for cond. To ask mostly means to start a program, so it asks the
+// less often the longer it waits: in all it waits a twentieth too long.
 func eventually(t testing.TB, patience time.Duration, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !cond() {
-		if time.Now().After(deadline) {
+	for began := time.Now(); !cond(); {
+		waited := time.Since(began)
+		if waited > patience {
 			t.Fatalf("waited %v for %s", patience, what)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(min(max(waited/20, 20*time.Millisecond), 250*time.Millisecond))
 	}
 }
 
