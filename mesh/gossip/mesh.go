@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"banmesh/internal/random"
-	"banmesh/store"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -294,35 +293,6 @@ func (m *Mesh) send(addr string, e *envelope) error {
 	return nil
 }
 
-// Offset is the median of the members' clocks minus the own one (which is included), and whether the own clock agrees with it
-// within 60 s. It does not agree if there are other members and too few were measured: nothing may be forgotten by the word of
-// one clock.
-func (m *Mesh) Offset() (median time.Duration, agree bool) {
-	all, measured := m.table.skews(m.drift())
-	enough := measured >= min(settleWith, m.table.alive()-1)
-	all = append(all, 0)
-	slices.Sort(all)
-	median = all[len(all)/2]
-	if len(all)%2 == 0 {
-		median = (all[len(all)/2-1] + median) / 2
-	}
-	return median, enough && median.Abs() <= time.Minute
-}
-
-// drift is how far the own wall clock has moved against the steady time since the start. It shows a clock that was set, or a
-// machine that was suspended, at once and before any member is measured again.
-func (m *Mesh) drift() time.Duration {
-	// Strip the monotonic reading: that is what the wall clock is compared with.
-	return m.cfg.Now().Round(0).Sub(m.startedWall) - time.Since(m.started)
-}
-
-// minute is the current minute by the clock of the majority, so that all members ask for the root of the same minute, even
-// those whose clock is wrong.
-func (m *Mesh) minute() int64 {
-	offset, _ := m.Offset()
-	return store.Minute(m.cfg.Now().Add(offset))
-}
-
 // stamp is this member's own stamp.
 func (m *Mesh) stamp() []byte {
 	minute := m.minute()
@@ -441,87 +411,6 @@ func (m *Mesh) keepHouse() {
 			m.table.forget(Failed, now.Add(-keepFailed))
 			m.sync.settle()
 		}
-	}
-}
-
-// timers are single delayed calls that end with the mesh.
-type timers struct {
-	mu     sync.Mutex
-	closed bool
-	set    map[*time.Timer]struct{}
-	wg     *sync.WaitGroup
-}
-
-const maxTimers = 8192
-
-// after runs f once, unless the mesh is shut down first. It reports whether there was room for the timer.
-func (t *timers) after(d time.Duration, f func()) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed || len(t.set) >= maxTimers {
-		return false
-	}
-	if t.set == nil {
-		t.set = make(map[*time.Timer]struct{})
-	}
-	var timer *time.Timer
-	timer = time.AfterFunc(d, func() {
-		t.mu.Lock()
-		delete(t.set, timer)
-		if t.closed {
-			t.mu.Unlock()
-			return
-		}
-		t.wg.Add(1)
-		t.mu.Unlock()
-		defer t.wg.Done()
-		f()
-	})
-	t.set[timer] = struct{}{}
-	return true
-}
-
-func (t *timers) stop() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	for timer := range t.set {
-		timer.Stop()
-	}
-}
-
-// connSet holds the open streams, to be closed at shutdown.
-type connSet struct {
-	mu     sync.Mutex
-	closed bool
-	set    map[net.Conn]struct{}
-}
-
-func (s *connSet) add(c net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	if s.set == nil {
-		s.set = make(map[net.Conn]struct{})
-	}
-	s.set[c] = struct{}{}
-	return true
-}
-
-func (s *connSet) remove(c net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.set, c)
-}
-
-func (s *connSet) closeAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for c := range s.set {
-		_ = c.Close()
 	}
 }
 

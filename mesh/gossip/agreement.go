@@ -1,0 +1,117 @@
+package gossip
+
+import "time"
+
+// patience is how long a member may leave a probe unanswered before its state becomes unknown.
+func (t *table) patience() time.Duration { return 3 * t.every }
+
+// silent reports whether the member has not answered by UDP for that long. Called with the lock held.
+func (t *table) silent(p *peer, now time.Time) bool {
+	return p.state == Alive && !p.unanswered.IsZero() && now.Sub(p.unanswered) > t.patience()
+}
+
+// agrees says what is known of a member's root. Called with the lock held.
+func (t *table) agrees(p *peer, now time.Time) Agreement {
+	if p.state != Alive || t.silent(p, now) && now.Sub(p.compared) > t.patience() {
+		return Unknown
+	}
+	return p.sync
+}
+
+// mute says in which direction UDP does not pass. Streams that do pass distinguish this from a member that has just died.
+// Called with the lock held.
+func (t *table) mute(p *peer, now time.Time) MuteDirection {
+	switch {
+	case !t.silent(p, now) || !p.stream.After(p.unanswered.Add(t.patience())) || now.Sub(p.stream) > 3*t.patience():
+		return MuteNone
+	case now.Sub(p.packet) > t.patience():
+		return MuteFrom
+	}
+	return MuteTo
+}
+
+// answerWithin is how long this member waits for an answer by UDP before it opens a stream. It is well before the member counts
+// as silent: a ban has to cross within three seconds of UDP being closed, and an exchange with a member that answers after all
+// costs only two messages.
+const answerWithin = 1500 * time.Millisecond
+
+// lacks says whether an answer by UDP is overdue. Called with the lock held.
+func (p *peer) lacks(now time.Time) bool {
+	return p.state == Alive && !p.unanswered.IsZero() && now.Sub(p.unanswered) >= answerWithin
+}
+
+// unanswered lists the members whose answer by UDP is overdue.
+func (t *table) unanswered(now time.Time) (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.all {
+		if p.lacks(now) {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// probed records that the member owes an answer by UDP.
+func (t *table) probed(name string) {
+	now := time.Now()
+	t.with(name, func(p *peer) {
+		if p.unanswered.IsZero() {
+			p.unanswered = now
+		}
+	})
+}
+
+// agree records that the roots are the same. Called with the lock held.
+func (p *peer) agree(now time.Time) {
+	p.sync, p.compared, p.agreed, p.differing, p.fruitless, p.nextSync = Agrees, now, now, 0, 0, time.Time{}
+	p.stuck, p.stalls = nil, 0
+}
+
+// agreement counts the alive others by what is known of their roots.
+func (t *table) agreement() (equal, differ, unknown int) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.all {
+		if p.state != Alive {
+			continue
+		}
+		switch t.agrees(p, now) {
+		case Agrees:
+			equal++
+		case Differs:
+			differ++
+		default:
+			unknown++
+		}
+	}
+	return equal, differ, unknown
+}
+
+// toAsk picks alive members whose root is unknown or differs and was not requested in the last five seconds, and members that
+// have left a probe unanswered.
+func (t *table) toAsk(max int, now time.Time) []target {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []target
+	due := func(p *peer) bool {
+		return p.sync != Agrees && now.Sub(p.asked) >= 5*time.Second ||
+			!p.unanswered.IsZero() && now.Sub(p.unanswered) >= t.every && now.Sub(p.asked) >= t.every
+	}
+	pick := func(max int, proven bool) {
+		for _, p := range t.all { // in random order
+			if len(out) == max {
+				return
+			}
+			if p.state == Alive && p.hasSkew == proven && due(p) {
+				p.asked = now
+				out = append(out, target{p.name, p.addr})
+			}
+		}
+	}
+	pick(max-1, true) // invented members must not take the others' turns
+	pick(max, false)
+	pick(max, true)
+	return out
+}

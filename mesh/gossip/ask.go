@@ -1,0 +1,97 @@
+package gossip
+
+import (
+	"sync"
+	"time"
+)
+
+// asks are requests for a stamp that wait for their answer.
+type asks struct {
+	mu   sync.Mutex
+	last uint32
+	open map[uint32]asking
+}
+
+type asking struct {
+	name string
+	at   time.Time
+}
+
+const maxAsks = 1024
+
+func (a *asks) add(name string) (nonce uint32, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.open) >= maxAsks {
+		return 0, false
+	}
+	if a.open == nil {
+		a.open = make(map[uint32]asking)
+	}
+	a.last++
+	a.open[a.last] = asking{name, time.Now()}
+	return a.last, true
+}
+
+func (a *asks) take(nonce uint32, name string) (time.Duration, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	q, ok := a.open[nonce]
+	if !ok || q.name != name {
+		return 0, false
+	}
+	delete(a.open, nonce)
+	return time.Since(q.at), true
+}
+
+func (a *asks) expire(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for nonce, q := range a.open {
+		if now.Sub(q.at) > 10*time.Second {
+			delete(a.open, nonce)
+		}
+	}
+}
+
+// ask asks a member for its stamp and sends the own one.
+func (m *Mesh) ask(name, addr string) {
+	nonce, ok := m.asks.add(name)
+	if !ok {
+		m.count.drop("too many questions")
+		return
+	}
+	m.table.probed(name)
+	_ = m.sendTo(addr, encode(kindAsk, stampMsg{From: m.cfg.Name, Nonce: nonce, Stamp: m.stamp()}))
+}
+
+func (m *Mesh) asked(msg stampMsg, from string) {
+	s, err := decodeStamp(msg.Stamp)
+	if err != nil {
+		m.refuse(from, "stamp")
+		return
+	}
+	if _, known := m.table.addr(msg.From); !known {
+		m.introduce(msg.From, from)
+	}
+	_ = m.sendTo(m.replyAddr(msg.From, from), encode(kindAnswer, stampMsg{From: m.cfg.Name, Nonce: msg.Nonce, Stamp: m.stamp()}))
+	// The other side pursues a difference itself: it sees ours in the answer.
+	if m.set.Root(s.minute) == s.root {
+		m.sync.observe(msg.From, s)
+	}
+}
+
+func (m *Mesh) answered(msg stampMsg, from string) {
+	s, err := decodeStamp(msg.Stamp)
+	if err != nil {
+		m.refuse(from, "stamp")
+		return
+	}
+	rtt, ok := m.asks.take(msg.Nonce, msg.From)
+	if !ok {
+		m.count.drop("answer never asked for")
+		return
+	}
+	m.measured(msg.From, rtt, s)
+	m.sync.observe(msg.From, s)
+}

@@ -1,0 +1,41 @@
+package gossip
+
+import (
+	"net"
+	"sync"
+)
+
+// connSet holds the open streams, to be closed at shutdown.
+type connSet struct {
+	mu     sync.Mutex
+	closed bool
+	set    map[net.Conn]struct{}
+}
+
+func (s *connSet) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.set == nil {
+		s.set = make(map[net.Conn]struct{})
+	}
+	s.set[c] = struct{}{}
+	return true
+}
+
+func (s *connSet) remove(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.set, c)
+}
+
+func (s *connSet) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.set {
+		_ = c.Close()
+	}
+}
