@@ -183,7 +183,7 @@ func (l *lead) committers() []commit.Peer {
 	for _, m := range l.Mesh.Members() {
 		if !m.Self && !l.Ignored(m.Name) {
 			peers = append(peers, commit.Peer{
-				Name: m.Name, MayLead: m.Eligible, Failed: m.State == gossip.Failed, Alive: m.State == gossip.Alive, Agreed: m.Agreed,
+				Name: m.Name, MayLead: m.Eligible, Failed: m.State == gossip.Failed, Alive: m.State == gossip.Alive, Since: m.Since, Agreed: m.Agreed,
 			})
 		}
 	}

@@ -50,9 +50,9 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 
 // try makes a plan from what is known of running and, if the plan is not empty, an edit.
 func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
-	placed := c.placed()
+	placed, met := c.placed(), c.met()
 	c.tenant.Lock()
-	tells := c.memory.tells(placed)
+	tells := c.memory.tells(placed) && !c.memory.at.Before(met)
 	running := c.memory.running
 	c.tenant.Unlock()
 	if !tells {

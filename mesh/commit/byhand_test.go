@@ -211,3 +211,30 @@ func TestAnEditLeavesTheRecordsOfAnEarlierRun(t *testing.T) {
 		wantTenant(t, s, many(1)...)
 	})
 }
+
+// What was removed by hand waits. What is banned anew after that does not: somebody has attacked again.
+func TestANewBanEndsTheWaitAfterARemovalByHand(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		a.set.ban(100*time.Hour, many(2)...)
+		pass(time.Minute)
+		s.byHand(nil, many(2))
+		pass(6 * time.Minute) // the leader looks each five
+		wantTenant(t, s)
+		a.set.ban(100*time.Hour, many(1)...)
+		a.Notify(Addition)
+		pass(30 * time.Second)
+		wantTenant(t, s, many(1)...)
+		if n := warned(a.Status(), "by hand"); n != 1 {
+			t.Errorf("%d shown as removed by hand, want the other one", n)
+		}
+		s.byHand(nil, many(1))
+		pass(6 * time.Minute)
+		wantTenant(t, s)
+		pass(12 * time.Minute)
+		wantTenant(t, s, many(2)[1:]...) // its ten minutes are over; the other waits twenty this time
+		pass(10 * time.Minute)
+		wantTenant(t, s, many(2)...)
+	})
+}

@@ -26,7 +26,7 @@ type Committer struct {
 	// Locks are taken in the order estimating, tenant, mu. None is held over a call to the conductor or to a hook.
 	estimating sync.Mutex // held while Status has a plan made
 
-	tenant sync.Mutex // guards memory; only Run changes it
+	tenant sync.Mutex // guards memory; Run changes it, plans end waits in it, and HeardByHand adds some
 	memory memory
 
 	gathered atomic.Int64 // number of bans at the last look: capacity for the next
@@ -200,10 +200,14 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	if keep {
 		c.housekeep(ctx, lead)
 	}
+	doubt := lead && c.resolveDoubts(now)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	next := earliest(c.house, c.ability.next)
+	if doubt {
+		next = earliest(next, now.Add(c.cfg.tuning.Doubt))
+	}
 	if gained {
 		return now
 	}
@@ -367,13 +371,8 @@ func (c *Committer) Plan(ctx context.Context) (Plan, error) {
 // plan makes a plan from what this member remembers of the tenant.
 func (c *Committer) plan(f facts) Plan {
 	c.tenant.Lock()
+	c.memory.pardon(f.bans, f.placed)
 	f.notBefore = c.memory.notBefore()
-	for p := range f.notBefore {
-		// Another leader has since recorded that it removed the prefix: it was not removed by hand.
-		if _, ours := f.placed[p]; !ours {
-			delete(f.notBefore, p)
-		}
-	}
 	if lost := c.memory.lost(f.placed); len(lost) > 0 {
 		for _, p := range f.running {
 			if _, ours := slices.BinarySearchFunc(lost, p, comparePrefixes); ours {

@@ -98,6 +98,7 @@ type Peer struct {
 	MayLead bool // it is configured as eligible
 	Failed  bool // it is not heard, though it may be alive
 	Alive   bool
+	Since   time.Time // when it came into its state
 	Agreed  time.Time // when it was last known to hold the same records; zero for never
 }
 
@@ -111,6 +112,7 @@ type tuning struct {
 	Verify      time.Duration // between two readings of running by the leader
 	Probe       time.Duration // between two readings by a member that could lead
 	LoginWait   time.Duration // after refused credentials; doubled up to three times that
+	Doubt       time.Duration // between two looks at whether a member that was away has removed what seems removed by hand
 	ByHandWait  time.Duration // before what somebody removed by hand is added again; doubled each time
 	AbsentWait  time.Duration // before a Placed is lifted that is neither wanted nor in the tenant
 	MinBackoff  time.Duration // after a failure; doubled each time
@@ -135,6 +137,7 @@ func defaultTuning() tuning {
 		Verify:      5 * time.Minute,
 		Probe:       10 * time.Minute,
 		LoginWait:   5 * time.Minute,
+		Doubt:       time.Second,
 		ByHandWait:  10 * time.Minute,
 		AbsentWait:  10 * time.Minute,
 		MinBackoff:  time.Second,

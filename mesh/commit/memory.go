@@ -55,6 +55,9 @@ type sighting struct {
 type handRemoval struct {
 	notBefore time.Time     // when it may be added again; zero while it is there
 	hold      time.Duration // the wait that led to notBefore
+	last      time.Time     // of the last reading here that had it; zero: another member found it gone
+	judged    bool          // newest is known
+	newest    store.Millis  // start of the newest ban of exactly it when it was found gone; zero: none
 }
 
 func newMemory() memory {
@@ -84,6 +87,7 @@ const maxHold = 24 * time.Hour
 // are a reset: a restored backup, another conductor, a restart without the last commits.
 func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, old func(store.Millis) bool, hold time.Duration, shrink int) news {
 	var n news
+	before := m.at
 	m.valid, m.at, m.running = true, now, r.Addresses
 	m.present = make(map[netip.Prefix]struct{}, len(r.Addresses))
 	for _, p := range r.Addresses {
@@ -127,7 +131,7 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 				n.reset = append(n.reset, p)
 			default:
 				next := min(max(2*h.hold, hold), maxHold)
-				m.byHand[p] = handRemoval{notBefore: now.Add(next), hold: next}
+				m.byHand[p] = handRemoval{notBefore: now.Add(next), hold: next, last: before}
 				n.byHand = append(n.byHand, p)
 			}
 		}
@@ -312,7 +316,39 @@ func (m *memory) contradicts(added []netip.Prefix, shrink int) bool {
 func (m *memory) heardByHand(now time.Time, p netip.Prefix, hold time.Duration) {
 	h := m.byHand[p]
 	if at := now.Add(max(h.hold, hold)); h.notBefore.Before(at) {
-		m.byHand[p] = handRemoval{notBefore: at, hold: max(h.hold, hold)}
+		h.notBefore, h.hold = at, max(h.hold, hold)
+		m.byHand[p] = h
+	}
+}
+
+// pardon ends the waits that have lost their reason: a leader has recorded that it removed the prefix itself, or the prefix was
+// banned anew after it was found gone. The record must be looked for before this member writes one of its own for the edit that
+// adds the prefix again, and nobody may look twice: afterwards the new record would pass for the old one.
+func (m *memory) pardon(bans []ban, placed map[netip.Prefix]store.Millis) {
+	waits := m.notBefore()
+	if len(waits) == 0 {
+		return
+	}
+	newest := make(map[netip.Prefix]store.Millis, len(waits))
+	for _, b := range bans {
+		if _, waits := waits[b.prefix]; waits {
+			newest[b.prefix] = max(newest[b.prefix], b.newest)
+		}
+	}
+	for p := range waits {
+		h := m.byHand[p]
+		_, recorded := placed[p]
+		switch {
+		case !recorded:
+			delete(m.byHand, p)
+			delete(m.seen, p)
+		case !h.judged:
+			h.judged, h.newest = true, newest[p]
+			m.byHand[p] = h
+		case newest[p] > h.newest:
+			m.byHand[p] = handRemoval{hold: h.hold} // the next one waits twice as long all the same
+			delete(m.seen, p)
+		}
 	}
 }
 
@@ -325,4 +361,16 @@ func (m *memory) notBefore() map[netip.Prefix]time.Time {
 		}
 	}
 	return held
+}
+
+// foundByHand lists what waits because a reading here lacked it, sorted.
+func (m *memory) foundByHand() []netip.Prefix {
+	var ps []netip.Prefix
+	for p, h := range m.byHand {
+		if !h.notBefore.IsZero() && !h.last.IsZero() {
+			ps = append(ps, p)
+		}
+	}
+	slices.SortFunc(ps, comparePrefixes)
+	return ps
 }
