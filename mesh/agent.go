@@ -105,12 +105,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("never-ban", ctx, a.neverBan.run)
 	start("clock", work, a.pulse)
 	start("spool", work, a.waiting.chores)
+	start("probe of the store", ctx, func(ctx context.Context) error { return a.lead.probe.run(ctx, a.store) })
 	if a.trouble.alerts != nil {
 		start("alerts", ctx, a.trouble.alerts.Run)
 	}
 	if a.enforcement != nil {
 		start("enforce", ctx, a.enforcement.run)
 	}
+	start("former jails", ctx, a.trouble.jails.run)
 	if a.watchers.listener != nil {
 		start("page", ctx, a.watchers.page.Run)
 		start("http", ctx, a.serveHTTP)

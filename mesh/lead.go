@@ -48,11 +48,12 @@ type lead struct {
 	conductor *conductor.Conductor // nil where none is configured
 	committer *commit.Committer    // likewise
 	stall     *stall               // likewise
+	probe     storeProbe
 }
 
 // open makes the election and, where a conductor is configured, the committer.
 func (l *lead) open(with leadConfig) (err error) {
-	l.leadConfig = with
+	l.leadConfig, l.probe = with, newStoreProbe()
 	l.quorum = quorum{&with.Config.Quorum, with.Set, with.Mesh}
 	l.elector, err = leader.New(leader.Config{
 		Name: l.Config.Name, Priority: l.Config.Leader.Priority, Observer: !l.MayLead,
@@ -158,6 +159,7 @@ func (l *lead) leads(s leader.Status) {
 	if l.committer != nil {
 		l.committer.LeaderChanged()
 		if s.Leader == "" {
+			l.probe.soon()
 			l.committer.ProbeSoon() // a member that can lead should find out at once
 		}
 	}

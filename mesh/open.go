@@ -61,7 +61,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if a.trouble.table, err = removeFormerTable(ctx, a.store, a.doors.removeTable, cfg.Enforce); err != nil {
 		a.log.Warn("the store does not remember whether this router has an nftables table", "error", err)
 	}
-	if err := a.openFail2ban(); err != nil {
+	if err := a.openFail2ban(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.openNFTables(); err != nil {
@@ -112,7 +112,7 @@ func (a *Agent) openStore() (err error) {
 }
 
 // openFail2ban makes this router's end of its fail2ban, and the spools of its calls.
-func (a *Agent) openFail2ban() error {
+func (a *Agent) openFail2ban(ctx context.Context) error {
 	f := &a.cfg.Fail2ban
 	a.fail2ban.client = a.doors.newClient(fail2ban.ClientConfig{
 		Command: f.Client, Socket: f.Socket, Helper: f.HelperSocket(), Shift: a.clock.shift,
@@ -120,6 +120,13 @@ func (a *Agent) openFail2ban() error {
 	fed, err := a.openFeed()
 	if err != nil {
 		return err
+	}
+	feeds := ""
+	if fed != nil {
+		feeds = fed.Jail()
+	}
+	if a.trouble.jails, err = openFormerJails(ctx, a.store, feeds, a.emptyJail, a.log); err != nil {
+		a.log.Warn("the store does not remember which jail is fed", "error", err)
 	}
 	a.fail2ban.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
 		Set: a.store, Client: a.fail2ban.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
@@ -201,15 +208,29 @@ func (a *Agent) openFeed() (fail2ban.Feed, error) {
 	if a.cfg.Enforce.Driver != "fail2ban" {
 		return nil, nil
 	}
-	feeder, err := feed.New(feed.Config{
-		Set: a.store, Client: a.fail2ban.client, Jail: a.cfg.Enforce.Jail, Limit: a.cfg.Enforce.Limit,
-		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
-	})
+	feeder, err := a.feeder(a.cfg.Enforce.Jail)
 	if err != nil {
 		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
 	}
 	a.enforcement = newEnforcement(feeder, a.cfg.Enforce.Driver, a.log)
+	a.enforcement.removed = func(ctx context.Context) error { return forgetFedJail(ctx, a.store, feeder.Jail()) }
 	return feeder, nil
+}
+
+func (a *Agent) feeder(jail string) (*feed.Feeder, error) {
+	return feed.New(feed.Config{
+		Set: a.store, Client: a.fail2ban.client, Jail: jail, Limit: a.cfg.Enforce.Limit,
+		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
+	})
+}
+
+// emptyJail takes what was fed out of a jail of the local fail2ban.
+func (a *Agent) emptyJail(ctx context.Context, jail string) error {
+	feeder, err := a.feeder(jail)
+	if err != nil {
+		return err
+	}
+	return feeder.Remove(ctx)
 }
 
 // openNFTables makes what drops in the kernel, where enforce.driver is nftables.

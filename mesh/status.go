@@ -150,6 +150,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	if a.trouble.table != "" {
 		warn("%s", a.trouble.table)
 	}
+	w = append(w, a.trouble.jails.warnings()...)
 	if a.trouble.former != "" {
 		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[1]s`", a.trouble.former, a.cfg.Name)
 	}

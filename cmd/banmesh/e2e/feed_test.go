@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -160,6 +161,21 @@ func TestPeersBansAreFedToFail2ban(t *testing.T) {
 	}
 	own.start()
 	f.await("after it came back", "203.0.113.7", "203.0.113.10", "198.51.100.128/25")
+
+	t.Log("the driver is turned off: what it fed is taken out, though fail2ban comes later than the agent")
+	own.terminate()
+	f.f2b.Stop()
+	edit(t, own, regexp.MustCompile(`enforce: .*`), "enforce: {driver: none}")
+	own.start()
+	eventually(t, 30*time.Second, "status to say that the jail still has its bans", func() bool {
+		return strings.Contains(own.must("status"), "fail2ban's jail mesh was fed")
+	})
+	f.f2b.Restart()
+	eventually(t, 90*time.Second, "the jail to be emptied", func() bool { return client(t, f.f2b, "get", "mesh", "banip") == "" })
+	eventually(t, 60*time.Second, "the warning to end", func() bool { return !strings.Contains(own.must("status"), "jail mesh was fed") })
+	if got := peer.banned("203.0.113.10/32"); got == nil {
+		t.Error("emptying the jail lifted a ban of the mesh")
+	}
 }
 
 func TestFedJailHasALimitAndMayBeMissing(t *testing.T) {

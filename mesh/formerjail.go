@@ -1,0 +1,133 @@
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"banmesh/mesh/fail2ban"
+	"banmesh/store"
+)
+
+// jailsKey is where the store keeps the jails of the local fail2ban that this agent
+// feeds, or has fed and not emptied since: a JSON list.
+const jailsKey = "enforce/jails"
+
+// emptyAgain is between two tries to empty a jail.
+const emptyAgain = 10 * time.Second
+
+// formerJails are the jails that earlier runs fed and this one does not: nobody would
+// end what is banned there. fail2ban may start after the agent, and then bans again
+// what it remembers, so that a jail is done with only once it was found empty or
+// absent twice.
+type formerJails struct {
+	set   *store.Store
+	empty func(ctx context.Context, jail string) error
+	log   *slog.Logger
+
+	mu   sync.Mutex
+	left map[string]error // why each still has its bans; nil before the first try
+	done map[string]bool  // emptied once
+}
+
+// openFormerJails notes the jail that this run feeds, "" for none, and returns the others.
+func openFormerJails(ctx context.Context, set *store.Store, feeds string, empty func(ctx context.Context, jail string) error, log *slog.Logger) (*formerJails, error) {
+	f := &formerJails{set: set, empty: empty, log: log, left: make(map[string]error), done: make(map[string]bool)}
+	fed := fedJails(set)
+	for _, jail := range fed {
+		if jail != feeds {
+			f.left[jail] = nil
+		}
+	}
+	if feeds == "" || slices.Contains(fed, feeds) {
+		return f, nil
+	}
+	return f, saveFedJails(ctx, set, append(fed, feeds))
+}
+
+func fedJails(set *store.Store) (jails []string) {
+	if raw, ok := set.Meta(jailsKey); ok {
+		_ = json.Unmarshal(raw, &jails) // of an unreadable list nothing is known
+	}
+	return jails
+}
+
+func saveFedJails(ctx context.Context, set *store.Store, jails []string) error {
+	if len(jails) == 0 {
+		return set.SaveMeta(ctx, jailsKey, nil)
+	}
+	raw, err := json.Marshal(jails)
+	if err != nil {
+		return err
+	}
+	return set.SaveMeta(ctx, jailsKey, raw)
+}
+
+// forgetFedJail notes that nothing of the agent's is left in the jail.
+func forgetFedJail(ctx context.Context, set *store.Store, jail string) error {
+	return saveFedJails(ctx, set, slices.DeleteFunc(fedJails(set), func(name string) bool { return name == jail }))
+}
+
+// run empties them, until none is left.
+func (f *formerJails) run(ctx context.Context) error {
+	for {
+		if !f.look(ctx) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(emptyAgain):
+		}
+	}
+}
+
+// look is one try at each, and says whether any is left.
+func (f *formerJails) look(ctx context.Context) (any bool) {
+	f.mu.Lock()
+	var jails []string
+	for jail := range f.left {
+		jails = append(jails, jail)
+	}
+	f.mu.Unlock()
+	slices.Sort(jails)
+	for _, jail := range jails {
+		err := f.empty(ctx, jail)
+		gone := errors.Is(err, fail2ban.ErrNoClient) // with fail2ban went what it bans
+		f.mu.Lock()
+		twice := err == nil && f.done[jail]
+		f.left[jail], f.done[jail] = err, err == nil
+		f.mu.Unlock()
+		if !twice && !gone {
+			continue
+		}
+		if err := forgetFedJail(ctx, f.set, jail); err != nil {
+			f.log.Warn("note that a jail is fed no more", "jail", jail, "error", err)
+			continue
+		}
+		f.log.Info("fail2ban's jail is fed no more, and was emptied", "jail", jail)
+		f.mu.Lock()
+		delete(f.left, jail)
+		f.mu.Unlock()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.left) > 0
+}
+
+// warnings names the jails that still have their bans.
+func (f *formerJails) warnings() (w []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for jail, err := range f.left {
+		if err != nil {
+			w = append(w, fmt.Sprintf("fail2ban's jail %s was fed before enforce was changed, and still blocks what the mesh had banned; tried again every %v: %v", jail, emptyAgain, err))
+		}
+	}
+	return w
+}

@@ -1,0 +1,66 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"banmesh/mesh/fail2ban"
+	"banmesh/store"
+)
+
+func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
+	s, err := store.Open(store.Config{Path: filepath.Join(t.TempDir(), "store.db"), Origin: "router1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var emptied []string
+	var refused error
+	open := func(feeds string) *formerJails {
+		t.Helper()
+		f, err := openFormerJails(t.Context(), s, feeds, func(_ context.Context, jail string) error {
+			emptied = append(emptied, jail)
+			return refused
+		}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	expect := func(when string, f *formerJails, want ...string) {
+		t.Helper()
+		emptied = nil
+		for range 5 {
+			f.look(t.Context())
+		}
+		if !slices.Equal(emptied, want) {
+			t.Errorf("%s: emptied %q, want %q", when, emptied, want)
+		}
+	}
+	expect("never fed", open(""))
+	expect("fed", open("mesh"))
+	expect("fed again", open("mesh"))
+
+	refused = errors.New("fail2ban does not run: `systemctl start fail2ban`")
+	off := open("")
+	expect("fail2ban is down", off, "mesh", "mesh", "mesh", "mesh", "mesh")
+	if w := off.warnings(); len(w) != 1 || !strings.Contains(w[0], "jail mesh") || !strings.Contains(w[0], "systemctl start fail2ban") {
+		t.Errorf("warnings %q", w)
+	}
+	refused = nil
+	expect("fail2ban is up, and bans once more what it remembers", off, "mesh", "mesh")
+	if w := off.warnings(); len(w) != 0 {
+		t.Errorf("warnings %q", w)
+	}
+	expect("off, once more", open(""))
+
+	open("mesh")
+	expect("another jail", open("peers"), "mesh", "mesh")
+	refused = fail2ban.ErrNoClient
+	expect("fail2ban was removed", open(""), "peers")
+}
