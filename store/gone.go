@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 )
 
@@ -28,6 +29,9 @@ func (g goneRange) before(h goneRange) bool {
 const (
 	goneSize = 28  // bytes of a goneRange in its encoding, at most, for honest numbers
 	maxGone  = 512 // ranges of a Gone on the wire
+	// maxGones is how many Gones of one member are kept. It is enough for 150,000 stretches of withdrawn numbers between records
+	// that are kept, and it bounds what a made-up log can cost. An author refuses the withdrawal that would need more.
+	maxGones = 512
 )
 
 // withdrawable reports whether a Gone can withdraw the record. Bans are lifted instead, and a lease ends or is replaced.
@@ -63,43 +67,80 @@ func includesGone(a, b []goneRange) bool {
 	return true
 }
 
-// addedGone removes what a new Gone names.
+// namesWhatComes reports whether a Gone of that log names numbers that its author had still to write. No honest one does.
+func (it *item) namesWhatComes(l *logState) bool {
+	return slices.ContainsFunc(it.gone, func(g goneRange) bool { return g.epoch == l.id.Epoch && g.Last >= it.seq })
+}
+
+// byEpoch yields what a Gone names, log by log.
+func byEpoch(ranges []goneRange) iter.Seq2[uint64, rangeSet] {
+	return func(yield func(uint64, rangeSet) bool) {
+		for len(ranges) > 0 {
+			epoch := ranges[0].epoch
+			var named rangeSet
+			for len(ranges) > 0 && ranges[0].epoch == epoch {
+				named = named.add(ranges[0].seqRange)
+				ranges = ranges[1:]
+			}
+			if !yield(epoch, named) {
+				return
+			}
+		}
+	}
+}
+
+// addedGone removes what a new Gone names. It looks only at numbers that no other Gone of the origin names.
 func (s *set) addedGone(i uint32) {
-	r := s.slab.at(i)
-	o, by := s.originOf(r), s.logs[r.log]
-	for _, g := range s.gones[i] {
-		l := s.byID[LogID{o.name, g.epoch}]
-		if o.gone == nil {
-			o.gone = make(map[uint64]rangeSet)
-		}
-		if g.epoch == by.id.Epoch {
-			g.Last = min(g.Last, r.seq-1) // nothing that its author had still to write
-		}
-		if g.First > g.Last {
-			continue
-		}
-		o.gone[g.epoch] = o.gone[g.epoch].add(g.seqRange)
+	o := s.originOf(s.slab.at(i))
+	gone := s.gone(o)
+	for epoch, named := range byEpoch(s.gones[i]) {
+		fresh := named.without(gone[epoch])
+		gone[epoch] = gone[epoch].union(named)
+		l := s.byID[LogID{o.name, epoch}]
 		if l == nil {
 			continue
 		}
 		var out []uint32
-		for _, c := range l.recs[l.search(&s.slab, g.First):] {
-			q := s.slab.at(c)
-			if q.seq > g.Last {
-				break
-			}
-			switch {
-			case q.is(flagDead) || !s.withdrawable(c):
-			case q.kind == KindLift:
-				s.spent = append(s.spent, c)
-			default:
-				out = append(out, c)
+		for _, g := range fresh {
+			for _, c := range l.recs[l.search(&s.slab, g.First):] {
+				q := s.slab.at(c)
+				if q.seq > g.Last {
+					break
+				}
+				switch {
+				case q.is(flagDead) || !s.withdrawable(c):
+				case q.kind == KindLift:
+					s.spent = append(s.spent, c)
+				default:
+					out = append(out, c)
+				}
 			}
 		}
 		for _, c := range out {
 			s.withdraw(c)
 		}
 	}
+}
+
+// gone returns the numbers that the Gones of an origin name, by epoch.
+func (s *set) gone(o *origin) map[uint64]rangeSet {
+	if !o.goneStale {
+		return o.gone
+	}
+	o.goneStale = false
+	var all []goneRange
+	for c := s.head(noPrefix); c != 0; {
+		r := s.slab.at(c)
+		if r.kind == KindGone && s.originOf(r) == o {
+			all = append(all, s.gones[c]...)
+		}
+		c = r.next
+	}
+	o.gone = make(map[uint64]rangeSet)
+	for epoch, named := range byEpoch(joined(all)) {
+		o.gone[epoch] = named
+	}
+	return o.gone
 }
 
 // withdraw takes one record out.
@@ -116,7 +157,7 @@ func (s *set) withdraw(i uint32) {
 // isGone reports whether a Gone names the number of a record.
 func (s *set) isGone(r *rec) bool {
 	l := s.logs[r.log]
-	return l.origin.gone[l.id.Epoch].contains(r.seq)
+	return l.origin.gones > 0 && s.gone(l.origin)[l.id.Epoch].contains(r.seq)
 }
 
 // noteSpent notes the lifts of record i that a Gone names: it ceases to be in the root.
@@ -145,29 +186,6 @@ func (s *set) removeSpent() {
 }
 
 var withdrawn = [kindEnd]EventKind{KindAllow: EventDisallow, KindFreeze: EventThaw, KindBlock: EventUnblock}
-
-// removedGone is called when a Gone has left the set.
-func (s *set) removedGone(o *origin) {
-	o.gone = nil
-	for c := s.head(noPrefix); c != 0; {
-		r := s.slab.at(c)
-		if r.kind == KindGone && s.originOf(r) == o {
-			for _, g := range s.gones[c] {
-				if g.epoch == s.logs[r.log].id.Epoch {
-					g.Last = min(g.Last, r.seq-1)
-				}
-				if g.First > g.Last {
-					continue
-				}
-				if o.gone == nil {
-					o.gone = make(map[uint64]rangeSet)
-				}
-				o.gone[g.epoch] = o.gone[g.epoch].add(g.seqRange)
-			}
-		}
-		c = r.next
-	}
-}
 
 // withdraw plans the withdrawal of an own record; flushGone writes it.
 func (p *plan) withdraw(i uint32) {
@@ -207,6 +225,7 @@ func (p *plan) flushGone() {
 		c = r.next
 	}
 	slices.SortFunc(own, func(a, b uint32) int { return len(s.gones[a]) - len(s.gones[b]) })
+	absorbed := 0
 	for _, c := range own {
 		old := slices.DeleteFunc(slices.Clone(s.gones[c]), func(g goneRange) bool { return g.until <= p.now })
 		both := s.stretch(p.own.origin, append(old, all...), out)
@@ -214,6 +233,16 @@ func (p *plan) flushGone() {
 			break
 		}
 		all = both
+		absorbed++
+	}
+	n := p.own.origin.gones - absorbed + (len(all)+liftBytes/goneSize-1)/(liftBytes/goneSize)
+	for i := range p.items {
+		if p.items[i].kind == KindGone {
+			n++
+		}
+	}
+	if n > maxGones && p.refused == nil {
+		p.refused = errManyGones
 	}
 	for part := range slices.Chunk(all, liftBytes/goneSize) {
 		it := item{kind: KindGone, key: noPrefix, start: p.now, until: p.now, gone: part}

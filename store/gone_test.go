@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -429,6 +430,83 @@ func TestAGoneLeavesALiftThatIsStillNeeded(t *testing.T) {
 	n.pull(b)
 	if kept := len(n.set.lifts); kept != 0 {
 		t.Errorf("%d lifts of what is gone", kept)
+	}
+}
+
+// What one member withdraws is bounded, whatever a made-up log says, and costs little in any order and when it ends.
+func TestGonesOfOneOriginAreBounded(t *testing.T) {
+	c := newClock()
+	a := newNode(t, "a", c, nil)
+	f := newForge("rogue", 1)
+	begun := time.Now()
+	send := func(count int) (m Merged) {
+		for range count {
+			ranges := make([]goneRange, 0, maxGone)
+			for i := range uint64(maxGone) {
+				first := 1 + (f.seq*7919)%2000 + i*4000
+				ranges = append(ranges, goneRange{7, seqRange{first, first}, c.millis() + hour})
+			}
+			f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: ranges})
+			if f.n == 50 {
+				one := a.take(f)
+				m.New, m.Refused = m.New+one.New, m.Refused+one.Refused
+				f.chunkMaker = chunkMaker{id: f.id}
+			}
+		}
+		return m
+	}
+	first := send(100)
+	hundred := time.Since(begun)
+	rest := send(900)
+	if kept, refused := first.New+rest.New, first.Refused+rest.Refused; kept != maxGones || refused != 1000-maxGones {
+		t.Errorf("%d kept, %d refused", kept, refused)
+	}
+	c.add(4 * time.Hour)
+	a.tick(true)
+	if n := a.Counts().Records; n != 0 {
+		t.Errorf("%d records left", n)
+	}
+	took := time.Since(begun)
+	t.Logf("the first hundred %v, a thousand and their end %v", hundred, took)
+	if took > 100*hundred+time.Second {
+		t.Errorf("the first hundred took %v, a thousand and their end %v", hundred, took)
+	}
+	other := newForge("b", 1).write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: []goneRange{{7, seqRange{1, 1}, c.millis() + hour}}})
+	if m := a.take(other); m.New != 1 {
+		t.Errorf("another member's withdrawal: %+v", m)
+	}
+}
+
+// An author hears of the bound before anything is written, and what it takes over need not fit twice.
+func TestAWithdrawalThatWouldNotBeKeptIsRefused(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a := newNode(t, "a", c, nil)
+	f := newForge("a", 7) // an earlier run's log
+	full := liftBytes / goneSize
+	for n := range uint64(maxGones) {
+		ranges := make([]goneRange, full)
+		for i := range ranges {
+			first := 1 + (n+uint64(i)*maxGones)*3
+			ranges[i] = goneRange{5, seqRange{first, first}, c.millis() + hour}
+		}
+		f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: ranges})
+	}
+	if m := a.take(f); m.New != maxGones {
+		t.Fatalf("%+v", m)
+	}
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1)}}))
+	head := a.Head()
+	if _, err := a.DropAllow(ctx, []netip.Prefix{addr(1)}); !errors.Is(err, errManyGones) {
+		t.Errorf("dropped: %v", err)
+	}
+	if a.Head() != head || len(a.Allows()) != 1 {
+		t.Errorf("head %v, was %v, allows %v", a.Head(), head, a.Allows())
+	}
+	c.add(4 * time.Hour)
+	a.tick(true)
+	if n, err := a.DropAllow(ctx, []netip.Prefix{addr(1)}); n != 1 || err != nil {
+		t.Errorf("after the earlier ones have expired: %d dropped, %v", n, err)
 	}
 }
 

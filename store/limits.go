@@ -18,7 +18,10 @@ type origin struct {
 	blocked  bool // nothing of it counts: a Block names it, or it is unlisted
 	unlisted bool // it is missing from the configured members
 	over     [kindEnd]int
-	gone     map[uint64]rangeSet // numbers withdrawn by its Gones, by epoch
+	gones    int // its Gones
+
+	gone      map[uint64]rangeSet // numbers that those name, by epoch, see set.gone
+	goneStale bool
 
 	// Accepted records in the order of limits: by number, then by epoch. Kept only for the limits that are set.
 	top          order

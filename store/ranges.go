@@ -76,10 +76,21 @@ func (r rangeSet) add(a seqRange) rangeSet {
 
 // union returns r with all of o.
 func (r rangeSet) union(o rangeSet) rangeSet {
-	for _, a := range o {
-		r = r.add(a)
+	if len(o) <= 8 || r.last() < o[0].First {
+		for _, a := range o {
+			r = r.add(a)
+		}
+		return r
 	}
-	return r
+	out := make(rangeSet, 0, len(r)+len(o)) // add would move the rest for each
+	for len(r)+len(o) > 0 {
+		if len(o) == 0 || len(r) > 0 && r[0].First <= o[0].First {
+			out, r = out.add(r[0]), r[1:]
+		} else {
+			out, o = out.add(o[0]), o[1:]
+		}
+	}
+	return out
 }
 
 // without returns the numbers of r that are not in o, as a new set.

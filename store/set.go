@@ -263,7 +263,13 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		return 0, known
 	}
 	o := l.origin
-	gone := o.gone != nil && it.withdrawable() && o.gone[l.id.Epoch].contains(it.seq)
+	if it.kind == KindGone {
+		if it.namesWhatComes(l) {
+			return 0, superseded
+		}
+		s.gone(o) // without the new one
+	}
+	gone := o.gones > 0 && it.withdrawable() && s.gone(o)[l.id.Epoch].contains(it.seq)
 	if gone && !(it.kind == KindLift && (s.quiet || s.covers(it.lift, s.head(it.key), s.hz.at))) { // while loading, what it covers may follow
 		return 0, superseded
 	}
@@ -287,7 +293,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	if replaced {
 		return 0, superseded
 	}
-	if !mine && len(old) == 0 && s.crowded(o, it.key, chain) {
+	if !mine && len(old) == 0 && (s.crowded(o, it.key, chain) || it.kind == KindGone && o.gones >= maxGones) {
 		return 0, refused
 	}
 	wasLive := false
@@ -332,9 +338,11 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		s.weigh(o, units(len(it.enc)))
 	}
 	if it.kind == KindGone {
+		stale := o.goneStale
 		for _, c := range old {
 			s.remove(c)
 		}
+		o.goneStale = stale // the new one names what they named
 		s.addedGone(i)
 	}
 	return i, added
@@ -388,6 +396,9 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 		s.never[i] = it.prefixes
 	case KindGone:
 		s.gones[i] = it.gone
+		if l.origin.gones++; l.origin.gone == nil {
+			l.origin.gone = make(map[uint64]rangeSet)
+		}
 	case KindAllow:
 		s.allows.add(it.key, i)
 		s.control.exemptionsVersion++ // even if it has ended: the clock may have stepped back since set.now
@@ -462,7 +473,8 @@ func (s *set) remove(i uint32) {
 	}
 	s.forgetSides(i)
 	if r.kind == KindGone {
-		s.removedGone(l.origin)
+		l.origin.gones--
+		l.origin.goneStale = true
 	}
 	r.flags |= flagDead
 	l.dead++
