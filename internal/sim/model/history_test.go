@@ -498,6 +498,9 @@ func campaign(t *testing.T, from uint64, count uint64, limit time.Duration) {
 				if k >= count {
 					return
 				}
+				if k%1000 == 999 {
+					t.Logf("%d histories begun from seed %d", k+1, from)
+				}
 				if kind, report := play(t, dir, from+k, isNew); report != "" {
 					t.Error(report)
 				} else if kind != "" {
@@ -526,7 +529,7 @@ func TestHistories(t *testing.T) {
 }
 
 // found are seeds of histories that once had a finding.
-var found = []uint64{1001627, 1001853, 1005524, 1005827, 1010379, 1011140, 1012495, 3004946, 5014464, 6004764, 6011846, 6012213}
+var found = []uint64{1001627, 1001853, 1005524, 1005827, 1010379, 1011140, 1012495, 3004946, 5014464, 6004764, 6011846, 6012213, 700003299}
 
 // TestHistoriesThatFailedOnce runs them again.
 func TestHistoriesThatFailedOnce(t *testing.T) {

@@ -364,6 +364,9 @@ func (w *world) pull(i, j int, choose func(k int) bool, thorough bool) {
 	}
 	for o := range p.known.all {
 		if choose == nil || slices.Contains(logs, o.log) && !gone[o.id] {
+			if o.kind == store.KindLift && o.origin() == n.name && !n.known.has(o.id) {
+				n.pushed = n.head // what an earlier run said may replace what this one has not pushed yet: exchanges bring it
+			}
 			n.known.add(o)
 		}
 	}
