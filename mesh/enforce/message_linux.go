@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,6 +103,11 @@ func (s *script) end(at int) {
 
 // elements adds elements to their sets, or deletes them from them.
 func (s *script) elements(kind, flags uint16, elements []Element) {
+	room := 0
+	for i := range elements {
+		room += setOf(&elements[i]).room()
+	}
+	s.b = slices.Grow(s.b, room+room/messageRoom*elementRoom)
 	for id := range sets {
 		at, list := -1, 0
 		for i := range elements {
@@ -134,6 +140,17 @@ func (s *script) elements(kind, flags uint16, elements []Element) {
 			s.close(at)
 		}
 	}
+}
+
+// room is how many bytes an element of a set takes.
+func (id setID) room() int {
+	const attribute = unix.NLA_HDRLEN
+	key := 3*attribute + int(id.keyType().Bytes)
+	room := key + attribute + 8 // its timeout
+	if id.interval() {
+		room += key + attribute + 4 // the flags of its end
+	}
+	return room
 }
 
 func (s *script) element(key []byte, timeout uint64, end bool) {

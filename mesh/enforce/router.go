@@ -106,7 +106,7 @@ func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
 	if b.len() == 0 && !r.anew {
 		return nil
 	}
-	c := Change{Anew: r.anew}
+	c := Change{Anew: r.anew, Del: make([]Element, 0, b.del.len()), Add: make([]Element, 0, b.add.len())}
 	for f := range families {
 		for _, s := range b.del[f] {
 			c.Del = append(c.Del, Element{From: s.from.in(f), To: s.to.in(f)})

@@ -334,11 +334,12 @@ func (w *worker) advance(ctx context.Context) error {
 	if w.todoJob == nil {
 		return nil
 	}
-	size := w.router.size
+	var b batch
 	if w.router.whole {
-		size = w.todo.len()
+		b, w.todo = w.todo, batch{}
+	} else {
+		b = cut(&w.todo.del, &w.todo.add, w.router.size)
 	}
-	b := cut(&w.todo.del, &w.todo.add, size)
 	if skip(&b.del, &b.add, w.todoJob.dirty) {
 		w.all = true
 	}

@@ -6,12 +6,12 @@ import (
 	"banmesh/store"
 )
 
-// The lists of spans here are sorted and disjoint, unless said otherwise. None of the functions changes its arguments.
+// The lists of spans here are sorted and disjoint, unless said otherwise. None of the functions changes its arguments unless it
+// says so; a result may share memory with them, for lists may have a million spans.
 
 // flatten gives each address the longest until of all that cover it. The spans given are those of prefixes, in any order:
-// of two, one lies within the other or they are disjoint. Ranges that go on with the same until are one.
+// of two, one lies within the other or they are disjoint. Ranges that go on with the same until are one. It sorts its argument.
 func flatten(nested []span) []span {
-	nested = slices.Clone(nested)
 	slices.SortFunc(nested, func(a, b span) int {
 		if c := a.from.compare(b.from); c != 0 {
 			return c
@@ -93,6 +93,9 @@ func merge(a, b []span) []span {
 
 // subtract returns what is left of list outside the holes.
 func subtract(list, holes []span) []span {
+	if len(holes) == 0 {
+		return list
+	}
 	out := make([]span, 0, len(list))
 	for _, s := range list {
 		for len(holes) > 0 && holes[0].to.less(s.from) {
