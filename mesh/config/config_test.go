@@ -8,8 +8,11 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"banmesh/internal/need"
 )
 
 func load(t *testing.T, text string) (*File, error) {
@@ -235,6 +238,42 @@ func TestAConfigurationThatEverybodyCanChangeIsRefused(t *testing.T) {
 	}
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "chmod o-w "+path) {
 		t.Errorf("got %v, want a refusal that says what to do", err)
+	}
+}
+
+func TestRootActsOnNobodyElsesConfiguration(t *testing.T) {
+	need.Root(t)
+	path := filepath.Join(t.TempDir(), "banmesh.yaml")
+	if err := os.WriteFile(path, []byte("name: r\nfail2ban: {client: /tmp/own}\ngossip: {insecure: true}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err != nil {
+		t.Fatalf("root's own: %v", err)
+	}
+	if err := os.Chown(path, 4711, -1); err != nil {
+		t.Fatal(err)
+	}
+	_, lerr := Load(path)
+	_, _, werr := Whereabouts(path)
+	_, rerr := Read(path)
+	for what, err := range map[string]error{"Load": lerr, "Whereabouts": werr, "Read": rerr} {
+		if err == nil || !strings.Contains(err.Error(), "chown root "+path) {
+			t.Errorf("%s says %v, want a refusal that says what to do", what, err)
+		}
+	}
+	if _, err := Check(path); err != nil {
+		t.Errorf("a look that nothing follows says %v", err)
+	}
+}
+
+// TestAPipeInPlaceOfTheConfigurationHoldsNothingUp: a pipe without a writer is answered at once.
+func TestAPipeInPlaceOfTheConfigurationHoldsNothingUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "banmesh.yaml")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "pipe") {
+		t.Errorf("got %v, want a word about the pipe", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -25,9 +27,11 @@ const maxSize = 1 << 20
 
 // Load reads the YAML file over Default. Its errors are one line
 // that names the file and, where one is at fault, the line and the key. It does
-// not call Validate: flags may still change what is wrong; Check does.
+// not call Validate: flags may still change what is wrong; Check does. Root gets an
+// error for a file that belongs to somebody else: its commands and paths would be
+// run and written by root.
 func Load(path string) (*File, error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +42,7 @@ func Load(path string) (*File, error) {
 // are at fault: all that is wrong is said at once. The file is nil where nothing of
 // it could be read.
 func Check(path string) (*File, error) {
-	text, err := read(path)
+	text, err := read(path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +66,7 @@ func Parse(path string, text []byte) (*File, error) {
 // spool, and nothing else: a call must find its spool also where the agent does
 // not start because another key is wrong.
 func Whereabouts(path string) (socket, spool string, err error) {
-	text, err := read(path)
+	text, err := Read(path)
 	if err != nil {
 		return "", "", err
 	}
@@ -117,21 +121,46 @@ func (f *File) locate(err error) error {
 	return fmt.Errorf("%s: %w", f.path, err)
 }
 
-func read(path string) ([]byte, error) {
-	file, err := os.Open(path)
+// Read reads the text of a configuration that is going to be acted on, with the owner
+// that Load wants: the agent's user can add files to /etc/banmesh, a banmesh.yaml too
+// while there is none.
+func Read(path string) ([]byte, error) {
+	return read(path, func(info fs.FileInfo) error {
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok || os.Geteuid() != 0 || st.Uid == 0 {
+			return nil
+		}
+		return fmt.Errorf("%s belongs to user %d, who could have root run anything by it: look through it, then chown root %s", path, st.Uid, path)
+	})
+}
+
+// read returns what a file holds that refuse, if any, lets pass. It does not wait for
+// a writer of a pipe.
+func read(path string, refuse func(fs.FileInfo) error) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 {
-		return nil, fmt.Errorf("read configuration: %s has mode %04o, everybody can change what the agent does: chmod o-w %s", path, info.Mode().Perm(), path)
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+	case info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0:
+		err = fmt.Errorf("%s has mode %04o, everybody can change what the agent does: chmod o-w %s", path, info.Mode().Perm(), path)
+	case refuse != nil:
+		err = refuse(info)
 	}
-	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	if len(text) > maxSize {
+	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read configuration: %w", err)
+	case len(text) > maxSize:
 		return nil, fmt.Errorf("read configuration: %s is larger than %d bytes: not a configuration", path, maxSize)
+	case len(text) == 0 && info.Mode()&fs.ModeNamedPipe != 0:
+		return nil, fmt.Errorf("read configuration: %s is a pipe into which nothing is written", path)
 	}
 	return text, nil
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // maxKeys bounds a keyring: each packet that no key opens costs one try a key.
@@ -205,7 +206,7 @@ func ParseKey(s string) ([]byte, error) {
 // which encrypts (the format of serf's keyring file). It refuses a file that
 // others than owner and group can touch, and says how to fix it.
 func LoadKeyring(path string) ([][]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be a pipe
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("keyring %s does not exist: copy it from another member, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | install -T -o %d -g %d -m 0600 /dev/stdin %s", path, os.Geteuid(), os.Getegid(), path)
 	}

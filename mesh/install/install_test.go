@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -318,6 +319,24 @@ func TestARecordOfSomebodyElseIsNotBelieved(t *testing.T) {
 	f.must(os.Symlink(f.Config, path))
 	if err := f.look(); err == nil {
 		t.Error("a link was followed")
+	}
+}
+
+// TestPipesInPlaceOfFilesHoldNothingUp: the agent's user can put them below /etc/banmesh.
+func TestPipesInPlaceOfFilesHoldNothingUp(t *testing.T) {
+	f := newFake(t, nil)
+	ring := filepath.Join(filepath.Dir(f.Config), "keyring.json")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(ring), 0o755), syscall.Mkfifo(ring, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Begin(Record{By: "init", At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Configure(Want{Keyring: []string{"k"}}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("Configure says %v", err)
+	}
+	if _, err := f.KeyNames(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("KeyNames says %v", err)
 	}
 }
 

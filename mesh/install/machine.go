@@ -59,9 +59,9 @@ func (m *Machine) look() error {
 	if m.Record, err = loadRecord(m.recordPath()); err != nil {
 		return err
 	}
-	m.text, err = os.ReadFile(m.Config)
+	m.text, err = config.Read(m.Config)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read configuration: %w", err)
+		return err
 	}
 	m.File, err = config.Parse(m.Config, m.text)
 	if m.probe == nil {

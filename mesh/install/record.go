@@ -106,10 +106,13 @@ func (m *Machine) save() error {
 
 func (m *Machine) recordPath() string { return filepath.Join(filepath.Dir(m.Config), recordName) }
 
+// maxCreated bounds what is compared with what would be written; a keyring and known_hosts are far smaller.
+const maxCreated = 16 << 20
+
 // create writes a new file and reports whether it did. It leaves an existing one alone.
 func (m *Machine) create(path string, rights safefile.Rights, content []byte, kept bool) (bool, error) {
 	path = m.at(path)
-	switch b, err := os.ReadFile(path); {
+	switch _, b, err := safefile.ReadPrivate(path, safefile.Anyone, maxCreated, "it"); {
 	case err == nil && string(b) == string(content):
 		return false, nil
 	case err == nil:
