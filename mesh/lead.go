@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"banmesh/mesh/commit"
@@ -131,7 +132,9 @@ func (l *lead) staleSessions() []conductor.SessionAt {
 // committedEvent tells what happened at the conductor to who monitors.
 func (l *lead) committedEvent(e commit.Event) {
 	event := control.Event{Time: control.At(e.Time), Event: "commit", Name: l.Config.Name, Add: len(e.Add), Remove: len(e.Remove), Detail: e.Detail}
-	if e.Kind != commit.EventCommit {
+	if e.Kind == commit.EventCommit {
+		event.Added, event.Removed = firstNamed(e.Add), firstNamed(e.Remove)
+	} else {
 		event.Event, event.Error = "error", string(e.Kind)
 	}
 	l.Publish(event)
@@ -139,6 +142,11 @@ func (l *lead) committedEvent(e commit.Event) {
 	if l.Config.Commit.CutSessions && e.Kind == commit.EventCommit && len(e.Add) > 0 {
 		go l.cutSessions(e.Add)
 	}
+}
+
+// firstNamed copies the prefixes that an event names, so that it does not hold a whole plan.
+func firstNamed(ps []netip.Prefix) control.Prefixes {
+	return slices.Clone(ps[:min(len(ps), control.MaxNamed)])
 }
 
 // cutSessions ends what the sources just banned had going on; their ban stands

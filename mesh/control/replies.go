@@ -205,6 +205,9 @@ type Diff struct {
 	HeldAdd Prefixes `json:"held_add,omitempty"` // additions waiting for it
 }
 
+// MaxNamed bounds the prefixes that an event names, so that one commit of a long list is no line of megabytes.
+const MaxNamed = 1000
+
 // Event is one line of `monitor --json`. Event is ban, extend, lift, expire, allow, disallow, join, leave, failed, leader,
 // commit, freeze, thaw, block, unblock or error; more may come.
 type Event struct {
@@ -221,7 +224,10 @@ type Event struct {
 	Term   uint64 `json:"term,omitempty"`
 	Add    int    `json:"add,omitempty"`    // addresses that a commit added
 	Remove int    `json:"remove,omitempty"` // addresses that it removed
-	Lost   int    `json:"lost,omitempty"`   // events that this reader missed because it was too slow
-	Error  string `json:"error,omitempty"`
-	Detail string `json:"detail,omitempty"`
+	// Added and Removed are the first MaxNamed of them. Only the router that made the commit knows them.
+	Added   Prefixes `json:"added,omitempty"`
+	Removed Prefixes `json:"removed,omitempty"`
+	Lost    int      `json:"lost,omitempty"` // events that this reader missed because it was too slow
+	Error   string   `json:"error,omitempty"`
+	Detail  string   `json:"detail,omitempty"`
 }

@@ -50,7 +50,7 @@ func browse(t *testing.T, name string, v visit) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "page.mjs", name, string(given))
 	cmd.Dir = "browser"

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -327,7 +328,7 @@ func TestEventsStreamUntilTheAgentStops(t *testing.T) {
 		}
 		return nil
 	})
-	if !errors.Is(err, io.EOF) || !slices.Equal(got, want) {
+	if !errors.Is(err, io.EOF) || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v; want %+v and the end", got, err, want)
 	}
 }

@@ -7,14 +7,15 @@ import (
 )
 
 const (
-	keptCommits = 8
+	keptCommits  = 50
+	shownCommits = 8 // on the overview
 
-	// sameCommit is how far apart two reports of one commit may be: the leader's own event, and its status.
+	// sameCommit is how far apart two reports of one commit may be: the event of it, and the leader's status.
 	sameCommit = 3 * time.Second
 )
 
-// commits are the last ones, newest first. The leader reports what its own commits changed; of another router's commits only
-// the time and the sum are known.
+// commits are the last ones, newest first. The router that makes a commit knows what it changed; of another router's commits
+// only the time and the sum are known.
 type commits struct {
 	last      []committed
 	at        control.Time // of the last known one
@@ -23,17 +24,21 @@ type commits struct {
 }
 
 type committed struct {
-	At          control.Time
-	By          string
-	Add, Remove int
-	Exact       bool // Add and Remove are known; otherwise only their difference, Net
-	Net         int
-	First       bool // the first known one: what it changed is not known
+	At             control.Time
+	By             string
+	Add, Remove    int
+	Added, Removed control.Prefixes // the first of them
+	Exact          bool             // what it changed is known; otherwise only the difference of the sums, Net
+	Net            int
+	First          bool // the first known one: what it changed is not known
 }
 
-// told handles the event of this router's own commit.
+// told handles the event of a commit.
 func (c *commits) told(e control.Event) {
-	c.push(committed{At: e.Time, By: e.Name, Add: e.Add, Remove: e.Remove, Exact: true})
+	if e.Add+e.Remove == 0 {
+		return // another router's: its status tells how many addresses there are now
+	}
+	c.push(committed{At: e.Time, By: e.Name, Add: e.Add, Remove: e.Remove, Added: e.Added, Removed: e.Removed, Exact: true})
 }
 
 // heard handles what the status says about commits.

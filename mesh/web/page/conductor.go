@@ -2,6 +2,8 @@ package page
 
 import (
 	"fmt"
+	"net/url"
+	"strconv"
 	"time"
 
 	"banmesh/mesh/control"
@@ -20,6 +22,7 @@ type conductor struct {
 
 type commitRow struct {
 	Key    string
+	Link   string // to its own page
 	At     stamp
 	By     string
 	Change string
@@ -45,6 +48,7 @@ func newConductor(s *control.Status, now time.Time) conductor {
 
 func commitLine(c *committed, now time.Time) commitRow {
 	row := commitRow{At: stampAt(c.At.Time(), now), By: c.By}
+	row.Link = "/commit?" + url.Values{"at": {strconv.FormatInt(int64(c.At), 10)}, "by": {c.By}}.Encode()
 	switch {
 	case c.Exact:
 		row.Change = fmt.Sprintf("%s added, %s removed", number(c.Add), number(c.Remove))

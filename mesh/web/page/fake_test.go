@@ -30,6 +30,8 @@ type fake struct {
 	never   []control.WhyNeverBan
 	past    control.History
 	stats   control.Stats
+	diff    control.Diff
+	diffed  int // how often Diff was asked for
 	err     error
 	asked   int // how often Status was
 	listed  int // how often all bans were
@@ -241,6 +243,13 @@ func (f *fake) Allows(context.Context) ([]control.Allow, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.allows), f.err
+}
+
+func (f *fake) Diff(context.Context) (control.Diff, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.diffed++
+	return f.diff, f.err
 }
 
 func (f *fake) NeverBans(context.Context) ([]control.WhyNeverBan, error) {

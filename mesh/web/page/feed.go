@@ -173,6 +173,13 @@ func (f *feed) pastWarnings() []past {
 	return slices.Clone(f.warned.all)
 }
 
+// pastCommits returns the commits, newest first.
+func (f *feed) pastCommits() []committed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.commits.last)
+}
+
 // takeMoves returns the arrivals since the last call, at most keptMoves of them, and their total number.
 func (f *feed) takeMoves() ([]move, int) {
 	f.mu.Lock()

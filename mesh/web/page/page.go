@@ -37,6 +37,8 @@ type agent interface {
 	Allows(ctx context.Context) ([]control.Allow, error)
 	// NeverBans returns the prefixes that routers protect, without those that no router ever bans.
 	NeverBans(ctx context.Context) ([]control.WhyNeverBan, error)
+	// Diff asks the conductor what the next commit would change.
+	Diff(ctx context.Context) (control.Diff, error)
 	// Events calls yield with each event from now on, until ctx ends.
 	Events(ctx context.Context, yield func(control.Event) error) error
 }
@@ -48,7 +50,8 @@ type Config struct {
 	Now    func() time.Time // nil is time.Now
 }
 
-// Page answers GET and HEAD of "/", of the pages "/bans", "/address", "/router", "/stats", "/allows" and "/warnings", and of
+// Page answers GET and HEAD of "/", of the pages "/bans", "/address", "/router", "/stats", "/allows", "/warnings",
+// "/commits", "/commit" and "/diff", and of
 // "/assets/…", "/live", "/state" and "/why". The server decides who may ask.
 type Page struct {
 	agent  agent
@@ -59,6 +62,7 @@ type Page struct {
 	routes http.Handler
 
 	feed feed
+	next nextCommit
 
 	looking sync.Mutex // held while asking the agent
 	look    atomic.Pointer[look]
@@ -100,6 +104,9 @@ func New(cfg Config) (*Page, error) {
 	mux.HandleFunc("GET /stats", p.serveStats)
 	mux.HandleFunc("GET /allows", p.serveAllows)
 	mux.HandleFunc("GET /warnings", p.serveWarnings)
+	mux.HandleFunc("GET /commits", p.serveCommits)
+	mux.HandleFunc("GET /commit", p.serveCommit)
+	mux.HandleFunc("GET /diff", p.serveDiff)
 	mux.HandleFunc("GET /why", p.serveWhy)
 	mux.HandleFunc("GET /state", p.serveState)
 	mux.HandleFunc("GET /live", p.serveLive)

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
@@ -26,7 +27,7 @@ func parse(a *assets) (*template.Template, error) {
 		"counted":    counted,
 		"wide":       wide,
 		"phrases":    phrases,
-		"pages":      func() []pageName { return pageNames },
+		"pages":      pagesOf,
 		"bansOf":     func(router string) string { return filter{Router: router}.link("", "") },
 		"bansIn":     func(jail string) string { return filter{Jail: jail}.link("", "") },
 		"bansAt":     func(prefix string) string { return filter{Query: prefix}.link("", "") },
@@ -43,10 +44,24 @@ func parse(a *assets) (*template.Template, error) {
 // pageName is an entry of the navigation.
 type pageName struct{ Name, Link string }
 
-// overview is the name of the home page.
-const overview = "Overview"
+// overview is the name of the home page, commitsSection that of the pages about commits.
+const (
+	overview       = "Overview"
+	commitsSection = "Commits"
+)
 
-var pageNames = []pageName{{overview, "/"}, {"Bans", "/bans"}, {"Statistics", "/stats"}, {"Allow-list", "/allows"}, {"Warnings", "/warnings"}}
+var (
+	pageNames       = []pageName{{overview, "/"}, {"Bans", "/bans"}, {"Statistics", "/stats"}, {"Allow-list", "/allows"}, {"Warnings", "/warnings"}}
+	withCommitPages = slices.Insert(slices.Clone(pageNames), 2, pageName{commitsSection, "/commits"})
+)
+
+// pagesOf returns the navigation; without a conductor there are no commits.
+func pagesOf(withoutConductor bool) []pageName {
+	if withoutConductor {
+		return pageNames
+	}
+	return withCommitPages
+}
 
 // widest is how many characters fit into a column on a phone without a place to break.
 const widest = 15

@@ -47,7 +47,8 @@ func (p *Page) apply(e control.Event) {
 	case "leader", "join", "leave", "failed", "commit", "freeze", "thaw", "block", "unblock":
 		p.outdate()
 	}
-	if p.viewers.Load() > 0 {
+	// Only the status says how many addresses another router's commit left, and the next commit replaces that number.
+	if p.viewers.Load() > 0 || e.Event == "commit" {
 		p.poke()
 	}
 }

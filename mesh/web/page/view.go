@@ -144,7 +144,7 @@ func (f *feed) show(v *view, now time.Time) {
 	}
 	v.Hour = drawPlot(f.history.spans(60, 1, now), hourScale, f.since)
 	v.Day = drawPlot(f.history.spans(24, 60, now), dayScale, f.since)
-	for _, c := range f.commits.last {
+	for _, c := range f.commits.last[:min(len(f.commits.last), shownCommits)] {
 		v.Commit.Last = append(v.Commit.Last, commitLine(&c, now))
 	}
 }
@@ -257,7 +257,7 @@ func happened(e *control.Event, now time.Time) happening {
 	if e.Event == "leader" && e.Term != 0 {
 		say("term %d", e.Term)
 	}
-	if e.Event == "commit" {
+	if e.Event == "commit" && e.Add+e.Remove > 0 {
 		say("%s added, %s removed", number(e.Add), number(e.Remove))
 	}
 	if e.Lost > 0 {

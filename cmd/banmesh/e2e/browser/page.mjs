@@ -174,11 +174,18 @@ const cases = {
     await page.goBack();
     await page.goBack();
     assert.match(page.url(), /sort=start/);
+    // A commit, and what the next one would change.
+    const overview = await open();
+    const leads = given.leader === await overview.locator("body").getAttribute("data-self");
+    await overview.locator(".commits a", { hasText: leads ? /added/ : "" }).first().click();
+    await overview.waitForURL(/\/commit\?at=/);
+    assert.match(await overview.locator("main").innerText(), leads ? /Added[\s\S]*203\.0\.113\.1\d/ : /Only the page of router\d can say/);
+    const { pathname, search } = new URL(overview.url());
     const plain = await open("/bans?state=not-effective", { javaScriptEnabled: false });
     assert.match(await plain.locator("main").innerText(), /No ban is like that/);
     const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
     for (const [file, options] of [["light", {}], ["phone-dark", { viewport: { width: 360, height: 740 }, colorScheme: "dark" }]]) {
-      for (const path of ["/bans", `/address?of=${given.ip}`, "/router?name=router2", "/stats", "/allows", "/warnings"]) {
+      for (const path of ["/bans", `/address?of=${given.ip}`, "/router?name=router2", "/stats", "/allows", "/warnings", "/commits", pathname + search, "/diff"]) {
         const page = await open(path, { bypassCSP: true, ...options });
         await fits(page);
         await shot(page, `${path.slice(1).split("?")[0]}-${file}`);
