@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"banmesh/mesh/conductor/prefixset"
@@ -13,6 +14,10 @@ const (
 	tidyOpen  = 3 * time.Second  // to open a session with another node just to tidy it
 	tidyAgain = 30 * time.Second // between attempts at a node that does not answer
 )
+
+// errEarly means that this process or its predecessor may have committed the difference a moment ago, at another node, and that
+// running shows it late. Undone here, it would be taken out of force by the next commit of an administrator at this node.
+var errEarly = errors.New("running may still show an earlier commit late")
 
 // tidyOthers cleans the candidates of the other nodes, where each node has its own. If a node fell silent during an edit, the
 // next commit of an administrator there would put the leftover in force and overwrite what has changed since. A new process
@@ -34,6 +39,8 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 		switch {
 		case err == nil:
 			n.looked, n.untidy = true, ""
+		case errors.Is(err, errEarly):
+			n.next = time.Now().Add(min(tidyAgain, c.cfg.Timeout))
 		case left == nil:
 			n.looked, n.next = !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
 		default:
@@ -42,10 +49,19 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 				n.name, left.at.Format(time.DateTime), OneLine(err.Error()))
 		}
 		c.mu.Unlock()
-		if err != nil {
+		if err != nil && !errors.Is(err, errEarly) {
 			c.cfg.Logger.Warn("the other node's candidate cannot be looked after", "conductor", n.name, "err", err)
 		}
 	}
+}
+
+// mayLag reports whether running may not show the last commit yet.
+func (c *Conductor) mayLag() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.began) < c.cfg.Timeout || slices.ContainsFunc(c.nodes, func(n *node) bool {
+		return n.leftover != nil && !n.leftover.acked.IsZero() && time.Since(n.leftover.acked) < c.cfg.Timeout
+	})
 }
 
 // moved notes that a commit at one node has changed running: the leftovers in other nodes' candidates lack that change.
@@ -93,6 +109,8 @@ func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
 			return nil // others work there, and nothing of ours is in it
 		}
 		return fmt.Errorf("it differs from running: %s", d.Detail())
+	case c.mayLag() && !e.remembered(d):
+		return errEarly
 	}
 	return e.undoLeftovers(ctx, d)
 }

@@ -155,11 +155,13 @@ func (h *chapter) attempt(ctx context.Context, add, remove []netip.Prefix) error
 	return errors.Join(err, errors.New("killed"), old.Close())
 }
 
-// settle brings about what is wanted, as a mesh would: it reads, plans and tries again.
+// settle brings about what is wanted, as a mesh would: it reads, plans and tries again. A new process leaves other nodes alone
+// for as long as a commit may take to show, so it waits that long between attempts.
 func (h *chapter) settle() {
 	h.c = h.open()
 	var err error
-	for deadline := time.Now().Add(20 * bound); time.Now().Before(deadline); time.Sleep(time.Second) {
+	for deadline := time.Now().Add(200 * bound); time.Now().Before(deadline); {
+		time.Sleep(bound)
 		var r conductor.Running
 		if r, err = h.c.Read(h.ctx()); err != nil {
 			continue
