@@ -354,12 +354,47 @@ func TestAStreamWithoutHelloIsClosed(t *testing.T) {
 			}
 			hang(other, maxGreeting)
 		}
-		if n := nd.mesh.Stats().Dropped["too many streams"]; n != maxGreeting {
-			t.Errorf("%d streams refused, want %d", n, maxGreeting)
+		if n := nd.mesh.Stats().Dropped["too many streams of strangers"]; n != 5*maxGreeting-maxGreetingStrangers {
+			t.Errorf("%d streams of strangers refused, want %d", n, 5*maxGreeting-maxGreetingStrangers)
 		}
 		time.Sleep(helloTimeout + time.Second)
-		if n := nd.mesh.Stats().Dropped["stream without hello"]; n != maxStreams {
-			t.Errorf("%d silent streams closed, want %d", n, maxStreams)
+		if n := nd.mesh.Stats().Dropped["stream without hello"]; n != maxGreetingStrangers {
+			t.Errorf("%d silent streams closed, want %d", n, maxGreetingStrangers)
+		}
+	})
+}
+
+// TestManyStrangersKeepNoMemberOut: hosts that hold all the room for streams without a key leave room for those that have one.
+func TestManyStrangersKeepNoMemberOut(t *testing.T) {
+	simulate(t, 2, simnet.Config{}, func(fl *fleet) {
+		nd, member := fl.nodes[0], fl.nodes[1]
+		speak := func() error {
+			s, err := member.mesh.wire.open(nd.addr.String(), chanFrames, member.mesh.wire.ring, time.Second)
+			if err == nil {
+				err = s.Close()
+			}
+			return err
+		}
+		if err := speak(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 * maxStreams / maxGreeting {
+			other, err := fl.net.Attach(hostAddr(50 + i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range maxGreeting {
+				if _, err := other.DialTimeout(nd.addr.String(), time.Second); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		if err := speak(); err != nil {
+			t.Errorf("a member is kept out by strangers: %v", err)
+		}
+		if n := nd.mesh.Stats().Dropped["too many streams"]; n != 0 {
+			t.Errorf("%d streams refused for want of room", n)
 		}
 	})
 }

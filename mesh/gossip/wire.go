@@ -22,6 +22,10 @@ const (
 	helloTimeout    = 5 * time.Second
 	// maxGreeting bounds the streams of one host that have not shown a key yet: one host must not shut out all others.
 	maxGreeting = maxStreams / 4
+	// maxGreetingStrangers bounds such streams of all hosts together that have never shown one: many hosts must not shut out the members.
+	maxGreetingStrangers = maxStreams / 2
+	// maxGreeted bounds the hosts that are remembered for having shown a key.
+	maxGreeted = 4096
 	// frameQueue bounds the frames that wait for a receiver, about 5 MB.
 	frameQueue = 4096
 )
@@ -179,17 +183,18 @@ func (w *wire) pumpStreams() {
 				continue
 			}
 			host := hostOf(c.RemoteAddr().String())
-			if !w.greets.enter(host) {
-				w.count.drop("too many streams of a host")
+			known, refused := w.greets.enter(host)
+			if refused != "" {
+				w.count.drop(refused)
 				_ = c.Close()
 				continue
 			}
 			select {
 			case w.slots <- struct{}{}:
 				w.wg.Add(1)
-				go w.stream(c, host)
+				go w.stream(c, host, known)
 			default:
-				w.greets.leave(host)
+				w.greets.leave(host, known)
 				w.count.drop("too many streams")
 				_ = c.Close()
 			}
@@ -197,18 +202,19 @@ func (w *wire) pumpStreams() {
 	}
 }
 
-func (w *wire) stream(c net.Conn, host string) {
+// stream serves one inbound stream; known is what the greeting said of its host.
+func (w *wire) stream(c net.Conn, host string, known bool) {
 	defer w.wg.Done()
 	from := c.RemoteAddr().String()
 	c, guest := w.isGuest(c)
 	if guest {
-		w.greets.leave(host)
+		w.greets.leave(host, known)
 		w.guest(c, host)
 		<-w.slots
 		return
 	}
 	s, channel, err := acceptStream(c, w.ring, w.label, helloTimeout, w.count)
-	w.greets.leave(host)
+	w.greets.leave(host, known)
 	if err != nil {
 		var ne net.Error
 		if errors.As(err, &ne) || errors.Is(err, net.ErrClosed) {
@@ -221,6 +227,7 @@ func (w *wire) stream(c net.Conn, host string) {
 		<-w.slots
 		return
 	}
+	w.greets.showed(host)
 	w.count.streamsTaken.Add(1)
 	s.onClose = func() { <-w.slots }
 	switch {
@@ -337,31 +344,59 @@ func (w *wire) Shutdown() error {
 	return err
 }
 
-// greeting counts the streams of each host that have not shown a key yet.
+// greeting counts the streams that have not shown a key yet, and remembers the hosts that have once shown one.
 type greeting struct {
-	mu   sync.Mutex
-	from map[string]int
+	mu        sync.Mutex
+	from      map[string]int // by host
+	strangers int            // of hosts that are not in greeted
+	greeted   map[string]struct{}
 }
 
-func (g *greeting) enter(host string) bool {
+// enter returns why a stream of a host is refused, "" if it is not. Unless it is, leave gets known in the end.
+func (g *greeting) enter(host string) (known bool, refused string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.from[host] >= maxGreeting {
-		return false
+	_, known = g.greeted[host]
+	switch {
+	case g.from[host] >= maxGreeting:
+		return known, "too many streams of a host"
+	case !known && g.strangers >= maxGreetingStrangers:
+		return known, "too many streams of strangers"
 	}
 	if g.from == nil {
 		g.from = make(map[string]int)
 	}
-	g.from[host]++
-	return true
+	if g.from[host]++; !known {
+		g.strangers++
+	}
+	return known, ""
 }
 
-func (g *greeting) leave(host string) {
+func (g *greeting) leave(host string, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.from[host]--; g.from[host] <= 0 {
 		delete(g.from, host)
 	}
+	if !known {
+		g.strangers--
+	}
+}
+
+// showed remembers a host that has shown a key, in place of any other where there are too many.
+func (g *greeting) showed(host string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.greeted == nil {
+		g.greeted = make(map[string]struct{})
+	}
+	if _, known := g.greeted[host]; !known && len(g.greeted) >= maxGreeted {
+		for other := range g.greeted {
+			delete(g.greeted, other)
+			break
+		}
+	}
+	g.greeted[host] = struct{}{}
 }
 
 // hostOf is the address without the port; for IPv6 its /64, since one host can use all of that.
