@@ -39,12 +39,13 @@ func (m *Mesh) look(now time.Time) {
 	}
 }
 
-// toLook is the member that was looked at longest ago, if it is its turn: an alive
-// one, or one that failed, to tell one that is down from one that hangs.
+// toLook is the member whose turn it is: the one that was looked at longest ago. In a
+// large mesh a round takes many minutes, so that every other turn is one of those that
+// did not answer: they would be called unreachable as late, and for as long after.
 func (t *table) toLook(now time.Time) (to target, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var next *peer
+	var next, doubted *peer
 	for _, p := range t.all {
 		again := lookAgain
 		if p.noStream != nil {
@@ -53,15 +54,27 @@ func (t *table) toLook(now time.Time) (to target, ok bool) {
 		if p.state == Left || now.Sub(p.looked) < again {
 			continue
 		}
-		if next == nil || p.looked.Before(next.looked) || p.looked.Equal(next.looked) && p.name < next.name {
+		if next == nil || p.looksBefore(next) {
 			next = p
+		}
+		// One that is known to be down need not be asked as often as that.
+		if p.noStream != nil && (p.state == Alive || p.lost < looksLost) && (doubted == nil || p.looksBefore(doubted)) {
+			doubted = p
 		}
 	}
 	if next == nil {
 		return target{}, false
 	}
+	if t.doubtedNow = doubted != nil && !t.doubtedNow; t.doubtedNow {
+		next = doubted
+	}
 	next.looked = now
 	return target{next.name, next.addr}, true
+}
+
+// looksBefore orders members by when they were looked at. Called with the lock held.
+func (p *peer) looksBefore(o *peer) bool {
+	return p.looked.Before(o.looked) || p.looked.Equal(o.looked) && p.name < o.name
 }
 
 // streamed notes whether a stream to the member could be opened. Called with the

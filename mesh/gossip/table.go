@@ -18,6 +18,8 @@ type table struct {
 	every time.Duration // between two probes
 	mu    sync.Mutex
 	all   map[string]*peer
+	// doubtedNow: the last look was at a member that had not answered the one before.
+	doubtedNow bool
 
 	view   atomic.Pointer[[]target]        // alive others, by name
 	proven atomic.Pointer[[]target]        // those of them that have answered at their advertised address, by name
