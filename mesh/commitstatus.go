@@ -64,6 +64,17 @@ func (l *lead) warnings(s *control.Status, ask func(*commit.Committer) commit.St
 		w = slices.DeleteFunc(slices.Clone(w), func(text string) bool { return strings.HasSuffix(text, ": "+own.Why) })
 		w = append(w, "no router commits; this one cannot: "+own.Why)
 	}
+	if s.Commit.Held > 0 && !l.elector.Status().Self { // the leader's own warnings say it
+		w = append(w, fmt.Sprintf("%d changes at the conductor are held until an operator confirms them, because they are too many at once or too wide: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
+	}
+	return w
+}
+
+// warningsAlone are those that no other field of the status tells.
+func (l *lead) warningsAlone() (w []string) {
+	if l.committer == nil {
+		return nil
+	}
 	lead := l.elector.Status()
 	if r, known := l.Peers.ReportOf(lead.Leader); known && !lead.Self && r.ByHand != "" {
 		w = append(w, fmt.Sprintf("removed from the tenant by hand, and put back later unless unbanned: %s", r.ByHand))
@@ -73,9 +84,6 @@ func (l *lead) warnings(s *control.Status, ask func(*commit.Committer) commit.St
 	}
 	for _, name := range l.stall.passedOver() {
 		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, barredFor, name))
-	}
-	if s.Commit.Held > 0 && !lead.Self { // the leader's own warnings say it
-		w = append(w, fmt.Sprintf("%d changes at the conductor are held until an operator confirms them, because they are too many at once or too wide: look at `banmesh diff`, then `banmesh commit --force`", s.Commit.Held))
 	}
 	return w
 }

@@ -88,7 +88,7 @@ func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Stat
 	if err := a.store.Health(); err != nil {
 		s.Store = &control.StoreStatus{Error: err.Error(), Silent: silent(err)}
 	}
-	s.Warnings = a.warnings(&s, members, ask)
+	s.Warnings, s.Further = a.warnings(&s, members, ask)
 	return s
 }
 
@@ -112,24 +112,44 @@ func countMembers(members []gossip.Member) (n control.MemberCount) {
 	return n
 }
 
-// warnings says in plain words what is wrong, and what to do about it.
-func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*commit.Committer) commit.Status) []string {
-	w := []string{}
+// warnings says in plain words what is wrong, and what to do about it: all of it, and
+// what no other field of the status tells.
+func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*commit.Committer) commit.Status) (all, alone []string) {
+	all = warning.Members(a.cfg.Gossip.Bind, members, time.Now())
+	all = append(all, warning.Unnotified(a.cfg.Name, s.Unnotified)...)
+	for _, d := range s.Doubts {
+		all = append(all, d.What+": "+d.Fix)
+	}
+	if s.Store.Silent {
+		all = append(all, fmt.Sprintf("%s: new bans wait in memory, and this router does not lead, until it does; look at the disk of %s (dmesg, a frozen or lost volume)", s.Store.Error, a.cfg.DataDir))
+	} else if !s.Store.Healthy {
+		all = append(all, fmt.Sprintf("the store cannot be written (%v): new bans are refused until %s is writable again", s.Store.Error, a.cfg.DataDir))
+	}
+	if s.Frozen {
+		all = append(all, fmt.Sprintf("frozen by %s: nothing new is committed or enforced; resume with `banmesh thaw`", cmp.Or(saidBy(a.store.Freezers()), s.FrozenBy)))
+	}
+	all = append(all, a.lead.warnings(s, ask)...)
+	all = append(all, enforceWarnings(s.Enforce)...)
+	alone = append(a.warningsAlone(s, members), a.lead.warningsAlone()...)
+	slices.Sort(alone)
+	alone = slices.Compact(alone)
+	all = append(all, alone...)
+	slices.Sort(all)
+	return append([]string{}, slices.Compact(all)...), alone
+}
+
+// warningsAlone are those that no other field tells.
+func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []string) {
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
-	w = append(w, warning.Members(a.cfg.Gossip.Bind, members, time.Now())...)
 	w = append(w, a.fail2ban.notifier.Held()...)
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
 	}
-	w = append(w, warning.Unnotified(a.cfg.Name, s.Unnotified)...)
 	w = append(w, a.trouble.lifts.Warnings(time.Now())...)
 	if a.crowdsec != nil {
 		if text := a.crowdsec.Trouble(); text != "" {
 			w = append(w, text)
 		}
-	}
-	for _, d := range s.Doubts {
-		warn("%s: %s", d.What, d.Fix)
 	}
 	w = append(w, a.mesh.Unanswered()...)
 	w = append(w, a.mesh.Knocks()...)
@@ -138,11 +158,6 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	}
 	if a.mesh.NeverMet() {
 		warn("this router has met none of those that it joins: what it commits, it commits alone")
-	}
-	if s.Store.Silent {
-		warn("%s: new bans wait in memory, and this router does not lead, until it does; look at the disk of %s (dmesg, a frozen or lost volume)", s.Store.Error, a.cfg.DataDir)
-	} else if !s.Store.Healthy {
-		warn("the store cannot be written (%v): new bans are refused until %s is writable again", s.Store.Error, a.cfg.DataDir)
 	}
 	if doubt := a.store.Doubt(); doubt != "" {
 		warn("%s; the others send again what they have, and a restart ends this warning", doubt)
@@ -156,9 +171,6 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	}
 	if s.Spooled > 0 {
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
-	}
-	if s.Frozen {
-		warn("frozen by %s: nothing new is committed or enforced; resume with `banmesh thaw`", cmp.Or(saidBy(a.store.Freezers()), s.FrozenBy))
 	}
 	for _, origin := range s.Blocked {
 		if origin == a.cfg.Name {
@@ -178,12 +190,8 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	if text := a.lead.quorum.warning(s.Members.Alive + s.Members.Failed); a.lead.committer != nil && text != "" {
 		w = append(w, text)
 	}
-	w = append(w, a.lead.warnings(s, ask)...)
-	w = append(w, enforceWarnings(s.Enforce)...)
 	w = append(w, a.past.warnings()...)
-	w = append(w, a.trouble.reloaded.warnings()...)
-	slices.Sort(w)
-	return slices.Compact(w)
+	return append(w, a.trouble.reloaded.warnings()...)
 }
 
 // saidBy names who has said something and since when, the first few.

@@ -119,10 +119,11 @@ type Status struct {
 	Blocked    []string      `json:"blocked,omitempty"` // origins whose records do not count
 	Commit     CommitStatus  `json:"commit"`
 	Warnings   []string      `json:"warnings"`
-	Doubts     []Doubt       `json:"doubts,omitempty"`     // oddities in the members' addresses
-	Unnotified []Unnotified  `json:"unnotified,omitempty"` // routers whose fail2ban goes on blocking lifted bans
-	Fail2ban   string        `json:"fail2ban,omitempty"`   // state of the local fail2ban, in words
-	Enforce    *Enforcement  `json:"enforce,omitempty"`    // nil if none is configured
+	Further    []string      `json:"further_warnings,omitempty"` // those of Warnings that tell what no other field does
+	Doubts     []Doubt       `json:"doubts,omitempty"`           // oddities in the members' addresses
+	Unnotified []Unnotified  `json:"unnotified,omitempty"`       // routers whose fail2ban goes on blocking lifted bans
+	Fail2ban   string        `json:"fail2ban,omitempty"`         // state of the local fail2ban, in words
+	Enforce    *Enforcement  `json:"enforce,omitempty"`          // nil if none is configured
 	Replicate  *ReplicateNow `json:"replication,omitempty"`
 }
 

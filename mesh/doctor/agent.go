@@ -145,6 +145,14 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 	}
 }
 
+// further passes on what the agent itself warns of and nothing here examines: each says
+// what helps.
+func (r *report) further(s *control.Status) {
+	for _, text := range s.Further {
+		r.add(Warning, text, "The agent itself warns of it.", "")
+	}
+}
+
 func (r *report) clock(p Patient, s *control.Status) {
 	const fix = "chronyc makestep, or systemctl restart systemd-timesyncd; then timedatectl"
 	if s != nil {

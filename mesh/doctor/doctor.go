@@ -79,6 +79,7 @@ func Examine(ctx context.Context, p Patient) []Finding {
 		r.commits(p.Now, status)
 		r.enforcement(status.Enforce)
 		r.unnotified(status)
+		r.further(status)
 	}
 	if p.Conductor != nil {
 		r.conductor(ctx, p)

@@ -215,6 +215,9 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 		{"another's fail2ban unnotified", func(p *Patient) {
 			agent(p).status.Unnotified = []control.Unnotified{{Router: "router2", Why: "no permission"}}
 		}, Warning, "the fail2ban of router2 cannot be told", "on router2: banmesh doctor"},
+		{"what status alone tells", func(p *Patient) {
+			agent(p).status.Further = []string{"router2 takes no new ban: raise limits.stored"}
+		}, Warning, "router2 takes no new ban: raise limits.stored", ""},
 		{"held removals", func(p *Patient) { agent(p).status.Commit.Held = 5 }, Warning, "5 changes are held", "banmesh commit --force"},
 		{"login over REST", func(p *Patient) {
 			p.Conductors = []string{"https://192.0.2.1"}
