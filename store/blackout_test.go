@@ -151,10 +151,10 @@ type blackout struct {
 	promised promise
 }
 
-// TestPowerLossAmongThreeStores cuts the power of one or of all of three stores that merge from each other, at 25
+// TestPowerLossAmongThreeStores cuts the power of one or of all of three stores that merge from each other, at 15
 // moments. Whatever the cut leaves of what was not synced, they agree afterwards, and keep what was acknowledged.
 func TestPowerLossAmongThreeStores(t *testing.T) {
-	blackouts(t, 5, 5)
+	blackouts(t, 5, 3)
 }
 
 // TestSoakPowerLoss is the same a thousand times.

@@ -271,7 +271,7 @@ func TestTheRecordsOfAPrefixAreBounded(t *testing.T) {
 		}
 		a.take(f)
 	}
-	for e := range 600 {
+	for e := range 200 {
 		f := newForge("rogue", uint64(e+1000))
 		for range 30 {
 			f.control(KindFreeze, c, "")

@@ -188,7 +188,8 @@ func TestADiskThatHangsBetweenTransactionsIsUnhealthy(t *testing.T) {
 						t.Errorf("while it hangs: %v", err)
 					}
 					thaw()
-					time.Sleep(time.Second)
+					time.Sleep(retryAfter * 3 / 2) // between two tries
+					synctest.Wait()
 					if err := n.Health(); err != nil {
 						t.Errorf("once it has answered: %v", err)
 					}

@@ -75,12 +75,10 @@ func TestWorld(t *testing.T) {
 // TestSameSeedSameTrace: what happens, and what all agree on at each quiet point, depends on the seed alone.
 func TestSameSeedSameTrace(t *testing.T) {
 	need.Long(t)
-	cfg := world.Config{Seed: max(*oneSeed, 11), Members: 3, Length: 30 * time.Minute}
+	cfg := world.Config{Seed: max(*oneSeed, 11), Members: 3, Length: 20 * time.Minute}
 	first := simulate(t, cfg)
-	for range 2 {
-		if again := simulate(t, cfg); again.Trace != first.Trace {
-			t.Errorf("seed %d: trace %x, then %x", cfg.Seed, first.Trace, again.Trace)
-		}
+	if again := simulate(t, cfg); again.Trace != first.Trace {
+		t.Errorf("seed %d: trace %x, then %x", cfg.Seed, first.Trace, again.Trace)
 	}
 }
 

@@ -1,0 +1,6 @@
+//go:build race
+
+package world
+
+// raced: this is a build with the race detector.
+const raced = true
