@@ -291,7 +291,7 @@ func TestALongReadingHoldsNothingUp(t *testing.T) {
 		b.kernel.held = append(b.kernel.held, timed{from: stray, to: stray})
 		b.kernel.inform(News{Lost: true})
 		b.kernel.mu.Unlock()
-		time.Sleep(look)
+		time.Sleep(look + pace)
 		b.after(b.set.ban("198.51.100.1/32", store.Never))
 		b.wants("198.51.100.1", store.Never)
 		b.after(b.set.lift("192.0.2.5/32"))
