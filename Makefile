@@ -24,6 +24,7 @@ LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 STATIC   = CGO_ENABLED=0 go build -tags urfave_cli_no_docs -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 ARCHES ?= amd64 arm64
+PACKAGERS ?= deb rpm apk ipk
 COMMANDS ?= banmesh banmesh-hook banmesh-fail2ban
 DIST   ?= dist
 BIN    ?= bin
@@ -64,7 +65,7 @@ package:
 		fi
 		GOOS=linux GOARCH=$$arch $(STATIC) -o $(BIN)/linux-$$arch/ ./cmd/banmesh-hook ./cmd/banmesh-fail2ban
 	done
-	VERSION='$(VERSION)' .ci/package/build '$(DIST)' '$(BIN)' $(ARCHES)
+	VERSION='$(VERSION)' PACKAGERS='$(PACKAGERS)' .ci/package/build '$(DIST)' '$(BIN)' $(ARCHES)
 
 ## image: an OCI image layout of both platforms, dist/image, without a daemon
 .PHONY: image
@@ -86,6 +87,9 @@ check:
 
 # What vet finds, .ci/lint says.
 RACE = env CGO_ENABLED=1 BANMESH_ALL=1 go test -json -race -vet=off -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
+# Those that take longest begin first, and one more at a time than there are processors:
+# the tests of whole programs wait most of the time.
+FIRST = ./cmd/banmesh/e2e ./mesh/gossip ./store ./mesh ./internal/sim/...
 # How many seconds `make test` may take, 0: as long as it wants.
 MOST ?= 0
 
@@ -101,7 +105,7 @@ test: deps cross
 		echo "{\"Action\":\"$$action\",\"Output\":\"$$1\"}"
 	}
 	{
-		timeout -k 10 $(MOST) $(RACE) ./... || failed 'go test ./...'
+		timeout -k 10 $(MOST) $(RACE) -p $$(($$(nproc) + 1)) $(FIRST) ./... || failed 'go test ./...'
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed 'go test .ci/testsum_test.go'
 		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed 'go test .ci/package/sbom_test.go'
 		go test -json .ci/package/oci.go .ci/package/oci_test.go || failed 'go test .ci/package/oci_test.go'

@@ -33,11 +33,12 @@ func attempt(name string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// packages builds packages and returns their directory.
-func packages(t testing.TB, version string, arches ...string) string {
+// packages builds packages, with more settings of make, and returns their directory.
+func packages(t testing.TB, version, arches string, more ...string) string {
 	t.Helper()
 	dist := t.TempDir()
-	system(t, "make", "-s", "-C", "../../..", "package", "VERSION="+version, "COMMIT=test", "ARCHES="+strings.Join(arches, " "), "DIST="+dist, "BIN="+t.TempDir())
+	args := []string{"-s", "-C", "../../..", "package", "VERSION=" + version, "COMMIT=test", "ARCHES=" + arches, "DIST=" + dist, "BIN=" + t.TempDir()}
+	system(t, "make", append(args, more...)...)
 	return dist
 }
 
@@ -58,7 +59,7 @@ func dpkg(t testing.TB, args ...string) string {
 
 func TestPackages(t *testing.T) {
 	arch := strings.TrimSpace(system(t, "dpkg", "--print-architecture"))
-	dist := packages(t, "1.0.0", "amd64", "arm64")
+	dist := packages(t, "1.0.0", "amd64 arm64")
 	t.Run("hold what a router needs", func(t *testing.T) { holdWhatARouterNeeds(t, dist) })
 	t.Run("hold what systems without systemd need", func(t *testing.T) { holdWhatOthersNeed(t, dist) })
 	t.Run("are the same when built again", func(t *testing.T) { areTheSameAgain(t, dist, arch) })
@@ -66,7 +67,7 @@ func TestPackages(t *testing.T) {
 	t.Run("are set up by hand as README says", func(t *testing.T) {
 		setUpByHand(t, filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb"))
 	})
-	next := packages(t, "1.1.0", arch)
+	next := packages(t, "1.1.0", arch, "PACKAGERS=deb rpm")
 	t.Run("ask the right things of systemd", func(t *testing.T) { scriptsCallSystemd(t, dist, next, arch) })
 	t.Run("are installed, upgraded and purged", func(t *testing.T) {
 		areInstalledUpgradedAndPurged(t, filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb"), filepath.Join(next, "banmesh_1.1.0-1_"+arch+".deb"))
