@@ -92,10 +92,8 @@ func scattered(t testing.TB, n int) string {
 func lightHook(t testing.TB) string {
 	t.Helper()
 	hook := filepath.Join(t.TempDir(), "banmesh-hook")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", hook, "banmesh/cmd/banmesh-hook")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build banmesh-hook: %v\n%s", err, out)
+	if err := compile(hook, "banmesh/cmd/banmesh-hook", "dev"); err != nil {
+		t.Fatal(err)
 	}
 	return hook
 }

@@ -36,15 +36,24 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	banmesh = filepath.Join(dir, "banmesh")
-	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-s -w", "-o", banmesh, "banmesh/cmd/banmesh")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build banmesh: %v\n%s", err, out)
+	if err := compile(banmesh, "banmesh/cmd/banmesh", "dev"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// compile builds a program static, as it is shipped: with settings of its own, each test
+// would compile everything anew.
+func compile(program, pkg, version string) error {
+	build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-s -w -X main.version="+version, "-o", program, pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
 }
 
 // result is what a command line came to.

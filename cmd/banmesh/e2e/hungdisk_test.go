@@ -211,8 +211,8 @@ func newTimedHook(t *testing.T) *timedHook {
 	dir := t.TempDir()
 	h := &timedHook{t: t, program: filepath.Join(dir, "timed"), log: filepath.Join(dir, "times")}
 	hook := filepath.Join(dir, "banmesh-hook")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", hook, "banmesh/cmd/banmesh-hook").CombinedOutput(); err != nil {
-		t.Fatalf("build banmesh-hook: %v: %s", err, out)
+	if err := compile(hook, "banmesh/cmd/banmesh-hook", "dev"); err != nil {
+		t.Fatal(err)
 	}
 	// EPOCHREALTIME costs no process. The line is one write.
 	script := "#!/bin/bash\nbegan=${EPOCHREALTIME/./}\n" + hook + " \"$@\"\ncode=$?\nended=${EPOCHREALTIME/./}\n" +

@@ -140,6 +140,7 @@ func stateOf(a *agent, name string) string {
 // TestRecipesOfTheCookbook is the life of one mesh: each recipe begins with what
 // the one before has left.
 func TestRecipesOfTheCookbook(t *testing.T) {
+	t.Parallel()
 	cond, next := startConductor(t), startConductor(t)
 	book := &cookbook{t: t, text: fileText(t, "../../../examples/README.md"), agents: map[string]*agent{}, vars: map[string]string{}}
 	key := strings.TrimSpace(command(t, nil, "keygen").out)
@@ -176,10 +177,8 @@ func TestRecipesOfTheCookbook(t *testing.T) {
 
 	t.Run("upgrade", func(t *testing.T) {
 		newer := filepath.Join(t.TempDir(), "banmesh")
-		build := exec.Command("go", "build", "-o", newer, "-ldflags", "-X main.version=2.0.0", "banmesh/cmd/banmesh")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build: %v\n%s", err, out)
+		if err := compile(newer, "banmesh/cmd/banmesh", "2.0.0"); err != nil {
+			t.Fatal(err)
 		}
 		// While versions are mixed, bans go both ways.
 		one.terminate()
@@ -323,6 +322,7 @@ func TestRecipesOfTheCookbook(t *testing.T) {
 
 // TestBlocklistIsBannedForADay runs the script of the blocklist's unit.
 func TestBlocklistIsBannedForADay(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, "router1", settings{extra: "never_ban: [\"198.51.100.0/24\"]\n"}).start()
 	script, err := filepath.Abs("../../../examples/blocklist/banmesh-blocklist")
 	if err != nil {
