@@ -17,6 +17,7 @@ var zones = []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe",
 // of their own, with bans that begin and end around the hours that summer time
 // skips and repeats, say the same to the byte, in UTC.
 func TestTheZoneOfARouterChangesNothing(t *testing.T) {
+	t.Parallel()
 	if _, err := time.LoadLocation(zones[0]); err != nil {
 		t.Fatalf("the zones are needed (apt-get install tzdata): %v", err)
 	}

@@ -121,6 +121,7 @@ func (c *conductor) control(t testing.TB) *conductorsim.Control {
 const quick = ", window: 300ms, max_wait: 1s"
 
 func TestAnotherRouterCommitsWhenTheLeaderIsKilled(t *testing.T) {
+	t.Parallel()
 	cond := startConductor(t)
 	agents := trio(t, settings{commit: cond.commitTo(quick)})
 	lead, others := leaderOf(t, agents)
@@ -144,6 +145,7 @@ func TestAnotherRouterCommitsWhenTheLeaderIsKilled(t *testing.T) {
 }
 
 func TestLeaveAndJoinChangeTheMembers(t *testing.T) {
+	t.Parallel()
 	agents := trio(t, settings{})
 	a, c := agents[0], agents[2]
 	a.must("ban", "203.0.113.1", "--for", "1h")
@@ -183,6 +185,7 @@ func TestLeaveAndJoinChangeTheMembers(t *testing.T) {
 }
 
 func TestBansAreSharedWithoutAConductor(t *testing.T) {
+	t.Parallel()
 	cond := startConductor(t)
 	nobody := fmt.Sprintf("{driver: netconf, conductors: [\"127.0.0.1:1\"], key: %s, known_hosts: %s, timeout: 5s%s}",
 		filepath.Join(cond.dir, "client_key"), filepath.Join(cond.dir, "known_hosts"), quick)

@@ -171,6 +171,7 @@ func TestBrokenDiskRefusesAndLosesNothing(t *testing.T) {
 // TestARestoredCopyBringsNothingBack: the data directory is put back as it was
 // before a lift and some bans, as from a backup or a snapshot of the machine.
 func TestARestoredCopyBringsNothingBack(t *testing.T) {
+	t.Parallel()
 	one := newAgent(t, "router1", settings{}).start()
 	two := newAgent(t, "router2", settings{join: []*agent{one}}).start()
 	both := []*agent{one, two}

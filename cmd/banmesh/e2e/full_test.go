@@ -12,6 +12,7 @@ import (
 // after its bans have ended, and as long as that is all that a router may keep it
 // takes no new ban. Every router says so.
 func TestFullRouterSaysSo(t *testing.T) {
+	t.Parallel()
 	agents := trio(t, settings{extra: "log: {level: error}\nlimits: {live_per_origin: 100, stored_per_origin: 200}\n"})
 	victim := agents[0]
 	args := []string{"ban", "--for", "2s"}

@@ -55,6 +55,7 @@ func fetch(t testing.TB, method, url string, header ...string) fetched {
 // TestHTTPShowsTheMesh: a ban on one router is in the feeds and the metrics of
 // the other, and leaves them with its unban.
 func TestHTTPShowsTheMesh(t *testing.T) {
+	t.Parallel()
 	addr := freeAddr(t)
 	one := newAgent(t, "router1", settings{}).start()
 	two := newAgent(t, "router2", settings{join: []*agent{one}, extra: fmt.Sprintf("http: {listen: %q}\n", addr)}).start()
@@ -153,6 +154,7 @@ func TestHTTPShowsTheMesh(t *testing.T) {
 // TestHTTPRefuses: who may not read, what may not be done, how it may not be
 // configured.
 func TestHTTPRefuses(t *testing.T) {
+	t.Parallel()
 	addr := freeAddr(t)
 	local := newAgent(t, "router1", settings{extra: fmt.Sprintf("http: {listen: %q}\n", addr)}).start()
 	base := "http://" + addr

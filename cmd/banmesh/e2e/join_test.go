@@ -74,6 +74,7 @@ func oneLineAServer(t *testing.T, hosts int) (slowest, dropped time.Duration) {
 }
 
 func TestOneLineAServer(t *testing.T) {
+	t.Parallel()
 	slowest, dropped := oneLineAServer(t, 2)
 	t.Logf("the join took %v; a ban at the first was dropped at the second after %v", slowest, dropped)
 }
@@ -93,6 +94,7 @@ func TestFiguresOneLineAServer(t *testing.T) {
 // With a fail2ban that runs already: what it has banned is shared, what it bans is dropped elsewhere, and it is as it was
 // after the removal.
 func TestJoinHooksFail2ban(t *testing.T) {
+	t.Parallel()
 	need.Programs(t, "fail2ban-client")
 	l := newLab(t, 2)
 	first, second := l.bare(0), l.bare(1, "fail2ban")
@@ -146,6 +148,7 @@ func TestJoinHooksFail2ban(t *testing.T) {
 
 // What can go wrong with a token is said, leaves the machine as it was, and is logged at the inviter.
 func TestATokenIsRefusedAndTheMachineStaysAsItWas(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	first, second := l.bare(0), l.bare(1)
 	before := second.files()

@@ -23,6 +23,7 @@ func commitTo(s *netconfdtest.Server, more string) string {
 // leader has it committed to a NETCONF server that is not ours, as a client that
 // is not ours reads.
 func TestLogLineReachesEveryRouterAndTheConductor(t *testing.T) {
+	t.Parallel()
 	server := netconfdtest.Start(t)
 	agents := trio(t, settings{commit: commitTo(server, "")})
 	f2b := fail2bantest.Start(t, fail2bantest.Options{Bin: banmesh, Socket: agents[0].socket})
@@ -52,6 +53,7 @@ func TestLogLineReachesEveryRouterAndTheConductor(t *testing.T) {
 // TestFail2banLifeCycle follows one router's fail2ban through restart, unban of
 // one, unban of all, and an unban from elsewhere.
 func TestFail2banLifeCycle(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	a := newAgent(t, "router1", settings{dir: dir})
 	f2b := fail2bantest.Start(t, fail2bantest.Options{Bin: banmesh, Socket: a.socket})
@@ -125,6 +127,7 @@ func TestFail2banLifeCycle(t *testing.T) {
 
 // TestStoppedFail2banLiftsNothing: stop calls flush and unban like `unban --all`.
 func TestStoppedFail2banLiftsNothing(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	a := newAgent(t, "router1", settings{dir: dir})
 	f2b := fail2bantest.Start(t, fail2bantest.Options{Bin: banmesh, Socket: a.socket})

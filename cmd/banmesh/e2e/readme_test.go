@@ -41,6 +41,7 @@ func section(t testing.TB, text, heading string) string {
 
 // The one-line way is what TestOneLineAServer gives: README shows these commands and no other.
 func TestREADMEShowsOneCommandAServer(t *testing.T) {
+	t.Parallel()
 	var lines []string
 	for _, b := range blocks(section(t, fileText(t, "../../../README.md"), "## On servers with fail2ban")) {
 		lines = append(lines, strings.Split(strings.TrimSpace(b), "\n")...)

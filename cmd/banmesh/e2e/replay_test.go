@@ -90,6 +90,7 @@ func chunk(t testing.TB, origin string, epoch, seq uint64, record ...any) []byte
 // TestReplayedRecordsDoNoHarm: what honest members once said is said again later,
 // in reverse, twice, and with times that nobody should have; all stays as it is.
 func TestReplayedRecordsDoNoHarm(t *testing.T) {
+	t.Parallel()
 	all := trio(t, keyed(t, ""))
 	var p *parrot
 	r := enter(t, "rogue", all[0], func(s *store.Store) gossip.Set { p = &parrot{Store: s}; return p })

@@ -178,6 +178,7 @@ const rogueLimits = `limits: {live_per_origin: 1000, lifts_per_minute_per_origin
 // floods, lifts, allows, exemptions, blocks and freezes. The others go on, show what
 // does not count, and are rid of all of it by one command.
 func TestARogueIsBoundedAndUndone(t *testing.T) {
+	t.Parallel()
 	all := trio(t, keyed(t, rogueLimits))
 	for i, a := range all {
 		var line []string

@@ -38,6 +38,7 @@ func process(t *testing.T, pid int) string {
 // may look: logs, command lines, environments, answers, events, the command of
 // alerts, errors about the secrets themselves, the files of the data directory.
 func TestSecretsStayInTheirFiles(t *testing.T) {
+	t.Parallel()
 	const password = "MARKER-password-4711"
 	cond := startConductor(t, "--rest", "127.0.0.1:0", "--password", password, "--style", "5.6")
 	dir := shortDir(t)
@@ -190,6 +191,7 @@ func httpText(t *testing.T, url, token string) string {
 
 // TestDoctorSaysWhatTheStartRefuses: with the same command to fix it.
 func TestDoctorSaysWhatTheStartRefuses(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, "router1", settings{}).start()
 	a.must("ban", "203.0.113.1", "--for", "1h")
 	a.terminate()
@@ -215,6 +217,7 @@ func TestDoctorSaysWhatTheStartRefuses(t *testing.T) {
 // TestADoubtAboutTheStoreIsShown: what was written last is missing, and the
 // peers send it again.
 func TestADoubtAboutTheStoreIsShown(t *testing.T) {
+	t.Parallel()
 	one := newAgent(t, "router1", settings{}).start()
 	two := newAgent(t, "router2", settings{join: []*agent{one}}).start()
 	both := []*agent{one, two}

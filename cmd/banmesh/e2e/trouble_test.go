@@ -28,6 +28,7 @@ func oneLine(t *testing.T, r result, code int, words ...string) {
 }
 
 func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, "router1", settings{}).start()
 	a.must("ban", "203.0.113.1", "--for", "1h")
 	for _, c := range []struct {
@@ -66,6 +67,7 @@ func TestBadInputIsRefusedAndNothingIsLost(t *testing.T) {
 }
 
 func TestWithoutAnAgentBansWaitInTheSpool(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	a := newAgent(t, "router1", settings{dir: dir})
 	// Before its first start nothing says where its spool is.
@@ -103,6 +105,7 @@ func TestWithoutAnAgentBansWaitInTheSpool(t *testing.T) {
 }
 
 func TestAgentRefusesWhatItCannotStartWith(t *testing.T) {
+	t.Parallel()
 	running := newAgent(t, "router1", settings{}).start()
 	write := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(shortDir(t), name)
@@ -149,6 +152,7 @@ func TestAgentRefusesWhatItCannotStartWith(t *testing.T) {
 }
 
 func TestConductorTroubleIsSaidInStatus(t *testing.T) {
+	t.Parallel()
 	cond := startConductor(t)
 	other := startConductor(t)
 	section := func(key, hosts string) string {
@@ -255,6 +259,7 @@ func smallDisk(t *testing.T, dir string) (fill func() (free func())) {
 // TestDamagedStoreIsKeptAsideAndRefilledByThePeers: nothing in it is
 // overwritten before somebody says so.
 func TestDamagedStoreIsKeptAsideAndRefilledByThePeers(t *testing.T) {
+	t.Parallel()
 	a := newAgent(t, "router1", settings{}).start()
 	b := newAgent(t, "router2", settings{join: []*agent{a}}).start()
 	b.must("ban", "203.0.113.1", "--for", "1h")

@@ -11,6 +11,7 @@ import (
 // TestTrustIsGivenOnlyWhenSaid: the host key and the certificate are shown; they
 // are kept with --yes, and then an agent believes them.
 func TestTrustIsGivenOnlyWhenSaid(t *testing.T) {
+	t.Parallel()
 	cond := startConductor(t, "--rest", "127.0.0.1:0")
 	rest := cond.rest
 	dir := shortDir(t)
