@@ -67,15 +67,16 @@ func (f *fed) await(why string, want ...string) {
 	f.t.Helper()
 	slices.Sort(want)
 	var got []string
-	deadline := time.Now().Add(90 * time.Second)
-	for {
+	for began := time.Now(); ; {
 		if got = f.holds(); got != nil && slices.Equal(got, want) {
 			return
 		}
-		if time.Now().After(deadline) {
+		waited := time.Since(began)
+		if waited > 90*time.Second {
 			f.t.Fatalf("%s: the jail holds %q, want %q; %q", why, got, want, f.own.status().Warnings)
 		}
-		time.Sleep(50 * time.Millisecond) // between two questions; the condition decides
+		// A question is a start of Python.
+		time.Sleep(min(max(waited/10, 50*time.Millisecond), time.Second))
 	}
 }
 
