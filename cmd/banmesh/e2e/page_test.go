@@ -29,9 +29,9 @@ type visit struct {
 	Config   string `json:"config"` // of the agent that it starts again
 }
 
-// browse runs a case in a real browser. Its screenshots are kept where
-// $BANMESH_SHOTS says, else until the test ends.
-func browse(t *testing.T, name string, v visit) {
+// browse runs cases in a real browser, one after the other, their names parted by
+// commas. Its screenshots are kept where $BANMESH_SHOTS says, else until the test ends.
+func browse(t *testing.T, names string, v visit) {
 	t.Helper()
 	v.Shots = os.Getenv("BANMESH_SHOTS")
 	if v.Shots == "" {
@@ -50,9 +50,9 @@ func browse(t *testing.T, name string, v visit) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(3+strings.Count(names, ","))*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "page.mjs", name, string(given))
+	cmd := exec.CommandContext(ctx, "node", "page.mjs", names, string(given))
 	cmd.Dir = "browser"
 	cmd.WaitDelay = time.Second
 	// The browser keeps its profile and its sockets there.
@@ -60,9 +60,9 @@ func browse(t *testing.T, name string, v visit) {
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s in a browser: %v\n%s%s", name, err, out.Bytes(), stderr.Bytes())
+		t.Fatalf("%s in a browser: %v\n%s%s", names, err, out.Bytes(), stderr.Bytes())
 	}
-	t.Logf("%s: %s, screenshots in %s", name, bytes.TrimSpace(out.Bytes()), v.Shots)
+	t.Logf("%s: %s, screenshots in %s", names, bytes.TrimSpace(out.Bytes()), v.Shots)
 }
 
 // withPages are three agents that each serve their page, with a conductor.
@@ -88,10 +88,8 @@ func TestPageInABrowser(t *testing.T) {
 	lead, others := leaderOf(t, agents)
 	v := visit{URL: urls["router1"], Socket: agents[1].socket, Leader: lead.name, IP: "203.0.113.10"}
 	// Each stands on the one before: the ban makes what is searched for.
-	for _, name := range []string{"loads", "ban", "search", "noscript", "pages", "access"} {
-		if !t.Run(name, func(t *testing.T) { browse(t, name, v) }) {
-			return
-		}
+	if !t.Run("member", func(t *testing.T) { browse(t, "loads,ban,search,noscript,pages,access", v) }) {
+		return
 	}
 	t.Run("crowded", func(t *testing.T) {
 		defer viewers(t, v.URL, 128)()

@@ -1,6 +1,6 @@
-// Drives a real browser against an agent's page, one case a run:
+// Drives a real browser against an agent's page, one case after the other:
 //
-//	node page.mjs CASE '{"url", "shots", "chromium", "banmesh", "socket", "leader", "ip", "token", "config"}'
+//	node page.mjs CASE,CASE… '{"url", "shots", "chromium", "banmesh", "socket", "leader", "ip", "token", "config"}'
 //
 // Exits 1 and says why where the page does not do what it should; what it
 // measures goes to stdout as JSON. page_test.go gives it agents.
@@ -13,7 +13,8 @@ import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 
 const run = promisify(execFile);
-const [name, argument] = process.argv.slice(2);
+const [names, argument] = process.argv.slice(2);
+let name; // of the case that runs
 const given = JSON.parse(argument);
 const patience = 15_000;
 
@@ -291,8 +292,11 @@ const cases = {
 };
 
 try {
-  await cases[name]();
-  assert.deepEqual(complaints, [], "what the browser complains of");
+  for (name of names.split(",")) {
+    await cases[name]();
+    assert.deepEqual(complaints, [], "what the browser complains of");
+    for (const context of browser.contexts()) await context.close();
+  }
   console.log(JSON.stringify(measured));
 } catch (e) {
   console.error(`${name}: ${e.message}`);
