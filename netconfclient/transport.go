@@ -26,7 +26,6 @@ const (
 	keepaliveEvery = 15 * time.Second
 	keepaliveWait  = 45 * time.Second // a server silent for that long is gone
 
-	version10 = "v1.0"
 	version11 = "v1.1" // netconf.NewSession passes these names to SetVersion
 )
 

@@ -26,7 +26,7 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 			if r.kind == KindBan && liveBan(r, now) && s.set.counting(r) {
 				x.Banned = true
 			}
-			x.Facts = append(x.Facts, s.fact(c, r, now))
+			x.Facts = append(x.Facts, s.fact(r, now))
 			c = r.next
 		}
 	}
@@ -81,7 +81,7 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 func (s *Store) inside(x *Explanation, k pkey, now Millis) {
 	s.set.allows.within(k, func(i uint32) bool {
 		if r := s.set.slab.at(i); r.key() != k && r.until > now && !r.is(flagLifted) {
-			x.Facts = append(x.Facts, s.fact(i, r, now))
+			x.Facts = append(x.Facts, s.fact(r, now))
 		}
 		return true
 	})
@@ -100,7 +100,7 @@ func (s *Store) inside(x *Explanation, k pkey, now Millis) {
 	})
 }
 
-func (s *Store) fact(i uint32, r *rec, now Millis) Fact {
+func (s *Store) fact(r *rec, now Millis) Fact {
 	l := s.set.labels.at(r.label)
 	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.shown(), State: FactLive}
 	switch {

@@ -130,10 +130,10 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 	}
 	switch {
 	case pending != "":
-		return c.values(ctx, pending, current)
+		return c.values(ctx, pending)
 	case strings.HasPrefix(current, "-"):
-		if flag, value, ok := strings.Cut(current, "="); ok {
-			out := c.values(ctx, strings.TrimLeft(flag, "-"), value)
+		if flag, _, ok := strings.Cut(current, "="); ok {
+			out := c.values(ctx, strings.TrimLeft(flag, "-"))
 			for i := range out {
 				out[i] = flag + "=" + out[i]
 			}
@@ -153,7 +153,7 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 func isBool(f cli.Flag) bool { _, ok := f.(*cli.BoolFlag); return ok }
 
 // values are those of a flag.
-func (c *console) values(ctx context.Context, flag, current string) []string {
+func (c *console) values(ctx context.Context, flag string) []string {
 	switch flag {
 	case "jail":
 		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {

@@ -31,7 +31,7 @@ func (c *console) refuseOwn(ps control.Prefixes) error {
 	}
 	if shell.IsValid() {
 		if p, hit := covering(ps, shell); hit {
-			return usagef("%s is where you are logged in from%s: the ban could lock you out; --force to mean it", shell, within(p, shell))
+			return usagef("%s is where you are logged in from%s: the ban could lock you out; --force to mean it", shell, within(p))
 		}
 	}
 	const most = 3
@@ -42,7 +42,7 @@ func (c *console) refuseOwn(ps control.Prefixes) error {
 			continue
 		}
 		warned[s.From] = true
-		c.warn("note: %s is logged in from %s%s: keep it open with banmesh allow add %s", s.User, s.From, within(p, s.From), s.From)
+		c.warn("note: %s is logged in from %s%s: keep it open with banmesh allow add %s", s.User, s.From, within(p), s.From)
 	}
 	return nil
 }
@@ -56,7 +56,7 @@ func covering(ps control.Prefixes, a netip.Addr) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-func within(p netip.Prefix, a netip.Addr) string {
+func within(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return ""
 	}

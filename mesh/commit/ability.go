@@ -52,9 +52,9 @@ func (a *ability) succeeded(now time.Time, lead bool) {
 	a.next = now.Add(every - every/8 + random.Below(a.random, every/4))
 }
 
-// failed records an error and reports whether this member is the one that cannot. A failed reading almost always means that; a
-// failed edit may have other reasons.
-func (a *ability) failed(now time.Time, err error, reading bool) bool {
+// failed records an error if this member is the one that cannot. A failed reading almost always means that; a failed edit may
+// have other reasons.
+func (a *ability) failed(now time.Time, err error, reading bool) {
 	switch {
 	case errors.Is(err, conductor.ErrLogin):
 		if a.login == 0 {
@@ -71,10 +71,9 @@ func (a *ability) failed(now time.Time, err error, reading bool) bool {
 		a.retry.failed(now)
 		a.next = a.retry.at
 	default:
-		return false
+		return
 	}
 	a.able, a.tried, a.why = false, true, err.Error()
-	return true
 }
 
 // editFailed records that an edit failed because of the conductor or the way to it. Until the given time another member may

@@ -28,14 +28,13 @@ type Permit struct {
 // Running is the tenant as read from the running datastore.
 type Running struct {
 	Addresses []netip.Prefix // canonical (masked), sorted, without duplicates
-	unread    []string       // values that are not prefixes; they are left alone
 	Exists    bool           // the tenant exists
 	Member    bool           // our neighborhood's member exists
 	Conductor string         // the node that was read, as named in the configuration
 }
 
 func (t *Tenant) public(node string) Running {
-	return Running{Addresses: slices.Clone(t.Addresses), unread: slices.Clone(t.Unread), Exists: t.Exists, Member: t.Member, Conductor: node}
+	return Running{Addresses: slices.Clone(t.Addresses), Exists: t.Exists, Member: t.Member, Conductor: node}
 }
 
 // Conductor keeps the tenant. It is safe for concurrent use; each Begin and Read has its own session.

@@ -70,7 +70,7 @@ func New(cfg Config) *Enforcer {
 	return &Enforcer{
 		cfg: cfg, log: cfg.Logger.With("driver", name), random: random.New(cfg.Random), queue: newQueue(cfg.Now),
 		router: router{driver: cfg.Driver, size: batchSize},
-		status: Status{Driver: name, State: Waiting, Since: cfg.Now(), Behind: Unknown},
+		status: Status{Driver: name, State: Waiting, Behind: Unknown},
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"banmesh/store"
 )
 
 // A job is work that takes long. It runs beside the loop that applies changes, on a snapshot of the loop's state. Results in
@@ -55,7 +53,7 @@ func (w *worker) readJob(ctx context.Context) *job {
 		now := w.now()
 		real := spansOf(elements, now)
 		for f := range families {
-			r.del[f], r.add[f] = differences(held[f].flat(), real[f], now)
+			r.del[f], r.add[f] = differences(held[f].flat(), real[f])
 		}
 		return r
 	})
@@ -63,7 +61,7 @@ func (w *worker) readJob(ctx context.Context) *job {
 
 // differences returns the elements of thought that are not real, and the real ones that were not thought. An element that ends
 // right now may be in either.
-func differences(thought, real []span, now store.Millis) (del, add []span) {
+func differences(thought, real []span) (del, add []span) {
 	for len(thought)+len(real) > 0 {
 		switch {
 		case len(real) == 0 || len(thought) > 0 && thought[0].from.less(real[0].from):

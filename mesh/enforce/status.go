@@ -13,7 +13,6 @@ type Status struct {
 	State      State         // what it does now
 	Detail     string        // in plain words: why, and what to do about it; "" while all is well
 	Caveat     string        // what enforcement on this router cannot promise; "" if there is nothing to say
-	Since      time.Time     // when State began
 	Elements   int           // what is on the router: ranges of addresses, or bans
 	Behind     int           // how many changes the router has yet to take, or Unknown
 	BehindFor  time.Duration // for how long the oldest of them has waited
@@ -61,10 +60,7 @@ func (e *Enforcer) Status() Status {
 // enter changes the state and reports whether that is news. The caller holds mu.
 func (e *Enforcer) enter(s State, detail string) bool {
 	news := e.status.State != s || e.status.Detail != detail
-	if e.status.State != s {
-		e.status.State, e.status.Since = s, e.cfg.Now()
-	}
-	e.status.Detail = detail
+	e.status.State, e.status.Detail = s, detail
 	return news
 }
 

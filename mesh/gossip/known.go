@@ -289,7 +289,7 @@ func (k *known) round() {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			_, err := k.m.pushPull(k.m.ctx, a)
+			err := k.m.pushPull(k.m.ctx, a)
 			if err != nil {
 				k.m.log.Debug("member not reached", "addr", a, "error", err)
 				if len(seeds) > 0 {
@@ -413,7 +413,7 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 				errs = append(errs, fmt.Errorf("join %s: that is this member itself", a))
 				continue
 			}
-			if _, err := m.pushPull(ctx, a); err != nil {
+			if err := m.pushPull(ctx, a); err != nil {
 				errs = append(errs, fmt.Errorf("join %s: %w", a, m.whyNot(ctx, a)))
 				continue
 			}
@@ -430,28 +430,25 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 	return joined, nil
 }
 
-// pushPull exchanges member lists with the member at the address.
-func (m *Mesh) pushPull(ctx context.Context, addr string) (int, error) {
+// pushPull exchanges member lists with the member at the address. memberlist's Join cannot be interrupted: when ctx ends it is left
+// to finish on its own.
+func (m *Mesh) pushPull(ctx context.Context, addr string) error {
 	list := m.list.Load()
 	if list == nil || m.closed.Load() {
-		return 0, ErrClosed
+		return ErrClosed
 	}
-	type result struct {
-		n   int
-		err error
-	}
-	got := make(chan result, 1)
+	joined := make(chan error, 1)
 	go func() {
-		n, err := list.Join([]string{addr})
-		got <- result{n, err}
+		_, err := list.Join([]string{addr})
+		joined <- err
 	}()
 	select {
-	case r := <-got:
-		if r.err != nil {
-			return 0, fmt.Errorf("join %s: no member answered there", addr)
+	case err := <-joined:
+		if err != nil {
+			return fmt.Errorf("join %s: no member answered there", addr)
 		}
-		return r.n, nil
+		return nil
 	case <-ctx.Done():
-		return 0, fmt.Errorf("join %s: %w", addr, ctx.Err())
+		return fmt.Errorf("join %s: %w", addr, ctx.Err())
 	}
 }

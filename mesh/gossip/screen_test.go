@@ -206,7 +206,7 @@ func TestNobodySpeaksAMemberDead(t *testing.T) {
 				}
 				fl.wait(time.Second, "bans go through", fl.all(3))
 				for _, nd := range fl.nodes {
-					if _, err := nd.mesh.pushPull(context.Background(), fl.nodes[(slices.Index(fl.nodes, nd)+1)%3].addr.String()); err != nil {
+					if err := nd.mesh.pushPull(context.Background(), fl.nodes[(slices.Index(fl.nodes, nd)+1)%3].addr.String()); err != nil {
 						t.Errorf("%s cannot exchange member lists any more: %v", nd.name, err)
 					}
 				}

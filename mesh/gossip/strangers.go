@@ -9,7 +9,7 @@ import (
 // notice of it was lost.
 func (m *Mesh) introduce(name, from string) {
 	if name != m.cfg.Name && m.strangers.due(name) {
-		m.timers.after(0, func() { _, _ = m.pushPull(m.ctx, from) })
+		m.timers.after(0, func() { _ = m.pushPull(m.ctx, from) })
 	}
 }
 

@@ -38,6 +38,6 @@ func (v *viewWatch) look(m *Mesh, name string, digest uint32) {
 	}
 	v.mu.Unlock()
 	if addr, ok := m.table.addr(name); due && ok {
-		m.timers.after(0, func() { _, _ = m.pushPull(context.Background(), addr) })
+		m.timers.after(0, func() { _ = m.pushPull(context.Background(), addr) })
 	}
 }

@@ -153,13 +153,13 @@ func (m *Machine) Configure(w Want) error {
 	if err != nil {
 		return err
 	}
-	if _, err := m.create(ring, secret, append(text, '\n'), true); err != nil {
+	if err := m.create(ring, secret, append(text, '\n'), true); err != nil {
 		return err
 	}
 	settings := append(slices.Clone(w.Settings), config.Setting{Key: "gossip.keyring", Value: ring})
 	if w.KnownHosts != "" {
 		path := filepath.Join(filepath.Dir(m.Config), "known_hosts")
-		if _, err := m.create(path, safefile.Of(0o644), []byte(w.KnownHosts), false); err != nil {
+		if err := m.create(path, safefile.Of(0o644), []byte(w.KnownHosts), false); err != nil {
 			return err
 		}
 		settings = append(settings, config.Setting{Key: "commit.known_hosts", Value: path})
@@ -271,7 +271,7 @@ func (m *Machine) ConductorKey() (public string, err error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = m.create(k.Key, safefile.Rights{Mode: 0o600, UID: m.uid, GID: m.gid}, pem.EncodeToMemory(block), true)
+	err = m.create(k.Key, safefile.Rights{Mode: 0o600, UID: m.uid, GID: m.gid}, pem.EncodeToMemory(block), true)
 	return publicLine(signer.PublicKey(), comment), err
 }
 

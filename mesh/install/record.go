@@ -109,20 +109,20 @@ func (m *Machine) recordPath() string { return filepath.Join(filepath.Dir(m.Conf
 // maxCreated bounds what is compared with what would be written; a keyring and known_hosts are far smaller.
 const maxCreated = 16 << 20
 
-// create writes a new file and reports whether it did. It leaves an existing one alone.
-func (m *Machine) create(path string, rights safefile.Rights, content []byte, kept bool) (bool, error) {
+// create writes a new file. It leaves an existing one alone.
+func (m *Machine) create(path string, rights safefile.Rights, content []byte, kept bool) error {
 	path = m.at(path)
 	switch _, b, err := safefile.ReadPrivate(path, safefile.Anyone, maxCreated, "it"); {
 	case err == nil && string(b) == string(content):
-		return false, nil
+		return nil
 	case err == nil:
 		m.Say("%s is there already: it stays as it is", path)
-		return false, nil
+		return nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return false, err
+		return err
 	}
 	if err := m.mkdir(filepath.Dir(path), 0o755, -1, -1); err != nil {
-		return false, err
+		return err
 	}
 	if !slices.ContainsFunc(m.Record.Files, func(f RecordedFile) bool { return f.Path == path }) {
 		m.Record.Files = append(m.Record.Files, RecordedFile{path, sum(content), kept})
@@ -133,7 +133,7 @@ func (m *Machine) create(path string, rights safefile.Rights, content []byte, ke
 		m.Record.Restart = true
 	}
 	if err := m.save(); err != nil {
-		return false, err
+		return err
 	}
 	err := safefile.Replace(path, rights, func(old []byte) ([]byte, error) {
 		if old != nil {
@@ -144,7 +144,7 @@ func (m *Machine) create(path string, rights safefile.Rights, content []byte, ke
 	if err == nil {
 		m.Say("wrote %s", path)
 	}
-	return err == nil, err
+	return err
 }
 
 // mkdir creates a directory and its missing parents.

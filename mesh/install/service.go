@@ -55,7 +55,7 @@ func (m *Machine) Start(ctx context.Context) error {
 		return fmt.Errorf("%w: systemd has no unit %s: install the package, or examples/systemd", ErrNoService, agentUnit)
 	}
 	if m.File.Enforce.Driver == "nftables" {
-		if _, err := m.create(dropIn, safefile.Of(0o644), examples.NFTablesDropIn, false); err != nil {
+		if err := m.create(dropIn, safefile.Of(0o644), examples.NFTablesDropIn, false); err != nil {
 			return err
 		}
 	}
@@ -125,7 +125,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 		path    string
 		content []byte
 	}{{action, examples.Fail2banAction}, {jail, examples.Fail2banJail}} {
-		if _, err := m.create(f.path, safefile.Of(0o644), f.content, false); err != nil {
+		if err := m.create(f.path, safefile.Of(0o644), f.content, false); err != nil {
 			return err
 		}
 	}
@@ -136,7 +136,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 	if err != nil && strings.Contains(said, noSSHLog) {
 		// A Debian without rsyslog is like that. fail2ban does not start there at all before it is told to read the journal.
 		m.Say("fail2ban finds no log file of sshd: it is to read the journal")
-		if _, err = m.create(journalJail, safefile.Of(0o644), examples.SSHJournalJail, false); err == nil {
+		if err = m.create(journalJail, safefile.Of(0o644), examples.SSHJournalJail, false); err == nil {
 			said, err = m.run(ctx, "fail2ban-client", "-t")
 		}
 	}

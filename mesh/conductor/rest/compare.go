@@ -44,10 +44,10 @@ func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte,
 		return nil, true, nil
 	case err != nil:
 		return nil, false, err
-	case len(bytes.TrimSpace(a.body)) == 0:
+	case len(bytes.TrimSpace(a)) == 0:
 		return nil, false, fmt.Errorf("%w: GET %s %w", conductor.ErrProtocol, pathOnly(path), errBlank)
 	}
-	return a.body, false, nil
+	return a, false, nil
 }
 
 // Paths of a datastore's resources.

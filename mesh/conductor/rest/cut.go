@@ -33,7 +33,7 @@ func (s *restSession) Cut(ctx context.Context, sources []netip.Prefix) (int, err
 	if err != nil {
 		return 0, fmt.Errorf("read flows: %w", err)
 	}
-	found, err := sessionsFrom(a.body, sources)
+	found, err := sessionsFrom(a, sources)
 	if err != nil {
 		return 0, fmt.Errorf("read flows: %w", err)
 	}

@@ -87,12 +87,6 @@ func redirected(to *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// answer is a successful answer.
-type answer struct {
-	status int
-	body   []byte // at most MaxReply bytes; JSON unless blank
-}
-
 // failure is an error that says whether the conductor can have seen the request.
 type failure struct {
 	err  error
@@ -108,23 +102,23 @@ func sent(err error) bool {
 	return errors.As(err, &f) && f.sent
 }
 
-// call makes one call with the token, and renews the token once if it is refused. If the conductor asks for a short wait, it
-// waits. Errors: *statusError, *conductor.BusyError (409, 429), conductor.ErrLogin, conductor.ErrSecret, *CertificateError,
-// conductor.ErrUnreachable, conductor.ErrProtocol.
-func (n *node) call(ctx context.Context, method, path string, body any) (answer, error) {
+// call makes one call with the token and returns the answer: at most MaxReply bytes, JSON unless blank. It renews the token once
+// if it is refused. If the conductor asks for a short wait, it waits. Errors: *statusError, *conductor.BusyError (409, 429),
+// conductor.ErrLogin, conductor.ErrSecret, *CertificateError, conductor.ErrUnreachable, conductor.ErrProtocol.
+func (n *node) call(ctx context.Context, method, path string, body any) ([]byte, error) {
 	return n.callInto(ctx, method, path, body, nil)
 }
 
 // callInto is call with a buffer to use for the answer if it fits.
-func (n *node) callInto(ctx context.Context, method, path string, body any, into []byte) (answer, error) {
+func (n *node) callInto(ctx context.Context, method, path string, body any, into []byte) ([]byte, error) {
 	renewed := false
 	for attempt := 1; ; attempt++ {
 		if err := n.pause(ctx); err != nil {
-			return answer{}, err
+			return nil, err
 		}
 		token, err := n.takeToken(ctx, "")
 		if err != nil {
-			return answer{}, err
+			return nil, err
 		}
 		a, err := n.send(ctx, method, path, body, token, into)
 		var status *statusError
@@ -272,20 +266,20 @@ func (n *node) logIn(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var reply struct{ Token string }
-	if err := json.Unmarshal(a.body, &reply); err != nil || reply.Token == "" || !conductor.PlainText(reply.Token) {
+	if err := json.Unmarshal(a, &reply); err != nil || reply.Token == "" || !conductor.PlainText(reply.Token) {
 		return "", fmt.Errorf("%w: POST /login answered no token", conductor.ErrProtocol)
 	}
 	return reply.Token, nil
 }
 
 // send makes one request. Its errors never contain secrets.
-func (n *node) send(ctx context.Context, method, path string, body any, token string, into []byte) (answer, error) {
+func (n *node) send(ctx context.Context, method, path string, body any, token string, into []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.Timeout,
 		fmt.Errorf("no answer within %v: %w", n.cfg.Timeout, context.DeadlineExceeded))
 	defer cancel()
 	var wrote atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
-	fail := func(err error) (answer, error) { return answer{}, &failure{err: err, sent: wrote.Load()} }
+	fail := func(err error) ([]byte, error) { return nil, &failure{err: err, sent: wrote.Load()} }
 
 	var payload io.Reader
 	if body != nil {
@@ -338,7 +332,7 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 	if err := checkJSON(b); err != nil {
 		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))
 	}
-	return answer{status: resp.StatusCode, body: b}, nil
+	return b, nil
 }
 
 // decoding returns the decoded body. We ask for identity only, but some proxies compress all the same.

@@ -158,10 +158,10 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 			return refused(step, err)
 		}
 		var cause error // stays nil for a single object, whose words may be praise
-		if isArray(bytes.TrimSpace(a.body)) {
+		if isArray(bytes.TrimSpace(a)) {
 			cause = errComplaints
 		}
-		return verdictIn(step, complaints(step, a.body), cause)
+		return verdictIn(step, complaints(step, a), cause)
 	}
 }
 

@@ -103,7 +103,7 @@ func New(cfg Config) (*Feeder, error) {
 	f := &Feeder{
 		cfg: cfg, log: cfg.Logger.With("jail", cfg.Jail),
 		wake:   make(chan struct{}, 1),
-		status: enforce.Status{Driver: "fail2ban", State: enforce.Waiting, Since: cfg.Now()},
+		status: enforce.Status{Driver: "fail2ban", State: enforce.Waiting},
 		lifted: make(map[netip.Prefix]time.Time),
 		run:    runner{batch: batchFirst},
 	}

@@ -257,7 +257,7 @@ func (f *Feeder) note(want selection, frozen bool, by string) {
 	f.mu.Lock()
 	before := f.status.State
 	f.status.Elements, f.status.Detail = len(f.run.held), detail
-	f.turnTo(state)
+	f.status.State = state
 	f.mu.Unlock()
 	if before != state {
 		f.log.Info("feeding fail2ban", "state", state, "bans", len(f.run.held), "detail", detail)
@@ -281,14 +281,7 @@ func (f *Feeder) failed(err error) {
 	}
 	f.status.Failures++
 	f.status.LastError, f.status.Detail = err.Error(), detail
-	f.turnTo(enforce.Failing)
+	f.status.State = enforce.Failing
 	f.mu.Unlock()
 	f.log.Log(context.Background(), level, "fail2ban is not fed", "error", err, "again_in", r.retry)
-}
-
-// turnTo changes the state, with mu held.
-func (f *Feeder) turnTo(state enforce.State) {
-	if f.status.State != state {
-		f.status.State, f.status.Since = state, f.cfg.Now()
-	}
 }

@@ -16,7 +16,6 @@ type conductor struct {
 	Pill    pill
 	Detail  string // whom it waits for, or why it fails
 	Trouble string
-	LastAt  stamp
 	Last    []commitRow
 }
 
@@ -34,8 +33,8 @@ var states = map[string]pill{
 	"waiting": {"warn", "Waiting"}, "failing": {"bad", "Failing"}, "frozen": {"warn", "Frozen"}, "off": {"off", "No conductor"},
 }
 
-func newConductor(s *control.Status, now time.Time) conductor {
-	c := conductor{CommitStatus: s.Commit, Detail: s.Commit.Detail, Pill: states[s.Commit.State], LastAt: stampAt(s.Commit.LastCommit.Time(), now)}
+func newConductor(s *control.Status) conductor {
+	c := conductor{CommitStatus: s.Commit, Detail: s.Commit.Detail, Pill: states[s.Commit.State]}
 	if c.Pill.Text == "" {
 		c.Pill = pill{"off", s.Commit.State}
 	}

@@ -96,7 +96,7 @@ func (p *Page) head(ctx context.Context, section string) *view {
 	v.Blocked = s.Blocked
 	v.Ring = drawRing(l.members, v.Leader)
 	v.Routers = routers(l.members, now)
-	v.Commit = newConductor(s, now)
+	v.Commit = newConductor(s)
 	return v
 }
 
