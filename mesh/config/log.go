@@ -5,6 +5,12 @@ import (
 	"log/slog"
 )
 
+// Log says what is logged on standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	Format string `yaml:"format"` // text or json
+}
+
 // Logger makes the logger that a configuration asks for. Its level is what
 // Options.Level takes.
 func (l Log) Logger(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {

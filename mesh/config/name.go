@@ -4,10 +4,30 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
 )
+
+// CheckName allows what is safe in a file name, a log line and a table.
+func CheckName(name string) error {
+	if name == "" {
+		return errors.New("is empty: give the router a name that stays the same")
+	}
+	if len(name) > 63 {
+		return errors.New("is longer than 63 characters")
+	}
+	for _, r := range name {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+		default:
+			return fmt.Errorf("has the character %q: letters, digits, '.', '_' and '-' are allowed", r)
+		}
+	}
+	return nil
+}
 
 // byPackage is the line by which the packages' installation (.ci/package/postinstall)
 // keeps the host's name, with the machine that it was done on. Nobody has given that

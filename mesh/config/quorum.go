@@ -1,6 +1,15 @@
 package config
 
-import "banmesh/mesh/control"
+import (
+	"banmesh/mesh/control"
+)
+
+// Quorum is the number of routers that must have seen an address before the
+// conductor gets it.
+type Quorum struct {
+	Default int            `yaml:"default"`
+	Jails   map[string]int `yaml:"jails"`
+}
 
 // manualJail is the jail of a ban that an operator gave by hand: nobody else
 // need have seen what he means.

@@ -1,0 +1,20 @@
+package config
+
+import (
+	"slices"
+)
+
+// choices are the values of the keys that have a fixed few.
+var choices = map[string][]string{
+	"gossip.profile": {"lan", "wan", "local"}, "enforce.driver": {"none", "nftables", "fail2ban"},
+	"commit.driver": {"none", "netconf", "rest"}, "commit.validation": {"local", "distributed", "none"},
+	"commit.validate": {"auto", "explicit", "test-then-set", "none"}, "commit.candidate": {"auto", "shared", "node", "user"},
+	"commit.foreign": {"keep", "remove"}, "log.level": {"debug", "info", "warn", "error"}, "log.format": {"text", "json"},
+}
+
+func oneOf(key, got string) error {
+	if slices.Contains(choices[key], got) {
+		return nil
+	}
+	return field(key, "%q is none of %v", got, choices[key])
+}
