@@ -361,7 +361,7 @@ func TestAnEventHasTheTimeAtWhichItHappened(t *testing.T) {
 	a := started(t, "router1", nil)
 	got := make(chan control.Event, 16)
 	go a.Events(t.Context(), func(e control.Event) error { got <- e; return nil })
-	eventually(t, "the reader", a.watchers.events.watched)
+	eventually(t, "the reader", a.watchers.events.Watched)
 	before := control.At(time.Now())
 	ban(t, a, "203.0.113.7/32")
 	for e := range got {

@@ -359,7 +359,7 @@ func listed(e *store.Entry, committed bool) control.Ban {
 
 // Events calls yield with each event from now on.
 func (a *Agent) Events(ctx context.Context, yield func(control.Event) error) error {
-	return a.watchers.events.read(ctx, yield)
+	return a.watchers.events.Read(ctx, yield)
 }
 
 // Join adds members; it is remembered over restarts.

@@ -10,6 +10,7 @@ import (
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
+	"banmesh/mesh/leader"
 	"banmesh/store"
 )
 
@@ -79,11 +80,11 @@ func (l *lead) warningsAlone() (w []string) {
 	if r, known := l.Peers.ReportOf(lead.Leader); known && !lead.Self && r.ByHand != "" {
 		w = append(w, fmt.Sprintf("removed from the tenant by hand, and put back later unless unbanned: %s", r.ByHand))
 	}
-	if text := l.stall.warning(); text != "" {
+	if text := l.stall.Warning(); text != "" {
 		w = append(w, text)
 	}
-	for _, name := range l.stall.passedOver() {
-		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, barredFor, name))
+	for _, name := range l.stall.PassedOver() {
+		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, leader.BarredFor, name))
 	}
 	return w
 }

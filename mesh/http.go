@@ -8,6 +8,7 @@ import (
 
 	"banmesh/mesh/commit"
 	"banmesh/mesh/config"
+	"banmesh/mesh/events"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/metrics"
 	"banmesh/mesh/web"
@@ -18,7 +19,7 @@ import (
 // watchers are those that only look on: who reads events, and metrics, feeds and the
 // page, which are nil where http.listen is empty.
 type watchers struct {
-	events   hub
+	events   events.Hub
 	metrics  *metrics.Metrics
 	page     *page.Page
 	web      *web.Server
@@ -31,8 +32,8 @@ func (w *watchers) changed(c store.Change, now func() time.Time) {
 		w.metrics.Changed(c)
 		w.web.Changed(c)
 	}
-	if w.events.watched() {
-		w.events.publish(storeEvents(c, now())...)
+	if w.events.Watched() {
+		w.events.Publish(storeEvents(c, now())...)
 	}
 }
 

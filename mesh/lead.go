@@ -48,7 +48,8 @@ type lead struct {
 	elector   *leader.Elector
 	conductor *conductor.Conductor // nil where none is configured
 	committer *commit.Committer    // likewise
-	stall     *stall               // likewise
+	stall     *leader.Stall        // likewise
+	looked    time.Time            // watchStall's own
 	probe     storeProbe
 }
 
@@ -81,7 +82,8 @@ func (l *lead) open(with leadConfig) (err error) {
 	c.StaleSessions = l.staleSessions
 	c.Peers = l.committers
 	c.OnEvent = l.committedEvent
-	l.stall = newStall(c)
+	// A batch waits for company and, after a burst, for its turn.
+	l.stall = leader.NewStall(max(3*c.MaxWait, 30*time.Second, c.MinInterval+2*c.MaxWait), c.Timeout)
 	l.committer, err = commit.New(c)
 	return err
 }
@@ -219,7 +221,7 @@ func (l *lead) mayNotLead(name string) bool {
 		return false
 	}
 	m, known := l.Mesh.Member(name)
-	return !known || m.State != gossip.Alive || !m.Eligible || l.Ignored(name) || l.stall != nil && l.stall.bars(name)
+	return !known || m.State != gossip.Alive || !m.Eligible || l.Ignored(name) || l.stall != nil && l.stall.Bars(name)
 }
 
 // reported takes how a member says that its commits stand.
@@ -244,4 +246,24 @@ func (l *lead) report() {
 // that every router shows the same events.
 func (l *lead) committedElsewhere(leader string, r peer.Report) {
 	l.Publish(control.Event{Time: control.At(l.Clock.now()), Event: "commit", Name: leader, Detail: fmt.Sprintf("%d addresses at the conductor", r.Committed)})
+}
+
+// watchStall compares what this member sees of the commits with what the leader says, and has the election pass over a leader
+// that commits nothing.
+func (l *lead) watchStall(now time.Time) {
+	if l.stall == nil || now.Sub(l.looked) < leader.StallLook {
+		return
+	}
+	l.looked = now
+	own := l.committer.Status()
+	p := leader.Progress{Add: own.PendingAdd, Remove: own.PendingRemove}
+	for _, e := range l.Set.Placed() {
+		p.Placed++
+		p.Newest = max(p.Newest, int64(e.First))
+	}
+	lead := l.elector.Status()
+	if bar := l.stall.Look(now, p, lead.Leader, lead.Self, lead.Work); bar != "" {
+		l.Logger.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.Add, "remove", p.Remove)
+		l.elector.Recheck()
+	}
 }

@@ -167,7 +167,7 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 func (a *Agent) openLead() error {
 	return a.lead.open(leadConfig{
 		Config: &a.cfg, MayLead: a.mayLead(), Started: a.build.started, Set: a.store, Mesh: a.mesh, Peers: a.peers, Clock: a.clock,
-		Random: a.doors.Random, Ignored: a.ignored, Publish: a.watchers.events.publish, Committed: a.watchers.committed, Logger: a.log,
+		Random: a.doors.Random, Ignored: a.ignored, Publish: a.watchers.events.Publish, Committed: a.watchers.committed, Logger: a.log,
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/geo"
 	"banmesh/mesh/history"
 	"banmesh/store"
 )
@@ -70,9 +71,9 @@ func (a *Agent) Stats(_ context.Context, q control.StatsQuery) (control.Stats, e
 	if err := a.past.refusal(); err != nil {
 		return control.Stats{}, err
 	}
-	places := newAtlas(*a.past.geo.Load())
-	defer places.close()
-	sums, err := a.past.Sums(history.SumQuery{Since: store.Millis(q.Since), Top: q.Top, Each: places.each()})
+	places := geo.Open(*a.past.geo.Load())
+	defer places.Close()
+	sums, err := a.past.Sums(history.SumQuery{Since: store.Millis(q.Since), Top: q.Top, Each: places.Each()})
 	if err != nil {
 		return control.Stats{}, err
 	}
@@ -90,7 +91,7 @@ func (a *Agent) Stats(_ context.Context, q control.StatsQuery) (control.Stats, e
 	}
 	for _, n := range sums.Networks {
 		net := control.NetShare{Prefix: n.Prefix.String(), Share: share(n.Live, n.Past)}
-		net.ASN, net.ASName, net.Country = places.of(n.Prefix.Addr())
+		net.ASN, net.ASName, net.Country = places.Of(n.Prefix.Addr())
 		s.Networks = append(s.Networks, net)
 	}
 	for _, r := range sums.Repeaters {
@@ -99,7 +100,7 @@ func (a *Agent) Stats(_ context.Context, q control.StatsQuery) (control.Stats, e
 	for _, d := range sums.Days {
 		s.Days = append(s.Days, control.DayCount{Day: d.Day.Format(time.DateOnly), Bans: d.Bans, Lifts: d.Lifts, Expired: d.Expiries})
 	}
-	s.ASNs, s.Countries = places.top(q.Top)
-	s.Unplaced = places.trouble()
+	s.ASNs, s.Countries = places.Top(q.Top)
+	s.Unplaced = places.Trouble()
 	return s, nil
 }

@@ -31,7 +31,7 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 	if e.Kind == gossip.NameConflict {
 		event.Event, event.Error = "error", "another live member has this name"
 	}
-	a.watchers.events.publish(event)
+	a.watchers.events.Publish(event)
 }
 
 // ignored says whether an operator has taken a member's say from it: what it

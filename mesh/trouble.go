@@ -27,7 +27,7 @@ func (a *Agent) watchTrouble() {
 		Commits: a.lead.committer != nil, Held: a.heldWarning(), Store: a.store.Health(),
 	}
 	if a.lead.stall != nil {
-		f.Stalled = a.lead.stall.warning()
+		f.Stalled = a.lead.stall.Warning()
 	}
 	a.trouble.alerts.Look(time.Now(), f)
 }

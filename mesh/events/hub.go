@@ -1,4 +1,6 @@
-package mesh
+// Package events passes the agent's events on to any number of readers. What the hub holds is bounded, and a reader that is slow
+// loses events and is told how many; it never delays the agent or another reader.
+package events
 
 import (
 	"context"
@@ -23,12 +25,12 @@ const (
 // errSlowReader ends the stream of a reader that does not keep up.
 var errSlowReader = errors.New("the reader of events does not keep up and was dropped")
 
-// hub is the agent's one stream of events, for any number of readers: monitors,
+// Hub is the agent's one stream of events, for any number of readers: monitors,
 // the page. The latest events are held once for all of them, and a reader is no
 // more than a place in them, so that what publishing costs does not depend on
 // how many read, nor how slowly. A reader whose place is no longer held is told
 // how many events it has lost.
-type hub struct {
+type Hub struct {
 	mu      sync.Mutex
 	batches []batch // as published, oldest first: heldEvents in all, none without readers
 	held    int     // events in them
@@ -43,8 +45,8 @@ type batch struct {
 	events []control.Event
 }
 
-// publish never waits for a reader. The events are the hub's from then on.
-func (h *hub) publish(events ...control.Event) {
+// Publish never waits for a reader. The events are the hub's from then on.
+func (h *Hub) Publish(events ...control.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.readers == 0 || len(events) == 0 {
@@ -61,7 +63,7 @@ func (h *hub) publish(events ...control.Event) {
 }
 
 // trim lets go of the oldest events beyond heldEvents.
-func (h *hub) trim() {
+func (h *Hub) trim() {
 	for h.held > heldEvents {
 		oldest := &h.batches[0]
 		n := min(len(oldest.events), h.held-heldEvents)
@@ -75,8 +77,8 @@ func (h *hub) trim() {
 	}
 }
 
-// watched says whether anybody reads: without readers nobody need build events.
-func (h *hub) watched() bool {
+// Watched reports whether anybody reads: without readers nobody need build events.
+func (h *Hub) Watched() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.readers > 0
@@ -85,7 +87,7 @@ func (h *hub) watched() bool {
 // take returns the held events from a place on, as far as they were published
 // together, and how many before them are no longer held; where there are none
 // yet, what is closed when there are.
-func (h *hub) take(place uint64) (events []control.Event, lost uint64, wake <-chan struct{}) {
+func (h *Hub) take(place uint64) (events []control.Event, lost uint64, wake <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if place == h.next {
@@ -101,14 +103,14 @@ func (h *hub) take(place uint64) (events []control.Event, lost uint64, wake <-ch
 	return b.events[place-b.first:], lost, nil
 }
 
-func (h *hub) enter() (place uint64) {
+func (h *Hub) enter() (place uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.readers++
 	return h.next
 }
 
-func (h *hub) leave() {
+func (h *Hub) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.readers--
@@ -117,9 +119,9 @@ func (h *hub) leave() {
 	}
 }
 
-// read calls yield with each event from now on, until ctx ends (nil), yield
+// Read calls yield with each event from now on, until ctx ends (nil), yield
 // fails or the reader is dropped (errSlowReader).
-func (h *hub) read(ctx context.Context, yield func(control.Event) error) error {
+func (h *Hub) Read(ctx context.Context, yield func(control.Event) error) error {
 	place := h.enter()
 	defer h.leave()
 	var behind time.Time // since when events are being lost; zero where none are

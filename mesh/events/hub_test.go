@@ -1,4 +1,4 @@
-package mesh
+package events
 
 import (
 	"context"
@@ -25,12 +25,12 @@ func numbered(first, n int) []control.Event {
 
 func TestEveryReaderGetsEveryEventInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var h hub
+		var h Hub
 		ctx, cancel := context.WithCancel(t.Context())
 		const readers, batches, size = 7, 200, 5
 		got := make([][]uint64, readers)
 		for i := range readers {
-			go h.read(ctx, func(e control.Event) error { got[i] = append(got[i], e.Term); return nil })
+			go h.Read(ctx, func(e control.Event) error { got[i] = append(got[i], e.Term); return nil })
 		}
 		synctest.Wait()
 		var want []uint64
@@ -39,7 +39,7 @@ func TestEveryReaderGetsEveryEventInOrder(t *testing.T) {
 			for _, e := range events {
 				want = append(want, e.Term)
 			}
-			h.publish(events...)
+			h.Publish(events...)
 			if b%3 == 0 {
 				synctest.Wait()
 			}
@@ -57,15 +57,15 @@ func TestEveryReaderGetsEveryEventInOrder(t *testing.T) {
 
 func TestASlowReaderIsToldWhatItLostAndTheOthersLoseNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var h hub
+		var h Hub
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var fast int
-		go h.read(ctx, func(control.Event) error { fast++; return nil })
+		go h.Read(ctx, func(control.Event) error { fast++; return nil })
 		proceed := make(chan struct{})
 		var got []uint64
 		lost, told := 0, 0
-		go h.read(ctx, func(e control.Event) error {
+		go h.Read(ctx, func(e control.Event) error {
 			if e.Lost > 0 {
 				lost, told = lost+e.Lost, told+1
 				return nil
@@ -78,9 +78,9 @@ func TestASlowReaderIsToldWhatItLostAndTheOthersLoseNothing(t *testing.T) {
 		})
 		synctest.Wait()
 		const batch, flood = 1000, 3 * heldEvents
-		h.publish(numbered(0, 1)...)
+		h.Publish(numbered(0, 1)...)
 		for first := 1; first <= flood; first += batch {
-			h.publish(numbered(first, min(batch, flood+1-first))...)
+			h.Publish(numbered(first, min(batch, flood+1-first))...)
 			synctest.Wait()
 		}
 		if fast != flood+1 {
@@ -100,13 +100,13 @@ func TestASlowReaderIsToldWhatItLostAndTheOthersLoseNothing(t *testing.T) {
 
 func TestOneBatchLargerThanWhatIsHeldIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var h hub
+		var h Hub
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var got, lost int
-		go h.read(ctx, func(e control.Event) error { got++; lost += e.Lost; return nil })
+		go h.Read(ctx, func(e control.Event) error { got++; lost += e.Lost; return nil })
 		synctest.Wait()
-		h.publish(numbered(0, heldEvents+10)...)
+		h.Publish(numbered(0, heldEvents+10)...)
 		synctest.Wait()
 		if got != heldEvents+1 || lost != 10 {
 			t.Errorf("%d events and %d lost, want %d with the word of it, and 10", got, lost, heldEvents+1)
@@ -116,12 +116,12 @@ func TestOneBatchLargerThanWhatIsHeldIsCut(t *testing.T) {
 
 func TestAReaderThatNeverCatchesUpIsDroppedAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var h hub
+		var h Hub
 		ctx, cancel := context.WithCancel(t.Context())
 		var publisher sync.WaitGroup
 		publisher.Go(func() { // faster than the reader, for ever
 			for ctx.Err() == nil {
-				h.publish(numbered(0, heldEvents)...)
+				h.Publish(numbered(0, heldEvents)...)
 				time.Sleep(time.Second)
 			}
 		})
@@ -129,7 +129,7 @@ func TestAReaderThatNeverCatchesUpIsDroppedAndTold(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		var last control.Event
-		err := h.read(ctx, func(e control.Event) error {
+		err := h.Read(ctx, func(e control.Event) error {
 			last = e
 			time.Sleep(time.Millisecond) // a batch takes it 16 s
 			return nil
@@ -140,7 +140,7 @@ func TestAReaderThatNeverCatchesUpIsDroppedAndTold(t *testing.T) {
 		if took := time.Since(began); took < slowFor || took > 3*slowFor {
 			t.Errorf("dropped after %v, want some more than %v", took, slowFor)
 		}
-		if h.watched() {
+		if h.Watched() {
 			t.Error("a reader that is gone still counts")
 		}
 	})
@@ -148,12 +148,12 @@ func TestAReaderThatNeverCatchesUpIsDroppedAndTold(t *testing.T) {
 
 func TestAReaderThatCatchesUpInBetweenIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var h hub
+		var h Hub
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		told := 0
 		go func() {
-			done <- h.read(ctx, func(e control.Event) error {
+			done <- h.Read(ctx, func(e control.Event) error {
 				if e.Lost > 0 {
 					told++
 				}
@@ -163,7 +163,7 @@ func TestAReaderThatCatchesUpInBetweenIsKept(t *testing.T) {
 		}()
 		synctest.Wait()
 		for range 6 { // one that is too much, then a minute to read what is held
-			h.publish(numbered(0, heldEvents+1)...)
+			h.Publish(numbered(0, heldEvents+1)...)
 			time.Sleep(time.Minute)
 		}
 		cancel()
@@ -174,18 +174,22 @@ func TestAReaderThatCatchesUpInBetweenIsKept(t *testing.T) {
 }
 
 func TestNothingIsHeldWithoutReaders(t *testing.T) {
-	var h hub
-	h.publish(numbered(0, 10)...)
+	var h Hub
+	h.Publish(numbered(0, 10)...)
 	if h.held != 0 || len(h.batches) != 0 {
 		t.Errorf("%d events held for nobody", h.held)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	entered, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- h.read(ctx, func(control.Event) error { close(entered); return nil })
+		ended <- h.Read(ctx, func(control.Event) error { close(entered); return nil })
 	}()
-	eventually(t, "the reader", h.watched)
-	h.publish(numbered(0, 1)...)
+	for deadline := time.Now().Add(10 * time.Second); !h.Watched(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the reader did not come")
+		}
+	}
+	h.Publish(numbered(0, 1)...)
 	<-entered
 	cancel()
 	if err := <-ended; err != nil || h.held != 0 {
@@ -195,15 +199,15 @@ func TestNothingIsHeldWithoutReaders(t *testing.T) {
 
 // stalled are readers that have taken one event and do not come back for the
 // next.
-func stalled(tb testing.TB, h *hub, n int) {
+func stalled(tb testing.TB, h *Hub, n int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var in atomic.Int32
 	for range n {
-		go h.read(ctx, func(control.Event) error { in.Add(1); <-ctx.Done(); return nil })
+		go h.Read(ctx, func(control.Event) error { in.Add(1); <-ctx.Done(); return nil })
 	}
 	tb.Cleanup(cancel)
 	for deadline := time.Now().Add(10 * time.Second); int(in.Load()) < n; time.Sleep(time.Millisecond) {
-		h.publish(control.Event{Event: "ban"})
+		h.Publish(control.Event{Event: "ban"})
 		if time.Now().After(deadline) {
 			tb.Fatalf("%d of %d readers came", in.Load(), n)
 		}
@@ -215,13 +219,13 @@ func stalled(tb testing.TB, h *hub, n int) {
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{0, 100} {
 		b.Run(fmt.Sprintf("stalled=%d", n), func(b *testing.B) {
-			var h hub
-			go h.read(b.Context(), func(control.Event) error { return nil })
+			var h Hub
+			go h.Read(b.Context(), func(control.Event) error { return nil })
 			stalled(b, &h, n)
 			event := control.Event{Event: "ban", Prefix: "203.0.113.7/32", Origin: "router1", Jail: "sshd"}
 			b.ReportAllocs()
 			for b.Loop() {
-				h.publish(event)
+				h.Publish(event)
 			}
 		})
 	}

@@ -1,4 +1,5 @@
-package mesh
+// Package geo tells of an address to which autonomous system and to which country it belongs, from databases in MaxMind's format.
+package geo
 
 import (
 	"cmp"
@@ -16,23 +17,24 @@ import (
 	"banmesh/mesh/history"
 )
 
-// atlas tells of a network to which autonomous system and to which country it belongs, from the files that the
-// configuration names, and counts offences by them. They are opened for each answer: replacing one needs no reload.
-type atlas struct {
+// Atlas is the databases that the configuration names, and counts offences by system and country. It is opened for each answer:
+// replacing a file needs no reload. It is not safe for concurrent use.
+type Atlas struct {
 	asn, country *maxminddb.Reader // nil where none is configured, or it cannot be read
 	errs         []error
 	asns         map[uintptr]*control.ASNShare // by where the database keeps it
 	countries    map[uintptr]*control.NamedShare
 }
 
-func newAtlas(g config.Geo) *atlas {
-	p := &atlas{asns: make(map[uintptr]*control.ASNShare), countries: make(map[uintptr]*control.NamedShare)}
+// Open opens the databases. One that cannot be read is left out; Trouble says so.
+func Open(g config.Geo) *Atlas {
+	p := &Atlas{asns: make(map[uintptr]*control.ASNShare), countries: make(map[uintptr]*control.NamedShare)}
 	p.asn = p.open("geo.asn_db", g.ASNDB)
 	p.country = p.open("geo.country_db", g.CountryDB)
 	return p
 }
 
-func (p *atlas) open(key, path string) *maxminddb.Reader {
+func (p *Atlas) open(key, path string) *maxminddb.Reader {
 	if path == "" {
 		return nil
 	}
@@ -55,7 +57,8 @@ func printable(s string) string {
 	return control.OneLine(s)
 }
 
-func (p *atlas) close() {
+// Close closes the databases.
+func (p *Atlas) Close() {
 	for _, db := range []*maxminddb.Reader{p.asn, p.country} {
 		if db != nil {
 			db.Close()
@@ -63,8 +66,8 @@ func (p *atlas) close() {
 	}
 }
 
-// trouble says why a database is not asked, "" where none has failed.
-func (p *atlas) trouble() string {
+// Trouble says why a database is not asked, "" where none has failed.
+func (p *Atlas) Trouble() string {
 	if err := errors.Join(p.errs...); err != nil {
 		return control.OneLine(err.Error())
 	}
@@ -94,7 +97,7 @@ func shareOf[S any](db *maxminddb.Reader, seen map[uintptr]*S, a netip.Addr, dec
 }
 
 // system returns the share of the system that an address belongs to.
-func (p *atlas) system(a netip.Addr) *control.ASNShare {
+func (p *Atlas) system(a netip.Addr) *control.ASNShare {
 	return shareOf(p.asn, p.asns, a, func(r maxminddb.Result) (control.ASNShare, error) {
 		var record struct {
 			Number uint32 `maxminddb:"autonomous_system_number"`
@@ -106,7 +109,7 @@ func (p *atlas) system(a netip.Addr) *control.ASNShare {
 }
 
 // land returns the share of the country that an address belongs to.
-func (p *atlas) land(a netip.Addr) *control.NamedShare {
+func (p *Atlas) land(a netip.Addr) *control.NamedShare {
 	return shareOf(p.country, p.countries, a, func(r maxminddb.Result) (control.NamedShare, error) {
 		var record struct {
 			Country struct {
@@ -121,8 +124,8 @@ func (p *atlas) land(a netip.Addr) *control.NamedShare {
 	})
 }
 
-// of says where an address belongs, as far as it is known.
-func (p *atlas) of(a netip.Addr) (asn uint32, name, country string) {
+// Of says where an address belongs, as far as it is known.
+func (p *Atlas) Of(a netip.Addr) (asn uint32, name, country string) {
 	if s := p.system(a); s != nil {
 		asn, name = s.ASN, s.Name
 	}
@@ -132,8 +135,8 @@ func (p *atlas) of(a netip.Addr) (asn uint32, name, country string) {
 	return asn, name, country
 }
 
-// each counts a network; nil where there is no database.
-func (p *atlas) each() func(history.NetworkCount) {
+// Each counts a network; nil where there is no database.
+func (p *Atlas) Each() func(history.NetworkCount) {
 	if p.asn == nil && p.country == nil {
 		return nil
 	}
@@ -147,8 +150,8 @@ func (p *atlas) each() func(history.NetworkCount) {
 	}
 }
 
-// top returns the systems and the countries with the most offences. A database may hold one of them at several places.
-func (p *atlas) top(n int) (asns []control.ASNShare, countries []control.NamedShare) {
+// Top returns the systems and the countries with the most offences. A database may hold one of them at several places.
+func (p *Atlas) Top(n int) (asns []control.ASNShare, countries []control.NamedShare) {
 	bySystem := make(map[uint32]*control.ASNShare)
 	for _, s := range p.asns {
 		if one := bySystem[s.ASN]; one != nil {

@@ -1,4 +1,4 @@
-package mesh
+package leader
 
 import (
 	"fmt"
@@ -6,22 +6,17 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"banmesh/mesh/commit"
-	"banmesh/mesh/leader"
-	"banmesh/store"
 )
 
-// stall watches whether what waits for the conductor gets there, whatever the
+// Stall watches whether what waits for the conductor gets there, whatever the
 // leader says of itself: a member that leads and does nothing must not keep the
 // others from it. Such a leader is barred for a while, and the next one claims.
-type stall struct {
+type Stall struct {
 	patience time.Duration // nothing has to move for so long
 	grace    time.Duration // and so long more while the leader says that it is committing
-	looked   time.Time     // watchStall's own
 
 	mu     sync.Mutex
-	seen   progress
+	seen   Progress
 	since  time.Time // when something last moved, nothing waited or the leader changed
 	waited time.Time // when a leader last said that it waits for another administrator
 	leader string
@@ -30,16 +25,19 @@ type stall struct {
 	text   string // the warning, "" for none
 }
 
-// progress is what a member sees of the commits by itself.
-type progress struct {
-	add, remove int // changes that wait
-	placed      int
-	newest      store.Millis // of what is placed
+// Progress is what a member sees of the commits by itself, whatever the leader reports.
+type Progress struct {
+	Add, Remove int   // changes that wait
+	Placed      int   // prefixes that a leader says it has placed
+	Newest      int64 // when the newest of them was placed, Unix ms
 }
 
 const (
-	stallLook = 5 * time.Second // between two looks
-	barredFor = 10 * time.Minute
+	// StallLook is the time between two looks.
+	StallLook = 5 * time.Second
+
+	// BarredFor is how long a leader that commits nothing is passed over.
+	BarredFor = 10 * time.Minute
 	// waitingFor is how long a leader is believed that it waits for another administrator.
 	waitingFor = 10 * time.Minute
 	// expiryPatience is how long removals may wait for company.
@@ -47,18 +45,14 @@ const (
 	maxStallRound  = 5
 )
 
-func newStall(c commit.Config) *stall {
-	return &stall{
-		// A batch waits for company and, after a burst, for its turn.
-		patience: max(3*c.MaxWait, 30*time.Second, c.MinInterval+2*c.MaxWait),
-		grace:    c.Timeout,
-		barred:   make(map[string]time.Time),
-	}
+// NewStall returns a watch that bars a leader once nothing has moved for patience, and for grace more while the leader says that it
+// is committing.
+func NewStall(patience, grace time.Duration) *Stall {
+	return &Stall{patience: patience, grace: grace, barred: make(map[string]time.Time)}
 }
 
-// look takes what is to be seen at the time now. It returns the leader that is
-// barred from now on, "" for none.
-func (s *stall) look(now time.Time, p progress, who string, self bool, work leader.State) (bar string) {
+// Look takes what is seen at the time now. It returns the leader that is barred from now on, "" for none.
+func (s *Stall) Look(now time.Time, p Progress, who string, self bool, work State) (bar string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, until := range s.barred {
@@ -66,8 +60,8 @@ func (s *stall) look(now time.Time, p progress, who string, self bool, work lead
 			delete(s.barred, name)
 		}
 	}
-	moved := p.placed != s.seen.placed || p.newest != s.seen.newest
-	waits := p.add > 0 || p.remove > 0
+	moved := p.Placed != s.seen.Placed || p.Newest != s.seen.Newest
+	waits := p.Add > 0 || p.Remove > 0
 	s.seen = p
 	if moved || !waits || s.since.IsZero() {
 		s.round, s.text = 0, ""
@@ -77,13 +71,13 @@ func (s *stall) look(now time.Time, p progress, who string, self bool, work lead
 		return ""
 	}
 	patience := s.patience
-	if p.add == 0 {
+	if p.Add == 0 {
 		patience += expiryPatience
 	}
-	if work == leader.Committing {
+	if work == Committing {
 		patience += s.grace
 	}
-	if work == leader.Waiting {
+	if work == Waiting {
 		s.waited = now
 	}
 	// It tries between two waits, and says so: what counts is the time since it last waited.
@@ -94,9 +88,9 @@ func (s *stall) look(now time.Time, p progress, who string, self bool, work lead
 	if who == "" || idle < patience {
 		return ""
 	}
-	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s leads; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.add, p.remove, long.Round(time.Second), who, who)
+	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s leads; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.Add, p.Remove, long.Round(time.Second), who, who)
 	if self {
-		s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: this router leads; see the commit line", p.add, p.remove, long.Round(time.Second))
+		s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: this router leads; see the commit line", p.Add, p.Remove, long.Round(time.Second))
 		// It is not for want of another leader.
 		clear(s.barred)
 		return ""
@@ -104,48 +98,29 @@ func (s *stall) look(now time.Time, p progress, who string, self bool, work lead
 	if idle < patience<<s.round {
 		return ""
 	}
-	s.barred[who] = now.Add(barredFor)
+	s.barred[who] = now.Add(BarredFor)
 	s.round = min(s.round+1, maxStallRound)
 	return who
 }
 
-// bars says whether a member's word about leading does not count for now.
-func (s *stall) bars(name string) bool {
+// Bars reports whether what a member says about leading is ignored for now.
+func (s *Stall) Bars(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, ok := s.barred[name]
 	return ok
 }
 
-// warning is what is wrong now, "" for nothing.
-func (s *stall) warning() string {
+// Warning is what is wrong now, "" for nothing.
+func (s *Stall) Warning() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text
 }
 
-// passedOver are the leaders that are barred, in order. They are named also when their successor has committed.
-func (s *stall) passedOver() []string {
+// PassedOver are the leaders that are barred, in order. They are named also when their successor has committed.
+func (s *Stall) PassedOver() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.barred))
-}
-
-// watchStall is one look.
-func (l *lead) watchStall(now time.Time) {
-	if l.stall == nil || now.Sub(l.stall.looked) < stallLook {
-		return
-	}
-	l.stall.looked = now
-	own := l.committer.Status()
-	p := progress{add: own.PendingAdd, remove: own.PendingRemove}
-	for _, e := range l.Set.Placed() {
-		p.placed++
-		p.newest = max(p.newest, e.First)
-	}
-	lead := l.elector.Status()
-	if bar := l.stall.look(now, p, lead.Leader, lead.Self, lead.Work); bar != "" {
-		l.Logger.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.add, "remove", p.remove)
-		l.elector.Recheck()
-	}
 }
