@@ -27,7 +27,7 @@ import (
 // Time limits of the harness. fail2ban starts in half a second on an idle machine.
 const (
 	startTimeout  = 60 * time.Second
-	stopTimeout   = 30 * time.Second
+	stopTimeout   = 2 * time.Minute
 	clientTimeout = 30 * time.Second
 )
 
