@@ -80,6 +80,12 @@ func (h *History) Entries() (n int, since store.Millis) {
 // block's first entry that is still remembered, until each returns false. It skips damaged blocks. The block is valid only
 // until each returns.
 func (h *History) scan(since store.Millis, each func(b *block, from int) bool) error {
+	return h.scanUntil(since, each, func() {})
+}
+
+// scanUntil is scan with blocks that stay valid until done returns. It calls done after the last block of the file, unless the
+// file cannot be read.
+func (h *History) scanUntil(since store.Millis, each func(b *block, from int) bool, done func()) error {
 	h.mu.Lock()
 	waiting := make([]block, 0, len(h.full)+1)
 	for _, b := range h.full {
@@ -114,6 +120,7 @@ func (h *History) scan(since store.Millis, each func(b *block, from int) bool) e
 	}
 	damaged := 0
 	err := h.file.view(func(bucket *bbolt.Bucket) error {
+		defer done()
 		c := bucket.Cursor()
 		k, v := c.Seek(number(begin))
 		if k == nil {

@@ -2,9 +2,13 @@ package history
 
 import (
 	"cmp"
+	"errors"
+	"iter"
 	"math/bits"
 	"net/netip"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"banmesh/store"
@@ -60,38 +64,17 @@ type SumQuery struct {
 // Sums counts the offences of the history and the live ones, each once.
 func (h *History) Sums(q SumQuery) (Statistics, error) {
 	q.Top = cmp.Or(q.Top, 10)
-	var s Statistics
-	t := tally{jails: make(map[string]*NamedCount), routers: make(map[string]*NamedCount), days: make(map[int64]*DayCount), networks: make(map[netip.Prefix]*NetworkCount), prefixes: make(map[netip.Prefix]*RepeatOffender)}
-	var live numbers
-	texts := make(map[string]uint64)
-	hash := func(s string) uint64 {
-		v, ok := texts[s]
-		if !ok {
-			v = hashes.text(s)
-			texts[s] = v
-		}
-		return v
-	}
-	entries, _ := h.Entries()
-	t.hosts = make([]uint64, 0, entries)
-	for b := range h.cfg.Set.LiveBans() {
-		k := keyOf(b.Prefix)
-		if !live.add(hashes.of(k, hash(b.Origin), hash(b.Jail), b.Start)) || b.Start < q.Since {
-			continue // the same offence from another log of its router, or one that is too old
-		}
-		s.Live++
-		count(t.jails, b.Jail).Live++
-		count(t.routers, b.Origin).Live++
-		t.offence(k, b.Start, true)
-		t.day(b.Start).Bans++
-	}
-	err := h.scan(q.Since, func(b *block, from int) bool {
-		t.block(b, from, q.Since, &live, &s)
-		return true
-	})
+	t := newTally()
+	live := t.live(h.cfg.Set.LiveBans(), q.Since)
+	parts, err := h.tallies(q.Since, live)
 	if err != nil {
 		return Statistics{}, err
 	}
+	sortHosts(t.hosts)
+	for _, part := range parts {
+		t.merge(part)
+	}
+	s := t.sums
 	s.Jails, s.Routers = top(t.jails, q.Top), top(t.routers, q.Top)
 	t.finish(q, &s)
 	for _, d := range t.days {
@@ -101,8 +84,49 @@ func (h *History) Sums(q SumQuery) (Statistics, error) {
 	return s, nil
 }
 
+// tallies counts the blocks of the history on all processors, without offences that are live.
+func (h *History) tallies(since store.Millis, live *numbers) ([]*tally, error) {
+	type part struct {
+		b    block
+		from int
+	}
+	blocks := make(chan part, 64)
+	parts := make([]*tally, min(runtime.GOMAXPROCS(0), maxTallies))
+	failed := make([]error, len(parts))
+	var working sync.WaitGroup
+	for i := range parts {
+		parts[i] = newTally()
+		working.Go(func() {
+			failed[i] = guard(func() error {
+				for p := range blocks {
+					parts[i].block(&p.b, p.from, since, live)
+					runtime.Gosched() // a new ban must not wait for the statistics
+				}
+				sortHosts(parts[i].hosts)
+				return nil
+			})
+			for range blocks { // after a fault
+			}
+		})
+	}
+	finish := sync.OnceFunc(func() {
+		close(blocks)
+		working.Wait()
+	})
+	err := h.scanUntil(since, func(b *block, from int) bool {
+		blocks <- part{*b, from}
+		return true
+	}, finish)
+	finish()
+	return parts, errors.Join(append(failed, err)...)
+}
+
+// maxTallies bounds the processors that Sums uses.
+const maxTallies = 4
+
 // tally is the working state of Sums.
 type tally struct {
+	sums           Statistics // without its lists
 	jails, routers map[string]*NamedCount
 	hosts          []uint64                         // nearly all offences: those of single IPv4 addresses, packed by hostOf to be sorted
 	networks       map[netip.Prefix]*NetworkCount   // of the other offences
@@ -110,6 +134,98 @@ type tally struct {
 	days           map[int64]*DayCount
 	today          *DayCount // the day of the last event
 	todayAt        int64
+}
+
+func newTally() *tally {
+	return &tally{
+		jails: make(map[string]*NamedCount), routers: make(map[string]*NamedCount), days: make(map[int64]*DayCount),
+		networks: make(map[netip.Prefix]*NetworkCount), prefixes: make(map[netip.Prefix]*RepeatOffender),
+	}
+}
+
+// live counts the live bans since a time and returns all of them.
+func (t *tally) live(bans iter.Seq[store.LiveBan], since store.Millis) *numbers {
+	type name struct {
+		hash uint64
+		live int
+	}
+	jails, routers := make(map[string]*name), make(map[string]*name)
+	named := func(m map[string]*name, s string) *name {
+		n := m[s]
+		if n == nil {
+			n = &name{hash: hashes.text(s)}
+			m[s] = n
+		}
+		return n
+	}
+	var all numbers
+	for b := range bans {
+		k, jail, router := keyOf(b.Prefix), named(jails, b.Jail), named(routers, b.Origin)
+		if !all.add(hashes.of(k, router.hash, jail.hash, b.Start)) || b.Start < since {
+			continue // the same offence from another log of its router, or one that is too old
+		}
+		t.sums.Live++
+		jail.live++
+		router.live++
+		t.offence(k, b.Start, true)
+		t.day(b.Start).Bans++
+	}
+	for to, names := range map[*map[string]*NamedCount]map[string]*name{&t.jails: jails, &t.routers: routers} {
+		for s, n := range names {
+			if n.live > 0 {
+				count(*to, s).Live = n.live
+			}
+		}
+	}
+	return &all
+}
+
+// merge adds what another tally has counted. The hosts of both must be sorted.
+func (t *tally) merge(o *tally) {
+	s, p := &t.sums, &o.sums
+	s.Live, s.Past, s.Lifts, s.Expiries, s.Entries = s.Live+p.Live, s.Past+p.Past, s.Lifts+p.Lifts, s.Expiries+p.Expiries, s.Entries+p.Entries
+	if s.Since == 0 || p.Since != 0 && p.Since < s.Since {
+		s.Since = p.Since
+	}
+	for _, both := range [2][2]map[string]*NamedCount{{t.jails, o.jails}, {t.routers, o.routers}} {
+		for name, c := range both[1] {
+			sum := count(both[0], name)
+			sum.Live, sum.Past = sum.Live+c.Live, sum.Past+c.Past
+		}
+	}
+	for n, d := range o.days {
+		sum := t.day(store.Millis(n * dayMillis))
+		sum.Bans, sum.Lifts, sum.Expiries = sum.Bans+d.Bans, sum.Lifts+d.Lifts, sum.Expiries+d.Expiries
+	}
+	for prefix, n := range o.networks {
+		sum := t.networkOf(prefix)
+		sum.Live, sum.Past = sum.Live+n.Live, sum.Past+n.Past
+	}
+	for prefix, r := range o.prefixes {
+		sum := t.prefixes[prefix]
+		if sum == nil {
+			t.prefixes[prefix] = r
+			continue
+		}
+		sum.Times, sum.Live, sum.Last = sum.Times+r.Times, sum.Live || r.Live, max(sum.Last, r.Last)
+	}
+	t.hosts = mergeHosts(t.hosts, o.hosts)
+}
+
+// mergeHosts merges two lists that are sorted by address.
+func mergeHosts(a, b []uint64) []uint64 {
+	if len(a) == 0 {
+		return b
+	}
+	out := make([]uint64, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0]>>hostShift <= b[0]>>hostShift {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 const dayMillis = 24 * 60 * 60 * 1000
@@ -138,7 +254,8 @@ func count(m map[string]*NamedCount, name string) *NamedCount {
 }
 
 // block counts one block of the history, without offences that are live.
-func (t *tally) block(b *block, from int, since store.Millis, live *numbers, s *Statistics) {
+func (t *tally) block(b *block, from int, since store.Millis, live *numbers) {
+	s := &t.sums
 	hash := make([]uint64, len(b.texts))
 	jails, routers := make([]int, len(b.texts)), make([]int, len(b.texts))
 	for i, text := range b.texts {
@@ -242,7 +359,7 @@ func (t *tally) networkOf(p netip.Prefix) *NetworkCount {
 	return n
 }
 
-// finish builds the lists of networks and repeaters.
+// finish builds the lists of networks and repeaters. The hosts must be sorted.
 func (t *tally) finish(q SumQuery, s *Statistics) {
 	networks := best[NetworkCount]{n: q.Top, before: func(a, b *NetworkCount) int {
 		return cmp.Or(b.Live+b.Past-a.Live-a.Past, comparePrefixes(a.Prefix, b.Prefix))
@@ -262,7 +379,6 @@ func (t *tally) finish(q SumQuery, s *Statistics) {
 			repeaters.offer(r)
 		}
 	}
-	sortHosts(t.hosts)
 	var n NetworkCount // shared, because what is passed to offer escapes to the heap
 	var r RepeatOffender
 	for from := 0; from < len(t.hosts); {
