@@ -201,7 +201,7 @@ func TestNetconfdNothingIsSentToAnotherHostKey(t *testing.T) {
 	a.must("ban", "203.0.113.1", "--for", "1h")
 	eventually(t, 30*time.Second, "the first commit", func() bool { return slices.Equal(ncclient(t, server), []string{"203.0.113.1/32"}) })
 
-	server.ChangeHostKey(t)
+	server.ChangeHostKey(t, "ed25519")
 	a.must("ban", "203.0.113.2", "--for", "1h")
 	eventually(t, 30*time.Second, "status to say that the host key is another", func() bool {
 		s := a.status()

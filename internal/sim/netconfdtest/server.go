@@ -109,7 +109,7 @@ func StartWith(t testing.TB, o Options) *Server {
 		}
 	}
 	for _, key := range []string{"hostkey", "clientkey"} {
-		s.keygen(t, key)
+		s.keygen(t, key, "ed25519")
 	}
 	public, err := os.ReadFile(s.KeyFile + ".pub")
 	if err != nil {
@@ -117,7 +117,7 @@ func StartWith(t testing.TB, o Options) *Server {
 	}
 	if o.UserCA {
 		public = nil
-		s.keygen(t, "userca")
+		s.keygen(t, "userca", "ed25519")
 		out, err := exec.Command(keygen, "-q", "-s", filepath.Join(dir, "userca"), "-I", "test", "-n", me.Username, s.KeyFile+".pub").CombinedOutput()
 		if err != nil {
 			t.Fatalf("ssh-keygen: %v: %s", err, out)
@@ -142,12 +142,12 @@ func StartWith(t testing.TB, o Options) *Server {
 	return s
 }
 
-func (s *Server) keygen(t testing.TB, name string) {
+func (s *Server) keygen(t testing.TB, name, kind string) {
 	t.Helper()
 	path := filepath.Join(s.Dir, name)
 	os.Remove(path)
 	os.Remove(path + ".pub")
-	if out, err := exec.Command(keygen, "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path).CombinedOutput(); err != nil {
+	if out, err := exec.Command(keygen, "-q", "-t", kind, "-N", "", "-C", "test", "-f", path).CombinedOutput(); err != nil {
 		t.Fatalf("ssh-keygen: %v: %s", err, out)
 	}
 }
@@ -165,13 +165,36 @@ func (s *Server) TrustHostKey(t testing.TB) {
 	}
 }
 
-// ChangeHostKey gives the server a new host key, as a reinstallation does; known_hosts keeps the old one.
-func (s *Server) ChangeHostKey(t testing.TB) {
+// ChangeHostKey gives the server a new host key of a type that ssh-keygen knows, as a reinstallation does; known_hosts keeps the
+// old one. Any further lines are for sshd_config.
+func (s *Server) ChangeHostKey(t testing.TB, kind string, lines ...string) {
 	t.Helper()
-	s.keygen(t, "hostkey")
+	s.keygen(t, "hostkey", kind)
+	s.restartSSH(t, lines)
+}
+
+// CertifyHostKey gives the server's host key a certificate for an address, and returns the public key of its authority.
+func (s *Server) CertifyHostKey(t testing.TB, address string) string {
+	t.Helper()
+	s.keygen(t, "hostca", "ed25519")
+	key := filepath.Join(s.Dir, "hostkey")
+	out, err := exec.Command(keygen, "-q", "-s", filepath.Join(s.Dir, "hostca"), "-I", "test", "-h", "-n", address, key+".pub").CombinedOutput()
+	if err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	public, err := os.ReadFile(filepath.Join(s.Dir, "hostca.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.restartSSH(t, []string{"HostCertificate " + key + "-cert.pub"})
+	return strings.TrimSpace(string(public))
+}
+
+func (s *Server) restartSSH(t testing.TB, lines []string) {
+	t.Helper()
 	s.procs[1].stop()
 	s.procs = s.procs[:1]
-	if err := s.startSSH(); err != nil {
+	if err := s.startSSH(lines...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -221,7 +244,7 @@ func (s *Server) startNetconfd() error {
 	return p.waitFor(func() bool { _, err := os.Stat(socket); return err == nil })
 }
 
-func (s *Server) startSSH() error {
+func (s *Server) startSSH(lines ...string) error {
 	if os.Geteuid() == 0 {
 		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 			return err
@@ -246,6 +269,9 @@ func (s *Server) startSSH() error {
 	}, "\n")
 	if s.options.UserCA {
 		config += "TrustedUserCAKeys " + path("userca.pub") + "\n"
+	}
+	for _, line := range lines {
+		config += line + "\n"
 	}
 	if err := os.WriteFile(path("sshd_config"), []byte(config), 0o600); err != nil {
 		return err

@@ -508,7 +508,7 @@ func TestNetconfdHostKeyChanged(t *testing.T) {
 	if _, err := c.Read(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.ChangeHostKey(t)
+	s.ChangeHostKey(t, "ed25519")
 	_, err := c.Read(t.Context())
 	var bad *netconfclient.HostKeyError
 	if !errors.As(err, &bad) || !errors.Is(err, conductor.ErrHostKey) {
@@ -529,6 +529,55 @@ func TestNetconfdHostKeyChanged(t *testing.T) {
 	if _, err := c.Read(t.Context()); err != nil {
 		t.Errorf("after the new key was trusted: %v", err)
 	}
+}
+
+// What a user meets with a real sshd: a key of another type is a changed key, host certificates count, a line of known_hosts
+// that nobody here can parse is skipped, and ssh-rsa is for those who ask for it.
+func TestNetconfdHostKeysOfEveryKind(t *testing.T) {
+	t.Parallel()
+	s := netconfdtest.Start(t)
+	cfg := configFor(s)
+	read := func(want error, says string) {
+		t.Helper()
+		_, err := conductorFor(t, cfg).Read(t.Context())
+		if !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("read: %v, want %v saying %q", err, want, says)
+		}
+	}
+	hosts := func(lines ...string) {
+		t.Helper()
+		if err := os.WriteFile(cfg.KnownHosts, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	current := func() string {
+		t.Helper()
+		key, err := netconfclient.FetchHostKey(t.Context(), s.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key.Line
+	}
+	s.ChangeHostKey(t, "ecdsa")
+	read(conductor.ErrHostKey, "has changed")
+	hosts("other.example ssh-mldsa65 AAAA", "10.0.0.1 1024 35 1234567", "\x00garbage", current())
+	read(nil, "")
+
+	hosts("@cert-authority [127.0.0.1]:* " + s.CertifyHostKey(t, "127.0.0.1"))
+	read(nil, "")
+	s.CertifyHostKey(t, "192.0.2.1") // by another authority, too
+	read(conductor.ErrHostKey, "not known")
+
+	s.ChangeHostKey(t, "rsa", "HostKeyAlgorithms ssh-rsa")
+	read(conductor.ErrUnreachable, "host_key_algorithms")
+	cfg.HostKeyAlgorithms = []string{"ssh-rsa"}
+	read(conductor.ErrHostKey, "not known")
+	public, err := os.ReadFile(s.Dir + "/hostkey.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts("* " + string(public))
+	read(nil, "")
 }
 
 func TestNetconfdRefusesAnUnknownKey(t *testing.T) {
