@@ -16,7 +16,7 @@ func TestEveryFileSaysWhereItGoes(t *testing.T) {
 	place := regexp.MustCompile(`(?i)install (it )?as /|/etc/banmesh/banmesh\.yaml|conductor's command line|as the <config> of an|release 5\.3 or later`)
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			if d != nil && d.Name() == "testdata" {
+			if d != nil && (d.Name() == "testdata" || d.Name() == "ansible") { // the role stays together, where Ansible runs
 				return fs.SkipDir
 			}
 			return err
