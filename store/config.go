@@ -51,7 +51,7 @@ type Limits struct {
 	WidestV4, WidestV6 int // shortest prefix length of a ban
 	// SpaceV4 and SpaceV6 bound what the live bans of one origin cover in total: as much as one prefix of this length.
 	SpaceV4, SpaceV6 int
-	LiftsPerMinute   int // lifts of other members' records, written in one minute
+	LiftsPerMinute   int // lifts of other members' records, written in one minute; those beyond count in the minutes after
 	LiftsPerOrigin   int // lifts of other members' records, held
 	AllowsPerOrigin  int // live allows
 	// AllowWidestV4 and AllowWidestV6 are the shortest prefix length of an allow, and bound what the live allows of one origin

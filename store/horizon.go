@@ -178,7 +178,13 @@ func (s *set) shift(m int64) {
 			s.logs[s.slab.at(i).log].past -= s.hash(i).hi
 		}
 	})
+	changed := m != h.at
 	h.at = m
+	for _, o := range s.origins {
+		if changed && o.over[KindLift] > 0 { // more of them count now, see inTime
+			s.relimitLater(o)
+		}
+	}
 	for _, i := range left {
 		s.noteSpent(i)
 		s.dismissLeft(i)

@@ -177,11 +177,18 @@ func (s *set) fits(o *origin, r *rec) bool {
 		if !r.is(flagForeign) {
 			return true
 		}
-		return below(o.lifts, l.LiftsPerOrigin) && (l.LiftsPerMinute == 0 || o.liftMinutes[r.minute()] < l.LiftsPerMinute)
+		return below(o.lifts, l.LiftsPerOrigin) && s.inTime(o, r.minute(), 1)
 	case KindAllow:
 		return !r.live() || below(o.allows, l.AllowsPerOrigin) && room(publicExtent(r.key()), r.key(), o.allowedSpace, l.AllowWidestV4, l.AllowWidestV6)
 	}
 	return true
+}
+
+// inTime reports whether n more lifts of a minute count by now. Those beyond the limit of a minute count in the minutes after it,
+// as many in each: so a limit that was lowered since does not bring back for good what was lifted and acknowledged before.
+func (s *set) inTime(o *origin, minute int64, n int) bool {
+	limit := int64(s.limits.LiftsPerMinute)
+	return limit == 0 || int64(o.liftMinutes[minute]+n) <= limit*(1+max(0, s.hz.at-minute))
 }
 
 func (r *rec) live() bool { return r.flags&(flagLifted|flagExpired) == 0 }

@@ -327,7 +327,6 @@ func TestARogueCannotMakeLimitsCostly(t *testing.T) {
 	}
 }
 
-// A member that keeps to the limits writes no lift that would not count, and says so.
 // What a member protects is taken back by itself alone, and lifts of others' allows are limited like those of bans.
 func TestNobodyElseLiftsALease(t *testing.T) {
 	c := newClock()
@@ -371,6 +370,7 @@ func TestNobodyElseLiftsALease(t *testing.T) {
 	}
 }
 
+// A member that keeps to the limits writes no lift that would not count, and says so.
 func TestALiftBeyondTheLimitIsNotWritten(t *testing.T) {
 	c := newClock()
 	with := func(cfg *Config) { cfg.Limits = Limits{LiftsPerMinute: 10, LiftsPerOrigin: 15} }
@@ -403,6 +403,59 @@ func TestALiftBeyondTheLimitIsNotWritten(t *testing.T) {
 	equalSets(t, a, b)
 	if n := b.Counts(); n.OverLimit != 0 || n.Effective != 25 {
 		t.Errorf("%+v, want nothing over the limit and 25 effective", n)
+	}
+}
+
+// Lifts beyond the rate count in the minutes after it, on all members alike.
+func TestLiftsBeyondTheRateCountLater(t *testing.T) {
+	c := newClock()
+	c.add(time.Minute - time.Duration(c.millis()%minute)*time.Millisecond)
+	with := func(cfg *Config) { cfg.Limits = Limits{LiftsPerMinute: 10} }
+	a, b, rogue := newNode(t, "a", c, nil, with), newNode(t, "b", c, nil, with), newNode(t, "rogue", c, nil)
+	for i := range 35 {
+		a.ban(addr(i).String(), time.Hour)
+	}
+	converge(a, b, rogue)
+	_, err := rogue.Lift(context.Background(), LiftRequest{All: true})
+	rogue.must(err)
+	converge(a, b, rogue)
+	for _, want := range []int{25, 15, 5, 0, 0} {
+		late := newNode(t, "late", c, nil, with)
+		late.pull(a)
+		for _, n := range []*node{a, b, late} {
+			n.tick(true)
+			if got := n.Counts(); got.Effective != want || got.OverLimit != want {
+				t.Errorf("%s: %d effective, %d over the limit, want %d", n.cfg.Origin, got.Effective, got.OverLimit, want)
+			}
+		}
+		c.add(time.Minute)
+	}
+	equalSets(t, a, b)
+}
+
+// What was lifted under a higher limit stays lifted under a lower one.
+func TestALowerLimitOnLiftsBringsNothingBack(t *testing.T) {
+	c := newClock()
+	limit := func(n int) func(*Config) {
+		return func(cfg *Config) { cfg.Limits = Limits{LiftsPerMinute: n} }
+	}
+	a, b := newNode(t, "a", c, nil, limit(100)), newNode(t, "b", c, nil, limit(100))
+	for i := range 95 {
+		a.ban(addr(i).String(), 24*time.Hour)
+	}
+	converge(a, b)
+	_, err := b.Lift(context.Background(), LiftRequest{All: true})
+	b.must(err)
+	converge(a, b)
+	c.add(10 * time.Minute)
+	a, b = a.reopenWith(limit(10)), b.reopenWith(limit(10))
+	late := newNode(t, "late", c, nil, limit(10))
+	late.pull(b)
+	for _, n := range []*node{a, b, late} {
+		n.tick(true)
+		if got := n.Counts(); got.Effective != 0 || got.OverLimit != 0 {
+			t.Errorf("%s: %d effective again, %d lifts over the limit", n.cfg.Origin, got.Effective, got.OverLimit)
+		}
 	}
 }
 

@@ -123,8 +123,7 @@ func (p *plan) mayLift(body *liftBody) bool {
 		return true
 	}
 	n := p.lifts + 1 + body.size()/liftBytes // about how many records it takes
-	if l.LiftsPerOrigin > 0 && o.lifts+n > l.LiftsPerOrigin ||
-		l.LiftsPerMinute > 0 && o.liftMinutes[floorDiv(int64(p.now), int64(minute))]+n > l.LiftsPerMinute {
+	if l.LiftsPerOrigin > 0 && o.lifts+n > l.LiftsPerOrigin || !p.set.inTime(o, floorDiv(int64(p.now), int64(minute)), n) {
 		return false
 	}
 	p.lifts = n

@@ -20,7 +20,7 @@ type Limits struct {
 	SpaceIPv4  int `yaml:"space_ipv4"` // all live bans of a router cover at most what a prefix of this length does
 	SpaceIPv6  int `yaml:"space_ipv6"`
 
-	LiftsPerMinutePerOrigin int `yaml:"lifts_per_minute_per_origin"` // of others' bans
+	LiftsPerMinutePerOrigin int `yaml:"lifts_per_minute_per_origin"` // of others' bans; what is beyond counts in the minutes after
 	LiftsPerOrigin          int `yaml:"lifts_per_origin"`            // likewise, held at once
 
 	AllowsPerOrigin int `yaml:"allows_per_origin"`
