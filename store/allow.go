@@ -109,7 +109,7 @@ func (s *Store) UnplaceOwn(ctx context.Context, prefixes []netip.Prefix) error {
 
 // Protect replaces the prefixes that are never blocked on this member, whatever any record says. The lease that PublishNeverBan
 // writes is not enough for that: anybody with the gossip key can withdraw it or block its author. Protect keeps its list in
-// memory only.
+// memory only. A change of it is an event.
 func (s *Store) Protect(prefixes []netip.Prefix) {
 	own := make([]netip.Prefix, 0, len(prefixes))
 	for _, p := range prefixes {
@@ -123,7 +123,8 @@ func (s *Store) Protect(prefixes []netip.Prefix) {
 		s.set.control.own = own
 		s.set.control.exemptionsVersion++
 		s.set.control.protectedVersion++
-		s.version++
+		s.set.emit(Event{Kind: EventNeverBan, Origin: s.cfg.Origin, Start: s.now()})
+		s.collect()
 	}
 }
 

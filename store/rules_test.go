@@ -835,6 +835,31 @@ func TestEventsComeInOrderAndAfterTheFact(t *testing.T) {
 	}
 }
 
+// What this member protects on itself changes what is effective at once, so it is an event like any other such change.
+func TestAChangeOfWhatIsProtectedIsTold(t *testing.T) {
+	c := newClock()
+	changed := make(chan Change, 100)
+	n := newNode(t, "a", c, nil, func(cfg *Config) {
+		cfg.OnChange = func(ch Change) { changed <- ch }
+	})
+	n.Protect(prefixes("192.0.2.1"))
+	n.Protect(prefixes("192.0.2.1")) // the same: no event
+	n.Protect(nil)
+	for told := 0; told < 2; {
+		select {
+		case ch := <-changed:
+			for _, e := range ch.Events {
+				if e.Kind != EventNeverBan || e.Origin != "a" {
+					t.Errorf("event %+v", e)
+				}
+				told++
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%d events, want 2", told)
+		}
+	}
+}
+
 // A ban that a limit has kept out comes into force when another one goes, which an event tells: nobody looks at it otherwise.
 func TestABanThatComesWithinItsLimitIsTold(t *testing.T) {
 	c := newClock()
