@@ -97,6 +97,9 @@ func open(t fataler, cfg Config) *Store {
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
+	if t, ok := t.(*testing.T); ok {
+		t.Cleanup(func() { s.Close() }) // before its directory is removed
+	}
 	return s
 }
 
@@ -110,19 +113,13 @@ func newNode(t fataler, name string, c *clock, d *memDisk, with ...func(*Config)
 	for _, f := range with {
 		f(&cfg)
 	}
-	n := &node{Store: open(t, cfg), t: t, clock: c, disk: d}
-	if t, ok := t.(*testing.T); ok {
-		t.Cleanup(func() { n.Close() })
-	}
-	return n
+	return &node{Store: open(t, cfg), t: t, clock: c, disk: d}
 }
 
 // openReal opens a store on a real file.
 func openReal(t *testing.T, path, name string, now func() time.Time) *Store {
 	t.Helper()
-	s := open(t, Config{Path: path, Origin: name, Now: now})
-	t.Cleanup(func() { s.Close() })
-	return s
+	return open(t, Config{Path: path, Origin: name, Now: now})
 }
 
 func storePath(t *testing.T) string { return filepath.Join(t.TempDir(), "store.db") }
