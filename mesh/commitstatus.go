@@ -8,6 +8,7 @@ import (
 
 	"go4.org/netipx"
 
+	"banmesh/internal/ipranges"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
 	"banmesh/mesh/leader"
@@ -116,8 +117,10 @@ func (l *lead) committedNow() func(netip.Prefix) bool {
 		return func(netip.Prefix) bool { return false }
 	}
 	b.AddSet(l.Set.Exemptions())
-	space, err := b.IPSet()
-	return func(p netip.Prefix) bool {
-		return err == nil && running.OverlapsPrefix(p) && space.ContainsPrefix(p)
+	whole, err := b.IPSet()
+	if err != nil {
+		return func(netip.Prefix) bool { return false }
 	}
+	tenant, space := ipranges.Of(running), ipranges.Of(whole)
+	return func(p netip.Prefix) bool { return tenant.OverlapsPrefix(p) && space.ContainsPrefix(p) }
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"banmesh/internal/ipranges"
 	"net/netip"
 
 	"github.com/google/btree"
@@ -98,7 +99,7 @@ func (s *set) allowing(k pkey, now Millis, f func(r *rec) bool) {
 
 // protected is what must not be blocked apart from the allows: the built-in prefixes, this member's own and the never-bans.
 type protected struct {
-	*netipx.IPSet
+	ipranges.Set
 	near     func(netip.Prefix) bool
 	version  uint64 // control.protectedVersion from which it was built
 	from, to Millis // when it is true if nothing changes: a clock may step back
@@ -118,7 +119,7 @@ func (s *Store) exemptionsLocked(now Millis) exemptions {
 	if p := s.protected; p == nil || p.version != s.set.control.protectedVersion || now < p.from || now >= p.to {
 		prefixes, until := s.set.protects(now)
 		whole := ipset(prefixes)
-		s.protected = &protected{whole, nearExemption(whole), s.set.control.protectedVersion, now, until}
+		s.protected = &protected{ipranges.Of(whole), nearExemption(whole), s.set.control.protectedVersion, now, until}
 	}
 	return exemptions{s.set, now, s.protected}
 }

@@ -13,6 +13,7 @@ import (
 
 	"go4.org/netipx"
 
+	"banmesh/internal/ipranges"
 	"banmesh/mesh/control"
 )
 
@@ -170,11 +171,7 @@ func excepting(e Entry, except control.Prefixes) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts, err := without(e.Prefix, holes)
-	if err != nil {
-		return nil, err
-	}
-	return spread(e, parts), nil
+	return spread(e, ipranges.Of(holes).Outside(e.Prefix)), nil
 }
 
 func spread(e Entry, over []netip.Prefix) []Entry {

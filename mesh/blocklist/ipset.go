@@ -11,6 +11,7 @@ import (
 
 	"go4.org/netipx"
 
+	"banmesh/internal/ipranges"
 	"banmesh/mesh/control"
 )
 
@@ -108,18 +109,15 @@ func (p *reader) member(text, line string) (entries []Entry, hole bool, err erro
 
 // cut removes the holes from every entry.
 func (p *reader) cut(b *netipx.IPSetBuilder) error {
-	holes, err := b.IPSet()
+	set, err := b.IPSet()
 	if err != nil {
 		return err
 	}
+	holes := ipranges.Of(set)
 	whole := p.list.Entries
 	p.list.Entries = make([]Entry, 0, len(whole))
 	for _, e := range whole {
-		parts, err := without(e.Prefix, holes)
-		if err != nil {
-			return err
-		}
-		for _, q := range parts {
+		for _, q := range holes.Outside(e.Prefix) {
 			e.Prefix = q
 			if err := p.add(e); err != nil {
 				return err
@@ -127,19 +125,4 @@ func (p *reader) cut(b *netipx.IPSetBuilder) error {
 		}
 	}
 	return nil
-}
-
-// without returns the parts of a prefix outside the holes.
-func without(q netip.Prefix, holes *netipx.IPSet) ([]netip.Prefix, error) {
-	if !holes.OverlapsPrefix(q) {
-		return []netip.Prefix{q}, nil
-	}
-	var b netipx.IPSetBuilder
-	b.AddPrefix(q)
-	b.RemoveSet(holes)
-	left, err := b.IPSet()
-	if err != nil {
-		return nil, err
-	}
-	return left.Prefixes(), nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"banmesh/internal/ipranges"
 	"banmesh/internal/random"
 	"banmesh/mesh/conductor"
 	"banmesh/store"
@@ -392,7 +393,7 @@ func (c *Committer) plan(f facts) Plan {
 // gather collects the facts from which a plan is made.
 func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	f := facts{
-		now: time.Now(), date: c.cfg.Now(), placed: c.placed(), running: running, exemptions: c.cfg.Set.Exemptions(), gone: c.cfg.Set.Gone,
+		now: time.Now(), date: c.cfg.Now(), placed: c.placed(), running: running, exemptions: ipranges.Of(c.cfg.Set.Exemptions()), gone: c.cfg.Set.Gone,
 		clocksAgree: c.cfg.ClocksAgree(), force: force,
 		maxAddresses: c.cfg.MaxAddresses, maxShrink: c.cfg.MaxShrinkPercent,
 		maxGrowth: c.cfg.MaxGrowthPercent, growthFloor: c.cfg.GrowthFloor, aggregate: c.cfg.Aggregate,

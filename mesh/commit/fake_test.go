@@ -126,10 +126,10 @@ func (s *fakeSet) Effective() iter.Seq[store.EffectiveBan] {
 			e.Newest, e.Until = max(e.Newest, store.At(b.start)), max(e.Until, store.At(b.until))
 			found[b.prefix] = e
 		}
-		exemptions := setOfPrefixes(s.allows).Ranges()
+		exemptions := setOfPrefixes(s.allows)
 		for _, p := range slices.SortedFunc(maps.Keys(found), comparePrefixes) {
 			e := found[p]
-			e.Pieces = without(p, exemptions)
+			e.Pieces = exemptions.Outside(p)
 			if len(e.Pieces) > 0 && !yield(e) {
 				return
 			}
@@ -219,7 +219,7 @@ func (s *fakeSet) unplace(ps []netip.Prefix, whose string) error {
 func (s *fakeSet) Exemptions() *netipx.IPSet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return setOfPrefixes(s.allows)
+	return setOfPrefixes(s.allows).IPSet
 }
 
 func (s *fakeSet) Frozen() (bool, string) {

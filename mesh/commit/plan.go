@@ -8,6 +8,7 @@ import (
 
 	"go4.org/netipx"
 
+	"banmesh/internal/ipranges"
 	"banmesh/store"
 )
 
@@ -53,7 +54,7 @@ type facts struct {
 	bans       []ban
 	placed     map[netip.Prefix]store.Millis // until when
 	running    []netip.Prefix
-	exemptions *netipx.IPSet // nil: nothing is exempted
+	exemptions ipranges.Set
 	gone       func(netip.Prefix) store.Gone
 
 	notBefore    map[netip.Prefix]time.Time // removed by hand: when it may be added again
@@ -91,8 +92,7 @@ type draft struct {
 	plan    Plan
 	live    map[netip.Prefix]int // index into bans, by exact prefix
 	present map[netip.Prefix]struct{}
-	space   *netipx.IPSet // of all live bans, made on first use
-	ranges  []netipx.IPRange
+	space   ipranges.Set // of all live bans, made on first use
 
 	kept  []netip.Prefix // ours, in running, wanted: the cap may remove them
 	fixed int            // how many stay whatever the cap says
@@ -126,10 +126,6 @@ func makePlan(f facts) Plan {
 func (d *draft) index() {
 	d.live = make(map[netip.Prefix]int, len(d.bans))
 	kept := make([]ban, 0, len(d.bans))
-	if d.exemptions == nil {
-		d.exemptions = &netipx.IPSet{}
-	}
-	exemptions := d.exemptions.Ranges()
 	put := func(b ban) {
 		i, ok := d.live[b.prefix]
 		if !ok {
@@ -151,7 +147,7 @@ func (d *draft) index() {
 		switch {
 		case !b.prefix.IsValid() || b.prefix.Bits() == 0 || b.prefix != b.prefix.Masked():
 		case d.exemptions.OverlapsPrefix(b.prefix):
-			for _, p := range without(b.prefix, exemptions) {
+			for _, p := range d.exemptions.Outside(b.prefix) {
 				part := b
 				part.prefix = p
 				put(part)
@@ -175,14 +171,13 @@ func (d *draft) covered(p netip.Prefix) bool {
 	return d.liveSpace().ContainsPrefix(p)
 }
 
-func (d *draft) liveSpace() *netipx.IPSet {
-	if d.space == nil {
+func (d *draft) liveSpace() ipranges.Set {
+	if d.space.IPSet == nil {
 		var b netipx.IPSetBuilder
 		for _, x := range d.bans {
 			b.AddPrefix(x.prefix)
 		}
 		d.space = setOf(&b)
-		d.ranges = d.space.Ranges()
 	}
 	return d.space
 }
@@ -231,12 +226,12 @@ func (d *draft) keepLive() {
 	if len(d.plan.Remove) == 0 {
 		return
 	}
-	var gone *netipx.IPSet
+	var gone ipranges.Set
 	for _, b := range d.bans {
 		if b.wanted {
 			continue
 		}
-		if gone == nil {
+		if gone.IPSet == nil {
 			gone = setOfPrefixes(d.plan.Remove)
 		}
 		if gone.ContainsPrefix(b.prefix) {
@@ -287,8 +282,7 @@ type judged struct {
 func (d *draft) judge(p netip.Prefix) judged {
 	j := judged{prefix: p, confirmed: true}
 	rank := 0 // of the reason: what somebody did counts more than expiry
-	d.liveSpace()
-	for _, part := range without(p, d.ranges) {
+	for _, part := range d.liveSpace().Outside(p) {
 		g := d.cause(part)
 		if d.exemptions.OverlapsPrefix(part) {
 			g.Cause = store.GoneAllowed
@@ -348,19 +342,17 @@ func (d *draft) held(p netip.Prefix) bool {
 
 // addEach adds the effective prefixes one by one.
 func (d *draft) addEach() {
-	var freed, stay *netipx.IPSet
-	if len(d.plan.Remove) > 0 && d.frozen {
+	var freed, stay ipranges.Set
+	if d.frozen {
 		freed = setOfPrefixes(d.plan.Remove)
 	}
-	if len(d.stay) > 0 {
-		stay = setOfPrefixes(d.stay)
-	}
+	stay = setOfPrefixes(d.stay)
 	add := func(p netip.Prefix) {
 		switch {
 		case d.there(p):
-		case stay != nil && stay.ContainsPrefix(p): // covered by what has to stay
+		case stay.ContainsPrefix(p): // covered by what has to stay
 		// A freeze stops additions, but not one that only replaces something wider.
-		case d.frozen && (freed == nil || !freed.ContainsPrefix(p)):
+		case d.frozen && !freed.ContainsPrefix(p):
 		case d.held(p):
 			d.plan.byHand = append(d.plan.byHand, p)
 		default:

@@ -9,6 +9,7 @@ import (
 
 	"go4.org/netipx"
 
+	"banmesh/internal/ipranges"
 	"banmesh/mesh/conductor/prefixset"
 )
 
@@ -186,7 +187,7 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 	for _, p := range running {
 		exact[p] = struct{}{}
 	}
-	var tenant, space *netipx.IPSet // of the tenant alone, and together with what is never banned; made on first use
+	var tenant, space ipranges.Set // of the tenant alone, and together with what is never banned; made on first use
 	return func(p netip.Prefix) bool {
 		if _, ok := exact[p]; ok {
 			return true
@@ -194,10 +195,10 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 		if len(running) == 0 {
 			return false
 		}
-		if tenant == nil {
+		if tenant.IPSet == nil {
 			tenant = setOfPrefixes(running)
 			var b netipx.IPSetBuilder
-			b.AddSet(tenant)
+			b.AddSet(tenant.IPSet)
 			b.AddSet(c.cfg.Set.Exemptions())
 			space = setOf(&b)
 		}

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"banmesh/internal/ipranges"
 	"net/netip"
 	"slices"
 
@@ -16,15 +17,15 @@ func comparePrefixes(a, b netip.Prefix) int {
 }
 
 // setOf returns the builder's set. A builder fails only on invalid prefixes, and everything that gets here has been checked.
-func setOf(b *netipx.IPSetBuilder) *netipx.IPSet {
+func setOf(b *netipx.IPSetBuilder) ipranges.Set {
 	s, err := b.IPSet()
-	if err != nil || s == nil {
-		return &netipx.IPSet{}
+	if err != nil {
+		s = nil
 	}
-	return s
+	return ipranges.Of(s)
 }
 
-func setOfPrefixes(ps []netip.Prefix) *netipx.IPSet {
+func setOfPrefixes(ps []netip.Prefix) ipranges.Set {
 	var b netipx.IPSetBuilder
 	for _, p := range ps {
 		b.AddPrefix(p)
@@ -32,26 +33,9 @@ func setOfPrefixes(ps []netip.Prefix) *netipx.IPSet {
 	return setOf(&b)
 }
 
-// without returns the fewest prefixes that make up p less the ranges, which are sorted and disjoint.
-func without(p netip.Prefix, ranges []netipx.IPRange) []netip.Prefix {
-	r := netipx.RangeOfPrefix(p)
-	first, _ := slices.BinarySearchFunc(ranges, r.From(), func(x netipx.IPRange, a netip.Addr) int {
-		return x.To().Compare(a)
-	})
-	var b netipx.IPSetBuilder
-	b.AddPrefix(p)
-	for _, x := range ranges[first:] {
-		if r.To().Less(x.From()) {
-			break
-		}
-		b.RemoveRange(x)
-	}
-	return prefixesOf(setOf(&b))
-}
-
 // prefixesOf returns the fewest prefixes that make up s, and never a /0, which the tenant must not hold: a whole family becomes
 // two halves.
-func prefixesOf(s *netipx.IPSet) []netip.Prefix {
+func prefixesOf(s ipranges.Set) []netip.Prefix {
 	ps := s.Prefixes()
 	for i := 0; i < len(ps); i++ {
 		if ps[i].Bits() == 0 {
@@ -77,7 +61,7 @@ func (d *draft) addSpace() {
 	var b netipx.IPSetBuilder
 	plain := !d.frozen && len(d.notBefore) == 0 && !slices.ContainsFunc(d.bans, func(x ban) bool { return !x.wanted })
 	if plain {
-		b.AddSet(d.liveSpace())
+		b.AddSet(d.liveSpace().IPSet)
 	} else {
 		for _, x := range d.bans {
 			if x.wanted {
@@ -103,25 +87,25 @@ func (d *draft) addSpace() {
 				ours.AddPrefix(p)
 			}
 		}
-		b.Intersect(setOf(&ours))
+		b.Intersect(setOf(&ours).IPSet)
 	}
 	stay := setOfPrefixes(d.stay)
-	b.RemoveSet(stay)
+	b.RemoveSet(stay.IPSet)
 	target := setOf(&b)
 
 	var missing netipx.IPSetBuilder
-	missing.AddSet(target)
-	missing.RemoveSet(setOfPrefixes(d.kept))
+	missing.AddSet(target.IPSet)
+	missing.RemoveSet(setOfPrefixes(d.kept).IPSet)
 	add := prefixesOf(setOf(&missing))
 
 	whole := target
 	if !plain { // otherwise everything kept is in the target
 		var b netipx.IPSetBuilder
-		b.AddSet(target)
+		b.AddSet(target.IPSet)
 		for _, p := range d.kept {
 			b.AddPrefix(p)
 		}
-		b.RemoveSet(stay)
+		b.RemoveSet(stay.IPSet)
 		whole = setOf(&b)
 	}
 	fewest := prefixesOf(whole)
