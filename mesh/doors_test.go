@@ -22,6 +22,7 @@ var behind = map[string]string{
 	"conductor.go":     "Doors.Conductor",
 	"alert/command.go": "Doors.Alert",
 	"rights.go":        "Doors.Prepare",
+	"obstacle.go":      "what helps where a start fails",
 	"config/config.go": "the default name, before the start",
 	"config/name.go":   "the machine's id, where the configuration is read",
 	"config/file.go":   "reading the configuration, before the start and when told to",
@@ -40,6 +41,7 @@ var behind = map[string]string{
 	"enforce/message_linux.go":    "Doors.Kernel",
 	"enforce/symbols_linux.go":    "Doors.Kernel",
 	"enforce/watch_linux.go":      "Doors.Kernel",
+	"enforce/membership_linux.go": "Doors.Kernel",
 
 	"fail2ban/client.go":    "Doors.Fail2ban",
 	"fail2ban/check.go":     "banmesh doctor",
@@ -53,7 +55,7 @@ var behind = map[string]string{
 	"gossip/owner_linux.go": "Doors.Transport",
 	"gossip/mesh.go":        "Doors.Lookup, its default",
 	"gossip/keyring.go":     "the file of the keys; keys are the system's",
-	"gossip/agree.go":       "keys are the system's",
+	"gossip/keyexchange.go": "keys are the system's",
 	"gossip/stream.go":      "nonces are the system's",
 	"gossip/packet.go":      "nonces are the system's",
 

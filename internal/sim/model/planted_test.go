@@ -57,7 +57,7 @@ var plants = []plant{
 	{"roots that differ start no exchange", "mesh/gossip/sync.go", [][2]string{
 		{"case wait == 0:\n\t\ts.want(name, 0)", "case wait == 0:"},
 	}, worlds},
-	{"what was not heard of for long still agrees", "mesh/gossip/members.go", [][2]string{
+	{"what was not heard of for long still agrees", "mesh/gossip/agreement.go", [][2]string{
 		{"if p.state != Alive || t.silent(p, now) && now.Sub(p.compared) > t.patience() {", "if p.state != Alive {"},
 	}, worlds},
 	{"the kernel drops what is allowed", "mesh/enforce/want.go", [][2]string{
