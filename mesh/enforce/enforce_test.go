@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go4.org/netipx"
 	"pgregory.net/rapid"
 
 	"banmesh/store"
@@ -109,6 +110,27 @@ func TestNothingBeforeTheFirstExchange(t *testing.T) {
 		synctest.Wait()
 		b.wants("192.0.2.2", store.Never)
 		b.wants("198.51.100.1", 0)
+	})
+}
+
+// TestOneAllowCostsAsMuchAsOneAllow: with a hundred thousand others, a comparison of all takes long.
+func TestOneAllowCostsAsMuchAsOneAllow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.set.ban("192.0.2.0/24", store.Never)
+		defer b.run()()
+		before := b.set.exempted
+		for i := range 10 {
+			b.after(b.set.allow(fmt.Sprintf("192.0.2.%d/32", i)))
+			b.wants(fmt.Sprintf("192.0.2.%d", i), 0)
+			b.wants(fmt.Sprintf("192.0.2.%d", i+1), store.Never)
+		}
+		if n := b.set.exempted - before; n > 1 {
+			t.Errorf("all exemptions were compared %d times for ten allows within a second", n)
+		}
+		b.set.exemptions = new(netipx.IPSet)
+		b.after(store.Change{Events: []store.Event{{Kind: store.EventNeverBan}}})
+		b.wants("192.0.2.9", store.Never)
 	})
 }
 
@@ -440,7 +462,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 		"own head":       {change: store.Change{OwnHead: true}},
 		"bans":           {change: store.Change{Events: []store.Event{event(store.EventBan, 1), event(store.EventExtend, 1), event(store.EventLift, 2)}}, some: 2, wake: true},
 		"an end":         {change: store.Change{Events: []store.Event{event(store.EventExpire, 1), event(store.EventPlaced, 1)}}},
-		"an allow":       {change: store.Change{Events: []store.Event{event(store.EventAllow, 1)}}, wake: true},
+		"an allow":       {change: store.Change{Events: []store.Event{event(store.EventAllow, 1)}}, some: 1, wake: true},
 		"a freeze":       {change: store.Change{Events: []store.Event{{Kind: store.EventFreeze}}}, wake: true},
 		"a block":        {change: store.Change{Events: []store.Event{{Kind: store.EventBlock}}}, all: true, wake: true},
 		"an unblock":     {change: store.Change{Events: []store.Event{{Kind: store.EventUnblock}}}, all: true, wake: true},
@@ -450,11 +472,11 @@ func TestTheQueueIsBounded(t *testing.T) {
 	} {
 		q := newQueue(time.Now)
 		q.changed(c.change)
-		some, all, since := q.take()
+		some, all, _, since := q.take()
 		if len(some) != c.some || all != c.all || len(q.wake) == 1 != c.wake || since.IsZero() != (c.some == 0 && !c.all) {
 			t.Errorf("%s: %d prefixes, all %v, woken %d; want %d, %v, %v", name, len(some), all, len(q.wake), c.some, c.all, c.wake)
 		}
-		if some, all, since := q.take(); len(some) > 0 || all || !since.IsZero() {
+		if some, all, _, since := q.take(); len(some) > 0 || all || !since.IsZero() {
 			t.Errorf("%s: not empty after it was taken", name)
 		}
 	}

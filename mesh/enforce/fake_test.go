@@ -19,8 +19,10 @@ type fakeSet struct {
 	now        func() time.Time
 	bans       map[netip.Prefix]store.Millis
 	exemptions *netipx.IPSet
+	allows     []netip.Prefix
 	frozen     bool
 	whole      int // how often all was asked for
+	exempted   int // how often all exemptions were
 }
 
 func newFakeSet(now func() time.Time) *fakeSet {
@@ -47,12 +49,20 @@ func (s *fakeSet) lift(p string) store.Change {
 func (s *fakeSet) allow(prefixes ...string) store.Change {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var c store.Change
+	for _, p := range s.allows {
+		c.Events = append(c.Events, store.Event{Kind: store.EventDisallow, Prefix: p})
+	}
+	s.allows = nil
 	var b netipx.IPSetBuilder
-	for _, p := range prefixes {
-		b.AddPrefix(netip.MustParsePrefix(p))
+	for _, text := range prefixes {
+		p := netip.MustParsePrefix(text)
+		b.AddPrefix(p)
+		s.allows = append(s.allows, p)
+		c.Events = append(c.Events, store.Event{Kind: store.EventAllow, Prefix: p})
 	}
 	s.exemptions, _ = b.IPSet()
-	return store.Change{Events: []store.Event{{Kind: store.EventAllow}}}
+	return c
 }
 
 func (s *fakeSet) freeze(frozen bool) store.Change {
@@ -71,6 +81,7 @@ func (s *fakeSet) Frozen() (bool, string) {
 func (s *fakeSet) Exemptions() *netipx.IPSet {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.exempted++
 	return s.exemptions
 }
 

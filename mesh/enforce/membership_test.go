@@ -82,8 +82,29 @@ func TestWhatOthersDoDuringALargeChangeIsNoticed(t *testing.T) {
 	}
 }
 
-// TestALargeChangeTakesLittleOfTheKernelsMemory: some 130 bytes an address. A report about each would take 5 KiB or more.
-func TestALargeChangeTakesLittleOfTheKernelsMemory(t *testing.T) {
+// TestNobodyListensDuringALargeChange: the kernel would make a report of each element.
+func TestNobodyListensDuringALargeChange(t *testing.T) {
+	s := newSpace(t)
+	n, _ := watched(t, s)
+	const member = " 00000040 " // of the group of nftables
+	listens := func() bool { return strings.Contains(s.run("", "cat", "/proc/self/net/netlink"), member) }
+	if !listens() {
+		t.Fatal("the watch is not in the group")
+	}
+	err := n.unreported(func() error {
+		if listens() {
+			t.Error("the watch stays in the group")
+		}
+		return nil
+	})
+	if err != nil || !listens() {
+		t.Errorf("afterwards: %v, in the group %v", err, listens())
+	}
+}
+
+// TestFiguresKernelMemoryOfALargeChange: some 130 bytes an address. A report about each would take 5 KiB or more, which the
+// kernel makes for listeners in any namespace: this needs a machine without others.
+func TestFiguresKernelMemoryOfALargeChange(t *testing.T) {
 	const addresses, most = 60_000, 1 << 10
 	var took int64
 	for range 3 { // the memory is the whole machine's

@@ -13,18 +13,20 @@ const most = 4096
 
 // queue holds what has changed since the last look.
 type queue struct {
-	mu   sync.Mutex
-	some map[netip.Prefix]struct{}
-	all  bool
-	news News          // what others did to the router
-	wake chan struct{} // holds one
+	mu     sync.Mutex
+	some   map[netip.Prefix]struct{}
+	all    bool
+	look   bool                      // exemptions have changed, and it is not known where
+	exempt map[netip.Prefix]struct{} // where allows have changed since the exemptions were last compared; most+1 is too many
+	news   News                      // what others did to the router
+	wake   chan struct{}             // holds one
 
 	now   func() time.Time
 	since time.Time // when the oldest entry came; zero while it is empty
 }
 
 func newQueue(now func() time.Time) queue {
-	return queue{some: make(map[netip.Prefix]struct{}), wake: make(chan struct{}, 1), now: now}
+	return queue{some: make(map[netip.Prefix]struct{}), exempt: make(map[netip.Prefix]struct{}), wake: make(chan struct{}, 1), now: now}
 }
 
 // changed adds a change that may alter what is enforced. The end of a ban does not: the router has known it since the ban.
@@ -35,8 +37,11 @@ func (q *queue) changed(c store.Change) {
 	q.all = q.all || c.More > 0
 	for i := range c.Events {
 		switch e := &c.Events[i]; e.Kind {
-		case store.EventBan, store.EventExtend, store.EventLift:
+		case store.EventBan, store.EventExtend, store.EventLift, store.EventAllow, store.EventDisallow:
 			news = true
+			if allow := e.Kind == store.EventAllow || e.Kind == store.EventDisallow; allow && len(q.exempt) <= most {
+				q.exempt[e.Prefix] = struct{}{}
+			}
 			if q.all {
 				break
 			}
@@ -46,7 +51,9 @@ func (q *queue) changed(c store.Change) {
 			}
 		case store.EventBlock, store.EventUnblock:
 			news, q.all = true, true
-		case store.EventAllow, store.EventDisallow, store.EventNeverBan, store.EventFreeze, store.EventThaw:
+		case store.EventNeverBan:
+			news, q.look = true, true
+		case store.EventFreeze, store.EventThaw:
 			news = true // checked each time
 		}
 	}
@@ -114,11 +121,20 @@ func (q *queue) takeNews() News {
 	return n
 }
 
-// take empties the queue; since is when its oldest entry came.
-func (q *queue) take() (some map[netip.Prefix]struct{}, all bool, since time.Time) {
+// take empties the queue; look says that the exemptions must be compared, since is when its oldest entry came.
+func (q *queue) take() (some map[netip.Prefix]struct{}, all, look bool, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	some, all, since = q.some, q.all, q.since
-	q.some, q.all, q.since = make(map[netip.Prefix]struct{}), false, time.Time{}
-	return some, all, since
+	some, all, look, since = q.some, q.all, q.look, q.since
+	q.some, q.all, q.look, q.since = make(map[netip.Prefix]struct{}), false, false, time.Time{}
+	return some, all, look, since
+}
+
+// takeExempt returns where allows have changed since the last call.
+func (q *queue) takeExempt() map[netip.Prefix]struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := q.exempt
+	q.exempt = make(map[netip.Prefix]struct{})
+	return out
 }

@@ -39,7 +39,8 @@ type worker struct {
 	read       bool          // first read what the router actually holds
 	layout     bool          // check what the elements are in
 	check      bool          // a minute has passed
-	exemptions *netipx.IPSet // as of the last look
+	look       bool          // the exemptions may have changed without an event
+	exemptions *netipx.IPSet // as of the last comparison of them
 	frozen     bool          // as of the last look
 	retry      time.Duration // after the next error
 	owed       time.Time     // since when the router is behind, apart from the queue; zero while it is not
@@ -114,6 +115,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		case <-minutes.C:
 			w.check = true
 		case <-looks.C:
+			w.look = true
 		case <-e.queue.wake:
 		}
 	}
@@ -256,9 +258,10 @@ func (w *worker) heard(ctx context.Context, elements []netip.Addr) ([]netip.Pref
 }
 
 // changes takes the queue's entries and examines those that need no comparison. It reads the exemptions before the bans: if
-// they change in between, the next look sees it.
+// they change in between, the next look sees it. Allows come with an event that says where, so that one among many does not
+// cost as much as a comparison of all.
 func (w *worker) changes() []netip.Prefix {
-	some, all, since := w.queue.take()
+	some, all, look, since := w.queue.take()
 	if w.owed.IsZero() {
 		w.owed = since
 	}
@@ -267,15 +270,18 @@ func (w *worker) changes() []netip.Prefix {
 		w.abandon()
 		w.frozen, w.all = frozen, true
 	}
-	exemptions := w.cfg.Set.Exemptions()
-	if w.exemptions == nil {
-		w.all = true
-	} else {
-		for _, p := range shifted(w.exemptions, exemptions) {
-			some[p] = struct{}{}
+	if w.look = w.look || look; w.look || w.exemptions == nil {
+		maps.Copy(some, w.queue.takeExempt()) // the exemptions of the last comparison were other ones there
+		exemptions := w.cfg.Set.Exemptions()
+		if w.exemptions == nil {
+			w.all = true
+		} else {
+			for _, p := range shifted(w.exemptions, exemptions) {
+				some[p] = struct{}{}
+			}
 		}
+		w.exemptions, w.look = exemptions, false
 	}
-	w.exemptions = exemptions
 	if len(some) > most {
 		w.all = true
 		clear(some)

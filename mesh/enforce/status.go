@@ -105,7 +105,7 @@ func (w *worker) behind(n int) {
 func (w *worker) failed(err error) time.Duration {
 	w.abandon()
 	w.all, w.read, w.layout, w.ready = true, true, true, false
-	if _, _, since := w.queue.take(); w.owed.IsZero() { // what is missing includes what was in the queue
+	if _, _, _, since := w.queue.take(); w.owed.IsZero() { // what is missing includes what was in the queue
 		w.owed = since
 	}
 	missing := w.missing()
