@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -93,7 +94,19 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 	for _, p := range r.Addresses {
 		m.present[p] = struct{}{}
 	}
-	reset := m.reset(r, placed, shrink)
+	m.lookAtPlaced(&n, before, placed, live, old, hold, m.reset(r, placed, shrink))
+	maps.DeleteFunc(m.ours, func(p netip.Prefix, _ store.Millis) bool { _, there := m.present[p]; return !there })
+	m.lookAtForeign(&n, placed, hold)
+	m.forget(placed, live)
+	slices.SortFunc(n.byHand, comparePrefixes)
+	slices.SortFunc(n.reset, comparePrefixes)
+	slices.SortFunc(n.foreign, comparePrefixes)
+	return n
+}
+
+// lookAtPlaced compares the reading with what is placed. before is when running was read the last time.
+func (m *memory) lookAtPlaced(n *news, before time.Time, placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool, old func(store.Millis) bool, hold time.Duration, reset bool) {
+	now := m.at
 	m.absent = make(map[netip.Prefix]store.Millis)
 	for p, until := range placed {
 		if _, there := m.present[p]; there {
@@ -136,11 +149,11 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 			}
 		}
 	}
-	for p := range m.ours {
-		if _, there := m.present[p]; !there {
-			delete(m.ours, p)
-		}
-	}
+}
+
+// lookAtForeign keeps the sightings of what is in the tenant and not ours.
+func (m *memory) lookAtForeign(n *news, placed map[netip.Prefix]store.Millis, hold time.Duration) {
+	now := m.at
 	for p := range m.present {
 		_, ours := m.ours[p]
 		_, recorded := placed[p]
@@ -170,30 +183,15 @@ func (m *memory) look(now time.Time, r conductor.Running, placed map[netip.Prefi
 		}
 	}
 	m.listForeign()
-	for p := range m.seen {
-		if _, ours := placed[p]; !ours {
-			delete(m.seen, p)
-		}
-	}
-	for p := range m.byHand {
-		if _, ours := placed[p]; !ours || !live(p) {
-			delete(m.byHand, p)
-		}
-	}
-	for p := range m.confirmed {
-		if !live(p) {
-			delete(m.confirmed, p)
-		}
-	}
-	for p := range m.unused {
-		if _, ours := placed[p]; !ours {
-			delete(m.unused, p)
-		}
-	}
-	slices.SortFunc(n.byHand, comparePrefixes)
-	slices.SortFunc(n.reset, comparePrefixes)
-	slices.SortFunc(n.foreign, comparePrefixes)
-	return n
+}
+
+// forget drops what is remembered of prefixes that are no longer placed or no longer banned.
+func (m *memory) forget(placed map[netip.Prefix]store.Millis, live func(netip.Prefix) bool) {
+	ours := func(p netip.Prefix) bool { _, ok := placed[p]; return ok }
+	maps.DeleteFunc(m.seen, func(p netip.Prefix, _ store.Millis) bool { return !ours(p) })
+	maps.DeleteFunc(m.byHand, func(p netip.Prefix, _ handRemoval) bool { return !ours(p) || !live(p) })
+	maps.DeleteFunc(m.confirmed, func(p netip.Prefix, _ struct{}) bool { return !live(p) })
+	maps.DeleteFunc(m.unused, func(p netip.Prefix, _ time.Time) bool { return !ours(p) })
 }
 
 // reset reports whether a reading shows that the tenant was replaced rather than edited: the tenant or our member is gone
