@@ -38,8 +38,8 @@ const (
 	StartupStore   Datastore = "startup"
 )
 
-// helloSettle is the least time between our hello and the first operation.
-const helloSettle = 50 * time.Millisecond
+// helloPause is the least time between our hello and the first operation.
+const helloPause = 50 * time.Millisecond
 
 // DialConfig says how to reach one NETCONF server.
 type DialConfig struct {
@@ -68,7 +68,7 @@ type Session struct {
 	mu     sync.Mutex // held during an operation
 	broken error      // guarded by mu
 
-	settled bool // guarded by mu
+	greeted bool // awaitHello has waited; guarded by mu
 }
 
 // Dial connects, logs in and exchanges hellos; the context bounds all of it. Errors: ErrKeyFile, ErrHostKey,
@@ -255,7 +255,7 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
 	}
 
-	if err := s.settle(ctx); err != nil {
+	if err := s.awaitHello(ctx); err != nil {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
 	}
 	stop := s.t.bound(ctx)
@@ -283,14 +283,14 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	return reply, nil
 }
 
-// settle delays the first operation after our hello: one server never answers an operation that it reads together with the
+// awaitHello delays the first operation after our hello: one server never answers an operation that it reads together with the
 // hello, and the protocol does not tell when it has read the hello.
-func (s *Session) settle(ctx context.Context) error {
-	if s.settled {
+func (s *Session) awaitHello(ctx context.Context) error {
+	if s.greeted {
 		return nil
 	}
-	s.settled = true
-	t := time.NewTimer(time.Until(s.t.helloSent.Add(helloSettle)))
+	s.greeted = true
+	t := time.NewTimer(time.Until(s.t.helloSent.Add(helloPause)))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

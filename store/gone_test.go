@@ -177,15 +177,15 @@ func TestAChangeOfLeaderPilesUpNothing(t *testing.T) {
 	if len(a.Placed()) != 0 || len(b.Placed()) != 0 {
 		t.Fatal("still placed")
 	}
-	settle := func(n *node) { // the store's own calls have been answered when one of ours is
+	written := func(n *node) { // the store's own calls have been answered when one of ours is
 		n.Tick(true)
 		n.must(n.SaveMeta(ctx, "x", []byte("y")))
 	}
 	for range 4 {
 		c.add(11 * time.Minute)
-		settle(a)
+		written(a)
 		b.pull(a)
-		settle(b)
+		written(b)
 		a.pull(b)
 	}
 	equalSets(t, a, b)

@@ -78,7 +78,7 @@ func (s *set) relimitLater(o *origin) {
 }
 
 // admit decides whether a new record exceeds a limit of its origin. A record at the end of its origin's order is judged at
-// once, so that a flood costs only its own records. A record in between has settle judge all of them again, if that can make a
+// once, so that a flood costs only its own records. A record in between has finish judge all of them again, if that can make a
 // difference.
 func (s *set) admit(i uint32) {
 	if s.limits == (Limits{}) {

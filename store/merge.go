@@ -65,7 +65,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	}
 	held := append(rangeSet(nil), l.held...).union(c.ranges.without(c.not))
 	if len(held) > maxHeldRanges {
-		set.settle()
+		set.finish()
 		s.collect()
 		return Merged{}, &WireError{"too many holes in a log"}
 	}
@@ -101,7 +101,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 		l.held = held
 		s.pending.head(l)
 	}
-	set.settle()
+	set.finish()
 	s.collect()
 	return m, nil
 }
@@ -143,7 +143,7 @@ func (s *Store) takeBack(c *chunk) Merged {
 	}
 	s.meetForged(forged, beyond)
 	s.own.insert(&s.set.slab, fresh)
-	s.set.settle()
+	s.set.finish()
 	s.collect()
 	return m
 }

@@ -255,7 +255,7 @@ func share(all, n int) int {
 }
 
 // add takes one record into the set. The caller puts index into the log's order (logState.insert), for a Gone before the call,
-// marks its number as held, and calls settle after the last one. Records that this member has just written (mine) are on disk
+// marks its number as held, and calls finish after the last one. Records that this member has just written (mine) are on disk
 // and acknowledged, and passed the bounds before.
 func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	twins, has := s.sameNumber(l, it)
@@ -508,8 +508,8 @@ func (s *set) forgetSides(i uint32) {
 	}
 }
 
-// settle finishes a change: it applies limits and blocks, and drops logs that became empty.
-func (s *set) settle() {
+// finish ends a change: it applies limits and blocks, and drops logs that became empty.
+func (s *set) finish() {
 	s.removeSpent()
 	var later []*origin
 	for len(s.dirty) > 0 || s.control.dirty {

@@ -227,7 +227,7 @@ func (s *Store) load() error {
 	set.own = s.own
 	s.loadEpochs()
 	s.loadLives()
-	set.settle()
+	set.finish()
 	s.loadConfirmed()
 	set.quiet = false
 	s.collect()
@@ -263,7 +263,7 @@ func (s *Store) Tick(agree bool) {
 		s.set.agree = agree
 		s.set.advance(s.now())
 		more := agree && s.set.forget(20000)
-		s.set.settle()
+		s.set.finish()
 		s.set.guardTick()
 		changed := s.set.endConfirmed()
 		s.collect()

@@ -434,7 +434,7 @@ func (s *Store) apply(p *plan) {
 	s.set.mute = false
 	s.own.insert(&s.set.slab, fresh)
 	s.headSeq = p.next - 1
-	s.set.settle()
+	s.set.finish()
 	s.collect()
 	s.noteChange(true, nil, 0)
 }

@@ -53,7 +53,7 @@ func (n *nftTables) unreported(f func() error) error {
 	}
 	before, err := n.generation()
 	if err == nil {
-		err = n.settle()
+		err = n.awaitReports()
 	}
 	if err != nil {
 		return err
@@ -96,9 +96,9 @@ func (n *nftTables) generation() (g uint32, err error) {
 	return g, errors.Join(failed, err)
 }
 
-// settle returns once the kernel has reported everything of the transactions before: it makes one at a time, and this one is
+// awaitReports returns once the kernel has reported everything of the transactions before: it makes one at a time, and this one is
 // empty.
-func (n *nftTables) settle() error {
+func (n *nftTables) awaitReports() error {
 	s := newScript(tableName)
 	s.control(unix.NFNL_MSG_BATCH_END)
 	return n.exchange(s.b, func(*syscall.NetlinkMessage) {})
