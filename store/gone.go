@@ -160,7 +160,8 @@ func (s *set) isGone(r *rec) bool {
 	return l.origin.gones > 0 && s.gone(l.origin)[l.id.Epoch].contains(r.seq)
 }
 
-// noteSpent notes the lifts of record i that a Gone names: it ceases to be in the root.
+// noteSpent notes the lifts of record i, which ceases to be in the root. removeSpent looks which of them a Gone names: where Gones end
+// among other records, each look would gather anew what the rest of them name.
 func (s *set) noteSpent(i uint32) {
 	r := s.slab.at(i)
 	if r.kind == KindLift || !s.withdrawable(i) {
@@ -168,7 +169,7 @@ func (s *set) noteSpent(i uint32) {
 	}
 	for c := s.head(r.key()); c != 0; {
 		l := s.slab.at(c)
-		if l.kind == KindLift && s.isGone(l) && s.names(c, r) {
+		if l.kind == KindLift && s.originOf(l).gones > 0 && s.names(c, r) {
 			s.spent = append(s.spent, c)
 		}
 		c = l.next

@@ -477,6 +477,48 @@ func TestGonesOfOneOriginAreBounded(t *testing.T) {
 	}
 }
 
+// Gones that end together cost as little when records that have lifts end between them.
+func TestGonesEndCheaplyAmongOtherRecords(t *testing.T) {
+	end := func(between bool) time.Duration {
+		c := newClock()
+		a := newNode(t, "a", c, nil)
+		f := newForge("rogue", 1)
+		until := c.millis() + hour
+		for n := range maxGones {
+			ranges := make([]goneRange, 0, maxGone)
+			for i := range uint64(maxGone) {
+				first := 1 + uint64(n*7919)%2000 + i*4000
+				ranges = append(ranges, goneRange{7, seqRange{first, first}, until})
+			}
+			f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: until, gone: ranges})
+			if between {
+				f.write(item{kind: KindAllow, key: mustKey(addr(n)), start: c.millis(), until: until})
+				f.write(item{kind: KindLift, key: mustKey(addr(n)), start: c.millis(), until: until + hour, lift: &liftBody{offences: []offence{{"a", "j", 1}}}})
+			}
+			if f.n >= 50 || n == maxGones-1 {
+				a.take(f)
+				f.chunkMaker = chunkMaker{id: f.id}
+			}
+		}
+		if kept := len(a.set.gones); kept != maxGones {
+			t.Fatalf("%d withdrawals kept, want %d", kept, maxGones)
+		}
+		c.add(3*time.Hour + 30*time.Minute)
+		began := time.Now()
+		a.tick(true)
+		took := time.Since(began)
+		if kept := len(a.set.gones); kept != 0 {
+			t.Fatalf("%d withdrawals left", kept)
+		}
+		return took
+	}
+	alone, among := end(false), end(true)
+	t.Logf("alone %v, among others %v", alone, among)
+	if among > 20*alone+5*time.Second {
+		t.Errorf("the end of %d withdrawals took %v, among other records %v", maxGones, alone, among)
+	}
+}
+
 // An author hears of the bound before anything is written, and what it takes over need not fit twice.
 func TestAWithdrawalThatWouldNotBeKeptIsRefused(t *testing.T) {
 	c := newClock()
