@@ -56,7 +56,8 @@ type sighting struct {
 type handRemoval struct {
 	notBefore time.Time     // when it may be added again; zero while it is there
 	hold      time.Duration // the wait that led to notBefore
-	last      time.Time     // of the last reading here that had it; zero: another member found it gone
+	found     time.Time     // of the first reading here that lacked it
+	last      time.Time     // of the last reading here that had it; zero: another member found it gone, or no member was away then
 	judged    bool          // newest is known
 	newest    store.Millis  // start of the newest ban of exactly it when it was found gone; zero: none
 }
@@ -144,7 +145,7 @@ func (m *memory) lookAtPlaced(n *news, before time.Time, placed map[netip.Prefix
 				n.reset = append(n.reset, p)
 			default:
 				next := min(max(2*h.hold, hold), maxHold)
-				m.byHand[p] = handRemoval{notBefore: now.Add(next), hold: next, last: before}
+				m.byHand[p] = handRemoval{notBefore: now.Add(next), hold: next, found: now, last: before}
 				n.byHand = append(n.byHand, p)
 			}
 		}
@@ -361,8 +362,8 @@ func (m *memory) notBefore() map[netip.Prefix]time.Time {
 	return held
 }
 
-// foundByHand lists what waits because a reading here lacked it, sorted.
-func (m *memory) foundByHand() []netip.Prefix {
+// inDoubt lists what waits because a reading here lacked it, though a member that was away may have removed it, sorted.
+func (m *memory) inDoubt() []netip.Prefix {
 	var ps []netip.Prefix
 	for p, h := range m.byHand {
 		if !h.notBefore.IsZero() && !h.last.IsZero() {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -160,5 +161,55 @@ func cutAndHeal(t *testing.T, s *site, r *rand.Rand) {
 	}
 	if !slices.Equal(s.tenant(), want) {
 		t.Errorf("tenant = %v soon after the cut, want %v", s.tenant(), want)
+	}
+}
+
+// A member that was there when a prefix was found gone cannot have removed it beyond a cut, so its restart does not end the wait.
+// One that was away then may have.
+func TestALaterRestartOfAMemberDoesNotEndTheWaitAfterARemovalByHand(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		t.Run(fmt.Sprintf("away=%v", away), func(t *testing.T) {
+			play(t, func(t *testing.T, s *site) {
+				var mu sync.Mutex
+				var other Peer
+				turn := func(alive bool) {
+					mu.Lock()
+					defer mu.Unlock()
+					other = Peer{Name: "b", MayLead: true, Failed: !alive, Alive: alive, Since: time.Now()}
+				}
+				turn(true)
+				a := newAgent(t, s, "a", func(c *Config) {
+					c.tuning.ByHandWait = time.Hour
+					c.Peers = func() []Peer {
+						mu.Lock()
+						defer mu.Unlock()
+						p := other
+						if p.Alive {
+							p.Agreed = time.Now()
+						}
+						return []Peer{p}
+					}
+				})
+				defer a.halt()
+				a.set.ban(100*time.Hour, many(1)...)
+				pass(time.Minute)
+				wantTenant(t, s, many(1)...)
+				if away {
+					turn(false)
+				}
+				s.byHand(nil, many(1))
+				pass(10 * time.Minute) // the leader looks each five
+				wantTenant(t, s)
+				turn(false)
+				pass(time.Minute)
+				turn(true)
+				pass(time.Minute)
+				if away {
+					wantTenant(t, s, many(1)...)
+				} else {
+					wantTenant(t, s)
+				}
+			})
+		})
 	}
 }
