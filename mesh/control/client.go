@@ -158,7 +158,7 @@ func (c *Client) ListJSON(ctx context.Context, q ListQuery, to io.Writer) error 
 	}
 	defer body.Close()
 	var last lastBytes
-	if _, err := io.Copy(io.MultiWriter(to, &last), body); err != nil {
+	if _, err := io.Copy(io.MultiWriter(to, &last), &plainReader{from: body}); err != nil {
 		return fmt.Errorf("list: %w", c.cut(err))
 	}
 	if string(last[:]) != "]\n" {
@@ -184,7 +184,8 @@ func (c *Client) List(ctx context.Context, q ListQuery, each func(Ban) error) er
 		return err
 	}
 	defer body.Close()
-	if err := readBans(bufio.NewReaderSize(body, 64<<10), each); err != nil {
+	shown := func(b Ban) error { plain(&b); return each(b) }
+	if err := readBans(bufio.NewReaderSize(body, 64<<10), shown); err != nil {
 		var broken *readError
 		if errors.As(err, &broken) {
 			if broken.cut {
@@ -220,6 +221,7 @@ func (c *Client) Events(ctx context.Context, each func(Event) error) error {
 			}
 			return fmt.Errorf("events: %w", c.cut(err))
 		}
+		plain(&e)
 		if err := each(e); err != nil {
 			return err
 		}
@@ -258,6 +260,7 @@ func receive[R any](ctx context.Context, c *Client, method, path string, body []
 	if err := json.Unmarshal(b, &reply); err != nil {
 		return reply, fmt.Errorf("reply of the agent at %s: %w", c.socket, err)
 	}
+	plain(&reply)
 	return reply, nil
 }
 
@@ -300,6 +303,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	if json.Unmarshal(b, &e) != nil || e.Message == "" {
 		return nil, fmt.Errorf("agent at %s: unexpected reply, status %d", c.socket, status)
 	}
+	plain(&e)
 	return nil, &e
 }
 

@@ -1,0 +1,51 @@
+package control
+
+import (
+	"io"
+	"reflect"
+
+	"banmesh/store/text"
+)
+
+// plain makes every text of a reply fit for a terminal. An agent cleans what others worded, but root reads the replies, and
+// an agent that somebody has taken over must not steer root's terminal.
+func plain(reply any) { plainValue(reflect.ValueOf(reply).Elem()) }
+
+func plainValue(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.CanSet() {
+			v.SetString(text.Clean(v.String(), v.Len()))
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			plainValue(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			plainValue(v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			plainValue(v.Index(i))
+		}
+	}
+}
+
+// plainReader replaces control characters in JSON that is passed on as it came. The agent writes none but line ends.
+type plainReader struct {
+	from io.Reader
+	last byte
+}
+
+func (r *plainReader) Read(b []byte) (int, error) {
+	n, err := r.from.Read(b)
+	for i, c := range b[:n] {
+		c1 := r.last == 0xC2 && c >= 0x80 && c < 0xA0 // U+0080 to U+009F in UTF-8
+		if c < ' ' && c != '\n' || c == 0x7F || c1 {
+			b[i] = '?'
+		}
+		r.last = c
+	}
+	return n, err
+}
