@@ -494,7 +494,7 @@ func (w *world) lift(i int, q store.LiftRequest) {
 		// history goes another way.
 		if o.kind == store.KindBan && fits(o.offence) && o.until+hour <= max(w.now, now)+2*minute &&
 			slices.ContainsFunc(w.ops, func(p *op) bool {
-				return p.kind == store.KindBan && p.offence.same(o.offence) && p.until+2*hour > w.now
+				return p.kind == store.KindBan && p.offence.same(o.offence) && (p.until+2*hour > w.now || !n.right()) // it forgets nothing then
 			}) {
 			return
 		}
@@ -721,7 +721,7 @@ func (w *world) carry(n *node, o *op) {
 // takenUp reports whether a lift of n's own bans is said by a later one of others' bans as well, which has replaced it.
 func takenUp(n *node, b *op) bool {
 	for c := range n.known.all {
-		if c.id > b.id && c.kind == store.KindLift && c.prefix == b.prefix && c.origin() == n.name && foreign(c.lifts, n.name) &&
+		if len(b.lifts) > 0 && c.id > b.id && c.kind == store.KindLift && c.prefix == b.prefix && c.origin() == n.name && foreign(c.lifts, n.name) &&
 			!slices.ContainsFunc(b.lifts, func(f offence) bool { return !slices.Contains(c.lifts, f) }) {
 			return true
 		}
