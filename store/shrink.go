@@ -121,10 +121,10 @@ func startShrink(d *boltDisk, wake func()) (*shrink, error) {
 	}
 	to.db.AllocSize = shrinkFrom // otherwise the file is up to 16 MB longer than its content
 	s.to = to.db
-	from := d.db
+	from, done := d.db, s.done // the writer replaces s.done when it has read from it
 	go func() {
-		s.done <- s.copy(from, d.path)
-		close(s.done)
+		done <- s.copy(from, d.path)
+		close(done)
 		wake()
 	}()
 	return s, nil
