@@ -30,8 +30,7 @@ func TestFileKeepsEverything(t *testing.T) {
 	path, now := storePath(t), time.Now
 	ctx := context.Background()
 	s := openReal(t, path, "a", now)
-	peer := newNode(t, "b", newClock(), nil)
-	peer.clock.now = now()
+	peer := newNode(t, "b", &clock{now: now()}, nil)
 	peer.ban("198.51.100.1", 3*time.Hour, func(q *BanRequest) { q.Reason = "seen twice" })
 	until := At(now()) + hour
 	if _, err := s.Ban(ctx, []BanRequest{{Prefix: pfx("192.0.2.1"), Until: until}, {Prefix: pfx("2001:db8::/64"), Until: Never}}); err != nil {

@@ -457,8 +457,8 @@ func TestGonesOfOneOriginAreBounded(t *testing.T) {
 	}
 	first := send(100)
 	hundred := time.Since(begun)
-	rest := send(900)
-	if kept, refused := first.New+rest.New, first.Refused+rest.Refused; kept != maxGones || refused != 1000-maxGones {
+	rest := send(500)
+	if kept, refused := first.New+rest.New, first.Refused+rest.Refused; kept != maxGones || refused != 600-maxGones {
 		t.Errorf("%d kept, %d refused", kept, refused)
 	}
 	c.add(4 * time.Hour)
@@ -467,9 +467,9 @@ func TestGonesOfOneOriginAreBounded(t *testing.T) {
 		t.Errorf("%d records left", n)
 	}
 	took := time.Since(begun)
-	t.Logf("the first hundred %v, a thousand and their end %v", hundred, took)
+	t.Logf("the first hundred %v, six hundred and their end %v", hundred, took)
 	if took > 100*hundred+time.Second {
-		t.Errorf("the first hundred took %v, a thousand and their end %v", hundred, took)
+		t.Errorf("the first hundred took %v, six hundred and their end %v", hundred, took)
 	}
 	other := newForge("b", 1).write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: []goneRange{{7, seqRange{1, 1}, c.millis() + hour}}})
 	if m := a.take(other); m.New != 1 {
@@ -597,12 +597,12 @@ func TestAGoneIncludesAnother(t *testing.T) {
 	}
 }
 
-// Large Gones that say each something else are cheap to compare.
+// Large Gones that say each something else are cheap to compare: fifty beside 250 take little more than their share beside fifty.
 func TestFiguresManyLargeGones(t *testing.T) {
 	c := newClock()
 	a := newNode(t, "a", c, nil)
 	f := newForge("rogue", 1)
-	var took time.Duration
+	var took []time.Duration
 	for n := range uint64(300) {
 		ranges := make([]goneRange, 0, maxGone)
 		for i := range uint64(maxGone - 1) {
@@ -613,12 +613,12 @@ func TestFiguresManyLargeGones(t *testing.T) {
 		if n%50 == 49 {
 			began := time.Now()
 			a.take(f)
-			took = time.Since(began)
+			took = append(took, time.Since(began))
 			f.chunkMaker = chunkMaker{id: f.id}
 		}
 	}
-	t.Logf("50 Gones beside 250: %v", took)
-	if took > time.Second {
-		t.Errorf("50 Gones beside 250 took %v", took)
+	t.Logf("50 Gones after 50, 100 …: %v", took)
+	if last := took[len(took)-1]; last > 100*took[0]+time.Second {
+		t.Errorf("50 Gones alone took %v, beside 250 %v", took[0], last)
 	}
 }
