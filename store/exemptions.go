@@ -1,11 +1,12 @@
 package store
 
 import (
-	"banmesh/internal/ipranges"
 	"net/netip"
 
 	"github.com/google/btree"
 	"go4.org/netipx"
+
+	"banmesh/internal/ipranges"
 )
 
 // allowBook finds the held allows by prefix, whether or not they count: there may be hundreds of thousands, and any change of

@@ -1,11 +1,12 @@
 package commit
 
 import (
-	"banmesh/internal/ipranges"
 	"net/netip"
 	"slices"
 
 	"go4.org/netipx"
+
+	"banmesh/internal/ipranges"
 )
 
 // comparePrefixes orders by address, then the wider first.
