@@ -12,7 +12,8 @@ import (
 // merge into few ranges: an address that comes and goes many times costs one record, not one each time.
 //
 // A number at which nothing is kept may be that of a lift which a newer lift of its author has replaced. A member that has not
-// received the newer one still needs it, so a lift remains, whatever a Gone names, while it covers a record in the root.
+// received the newer one still needs it, so a lift remains, whatever a Gone names, while it covers a record in the root. Where that
+// record comes after both, only the newer lift covers it.
 
 // goneRange is one range of numbers that a Gone withdraws.
 type goneRange struct {

@@ -374,7 +374,7 @@ func TestLiftsStayWhileTheirTargetsAreOnTheirWay(t *testing.T) {
 }
 
 // A withdrawal also names the numbers of lifts that a newer one has replaced. Before the newer one arrives the older one stays in
-// force, in any order of arrival and over a restart.
+// force on a member that holds what it lifts, whichever of lift and withdrawal came first, and over a restart.
 func TestAGoneLeavesALiftThatIsStillNeeded(t *testing.T) {
 	c := newClock()
 	ctx := context.Background()
