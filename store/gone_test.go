@@ -478,7 +478,7 @@ func TestGonesOfOneOriginAreBounded(t *testing.T) {
 }
 
 // Gones that end together cost as little when records that have lifts end between them.
-func TestGonesEndCheaplyAmongOtherRecords(t *testing.T) {
+func TestFiguresGonesEndAmongOtherRecords(t *testing.T) {
 	end := func(between bool) time.Duration {
 		c := newClock()
 		a := newNode(t, "a", c, nil)
