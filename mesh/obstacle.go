@@ -55,7 +55,11 @@ func fileFix(err error, cfg *config.Config) string {
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
 		return "move it away, or choose another path in the configuration"
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Sprintf("`install -d %s -m 0755 %s`", ours, obstacle(at.Path))
+		missing := obstacle(at.Path)
+		if _, err := os.Lstat(missing); err == nil { // the directory is there, and install would change whose it is
+			return "put it there, or correct the path"
+		}
+		return fmt.Sprintf("`install -d %s -m 0755 %s`", ours, missing)
 	case errors.Is(err, fs.ErrPermission):
 		return rightsFix(at, cfg, ours)
 	}
