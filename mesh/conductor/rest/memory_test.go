@@ -35,13 +35,10 @@ func largeAuthority(w io.Writer, what string) {
 
 // A candidate with somebody's edits in a configuration of many megabytes costs at most three times its size, attempt after
 // attempt. The driver runs in a process of its own, whose peak the kernel tells.
-func TestADirtyLargeCandidateCostsThreeTimesItsSize(t *testing.T) {
+func TestFiguresADirtyLargeCandidateCostsThreeTimesItsSize(t *testing.T) {
 	if url := os.Getenv("BANMESH_TEST_LARGE"); url != "" {
 		compareLarge(t, url, os.Getenv("BANMESH_TEST_PIN"), os.Getenv("BANMESH_TEST_PASSWORD"))
 		return
-	}
-	if raceDetector {
-		t.Skip("the race detector multiplies memory")
 	}
 	for _, chunked := range []bool{false, true} {
 		c := &lab{t: t, dir: t.TempDir()}
