@@ -15,9 +15,9 @@ const loud = 512
 
 // membership is the watching socket's in the group that gets the kernel's reports.
 //
-// While the group has a member, in whatever network namespace, the kernel allocates a report of several KiB for each element of a transaction and sends none
-// before all are made: a million elements took more than 5 GB of its memory and five times as long. So the socket leaves the
-// group for that time.
+// While the group has a member, in whatever network namespace, the kernel allocates a report of several KiB for each element of
+// a transaction and sends none before all are made: a million elements took more than 5 GB of its memory and five times as long.
+// So the socket leaves the group for that time.
 type membership struct {
 	mu   sync.Mutex
 	conn *netlink.Conn // nil while nothing is watched

@@ -327,7 +327,7 @@ func (n *nftTables) apply(c Change) error {
 			return explain("guard the change of the table", err)
 		}
 		if guarded {
-			// What fails to go is taken away by Fix. // Fix removes one that cannot be removed now
+			// Fix removes one that cannot be removed now.
 			defer n.unguard()
 		}
 		if err := s.replaceTable(ports); err != nil {
