@@ -42,15 +42,15 @@ type Conductor struct {
 	cfg    Config
 	driver Driver
 	nodes  []*node
-	began  time.Time
 	settle time.Duration // how long a reading must stay the same before anything is undone because of it
 
 	mu       sync.Mutex // guards the fields below and those of each node; never held over a call to the server
 	closed   bool
 	calls    map[*context.CancelCauseFunc]struct{} // each ends one call under way
 	sessions map[Session]struct{}
-	first    int  // index of the node to try first: the last one that worked
-	doubted  bool // the outcome of its last commit is unknown: read running there, but edit at the next node
+	began    time.Time // when its first edit began
+	first    int       // index of the node to try first: the last one that worked
+	doubted  bool      // the outcome of its last commit is unknown: read running there, but edit at the next node
 	features string
 	warnings []string
 }
@@ -74,7 +74,7 @@ type node struct {
 // New makes a Conductor of a driver; it does not connect.
 func New(cfg Config, d Driver) *Conductor {
 	c := &Conductor{
-		cfg: cfg, driver: d, began: time.Now(), settle: min(3*time.Second, cfg.Timeout/10),
+		cfg: cfg, driver: d, settle: min(3*time.Second, cfg.Timeout/10),
 		calls: make(map[*context.CancelCauseFunc]struct{}), sessions: make(map[Session]struct{}),
 	}
 	for _, name := range d.Nodes() {

@@ -15,17 +15,23 @@ const (
 	tidyAgain = 30 * time.Second // between attempts at a node that does not answer
 )
 
-// errEarly means that this process or its predecessor may have committed the difference a moment ago, at another node, and that
-// running shows it late. Undone here, it would be taken out of force by the next commit of an administrator at this node.
+// errEarly means that this process, its predecessor or another leader may have committed the difference a moment ago, at another
+// node, and that running shows it late. Undone here, it would be taken out of force by the next commit of an administrator at this
+// node.
 var errEarly = errors.New("running may still show an earlier commit late")
 
 // tidyOthers cleans the candidates of the other nodes, where each node has its own. If a node fell silent during an edit, the
 // next commit of an administrator there would put the leftover in force and overwrite what has changed since. A new process
-// looks at each node once, because its predecessor may have been killed.
+// looks at each node once, because its predecessor may have been killed, and not before running shows what that committed.
 func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permit) {
 	if s.Candidate() != NodeCandidate {
 		return
 	}
+	c.mu.Lock()
+	if c.began.IsZero() {
+		c.began = time.Now()
+	}
+	c.mu.Unlock()
 	for i, n := range c.nodes {
 		c.mu.Lock()
 		left := n.leftover

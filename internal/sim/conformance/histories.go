@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"banmesh/internal/sim/conductorsim"
+	"banmesh/mesh/commit"
 	"banmesh/mesh/conductor"
 )
 
@@ -155,11 +156,13 @@ func (h *chapter) attempt(ctx context.Context, add, remove []netip.Prefix) error
 	return errors.Join(err, errors.New("killed"), old.Close())
 }
 
-// settle brings about what is wanted, as a mesh would: it reads, plans and tries again. A new process leaves other nodes alone
-// for as long as a commit may take to show, so it waits that long between attempts.
+// settle brings about what is wanted, as a mesh would: it reads, plans and tries again. From its first attempt on, a new process
+// leaves other nodes alone for as long as a commit may take to show. So attempts are that long apart, and two must find nothing
+// to do.
 func (h *chapter) settle() {
 	h.c = h.open()
 	var err error
+	var done commit.Conductor // the one that found nothing to do
 	for deadline := time.Now().Add(200 * bound); time.Now().Before(deadline); {
 		time.Sleep(bound)
 		var r conductor.Running
@@ -178,8 +181,11 @@ func (h *chapter) settle() {
 		if err = h.attempt(h.ctx(), add, remove); err != nil {
 			h.note("settle: %v", err)
 		} else if len(add)+len(remove) == 0 {
-			h.wantClean()
-			return
+			if done == h.c {
+				h.wantClean()
+				return
+			}
+			done = h.c
 		}
 	}
 	h.Fatalf("what is wanted does not come about: %v", err)
