@@ -545,9 +545,19 @@ func TestAWithdrawalThatWouldNotBeKeptIsRefused(t *testing.T) {
 	if a.Head() != head || len(a.Allows()) != 1 {
 		t.Errorf("head %v, was %v, allows %v", a.Head(), head, a.Allows())
 	}
+	b := newNode(t, "b", c, nil)
+	b.pull(a)
+	if n, err := b.DropAllow(ctx, []netip.Prefix{addr(1)}); n != 1 || err != nil {
+		t.Errorf("on another router: %d dropped, %v", n, err)
+	}
+	a.pull(b)
+	if left := a.Allows(); len(left) != 0 {
+		t.Errorf("allows %v after another router dropped them", left)
+	}
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(2)}}))
 	c.add(4 * time.Hour)
 	a.tick(true)
-	if n, err := a.DropAllow(ctx, []netip.Prefix{addr(1)}); n != 1 || err != nil {
+	if n, err := a.DropAllow(ctx, []netip.Prefix{addr(2)}); n != 1 || err != nil {
 		t.Errorf("after the earlier ones have expired: %d dropped, %v", n, err)
 	}
 }
