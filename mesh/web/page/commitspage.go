@@ -93,15 +93,15 @@ type nextCommit struct {
 	mu   sync.Mutex // held while asking
 	diff control.Diff
 	err  error
-	at   time.Time
+	at   time.Time // of the answer
 }
 
 // diffPage shows what the next commit would change.
 type diffPage struct {
 	*view
-	Asked   stamp // when the conductor was asked
-	Changes []change
-	NoDiff  string
+	Answered stamp // when the conductor did
+	Changes  []change
+	NoDiff   string
 }
 
 // serveDiff serves what the next commit would change.
@@ -112,7 +112,7 @@ func (p *Page) serveDiff(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			page.NoDiff = err.Error()
 		}
-		page.Asked = stampAt(at, p.now())
+		page.Answered = stampAt(at, p.now())
 		page.Changes = nonempty(
 			newChange("+", "add", "To add", d.Add, len(d.Add)),
 			newChange("−", "remove", "To remove", d.Remove, len(d.Remove)),
@@ -125,7 +125,7 @@ func (p *Page) serveDiff(w http.ResponseWriter, r *http.Request) {
 	p.write(w, "diff-page", page)
 }
 
-// ask returns the difference, and when it was asked for.
+// ask returns the difference, and when the conductor answered.
 func (n *nextCommit) ask(ctx context.Context, a agent, now func() time.Time) (control.Diff, time.Time, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -133,8 +133,8 @@ func (n *nextCommit) ask(ctx context.Context, a agent, now func() time.Time) (co
 		// The answer is for all who wait, so it does not end with the first one's request.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), diffWithin)
 		defer cancel()
-		n.at = now()
 		n.diff, n.err = a.Diff(ctx)
+		n.at = now() // those who waited meanwhile take this answer, however long it took
 	}
 	return n.diff, n.at, n.err
 }

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -80,6 +81,32 @@ func TestTheNextCommitIsAskedForOnce(t *testing.T) {
 	now = now.Add(diffPace)
 	f.diff = control.Diff{}
 	wants(t, "an empty difference", text(t, p, "/diff"), "Nothing: the tenant holds what it should")
+}
+
+// slow is an agent whose conductor does not answer in time.
+type slow struct {
+	fake
+	now time.Time
+}
+
+func (s *slow) Diff(context.Context) (control.Diff, error) {
+	s.diffed++
+	s.now = s.now.Add(diffWithin)
+	return control.Diff{}, context.DeadlineExceeded
+}
+
+// Otherwise each of them would wait for all before it.
+func TestViewersWhoWaitForOneAnswerShareIt(t *testing.T) {
+	var n nextCommit
+	s := slow{now: time.Now()}
+	for range 3 {
+		if _, at, err := n.ask(t.Context(), &s, func() time.Time { return s.now }); err == nil || !at.Equal(s.now) {
+			t.Errorf("answered at %v: %v; want an error at %v", at, err, s.now)
+		}
+	}
+	if s.diffed != 1 {
+		t.Errorf("the conductor was asked %d times, want once", s.diffed)
+	}
 }
 
 func TestWithoutAConductorThereAreNoCommits(t *testing.T) {
