@@ -238,7 +238,27 @@ func (e *edit) revert(ctx context.Context) error {
 		return fmt.Errorf("undo own edits: %w", err)
 	}
 	e.reverted()
+	if !e.locked && e.s.Candidate() == NodeCandidate {
+		if err := e.catchUp(ctx); err != nil {
+			e.log.Warn("the candidate is behind running and could not be brought up to date", "err", err)
+		}
+	}
 	return nil
+}
+
+// catchUp resets a node's candidate that an edit of ours has kept from following a commit at another node: everybody would take
+// it for an administrator's edit. Without our edit it must be exactly what it was when this edit found it clean, so that nobody
+// loses anything.
+func (e *edit) catchUp(ctx context.Context) error {
+	d, err := e.compare(ctx)
+	if err != nil || d.Clean() || d.Text == 0 || d.Text != e.n.clean || e.c.lacks(e.n, AbilityDiscard) {
+		return err
+	}
+	err = e.s.Discard(ctx)
+	if errors.Is(err, errors.ErrUnsupported) {
+		e.learn(AbilityDiscard, err)
+	}
+	return err
 }
 
 // doubtAssigned notes that values which our edit did not read back from what it created are not the server's, but others' edits.
@@ -322,10 +342,10 @@ func (e *edit) onlyOwnEdits(ctx context.Context) error {
 	}
 	c := d.change
 	if !d.OnlyOurs() || len(prefixset.Minus(c.added, e.ours.added)) > 0 || len(prefixset.Minus(c.removed, e.ours.removed)) > 0 {
-		if e.s.Candidate() != PrivateCandidate {
+		if e.s.Candidate() == SharedCandidate {
 			return e.editedBy(d)
 		}
-		// Reverting our edits shows whether somebody else edits with our account.
+		// Reverting our edits shows whether somebody else edits here.
 		if err := e.revert(ctx); err != nil {
 			return err
 		}

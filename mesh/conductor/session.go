@@ -63,8 +63,8 @@ type Session interface {
 	Validate(ctx context.Context) error
 	// Commit makes the candidate running. It is ErrUnknown if no answer tells what became of it.
 	Commit(ctx context.Context) error
-	// Discard resets the candidate to running. It is called only under our own lock, or for a PrivateCandidate that nobody
-	// else edits with our account.
+	// Discard resets the candidate to running. It is called only under our own lock, for a PrivateCandidate that nobody else
+	// edits with our account, or for a NodeCandidate that holds no edit and is behind running.
 	Discard(ctx context.Context) error
 
 	// Denied lists the enabled services of running that deny our tenant, sorted.

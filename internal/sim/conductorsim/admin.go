@@ -65,6 +65,11 @@ func (a *Admin) CommitConfirmed(timeout time.Duration) error {
 // Discard drops all edits of the candidate, including other people's.
 func (a *Admin) Discard() error { return a.do(func() error { return a.sim.stores.Discard(a.actor) }) }
 
+// Revert drops all edits of a node's candidate, as an administrator at that node.
+func (s *Sim) Revert(node int) error {
+	return s.stores.Discard(Actor{User: "operator", Via: "console", Node: node})
+}
+
 // Lock takes the candidate's lock.
 func (a *Admin) Lock() error {
 	return a.do(func() error { return a.sim.stores.Lock(a.actor, StoreCandidate) })

@@ -21,6 +21,7 @@ type chapter struct {
 	*bench
 	random *rand.Rand
 	wanted map[netip.Prefix]bool
+	killed bool // a process was killed
 	log    []string
 }
 
@@ -152,7 +153,7 @@ func (h *chapter) attempt(ctx context.Context, add, remove []netip.Prefix) error
 	}
 	// Killed: it does nothing more, and its session ends with the process.
 	old := h.c
-	h.c = h.open()
+	h.c, h.killed = h.open(), true
 	return errors.Join(err, errors.New("killed"), old.Close())
 }
 
@@ -182,6 +183,7 @@ func (h *chapter) settle() {
 			h.note("settle: %v", err)
 		} else if len(add)+len(remove) == 0 {
 			if done == h.c {
+				h.revertBehind()
 				h.wantClean()
 				return
 			}
@@ -189,4 +191,16 @@ func (h *chapter) settle() {
 		}
 	}
 	h.Fatalf("what is wanted does not come about: %v", err)
+}
+
+// revertBehind does what only an administrator can. If a process was killed at node 2 while a router was committed at node 1, the
+// edit that it left keeps node 2's candidate from following when the router goes. The next process undoes that edit, but to it the
+// router is an administrator's edit.
+func (h *chapter) revertBehind() {
+	risky := func(line string) bool { return strings.Contains(line, "/router[risky") }
+	if !h.killed || h.Nodes < 2 || h.OwnCandidate || slices.ContainsFunc(leaves(h.Sim.Running()), risky) ||
+		!slices.ContainsFunc(leaves(h.Sim.Candidate(User, 2)), risky) {
+		return
+	}
+	h.note("revert node 2, which is behind: %v", h.Sim.Revert(2))
 }

@@ -282,7 +282,10 @@ func (n *node) compare(ctx context.Context, key conductor.Key) (*conductor.Diffe
 	if err != nil {
 		return nil, err
 	}
-	d := &conductor.Difference{Text: maphash.Bytes(textSeed, b)}
+	d := &conductor.Difference{}
+	if shown {
+		d.Text = maphash.Bytes(textSeed, b)
+	}
 	if !bytes.Equal(a, b) {
 		d.Foreign = firstDifference(a, b, key)
 	}

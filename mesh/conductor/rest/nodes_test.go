@@ -248,6 +248,57 @@ func TestAnotherUsersCommitInBetweenIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// Where each node has its own candidate, a commit at one node between our edit and our commit at the other leaves the candidate
+// there behind. Without our edit it is what it was when the edit began, so it is brought up to date and not waited for. What
+// somebody has begun there meanwhile stays.
+func TestACommitAtTheOtherNodeInBetweenIsNotWaitedFor(t *testing.T) {
+	for name, edited := range map[string]bool{"nobody edits here": false, "somebody edits here": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+				ours, theirs := 2, 1 // an administrator works at node 1
+				if edited {
+					ours, theirs = 1, 2
+				}
+				r := c.client(func(cfg *rest.Config) { cfg.URLs = c.urls[ours-1 : ours] })
+				c.seed(r, "192.0.2.1/32")
+				e, err := r.Begin(t.Context(), conductor.Permit{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := e.Apply(t.Context(), prefixes("192.0.2.2/32"), nil); err != nil {
+					t.Fatal(err)
+				}
+				a := c.Admin("operator")
+				defer a.Close()
+				if err := a.Edit(routerR9); err != nil {
+					t.Fatal(err)
+				}
+				if edited {
+					c.seed(c.client(func(cfg *rest.Config) { cfg.URLs = c.urls[theirs-1 : theirs] }), "192.0.2.4/32")
+				} else if err := a.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				var busy *conductor.BusyError
+				if err := e.Commit(t.Context()); !errors.As(err, &busy) || busy.Dirty != edited {
+					t.Errorf("commit: %v", err)
+				}
+				e.Close(t.Context())
+				if edited {
+					if !strings.Contains(fmt.Sprint(flat(c.Candidate("operator", ours))), "r9") {
+						t.Error("the administrator's edit is gone")
+					}
+					return
+				}
+				c.seed(r, "192.0.2.3/32")
+				c.want("192.0.2.1/32", "192.0.2.3/32")
+				c.wantCleanCandidate("admin", ours)
+				c.wantHistory()
+			})
+		})
+	}
+}
+
 // A conductor that does not tell whether a candidate is changed need not: without our edits it is what it was when it was clean.
 func TestAnotherUsersCommitIsToldFromAnEditWithoutTheConductorsWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -121,9 +121,10 @@ func (s *restSession) Commit(ctx context.Context) error {
 	return fmt.Errorf("%w: %v", conductor.ErrUnknown, err)
 }
 
-// Discard reverts the candidate. It refuses to on a shared one, where it would drop other people's edits.
+// Discard reverts the candidate. It refuses to on one that all nodes share, which is never behind running: there it could only
+// drop other people's edits.
 func (s *restSession) Discard(ctx context.Context) error {
-	if s.ab.style != styleUser {
+	if s.ab.style != styleUser && s.ab.style != styleNode {
 		return lacking("revert a candidate of others")
 	}
 	_, err := s.n.call(ctx, http.MethodPost, "/config/revertToRunning", struct{}{})
