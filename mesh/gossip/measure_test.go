@@ -17,8 +17,10 @@ func TestALargeMesh(t *testing.T) {
 	inALargeMesh(t, 30, 24, 10, 10)
 }
 
-// TestFiguresThreeHundredMembers is the bar for a large mesh, with -measure over more bans.
-func TestFiguresThreeHundredMembers(t *testing.T) {
+// TestSoakThreeHundredMembers is the bar for a large mesh, with -measure over more bans. It takes some five minutes, which is too
+// long for a figure.
+func TestSoakThreeHundredMembers(t *testing.T) {
+	need.Soak(t)
 	calm, lossy := 20, 20
 	if *measure {
 		calm, lossy = 100, 1000
