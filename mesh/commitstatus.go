@@ -116,11 +116,5 @@ func (l *lead) committedNow() func(netip.Prefix) bool {
 	if err != nil { // it holds valid prefixes only
 		return func(netip.Prefix) bool { return false }
 	}
-	b.AddSet(l.Set.Exemptions())
-	whole, err := b.IPSet()
-	if err != nil {
-		return func(netip.Prefix) bool { return false }
-	}
-	tenant, space := ipranges.Of(running), ipranges.Of(whole)
-	return func(p netip.Prefix) bool { return tenant.OverlapsPrefix(p) && space.ContainsPrefix(p) }
+	return commit.Within(ipranges.Of(running), l.Set.Exemptions())
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -90,12 +91,8 @@ func (f *formerJails) run(ctx context.Context) error {
 // look is one try at each, and says whether any is left.
 func (f *formerJails) look(ctx context.Context) (any bool) {
 	f.mu.Lock()
-	var jails []string
-	for jail := range f.left {
-		jails = append(jails, jail)
-	}
+	jails := slices.Sorted(maps.Keys(f.left))
 	f.mu.Unlock()
-	slices.Sort(jails)
 	for _, jail := range jails {
 		err := f.empty(ctx, jail)
 		gone := errors.Is(err, fail2ban.ErrNoClient) // with fail2ban went what it bans

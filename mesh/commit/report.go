@@ -187,7 +187,7 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 	for _, p := range running {
 		exact[p] = struct{}{}
 	}
-	var tenant, space ipranges.Set // of the tenant alone, and together with what is never banned; made on first use
+	var within func(netip.Prefix) bool // made on first use
 	return func(p netip.Prefix) bool {
 		if _, ok := exact[p]; ok {
 			return true
@@ -195,15 +195,21 @@ func (c *Committer) CommittedNow() func(netip.Prefix) bool {
 		if len(running) == 0 {
 			return false
 		}
-		if tenant.IPSet == nil {
-			tenant = setOfPrefixes(running)
-			var b netipx.IPSetBuilder
-			b.AddSet(tenant.IPSet)
-			b.AddSet(c.cfg.Set.Exemptions())
-			space = setOf(&b)
+		if within == nil {
+			within = Within(setOfPrefixes(running), c.cfg.Set.Exemptions())
 		}
-		return tenant.OverlapsPrefix(p) && space.ContainsPrefix(p)
+		return within(p)
 	}
+}
+
+// Within returns a function that reports whether a tenant holds all of an effective prefix: some of it, and all that is not
+// exempt. The function is cheap to call for many prefixes.
+func Within(tenant ipranges.Set, exemptions *netipx.IPSet) func(netip.Prefix) bool {
+	var b netipx.IPSetBuilder
+	b.AddSet(tenant.IPSet)
+	b.AddSet(exemptions)
+	space := setOf(&b)
+	return func(p netip.Prefix) bool { return tenant.OverlapsPrefix(p) && space.ContainsPrefix(p) }
 }
 
 // RemovedByHand lists what somebody has removed from the tenant although it is banned, and what is not put back yet, as this
