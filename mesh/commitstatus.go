@@ -9,6 +9,7 @@ import (
 	"go4.org/netipx"
 
 	"banmesh/internal/ipranges"
+	"banmesh/internal/shell"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
 	"banmesh/mesh/leader"
@@ -85,7 +86,7 @@ func (l *lead) warningsAlone() (w []string) {
 		w = append(w, text)
 	}
 	for _, name := range l.stall.PassedOver() {
-		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, leader.BarredFor, name))
+		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, leader.BarredFor, shell.Quote(name)))
 	}
 	return w
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/config"
 )
 
@@ -49,9 +50,9 @@ func fileFix(err error, cfg *config.Config) string {
 	ours := fmt.Sprintf("-o %d -g %d", os.Geteuid(), os.Getegid())
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Sprintf("make room on its disk (`df %s`), then start the agent again", dir)
+		return fmt.Sprintf("make room on its disk (`df %s`), then start the agent again", shell.Quote(dir))
 	case errors.Is(err, syscall.EROFS):
-		return fmt.Sprintf("make it writable again, after a look at dmesg: `mount -o remount,rw \"$(findmnt -n -o TARGET --target %s)\"`", dir)
+		return fmt.Sprintf("make it writable again, after a look at dmesg: `mount -o remount,rw \"$(findmnt -n -o TARGET --target %s)\"`", shell.Quote(dir))
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
 		return "move it away, or choose another path in the configuration"
 	case errors.Is(err, fs.ErrNotExist):
@@ -59,7 +60,7 @@ func fileFix(err error, cfg *config.Config) string {
 		if _, err := os.Lstat(missing); err == nil { // the directory is there, and install would change whose it is
 			return "put it there, or correct the path"
 		}
-		return fmt.Sprintf("`install -d %s -m 0755 %s`", ours, missing)
+		return fmt.Sprintf("`install -d %s -m 0755 %s`", ours, shell.Quote(missing))
 	case errors.Is(err, fs.ErrPermission):
 		return rightsFix(at, cfg, ours)
 	}
@@ -73,17 +74,17 @@ func rightsFix(at *fs.PathError, cfg *config.Config, ours string) string {
 	inside := func(dir string) bool { return what == dir || strings.HasPrefix(what, dir+"/") }
 	switch {
 	case err != nil || os.Geteuid() == 0:
-		return "`namei -l " + at.Path + "` shows whose it is"
+		return "`namei -l " + shell.Quote(at.Path) + "` shows whose it is"
 	case at.Op == "mkdir":
-		return fmt.Sprintf("`install -d %s -m 0700 %s`", ours, at.Path)
+		return fmt.Sprintf("`install -d %s -m 0700 %s`", ours, shell.Quote(at.Path))
 	case !info.IsDir(), inside(cfg.DataDir):
-		return fmt.Sprintf("the agent runs as user %d: `chown -h %[1]d:%d %s`", os.Geteuid(), os.Getegid(), what)
+		return fmt.Sprintf("the agent runs as user %d: `chown -h %[1]d:%d %s`", os.Geteuid(), os.Getegid(), shell.Quote(what))
 	case at.Path == cfg.Socket || at.Path == cfg.Socket+".lock":
 		// What else lies in the directory must not become the agent's.
 		own := filepath.Join(what, "banmesh")
-		return fmt.Sprintf("the agent runs as user %d: `install -d %s -m 0755 %s`, and `socket: %[3]s/banmesh.sock` in the configuration", os.Geteuid(), ours, own)
+		return fmt.Sprintf("the agent runs as user %d: `install -d %s -m 0755 %s`, and `socket: %s/banmesh.sock` in the configuration", os.Geteuid(), ours, shell.Quote(own), own)
 	}
-	return fmt.Sprintf("the agent runs as user %d, `namei -l %s` shows where it may not go on", os.Geteuid(), at.Path)
+	return fmt.Sprintf("the agent runs as user %d, `namei -l %s` shows where it may not go on", os.Geteuid(), shell.Quote(at.Path))
 }
 
 // obstacle is where the way to a path ends: the path itself, or the directory above it

@@ -20,6 +20,7 @@ func TestAMissingFileGivesNoDirectoryAway(t *testing.T) {
 	for path, advice := range map[string]string{
 		filepath.Join(dir, "token"):           "put it there",
 		dangling:                              "put it there",
+		filepath.Join(dir, "absent it's/s"):   " '" + filepath.Join(dir, `absent it'\''s`) + "'`",
 		filepath.Join(dir, "absent", "s"):     " " + filepath.Join(dir, "absent") + "`",
 		filepath.Join(dir, "absent/two", "s"): " " + filepath.Join(dir, "absent/two") + "`",
 	} {

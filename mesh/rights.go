@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/config"
 )
 
@@ -52,7 +53,7 @@ func flaw(cfg *config.Config, path, what string, wantDir bool, uid int, why stri
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return &RightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, cmp.Or(fileFix(err, cfg), "ls -ld "+path)}
+		return &RightsFlaw{fmt.Sprintf("%s cannot be looked at: %v", what, err), why, cmp.Or(fileFix(err, cfg), "ls -ld "+shell.Quote(path))}
 	case wantDir && !info.IsDir():
 		return &RightsFlaw{fmt.Sprintf("%s %s is not a directory", what, path), why, "move it away"}
 	case !wantDir && !info.Mode().IsRegular():
@@ -61,10 +62,10 @@ func flaw(cfg *config.Config, path, what string, wantDir bool, uid int, why stri
 	others := info.Mode().Perm()&0o002 != 0 && !(wantDir && info.Mode()&fs.ModeSticky != 0)
 	group := info.Mode().Perm()&0o020 != 0 && !wantDir
 	if others || group {
-		return &RightsFlaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + path}
+		return &RightsFlaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + shell.Quote(path)}
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && uid >= 0 && st.Uid != 0 && int(st.Uid) != uid {
-		return &RightsFlaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown -h %d %s", uid, path)}
+		return &RightsFlaw{fmt.Sprintf("%s %s belongs to user %d, neither root nor the agent's own (%d)", what, path, st.Uid, uid), why, fmt.Sprintf("chown -h %d %s", uid, shell.Quote(path))}
 	}
 	return nil
 }
@@ -88,7 +89,7 @@ func checkRights(cfg *config.Config, log *slog.Logger) error {
 			continue
 		}
 		if info, err := os.Stat(s.path); err == nil && info.Mode().Perm()&0o077 != 0 {
-			log.Warn("others can read a secret", "key", s.key, "file", s.path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()), "fix", "chmod 600 "+s.path)
+			log.Warn("others can read a secret", "key", s.key, "file", s.path, "mode", fmt.Sprintf("%04o", info.Mode().Perm()), "fix", "chmod 600 "+shell.Quote(s.path))
 		}
 	}
 	return nil

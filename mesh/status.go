@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
 	"banmesh/mesh/gossip"
@@ -167,17 +168,17 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 	}
 	w = append(w, a.trouble.jails.warnings()...)
 	if a.trouble.former != "" {
-		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[1]s`", a.trouble.former, a.cfg.Name)
+		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[3]s`", a.trouble.former, a.cfg.Name, shell.Quote(a.trouble.former))
 	}
 	if s.Spooled > 0 {
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
 	}
 	for _, origin := range s.Blocked {
 		if origin == a.cfg.Name {
-			warn("nothing of this router counts: it is blocked by %s; undo at another router with `banmesh revoke --origin %s --unblock`, or block there who did it", saidBy(a.store.Blockers(origin)), origin)
+			warn("nothing of this router counts: it is blocked by %s; undo at another router with `banmesh revoke --origin %s --unblock`, or block there who did it", saidBy(a.store.Blockers(origin)), shell.Quote(origin))
 			continue
 		}
-		warn("nothing of %s counts: it is blocked by %s; undo with `banmesh revoke --origin %s --unblock`", origin, saidBy(a.store.Blockers(origin)), origin)
+		warn("nothing of %s counts: it is blocked by %s; undo with `banmesh revoke --origin %s --unblock`", origin, saidBy(a.store.Blockers(origin)), shell.Quote(origin))
 	}
 	w = append(w, warning.Exceeding(a.store.Exceeding())...)
 	w = append(w, warning.WideAllows(a.store.Allows())...)

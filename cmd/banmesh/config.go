@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh"
 	"banmesh/mesh/config"
 )
@@ -133,7 +134,7 @@ func readableAs(who *syscall.Credential, path string) error {
 	var exit *exec.ExitError
 	switch err := cmd.Run(); {
 	case errors.As(err, &exit):
-		return fmt.Errorf("%s cannot be read by the agent's user %d: chown -h %d %s", path, who.Uid, who.Uid, path)
+		return fmt.Errorf("%s cannot be read by the agent's user %d: chown -h %d %s", path, who.Uid, who.Uid, shell.Quote(path))
 	case err != nil:
 		return fmt.Errorf("%s: whether the agent's user can read it is not known: %w", path, err)
 	}

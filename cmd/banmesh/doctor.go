@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh"
 	"banmesh/mesh/config"
 	"banmesh/mesh/control"
@@ -63,7 +64,7 @@ func (l *local) configuration() []doctor.Finding {
 		if l.file == nil {
 			l.file = &config.File{Config: config.Default()}
 		}
-		fix := "banmesh config check " + path
+		fix := "banmesh config check " + shell.Quote(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			fix = "banmesh doctor --config FILE, with the agent's own file"
 		}
@@ -118,7 +119,7 @@ func certificate(cfg *config.Config, now time.Time) []doctor.Finding {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return nil // said of the file
 	case err != nil:
-		return []doctor.Finding{{Severity: doctor.Serious, What: oneLine(err), Why: "The agent does not start with it; one that runs goes on with the certificate before.", Fix: "openssl x509 -noout -text -in " + files.Cert}}
+		return []doctor.Finding{{Severity: doctor.Serious, What: oneLine(err), Why: "The agent does not start with it; one that runs goes on with the certificate before.", Fix: "openssl x509 -noout -text -in " + shell.Quote(files.Cert)}}
 	case now.After(leaf.NotAfter):
 		return []doctor.Finding{{Severity: doctor.Serious, What: fmt.Sprintf("the HTTP listener's certificate %s has ended on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Clients that read metrics, feeds and the page refuse it.", Fix: "renew it: the agent reads it again by itself"}}
 	case leaf.NotAfter.Sub(now) < certificateEnds:
@@ -138,10 +139,10 @@ func files(cfg *config.Config) []doctor.File {
 	}
 	add(cfg.Gossip.Keyring, "gossip.keyring", "the gossip keys", bans, "copy it from another router, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | "+installLine(cfg, cfg.Gossip.Keyring))
 	k := &cfg.Commit
-	trust := "banmesh conductor trust ADDRESS --known-hosts " + k.KnownHosts
+	trust := "banmesh conductor trust ADDRESS --known-hosts " + shell.Quote(k.KnownHosts)
 	switch k.Driver {
 	case "netconf":
-		add(k.Key, "commit.key", "the conductor's login key", configures, asAgent(cfg)+"ssh-keygen -t ed25519 -N '' -f "+k.Key)
+		add(k.Key, "commit.key", "the conductor's login key", configures, asAgent(cfg)+"ssh-keygen -t ed25519 -N '' -f "+shell.Quote(k.Key))
 		add(k.KnownHosts, "commit.known_hosts", "the conductor's host key", "", trust)
 	case "rest":
 		add(k.PasswordFile, "commit.password_file", "the conductor's password", configures, installLine(cfg, k.PasswordFile)+", then type the password of "+k.User+", Enter and Ctrl-D")
@@ -171,7 +172,7 @@ func installLine(cfg *config.Config, path string) string {
 	if who := agentUser(cfg); who != nil {
 		to = fmt.Sprintf("-o %d -g %d ", who.Uid, who.Gid)
 	}
-	return "install -T " + to + "-m 0600 /dev/stdin " + path
+	return "install -T " + to + "-m 0600 /dev/stdin " + shell.Quote(path)
 }
 
 // asAgent runs what follows as the agent's user, "" where that is who runs this.
@@ -193,7 +194,7 @@ func unreadableByAgent(cfg *config.Config) []doctor.Finding {
 		}
 		if err := readableAs(who, f.Path); err != nil {
 			out = append(out, doctor.Finding{Severity: doctor.Serious, What: fmt.Sprintf("%s %s (%s): the agent's user %d cannot read it", f.What, f.Path, f.Key, who.Uid),
-				Why: "The agent does not start, or does not commit, without it.", Fix: fmt.Sprintf("chown -h %d:%d %s", who.Uid, who.Gid, f.Path)})
+				Why: "The agent does not start, or does not commit, without it.", Fix: fmt.Sprintf("chown -h %d:%d %s", who.Uid, who.Gid, shell.Quote(f.Path))})
 		}
 	}
 	return out

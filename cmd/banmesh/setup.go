@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
@@ -295,7 +296,7 @@ func (s *setup) steps(ctx context.Context, c *console, configure func() error) e
 	runs := true
 	switch err := s.m.Start(ctx); {
 	case errors.Is(err, install.ErrNoService):
-		c.warn("note: %v; start the agent with: banmesh agent --config %s", err, s.m.Config)
+		c.warn("note: %v; start the agent with: banmesh agent --config %s", err, shell.Quote(s.m.Config))
 		runs = s.answers(ctx, c)
 	case err != nil:
 		return fmt.Errorf("start the agent: %w; see journalctl -u banmesh", err)

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"banmesh/internal/shell"
 )
 
 // Access is who may read a file.
@@ -33,9 +35,9 @@ func ReadPrivate(path string, allow Access, maxBytes int, what string) (fs.FileI
 	case !info.Mode().IsRegular():
 		return nil, nil, fmt.Errorf("%s is not a regular file", path)
 	case allow == OwnerOnly && info.Mode().Perm()&0o077 != 0:
-		return nil, nil, fmt.Errorf("%s has mode %#o, others can read it; run: chmod 600 %s", path, info.Mode().Perm(), path)
+		return nil, nil, fmt.Errorf("%s has mode %#o, others can read it; run: chmod 600 %s", path, info.Mode().Perm(), shell.Quote(path))
 	case allow == OwnerAndGroup && info.Mode().Perm()&0o027 != 0:
-		return nil, nil, fmt.Errorf("%s has mode %#o, others can read or change it; run: chmod g-w,o= %s", path, info.Mode().Perm(), path)
+		return nil, nil, fmt.Errorf("%s has mode %#o, others can read or change it; run: chmod g-w,o= %s", path, info.Mode().Perm(), shell.Quote(path))
 	}
 	b, err := io.ReadAll(io.LimitReader(f, int64(maxBytes)+1))
 	switch {

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"net/url"
+
+	"banmesh/internal/shell"
 )
 
 // Leader says whether this agent may commit, and how much it is preferred.
@@ -132,7 +134,7 @@ func (c *Config) validateREST() error {
 	case (k.PasswordFile == "") == (k.TokenFile == ""):
 		bad.add(field("commit.password_file", "or commit.token_file is needed, and not both: a file with the secret on its first line"))
 	case k.CAFile == "" && k.PinSHA256 == "":
-		bad.add(field("commit.pin_sha256", "or commit.ca_file is needed: `banmesh conductor trust %s` shows the certificate's", k.Conductors[0]))
+		bad.add(field("commit.pin_sha256", "or commit.ca_file is needed: `banmesh conductor trust %s` shows the certificate's", shell.Quote(k.Conductors[0])))
 	case k.Validate == "test-then-set":
 		bad.add(field("commit.validate", "test-then-set is NETCONF's: auto, explicit or none over REST"))
 	}

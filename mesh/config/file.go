@@ -18,6 +18,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/control"
 )
 
@@ -130,7 +131,7 @@ func Read(path string) ([]byte, error) {
 		if !ok || os.Geteuid() != 0 || st.Uid == 0 {
 			return nil
 		}
-		return fmt.Errorf("%s belongs to user %d, who could have root run anything by it: look through it, then chown root %s", path, st.Uid, path)
+		return fmt.Errorf("%s belongs to user %d, who could have root run anything by it: look through it, then chown root %s", path, st.Uid, shell.Quote(path))
 	})
 }
 
@@ -146,7 +147,7 @@ func read(path string, refuse func(fs.FileInfo) error) ([]byte, error) {
 	switch {
 	case err != nil:
 	case info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0:
-		err = fmt.Errorf("%s has mode %04o, everybody can change what the agent does: chmod o-w %s", path, info.Mode().Perm(), path)
+		err = fmt.Errorf("%s has mode %04o, everybody can change what the agent does: chmod o-w %s", path, info.Mode().Perm(), shell.Quote(path))
 	case refuse != nil:
 		err = refuse(info)
 	}

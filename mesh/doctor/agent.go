@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/control"
 )
 
@@ -113,7 +114,7 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 			"open UDP "+port+" both ways between the routers")
 	case m.State == "failed":
 		r.add(Serious, who+" does not answer: "+short(tcp), "Its router gets no bans.",
-			"on it: systemctl status banmesh; then open UDP and TCP "+port+" both ways; if it is gone for good, banmesh forget "+m.Name)
+			"on it: systemctl status banmesh; then open UDP and TCP "+port+" both ways; if it is gone for good, banmesh forget "+shell.Quote(m.Name))
 	case tcp != nil:
 		r.add(Serious, who+" is alive, and its TCP port cannot be reached: "+short(tcp),
 			"After a loss or a restart the bans are brought by TCP: the two stay apart then.", "open TCP "+port+" both ways between the routers")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 )
@@ -141,9 +142,9 @@ func (p *Patient) overREST() bool { return strings.HasPrefix(first(p.Conductors)
 // trust is the command that shows and pins whom to believe.
 func (p *Patient) trust() string {
 	if p.overREST() {
-		return fmt.Sprintf("banmesh conductor trust %s, compare it at the conductor, and put what it shows into commit.pin_sha256; a certificate that has expired must be renewed there", first(p.Conductors))
+		return fmt.Sprintf("banmesh conductor trust %s, compare it at the conductor, and put what it shows into commit.pin_sha256; a certificate that has expired must be renewed there", shell.Quote(first(p.Conductors)))
 	}
-	return fmt.Sprintf("banmesh conductor trust %s --known-hosts %s", first(p.Conductors), p.KnownHosts)
+	return fmt.Sprintf("banmesh conductor trust %s --known-hosts %s", shell.Quote(first(p.Conductors)), shell.Quote(p.KnownHosts))
 }
 
 // login is what makes the conductor accept this router.

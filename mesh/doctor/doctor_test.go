@@ -73,7 +73,10 @@ func reaches(addrs ...string) dialFunc {
 // well is a router with which nothing is wrong.
 func well(t *testing.T) Patient {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "it's here")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	key := filepath.Join(dir, "keyring.json")
 	log := filepath.Join(dir, "auth.log")
 	for _, path := range []string{key, log} {
@@ -170,6 +173,10 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 			agent(p).members[1].State = "failed"
 			p.dial = reaches("192.0.2.10:830", "192.0.2.11:830")
 		}, Serious, "router2 (192.0.2.2:7946) does not answer", "UDP and TCP 7946"},
+		{"a failed member with a name for a shell", func(p *Patient) {
+			agent(p).members[1].State, agent(p).members[1].Name = "failed", "x; reboot"
+			p.dial = reaches("192.0.2.10:830", "192.0.2.11:830")
+		}, Serious, "x; reboot (192.0.2.2:7946) does not answer", "banmesh forget 'x; reboot'"},
 		{"UDP closed", func(p *Patient) { agent(p).members[1].State = "failed" }, Serious, "does not answer by UDP, and does by TCP", "open UDP 7946"},
 		{"a frozen member", func(p *Patient) {
 			agent(p).members[1].State, agent(p).members[1].NoTCP = "failed", "no answer"

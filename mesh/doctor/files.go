@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/fail2ban"
 )
 
@@ -32,7 +33,7 @@ func (r *report) files(files []File) {
 			r.add(Warning, what+" cannot be looked at", "Its rights are not known: "+err.Error(), "run banmesh doctor as root")
 			continue
 		case err != nil:
-			r.add(Warning, what+" cannot be looked at: "+err.Error(), "Its rights are not known.", "ls -l "+f.Path)
+			r.add(Warning, what+" cannot be looked at: "+err.Error(), "Its rights are not known.", "ls -l "+shell.Quote(f.Path))
 			continue
 		}
 		mode := info.Mode().Perm()
@@ -43,9 +44,9 @@ func (r *report) files(files []File) {
 			r.add(Serious, what+" is empty", "The agent cannot use it.", f.Make)
 		case f.Secret != "" && (mode&0o037 != 0 || mode&0o040 != 0 && !f.Group):
 			r.add(Serious, fmt.Sprintf("%s has the rights %04o", what, mode),
-				"Others on this router can read it: who has it can "+f.Secret+".", "chmod 600 "+f.Path)
+				"Others on this router can read it: who has it can "+f.Secret+".", "chmod 600 "+shell.Quote(f.Path))
 		case mode&0o022 != 0:
-			r.add(Serious, fmt.Sprintf("%s has the rights %04o", what, mode), "Others on this router can change it.", "chmod go-w "+f.Path)
+			r.add(Serious, fmt.Sprintf("%s has the rights %04o", what, mode), "Others on this router can change it.", "chmod go-w "+shell.Quote(f.Path))
 		default:
 			r.ok("%s has the rights %04o", what, mode)
 		}
@@ -74,15 +75,15 @@ func (r *report) log(now time.Time, jail, path string) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		r.add(Serious, in+", which is not there", "It sees no attack.",
-			"let rsyslog write it, or set backend = systemd in the jail; then fail2ban-client reload --restart "+jail)
+			"let rsyslog write it, or set backend = systemd in the jail; then fail2ban-client reload --restart "+shell.Quote(jail))
 	case err != nil:
 		r.add(Warning, in+": "+err.Error(), "Whether it sees anything is not known.", "run banmesh doctor as root")
 	case info.Mode().Perm()&0o002 != 0:
-		r.add(Warning, in+", which everybody may write", "Who has an account here can have any address banned everywhere.", "chmod o-w "+path)
+		r.add(Warning, in+", which everybody may write", "Who has an account here can have any address banned everywhere.", "chmod o-w "+shell.Quote(path))
 	case now.Sub(info.ModTime()) > quietLog:
 		r.add(Warning, fmt.Sprintf("%s, where nothing was written since %s", in, info.ModTime().UTC().Format(time.DateTime)),
 			"It sees no attack: on a Session Smart Router the system's rsyslog leaves /var/log/secure out unless told to write it.",
-			"logger -p authpriv.info banmesh-test && tail -n 1 "+path+"; if it is not there, set backend = systemd in the jail")
+			"logger -p authpriv.info banmesh-test && tail -n 1 "+shell.Quote(path)+"; if it is not there, set backend = systemd in the jail")
 	default:
 		r.ok("%s", in)
 	}

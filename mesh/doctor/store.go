@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/control"
 )
 
@@ -19,10 +20,10 @@ func (r *report) store(s *control.StoreStatus, dir string) {
 	switch {
 	case s.Silent:
 		r.add(Serious, s.Error, "New bans wait in memory, and this router does not lead, until it answers.",
-			"bring the volume of "+dir+" back (dmesg; where it is frozen: fsfreeze --unfreeze on its mount point): findmnt --target "+dir)
+			"bring the volume of "+dir+" back (dmesg; where it is frozen: fsfreeze --unfreeze on its mount point): findmnt --target "+shell.Quote(dir))
 	case !s.Healthy:
 		r.add(Serious, "the store cannot be written: "+s.Error, "New bans are refused, and this router does not lead.",
-			"make "+dir+" writable, and room on its disk: df "+dir+"; the agent goes on by itself")
+			"make "+dir+" writable, and room on its disk: df "+shell.Quote(dir)+"; the agent goes on by itself")
 	default:
 		r.ok("the store is written")
 	}
@@ -42,7 +43,7 @@ func (r *report) disk(dir string, free func(string) (uint64, error)) {
 	}
 	if left, err := free(dir); err == nil && left < scarce {
 		r.add(Serious, fmt.Sprintf("the disk of %s has %d KiB left", dir, left>>10), "New bans are refused as soon as it is full, and the history is not written.",
-			"make room on it: df "+dir+", and du -xh on its mount point say what fills it")
+			"make room on it: df "+shell.Quote(dir)+", and du -xh on its mount point say what fills it")
 	}
 }
 

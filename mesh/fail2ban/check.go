@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"banmesh/internal/shell"
 )
 
 // Severity says how much a Finding matters.
@@ -96,7 +98,7 @@ func (c *checker) all(ctx context.Context) {
 			err = c.counts(ctx, jail)
 		}
 		if err != nil {
-			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
+			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+shell.Quote(jail))
 		}
 		if ours || err != nil {
 			continue
@@ -104,7 +106,7 @@ func (c *checker) all(ctx context.Context) {
 		if slices.Contains(configured, jail) {
 			c.add(Serious, fmt.Sprintf("jail %s runs without banmesh although its configuration has it", jail),
 				"fail2ban drops an action that is added to a running jail with `reload`, and says nothing.",
-				"fail2ban-client reload --restart "+quoted(jail))
+				"fail2ban-client reload --restart "+shell.Quote(jail))
 			continue
 		}
 		c.add(Note, fmt.Sprintf("jail %s does not use the action banmesh", jail), "Its bans stay on this router.",
@@ -273,7 +275,7 @@ func (c *checker) sources(ctx context.Context, jail string) error {
 		if slices.ContainsFunc(neverAttackers, func(p netip.Prefix) bool { return covers(p, b.Prefix) }) {
 			c.add(Serious, fmt.Sprintf("jail %s bans %s", jail, formatPrefix(b.Prefix)),
 				"The log shows an inner address for everybody: on a Session Smart Router the native SSH service rewrites the source.",
-				"disable the native host-service for SSH, make a service of its own, then fail2ban-client set "+quoted(jail)+" unbanip "+formatPrefix(b.Prefix))
+				"disable the native host-service for SSH, make a service of its own, then fail2ban-client set "+shell.Quote(jail)+" unbanip "+formatPrefix(b.Prefix))
 		}
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"banmesh/internal/shell"
 )
 
 // leastFeedTime is the shortest ban time of a fed jail that causes no finding: what the jail itself unbans is fed again within
@@ -17,7 +19,7 @@ const leastFeedTime = 7 * 24 * time.Hour
 func (c *checker) fed(ctx context.Context, runs bool) {
 	const install = "install examples/fail2ban/jail.d/mesh.conf"
 	jail := c.feed
-	restart := ", then fail2ban-client reload --restart " + quoted(jail)
+	restart := ", then fail2ban-client reload --restart " + shell.Quote(jail)
 	if !runs {
 		c.add(Serious, fmt.Sprintf("fail2ban has no jail %s, the one of enforce.jail", jail),
 			"What other routers ban takes effect here only once the conductor has committed it.", install+", then fail2ban-client reload")
@@ -25,7 +27,7 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 	}
 	shape, err := c.client.Shape(ctx, jail)
 	if err != nil {
-		c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+quoted(jail))
+		c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+shell.Quote(jail))
 		return
 	}
 	if shape.Detects {
@@ -76,7 +78,7 @@ func (c *checker) counts(ctx context.Context, jail string) error {
 	if !slices.ContainsFunc(listed(out), func(regex string) bool { return strings.Contains(regex, feed) }) {
 		c.add(Warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
 			"What other routers ban counts towards its maxretry, so that its long bans hit who was here only once, or never.",
-			fmt.Sprintf(`set ignoreregex = \[%s\]\s+Ban in jail %s, then fail2ban-client reload --restart %s`, feed, jail, quoted(jail)))
+			fmt.Sprintf(`set ignoreregex = \[%s\]\s+Ban in jail %s, then fail2ban-client reload --restart %s`, feed, jail, shell.Quote(jail)))
 	}
 	return nil
 }

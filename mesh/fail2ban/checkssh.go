@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"banmesh/internal/shell"
 )
 
 // sshFilter matches the failregex of a jail that looks for failed sshd logins.
@@ -31,7 +33,7 @@ func (c *checker) ssh(ctx context.Context, jail string) error {
 		if c.inJournal(ctx, any) && !c.inJournal(ctx, source.match) {
 			c.add(Serious, fmt.Sprintf("jail %s reads nothing of what sshd writes into the journal", jail),
 				fmt.Sprintf("Its journalmatch is %s, and no entry fits it, so the jail bans nobody.", strings.Join(source.match, " ")),
-				"take journalmatch out of the jail, or install examples/fail2ban/jail.d/ssh-journal.conf, then fail2ban-client reload --restart "+quoted(jail))
+				"take journalmatch out of the jail, or install examples/fail2ban/jail.d/ssh-journal.conf, then fail2ban-client reload --restart "+shell.Quote(jail))
 			return nil
 		}
 	}
@@ -42,7 +44,7 @@ func (c *checker) ssh(ctx context.Context, jail string) error {
 	if session && strings.Contains(prefix, "sshd") && !strings.Contains(prefix, "-session") {
 		c.add(Serious, fmt.Sprintf("the filter of jail %s does not know sshd-session, by whose name this sshd logs", jail),
 			"OpenSSH 9.8 and later log by that name, so the jail finds hardly anybody.",
-			`set filter = sshd[_daemon="sshd(?:-session|-auth)?"] in the jail, then fail2ban-client reload --restart `+quoted(jail))
+			`set filter = sshd[_daemon="sshd(?:-session|-auth)?"] in the jail, then fail2ban-client reload --restart `+shell.Quote(jail))
 	}
 	return nil
 }
@@ -52,14 +54,4 @@ func (c *checker) inJournal(ctx context.Context, match []string) bool {
 	args := append([]string{"--quiet", "--no-pager", "--output=cat", "--lines=1", "--since=-7d"}, match...)
 	out, err := c.client.journal(ctx, args...)
 	return err == nil && strings.TrimSpace(out) != ""
-}
-
-// quoted is a jail's name quoted for a shell.
-func quoted(jail string) string {
-	if strings.ContainsFunc(jail, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._@+:/-", r))
-	}) {
-		return "'" + strings.ReplaceAll(jail, "'", `'\''`) + "'"
-	}
-	return jail
 }

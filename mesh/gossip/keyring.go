@@ -18,6 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"banmesh/internal/shell"
 )
 
 // maxKeys bounds a keyring: each packet that no key opens costs one try a key.
@@ -222,7 +224,7 @@ func LoadKeyring(path string) ([][]byte, error) {
 		return nil, fmt.Errorf("keyring %s is not a regular file", path)
 	}
 	if m := fi.Mode().Perm(); m&0o027 != 0 {
-		return nil, fmt.Errorf("keyring %s has mode %04o, others than its owner can read or change it: chmod 640 %s", path, m, path)
+		return nil, fmt.Errorf("keyring %s has mode %04o, others than its owner can read or change it: chmod 640 %s", path, m, shell.Quote(path))
 	}
 	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
 	if err != nil {

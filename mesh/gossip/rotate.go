@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"banmesh/internal/shell"
 )
 
 // A key is rotated in three mesh-wide steps: install the new key everywhere (it opens), use it everywhere (it seals), remove
@@ -172,7 +174,7 @@ func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []targe
 	if !force {
 		for _, member := range m.table.members(0) {
 			if member.State == Failed {
-				return fmt.Errorf("member %s (%s) is down and cannot confirm: wait for it, or `banmesh forget %[1]s` if it is not coming back, or repeat with --force: it needs the key by hand then", member.Name, member.Addr)
+				return fmt.Errorf("member %s (%s) is down and cannot confirm: wait for it, or `banmesh forget %s` if it is not coming back, or repeat with --force: it needs the key by hand then", member.Name, member.Addr, shell.Quote(member.Name))
 			}
 		}
 	}

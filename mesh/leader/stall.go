@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"banmesh/internal/shell"
 )
 
 // Stall watches whether what waits for the conductor gets there, whatever the
@@ -88,7 +90,7 @@ func (s *Stall) Look(now time.Time, p Progress, who string, self bool, work Stat
 	if who == "" || idle < patience {
 		return ""
 	}
-	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s leads; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.Add, p.Remove, long.Round(time.Second), who, who)
+	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s leads; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.Add, p.Remove, long.Round(time.Second), who, shell.Quote(who))
 	if self {
 		s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: this router leads; see the commit line", p.Add, p.Remove, long.Round(time.Second))
 		// It is not for want of another leader.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"banmesh/internal/shell"
 )
 
 // Drained says what a drain did.
@@ -135,7 +137,7 @@ func (s *Spool) checkDir() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	if info.Mode().Perm()&0o002 != 0 {
-		return fmt.Errorf("spool %s: everybody may write there, so nothing in it is believed: chmod o-w %s", s.dir, s.dir)
+		return fmt.Errorf("spool %s: everybody may write there, so nothing in it is believed: chmod o-w %s", s.dir, shell.Quote(s.dir))
 	}
 	return nil
 }

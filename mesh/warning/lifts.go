@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/internal/shell"
 	"banmesh/store"
 )
 
@@ -93,7 +94,7 @@ func (b *Lifts) Warnings(now time.Time) (w []string) {
 	for name, minutes := range b.of {
 		n := sumOf(minutes)
 		if n.bans > manyLifts {
-			w = append(w, fmt.Sprintf("%d of this router's bans were lifted by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block`", n.bans, name, name))
+			w = append(w, fmt.Sprintf("%d of this router's bans were lifted by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block`", n.bans, name, shell.Quote(name)))
 		} else {
 			rest.bans += n.bans
 		}
@@ -111,7 +112,7 @@ func (b *Lifts) Warnings(now time.Time) (w []string) {
 		if len(by) > 3 {
 			names += " and others"
 		}
-		w = append(w, fmt.Sprintf("%d of this router's allow entries were removed by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block` brings back what it removed", allows, names, by[0]))
+		w = append(w, fmt.Sprintf("%d of this router's allow entries were removed by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block` brings back what it removed", allows, names, shell.Quote(by[0])))
 	}
 	slices.Sort(w)
 	return w

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"banmesh/internal/shell"
 	"banmesh/store"
 )
 
@@ -41,7 +42,7 @@ func Exceeding(all []store.Excess) (w []string) {
 		count(e.Lifts, "lift", "lifts")
 		count(e.Allows, "allow", "allows")
 		count(e.NeverBans, "never-ban prefix", "never-ban prefixes")
-		w = append(w, fmt.Sprintf("%s of %s do not count: it exceeds the limits; if it is not in order, `banmesh revoke --origin %s --block`", strings.Join(parts, ", "), e.Origin, e.Origin))
+		w = append(w, fmt.Sprintf("%s of %s do not count: it exceeds the limits; if it is not in order, `banmesh revoke --origin %s --block`", strings.Join(parts, ", "), e.Origin, shell.Quote(e.Origin)))
 	}
 	const most = 5
 	if n := len(w); n > most {

@@ -3,6 +3,7 @@ package warning
 import (
 	"fmt"
 
+	"banmesh/internal/shell"
 	"banmesh/store"
 )
 
@@ -38,7 +39,7 @@ func Unreadable(self string, all []store.Unreadable) (w []string) {
 		case !p.inFile:
 			w = append(w, fmt.Sprintf("set aside, while all else counts: %s of %s (%s); where `banmesh members` shows two versions, upgrade the older one and restart its agent", records, p.origin, which))
 		case p.origin == self:
-			w = append(w, fmt.Sprintf("set aside in the store file, while all else counts: %s of this router (%s); ban again what `banmesh list --origin %s` misses", records, which, self))
+			w = append(w, fmt.Sprintf("set aside in the store file, while all else counts: %s of this router (%s); ban again what `banmesh list --origin %s` misses", records, which, shell.Quote(self)))
 		default:
 			w = append(w, fmt.Sprintf("set aside in the store file, while all else counts: %s of %s (%s); the others send it again if they have it whole", records, p.origin, which))
 		}
