@@ -140,6 +140,13 @@ func (d *Datastores) Show(a Actor, s Store) *Node {
 	return root
 }
 
+// catchUp has readers see running as it is: what once showed late does not come back with a later fault.
+func (d *Datastores) catchUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stale = staleRunning{}
+}
+
 // Dirty reports whether a's candidate differs from running.
 func (d *Datastores) Dirty(a Actor) bool {
 	d.mu.Lock()

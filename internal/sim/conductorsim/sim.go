@@ -342,7 +342,12 @@ func (s *Sim) restart() {
 func (s *Sim) Inject(f Fault) error { return s.faults.inject(f) }
 
 // Clear ends faults of the given kinds, all with none given.
-func (s *Sim) Clear(kinds ...FaultKind) { s.faults.clear(kinds...) }
+func (s *Sim) Clear(kinds ...FaultKind) {
+	s.faults.clear(kinds...)
+	if !s.faults.inForce(FaultRunningLags) {
+		s.stores.catchUp()
+	}
+}
 
 // Faults returns the faults in force.
 func (s *Sim) Faults() []Fault { return s.faults.list() }

@@ -28,7 +28,7 @@ const (
 	Tenant      = "blacklist-fail2ban"
 	Member      = "internet"
 	Description = "Blacklist maintained by fail2ban"
-	User        = "admin" // account of the drivers
+	User        = "banmesh" // account of the drivers
 )
 
 // Office is a configuration that contains things that are not ours.

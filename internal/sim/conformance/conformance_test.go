@@ -85,7 +85,7 @@ func TestHistories(t *testing.T) {
 		for _, style := range styles {
 			for _, other := range []bool{false, true} {
 				for nodes := 1; nodes <= 2; nodes++ {
-					if nodes == 2 && name == "NETCONF" && style != conductorsim.Style52 {
+					if name == "NETCONF" && style != conductorsim.Style52 {
 						continue // no release that speaks NETCONF has more than one candidate
 					}
 					t.Run(fmt.Sprintf("%s/%s/%v/%d", name, style, other, nodes), func(t *testing.T) {
@@ -139,7 +139,7 @@ func inMemory(t *testing.T) wire {
 func simulate(t *testing.T, w wire, configure func(*conductorsim.Config), serve func(*conductorsim.Sim, int, net.Listener) error) (*conductorsim.Sim, string, []string) {
 	t.Helper()
 	cfg := conductorsim.DefaultConfig()
-	cfg.Initial, cfg.Password = []byte(conformance.Office), "s3cret"
+	cfg.Initial, cfg.Password, cfg.Users = []byte(conformance.Office), "s3cret", []string{conformance.User}
 	configure(&cfg)
 	sim, err := conductorsim.New(cfg)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"banmesh/internal/sim/conductorsim"
@@ -40,6 +41,7 @@ func RunHistory(t *testing.T, start Starter, seed uint64, steps int) {
 		h.step()
 	}
 	b.Sim.Clear()
+	synctest.Wait()
 	h.settle()
 }
 
@@ -81,6 +83,9 @@ func (h *chapter) step() {
 		}
 		h.change()
 		h.Sim.Clear()
+		// What was frozen takes effect now. A frozen commit takes all of a shared candidate, and over REST, without a lock, no client
+		// can keep an edit out of it that an administrator makes at the same moment.
+		synctest.Wait()
 	}
 }
 
