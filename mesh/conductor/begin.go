@@ -167,10 +167,34 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 		case private && reverted:
 			detail := "the candidate of this account is not equal to running (" + d.Detail() + "), and reverting it did not help: revert it by hand (POST /config/revertToRunning)"
 			return nil, &BusyError{Detail: detail, Err: failed}
+		case private && !reverted && e.forsaken(d):
+			reverted = true
+			e.log.Warn("reverting edits that nobody has touched for long in the candidate of the agents' own account", "where", d.Detail(), "for", standing)
+			if failed = e.s.Discard(ctx); failed != nil {
+				e.log.Warn("the candidate cannot be reverted", "err", failed)
+			}
 		default:
 			return nil, e.editedBy(d)
 		}
 	}
+}
+
+// standing is how long a candidate of the agents' own account must stay as it is before it counts as nobody's work.
+const standing = 30 * time.Minute
+
+// forsaken reports whether the candidate of an account that is the agents' alone has stood unchanged for so long that nobody is
+// at work in it. An agent killed in an edit leaves one that also lacks what others have committed since, and no later process
+// can tell that from a person's edits.
+func (e *edit) forsaken(d *Difference) bool {
+	if d.Text == 0 || !e.c.cfg.OwnAccount || e.c.lacks(e.n, AbilityDiscard) {
+		return false
+	}
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	if n := e.n; n.stands != d.Text {
+		n.stands, n.since = d.Text, time.Now()
+	}
+	return time.Since(e.n.since) >= standing
 }
 
 // mayRevert reports whether the candidate may be reset to running without its lock. That takes a private candidate that
@@ -188,8 +212,21 @@ func (e *edit) editedBy(d *Difference) error {
 	if e.s.Candidate() == PrivateCandidate {
 		detail += ": somebody works with the agents' own account, whose edits are theirs to commit or to revert (POST /config/revertToRunning); " +
 			"give the agents an account of their own"
+		if at := e.until(); !at.IsZero() {
+			detail += "; if it stays as it is, it counts as left by an agent that was killed, and is reverted at " + at.Format(time.TimeOnly)
+		}
 	}
 	return &BusyError{Dirty: true, Detail: detail}
+}
+
+// until returns when the candidate will count as forsaken, or zero if it never does.
+func (e *edit) until() time.Time {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	if e.n.stands == 0 {
+		return time.Time{}
+	}
+	return e.n.since.Add(standing)
 }
 
 // forget drops the record of our leftover, because the candidate is clean.
@@ -199,7 +236,7 @@ func (e *edit) forget(d *Difference) {
 	defer e.c.mu.Unlock()
 	for _, n := range e.c.nodes {
 		if n == e.n || e.s.Candidate() == SharedCandidate {
-			n.leftover, n.looked, n.untidy = nil, true, ""
+			n.leftover, n.looked, n.untidy, n.stands = nil, true, "", 0
 		}
 	}
 }

@@ -64,6 +64,10 @@ type node struct {
 	undone   undone
 	clean    uint64 // Difference.Text of the candidate when it was last clean; used only by the open edit
 
+	// For a private candidate that somebody else seems to edit: its Difference.Text, and since when it has been that.
+	stands uint64
+	since  time.Time
+
 	// For nodes with candidates of their own: whether this process has looked at it yet, why it could not be tidied, and when
 	// to try again.
 	looked bool

@@ -39,6 +39,10 @@ type Config struct {
 	Neighborhood string
 	Description  string // given to a tenant that is new or has none; never overwrites one
 
+	// OwnAccount says that no person works with the agents' account, so that what nobody touches for long in a candidate of the
+	// account's own was left there by an agent.
+	OwnAccount bool
+
 	Validation   Validation
 	ValidateMode ValidateMode
 

@@ -155,6 +155,9 @@ func (c change) inForce(running *Tenant) bool {
 // After an interruption the next administrator or agent can tell this state from a deliberate deletion.
 const Rewriting = " (banmesh is rewriting this member: revert if it stays)"
 
+// tenantGone describes a candidate without the tenant that running has.
+const tenantGone = "the tenant was removed"
+
 // memberGone describes an interrupted replacement without the mark. Only the process that was interrupted can tell it from an
 // administrator's deletion.
 const memberGone = "the tenant's member was removed; if nobody did that on purpose, an agent was interrupted while it made the member anew: revert the candidate"
@@ -175,7 +178,7 @@ func compareTenants(candidate, running *Tenant, description string) change {
 	}
 	switch {
 	case running.Exists && !candidate.Exists:
-		c.foreign = "the tenant was removed"
+		c.foreign = tenantGone
 	case !reflect.DeepEqual(candidate.Rest, running.Rest) && !(c.created.tenant && candidate.Assigned):
 		c.foreign = "the tenant holds something that is not ours"
 	case c.created.remade && !candidate.Member:
@@ -199,6 +202,9 @@ func undo(now, base *Tenant, c change) Change {
 	alone := len(now.Addresses) == len(added) && len(now.Unread) == 0 && (now.MemberRest == nil || now.MemberAssigned)
 	switch {
 	case !now.Exists:
+		if c.foreign == tenantGone && (base.Rest == nil || base.Assigned) && (base.MemberRest == nil || base.MemberAssigned) {
+			u.Add, u.Describe = base.Addresses, base.Description
+		}
 		return u
 	case c.created.tenant && alone && (now.Rest == nil || now.Assigned) && (c.created.description || !now.Described):
 		u.DropTenant = true
@@ -265,6 +271,7 @@ type undone struct {
 }
 
 func (u undone) explains(c change, now time.Time) bool {
-	return c.foreign == "" && c.created == created{} && now.Sub(u.at) < remembered && len(c.added)+len(c.removed) > 0 &&
+	dropped := c.foreign == tenantGone && u.change.created.tenant || c.foreign == memberGone && u.change.created.member
+	return (dropped || c.foreign == "" && len(c.added)+len(c.removed) > 0) && c.created == created{} && now.Sub(u.at) < remembered &&
 		len(prefixset.Minus(c.removed, u.change.added)) == 0 && len(prefixset.Minus(c.added, u.change.removed)) == 0
 }

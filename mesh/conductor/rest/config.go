@@ -18,7 +18,8 @@ type Config struct {
 	URLs []string // https://HOST[:PORT] of the conductor's nodes, tried in turn, starting with the last one that worked
 
 	// Either User and PasswordFile, or TokenFile. Both files hold the secret on their first line and are readable by their
-	// owner only. The token file is read again when the token is refused.
+	// owner only. The token file is read again when the token is refused. A user other than the default, admin, is taken to be
+	// the agents' own account.
 	User         string
 	PasswordFile string
 	TokenFile    string

@@ -348,7 +348,7 @@ func TestACandidateThatCannotBeRevertedIsTold(t *testing.T) {
 		killed.Close()
 		a := c.Admin("operator")
 		defer a.Close()
-		if err := errors.Join(a.Edit(routerR9), a.Commit()); err != nil {
+		if err := errors.Join(a.Edit(routerR9), a.Commit(), c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTDirtyFlag})); err != nil {
 			t.Fatal(err)
 		}
 		reverts := 0
@@ -418,6 +418,45 @@ func leaveAlone(t *testing.T, version string) {
 		}
 		c.seed(c.client(own), "192.0.2.1/32")
 		c.want("192.0.2.1/32", "192.0.2.2/32")
+	})
+}
+
+// An agent was killed in an edit, others have committed since, and the conductor calls its candidate changed for ever. No later
+// process can tell this from a person's edits, so it waits, says until when, and then reverts what nobody has touched.
+func TestACandidateLeftBehindByAKilledAgentIsReverted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style, cfg.Users = conductorsim.Style56, []string{"banmesh"} })
+		own := func(cfg *rest.Config) { cfg.User = "banmesh" }
+		c.seed(c.client(own), "192.0.2.1/32")
+		killed := c.client(own)
+		e, err := killed.Begin(t.Context(), conductor.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(t.Context(), prefixes("192.0.2.2/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		killed.Close()
+		a := c.Admin("operator")
+		defer a.Close()
+		if err := errors.Join(a.Edit(routerR9), a.Commit(), c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTDirtyFlag})); err != nil {
+			t.Fatal(err)
+		}
+		next := c.client(own)
+		try := func() error {
+			return change(t.Context(), next, conductor.Permit{Ours: all}, prefixes("192.0.2.3/32"), nil)
+		}
+		for range 2 {
+			if err := try(); !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "is reverted at 00:30:0") {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Minute)
+		}
+		if err := try(); err != nil {
+			t.Error(err)
+		}
+		c.want("192.0.2.1/32", "192.0.2.3/32")
+		c.wantHistory()
 	})
 }
 

@@ -185,6 +185,34 @@ func TestAnUndoingByAnOldReadingIsPutRight(t *testing.T) {
 	}
 }
 
+// The same with a tenant that was taken for an unfinished one, and dropped.
+func TestATenantDroppedByAnOldReadingComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style52 })
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(t.Context(), c.client(), conductor.Permit{}, prefixes("192.0.2.1/32"), nil); !errors.Is(err, conductor.ErrUnknown) {
+			t.Fatal(err)
+		}
+		next := c.client()
+		e, err := next.Begin(t.Context(), conductor.Permit{Ours: all})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Close(t.Context())
+		if held := fmt.Sprint(flat(c.Candidate("admin", 1))); strings.Contains(held, tenant) {
+			t.Fatalf("the tenant was not dropped: %s", held)
+		}
+		c.Clear()
+		if err := change(t.Context(), next, conductor.Permit{Ours: all}, prefixes("192.0.2.2/32"), nil); err != nil {
+			t.Error(err)
+		}
+		c.want("192.0.2.1/32", "192.0.2.2/32")
+		c.wantHistory()
+	})
+}
+
 // No answer but that of the API itself, and no reading that another one contradicts, makes a tenant absent or empty.
 func TestAWrongAnswerIsNoEmptyTenant(t *testing.T) {
 	const tenantPath, authority = "/config/running/authority/tenant", "/config/running/authority"
