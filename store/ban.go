@@ -43,6 +43,9 @@ func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Cont
 		part := make([]Banned, to-from)
 		err := do(ctx, func(p *plan) error {
 			p.items = slices.Grow(p.items, len(part))
+			if len(p.planned) == 0 {
+				p.planned = make(map[planKey]int, len(part))
+			}
 			for i := range part {
 				part[i] = p.ban(&bans[from+i], Millis(s.cfg.MaxDuration.Milliseconds()), s.cfg.Limits)
 			}

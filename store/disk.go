@@ -142,6 +142,14 @@ func openBolt(path string) (disk, error) {
 
 func openFile(path string) (*boltDisk, error) { return openFileBy(path, os.OpenFile) }
 
+const (
+	// mapAhead is how much of the address space the file's map takes from the start. A transaction that outgrows the map has
+	// bbolt copy all that it has read and written so far.
+	mapAhead = 128 << 20
+	// growBy is how much longer than its content the file may be, which is less than what makes it worth shrinking.
+	growBy = shrinkFrom / 2
+)
+
 // openTries is how often openBolt tries again when another file takes the path's place meanwhile.
 const openTries = 3
 
@@ -151,7 +159,7 @@ func openFileBy(path string, open func(path string, flag int, mode os.FileMode) 
 		var f *os.File
 		err := guard(path, func() (err error) {
 			db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-				Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType,
+				Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapAhead,
 				OpenFile: func(path string, flag int, mode os.FileMode) (_ *os.File, err error) {
 					f, err = open(path, flag, mode)
 					return f, err
@@ -161,6 +169,7 @@ func openFileBy(path string, open func(path string, flag int, mode os.FileMode) 
 		})
 		switch {
 		case err == nil && isAt(f, path):
+			db.AllocSize = growBy
 			return &boltDisk{path: path, db: db, at: func(string) {}, space: freeSpace}, nil
 		case err == nil:
 			db.Close()

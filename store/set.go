@@ -3,6 +3,7 @@ package store
 import (
 	"container/heap"
 	"net/netip"
+	"slices"
 )
 
 // set is the whole replicated set in memory. It knows no locks, no disk and no clock: Store gives it those.
@@ -88,6 +89,11 @@ func (s *set) emit(e Event) {
 	}
 	e.Time = s.now
 	s.out.events = append(s.out.events, e)
+}
+
+// expect makes room for the events of n records.
+func (s *set) expect(n int) {
+	s.out.events = slices.Grow(s.out.events, min(n, max(0, s.events-len(s.out.events))))
 }
 
 // tell queues a notice for the local fail2ban.

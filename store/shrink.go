@@ -119,7 +119,6 @@ func startShrink(d *boltDisk, wake func()) (*shrink, error) {
 	if err != nil {
 		return nil, err
 	}
-	to.db.AllocSize = shrinkFrom // otherwise the file is up to 16 MB longer than its content
 	s.to = to.db
 	from, done := d.db, s.done // the writer replaces s.done when it has read from it
 	go func() {

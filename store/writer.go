@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -132,6 +133,7 @@ type plan struct {
 	now                    Millis
 	next                   uint64
 	items                  []item
+	buf                    []byte          // the encodings of items: a bulk call would make as many small allocations
 	planned                map[planKey]int // index in items of the last record of that kind, prefix and jail
 	lifts                  int             // lifts of other members' records
 	life                   Millis          // how long after its start a ban may live at any member
@@ -159,7 +161,12 @@ func (p *plan) write(it item) {
 	}
 	it.seq = p.next
 	p.next++
-	it.enc = it.append(make([]byte, 0, 64))
+	if cap(p.buf)-len(p.buf) < 128 { // what outgrows the rest is still encoded, into memory of its own
+		p.buf = make([]byte, 0, min(max(128, 2*cap(p.buf)), 64<<10))
+	}
+	from := len(p.buf)
+	p.buf = it.append(p.buf)
+	it.enc = p.buf[from:len(p.buf):len(p.buf)]
 	p.items = append(p.items, it)
 	p.used = true
 }
@@ -263,6 +270,7 @@ func (s *Store) writeBatch() (more bool) {
 		}
 		s.mu.Unlock()
 	}
+	b.ops = slices.Grow(b.ops, len(p.items))
 	for i := range p.items {
 		it := &p.items[i]
 		b.ops = append(b.ops, recordOp{s.own.disk, it.seq, it.enc})
@@ -422,6 +430,7 @@ func (s *Store) finish(p *plan, merged *pending, err error) {
 // apply puts own records, now durable, into the set.
 func (s *Store) apply(p *plan) {
 	fresh := make([]uint32, 0, len(p.items))
+	s.set.expect(len(p.items))
 	for i := range p.items {
 		it := &p.items[i]
 		s.set.mute = it.kind == KindLift
