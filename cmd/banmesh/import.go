@@ -116,7 +116,7 @@ const maxEachBytes = 8 << 20
 func eachCalls(entries []blocklist.Entry, like control.BanCall) []control.BanCall {
 	var calls []control.BanCall
 	size := 0
-	for _, e := range entries {
+	for i, e := range entries {
 		o := control.OneBan{Prefix: e.Prefix, Jail: e.Jail, Start: e.Start, Until: e.Until, Failures: e.Failures, Reason: e.Reason}
 		if o.Jail == "" {
 			o.Jail = like.Jail
@@ -129,7 +129,9 @@ func eachCalls(entries []blocklist.Entry, like control.BanCall) []control.BanCal
 		}
 		n := 200 + len(o.Jail) + 6*len(o.Reason) // as it may be escaped
 		if size += n; len(calls) == 0 || size > maxEachBytes || len(calls[len(calls)-1].Each) == control.MaxEach {
-			calls, size = append(calls, control.BanCall{Force: like.Force, DryRun: like.DryRun}), n
+			calls, size = append(calls, control.BanCall{
+				Force: like.Force, DryRun: like.DryRun, Each: make(control.OneBans, 0, min(control.MaxEach, len(entries)-i)),
+			}), n
 		}
 		last := &calls[len(calls)-1]
 		last.Each = append(last.Each, o)

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"strings"
 	"time"
@@ -143,14 +144,19 @@ func load(r io.Reader) ([]byte, error) {
 }
 
 func readAll(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))
-	if err != nil {
+	var data bytes.Buffer
+	if f, ok := r.(fs.File); ok {
+		if info, err := f.Stat(); err == nil && info.Size() < maxSize {
+			data.Grow(int(info.Size()) + bytes.MinRead)
+		}
+	}
+	if _, err := data.ReadFrom(io.LimitReader(r, maxSize+1)); err != nil {
 		return nil, err
 	}
-	if len(data) > maxSize {
+	if data.Len() > maxSize {
 		return nil, fmt.Errorf("more than %d MiB: not a list of prefixes", maxSize>>20)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // reader is the state of reading a list.

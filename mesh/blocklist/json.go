@@ -219,7 +219,7 @@ func (p *reader) bans(data []byte) error {
 		}
 		return nil
 	}
-	if err := control.ReadBans(bytes.NewReader(data), take); err != nil {
+	if err := control.ReadBans(data, take); err != nil {
 		return fmt.Errorf("JSON: %w", err)
 	}
 	return nil

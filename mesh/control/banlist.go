@@ -141,6 +141,7 @@ func (t *prefixText) UnmarshalText(b []byte) error {
 func (p *parser) oneBans() (out OneBans) {
 	p.skip(`[`)
 	if !p.optional(`]`) {
+		out = make(OneBans, 0, min(MaxEach, bytes.Count(p.rest, []byte(`{"prefix":`))))
 		for more := true; more && p.ok; more = p.optional(`,`) {
 			out = append(out, p.oneBan())
 		}

@@ -68,7 +68,7 @@ func TestReadBansTakesEveryFormOfTheArray(t *testing.T) {
 		"[" + one + "\n]\n[]": -1, "[" + one + "\n": -1, "": -1, "[" + one + "\n,{}x]": -1, "[" + one + "\n]\nrest": -1,
 	} {
 		n := 0
-		err := control.ReadBans(strings.NewReader(text), func(control.Ban) error { n++; return nil })
+		err := control.ReadBans([]byte(text), func(control.Ban) error { n++; return nil })
 		if (err != nil) != (want < 0) || err == nil && n != want || err != nil && n > 0 {
 			t.Errorf("%q: %d bans, %v; want %d", text, n, err, want)
 		}

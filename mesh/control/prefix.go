@@ -150,10 +150,10 @@ func (ps *Prefixes) UnmarshalJSON(b []byte) error {
 	if len(b) < 2 || b[0] != '[' {
 		return errors.New("prefixes: want an array of strings")
 	}
-	rest := b[1 : len(b)-1]
+	rest := string(b[1 : len(b)-1]) // at once: each prefix would be an allocation
 	out := (*ps)[:0]
 	if cap(out) == 0 && len(rest) > 0 {
-		out = make([]netip.Prefix, 0, 1+strings.Count(string(rest), ","))
+		out = make([]netip.Prefix, 0, 1+strings.Count(rest, ","))
 	}
 	for {
 		i := 0
@@ -166,11 +166,11 @@ func (ps *Prefixes) UnmarshalJSON(b []byte) error {
 		if rest[0] != '"' {
 			return errors.New("prefixes: want an array of strings")
 		}
-		end := strings.IndexByte(string(rest[1:min(len(rest), 2+maxShown)]), '"')
+		end := strings.IndexByte(rest[1:min(len(rest), 2+maxShown)], '"')
 		if end < 0 {
-			return fmt.Errorf("prefix %d: %s is not an IP address or prefix", len(out)+1, Show(string(rest[1:min(len(rest), 2*maxShown)])))
+			return fmt.Errorf("prefix %d: %s is not an IP address or prefix", len(out)+1, Show(rest[1:min(len(rest), 2*maxShown)]))
 		}
-		p, err := ParsePrefix(string(rest[1 : 1+end]))
+		p, err := ParsePrefix(rest[1 : 1+end])
 		if err != nil {
 			return fmt.Errorf("prefix %d: %w", len(out)+1, err)
 		}

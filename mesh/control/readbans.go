@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 )
 
 // readError says that the list cannot be read, as opposed to an error of the callback.
@@ -59,15 +60,12 @@ func readBans(lines *bufio.Reader, each func(Ban) error) error {
 }
 
 // ReadBans reads a JSON array of bans, in any form. It calls each only after it has read all of it.
-func ReadBans(from io.Reader, each func(Ban) error) error {
-	data, err := io.ReadAll(from)
-	if err != nil {
-		return err
-	}
-	var bans []Ban
-	data = append(bytes.TrimSpace(data), '\n')
-	lines := bufio.NewReaderSize(bytes.NewReader(data), 64<<10)
-	err = readBans(lines, func(b Ban) error { bans = append(bans, b); return nil })
+func ReadBans(data []byte, each func(Ban) error) error {
+	data = bytes.TrimSpace(data)
+	const short = 100 // bytes of a ban
+	bans := make([]Ban, 0, min(1+bytes.Count(data, []byte("\n")), len(data)/short))
+	lines := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(data), strings.NewReader("\n")), 64<<10)
+	err := readBans(lines, func(b Ban) error { bans = append(bans, b); return nil })
 	if _, more := lines.Peek(1); err != nil || more == nil {
 		// Not in the agent's form of one ban per line.
 		bans = nil
