@@ -100,19 +100,53 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 		h.refused(conn, reason, nil)
 		return
 	}
-	failed, undecided := true, false
-	defer func() {
-		if !undecided {
-			h.guard.leave(host, failed)
-		}
-	}()
 	if h.book.empty() {
-		failed = false
+		h.guard.leave(host, false)
 		return // nobody is invited, so callers get no answer
 	}
+	// A deadline in the past ends a read or write that is under way; crypto/tls knows no context there.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	var id string
-	s := tls.Server(conn, &tls.Config{
+	failed, pending := h.admit(ctx, conn)
+	if pending == nil {
+		h.guard.leave(host, failed)
+		return
+	}
+	// A hanging disk delays the decision. The stream counts as open until then, so that a caller cannot pile up such waits.
+	go func() { <-pending; h.guard.leave(host, failed) }()
+}
+
+// admit leads one caller from the handshake to its answer. failed means that the caller showed no open token. pending is
+// nil unless time ran out first: it delivers once the decision has been made after all.
+func (h *Host) admit(ctx context.Context, conn net.Conn) (failed bool, pending <-chan *Welcome) {
+	s, id, err := h.handshake(ctx, conn)
+	if err != nil {
+		h.refused(conn, whyNoHandshake(err), err)
+		return true, nil
+	}
+	// The caller has proved that it holds the token: whatever fails from here on was not a guess at one.
+	var r Request
+	if err := readMessage(s, maxRequest, &r); err != nil {
+		h.refused(conn, "the request did not come whole", err, "invitation", id)
+		return false, nil
+	}
+	decided := h.decide(ctx, id, r, conn.RemoteAddr().String())
+	select {
+	case w := <-decided:
+		if w.Refused != nil {
+			h.refused(conn, w.Refused.Message, nil, "invitation", id, "code", string(w.Refused.Code), "name", r.Name)
+		}
+		h.reply(s, w, id)
+		return false, nil
+	case <-ctx.Done():
+		h.refused(conn, "the answer was not ready in time", ctx.Err(), "invitation", id)
+		return false, decided
+	}
+}
+
+// handshake has both sides prove that they hold the secret of one open invitation, whose id it returns. The caller names the
+// invitation in the server name, the only thing that TLS sends before the keys are chosen.
+func (h *Host) handshake(ctx context.Context, conn net.Conn) (s *tls.Conn, id string, err error) {
+	s = tls.Server(conn, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			named, ours := strings.CutSuffix(hello.ServerName, serverName(""))
@@ -124,42 +158,37 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 			return sealed(ed25519.NewKeyFromSeed(i.Host), i.Client)
 		},
 	})
-	if err := s.HandshakeContext(ctx); err != nil {
-		reason := "the stream is not one of banmesh join, or ended early"
-		switch {
-		case errors.Is(err, errUnknown):
-			reason = "unknown token"
-		case errors.Is(err, errStranger):
-			reason = "the token's id without its secret"
-		}
-		h.refused(conn, reason, err)
-		return
+	err = s.HandshakeContext(ctx)
+	return s, id, err
+}
+
+// errUnknown means that the caller named no open invitation.
+var errUnknown = errors.New("no invitation has that id")
+
+func whyNoHandshake(err error) string {
+	switch {
+	case errors.Is(err, errUnknown):
+		return "unknown token"
+	case errors.Is(err, errStranger):
+		return "the token's id without its secret"
 	}
-	// The caller has proved that it holds the token.
-	failed = false
-	var r Request
-	if err := readMessage(s, maxRequest, &r); err != nil {
-		h.refused(conn, "the request did not come whole", err, "invitation", id)
-		return
-	}
+	return "the stream is not one of banmesh join, or ended early"
+}
+
+// decide answers the request on a goroutine of its own: the answer needs the disk, and a call to a hung disk cannot be ended.
+// The channel always delivers one answer, so the goroutine ends even if nobody waits any longer.
+func (h *Host) decide(ctx context.Context, id string, r Request, from string) <-chan *Welcome {
 	decided := make(chan *Welcome, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, decideWithin)
 		defer cancel()
-		decided <- h.answer(ctx, id, r, conn.RemoteAddr().String())
+		decided <- h.answer(ctx, id, r, from)
 	}()
-	var w *Welcome
-	select {
-	case w = <-decided:
-	case <-ctx.Done():
-		undecided = true // for example, a hanging disk delays reading the keys; the stream counts as open until then
-		go func() { <-decided; h.guard.leave(host, false) }()
-		h.refused(conn, "the answer was not ready in time", ctx.Err(), "invitation", id)
-		return
-	}
-	if w.Refused != nil {
-		h.refused(conn, w.Refused.Message, nil, "invitation", id, "code", string(w.Refused.Code), "name", r.Name)
-	}
+	return decided
+}
+
+// reply sends the answer. A machine that missed its answer may ask again: the token remembers it, see book.use.
+func (h *Host) reply(s *tls.Conn, w *Welcome, id string) {
 	b, err := json.Marshal(w)
 	if err == nil {
 		_, err = s.Write(b)
@@ -167,16 +196,15 @@ func (h *Host) Serve(ctx context.Context, conn net.Conn, host string) {
 	if err == nil {
 		err = s.CloseWrite()
 	}
+	from := s.RemoteAddr().String()
 	switch {
-	case w.Refused != nil:
+	case w.Refused != nil: // it is logged
 	case err != nil:
-		h.log.Warn("the answer to a machine that joins was not taken; it may ask again", "invitation", id, "name", w.Name, "from", conn.RemoteAddr().String(), "error", err)
+		h.log.Warn("the answer to a machine that joins was not taken; it may ask again", "invitation", id, "name", w.Name, "from", from, "error", err)
 	default:
-		h.log.Info("a machine was let in by invitation", "invitation", id, "name", w.Name, "from", conn.RemoteAddr().String())
+		h.log.Info("a machine was let in by invitation", "invitation", id, "name", w.Name, "from", from)
 	}
 }
-
-var errUnknown = errors.New("no invitation has that id")
 
 // answer decides on a request whose sender knows the secret.
 func (h *Host) answer(ctx context.Context, id string, r Request, from string) *Welcome {
