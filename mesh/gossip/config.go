@@ -131,6 +131,25 @@ func DefaultConfig() Config {
 
 const defaultPort = 7946
 
+// withDefaults fills in what a caller need not give.
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Lookup == nil {
+		c.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Profile == "" {
+		c.Profile = "lan"
+	}
+	return c
+}
+
 func (t tuning) withDefaults(profile string) tuning {
 	// A burst must fit the receivers' socket buffers (208 KiB by default) while they are busy; the rate is what a small
 	// router's uplink (wan) or a switched network (lan) carries without harm.

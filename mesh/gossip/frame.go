@@ -33,7 +33,7 @@ const (
 	kindDone    = 37
 	kindWho     = 38
 	kindHolder  = 39
-	// 40 and 41 carried keys as they are, up to version 0.2. // 40 and 41 carried unencrypted keys, up to version 0.2.
+	// 40 and 41 carried unencrypted keys up to version 0.2. They stay unused: such a member must not take another message for one.
 	kindKeyCall  = 42
 	kindKeyReply = 43
 	kindKeyGift  = 44

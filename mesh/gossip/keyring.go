@@ -75,6 +75,25 @@ func newKeyring(raw [][]byte) (*keyring, error) {
 	return r, nil
 }
 
+// openKeyring makes the ring of the configured keys; nil without any, which means no encryption.
+func openKeyring(cfg *Config) (*keyring, error) {
+	raw := cfg.Keys
+	if len(raw) == 0 && cfg.KeyringFile != "" {
+		var err error
+		if raw, err = LoadKeyring(cfg.KeyringFile); err != nil {
+			return nil, err
+		}
+	}
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	ring, err := newKeyring(raw)
+	if err != nil {
+		return nil, fmt.Errorf("gossip keys: %w", err)
+	}
+	return ring, nil
+}
+
 func (r *keyring) all() []*key { return *r.keys.Load() }
 
 func (r *keyring) raw() [][]byte {

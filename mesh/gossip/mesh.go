@@ -78,85 +78,78 @@ type Mesh struct {
 // New starts a member. It first looks for another live member of its name, for at most tuning.NameCheck, and refuses to start
 // with ErrNameTaken if there is one. Joining goes on in the background for as long as it takes.
 func New(ctx context.Context, cfg Config) (*Mesh, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.Lookup == nil {
-		cfg.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		}
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Profile == "" {
-		cfg.Profile = "lan"
-	}
+	cfg = cfg.withDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	keys := cfg.Keys
-	if len(keys) == 0 && cfg.KeyringFile != "" {
-		var err error
-		if keys, err = LoadKeyring(cfg.KeyringFile); err != nil {
-			return nil, err
-		}
+	ring, err := openKeyring(&cfg)
+	if err != nil {
+		return nil, err
 	}
+	m := newMesh(cfg, ring)
+	if err := m.openWire(); err != nil {
+		m.cancel()
+		return nil, err
+	}
+	if err := m.start(ctx); err != nil {
+		_ = m.Shutdown()
+		return nil, err
+	}
+	return m, nil
+}
+
+// newMesh makes the parts that need neither the network nor a goroutine.
+func newMesh(cfg Config, ring *keyring) *Mesh {
 	m := &Mesh{
-		cfg: cfg, tune: cfg.tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger,
+		cfg: cfg, tune: cfg.tuning.withDefaults(cfg.Profile), set: cfg.Set, log: cfg.Logger, ring: ring,
 		random: random.New(cfg.Random), table: newTable(cfg.Name),
 		server: make(chan struct{}, maxServed), events: make(chan MemberEvent, 4096),
-		started: time.Now(), startedWall: cfg.Now().Round(0),
+		newcomers: newPace(newcomersRate, newcomersBurst),
+		started:   time.Now(), startedWall: cfg.Now().Round(0),
 	}
-	m.run = max(m.random.Uint64()&^1, 2)
+	m.run = max(m.random.Uint64()&^1, 2) // even and not zero: this member counts its packets, see runCounts
 	if m.tune.run != 0 {
 		m.run = m.tune.run
 	}
-	if len(keys) > 0 {
-		ring, err := newKeyring(keys)
-		if err != nil {
-			return nil, fmt.Errorf("gossip keys: %w", err)
-		}
-		m.ring = ring
-	}
+	m.table.every = cfg.memberlistConfig().ProbeInterval
 	m.setAddr(netip.AddrPortFrom(netip.IPv4Unspecified(), 0)) // until the real one is found
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.timers.wg = &m.wg
 	m.sync.init(m)
 	m.push = newPusher(m)
 	m.known = newKnown(m)
-	m.newcomers = newPace(newcomersRate, newcomersBurst)
+	return m
+}
 
-	inner := cfg.Transport
+// openWire takes the sockets, or the transport that the configuration gives, and puts the sealing and the screening of packets
+// and streams around it. Nothing is read from it before start.
+func (m *Mesh) openWire() error {
+	inner := m.cfg.Transport
 	if inner == nil {
-		l, err := newLink(cfg.Bind, m.log, &m.count)
+		l, err := newLink(m.cfg.Bind, m.log, &m.count)
 		if err != nil {
-			m.cancel()
-			return nil, err
+			return err
 		}
 		inner = l
 	}
-	m.wire = newWire(inner, m.ring, cfg.Label, m.log, &m.count)
+	m.wire = newWire(inner, m.ring, m.cfg.Label, m.log, &m.count)
 	m.wire.serve = m.serveStream
-	if cfg.Guest != nil {
-		m.wire.guestByte = cfg.GuestByte
-		m.wire.guest = func(c net.Conn, host string) {
-			if !m.conns.add(c) {
-				_ = c.Close()
-				return
-			}
-			defer m.conns.remove(c)
-			cfg.Guest(m.ctx, c, host)
-		}
+	if m.cfg.Guest != nil {
+		m.wire.guestByte, m.wire.guest = m.cfg.GuestByte, m.serveGuest
 	}
-	m.wire.run, m.wire.now, m.wire.counts, m.wire.lives = m.run, cfg.Now, m.table.counts, m.table.lives
-	m.wire.probed = m.table.probed
-	m.table.every = cfg.memberlistConfig().ProbeInterval
-	if err := m.start(ctx); err != nil {
-		_ = m.Shutdown()
-		return nil, err
+	m.wire.run, m.wire.now = m.run, m.cfg.Now
+	m.wire.counts, m.wire.lives, m.wire.probed = m.table.counts, m.table.lives, m.table.probed
+	return nil
+}
+
+// serveGuest hands a stream that is not gossip's over, but keeps it among those that Shutdown closes.
+func (m *Mesh) serveGuest(c net.Conn, host string) {
+	if !m.conns.add(c) {
+		_ = c.Close()
+		return
 	}
-	return m, nil
+	defer m.conns.remove(c)
+	m.cfg.Guest(m.ctx, c, host)
 }
 
 // listConfig is memberlist's configuration, with the address to advertise; "" leaves that to the transport.
