@@ -179,28 +179,27 @@ func (r *Reply) Data() (*xml.Decoder, error) {
 // 6241 §4.3), and the partial data is not a configuration. The content of <data> can be large, so it is only scanned here;
 // Data decodes it.
 func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
-	bad := func(err error) (*Reply, RPCErrors, error) {
+	reply := &Reply{Raw: msg}
+	errs, err := reply.parse(id)
+	if err != nil {
 		return nil, nil, fmt.Errorf("%w: reply: %w", ErrProtocol, err)
 	}
-	reply := &Reply{Raw: msg}
-	around, err := reply.findData()
+	return reply, errs, nil
+}
+
+// parse checks the envelope, then what stands beside <data>, then what is inside it.
+func (r *Reply) parse(id string) (RPCErrors, error) {
+	around, err := r.findData()
 	if err != nil {
-		return bad(err)
+		return nil, err
 	}
 	d := newDecoder(around)
-	root, err := rootElement(d)
-	if err != nil {
-		return bad(err)
-	}
-	if root.Name != (xml.Name{Space: nsNetconf, Local: "rpc-reply"}) {
-		return bad(fmt.Errorf("<%s> in namespace %q is none", oneLine(root.Name.Local), oneLine(root.Name.Space)))
-	}
-	if got := attr(root, "message-id"); got != id {
-		return bad(fmt.Errorf("message-id is %q, want %q", oneLine(got), id))
+	if err := checkEnvelope(d, id); err != nil {
+		return nil, err
 	}
 	var errs RPCErrors
 	take := func(tok xml.StartElement, d *xml.Decoder) error {
-		if len(errs)+len(reply.warnings) >= maxErrors {
+		if len(errs)+len(r.warnings) >= maxErrors {
 			return d.Skip()
 		}
 		e, err := parseRPCError(d, tok)
@@ -208,21 +207,54 @@ func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 			return err
 		}
 		if e.Severity == "warning" {
-			reply.warnings = append(reply.warnings, e)
+			r.warnings = append(r.warnings, e)
 		} else {
 			errs = append(errs, e)
 		}
 		return nil
 	}
-	content := reply.data > 0
-	for open := true; open; {
+	others, err := errorsBeside(d, take)
+	if err != nil {
+		return nil, err
+	}
+	if r.suspect {
+		if err := r.errorsInside(take); err != nil {
+			return nil, err
+		}
+	}
+	// Not even <ok/>: RFC 6241 §4.2 knows no such reply, so nothing is known about what the server did.
+	if r.data == 0 && !others && len(errs) == 0 && len(r.warnings) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	return errs, nil
+}
+
+// checkEnvelope reads the root element: it must be the rpc-reply to that message-id.
+func checkEnvelope(d *xml.Decoder, id string) error {
+	root, err := rootElement(d)
+	if err != nil {
+		return err
+	}
+	if root.Name != (xml.Name{Space: nsNetconf, Local: "rpc-reply"}) {
+		return fmt.Errorf("<%s> in namespace %q is none", oneLine(root.Name.Local), oneLine(root.Name.Space))
+	}
+	if got := attr(root, "message-id"); got != id {
+		return fmt.Errorf("message-id is %q, want %q", oneLine(got), id)
+	}
+	return nil
+}
+
+// errorsBeside reads the elements of the reply to the end of the message, and passes each rpc-error to take. others says
+// that there was anything else, such as <ok/>. <data> has been cut out, so one that is met here is a second one.
+func errorsBeside(d *xml.Decoder, take func(xml.StartElement, *xml.Decoder) error) (others bool, err error) {
+	for {
 		tok, err := d.Token()
 		if err != nil {
-			return bad(err)
+			return false, err
 		}
 		switch tok := tok.(type) {
 		case xml.EndElement:
-			open = false
+			return others, onlyBlanks(d)
 		case xml.StartElement:
 			switch tok.Name {
 			case nameRPCError:
@@ -230,26 +262,14 @@ func parseReply(msg []byte, id string) (*Reply, RPCErrors, error) {
 			case nameData:
 				err = errors.New("it has data twice")
 			default:
-				content = true
+				others = true
 				err = d.Skip()
 			}
 			if err != nil {
-				return bad(err)
+				return false, err
 			}
 		}
 	}
-	if err := onlyBlanks(d); err != nil {
-		return bad(err)
-	}
-	if reply.suspect {
-		if err := reply.errorsInside(take); err != nil {
-			return bad(err)
-		}
-	}
-	if !content && len(errs) == 0 && len(reply.warnings) == 0 {
-		return bad(errors.New("it is empty"))
-	}
-	return reply, errs, nil
 }
 
 var (
