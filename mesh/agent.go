@@ -89,47 +89,16 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.close()
 		return err
 	}
-	var rooms sync.WaitGroup
-	failed := make(chan error, 8)
-	start := func(name string, ctx context.Context, run func(context.Context) error) {
-		rooms.Go(func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				failed <- fmt.Errorf("%s: %w", name, err)
-				a.life.stop()
-			}
-		})
-	}
-	start("control", ctx, func(ctx context.Context) error { return server.Serve(ctx, a.listener) })
-	start("fail2ban hooks", ctx, a.fail2ban.hooks.Run)
-	start("fail2ban", ctx, a.fail2ban.notifier.Run)
-	start("never-ban", ctx, a.neverBan.run)
-	start("clock", work, a.pulse)
-	start("spool", work, a.waiting.chores)
-	start("probe of the store", ctx, func(ctx context.Context) error { return a.lead.probe.run(ctx, a.store) })
-	if a.trouble.alerts != nil {
-		start("alerts", ctx, a.trouble.alerts.Run)
-	}
-	if a.enforcement != nil {
-		start("enforce", ctx, a.enforcement.run)
-	}
-	start("former jails", ctx, a.trouble.jails.run)
-	if a.watchers.listener != nil {
-		start("page", ctx, a.watchers.page.Run)
-		start("http", ctx, a.serveHTTP)
-	}
-	if a.crowdsec != nil {
-		start("crowdsec", ctx, a.crowdsec.Run)
-	}
-	start("leader", work, a.lead.elector.Run)
-	if a.lead.committer != nil {
-		start("commit", ctx, a.lead.committer.Run)
-	}
+	rooms := &rooms{stop: a.life.stop, failed: make(chan error, 1)}
+	rooms.start(ctx, "control", func(ctx context.Context) error { return server.Serve(ctx, a.listener) })
+	a.startRooms(ctx, work, rooms)
 	a.log.Info("agent started", "addr", a.mesh.Addr(), "socket", a.cfg.Socket, "http", a.HTTPAddr(), "version", a.build.version)
 
 	<-ctx.Done()
 	a.log.Info("agent stopping")
 	late, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer done()
+	// The others take over at once instead of waiting for silence. That needs gossip, so it comes before the leave.
 	a.lead.elector.Resign(late)
 	if err := a.life.announce(late, a.mesh.Leave); err != nil {
 		a.log.Warn("not every member heard of the leave", "error", err)
@@ -139,10 +108,59 @@ func (a *Agent) Run(ctx context.Context) error {
 	_ = a.life.takeOff(late, a.enforcement) // it is logged
 	a.close()
 	select {
-	case err := <-failed:
+	case err := <-rooms.failed:
 		return err
 	default:
 		return nil
+	}
+}
+
+// rooms are the goroutines of the agent's rooms. The first that fails stops the agent: half an agent would look alive to the
+// others and protect nobody.
+type rooms struct {
+	sync.WaitGroup
+	stop   context.CancelFunc
+	failed chan error // the first failure
+}
+
+func (r *rooms) start(ctx context.Context, name string, run func(context.Context) error) {
+	r.Go(func() {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			select {
+			case r.failed <- fmt.Errorf("%s: %w", name, err):
+			default:
+			}
+			r.stop()
+		}
+	})
+}
+
+// startRooms starts what is configured. What the clean stop still needs (the clock, the spool, the election, which resigns)
+// runs until work ends; all else ends with ctx.
+func (a *Agent) startRooms(ctx, work context.Context, rooms *rooms) {
+	rooms.start(ctx, "fail2ban hooks", a.fail2ban.hooks.Run)
+	rooms.start(ctx, "fail2ban", a.fail2ban.notifier.Run)
+	rooms.start(ctx, "never-ban", a.neverBan.run)
+	rooms.start(work, "clock", a.pulse)
+	rooms.start(work, "spool", a.waiting.chores)
+	rooms.start(ctx, "probe of the store", func(ctx context.Context) error { return a.lead.probe.run(ctx, a.store) })
+	if a.trouble.alerts != nil {
+		rooms.start(ctx, "alerts", a.trouble.alerts.Run)
+	}
+	if a.enforcement != nil {
+		rooms.start(ctx, "enforce", a.enforcement.run)
+	}
+	rooms.start(ctx, "former jails", a.trouble.jails.run)
+	if a.watchers.listener != nil {
+		rooms.start(ctx, "page", a.watchers.page.Run)
+		rooms.start(ctx, "http", a.serveHTTP)
+	}
+	if a.crowdsec != nil {
+		rooms.start(ctx, "crowdsec", a.crowdsec.Run)
+	}
+	rooms.start(work, "leader", a.lead.elector.Run)
+	if a.lead.committer != nil {
+		rooms.start(ctx, "commit", a.lead.committer.Run)
 	}
 }
 

@@ -48,6 +48,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if err := a.doors.Prepare(&a.cfg, a.log); err != nil {
 		return nil, err
 	}
+	// The socket comes first: it names an agent of the same configuration that already runs, before anything is touched.
 	if a.listener, err = a.doors.Listen(cfg.Socket, cfg.SocketGroup); err != nil {
 		return nil, err
 	}
@@ -55,12 +56,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 		return nil, err
 	}
 	a.past = openMemory(history.Config{Dir: cfg.DataDir, Set: a.store, Now: a.clock.now}, cfg.History, cfg.Geo, a.log)
-	if a.trouble.former, err = rememberName(ctx, a.store, cfg.Name); err != nil {
-		a.log.Warn("the store does not remember this router's name", "error", err)
-	}
-	if a.trouble.table, err = removeFormerTable(ctx, a.store, a.doors.removeTable, cfg.Enforce); err != nil {
-		a.log.Warn("the store does not remember whether this router has an nftables table", "error", err)
-	}
+	a.compareWithFormerRuns(ctx)
 	if err := a.openFail2ban(ctx); err != nil {
 		return nil, err
 	}
@@ -75,11 +71,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if err := a.openMesh(ctx); err != nil {
 		return nil, err
 	}
-	a.neverBan = newNeverBan(neverBanConfig{
-		Name: cfg.Name, Conductors: cfg.Commit.Conductors, Configured: cfg.NeverBan,
-		Addresses: a.doors.Addresses, Lookup: a.doors.Lookup, Advertised: a.mesh.Addr, Set: a.store, Now: a.clock.now, Logger: a.log,
-	})
-	a.neverBan.protect(noLookups())
+	a.openNeverBan()
 	if err := a.openLead(); err != nil {
 		return nil, err
 	}
@@ -95,6 +87,28 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 		a.past.Start()
 	}
 	return a, nil
+}
+
+// compareWithFormerRuns looks for what an earlier run under another configuration left behind: bans under another name, a
+// table in the kernel. Neither stops the agent; both become warnings.
+func (a *Agent) compareWithFormerRuns(ctx context.Context) {
+	var err error
+	if a.trouble.former, err = rememberName(ctx, a.store, a.cfg.Name); err != nil {
+		a.log.Warn("the store does not remember this router's name", "error", err)
+	}
+	if a.trouble.table, err = removeFormerTable(ctx, a.store, a.doors.removeTable, a.cfg.Enforce); err != nil {
+		a.log.Warn("the store does not remember whether this router has an nftables table", "error", err)
+	}
+}
+
+// openNeverBan makes what tells the others which addresses this router must never ban. The first of them are protected before
+// Open returns, and so without waiting for a resolver.
+func (a *Agent) openNeverBan() {
+	a.neverBan = newNeverBan(neverBanConfig{
+		Name: a.cfg.Name, Conductors: a.cfg.Commit.Conductors, Configured: a.cfg.NeverBan,
+		Addresses: a.doors.Addresses, Lookup: a.doors.Lookup, Advertised: a.mesh.Addr, Set: a.store, Now: a.clock.now, Logger: a.log,
+	})
+	a.neverBan.protect(noLookups())
 }
 
 func (a *Agent) openStore() (err error) {

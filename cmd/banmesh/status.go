@@ -68,33 +68,10 @@ func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error 
 func (c *console) printStatus(s control.Status) error {
 	line := func(label, text string) { fmt.Fprintf(c.out, "%-10s %s\n", label, text) }
 	fmt.Fprintf(c.out, "%s  banmesh %s, up %s\n", c.paint(bold, s.Name), s.Version, formatDuration(time.Duration(s.UptimeS)*time.Second))
-	members := fmt.Sprintf("%d alive", s.Members.Alive)
-	if s.Members.Failed > 0 {
-		members += c.paint(red, fmt.Sprintf(", %d failed", s.Members.Failed))
-	}
-	if s.Members.Left > 0 {
-		members += fmt.Sprintf(", %d left", s.Members.Left)
-	}
-	line("members", members)
+	line("members", c.membersCell(s))
 	line("leader", c.leaderCell(s))
-	sync := c.paint(green, "yes")
-	switch {
-	case s.Unknown > 0:
-		sync = c.paint(yellow, fmt.Sprintf("unknown: no word of %d lately", s.Unknown))
-	case !s.InSync && s.Members.Alive == 1:
-		sync = c.paint(yellow, "unknown: no other member answers")
-	case !s.InSync:
-		sync = c.paint(yellow, "no, catching up")
-	}
-	line("in sync", sync)
-	bans := fmt.Sprintf("%d live, %d effective, %d from this router", s.Bans.Live, s.Bans.Effective, s.Bans.Own)
-	if s.Bans.OverLimit > 0 {
-		bans += c.paint(yellow, fmt.Sprintf(", %d beyond a limit", s.Bans.OverLimit))
-	}
-	if s.Bans.Held > 0 {
-		bans += c.paint(yellow, fmt.Sprintf(", %d held here", s.Bans.Held))
-	}
-	line("bans", bans)
+	line("in sync", c.syncCell(s))
+	line("bans", c.bansCell(s))
 	line("allows", fmt.Sprint(s.Allows))
 	if s.Spooled > 0 {
 		line("spool", c.paint(yellow, fmt.Sprintf("%d calls wait", s.Spooled)))
@@ -102,16 +79,7 @@ func (c *console) printStatus(s control.Status) error {
 	for _, text := range c.commitLines(s) {
 		line(text[0], text[1])
 	}
-	clock := "agrees with the others"
-	if s.Members.Alive <= 1 {
-		clock = "not compared: no other member answers"
-	}
-	if skew := time.Duration(s.SkewMS) * time.Millisecond; skew.Abs() >= badSkew {
-		clock = c.paint(red, skewCell(s.SkewMS).text+" against the others: set it, bans end at the wrong time")
-	} else if skew != 0 {
-		clock += " (" + skewCell(s.SkewMS).text + ")"
-	}
-	line("clock", clock)
+	line("clock", c.clockCell(s))
 	if s.Fail2ban != "" {
 		line("fail2ban", s.Fail2ban)
 	}
@@ -128,12 +96,65 @@ func (c *console) printStatus(s control.Status) error {
 		line("warnings", "none")
 	}
 	for _, w := range s.Warnings {
+		// The commit's lines above show the same detail already.
 		if what, told := strings.CutSuffix(w, ": "+s.Commit.Detail); told && s.Commit.Detail != "" {
 			w = what + ", see commit"
 		}
 		line("warning", c.paint(yellow, w))
 	}
 	return nil
+}
+
+func (c *console) membersCell(s control.Status) string {
+	text := fmt.Sprintf("%d alive", s.Members.Alive)
+	if s.Members.Failed > 0 {
+		text += c.paint(red, fmt.Sprintf(", %d failed", s.Members.Failed))
+	}
+	if s.Members.Left > 0 {
+		text += fmt.Sprintf(", %d left", s.Members.Left)
+	}
+	return text
+}
+
+// syncCell says whether the others hold the same set. A member of which nothing was heard lately may hold anything, so that
+// is not a yes.
+func (c *console) syncCell(s control.Status) string {
+	switch {
+	case s.Unknown > 0:
+		return c.paint(yellow, fmt.Sprintf("unknown: no word of %d lately", s.Unknown))
+	case !s.InSync && s.Members.Alive == 1:
+		return c.paint(yellow, "unknown: no other member answers")
+	case !s.InSync:
+		return c.paint(yellow, "no, catching up")
+	}
+	return c.paint(green, "yes")
+}
+
+func (c *console) bansCell(s control.Status) string {
+	text := fmt.Sprintf("%d live, %d effective, %d from this router", s.Bans.Live, s.Bans.Effective, s.Bans.Own)
+	if s.Bans.OverLimit > 0 {
+		text += c.paint(yellow, fmt.Sprintf(", %d beyond a limit", s.Bans.OverLimit))
+	}
+	if s.Bans.Held > 0 {
+		text += c.paint(yellow, fmt.Sprintf(", %d held here", s.Bans.Held))
+	}
+	return text
+}
+
+// clockCell says how this router's clock stands against the median of the others: only expiry depends on it.
+func (c *console) clockCell(s control.Status) string {
+	text := "agrees with the others"
+	if s.Members.Alive <= 1 {
+		text = "not compared: no other member answers"
+	}
+	skew := time.Duration(s.SkewMS) * time.Millisecond
+	switch {
+	case skew.Abs() >= badSkew:
+		return c.paint(red, skewCell(s.SkewMS).text+" against the others: set it, bans end at the wrong time")
+	case skew != 0:
+		text += " (" + skewCell(s.SkewMS).text + ")"
+	}
+	return text
 }
 
 // leaderCell names the leader, or says why there is none, and whether this one could take over.

@@ -207,41 +207,12 @@ func (s *Source) poll(ctx context.Context, all bool) error {
 	if all {
 		s.active = make(map[int64]Decision)
 	}
-	last := make(map[netip.Prefix]int64) // the longest decision of each prefix in the answer; 0 for none
-	for i := range answer.New {
-		d, ok, err := answer.New[i].ban(now)
-		if err != nil {
-			s.cfg.Logger.Warn("a decision of CrowdSec's cannot be read", "error", err)
-		}
-		if ok && d.Until.After(now) {
-			s.active[answer.New[i].ID] = d
-			last[d.Prefix] = 0
-		}
-	}
-	var went []netip.Prefix
-	for i := range answer.Deleted {
-		d, ok, err := answer.Deleted[i].ban(now)
-		if err != nil || !ok {
-			continue
-		}
-		delete(s.active, answer.Deleted[i].ID)
-		went = append(went, d.Prefix)
-		last[d.Prefix] = 0
-	}
-	for id, d := range s.active {
-		if !d.Until.After(now) {
-			delete(s.active, id)
-			continue
-		}
-		best, named := last[d.Prefix]
-		if until := s.active[best].Until; named && (d.Until.After(until) || d.Until.Equal(until) && id < best) {
-			last[d.Prefix] = id
-		}
-	}
+	came, went := s.take(answer.New, answer.Deleted, now)
+	longest := s.longestOfEach(came, went, now)
 	c := Change{All: all}
-	for i := range answer.New {
-		id := answer.New[i].ID
-		if d, ok := s.active[id]; ok && (!all || last[d.Prefix] == id) {
+	for _, id := range came {
+		// Of everything, only the longest of each prefix. Of what is new, all: Apply skips what an earlier ban outlasts.
+		if d, ok := s.active[id]; ok && (!all || longest[d.Prefix] == id) {
 			c.New = append(c.New, d)
 		}
 	}
@@ -251,7 +222,7 @@ func (s *Source) poll(ctx context.Context, all bool) error {
 			continue
 		}
 		told[p] = true
-		if d, ok := s.active[last[p]]; ok {
+		if d, ok := s.active[longest[p]]; ok {
 			c.Left = append(c.Left, d)
 		} else {
 			c.Gone = append(c.Gone, p)
@@ -264,6 +235,56 @@ func (s *Source) poll(ctx context.Context, all bool) error {
 		return &notTaken{err}
 	}
 	return nil
+}
+
+// take brings the active decisions up to date with an answer. It returns the ids of the bans that came, and the prefixes
+// that lost a decision, in the answer's order. An id that both came and went has gone.
+func (s *Source) take(added, deleted []decision, now time.Time) (came []int64, went []netip.Prefix) {
+	for i := range added {
+		d, ok, err := added[i].ban(now)
+		if err != nil {
+			s.cfg.Logger.Warn("a decision of CrowdSec's cannot be read", "error", err)
+		}
+		if ok && d.Until.After(now) {
+			s.active[added[i].ID] = d
+			came = append(came, added[i].ID)
+		}
+	}
+	for i := range deleted {
+		d, ok, err := deleted[i].ban(now)
+		if err != nil || !ok {
+			continue
+		}
+		delete(s.active, deleted[i].ID)
+		went = append(went, d.Prefix)
+	}
+	return came, went
+}
+
+// longestOfEach returns, for each prefix that an answer names, the active decision that ends last; between equal ends the lowest id,
+// so that the choice does not depend on the order of a map. A prefix without an active decision has none. It drops what has
+// expired on the way.
+func (s *Source) longestOfEach(came []int64, went []netip.Prefix, now time.Time) map[netip.Prefix]int64 {
+	longest := make(map[netip.Prefix]int64)
+	for _, id := range came {
+		if d, ok := s.active[id]; ok {
+			longest[d.Prefix] = 0
+		}
+	}
+	for _, p := range went {
+		longest[p] = 0
+	}
+	for id, d := range s.active {
+		if !d.Until.After(now) {
+			delete(s.active, id)
+			continue
+		}
+		best, named := longest[d.Prefix]
+		if until := s.active[best].Until; named && (d.Until.After(until) || d.Until.Equal(until) && id < best) {
+			longest[d.Prefix] = id
+		}
+	}
+	return longest
 }
 
 // notTaken is an error of Apply, not of the LAPI.
