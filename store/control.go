@@ -3,6 +3,7 @@ package store
 import (
 	"net/netip"
 	"slices"
+	"sync"
 )
 
 // control holds the effect of the records without prefix: freezes, blocks and never-bans.
@@ -104,13 +105,13 @@ func (s *set) reblock() {
 }
 
 // builtin is never banned, whatever any record says: unspecified, loopback, link-local, multicast and broadcast.
-func builtin() []netip.Prefix {
+var builtin = sync.OnceValue(func() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
 		netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"),
 		netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
 	}
-}
+})
 
 // tooWideToExempt reports whether a never-ban is wider than any honest member's.
 func tooWideToExempt(p netip.Prefix) bool {

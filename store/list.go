@@ -14,6 +14,16 @@ func liveBan(r *rec, now Millis) bool {
 }
 
 func (s *Store) entry(head uint32, now Millis, exemptions exemptions) (e Entry, ok bool) {
+	live := 0
+	for c := head; c != 0; c = s.set.slab.at(c).next {
+		if liveBan(s.set.slab.at(c), now) {
+			live++
+		}
+	}
+	if live == 0 {
+		return e, false
+	}
+	e.Records = make([]BanRecord, 0, live)
 	counts := false
 	var ignored string
 	for c := head; c != 0; {
@@ -37,9 +47,6 @@ func (s *Store) entry(head uint32, now Millis, exemptions exemptions) (e Entry, 
 			}
 		}
 		c = r.next
-	}
-	if len(e.Records) == 0 {
-		return e, false
 	}
 	slices.SortFunc(e.Records, func(a, b BanRecord) int {
 		return cmp.Or(cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Jail, b.Jail), cmp.Compare(a.Start, b.Start),

@@ -41,7 +41,7 @@ const (
 func (r *rec) is(f flags) bool { return r.flags&f != 0 }
 
 const (
-	chunkBits = 12
+	chunkBits = 10
 	chunkLen  = 1 << chunkBits
 )
 

@@ -47,9 +47,10 @@ type node struct {
 	known    set
 	counting map[who]bool // what counts by its store, as last looked at
 	log      store.LogID
-	head     uint64 // the last number it has written
-	pushed   uint64 // up to where it has pushed
-	group    int    // the side of the partition
+	head     uint64       // the last number it has written
+	tidied   store.Millis // when it last looked for what says nothing more, by its clock
+	pushed   uint64       // up to where it has pushed
+	group    int          // the side of the partition
 
 	fail2ban []offence // what its fail2ban remembers, whatever becomes of the store
 
@@ -200,7 +201,7 @@ func (w *world) open(i int) {
 		w.fail("%s doubts its file: %s", n.name, d)
 	}
 	s.HeardMaxDuration("another", w.conf.max) // the members tell each other
-	n.s, n.log, n.head, n.pushed = s, s.Head().Log, 0, 0
+	n.s, n.log, n.head, n.pushed, n.tidied = s, s.Head().Log, 0, 0, 0
 	n.settled, n.snap, n.crash = true, nil, false
 	w.touched[i] = true
 }
@@ -675,6 +676,10 @@ func (w *world) tick(n *node, agree bool) {
 	n.s.Tick(agree)
 	n.s.HeardMaxDuration("another", w.conf.max)
 	now := w.clockOf(n)
+	if now < n.tidied+minute && now >= n.tidied {
+		return // it calls itself once a minute at most
+	}
+	n.tidied = now
 	if err := n.s.SaveMeta(w.ctx, "tick", []byte{1}); err != nil { // after it the store's own call has been answered
 		w.fail("%s: %v", n.name, err)
 	}
