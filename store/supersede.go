@@ -5,10 +5,12 @@ import (
 	"slices"
 )
 
-// One record a key. Within a log a newer Ban of a prefix and jail replaces the older one, and a newer Allow, Placed or NeverBan
-// of a prefix the older one. Across the logs of one member a NeverBan replaces those that are kept no longer, and a Lift those
-// that say no more than it does; an Allow or Placed of an earlier run is withdrawn. Which one is left depends on the records
-// alone, not on their order of arrival, and no record that is left needs one that was replaced.
+// One record a key. Within a log a newer Ban of a prefix and jail replaces the older one, and so does a newer NeverBan. A newer
+// Allow or Placed of a prefix replaces an older one of its log that is kept no longer. Once a newer one that ends earlier is
+// forgotten, nothing would keep the older one from coming back, so it takes a Gone to end that, as it does for those of earlier
+// runs. Across the logs of one member a NeverBan replaces those that are kept no longer, and a Lift those that say no more than
+// it does. Which one is left depends on the records alone, not on their order of arrival, and no record that is left needs one
+// that was replaced.
 
 // replaces reports whether record i and item it, of logs of one member, share a key, so that only one of the two is kept, and
 // which: by > 0 keeps the item.
@@ -49,7 +51,9 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 		}
 		return cmp.Compare(it.seq, r.seq), r.seq != it.seq
 	case KindAllow, KindPlaced:
-		return cmp.Compare(it.seq, r.seq), r.log == l.index && r.seq != it.seq
+		by = cmp.Compare(it.seq, r.seq)
+		kept := cmp.Compare(retain, s.retained(i))
+		return by, r.log == l.index && by != 0 && by*kept >= 0
 	}
 	return 0, false
 }

@@ -578,8 +578,8 @@ func (w *world) allow(i int, p netip.Prefix, until store.Millis) {
 	w.touched[i] = true
 }
 
-// replacedBy returns what an allow or a placing of n takes the place of, also what others have lifted meanwhile. What n took
-// back in an earlier run is not among it: who has not heard of that learns it from that run's log.
+// replacedBy returns what an allow or a placing of n takes the place of, also what others have lifted meanwhile. What n has taken
+// back before is not among it unless it ends no later: a member that has not heard of that learns it from the withdrawal.
 func replacedBy(n *node, o *op) (gone []int) {
 	back := map[int]bool{}
 	for p := range n.known.all {
@@ -590,7 +590,7 @@ func replacedBy(n *node, o *op) (gone []int) {
 		}
 	}
 	for b := range n.known.all {
-		if b.kind == o.kind && b.prefix == o.prefix && b.origin() == n.name && (b.log == n.log || !back[b.id]) {
+		if b.kind == o.kind && b.prefix == o.prefix && b.origin() == n.name && (b.log == n.log && b.until <= o.until || !back[b.id]) {
 			gone = append(gone, b.id)
 		}
 	}
