@@ -19,9 +19,6 @@ var ErrClosed = errors.New("the store is closed")
 // ErrLimited is returned for a call that would lift more of other members' records than the limits permit.
 var ErrLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
 
-// errManyGones is returned for a call that would withdraw more of this member's own records than Gones can name.
-var errManyGones = fmt.Errorf("this router's withdrawals fill %d records, as many as the other routers keep: withdraw fewer entries at a time, do it on another router, or wait until the earlier ones have expired everywhere", maxGones)
-
 // damagedError describes a store file that cannot be trusted. It matches ErrDamaged.
 type damagedError struct {
 	Path string

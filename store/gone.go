@@ -12,8 +12,8 @@ import (
 // merge into few ranges: an address that comes and goes many times costs one record, not one each time.
 //
 // A number at which nothing is kept may be that of a lift which a newer lift of its author has replaced. A member that has not
-// received the newer one still needs it, so a lift remains, whatever a Gone names, while it covers a record in the root. Where that
-// record comes after both, only the newer lift covers it.
+// received the newer one still needs it, so a lift remains, whatever a Gone names, while it covers a record in the root or one
+// that may still come.
 
 // goneRange is one range of numbers that a Gone withdraws.
 type goneRange struct {
@@ -31,8 +31,11 @@ const (
 	goneSize = 28  // bytes of a goneRange in its encoding, at most, for honest numbers
 	maxGone  = 512 // ranges of a Gone on the wire
 	// maxGones is how many Gones of one member are kept. It is enough for 150,000 stretches of withdrawn numbers between records
-	// that are kept, and it bounds what a made-up log can cost. An author refuses the withdrawal that would need more.
+	// that are kept, and it bounds what a made-up log can cost. An author that would need more lifts its records by dot, as others do.
 	maxGones = 512
+	// maxAwaiting is how many lifts that a Gone names wait for what they cover. A further one goes at once if it covers nothing
+	// yet: honest logs have a handful, and each merge may look at all of them.
+	maxAwaiting = 256
 )
 
 // withdrawable reports whether a Gone can withdraw the record. Bans are lifted instead, and a lease ends or is replaced.
@@ -94,6 +97,7 @@ func byEpoch(ranges []goneRange) iter.Seq2[uint64, rangeSet] {
 func (s *set) addedGone(i uint32) {
 	o := s.originOf(s.slab.at(i))
 	gone := s.gone(o)
+	s.recheckAwaiting()
 	for epoch, named := range byEpoch(s.gones[i]) {
 		fresh := named.without(gone[epoch])
 		gone[epoch] = gone[epoch].union(named)
@@ -147,12 +151,26 @@ func (s *set) gone(o *origin) map[uint64]rangeSet {
 // withdraw takes one record out.
 func (s *set) withdraw(i uint32) {
 	r := s.slab.at(i)
-	if kind := withdrawn[r.kind]; kind != 0 && !r.is(flagLifted) && r.until > s.now {
+	if kind := withdrawn[r.kind]; kind != 0 && !r.is(flagLifted) && r.until > s.now && !s.allowedAgain(i) {
 		e := s.event(kind, r)
 		e.By = e.Origin
 		s.emit(e)
 	}
 	s.remove(i)
+}
+
+// allowedAgain reports whether the author of an allow has given another one of its prefix that holds.
+func (s *set) allowedAgain(i uint32) bool {
+	r := s.slab.at(i)
+	if r.kind != KindAllow {
+		return false
+	}
+	for c := s.head(r.key()); c != 0; c = s.slab.at(c).next {
+		if a := s.slab.at(c); c != i && a.kind == KindAllow && s.originOf(a) == s.originOf(r) && !a.is(flagLifted) && a.until > s.now {
+			return true
+		}
+	}
+	return false
 }
 
 // isGone reports whether a Gone names the number of a record.
@@ -177,14 +195,44 @@ func (s *set) noteSpent(i uint32) {
 	}
 }
 
-// removeSpent removes the lifts that a Gone names and that cover nothing.
+// removeSpent removes the lifts that a Gone names and that neither cover anything nor may do so later.
 func (s *set) removeSpent() {
 	for _, i := range s.spent {
-		if r := s.slab.at(i); r.kind == KindLift && !r.is(flagDead) && s.withdrawable(i) && s.isGone(r) && !s.covers(s.lifts[i], s.head(r.key()), s.hz.at) {
+		r := s.slab.at(i)
+		switch {
+		case r.kind != KindLift || r.is(flagDead) || !s.withdrawable(i) || !s.isGone(r) || s.covers(s.lifts[i], s.head(r.key()), s.hz.at):
+		case s.allKnown(s.lifts[i].dots) || len(s.awaiting) >= maxAwaiting:
 			s.remove(i)
+		case !slices.Contains(s.awaiting, i):
+			s.awaiting = append(s.awaiting, i)
 		}
 	}
 	s.spent = s.spent[:0]
+}
+
+// needed reports whether a lift covers a record of its prefix, or may do so later.
+func (s *set) needed(body *liftBody, k pkey) bool {
+	return s.covers(body, s.head(k), s.hz.at) || !s.allKnown(body.dots)
+}
+
+// recheckAwaiting has removeSpent look again at the lifts that wait: more has become known of some log.
+func (s *set) recheckAwaiting() {
+	s.spent = append(s.spent, s.awaiting...)
+	s.awaiting = s.awaiting[:0]
+}
+
+// allKnown reports whether every number of dots is held or gone, so that none is still on its way.
+func (s *set) allKnown(dots []dotRange) bool {
+	return !slices.ContainsFunc(dots, func(d dotRange) bool {
+		missing := rangeSet{d.seqRange}
+		if l := s.byID[d.Log]; l != nil {
+			missing = missing.without(l.held)
+		}
+		if o := s.origins[d.Log.Origin]; o != nil && o.gones > 0 {
+			missing = missing.without(s.gone(o)[d.Log.Epoch])
+		}
+		return len(missing) > 0
+	})
 }
 
 var withdrawn = [kindEnd]EventKind{KindAllow: EventDisallow, KindFreeze: EventThaw, KindBlock: EventUnblock}
@@ -194,7 +242,8 @@ func (p *plan) withdraw(i uint32) {
 	p.withdrawn = append(p.withdrawn, i)
 }
 
-// flushGone writes the Gones for everything that the call withdraws: one, or as many as its ranges need.
+// flushGone writes the Gones for everything that the call withdraws: one, or as many as its ranges need. Where that would be more
+// than are kept, it lifts instead: the Gones of a member may be forged, and must not keep it from withdrawing.
 func (p *plan) flushGone() {
 	if len(p.withdrawn) == 0 {
 		return
@@ -212,7 +261,8 @@ func (p *plan) flushGone() {
 		}
 		out[i] = true
 	}
-	p.goneAlready, p.withdrawn = append(p.goneAlready, p.withdrawn...), p.withdrawn[:0]
+	already, fresh := len(p.goneAlready), p.withdrawn
+	p.goneAlready, p.withdrawn = append(p.goneAlready, p.withdrawn...), nil
 	if len(all) == 0 {
 		return
 	}
@@ -243,8 +293,10 @@ func (p *plan) flushGone() {
 			n++
 		}
 	}
-	if n > maxGones && p.refused == nil {
-		p.refused = errManyGones
+	if n > maxGones {
+		p.goneAlready = p.goneAlready[:already]
+		p.liftOwn(fresh)
+		return
 	}
 	for part := range slices.Chunk(all, liftBytes/goneSize) {
 		it := item{kind: KindGone, key: noPrefix, start: p.now, until: p.now, gone: part}
@@ -252,6 +304,31 @@ func (p *plan) flushGone() {
 			it.until = max(it.until, g.until)
 		}
 		p.write(it)
+	}
+}
+
+// liftOwn lifts own records by dot. Those that another member has lifted say nothing any more, and a lift cannot be lifted.
+func (p *plan) liftOwn(records []uint32) {
+	s := p.set
+	byKey := make(map[pkey]int) // in lifts
+	var lifts []item
+	for _, i := range records {
+		r := s.slab.at(i)
+		if r.kind == KindLift || r.is(flagLifted) {
+			continue
+		}
+		at, ok := byKey[r.key()]
+		if !ok {
+			at = len(lifts)
+			byKey[r.key()] = at
+			lifts = append(lifts, item{kind: KindLift, key: r.key(), start: p.now, until: p.now, lift: &liftBody{}})
+		}
+		it := &lifts[at]
+		it.lift.dots = append(it.lift.dots, p.dot(r))
+		it.until = max(it.until, s.retained(i))
+	}
+	for _, it := range lifts {
+		p.writeLift(it)
 	}
 }
 
@@ -309,14 +386,6 @@ func joined(ranges []goneRange) []goneRange {
 // records before that of one.
 const tidyAfter = 10 * minute
 
-// heldAll reports whether every number of dots is held or known to be gone, so that none is still on its way.
-func (s *set) heldAll(dots []dotRange) bool {
-	return !slices.ContainsFunc(dots, func(d dotRange) bool {
-		l := s.byID[d.Log]
-		return l == nil || !l.held.containsAll(d.seqRange)
-	})
-}
-
 // tidy withdraws own records that no longer say anything: Placed records whose prefix another leader has seen gone, and lifts
 // of records that are no longer held.
 func (p *plan) tidy() {
@@ -328,7 +397,7 @@ func (p *plan) tidy() {
 	}
 	for i, body := range s.lifts {
 		r := s.slab.at(i)
-		if len(body.offences) > 0 || s.originOf(r) != p.own.origin || r.start+tidyAfter > p.now || !s.heldAll(body.dots) {
+		if len(body.offences) > 0 || s.originOf(r) != p.own.origin || r.start+tidyAfter > p.now || !s.allKnown(body.dots) {
 			continue
 		}
 		if !s.covers(body, s.head(r.key()), 0) {

@@ -3,10 +3,12 @@ package store
 import (
 	"bytes"
 	"context"
-	"errors"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -399,6 +401,7 @@ func TestAGoneLeavesALiftThatIsStillNeeded(t *testing.T) {
 	for name, order := range map[string][][]byte{
 		"in order": {frozen, placed, thaw, gone}, "thaw first": {thaw, frozen, placed, gone},
 		"gone before the thaw": {frozen, gone, placed, thaw}, "gone first": {gone, frozen, thaw, placed},
+		"gone, thaw, frozen": {gone, placed, thaw, frozen}, "thaw, gone, frozen": {placed, thaw, gone, frozen},
 	} {
 		n := newNode(t, "x", c, nil)
 		for _, chunk := range order {
@@ -519,46 +522,161 @@ func TestFiguresGonesEndAmongOtherRecords(t *testing.T) {
 	}
 }
 
-// An author hears of the bound before anything is written, and what it takes over need not fit twice.
-func TestAWithdrawalThatWouldNotBeKeptIsRefused(t *testing.T) {
+// Whatever Gones somebody writes under a router's name, and for however long, the router still withdraws what it wrote.
+func TestForgedGonesKeepNobodyFromWithdrawing(t *testing.T) {
 	c := newClock()
 	ctx := context.Background()
-	a := newNode(t, "a", c, nil)
-	f := newForge("a", 7) // an earlier run's log
+	a, b, late := newNode(t, "a", c, nil), newNode(t, "b", c, nil), newNode(t, "late", c, nil)
+	f := newForge("a", 7)
 	full := liftBytes / goneSize
 	for n := range uint64(maxGones) {
 		ranges := make([]goneRange, full)
 		for i := range ranges {
 			first := 1 + (n+uint64(i)*maxGones)*3
-			ranges[i] = goneRange{5, seqRange{first, first}, c.millis() + hour}
+			ranges[i] = goneRange{5, seqRange{first, first}, Never}
 		}
-		f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: ranges})
+		f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: ranges})
 	}
 	if m := a.take(f); m.New != maxGones {
 		t.Fatalf("%+v", m)
 	}
-	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1)}}))
-	head := a.Head()
-	if _, err := a.DropAllow(ctx, []netip.Prefix{addr(1)}); !errors.Is(err, errManyGones) {
-		t.Errorf("dropped: %v", err)
-	}
-	if a.Head() != head || len(a.Allows()) != 1 {
-		t.Errorf("head %v, was %v, allows %v", a.Head(), head, a.Allows())
-	}
-	b := newNode(t, "b", c, nil)
 	b.pull(a)
-	if n, err := b.DropAllow(ctx, []netip.Prefix{addr(1)}); n != 1 || err != nil {
-		t.Errorf("on another router: %d dropped, %v", n, err)
+	allowed := []AllowRequest{{Prefix: addr(1)}, {Prefix: addr(2)}}
+	a.must(a.Allow(ctx, allowed))
+	a.must(a.Freeze(ctx))
+	a.must(a.Block(ctx, "r9"))
+	a.must(a.Place(ctx, []netip.Prefix{addr(1)}, c.millis()+hour))
+	b.pull(a)
+	late.pull(b)
+	if n, err := a.DropAllow(ctx, []netip.Prefix{addr(1)}); n != 1 || err != nil {
+		t.Errorf("%d dropped, %v", n, err)
 	}
-	a.pull(b)
-	if left := a.Allows(); len(left) != 0 {
-		t.Errorf("allows %v after another router dropped them", left)
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(2), Until: c.millis() + minute}})) // in the place of one without end
+	a.must(a.Thaw(ctx))
+	a.must(a.Unblock(ctx, "r9"))
+	a.must(a.Unplace(ctx, []netip.Prefix{addr(1)}))
+	c.add(2 * time.Minute)
+	a = a.reopen()
+	b.pull(a)
+	converge(b, late)
+	for _, n := range []*node{a, b, late} {
+		n.tick(true)
+		if frozen, _ := n.Frozen(); len(n.Allows())+len(n.Blocked())+len(n.Placed()) != 0 || frozen {
+			t.Errorf("%s: allows %v, blocked %v, placed %v, frozen %t", n.cfg.Origin, n.Allows(), n.Blocked(), n.Placed(), frozen)
+		}
 	}
-	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(2)}}))
-	c.add(4 * time.Hour)
-	a.tick(true)
-	if n, err := a.DropAllow(ctx, []netip.Prefix{addr(2)}); n != 1 || err != nil {
-		t.Errorf("after the earlier ones have expired: %d dropped, %v", n, err)
+	equalSets(t, a, b, late)
+}
+
+// A file of a version that knew no bound opens with all that is in it, and nothing that was withdrawn comes back. What a limit
+// leaves out is logged.
+func TestAFileWithMoreGonesThanAreKeptOpensWhole(t *testing.T) {
+	const gones = maxGones + 20
+	c := newClock()
+	late := newNode(t, "late", c, nil)
+	written := newForge("a", 7)
+	d, b := newMemDisk(), &batch{}
+	for n := range uint64(gones) {
+		written.write(item{kind: KindAllow, key: mustKey(addr(int(n))), start: c.millis(), until: Never})
+		gone := item{seq: n + 1, kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{7, seqRange{n + 1, n + 1}, Never}}}
+		b.ops = append(b.ops, recordOp{1, gone.seq, gone.append(nil)})
+	}
+	late.take(written)
+	b.heads = []logHeader{{1, LogID{"a", 8}, rangeSet{{1, gones}}}}
+	if err := d.commit(b); err != nil {
+		t.Fatal(err)
+	}
+	a := newNode(t, "a", c, d)
+	for range 2 {
+		a.pull(late)
+		if n, allowed := len(a.set.gones), len(a.Allows()); n != gones || allowed != 0 {
+			t.Errorf("%d of %d withdrawals, %d allows came back", n, gones, allowed)
+		}
+		a = a.reopen()
+	}
+
+	var log bytes.Buffer
+	a.reopenWith(func(cfg *Config) {
+		cfg.Limits.StoredPerOrigin = 10
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	if !strings.Contains(log.String(), "exceed a limit") {
+		t.Errorf("nothing is said of what is left out: %s", log.String())
+	}
+}
+
+// An allow in the place of one that was to last longer is forgotten before that could come back: so it does not hide it, and
+// the withdrawal alone ends it.
+func TestAShorterAllowHidesNoLongerOne(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a, b, c1, late := newNode(t, "a", c, nil), newNode(t, "b", c, nil), newNode(t, "c", c, nil), newNode(t, "late", c, nil)
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1)}}))
+	b.pull(a)
+	late.pull(a)
+	_, err := a.DropAllow(ctx, []netip.Prefix{addr(1)})
+	a.must(err)
+	c1.pull(a)
+	before := a.Head().Seq
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1), Until: c.millis() + 10*minute}}))
+	chunk, _ := a.Since(before, 4096)
+	for _, n := range []*node{b, c1} { // b never hears of the withdrawal
+		_, err = n.Merge(bytes.Clone(chunk))
+		n.must(err)
+	}
+	until := func(n *node) (until Millis) {
+		for _, e := range n.Allows() {
+			until = max(until, e.Until)
+		}
+		return until
+	}
+	if got := until(b); got != Never {
+		t.Errorf("before it hears of the withdrawal, b allows until %v", got)
+	}
+	if got, want := until(c1), c.millis()+10*minute; got != want {
+		t.Errorf("c allows until %v, want %v", got, want)
+	}
+	c.add(121 * time.Hour)
+	for _, n := range []*node{b, c1, late} {
+		n.tick(true)
+	}
+	converge(b, late) // the author is away
+	if until(b) != until(late) {
+		t.Errorf("b allows until %v, late until %v", until(b), until(late))
+	}
+	converge(b, c1, late)
+	for _, n := range []*node{b, c1, late} {
+		if got := n.Allows(); len(got) != 0 {
+			t.Errorf("%s: allows %v", n.cfg.Origin, got)
+		}
+	}
+}
+
+// An allow that is shortened is no disallow to those who watch.
+func TestAShortenedAllowIsNotToldAsEnded(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	var mu sync.Mutex
+	var seen []EventKind
+	a := newNode(t, "a", c, nil, func(cfg *Config) {
+		cfg.OnChange = func(ch Change) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, e := range ch.Events {
+				seen = append(seen, e.Kind)
+			}
+		}
+	})
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1)}}))
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1), Until: c.millis() + hour}}))
+	if got := a.Allows(); len(got) != 1 || got[0].Until != c.millis()+hour {
+		t.Errorf("allows %v", got)
+	}
+	a.must(a.Close())
+	mu.Lock()
+	defer mu.Unlock()
+	if slices.Contains(seen, EventDisallow) {
+		t.Errorf("events %v", seen)
 	}
 }
 

@@ -100,6 +100,7 @@ func (s *Store) merge(c *chunk) (Merged, error) {
 	if m.New > 0 || !held.equal(l.held) {
 		l.held = held
 		s.pending.head(l)
+		set.recheckAwaiting()
 	}
 	set.finish()
 	s.collect()

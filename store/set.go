@@ -41,7 +41,9 @@ type set struct {
 	guard   guardBook
 	dirty   []*origin // origins whose limits must be evaluated again
 	touched map[*logState]struct{}
-	spent   []uint32 // lifts that a Gone names, to be removed if they cover nothing
+	spent   []uint32 // lifts that a Gone names, to be looked at by removeSpent
+	// awaiting are such lifts that cover nothing yet. Removed ones may be among them.
+	awaiting []uint32
 
 	quiet   bool // while loading: no events
 	events  int  // how many a change may hold; 0: nobody listens
@@ -276,7 +278,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		s.gone(o) // without the new one
 	}
 	gone := o.gones > 0 && it.withdrawable() && s.gone(o)[l.id.Epoch].contains(it.seq)
-	if gone && !(it.kind == KindLift && (s.quiet || s.covers(it.lift, s.head(it.key), s.hz.at))) { // while loading, what it covers may follow
+	if gone && !(it.kind == KindLift && (s.quiet || s.needed(it.lift, it.key))) { // while loading, what it covers may follow
 		return 0, superseded
 	}
 	// A record from the future is refused even if the clock does not agree with the peers' yet, as after a start: otherwise
@@ -299,7 +301,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	if replaced {
 		return 0, superseded
 	}
-	if !mine && len(old) == 0 && (s.crowded(o, it.key, chain) || it.kind == KindGone && o.gones >= maxGones) {
+	if !mine && len(old) == 0 && (s.crowded(o, it.key, chain) || it.kind == KindGone && o.gones >= maxGones && !s.quiet) {
 		return 0, refused
 	}
 	wasLive := false

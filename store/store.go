@@ -146,6 +146,7 @@ func (s *Store) load() error {
 	byDisk := make(map[uint32]*logState)
 	strings := make(names)
 	fresh := make([]uint32, 0, 1024)
+	leftOut := make(map[string]int) // records beyond a limit, by origin
 	var current *logState
 	flush := func() {
 		if current != nil {
@@ -195,6 +196,10 @@ func (s *Store) load() error {
 				}
 			case superseded: // it was not when it was written
 				set.out.removed = append(set.out.removed, removal{l, it.seq})
+			case refused: // limits were higher then, or it was another version's
+				leftOut[l.id.Origin]++
+				l.held = l.held.without(rangeSet{{seq, seq}})
+				return nil
 			}
 			l.held = l.held.add(seqRange{it.seq, it.seq})
 			return nil
@@ -219,6 +224,9 @@ func (s *Store) load() error {
 		return err
 	}
 	flush()
+	for origin, n := range leftOut {
+		s.log.Warn("records in the store file exceed a limit and do not count", "origin", origin, "records", n)
+	}
 	id := LogID{s.cfg.Origin, s.cfg.Random.Uint64()}
 	for set.byID[id] != nil {
 		id.Epoch = s.cfg.Random.Uint64()
