@@ -348,7 +348,7 @@ func TestACandidateThatCannotBeRevertedIsTold(t *testing.T) {
 		killed.Close()
 		a := c.Admin("operator")
 		defer a.Close()
-		if err := errors.Join(a.Edit(routerR9), a.Commit(), c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTDirtyFlag})); err != nil {
+		if err := errors.Join(a.Edit(routerR9), a.Commit()); err != nil {
 			t.Fatal(err)
 		}
 		reverts := 0
