@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"banmesh/mesh/conductor"
 )
@@ -36,6 +37,20 @@ func checkJSON(b []byte) error {
 		return errTruncated
 	}
 	return errNoJSON
+}
+
+// asMessage returns the answer to a call that changes something as JSON. Some servers answer such a call with a word or a sentence,
+// which is taken as a message: what came of the call is read back.
+func asMessage(b []byte) []byte {
+	t := bytes.TrimSpace(b)
+	if len(t) == 0 || len(t) > 1024 || !unicode.IsLetter(rune(t[0])) || json.Valid(t) {
+		return b
+	}
+	message, err := json.Marshal(map[string]string{"message": string(t)})
+	if err != nil {
+		return b
+	}
+	return message
 }
 
 // saying returns the messages in the body of a refusal.

@@ -301,6 +301,10 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	if method != http.MethodGet {
+		// On a kept connection that the server is just closing, nobody could tell whether the call was carried out.
+		n.client.CloseIdleConnections()
+	}
 	resp, err := n.client.Do(req)
 	if err != nil {
 		return fail(n.broken(ctx, method, path, err))
@@ -329,6 +333,9 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		return fail(n.broken(ctx, method, path, ctx.Err()))
 	}
 	b = bytes.TrimPrefix(b, []byte("\ufeff")) // JSON must not start with a byte order mark, but some servers send one (RFC 8259 §8.1)
+	if method != http.MethodGet && path != "/login" {
+		b = asMessage(b)
+	}
 	if err := checkJSON(b); err != nil {
 		return fail(fmt.Errorf("%w: %s: %w", conductor.ErrProtocol, what, err))
 	}

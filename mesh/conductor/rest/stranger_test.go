@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +60,13 @@ type habits struct {
 	lives      int            // calls that a token lasts; 0: for ever
 	ended      int            // status where it has ended; 302 is a redirect to the page to log in at
 	absent     http.HandlerFunc
+	shuffled   bool // fields and addresses come in another order each time
+	extras     bool // what is created gets fields of its own
+	words      bool // edits, validate and commit answer a word that is no JSON
+	hangsUp    bool // the connection ends with each answer, without a word before
+	warns      bool // validate and commit list warnings beside no errors
+	busy       int  // every so many calls are answered 429, and not carried out
+	calls      int
 }
 
 func clone(v map[string]any) map[string]any {
@@ -104,12 +113,40 @@ func (s *stranger) answer(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(err)
 	}
+	if s.shuffled {
+		b = shuffled(v)
+	}
 	w.WriteHeader(status)
 	w.Write([]byte(s.prefix))
 	for part := range slices.Chunk(b, 7) { // chunked, in small pieces
 		w.Write(part)
 		w.(http.Flusher).Flush()
 	}
+}
+
+// shuffled writes a value with the fields of each object in an order of its own.
+func shuffled(v any) []byte {
+	var parts [][]byte
+	switch v := v.(type) {
+	case map[string]any: // ranged over in another order each time
+		for name, f := range v {
+			parts = append(parts, fmt.Appendf(nil, "%q: %s", name, shuffled(f)))
+		}
+		return fmt.Appendf(nil, "{%s}", bytes.Join(parts, []byte(",\n")))
+	case []any:
+		for _, e := range v {
+			parts = append(parts, shuffled(e))
+			if _, text := e.(string); text && rand.IntN(2) == 0 {
+				slices.Reverse(parts)
+			}
+		}
+		return fmt.Appendf(nil, "[ %s ]", bytes.Join(parts, []byte(",")))
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 func (s *stranger) fail(w http.ResponseWriter, status int, why string) {
@@ -142,6 +179,15 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	path = strings.TrimSuffix(path, "/")
 	s.at = path
+	if s.calls++; s.busy > 0 && s.calls%s.busy == 0 {
+		w.Header().Set("Retry-After", "0")
+		s.fail(w, http.StatusTooManyRequests, "too many requests")
+		return
+	}
+	if s.words && (r.Method != http.MethodGet && path != "login") {
+		defer func(to http.ResponseWriter) { fmt.Fprintln(to, "Done") }(w)
+		w = httptest.NewRecorder()
+	}
 	var body map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil && r.Method != http.MethodGet && r.Method != http.MethodDelete {
 		s.fail(w, http.StatusBadRequest, "no JSON")
@@ -171,6 +217,9 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	verdict, done := any([]any{}), http.StatusOK
 	if s.accepted {
 		verdict, done = nil, http.StatusAccepted
+	}
+	if s.warns {
+		verdict = map[string]any{"errors": []any{}, "warnings": []any{map[string]any{"message": "router edge is offline"}}}
 	}
 	if s.sentences {
 		verdict = map[string]any{"message": "Configuration committed"}
@@ -351,6 +400,10 @@ func (s *stranger) resource(w http.ResponseWriter, r *http.Request, in map[strin
 		}
 		s.answer(w, http.StatusOK, s.show(entries[at]))
 	case http.MethodPost:
+		if s.extras {
+			body["id"], body["generated"], body["tags"] = len(entries)+1000, false, []any{}
+			body["meta"] = map[string]any{"revision": "7", "owner": nil}
+		}
 		parent[list] = append(entries, body)
 		if s.location {
 			w.Header().Set("Location", r.URL.Path+"/new")
@@ -408,6 +461,23 @@ func (s *stranger) addresses() []string {
 	return out
 }
 
+// hangUp ends the connection with each answer, although nothing in the answer says so.
+func hangUp(serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		serve(answer, r)
+		conn, out, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		resp := answer.Result()
+		resp.ContentLength = int64(answer.Body.Len())
+		resp.Write(out)
+		out.Flush()
+	}
+}
+
 // Each habit alone, with every release's candidate.
 func TestAStrangersAPI(t *testing.T) {
 	for name, h := range map[string]habits{
@@ -459,6 +529,13 @@ func TestAStrangersAPI(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			w.Write([]byte("<html>404 Not Found</html>"))
 		}},
+		"another order":              {shuffled: true},
+		"fields of its own":          {extras: true},
+		"and PATCH replaces":         {extras: true, replaces: true},
+		"words":                      {words: true},
+		"hangs up":                   {hangsUp: true},
+		"warnings":                   {warns: true},
+		"429 now and then":           {busy: 7},
 		"400 for what is absent":     {absent: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }},
 		"null for what is absent":    {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("null")) }},
 		"{} for what is absent":      {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }},
@@ -471,7 +548,11 @@ func TestAStrangersAPI(t *testing.T) {
 				h.version = "7.1.3"
 			}
 			s := newStranger(h)
-			r := fake(t, s.ServeHTTP, func(cfg *rest.Config) { cfg.MaxReply = 1 << 20 })
+			handler := s.ServeHTTP
+			if s.hangsUp {
+				handler = hangUp(handler)
+			}
+			r := fake(t, handler, func(cfg *rest.Config) { cfg.MaxReply = 1 << 20 })
 			want := func(step string, texts ...string) {
 				t.Helper()
 				if got := s.addresses(); !slices.Equal(got, texts) {

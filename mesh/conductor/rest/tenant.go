@@ -13,22 +13,33 @@ import (
 	"banmesh/mesh/conductor/prefixset"
 )
 
-// rest returns what else is in a tenant or a member, nil for nothing. A null counts as absent: some APIs show as null what
-// others leave out. assigned says that it holds only single values.
+// rest returns what else is in a tenant or a member, nil for nothing. A null and an empty list count as absent: some APIs show
+// those where others leave them out. assigned says that it holds only single values, and objects of such.
 func rest(object map[string]any) (more any, assigned bool) {
-	assigned = true
-	maps.DeleteFunc(object, func(_ string, v any) bool { return v == nil })
 	dropLinks(object)
-	if len(object) == 0 {
+	if maps.DeleteFunc(object, func(_ string, v any) bool { return isNothing(v) }); len(object) == 0 {
 		return nil, false
 	}
-	for _, v := range object {
-		switch v.(type) {
-		case map[string]any, []any:
-			assigned = false
+	return object, !holdsLists(object)
+}
+
+func isNothing(v any) bool {
+	list, ok := v.([]any)
+	return v == nil || ok && len(list) == 0
+}
+
+func holdsLists(v any) bool {
+	switch v := v.(type) {
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		for _, inner := range v {
+			if holdsLists(inner) {
+				return true
+			}
 		}
 	}
-	return object, assigned
+	return false
 }
 
 // parseTenant parses the answer of a GET of the tenant. shallow says that the answer does not show the tenant's members, or
