@@ -150,7 +150,7 @@ func (a *Agent) unban(ctx context.Context, c, seen control.UnbanCall) (control.U
 	if err != nil {
 		return control.UnbanReply{}, err
 	}
-	if err := a.waiting.repeat.add(ctx, c, a.clock.raw()); err != nil {
+	if err := a.waiting.early.add(ctx, c, a.clock.raw()); err != nil {
 		return control.UnbanReply{}, refusal(err)
 	}
 	if n := limited(lifted); n > 0 {

@@ -16,13 +16,13 @@ import (
 )
 
 // jailsKey is where the store keeps the jails of the local fail2ban that this agent
-// feeds, or has fed and not emptied since: a JSON list.
+// fills, or has filled and not emptied since: a JSON list.
 const jailsKey = "enforce/jails"
 
 // emptyAgain is between two tries to empty a jail.
 const emptyAgain = 10 * time.Second
 
-// formerJails are the jails that earlier runs fed and this one does not: nobody would
+// formerJails are the jails that earlier runs filled and this one does not: nobody would
 // end what is banned there. fail2ban may start after the agent, and then bans again
 // what it remembers, so that a jail is done with only once it was found empty or
 // absent twice.
@@ -36,29 +36,29 @@ type formerJails struct {
 	done map[string]bool  // emptied once
 }
 
-// openFormerJails notes the jail that this run feeds, "" for none, and returns the others.
-func openFormerJails(ctx context.Context, set *store.Store, feeds string, empty func(ctx context.Context, jail string) error, log *slog.Logger) (*formerJails, error) {
+// openFormerJails notes the jail that this run fills, "" for none, and returns the others.
+func openFormerJails(ctx context.Context, set *store.Store, fills string, empty func(ctx context.Context, jail string) error, log *slog.Logger) (*formerJails, error) {
 	f := &formerJails{set: set, empty: empty, log: log, left: make(map[string]error), done: make(map[string]bool)}
-	fed := fedJails(set)
-	for _, jail := range fed {
-		if jail != feeds {
+	known := meshJails(set)
+	for _, jail := range known {
+		if jail != fills {
 			f.left[jail] = nil
 		}
 	}
-	if feeds == "" || slices.Contains(fed, feeds) {
+	if fills == "" || slices.Contains(known, fills) {
 		return f, nil
 	}
-	return f, saveFedJails(ctx, set, append(fed, feeds))
+	return f, saveMeshJails(ctx, set, append(known, fills))
 }
 
-func fedJails(set *store.Store) (jails []string) {
+func meshJails(set *store.Store) (jails []string) {
 	if raw, ok := set.Meta(jailsKey); ok {
 		_ = json.Unmarshal(raw, &jails) // of an unreadable list nothing is known
 	}
 	return jails
 }
 
-func saveFedJails(ctx context.Context, set *store.Store, jails []string) error {
+func saveMeshJails(ctx context.Context, set *store.Store, jails []string) error {
 	if len(jails) == 0 {
 		return set.SaveMeta(ctx, jailsKey, nil)
 	}
@@ -69,9 +69,9 @@ func saveFedJails(ctx context.Context, set *store.Store, jails []string) error {
 	return set.SaveMeta(ctx, jailsKey, raw)
 }
 
-// forgetFedJail notes that nothing of the agent's is left in the jail.
-func forgetFedJail(ctx context.Context, set *store.Store, jail string) error {
-	return saveFedJails(ctx, set, slices.DeleteFunc(fedJails(set), func(name string) bool { return name == jail }))
+// forgetMeshJail notes that nothing of the agent's is left in the jail.
+func forgetMeshJail(ctx context.Context, set *store.Store, jail string) error {
+	return saveMeshJails(ctx, set, slices.DeleteFunc(meshJails(set), func(name string) bool { return name == jail }))
 }
 
 // run empties them, until none is left.
@@ -103,7 +103,7 @@ func (f *formerJails) look(ctx context.Context) (any bool) {
 		if !twice && !gone {
 			continue
 		}
-		if err := forgetFedJail(ctx, f.set, jail); err != nil {
+		if err := forgetMeshJail(ctx, f.set, jail); err != nil {
 			f.log.Warn("note that a jail is fed no more", "jail", jail, "error", err)
 			continue
 		}

@@ -21,9 +21,9 @@ func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
 	defer s.Close()
 	var emptied []string
 	var refused error
-	open := func(feeds string) *formerJails {
+	open := func(fills string) *formerJails {
 		t.Helper()
-		f, err := openFormerJails(t.Context(), s, feeds, func(_ context.Context, jail string) error {
+		f, err := openFormerJails(t.Context(), s, fills, func(_ context.Context, jail string) error {
 			emptied = append(emptied, jail)
 			return refused
 		}, slog.New(slog.DiscardHandler))

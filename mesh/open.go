@@ -13,7 +13,7 @@ import (
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/crowdsec"
 	"banmesh/mesh/enforce"
-	"banmesh/mesh/enforce/feed"
+	"banmesh/mesh/enforce/jail"
 	"banmesh/mesh/fail2ban"
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/history"
@@ -131,29 +131,29 @@ func (a *Agent) openFail2ban(ctx context.Context) error {
 	a.fail2ban.client = a.doors.newClient(fail2ban.ClientConfig{
 		Command: f.Client, Socket: f.Socket, Helper: f.HelperSocket(), Shift: a.clock.shift,
 	})
-	fed, err := a.openFeed()
+	filled, err := a.openMeshJail()
 	if err != nil {
 		return err
 	}
-	feeds := ""
-	if fed != nil {
-		feeds = fed.Jail()
+	fills := ""
+	if filled != nil {
+		fills = filled.Jail()
 	}
-	if a.trouble.jails, err = openFormerJails(ctx, a.store, feeds, a.emptyJail, a.log); err != nil {
+	if a.trouble.jails, err = openFormerJails(ctx, a.store, fills, a.emptyJail, a.log); err != nil {
 		a.log.Warn("the store does not remember which jail is fed", "error", err)
 	}
 	a.fail2ban.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
-		Set: a.store, Client: a.fail2ban.client, Shares: a.cfg.Share.Has, Feed: fed, Now: a.clock.local, Logger: a.log,
+		Set: a.store, Client: a.fail2ban.client, Shares: a.cfg.Share.Has, MeshJail: filled, Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
 		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Holds: func(jail string, p netip.Prefix) bool { return a.own().until(jail, p) > 0 },
 		Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
-	repeat := &repeats{store: a.store, settled: func() bool { return a.mesh.Settled() }}
-	repeat.load()
+	early := &earlyUnbans{store: a.store, settled: func() bool { return a.mesh.Settled() }}
+	early.load()
 	a.waiting = newWaiting(waitingConfig{Apply: a.applySpooled, Lift: a.lift, Hook: a.fail2ban.hook, Logger: a.log},
-		a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), repeat)
+		a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), early)
 	gid, err := server.Group(a.cfg.SocketGroup)
 	if err != nil {
 		return err
@@ -215,36 +215,36 @@ func (a *Agent) decisions() *decisions {
 // mayLead says whether this agent is configured to commit.
 func (a *Agent) mayLead() bool { return a.cfg.Leader.Eligible && a.lead.conductor != nil }
 
-// openFeed makes the feeder of the jail that enforce.jail names, where
+// openMeshJail makes the enforcement in the jail that enforce.jail names, where
 // enforce.driver is fail2ban. The hooks need it: what happens in that jail is
 // not this router's own.
-func (a *Agent) openFeed() (fail2ban.Feed, error) {
+func (a *Agent) openMeshJail() (fail2ban.MeshJail, error) {
 	if a.cfg.Enforce.Driver != "fail2ban" {
 		return nil, nil
 	}
-	feeder, err := a.feeder(a.cfg.Enforce.Jail)
+	driver, err := a.jailEnforcer(a.cfg.Enforce.Jail)
 	if err != nil {
 		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
 	}
-	a.enforcement = newEnforcement(feeder, a.cfg.Enforce.Driver, a.log)
-	a.enforcement.removed = func(ctx context.Context) error { return forgetFedJail(ctx, a.store, feeder.Jail()) }
-	return feeder, nil
+	a.enforcement = newEnforcement(driver, a.cfg.Enforce.Driver, a.log)
+	a.enforcement.removed = func(ctx context.Context) error { return forgetMeshJail(ctx, a.store, driver.Jail()) }
+	return driver, nil
 }
 
-func (a *Agent) feeder(jail string) (*feed.Feeder, error) {
-	return feed.New(feed.Config{
-		Set: a.store, Client: a.fail2ban.client, Jail: jail, Limit: a.cfg.Enforce.Limit,
+func (a *Agent) jailEnforcer(name string) (*jail.Enforcer, error) {
+	return jail.New(jail.Config{
+		Set: a.store, Client: a.fail2ban.client, Jail: name, Limit: a.cfg.Enforce.Limit,
 		Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.local, Logger: a.log,
 	})
 }
 
 // emptyJail takes what was fed out of a jail of the local fail2ban.
 func (a *Agent) emptyJail(ctx context.Context, jail string) error {
-	feeder, err := a.feeder(jail)
+	driver, err := a.jailEnforcer(jail)
 	if err != nil {
 		return err
 	}
-	return feeder.Remove(ctx)
+	return driver.Remove(ctx)
 }
 
 // openNFTables makes what drops in the kernel, where enforce.driver is nftables.

@@ -20,7 +20,7 @@ const maxKept = 10_000
 type waiting struct {
 	waitingConfig
 	spools Spools
-	repeat *repeats
+	early  *earlyUnbans
 
 	spooled atomic.Int64    // in spool, as of the last look: the disk may hang
 	kept    chan struct{}   // one for each hook under way
@@ -36,8 +36,8 @@ type waitingConfig struct {
 	Logger *slog.Logger
 }
 
-func newWaiting(c waitingConfig, spools Spools, repeat *repeats) *waiting {
-	w := &waiting{waitingConfig: c, spools: spools, repeat: repeat, kept: make(chan struct{}, maxKept)}
+func newWaiting(c waitingConfig, spools Spools, early *earlyUnbans) *waiting {
+	w := &waiting{waitingConfig: c, spools: spools, early: early, kept: make(chan struct{}, maxKept)}
 	w.life, w.end = context.WithCancel(context.Background())
 	return w
 }
@@ -89,7 +89,7 @@ func (w *waiting) chores(ctx context.Context) error {
 		if n, err := w.spools.Len(); err == nil {
 			w.spooled.Store(int64(n))
 		}
-		if err := w.repeat.run(ctx, w.Lift); err != nil && ctx.Err() == nil {
+		if err := w.early.run(ctx, w.Lift); err != nil && ctx.Err() == nil {
 			w.Logger.Warn("repeat the unbans given before the first exchange", "error", err)
 		}
 	}

@@ -22,7 +22,7 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 		if q.Until != store.Never {
 			q.Until += shift
 		}
-		if a.cfg.Enforce.Feeds(q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
+		if a.cfg.Enforce.IsMeshJail(q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
 			reply.Unshared++
 			continue
 		}

@@ -55,7 +55,7 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	server := helper.Server{
-		Client: strings.Fields(*client), Users: []uint32{uint32(uid)}, Feed: *feed, Idle: *idle,
+		Client: strings.Fields(*client), Users: []uint32{uint32(uid)}, MeshJail: *feed, Idle: *idle,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	started := time.Now()

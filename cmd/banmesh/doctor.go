@@ -89,7 +89,7 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 		p.Logins = sessions
 	}
 	client := l.fail2ban()
-	p.Fail2ban, _ = fail2ban.Check(ctx, client, l.feed()) // its only error is that ctx has ended
+	p.Fail2ban, _ = fail2ban.Check(ctx, client, l.meshJail()) // its only error is that ctx has ended
 	if logs, err := client.LogSources(ctx); err == nil {
 		p.Logs = logs // why not is among what Check found
 	}

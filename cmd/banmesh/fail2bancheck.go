@@ -65,8 +65,8 @@ func (l *local) fail2ban() *fail2ban.Client {
 	})
 }
 
-// feed is the jail that gets the peers' bans, "" where the configuration says that none does.
-func (l *local) feed() string {
+// meshJail is the jail that gets the peers' bans, "" where the configuration says that none does.
+func (l *local) meshJail() string {
 	if l.file.Enforce.Driver != "fail2ban" {
 		return ""
 	}
@@ -99,7 +99,7 @@ func fail2banImportCommand(c *console) *cli.Command {
 				return err
 			}
 			l.useSocket(c, cc)
-			if err := c.takeIn(cc.Context, l.fail2ban(), except.Value(), l.feed()); err != nil {
+			if err := c.takeIn(cc.Context, l.fail2ban(), except.Value(), l.meshJail()); err != nil {
 				return fmt.Errorf("fail2ban import: %w", err)
 			}
 			return nil
@@ -107,21 +107,21 @@ func fail2banImportCommand(c *console) *cli.Command {
 	}
 }
 
-func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string, feed string) error {
+func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string, meshJail string) error {
 	asking, cancel := context.WithTimeout(ctx, askFail2ban)
 	defer cancel()
 	err := fail2ban.Await(asking, client, func() { c.warn("waiting for fail2ban, which does not run or has no jail yet") })
 	if err != nil {
 		return withRights(err)
 	}
-	feeds, err := fail2ban.Feeds(asking, client)
+	meshJails, err := fail2ban.MeshJails(asking, client)
 	if err != nil {
 		return withRights(err)
 	}
-	if feed != "" && !slices.Contains(feeds, feed) {
-		feeds = append(feeds, feed)
+	if meshJail != "" && !slices.Contains(meshJails, meshJail) {
+		meshJails = append(meshJails, meshJail)
 	}
-	held, err := fail2ban.Import(asking, client, slices.Concat(except, feeds)...)
+	held, err := fail2ban.Import(asking, client, slices.Concat(except, meshJails)...)
 	if err != nil {
 		return withRights(err)
 	}
@@ -142,7 +142,7 @@ func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []
 	if wide > 0 {
 		c.warn("note: %d left out that are wider than /16 (IPv4) or /32 (IPv6): banmesh ban --force takes them", wide)
 	}
-	for _, jail := range feeds {
+	for _, jail := range meshJails {
 		c.warn("note: jail %s left out: what it holds comes from the mesh", jail)
 	}
 	if len(bans) == 0 {
@@ -196,7 +196,7 @@ func fail2banCheckCommand(c *console) *cli.Command {
 			}
 			ctx, cancel := context.WithTimeout(cc.Context, askFail2ban)
 			defer cancel()
-			found, err := fail2ban.Check(ctx, l.fail2ban(), l.feed())
+			found, err := fail2ban.Check(ctx, l.fail2ban(), l.meshJail())
 			if err != nil {
 				return fmt.Errorf("fail2ban check: %w", err)
 			}

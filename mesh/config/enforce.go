@@ -12,7 +12,7 @@ import (
 // Enforce names the driver that makes bans take effect on this router at once.
 type Enforce struct {
 	Driver string `yaml:"driver"` // none, nftables or fail2ban
-	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that is fed
+	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that holds the peers' bans
 	Limit  int    `yaml:"limit"`  // driver fail2ban: bans in that jail at most
 	NetNS  string `yaml:"netns"`  // driver nftables: network namespace, by its name for `ip netns` or as a file; "" is the agent's own
 
@@ -78,6 +78,6 @@ func (e *Enforce) Guard() store.Guard {
 	return store.Guard{WidestV4: e.WidestIPv4, WidestV6: e.WidestIPv6, SpaceV4: e.SpaceIPv4, SpaceV6: e.SpaceIPv6}
 }
 
-// Feeds says whether a jail holds what other routers banned, and nothing of this
+// IsMeshJail says whether a jail holds what other routers banned, and nothing of this
 // one's own.
-func (e *Enforce) Feeds(jail string) bool { return e.Driver == "fail2ban" && jail == e.Jail }
+func (e *Enforce) IsMeshJail(jail string) bool { return e.Driver == "fail2ban" && jail == e.Jail }

@@ -51,8 +51,8 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 		}
 	}
 	for _, jail := range jails {
-		if n.hooks.feeds(jail) {
-			continue // its feeder handles allows itself
+		if n.hooks.isMeshJail(jail) {
+			continue // package jail handles allows itself
 		}
 		n.meet(ctx, jail)
 		left, err := n.ignore(ctx, jail, live)

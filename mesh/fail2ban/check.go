@@ -39,17 +39,17 @@ type Finding struct {
 const slowAction = 15
 
 // Check looks for what keeps bans from being shared, in the running fail2ban and in its configuration as far as that is
-// readable. feed is the jail that holds the peers' bans, "" if there is none. Check changes nothing. No findings is good; the
+// readable. meshJail is the jail that holds the peers' bans, "" if there is none. Check changes nothing. No findings is good; the
 // end of ctx is the only error.
-func Check(ctx context.Context, client *Client, feed string) ([]Finding, error) {
-	c := checker{client: client, feed: feed}
+func Check(ctx context.Context, client *Client, meshJail string) ([]Finding, error) {
+	c := checker{client: client, meshJail: meshJail}
 	c.all(ctx)
 	return c.findings, ctx.Err()
 }
 
 type checker struct {
 	client   *Client
-	feed     string
+	meshJail string
 	findings []Finding
 }
 
@@ -82,19 +82,19 @@ func (c *checker) all(ctx context.Context) {
 		c.add(Note, "fail2ban's configuration cannot be read: "+err.Error(),
 			"What is configured and not running yet cannot be told.", "fail2ban-client -t")
 	}
-	if c.feed != "" {
-		c.fed(ctx, slices.Contains(jails, c.feed))
+	if c.meshJail != "" {
+		c.ofMeshJail(ctx, slices.Contains(jails, c.meshJail))
 	}
 	hooked := 0
 	for _, jail := range jails {
-		if jail == c.feed {
+		if jail == c.meshJail {
 			continue
 		}
 		ours, err := c.jail(ctx, jail)
 		if ours {
 			hooked++
 		}
-		if err == nil && c.feed != "" {
+		if err == nil && c.meshJail != "" {
 			err = c.counts(ctx, jail)
 		}
 		if err != nil {

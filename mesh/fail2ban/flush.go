@@ -135,8 +135,8 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 
 // liftAll lifts what an `unban --all` of a jail concerns, and returns how many bans it lifted.
 func (h *Hooks) liftAll(ctx context.Context, jail string, before time.Time) (int, error) {
-	if h.feeds(jail) {
-		return 0, h.feed.Emptied(ctx, before)
+	if h.isMeshJail(jail) {
+		return 0, h.meshJail.Emptied(ctx, before)
 	}
 	lifted, err := h.set.Lift(ctx, store.LiftRequest{
 		All:           true,

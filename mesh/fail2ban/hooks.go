@@ -77,24 +77,24 @@ type replicatedSet interface {
 
 // HooksConfig is what Hooks works on.
 type HooksConfig struct {
-	Set    replicatedSet
-	Client *Client
-	Shares func(jail string) bool // whether a jail's bans leave this router; nil: all do
-	Feed   Feed                   // enforce.driver fail2ban; nil: no jail is fed
-	Now    func() time.Time       // default time.Now
-	Logger *slog.Logger
+	Set      replicatedSet
+	Client   *Client
+	Shares   func(jail string) bool // whether a jail's bans leave this router; nil: all do
+	MeshJail MeshJail               // enforce.driver fail2ban; nil: no jail holds the peers' bans
+	Now      func() time.Time       // default time.Now
+	Logger   *slog.Logger
 }
 
 // Hooks gives the calls of the fail2ban action their meaning. Handle writes to
 // the set only and never asks fail2ban, which waits for the call to return. Run
 // does what has to be asked, later.
 type Hooks struct {
-	set    replicatedSet
-	client *Client
-	shares func(string) bool
-	feed   Feed
-	now    func() time.Time
-	log    *slog.Logger
+	set      replicatedSet
+	client   *Client
+	shares   func(string) bool
+	meshJail MeshJail
+	now      func() time.Time
+	log      *slog.Logger
 
 	heard chan heard // for the Notifier; never blocks the hooks
 
@@ -117,7 +117,7 @@ func NewHooks(c HooksConfig) *Hooks {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Hooks{
-		set: c.Set, client: c.Client, shares: c.Shares, feed: c.Feed, now: c.Now, log: c.Logger,
+		set: c.Set, client: c.Client, shares: c.Shares, meshJail: c.MeshJail, now: c.Now, log: c.Logger,
 		heard:   make(chan heard, 64),
 		jails:   make(map[string]bool),
 		flushed: make(map[string]*flush),
@@ -140,8 +140,8 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 	switch c.Event {
 	case EventStart:
 		h.forgetFlush(c.Jail)
-		if h.feeds(c.Jail) {
-			h.feed.Started()
+		if h.isMeshJail(c.Jail) {
+			h.meshJail.Started()
 			return "", nil
 		}
 		h.tell(heard{c.Jail, true})
@@ -156,8 +156,8 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 		if !c.Prefix.IsValid() || c.Start.IsZero() {
 			return "", fmt.Errorf("%w: %s without an address or a time", ErrBadCall, c.Event)
 		}
-		if h.feeds(c.Jail) {
-			return "", h.fed(ctx, c)
+		if h.isMeshJail(c.Jail) {
+			return "", h.ofMeshJail(ctx, c)
 		}
 		if !h.shares(c.Jail) {
 			return "", nil
@@ -170,13 +170,13 @@ func (h *Hooks) Handle(ctx context.Context, c Call) (note string, err error) {
 	return "", fmt.Errorf("%w: unknown event %q", ErrBadCall, c.Event)
 }
 
-// feeds reports whether a jail is the one that is fed with the peers' bans.
-func (h *Hooks) feeds(jail string) bool { return h.feed != nil && jail == h.feed.Jail() }
+// isMeshJail reports whether a jail is the one that holds the peers' bans.
+func (h *Hooks) isMeshJail(jail string) bool { return h.meshJail != nil && jail == h.meshJail.Jail() }
 
-// fed takes a call of the jail that is fed: none of its bans is this router's own.
-func (h *Hooks) fed(ctx context.Context, c Call) error {
+// ofMeshJail takes a call of the mesh jail: none of its bans is this router's own.
+func (h *Hooks) ofMeshJail(ctx context.Context, c Call) error {
 	if c.Event == EventUnban && !c.over() {
-		return h.feed.Unbanned(ctx, c.Prefix, c.Start)
+		return h.meshJail.Unbanned(ctx, c.Prefix, c.Start)
 	}
 	if c.Event == EventBan && !c.Restored {
 		h.log.Warn("the jail that is fed tells of a ban, which is not taken: remove banmesh's actionban from it", "jail", c.Jail)

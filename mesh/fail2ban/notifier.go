@@ -232,8 +232,8 @@ func (n *Notifier) judge(ctx context.Context, err error) {
 
 // notifyUnbans has one jail let go what was lifted. A newer offence is spared.
 func (n *Notifier) notifyUnbans(ctx context.Context, jail string, notices []store.Notice) error {
-	if n.hooks.feeds(jail) {
-		n.done(ctx, notices) // what it holds are peers' bans, and their feeder's matter
+	if n.hooks.isMeshJail(jail) {
+		n.done(ctx, notices) // what it holds are peers' bans, and package jail's matter
 		return nil
 	}
 	held, err := n.client.Banned(ctx, jail)

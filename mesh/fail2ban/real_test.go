@@ -412,9 +412,9 @@ func TestRealJailThatIsFedIsKnown(t *testing.T) {
 	t.Parallel()
 	r := startReal(t, fail2bantest.Options{ExtraJail: "[fed]\nenabled = true\nfilter =\naction = feed\n\n[other]\nenabled = true\nfilter =\naction =\n",
 		Files: map[string]string{"action.d/feed.conf": "[Definition]\nactionban = true\nactionunban = : || banmesh fail2ban unban --jail=\"<name>\" --ip=\"<ip>\"\nactionflush = true\n"}})
-	got, err := Feeds(t.Context(), r.realClient())
+	got, err := MeshJails(t.Context(), r.realClient())
 	if err != nil || !slices.Equal(got, []string{"fed"}) {
-		t.Errorf("fed jails %q, %v; want fed", got, err)
+		t.Errorf("mesh jails %q, %v; want fed", got, err)
 	}
 }
 

@@ -77,7 +77,7 @@ func ask(t *testing.T, socket string, words ...string) helper.Reply {
 }
 
 func TestOnlyWhatTheAgentAsksIsDone(t *testing.T) {
-	socket, ran := serve(t, helper.Server{Users: []uint32{uint32(os.Getuid())}, Feed: "mesh"}, "echo answer")
+	socket, ran := serve(t, helper.Server{Users: []uint32{uint32(os.Getuid())}, MeshJail: "mesh"}, "echo answer")
 	for _, words := range []string{
 		"status", "status sshd", "status sshd short", "get sshd banip", "get sshd banip --with-time", "get sshd ignoreip", "get sshd actions",
 		"get sshd failregex", "get sshd bantime", "get sshd actionproperties banmesh", "get sshd action banmesh actionban", "get sshd action banmesh actionflush",

@@ -22,9 +22,9 @@ var (
 // errRefused is wrapped where the helper does not do what it is asked.
 var errRefused = errors.New("refused")
 
-// check refuses everything but the requests that the agent makes: status, reading, unban, ignore and unignore. feed is the
+// check refuses everything but the requests that the agent makes: status, reading, unban, ignore and unignore. meshJail is the
 // jail that may also be given bans and emptied, which is the agent's own; "" for none.
-func check(words []string, feed string) error {
+func check(words []string, meshJail string) error {
 	if len(words) == 0 {
 		return fmt.Errorf("%w: nothing was asked", errRefused)
 	}
@@ -45,10 +45,10 @@ func check(words []string, feed string) error {
 	case verb == "get" && len(rest) >= 2 && isJail(rest[0]):
 		return checkGet(rest[1:])
 	case verb == "set" && len(rest) >= 3 && isJail(rest[0]):
-		if slices.Contains([]string{"unbanip", "addignoreip", "delignoreip"}, rest[1]) || rest[1] == "banip" && feed != "" && rest[0] == feed {
+		if slices.Contains([]string{"unbanip", "addignoreip", "delignoreip"}, rest[1]) || rest[1] == "banip" && meshJail != "" && rest[0] == meshJail {
 			return checkPrefixes(rest[2:])
 		}
-	case feed != "" && slices.Equal(words, []string{"reload", "--unban", feed}):
+	case meshJail != "" && slices.Equal(words, []string{"reload", "--unban", meshJail}):
 		return nil
 	}
 	return fmt.Errorf("%w: not one of the requests that banmesh makes", errRefused)

@@ -28,14 +28,14 @@ const (
 )
 
 // Server answers requests. Client is the program that asks fail2ban, with its arguments; Users are the user ids that may
-// call beside root; Feed is the jail that the agent fills, "" for none; Idle ends Serve where nobody has called for that
+// call beside root; MeshJail is the jail that the agent fills, "" for none; Idle ends Serve where nobody has called for that
 // long, 0 for never.
 type Server struct {
-	Client []string
-	Users  []uint32
-	Feed   string
-	Idle   time.Duration
-	Logger *slog.Logger
+	Client   []string
+	Users    []uint32
+	MeshJail string
+	Idle     time.Duration
+	Logger   *slog.Logger
 }
 
 // Serve answers calls on a unix socket until ctx ends, or nobody calls.
@@ -102,7 +102,7 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
 
 // do checks a request and runs it.
 func (s *Server) do(ctx context.Context, words []string) Reply {
-	if err := check(words, s.Feed); err != nil {
+	if err := check(words, s.MeshJail); err != nil {
 		return Reply{Error: err.Error(), Code: CodeRefused}
 	}
 	ctx, cancel := context.WithTimeout(ctx, runTime)

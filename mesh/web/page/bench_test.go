@@ -10,7 +10,7 @@ import (
 // more come than it remembers.
 func BenchmarkApply(b *testing.B) {
 	now := time.Now()
-	f := feeding(now)
+	f := emptyTimeline(now)
 	n := 0
 	for b.Loop() {
 		n++
@@ -25,7 +25,7 @@ func BenchmarkFrame(b *testing.B) {
 	p := idlePage(b, a)
 	now := time.Now()
 	for i := range keptSightings {
-		p.feed.apply(banAt(fmt.Sprintf("2001:db8::%x/128", i), "router2", "sshd", now.Add(time.Duration(i-keptSightings)*time.Second)), now)
+		p.timeline.apply(banAt(fmt.Sprintf("2001:db8::%x/128", i), "router2", "sshd", now.Add(time.Duration(i-keptSightings)*time.Second)), now)
 	}
 	size := 0
 	for b.Loop() {

@@ -22,7 +22,7 @@ type commitsPage struct {
 func (p *Page) serveCommits(w http.ResponseWriter, r *http.Request) {
 	page := &commitsPage{view: p.head(r.Context(), commitsSection)}
 	now := p.now()
-	for _, c := range p.feed.pastCommits() {
+	for _, c := range p.timeline.pastCommits() {
 		page.Commits = append(page.Commits, commitLine(&c, now))
 	}
 	page.Title = "Commits · " + page.Title
@@ -68,7 +68,7 @@ func (p *Page) serveCommit(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	at, _ := strconv.ParseInt(asked(q, "at"), 10, 64)
 	status := http.StatusNotFound
-	for _, c := range p.feed.pastCommits() {
+	for _, c := range p.timeline.pastCommits() {
 		if c.At == control.Time(at) && c.By == asked(q, "by") {
 			row := commitLine(&c, p.now())
 			page.One, page.Exact, status = &row, c.Exact, http.StatusOK

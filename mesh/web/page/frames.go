@@ -51,7 +51,7 @@ func (p *Page) buildFrame(ctx context.Context) {
 		return
 	}
 	f := frame{At: v.At.Machine, Title: v.Title, Parts: make(map[string]string)}
-	f.Moves, f.Moved = p.feed.takeMoves()
+	f.Moves, f.Moved = p.timeline.takeMoves()
 	for _, name := range parts {
 		text, err := p.render(name, v)
 		if err != nil {

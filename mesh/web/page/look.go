@@ -76,7 +76,7 @@ func (p *Page) see(ctx context.Context) *look {
 	case err == nil:
 		slices.SortFunc(members, func(a, b control.Member) int { return naturally(a.Name, b.Name) })
 		next.status, next.members, next.known = status, members, true
-		p.feed.sample(&status, p.now())
+		p.timeline.sample(&status, p.now())
 	case ctx.Err() != nil:
 		return &next // this caller has gone; the next one asks for itself
 	}

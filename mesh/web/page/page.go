@@ -1,12 +1,12 @@
 // Package page shows people what goes on in the mesh, in a browser. It renders the page on the server, complete without
 // JavaScript; with it the page follows a stream of changes. It only reads.
 //
-// Run watches the agent's events and collects in feed what they tell. A request renders that together with the agent's
+// Run watches the agent's events and collects in timeline what they tell. A request renders that together with the agent's
 // status, which all requests share for about a second. While somebody watches, Run also renders frames, and sends every
 // viewer the parts that have changed.
 //
 // Run owns three goroutines: it reads the events, pace builds frames, and fillWhenLost reads all bans again after events were
-// lost. The order of locks is building, looking, feed.order, feed.mu; frames.mu is a leaf.
+// lost. The order of locks is building, looking, timeline.order, timeline.mu; frames.mu is a leaf.
 package page
 
 import (
@@ -61,8 +61,8 @@ type Page struct {
 	assets *assets
 	routes http.Handler
 
-	feed feed
-	next nextCommit
+	timeline timeline
+	next     nextCommit
 
 	looking sync.Mutex // held while asking the agent
 	look    atomic.Pointer[look]
@@ -87,7 +87,7 @@ func New(cfg Config) (*Page, error) {
 		agent: cfg.Agent, log: cfg.Logger, now: cfg.Now,
 		poked: make(chan struct{}, 1), stopping: make(chan struct{}),
 	}
-	p.feed.begin(p.now())
+	p.timeline.begin(p.now())
 	p.look.Store(&look{})
 	var err error
 	if p.assets, err = loadAssets(); err != nil {

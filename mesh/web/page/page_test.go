@@ -124,7 +124,7 @@ func TestWhatOtherRoutersSayIsShownAndNeverRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, kind := range []string{"ban", "lift", "commit", "error", bad} {
-			p.feed.apply(control.Event{Time: control.At(time.Now()), Event: kind, Prefix: bad, Origin: bad, Jail: bad, By: bad, Name: bad, Error: bad, Detail: bad}, time.Now())
+			p.timeline.apply(control.Event{Time: control.At(time.Now()), Event: kind, Prefix: bad, Origin: bad, Jail: bad, By: bad, Name: bad, Error: bad, Detail: bad}, time.Now())
 		}
 		p.buildFrame(t.Context())
 		state, _ := p.frames.all()

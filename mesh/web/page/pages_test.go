@@ -154,7 +154,7 @@ func TestWarningsOfThePastAreKept(t *testing.T) {
 			time.Sleep(2 * lookPace)
 			text(t, p, "/warnings")
 		}
-		if n := len(p.feed.pastWarnings()); n != keptWarnings {
+		if n := len(p.timeline.pastWarnings()); n != keptWarnings {
 			t.Errorf("%d warnings are kept", n)
 		}
 	})

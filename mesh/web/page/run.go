@@ -34,7 +34,7 @@ func (p *Page) Run(ctx context.Context) error {
 		}
 		// The agent dropped a slow reader: read what was missed from the list.
 		p.log.Warn("the page has missed events", "error", err)
-		p.feed.lost()
+		p.timeline.lost()
 	}
 	<-ctx.Done()
 	return nil
@@ -42,7 +42,7 @@ func (p *Page) Run(ctx context.Context) error {
 
 // apply handles one event.
 func (p *Page) apply(e control.Event) {
-	p.feed.apply(e, p.now())
+	p.timeline.apply(e, p.now())
 	switch e.Event {
 	case "leader", "join", "leave", "failed", "commit", "freeze", "thaw", "block", "unblock":
 		p.outdate()
@@ -96,7 +96,7 @@ func (p *Page) fillWhenLost(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.feed.wanted:
+		case <-p.timeline.wanted:
 		}
 		if err := p.fill(ctx); err != nil && ctx.Err() == nil {
 			p.log.Warn("the page cannot read the bans", "error", err)
@@ -114,7 +114,7 @@ func (p *Page) fill(ctx context.Context) error {
 	if l := p.see(ctx); l.err != nil || l.status.Bans.Live > fillMost {
 		return l.err
 	}
-	return p.feed.fill(p.now(), func(take func(*control.Ban)) error {
+	return p.timeline.fill(p.now(), func(take func(*control.Ban)) error {
 		bans, _, err := p.agent.List(ctx, control.ListQuery{})
 		if err != nil {
 			return err

@@ -56,7 +56,7 @@ type pill struct{ Class, Text string }
 // view combines the agent's status with what the stream has told.
 func (p *Page) view(ctx context.Context) *view {
 	v := p.head(ctx, overview)
-	p.feed.show(v, p.now())
+	p.timeline.show(v, p.now())
 	if v.Bans.Live != v.Bans.Effective {
 		p.withoutEffect(ctx, v.Newest)
 	}
@@ -80,7 +80,7 @@ func (p *Page) withoutEffect(ctx context.Context, bans []listed) {
 func (p *Page) head(ctx context.Context, section string) *view {
 	l := p.see(ctx)
 	now := p.now()
-	v := &view{At: stampAt(now, now), Section: section, Since: stampAt(p.feed.since, now)}
+	v := &view{At: stampAt(now, now), Section: section, Since: stampAt(p.timeline.since, now)}
 	if l.err != nil {
 		v.Trouble = l.err.Error()
 	}
@@ -121,8 +121,8 @@ func health(v *view, s *control.Status) pill {
 	return pill{"ok", "In sync"}
 }
 
-// show adds what the feed knows.
-func (f *feed) show(v *view, now time.Time) {
+// show adds what the timeline knows.
+func (f *timeline) show(v *view, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range f.newest[:min(len(f.newest), shownNewest)] {

@@ -18,7 +18,7 @@ type pastRow struct {
 func (p *Page) serveWarnings(w http.ResponseWriter, r *http.Request) {
 	page := &warningsPage{view: p.head(r.Context(), "Warnings")}
 	now := p.now()
-	for _, x := range p.feed.pastWarnings() {
+	for _, x := range p.timeline.pastWarnings() {
 		page.Past = append(page.Past, pastRow{x.Text, stampAt(x.First, now), stampAt(x.Last, now), x.Ended})
 	}
 	page.Title = "Warnings · " + page.Title

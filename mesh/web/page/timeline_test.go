@@ -10,15 +10,15 @@ import (
 	"banmesh/mesh/control"
 )
 
-// feeding is a feed that has been filled with nothing.
-func feeding(now time.Time) *feed {
-	f := &feed{}
+// emptyTimeline is a timeline that has been filled with nothing.
+func emptyTimeline(now time.Time) *timeline {
+	f := &timeline{}
 	f.begin(now)
 	<-f.wanted
 	return f
 }
 
-func (f *feed) prefixes() (out []string) {
+func (f *timeline) prefixes() (out []string) {
 	for _, b := range f.newest {
 		out = append(out, control.Bare(b.Prefix))
 	}
@@ -27,7 +27,7 @@ func (f *feed) prefixes() (out []string) {
 
 func TestTheNewestAreTheLatestToBeginAndLiveStill(t *testing.T) {
 	now := time.Now()
-	f := feeding(now)
+	f := emptyTimeline(now)
 	a := banAt("203.0.113.1/32", "router1", "sshd", now.Add(-3*time.Second))
 	b := banAt("203.0.113.2/32", "router2", "sshd", now.Add(-2*time.Second))
 	late := banAt("203.0.113.3/32", "router3", "sshd", now.Add(-time.Hour)) // of a router that was cut off
@@ -51,7 +51,7 @@ func TestTheNewestAreTheLatestToBeginAndLiveStill(t *testing.T) {
 
 func TestTheListsStayBounded(t *testing.T) {
 	now := time.Now()
-	f := feeding(now)
+	f := emptyTimeline(now)
 	for i := range keptSightings + 1000 {
 		f.apply(banAt(fmt.Sprintf("2001:db8::%x/128", i), "router1", "sshd", now.Add(time.Duration(i)*time.Millisecond)), now)
 	}
@@ -114,7 +114,7 @@ func TestWhatSheddingForgetsWasSeenByTheFewest(t *testing.T) {
 
 func TestFillingTakesWhatIsThereAndWhatComesMeanwhile(t *testing.T) {
 	now := time.Now()
-	f := feeding(now)
+	f := emptyTimeline(now)
 	f.apply(banAt("192.0.2.1/32", "router1", "sshd", now), now) // gone by the time of the list
 	var event sync.WaitGroup
 	err := f.fill(now, func(take func(*control.Ban)) error {

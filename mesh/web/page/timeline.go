@@ -14,8 +14,8 @@ const (
 	keptMoves  = 24 // arrivals that one frame shows individually
 )
 
-// feed collects what the stream of events has told so far.
-type feed struct {
+// timeline collects what the stream of events has told so far.
+type timeline struct {
 	order  sync.Mutex    // held while changing the rest, and taken before mu: events and fill must not mix
 	wanted chan struct{} // holds one: all bans are to be read
 
@@ -50,14 +50,14 @@ type move struct {
 	Jail   string `json:"jail"`
 }
 
-func (f *feed) begin(now time.Time) {
+func (f *timeline) begin(now time.Time) {
 	f.since = now
 	f.wanted = make(chan struct{}, 1)
 	f.wanted <- struct{}{}
 }
 
 // lost requests that all bans are read again.
-func (f *feed) lost() {
+func (f *timeline) lost() {
 	select {
 	case f.wanted <- struct{}{}:
 	default:
@@ -65,7 +65,7 @@ func (f *feed) lost() {
 }
 
 // apply handles one event.
-func (f *feed) apply(e control.Event, now time.Time) {
+func (f *timeline) apply(e control.Event, now time.Time) {
 	f.order.Lock()
 	defer f.order.Unlock()
 	f.mu.Lock()
@@ -98,7 +98,7 @@ func (f *feed) apply(e control.Event, now time.Time) {
 }
 
 // tell adds to the news. Expiries are left out: there are as many as bans.
-func (f *feed) tell(e control.Event) {
+func (f *timeline) tell(e control.Event) {
 	if e.Event == "expire" {
 		return
 	}
@@ -109,7 +109,7 @@ func (f *feed) tell(e control.Event) {
 	f.news[0] = e
 }
 
-func (f *feed) add(b ban) {
+func (f *timeline) add(b ban) {
 	f.drop(b)
 	i := slices.IndexFunc(f.newest, func(o ban) bool { return o.Start <= b.Start })
 	if i < 0 {
@@ -121,12 +121,12 @@ func (f *feed) add(b ban) {
 	}
 }
 
-func (f *feed) drop(b ban) {
+func (f *timeline) drop(b ban) {
 	f.newest = slices.DeleteFunc(f.newest, func(o ban) bool { return o.same(b.Prefix, b.Origin, b.Jail) })
 }
 
 // fill replaces what is known about live bans by what list yields. Events that arrive meanwhile wait.
-func (f *feed) fill(now time.Time, list func(take func(*control.Ban)) error) error {
+func (f *timeline) fill(now time.Time, list func(take func(*control.Ban)) error) error {
 	f.order.Lock()
 	defer f.order.Unlock()
 	begun := control.At(now)
@@ -158,7 +158,7 @@ func (f *feed) fill(now time.Time, list func(take func(*control.Ban)) error) err
 }
 
 // sample records the counts of a status.
-func (f *feed) sample(s *control.Status, now time.Time) {
+func (f *timeline) sample(s *control.Status, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.history.sample(s.Bans.Live, now)
@@ -167,21 +167,21 @@ func (f *feed) sample(s *control.Status, now time.Time) {
 }
 
 // pastWarnings returns the current and past warnings, newest first.
-func (f *feed) pastWarnings() []past {
+func (f *timeline) pastWarnings() []past {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.warned.all)
 }
 
 // pastCommits returns the commits, newest first.
-func (f *feed) pastCommits() []committed {
+func (f *timeline) pastCommits() []committed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.commits.last)
 }
 
 // takeMoves returns the arrivals since the last call, at most keptMoves of them, and their total number.
-func (f *feed) takeMoves() ([]move, int) {
+func (f *timeline) takeMoves() ([]move, int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	moves, moved := f.moves, f.moved

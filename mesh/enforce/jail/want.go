@@ -1,4 +1,4 @@
-package feed
+package jail
 
 import (
 	"cmp"
@@ -30,15 +30,15 @@ type selection struct {
 
 // choose selects the peers' bans that are effective and that no human has unbanned in the jail. While frozen it adds nothing:
 // only what the jail holds may stay.
-func (f *Feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
+func (j *Enforcer) choose(frozen bool, held map[netip.Prefix]bool) selection {
 	s := selection{kept: make(map[netip.Prefix]bool)}
 	var best least
-	for e := range f.cfg.Set.Effective() {
+	for e := range j.cfg.Set.Effective() {
 		if !e.ByPeer || e.Held {
 			continue // fail2ban banned it itself, or it is held
 		}
 		for _, piece := range e.Pieces {
-			one, all := f.book.holds(piece, e.Newest)
+			one, all := j.book.holds(piece, e.Newest)
 			if one {
 				s.kept[piece] = true
 			}
@@ -46,7 +46,7 @@ func (f *Feeder) choose(frozen bool, held map[netip.Prefix]bool) selection {
 				continue
 			}
 			s.total++
-			if b := (ban{piece, e.Newest}); len(best) < f.cfg.Limit {
+			if b := (ban{piece, e.Newest}); len(best) < j.cfg.Limit {
 				heap.Push(&best, b)
 			} else if b.compare(best[0]) > 0 {
 				best[0] = b

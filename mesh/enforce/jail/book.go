@@ -1,4 +1,4 @@
-package feed
+package jail
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 )
 
 // bookKey is where the book is kept beside the set.
-const bookKey = "enforce/feed"
+const bookKey = "enforce/feed" // its name in the files of earlier releases
 
 // rounding is how far fail2ban's times of one ban may lie apart: it rounds them to the second.
 const rounding = time.Second
@@ -32,7 +32,7 @@ type page struct {
 	// Unbanned prefixes, each with the start of the newest offence known at that time.
 	Unbanned map[netip.Prefix]store.Millis `json:"unbanned,omitempty"`
 	Emptied  store.Millis                  `json:"emptied,omitempty"` // when all was unbanned by hand
-	Removed  store.Millis                  `json:"removed,omitempty"` // when the Feeder itself last emptied the jail
+	Removed  store.Millis                  `json:"removed,omitempty"` // when the Enforcer itself last emptied the jail
 }
 
 func (b *book) load(set replicatedSet) {
@@ -65,7 +65,7 @@ func (b *book) remove(ctx context.Context, at time.Time) error {
 	return b.change(ctx, func(p *page) { p.Removed = store.At(at) })
 }
 
-// removedSince reports whether the Feeder has emptied the jail since then.
+// removedSince reports whether the Enforcer has emptied the jail since then.
 func (b *book) removedSince(t time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Feed keeps the peers' bans in one jail of this fail2ban. Hooks of that jail go to the Feed and not to the mesh, because its
+// MeshJail keeps the peers' bans in one jail of this fail2ban. Hooks of that jail go to it and not to the mesh, because its
 // bans are not this router's own. No method may ask fail2ban, which waits for the call to return.
-type Feed interface {
+type MeshJail interface {
 	// Jail is the name of the jail.
 	Jail() string
-	// Unbanned reports that the jail unbanned a prefix before its ban time was over, by request of a human or of the Feed
+	// Unbanned reports that the jail unbanned a prefix before its ban time was over, by request of a human or of the enforcement
 	// itself. start is the ban's start in fail2ban.
 	Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error
 	// Emptied reports that somebody unbanned everything at that time.
@@ -36,8 +36,8 @@ type Shape struct {
 	BanTime        time.Duration // negative: without end
 }
 
-// feeds reports whether the jail looks like one that is fed with the mesh's bans: it reports unbans to banmesh, but no bans.
-func (s Shape) feeds() bool { return s.NotifiesUnbans && !s.NotifiesBans }
+// isMeshJail reports whether the jail looks like one for the mesh's bans: it reports unbans to banmesh, but no bans.
+func (s Shape) isMeshJail() bool { return s.NotifiesUnbans && !s.NotifiesBans }
 
 // Shape examines a running jail. It returns ErrNoJail if fail2ban has no such jail.
 func (c *Client) Shape(ctx context.Context, jail string) (Shape, error) {
@@ -128,14 +128,14 @@ func (a action) get(ctx context.Context, setting string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// Feeds returns the jails that are fed with the mesh's bans, by their Shape. Their bans come from the mesh and must not go back
+// MeshJails returns the jails that hold the mesh's bans, by their Shape. Their bans come from the mesh and must not go back
 // into it as this router's own.
-func Feeds(ctx context.Context, client *Client) ([]string, error) {
+func MeshJails(ctx context.Context, client *Client) ([]string, error) {
 	jails, err := client.jails(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var feeds []string
+	var found []string
 	for _, jail := range jails {
 		shape, err := client.actionsOf(ctx, jail)
 		if errors.Is(err, ErrNoJail) {
@@ -144,9 +144,9 @@ func Feeds(ctx context.Context, client *Client) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if shape.feeds() {
-			feeds = append(feeds, jail)
+		if shape.isMeshJail() {
+			found = append(found, jail)
 		}
 	}
-	return feeds, nil
+	return found, nil
 }

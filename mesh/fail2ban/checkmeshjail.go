@@ -11,14 +11,14 @@ import (
 	"banmesh/internal/shell"
 )
 
-// leastFeedTime is the shortest ban time of a fed jail that causes no finding: what the jail itself unbans is fed again within
+// leastMeshTime is the shortest ban time of the mesh jail that causes no finding: what the jail itself unbans is fed again within
 // a minute, with a gap.
-const leastFeedTime = 7 * 24 * time.Hour
+const leastMeshTime = 7 * 24 * time.Hour
 
-// fed checks the jail that holds the peers' bans.
-func (c *checker) fed(ctx context.Context, runs bool) {
+// ofMeshJail checks the jail that holds the peers' bans.
+func (c *checker) ofMeshJail(ctx context.Context, runs bool) {
 	const install = "install examples/fail2ban/jail.d/mesh.conf"
-	jail := c.feed
+	jail := c.meshJail
 	restart := ", then fail2ban-client reload --restart " + shell.Quote(jail)
 	if !runs {
 		c.add(Serious, fmt.Sprintf("fail2ban has no jail %s, the one of enforce.jail", jail),
@@ -51,13 +51,13 @@ func (c *checker) fed(ctx context.Context, runs bool) {
 		c.add(Serious, fmt.Sprintf("jail %s, the one of enforce.jail, has no actionflush beside the unban hook", jail),
 			"Each stop of fail2ban is taken for an unban of everything by hand: what was banned is not banned again.", install+restart)
 	}
-	if shape.BanTime >= 0 && shape.BanTime < leastFeedTime {
+	if shape.BanTime >= 0 && shape.BanTime < leastMeshTime {
 		c.add(Warning, fmt.Sprintf("jail %s, the one of enforce.jail, has a bantime of %v", jail, shape.BanTime),
 			"What it lets go before other routers do is banned again only after up to a minute.", "set bantime = 30d in the jail"+restart)
 	}
 }
 
-// counts looks for a jail that counts fail2ban's own bans, as recidive does, and therefore also those of the fed jail. Two
+// counts looks for a jail that counts fail2ban's own bans, as recidive does, and therefore also those of the mesh jail. Two
 // settings can exclude those: the filter's _jailname, which the filter of 1.1.0 no longer takes from a jail, or the jail's
 // ignoreregex, which works in all versions.
 func (c *checker) counts(ctx context.Context, jail string) error {
@@ -65,9 +65,9 @@ func (c *checker) counts(ctx context.Context, jail string) error {
 	if err != nil {
 		return err
 	}
-	feed := regexp.QuoteMeta(c.feed)
+	name := regexp.QuoteMeta(c.meshJail)
 	if !slices.ContainsFunc(listed(out), func(regex string) bool {
-		return strings.Contains(regex, `fail2ban\.actions`) && strings.Contains(regex, `Ban\s`) && !strings.Contains(regex, feed)
+		return strings.Contains(regex, `fail2ban\.actions`) && strings.Contains(regex, `Ban\s`) && !strings.Contains(regex, name)
 	}) {
 		return nil
 	}
@@ -75,10 +75,10 @@ func (c *checker) counts(ctx context.Context, jail string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(listed(out), func(regex string) bool { return strings.Contains(regex, feed) }) {
-		c.add(Warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.feed),
+	if !slices.ContainsFunc(listed(out), func(regex string) bool { return strings.Contains(regex, name) }) {
+		c.add(Warning, fmt.Sprintf("jail %s counts the bans of jail %s too", jail, c.meshJail),
 			"What other routers ban counts towards its maxretry, so that its long bans hit who was here only once, or never.",
-			fmt.Sprintf(`set ignoreregex = \[%s\]\s+Ban in jail %s, then fail2ban-client reload --restart %s`, feed, jail, shell.Quote(jail)))
+			fmt.Sprintf(`set ignoreregex = \[%s\]\s+Ban in jail %s, then fail2ban-client reload --restart %s`, name, jail, shell.Quote(jail)))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package feed
+package jail
 
 import (
 	"context"
@@ -55,9 +55,9 @@ type runner struct {
 	batch int                   // prefixes of the next call
 }
 
-// Run feeds the jail until ctx ends and then returns nil: a fail2ban that is down or refuses shows as a State, not as an error.
+// Run fills the jail until ctx ends and then returns nil: a fail2ban that is down or refuses shows as a State, not as an error.
 // What was fed stays.
-func (f *Feeder) Run(ctx context.Context) error {
+func (j *Enforcer) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -65,7 +65,7 @@ func (f *Feeder) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-		case <-f.wake:
+		case <-j.wake:
 			timer.Reset(company)
 			select {
 			case <-ctx.Done():
@@ -73,30 +73,30 @@ func (f *Feeder) Run(ctx context.Context) error {
 			case <-timer.C:
 			}
 		}
-		timer.Reset(f.turn(ctx))
+		timer.Reset(j.turn(ctx))
 	}
 }
 
 // turn does what is due, with at most one call that bans and one that unbans, and returns when to come again.
-func (f *Feeder) turn(ctx context.Context) time.Duration {
-	if !f.cfg.Settled() {
+func (j *Enforcer) turn(ctx context.Context) time.Duration {
+	if !j.cfg.Settled() {
 		return settle
 	}
-	r := &f.run
+	r := &j.run
 	began := time.Now()
-	if wait := r.pause.Sub(began); wait > 0 && !(r.retry > 0 && f.started()) {
+	if wait := r.pause.Sub(began); wait > 0 && !(r.retry > 0 && j.started()) {
 		return wait
 	}
-	err := f.see(ctx)
+	err := j.see(ctx)
 	more := false
 	if err == nil {
-		more, err = f.bring(ctx)
+		more, err = j.bring(ctx)
 	}
 	if ctx.Err() != nil {
 		return 0
 	}
 	if err != nil {
-		f.failed(err)
+		j.failed(err)
 		return time.Until(r.pause)
 	}
 	r.retry = 0
@@ -110,24 +110,24 @@ func (f *Feeder) turn(ctx context.Context) time.Duration {
 }
 
 // started reports whether the jail has started since it was last looked at.
-func (f *Feeder) started() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.look
+func (j *Enforcer) started() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.look
 }
 
 // see reads the jail if that is due.
-func (f *Feeder) see(ctx context.Context) error {
-	r := &f.run
+func (j *Enforcer) see(ctx context.Context) error {
+	r := &j.run
 	now := time.Now()
-	if r.held != nil && !f.started() && now.Before(r.next) {
+	if r.held != nil && !j.started() && now.Before(r.next) {
 		return nil
 	}
-	f.mu.Lock()
-	f.look = false
-	f.mu.Unlock()
+	j.mu.Lock()
+	j.look = false
+	j.mu.Unlock()
 	if r.held == nil || !now.Before(r.shape) {
-		shape, err := f.cfg.Client.Shape(ctx, f.cfg.Jail)
+		shape, err := j.cfg.Client.Shape(ctx, j.cfg.Jail)
 		if err == nil {
 			err = misfit(shape)
 		}
@@ -136,7 +136,7 @@ func (f *Feeder) see(ctx context.Context) error {
 		}
 		r.shape = now.Add(shapeEvery)
 	}
-	banned, err := f.cfg.Client.Banned(ctx, f.cfg.Jail)
+	banned, err := j.cfg.Client.Banned(ctx, j.cfg.Jail)
 	if err != nil {
 		return err
 	}
@@ -149,22 +149,22 @@ func (f *Feeder) see(ctx context.Context) error {
 		r.next = now.Add(lookAgain)
 	}
 	r.held = held
-	f.mu.Lock()
-	f.status.Reconciled = f.cfg.Now()
-	maps.DeleteFunc(f.lifted, func(_ netip.Prefix, at time.Time) bool { return f.cfg.Now().Sub(at) > echoLife })
-	f.mu.Unlock()
+	j.mu.Lock()
+	j.status.Reconciled = j.cfg.Now()
+	maps.DeleteFunc(j.lifted, func(_ netip.Prefix, at time.Time) bool { return j.cfg.Now().Sub(at) > echoLife })
+	j.mu.Unlock()
 	return nil
 }
 
 // bring takes the jail one step closer to what it should hold; more says that further steps are needed.
-func (f *Feeder) bring(ctx context.Context) (more bool, err error) {
-	r := &f.run
+func (j *Enforcer) bring(ctx context.Context) (more bool, err error) {
+	r := &j.run
 	began := time.Now()
-	frozen, by := f.cfg.Set.Frozen()
-	want := f.choose(frozen, r.held)
+	frozen, by := j.cfg.Set.Frozen()
+	want := j.choose(frozen, r.held)
 	r.pause = time.Now().Add(share * time.Since(began))
-	if err := f.book.keep(ctx, func(p netip.Prefix) bool { return want.kept[p] }); err != nil {
-		f.log.Warn("forget what was unbanned by hand and is over", "error", err)
+	if err := j.book.keep(ctx, func(p netip.Prefix) bool { return want.kept[p] }); err != nil {
+		j.log.Warn("forget what was unbanned by hand and is over", "error", err)
 	}
 
 	wanted := make(map[netip.Prefix]bool, len(want.bans))
@@ -181,49 +181,49 @@ func (f *Feeder) bring(ctx context.Context) (more bool, err error) {
 		}
 	}
 	more = len(add) > r.batch || len(del) > r.batch
-	if err := f.lift(ctx, del[:min(len(del), r.batch)]); err != nil {
+	if err := j.lift(ctx, del[:min(len(del), r.batch)]); err != nil {
 		return false, err
 	}
-	if err := f.ban(ctx, add[:min(len(add), r.batch)]); err != nil {
+	if err := j.ban(ctx, add[:min(len(add), r.batch)]); err != nil {
 		return false, err
 	}
-	f.note(want, frozen, by)
+	j.note(want, frozen, by)
 	return more, nil
 }
 
-func (f *Feeder) ban(ctx context.Context, prefixes []netip.Prefix) error {
-	err := f.call(prefixes, func() error { return f.cfg.Client.Ban(ctx, f.cfg.Jail, prefixes) })
+func (j *Enforcer) ban(ctx context.Context, prefixes []netip.Prefix) error {
+	err := j.call(prefixes, func() error { return j.cfg.Client.Ban(ctx, j.cfg.Jail, prefixes) })
 	if err != nil {
 		return err
 	}
 	for _, p := range prefixes {
-		f.run.held[p] = true
+		j.run.held[p] = true
 	}
 	return nil
 }
 
-func (f *Feeder) lift(ctx context.Context, prefixes []netip.Prefix) error {
-	f.mu.Lock()
+func (j *Enforcer) lift(ctx context.Context, prefixes []netip.Prefix) error {
+	j.mu.Lock()
 	for _, p := range prefixes {
-		f.lifted[p] = f.cfg.Now() // before its hook comes
+		j.lifted[p] = j.cfg.Now() // before its hook comes
 	}
-	f.mu.Unlock()
-	err := f.call(prefixes, func() error { return f.cfg.Client.Unban(ctx, f.cfg.Jail, prefixes) })
+	j.mu.Unlock()
+	err := j.call(prefixes, func() error { return j.cfg.Client.Unban(ctx, j.cfg.Jail, prefixes) })
 	if err != nil {
 		return err
 	}
 	for _, p := range prefixes {
-		delete(f.run.held, p)
+		delete(j.run.held, p)
 	}
 	return nil
 }
 
 // call makes one change and adjusts the batch to the time it took.
-func (f *Feeder) call(prefixes []netip.Prefix, change func() error) error {
+func (j *Enforcer) call(prefixes []netip.Prefix, change func() error) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
-	r := &f.run
+	r := &j.run
 	began := time.Now()
 	if err := change(); err != nil {
 		return err
@@ -238,50 +238,50 @@ func (f *Feeder) call(prefixes []netip.Prefix, change func() error) error {
 	if until := time.Now().Add(took); until.After(r.pause) {
 		r.pause = until
 	}
-	f.mu.Lock()
-	f.status.Batches++
-	f.mu.Unlock()
+	j.mu.Lock()
+	j.status.Batches++
+	j.mu.Unlock()
 	return nil
 }
 
 // note updates the status after a successful turn.
-func (f *Feeder) note(want selection, frozen bool, by string) {
+func (j *Enforcer) note(want selection, frozen bool, by string) {
 	state, detail := enforce.On, ""
 	switch {
 	case frozen:
-		state, detail = enforce.Frozen, "frozen by "+by+": nothing is added to fail2ban's jail "+f.cfg.Jail
+		state, detail = enforce.Frozen, "frozen by "+by+": nothing is added to fail2ban's jail "+j.cfg.Jail
 	case want.total > len(want.bans):
 		state = enforce.Limited
-		detail = fmt.Sprintf("peers have %d bans, the newest %d of them are in fail2ban's jail %s (enforce.limit): enforce.driver nftables takes all", want.total, len(want.bans), f.cfg.Jail)
+		detail = fmt.Sprintf("peers have %d bans, the newest %d of them are in fail2ban's jail %s (enforce.limit): enforce.driver nftables takes all", want.total, len(want.bans), j.cfg.Jail)
 	}
-	f.mu.Lock()
-	before := f.status.State
-	f.status.Elements, f.status.Detail = len(f.run.held), detail
-	f.status.State = state
-	f.mu.Unlock()
+	j.mu.Lock()
+	before := j.status.State
+	j.status.Elements, j.status.Detail = len(j.run.held), detail
+	j.status.State = state
+	j.mu.Unlock()
 	if before != state {
-		f.log.Info("feeding fail2ban", "state", state, "bans", len(f.run.held), "detail", detail)
+		j.log.Info("feeding fail2ban", "state", state, "bans", len(j.run.held), "detail", detail)
 	}
 }
 
 // failed records that fail2ban refused, and leaves it alone for a while.
-func (f *Feeder) failed(err error) {
-	r := &f.run
+func (j *Enforcer) failed(err error) {
+	r := &j.run
 	r.held = nil // the next reading shows what came of it
 	r.retry = min(max(2*r.retry, retryFirst), retryMost)
 	r.pause = time.Now().Add(r.retry)
 	if errors.Is(err, fail2ban.ErrTimeout) {
 		r.batch = batchLeast
 	}
-	detail := advice(f.cfg.Jail, err)
-	f.mu.Lock()
+	detail := advice(j.cfg.Jail, err)
+	j.mu.Lock()
 	level := slog.LevelDebug
-	if f.status.State != enforce.Failing || f.status.Detail != detail {
+	if j.status.State != enforce.Failing || j.status.Detail != detail {
 		level = slog.LevelWarn
 	}
-	f.status.Failures++
-	f.status.LastError, f.status.Detail = err.Error(), detail
-	f.status.State = enforce.Failing
-	f.mu.Unlock()
-	f.log.Log(context.Background(), level, "fail2ban is not fed", "error", err, "again_in", r.retry)
+	j.status.Failures++
+	j.status.LastError, j.status.Detail = err.Error(), detail
+	j.status.State = enforce.Failing
+	j.mu.Unlock()
+	j.log.Log(context.Background(), level, "fail2ban is not fed", "error", err, "again_in", r.retry)
 }

@@ -15,37 +15,37 @@ import (
 	"banmesh/internal/sim/fail2bantest"
 )
 
-// fakeFeed records what is told of its jail.
-type fakeFeed struct {
+// fakeMeshJail records what is told of its jail.
+type fakeMeshJail struct {
 	mu   sync.Mutex
 	told []string
 }
 
-func (f *fakeFeed) tell(format string, args ...any) error {
+func (f *fakeMeshJail) tell(format string, args ...any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.told = append(f.told, fmt.Sprintf(format, args...))
 	return nil
 }
 
-func (f *fakeFeed) heard() []string {
+func (f *fakeMeshJail) heard() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.told)
 }
 
-func (f *fakeFeed) Jail() string { return "mesh" }
+func (f *fakeMeshJail) Jail() string { return "mesh" }
 
-func (f *fakeFeed) Unbanned(_ context.Context, p netip.Prefix, start time.Time) error {
+func (f *fakeMeshJail) Unbanned(_ context.Context, p netip.Prefix, start time.Time) error {
 	return f.tell("unbanned %v %d", p, start.Unix())
 }
 
-func (f *fakeFeed) Emptied(context.Context, time.Time) error { return f.tell("emptied") }
-func (f *fakeFeed) Started()                                 { _ = f.tell("started") }
+func (f *fakeMeshJail) Emptied(context.Context, time.Time) error { return f.tell("emptied") }
+func (f *fakeMeshJail) Started()                                 { _ = f.tell("started") }
 
-func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
-	set, feed := &fakeSet{}, &fakeFeed{}
-	h := NewHooks(HooksConfig{Set: set, Feed: feed})
+func TestCallsOfTheMeshJailAreNoOwnBans(t *testing.T) {
+	set, mesh := &fakeSet{}, &fakeMeshJail{}
+	h := NewHooks(HooksConfig{Set: set, MeshJail: mesh})
 	start := time.Unix(1_800_000_000, 0)
 	call := func(event Event, called time.Time) Call {
 		c := sshd(event, start, called)
@@ -61,8 +61,8 @@ func TestCallsOfTheFedJailAreTheFeedersAndNoOwnBans(t *testing.T) {
 	handle(t, h, call(EventUnban, start.Add(time.Minute)))
 	handle(t, h, call(EventUnban, start.Add(10*time.Minute))) // its time was over
 	handle(t, h, Call{Event: EventStop, Jail: "mesh"})
-	if want := []string{"started", "unbanned 203.0.113.7/32 1800000000"}; !slices.Equal(feed.heard(), want) {
-		t.Errorf("the feeder heard %q, want %q", feed.heard(), want)
+	if want := []string{"started", "unbanned 203.0.113.7/32 1800000000"}; !slices.Equal(mesh.heard(), want) {
+		t.Errorf("the mesh jail heard %q, want %q", mesh.heard(), want)
 	}
 	if len(set.bans) > 0 || len(set.lifts) > 0 {
 		t.Errorf("the mesh was told %+v, %+v", set.bans, set.lifts)
@@ -81,8 +81,8 @@ func TestNotifierLeavesTheFedJailAlone(t *testing.T) {
 		for _, jail := range []string{"mesh", "sshd"} {
 			r.server.hold(jail, banned(t, "203.0.113.7", time.Now(), 10*time.Minute))
 		}
-		feed := &fakeFeed{}
-		r.start(func(c *NotifierConfig) { c.Hooks = NewHooks(HooksConfig{Set: r.set, Client: c.Client, Feed: feed}) })
+		mesh := &fakeMeshJail{}
+		r.start(func(c *NotifierConfig) { c.Hooks = NewHooks(HooksConfig{Set: r.set, Client: c.Client, MeshJail: mesh}) })
 		for _, jail := range []string{"mesh", "sshd"} {
 			r.lifted(jail, "203.0.113.7", time.Now())
 		}
@@ -122,9 +122,9 @@ var blockAction = map[string]string{"action.d/block.conf": "[Definition]\naction
 
 func TestRealFedJailTakesManyAndTellsUnbansByHandOnly(t *testing.T) {
 	t.Parallel()
-	feed := &fakeFeed{}
+	mesh := &fakeMeshJail{}
 	r := startReal(t, fail2bantest.Options{Default: unbanmesh(testBinary(t)), ExtraJail: fedJail, Files: blockAction})
-	r.hooks = NewHooks(HooksConfig{Set: r.set, Client: r.realClient(), Feed: feed})
+	r.hooks = NewHooks(HooksConfig{Set: r.set, Client: r.realClient(), MeshJail: mesh})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.hooks.Run(ctx) }()
@@ -168,20 +168,20 @@ func TestRealFedJailTakesManyAndTellsUnbansByHandOnly(t *testing.T) {
 			break
 		}
 	}
-	if got := slices.DeleteFunc(feed.heard(), func(s string) bool { return s == "started" }); len(got) > 0 {
+	if got := slices.DeleteFunc(mesh.heard(), func(s string) bool { return s == "started" }); len(got) > 0 {
 		t.Errorf("heard %q of a restart", got)
 	}
 	r.client("set", "mesh", "unbanip", "203.0.113.7", "198.51.100.0/24")
-	r.await(feed, 2)
+	r.await(mesh, 2)
 	for i, p := range []string{"203.0.113.7/32", "198.51.100.0/24"} {
-		if got := feed.heard(); !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "unbanned "+p) }) {
+		if got := mesh.heard(); !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "unbanned "+p) }) {
 			t.Errorf("%d: heard %q, want the unban of %s", i, got, p)
 		}
 	}
 	t.Log("unban --all does")
 	r.client("unban", "--all")
-	r.await(feed, 3)
-	if got := feed.heard(); got[len(got)-1] != "emptied" {
+	r.await(mesh, 3)
+	if got := mesh.heard(); got[len(got)-1] != "emptied" {
 		t.Errorf("heard %q, want emptied at last", got)
 	}
 
@@ -199,13 +199,13 @@ func TestRealFedJailTakesManyAndTellsUnbansByHandOnly(t *testing.T) {
 	}
 }
 
-// await handles the action's calls until the feeder heard of so many things
+// await handles the action's calls until the mesh jail heard of so many things
 // beside starts.
-func (r *rig) await(feed *fakeFeed, n int) {
+func (r *rig) await(mesh *fakeMeshJail, n int) {
 	r.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
-		heard := slices.DeleteFunc(feed.heard(), func(s string) bool { return s == "started" })
+		heard := slices.DeleteFunc(mesh.heard(), func(s string) bool { return s == "started" })
 		if len(heard) >= n {
 			return
 		}

@@ -1,4 +1,4 @@
-package feed
+package jail
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 )
 
 func TestPeersBansAreFedAndLifted(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.ban("203.0.113.7/32")
 		r.ban("2001:db8::/64")
 		r.ban("203.0.113.8/32", own)
@@ -37,7 +37,7 @@ func TestPeersBansAreFedAndLifted(t *testing.T) {
 }
 
 func TestHolesAreLeftOut(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.ban("203.0.113.0/30", func(e *store.EffectiveBan) {
 			e.Pieces = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/31"), netip.MustParsePrefix("203.0.113.3/32")}
 		})
@@ -47,7 +47,7 @@ func TestHolesAreLeftOut(t *testing.T) {
 }
 
 func TestNothingIsFedBeforeTheFirstExchange(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.stop()
 		r.settled.Store(false)
 		r.start(10)
@@ -63,7 +63,7 @@ func TestNothingIsFedBeforeTheFirstExchange(t *testing.T) {
 }
 
 func TestNewestAreFedWithinTheLimit(t *testing.T) {
-	feeding(t, 2, func(r *rig) {
+	running(t, 2, func(r *rig) {
 		for i := range 5 {
 			r.ban(fmt.Sprintf("203.0.113.%d/32", i+1))
 			r.pass(5 * time.Second)
@@ -82,7 +82,7 @@ func TestNewestAreFedWithinTheLimit(t *testing.T) {
 }
 
 func TestFreezeStopsAdditionsOnly(t *testing.T) {
-	feeding(t, 2, func(r *rig) {
+	running(t, 2, func(r *rig) {
 		r.ban("203.0.113.1/32")
 		r.ban("203.0.113.2/32")
 		r.pass(time.Second)
@@ -107,7 +107,7 @@ func TestFreezeStopsAdditionsOnly(t *testing.T) {
 }
 
 func TestStormCostsFewCallsAndLittleOfFail2bansTime(t *testing.T) {
-	feeding(t, 1000, func(r *rig) {
+	running(t, 1000, func(r *rig) {
 		r.jail.set(func() { r.jail.cost = 6 * time.Millisecond })
 		for i := range 1000 {
 			r.ban(fmt.Sprintf("203.0.%d.%d/32", i/250, i%250+1))
@@ -132,7 +132,7 @@ func TestStormCostsFewCallsAndLittleOfFail2bansTime(t *testing.T) {
 }
 
 func TestSlowFail2banIsGivenLessAtATime(t *testing.T) {
-	feeding(t, 1000, func(r *rig) {
+	running(t, 1000, func(r *rig) {
 		r.jail.set(func() { r.jail.cost = 200 * time.Millisecond })
 		for i := range 100 {
 			r.ban(fmt.Sprintf("203.0.113.%d/32", i+1))
@@ -147,7 +147,7 @@ func TestSlowFail2banIsGivenLessAtATime(t *testing.T) {
 }
 
 func TestVeryLargeSetIsNotWalkedAllTheTime(t *testing.T) {
-	feeding(t, 1, func(r *rig) {
+	running(t, 1, func(r *rig) {
 		r.set.mu.Lock()
 		r.set.cost = time.Second
 		r.set.mu.Unlock()
@@ -164,7 +164,7 @@ func TestVeryLargeSetIsNotWalkedAllTheTime(t *testing.T) {
 }
 
 func TestJailIsComparedEachMinute(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.ban("203.0.113.7/32")
 		r.pass(20 * time.Second)
 		before := len(r.jail.did())
@@ -180,7 +180,7 @@ func TestJailIsComparedEachMinute(t *testing.T) {
 }
 
 func TestUnbanByHandHoldsUntilANewerOffence(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.ban("203.0.113.7/32")
 		r.ban("203.0.113.8/32")
 		r.pass(5 * time.Second)
@@ -211,7 +211,7 @@ func TestUnbanByHandHoldsUntilANewerOffence(t *testing.T) {
 }
 
 func TestOwnUnbansAreNotTakenForAHumans(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.ban("203.0.113.7/32")
 		r.pass(5 * time.Second)
 		newest := r.set.bans[netip.MustParsePrefix("203.0.113.7/32")].Newest
@@ -225,7 +225,7 @@ func TestOwnUnbansAreNotTakenForAHumans(t *testing.T) {
 }
 
 func TestUnbanAllHoldsForAllOffencesUntilThen(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.ban("203.0.113.7/32")
 		r.pass(5 * time.Second)
 		r.jail.set(func() { clear(r.jail.held) })
@@ -255,7 +255,7 @@ func TestFailuresSayHowToFixThem(t *testing.T) {
 		"ban hook":    {shape: fail2ban.Shape{NotifiesBans: true}, want: "tells banmesh of its bans"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			feeding(t, 10, func(r *rig) {
+			running(t, 10, func(r *rig) {
 				r.stop()
 				good := r.jail.shape
 				r.jail.set(func() { r.jail.err, r.jail.shape = test.err, test.shape })
@@ -280,7 +280,7 @@ func TestFailuresSayHowToFixThem(t *testing.T) {
 }
 
 func TestRemoveEmptiesTheJailAndIsNoHumansWord(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.ban("203.0.113.7/32")
 		r.pass(5 * time.Second)
 		r.stop()
@@ -306,7 +306,7 @@ func TestRemoveEmptiesTheJailAndIsNoHumansWord(t *testing.T) {
 }
 
 func TestRemoveLeavesForeignJailsAlone(t *testing.T) {
-	feeding(t, 10, func(r *rig) {
+	running(t, 10, func(r *rig) {
 		r.jail.set(func() { r.jail.shape = fail2ban.Shape{Detects: true} })
 		if err := r.Remove(context.Background()); err != nil || len(r.jail.did()) > 0 {
 			t.Errorf("%v, calls %q", err, r.jail.did())

@@ -1,12 +1,12 @@
-// Package feed is the enforcement driver fail2ban: it keeps the peers' bans in a jail of the local fail2ban that has no filter,
+// Package jail is the enforcement driver fail2ban: it keeps the peers' bans in a jail of the local fail2ban that has no filter,
 // so that fail2ban's own ban action blocks them on this router, whatever the conductor does.
 //
-// The jail belongs to the feeder alone. `banip` cannot set a ban time (fail2ban issue 4081), so the jail's ban time is long and
-// the feeder unbans what has ended.
+// The jail belongs to the enforcer alone. `banip` cannot set a ban time (fail2ban issue 4081), so the jail's ban time is long and
+// the enforcer unbans what has ended.
 //
 // Run's goroutine compares the jail with the set and makes at most one call that bans and one that unbans at a time. Changed
 // and the jail's hooks only wake it.
-package feed
+package jail
 
 import (
 	"context"
@@ -28,7 +28,7 @@ const (
 	defaultLimit = 1000
 )
 
-// replicatedSet is the part of the replicated set that is fed; *store.Store implements it. Meta keeps what a human unbanned in
+// replicatedSet is the part of the replicated set that fills the jail; *store.Store implements it. Meta keeps what a human unbanned in
 // the jail, over restarts.
 type replicatedSet interface {
 	Effective() iter.Seq[store.EffectiveBan]
@@ -48,12 +48,12 @@ type client interface {
 }
 
 var (
-	_ replicatedSet = (*store.Store)(nil)
-	_ client        = (*fail2ban.Client)(nil)
-	_ fail2ban.Feed = (*Feeder)(nil)
+	_ replicatedSet     = (*store.Store)(nil)
+	_ client            = (*fail2ban.Client)(nil)
+	_ fail2ban.MeshJail = (*Enforcer)(nil)
 )
 
-// Config is what a Feeder works on.
+// Config is what an Enforcer works on.
 type Config struct {
 	Set    replicatedSet
 	Client client
@@ -66,9 +66,9 @@ type Config struct {
 	Logger  *slog.Logger     // default: discards
 }
 
-// Feeder keeps the jail in step with the peers' bans. Run does the work; all methods may be called concurrently. It is the Feed
+// Enforcer keeps the jail in step with the peers' bans. Run does the work; all methods may be called concurrently. It is the MeshJail
 // of fail2ban.HooksConfig, which reports the unbans in its jail.
-type Feeder struct {
+type Enforcer struct {
 	cfg  Config
 	log  *slog.Logger
 	wake chan struct{} // holds at most one
@@ -83,8 +83,8 @@ type Feeder struct {
 	run runner // Run's goroutine owns it
 }
 
-// New makes a Feeder. It does nothing before Run.
-func New(cfg Config) (*Feeder, error) {
+// New makes an Enforcer. It does nothing before Run.
+func New(cfg Config) (*Enforcer, error) {
 	if cfg.Jail == "" {
 		cfg.Jail = defaultJail
 	}
@@ -98,63 +98,63 @@ func New(cfg Config) (*Feeder, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Set == nil || cfg.Client == nil || cfg.Settled == nil {
-		return nil, errors.New("feed a jail: Set, Client and Settled are needed")
+		return nil, errors.New("enforce in a jail: Set, Client and Settled are needed")
 	}
-	f := &Feeder{
+	j := &Enforcer{
 		cfg: cfg, log: cfg.Logger.With("jail", cfg.Jail),
 		wake:   make(chan struct{}, 1),
 		status: enforce.Status{Driver: "fail2ban", State: enforce.Waiting},
 		lifted: make(map[netip.Prefix]time.Time),
 		run:    runner{batch: batchFirst},
 	}
-	f.book.load(cfg.Set)
-	return f, nil
+	j.book.load(cfg.Set)
+	return j, nil
 }
 
 // Jail is the name of the jail that is fed.
-func (f *Feeder) Jail() string { return f.cfg.Jail }
+func (j *Enforcer) Jail() string { return j.cfg.Jail }
 
-// Status returns what the Feeder is doing.
-func (f *Feeder) Status() enforce.Status {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.status
+// Status returns what the Enforcer is doing.
+func (j *Enforcer) Status() enforce.Status {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.status
 }
 
 // Changed receives every change of the set, in order. It does not block and does not call the set.
-func (f *Feeder) Changed(c store.Change) {
+func (j *Enforcer) Changed(c store.Change) {
 	if len(c.Events) > 0 || c.More > 0 {
-		f.poke()
+		j.poke()
 	}
 }
 
 // Started is called when the jail has started: fail2ban then repeats what its database holds, and may have lost that.
-func (f *Feeder) Started() {
-	f.mu.Lock()
-	f.look = true
-	f.mu.Unlock()
-	f.poke()
+func (j *Enforcer) Started() {
+	j.mu.Lock()
+	j.look = true
+	j.mu.Unlock()
+	j.poke()
 }
 
-func (f *Feeder) poke() {
+func (j *Enforcer) poke() {
 	select {
-	case f.wake <- struct{}{}:
+	case j.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Unbanned is called by the jail's unban hook. It ignores what the Feeder itself unbanned. Everything else is an operator's
+// Unbanned is called by the jail's unban hook. It ignores what the Enforcer itself unbanned. Everything else is an operator's
 // decision and covers the offences known now: the prefix is fed again when a peer reports a newer one. A restart of fail2ban
 // does not look like that, because it calls the flush hook instead.
-func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
-	f.mu.Lock()
-	at, own := f.lifted[prefix]
-	f.mu.Unlock()
-	if own && !start.After(at.Add(rounding)) || f.book.removedSince(start) {
+func (j *Enforcer) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
+	j.mu.Lock()
+	at, own := j.lifted[prefix]
+	j.mu.Unlock()
+	if own && !start.After(at.Add(rounding)) || j.book.removedSince(start) {
 		return nil
 	}
 	var newest store.Millis
-	for e := range f.cfg.Set.EffectiveIn(prefix) {
+	for e := range j.cfg.Set.EffectiveIn(prefix) {
 		if e.ByPeer && e.Prefix.Bits() <= prefix.Bits() {
 			newest = max(newest, e.Newest)
 		}
@@ -162,42 +162,42 @@ func (f *Feeder) Unbanned(ctx context.Context, prefix netip.Prefix, start time.T
 	if newest == 0 {
 		return nil // no member bans it any more
 	}
-	if err := f.book.unbanned(ctx, prefix, newest); err != nil {
+	if err := j.book.unbanned(ctx, prefix, newest); err != nil {
 		return err
 	}
-	f.log.Info("unbanned by hand in the jail that is fed: not fed again before a newer offence", "prefix", prefix)
-	f.relook()
+	j.log.Info("unbanned by hand in the jail that is fed: not fed again before a newer offence", "prefix", prefix)
+	j.relook()
 	return nil
 }
 
 // Emptied is called when somebody unbanned everything, which covers every offence until then.
-func (f *Feeder) Emptied(ctx context.Context, at time.Time) error {
-	if f.book.removedSince(at) {
+func (j *Enforcer) Emptied(ctx context.Context, at time.Time) error {
+	if j.book.removedSince(at) {
 		return nil
 	}
-	if err := f.book.emptied(ctx, store.At(at)); err != nil {
+	if err := j.book.emptied(ctx, store.At(at)); err != nil {
 		return err
 	}
-	f.log.Info("all unbanned by hand: nothing is fed before newer offences")
-	f.relook()
+	j.log.Info("all unbanned by hand: nothing is fed before newer offences")
+	j.relook()
 	return nil
 }
 
 // relook has the next turn read the jail.
-func (f *Feeder) relook() { f.Started() }
+func (j *Enforcer) relook() { j.Started() }
 
 // Remove empties the jail. It is called after Run has ended and before the set is closed, when the router leaves the mesh for
 // good. An error says what to do.
-func (f *Feeder) Remove(ctx context.Context) error {
-	shape, err := f.cfg.Client.Shape(ctx, f.cfg.Jail)
+func (j *Enforcer) Remove(ctx context.Context) error {
+	shape, err := j.cfg.Client.Shape(ctx, j.cfg.Jail)
 	if errors.Is(err, fail2ban.ErrNoJail) || err == nil && misfit(shape) != nil {
 		return nil // nothing was ever fed
 	}
 	if err == nil {
-		err = errors.Join(f.book.remove(ctx, f.cfg.Now()), f.cfg.Client.Empty(ctx, f.cfg.Jail))
+		err = errors.Join(j.book.remove(ctx, j.cfg.Now()), j.cfg.Client.Empty(ctx, j.cfg.Jail))
 	}
 	if err != nil {
-		return &removeError{f.cfg.Jail, err}
+		return &removeError{j.cfg.Jail, err}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package feed
+package jail
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"banmesh/store"
 )
 
-// fakeSet is the replicated set as far as the feeder sees it.
+// fakeSet is the replicated set as far as the enforcer sees it.
 type fakeSet struct {
 	mu     sync.Mutex
 	bans   map[netip.Prefix]store.EffectiveBan
@@ -174,9 +174,9 @@ func (j *fakeJail) did() []string {
 	return slices.Clone(j.calls)
 }
 
-// rig is a Feeder over fakes, within a bubble of synctest.
+// rig is an Enforcer over fakes, within a bubble of synctest.
 type rig struct {
-	*Feeder
+	*Enforcer
 	t       *testing.T
 	set     *fakeSet
 	jail    *fakeJail
@@ -184,8 +184,8 @@ type rig struct {
 	stop    func()
 }
 
-// feeding runs the test with a Feeder that is settled.
-func feeding(t *testing.T, limit int, test func(r *rig)) {
+// running runs the test with an Enforcer that is settled.
+func running(t *testing.T, limit int, test func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, set: newFakeSet(), jail: newFakeJail()}
@@ -199,21 +199,21 @@ func feeding(t *testing.T, limit int, test func(r *rig)) {
 // start starts the agent's part, also once more after stop.
 func (r *rig) start(limit int) {
 	r.t.Helper()
-	feeder, err := New(Config{Set: r.set, Client: r.jail, Limit: limit, Settled: r.settled.Load})
+	enforcer, err := New(Config{Set: r.set, Client: r.jail, Limit: limit, Settled: r.settled.Load})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.Feeder = feeder
+	r.Enforcer = enforcer
 	r.jail.set(func() {
 		r.jail.onUnban = func(p netip.Prefix, start time.Time) {
-			if err := feeder.Unbanned(context.Background(), p, start); err != nil {
+			if err := enforcer.Unbanned(context.Background(), p, start); err != nil {
 				r.t.Error(err)
 			}
 		}
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- feeder.Run(ctx) }()
+	go func() { ended <- enforcer.Run(ctx) }()
 	r.stop = func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -222,7 +222,7 @@ func (r *rig) start(limit int) {
 	}
 }
 
-// pass lets time pass until the Feeder waits again.
+// pass lets time pass until the Enforcer waits again.
 func (r *rig) pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
