@@ -52,6 +52,7 @@ type about struct {
 	noVersion bool // there is no version resource
 	noFlag    bool // it has none, or it does not show the candidate's flag
 	noPut     bool // PUT does not replace an entry
+	noNesting bool // POST of a tenant takes no member in it
 }
 
 var releaseNumber = sync.OnceValue(func() *regexp.Regexp {

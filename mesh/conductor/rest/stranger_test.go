@@ -64,6 +64,7 @@ type habits struct {
 	extras     bool // what is created gets fields of its own
 	words      bool // edits, validate and commit answer a word that is no JSON
 	hangsUp    bool // the connection ends with each answer, without a word before
+	flat       int  // what a POST that holds a list of objects is answered; 200 leaves the list out
 	warns      bool // validate and commit list warnings beside no errors
 	busy       int  // every so many calls are answered 429, and not carried out
 	calls      int
@@ -400,6 +401,12 @@ func (s *stranger) resource(w http.ResponseWriter, r *http.Request, in map[strin
 		}
 		s.answer(w, http.StatusOK, s.show(entries[at]))
 	case http.MethodPost:
+		if _, nested := body["member"]; nested && s.flat == http.StatusOK {
+			delete(body, "member")
+		} else if nested && s.flat != 0 {
+			s.fail(w, s.flat, "member is not allowed here")
+			return
+		}
 		if s.extras {
 			body["id"], body["generated"], body["tags"] = len(entries)+1000, false, []any{}
 			body["meta"] = map[string]any{"revision": "7", "owner": nil}
