@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -101,17 +102,18 @@ rpm 'install, no systemd' --install /packages/first.rpm
 rpm 'remove, no systemd' --erase banmesh
 `
 
-// scriptsCallSystemd runs the packages' scripts by dpkg and rpm in a copy of this
+// TestPackageScriptsCallSystemd runs the packages' scripts by dpkg and rpm in a copy of this
 // machine, and looks at what they ask of systemd: an installation enables and
 // starts nothing, an upgrade restarts what runs, a removal stops it; and no
 // trouble of systemd's keeps a package from being installed or removed.
-func scriptsCallSystemd(t *testing.T, first, second, arch string) {
-	defer lockPackages(t)()
-	rpmArch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[arch]
+func TestPackageScriptsCallSystemd(t *testing.T) {
+	t.Parallel()
+	first, second := built(t, release), built(t, nextRelease)
+	rpmArch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 	files := t.TempDir()
 	for name, path := range map[string]string{
-		"first.deb": filepath.Join(first, "banmesh_1.0.0-1_"+arch+".deb"), "first.rpm": filepath.Join(first, "banmesh-1.0.0-1."+rpmArch+".rpm"),
-		"second.deb": filepath.Join(second, "banmesh_1.1.0-1_"+arch+".deb"), "second.rpm": filepath.Join(second, "banmesh-1.1.0-1."+rpmArch+".rpm"),
+		"first.deb": deb(first, "1.0.0"), "first.rpm": filepath.Join(first, "banmesh-1.0.0-1."+rpmArch+".rpm"),
+		"second.deb": deb(second, "1.1.0"), "second.rpm": filepath.Join(second, "banmesh-1.1.0-1."+rpmArch+".rpm"),
 	} {
 		if err := os.Link(path, filepath.Join(files, name)); err != nil {
 			t.Fatal(err)

@@ -1,16 +1,15 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 )
@@ -33,48 +32,46 @@ func attempt(name string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// packages builds packages, with more settings of make, and returns their directory.
-func packages(t testing.TB, version, arches string, more ...string) string {
+// packages builds packages in dist, with more settings of make.
+func packages(dist, version, arches string, more ...string) (string, error) {
+	bin, err := os.MkdirTemp(filepath.Dir(banmesh), "packages-")
+	if err != nil {
+		return "", err
+	}
+	args := []string{"-s", "-C", "../../..", "package", "VERSION=" + version, "COMMIT=test", "ARCHES=" + arches, "DIST=" + dist, "BIN=" + bin}
+	if out, err := attempt("make", append(args, more...)...); err != nil {
+		return "", fmt.Errorf("make package: %w\n%s", err, out)
+	}
+	return dist, nil
+}
+
+// What several tests look at is built once.
+var (
+	release = sync.OnceValues(func() (string, error) {
+		return packages(filepath.Join(filepath.Dir(banmesh), "release"), "1.0.0", "amd64 arm64")
+	})
+	nextRelease = sync.OnceValues(func() (string, error) {
+		return packages(filepath.Join(filepath.Dir(banmesh), "next"), "1.1.0", runtime.GOARCH, "PACKAGERS=deb rpm")
+	})
+)
+
+// built is the directory of packages that release or nextRelease built.
+func built(t testing.TB, build func() (string, error)) string {
 	t.Helper()
-	dist := t.TempDir()
-	args := []string{"-s", "-C", "../../..", "package", "VERSION=" + version, "COMMIT=test", "ARCHES=" + arches, "DIST=" + dist, "BIN=" + t.TempDir()}
-	system(t, "make", append(args, more...)...)
+	dist, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return dist
 }
 
-// dpkg waits while somebody else installs on this machine.
-func dpkg(t testing.TB, args ...string) string {
-	t.Helper()
-	var out string
-	eventually(t, time.Minute, "dpkg "+strings.Join(args, " "), func() bool {
-		var err error
-		out, err = attempt("dpkg", args...)
-		if err != nil && !strings.Contains(out, "lock") {
-			t.Fatalf("dpkg %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-		return err == nil
-	})
-	return out
+func deb(dist, version string) string {
+	return filepath.Join(dist, "banmesh_"+version+"-1_"+runtime.GOARCH+".deb")
 }
 
-func TestPackages(t *testing.T) {
-	arch := strings.TrimSpace(system(t, "dpkg", "--print-architecture"))
-	dist := packages(t, "1.0.0", "amd64 arm64")
-	t.Run("hold what a router needs", func(t *testing.T) { holdWhatARouterNeeds(t, dist) })
-	t.Run("hold what systems without systemd need", func(t *testing.T) { holdWhatOthersNeed(t, dist) })
-	t.Run("are the same when built again", func(t *testing.T) { areTheSameAgain(t, dist, arch) })
-	t.Run("list what they are made of", func(t *testing.T) { listWhatTheyAreMadeOf(t, dist) })
-	t.Run("are set up by hand as README says", func(t *testing.T) {
-		setUpByHand(t, filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb"))
-	})
-	next := packages(t, "1.1.0", arch, "PACKAGERS=deb rpm")
-	t.Run("ask the right things of systemd", func(t *testing.T) { scriptsCallSystemd(t, dist, next, arch) })
-	t.Run("are installed, upgraded and purged", func(t *testing.T) {
-		areInstalledUpgradedAndPurged(t, filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb"), filepath.Join(next, "banmesh_1.1.0-1_"+arch+".deb"))
-	})
-}
-
-func holdWhatARouterNeeds(t *testing.T, dist string) {
+func TestPackagesHoldWhatARouterNeeds(t *testing.T) {
+	t.Parallel()
+	dist := built(t, release)
 	deb := func(arch string) string { return filepath.Join(dist, "banmesh_1.0.0-1_"+arch+".deb") }
 	rpm := func(arch string) string { return filepath.Join(dist, "banmesh-1.0.0-1."+arch+".rpm") }
 	common := []string{
@@ -119,8 +116,10 @@ func holdWhatARouterNeeds(t *testing.T, dist string) {
 	}
 }
 
-// holdWhatOthersNeed looks into the packages for systems without systemd.
-func holdWhatOthersNeed(t *testing.T, dist string) {
+// TestPackagesHoldWhatOthersNeed looks into those for systems without systemd.
+func TestPackagesHoldWhatOthersNeed(t *testing.T) {
+	t.Parallel()
+	dist := built(t, release)
 	for _, name := range []string{"x86_64", "aarch64"} {
 		ipk := filepath.Join(dist, "banmesh_1.0.0-1_"+map[string]string{"x86_64": "x86_64", "aarch64": "arm64"}[name]+".ipk")
 		data := filepath.Join(t.TempDir(), "data.tar.gz")
@@ -149,21 +148,21 @@ func holdWhatOthersNeed(t *testing.T, dist string) {
 	}
 }
 
-// areTheSameAgain builds elsewhere, as somebody with other habits.
-func areTheSameAgain(t *testing.T, dist, arch string) {
-	old := syscall.Umask(0o077)
-	defer syscall.Umask(old)
-	t.Setenv("TZ", "Asia/Tokyo")
+// TestPackagesAreTheSameAgain builds elsewhere, as somebody with other habits.
+func TestPackagesAreTheSameAgain(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	if err := os.Chtimes("../../../.ci/package/apk-preinstall", now, now); err != nil { // as in a new checkout
 		t.Fatal(err)
 	}
-	again := packages(t, "1.0.0", arch)
-	built, err := filepath.Glob(filepath.Join(again, "banmesh*"))
-	if err != nil || len(built) != 4 {
-		t.Fatalf("packages %v, %v", built, err)
+	again := t.TempDir()
+	system(t, "sh", "-c", `umask 077; TZ=Asia/Tokyo exec make -s -C ../../.. package VERSION=1.0.0 COMMIT=test ARCHES="$1" DIST="$2" BIN="$3"`, "sh", runtime.GOARCH, again, t.TempDir())
+	dist := built(t, release)
+	files, err := filepath.Glob(filepath.Join(again, "banmesh*"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("packages %v, %v", files, err)
 	}
-	for _, path := range built {
+	for _, path := range files {
 		if fileText(t, path) != fileText(t, filepath.Join(dist, filepath.Base(path))) {
 			t.Errorf("%s is another one when built again", filepath.Base(path))
 		}
@@ -186,62 +185,15 @@ func TestPackageOfNoReleaseIsOlderThanEveryRelease(t *testing.T) {
 	}
 }
 
-// installed is the agent of the package, run as its unit runs it.
-func installed(t testing.TB) *agent {
-	run := `shift; exec setpriv --reuid banmesh --regid banmesh --clear-groups --inh-caps=-all --bounding-set=-all --ambient-caps=-all --no-new-privs /usr/bin/banmesh "$@"`
-	return &agent{
-		t: t, name: "router1", dir: t.TempDir(), log: filepath.Join(t.TempDir(), "log"),
-		config: "/etc/banmesh/banmesh.yaml", socket: "/run/banmesh/banmesh.sock", wrap: []string{"sh", "-c", run, "sh"},
-	}
-}
-
-// lockPackages keeps other runs of these tests from installing meanwhile.
-func lockPackages(t *testing.T) (unlock func()) {
-	t.Helper()
-	lock, err := os.OpenFile("/run/lock/banmesh-package-test", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatalf("%v: this test installs a package: run it as root", err)
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	return func() { lock.Close() }
-}
-
-// areInstalledUpgradedAndPurged changes the machine it runs on and leaves it as
-// it was.
-func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
-	defer lockPackages(t)()
-	for _, path := range []string{"/usr/bin/banmesh", "/etc/banmesh", "/var/lib/banmesh/store.db", "/run/banmesh"} {
-		if _, err := os.Lstat(path); err == nil {
-			t.Fatalf("%s exists: banmesh is in use on this machine, and this test would purge it", path)
-		}
-	}
-	// Commands that found no agent may have left a spool.
-	if aside := fmt.Sprintf("/var/lib/banmesh.%d", os.Getpid()); os.Rename("/var/lib/banmesh", aside) == nil {
-		t.Cleanup(func() { os.Rename(aside, "/var/lib/banmesh") })
-	}
-	_, err := user.Lookup("banmesh")
-	hadUser := err == nil
-	t.Cleanup(func() {
-		for range 50 {
-			if out, _ := attempt("dpkg", "--purge", "banmesh"); !strings.Contains(out, "lock") {
-				break
-			}
-			time.Sleep(100 * time.Millisecond) // somebody else installs
-		}
-		for _, path := range []string{"/etc/banmesh", "/var/lib/banmesh", "/run/banmesh"} {
-			os.RemoveAll(path)
-		}
-		if !hadUser {
-			attempt("userdel", "banmesh")
-		}
-	})
-	dpkg(t, "--install", first)
-	for line := range strings.Lines(dpkg(t, "--verify", "banmesh")) {
-		// A slim Debian leaves out what people read.
-		missing := strings.HasPrefix(line, "missing") && strings.Contains(line, " /usr/share/")
-		if !missing && !strings.HasSuffix(strings.TrimSpace(line), " c /etc/banmesh/banmesh.yaml") { // its name was written into it
+// TestPackageIsInstalledUpgradedAndPurged leads a whole life of the package on a bare host.
+func TestPackageIsInstalledUpgradedAndPurged(t *testing.T) {
+	t.Parallel()
+	first, second := deb(built(t, release), "1.0.0"), deb(built(t, nextRelease), "1.1.0")
+	l := newLab(t, 1)
+	b := l.bare(0, first, second)
+	b.must("dpkg --install /root/" + filepath.Base(first))
+	for line := range strings.Lines(b.sh("dpkg --verify banmesh").out) {
+		if !strings.HasSuffix(strings.TrimSpace(line), " c /etc/banmesh/banmesh.yaml") { // its name was written into it
 			t.Errorf("after the installation dpkg finds changed: %s", line)
 		}
 	}
@@ -249,84 +201,83 @@ func areInstalledUpgradedAndPurged(t *testing.T, first, second string) {
 		"/etc/banmesh": "root banmesh 1770", "/etc/banmesh/banmesh.yaml": "root banmesh 640",
 		"/var/lib/banmesh": "banmesh banmesh 750", "/run/banmesh": "banmesh banmesh 755",
 	} {
-		if got := strings.TrimSpace(system(t, "stat", "--format=%U %G %a", path)); got != want {
+		if got := strings.TrimSpace(b.must("stat --format='%U %G %a' " + path)); got != want {
 			t.Errorf("%s is %s, want %s", path, got, want)
 		}
 	}
-	if _, err := os.Lstat("/etc/systemd/system/multi-user.target.wants/banmesh.service"); err == nil {
+	if r := b.sh("systemctl is-enabled banmesh"); r.code == 0 {
 		t.Error("the installation has enabled the service, which has no configuration yet")
 	}
-	if out, err := attempt("/usr/bin/banmesh", "config", "check", "/etc/banmesh/banmesh.yaml"); err == nil || strings.TrimSpace(out) != "banmesh: /etc/banmesh/banmesh.yaml: gossip.keyring: open /etc/banmesh/keyring.json: no such file or directory" {
-		t.Errorf("of the shipped configuration nothing but the key is missing: %v: %s", err, out)
+	if r := b.sh("banmesh config check /etc/banmesh/banmesh.yaml"); r.code == 0 || strings.TrimSpace(r.err) != "banmesh: /etc/banmesh/banmesh.yaml: gossip.keyring: open /etc/banmesh/keyring.json: no such file or directory" {
+		t.Errorf("of the shipped configuration nothing but the key is missing: %+v", r)
 	}
-	system(t, "systemd-analyze", "verify", "/usr/lib/systemd/system/banmesh.service", "/usr/lib/systemd/system/banmesh-fail2ban.socket")
+	b.must("systemd-analyze verify /usr/lib/systemd/system/banmesh.service /usr/lib/systemd/system/banmesh-fail2ban.socket")
 
 	// As it is shipped it must not start: without a key anybody could ban.
-	out, err := attempt("setpriv", "--reuid", "banmesh", "--regid", "banmesh", "--clear-groups", "/usr/bin/banmesh", "agent")
-	if err == nil || !strings.Contains(out, "/etc/banmesh/keyring.json") {
-		t.Errorf("an agent without a key: %v: %s", err, out)
+	if r := b.sh("setpriv --reuid banmesh --regid banmesh --clear-groups banmesh agent"); r.code == 0 || !strings.Contains(r.err, "/etc/banmesh/keyring.json") {
+		t.Errorf("an agent without a key: %+v", r)
 	}
 
-	cond := startConductor(t)
-	configurePackage(t, cond)
-	mine, err := os.ReadFile("/etc/banmesh/banmesh.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cond := startConductorAt(t, l.inside(0), "127.0.0.1:0")
+	configurePackage(b, cond)
+	mine := b.read("/etc/banmesh/banmesh.yaml")
 
 	// fail2ban, which is root, was earlier than the agent.
-	system(t, "/usr/bin/banmesh-hook", "fail2ban", "ban", "--jail=sshd", "--ip=203.0.113.1", fmt.Sprintf("--time=%d", time.Now().Unix()), "--bantime=3600", "--failures=5", "--restored=0")
-	a := installed(t).start()
-	eventually(t, 10*time.Second, "what waited in the spool", func() bool { return a.banned("203.0.113.1/32") != nil })
-	a.must("ban", "203.0.113.2", "--for", "1h")
+	b.must("banmesh-hook fail2ban ban --jail=sshd --ip=203.0.113.1 --time=$(date +%s) --bantime=3600 --failures=5 --restored=0")
+	b.must("systemctl start banmesh")
+	eventually(t, 20*time.Second, "what waited in the spool", func() bool { return strings.Contains(b.sh("banmesh list -o plain").out, "203.0.113.1\n") })
+	b.must("banmesh ban 203.0.113.2 --for 1h")
 	eventually(t, 20*time.Second, "the conductor to get both", cond.holds(t, "203.0.113.1/32", "203.0.113.2/32"))
-	key := strings.TrimSpace(system(t, "/usr/bin/banmesh", "keygen"))
-	a.must("keyring", "install", key)
-	if ring, err := os.ReadFile("/etc/banmesh/keyring.json"); err != nil || !strings.Contains(string(ring), key) {
-		t.Errorf("the agent has not kept the key that was installed: %v", err)
+	key := strings.TrimSpace(b.must("banmesh keygen"))
+	b.must("banmesh keyring install " + key)
+	if ring := b.read("/etc/banmesh/keyring.json"); !strings.Contains(ring, key) {
+		t.Errorf("the agent has not kept the key that was installed: %s", ring)
 	}
 
-	dpkg(t, "--install", second)
-	if now, err := os.ReadFile("/etc/banmesh/banmesh.yaml"); err != nil || !bytes.Equal(now, mine) {
-		t.Errorf("the upgrade has changed the configuration: %v", err)
+	b.must("dpkg --install /root/" + filepath.Base(second))
+	if now := b.read("/etc/banmesh/banmesh.yaml"); now != mine {
+		t.Errorf("the upgrade has changed the configuration:\n%s", now)
 	}
-	a.must("ban", "203.0.113.3", "--for", "1h")
-	a.terminate()
-	a.start()
+	b.must("systemctl restart banmesh") // as the package would, where systemd runs it
 	var status struct {
 		Version string `json:"version"`
+		Bans    struct {
+			Live int `json:"live"`
+		} `json:"bans"`
 	}
-	if err := json.Unmarshal([]byte(a.must("status", "--json")), &status); err != nil || status.Version != "1.1.0" {
-		t.Errorf("after the upgrade runs version %q (%v), want 1.1.0", status.Version, err)
+	eventually(t, 20*time.Second, "the agent to answer after the upgrade", func() bool {
+		r := b.sh("banmesh status --json")
+		return r.code == 0 && json.Unmarshal([]byte(r.out), &status) == nil
+	})
+	if status.Version != "1.1.0" || status.Bans.Live != 2 {
+		t.Errorf("after the upgrade runs version %q with %d bans, want 1.1.0 with 2", status.Version, status.Bans.Live)
 	}
-	if got := a.status().Bans.Live; got != 3 {
-		t.Errorf("%d bans after the upgrade, want 3", got)
-	}
-	a.terminate()
 
-	dpkg(t, "--remove", "banmesh")
-	if now, err := os.ReadFile("/etc/banmesh/banmesh.yaml"); err != nil || !bytes.Equal(now, mine) {
-		t.Errorf("the removal has changed the configuration: %v", err)
+	b.must("dpkg --remove banmesh")
+	if now := b.read("/etc/banmesh/banmesh.yaml"); now != mine {
+		t.Errorf("the removal has changed the configuration:\n%s", now)
 	}
-	if _, err := os.Lstat("/usr/bin/banmesh"); err == nil {
+	if b.sh("test -e /usr/bin/banmesh").code == 0 {
 		t.Error("the program is still there after the removal")
 	}
-	said := dpkg(t, "--purge", "banmesh")
+	said := b.must("dpkg --purge banmesh")
 	for _, path := range []string{"/etc/banmesh/banmesh.yaml", "/etc/fail2ban/action.d/banmesh.conf", "/var/lib/banmesh", "/run/banmesh"} {
-		if _, err := os.Lstat(path); err == nil {
+		if b.sh("test -e "+path).code == 0 {
 			t.Errorf("%s is still there after the purge", path)
 		}
 	}
-	if _, err := os.Lstat("/etc/banmesh/keyring.json"); err != nil || !strings.Contains(said, "keyring.json") {
-		t.Errorf("the purge took the key along, or did not say that it stays (%v):\n%s", err, said)
+	if b.sh("test -e /etc/banmesh/keyring.json").code != 0 || !strings.Contains(said, "keyring.json") {
+		t.Errorf("the purge took the key along, or did not say that it stays:\n%s", said)
 	}
 }
 
 // configurePackage puts a router's configuration in the place of the default.
-func configurePackage(t testing.TB, cond *conductor) {
-	t.Helper()
-	config := fmt.Sprintf(`name: router1
-gossip: {bind: %q, keyring: /etc/banmesh/keyring.json}
+func configurePackage(b *bare, cond *conductor) {
+	b.l.t.Helper()
+	// Written, not replaced: owner and mode are the package's.
+	b.must(fmt.Sprintf(`cat > /etc/banmesh/banmesh.yaml <<'END'
+name: router1
+gossip: {bind: "127.0.0.1:7946", keyring: /etc/banmesh/keyring.json}
 fail2ban: {unban: false}
 commit:
   driver: netconf
@@ -335,22 +286,14 @@ commit:
   known_hosts: /etc/banmesh/known_hosts
   window: 300ms
   max_wait: 1s
-`, freeAddr(t), cond.addr)
-	// Written, not replaced: owner and mode are the package's.
-	if err := os.WriteFile("/etc/banmesh/banmesh.yaml", []byte(config), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	key := strings.TrimSpace(system(t, "/usr/bin/banmesh", "keygen"))
-	for path, text := range map[string]string{
-		"keyring.json":  fmt.Sprintf("[%q]\n", key),
-		"conductor_key": fileText(t, filepath.Join(cond.dir, "client_key")),
-		"known_hosts":   fileText(t, filepath.Join(cond.dir, "known_hosts")),
+END
+`, cond.addr))
+	for name, text := range map[string]string{
+		"keyring.json":  fmt.Sprintf("[%q]\n", strings.TrimSpace(b.must("banmesh keygen"))),
+		"conductor_key": fileText(b.l.t, filepath.Join(cond.dir, "client_key")),
+		"known_hosts":   fileText(b.l.t, filepath.Join(cond.dir, "known_hosts")),
 	} {
-		path = filepath.Join("/etc/banmesh", path)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		system(t, "chown", "banmesh:banmesh", path)
+		b.must("install -T -o banmesh -g banmesh -m 0600 /dev/stdin /etc/banmesh/" + name + " <<'END'\n" + text + "END\n")
 	}
 }
 

@@ -51,8 +51,9 @@ func TestREADMEShowsOneCommandAServer(t *testing.T) {
 	}
 }
 
-// setUpByHand pastes README's lines, word for word, on three bare hosts without a log file of sshd: no rsyslog runs there.
-func setUpByHand(t *testing.T, deb string) {
+// TestREADMEByHand pastes README's lines, word for word, on three bare hosts without a log file of sshd: no rsyslog runs there.
+func TestREADMEByHand(t *testing.T) {
+	t.Parallel()
 	need.Programs(t, "fail2ban-client")
 	need.Files(t, "/usr/lib/python3/dist-packages/systemd")
 	text := fileText(t, "../../../README.md")
@@ -61,6 +62,7 @@ func setUpByHand(t *testing.T, deb string) {
 	if len(hand) != 4 || !strings.HasPrefix(hand[0], "cd ") || !strings.Contains(hand[1], "keygen") || !strings.HasPrefix(hand[2], "name: ") || !strings.HasPrefix(hand[3], "banmesh config check") {
 		t.Fatalf("README has other blocks: %q", hand)
 	}
+	dist := deb(built(t, release), "1.0.0")
 	began := time.Now()
 	l := newLab(t, 3)
 	var hosts []*bare
@@ -68,7 +70,7 @@ func setUpByHand(t *testing.T, deb string) {
 	for i := range 3 {
 		// The addresses of README.
 		l.ip("-n", l.name(i), "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", "eth0")
-		b := l.bare(i, deb)
+		b := l.bare(i, dist)
 		hosts = append(hosts, b)
 		paste := func(block, at string) {
 			t.Helper()

@@ -12,9 +12,11 @@ import (
 	"testing"
 )
 
-// listWhatTheyAreMadeOf compares the bill of materials in each package with what
+// TestPackagesListWhatTheyAreMadeOf compares the bill of materials in each package with what
 // the linker noted in the binary beside it, and with go.sum.
-func listWhatTheyAreMadeOf(t *testing.T, dist string) {
+func TestPackagesListWhatTheyAreMadeOf(t *testing.T) {
+	t.Parallel()
+	dist := built(t, release)
 	pinned := fileText(t, "../../../go.sum")
 	for _, arch := range []string{"amd64", "arm64"} {
 		dir := t.TempDir()
