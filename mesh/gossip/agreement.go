@@ -3,6 +3,7 @@ package gossip
 import "time"
 
 // patience is how long a member may leave a probe unanswered before its state becomes unknown.
+// Three probes: a single lost packet is common on a WAN, three in a row are not.
 func (t *table) patience() time.Duration { return 3 * t.every }
 
 // silent reports whether the member has not answered by UDP for that long. Called with the lock held.
@@ -24,6 +25,7 @@ func (t *table) mute(p *peer, now time.Time) MuteDirection {
 	switch {
 	case !t.silent(p, now) || !p.stream.After(p.unanswered.Add(t.patience())) || now.Sub(p.stream) > 3*t.patience():
 		return MuteNone
+	// Nothing arrives from there. If packets arrive and our questions stay unanswered, ours are the ones that are lost.
 	case now.Sub(p.packet) > t.patience():
 		return MuteFrom
 	}
@@ -99,6 +101,7 @@ func (t *table) toAsk(max int, now time.Time) []target {
 		return p.sync != Agrees && now.Sub(p.asked) >= 5*time.Second ||
 			!p.unanswered.IsZero() && now.Sub(p.unanswered) >= t.every && now.Sub(p.asked) >= t.every
 	}
+	// A question is one packet, but each answer may start an exchange; hence few at a time.
 	pick := func(max int, proven bool) {
 		for _, p := range t.all { // in random order
 			if len(out) == max {

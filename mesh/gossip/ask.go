@@ -6,6 +6,8 @@ import (
 )
 
 // asks are requests for a stamp that wait for their answer.
+// A nonce ties an answer to its question: a recorded answer would set the measured clock back, and its root would look like
+// agreement.
 type asks struct {
 	mu   sync.Mutex
 	last uint32
@@ -17,6 +19,7 @@ type asking struct {
 	at   time.Time
 }
 
+// Four a second for ten seconds, with room for the questions after pushes.
 const maxAsks = 1024
 
 func (a *asks) add(name string) (nonce uint32, ok bool) {
@@ -48,6 +51,7 @@ func (a *asks) expire(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for nonce, q := range a.open {
+		// A later answer measures the round trip badly.
 		if now.Sub(q.at) > 10*time.Second {
 			delete(a.open, nonce)
 		}
@@ -76,6 +80,7 @@ func (m *Mesh) asked(msg stampMsg, from string) {
 	}
 	_ = m.sendTo(m.replyAddr(msg.From, from), encode(kindAnswer, stampMsg{From: m.cfg.Name, Nonce: msg.Nonce, Stamp: m.stamp()}))
 	// The other side pursues a difference itself: it sees ours in the answer.
+	// Only agreement is noted: acting on a difference at both ends would start two exchanges about the same thing.
 	if m.set.Root(s.minute) == s.root {
 		m.sync.observe(msg.From, s)
 	}

@@ -26,6 +26,7 @@ func (t *table) measured(name string, skew time.Duration, now time.Time) {
 // skews returns the measured clock differences of alive members, or of gone ones if no alive member was measured; drift is that
 // of this member's own clock. Each host has one vote, however many members claim to be there: a key holder can invent names,
 // but not addresses that answer. measured is the number of members behind the votes.
+// A member's clock decides when bans end for the whole mesh, so a vote must cost something: an address that answers.
 func (t *table) skews(drift time.Duration) (all []time.Duration, measured int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -43,6 +44,7 @@ func (t *table) skews(drift time.Duration) (all []time.Duration, measured int) {
 		}
 	}
 	if measured == 0 {
+		// The last known clocks are better than none for a router that has just been cut off.
 		return voices(gone), lost
 	}
 	return voices(alive), measured
@@ -79,6 +81,7 @@ func voices(of map[string][]time.Duration) []time.Duration {
 func (m *Mesh) Offset() (median time.Duration, agree bool) {
 	all, measured := m.table.skews(m.drift())
 	enough := measured >= min(settleWith, m.table.alive()-1)
+	// The own clock has a vote as well.
 	all = append(all, 0)
 	slices.Sort(all)
 	median = all[len(all)/2]
@@ -91,6 +94,7 @@ func (m *Mesh) Offset() (median time.Duration, agree bool) {
 // drift is how far the own wall clock has moved against the steady time since the start. It shows a clock that was set, or a
 // machine that was suspended, at once and before any member is measured again.
 func (m *Mesh) drift() time.Duration {
+	// time.Now().Sub would compare the monotonic clocks otherwise, which never jump.
 	// Strip the monotonic reading: that is what the wall clock is compared with.
 	return m.cfg.Now().Round(0).Sub(m.startedWall) - time.Since(m.started)
 }

@@ -12,6 +12,7 @@ type connSet struct {
 	set    map[net.Conn]struct{}
 }
 
+// False after closeAll: the caller closes the stream itself, since nobody else will.
 func (s *connSet) add(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

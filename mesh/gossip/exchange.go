@@ -17,13 +17,19 @@ import (
 // Both directions run at once. Every chunk is merged as it arrives, so that a broken exchange still helps.
 const (
 	// maxServed is how many exchanges are served at the same time.
+	// Each walks over the set and holds a digest and a chunk; two let a repair go on beside a joiner's long stream.
 	maxServed = 2
 	// maxDigest suffices for about 100,000 logs.
-	maxDigest    = 2 << 20
-	maxHello     = 2 << 10
-	maxTime      = 5 * time.Minute // of one exchange; the next one resumes
-	busyFor      = 60 * time.Millisecond
-	chunkLeeway  = 2 << 10
+	// Read before it is understood, hence a bound.
+	maxDigest = 2 << 20
+	maxHello  = 2 << 10
+	// A peer that sends one byte each nine seconds would otherwise hold one of two slots for ever.
+	maxTime = 5 * time.Minute // of one exchange; the next one resumes
+	// About what a small exchange takes.
+	busyFor = 60 * time.Millisecond
+	// Chunks are cut after the record that fills them.
+	chunkLeeway = 2 << 10
+	// Shorter than the stall: whoever opens a stream has its question ready.
 	firstTimeout = 5 * time.Second
 )
 
@@ -61,8 +67,9 @@ type exchanged struct {
 type messages struct {
 	c     *secureConn
 	stall time.Duration
-	left  int64 // how many bytes may still come
-	buf   []byte
+	// Counted down over the whole exchange: a peer could otherwise send for five minutes at full speed.
+	left int64 // how many bytes may still come
+	buf  []byte
 }
 
 var errBrought = errors.New("the exchange brought more than it may: the rest is for the next one")
@@ -142,6 +149,7 @@ func (s *messages) expect(kind byte, fields int, msg any) error {
 	if err != nil {
 		return err
 	}
+	// Clamped: a peer must neither have us hammer it nor put us off for good.
 	if got == kindBusy && kind != kindBusy {
 		var b busyInfo
 		if err := packed.Decode(payload, 1, &b); err != nil {
@@ -183,6 +191,7 @@ func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, erro
 		return exchanged{}, err
 	}
 	defer done()
+	// Closing is the only thing that ends a read which is under way.
 	stop := context.AfterFunc(ctx, func() { _ = s.c.Close() })
 	defer stop()
 	minute := m.minute()
@@ -194,6 +203,7 @@ func (m *Mesh) exchange(ctx context.Context, name, addr string) (exchanged, erro
 	if err := s.expect(kindWelcome, 3, &w); err != nil {
 		return exchanged{}, fmt.Errorf("greet %s: %w", name, err)
 	}
+	// Somebody else's router may have taken over the address since.
 	if w.From != name {
 		return exchanged{}, fmt.Errorf("%s answers as %q", addr, w.From)
 	}
@@ -260,6 +270,7 @@ func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
 		_ = s.writeMsg(kindBusy, busyInfo{After: uint32((busyFor + random.Below(m.random, busyFor)).Milliseconds())})
 		return
 	}
+	// The caller's minute is used for root and digests of both sides; see stamp.
 	root := m.set.Root(h.Minute)
 	same := root == [16]byte(h.Root)
 	if err := s.writeMsg(kindWelcome, welcomeInfo{From: m.cfg.Name, Run: m.run, Same: same}); err != nil {
@@ -283,6 +294,7 @@ func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, er
 	var res exchanged
 	deltas := m.set.Deltas
 	m.table.with(name, func(p *peer) {
+		// Deltas found nothing to send. Thorough looks closer, at a higher cost.
 		if p.fruitless > 0 { // the last exchanges had nothing to send, and yet the roots differ
 			deltas = m.set.Thorough
 		}
@@ -296,6 +308,8 @@ func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, er
 
 	// One goroutine writes while this one reads: both sides send at the same time, and would block each other if they waited to
 	// finish first.
+	// It holds one, so that the reader never waits for the writer: two members that each wait for the other's reader would
+	// stand still until the stall.
 	digest := make(chan []byte, 1)
 	wrote := make(chan error, 1)
 	go func() {
@@ -348,6 +362,7 @@ func (m *Mesh) take(s *messages, digest chan<- []byte, name, from string) (res e
 		}
 	}()
 	for {
+		// A digest may be larger than a chunk, and comes exactly once, first.
 		limit := m.tune.ChunkSize + chunkLeeway
 		if !given {
 			limit = maxDigest

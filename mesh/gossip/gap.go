@@ -18,6 +18,7 @@ type gap struct {
 	tries int
 }
 
+// One gap a log: several lost packets of one author are filled by one pull.
 type gaps struct {
 	mu   sync.Mutex
 	open map[store.LogID]*gap
@@ -27,8 +28,10 @@ const (
 	// maxGaps bounds the gaps remembered; the root shows any others.
 	maxGaps = 1024
 	// maxPullFrames is what one pull by packets may bring.
+	// About 11 KB, less than the handshake and digests of a stream cost; more is a burst and belongs into an exchange.
 	maxPullFrames = 8
-	pullAgain     = 250 * time.Millisecond
+	// Longer than a round trip on any path that carries bans in time.
+	pullAgain = 250 * time.Millisecond
 )
 
 // missing records a gap and has it filled after the given delay.
@@ -36,6 +39,7 @@ func (m *Mesh) missing(g gap, grace time.Duration) {
 	m.gaps.mu.Lock()
 	if have := m.gaps.open[g.log]; have != nil {
 		have.seq = max(have.seq, g.seq)
+		// The newest informant is the most likely to be alive.
 		have.from, have.addr = g.from, g.addr
 		have.bulk = have.bulk || g.bulk
 		m.gaps.mu.Unlock()
@@ -74,6 +78,7 @@ func (m *Mesh) fill(log store.LogID) {
 	have.tries++
 	g := *have
 	m.gaps.mu.Unlock()
+	// Usually the missing push has arrived meanwhile.
 	if m.set.Holds(g.log, g.seq) {
 		m.forgetGap(log)
 		return
@@ -104,6 +109,7 @@ func (m *Mesh) pulled(msg pullMsg, from string) {
 			return
 		}
 		f := encode(kindDelta, deltaMsg{From: m.cfg.Name, Chunk: chunk})
+		// The pace is the relays': a forged pull could otherwise have one small packet answered by eight large ones.
 		if len(f) > maxFrame || sent == maxPullFrames || m.push.relays.take(1) > 0 {
 			return // the second pull fails too, and then an exchange brings it
 		}

@@ -34,6 +34,7 @@ type known struct {
 type knownMember struct {
 	Name string
 	Addr string
+	// It said that it would not come back; it is not looked for, and joins by itself if it does.
 	Left bool
 	Seen int64 // Unix seconds
 }
@@ -46,9 +47,11 @@ type knownFile struct {
 const (
 	knownKey     = "gossip.known"
 	knownVersion = 1
-	maxKnown     = 4096
-	maxSeeds     = 64
-	saveDelay    = time.Second
+	// Twice the alive members that are allowed.
+	maxKnown = 4096
+	maxSeeds = 64
+	// A crash within it loses a member's address, not a record: the seeds find it again.
+	saveDelay = time.Second
 	// keepFailed is how long a silent member is looked for. Configured seeds are tried for ever.
 	keepFailed = 30 * 24 * time.Hour
 	// keepLeft is how long a member that left is remembered.
@@ -92,6 +95,7 @@ func (k *known) changed(member Member) {
 }
 
 // evict forgets the member seen longest ago. Called with the lock held.
+// Those who live are seen all the time, so this is one that is gone.
 func (k *known) evict() {
 	oldest := slices.MinFunc(slices.Collect(maps.Values(k.members)), func(a, b *knownMember) int { return cmp.Compare(a.Seen, b.Seen) })
 	delete(k.members, oldest.Name)
@@ -152,6 +156,7 @@ func (k *known) save() {
 	b[1] = knownVersion
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.m.ctx), 5*time.Second)
 	defer cancel()
+	// Tried again with the next change or at the shutdown.
 	if err := k.m.set.SaveMeta(ctx, knownKey, b[1:]); err != nil {
 		k.m.log.Warn("the known members were not saved", "error", err)
 		k.mu.Lock()
@@ -162,6 +167,7 @@ func (k *known) save() {
 
 // hopes reports whether there is anybody to look for.
 func (k *known) hopes() bool {
+	// A router that finds only itself there need not wait for anybody.
 	// A list of seeds that is the same on all members includes this one.
 	if slices.ContainsFunc(k.hosts(), func(h string) bool { return h != k.m.addr() }) {
 		return true
@@ -274,6 +280,7 @@ func (k *known) round() {
 	if a := k.nextMember(); a != "" {
 		tries[a] = nil
 	}
+	// One a round keeps a healthy mesh quiet: names are looked up and silent addresses dialled at that pace only.
 	most := 1
 	if alone {
 		most = maxNameChecks
@@ -283,7 +290,7 @@ func (k *known) round() {
 			tries[a] = append(tries[a], seed)
 		}
 	}
-	// At once: a silent address takes its whole timeout. // All at once: a silent address takes its whole timeout.
+	// All at once: a silent address takes its whole timeout.
 	var wg sync.WaitGroup
 	for a, seeds := range tries {
 		wg.Add(1)
@@ -293,6 +300,7 @@ func (k *known) round() {
 			if err != nil {
 				k.m.log.Debug("member not reached", "addr", a, "error", err)
 				if len(seeds) > 0 {
+					// memberlist's error names no cause; a stream of our own tells a closed port from a wrong key.
 					err = k.m.whyNot(k.m.ctx, a)
 				}
 			}
@@ -369,6 +377,7 @@ func (k *known) nextSeeds(most int, alone bool) map[string][]string {
 
 // try records an attempt. Called with the lock held.
 func (k *known) try(what string) {
+	// Forgetting the order of attempts costs one round out of turn.
 	if len(k.tried) > 2*maxKnown {
 		clear(k.tried)
 	}
@@ -382,10 +391,12 @@ func (k *known) remember(seed string, addrs []string) {
 	if !slices.Contains(k.seeds, seed) && !slices.Contains(k.m.cfg.Join, seed) {
 		k.seeds = append(k.seeds, seed)
 	}
+	// The newest are kept: an old one that still lives is a known member anyway.
 	if n := len(k.seeds); n > maxSeeds {
 		k.seeds = slices.Clone(k.seeds[n-maxSeeds:])
 	}
 	for _, e := range k.members {
+		// The operator knows better than the announcement.
 		if e.Left && slices.Contains(addrs, e.Addr) {
 			e.Left = false
 		}

@@ -26,19 +26,24 @@ var ErrClosed = errors.New("the mesh is shut down")
 var ErrNameTaken = errors.New("name taken")
 
 // Mesh is this member's place in the mesh.
+// The fields stand in groups: what is fixed at the start; the wire and who is there; pushes and anti-entropy; small books of
+// what was seen or asked; the end of life. Each group's owner is named in the file of its type.
 type Mesh struct {
-	cfg      Config
-	tune     tuning
-	set      Set
-	log      *slog.Logger
-	count    counters
-	run      uint64                 // drawn at each start, see nodeMeta; even, see nodeMeta.counts
-	self     atomic.Pointer[string] // the advertised address, ip:port
+	cfg   Config
+	tune  tuning
+	set   Set
+	log   *slog.Logger
+	count counters
+	run   uint64                 // drawn at each start, see nodeMeta; even, see nodeMeta.counts
+	self  atomic.Pointer[string] // the advertised address, ip:port
+	// the address of a member that claims our name, see Squatter; nil without one
 	squatter atomic.Pointer[string]
 	routed   atomic.Bool // the advertised address comes from a route
 
-	ring  *keyring
-	wire  *wire
+	ring *keyring
+	wire *wire
+	// An atomic pointer and not a lock: memberlist calls the delegate under its own lock, and a lock here would be taken in
+	// both orders.
 	list  atomic.Pointer[memberlist.Memberlist] // nil while there is none, see readdress
 	lists atomic.Uint64                         // how many memberlists have been started
 	table *table
@@ -48,7 +53,8 @@ type Mesh struct {
 	sync  syncer
 	known *known
 
-	asks        asks
+	asks asks
+	// The books below are filled by what peers send, so each has a bound of its own: a key holder must not fill the memory.
 	newcomers   *pace // names never heard before
 	strangers   strangers
 	recent      recentHeads
@@ -70,6 +76,7 @@ type Mesh struct {
 	timers timers
 	conns  connSet
 
+	// Taken first of all locks of this package.
 	leaveMu sync.Mutex // serialises Leave, Shutdown and readdress
 	left    atomic.Bool
 	closed  atomic.Bool
@@ -182,6 +189,7 @@ func (m *Mesh) start(ctx context.Context) error {
 		}
 		advertise = a.String()
 	}
+	// The transport knows the port it got when 0 was configured; memberlist asks for the same thing again in Create.
 	ip, port, err := m.wire.FinalAdvertiseAddr(advertise, advertisePort)
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
@@ -195,13 +203,19 @@ func (m *Mesh) start(ctx context.Context) error {
 	}
 	own = own.Unmap()
 	m.setAddr(netip.AddrPortFrom(own, uint16(port)))
+	// Validate saw the configuration only. The address that was found may be a public one although nothing in the file says
+	// so.
 	if m.ring == nil && !m.cfg.Insecure && !own.IsLoopback() && m.cfg.Transport == nil {
 		return fmt.Errorf("gossip.keyring is not set, and the address %s that others reach is not loopback: make a key with banmesh keygen, or set gossip.insecure: true", m.addr())
 	}
+	// Before memberlist exists: the search for our name needs streams, and a second member of one name would make both of
+	// them unreachable to some of the others.
 	m.wire.start()
 	if err := m.searchName(ctx); err != nil {
 		return err
 	}
+	// From here on memberlist takes what arrives. Earlier its channels had no reader, and one packet would have blocked all
+	// others.
 	m.wire.members.Store(true)
 	list, err := memberlist.Create(m.listConfig(advertise, advertisePort))
 	if err != nil {
@@ -229,6 +243,7 @@ func (m *Mesh) setAddr(a netip.AddrPort) {
 }
 
 // Announce reports that the own log has grown. It never blocks.
+// The store's change callback calls it, and that must not wait.
 func (m *Mesh) Announce() { m.push.announce() }
 
 // Members lists all known members, including those that are gone, by name.
@@ -243,6 +258,7 @@ func (m *Mesh) Members() []Member {
 	if m.left.Load() {
 		state = Left
 	}
+	// This member is not in its own table.
 	out = append(out, Member{
 		Name: m.cfg.Name, Addr: m.addr(), State: state, Self: true, Eligible: m.cfg.Eligible,
 		Priority: m.cfg.Priority, Agrees: agrees, Version: m.cfg.Version, Seen: time.Now(),
@@ -255,6 +271,7 @@ func (m *Mesh) Members() []Member {
 func (m *Mesh) Member(name string) (_ Member, ok bool) { return m.table.named(name, m.drift()) }
 
 // Send carries a payload of at most 1,200 bytes to another member's OnMessage, at most once and without a guarantee.
+// It tries once: heartbeats and reports are sent again a second later, and a forwarded request has its own timeout.
 func (m *Mesh) Send(to string, payload []byte) error {
 	if m.closed.Load() {
 		return ErrClosed
@@ -278,6 +295,7 @@ func (m *Mesh) sendTo(addr string, frame []byte) error {
 	return m.send(addr, m.wire.envelope(frame))
 }
 
+// A packet that cannot be sent is counted and forgotten: UDP promises no more, and anti-entropy brings what matters.
 func (m *Mesh) send(addr string, e *envelope) error {
 	if _, err := m.wire.send(e, addr); err != nil {
 		m.count.drop("send error")
@@ -287,6 +305,8 @@ func (m *Mesh) send(addr string, e *envelope) error {
 }
 
 // stamp is this member's own stamp.
+// The root is computed for the minute by the members' clocks, which the stamp names: expiry between two members' minutes must
+// not look like a difference.
 func (m *Mesh) stamp() []byte {
 	minute := m.minute()
 	return stamp{
@@ -310,6 +330,7 @@ func (m *Mesh) Leave(ctx context.Context) error {
 		return nil
 	}
 	m.sayLeaving()
+	// memberlist waits until its message has gone out to a few members, not until all have it.
 	timeout := 2 * time.Second
 	if d, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(d), time.Millisecond))
@@ -334,6 +355,9 @@ func (m *Mesh) sayLeaving() {
 }
 
 // Shutdown stops everything and waits for it. The others take it for a crash unless Leave came first.
+// The order matters: no new work (cancel, timers), then no memberlist that would call the delegate, then the wire, whose end
+// lets blocked readers return, then the streams. Only then can the goroutines be waited for, and what they learnt last be
+// saved.
 func (m *Mesh) Shutdown() error {
 	m.leaveMu.Lock()
 	defer m.leaveMu.Unlock()
@@ -374,6 +398,8 @@ func (m *Mesh) dispatch() {
 	}
 }
 
+// It runs under memberlist's node lock. A slow receiver therefore loses events instead of stopping the mesh; the members
+// themselves are always right in the table.
 func (m *Mesh) event(kind EventKind, member Member) {
 	select {
 	case m.events <- MemberEvent{kind, member}:
@@ -393,6 +419,7 @@ func (m *Mesh) keepHouse() {
 		case now := <-t.C:
 			offset, _ := m.Offset()
 			m.wire.offset.Store(int64(offset))
+			// Four a second cost little, and reach a thousand members in the time of a few probes.
 			for _, to := range m.table.toAsk(4, now) {
 				m.ask(to.name, to.addr)
 			}

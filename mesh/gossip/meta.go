@@ -33,6 +33,7 @@ func decodeMeta(b []byte) (nodeMeta, error) {
 	if err := packed.Decode(b[1:], 4, &m); err != nil {
 		return nodeMeta{}, errMeta
 	}
+	// An honest member refuses to start with a longer one.
 	if len(m.Version) > 64 {
 		return nodeMeta{}, errMeta
 	}

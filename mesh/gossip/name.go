@@ -23,6 +23,8 @@ type holderInfo struct {
 }
 
 // who asks the member at the address for its own name and run, and for the address of the named member.
+// It serves three purposes: whether our name is taken, whether a stream opens at all (see look), and why a seed does not
+// answer.
 func (m *Mesh) who(ctx context.Context, addr, name string, timeout time.Duration) (holderInfo, error) {
 	var h holderInfo
 	s, done, err := m.talk(addr, timeout)
@@ -49,6 +51,7 @@ func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 		return
 	}
 	h := holderInfo{From: m.cfg.Name, Run: m.run}
+	// The run in the answer tells the asker whether that is itself: it may have reached its own address by way of a seed.
 	if w.Name == m.cfg.Name {
 		h.Addr = m.addr()
 	} else {
@@ -64,6 +67,7 @@ func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 }
 
 // maxNameChecks bounds how many members are asked at the start.
+// Enough to outvote one member that lies, and few enough to ask within NameCheck.
 const maxNameChecks = 8
 
 // searchName asks the seeds and known members whether another live member has our name. A holder that nobody reaches is most
@@ -98,6 +102,7 @@ func (m *Mesh) searchName(ctx context.Context) error {
 	switch {
 	case len(taken) == 0:
 		return nil
+	// By hosts, not by names: one machine can claim any number of names.
 	case len(taken) > len(free):
 		return fmt.Errorf("%w: another live member at %s is named %s; give each router its own name", ErrNameTaken, at, m.cfg.Name)
 	}

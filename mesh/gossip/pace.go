@@ -7,6 +7,7 @@ import (
 
 // pace is a token bucket of packets.
 type pace struct {
+	// tokens a second
 	rate  float64 // a second
 	burst float64
 
@@ -31,6 +32,7 @@ func (p *pace) take(n int) (wait time.Duration) {
 	p.at = now
 	need := min(float64(n), p.burst)
 	if p.tokens < need {
+		// One microsecond more than computed: rounding down would have the caller come back too early, again and again.
 		return time.Duration((need-p.tokens)/p.rate*float64(time.Second)) + time.Microsecond
 	}
 	p.tokens -= float64(n)

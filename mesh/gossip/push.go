@@ -10,6 +10,8 @@ import (
 
 // pusher sends what the own log gains. A frame leaves at once if none is being sent. Records that arrive while one is sent, or
 // within CoalesceGap of one that was not full, join the next. There is no queue: the log itself holds what is pending.
+// Only records of this member's own log are pushed. What other members wrote reaches everybody by their own pushes, and is
+// otherwise anti-entropy's work: a set that is merged from a stream must not be sent on as N times as many packets.
 type pusher struct {
 	m      *Mesh
 	wake   chan struct{}
@@ -49,6 +51,7 @@ func (p *pusher) loop() {
 		select {
 		case <-p.m.ctx.Done():
 			return
+		// The channel holds one: several records wake the loop once, and flush reads how far the log is by itself.
 		case <-p.wake:
 			if !p.flush() {
 				return
@@ -80,6 +83,7 @@ func (p *pusher) flush() bool {
 		if last <= p.sent {
 			return true
 		}
+		// One record alone is longer than a packet. The store bounds records so that this cannot happen with today's limits.
 		if len(chunk) > limit {
 			p.m.count.drop("record too long for a packet")
 			p.sent = last
@@ -96,6 +100,7 @@ func (p *pusher) flush() bool {
 			if !p.sleep(wait) {
 				return false
 			}
+			// Nothing was taken from the bucket yet; the next turn asks again, with a fuller chunk.
 			continue // and include what arrived meanwhile
 		}
 		p.m.spread(encode(kindPush, pushMsg{From: p.m.cfg.Name, Seq: last, Chunk: chunk}), others)
@@ -106,6 +111,7 @@ func (p *pusher) flush() bool {
 			began = now
 		}
 		p.next = now
+		// A nearly full frame means that more is pending, and waiting would only add delay.
 		if len(chunk) < limit*3/4 {
 			p.next = now.Add(p.m.tune.CoalesceGap)
 		}
@@ -177,6 +183,8 @@ func (p *pusher) repeat() {
 		others = some
 	}
 	p.tell(p.m.set.Head(), others)
+	// Asking for a stamp right after a push costs two packets each and shows a member behind a closed UDP port within
+	// answerWithin.
 	if !p.repeats[1].IsZero() { // once for each push
 		p.m.sync.confirm(some)
 	}
@@ -210,13 +218,17 @@ func (m *Mesh) sample(all []target, n int) []target {
 
 // maxChunk is the room for records in a push that may be relayed.
 func (m *Mesh) maxChunk() int {
+	// Header, array, name, sequence number, and the length of the chunk as msgpack writes them; the relay's envelope goes
+	// around the whole push.
 	push := 2 + 1 + 2 + len(m.cfg.Name) + 9 + 3
 	relay := 2 + 1 + 2 + len(m.cfg.Name) + 3*5 + 1 + relaysPerSlice*5 + 3
 	return maxFrame - push - relay
 }
 
+// Two, so that a lost packet or a relay that has just died does not cut off a slice.
 const relaysPerSlice = 2
 
+// √N slices of √N members make both hops cost about the same.
 // slices is the number of slices into which n others are dealt.
 func sliceCount(n int) int { return max(1, int(math.Round(math.Sqrt(float64(n))))) }
 
@@ -240,6 +252,7 @@ func (m *Mesh) spread(frame []byte, others []target) {
 		}
 		return
 	}
+	// Another salt deals other slices: a member that relays badly, or lies, harms another slice with each push.
 	salt := m.random.Uint32()
 	n := sliceCount(len(others))
 	parts := make([][]target, n)
@@ -277,6 +290,8 @@ func (m *Mesh) spread(frame []byte, others []target) {
 
 // relay passes a push on to the members of its own slice.
 func (m *Mesh) relay(msg relayMsg) {
+	// What an honest sender of the largest mesh allowed would never exceed; anything else would let one packet cause
+	// thousands.
 	if msg.Slices == 0 || msg.Slices > 1024 || msg.Slice >= msg.Slices || len(msg.Relays) > 8 {
 		m.count.drop("relay shape")
 		return
@@ -291,6 +306,8 @@ func (m *Mesh) relay(msg relayMsg) {
 	if len(to) == 0 {
 		return
 	}
+	// A pace apart from the own pushes: a flood from one member must neither use up this router's uplink nor delay its own
+	// bans.
 	if m.push.relays.take(len(to)) > 0 {
 		m.count.drop("relay over pace")
 		return

@@ -155,6 +155,7 @@ func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool)
 			return err
 		}
 	}
+	// A refusal is never skipped: that member is alive, and would be cut off.
 	if errors.Is(err, errRefused) { // force skips the silent ones
 		return fmt.Errorf("changed here, and not on all members: %w", err)
 	}
@@ -202,6 +203,7 @@ func (m *Mesh) askKeys(ctx context.Context, ring *keyring, call keyCall, raw []b
 	var errs []error
 	answers := make(map[string][]string)
 	var wg sync.WaitGroup
+	// A thousand streams at once would meet the others' bound on streams.
 	slots := make(chan struct{}, 16)
 	for _, t := range to {
 		wg.Add(1)
@@ -356,6 +358,7 @@ func (m *Mesh) takeKey(s *messages, k keyCall) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The name was logged and shown to operators; the key has to be that one.
 	if KeyName(raw) != k.Name {
 		return nil, errors.New("the key is not the one that was named")
 	}
@@ -378,6 +381,7 @@ func (m *Mesh) majority(op keyOp, name string) error {
 		m.askSilent(name, asked, answers)
 	}
 	// A member that has just started or is cut off is not a majority by itself.
+	// Otherwise a caller could isolate a router by cutting it off first and changing its key then.
 	if len(answers) == 0 && m.known.others() {
 		return errors.New("none of the members that it knows has answered it yet: repeat the command in a minute")
 	}

@@ -126,11 +126,13 @@ type knock struct {
 }
 
 const (
+	// Long enough for an operator who has just started the other router to see it here.
 	knockFor  = 10 * time.Minute
 	maxKnocks = 64
 )
 
 func (k *knocks) note(from string, err error) {
+	// A port scanner speaks no gossip and is no router that wants to join.
 	if !errors.Is(err, errNoKey) && !errors.Is(err, errUnsealed) && !errors.Is(err, errLabel) {
 		return
 	}

@@ -10,6 +10,8 @@ import (
 // the same members.
 //
 //	version (1), root (16), minute of the root (4), Unix ms (6), members (4)
+//
+// Its size matters: it rides on each acknowledgement, a few times a second from every member.
 type stamp struct {
 	root    [16]byte
 	minute  int64

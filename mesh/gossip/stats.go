@@ -28,6 +28,7 @@ type Stats struct {
 // sentChunk counts the records of a chunk that is sent.
 func (c *counters) sentChunk(chunk []byte) { c.sent.Add(uint64(store.ChunkRecords(chunk))) }
 
+// Atomics: they count on the way of every packet.
 type counters struct {
 	packetsSent, packetsReceived         atomic.Uint64
 	bytesSent, bytesReceived             atomic.Uint64

@@ -20,6 +20,7 @@ type strangers struct {
 }
 
 const (
+	// A push/pull sends the whole list of members, and a forged question costs one packet.
 	strangerPause = 5 * time.Second
 	maxStrangers  = 256
 )

@@ -20,6 +20,7 @@ import (
 // own key, derived from a key of the mesh and both hellos, and uses record numbers as nonces: a recorded stream can neither be
 // replayed nor reordered, and the messages inside show if it is cut short. The first byte inside is the channel.
 const (
+	// Sixteen bytes of each side make every stream's keys new, whatever the other side does.
 	helloRandom = 16
 	maxRecord   = 16 << 10
 )
@@ -65,12 +66,15 @@ func readHello(r io.Reader) (h helloMsg, err error) {
 }
 
 // secureConn is a stream after its hellos. A read and a write may run at the same time; two reads or two writes may not.
+// It is not TLS: members share keys and have no certificates, and rotating a key must not interrupt a stream. What it lacks
+// is forward secrecy; a key that leaks opens recorded streams.
 type secureConn struct {
 	net.Conn
 	count *counters
 
 	ring  *keyring // nil: no records, bytes pass unchanged
 	label string
+	// Both sides contribute, so that neither can force a key that was in use before.
 	salt  []byte // the random bytes of both hellos, the client's first
 	read  *direction
 	write *direction
@@ -81,6 +85,7 @@ type secureConn struct {
 
 // direction is one half of a sealed stream.
 type direction struct {
+	// Two directions with one key would use the same nonces twice, which breaks GCM.
 	name    string // "c" or "s", part of the derivation
 	aead    cipher.AEAD
 	seq     uint64
@@ -149,6 +154,7 @@ func acceptStream(c net.Conn, ring *keyring, label string, timeout time.Duration
 	if err != nil {
 		return nil, 0, err
 	}
+	// Before anything is sent back: a stranger learns nothing but that the port is open.
 	if err := checkHello(h, ring, label); err != nil {
 		return nil, 0, err
 	}
@@ -176,6 +182,7 @@ func (s *secureConn) derive(d *direction, k *key) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+// A counter cannot repeat within a stream, and the key belongs to this stream alone. After 2^64 records it would wrap.
 func (d *direction) nonce() []byte {
 	var n [nonceSize]byte
 	binary.BigEndian.PutUint64(n[4:], d.seq)
@@ -236,6 +243,7 @@ func (s *secureConn) nextRecord(d *direction) error {
 		return err
 	}
 	size := binary.BigEndian.Uint32(head[:])
+	// An empty record would let a peer keep a reader busy without ever delivering a byte.
 	if size <= tagSize || size > maxRecord+tagSize {
 		return fmt.Errorf("record of %d bytes: %w", size, errNotOurs)
 	}
@@ -259,6 +267,7 @@ func (s *secureConn) nextRecord(d *direction) error {
 		d.pending = plain
 		return nil
 	}
+	// While keys are rotated the two sides may seal with different ones; trying costs one decryption a key, once a stream.
 	// The first record shows which key the other side seals with.
 	for _, k := range s.ring.all() {
 		aead, err := s.derive(d, k)
@@ -284,6 +293,7 @@ func (s *secureConn) Close() error {
 }
 
 // limitedConn cuts a stream that brings more than it may.
+// memberlist reads a whole push/pull into memory before it judges it.
 type limitedConn struct {
 	*secureConn
 	left int64

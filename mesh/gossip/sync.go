@@ -10,24 +10,29 @@ import (
 )
 
 // syncer compares roots and runs this member's exchanges, one at a time.
+// One exchange at a time is enough: a broken one resumes, and two at once would bring the same records twice.
 type syncer struct {
 	m    *Mesh
 	wake chan struct{}
 
 	mu     sync.Mutex
 	wanted map[string]*wish
-	met    map[string]struct{} // members agreed with, or exchanged with, since the start
+	// Only needed until this member has settled; it does not grow afterwards.
+	met map[string]struct{} // members agreed with, or exchanged with, since the start
 
 	settled atomic.Bool
 }
 
 // wish is a planned exchange.
 type wish struct {
-	due   time.Time
+	due time.Time
+	// failed attempts so far; the pause grows with them
 	tries int
 }
 
 // settleWith is how many members are met before this one counts as settled.
+// Three members of different routers hold, together, nearly all of what any member holds. More would make a start in a
+// half-dead mesh wait for nothing.
 const settleWith = 3
 
 func (s *syncer) init(m *Mesh) {
@@ -43,6 +48,7 @@ func (s *syncer) want(name string, delay time.Duration) {
 		if len(s.wanted) < maxPeers {
 			s.wanted[name] = &wish{due: due}
 		}
+		// A wish that has failed before keeps its pause, whoever repeats it.
 	} else if due.Before(w.due) && w.tries == 0 {
 		w.due = due
 	}
@@ -74,6 +80,7 @@ func (s *syncer) joined(name string) {
 // observe handles another member's stamp.
 func (s *syncer) observe(name string, st stamp) {
 	m := s.m
+	// The asker's minute counts, not ours: both sides must leave out the same expired records.
 	if m.set.Root(st.minute) == st.root {
 		m.table.with(name, func(p *peer) { p.agree(time.Now()) })
 		s.meet(name)
@@ -95,6 +102,7 @@ func (s *syncer) observe(name string, st stamp) {
 		return
 	}
 	switch {
+	// A joiner lacks nearly everything, so that waiting for a second look would only delay it.
 	case !s.settled.Load() && looks == 1 && !s.has(name):
 		s.want(name, 0)
 	case looks == 1:
@@ -141,6 +149,7 @@ func (s *syncer) settle() bool {
 	switch {
 	case others > 0 && met >= min(settleWith, others):
 		why = "exchanged"
+	// The first router of a mesh has nobody to wait for.
 	case others == 0 && !s.m.known.hopes():
 		why = "alone"
 	case time.Since(s.m.started) >= s.m.tune.SettleAfter:
@@ -193,6 +202,7 @@ func (s *syncer) pick() (name string, tries int, wait time.Duration) {
 	defer s.mu.Unlock()
 	wait = time.Hour
 	now := time.Now()
+	// Random, so that a member which fails each time cannot stand in the way of the others.
 	for n, w := range s.wanted { // in random order
 		if d := w.due.Sub(now); d > 0 {
 			wait = min(wait, d)
@@ -214,7 +224,8 @@ func (s *syncer) again(name string, tries int, delay time.Duration) {
 }
 
 const (
-	maxTries  = 5
+	maxTries = 5
+	// Busy is no failure: the other side serves two at a time, and with a hundred joiners everybody's turn comes late.
 	maxBusy   = 20
 	maxRepeat = time.Minute
 )
@@ -234,8 +245,11 @@ func (s *syncer) make(name string, tries int) {
 		m.count.exchanges.Add(1)
 		m.table.with(name, func(p *peer) { p.streamed(nil) })
 		s.completed(name, res)
+		// The next stamp shows whether the exchange has brought agreement; only that clears a difference.
 		m.ask(name, addr)
 	case m.ctx.Err() != nil:
+	// Half of what the other side asked for plus a random part, growing with each fourth refusal: the waiting members spread
+	// out.
 	case errors.As(err, &busy):
 		m.count.drop("exchange busy")
 		if tries < maxBusy {
@@ -258,11 +272,14 @@ func (s *syncer) completed(name string, res exchanged) {
 	now := time.Now()
 	root := s.m.set.Root(s.m.minute())
 	s.m.table.with(name, func(p *peer) {
+		// Also where nothing was new: it shows that TCP passes, which tells a mute member from a dead one.
 		p.stream = now
 		if res.same {
 			p.agree(now)
 			return
 		}
+		// The own root has not changed since the last time, and yet the other side lacked something: it did not take what was
+		// sent.
 		repeated := res.chunks > 0 && p.gave == root
 		if res.chunks > 0 {
 			p.gave = root
@@ -288,6 +305,7 @@ func (s *syncer) completed(name string, res exchanged) {
 
 // mostHandedOn is the largest number of new records in a member's own log that looks like lost pushes rather than a burst,
 // which all members exchange anyway.
+// A larger number is a burst or a joiner, of which the others have heard by themselves.
 const mostHandedOn = 64
 
 // handOn tells the others which logs grew: records that came from their author by stream only, because UDP from there is

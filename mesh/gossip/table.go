@@ -21,8 +21,10 @@ type table struct {
 	// doubtedNow: the last look was at a member that had not answered the one before.
 	doubtedNow bool
 
-	view   atomic.Pointer[[]target]        // alive others, by name
-	proven atomic.Pointer[[]target]        // those of them that have answered at their advertised address, by name
+	// The five below are rebuilt by refresh whenever a member changes, and read without the lock on every packet.
+	view   atomic.Pointer[[]target] // alive others, by name
+	proven atomic.Pointer[[]target] // those of them that have answered at their advertised address, by name
+	// A sum does not depend on the order. Two members with equal digests know the same members, see viewWatch.
 	digest atomic.Uint32                   // sum of the hashes of the names of all alive members
 	places atomic.Pointer[map[string]bool] // addresses of members; true where packets are counted
 	homes  atomic.Pointer[map[home]bool]   // addresses of members with their runs
@@ -33,9 +35,12 @@ const (
 	maxPeers = 8192
 	// maxMembers bounds the alive members. newcomersRate and newcomersBurst bound the new names that memberlist accepts, a
 	// second and at once, because it keeps each for half a minute after its death.
-	maxMembers     = 2048
-	maxUnproven    = 256 // members that have not answered at their advertised address
-	maxPerHost     = 32  // proven members of one host
+	// Twice the largest mesh that is supported. Invented members cost memory and probes on every router.
+	maxMembers = 2048
+	// Enough for a mesh that starts all at once, since each proves itself with its first answer.
+	maxUnproven = 256 // members that have not answered at their advertised address
+	// Several agents on one host are tests or containers; a key holder with one machine must not become most of the relays.
+	maxPerHost     = 32 // proven members of one host
 	newcomersRate  = 50
 	newcomersBurst = 1024
 )
@@ -58,6 +63,7 @@ func (t *table) refresh() {
 	}
 	places, homes := make(map[string]bool, len(t.all)), make(map[home]bool, len(t.all))
 	for _, p := range t.all {
+		// Two members may have had one address, one after the other. The living one decides.
 		if _, taken := places[p.addr]; !taken || p.state == Alive {
 			places[p.addr] = p.meta.counts()
 		}
@@ -151,14 +157,18 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventK
 		if len(t.all) >= maxPeers {
 			t.evict()
 		}
+		// Failed, so that the switch below sees a change to alive.
 		p = &peer{name: name, state: Failed}
 		t.all[name] = p
 	}
+	// memberlist does not tell a restart within the probe's time from an update of the member's data.
 	restarted := p.state == Alive && p.meta.Run != meta.Run
 	switch {
 	case p.state != Alive || restarted:
 		kind, news = MemberJoined, true
 		p.since = now
+		// What was known of the earlier run does not hold for this one: its store may have been wiped. Only when it last
+		// agreed is kept, for the judgement of how stale it can be.
 		p.comparison = comparison{compared: now, agreed: p.agreed}
 		p.reach = reach{packet: now, looked: now}
 		p.clock, p.goodbye = clock{}, goodbye{}
@@ -209,6 +219,7 @@ func (t *table) leaving(name string, run uint64, now time.Time) (news bool, m Me
 }
 
 // evict makes room by forgetting the member that is gone longest.
+// The living are never evicted: admits bounds them.
 func (t *table) evict() {
 	var oldest *peer
 	for _, p := range t.all {

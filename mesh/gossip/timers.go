@@ -13,6 +13,7 @@ type timers struct {
 	wg     *sync.WaitGroup
 }
 
+// Most wait because of a packet that somebody sent.
 const maxTimers = 8192
 
 // after runs f once, unless the mesh is shut down first. It reports whether there was room for the timer.
@@ -33,6 +34,7 @@ func (t *timers) after(d time.Duration, f func()) bool {
 			t.mu.Unlock()
 			return
 		}
+		// Under the lock and before stop can have returned, so that Shutdown waits for every call that has begun.
 		t.wg.Add(1)
 		t.mu.Unlock()
 		defer t.wg.Done()

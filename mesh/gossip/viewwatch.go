@@ -15,8 +15,10 @@ type viewWatch struct {
 }
 
 const (
+	// Members come and go one after the other at each member, so that a short difference is normal.
 	viewLooks = 3
 	viewFor   = 2 * time.Second
+	// A member that lies about its view can cause one push/pull in that time, whoever it is.
 	viewPause = 4 * time.Second
 )
 

@@ -16,10 +16,12 @@ import (
 const (
 	// maxStreams bounds inbound streams that are open at once, including memberlist's and those that have not shown a key yet:
 	// 16 KiB each.
+	// memberlist's push/pulls, exchanges, looks and key changes of a mesh of a thousand stay well below.
 	maxStreams = 256
 	// maxMemberStream is how much memberlist may read of one stream: its push/pull state is about 200 bytes a member.
 	maxMemberStream = 8 << 20
-	helloTimeout    = 5 * time.Second
+	// A hello fits one packet each way; a slower peer holds a slot for nothing.
+	helloTimeout = 5 * time.Second
 	// maxGreeting bounds the streams of one host that have not shown a key yet: one host must not shut out all others.
 	maxGreeting = maxStreams / 4
 	// maxGreetingStrangers bounds such streams of all hosts together that have never shown one: many hosts must not shut out the members.
@@ -39,6 +41,8 @@ type inbound struct {
 
 // wire is the transport that memberlist gets: it seals and opens everything on the way to the real one, and diverts this
 // package's own frames and streams.
+// It stands below memberlist and not inside it, because memberlist's own encryption reads up to 20 MiB before it looks at a
+// key and keeps no replay window.
 type wire struct {
 	inner memberlist.Transport
 	ring  *keyring // nil: not encrypted
@@ -80,6 +84,7 @@ var _ memberlist.NodeAwareTransport = (*wire)(nil)
 func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.Logger, count *counters) *wire {
 	return &wire{
 		inner: inner, ring: ring, label: label, log: log, count: count,
+		// Small: memberlist reads it all the time and keeps a queue of its own.
 		packets: make(chan *memberlist.Packet, 64),
 		streams: make(chan net.Conn),
 		frames:  make(chan inbound, frameQueue),
@@ -125,6 +130,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 		w.refuse(from, err)
 		return
 	}
+	// After the seal, before anything looks at the content: a replayed packet is as well formed as a fresh one.
 	channel, payload, run, reason := w.uncount(channel, payload, from)
 	if reason != "" {
 		w.count.drop(reason)
@@ -132,6 +138,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 	}
 	switch channel {
 	case chanMembers:
+		// memberlist does not exist yet, see Mesh.start.
 		if !w.members.Load() {
 			w.count.drop("early packet")
 			return
@@ -227,8 +234,10 @@ func (w *wire) stream(c net.Conn, host string, known bool) {
 		<-w.slots
 		return
 	}
+	// Its next streams are not counted among the strangers'.
 	w.greets.showed(host)
 	w.count.streamsTaken.Add(1)
+	// memberlist closes its streams by itself, and later than this function returns.
 	s.onClose = func() { <-w.slots }
 	switch {
 	case channel == chanMembers && w.members.Load():
@@ -391,6 +400,7 @@ func (g *greeting) showed(host string) {
 		g.greeted = make(map[string]struct{})
 	}
 	if _, known := g.greeted[host]; !known && len(g.greeted) >= maxGreeted {
+		// Any one: the hosts of living members come back into it within seconds.
 		for other := range g.greeted {
 			delete(g.greeted, other)
 			break
