@@ -230,6 +230,8 @@ func TestUnusualRepliesAreTaken(t *testing.T) {
 		"comments":              "<!-- a -->" + strings.ReplaceAll(fakeOK, "<ok/>", "<!-- b --><ok/><?p i?>") + "<!-- c -->",
 		"a warning before":      strings.ReplaceAll(fakeOK, "<ok/>", warning+"<ok/>"),
 		"a warning behind":      strings.ReplaceAll(fakeOK, "<ok/>", "<ok/>"+warning),
+		"attributes of ok":      strings.ReplaceAll(fakeOK, "<ok/>", `<ok xmlns:v="urn:v" v:took="a>b"></ok>`),
+		"a spaced warning":      strings.ReplaceAll(fakeOK, "<ok/>", strings.ReplaceAll(warning, "warning", "\n warning \n")+"<ok/>"),
 		"a sibling":             strings.ReplaceAll(fakeOK, "<ok/>", `<t:took xmlns:t="urn:t"><ok/></t:took><ok/>`),
 		"a notification before": event + fakeOK,
 		"notifications":         strings.Repeat(event, 20) + fakeOK,
@@ -244,6 +246,19 @@ func TestUnusualRepliesAreTaken(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A server with many thousand modules has a hello of megabytes.
+func TestALongHelloIsTaken(t *testing.T) {
+	many := strings.Repeat("<capability>urn:example:yang:a-module-with-a-long-name?module=a-module-with-a-long-name&amp;revision=2026-01-01</capability>", 20_000)
+	hello := strings.ReplaceAll(fakeHello, "</capabilities>", many+"</capabilities>")
+	srv := startFake(t, func(rw io.ReadWriteCloser) {
+		io.WriteString(rw, hello)
+		io.Copy(io.Discard, rw)
+	})
+	if got := len(dialFake(t, srv).Capabilities()); got < 20_000 {
+		t.Errorf("%d capabilities", got)
 	}
 }
 

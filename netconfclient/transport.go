@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	maxHello = 1 << 20 // bytes; a hello lists capabilities only
+	maxHello = 8 << 20 // bytes; a hello lists capabilities only, but one for each module and submodule
 
 	keepaliveEvery = 15 * time.Second
 	keepaliveWait  = 45 * time.Second // a server silent for that long is gone

@@ -151,3 +151,21 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// A commit that knows no validation-type is told from one that refuses what the candidate holds.
+func TestACommitWithoutTheLeaf(t *testing.T) {
+	for name, c := range map[string]struct {
+		errs netconfclient.RPCErrors
+		want bool
+	}{
+		"named":             {netconfclient.RPCErrors{{Tag: "unknown-element", Info: []string{"bad-element=validation-type"}}}, true},
+		"in its message":    {netconfclient.RPCErrors{{Tag: "unknown-namespace", Message: "urn:128technology:netconf:validate-type:1.0"}}, true},
+		"not named":         {netconfclient.RPCErrors{{Tag: "unknown-element"}}, true},
+		"an address":        {netconfclient.RPCErrors{{Tag: "unknown-element", Info: []string{"bad-element=address"}}}, false},
+		"another complaint": {netconfclient.RPCErrors{{Tag: "unknown-element"}, {Tag: "operation-failed"}}, false},
+	} {
+		if got := refusesLeaf(c.errs); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -261,9 +261,14 @@ func (s *session) commit(ctx context.Context) error {
 	return refused("commit", s.nc.Commit(ctx))
 }
 
-// refusesLeaf reports whether a commit was refused only because of the vendor's leaf.
+// refusesLeaf reports whether a commit was refused only because of the vendor's leaf. Nothing else in a commit can be unknown, so an
+// error that does not name the element means the leaf too.
 func refusesLeaf(errs netconfclient.RPCErrors) bool {
-	return (errs.Only("unknown-element") || errs.Only("unknown-namespace")) && strings.Contains(errs.Error(), "validat")
+	if !errs.Only("unknown-element") && !errs.Only("unknown-namespace") {
+		return false
+	}
+	text := errs.Error()
+	return strings.Contains(text, "validat") || !strings.Contains(text, "[bad-element=")
 }
 
 // save copies running to startup after a change of running, if configured; answer is the answer to that change. The change is
