@@ -209,6 +209,9 @@ func (e *edit) mayRevert(d *Difference) bool {
 // editedBy returns the error that says whose edits are in the way.
 func (e *edit) editedBy(d *Difference) error {
 	detail := d.Detail()
+	if bans := len(d.change.removed); bans > 0 {
+		detail += fmt.Sprintf("; committing that candidate lifts %d bans", bans)
+	}
 	if e.s.Candidate() == PrivateCandidate {
 		detail += ": somebody works with the agents' own account, whose edits are theirs to commit or to revert (POST /config/revertToRunning); " +
 			"give the agents an account of their own"

@@ -20,6 +20,17 @@ const (
 // node.
 var errEarly = errors.New("running may still show an earlier commit late")
 
+// liftingError says that another node's candidate lacks what running has, and not by an edit that is known to be ours: an
+// administrator's, or one that a killed process has left after running was reset there.
+type liftingError struct {
+	bans  int
+	where string
+}
+
+func (e *liftingError) Error() string {
+	return fmt.Sprintf("it lacks %d addresses that running has: %s", e.bans, e.where)
+}
+
 // tidyOthers cleans the candidates of the other nodes, where each node has its own. If a node fell silent during an edit, the
 // next commit of an administrator there would put the leftover in force and overwrite what has changed since. A new process
 // looks at each node once, because its predecessor may have been killed, and not before running shows what that committed.
@@ -41,12 +52,17 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 			continue
 		}
 		err := c.tidy(ctx, i, p)
+		var lifting *liftingError
 		c.mu.Lock()
 		switch {
 		case err == nil:
 			n.looked, n.untidy = true, ""
 		case errors.Is(err, errEarly):
 			n.next = time.Now().Add(min(tidyAgain, c.cfg.Timeout))
+		case left == nil && errors.As(err, &lifting):
+			n.looked, n.next = false, time.Now().Add(tidyAgain)
+			n.untidy = fmt.Sprintf("the candidate of %s lacks %d addresses of the tenant: the next commit there lifts those bans (%s); if nobody means to, revert it at that node",
+				n.name, lifting.bans, lifting.where)
 		case left == nil:
 			n.looked, n.next = !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
 		default:
@@ -113,6 +129,9 @@ func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
 	case d.Running == nil || !e.own(d, p):
 		if d.change.empty() {
 			return nil // others work there, and nothing of ours is in it
+		}
+		if bans := len(d.change.removed); bans > 0 {
+			return &liftingError{bans, d.Detail()}
 		}
 		return fmt.Errorf("it differs from running: %s", d.Detail())
 	case c.mayLag() && !e.remembered(d):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -381,6 +382,21 @@ func TestARedirectIsTheSameCallOrNone(t *testing.T) {
 				t.Errorf("%d calls", n)
 			}
 		})
+	}
+}
+
+// A conductor named by its IPv6 address is one like any other.
+func TestAnIPv6AddressIsAHost(t *testing.T) {
+	c := serveOn(t, func() (net.Listener, error) { return net.Listen("tcp", "[::1]:0") }, nil)
+	cert, err := rest.FetchCertificate(t.Context(), c.urls[0])
+	if err != nil || cert.Fingerprint != c.pin {
+		t.Errorf("certificate: %+v, %v", cert, err)
+	}
+	r := c.client()
+	c.seed(r, "192.0.2.1/32")
+	c.want("192.0.2.1/32")
+	if !strings.Contains(r.Features(), "https://[::1]:") {
+		t.Errorf("features %q", r.Features())
 	}
 }
 

@@ -181,6 +181,34 @@ func TestAnOldLeftoverAtTheOtherNodeIsCleanedUp(t *testing.T) {
 	}
 }
 
+// A candidate at the other node that lacks what running has is warned of for as long as it does.
+func TestACandidateAtTheOtherNodeThatLiftsBansIsWarnedOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
+		r := c.client(func(cfg *rest.Config) { cfg.URLs = []string{c.urls[1], c.urls[0]} })
+		c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+		a := c.Admin("operator") // at the first node
+		defer a.Close()
+		if err := a.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+			`<tenant xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="remove"><name>` + tenant + `</name></tenant></authority></config>`); err != nil {
+			t.Fatal(err)
+		}
+		next := c.client(func(cfg *rest.Config) { cfg.URLs = []string{c.urls[1], c.urls[0]} })
+		c.seed(next, "192.0.2.3/32")
+		if w := fmt.Sprint(next.Warnings()); !strings.Contains(w, "lacks 2 addresses of the tenant: the next commit there lifts those bans (the tenant was removed)") {
+			t.Errorf("warnings %s", w)
+		}
+		if err := a.Discard(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		c.seed(next, "192.0.2.4/32")
+		if w := next.Warnings(); len(w) > 0 {
+			t.Errorf("warnings %q", w)
+		}
+	})
+}
+
 // What another administrator has half finished at the other node is not ours to clean.
 func TestAnothersWorkAtTheOtherNodeStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
