@@ -26,6 +26,7 @@ import (
 const tick = time.Second
 
 // Agent is one member of the mesh.
+// Each field is a room or a small owner of state; the agent's own methods only carry calls from one to another.
 type Agent struct {
 	cfg   config.Config
 	build build
@@ -33,7 +34,8 @@ type Agent struct {
 	log   *slog.Logger
 	clock *clock
 
-	store    *store.Store
+	store *store.Store
+	// nil until openMesh; what may run earlier asks life.ready
 	mesh     *gossip.Mesh
 	lead     lead
 	fail2ban localFail2ban
@@ -42,6 +44,7 @@ type Agent struct {
 	peers    *peer.Messenger
 	neverBan *neverBan
 
+	// What an operator is told of, beside what the rooms report themselves.
 	trouble     trouble
 	inviter     *inviter
 	enforcement *enforcement // nil where none is configured
@@ -59,6 +62,7 @@ type build struct {
 }
 
 // Options are what an agent is given beside its configuration.
+// Everything else an agent needs of the world comes through Doors.
 type Options struct {
 	Version string
 	Commit  string // that the program was built from; may be ""
@@ -203,10 +207,12 @@ func (a *Agent) pulse(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
+		// First the clock, since expiry below depends on it; then what has expired; then whoever reports how things are.
 		a.clock.set(a.mesh.Offset())
 		a.store.Tick(a.clock.agree.Load())
 		a.forgetMembers()
 		a.lead.report()
+		// time.Now and not the agent's clock: these are intervals, and a corrected clock jumps.
 		a.peers.Tick(time.Now())
 		a.lead.watchStall(time.Now())
 		a.watchTrouble()
@@ -216,8 +222,10 @@ func (a *Agent) pulse(ctx context.Context) error {
 // changed is told of every change of the set, in order. It must not block.
 func (a *Agent) changed(c store.Change) {
 	if !a.life.ready.Load() {
+		// A change may come while the store is being read, before the rooms exist.
 		return // each room looks for itself when it starts
 	}
+	// Gossip comes first: it is the way that must take milliseconds.
 	if c.OwnHead {
 		a.mesh.Announce()
 	}

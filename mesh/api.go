@@ -20,6 +20,7 @@ import (
 var _ server.Agent = (*Agent)(nil)
 
 // maxShown bounds the lists of prefixes in a reply to a bulk call.
+// A reply of a bulk call is read by a person; the counts beside it are complete.
 const maxShown = 100
 
 // Ban stores the bans; they are on disk when it returns.
@@ -41,6 +42,7 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 			Prefix: b.Prefix, Jail: b.Jail, Start: store.Millis(b.Start), Until: store.Millis(b.Until),
 			Failures: b.Failures, Reason: b.Reason, Restored: c.Restored, Force: c.Force,
 		}
+		// 0 lets the store take its own now.
 		if reqs[i].Start != 0 {
 			reqs[i].Start += shift
 		}
@@ -48,6 +50,7 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 			reqs[i].Until += shift
 		}
 	}
+	// Refused here, at the author: what is over a limit at every other member would look banned on this router only.
 	if err := a.tooWide(store.KindBan, prefixes); err != nil {
 		return control.BanReply{}, err
 	}
@@ -69,10 +72,12 @@ func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 			continue
 		}
 		until := control.Until(b.Until)
+		// The answer is by the caller's clock again.
 		if b.Until != store.Never {
 			until = control.Until(b.Until - shift)
 		}
 		reply.Until = max(reply.Until, until)
+		// bans.max_duration has cut it. Imports (Each) carry many ends, of which one line says nothing.
 		if len(c.Each) == 0 && b.Until < reqs[i].Until-rounding {
 			reply.ShortenedTo = max(reply.ShortenedTo, until)
 		}
@@ -114,6 +119,7 @@ func refusal(err error) error {
 		return nil
 	case errors.As(err, &invalid):
 		return &control.Error{Code: control.CodeInvalid, Message: err.Error()}
+	// Unavailable tells a caller that it may try again, or spool the call.
 	case errors.Is(err, store.ErrClosed):
 		return &control.Error{Code: control.CodeUnavailable, Message: "the agent is stopping"}
 	}
@@ -129,6 +135,7 @@ func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanRe
 	}
 	a.waiting.drainFirst(ctx)
 	seen := c
+	// c keeps its At, by which the repetition spares bans that begin later.
 	seen.At = 0 // it is said now: all that is seen is meant, whatever a clock says of when it began
 	reply, err := a.unban(ctx, c, seen)
 	if err == nil {
@@ -140,6 +147,7 @@ func (a *Agent) Unban(ctx context.Context, c control.UnbanCall) (control.UnbanRe
 // unban lifts what seen names, and has c repeated where it is too early to know
 // that it lifted everything.
 func (a *Agent) unban(ctx context.Context, c, seen control.UnbanCall) (control.UnbanReply, error) {
+	// The allow first: if the lift came first, fail2ban could ban again in between.
 	if c.Hold != 0 {
 		err := a.allow(ctx, c.Prefixes, c.Hold, "held by unban")
 		if err != nil {
@@ -190,6 +198,7 @@ func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, 
 		Prefixes: c.Prefixes, All: c.All, Jail: c.Jail, Mine: c.Mine, Confirmed: c.Confirmed,
 	}
 	if c.At != 0 {
+		// Times of fail2ban are rounded to it.
 		// An offence of the same second is what the unban was about.
 		req.StartedBefore = store.Millis(c.At) + 1000 + store.Millis(a.clock.shift().Milliseconds())
 	}
@@ -264,6 +273,7 @@ func (a *Agent) DropAllow(ctx context.Context, c control.DropAllowCall) (control
 	}
 	dropped, err := a.store.DropAllow(ctx, c.Prefixes)
 	reply.Dropped = dropped
+	// Partly done is reported as done with a rest: an error would have the operator repeat what has happened.
 	if errors.Is(err, store.ErrLimited) && dropped > 0 {
 		reply.Limited = len(c.Prefixes) - len(reply.Missing) - dropped
 		return reply, nil
@@ -308,6 +318,7 @@ func (a *Agent) applySpooled(ctx context.Context, e spool.Entry) error {
 		_, err = a.fail2ban.hook(ctx, *e.Hook)
 	}
 	var refused *control.Error
+	// Only what can never be applied is set aside. Anything else stays in the spool and is tried again.
 	if errors.As(err, &refused) && refused.Code != control.CodeUnavailable && refused.Code != control.CodeInternal {
 		return fmt.Errorf("%w: %w", spool.ErrRefused, err)
 	}
@@ -378,6 +389,7 @@ func (a *Agent) Join(ctx context.Context, c control.JoinCall) (control.JoinReply
 // Leave tells the others, takes the bans off this router and starts the clean stop,
 // whether or not the caller waits for that: once begun, nobody else would do it.
 func (a *Agent) Leave(ctx context.Context) error {
+	// The caller may be gone already: `banmesh leave` stopped by a user must not leave bans that nobody ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeOffWithin)
 	defer cancel()
 	a.life.forGood.Store(true)
@@ -408,6 +420,8 @@ func (a *Agent) Revoke(ctx context.Context, c control.RevokeCall) (control.Revok
 	}
 	lifted, err := a.store.Lift(ctx, store.LiftRequest{Origin: c.Origin, Since: store.Millis(c.Since), Confirmed: c.Confirmed})
 	n := limited(lifted)
+	// Two members that block each other: whose block counts is decided by others, so that a compromised one cannot win by
+	// being faster.
 	if err == nil && c.Block && c.Origin != a.cfg.Name && a.store.Ignores(a.cfg.Name) {
 		return control.RevokeReply{}, control.Errorf(control.CodeConflict,
 			"revoke: %s is blocked, but it has blocked this router as well: give the same command at another router, which decides between the two", c.Origin)

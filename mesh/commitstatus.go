@@ -38,6 +38,7 @@ func (l *lead) statusBy(ask func(*commit.Committer) commit.Status) control.Commi
 	}
 	lead := l.elector.Status()
 	r, known := l.Peers.ReportOf(lead.Leader)
+	// Without the leader's report this router shows what it knows itself, and status says that it was not read.
 	if lead.Self || !known {
 		return s
 	}
@@ -106,6 +107,7 @@ func (l *lead) committedNow() func(netip.Prefix) bool {
 	}
 	var b netipx.IPSetBuilder
 	for _, p := range l.Set.Placed() {
+		// What was placed after the leader last looked may not be there yet.
 		if p.Start <= store.Millis(r.Verified) {
 			b.AddPrefix(p.Prefix)
 		}

@@ -17,6 +17,7 @@ func newConductor(k *config.Commit, door func(*config.Commit, conductor.Config) 
 	}
 	return door(k, conductor.Config{
 		Tenant: k.Tenant, Neighborhood: k.Neighborhood, Description: k.Description,
+		// The words are the configuration's; config.Validate has checked them.
 		Validation: conductor.Validation(k.Validation), ValidateMode: conductor.ValidateMode(k.Validate),
 		Timeout: time.Duration(k.Timeout), Logger: log,
 	})

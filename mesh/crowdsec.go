@@ -39,6 +39,7 @@ func (ds *decisions) apply(ctx context.Context, c crowdsec.Change) error {
 	var gone control.Prefixes
 	soon := store.At(ds.clock.now()) + sameEnd
 	for _, p := range c.Gone {
+		// Lifting what ends in a moment anyway would cost a record that all members keep.
 		if ds.own.until(ds.jail, p) > soon { // the others end by themselves
 			gone = append(gone, p)
 		}
@@ -66,6 +67,7 @@ func (ds *decisions) takeBack(ctx context.Context, gone control.Prefixes) error 
 	if len(gone) == 0 {
 		return nil
 	}
+	// Mine: what other routers, or this one's fail2ban, have banned stays.
 	call := control.UnbanCall{Prefixes: gone, Jail: ds.jail, Mine: true}
 	return ds.unban(ctx, call)
 }
@@ -82,6 +84,7 @@ func (ds *decisions) takeOver(ctx context.Context, all []crowdsec.Decision) (err
 	if n := len(all) - len(bans); n > 0 {
 		ds.log.Warn("decisions of CrowdSec's are wider than /16 (IPv6: /32) or than limits allow: ban these by hand, with --force", "left_out", n)
 	}
+	// One durable transaction each; a LAPI's community list has tens of thousands of entries.
 	for each := range slices.Chunk(bans, control.MaxEach) {
 		_, failed := ds.ban(ctx, control.BanCall{Each: each})
 		err = cmp.Or(err, failed)
@@ -107,6 +110,7 @@ func (ds *decisions) knownDecision(p netip.Prefix, until store.Millis) bool {
 // capped says whether a ban ends where bans.max_duration has it end.
 func (ds *decisions) capped(f store.Fact) bool {
 	most := store.Millis(ds.longest.Milliseconds())
+	// To the second, as ends are compared everywhere.
 	return most > 0 && f.Until-f.Start >= most-1000
 }
 

@@ -43,6 +43,7 @@ type Doors struct {
 	// what is in it.
 	Prepare func(*config.Config, *slog.Logger) error
 	// Commit stands between the store and its file, see store.Config.
+	// A simulated disk fails, hangs or loses power in it.
 	Commit func(write func() error) error
 	// Spools hold the calls that reached no agent.
 	Spools func(dir, socket string) Spools
@@ -53,6 +54,7 @@ type Doors struct {
 	Conductor func(*config.Commit, conductor.Config) (*conductor.Conductor, error)
 	// Fail2ban runs a command of fail2ban's protocol, in the place of fail2ban-client.
 	Fail2ban func(ctx context.Context, args ...string) (string, error)
+	// It touches nothing before its first call, so that a wrong namespace is a State and not a failed start.
 	// Kernel makes what drops packets, where enforce.driver is nftables.
 	Kernel func(netns string, ingress []string) (enforce.Driver, error)
 	// Alert runs alert.command with an event on its standard input.
@@ -118,6 +120,7 @@ func prepare(cfg *config.Config, log *slog.Logger) error {
 	if err := checkRights(cfg, log); err != nil {
 		return err
 	}
+	// A command that the agent starts for an alert needs none of them.
 	// The unit gives the capability that nftables need, whatever is configured.
 	if err := enforce.KeepCapabilities(); err != nil {
 		log.Warn("programs that the agent starts get its capabilities", "error", err)

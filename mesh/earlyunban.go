@@ -39,12 +39,14 @@ func (e *earlyUnbans) load() {
 
 // add keeps c where it is too early to know that it lifted everything.
 func (e *earlyUnbans) add(ctx context.Context, c control.UnbanCall, now time.Time) error {
+	// After the first exchange every ban of the others that began before is here.
 	if c.Mine || e.settled() {
 		return nil // own bans are all known here
 	}
 	if c.At == 0 {
 		c.At = control.At(now)
 	}
+	// The allow of the first time is stored already, with its own end.
 	c.Hold = 0
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -23,11 +23,13 @@ type enforcer interface {
 
 // enforcement has the bans take effect on this router, and takes them off it after
 // what enforces them has ended: it would put them back.
+// It outlives its enforcer: after a leave the bans must be taken off, and Remove may only run once Run has ended.
 type enforcement struct {
 	enforcer
-	driver     string                          // as configured
-	removed    func(ctx context.Context) error // notes that nothing is left on this router; may be nil
-	log        *slog.Logger
+	driver  string                          // as configured
+	removed func(ctx context.Context) error // notes that nothing is left on this router; may be nil
+	log     *slog.Logger
+	// end asks run to stop, ended says that it has
 	end, ended chan struct{}
 
 	mu   sync.Mutex
@@ -51,6 +53,7 @@ func (e *enforcement) run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
+	// An enforcer that ends by itself has failed; one that was stopped has not.
 	if err := e.Run(ctx); ctx.Err() == nil {
 		return err
 	}

@@ -29,11 +29,13 @@ func (a *Agent) Forget(ctx context.Context, c control.ForgetCall) error {
 }
 
 // forgetMembers takes off the books whom any router has said to forget.
+// Called each second as well: any router may have said it, and the record arrives like any other.
 func (a *Agent) forgetMembers() {
 	said := a.store.Forgotten()
 	if len(said) == 0 {
 		return
 	}
+	// The record's time is the mesh's, gossip compares with the host's.
 	shift := a.clock.now().Sub(a.clock.raw())
 	gone := make(map[string]time.Time, len(said))
 	for name, at := range said {

@@ -33,7 +33,8 @@ type formerJails struct {
 
 	mu   sync.Mutex
 	left map[string]error // why each still has its bans; nil before the first try
-	done map[string]bool  // emptied once
+	// A fail2ban that starts after the agent restores the jail from its database, after the first emptying.
+	done map[string]bool // emptied once
 }
 
 // openFormerJails notes the jail that this run fills, "" for none, and returns the others.

@@ -32,6 +32,7 @@ func removeFormerTable(ctx context.Context, s *store.Store, remove func(ctx cont
 		}
 	}
 	switch {
+	// Noted before the first change of the kernel, so that a crash in between leaves no table that nobody knows.
 	case drops && !(known && netns == now.NetNS):
 		return "", s.SaveMeta(ctx, tableKey, []byte(now.NetNS))
 	case known && !drops:

@@ -8,6 +8,7 @@ import (
 // heldWarning says whose bans are held on this router, "" where none are, or where
 // nothing on this router would block them.
 func (a *Agent) heldWarning() string {
+	// A router that blocks nothing itself holds nothing back.
 	if a.enforcement == nil && a.watchers.listener == nil {
 		return ""
 	}

@@ -29,6 +29,7 @@ func interfaceAddrs() []netip.Addr {
 }
 
 // defaultGateways reads the kernel's routing tables (proc_net(5)).
+// A banned gateway would cut this router off from everything at once; hence they are exempt by themselves.
 func defaultGateways() []netip.Addr {
 	var out []netip.Addr
 	for _, table := range []struct {
@@ -62,6 +63,7 @@ func parseRoutes4(r io.Reader) []netip.Addr {
 			continue
 		}
 		var ip [4]byte
+		// The file prints the address as a number of the machine, so that its bytes are swapped on most.
 		binary.NativeEndian.PutUint32(ip[:], binary.BigEndian.Uint32(raw))
 		if addr := netip.AddrFrom4(ip); !addr.IsUnspecified() {
 			out = append(out, addr)

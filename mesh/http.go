@@ -32,6 +32,7 @@ func (w *watchers) changed(c store.Change, now func() time.Time) {
 		w.metrics.Changed(c)
 		w.web.Changed(c)
 	}
+	// Making the events costs more than publishing them, and usually nobody looks.
 	if w.events.Watched() {
 		w.events.Publish(storeEvents(c, now())...)
 	}
@@ -87,6 +88,7 @@ func (a sampled) Sample() metrics.Sample {
 		InSync: a.mesh.InSync(), Settled: a.mesh.Settled(), Skew: -offset,
 		Counts: a.store.Counts(), Jails: a.store.JailCounts(), Frozen: frozen, Blocked: len(a.store.Blocked()), Gossip: a.mesh.Stats(),
 		Leader: metrics.Leader{Known: lead.Leader != "", Self: lead.Self, Eligible: lead.Eligible, Term: lead.Term},
+		// LastStatus: a scrape must not work out a plan over a million bans.
 		Commit: a.lead.statusBy((*commit.Committer).LastStatus),
 		Store:  metrics.Store{Healthy: a.store.Health() == nil},
 	}
@@ -99,6 +101,7 @@ func (a sampled) Sample() metrics.Sample {
 	}
 	members := a.mesh.Members()
 	s.Members = countMembers(members)
+	// Those that are gone have no say about agreement or clocks.
 	for _, m := range members {
 		if m.State != gossip.Alive {
 			continue

@@ -36,6 +36,7 @@ func (a *Agent) Invite(ctx context.Context, c control.InviteCall) (control.Invit
 			return control.InviteReply{}, control.Errorf(control.CodeInvalid, "invite: the address %s %v", control.Show(addr), err)
 		}
 	}
+	// The given addresses come first: an operator behind NAT knows better which one leads here.
 	if own := a.mesh.Addr(); !slices.Contains(addrs, own) {
 		addrs = append(addrs, own)
 	}

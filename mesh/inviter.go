@@ -46,6 +46,7 @@ func newInviter(cfg *config.Config, set *store.Store, mesh func() *gossip.Mesh, 
 	return i
 }
 
+// A name that left is free again: machines are replaced under their old names.
 func (i *inviter) nameTaken(name string) bool {
 	return slices.ContainsFunc(i.mesh().Members(), func(m gossip.Member) bool { return m.Name == name && m.State != gossip.Left })
 }
@@ -68,6 +69,7 @@ func (i *inviter) welcome(name string) (*invite.Welcome, error) {
 	if err := config.CheckName(name); err != nil {
 		return nil, fmt.Errorf("the name %s %w", control.Show(name), err)
 	}
+	// Otherwise the machine would join, show green, and protect nobody with its bans.
 	if m := i.cfg.Limits.Members; len(m) > 0 && !slices.Contains(m, name) {
 		return nil, fmt.Errorf("limits.members does not name %s, so nothing that it bans would count: add it on every router first", name)
 	}
@@ -84,6 +86,7 @@ func (i *inviter) welcome(name string) (*invite.Welcome, error) {
 			w.Join = append(w.Join, m.Addr)
 		}
 	}
+	// So that the new machine need not trust the first key that answers at the conductor's address.
 	if k := &i.cfg.Commit; k.Driver == "netconf" {
 		if w.KnownHosts, err = readSmall(k.KnownHosts); err != nil {
 			i.log.Warn("the conductor's host keys are not given to a machine that joins", "error", err)
@@ -99,6 +102,7 @@ func readSmall(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	// A path that names a device or a huge file must not fill the memory.
 	const most = 256 << 10
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && len(b) > most {

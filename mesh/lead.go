@@ -22,6 +22,7 @@ import (
 
 // staleSession is for how long a former leader must have been silent before
 // its session may be killed: frozen, with the lock kept.
+// Five times the silence after which another member leads: a leader that is merely slow is back by then.
 const staleSession = 15 * time.Second
 
 // leadConfig is what a lead needs of the agent.
@@ -44,6 +45,7 @@ type leadConfig struct {
 // it leads.
 type lead struct {
 	leadConfig
+	// Whether enough routers have banned a prefix to commit it.
 	quorum    quorum
 	elector   *leader.Elector
 	conductor *conductor.Conductor // nil where none is configured
@@ -75,13 +77,16 @@ func (l *lead) open(with leadConfig) (err error) {
 	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
 	c.Aggregate = l.Config.Bans.Aggregate
 	c.Quorum = l.quorum.enough()
+	// A function, because leadership may end during a commit.
 	c.Leading = func() bool { return l.elector.Status().Self }
 	c.Ready = l.Mesh.Settled
+	// Expiry removes from the tenant, and a wrong clock would remove everything.
 	c.ClocksAgree = l.Clock.agree.Load
 	c.SetWork = l.setWork
 	c.StaleSessions = l.staleSessions
 	c.Peers = l.committers
 	c.OnEvent = l.committedEvent
+	// A leader within these times does not stall.
 	// A batch waits for company and, after a burst, for its turn.
 	l.stall = leader.NewStall(max(3*c.MaxWait, 30*time.Second, c.MinInterval+2*c.MaxWait), c.Timeout)
 	l.committer, err = commit.New(c)
@@ -141,6 +146,7 @@ func (l *lead) committedEvent(e commit.Event) {
 	}
 	l.Publish(event)
 	l.Committed(e)
+	// On a goroutine of its own: the next commit must not wait for it.
 	if l.Config.Commit.CutSessions && e.Kind == commit.EventCommit && len(e.Add) > 0 {
 		go l.cutSessions(e.Add)
 	}

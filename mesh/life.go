@@ -18,6 +18,7 @@ const (
 )
 
 // life is from when an agent is ready to its end: a stop, or a leave for good.
+// Both a signal and `banmesh leave` end an agent, and both may come at once; the once makes that one announcement.
 type life struct {
 	ready   atomic.Bool        // the rooms are made: changes, messages and guests may reach them
 	stop    context.CancelFunc // ends Run

@@ -44,6 +44,7 @@ func (l *localFail2ban) hook(ctx context.Context, c control.HookCall) (note stri
 	}
 	switch {
 	case c.Until == control.Never:
+		// fail2ban's own value for a ban without end.
 		call.BanTime = -1
 	case c.Until != 0:
 		call.BanTime = c.Until.Time().Sub(c.Start.Time())

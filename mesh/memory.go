@@ -37,6 +37,7 @@ func openMemory(c history.Config, wanted config.History, geo config.Geo, log *sl
 }
 
 // rebound takes over what a reload changes of the memory. It returns what is in force then.
+// Switching the history on or off needs its file opened or closed, hence a restart; its bounds do not.
 func (m *memory) rebound(h config.History, g config.Geo) config.History {
 	m.geo.Store(&g)
 	if m.History == nil || h.MaxEntries == 0 {

@@ -54,12 +54,14 @@ func newNeverBan(c neverBanConfig) *neverBan {
 }
 
 // run renews the lease before it runs out, and when something changes the list.
+// Protect comes before Publish: this router is safe even while the store cannot be written.
 func (n *neverBan) run(ctx context.Context) error {
 	for {
 		prefixes := n.protect(ctx)
 		wait := neverBanRenew
 		if err := n.Set.PublishNeverBan(ctx, prefixes, store.At(n.Now().Add(neverBanLease))); err != nil {
 			n.Logger.Warn("publish the never-ban list", "error", err)
+			// The lease lasts for a day, so that hundreds of attempts remain.
 			wait = time.Minute
 		}
 		timer := time.NewTimer(wait)

@@ -15,6 +15,7 @@ import (
 )
 
 // cannotListen is an error of listening with what helps against it; key names the address in the configuration.
+// An agent that cannot listen does not start, and this line is all that its operator sees.
 func cannotListen(err error, key string) error {
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Addr == nil {

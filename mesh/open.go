@@ -37,10 +37,13 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	a := &Agent{
 		cfg: cfg, build: build{o.Version, o.Commit, o.Now()}, doors: o.Doors.real(), log: o.Logger.With("router", cfg.Name), clock: newClock(o.Now),
 	}
+	// Needed by the first reload, which may come right after the start.
 	a.trouble.reloaded.level = o.Level
+	// Leave may be called before Run has set it.
 	a.life.stop = func() {}
 	defer func() {
 		if err != nil {
+			// close undoes whatever has been opened so far; it copes with an agent of which only the first rooms exist.
 			err = CannotUse(err, &cfg)
 			a.close()
 		}
@@ -66,6 +69,7 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 	if a.lead.conductor, err = newConductor(&a.cfg.Commit, a.doors.Conductor, a.log); err != nil {
 		return nil, fmt.Errorf("conductor: %w", err)
 	}
+	// Before the mesh, which hands over guests from its first stream on.
 	a.inviter = newInviter(&a.cfg, a.store, func() *gossip.Mesh { return a.mesh }, a.clock, a.log)
 	a.openPeers()
 	if err := a.openMesh(ctx); err != nil {
@@ -82,6 +86,8 @@ func Open(ctx context.Context, cfg config.Config, o Options) (_ *Agent, err erro
 		return nil, err
 	}
 	a.openAlerts()
+	// From here on callbacks that came too early are let through. Nothing is lost by having dropped them: every room reads
+	// the whole state when it starts.
 	a.life.ready.Store(true)
 	if a.past.History != nil {
 		a.past.Start()
@@ -115,7 +121,9 @@ func (a *Agent) openStore() (err error) {
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
 		MaxDuration: time.Duration(a.cfg.Bans.MaxDuration), Limits: a.cfg.Limits.Store(), Members: a.cfg.Limits.Counted(),
-		Guard:    a.cfg.Enforce.Guard(),
+		// What others may have blocked here without an operator's word; see docs/architecture.md.
+		Guard: a.cfg.Enforce.Guard(),
+		// The rest of an expired ban is kept for the history only; without one it would be memory for nothing.
 		OnChange: a.changed, KeepRest: a.cfg.History.MaxEntries > 0,
 		Random: a.doors.Random, Commit: a.doors.Commit, Logger: a.log,
 	})
@@ -126,6 +134,7 @@ func (a *Agent) openStore() (err error) {
 }
 
 // openFail2ban makes this router's end of its fail2ban, and the spools of its calls.
+// The order within matters: the mesh jail before the hooks, which must not take its bans for this router's own.
 func (a *Agent) openFail2ban(ctx context.Context) error {
 	f := &a.cfg.Fail2ban
 	a.fail2ban.client = a.doors.newClient(fail2ban.ClientConfig{
@@ -147,6 +156,7 @@ func (a *Agent) openFail2ban(ctx context.Context) error {
 	})
 	a.fail2ban.notifier = fail2ban.NewNotifier(fail2ban.NotifierConfig{
 		Set: a.store, Client: a.fail2ban.client, Hooks: a.fail2ban.hooks, Holds: func(jail string, p netip.Prefix) bool { return a.own().until(jail, p) > 0 },
+		// Bounds and silence protect a fail2ban from what other routers do: see SECURITY.md.
 		Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
 	})
 	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
@@ -154,6 +164,7 @@ func (a *Agent) openFail2ban(ctx context.Context) error {
 	early.load()
 	a.waiting = newWaiting(waitingConfig{Apply: a.applySpooled, Lift: a.lift, Hook: a.fail2ban.hook, Logger: a.log},
 		a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), early)
+	// Whoever may use the socket may also leave calls in the spool.
 	gid, err := server.Group(a.cfg.SocketGroup)
 	if err != nil {
 		return err
@@ -213,6 +224,7 @@ func (a *Agent) decisions() *decisions {
 }
 
 // mayLead says whether this agent is configured to commit.
+// It needs a conductor as well: a member without one would win elections and commit nothing.
 func (a *Agent) mayLead() bool { return a.cfg.Leader.Eligible && a.lead.conductor != nil }
 
 // openMeshJail makes the enforcement in the jail that enforce.jail names, where
@@ -264,6 +276,7 @@ func (a *Agent) openNFTables() error {
 }
 
 // openPeers makes this router's end of what members tell each other.
+// Functions instead of the rooms themselves: the mesh and the lead are made later, and are only called once they are there.
 func (a *Agent) openPeers() {
 	a.peers = peer.New(peer.Config{
 		Name: a.cfg.Name, Limits: a.cfg.Limits.Sum(), MaxDuration: time.Duration(a.cfg.Bans.MaxDuration),
@@ -280,6 +293,7 @@ func (a *Agent) openPeers() {
 
 // openHTTP takes the address of the HTTP listener, where there is one.
 func (a *Agent) openHTTP(ctx context.Context) (err error) {
+	// The page, the metrics and the feeds share the listener, its token and its TLS.
 	h := &a.cfg.HTTP
 	if h.Listen == "" {
 		return nil

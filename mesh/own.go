@@ -13,6 +13,7 @@ type own struct {
 }
 
 // until is when this router's live ban of a jail and prefix ends, 0 where there is none.
+// Explain looks up one prefix only, so this costs the same at any number of bans.
 func (o own) until(jail string, p netip.Prefix) (until store.Millis) {
 	for _, f := range o.set.Explain(p).Facts {
 		if o.made(f, jail, p) && f.State == store.FactLive {

@@ -13,6 +13,7 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 	if !a.life.ready.Load() {
 		return
 	}
+	// A leader that left is followed at once instead of after its silence.
 	if e.Kind == gossip.MemberLeft {
 		a.lead.elector.MemberLeft(e.Member.Name)
 	}

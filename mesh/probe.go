@@ -59,6 +59,7 @@ func Places(ctx context.Context, cfg *config.Config) []Place {
 	}
 	add("own address", interfaceAddrs())
 	add("default gateway", defaultGateways())
+	// Looked up now: a check that runs without an agent has no earlier answer to fall back on.
 	for _, conductor := range cfg.Commit.Conductors {
 		add("conductor", resolve(ctx, conductor, lookup))
 	}

@@ -51,6 +51,7 @@ func (q *quorum) enough() func() func(store.EffectiveBan) bool {
 	if !q.Any() {
 		return nil
 	}
+	// Two steps, because a plan asks for a million bans and the members are the same for all of them.
 	return func() func(store.EffectiveBan) bool {
 		alive := q.alive()
 		return func(b store.EffectiveBan) bool { return reached(q.Quorum, b, alive) }
@@ -98,6 +99,7 @@ func (q *quorum) waitsFor(p netip.Prefix) *control.QuorumWait {
 	alive := q.alive()
 	entries := q.set.List(store.Query{Prefix: p})
 	for i := range entries {
+		// A narrower ban does not cover all of it.
 		if !entries[i].Effective || entries[i].Prefix.Bits() > p.Bits() {
 			continue
 		}

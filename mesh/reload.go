@@ -58,6 +58,7 @@ func (a *Agent) change(ctx context.Context, cfg config.Config) (waiting []string
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	// First, and whatever happens below: an exemption is what an operator reloads for in a hurry.
 	a.neverBan.configure(cfg.NeverBan)
 	if a.trouble.reloaded.level != nil {
 		if err := a.trouble.reloaded.level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
@@ -75,6 +76,7 @@ func (a *Agent) change(ctx context.Context, cfg config.Config) (waiting []string
 			a.log.Warn("join the members that the configuration added", "error", err)
 		}
 	}
+	// Only what was taken over is made equal; whatever still differs needs a restart and is returned.
 	if history := a.past.rebound(cfg.History, cfg.Geo); history == cfg.History {
 		cfg.History = a.cfg.History
 	}

@@ -59,7 +59,9 @@ func flaw(cfg *config.Config, path, what string, wantDir bool, uid int, why stri
 	case !wantDir && !info.Mode().IsRegular():
 		return &RightsFlaw{fmt.Sprintf("%s %s is no plain file but %s", what, path, info.Mode().Type()), why, "move it away"}
 	}
+	// In a sticky directory, such as /tmp, others can add names but not replace ours.
 	others := info.Mode().Perm()&0o002 != 0 && !(wantDir && info.Mode()&fs.ModeSticky != 0)
+	// A spool that a group shares is meant to be written by it.
 	group := info.Mode().Perm()&0o020 != 0 && !wantDir
 	if others || group {
 		return &RightsFlaw{fmt.Sprintf("%s %s has mode %04o, others can change it", what, path, info.Mode().Perm()), why, "chmod go-w " + shell.Quote(path)}

@@ -22,6 +22,7 @@ type waiting struct {
 	spools Spools
 	early  *earlyUnbans
 
+	// Counting reads a directory, which hangs with the disk; status must not.
 	spooled atomic.Int64    // in spool, as of the last look: the disk may hang
 	kept    chan struct{}   // one for each hook under way
 	life    context.Context // of what outlives its caller
@@ -97,6 +98,7 @@ func (w *waiting) chores(ctx context.Context) error {
 
 // drainFirst applies the calls that waited in the spools, so that they come
 // before the one at hand.
+// A drain that fails delays nothing: the call at hand goes on, and chores tries again within a second.
 func (w *waiting) drainFirst(ctx context.Context) {
 	drained, err := w.spools.Drain(ctx, w.Apply)
 	for _, aside := range drained.Aside {
@@ -118,6 +120,7 @@ func (w *waiting) drainFirst(ctx context.Context) {
 // the spool changes nothing.
 func (w *waiting) hookOn(ctx context.Context, c control.HookCall) (control.HookReply, error) {
 	select {
+	// Given back by the goroutine below, not here: it counts hooks whose callers have gone.
 	case w.kept <- struct{}{}:
 	default:
 		return control.HookReply{}, control.Errorf(control.CodeUnavailable, "%d calls of fail2ban wait for the disk", maxKept)
@@ -129,6 +132,7 @@ func (w *waiting) hookOn(ctx context.Context, c control.HookCall) (control.HookR
 	done := make(chan outcome, 1)
 	go func() {
 		defer func() { <-w.kept }()
+		// With the agent's life and not the caller's: a drain that is cut off in the middle would have to begin again.
 		w.drainFirst(w.life)
 		note, err := w.Hook(w.life, c)
 		done <- outcome{note, err}

@@ -43,6 +43,7 @@ func reason(err error) string {
 
 // Status returns the agent on one screen.
 func (a *Agent) Status(context.Context) (control.Status, error) {
+	// Only this call shows the root; metrics and warnings need not pay for it.
 	s := a.statusBy((*commit.Committer).Status)
 	root := a.store.Root(store.Minute(a.clock.now()))
 	s.Root = hex.EncodeToString(root[:])
@@ -75,6 +76,7 @@ func (a *Agent) statusBy(ask func(*commit.Committer) commit.Status) control.Stat
 	s.Eligible, s.Why = lead.Eligible, lead.Why
 	s.Members = countMembers(members)
 	for _, m := range members {
+		// Failed members are counted as failed, not as unknown.
 		if m.State == gossip.Alive && !m.Self && m.Agrees == gossip.Unknown {
 			s.Unknown++
 		}
@@ -115,6 +117,8 @@ func countMembers(members []gossip.Member) (n control.MemberCount) {
 
 // warnings says in plain words what is wrong, and what to do about it: all of it, and
 // what no other field of the status tells.
+// Every warning says what to do. The alone ones have no field of their own in the JSON, so that a script needs to read these
+// texts only.
 func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*commit.Committer) commit.Status) (all, alone []string) {
 	all = warning.Members(a.cfg.Gossip.Bind, members, time.Now())
 	all = append(all, warning.Unnotified(a.cfg.Name, s.Unnotified)...)
@@ -135,6 +139,7 @@ func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*c
 	slices.Sort(alone)
 	alone = slices.Compact(alone)
 	all = append(all, alone...)
+	// Sorted, so that a status that shows the same troubles twice looks the same twice.
 	slices.Sort(all)
 	return append([]string{}, slices.Compact(all)...), alone
 }
@@ -170,6 +175,7 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 	if a.trouble.former != "" {
 		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[3]s`", a.trouble.former, a.cfg.Name, shell.Quote(a.trouble.former))
 	}
+	// A moment after a burst this is normal; while it stays, the disk hangs.
 	if s.Spooled > 0 {
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
 	}
@@ -219,6 +225,7 @@ func counters(s gossip.Stats) map[string]uint64 {
 		"pushes": s.Pushes, "relays": s.Relays, "pulls": s.Pulls,
 		"exchanges": s.Exchanges, "exchanges_served": s.ExchangesServed, "records_merged": s.RecordsMerged,
 	}
+	// Reasons are constants of package gossip, so the set of names is bounded.
 	for reason, n := range s.Dropped {
 		c["dropped_"+strings.ReplaceAll(reason, " ", "_")] = n
 	}

@@ -49,6 +49,7 @@ func urgency(c store.Change) (commit.Urgency, bool) {
 	u, any := commit.Expiry, c.More > 0
 	for _, e := range c.Events {
 		switch e.Kind {
+		// Somebody waits to get through again; nothing is more urgent.
 		case store.EventLift, store.EventAllow, store.EventNeverBan, store.EventBlock:
 			return commit.Removal, true
 		case store.EventBan, store.EventDisallow, store.EventThaw, store.EventUnblock:
@@ -58,6 +59,7 @@ func urgency(c store.Change) (commit.Urgency, bool) {
 		}
 	}
 	if c.More > 0 {
+		// Nobody knows what the unlisted changes are, so the most urgent is assumed.
 		u = commit.Removal
 	}
 	return u, any

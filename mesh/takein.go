@@ -14,6 +14,7 @@ import (
 func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error) {
 	a.waiting.drainFirst(ctx)
 	shift := store.Millis(a.clock.shift().Milliseconds())
+	// Short bans stay on the router, as they do when a hook tells of them.
 	least := store.Millis(time.Duration(a.cfg.Bans.MinDuration).Milliseconds())
 	var reply control.TakeInReply
 	reqs := make([]store.BanRequest, 0, len(c.Bans))
@@ -22,6 +23,7 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 		if q.Until != store.Never {
 			q.Until += shift
 		}
+		// What the mesh has put into its own jail must not come back as this router's ban.
 		if a.cfg.Enforce.IsMeshJail(q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
 			reply.Unshared++
 			continue

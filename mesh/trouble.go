@@ -18,6 +18,7 @@ type trouble struct {
 }
 
 // watchTrouble is one look of the alerts; nothing where no command is set.
+// Called each second by pulse. The alert's command runs elsewhere and delays nothing here.
 func (a *Agent) watchTrouble() {
 	if a.trouble.alerts == nil {
 		return

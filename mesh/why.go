@@ -38,12 +38,14 @@ func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 			})
 		case store.KindNeverBan:
 			origin := f.Origin
+			// Loopback, link-local and the like, which no member has to publish.
 			if origin == "" {
 				origin = "builtin"
 			}
 			w.NeverBans = append(w.NeverBans, control.WhyNeverBan{Prefix: f.Prefix.String(), Origin: origin, Ignored: f.Why})
 		}
 	}
+	// Lifted and expired bans count as well: how often an address was banned is what the reader wants to know.
 	w.Origins, w.Times = len(origins), len(w.Bans)
 	if x.Banned && a.lead.committedNow()(p) {
 		w.Committed, w.CommittedSince = true, a.placedSince(p)
