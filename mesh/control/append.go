@@ -85,6 +85,7 @@ func appendUntil(to []byte, u Until) []byte {
 // appendString quotes s. Nearly all strings are plain; encoding/json quotes the others.
 func appendString(to []byte, s string) []byte {
 	for i := range len(s) {
+		// Whatever encoding/json might escape is left to it, so that both write the same bytes.
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			b, err := json.Marshal(s)
 			if err != nil {

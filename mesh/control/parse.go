@@ -56,6 +56,7 @@ func (b *Ban) parse(line []byte) bool {
 type parser struct {
 	rest []byte
 	ok   bool
+	// Most bans of a list have the jail and the router of the one before: no allocation for those.
 	last string // the last result of name
 }
 
@@ -133,6 +134,7 @@ func (p *parser) number() int64 {
 		end++
 	}
 	n, err := strconv.ParseInt(string(p.rest[:end]), 10, 64)
+	// Whatever encoding/json refuses must be refused here too.
 	// JSON does not allow numbers like 007.
 	if !p.ok || err != nil || strconv.FormatInt(n, 10) != string(p.rest[:end]) {
 		p.ok = false

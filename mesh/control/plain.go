@@ -9,6 +9,7 @@ import (
 
 // plain makes every text of a reply fit for a terminal. An agent cleans what others worded, but root reads the replies, and
 // an agent that somebody has taken over must not steer root's terminal.
+// By reflection over every reply, so that a new field cannot be forgotten. Lists of bans have their own reader.
 func plain(reply any) { plainValue(reflect.ValueOf(reply).Elem()) }
 
 func plainValue(v reflect.Value) {

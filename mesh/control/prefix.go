@@ -54,6 +54,7 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	if s == "" {
 		return netip.Prefix{}, errors.New("empty address: want an IP address or prefix like 203.0.113.7 or 2001:db8::/64")
 	}
+	// Longer than any prefix; netip would otherwise repeat it in its error.
 	if len(s) > maxShown {
 		return netip.Prefix{}, fmt.Errorf("%s is not an IP address or prefix", Show(s))
 	}
@@ -73,6 +74,7 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, notAPrefix(s)
 	}
+	// No leading zero: tools differ in whether /010 is ten or eight.
 	bits, err := strconv.ParseUint(s[slash+1:], 10, 8)
 	if err != nil || (len(s)-slash > 2 && s[slash+1] == '0') || int(bits) > a.BitLen() {
 		return netip.Prefix{}, fmt.Errorf("%s: the length after / must be 1 to %d", Show(s), a.BitLen())
@@ -112,6 +114,7 @@ func Format(p netip.Prefix) string {
 }
 
 // Wide reports whether a ban of p needs --force: wider than /16 (IPv4) or /32 (IPv6).
+// Most wider ones are a slip of the keyboard, and each would cost many bystanders.
 func Wide(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 16

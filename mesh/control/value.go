@@ -51,6 +51,7 @@ func ParseBanTime(s string) (time.Duration, error) {
 	switch {
 	case err != nil && !math.IsInf(f, 1) || math.IsNaN(f):
 		return 0, fmt.Errorf("%s is not a number of seconds", Show(s))
+	// Unless bantime.maxtime is set, fail2ban multiplies ban times without a bound.
 	case f == -1 || f > MaxDuration.Seconds():
 		return Forever, nil
 	case f < 0:

@@ -63,6 +63,8 @@ func touches(spans, regions []span) bool {
 }
 
 // component counts the first spans of the two lists that form one group by overlapping.
+// A deletion and the addition that replaces it overlap, so that both land in one batch: in between, the address would be let
+// in.
 func component(d, a []span) (nd, na int) {
 	var end addr
 	for first := true; ; first = false {

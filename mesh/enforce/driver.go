@@ -8,6 +8,7 @@ import (
 )
 
 // Element is a range of addresses of one family that the router drops.
+// A router drops ranges and not prefixes: cutting an allowed address out of a /8 leaves two of them, but many prefixes.
 type Element struct {
 	From, To netip.Addr    // both included
 	Left     time.Duration // until the router forgets it by itself; 0 is never

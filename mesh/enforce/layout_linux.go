@@ -42,7 +42,8 @@ const (
 	chainName    = "prerouting"
 	ingressChain = "ingress"
 	comment      = "managed by banmesh"
-	priority     = nftables.ChainPriority(-300)
+	// raw, see above
+	priority = nftables.ChainPriority(-300)
 
 	// gcInterval is how often the kernel frees what has expired, by going through all of a set; it looks at the time of what
 	// it finds in any case. Its default of a second costs a core several percent where there are a million.
@@ -284,6 +285,7 @@ func (c *contents) readSets(conn *nftables.Conn) error {
 			continue
 		}
 		key := id.keyType()
+		// A set with a size, a default timeout or the constant flag would refuse or forget elements.
 		if have.KeyType.GetNFTMagic() == key.GetNFTMagic() && have.Interval == id.interval() && have.HasTimeout && !have.Constant &&
 			!have.Dynamic && !have.IsMap && !have.Concatenation && have.Size == 0 && have.Timeout == 0 {
 			found++

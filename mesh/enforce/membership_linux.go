@@ -51,6 +51,7 @@ func (n *nftTables) unreported(f func() error) error {
 	if m.conn == nil {
 		return f()
 	}
+	// The kernel counts each transaction in the namespace, ours and those of others.
 	before, err := n.generation()
 	if err == nil {
 		err = n.awaitReports()

@@ -15,6 +15,8 @@ const (
 
 // script is one transaction, as the kernel reads it. The library's own needs ten allocations an element and an answer for
 // each message; a transaction of a million elements is 50 MB here, and one answer.
+// Messages are written in the form of linux/netfilter/nf_tables.h: numbers in network byte order, lengths and headers in the
+// machine's.
 type script struct {
 	in   string // the table that the messages are about
 	b    []byte

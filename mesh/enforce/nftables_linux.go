@@ -112,6 +112,7 @@ func (n *nftTables) leave() bool {
 	if now, err := os.Stat(n.netns); err == nil && os.SameFile(now, n.in) {
 		return false
 	}
+	// The namespace was made anew under the same name; a socket stays in the one in which it was opened.
 	n.conn.Close()
 	n.conn = nil
 	return true
@@ -231,6 +232,7 @@ func (n *nftTables) transact(s *script) error {
 		case !is:
 		case errno == 0:
 			done = true
+		// The first error is the cause; the kernel goes on and reports what fails because of it.
 		case first == 0:
 			first = errno
 		}
@@ -374,6 +376,7 @@ func apart(c Change) (first, later []Element) {
 }
 
 // erase deletes elements, some of which may have expired just now.
+// Halving finds the one that is gone in a few steps; the kernel's answer names none.
 func (n *nftTables) erase(elements []Element) error {
 	if len(elements) == 0 {
 		return nil

@@ -12,6 +12,7 @@ import (
 const most = 4096
 
 // queue holds what has changed since the last look.
+// Changed runs under the store's lock and Watch on a goroutine of its own; both only leave a note here and wake the loop.
 type queue struct {
 	mu     sync.Mutex
 	some   map[netip.Prefix]struct{}
@@ -49,6 +50,7 @@ func (q *queue) changed(c store.Change) {
 				q.all = true
 				clear(q.some)
 			}
+		// All bans of a member come or go, and the event names none of them.
 		case store.EventBlock, store.EventUnblock:
 			news, q.all = true, true
 		case store.EventNeverBan:
@@ -75,6 +77,7 @@ func (q *queue) waiting() (n int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.all {
+		// Status shows it as how far this router is behind.
 		return most, q.since // or more
 	}
 	return len(q.some), q.since

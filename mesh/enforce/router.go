@@ -18,6 +18,7 @@ import (
 const batchSize = 4096
 
 // router is what is known about the content of the router.
+// All of it is belief: only a reading, a look-up or the driver's success change it. ErrStale says that it was wrong.
 type router struct {
 	driver  Driver
 	held    [families]list
@@ -115,6 +116,7 @@ func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
 			s := &b.add[f][i]
 			e := Element{From: s.from.in(f), To: s.to.in(f)}
 			if s.until != store.Never {
+				// What is remembered is what the router got, so that the renewal of a long ban is found by comparing.
 				s.until = min(s.until, now+farthest)
 				e.Left = max(time.Duration(s.until-now), 1) * time.Millisecond
 			}
@@ -125,6 +127,7 @@ func (r *router) apply(ctx context.Context, now store.Millis, b batch) error {
 		r.stale = b.points()
 		return fmt.Errorf("enforce %d changes: %w", b.len(), err)
 	}
+	// Only after success: a refused step has changed nothing.
 	r.anew, r.whole, r.former = false, false, [families]list{}
 	if b.len() > 0 {
 		r.batches++

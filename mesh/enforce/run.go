@@ -14,6 +14,7 @@ import (
 )
 
 const (
+	// The wait comes once in the life of an agent.
 	settledPoll = 100 * time.Millisecond // how often Run checks whether the first exchange is over
 	look        = time.Second            // the pace of checks for what comes without an event: allows that end, leases that run out
 	reconcile   = time.Minute            // the pace of comparing everything wanted with everything assumed
@@ -33,6 +34,8 @@ const (
 )
 
 // worker is what Run needs besides the router's state.
+// Flags instead of a queue of tasks: each says that something is due, setting one twice is the same, and step does what is
+// due in a fixed order.
 type worker struct {
 	*Enforcer
 	all        bool          // compare everything
@@ -51,6 +54,7 @@ type worker struct {
 	job       *job
 	result    *result // of the job
 	readBegan time.Time
+	// readShare bounds how often others can cause a reading
 	readAfter time.Time // no reading before
 	todo      batch     // what the last comparison found and is not applied yet
 	todoJob   *job      // that comparison
@@ -72,6 +76,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	defer func() { cancel(); <-watched }()
 
 	w := e.worker()
+	// The watch reports Lost once it sees everything; a reading before that would miss what happens in between.
 	select { // before the first reading, so that it need not be repeated
 	case <-ctx.Done():
 		return nil
@@ -88,6 +93,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		} else if err != nil {
 			wait = w.failed(err)
 		} else if w.router.batches > before && w.todo.len() == 0 {
+			// Only after a batch: a step that changed nothing costs nothing to repeat.
 			wait = pace
 		}
 		if wait > 0 {
@@ -104,6 +110,8 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		}
 		var more chan struct{}
 		if w.todo.len() > 0 {
+			// A case that is always ready, so that the select below picks it among the others: news and new bans come between
+			// two batches.
 			more = ready
 		}
 		select {
@@ -177,6 +185,7 @@ func (e *Enforcer) awaitSettled(ctx context.Context) bool {
 // step brings the router closer to the set: by what has changed, and by a part of what the last comparison found.
 func (w *worker) step(ctx context.Context) error {
 	news := w.queue.takeNews()
+	// The layout is looked at each minute as well, in case a report of the kernel was lost without a sign.
 	if news.Lost || w.check {
 		w.layout, w.read = true, w.read || news.Lost
 	}
@@ -240,6 +249,7 @@ func (w *worker) replaces(err error) bool {
 func (w *worker) lose(whole bool) {
 	w.abandon()
 	w.router.lose(whole)
+	// What has been lost need not be read; it is made from what is wanted.
 	w.all, w.read = true, false
 }
 
@@ -316,6 +326,8 @@ func (w *worker) follow(ctx context.Context, regions []netip.Prefix) error {
 // insist runs f, and again after looking up the router's actual content if it differs: an element expired just now, or somebody
 // else changed something.
 func (w *worker) insist(ctx context.Context, f func() error) (err error) {
+	// An element that expired just now explains one refusal, a second one by chance another. More means that something else
+	// writes there.
 	for range staleTries {
 		if err = f(); !errors.Is(err, ErrStale) {
 			return err
@@ -350,6 +362,7 @@ func (w *worker) advance(ctx context.Context) error {
 		w.all = true
 	}
 	var err error
+	// A deletion lets somebody in. It is judged by the set as it is now, and not by the comparison's copy of it.
 	if b.del.len() > 0 { // the comparison may have missed a change made just then: check before letting anybody in
 		regions := b.regions()
 		err = w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen, w.tidy)
@@ -359,6 +372,7 @@ func (w *worker) advance(ctx context.Context) error {
 	if errors.Is(err, ErrStale) {
 		w.abandon()
 		w.all = true
+		// Looking up single places did not help, so that everything is read.
 		if w.stale++; w.stale >= staleTries {
 			w.stale, w.read, w.layout = 0, true, true
 		}

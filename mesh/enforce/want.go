@@ -57,6 +57,7 @@ func gather(l *lists, bans iter.Seq[store.EffectiveBan], region *span) {
 }
 
 // disjoint sorts prefixes and leaves out those that lie within another.
+// Of two prefixes one contains the other or they are apart, so that comparing with the last one kept is enough.
 func disjoint(prefixes []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
 		if c := a.Addr().Compare(b.Addr()); c != 0 {
@@ -74,6 +75,7 @@ func disjoint(prefixes []netip.Prefix) []netip.Prefix {
 }
 
 // shifted returns where two sets of exemptions differ.
+// Both directions: what is exempt no more must be dropped again.
 func shifted(was, is *netipx.IPSet) []netip.Prefix {
 	if was == is || was.Equal(is) {
 		return nil

@@ -55,6 +55,7 @@ func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 	defer context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	ended := make(chan struct{})
 	defer close(ended)
+	// A namespace that is replaced reports nothing any more, and no error either.
 	go n.stay(ended, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 	tell(News{Lost: true}) // whatever happened before
 	buffer := make([]byte, dumpBuffer)
@@ -68,6 +69,7 @@ func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 		switch {
 		case err != nil:
 			return err
+		// The kernel has dropped reports, and says so once.
 		case failed == unix.ENOBUFS:
 			tell(News{Lost: true})
 			continue

@@ -98,6 +98,7 @@ func converse(ctx context.Context, conn net.Conn, t *Token, r Request) (*Welcome
 	if w.Refused != nil {
 		return nil, w.Refused
 	}
+	// An empty answer without a refusal: later versions may say more in fields that this one does not know.
 	if len(w.Keyring) == 0 || len(w.Join) == 0 {
 		return nil, errors.New("the answer holds no keys: is the inviter of a later version?")
 	}

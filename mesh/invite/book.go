@@ -14,6 +14,7 @@ import (
 )
 
 const (
+	// An operator sets up machines by the dozen; each open token is a secret that may leak.
 	maxOpen = 256                // open invitations
 	maxKept = 1024               // all that are remembered
 	keepFor = 7 * 24 * time.Hour // after the end, so that a late or second machine is told why
@@ -26,6 +27,7 @@ type Invitation struct {
 	Made  time.Time `json:"made"`
 	Until time.Time `json:"until"`
 	// Host is the seed of the member's key, Client the public key of the token's holder.
+	// Kept, because the member must show this key; with it alone nobody can show the other one.
 	Host   []byte    `json:"host"`
 	Client []byte    `json:"client"`
 	UsedAt time.Time `json:"used_at,omitzero"`
@@ -112,6 +114,7 @@ func (b *book) change(ctx context.Context, f func(all []Invitation) ([]Invitatio
 		return fmt.Errorf("keep the invitations: %w", err)
 	}
 	b.mu.Lock()
+	// After the save: what is not on the disk must not admit anybody, and what is must not admit twice.
 	b.all = next
 	b.mu.Unlock()
 	return nil
@@ -194,6 +197,7 @@ func (b *book) use(ctx context.Context, id string, r Request, from string, fit f
 		return "", err
 	}
 	defer done()
+	// Read again under writer: another stream may have used the token since the handshake.
 	i, there := b.get(id)
 	if !there {
 		return "", errGone

@@ -10,9 +10,10 @@ const (
 	maxAtOnce     = 32 // streams
 	maxAtOnceHost = 4
 	maxFailedHost = 10 // in failWindow, by one host
-	maxFailed     = 300
-	failWindow    = time.Minute
-	maxHosts      = 4096 // counted separately
+	// Together with maxHosts it bounds the memory and the handshakes that a botnet can cause in a minute.
+	maxFailed  = 300
+	failWindow = time.Minute
+	maxHosts   = 4096 // counted separately
 )
 
 // guard counts open streams and failures of each host.
@@ -35,6 +36,7 @@ func newGuard(now func() time.Time) *guard {
 func (g *guard) enter(host string) (reason string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	// A clock that was set back begins a new window; otherwise the old one would last for as long as it was set back.
 	if now := g.now(); now.Sub(g.began) >= failWindow || now.Before(g.began) {
 		g.began, g.wrong = now, 0
 		clear(g.failed)

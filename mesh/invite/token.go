@@ -21,9 +21,10 @@ const tokenPrefix = "banmesh1-"
 
 const (
 	secretSize = 32
-	sumSize    = 4 // of the checksum, which only detects typing errors
-	maxAddrs   = 8
-	maxText    = 255 // bytes of an address, a name or a label
+	// Not for security: a forged token names an id that nobody has stored.
+	sumSize  = 4 // of the checksum, which only detects typing errors
+	maxAddrs = 8
+	maxText  = 255 // bytes of an address, a name or a label
 )
 
 // ErrToken is wrapped by the errors of ParseToken.
@@ -143,6 +144,7 @@ func derive(secret [secretSize]byte) keys {
 		return b
 	}
 	return keys{
+		// The id is sent in the clear; it is derived like the keys, so that it tells nothing about them.
 		id:     hex.EncodeToString(part("id", 16)),
 		host:   ed25519.NewKeyFromSeed(part("host", ed25519.SeedSize)),
 		client: ed25519.NewKeyFromSeed(part("client", ed25519.SeedSize)),

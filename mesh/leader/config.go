@@ -17,8 +17,9 @@ type Peer struct {
 // tuning holds the times of the election. All members should use the same; with different ones they still end up with one
 // leader, only later.
 type tuning struct {
-	Beat     time.Duration // between two heartbeats
-	Silence  time.Duration // how long a leader may say nothing before another member takes over
+	Beat    time.Duration // between two heartbeats
+	Silence time.Duration // how long a leader may say nothing before another member takes over
+	// Longer than a round trip: the second-ranked hears the first one's claim before its own turn.
 	Stagger  time.Duration // added per better-ranked peer, so that two do not claim at once
 	HandOver time.Duration // the stagger after a clean hand-over, which everybody hears of at once
 	Observe  time.Duration // between two heartbeats to Observers

@@ -36,6 +36,7 @@ func (s *sessions) note(now time.Time, name string, session Session) {
 }
 
 // excuse leaves a period out of everybody's silence.
+// After this member itself was suspended: the others were not silent, it was deaf.
 func (s *sessions) excuse(d time.Duration) {
 	for name, a := range s.of {
 		a.at = a.at.Add(d)

@@ -52,6 +52,7 @@ func openWithoutLinks(path string) (*os.File, error) {
 	if filepath.Clean(path) != path || !filepath.IsAbs(path) {
 		return nil, errors.New("its path is not a plain one from /")
 	}
+	// Each step is relative to an open directory, so that a rename above changes nothing.
 	at, err := os.OpenFile("/", passDir, 0)
 	if err != nil {
 		return nil, err
@@ -122,6 +123,7 @@ func giveTo(dir, parent *os.File) error {
 	if !ok || st.Uid == 0 {
 		return nil
 	}
+	// Chown of a directory that its owner swapped in would give away what root keeps there.
 	if names, err := dir.Readdirnames(1); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("it is another directory than the one just made, with %q in it (%v)", names, err)
 	}

@@ -46,6 +46,7 @@ func Drain(ctx context.Context, apply func(context.Context, Entry) error, spools
 	var all []place
 	for _, s := range spools {
 		select {
+		// Taken for all spools before the first entry: two drains that interleave would apply an unban before its ban.
 		case s.draining <- struct{}{}:
 			defer func() { <-s.draining }()
 		case <-ctx.Done():
@@ -100,6 +101,7 @@ func (p place) drain(ctx context.Context, apply func(context.Context, Entry) err
 	if err == nil {
 		d.Applied++
 		if err := os.Remove(filepath.Join(p.dir, p.name)); err != nil {
+			// The drain ends here, and status shows that the spool is not drained.
 			// Otherwise the same entry would be applied again each second.
 			return fmt.Errorf("spool: %w", err)
 		}
@@ -159,6 +161,7 @@ func (s *Spool) read(name string) (Entry, error) {
 	if !info.Mode().IsRegular() {
 		return Entry{}, fmt.Errorf("not a plain file but %s", info.Mode().Type())
 	}
+	// A hard link could name any file of the same disk that root can read.
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
 		return Entry{}, errors.New("the file has a second name elsewhere")
 	}
@@ -209,6 +212,7 @@ func (s *Spool) setAside(name string) error {
 	if err != nil {
 		return reason(err)
 	}
+	// The names sort by time, so that the first are the oldest.
 	for i := 0; i <= len(kept)-maxAside; i++ {
 		os.RemoveAll(filepath.Join(aside, kept[i].Name()))
 	}

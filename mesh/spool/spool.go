@@ -22,6 +22,7 @@ import (
 )
 
 const (
+	// A fail2ban that bans ten times a second fills it in half an hour without an agent.
 	maxEntries = 20_000   // files in one spool
 	maxAside   = 1_000    // files set aside
 	maxSize    = 16 << 20 // bytes of an entry; a bulk call fits
@@ -109,6 +110,7 @@ func (s *Spool) put(name string, b []byte) error {
 	}
 	// Go through the open directory: its owner, who may not be root, can replace the name meanwhile.
 	tmp := below(dir, tempPrefix+name)
+	// Under another name first: a drain must never see half an entry.
 	if err := writeFile(tmp, b, info); err != nil {
 		os.Remove(tmp)
 		return err
@@ -117,6 +119,7 @@ func (s *Spool) put(name string, b []byte) error {
 		os.Remove(tmp)
 		return err
 	}
+	// Without it a power loss could take the name of a file whose content is safe.
 	return dir.Sync()
 }
 

@@ -35,6 +35,7 @@ func (s *Spool) LeaveNote(socket string) error {
 	if err != nil {
 		return fmt.Errorf("say where the spool is: %w", err)
 	}
+	// After the rename there is nothing of that name any more.
 	defer os.Remove(f.Name())
 	defer f.Close()
 	// Every user of the socket must be able to read it.

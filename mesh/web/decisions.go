@@ -31,6 +31,7 @@ const (
 	// endsAgree is how far an end may move, in milliseconds, before bouncers are told.
 	endsAgree = 2 * 1000
 	// maxBouncers bounds the bouncers whose last answers are remembered.
+	// Each holds a list, shared with others as long as nothing changes.
 	maxBouncers = 64
 	// maxAnswers bounds the answers that are written at once: one of 50,000 decisions is 8 MB. Further requests wait for
 	// answerWithin; after that they get a 503.
@@ -117,13 +118,16 @@ func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
 		d.write(w, r, []byte(`{"deleted":null,"new":null}`))
 		return
 	}
+	// Scopes and origins are part of it: two bouncers of one host that ask for different things hold different lists.
 	who := r.Header.Get(keyHeader) + " " + hostOf(r.RemoteAddr) + " " + q.Get("scopes") + " " + q.Get("origins")
+	// Released before the answer is written: a slow bouncer must delay no other.
 	d.mu.Lock() // one at a time, so that a bouncer's list is never compared with an older one
 	now := d.now()
 	entries := d.effective.current()
 	d.asked = now
 	b := d.bouncers[who]
 	var came, went []entry
+	// A bouncer that has restarted holds nothing, whatever it was sent before.
 	if b == nil || q.Get("startup") == "true" {
 		delete(d.bouncers, who) // treat it as empty until this answer has arrived
 		// A new bouncer may hold decisions from an earlier run of this agent. Sending everything again changes nothing for
@@ -179,6 +183,7 @@ func changed(old, now []entry, at store.Millis) (came, went []entry) {
 			order = -1
 		default:
 			a, b := old[0], now[0]
+			// Compared by prefix alone, since the same prefix with another end is one decision that has moved.
 			a.until, b.until = 0, 0
 			order = a.compare(b)
 		}

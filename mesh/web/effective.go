@@ -23,6 +23,7 @@ type effective struct {
 	entries []entry   // shared and immutable: a new list replaces it
 	read    time.Time // when the whole set was last read; zero if never
 
+	// Apart from mu, since changed runs under the store's lock and must not wait for a reading of the set.
 	noted sync.Mutex // taken after mu
 	some  map[netip.Prefix]struct{}
 	all   bool
@@ -65,6 +66,7 @@ func (e *effective) current() []entry {
 	some, all := e.takeChanges() // before reading the set, so that later changes are noted again
 	age := e.now().Sub(e.read)
 	switch {
+	// age < 0 is a clock that was set back.
 	case all || age < 0 || age >= 2*lookAgain:
 		e.reread()
 	case len(some) > 0:

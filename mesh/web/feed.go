@@ -61,6 +61,7 @@ func (f *feeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v.gzip = form != srx && acceptsGzip(r.Header.Values("Accept-Encoding"))
+	// Most pollers send the tag of what they have and get a 304, so that the body need not be made for them.
 	needBody := r.Method != http.MethodHead && r.Header.Get("If-None-Match") == "" && r.Header.Get("If-Modified-Since") == ""
 	e, err := f.get(r.Context(), v, needBody)
 	if err != nil {
@@ -124,6 +125,7 @@ func parseVariant(form format, q url.Values) (variant, error) {
 	}
 	v.cidr = v.cidr && (form == plain || form == srx)
 	// The kernel's interval sets refuse overlapping elements.
+	// A default for the others would change what a reader can find in the list by its text.
 	v.aggregate = v.aggregate || form == nft
 	return v, nil
 }

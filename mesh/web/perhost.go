@@ -28,6 +28,7 @@ func (l *perHost) Accept() (net.Conn, error) {
 		}
 		host := sourceOf(c.RemoteAddr())
 		if !l.enter(host) {
+			// Closed without an answer: writing one could block, and costs more than the caller spent.
 			_ = c.Close()
 			continue
 		}

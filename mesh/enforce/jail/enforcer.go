@@ -77,6 +77,7 @@ type Enforcer struct {
 
 	mu     sync.Mutex
 	status enforce.Status
+	// The jail's own hook reports these unbans as well, possibly much later by the spool; they must not pass for a human's.
 	lifted map[netip.Prefix]time.Time // what the jail was last told to unban, and when
 	look   bool                       // the jail has started: read what it holds
 
@@ -88,6 +89,7 @@ func New(cfg Config) (*Enforcer, error) {
 	if cfg.Jail == "" {
 		cfg.Jail = defaultJail
 	}
+	// Zero is a caller that leaves it open; config.Validate refuses it in a file.
 	if cfg.Limit <= 0 {
 		cfg.Limit = defaultLimit
 	}
@@ -146,6 +148,7 @@ func (j *Enforcer) poke() {
 // Unbanned is called by the jail's unban hook. It ignores what the Enforcer itself unbanned. Everything else is an operator's
 // decision and covers the offences known now: the prefix is fed again when a peer reports a newer one. A restart of fail2ban
 // does not look like that, because it calls the flush hook instead.
+// fail2ban waits for the hook to return, so that nothing in here may ask fail2ban.
 func (j *Enforcer) Unbanned(ctx context.Context, prefix netip.Prefix, start time.Time) error {
 	j.mu.Lock()
 	at, own := j.lifted[prefix]
@@ -190,6 +193,7 @@ func (j *Enforcer) relook() { j.Started() }
 // good. An error says what to do.
 func (j *Enforcer) Remove(ctx context.Context) error {
 	shape, err := j.cfg.Client.Shape(ctx, j.cfg.Jail)
+	// A jail of another shape belongs to somebody else, and what it bans is not ours to remove.
 	if errors.Is(err, fail2ban.ErrNoJail) || err == nil && misfit(shape) != nil {
 		return nil // nothing was ever fed
 	}

@@ -180,7 +180,9 @@ func (j *Enforcer) bring(ctx context.Context) (more bool, err error) {
 			del = append(del, p)
 		}
 	}
+	// One more than fits was collected on purpose: it shows that another turn is needed.
 	more = len(add) > r.batch || len(del) > r.batch
+	// Lifts first: somebody waits to get through, and they make room within the limit.
 	if err := j.lift(ctx, del[:min(len(del), r.batch)]); err != nil {
 		return false, err
 	}
@@ -205,6 +207,7 @@ func (j *Enforcer) ban(ctx context.Context, prefixes []netip.Prefix) error {
 func (j *Enforcer) lift(ctx context.Context, prefixes []netip.Prefix) error {
 	j.mu.Lock()
 	for _, p := range prefixes {
+		// The hook may come while the call below is still under way.
 		j.lifted[p] = j.cfg.Now() // before its hook comes
 	}
 	j.mu.Unlock()
@@ -230,6 +233,7 @@ func (j *Enforcer) call(prefixes []netip.Prefix, change func() error) error {
 	}
 	took := time.Since(began)
 	switch {
+	// fail2ban's own work waits behind a call that takes that long.
 	case took > slow:
 		r.batch = max(r.batch/2, batchLeast)
 	case took < quick && len(prefixes) == r.batch:
@@ -271,6 +275,7 @@ func (j *Enforcer) failed(err error) {
 	r.retry = min(max(2*r.retry, retryFirst), retryMost)
 	r.pause = time.Now().Add(r.retry)
 	if errors.Is(err, fail2ban.ErrTimeout) {
+		// It answered nothing in time; a smaller call may get through.
 		r.batch = batchLeast
 	}
 	detail := advice(j.cfg.Jail, err)

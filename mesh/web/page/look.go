@@ -26,6 +26,7 @@ type look struct {
 	known   bool      // one was received
 	err     error     // why the last request failed
 	at      time.Time // zero before the first one
+	// how long the agent needed, which sets the pace of the next one
 	took    time.Duration
 	outdate time.Time // since when it is known to be outdated
 }
@@ -78,6 +79,7 @@ func (p *Page) see(ctx context.Context) *look {
 		next.status, next.members, next.known = status, members, true
 		p.timeline.sample(&status, p.now())
 	case ctx.Err() != nil:
+		// Its error would be shown to all other viewers.
 		return &next // this caller has gone; the next one asks for itself
 	}
 	p.look.Store(&next)

@@ -10,6 +10,7 @@ import (
 
 const (
 	// framePace is the least time between two frames.
+	// Four frames a second look alive; more would cost the agent and the browser for nothing.
 	framePace = 250 * time.Millisecond
 
 	// fillMost is the number of live bans up to which the page reads all of them when it begins to watch. Beyond that it
@@ -17,6 +18,7 @@ const (
 	fillMost = 100_000
 
 	// fillPace is the least time between two readings of all bans.
+	// A reader so slow that it keeps losing events must not have a hundred thousand bans read all the time.
 	fillPace = time.Minute
 )
 
@@ -63,6 +65,7 @@ func (p *Page) poke() {
 // pace builds frames while somebody watches, and otherwise samples the counts each minute.
 func (p *Page) pace(ctx context.Context) {
 	for {
+		// On the minute, since the plots count in whole minutes.
 		wait := time.Minute - time.Duration(p.now().UnixNano())%time.Minute
 		if p.viewers.Load() > 0 {
 			wait = p.lookAge()

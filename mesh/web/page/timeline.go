@@ -75,6 +75,7 @@ func (f *timeline) apply(e control.Event, now time.Time) {
 	case "ban":
 		f.add(b)
 		f.seen.add(b)
+		// What the reading of all bans has counted is not counted again.
 		if e.Time >= f.filled {
 			f.history.count(b.Start.Time(), now)
 		}
@@ -140,6 +141,7 @@ func (f *timeline) fill(now time.Time, list func(take func(*control.Ban)) error)
 			b := ban{listed.Prefix, r.Origin, r.Jail, r.Start, r.Until}
 			past.count(b.Start.Time(), now)
 			seen.add(b)
+			// Sorting now and then keeps the memory small while a hundred thousand bans pass.
 			if newest = append(newest, b); len(newest) == 20*keptNewest {
 				slices.SortStableFunc(newest, newer)
 				newest = newest[:keptNewest]
