@@ -33,13 +33,13 @@ func (t *table) skews(drift time.Duration) (all []time.Duration, measured int) {
 	alive, gone := make(map[string][]time.Duration), make(map[string][]time.Duration)
 	lost := 0
 	for _, p := range t.all {
-		switch h := voice(p.addr); {
+		switch {
 		case !p.hasSkew:
 		case p.state == Alive:
-			alive[h] = append(alive[h], p.skew-drift)
+			alive[p.host] = append(alive[p.host], p.skew-drift)
 			measured++
 		default:
-			gone[h] = append(gone[h], p.skew-drift)
+			gone[p.host] = append(gone[p.host], p.skew-drift)
 			lost++
 		}
 	}

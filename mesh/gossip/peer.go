@@ -6,6 +6,7 @@ import "time"
 type peer struct {
 	name  string
 	addr  string
+	host  string // whose vote its clock is, see voice
 	meta  nodeMeta
 	state MemberState
 	since time.Time // when the state began

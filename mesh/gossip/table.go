@@ -175,7 +175,10 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventK
 	case p.addr != addr || p.meta != meta:
 		kind, news = MemberUpdated, true
 	}
-	p.addr, p.meta, p.state, p.seen = addr, meta, Alive, now
+	if p.addr != addr {
+		p.addr, p.host = addr, voice(addr)
+	}
+	p.meta, p.state, p.seen = meta, Alive, now
 	t.refresh()
 	return kind, news, t.member(p)
 }

@@ -19,7 +19,7 @@ type Stall struct {
 
 	mu     sync.Mutex
 	seen   Progress
-	since  time.Time // when something last moved, nothing waited or the leader changed
+	since  time.Time // when something last moved, was first seen to wait, or the leader changed
 	waited time.Time // when a leader last said that it waits for another administrator
 	leader string
 	round  int // leaders in a row under which nothing moved
@@ -35,8 +35,8 @@ type Progress struct {
 }
 
 const (
-	// StallLook is the time between two looks.
-	StallLook = 5 * time.Second
+	// StallLook is the time between two looks. Each costs a plan of all bans.
+	StallLook = 15 * time.Second
 
 	// BarredFor is how long a leader that commits nothing is passed over.
 	BarredFor = 10 * time.Minute
@@ -64,11 +64,12 @@ func (s *Stall) Look(now time.Time, p Progress, who string, self bool, work Stat
 	}
 	moved := p.Placed != s.seen.Placed || p.Newest != s.seen.Newest
 	waits := p.Add > 0 || p.Remove > 0
+	waited := s.seen.Add > 0 || s.seen.Remove > 0
 	s.seen = p
 	if moved || !waits || s.since.IsZero() {
 		s.round, s.text = 0, ""
 	}
-	if moved || !waits || who != s.leader || s.since.IsZero() {
+	if moved || !waits || !waited || who != s.leader || s.since.IsZero() {
 		s.since, s.leader = now, who
 		return ""
 	}

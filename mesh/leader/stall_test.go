@@ -120,3 +120,18 @@ func TestAStalledLeaderLetsTheOthersTryAgain(t *testing.T) {
 		t.Errorf("warning %q", s.Warning())
 	}
 }
+
+// What comes between two looks has not waited since the first of them.
+func TestALeaderHasItsTimeFromWhenSomethingWaits(t *testing.T) {
+	s, now := patient(), time.Now()
+	s.Look(now, Progress{Placed: 10}, "busy", false, Idle)
+	at := now.Add(StallLook)
+	for end := at.Add(30 * time.Second); at.Before(end); at = at.Add(StallLook) {
+		if bar := s.Look(at, Progress{Add: 1, Placed: 10}, "busy", false, Idle); bar != "" {
+			t.Fatalf("barred %v after a ban was first seen to wait, want patience of %v", at.Sub(now)-StallLook, s.patience)
+		}
+	}
+	if bar := s.Look(at, Progress{Add: 1, Placed: 10}, "busy", false, Idle); bar != "busy" {
+		t.Errorf("bars %q once patience is over, want busy", bar)
+	}
+}

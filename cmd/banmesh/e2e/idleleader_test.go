@@ -49,7 +49,7 @@ func TestALeaderThatCommitsNothingIsPassedOver(t *testing.T) {
 	}
 	began := time.Now()
 	all[1].must("ban", "203.0.113.7", "--for", "1h")
-	eventually(t, 90*time.Second, "the ban at the conductor", func() bool {
+	eventually(t, 2*time.Minute, "the ban at the conductor", func() bool {
 		return slices.Contains(cond.running(t), "203.0.113.7/32")
 	})
 	committed := time.Since(began)
