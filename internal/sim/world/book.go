@@ -202,7 +202,8 @@ func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply co
 			if o.origin != m.name || o.jail != c.Jail || o.prefix != p || f.lifted {
 				continue
 			}
-			if _, still := held(a, p)[o]; still {
+			// By a clock that was set ahead the ban is over, there alone: then this is its end, and lifts nothing.
+			if _, still := held(a, p)[o]; still || f.until <= store.At(m.now()) {
 				f.doubt = true
 				continue
 			}

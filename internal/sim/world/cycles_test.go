@@ -35,15 +35,10 @@ func cycles(t *testing.T, n int) {
 	defer os.RemoveAll(dir)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(Config{Seed: 1, Members: 3, Calm: true, Dir: dir})
-		for _, m := range w.members {
-			if err := os.MkdirAll(m.dir, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := m.start(); err != nil {
-				t.Fatal(err)
-			}
+		defer w.close()
+		if !w.open() {
+			t.Fatal(w.faults)
 		}
-		w.settle()
 		address := netip.MustParseAddr("198.51.100.7")
 		ps := control.Prefixes{netip.PrefixFrom(address, 32)}
 		records := func(m *Member) (n int) {
@@ -92,11 +87,5 @@ func cycles(t *testing.T, n int) {
 		for _, f := range w.faults {
 			t.Error(f)
 		}
-		for _, m := range w.members {
-			m.halt()
-		}
-		time.Sleep(10 * time.Minute) // memberlist leaves timers behind
-		w.net.Close()
-		synctest.Wait()
 	})
 }

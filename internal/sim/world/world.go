@@ -186,18 +186,36 @@ func (w *World) in(d time.Duration, do func()) {
 	w.later = append(w.later, event{time.Now().Add(d), do})
 }
 
-func (w *World) run() {
+// open starts all members and waits until they agree.
+func (w *World) open() bool {
 	for _, m := range w.members {
 		if err := os.MkdirAll(m.dir, 0o700); err != nil {
 			w.fault("%v", err)
-			return
+			return false
 		}
 		if err := m.start(); err != nil {
 			w.fault("start %s: %v", m.name, err)
-			return
+			return false
 		}
 	}
-	w.settle()
+	return w.settle()
+}
+
+// close stops all members and leaves no goroutine.
+func (w *World) close() {
+	for _, m := range w.members {
+		m.halt()
+	}
+	time.Sleep(10 * time.Minute) // memberlist leaves timers behind
+	w.net.Close()
+	synctest.Wait()
+}
+
+func (w *World) run() {
+	defer w.close()
+	if !w.open() {
+		return
+	}
 	w.hallow()
 	w.resume()
 	next := w.between()
@@ -213,12 +231,6 @@ func (w *World) run() {
 		w.quietPoint()
 	}
 	w.now("the end")
-	for _, m := range w.members {
-		m.halt()
-	}
-	time.Sleep(10 * time.Minute) // memberlist leaves timers behind
-	w.net.Close()
-	synctest.Wait()
 }
 
 // resume continues at a round time, since reaching agreement takes a different time in each run.
