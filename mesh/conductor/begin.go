@@ -209,7 +209,7 @@ func (e *edit) mayRevert(d *Difference) bool {
 // editedBy returns the error that says whose edits are in the way.
 func (e *edit) editedBy(d *Difference) error {
 	detail := d.Detail()
-	if bans := len(d.change.removed); bans > 0 {
+	if bans := len(d.change.removed); bans > 0 && e.s.Candidate() != PrivateCandidate { // which holds only its own edits at commit
 		detail += fmt.Sprintf("; committing that candidate lifts %d bans", bans)
 	}
 	if e.s.Candidate() == PrivateCandidate {
