@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,112 +133,6 @@ func Open(cfg Config) (*Store, error) {
 	s.done.Go(s.write)
 	s.done.Go(s.notifyChanges)
 	return s, nil
-}
-
-// load fills the set from the file.
-func (s *Store) load() error {
-	set := s.set
-	set.quiet = true
-	set.now = At(s.cfg.Now())
-	set.hz.at = Minute(set.now.Time())
-	set.hz.expired = expiryMinute(set.now)
-	byDisk := make(map[uint32]*logState)
-	strings := make(names)
-	fresh := make([]uint32, 0, 1024)
-	leftOut := make(map[string]int) // records beyond a limit, by origin
-	var current *logState
-	flush := func() {
-		if current != nil {
-			current.insert(&set.slab, fresh)
-			fresh = fresh[:0]
-		}
-	}
-	err := s.disk.load(visitor{
-		log: func(h logHeader) error {
-			if byDisk[h.disk] != nil || set.byID[h.id] != nil {
-				return errors.New("log named twice")
-			}
-			l := set.restoreLog(h.id, h.disk)
-			l.held = h.held
-			byDisk[h.disk] = l
-			set.touched[l] = struct{}{}
-			return nil
-		},
-		record: func(disk uint32, seq uint64, enc []byte) error {
-			l := byDisk[disk]
-			if l == nil {
-				return errors.New("record of no log")
-			}
-			r := &reader{b: enc}
-			it := item{}
-			ok := r.record(&it, strings)
-			r.end()
-			if !r.ok() || it.seq != seq { // it stays in the file as long as others of its log do: a later version may read it
-				s.setAside(Dot{l.id, seq}, cmp.Or(r.reason, "it has another number"), true)
-				l.held = l.held.without(rangeSet{{seq, seq}})
-				return nil
-			}
-			if !ok { // a newer version wrote it: it stays in the file for that version, and peers may send it again
-				l.held = l.held.without(rangeSet{{it.seq, it.seq}})
-				return nil
-			}
-			if l != current || it.kind == KindGone { // a Gone removes records of the log
-				flush()
-				current = l
-			}
-			it.enc = enc
-			switch i, res := set.add(l, &it, false); res {
-			case added:
-				fresh = append(fresh, i)
-				if len(fresh) == cap(fresh) {
-					flush()
-				}
-			case superseded: // it was not when it was written
-				set.out.removed = append(set.out.removed, removal{l, it.seq})
-			case refused: // limits were higher then, or it was another version's
-				leftOut[l.id.Origin]++
-				l.held = l.held.without(rangeSet{{seq, seq}})
-				return nil
-			}
-			l.held = l.held.add(seqRange{it.seq, it.seq})
-			return nil
-		},
-		notice: func(n Notice) { s.keepNotice(n) },
-		bad: func(id uint64, reason string) {
-			s.log.Warn("a notice to fail2ban in the store file cannot be read and is dropped", "notice", id, "reason", reason)
-			s.noticed = max(s.noticed, id)
-			s.later(func(p *plan) error {
-				p.done = append(p.done, id)
-				p.used = true
-				return nil
-			})
-		},
-		meta: func(key string, value []byte) { s.meta[key] = value },
-		doubt: func(what string) {
-			s.doubt = fmt.Sprintf("the store file %s: %s", s.cfg.Path, what)
-			s.log.Error("the store was damaged", "file", s.cfg.Path, "what", what)
-		},
-	})
-	if err != nil {
-		return err
-	}
-	flush()
-	for origin, n := range leftOut {
-		s.log.Warn("records in the store file exceed a limit and do not count", "origin", origin, "records", n)
-	}
-	id := LogID{s.cfg.Origin, s.cfg.Random.Uint64()}
-	for set.byID[id] != nil {
-		id.Epoch = s.cfg.Random.Uint64()
-	}
-	s.own = set.log(id)
-	set.own = s.own
-	s.loadEpochs()
-	s.loadLives()
-	set.finish()
-	s.loadConfirmed()
-	set.quiet = false
-	s.collect()
-	return nil
 }
 
 // Close writes what is pending and releases the file. Later calls of writers get ErrClosed.
