@@ -93,9 +93,15 @@ func byEpoch(ranges []goneRange) iter.Seq2[uint64, rangeSet] {
 	}
 }
 
-// addedGone removes what a new Gone names. It looks only at numbers that no other Gone of the origin names.
-func (s *set) addedGone(i uint32) {
+// addedGone removes the Gones that a new one replaces, and what it names. It looks only at numbers that no other Gone of the
+// origin names.
+func (s *set) addedGone(i uint32, old []uint32) {
 	o := s.originOf(s.slab.at(i))
+	stale := o.goneStale
+	for _, c := range old {
+		s.remove(c)
+	}
+	o.goneStale = stale // the new one names what they named
 	gone := s.gone(o)
 	s.recheckAwaiting()
 	for epoch, named := range byEpoch(s.gones[i]) {

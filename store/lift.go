@@ -127,8 +127,8 @@ func (s *set) addedBan(i, head uint32, wasLive bool) {
 	}
 }
 
-// addedLift applies the effect of a new lift on the records present.
-func (s *set) addedLift(i, head uint32) {
+// addedLift applies the effect of a new lift on the records present, and removes the lifts that it replaces.
+func (s *set) addedLift(i, head uint32, old []uint32) {
 	r := s.slab.at(i)
 	if s.lifts[i].foreign(s.originOf(r).name) {
 		r.flags |= flagForeign
@@ -140,6 +140,12 @@ func (s *set) addedLift(i, head uint32) {
 			s.lifted(c, i)
 		}
 		c = t.next
+	}
+	for _, o := range old { // what they cover stays covered, unless the new one is over a limit
+		s.remove(o)
+	}
+	if len(old) > 0 && r.is(flagOver) {
+		s.recheckTargets(i)
 	}
 }
 

@@ -301,7 +301,9 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	if replaced {
 		return 0, superseded
 	}
-	if !mine && len(old) == 0 && (s.crowded(o, it.key, chain) || it.kind == KindGone && o.gones >= maxGones && !s.quiet) {
+	// The file may hold more Gones than are kept now: a version without that bound wrote it, and what they withdraw would come back.
+	crowded := s.crowded(o, it.key, chain) || it.kind == KindGone && o.gones >= maxGones && !s.quiet
+	if !mine && len(old) == 0 && crowded {
 		return 0, refused
 	}
 	wasLive := false
@@ -325,35 +327,29 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		if gone {
 			s.spent = append(s.spent, i)
 		}
-		s.addedLift(i, head)
-		for _, o := range old { // what the older lifts cover stays covered, unless the new one is over a limit
-			s.remove(o)
-		}
-		if len(old) > 0 && s.slab.at(i).is(flagOver) {
-			s.recheckTargets(i)
-		}
+		s.addedLift(i, head, old)
 	case KindGone:
 		s.admit(i)
 	default:
 		s.addedOther(i, head, wasLive)
 	}
-	if it.enc == nil {
-		s.enter(i, s.hash(i))
-		s.weigh(o, units(len(s.scratch)-len(l.salt)))
-	} else {
-		s.scratch = append(s.scratch[:0], l.salt...)
-		s.enter(i, hashRecord(s.scratch, it.enc))
-		s.weigh(o, units(len(it.enc)))
-	}
+	s.count(i, l, it)
 	if it.kind == KindGone {
-		stale := o.goneStale
-		for _, c := range old {
-			s.remove(c)
-		}
-		o.goneStale = stale // the new one names what they named
-		s.addedGone(i)
+		s.addedGone(i, old)
 	}
 	return i, added
+}
+
+// count adds a new record to the root and to what its origin stores.
+func (s *set) count(i uint32, l *logState, it *item) {
+	if it.enc == nil {
+		s.enter(i, s.hash(i))
+		s.weigh(l.origin, units(len(s.scratch)-len(l.salt)))
+		return
+	}
+	s.scratch = append(s.scratch[:0], l.salt...)
+	s.enter(i, hashRecord(s.scratch, it.enc))
+	s.weigh(l.origin, units(len(it.enc)))
 }
 
 func (s *set) weigh(o *origin, n int) {

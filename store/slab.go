@@ -40,6 +40,7 @@ const (
 
 func (r *rec) is(f flags) bool { return r.flags&f != 0 }
 
+// A chunk takes 64 KB: most stores hold a few hundred records, and a million of them need a thousand chunks.
 const (
 	chunkBits = 10
 	chunkLen  = 1 << chunkBits

@@ -24,25 +24,11 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 		a, b := it.lift, s.lifts[i]
 		more := it.until >= r.until && (a.confirmed || !b.confirmed) && a.includes(b)
 		less := r.until >= it.until && (b.confirmed || !a.confirmed) && b.includes(a)
-		switch {
-		case more && less:
-			by = s.compareOrder(l, it, r)
-			return by, by != 0
-		case more:
-			return 1, true
-		}
-		return -1, less
+		return s.keepsRicher(l, it, r, more, less)
 	case KindGone:
 		more := it.until >= r.until && includesGone(it.gone, s.gones[i])
 		less := r.until >= it.until && includesGone(s.gones[i], it.gone)
-		switch {
-		case more && less:
-			by = s.compareOrder(l, it, r)
-			return by, by != 0
-		case more:
-			return 1, true
-		}
-		return -1, less
+		return s.keepsRicher(l, it, r, more, less)
 	case KindBan:
 		return cmp.Compare(it.seq, r.seq), r.log == l.index && r.seq != it.seq && s.labels.at(r.label).jail == it.jail
 	case KindNeverBan:
@@ -56,6 +42,18 @@ func (s *set) replaces(l *logState, it *item, retain Millis, i uint32) (by int, 
 		return by, r.log == l.index && by != 0 && by*kept >= 0
 	}
 	return 0, false
+}
+
+// keepsRicher is replaces for two of which one replaces the other if it says no less; of equals the later one is left.
+func (s *set) keepsRicher(l *logState, it *item, r *rec, more, less bool) (by int, ok bool) {
+	switch {
+	case more && less:
+		by = s.compareOrder(l, it, r)
+		return by, by != 0
+	case more:
+		return 1, true
+	}
+	return -1, less
 }
 
 func (s *set) compareOrder(l *logState, it *item, r *rec) int {

@@ -34,7 +34,7 @@ var plants = []plant{
 		{"if r.until > p.now && !slices.ContainsFunc(live, o.same) {", "if r.until > p.now && len(offences) == 1 && !slices.ContainsFunc(live, o.same) {"},
 	}, histories},
 	{"lifts pile up", "store/supersede.go", [][2]string{
-		{"\t\tcase more:\n\t\t\treturn 1, true\n\t\t}\n\t\treturn -1, less\n\tcase KindGone:", "\t\t}\n\t\treturn 0, false\n\tcase KindGone:"},
+		{"return s.keepsRicher(l, it, r, more, less)\n\tcase KindGone:", "return s.keepsRicher(l, it, r, more && less, more && less)\n\tcase KindGone:"},
 	}, []string{"-run", "^TestAThousandCyclesAtThreeAgents$", "../world"}},
 	{"what was placed leaves a record for its whole lease", "store/gone.go", [][2]string{
 		{"case KindAllow, KindPlaced, KindFreeze, KindBlock:\n\t\treturn true", "case KindAllow, KindFreeze, KindBlock:\n\t\treturn true"},
