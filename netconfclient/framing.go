@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 )
 
@@ -61,7 +62,7 @@ func (f *frameReader) readDelimited(limit int) ([]byte, error) {
 }
 
 func (f *frameReader) readChunked(limit int) ([]byte, error) {
-	var msg bytes.Buffer
+	var msg pieces
 	for first := true; ; first = false {
 		size, err := f.chunkSize()
 		if err != nil {
@@ -74,18 +75,54 @@ func (f *frameReader) readChunked(limit int) ([]byte, error) {
 			if first {
 				return nil, errFraming
 			}
-			return msg.Bytes(), nil
+			return msg.join(), nil
 		}
-		if size > int64(limit-msg.Len()) {
+		if size > int64(limit-msg.size) {
 			return nil, errMessageSize
 		}
-		if _, err := io.CopyN(&msg, f.r, size); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, err
+		if err := msg.readFrom(f.r, int(size)); err != nil {
+			return nil, unexpected(err)
 		}
 	}
+}
+
+// pieces collects a message. A buffer that grows would take twice the size of a large configuration, and leave as much garbage.
+type pieces struct {
+	full [][]byte
+	last []byte
+	size int
+}
+
+const (
+	firstPiece = 4 << 10
+	mostPiece  = 256 << 10
+)
+
+// readFrom reads n bytes.
+func (p *pieces) readFrom(r io.Reader, n int) error {
+	for n > 0 {
+		if len(p.last) == cap(p.last) {
+			if p.last != nil {
+				p.full = append(p.full, p.last)
+			}
+			p.last = make([]byte, 0, min(max(2*cap(p.last), firstPiece), mostPiece))
+		}
+		free := p.last[len(p.last):min(len(p.last)+n, cap(p.last))]
+		if _, err := io.ReadFull(r, free); err != nil {
+			return err
+		}
+		p.last = p.last[:len(p.last)+len(free)]
+		p.size += len(free)
+		n -= len(free)
+	}
+	return nil
+}
+
+func (p *pieces) join() []byte {
+	if len(p.full) == 0 {
+		return p.last
+	}
+	return slices.Concat(append(p.full, p.last)...)
 }
 
 // chunkSize reads a chunk's header, or the end of the chunks as 0.

@@ -159,3 +159,19 @@ func TestALineEndBehindTheHelloIsNoChunk(t *testing.T) {
 		t.Errorf("between later messages: %q, %v", got, err)
 	}
 }
+
+// A message longer than what is read at a time comes out whole.
+func TestALongMessageIsWhole(t *testing.T) {
+	want := make([]byte, 700_001)
+	for i := range want {
+		want[i] = byte('a' + i%23)
+	}
+	wire, err := frame(want, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := frameReader{r: newReader(bytes.NewReader(wire)), chunked: true}
+	if got, err := f.read(len(want)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
