@@ -86,6 +86,12 @@ func (b *seedBook) trouble(seed string) error {
 	return b.failed[seed]
 }
 
+func (b *seedBook) hasAnswered(seed string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.answered[seed]
+}
+
 // Unanswered says for each member to join that has not answered since the start why it has not.
 func (m *Mesh) Unanswered() []string {
 	if time.Since(m.started) < seedWait {
@@ -100,8 +106,19 @@ func (m *Mesh) Unanswered() []string {
 	return w
 }
 
-// NeverMet reports whether there are members to join and this one has never met any, in this run or an earlier one.
+// NeverMet reports whether there are members to join, one at least has not answered, and this one has never met any, in this
+// run or an earlier one.
 func (m *Mesh) NeverMet() bool {
+	return m.metNobody(func(seed string) bool { return m.known.book.trouble(seed) != nil })
+}
+
+// unmet is NeverMet from the start on: a member that was not tried yet has not answered either.
+func (m *Mesh) unmet() bool {
+	return m.metNobody(func(seed string) bool { return !m.known.book.hasAnswered(seed) })
+}
+
+// metNobody reports whether this one has never met any member, and lacks one of those that it joins.
+func (m *Mesh) metNobody(lacks func(seed string) bool) bool {
 	if m.table.size() > 0 {
 		return false
 	}
@@ -111,7 +128,7 @@ func (m *Mesh) NeverMet() bool {
 	if met {
 		return false
 	}
-	return slices.ContainsFunc(m.known.hosts(), func(h string) bool { return h != m.addr() && m.known.book.trouble(h) != nil })
+	return slices.ContainsFunc(m.known.hosts(), func(h string) bool { return h != m.addr() && lacks(h) })
 }
 
 // knocks are hosts that opened a stream without a key of this mesh.

@@ -86,6 +86,9 @@ func TestMembersThatHaveNotAnsweredAreNamed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if nd.mesh.InSync() {
+			t.Error("it says that it is in sync before anybody has answered")
+		}
 		time.Sleep(seedWait + 5*time.Second)
 		w := strings.Join(nd.mesh.Unanswered(), "\n")
 		for _, want := range []string{fl.nodes[0].addr.String() + ", which this router joins", hostAddr(200).String()} {

@@ -172,7 +172,7 @@ func (m *Mesh) Settled() bool { return m.sync.settle() }
 func (m *Mesh) InSync() bool {
 	equal, differ, unknown := m.table.agreement()
 	if equal+differ+unknown == 0 {
-		return !m.known.others() && !m.NeverMet()
+		return !m.known.others() && !m.unmet()
 	}
 	return differ == 0 && unknown == 0
 }
