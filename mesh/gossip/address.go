@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/memberlist"
+
+	"banmesh/internal/excerpt"
 )
 
 // The address that this member advertises, if the configuration leaves it open: the source address of the route to the members
@@ -194,7 +196,7 @@ func doubts(own netip.AddrPort, a addressing, members []Member) (out []Doubt) {
 	}
 	for addr, names := range at {
 		if slices.Sort(names); len(names) > 1 {
-			doubt(advertise+" on each, or `banmesh leave` where one is gone for good", "%s all say that they are at %s", strings.Join(names, " and "), addr)
+			doubt(advertise+" on each, or `banmesh leave` where one is gone for good", "%s all say that they are at %s", excerpt.Names(names), addr)
 		}
 	}
 	slices.SortFunc(out, func(a, b Doubt) int { return strings.Compare(a.What, b.What) })

@@ -142,7 +142,7 @@ func TestWhatIsOddAboutAddressesIsSaid(t *testing.T) {
 			[]string{"b says that it is at 172.17.0.1:7946, which is this router's address|here if 172.17.0.1 is not"}},
 		"another agent of this host": {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.17.0.1:7947"}}, nil},
 		"one that has left":          {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.17.0.1:7946", State: Left}}, nil},
-		"two peers with one address": {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.18.0.1:7946"}, {Name: "c", Addr: "172.18.0.1:7946"}}, []string{"b and c all say that they are at 172.18.0.1:7946|on each"}},
+		"two peers with one address": {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "172.18.0.1:7946"}, {Name: "c", Addr: "172.18.0.1:7946"}}, []string{"b, c all say that they are at 172.18.0.1:7946|on each"}},
 	} {
 		got := doubts(netip.MustParseAddrPort(c.own), c.a, c.members)
 		if len(got) != len(c.want) {

@@ -2,10 +2,10 @@ package peer
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/gossip"
 )
 
@@ -69,7 +69,7 @@ func (o *otherLimits) warnings(members []gossip.Member) []string {
 	if len(names) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("other limits at %s: what counts there may not count here; make `limits` the same on all routers", strings.Join(names, ", "))}
+	return []string{fmt.Sprintf("other limits at %s: what counts there may not count here; make `limits` the same on all routers", excerpt.Names(names))}
 }
 
 // LimitWarnings names the alive members whose limits are others than this router's.

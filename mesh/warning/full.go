@@ -3,7 +3,8 @@ package warning
 import (
 	"fmt"
 	"slices"
-	"strings"
+
+	"banmesh/internal/excerpt"
 )
 
 // Full say of which routers no more is kept, self among them or not.
@@ -15,10 +16,5 @@ func Full(self string, full []string) (w []string) {
 	if len(others) == 0 {
 		return w
 	}
-	const most = 5
-	names := strings.Join(others[:min(most, len(others))], ", ")
-	if n := len(others) - most; n > 0 {
-		names += fmt.Sprintf(" and %d more", n)
-	}
-	return append(w, fmt.Sprintf("nothing more of %s is kept here: limits.stored_per_origin or limits.stored is reached, also by bans that ended within two hours", names))
+	return append(w, fmt.Sprintf("nothing more of %s is kept here: limits.stored_per_origin or limits.stored is reached, also by bans that ended within two hours", excerpt.Names(others)))
 }

@@ -103,6 +103,8 @@ func (b *Lifts) Warnings(now time.Time) (w []string) {
 			by = append(by, name)
 		}
 	}
+	slices.Sort(w)
+	w = Few(w, "routers lifted many of this router's bans: `banmesh monitor` names them; if they are not yours, somebody has the gossip key")
 	if rest.bans > manyLifts {
 		w = append(w, fmt.Sprintf("%d of this router's bans were lifted in the last hour by others, a few each: `banmesh monitor` names them; if they are not your routers, somebody has the gossip key", rest.bans))
 	}

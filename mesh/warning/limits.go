@@ -19,7 +19,7 @@ func WideAllows(all []store.AllowEntry) (w []string) {
 			w = append(w, fmt.Sprintf("%s is allowed by %s since %s: nothing in it is blocked; end that with `banmesh allow remove %s`", e.Prefix, e.Origin, e.Start.Time().UTC().Format("2006-01-02 15:04:05 UTC"), e.Prefix))
 		}
 	}
-	return w
+	return Few(w, "networks wider than a /8 are allowed: `banmesh allow list` shows them, and who did it")
 }
 
 // Exceeding says what counts for nothing because its router exceeds a limit.
@@ -44,9 +44,5 @@ func Exceeding(all []store.Excess) (w []string) {
 		count(e.NeverBans, "never-ban prefix", "never-ban prefixes")
 		w = append(w, fmt.Sprintf("%s of %s do not count: it exceeds the limits; if it is not in order, `banmesh revoke --origin %s --block`", strings.Join(parts, ", "), e.Origin, shell.Quote(e.Origin)))
 	}
-	const most = 5
-	if n := len(w); n > most {
-		w = append(w[:most], fmt.Sprintf("%d more members exceed the limits: somebody makes them up; name the real ones in limits.members", n-most))
-	}
-	return w
+	return Few(w, "members exceed the limits: somebody makes them up; name the real ones in limits.members")
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/internal/shell"
 	"banmesh/mesh/gossip"
 )
@@ -18,6 +19,8 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 	warn := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	here := gossipPort(own)
 	var failed, behind, unknown []string
+	var stuck, muteFrom, muteTo, noStream, skewed []string
+	add := func(to *[]string, format string, args ...any) { *to = append(*to, fmt.Sprintf(format, args...)) }
 	name := ""      // of the last that failed
 	others := false // one of them answers
 	for _, m := range members {
@@ -28,7 +31,7 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 			failed, name = append(failed, who), m.Name
 		case m.State != gossip.Alive || m.Self:
 		case m.Agrees == gossip.Differs && m.Stuck != nil:
-			warn("not in sync with %s: %v: its disk hangs, or it refuses more (`banmesh status` there says so), or large packets are lost on the way, as in a tunnel: %s", who, m.Stuck, largePackets(m.Addr))
+			add(&stuck, "not in sync with %s: %v: its disk hangs, or it refuses more (`banmesh status` there says so), or large packets are lost on the way, as in a tunnel: %s", who, m.Stuck, largePackets(m.Addr))
 		case m.Agrees == gossip.Differs:
 			behind = append(behind, who)
 		case m.Agrees == gossip.Unknown && now.Sub(m.Since) > unknownWarning:
@@ -36,29 +39,41 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 		}
 		switch m.Mute {
 		case gossip.MuteFrom:
-			warn("no UDP arrives here from %s, though TCP does: bans travel by TCP, later; open UDP %s inbound here and outbound there", who, here)
+			add(&muteFrom, "no UDP arrives here from %s, though TCP does: bans travel by TCP, later; open UDP %s inbound here and outbound there", who, here)
 		case gossip.MuteTo:
-			warn("no UDP of this router arrives at %s, though TCP does: bans travel by TCP, later; open UDP %s outbound here and inbound there", who, gossipPort(m.Addr))
+			add(&muteTo, "no UDP of this router arrives at %s, though TCP does: bans travel by TCP, later; open UDP %s outbound here and inbound there", who, gossipPort(m.Addr))
 		}
 		if m.State == gossip.Alive && m.NoStream != nil {
-			warn("no stream to %s can be opened (%v): what is lost by UDP, and long lists, do not get there; open TCP %s outbound here and inbound there", who, m.NoStream, gossipPort(m.Addr))
+			add(&noStream, "no stream to %s can be opened (%v): what is lost by UDP, and long lists, do not get there; open TCP %s outbound here and inbound there", who, m.NoStream, gossipPort(m.Addr))
 		}
 		if m.State == gossip.Alive && m.Skew.Abs() > Skew {
-			warn("the clock of %s is %v away from this one: bans may end early or late there; check its time service (chronyc tracking)", m.Name, m.Skew.Round(100*time.Millisecond))
+			add(&skewed, "the clock of %s is %v away from this one: bans may end early or late there; check its time service (chronyc tracking)", m.Name, m.Skew.Round(100*time.Millisecond))
 		}
+	}
+	for _, like := range []struct {
+		told []string
+		rest string
+	}{
+		{stuck, "members are not in sync, and exchanges with them stall: `banmesh members` names them"},
+		{muteFrom, "members are like that: no UDP arrives here from them, though TCP does"},
+		{muteTo, "members are like that: no UDP of this router arrives at them, though TCP does"},
+		{noStream, "members are like that: no stream to them can be opened"},
+		{skewed, "members have a clock that is away from this one: `banmesh members` shows them"},
+	} {
+		w = append(w, Few(like.told, like.rest)...)
 	}
 	switch {
 	case len(failed) > 1 && !others:
-		warn("no other member answers (%s): most likely this router is cut off, gets no bans and its own reach nobody; look at its own network, and that UDP and TCP %s are open here", strings.Join(failed, ", "), here)
+		warn("no other member answers (%s): most likely this router is cut off, gets no bans and its own reach nobody; look at its own network, and that UDP and TCP %s are open here", excerpt.Names(failed), here)
 	case len(failed) > 0:
 		warn("no answer from %s: no bans get there until this ends; check `systemctl status banmesh` there and that UDP and TCP are open to %s; if it is not coming back, `banmesh forget %s`",
-			strings.Join(failed, ", "), plural(len(failed), "that port", "these ports"), plural(len(failed), shell.Quote(name), "NAME"))
+			excerpt.Names(failed), plural(len(failed), "that port", "these ports"), plural(len(failed), shell.Quote(name), "NAME"))
 	}
 	if len(behind) > 0 {
-		warn("not in sync yet with %s: usually it resolves itself within seconds; if it stays, check that TCP is open to there and to %s here, and whether `banmesh status` on any router says that records bear its name and are not its own: routers then differ until those expire", strings.Join(behind, ", "), here)
+		warn("not in sync yet with %s: usually it resolves itself within seconds; if it stays, check that TCP is open to there and to %s here, and whether `banmesh status` on any router says that records bear its name and are not its own: routers then differ until those expire", excerpt.Names(behind), here)
 	}
 	if len(unknown) > 0 {
-		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP are open to there and to %s here", strings.Join(unknown, ", "), here)
+		warn("not known whether in sync with %s: no word of it lately; check that UDP and TCP are open to there and to %s here", excerpt.Names(unknown), here)
 	}
 	return w
 }

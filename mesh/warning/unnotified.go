@@ -15,5 +15,5 @@ func Unnotified(own string, routers []control.Unnotified) (w []string) {
 		}
 		w = append(w, fmt.Sprintf("%s cannot be told of unbans and allows, and goes on blocking: %s; `banmesh doctor`%s says what helps", whose, u.Why, there))
 	}
-	return w
+	return Few(w, "routers have a fail2ban that cannot be told of unbans and allows")
 }

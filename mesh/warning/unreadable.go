@@ -44,5 +44,5 @@ func Unreadable(self string, all []store.Unreadable) (w []string) {
 			w = append(w, fmt.Sprintf("set aside in the store file, while all else counts: %s of %s (%s); the others send it again if they have it whole", records, p.origin, which))
 		}
 	}
-	return w
+	return Few(w, "routers have records here that cannot be read")
 }
