@@ -126,7 +126,14 @@ func TestTokenFileIsRefused(t *testing.T) {
 func TestTokenFileIsReadAgain(t *testing.T) {
 	var log bytes.Buffer
 	path := tokens(t, goodToken, 0o600)
-	h := newServer(t, Config{TokenFile: path, Logger: slog.New(slog.NewTextHandler(&log, nil))}).handler(loopback)
+	server := newServer(t, Config{TokenFile: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := server.handler(loopback)
+	warns := func(want string) {
+		t.Helper()
+		if w := strings.Join(server.Warnings(), "\n"); want == "" && w != "" || !strings.Contains(w, want) {
+			t.Errorf("warns of %q, want %q", w, want)
+		}
+	}
 	in := func(token string) bool {
 		t.Helper()
 		return ask(t, h, "GET", "/", "Authorization", "Bearer "+token).status == 200
@@ -145,6 +152,7 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	warns("run: chmod g-w,o= " + path)
 	if in(otherToken) {
 		t.Error("a file that everybody can read still counts")
 	}
@@ -155,6 +163,7 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	warns("")
 	if !in(otherToken) {
 		t.Error("a fixed file does not count")
 	}
@@ -164,6 +173,7 @@ func TestTokenFileIsReadAgain(t *testing.T) {
 	if in(otherToken) {
 		t.Error("a file that is gone still counts")
 	}
+	warns("nobody is let in until it is fixed")
 	if s := log.String(); strings.Contains(s, goodToken) || strings.Contains(s, otherToken) {
 		t.Errorf("a token is in the log:\n%s", s)
 	}

@@ -19,9 +19,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"banmesh/store"
 )
@@ -73,6 +72,7 @@ type Server struct {
 	feeds  *feeds
 
 	decisions *decisions
+	stopped   atomic.Pointer[error] // why Serve could not go on
 }
 
 // New returns a Server that does nothing before Serve. It fails if the token file or the certificate is unusable.
@@ -129,6 +129,25 @@ func (s *Server) Changed(c store.Change) {
 	s.decisions.effective.changed(c)
 }
 
+// Warnings says what keeps clients from being served: the listener's end, and what is wrong with its files, which it reads again
+// if they have changed.
+func (s *Server) Warnings() (w []string) {
+	if err := s.stopped.Load(); err != nil {
+		w = append(w, fmt.Sprintf("the HTTP listener has stopped (%v): systemctl restart banmesh starts it again", *err))
+	}
+	if s.tokens != nil {
+		if text := s.tokens.trouble(); text != "" {
+			w = append(w, text)
+		}
+	}
+	if s.certs != nil {
+		if text := s.certs.trouble(); text != "" {
+			w = append(w, text)
+		}
+	}
+	return w
+}
+
 // Bounds of what a caller can take up.
 const (
 	maxConns   = 256
@@ -153,7 +172,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		return fmt.Errorf("http.listen %s is open to others: http.token_file must name a file with the token they must show, or http.client_ca_file the authorities of their certificates", ln.Addr())
 	}
 	server := &http.Server{
-		Handler:           s.handler(local),
+		Handler:           answered(s.handler(local)),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: readWithin,
 		ReadTimeout:       readWithin,
@@ -165,7 +184,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		DisableGeneralOptionsHandler: true,
 	}
 	s.log.Info("http listens", "addr", ln.Addr().String(), "token", s.tokens != nil, "tls", s.certs != nil, "client_certificates", s.cfg.TLS.ClientCA != "")
-	bounded := netutil.LimitListener(newPerHost(ln, maxPerHost), maxConns)
+	bounded := newCrowd(ln, maxConns, maxPerHost)
+	server.ConnContext = bounded.connContext
 	serve := func() error { return server.Serve(bounded) }
 	if s.certs != nil {
 		server.TLSConfig, server.TLSNextProto = s.certs.server(), map[string]func(*http.Server, *tls.Conn, http.Handler){}
@@ -185,7 +205,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	go func() { served <- serve() }()
 	select {
 	case err := <-served:
-		return fmt.Errorf("http: %w", err)
+		err = fmt.Errorf("http: %w", err)
+		s.stopped.Store(&err)
+		return err
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)

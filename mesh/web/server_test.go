@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // serve runs a server on a free port of an address until the test ends, or stop
@@ -243,49 +241,4 @@ func TestOversizedHeadersAreRefused(t *testing.T) {
 	if err != nil || !strings.Contains(line, "431") {
 		t.Errorf("a header of %d bytes: %q, %v; want 431", 2*maxHeader, line, err)
 	}
-}
-
-func TestConnectionsAreBounded(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln := netutil.LimitListener(inner, 2)
-	taken := make(chan net.Conn)
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				ended <- err
-				return
-			}
-			taken <- c
-		}
-	}()
-	var open []net.Conn
-	for range 3 {
-		c, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	for range 2 {
-		open = append(open, <-taken)
-	}
-	select {
-	case <-taken:
-		t.Fatal("a third connection was taken")
-	case <-time.After(50 * time.Millisecond):
-	}
-	open[0].Close()
-	open[0].Close() // twice gives back one place
-	open = append(open, <-taken)
-	ln.Close()
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Accept after Close, with no place free: %v", err)
-	}
-	open[1].Close()
-	open[2].Close()
 }

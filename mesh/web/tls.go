@@ -127,14 +127,36 @@ func sameFile(a, b fs.FileInfo) bool {
 func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.refresh()
+	return c.config, nil
+}
+
+// trouble says why the files cannot be used, or that the certificate in use has ended; "" if all is well.
+func (c *certificates) trouble() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refresh()
+	ends := c.config.Certificates[0].Leaf.NotAfter
+	switch {
+	case c.failed != "":
+		return fmt.Sprintf("the HTTP listener goes on with the certificate before, good until %s: %s", ends.UTC().Format(time.DateOnly), c.failed)
+	case c.now().After(ends):
+		return fmt.Sprintf("the HTTP listener's certificate %s has ended on %s, and clients refuse it: renew it, the agent reads it again by itself", c.files.Cert, ends.UTC().Format(time.DateOnly))
+	}
+	return ""
+}
+
+// refresh reads the files again if they have changed. Called with the lock held.
+func (c *certificates) refresh() {
 	now := c.now()
 	if age := now.Sub(c.looked); age >= 0 && age < lookEvery {
-		return c.config, nil
+		return
 	}
 	c.looked = now
 	seen := stats(c.files)
 	if slices.EqualFunc(seen[:], c.seen[:], sameFile) {
-		return c.config, nil
+		c.failed = ""
+		return
 	}
 	fresh, err := c.files.load()
 	if err != nil { // tried again, because a renewal writes one file after the other
@@ -142,11 +164,10 @@ func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 			c.failed = text
 			c.log.Error("http: the new certificate cannot be used, the one before goes on", "error", err)
 		}
-		return c.config, nil
+		return
 	}
 	c.config, c.seen, c.failed = fresh, seen, ""
 	c.log.Info("http: the certificate was read again", "until", fresh.Certificates[0].Leaf.NotAfter)
-	return c.config, nil
 }
 
 // server returns the configuration for http.Server.

@@ -197,6 +197,12 @@ func TestARenewedCertificateIsReadAgain(t *testing.T) {
 	if got := shown(); got != "one" {
 		t.Fatal(got)
 	}
+	warns := func(want string) {
+		t.Helper()
+		if w := strings.Join(s.Warnings(), "\n"); want == "" && w != "" || !strings.Contains(w, want) {
+			t.Errorf("warns of %q, want %q", w, want)
+		}
+	}
 	// In the middle of a renewal the key does not fit yet.
 	cert, key := ca.issue("two")
 	put(t, files.Cert, cert, 0o644)
@@ -204,11 +210,13 @@ func TestARenewedCertificateIsReadAgain(t *testing.T) {
 	if got := shown(); got != "one" {
 		t.Errorf("with half of a new certificate: %s, want the one before", got)
 	}
+	warns("goes on with the certificate before, good until ")
 	put(t, files.Key, key, 0o600)
 	clock.Add(int64(lookEvery))
 	if got := shown(); got != "two" {
 		t.Errorf("after the renewal: %s", got)
 	}
+	warns("")
 	if err := os.Remove(files.Cert); err != nil {
 		t.Fatal(err)
 	}
@@ -216,10 +224,13 @@ func TestARenewedCertificateIsReadAgain(t *testing.T) {
 	if got := shown(); got != "two" {
 		t.Errorf("with the file gone: %s", got)
 	}
+	clock.Add(int64(100 * 365 * 24 * time.Hour))
+	put(t, files.Cert, cert, 0o644)
+	warns("has ended on ")
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if text := log.String(); strings.Count(text, "the one before goes on") != 2 || strings.Count(text, "was read again") != 1 {
+	if text := log.String(); strings.Count(text, "the one before goes on") != 2 || strings.Count(text, "was read again") != 2 {
 		t.Errorf("logged:\n%s", text)
 	}
 }

@@ -55,7 +55,7 @@ func (f *tokenFile) read() error {
 	return nil
 }
 
-// refresh reads the file again if it has changed.
+// refresh reads the file again if it has changed. Called with the lock held.
 func (f *tokenFile) refresh() {
 	info, err := os.Stat(f.path)
 	if err == nil && f.seen != nil && os.SameFile(info, f.seen) && info.Size() == f.seen.Size() &&
@@ -71,6 +71,16 @@ func (f *tokenFile) refresh() {
 	} else if again {
 		f.log.Info("http.token_file was read again", "tokens", len(f.hashes))
 	}
+}
+
+// trouble says why no token counts, "" if all is well.
+func (f *tokenFile) trouble() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refresh(); f.failed == "" {
+		return ""
+	}
+	return "http.token_file: nobody is let in until it is fixed: " + f.failed
 }
 
 // holds reports whether a token is in the file. It takes constant time, so that the time does not tell how much of a guess is

@@ -1,0 +1,152 @@
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+)
+
+// crowd is a listener that limits the simultaneous connections, of one host and of all. Hosts that hold connections open must
+// not keep everybody else out: where there is no room, a connection whose request is not being answered gives way. That is the
+// oldest of the host that has most of them; the one that has just come asks at once and is answered, as long as those that
+// gave way do not come back faster than it can ask.
+type crowd struct {
+	net.Listener
+	most, perHost int
+
+	mu    sync.Mutex
+	open  map[*crowdConn]struct{}
+	hosts map[string]int
+	turn  uint64
+}
+
+func newCrowd(ln net.Listener, most, perHost int) *crowd {
+	return &crowd{Listener: ln, most: most, perHost: perHost, open: make(map[*crowdConn]struct{}), hosts: make(map[string]int)}
+}
+
+type crowdConn struct {
+	net.Conn
+	crowd *crowd
+	host  string
+
+	// The crowd's lock guards these.
+	turn uint64 // grows with each connection and each answer
+	busy int    // requests that are being answered
+}
+
+func (l *crowd) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		taken := &crowdConn{Conn: c, crowd: l, host: sourceOf(c.RemoteAddr())}
+		gone, ok := l.enter(taken)
+		if gone != nil {
+			_ = gone.Conn.Close()
+		}
+		if ok {
+			return taken, nil
+		}
+		// Closed without an answer: writing one could block, and costs more than the caller spent.
+		_ = c.Close()
+	}
+}
+
+// enter makes room for a connection, and returns the one that gives way, if any.
+func (l *crowd) enter(c *crowdConn) (gone *crowdConn, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hosts[c.host] >= l.perHost {
+		return nil, false
+	}
+	if len(l.open) >= l.most {
+		if gone = l.idlest(); gone == nil {
+			return nil, false
+		}
+		l.remove(gone)
+	}
+	l.turn++
+	c.turn = l.turn
+	l.open[c] = struct{}{}
+	l.hosts[c.host]++
+	return gone, true
+}
+
+// idlest is the connection that gives way, nil where all requests are being answered. Called with the lock held.
+func (l *crowd) idlest() (found *crowdConn) {
+	for c := range l.open {
+		if c.busy > 0 {
+			continue
+		}
+		if found == nil || l.hosts[c.host] > l.hosts[found.host] || l.hosts[c.host] == l.hosts[found.host] && c.turn < found.turn {
+			found = c
+		}
+	}
+	return found
+}
+
+// remove forgets a connection. Called with the lock held.
+func (l *crowd) remove(c *crowdConn) {
+	if _, there := l.open[c]; !there {
+		return
+	}
+	delete(l.open, c)
+	if l.hosts[c.host]--; l.hosts[c.host] <= 0 {
+		delete(l.hosts, c.host)
+	}
+}
+
+func (c *crowdConn) Close() error {
+	c.crowd.mu.Lock()
+	c.crowd.remove(c)
+	c.crowd.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// answering notes that a request begins (1) or ends (-1) to be answered.
+func (c *crowdConn) answering(n int) {
+	l := c.crowd
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turn++
+	c.turn = l.turn
+	c.busy += n
+}
+
+type crowdKey struct{}
+
+// connContext is http.Server's: it lets answered find the connection of a request.
+func (l *crowd) connContext(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	return context.WithValue(ctx, crowdKey{}, c)
+}
+
+// answered keeps the connection of each request until its answer is written.
+func answered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(crowdKey{}).(*crowdConn); ok {
+			c.answering(1)
+			defer c.answering(-1)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// sourceOf returns the address, or for IPv6 its /64, all of which one host can use.
+func sourceOf(addr net.Addr) string {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	a := ap.Addr().Unmap().WithZone("")
+	if p, err := a.Prefix(64); err == nil && a.Is6() {
+		return p.String()
+	}
+	return a.String()
+}
