@@ -52,12 +52,13 @@ type lead struct {
 	committer *commit.Committer    // likewise
 	stall     *leader.Stall        // likewise
 	looked    time.Time            // watchStall's own
-	probe     storeProbe
+	probe     *storeProbe
 }
 
 // open makes the election and, where a conductor is configured, the committer.
 func (l *lead) open(with leadConfig) (err error) {
-	l.leadConfig, l.probe = with, newStoreProbe()
+	l.leadConfig, l.probe = with, newStoreProbe(with.Config.DataDir)
+	l.probe.done = func() { l.elector.Recheck() }
 	l.quorum = quorum{&with.Config.Quorum, with.Set, with.Mesh}
 	l.elector, err = leader.New(leader.Config{
 		Name: l.Config.Name, Priority: l.Config.Leader.Priority, Observer: !l.MayLead,
@@ -104,10 +105,16 @@ func (l *lead) able() (bool, string) {
 	if !l.Mesh.Settled() {
 		return false, errUnsettled.Error()
 	}
+	// A member that is about to lead writes first: its disk may have become read-only since the last write.
+	since, vacant := l.elector.Vacant()
+	tried := !vacant || l.probe.triedSince(since)
 	if err := l.Set.Health(); silent(err) {
 		return false, err.Error()
 	} else if err != nil {
 		return false, fmt.Sprintf("the store cannot be written: %v", err)
+	}
+	if !tried {
+		return false, "the store is being written to first, to see that it can be"
 	}
 	// Its bans may be on the other side of a wrong key or a closed port, and with
 	// them another leader.

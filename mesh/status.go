@@ -122,13 +122,18 @@ func countMembers(members []gossip.Member) (n control.MemberCount) {
 func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*commit.Committer) commit.Status) (all, alone []string) {
 	all = warning.Members(a.cfg.Gossip.Bind, members, time.Now())
 	all = append(all, warning.Unnotified(a.cfg.Name, s.Unnotified)...)
+	var doubts []string
 	for _, d := range s.Doubts {
-		all = append(all, d.What+": "+d.Fix)
+		doubts = append(doubts, d.What+": "+d.Fix)
 	}
+	all = append(all, warning.Few(doubts, "addresses of members are odd: `banmesh doctor` says which")...)
 	if s.Store.Silent {
 		all = append(all, fmt.Sprintf("%s: new bans wait in memory, and this router does not lead, until it does; look at the disk of %s (dmesg, a frozen or lost volume)", s.Store.Error, a.cfg.DataDir))
 	} else if !s.Store.Healthy {
 		all = append(all, fmt.Sprintf("the store cannot be written (%v): new bans are refused until %s is writable again", s.Store.Error, a.cfg.DataDir))
+	}
+	if text := a.lead.probe.warning(); text != "" {
+		all = append(all, text)
 	}
 	if s.Frozen {
 		all = append(all, fmt.Sprintf("frozen by %s: nothing new is committed or enforced; resume with `banmesh thaw`", cmp.Or(saidBy(a.store.Freezers()), s.FrozenBy)))
@@ -157,6 +162,9 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 			w = append(w, text)
 		}
 	}
+	if a.watchers.web != nil {
+		w = append(w, a.watchers.web.Warnings()...)
+	}
 	w = append(w, a.mesh.Unanswered()...)
 	w = append(w, a.mesh.Knocks()...)
 	if at := a.mesh.Squatter(); at != "" {
@@ -179,13 +187,15 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 	if s.Spooled > 0 {
 		warn("%d calls wait in the spool %s: they are applied as soon as the store takes them", s.Spooled, a.cfg.SpoolDir())
 	}
+	var blocked []string
 	for _, origin := range s.Blocked {
 		if origin == a.cfg.Name {
 			warn("nothing of this router counts: it is blocked by %s; undo at another router with `banmesh revoke --origin %s --unblock`, or block there who did it", saidBy(a.store.Blockers(origin)), shell.Quote(origin))
 			continue
 		}
-		warn("nothing of %s counts: it is blocked by %s; undo with `banmesh revoke --origin %s --unblock`", origin, saidBy(a.store.Blockers(origin)), shell.Quote(origin))
+		blocked = append(blocked, fmt.Sprintf("nothing of %s counts: it is blocked by %s; undo with `banmesh revoke --origin %s --unblock`", origin, saidBy(a.store.Blockers(origin)), shell.Quote(origin)))
 	}
+	w = append(w, warning.Few(blocked, "names are blocked: `banmesh status --json` lists them")...)
 	w = append(w, warning.Exceeding(a.store.Exceeding())...)
 	w = append(w, warning.WideAllows(a.store.Allows())...)
 	w = append(w, warning.Full(a.cfg.Name, a.store.Full())...)

@@ -29,7 +29,7 @@ func TestADiskThatBecomesReadOnlyIsNoticedWithoutABan(t *testing.T) {
 		defer s.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		probe := newStoreProbe()
+		probe := newStoreProbe(t.TempDir())
 		go func() { ended <- probe.run(ctx, s) }()
 
 		time.Sleep(2 * probeEvery)

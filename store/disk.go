@@ -170,7 +170,7 @@ func openFileBy(path string, open func(path string, flag int, mode os.FileMode) 
 		switch {
 		case err == nil && isAt(f, path):
 			db.AllocSize = growBy
-			return &boltDisk{path: path, db: db, at: func(string) {}, space: freeSpace}, nil
+			return &boltDisk{path: path, db: db, at: func(string) {}, space: FreeSpace}, nil
 		case err == nil:
 			db.Close()
 		case errors.Is(err, bolterrors.ErrTimeout):

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"go.etcd.io/bbolt"
 )
@@ -100,14 +99,6 @@ func (d *boltDisk) tend(now Millis, wake func()) (was, is int64, err error) {
 	}
 	d.shrink, err = startShrink(d, wake)
 	return 0, 0, err
-}
-
-func freeSpace(dir string) (free int64, ok bool) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		return 0, false
-	}
-	return int64(fs.Bavail) * int64(fs.Bsize), true
 }
 
 func startShrink(d *boltDisk, wake func()) (*shrink, error) {

@@ -38,8 +38,8 @@ type Place struct {
 type Patient struct {
 	Files []File // secrets and what else must be readable
 
-	DataDir string                                     // of the agent
-	free    func(dir string) (bytes uint64, err error) // of the disk of a directory; nil asks it
+	DataDir string                                  // of the agent
+	free    func(dir string) (bytes int64, ok bool) // store.FreeSpace; nil asks it
 
 	Agent agentReader
 	dial  dialFunc

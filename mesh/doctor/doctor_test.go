@@ -185,7 +185,7 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 			agent(p).members[1].InSync, agent(p).members[1].Stuck = false, "exchanges stall"
 		}, Serious, "not in sync: exchanges stall", "ping -c 3 -M do -s 1372 192.0.2.2,"},
 		{"little room", func(p *Patient) {
-			p.DataDir, p.free = "/d", func(string) (uint64, error) { return 5 << 10, nil }
+			p.DataDir, p.free = "/d", func(string) (int64, bool) { return 5 << 10, true }
 		}, Serious, "the disk of /d has 5 KiB left", "df /d"},
 		{"TCP closed", func(p *Patient) { p.dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
 		{"silence", func(p *Patient) { agent(p).members[1].Seen = control.At(now.Add(-time.Hour)) }, Serious, "nothing came from it for 1h", "open UDP and TCP 7946"},

@@ -3,10 +3,10 @@ package doctor
 import (
 	"fmt"
 	"strings"
-	"syscall"
 
 	"banmesh/internal/shell"
 	"banmesh/mesh/control"
+	"banmesh/store"
 )
 
 // store says what keeps bans from the disk of this router.
@@ -29,31 +29,19 @@ func (r *report) store(s *control.StoreStatus, dir string) {
 	}
 }
 
-// scarce is what is too little room on a disk: a store that grows asks for more at once.
-const scarce = 8 << 20
-
 // disk says when the disk of the agent is about to be full. The store may be written all the same, as long as there is room
 // in its file, and what is kept beside it not.
-func (r *report) disk(dir string, free func(string) (uint64, error)) {
+func (r *report) disk(dir string, free func(string) (int64, bool)) {
 	if dir == "" {
 		return
 	}
 	if free == nil {
-		free = freeOf
+		free = store.FreeSpace
 	}
-	if left, err := free(dir); err == nil && left < scarce {
+	if left, ok := free(dir); ok && left < store.ScarceSpace {
 		r.add(Serious, fmt.Sprintf("the disk of %s has %d KiB left", dir, left>>10), "New bans are refused as soon as it is full, and the history is not written.",
 			"make room on it: df "+shell.Quote(dir)+", and du -xh on its mount point say what fills it")
 	}
-}
-
-// freeOf is what a user without root's reserve may still write.
-func freeOf(dir string) (uint64, error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return 0, err
-	}
-	return st.Bavail * uint64(st.Bsize), nil
 }
 
 // unnotified says whose fail2ban goes on blocking what the mesh has lifted.

@@ -394,6 +394,15 @@ func (e *Elector) retire(now time.Time, peers []Peer, observers []string) (messa
 	return messages
 }
 
+// Vacant reports whether nobody is heard leading, so that this member may be about to claim, and since when.
+func (e *Elector) Vacant() (since time.Time, vacant bool) {
+	now := e.cfg.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	since = e.election.heard
+	return since, !e.election.leading && (e.election.leader.name == "" || now.Sub(since) > e.cfg.tuning.Silence/2)
+}
+
 // Silent returns the sessions that other members announced as leaders and that may still be open, although their members have
 // been silent for d. Sessions announced before this member last got the lock are excluded: they cannot hold it.
 func (e *Elector) Silent(d time.Duration) []Session {

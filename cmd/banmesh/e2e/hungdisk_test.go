@@ -17,14 +17,12 @@ import (
 	"banmesh/internal/sim/fail2bantest"
 )
 
-// hangingDisk mounts a file system of its own at dir, which must not be there yet.
-// While it is frozen a write to it neither succeeds nor fails, as on a dying disk,
-// a lost volume or during a snapshot: its process sleeps and cannot be ended.
-func hangingDisk(t testing.TB, dir string) (freeze func() (thaw func())) {
+// ownDisk mounts a file system of its own at dir, which must not be there yet. must runs a program as root.
+func ownDisk(t testing.TB, dir string) (must func(args ...string) string) {
 	t.Helper()
-	need.Programs(t, "losetup", "mkfs.ext4", "fsfreeze", "mount", "umount")
+	need.Programs(t, "losetup", "mkfs.ext4", "mount", "umount")
 	need.Root(t)
-	must := func(args ...string) string {
+	must = func(args ...string) string {
 		t.Helper()
 		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 		if err != nil {
@@ -49,6 +47,15 @@ func hangingDisk(t testing.TB, dir string) (freeze func() (thaw func())) {
 	}
 	must("mount", loop, dir)
 	t.Cleanup(func() { must("umount", dir) })
+	return must
+}
+
+// hangingDisk is an ownDisk. While it is frozen a write to it neither succeeds nor fails, as on a dying disk, a lost volume or
+// during a snapshot: its process sleeps and cannot be ended.
+func hangingDisk(t testing.TB, dir string) (freeze func() (thaw func())) {
+	t.Helper()
+	need.Programs(t, "fsfreeze")
+	must := ownDisk(t, dir)
 	return func() func() {
 		must("fsfreeze", "--freeze", dir)
 		var once sync.Once
@@ -56,6 +63,37 @@ func hangingDisk(t testing.TB, dir string) (freeze func() (thaw func())) {
 		t.Cleanup(thaw) // before the agent is ended, which could not end
 		return thaw
 	}
+}
+
+// A router whose disk the kernel has made read-only a moment ago, without a ban since, is the next in rank when the leader dies.
+// It could record nothing of what it commits.
+func TestARouterWithAReadOnlyDiskIsNotElected(t *testing.T) {
+	t.Parallel()
+	cond := startConductor(t)
+	dir := shortDir(t)
+	must := ownDisk(t, filepath.Join(dir, "data"))
+	commit := cond.commitTo(quick)
+	one := newAgent(t, "router1", settings{commit: commit}).start()
+	two := newAgent(t, "router2", settings{dir: dir, join: []*agent{one}, commit: commit}).start()
+	three := newAgent(t, "router3", settings{join: []*agent{one}, commit: commit}).start()
+	awaitMembers(t, []*agent{one, two, three}, 3)
+	if lead, _ := leaderOf(t, []*agent{one, two, three}); lead != one {
+		t.Fatalf("%s leads, want router1", lead.name)
+	}
+	must("mount", "-o", "remount,abort", filepath.Join(dir, "data"))
+	one.kill()
+	eventually(t, 30*time.Second, "router3 to lead", func() bool {
+		s := three.status()
+		if s.Leader != nil && *s.Leader == "router2" {
+			t.Fatal("router2 was elected, whose disk is read-only")
+		}
+		return s.Leader != nil && *s.Leader == "router3"
+	})
+	if s := two.status(); s.Store.Healthy || !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, "read-only") }) {
+		t.Errorf("router2 says of its disk %+v, %q", *s.Store, s.Warnings)
+	}
+	three.must("ban", "203.0.113.1", "--for", "1h")
+	eventually(t, 20*time.Second, "the commit", cond.holds(t, "203.0.113.1/32"))
 }
 
 // TestADiskThatHangs: the leader's disk hangs while fail2ban bans and the conductor

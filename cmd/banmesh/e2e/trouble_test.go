@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,6 +195,9 @@ func TestFullDiskRefusesAndLosesNothing(t *testing.T) {
 	fill := smallDisk(t, data)
 	a := newAgent(t, "router1", settings{dir: dir}).start()
 	a.must("ban", "203.0.113.1", "--for", "1h")
+	eventually(t, 10*time.Second, "a warning that there is little room", func() bool {
+		return slices.ContainsFunc(a.status().Warnings, func(w string) bool { return strings.Contains(w, "the disk of "+data+" has ") })
+	})
 
 	free := fill()
 	var acknowledged int
