@@ -229,7 +229,7 @@ func ParseKey(s string) ([]byte, error) {
 func LoadKeyring(path string) ([][]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be a pipe
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("keyring %s does not exist: copy it from another member, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | install -T -o %d -g %d -m 0600 /dev/stdin %s", path, os.Geteuid(), os.Getegid(), path)
+		return nil, fmt.Errorf("keyring %s does not exist: copy it from another member, or for the first one: echo \"[\\\"$(banmesh keygen)\\\"]\" | install -T -o %d -g %d -m 0600 /dev/stdin %s", path, os.Geteuid(), os.Getegid(), shell.Quote(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read keyring: %w", err)

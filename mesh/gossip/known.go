@@ -214,6 +214,7 @@ func (k *known) first(ctx context.Context, n int) []string {
 		if err != nil {
 			continue // the loop reports it
 		}
+		k.m.wire.outreach.named(addrs...)
 		for _, a := range addrs {
 			add(a)
 		}
@@ -286,6 +287,7 @@ func (k *known) round() {
 		most = maxNameChecks
 	}
 	for seed, addrs := range k.nextSeeds(most, alone) {
+		k.m.wire.outreach.named(addrs...)
 		for _, a := range addrs {
 			tries[a] = append(tries[a], seed)
 		}
@@ -418,6 +420,7 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 			errs = append(errs, err)
 			continue
 		}
+		m.wire.outreach.named(found...)
 		var answered []string
 		for _, a := range found {
 			if a == m.addr() {

@@ -13,12 +13,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"banmesh/internal/sim/simnet"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/hashicorp/memberlist"
 )
 
 // ml is a message as memberlist writes it.
@@ -241,6 +243,55 @@ func TestMadeUpMembersAreBounded(t *testing.T) {
 		}
 		fl.nodes[0].ban("still works")
 		fl.wait(10*time.Second, "a ban beside the crowd", fl.all(1))
+	})
+}
+
+// dialsOf counts the streams that a member opens to addresses that begin with a prefix.
+type dialsOf struct {
+	memberlist.Transport
+	prefix string
+	n      *atomic.Int64
+}
+
+func (d dialsOf) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	if strings.HasPrefix(addr, d.prefix) {
+		d.n.Add(1)
+	}
+	return d.Transport.DialTimeout(addr, timeout)
+}
+
+// Somebody who has the gossip key names addresses of his choice, for every router to knock at.
+func TestMadeUpMembersSendNobodyToStrangers(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		var dialled atomic.Int64
+		nd := &node{name: "watched", addr: hostAddr(9), set: newFakeSet("watched", 9)}
+		fl.nodes = append(fl.nodes, nd)
+		if err := fl.start(nd, func(c *Config) {
+			c.Transport = dialsOf{c.Transport, "10.9.", &dialled}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		fl.wait(30*time.Second, "all to meet", fl.whole)
+		r := newRogue(fl)
+		for range 6 {
+			var parts [][]byte
+			for i := range 50 {
+				parts = append(parts, ml(t, mlAlive, mlAliveMsg{uint32(time.Now().Unix() % 1e6), fmt.Sprint("x", i), []byte{10, 9, 0, byte(i)}, 7946, nil, goodVsn}))
+				if len(parts) == 10 {
+					r.packet(chanMembers, compound(parts...))
+					parts = nil
+				}
+			}
+			time.Sleep(10 * time.Second)
+		}
+		if n := dialled.Load(); n == 0 || n > 100 {
+			t.Errorf("%d streams in a minute to addresses that somebody made up, want some, as they might be members, and at most 100", n)
+		}
+		fl.nodes[0].ban("still works")
+		fl.wait(10*time.Second, "a ban beside the crowd", fl.all(1))
+		if !nd.mesh.InSync() && nd.mesh.table.alive() == len(fl.nodes) {
+			t.Error("it is no longer in sync with the others")
+		}
 	})
 }
 

@@ -92,6 +92,11 @@ func (t *table) others() []target { return *t.view.Load() }
 // counts says whether the member at the address sends counted packets.
 func (t *table) counts(addr string) bool { return (*t.places.Load())[addr] }
 
+// answeredAt reports whether a living member at the address has answered.
+func (t *table) answeredAt(addr string) bool {
+	return slices.ContainsFunc(*t.proven.Load(), func(to target) bool { return to.addr == addr })
+}
+
 // home is the address of a run according to its member data.
 type home struct {
 	addr string

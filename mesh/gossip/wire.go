@@ -60,15 +60,16 @@ type wire struct {
 	guestByte byte
 
 	// The mesh sets these before start.
-	run     uint64
-	now     func() time.Time
-	counts  func(addr string) bool             // whether packets to the address are counted
-	lives   func(addr string, run uint64) bool // whether a member of that run is there
-	counter packetCounter
-	probed  func(name string) // memberlist is about to probe a member
-	replays replays
-	offset  atomic.Int64 // the members' clocks minus the own one, see Mesh.Offset
-	knocks  knocks
+	run      uint64
+	now      func() time.Time
+	counts   func(addr string) bool             // whether packets to the address are counted
+	lives    func(addr string, run uint64) bool // whether a member of that run is there
+	counter  packetCounter
+	probed   func(name string) // memberlist is about to probe a member
+	replays  replays
+	offset   atomic.Int64 // the members' clocks minus the own one, see Mesh.Offset
+	knocks   knocks
+	outreach outreach
 
 	slots   chan struct{}
 	greets  greeting
@@ -84,6 +85,7 @@ var _ memberlist.NodeAwareTransport = (*wire)(nil)
 func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.Logger, count *counters) *wire {
 	return &wire{
 		inner: inner, ring: ring, label: label, log: log, count: count,
+		outreach: outreach{answered: func(string) bool { return false }},
 		// Small: memberlist reads it all the time and keeps a queue of its own.
 		packets: make(chan *memberlist.Packet, 64),
 		streams: make(chan net.Conn),
@@ -269,6 +271,10 @@ func (w *wire) envelope(frame []byte) *envelope {
 
 // open opens a stream that is sealed with the first key of the ring.
 func (w *wire) open(to string, channel byte, ring *keyring, timeout time.Duration) (*secureConn, error) {
+	answered, err := w.outreach.try(to)
+	if err != nil {
+		return nil, err
+	}
 	c, err := w.inner.DialTimeout(to, timeout)
 	if err != nil {
 		return nil, err
@@ -279,6 +285,7 @@ func (w *wire) open(to string, channel byte, ring *keyring, timeout time.Duratio
 		return nil, fmt.Errorf("open stream to %s: %w", to, err)
 	}
 	w.count.streamsOpened.Add(1)
+	answered()
 	return s, nil
 }
 

@@ -1,0 +1,79 @@
+package gossip
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// outreach bounds the streams that this member opens to addresses at which nobody has ever answered it. A holder of the gossip key
+// makes up members at addresses of its choice, and without a bound every router would knock there, again and again.
+//
+// Addresses that an operator named (to join) and those of members that have answered are open. Of the others a few are tried at
+// once; what answers as a member does costs nothing, so that a mesh that starts, or meets by TCP only, is not held up.
+type outreach struct {
+	answered func(addr string) bool // a member there has answered by UDP
+
+	mu     sync.Mutex
+	open   map[string]struct{}
+	tokens float64
+	filled time.Time
+}
+
+const (
+	strangeAtOnce = 32
+	strangeEvery  = time.Second
+	maxOpen       = 2 * maxKnown
+)
+
+var errStrange = errors.New("not tried now: nobody has answered there yet, nor at other addresses of members tried lately")
+
+// named opens addresses that come from an operator.
+func (r *outreach) named(addrs ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range addrs {
+		r.note(a)
+	}
+}
+
+// note opens an address. Called with the lock held.
+func (r *outreach) note(addr string) {
+	if len(r.open) >= maxOpen {
+		clear(r.open) // each is earned again by one answer
+	}
+	if r.open == nil {
+		r.open = make(map[string]struct{})
+	}
+	r.open[addr] = struct{}{}
+}
+
+// try says whether a stream may be opened to the address now. answered is called if somebody answers there as a member does.
+func (r *outreach) try(addr string) (answered func(), err error) {
+	known := r.answered(addr)
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known {
+		r.note(addr)
+	}
+	if _, open := r.open[addr]; open {
+		return func() {}, nil
+	}
+	if r.filled.IsZero() {
+		r.tokens = strangeAtOnce
+	} else {
+		r.tokens = min(strangeAtOnce, r.tokens+now.Sub(r.filled).Seconds()/strangeEvery.Seconds())
+	}
+	r.filled = now
+	if r.tokens < 1 {
+		return nil, errStrange
+	}
+	r.tokens--
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.note(addr)
+		r.tokens = min(strangeAtOnce, r.tokens+1)
+	}, nil
+}
