@@ -237,9 +237,12 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 	return s.finish(cc.Context, c, func() error { return s.m.Configure(s.wanted(c, w)) })
 }
 
+// maxJoined bounds the members that an inviter names.
+const maxJoined = 64
+
 // wanted is what the answer of the inviter comes to here.
 func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
-	want := install.Want{Keyring: w.Keyring, KnownHosts: w.KnownHosts, Settings: append(s.own(c, w.Name), config.Setting{Key: "join", Value: w.Join})}
+	want := install.Want{Keyring: w.Keyring, KnownHosts: w.KnownHosts, Settings: append(s.own(c, w.Name), config.Setting{Key: "join", Value: w.Join[:min(len(w.Join), maxJoined)]})}
 	driver, _ := w.Settings["commit.driver"].(string)
 	if _, pinned := w.Settings["commit.pin_sha256"]; driver == "rest" && !pinned {
 		c.warn("note: the mesh's conductor is known by a file (commit.ca_file), which is not sent: copy it and the section commit from %s for this machine to commit as well", control.Show(w.Inviter))
@@ -342,7 +345,9 @@ func (s *setup) conductor(c *console) error {
 		fmt.Fprintf(c.out, "this machine's own key for the conductor; until this line is in /home/%s/.ssh/netconf_authorized_keys on each conductor node, others commit:\n%s\n", k.User, public)
 	case k.Driver == "rest" && k.PasswordFile != "":
 		if _, err := os.Stat(k.PasswordFile); err != nil {
-			fmt.Fprintf(c.out, "the conductor's password is not sent; until it is here, others commit: %s, then type the password of %s, Enter and Ctrl-D\n", installLine(&s.m.File.Config, k.PasswordFile), k.User)
+			fmt.Fprintf(c.out, "the conductor's password is not sent; until it is here, others commit: %s, then type the password of %s at %s, Enter and Ctrl-D\n", installLine(&s.m.File.Config, k.PasswordFile), k.User, k.Conductors[0])
+		} else if s.m.Record.By == "join" {
+			c.warn("note: the password in %s is there from before; the agent shows it to %s, as the mesh's settings say: if that is not its conductor, `banmesh leave --uninstall` and remove it", k.PasswordFile, strings.Join(k.Conductors, " and "))
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"banmesh/internal/shell"
+	"banmesh/store/text"
 )
 
 // Leader says whether this agent may commit, and how much it is preferred.
@@ -48,6 +49,17 @@ type Commit struct {
 	SaveStartup        bool     `yaml:"save_startup"` // netconf servers with a startup datastore: copy running to it after a commit
 }
 
+// shown refuses what a terminal would obey or not show: a machine that joins by a token takes these from its inviter.
+func shown(key, value string) error {
+	if value == "" {
+		return nil
+	}
+	if err := text.CheckName(value); err != nil {
+		return field(key, "%q %v", value, err)
+	}
+	return nil
+}
+
 func (c *Config) validateCommit() error {
 	var bad faults
 	k := &c.Commit
@@ -56,6 +68,11 @@ func (c *Config) validateCommit() error {
 		{"commit.candidate", k.Candidate}, {"commit.foreign", k.Foreign},
 	} {
 		bad.add(oneOf(f.key, f.got))
+	}
+	for _, f := range []struct{ key, got string }{
+		{"commit.user", k.User}, {"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood}, {"commit.description", k.Description},
+	} {
+		bad.add(shown(f.key, f.got))
 	}
 	for _, d := range []struct {
 		key string
@@ -124,10 +141,10 @@ func (c *Config) validateREST() error {
 		bad.add(field("commit.conductors", "is empty: name the conductor as https://HOST"))
 		return bad.err()
 	}
-	for i, text := range k.Conductors {
-		u, err := url.Parse(text)
+	for i, addr := range k.Conductors {
+		u, err := url.Parse(addr)
 		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			bad.add(field(fmt.Sprintf("commit.conductors[%d]", i), "%q is not https://HOST or https://HOST:PORT, which commit.driver rest needs", text))
+			bad.add(field(fmt.Sprintf("commit.conductors[%d]", i), "%q is not https://HOST or https://HOST:PORT, which commit.driver rest needs", addr))
 		}
 	}
 	switch {

@@ -21,6 +21,7 @@ type Gossip struct {
 
 func (c *Config) validateGossip() error {
 	var bad faults
+	bad.add(shown("gossip.label", c.Gossip.Label))
 	bind, err := netip.ParseAddrPort(c.Gossip.Bind)
 	if err != nil {
 		bad.add(field("gossip.bind", "%q is not IP:port", c.Gossip.Bind))

@@ -147,6 +147,11 @@ type Want struct {
 
 // Configure writes keys and configuration.
 func (m *Machine) Configure(w Want) error {
+	for _, k := range w.Keyring { // they may come from another machine
+		if _, err := gossip.ParseKey(k); err != nil {
+			return fmt.Errorf("the mesh's keys: %w", err)
+		}
+	}
 	ring := m.keyring()
 	secret := safefile.Rights{Mode: 0o600, UID: m.uid, GID: m.gid}
 	text, err := json.MarshalIndent(w.Keyring, "", "  ")
