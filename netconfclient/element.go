@@ -11,6 +11,7 @@ const nsNetconf = "urn:ietf:params:xml:ns:netconf:base:1.0"
 const nsNotification = "urn:ietf:params:xml:ns:netconf:notification:1.0"
 
 // An Element is XML to be written: an operation, a filter or a piece of configuration.
+// Values and not pointers: a piece of configuration is built once and used in several operations.
 type Element struct {
 	Space string // namespace; "" inherits the parent's
 	Name  string

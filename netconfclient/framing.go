@@ -14,6 +14,7 @@ import (
 const endOfMessage = "]]>]]>"
 
 // maxChunk bounds the chunks that we send: RFC 6242 allows 4 GiB, but servers have smaller buffers.
+// Twelve bytes of header for each chunk, see frame.
 const maxChunk = 32 << 10
 
 var (
@@ -43,6 +44,7 @@ func (f *frameReader) readDelimited(limit int) ([]byte, error) {
 		part, err := f.r.ReadSlice('>')
 		msg = append(msg, part...)
 		if n := len(msg) - len(endOfMessage); n >= 0 && string(msg[n:]) == endOfMessage {
+			// Checked after the end was found as well, since the last part may have brought more than one byte.
 			if n > limit {
 				return nil, errMessageSize
 			}
@@ -131,6 +133,7 @@ func (f *frameReader) chunkSize() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	// Some servers end their hello with a line end after the end mark; it is not the beginning of a chunk.
 	for f.first && (b == '\n' || b == '\r' || b == ' ' || b == '\t') {
 		next, err := f.r.Peek(1)
 		if err != nil {
@@ -149,6 +152,7 @@ func (f *frameReader) chunkSize() (int64, error) {
 	if err := f.expect('#'); err != nil {
 		return 0, err
 	}
+	// Leading zeros are malformed too (RFC 6242 §4.2: the size begins with 1 to 9).
 	var digits [10]byte // the largest size is 4294967295
 	n := 0
 	for {

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	maxDepth  = 100      // of nested elements; the device's model has about fifteen levels
+	maxDepth = 100 // of nested elements; the device's model has about fifteen levels
+	// An honest one with all its namespaces has a few hundred bytes.
 	maxTag    = 64 << 10 // bytes of one tag with its attributes
 	maxErrors = 1000     // rpc-errors kept of one reply
 	maxText   = 4 << 10  // bytes kept of one text of an rpc-error

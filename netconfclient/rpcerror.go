@@ -42,6 +42,7 @@ func (e rpcError) Error() string {
 type RPCErrors []rpcError
 
 func (es RPCErrors) Error() string {
+	// A refused edit of ten thousand addresses can come back as ten thousand errors.
 	const few = 5
 	var s []string
 	for i, e := range es {
@@ -74,6 +75,7 @@ func (es RPCErrors) Has(tag string) bool {
 }
 
 // Only reports whether all errors have the tag.
+// One data-missing among other errors must not make a failed deletion look harmless.
 func (es RPCErrors) Only(tag string) bool {
 	for _, e := range es {
 		if e.Tag != tag {

@@ -39,6 +39,7 @@ const (
 )
 
 // helloPause is the least time between our hello and the first operation.
+// See awaitHello.
 const helloPause = 50 * time.Millisecond
 
 // DialConfig says how to reach one NETCONF server.
@@ -192,6 +193,7 @@ func (s *Session) Commit(ctx context.Context, parameters ...Element) error {
 }
 
 // outcome marks the failure of an operation that changes running as ErrUnknownOutcome, unless nothing was sent.
+// An rpc-error is an answer, so that the outcome is known. Anything else after sending is not.
 func outcome(err error) error {
 	var unsent *unsentError
 	if err == nil || errors.As(err, new(RPCErrors)) || errors.As(err, &unsent) {
@@ -220,6 +222,7 @@ func (s *Session) CloseSession(ctx context.Context) error {
 
 // Close closes the connection and waits until its goroutines have ended. The server frees the session's locks.
 func (s *Session) Close() error {
+	// Before the lock: the operation under way holds it until the connection ends.
 	s.t.abort(ErrClosed)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -63,6 +63,7 @@ func (c *console) runApp(ctx context.Context, args []string) error {
 }
 
 // arrange finds the command that args name and puts its arguments into the order that the library takes.
+// The library takes flags before the other arguments only; people write them anywhere.
 func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 	var early []string
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
@@ -71,6 +72,7 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 			return []string{"--help"}, nil
 		case name == "version" || name == "v":
 			return []string{"version"}, nil
+		// The one flag that all commands have, so that an alias can set it.
 		case name == "socket" && hasValue:
 			early, args = append(early, args[0]), args[1:]
 		case name == "socket" && len(args) > 1:
@@ -136,6 +138,7 @@ func findCommand(cmds []*cli.Command, name string) *cli.Command {
 }
 
 // meant asks for the command whose name is most like what was given, "" where none is like it.
+// Wrong spellings are common, and the whole list of commands helps less than one word.
 func meant(cmds []*cli.Command, given string) string {
 	var known []string
 	for _, cmd := range cmds {

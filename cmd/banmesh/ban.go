@@ -18,6 +18,7 @@ import (
 const defaultBan = time.Hour
 
 // maxAhead is how far in the future an offence may lie, for clocks that differ.
+// Nearly always a clock or a unit that is wrong, and such a ban would end far too late.
 const maxAhead = 24 * time.Hour
 
 // ban is what its flags say.
@@ -62,6 +63,7 @@ func banCommand(c *console) *cli.Command {
 
 func (b *ban) run(ctx context.Context, c *console, args []string) error {
 	now := c.now()
+	// The end is counted from the offence: a prolongation or a replay then has the same end, however late it comes.
 	start := b.start.at
 	if start.IsZero() {
 		start = now
@@ -147,6 +149,7 @@ func (c *console) banCalls(ctx context.Context, calls []control.BanCall, dir str
 		if err != nil && !spooled {
 			return err
 		}
+		// The others are still tried: a list whose third part was spooled is otherwise half done.
 		if spooled {
 			kept = err
 		}
@@ -166,6 +169,7 @@ func started(call control.BanCall, now time.Time) *control.BanCall {
 	if call.Start == 0 {
 		call.Start = control.At(now)
 	}
+	// The caller may try the call itself as well, without a start.
 	call.Each = slices.Clone(call.Each)
 	for i := range call.Each {
 		if call.Each[i].Start == 0 {

@@ -17,9 +17,11 @@ func main() {
 
 // Exit codes.
 const (
-	exitDone    = 0
-	exitFailed  = 1
-	exitUsage   = 2
+	exitDone   = 0
+	exitFailed = 1
+	// As of most tools: the same command line will never work.
+	exitUsage = 2
+	// A script can tell it from a refusal: this call may be tried again later.
 	exitNoAgent = 3
 )
 

@@ -50,6 +50,7 @@ func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error 
 		}
 		err := show(ctx, c, (*control.Client).Status, c.printStatus)
 		switch {
+		// A pager that was left is a normal end.
 		case ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
 			return nil
 		case errors.Is(err, control.ErrNoAgent):

@@ -28,6 +28,7 @@ import (
 )
 
 const (
+	// Checked on the unpacked bytes as well: a gzip of a few kilobytes can hold gigabytes.
 	maxSize    = 256 << 20 // bytes of an unpacked list
 	maxEntries = 5_000_000
 	maxLine    = 64 << 10 // bytes of a line
@@ -137,6 +138,7 @@ func load(r io.Reader) ([]byte, error) {
 		return nil, errors.New("it is UTF-16: convert it to UTF-8")
 	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	// No text has one, and every executable or database does.
 	if bytes.IndexByte(data, 0) >= 0 {
 		return nil, errors.New("it is binary, not a list")
 	}
@@ -181,6 +183,7 @@ func (p *reader) bad(where string, err error) error {
 	return nil
 }
 
+// The list is refused as a whole, because a part of it would look like all of it.
 var errTooMany = fmt.Errorf("more than %d prefixes", maxEntries)
 
 func (p *reader) add(entries ...Entry) error {

@@ -65,6 +65,7 @@ func (p *reader) csv(data []byte, above int) error {
 		if err == io.EOF {
 			return nil
 		}
+		// A broken quote swallows the rows after it, so that the list is refused even with Skip.
 		var wrong *csv.ParseError
 		if errors.As(err, &wrong) {
 			return &placed{fmt.Errorf("%s:%d: %w", p.Name, above+wrong.Line, wrong.Err)}
@@ -83,6 +84,7 @@ func (p *reader) csv(data []byte, above int) error {
 			}
 		}
 		for _, e := range entries {
+			// The fields of a row share one string, which a reason would keep alive.
 			e.Reason = strings.Clone(e.Reason)
 			if err := p.add(e); err != nil {
 				return err

@@ -16,6 +16,7 @@ type scanner struct {
 }
 
 // maxDepth bounds the nesting in a skipped value.
+// The scanner recurses, and a list of brackets would otherwise exhaust the stack.
 const maxDepth = 64
 
 // scanned is a pointer type that can be read from an element of a list.

@@ -40,10 +40,12 @@ func (c *Config) validateBans() error {
 	bad.add(c.Limits.validate(c.Name))
 	bad.add(c.Quorum.validate())
 	bad.add(c.Fail2ban.validate())
+	// A lease has room for 256; the rest is for the router's own addresses, gateways and conductors.
 	if len(c.NeverBan) > 200 {
 		bad.add(field("never_ban", "has %d prefixes: at most 200", len(c.NeverBan)))
 	}
 	for i, p := range c.NeverBan {
+		// The store's bound for one never-ban: what is wider would count nowhere, and protect nothing.
 		widest := 8
 		if p.Addr().Is6() {
 			widest = 16

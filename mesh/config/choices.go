@@ -5,6 +5,7 @@ import (
 )
 
 // choices are the values of the keys that have a fixed few.
+// Validate and the JSON schema both read it, so that an editor offers what the agent takes.
 var choices = map[string][]string{
 	"gossip.profile": {"lan", "wan", "local"}, "enforce.driver": {"none", "nftables", "fail2ban"},
 	"commit.driver": {"none", "netconf", "rest"}, "commit.validation": {"local", "distributed", "none"},

@@ -15,6 +15,7 @@ type Leader struct {
 }
 
 // Commit says where and how the merged set is committed.
+// Both drivers share one section: an operator who changes the driver keeps everything else.
 type Commit struct {
 	Driver     string   `yaml:"driver"`     // none, netconf or rest
 	Conductors []string `yaml:"conductors"` // IP:port, or https URLs for rest; tried in turn
@@ -88,6 +89,7 @@ func (c *Config) validateCommit() error {
 	if k.Timeout <= 0 {
 		bad.add(field("commit.timeout", "must be greater than 0"))
 	}
+	// The first change waits for Window; a batch must not be cut off before it has begun.
 	if k.MaxWait < k.Window {
 		bad.add(field("commit.max_wait", "is shorter than commit.window"))
 	}
@@ -148,8 +150,10 @@ func (c *Config) validateREST() error {
 		}
 	}
 	switch {
+	// Both would leave open which one is meant when the two users' rights differ.
 	case (k.PasswordFile == "") == (k.TokenFile == ""):
 		bad.add(field("commit.password_file", "or commit.token_file is needed, and not both: a file with the secret on its first line"))
+	// A conductor's certificate is usually its own. Without either, anybody on the way would get the password.
 	case k.CAFile == "" && k.PinSHA256 == "":
 		bad.add(field("commit.pin_sha256", "or commit.ca_file is needed: `banmesh conductor trust %s` shows the certificate's", shell.Quote(k.Conductors[0])))
 	case k.Validate == "test-then-set":

@@ -62,6 +62,7 @@ func (c *Config) Differing(other *Config) []string {
 	return differing(reflect.ValueOf(*c), reflect.ValueOf(*other), "")
 }
 
+// By reflection over the yaml tags, so that a new key is compared, told and reloaded without a second list of keys.
 func differing(a, b reflect.Value, prefix string) []string {
 	var keys []string
 	for i := range a.NumField() {

@@ -51,6 +51,8 @@ type Alert struct {
 
 // Default returns the configuration of an agent for which no file says
 // otherwise. Its name is the host name.
+// Each default is safe on a machine of which nothing is known: nothing is committed, dropped or opened to others before
+// somebody asks for it.
 func Default() Config {
 	host, _ := os.Hostname()
 	return Config{
@@ -103,6 +105,7 @@ func (c *Config) SpoolDir() string { return filepath.Join(c.DataDir, "spool") }
 
 // Validate checks everything that can be checked without touching the network or
 // another file, and returns all that is wrong, each with its key.
+// It also judges files for other machines, where the named paths need not exist.
 func (c *Config) Validate() error {
 	var bad faults
 	for _, check := range []func() error{c.validateAgent, c.validateGossip, c.validateBans, c.validateCommit, c.validateOther} {

@@ -31,6 +31,7 @@ func (c *CrowdSec) validate() error {
 	if c.KeyFile == "" {
 		bad.add(field("crowdsec.key_file", "is empty: name a file with the key that `cscli bouncers add banmesh` shows"))
 	}
+	// CrowdSec's own bouncers ask every ten seconds by default.
 	if least := time.Second; time.Duration(c.Interval) < least {
 		bad.add(field("crowdsec.interval", "%v is less than %v", time.Duration(c.Interval), least))
 	}

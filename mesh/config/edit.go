@@ -24,6 +24,9 @@ func (s Setting) String() string { return s.Key + ": " + flow(s.Value) }
 // Edit gives the text of a configuration settings, and touches nothing else in it: comments, order and form stay. A key
 // that has another value than the default already, and another than asked for, stays; kept names them as they stand. A name
 // that the package wrote gives way. The result is a text that Load reads, and in which the settings have their values.
+// The library's own encoder would reformat the file and drop blank lines. So places are taken from its parse tree, and the
+// text is edited by hand. What was edited is parsed again and compared, since an edit that is slightly wrong could change
+// another key.
 func Edit(path string, text []byte, settings []Setting) (edited []byte, set, kept []Setting, err error) {
 	if named(settings) {
 		text = unnamed(text)
@@ -163,6 +166,7 @@ func offset(text []byte, line, column int) int {
 		}
 		at += n + 1
 	}
+	// YAML counts columns in characters, the text is in bytes.
 	rest := []rune(string(text[at:min(len(text), at+4096)]))
 	return at + len(string(rest[:min(len(rest), column-1)]))
 }
@@ -198,12 +202,14 @@ func endOf(text []byte, value *yaml.Node) (int, error) {
 	for i, c := range text {
 		switch {
 		case quote != 0:
+			// An escaped quote does not end the string, and where it ends would need YAML's rules for escapes.
 			if c == '\\' && quote == '"' {
 				return 0, errForm // rare in a configuration, and not worth a parser
 			}
 			if c == quote {
 				quote = 0
 			}
+		// A comment inside a list may hold brackets and quotes that do not count.
 		case c == '#':
 			return 0, errForm
 		case c == '"' || c == '\'':

@@ -10,6 +10,8 @@ import (
 )
 
 // Enforce names the driver that makes bans take effect on this router at once.
+// The widths and spaces here hold bans of others back on this router alone; those of limits decide what counts on all of
+// them.
 type Enforce struct {
 	Driver string `yaml:"driver"` // none, nftables or fail2ban
 	Jail   string `yaml:"jail"`   // driver fail2ban: the jail that holds the peers' bans
@@ -58,6 +60,7 @@ func (c *Config) validateEnforce() error {
 		bad.add(field("enforce.ingress", "only enforce.driver nftables drops at interfaces"))
 	}
 	for i, name := range e.Ingress {
+		// IFNAMSIZ is 16 with the closing zero (netdevice(7)).
 		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/: \t\n\x00") || slices.Contains(e.Ingress[:i], name) {
 			bad.add(field("enforce.ingress", "%q: want names of interfaces that `ip link` shows, each once", name))
 		}

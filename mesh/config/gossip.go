@@ -36,6 +36,7 @@ func (c *Config) validateGossip() error {
 		}
 	}
 	bad.add(oneOf("gossip.profile", c.Gossip.Profile))
+	// Anybody who reaches an unencrypted port can ban and unban on every router.
 	if c.Gossip.Keyring == "" && !c.Gossip.Insecure && !bind.Addr().IsLoopback() {
 		bad.add(field("gossip.keyring", "is not set, and %s is not a loopback address: make one with `banmesh keygen`, or set gossip.insecure: true", c.Gossip.Bind))
 	}

@@ -37,6 +37,7 @@ func (c *Config) validateHTTP() error {
 	case addr.Addr().Unmap().IsLoopback():
 	case !h.AllowRemote:
 		bad.add(field("http.listen", "%s is not a loopback address: others would reach it; if they should, set http.allow_remote: true and name an http.token_file, or an http.client_ca_file", h.Listen))
+	// The page shows who bans whom, and the feeds what is let through.
 	case h.TokenFile == "" && h.ClientCAFile == "":
 		bad.add(field("http.token_file", "is empty, and http.listen %s is open to others: name a file that holds the token they must show, or an http.client_ca_file", h.Listen))
 	}

@@ -37,6 +37,7 @@ type Limits struct {
 	Members []string `yaml:"members"`
 }
 
+// The store owns the numbers; the configuration only names them.
 func defaultLimits() Limits {
 	s := store.DefaultLimits()
 	return Limits{
@@ -57,9 +58,11 @@ func (l *Limits) Store() store.Limits {
 	switch {
 	case l.StoredPerOrigin > 0:
 		s.StoredPerOrigin = l.StoredPerOrigin
+	// Without a limit on what counts, none on what is kept makes sense either.
 	case l.LivePerOrigin == 0:
 		s.StoredPerOrigin = 0
 	default:
+		// Beside the live bans there are their lifts and what has lately ended. With less room, a router that bans up to its limit would have its own bans refused.
 		s.StoredPerOrigin = max(s.StoredPerOrigin, 5*l.LivePerOrigin)
 	}
 	switch {
@@ -117,6 +120,8 @@ func (l *Limits) validate(self string) error {
 
 // Sum is a short name of the limits as far as members must agree on them, the
 // same for the same limits.
+// Members tell each other this number. Routers with different limits disagree about what is banned, and nothing else would
+// show it.
 func (l *Limits) Sum() uint64 {
 	same := *l
 	same.Stored, same.StoredPerOrigin = 0, 0 // a matter of each router's memory

@@ -14,6 +14,7 @@ type Log struct {
 // Logger makes the logger that a configuration asks for. Its level is what
 // Options.Level takes.
 func (l Log) Logger(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
+	// A variable, so that a reload can change the level of a logger that is in use everywhere.
 	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
 		return nil, nil, field("log.level", "%q: %v", l.Level, err)

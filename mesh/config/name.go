@@ -16,6 +16,7 @@ func CheckName(name string) error {
 	if name == "" {
 		return errors.New("is empty: give the router a name that stays the same")
 	}
+	// A DNS label's length (RFC 1035), which host names have anyway.
 	if len(name) > 63 {
 		return errors.New("is longer than 63 characters")
 	}

@@ -24,6 +24,7 @@ func (q *Quorum) Of(jail string) int {
 	switch n, ok := q.Jails[jail]; {
 	case ok:
 		return n
+	// Unless the operator gives that jail a number of its own.
 	case jail == manualJail:
 		return 1
 	}

@@ -70,6 +70,7 @@ func describe(v reflect.Value, key string) *node {
 }
 
 // durationText is a duration as a configuration says it.
+// Go writes 2h0m0s where people write 2h.
 func durationText(d time.Duration) string {
 	s := d.String()
 	for _, zero := range []string{"m0s", "h0m"} {

@@ -67,6 +67,7 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 	}
 	n.allowance.leave("allow", held)
 	if held > 0 {
+		// Next minute's allowance lets more of them through.
 		return nil // the notices stay and are tried again
 	}
 	n.done(ctx, notices)

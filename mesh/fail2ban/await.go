@@ -24,6 +24,7 @@ func Await(ctx context.Context, client *Client, waiting func()) error {
 		switch {
 		case err != nil && !errors.Is(err, ErrNotRunning):
 			return err
+		// Twice the same list: while fail2ban starts, jails are added one by one.
 		case err == nil && len(jails) > 0 && (first || slices.Equal(jails, before)):
 			return nil
 		case time.Since(began) >= awaitFor:

@@ -16,6 +16,7 @@ type Banned struct {
 }
 
 // timeLayout is the format of `get JAIL banip --with-time`, in fail2ban's time zone.
+// It names no zone.
 const timeLayout = "2006-01-02 15:04:05"
 
 // parseBanned reads the answer to `get JAIL banip --with-time`, a line a ban:

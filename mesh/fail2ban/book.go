@@ -15,6 +15,8 @@ const (
 )
 
 // book lists the jails that fail2ban has had.
+// A jail that fail2ban once had may be gone only for a moment, such as during a reload; an unknown name is a label of the
+// mesh.
 type book map[string]bool
 
 func (b book) has(jail string) bool { return b[jail] }

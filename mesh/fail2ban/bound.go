@@ -43,6 +43,7 @@ func (a *allowance) take(now time.Time, n int) int {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	// A clock that was set back begins a new minute.
 	if since := now.Sub(a.from); since >= time.Minute || since < 0 {
 		a.from, a.used = now, 0
 	}

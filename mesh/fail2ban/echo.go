@@ -34,6 +34,7 @@ func (h *Hooks) expect(jail string, held []Banned) {
 func (h *Hooks) expected(jail string, prefix netip.Prefix, start time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// The list and the hook's <time> may be rounded differently.
 	for _, second := range []int64{0, -1, 1} {
 		e := echo{jail, prefix, start.Unix() + second}
 		if until, ok := h.echoes[e]; ok {

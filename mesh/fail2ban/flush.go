@@ -103,6 +103,7 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 	}
 	before := f.before
 	emptied := err == nil && allSince(held, before)
+	// Twice in a row, flushConfirm apart: a stop's hook may still be on its way.
 	lift := emptied && f.emptied
 	switch {
 	case errors.Is(err, ErrNoJail), h.now().Sub(f.called) > flushPatience:
@@ -123,6 +124,7 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 	lifted, err := h.liftAll(ctx, jail, before)
 	if err != nil {
 		h.log.Warn("lift what fail2ban unbanned", "jail", jail, "error", err)
+		// The flush stays noted, and its next answer is due soon.
 		return // the next answer tries again
 	}
 	h.log.Info("fail2ban unbanned all of a jail", "jail", jail, "lifted", lifted)

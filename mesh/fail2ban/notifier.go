@@ -80,6 +80,7 @@ type Notifier struct {
 }
 
 // backoff is a pause that doubles.
+// fail2ban may be away for days; asking it every few seconds would start a process each time.
 type backoff struct {
 	since, until time.Time
 	pause        time.Duration

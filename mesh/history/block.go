@@ -30,6 +30,7 @@ const (
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 // key is a prefix as 128 bits and a length counted in them; IPv4 is mapped into ::ffff:0:0/96.
+// IPv4 and IPv6 have one form, of a fixed size.
 type key struct {
 	hi, lo uint64
 	bits   uint8
@@ -75,6 +76,7 @@ func (k key) overlaps(o key) bool {
 }
 
 // entry is the fixed part of an encoded entry.
+// Read in place: a query over a million entries decodes only the fields that it asks for.
 type entry []byte
 
 func (e entry) key() key {

@@ -30,6 +30,7 @@ func mix(a, b uint64) uint64 {
 	return x ^ x>>31
 }
 
+// A random seed for each run: what attackers choose, such as addresses, cannot be made to collide. Nothing of it is stored.
 var hashes = offences{maphash.MakeSeed()}
 
 func hashBan(b *store.LiveBan) uint64 {

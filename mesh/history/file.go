@@ -48,6 +48,7 @@ func damaged(err error) bool {
 
 func (f *file) open() error {
 	err := guard(func() (err error) {
+		// The lock is held by one agent for as long as it runs; a short wait covers the end of the one before.
 		f.db, err = bbolt.Open(f.path, 0o600, &bbolt.Options{Timeout: 200 * time.Millisecond, FreelistType: bbolt.FreelistMapType})
 		return err
 	})
@@ -90,6 +91,7 @@ func (f *file) update(do func(*bbolt.Tx) error) error {
 func (f *file) write(blocks []block, gone []uint64) error {
 	return f.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketBlocks)
+		// Keys only grow, so that a page that is split need not leave room for later ones.
 		b.FillPercent = 1 // blocks are appended in the order of their numbers
 		for _, k := range blocks {
 			if err := b.Put(number(k.first), k.encode()); err != nil {

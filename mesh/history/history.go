@@ -71,7 +71,8 @@ type History struct {
 	file *file
 	wake chan struct{} // wakes the writer; holds one
 
-	mu        sync.Mutex
+	mu sync.Mutex
+	// At most maxWaiting entries together with last.
 	full      []*builder // waiting for the disk, the oldest first
 	last      *builder   // the growing block
 	saved     uint64     // number of the first entry that is not in the file
@@ -213,6 +214,7 @@ func (h *History) write() {
 	var latest time.Time
 	for {
 		select {
+		// The first event starts the timer; those after it change nothing.
 		case <-h.wake:
 			if timer == nil {
 				timer, latest = time.After(writeEvery), time.Now().Add(writeLast)
@@ -224,6 +226,7 @@ func (h *History) write() {
 				continue
 			}
 		case <-h.stop:
+			// The last chance to write; Close waits for it as long as Patience says.
 			h.flush()
 			return
 		}

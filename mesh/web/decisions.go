@@ -102,16 +102,23 @@ func (d *decisions) enter(w http.ResponseWriter, r *http.Request) (leave func(),
 	return nil, false
 }
 
+// bounded answers with next once this router knows enough, and while not too many answers are being written.
+func (d *decisions) bounded(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !d.relied(w) {
+			return
+		}
+		leave, ok := d.enter(w, r)
+		if !ok {
+			return
+		}
+		defer leave()
+		next(w, r)
+	}
+}
+
 // stream answers GET /v1/decisions/stream.
 func (d *decisions) stream(w http.ResponseWriter, r *http.Request) {
-	if !d.relied(w) {
-		return
-	}
-	leave, ok := d.enter(w, r)
-	if !ok {
-		return
-	}
-	defer leave()
 	q := r.URL.Query()
 	want, known := wanted(q)
 	if !known {
@@ -207,14 +214,6 @@ func changed(old, now []entry, at store.Millis) (came, went []entry) {
 
 // lookup answers GET /v1/decisions.
 func (d *decisions) lookup(w http.ResponseWriter, r *http.Request) {
-	if !d.relied(w) {
-		return
-	}
-	leave, ok := d.enter(w, r)
-	if !ok {
-		return
-	}
-	defer leave()
 	q := r.URL.Query()
 	want, known := wanted(q)
 	text := q.Get("ip")

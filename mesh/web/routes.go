@@ -13,8 +13,8 @@ func (s *Server) handler(local netip.Addr) http.Handler {
 	s.healthRoutes(open)
 	closed := http.NewServeMux()
 	closed.Handle("GET /feed/{format}", s.settled(s.feeds))
-	closed.HandleFunc("GET /v1/decisions", s.decisions.lookup)
-	closed.HandleFunc("GET /v1/decisions/stream", s.decisions.stream)
+	closed.HandleFunc("GET /v1/decisions", s.decisions.bounded(s.decisions.lookup))
+	closed.HandleFunc("GET /v1/decisions/stream", s.decisions.bounded(s.decisions.stream))
 	if s.cfg.Metrics != nil {
 		closed.Handle("GET /metrics", s.cfg.Metrics)
 	}
