@@ -210,7 +210,7 @@ func (c *console) printBan(n int, call control.BanCall, r control.BanReply) {
 				parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 			}
 		}
-		fmt.Fprintf(c.out, "%d prefixes: %s\n", n, strings.Join(parts, ", "))
+		fmt.Fprintf(c.out, "%s: %s\n", counted(n, "prefix"), strings.Join(parts, ", "))
 	}
 	if r.ShortenedTo > 0 {
 		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", r.ShortenedTo)

@@ -113,7 +113,12 @@ func (c *console) list(ctx context.Context, q control.ListQuery, format string) 
 func (c *console) listTable(ctx context.Context, cl *control.Client, q control.ListQuery, to io.Writer) error {
 	now := c.now()
 	t := &table{}
-	t.head("PREFIX", "LEFT", "ROUTERS", "JAILS", "CONDUCTOR", "STATE")
+	head := []string{"PREFIX", "LEFT", "ROUTERS", "JAILS", "CONDUCTOR", "STATE"}
+	without := withoutConductor(ctx, cl)
+	if without {
+		head = slices.Delete(head, 4, 5)
+	}
+	t.head(head...)
 	n := 0
 	err := cl.List(ctx, q, func(b control.Ban) error {
 		n++
@@ -137,7 +142,11 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 		case len(b.Except) > 0:
 			state = cell{"effective, except " + shorten(b.Except), yellow}
 		}
-		t.row(cell{text: control.Bare(b.Prefix)}, cell{text: left(b.Until, now)}, cell{text: few(origins)}, cell{text: few(jails)}, committed, state)
+		row := []cell{{text: control.Bare(b.Prefix)}, {text: left(b.Until, now)}, {text: few(origins)}, {text: few(jails)}, committed, state}
+		if without {
+			row = slices.Delete(row, 4, 5)
+		}
+		t.row(row...)
 		return nil
 	})
 	if err != nil {
@@ -148,6 +157,12 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 		return err
 	}
 	return t.write(to, c.paint)
+}
+
+// withoutConductor reports whether the agent's mesh has no conductor of which a ban could say something.
+func withoutConductor(ctx context.Context, cl *control.Client) bool {
+	s, err := cl.Status(ctx)
+	return err == nil && s.Commit.State == "off"
 }
 
 // quorumWords says what keeps a ban from the conductor.

@@ -68,13 +68,13 @@ func revokeCommand(c *console) *cli.Command {
 			}
 			switch {
 			case call.DryRun:
-				fmt.Fprintf(c.out, "%d prefixes %s\n", r.Lifted, unbannedWord(true))
+				fmt.Fprintf(c.out, "%s %s\n", counted(r.Lifted, "prefix"), unbannedWord(true))
 			case call.Unblock:
 				fmt.Fprintf(c.out, "%s counts again\n", call.Origin)
 			case call.Block:
-				fmt.Fprintf(c.out, "%d prefixes unbanned; nothing of %s counts until banmesh revoke --origin %s --unblock\n", r.Lifted, call.Origin, call.Origin)
+				fmt.Fprintf(c.out, "%s unbanned; nothing of %s counts until banmesh revoke --origin %s --unblock\n", counted(r.Lifted, "prefix"), call.Origin, call.Origin)
 			default:
-				fmt.Fprintf(c.out, "%d prefixes unbanned\n", r.Lifted)
+				fmt.Fprintf(c.out, "%s unbanned\n", counted(r.Lifted, "prefix"))
 			}
 			return nil
 		},

@@ -158,7 +158,7 @@ func (c *console) printUnban(call control.UnbanCall, r control.UnbanReply) error
 	done := unbannedWord(call.DryRun)
 	switch {
 	case call.All:
-		fmt.Fprintf(c.out, "%d prefixes %s\n", lifted, done)
+		fmt.Fprintf(c.out, "%s %s\n", counted(lifted, "prefix"), done)
 	case lifted == 1 && len(r.Lifted) == 1:
 		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), done)
 	case lifted > 0:

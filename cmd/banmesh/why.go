@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -26,14 +27,19 @@ func whyCommand(c *console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			get := func(cl *control.Client, ctx context.Context) (control.Why, error) { return cl.Why(ctx, ps[0]) }
-			return show(cc.Context, c, get, c.printWhy)
+			without := false
+			get := func(cl *control.Client, ctx context.Context) (control.Why, error) {
+				y, err := cl.Why(ctx, ps[0])
+				without = err == nil && !c.json && !y.Committed && withoutConductor(ctx, cl)
+				return y, err
+			}
+			return show(cc.Context, c, get, func(y control.Why) error { return c.printWhy(y, without) })
 		},
 	}
 }
 
-func (c *console) printWhy(y control.Why) error {
-	fmt.Fprintf(c.out, "%s %s\n", c.paint(bold, y.IP), c.verdict(y))
+func (c *console) printWhy(y control.Why, without bool) error {
+	fmt.Fprintf(c.out, "%s %s\n", c.paint(bold, y.IP), c.verdict(y, without))
 	if len(y.Bans) > 0 {
 		t := &table{}
 		t.head("  BAN OF", "BY", "JAIL", "START", "UNTIL", "FAILURES", "STATE", "REASON")
@@ -79,9 +85,13 @@ func (c *console) printWhy(y control.Why) error {
 	return nil
 }
 
-func (c *console) verdict(y control.Why) string {
+// verdict says in one sentence how it stands, without what concerns the conductor where there is none.
+func (c *console) verdict(y control.Why, without bool) string {
 	conductor := ", not at the conductor"
-	if y.WaitsForQuorum != nil {
+	switch {
+	case without:
+		conductor = ""
+	case y.WaitsForQuorum != nil:
 		conductor += ": " + quorumWords(y.WaitsForQuorum) + " in the jail " + y.WaitsForQuorum.Jail
 	}
 	if y.Committed {
@@ -123,6 +133,9 @@ func seenWords(y control.Why) string {
 func counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
+	}
+	if strings.HasSuffix(what, "x") {
+		what += "e"
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
