@@ -30,6 +30,7 @@ type disk interface {
 
 type visitor struct {
 	log    func(logHeader) error
+	expect func(records int) // how many follow
 	record func(log uint32, seq uint64, enc []byte) error
 	notice func(Notice)
 	bad    func(notice uint64, reason string) // for a notice that cannot be read
@@ -496,7 +497,11 @@ func (d *boltDisk) load(v visitor) error {
 		if err != nil {
 			return err
 		}
-		err = tx.Bucket(bucketRecords).ForEach(func(k, val []byte) error {
+		records := tx.Bucket(bucketRecords)
+		if v.expect != nil {
+			v.expect(records.Stats().KeyN)
+		}
+		err = records.ForEach(func(k, val []byte) error {
 			a.add(bucketRecords, k, val)
 			body, ok := unseal(k, val)
 			if len(k) != 12 || !ok {

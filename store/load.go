@@ -28,7 +28,8 @@ func (s *Store) load() error {
 	}
 	err := s.disk.load(visitor{
 		log: l.takeLog, record: l.takeRecord, notice: s.keepNotice, bad: l.dropNotice,
-		meta: func(key string, value []byte) { s.meta[key] = value },
+		expect: func(records int) { set.table.reserve(&set.slab, records) },
+		meta:   func(key string, value []byte) { s.meta[key] = value },
 		doubt: func(what string) {
 			s.doubt = fmt.Sprintf("the store file %s: %s", s.cfg.Path, what)
 			s.log.Error("the store was damaged", "file", s.cfg.Path, "what", what)

@@ -1,6 +1,10 @@
 package store
 
-import "banmesh/store/text"
+import (
+	"math/bits"
+
+	"banmesh/store/text"
+)
 
 // rec is a record in memory, without pointers, so that a million of them cost 64 MB and the garbage collector nothing. Rare
 // fields are kept in maps by index: floors, lifts, never-bans.
@@ -110,9 +114,19 @@ func (t *table) insert(s *slab, slot int, i uint32) {
 	t.n++
 }
 
-func (t *table) grow(s *slab) {
+func (t *table) grow(s *slab) { t.resize(s, max(64, 2*len(t.slots))) }
+
+// reserve makes room for n prefixes.
+func (t *table) reserve(s *slab, n int) {
+	if size := 1 << bits.Len(uint(n+n/3)); size > len(t.slots) {
+		t.resize(s, size)
+	}
+}
+
+// resize gives the table that many slots, a power of two.
+func (t *table) resize(s *slab, size int) {
 	old := t.slots
-	t.slots = make([]uint32, max(64, 2*len(old)))
+	t.slots = make([]uint32, size)
 	mask := uint64(len(t.slots) - 1)
 	for _, head := range old {
 		if head == 0 {
