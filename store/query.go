@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"math/bits"
 	"net/netip"
 	"slices"
 )
@@ -20,11 +21,12 @@ func (s *Store) Find(q Query) (entries []Entry, total int) {
 	f.exemptions = s.exemptionsLocked(f.now)
 	found := f.all()
 	total = f.total
-	slices.SortFunc(found, f.compare)
-	found = found[min(max(q.Offset, 0), len(found)):]
-	if q.Limit > 0 {
-		found = found[:min(q.Limit, len(found))]
+	from, to := min(max(q.Offset, 0), len(found)), len(found)
+	if q.Limit > 0 && q.Limit < to-from {
+		to = from + q.Limit
 	}
+	sortPart(found, from, to, f.compare)
+	found = found[from:to]
 	// Entries are made last: they are large, and a page of a long list needs only a few.
 	entries = make([]Entry, 0, len(found))
 	for i := range found {
@@ -47,7 +49,7 @@ type finder struct {
 
 // place is where the records of a selected prefix begin, with its sort key.
 type place struct {
-	prefix       netip.Prefix
+	key          pkey
 	head         uint32
 	rank         int64
 	origin, jail string
@@ -60,16 +62,22 @@ func (f *finder) all() []place {
 	if f.Limit > 0 && f.Offset < 1<<30 && f.Limit < 1<<30 {
 		most = max(f.Offset, 0) + f.Limit
 	}
+	var last *place // no place after it is on the page
 	take := func(head uint32) {
 		p, ok := f.look(head)
 		if !ok {
 			return
 		}
 		f.total++
+		if last != nil && f.compare(p, *last) > 0 {
+			return
+		}
 		found = append(found, p)
 		if most > 0 && len(found) >= 2*most+1024 {
-			slices.SortFunc(found, f.compare)
+			sortPart(found, most-1, most, f.compare)
 			found = found[:most]
+			at := found[most-1]
+			last = &at
 		}
 	}
 	every := func(fits func(pkey) bool) {
@@ -140,9 +148,9 @@ func (f *finder) look(head uint32) (p place, ok bool) {
 	if !fits {
 		return p, false
 	}
-	p.prefix, p.head = f.set.slab.at(head).key().prefix(), head
+	p.key, p.head = f.set.slab.at(head).key(), head
 	if f.Effective != nil {
-		effective := counts && !f.exemptions.covers(p.prefix)
+		effective := counts && !f.exemptions.covers(p.key.prefix())
 		if effective != *f.Effective {
 			return p, false
 		}
@@ -172,7 +180,53 @@ func (f *finder) compare(a, b place) int {
 	if c != 0 {
 		return c
 	}
-	return comparePrefixes(a.prefix, b.prefix)
+	return a.key.compare(b.key)
+}
+
+// sortPart puts in place what a sorted list has from from to to: what belongs before is before it, and what belongs after is
+// after it. A page deep in a list of a hundred thousand takes a few passes over it instead of a sort.
+func sortPart(all []place, from, to int, compare func(a, b place) int) {
+	for rounds := 4 * bits.Len(uint(len(all))); from < to; rounds-- {
+		if n := len(all); n < 64 || to-from > n/4 || rounds == 0 { // the last: the pivots were bad again and again
+			slices.SortFunc(all, compare)
+			return
+		}
+		pivot := medianOf(all, compare)
+		low, high := 0, len(all) // all[:low] < pivot, all[high:] > pivot
+		for i := 0; i < high; {
+			switch c := compare(all[i], pivot); {
+			case c < 0:
+				all[low], all[i] = all[i], all[low]
+				low++
+				i++
+			case c > 0:
+				high--
+				all[high], all[i] = all[i], all[high]
+			default:
+				i++
+			}
+		}
+		switch {
+		case to <= low:
+			all = all[:low]
+		case from >= high:
+			all, from, to = all[high:], from-high, to-high
+		default: // it is on both sides of the pivot
+			sortPart(all[:low], min(from, low), low, compare)
+			sortPart(all[high:], 0, max(to-high, 0), compare)
+			return
+		}
+	}
+}
+
+// medianOf is the median of nine spread over a list.
+func medianOf(all []place, compare func(a, b place) int) place {
+	var some [9]place
+	for i := range some {
+		some[i] = all[i*(len(all)-1)/(len(some)-1)]
+	}
+	slices.SortFunc(some[:], compare)
+	return some[len(some)/2]
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

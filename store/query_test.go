@@ -77,9 +77,9 @@ func TestAPageOfALongListIsAPartOfIt(t *testing.T) {
 	}
 	_, err := a.Ban(context.Background(), reqs)
 	a.must(err)
-	for _, sort := range []Sort{ByPrefix, ByFailures} {
+	for _, sort := range []Sort{ByPrefix, ByFailures, ByUntil, ByStart, ByRouters, ByJail} {
 		all := a.List(Query{Sort: sort})
-		for _, offset := range []int{0, 10, 1500, 2990, 5000} {
+		for _, offset := range []int{0, 10, 20, 300, 777, 1500, 1501, 2100, 2970, 2980, 2990, 5000} {
 			got, total := a.Find(Query{Sort: sort, Offset: offset, Limit: 20})
 			want := all[min(offset, 3000):min(offset+20, 3000)]
 			if total != 3000 || !slices.EqualFunc(got, want, func(x, y Entry) bool { return x.Prefix == y.Prefix }) {
