@@ -91,8 +91,12 @@ func (t *table) agreement() (equal, differ, unknown int) {
 	return equal, differ, unknown
 }
 
-// toAsk picks alive members whose root is unknown or differs and was not requested in the last five seconds, and members that
-// have left a probe unanswered.
+// askAgain is after how many probes' time a member that agreed is asked again. memberlist probes the members in a new random order
+// each round, so that the turn of one may be nearly two rounds away, and as long would it be called in sync when it no longer is.
+const askAgain = 8
+
+// toAsk picks alive members whose root is unknown or differs and was not requested in the last five seconds, members that
+// have left a probe unanswered, and first of all those that were compared too long ago.
 func (t *table) toAsk(max int, now time.Time) []target {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,8 +117,27 @@ func (t *table) toAsk(max int, now time.Time) []target {
 			}
 		}
 	}
+	for range max / 2 { // however many do not answer: half a mesh behind a cut would take every turn
+		if p := t.longSince(now); p != nil {
+			p.asked = now
+			out = append(out, target{p.name, p.addr})
+		}
+	}
 	pick(max-1, true) // invented members must not take the others' turns
 	pick(max, false)
 	pick(max, true)
 	return out
+}
+
+// longSince is the member that agreed, owes no answer and was compared longest ago, nil if that is recent of all. Called with the
+// lock held.
+func (t *table) longSince(now time.Time) (oldest *peer) {
+	recent := now.Add(-askAgain * t.every)
+	for _, p := range t.all {
+		if p.state == Alive && p.sync == Agrees && p.unanswered.IsZero() && !p.compared.After(recent) && !p.asked.After(recent) &&
+			(oldest == nil || p.compared.Before(oldest.compared) || p.compared.Equal(oldest.compared) && p.name < oldest.name) {
+			oldest = p
+		}
+	}
+	return oldest
 }
