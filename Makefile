@@ -86,10 +86,13 @@ check:
 	go test -short -parallel 8 -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
 
 # What vet finds, .ci/lint says.
-RACE = env CGO_ENABLED=1 BANMESH_ALL=1 go test -json -race -vet=off -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
-# Those that take longest begin first, and one more at a time than there are processors:
-# the tests of whole programs wait most of the time.
-FIRST = ./cmd/banmesh/e2e ./mesh/gossip ./store ./mesh ./internal/sim/...
+TEST = BANMESH_ALL=1 go test -json -vet=off -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
+RACE = env CGO_ENABLED=1 $(TEST) -race
+# The tests of whole programs start them as they are shipped, without the race detector:
+# it would watch the tests alone. Compiled as make cross does.
+WHOLE = env CGO_ENABLED=0 $(TEST) -trimpath -tags urfave_cli_no_docs ./cmd/banmesh/e2e
+# Those that take longest begin first.
+FIRST = ./mesh/gossip ./store ./mesh ./internal/sim/...
 # How many seconds `make test` may take, 0: as long as it wants.
 MOST ?= 0
 
@@ -105,7 +108,11 @@ test: deps cross
 		echo "{\"Action\":\"$$action\",\"Output\":\"$$1\"}"
 	}
 	{
-		timeout -k 10 $(MOST) $(RACE) -p $$(($$(nproc) + 1)) $(FIRST) ./... || failed 'go test ./...'
+		# They wait most of the time, and run beside the others.
+		timeout -k 10 $(MOST) $(WHOLE) >$(BIN)/whole.json &
+		timeout -k 10 $(MOST) $(RACE) -p $$(nproc) $(FIRST) $$(go list ./... | grep -v '/e2e$$') || failed 'go test ./...'
+		wait $$! || failed 'go test ./cmd/banmesh/e2e'
+		cat $(BIN)/whole.json
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed 'go test .ci/testsum_test.go'
 		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed 'go test .ci/package/sbom_test.go'
 		go test -json .ci/package/oci.go .ci/package/oci_test.go || failed 'go test .ci/package/oci_test.go'
