@@ -332,7 +332,7 @@ func TestPipesInPlaceOfFilesHoldNothingUp(t *testing.T) {
 	if err := f.Begin(Record{By: "init", At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Configure(Want{Keyring: []string{"k"}}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if err := f.Configure(f.want()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("Configure says %v", err)
 	}
 	if _, err := f.KeyNames(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
