@@ -32,6 +32,7 @@ var behind = map[string]string{
 	"../store/disk.go":   "store.Config.Commit",
 	"../store/check.go":  "store.Config.Commit",
 	"../store/shrink.go": "store.Config.Commit",
+	"../store/space.go":  "store.Config.Commit",
 
 	"enforce/capability_linux.go": "Doors.Prepare",
 	"enforce/nftables_linux.go":   "Doors.Kernel",
