@@ -96,7 +96,7 @@ FIRST = ./mesh/gossip ./store ./mesh ./internal/sim/...
 # How many seconds `make test` may take, 0: as long as it wants.
 MOST ?= 0
 
-## test: everything, with the race detector; ends with a line that counts the tests
+## test: everything, all but whole programs with the race detector; ends with a line that counts the tests
 .PHONY: test
 test: deps cross
 	@go build -o $(BIN)/testsum .ci/testsum.go
@@ -108,11 +108,13 @@ test: deps cross
 		echo "{\"Action\":\"$$action\",\"Output\":\"$$1\"}"
 	}
 	{
-		# They wait most of the time, and run beside the others.
+		# The tests of whole programs wait most of the time, and run beside the others.
 		timeout -k 10 $(MOST) $(WHOLE) >$(BIN)/whole.json &
 		timeout -k 10 $(MOST) $(RACE) -p $$(nproc) $(FIRST) $$(go list ./... | grep -v '/e2e$$') || failed 'go test ./...'
-		wait $$! || failed 'go test ./cmd/banmesh/e2e'
-		cat $(BIN)/whole.json
+		whole=0
+		wait $$! || whole=$$?
+		cat $(BIN)/whole.json # first: testsum looks for what failed before it is told that something did
+		(exit $$whole) || failed 'go test ./cmd/banmesh/e2e'
 		go test -json .ci/testsum.go .ci/testsum_test.go || failed 'go test .ci/testsum_test.go'
 		go test -json .ci/package/sbom.go .ci/package/sbom_test.go || failed 'go test .ci/package/sbom_test.go'
 		go test -json .ci/package/oci.go .ci/package/oci_test.go || failed 'go test .ci/package/oci_test.go'
