@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"banmesh/internal/need"
 	"banmesh/internal/sim/conductorsim/history"
 	"banmesh/mesh/control"
 )
@@ -19,7 +20,10 @@ const massBans = 20 // of each agent
 func TestAgentsAreKilledAndStartedAtOnce(t *testing.T) { killedAndStartedAtOnce(t, 20) }
 
 // TestSoakFiftyAgentsAreKilledAndStartedAtOnce costs six times as much: each talks to all.
-func TestSoakFiftyAgentsAreKilledAndStartedAtOnce(t *testing.T) { killedAndStartedAtOnce(t, 50) }
+func TestSoakFiftyAgentsAreKilledAndStartedAtOnce(t *testing.T) {
+	need.Soak(t)
+	killedAndStartedAtOnce(t, 50)
+}
 
 func killedAndStartedAtOnce(t *testing.T, agents int) {
 	cond := startConductor(t)
