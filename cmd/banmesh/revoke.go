@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/control"
 )
 
@@ -72,7 +73,7 @@ func revokeCommand(c *console) *cli.Command {
 			case call.Unblock:
 				fmt.Fprintf(c.out, "%s counts again\n", call.Origin)
 			case call.Block:
-				fmt.Fprintf(c.out, "%s unbanned; nothing of %s counts until banmesh revoke --origin %s --unblock\n", counted(r.Lifted, "prefix"), call.Origin, call.Origin)
+				fmt.Fprintf(c.out, "%s unbanned; nothing of %s counts until banmesh revoke --origin %s --unblock\n", counted(r.Lifted, "prefix"), call.Origin, shell.Quote(call.Origin))
 			default:
 				fmt.Fprintf(c.out, "%s unbanned\n", counted(r.Lifted, "prefix"))
 			}
