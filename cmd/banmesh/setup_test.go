@@ -78,6 +78,9 @@ func TestAnInvitersAnswerIsOnlyAnAnswer(t *testing.T) {
 		"nothing is wrong":      {func(*invite.Welcome) {}, ""},
 		"a user for a terminal": {func(w *invite.Welcome) { w.Settings["commit.user"] = "admin\x1b[2J" }, "commit.user"},
 		"a tenant in reverse":   {func(w *invite.Welcome) { w.Settings["commit.tenant"] = "\u202etnanet" }, "commit.tenant"},
+		"a conductor in reverse": {func(w *invite.Welcome) {
+			w.Settings["commit.conductors"] = []any{"https://\u202e9.2.0.291"}
+		}, "commit.conductors"},
 		"a label of two lines": {func(w *invite.Welcome) {
 			w.Settings["gossip.label"] = "a\nfail2ban: {client: evil}"
 		}, "gossip.label"},

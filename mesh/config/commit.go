@@ -75,6 +75,9 @@ func (c *Config) validateCommit() error {
 	} {
 		bad.add(shown(f.key, f.got))
 	}
+	for i, addr := range k.Conductors {
+		bad.add(shown(fmt.Sprintf("commit.conductors[%d]", i), addr))
+	}
 	for _, d := range []struct {
 		key string
 		d   Duration
