@@ -207,7 +207,7 @@ func (a *Agent) pulse(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		// First the clock, since expiry below depends on it; then what has expired; then whoever reports how things are.
+		// First the clock, since expiry below depends on it; then what has expired; then the reports of how things are.
 		a.clock.set(a.mesh.Offset())
 		a.store.Tick(a.clock.agree.Load())
 		a.forgetMembers()

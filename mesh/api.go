@@ -198,8 +198,7 @@ func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, 
 		Prefixes: c.Prefixes, All: c.All, Jail: c.Jail, Mine: c.Mine, Confirmed: c.Confirmed,
 	}
 	if c.At != 0 {
-		// Times of fail2ban are rounded to it.
-		// An offence of the same second is what the unban was about.
+		// fail2ban rounds times to the second: an offence of the same second is what the unban was about.
 		req.StartedBefore = store.Millis(c.At) + 1000 + store.Millis(a.clock.shift().Milliseconds())
 	}
 	lift := a.store.Lift

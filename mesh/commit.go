@@ -87,8 +87,7 @@ func (l *lead) commitHere(ctx context.Context, force bool) (control.CommitReply,
 func (l *lead) commitFor(ctx context.Context, force bool) (control.CommitReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(l.Config.Commit.Timeout))
 	defer cancel()
-	// An operator's word counts only where the operator is.
-	// Force from afar could be anybody's who has the gossip key.
+	// Force counts only where an operator gives it: from afar it could come from anybody with the gossip key.
 	reply, err := l.commitHere(ctx, false)
 	if held := len(reply.Held) + len(reply.HeldAdd); err == nil && force && held > 0 {
 		err = fmt.Errorf("%d changes are held, and --force confirms them only on the leader itself: run `banmesh commit --force` on %s", held, l.Config.Name)

@@ -54,8 +54,8 @@ type Doors struct {
 	Conductor func(*config.Commit, conductor.Config) (*conductor.Conductor, error)
 	// Fail2ban runs a command of fail2ban's protocol, in the place of fail2ban-client.
 	Fail2ban func(ctx context.Context, args ...string) (string, error)
-	// It touches nothing before its first call, so that a wrong namespace is a State and not a failed start.
-	// Kernel makes what drops packets, where enforce.driver is nftables.
+	// Kernel makes what drops packets, where enforce.driver is nftables. It touches nothing before its first call, so that a
+	// wrong namespace is a State and not a failed start.
 	Kernel func(netns string, ingress []string) (enforce.Driver, error)
 	// Alert runs alert.command with an event on its standard input.
 	Alert func(ctx context.Context, command string, event []byte, log *slog.Logger) error
@@ -120,8 +120,7 @@ func prepare(cfg *config.Config, log *slog.Logger) error {
 	if err := checkRights(cfg, log); err != nil {
 		return err
 	}
-	// A command that the agent starts for an alert needs none of them.
-	// The unit gives the capability that nftables need, whatever is configured.
+	// The unit gives the capability that nftables need, whatever is configured. A command that is started for an alert needs none.
 	if err := enforce.KeepCapabilities(); err != nil {
 		log.Warn("programs that the agent starts get its capabilities", "error", err)
 	}

@@ -164,7 +164,7 @@ func (a *Agent) openFail2ban(ctx context.Context) error {
 	early.load()
 	a.waiting = newWaiting(waitingConfig{Apply: a.applySpooled, Lift: a.lift, Hook: a.fail2ban.hook, Logger: a.log},
 		a.doors.Spools(a.cfg.SpoolDir(), a.cfg.Socket), early)
-	// Whoever may use the socket may also leave calls in the spool.
+	// Those who may use the socket may also leave calls in the spool.
 	gid, err := server.Group(a.cfg.SocketGroup)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ type waiting struct {
 	early  *earlyUnbans
 
 	// Counting reads a directory, which hangs with the disk; status must not.
-	spooled atomic.Int64    // in spool, as of the last look: the disk may hang
+	spooled atomic.Int64    // in spool, as of the last look
 	kept    chan struct{}   // one for each hook under way
 	life    context.Context // of what outlives its caller
 	end     context.CancelFunc

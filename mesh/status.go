@@ -117,8 +117,7 @@ func countMembers(members []gossip.Member) (n control.MemberCount) {
 
 // warnings says in plain words what is wrong, and what to do about it: all of it, and
 // what no other field of the status tells.
-// Every warning says what to do. The alone ones have no field of their own in the JSON, so that a script needs to read these
-// texts only.
+// The latter are what a script has to read beside the fields.
 func (a *Agent) warnings(s *control.Status, members []gossip.Member, ask func(*commit.Committer) commit.Status) (all, alone []string) {
 	all = warning.Members(a.cfg.Gossip.Bind, members, time.Now())
 	all = append(all, warning.Unnotified(a.cfg.Name, s.Unnotified)...)

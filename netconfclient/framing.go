@@ -14,7 +14,6 @@ import (
 const endOfMessage = "]]>]]>"
 
 // maxChunk bounds the chunks that we send: RFC 6242 allows 4 GiB, but servers have smaller buffers.
-// Twelve bytes of header for each chunk, see frame.
 const maxChunk = 32 << 10
 
 var (

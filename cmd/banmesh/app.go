@@ -72,7 +72,7 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 			return []string{"--help"}, nil
 		case name == "version" || name == "v":
 			return []string{"version"}, nil
-		// The one flag that all commands have, so that an alias can set it.
+		// Here as well, so that an alias can set it: all commands that ask the agent have it.
 		case name == "socket" && hasValue:
 			early, args = append(early, args[0]), args[1:]
 		case name == "socket" && len(args) > 1:

@@ -17,8 +17,8 @@ import (
 // defaultBan is how long a ban lasts that does not say: long enough to stop an attack, short enough to forgive a slip.
 const defaultBan = time.Hour
 
-// maxAhead is how far in the future an offence may lie, for clocks that differ.
-// Nearly always a clock or a unit that is wrong, and such a ban would end far too late.
+// maxAhead is how far in the future an offence may lie, for clocks that differ. One further ahead nearly always comes from a wrong
+// clock or unit, and its ban would end far too late.
 const maxAhead = 24 * time.Hour
 
 // ban is what its flags say.
@@ -149,7 +149,7 @@ func (c *console) banCalls(ctx context.Context, calls []control.BanCall, dir str
 		if err != nil && !spooled {
 			return err
 		}
-		// The others are still tried: a list whose third part was spooled is otherwise half done.
+		// The others are still tried: one part that had to be spooled must not leave the list half done.
 		if spooled {
 			kept = err
 		}
@@ -169,7 +169,7 @@ func started(call control.BanCall, now time.Time) *control.BanCall {
 	if call.Start == 0 {
 		call.Start = control.At(now)
 	}
-	// The caller may try the call itself as well, without a start.
+	// A clone: an agent that answers gets the call as it is, without starts.
 	call.Each = slices.Clone(call.Each)
 	for i := range call.Each {
 		if call.Each[i].Start == 0 {

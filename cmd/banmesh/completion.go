@@ -258,7 +258,7 @@ func (c *console) banned(ctx context.Context, begins string) []string {
 func beginning(s string) netip.Prefix {
 	var a [4]byte
 	parts := strings.Split(s, ".")
-	n := len(parts) - 1 // the last one may go on, unless no octet is ten times as large
+	n := len(parts) - 1 // the last one may go on, unless one more digit would make it too large
 	if v, err := strconv.ParseUint(parts[n], 10, 8); err == nil && v > 25 && n < 3 {
 		n++
 	}

@@ -159,7 +159,7 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 	return t.write(to, c.paint)
 }
 
-// withoutConductor reports whether the agent's mesh has no conductor of which a ban could say something.
+// withoutConductor reports whether the mesh has no conductor, as far as the agent knows.
 func withoutConductor(ctx context.Context, cl *control.Client) bool {
 	s, err := cl.Status(ctx)
 	return err == nil && s.Commit.State == "off"

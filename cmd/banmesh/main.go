@@ -19,9 +19,9 @@ func main() {
 const (
 	exitDone   = 0
 	exitFailed = 1
-	// As of most tools: the same command line will never work.
+	// As with most tools: the same command line will never work.
 	exitUsage = 2
-	// A script can tell it from a refusal: this call may be tried again later.
+	// Apart from a refusal, so that a script knows that it may try again later.
 	exitNoAgent = 3
 )
 

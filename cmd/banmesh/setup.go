@@ -237,7 +237,7 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 	return s.finish(cc.Context, c, func() error { return s.m.Configure(s.wanted(c, w)) })
 }
 
-// maxJoined bounds the members that an inviter names.
+// maxJoined bounds the members that an inviter names: one that answers tells of all the others.
 const maxJoined = 64
 
 // wanted is what the answer of the inviter comes to here.

@@ -68,8 +68,8 @@ func TestOnlyCommonSettingsAreTakenFromAnInviter(t *testing.T) {
 	}
 }
 
-// Whoever makes a token is believed about the mesh, and not about this machine: no answer of theirs steers the terminal or
-// writes a configuration or a keyring that cannot be read.
+// An inviter is believed about the mesh, and not about this machine: no answer of one steers the terminal or writes a configuration
+// or a keyring that cannot be read.
 func TestAnInvitersAnswerIsOnlyAnAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*invite.Welcome)

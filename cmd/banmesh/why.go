@@ -85,7 +85,7 @@ func (c *console) printWhy(y control.Why, without bool) error {
 	return nil
 }
 
-// verdict says in one sentence how it stands, without what concerns the conductor where there is none.
+// verdict sums up in one sentence what is known; without leaves the conductor out, for a mesh that has none.
 func (c *console) verdict(y control.Why, without bool) string {
 	conductor := ", not at the conductor"
 	switch {

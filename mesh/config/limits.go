@@ -62,7 +62,8 @@ func (l *Limits) Store() store.Limits {
 	case l.LivePerOrigin == 0:
 		s.StoredPerOrigin = 0
 	default:
-		// Beside the live bans there are their lifts and what has lately ended. With less room, a router that bans up to its limit would have its own bans refused.
+		// Beside the live bans there are their lifts and what has lately ended. With less room, a router that bans up to its
+		// limit would have its own bans refused.
 		s.StoredPerOrigin = max(s.StoredPerOrigin, 5*l.LivePerOrigin)
 	}
 	switch {

@@ -70,8 +70,8 @@ func (bs *OneBans) UnmarshalJSON(b []byte) error {
 		*bs = out
 		return nil
 	}
-	// Other programs may write any JSON; they pay for two passes.
-	// Not in appendJSON's form, for example because a string has other than plain ASCII characters.
+	// Not in appendJSON's form, for example because a string has other than plain ASCII characters. Other programs may write any
+	// JSON; they pay for two passes.
 	var slow []struct {
 		OneBan
 		Prefix prefixText `json:"prefix"`

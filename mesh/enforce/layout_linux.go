@@ -42,8 +42,7 @@ const (
 	chainName    = "prerouting"
 	ingressChain = "ingress"
 	comment      = "managed by banmesh"
-	// raw, see above
-	priority = nftables.ChainPriority(-300)
+	priority     = nftables.ChainPriority(-300) // raw, see above
 
 	// gcInterval is how often the kernel frees what has expired, by going through all of a set; it looks at the time of what
 	// it finds in any case. Its default of a second costs a core several percent where there are a million.

@@ -77,7 +77,6 @@ func (q *queue) waiting() (n int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.all {
-		// Status shows it as how far this router is behind.
 		return most, q.since // or more
 	}
 	return len(q.some), q.since

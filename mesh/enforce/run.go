@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// The wait comes once in the life of an agent.
+	// Polling will do: the wait comes once in the life of an agent.
 	settledPoll = 100 * time.Millisecond // how often Run checks whether the first exchange is over
 	look        = time.Second            // the pace of checks for what comes without an event: allows that end, leases that run out
 	reconcile   = time.Minute            // the pace of comparing everything wanted with everything assumed
@@ -54,8 +54,7 @@ type worker struct {
 	job       *job
 	result    *result // of the job
 	readBegan time.Time
-	// readShare bounds how often others can cause a reading
-	readAfter time.Time // no reading before
+	readAfter time.Time // no reading before, see readShare
 	todo      batch     // what the last comparison found and is not applied yet
 	todoJob   *job      // that comparison
 	tidy      bool      // the comparison covers scraps too
@@ -77,7 +76,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 
 	w := e.worker()
 	// The watch reports Lost once it sees everything; a reading before that would miss what happens in between.
-	select { // before the first reading, so that it need not be repeated
+	select {
 	case <-ctx.Done():
 		return nil
 	case <-e.queue.wake:
@@ -362,8 +361,8 @@ func (w *worker) advance(ctx context.Context) error {
 		w.all = true
 	}
 	var err error
-	// A deletion lets somebody in. It is judged by the set as it is now, and not by the comparison's copy of it.
-	if b.del.len() > 0 { // the comparison may have missed a change made just then: check before letting anybody in
+	// A deletion lets somebody in, and the comparison may have missed a change made just then: judge by the set as it is now.
+	if b.del.len() > 0 {
 		regions := b.regions()
 		err = w.router.becomeIn(ctx, w.now(), regions, wantedIn(w.cfg.Set, regions), w.frozen, w.tidy)
 	} else {

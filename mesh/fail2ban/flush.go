@@ -124,8 +124,7 @@ func (h *Hooks) checkFlush(ctx context.Context, jail string, f *flush) {
 	lifted, err := h.liftAll(ctx, jail, before)
 	if err != nil {
 		h.log.Warn("lift what fail2ban unbanned", "jail", jail, "error", err)
-		// The flush stays noted, and its next answer is due soon.
-		return // the next answer tries again
+		return // the flush stays noted, and the next answer tries again
 	}
 	h.log.Info("fail2ban unbanned all of a jail", "jail", jail, "lifted", lifted)
 	h.mu.Lock()

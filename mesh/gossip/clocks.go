@@ -94,8 +94,7 @@ func (m *Mesh) Offset() (median time.Duration, agree bool) {
 // drift is how far the own wall clock has moved against the steady time since the start. It shows a clock that was set, or a
 // machine that was suspended, at once and before any member is measured again.
 func (m *Mesh) drift() time.Duration {
-	// time.Now().Sub would compare the monotonic clocks otherwise, which never jump.
-	// Strip the monotonic reading: that is what the wall clock is compared with.
+	// Without the monotonic reading: Sub would otherwise compare the clocks that never jump.
 	return m.cfg.Now().Round(0).Sub(m.startedWall) - time.Since(m.started)
 }
 

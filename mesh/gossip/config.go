@@ -24,7 +24,7 @@ type Set interface {
 	Since(after uint64, max int) (chunk []byte, last uint64)
 	Holds(log store.LogID, seq uint64) bool
 	Merge(chunk []byte) (store.Merged, error)
-	// minutes are Unix minutes of the members' median clock, see Mesh.minute
+	// Minutes are Unix minutes of the members' median clock, see Mesh.minute.
 	Digest(minute int64) []byte
 	DigestOf(minute int64, logs ...store.LogID) []byte
 	Deltas(digest []byte, max int) iter.Seq2[[]byte, error]
@@ -90,10 +90,8 @@ type Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 
 // tuning holds the knobs whose defaults suit everybody. A zero field takes its default.
 type tuning struct {
-	// DirectMax is the largest mesh (self included) in which a ban goes straight to each member; in larger ones it takes two
-	// hops.
-	// Beyond it √N slices with two relays each cost
-	// fewer, for one more hop.
+	// DirectMax is the largest mesh (self included) in which a ban goes straight to each member. In larger ones it goes to two
+	// relays in each of √N slices: its author sends fewer packets, for one more hop.
 	DirectMax int
 	// CoalesceGap is how long after a frame the next one may leave if it is not full: records that arrive meanwhile join it.
 	// Short against what a human or a second ban can notice, and long enough that a burst of bans fills its packets.

@@ -29,7 +29,7 @@ const (
 	busyFor = 60 * time.Millisecond
 	// Chunks are cut after the record that fills them.
 	chunkLeeway = 2 << 10
-	// Shorter than the stall: whoever opens a stream has its question ready.
+	// Shorter than the stall: a peer that opens a stream has its question ready.
 	firstTimeout = 5 * time.Second
 )
 

@@ -167,8 +167,8 @@ func (k *known) save() {
 
 // hopes reports whether there is anybody to look for.
 func (k *known) hopes() bool {
-	// A router that finds only itself there need not wait for anybody.
-	// A list of seeds that is the same on all members includes this one.
+	// A list of seeds that is the same on all members includes this one. A router that finds only itself there need not wait for
+	// anybody.
 	if slices.ContainsFunc(k.hosts(), func(h string) bool { return h != k.m.addr() }) {
 		return true
 	}

@@ -7,8 +7,7 @@ import (
 
 // pace is a token bucket of packets.
 type pace struct {
-	// tokens a second
-	rate  float64 // a second
+	rate  float64 // tokens a second
 	burst float64
 
 	mu     sync.Mutex

@@ -14,20 +14,18 @@ type peer struct {
 
 	comparison
 	reach
-	// hasSkew also means proven; see table.refresh
 	clock
 	goodbye
 }
 
 // comparison is what is known of a peer's set.
 type comparison struct {
-	sync     Agreement // when last compared
-	compared time.Time
-	agreed   time.Time // when roots were last the same; kept over its restarts
-	// reset by an agreement only
-	differing int   // comparisons in a row in which the roots differed
-	stuck     error // why the last exchange led nowhere
-	stalls    int   // exchanges in a row that led nowhere
+	sync      Agreement // when last compared
+	compared  time.Time
+	agreed    time.Time // when roots were last the same; kept over its restarts
+	differing int       // comparisons in a row in which the roots differed; only an agreement resets it
+	stuck     error     // why the last exchange led nowhere
+	stalls    int       // exchanges in a row that led nowhere
 
 	// fruitless counts the exchanges in a row that left the roots different and brought nothing new, or sent the same again.
 	// Such exchanges become rarer and rarer.

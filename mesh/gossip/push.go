@@ -100,8 +100,8 @@ func (p *pusher) flush() bool {
 			if !p.sleep(wait) {
 				return false
 			}
-			// Nothing was taken from the bucket yet; the next turn asks again, with a fuller chunk.
-			continue // and include what arrived meanwhile
+			// Nothing was taken from the bucket yet: the next turn asks again, and includes what arrived meanwhile.
+			continue
 		}
 		p.m.spread(encode(kindPush, pushMsg{From: p.m.cfg.Name, Seq: last, Chunk: chunk}), others)
 		p.m.count.sentChunk(chunk)
@@ -228,8 +228,7 @@ func (m *Mesh) maxChunk() int {
 // Two, so that a lost packet or a relay that has just died does not cut off a slice.
 const relaysPerSlice = 2
 
-// √N slices of √N members make both hops cost about the same.
-// slices is the number of slices into which n others are dealt.
+// sliceCount is the number of slices into which n others are dealt: √N slices of √N members make both hops cost about the same.
 func sliceCount(n int) int { return max(1, int(math.Round(math.Sqrt(float64(n))))) }
 
 // fanOut is about how many packets one push costs its sender.

@@ -203,7 +203,7 @@ func (m *Mesh) askKeys(ctx context.Context, ring *keyring, call keyCall, raw []b
 	var errs []error
 	answers := make(map[string][]string)
 	var wg sync.WaitGroup
-	// A thousand streams at once would meet the others' bound on streams.
+	// Not all of a thousand members at once: each call is a stream with keys of its own.
 	slots := make(chan struct{}, 16)
 	for _, t := range to {
 		wg.Add(1)

@@ -25,9 +25,8 @@ type syncer struct {
 
 // wish is a planned exchange.
 type wish struct {
-	due time.Time
-	// failed attempts so far; the pause grows with them
-	tries int
+	due   time.Time
+	tries int // failed so far; the pause grows with them
 }
 
 // settleWith is how many members are met before this one counts as settled.
@@ -48,7 +47,7 @@ func (s *syncer) want(name string, delay time.Duration) {
 		if len(s.wanted) < maxPeers {
 			s.wanted[name] = &wish{due: due}
 		}
-		// A wish that has failed before keeps its pause, whoever repeats it.
+		// A wish that has failed before keeps its pause, even if it is repeated for another reason.
 	} else if due.Before(w.due) && w.tries == 0 {
 		w.due = due
 	}
@@ -202,8 +201,8 @@ func (s *syncer) pick() (name string, tries int, wait time.Duration) {
 	defer s.mu.Unlock()
 	wait = time.Hour
 	now := time.Now()
-	// Random, so that a member which fails each time cannot stand in the way of the others.
-	for n, w := range s.wanted { // in random order
+	// In a map's random order, so that a member which fails each time cannot stand in the way of the others.
+	for n, w := range s.wanted {
 		if d := w.due.Sub(now); d > 0 {
 			wait = min(wait, d)
 			continue

@@ -18,7 +18,7 @@ const (
 	// Members come and go one after the other at each member, so that a short difference is normal.
 	viewLooks = 3
 	viewFor   = 2 * time.Second
-	// A member that lies about its view can cause one push/pull in that time, whoever it is.
+	// Members that lie about their view can cause one push/pull in that time, however many they are.
 	viewPause = 4 * time.Second
 )
 

@@ -29,8 +29,8 @@ const (
 // castagnoli is built on first use, so that commands that never need it do not pay for it.
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-// key is a prefix as 128 bits and a length counted in them; IPv4 is mapped into ::ffff:0:0/96.
-// IPv4 and IPv6 have one form, of a fixed size.
+// key is a prefix as 128 bits and a length counted in them. IPv4 is mapped into ::ffff:0:0/96, so that both families have one form
+// of a fixed size.
 type key struct {
 	hi, lo uint64
 	bits   uint8

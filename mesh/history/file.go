@@ -91,8 +91,8 @@ func (f *file) update(do func(*bbolt.Tx) error) error {
 func (f *file) write(blocks []block, gone []uint64) error {
 	return f.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketBlocks)
-		// Keys only grow, so that a page that is split need not leave room for later ones.
-		b.FillPercent = 1 // blocks are appended in the order of their numbers
+		// Blocks are appended in the order of their numbers, so that a page that is split need not leave room for others.
+		b.FillPercent = 1
 		for _, k := range blocks {
 			if err := b.Put(number(k.first), k.encode()); err != nil {
 				return err

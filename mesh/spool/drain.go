@@ -101,8 +101,8 @@ func (p place) drain(ctx context.Context, apply func(context.Context, Entry) err
 	if err == nil {
 		d.Applied++
 		if err := os.Remove(filepath.Join(p.dir, p.name)); err != nil {
-			// The drain ends here, and status shows that the spool is not drained.
-			// Otherwise the same entry would be applied again each second.
+			// The drain ends here, and status shows that the spool is not drained. The next one applies the entry again, which
+			// changes nothing.
 			return fmt.Errorf("spool: %w", err)
 		}
 		return nil

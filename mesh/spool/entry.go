@@ -47,7 +47,7 @@ func (e Entry) encode() ([]byte, error) {
 }
 
 // decode parses an entry as strictly as input from the socket.
-// Whoever may write in the spool could send the same call by the socket; more is not granted here.
+// Anybody who may write to the spool could send the same call by the socket; more is not granted here.
 func decode(b []byte) (Entry, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()

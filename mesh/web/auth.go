@@ -71,7 +71,7 @@ func (a *attempts) note(remote string) {
 	at := a.from[remote]
 	if at == nil {
 		if a.forget(now); len(a.from) >= maxAttempts {
-			// Beyond maxAttempts all others share one entry, so that the log stays bounded whoever sends.
+			// Beyond maxAttempts all others share one entry, so that the log stays bounded however many send.
 			remote = "many addresses"
 			at = a.from[remote]
 		}

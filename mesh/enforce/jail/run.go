@@ -208,7 +208,7 @@ func (j *Enforcer) lift(ctx context.Context, prefixes []netip.Prefix) error {
 	j.mu.Lock()
 	for _, p := range prefixes {
 		// The hook may come while the call below is still under way.
-		j.lifted[p] = j.cfg.Now() // before its hook comes
+		j.lifted[p] = j.cfg.Now()
 	}
 	j.mu.Unlock()
 	err := j.call(prefixes, func() error { return j.cfg.Client.Unban(ctx, j.cfg.Jail, prefixes) })

@@ -23,12 +23,11 @@ const (
 type look struct {
 	status  control.Status // the last one received
 	members []control.Member
-	known   bool      // one was received
-	err     error     // why the last request failed
-	at      time.Time // zero before the first one
-	// how long the agent needed, which sets the pace of the next one
-	took    time.Duration
-	outdate time.Time // since when it is known to be outdated
+	known   bool          // one was received
+	err     error         // why the last request failed
+	at      time.Time     // zero before the first one
+	took    time.Duration // by the last request; it sets the pace of the next
+	outdate time.Time     // since when it is known to be outdated
 }
 
 // due returns when to ask the agent again.
@@ -79,8 +78,8 @@ func (p *Page) see(ctx context.Context) *look {
 		next.status, next.members, next.known = status, members, true
 		p.timeline.sample(&status, p.now())
 	case ctx.Err() != nil:
-		// Its error would be shown to all other viewers.
-		return &next // this caller has gone; the next one asks for itself
+		// Not stored: this caller has gone, and its error would be shown to all other viewers.
+		return &next
 	}
 	p.look.Store(&next)
 	return &next
