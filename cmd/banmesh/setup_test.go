@@ -81,6 +81,10 @@ func TestAnInvitersAnswerIsOnlyAnAnswer(t *testing.T) {
 		"a conductor in reverse": {func(w *invite.Welcome) {
 			w.Settings["commit.conductors"] = []any{"https://\u202e9.2.0.291"}
 		}, "commit.conductors"},
+		"a certificate in reverse": {func(w *invite.Welcome) { w.Settings["commit.pin_sha256"] = "\u202eaaaa" }, "commit.pin_sha256"},
+		"an algorithm in reverse": {func(w *invite.Welcome) {
+			w.Settings["commit.host_key_algorithms"] = []any{"asr-\u202ehss"}
+		}, "commit.host_key_algorithms"},
 		"a label of two lines": {func(w *invite.Welcome) {
 			w.Settings["gossip.label"] = "a\nfail2ban: {client: evil}"
 		}, "gossip.label"},

@@ -52,11 +52,8 @@ type Commit struct {
 
 // shown refuses what a terminal would obey or not show: a machine that joins by a token takes these from its inviter.
 func shown(key, value string) error {
-	if value == "" {
-		return nil
-	}
-	if err := text.CheckName(value); err != nil {
-		return field(key, "%q %v", value, err)
+	if text.Clean(value, len(value)) != value {
+		return field(key, "%q holds a control or format character or an unusual space", value)
 	}
 	return nil
 }
@@ -72,11 +69,17 @@ func (c *Config) validateCommit() error {
 	}
 	for _, f := range []struct{ key, got string }{
 		{"commit.user", k.User}, {"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood}, {"commit.description", k.Description},
+		{"commit.pin_sha256", k.PinSHA256},
 	} {
 		bad.add(shown(f.key, f.got))
 	}
-	for i, addr := range k.Conductors {
-		bad.add(shown(fmt.Sprintf("commit.conductors[%d]", i), addr))
+	for _, f := range []struct {
+		key string
+		got []string
+	}{{"commit.conductors", k.Conductors}, {"commit.host_key_algorithms", k.HostKeyAlgorithms}} {
+		for i, got := range f.got {
+			bad.add(shown(fmt.Sprintf("%s[%d]", f.key, i), got))
+		}
 	}
 	for _, d := range []struct {
 		key string
