@@ -39,7 +39,6 @@ const (
 )
 
 // helloPause is the least time between our hello and the first operation.
-// See awaitHello.
 const helloPause = 50 * time.Millisecond
 
 // DialConfig says how to reach one NETCONF server.
