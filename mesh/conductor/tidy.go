@@ -20,15 +20,15 @@ const (
 // node.
 var errEarly = errors.New("running may still show an earlier commit late")
 
-// liftingError says that another node's candidate lacks what running has, and not by an edit that is known to be ours: an
-// administrator's, or one that a killed process has left after running was reset there.
-type liftingError struct {
-	bans  int
-	where string
+// differsError says that our tenant in another node's candidate differs from running's, and not by an edit that is known to be
+// ours: by an administrator's, or one that a killed process has left after running was reset there.
+type differsError struct {
+	lacking int // addresses that running has
+	where   string
 }
 
-func (e *liftingError) Error() string {
-	return fmt.Sprintf("it lacks %d addresses that running has: %s", e.bans, e.where)
+func (e *differsError) Error() string {
+	return fmt.Sprintf("it differs from running and lacks %d of its addresses: %s", e.lacking, e.where)
 }
 
 // tidyOthers cleans the candidates of the other nodes, where each node has its own. If a node fell silent during an edit, the
@@ -52,19 +52,21 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 			continue
 		}
 		err := c.tidy(ctx, i, p)
-		var lifting *liftingError
+		var differs *differsError
 		c.mu.Lock()
 		switch {
 		case err == nil:
 			n.looked, n.untidy = true, ""
 		case errors.Is(err, errEarly):
 			n.next = time.Now().Add(min(tidyAgain, c.cfg.Timeout))
-		case left == nil && errors.As(err, &lifting):
+		case left == nil && errors.As(err, &differs) && differs.lacking > 0:
 			n.looked, n.next = false, time.Now().Add(tidyAgain)
 			n.untidy = fmt.Sprintf("the candidate of %s lacks %d addresses of the tenant: the next commit there lifts those bans (%s); if nobody means to, revert it at that node",
-				n.name, lifting.bans, lifting.where)
-		case left == nil:
-			n.looked, n.next = !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
+				n.name, differs.lacking, differs.where)
+		case left == nil && differs != nil:
+			n.looked, n.untidy = true, ""
+		case left == nil: // nothing was seen, so what was warned of may still be there
+			n.looked, n.next = n.untidy == "" && !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
 		default:
 			n.next = time.Now().Add(tidyAgain)
 			n.untidy = fmt.Sprintf("the candidate of %s can hold an unfinished change of %s of this mesh, and cannot be cleaned now: the next commit there puts it in force (%s)",
@@ -130,10 +132,7 @@ func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
 		if d.change.empty() {
 			return nil // others work there, and nothing of ours is in it
 		}
-		if bans := len(d.change.removed); bans > 0 {
-			return &liftingError{bans, d.Detail()}
-		}
-		return fmt.Errorf("it differs from running: %s", d.Detail())
+		return &differsError{len(d.change.removed), d.Detail()}
 	case c.mayLag() && !e.remembered(d):
 		return errEarly
 	}

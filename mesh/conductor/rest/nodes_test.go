@@ -183,14 +183,19 @@ func TestAnOldLeftoverAtTheOtherNodeIsCleanedUp(t *testing.T) {
 
 // A candidate at the other node that lacks what running has is warned of for as long as it does.
 func TestACandidateAtTheOtherNodeThatLiftsBansIsWarnedOf(t *testing.T) {
+	for name, edited := range map[string]bool{"reverted": false, "edited otherwise": true} {
+		t.Run(name, func(t *testing.T) { warnWhileLifting(t, edited) })
+	}
+}
+
+func warnWhileLifting(t *testing.T, edited bool) {
 	synctest.Test(t, func(t *testing.T) {
 		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Nodes, cfg.Style = 2, conductorsim.Style55 })
 		r := c.client(func(cfg *rest.Config) { cfg.URLs = []string{c.urls[1], c.urls[0]} })
 		c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
 		a := c.Admin("operator") // at the first node
 		defer a.Close()
-		if err := a.Edit(`<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
-			`<tenant xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="remove"><name>` + tenant + `</name></tenant></authority></config>`); err != nil {
+		if err := a.Edit(removedTenant); err != nil {
 			t.Fatal(err)
 		}
 		next := c.client(func(cfg *rest.Config) { cfg.URLs = []string{c.urls[1], c.urls[0]} })
@@ -200,6 +205,12 @@ func TestACandidateAtTheOtherNodeThatLiftsBansIsWarnedOf(t *testing.T) {
 		}
 		if err := a.Discard(); err != nil {
 			t.Fatal(err)
+		}
+		if edited {
+			if err := a.Edit(strings.Replace(removedTenant, ` nc:operation="remove"><name>`+tenant+`</name>`,
+				`><name>`+tenant+`</name><member><neighborhood>`+member+`</neighborhood><address>192.0.2.9/32</address></member>`, 1)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		time.Sleep(time.Minute)
 		c.seed(next, "192.0.2.4/32")
@@ -396,6 +407,13 @@ func TestACandidateThatCannotBeRevertedIsTold(t *testing.T) {
 		}
 	})
 }
+
+const (
+	removedTenant = `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config">` +
+		`<tenant xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="remove"><name>` + tenant + `</name></tenant></authority></config>`
+	removedMember = `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><tenant><name>` + tenant + `</name>` +
+		`<member xmlns:nc="urn:ietf:params:xml:ns:netconf:base:1.0" nc:operation="remove"><neighborhood>` + member + `</neighborhood></member></tenant></authority></config>`
+)
 
 const routerR9 = `<config xmlns="http://128technology.com/t128"><authority xmlns="http://128technology.com/t128/config/authority-config"><router><name>r9</name></router></authority></config>`
 
