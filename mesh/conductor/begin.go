@@ -182,6 +182,9 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 // standing is how long a candidate of the agents' own account must stay as it is before it counts as nobody's work.
 const standing = 30 * time.Minute
 
+// unseen is how long nobody may have looked at it meanwhile: the same edits could have been dropped and made again.
+const unseen = 10 * time.Minute
+
 // forsaken reports whether the candidate of an account that is the agents' alone has stood unchanged for so long that nobody is
 // at work in it. An agent killed in an edit leaves one that also lacks what others have committed since, and no later process
 // can tell that from a person's edits.
@@ -191,10 +194,12 @@ func (e *edit) forsaken(d *Difference) bool {
 	}
 	e.c.mu.Lock()
 	defer e.c.mu.Unlock()
-	if n := e.n; n.stands != d.Text {
-		n.stands, n.since = d.Text, time.Now()
+	n, now := e.n, time.Now()
+	if n.stands != d.Text || now.Sub(n.seen) > unseen {
+		n.stands, n.since = d.Text, now
 	}
-	return time.Since(e.n.since) >= standing
+	n.seen = now
+	return now.Sub(n.since) >= standing
 }
 
 // mayRevert reports whether the candidate may be reset to running without its lock. That takes a private candidate that
@@ -209,7 +214,7 @@ func (e *edit) mayRevert(d *Difference) bool {
 // editedBy returns the error that says whose edits are in the way.
 func (e *edit) editedBy(d *Difference) error {
 	detail := d.Detail()
-	if bans := len(d.change.removed); bans > 0 && e.s.Candidate() != PrivateCandidate { // which holds only its own edits at commit
+	if bans := len(prefixset.Minus(d.change.removed, e.ours.removed)); bans > 0 && e.s.Candidate() != PrivateCandidate { // which holds only its own edits at commit
 		detail += fmt.Sprintf("; committing that candidate lifts %d bans", bans)
 	}
 	if e.s.Candidate() == PrivateCandidate {

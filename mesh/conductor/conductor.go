@@ -64,9 +64,11 @@ type node struct {
 	undone   undone
 	clean    uint64 // Difference.Text of the candidate when it was last clean; used only by the open edit
 
-	// For a private candidate that somebody else seems to edit: its Difference.Text, and since when it has been that.
+	// For a private candidate that somebody else seems to edit: its Difference.Text, since when it has been that, and when it was
+	// last seen.
 	stands uint64
 	since  time.Time
+	seen   time.Time
 
 	// For nodes with candidates of their own: whether this process has looked at it yet, why it could not be tidied, and when
 	// to try again.

@@ -225,6 +225,9 @@ func (e *edit) revert(ctx context.Context) error {
 	e.doubtAssigned(now)
 	c := compareTenants(now, base, e.c.cfg.Description)
 	if !e.locked {
+		if !now.Exists || !e.ours.created.remade {
+			c.foreign = "" // what somebody else has deleted stays deleted
+		}
 		// Keep what somebody else has edited meanwhile. Nobody can want a prefix that covers everything: the server made it
 		// of ours, so it is reverted too.
 		wide := slices.DeleteFunc(slices.Clone(c.added), func(p netip.Prefix) bool { return !prefixset.WideOpen(p) })
@@ -280,6 +283,17 @@ func (e *edit) reverted() {
 	e.c.remember(e.n, nil)
 }
 
+// caughtUp drops the record of what was undone: running holds what the candidate held at the commit, and shows it.
+func (e *edit) caughtUp() {
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	for _, n := range e.c.nodes {
+		if n == e.n || e.s.Candidate() == SharedCandidate {
+			n.undone = undone{}
+		}
+	}
+}
+
 func (e *edit) Commit(ctx context.Context) error {
 	if err := e.usable(); err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -299,6 +313,7 @@ func (e *edit) Commit(ctx context.Context) error {
 		}
 		e.c.moved(e.n, e.ours)
 		e.reverted()
+		e.caughtUp()
 	}
 	e.over = ErrClosed
 	return nil

@@ -212,7 +212,9 @@ func undo(now, base *Tenant, c change) Change {
 	case c.created.member && alone:
 		u.DropMember = now.Member
 	case base.Member && !now.Member:
-		u.Add = base.Addresses
+		if c.created.remade || c.foreign != "" {
+			u.Add = base.Addresses
+		}
 	default:
 		u.Remove, u.Add = added, prefixset.Minus(c.removed, now.Addresses)
 	}

@@ -19,7 +19,7 @@ type Config struct {
 
 	// Either User and PasswordFile, or TokenFile. Both files hold the secret on their first line and are readable by their
 	// owner only. The token file is read again when the token is refused. A user other than the default, admin, is taken to be
-	// the agents' own account.
+	// the agents' own account, also beside a TokenFile.
 	User         string
 	PasswordFile string
 	TokenFile    string

@@ -31,7 +31,7 @@ func New(cfg Config) (*conductor.Conductor, error) { return newWith(cfg, time.No
 
 func newWith(cfg Config, now func() time.Time) (*conductor.Conductor, error) {
 	cfg.Config = cfg.Config.WithDefaults()
-	cfg.OwnAccount = cfg.User != DefaultConfig().User
+	cfg.OwnAccount = cfg.User != "" && cfg.User != DefaultConfig().User
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}

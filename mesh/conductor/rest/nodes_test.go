@@ -492,17 +492,153 @@ func TestACandidateLeftBehindByAKilledAgentIsReverted(t *testing.T) {
 		try := func() error {
 			return change(t.Context(), next, conductor.Permit{Ours: all}, prefixes("192.0.2.3/32"), nil)
 		}
-		for range 2 {
+		for range 4 {
 			if err := try(); !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "is reverted at ") {
 				t.Fatal(err)
 			}
-			time.Sleep(20 * time.Minute)
+			time.Sleep(9 * time.Minute)
 		}
 		if err := try(); err != nil {
 			t.Error(err)
 		}
 		c.want("192.0.2.1/32", "192.0.2.3/32")
 		c.wantHistory()
+	})
+}
+
+// Edits that somebody dropped and made again, while no agent looked, are new ones.
+func TestEditsThatWereMadeAgainAreNotReverted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style, cfg.Users = conductorsim.Style56, []string{"banmesh"} })
+		r := c.client(func(cfg *rest.Config) { cfg.User = "banmesh" })
+		c.seed(r, "192.0.2.1/32")
+		a := c.Admin("banmesh")
+		defer a.Close()
+		for range 2 {
+			if err := a.Edit(routerR9); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.2/32"), nil); !errors.Is(err, conductor.ErrBusy) {
+				t.Errorf("change: %v", err)
+			}
+			if held := fmt.Sprint(flat(c.Candidate("banmesh", 1))); !strings.Contains(held, "r9") {
+				t.Errorf("the candidate holds %s", held)
+			}
+			time.Sleep(5 * time.Minute)
+			if err := a.Discard(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// A token without a name can be a person's.
+func TestWhatLiesBesideATokenWithoutANameIsNotReverted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style, cfg.Token = conductorsim.Style56, "a-person's" })
+		r := c.client(func(cfg *rest.Config) {
+			cfg.User, cfg.PasswordFile, cfg.TokenFile = "", "", c.secret("token", "a-person's\n")
+		})
+		a := c.Admin("admin")
+		defer a.Close()
+		if err := a.Edit(routerR9); err != nil {
+			t.Fatal(err)
+		}
+		err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.1/32"), nil)
+		if !errors.Is(err, conductor.ErrBusy) || strings.Contains(err.Error(), "is reverted at") {
+			t.Errorf("change: %v", err)
+		}
+	})
+}
+
+// What our edit removes is not said of the administrator who has begun another one meanwhile.
+func TestOurOwnRemovalsAreNotCalledAnothers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style52 })
+		r := c.client()
+		c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+		e, err := r.Begin(t.Context(), conductor.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close(t.Context())
+		if err := e.Apply(t.Context(), nil, prefixes("192.0.2.2/32")); err != nil {
+			t.Fatal(err)
+		}
+		a := c.Admin("operator")
+		defer a.Close()
+		if err := a.Edit(routerR9); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Commit(t.Context()); !errors.Is(err, conductor.ErrBusy) || strings.Contains(err.Error(), "lifts") {
+			t.Errorf("commit: %v", err)
+		}
+	})
+}
+
+// An administrator who deletes the tenant or its member while an edit of ours is open finds it deleted afterwards.
+func TestADeletionDuringAnEditOutlivesIt(t *testing.T) {
+	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style55} {
+		for what, removal := range map[string]string{"tenant": removedTenant, "member": removedMember} {
+			t.Run(fmt.Sprint(style, what), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = style })
+					r := c.client()
+					c.seed(r, "192.0.2.1/32", "192.0.2.2/32")
+					e, err := r.Begin(t.Context(), conductor.Permit{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := e.Apply(t.Context(), prefixes("192.0.2.3/32"), prefixes("192.0.2.2/32")); err != nil {
+						t.Fatal(err)
+					}
+					a := c.Admin("operator")
+					defer a.Close()
+					if err := a.Edit(removal); err != nil {
+						t.Fatal(err)
+					}
+					if err := e.Commit(t.Context()); !errors.Is(err, conductor.ErrBusy) {
+						t.Errorf("commit: %v", err)
+					}
+					e.Close(t.Context())
+					if held := fmt.Sprint(flat(c.Candidate("operator", 1))); strings.Contains(held, "192.0.2.") {
+						t.Errorf("the candidate holds %s", held)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What was undone once explains no deletion of what has been committed since.
+func TestADeletionAfterACommitIsNotTakenForAnOldUndoing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style52 })
+		killed := c.client()
+		e, err := killed.Begin(t.Context(), conductor.Permit{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Apply(t.Context(), prefixes("192.0.2.1/32"), nil); err != nil {
+			t.Fatal(err)
+		}
+		killed.Close()
+		r := c.client()
+		if err := change(t.Context(), r, conductor.Permit{Ours: all}, prefixes("192.0.2.1/32"), nil); err != nil { // undoes what was left first
+			t.Fatal(err)
+		}
+		a := c.Admin("operator")
+		defer a.Close()
+		if err := a.Edit(removedTenant); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.2/32"), nil); !errors.Is(err, conductor.ErrBusy) {
+			t.Errorf("change: %v", err)
+		}
+		if held := fmt.Sprint(flat(c.Candidate("operator", 1))); strings.Contains(held, "192.0.2.") {
+			t.Errorf("the candidate holds %s", held)
+		}
 	})
 }
 
