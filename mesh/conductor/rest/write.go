@@ -69,11 +69,18 @@ func (n *node) createTenant(ctx context.Context, key conductor.Key, c conductor.
 	nested := maps.Clone(body)
 	nested["member"] = []any{memberBody(key, like, texts(like, like, c.Add))}
 	err := n.write(ctx, http.MethodPost, path, nested)
-	if errors.Is(err, conductor.ErrRejected) {
-		n.learn(func(ab *about) { ab.noNesting = true })
-		err = n.write(ctx, http.MethodPost, path, body)
+	var status *statusError
+	rejected := errors.Is(err, conductor.ErrRejected)
+	if !rejected && !(errors.As(err, &status) && status.Status == http.StatusInternalServerError) {
+		return err
 	}
-	return err
+	if err := n.write(ctx, http.MethodPost, path, body); err != nil {
+		return err
+	}
+	if rejected { // a server that fails may do so for another reason
+		n.learn(func(ab *about) { ab.noNesting = true })
+	}
+	return nil
 }
 
 // setAddresses changes the addresses of our member and reads the candidate back. A single address has no resource, and the
