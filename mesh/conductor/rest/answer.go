@@ -39,7 +39,7 @@ func checkJSON(b []byte) error {
 	return errNoJSON
 }
 
-// asMessage returns the answer to a call that changes something as JSON. Some servers answer such a call with a word or a sentence,
+// asMessage returns the answer to a call that changes something, and is not asked for data, as JSON. Some servers answer such a call with a word or a sentence,
 // which is taken as a message: what came of the call is read back.
 func asMessage(b []byte) []byte {
 	t := bytes.TrimSpace(b)

@@ -78,3 +78,15 @@ func TestCutSessionsTellsWhatTheRoleLacks(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A word in place of the flows does not mean that there are none.
+func TestCutSessionsTakesNoWordForTheFlows(t *testing.T) {
+	c := serve(t)
+	c.AddFlow("r1", "node1", netip.MustParseAddr("192.0.2.1"))
+	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/graphql", N: 200, Body: "Starting"}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.client().CutSessions(t.Context(), prefixes("192.0.2.1/32")); !errors.Is(err, conductor.ErrProtocol) {
+		t.Errorf("ended %d, %v", n, err)
+	}
+}

@@ -333,7 +333,7 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		return fail(n.broken(ctx, method, path, ctx.Err()))
 	}
 	b = bytes.TrimPrefix(b, []byte("\ufeff")) // JSON must not start with a byte order mark, but some servers send one (RFC 8259 §8.1)
-	if method != http.MethodGet && path != "/login" {
+	if method != http.MethodGet && path != "/login" && path != "/graphql" {
 		b = asMessage(b)
 	}
 	if err := checkJSON(b); err != nil {
