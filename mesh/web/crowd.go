@@ -11,8 +11,9 @@ import (
 
 // crowd is a listener that limits the simultaneous connections, of one host and of all. Hosts that hold connections open must
 // not keep everybody else out: where there is no room, a connection whose request is not being answered gives way. That is the
-// oldest of the host that has most of them; the one that has just come asks at once and is answered, as long as those that
-// gave way do not come back faster than it can ask.
+// oldest of the host that has most of those; the one that has just come asks at once and is answered, as long as those that
+// gave way do not come back faster than it can ask. A host's requests that are being answered do not count: a viewer who follows
+// the page's stream must not lose the next request to hosts with one idle connection each.
 type crowd struct {
 	net.Listener
 	most, perHost int
@@ -78,11 +79,17 @@ func (l *crowd) enter(c *crowdConn) (gone *crowdConn, ok bool) {
 
 // idlest is the connection that gives way, nil where all requests are being answered. Called with the lock held.
 func (l *crowd) idlest() (found *crowdConn) {
+	idle := make(map[string]int)
+	for c := range l.open {
+		if c.busy == 0 {
+			idle[c.host]++
+		}
+	}
 	for c := range l.open {
 		if c.busy > 0 {
 			continue
 		}
-		if found == nil || l.hosts[c.host] > l.hosts[found.host] || l.hosts[c.host] == l.hosts[found.host] && c.turn < found.turn {
+		if found == nil || idle[c.host] > idle[found.host] || idle[c.host] == idle[found.host] && c.turn < found.turn {
 			found = c
 		}
 	}

@@ -160,3 +160,21 @@ func TestConnectionsAreBounded(t *testing.T) {
 		t.Errorf("%d are open, %v", len(l.open), l.hosts)
 	}
 }
+
+// A viewer's stream does not make the viewer's next connection give way before older ones that ask nothing.
+func TestAStreamDoesNotCountAgainstItsHost(t *testing.T) {
+	l := newCrowd(nil, 4, 4)
+	of := func(host string) *crowdConn {
+		c, _ := net.Pipe()
+		return &crowdConn{Conn: c, crowd: l, host: host}
+	}
+	stream, first := of("viewer"), of("a")
+	l.enter(stream)
+	stream.answering(1)
+	for _, c := range []*crowdConn{first, of("b"), of("viewer")} {
+		l.enter(c)
+	}
+	if gone, ok := l.enter(of("c")); gone != first || !ok {
+		t.Errorf("%v gives way, want the oldest that asks nothing", gone)
+	}
+}
