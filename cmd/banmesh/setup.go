@@ -345,7 +345,7 @@ func (s *setup) conductor(c *console) error {
 		fmt.Fprintf(c.out, "this machine's own key for the conductor; until this line is in /home/%s/.ssh/netconf_authorized_keys on each conductor node, others commit:\n%s\n", k.User, public)
 	case k.Driver == "rest" && k.PasswordFile != "":
 		if _, err := os.Stat(k.PasswordFile); err != nil {
-			fmt.Fprintf(c.out, "the conductor's password is not sent; until it is here, others commit: %s, then type the password of %s at %s, Enter and Ctrl-D\n", installLine(&s.m.File.Config, k.PasswordFile), k.User, k.Conductors[0])
+			fmt.Fprintf(c.out, "the conductor's password is not sent; until it is here, others commit: %s, then type the password of %s at %s, Enter and Ctrl-D\n", installLine(&s.m.File.Config, k.PasswordFile), k.User, strings.Join(k.Conductors, " and "))
 		} else if s.m.Record.By == "join" {
 			c.warn("note: the password in %s is there from before; the agent shows it to %s, as the mesh's settings say: if that is not its conductor, `banmesh leave --uninstall` and remove it", k.PasswordFile, strings.Join(k.Conductors, " and "))
 		}

@@ -118,7 +118,7 @@ func TestAnInvitersAnswerIsOnlyAnAnswer(t *testing.T) {
 			}
 			w := &invite.Welcome{
 				Inviter: "server1", Name: "server2", Join: []string{"192.0.2.1:7946"}, Keyring: []string{gossip.NewKey()},
-				Settings: map[string]any{"commit.driver": "rest", "commit.conductors": []any{"https://192.0.2.9"}, "commit.pin_sha256": strings.Repeat("a", 64)},
+				Settings: map[string]any{"commit.driver": "rest", "commit.conductors": []any{"https://192.0.2.9", "https://192.0.2.66"}, "commit.pin_sha256": strings.Repeat("a", 64)},
 			}
 			c.spoil(w)
 			err = s.m.Configure(s.wanted(con, w))
@@ -128,7 +128,7 @@ func TestAnInvitersAnswerIsOnlyAnAnswer(t *testing.T) {
 			switch {
 			case c.says == "" && err != nil:
 				t.Errorf("refused: %v", err)
-			case c.says == "" && (len(s.m.File.Join) > maxJoined || !strings.Contains(said.String(), "at https://192.0.2.9")):
+			case c.says == "" && (len(s.m.File.Join) > maxJoined || !strings.Contains(said.String(), "at https://192.0.2.9 and https://192.0.2.66,")):
 				t.Errorf("%d members to join; said:\n%s", len(s.m.File.Join), &said)
 			case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
 				t.Errorf("%v, want a word about %s", err, c.says)
