@@ -119,11 +119,11 @@ func certificate(cfg *config.Config, now time.Time) []doctor.Finding {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return nil // said of the file
 	case err != nil:
-		return []doctor.Finding{{Severity: doctor.Serious, What: oneLine(err), Why: "The agent does not start with it; one that runs goes on with the certificate before.", Fix: "openssl x509 -noout -text -in " + shell.Quote(files.Cert)}}
+		return []doctor.Finding{{Severity: doctor.Serious, What: oneLine(err), Why: "The agent does not start with it; one that runs still uses its previous certificate.", Fix: "openssl x509 -noout -text -in " + shell.Quote(files.Cert)}}
 	case now.After(leaf.NotAfter):
-		return []doctor.Finding{{Severity: doctor.Serious, What: fmt.Sprintf("the HTTP listener's certificate %s has ended on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Clients that read metrics, feeds and the page refuse it.", Fix: "renew it: the agent reads it again by itself"}}
+		return []doctor.Finding{{Severity: doctor.Serious, What: fmt.Sprintf("the HTTP listener's certificate %s expired on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Clients that read metrics, feeds and the page refuse it.", Fix: "renew it; the agent loads the new one by itself"}}
 	case leaf.NotAfter.Sub(now) < certificateEnds:
-		return []doctor.Finding{{Severity: doctor.Warning, What: fmt.Sprintf("the HTTP listener's certificate %s ends on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Then clients that read metrics, feeds and the page refuse it.", Fix: "renew it: the agent reads it again by itself"}}
+		return []doctor.Finding{{Severity: doctor.Warning, What: fmt.Sprintf("the HTTP listener's certificate %s expires on %s", files.Cert, leaf.NotAfter.UTC().Format(time.DateOnly)), Why: "Then clients that read metrics, feeds and the page refuse it.", Fix: "renew it; the agent loads the new one by itself"}}
 	}
 	return []doctor.Finding{{Severity: doctor.OK, What: fmt.Sprintf("the HTTP listener's certificate is good until %s", leaf.NotAfter.UTC().Format(time.DateOnly))}}
 }

@@ -131,7 +131,7 @@ func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return c.config, nil
 }
 
-// trouble says why the files cannot be used, or that the certificate in use has ended; "" if all is well.
+// trouble says why the files cannot be used, or that the certificate in use has expired; "" if all is well.
 func (c *certificates) trouble() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,9 +139,9 @@ func (c *certificates) trouble() string {
 	ends := c.config.Certificates[0].Leaf.NotAfter
 	switch {
 	case c.failed != "":
-		return fmt.Sprintf("the HTTP listener goes on with the certificate before, good until %s: %s", ends.UTC().Format(time.DateOnly), c.failed)
+		return fmt.Sprintf("the HTTP listener still uses its previous certificate, valid until %s: %s", ends.UTC().Format(time.DateOnly), c.failed)
 	case c.now().After(ends):
-		return fmt.Sprintf("the HTTP listener's certificate %s has ended on %s, and clients refuse it: renew it, the agent reads it again by itself", c.files.Cert, ends.UTC().Format(time.DateOnly))
+		return fmt.Sprintf("the HTTP listener's certificate %s expired on %s, and clients refuse it: renew it; the agent loads the new one by itself", c.files.Cert, ends.UTC().Format(time.DateOnly))
 	}
 	return ""
 }

@@ -210,7 +210,7 @@ func TestARenewedCertificateIsReadAgain(t *testing.T) {
 	if got := shown(); got != "one" {
 		t.Errorf("with half of a new certificate: %s, want the one before", got)
 	}
-	warns("goes on with the certificate before, good until ")
+	warns("still uses its previous certificate, valid until ")
 	put(t, files.Key, key, 0o600)
 	clock.Add(int64(lookEvery))
 	if got := shown(); got != "two" {
@@ -226,7 +226,7 @@ func TestARenewedCertificateIsReadAgain(t *testing.T) {
 	}
 	clock.Add(int64(100 * 365 * 24 * time.Hour))
 	put(t, files.Cert, cert, 0o644)
-	warns("has ended on ")
+	warns("expired on ")
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
