@@ -134,8 +134,7 @@ func (p *parser) number() int64 {
 		end++
 	}
 	n, err := strconv.ParseInt(string(p.rest[:end]), 10, 64)
-	// Whatever encoding/json refuses must be refused here too.
-	// JSON does not allow numbers like 007.
+	// Whatever encoding/json refuses must be refused here too, such as 007.
 	if !p.ok || err != nil || strconv.FormatInt(n, 10) != string(p.rest[:end]) {
 		p.ok = false
 		return 0

@@ -91,8 +91,9 @@ func (t *table) agreement() (equal, differ, unknown int) {
 	return equal, differ, unknown
 }
 
-// askAgain is after how many probes' time a member that agreed is asked again. memberlist probes the members in a new random order
-// each round, so that the turn of one may be nearly two rounds away, and as long would it be called in sync when it no longer is.
+// askAgain is how many probe intervals after its last comparison a member that agreed is asked again. memberlist probes the members
+// in a new random order each round, so that one's turn may be nearly two rounds away, and for that long it would be called in
+// sync although it no longer is.
 const askAgain = 8
 
 // toAsk picks alive members whose root is unknown or differs and was not requested in the last five seconds, members that

@@ -308,7 +308,7 @@ func (m *Mesh) swap(s *messages, minute int64, name, from string) (exchanged, er
 
 	// One goroutine writes while this one reads: both sides send at the same time, and would block each other if they waited to
 	// finish first.
-	// It holds one, so that the reader never waits for the writer: two members that each wait for the other's reader would
+	// digest holds one, so that the reader never waits for the writer: two members that each wait for the other's reader would
 	// stand still until the stall.
 	digest := make(chan []byte, 1)
 	wrote := make(chan error, 1)

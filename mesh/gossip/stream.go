@@ -267,8 +267,8 @@ func (s *secureConn) nextRecord(d *direction) error {
 		d.pending = plain
 		return nil
 	}
-	// While keys are rotated the two sides may seal with different ones; trying costs one decryption a key, once a stream.
-	// The first record shows which key the other side seals with.
+	// The first record shows which key the other side seals with: while keys are rotated it may be another than ours. Trying
+	// costs one decryption a key, once a stream.
 	for _, k := range s.ring.all() {
 		aead, err := s.derive(d, k)
 		if err != nil {
