@@ -26,11 +26,6 @@ func (r rangeSet) contains(seq uint64) bool {
 	return i < len(r) && r[i].First <= seq
 }
 
-func (r rangeSet) containsAll(a seqRange) bool {
-	i := r.search(a.First)
-	return i < len(r) && r[i].First <= a.First && a.Last <= r[i].Last
-}
-
 // search returns the first range that ends at seq or later.
 func (r rangeSet) search(seq uint64) int {
 	lo, hi := 0, len(r)
