@@ -30,7 +30,7 @@ func (g goneRange) before(h goneRange) bool {
 const (
 	goneSize = 28  // bytes of a goneRange in its encoding, at most, for honest numbers
 	maxGone  = 512 // ranges of a Gone on the wire
-	// maxGones is how many Gones of one member are kept. It is enough for 150,000 stretches of withdrawn numbers between records
+	// maxGones is how many Gones of one member are kept. It is enough for 20,000 stretches of withdrawn numbers between records
 	// that are kept, and it bounds what a made-up log can cost. An author that would need more lifts its records by dot, as others do.
 	maxGones = 512
 	// maxAwaiting is how many lifts that a Gone names wait for what they cover. A further one goes at once if it covers nothing
@@ -277,20 +277,27 @@ func (p *plan) flushGone() {
 	var own []uint32
 	for c := s.head(noPrefix); c != 0; {
 		r := s.slab.at(c)
-		if r.kind == KindGone && s.originOf(r) == p.own.origin {
+		if r.kind == KindGone && s.originOf(r) == p.own.origin && r.until > p.now {
 			own = append(own, c)
 		}
 		c = r.next
 	}
 	slices.SortFunc(own, func(a, b uint32) int { return len(s.gones[a]) - len(s.gones[b]) })
 	absorbed := 0
+	var until Millis // of those that the new one takes over: it replaces none that it does not outlast
 	for _, c := range own {
-		old := slices.DeleteFunc(slices.Clone(s.gones[c]), func(g goneRange) bool { return g.until <= p.now })
+		if (&item{seq: p.next, gone: s.gones[c]}).namesWhatComes(p.own) {
+			continue // nobody would take in what it makes of the new one
+		}
+		old := slices.Clone(s.gones[c])
+		for i := range old { // what is over is taken over too, or the old one would stay; but nothing ends before its Gone begins
+			old[i].until = max(old[i].until, p.now)
+		}
 		both := s.stretch(p.own.origin, append(old, all...), out)
 		if len(both)*goneSize > liftBytes {
 			break
 		}
-		all = both
+		all, until = both, max(until, s.slab.at(c).until)
 		absorbed++
 	}
 	n := p.own.origin.gones - absorbed + (len(all)+liftBytes/goneSize-1)/(liftBytes/goneSize)
@@ -305,7 +312,7 @@ func (p *plan) flushGone() {
 		return
 	}
 	for part := range slices.Chunk(all, liftBytes/goneSize) {
-		it := item{kind: KindGone, key: noPrefix, start: p.now, until: p.now, gone: part}
+		it := item{kind: KindGone, key: noPrefix, start: p.now, until: max(until, p.now), gone: part}
 		for _, g := range part {
 			it.until = max(it.until, g.until)
 		}

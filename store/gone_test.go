@@ -568,6 +568,48 @@ func TestForgedGonesKeepNobodyFromWithdrawing(t *testing.T) {
 	equalSets(t, a, b, late)
 }
 
+// Nor do Gones that would fit into the next one but that it cannot replace, or would be ignored with.
+func TestForgedGonesSpoilNoWithdrawal(t *testing.T) {
+	ctx := context.Background()
+	for name, forge := range map[string]func(c *clock, f *forge, running uint64){
+		"expired in part": func(c *clock, f *forge, _ uint64) {
+			for n := range uint64(maxGones) {
+				f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + hour, gone: []goneRange{
+					{5, seqRange{1 + 6*n, 1 + 6*n}, c.millis() + minute}, {5, seqRange{4 + 6*n, 4 + 6*n}, c.millis() + hour},
+				}})
+			}
+		},
+		"longer than what they name": func(c *clock, f *forge, _ uint64) {
+			for n := range uint64(maxGones) {
+				f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{5, seqRange{1 + 3*n, 1 + 3*n}, c.millis() + hour}}})
+			}
+		},
+		"of what is to come": func(c *clock, f *forge, running uint64) {
+			f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{running, seqRange{1, maxSeq}, Never}}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClock()
+			a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+			a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1), Until: c.millis() + 30*minute}}))
+			a = a.reopen()
+			f := newForge("a", 7)
+			forge(c, f, a.Head().Log.Epoch)
+			a.take(f)
+			b.pull(a)
+			c.add(2 * time.Minute)
+			if n, err := a.DropAllow(ctx, []netip.Prefix{addr(1)}); n != 1 || err != nil {
+				t.Errorf("%d dropped, %v", n, err)
+			}
+			b.pull(a)
+			if len(a.Allows())+len(b.Allows()) != 0 {
+				t.Errorf("allows %v, at the other %v", a.Allows(), b.Allows())
+			}
+			equalSets(t, a, b)
+		})
+	}
+}
+
 // A file of a version that knew no bound opens with all that is in it, and nothing that was withdrawn comes back. What a limit
 // leaves out is logged.
 func TestAFileWithMoreGonesThanAreKeptOpensWhole(t *testing.T) {
