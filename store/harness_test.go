@@ -30,6 +30,12 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
+func (c *clock) set(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
+}
+
 func (c *clock) millis() Millis { return At(c.Now()) }
 
 // memDisk is a disk in memory that fails when it is told to. What it holds outlives the store that closes it.

@@ -971,13 +971,13 @@ func TestLimitsJudgeAgainWhatAWrongClockHadLeftOut(t *testing.T) {
 	second, _ := b.Since(1, 1<<20)
 
 	ahead := newClock()
-	ahead.now = right.now.Add(2*time.Hour + 5*time.Minute)
+	ahead.set(right.Now().Add(2*time.Hour + 5*time.Minute))
 	c := newNode(t, "c", ahead, nil, one)
 	if _, err := c.Merge(second); err != nil {
 		t.Fatal(err)
 	}
 	c.Tick(false)
-	ahead.now = right.now
+	ahead.set(right.Now())
 	c.Tick(true)
 	if _, err := c.Merge(first); err != nil {
 		t.Fatal(err)

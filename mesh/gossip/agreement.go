@@ -91,13 +91,17 @@ func (t *table) agreement() (equal, differ, unknown int) {
 	return equal, differ, unknown
 }
 
-// askAgain is how many probe intervals after its last comparison a member that agreed is asked again. memberlist probes the members
-// in a new random order each round, so that one's turn may be nearly two rounds away, and for that long it would be called in
-// sync although it no longer is.
-const askAgain = 8
+// askAgain is how many probe intervals after its last comparison a member that agreed is asked again, askAgainEach how many
+// intervals lie between two such questions. memberlist probes the members in a new random order each round, so that one's turn may
+// be nearly two rounds away, and for that long it would be called in sync although it no longer is. Members behind a cut are soon
+// the ones compared longest ago. To ask all that often would double what an idle mesh sends.
+const (
+	askAgain     = 6
+	askAgainEach = 5
+)
 
 // toAsk picks alive members whose root is unknown or differs and was not requested in the last five seconds, members that
-// have left a probe unanswered, and first of all those that were compared too long ago.
+// have left a probe unanswered, and first of all, now and then, the one that was compared longest ago.
 func (t *table) toAsk(max int, now time.Time) []target {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -118,9 +122,10 @@ func (t *table) toAsk(max int, now time.Time) []target {
 			}
 		}
 	}
-	for range max / 2 { // however many do not answer: half a mesh behind a cut would take every turn
+	// However many do not answer: half a mesh behind a cut would take every turn.
+	if now.Sub(t.askedAgain) >= askAgainEach*t.every {
 		if p := t.longSince(now); p != nil {
-			p.asked = now
+			t.askedAgain, p.asked = now, now
 			out = append(out, target{p.name, p.addr})
 		}
 	}

@@ -18,7 +18,7 @@ func TestWhoAgreedIsComparedAgainInTime(t *testing.T) {
 			tab.all[name] = &peer{name: name, state: Alive}
 			tab.with(name, func(p *peer) { p.agree(now) })
 		}
-		longest := max(askAgain, members) // in seconds
+		longest := askAgain + askAgainEach*members // in seconds, without a single probe
 		for at := range 3 * longest {
 			now := now.Add(time.Duration(at) * time.Second)
 			asked := tab.toAsk(4, now)
@@ -31,7 +31,7 @@ func TestWhoAgreedIsComparedAgainInTime(t *testing.T) {
 				}
 			}
 			for name, p := range tab.all {
-				if ago := now.Sub(p.compared); p.unanswered.IsZero() && ago > time.Duration(longest+members/2+2)*time.Second {
+				if ago := now.Sub(p.compared); p.unanswered.IsZero() && ago > time.Duration(longest+askAgainEach)*time.Second {
 					t.Fatalf("%d members: %s was compared %v ago", members, name, ago)
 				}
 			}

@@ -74,7 +74,7 @@ func TestTenRealMembers(t *testing.T) {
 		}
 		acked := time.Now()
 		head := m.store.Head()
-		wait(10*time.Second, "ban everywhere", func(o *member) bool { return o.store.Holds(head.Log, head.Seq) })
+		wait(time.Minute, "ban everywhere", func(o *member) bool { return o.store.Holds(head.Log, head.Seq) })
 		return time.Since(acked)
 	}
 	request := func(i int) store.BanRequest {
@@ -95,7 +95,7 @@ func TestTenRealMembers(t *testing.T) {
 	}
 	d := ban(all[3], reqs...)
 	t.Logf("10,000 acknowledged bans to all: %v", d)
-	wait(10*time.Second, "all in sync and settled", func(m *member) bool { return m.mesh.InSync() && m.mesh.Settled() })
+	wait(time.Minute, "all in sync and settled", func(m *member) bool { return m.mesh.InSync() && m.mesh.Settled() })
 	if sent := all[3].mesh.Stats().RecordsSent; sent < 10005 {
 		t.Errorf("records sent by the one who made 10,005: %d", sent)
 	}

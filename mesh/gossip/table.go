@@ -20,6 +20,7 @@ type table struct {
 	all   map[string]*peer
 	// doubtedNow: the last look was at a member that had not answered the one before.
 	doubtedNow bool
+	askedAgain time.Time // when a member that agreed was last asked again
 
 	// The five below are rebuilt by refresh whenever a member changes, and read without the lock on every packet.
 	view   atomic.Pointer[[]target] // alive others, by name
