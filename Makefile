@@ -92,7 +92,7 @@ RACE = env CGO_ENABLED=1 $(TEST) -race
 # it would watch the tests alone. Compiled as make cross does.
 WHOLE = env CGO_ENABLED=0 $(TEST) -trimpath -tags urfave_cli_no_docs ./cmd/banmesh/e2e
 # Those that take longest begin first.
-FIRST = ./mesh/gossip ./store ./mesh ./internal/sim/...
+FIRST = ./mesh/gossip ./mesh/conductor/... ./store ./mesh/fail2ban ./mesh ./internal/sim/...
 # How many seconds `make test` may take, 0: as long as it wants.
 MOST ?= 0
 
