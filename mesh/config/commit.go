@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/url"
+	"strings"
 
 	"banmesh/internal/shell"
 	"banmesh/store/text"
@@ -68,8 +69,9 @@ func (c *Config) validateCommit() error {
 		bad.add(oneOf(f.key, f.got))
 	}
 	for _, f := range []struct{ key, got string }{
-		{"commit.user", k.User}, {"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood}, {"commit.description", k.Description},
-		{"commit.pin_sha256", k.PinSHA256},
+		{"commit.user", k.User}, {"commit.tenant", k.Tenant}, {"commit.neighborhood", k.Neighborhood}, {"commit.pin_sha256", k.PinSHA256},
+		// Shown by the conductor alone, and a block of YAML ends with a newline.
+		{"commit.description", strings.NewReplacer("\n", " ", "\t", " ").Replace(k.Description)},
 	} {
 		bad.add(shown(f.key, f.got))
 	}

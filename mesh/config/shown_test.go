@@ -12,6 +12,7 @@ func TestOnlyWhatSteersATerminalIsRefused(t *testing.T) {
 		says   string // of the error; "" where it is taken
 	}{
 		"a long description": {func(k *Commit) { k.Description = strings.Repeat("d", 300) }, ""},
+		"a block of YAML":    {func(k *Commit) { k.Description = "one line\n\tand another\n" }, ""},
 		"four fingerprints":  {func(k *Commit) { k.PinSHA256 = strings.Repeat(strings.Repeat("a", 64)+",", 4) }, ""},
 		"an escape":          {func(k *Commit) { k.Description = "\x1b[2J" }, "commit.description"},
 		"a reversed text":    {func(k *Commit) { k.PinSHA256 = "\u202eaaaa" }, "commit.pin_sha256"},
