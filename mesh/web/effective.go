@@ -22,6 +22,8 @@ type effective struct {
 	mu      sync.Mutex
 	entries []entry   // shared and immutable: a new list replaces it
 	read    time.Time // when the whole set was last read; zero if never
+	last    time.Time // when current was last called
+	revives time.Time // until then the store may let bans that had expired live again
 
 	// Apart from mu, since changed runs under the store's lock and must not wait for a reading of the set.
 	noted sync.Mutex // taken after mu
@@ -59,15 +61,22 @@ func (e *effective) takeChanges() (some map[netip.Prefix]struct{}, all bool) {
 	return some, all
 }
 
+// revival is how long after a clock that was set back the store surely has let what had expired live again: it does so within a
+// second, and without an event.
+const revival = 2 * time.Second
+
 // current returns the set as of now. Callers must not change it.
 func (e *effective) current() []entry {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	some, all := e.takeChanges() // before reading the set, so that later changes are noted again
-	age := e.now().Sub(e.read)
+	now := e.now()
+	if now.Before(e.last) {
+		e.revives = now.Add(revival)
+	}
+	e.last = now
 	switch {
-	// age < 0 is a clock that was set back.
-	case all || age < 0 || age >= 2*lookAgain:
+	case all || now.Before(e.revives) || now.Sub(e.read) >= 2*lookAgain:
 		e.reread()
 	case len(some) > 0:
 		e.entries = replaced(e.entries, some, e.set, e.takenJail)
