@@ -91,8 +91,8 @@ RACE = env CGO_ENABLED=1 $(TEST) -race
 # The tests of whole programs start them as they are shipped, without the race detector:
 # it would watch the tests alone. Compiled as make cross does.
 WHOLE = env CGO_ENABLED=0 $(TEST) -trimpath -tags urfave_cli_no_docs ./cmd/banmesh/e2e
-# Those that take longest begin first.
-FIRST = ./mesh/gossip ./mesh/conductor/... ./store ./mesh/fail2ban ./mesh ./internal/sim/...
+# Those that take longest. The others, which mostly wait, follow with twice as many at a time.
+LONG = ./mesh/gossip ./mesh/conductor/... ./store ./mesh/fail2ban ./mesh ./internal/sim/...
 # How many seconds `make test` may take, 0: as long as it wants.
 MOST ?= 0
 
@@ -107,10 +107,14 @@ test: deps cross
 		[ $$status -lt 124 ] || action=cut # by timeout, or a signal
 		echo "{\"Action\":\"$$action\",\"Output\":\"$$1\"}"
 	}
+	end=$$((SECONDS + $(MOST)))
+	left() { echo $$(($(MOST) == 0 ? 0 : end > SECONDS ? end - SECONDS : 1)); }
 	{
 		# The tests of whole programs wait most of the time, and run beside the others.
-		timeout -k 10 $(MOST) $(WHOLE) >$(BIN)/whole.json &
-		timeout -k 10 $(MOST) $(RACE) -p $$(nproc) $(FIRST) $$(go list ./... | grep -v '/e2e$$') || failed 'go test ./...'
+		timeout -k 10 $$(left) $(WHOLE) >$(BIN)/whole.json &
+		timeout -k 10 $$(left) $(RACE) -p $$(nproc) $(LONG) || failed 'go test $(LONG)'
+		timeout -k 10 $$(left) $(RACE) -p $$(($$(nproc) * 2)) \
+			$$(comm -23 <(go list ./... | sort) <(go list $(LONG) ./cmd/banmesh/e2e | sort)) || failed 'go test ./...'
 		whole=0
 		wait $$! || whole=$$?
 		cat $(BIN)/whole.json # first: testsum looks for what failed before it is told that something did
