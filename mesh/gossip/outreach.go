@@ -3,7 +3,6 @@ package gossip
 import (
 	"errors"
 	"sync"
-	"time"
 )
 
 // outreach bounds the streams that this member opens to addresses at which nobody has ever answered it. A holder of the gossip key
@@ -14,17 +13,24 @@ import (
 type outreach struct {
 	answered func(addr string) bool // a member there has answered by UDP
 
-	mu     sync.Mutex
-	open   map[string]struct{}
-	tokens float64
-	filled time.Time
+	strange *pace // streams to the others
+
+	mu   sync.Mutex
+	open map[string]struct{}
 }
 
 const (
-	strangeAtOnce = 32
-	strangeEvery  = time.Second
-	maxOpen       = 2 * maxKnown
+	strangeRate  = 1 // a second
+	strangeBurst = 32
+	maxOpen      = 2 * maxKnown
 )
+
+func newOutreach() outreach {
+	return outreach{
+		answered: func(string) bool { return false },
+		strange:  newPace(strangeRate, strangeBurst),
+	}
+}
 
 var errStrange = errors.New("not tried now: nobody has answered there yet, nor at other addresses of members tried lately")
 
@@ -51,7 +57,6 @@ func (r *outreach) note(addr string) {
 // try says whether a stream may be opened to the address now. answered is called if somebody answers there as a member does.
 func (r *outreach) try(addr string) (answered func(), err error) {
 	known := r.answered(addr)
-	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if known {
@@ -60,20 +65,13 @@ func (r *outreach) try(addr string) (answered func(), err error) {
 	if _, open := r.open[addr]; open {
 		return func() {}, nil
 	}
-	if r.filled.IsZero() {
-		r.tokens = strangeAtOnce
-	} else {
-		r.tokens = min(strangeAtOnce, r.tokens+now.Sub(r.filled).Seconds()/strangeEvery.Seconds())
-	}
-	r.filled = now
-	if r.tokens < 1 {
+	if r.strange.take(1) > 0 {
 		return nil, errStrange
 	}
-	r.tokens--
 	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.note(addr)
-		r.tokens = min(strangeAtOnce, r.tokens+1)
+		r.strange.give(1)
 	}, nil
 }

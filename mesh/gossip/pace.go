@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// pace is a token bucket of packets.
+// pace is a token bucket.
 type pace struct {
 	rate  float64 // tokens a second
 	burst float64
@@ -36,4 +36,11 @@ func (p *pace) take(n int) (wait time.Duration) {
 	}
 	p.tokens -= float64(n)
 	return 0
+}
+
+// give gives n tokens back.
+func (p *pace) give(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tokens = min(p.burst, p.tokens+float64(n))
 }

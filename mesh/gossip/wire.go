@@ -85,7 +85,7 @@ var _ memberlist.NodeAwareTransport = (*wire)(nil)
 func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.Logger, count *counters) *wire {
 	return &wire{
 		inner: inner, ring: ring, label: label, log: log, count: count,
-		outreach: outreach{answered: func(string) bool { return false }},
+		outreach: newOutreach(),
 		// Small: memberlist reads it all the time and keeps a queue of its own.
 		packets: make(chan *memberlist.Packet, 64),
 		streams: make(chan net.Conn),
