@@ -9,10 +9,13 @@ import (
 // what else is wrong must stay in sight.
 const Most = 5
 
-// Names lists names, the first few.
-func Names(names []string) string {
-	if n := len(names) - Most; n > 1 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:Most], ", "), n)
+// Names lists names, the first Most of them.
+func Names(names []string) string { return First(names, Most) }
+
+// First lists names, the first few; a single further one is named as well.
+func First(names []string, few int) string {
+	if n := len(names) - few; n > 1 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), n)
 	}
 	return strings.Join(names, ", ")
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -158,13 +159,7 @@ type listed struct {
 }
 
 // some lists a few of many names.
-func some(names []string) string {
-	const few = 3
-	if len(names) > few+1 {
-		return strings.Join(names[:few], ", ") + fmt.Sprintf(" and %d more", len(names)-few)
-	}
-	return strings.Join(names, ", ")
-}
+func some(names []string) string { return excerpt.First(names, 3) }
 
 // router is a row of the table of routers.
 type router struct {
