@@ -5,11 +5,10 @@
 //
 // The tests run random histories over real stores and the model side by side, and compare everything visible. The package has
 // no goroutines and no locks.
-//
-// The tests run random histories over real stores and over this model side by side and compare all that can be seen.
 package model
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -85,10 +84,17 @@ type op struct {
 	at          store.Millis // when it was given, by its writer's clock
 	replaces    bool         // gone are own ones of the same key: it replaces them whether or not its origin counts
 	prefixes    []netip.Prefix
-	target      string // Block
+	kept        store.Millis // NeverBan: until when it keeps older ones from counting, which may have ended later
+	target      string       // Block
 }
 
 func (o *op) origin() string { return o.log.Origin }
+
+// outlasted reports whether of two leases of one member the other is left. A writer makes a lease outlast those that it knows, but
+// one that has lost its store does not know them all, and its clock may have been ahead.
+func (o *op) outlasted(by *op) bool {
+	return cmp.Or(cmp.Compare(o.kept, by.kept), cmp.Compare(o.last, by.last), cmp.Compare(o.log.Epoch, by.log.Epoch)) < 0
+}
 
 // set is what one member knows: operations by id, nil for unknown ones.
 type set []*op
@@ -149,9 +155,9 @@ func look(known set, now store.Millis) *view {
 			}
 		}
 		if o.kind == store.KindNeverBan {
-			// Among the logs of one member, the longer lease replaces the other, even if it is lifted.
+			// A member's lease replaces its other ones that are kept no longer, whichever of them it knew.
 			for p := range known.all {
-				if p.kind == o.kind && p.origin() == o.origin() && p.log != o.log && p.until < o.until {
+				if p.kind == o.kind && p.origin() == o.origin() && p.outlasted(o) {
 					v.dead[p.id] = true
 				}
 			}

@@ -830,13 +830,14 @@ func (w *world) neverBan(i int, ps []netip.Prefix) {
 		return
 	}
 	w.trace("%s never-ban %v", n.name, ps)
-	o := &op{kind: store.KindNeverBan, prefixes: ps, until: now + day, replaces: true}
+	o := &op{kind: store.KindNeverBan, prefixes: ps, until: now + day, kept: now + day, replaces: true}
 	for b := range n.known.all {
-		if b.kind == store.KindNeverBan && b.origin() == n.name {
-			o.gone = append(o.gone, b.id)
-			if b.log != n.log {
-				o.until = max(o.until, b.until+1) // so that it replaces that one at every member that holds it
-			}
+		switch {
+		case b.kind != store.KindNeverBan || b.origin() != n.name:
+		case b.log == n.log:
+			o.kept = max(o.kept, b.kept)
+		default:
+			o.kept = max(o.kept, b.kept+1)
 		}
 	}
 	w.wrote(n, o)
