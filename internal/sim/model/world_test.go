@@ -448,8 +448,8 @@ func (w *world) ban(i int, q store.BanRequest) {
 		w.fail("%s: ban of %v jail %q start %s until %s: the answer is %q, want %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out, want)
 	}
 	o := &op{kind: store.KindBan, prefix: q.Prefix, until: max(until, longest), offence: f}
-	if got := banned[0].Until; max(until, surely) <= got && got < o.until {
-		o.until = got
+	if got := banned[0].Until; max(until, surely) <= got && got < o.until || v.unclear && until <= got {
+		o.until = got // where it is unclear what is lifted, so is which bans it may not end before
 	}
 	// Within a log the newer ban of a prefix and jail replaces the older one, also a newer offence.
 	for b := range n.known.all {
