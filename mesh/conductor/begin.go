@@ -153,10 +153,10 @@ func (e *edit) cleanCandidate(ctx context.Context, p Permit, last bool) (*Differ
 			}
 		case e.acknowledged(d, true):
 			return nil, &BusyError{Detail: "the commit acknowledged at " + e.leftover().acked.Format(time.TimeOnly) + " is not visible since"}
-		case last && e.acknowledged(d, false):
+		case last && (e.acknowledged(d, false) || e.unanswered(d)):
 			// Running may be an old reading, so undo nothing and build the change on the candidate.
-			e.log.Warn("what was acknowledged is not visible: it is committed once more",
-				"acknowledged", e.leftover().acked, "added", len(d.change.added), "removed", len(d.change.removed))
+			e.log.Warn("what was committed is not visible: it is committed once more",
+				"acknowledged", e.leftover() != nil, "added", len(d.change.added), "removed", len(d.change.removed))
 			e.again, e.ours, e.dirty = d.Candidate, d.change, true
 			return d, nil
 		case !undid && (d.Foreign == "" && e.own(d, p) || private && !d.change.empty() && d.change.foreign == ""):
@@ -319,6 +319,20 @@ func (e *edit) leftover() *leftover {
 func (e *edit) acknowledged(d *Difference, recently bool) bool {
 	l := e.leftover()
 	return l != nil && (!recently || time.Since(l.acked) < e.c.cfg.Timeout) && d.Foreign == "" && d.change.foreign == "" && l.explains(d.change, time.Now())
+}
+
+// unanswered reports whether the difference is a commit of ours that nobody answered, so recent that running may show it late.
+// Under the lock nobody else can commit between undoing it and making it again.
+func (e *edit) unanswered(d *Difference) bool {
+	if e.locked || d.Foreign != "" || d.change.foreign != "" {
+		return false
+	}
+	now := time.Now()
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	return slices.ContainsFunc(e.c.nodes, func(n *node) bool {
+		return (n == e.n || e.s.Candidate() == SharedCandidate) && n.leftover.late(now, e.c.cfg.Timeout) && n.leftover.explains(d.change, now)
+	})
 }
 
 // own reports whether we left the difference in our tenant: this process remembers it, nobody else could have made it, or the

@@ -47,7 +47,7 @@ type edit struct {
 	closed bool
 	over   error // why the edit can only be closed now; ErrClosed after a commit
 
-	again *Tenant // the candidate at the start, if it held an acknowledged change that running did not show
+	again *Tenant // the candidate at the start, if it held a commit of ours that running did not show
 
 	base *Tenant // running at the start
 	now  *Tenant // what is being edited, with our edits
@@ -391,6 +391,11 @@ func (e *edit) want() []netip.Prefix {
 
 // outcome trusts no answer to a commit, but reads running to see what became of it.
 func (e *edit) outcome(ctx context.Context, answer error) error {
+	if errors.Is(answer, ErrUnknown) && e.s.Candidate() != NoCandidate {
+		l := e.left(time.Time{})
+		l.sent = time.Now()
+		e.c.remember(e.n, l)
+	}
 	switch {
 	case answer == nil:
 		return e.confirm(ctx)
@@ -469,7 +474,7 @@ func (e *edit) Close(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	if e.again != nil {
-		e.dirty = false // an acknowledged change may be in force, so it stays and is remembered
+		e.dirty = false // what was committed may be in force, so it stays and is remembered
 	}
 	if e.dirty && e.s.Alive() {
 		errs = append(errs, e.revert(ctx))

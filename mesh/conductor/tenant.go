@@ -25,8 +25,8 @@ type Tenant struct {
 	// Everything else in the tenant, other members included, and in our member, in a form that the session can compare and
 	// write back. Nil if there is nothing.
 	Rest, MemberRest any
-	// Assigned says that Rest holds only single values, MemberAssigned that MemberRest does. A server may give such values to
-	// new entries, for example the model's hidden id.
+	// Assigned says that Rest holds only single values and containers of such, MemberAssigned that MemberRest does. A server may
+	// give those to new entries, for example the model's hidden id.
 	Assigned, MemberAssigned bool
 
 	spelled map[netip.Prefix][]string // texts of a prefix that is spelled in other ways than the canonical one
@@ -234,6 +234,7 @@ type leftover struct {
 	holds  []netip.Prefix // the candidate's addresses with it
 	at     time.Time
 	acked  time.Time // when its commit was answered with success without running showing it; zero if it was not
+	sent   time.Time // when its commit was given up without an answer; zero if there was one
 }
 
 // remembered limits how long a leftover or a reverted change explains a difference. Later an administrator may have made the
@@ -257,6 +258,11 @@ func (l *leftover) created(c change) bool {
 	made := c.created
 	return (!made.tenant || l.change.created.tenant) && (!made.member || l.change.created.member) &&
 		(!made.description || l.change.created.description)
+}
+
+// late reports whether running may show the leftover's commit only later.
+func (l *leftover) late(now time.Time, timeout time.Duration) bool {
+	return l != nil && (now.Sub(l.acked) < timeout || now.Sub(l.sent) < timeout)
 }
 
 // remains reports whether the candidate holds exactly the leftover. That holds until the candidate is seen clean, wherever

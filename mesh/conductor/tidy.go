@@ -83,9 +83,9 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 func (c *Conductor) mayLag() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Since(c.began) < c.cfg.Timeout || slices.ContainsFunc(c.nodes, func(n *node) bool {
-		return n.leftover != nil && !n.leftover.acked.IsZero() && time.Since(n.leftover.acked) < c.cfg.Timeout
-	})
+	now := time.Now()
+	return now.Sub(c.began) < c.cfg.Timeout ||
+		slices.ContainsFunc(c.nodes, func(n *node) bool { return n.leftover.late(now, c.cfg.Timeout) })
 }
 
 // moved notes that a commit at one node has changed running: the leftovers in other nodes' candidates lack that change.

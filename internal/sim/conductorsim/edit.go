@@ -12,7 +12,7 @@ import (
 type editor struct {
 	storage Storage
 	noPath  bool // data-missing and data-exists do not name the place
-	assigns bool // a new tenant gets leaves that nobody asked for
+	assigns bool // a new tenant gets values that nobody asked for
 	errs    RPCErrors
 }
 
@@ -302,12 +302,18 @@ func (ed *editor) put(kids *siblings, n *Node, c *Element, sch *schema, op, here
 	kids.put(id, n)
 }
 
-// assign adds the leaves that the system sets in a new tenant.
+// assign adds what the system sets in a new tenant: leaves, and a container of defaults.
 func (ed *editor) assign(n *Node) {
 	for _, own := range []struct{ local, value string }{{"id", "4711"}, {"generated", "false"}} {
 		if n.Child(own.local, "") == nil {
 			n.Children = append(n.Children, &Node{Name: xml.Name{Space: n.Name.Space, Local: own.local}, Kind: Leaf, Value: own.value})
 		}
+	}
+	if n.Child("defaults", "") == nil {
+		in := func(local string, kind Kind, value string, kids ...*Node) *Node {
+			return &Node{Name: xml.Name{Space: n.Name.Space, Local: local}, Kind: kind, Value: value, Children: kids}
+		}
+		n.Children = append(n.Children, in("defaults", Container, "", in("priority", Leaf, "0"), in("inherited", Container, "")))
 	}
 }
 

@@ -96,7 +96,8 @@ type Config struct {
 	DiscardOnUnlock bool
 	// PatchReplaces makes a REST PATCH of a list of addresses replace it; else it merges.
 	PatchReplaces bool
-	// Assigns makes the device give each new tenant leaves of its own, as the published model's hidden id is.
+	// Assigns makes the device give each new tenant values of its own, as the published model's hidden id is, and a container of
+	// defaults.
 	Assigns bool
 	// VerdictStatus is the HTTP status with which REST's validate and commit answer a list of errors: 200 or 4xx.
 	VerdictStatus int

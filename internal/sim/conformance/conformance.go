@@ -42,9 +42,9 @@ type Setup struct {
 	Sim   *conductorsim.Sim
 	Nodes int // of the conductor
 	// Open returns another driver to the conductor, as of another member of the mesh. The caller closes it.
-	Open func() commit.Conductor
-	// Locks says that a lock makes the driver's edits exclude each other, and that its sessions have ids.
-	Locks bool
+	Open  func() commit.Conductor
+	Locks bool // a lock makes the driver's edits exclude each other
+	IDs   bool // the driver's sessions have ids
 	// OwnCandidate says that other users' uncommitted edits are in their own candidates.
 	OwnCandidate bool
 	// Private says that the driver's account has a candidate of its own and that the driver knows it: it undoes differences

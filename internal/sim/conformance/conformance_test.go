@@ -68,6 +68,17 @@ func TestNETCONF(t *testing.T) {
 			})
 		}
 	}
+	t.Run("no lock", func(t *testing.T) {
+		t.Parallel()
+		conformance.Run(t, func(t *testing.T, configure func(*conductorsim.Config)) conformance.Setup {
+			return startNETCONF(t, inMemory(t), usual, func(c *conductorsim.Config) {
+				c.Features.Lock, c.Assigns = false, true
+				if configure != nil {
+					configure(c)
+				}
+			})
+		})
+	})
 }
 
 // usual is the drivers' timeout where a test needs no other.
@@ -198,9 +209,10 @@ func startREST(t *testing.T, w wire, timeout time.Duration, configure func(*cond
 
 func startNETCONF(t *testing.T, w wire, timeout time.Duration, configure func(*conductorsim.Config)) conformance.Setup {
 	var style conductorsim.Style
+	var locks bool
 	sim, dir, addrs := simulate(t, w, func(c *conductorsim.Config) {
 		configure(c)
-		style = c.Style
+		style, locks = c.Style, c.Features.Lock
 	}, (*conductorsim.Sim).ServeNode)
 	cfg := netconf.DefaultConfig()
 	cfg.Addresses, cfg.User = addrs, conformance.User
@@ -214,7 +226,7 @@ func startNETCONF(t *testing.T, w wire, timeout time.Duration, configure func(*c
 	if err := os.WriteFile(cfg.KnownHosts, hosts.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return conformance.Setup{Sim: sim, Nodes: len(addrs), Locks: true, OwnCandidate: style == conductorsim.Style56, Open: func() commit.Conductor {
+	return conformance.Setup{Sim: sim, Nodes: len(addrs), Locks: locks, IDs: true, OwnCandidate: style == conductorsim.Style56, Open: func() commit.Conductor {
 		c, err := netconf.New(cfg)
 		if err != nil {
 			t.Fatal(err)

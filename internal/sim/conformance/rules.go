@@ -44,7 +44,7 @@ func changesOnlyTheDifference(b *bench) {
 	if got := sorted(e.Running().Addresses); got != "192.0.2.1/32 192.0.2.2/32" {
 		b.Errorf("running of the edit: %s", got)
 	}
-	if (e.Session() != 0) != b.Locks {
+	if (e.Session() != 0) != b.IDs {
 		b.Errorf("session %d", e.Session())
 	}
 	if err := e.apply(Prefixes("192.0.2.3/32"), Prefixes("192.0.2.1/32")); err != nil {

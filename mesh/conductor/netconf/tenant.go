@@ -2,7 +2,6 @@ package netconf
 
 import (
 	"encoding/xml"
-	"slices"
 
 	"banmesh/mesh/conductor"
 	"banmesh/netconfclient"
@@ -94,17 +93,33 @@ func (t *state) interpretMember(items []item, key conductor.Key) {
 	}
 }
 
-func onlyLeaves(items []item) bool {
-	return !slices.ContainsFunc(items, func(it item) bool { return it.kind != itemLeaf })
+// assignable reports whether a server may have given all of this to a new entry by itself: values, and containers of values. A
+// member, or an element with children that stands there twice, is an entry of a list, which only somebody's edit makes.
+func assignable(items []item) bool {
+	seen := []map[xml.Name]bool{{}} // the elements with children of each open element
+	for _, it := range items {
+		last := len(seen) - 1
+		switch it.kind {
+		case itemStart:
+			if it.name == nameMember || seen[last][it.name] {
+				return false
+			}
+			seen[last][it.name] = true
+			seen = append(seen, map[xml.Name]bool{})
+		case itemEnd:
+			seen = seen[:last]
+		}
+	}
+	return true
 }
 
 func (t *state) finish() {
 	t.Finish()
 	if len(t.rest) > 0 {
-		t.Rest, t.Assigned = t.rest, onlyLeaves(t.rest)
+		t.Rest, t.Assigned = t.rest, assignable(t.rest)
 	}
 	if len(t.memberRest) > 0 {
-		t.MemberRest, t.MemberAssigned = t.memberRest, onlyLeaves(t.memberRest)
+		t.MemberRest, t.MemberAssigned = t.memberRest, assignable(t.memberRest)
 	}
 }
 

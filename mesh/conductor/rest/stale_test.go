@@ -158,6 +158,56 @@ func TestACommitPraisedInWordsIsNotTakenBack(t *testing.T) {
 	})
 }
 
+// A commit that nobody answered may have taken effect, and running may show it late. Until then it stays in the candidate, or the
+// next commit of anybody would lift those bans. After the timeout it was no commit, and is undone.
+func TestACommitWithoutAnswerIsNotUndoneWhileItMayShow(t *testing.T) {
+	for name, taken := range map[string]bool{"it took effect": true, "it did not": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style52 })
+				r := c.client()
+				c.seed(r, "192.0.2.1/32")
+				at := "before"
+				if taken {
+					at = "after"
+					if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRunningLags, For: conductorsim.Duration(8 * time.Second)}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultDrop, Op: "commit", At: at, Times: 1}); err != nil {
+					t.Fatal(err)
+				}
+				if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.2/32"), nil); !errors.Is(err, conductor.ErrUnknown) {
+					t.Fatal(err)
+				}
+				begin := func() bool {
+					e, err := r.Begin(t.Context(), conductor.Permit{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer e.Close(t.Context())
+					return strings.Contains(fmt.Sprint(flat(c.Candidate("admin", 1))), "192.0.2.2/32")
+				}
+				if !begin() {
+					t.Error("undone at once")
+				}
+				time.Sleep(c.config().Timeout)
+				if begin() != taken {
+					t.Errorf("after the timeout: in the candidate %v, want %v", !taken, taken)
+				}
+				c.wantCleanCandidate("admin", 1)
+				c.seed(r, "192.0.2.3/32")
+				want := []string{"192.0.2.1/32", "192.0.2.3/32"}
+				if taken {
+					want = append(want, "192.0.2.2/32")
+				}
+				c.want(want...)
+				c.wantHistory()
+			})
+		})
+	}
+}
+
 // What was undone because of a reading that turns out to be an old one is put right, and waited for by nobody.
 func TestAnUndoingByAnOldReadingIsPutRight(t *testing.T) {
 	for _, style := range []conductorsim.Style{conductorsim.Style52, conductorsim.Style55} {
