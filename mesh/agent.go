@@ -208,8 +208,8 @@ func (a *Agent) pulse(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		// First the clock, since expiry below depends on it; then what has expired; then the reports of how things are.
-		a.clock.set(a.mesh.Offset())
-		a.store.Tick(a.clock.agree.Load())
+		a.clock.compare(a.mesh.Offset)
+		a.store.Tick(a.clock.agrees())
 		a.forgetMembers()
 		a.lead.report()
 		// time.Now and not the agent's clock: these are intervals, and a corrected clock jumps.

@@ -9,32 +9,63 @@ import (
 // peers' clocks. Expiry follows it, so that a router whose clock is an hour off
 // neither ends bans early nor keeps them.
 type clock struct {
-	raw    func() time.Time
-	offset atomic.Int64 // median of the peers' clocks less the own one, in ns
-	agree  atomic.Bool  // the two are within a minute of each other
+	raw  func() time.Time
+	last atomic.Pointer[reading]
 }
+
+// reading is how the own clock stood to the others' at one moment.
+type reading struct {
+	offset   time.Duration // median of the peers' clocks less the own one
+	agree    bool          // the two are within a minute of each other
+	wall     time.Time
+	steady   time.Time // with its monotonic reading
+	compared func() (offset time.Duration, agree bool)
+}
+
+// stepped is how far the own clock may move against the steady time between two
+// readings without having been set.
+const stepped = time.Second
 
 func newClock(raw func() time.Time) *clock {
 	c := &clock{raw: raw}
-	c.agree.Store(true)
+	c.compare(func() (time.Duration, bool) { return 0, true })
 	return c
 }
 
-func (c *clock) set(offset time.Duration, agree bool) {
-	c.offset.Store(int64(offset))
-	c.agree.Store(agree)
+// compare takes a new reading.
+func (c *clock) compare(with func() (offset time.Duration, agree bool)) *reading {
+	offset, agree := with()
+	// Round drops the monotonic reading, which a step of the clock does not move.
+	r := &reading{offset, agree, c.raw().Round(0), time.Now(), with}
+	c.last.Store(r)
+	return r
 }
 
-func (c *clock) now() time.Time { return c.raw().Add(time.Duration(c.offset.Load())) }
+// read returns the last reading, or a new one where the clock was set since: a
+// ban given before pulse compares again would start, and end, hours from now.
+// The store reads the clock with its lock held, so compare must not call it.
+func (c *clock) read() *reading {
+	r := c.last.Load()
+	if step := c.raw().Round(0).Sub(r.wall) - time.Since(r.steady); step.Abs() > stepped {
+		return c.compare(r.compared)
+	}
+	return r
+}
+
+func (c *clock) now() time.Time { return c.raw().Add(c.read().offset) }
+
+// agrees reports whether the own clock is within a minute of the others'.
+func (c *clock) agrees() bool { return c.read().agree }
 
 // shift is what must be added to a time that a program on this router took from
 // its clock. It is nothing while the clocks agree, so that the times that
 // identify an offence stay what they were, and whole seconds otherwise.
 func (c *clock) shift() time.Duration {
-	if c.agree.Load() {
+	r := c.read()
+	if r.agree {
 		return 0
 	}
-	return time.Duration(c.offset.Load()).Round(time.Second)
+	return r.offset.Round(time.Second)
 }
 
 // local is the time by which this router's other programs are read: the own

@@ -82,7 +82,7 @@ func (l *lead) open(with leadConfig) (err error) {
 	c.Leading = func() bool { return l.elector.Status().Self }
 	c.Ready = l.Mesh.Settled
 	// Expiry removes from the tenant, and a wrong clock would remove everything.
-	c.ClocksAgree = l.Clock.agree.Load
+	c.ClocksAgree = l.Clock.agrees
 	c.SetWork = l.setWork
 	c.StaleSessions = l.staleSessions
 	c.Peers = l.committers

@@ -49,7 +49,7 @@ var plants = []plant{
 		{"if err = s.watched(func() error { return s.disk.commit(b) }); err != nil {", "if err = s.watched(func() error { return s.disk.commit(b) }); false {"},
 	}, worlds},
 	{"records are forgotten although the clocks disagree", "mesh/agent.go", [][2]string{
-		{"a.store.Tick(a.clock.agree.Load())", "a.store.Tick(true)"},
+		{"a.store.Tick(a.clock.agrees())", "a.store.Tick(true)"},
 	}, worlds},
 	{"a spooled call that failed is dropped", "mesh/api.go", [][2]string{
 		{"fmt.Errorf(\"%w: %w\", spool.ErrRefused, err)\n\t}\n\treturn err", "fmt.Errorf(\"%w: %w\", spool.ErrRefused, err)\n\t}\n\treturn nil"},
