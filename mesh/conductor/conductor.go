@@ -75,6 +75,9 @@ type node struct {
 	looked bool
 	untidy string
 	next   time.Time
+
+	lifts  string    // how many bans the next commit of its candidate would lift; "" for none
+	glance time.Time // when to look for that again
 }
 
 // New makes a Conductor of a driver; it does not connect.
@@ -132,6 +135,7 @@ func (c *Conductor) Read(ctx context.Context) (Running, error) {
 			return err
 		}
 		r = t.public(n.name)
+		c.lookAround(ctx, s, n, t)
 		return refuseWideOpen("running", t.Addresses)
 	})
 	return r, err
@@ -200,8 +204,10 @@ func (c *Conductor) Warnings() []string {
 	defer c.mu.Unlock()
 	all := slices.Clone(c.warnings)
 	for _, n := range c.nodes {
-		if n.untidy != "" {
-			all = append(all, n.untidy)
+		for _, w := range []string{n.untidy, n.lifts} {
+			if w != "" {
+				all = append(all, w)
+			}
 		}
 	}
 	return all

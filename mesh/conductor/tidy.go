@@ -13,6 +13,7 @@ import (
 const (
 	tidyOpen  = 3 * time.Second  // to open a session with another node just to tidy it
 	tidyAgain = 30 * time.Second // between attempts at a node that does not answer
+	lookAgain = 4 * time.Minute  // between looks at the candidate of a node; the leader reads running each five
 )
 
 // errEarly means that this process, its predecessor or another leader may have committed the difference a moment ago, at another
@@ -20,16 +21,9 @@ const (
 // node.
 var errEarly = errors.New("running may still show an earlier commit late")
 
-// differsError says that our tenant in another node's candidate differs from running's, and not by an edit that is known to be
+// errDiffers says that our tenant in another node's candidate differs from running's, and not by an edit that is known to be
 // ours: by an administrator's, or one that a killed process has left after running was reset there.
-type differsError struct {
-	lacking int // addresses that running has
-	where   string
-}
-
-func (e *differsError) Error() string {
-	return fmt.Sprintf("it differs from running and lacks %d of its addresses: %s", e.lacking, e.where)
-}
+var errDiffers = errors.New("it differs from running")
 
 // tidyOthers cleans the candidates of the other nodes, where each node has its own. If a node fell silent during an edit, the
 // next commit of an administrator there would put the leftover in force and overwrite what has changed since. A new process
@@ -52,21 +46,14 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 			continue
 		}
 		err := c.tidy(ctx, i, p)
-		var differs *differsError
 		c.mu.Lock()
 		switch {
 		case err == nil:
 			n.looked, n.untidy = true, ""
 		case errors.Is(err, errEarly):
 			n.next = time.Now().Add(min(tidyAgain, c.cfg.Timeout))
-		case left == nil && errors.As(err, &differs) && differs.lacking > 0:
-			n.looked, n.next = false, time.Now().Add(tidyAgain)
-			n.untidy = fmt.Sprintf("the candidate of %s lacks %d addresses of the tenant: the next commit there lifts those bans (%s); if nobody means to, revert it at that node",
-				n.name, differs.lacking, differs.where)
-		case left == nil && differs != nil:
-			n.looked, n.untidy = true, ""
-		case left == nil: // nothing was seen, so what was warned of may still be there
-			n.looked, n.next = n.untidy == "" && !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
+		case left == nil:
+			n.looked, n.next = !errors.Is(err, ErrUnreachable), time.Now().Add(tidyAgain)
 		default:
 			n.next = time.Now().Add(tidyAgain)
 			n.untidy = fmt.Sprintf("the candidate of %s can hold an unfinished change of %s of this mesh, and cannot be cleaned now: the next commit there puts it in force (%s)",
@@ -75,6 +62,71 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 		c.mu.Unlock()
 		if err != nil && !errors.Is(err, errEarly) {
 			c.cfg.Logger.Warn("the other node's candidate cannot be looked after", "conductor", n.name, "err", err)
+		}
+	}
+}
+
+// lookAround finds out, once running was read, which other node's candidate lacks addresses that running has. That comes about
+// whenever an administrator has an edit open there while somebody commits here, and ends without a word when it is reverted. Only
+// a process that edits looks, so that each node gets one visitor and not as many as the mesh has members.
+func (c *Conductor) lookAround(ctx context.Context, s Session, at *node, running *Tenant) {
+	if s.Candidate() != NodeCandidate || c.mayLag() {
+		return
+	}
+	for i, n := range c.nodes {
+		now := time.Now()
+		c.mu.Lock()
+		due := n != at && !c.began.IsZero() && n.leftover == nil && !now.Before(n.glance)
+		if due {
+			n.glance = now.Add(lookAgain)
+		}
+		c.mu.Unlock()
+		if !due {
+			continue
+		}
+		lacks, err := c.lacking(ctx, i, s, running)
+		c.mu.Lock()
+		switch {
+		case errors.Is(err, ErrLogin):
+			n.glance = now.Add(time.Hour) // each attempt counts towards a lockout
+		case err != nil: // nothing was seen, so what was warned of may still be there
+		case lacks == 0:
+			n.lifts = ""
+		default:
+			n.lifts = fmt.Sprintf("the candidate of %s lacks %d addresses of the tenant: the next commit there lifts those bans; if nobody means to, revert it at that node", n.name, lacks)
+		}
+		c.mu.Unlock()
+		if err != nil {
+			c.cfg.Logger.Debug("the other node's candidate cannot be read", "conductor", n.name, "err", err)
+		}
+	}
+}
+
+// lacking counts the addresses of running that another node's candidate lacks, and goes on lacking for a moment.
+func (c *Conductor) lacking(ctx context.Context, at int, s Session, running *Tenant) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, tidyOpen+c.settle+cleanupTime)
+	defer cancel()
+	opening, opened := context.WithTimeout(ctx, tidyOpen)
+	other, err := c.driver.Open(opening, at)
+	opened()
+	if err != nil {
+		return 0, err
+	}
+	defer other.Close(ctx)
+	for first := true; ; first = false {
+		candidate, err := other.Read(ctx, CandidateStore)
+		if err != nil {
+			return 0, err
+		}
+		lacks := prefixset.Minus(running.Addresses, candidate.Addresses)
+		if len(lacks) == 0 || !first {
+			return len(lacks), nil
+		}
+		if err := wait(ctx, c.settle); err != nil {
+			return 0, err
+		}
+		if running, err = s.Read(ctx, RunningStore); err != nil {
+			return 0, err
 		}
 	}
 }
@@ -132,7 +184,7 @@ func (c *Conductor) tidy(ctx context.Context, at int, p Permit) error {
 		if d.change.empty() {
 			return nil // others work there, and nothing of ours is in it
 		}
-		return &differsError{len(d.change.removed), d.Detail()}
+		return fmt.Errorf("%w: %s", errDiffers, d.Detail())
 	case c.mayLag() && !e.remembered(d):
 		return errEarly
 	}
