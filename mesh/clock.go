@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -11,7 +13,14 @@ import (
 type clock struct {
 	raw  func() time.Time
 	last atomic.Pointer[reading]
+
+	mu     sync.Mutex
+	former []time.Duration // shifts that held in this run, oldest first
 }
+
+// maxFormer bounds how many shifts are remembered: a clock that runs too fast has
+// a new one every few seconds.
+const maxFormer = 16
 
 // reading is how the own clock stood to the others' at one moment.
 type reading struct {
@@ -20,6 +29,13 @@ type reading struct {
 	wall     time.Time
 	steady   time.Time // with its monotonic reading
 	compared func() (offset time.Duration, agree bool)
+}
+
+func (r *reading) shift() time.Duration {
+	if r.agree {
+		return 0
+	}
+	return r.offset.Round(time.Second)
 }
 
 // stepped is how far the own clock may move against the steady time between two
@@ -37,7 +53,9 @@ func (c *clock) compare(with func() (offset time.Duration, agree bool)) *reading
 	offset, agree := with()
 	// Round drops the monotonic reading, which a step of the clock does not move.
 	r := &reading{offset, agree, c.raw().Round(0), time.Now(), with}
-	c.last.Store(r)
+	if was := c.last.Swap(r); was != nil && (r.shift()-was.shift()).Abs() > time.Second {
+		c.remember(was.shift())
+	}
 	return r
 }
 
@@ -60,12 +78,36 @@ func (c *clock) agrees() bool { return c.read().agree }
 // shift is what must be added to a time that a program on this router took from
 // its clock. It is nothing while the clocks agree, so that the times that
 // identify an offence stay what they were, and whole seconds otherwise.
-func (c *clock) shift() time.Duration {
-	r := c.read()
-	if r.agree {
-		return 0
+func (c *clock) shift() time.Duration { return c.read().shift() }
+
+func (c *clock) remember(shift time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	near := func(d time.Duration) bool { return (d - shift).Abs() <= time.Second }
+	c.former = append(slices.DeleteFunc(c.former, near), shift)
+	if over := len(c.former) - maxFormer; over > 0 {
+		c.former = slices.Delete(c.former, 0, over)
 	}
-	return r.offset.Round(time.Second)
+}
+
+// shiftOf is what must be added to a time that a program on this router noted a
+// while ago, since when the clock may have been set: the first shift, today's or a
+// former one, with which the time is known. In a former run of this agent, if the
+// clock was right, it was none.
+func (c *clock) shiftOf(known func(shift time.Duration) bool) time.Duration {
+	today := c.shift()
+	c.mu.Lock()
+	shifts := append([]time.Duration{0}, c.former...)
+	c.mu.Unlock()
+	if today == 0 && len(shifts) == 1 || known(today) {
+		return today
+	}
+	for _, s := range slices.Backward(shifts) {
+		if known(s) {
+			return s
+		}
+	}
+	return today
 }
 
 // local is the time by which this router's other programs are read: the own

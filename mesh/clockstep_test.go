@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -105,6 +106,69 @@ func TestAClockThatStepsEndsNothingAndKeepsNothing(t *testing.T) {
 		}
 		if late := time.Since(end); late > 4*time.Second {
 			t.Errorf("%s it ended %v late", when, late)
+		}
+	}
+}
+
+// TestAReplayFromBeforeTheClockWasSet: fail2ban keeps the times of its bans over restarts, as the clock of then had them. Its
+// replay is the same offence, and what was lifted stays lifted.
+func TestAReplayFromBeforeTheClockWasSet(t *testing.T) {
+	need.Long(t)
+	t.Parallel()
+	odd := &stepping{began: time.Now()}
+	one, _ := startedBy(t, odd.now, "router1", func(c *config.Config) { c.Fail2ban.Client = "/nonexistent/fail2ban-client" })
+	join := func(c *config.Config) { c.Join = []string{one.Addr()} }
+	two, three := started(t, "router2", join), started(t, "router3", join)
+	set := func(to time.Duration) {
+		odd.off.Store(int64(to))
+		eventually(t, "router1 to go by the others' clocks", func() bool {
+			return time.Until(one.clock.now()).Abs() < time.Second && one.clock.agrees() == (to == 0)
+		})
+	}
+	hook := func(e control.HookEvent, prefix string, start time.Time, life time.Duration, restored bool) string {
+		t.Helper()
+		reply, err := one.Fail2ban(t.Context(), control.HookCall{
+			Event: e, Jail: "sshd", Prefixes: control.Prefixes{netip.MustParsePrefix(prefix)}, Failures: 5, Restored: restored,
+			Start: control.At(start), Until: control.UntilAt(start.Add(life)), At: control.At(odd.now()),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply.Note
+	}
+	eventually(t, "all to be there", func() bool { return status(t, two).Members.Alive == 3 && status(t, three).Members.Alive == 3 })
+	set(0)
+	for i, c := range []struct{ then, now time.Duration }{{0, -time.Hour}, {0, time.Hour}, {-time.Hour, 0}, {time.Hour, -2 * time.Hour}} {
+		set(c.then)
+		began, start := time.Now(), odd.now().Add(-2*time.Second).Truncate(time.Second)
+		kept, lifted, ended := fmt.Sprintf("203.0.113.%d/32", 3*i+1), fmt.Sprintf("203.0.113.%d/32", 3*i+2), fmt.Sprintf("203.0.113.%d/32", 3*i+3)
+		for _, prefix := range []string{kept, lifted, ended} {
+			hook(control.HookBan, prefix, start, 5*time.Hour, false)
+			eventually(t, prefix+" at router2", func() bool { _, ok := listing(t, two)[prefix]; return ok })
+		}
+		if _, err := two.Unban(t.Context(), control.UnbanCall{Prefixes: control.Prefixes{netip.MustParsePrefix(lifted)}}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the lift at router1", func() bool { _, ok := listing(t, one)[lifted]; return !ok })
+		set(c.now)
+		if note := hook(control.HookBan, lifted, start, 5*time.Hour, true); note == "" {
+			t.Errorf("clock off by %v, then by %v: the replay of a lifted ban counts", c.then, c.now)
+		}
+		hook(control.HookBan, kept, start, 5*time.Hour, true)
+		if got := listing(t, one)[kept].Records; len(got) != 1 || got[0].Start.Time().Sub(began).Abs() > 5*time.Second {
+			t.Errorf("clock off by %v, then by %v: after a replay the ban of %v is %+v", c.then, c.now, began, got)
+		}
+		// An operator has fail2ban unban it, which names the ban by its old start.
+		hook(control.HookUnban, ended, start, 5*time.Hour, false)
+		for _, prefix := range []string{lifted, ended} {
+			if b, ok := listing(t, one)[prefix]; ok {
+				t.Errorf("clock off by %v, then by %v: router1 bans %s again: %+v", c.then, c.now, prefix, b)
+			}
+		}
+		// A prolongation is reckoned by today's clock.
+		hook(control.HookProlong, kept, start, odd.now().Add(6*time.Hour).Sub(start), false)
+		if b := listing(t, one)[kept]; len(b.Records) != 1 || (time.Until(b.Until.Time())-6*time.Hour).Abs() > 10*time.Second {
+			t.Errorf("clock off by %v, then by %v: prolonged by 6h from now, it ends in %v: %+v", c.then, c.now, time.Until(b.Until.Time()), b)
 		}
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"banmesh/mesh/config"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
+	"banmesh/store"
 )
 
 // localFail2ban is this router's own fail2ban, as the agent hears it and tells it.
@@ -17,9 +19,18 @@ type localFail2ban struct {
 	hooks    *fail2ban.Hooks
 	notifier *fail2ban.Notifier
 
-	least time.Duration        // a shorter ban stays on this router
-	shift func() time.Duration // to be added to its times
+	least time.Duration // a shorter ban stays on this router
+	clock *clock
+	set   *store.Store
 	log   *slog.Logger
+}
+
+// shift is what must be added to the start that fail2ban noted for a ban. fail2ban keeps it over restarts, and the router's
+// clock may have been set meanwhile. With today's shift a known offence would become another one, which no lift covers.
+func (l *localFail2ban) shift(jail string, p netip.Prefix, start control.Time) time.Duration {
+	return l.clock.shiftOf(func(shift time.Duration) bool {
+		return l.set.HasOffence(jail, p, store.At(start.Time().Add(shift)))
+	})
 }
 
 // bounds are what the local fail2ban may be told from afar.
@@ -35,19 +46,25 @@ func (l *localFail2ban) hook(ctx context.Context, c control.HookCall) (note stri
 	if len(c.Prefixes) > 0 {
 		call.Prefix = c.Prefixes[0]
 	}
-	shift := l.shift()
+	today := l.clock.shift()
+	shift := today
 	if c.Start != 0 {
+		shift = l.shift(c.Jail, call.Prefix, c.Start)
 		call.Start = c.Start.Time().Add(shift)
 	}
 	if !call.Called.IsZero() {
-		call.Called = call.Called.Add(shift)
+		call.Called = call.Called.Add(shift) // like Start: fail2ban compares the two, and ends a ban by its clock
 	}
 	switch {
 	case c.Until == control.Never:
 		// fail2ban's own value for a ban without end.
 		call.BanTime = -1
 	case c.Until != 0:
-		call.BanTime = c.Until.Time().Sub(c.Start.Time())
+		until := c.Until.Time().Add(shift)
+		if call.Event == fail2ban.EventProlong { // reckoned now, by today's clock
+			until = c.Until.Time().Add(today)
+		}
+		call.BanTime = max(0, until.Sub(call.Start)) // a negative one would be without end
 	}
 	if call.Event == fail2ban.EventBan && call.BanTime >= 0 && call.BanTime < l.least {
 		return "", nil // stays on this router; a prolongation that makes it long enough comes as its own call

@@ -159,7 +159,8 @@ func (a *Agent) openFail2ban(ctx context.Context) error {
 		// Bounds and silence protect a fail2ban from what other routers do: see SECURITY.md.
 		Silent: !f.Unban, Bounds: bounds(f), Now: a.clock.local, Logger: a.log,
 	})
-	a.fail2ban.least, a.fail2ban.shift, a.fail2ban.log = time.Duration(a.cfg.Bans.MinDuration), a.clock.shift, a.log
+	a.fail2ban.least, a.fail2ban.clock = time.Duration(a.cfg.Bans.MinDuration), a.clock
+	a.fail2ban.set, a.fail2ban.log = a.store, a.log
 	early := &earlyUnbans{store: a.store, settled: func() bool { return a.mesh.Settled() }}
 	early.load()
 	a.waiting = newWaiting(waitingConfig{Apply: a.applySpooled, Lift: a.lift, Hook: a.fail2ban.hook, Logger: a.log},

@@ -13,12 +13,12 @@ import (
 // was lifted stays lifted.
 func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeInReply, error) {
 	a.waiting.drainFirst(ctx)
-	shift := store.Millis(a.clock.shift().Milliseconds())
 	// Short bans stay on the router, as they do when a hook tells of them.
 	least := store.Millis(time.Duration(a.cfg.Bans.MinDuration).Milliseconds())
 	var reply control.TakeInReply
 	reqs := make([]store.BanRequest, 0, len(c.Bans))
 	for _, b := range c.Bans {
+		shift := store.Millis(a.fail2ban.shift(b.Jail, b.Prefix, b.Start).Milliseconds())
 		q := store.BanRequest{Prefix: b.Prefix, Jail: b.Jail, Start: store.Millis(b.Start) + shift, Until: store.Millis(b.Until), Restored: true}
 		if q.Until != store.Never {
 			q.Until += shift

@@ -59,6 +59,27 @@ func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Cont
 	return out, nil
 }
 
+// HasOffence reports whether an own ban of the jail and prefix that started then is held, live or not, or a lift that names it.
+func (s *Store) HasOffence(jail string, p netip.Prefix, start Millis) bool {
+	k, err := keyOf(p)
+	if err != nil {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for c := s.set.head(k); c != 0; {
+		r := s.set.slab.at(c)
+		switch {
+		case r.kind == KindLift && s.set.lifts[c].names(s.set.self, jail, start):
+			return true
+		case r.kind == KindBan && s.set.originOf(r).name == s.set.self && s.set.labels.at(r.label).jail == jail && sameStart(r.start, start):
+			return true
+		}
+		c = r.next
+	}
+	return false
+}
+
 // banPlan is a BanRequest that was found valid.
 type banPlan struct {
 	*BanRequest

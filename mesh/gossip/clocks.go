@@ -23,31 +23,29 @@ func (t *table) measured(name string, skew time.Duration, now time.Time) {
 	}
 }
 
-// skews returns the measured clock differences of alive members, or of gone ones if no alive member was measured; drift is that
-// of this member's own clock. Each host has one vote, however many members claim to be there: a key holder can invent names,
-// but not addresses that answer. measured is the number of members behind the votes.
+// skews returns the measured clock differences of the alive members and the last ones of those that are gone; drift is that of
+// this member's own clock. Each host has one vote, however many members claim to be there: a key holder can invent names,
+// but not addresses that answer. measured is the number of members behind the votes of the alive.
 // A member's clock decides when bans end for the whole mesh, so a vote must cost something: an address that answers.
-func (t *table) skews(drift time.Duration) (all []time.Duration, measured int) {
+func (t *table) skews(drift time.Duration) (alive, gone []time.Duration, measured, lost int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	alive, gone := make(map[string][]time.Duration), make(map[string][]time.Duration)
-	lost := 0
+	here, away := make(map[string][]time.Duration), make(map[string][]time.Duration)
 	for _, p := range t.all {
 		switch {
 		case !p.hasSkew:
 		case p.state == Alive:
-			alive[p.host] = append(alive[p.host], p.skew-drift)
+			here[p.host] = append(here[p.host], p.skew-drift)
 			measured++
 		default:
-			gone[p.host] = append(gone[p.host], p.skew-drift)
+			away[p.host] = append(away[p.host], p.skew-drift)
 			lost++
 		}
 	}
-	if measured == 0 {
-		// The last known clocks are better than none for a router that has just been cut off.
-		return voices(gone), lost
+	for host := range here {
+		delete(away, host)
 	}
-	return voices(alive), measured
+	return voices(here), voices(away), measured, lost
 }
 
 // voice identifies the host whose vote a member's clock belongs to: an IPv4 address or an IPv6 /64. On loopback every port is a
@@ -76,19 +74,37 @@ func voices(of map[string][]time.Duration) []time.Duration {
 }
 
 // Offset is the median of the members' clocks minus the own one (which is included), and whether the own clock agrees with it
-// within 60 s. It does not agree if there are other members and too few were measured: nothing may be forgotten by the word of
+// within maxSplit. It does not agree if there are other members and too few were measured: nothing may be forgotten by the word of
 // one clock.
 func (m *Mesh) Offset() (median time.Duration, agree bool) {
-	all, measured := m.table.skews(m.drift())
+	alive, gone, measured, lost := m.table.skews(m.drift())
+	if measured == 0 {
+		// The last known clocks are better than none for a router that has just been cut off.
+		alive, gone, measured = gone, nil, lost
+	}
 	enough := measured >= min(settleWith, m.table.alive()-1)
 	// The own clock has a vote as well.
-	all = append(all, 0)
+	median, split := middle(append(alive, 0))
+	if split {
+		// Half against half: the middle between the two would be the time of nobody, and what is banned now would start in the
+		// future for all others. Those that were here a while ago may know better.
+		median, _ = middle(append(append(alive, 0), gone...))
+	}
+	return median, enough && median.Abs() <= maxSplit
+}
+
+// maxSplit is how far clocks that agree lie apart.
+const maxSplit = time.Minute
+
+// middle is the median, and whether those on either side of it contradict each other.
+func middle(all []time.Duration) (median time.Duration, split bool) {
 	slices.Sort(all)
 	median = all[len(all)/2]
-	if len(all)%2 == 0 {
-		median = (all[len(all)/2-1] + median) / 2
+	if len(all)%2 == 1 {
+		return median, false
 	}
-	return median, enough && median.Abs() <= time.Minute
+	below := all[len(all)/2-1]
+	return (below + median) / 2, median-below > maxSplit
 }
 
 // drift is how far the own wall clock has moved against the steady time since the start. It shows a clock that was set, or a

@@ -403,6 +403,30 @@ func TestClockSkewIsMeasured(t *testing.T) {
 	})
 }
 
+// Of two clocks that contradict each other nobody knows which is right. The third member's, which was here a while ago, decides.
+func TestAMemberThatWentDecidesBetweenTwoClocks(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		right, gone, wrong := fl.nodes[0], fl.nodes[1], fl.nodes[2]
+		fl.stop(wrong)
+		if err := fl.start(wrong, func(c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Hour) } }); err != nil {
+			t.Fatal(err)
+		}
+		knows := func() bool {
+			here, agrees := right.mesh.Offset()
+			there, agreesThere := wrong.mesh.Offset()
+			return agrees && here.Abs() < time.Second && !agreesThere && (there+time.Hour).Abs() < time.Second
+		}
+		fl.wait(time.Minute, "both know whose clock is wrong", knows)
+		fl.stop(gone)
+		fl.wait(time.Minute, "two are left", func() bool { return right.member(gone.name).State != Alive && wrong.member(gone.name).State != Alive })
+		if !knows() {
+			here, _ := right.mesh.Offset()
+			there, _ := wrong.mesh.Offset()
+			t.Errorf("with the third member gone, the right clock is corrected by %v and the wrong one by %v", here, there)
+		}
+	})
+}
+
 func TestSendReachesOnlyTheNamed(t *testing.T) {
 	simulate(t, 3, lan(), func(fl *fleet) {
 		if err := fl.nodes[0].mesh.Send("r002", []byte("hello")); err != nil {
