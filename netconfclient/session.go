@@ -213,9 +213,13 @@ func (s *Session) KillSession(ctx context.Context, id uint64) error {
 	return err
 }
 
-// CloseSession ends the session by close-session (RFC 6241 §7.8), then closes the connection.
+// CloseSession ends the session by close-session (RFC 6241 §7.8), then closes the connection. Some servers close it without an
+// answer.
 func (s *Session) CloseSession(ctx context.Context) error {
 	_, err := s.exec(ctx, El("close-session"))
+	if !errors.As(err, new(RPCErrors)) {
+		err = nil
+	}
 	return errors.Join(err, s.Close())
 }
 

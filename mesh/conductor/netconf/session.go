@@ -198,13 +198,8 @@ func (s *session) editOnce(ctx context.Context, change tenantEdit, o netconfclie
 // refusesTest reports whether the server refused the test-option.
 func refusesTest(errs netconfclient.RPCErrors) bool {
 	for _, e := range errs {
-		if e.Tag == "operation-not-supported" {
+		if e.Tag == "operation-not-supported" || strings.Contains(e.Error(), "test-option") {
 			return true
-		}
-		for _, i := range e.Info {
-			if i == "bad-element=test-option" {
-				return true
-			}
 		}
 	}
 	return false
