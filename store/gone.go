@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"strings"
 )
 
 // A Gone withdraws own records: an allow that its author removed, a prefix that is no longer in the conductor. It remains as
@@ -33,8 +34,8 @@ const (
 	// maxGones is how many Gones of one member are kept. It is enough for 20,000 stretches of withdrawn numbers between records
 	// that are kept, and it bounds what a made-up log can cost. An author that would need more lifts its records by dot, as others do.
 	maxGones = 512
-	// maxAwaiting is how many lifts that a Gone names wait for what they cover. A further one goes at once if it covers nothing
-	// yet: honest logs have a handful, and each merge may look at all of them.
+	// maxAwaiting is how many lifts that a Gone names and that cover nothing yet wait for what they cover. Honest logs have a
+	// handful, and each merge may look at all of them.
 	maxAwaiting = 256
 )
 
@@ -201,19 +202,34 @@ func (s *set) noteSpent(i uint32) {
 	}
 }
 
-// removeSpent removes the lifts that a Gone names and that neither cover anything nor may do so later.
+// removeSpent removes the lifts that a Gone names and that neither cover anything nor may do so later. Of those that may, it
+// keeps the first maxAwaiting in an order of the set: those that came first would be others at each member, for good.
 func (s *set) removeSpent() {
-	for _, i := range s.spent {
+	if len(s.spent) == 0 {
+		return
+	}
+	s.recheckAwaiting()
+	slices.Sort(s.spent)
+	for _, i := range slices.Compact(s.spent) {
 		r := s.slab.at(i)
 		switch {
 		case r.kind != KindLift || r.is(flagDead) || !s.withdrawable(i) || !s.isGone(r) || s.covers(s.lifts[i], s.head(r.key()), s.hz.at):
-		case s.allKnown(s.lifts[i].dots) || len(s.awaiting) >= maxAwaiting:
+		case s.allKnown(s.lifts[i].dots):
 			s.remove(i)
-		case !slices.Contains(s.awaiting, i):
+		default:
 			s.awaiting = append(s.awaiting, i)
 		}
 	}
 	s.spent = s.spent[:0]
+	if len(s.awaiting) > maxAwaiting {
+		slices.SortFunc(s.awaiting, func(a, b uint32) int {
+			return cmp.Or(strings.Compare(s.originOf(s.slab.at(a)).name, s.originOf(s.slab.at(b)).name), s.compareRecords(a, b))
+		})
+		for _, i := range s.awaiting[maxAwaiting:] {
+			s.remove(i)
+		}
+		s.awaiting = s.awaiting[:maxAwaiting]
+	}
 }
 
 // needed reports whether a lift covers a record of its prefix, or may do so later.

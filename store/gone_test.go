@@ -436,6 +436,40 @@ func TestAGoneLeavesALiftThatIsStillNeeded(t *testing.T) {
 	}
 }
 
+// Which of too many lifts wait does not depend on the order in which they came.
+func TestMembersKeepTheSameOfTooManyLiftsThatWait(t *testing.T) {
+	const many = maxAwaiting + 44
+	c := newClock()
+	var chunks [][]byte
+	for n := range uint64(many) {
+		f := newForge("rogue", 1)
+		f.seq = n
+		dots := []dotRange{{LogID{"x", 9}, seqRange{n + 1, n + 1}}}
+		f.write(item{kind: KindLift, key: mustKey(addr(int(n))), start: c.millis(), until: c.millis() + hour, lift: &liftBody{dots: dots}})
+		chunks = append(chunks, bytes.Clone(f.bytes()))
+	}
+	f := newForge("rogue", 1)
+	f.seq = many
+	f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: c.millis() + 2*hour, gone: []goneRange{{1, seqRange{1, many}, c.millis() + 2*hour}}})
+	gone := bytes.Clone(f.bytes())
+
+	backwards := slices.Clone(chunks)
+	slices.Reverse(backwards)
+	var nodes []*node
+	for _, order := range [][][]byte{append(slices.Clone(chunks), gone), append(slices.Clone(backwards), gone), append([][]byte{gone}, backwards...), append([][]byte{gone}, chunks...)} {
+		n := newNode(t, "n", c, nil)
+		for _, chunk := range order {
+			_, err := n.Merge(bytes.Clone(chunk))
+			n.must(err)
+		}
+		nodes = append(nodes, n.reopen())
+	}
+	if kept := len(nodes[0].set.lifts); kept != maxAwaiting {
+		t.Errorf("%d lifts wait, want %d", kept, maxAwaiting)
+	}
+	equalSets(t, nodes...)
+}
+
 // What one member withdraws is bounded, whatever a made-up log says, and costs little in any order and when it ends.
 func TestGonesOfOneOriginAreBounded(t *testing.T) {
 	c := newClock()
@@ -566,6 +600,42 @@ func TestForgedGonesKeepNobodyFromWithdrawing(t *testing.T) {
 		}
 	}
 	equalSets(t, a, b, late)
+}
+
+// A member that was full of forged Gones when an honest one came takes it no more, but what it keeps can be ended there.
+func TestAnotherMemberEndsWhatForgedGonesKeep(t *testing.T) {
+	c := newClock()
+	ctx := context.Background()
+	a, b := newNode(t, "a", c, nil), newNode(t, "b", c, nil)
+	a.must(a.Allow(ctx, []AllowRequest{{Prefix: addr(1)}}))
+	a.must(a.Freeze(ctx))
+	a.must(a.Block(ctx, "r9"))
+	b.pull(a)
+	f := newForge("a", 7)
+	for n := range uint64(maxGones) {
+		f.write(item{kind: KindGone, key: noPrefix, start: c.millis(), until: Never, gone: []goneRange{{5, seqRange{1 + 3*n, 1 + 3*n}, Never}}})
+	}
+	b.take(f)
+	n, err := a.DropAllow(ctx, []netip.Prefix{addr(1)})
+	a.must(err)
+	a.must(a.Thaw(ctx))
+	a.must(a.Unblock(ctx, "r9"))
+	a.pull(b)
+	b.pull(a)
+	if n != 1 || len(a.Allows()) != 0 || len(b.Allows()) != 1 {
+		t.Fatalf("%d dropped; allows %v and %v: this tests nothing", n, a.Allows(), b.Allows())
+	}
+	if n, err := b.DropAllow(ctx, []netip.Prefix{addr(1)}); n != 1 || err != nil {
+		t.Errorf("%d dropped, %v", n, err)
+	}
+	b.must(b.Thaw(ctx))
+	b.must(b.Unblock(ctx, "r9"))
+	a.pull(b)
+	for _, n := range []*node{a, b} {
+		if frozen, by := n.Frozen(); len(n.Allows())+len(n.Blocked()) != 0 || frozen {
+			t.Errorf("%s: allows %v, blocked %v, frozen %t by %q", n.cfg.Origin, n.Allows(), n.Blocked(), frozen, by)
+		}
+	}
 }
 
 // Nor do Gones that would fit into the next one but that it cannot replace, or would be ignored with.
