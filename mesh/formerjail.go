@@ -105,10 +105,10 @@ func (f *formerJails) look(ctx context.Context) (any bool) {
 			continue
 		}
 		if err := forgetMeshJail(ctx, f.set, jail); err != nil {
-			f.log.Warn("note that a jail is fed no more", "jail", jail, "error", err)
+			f.log.Warn("note that a jail gets no more bans", "jail", jail, "error", err)
 			continue
 		}
-		f.log.Info("fail2ban's jail is fed no more, and was emptied", "jail", jail)
+		f.log.Info("fail2ban's jail was emptied and gets no more bans", "jail", jail)
 		f.mu.Lock()
 		delete(f.left, jail)
 		f.mu.Unlock()

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"banmesh/internal/excerpt"
 	"fmt"
 	"strings"
 )
@@ -12,21 +13,15 @@ func (a *Agent) heldWarning() string {
 	if a.enforcement == nil && a.watchers.listener == nil {
 		return ""
 	}
-	const most = 5 // that are named
 	wide, mass := 0, 0
 	var by []string
 	all := a.store.Holding()
 	for _, h := range all {
 		wide, mass = wide+h.Wide, mass+h.Mass
-		if len(by) < most {
-			by = append(by, fmt.Sprintf("%s (%d)", h.Origin, h.Wide+h.Mass))
-		}
+		by = append(by, fmt.Sprintf("%s (%d)", h.Origin, h.Wide+h.Mass))
 	}
 	if len(all) == 0 {
 		return ""
-	}
-	if n := len(all) - len(by); n > 0 {
-		by = append(by, fmt.Sprintf("%d more names", n))
 	}
 	e := &a.cfg.Enforce
 	var what []string
@@ -37,5 +32,5 @@ func (a *Agent) heldWarning() string {
 		what = append(what, fmt.Sprintf("%d beyond what others may ban here together (enforce.space_ipv4, space_ipv6)", mass))
 	}
 	return fmt.Sprintf("%d bans by other routers are held on this router until an operator confirms them, %s, by %s: `banmesh list` marks them; `banmesh commit --force` here lets them take effect, `banmesh revoke --origin NAME` lifts them",
-		wide+mass, strings.Join(what, " and "), strings.Join(by, ", "))
+		wide+mass, strings.Join(what, " and "), excerpt.Names(by))
 }

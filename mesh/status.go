@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/internal/shell"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
@@ -212,16 +213,11 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 
 // saidBy names who has said something and since when, the first few.
 func saidBy(all []store.Said) string {
-	const most = 3
-	var names []string
+	names := make([]string, len(all))
 	for i, x := range all {
-		if i == most {
-			names = append(names, fmt.Sprintf("%d more", len(all)-most))
-			break
-		}
-		names = append(names, fmt.Sprintf("%s since %s", x.By, x.At.Time().UTC().Format("2006-01-02 15:04:05 UTC")))
+		names[i] = fmt.Sprintf("%s since %s", x.By, x.At.Time().UTC().Format("2006-01-02 15:04:05 UTC"))
 	}
-	return strings.Join(names, ", ")
+	return excerpt.First(names, 3)
 }
 
 // counters are the replication's, by the names of the JSON.

@@ -8,8 +8,11 @@ import (
 	"banmesh/store/text"
 )
 
+// ManualJail is the jail of bans that an operator gave by hand. No fail2ban knows it, and nobody else need have seen what the
+// operator means.
+const ManualJail = "manual"
+
 const (
-	manualJail  = "manual"
 	maxAhead    = 24 * hour // how far in the future a ban may start
 	widestBanV4 = 16        // prefix length of the widest ban without Force
 	widestBanV6 = 32
@@ -96,7 +99,7 @@ func (b *banPlan) check(q *BanRequest, now Millis) (reason string) {
 	}
 	b.BanRequest, b.key, b.jail, b.reason = q, k, q.Jail, text.Clean(q.Reason, keepText)
 	if b.jail == "" {
-		b.jail = manualJail
+		b.jail = ManualJail
 	}
 	switch {
 	case text.CheckName(b.jail) != nil:

@@ -20,7 +20,7 @@ func TestABanAfterAnyRangeLiftIsAnswered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newNode(t, "a", c, nil)
 			a.take(newForge("rogue", 1).write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: now, until: now + hour, lift: &liftBody{
-				offences: []offence{{"a", manualJail, latest}, {"a", manualJail, first}}}}))
+				offences: []offence{{"a", ManualJail, latest}, {"a", ManualJail, first}}}}))
 			out, err := a.Ban(context.Background(), []BanRequest{{Prefix: pfx("192.0.2.1"), Until: now + hour}})
 			if err != nil {
 				t.Fatal(err)

@@ -188,7 +188,7 @@ func TestNothingOfAStrangerCounts(t *testing.T) {
 		write(item{kind: KindBan, key: mustPrefixKey("192.0.2.9/32"), start: c.millis(), until: Never, jail: "x"}).
 		write(item{kind: KindAllow, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: Never}).
 		write(item{kind: KindNeverBan, key: noPrefix, start: c.millis(), until: Never, prefixes: prefixes("192.0.2.0/24")}).
-		write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: Never, lift: &liftBody{retain: Never, offences: []offence{{"a", manualJail, c.millis()}}}}).
+		write(item{kind: KindLift, key: mustPrefixKey("192.0.2.1/32"), start: c.millis(), until: Never, lift: &liftBody{retain: Never, offences: []offence{{"a", ManualJail, c.millis()}}}}).
 		write(item{kind: KindLift, key: noPrefix, start: c.millis(), until: Never, lift: &liftBody{retain: Never, dots: []dotRange{{block.Log, seqRange{1, 100}}}}})
 	a.take(x)
 	b.take(x)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 	"banmesh/mesh/spool"
 )
@@ -210,7 +211,7 @@ func (c *console) printBan(n int, call control.BanCall, r control.BanReply) {
 				parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 			}
 		}
-		fmt.Fprintf(c.out, "%s: %s\n", counted(n, "prefix"), strings.Join(parts, ", "))
+		fmt.Fprintf(c.out, "%s: %s\n", excerpt.Count(n, "prefix", "prefixes"), strings.Join(parts, ", "))
 	}
 	if r.ShortenedTo > 0 {
 		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", r.ShortenedTo)

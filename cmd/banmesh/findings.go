@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/doctor"
 )
 
@@ -48,5 +49,5 @@ func (c *console) printFindings(found []doctor.Finding, well string) {
 		fmt.Fprintln(c.out, well)
 		return
 	}
-	fmt.Fprintf(c.out, "%d serious, %s, %s\n", count[doctor.Serious], counted(count[doctor.Warning], "warning"), counted(count[doctor.Note], "note"))
+	fmt.Fprintf(c.out, "%d serious, %s, %s\n", count[doctor.Serious], excerpt.Count(count[doctor.Warning], "warning", "warnings"), excerpt.Count(count[doctor.Note], "note", "notes"))
 }

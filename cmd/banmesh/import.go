@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/blocklist"
 	"banmesh/mesh/control"
 )
@@ -87,7 +88,7 @@ func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 // printLeftOut says what of a list is not imported, and why.
 func (b *importing) printLeftOut(c *console, l *blocklist.List, wide []netip.Prefix) {
 	if len(l.Bad) > 0 {
-		c.warn("note: %s left out, the first: %s", counted(len(l.Bad), "line"), oneLine(l.Bad[0]))
+		c.warn("note: %s left out, the first: %s", excerpt.Count(len(l.Bad), "line", "lines"), oneLine(l.Bad[0]))
 	}
 	if len(wide) > 0 {
 		c.warn("note: %d wider than /16 (IPv4) or /32 (IPv6) left out: %s; --force takes them", len(wide), shorten(wide))

@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"strings"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/blocklist"
 	"banmesh/mesh/control"
 )
@@ -73,14 +73,9 @@ func (c *console) readList(file string, read func(io.Reader, blocklist.Options) 
 
 // shorten lists prefixes for a sentence, and no more than fit one.
 func shorten(ps []netip.Prefix) string {
-	const most = 5
-	var s []string
+	names := make([]string, len(ps))
 	for i, p := range ps {
-		if i == most {
-			s = append(s, fmt.Sprintf("%d more", len(ps)-most))
-			break
-		}
-		s = append(s, control.Format(p))
+		names[i] = control.Format(p)
 	}
-	return strings.Join(s, ", ")
+	return excerpt.Names(names)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/internal/shell"
 	"banmesh/mesh/control"
 )
@@ -69,13 +70,13 @@ func revokeCommand(c *console) *cli.Command {
 			}
 			switch {
 			case call.DryRun:
-				fmt.Fprintf(c.out, "%s %s\n", counted(r.Lifted, "prefix"), unbannedWord(true))
+				fmt.Fprintf(c.out, "%s %s\n", excerpt.Count(r.Lifted, "prefix", "prefixes"), unbannedWord(true))
 			case call.Unblock:
 				fmt.Fprintf(c.out, "%s counts again\n", call.Origin)
 			case call.Block:
-				fmt.Fprintf(c.out, "%s unbanned; nothing of %s counts until banmesh revoke --origin %s --unblock\n", counted(r.Lifted, "prefix"), call.Origin, shell.Quote(call.Origin))
+				fmt.Fprintf(c.out, "%s unbanned; nothing of %s counts until banmesh revoke --origin %s --unblock\n", excerpt.Count(r.Lifted, "prefix", "prefixes"), call.Origin, shell.Quote(call.Origin))
 			default:
-				fmt.Fprintf(c.out, "%s unbanned\n", counted(r.Lifted, "prefix"))
+				fmt.Fprintf(c.out, "%s unbanned\n", excerpt.Count(r.Lifted, "prefix", "prefixes"))
 			}
 			return nil
 		},

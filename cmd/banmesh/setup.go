@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/internal/shell"
 	"banmesh/mesh/config"
 	"banmesh/mesh/control"
@@ -394,7 +395,7 @@ func (s *setup) settled(ctx context.Context, c *console, others bool) (control.S
 // tell says what is protected now.
 func (s *setup) tell(c *console, st control.Status, took time.Duration, hooked bool) {
 	if n := st.Members.Alive - 1; n > 0 {
-		fmt.Fprintf(c.out, "in sync with %s after %.1f s\n", plural(n, "other member", "other members"), took.Seconds())
+		fmt.Fprintf(c.out, "in sync with %s after %.1f s\n", excerpt.Count(n, "other member", "other members"), took.Seconds())
 	} else {
 		fmt.Fprintf(c.out, "the agent runs\n")
 	}
@@ -405,7 +406,7 @@ func (s *setup) tell(c *console, st control.Status, took time.Duration, hooked b
 	case e.Behind == nil:
 		now = append(now, "what is banned is not dropped here yet: "+e.Detail)
 	default:
-		now = append(now, fmt.Sprintf("%s dropped in this machine's kernel", plural(st.Bans.Effective, "banned address or network is", "banned addresses and networks are")))
+		now = append(now, fmt.Sprintf("%s dropped in this machine's kernel", excerpt.Count(st.Bans.Effective, "banned address or network is", "banned addresses and networks are")))
 	}
 	switch {
 	case hooked:
@@ -420,13 +421,6 @@ func (s *setup) tell(c *console, st control.Status, took time.Duration, hooked b
 		c.warn("note: %s", w)
 	}
 	fmt.Fprintln(c.out, "banmesh doctor looks for what is left to do; banmesh leave --uninstall takes all of this back")
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
 
 // wants asks on a terminal for what can be undone; elsewhere the command itself is the answer.

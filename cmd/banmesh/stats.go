@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -41,7 +42,7 @@ func statsCommand(c *console) *cli.Command {
 
 func (c *console) printStats(s control.Stats) error {
 	fmt.Fprintf(c.out, "%s: %d live, %d over; %d lifted, %d expired; from %s\n",
-		counted(s.Bans.Total, "offence"), s.Bans.Live, s.Bans.Past, s.Lifts, s.Expired, counted(s.Distinct, "network"))
+		excerpt.Count(s.Bans.Total, "offence", "offences"), s.Bans.Live, s.Bans.Past, s.Lifts, s.Expired, excerpt.Count(s.Distinct, "network", "networks"))
 	if s.From != 0 {
 		fmt.Fprintf(c.out, "remembered since %s\n", c.moment(s.From))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 	"banmesh/mesh/spool"
 )
@@ -158,7 +159,7 @@ func (c *console) printUnban(call control.UnbanCall, r control.UnbanReply) error
 	done := unbannedWord(call.DryRun)
 	switch {
 	case call.All:
-		fmt.Fprintf(c.out, "%s %s\n", counted(lifted, "prefix"), done)
+		fmt.Fprintf(c.out, "%s %s\n", excerpt.Count(lifted, "prefix", "prefixes"), done)
 	case lifted == 1 && len(r.Lifted) == 1:
 		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), done)
 	case lifted > 0:

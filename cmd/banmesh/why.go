@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -61,7 +61,7 @@ func (c *console) printWhy(y control.Why, without bool) error {
 	for _, l := range y.Lifts {
 		offences := ""
 		if l.Offences > 0 { // none where newer bans have taken the place of those that it lifted
-			offences = " (" + counted(l.Offences, "offence") + ")"
+			offences = " (" + excerpt.Count(l.Offences, "offence", "offences") + ")"
 		}
 		fmt.Fprintf(c.out, "  unbanned: %s by %s%s%s%s\n", control.Bare(l.Prefix), l.Origin, c.when(" at ", l.Time), offences, ignored(l.Ignored))
 	}
@@ -80,7 +80,7 @@ func (c *console) printWhy(y control.Why, without bool) error {
 		fmt.Fprintf(c.out, "  never banned: %s, says %s%s\n", control.Bare(s.Prefix), s.Origin, ignored(s.Ignored))
 	}
 	if y.Inside > 0 {
-		fmt.Fprintf(c.out, "  inside: %s banned; banmesh list %s shows them\n", counted(y.Inside, "smaller one"), y.IP)
+		fmt.Fprintf(c.out, "  inside: %s banned; banmesh list %s shows them\n", excerpt.Count(y.Inside, "smaller one", "smaller ones"), y.IP)
 	}
 	return nil
 }
@@ -127,15 +127,5 @@ func seenWords(y control.Why) string {
 	if y.Times == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" (seen by %s, %s)", counted(y.Origins, "router"), counted(y.Times, "time"))
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	if strings.HasSuffix(what, "x") {
-		what += "e"
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf(" (seen by %s, %s)", excerpt.Count(y.Origins, "router", "routers"), excerpt.Count(y.Times, "time", "times"))
 }

@@ -26,3 +26,15 @@ func TestCutKeepsRunesWhole(t *testing.T) {
 		}
 	}
 }
+
+func TestALoneFurtherNameIsNamed(t *testing.T) {
+	all := []string{"a", "b", "c", "d"}
+	for few, want := range map[int]string{4: "a, b, c, d", 3: "a, b, c, d", 2: "a, b and 2 more"} {
+		if got := First(all, few); got != want {
+			t.Errorf("First(%v, %d) = %q, want %q", all, few, got, want)
+		}
+	}
+	if one, two := Count(1, "ban", "bans"), Count(2, "ban", "bans"); one != "1 ban" || two != "2 bans" {
+		t.Errorf("Count: %q and %q", one, two)
+	}
+}

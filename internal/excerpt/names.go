@@ -19,3 +19,11 @@ func First(names []string, few int) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Count is a number of things, in words.
+func Count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

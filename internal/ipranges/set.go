@@ -1,4 +1,4 @@
-// Package ipranges searches sets of addresses that package netipx walks through.
+// Package ipranges searches sets of addresses that package netipx walks through, and knows which addresses are one host's.
 package ipranges
 
 import (

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/internal/mark"
 	"banmesh/mesh/conductor/prefixset"
 )
@@ -215,7 +216,7 @@ func (e *edit) mayRevert(d *Difference) bool {
 func (e *edit) editedBy(d *Difference) error {
 	detail := d.Detail()
 	if bans := len(prefixset.Minus(d.change.removed, e.ours.removed)); bans > 0 && e.s.Candidate() != PrivateCandidate { // which holds only its own edits at commit
-		detail += fmt.Sprintf("; committing that candidate lifts %d bans", bans)
+		detail += "; committing that candidate lifts " + excerpt.Count(bans, "ban", "bans")
 	}
 	if e.s.Candidate() == PrivateCandidate {
 		detail += ": somebody works with the agents' own account, whose edits are theirs to commit or to revert (POST /config/revertToRunning); " +

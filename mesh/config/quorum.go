@@ -2,6 +2,7 @@ package config
 
 import (
 	"banmesh/mesh/control"
+	"banmesh/store"
 )
 
 // Quorum is the number of routers that must have seen an address before the
@@ -10,10 +11,6 @@ type Quorum struct {
 	Default int            `yaml:"default"`
 	Jails   map[string]int `yaml:"jails"`
 }
-
-// manualJail is the jail of a ban that an operator gave by hand: nobody else
-// need have seen what he means.
-const manualJail = "manual"
 
 // maxQuorum is more routers than a mesh has.
 const maxQuorum = 10000
@@ -25,7 +22,7 @@ func (q *Quorum) Of(jail string) int {
 	case ok:
 		return n
 	// Unless the operator gives that jail a number of its own.
-	case jail == manualJail:
+	case jail == store.ManualJail:
 		return 1
 	}
 	return q.Default

@@ -1,10 +1,10 @@
 package fail2ban
 
 import (
+	"banmesh/internal/excerpt"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -90,14 +90,11 @@ func (n *Notifier) Held() []string {
 	var w []string
 	if len(a.wide) > 0 {
 		var some []string
-		for _, p := range a.wide[:min(len(a.wide), 3)] {
+		for _, p := range a.wide {
 			some = append(some, p.String())
 		}
 		slices.Sort(some)
-		if more := len(a.wide) - len(some); more > 0 {
-			some = append(some, fmt.Sprintf("%d more", more))
-		}
-		w = append(w, fmt.Sprintf("allowed, and too wide to be ignored by this router's fail2ban: %s; if it is meant, widen fail2ban.widest_ignore_ipv4 or _ipv6, or add it to ignoreip there", strings.Join(some, ", ")))
+		w = append(w, fmt.Sprintf("allowed, and too wide to be ignored by this router's fail2ban: %s; if it is meant, widen fail2ban.widest_ignore_ipv4 or _ipv6, or add it to ignoreip there", excerpt.First(some, 3)))
 	}
 	waiting := 0
 	for _, x := range a.waits {

@@ -26,9 +26,6 @@ const (
 
 	// batchPause keeps a long queue from holding up fail2ban's own work.
 	batchPause = 250 * time.Millisecond
-
-	// manualJail is the jail of bans that were given by hand.
-	manualJail = "manual"
 )
 
 // notices is the part of the replicated set that the Notifier works on: what the
@@ -320,7 +317,7 @@ func (n *Notifier) noJail(ctx context.Context, jail string, notices []store.Noti
 		n.jails[jail] = b
 	}
 	b.failed(time.Now())
-	if n.known.has(jail) || jail != manualJail && time.Since(b.since) < strangerGrace {
+	if n.known.has(jail) || jail != store.ManualJail && time.Since(b.since) < strangerGrace {
 		return
 	}
 	delete(n.jails, jail)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"banmesh/internal/ipranges"
 	"banmesh/store"
 )
 
@@ -48,20 +49,13 @@ func (t *table) skews(drift time.Duration) (alive, gone []time.Duration, measure
 	return voices(here), voices(away), measured, lost
 }
 
-// voice identifies the host whose vote a member's clock belongs to: an IPv4 address or an IPv6 /64. On loopback every port is a
-// host of its own.
+// voice identifies the host whose vote a member's clock belongs to. On loopback every port is a host of its own.
 func voice(addr string) string {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil || ap.Addr().IsLoopback() {
 		return addr
 	}
-	if ap.Addr().Is6() {
-		p, err := ap.Addr().WithZone("").Prefix(64)
-		if err == nil {
-			return p.String()
-		}
-	}
-	return ap.Addr().String()
+	return ipranges.Host(ap.Addr()).String()
 }
 
 func voices(of map[string][]time.Duration) []time.Duration {

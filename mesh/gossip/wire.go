@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"banmesh/internal/ipranges"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -416,17 +417,13 @@ func (g *greeting) showed(host string) {
 	g.greeted[host] = struct{}{}
 }
 
-// hostOf is the address without the port; for IPv6 its /64, since one host can use all of that.
+// hostOf returns the host that an address with a port belongs to.
 func hostOf(addr string) string {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return addr
 	}
-	a := ap.Addr().Unmap().WithZone("")
-	if p, err := a.Prefix(64); err == nil && a.Is6() {
-		return p.String()
-	}
-	return a.String()
+	return ipranges.Host(ap.Addr()).String()
 }
 
 // onceEach remembers what was logged, up to a bound.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"banmesh/internal/ipranges"
 	"context"
 	"crypto/tls"
 	"net"
@@ -145,15 +146,11 @@ func answered(next http.Handler) http.Handler {
 	})
 }
 
-// sourceOf returns the address, or for IPv6 its /64, all of which one host can use.
+// sourceOf returns the host that an address belongs to.
 func sourceOf(addr net.Addr) string {
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {
 		return addr.String()
 	}
-	a := ap.Addr().Unmap().WithZone("")
-	if p, err := a.Prefix(64); err == nil && a.Is6() {
-		return p.String()
-	}
-	return a.String()
+	return ipranges.Host(ap.Addr()).String()
 }

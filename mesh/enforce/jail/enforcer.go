@@ -168,7 +168,7 @@ func (j *Enforcer) Unbanned(ctx context.Context, prefix netip.Prefix, start time
 	if err := j.book.unbanned(ctx, prefix, newest); err != nil {
 		return err
 	}
-	j.log.Info("unbanned by hand in the jail that is fed: not fed again before a newer offence", "prefix", prefix)
+	j.log.Info("unbanned by hand in this router's jail: not banned there again before a newer offence", "prefix", prefix)
 	j.relook()
 	return nil
 }
@@ -181,7 +181,7 @@ func (j *Enforcer) Emptied(ctx context.Context, at time.Time) error {
 	if err := j.book.emptied(ctx, store.At(at)); err != nil {
 		return err
 	}
-	j.log.Info("all unbanned by hand: nothing is fed before newer offences")
+	j.log.Info("all unbanned by hand: nothing is banned again before newer offences")
 	j.relook()
 	return nil
 }
