@@ -144,13 +144,13 @@ func appendMessages(out []string, v any, depth int) []string {
 	return out
 }
 
-// retryAfter parses Retry-After (RFC 9110 §10.2.3): seconds or a date.
+// retryAfter parses Retry-After (RFC 9110 §10.2.3): seconds or a date. 0 seconds mean at once, and not that nothing is said.
 func retryAfter(s string, now time.Time) time.Duration {
 	if s == "" {
 		return 0
 	}
 	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
-		return min(time.Duration(n)*time.Second, maxAfter)
+		return min(max(time.Duration(n)*time.Second, time.Millisecond), maxAfter)
 	}
 	if at, err := http.ParseTime(s); err == nil {
 		return max(0, min(at.Sub(now), maxAfter))

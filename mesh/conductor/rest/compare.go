@@ -47,7 +47,73 @@ func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte,
 	case len(bytes.TrimSpace(a)) == 0:
 		return nil, false, fmt.Errorf("%w: GET %s %w", conductor.ErrProtocol, pathOnly(path), errBlank)
 	}
-	return a, false, nil
+	if !strings.HasPrefix(path, "/config/version") && failed(a) {
+		return nil, false, fmt.Errorf("%w: GET %s answered an error beside what it holds: %s", conductor.ErrProtocol, pathOnly(path), strings.Join(messages(a), "; "))
+	}
+	return opened(pathOnly(path), a), false, nil
+}
+
+// failed reports whether an object holds an error: what stands beside it may be the part that was read before.
+func failed(b []byte) bool {
+	if b = bytes.TrimSpace(b); isObject(b) {
+		for name, v := range fields(b) {
+			if (name == "error" || name == "errors") && !isVoid(v) && string(v) != `""` && string(v) != "false" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// opened takes an answer out of its envelope: a field data, or one with the name of what was asked for, beside nothing but single
+// values. Those can differ between two answers that hold the same configuration. An entry can also come as a list of one.
+func opened(path string, b []byte) []byte {
+	names, list, entry := []string{"data"}, false, false
+	if _, inside, ok := strings.Cut(path, "/authority"); ok {
+		steps := strings.Split(inside, "/")[1:]
+		switch n := len(steps); {
+		case n == 0:
+			names = append(names, "authority")
+		case n%2 == 0:
+			names, entry = append(names, steps[n-2]), true
+		default:
+			names, list = append(names, steps[n-1]), true
+		}
+	}
+	for range maxWrappers {
+		b = bytes.TrimSpace(b)
+		inner := []byte(nil)
+		switch {
+		case entry && isArray(b):
+			var rest []byte
+			if inner, rest = nextEntry(blank(b[1:])); len(rest) > 0 && rest[0] != ']' {
+				return b
+			}
+		case isObject(b):
+			inner = envelope(b, names)
+		}
+		if inner == nil || list != isArray(inner) && !(entry && isArray(inner)) {
+			return b
+		}
+		b = inner
+	}
+	return b
+}
+
+// envelope returns the only field of an object that holds more than a single value, if it has one of the names; else nil.
+func envelope(b []byte, names []string) (inner []byte) {
+	for name, v := range fields(b) {
+		switch {
+		case name == "name" || isLink(name):
+			return nil
+		case !isObject(v) && !isArray(v):
+		case inner != nil || !slices.Contains(names, name):
+			return nil
+		default:
+			inner = v
+		}
+	}
+	return inner
 }
 
 // Paths of a datastore's resources.
@@ -205,11 +271,23 @@ func lists(b []byte) bool {
 	for name, v := range unwrapped(b) {
 		switch {
 		case slices.Contains(notLists[:], name):
-		case isArray(v), isObject(v) && name == "tenant":
+		case isArray(v), isObject(v) && name == "tenant", isArray(lone(v, "name")):
 			return true
 		}
 	}
 	return false
+}
+
+// lone returns the list of an entry that comes without one, as some converters to JSON show it; otherwise the value itself.
+func lone(v []byte, key string) []byte {
+	if isObject(v) {
+		for name, value := range fields(v) {
+			if name == key && len(value) > 0 && value[0] == '"' {
+				return fmt.Appendf(nil, "[%s]", v)
+			}
+		}
+	}
+	return v
 }
 
 // pages reports whether the tenants come neither as a list nor as an object keyed by name. They may then be one page of
@@ -442,6 +520,9 @@ func unwrap(b []byte, depth int, yield func(string, []byte) bool) (more bool) {
 		if slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers {
 			more = unwrap(v, depth+1, yield)
 		} else {
+			if name == "tenant" {
+				v = lone(v, "name")
+			}
 			more = yield(name, v)
 		}
 		if !more {
@@ -529,6 +610,9 @@ func objectDifference(path string, a, b []byte, key conductor.Key, depth int) st
 	for _, f := range bothFields(a, b) {
 		at := path + "/" + f.name
 		place := ""
+		if f.name == "tenant" {
+			f.a, f.b = lone(f.a, "name"), lone(f.b, "name")
+		}
 		switch {
 		case slices.Contains(wrappers[:], f.name) && depth < maxWrappers && (isObject(f.a) || f.a == nil) && (isObject(f.b) || f.b == nil):
 			place = objectDifference(at, orEmpty(f.a, "{}"), orEmpty(f.b, "{}"), key, depth+1)

@@ -93,7 +93,7 @@ func TestDeniedReadsWhatALoneListDoesNotShow(t *testing.T) {
 			}
 		})
 	}
-	for name, answer := range map[string]any{"no list": map[string]any{"name": "web"}, "no name": []any{map[string]any{}}, "numbers": []int{1}} {
+	for name, answer := range map[string]any{"no list": map[string]any{"web": 1}, "no name": []any{map[string]any{}}, "numbers": []int{1}} {
 		t.Run(name, func(t *testing.T) {
 			got, err := answering(t, map[string]any{services: answer}).Denied(t.Context())
 			if !errors.Is(err, conductor.ErrProtocol) {

@@ -2,14 +2,17 @@ package rest_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"banmesh/mesh/conductor"
@@ -68,6 +71,9 @@ type habits struct {
 	warns      bool // validate and commit list warnings beside no errors
 	busy       int  // every so many calls are answered 429, and not carried out
 	calls      int
+	dress      func(v any, path string) any                       // what a value is sent in
+	around     func(*stranger, http.HandlerFunc) http.HandlerFunc // what is done with a whole answer
+	tries      int                                                // of each change, for APIs that fail now and then
 }
 
 func clone(v map[string]any) map[string]any {
@@ -106,6 +112,9 @@ func newStranger(h habits) *stranger {
 func (s *stranger) answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", s.kind)
 	v = s.told(v, s.at)
+	if s.dress != nil {
+		v = s.dress(v, s.at)
+	}
 	if status == http.StatusNoContent {
 		w.WriteHeader(status)
 		return
@@ -462,7 +471,7 @@ func (s *stranger) addresses() []string {
 	var out []string
 	list, _ := parent["member"].([]any)[at].(map[string]any)["address"].([]any)
 	for _, a := range list {
-		out = append(out, fmt.Sprint(a))
+		out = append(out, netip.MustParsePrefix(a.(string)).String())
 	}
 	slices.Sort(out)
 	return out
@@ -483,6 +492,77 @@ func hangUp(serve http.HandlerFunc) http.HandlerFunc {
 		resp.Write(out)
 		out.Flush()
 	}
+}
+
+// recorded lets an answer be made before it is sent in another way.
+func recorded(next http.HandlerFunc, send func(http.ResponseWriter, *http.Request, *httptest.ResponseRecorder)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		a := httptest.NewRecorder()
+		next(a, r)
+		for name, values := range a.Header() {
+			w.Header()[name] = values
+		}
+		send(w, r, a)
+	}
+}
+
+// now answers every so many calls in another way, without carrying them out.
+func now(every int64, instead func(http.ResponseWriter)) func(*stranger, http.HandlerFunc) http.HandlerFunc {
+	return func(_ *stranger, next http.HandlerFunc) http.HandlerFunc {
+		var n atomic.Int64
+		return func(w http.ResponseWriter, r *http.Request) {
+			if n.Add(1)%every == 0 {
+				instead(w)
+				return
+			}
+			next(w, r)
+		}
+	}
+}
+
+// lone shows each list of one object as that object.
+func lone(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for name, f := range v {
+			out[name] = lone(f)
+			if list, ok := f.([]any); ok && len(list) == 1 {
+				out[name] = lone(list[0])
+			}
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = lone(e)
+		}
+		return out
+	}
+	return v
+}
+
+// spelled shows IPv6 addresses in their longest form.
+func spelled(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for name, f := range v {
+			out[name] = spelled(f)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = spelled(e)
+		}
+		return out
+	case string:
+		if p, err := netip.ParsePrefix(v); err == nil && p.Addr().Is6() {
+			return strings.ToUpper(p.Addr().StringExpanded()) + fmt.Sprintf("/%d", p.Bits())
+		}
+	}
+	return v
 }
 
 // Each habit alone, with every release's candidate.
@@ -550,6 +630,105 @@ func TestAStrangersAPI(t *testing.T) {
 		"null for what is absent":    {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("null")) }},
 		"{} for what is absent":      {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }},
 		"[] for what is absent":      {absent: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("[]")) }},
+		"gzip": {around: func(_ *stranger, next http.HandlerFunc) http.HandlerFunc {
+			return recorded(next, func(w http.ResponseWriter, r *http.Request, a *httptest.ResponseRecorder) {
+				w.Header().Set("Content-Encoding", "gzip")
+				w.WriteHeader(a.Code)
+				if a.Code == http.StatusNoContent {
+					return
+				}
+				z := gzip.NewWriter(w)
+				z.Write(a.Body.Bytes())
+				z.Close()
+			})
+		}},
+		"503 now and then": {tries: 4, around: now(23, func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})},
+		"502 now and then": {tries: 4, around: now(41, func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusBadGateway)
+			w.Write([]byte("<html>Bad Gateway</html>"))
+		})},
+		"answers cut now and then": {tries: 6, around: func(_ *stranger, next http.HandlerFunc) http.HandlerFunc {
+			n := 0
+			return recorded(next, func(w http.ResponseWriter, r *http.Request, a *httptest.ResponseRecorder) {
+				b := a.Body.Bytes()
+				if n++; n%41 == 0 {
+					w.Write(b[:len(b)/2])
+					w.(http.Flusher).Flush()
+					panic(http.ErrAbortHandler)
+				}
+				w.WriteHeader(a.Code)
+				w.Write(b)
+			})
+		}},
+		"HTTP/1.0": {around: func(_ *stranger, next http.HandlerFunc) http.HandlerFunc {
+			return recorded(next, func(w http.ResponseWriter, r *http.Request, a *httptest.ResponseRecorder) {
+				conn, out, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					panic(err)
+				}
+				defer conn.Close()
+				fmt.Fprintf(out, "HTTP/1.0 %d whatever\r\nContent-Type: application/json\r\n\r\n%s", a.Code, a.Body)
+				out.Flush()
+			})
+		}},
+		"a candidate of the login": {lives: 60, tries: 2, around: func(s *stranger, next http.HandlerFunc) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, "/login") {
+					s.mu.Lock()
+					s.candidate = clone(s.running)
+					s.mu.Unlock()
+				}
+				next(w, r)
+			}
+		}},
+		"lone entries as objects": {dress: func(v any, _ string) any { return lone(v) }},
+		"a wrapped authority with more": {dress: func() func(any, string) any {
+			n := 0
+			return func(v any, path string) any {
+				n++
+				if strings.HasSuffix(path, "/authority") {
+					return map[string]any{"authority": v, "status": "ok", "took": n}
+				}
+				return v
+			}
+		}()},
+		"everything in an envelope": {dress: func() func(any, string) any {
+			n := 0
+			return func(v any, path string) any {
+				n++
+				if strings.HasPrefix(path, "config/running") || strings.HasPrefix(path, "config/candidate") {
+					return map[string]any{"data": v, "status": "ok", "took": n}
+				}
+				return v
+			}
+		}()},
+		"entries under their list's name": {dress: func(v any, path string) any {
+			steps := strings.Split(strings.TrimPrefix(path, "config/"), "/")
+			if n := len(steps); n >= 4 && n%2 == 0 {
+				return map[string]any{steps[n-2]: v}
+			}
+			return v
+		}},
+		"entries in a list of one": {dress: func(v any, path string) any {
+			steps := strings.Split(strings.TrimPrefix(path, "config/"), "/")
+			if n := len(steps); n >= 4 && n%2 == 0 {
+				return []any{v}
+			}
+			return v
+		}},
+		"long spellings": {dress: func(v any, _ string) any { return spelled(v) }},
+		"escapes": {around: func(_ *stranger, next http.HandlerFunc) http.HandlerFunc {
+			return recorded(next, func(w http.ResponseWriter, r *http.Request, a *httptest.ResponseRecorder) {
+				w.WriteHeader(a.Code)
+				w.Write(bytes.ReplaceAll(bytes.ReplaceAll(a.Body.Bytes(), []byte("/"), []byte(`\/`)), []byte("blacklist"), []byte(`\u0062lacklist`)))
+			})
+		}},
+		"numbers as texts": {dirty: func(d bool) any {
+			return map[string]any{"isDirty": map[bool]string{true: "1", false: "0"}[d], "version": "17"}
+		}},
 		"nothing for what is absent": {absent: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -562,6 +741,9 @@ func TestAStrangersAPI(t *testing.T) {
 			if s.hangsUp {
 				handler = hangUp(handler)
 			}
+			if s.around != nil {
+				handler = s.around(s, handler)
+			}
 			r := fake(t, handler, func(cfg *rest.Config) { cfg.MaxReply = 1 << 20 })
 			want := func(step string, texts ...string) {
 				t.Helper()
@@ -571,23 +753,40 @@ func TestAStrangersAPI(t *testing.T) {
 			}
 			do := func(step string, add, remove []string) {
 				t.Helper()
-				if err := change(t.Context(), r, conductor.Permit{}, prefixes(add...), prefixes(remove...)); err != nil {
-					t.Fatalf("%s: %v", step, err)
+				for try := 1; ; try++ {
+					err := change(t.Context(), r, conductor.Permit{}, prefixes(add...), prefixes(remove...))
+					if err == nil {
+						break
+					}
+					t.Log(step, err)
+					if try >= max(s.tries, 1) {
+						t.Fatalf("%s: %v", step, err)
+					}
 				}
 			}
-			if got, err := r.Read(t.Context()); err != nil || got.Exists || len(got.Addresses) > 0 {
-				t.Errorf("read before it is there: %+v, %v", got, err)
+			read := func(step string, exists bool, n int) {
+				t.Helper()
+				got, err := r.Read(t.Context())
+				for try := 1; err != nil && try < s.tries; try++ {
+					got, err = r.Read(t.Context())
+				}
+				if err != nil || got.Exists != exists || len(got.Addresses) != n {
+					t.Errorf("%s: %+v, %v", step, got, err)
+				}
 			}
+			read("before it is there", false, 0)
 			do("create", []string{"192.0.2.1/32"}, nil)
 			want("create", "192.0.2.1/32")
 			do("add", []string{"192.0.2.2/32", "2001:db8::/48"}, nil)
 			want("add", "192.0.2.1/32", "192.0.2.2/32", "2001:db8::/48")
 			do("both", []string{"192.0.2.3/32"}, []string{"192.0.2.2/32"})
 			want("both", "192.0.2.1/32", "192.0.2.3/32", "2001:db8::/48")
-			if got, err := r.Read(t.Context()); err != nil || len(got.Addresses) != 3 {
-				t.Errorf("read: %+v, %v", got, err)
+			read("with three", true, 3)
+			names, err := r.Denied(t.Context())
+			for try := 1; err != nil && try < s.tries; try++ {
+				names, err = r.Denied(t.Context())
 			}
-			if names, err := r.Denied(t.Context()); err != nil || !slices.Equal(names, []string{"web"}) {
+			if err != nil || !slices.Equal(names, []string{"web"}) {
 				t.Errorf("denied: %v, %v", names, err)
 			}
 			do("last", nil, []string{"192.0.2.1/32", "192.0.2.3/32", "2001:db8::/48"})
@@ -601,5 +800,23 @@ func TestAStrangersAPI(t *testing.T) {
 			}
 			s.mu.Unlock()
 		})
+	}
+}
+
+// A node that sends everybody to the other one is left for that, and the token goes there by no redirect.
+func TestAStandbyThatRedirectsIsLeftForTheOtherNode(t *testing.T) {
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		s := newStranger(habits{version: "7.1.3"})
+		active := httptest.NewTLSServer(s)
+		defer active.Close()
+		r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+			http.Redirect(w, req, active.URL+req.URL.String(), status)
+		}, func(cfg *rest.Config) { cfg.URLs = append(cfg.URLs, active.URL) })
+		if err := change(t.Context(), r, conductor.Permit{}, prefixes("192.0.2.1/32"), nil); err != nil {
+			t.Errorf("%d: %v", status, err)
+		}
+		if got := s.addresses(); len(got) != 1 {
+			t.Errorf("%d: running has %v", status, got)
+		}
 	}
 }

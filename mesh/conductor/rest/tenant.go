@@ -108,12 +108,15 @@ func dropLinks(v any) {
 	}
 }
 
-// listOf returns a list of entries that may also come as an object keyed by name.
+// listOf returns a list of entries that may also come as an object keyed by name, or as the only entry.
 func listOf(v any, key string) (list []any, ok bool) {
 	switch v := v.(type) {
 	case []any:
 		return v, true
 	case map[string]any:
+		if _, only := v[key].(string); only {
+			return []any{v}, true
+		}
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			if isLink(name) {
 				continue
