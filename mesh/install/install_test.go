@@ -35,7 +35,7 @@ func newFake(t *testing.T, files map[string]string) *fakeMachine {
 		}
 	}
 	f := &fakeMachine{t: t, fails: map[string]string{}}
-	f.Machine = &Machine{Config: filepath.Join(root, "etc/banmesh/banmesh.yaml"), root: root, uid: -1, gid: -1, probe: func() error { return nil },
+	f.Machine = &Machine{Config: filepath.Join(root, "etc/banmesh/banmesh.yaml"), root: root, uid: -1, gid: -1, probe: func() error { return nil }, clear: func(context.Context) error { return nil },
 		Say: func(format string, args ...any) { t.Logf(format, args...) },
 		run: func(_ context.Context, name string, args ...string) (string, error) {
 			line := name + " " + strings.Join(args, " ")
@@ -116,7 +116,7 @@ func TestWhatWasPutInPlaceIsTakenBack(t *testing.T) {
 			f.must(os.WriteFile(filepath.Join(f.root, "var/lib/banmesh/store.db"), []byte("bans"), 0o600))
 
 			// Another run of the program takes it back.
-			other := &Machine{Config: f.Config, root: f.root, run: f.run, probe: f.probe, Say: f.Say, uid: -1, gid: -1}
+			other := &Machine{Config: f.Config, root: f.root, run: f.run, probe: f.probe, clear: f.clear, Say: f.Say, uid: -1, gid: -1}
 			f.must(other.look())
 			f.must(other.Uninstall(t.Context(), stay))
 			if after := f.listing(); after != before {
@@ -248,7 +248,7 @@ func TestFail2banThatWouldNotStartIsLeftAsItWas(t *testing.T) {
 func (f *fakeMachine) again() {
 	f.t.Helper()
 	f.calls = nil
-	f.Machine = &Machine{Config: f.Config, root: f.root, run: f.run, probe: f.probe, Say: f.Say, uid: -1, gid: -1}
+	f.Machine = &Machine{Config: f.Config, root: f.root, run: f.run, probe: f.probe, clear: f.clear, Say: f.Say, uid: -1, gid: -1}
 	f.must(f.look())
 	f.must(f.Begin(*f.Record))
 }

@@ -35,9 +35,10 @@ type Machine struct {
 
 	root     string // "" except in tests: prefix of every path but the configuration's
 	run      func(ctx context.Context, name string, args ...string) (string, error)
-	probe    func() error // reports whether nftables can be used
-	text     []byte       // of the configuration; nil if there is none
-	uid, gid int          // the agent's user; -1 if it has none of its own
+	probe    func() error                // reports whether nftables can be used
+	clear    func(context.Context) error // removes the agent's table of nftables
+	text     []byte                      // of the configuration; nil if there is none
+	uid, gid int                         // the agent's user; -1 if it has none of its own
 	started  bool
 }
 
@@ -66,6 +67,15 @@ func (m *Machine) look() error {
 	m.File, err = config.Parse(m.Config, m.text)
 	if m.probe == nil {
 		m.probe = func() error { return enforce.Probe(m.File.Enforce.NetNS) }
+	}
+	if m.clear == nil {
+		m.clear = func(ctx context.Context) error {
+			driver, err := enforce.OpenNFTables(m.File.Enforce.NetNS, m.File.Enforce.Ingress)
+			if err != nil {
+				return err
+			}
+			return driver.Remove(ctx)
+		}
 	}
 	return err
 }

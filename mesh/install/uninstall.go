@@ -40,6 +40,12 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 		}
 		m.Say("stopped and disabled %s", unit)
 	}
+	// An agent that leaves has done this already; one that was stopped before left its bans in the kernel.
+	if m.File.Enforce.Driver == "nftables" {
+		if err := m.clear(ctx); err != nil {
+			m.Say("what is banned is still dropped in this machine's kernel, remove it with `nft delete table inet banmesh`: %v", err)
+		}
+	}
 	if err := m.restore(); err != nil {
 		return err
 	}

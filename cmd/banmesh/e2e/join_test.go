@@ -137,7 +137,13 @@ func TestJoinHooksFail2ban(t *testing.T) {
 		t.Errorf("init after join: %+v", r)
 	}
 
+	// Whether an agent runs or was stopped before, which leaves what it drops in the kernel.
+	second.must("systemctl stop banmesh")
+	second.must("nft list table inet banmesh")
 	out = second.must("banmesh leave --uninstall")
+	if r := second.sh("nft list table inet banmesh"); r.code == 0 {
+		t.Errorf("the kernel's table stays:\n%s", r.out)
+	}
 	if diff := changed(before, second.files()); len(diff) > 0 {
 		t.Errorf("after the removal other files are there than before:\n%s\nit said\n%s", strings.Join(diff, ""), out)
 	}

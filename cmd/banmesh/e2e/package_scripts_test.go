@@ -119,7 +119,7 @@ func TestPackageScriptsCallSystemd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	said := system(t, "unshare", "--mount", "sh", "-c", scratchRoot+steps, "sh", t.TempDir(), files)
+	said := system(t, "unshare", "--mount", "--net", "sh", "-c", scratchRoot+steps, "sh", t.TempDir(), files)
 	got := make(map[string]string)
 	for line := range strings.Lines(said) {
 		step, calls, ok := strings.Cut(strings.TrimSpace(line), ":")

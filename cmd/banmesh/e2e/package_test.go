@@ -253,7 +253,12 @@ func TestPackageIsInstalledUpgradedAndPurged(t *testing.T) {
 		t.Errorf("after the upgrade runs version %q with %d bans, want 1.1.0 with 2", status.Version, status.Bans.Live)
 	}
 
+	b.must("systemctl stop banmesh")
+	b.must("nft add table inet banmesh") // as an agent that dropped leaves it
 	b.must("dpkg --remove banmesh")
+	if r := b.sh("nft list table inet banmesh"); r.code == 0 {
+		t.Errorf("after the removal the kernel still drops, and nobody lifts it:\n%s", r.out)
+	}
 	if now := b.read("/etc/banmesh/banmesh.yaml"); now != mine {
 		t.Errorf("the removal has changed the configuration:\n%s", now)
 	}
