@@ -20,3 +20,11 @@ func TestAShellReadsAQuotedWordAsItself(t *testing.T) {
 		}
 	}
 }
+
+func TestAnArgumentIsNoFlag(t *testing.T) {
+	for word, want := range map[string]string{"-x": "-- -x", "--all; id": "-- '--all; id'", "router1": "router1", "a b": "'a b'"} {
+		if got := Argument(word); got != want {
+			t.Errorf("%q becomes %s, want %s", word, got, want)
+		}
+	}
+}

@@ -64,9 +64,11 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 		r.add(Serious, d.What, "Members that do not reach each other share no bans.", d.Fix+"; then systemctl restart banmesh there")
 	}
 	open := dialAll(ctx, p.dial, others)
+	var each report
 	for i, m := range others {
-		r.member(p.Now, here, m, open[i])
+		each.member(p.Now, here, m, open[i])
 	}
+	r.fewMembers(each.findings)
 	if counters := s.Replicate; counters != nil && time.Duration(s.UptimeS)*time.Second > young {
 		for _, way := range []struct{ key, proto string }{{"packets_received", "UDP"}, {"streams_taken", "TCP"}} {
 			if n, told := counters.Counters[way.key]; told && n == 0 {
@@ -114,7 +116,7 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 			"open UDP "+port+" both ways between the routers")
 	case m.State == "failed":
 		r.add(Serious, who+" does not answer: "+short(tcp), "Its router gets no bans.",
-			"on it: systemctl status banmesh; then open UDP and TCP "+port+" both ways; if it is gone for good, banmesh forget "+shell.Quote(m.Name))
+			"on it: systemctl status banmesh; then open UDP and TCP "+port+" both ways; if it is gone for good, banmesh forget "+shell.Argument(m.Name))
 	case tcp != nil:
 		r.add(Serious, who+" is alive, and its TCP port cannot be reached: "+short(tcp),
 			"After a loss or a restart the bans are brought by TCP: the two stay apart then.", "open TCP "+port+" both ways between the routers")

@@ -395,6 +395,28 @@ func (m *mute) Why(ctx context.Context, p netip.Prefix) (control.Why, error) {
 }
 
 // A refused login counts towards the lock of the account: the doctor tries once.
+func TestOfManyMembersAlikeAFewAreNamed(t *testing.T) {
+	for made, want := range map[int]int{5: 5, 6: 6, 2000: 6} {
+		p := well(t)
+		agent := p.Agent.(*fakeAgent)
+		for i := range made {
+			agent.members = append(agent.members, control.Member{Name: fmt.Sprintf("-made%d", i), Addr: fmt.Sprintf("192.0.2.9:%d", i+1), State: "failed"})
+		}
+		var lines []string
+		for _, f := range Examine(t.Context(), p) {
+			if f.Severity == Serious {
+				lines = append(lines, f.What)
+			}
+			if strings.Contains(f.Fix, "banmesh forget -m") {
+				t.Errorf("a name is advised as a flag: %s", f.Fix)
+			}
+		}
+		if len(lines) != want || made == 2000 && lines[5] != "1995 more members are like that: banmesh members names them" {
+			t.Errorf("%d members that fail are %d findings, want %d: %q", made, len(lines), want, lines[:min(len(lines), 8)])
+		}
+	}
+}
+
 func TestARefusedLoginIsNotRepeated(t *testing.T) {
 	p := well(t)
 	c := &counting{fakeConductor{read: conductor.ErrLogin}, 0}

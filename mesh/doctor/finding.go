@@ -5,6 +5,7 @@ package doctor
 import (
 	"fmt"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/fail2ban"
 )
 
@@ -37,6 +38,29 @@ type report struct{ findings []Finding }
 
 func (r *report) add(s Severity, what, why, fix string) {
 	r.findings = append(r.findings, Finding{Severity: s, What: what, Why: why, Fix: fix})
+}
+
+// fewMembers takes over what was found of members, of those that matter alike and for the same reason the first few: a holder of
+// the gossip key makes up as many members as he likes.
+func (r *report) fewMembers(findings []Finding) {
+	alike := func(f Finding) Finding { return Finding{Severity: f.Severity, Why: f.Why} }
+	left := make(map[Finding]int)
+	for _, f := range findings {
+		left[alike(f)]++
+	}
+	told := make(map[Finding]int)
+	for _, f := range findings {
+		kind := alike(f)
+		switch n := told[kind]; {
+		case n < excerpt.Most, left[kind] == excerpt.Most+1:
+			r.findings = append(r.findings, f)
+		case n == excerpt.Most:
+			f.What = fmt.Sprintf("%d more members are like that: banmesh members names them", left[kind]-excerpt.Most)
+			f.Fix = ""
+			r.findings = append(r.findings, f)
+		}
+		told[kind]++
+	}
 }
 
 func (r *report) ok(format string, args ...any) {

@@ -175,7 +175,7 @@ func (m *Mesh) confirm(ctx context.Context, op keyOp, raw []byte, others []targe
 	if !force {
 		for _, member := range m.table.members(0) {
 			if member.State == Failed {
-				return fmt.Errorf("member %s (%s) is down and cannot confirm: wait for it, or `banmesh forget %s` if it is not coming back, or repeat with --force: it needs the key by hand then", member.Name, member.Addr, shell.Quote(member.Name))
+				return fmt.Errorf("member %s (%s) is down and cannot confirm: wait for it, or `banmesh forget %s` if it is not coming back, or repeat with --force: it needs the key by hand then", member.Name, member.Addr, shell.Argument(member.Name))
 			}
 		}
 	}

@@ -59,7 +59,7 @@ func (h *Host) Invite(ctx context.Context, name, label string, addrs []string, l
 		return nil, fmt.Errorf("a token is good for %v to %v, not for %v", shortest, longest, life)
 	}
 	if name != "" && h.cfg.Taken(name) {
-		return nil, fmt.Errorf("a member named %s already exists: a name belongs to one machine; if that one is gone for good, run `banmesh forget %s` first", name, shell.Quote(name))
+		return nil, fmt.Errorf("a member named %s already exists: a name belongs to one machine; if that one is gone for good, run `banmesh forget %s` first", name, shell.Argument(name))
 	}
 	t, err := newToken(addrs, label, name, h.cfg.Now().Add(life))
 	if err != nil {
@@ -222,7 +222,7 @@ func (h *Host) answer(ctx context.Context, id string, r Request, from string) *W
 		case len(r.Keys) > 0 && !h.cfg.Ours(r.Keys):
 			return "", refuse(CodeOtherMesh, "this machine has the keys of another mesh: leave that one first with `banmesh leave --uninstall`, or move its keyring away; the token is still good")
 		case h.cfg.Taken(name):
-			return "", refuse(CodeNameTaken, "a member named %s already exists: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, shell.Quote(name))
+			return "", refuse(CodeNameTaken, "a member named %s already exists: join with another --name, or run `banmesh forget %s` at a member if that one is gone for good; the token is still good", name, shell.Argument(name))
 		}
 		var err error
 		w, err = h.cfg.Welcome(name) // before the token is marked as used

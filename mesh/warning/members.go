@@ -67,7 +67,7 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 		warn("no other member answers (%s): most likely this router is cut off, gets no bans and its own reach nobody; look at its own network, and that UDP and TCP %s are open here", excerpt.Names(failed), here)
 	case len(failed) > 0:
 		warn("no answer from %s: no bans get there until this ends; check `systemctl status banmesh` there and that UDP and TCP are open to %s; if it is not coming back, `banmesh forget %s`",
-			excerpt.Names(failed), plural(len(failed), "that port", "these ports"), plural(len(failed), shell.Quote(name), "NAME"))
+			excerpt.Names(failed), plural(len(failed), "that port", "these ports"), plural(len(failed), shell.Argument(name), "NAME"))
 	}
 	if len(behind) > 0 {
 		warn("not in sync yet with %s: usually it resolves itself within seconds; if it stays, check that TCP is open to there and to %s here, and whether `banmesh status` on any router says that records bear its name and are not its own: routers then differ until those expire", excerpt.Names(behind), here)

@@ -17,7 +17,12 @@ import (
 // Operators paste what a warning advises, as root. A holder of the gossip key chooses names: none of them may be read by the
 // shell as anything but one word.
 func TestWhatAWarningAdvisesCanBePasted(t *testing.T) {
-	const name = "x'; touch pwned; $(touch pwned) #"
+	for _, name := range []string{"x'; touch pwned; $(touch pwned) #", "-x"} {
+		t.Run(name, func(t *testing.T) { adviceCanBePasted(t, name) })
+	}
+}
+
+func adviceCanBePasted(t *testing.T, name string) {
 	now := time.Now()
 	var lifts Lifts
 	var c store.Change
@@ -50,6 +55,12 @@ func TestWhatAWarningAdvisesCanBePasted(t *testing.T) {
 				t.Errorf("%s: %v", m[1], err)
 			}
 			words := strings.Split(strings.TrimSpace(string(out)), "\n")
+			if words[0] == "forget" && !slices.Equal(words[1:], []string{name}) && !slices.Equal(words[1:], []string{"--", name}) {
+				t.Errorf("%s: a shell reads it as %q", m[1], words)
+			}
+			if words[0] == "forget" && name[0] == '-' && words[1] != "--" {
+				t.Errorf("%s: %s is read as a flag", m[1], name)
+			}
 			if len(words) > 2 && !strings.Contains(m[1], " allow remove ") && !slices.Contains(words, name) {
 				t.Errorf("%s: a shell reads it as %q", m[1], words)
 			}
