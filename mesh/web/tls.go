@@ -90,6 +90,8 @@ type certificates struct {
 	files TLSFiles
 	now   func() time.Time
 	log   *slog.Logger
+	stat  func(string) (fs.FileInfo, error) // os.Stat; nil the same
+	look  look
 
 	mu     sync.Mutex
 	config *tls.Config
@@ -102,16 +104,21 @@ type certificates struct {
 const lookEvery = time.Second
 
 func newCertificates(files TLSFiles, now func() time.Time, log *slog.Logger) (*certificates, error) {
-	c := &certificates{files: files, now: now, log: log, seen: stats(files), looked: now()}
+	c := &certificates{files: files, now: now, log: log, looked: now()}
+	c.seen = c.stats()
 	var err error
 	c.config, err = files.load()
 	return c, err
 }
 
-func stats(f TLSFiles) (out [3]fs.FileInfo) {
-	for i, path := range []string{f.Cert, f.Key, f.ClientCA} {
+func (c *certificates) stats() (out [3]fs.FileInfo) {
+	stat := c.stat
+	if stat == nil {
+		stat = os.Stat
+	}
+	for i, path := range []string{c.files.Cert, c.files.Key, c.files.ClientCA} {
 		if path != "" {
-			out[i], _ = os.Stat(path)
+			out[i], _ = stat(path)
 		}
 	}
 	return out
@@ -125,17 +132,20 @@ func sameFile(a, b fs.FileInfo) bool {
 }
 
 func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
+	c.refresh()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refresh()
 	return c.config, nil
 }
 
 // trouble says why the files cannot be used, or that the certificate in use has expired; "" if all is well.
 func (c *certificates) trouble() string {
+	c.refresh()
+	if since := c.look.hangs(); since > 0 {
+		return fmt.Sprintf("the disk of %s has not answered for %v; the HTTP listener uses the certificate that was read before (dmesg)", c.files.Cert, since)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refresh()
 	ends := c.config.Certificates[0].Leaf.NotAfter
 	switch {
 	case c.failed != "":
@@ -146,19 +156,36 @@ func (c *certificates) trouble() string {
 	return ""
 }
 
-// refresh reads the files again if they have changed. Called with the lock held.
+// refresh has the files looked at, at most each lookEvery.
 func (c *certificates) refresh() {
 	now := c.now()
-	if age := now.Sub(c.looked); age >= 0 && age < lookEvery {
-		return
+	c.mu.Lock()
+	age := now.Sub(c.looked)
+	fresh := age >= 0 && age < lookEvery
+	if !fresh {
+		c.looked = now
 	}
-	c.looked = now
-	seen := stats(c.files)
-	if slices.EqualFunc(seen[:], c.seen[:], sameFile) {
+	c.mu.Unlock()
+	if !fresh {
+		c.look.take(c.read)
+	}
+}
+
+// read reads the files again if they have changed. Only c.look calls it: without the lock, because the disk may hang.
+func (c *certificates) read() {
+	seen := c.stats()
+	c.mu.Lock()
+	same := slices.EqualFunc(seen[:], c.seen[:], sameFile)
+	if same {
 		c.failed = ""
+	}
+	c.mu.Unlock()
+	if same {
 		return
 	}
 	fresh, err := c.files.load()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err != nil { // tried again, because a renewal writes one file after the other
 		if text := err.Error(); text != c.failed {
 			c.failed = text

@@ -28,6 +28,8 @@ const (
 type tokenFile struct {
 	path string
 	log  *slog.Logger
+	stat func(string) (fs.FileInfo, error) // os.Stat; nil the same
+	look look
 
 	mu     sync.Mutex
 	seen   fs.FileInfo // of the last read; nil if that failed
@@ -37,14 +39,10 @@ type tokenFile struct {
 
 // load reads the file.
 func (f *tokenFile) load() error {
+	info, tokens, err := readTokens(f.path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.read()
-}
-
-func (f *tokenFile) read() error {
 	f.seen, f.hashes = nil, nil
-	info, tokens, err := readTokens(f.path)
 	if err != nil {
 		return err
 	}
@@ -55,29 +53,42 @@ func (f *tokenFile) read() error {
 	return nil
 }
 
-// refresh reads the file again if it has changed. Called with the lock held.
+// refresh reads the file again if it has changed. Only f.look calls it: without the lock, because the disk may hang.
 func (f *tokenFile) refresh() {
-	info, err := os.Stat(f.path)
-	if err == nil && f.seen != nil && os.SameFile(info, f.seen) && info.Size() == f.seen.Size() &&
-		info.ModTime().Equal(f.seen.ModTime()) && info.Mode() == f.seen.Mode() {
+	stat := f.stat
+	if stat == nil {
+		stat = os.Stat
+	}
+	info, err := stat(f.path)
+	f.mu.Lock()
+	seen := f.seen
+	f.mu.Unlock()
+	if err == nil && seen != nil && os.SameFile(info, seen) && info.Size() == seen.Size() &&
+		info.ModTime().Equal(seen.ModTime()) && info.Mode() == seen.Mode() {
 		return
 	}
-	again := f.seen != nil
-	if err := f.read(); err != nil {
+	err = f.load()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
 		if text := err.Error(); text != f.failed {
 			f.failed = text
 			f.log.Error("http.token_file: nobody is let in until it is fixed", "error", err)
 		}
-	} else if again {
+	} else if seen != nil {
 		f.log.Info("http.token_file was read again", "tokens", len(f.hashes))
 	}
 }
 
 // trouble says why no token counts, "" if all is well.
 func (f *tokenFile) trouble() string {
+	f.look.take(f.refresh)
+	if since := f.look.hangs(); since > 0 {
+		return fmt.Sprintf("http.token_file: the disk of %s has not answered for %v; the tokens that were read before count (dmesg)", f.path, since)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.refresh(); f.failed == "" {
+	if f.failed == "" {
 		return ""
 	}
 	return "http.token_file: nobody is let in until it is fixed: " + f.failed
@@ -87,9 +98,9 @@ func (f *tokenFile) trouble() string {
 // right.
 func (f *tokenFile) holds(token string) bool {
 	hash := sha256.Sum256([]byte(token))
+	f.look.take(f.refresh)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.refresh()
 	found := 0
 	for i := range f.hashes {
 		found |= subtle.ConstantTimeCompare(hash[:], f.hashes[i][:])
