@@ -31,6 +31,8 @@ type formerJails struct {
 	empty func(ctx context.Context, jail string) error
 	log   *slog.Logger
 
+	saving sync.Mutex // held from the reading of the list to its writing
+
 	mu   sync.Mutex
 	left map[string]error // why each still has its bans; nil before the first try
 	// A fail2ban that starts after the agent restores the jail from its database, after the first emptying.
@@ -70,9 +72,11 @@ func saveMeshJails(ctx context.Context, set *store.Store, jails []string) error 
 	return set.SaveMeta(ctx, jailsKey, raw)
 }
 
-// forgetMeshJail notes that nothing of the agent's is left in the jail.
-func forgetMeshJail(ctx context.Context, set *store.Store, jail string) error {
-	return saveMeshJails(ctx, set, slices.DeleteFunc(meshJails(set), func(name string) bool { return name == jail }))
+// forget notes that nothing of the agent's is left in the jail. A leave and the emptying of former jails may both call it.
+func (f *formerJails) forget(ctx context.Context, jail string) error {
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	return saveMeshJails(ctx, f.set, slices.DeleteFunc(meshJails(f.set), func(name string) bool { return name == jail }))
 }
 
 // run empties them, until none is left.
@@ -104,7 +108,7 @@ func (f *formerJails) look(ctx context.Context) (any bool) {
 		if !twice && !gone {
 			continue
 		}
-		if err := forgetMeshJail(ctx, f.set, jail); err != nil {
+		if err := f.forget(ctx, jail); err != nil {
 			f.log.Warn("note that a jail gets no more bans", "jail", jail, "error", err)
 			continue
 		}

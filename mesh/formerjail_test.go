@@ -7,18 +7,25 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"banmesh/mesh/fail2ban"
 	"banmesh/store"
 )
 
-func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
+func openStore(t *testing.T) *store.Store {
+	t.Helper()
 	s, err := store.Open(store.Config{Path: filepath.Join(t.TempDir(), "store.db"), Origin: "router1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
+	s := openStore(t)
 	var emptied []string
 	var refused error
 	open := func(fills string) *formerJails {
@@ -63,4 +70,30 @@ func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
 	expect("another jail", open("peers"), "mesh", "mesh")
 	refused = fail2ban.ErrNoClient
 	expect("fail2ban was removed", open(""), "peers")
+}
+
+// Nothing is lost where a leave and the emptying of another jail note at the same time what is done.
+func TestJailsAreForgottenAtOnce(t *testing.T) {
+	for range 20 {
+		s := openStore(t)
+		var f *formerJails
+		for _, jail := range []string{"a", "b", "c", "d"} {
+			var err error
+			if f, err = openFormerJails(t.Context(), s, jail, nil, slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var all sync.WaitGroup
+		for _, jail := range []string{"a", "b", "c", "d"} {
+			all.Go(func() {
+				if err := f.forget(t.Context(), jail); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if left := meshJails(s); len(left) != 0 {
+			t.Fatalf("%q are still noted", left)
+		}
+	}
 }

@@ -240,7 +240,7 @@ func (a *Agent) openMeshJail() (fail2ban.MeshJail, error) {
 		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
 	}
 	a.enforcement = newEnforcement(driver, a.cfg.Enforce.Driver, a.log)
-	a.enforcement.removed = func(ctx context.Context) error { return forgetMeshJail(ctx, a.store, driver.Jail()) }
+	a.enforcement.removed = func(ctx context.Context) error { return a.trouble.jails.forget(ctx, driver.Jail()) }
 	return driver, nil
 }
 

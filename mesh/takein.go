@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"banmesh/mesh/control"
@@ -15,6 +16,8 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 	a.waiting.drainFirst(ctx)
 	// Short bans stay on the router, as they do when a hook tells of them.
 	least := store.Millis(time.Duration(a.cfg.Bans.MinDuration).Milliseconds())
+	// Also of jails that earlier runs filled and that are not empty yet.
+	fed := meshJails(a.store)
 	var reply control.TakeInReply
 	reqs := make([]store.BanRequest, 0, len(c.Bans))
 	for _, b := range c.Bans {
@@ -24,7 +27,7 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 			q.Until += shift
 		}
 		// What the mesh has put into its own jail must not come back as this router's ban.
-		if a.cfg.Enforce.IsMeshJail(q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
+		if a.cfg.Enforce.IsMeshJail(q.Jail) || slices.Contains(fed, q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
 			reply.Unshared++
 			continue
 		}

@@ -61,3 +61,19 @@ func TestWhatFail2banHoldsIsTakenInWithItsTimes(t *testing.T) {
 		}
 	}
 }
+
+// What another run fed to a jail, and nobody has emptied yet, is the mesh's and not this router's own.
+func TestWhatWasFedOnceIsNotTakenIn(t *testing.T) {
+	a := started(t, "router1", func(c *config.Config) { c.Fail2ban.Client = "/nonexistent/fail2ban-client" })
+	if err := saveMeshJails(t.Context(), a.store, []string{"mesh"}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	got, err := a.TakeIn(t.Context(), control.TakeInCall{Bans: []control.HeldBan{
+		{Prefix: netip.MustParsePrefix("203.0.113.1/32"), Jail: "mesh", Start: control.At(now), Until: control.UntilAt(now.Add(time.Hour))},
+		{Prefix: netip.MustParsePrefix("203.0.113.2/32"), Jail: "sshd", Start: control.At(now), Until: control.UntilAt(now.Add(time.Hour))},
+	}})
+	if err != nil || got.New != 1 || got.Unshared != 1 {
+		t.Errorf("%+v, %v, want 1 new and 1 that is not shared", got, err)
+	}
+}
