@@ -10,8 +10,8 @@ import (
 // ErrLocked is returned by Open when another agent holds the file.
 var ErrLocked = errors.New("the store file is in use by another agent")
 
-// ErrDamaged is returned by Open when the file cannot be trusted. Nothing in it was changed.
-var ErrDamaged = errors.New("the store file is damaged")
+// errDamaged is returned by Open when the file cannot be trusted. Nothing in it was changed.
+var errDamaged = errors.New("the store file is damaged")
 
 // ErrClosed is returned by writers after Close.
 var ErrClosed = errors.New("the store is closed")
@@ -19,7 +19,7 @@ var ErrClosed = errors.New("the store is closed")
 // ErrLimited is returned for a call that would lift more of other members' records than the limits permit.
 var ErrLimited = errors.New("this router has lifted as much of what others wrote as limits.lifts_per_minute_per_origin and limits.lifts_per_origin let count: try again in a minute")
 
-// damagedError describes a store file that cannot be trusted. It matches ErrDamaged.
+// damagedError describes a store file that cannot be trusted. It matches errDamaged.
 type damagedError struct {
 	Path string
 	What string
@@ -30,8 +30,8 @@ func (e *damagedError) Error() string {
 	return fmt.Sprintf("store file %s is damaged (%s): start once with `banmesh agent --reset-store`, which keeps it aside and takes the bans back from the other members", e.Path, e.What)
 }
 
-// Is makes a *damagedError an ErrDamaged.
-func (e *damagedError) Is(target error) bool { return target == ErrDamaged }
+// Is makes a *damagedError an errDamaged.
+func (e *damagedError) Is(target error) bool { return target == errDamaged }
 
 // SilentError reports a write to the store file that has been under way for longer than a working disk takes: it has neither
 // succeeded nor failed. The data waits, and is written when the disk answers.

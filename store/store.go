@@ -75,7 +75,7 @@ type noticeKey struct {
 
 // Open opens the store file, makes it if it is missing, and starts a new log of this member. The log's epoch is random, so that
 // a wiped, restored or copied store never writes a dot twice. It returns ErrLocked if another agent holds the file and
-// ErrDamaged if the file cannot be trusted.
+// errDamaged if the file cannot be trusted.
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

@@ -41,16 +41,6 @@ func (v *Volume) Clone() *Volume {
 	return c
 }
 
-// Records is how many records the volume holds.
-func (v *Volume) Records() (n int) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, records := range v.records {
-		n += len(records)
-	}
-	return n
-}
-
 // mount gives the volume to a store, one at a time.
 func (v *Volume) mount(string) (disk, error) {
 	v.mu.Lock()

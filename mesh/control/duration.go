@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// MaxDuration is the longest valid duration; anything longer is a mistake or means -1.
-const MaxDuration = 100 * 365 * 24 * time.Hour
+// maxDuration is the longest valid duration; anything longer is a mistake or means -1.
+const maxDuration = 100 * 365 * 24 * time.Hour
 
 // Forever is what ParseDuration returns for -1: without end.
 const Forever time.Duration = -1
@@ -45,14 +45,14 @@ func ParseDuration(s string) (time.Duration, error) {
 		if err != nil {
 			return 0, bad("want one like 90s, 10m, 2h, 1d, 1w, a number of seconds, or -1 for without end")
 		}
-		if f *= float64(unit); f > float64(MaxDuration) {
+		if f *= float64(unit); f > float64(maxDuration) {
 			return 0, bad("longer than 100 years; -1 means without end")
 		}
 		part := time.Duration(math.Round(f))
 		if whole, err := strconv.ParseInt(rest[:n], 10, 64); err == nil {
 			part = time.Duration(whole) * unit // exact, unlike the float
 		}
-		if total += part; total > MaxDuration {
+		if total += part; total > maxDuration {
 			return 0, bad("longer than 100 years; -1 means without end")
 		}
 		rest = rest[u:]

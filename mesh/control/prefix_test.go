@@ -139,7 +139,7 @@ func FuzzWord(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		d, err := control.ParseDuration(s)
-		if err == nil && d != control.Forever && (d <= 0 || d > control.MaxDuration) {
+		if err == nil && d != control.Forever && (d <= 0 || d > 100*365*24*time.Hour) {
 			t.Errorf("%q is accepted as %v", s, d)
 		}
 		if goes, e := time.ParseDuration(s); e == nil && err == nil && (goes-d).Abs() > time.Microsecond && s != "-1" {

@@ -42,7 +42,7 @@ func ParseBinary(s string) (bool, error) {
 }
 
 // ParseBanTime parses fail2ban's <bantime>: seconds, possibly with a fraction from a formula, or -1 for Forever. A time that
-// increments have raised above MaxDuration is Forever too: refusing that ban would let in the worst offender. "" is 0.
+// increments have raised above maxDuration is Forever too: refusing that ban would let in the worst offender. "" is 0.
 func ParseBanTime(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil
@@ -52,7 +52,7 @@ func ParseBanTime(s string) (time.Duration, error) {
 	case err != nil && !math.IsInf(f, 1) || math.IsNaN(f):
 		return 0, fmt.Errorf("%s is not a number of seconds", Show(s))
 	// Unless bantime.maxtime is set, fail2ban multiplies ban times without a bound.
-	case f == -1 || f > MaxDuration.Seconds():
+	case f == -1 || f > maxDuration.Seconds():
 		return Forever, nil
 	case f < 0:
 		return 0, fmt.Errorf("%s is negative; only -1 is allowed and means without end", Show(s))

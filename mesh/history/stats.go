@@ -23,7 +23,6 @@ type Statistics struct {
 	Repeaters       []RepeatOffender // prefixes that were banned more than once
 	Days            []DayCount       // in order; only days with events
 	Distinct        int              // networks
-	Entries         int              // entries that were counted
 	Since           store.Millis     // when the earliest of them was seen; 0 for none
 }
 
@@ -183,7 +182,7 @@ func (t *tally) live(bans iter.Seq[store.LiveBan], since store.Millis) *numbers 
 // merge adds what another tally has counted. The hosts of both must be sorted.
 func (t *tally) merge(o *tally) {
 	s, p := &t.sums, &o.sums
-	s.Live, s.Past, s.Lifts, s.Expiries, s.Entries = s.Live+p.Live, s.Past+p.Past, s.Lifts+p.Lifts, s.Expiries+p.Expiries, s.Entries+p.Entries
+	s.Live, s.Past, s.Lifts, s.Expiries = s.Live+p.Live, s.Past+p.Past, s.Lifts+p.Lifts, s.Expiries+p.Expiries
 	if s.Since == 0 || p.Since != 0 && p.Since < s.Since {
 		s.Since = p.Since
 	}
@@ -267,7 +266,6 @@ func (t *tally) block(b *block, from int, since store.Millis, live *numbers) {
 		if seen < since {
 			continue
 		}
-		s.Entries++
 		if s.Since == 0 || seen < s.Since {
 			s.Since = seen
 		}

@@ -196,7 +196,7 @@ func TestEachAlteredBitOfATokenIsFound(t *testing.T) {
 		for bit := range 8 {
 			b := []byte(text)
 			b[i] ^= 1 << bit
-			if _, err := ParseToken(string(b)); !errors.Is(err, ErrToken) {
+			if _, err := ParseToken(string(b)); !errors.Is(err, errToken) {
 				t.Fatalf("character %d, bit %d: %v", i, bit, err)
 			}
 		}

@@ -27,8 +27,8 @@ const (
 	maxText  = 255 // bytes of an address, a name or a label
 )
 
-// ErrToken is wrapped by the errors of ParseToken.
-var ErrToken = errors.New("not a whole token")
+// errToken is wrapped by the errors of ParseToken.
+var errToken = errors.New("not a whole token")
 
 // Token is what the new machine is given. Its text is a secret until it is used or has expired.
 type Token struct {
@@ -83,9 +83,9 @@ func ParseToken(s string) (*Token, error) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
 	if !ok {
 		version, _, _ := strings.Cut(s, "-")
-		return nil, fmt.Errorf("%w: it begins with %.20q, and this version of banmesh knows %s only", ErrToken, version+"-", tokenPrefix)
+		return nil, fmt.Errorf("%w: it begins with %.20q, and this version of banmesh knows %s only", errToken, version+"-", tokenPrefix)
 	}
-	altered := fmt.Errorf("%w: a character is missing, added or altered; copy it once more, from %s to its end", ErrToken, tokenPrefix)
+	altered := fmt.Errorf("%w: a character is missing, added or altered; copy it once more, from %s to its end", errToken, tokenPrefix)
 	// Strict requires the unused bits after the last byte to be zero, so that every altered character is detected.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil || len(b) < secretSize+8+1+sumSize {

@@ -122,11 +122,11 @@ func (n *node) look(ctx context.Context) (about, error) {
 		n.about.release, n.about.style = conductor.OneLine(release), styleOf(release)
 	}
 	switch n.cfg.Candidate {
-	case CandidateShared:
+	case candidateShared:
 		n.about.style = styleShared
-	case CandidateNode:
+	case candidateNode:
 		n.about.style = styleNode
-	case CandidateUser:
+	case candidateUser:
 		n.about.style = styleUser
 	}
 	if asked || ab.noFlag != n.about.noFlag || n.about.looked.IsZero() {

@@ -749,7 +749,7 @@ func TestWhoseTheCandidateIsComesFromWhatIsPublished(t *testing.T) {
 	if f, w := r.Features(), fmt.Sprint(r.Warnings()); !strings.Contains(f, "not known") || !strings.Contains(w, "set commit.candidate") {
 		t.Errorf("unknown: features %q, warnings %s", f, w)
 	}
-	r = c.client(func(cfg *rest.Config) { cfg.Candidate = rest.CandidateUser })
+	r = c.client(func(cfg *rest.Config) { cfg.Candidate = "user" })
 	c.seed(r, "192.0.2.1/32")
 	if f, w := r.Features(), r.Warnings(); !strings.Contains(f, "a candidate per user") || len(w) > 0 {
 		t.Errorf("configured: features %q, warnings %s", f, w)

@@ -39,10 +39,10 @@ type Candidate string
 
 // The values of Candidate.
 const (
-	CandidateAuto   Candidate = "auto"
-	CandidateShared Candidate = "shared" // up to 5.2: one for all administrators and both nodes
-	CandidateNode   Candidate = "node"   // 5.3 to 5.5: one per node, for all administrators
-	CandidateUser   Candidate = "user"   // from 5.6: one per user, merged at commit
+	candidateAuto   Candidate = "auto"
+	candidateShared Candidate = "shared" // up to 5.2: one for all administrators and both nodes
+	candidateNode   Candidate = "node"   // 5.3 to 5.5: one per node, for all administrators
+	candidateUser   Candidate = "user"   // from 5.6: one per user, merged at commit
 )
 
 // DefaultConfig returns a Config without URLs, secret and certificate.
@@ -74,7 +74,7 @@ func (c Config) Validate() error {
 	if _, err := parsePins(c.PinSHA256); err != nil {
 		bad("pin_sha256", c.PinSHA256, err.Error())
 	}
-	if !slices.Contains([]Candidate{"", CandidateAuto, CandidateShared, CandidateNode, CandidateUser}, c.Candidate) {
+	if !slices.Contains([]Candidate{"", candidateAuto, candidateShared, candidateNode, candidateUser}, c.Candidate) {
 		bad("candidate", c.Candidate, "one of auto, shared, node, user")
 	}
 	if c.ValidateMode == conductor.ValidateTestThenSet {

@@ -361,7 +361,7 @@ func TestAnotherUsersCommitIsToldFromAnEditWithoutTheConductorsWord(t *testing.T
 				replace(a, http.StatusNotFound, `{"message":"not found"}`)
 			}
 			return nil
-		}), func(cfg *rest.Config) { cfg.Candidate = rest.CandidateUser })
+		}), func(cfg *rest.Config) { cfg.Candidate = "user" })
 		c.seed(r, "192.0.2.1/32")
 		e, err := r.Begin(t.Context(), conductor.Permit{})
 		if err != nil {
@@ -444,7 +444,7 @@ func TestEditsWithTheAgentsAccountAreLeftAlone(t *testing.T) {
 func leaveAlone(t *testing.T, version string) {
 	synctest.Test(t, func(t *testing.T) {
 		c := serveInMemory(t, func(cfg *conductorsim.Config) { cfg.Style = conductorsim.Style56 })
-		own := func(cfg *rest.Config) { cfg.Candidate = rest.CandidateUser }
+		own := func(cfg *rest.Config) { cfg.Candidate = "user" }
 		if version != "" {
 			if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultRESTAnswer, Op: "/config/version", N: 200, Body: version}); err != nil {
 				t.Fatal(err)
