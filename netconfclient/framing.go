@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strconv"
 )
@@ -97,6 +98,8 @@ type pieces struct {
 const (
 	firstPiece = 4 << 10
 	mostPiece  = 256 << 10
+
+	largeMessage = 4 << 20
 )
 
 // readFrom reads n bytes.
@@ -123,7 +126,11 @@ func (p *pieces) join() []byte {
 	if len(p.full) == 0 {
 		return p.last
 	}
-	return slices.Concat(append(p.full, p.last)...)
+	msg := slices.Concat(append(p.full, p.last)...)
+	if *p = (pieces{}); len(msg) > largeMessage {
+		runtime.GC() // free the pieces now, so that the next message finds their memory
+	}
+	return msg
 }
 
 // chunkSize reads a chunk's header, or the end of the chunks as 0.

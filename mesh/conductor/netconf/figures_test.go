@@ -1,13 +1,18 @@
 package netconf_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"banmesh/internal/sim/conductorsim"
+	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/netconf"
 )
 
@@ -37,4 +42,76 @@ func TestFiguresReadOf100000Addresses(t *testing.T) {
 	if best > 10*time.Second {
 		t.Errorf("read in %v at best: more than ten times 1s", best)
 	}
+}
+
+// A candidate with somebody's edits in a configuration of many megabytes costs at most five times its size, attempt after attempt: the two
+// replies, and as much again for what decoding them leaves to the collector. The driver runs in a process of its own, whose peak the kernel tells.
+func TestFiguresADirtyLargeCandidateCostsFiveTimesItsSize(t *testing.T) {
+	if addr := os.Getenv("BANMESH_TEST_LARGE"); addr != "" {
+		compareLarge(t, addr, os.Getenv("BANMESH_TEST_KEY"), os.Getenv("BANMESH_TEST_HOSTS"))
+		return
+	}
+	const size = 8 << 20
+	documents := map[string]string{}
+	for store, what := range map[string]string{"running": "a", "candidate": "b"} {
+		var b strings.Builder
+		fmt.Fprintf(&b, `<config xmlns="%s"><authority xmlns="%s/config/authority-config"><name>A</name>`, t128, t128)
+		for i := 0; b.Len() < size; i++ {
+			fmt.Fprintf(&b, "\n  <router>\n    <name>r%d</name>\n    <description>a router</description>\n    <node>\n      <name>node1</name>\n      <address>198.51.100.%d</address>\n    </node>\n  </router>", i, i%256)
+		}
+		fmt.Fprintf(&b, "<router><name>last</name><description>%s</description></router></authority></config>", what)
+		documents[store] = b.String()
+	}
+	_, cfg := serveForeigner(t, manner{lacks: "lock unlock", chunk: 10240, whole: func(store string) string { return documents[store] }})
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "BANMESH_TEST_LARGE="+cfg.Addresses[0], "BANMESH_TEST_KEY="+cfg.KeyFile, "BANMESH_TEST_HOSTS="+cfg.KnownHosts)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, text, _ := strings.Cut(string(out), "peak of ")
+	text, _, _ = strings.Cut(text, " kB")
+	peak, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%d kB for documents of %d kB", peak, size>>10)
+	const process = 4 << 10 // kB of the process itself
+	if peak > 5*size>>10+process {
+		t.Errorf("%d kB more than before, for documents of %d kB", peak, size>>10)
+	}
+}
+
+// compareLarge is the other process: it makes a few attempts and tells by how much its memory has grown at most.
+func compareLarge(t *testing.T, addr, key, hosts string) {
+	cfg := netconf.DefaultConfig()
+	cfg.Addresses, cfg.KeyFile, cfg.KnownHosts = []string{addr}, key, hosts
+	c, err := netconf.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	before := memoryOf(t, "RssAnon")
+	for range 2 {
+		_, err := c.Begin(t.Context(), conductor.Permit{})
+		if !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "router[last]") {
+			t.Fatal(err)
+		}
+	}
+	fmt.Printf("peak of %d kB\n", memoryOf(t, "VmHWM")-before-memoryOf(t, "RssFile"))
+}
+
+// memoryOf reads a figure of /proc/self/status, in kB.
+func memoryOf(t *testing.T, name string) int {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value, _ := strings.Cut(string(b), "\n"+name+":")
+	value, _, _ = strings.Cut(strings.TrimSpace(value), " ")
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
