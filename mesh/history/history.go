@@ -89,8 +89,8 @@ type History struct {
 	stop   chan struct{}
 	done   chan struct{} // nil before Start
 
-	// patience is how long Close waits for a disk that does not answer.
-	patience time.Duration
+	// Patience is how long Close waits for a disk that does not answer. It may be set before Close.
+	Patience time.Duration
 }
 
 // Open opens the history in a directory, and creates it if it is not there. Nothing is written before Start.
@@ -104,7 +104,7 @@ func Open(c Config) (*History, error) {
 	}
 	h := &History{
 		cfg: c, keep: c.Keep, most: c.MaxEntries, log: c.Logger, file: f, wake: make(chan struct{}, 1), last: newBuilder(1), saved: 1,
-		ready: make(chan struct{}), stop: make(chan struct{}), patience: closeWithin,
+		ready: make(chan struct{}), stop: make(chan struct{}), Patience: closeWithin,
 	}
 	if err := h.load(); err != nil {
 		return nil, errors.Join(err, f.close())
@@ -226,7 +226,7 @@ func (h *History) write() {
 				continue
 			}
 		case <-h.stop:
-			// The last chance to write; Close waits for it as long as patience says.
+			// The last chance to write; Close waits for it as long as Patience says.
 			h.flush()
 			return
 		}
@@ -342,7 +342,7 @@ func (h *History) Health() error {
 	return h.health
 }
 
-// Close writes what waits and closes the file. If the disk does not answer within patience, Close returns an error, and the
+// Close writes what waits and closes the file. If the disk does not answer within Patience, Close returns an error, and the
 // file is closed later, when the disk answers.
 func (h *History) Close() error {
 	h.mu.Lock()
@@ -356,7 +356,7 @@ func (h *History) Close() error {
 	if h.done == nil {
 		return h.file.close()
 	}
-	late, cancel := context.WithTimeout(context.Background(), h.patience)
+	late, cancel := context.WithTimeout(context.Background(), h.Patience)
 	defer cancel()
 	select {
 	case <-h.done:

@@ -74,7 +74,7 @@ func unstarted(t testing.TB, dir string, w *world, change func(*Config)) *Histor
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.patience = time.Minute
+	h.Patience = time.Minute
 	t.Cleanup(func() { h.Close() })
 	return h
 }
@@ -339,7 +339,7 @@ func TestALateWriteLetsGoOfTheFile(t *testing.T) {
 	go h.file.update(func(*bbolt.Tx) error { close(held); <-release; return nil })
 	<-held
 	h.noted(epoch, ban("203.0.113.7/32", "router1", "sshd", epoch))
-	h.patience = time.Millisecond
+	h.Patience = time.Millisecond
 	if err := h.Close(); err == nil {
 		t.Fatal("Close waits for the disk")
 	}
