@@ -34,7 +34,7 @@ type election struct {
 
 	term    uint64 // highest seen, including own ones
 	leader  claim  // name "" while none is known
-	work    heartbeat
+	work    Heartbeat
 	since   time.Time // of leader
 	leading bool
 	retired bool // has left the mesh: never claims again
@@ -74,7 +74,7 @@ const (
 )
 
 // receive handles a heartbeat that member from sent. It may be about another member, if it was passed on.
-func (e *election) receive(now time.Time, from string, h heartbeat) reply {
+func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 	e.term = max(e.term, h.Term)
 	if h.Name == e.self.name {
 		// This is our own claim from before a restart: only its term matters.
@@ -142,7 +142,7 @@ func (e *election) answer(now time.Time) reply {
 }
 
 // passOn returns the heartbeat that replyPass sends.
-func (e *election) passOn(now time.Time) heartbeat {
+func (e *election) passOn(now time.Time) Heartbeat {
 	h := e.work
 	h.Term, h.Name, h.Priority = e.leader.term, e.leader.name, e.leader.priority
 	h.age = max(now.Sub(e.direct), 0)
@@ -159,7 +159,7 @@ func (e *election) left(now time.Time, name string) {
 // vacate notes that the leader has given up its place. Its successor may claim without waiting for a silence.
 func (e *election) vacate(now time.Time) {
 	e.former, e.vacant = e.leader, now
-	e.leader, e.since, e.leading, e.work = claim{}, now, false, heartbeat{}
+	e.leader, e.since, e.leading, e.work = claim{}, now, false, Heartbeat{}
 	e.heard, e.direct, e.asked, e.again = now, time.Time{}, time.Time{}, false
 }
 
@@ -174,7 +174,7 @@ func (e *election) resign(now time.Time) {
 func (e *election) lead(now time.Time) {
 	e.term++
 	e.self.term = e.term
-	e.leader, e.since, e.leading, e.work = e.self, now, true, heartbeat{}
+	e.leader, e.since, e.leading, e.work = e.self, now, true, Heartbeat{}
 	e.heard, e.direct, e.vacant, e.former = now, time.Time{}, time.Time{}, claim{}
 	e.asked, e.again = time.Time{}, false
 }
@@ -185,7 +185,7 @@ func (e *election) quiet(now time.Time) {
 		return
 	}
 	e.former = e.leader
-	e.leader, e.since, e.direct, e.work = claim{}, now, time.Time{}, heartbeat{}
+	e.leader, e.since, e.direct, e.work = claim{}, now, time.Time{}, Heartbeat{}
 }
 
 // step says what to do now, and when to look again.

@@ -22,7 +22,7 @@ type Elector struct {
 	sessions sessions
 	order    order
 	seq      uint64    // of the last heartbeat sent
-	work     heartbeat // own state, detail, session, until
+	work     Heartbeat // own state, detail, session, until
 	able     bool
 	why      string
 	running  bool
@@ -38,7 +38,7 @@ type Elector struct {
 // message is a heartbeat on its way.
 type message struct {
 	to string
-	h  heartbeat
+	h  Heartbeat
 }
 
 // farewells is how often a leader announces its resignation, since a packet may be lost.
@@ -161,7 +161,7 @@ func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, ob
 		}
 		if s.ask {
 			e.seq++
-			messages = e.toPeers(messages, peers, heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, state: Asking})
+			messages = e.toPeers(messages, peers, Heartbeat{Seq: e.seq, Term: e.election.term, Name: e.cfg.Name, Priority: e.cfg.Priority, state: Asking})
 		}
 	}
 	if h, ok := e.word(); ok {
@@ -179,7 +179,7 @@ func (e *Elector) advance(now time.Time, able bool, why string, peers []Peer, ob
 }
 
 // word returns the heartbeat to send on each beat, if any.
-func (e *Elector) word() (heartbeat, bool) {
+func (e *Elector) word() (Heartbeat, bool) {
 	h := e.work
 	e.seq++
 	h.Seq = e.seq
@@ -195,13 +195,13 @@ func (e *Elector) word() (heartbeat, bool) {
 		// A member that ends its edit under the lock must not look frozen.
 		h.state = Finishing
 	default:
-		return heartbeat{}, false
+		return Heartbeat{}, false
 	}
 	return h, true
 }
 
 // spoken notes that a heartbeat has been sent to the peers.
-func (e *Elector) spoken(now time.Time, h heartbeat, watchers bool) {
+func (e *Elector) spoken(now time.Time, h Heartbeat, watchers bool) {
 	e.beatAt = now.Add(e.cfg.tuning.Beat)
 	if watchers {
 		e.watchAt = now.Add(e.cfg.tuning.Observe)
@@ -213,7 +213,7 @@ func (e *Elector) spoken(now time.Time, h heartbeat, watchers bool) {
 	e.unwound = h.state == Finishing && h.session != (Session{})
 }
 
-func (e *Elector) toPeers(messages []message, peers []Peer, h heartbeat) []message {
+func (e *Elector) toPeers(messages []message, peers []Peer, h Heartbeat) []message {
 	for _, p := range peers {
 		if p.Name != e.cfg.Name {
 			messages = append(messages, message{p.Name, h})
@@ -222,7 +222,7 @@ func (e *Elector) toPeers(messages []message, peers []Peer, h heartbeat) []messa
 	return messages
 }
 
-func (e *Elector) toObservers(messages []message, names []string, h heartbeat) []message {
+func (e *Elector) toObservers(messages []message, names []string, h Heartbeat) []message {
 	for _, name := range names {
 		messages = append(messages, message{name, h})
 	}
@@ -237,7 +237,7 @@ func (e *Elector) observers() []string {
 }
 
 func (e *Elector) send(m message) {
-	b, err := m.h.encode()
+	b, err := m.h.Encode()
 	if err == nil {
 		err = e.cfg.Send(m.to, b)
 	}
@@ -273,7 +273,7 @@ func (e *Elector) Receive(from string, payload []byte) {
 }
 
 // take handles a heartbeat, with mu held, and reports whether there is something to do at once.
-func (e *Elector) take(now time.Time, from string, h heartbeat) (wake bool) {
+func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 	e.notice(now)
 	// A member that has just started knows no term, and accepts any.
 	if known := e.election.term; known > 0 && h.Term > max(honestTerm, known+termStep) {
@@ -317,7 +317,7 @@ func (e *Elector) MemberLeft(name string) {
 // taken. until is when Committing gives up.
 func (e *Elector) SetWork(state State, detail string, session Session, until time.Time) {
 	e.mu.Lock()
-	w := heartbeat{state: state, detail: excerpt.Cut(detail, maxDetail), session: session, until: until}
+	w := Heartbeat{state: state, detail: excerpt.Cut(detail, maxDetail), session: session, until: until}
 	if state == Committing && session != (Session{}) {
 		e.sessions.forget()
 	}

@@ -394,7 +394,7 @@ func TestOnChangeTellsEachLossOfLeadership(t *testing.T) {
 		if f.ledBy(a) != 1 {
 			t.Fatalf("a was told %d times that it leads, want once", f.ledBy(a))
 		}
-		h, err := heartbeat{Term: 9, Name: "z"}.encode()
+		h, err := Heartbeat{Term: 9, Name: "z"}.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -519,9 +519,9 @@ func play(f *fleet, prio []int, loss float64, latency time.Duration, ops []op) s
 }
 
 // claimed is a heartbeat that anyone with the key can send.
-func claimed(t *testing.T, h heartbeat) []byte {
+func claimed(t *testing.T, h Heartbeat) []byte {
 	t.Helper()
-	b, err := h.encode()
+	b, err := h.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -534,7 +534,7 @@ func TestTheHighestTermLeavesSomeToClaim(t *testing.T) {
 		f.wait(5 * time.Second)
 		for i, term := range []uint64{maxTerm, honestTerm + termStep + 7, honestTerm} {
 			for _, m := range members {
-				m.Receive("rogue", claimed(t, heartbeat{Seq: uint64(i + 1), Term: term, Name: "rogue"}))
+				m.Receive("rogue", claimed(t, Heartbeat{Seq: uint64(i + 1), Term: term, Name: "rogue"}))
 			}
 		}
 		f.wait(10 * time.Second)
@@ -555,7 +555,7 @@ func TestABlockedMemberCannotLead(t *testing.T) {
 		blocked := false
 		a.cfg.Ignore = func(name string) bool { return name == "rogue" && blocked }
 		for i := range uint64(20) {
-			a.Receive("rogue", claimed(t, heartbeat{Seq: i + 1, Term: 1000, Name: "rogue"}))
+			a.Receive("rogue", claimed(t, Heartbeat{Seq: i + 1, Term: 1000, Name: "rogue"}))
 			f.wait(time.Second)
 			if i == 9 {
 				if got := a.Status().Leader; got != "rogue" {

@@ -32,8 +32,8 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
-// heartbeat is a leader's claim and what the leader is doing.
-type heartbeat struct {
+// Heartbeat is a leader's claim and what the leader is doing.
+type Heartbeat struct {
 	Seq      uint64 // counts the sender's heartbeats, with a random start
 	Term     uint64
 	Name     string // the member that the claim is about
@@ -79,8 +79,8 @@ type wireHeartbeat struct {
 
 const wireFields = 10
 
-// encode returns the heartbeat's payload, at most 1200 bytes: it cuts a longer detail.
-func (h heartbeat) encode() ([]byte, error) {
+// Encode returns the heartbeat's payload, at most 1200 bytes: it cuts a longer detail.
+func (h Heartbeat) Encode() ([]byte, error) {
 	w := wireHeartbeat{Seq: h.Seq, Term: h.Term, Name: h.Name, Priority: int64(h.Priority), Node: excerpt.Cut(h.session.Node, maxName), Session: h.session.ID,
 		State: uint8(h.state), Detail: excerpt.Cut(h.detail, maxDetail), Age: h.age.Milliseconds()}
 	if !h.until.IsZero() {
@@ -94,35 +94,35 @@ func (h heartbeat) encode() ([]byte, error) {
 }
 
 // decode parses a payload. Anything but exactly one heartbeat of this version gives an error that wraps errHeartbeat.
-func decode(payload []byte) (heartbeat, error) {
+func decode(payload []byte) (Heartbeat, error) {
 	var w wireHeartbeat
 	switch {
 	case len(payload) < 2 || len(payload) > maxPayload:
-		return heartbeat{}, fmt.Errorf("%w: %d bytes", errHeartbeat, len(payload))
+		return Heartbeat{}, fmt.Errorf("%w: %d bytes", errHeartbeat, len(payload))
 	case payload[0] != heartbeatVersion:
-		return heartbeat{}, fmt.Errorf("%w: version %d", errHeartbeat, payload[0])
+		return Heartbeat{}, fmt.Errorf("%w: version %d", errHeartbeat, payload[0])
 	}
 	if err := packed.Decode(payload[1:], wireFields, &w); err != nil {
-		return heartbeat{}, fmt.Errorf("%w: %v", errHeartbeat, err)
+		return Heartbeat{}, fmt.Errorf("%w: %v", errHeartbeat, err)
 	}
-	h := heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), session: Session{Node: w.Node, ID: w.Session},
+	h := Heartbeat{Seq: w.Seq, Term: w.Term, Name: w.Name, Priority: int(w.Priority), session: Session{Node: w.Node, ID: w.Session},
 		state: State(w.State), detail: w.Detail, age: time.Duration(w.Age) * time.Millisecond}
 	if w.Until != 0 {
 		h.until = time.UnixMilli(w.Until)
 	}
 	switch {
 	case h.Name == "" || len(h.Name) > maxName:
-		return heartbeat{}, fmt.Errorf("%w: name of %d bytes", errHeartbeat, len(h.Name))
+		return Heartbeat{}, fmt.Errorf("%w: name of %d bytes", errHeartbeat, len(h.Name))
 	case len(w.Node) > maxName:
-		return heartbeat{}, fmt.Errorf("%w: node of %d bytes", errHeartbeat, len(w.Node))
+		return Heartbeat{}, fmt.Errorf("%w: node of %d bytes", errHeartbeat, len(w.Node))
 	case h.Term > maxTerm:
-		return heartbeat{}, fmt.Errorf("%w: term %d", errHeartbeat, h.Term)
+		return Heartbeat{}, fmt.Errorf("%w: term %d", errHeartbeat, h.Term)
 	case int(h.state) >= len(stateNames):
-		return heartbeat{}, fmt.Errorf("%w: state %d", errHeartbeat, h.state)
+		return Heartbeat{}, fmt.Errorf("%w: state %d", errHeartbeat, h.state)
 	case w.Age < 0 || w.Age > maxAge.Milliseconds():
-		return heartbeat{}, fmt.Errorf("%w: age %d ms", errHeartbeat, w.Age)
+		return Heartbeat{}, fmt.Errorf("%w: age %d ms", errHeartbeat, w.Age)
 	case len(h.detail) > maxDetail:
-		return heartbeat{}, fmt.Errorf("%w: detail of %d bytes", errHeartbeat, len(h.detail))
+		return Heartbeat{}, fmt.Errorf("%w: detail of %d bytes", errHeartbeat, len(h.detail))
 	}
 	return h, nil
 }

@@ -11,7 +11,7 @@ import (
 
 func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := heartbeat{
+		want := Heartbeat{
 			Seq:      rapid.Uint64().Draw(t, "seq"),
 			Term:     rapid.Uint64Max(maxTerm).Draw(t, "term"),
 			Name:     rapid.StringMatching(`[a-z0-9-]{1,40}`).Draw(t, "name"),
@@ -24,7 +24,7 @@ func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 		if ms := rapid.Int64Range(0, 4e12).Draw(t, "until"); ms != 0 {
 			want.until = time.UnixMilli(ms)
 		}
-		b, err := want.encode()
+		b, err := want.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,10 +36,10 @@ func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
 }
 
 func TestHeartbeatFitsAPacketWhateverItSays(t *testing.T) {
-	h := heartbeat{Term: maxTerm, Name: strings.Repeat("n", maxName), detail: strings.Repeat("é", 4000), session: Session{strings.Repeat("c", 4000), 1 << 63}, state: Waiting, until: time.Now(), age: maxAge}
-	b, err := h.encode()
+	h := Heartbeat{Term: maxTerm, Name: strings.Repeat("n", maxName), detail: strings.Repeat("é", 4000), session: Session{strings.Repeat("c", 4000), 1 << 63}, state: Waiting, until: time.Now(), age: maxAge}
+	b, err := h.Encode()
 	if err != nil || len(b) > maxPayload {
-		t.Fatalf("encode = %d bytes, %v, want at most %d", len(b), err, maxPayload)
+		t.Fatalf("Encode = %d bytes, %v, want at most %d", len(b), err, maxPayload)
 	}
 	if got, err := decode(b); err != nil || len(got.detail) != maxDetail {
 		t.Fatalf("Decode = detail of %d bytes, %v, want %d", len(got.detail), err, maxDetail)
@@ -47,12 +47,12 @@ func TestHeartbeatFitsAPacketWhateverItSays(t *testing.T) {
 }
 
 func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
-	good, err := heartbeat{Term: 7, Name: "a", state: Idle}.encode()
+	good, err := Heartbeat{Term: 7, Name: "a", state: Idle}.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	encode := func(h heartbeat) []byte {
-		b, err := h.encode()
+	encode := func(h Heartbeat) []byte {
+		b, err := h.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,10 +66,10 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 		"more after it":   append(append([]byte{}, good...), 0),
 		"a shorter array": append([]byte{heartbeatVersion, 0x98}, good[2:len(good)-1]...),
 		"a huge name":     {heartbeatVersion, 0x99, 1, 7, 0xdb, 0xff, 0xff, 0xff, 0xff},
-		"no name":         encode(heartbeat{Term: 1}),
-		"a wild term":     encode(heartbeat{Term: maxTerm + 1, Name: "a"}),
-		"no such state":   encode(heartbeat{Name: "a", state: 77}),
-		"a negative age":  encode(heartbeat{Name: "a", age: -time.Second}),
+		"no name":         encode(Heartbeat{Term: 1}),
+		"a wild term":     encode(Heartbeat{Term: maxTerm + 1, Name: "a"}),
+		"no such state":   encode(Heartbeat{Name: "a", state: 77}),
+		"a negative age":  encode(Heartbeat{Name: "a", age: -time.Second}),
 		"too much":        make([]byte, maxPayload+1),
 	} {
 		if h, err := decode(b); !errors.Is(err, errHeartbeat) {
@@ -79,8 +79,8 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, h := range []heartbeat{{Term: 7, Name: "a"}, {Term: 1 << 40, Name: "router-1", state: Waiting, detail: "session 12", session: Session{"192.0.2.1:830", 99}, until: time.UnixMilli(1e12)}} {
-		b, err := h.encode()
+	for _, h := range []Heartbeat{{Term: 7, Name: "a"}, {Term: 1 << 40, Name: "router-1", state: Waiting, detail: "session 12", session: Session{"192.0.2.1:830", 99}, until: time.UnixMilli(1e12)}} {
+		b, err := h.Encode()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -91,12 +91,12 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := h.encode()
+		again, err := h.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, err := decode(again); err != nil || got != h {
-			t.Fatalf("decode(encode(%+v)) = %+v, %v", h, got, err)
+			t.Fatalf("Decode(Encode(%+v)) = %+v, %v", h, got, err)
 		}
 	})
 }

@@ -26,9 +26,9 @@ func awake(e *Elector, now *time.Time, d time.Duration) {
 	}
 }
 
-func hear(t *testing.T, e *Elector, from string, h heartbeat) {
+func hear(t *testing.T, e *Elector, from string, h Heartbeat) {
 	t.Helper()
-	b, err := h.encode()
+	b, err := h.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func hear(t *testing.T, e *Elector, from string, h heartbeat) {
 func TestAWordPassedOnRegistersNoSession(t *testing.T) {
 	e, now := listener(t)
 	held := Session{Node: "n", ID: 41}
-	word := heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: held}
+	word := Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: held}
 	hear(t, e, "a", word)
 	passed := word
 	passed.Seq, passed.age = 1, time.Second
@@ -62,8 +62,8 @@ func TestAWordPassedOnRegistersNoSession(t *testing.T) {
 // One that asks who leads does not say that it has no session: it may ask while it still holds one.
 func TestAskingClosesNoSession(t *testing.T) {
 	e, now := listener(t)
-	hear(t, e, "a", heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
-	hear(t, e, "a", heartbeat{Seq: 2, Term: 1, Name: "a", state: Asking})
+	hear(t, e, "a", Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
+	hear(t, e, "a", Heartbeat{Seq: 2, Term: 1, Name: "a", state: Asking})
 	awake(e, now, 20*time.Second)
 	if got := fmt.Sprint(e.Silent(15 * time.Second)); got != "[{n 41}]" {
 		t.Errorf("sessions of silent members = %s, want a's", got)
@@ -73,7 +73,7 @@ func TestAskingClosesNoSession(t *testing.T) {
 // The own word that comes back is no session of another member.
 func TestTheOwnWordRegistersNoSession(t *testing.T) {
 	e, now := listener(t)
-	hear(t, e, "x", heartbeat{Seq: 1, Term: 1, Name: "x", state: Committing, session: Session{Node: "n", ID: 41}})
+	hear(t, e, "x", Heartbeat{Seq: 1, Term: 1, Name: "x", state: Committing, session: Session{Node: "n", ID: 41}})
 	awake(e, now, 20*time.Second)
 	if got := e.Silent(15 * time.Second); got != nil {
 		t.Errorf("sessions of silent members = %v, want none", got)
@@ -83,7 +83,7 @@ func TestTheOwnWordRegistersNoSession(t *testing.T) {
 // TestWhoWasFrozenHoldsNobodySilent: the words that came meanwhile may still wait to be read.
 func TestWhoWasFrozenHoldsNobodySilent(t *testing.T) {
 	e, now := listener(t)
-	hear(t, e, "a", heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
+	hear(t, e, "a", Heartbeat{Seq: 1, Term: 1, Name: "a", state: Committing, session: Session{Node: "n", ID: 41}})
 	*now = now.Add(time.Minute)
 	if got := e.Silent(15 * time.Second); len(got) > 0 {
 		t.Errorf("right after a minute of its own absence it holds %v silent", got)
