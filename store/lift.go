@@ -1,5 +1,7 @@
 package store
 
+import "banmesh/internal/mark"
+
 // names reports whether the lift, counting or not, covers the record.
 func (s *set) names(lift uint32, target *rec) bool {
 	return s.bodyNames(s.lifts[lift], target)
@@ -112,6 +114,7 @@ func (s *set) meetLifts(i, head uint32) (by uint32) {
 func (s *set) addedBan(i, head uint32, wasLive bool) {
 	r := s.slab.at(i)
 	if s.meetLifts(i, head) != 0 {
+		mark.Reached("store: a lift was there before its ban")
 		r.flags |= flagLifted
 		s.noticeUnban(r)
 		s.admit(i)

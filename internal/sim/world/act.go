@@ -147,9 +147,14 @@ func (w *World) allow(m *Member) {
 	p := netip.PrefixFrom(a, a.BitLen())
 	until := control.Until(control.At(m.now().Add(time.Minute + time.Duration(w.rng.Int64N(int64(6*time.Hour))))))
 	w.now("allow %v at %s", p, m.name)
-	if _, err := m.agent.Load().Allow(short(), control.AllowCall{Prefixes: control.Prefixes{p}, Until: until, Comment: "simulated"}); err != nil {
+	agent := m.agent.Load()
+	before := allowsAt(agent)[allowed{m.name, p}]
+	if _, err := agent.Allow(short(), control.AllowCall{Prefixes: control.Prefixes{p}, Until: until, Comment: "simulated"}); err != nil {
 		w.refused(m, "allow", err)
+		w.book.unsureAllows(m.name, p)
+		return
 	}
+	w.book.allow(m, agent, p, before)
 }
 
 func (w *World) dropAllow(m *Member) {
@@ -160,12 +165,23 @@ func (w *World) dropAllow(m *Member) {
 	slices.SortFunc(allows, func(a, b store.AllowEntry) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	p := allows[w.rng.IntN(len(allows))].Prefix
 	w.now("drop the allow of %v at %s", p, m.name)
-	reply, err := m.agent.Load().DropAllow(short(), control.DropAllowCall{Prefixes: control.Prefixes{p}})
+	agent := m.agent.Load()
+	seen := allowsAt(agent)
+	reply, err := agent.DropAllow(short(), control.DropAllowCall{Prefixes: control.Prefixes{p}})
 	if err != nil {
 		w.refused(m, "drop allow", err)
-	} else if reply.Dropped == 0 {
+		w.book.unsureAllows("", p)
+		return
+	}
+	if reply.Dropped == 0 {
 		w.fault("%s holds the allow of %v and answered that there is none", m.name, p)
 	}
+	for k := range allowsAt(agent) {
+		if _, was := seen[k]; was && k.prefix == p {
+			w.fault("%s answered that the allow of %v is dropped and still holds that of %s", m.name, p, k.origin)
+		}
+	}
+	w.book.dropped(m, p, seen)
 }
 
 func (w *World) freeze(m *Member) {

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,10 +16,11 @@ import (
 // book records what was requested and answered: which bans must exist, and which may never come back. It does not depend on
 // how the store works: what an agent wrote is read from that agent once, right after its answer.
 type book struct {
-	w     *World
-	mu    sync.Mutex
-	facts map[offence]*fact
-	quiet time.Time // when all last agreed
+	w      *World
+	mu     sync.Mutex
+	facts  map[offence]*fact
+	allows map[allowed]*fact
+	quiet  time.Time // when all last agreed
 }
 
 // offence identifies a ban.
@@ -36,7 +38,9 @@ type fact struct {
 	touched time.Time // when it was written
 }
 
-func newBook(w *World) *book { return &book{w: w, facts: make(map[offence]*fact), quiet: time.Now()} }
+func newBook(w *World) *book {
+	return &book{w: w, facts: make(map[offence]*fact), allows: make(map[allowed]*fact), quiet: time.Now()}
+}
 
 // held returns the records of one prefix at an agent.
 func held(a *mesh.Agent, p netip.Prefix) map[offence]store.Millis {
@@ -55,10 +59,21 @@ func held(a *mesh.Agent, p netip.Prefix) map[offence]store.Millis {
 // banned records that an agent has acknowledged a ban of its own, with the lock held.
 func (b *book) banned(m *Member, a *mesh.Agent, jail string, p netip.Prefix) bool {
 	found := false
-	for o, until := range held(a, p) {
-		if o.origin != m.name || o.jail != jail {
+	own := held(a, p)
+	maps.DeleteFunc(own, func(o offence, _ store.Millis) bool { return o.origin != m.name || o.jail != jail })
+	// A ban that is given while an older one is live carries that one's end and takes its place: whoever lifts it lifts both.
+	for o, f := range b.facts {
+		if _, still := own[o]; still || len(own) == 0 || f.lifted || o.origin != m.name || o.jail != jail || o.prefix != p {
 			continue
 		}
+		if !f.doubt {
+			for o := range own {
+				own[o] = max(own[o], f.until)
+			}
+		}
+		delete(b.facts, o)
+	}
+	for o, until := range own {
 		found = true
 		f := b.facts[o]
 		if f == nil {
@@ -105,10 +120,12 @@ func (b *book) doubtful(seen map[offence]store.Millis) {
 func (b *book) lostDisk(m *Member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	lose := func(f *fact) { f.doubt = f.doubt || f.by == m.name && f.touched.After(b.quiet.Add(-time.Minute)) }
 	for _, f := range b.facts {
-		if f.by == m.name && f.touched.After(b.quiet.Add(-time.Minute)) {
-			f.doubt = true
-		}
+		lose(f)
+	}
+	for _, f := range b.allows {
+		lose(f)
 	}
 }
 
@@ -122,6 +139,7 @@ func (b *book) forget() {
 			delete(b.facts, o)
 		}
 	}
+	maps.DeleteFunc(b.allows, func(_ allowed, f *fact) bool { return f.until < now })
 }
 
 // compare checks one agent's set, while nothing is wrong.
@@ -140,6 +158,9 @@ func (b *book) compare(m *Member, a *mesh.Agent) {
 			o := offence{r.Origin, r.Jail, e.Prefix, r.Start}
 			have[k] = append(have[k], o)
 			untils[o] = r.Until
+			if r.Start > store.At(time.Now().Add(clockSlack)) {
+				b.w.fault("%s shows %v, which starts in the future", m.name, show(o))
+			}
 		}
 	}
 	soon := store.At(time.Now().Add(clockSlack))
@@ -198,12 +219,14 @@ func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply co
 			w.fault("%s acknowledged the %s of %v in %s for %v and does not hold it", m.name, c.Event, p, c.Jail, left)
 		}
 	case control.HookUnban:
+		if int64(c.At) >= int64(c.Until)-2000 {
+			return // the end of the ban by this router's clock: it lifts nothing, even where that clock is wrong
+		}
 		for o, f := range w.book.facts {
 			if o.origin != m.name || o.jail != c.Jail || o.prefix != p || f.lifted {
 				continue
 			}
-			// By a clock that was set ahead the ban is over, there alone: then this is its end, and lifts nothing.
-			if _, still := held(a, p)[o]; still || f.until <= store.At(m.now()) {
+			if _, still := held(a, p)[o]; still {
 				f.doubt = true
 				continue
 			}

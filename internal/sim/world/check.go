@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"testing/synctest"
 	"time"
 
 	"go4.org/netipx"
 
+	"banmesh/mesh"
 	"banmesh/store"
 )
 
@@ -145,6 +147,8 @@ func (w *World) quietPoint() {
 	synctest.Wait()
 	for _, m := range w.members {
 		w.book.compare(m, m.agent.Load())
+		w.book.compareAllows(m, m.agent.Load())
+		w.compareAnswers(m, m.agent.Load())
 		w.compareKernel(m)
 		w.compareFail2ban(m)
 	}
@@ -177,7 +181,8 @@ func (w *World) signSet() {
 // compareKernel compares a packet filter with the effective set.
 func (w *World) compareKernel(m *Member) {
 	set := m.agent.Load().Set()
-	if frozen, _ := set.Frozen(); frozen {
+	if frozen, by := set.Frozen(); frozen {
+		w.fault("%s is frozen by %s, and all was thawed", m.name, by)
 		return
 	}
 	var all, must, have, late netipx.IPSetBuilder
@@ -205,6 +210,35 @@ func (w *World) compareKernel(m *Member) {
 	late.RemoveSet(want)
 	if extra := ipset(&late); len(extra.Prefixes()) > 0 {
 		w.fault("the packet filter of %s holds %v, which nothing bans", m.name, extra.Prefixes())
+	}
+}
+
+// compareAnswers checks what an agent answers about itself while nothing is wrong.
+func (w *World) compareAnswers(m *Member, a *mesh.Agent) {
+	s, err := a.Status(context.Background())
+	if err != nil {
+		w.fault("status at %s: %v", m.name, err)
+		return
+	}
+	if !s.InSync || s.Unknown > 0 || s.Frozen || s.Members.Alive != len(w.members) || s.Spooled > 0 || s.Store != nil && !s.Store.Healthy {
+		w.fault("%s answers that it is not well, and all is: in sync %t, unknown %d, frozen %t, alive %d of %d, spooled %d, store %+v",
+			m.name, s.InSync, s.Unknown, s.Frozen, s.Members.Alive, len(w.members), s.Spooled, s.Store)
+	}
+	if d := time.Duration(s.SkewMS) * time.Millisecond; d.Abs() > clockSlack {
+		w.fault("%s answers that its clock is off by %v, and it is right", m.name, d)
+	}
+	live := a.Set().List(store.Query{})
+	if s.Bans.Live != len(live) {
+		w.fault("%s answers that %d prefixes are banned, and lists %d", m.name, s.Bans.Live, len(live))
+	}
+	for i, e := range live {
+		if i%7 != int(m.runs.Load())%7 {
+			continue
+		}
+		why, err := a.Why(context.Background(), e.Prefix)
+		if err != nil || !why.Banned || why.Effective != e.Effective {
+			w.fault("%s lists %v (effective: %t) and answers to why: %+v, %v", m.name, e.Prefix, e.Effective, why, err)
+		}
 	}
 }
 
@@ -253,6 +287,14 @@ func (w *World) bounds() {
 		if err := set.Health(); err != nil {
 			w.fault("%s: the disk works, and the store says %v", m.name, err)
 		}
+		if n := len(set.Notices()); n > facts {
+			w.fault("%s keeps %d notices for its fail2ban, of %d bans", m.name, n, facts)
+		}
+		if fi, err := os.Stat(m.path()); err != nil {
+			w.fault("%v", err)
+		} else if limit := int64(1<<20 + 4<<10*most); fi.Size() > limit {
+			w.fault("the store of %s has %d bytes, with %d records", m.name, fi.Size(), set.Counts().Records)
+		}
 		if n, _ := m.spool.Len(); n > 0 {
 			w.fault("%s: %d calls still wait in the spool", m.name, n)
 		}
@@ -263,6 +305,7 @@ func (w *World) bounds() {
 func (w *World) compareConductor() {
 	w.now("wait for the conductor")
 	w.console.set(func(c *console) { c.lose, c.refuse = 0, 0 })
+	compared := false
 	w.until(12*time.Minute, "the tenant holds what is effective", func() string {
 		for _, m := range w.members {
 			m.watchdog.pass()
@@ -301,6 +344,10 @@ func (w *World) compareConductor() {
 		if extra := ipset(&have).Prefixes(); len(extra) > 0 {
 			return fmt.Sprintf("it holds %v, which nothing bans; the commit is %s: %s", extra, s.Commit.State, s.Commit.Detail)
 		}
+		compared = true
 		return ""
 	})
+	if compared {
+		w.book.compareAllowsAt(w.console)
+	}
 }

@@ -22,7 +22,8 @@ type console struct {
 	mu        sync.Mutex
 	running   tree
 	candidate tree
-	holder    uint64 // of the lock; 0 if it is free
+	holder    uint64  // of the lock; 0 if it is free
+	last      *Member // whose session locked last
 	sessions  map[uint64]*session
 	next      uint64
 	foreign   map[netip.Prefix]bool // placed by another administrator
@@ -161,6 +162,10 @@ func (s *session) Lock(ctx context.Context) error {
 			return &conductor.LockedError{Uncommitted: true, Err: errors.New("resource-denied: uncommitted edits")}
 		}
 		c.holder = s.id
+		if c.last != nil && c.last != s.m {
+			c.w.reached("conductor: another member took the lock")
+		}
+		c.last = s.m
 		return nil
 	})
 }
@@ -199,6 +204,9 @@ func (c *console) end(s *session) {
 	s.ended = true
 	delete(c.sessions, s.id)
 	if c.holder == s.id {
+		if s.m != nil && !c.candidate.equal(c.running) {
+			c.w.reached("conductor: a session ended in the middle of an edit")
+		}
 		c.holder = 0
 		c.candidate = c.running.clone()
 	}

@@ -3,7 +3,6 @@ package world
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,11 +27,11 @@ func TestFiguresAThousandCycles(t *testing.T) { cycles(t, 1000) }
 
 // cycles bans and unbans the address n times.
 func cycles(t *testing.T, n int) {
-	dir, err := os.MkdirTemp("/dev/shm", "banmesh-cycles-")
+	dir, remove, err := Dir()
 	if err != nil {
-		dir = t.TempDir()
+		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(Config{Seed: 1, Members: 3, Calm: true, Dir: dir})
 		defer w.close()
