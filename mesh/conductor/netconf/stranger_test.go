@@ -136,8 +136,9 @@ type manner struct {
 	lacks      string                       // operations that are not known
 	unclear    bool                         // in other words than those of the standard
 	whole      func(store string) string    // the content of data where no filter is given
-	noTest     string                       // the answer to a test-option
-	atCommit   bool                         // the defaults come with the commit
+	ipv6       bool
+	noTest     string // the answer to a test-option
+	atCommit   bool   // the defaults come with the commit
 }
 
 // foreigner is a NETCONF server written from the standard and what the vendor publishes: it shares no code with the driver or
@@ -178,7 +179,11 @@ func serveForeigner(t *testing.T, m manner) (*foreigner, netconf.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	on := "127.0.0.1:0"
+	if m.ipv6 {
+		on = "[::1]:0"
+	}
+	ln, err := net.Listen("tcp", on)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -594,13 +599,17 @@ func TestAForeignServer(t *testing.T) {
 		"asks whether we live": {keepalives: true},
 		"ignores the filter":   {ignores: true},
 		"defaults":             {defaults: true},
-		"no lock":              {lacks: "lock unlock"},
-		"no lock, defaults":    {lacks: "lock unlock", defaults: true},
-		"no lock, no discard":  {lacks: "lock unlock discard-changes", unclear: true},
-		"no validate":          {lacks: "validate", unclear: true},
-		"values at commit":     {lacks: "lock unlock", atCommit: true},
-		"no test-option":       {noTest: rpcError("invalid-value", "<error-message>test-option: not here</error-message>")},
-		"two errors for it":    {noTest: rpcError("operation-failed", "") + rpcError("unknown-element", "<error-info><bad-element>test-option</bad-element></error-info>")},
+		"IPv6":                 {ipv6: true},
+		"with-defaults": {caps: add("urn:ietf:params:netconf:capability:with-defaults:1.0?basic-mode=report-all-tagged"), lacks: "lock unlock", defaults: true, reply: func(s string) string {
+			return strings.ReplaceAll(s, "<class>", `<class xmlns:wd="urn:ietf:params:xml:ns:netconf:default:1.0" wd:default="true">`)
+		}},
+		"no lock":             {lacks: "lock unlock"},
+		"no lock, defaults":   {lacks: "lock unlock", defaults: true},
+		"no lock, no discard": {lacks: "lock unlock discard-changes", unclear: true},
+		"no validate":         {lacks: "validate", unclear: true},
+		"values at commit":    {lacks: "lock unlock", atCommit: true},
+		"no test-option":      {noTest: rpcError("invalid-value", "<error-message>test-option: not here</error-message>")},
+		"two errors for it":   {noTest: rpcError("operation-failed", "") + rpcError("unknown-element", "<error-info><bad-element>test-option</bad-element></error-info>")},
 		"another spelling each time": {write: func() func(*el) string {
 			n := 0
 			return func(e *el) string {
