@@ -70,6 +70,18 @@ func (p *peer) agree(now time.Time) {
 	p.stuck, p.stalls = nil, 0
 }
 
+// behind returns those of the members whose root is not known to have been the same since then.
+func (t *table) behind(members []target, since time.Time) (out []target) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, to := range members {
+		if p := t.all[to.name]; p == nil || !p.agreed.After(since) {
+			out = append(out, to)
+		}
+	}
+	return out
+}
+
 // agreement counts the alive others by what is known of their roots.
 func (t *table) agreement() (equal, differ, unknown int) {
 	now := time.Now()

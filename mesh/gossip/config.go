@@ -96,8 +96,8 @@ type tuning struct {
 	// CoalesceGap is how long after a frame the next one may leave if it is not full: records that arrive meanwhile join it.
 	// Short against what a human or a second ban can notice, and long enough that a burst of bans fills its packets.
 	CoalesceGap time.Duration
-	// Reannounce is when after the last push the head is sent again, so that a receiver that lost the push sees its gap.
-	// The first before a probe would notice a loss, the second in case the first was lost as well.
+	// Reannounce is when after the last push the others are asked what they hold, and when those that have not answered with the
+	// same are told the head, so that a receiver that lost the push sees its gap. The first is before a probe would notice a loss.
 	Reannounce [2]time.Duration
 	// PacketRate and PacketBurst pace pushes, in packets a second and at once. A push that has waited longer than PaceWait is
 	// left to anti-entropy.

@@ -103,3 +103,26 @@ func TestFewAreAskedAfterAPush(t *testing.T) {
 		}
 	})
 }
+
+// Once all have answered a question after a push with the same root, nothing is said again; before that, all are told.
+func TestTheHeadIsRepeatedToThoseThatHaveNotAgreed(t *testing.T) {
+	simulateWith(t, 5, lan(), nil, func(fl *fleet) {
+		fl.nodes[0].ban("one")
+		fl.wait(20*time.Second, "a ban", fl.all(1))
+		pushed := time.Now()
+		m := fl.nodes[0].mesh
+		repeated := func() uint64 {
+			p, before := newPusher(m), m.Stats().PacketsSent
+			p.pushed, p.repeats = pushed, [2]time.Time{{}, time.Now()}
+			p.repeat()
+			return m.Stats().PacketsSent - before
+		}
+		if n := repeated(); n != 4 {
+			t.Errorf("before anybody has answered %d are told, want 4", n)
+		}
+		time.Sleep(time.Second)
+		if n := repeated(); n != 0 {
+			t.Errorf("%d are told, though all hold the same", n)
+		}
+	})
+}

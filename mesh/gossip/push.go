@@ -20,6 +20,7 @@ type pusher struct {
 
 	// owned by loop
 	sent    uint64
+	pushed  time.Time // when the last frame was sent
 	bulk    bool      // some records were left to anti-entropy since the last calm
 	nudged  time.Time // when the others were last told so
 	next    time.Time // a frame that is not full leaves no earlier
@@ -110,7 +111,7 @@ func (p *pusher) flush() bool {
 		if last >= p.m.set.Head().Seq {
 			began = now
 		}
-		p.next = now
+		p.pushed, p.next = now, now
 		// A nearly full frame means that more is pending, and waiting would only add delay.
 		if len(chunk) < limit*3/4 {
 			p.next = now.Add(p.m.tune.CoalesceGap)
@@ -160,9 +161,11 @@ func (p *pusher) untilRepeat() time.Duration {
 	return d
 }
 
-// repeat sends the head again. In a large mesh it goes to √N members only: sending it to all would cost as much as the ban, and
-// a member that misses it learns of the difference at a probe. After a burst all are told, but no further members are asked:
-// their answers would all come at once, and each lost one would cause an exchange.
+// repeat makes good what was lost of a push. First it asks the others what they hold: the answer shows who lacks the push, and is
+// then told the head, and none shows who is behind a closed UDP port. Then it sends the head again to those that have not been
+// seen to hold the same. In a large mesh both go to √N members only: sending to all would cost as much as the ban, and a member
+// that misses it learns of the difference at a probe. After a burst all are told the head each time, but no further members are
+// asked: their answers would all come at once, and each lost one would cause an exchange.
 func (p *pusher) repeat() {
 	now := time.Now()
 	due := false
@@ -179,16 +182,16 @@ func (p *pusher) repeat() {
 	if len(others)+1 > p.m.tune.DirectMax {
 		some = p.m.sample(others, int(math.Sqrt(float64(len(others)))))
 	}
-	if !p.bulk {
-		others = some
+	first := !p.repeats[1].IsZero()
+	switch {
+	case p.bulk:
+		p.tell(p.m.set.Head(), others)
+	case !first:
+		p.tell(p.m.set.Head(), p.m.table.behind(some, p.pushed))
 	}
-	p.tell(p.m.set.Head(), others)
-	// Asking for a stamp right after a push costs two packets each and shows a member behind a closed UDP port within
-	// answerWithin.
-	if !p.repeats[1].IsZero() { // once for each push
+	if first {
 		p.m.sync.confirm(some)
-	}
-	if p.repeats[len(p.repeats)-1].IsZero() {
+	} else {
 		p.bulk = false
 	}
 }
