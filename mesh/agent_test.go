@@ -175,6 +175,7 @@ func pair(t *testing.T, change func(*conductorsim.Config)) (sim *conductorsim.Si
 }
 
 func TestFollowersKnowWhatIsCommitted(t *testing.T) {
+	t.Parallel()
 	sim, lead, follower := pair(t, nil)
 	ban(t, follower, "203.0.113.7/32", "198.51.100.0/24")
 	for _, a := range []*Agent{lead, follower} {
@@ -202,6 +203,7 @@ func TestFollowersKnowWhatIsCommitted(t *testing.T) {
 }
 
 func TestWhatFailsToCommitIsNotCalledCommitted(t *testing.T) {
+	t.Parallel()
 	sim, lead, follower := pair(t, nil)
 	if err := sim.Dirty(true); err != nil {
 		t.Fatal(err)
@@ -219,6 +221,7 @@ func TestWhatFailsToCommitIsNotCalledCommitted(t *testing.T) {
 }
 
 func TestCommitAtAFollowerIsDoneByTheLeader(t *testing.T) {
+	t.Parallel()
 	sim, k := simulated(t, nil)
 	k.Window, k.MaxWait = config.Duration(time.Hour), config.Duration(time.Hour)
 	lead := started(t, "router1", func(c *config.Config) { c.Commit = k })
@@ -273,6 +276,7 @@ func TestAgentsCommitOverRESTToEveryStyleOfRelease(t *testing.T) {
 }
 
 func TestUnbanBeforeTheFirstExchangeIsRepeatedAfterIt(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	ban(t, a, "203.0.113.7/32")
 	// Nobody answers at this address: router2 tries alone for 30 s before it is settled.
@@ -290,6 +294,7 @@ func TestUnbanBeforeTheFirstExchangeIsRepeatedAfterIt(t *testing.T) {
 }
 
 func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	ban(t, a, "203.0.113.7/32")
 	cfg := a.cfg
@@ -316,6 +321,7 @@ func loaded(cfg config.Config) func() (config.Config, error) {
 
 // `systemctl reload` succeeds whatever the agent makes of the file, and nobody reads the log.
 func TestStatusWarnsOfWhatAReloadLeftUndone(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	own := a.cfg
 	other := own
@@ -346,6 +352,7 @@ func TestStatusWarnsOfWhatAReloadLeftUndone(t *testing.T) {
 }
 
 func TestOwnAndConductorAddressesAreNeverBanned(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", func(c *config.Config) {
 		c.Commit.Conductors = []string{"192.0.2.10:830"} // driver none: named, and not spoken to
 		c.NeverBan = []config.Prefix{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}
@@ -358,6 +365,7 @@ func TestOwnAndConductorAddressesAreNeverBanned(t *testing.T) {
 }
 
 func TestAnEventHasTheTimeAtWhichItHappened(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	got := make(chan control.Event, 16)
 	go a.Events(t.Context(), func(e control.Event) error { got <- e; return nil })

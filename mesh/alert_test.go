@@ -14,6 +14,7 @@ import (
 // TestAlertOfAMemberThatIsGone: the real thing, with an agent that dies and
 // comes back.
 func TestAlertOfAMemberThatIsGone(t *testing.T) {
+	t.Parallel()
 	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
 	a := started(t, "router1", func(c *config.Config) {
@@ -33,6 +34,7 @@ func TestAlertOfAMemberThatIsGone(t *testing.T) {
 // TestAlertIsOverAlsoAfterARestart: the agent that told of it is not the process
 // that sees its end.
 func TestAlertIsOverAlsoAfterARestart(t *testing.T) {
+	t.Parallel()
 	need.Long(t)
 	events := filepath.Join(t.TempDir(), "events")
 	alert := func(c *config.Config) {

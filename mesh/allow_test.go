@@ -12,6 +12,7 @@ import (
 // With the limits as they are by default, what an operator confirms takes
 // effect, and is told of until it ends.
 func TestAnAllowOfHalfTheInternetCountsAndIsTold(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", nil)
 	half := netip.MustParsePrefix("0.0.0.0/1")
 	ban(t, a, "9.9.9.9/32")

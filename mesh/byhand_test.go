@@ -7,6 +7,7 @@ import (
 )
 
 func TestFollowersKnowWhatWasRemovedByHand(t *testing.T) {
+	t.Parallel()
 	sim, lead, follower := pair(t, nil)
 	ban(t, follower, "203.0.113.7/32", "203.0.113.8/32")
 	eventually(t, "both to be committed", func() bool {

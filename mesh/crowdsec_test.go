@@ -21,6 +21,7 @@ import (
 // The agent bans with the ends that CrowdSec gives, marks where they are from, and
 // lifts what is taken back there; fail2ban's ban of the same address stays.
 func TestCrowdSecDecidesAndTakesBack(t *testing.T) {
+	t.Parallel()
 	answers := make(chan string, 4)
 	lapi := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -88,6 +89,7 @@ func TestCrowdSecDecidesAndTakesBack(t *testing.T) {
 // What an operator has unbanned stays so when everything is told again, as after a
 // restart; what is cut by bans.max_duration is not prolonged by that.
 func TestAnUnbanOfADecisionSticks(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", func(c *config.Config) { c.Bans.MaxDuration = config.Duration(time.Hour) })
 	p, long, other := netip.MustParsePrefix("203.0.113.7/32"), netip.MustParsePrefix("203.0.113.8/32"), netip.MustParsePrefix("203.0.113.9/32")
 	until := time.Now().Add(30 * time.Minute)
@@ -126,6 +128,7 @@ func TestAnUnbanOfADecisionSticks(t *testing.T) {
 // A decision that cannot become a ban keeps no other out, and what was taken back is
 // lifted all the same.
 func TestADecisionThatIsRefusedStopsNoOther(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", func(c *config.Config) { c.Limits.LivePerOrigin, c.Limits.StoredPerOrigin = 10, 10 })
 	until := time.Now().Add(time.Hour)
 	decision := func(p string) crowdsec.Decision {
@@ -153,6 +156,7 @@ func TestADecisionThatIsRefusedStopsNoOther(t *testing.T) {
 
 // Where the longer of two decisions is taken back, the ban ends with the other.
 func TestADecisionTakenBackShortensTheBan(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	p, now := netip.MustParsePrefix("203.0.113.7/32"), time.Now()
 	short, long := crowdsec.Decision{Prefix: p, Until: now.Add(4 * time.Hour)}, crowdsec.Decision{Prefix: p, Until: now.Add(168 * time.Hour)}

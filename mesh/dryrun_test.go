@@ -10,6 +10,7 @@ import (
 
 // A dry run says what would change, and changes nothing: the root, which covers every record, stays.
 func TestDryRunChangesNothing(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", nil)
 	ban(t, a, "203.0.113.7/32", "203.0.113.8/32")
 	root := status(t, a).Root
@@ -39,6 +40,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 
 // A ban is answered with the end that holds, which may be later than asked for, or earlier.
 func TestABanIsAnsweredWithWhatHolds(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", nil)
 	now := time.Now()
 	most := time.Duration(a.cfg.Bans.MaxDuration)
@@ -66,6 +68,7 @@ func TestABanIsAnsweredWithWhatHolds(t *testing.T) {
 
 // What a list says of each ban is what is stored.
 func TestBansOfAListKeepTheirJailsStartsAndEnds(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", nil)
 	start := control.At(time.Now().Add(-time.Hour))
 	until := control.UntilAt(time.Now().Add(time.Hour))

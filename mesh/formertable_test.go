@@ -62,6 +62,7 @@ func TestTheTableOfAnEarlierRunIsRemoved(t *testing.T) {
 }
 
 func TestStatusSaysThatAFormerTableStays(t *testing.T) {
+	t.Parallel()
 	var removed int
 	remove := func(context.Context, string) error {
 		removed++

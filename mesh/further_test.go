@@ -10,6 +10,7 @@ import (
 
 // What status warns of, doctor does not call well: it takes the words from there, where it does not look for itself.
 func TestTheDoctorSaysWhatStatusWarnsOf(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	a.trouble.former, a.trouble.table = "router0", "the table of an earlier run is still there"
 	if err := a.store.Block(t.Context(), "router9"); err != nil {

@@ -32,6 +32,7 @@ func encrypted(t *testing.T, change func(*config.Config)) func(*config.Config) {
 }
 
 func TestAMachineIsLetInOnTheGossipsPort(t *testing.T) {
+	t.Parallel()
 	a := started(t, "server1", encrypted(t, func(c *config.Config) {
 		c.Bans.MaxDuration, c.Quorum.Default, c.Limits.LivePerOrigin, c.Enforce.Limit = config.Duration(24*time.Hour), 2, 5000, 7
 	}))
@@ -78,6 +79,7 @@ func TestAMachineIsLetInOnTheGossipsPort(t *testing.T) {
 
 // The gossip takes streams before the agent that answers them is whole.
 func TestAGuestIsSentAwayUntilTheAgentIsReady(t *testing.T) {
+	t.Parallel()
 	a := started(t, "server1", encrypted(t, nil))
 	r, err := a.Invite(t.Context(), control.InviteCall{Life: 900})
 	if err != nil {
@@ -98,6 +100,7 @@ func TestAGuestIsSentAwayUntilTheAgentIsReady(t *testing.T) {
 }
 
 func TestWithoutAKeyNobodyIsInvited(t *testing.T) {
+	t.Parallel()
 	a := started(t, "server1", nil)
 	if _, err := a.Invite(t.Context(), control.InviteCall{Life: 900}); err == nil || !strings.Contains(err.Error(), "not encrypted") {
 		t.Errorf("%v", err)
@@ -105,6 +108,7 @@ func TestWithoutAKeyNobodyIsInvited(t *testing.T) {
 }
 
 func TestAMachineThatWouldCountForNothingIsNotLetIn(t *testing.T) {
+	t.Parallel()
 	a := started(t, "server1", encrypted(t, func(c *config.Config) { c.Limits.Members = []string{"server1"} }))
 	r, err := a.Invite(t.Context(), control.InviteCall{Life: 900, Addr: []string{"192.0.2.1:7946"}})
 	if err != nil {

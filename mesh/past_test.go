@@ -23,6 +23,7 @@ func past(t *testing.T, a *Agent, q control.HistoryQuery) []control.Past {
 }
 
 func TestHistoryTellsWhatBecameOfABan(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", nil)
 	p := netip.MustParsePrefix("203.0.113.7/32")
 	until := control.UntilAt(time.Now().Add(time.Hour))
@@ -66,6 +67,7 @@ func TestHistoryTellsWhatBecameOfABan(t *testing.T) {
 }
 
 func TestHistoryOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	in := func(c *config.Config) { c.DataDir = dir }
 	a, stop := startedBy(t, time.Now, "alone", in)
@@ -82,6 +84,7 @@ func TestHistoryOutlivesTheAgent(t *testing.T) {
 }
 
 func TestWithoutEntriesNothingIsRemembered(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", func(c *config.Config) { c.History.MaxEntries = 0 })
 	if _, err := a.History(t.Context(), control.HistoryQuery{}); err == nil {
 		t.Error("no error says that nothing is remembered")
@@ -89,6 +92,7 @@ func TestWithoutEntriesNothingIsRemembered(t *testing.T) {
 }
 
 func TestReloadChangesTheBoundsOfTheHistory(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", nil)
 	ban(t, a, "203.0.113.7/32", "203.0.113.8/32", "203.0.113.9/32")
 	eventually(t, "the history tells of all", func() bool { return len(past(t, a, control.HistoryQuery{})) == 3 })
@@ -107,6 +111,7 @@ func TestReloadChangesTheBoundsOfTheHistory(t *testing.T) {
 }
 
 func TestStatsNameSystemsAndCountries(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	asn, country := filepath.Join(dir, "asn.mmdb"), filepath.Join(dir, "country.mmdb")
 	writeMMDB(t, asn, map[string]any{

@@ -72,6 +72,7 @@ func TestQuorumWaitNamesTheNearestJail(t *testing.T) {
 // TestBanWaitsForItsQuorum: at once everywhere in the mesh, at the conductor
 // when the second router has seen it too.
 func TestBanWaitsForItsQuorum(t *testing.T) {
+	t.Parallel()
 	sim, commit := simulated(t, nil)
 	quorum := config.Quorum{Default: 2}
 	a := started(t, "router1", func(c *config.Config) { c.Commit, c.Quorum = commit, quorum })

@@ -57,6 +57,7 @@ func TestAStoreRemembersWhoseItIs(t *testing.T) {
 }
 
 func TestARenamedRouterIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	a.trouble.former = "router5"
 	s, err := a.Status(t.Context())

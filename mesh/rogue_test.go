@@ -48,6 +48,7 @@ func banned(t *testing.T, at *Agent, jail, prefix string) {
 // TestTheInternetInWidePrefixesNeedsAWord: under 56 names, four /8 each, so that
 // no cap of a name is reached.
 func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
+	t.Parallel()
 	sim, commit := simulated(t, nil)
 	a := started(t, "router1", func(c *config.Config) { c.Commit = commit })
 	n := 0
@@ -96,6 +97,7 @@ func TestTheInternetInWidePrefixesNeedsAWord(t *testing.T) {
 // TestTheInternetInWidePrefixesWaitsAtEveryExit: a router without a conductor blocks
 // nothing of it either, in no feed, before an operator confirms it there.
 func TestTheInternetInWidePrefixesWaitsAtEveryExit(t *testing.T) {
+	t.Parallel()
 	a := started(t, "server1", func(c *config.Config) { c.HTTP.Listen = "127.0.0.1:0" })
 	for i := range 56 {
 		var wide []netip.Prefix
@@ -149,6 +151,7 @@ func TestTheInternetInWidePrefixesWaitsAtEveryExit(t *testing.T) {
 // TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay: somebody who has the gossip
 // key ends this router's lease in its own name, and blocks it.
 func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
+	t.Parallel()
 	sim, commit := simulated(t, nil)
 	admins := netip.MustParsePrefix("198.51.100.0/24")
 	a := started(t, "router1", func(c *config.Config) {
@@ -205,6 +208,7 @@ func TestWhatARouterNeedsIsExemptOnItWhateverRecordsSay(t *testing.T) {
 // TestNamesAreNoQuorum: neither several names that nobody has, nor one of them
 // with an operator's jail.
 func TestNamesAreNoQuorum(t *testing.T) {
+	t.Parallel()
 	sim, commit := simulated(t, nil)
 	a := started(t, "router1", func(c *config.Config) { c.Commit, c.Quorum = commit, config.Quorum{Default: 2} })
 	victim := netip.MustParsePrefix("203.0.113.1/32")
@@ -224,6 +228,7 @@ func TestNamesAreNoQuorum(t *testing.T) {
 }
 
 func TestStatusSaysWhoBlocked(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", nil)
 	if err := a.store.Block(t.Context(), "router2"); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 )
 
 func TestWhatFail2banHoldsIsTakenInWithItsTimes(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", func(c *config.Config) {
 		c.Share.ExceptJails = []string{"private"}
 		c.Bans.MinDuration = config.Duration(10 * time.Minute)
@@ -64,6 +65,7 @@ func TestWhatFail2banHoldsIsTakenInWithItsTimes(t *testing.T) {
 
 // What another run fed to a jail, and nobody has emptied yet, is the mesh's and not this router's own.
 func TestWhatWasFedOnceIsNotTakenIn(t *testing.T) {
+	t.Parallel()
 	a := started(t, "router1", func(c *config.Config) { c.Fail2ban.Client = "/nonexistent/fail2ban-client" })
 	if err := saveMeshJails(t.Context(), a.store, []string{"mesh"}); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 // Each ban after an unban is a new offence, and begins later than the one that
 // was lifted: in the future, where this is done faster than in real life.
 func TestUnbanLiftsWhatIsBannedHoweverLateItBegins(t *testing.T) {
+	t.Parallel()
 	a := started(t, "alone", nil)
 	for round := range 4 {
 		ban(t, a, "203.0.113.7/32")

@@ -133,7 +133,7 @@ func TestBothSidesOfACutCommit(t *testing.T) {
 		_, err := admin.Do(conductorsim.ControlRequest{Do: "admin", User: "ann", Op: op, Config: config})
 		return err
 	}
-	for round := 0; round < 5 || round < 25 && time.Since(began) < 40*time.Second; round++ {
+	for round := 0; round < 5 || round < 25 && time.Since(began) < 15*time.Second; round++ {
 		for i := range 4 {
 			ban(left[i%3], fmt.Sprintf("198.51.100.%d/32", 10*round+i))
 			ban(right[i%2], fmt.Sprintf("203.0.113.%d/32", 10*round+i))
