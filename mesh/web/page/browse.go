@@ -133,9 +133,9 @@ var sortable = []struct{ text, sort, sorted, class string }{
 	{"Routers", "routers", "descending", ""},
 	{"Jails", "jail", "ascending", ""},
 	{"Failures", "failures", "descending", "right spare"},
-	{"Banned", "start", "descending", ""},
+	{"Banned", "start", "descending", "spare"},
 	{"Ends", "until", "ascending", "spare"},
-	{"State", "", "", ""},
+	{"State", "", "", "spare"},
 }
 
 // serveBans serves one page of the list of bans.

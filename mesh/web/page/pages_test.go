@@ -92,8 +92,9 @@ func TestAnAddressHasAPage(t *testing.T) {
 func TestARouterHasAPage(t *testing.T) {
 	f := newFake()
 	f.bans = manyBans(30)
-	f.status.Blocked = []string{"router3"}
+	f.status.Blocked = []string{"router3", "x; reboot"}
 	p := idlePage(t, f)
+	wants(t, "a name for a shell", text(t, p, "/router?name=x%3B+reboot"), "banmesh revoke --origin &#39;x; reboot&#39; --unblock")
 	wants(t, "the leader", text(t, p, "/router?name=router2"), "leads", "&#43;12 ms", "192.0.2.2:7946", "All 30", `href="/bans?router=router2"`)
 	wants(t, "a blocked one", text(t, p, "/router?name=router3"), "none of its bans counts", "banmesh revoke --origin router3 --unblock", "no answer")
 	wants(t, "one that has gone", text(t, p, "/router?name=old"), "No member of the mesh has that name; its bans count until they end")

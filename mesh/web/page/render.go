@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+
+	"banmesh/internal/shell"
 )
 
 //go:embed templates/*.html
@@ -27,6 +29,7 @@ func parse(a *assets) (*template.Template, error) {
 		"counted":    counted,
 		"wide":       wide,
 		"phrases":    phrases,
+		"shell":      shell.Quote,
 		"pages":      pagesOf,
 		"bansOf":     func(router string) string { return filter{Router: router}.link("", "") },
 		"bansIn":     func(jail string) string { return filter{Jail: jail}.link("", "") },

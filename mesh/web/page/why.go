@@ -19,15 +19,17 @@ const (
 
 // answer says why an address is banned or not.
 type answer struct {
-	Query     string
-	Trouble   string // what is wrong with the query
-	Pill      pill
-	Sentence  string
-	Bans      []foundBan
-	Lifts     []foundLift
-	Allows    []foundAllow
-	NeverBans []control.WhyNeverBan
-	More      int // records beyond shownRecords
+	Query       string
+	Trouble     string // what is wrong with the query
+	Pill        pill
+	Sentence    string
+	AtConductor string // whether the conductor has it; shown where there is one
+	Further     string
+	Bans        []foundBan
+	Lifts       []foundLift
+	Allows      []foundAllow
+	NeverBans   []control.WhyNeverBan
+	More        int // records beyond shownRecords
 }
 
 type foundBan struct {
@@ -96,17 +98,19 @@ func (a *answer) fill(why *control.Why, now time.Time) {
 	a.Query = why.IP
 	switch {
 	case why.Effective && why.Committed:
-		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned, and the conductor has it"
+		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned."
+		a.AtConductor = "The conductor has it"
 		if why.CommittedSince != 0 {
-			a.Sentence += " since " + stampAt(why.CommittedSince.Time(), now).Full
+			a.AtConductor += " since " + stampAt(why.CommittedSince.Time(), now).Full
 		}
-		a.Sentence += "."
+		a.AtConductor += "."
 	case why.Effective && why.WaitsForQuorum != nil:
 		q := why.WaitsForQuorum
-		a.Pill = pill{"bad", "Banned"}
-		a.Sentence = fmt.Sprintf("It is banned. The conductor gets it when %d routers have seen it in jail %s; %d have.", q.Needed, q.Jail, q.Seen)
+		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned."
+		a.AtConductor = fmt.Sprintf("The conductor gets it when %d routers have seen it in jail %s; %d have.", q.Needed, q.Jail, q.Seen)
 	case why.Effective:
-		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned. The conductor does not have it."
+		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned."
+		a.AtConductor = "The conductor does not have it."
 	case why.Banned:
 		a.Pill, a.Sentence = pill{"warn", "Banned without effect"}, "It is banned, and the ban has no effect: "+why.ReasonNotEffective+"."
 	case why.Known:
@@ -114,15 +118,17 @@ func (a *answer) fill(why *control.Why, now time.Time) {
 	default:
 		a.Pill, a.Sentence = pill{"ok", "Not banned"}, "It is not banned, and nothing is known of it."
 	}
+	var further []string
 	if len(why.Except) > 0 {
-		a.Sentence += " Exempt from that: " + some(texts(why.Except)) + "."
+		further = append(further, "Exempt from that: "+some(texts(why.Except))+".")
 	}
 	if why.Inside > 0 {
-		a.Sentence += fmt.Sprintf(" Inside, %s banned.", counted(why.Inside, "smaller one is", "smaller ones are"))
+		further = append(further, fmt.Sprintf("Inside, %s banned.", counted(why.Inside, "smaller one is", "smaller ones are")))
 	}
 	if why.Times > 1 {
-		a.Sentence += fmt.Sprintf(" It was banned %s, by %s.", counted(why.Times, "time", "times"), counted(why.Origins, "router", "routers"))
+		further = append(further, fmt.Sprintf("It was banned %s, by %s.", counted(why.Times, "time", "times"), counted(why.Origins, "router", "routers")))
 	}
+	a.Further = strings.Join(further, " ")
 	a.records(why, now)
 }
 
