@@ -157,14 +157,15 @@ func (c *console) values(ctx context.Context, flag string) []string {
 	switch flag {
 	case "jail":
 		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
-			s, err := cl.Stats(ctx, control.StatsQuery{Top: maxCompletions})
+			// All of a long history takes longer than anybody waits.
+			s, err := cl.Stats(ctx, control.StatsQuery{Since: control.At(c.now().AddDate(0, 0, -7)), Top: maxCompletions})
 			for _, j := range s.Jails {
 				out = append(out, j.Name)
 			}
 			return out, err
 		})
 	case "origin":
-		return c.members(ctx)
+		return c.members(ctx, func(control.Member) bool { return true })
 	case "sort":
 		return slices.Clone(control.ListSorts)
 	case "event":
@@ -205,7 +206,7 @@ func (c *console) arguments(ctx context.Context, command, current string) []stri
 			return out, err
 		})
 	case "forget":
-		return c.members(ctx)
+		return c.members(ctx, func(m control.Member) bool { return m.State != "alive" })
 	case "keyring use", "keyring remove":
 		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
 			r, err := cl.Keyring(ctx, control.KeyringCall{Op: "list"})
@@ -230,11 +231,13 @@ func (c *console) known(ctx context.Context, get func(context.Context, *control.
 	return slices.DeleteFunc(out, func(s string) bool { return strings.ContainsAny(s, " \t\n\\'\"$`;&|<>()*?[]{}!#~") })
 }
 
-func (c *console) members(ctx context.Context) []string {
+func (c *console) members(ctx context.Context, which func(control.Member) bool) []string {
 	return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
 		members, err := cl.Members(ctx)
 		for _, m := range members {
-			out = append(out, m.Name)
+			if which(m) {
+				out = append(out, m.Name)
+			}
 		}
 		return out, err
 	})
