@@ -466,6 +466,14 @@ func (w *world) ban(i int, q store.BanRequest) {
 	if got := banned[0].Until; says && got != o.until {
 		w.fail("%s: ban of %v until %s is answered with %s, want %s", n.name, q.Prefix, w.show(q.Until), w.show(got), w.show(o.until))
 	}
+	for _, e := range n.s.List(store.Query{Prefix: q.Prefix}) {
+		for _, r := range e.Records {
+			known := slices.ContainsFunc(v.held, func(b *op) bool { return b.prefix == e.Prefix && b.offence.start == r.Start })
+			if says && q.Start == 0 && e.Prefix == q.Prefix && r.Origin == n.name && r.Start > now && !known {
+				w.fail("%s: a ban of %v, given at %s, starts at %s", n.name, q.Prefix, w.show(now), w.show(r.Start))
+			}
+		}
+	}
 	w.touched[i] = true
 }
 

@@ -24,8 +24,14 @@ var (
 	agents  = flag.Bool("agents", false, "show the agents' logs")
 )
 
-// simulate runs one world in a bubble.
+// simulate runs one world in a bubble. In a world one thing happens after the other: a second processor would spend its time
+// looking for work.
 func simulate(t *testing.T, cfg world.Config) (r world.Result) {
+	t.Helper()
+	return simulateOn(t, 1, cfg)
+}
+
+func simulateOn(t *testing.T, processors int, cfg world.Config) (r world.Result) {
 	t.Helper()
 	dir, remove, err := world.Dir()
 	if err != nil {
@@ -42,8 +48,7 @@ func simulate(t *testing.T, cfg world.Config) (r world.Result) {
 	if *agents {
 		cfg.Log = slog.NewTextHandler(os.Stderr, nil)
 	}
-	// In a world one thing happens after the other: a second processor would spend its time looking for work.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
 	began, cpu := time.Now(), used()
 	synctest.Test(t, func(t *testing.T) { r = world.Run(cfg) })
 	took := time.Since(began)
@@ -68,10 +73,12 @@ func TestWorld(t *testing.T) {
 // TestSameSeedSameTrace: what happens, and what all agree on at each quiet point, depends on the seed alone.
 func TestSameSeedSameTrace(t *testing.T) {
 	need.Long(t)
-	cfg := world.Config{Seed: max(*oneSeed, 11), Members: 3, Length: 20 * time.Minute}
+	cfg := world.Config{Seed: max(*oneSeed, 11), Members: 5, Length: 20 * time.Minute}
 	first := simulate(t, cfg)
-	if again := simulate(t, cfg); again.Trace != first.Trace {
-		t.Errorf("seed %d: trace %x, then %x", cfg.Seed, first.Trace, again.Trace)
+	for _, processors := range []int{1, 2} {
+		if again := simulateOn(t, processors, cfg); again.Trace != first.Trace {
+			t.Errorf("seed %d: trace %x, then, on %d processors, %x", cfg.Seed, first.Trace, processors, again.Trace)
+		}
 	}
 }
 
