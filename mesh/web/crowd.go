@@ -10,9 +10,10 @@ import (
 	"sync"
 )
 
-// crowd is a listener that limits the simultaneous connections, of one host and of all. Hosts that hold connections open must
-// not keep everybody else out: where there is no room, a connection whose request is not being answered gives way. That is the
-// oldest of the host that has most of those; the one that has just come asks at once and is answered, as long as those that
+// crowd is a listener that limits the simultaneous connections, of one host and of all. Who holds connections open must not keep
+// others out, those on the same host included: on loopback all users of this machine are one host. So where there is no room, a
+// connection whose request is not being answered gives way. That is the oldest of the host that has its share, or else of the
+// host that has most of those; the one that has just come asks at once and is answered, as long as those that
 // gave way do not come back faster than it can ask. A host's requests that are being answered do not count: a viewer who follows
 // the page's stream must not lose the next request to hosts with one idle connection each.
 type crowd struct {
@@ -62,11 +63,12 @@ func (l *crowd) Accept() (net.Conn, error) {
 func (l *crowd) enter(c *crowdConn) (gone *crowdConn, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.hosts[c.host] >= l.perHost {
-		return nil, false
-	}
-	if len(l.open) >= l.most {
-		if gone = l.idlest(); gone == nil {
+	if crowded := l.hosts[c.host] >= l.perHost; crowded || len(l.open) >= l.most {
+		among := ""
+		if crowded {
+			among = c.host
+		}
+		if gone = l.idlest(among); gone == nil {
 			return nil, false
 		}
 		l.remove(gone)
@@ -78,8 +80,9 @@ func (l *crowd) enter(c *crowdConn) (gone *crowdConn, ok bool) {
 	return gone, true
 }
 
-// idlest is the connection that gives way, nil where all requests are being answered. Called with the lock held.
-func (l *crowd) idlest() (found *crowdConn) {
+// idlest is the connection that gives way, of one host unless that is "", nil where all requests are being answered. Called with
+// the lock held.
+func (l *crowd) idlest(host string) (found *crowdConn) {
 	idle := make(map[string]int)
 	for c := range l.open {
 		if c.busy == 0 {
@@ -87,7 +90,7 @@ func (l *crowd) idlest() (found *crowdConn) {
 		}
 	}
 	for c := range l.open {
-		if c.busy > 0 {
+		if c.busy > 0 || host != "" && c.host != host {
 			continue
 		}
 		if found == nil || idle[c.host] > idle[found.host] || idle[c.host] == idle[found.host] && c.turn < found.turn {

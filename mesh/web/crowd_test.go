@@ -47,10 +47,11 @@ func TestOneHostCannotHoldOthersOff(t *testing.T) {
 			return nil
 		}
 	}
-	var first net.Conn
-	for range 3 {
+	asked := make([]*crowdConn, 3)
+	for i := range asked {
 		dial("127.0.0.1")
-		first = next()
+		asked[i] = next().(*crowdConn)
+		asked[i].answering(1)
 	}
 	refused := dial("127.0.0.1")
 	_ = refused.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -61,15 +62,36 @@ func TestOneHostCannotHoldOthersOff(t *testing.T) {
 	if at := next().RemoteAddr().(*net.TCPAddr).IP.String(); at != "127.0.0.2" {
 		t.Errorf("the one taken is from %s, want the other host's", at)
 	}
-	first.Close()
-	first.Close() // twice gives back one place
+	asked[0].Close()
+	asked[0].Close() // twice gives back one place
 	dial("127.0.0.1")
-	next()
+	next().(*crowdConn).answering(1)
 	dial("127.0.0.1")
 	select {
 	case c := <-taken:
 		t.Errorf("one more than its share is taken of %v", c.RemoteAddr())
 	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// TestIdleConnectionsKeepNobodyOfTheSameHostOut: on loopback, any user of this machine can open all that one host may have.
+func TestIdleConnectionsKeepNobodyOfTheSameHostOut(t *testing.T) {
+	base, _ := serve(t, newServer(t, Config{}), "127.0.0.1:0")
+	for range 2 * maxPerHost {
+		c, err := net.DialTimeout("tcp", base[len("http://"):], 20*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte("G"))
+	}
+	c := http.Client{Timeout: readWithin * 3 / 5, Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 3 {
+		r, err := c.Get(base + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
 	}
 }
 

@@ -5,5 +5,5 @@
 // no lock while a slow terminal reads them.
 //
 // Serve owns one goroutine, the HTTP server. Each connection has one, and each stream of events a second, which ends the stream
-// when the agent stops. The package has no locks.
+// when the agent stops. users bounds what one user takes up; its lock, the only one, is a leaf.
 package server

@@ -19,9 +19,15 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, cred)
 }
 
+// callerOf returns the credentials that withPeer stored.
+func callerOf(ctx context.Context) (peercred.Credentials, bool) {
+	cred, ok := ctx.Value(peerKey{}).(peercred.Credentials)
+	return cred, ok
+}
+
 // peerAttr names the caller for the log.
 func peerAttr(ctx context.Context) slog.Attr {
-	cred, ok := ctx.Value(peerKey{}).(peercred.Credentials)
+	cred, ok := callerOf(ctx)
 	if !ok {
 		return slog.String("caller", "unknown")
 	}

@@ -38,6 +38,7 @@ type Server struct {
 	agent  Agent
 	logger *slog.Logger
 	http   *http.Server
+	users  *users
 	// stopping ends the streams, for which a clean shutdown would wait.
 	stopping chan struct{}
 }
@@ -50,10 +51,11 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{agent: c.Agent, logger: c.Logger, stopping: make(chan struct{})}
+	s := &Server{agent: c.Agent, logger: c.Logger, stopping: make(chan struct{}), users: newUsers(c.Logger)}
 	s.http = &http.Server{
-		Handler:           s.routes(),
+		Handler:           s.users.turn(s.routes()),
 		ConnContext:       withPeer,
+		ConnState:         s.users.connState,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       time.Minute,
 		IdleTimeout:       time.Minute,
