@@ -27,7 +27,8 @@ func (m *Mesh) findAddress(ctx context.Context) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.tune.NameCheck)
 	defer cancel()
 	var targets []netip.AddrPort
-	for _, a := range m.known.first(ctx, maxNameChecks) {
+	addrs, _ := m.known.first(ctx, maxNameChecks)
+	for _, a := range addrs {
 		if ap, err := netip.ParseAddrPort(a); err == nil {
 			targets = append(targets, ap)
 		}

@@ -201,9 +201,8 @@ func (k *known) hosts() []string {
 	return out
 }
 
-// first lists at most n addresses to ask at the start, seeds first.
-func (k *known) first(ctx context.Context, n int) []string {
-	var out []string
+// first lists at most n addresses to ask at the start, those of seeds first, and says how many those are.
+func (k *known) first(ctx context.Context, n int) (out []string, seeds int) {
 	add := func(a string) {
 		if len(out) < n && a != k.m.addr() && !slices.Contains(out, a) {
 			out = append(out, a)
@@ -219,6 +218,7 @@ func (k *known) first(ctx context.Context, n int) []string {
 			add(a)
 		}
 	}
+	seeds = len(out)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, e := range k.members {
@@ -226,7 +226,7 @@ func (k *known) first(ctx context.Context, n int) []string {
 			add(e.Addr)
 		}
 	}
-	return out
+	return out, seeds
 }
 
 // resolve turns a seed into ip:port. memberlist's own resolver would begin with a DNS query of type ANY over TCP.

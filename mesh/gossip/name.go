@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"banmesh/mesh/packed"
@@ -71,25 +72,30 @@ func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 const maxNameChecks = 8
 
 // searchName asks the seeds and known members whether another live member has our name. A holder that nobody reaches is most
-// likely an earlier run of this member and does not count. Neither does one member's word against all others: otherwise a
-// single key holder could keep any router from starting.
+// likely an earlier run of this member and does not count. Neither does one member's word against all others, nor any number of
+// members against the seeds, which an operator named: a holder of the key can make up members, and could otherwise keep any
+// router from starting.
 func (m *Mesh) searchName(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.tune.NameCheck)
 	defer cancel()
-	addrs := m.known.first(ctx, maxNameChecks)
-	said := make(chan verdict, len(addrs))
-	for _, a := range addrs {
-		go func() { said <- m.holder(ctx, a) }()
+	addrs, seeds := m.known.first(ctx, maxNameChecks)
+	type vote struct {
+		verdict
+		seed bool
 	}
-	at, taken, free := "", make(map[string]bool), make(map[string]bool)
+	said := make(chan vote, len(addrs))
+	for i, a := range addrs {
+		go func() { said <- vote{m.holder(ctx, a), i < seeds} }()
+	}
+	at, votes := "", []vote{}
 	for range addrs {
 		select {
 		case v := <-said:
-			switch {
-			case v.at != "":
-				at, taken[voice(v.by)] = v.at, true
-			case v.answered:
-				free[voice(v.by)] = true
+			if v.at != "" {
+				at = v.at
+			}
+			if v.at != "" || v.answered {
+				votes = append(votes, v)
 			}
 			continue
 		case <-ctx.Done():
@@ -99,10 +105,21 @@ func (m *Mesh) searchName(ctx context.Context) error {
 		}
 		break // silent members cannot be asked; a conflict shows later
 	}
-	switch {
-	case len(taken) == 0:
-		return nil
+	anySeed := slices.ContainsFunc(votes, func(v vote) bool { return v.seed })
 	// By hosts, not by names: one machine can claim any number of names.
+	taken, free := make(map[string]bool), make(map[string]bool)
+	for _, v := range votes {
+		switch {
+		case anySeed && !v.seed:
+		case v.at != "":
+			taken[voice(v.by)] = true
+		default:
+			free[voice(v.by)] = true
+		}
+	}
+	switch {
+	case at == "":
+		return nil
 	case len(taken) > len(free):
 		return fmt.Errorf("%w: another live member at %s is named %s; give each router its own name", ErrNameTaken, at, m.cfg.Name)
 	}

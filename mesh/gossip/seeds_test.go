@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"banmesh/internal/sim/simnet"
+	"banmesh/mesh/packed"
 )
 
 // alone is a member on a loopback port of its own.
@@ -134,6 +136,53 @@ func TestANameIsNotTakenOnOneWord(t *testing.T) {
 		}
 		fl.wait(time.Minute, "all to be there again", fl.whole)
 	})
+}
+
+// TestMadeUpMembersTakeNoName: more of them than honest members say that a restarting one's name is taken. Its seed does not.
+func TestMadeUpMembersTakeNoName(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		ring, err := newKeyring([][]byte{testKey})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		defer close(stop)
+		nd := fl.nodes[2]
+		fl.stop(nd)
+		fl.wait(time.Minute, "its death", func() bool { return fl.nodes[0].mesh.table.alive() == 2 })
+		for i := range 5 {
+			host, err := fl.net.Attach(hostAddr(60 + i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			go squat(host, ring, nd.name, stop)
+			remember(t, nd, fmt.Sprintf("rogue%d", i), host.Addr().String())
+		}
+		if err := fl.start(nd, func(c *Config) { c.Join = []string{fl.nodes[0].addr.String()} }); err != nil {
+			t.Fatalf("made-up members keep a router from starting: %v", err)
+		}
+		if nd.mesh.Squatter() == "" {
+			t.Error("the router does not say that its name was claimed")
+		}
+		fl.wait(time.Minute, "all to be there again", fl.whole)
+	})
+}
+
+// remember adds a member to those that a node, stopped, knows from before.
+func remember(t *testing.T, nd *node, name, addr string) {
+	t.Helper()
+	var f knownFile
+	if b, ok := nd.set.Meta(knownKey); ok {
+		if err := packed.Decode(b[1:], 2, &f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Members = append(f.Members, knownMember{Name: name, Addr: addr, Seen: time.Now().Unix()})
+	b := encode(0, f)
+	b[1] = knownVersion
+	if err := nd.set.SaveMeta(t.Context(), knownKey, b[1:]); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // squat answers each who with the name.
