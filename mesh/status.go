@@ -156,7 +156,7 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 	if text := a.heldWarning(); text != "" {
 		w = append(w, text)
 	}
-	w = append(w, a.trouble.lifts.Warnings(time.Now())...)
+	w = append(w, a.trouble.lifts.Warnings(time.Now(), s.Bans.Own)...)
 	if a.crowdsec != nil {
 		if text := a.crowdsec.Trouble(); text != "" {
 			w = append(w, text)
@@ -167,6 +167,9 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 	}
 	w = append(w, a.mesh.Unanswered()...)
 	w = append(w, a.mesh.Knocks()...)
+	if text := a.mesh.KeyNews(); text != "" {
+		w = append(w, text)
+	}
 	if at := a.mesh.Squatter(); at != "" {
 		warn("somebody at %s said at the start that it is %s, and the other members did not confirm it: look at who has the gossip key there", at, a.cfg.Name)
 	}

@@ -141,6 +141,16 @@ func TestKeysAreRotatedWhileBansFlow(t *testing.T) {
 		if keys, err := LoadKeyring(path); err != nil || len(keys) != 1 || base64.StdEncoding.EncodeToString(keys[0]) != fresh {
 			t.Errorf("the keyring file holds %d keys, %v; want the new one", len(keys), err)
 		}
+		if w := m.KeyNews(); w != "" {
+			t.Errorf("the member whose operator changed the keys warns of it: %q", w)
+		}
+		if w := nd.mesh.KeyNews(); !strings.Contains(w, "3 times") || !strings.Contains(w, "remove of "+nameOf(t, old)+" by "+fl.nodes[0].name) {
+			t.Errorf("another member says of it: %q", w)
+		}
+		time.Sleep(keyNewsFor + time.Minute)
+		if w := nd.mesh.KeyNews(); w != "" {
+			t.Errorf("an hour later: %q", w)
+		}
 		for _, o := range fl.nodes {
 			if n := o.mesh.Stats().Dropped["no key"]; n != 0 {
 				t.Errorf("%s dropped %d packets for want of a key", o.name, n)

@@ -61,6 +61,7 @@ type Mesh struct {
 	server      chan struct{} // slots for the exchanges being served
 	rotate      sync.Mutex    // held during a key change requested here: one at a time
 	keyMu       sync.Mutex    // held while the own ring and its file change; taken after rotate
+	keyNews     keyNews
 	events      chan MemberEvent
 	warned      onceEach
 	views       viewWatch

@@ -337,6 +337,7 @@ func (m *Mesh) keyStep(s *messages, k keyCall, from string) error {
 			return err
 		}
 	}
+	m.keyNews.note(op, k.Name, k.From, from, m.cfg.Now())
 	m.log.Warn("keyring changed by another member", "op", keyOpNames[op], "key", k.Name, "caller", k.From, "from", from)
 	return nil
 }

@@ -58,6 +58,9 @@ func TestOneWithTheKeyCannotPartTheMesh(t *testing.T) {
 			if a, err := r.call(nd, "r001", keyRemove, KeyName(testKey), nil); err != nil || a.Error == "" {
 				t.Errorf("%s forgets the key in use: %+v, %v", nd.name, a, err)
 			}
+			if w := nd.mesh.KeyNews(); !strings.Contains(w, "install of "+KeyName(own)+" by r001 at "+r.host.Addr().Addr().String()) {
+				t.Errorf("%s says of the key that somebody added: %q", nd.name, w)
+			}
 		}
 		for i, nd := range fl.nodes {
 			if names := nd.mesh.ring.names(); names[0] != KeyName(testKey) {

@@ -38,7 +38,7 @@ func TestFiftyMadeUpMembersAreToldInAFewLines(t *testing.T) {
 	}
 	for what, said := range map[string][]string{
 		"members": Members("192.0.2.1:7946", members, now), "fail2bans": Unnotified("self", unnotified), "allows": WideAllows(allows),
-		"records": Unreadable("self", unreadable), "lifts": lifts.Warnings(now),
+		"records": Unreadable("self", unreadable), "lifts": lifts.Warnings(now, 1000),
 	} {
 		kinds := map[string]int{"members": 5}[what]
 		if text := strings.Join(said, "\n"); len(said) > 6*max(kinds, 1)+1 || !strings.Contains(text, "45 more") {

@@ -30,7 +30,9 @@ const (
 	liftsFor = time.Hour
 	// manyLifts is from how many bans on status says so: an operator lifts a few. An allow entry is rarely removed elsewhere
 	// than where it was made, and one alone can protect much, so that each is told.
-	manyLifts  = 10
+	manyLifts = 10
+	// fewLifts are enough where they leave this router with fewer bans than they took.
+	fewLifts   = 3
 	maxLifters = 64
 )
 
@@ -83,8 +85,10 @@ func (b *Lifts) forget(now time.Time) {
 	maps.DeleteFunc(b.small, past)
 }
 
-// Warnings names the routers that lifted many bans, or removed an allow entry.
-func (b *Lifts) Warnings(now time.Time) (w []string) {
+// Warnings names the routers that lifted many bans, or most of them, or removed an allow entry; left is how many bans this router
+// has.
+func (b *Lifts) Warnings(now time.Time, left int) (w []string) {
+	many := func(lifted int) bool { return lifted > manyLifts || lifted >= fewLifts && lifted > left }
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.forget(now)
@@ -93,7 +97,7 @@ func (b *Lifts) Warnings(now time.Time) (w []string) {
 	allows := rest.allows
 	for name, minutes := range b.of {
 		n := sumOf(minutes)
-		if n.bans > manyLifts {
+		if many(n.bans) {
 			w = append(w, fmt.Sprintf("%d of this router's bans were lifted by %s in the last hour: if that is not in order, `banmesh revoke --origin %s --block`", n.bans, name, shell.Quote(name)))
 		} else {
 			rest.bans += n.bans
@@ -105,7 +109,7 @@ func (b *Lifts) Warnings(now time.Time) (w []string) {
 	}
 	slices.Sort(w)
 	w = Few(w, "routers lifted many of this router's bans: `banmesh monitor` names them; if they are not yours, somebody has the gossip key")
-	if rest.bans > manyLifts {
+	if many(rest.bans) {
 		w = append(w, fmt.Sprintf("%d of this router's bans were lifted in the last hour by others, a few each: `banmesh monitor` names them; if they are not your routers, somebody has the gossip key", rest.bans))
 	}
 	if allows > 0 {

@@ -33,7 +33,7 @@ func adviceCanBePasted(t *testing.T, name string) {
 	lifts.Note("self", c, now)
 	dot := store.Dot{Log: store.LogID{Origin: name}, Seq: 1}
 	said := slices.Concat(
-		lifts.Warnings(now),
+		lifts.Warnings(now, 1000),
 		Exceeding([]store.Excess{{Origin: name, Bans: 1}}),
 		WideAllows([]store.AllowEntry{{Prefix: netip.MustParsePrefix("0.0.0.0/1"), Origin: name}}),
 		Members("192.0.2.1:7946", []gossip.Member{{Name: name, Addr: "192.0.2.2:7946", State: gossip.Failed}}, now),
