@@ -284,6 +284,7 @@ func (a *Agent) openPeers() {
 		Members:       func() []gossip.Member { return a.mesh.Members() },
 		Send:          func(to string, payload []byte) error { return a.mesh.Send(to, payload) },
 		Trouble:       func() string { return a.fail2ban.notifier.Trouble() },
+		Leads:         func(name string) bool { return a.lead.elector.Status().Leader == name },
 		Heartbeat:     func(from string, body []byte) { a.lead.elector.Receive(from, body) },
 		Reported:      a.lead.reported,
 		MaxDurationOf: a.store.HeardMaxDuration,

@@ -30,6 +30,7 @@ type Config struct {
 	Send    func(to string, payload []byte) error
 	Trouble func() string // why this router's fail2ban cannot be told, "" where it can
 
+	Leads         func(name string) bool                                             // whether this router follows that member
 	Heartbeat     func(from string, body []byte)                                     // of a member that leads or may
 	Reported      func(from string, r Report, committed bool)                        // committed: since what was heard before
 	MaxDurationOf func(from string, most time.Duration)                              // another member's bans.max_duration
@@ -69,7 +70,8 @@ func (m *Messenger) Receive(from string, payload []byte) {
 		m.c.Heartbeat(from, body)
 	case messageReport:
 		var r Report
-		if err = decodeMessage(body, reportFields, &r); err == nil {
+		// Any member can send one: only the leader's is about the commits.
+		if err = decodeMessage(body, reportFields, &r); err == nil && m.c.Leads(from) {
 			m.c.Reported(from, r, m.reports.heard(from, r))
 		}
 	case messageForward:
