@@ -45,7 +45,7 @@ func TestAMachineIsLetInOnTheGossipsPort(t *testing.T) {
 		t.Fatalf("%+v, %v", token, err)
 	}
 	ask := invite.Request{Name: "server2", Machine: "m"}
-	for _, taken := range []string{"server1", "not a name"} {
+	for _, taken := range []string{"server1", "SERVER1", "-x", "not a name"} {
 		if _, err := invite.Ask(t.Context(), token, invite.Request{Name: taken, Machine: "m"}); err == nil {
 			t.Errorf("let in as %q", taken)
 		}

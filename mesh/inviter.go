@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"banmesh/mesh/config"
 	"banmesh/mesh/control"
@@ -46,9 +47,10 @@ func newInviter(cfg *config.Config, set *store.Store, mesh func() *gossip.Mesh, 
 	return i
 }
 
-// A name that left is free again: machines are replaced under their old names.
+// A name that left is free again: machines are replaced under their old names. Case makes no other name: the one who joins would
+// look like the member.
 func (i *inviter) nameTaken(name string) bool {
-	return slices.ContainsFunc(i.mesh().Members(), func(m gossip.Member) bool { return m.Name == name && m.State != gossip.Left })
+	return slices.ContainsFunc(i.mesh().Members(), func(m gossip.Member) bool { return strings.EqualFold(m.Name, name) && m.State != gossip.Left })
 }
 
 // keys are the gossip's, from their file, where a changed one is kept as soon as it counts.

@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-// CheckName allows what is safe in a file name, a log line and a table.
+// CheckName allows what is safe in a file name, a log line, a table and a command line.
 func CheckName(name string) error {
 	if name == "" {
 		return errors.New("is empty: give the router a name that stays the same")
@@ -19,6 +19,10 @@ func CheckName(name string) error {
 	// A DNS label's length (RFC 1035), which host names have anyway.
 	if len(name) > 63 {
 		return errors.New("is longer than 63 characters")
+	}
+	// Commands would read it as an option, and those that are advised name members.
+	if name[0] == '-' {
+		return errors.New("begins with '-'")
 	}
 	for _, r := range name {
 		switch {

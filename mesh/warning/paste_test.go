@@ -66,6 +66,12 @@ func adviceCanBePasted(t *testing.T, name string) {
 			}
 		}
 	}
+	// No name is an option of the command either.
+	for _, text := range Members("192.0.2.1:7946", []gossip.Member{{Name: "--socket=/tmp/s", Addr: "192.0.2.2:7946", State: gossip.Failed}}, now) {
+		if !strings.Contains(text, "`banmesh forget -- --socket=/tmp/s`") {
+			t.Errorf("a name like an option: %q", text)
+		}
+	}
 	if _, err := os.Stat("pwned"); err == nil {
 		t.Error("a command of the name's own ran")
 	}

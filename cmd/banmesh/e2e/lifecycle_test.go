@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -358,6 +361,34 @@ func TestBlocklistIsBannedForADay(t *testing.T) {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 	}
+	// A list behind a redirect to a file of this machine, and one whose URL holds a secret.
+	if err := os.WriteFile(list, []byte("192.0.2.99\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/away" {
+			http.Redirect(w, r, "file://"+list, http.StatusFound)
+			return
+		}
+		io.WriteString(w, "192.0.2.98\n")
+	}))
+	defer site.Close()
+	from := func(url string) (string, error) {
+		cmd := exec.Command(script, url)
+		cmd.Env = append(os.Environ(), "BANMESH_SOCKET="+a.socket, "PATH="+filepath.Dir(banmesh)+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := from(site.URL + "/away"); err == nil {
+		t.Errorf("a redirect to a file is followed: %s", out)
+	}
+	if out, err := from(strings.Replace(site.URL, "http://", "http://user:SECRET@", 1) + "/list?key=SECRET"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out := a.must("why", "192.0.2.98"); strings.Contains(out, "SECRET") || !strings.Contains(out, site.URL+"/list") {
+		t.Errorf("the reason of a list whose URL holds a secret:\n%s", out)
+	}
+	a.must("unban", "192.0.2.98")
 	os.Remove(list)
 	cmd := exec.Command(script, "file://"+list)
 	if out, err := cmd.CombinedOutput(); err == nil {
