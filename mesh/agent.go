@@ -154,7 +154,7 @@ func (a *Agent) startRooms(ctx, work context.Context, rooms *rooms) {
 	if a.enforcement != nil {
 		rooms.start(ctx, "enforce", a.enforcement.run)
 	}
-	rooms.start(ctx, "former jails", a.trouble.jails.run)
+	rooms.start(ctx, "former jails", a.trouble.jails.Run)
 	if a.watchers.listener != nil {
 		rooms.start(ctx, "page", a.watchers.page.Run)
 		rooms.start(ctx, "http", a.serveHTTP)

@@ -131,3 +131,17 @@ func enforceWarnings(e *control.Enforcement) []string {
 	}
 	return nil
 }
+
+// tableTime bounds the removal of a table: the agent starts only after it.
+const tableTime = 5 * time.Second
+
+// removeTable removes the nftables table in a network namespace.
+func (d *Doors) removeTable(ctx context.Context, netns string) error {
+	ctx, cancel := context.WithTimeout(ctx, tableTime)
+	defer cancel()
+	driver, err := d.Kernel(netns, nil)
+	if err != nil {
+		return err
+	}
+	return driver.Remove(ctx)
+}

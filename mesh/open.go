@@ -102,7 +102,7 @@ func (a *Agent) compareWithFormerRuns(ctx context.Context) {
 	if a.trouble.former, err = rememberName(ctx, a.store, a.cfg.Name); err != nil {
 		a.log.Warn("the store does not remember this router's name", "error", err)
 	}
-	if a.trouble.table, err = removeFormerTable(ctx, a.store, a.doors.removeTable, a.cfg.Enforce); err != nil {
+	if a.trouble.table, err = enforce.RemoveFormer(ctx, a.store, a.cfg.Enforce.Driver == "nftables", a.cfg.Enforce.NetNS, a.doors.removeTable); err != nil {
 		a.log.Warn("the store does not remember whether this router has an nftables table", "error", err)
 	}
 }
@@ -148,7 +148,7 @@ func (a *Agent) openFail2ban(ctx context.Context) error {
 	if filled != nil {
 		fills = filled.Jail()
 	}
-	if a.trouble.jails, err = openFormerJails(ctx, a.store, fills, a.emptyJail, a.log); err != nil {
+	if a.trouble.jails, err = jail.OpenFormer(ctx, a.store, fills, a.emptyJail, a.log); err != nil {
 		a.log.Warn("the store does not remember which jail is fed", "error", err)
 	}
 	a.fail2ban.hooks = fail2ban.NewHooks(fail2ban.HooksConfig{
@@ -240,7 +240,7 @@ func (a *Agent) openMeshJail() (fail2ban.MeshJail, error) {
 		return nil, fmt.Errorf("enforce.driver fail2ban: %w", err)
 	}
 	a.enforcement = newEnforcement(driver, a.cfg.Enforce.Driver, a.log)
-	a.enforcement.removed = func(ctx context.Context) error { return a.trouble.jails.forget(ctx, driver.Jail()) }
+	a.enforcement.removed = func(ctx context.Context) error { return a.trouble.jails.Forget(ctx, driver.Jail()) }
 	return driver, nil
 }
 
@@ -272,7 +272,7 @@ func (a *Agent) openNFTables() error {
 	a.enforcement = newEnforcement(enforce.New(enforce.Config{
 		Set: a.store, Driver: driver, Settled: func() bool { return a.mesh.Settled() }, Now: a.clock.now, Random: a.doors.Random, Logger: a.log,
 	}), a.cfg.Enforce.Driver, a.log)
-	a.enforcement.removed = func(ctx context.Context) error { return a.store.SaveMeta(ctx, tableKey, nil) }
+	a.enforcement.removed = func(ctx context.Context) error { return enforce.ForgetTable(ctx, a.store) }
 	return nil
 }
 

@@ -182,7 +182,7 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 	if a.trouble.table != "" {
 		warn("%s", a.trouble.table)
 	}
-	w = append(w, a.trouble.jails.warnings()...)
+	w = append(w, a.trouble.jails.Warnings()...)
 	if a.trouble.former != "" {
 		warn("this store was written as %s, and this router is %s now: fail2ban's unbans lift nothing of what %[1]s has banned; put `name: %[1]s` into the configuration and restart the agent, or lift its bans with `banmesh revoke --origin %[3]s`", a.trouble.former, a.cfg.Name, shell.Quote(a.trouble.former))
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/enforce/jail"
 	"banmesh/store"
 )
 
@@ -17,7 +18,7 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 	// Short bans stay on the router, as they do when a hook tells of them.
 	least := store.Millis(time.Duration(a.cfg.Bans.MinDuration).Milliseconds())
 	// Also of jails that earlier runs filled and that are not empty yet.
-	fed := meshJails(a.store)
+	fed := jail.Filled(a.store)
 	var reply control.TakeInReply
 	reqs := make([]store.BanRequest, 0, len(c.Bans))
 	for _, b := range c.Bans {

@@ -7,6 +7,7 @@ import (
 
 	"banmesh/mesh/config"
 	"banmesh/mesh/control"
+	"banmesh/mesh/enforce/jail"
 )
 
 func TestWhatFail2banHoldsIsTakenInWithItsTimes(t *testing.T) {
@@ -67,7 +68,7 @@ func TestWhatFail2banHoldsIsTakenInWithItsTimes(t *testing.T) {
 func TestWhatWasFedOnceIsNotTakenIn(t *testing.T) {
 	t.Parallel()
 	a := started(t, "router1", func(c *config.Config) { c.Fail2ban.Client = "/nonexistent/fail2ban-client" })
-	if err := saveMeshJails(t.Context(), a.store, []string{"mesh"}); err != nil {
+	if _, err := jail.OpenFormer(t.Context(), a.store, "mesh", nil, a.log); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"banmesh/mesh/alert"
+	"banmesh/mesh/enforce/jail"
 	"banmesh/mesh/warning"
 )
 
@@ -13,7 +14,7 @@ type trouble struct {
 	lifts    warning.Lifts
 	former   string // the name that the store was written under, where it is another; else ""
 	table    string // why the nftables table of an earlier run is still there; else ""
-	jails    *formerJails
+	jails    *jail.Former
 	reloaded reloaded
 }
 

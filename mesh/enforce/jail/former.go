@@ -1,4 +1,4 @@
-package mesh
+package jail
 
 import (
 	"context"
@@ -22,11 +22,10 @@ const jailsKey = "enforce/jails"
 // emptyAgain is between two tries to empty a jail.
 const emptyAgain = 10 * time.Second
 
-// formerJails are the jails that earlier runs filled and this one does not: nobody would
-// end what is banned there. fail2ban may start after the agent, and then bans again
-// what it remembers, so that a jail is done with only once it was found empty or
-// absent twice.
-type formerJails struct {
+// Former empties the jails that earlier runs filled and this one does not: nobody would end what is banned there. fail2ban may
+// start after the agent, and then bans again what it remembers, so that a jail is done with only once it was emptied twice, or
+// fail2ban is gone.
+type Former struct {
 	set   *store.Store
 	empty func(ctx context.Context, jail string) error
 	log   *slog.Logger
@@ -39,10 +38,10 @@ type formerJails struct {
 	done map[string]bool // emptied once
 }
 
-// openFormerJails notes the jail that this run fills, "" for none, and returns the others.
-func openFormerJails(ctx context.Context, set *store.Store, fills string, empty func(ctx context.Context, jail string) error, log *slog.Logger) (*formerJails, error) {
-	f := &formerJails{set: set, empty: empty, log: log, left: make(map[string]error), done: make(map[string]bool)}
-	known := meshJails(set)
+// OpenFormer notes the jail that this run fills, "" for none, and returns the others.
+func OpenFormer(ctx context.Context, set *store.Store, fills string, empty func(ctx context.Context, jail string) error, log *slog.Logger) (*Former, error) {
+	f := &Former{set: set, empty: empty, log: log, left: make(map[string]error), done: make(map[string]bool)}
+	known := Filled(set)
 	for _, jail := range known {
 		if jail != fills {
 			f.left[jail] = nil
@@ -51,17 +50,18 @@ func openFormerJails(ctx context.Context, set *store.Store, fills string, empty 
 	if fills == "" || slices.Contains(known, fills) {
 		return f, nil
 	}
-	return f, saveMeshJails(ctx, set, append(known, fills))
+	return f, saveFilled(ctx, set, append(known, fills))
 }
 
-func meshJails(set *store.Store) (jails []string) {
+// Filled returns the jails of the local fail2ban that this agent fills, or has filled and not emptied since.
+func Filled(set *store.Store) (jails []string) {
 	if raw, ok := set.Meta(jailsKey); ok {
 		_ = json.Unmarshal(raw, &jails) // of an unreadable list nothing is known
 	}
 	return jails
 }
 
-func saveMeshJails(ctx context.Context, set *store.Store, jails []string) error {
+func saveFilled(ctx context.Context, set *store.Store, jails []string) error {
 	if len(jails) == 0 {
 		return set.SaveMeta(ctx, jailsKey, nil)
 	}
@@ -72,15 +72,15 @@ func saveMeshJails(ctx context.Context, set *store.Store, jails []string) error 
 	return set.SaveMeta(ctx, jailsKey, raw)
 }
 
-// forget notes that nothing of the agent's is left in the jail. A leave and the emptying of former jails may both call it.
-func (f *formerJails) forget(ctx context.Context, jail string) error {
+// Forget notes that nothing of the agent's is left in the jail. A leave and the emptying of former jails may both call it.
+func (f *Former) Forget(ctx context.Context, jail string) error {
 	f.saving.Lock()
 	defer f.saving.Unlock()
-	return saveMeshJails(ctx, f.set, slices.DeleteFunc(meshJails(f.set), func(name string) bool { return name == jail }))
+	return saveFilled(ctx, f.set, slices.DeleteFunc(Filled(f.set), func(name string) bool { return name == jail }))
 }
 
-// run empties them, until none is left.
-func (f *formerJails) run(ctx context.Context) error {
+// Run empties them, until none is left.
+func (f *Former) Run(ctx context.Context) error {
 	for {
 		if !f.look(ctx) {
 			return nil
@@ -94,7 +94,7 @@ func (f *formerJails) run(ctx context.Context) error {
 }
 
 // look is one try at each, and says whether any is left.
-func (f *formerJails) look(ctx context.Context) (any bool) {
+func (f *Former) look(ctx context.Context) (any bool) {
 	f.mu.Lock()
 	jails := slices.Sorted(maps.Keys(f.left))
 	f.mu.Unlock()
@@ -108,7 +108,7 @@ func (f *formerJails) look(ctx context.Context) (any bool) {
 		if !twice && !gone {
 			continue
 		}
-		if err := f.forget(ctx, jail); err != nil {
+		if err := f.Forget(ctx, jail); err != nil {
 			f.log.Warn("note that a jail gets no more bans", "jail", jail, "error", err)
 			continue
 		}
@@ -122,8 +122,8 @@ func (f *formerJails) look(ctx context.Context) (any bool) {
 	return len(f.left) > 0
 }
 
-// warnings names the jails that still have their bans.
-func (f *formerJails) warnings() (w []string) {
+// Warnings names the jails that still have their bans.
+func (f *Former) Warnings() (w []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for jail, err := range f.left {

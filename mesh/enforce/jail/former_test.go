@@ -1,4 +1,4 @@
-package mesh
+package jail
 
 import (
 	"context"
@@ -28,9 +28,9 @@ func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
 	s := openStore(t)
 	var emptied []string
 	var refused error
-	open := func(fills string) *formerJails {
+	open := func(fills string) *Former {
 		t.Helper()
-		f, err := openFormerJails(t.Context(), s, fills, func(_ context.Context, jail string) error {
+		f, err := OpenFormer(t.Context(), s, fills, func(_ context.Context, jail string) error {
 			emptied = append(emptied, jail)
 			return refused
 		}, slog.New(slog.DiscardHandler))
@@ -39,7 +39,7 @@ func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
 		}
 		return f
 	}
-	expect := func(when string, f *formerJails, want ...string) {
+	expect := func(when string, f *Former, want ...string) {
 		t.Helper()
 		emptied = nil
 		for range 5 {
@@ -56,12 +56,12 @@ func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
 	refused = errors.New("fail2ban does not run: `systemctl start fail2ban`")
 	off := open("")
 	expect("fail2ban is down", off, "mesh", "mesh", "mesh", "mesh", "mesh")
-	if w := off.warnings(); len(w) != 1 || !strings.Contains(w[0], "jail mesh") || !strings.Contains(w[0], "systemctl start fail2ban") {
+	if w := off.Warnings(); len(w) != 1 || !strings.Contains(w[0], "jail mesh") || !strings.Contains(w[0], "systemctl start fail2ban") {
 		t.Errorf("warnings %q", w)
 	}
 	refused = nil
 	expect("fail2ban is up, and bans once more what it remembers", off, "mesh", "mesh")
-	if w := off.warnings(); len(w) != 0 {
+	if w := off.Warnings(); len(w) != 0 {
 		t.Errorf("warnings %q", w)
 	}
 	expect("off, once more", open(""))
@@ -76,23 +76,23 @@ func TestTheJailOfAnEarlierRunIsEmptied(t *testing.T) {
 func TestJailsAreForgottenAtOnce(t *testing.T) {
 	for range 20 {
 		s := openStore(t)
-		var f *formerJails
+		var f *Former
 		for _, jail := range []string{"a", "b", "c", "d"} {
 			var err error
-			if f, err = openFormerJails(t.Context(), s, jail, nil, slog.New(slog.DiscardHandler)); err != nil {
+			if f, err = OpenFormer(t.Context(), s, jail, nil, slog.New(slog.DiscardHandler)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		var all sync.WaitGroup
 		for _, jail := range []string{"a", "b", "c", "d"} {
 			all.Go(func() {
-				if err := f.forget(t.Context(), jail); err != nil {
+				if err := f.Forget(t.Context(), jail); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		all.Wait()
-		if left := meshJails(s); len(left) != 0 {
+		if left := Filled(s); len(left) != 0 {
 			t.Fatalf("%q are still noted", left)
 		}
 	}

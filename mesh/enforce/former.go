@@ -1,0 +1,49 @@
+package enforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"banmesh/store"
+)
+
+// tableKey is where the store keeps the network namespace of the nftables table
+// that this agent drops with; "" is the agent's own. Without it there is none.
+const tableKey = "nftables"
+
+// RemoveFormer removes the nftables table that an earlier run dropped with, unless this run drops in the same network
+// namespace: nobody would end its bans any more. Only the store can tell that the table is this agent's and not another one's.
+// It returns a warning if the table stays.
+func RemoveFormer(ctx context.Context, s *store.Store, drops bool, in string, remove func(ctx context.Context, netns string) error) (stays string, err error) {
+	noted, known := s.Meta(tableKey)
+	former := string(noted)
+	if known && !(drops && former == in) {
+		if err := remove(ctx, former); err != nil && !errors.Is(err, ErrNoNamespace) { // with the namespace went the table
+			return fmt.Sprintf("this router dropped by nftables before its configuration was changed, and still does, because the table cannot be removed: %v; remove it with `%snft delete table inet banmesh`, then restart the agent", err, inside(former)), nil
+		}
+	}
+	switch {
+	// Noted before the first change of the kernel, so that a crash in between leaves no table that nobody knows.
+	case drops && !(known && former == in):
+		return "", s.SaveMeta(ctx, tableKey, []byte(in))
+	case known && !drops:
+		return "", s.SaveMeta(ctx, tableKey, nil)
+	}
+	return "", nil
+}
+
+// inside is what runs a command in a network namespace.
+func inside(netns string) string {
+	switch {
+	case netns == "":
+		return ""
+	case filepath.IsAbs(netns):
+		return "nsenter --net=" + netns + " "
+	}
+	return "ip netns exec " + netns + " "
+}
+
+// ForgetTable notes that no table of this agent is left, after it was removed on an operator's word.
+func ForgetTable(ctx context.Context, s *store.Store) error { return s.SaveMeta(ctx, tableKey, nil) }
