@@ -61,6 +61,7 @@ func agentCommand(c *console) *cli.Command {
 	}
 }
 
+// run is the whole life of the agent. It returns nil after a signal or a leave; an error means that systemd starts it again.
 func (f *agentFlags) run(ctx context.Context, c *console) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

@@ -62,6 +62,7 @@ func banCommand(c *console) *cli.Command {
 	}
 }
 
+// run turns the flags, which are also the words of fail2ban's action, into a call.
 func (b *ban) run(ctx context.Context, c *console, args []string) error {
 	now := c.now()
 	// The end is counted from the offence: a prolongation or a replay then has the same end, however late it comes.

@@ -94,6 +94,8 @@ func (c *console) complete(ctx context.Context, words []string) {
 	}
 }
 
+// candidates returns what can follow the words, the last of which is the one being typed ("" for a new one). It reads the
+// words loosely instead of parsing them, since a line that is not finished is rarely valid.
 func (c *console) candidates(ctx context.Context, words []string) []string {
 	current := ""
 	if n := len(words); n > 0 {

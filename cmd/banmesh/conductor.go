@@ -84,6 +84,7 @@ type faults []conductorsim.Fault
 
 func (f *faults) String() string { return "" }
 
+// Set adds a fault, for each time that the flag is given.
 func (f *faults) Set(text string) error {
 	v, err := conductorsim.ParseFault(text)
 	*f = append(*f, v)
@@ -124,6 +125,8 @@ func conductorTrustCommand(c *console) *cli.Command {
 	}
 }
 
+// trust pins the host key that the conductor offers now, in place of those that the file has for it. The file is
+// replaced in one step, since agents may read it at any moment. It is not touched if the answer is no.
 func (c *console) trust(ctx context.Context, addr, file string) error {
 	key, err := netconfclient.FetchHostKey(ctx, addr)
 	if err != nil {

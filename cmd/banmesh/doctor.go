@@ -75,6 +75,8 @@ func (l *local) configuration() []doctor.Finding {
 	return finding(doctor.OK, "the configuration "+path+" is well", "", "")
 }
 
+// examine looks at this machine with the rights of the caller, beside the agent and not through it: most of what it looks for
+// is why an agent does not start, does not answer or may not read something.
 func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 	cfg := &l.file.Config
 	p := doctor.Patient{

@@ -107,6 +107,8 @@ func fail2banImportCommand(c *console) *cli.Command {
 	}
 }
 
+// takeIn shares what the local fail2ban has banned. Jails that hold the mesh's own bans are left out, those that fail2ban itself
+// shows as such beside the configured one: shared as this router's, a ban would outlive its lift at the router that made it.
 func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string, meshJail string) error {
 	asking, cancel := context.WithTimeout(ctx, askFail2ban)
 	defer cancel()
@@ -165,6 +167,7 @@ func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []
 	return nil
 }
 
+// untilOf is the end of a ban as a call states it.
 func untilOf(u store.Millis) control.Until {
 	if u == store.Never {
 		return control.Never

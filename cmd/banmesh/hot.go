@@ -21,6 +21,8 @@ func hotCommand(args []string) func(*console) *cli.Command {
 	return nil
 }
 
+// runHot runs a command of fail2ban's hooks without the library's application, whose set-up of all commands takes longer than
+// the ban. Help is the application's business.
 func (c *console) runHot(ctx context.Context, cmd *cli.Command, args []string) error {
 	a, err := split(cmd.Flags, args[1:])
 	if err != nil {

@@ -81,6 +81,7 @@ func inviteCommand(c *console) *cli.Command {
 	}
 }
 
+// uninvite takes back open invitations of this router. Whoever has joined by one is a member, and stays one.
 func (c *console) uninvite(ctx context.Context, call control.UninviteCall) error {
 	if err := call.Validate(); err != nil {
 		return usageError{err}

@@ -73,6 +73,7 @@ func (c *console) keyOf(given string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
+// keyring asks the agent, which asks every member; the counts show whether the next step of a change is safe.
 func (c *console) keyring(ctx context.Context, call control.KeyringCall) error {
 	var r control.KeyringReply
 	err := c.ask(ctx, keyringTime, func(ctx context.Context, cl *control.Client) error {

@@ -68,6 +68,8 @@ func listCommand(c *console) *cli.Command {
 	}
 }
 
+// query puts the flags into the agent's terms: it filters and sorts, so that a short answer from a million bans is short to
+// send too.
 func (l *listing) query(c *console, prefix netip.Prefix) (control.ListQuery, error) {
 	q := control.ListQuery{Prefix: prefix, Jail: string(l.jail), Origin: l.origin, Sort: l.sort, Limit: l.limit}
 	if l.effective && l.not {
@@ -89,6 +91,8 @@ func (l *listing) query(c *console, prefix netip.Prefix) (control.ListQuery, err
 	return q, nil
 }
 
+// list writes while the agent sends. JSON passes through as it comes; only a table, whose columns depend on every row, is held
+// in memory.
 func (c *console) list(ctx context.Context, q control.ListQuery, format string) error {
 	return c.ask(ctx, listTime, func(ctx context.Context, cl *control.Client) error {
 		out := bufio.NewWriterSize(c.out, 64<<10)
@@ -110,6 +114,7 @@ func (c *console) list(ctx context.Context, q control.ListQuery, format string) 
 	})
 }
 
+// listTable leaves out the conductor's column where the mesh has none.
 func (c *console) listTable(ctx context.Context, cl *control.Client, q control.ListQuery, to io.Writer) error {
 	now := c.now()
 	t := &table{}

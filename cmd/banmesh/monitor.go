@@ -25,6 +25,7 @@ type watched struct {
 	prefix netip.Prefix
 }
 
+// selects filters here and not at the agent, which sends each listener everything.
 func (w *watched) selects(e control.Event) bool {
 	if kinds := w.events.Value(); len(kinds) > 0 && !slices.Contains(kinds, e.Event) {
 		return false
@@ -64,6 +65,7 @@ func monitorCommand(c *console) *cli.Command {
 	}
 }
 
+// monitor shows events until it is interrupted or nobody reads its output any more (`| head`), which are no errors.
 func (c *console) monitor(ctx context.Context, w *watched) error {
 	enc := json.NewEncoder(c.out)
 	var last control.Event

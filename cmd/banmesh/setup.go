@@ -156,6 +156,8 @@ func (s *setup) already() error {
 	return fmt.Errorf("this machine was put in place already, as %s, by `banmesh %s` on %s: `banmesh leave --uninstall` takes that back first; nothing was changed", r.Name, r.By, r.At.Format(time.DateOnly))
 }
 
+// init makes this machine the first of a mesh, with a key of its own. Given again after an interruption it goes on where it had
+// come to: the record of package install says what is done already.
 func (s *setup) init(cc *cli.Context, c *console) error {
 	if err := s.open(c); err != nil {
 		return err
@@ -179,6 +181,9 @@ func (s *setup) init(cc *cli.Context, c *console) error {
 	return err
 }
 
+// join lets this machine into a mesh by a token. The request carries a random number for this machine, which is written down
+// first: the inviter lets the same machine in again if the answer was lost, and nobody else with the token that it used.
+// A refusal takes back what was begun, so that a mistyped token leaves nothing behind.
 func (s *setup) join(cc *cli.Context, c *console, given string) error {
 	if given == "-" {
 		b, err := io.ReadAll(io.LimitReader(c.in, 4096))
@@ -288,6 +293,9 @@ func (s *setup) finish(ctx context.Context, c *console, configure func() error) 
 	return err
 }
 
+// steps are those that every set-up has in common. The order matters: fail2ban is hooked once there is an agent or
+// its spool to take the bans, and what fail2ban held before is taken in only after the first exchange with the mesh, which
+// knows which of these bans were lifted.
 func (s *setup) steps(ctx context.Context, c *console, configure func() error) error {
 	if err := configure(); err != nil {
 		return err
@@ -329,6 +337,7 @@ func (s *setup) steps(ctx context.Context, c *console, configure func() error) e
 	return s.m.Done()
 }
 
+// client asks the fail2ban of the configuration as it was written a moment ago.
 func (s *setup) client() *fail2ban.Client {
 	f := s.m.File.Fail2ban
 	return fail2ban.NewClient(fail2ban.ClientConfig{Command: f.Client, Socket: f.Socket})
@@ -439,6 +448,8 @@ func (c *console) wants(what string) bool {
 	return false
 }
 
+// uninstall takes the set-up back. The agent leaves first, while its configuration and key are still there: without
+// a leave the other members would go on looking for this router.
 func (s *setup) uninstall(cc *cli.Context, c *console) error {
 	if err := s.open(c); err != nil {
 		return err

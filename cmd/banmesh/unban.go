@@ -45,6 +45,8 @@ func unbanCommand(c *console) *cli.Command {
 	}
 }
 
+// run makes one call for each chunk of a long list. A prefix that was not banned (exit 1) does not keep the rest from being
+// lifted; any other failure would meet the rest too.
 func (u *unban) run(ctx context.Context, c *console, args []string) error {
 	now := c.now()
 	ps, err := c.gather(args, u.file, u.force)
@@ -100,6 +102,8 @@ func (u *unban) whole() string {
 	return s
 }
 
+// deliver makes a call, or leaves it in the spool if no agent answers. It carries the time at which it was given: an agent that
+// drains the spool later spares the bans made since. A dry run is never spooled.
 func (u *unban) deliver(ctx context.Context, c *console, call control.UnbanCall) error {
 	var reply control.UnbanReply
 	limit := limitFor(len(call.Prefixes))
