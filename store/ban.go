@@ -183,6 +183,9 @@ type heldBan struct {
 	chain    chainCount
 }
 
+// held returns what this member holds already of the offence that a request is about, on disk and in the same plan. Records of all
+// its epochs count, since a wiped store makes a new one, but only one in the log that is being written is replaced. A start that
+// agrees to the second outranks every other: it is the same offence, told once more.
 func (p *plan) held(b *banPlan, start Millis) (h heldBan) {
 	meet := func(from, until, floor Millis, failures uint32, live, own bool) {
 		if own {

@@ -79,6 +79,9 @@ func (s *Store) digest(minute int64, full bool, logs []*logState, absent []LogID
 	return appendBin(b, packed)
 }
 
+// appendEntry writes a log's entry: its hash, the watermark shifted by one bit that says whether ranges follow, those as distances,
+// and the content sum. A log without gaps, which nearly all are, takes 8 bytes, a varint and 8 bytes. Ranges beyond the bound are
+// left out: what they hold is sent again.
 func appendEntry(b []byte, id LogID, held rangeSet, sum uint64) []byte {
 	b = binary.BigEndian.AppendUint64(b, id.hash())
 	mark := held.watermark()

@@ -13,6 +13,9 @@ func liveBan(r *rec, now Millis) bool {
 	return r.kind == KindBan && !r.is(flagLifted) && r.until > now
 }
 
+// entry turns the chain of records that begins at head into one entry, false if no live ban is in it. Every member must come to
+// the same one from the same records, in whatever order they came: records are sorted, and of several reasons the first in the
+// alphabet is told. Until is the latest of the bans that count; of all live ones where none does.
 func (s *Store) entry(head uint32, now Millis, exemptions exemptions) (e Entry, ok bool) {
 	live := 0
 	for c := head; c != 0; c = s.set.slab.at(c).next {

@@ -285,6 +285,8 @@ func (d *decision) scan(s *scanner) {
 	})
 }
 
+// decision takes over what blocks an address. What CrowdSec only simulates, answers with a captcha or has let expire is passed over
+// (errPassive); a scope such as a country or an AS has no prefix and is an error that names it.
 func (p *reader) decision(d decision) ([]Entry, error) {
 	switch scope := strings.ToLower(d.Scope); {
 	case d.Simulated:

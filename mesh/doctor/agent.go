@@ -45,6 +45,8 @@ func (r *report) agent(ctx context.Context, p Patient) *control.Status {
 	return &status
 }
 
+// members compares what the agent says of the others with what this machine can reach itself. UDP cannot be tried from outside the
+// mesh; that nothing has ever come by it shows in the agent's counters, once it has run long enough to have heard something.
 func (r *report) members(ctx context.Context, p Patient, s *control.Status, members []control.Member) {
 	var others []control.Member
 	here := "of gossip.bind"
@@ -90,6 +92,7 @@ func dialAll(ctx context.Context, dial dialFunc, members []control.Member) []err
 	return errs
 }
 
+// try opens a connection and closes it again. Nothing is sent: an agent drops such a stream without a word.
 func try(ctx context.Context, dial dialFunc, addr string) error {
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
@@ -156,6 +159,7 @@ func (r *report) further(s *control.Status) {
 	}
 }
 
+// clock judges by the members first, which works without any time service; s is nil if no agent answers.
 func (r *report) clock(p Patient, s *control.Status) {
 	const fix = "chronyc makestep, or systemctl restart systemd-timesyncd; then timedatectl"
 	if s != nil {

@@ -21,6 +21,8 @@ type File struct {
 	Make   string // the command that makes it
 }
 
+// files looks at what the configuration names. Whether the agent's own user may read it is another question than this one,
+// which root can ask: whether others may.
 func (r *report) files(files []File) {
 	for _, f := range files {
 		what := fmt.Sprintf("%s %s (%s)", f.What, f.Path, f.Key)

@@ -55,6 +55,8 @@ func Open(config string, say func(format string, args ...any)) (*Machine, error)
 	return m, m.look()
 }
 
+// look reads what is there already: the record of an earlier set-up, the configuration. No configuration is an empty one, and no
+// error.
 func (m *Machine) look() error {
 	var err error
 	if m.Record, err = loadRecord(m.recordPath()); err != nil {

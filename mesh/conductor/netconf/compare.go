@@ -32,6 +32,8 @@ func (s *session) Compare(ctx context.Context) (*conductor.Difference, error) {
 	return d, nil
 }
 
+// compareReplies walks through both replies at once and holds neither as a tree: a configuration may be of many megabytes. Our
+// tenant is collected on the way; the first difference elsewhere is enough to know that others are editing.
 func compareReplies(running, candidate *netconfclient.Reply, key conductor.Key) (*conductor.Difference, error) {
 	a, err := newItemReader(running, key)
 	if err != nil {

@@ -123,6 +123,8 @@ func (s *session) breach(err error) error {
 // maxRounds bounds how often a removal is repeated for a server that holds the same address several times.
 const maxRounds = 5
 
+// Write returns the tenant as the target holds it afterwards. Without a candidate the target is running, so that an error after
+// the edit means that nobody knows what running holds (ErrUnknown), and the result is saved to startup at once.
 func (s *session) Write(ctx context.Context, now *conductor.Tenant, c conductor.Change) (*conductor.Tenant, error) {
 	options := s.path.editOptions()
 	if c.Like != nil {

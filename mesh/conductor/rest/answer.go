@@ -109,6 +109,8 @@ func messages(b []byte) []string {
 // maxMessages bounds the messages kept from one answer.
 const maxMessages = 200
 
+// appendMessages collects the texts from the forms that servers use: lists, objects with a message, lists of those. It is
+// bounded in depth and number, because the answer may come from anything that listens at the address.
 func appendMessages(out []string, v any, depth int) []string {
 	if depth > 3 || len(out) >= maxMessages {
 		return out

@@ -140,6 +140,9 @@ func (t *trust) config(addr, serverName string) *tls.Config {
 	}
 }
 
+// verify takes the place of crypto/tls's own verification, which knows no pins. It checks all that is configured: a pinned
+// certificate must still be within its dates, and if there is a ca_file as well, be signed for this name. It notes when the
+// certificate ends, for the warning before that.
 func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error {
 	if len(chain) == 0 {
 		return &CertificateError{address: addr, reason: "was not offered"}

@@ -169,6 +169,8 @@ func parseMember(t *conductor.Tenant, b []byte, key conductor.Key) error {
 	return nil
 }
 
+// readMember reads our member of the tenant. "address" is a leaf-list: a server may answer it with one value as text, and
+// leaves out an empty one. What else is in the member is kept as it is, for comparing and for writing it back.
 func readMember(t *conductor.Tenant, object map[string]any, key conductor.Key) error {
 	if err := isNamed("member", object, "neighborhood", key.Neighborhood); err != nil {
 		return err
