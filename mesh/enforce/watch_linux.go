@@ -25,6 +25,8 @@ func (n *nftTables) Watch(ctx context.Context, tell func(News)) error {
 	return explain("follow the changes of the packet filter", err)
 }
 
+// watch ends with ctx, with the namespace or with an error. It reads the socket without package netlink, for which reports that the
+// kernel dropped are a failed read: here they are news, which cost one reading of the tables and not the watch.
 func (n *nftTables) watch(ctx context.Context, tell func(News)) error {
 	if err := n.open(); err != nil {
 		return err

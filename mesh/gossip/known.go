@@ -130,6 +130,8 @@ func (k *known) saver() {
 	}
 }
 
+// save writes the members down for the next start and forgets those not seen for long. Those that have left are kept for a while
+// too: an operator may start one again.
 func (k *known) save() {
 	now := time.Now()
 	k.mu.Lock()
@@ -274,6 +276,7 @@ func (k *known) loop() {
 	}
 }
 
+// round looks for members that are not alive: one known member and one seed, or many seeds while there is nobody else.
 func (k *known) round() {
 	k.m.lookAtAddress()
 	alone := len(k.m.table.others()) == 0

@@ -124,6 +124,8 @@ func (m *Mesh) RemoveKey(ctx context.Context, key string, force bool) error {
 	return m.changeKeys(ctx, keyRemove, key, force)
 }
 
+// changeKeys makes one step of a change of keys on all members, one step at a time on this one. Repeating a step is harmless, and
+// the way on after an error.
 func (m *Mesh) changeKeys(ctx context.Context, op keyOp, key string, force bool) error {
 	if m.ring == nil {
 		return errNoKeyring
@@ -224,6 +226,8 @@ func (m *Mesh) askKeys(ctx context.Context, ring *keyring, call keyCall, raw []b
 	return answers, errors.Join(errs...)
 }
 
+// askKey asks one member on a stream of its own. A call names a key and never holds it; a new key crosses only after a
+// Diffie-Hellman exchange for this call, so that a recording of the stream and a gossip key that leaks later do not reveal it.
 func (m *Mesh) askKey(ctx context.Context, ring *keyring, call keyCall, raw []byte, t target) ([]string, error) {
 	s, done, err := m.talkWith(ring, t.addr, m.tune.DialTimeout)
 	if err != nil {

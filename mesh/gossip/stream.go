@@ -190,6 +190,8 @@ func (d *direction) nonce() []byte {
 	return n[:]
 }
 
+// Write seals b in records of at most maxRecord bytes. The first one fixes the key for the stream: a change of keys concerns new
+// streams only.
 func (s *secureConn) Write(b []byte) (int, error) {
 	if s.ring == nil {
 		n, err := s.Conn.Write(b)
@@ -220,6 +222,7 @@ func (s *secureConn) Write(b []byte) (int, error) {
 	return done, nil
 }
 
+// Read returns what is left of a record before it reads the next one.
 func (s *secureConn) Read(b []byte) (int, error) {
 	if s.ring == nil {
 		n, err := s.Conn.Read(b)
@@ -237,6 +240,8 @@ func (s *secureConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// nextRecord reads and opens one record. Its length is in clear and believed only within the bounds; errNotOurs means that the other
+// end speaks something else, errNoKey that no key of ours opens it.
 func (s *secureConn) nextRecord(d *direction) error {
 	var head [4]byte
 	if _, err := io.ReadFull(s.Conn, head[:]); err != nil {

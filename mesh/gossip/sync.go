@@ -229,6 +229,7 @@ const (
 	maxRepeat = time.Minute
 )
 
+// make is one exchange with a member, and arranges the next try if it fails; tries counts those before.
 func (s *syncer) make(name string, tries int) {
 	m := s.m
 	var addr string

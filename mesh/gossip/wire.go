@@ -121,6 +121,8 @@ func (w *wire) pumpPackets() {
 	}
 }
 
+// packet opens a packet and passes it on to memberlist or to one of our queues. It runs in the goroutine that reads the socket and
+// so never waits for a store or a member.
 func (w *wire) packet(p *memberlist.Packet) {
 	w.count.packetsReceived.Add(1)
 	w.count.bytesReceived.Add(uint64(len(p.Buf)))

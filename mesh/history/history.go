@@ -270,6 +270,8 @@ func (h *History) flush() error {
 	}
 }
 
+// flushSome writes the oldest full blocks that are not on disk, and the one being filled after the last of them. more says that
+// full ones are left. The lock is not held during the write: events keep coming while a disk is slow.
 func (h *History) flushSome() (more bool, err error) {
 	h.mu.Lock()
 	var blocks []block
