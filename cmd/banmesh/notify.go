@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -80,7 +81,7 @@ func (s *supervisor) run(ctx context.Context, client *control.Client) {
 
 // statusLine is what `systemctl status` shows.
 func statusLine(s control.Status) string {
-	line := fmt.Sprintf("STATUS=%d members alive, %d bans", s.Members.Alive, s.Bans.Live)
+	line := fmt.Sprintf("STATUS=%s alive, %s", excerpt.Count(s.Members.Alive, "member", "members"), excerpt.Count(s.Bans.Live, "ban", "bans"))
 	if n := len(s.Warnings); n > 0 {
 		line += fmt.Sprintf(", %d warnings: banmesh status", n)
 	}
