@@ -255,7 +255,7 @@ func explain(what string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("nftables: %s: %w: the agent needs CAP_NET_ADMIN: install examples/systemd/banmesh.service.d/nftables.conf (AmbientCapabilities=CAP_NET_ADMIN), then systemctl daemon-reload and systemctl restart banmesh", what, err)
+		return fmt.Errorf("nftables: %s: %w: the agent needs CAP_NET_ADMIN: install examples/systemd/banmesh.service.d/nftables.conf (AmbientCapabilities=CAP_NET_ADMIN), then systemctl daemon-reload and systemctl restart banmesh; in a container, its host must grant it as well", what, err)
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EBUSY):
 		return fmt.Errorf("nftables: %s: %w: %w", what, ErrStale, err)
 	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EOPNOTSUPP):
