@@ -221,23 +221,24 @@ func (f *foreigner) serve(conn net.Conn, server *ssh.ServerConfig) {
 		return
 	}
 	go ssh.DiscardRequests(requests)
-	for c := range channels {
-		ch, reqs, err := c.Accept()
-		if err != nil {
-			return
-		}
-		if r := <-reqs; r == nil || r.Reply(true, nil) != nil {
-			return
-		}
-		go ssh.DiscardRequests(reqs)
-		if f.keepalives {
-			for _, name := range []string{"keepalive@openssh.com", "hostkeys-00@openssh.com"} {
-				go s.SendRequest(name, name[0] == 'k', nil)
-			}
-		}
-		f.talk(ch)
+	c, open := <-channels
+	if !open {
 		return
 	}
+	ch, reqs, err := c.Accept()
+	if err != nil {
+		return
+	}
+	if r := <-reqs; r == nil || r.Reply(true, nil) != nil {
+		return
+	}
+	go ssh.DiscardRequests(reqs)
+	if f.keepalives {
+		for _, name := range []string{"keepalive@openssh.com", "hostkeys-00@openssh.com"} {
+			go s.SendRequest(name, name[0] == 'k', nil)
+		}
+	}
+	f.talk(ch)
 }
 
 // talk is one session.
