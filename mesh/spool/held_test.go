@@ -50,6 +50,64 @@ func TestAnEntryOfAnySizeIsBounded(t *testing.T) {
 	}
 }
 
+// A call that cannot be read now is no bad one: it stays for the next drain, and the others do not wait for it.
+func TestAnEntryThatCannotBeReadNowStays(t *testing.T) {
+	s := newSpool(t)
+	for i := range 3 {
+		put(t, s, ban(base.Add(time.Duration(i)), "203.0.113."+string(rune('1'+i))+"/32"))
+	}
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	limit := func(n uint64) {
+		r := was
+		r.Cur = n
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer limit(was.Cur)
+	d, err := s.Drain(t.Context(), func(context.Context, spool.Entry) error { limit(0); return nil })
+	limit(was.Cur)
+	if err != nil || d.Applied != 1 || len(d.Unread) != 2 || len(d.Aside) != 0 || !strings.Contains(d.Unread[0].Error(), s.Dir()) {
+		t.Errorf("no file can be opened: %+v, %v", d, err)
+	}
+	if got, d := drain(t, s); strings.Join(got, " ") != "203.0.113.2/32 203.0.113.3/32" || len(d.Unread) != 0 {
+		t.Errorf("later: %v, %+v", got, d)
+	}
+}
+
+// An entry that is gone was applied by another drain. One that cannot be removed ends the drain: it would be applied for ever.
+func TestAnEntryThatGoesMeanwhile(t *testing.T) {
+	s := newSpool(t)
+	for i := range 3 {
+		put(t, s, ban(base.Add(time.Duration(i)), "203.0.113."+string(rune('1'+i))+"/32"))
+	}
+	names, err := os.ReadDir(s.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := func(i int) error { return os.Remove(filepath.Join(s.Dir(), names[i].Name())) }
+	given := 0
+	d, err := s.Drain(t.Context(), func(context.Context, spool.Entry) error {
+		if given++; given == 1 {
+			return remove(1)
+		}
+		return nil
+	})
+	if err != nil || d.Applied != 2 || len(d.Aside)+len(d.Unread) != 0 {
+		t.Errorf("the second was removed during the first: %+v, %v; want the other two applied", d, err)
+	}
+	put(t, s, ban(base, "203.0.113.1/32"))
+	if names, err = os.ReadDir(s.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := s.Drain(t.Context(), func(context.Context, spool.Entry) error { return remove(0) }); err == nil || d.Applied != 1 {
+		t.Errorf("an applied entry cannot be removed: %+v, %v; want an error", d, err)
+	}
+}
+
 // A file that a command is still writing is left alone, one that a killed command left behind goes.
 func TestScrapsOfKilledCommandsGo(t *testing.T) {
 	s := newSpool(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -149,7 +150,17 @@ func TestWhatIsNoEntryIsSetAside(t *testing.T) {
 		{"a second name of a file elsewhere", name, func(p string) error { return os.Link(outside, p) }},
 		{"a pipe", name, func(p string) error { return syscall.Mkfifo(p, 0o600) }},
 		{"a directory", name, func(p string) error { return os.Mkdir(p, 0o700) }},
+		{"a socket", name, func(p string) error {
+			t.Chdir(filepath.Dir(p)) // the path may be longer than a socket's may
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+			if err != nil {
+				return err
+			}
+			l.SetUnlinkOnClose(false)
+			return l.Close()
+		}},
 		{"a foreign name", "notes.txt", write(good)},
+		{"a name in capitals", "18B1F2F3F4F5F6F7-0123456789AB.json", write(good)},
 		{"a name that climbs", "..json", write(good)},
 		{"a file that everybody may write", name, func(p string) error {
 			if err := os.WriteFile(p, []byte(good), 0o600); err != nil {

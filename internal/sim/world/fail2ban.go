@@ -73,6 +73,10 @@ func (d *watchdog) attack(jail string, addr netip.Addr, life time.Duration) {
 	s, held := d.bans[k]
 	event := control.HookBan
 	if held {
+		if !now.Add(life).After(s.start.Add(s.life)) {
+			d.mu.Unlock() // it is banned already, and for longer, as after a step back of the clock
+			return
+		}
 		event, s.life = control.HookProlong, now.Sub(s.start)+life
 	} else {
 		s = sentence{now, life}
