@@ -367,10 +367,9 @@ func (s sum) bytes() (b [16]byte) {
 	return b
 }
 
-// hashRecord is the first half of SHA-256 over the log's name and the record's canonical encoding, and so over its dot and
-// body.
-func hashRecord(scratch []byte, enc []byte) sum {
-	scratch = append(scratch, enc...)
-	h := sha256.Sum256(scratch)
+// hashRecord is the first half of SHA-256 over the log's name and the record's canonical encoding, one behind the other, and so
+// over its dot and body.
+func hashRecord(named []byte) sum {
+	h := sha256.Sum256(named)
 	return sum{binary.BigEndian.Uint64(h[:8]), binary.BigEndian.Uint64(h[8:16])}
 }

@@ -183,7 +183,7 @@ func (s *set) hash(i uint32) sum {
 func (s *set) hashInto(scratch []byte, i uint32) (sum, []byte) {
 	scratch = append(scratch[:0], s.logs[s.slab.at(i).log].salt...)
 	scratch = s.encode(scratch, i)
-	return hashRecord(scratch, nil), scratch
+	return hashRecord(scratch), scratch
 }
 
 // retained is until when record i must be kept.
@@ -347,8 +347,8 @@ func (s *set) count(i uint32, l *logState, it *item) {
 		s.weigh(l.origin, units(len(s.scratch)-len(l.salt)))
 		return
 	}
-	s.scratch = append(s.scratch[:0], l.salt...)
-	s.enter(i, hashRecord(s.scratch, it.enc))
+	s.scratch = append(append(s.scratch[:0], l.salt...), it.enc...)
+	s.enter(i, hashRecord(s.scratch))
 	s.weigh(l.origin, units(len(it.enc)))
 }
 
