@@ -215,14 +215,9 @@ func likely(here []netip.Addr, own netip.Addr) (out []netip.Addr) {
 }
 
 func list(addrs []netip.Addr) string {
-	const most = 4
-	var words []string
+	names := make([]string, len(addrs))
 	for i, a := range addrs {
-		if i == most {
-			words = append(words, fmt.Sprintf("%d more", len(addrs)-most))
-			break
-		}
-		words = append(words, a.String())
+		names[i] = a.String()
 	}
-	return strings.Join(words, ", ")
+	return excerpt.Names(names)
 }

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -37,17 +36,8 @@ func ofRecords(frame []byte) bool {
 	return false
 }
 
-// refuse counts a dropped frame, and logs it once for each peer and reason.
-func (m *Mesh) refuse(from, reason string) {
-	m.count.drop(reason)
-	host := from
-	if ap, err := netip.ParseAddrPort(from); err == nil {
-		host = ap.Addr().String()
-	}
-	if m.warned.first(host + "\x00" + reason) {
-		m.log.Warn("dropped gossip", "from", host, "reason", reason)
-	}
-}
+// refuse drops a frame.
+func (m *Mesh) refuse(from, reason string) { m.wire.refuse(from, reason) }
 
 // malformed names the error that decode found.
 func malformed(err error) string {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"banmesh/internal/excerpt"
 )
 
 // Finds out, as far as possible, why a member that this one joins does not answer.
@@ -186,9 +188,8 @@ func (m *Mesh) Knocks() []string {
 		}
 	}
 	slices.Sort(w)
-	const most = 5
-	if n := len(w); n > most {
-		w = append(w[:most], fmt.Sprintf("%d more hosts ask to join, and are refused", n-most))
+	if n := len(w) - excerpt.Most; n > 1 {
+		w = append(w[:excerpt.Most], fmt.Sprintf("%d more hosts ask to join, and are refused", n))
 	}
 	return w
 }

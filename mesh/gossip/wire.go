@@ -132,7 +132,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 	}
 	channel, payload, err := openPacket(w.ring, w.label, p.Buf)
 	if err != nil {
-		w.refuse(from, err)
+		w.unopened(from, err)
 		return
 	}
 	// After the seal, before anything looks at the content: a replayed packet is as well formed as a fresh one.
@@ -171,17 +171,17 @@ func (w *wire) packet(p *memberlist.Packet) {
 	}
 }
 
-// refuse counts, and logs once for each peer and reason: a scanner must not fill the log.
-func (w *wire) refuse(from string, err error) {
-	reason := dropReason(err)
+// refuse counts what is dropped, and logs it once for each host and reason: a scanner must not fill the log.
+func (w *wire) refuse(from, reason string, more ...any) {
 	w.count.drop(reason)
-	host := from
-	if ap, perr := netip.ParseAddrPort(from); perr == nil {
-		host = ap.Addr().String()
+	if host := hostOf(from); w.warned.first(host + "\x00" + reason) {
+		w.log.Warn("dropped gossip", append([]any{"from", host, "reason", reason}, more...)...)
 	}
-	if w.warned.first(host + "\x00" + reason) {
-		w.log.Warn("dropped gossip", "from", host, "reason", reason, "detail", err.Error())
-	}
+}
+
+// unopened refuses what could not be opened.
+func (w *wire) unopened(from string, err error) {
+	w.refuse(from, dropReason(err), "detail", err.Error())
 }
 
 func (w *wire) pumpStreams() {
@@ -233,7 +233,7 @@ func (w *wire) stream(c net.Conn, host string, known bool) {
 			w.count.drop("stream without hello")
 		} else {
 			w.knocks.note(from, err)
-			w.refuse(from, err)
+			w.unopened(from, err)
 		}
 		_ = c.Close()
 		<-w.slots
@@ -335,18 +335,9 @@ func (w *wire) screenStream(s *secureConn, from string) net.Conn {
 	return &screenedConn{Conn: l, peer: from, drop: w.screened(from)}
 }
 
-// screened counts what is withheld from memberlist, and logs it once for each peer and reason.
+// screened returns what counts and logs what is withheld from memberlist.
 func (w *wire) screened(from string) func(reason string) {
-	return func(reason string) {
-		w.count.drop(reason)
-		host := from
-		if ap, err := netip.ParseAddrPort(from); err == nil {
-			host = ap.Addr().String()
-		}
-		if w.warned.first(host + "\x00" + reason) {
-			w.log.Warn("dropped gossip", "from", host, "reason", reason)
-		}
-	}
+	return func(reason string) { w.refuse(from, reason) }
 }
 
 func (w *wire) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
