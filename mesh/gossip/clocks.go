@@ -18,7 +18,7 @@ func (t *table) measured(name string, skew time.Duration, now time.Time) {
 		return
 	}
 	first := !p.hasSkew
-	p.skew, p.hasSkew, p.seen, p.unanswered, p.packet = skew, true, now, time.Time{}, now
+	p.skew, p.hasSkew, p.seen, p.unanswered, p.packet, p.met = skew, true, now, time.Time{}, now, true
 	if first {
 		t.refresh()
 	}

@@ -1,11 +1,9 @@
 package gossip
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -37,6 +35,7 @@ type knownMember struct {
 	// It said that it would not come back; it is not looked for, and joins by itself if it does.
 	Left bool
 	Seen int64 // Unix seconds
+	met  bool  // it has answered this member. Only those are saved.
 }
 
 type knownFile struct {
@@ -54,9 +53,23 @@ const (
 	saveDelay = time.Second
 	// keepFailed is how long a silent member is looked for. Configured seeds are tried for ever.
 	keepFailed = 30 * 24 * time.Hour
-	// keepLeft is how long a member that left is remembered.
+	// keepLeft is how long a member that left is remembered, showLeft how long it is shown.
 	keepLeft = 7 * 24 * time.Hour
+	showLeft = 24 * time.Hour
+	// keepUnmet is how long one that has never answered is looked for: anybody with the gossip key makes up any number.
+	keepUnmet = time.Hour
 )
+
+// keeps is how long a member is kept after it was last there.
+func keeps(met, left bool, ifLeft time.Duration) time.Duration {
+	switch {
+	case !met:
+		return keepUnmet
+	case left:
+		return ifLeft
+	}
+	return keepFailed
+}
 
 func newKnown(m *Mesh) *known {
 	k := &known{m: m, wake: make(chan struct{}, 1), members: make(map[string]*knownMember), tried: make(map[string]time.Time)}
@@ -71,6 +84,7 @@ func newKnown(m *Mesh) *known {
 	}
 	for _, e := range f.Members {
 		if e.Name != m.cfg.Name && checkName(e.Name) == nil {
+			e.met = true
 			k.members[e.Name] = &e
 		}
 	}
@@ -94,11 +108,36 @@ func (k *known) changed(member Member) {
 	k.touch()
 }
 
-// evict forgets the member seen longest ago. Called with the lock held.
+// evict forgets the member seen longest ago, one that has never answered if there is any. Called with the lock held.
 // Those who live are seen all the time, so this is one that is gone.
 func (k *known) evict() {
-	oldest := slices.MinFunc(slices.Collect(maps.Values(k.members)), func(a, b *knownMember) int { return cmp.Compare(a.Seen, b.Seen) })
-	delete(k.members, oldest.Name)
+	var first *knownMember
+	for _, e := range k.members {
+		if first == nil || e.met != first.met && first.met || e.met == first.met && e.Seen < first.Seen {
+			first = e
+		}
+	}
+	delete(k.members, first.Name)
+}
+
+// review notes who is there and who has answered by now, and forgets who has not been there for too long. The table's lock is taken
+// under this one's.
+func (k *known) review(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name, e := range k.members {
+		alive, met := k.m.table.here(name)
+		if met && !e.met {
+			e.met = true
+			k.touch()
+		}
+		switch {
+		case alive:
+			e.Seen = now.Unix()
+		case now.Sub(time.Unix(e.Seen, 0)) > keeps(e.met, e.Left, keepLeft):
+			delete(k.members, name)
+		}
+	}
 }
 
 // touch wakes the saver. Called with the lock held.
@@ -133,7 +172,7 @@ func (k *known) saver() {
 // save writes the members down for the next start and forgets those not seen for long. Those that have left are kept for a while
 // too: an operator may start one again.
 func (k *known) save() {
-	now := time.Now()
+	k.review(time.Now())
 	k.mu.Lock()
 	if !k.dirty {
 		k.mu.Unlock()
@@ -141,16 +180,10 @@ func (k *known) save() {
 	}
 	k.dirty = false
 	var f knownFile
-	for name, e := range k.members {
-		keep := keepFailed
-		if e.Left {
-			keep = keepLeft
+	for _, e := range k.members {
+		if e.met {
+			f.Members = append(f.Members, *e)
 		}
-		if now.Sub(time.Unix(e.Seen, 0)) > keep {
-			delete(k.members, name)
-			continue
-		}
-		f.Members = append(f.Members, *e)
 	}
 	f.Seeds = slices.Clone(k.seeds)
 	k.mu.Unlock()
@@ -279,10 +312,13 @@ func (k *known) loop() {
 // round looks for members that are not alive: one known member and one seed, or many seeds while there is nobody else.
 func (k *known) round() {
 	k.m.lookAtAddress()
+	k.review(time.Now())
 	alone := len(k.m.table.others()) == 0
-	tries := make(map[string][]string) // seeds by address
-	if a := k.nextMember(); a != "" {
-		tries[a] = nil
+	tries := make(map[string][]string)        // seeds by address
+	for _, met := range []bool{true, false} { // those that somebody made up take no turn of the others
+		if a := k.nextMember(met); a != "" {
+			tries[a] = nil
+		}
 	}
 	// One a round keeps a healthy mesh quiet: names are looked up and silent addresses dialled at that pace only.
 	most := 1
@@ -317,8 +353,8 @@ func (k *known) round() {
 	wg.Wait()
 }
 
-// nextMember picks the member tried longest ago of those that are neither alive nor left.
-func (k *known) nextMember() string {
+// nextMember picks the member tried longest ago of those that are neither alive nor left, and that have answered before or have not.
+func (k *known) nextMember(met bool) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	alive := make(map[string]bool)
@@ -327,7 +363,7 @@ func (k *known) nextMember() string {
 	}
 	var best *knownMember
 	for _, e := range k.members {
-		if e.Left || alive[e.Name] || e.Addr == k.m.addr() {
+		if e.met != met || e.Left || alive[e.Name] || e.Addr == k.m.addr() {
 			continue
 		}
 		if best == nil || k.tried[e.Addr].Before(k.tried[best.Addr]) {

@@ -81,7 +81,7 @@ func (p *peer) looksBefore(o *peer) bool {
 // lock held.
 func (p *peer) streamed(err error) {
 	if p.noStream = err; err == nil {
-		p.lost = 0
+		p.lost, p.met = 0, true
 		return
 	}
 	p.lost++

@@ -429,8 +429,7 @@ func (m *Mesh) keepHouse() {
 			m.look(now)
 			m.asks.expire(now)
 			m.recent.expire(now)
-			m.table.forget(Left, now.Add(-24*time.Hour))
-			m.table.forget(Failed, now.Add(-keepFailed))
+			m.table.forget(now)
 			m.sync.settle()
 		}
 	}

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// outreach bounds the streams that this member opens to addresses at which nobody has ever answered it. A holder of the gossip key
-// makes up members at addresses of its choice, and without a bound every router would knock there, again and again.
+// outreach bounds the streams and packets that this member sends to addresses at which nobody has ever answered it. A holder of the
+// gossip key makes up members at addresses of its choice, and without a bound every router would knock there, again and again, and
+// send each ban there.
 //
 // Addresses that an operator named (to join) and those of members that have answered are open. Of the others a few are tried at
 // once; what answers as a member does costs nothing, so that a mesh that starts, or meets by TCP only, is not held up.
@@ -14,6 +15,7 @@ type outreach struct {
 	answered func(addr string) bool // a member there has answered by UDP
 
 	strange *pace // streams to the others
+	packets *pace // packets to them
 
 	mu   sync.Mutex
 	open map[string]struct{}
@@ -22,13 +24,17 @@ type outreach struct {
 const (
 	strangeRate  = 1 // a second
 	strangeBurst = 32
-	maxOpen      = 2 * maxKnown
+	// A member that starts in a large mesh asks maxUnproven others twice before any has answered, and is asked as often.
+	strangePacketBurst = 4 * maxUnproven
+	strangePacketRate  = 64
+	maxOpen            = 2 * maxKnown
 )
 
 func newOutreach() outreach {
 	return outreach{
 		answered: func(string) bool { return false },
 		strange:  newPace(strangeRate, strangeBurst),
+		packets:  newPace(strangePacketRate, strangePacketBurst),
 	}
 }
 
@@ -74,4 +80,15 @@ func (r *outreach) try(addr string) (answered func(), err error) {
 		r.note(addr)
 		r.strange.give(1)
 	}, nil
+}
+
+// packet says whether a packet may be sent to the address now.
+func (r *outreach) packet(addr string) bool {
+	if r.answered(addr) {
+		return true
+	}
+	r.mu.Lock()
+	_, open := r.open[addr]
+	r.mu.Unlock()
+	return open || r.packets.take(1) == 0
 }

@@ -11,6 +11,7 @@ type peer struct {
 	state MemberState
 	since time.Time // when the state began
 	seen  time.Time
+	met   bool // it has answered at its address, in this or an earlier run of its own
 
 	comparison
 	reach

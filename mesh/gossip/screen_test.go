@@ -21,6 +21,8 @@ import (
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/memberlist"
+
+	"banmesh/mesh/packed"
 )
 
 // ml is a message as memberlist writes it.
@@ -246,11 +248,18 @@ func TestMadeUpMembersAreBounded(t *testing.T) {
 	})
 }
 
-// dialsOf counts the streams that a member opens to addresses that begin with a prefix.
+// dialsOf counts the streams that a member opens, and the packets that it sends, to addresses that begin with a prefix.
 type dialsOf struct {
 	memberlist.Transport
-	prefix string
-	n      *atomic.Int64
+	prefix     string
+	n, packets *atomic.Int64
+}
+
+func (d dialsOf) WriteTo(b []byte, addr string) (time.Time, error) {
+	if strings.HasPrefix(addr, d.prefix) {
+		d.packets.Add(1)
+	}
+	return d.Transport.WriteTo(b, addr)
 }
 
 func (d dialsOf) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
@@ -263,17 +272,18 @@ func (d dialsOf) DialTimeout(addr string, timeout time.Duration) (net.Conn, erro
 // Somebody who has the gossip key names addresses of his choice, for every router to knock at.
 func TestMadeUpMembersSendNobodyToStrangers(t *testing.T) {
 	simulate(t, 3, lan(), func(fl *fleet) {
-		var dialled atomic.Int64
+		var dialled, sent atomic.Int64
 		nd := &node{name: "watched", addr: hostAddr(9), set: newFakeSet("watched", 9)}
 		fl.nodes = append(fl.nodes, nd)
 		if err := fl.start(nd, func(c *Config) {
-			c.Transport = dialsOf{c.Transport, "10.9.", &dialled}
+			c.Transport = dialsOf{c.Transport, "10.9.", &dialled, &sent}
 		}); err != nil {
 			t.Fatal(err)
 		}
 		fl.wait(30*time.Second, "all to meet", fl.whole)
 		r := newRogue(fl)
-		for range 6 {
+		began := time.Now()
+		for round := range 6 {
 			var parts [][]byte
 			for i := range 50 {
 				parts = append(parts, ml(t, mlAlive, mlAliveMsg{uint32(time.Now().Unix() % 1e6), fmt.Sprint("x", i), []byte{10, 9, 0, byte(i)}, 7946, nil, goodVsn}))
@@ -282,15 +292,58 @@ func TestMadeUpMembersSendNobodyToStrangers(t *testing.T) {
 					parts = nil
 				}
 			}
-			time.Sleep(10 * time.Second)
+			for i := range 200 {
+				nd.ban(fmt.Sprint("ban ", round, i))
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		if n, most := sent.Load(), int64(strangePacketBurst+strangePacketRate*time.Since(began).Seconds()); n == 0 || n > most {
+			t.Errorf("%d packets to them, want some and at most %d", n, most)
 		}
 		if n := dialled.Load(); n == 0 || n > 100 {
 			t.Errorf("%d streams in a minute to addresses that somebody made up, want some, as they might be members, and at most 100", n)
 		}
 		fl.nodes[0].ban("still works")
-		fl.wait(10*time.Second, "a ban beside the crowd", fl.all(1))
+		fl.wait(10*time.Second, "a ban beside the crowd", fl.all(1201))
 		if !nd.mesh.InSync() && nd.mesh.table.alive() == len(fl.nodes) {
 			t.Error("it is no longer in sync with the others")
+		}
+	})
+}
+
+// Members that never answered are neither saved nor shown for long; an honest one that failed is.
+func TestMadeUpMembersAreForgottenSoon(t *testing.T) {
+	simulate(t, 3, lan(), func(fl *fleet) {
+		fl.wait(30*time.Second, "all to meet", fl.whole)
+		gone := fl.nodes[2]
+		nd := fl.nodes[0]
+		time.Sleep(10 * time.Second)
+		fl.stop(gone)
+		r := newRogue(fl)
+		for i := range 50 {
+			r.packet(chanMembers, ml(t, mlAlive, mlAliveMsg{1, fmt.Sprint("x", i), []byte{10, 9, 0, byte(i)}, 7946, nil, goodVsn}))
+		}
+		fl.wait(10*time.Second, "the made-up ones", func() bool { return nd.mesh.table.size() > 20 })
+		time.Sleep(10 * time.Second)
+		var saved knownFile
+		b, _ := nd.set.Meta(knownKey)
+		if len(b) == 0 || packed.Decode(b[1:], 2, &saved) != nil || len(saved.Members) != 2 {
+			t.Errorf("saved: %v", saved)
+		}
+		time.Sleep(2 * keepUnmet)
+		for _, m := range nd.mesh.Members() {
+			if strings.HasPrefix(m.Name, "x") {
+				t.Errorf("%s is still shown as %v", m.Name, m.State)
+			}
+		}
+		if m := nd.member(gone.name); m.State != Failed {
+			t.Errorf("the honest one that failed is %v", m.State)
+		}
+		nd.mesh.known.mu.Lock()
+		kept := len(nd.mesh.known.members)
+		nd.mesh.known.mu.Unlock()
+		if kept != 2 {
+			t.Errorf("%d members are remembered, want 2", kept)
 		}
 	})
 }

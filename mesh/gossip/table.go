@@ -22,13 +22,15 @@ type table struct {
 	doubtedNow bool
 	askedAgain time.Time // when a member that agreed was last asked again
 
-	// The five below are rebuilt by refresh whenever a member changes, and read without the lock on every packet.
+	// The six below are rebuilt by refresh whenever a member changes, and read without the lock on every packet.
 	view   atomic.Pointer[[]target] // alive others, by name
 	proven atomic.Pointer[[]target] // those of them that have answered at their advertised address, by name
 	// A sum does not depend on the order. Two members with equal digests know the same members, see viewWatch.
 	digest atomic.Uint32                   // sum of the hashes of the names of all alive members
 	places atomic.Pointer[map[string]bool] // addresses of members; true where packets are counted
 	homes  atomic.Pointer[map[home]bool]   // addresses of members with their runs
+	// answered are the addresses of living members that have answered there.
+	answered atomic.Pointer[map[string]bool]
 }
 
 const (
@@ -73,16 +75,18 @@ func (t *table) refresh() {
 	t.places.Store(&places)
 	t.homes.Store(&homes)
 	slices.SortFunc(view, func(a, b target) int { return cmp.Compare(a.name, b.name) })
-	hosts := make(map[string]int)
+	hosts, answered := make(map[string]int), make(map[string]bool)
 	for _, to := range view {
 		if !t.all[to.name].hasSkew {
 			continue
 		}
+		answered[to.addr] = true
 		if h := voice(to.addr); hosts[h] < maxPerHost {
 			hosts[h]++
 			proven = append(proven, to)
 		}
 	}
+	t.answered.Store(&answered)
 	t.view.Store(&view)
 	t.proven.Store(&proven)
 	t.digest.Store(sum)
@@ -95,7 +99,7 @@ func (t *table) counts(addr string) bool { return (*t.places.Load())[addr] }
 
 // answeredAt reports whether a living member at the address has answered.
 func (t *table) answeredAt(addr string) bool {
-	return slices.ContainsFunc(*t.proven.Load(), func(to target) bool { return to.addr == addr })
+	return (*t.answered.Load())[addr]
 }
 
 // home is the address of a run according to its member data.
@@ -241,15 +245,21 @@ func (t *table) evict() {
 	}
 }
 
-// forget drops members that have been gone since before the given time.
-func (t *table) forget(state MemberState, before time.Time) {
+// forget drops members that have been gone for long enough.
+func (t *table) forget(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, p := range t.all {
-		if p.state == state && p.since.Before(before) {
+		if p.state != Alive && now.Sub(p.since) > keeps(p.met, p.state == Left, showLeft) {
 			delete(t.all, name)
 		}
 	}
+}
+
+// here reports whether the member is alive, and whether it has ever answered this one.
+func (t *table) here(name string) (alive, met bool) {
+	t.with(name, func(p *peer) { alive, met = p.state == Alive, p.met })
+	return alive, met
 }
 
 // member copies a peer. Called with the lock held.

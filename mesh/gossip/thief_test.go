@@ -115,6 +115,7 @@ func TestMadeUpMembersCannotPartTheMesh(t *testing.T) {
 func TestAMemberThatHearsNobodyChangesNoKey(t *testing.T) {
 	simulate(t, 2, lan(), func(fl *fleet) {
 		nd := fl.nodes[1]
+		time.Sleep(5 * time.Second) // they have answered each other
 		fl.stop(fl.nodes[0])
 		fl.stop(nd)
 		if err := fl.start(nd, nil); err != nil {

@@ -262,6 +262,10 @@ func (w *wire) stream(c net.Conn, host string, known bool) {
 
 // send writes a frame in its envelope.
 func (w *wire) send(e *envelope, to string) (time.Time, error) {
+	if !w.outreach.packet(to) {
+		w.count.drop("packet to a stranger")
+		return time.Now(), nil // lost, as any packet may be
+	}
 	b := e.to(to)
 	w.count.packetsSent.Add(1)
 	w.count.bytesSent.Add(uint64(len(b)))
