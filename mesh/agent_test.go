@@ -293,6 +293,20 @@ func TestUnbanBeforeTheFirstExchangeIsRepeatedAfterIt(t *testing.T) {
 	eventually(t, "the repeated unban to lift it", func() bool { return len(listing(t, a)) == 0 })
 }
 
+// A router without a conductor that has met nobody is told so, and nothing of commits.
+func TestAloneWithoutAConductorSpeaksOfNoCommit(t *testing.T) {
+	t.Parallel()
+	a := started(t, "router1", func(c *config.Config) { c.Join = []string{"127.0.0.1:1"} })
+	eventually(t, "the warning", func() bool {
+		s, err := a.Status(t.Context())
+		text := strings.Join(s.Warnings, "\n")
+		if err != nil || strings.Contains(text, "commit") {
+			t.Fatalf("%v, warnings %s", err, text)
+		}
+		return strings.Contains(text, "this router has met none of those that it joins")
+	})
+}
+
 func TestReloadChangesWhatARunningAgentCan(t *testing.T) {
 	t.Parallel()
 	a := started(t, "router1", nil)

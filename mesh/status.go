@@ -174,7 +174,11 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 		warn("somebody at %s said at the start that it is %s, and the other members did not confirm it: look at who has the gossip key there", at, a.cfg.Name)
 	}
 	if a.mesh.NeverMet() {
-		warn("this router has met none of those that it joins: what it commits, it commits alone")
+		alone := ""
+		if a.lead.conductor != nil {
+			alone = ": what it commits, it commits alone"
+		}
+		warn("this router has met none of those that it joins%s", alone)
 	}
 	if doubt := a.store.Doubt(); doubt != "" {
 		warn("%s; the others send again what they have, and a restart ends this warning", doubt)
