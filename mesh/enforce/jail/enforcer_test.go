@@ -19,7 +19,7 @@ func TestPeersBansAreFedAndLifted(t *testing.T) {
 		r.ban("203.0.113.7/32")
 		r.ban("2001:db8::/64")
 		r.ban("203.0.113.8/32", own)
-		r.pass(time.Second)
+		r.pass(3 * time.Second)
 		r.want("203.0.113.7/32", "2001:db8::/64")
 		r.wantState(enforce.On, 2, "")
 
@@ -41,7 +41,7 @@ func TestHolesAreLeftOut(t *testing.T) {
 		r.ban("203.0.113.0/30", func(e *store.EffectiveBan) {
 			e.Pieces = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/31"), netip.MustParsePrefix("203.0.113.3/32")}
 		})
-		r.pass(time.Second)
+		r.pass(3 * time.Second)
 		r.want("203.0.113.0/31", "203.0.113.3/32")
 	})
 }
@@ -85,7 +85,7 @@ func TestFreezeStopsAdditionsOnly(t *testing.T) {
 	running(t, 2, func(r *rig) {
 		r.ban("203.0.113.1/32")
 		r.ban("203.0.113.2/32")
-		r.pass(time.Second)
+		r.pass(3 * time.Second)
 		r.set.mu.Lock()
 		r.set.frozen = true
 		r.set.mu.Unlock()

@@ -220,6 +220,8 @@ func (r *rig) start(limit int) {
 			r.t.Errorf("Run: %v", err)
 		}
 	}
+	// The first turn comes before what the test does next, and not in the midst of it.
+	synctest.Wait()
 }
 
 // pass lets time pass until the Enforcer waits again.
