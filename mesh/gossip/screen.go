@@ -160,6 +160,12 @@ func screenMessage(b []byte, from string) (reason string) {
 	if len(b) == 0 {
 		return "member message empty"
 	}
+	if b[0] <= mlDead || b[0] == mlNack {
+		// memberlist decodes fields that it does not know as well, and reserves what a time among them announces as its length.
+		if _, err := readValue(bufio.NewReaderSize(bytes.NewReader(b[1:]), 16), len(b)); err != nil {
+			return "member message malformed"
+		}
+	}
 	switch b[0] {
 	case mlPing, mlIndirectPing, mlAck, mlNack:
 		return ""
