@@ -404,6 +404,8 @@ func (w *world) ban(i int, q store.BanRequest) {
 		until = min(until, start+w.maxOf(n))
 	}
 	var longest, surely, same store.Millis
+	named := f // by the start that the offence has already, which is what revoke goes by
+	named.start = 0
 	for _, b := range v.held {
 		if b.origin() == n.name && b.prefix == q.Prefix && b.offence.jail == q.Jail {
 			longest = max(longest, b.until)
@@ -412,6 +414,7 @@ func (w *world) ban(i int, q store.BanRequest) {
 			}
 			if b.offence.same(f) {
 				same = max(same, b.until)
+				named.start = max(named.start, b.offence.start)
 			}
 		}
 	}
@@ -447,7 +450,10 @@ func (w *world) ban(i int, q store.BanRequest) {
 	if want != nil && !slices.Contains(want, out) {
 		w.fail("%s: ban of %v jail %q start %s until %s: the answer is %q, want %v", n.name, q.Prefix, q.Jail, w.show(f.start), w.show(q.Until), out, want)
 	}
-	o := &op{kind: store.KindBan, prefix: q.Prefix, until: max(until, longest), offence: f}
+	if named.start == 0 {
+		named = f
+	}
+	o := &op{kind: store.KindBan, prefix: q.Prefix, until: max(until, longest), offence: named}
 	if got := banned[0].Until; max(until, surely) <= got && got < o.until || v.unclear && until <= got {
 		o.until = got // where it is unclear what is lifted, so is which bans it may not end before
 	}
