@@ -215,7 +215,9 @@ func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply co
 			return
 		}
 		left := time.Duration(int64(c.Until)-time.Now().UnixMilli()) * time.Millisecond
-		if !w.book.banned(m, a, c.Jail, p) && left > clockSlack && w.calmFor(time.Minute) {
+		// A replay that starts in the future is from before the clock was set back: the agent knows the ban, which has ended.
+		ahead := time.Duration(int64(c.Start)-time.Now().UnixMilli()) * time.Millisecond
+		if !w.book.banned(m, a, c.Jail, p) && left > clockSlack && ahead < clockSlack && w.calmFor(time.Minute) {
 			w.fault("%s acknowledged the %s of %v in %s for %v and does not hold it", m.name, c.Event, p, c.Jail, left)
 		}
 	case control.HookUnban:
