@@ -77,6 +77,6 @@ var (
 	// ErrAbsent means that the router holds nothing of the driver's.
 	ErrAbsent = errors.New("the router holds nothing")
 
-	// ErrNoNamespace means that there is no network namespace of the configured name, and so nothing of the driver's either.
-	ErrNoNamespace = errors.New("there is no network namespace")
+	// errNoNamespace means that there is no network namespace of the configured name, and so nothing of the driver's either.
+	errNoNamespace = errors.New("there is no network namespace")
 )

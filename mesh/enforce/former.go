@@ -20,7 +20,7 @@ func RemoveFormer(ctx context.Context, s *store.Store, drops bool, in string, re
 	noted, known := s.Meta(tableKey)
 	former := string(noted)
 	if known && !(drops && former == in) {
-		if err := remove(ctx, former); err != nil && !errors.Is(err, ErrNoNamespace) { // with the namespace went the table
+		if err := remove(ctx, former); err != nil && !errors.Is(err, errNoNamespace) { // with the namespace went the table
 			return fmt.Sprintf("this router dropped by nftables before its configuration was changed, and still does, because the table cannot be removed: %v; remove it with `%snft delete table inet banmesh`, then restart the agent", err, inside(former)), nil
 		}
 	}

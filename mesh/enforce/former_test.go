@@ -33,7 +33,7 @@ func TestTheTableOfAnEarlierRunIsRemoved(t *testing.T) {
 		{"may not", []run{nft(""), none, none}, refused, []string{"", ""}, "`nft delete table inet banmesh`"},
 		{"may not, in a namespace", []run{nft("a"), none}, refused, []string{"a"}, "`ip netns exec a nft delete table inet banmesh`"},
 		{"may not, in a namespace's file", []run{nft("/run/x"), none}, refused, []string{"/run/x"}, "`nsenter --net=/run/x nft delete table inet banmesh`"},
-		{"the namespace is gone", []run{nft("a"), none, none}, ErrNoNamespace, []string{"a"}, ""},
+		{"the namespace is gone", []run{nft("a"), none, none}, errNoNamespace, []string{"a"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var removed []string

@@ -72,7 +72,7 @@ func (n *nftTables) namespace() (fd int, in os.FileInfo, done func(), err error)
 		in, err = f.Stat()
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w %s", ErrNoNamespace, n.netns)
+		err = fmt.Errorf("%w %s", errNoNamespace, n.netns)
 	} else if err != nil { // hide it: errors of the system have another meaning as errors of nftables
 		err = errors.New(err.Error())
 	}

@@ -176,7 +176,7 @@ func (m *Mesh) talkWith(ring *keyring, addr string, timeout time.Duration) (*mes
 	}
 	if !m.conns.add(c) {
 		_ = c.Close()
-		return nil, nil, ErrClosed
+		return nil, nil, errClosed
 	}
 	return &messages{c: c, stall: m.tune.Stall, left: m.tune.ExchangeBytes}, func() {
 		m.conns.remove(c)

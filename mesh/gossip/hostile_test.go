@@ -475,13 +475,13 @@ func TestCallsAfterShutdownAreRefused(t *testing.T) {
 	simulate(t, 2, lan(), func(fl *fleet) {
 		m := fl.nodes[1].mesh
 		fl.stop(fl.nodes[1])
-		if err := m.Send("r000", nil); !errors.Is(err, ErrClosed) {
+		if err := m.Send("r000", nil); !errors.Is(err, errClosed) {
 			t.Errorf("Send: %v", err)
 		}
-		if _, err := m.Join(context.Background(), []string{"10.0.0.1"}); !errors.Is(err, ErrClosed) {
+		if _, err := m.Join(context.Background(), []string{"10.0.0.1"}); !errors.Is(err, errClosed) {
 			t.Errorf("Join: %v", err)
 		}
-		if err := m.Leave(context.Background()); !errors.Is(err, ErrClosed) {
+		if err := m.Leave(context.Background()); !errors.Is(err, errClosed) {
 			t.Errorf("Leave: %v", err)
 		}
 		m.Announce()

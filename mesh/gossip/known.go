@@ -450,7 +450,7 @@ func (k *known) remember(seed string, addrs []string) {
 // when none did.
 func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error) {
 	if m.closed.Load() || m.left.Load() {
-		return 0, ErrClosed
+		return 0, errClosed
 	}
 	var errs []error
 	for _, s := range addrs {
@@ -488,7 +488,7 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 func (m *Mesh) pushPull(ctx context.Context, addr string) error {
 	list := m.list.Load()
 	if list == nil || m.closed.Load() {
-		return ErrClosed
+		return errClosed
 	}
 	joined := make(chan error, 1)
 	go func() {

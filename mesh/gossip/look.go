@@ -31,7 +31,7 @@ func (m *Mesh) look(now time.Time) {
 	if !m.timers.after(0, func() {
 		defer m.looking.Store(false)
 		_, err := m.who(m.ctx, to.addr, to.name, m.tune.DialTimeout+lookMargin)
-		if m.ctx.Err() == nil && !errors.Is(err, ErrClosed) && !errors.Is(err, errStrange) {
+		if m.ctx.Err() == nil && !errors.Is(err, errClosed) && !errors.Is(err, errStrange) {
 			m.table.with(to.name, func(p *peer) { p.streamed(err) })
 		}
 	}) {

@@ -19,8 +19,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// ErrClosed is returned by calls after Shutdown.
-var ErrClosed = errors.New("the mesh is shut down")
+// errClosed is returned by calls after Shutdown.
+var errClosed = errors.New("the mesh is shut down")
 
 // ErrNameTaken means that another live member has this one's name.
 var ErrNameTaken = errors.New("name taken")
@@ -276,7 +276,7 @@ func (m *Mesh) Member(name string) (_ Member, ok bool) { return m.table.named(na
 // It tries once: heartbeats and reports are sent again a second later, and a forwarded request has its own timeout.
 func (m *Mesh) Send(to string, payload []byte) error {
 	if m.closed.Load() {
-		return ErrClosed
+		return errClosed
 	}
 	if len(payload) > maxMessage {
 		return fmt.Errorf("message of %d bytes to %s is longer than %d", len(payload), to, maxMessage)
@@ -326,7 +326,7 @@ func (m *Mesh) Leave(ctx context.Context) error {
 	m.leaveMu.Lock()
 	defer m.leaveMu.Unlock()
 	if m.closed.Load() {
-		return ErrClosed
+		return errClosed
 	}
 	if m.left.Swap(true) {
 		return nil
