@@ -462,12 +462,12 @@ func (m *Mesh) Join(ctx context.Context, addrs []string) (joined int, err error)
 		m.wire.outreach.named(found...)
 		var answered []string
 		for _, a := range found {
-			if a == m.addr() {
-				errs = append(errs, fmt.Errorf("join %s: that is this member itself", a))
-				continue
-			}
 			if err := m.pushPull(ctx, a); err != nil {
 				errs = append(errs, fmt.Errorf("join %s: %w", a, m.whyNot(ctx, a)))
+				continue
+			}
+			if m.isAt(ctx, a) {
+				errs = append(errs, fmt.Errorf("join %s: %w", a, errItself))
 				continue
 			}
 			answered = append(answered, a)

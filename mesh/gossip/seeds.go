@@ -39,6 +39,11 @@ func (m *Mesh) whyNot(ctx context.Context, addr string) error {
 	return plainly(err)
 }
 
+// isAt reports whether streams to the address end at this member: besides the advertised one, loopback and what a NAT translates do.
+func (m *Mesh) isAt(ctx context.Context, addr string) bool {
+	return addr == m.addr() || errors.Is(m.whyNot(ctx, addr), errItself)
+}
+
 // plainly says in an operator's words why a stream could not be opened.
 func plainly(err error) error {
 	var ne net.Error

@@ -66,6 +66,14 @@ func TestWhyAMemberToJoinDoesNotAnswer(t *testing.T) {
 	if k := other.Knocks(); len(k) != 1 || !strings.Contains(k[0], "127.0.0.1") || !strings.Contains(k[0], "key") {
 		t.Errorf("the one with another key says of who knocks %q", k)
 	}
+	// By whichever address it reaches itself: here it listens at all of them.
+	wide := alone(t, "wide", func(c *Config) { c.Bind, c.Advertise = netip.MustParseAddrPort("0.0.0.0:0"), "127.0.0.1" })
+	_, port, _ := net.SplitHostPort(wide.Addr())
+	for _, a := range []string{wide.Addr(), net.JoinHostPort("127.0.0.2", port), net.JoinHostPort("::ffff:127.0.0.3", port)} {
+		if n, err := wide.Join(context.Background(), []string{a}); n != 0 || !errors.Is(err, errItself) {
+			t.Errorf("a join of itself at %s: joined %d, %v", a, n, err)
+		}
+	}
 	if _, err := m.Join(context.Background(), []string{well.Addr()}); err != nil {
 		t.Errorf("join of one that is well: %v", err)
 	}
