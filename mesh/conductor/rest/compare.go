@@ -47,15 +47,16 @@ func (n *node) getInto(ctx context.Context, path string, into []byte) (b []byte,
 	case len(bytes.TrimSpace(a)) == 0:
 		return nil, false, fmt.Errorf("%w: GET %s %w", conductor.ErrProtocol, pathOnly(path), errBlank)
 	}
-	if !strings.HasPrefix(path, "/config/version") && failed(a) {
-		return nil, false, fmt.Errorf("%w: GET %s answered an error beside what it holds: %s", conductor.ErrProtocol, pathOnly(path), strings.Join(messages(a), "; "))
+	a, failure := opened(pathOnly(path), a)
+	if failure != nil && !strings.HasPrefix(path, "/config/version") {
+		return nil, false, fmt.Errorf("%w: GET %s answered an error beside what it holds: %s", conductor.ErrProtocol, pathOnly(path), strings.Join(messages(failure), "; "))
 	}
-	return opened(pathOnly(path), a), false, nil
+	return a, false, nil
 }
 
 // failed reports whether an object holds an error: what stands beside it may be the part that was read before.
 func failed(b []byte) bool {
-	if b = bytes.TrimSpace(b); isObject(b) {
+	if isObject(b) {
 		for name, v := range fields(b) {
 			if (name == "error" || name == "errors") && !isVoid(v) && string(v) != `""` && string(v) != "false" {
 				return true
@@ -66,11 +67,12 @@ func failed(b []byte) bool {
 }
 
 // opened takes an answer out of its envelope: a field data, or one with the name of what was asked for, beside nothing but single
-// values. Those can differ between two answers that hold the same configuration. An entry can also come as a list of one.
-func opened(path string, b []byte) []byte {
+// values. Those can differ between two answers that hold the same configuration. An entry can also come as a list of one. failure
+// is what holds an error, the envelope or what is in it; else nil.
+func opened(path string, b []byte) (inside, failure []byte) {
 	names, list, entry := []string{"data"}, false, false
-	if _, inside, ok := strings.Cut(path, "/authority"); ok {
-		steps := strings.Split(inside, "/")[1:]
+	if _, below, ok := strings.Cut(path, "/authority"); ok {
+		steps := strings.Split(below, "/")[1:]
 		switch n := len(steps); {
 		case n == 0:
 			names = append(names, "authority")
@@ -80,24 +82,27 @@ func opened(path string, b []byte) []byte {
 			names, list = append(names, steps[n-1]), true
 		}
 	}
-	for range maxWrappers {
+	for depth := 0; ; depth++ {
 		b = bytes.TrimSpace(b)
+		if failed(b) {
+			failure = b
+		}
 		inner := []byte(nil)
 		switch {
+		case depth == maxWrappers:
 		case entry && isArray(b):
 			var rest []byte
 			if inner, rest = nextEntry(blank(b[1:])); len(rest) > 0 && rest[0] != ']' {
-				return b
+				return b, failure
 			}
 		case isObject(b):
 			inner = envelope(b, names)
 		}
 		if inner == nil || list != isArray(inner) && !(entry && isArray(inner)) {
-			return b
+			return b, failure
 		}
 		b = inner
 	}
-	return b
 }
 
 // envelope returns the only field of an object that holds more than a single value, if it has one of the names; else nil.

@@ -310,6 +310,23 @@ func TestAWrongAnswerIsNoEmptyTenant(t *testing.T) {
 	}
 }
 
+// An envelope may hold the error as well as what was read before it.
+func TestAnErrorInsideAnEnvelopeIsNoEmptyTenant(t *testing.T) {
+	r := fake(t, func(w http.ResponseWriter, req *http.Request) {
+		switch strings.TrimPrefix(req.URL.Path, "/api/v1") {
+		case "/login":
+			fmt.Fprint(w, `{"token":"t"}`)
+		case "/config/running/authority":
+			fmt.Fprint(w, `{"data":{"router":[{"name":"r1"}],"tenant":[{"name":"other"}],"error":"read aborted"}}`)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})
+	if got, err := r.Read(t.Context()); !errors.Is(err, conductor.ErrProtocol) || !strings.Contains(err.Error(), "read aborted") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // killed makes a change by a client that is killed after n requests, the last of them with or without effect, and tells
 // whether it got that far.
 func (c *lab) killed(n int64, effect bool, add, remove []netip.Prefix) bool {
