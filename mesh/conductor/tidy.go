@@ -67,8 +67,9 @@ func (c *Conductor) tidyOthers(ctx context.Context, s Session, at *node, p Permi
 }
 
 // lookAround finds out, once running was read, which other node's candidate lacks addresses that running has. That comes about
-// whenever an administrator has an edit open there while somebody commits here, and ends without a word when it is reverted. Only
-// a process that edits looks, so that each node gets one visitor and not as many as the mesh has members.
+// whenever an administrator has an edit open there while somebody commits here, and ends without a word when it is reverted. A
+// node that was warned of is looked at also when it has become the one in use. Only a process that edits looks, so that each node
+// gets one visitor and not as many as the mesh has members.
 func (c *Conductor) lookAround(ctx context.Context, s Session, at *node, running *Tenant) {
 	if s.Candidate() != NodeCandidate || c.mayLag() {
 		return
@@ -76,7 +77,7 @@ func (c *Conductor) lookAround(ctx context.Context, s Session, at *node, running
 	for i, n := range c.nodes {
 		now := time.Now()
 		c.mu.Lock()
-		due := n != at && !c.began.IsZero() && n.leftover == nil && !now.Before(n.glance)
+		due := (n != at || n.lifts != "") && !c.began.IsZero() && n.leftover == nil && !now.Before(n.glance)
 		if due {
 			n.glance = now.Add(lookAgain)
 		}
@@ -97,7 +98,7 @@ func (c *Conductor) lookAround(ctx context.Context, s Session, at *node, running
 		}
 		c.mu.Unlock()
 		if err != nil {
-			c.cfg.Logger.Debug("the other node's candidate cannot be read", "conductor", n.name, "err", err)
+			c.cfg.Logger.Debug("the node's candidate cannot be read", "conductor", n.name, "err", err)
 		}
 	}
 }

@@ -231,6 +231,15 @@ func TestACandidateAtTheOtherNodeThatLiftsBansIsWarnedOf(t *testing.T) {
 		c.Clear()
 		revert()
 		warned("reverted again", 0)
+
+		edit(removedTenant)
+		warned("removed again", 4)
+		if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultUnreachable, Node: 2}); err != nil {
+			t.Fatal(err)
+		}
+		warned("that node is the only one left", 4)
+		revert()
+		warned("reverted at the only one left", 0)
 	})
 }
 
