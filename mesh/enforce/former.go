@@ -21,7 +21,7 @@ func RemoveFormer(ctx context.Context, s *store.Store, drops bool, in string, re
 	former := string(noted)
 	if known && !(drops && former == in) {
 		if err := remove(ctx, former); err != nil && !errors.Is(err, errNoNamespace) { // with the namespace went the table
-			return fmt.Sprintf("this router dropped by nftables before its configuration was changed, and still does, because the table cannot be removed: %v; remove it with `%snft delete table inet banmesh`, then restart the agent", err, inside(former)), nil
+			return fmt.Sprintf("this router dropped by nftables before its configuration was changed, and still does, because the table cannot be removed: %v; remove it with `%s`, then restart the agent", err, byHand(former)), nil
 		}
 	}
 	switch {
@@ -34,15 +34,28 @@ func RemoveFormer(ctx context.Context, s *store.Store, drops bool, in string, re
 	return "", nil
 }
 
-// inside is what runs a command in a network namespace.
-func inside(netns string) string {
+// RemoveTable removes the nftables table in a network namespace where no agent runs any more. Its error says what does so by hand.
+func RemoveTable(ctx context.Context, netns string) error {
+	driver, err := OpenNFTables(netns, nil)
+	if err == nil {
+		err = driver.Remove(ctx)
+	}
+	if err == nil || errors.Is(err, errNoNamespace) { // with the namespace went the table
+		return nil
+	}
+	return fmt.Errorf("remove it with `%s`: %w", byHand(netns), err)
+}
+
+// byHand is the command that removes the table in a network namespace.
+func byHand(netns string) string {
+	const remove = "nft delete table inet banmesh"
 	switch {
 	case netns == "":
-		return ""
+		return remove
 	case filepath.IsAbs(netns):
-		return "nsenter --net=" + netns + " "
+		return "nsenter --net=" + netns + " " + remove
 	}
-	return "ip netns exec " + netns + " "
+	return "ip netns exec " + netns + " " + remove
 }
 
 // ForgetTable notes that no table of this agent is left, after it was removed on an operator's word.

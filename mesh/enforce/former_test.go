@@ -3,6 +3,7 @@ package enforce
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -59,5 +60,20 @@ func TestTheTableOfAnEarlierRunIsRemoved(t *testing.T) {
 				t.Errorf("warning %q, want %q", stays, c.stays)
 			}
 		})
+	}
+}
+
+// What is left in a namespace is removed there, and with a namespace that is gone went its table.
+func TestATableThatStaysIsSaidWithItsNamespace(t *testing.T) {
+	if err := RemoveTable(t.Context(), "no-such-namespace"); err != nil {
+		t.Errorf("the namespace is gone: %v", err)
+	}
+	noNamespace := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(noNamespace, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "`nsenter --net=" + noNamespace + " nft delete table inet banmesh`"
+	if err := RemoveTable(t.Context(), noNamespace); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

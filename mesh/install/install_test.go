@@ -244,6 +244,22 @@ func TestFail2banThatWouldNotStartIsLeftAsItWas(t *testing.T) {
 	}
 }
 
+// What an agent that was stopped before has left in the kernel is removed, or the operator is told of it.
+func TestATableThatStaysIsSaid(t *testing.T) {
+	for driver, want := range map[string]string{"nftables": "still dropped in this machine's kernel: not permitted", "none": ""} {
+		f := newFake(t, nil)
+		f.must(f.Begin(Record{By: "init", At: time.Now()}))
+		f.File.Enforce.Driver = driver
+		f.clear = func(context.Context) error { return errors.New("not permitted") }
+		var said string
+		f.Say = func(format string, args ...any) { said += fmt.Sprintf(format, args...) }
+		f.must(f.Uninstall(t.Context(), stay))
+		if !strings.Contains(said, want) || want == "" && strings.Contains(said, "kernel") {
+			t.Errorf("%s: says %q, want %q", driver, said, want)
+		}
+	}
+}
+
 // again is the next run of the program.
 func (f *fakeMachine) again() {
 	f.t.Helper()

@@ -71,13 +71,7 @@ func (m *Machine) look() error {
 		m.probe = func() error { return enforce.Probe(m.File.Enforce.NetNS) }
 	}
 	if m.clear == nil {
-		m.clear = func(ctx context.Context) error {
-			driver, err := enforce.OpenNFTables(m.File.Enforce.NetNS, m.File.Enforce.Ingress)
-			if err != nil {
-				return err
-			}
-			return driver.Remove(ctx)
-		}
+		m.clear = func(ctx context.Context) error { return enforce.RemoveTable(ctx, m.File.Enforce.NetNS) }
 	}
 	return err
 }

@@ -43,7 +43,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	// An agent that leaves has done this already; one that was stopped before left its bans in the kernel.
 	if m.File.Enforce.Driver == "nftables" {
 		if err := m.clear(ctx); err != nil {
-			m.Say("what is banned is still dropped in this machine's kernel, remove it with `nft delete table inet banmesh`: %v", err)
+			m.Say("what is banned is still dropped in this machine's kernel: %v", err)
 		}
 	}
 	if err := m.restore(); err != nil {
