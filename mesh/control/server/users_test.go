@@ -98,7 +98,7 @@ func TestOneUserCannotTakeAllConnections(t *testing.T) {
 func TestOneUserCannotTakeAllMemory(t *testing.T) {
 	var inside atomic.Int32
 	begun, release := make(chan struct{}, 100), make(chan struct{})
-	agent := &stub{ban: func(ctx context.Context, c control.BanCall) (control.BanReply, error) {
+	agent := &stub{ban: func(context.Context, control.BanCall) (control.BanReply, error) {
 		if n := inside.Add(1); n > server.CallsPerUser {
 			t.Errorf("%d calls of a user are worked on at once", n)
 		}
@@ -115,6 +115,11 @@ func TestOneUserCannotTakeAllMemory(t *testing.T) {
 	}
 	for range server.CallsPerUser {
 		<-begun
+	}
+	select {
+	case <-begun:
+		t.Errorf("more than %d calls of a user are worked on", server.CallsPerUser)
+	case <-time.After(50 * time.Millisecond):
 	}
 	close(release)
 	for i, c := range calls {
