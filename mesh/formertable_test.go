@@ -1,12 +1,13 @@
 package mesh
 
 import (
-	"banmesh/mesh/enforce"
 	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
+
+	"banmesh/mesh/enforce"
 )
 
 func TestStatusSaysThatAFormerTableStays(t *testing.T) {

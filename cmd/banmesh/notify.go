@@ -83,7 +83,7 @@ func (s *supervisor) run(ctx context.Context, client *control.Client) {
 func statusLine(s control.Status) string {
 	line := fmt.Sprintf("STATUS=%s alive, %s", excerpt.Count(s.Members.Alive, "member", "members"), excerpt.Count(s.Bans.Live, "ban", "bans"))
 	if n := len(s.Warnings); n > 0 {
-		line += fmt.Sprintf(", %d warnings: banmesh status", n)
+		line += fmt.Sprintf(", %s: banmesh status", excerpt.Count(n, "warning", "warnings"))
 	}
 	return line
 }

@@ -394,7 +394,6 @@ func (m *mute) Why(ctx context.Context, p netip.Prefix) (control.Why, error) {
 	return m.fakeAgent.Why(ctx, p)
 }
 
-// A refused login counts towards the lock of the account: the doctor tries once.
 func TestOfManyMembersAlikeAFewAreNamed(t *testing.T) {
 	for made, want := range map[int]int{5: 5, 6: 6, 2000: 6} {
 		p := well(t)
@@ -417,6 +416,7 @@ func TestOfManyMembersAlikeAFewAreNamed(t *testing.T) {
 	}
 }
 
+// A refused login counts towards the lock of the account: the doctor tries once.
 func TestARefusedLoginIsNotRepeated(t *testing.T) {
 	p := well(t)
 	c := &counting{fakeConductor{read: conductor.ErrLogin}, 0}

@@ -1,12 +1,13 @@
 package fail2ban
 
 import (
-	"banmesh/internal/excerpt"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"banmesh/internal/excerpt"
 )
 
 // Bounds limit what the mesh can make the local fail2ban give up: a single allow or lift, written anywhere, must not switch off

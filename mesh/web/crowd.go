@@ -1,13 +1,14 @@
 package web
 
 import (
-	"banmesh/internal/ipranges"
 	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+
+	"banmesh/internal/ipranges"
 )
 
 // crowd is a listener that limits the simultaneous connections, of one host and of all. Who holds connections open must not keep

@@ -467,14 +467,7 @@ func (e *el) selected(filter *el) *el {
 	return out
 }
 
-func plainXML(e *el) string {
-	return writeXML(e, "", func(e *el, parent string) (string, string) {
-		if e.Name.Space == parent {
-			return e.Name.Local, ""
-		}
-		return e.Name.Local, ` xmlns="` + e.Name.Space + `"`
-	}, escaped)
-}
+func plainXML(e *el) string { return writeXML(e, "", plainTag, escaped) }
 
 func escaped(s string) string {
 	var b strings.Builder
