@@ -27,6 +27,7 @@ type known struct {
 	seeds   []string // from calls of Join
 	tried   map[string]time.Time
 	dirty   bool
+	saved   time.Time // when they were last written down
 }
 
 type knownMember struct {
@@ -58,6 +59,9 @@ const (
 	showLeft = 24 * time.Hour
 	// keepUnmet is how long one that has never answered is looked for: anybody with the gossip key makes up any number.
 	keepUnmet = time.Hour
+	// saveSeen is how often all are saved while nothing changes: after a power loss, the living would seem to have been gone since
+	// the last change.
+	saveSeen = 24 * time.Hour
 )
 
 // keeps is how long a member is kept after it was last there.
@@ -72,7 +76,7 @@ func keeps(met, left bool, ifLeft time.Duration) time.Duration {
 }
 
 func newKnown(m *Mesh) *known {
-	k := &known{m: m, wake: make(chan struct{}, 1), members: make(map[string]*knownMember), tried: make(map[string]time.Time)}
+	k := &known{m: m, wake: make(chan struct{}, 1), members: make(map[string]*knownMember), tried: make(map[string]time.Time), saved: m.started}
 	b, ok := m.set.Meta(knownKey)
 	if !ok {
 		return k
@@ -125,6 +129,11 @@ func (k *known) evict() {
 func (k *known) review(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	// This router may itself have been off for longer than a silent member is kept.
+	looked := now.Sub(k.m.started) >= keepUnmet
+	if now.Sub(k.saved) >= saveSeen {
+		k.touch()
+	}
 	for name, e := range k.members {
 		alive, met := k.m.table.here(name)
 		if met && !e.met {
@@ -134,7 +143,7 @@ func (k *known) review(now time.Time) {
 		switch {
 		case alive:
 			e.Seen = now.Unix()
-		case now.Sub(time.Unix(e.Seen, 0)) > keeps(e.met, e.Left, keepLeft):
+		case looked && now.Sub(time.Unix(e.Seen, 0)) > keeps(e.met, e.Left, keepLeft):
 			delete(k.members, name)
 		}
 	}
@@ -178,7 +187,7 @@ func (k *known) save() {
 		k.mu.Unlock()
 		return
 	}
-	k.dirty = false
+	k.dirty, k.saved = false, time.Now()
 	var f knownFile
 	for _, e := range k.members {
 		if e.met {

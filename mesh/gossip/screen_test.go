@@ -21,8 +21,6 @@ import (
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/memberlist"
-
-	"banmesh/mesh/packed"
 )
 
 // ml is a message as memberlist writes it.
@@ -328,10 +326,8 @@ func TestMadeUpMembersAreForgottenSoon(t *testing.T) {
 		}
 		fl.wait(10*time.Second, "the made-up ones", func() bool { return nd.mesh.table.size() > 20 })
 		time.Sleep(10 * time.Second)
-		var saved knownFile
-		b, _ := nd.set.Meta(knownKey)
-		if len(b) == 0 || packed.Decode(b[1:], 2, &saved) != nil || len(saved.Members) != 2 {
-			t.Errorf("saved: %v", saved)
+		if f := saved(t, nd); len(f.Members) != 2 {
+			t.Errorf("saved: %v", f)
 		}
 		time.Sleep(2 * keepUnmet)
 		for _, m := range nd.mesh.Members() {

@@ -179,18 +179,69 @@ func TestMadeUpMembersTakeNoName(t *testing.T) {
 // remember adds a member to those that a node, stopped, knows from before.
 func remember(t *testing.T, nd *node, name, addr string) {
 	t.Helper()
-	var f knownFile
+	f := saved(t, nd)
+	f.Members = append(f.Members, knownMember{Name: name, Addr: addr, Seen: time.Now().Unix()})
+	save(t, nd, f)
+}
+
+// saved returns the members that a node has saved.
+func saved(t *testing.T, nd *node) (f knownFile) {
+	t.Helper()
 	if b, ok := nd.set.Meta(knownKey); ok {
 		if err := packed.Decode(b[1:], 2, &f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f.Members = append(f.Members, knownMember{Name: name, Addr: addr, Seen: time.Now().Unix()})
+	return f
+}
+
+func save(t *testing.T, nd *node, f knownFile) {
+	t.Helper()
 	b := encode(0, f)
 	b[1] = knownVersion
 	if err := nd.set.SaveMeta(t.Context(), knownKey, b[1:]); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A router that was off for longer than a silent member is looked for, or that lost power after a time without any news, still
+// looks for those that it knew.
+func TestLongOffIsNotLongGone(t *testing.T) {
+	simulate(t, 2, lan(), func(fl *fleet) {
+		nd, other := fl.nodes[1], fl.nodes[0]
+		time.Sleep(10 * time.Second) // they have answered each other
+		fl.stop(nd)
+		fl.stop(other)
+		f := saved(t, nd)
+		for i := range f.Members {
+			f.Members[i].Seen -= int64((keepFailed + time.Hour) / time.Second)
+		}
+		save(t, nd, f)
+		nobody := func(c *Config) { c.Join = nil }
+		if err := fl.start(nd, nobody); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		other.set = newFakeSet(other.name, 9) // it knows nobody
+		if err := fl.start(other, nobody); err != nil {
+			t.Fatal(err)
+		}
+		fl.wait(time.Minute, "the two to meet", fl.whole)
+	})
+}
+
+// When members were last seen is saved while nothing else changes.
+func TestTheLivingAreSavedAsSeen(t *testing.T) {
+	simulate(t, 2, lan(), func(fl *fleet) {
+		nd := fl.nodes[1]
+		time.Sleep(10 * time.Second)
+		now := time.Now()
+		nd.mesh.known.review(now.Add(saveSeen)) // a day without news
+		time.Sleep(2 * saveDelay)
+		if f := saved(t, nd); len(f.Members) != 1 || f.Members[0].Seen < now.Unix() {
+			t.Errorf("saved: %+v, want one seen at %d", f.Members, now.Unix())
+		}
+	})
 }
 
 // squat answers each who with the name.
