@@ -50,9 +50,10 @@ func newClock(raw func() time.Time) *clock {
 
 // compare takes a new reading.
 func (c *clock) compare(with func() (offset time.Duration, agree bool)) *reading {
-	offset, agree := with()
-	// Round drops the monotonic reading, which a step of the clock does not move.
-	r := &reading{offset, agree, c.raw().Round(0), time.Now(), with}
+	// Round drops the monotonic reading, which a step of the clock does not move. The clocks are read first: read finds a step
+	// during the comparison then, while the other order would hide it.
+	r := &reading{wall: c.raw().Round(0), steady: time.Now(), compared: with}
+	r.offset, r.agree = with()
 	if was := c.last.Swap(r); was != nil && (r.shift()-was.shift()).Abs() > time.Second {
 		c.remember(was.shift())
 	}

@@ -37,3 +37,21 @@ func TestAStepOfTheClockIsSeenAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A step while the clocks are being compared is seen by the next reading.
+func TestAStepDuringAComparisonIsSeen(t *testing.T) {
+	odd := &stepping{began: time.Now()}
+	c := newClock(odd.now)
+	stepping := true
+	c.compare(func() (time.Duration, bool) {
+		offset := -time.Duration(odd.off.Load())
+		if stepping {
+			stepping = false
+			odd.step(time.Hour)
+		}
+		return offset, offset == 0
+	})
+	if got := c.now().Sub(time.Now()).Abs(); got > time.Second {
+		t.Errorf("the mesh's time is %v off", got)
+	}
+}
