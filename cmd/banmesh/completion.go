@@ -229,8 +229,12 @@ func (c *console) known(ctx context.Context, get func(context.Context, *control.
 		out, err = get(ctx, cl)
 		return err
 	})
-	// A name with a blank or of the shell's own signs would be taken apart there.
-	return slices.DeleteFunc(out, func(s string) bool { return strings.ContainsAny(s, " \t\n\\'\"$`;&|<>()*?[]{}!#~") })
+	return slices.DeleteFunc(out, misread)
+}
+
+// misread reports whether a name would be taken apart by the shell, for its blanks or signs, or be an option to the command.
+func misread(name string) bool {
+	return strings.HasPrefix(name, "-") || strings.ContainsAny(name, " \t\n\\'\"$`;&|<>()*?[]{}!#~")
 }
 
 func (c *console) members(ctx context.Context, which func(control.Member) bool) []string {

@@ -1,6 +1,17 @@
 package main
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
+
+// A holder of the gossip key chooses names, and what is completed is run.
+func TestNoNameIsCompletedThatWouldBeReadAsMore(t *testing.T) {
+	names := []string{"router1", "--socket=x", "-f", "a b", "$(x)", "a-b", "SHA256:+/="}
+	if got, want := slices.DeleteFunc(names, misread), []string{"router1", "a-b", "SHA256:+/="}; !slices.Equal(got, want) {
+		t.Errorf("%q are offered, want %q", got, want)
+	}
+}
 
 // What is typed of an address narrows what is asked of the agent, which returns only the first of many bans.
 func TestCompletionAsksForWhatHasBeenTyped(t *testing.T) {
