@@ -1,6 +1,9 @@
 package world
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -19,7 +22,7 @@ func Dir() (dir string, remove func(), err error) {
 	const prefix = "banmesh-world-"
 	old, _ := filepath.Glob(filepath.Join(base, prefix+"*"))
 	for _, name := range old {
-		if f := lock(name); f != nil {
+		if f, err := lock(name); err == nil {
 			os.RemoveAll(name)
 			f.Close()
 		}
@@ -28,11 +31,15 @@ func Dir() (dir string, remove func(), err error) {
 		if dir, err = os.MkdirTemp(base, prefix); err != nil {
 			return "", nil, err
 		}
-		// Another process may have taken it for an old one before it was locked.
-		f := lock(dir)
-		if f == nil {
-			continue
+		f, err := lock(dir)
+		switch {
+		case errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist):
+			continue // another process has taken it for an old one
+		case err != nil:
+			os.Remove(dir)
+			return "", nil, err
 		}
+		// It may have done so before the lock.
 		if _, err := os.Stat(dir); err != nil {
 			f.Close()
 			continue
@@ -44,15 +51,15 @@ func Dir() (dir string, remove func(), err error) {
 	}
 }
 
-// lock locks a directory; nil where that fails, as while another process has it.
-func lock(dir string) *os.File {
+// lock locks a directory; syscall.EWOULDBLOCK means that another process has it.
+func lock(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
-	return f
+	return f, nil
 }
