@@ -173,6 +173,30 @@ func TestAReplayFromBeforeTheClockWasSet(t *testing.T) {
 	}
 }
 
+// TestABanAsLongAsTheClockWasOff: of one that begins when the last one ends, and lasts as long as the clock was once off.
+func TestABanAsLongAsTheClockWasOff(t *testing.T) {
+	t.Parallel()
+	a := started(t, "router1", func(c *config.Config) { c.Fail2ban.Client = "/nonexistent/fail2ban-client" })
+	a.clock.remember(-time.Hour)
+	const prefix = "203.0.113.1/32"
+	hook := func(start, until time.Time) {
+		t.Helper()
+		if _, err := a.Fail2ban(t.Context(), control.HookCall{
+			Event: control.HookBan, Jail: "sshd", Prefixes: control.Prefixes{netip.MustParsePrefix(prefix)}, Failures: 5,
+			Start: control.At(start), Until: control.UntilAt(until), At: control.At(time.Now()),
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := time.Now().Truncate(time.Second)
+	hook(second.Add(-time.Hour), second.Add(2*time.Second))
+	eventually(t, "the first ban to end", func() bool { return len(listing(t, a)) == 0 })
+	hook(second, second.Add(time.Hour))
+	if b := listing(t, a)[prefix]; b.Until.Time().Sub(second.Add(time.Hour)).Abs() > time.Second {
+		t.Errorf("the second ban: %+v", b)
+	}
+}
+
 // TestADriftingClock runs a fifth too fast.
 func TestADriftingClock(t *testing.T) {
 	need.Long(t)

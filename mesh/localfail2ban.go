@@ -33,6 +33,19 @@ func (l *localFail2ban) shift(jail string, p netip.Prefix, start control.Time) t
 	})
 }
 
+// soon is how long after its start fail2ban tells of a new ban, and more than a clock that drifts is corrected by meanwhile.
+const soon = 5 * time.Second
+
+// shiftOfNew is the shift of a ban that fail2ban tells of as it begins. The clock has not been set since, so a ban that began earlier by
+// as much as the clock was once off is another one.
+func (l *localFail2ban) shiftOfNew(jail string, p netip.Prefix, start control.Time) time.Duration {
+	today := l.clock.shift()
+	if shift := l.shift(jail, p, start); (shift - today).Abs() <= soon {
+		return shift
+	}
+	return today
+}
+
 // bounds are what the local fail2ban may be told from afar.
 func bounds(f *config.Fail2ban) fail2ban.Bounds {
 	return fail2ban.Bounds{WidestIPv4: f.WidestIgnoreIPv4, WidestIPv6: f.WidestIgnoreIPv6, PerMinute: f.ToldPerMinute}
@@ -49,7 +62,11 @@ func (l *localFail2ban) hook(ctx context.Context, c control.HookCall) (note stri
 	today := l.clock.shift()
 	shift := today
 	if c.Start != 0 {
-		shift = l.shift(c.Jail, call.Prefix, c.Start)
+		shiftOf := l.shift
+		if call.Event == fail2ban.EventBan && !c.Restored && c.At.Time().Sub(c.Start.Time()).Abs() <= soon {
+			shiftOf = l.shiftOfNew
+		}
+		shift = shiftOf(c.Jail, call.Prefix, c.Start)
 		call.Start = c.Start.Time().Add(shift)
 	}
 	if !call.Called.IsZero() {
