@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/conductor/prefixset"
 )
 
@@ -77,7 +78,7 @@ func (c *Conductor) lookAround(ctx context.Context, s Session, at *node, running
 	for i, n := range c.nodes {
 		now := time.Now()
 		c.mu.Lock()
-		due := (n != at || n.lifts != "") && !c.began.IsZero() && n.leftover == nil && !now.Before(n.glance)
+		due := (n != at || n.lifts != "") && !c.began.IsZero() && n.untidy == "" && !now.Before(n.glance)
 		if due {
 			n.glance = now.Add(lookAgain)
 		}
@@ -94,7 +95,8 @@ func (c *Conductor) lookAround(ctx context.Context, s Session, at *node, running
 		case lacks == 0:
 			n.lifts = ""
 		default:
-			n.lifts = fmt.Sprintf("the candidate of %s lacks %d addresses of the tenant: the next commit there lifts those bans; if nobody means to, revert it at that node", n.name, lacks)
+			n.lifts = fmt.Sprintf("the candidate of %s lacks %s of the tenant: the next commit there lifts those bans; if nobody means to, revert it at that node",
+				n.name, excerpt.Count(lacks, "address", "addresses"))
 		}
 		c.mu.Unlock()
 		if err != nil {
