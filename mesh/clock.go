@@ -93,22 +93,22 @@ func (c *clock) remember(shift time.Duration) {
 
 // shiftOf is what must be added to a time that a program on this router noted a
 // while ago, since when the clock may have been set: the first shift, today's or a
-// former one, with which the time is known. In a former run of this agent, if the
-// clock was right, it was none.
-func (c *clock) shiftOf(known func(shift time.Duration) bool) time.Duration {
+// former one, with which the time is known; if it is known with none, today's. In
+// a former run of this agent, if the clock was right, it was none.
+func (c *clock) shiftOf(known func(shift time.Duration) bool) (shift time.Duration, ok bool) {
 	today := c.shift()
+	if known(today) {
+		return today, true
+	}
 	c.mu.Lock()
 	shifts := append([]time.Duration{0}, c.former...)
 	c.mu.Unlock()
-	if today == 0 && len(shifts) == 1 || known(today) {
-		return today
-	}
 	for _, s := range slices.Backward(shifts) {
 		if known(s) {
-			return s
+			return s, true
 		}
 	}
-	return today
+	return today, false
 }
 
 // local is the time by which this router's other programs are read: the own

@@ -197,6 +197,54 @@ func TestABanAsLongAsTheClockWasOff(t *testing.T) {
 	}
 }
 
+// TestWhatStartsAheadIsNoNewOffence: an agent that has been restarted no longer knows how far a clock that was set back was off.
+func TestWhatStartsAheadIsNoNewOffence(t *testing.T) {
+	t.Parallel()
+	a := started(t, "router1", func(c *config.Config) { c.Fail2ban.Client = "/nonexistent/fail2ban-client" })
+	now := time.Now()
+	start := now.Add(50 * time.Minute).Truncate(time.Second)
+	hook := func(e control.HookEvent, prefix string, until time.Time, restored bool) (note string) {
+		t.Helper()
+		reply, err := a.Fail2ban(t.Context(), control.HookCall{
+			Event: e, Jail: "sshd", Prefixes: control.Prefixes{netip.MustParsePrefix(prefix)}, Failures: 5, Restored: restored,
+			Start: control.At(start), Until: control.UntilAt(until), At: control.At(now),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply.Note
+	}
+	const replayed, taken, spooled, prolonged = "203.0.113.1/32", "203.0.113.2/32", "203.0.113.3/32", "203.0.113.4/32"
+	if note := hook(control.HookBan, replayed, start.Add(time.Hour), true); !strings.Contains(note, "in the future") {
+		t.Errorf("a replay that starts ahead is answered with %q", note)
+	}
+	got, err := a.TakeIn(t.Context(), control.TakeInCall{Bans: []control.HeldBan{
+		{Prefix: netip.MustParsePrefix(taken), Jail: "sshd", Start: control.At(start), Until: control.UntilAt(start.Add(time.Hour))},
+	}})
+	if err != nil || got.New != 0 || got.Unshared != 1 {
+		t.Errorf("taken in %+v, %v, want one that is not shared", got, err)
+	}
+	// What fail2ban has just seen counts from now: a ban for as long as it was given, a prolongation to its end.
+	for prefix, note := range map[string]string{
+		spooled:   hook(control.HookBan, spooled, start.Add(time.Hour), false),
+		prolonged: hook(control.HookProlong, prolonged, now.Add(time.Hour), false),
+	} {
+		if note != "" {
+			t.Errorf("%s is answered with %q", prefix, note)
+		}
+	}
+	list := listing(t, a)
+	if got := slices.Sorted(maps.Keys(list)); !slices.Equal(got, []string{spooled, prolonged}) {
+		t.Errorf("banned are %v", got)
+	}
+	for prefix, b := range list {
+		r := b.Records[0]
+		if r.Start.Time().Sub(now).Abs() > 10*time.Second || (b.Until.Time().Sub(now)-time.Hour).Abs() > 10*time.Second {
+			t.Errorf("%s is banned from %v to %v, want an hour from %v", prefix, r.Start.Time(), b.Until.Time(), now)
+		}
+	}
+}
+
 // TestADriftingClock runs a fifth too fast.
 func TestADriftingClock(t *testing.T) {
 	need.Long(t)

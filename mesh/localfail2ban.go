@@ -27,7 +27,7 @@ type localFail2ban struct {
 
 // shift is what must be added to the start that fail2ban noted for a ban. fail2ban keeps it over restarts, and the router's
 // clock may have been set meanwhile. With today's shift a known offence would become another one, which no lift covers.
-func (l *localFail2ban) shift(jail string, p netip.Prefix, start control.Time) time.Duration {
+func (l *localFail2ban) shift(jail string, p netip.Prefix, start control.Time) (shift time.Duration, known bool) {
 	return l.clock.shiftOf(func(shift time.Duration) bool {
 		return l.set.HasOffence(jail, p, store.At(start.Time().Add(shift)))
 	})
@@ -38,12 +38,18 @@ const soon = 5 * time.Second
 
 // shiftOfNew is the shift of a ban that fail2ban tells of as it begins. The clock has not been set since, so a ban that began earlier by
 // as much as the clock was once off is another one.
-func (l *localFail2ban) shiftOfNew(jail string, p netip.Prefix, start control.Time) time.Duration {
+func (l *localFail2ban) shiftOfNew(jail string, p netip.Prefix, start control.Time) (shift time.Duration, known bool) {
 	today := l.clock.shift()
-	if shift := l.shift(jail, p, start); (shift - today).Abs() <= soon {
-		return shift
+	if shift, known = l.shift(jail, p, start); (shift - today).Abs() <= soon {
+		return shift, known
 	}
-	return today
+	return today, false
+}
+
+// ahead reports whether a start lies in the future, so that the router's clock was set back since, nobody knows how far. fail2ban
+// itself bans by log lines that are up to a minute ahead.
+func (l *localFail2ban) ahead(start time.Time) bool {
+	return start.After(l.clock.local().Add(time.Minute))
 }
 
 // bounds are what the local fail2ban may be told from afar.
@@ -66,8 +72,10 @@ func (l *localFail2ban) hook(ctx context.Context, c control.HookCall) (note stri
 		if call.Event == fail2ban.EventBan && !c.Restored && c.At.Time().Sub(c.Start.Time()).Abs() <= soon {
 			shiftOf = l.shiftOfNew
 		}
-		shift = shiftOf(c.Jail, call.Prefix, c.Start)
+		var known bool
+		shift, known = shiftOf(c.Jail, call.Prefix, c.Start)
 		call.Start = c.Start.Time().Add(shift)
+		call.Ahead = !known && l.ahead(call.Start)
 	}
 	if !call.Called.IsZero() {
 		call.Called = call.Called.Add(shift) // like Start: fail2ban compares the two, and ends a ban by its clock

@@ -22,13 +22,14 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 	var reply control.TakeInReply
 	reqs := make([]store.BanRequest, 0, len(c.Bans))
 	for _, b := range c.Bans {
-		shift := store.Millis(a.fail2ban.shift(b.Jail, b.Prefix, b.Start).Milliseconds())
+		by, known := a.fail2ban.shift(b.Jail, b.Prefix, b.Start)
+		shift := store.Millis(by.Milliseconds())
 		q := store.BanRequest{Prefix: b.Prefix, Jail: b.Jail, Start: store.Millis(b.Start) + shift, Until: store.Millis(b.Until), Restored: true}
 		if q.Until != store.Never {
 			q.Until += shift
 		}
 		// What the mesh has put into its own jail must not come back as this router's ban.
-		if a.cfg.Enforce.IsMeshJail(q.Jail) || slices.Contains(fed, q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
+		if !known && a.fail2ban.ahead(q.Start.Time()) || a.cfg.Enforce.IsMeshJail(q.Jail) || slices.Contains(fed, q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
 			reply.Unshared++
 			continue
 		}

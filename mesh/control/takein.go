@@ -24,7 +24,7 @@ type HeldBan struct {
 // TakeInReply counts what became of the bans: the counts of BanReply and Unshared add up to their number.
 type TakeInReply struct {
 	BanReply
-	Unshared int `json:"unshared"` // stay on this router because of share or bans.min_duration
+	Unshared int `json:"unshared"` // stay on this router because of share or bans.min_duration, or start in the future
 }
 
 // Validate checks the call by itself, before the agent is asked. The store has the last word.

@@ -35,6 +35,7 @@ type Call struct {
 	Failures uint32        // 0 for a `banip`
 	Restored bool          // fail2ban repeats it at its start
 	Called   time.Time     // when fail2ban called; in the past if it was spooled
+	Ahead    bool          // Start lies ahead, of a ban that is not known: the clock was set back since
 }
 
 // until is when the ban ends: start and bantime stay the same over restarts.
@@ -207,6 +208,18 @@ func (h *Hooks) ban(ctx context.Context, c Call) (note string, err error) {
 	h.mu.Unlock()
 	if !known {
 		h.tell(heard{c.Jail, false})
+	}
+	switch {
+	case c.Ahead && c.Event == EventBan && c.Restored:
+		// The mesh was told when the ban was given and still has it, unless it has ended or was lifted: as another offence it
+		// would come back.
+		return "not shared: its start lies in the future, so it is from before the clock was set back; fail2ban alone bans it", nil
+	case c.Ahead:
+		now := h.now()
+		if c.Event == EventProlong && c.BanTime >= 0 { // its end was reckoned by today's clock
+			c.BanTime += c.Start.Sub(now)
+		}
+		c.Start = now
 	}
 	banned, err := h.set.Ban(ctx, []store.BanRequest{{
 		Prefix:   c.Prefix,
