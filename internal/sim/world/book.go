@@ -211,13 +211,17 @@ func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply co
 	switch c.Event {
 	case control.HookBan, control.HookProlong:
 		if reply.Note != "" {
-			w.reached("a ban did not count: its offence is lifted")
+			if strings.Contains(reply.Note, "lifted") {
+				w.reached("a ban did not count: its offence is lifted")
+			} else {
+				w.reached("a ban did not count: it starts in the future")
+			}
 			return
 		}
 		left := time.Duration(int64(c.Until)-time.Now().UnixMilli()) * time.Millisecond
-		// A replay that starts in the future is from before the clock was set back: the agent knows the ban, which has ended.
-		ahead := time.Duration(int64(c.Start)-time.Now().UnixMilli()) * time.Millisecond
-		if !w.book.banned(m, a, c.Jail, p) && left > clockSlack && ahead < clockSlack && w.calmFor(time.Minute) {
+		// A replay from when the clock was ahead has ended for an agent that knows it.
+		left -= max(0, m.watchdog.off(c.Jail, p.Addr()))
+		if !w.book.banned(m, a, c.Jail, p) && left > clockSlack && w.calmFor(time.Minute) {
 			w.fault("%s acknowledged the %s of %v in %s for %v and does not hold it", m.name, c.Event, p, c.Jail, left)
 		}
 	case control.HookUnban:

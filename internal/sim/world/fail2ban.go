@@ -38,6 +38,14 @@ type jailed struct {
 type sentence struct {
 	start time.Time // by the router's clock, whole milliseconds
 	life  time.Duration
+	off   time.Duration // of that clock then
+}
+
+// off is how far the router's clock was off when an address was banned.
+func (d *watchdog) off(jail string, addr netip.Addr) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.bans[jailed{jail, addr}].off
 }
 
 func newWatchdog(m *Member) *watchdog {
@@ -79,7 +87,7 @@ func (d *watchdog) attack(jail string, addr netip.Addr, life time.Duration) {
 		}
 		event, s.life = control.HookProlong, now.Sub(s.start)+life
 	} else {
-		s = sentence{now, life}
+		s = sentence{now, life, time.Until(now)}
 	}
 	d.bans[k] = s
 	d.mu.Unlock()
