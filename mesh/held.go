@@ -1,9 +1,10 @@
 package mesh
 
 import (
-	"banmesh/internal/excerpt"
 	"fmt"
 	"strings"
+
+	"banmesh/internal/excerpt"
 )
 
 // heldWarning says whose bans are held on this router, "" where none are, or where

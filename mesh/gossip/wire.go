@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"banmesh/internal/ipranges"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"banmesh/internal/ipranges"
 )
 
 const (
