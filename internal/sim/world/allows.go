@@ -44,7 +44,8 @@ func (b *book) allow(m *Member, a *mesh.Agent, p netip.Prefix, before store.Mill
 		b.allows[k] = f
 	}
 	f.doubt = f.doubt || f.lifted // it was dropped where this member has not heard of yet: the longer one may be the one that goes
-	f.until, f.by, f.touched = max(f.until, until), m.name, time.Now()
+	// A shorter one replaces a longer one.
+	f.until, f.by, f.touched = until, m.name, time.Now()
 }
 
 // dropped records that an agent has acknowledged dropping the allows of a prefix that it had seen.
