@@ -51,6 +51,18 @@ type Member struct {
 	stopped  chan struct{}
 	dead     atomic.Bool // the power is off: nothing reaches the disk any more
 	settleAt time.Time   // when it was started
+	guessAt  time.Time   // when it was last started while a clock was wrong
+}
+
+// guessed reports whether a member may have banned by a wrong time of the mesh: one that starts while a clock is off by up to 3 h,
+// for half an hour at most, and meets nobody but that router goes by the middle between the two.
+func (w *World) guessed(name string) bool {
+	for _, m := range w.members {
+		if m.name == name {
+			return !m.guessAt.IsZero() && time.Since(m.guessAt) < 2*time.Hour
+		}
+	}
+	return false
 }
 
 func (m *Member) now() time.Time {
@@ -123,6 +135,9 @@ func (m *Member) start() error {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	m.host, m.stop, m.stopped, m.settleAt = host, stop, make(chan struct{}), time.Now()
+	if w.stepped {
+		m.guessAt = m.settleAt
+	}
 	m.agent.Store(agent)
 	go func(stopped chan struct{}) {
 		defer close(stopped)
