@@ -45,7 +45,7 @@ func TestFiguresEveryCommandAnswers(t *testing.T) {
 		{"list", 0}, {"list --json", 0}, {"list --format csv", 0}, {"list 20.0.1.0/24", 0}, {"export", 0},
 		{"why 20.0.1.7", 0}, {"why 192.0.2.1 --json", 0}, {"status", 0}, {"status --json", 0}, {"members", 0}, {"allow list", 0},
 		{"ban 203.0.113.7 --for 1h", 0}, {"unban 20.0.99.99", 1}, {"allow add 198.51.100.7 --for 1h", 0}, {"allow remove 198.51.100.7", 0},
-		{"freeze", 0}, {"thaw", 0}, {"diff", 1}, {"revoke --origin router7 --yes", 0}, {"join " + b.addr(), 0},
+		{"freeze", 0}, {"thaw", 0}, {"diff", 1}, {"revoke --origin router2 --yes", 0}, {"join " + b.addr(), 0},
 		{"fail2ban ban --jail=sshd --ip=203.0.113.9 --bantime=600 --time=" + fmt.Sprint(time.Now().Unix()), 0},
 	} {
 		var took []time.Duration
