@@ -298,7 +298,8 @@ func (n *nftTables) Fix(context.Context) error {
 }
 
 // Held returns the elements of the table's sets. The time grows with the square of their number: 0.2 s for 100,000, 20 s for a
-// million.
+// million. In the moments after a large change, while the kernel resizes a set, some can be missing without an error (seen with
+// Linux 6.18); to add them again does no harm.
 func (n *nftTables) Held(ctx context.Context, patience time.Duration) ([]Element, error) {
 	out, err := n.readElements(ctx, patience)
 	if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -585,10 +585,14 @@ func TestFiguresAHundredThousandLoad(t *testing.T) {
 		slices.Sort(single)
 		began = time.Now()
 		held, err := e.cfg.Driver.Held(t.Context(), time.Minute)
+		again := time.Since(began)
+		for err == nil && len(held) < n+10 && time.Since(began) < 10*time.Second { // the kernel is still resizing the set, see Held
+			held, err = e.cfg.Driver.Held(t.Context(), time.Minute)
+		}
 		if err != nil || len(held) != n+10 {
 			t.Fatalf("%d held, %v", len(held), err)
 		}
-		t.Logf("%d elements loaded in %v; one more: median %v; read again in %v", n, took, single[5], time.Since(began))
+		t.Logf("%d elements loaded in %v; one more: median %v; read again in %v, whole after %v", n, took, single[5], again, time.Since(began))
 		if best = min(best, took); best <= 2*time.Second {
 			return
 		}
