@@ -83,7 +83,7 @@ deps:
 .PHONY: check
 check:
 	@.ci/lint
-	go test -short -parallel 8 -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
+	go test -short -p $$(($$(nproc) * 2)) -parallel 8 -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
 
 # What vet finds, .ci/lint says.
 TEST = BANMESH_ALL=1 go test -json -vet=off -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
