@@ -44,12 +44,14 @@ func (m *Mesh) findAddress(ctx context.Context) (netip.Addr, error) {
 var faraway = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("[2001:db8::1]:9")}
 
 // sourceAddress finds the address from which the targets are reached. routed says that it comes from a route and not from the
-// order of the interfaces.
-func sourceAddress(targets []netip.AddrPort, only4 bool) (own netip.Addr, routed bool, err error) {
+// order of the interfaces. A socket bound to 0.0.0.0 takes IPv6 as well, as Go opens it, so there prefer4 only puts the targets
+// of IPv4 first: a host that has IPv6 alone needs no other configuration.
+func sourceAddress(targets []netip.AddrPort, prefer4 bool) (own netip.Addr, routed bool, err error) {
+	if prefer4 {
+		targets = slices.Clone(targets)
+		slices.SortStableFunc(targets, func(a, b netip.AddrPort) int { return a.Addr().Unmap().BitLen() - b.Addr().Unmap().BitLen() })
+	}
 	for _, t := range append(targets, faraway...) {
-		if only4 && !t.Addr().Unmap().Is4() {
-			continue
-		}
 		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(t)) // looks up the route and sends nothing
 		if err != nil {
 			continue
@@ -60,7 +62,7 @@ func sourceAddress(targets []netip.AddrPort, only4 bool) (own netip.Addr, routed
 			return a, true, nil
 		}
 	}
-	own, err = reachable(only4)
+	own, err = reachable()
 	return own, false, err
 }
 
@@ -174,8 +176,7 @@ func doubts(own netip.AddrPort, a addressing, members []Member) (out []Doubt) {
 	switch {
 	case a.loopback:
 	case own.Addr().IsLoopback():
-		doubt(fmt.Sprintf("%s, or gossip.bind: \"[::]:%d\" where there is IPv6 only", advertise, own.Port()),
-			"the others are told %s as this router's address, which none of them reaches, as no other address was found", own)
+		doubt(advertise, "the others are told %s as this router's address, which none of them reaches, as no other address was found", own)
 	case !a.advertised && !slices.Contains(a.here, own.Addr()):
 		doubt("give this host that address again, or set gossip.bind", "the others are told %s as this router's address, but this host no longer has it, so no traffic passes either way", own)
 	case !a.routed && len(likely(a.here, own.Addr())) > 1:

@@ -130,7 +130,7 @@ func TestWhatIsOddAboutAddressesIsSaid(t *testing.T) {
 	}{
 		"nothing":                 {"203.0.113.2:7946", here, []Member{{Name: "b", Addr: "203.0.113.1:7946"}}, nil},
 		"on loopback, as it says": {"127.0.0.1:7946", addressing{loopback: true, here: docker}, nil, nil},
-		"no address but loopback": {"127.0.0.1:7946", addressing{routed: true}, nil, []string{"told 127.0.0.1:7946|gossip.advertise, or gossip.bind"}},
+		"no address but loopback": {"127.0.0.1:7946", addressing{routed: true}, nil, []string{"told 127.0.0.1:7946|gossip.advertise"}},
 		"an address that is gone": {"203.0.113.9:7946", here, nil, []string{"told 203.0.113.9:7946|that address again"}},
 		"advertised elsewhere":    {"198.51.100.1:7946", addressing{advertised: true, routed: true, here: docker}, nil, nil},
 		"a guess": {"172.17.0.1:7946", addressing{here: docker}, nil,

@@ -147,7 +147,7 @@ func (l *link) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 	}
 	addr := l.bind.Addr()
 	if addr.IsUnspecified() {
-		found, err := reachable(addr.Is4())
+		found, err := reachable()
 		if err != nil {
 			return nil, 0, err
 		}
@@ -157,15 +157,15 @@ func (l *link) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 }
 
 // reachable picks the advertised address if the configuration leaves it open: a private one before a public one before
-// loopback.
-func reachable(only4 bool) (netip.Addr, error) {
+// one of IPv6 before loopback.
+func reachable() (netip.Addr, error) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("find an address to advertise: %w", err)
 	}
 	rank := func(a netip.Addr) int {
 		switch {
-		case a.Is6() && only4, a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified():
+		case a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified():
 			return 0
 		case a.IsLoopback():
 			return 1

@@ -274,7 +274,8 @@ func TestTheAddressIsThatOfTheRoute(t *testing.T) {
 			t.Errorf("towards %s: %v, %v; want a loopback address", to, a, err)
 		}
 	}
-	if a, _, err := sourceAddress([]netip.AddrPort{netip.MustParseAddrPort("[::1]:7946")}, true); err == nil && a.Is6() {
-		t.Errorf("an IPv4 socket tells %v", a)
+	both := []netip.AddrPort{netip.MustParseAddrPort("[::1]:7946"), netip.MustParseAddrPort("127.9.9.9:7946")}
+	if a, routed, err := sourceAddress(both, true); err != nil || !routed || !a.Is4() {
+		t.Errorf("0.0.0.0 tells %v, %v, where a target has IPv4", a, err)
 	}
 }

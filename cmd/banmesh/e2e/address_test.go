@@ -73,3 +73,30 @@ func TestHostsWithABridgeOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestHostsWithIPv6Alone need no configuration of their own: the packages' gossip.bind, 0.0.0.0, takes IPv6 as well.
+func TestHostsWithIPv6Alone(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	var all []*agent
+	for i := range 2 {
+		l.ip("-n", l.name(i), "addr", "flush", "dev", "eth0")
+		l.ip("-n", l.name(i), "addr", "add", fmt.Sprintf("2001:db8::%d/64", i+1), "dev", "eth0", "nodad")
+	}
+	for i := range 2 {
+		all = append(all, newAgent(t, fmt.Sprintf("router%d", i+1), settings{
+			wrap: l.inside(i), gossip: fmt.Sprintf("{bind: \"0.0.0.0:7946\", keyring: %s}", l.keyring), peers: []string{fmt.Sprintf("[2001:db8::%d]:7946", 2-i)},
+		}).start())
+	}
+	awaitMembers(t, all, 2)
+	for i, a := range all {
+		if want := fmt.Sprintf("[2001:db8::%d]:7946", i+1); a.addr() != want {
+			t.Errorf("%s tells the others %s, want %s", a.name, a.addr(), want)
+		}
+	}
+	all[0].must("ban", "198.51.100.1", "--for", "1h")
+	eventually(t, 10*time.Second, "the ban to cross", func() bool { return all[1].known("198.51.100.1") })
+	for _, a := range all {
+		eventually(t, 10*time.Second, a.name+" to be in sync and to warn of nothing", func() bool { s := a.status(); return s.InSync && len(s.Warnings) == 0 })
+	}
+}
