@@ -244,6 +244,11 @@ func (r *reader) record(it *item, n names) (known bool) {
 	return r.ok()
 }
 
+// recordFields is how many fields a record of each kind has on the wire, its kind and its number included.
+var recordFields = [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5, KindForget: 4}
+
+// fields reads a record without judging what it says. Their order is the wire's: kind and number first, so that a member of an
+// older version can step over a kind that it does not know and still count the number as held.
 func (r *reader) fields(it *item, n names) (known bool) {
 	length := r.array(64)
 	if length < 2 {
@@ -263,28 +268,16 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		return false
 	}
 	it.kind, it.key = Kind(kind), noPrefix
-	want := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5, KindForget: 4}
-	if length != want[it.kind] {
+	if length != recordFields[it.kind] {
 		r.fail("record of another length")
 		return false
 	}
 	switch it.kind {
 	case KindFreeze, KindBlock, KindForget:
-		it.start, it.until = r.millis(), Never
-		if it.kind == KindForget {
-			it.until = it.start.plus(forgetHolds)
-		}
-		if it.kind != KindFreeze {
-			it.jail = r.name(n)
-		}
+		r.standing(it, n)
 		return r.ok()
 	case KindNeverBan:
-		it.prefixes = make([]netip.Prefix, 0, r.array(maxNeverBans))
-		for range cap(it.prefixes) {
-			if k := r.prefix(false); r.ok() {
-				it.prefixes = append(it.prefixes, k.prefix())
-			}
-		}
+		it.prefixes = r.neverBans()
 	case KindGone:
 	default:
 		it.key = r.prefix(it.kind == KindLift)
@@ -292,6 +285,13 @@ func (r *reader) fields(it *item, n names) (known bool) {
 	it.start = r.millis()
 	it.until = r.span(it.start)
 	switch it.kind {
+	case KindGone:
+		it.gone = r.goneRanges(it.start)
+		return r.ok()
+	case KindLift:
+		it.lift = r.liftBody(n)
+		it.lift.retain = it.until
+		return r.ok()
 	case KindBan:
 		it.jail = r.name(n)
 		f := r.uint()
@@ -302,26 +302,47 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		it.text = n.of(r.text(maxText))
 	case KindAllow:
 		it.text = n.of(r.text(maxText))
-	case KindGone:
-		c := r.array(4 * maxGone)
-		if c%4 != 0 {
-			r.fail("odd ranges")
-			return false
-		}
-		it.gone = make([]goneRange, 0, c/4)
-		for range c / 4 {
-			it.gone = append(it.gone, goneRange{r.uint(), seqRange{r.uint(), r.uint()}, r.span(it.start)})
-		}
-		return r.ok()
-	case KindLift:
-		it.lift = r.liftBody(n)
-		it.lift.retain = it.until
-		return r.ok()
 	}
 	if floor := r.span(it.start); floor != it.start {
 		it.floor = floor
 	}
 	return r.ok()
+}
+
+// standing reads what has no end of its own: a freeze and a block hold until they are lifted, a forget for forgetHolds.
+func (r *reader) standing(it *item, n names) {
+	it.start, it.until = r.millis(), Never
+	if it.kind == KindForget {
+		it.until = it.start.plus(forgetHolds)
+	}
+	if it.kind != KindFreeze {
+		it.jail = r.name(n) // the origin that it is about
+	}
+}
+
+func (r *reader) neverBans() []netip.Prefix {
+	prefixes := make([]netip.Prefix, 0, r.array(maxNeverBans))
+	for range cap(prefixes) {
+		if k := r.prefix(false); r.ok() {
+			prefixes = append(prefixes, k.prefix())
+		}
+	}
+	return prefixes
+}
+
+// goneRanges reads four numbers for each range: the epoch, its first and last number, and how long it is to be remembered,
+// counted from start.
+func (r *reader) goneRanges(start Millis) []goneRange {
+	c := r.array(4 * maxGone)
+	if c%4 != 0 {
+		r.fail("odd ranges")
+		return nil
+	}
+	gone := make([]goneRange, 0, c/4)
+	for range c / 4 {
+		gone = append(gone, goneRange{r.uint(), seqRange{r.uint(), r.uint()}, r.span(start)})
+	}
+	return gone
 }
 
 func (r *reader) liftBody(n names) *liftBody {

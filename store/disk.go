@@ -468,84 +468,75 @@ func decodeNotice(id uint64, b []byte) (Notice, error) {
 	return n, r.err()
 }
 
+func (d *boltDisk) damaged(format string, args ...any) error {
+	return &damagedError{d.path, fmt.Sprintf(format, args...)}
+}
+
 func (d *boltDisk) load(v visitor) error {
-	damaged := func(format string, args ...any) error {
-		return &damagedError{d.path, fmt.Sprintf(format, args...)}
-	}
 	if d.doubt != "" {
 		v.doubt(d.doubt)
 	}
 	return d.view(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketLogs, bucketRecords, bucketNotices, bucketMeta} {
 			if tx.Bucket(name) == nil {
-				return damaged("bucket %s is missing", name)
+				return d.damaged("bucket %s is missing", name)
 			}
 		}
 		var a account
-		err := tx.Bucket(bucketLogs).ForEach(func(k, val []byte) error {
-			a.add(bucketLogs, k, val)
-			body, ok := unseal(k, val)
-			if len(k) != 4 || !ok {
-				return damaged("checksum of log %x", k)
-			}
+		// each reads a bucket whose keys have that many bytes (0: any number) and hands on what its checksum confirms.
+		each := func(bucket []byte, what string, width int, take func(k, body []byte) error) error {
+			return tx.Bucket(bucket).ForEach(func(k, val []byte) error {
+				a.add(bucket, k, val)
+				body, ok := unseal(k, val)
+				if width > 0 && len(k) != width || !ok {
+					return d.damaged("checksum of "+what, k)
+				}
+				return take(k, body)
+			})
+		}
+		err := each(bucketLogs, "log %x", 4, func(k, body []byte) error {
 			h, err := decodeHeader(binary.BigEndian.Uint32(k), body)
 			if err != nil {
-				return damaged("log %x: %v", k, err)
+				return d.damaged("log %x: %v", k, err)
 			}
 			return v.log(h)
 		})
 		if err != nil {
 			return err
 		}
-		records := tx.Bucket(bucketRecords)
 		if v.expect != nil {
-			v.expect(records.Stats().KeyN)
+			v.expect(tx.Bucket(bucketRecords).Stats().KeyN)
 		}
-		err = records.ForEach(func(k, val []byte) error {
-			a.add(bucketRecords, k, val)
-			body, ok := unseal(k, val)
-			if len(k) != 12 || !ok {
-				return damaged("checksum of record %x", k)
-			}
+		err = each(bucketRecords, "record %x", 12, func(k, body []byte) error {
 			if err := v.record(binary.BigEndian.Uint32(k), binary.BigEndian.Uint64(k[4:]), body); err != nil {
-				return damaged("record %x: %v", k, err)
+				return d.damaged("record %x: %v", k, err)
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		err = tx.Bucket(bucketNotices).ForEach(func(k, val []byte) error {
-			a.add(bucketNotices, k, val)
-			body, ok := unseal(k, val)
-			if len(k) != 8 || !ok {
-				return damaged("checksum of notice %x", k)
-			}
-			n, err := decodeNotice(binary.BigEndian.Uint64(k), body)
-			if err != nil {
+		err = each(bucketNotices, "notice %x", 8, func(k, body []byte) error {
+			// One that cannot be read costs a call to fail2ban, so it is counted instead of refusing the whole file.
+			if n, err := decodeNotice(binary.BigEndian.Uint64(k), body); err != nil {
 				v.bad(n.ID, err.Error())
-				return nil
+			} else {
+				v.notice(n)
 			}
-			v.notice(n)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		err = tx.Bucket(bucketMeta).ForEach(func(k, val []byte) error {
-			a.add(bucketMeta, k, val)
-			body, ok := unseal(k, val)
-			if !ok {
-				return damaged("checksum of value %q", k)
-			}
-			v.meta(string(k), append([]byte{}, body...))
+		err = each(bucketMeta, "value %q", 0, func(k, body []byte) error {
+			v.meta(string(k), append([]byte{}, body...)) // body is bbolt's and only valid within the transaction
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 		if want, tallied, _ := decodeFormat(tx.Bucket(bucketInfo).Get(keyFormat)); tallied && a.sum != want {
-			return damaged("something of it is missing: its tally is another")
+			return d.damaged("something of it is missing: its tally is another")
 		}
 		d.sum, d.live = a.sum, a.live
 		return nil

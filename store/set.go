@@ -266,27 +266,11 @@ func share(all, n int) int {
 // marks its number as held, and calls finish after the last one. Records that this member has just written (mine) are on disk
 // and acknowledged, and passed the bounds before.
 func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
-	twins, has := s.sameNumber(l, it)
-	if has {
-		return 0, known
+	twins, gone, res := s.acceptable(l, it, mine)
+	if res != added {
+		return 0, res
 	}
-	o := l.origin
-	if it.kind == KindGone {
-		if it.namesWhatComes(l) {
-			return 0, superseded
-		}
-		s.gone(o) // without the new one
-	}
-	gone := o.gones > 0 && it.withdrawable() && s.gone(o)[l.id.Epoch].contains(it.seq)
-	if gone && !(it.kind == KindLift && (s.quiet || s.needed(it.lift, it.key))) { // while loading, what it covers may follow
-		return 0, superseded
-	}
-	// A record from the future is refused even if the clock does not agree with the peers' yet, as after a start: otherwise
-	// nothing would refuse it then, and a refused record comes again. What the file holds is taken already.
-	if !mine && (s.full(o) || twins >= maxTwins || !s.quiet && it.liftsAhead(s.now)) {
-		return 0, refused
-	}
-	head := s.head(it.key)
+	o, head := l.origin, s.head(it.key)
 	retain := it.retained()
 	if it.kind == KindLift {
 		it.lift.enter(it.start)
@@ -314,30 +298,57 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 			s.remove(i)
 		}
 	}
-	i, head := s.put(l, it)
+	index, head = s.put(l, it)
 	l.twins = l.twins || twins > 0
 	if mine {
-		s.slab.at(i).flags |= flagOwn
+		s.slab.at(index).flags |= flagOwn
 	}
 	switch it.kind {
 	case KindBan:
-		s.addedBan(i, head, wasLive)
+		s.addedBan(index, head, wasLive)
 	case KindLift:
-		s.lifts[i].retain = retain
+		s.lifts[index].retain = retain
 		if gone {
-			s.spent = append(s.spent, i)
+			s.spent = append(s.spent, index)
 		}
-		s.addedLift(i, head, old)
+		s.addedLift(index, head, old)
 	case KindGone:
-		s.admit(i)
+		s.admit(index)
 	default:
-		s.addedOther(i, head, wasLive)
+		s.addedOther(index, head, wasLive)
 	}
-	s.count(i, l, it)
+	s.count(index, l, it)
 	if it.kind == KindGone {
-		s.addedGone(i, old)
+		s.addedGone(index, old)
 	}
-	return i, added
+	return index, added
+}
+
+// acceptable is what the log and its origin alone say of an item, before the other records of its prefix are looked at: added if
+// nothing is against it. twins is how many records of the same number the log holds, gone whether the origin withdrew the
+// item: only a lift that is still needed is taken then.
+func (s *set) acceptable(l *logState, it *item, mine bool) (twins int, gone bool, res result) {
+	twins, has := s.sameNumber(l, it)
+	if has {
+		return twins, false, known
+	}
+	o := l.origin
+	if it.kind == KindGone {
+		if it.namesWhatComes(l) {
+			return twins, false, superseded
+		}
+		s.gone(o) // without the new one
+	}
+	gone = o.gones > 0 && it.withdrawable() && s.gone(o)[l.id.Epoch].contains(it.seq)
+	if gone && !(it.kind == KindLift && (s.quiet || s.needed(it.lift, it.key))) { // while loading, what it covers may follow
+		return twins, gone, superseded
+	}
+	// A record from the future is refused even if the clock does not agree with the peers' yet, as after a start: otherwise
+	// nothing would refuse it then, and a refused record comes again. What the file holds is taken already.
+	if !mine && (s.full(o) || twins >= maxTwins || !s.quiet && it.liftsAhead(s.now)) {
+		return twins, gone, refused
+	}
+	return twins, gone, added
 }
 
 // count adds a new record to the root and to what its origin stores.

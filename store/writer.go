@@ -238,18 +238,7 @@ func (s *Store) takeQueue() []*op {
 // writeBatch writes one transaction and answers its calls. It reports whether there may be more to do at once.
 func (s *Store) writeBatch() (more bool) {
 	ops := s.takeQueue()
-	s.mu.Lock()
-	merged := s.pending
-	s.pending.clear()
-	b := &batch{ops: merged.ops, gone: merged.gone, notices: merged.notices}
-	for l := range merged.heads {
-		if s.set.byID[l.id] == l {
-			b.heads = append(b.heads, logHeader{l.disk, l.id, append(rangeSet(nil), l.held...)})
-		}
-	}
-	probe := s.health != nil
-	s.mu.Unlock()
-
+	merged, b, probe := s.takeMerged()
 	p, rest := s.planAll(ops)
 	if len(rest) > 0 {
 		s.queueMu.Lock()
@@ -258,17 +247,7 @@ func (s *Store) writeBatch() (more bool) {
 		ops = ops[:len(ops)-len(rest)]
 	}
 	if len(p.items)+len(merged.ops) > 0 {
-		s.mu.Lock()
-		n := &s.namesake
-		if n.dirty {
-			p.meta[epochsKey] = n.encode()
-			n.dirty = false
-		}
-		if n.unsaved {
-			p.meta[foreignKey] = n.encodeForeign()
-			n.unsaved = false
-		}
-		s.mu.Unlock()
+		s.planNamesake(p)
 	}
 	b.ops = slices.Grow(b.ops, len(p.items))
 	for i := range p.items {
@@ -278,14 +257,7 @@ func (s *Store) writeBatch() (more bool) {
 	if len(p.items) > 0 {
 		b.heads = append(b.heads, logHeader{s.own.disk, s.own.id, rangeSet{{1, p.next - 1}}})
 	}
-	if len(p.notices) > 0 {
-		s.mu.Lock()
-		for i := range p.notices {
-			s.noticed++
-			p.notices[i].ID = s.noticed
-		}
-		s.mu.Unlock()
-	}
+	s.numberNotices(p.notices)
 	b.notices = append(b.notices, p.notices...)
 	b.done, b.meta = p.done, p.meta
 
@@ -305,13 +277,54 @@ func (s *Store) writeBatch() (more bool) {
 		}
 		close(o.done)
 	}
-	if err != nil {
-		return len(rest) > 0
-	}
-	if rewritten := s.rewriteOne(); rewritten {
+	if err == nil && s.rewriteOne() {
 		return true
 	}
 	return len(rest) > 0
+}
+
+// takeMerged takes what merges have left to write, as the beginning of a transaction. Such records are in memory already: if the
+// transaction fails, finish puts them back. probe asks for a transaction even if there is nothing to write.
+func (s *Store) takeMerged() (merged pending, b *batch, probe bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	merged = s.pending
+	s.pending.clear()
+	b = &batch{ops: merged.ops, gone: merged.gone, notices: merged.notices}
+	for l := range merged.heads {
+		if s.set.byID[l.id] == l { // not forgotten since
+			b.heads = append(b.heads, logHeader{l.disk, l.id, append(rangeSet(nil), l.held...)})
+		}
+	}
+	return merged, b, s.health != nil
+}
+
+// planNamesake adds what is known of other runs under the own name, if that has changed. It goes with the next records instead
+// of costing a transaction of its own.
+func (s *Store) planNamesake(p *plan) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := &s.namesake
+	if n.dirty {
+		p.meta[epochsKey] = n.encode()
+		n.dirty = false
+	}
+	if n.unsaved {
+		p.meta[foreignKey] = n.encodeForeign()
+		n.unsaved = false
+	}
+}
+
+func (s *Store) numberNotices(notices []Notice) {
+	if len(notices) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range notices {
+		s.noticed++
+		notices[i].ID = s.noticed
+	}
 }
 
 // newPlan begins a transaction. Called with mu held, for reading at least.

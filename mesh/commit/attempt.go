@@ -95,48 +95,14 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	start := time.Now()
 	step, done := c.abandonable(ctx)
 	defer done()
-	if c.mayCommit() != nil {
-		return Result{}, errLost
-	}
-	// Record before taking the lock: a hanging disk must not keep the lock from everybody else.
-	var fresh, first []netip.Prefix
-	if !p.Empty() {
-		if fresh, first, err = c.place(step, p.Add); err != nil {
-			return Result{}, c.lostOr(step, err)
-		}
-	}
-	e, err := c.cfg.Conductor.Begin(step, conductor.Permit{Ours: c.ours(fresh), Kill: c.cfg.StaleSessions()})
+	e, fresh, first, err := c.begin(ctx, step, p)
 	if err != nil {
-		c.withdraw(ctx, fresh)
-		return Result{}, c.lostOr(step, err)
+		return Result{}, err
 	}
-	c.mu.Lock()
-	c.ability.succeeded(time.Now(), true)
-	c.show.state, c.show.detail = StateCommitting, ""
-	c.mu.Unlock()
-	session := conductor.SessionAt{Node: e.Running().Conductor, ID: e.Session()}
-	if session.ID == 0 {
-		session = conductor.SessionAt{}
-	}
-	until := start.Add(2 * c.cfg.Timeout)
-	c.cfg.SetWork(WorkCommitting, "", session, until)
-	unknown, committed, clean := false, false, false
-	var unused []netip.Prefix // placed for this edit, which then does not add it
+	c.announce(e, start.Add(2*c.cfg.Timeout))
+	var end editEnd
 	defer func() {
-		c.shut(ctx, e)
-		// The record made here is written without waiting for it under the lock.
-		if len(unused) > 0 {
-			c.withdraw(ctx, unused)
-		}
-		if committed {
-			c.done(ctx, p)
-		}
-		if unknown {
-			res, err = c.verdict(ctx, res, err)
-		}
-		if clean {
-			c.unplaceUnused(ctx, p)
-		}
+		res, err = c.finish(ctx, e, end, res, err)
 		if err == nil && !res.Plan.Empty() {
 			res.Took = max(time.Since(start), 1)
 			c.reportCommit(res)
@@ -146,8 +112,8 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	running := e.Running()
 	p = c.placedOnly(c.replan(running, force, p, changes))
 	res.Plan = p
-	clean = true
-	unused = notAdded(running, p.Add, fresh, first)
+	end.clean = true
+	end.unused = notAdded(running, p.Add, fresh, first)
 	if p.Empty() {
 		return res, nil
 	}
@@ -169,11 +135,72 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	defer done()
 	if err := e.Commit(final); err != nil {
 		// Whatever the answer says, only reading running shows what it holds now.
-		unknown = true
+		end.unknown = true
 		return res, fmt.Errorf("commit the tenant: %w", err)
 	}
-	committed = true
+	end.committed = true
 	return res, nil
+}
+
+// begin records what the plan adds and takes the lock. fresh and first are what place returns: what nobody, and what this member
+// itself, had placed before.
+func (c *Committer) begin(ctx, step context.Context, p Plan) (e conductor.Edit, fresh, first []netip.Prefix, err error) {
+	if c.mayCommit() != nil {
+		return nil, nil, nil, errLost
+	}
+	// Record before taking the lock: a hanging disk must not keep the lock from everybody else.
+	if !p.Empty() {
+		if fresh, first, err = c.place(step, p.Add); err != nil {
+			return nil, nil, nil, c.lostOr(step, err)
+		}
+	}
+	e, err = c.cfg.Conductor.Begin(step, conductor.Permit{Ours: c.ours(fresh), Kill: c.cfg.StaleSessions()})
+	if err != nil {
+		c.withdraw(ctx, fresh)
+		return nil, nil, nil, c.lostOr(step, err)
+	}
+	return e, fresh, first, nil
+}
+
+// announce tells the members which session holds the lock and until when at most: if this member freezes meanwhile, the next
+// leader may end that session and no other.
+func (c *Committer) announce(e conductor.Edit, until time.Time) {
+	c.mu.Lock()
+	c.ability.succeeded(time.Now(), true)
+	c.show.state, c.show.detail = StateCommitting, ""
+	c.mu.Unlock()
+	session := conductor.SessionAt{Node: e.Running().Conductor, ID: e.Session()}
+	if session.ID == 0 {
+		session = conductor.SessionAt{}
+	}
+	c.cfg.SetWork(WorkCommitting, "", session, until)
+}
+
+// editEnd is how far an edit came.
+type editEnd struct {
+	clean     bool           // the lock was had and running read, so what is placed and unused is known
+	committed bool           // the conductor confirmed the commit
+	unknown   bool           // the commit was sent and not confirmed: only running tells
+	unused    []netip.Prefix // placed for this edit, which then did not add it
+}
+
+// finish gives the lock back and only then records what the edit did, so that nobody waits for this member's disk under the
+// lock.
+func (c *Committer) finish(ctx context.Context, e conductor.Edit, end editEnd, res Result, err error) (Result, error) {
+	c.shut(ctx, e)
+	if len(end.unused) > 0 {
+		c.withdraw(ctx, end.unused)
+	}
+	if end.committed {
+		c.done(ctx, res.Plan)
+	}
+	if end.unknown {
+		res, err = c.verdict(ctx, res, err)
+	}
+	if end.clean {
+		c.unplaceUnused(ctx, res.Plan)
+	}
+	return res, err
 }
 
 // shut ends the edit, and with it the lock.
@@ -235,10 +262,7 @@ func (c *Committer) done(ctx context.Context, p Plan) {
 	c.memory.committed(time.Now(), p, placed)
 	c.tenant.Unlock()
 	c.mu.Lock()
-	c.estimate.at = time.Time{}
-	c.mu.Unlock()
-	c.mu.Lock()
-	c.estimate.stale = true
+	c.estimate.at, c.estimate.stale = time.Time{}, true
 	c.mu.Unlock()
 }
 
