@@ -18,6 +18,7 @@ import (
 	"banmesh/mesh/control/server"
 	"banmesh/mesh/crowdsec"
 	"banmesh/mesh/gossip"
+	"banmesh/mesh/neverban"
 	"banmesh/mesh/peer"
 	"banmesh/store"
 )
@@ -42,7 +43,7 @@ type Agent struct {
 	waiting  *waiting
 	listener net.Listener
 	peers    *peer.Messenger
-	neverBan *neverBan
+	neverBan *neverban.List
 
 	// What an operator is told of, beside what the rooms report themselves.
 	trouble     trouble
@@ -144,7 +145,7 @@ func (r *rooms) start(ctx context.Context, name string, run func(context.Context
 func (a *Agent) startRooms(ctx, work context.Context, rooms *rooms) {
 	rooms.start(ctx, "fail2ban hooks", a.fail2ban.hooks.Run)
 	rooms.start(ctx, "fail2ban", a.fail2ban.notifier.Run)
-	rooms.start(ctx, "never-ban", a.neverBan.run)
+	rooms.start(ctx, "never-ban", a.neverBan.Run)
 	rooms.start(work, "clock", a.pulse)
 	rooms.start(work, "spool", a.waiting.chores)
 	rooms.start(ctx, "probe of the store", func(ctx context.Context) error { return a.lead.probe.run(ctx, a.store) })

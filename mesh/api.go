@@ -339,12 +339,12 @@ func (a *Agent) List(_ context.Context, q control.ListQuery) (bans iter.Seq[cont
 		Prefix: q.Prefix, Jail: q.Jail, Origin: q.Origin, Since: store.Millis(q.Since), Until: store.Millis(q.Until),
 		Effective: q.Effective, Sort: orders[q.Sort], Offset: q.Offset, Limit: q.Limit,
 	})
-	committed, alive := a.lead.committedNow(), a.lead.quorum.alive()
+	committed, alive := a.lead.committedNow(), a.lead.quorum.Alive()
 	return func(yield func(control.Ban) bool) {
 		for i := range entries {
 			b := listed(&entries[i], committed(entries[i].Prefix))
 			if !b.Committed {
-				b.WaitsForQuorum = waits(&a.cfg.Quorum, &entries[i], alive)
+				b.WaitsForQuorum = a.lead.quorum.Wait(&entries[i], alive)
 			}
 			if !yield(b) {
 				return

@@ -12,7 +12,7 @@ import (
 )
 
 // The rooms that run in a simulated agent.
-var simulated = []string{".", "alert", "commit", "conductor", "config", "control", "enforce", "fail2ban", "gossip", "leader", "peer", "spool", "warning", "../store"}
+var simulated = []string{".", "alert", "commit", "conductor", "config", "control", "enforce", "fail2ban", "gossip", "leader", "neverban", "peer", "quorum", "spool", "warning", "../store"}
 
 // Where the doors are, and what is behind them: the real thing, which a simulation
 // replaces, and what is done once by a command before an agent runs.

@@ -17,6 +17,7 @@ import (
 	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
 	"banmesh/mesh/peer"
+	"banmesh/mesh/quorum"
 	"banmesh/store"
 )
 
@@ -46,7 +47,7 @@ type leadConfig struct {
 type lead struct {
 	leadConfig
 	// Whether enough routers have banned a prefix to commit it.
-	quorum    quorum
+	quorum    *quorum.Quorum
 	elector   *leader.Elector
 	conductor *conductor.Conductor // nil where none is configured
 	committer *commit.Committer    // likewise
@@ -59,7 +60,7 @@ type lead struct {
 func (l *lead) open(with leadConfig) (err error) {
 	l.leadConfig, l.probe = with, newStoreProbe(with.Config.DataDir)
 	l.probe.done = func() { l.elector.Recheck() }
-	l.quorum = quorum{&with.Config.Quorum, with.Set, with.Mesh}
+	l.quorum = quorum.New(&with.Config.Quorum, with.Set, with.Mesh.Members)
 	l.elector, err = leader.New(leader.Config{
 		Name: l.Config.Name, Priority: l.Config.Leader.Priority, Observer: !l.MayLead,
 		Peers: l.electorate, Observers: l.observers, Able: l.able, Ignore: l.mayNotLead, Send: l.Peers.SendHeartbeat, Random: l.Random, OnChange: l.leads, Logger: l.Logger,
@@ -77,7 +78,7 @@ func (l *lead) open(with leadConfig) (err error) {
 	c.MaxGrowthPercent, c.GrowthFloor = k.MaxGrowthPercent, k.GrowthFloor
 	c.Foreign.Remove, c.Foreign.After = k.Foreign == "remove", time.Duration(k.RemoveForeignAfter)
 	c.Aggregate = l.Config.Bans.Aggregate
-	c.Quorum = l.quorum.enough()
+	c.Quorum = l.quorum.Enough()
 	// A function, because leadership may end during a commit.
 	c.Leading = func() bool { return l.elector.Status().Self }
 	c.Ready = l.Mesh.Settled

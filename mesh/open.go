@@ -19,6 +19,7 @@ import (
 	"banmesh/mesh/history"
 	"banmesh/mesh/invite"
 	"banmesh/mesh/metrics"
+	"banmesh/mesh/neverban"
 	"banmesh/mesh/peer"
 	"banmesh/mesh/web"
 	"banmesh/mesh/web/page"
@@ -110,11 +111,13 @@ func (a *Agent) compareWithFormerRuns(ctx context.Context) {
 // openNeverBan makes what tells the others which addresses this router must never ban. The first of them are protected before
 // Open returns, and so without waiting for a resolver.
 func (a *Agent) openNeverBan() {
-	a.neverBan = newNeverBan(neverBanConfig{
+	a.neverBan = neverban.New(neverban.Config{
 		Name: a.cfg.Name, Conductors: a.cfg.Commit.Conductors, Configured: a.cfg.NeverBan,
 		Addresses: a.doors.Addresses, Lookup: a.doors.Lookup, Advertised: a.mesh.Addr, Set: a.store, Now: a.clock.now, Logger: a.log,
 	})
-	a.neverBan.protect(noLookups())
+	ended, end := context.WithCancel(context.Background())
+	end()
+	a.neverBan.Protect(ended)
 }
 
 func (a *Agent) openStore() (err error) {

@@ -19,7 +19,7 @@ func (a *Agent) memberChanged(e gossip.MemberEvent) {
 	}
 	if e.Kind == gossip.MemberUpdated {
 		if e.Member.Self { // its address, which nobody may ban
-			a.neverBan.renew()
+			a.neverBan.Renew()
 		}
 		return
 	}

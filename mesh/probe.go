@@ -7,6 +7,7 @@ import (
 
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/config"
+	"banmesh/mesh/neverban"
 )
 
 // ConductorProbe looks at the conductor as an agent with this configuration would,
@@ -61,7 +62,7 @@ func Places(ctx context.Context, cfg *config.Config) []Place {
 	add("default gateway", defaultGateways())
 	// Looked up now: a check that runs without an agent has no earlier answer to fall back on.
 	for _, conductor := range cfg.Commit.Conductors {
-		add("conductor", resolve(ctx, conductor, lookup))
+		add("conductor", neverban.Resolve(ctx, conductor, lookup))
 	}
 	return out
 }

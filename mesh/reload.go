@@ -59,7 +59,7 @@ func (a *Agent) change(ctx context.Context, cfg config.Config) (waiting []string
 		return nil, err
 	}
 	// First, and whatever happens below: an exemption is what an operator reloads for in a hurry.
-	a.neverBan.configure(cfg.NeverBan)
+	a.neverBan.Configure(cfg.NeverBan)
 	if a.trouble.reloaded.level != nil {
 		if err := a.trouble.reloaded.level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 			return nil, fmt.Errorf("log.level: %w", err)

@@ -211,7 +211,7 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 		warn("%d records bear this router's name and are not its own: its store was restored from an old copy, a copy of it runs elsewhere, or somebody who has the gossip key writes in its name; if neither of the first two, change the key on all routers; until these records expire the others may not be in sync with this one", records)
 	}
 	w = append(w, a.peers.LimitWarnings(members)...)
-	if text := a.lead.quorum.warning(s.Members.Alive + s.Members.Failed); a.lead.committer != nil && text != "" {
+	if text := a.lead.quorum.Warning(s.Members.Alive + s.Members.Failed); a.lead.committer != nil && text != "" {
 		w = append(w, text)
 	}
 	w = append(w, a.past.warnings()...)

@@ -28,8 +28,11 @@ func (a *Agent) TakeIn(ctx context.Context, c control.TakeInCall) (control.TakeI
 		if q.Until != store.Never {
 			q.Until += shift
 		}
+		ahead := !known && a.fail2ban.ahead(q.Start.Time())
 		// What the mesh has put into its own jail must not come back as this router's ban.
-		if !known && a.fail2ban.ahead(q.Start.Time()) || a.cfg.Enforce.IsMeshJail(q.Jail) || slices.Contains(fed, q.Jail) || !a.cfg.Share.Has(q.Jail) || q.Until != store.Never && q.Until-q.Start < least {
+		ours := a.cfg.Enforce.IsMeshJail(q.Jail) || slices.Contains(fed, q.Jail)
+		short := q.Until != store.Never && q.Until-q.Start < least
+		if ahead || ours || short || !a.cfg.Share.Has(q.Jail) {
 			reply.Unshared++
 			continue
 		}

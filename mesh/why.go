@@ -51,7 +51,7 @@ func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 		w.Committed, w.CommittedSince = true, a.placedSince(p)
 	}
 	if w.Effective && !w.Committed {
-		w.WaitsForQuorum = a.lead.quorum.waitsFor(p)
+		w.WaitsForQuorum = a.lead.quorum.WaitFor(p)
 	}
 	return w, nil
 }

@@ -1,4 +1,4 @@
-package mesh
+package neverban
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 func TestAConductorStaysExemptWithoutItsNameServer(t *testing.T) {
 	at := netip.MustParseAddr("192.0.2.40")
 	var down error
-	n := newNeverBan(neverBanConfig{
+	l := New(Config{
 		Conductors: []string{"conductor.example:830"}, Advertised: func() string { return "" },
 		Addresses: func() []netip.Addr { return nil },
 		Lookup: func(context.Context, string) ([]netip.Addr, error) {
@@ -28,7 +28,7 @@ func TestAConductorStaysExemptWithoutItsNameServer(t *testing.T) {
 	})
 	look := func(when string, want netip.Addr) {
 		t.Helper()
-		got := n.needed(t.Context(), n.lastFound)
+		got := l.needed(t.Context(), l.lastFound)
 		if !slices.Equal(got, []netip.Prefix{netip.PrefixFrom(want, 32)}) {
 			t.Errorf("%s: %v is exempt", when, got)
 		}
@@ -52,18 +52,18 @@ func TestAConductorStaysExemptOverARestartWithoutItsNameServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	down := errors.New("no name server answers")
-	n := newNeverBan(neverBanConfig{
+	l := New(Config{
 		Name: "router1", Set: s, Conductors: []string{"conductor.example:830"}, Advertised: func() string { return "" },
 		Addresses: func() []netip.Addr { return nil },
 		Lookup: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("192.0.2.41")}, down
 		},
 	})
-	if got := n.exempt(t.Context()); !slices.Equal(got, last[:1]) {
+	if got := l.exempt(t.Context()); !slices.Equal(got, last[:1]) {
 		t.Errorf("without a name server %v is exempt, want the address of the run before", got)
 	}
 	down = nil
-	if got := n.exempt(t.Context()); !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("192.0.2.41/32")}) {
+	if got := l.exempt(t.Context()); !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("192.0.2.41/32")}) {
 		t.Errorf("with one %v is exempt, want the conductor as it is now", got)
 	}
 }
