@@ -1,297 +1,195 @@
-// Command mutants tests the tests: it changes one thing in a package, a comparison, a number, a statement, and sees
+// Command mutants tests the tests: it makes one small mistake at a time, in a comparison, a number, a statement, and sees
 // whether a test notices.
 //
-//	go run ./internal/mutants [-n 300] [-seed 1] [-timeout 60s] [-only REGEX] PACKAGE [TESTED-BY...]
+//	go run ./internal/mutants [-n 300] [-seed 1] [-only REGEX] PACKAGES [TESTED-BY...]
 //
-// The tests that are run are PACKAGE's own and those of the packages TESTED-BY, with -short and without those that measure. The sources stay as they
-// are: the go command is given each changed file as an overlay. It ends with a line that counts, and with 1 where more
-// than a twentieth survived.
+// PACKAGES is a package or a pattern. The tests that are run are its own and those of TESTED-BY, with -short and without
+// those that measure. All mistakes are compiled into each test binary at once, and an environment variable chooses one:
+// a mutant then costs the run of those tests that reach it, and nothing else. A mutant that no test reaches survives.
+//
+// equal.txt lists the mutants that no test can tell from the sources, each with the reason. A listed mutant counts as
+// explained; an entry that names none, or one that a test does notice, is an error. The command ends with a line that
+// counts, and with 1 where more than a twentieth was neither killed nor explained.
 package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
+	_ "embed"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/format"
-	"go/parser"
-	"go/token"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
+//go:embed equal.txt
+var equal string
+
 func main() {
-	var o options
+	o := options{equal: equal}
 	flag.IntVar(&o.n, "n", 300, "how many mutants, chosen by the seed")
 	flag.Uint64Var(&o.seed, "seed", 1, "what they are chosen by")
-	flag.DurationVar(&o.timeout, "timeout", time.Minute, "how long the tests may take; longer is noticed")
-	only := flag.String("only", "", "mutate only the files whose names match")
+	only := flag.String("only", "", "choose among those alone whose description matches")
+	skip := flag.String("skip", "", "tests to leave out, as well")
 	flag.Parse()
 	if flag.NArg() == 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	o.pkg, o.tests = flag.Arg(0), flag.Args()
+	o.packages, o.tests = flag.Arg(0), flag.Args()
+	o.skip = strings.TrimSuffix("^(TestFigures|TestSoak)|"+*skip, "|")
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants: -only:", err)
 		os.Exit(2)
 	}
 	score, err := run(context.Background(), o, os.Stdout)
+	fmt.Println(score)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
-	fmt.Println(score)
-	if score.survived*20 > score.killed+score.survived {
+	if score.survived*20 > score.killed+score.explained+score.survived {
 		os.Exit(1)
 	}
 }
 
 type options struct {
-	n       int
-	seed    uint64
-	timeout time.Duration
-	only    *regexp.Regexp
-	pkg     string
-	tests   []string
+	n        int
+	seed     uint64
+	only     *regexp.Regexp
+	skip     string
+	equal    string
+	packages string
+	tests    []string
 }
 
-// score counts mutants. Those that do not compile are neither.
-type score struct{ killed, survived, invalid int }
+type score struct{ killed, explained, survived int }
 
 func (s score) String() string {
-	return fmt.Sprintf("%d mutants: %d killed, %d survived; %d more did not compile", s.killed+s.survived, s.killed, s.survived, s.invalid)
+	return fmt.Sprintf("%d mutants: %d killed, %d explained, %d survived", s.killed+s.explained+s.survived, s.killed, s.explained, s.survived)
 }
 
-// run tries mutants until n of them compile, or there are no more.
+// run tries the mutants that the options choose.
 func run(ctx context.Context, o options, out io.Writer) (score, error) {
-	dir, files, err := sources(ctx, o.pkg)
+	var s score
+	root, packages, err := load(ctx, o.packages)
 	if err != nil {
-		return score{}, err
+		return s, err
 	}
-	var all []mutant
-	for _, name := range files {
-		if o.only != nil && !o.only.MatchString(name) {
-			continue
+	var all []*mutant
+	files := make(map[string]bool)
+	for _, p := range packages {
+		all = append(all, p.mutants(root)...)
+		for _, f := range p.files {
+			files[relative(root, f.name)] = true
 		}
-		ms, err := mutantsOf(filepath.Join(dir, name))
-		if err != nil {
-			return score{}, err
+	}
+	reasons, err := explained(o.equal, all, files)
+	if err != nil {
+		return s, err
+	}
+	chosen := make([]*mutant, 0, len(all))
+	for _, m := range all {
+		if o.only == nil || o.only.MatchString(m.String()) {
+			chosen = append(chosen, m)
 		}
-		all = append(all, ms...)
 	}
-	if err := test(ctx, o, nil); err != nil {
-		return score{}, fmt.Errorf("the tests of %s fail without any mutant: %w", strings.Join(o.tests, " "), err)
+	rand.New(rand.NewPCG(o.seed, 0)).Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
+	chosen = chosen[:min(o.n, len(chosen))]
+	for i, m := range chosen {
+		m.id = i + 1
 	}
-	rand.New(rand.NewPCG(o.seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 
-	var (
-		mu   sync.Mutex
-		next int
-		s    score
-		done sync.WaitGroup
-		bad  error
-	)
-	for range runtime.NumCPU() {
-		done.Go(func() {
-			for {
-				mu.Lock()
-				if next == len(all) || s.killed+s.survived >= o.n || bad != nil {
-					mu.Unlock()
-					return
-				}
-				m := all[next]
-				next++
-				mu.Unlock()
-				err := test(ctx, o, &m)
+	dir, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return s, err
+	}
+	defer os.RemoveAll(dir)
+	began := time.Now()
+	tests, err := build(ctx, o, dir, packages, chosen)
+	if err != nil {
+		return s, err
+	}
+	fmt.Fprintf(out, "%d of %d mutants in %d files, %d tests, ready after %.0f s\n", len(chosen), len(all), len(files), len(tests), time.Since(began).Seconds())
+
+	work := make(chan *mutant)
+	var workers sync.WaitGroup
+	var mu sync.Mutex
+	var stale []string
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for m := range work {
+				noticed, by, failed := m.try(ctx, dir, tests)
+				_, listed := reasons[m.String()]
 				mu.Lock()
 				switch {
-				case err == nil:
-					s.survived++
-					fmt.Fprintf(out, "survived: %s\n", m)
-				case errors.Is(err, errBuild):
-					s.invalid++
-				case errors.Is(err, errNoticed):
+				case failed != nil:
+					err = failed
+				case noticed && listed:
+					stale = append(stale, fmt.Sprintf("%s is listed, and %s notices it", m, by))
+				case noticed:
 					s.killed++
+				case listed:
+					s.explained++
 				default:
-					bad = err
+					s.survived++
+					fmt.Fprintf(out, "survived: %s (line %d, %s)\n", m, m.line, by)
 				}
 				mu.Unlock()
 			}
 		})
 	}
-	done.Wait()
-	return s, bad
-}
-
-// sources are the files of a package that are compiled here, without its tests.
-func sources(ctx context.Context, pkg string) (dir string, files []string, err error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-json=Dir,GoFiles", pkg)
-	cmd.Stderr = os.Stderr
-	b, err := cmd.Output()
-	if err != nil {
-		return "", nil, fmt.Errorf("go list %s: %w", pkg, err)
+	for _, m := range chosen {
+		work <- m
 	}
-	var listed struct {
-		Dir     string
-		GoFiles []string
+	close(work)
+	workers.Wait()
+	if err == nil && stale != nil {
+		err = fmt.Errorf("equal.txt: %s", strings.Join(stale, "; "))
 	}
-	if err := json.Unmarshal(b, &listed); err != nil {
-		return "", nil, fmt.Errorf("go list %s: %w", pkg, err)
+	return s, err
+}
+
+// explained reads the list of equal mutants: a line that describes one as it is printed, and an indented line that says
+// why. Of the files that are mutated here, each must be among the mutants.
+func explained(list string, all []*mutant, files map[string]bool) (map[string]string, error) {
+	known := make(map[string]bool)
+	for _, m := range all {
+		known[m.String()] = true
 	}
-	return listed.Dir, listed.GoFiles, nil
-}
-
-var (
-	errBuild   = errors.New("does not compile")
-	errNoticed = errors.New("a test fails")
-)
-
-// test runs the tests over a mutant, or over the sources as they are.
-func test(ctx context.Context, o options, m *mutant) error {
-	args := []string{"test", "-short", "-count=1", "-failfast", "-skip", "^(TestFigures|TestSoak)", "-timeout", o.timeout.String()}
-	if m != nil {
-		dir, err := os.MkdirTemp("", "mutants-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		changed, overlay := filepath.Join(dir, "mutant.go"), filepath.Join(dir, "overlay.json")
-		if err := os.WriteFile(changed, m.source, 0o600); err != nil {
-			return err
-		}
-		b, err := json.Marshal(map[string]any{"Replace": map[string]string{m.file: changed}})
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(overlay, b, 0o600); err != nil {
-			return err
-		}
-		args = append(args, "-overlay", overlay, "-vet=off")
-	}
-	b, err := exec.CommandContext(ctx, "go", append(args, o.tests...)...).CombinedOutput()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case !errors.As(err, &exit):
-		return err
-	case strings.Contains(string(b), "[build failed]") || strings.Contains(string(b), "[setup failed]"):
-		return errBuild
-	}
-	return fmt.Errorf("%w: %s", errNoticed, lastLines(string(b), 5))
-}
-
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
-// mutant is a file with one change.
-type mutant struct {
-	file   string
-	line   int
-	what   string
-	source []byte
-}
-
-func (m mutant) String() string {
-	return fmt.Sprintf("%s:%d: %s", filepath.Base(m.file), m.line, m.what)
-}
-
-// other is what an operator is changed into: the mistake that a tired person makes.
-var other = map[token.Token]token.Token{
-	token.EQL: token.NEQ, token.NEQ: token.EQL,
-	token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR,
-	token.LAND: token.LOR, token.LOR: token.LAND,
-	token.ADD: token.SUB, token.SUB: token.ADD, token.MUL: token.QUO, token.QUO: token.MUL,
-}
-
-// mutantsOf makes every mutant of a file.
-func mutantsOf(path string) ([]mutant, error) {
-	set := token.NewFileSet()
-	file, err := parser.ParseFile(set, path, nil, parser.ParseComments)
-	if err != nil {
-		return nil, err
-	}
-	var out []mutant
-	// keep prints the file as it is now, changed.
-	keep := func(at token.Pos, what string) {
-		var b strings.Builder
-		if format.Node(&b, set, file) == nil {
-			out = append(out, mutant{path, set.Position(at).Line, what, []byte(b.String())})
-		}
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.GenDecl:
-			return n.Tok != token.IMPORT && n.Tok != token.CONST
-		case *ast.BinaryExpr:
-			if to, ok := other[n.Op]; ok {
-				from := n.Op
-				n.Op = to
-				keep(n.OpPos, fmt.Sprintf("%s → %s", from, to))
-				n.Op = from
-			}
-		case *ast.BasicLit:
-			if n.Kind == token.INT {
-				from := n.Value
-				n.Value = map[bool]string{true: "1", false: "0"}[from == "0"]
-				keep(n.Pos(), fmt.Sprintf("%s → %s", from, n.Value))
-				n.Value = from
-			}
-		case *ast.Ident:
-			if to, ok := map[string]string{"true": "false", "false": "true"}[n.Name]; ok {
-				from := n.Name
-				n.Name = to
-				keep(n.Pos(), fmt.Sprintf("%s → %s", from, to))
-				n.Name = from
-			}
-		case *ast.IfStmt:
-			from := n.Cond
-			n.Cond = &ast.UnaryExpr{Op: token.NOT, X: &ast.ParenExpr{X: from}}
-			keep(n.Pos(), "if negated")
-			n.Cond = from
-		case *ast.BlockStmt:
-			n.List = dropped(n.List, keep)
-		case *ast.CaseClause:
-			n.Body = dropped(n.Body, keep)
-		}
-		return true
-	})
-	return out, nil
-}
-
-// dropped keeps a mutant without each of the statements that may be missing, and returns them all.
-func dropped(list []ast.Stmt, keep func(token.Pos, string)) []ast.Stmt {
-	for i, s := range list {
-		switch s := s.(type) {
-		case *ast.ExprStmt, *ast.IncDecStmt, *ast.BranchStmt, *ast.DeferStmt:
-		case *ast.AssignStmt:
-			if s.Tok == token.DEFINE {
-				continue
-			}
+	reasons := make(map[string]string)
+	var of string
+	for i, line := range strings.Split(list, "\n") {
+		reason, indented := strings.CutPrefix(line, "\t")
+		switch file, _, _ := strings.Cut(line, " "); {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case indented && of != "":
+			reasons[of], of = reason, ""
+		case indented || of != "":
+			return nil, fmt.Errorf("equal.txt:%d: want a mutant and below it, indented, one line that says why it is equal", i+1)
+		case files[file] && !known[line]:
+			return nil, fmt.Errorf("equal.txt:%d: there is no such mutant any more: %s", i+1, line)
 		default:
-			continue
+			of = line
 		}
-		rest := slices.Delete(slices.Clone(list), i, i+1)
-		whole := slices.Clone(list)
-		copy(list, rest)
-		list[len(list)-1] = &ast.EmptyStmt{Semicolon: s.End(), Implicit: true}
-		keep(s.Pos(), fmt.Sprintf("statement dropped (%s)", strings.TrimPrefix(fmt.Sprintf("%T", s), "*ast.")))
-		copy(list, whole)
 	}
-	return list
+	if of != "" {
+		return nil, fmt.Errorf("equal.txt: no reason for %s", of)
+	}
+	return reasons, nil
+}
+
+func relative(root, name string) string {
+	rel, err := filepath.Rel(root, name)
+	if err != nil {
+		return name
+	}
+	return filepath.ToSlash(rel)
 }
