@@ -43,7 +43,7 @@ func (d *draft) guardGrowth() {
 	}
 	free := d.freeSpace()
 	hold := func(i int) {
-		d.bans[i].wanted = false
+		d.bans[i].wanted, d.bans[i].unconfirmed = false, true
 		d.plan.HeldAdd = append(d.plan.HeldAdd, d.bans[i].prefix)
 	}
 	rest := fresh[:0]
@@ -70,7 +70,7 @@ func (d *draft) guardGrowth() {
 	})
 	for n, i := range rest[room:] {
 		if d.maxAddresses > 0 && room+n >= d.maxAddresses { // no confirmation would bring it in
-			d.bans[i].wanted = false
+			d.bans[i].wanted, d.bans[i].unconfirmed = false, true
 			d.plan.Capped = append(d.plan.Capped, d.bans[i].prefix)
 			continue
 		}

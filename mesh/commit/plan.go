@@ -80,6 +80,7 @@ type ban struct {
 	newest           store.Millis
 	origins, records int
 	wanted           bool // enough members have reported it
+	unconfirmed      bool // wanted, but it has to wait for an operator
 	wide             bool // a ban that an operator must confirm, or a part of one
 }
 
@@ -256,16 +257,22 @@ func (d *draft) foreigner(p netip.Prefix) {
 	d.plan.Foreign = append(d.plan.Foreign, p)
 }
 
-// there reports whether p, which is wanted, is in the tenant. A foreign one whose time is over then stays.
+// there reports whether p, which is wanted, is in the tenant. One that was to be removed then stays.
 func (d *draft) there(p netip.Prefix) bool {
 	if _, ok := d.present[p]; !ok {
 		return false
 	}
-	if d.plan.reasons[p] == reasonForeign {
-		delete(d.plan.reasons, p)
-		d.plan.Remove = slices.DeleteFunc(d.plan.Remove, func(x netip.Prefix) bool { return x == p })
+	why, going := d.plan.reasons[p]
+	if !going {
+		return true
+	}
+	delete(d.plan.reasons, p)
+	d.plan.Remove = slices.DeleteFunc(d.plan.Remove, func(x netip.Prefix) bool { return x == p })
+	if why == reasonForeign {
 		d.plan.Foreign = append(d.plan.Foreign, p)
 		d.fixed++
+	} else {
+		d.kept = append(d.kept, p)
 	}
 	return true
 }
@@ -396,6 +403,11 @@ func (d *draft) capAddresses() {
 		}
 	}
 	for _, b := range d.bans {
+		// One that waits would lend its worth to a wider prefix, be free once that is in, and take its worth back: the tenant
+		// would change with each plan.
+		if b.unconfirmed {
+			continue
+		}
 		for bits := b.prefix.Bits(); bits > 0; bits-- { // find the prefix that carries it
 			i, ok := at[netip.PrefixFrom(b.prefix.Addr(), bits).Masked()]
 			if !ok {

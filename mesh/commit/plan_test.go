@@ -528,16 +528,62 @@ func fullyIn(x netip.Prefix, running []netip.Prefix, placed map[netip.Prefix]sto
 	return setOfPrefixes(ours).ContainsPrefix(x)
 }
 
-func TestPlanIsStable(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		f := anyFacts(t)
-		for range 3 { // parts that were put back are judged anew, as what they are now
-			apply(&f, makePlan(f))
+// plans makes one plan after the other true until one is empty.
+func plans(f facts, most int) (all []Plan, settled bool) {
+	for range most {
+		p := makePlan(f)
+		if p.Empty() {
+			return all, true
 		}
-		if p := makePlan(f); !p.Empty() {
-			t.Fatalf("a plan that was made true is followed by %s", text(p))
+		all = append(all, p)
+		apply(&f, p)
+	}
+	return all, false
+}
+
+// Parts that were put back are judged anew, as what they are then, and a full tenant changes by as much as it may grow: a few
+// plans follow the first, each of which leaves less to do.
+func TestPlansSettle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		if ps, settled := plans(anyFacts(t), 12); !settled {
+			t.Fatalf("12 plans that were made true are followed by others; the last two: %s, and %s", text(ps[10]), text(ps[11]))
 		}
 	})
+}
+
+// A ban that waits for a confirmation, inside a wider one, must not lend that its worth: the wider one would enter a full
+// tenant, make the other free, lose the worth to it, and leave again, and so on with each commit.
+func TestABanThatWaitsLendsNoWorth(t *testing.T) {
+	f := base()
+	f.bans = bans(pfx("192.0.2.1", "198.51.100.0/25", "198.51.100.0/26")...)
+	f.bans[0].origins = 2
+	f.bans[2].origins = 3 // reported by most, but older
+	f.bans[2].newest -= store.Millis(time.Hour.Milliseconds())
+	f.maxAddresses, f.before, f.growthFloor = 1, 0, 2
+	ps, settled := plans(f, 12)
+	if want := "add[192.0.2.1/32] capped[198.51.100.0/25 198.51.100.0/26]"; !settled || text(ps[0]) != want || len(ps) > 1 {
+		t.Errorf("settled: %v, want %s, and no other plan after that", settled, want)
+		for _, p := range ps {
+			t.Log(text(p))
+		}
+	}
+}
+
+// The /31 ends by its older lease; of the /30, which is newer, the same address has to wait. What is to stay is the /31.
+func TestWhatAPlanWantsBackIsNotRemoved(t *testing.T) {
+	f := base()
+	f.aggregate = true
+	f.bans, f.running, f.placed = bans(pfx("192.0.2.1")...), pfx("192.0.2.0/31", "192.0.2.0/30"), leases(pfx("192.0.2.0/31")...)
+	f.placed[f.running[1]] = store.At(noon.Add(f.lease - time.Hour))
+	f.gone = func(p netip.Prefix) store.Gone {
+		if p == pfx("192.0.2.2/31")[0] {
+			return store.Gone{Cause: store.GoneLifted}
+		}
+		return store.Gone{}
+	}
+	if got, want := text(makePlan(f)), "remove[192.0.2.0/30]"; got != want {
+		t.Errorf("plan = %s, want %s: 192.0.2.1 is banned", got, want)
+	}
 }
 
 func TestEmptyStoreRemovesNothing(t *testing.T) {
