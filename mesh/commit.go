@@ -62,6 +62,8 @@ func (l *lead) commitBy(ctx context.Context, lead leader.Status, force bool) (co
 	switch {
 	case lead.Self:
 		return l.commitHere(ctx, force)
+	case lead.Leader == "" && l.committer == nil:
+		return control.CommitReply{}, commitRefusal(commit.ErrOff)
 	case lead.Leader == "":
 		return control.CommitReply{}, control.Errorf(control.CodeConflict, "commit: no router leads now: `banmesh status` says why")
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -60,27 +61,17 @@ func allowAddCommand(c *console) *cli.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "%s allowed, %s; %s\n", shorten(ps), untilWords(call.Until), touched(r.Covered))
+			fmt.Fprintf(c.out, "%s allowed, %s; %s\n", shorten(ps), c.untilWords(call.Until), excerpt.Count(r.Covered, "ban is touched by it", "bans are touched by it"))
 			return nil
 		},
 	}
 }
 
-func untilWords(u control.Until) string {
+func (c *console) untilWords(u control.Until) string {
 	if u == control.Never {
 		return u.String()
 	}
-	return "until " + u.String()
-}
-
-func touched(n int) string {
-	switch n {
-	case 0:
-		return "no ban is touched by it"
-	case 1:
-		return "1 ban is touched by it"
-	}
-	return fmt.Sprintf("%d bans are touched by it", n)
+	return "until " + c.end(u)
 }
 
 func allowRemoveCommand(c *console) *cli.Command {

@@ -201,7 +201,7 @@ func (c *console) printBan(n int, call control.BanCall, r control.BanReply) {
 		would = "would be "
 	}
 	if n == 1 && len(call.Prefixes) == 1 {
-		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), fate(r, call.Until, would))
+		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), c.fate(r, call.Until, would))
 	} else {
 		var parts []string
 		for _, p := range []struct {
@@ -215,7 +215,7 @@ func (c *console) printBan(n int, call control.BanCall, r control.BanReply) {
 		fmt.Fprintf(c.out, "%s: %s\n", excerpt.Count(n, "prefix", "prefixes"), strings.Join(parts, ", "))
 	}
 	if r.ShortenedTo > 0 {
-		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", r.ShortenedTo)
+		c.warn("note: bans.max_duration shortened it to %s; --force lifts that", c.end(r.ShortenedTo))
 	}
 	if n := len(r.Exempted); n > 0 {
 		c.warn("note: never-ban or an allow covers %s: kept, but not wholly effective; see banmesh why %s", shorten([]netip.Prefix(r.Exempted)), r.Exempted[0].Addr())
@@ -223,24 +223,24 @@ func (c *console) printBan(n int, call control.BanCall, r control.BanReply) {
 }
 
 // fate says what became of a ban of one prefix that was asked for until then.
-func fate(r control.BanReply, asked control.Until, would string) string {
+func (c *console) fate(r control.BanReply, asked control.Until, would string) string {
 	until := r.Until
 	if until == 0 { // an agent of an earlier version
 		until = asked
 	}
 	switch {
 	case r.Extended > 0 && until > asked:
-		return "stays banned, until " + until.String() + ": only an unban makes a ban shorter"
+		return "stays banned, until " + c.end(until) + ": only an unban makes a ban shorter"
 	case r.Extended > 0 && would != "":
-		return "would be banned for longer, until " + until.String()
+		return "would be banned for longer, until " + c.end(until)
 	case r.Extended > 0:
-		return "ban extended, until " + until.String()
+		return "ban extended, until " + c.end(until)
 	case r.Known > 0:
 		return "was banned already, nothing changed"
 	case r.StaysLifted > 0:
 		return "stays unbanned: this very offence was lifted"
 	case r.Expired > 0:
-		return "not banned: the end " + asked.String() + " is past"
+		return "not banned: the end " + c.end(asked) + " is past"
 	}
-	return would + "banned, until " + until.String()
+	return would + "banned, until " + c.end(until)
 }

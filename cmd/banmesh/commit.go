@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -66,10 +67,10 @@ func (c *console) printCommit(call control.CommitCall, r control.CommitReply) er
 		text += ": " + detail
 	}
 	if n := len(r.Held); n > 0 {
-		text += fmt.Sprintf("; %d removals are held back: banmesh commit --force", n)
+		text += fmt.Sprintf("; held back: %s: banmesh commit --force", excerpt.Count(n, "removal", "removals"))
 	}
 	if n := len(r.HeldAdd); n > 0 {
-		text += fmt.Sprintf("; %d additions are held back: look at banmesh diff, then banmesh commit --force", n)
+		text += fmt.Sprintf("; held back: %s: look at banmesh diff, then banmesh commit --force", excerpt.Count(n, "addition", "additions"))
 	}
 	_, err := fmt.Fprintln(c.out, text)
 	return err

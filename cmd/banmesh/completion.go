@@ -132,10 +132,10 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 	}
 	switch {
 	case pending != "":
-		return c.values(ctx, pending)
+		return c.values(ctx, strings.Join(path, " "), pending)
 	case strings.HasPrefix(current, "-"):
 		if flag, _, ok := strings.Cut(current, "="); ok {
-			out := c.values(ctx, strings.TrimLeft(flag, "-"))
+			out := c.values(ctx, strings.Join(path, " "), strings.TrimLeft(flag, "-"))
 			for i := range out {
 				out[i] = flag + "=" + out[i]
 			}
@@ -154,8 +154,8 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 
 func isBool(f cli.Flag) bool { _, ok := f.(*cli.BoolFlag); return ok }
 
-// values are those of a flag.
-func (c *console) values(ctx context.Context, flag string) []string {
+// values are those of a command's flag.
+func (c *console) values(ctx context.Context, command, flag string) []string {
 	switch flag {
 	case "jail":
 		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
@@ -171,6 +171,9 @@ func (c *console) values(ctx context.Context, flag string) []string {
 	case "sort":
 		return slices.Clone(control.ListSorts)
 	case "event":
+		if command == "monitor" {
+			return slices.Clone(control.EventKinds)
+		}
 		return slices.Clone(control.PastKinds)
 	case "output", "o", "format":
 		return []string{"table", "plain", "csv", "json"}

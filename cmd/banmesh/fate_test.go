@@ -1,7 +1,10 @@
 package main
 
 import (
+	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"banmesh/mesh/control"
 )
@@ -11,7 +14,8 @@ func TestABanSaysUntilWhenItLasts(t *testing.T) {
 	const hour = 3_600_000
 	base := control.Until(1_800_000_000_000)
 	asked := base + hour
-	for _, c := range []struct {
+	c := newConsole(nil, nil, nil, func(string) string { return "" })
+	for _, tt := range []struct {
 		r    control.BanReply
 		want string
 	}{
@@ -22,8 +26,28 @@ func TestABanSaysUntilWhenItLasts(t *testing.T) {
 		{control.BanReply{Extended: 1, Until: control.Never}, "stays banned, until without end: only an unban makes a ban shorter"},
 		{control.BanReply{Expired: 1}, "not banned: the end " + asked.String() + " is past"},
 	} {
-		if got := fate(c.r, asked, ""); got != c.want {
-			t.Errorf("%+v: %q, want %q", c.r, got, c.want)
+		if got := c.fate(tt.r, asked, ""); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.r, got, tt.want)
 		}
+	}
+}
+
+// Beside a clock on the same terminal an end in UTC looks like one that is past, or hours away.
+func TestATerminalIsToldEndsInLocalTime(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	end := control.UntilAt(time.Now())
+	local := end.Time().Local().Format(time.DateTime)
+	c := newConsole(nil, terminal, nil, func(string) string { return "" })
+	for _, got := range []string{c.fate(control.BanReply{New: 1, Until: end}, end, ""), c.fate(control.BanReply{Expired: 1}, end, ""), c.untilWords(end)} {
+		if !strings.Contains(got, local) || strings.Contains(got, "Z") {
+			t.Errorf("%q, want the end as %s", got, local)
+		}
+	}
+	if got := c.untilWords(control.Never); got != "without end" {
+		t.Errorf("without end it says %q", got)
 	}
 }

@@ -67,7 +67,7 @@ func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 		return fmt.Errorf("the list names %d prefixes, more than --at-most %d: nothing imported", len(entries), b.most)
 	}
 	if out := len(l.Bad) + len(wide); b.skip && (len(entries) == 0 || out > len(entries)) {
-		return fmt.Errorf("%d entries can be used and %d cannot: nothing imported", len(entries), out)
+		return fmt.Errorf("nothing imported: %s can be used, %d cannot", excerpt.Count(len(entries), "entry", "entries"), out)
 	}
 	ps := make(control.Prefixes, len(entries))
 	own := false

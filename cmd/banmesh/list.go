@@ -158,7 +158,11 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 		return err
 	}
 	if n == 0 {
-		_, err := fmt.Fprintln(to, "no bans")
+		words := "no bans"
+		if q != (control.ListQuery{Sort: q.Sort, Limit: q.Limit}) {
+			words = "no ban is like that"
+		}
+		_, err := fmt.Fprintln(to, words)
 		return err
 	}
 	return t.write(to, c.paint)

@@ -58,6 +58,11 @@ func monitorCommand(c *console) *cli.Command {
 			if w.prefix, err = optionalPrefix(cc); err != nil {
 				return err
 			}
+			for _, kind := range w.events.Value() {
+				if !slices.Contains(control.EventKinds, kind) {
+					return usagef("monitor: --event %s: want some of %s", control.Show(kind), strings.Join(control.EventKinds, ", "))
+				}
+			}
 			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			return c.monitor(ctx, w)
@@ -125,7 +130,7 @@ func (c *console) printEvent(e control.Event) error {
 		say("by %s", e.By)
 	}
 	if e.Until != 0 {
-		say("%s", untilWords(e.Until))
+		say("%s", c.untilWords(e.Until))
 	}
 	if e.Term != 0 {
 		say("term %d", e.Term)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -60,7 +61,7 @@ func (c *console) printStats(s control.Stats) error {
 		return t
 	}
 	networks := &table{}
-	networks.head("NETWORK", "OFFENCES", "LIVE", "OVER", "AS", "COUNTRY")
+	networks.head(networkColumns(s.Networks)...)
 	for _, n := range s.Networks {
 		networks.row(append(append([]cell{{text: n.Prefix}}, shares(n.Share)...), cell{text: system(n.ASN, n.ASName)}, cell{text: n.Country})...)
 	}
@@ -93,6 +94,15 @@ func (c *console) printStats(s control.Stats) error {
 		}
 	}
 	return nil
+}
+
+// networkColumns leaves out the databases' columns where there is nothing in them.
+func networkColumns(all []control.NetShare) []string {
+	head := []string{"NETWORK", "OFFENCES", "LIVE", "OVER"}
+	if slices.ContainsFunc(all, func(n control.NetShare) bool { return n.ASN != 0 || n.ASName != "" || n.Country != "" }) {
+		head = append(head, "AS", "COUNTRY")
+	}
+	return head
 }
 
 // system words an autonomous system, "" where it is not known.

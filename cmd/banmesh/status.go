@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -70,12 +71,14 @@ func (c *console) printStatus(s control.Status) error {
 	line := func(label, text string) { fmt.Fprintf(c.out, "%-10s %s\n", label, text) }
 	fmt.Fprintf(c.out, "%s  banmesh %s, up %s\n", c.paint(bold, s.Name), s.Version, formatDuration(time.Duration(s.UptimeS)*time.Second))
 	line("members", c.membersCell(s))
-	line("leader", c.leaderCell(s))
+	if s.Leader != nil || s.Commit.State != "off" {
+		line("leader", c.leaderCell(s))
+	}
 	line("in sync", c.syncCell(s))
 	line("bans", c.bansCell(s))
 	line("allows", fmt.Sprint(s.Allows))
 	if s.Spooled > 0 {
-		line("spool", c.paint(yellow, fmt.Sprintf("%d calls wait", s.Spooled)))
+		line("spool", c.paint(yellow, excerpt.Count(s.Spooled, "call waits", "calls wait")))
 	}
 	for _, text := range c.commitLines(s) {
 		line(text[0], text[1])
@@ -169,8 +172,6 @@ func (c *console) leaderCell(s control.Status) string {
 		could = "; this one cannot: " + s.Why
 	}
 	switch {
-	case s.Leader == nil && s.Commit.State == "off":
-		return "none: there is nothing to commit to"
 	case s.Leader == nil:
 		return c.paint(yellow, "none yet"+could)
 	case *s.Leader == s.Name:
@@ -179,11 +180,14 @@ func (c *console) leaderCell(s control.Status) string {
 	return fmt.Sprintf("%s since %s (term %d)%s", *s.Leader, s.Since, s.Term, could)
 }
 
-// commitLines says how the commits stand: the state with what it waits for, then the numbers.
+// commitLines says how the commits stand: the state with what it waits for, then the numbers. Nothing where no router commits.
 func (c *console) commitLines(s control.Status) [][2]string {
 	k := s.Commit
-	if k.State == "off" || k.Driver == "none" {
-		return [][2]string{{"commit", "off: no conductor is configured"}}
+	switch {
+	case k.State == "off" && s.Leader == nil:
+		return nil
+	case k.State == "off" || k.Driver == "none":
+		return [][2]string{{"commit", "off: no conductor is configured here"}}
 	}
 	paint := map[string]colour{"failing": red, "waiting": yellow, "frozen": yellow, "idle": green}[k.State]
 	text := k.State

@@ -14,6 +14,9 @@ const MaxPast = 100_000
 // PastKinds are the events in the history, as monitor names them; error says that some were lost.
 var PastKinds = []string{"ban", "extend", "lift", "expire", "allow", "disallow", "freeze", "thaw", "block", "unblock", "error"}
 
+// EventKinds are the events that monitor shows.
+var EventKinds = slices.Concat(PastKinds, []string{"join", "leave", "failed", "leader", "commit"})
+
 // HistoryQuery selects past events. The zero HistoryQuery selects all.
 type HistoryQuery struct {
 	Prefix       netip.Prefix // selects events about it, about prefixes that cover it and about prefixes inside it

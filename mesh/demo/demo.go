@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/mesh/control"
 )
 
@@ -183,7 +184,7 @@ func (p *play) awaitCommit(ctx context.Context) error {
 		return fmt.Errorf("%w: %s says %s %s", err, p.leader, s.Commit.State, s.Commit.Detail)
 	}
 	now := p.sim.History().Commits()
-	p.line("%s made %s; the tenant holds %s", p.leader, count(now-p.commits, "commit"), count(s.Commit.Committed, "address"))
+	p.line("%s made %s; the tenant holds %s", p.leader, excerpt.Count(now-p.commits, "commit", "commits"), excerpt.Count(s.Commit.Committed, "address", "addresses"))
 	p.commits = now
 	return nil
 }

@@ -82,13 +82,3 @@ func millis(d time.Duration) string {
 	}
 	return fmt.Sprintf("%.*f ms", decimals, d.Seconds()*1000)
 }
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	if strings.HasSuffix(noun, "s") {
-		noun += "e"
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
