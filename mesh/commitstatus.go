@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"go4.org/netipx"
 
@@ -12,6 +13,7 @@ import (
 	"banmesh/internal/shell"
 	"banmesh/mesh/commit"
 	"banmesh/mesh/control"
+	"banmesh/mesh/gossip"
 	"banmesh/mesh/leader"
 	"banmesh/store"
 )
@@ -86,10 +88,35 @@ func (l *lead) warningsAlone() (w []string) {
 	if text := l.stall.Warning(); text != "" {
 		w = append(w, text)
 	}
+	if text := l.takenWarning(time.Now()); text != "" {
+		w = append(w, text)
+	}
 	for _, name := range l.stall.PassedOver() {
 		w = append(w, fmt.Sprintf("%s led and nothing has moved to the conductor: this router does not follow it for %v; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", name, leader.BarredFor, shell.Quote(name)))
 	}
 	return w
+}
+
+const (
+	// takenAfter is how long the word of a leader that resigns may be on its way, takenFor how long the warning stays.
+	takenAfter = 2 * time.Second
+	takenFor   = 2 * time.Minute
+	// reachable is how long a member must have been alive for its claim not to come from a partition that has healed.
+	reachable = time.Minute
+)
+
+// takenWarning says who took the lead from a member that still led.
+func (l *lead) takenWarning(now time.Time) string {
+	k := l.elector.Taken()
+	if age := now.Sub(k.At); k.By == "" || age < takenAfter || age > takenFor {
+		return ""
+	}
+	for _, name := range []string{k.By, k.From} {
+		if m, known := l.Mesh.Member(name); !known || m.State != gossip.Alive || k.At.Sub(m.Since) < reachable {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s took the lead from %s, which led and had not given it up: the network between the two was interrupted for seconds, or somebody who has the gossip key claims to lead; `banmesh revoke --origin %s --block` takes its say from it", k.By, k.From, shell.Quote(k.By))
 }
 
 // committedNow returns a function that says whether all of a prefix that is

@@ -52,7 +52,7 @@ type lead struct {
 	conductor *conductor.Conductor // nil where none is configured
 	committer *commit.Committer    // likewise
 	stall     *leader.Stall        // likewise
-	looked    time.Time            // watchStall's own
+	looks     looks                // watchStall's own
 	probe     *storeProbe
 }
 
@@ -88,9 +88,7 @@ func (l *lead) open(with leadConfig) (err error) {
 	c.StaleSessions = l.staleSessions
 	c.Peers = l.committers
 	c.OnEvent = l.committedEvent
-	// A leader within these times does not stall.
-	// A batch waits for company and, after a burst, for its turn.
-	l.stall = leader.NewStall(max(3*c.MaxWait, 30*time.Second, c.MinInterval+2*c.MaxWait), c.Timeout)
+	l.stall = leader.NewStall(leader.Pace{Window: c.Window, MaxWait: c.MaxWait, Interval: c.MinInterval, Timeout: c.Timeout})
 	l.committer, err = commit.New(c)
 	return err
 }
@@ -262,22 +260,57 @@ func (l *lead) committedElsewhere(leader string, r peer.Report) {
 	l.Publish(control.Event{Time: control.At(l.Clock.now()), Event: "commit", Name: leader, Detail: fmt.Sprintf("%d addresses at the conductor", r.Committed)})
 }
 
+// looks is when watchStall has looked.
+type looks struct {
+	last  time.Time
+	cost  time.Duration // of the last look
+	waits bool          // something waited then
+	read  time.Time     // when it last had the tenant read
+}
+
+const (
+	// lookShare is the part of the time that looks may take while something waits: one in lookShare.
+	lookShare = 50
+	// readAgain is the time between two readings of the tenant for watchStall. The conductor has few sessions.
+	readAgain = time.Minute
+)
+
+// due reports whether it is time to look, if the set last changed at a time.
+func (k *looks) due(now, changed time.Time) bool {
+	pause := leader.StallLook
+	if k.waits || changed.After(k.last) {
+		pause = min(pause, lookShare*k.cost)
+	}
+	return now.Sub(k.last) >= pause
+}
+
 // watchStall compares what this member sees of the commits with what the leader says, and has the election pass over a leader
 // that commits nothing.
 func (l *lead) watchStall(now time.Time) {
-	if l.stall == nil || now.Sub(l.looked) < leader.StallLook {
+	if l.stall == nil {
 		return
 	}
-	l.looked = now
+	changed := l.committer.Changed()
+	if !l.looks.due(now, changed) {
+		return
+	}
+	l.looks.last = now
 	own := l.committer.Status()
-	p := leader.Progress{Add: own.PendingAdd, Remove: own.PendingRemove}
+	l.looks.cost = time.Since(now)
+	lead := l.elector.Status()
+	p := leader.Progress{Add: own.PendingAdd, Remove: own.PendingRemove, Came: changed, Told: l.Peers.Explained(now, lead.Leader)}
 	for _, e := range l.Set.Placed() {
 		p.Placed++
 		p.Newest = max(p.Newest, int64(e.First))
 	}
-	lead := l.elector.Status()
+	l.looks.waits = p.Add+p.Remove > 0
 	if bar := l.stall.Look(now, p, lead.Leader, lead.Self, lead.Work); bar != "" {
 		l.Logger.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.Add, "remove", p.Remove)
 		l.elector.Recheck()
+	}
+	// An address that is in the tenant already, placed by nobody, waits for nothing; the leader may have read of it first.
+	if l.stall.Doubts() && now.Sub(l.looks.read) >= readAgain {
+		l.looks.read = now
+		l.committer.ReadSoon()
 	}
 }

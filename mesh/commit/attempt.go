@@ -56,6 +56,11 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	running := c.memory.running
 	c.tenant.Unlock()
 	if !tells {
+		// The others must see why it does not begin: a conductor may take long to answer.
+		c.mu.Lock()
+		c.show.state, c.show.detail = StateCommitting, ""
+		c.mu.Unlock()
+		c.cfg.SetWork(WorkCommitting, "", conductor.SessionAt{}, time.Now().Add(c.cfg.Timeout))
 		r, err := c.read(ctx)
 		if err != nil {
 			return Result{}, err

@@ -34,8 +34,9 @@ type Committer struct {
 
 	mu       sync.Mutex // guards the rest
 	batch    batch
-	changes  uint64 // of the set, as notified
-	leading  bool   // as Run last saw it
+	changes  uint64    // of the set, as notified
+	changed  time.Time // when the last of them was
+	leading  bool      // as Run last saw it
 	ability  ability
 	retry    backoff
 	editFail bool // the last edit failed: the back-off survives a change of leader
@@ -253,11 +254,19 @@ func (c *Committer) Notify(u Urgency) {
 	c.mu.Lock()
 	c.estimate.stale = true
 	c.changes++
+	c.changed = now
 	if c.leading {
 		c.batch.note(now, u)
 	}
 	c.mu.Unlock()
 	c.kick()
+}
+
+// Changed returns when the last change of the Set was notified, zero for never.
+func (c *Committer) Changed() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
 }
 
 // LeaderChanged reports that Leading or Ready may have changed. If leadership is lost, an edit that is not yet being committed
@@ -279,6 +288,17 @@ func (c *Committer) ProbeSoon() {
 	now := time.Now()
 	c.mu.Lock()
 	c.ability.soon(now)
+	c.mu.Unlock()
+	c.kick()
+}
+
+// ReadSoon makes a member read the tenant soon, unless credentials were refused. It never blocks.
+func (c *Committer) ReadSoon() {
+	now := time.Now()
+	c.mu.Lock()
+	if c.ability.able && !c.ability.barred(now) {
+		c.ability.next = earliest(c.ability.next, now)
+	}
 	c.mu.Unlock()
 	c.kick()
 }

@@ -271,3 +271,25 @@ func TestAnHonestLateRecordCounts(t *testing.T) {
 		})
 	}
 }
+
+// What an administrator has put into the tenant and is banned later waits for nothing, and no leader is slow to commit it.
+func TestAFollowerWaitsForNothingThatIsThereAlready(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		a.lead(false)
+		pass(time.Minute)
+		s.byHand(many(3), nil)
+		a.set.ban(time.Hour, many(5)...)
+		a.Notify(Addition)
+		pass(time.Second)
+		if st := a.Status(); st.PendingAdd != 5 {
+			t.Errorf("%d additions wait before a reading, want 5", st.PendingAdd)
+		}
+		a.ReadSoon()
+		pass(time.Second)
+		if st := a.Status(); st.PendingAdd != 2 || st.PendingRemove != 0 || st.Foreign != 3 {
+			t.Errorf("status = %+v, want 2 that wait, and 3 foreign", st)
+		}
+	})
+}

@@ -49,7 +49,10 @@ func (c *Committer) estimateNow() {
 	c.mu.Lock()
 	lead := c.leading
 	c.mu.Unlock()
-	c.publish(c.plan(c.gather(c.supposed(lead), false)))
+	f := c.gather(c.supposed(lead), false)
+	// When foreign addresses go is the leader's to say: it may have seen them later.
+	f.removeForeign = f.removeForeign && lead
+	c.publish(c.plan(f))
 	c.mu.Lock()
 	c.estimate.pause = max(estimateEvery, estimateShare*time.Since(began))
 	c.mu.Unlock()
@@ -160,17 +163,22 @@ func (e estimate) warnings(a ability, cfg Config) []string {
 }
 
 // supposed is the tenant's content as far as this member can tell: a leader has read it, the others go by what leaders have
-// placed.
+// placed, and by what they themselves last read there that nobody had placed.
 func (c *Committer) supposed(lead bool) []netip.Prefix {
-	if lead {
-		c.tenant.Lock()
-		valid, running := c.memory.valid, c.memory.running
-		c.tenant.Unlock()
-		if valid {
-			return running
+	placed := c.placed()
+	c.tenant.Lock()
+	defer c.tenant.Unlock()
+	if lead && c.memory.valid {
+		return c.memory.running
+	}
+	there := slices.AppendSeq(make([]netip.Prefix, 0, len(placed)), maps.Keys(placed))
+	for p := range c.memory.foreign {
+		if _, ours := placed[p]; !ours {
+			there = append(there, p)
 		}
 	}
-	return slices.SortedFunc(maps.Keys(c.placed()), comparePrefixes)
+	slices.SortFunc(there, comparePrefixes)
+	return there
 }
 
 // CommittedNow returns a function that reports whether all of an effective prefix is in the tenant, as far as this member can

@@ -31,9 +31,20 @@ type Elector struct {
 	awake    time.Time // when this member last did anything in the election
 	farewell int       // how many announcements of having resigned are still to be sent
 	unwound  bool      // the last heartbeat said that an edit is being finished
+	taken    Taken     // the last time that the lead was
 	replies  []message
 	idle     chan struct{} // closed while no edit is open
 }
+
+// Taken is a lead that one member took from another, which this member had just heard and which had not resigned. An honest
+// member asks the others first, so its network was interrupted for seconds, or it is not honest.
+type Taken struct {
+	By, From string // "" for never
+	At       time.Time
+}
+
+// established is how long a member must have led for its lead to be taken from it: until then members may still disagree.
+const established = 10 * time.Second
 
 // message is a heartbeat on its way.
 type message struct {
@@ -283,8 +294,14 @@ func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 	if from == h.Name && !e.order.fresh(from, h.Seq) {
 		return false
 	}
-	led, followed := e.election.leading, e.election.leader
+	led, followed, since, direct := e.election.leading, e.election.leader, e.election.since, e.election.direct
 	answer := e.election.receive(now, from, h)
+	switch by := e.election.leader.name; {
+	case h.state == Unable && from == e.taken.From:
+		e.taken = Taken{} // it had resigned: the word was overtaken on the way
+	case by != "" && by != followed.name && !led && now.Sub(direct) < e.cfg.tuning.Silence/2 && now.Sub(since) >= established:
+		e.taken = Taken{By: by, From: followed.name, At: now}
+	}
 	if from == h.Name && h.state != Asking && from != e.cfg.Name {
 		e.sessions.note(now, from, h.session)
 	}
@@ -308,6 +325,9 @@ func (e *Elector) take(now time.Time, from string, h Heartbeat) (wake bool) {
 func (e *Elector) MemberLeft(name string) {
 	e.mu.Lock()
 	e.election.left(e.cfg.now(), name)
+	if name == e.taken.From {
+		e.taken = Taken{}
+	}
 	e.mu.Unlock()
 	e.kick()
 }
@@ -360,6 +380,13 @@ func (e *Elector) Status() Status {
 		s.Work, s.detail, s.until = e.work.state, e.work.detail, e.work.until
 	}
 	return s
+}
+
+// Taken returns the last lead that was taken from a member that still led, zero for none.
+func (e *Elector) Taken() Taken {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.taken
 }
 
 // Resign gives up leadership for good, for a clean leave: it tells the others before it returns, and one of them takes over

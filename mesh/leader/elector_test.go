@@ -567,3 +567,41 @@ func TestABlockedMemberCannotLead(t *testing.T) {
 		wantLeader(t, f, "a")
 	})
 }
+
+// A claim against a leader that all hear is told of by those who hear it. What an honest mesh does is not.
+func TestWhoTakesTheLeadFromALivingLeaderIsTold(t *testing.T) {
+	world(t, func(f *fleet) {
+		f.add("a", 0)
+		b, c := f.add("b", 0), f.add("c", 0)
+		f.wait(20 * time.Second)
+		wantLeader(t, f, "a")
+		for _, m := range []*member{b, c} {
+			m.Receive("rogue", claimed(t, Heartbeat{Seq: 1, Term: 1000, Name: "rogue"}))
+			if got := m.Taken(); got.By != "rogue" || got.From != "a" {
+				t.Errorf("%s tells of %+v, want the rogue that took the lead from a", m.name, got)
+			}
+		}
+	})
+	for name, change := range map[string]func(f *fleet){
+		"a leader leaves":             func(f *fleet) { f.leave(f.members["a"]) },
+		"a leader crashes":            func(f *fleet) { f.crash(f.members["a"]) },
+		"a leader cannot commit":      func(f *fleet) { f.set(f.members["a"], false) },
+		"a link of the leader breaks": func(f *fleet) { f.unlink("a", "b") },
+		"a leader restarts":           func(f *fleet) { f.crash(f.members["a"]); f.boot(f.members["a"]) },
+	} {
+		world(t, func(f *fleet) {
+			for _, n := range []string{"a", "b", "c", "d"} {
+				f.add(n, 0)
+			}
+			f.latency = 200 * time.Millisecond
+			f.wait(20 * time.Second)
+			change(f)
+			f.wait(20 * time.Second)
+			for n, m := range f.members {
+				if got := m.Taken(); m.alive && got.By != "" {
+					t.Errorf("%s: %s tells of %+v", name, n, got)
+				}
+			}
+		})
+	}
+}

@@ -961,7 +961,7 @@ func TestExplorationKnowsEveryField(t *testing.T) {
 	for _, c := range []struct {
 		of   any
 		want int
-	}{{Elector{}, 19}, {election{}, 15}, {Heartbeat{}, 9}, {sessions{}, 1}, {order{}, 1}, {announced{}, 2}, {claim{}, 3}} {
+	}{{Elector{}, 20}, {election{}, 15}, {Heartbeat{}, 9}, {sessions{}, 1}, {order{}, 1}, {announced{}, 2}, {claim{}, 3}} {
 		if got := reflect.TypeOf(c.of).NumField(); got != c.want {
 			t.Errorf("%T has %d fields, the exploration knows %d: look at copied and at code", c.of, got, c.want)
 		}

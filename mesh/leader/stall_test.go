@@ -9,14 +9,14 @@ import (
 // patient is a stall whose patience is 30 s, and 90 s more for a leader that is
 // committing.
 func patient() *Stall {
-	return NewStall(30*time.Second, 90*time.Second)
+	return NewStall(Pace{Window: 2 * time.Second, MaxWait: 10 * time.Second, Interval: 10 * time.Second, Timeout: 90 * time.Second})
 }
 
 func TestALeaderUnderWhichNothingMovesIsBarred(t *testing.T) {
 	s, now := patient(), time.Now()
 	waiting := Progress{Add: 3, Placed: 10, Newest: 7}
 	for at := time.Duration(0); at < 30*time.Second; at += StallLook {
-		if bar := s.Look(now.Add(at), waiting, "idler", false, Idle); bar != "" || s.Warning() != "" {
+		if bar := s.Look(now.Add(at), waiting, "idler", false, Idle); bar != "" || strings.Contains(s.Warning(), "moved") {
 			t.Fatalf("after %v: bars %q, warns %q; want patience", at, bar, s.Warning())
 		}
 	}
@@ -50,7 +50,7 @@ func TestWhatTakesItsTimeIsNoStall(t *testing.T) {
 			return s.Look(now.Add(at), Progress{Placed: 10}, "a", false, Idle)
 		},
 		"a storm, committed piece by piece": func(s *Stall, now time.Time, at time.Duration) string {
-			return s.Look(now.Add(at), Progress{Add: 50, Placed: int(at / (20 * time.Second))}, "a", false, Idle)
+			return s.Look(now.Add(at), Progress{Add: 50, Placed: int(at / (10 * time.Second))}, "a", false, Idle)
 		},
 		"ended bans wait for company": func(s *Stall, now time.Time, at time.Duration) string {
 			return s.Look(now.Add(at), Progress{Remove: 5, Placed: 10}, "a", false, Idle)
@@ -133,5 +133,62 @@ func TestALeaderHasItsTimeFromWhenSomethingWaits(t *testing.T) {
 	}
 	if bar := s.Look(at, Progress{Add: 1, Placed: 10}, "busy", false, Idle); bar != "busy" {
 		t.Errorf("bars %q once patience is over, want busy", bar)
+	}
+}
+
+// A leader that has nothing else to do records what it will place within seconds; one that does not is told of at once, though
+// it is not passed over yet.
+func TestALeaderThatDoesNotBeginIsToldOfWithinSeconds(t *testing.T) {
+	s, now := NewStall(Pace{Window: 2 * time.Second, MaxWait: 10 * time.Second, Interval: 30 * time.Second, Timeout: 90 * time.Second}), time.Now()
+	s.Look(now.Add(-2*time.Minute), Progress{Placed: 10}, "idler", false, Idle)
+	for at := time.Duration(0); at <= 8*time.Second; at += time.Second {
+		bar := s.Look(now.Add(at), Progress{Add: 1, Placed: 10, Came: now}, "idler", false, Idle)
+		if told := s.Warning() != ""; bar != "" || told != (at >= 7*time.Second) {
+			t.Fatalf("after %v: bars %q, warns %q", at, bar, s.Warning())
+		}
+	}
+	if w := s.Warning(); !strings.Contains(w, "idler") || !s.Doubts() {
+		t.Errorf("warns %q, doubts %v: want the leader's name, and a reading", w, s.Doubts())
+	}
+	if s.Look(now.Add(9*time.Second), Progress{Add: 1, Placed: 10, Came: now, Told: true}, "idler", false, Idle); s.Warning() != "" {
+		t.Errorf("warns of a leader that says why: %q", s.Warning())
+	}
+}
+
+func TestALeaderThatBeginsInTimeIsNotToldOf(t *testing.T) {
+	const second = time.Second
+	for name, look := range map[string]struct {
+		at   func(at time.Duration) (Progress, State)
+		self bool
+	}{
+		"it is this router": {func(time.Duration) (Progress, State) { return Progress{Add: 1}, Idle }, true},
+		"bans without end of a storm, each ten seconds a batch": {func(at time.Duration) (Progress, State) {
+			return Progress{Add: 5, Placed: int((at - 2*second) / (10 * second))}, Idle
+		}, false},
+		"a commit of a moment ago: the next waits for its turn": {func(at time.Duration) (Progress, State) {
+			return Progress{Add: 1, Placed: int((at + 28*second) / (30 * second))}, Idle
+		}, false},
+		"a conductor that takes a minute to answer": {func(at time.Duration) (Progress, State) {
+			if at < 2*second || at > 62*second {
+				return Progress{Add: 1}, Idle
+			}
+			return Progress{Add: 1}, Committing
+		}, false},
+		"nobody leads": {func(time.Duration) (Progress, State) { return Progress{Add: 1}, Idle }, false},
+	} {
+		s, now := NewStall(Pace{Window: 2 * second, MaxWait: 10 * second, Interval: 30 * second, Timeout: 90 * second}), time.Now()
+		who := "a"
+		if name == "nobody leads" {
+			who = ""
+		}
+		s.Look(now.Add(-2*time.Minute), Progress{}, who, look.self, Idle)
+		for at := time.Duration(0); at < 66*second; at += second {
+			p, work := look.at(at)
+			p.Came = now.Add(at)
+			if s.Look(now.Add(at), p, who, look.self, work); strings.Contains(s.Warning(), "begun") {
+				t.Errorf("%s: after %v warns %q", name, at, s.Warning())
+				break
+			}
+		}
 	}
 }

@@ -72,7 +72,7 @@ func (m *Messenger) Receive(from string, payload []byte) {
 		var r Report
 		// Any member can send one: only the leader's is about the commits.
 		if err = decodeMessage(body, reportFields, &r); err == nil && m.c.Leads(from) {
-			m.c.Reported(from, r, m.reports.heard(from, r))
+			m.c.Reported(from, r, m.reports.heard(time.Now(), from, r))
 		}
 	case messageForward:
 		var ask forwardRequest
@@ -120,7 +120,7 @@ func (m *Messenger) SendHeartbeat(to string, body []byte) error {
 // now by the mesh's clock.
 func (m *Messenger) Report(now time.Time, term uint64, s commit.Status, removedByHand []netip.Prefix) {
 	r := newReport(term, s, m.reports.note(now, s), removedByHand)
-	m.reports.heard(m.c.Name, r)
+	m.reports.heard(time.Now(), m.c.Name, r)
 	if !m.reports.due(time.Now(), r) {
 		return
 	}
@@ -131,6 +131,11 @@ func (m *Messenger) Report(now time.Time, term uint64, s commit.Status, removedB
 
 // ReportOf returns the last report of the leader named; ok is false before one came.
 func (m *Messenger) ReportOf(leader string) (r Report, ok bool) { return m.reports.of(leader) }
+
+// Explained reports whether the leader named has said within seconds why it does not commit what waits.
+func (m *Messenger) Explained(now time.Time, leader string) bool {
+	return m.reports.explained(now, leader)
+}
 
 // others are the alive members but for this one.
 func (m *Messenger) others() (names []string) {

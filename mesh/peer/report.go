@@ -85,6 +85,7 @@ type reports struct {
 	mu   sync.Mutex
 	from string
 	last Report
+	came time.Time // when last did
 	sent Report
 	at   time.Time // of sent
 
@@ -110,13 +111,13 @@ func (r *reports) note(now time.Time, s commit.Status) time.Time {
 
 // heard takes in what a member that leads says. committed reports whether it has
 // committed since what was heard before, from whomever.
-func (r *reports) heard(from string, got Report) (committed bool) {
+func (r *reports) heard(now time.Time, from string, got Report) (committed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if from == r.from && got.Term < r.last.Term {
 		return false // overtaken on the way
 	}
-	r.from, r.last = from, got
+	r.from, r.last, r.came = from, got, now
 	committed = r.told && got.LastCommit > r.newest
 	r.newest, r.told = max(r.newest, got.LastCommit), true
 	return committed
@@ -127,6 +128,21 @@ func (r *reports) of(leader string) (Report, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last, leader != "" && r.from == leader
+}
+
+// explained reports whether the leader named has just said why it does not commit what waits: in words that status shows, or
+// because it is committing.
+func (r *reports) explained(now time.Time, leader string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.from != leader || now.Sub(r.came) > 2*reportEvery {
+		return false
+	}
+	switch commit.State(r.last.State) {
+	case commit.StateCommitting, commit.StateWaiting, commit.StateFailing:
+		return true
+	}
+	return r.last.Held > 0
 }
 
 // due says whether the others must be told now, and takes it as told.

@@ -1,6 +1,9 @@
 package peer
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // A member that follows tells of the leader's commits, once each: not of those from
 // before its start, nor again when a leader of which it hears for the first time
@@ -16,12 +19,12 @@ func TestCommitsOfTheLeaderAreTold(t *testing.T) {
 		{"a", 1, 100, false}, {"a", 1, 100, false}, {"a", 1, 200, true}, {"a", 1, 200, false}, {"a", 0, 300, false},
 		{"b", 2, 150, false}, {"b", 2, 400, true}, {"a", 3, 200, false}, {"a", 3, 500, true},
 	} {
-		if got := r.heard(c.from, Report{Term: c.term, LastCommit: c.last}); got != c.want {
+		if got := r.heard(time.Now(), c.from, Report{Term: c.term, LastCommit: c.last}); got != c.want {
 			t.Errorf("%d: %+v: told %v, want %v", i, c, got, c.want)
 		}
 	}
 	r = reports{}
-	if r.heard("a", Report{LastCommit: 0}) || !r.heard("a", Report{LastCommit: 100}) {
+	if r.heard(time.Now(), "a", Report{LastCommit: 0}) || !r.heard(time.Now(), "a", Report{LastCommit: 100}) {
 		t.Error("the first commit of all is not told")
 	}
 }

@@ -49,6 +49,14 @@ func TestALeaderThatCommitsNothingIsPassedOver(t *testing.T) {
 	}
 	began := time.Now()
 	all[1].must("ban", "203.0.113.7", "--for", "1h")
+	for _, a := range all {
+		eventually(t, 25*time.Second, a.name+" to say who leads and does nothing", func() bool {
+			return slices.ContainsFunc(a.status().Warnings, func(w string) bool {
+				return strings.Contains(w, "has not begun to commit") && strings.Contains(w, "idler")
+			})
+		})
+	}
+	told := time.Since(began)
 	eventually(t, 2*time.Minute, "the ban at the conductor", func() bool {
 		return slices.Contains(cond.running(t), "203.0.113.7/32")
 	})
@@ -61,5 +69,5 @@ func TestALeaderThatCommitsNothingIsPassedOver(t *testing.T) {
 	}) {
 		t.Error("no warning names the leader that commits nothing")
 	}
-	t.Logf("committed after %v", committed.Round(time.Second))
+	t.Logf("told after %v, committed after %v", told.Round(time.Second), committed.Round(time.Second))
 }
