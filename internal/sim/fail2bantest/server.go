@@ -1,9 +1,10 @@
+//go:build linux
+
 // Package fail2bantest runs Debian's fail2ban for tests, in a private temporary directory, with the action that
 // examples/fail2ban ships.
 //
 // Start writes a configuration, starts fail2ban and waits until its jail sshd runs; the test's end stops it. Attack writes to
-// the log that the jail reads, and the action then runs Options.Bin as it would run banmesh. One goroutine waits for the end
-// of the process. A Server is for one goroutine, and has no locks.
+// the log that the jail reads, and the action then runs Options.Bin as it would run banmesh. A Server is for one goroutine, and has no locks.
 package fail2bantest
 
 import (
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"banmesh/internal/need"
+	"banmesh/internal/sim/launch"
 )
 
 // Time limits of the harness. fail2ban starts in half a second on an idle machine.
@@ -97,9 +99,8 @@ type Server struct {
 	dir  string
 	env  []string
 	log  *os.File
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
-	pids int           // last process id of the simulated sshd
+	proc *launch.Process // nil while it does not run
+	pids int             // last process id of the simulated sshd
 }
 
 // Start starts a fail2ban in a directory of the test and waits until its jail sshd runs. The test's end stops it.
@@ -276,57 +277,33 @@ func (s *Server) Restart() {
 // Stop stops fail2ban cleanly and waits for its end. It does nothing if fail2ban does not run.
 func (s *Server) Stop() {
 	s.t.Helper()
-	if s.cmd == nil {
+	if s.proc == nil {
 		return
 	}
-	cmd := s.cmd
-	s.cmd = nil
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	proc := s.proc
+	s.proc = nil
+	if err := proc.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.t.Errorf("stop fail2ban: %v", err)
 	}
 	select {
-	case <-s.done:
+	case <-proc.Ended():
 	case <-time.After(stopTimeout):
 		s.t.Errorf("fail2ban did not stop within %v, killing it", stopTimeout)
-		cmd.Process.Kill()
-		<-s.done
+		proc.Kill()
 	}
 }
 
 func (s *Server) start() {
 	s.t.Helper()
-	out, err := os.OpenFile(s.path("log/out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer out.Close()
 	line := append(program("fail2ban-server"), "-c", s.Dir(), "-f", "-x", "start")
-	cmd := exec.Command(line[0], line[1:]...)
-	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, s.env
-	if err := cmd.Start(); err != nil {
+	proc, err := launch.Start(s.path("log/out"), s.env, line[0], line[1:]...)
+	if err != nil {
 		s.t.Fatalf("start fail2ban: %v", err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		cmd.Wait()
-	}()
-	s.cmd, s.done = cmd, done
-
+	s.proc = proc
 	// fail2ban answers a ping before its jails are there.
-	deadline := time.Now().Add(startTimeout)
-	for {
-		if asks(s.Socket(), "status", "sshd") {
-			return
-		}
-		select {
-		case <-done:
-			s.t.Fatalf("fail2ban ended at its start:\n%s", s.serverLog())
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("fail2ban is not ready after %v:\n%s", startTimeout, s.serverLog())
-		}
+	if err := proc.WaitFor(startTimeout, func() bool { return asks(s.Socket(), "status", "sshd") }); err != nil {
+		s.t.Fatalf("%v\n%s", err, s.serverLog())
 	}
 }
 

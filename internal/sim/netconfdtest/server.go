@@ -14,15 +14,14 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"banmesh/internal/need"
+	"banmesh/internal/sim/launch"
 )
 
 // Programs of the Debian packages, by full path, because a login's PATH may lack /usr/sbin or have another Python.
@@ -33,6 +32,9 @@ const (
 	keygen    = "/usr/bin/ssh-keygen"
 	python    = "/usr/bin/python3"
 )
+
+// startTimeout is far above what either program takes on an idle machine.
+const startTimeout = 20 * time.Second
 
 //go:embed read.py
 var readScript string
@@ -47,7 +49,7 @@ type Server struct {
 
 	options Options
 	port    int
-	procs   []*process // sshd last
+	procs   []*launch.Process // sshd last
 }
 
 // Options change a server from the default.
@@ -192,7 +194,7 @@ func (s *Server) CertifyHostKey(t testing.TB, address string) string {
 
 func (s *Server) restartSSH(t testing.TB, lines []string) {
 	t.Helper()
-	s.procs[1].stop()
+	s.procs[1].Kill()
 	s.procs = s.procs[:1]
 	if err := s.startSSH(lines...); err != nil {
 		t.Fatal(err)
@@ -236,12 +238,12 @@ func (s *Server) startNetconfd() error {
 		"--superuser=" + s.User, "--log=" + filepath.Join(s.Dir, "netconfd.log"),
 	}
 	args = append(args, s.options.Netconfd...)
-	p, err := launch(filepath.Join(s.Dir, "netconfd.out"), []string{"YUMA_HOME=" + filepath.Join(s.Dir, "yuma")}, netconfd, args...)
+	p, err := launch.Start(filepath.Join(s.Dir, "netconfd.out"), append(os.Environ(), "YUMA_HOME="+filepath.Join(s.Dir, "yuma")), netconfd, args...)
 	if err != nil {
 		return err
 	}
 	s.procs = append(s.procs, p)
-	return p.waitFor(func() bool { _, err := os.Stat(socket); return err == nil })
+	return p.WaitFor(startTimeout, func() bool { _, err := os.Stat(socket); return err == nil })
 }
 
 func (s *Server) startSSH(lines ...string) error {
@@ -276,12 +278,12 @@ func (s *Server) startSSH(lines ...string) error {
 	if err := os.WriteFile(path("sshd_config"), []byte(config), 0o600); err != nil {
 		return err
 	}
-	p, err := launch(path("sshd.out"), nil, sshd, "-D", "-e", "-f", path("sshd_config"))
+	p, err := launch.Start(path("sshd.out"), os.Environ(), sshd, "-D", "-e", "-f", path("sshd_config"))
 	if err != nil {
 		return err
 	}
 	s.procs = append(s.procs, p)
-	return p.waitFor(func() bool {
+	return p.WaitFor(startTimeout, func() bool {
 		c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 		if err == nil {
 			c.Close()
@@ -293,7 +295,7 @@ func (s *Server) startSSH(lines ...string) error {
 // Stop stops both processes. Their configuration is lost.
 func (s *Server) Stop() {
 	for _, p := range slices.Backward(s.procs) {
-		p.stop()
+		p.Kill()
 	}
 	s.procs = nil
 }
@@ -306,7 +308,7 @@ func (s *Server) Thaw(t testing.TB) { s.signal(t, syscall.SIGCONT) }
 
 func (s *Server) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
-	if err := s.procs[0].cmd.Process.Signal(sig); err != nil {
+	if err := s.procs[0].Signal(sig); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -369,62 +371,4 @@ func (s *Server) dumpLogs(t testing.TB) {
 		}
 		t.Logf("%s: %s", name, text)
 	}
-}
-
-// A process is a process that ends with the test.
-type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	once sync.Once
-}
-
-func launch(logFile string, env []string, program string, args ...string) (*process, error) {
-	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	cmd := exec.Command(program, args...)
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p := &process{cmd: cmd, done: make(chan struct{})}
-	started := make(chan error)
-	// Pdeathsig refers to the thread that started the process, so that thread must live as long as the process.
-	go func() {
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-			close(p.done)
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, err
-	}
-	return p, nil
-}
-
-// waitFor waits until the process is ready.
-func (p *process) waitFor(ready func() bool) error {
-	deadline := time.Now().Add(20 * time.Second)
-	for !ready() {
-		select {
-		case <-p.done:
-			return fmt.Errorf("%s ended: %v", p.cmd.Path, p.cmd.ProcessState)
-		case <-time.After(5 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			return errors.New(p.cmd.Path + " is not ready after 20 s")
-		}
-	}
-	return nil
-}
-
-func (p *process) stop() {
-	p.once.Do(func() {
-		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-		<-p.done
-	})
 }

@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"banmesh/internal/sim/apart"
 	"banmesh/internal/sim/conductorsim"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/netconf"
@@ -47,8 +46,7 @@ func TestFiguresReadOf100000Addresses(t *testing.T) {
 // A candidate with somebody's edits in a configuration of many megabytes costs at most five times its size, attempt after attempt: the two
 // replies, and as much again for what decoding them leaves to the collector. The driver runs in a process of its own, whose peak the kernel tells.
 func TestFiguresADirtyLargeCandidateCostsFiveTimesItsSize(t *testing.T) {
-	if addr := os.Getenv("BANMESH_TEST_LARGE"); addr != "" {
-		compareLarge(t, addr, os.Getenv("BANMESH_TEST_KEY"), os.Getenv("BANMESH_TEST_HOSTS"))
+	if apart.Measure(t, func() { compareLarge(t) }) {
 		return
 	}
 	const size = 8 << 20
@@ -63,18 +61,7 @@ func TestFiguresADirtyLargeCandidateCostsFiveTimesItsSize(t *testing.T) {
 		documents[store] = b.String()
 	}
 	_, cfg := serveForeigner(t, manner{lacks: "lock unlock", chunk: 10240, whole: func(store string) string { return documents[store] }})
-	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "BANMESH_TEST_LARGE="+cfg.Addresses[0], "BANMESH_TEST_KEY="+cfg.KeyFile, "BANMESH_TEST_HOSTS="+cfg.KnownHosts)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	_, text, _ := strings.Cut(string(out), "peak of ")
-	text, _, _ = strings.Cut(text, " kB")
-	peak, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	peak := apart.Peak(t, "BANMESH_TEST_ADDR="+cfg.Addresses[0], "BANMESH_TEST_KEY="+cfg.KeyFile, "BANMESH_TEST_HOSTS="+cfg.KnownHosts)
 	t.Logf("%d kB for documents of %d kB", peak, size>>10)
 	const process = 8 << 10 // kB of the process itself
 	if peak > 5*size>>10+process {
@@ -82,36 +69,19 @@ func TestFiguresADirtyLargeCandidateCostsFiveTimesItsSize(t *testing.T) {
 	}
 }
 
-// compareLarge is the other process: it makes a few attempts and tells by how much its memory has grown at most.
-func compareLarge(t *testing.T, addr, key, hosts string) {
+// compareLarge makes a few attempts in the other process.
+func compareLarge(t *testing.T) {
 	cfg := netconf.DefaultConfig()
-	cfg.Addresses, cfg.KeyFile, cfg.KnownHosts = []string{addr}, key, hosts
+	cfg.Addresses, cfg.KeyFile, cfg.KnownHosts = []string{os.Getenv("BANMESH_TEST_ADDR")}, os.Getenv("BANMESH_TEST_KEY"), os.Getenv("BANMESH_TEST_HOSTS")
 	c, err := netconf.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	before := memoryOf(t, "RssAnon")
 	for range 2 {
 		_, err := c.Begin(t.Context(), conductor.Permit{})
 		if !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "router[last]") {
 			t.Fatal(err)
 		}
 	}
-	fmt.Printf("peak of %d kB\n", memoryOf(t, "VmHWM")-before-memoryOf(t, "RssFile"))
-}
-
-// memoryOf reads a figure of /proc/self/status, in kB.
-func memoryOf(t *testing.T, name string) int {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, value, _ := strings.Cut(string(b), "\n"+name+":")
-	value, _, _ = strings.Cut(strings.TrimSpace(value), " ")
-	n, err := strconv.Atoi(value)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }

@@ -8,11 +8,11 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 
+	"banmesh/internal/sim/apart"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/rest"
 )
@@ -36,8 +36,7 @@ func largeAuthority(w io.Writer, what string) {
 // A candidate with somebody's edits in a configuration of many megabytes costs at most three times its size, attempt after
 // attempt. The driver runs in a process of its own, whose peak the kernel tells.
 func TestFiguresADirtyLargeCandidateCostsThreeTimesItsSize(t *testing.T) {
-	if url := os.Getenv("BANMESH_TEST_LARGE"); url != "" {
-		compareLarge(t, url, os.Getenv("BANMESH_TEST_PIN"), os.Getenv("BANMESH_TEST_PASSWORD"))
+	if apart.Measure(t, func() { compareLarge(t) }) {
 		return
 	}
 	for _, chunked := range []bool{false, true} {
@@ -67,18 +66,7 @@ func TestFiguresADirtyLargeCandidateCostsThreeTimesItsSize(t *testing.T) {
 				w.WriteHeader(http.StatusNotFound)
 			}
 		}, func(made *rest.Config) { cfg = *made })
-		cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), "BANMESH_TEST_LARGE="+cfg.URLs[0], "BANMESH_TEST_PIN="+cfg.PinSHA256, "BANMESH_TEST_PASSWORD="+c.secret("password", "x\n"))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		_, text, _ := strings.Cut(string(out), "peak of ")
-		text, _, _ = strings.Cut(text, " kB")
-		peak, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+		peak := apart.Peak(t, "BANMESH_TEST_URL="+cfg.URLs[0], "BANMESH_TEST_PIN="+cfg.PinSHA256, "BANMESH_TEST_PASSWORD="+c.secret("password", "x\n"))
 		t.Logf("chunked %v: %d kB for documents of %d kB", chunked, peak, largeDocument>>10)
 		const process = 4 << 10 // kB of the process itself
 		if peak > 3*largeDocument>>10+process {
@@ -87,36 +75,15 @@ func TestFiguresADirtyLargeCandidateCostsThreeTimesItsSize(t *testing.T) {
 	}
 }
 
-// compareLarge is the other process: it makes a few attempts and tells by how much its memory has grown at most.
-func compareLarge(t *testing.T, url, pin, password string) {
+// compareLarge makes a few attempts in the other process.
+func compareLarge(t *testing.T) {
 	cfg := rest.DefaultConfig()
-	cfg.URLs, cfg.PinSHA256, cfg.PasswordFile = []string{url}, pin, password
+	cfg.URLs, cfg.PinSHA256, cfg.PasswordFile = []string{os.Getenv("BANMESH_TEST_URL")}, os.Getenv("BANMESH_TEST_PIN"), os.Getenv("BANMESH_TEST_PASSWORD")
 	r := open(t, cfg)
-	before := memoryOf(t, "RssAnon")
 	for range 3 {
 		_, err := r.Begin(context.Background(), conductor.Permit{})
 		if !errors.Is(err, conductor.ErrBusy) || !strings.Contains(err.Error(), "/router[last]/description") {
 			t.Fatal(err)
 		}
 	}
-	fmt.Printf("peak of %d kB\n", memoryOf(t, "VmHWM")-before-memoryOf(t, "RssFile"))
-}
-
-// memoryOf reads a figure of /proc/self/status, in kB.
-func memoryOf(t *testing.T, name string) int {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			n, err := strconv.Atoi(strings.Fields(value)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("/proc/self/status has no %s", name)
-	return 0
 }
