@@ -13,6 +13,7 @@ import (
 const ManualJail = "manual"
 
 const (
+	// Without Force a ban is at most that wide; one that covers every address is never accepted.
 	maxAhead    = 24 * hour // how far in the future a ban may start
 	widestBanV4 = 16        // prefix length of the widest ban without Force
 	widestBanV6 = 32
@@ -32,6 +33,9 @@ func (s *Store) WouldBan(ctx context.Context, reqs []BanRequest) ([]Banned, erro
 	return s.ban(ctx, reqs, s.preview)
 }
 
+// ban checks every request before it writes anything, so that an invalid one leaves nothing behind.
+// Then do runs each part of at most maxBatch as one transaction: after an error the parts before it
+// are given all the same. do is the caller's way into the queue of the writer.
 func (s *Store) ban(ctx context.Context, reqs []BanRequest, do func(context.Context, func(*plan) error) error) ([]Banned, error) {
 	now := s.now()
 	bans := make([]banPlan, len(reqs))

@@ -27,6 +27,9 @@ const (
 
 var native = binary.NativeEndian
 
+// boltMeta is what the check needs of bbolt's header, which stands on pages 0 and 1 in turn: the
+// page that holds the tree's root, the one that lists the free pages (boltNoList if it is not kept
+// in the file), and how many pages have ever been used.
 type boltMeta struct {
 	pageSize             int64
 	root, freelist, high uint64
@@ -102,6 +105,9 @@ func lockFile(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// run returns what is wrong with the file, "" for nothing. It visits every page that is reachable
+// from the header once; a page met twice belongs to two owners, one of which would overwrite the
+// other.
 func (c *fileCheck) run() (what string) {
 	info, err := c.f.Stat()
 	if err != nil {
@@ -184,6 +190,9 @@ func (c *fileCheck) page(id uint64) ([]byte, string) {
 	return p, ""
 }
 
+// freelist marks the free pages, so that a page of the tree which is also listed as free is found.
+// A count of 0xffff means that the real one did not fit the page's header and stands before the
+// list.
 func (c *fileCheck) freelist(id uint64) string {
 	p, what := c.page(id)
 	if what != "" {
@@ -216,6 +225,10 @@ func (c *fileCheck) tree(id uint64, first, end []byte) string {
 	return c.elements(id, p, first, end)
 }
 
+// elements checks one page of a tree: that each element lies within the page, and that its keys
+// ascend, are not below first and are below end (nil: no bound). bbolt searches by these keys
+// without checking them; a key out of order makes it write beside the right place, and an offset
+// outside the page makes it read beyond the mapped file.
 func (c *fileCheck) elements(id uint64, p, first, end []byte) string {
 	kind, n := native.Uint16(p[8:]), int(native.Uint16(p[10:]))
 	bad := func(format string, args ...any) string {

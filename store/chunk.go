@@ -5,12 +5,17 @@ package store
 // [origin, epoch, [first, last, ...], [record, ...]].
 
 const (
+	// The bounds are above what an honest sender makes and bound what a made-up message can cost:
+	// the parser allocates by the counts it reads.
 	wireVersion    = 1
 	maxChunk       = 1 << 20 // bytes
 	maxChunkRanges = 8192
 	maxHeldRanges  = 4096 // of one log; an honest sender leaves fewer holes than that
 )
 
+// chunk is a part of one log as it came from another member: which numbers it speaks of, and the
+// records that the sender still has of those. A number in ranges without a record tells that the
+// record is gone.
 type chunk struct {
 	log     LogID
 	ranges  rangeSet
@@ -26,6 +31,8 @@ type badRecord struct {
 	reason string
 }
 
+// checkVersion reads the first byte of everything that is encoded here, on the wire and in the
+// file.
 func checkVersion(r *reader) {
 	if v := r.next(); r.ok() && v != wireVersion {
 		r.fail("unknown version")
@@ -49,6 +56,10 @@ func (r *reader) ranges(max int) rangeSet {
 	return set.joined()
 }
 
+// parseChunk decodes a chunk. Each record is encoded again into one buffer: hashes are over this
+// member's own encoding, which is canonical, while another implementation's may be longer and mean
+// the same. What stands beside an unreadable record still counts; only a chunk whose structure is
+// broken fails as a whole.
 func parseChunk(b []byte) (*chunk, error) {
 	if len(b) > maxChunk {
 		return nil, &WireError{"chunk too long"}

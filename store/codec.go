@@ -35,6 +35,8 @@ type liftBody struct {
 	sorted    *sortedLift // the sorted form of a large Lift in the set
 }
 
+// names reports whether the lift names an offence. It then covers every ban of that offence, also
+// one that comes later.
 func (b *liftBody) names(origin, jail string, start Millis) bool {
 	_, ok := b.naming(origin, jail, start)
 	return ok
@@ -50,6 +52,8 @@ func (b *liftBody) naming(origin, jail string, start Millis) (span, bool) {
 	return span{}, false
 }
 
+// covers reports whether the lift names a record by its dot. Everything but bans is lifted that
+// way.
 func (b *liftBody) covers(id LogID, seq uint64) bool {
 	for i := range b.dots {
 		if b.dots[i].covers(id, seq) {
@@ -97,6 +101,8 @@ func (it *item) invalid() string {
 	return ""
 }
 
+// invalid returns why a body is not valid, "" if it is. Writer and reader both ask it: what the one
+// acknowledges the other can read.
 func (b *liftBody) invalid() string {
 	if len(b.offences) > maxOffences || len(b.dots) > maxDots {
 		return "array too long"
@@ -195,6 +201,8 @@ func (it *item) append(b []byte) []byte {
 // names interns the strings of a chunk: most records repeat them.
 type names map[string]string
 
+// of returns one copy of each text, however often it occurs: a chunk of bans names the same jail
+// and reason a thousand times.
 func (n names) of(b []byte) string {
 	if len(b) == 0 {
 		return ""
@@ -220,6 +228,8 @@ func (r *reader) origin(n names) string {
 
 func (r *reader) millis() Millis { return Millis(r.int()) }
 
+// span reads an end, which the wire gives as a distance from the start because that is shorter; nil
+// stands for no end.
 func (r *reader) span(start Millis) Millis {
 	if r.isNil() {
 		return Never
@@ -345,6 +355,8 @@ func (r *reader) goneRanges(start Millis) []goneRange {
 	return gone
 }
 
+// liftBody reads three values for each offence and four for each range of dots, in flat arrays: one
+// array header fewer for each of them.
 func (r *reader) liftBody(n names) *liftBody {
 	b := &liftBody{confirmed: r.bool()}
 	no := r.array(3 * maxOffences)
@@ -370,6 +382,8 @@ func (r *reader) liftBody(n names) *liftBody {
 // sum is the sum of record hashes modulo 2^128. Addition commutes, so equal sets have equal sums whatever the order of arrival.
 type sum struct{ hi, lo uint64 }
 
+// add and sub are modulo 2^128 and undo each other in any order, so that a sum depends on what it
+// holds and not on how it came there.
 func (s *sum) add(o sum) {
 	var c uint64
 	s.lo, c = bits.Add64(s.lo, o.lo, 0)

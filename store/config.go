@@ -75,6 +75,8 @@ func DefaultLimits() Limits {
 	}
 }
 
+// validate names the limits as the configuration does, since its errors are shown to the operator.
+// 0 is no limit.
 func (l Limits) validate() error {
 	for _, f := range []struct {
 		name   string

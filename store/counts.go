@@ -30,6 +30,9 @@ func (s *Store) JailCounts() map[string]int {
 	return jails
 }
 
+// count counts at most once a second and change of the set: status, metrics and the page ask often,
+// and each count visits every prefix. The map is shared by all callers and must not be changed.
+// Lock order: Store.mu, then counts.mu.
 func (s *Store) count() (Counts, map[string]int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -79,6 +79,8 @@ func (w *chunkWriter) fill(want rangeSet, minute int64) (last uint64) {
 	return last
 }
 
+// bytes puts the header before the records, because only then it is known how many there are and up
+// to which number they reach.
 func (w *chunkWriter) bytes(ranges rangeSet) []byte {
 	b := make([]byte, 0, headerSize(w.l.id, len(ranges))+len(w.buf))
 	return append(chunkHeader(b, w.l.id, ranges, w.n), w.buf...)
@@ -94,6 +96,13 @@ func (s *Store) Deltas(b []byte, max int) iter.Seq2[[]byte, error] { return s.de
 // log's author could tell.
 func (s *Store) Thorough(b []byte, max int) iter.Seq2[[]byte, error] { return s.deltas(b, max, true) }
 
+// deltas compares another member's digest with the own logs and yields what that member lacks. A
+// log whose numbers agree and whose sum does not is sent whole: one side holds a record that the
+// other has replaced or cannot read, and nothing tells which. thorough does so even where the other
+// member holds numbers that this one does not.
+//
+// The lock is not held while a chunk is sent. A log that is forgotten meanwhile simply yields no
+// more.
 func (s *Store) deltas(b []byte, max int, thorough bool) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		d, err := parseDigest(b)

@@ -14,11 +14,15 @@ const (
 	maxDigestRanges = 16      // of one log in a digest; anything held beyond them is sent again
 )
 
+// digestEntry is what a digest says of one log: which numbers its sender holds or knows to be gone,
+// and a sum over the records that count in the root at the digest's minute.
 type digestEntry struct {
 	held rangeSet
 	sum  uint64
 }
 
+// digest is what parseDigest makes of another member's. Logs are keyed by the hash of their name,
+// which is shorter than the name.
 type digest struct {
 	minute int64
 	full   bool // it names every log that its sender holds
@@ -62,6 +66,9 @@ func (s *Store) DigestOf(minute int64, logs ...LogID) []byte {
 	return s.digest(minute, false, held, absent)
 }
 
+// digest encodes entries for logs that are held and for some that are not (absent): naming those
+// tells the other member that it may send them even though the digest is not full. Called with mu
+// held.
 func (s *Store) digest(minute int64, full bool, logs []*logState, absent []LogID) []byte {
 	diff := s.contents(minute)
 	packed := make([]byte, 0, 20*(len(logs)+len(absent)))
@@ -124,6 +131,8 @@ func (s *Store) contents(m int64) map[uint32]uint64 {
 	return diff
 }
 
+// parseDigest refuses a digest that names a log twice: which entry counts would otherwise depend on
+// the reader.
 func parseDigest(b []byte) (*digest, error) {
 	if len(b) > maxDigest {
 		return nil, &WireError{"digest too long"}
@@ -154,6 +163,10 @@ func parseDigest(b []byte) (*digest, error) {
 	return d, nil
 }
 
+// parseEntry reads the next entry: 8 bytes of hash; a varint with the highest number up to which
+// all are held, and in its lowest bit whether ranges follow; those as pairs of distance and length;
+// 8 bytes of sum. A distance of 1 is refused, because the two ranges would be one: each set of
+// numbers has one encoding.
 func parseEntry(p []byte) (hash uint64, e digestEntry, rest []byte, ok bool) {
 	if len(p) < 8 {
 		return

@@ -28,6 +28,9 @@ type disk interface {
 	close() error
 }
 
+// visitor takes what a disk loads, in this order: what is in doubt, all logs, how many records
+// there are, the records, the notices, the rest. A record comes after its log. Slices belong to the
+// disk and are valid only during the call; the values given to meta are copies.
 type visitor struct {
 	log    func(logHeader) error
 	expect func(records int) // how many follow
@@ -83,6 +86,8 @@ var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc
 // fileFormat 2 has a tally. Files of format 1 are read, and the first transaction makes them format 2.
 const fileFormat = 2
 
+// boltDisk is the store's file. Apart from load and close only the writer's goroutine uses it, so
+// it needs no lock; the copier of a shrink reads from db beside it, which bbolt allows.
 type boltDisk struct {
 	path  string
 	db    *bbolt.DB
@@ -154,6 +159,9 @@ const (
 // openTries is how often openBolt tries again when another file takes the path's place meanwhile.
 const openTries = 3
 
+// openFileBy opens and locks the file, and tries again if it is no longer the one at path by then:
+// the agent that had the lock may have shrunk it, and the lock would be on a file that nobody opens
+// again.
 func openFileBy(path string, open func(path string, flag int, mode os.FileMode) (*os.File, error)) (*boltDisk, error) {
 	for range openTries {
 		var db *bbolt.DB
@@ -196,6 +204,8 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(opened, there)
 }
 
+// makeFile makes the file under another name first: a crash leaves either no file or a complete
+// one, never an empty one that would be taken for damaged.
 func makeFile(path string) error {
 	fresh := path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -226,6 +236,7 @@ func makeFile(path string) error {
 	return nil
 }
 
+// syncDir makes a rename durable. Without it a power loss can bring the old name back.
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -274,12 +285,15 @@ func (d *boltDisk) update(f func(*bbolt.Tx) error) error {
 	return guard(d.path, func() error { return d.db.Update(f) })
 }
 
+// recordKey sorts by log and then by number, so that a log is read in its order and deleted as one
+// stretch of the tree.
 func recordKey(log uint32, seq uint64) []byte {
 	k := make([]byte, 0, 12)
 	k = binary.BigEndian.AppendUint32(k, log)
 	return binary.BigEndian.AppendUint64(k, seq)
 }
 
+// commit returns after the fsync of bbolt: only then may the writer answer its callers.
 func (d *boltDisk) commit(b *batch) error {
 	live, err := commit(d.path, d.db, b, account{d.sum, d.live})
 	if d.shrink != nil {
@@ -316,6 +330,7 @@ func commit(path string, db *bbolt.DB, b *batch, before account) (live int64, er
 	return live, err
 }
 
+// commitRest writes all but the records. A nil value of meta deletes its key.
 func commitRest(tx *bbolt.Tx, a *account, b *batch) error {
 	logs := newLedger(tx, bucketLogs, a)
 	for _, h := range b.heads {
@@ -354,6 +369,8 @@ func commitRest(tx *bbolt.Tx, a *account, b *batch) error {
 	return nil
 }
 
+// commitRecords writes and deletes records, in the order of the batch: a record that was written
+// and replaced within one transaction must end up deleted. The logs that are gone come last.
 func commitRecords(records ledger, b *batch) error {
 	records.bucket.FillPercent = 0.9 // a log grows at its end, so fill the pages
 	size := 0
@@ -402,6 +419,8 @@ func sealed(key, value []byte) []byte {
 	return out
 }
 
+// unseal takes the checksum off a value. It covers the key too: a page whose keys and values got
+// mixed up would pass otherwise.
 func unseal(key, value []byte) ([]byte, bool) {
 	n := len(value) - 4
 	if n < 0 {
@@ -411,6 +430,8 @@ func unseal(key, value []byte) ([]byte, bool) {
 	return value[:n], sum == binary.BigEndian.Uint32(value[n:])
 }
 
+// encode does not contain the log's records, only which of its numbers are held. The number is the
+// key in the file, 4 bytes instead of a name in each record's key.
 func (h logHeader) encode() []byte {
 	b := []byte{wireVersion}
 	b = appendArray(b, 3)
@@ -438,6 +459,7 @@ func decodeHeader(disk uint32, b []byte) (logHeader, error) {
 	return h, r.err()
 }
 
+// encode gives the end as a distance from the start, as records do.
 func (n Notice) encode() []byte {
 	b := []byte{wireVersion}
 	b = appendArray(b, 5)
@@ -468,10 +490,14 @@ func decodeNotice(id uint64, b []byte) (Notice, error) {
 	return n, r.err()
 }
 
+// damaged makes an error that matches errDamaged.
 func (d *boltDisk) damaged(format string, args ...any) error {
 	return &damagedError{d.path, fmt.Sprintf(format, args...)}
 }
 
+// load reads everything once and adds up what it saw. Each value has a checksum of its own; that
+// nothing is missing shows only in the tally. A value whose checksum fails makes the whole file
+// damaged, since what it said is not known.
 func (d *boltDisk) load(v visitor) error {
 	if d.doubt != "" {
 		v.doubt(d.doubt)
@@ -543,6 +569,8 @@ func (d *boltDisk) load(v visitor) error {
 	})
 }
 
+// seqs returns which records of a log are in the file, for rewriteLog to find those that should not
+// be.
 func (d *boltDisk) seqs(log uint32) ([]uint64, error) {
 	var out []uint64
 	err := d.view(func(tx *bbolt.Tx) error {
@@ -555,6 +583,8 @@ func (d *boltDisk) seqs(log uint32) ([]uint64, error) {
 	return out, err
 }
 
+// close gives up a shrink under way; its copy is removed, and made anew by a later run if it is
+// still due.
 func (d *boltDisk) close() error {
 	d.shrink.abandon()
 	d.shrink = nil

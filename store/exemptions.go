@@ -23,6 +23,7 @@ type allowRef struct {
 	i   uint32
 }
 
+// newAllowBook orders allows by prefix and then by index, since several may name one prefix.
 func newAllowBook() allowBook {
 	return allowBook{tree: btree.NewG(32, func(a, b allowRef) bool {
 		if c := a.key.compare(b.key); c != 0 {
@@ -42,6 +43,8 @@ func (b *allowBook) remove(k pkey, i uint32) {
 	b.count(k, -1)
 }
 
+// count keeps how many allows there are of each length and of each first byte. Most bans have no
+// allow anywhere near, and these two arrays tell so at once.
 func (b *allowBook) count(k pkey, by int) {
 	b.lens[family(k)][k.bits] += by
 	from, to := firstBytes(k)
@@ -140,6 +143,7 @@ func (e exemptions) near(p netip.Prefix) bool {
 type overlap uint8
 
 const (
+	// The order matters: a greater value covers more.
 	overlapsNot overlap = iota
 	overlapsSome
 	overlapsWhole // one exemption covers it; several together count as some
@@ -289,6 +293,8 @@ func ipset(prefixes []netip.Prefix) *netipx.IPSet {
 	return set
 }
 
+// prefixesOf returns the fewest prefixes that cover a set. The builder fails only for input that is
+// not valid, which prefixes from the store are not.
 func prefixesOf(b *netipx.IPSetBuilder) []netip.Prefix {
 	set, err := b.IPSet()
 	if err != nil {

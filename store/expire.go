@@ -44,6 +44,8 @@ func (s *set) advance(now Millis) {
 	s.shift(Minute(now.Time()))
 }
 
+// expire marks a record whose end has come. It stays in the set and in the root: other members with
+// a slower clock still count it, and roots must agree in between.
 func (s *set) expire(i uint32) {
 	r := s.slab.at(i)
 	if r.is(flagExpired) {

@@ -100,6 +100,8 @@ func (s *Store) inside(x *Explanation, k pkey, now Millis) {
 	})
 }
 
+// fact words one record for `banmesh why`. The end is looked at first: an expired record shows as
+// expired even if a lift names it. Called with mu held.
 func (s *Store) fact(r *rec, now Millis) Fact {
 	l := s.set.labels.at(r.label)
 	f := Fact{Kind: r.kind, Prefix: r.key().prefix(), Origin: s.set.originOf(r).name, Jail: l.jail, Start: r.start, Until: r.until, Failures: r.failures, Text: l.shown(), State: FactLive}
@@ -276,6 +278,7 @@ func (s *Store) Blockers(name string) []Said {
 	return s.said(KindBlock, func(r *rec) bool { return s.set.labels.at(r.label).jail == name })
 }
 
+// said returns who wrote the records of a kind without prefix, and when, oldest first.
 func (s *Store) said(kind Kind, selected func(*rec) bool) (out []Said) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -35,6 +35,8 @@ func private(k pkey) bool {
 	return false
 }
 
+// privateSpace is 10/8, 172.16/12, 192.168/16, 100.64/10 and fc00::/7, IPv4 as mapped addresses
+// (::ffff:0:0/96).
 var privateSpace = [...]pkey{
 	{0, 0xffff<<32 | 10<<24, 96 + 8}, {0, 0xffff<<32 | 172<<24 | 16<<16, 96 + 12}, {0, 0xffff<<32 | 192<<24 | 168<<16, 96 + 16},
 	{0, 0xffff<<32 | 100<<24 | 64<<16, 96 + 10}, {0xfc << 56, 0, 7},

@@ -50,6 +50,7 @@ func (it *item) withdrawable() bool {
 	return false
 }
 
+// withdrawable asks of a stored record what item.withdrawable asks of one that arrives.
 func (s *set) withdrawable(i uint32) bool {
 	r := s.slab.at(i)
 	it := item{kind: r.kind, lift: s.lifts[i]}

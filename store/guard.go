@@ -25,6 +25,7 @@ func DefaultGuard() Guard {
 }
 
 const (
+	// The key is older than the name of what it holds; files have it.
 	confirmedKey = "words"
 	maxConfirmed = 4096 // how many confirmed wide prefixes are remembered
 )
@@ -43,6 +44,7 @@ type guardBook struct {
 	ended     bool              // a confirmed ban has ended, or may have
 }
 
+// wide asks with the prefix lengths of the family: a smaller length is a wider prefix.
 func (g *Guard) wide(k pkey) bool {
 	w := g.WidestV6
 	if k.is4() {
@@ -99,6 +101,8 @@ func (s *set) guardUnjudged(i uint32) {
 // others have used up the space.
 func single(k pkey) bool { return k.is4() && k.length() == 32 || !k.is4() && k.length() >= 64 }
 
+// hold keeps a ban from this member's kernel, feeds and exports until an operator confirms it here.
+// It still counts for other members, which judge for themselves.
 func (s *set) hold(i uint32, wide bool) {
 	s.slab.at(i).flags |= flagHeld
 	s.guard.held[i] = wide
@@ -234,6 +238,7 @@ func (s *set) endConfirmed() bool {
 	return true
 }
 
+// anyLive reports whether some live ban has exactly this prefix.
 func (s *set) anyLive(k pkey) bool {
 	for c := s.head(k); c != 0; {
 		r := s.slab.at(c)
@@ -328,6 +333,9 @@ func (s *Store) ConfirmHeld(ctx context.Context) (prefixes int, err error) {
 	return prefixes, nil
 }
 
+// encodeConfirmed writes 16 bytes of granted space and 17 bytes for each wide prefix. Beyond
+// maxConfirmed some are left out: their bans are held again after a restart, which an operator
+// sees, while the file stays small.
 func encodeConfirmed(granted [2]uint64, wide map[pkey]struct{}) []byte {
 	b := binary.BigEndian.AppendUint64(nil, granted[0])
 	b = binary.BigEndian.AppendUint64(b, granted[1])

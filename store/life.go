@@ -94,6 +94,7 @@ func (s *Store) life() Millis {
 	return longest
 }
 
+// encodeLives relies on names of at most 255 bytes (text.MaxName): their length takes one byte.
 func encodeLives(lives []toldLife) []byte {
 	var b []byte
 	for _, l := range lives {

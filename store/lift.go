@@ -7,6 +7,9 @@ func (s *set) names(lift uint32, target *rec) bool {
 	return s.bodyNames(s.lifts[lift], target)
 }
 
+// bodyNames reports whether a lift names a record: bans by their offence, everything else by its
+// dot. Lifts are not lifted: an unban that could itself be withdrawn would make the outcome depend
+// on the order of arrival.
 func (s *set) bodyNames(body *liftBody, target *rec) bool {
 	l := s.logs[target.log]
 	switch target.kind {
@@ -64,6 +67,9 @@ func (s *set) covers(body *liftBody, head uint32, minute int64) bool {
 	return false
 }
 
+// setRetain moves a lift to another minute of the horizon. The limits of its origin are judged
+// again if that changes whether it is still in the root, because only what is in the root is
+// judged.
 func (s *set) setRetain(lift uint32, retain Millis) {
 	h := s.hash(lift)
 	s.leave(lift, h)
@@ -174,6 +180,8 @@ func (s *set) addedOther(i, head uint32, wasLive bool) {
 	}
 }
 
+// event copies what a reader of events may want, since the record may be reused before the event is
+// read.
 func (s *set) event(kind EventKind, r *rec) Event {
 	l := s.labels.at(r.label)
 	return Event{

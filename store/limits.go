@@ -44,6 +44,8 @@ func (o order) compare(p order) int {
 	return cmp.Or(cmp.Compare(o.seq, p.seq), cmp.Compare(o.epoch, p.epoch))
 }
 
+// origin returns the state of a member, making it at the first record. That record may be one that
+// does not count: what counts is judged with all that the member wrote.
 func (s *set) origin(name string) *origin {
 	o := s.origins[name]
 	if o == nil {
@@ -54,6 +56,7 @@ func (s *set) origin(name string) *origin {
 	return o
 }
 
+// drop takes a log from the member. The caller asks dropOrigin whether the member itself goes too.
 func (o *origin) drop(l *logState) {
 	if i := slices.Index(o.logs, l); i >= 0 {
 		o.logs = slices.Delete(o.logs, i, i+1)
@@ -70,6 +73,8 @@ func (s *set) compareRecords(a, b uint32) int {
 	return bytes.Compare(s.encode(nil, a), s.encode(nil, b))
 }
 
+// relimitLater has finish judge the member's records again, once for a whole merge instead of at
+// each record.
 func (s *set) relimitLater(o *origin) {
 	if !o.dirty && s.limits != (Limits{}) {
 		o.dirty = true
@@ -113,6 +118,8 @@ func (s *set) admit(i uint32) {
 	}
 }
 
+// setOver and clearOver keep the counts beside the flag, so that status does not visit every
+// record.
 func (s *set) setOver(r *rec) {
 	if !r.is(flagOver) {
 		r.flags |= flagOver
@@ -129,6 +136,8 @@ func (s *set) clearOver(r *rec) {
 	}
 }
 
+// tooWide depends on nothing but the record and the limits, so every member decides it alike and at
+// once.
 func (s *set) tooWide(r *rec) bool {
 	w := s.limits.widest(r.kind, r.key())
 	return w > 0 && r.key().length() < w
@@ -195,6 +204,9 @@ func (r *rec) live() bool { return r.flags&(flagLifted|flagExpired) == 0 }
 
 func (r *rec) minute() int64 { return floorDiv(int64(r.start), int64(minute)) }
 
+// accept counts a record towards its member's limits. What it adds, drop takes away again when the
+// record goes or is judged anew, by the flags set here; whatever is counted only under a condition
+// needs a flag that remembers it.
 func (s *set) accept(o *origin, r *rec) {
 	r.flags |= flagCounted
 	switch r.kind {
@@ -223,6 +235,8 @@ func (s *set) accept(o *origin, r *rec) {
 	}
 }
 
+// bump deletes what falls to zero: the maps have a key for each minute, and old minutes would pile
+// up.
 func bump(m *map[int64]int, k int64, by int) {
 	if *m == nil {
 		*m = make(map[int64]int)

@@ -167,6 +167,10 @@ func (e exemptions) cut(b *EffectiveBan, whole *[1]netip.Prefix) bool {
 	return len(b.Pieces) > 0
 }
 
+// effective sums up the live bans of one prefix, given the first of its records. ok is false if
+// there is none; whether an allow covers the prefix is not asked here. Held says that every one of
+// them is held: a single ban that is not makes the prefix effective here. Called with mu held; seen
+// is reused by the caller, so e.Seen is valid until its next use.
 func (s *Store) effective(head uint32, now Millis, seen *sightings) (e EffectiveBan, ok bool) {
 	seen.clear()
 	held := true

@@ -57,6 +57,8 @@ func (s *Store) load() error {
 	return nil
 }
 
+// takeLog refuses a log that is named twice, by its number in the file or by its name: the records
+// of the two could not be told apart.
 func (l *loader) takeLog(h logHeader) error {
 	if l.logs[h.disk] != nil || l.set.byID[h.id] != nil {
 		return errors.New("log named twice")
@@ -117,6 +119,8 @@ func (l *loader) flush() {
 	}
 }
 
+// dropNotice deletes a notice that cannot be read with the first transaction after loading. Its
+// number stays used.
 func (l *loader) dropNotice(id uint64, reason string) {
 	l.log.Warn("a notice to fail2ban in the store file cannot be read and is dropped", "notice", id, "reason", reason)
 	l.noticed = max(l.noticed, id)

@@ -20,6 +20,8 @@ type logState struct {
 	twins  bool     // a number has or had more than one record, see twin.go
 }
 
+// newLog makes the salt that each record's hash begins with: the log's name is in the hash and not
+// in the record, so that the same record in two logs has two hashes.
 func newLog(id LogID, index, disk uint32, o *origin) *logState {
 	salt := binary.BigEndian.AppendUint64(append([]byte(id.Origin), 0), id.Epoch)
 	return &logState{id: id, index: index, disk: disk, origin: o, salt: salt}

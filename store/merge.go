@@ -39,6 +39,13 @@ func (s *Store) Merge(b []byte) (Merged, error) {
 	return s.merge(c)
 }
 
+// merge takes the records of a chunk into the set and leaves what must be written to s.pending.
+// Called with mu held, for writing.
+//
+// A number is marked as held if its record was taken, was known, or is gone, so that it is not
+// asked for again. A refused or unreadable record is not held: it comes again, and may be taken
+// then. A chunk that would make too many holes is refused whole, before any of its records is
+// taken.
 func (s *Store) merge(c *chunk) (Merged, error) {
 	m := Merged{Log: c.log, Last: c.ranges.last(), Refused: c.unknown, Unreadable: len(c.bad)}
 	for _, b := range c.bad {

@@ -58,6 +58,7 @@ func (s *Store) loadEpochs() {
 	n.add(s.own.id.Epoch)
 }
 
+// add remembers an epoch of this member, and has the list written with the next own record.
 func (n *namesake) add(epoch uint64) {
 	n.own = append(n.own, epoch)
 	if len(n.own) > maxEpochs {
@@ -122,6 +123,7 @@ func (n *namesake) encodeForeign() []byte {
 	return b
 }
 
+// decodeForeign reads 24 bytes for each range: epoch, first, last.
 func (n *namesake) decodeForeign(b []byte) {
 	n.foreign = make(map[uint64]rangeSet)
 	for ; len(b) >= 24; b = b[24:] {

@@ -18,6 +18,8 @@ func (s *Store) isTold(n Notice) bool {
 	return sameStart(old.Start, n.Start) && (n.Kind != NoticeAllow || old.Until >= n.Until)
 }
 
+// keepNotice and dropNotice keep the two views of the notices together: by number, in their order,
+// and by what they tell, so that the same is not told twice. Called with mu held.
 func (s *Store) keepNotice(n Notice) {
 	s.notices[n.ID] = n
 	s.told[keyOfNotice(n)] = n.ID

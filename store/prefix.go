@@ -20,6 +20,8 @@ var noPrefix = pkey{bits: 255}
 
 func (k pkey) is4() bool { return k.hi == 0 && k.lo>>32 == 0xffff && k.bits >= 96 && k.bits <= 128 }
 
+// prefix returns an IPv4 prefix for a mapped one: within the store IPv4 lives in ::ffff:0:0/96, so
+// that one kind of key does for both families.
 func (k pkey) prefix() netip.Prefix {
 	if k == noPrefix {
 		return netip.Prefix{}

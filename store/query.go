@@ -167,6 +167,7 @@ func (f *finder) look(head uint32) (p place, ok bool) {
 	return p, true
 }
 
+// compare breaks ties by prefix: two pages of one list must neither repeat nor leave out an entry.
 func (f *finder) compare(a, b place) int {
 	c := cmp.Compare(a.rank, b.rank)
 	switch {
@@ -229,6 +230,7 @@ func medianOf(all []place, compare func(a, b place) int) place {
 	return some[len(some)/2]
 }
 
+// comparePrefixes puts a prefix before what lies within it, as pkey.compare does.
 func comparePrefixes(a, b netip.Prefix) int {
 	if c := a.Addr().Compare(b.Addr()); c != 0 {
 		return c

@@ -21,6 +21,7 @@ func (r rangeSet) last() uint64 {
 	return r[len(r)-1].Last
 }
 
+// contains takes time logarithmic in the number of ranges, not of numbers.
 func (r rangeSet) contains(seq uint64) bool {
 	i := r.search(seq)
 	return i < len(r) && r[i].First <= seq

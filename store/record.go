@@ -42,6 +42,8 @@ func (o offence) same(p offence) bool {
 	return o.Origin == p.Origin && o.Jail == p.Jail && sameStart(o.Start, p.Start)
 }
 
+// sameStart reports whether two starts are of one offence. See offence for why whole seconds are
+// matched within a second.
 func sameStart(a, b Millis) bool {
 	if a%second != 0 && b%second != 0 {
 		return a == b

@@ -61,6 +61,7 @@ type effects struct {
 	gone    []uint32  // logs to delete from the file
 }
 
+// removal is a record that must go from the file with the next transaction.
 type removal struct {
 	log *logState
 	seq uint64
@@ -72,6 +73,8 @@ const (
 	maxRest   = 100_000
 )
 
+// newSet makes an empty set. Index 0 of logs stays unused, as in the slab, so that 0 can mean none.
+// The seed keeps others from choosing prefixes that collide in the table.
 func newSet(self string, limits Limits, seed uint64) *set {
 	return &set{
 		self: self, limits: limits, logs: make([]*logState, 1), byID: make(map[LogID]*logState), origins: make(map[string]*origin),
@@ -81,6 +84,8 @@ func newSet(self string, limits Limits, seed uint64) *set {
 	}
 }
 
+// emit keeps at most s.events events for one change: a merge of a million bans must not hold a
+// million events. The rest is counted, and readers are told that there was more.
 func (s *set) emit(e Event) {
 	if s.quiet || s.events == 0 {
 		return
@@ -114,6 +119,8 @@ func (s *set) log(id LogID) *logState {
 	return s.restoreLog(id, s.disks)
 }
 
+// restoreLog uses a free index again, since indexes are stored in every record; nothing of the log
+// that had it is left by then.
 func (s *set) restoreLog(id LogID, disk uint32) *logState {
 	s.disks = max(s.disks, disk)
 	index := uint32(len(s.logs))
@@ -180,6 +187,7 @@ func (s *set) hash(i uint32) sum {
 	return h
 }
 
+// hashInto hashes a stored record with the caller's buffer, which it returns, perhaps grown.
 func (s *set) hashInto(scratch []byte, i uint32) (sum, []byte) {
 	scratch = append(scratch[:0], s.logs[s.slab.at(i).log].salt...)
 	scratch = s.encode(scratch, i)
@@ -200,6 +208,7 @@ func (s *set) retained(i uint32) Millis {
 
 func (s *set) originOf(r *rec) *origin { return s.logs[r.log].origin }
 
+// head returns the first record of a prefix, 0 if there is none. The others follow by rec.next.
 func (s *set) head(k pkey) uint32 {
 	_, head := s.table.find(&s.slab, k)
 	return head
@@ -209,6 +218,7 @@ func (s *set) head(k pkey) uint32 {
 type result uint8
 
 const (
+	// added is the zero value: acceptable returns it for an item that nothing speaks against.
 	added result = iota
 	known
 	superseded
@@ -363,6 +373,8 @@ func (s *set) count(i uint32, l *logState, it *item) {
 	s.weigh(l.origin, units(len(it.enc)))
 }
 
+// weigh keeps both sums of what is stored, an origin's and that of all; n is in units and may be
+// negative.
 func (s *set) weigh(o *origin, n int) {
 	o.size += n
 	s.size += n
@@ -446,6 +458,7 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 	return i, head
 }
 
+// family indexes the arrays of two: 0 is IPv6, 1 is IPv4.
 func family(k pkey) int {
 	if k.is4() {
 		return 1
@@ -500,6 +513,8 @@ func (s *set) remove(i uint32) {
 	s.out.removed = append(s.out.removed, removal{l, r.seq})
 }
 
+// forgetSides removes what a record has beside the slab. Whatever put adds to a map must be removed
+// here, or the next record that gets the index inherits it.
 func (s *set) forgetSides(i uint32) {
 	r := s.slab.at(i)
 	if r.is(flagFloor) {

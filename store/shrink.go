@@ -101,6 +101,8 @@ func (d *boltDisk) tend(now Millis, wake func()) (was, is int64, err error) {
 	return 0, 0, err
 }
 
+// startShrink removes what an earlier run left of its copy and begins another. The copier only
+// reads from the file; it reports once, and the writer does the rest in tend.
 func startShrink(d *boltDisk, wake func()) (*shrink, error) {
 	s := &shrink{path: d.path + shrinkSuffix, stop: make(chan struct{}), done: make(chan error, 1), at: d.at}
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -194,6 +196,9 @@ func slice(b *bbolt.Bucket, from []byte) (keys, values [][]byte, next []byte, mo
 	return keys, values, nil, false
 }
 
+// paste writes one slice of a bucket into the copy and counts it, so that the copy's tally is its
+// own and shows what the copying lost. Pages are filled to 90 %, because keys come in ascending
+// order and nothing will be put between them.
 func (a *account) paste(tx *bbolt.Tx, name []byte, keys, values [][]byte) error {
 	b, err := tx.CreateBucketIfNotExists(name)
 	if err != nil {

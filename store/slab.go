@@ -59,6 +59,8 @@ type slab struct {
 
 func (s *slab) at(i uint32) *rec { return &s.chunks[i>>chunkBits][i&(chunkLen-1)] }
 
+// alloc takes a released record first, so that a store that churns needs no more memory than it
+// held at its fullest. The chunks never move, so a *rec stays valid while its record is held.
 func (s *slab) alloc() uint32 {
 	if i := s.free; i != 0 {
 		s.free = s.at(i).next
@@ -76,6 +78,8 @@ func (s *slab) alloc() uint32 {
 	return i
 }
 
+// release marks the record dead besides freeing it: its log still has the index until it is tidied,
+// and must see that nothing is there.
 func (s *slab) release(i uint32) {
 	*s.at(i) = rec{next: s.free, flags: flagDead}
 	s.free = i
@@ -88,6 +92,8 @@ type table struct {
 	seed  uint64
 }
 
+// find looks a prefix up by linear probing. slot is where it stands or would stand, -1 in a table
+// without slots; the keys are compared in the slab, so that the table costs 4 bytes a slot.
 func (t *table) find(s *slab, k pkey) (slot int, head uint32) {
 	if len(t.slots) == 0 {
 		return -1, 0
@@ -167,11 +173,14 @@ type label struct{ jail, text string }
 // shown is the text made safe to display: a hostile author may put control characters into it on the wire.
 func (l label) shown() string { return text.Clean(l.text, maxText) }
 
+// labelEntry is a label with how many records have it.
 type labelEntry struct {
 	label
 	refs uint32
 }
 
+// acquire and release count uses, as the texts come from other members: without release a member
+// could fill the memory with texts of records that are long gone.
 func (l *labels) acquire(jail, text string) uint32 {
 	k := label{jail, text}
 	if id, ok := l.ids[k]; ok {

@@ -67,6 +67,8 @@ type Store struct {
 	counts countsCache
 }
 
+// noticeKey is what a notice tells, apart from when: one that waits makes another with the same key
+// needless.
 type noticeKey struct {
 	kind   NoticeKind
 	prefix netip.Prefix
@@ -218,6 +220,8 @@ func (s *Store) collect() {
 	}
 }
 
+// signal wakes the reader of a channel of one place. If a signal waits already the reader will look
+// anyhow, and nothing is lost.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -203,6 +203,8 @@ func (b *liftBody) enter(start Millis) {
 	}
 }
 
+// sort returns copies in an order in which two lifts can be compared in one pass. The body itself
+// keeps the order in which it was written, because that is what its hash is over.
 func (b *liftBody) sort() *sortedLift {
 	if b.sorted != nil {
 		return b.sorted

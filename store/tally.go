@@ -54,6 +54,8 @@ type ledger struct {
 	*account
 }
 
+// newLedger is how every write to a bucket must go: past it the file would fail its own check at
+// the next start.
 func newLedger(tx *bbolt.Tx, name []byte, a *account) ledger {
 	b := tx.Bucket(name)
 	return ledger{b, b.Cursor(), name, a}
@@ -70,6 +72,8 @@ func (l ledger) delete(key []byte) error {
 	return l.bucket.Delete(key)
 }
 
+// drop takes what stands under the key out of the account, before it is replaced or deleted.
+// Nothing there is no error.
 func (l ledger) drop(key []byte) {
 	if k, old := l.cursor.Seek(key); bytes.Equal(k, key) {
 		l.account.drop(l.name, key, old)

@@ -39,6 +39,8 @@ func (m Millis) Time() time.Time {
 // Minute returns the minute of t that Root and Digest take: whole minutes since 1970, UTC.
 func Minute(t time.Time) int64 { return floorDiv(t.UnixMilli(), int64(minute)) }
 
+// floorDiv rounds towards minus infinity, unlike Go's division: minutes before 1970 must not share
+// a bucket with those after it.
 func floorDiv(a, b int64) int64 {
 	q := a / b
 	if a%b != 0 && (a < 0) != (b < 0) {

@@ -22,6 +22,9 @@ func (s *Store) WouldLift(ctx context.Context, q LiftRequest) ([]Lifted, error) 
 	return s.lift(ctx, q, s.preview)
 }
 
+// lift writes one lift for each prefix, in transactions of a bounded size. Without prefixes it
+// lifts everything, or everything of one origin, and then reports only prefixes that had something
+// to lift; a prefix that was asked for is always reported.
 func (s *Store) lift(ctx context.Context, q LiftRequest, do func(context.Context, func(*plan) error) error) ([]Lifted, error) {
 	keys, err := checkPrefixes(q.Prefixes)
 	if err != nil {

@@ -52,6 +52,8 @@ func (v *Volume) mount(string) (disk, error) {
 	return v, nil
 }
 
+// load hands on everything whose order can matter in a fixed one, so that two runs of a simulation
+// with one seed see the same.
 func (v *Volume) load(to visitor) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -82,6 +84,7 @@ func (v *Volume) load(to visitor) error {
 	return nil
 }
 
+// commit keeps copies: the store reuses its buffers, and a file would not change with them either.
 func (v *Volume) commit(b *batch) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -129,6 +132,7 @@ func (v *Volume) seqs(log uint32) ([]uint64, error) {
 	return slices.Sorted(maps.Keys(v.records[log])), nil
 }
 
+// close keeps what is stored, so that a later Open finds it as after a restart.
 func (v *Volume) close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

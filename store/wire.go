@@ -10,6 +10,8 @@ import (
 // written and read by hand: always the shortest form when writing, any form when reading, as the specification
 // (github.com/msgpack/msgpack/blob/master/spec.md) requires.
 
+// The encoders write MessagePack, each value in its shortest form. That is not only to save space:
+// hashes are over encoded records, so one record must have one encoding at every member.
 func appendArray(b []byte, n int) []byte {
 	switch {
 	case n < 16:
@@ -34,6 +36,7 @@ func appendUint(b []byte, v uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, 0xcf), v)
 }
 
+// appendInt is for minutes, which a clock before 1970 makes negative; those below -32 take nine bytes.
 func appendInt(b []byte, v int64) []byte {
 	switch {
 	case v >= 0:
@@ -85,6 +88,8 @@ type reader struct {
 	reason string
 }
 
+// fail keeps the first reason and empties the input, so that every later read fails too and callers
+// may check once at the end.
 func (r *reader) fail(reason string) {
 	if r.reason == "" {
 		r.reason = reason
@@ -108,6 +113,7 @@ func (r *reader) end() {
 	}
 }
 
+// take returns the next n bytes without copying them: they belong to the input.
 func (r *reader) take(n int) []byte {
 	if n < 0 || n > len(r.b) {
 		r.fail("truncated")
@@ -118,6 +124,8 @@ func (r *reader) take(n int) []byte {
 	return p
 }
 
+// next returns 0xc1 at the end of the input, the one byte that MessagePack never uses, so that no
+// caller takes it for a value.
 func (r *reader) next() byte {
 	if len(r.b) == 0 {
 		r.fail("truncated")
@@ -138,6 +146,7 @@ func (r *reader) sized(n int) uint64 {
 	return v
 }
 
+// uint takes any width, shortest or not: only what this member writes is canonical.
 func (r *reader) uint() uint64 {
 	c := r.next()
 	switch {
@@ -156,6 +165,7 @@ func (r *reader) uint() uint64 {
 	return 0
 }
 
+// int reads negative numbers of both forms and leaves the rest to uint.
 func (r *reader) int() int64 {
 	if len(r.b) > 0 {
 		switch c := r.b[0]; {

@@ -29,6 +29,8 @@ type pending struct {
 	failing bool                   // the disk fails: keep no ops
 }
 
+// clear keeps what a transaction alone does not settle: which logs must be written anew, and
+// whether that has failed before.
 func (p *pending) clear() {
 	rewrite, failing := p.rewrite, p.failing
 	*p = pending{heads: make(map[*logState]struct{}), rewrite: rewrite, failing: failing}
@@ -148,6 +150,8 @@ type plan struct {
 	told                   map[noticeKey]bool
 }
 
+// planKey is what an own record of this transaction replaces, so that two calls in one transaction
+// see each other.
 type planKey struct {
 	kind Kind
 	key  pkey
@@ -315,6 +319,8 @@ func (s *Store) planNamesake(p *plan) {
 	}
 }
 
+// numberNotices gives notices their numbers. They are not reused if the transaction fails: nobody
+// can tell how much of it the disk kept.
 func (s *Store) numberNotices(notices []Notice) {
 	if len(notices) == 0 {
 		return
@@ -506,6 +512,11 @@ func (s *Store) rewriteOne() bool {
 	return true
 }
 
+// rewriteLog writes a log as it is in memory over what the file has of it, after a transaction
+// failed and nobody knows what of it is on disk. It goes in slices, each of which begins where the
+// one before ended, and gives the lock back in between; at the end it deletes what the file has too
+// much. The header, which says that all this is held, comes with the last transaction: after a
+// crash before it the numbers are not claimed, and are asked for again.
 func (s *Store) rewriteLog(l *logState, head logHeader) error {
 	const slice = 16384
 	for from := uint64(0); ; {
