@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,18 +127,43 @@ func (c *Client) ask(ctx context.Context, args ...string) (string, error) {
 	return "", fmt.Errorf("fail2ban-client %s: %w", strings.Join(args[:min(len(args), 3)], " "), err)
 }
 
-// jails returns the names of the running jails.
+// jails returns the names of the running jails. fail2ban lists them with a comma and a blank between, which a name may hold as
+// well: its count tells, and then fail2ban is asked which names it knows.
 func (c *Client) jails(ctx context.Context) ([]string, error) {
 	out, err := c.ask(ctx, "status")
 	if err != nil {
 		return nil, err
 	}
+	count := 0
 	for line := range strings.Lines(out) {
+		if _, n, ok := strings.Cut(line, "Number of jail:"); ok {
+			count, _ = strconv.Atoi(strings.TrimSpace(n))
+		}
 		if _, list, ok := strings.Cut(line, "Jail list:"); ok {
-			return splitList(list), nil
+			names := splitList(list)
+			if len(names) > count && count > 0 {
+				names = c.rejoined(ctx, names)
+			}
+			return names, nil
 		}
 	}
 	return nil, fmt.Errorf("fail2ban-client status: no jail list in %q", clip(out))
+}
+
+// rejoined puts the parts of names that hold the list's separator together again.
+func (c *Client) rejoined(ctx context.Context, parts []string) (names []string) {
+	for len(parts) > 0 {
+		n := 1
+		for i := 1; i <= len(parts); i++ {
+			if _, err := c.ask(ctx, "get", strings.Join(parts[:i], separator), "idle"); err == nil {
+				n = i
+				break
+			}
+		}
+		names = append(names, strings.Join(parts[:n], separator))
+		parts = parts[n:]
+	}
+	return names
 }
 
 // Banned returns what a jail holds, in the order in which it ends. ErrNoJail
@@ -311,11 +337,13 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 func (b *bounded) String() string { return b.kept.String() }
 
-// splitList takes a list of names apart, which fail2ban joins with a comma and a
-// blank: a name may hold blanks, as in [Wordpress (soft)].
+// separator is what fail2ban joins names with. One may hold blanks, as in [Wordpress (soft)].
+const separator = ", "
+
+// splitList takes a list of names apart.
 func splitList(list string) []string {
 	var names []string
-	for name := range strings.SplitSeq(strings.TrimSpace(list), ", ") {
+	for name := range strings.SplitSeq(strings.TrimSpace(list), separator) {
 		if name != "" {
 			names = append(names, name)
 		}

@@ -51,7 +51,7 @@ func (s *fakeServer) run(ctx context.Context, args ...string) (string, error) {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		return "Status\n|- Number of jail:\t1\n`- Jail list:\t" + strings.Join(names, ", ") + "\n", nil
+		return fmt.Sprintf("Status\n|- Number of jail:\t%d\n`- Jail list:\t%s\n", len(names), strings.Join(names, ", ")), nil
 	}
 	if slices.Equal(args, []string{"-d"}) {
 		return "", nil
@@ -61,6 +61,8 @@ func (s *fakeServer) run(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("%w: Sorry but the jail '%s' does not exist", ErrNoJail, args[1])
 	}
 	switch args[0] + " " + args[2] {
+	case "get idle":
+		return "False\n", nil
 	case "get banip":
 		var out strings.Builder
 		for _, b := range j.banned {

@@ -163,7 +163,7 @@ func TestNumbersComeFromTheSample(t *testing.T) {
 		`banmesh_gossip_dropped_total{reason="packet_size"} 37`, `banmesh_gossip_dropped_total{reason="records:_out_of_order"} 38`,
 		`banmesh_commit_committed_addresses 40`, `banmesh_commit_pending_addresses{change="add"} 41`,
 		`banmesh_commit_pending_addresses{change="remove"} 42`, `banmesh_commit_foreign_addresses 43`, `banmesh_commit_held_addresses 44`,
-		`banmesh_commits_total 0`, `banmesh_jail_bans{jail="sshd"} 1006`, `banmesh_jail_bans{jail="web_two"} 7`, `banmesh_commit_failing 1`, `banmesh_commit_state{state="pending"} 1`, `banmesh_commit_state{state="idle"} 0`,
+		`banmesh_commits_total 0`, `banmesh_jail_bans{jail="sshd"} 1006`, `banmesh_jail_bans{jail="web two"} 7`, `banmesh_commit_failing 1`, `banmesh_commit_state{state="pending"} 1`, `banmesh_commit_state{state="idle"} 0`,
 		`banmesh_last_commit_timestamp_seconds 1.7723664e+09`,
 		`banmesh_enforce_state{state="frozen"} 1`, `banmesh_enforce_state{state="on"} 0`, `banmesh_enforce_elements 46`,
 		`banmesh_enforce_batches_total 47`, `banmesh_enforce_dropped_packets_total 48`, `banmesh_enforce_dropped_bytes_total 480`, `banmesh_enforce_behind 50`, `banmesh_enforce_behind_seconds 1.5`, `banmesh_enforce_failures_total 49`,

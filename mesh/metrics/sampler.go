@@ -52,7 +52,7 @@ func (s *sampler) Collect(out chan<- prometheus.Metric) {
 	for _, m := range s.numbers {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&sample), m.labels...)
 	}
-	collectMost(out, s.dropped, prometheus.CounterValue, maxReasons, sample.Gossip.Dropped)
+	collectMost(out, s.dropped, prometheus.CounterValue, maxReasons, underscored(sample.Gossip.Dropped))
 	collectMost(out, s.jails, prometheus.GaugeValue, maxJails, sample.Jails)
 	collectState(out, s.commitState, commitStates, sample.Commit.State)
 	collectState(out, s.enforceState, enforceStates, cmp.Or(string(sample.Enforce.State), string(enforce.Off)))
@@ -93,7 +93,7 @@ func collectMost[N int | uint64](out chan<- prometheus.Metric, d *prometheus.Des
 	})
 	shown := make(map[string]N)
 	for i, name := range names {
-		if name = label(name); i >= most {
+		if name = strings.ToValidUTF8(name, "?"); i >= most {
 			name = "other"
 		}
 		shown[name] += counts[names[i]]
@@ -103,9 +103,13 @@ func collectMost[N int | uint64](out chan<- prometheus.Metric, d *prometheus.Des
 	}
 }
 
-// label formats a reason as `status --json` does, and a jail in the same way.
-func label(reason string) string {
-	return strings.ToValidUTF8(strings.ReplaceAll(reason, " ", "_"), "?")
+// underscored writes reasons as `status --json` does.
+func underscored(counts map[string]uint64) map[string]uint64 {
+	out := make(map[string]uint64, len(counts))
+	for reason, n := range counts {
+		out[strings.ReplaceAll(reason, " ", "_")] += n
+	}
+	return out
 }
 
 func truth(b bool) float64 {

@@ -175,7 +175,7 @@ func (d *watchdog) client(ctx context.Context, args ...string) (string, error) {
 	}
 	switch {
 	case at(0) == "status" && len(args) == 1:
-		return "Status\n|- Number of jail:\t2\n`- Jail list:\t" + strings.Join(jails, ", "), nil
+		return fmt.Sprintf("Status\n|- Number of jail:\t%d\n`- Jail list:\t%s", len(jails), strings.Join(jails, ", ")), nil
 	case at(0) == "status" || at(0) == "get" || at(0) == "set":
 		if jail := at(1); !slices.Contains(jails, jail) {
 			return "", fail2ban.ErrNoJail

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"banmesh/internal/shell"
 	"banmesh/mesh/fail2ban"
 )
 
@@ -39,7 +40,7 @@ func advice(jail string, err error) string {
 	case errors.Is(err, errDetects):
 		return fmt.Sprintf("fail2ban's jail %s has a filter and is not touched: name a jail in enforce.jail that is for peers' bans only (%s)", jail, shipped)
 	case errors.Is(err, errEchoes):
-		return fmt.Sprintf("fail2ban's jail %s tells banmesh of its bans and is not touched: take banmesh's actionban from it (%s), then `fail2ban-client reload --restart %s`", jail, shipped, jail)
+		return fmt.Sprintf("fail2ban's jail %s tells banmesh of its bans and is not touched: take banmesh's actionban from it (%s), then `fail2ban-client reload --restart %s`", jail, shipped, shell.Quote(jail))
 	}
 	return fmt.Sprintf("fail2ban's jail %s cannot be fed, tried again: %v", jail, err)
 }
@@ -51,7 +52,7 @@ type removeError struct {
 }
 
 func (e *removeError) Error() string {
-	return fmt.Sprintf("empty fail2ban's jail %s: %v: do it with `fail2ban-client reload --unban %s`", e.jail, e.err, e.jail)
+	return fmt.Sprintf("empty fail2ban's jail %s: %v: do it with `fail2ban-client reload --unban %s`", e.jail, e.err, shell.Quote(e.jail))
 }
 
 func (e *removeError) Unwrap() error { return e.err }
