@@ -97,8 +97,7 @@ func TestBothSidesOfACutCommit(t *testing.T) {
 		all = append(all, l.agent(i, settings{commit: cond.commitTo(steady)}).start())
 	}
 	awaitMembers(t, all, 5)
-	lead, _ := leaderOf(t, all)
-	if lead != all[0] {
+	if lead, _ := leaderOf(t, all); lead != all[0] {
 		t.Fatalf("%s leads, want router1", lead.name)
 	}
 	d := deeds{}
@@ -178,17 +177,25 @@ func TestBothSidesOfACutCommit(t *testing.T) {
 			eventually(t, 60*time.Second, a.name+" to give up on the other side", func() bool { return a.status().Members.Failed == side.failed })
 		}
 	}
-	for _, a := range []*agent{lead, second} {
-		if s := a.status(); s.Leader == nil || *s.Leader != a.name || s.Commit.Commits == 0 {
-			t.Errorf("%s does not lead its side and commit: leader %v, %d commits", a.name, s.Leader, s.Commit.Commits)
+	for _, side := range [][]*agent{left, right} {
+		if !slices.ContainsFunc(side, func(a *agent) bool { return a.status().Commit.Commits > 0 }) {
+			t.Errorf("%s's side committed nothing", side[0].name)
 		}
 	}
 	eventually(t, 2*time.Minute, "the cut to be a minute old", func() bool { return time.Since(began) >= time.Minute })
 	t.Logf("cut for %v", time.Since(began).Round(time.Second))
+	// On a busy machine a leader may have been silent for long enough to be replaced, with a higher term, at any time until
+	// the end.
+	claims := map[uint64]*agent{}
+	for _, side := range [][]*agent{right, left} { // of equal terms the left one's counts: its name comes first
+		lead, _ := leaderOf(t, side)
+		claims[lead.status().Term] = lead
+	}
 	l.heal(0, 1, 2, 3, 4)
 	next := agreed(t, healing, all, cond, want)
-	if next != second {
-		t.Errorf("%s leads after the cut, want %s, whose term is higher", next.name, second.name)
+	highest := slices.Max(slices.Collect(maps.Keys(claims)))
+	if term := next.status().Term; term < highest || term == highest && next != claims[highest] {
+		t.Errorf("%s leads after the cut with term %d, want %s, whose term %d was higher than the other side's", next.name, term, claims[highest].name, highest)
 	}
 	content(t, cond, d, "192.0.2.4/32", "192.0.2.77/32")
 }
