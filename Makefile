@@ -6,6 +6,8 @@
 #   TestSoak…     runs for as long as $BANMESH_SOAK says. Only `make soak` runs it.
 #   Fuzz…         its seeds and what was ever found run with the other tests;
 #                 `make fuzz` looks further, $(FUZZTIME) each.
+#   rapid.Check   draws from one seed in each `make test`, so that no change fails by
+#   need.Seed     chance. `make fuzz` and `make soak` draw from new ones.
 #   need.…        a test says with package internal/need what it needs beyond Go. Where
 #                 that is missing it skips, and fails where BANMESH_ALL=1 or CI=true.
 
@@ -79,14 +81,17 @@ image: cross
 deps:
 	@.ci/deps
 
+# Those of the environment, where somebody looks for something.
+SEEDS = RAPID_SEED=$${RAPID_SEED:-1} BANMESH_SEED=$${BANMESH_SEED:-1}
+
 ## check: the inner loop: lint, and all tests that need no root, no packages and no minutes
 .PHONY: check
 check:
 	@.ci/lint
-	go test -short -p $$(($$(nproc) * 2)) -parallel 8 -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
+	$(SEEDS) go test -short -p $$(($$(nproc) * 2)) -parallel 8 -skip '^(TestFigures|TestSoak)' ./... | { grep -v 'no test files' || true; }
 
 # What vet finds, .ci/lint says.
-TEST = BANMESH_ALL=1 go test -json -vet=off -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
+TEST = $(SEEDS) BANMESH_ALL=1 go test -json -vet=off -timeout $(TIMEOUT) -skip '^(TestFigures|TestSoak)' $(TESTFLAGS)
 RACE = env CGO_ENABLED=1 $(TEST) -race
 # The tests of whole programs start them as they are shipped, without the race detector:
 # it would watch the tests alone. Compiled as make cross does.
@@ -135,7 +140,7 @@ figures: deps
 bench:
 	go test -run '^$$' -bench . -benchmem -timeout $(TIMEOUT) ./...
 
-## fuzz: every decoder and parser, $(FUZZTIME) each
+## fuzz: every decoder and parser, and the properties of each package, $(FUZZTIME) each
 .PHONY: fuzz
 fuzz:
 	@.ci/fuzz $(FUZZTIME)

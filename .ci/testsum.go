@@ -13,7 +13,7 @@
 // and one after the other: COMMAND -run '^TestX$' PACKAGE. A busy machine can make a
 // test fail that is right; a test that passes only then is named at the end all the
 // same, because it is a defect of the test or of what it tests. With CI_UNTIL, in Unix
-// seconds, none runs again later than three minutes after that.
+// seconds, none runs again later than 90 seconds after that.
 //
 // It also names the slowest tests, because what everybody waits for grows unseen.
 package main
@@ -39,7 +39,7 @@ import (
 const mostAgain = 8
 
 // grace is how much later than CI_UNTIL a test may still run again.
-const grace = 3 * time.Minute
+const grace = 90 * time.Second
 
 // A test is named as slow from slow on, and at most the slowest mostSlow.
 const (

@@ -165,15 +165,7 @@ func TestSoakPowerLoss(t *testing.T) {
 
 func blackouts(t *testing.T, lives, cuts int) {
 	need.Programs(t, "strace")
-	var err error
-	seed := rand.Uint64()
-	if text := os.Getenv("BANMESH_SEED"); text != "" {
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("BANMESH_SEED: %v", err)
-		}
-	}
-	t.Logf("seed %d", seed)
-	b := &blackout{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), files: map[string][]byte{}, promised: promise{}}
+	b := &blackout{t: t, rnd: rand.New(rand.NewPCG(need.Seed(t), 0)), dir: t.TempDir(), files: map[string][]byte{}, promised: promise{}}
 	began := time.Now()
 	for life := range lives {
 		b.live(life, cuts)

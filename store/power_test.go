@@ -257,9 +257,7 @@ func TestPowerLossKeepsWhatWasAcknowledged(t *testing.T) {
 	}
 	t.Logf("%v", count)
 
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := rand.New(rand.NewPCG(need.Seed(t), 0))
 	made := slices.IndexFunc(steps, func(s step) bool { return s.kind == "say" }) // before it speaks, nothing is promised
 	image := filepath.Join(dir, "image")
 	promised := promise{}
@@ -333,9 +331,7 @@ func TestKilledAgentKeepsWhatWasAcknowledged(t *testing.T) {
 	need.Long(t)
 	path := storePath(t)
 	promised := promise{}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := rand.New(rand.NewPCG(need.Seed(t), 0))
 	rounds := 0
 	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline) || rounds < 5; rounds++ {
 		cmd := exec.Command(os.Args[0])

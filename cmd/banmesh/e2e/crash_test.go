@@ -52,7 +52,7 @@ func TestSoakCrash(t *testing.T) {
 }
 
 func crashes(t *testing.T, pause time.Duration, more func(round int) bool) {
-	s := seed(t)
+	s := need.Seed(t)
 	c := &crash{
 		t: t, rng: rand.New(rand.NewPCG(s, 0)), ledger: newLedger(), pause: pause, failed: make(chan error, 1),
 		agents: trio(t, settings{extra: "log: {level: error}\nlimits: {lifts_per_minute_per_origin: 100000}\n"}),

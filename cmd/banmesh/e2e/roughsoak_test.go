@@ -14,7 +14,7 @@ import (
 // time, for as long as the soak lasts.
 func TestSoakRoughNetwork(t *testing.T) {
 	length := need.Soak(t)
-	rng := rand.New(rand.NewPCG(seed(t), 0))
+	rng := rand.New(rand.NewPCG(need.Seed(t), 0))
 	l, agents := hosts(t, 5)
 	r := onRough(t, agents)
 	rounds := 0

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -30,6 +31,7 @@ type stranger struct {
 	token     int    // the one in force
 	used      int    // times
 	at        string // the path that is answered
+	order     *rand.Rand
 }
 
 // habits are those of servers that were seen.
@@ -89,7 +91,7 @@ func clone(v map[string]any) map[string]any {
 }
 
 func newStranger(h habits) *stranger {
-	s := &stranger{habits: h}
+	s := &stranger{habits: h, order: rand.New(rand.NewPCG(1, 2))}
 	s.running = map[string]any{
 		"name":    "Authority37",
 		"router":  []any{map[string]any{"name": "edge", "node": []any{map[string]any{"name": "node1"}}}},
@@ -124,7 +126,7 @@ func (s *stranger) answer(w http.ResponseWriter, status int, v any) {
 		panic(err)
 	}
 	if s.shuffled {
-		b = shuffled(v)
+		b = s.inAnyOrder(v)
 	}
 	w.WriteHeader(status)
 	w.Write([]byte(s.prefix))
@@ -134,20 +136,24 @@ func (s *stranger) answer(w http.ResponseWriter, status int, v any) {
 	}
 }
 
-// shuffled writes a value with the fields of each object in an order of its own.
-func shuffled(v any) []byte {
+// inAnyOrder writes a value with the fields of each object, and the words of each list, in another order each time.
+func (s *stranger) inAnyOrder(v any) []byte {
 	var parts [][]byte
+	shuffle := func() { s.order.Shuffle(len(parts), func(i, k int) { parts[i], parts[k] = parts[k], parts[i] }) }
 	switch v := v.(type) {
-	case map[string]any: // ranged over in another order each time
-		for name, f := range v {
-			parts = append(parts, fmt.Appendf(nil, "%q: %s", name, shuffled(f)))
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			parts = append(parts, fmt.Appendf(nil, "%q: %s", name, s.inAnyOrder(v[name])))
 		}
+		shuffle()
 		return fmt.Appendf(nil, "{%s}", bytes.Join(parts, []byte(",\n")))
 	case []any:
 		for _, e := range v {
-			parts = append(parts, shuffled(e))
-			if _, text := e.(string); text && rand.IntN(2) == 0 {
-				slices.Reverse(parts)
+			parts = append(parts, s.inAnyOrder(e))
+		}
+		if len(v) > 0 {
+			if _, text := v[0].(string); text {
+				shuffle()
 			}
 		}
 		return fmt.Appendf(nil, "[ %s ]", bytes.Join(parts, []byte(",")))
