@@ -170,6 +170,9 @@ type addressing struct {
 	here       []netip.Addr // the addresses of this host
 }
 
+// doubts says what makes it doubtful that members reach each other at the addresses they advertise, each with
+// what to do about it. They come sorted, because a warning that changed its place with each look would seem
+// to come and go.
 func doubts(own netip.AddrPort, a addressing, members []Member) (out []Doubt) {
 	doubt := func(fix, what string, args ...any) { out = append(out, Doubt{fmt.Sprintf(what, args...), fix}) }
 	const advertise = "set gossip.advertise"

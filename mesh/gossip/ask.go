@@ -14,6 +14,8 @@ type asks struct {
 	open map[uint32]asking
 }
 
+// asking is a question under way: whom it was put to, since another member's answer must not count as that
+// one's, and when.
 type asking struct {
 	name string
 	at   time.Time
@@ -22,6 +24,7 @@ type asking struct {
 // Four a second for ten seconds, with room for the questions after pushes.
 const maxAsks = 1024
 
+// add returns the number that the answer must bear, or false if too many questions are open.
 func (a *asks) add(name string) (nonce uint32, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -36,6 +39,7 @@ func (a *asks) add(name string) (nonce uint32, ok bool) {
 	return a.last, true
 }
 
+// take returns how long the answer took. Each counts once: a second one with the same number is a replay.
 func (a *asks) take(nonce uint32, name string) (time.Duration, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -69,6 +73,7 @@ func (m *Mesh) ask(name, addr string) {
 	_ = m.sendTo(addr, encode(kindAsk, stampMsg{From: m.cfg.Name, Nonce: nonce, Stamp: m.stamp()}))
 }
 
+// asked answers a member that tells its summary and wants this one's.
 func (m *Mesh) asked(msg stampMsg, from string) {
 	s, err := decodeStamp(msg.Stamp)
 	if err != nil {
@@ -86,6 +91,8 @@ func (m *Mesh) asked(msg stampMsg, from string) {
 	}
 }
 
+// answered takes the summary of a member that was asked for it, and the round trip, by which the difference
+// of the clocks is measured.
 func (m *Mesh) answered(msg stampMsg, from string) {
 	s, err := decodeStamp(msg.Stamp)
 	if err != nil {

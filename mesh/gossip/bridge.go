@@ -15,6 +15,7 @@ func bridge(l *slog.Logger) *log.Logger {
 	return log.New(&bridgeWriter{log: l}, "", 0)
 }
 
+// bridgeWriter is where memberlist logs to. It knows only text, with the level in brackets in front.
 type bridgeWriter struct {
 	log *slog.Logger
 
@@ -26,6 +27,8 @@ type bridgeWriter struct {
 // maxLines bounds the lines of one second, because hostile peers can cause them.
 const maxLines = 20
 
+// Write lowers memberlist's levels: what it calls an error is often a packet that somebody else sent. It
+// passes on at most maxLines a second, since anybody who can send a packet could fill the log otherwise.
 func (b *bridgeWriter) Write(line []byte) (int, error) {
 	level := slog.LevelDebug
 	text := strings.TrimSpace(string(line))

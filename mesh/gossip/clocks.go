@@ -58,6 +58,8 @@ func voice(addr string) string {
 	return ipranges.Host(ap.Addr()).String()
 }
 
+// voices gives each group one voice, the median of its members'. A group that invents members gets no more
+// weight by it.
 func voices(of map[string][]time.Duration) []time.Duration {
 	out := make([]time.Duration, 0, len(of))
 	for _, all := range of {

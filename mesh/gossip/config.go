@@ -162,6 +162,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// withDefaults fills in what is zero. Tests set some; the configuration knows only the profile.
 func (t tuning) withDefaults(profile string) tuning {
 	// A burst must fit the receivers' socket buffers (208 KiB by default) while they are busy; the rate is what a small
 	// router's uplink (wan) or a switched network (lan) carries without harm.
@@ -242,6 +243,8 @@ func (c Config) Validate() error {
 	return fmt.Errorf("gossip.keyring is not set, and %s is not loopback: make a key with banmesh keygen and give every member the same file, or set gossip.insecure: true to run without encryption", c.exposed())
 }
 
+// checkName is stricter than the store about a member's own name. Names of others in a record follow the
+// store's grammar.
 func checkName(name string) error {
 	if name == "" {
 		return errors.New("name is empty")
@@ -283,6 +286,7 @@ func (c Config) exposed() string {
 	return ""
 }
 
+// parseAdvertise takes an address with or without a port; port is what it gets without.
 func parseAdvertise(s string, port uint16) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return netip.AddrPortFrom(a.Unmap(), port), nil

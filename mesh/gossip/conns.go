@@ -32,6 +32,8 @@ func (s *connSet) remove(c net.Conn) {
 	delete(s.set, c)
 }
 
+// closeAll also has every later connection refused, so that none that is being opened outlives the end of the
+// mesh.
 func (s *connSet) closeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

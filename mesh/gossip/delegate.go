@@ -22,6 +22,8 @@ type delegate struct {
 func (d delegate) over() bool { return d.list != d.m.lists.Load() }
 
 var (
+	// memberlist looks for these interfaces at run time; a method that no longer fits would silently not be
+	// called.
 	_ memberlist.Delegate         = delegate{}
 	_ memberlist.EventDelegate    = delegate{}
 	_ memberlist.PingDelegate     = delegate{}
@@ -41,6 +43,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	return nil
 }
 
+// NodeMeta is what memberlist spreads of this member beside its address.
 func (d delegate) NodeMeta(limit int) []byte {
 	b := nodeMeta{
 		Version: d.m.cfg.Version, Eligible: d.m.cfg.Eligible,
@@ -64,6 +67,8 @@ func (d delegate) LocalState(bool) []byte {
 	return encode(kindAnswer, stampMsg{From: d.m.cfg.Name, Stamp: d.m.stamp()})
 }
 
+// MergeRemoteState takes the other side's summary out of a push/pull, so that two members that just met need
+// no further message to know whether their sets differ.
 func (d delegate) MergeRemoteState(buf []byte, _ bool) {
 	var msg stampMsg
 	if len(buf) < 2 || buf[0] != frameVersion || buf[1] != kindAnswer || packed.Decode(buf[2:], 3, &msg) != nil {
@@ -78,6 +83,8 @@ func (d delegate) MergeRemoteState(buf []byte, _ bool) {
 	d.m.sync.observe(msg.From, s)
 }
 
+// NotifyJoin is called with memberlist's lock held and must not call it, nor wait. The member counts even if
+// its data cannot be read: it may be of a later version.
 func (d delegate) NotifyJoin(n *memberlist.Node) {
 	if n.Name == d.m.cfg.Name || d.over() {
 		return
@@ -92,6 +99,7 @@ func (d delegate) NotifyJoin(n *memberlist.Node) {
 // table.up tells the two apart.
 func (d delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
 
+// NotifyLeave is called for a member that left and for one that failed; memberDown tells them apart.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
 	if n.Name == d.m.cfg.Name || d.over() {
 		return
@@ -102,6 +110,8 @@ func (d delegate) NotifyLeave(n *memberlist.Node) {
 // memberlist calls it for every probe, in the goroutine that reads packets.
 func (d delegate) AckPayload() []byte { return d.m.stamp() }
 
+// NotifyPingComplete takes the summary that comes with the answer to a probe: agreement is checked with each
+// probe, at no cost of its own.
 func (d delegate) NotifyPingComplete(other *memberlist.Node, rtt time.Duration, payload []byte) {
 	s, err := decodeStamp(payload)
 	if err != nil {
@@ -114,6 +124,8 @@ func (d delegate) NotifyPingComplete(other *memberlist.Node, rtt time.Duration, 
 	d.m.sync.observe(other.Name, s)
 }
 
+// NotifyConflict tells of a second member of one name. Only a conflict about the own name is this member's
+// business.
 func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 	if existing.Name != d.m.cfg.Name {
 		return

@@ -33,6 +33,8 @@ const (
 	firstTimeout = 5 * time.Second
 )
 
+// helloInfo opens an exchange: the caller's summary as of a minute that it chooses and that both sides use.
+// The structs here are MessagePack arrays, so the order of their fields is the wire's.
 type helloInfo struct {
 	From   string
 	Run    uint64
@@ -40,6 +42,7 @@ type helloInfo struct {
 	Root   []byte
 }
 
+// welcomeInfo answers it. Same ends the exchange: there is nothing to send.
 type welcomeInfo struct {
 	From string
 	Run  uint64
@@ -74,6 +77,9 @@ type messages struct {
 
 var errBrought = errors.New("the exchange brought more than it may: the rest is for the next one")
 
+// write sends a message as its length, the version, its kind and the payload. The deadline is renewed for
+// each part: a slow receiver may take as long as it likes, one that takes nothing for the length of a stall
+// is given up.
 func (s *messages) write(kind byte, payload []byte) error {
 	if err := s.c.SetWriteDeadline(time.Now().Add(s.stall)); err != nil {
 		return err
@@ -258,6 +264,8 @@ func (m *Mesh) streamError(from string, err error) {
 	}
 }
 
+// serveExchange serves few callers at a time, because each costs the memory of a digest and reads the whole
+// set. The others are told when to come again, each at another moment.
 func (m *Mesh) serveExchange(s *messages, h helloInfo, from string) {
 	if len(h.Root) != 16 {
 		m.refuse(from, "stamp")

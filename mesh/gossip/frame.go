@@ -39,12 +39,16 @@ const (
 	kindKeyGift  = 44
 )
 
+// pushMsg brings new records of one log as a chunk (see store). A receiver that lacks what came before Seq
+// asks for it.
 type pushMsg struct {
 	From  string
 	Seq   uint64 // of the last record in the chunk
 	Chunk []byte
 }
 
+// relayMsg has a relay pass a push on to its slice of the members. Who belongs to which slice follows from
+// the number of slices, the salt and each name's hash, so that no list of members needs to be sent.
 type relayMsg struct {
 	From   string
 	Slices uint32
@@ -54,6 +58,7 @@ type relayMsg struct {
 	Frame  []byte   // the push, as a frame
 }
 
+// headMsg says how far a log goes; headsMsg carries a few of them, for receivers that missed a push.
 type headMsg struct {
 	Origin string
 	Epoch  uint64
@@ -67,6 +72,7 @@ type headsMsg struct {
 	Bulk  bool // much is missing: pulling by packets is no use
 }
 
+// pullMsg asks for what its digest lacks; deltaMsg is one chunk of the answer.
 type pullMsg struct {
 	From   string
 	Digest []byte
@@ -77,17 +83,20 @@ type deltaMsg struct {
 	Chunk []byte
 }
 
+// stampMsg is a question for the receiver's summary, or the answer with the same nonce.
 type stampMsg struct {
 	From  string
 	Nonce uint32
 	Stamp []byte
 }
 
+// messageMsg carries what other packages tell other members; gossip does not look inside.
 type messageMsg struct {
 	From    string
 	Payload []byte
 }
 
+// leavingMsg names the run that leaves, so that one which comes late does not send away the run after it.
 type leavingMsg struct {
 	From string
 	Run  uint64

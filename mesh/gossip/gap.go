@@ -61,6 +61,7 @@ func (m *Mesh) missing(g gap, grace time.Duration) {
 	}
 }
 
+// forgetGap is called when the log is complete, when an exchange takes over, and when the mesh ends.
 func (m *Mesh) forgetGap(log store.LogID) {
 	m.gaps.mu.Lock()
 	delete(m.gaps.open, log)

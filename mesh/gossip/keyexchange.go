@@ -18,6 +18,8 @@ const keyListTime = 3 * time.Second
 // authenticated only by the stream that carries it. It protects against a passive listener.
 type keyHalf struct{ private *ecdh.PrivateKey }
 
+// newKeyHalf draws a key for one transfer: a gossip key that leaks later does not tell which new key was sent
+// under it.
 func newKeyHalf() (*keyHalf, error) {
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
@@ -53,6 +55,7 @@ func (h *keyHalf) cipher(theirs []byte, giver bool) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+// seal and open use a nonce of zeros: the cipher's key is made for this one message and never used again.
 func (h *keyHalf) seal(theirs []byte, raw []byte) ([]byte, error) {
 	aead, err := h.cipher(theirs, true)
 	if err != nil {

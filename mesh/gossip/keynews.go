@@ -20,6 +20,7 @@ type keyNews struct {
 	count int       // changes, none of them more than keyNewsFor after the one before
 }
 
+// note keeps the last change and how many came close together: a warning names the one and tells of a series.
 func (n *keyNews) note(op keyOp, key, by, from string, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -31,6 +31,7 @@ type key struct {
 	aead cipher.AEAD
 }
 
+// newKey takes the key sizes of AES-128, -192 and -256, as memberlist does.
 func newKey(raw []byte) (*key, error) {
 	switch len(raw) {
 	case 16, 24, 32:
@@ -55,6 +56,8 @@ type keyring struct {
 	keys atomic.Pointer[[]*key]
 }
 
+// newKeyring takes the keys in the order of the file: the first one encrypts, all of them decrypt. Readers
+// take the whole list from an atomic pointer, so that a change of keys stops no packet.
 func newKeyring(raw [][]byte) (*keyring, error) {
 	if len(raw) == 0 {
 		return nil, errors.New("a keyring needs at least one key")

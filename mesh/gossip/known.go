@@ -30,6 +30,7 @@ type known struct {
 	saved   time.Time // when they were last written down
 }
 
+// knownMember is a member to look for after a restart or a long cut. The exported fields are saved.
 type knownMember struct {
 	Name string
 	Addr string
@@ -39,6 +40,7 @@ type knownMember struct {
 	met  bool  // it has answered this member. Only those are saved.
 }
 
+// knownFile is what the store keeps under knownKey. Seeds are the addresses that `banmesh join` was given.
 type knownFile struct {
 	Members []knownMember
 	Seeds   []string
@@ -75,6 +77,8 @@ func keeps(met, left bool, ifLeft time.Duration) time.Duration {
 	return keepFailed
 }
 
+// newKnown begins without the remembered members if they cannot be read: one configured member, or one that
+// contacts this one, suffices to find all.
 func newKnown(m *Mesh) *known {
 	k := &known{m: m, wake: make(chan struct{}, 1), members: make(map[string]*knownMember), tried: make(map[string]time.Time), saved: m.started}
 	b, ok := m.set.Meta(knownKey)

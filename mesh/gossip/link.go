@@ -35,6 +35,7 @@ var _ memberlist.Transport = (*link)(nil)
 // busy.
 const receiveBuffer = 4 << 20
 
+// newLink listens on one port for both TCP and UDP, because memberlist advertises one.
 func newLink(bind netip.AddrPort, log *slog.Logger, count *counters) (*link, error) {
 	// The kernel picks a port that is free for TCP, but perhaps not for UDP.
 	tries := 1
@@ -57,6 +58,8 @@ func newLink(bind netip.AddrPort, log *slog.Logger, count *counters) (*link, err
 	return l, nil
 }
 
+// listen takes the TCP port first: if bind's is 0 that decides which one UDP must get. A receive buffer that
+// the kernel makes smaller than asked for is no error.
 func listen(bind netip.AddrPort, log *slog.Logger, count *counters) (*link, error) {
 	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(bind))
 	if err != nil {
@@ -77,6 +80,8 @@ func listen(bind netip.AddrPort, log *slog.Logger, count *counters) (*link, erro
 	}, nil
 }
 
+// readPackets blocks while its reader is slow: then the kernel's buffer fills and drops, which gossip is made
+// to survive, instead of this process growing.
 func (l *link) readPackets() {
 	defer l.wg.Done()
 	buf := make([]byte, 64<<10)
@@ -108,6 +113,7 @@ func (l *link) readPackets() {
 	}
 }
 
+// accept runs until the listener is closed; any other error is taken to pass.
 func (l *link) accept() {
 	defer l.wg.Done()
 	for {
@@ -134,6 +140,8 @@ func (l *link) accept() {
 	}
 }
 
+// FinalAdvertiseAddr is memberlist's question which address to spread. An unspecified bind address is
+// replaced by one that others may reach.
 func (l *link) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 	if ip != "" {
 		a, err := netip.ParseAddr(ip)
@@ -192,6 +200,7 @@ func reachable() (netip.Addr, error) {
 	return best, nil
 }
 
+// WriteTo is for packets; the time returned is when it was sent, by which memberlist measures round trips.
 func (l *link) WriteTo(b []byte, addr string) (time.Time, error) {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -220,6 +229,7 @@ func (l *link) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 }
 
+// Shutdown returns when both readers have ended. It may be called more than once.
 func (l *link) Shutdown() error {
 	l.once.Do(func() {
 		close(l.done)

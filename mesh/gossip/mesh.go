@@ -175,6 +175,9 @@ func (m *Mesh) listConfig(advertise string, port int) *memberlist.Config {
 	return mc
 }
 
+// start finds the address, looks whether the name is taken, joins memberlist and starts the loops, in that
+// order: until the name is known to be free nobody must hear of this member. On an error the caller closes
+// what was opened.
 func (m *Mesh) start(ctx context.Context) error {
 	advertise, advertisePort := "", 0
 	switch {
@@ -349,6 +352,8 @@ func (m *Mesh) Leave(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// sayLeaving tells everybody straight away that this member leaves for good. memberlist's own message cannot
+// be told from a death.
 func (m *Mesh) sayLeaving() {
 	b := m.wire.envelope(encode(kindLeaving, leavingMsg{From: m.cfg.Name, Run: m.run}))
 	for _, t := range m.table.others() {

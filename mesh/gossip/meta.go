@@ -19,12 +19,14 @@ const metaVersion = 1
 
 var errMeta = errors.New("unreadable member data")
 
+// encode reuses the frame's encoder and puts its own version where the kind of a frame would be.
 func (m nodeMeta) encode() []byte {
 	b := encode(0, m)
 	b[1] = metaVersion
 	return b[1:]
 }
 
+// decodeMeta bounds and cleans what is shown: it comes from another member and ends up on terminals.
 func decodeMeta(b []byte) (nodeMeta, error) {
 	var m nodeMeta
 	if len(b) < 2 || b[0] != metaVersion {

@@ -11,12 +11,15 @@ import (
 	"banmesh/mesh/packed"
 )
 
+// whoInfo asks whether some member has a name, before this one takes it.
 type whoInfo struct {
 	From string
 	Name string
 	Run  uint64
 }
 
+// holderInfo tells what the asked member knows. Its own name and run are in it, so that the asker recognises
+// itself.
 type holderInfo struct {
 	From string
 	Run  uint64
@@ -44,6 +47,7 @@ func (m *Mesh) who(ctx context.Context, addr, name string, timeout time.Duration
 	return h, nil
 }
 
+// serveWho answers from the table, without asking anybody else: the asker asks several.
 func (m *Mesh) serveWho(s *messages, payload []byte, from string) {
 	var w whoInfo
 	// The asker may have our own name: that is what it wants to find out.

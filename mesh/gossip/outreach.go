@@ -30,6 +30,7 @@ const (
 	maxOpen            = 2 * maxKnown
 )
 
+// newOutreach takes every host for a stranger until Mesh says which members have answered.
 func newOutreach() outreach {
 	return outreach{
 		answered: func(string) bool { return false },

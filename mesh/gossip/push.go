@@ -27,6 +27,8 @@ type pusher struct {
 	repeats [2]time.Time
 }
 
+// newPusher gives relaying a pace of its own: what others ask this member to pass on must not delay its own
+// bans.
 func newPusher(m *Mesh) *pusher {
 	return &pusher{
 		m: m, wake: make(chan struct{}, 1),
@@ -35,6 +37,7 @@ func newPusher(m *Mesh) *pusher {
 	}
 }
 
+// announce says that the own log has grown. It never blocks, and several calls before the loop looks are one.
 func (p *pusher) announce() {
 	select {
 	case p.wake <- struct{}{}:
@@ -42,6 +45,8 @@ func (p *pusher) announce() {
 	}
 }
 
+// loop owns the pusher's state. Nothing is queued: the own log itself is what is pending, from p.sent to its
+// head.
 func (p *pusher) loop() {
 	// Records from before the start, if any, are left to anti-entropy.
 	p.sent = p.m.set.Head().Seq
@@ -151,6 +156,7 @@ func (p *pusher) tell(head store.Head, to []target) {
 	}
 }
 
+// untilRepeat returns when the head is to be sent again, an hour if not at all.
 func (p *pusher) untilRepeat() time.Duration {
 	d := time.Hour
 	for _, at := range p.repeats {
@@ -196,6 +202,7 @@ func (p *pusher) repeat() {
 	}
 }
 
+// sleep returns false when the mesh ends.
 func (p *pusher) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return p.m.ctx.Err() == nil
@@ -210,6 +217,7 @@ func (p *pusher) sleep(d time.Duration) bool {
 	}
 }
 
+// sample draws n targets without repetition; all is left as it is, because the table shares it.
 func (m *Mesh) sample(all []target, n int) []target {
 	if n >= len(all) {
 		return all

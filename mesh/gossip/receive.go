@@ -162,6 +162,8 @@ func (m *Mesh) replyAddr(name, from string) string {
 	return from
 }
 
+// pushed takes records in and, if some before them are missing, waits for a moment before it asks: they are
+// often just behind, by another relay.
 func (m *Mesh) pushed(msg pushMsg, from string) {
 	merged, ok := m.merge(msg.Chunk, from)
 	if !ok {
@@ -173,6 +175,8 @@ func (m *Mesh) pushed(msg pushMsg, from string) {
 	}
 }
 
+// merge is the one way of others' records into the store. What the store cannot decode is counted against the
+// host it came from.
 func (m *Mesh) merge(chunk []byte, from string) (store.Merged, bool) {
 	merged, err := m.set.Merge(chunk)
 	if err != nil {
@@ -189,6 +193,8 @@ func (m *Mesh) merge(chunk []byte, from string) (store.Merged, bool) {
 	return merged, true
 }
 
+// headsTold asks at once for what a head shows to be missing: the push that brought it is lost, or it would
+// be here.
 func (m *Mesh) headsTold(msg headsMsg, from string) {
 	if len(msg.Heads) > maxHeads {
 		m.refuse(from, "too many heads")
@@ -216,6 +222,8 @@ type recentHeads struct {
 	heads map[store.LogID]recentHead
 }
 
+// recentHead is how far a log was pushed lately. Where two sets differ, telling these usually repairs it
+// without an exchange.
 type recentHead struct {
 	seq uint64
 	at  time.Time
@@ -226,6 +234,7 @@ const (
 	maxRecents = 256
 )
 
+// note leaves logs beyond maxRecents out; the root shows what is missing of those.
 func (r *recentHeads) note(log store.LogID, seq uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

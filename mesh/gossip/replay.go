@@ -73,6 +73,8 @@ type side struct {
 	ahead *window // nil until a counter was ahead of the time
 }
 
+// window remembers which packets of one sender's run were seen, as IPsec does (RFC 4303 section 3.4.3): older
+// ones than the window holds are dropped.
 type window struct {
 	newest uint64
 	seen   [windowSize / 64]uint64 // by counter modulo windowSize

@@ -263,6 +263,8 @@ func (m *Mesh) askKey(ctx context.Context, ring *keyring, call keyCall, raw []by
 	return answer.Names, err
 }
 
+// keyAnswer checks who answers: with a stale address another member may be there, whose keyring says nothing
+// about the one that was asked.
 func (m *Mesh) keyAnswer(s *messages, name string) (keyReply, error) {
 	var a keyReply
 	err := s.expect(kindKeyReply, 4, &a)
@@ -279,6 +281,8 @@ func (m *Mesh) keyAnswer(s *messages, name string) (keyReply, error) {
 	return a, nil
 }
 
+// serveKey answers with the names of the keys that are held afterwards, also after a refusal, so that the
+// caller need not ask again. It never sends a key.
 func (m *Mesh) serveKey(s *messages, payload []byte, from string) {
 	var k keyCall
 	if !m.read(payload, 4, &k, &k.From, from) {

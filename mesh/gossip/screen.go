@@ -50,6 +50,7 @@ const (
 	maxValue = 2 << 10
 )
 
+// The types here mirror memberlist's own, which are unexported, with the names that its encoding uses.
 type mlAccusation struct {
 	Incarnation uint32
 	Node        string
@@ -135,6 +136,8 @@ func screenPacket(b []byte, from string, drop func(reason string)) []byte {
 	return append(out, bytes.Join(kept, nil)...)
 }
 
+// compoundParts splits memberlist's compound message: a count in one byte, two bytes of length for each part,
+// the parts. ok is false if anything is cut short.
 func compoundParts(b []byte) (parts [][]byte, ok bool) {
 	if len(b) < 1 {
 		return nil, false
@@ -253,6 +256,8 @@ func (s *screenedConn) Read(b []byte) (int, error) {
 	return 0, io.EOF // nothing may follow the message
 }
 
+// screen reads the one message that memberlist will read from the stream, and keeps what it has checked in
+// ready for it. What is not known to be harmless ends the stream.
 func (s *screenedConn) screen() error {
 	kind, err := s.in.ReadByte()
 	if err != nil {

@@ -84,6 +84,8 @@ func (b *seedBook) note(seed string, err error) {
 	b.failed[seed] = err
 }
 
+// trouble returns why a seed could not be reached, nil once it has answered in this run: that it is silent
+// now is then said of the member.
 func (b *seedBook) trouble(seed string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,6 +146,7 @@ type knocks struct {
 	last map[string]knock
 }
 
+// knock is the last attempt of a host whose packets cannot be opened.
 type knock struct {
 	at  time.Time
 	err error
@@ -155,6 +158,8 @@ const (
 	maxKnocks = 64
 )
 
+// note remembers hosts that seem to want to join with another key or label, so that both operators are told.
+// A host beyond maxKnocks is left out rather than one that is known.
 func (k *knocks) note(from string, err error) {
 	// A port scanner speaks no gossip and is no router that wants to join.
 	if !errors.Is(err, errNoKey) && !errors.Is(err, errUnsealed) && !errors.Is(err, errLabel) {

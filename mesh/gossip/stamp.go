@@ -26,6 +26,7 @@ const (
 
 var errStamp = errors.New("not a stamp")
 
+// encode takes 31 bytes, as it is in every answer to a probe. Of the time 48 bits suffice, in ms.
 func (s stamp) encode() []byte {
 	b := make([]byte, 0, stampSize)
 	b = append(b, stampVersion)

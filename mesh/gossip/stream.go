@@ -25,12 +25,16 @@ const (
 	maxRecord   = 16 << 10
 )
 
+// helloMsg is the first thing on a stream in each direction. Both random parts go into the keys, so a
+// recorded stream cannot be played again.
 type helloMsg struct {
 	mode   byte
 	random [helloRandom]byte
 	label  string
 }
 
+// writeHello sends the label only in the clear: with a key, it is part of what the keys are derived from
+// instead.
 func writeHello(w io.Writer, mode byte, label string) ([helloRandom]byte, error) {
 	var random [helloRandom]byte
 	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
@@ -44,6 +48,8 @@ func writeHello(w io.Writer, mode byte, label string) ([helloRandom]byte, error)
 	return random, err
 }
 
+// readHello reads the first byte alone: a scanner of another protocol is told apart by it, and the rest would
+// make it wait.
 func readHello(r io.Reader) (h helloMsg, err error) {
 	var b [2 + helloRandom + 1]byte
 	if _, err := io.ReadFull(r, b[:1]); err != nil {
@@ -93,6 +99,8 @@ type direction struct {
 	buf     []byte
 }
 
+// newSecureConn has a key for each direction, named after who sends: a message sent back to its sender does
+// not open.
 func newSecureConn(c net.Conn, ring *keyring, label string, client, server [helloRandom]byte, isClient bool, count *counters) *secureConn {
 	s := &secureConn{Conn: c, ring: ring, label: label, count: count}
 	s.salt = append(append(s.salt, client[:]...), server[:]...)
@@ -170,6 +178,7 @@ func acceptStream(c net.Conn, ring *keyring, label string, timeout time.Duration
 	return s, channel[0], c.SetDeadline(time.Time{})
 }
 
+// derive makes a direction's key by HKDF (RFC 5869) from the gossip key, the two random parts and the label.
 func (s *secureConn) derive(d *direction, k *key) (cipher.AEAD, error) {
 	secret, err := hkdf.Key(sha256.New, k.raw, s.salt, "banmesh stream "+d.name+" "+s.label, 32)
 	if err != nil {
@@ -287,6 +296,7 @@ func (s *secureConn) nextRecord(d *direction) error {
 	return errNoKey
 }
 
+// Close frees the slot of the stream once, however often memberlist closes it.
 func (s *secureConn) Close() error {
 	err := s.Conn.Close()
 	s.closeOnce.Do(func() {
@@ -307,6 +317,7 @@ type limitedConn struct {
 
 var errTooMuch = errors.New("the peer sent more than a stream of this kind may carry")
 
+// Read ends the stream when its bound is used up, so that memberlist cannot be made to read without end.
 func (l *limitedConn) Read(b []byte) (int, error) {
 	if l.left <= 0 {
 		l.drop()

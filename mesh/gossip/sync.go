@@ -116,6 +116,7 @@ func (s *syncer) observe(name string, st stamp) {
 	}
 }
 
+// has reports whether an exchange with that member has completed in this run.
 func (s *syncer) has(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

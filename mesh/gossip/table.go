@@ -48,6 +48,7 @@ const (
 	newcomersBurst = 1024
 )
 
+// newTable begins with this member alone. Mesh replaces every by the interval of memberlist's probes.
 func newTable(self string) *table {
 	t := &table{self: self, every: time.Second, all: make(map[string]*peer)}
 	t.refresh()
@@ -275,6 +276,7 @@ func (t *table) member(p *peer) Member {
 	return m
 }
 
+// members returns copies. drift is by how much this clock was corrected since the skews were measured.
 func (t *table) members(drift time.Duration) []Member {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -44,6 +44,8 @@ func (t *timers) after(d time.Duration, f func()) bool {
 	return true
 }
 
+// stop also keeps later timers from being set, so nothing starts after the mesh has ended. A function that
+// runs already is not waited for here.
 func (t *timers) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

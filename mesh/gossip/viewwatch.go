@@ -22,6 +22,8 @@ const (
 	viewPause = 4 * time.Second
 )
 
+// look compares another member's digest of who is alive with the own one. A lasting difference is settled by
+// a push/pull, which memberlist would make by itself only much later.
 func (v *viewWatch) look(m *Mesh, name string, digest uint32) {
 	now := time.Now()
 	v.mu.Lock()

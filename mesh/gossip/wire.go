@@ -84,6 +84,8 @@ type wire struct {
 
 var _ memberlist.NodeAwareTransport = (*wire)(nil)
 
+// newWire answers the questions about members with no until Mesh puts its own answers in place, which it does
+// before start.
 func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.Logger, count *counters) *wire {
 	return &wire{
 		inner: inner, ring: ring, label: label, log: log, count: count,
@@ -108,6 +110,7 @@ func (w *wire) start() {
 	go w.pumpStreams()
 }
 
+// pumpPackets is one goroutine: packets of one sender keep their order as far as the network kept it.
 func (w *wire) pumpPackets() {
 	defer w.wg.Done()
 	for {
@@ -185,6 +188,8 @@ func (w *wire) unopened(from string, err error) {
 	w.refuse(from, dropReason(err), "detail", err.Error())
 }
 
+// pumpStreams gives each stream a slot before it is greeted. A stream without one is closed rather than
+// queued: an attacker who opens many would keep the members' waiting behind them.
 func (w *wire) pumpStreams() {
 	defer w.wg.Done()
 	for {
@@ -307,6 +312,8 @@ func (w *wire) WriteTo(b []byte, addr string) (time.Time, error) {
 	return w.send(&envelope{w: w, channel: chanMembers, payload: b}, addr)
 }
 
+// WriteToAddress also tells Mesh whom memberlist probes, so that a member that stops answering shows before
+// it is declared dead.
 func (w *wire) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
 	if isPing(b) {
 		w.probed(addr.Name)
@@ -326,6 +333,8 @@ func isPing(b []byte) bool {
 func (w *wire) PacketCh() <-chan *memberlist.Packet { return w.packets }
 func (w *wire) StreamCh() <-chan net.Conn           { return w.streams }
 
+// DialTimeout opens a stream for memberlist, screened like one that comes in: the member at the other end is
+// believed no more.
 func (w *wire) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	c, err := w.open(addr, chanMembers, w.ring, timeout)
 	if err != nil {
@@ -387,6 +396,7 @@ func (g *greeting) enter(host string) (known bool, refused string) {
 	return known, ""
 }
 
+// leave is called when the greeting is over, with a key or without.
 func (g *greeting) leave(host string, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -432,6 +442,8 @@ type onceEach struct {
 
 const maxOnceEach = 1024
 
+// first reports whether the key is new. Beyond maxOnceEach nothing is: a warning that is left out does no
+// harm, a log that is filled does.
 func (o *onceEach) first(key string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
