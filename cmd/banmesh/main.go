@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	keepSecrets()
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 

@@ -144,7 +144,8 @@ func TestKeysAreRotatedWhileBansFlow(t *testing.T) {
 		if w := m.KeyNews(); w != "" {
 			t.Errorf("the member whose operator changed the keys warns of it: %q", w)
 		}
-		if w := nd.mesh.KeyNews(); !strings.Contains(w, "3 times") || !strings.Contains(w, "remove of "+nameOf(t, old)+" by "+fl.nodes[0].name) {
+		if w := nd.mesh.KeyNews(); !strings.Contains(w, "3 times") || !strings.Contains(w, "remove of "+nameOf(t, old)+" by "+fl.nodes[0].name) ||
+			!strings.Contains(w, "use of "+nameOf(t, fresh)) || !strings.Contains(w, "install of "+nameOf(t, fresh)) {
 			t.Errorf("another member says of it: %q", w)
 		}
 		time.Sleep(keyNewsFor + time.Minute)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -144,6 +146,35 @@ func TestSecretsStayInTheirFiles(t *testing.T) {
 		}
 	}
 	hidden.absentFrom(t, "what the command of alerts gets", fileText(t, told))
+}
+
+// TestACrashTellsNoKey: an agent that systemd's watchdog kills, or an operator with SIGQUIT, writes its stacks to the journal, and
+// its memory nowhere, whatever the limits and GOTRACEBACK say.
+func TestACrashTellsNoKey(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGABRT, syscall.SIGQUIT} {
+		a := newAgent(t, "router1", keyed(t, ""))
+		a.wrap = []string{"sh", "-c", `ulimit -c unlimited; export GOTRACEBACK=crash; exec "$0" "$@"`}
+		a.start()
+		limits := fileText(t, fmt.Sprintf("/proc/%d/limits", a.cmd.Process.Pid))
+		if _, line, _ := strings.Cut(limits, "Max core file size"); !strings.HasPrefix(strings.TrimSpace(line), "0 ") {
+			t.Errorf("an agent writes core files:\n%s", limits)
+		}
+		if err := a.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 20*time.Second, "the agent to end", a.hasEnded)
+		if status, ok := a.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.CoreDump() {
+			t.Errorf("%v leaves a core", signal)
+		}
+		log := a.readLog()
+		if !strings.Contains(log, "goroutine ") {
+			t.Fatalf("%v: no stacks are in the log: the test proves nothing", signal)
+		}
+		secrets{
+			"the key": base64.StdEncoding.EncodeToString(meshKey), "words of the key": "707070707070707", "bytes of the key": string(meshKey[:8]),
+		}.absentFrom(t, "the log", log)
+	}
 }
 
 // follow runs a command that goes on; what is returned ends it and gives what it

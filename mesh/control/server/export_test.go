@@ -8,3 +8,10 @@ const (
 	ConnsPerUser = connsPerUser
 	CallsPerUser = callsPerUser
 )
+
+// Users is of how many users something is kept.
+func (s *Server) Users() int {
+	s.users.mu.Lock()
+	defer s.users.mu.Unlock()
+	return len(s.users.of)
+}

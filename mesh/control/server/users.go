@@ -29,7 +29,9 @@ type users struct {
 	open map[net.Conn]*caller
 }
 
+// caller is kept while a connection of its user is open, which outlasts its calls.
 type caller struct {
+	uid   uint32
 	conns int
 	full  bool          // connections were refused since there was room last
 	calls chan struct{} // holds one for each call that is worked on
@@ -45,7 +47,7 @@ func isExempt(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
 func (u *users) caller(uid uint32) *caller {
 	one := u.of[uid]
 	if one == nil {
-		one = &caller{calls: make(chan struct{}, callsPerUser)}
+		one = &caller{uid: uid, calls: make(chan struct{}, callsPerUser)}
 		u.of[uid] = one
 	}
 	return one
@@ -77,6 +79,9 @@ func (u *users) connState(c net.Conn, state http.ConnState) {
 			delete(u.open, c)
 			one.conns--
 			one.full = one.full && one.conns > connsPerUser/2
+			if one.conns == 0 {
+				delete(u.of, one.uid)
+			}
 		}
 	}
 }
@@ -90,11 +95,14 @@ func (u *users) turn(next http.Handler) http.Handler {
 			return
 		}
 		u.mu.Lock()
-		calls := u.caller(cred.UID).calls
+		one := u.of[cred.UID]
 		u.mu.Unlock()
+		if one == nil {
+			return // its connection is closed already
+		}
 		select {
-		case calls <- struct{}{}:
-			defer func() { <-calls }()
+		case one.calls <- struct{}{}:
+			defer func() { <-one.calls }()
 			next.ServeHTTP(w, r)
 		case <-r.Context().Done():
 		}

@@ -19,12 +19,18 @@ import (
 // serveBounded is serve for a caller who is bounded although the test runs as root, if bounded is set.
 func serveBounded(t *testing.T, agent server.Agent, bounded bool) (socket string) {
 	t.Helper()
+	_, socket = serverOf(t, agent, bounded)
+	return socket
+}
+
+func serverOf(t *testing.T, agent server.Agent, bounded bool) (s *server.Server, socket string) {
+	t.Helper()
 	socket = filepath.Join(t.TempDir(), "s")
 	ln, err := server.Listen(socket, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(server.Config{Agent: agent, Logger: slog.New(slog.DiscardHandler)})
+	s, err = server.New(server.Config{Agent: agent, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +46,22 @@ func serveBounded(t *testing.T, agent server.Agent, bounded bool) (socket string
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return socket
+	return s, socket
+}
+
+// TestNothingIsKeptOfUsersWhoAreGone: a host may have any number of users, who all come once.
+func TestNothingIsKeptOfUsersWhoAreGone(t *testing.T) {
+	s, socket := serverOf(t, &stub{status: func(context.Context) (control.Status, error) { return control.Status{Name: "router1"}, nil }}, true)
+	c := ask(t, socket, "GET "+control.PathStatus+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := io.ReadFull(c, make([]byte, 12)); err != nil || s.Users() != 1 {
+		t.Fatalf("%v; of %d users something is kept, want 1", err, s.Users())
+	}
+	c.Close()
+	for deadline := time.Now().Add(20 * time.Second); s.Users() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("of %d users something is kept after they have gone", s.Users())
+		}
+	}
 }
 
 func ask(t *testing.T, socket, request string) net.Conn {
