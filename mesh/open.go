@@ -310,7 +310,7 @@ func (a *Agent) openHTTP(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.watchers.page, err = page.New(page.Config{Agent: a, Logger: a.log, Now: a.clock.now})
+	a.watchers.page, err = page.New(page.Config{Agent: a, Logger: a.log, Now: a.clock.now, Most: a.cfg.Limits.LivePerOrigin})
 	if err != nil {
 		return err
 	}

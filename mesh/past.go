@@ -90,9 +90,7 @@ func (a *Agent) Stats(_ context.Context, q control.StatsQuery) (control.Stats, e
 		s.Routers = append(s.Routers, control.NamedShare{Name: c.Name, Share: share(c.Live, c.Past)})
 	}
 	for _, n := range sums.Networks {
-		net := control.NetShare{Prefix: n.Prefix.String(), Share: share(n.Live, n.Past)}
-		net.ASN, net.ASName, net.Country = places.Of(n.Prefix.Addr())
-		s.Networks = append(s.Networks, net)
+		s.Networks = append(s.Networks, control.NetShare{Prefix: n.Prefix.String(), Share: share(n.Live, n.Past), Place: places.Of(n.Prefix.Addr())})
 	}
 	for _, r := range sums.Repeaters {
 		s.Repeaters = append(s.Repeaters, control.Repeater{Prefix: r.Prefix.String(), Times: r.Times, Live: r.Live, Last: control.Time(r.Last)})

@@ -134,6 +134,11 @@ func TestStatsNameSystemsAndCountries(t *testing.T) {
 	if n := s.Networks[0]; n.Prefix != "203.0.113.0/24" || n.ASN != 64500 || n.Country != "DE" {
 		t.Errorf("the first network %+v", n)
 	}
+	for of, want := range map[string]string{"203.0.113.7/32": "AS64500 Example Net, DE", "203.0.113.200/32": "DE", "198.51.100.0/24": "AS64501", "192.0.2.1/32": ""} {
+		if w, err := a.Why(t.Context(), netip.MustParsePrefix(of)); err != nil || w.Place.Words() != want {
+			t.Errorf("%s belongs to %q, error %v, want %q", of, w.Place.Words(), err, want)
+		}
+	}
 }
 
 type mmdbMap map[string]any

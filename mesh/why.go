@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"banmesh/mesh/control"
+	"banmesh/mesh/geo"
 	"banmesh/store"
 )
 
@@ -53,6 +54,9 @@ func (a *Agent) Why(_ context.Context, p netip.Prefix) (control.Why, error) {
 	if w.Effective && !w.Committed {
 		w.WaitsForQuorum = a.lead.quorum.WaitFor(p)
 	}
+	places := geo.Open(*a.past.geo.Load())
+	defer places.Close()
+	w.Place = places.Of(p.Addr())
 	return w, nil
 }
 

@@ -256,7 +256,7 @@ func (a *fakeAgent) Stats(ctx context.Context, q control.StatsQuery) (control.St
 	return control.Stats{
 		Time: 1767225600000, From: 1767139200000, Bans: share, Lifts: 1, Expired: 1, Distinct: 1,
 		Jails: []control.NamedShare{{Name: "sshd", Share: share}}, Routers: []control.NamedShare{{Name: "router1", Share: share}},
-		Networks:  []control.NetShare{{Prefix: "203.0.113.0/24", Share: share, ASN: 64500, ASName: "Example", Country: "DE"}},
+		Networks:  []control.NetShare{{Prefix: "203.0.113.0/24", Share: share, Place: control.Place{ASN: 64500, ASName: "Example", Country: "DE"}}},
 		Repeaters: []control.Repeater{{Prefix: "203.0.113.7/32", Times: 3, Live: true, Last: 1767225600000}},
 		Days:      []control.DayCount{{Day: "2025-12-31", Bans: 2, Lifts: 1, Expired: 1}, {Day: "2026-01-01", Bans: 1}},
 		ASNs:      []control.ASNShare{{ASN: 64500, Name: "Example", Share: share}},

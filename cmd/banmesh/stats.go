@@ -63,7 +63,7 @@ func (c *console) printStats(s control.Stats) error {
 	networks := &table{}
 	networks.head(networkColumns(s.Networks)...)
 	for _, n := range s.Networks {
-		networks.row(append(append([]cell{{text: n.Prefix}}, shares(n.Share)...), cell{text: system(n.ASN, n.ASName)}, cell{text: n.Country})...)
+		networks.row(append(append([]cell{{text: n.Prefix}}, shares(n.Share)...), cell{text: n.System()}, cell{text: n.Country})...)
 	}
 	repeaters := &table{}
 	repeaters.head("REPEATER", "TIMES", "LAST", "NOW")
@@ -82,7 +82,7 @@ func (c *console) printStats(s control.Stats) error {
 	systems := &table{}
 	systems.head("AS", "OFFENCES", "LIVE", "OVER")
 	for _, a := range s.ASNs {
-		systems.row(append([]cell{{text: system(a.ASN, a.Name)}}, shares(a.Share)...)...)
+		systems.row(append([]cell{{text: control.Place{ASN: a.ASN, ASName: a.Name}.System()}}, shares(a.Share)...)...)
 	}
 	for _, t := range []*table{named("JAIL", s.Jails), named("ROUTER", s.Routers), networks, repeaters, systems, named("COUNTRY", s.Countries), days} {
 		if len(t.rows) < 2 {
@@ -99,19 +99,8 @@ func (c *console) printStats(s control.Stats) error {
 // networkColumns leaves out the databases' columns where there is nothing in them.
 func networkColumns(all []control.NetShare) []string {
 	head := []string{"NETWORK", "OFFENCES", "LIVE", "OVER"}
-	if slices.ContainsFunc(all, func(n control.NetShare) bool { return n.ASN != 0 || n.ASName != "" || n.Country != "" }) {
+	if slices.ContainsFunc(all, func(n control.NetShare) bool { return n.Place != control.Place{} }) {
 		head = append(head, "AS", "COUNTRY")
 	}
 	return head
-}
-
-// system words an autonomous system, "" where it is not known.
-func system(asn uint32, name string) string {
-	if asn == 0 {
-		return name
-	}
-	if name == "" {
-		return fmt.Sprintf("AS%d", asn)
-	}
-	return fmt.Sprintf("AS%d %s", asn, name)
 }

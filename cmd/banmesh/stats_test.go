@@ -14,7 +14,7 @@ func TestStatsHaveColumnsForWhatIsKnown(t *testing.T) {
 		want     bool
 	}{
 		{[]control.NetShare{{Prefix: "203.0.113.0/24"}}, false},
-		{[]control.NetShare{{Prefix: "203.0.113.0/24"}, {Prefix: "198.51.100.0/24", Country: "DE"}}, true},
+		{[]control.NetShare{{Prefix: "203.0.113.0/24"}, {Prefix: "198.51.100.0/24", Place: control.Place{Country: "DE"}}}, true},
 	} {
 		var out bytes.Buffer
 		if err := newConsole(nil, &out, nil, func(string) string { return "" }).printStats(control.Stats{Networks: tt.networks}); err != nil {

@@ -40,6 +40,9 @@ func whyCommand(c *console) *cli.Command {
 
 func (c *console) printWhy(y control.Why, without bool) error {
 	fmt.Fprintf(c.out, "%s %s\n", c.paint(bold, y.IP), c.verdict(y, without))
+	if place := y.Place.Words(); place != "" {
+		fmt.Fprintf(c.out, "  belongs to: %s\n", place)
+	}
 	if len(y.Bans) > 0 {
 		t := &table{}
 		t.head("  BAN OF", "BY", "JAIL", "START", "UNTIL", "FAILURES", "STATE", "REASON")

@@ -175,9 +175,27 @@ type NamedShare struct {
 type NetShare struct {
 	Prefix string `json:"prefix"`
 	Share
+	Place
+}
+
+// Place says to whom an address belongs, as far as the operator's databases know.
+type Place struct {
 	ASN     uint32 `json:"asn,omitempty"`
 	ASName  string `json:"as_name,omitempty"`
 	Country string `json:"country,omitempty"`
+}
+
+// System names the autonomous system, "" if it is not known.
+func (p Place) System() string {
+	if p.ASN == 0 {
+		return p.ASName
+	}
+	return strings.TrimSpace(fmt.Sprintf("AS%d %s", p.ASN, p.ASName))
+}
+
+// Words names the system and the country, "" if neither is known.
+func (p Place) Words() string {
+	return strings.Trim(p.System()+", "+p.Country, ", ")
 }
 
 // ASNShare is the share of an autonomous system.

@@ -50,6 +50,7 @@ type Why struct {
 	Lifts              []WhyLift     `json:"lifts"`
 	Allows             []Allow       `json:"allows"`
 	NeverBans          []WhyNeverBan `json:"never_bans"`
+	Place                            // of the address, or of the network's first one
 }
 
 // WhyBan is one record that covers the queried address, live or not.

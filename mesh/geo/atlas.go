@@ -124,15 +124,15 @@ func (p *Atlas) land(a netip.Addr) *control.NamedShare {
 	})
 }
 
-// Of says where an address belongs, as far as it is known.
-func (p *Atlas) Of(a netip.Addr) (asn uint32, name, country string) {
+// Of says where an address belongs.
+func (p *Atlas) Of(a netip.Addr) (place control.Place) {
 	if s := p.system(a); s != nil {
-		asn, name = s.ASN, s.Name
+		place.ASN, place.ASName = s.ASN, s.Name
 	}
 	if s := p.land(a); s != nil {
-		country = s.Name
+		place.Country = s.Name
 	}
-	return asn, name, country
+	return place
 }
 
 // Each counts a network; nil where there is no database.

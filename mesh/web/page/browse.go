@@ -96,6 +96,7 @@ type bansPage struct {
 	*view
 	Filter  filter
 	Heads   []columnHead
+	Orders  []order // what the form offers, where a phone has no room for all heads
 	Rows    []banRow
 	Total   int
 	From    int // the number of the first row
@@ -109,6 +110,12 @@ type columnHead struct {
 	Text, Link string
 	Sorted     string // the value of aria-sort
 	Class      string
+}
+
+// order is one order of the list.
+type order struct {
+	Sort, Text string
+	Chosen     bool
 }
 
 type pageLink struct {
@@ -128,14 +135,14 @@ type banRow struct {
 }
 
 // sortable lists the columns that can order the list, and how the table marks them.
-var sortable = []struct{ text, sort, sorted, class string }{
-	{"Address", "prefix", "ascending", ""},
-	{"Routers", "routers", "descending", ""},
-	{"Jails", "jail", "ascending", ""},
-	{"Failures", "failures", "descending", "right spare"},
-	{"Banned", "start", "descending", "spare"},
-	{"Ends", "until", "ascending", "spare"},
-	{"State", "", "", "spare"},
+var sortable = []struct{ text, sort, order, sorted, class string }{
+	{"Address", "prefix", "by address", "ascending", ""},
+	{"Routers", "routers", "most routers first", "descending", ""},
+	{"Jails", "jail", "by jail", "ascending", ""},
+	{"Failures", "failures", "most failures first", "descending", "right spare"},
+	{"Banned", "start", "newest first", "descending", "spare"},
+	{"Ends", "until", "first to end", "ascending", "spare"},
+	{"State", "", "", "", "spare"},
 }
 
 // serveBans serves one page of the list of bans.
@@ -149,6 +156,7 @@ func (p *Page) serveBans(w http.ResponseWriter, r *http.Request) {
 			if f.Sort == c.sort || f.Sort == "" && c.sort == "prefix" {
 				h.Sorted = c.sorted
 			}
+			b.Orders = append(b.Orders, order{c.sort, c.order, h.Sorted != ""})
 		}
 		b.Heads = append(b.Heads, h)
 	}

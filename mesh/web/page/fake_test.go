@@ -143,7 +143,7 @@ func newPage(t testing.TB, f *fake) *Page {
 // idlePage does not run.
 func idlePage(t testing.TB, f *fake) *Page {
 	t.Helper()
-	p, err := New(Config{Agent: f, Logger: slog.New(slog.DiscardHandler)})
+	p, err := New(Config{Agent: f, Logger: slog.New(slog.DiscardHandler), Most: 200_000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,7 @@ type Config struct {
 	Agent  agent
 	Logger *slog.Logger
 	Now    func() time.Time // nil is time.Now
+	Most   int              // live bans that count of one router, 0: all
 }
 
 // Page answers GET and HEAD of "/", of the pages "/bans", "/address", "/router", "/stats", "/allows", "/warnings",
@@ -57,6 +58,7 @@ type Page struct {
 	agent  agent
 	log    *slog.Logger
 	now    func() time.Time
+	most   int
 	html   *template.Template
 	assets *assets
 	routes http.Handler
@@ -84,7 +86,7 @@ func New(cfg Config) (*Page, error) {
 		cfg.Now = time.Now
 	}
 	p := &Page{
-		agent: cfg.Agent, log: cfg.Logger, now: cfg.Now,
+		agent: cfg.Agent, log: cfg.Logger, now: cfg.Now, most: cfg.Most,
 		poked: make(chan struct{}, 1), stopping: make(chan struct{}),
 	}
 	p.timeline.begin(p.now())

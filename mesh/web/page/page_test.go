@@ -132,7 +132,7 @@ func TestWhatOtherRoutersSayIsShownAndNeverRun(t *testing.T) {
 		f.bans[0].ReasonNotEffective = bad
 		f.past.Events = []control.Past{{Event: bad, Prefix: bad, Origin: bad, By: bad, Jail: bad, Reason: bad}}
 		named := []control.NamedShare{{Name: bad}}
-		f.stats = control.Stats{Jails: named, Routers: named, Networks: []control.NetShare{{Prefix: bad, ASName: bad}}, Repeaters: []control.Repeater{{Prefix: bad}}, Unplaced: bad}
+		f.stats = control.Stats{Jails: named, Routers: named, Networks: []control.NetShare{{Prefix: bad, Place: control.Place{ASName: bad}}}, Repeaters: []control.Repeater{{Prefix: bad}}, Unplaced: bad}
 		all := text(t, p, "/?why=203.0.113.7") + text(t, p, "/allows") + text(t, p, "/warnings") + text(t, p, "/stats")
 		name := url.QueryEscape(bad)
 		for _, path := range []string{"/bans?router=" + name + "&jail=" + name + "&q=" + name, "/bans?router=" + name, "/address?of=" + name, "/address?of=203.0.113.7", "/router?name=" + name} {

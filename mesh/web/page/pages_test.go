@@ -57,7 +57,7 @@ func TestAFilterIsPartOfTheAddress(t *testing.T) {
 	if q.Prefix.String() != "10.0.0.0/8" || q.Origin != "router1" || q.Jail != "my jail" || q.Effective == nil || *q.Effective != yes || q.Sort != "start" || q.Offset != 100 || q.Limit != 100 {
 		t.Errorf("the agent was asked for %+v", q)
 	}
-	wants(t, "the filtered list", got, `value="router1"`, `value="my jail"`, `<option value="effective" selected>`, `aria-sort="descending"`,
+	wants(t, "the filtered list", got, `value="router1"`, `value="my jail"`, `<option value="effective" selected>`, `aria-sort="descending"`, `<option value="start" selected>newest first</option>`,
 		`href="/bans?jail=my&#43;jail&amp;page=3&amp;q=10.0.0.0%2F8&amp;router=router1&amp;sort=start&amp;state=effective">Next`)
 	// Another order begins on its first page.
 	wants(t, "the heads", got, `href="/bans?jail=my&#43;jail&amp;q=10.0.0.0%2F8&amp;router=router1&amp;sort=until&amp;state=effective">Ends`)
@@ -93,9 +93,10 @@ func TestARouterHasAPage(t *testing.T) {
 	f := newFake()
 	f.bans = manyBans(30)
 	f.status.Blocked = []string{"router3", "x; reboot"}
+	f.members[1].Seen = control.At(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	p := idlePage(t, f)
 	wants(t, "a name for a shell", text(t, p, "/router?name=x%3B+reboot"), "banmesh revoke --origin &#39;x; reboot&#39; --unblock")
-	wants(t, "the leader", text(t, p, "/router?name=router2"), "leads", "&#43;12 ms", "192.0.2.2:7946", "All 30", `href="/bans?router=router2"`)
+	wants(t, "the leader", text(t, p, "/router?name=router2"), "of at most 200,000", `last heard of <time data-ago datetime="2026-03-01T`, "leads", "&#43;12 ms", "192.0.2.2:7946", "All 30", `href="/bans?router=router2"`)
 	wants(t, "a blocked one", text(t, p, "/router?name=router3"), "none of its bans counts", "banmesh revoke --origin router3 --unblock", "no answer")
 	wants(t, "one that has gone", text(t, p, "/router?name=old"), "No member of the mesh has that name; its bans count until they end")
 	f.bans = nil
@@ -110,7 +111,7 @@ func TestNumbersHaveAPage(t *testing.T) {
 		From: 1_700_000_000_000, Bans: control.Share{Live: 1234, Past: 56789, Total: 58023}, Lifts: 321,
 		Jails:     []control.NamedShare{{Name: "my jail", Share: control.Share{Live: 1000, Past: 2000}}},
 		Routers:   []control.NamedShare{{Name: "router2", Share: control.Share{Live: 7}}},
-		Networks:  []control.NetShare{{Prefix: "203.0.113.0/24", ASName: "EXAMPLE-AS"}},
+		Networks:  []control.NetShare{{Prefix: "203.0.113.0/24", Place: control.Place{ASName: "EXAMPLE-AS"}}},
 		Repeaters: []control.Repeater{{Prefix: "203.0.113.7/32", Times: 12, Last: 1_700_000_000_000}},
 	}
 	p := idlePage(t, f)

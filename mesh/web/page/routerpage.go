@@ -16,13 +16,17 @@ type routerPage struct {
 	Bans    []banRow
 	Total   int
 	Link    string // to the list of all of them
-	Trouble string
+	Most    int    // live bans that a router may make, 0: any number
+
+	Idle     int // those without effect, which a limit or an allow keeps from it
+	IdleLink string
+	Trouble  string
 }
 
 // serveRouter serves the page of one router. A router that has left may still have bans.
 func (p *Page) serveRouter(w http.ResponseWriter, r *http.Request) {
 	v := p.head(r.Context(), "Routers")
-	page := &routerPage{view: v, Asked: asked(r.URL.Query(), "name")}
+	page := &routerPage{view: v, Asked: asked(r.URL.Query(), "name"), Most: p.most}
 	for i := range v.Routers {
 		if v.Routers[i].Name == page.Asked {
 			page.Router = &v.Routers[i]
@@ -30,9 +34,14 @@ func (p *Page) serveRouter(w http.ResponseWriter, r *http.Request) {
 	}
 	page.Blocked = slices.Contains(v.Blocked, page.Asked)
 	page.Link = filter{Router: page.Asked}.link("", "")
+	page.IdleLink = filter{Router: page.Asked}.link("state", stateNotEffective)
 	if page.Asked != "" {
 		var err error
 		page.Bans, page.Total, err = p.rows(r.Context(), control.ListQuery{Origin: page.Asked, Sort: "start", Limit: rowsBeside})
+		if err == nil {
+			effective := false
+			_, page.Idle, err = p.agent.List(r.Context(), control.ListQuery{Origin: page.Asked, Effective: &effective, Limit: 1})
+		}
 		if err != nil {
 			page.Trouble = "The agent does not answer: " + err.Error()
 		}

@@ -169,6 +169,7 @@ type router struct {
 	Skew                string
 	Late                bool  // its clock differs too much from ours
 	Seen                stamp // if it does not answer: when it last did
+	Heard               stamp // how old what is said of it is; not of this router
 }
 
 // skewShown is the clock difference, in milliseconds, from which the page points it out; the status warns from the same.
@@ -180,6 +181,9 @@ func routers(members []control.Member, now time.Time) []router {
 		m := &members[i]
 		out[i] = router{
 			Name: m.Name, Addr: m.Addr, Version: m.Version, Self: m.Self, Leader: m.Leader, State: memberState(m),
+		}
+		if !m.Self {
+			out[i].Heard = stampAt(m.Seen.Time(), now)
 		}
 		if m.State != "alive" {
 			out[i].Seen = stampAt(m.Seen.Time(), now)

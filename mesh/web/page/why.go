@@ -23,8 +23,10 @@ type answer struct {
 	Trouble     string // what is wrong with the query
 	Pill        pill
 	Sentence    string
-	AtConductor string // whether the conductor has it; shown where there is one
+	AtConductor string // whether the conductor has it, without a full stop; shown where there is one
+	Committed   stamp
 	Further     string
+	Place       string // the autonomous system and the country
 	Bans        []foundBan
 	Lifts       []foundLift
 	Allows      []foundAllow
@@ -95,22 +97,21 @@ func readQuestion(query string) (of netip.Prefix, trouble string) {
 }
 
 func (a *answer) fill(why *control.Why, now time.Time) {
-	a.Query = why.IP
+	a.Query, a.Place = why.IP, why.Place.Words()
 	switch {
 	case why.Effective && why.Committed:
 		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned."
 		a.AtConductor = "The conductor has it"
 		if why.CommittedSince != 0 {
-			a.AtConductor += " since " + stampAt(why.CommittedSince.Time(), now).Full
+			a.Committed = stampAt(why.CommittedSince.Time(), now)
 		}
-		a.AtConductor += "."
 	case why.Effective && why.WaitsForQuorum != nil:
 		q := why.WaitsForQuorum
 		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned."
-		a.AtConductor = fmt.Sprintf("The conductor gets it when %d routers have seen it in jail %s; %d have.", q.Needed, q.Jail, q.Seen)
+		a.AtConductor = fmt.Sprintf("The conductor gets it when %d routers have seen it in jail %s; %d have", q.Needed, q.Jail, q.Seen)
 	case why.Effective:
 		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned."
-		a.AtConductor = "The conductor does not have it."
+		a.AtConductor = "The conductor does not have it"
 	case why.Banned:
 		a.Pill, a.Sentence = pill{"warn", "Banned without effect"}, "It is banned, and the ban has no effect: "+why.ReasonNotEffective+"."
 	case why.Known:
