@@ -110,12 +110,16 @@ func TestNumbersHaveAPage(t *testing.T) {
 	f.stats = control.Stats{
 		From: 1_700_000_000_000, Bans: control.Share{Live: 1234, Past: 56789, Total: 58023}, Lifts: 321,
 		Jails:     []control.NamedShare{{Name: "my jail", Share: control.Share{Live: 1000, Past: 2000}}},
-		Routers:   []control.NamedShare{{Name: "router2", Share: control.Share{Live: 7}}},
+		Routers:   []control.NamedShare{{Name: "router10", Share: control.Share{Live: 7}}, {Name: "router2", Share: control.Share{Live: 7}}},
 		Networks:  []control.NetShare{{Prefix: "203.0.113.0/24", Place: control.Place{ASName: "EXAMPLE-AS"}}},
 		Repeaters: []control.Repeater{{Prefix: "203.0.113.7/32", Times: 12, Last: 1_700_000_000_000}},
 	}
 	p := idlePage(t, f)
-	wants(t, "the page", text(t, p, "/stats"), "1,234", "56,789", "321", `href="/bans?jail=my&#43;jail"`, `href="/router?name=router2"`,
+	got := text(t, p, "/stats")
+	if a, b := strings.Index(got, ">router2<"), strings.Index(got, ">router10<"); a < 0 || b < a {
+		t.Error("of two routers with as many offences router10 stands before router2")
+	}
+	wants(t, "the page", got, "1,234", "56,789", "321", `href="/bans?jail=my&#43;jail"`, `href="/router?name=router2"`,
 		`href="/bans?q=203.0.113.0%2F24"`, "EXAMPLE-AS", `href="/address?of=203.0.113.7%2F32"`, ">12<")
 	f.err = errors.New("the history is closed")
 	wants(t, "without an answer", text(t, p, "/stats"), "The agent does not answer: the history is closed")
@@ -126,7 +130,7 @@ func TestTheAllowListHasAPage(t *testing.T) {
 	f.allows = []control.Allow{{Prefix: "203.0.113.7/32", Origin: "router1", Until: control.Never, Comment: "the office"}, {Prefix: "203.0.113.8/32", Origin: "bad", Ignored: "origin bad is blocked"}}
 	f.never = []control.WhyNeverBan{{Prefix: "10.0.0.0/8", Origin: "router10"}, {Prefix: "10.0.0.0/8", Origin: "router2"}, {Prefix: "192.0.2.1/32", Origin: "router1"}}
 	got := text(t, idlePage(t, f), "/allows")
-	wants(t, "the page", got, "the office", "203.0.113.7", "does not count: origin bad is blocked", "without end")
+	wants(t, "the page", got, "the office", `<span class="phone">the office, without end</span>`, "203.0.113.7", "does not count: origin bad is blocked", "without end")
 	// What most protect is first, and names stand as people order them.
 	if a, b := strings.Index(got, "10.0.0.0/8"), strings.Index(got, "192.0.2.1"); a < 0 || b < a {
 		t.Error("what most routers protect is not first")

@@ -1,7 +1,9 @@
 package page
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
 
 	"banmesh/mesh/control"
 )
@@ -30,6 +32,9 @@ func (p *Page) serveStats(w http.ResponseWriter, r *http.Request) {
 	stats, err := p.agent.Stats(r.Context(), control.StatsQuery{Top: shownStats})
 	if err != nil {
 		page.Trouble = "The agent does not answer: " + err.Error()
+	}
+	for _, list := range [][]control.NamedShare{stats.Jails, stats.Routers} {
+		slices.SortFunc(list, func(a, b control.NamedShare) int { return cmp.Or(b.Total-a.Total, naturally(a.Name, b.Name)) })
 	}
 	now := p.now()
 	page.Stats, page.From = stats, stampAt(stats.From.Time(), now)
