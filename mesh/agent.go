@@ -128,6 +128,8 @@ type rooms struct {
 	failed chan error // the first failure
 }
 
+// start runs one part of the agent. If it fails while the agent is not stopping, all others are stopped and
+// Run returns that error: an agent of which a part is missing would look healthy and do half its work.
 func (r *rooms) start(ctx context.Context, name string, run func(context.Context) error) {
 	r.Go(func() {
 		if err := run(ctx); err != nil && ctx.Err() == nil {

@@ -31,6 +31,9 @@ func (a *Agent) Ban(ctx context.Context, c control.BanCall) (control.BanReply, e
 	return a.ban(ctx, c)
 }
 
+// ban translates a call into the store's terms and its answer back. Times come by this router's clock and are
+// shifted to the mesh's, if the clock is known to be wrong; the answer is shifted back, so that the caller is
+// told an end by the clock it looks at.
 func (a *Agent) ban(ctx context.Context, c control.BanCall) (control.BanReply, error) {
 	bans := c.Bans()
 	prefixes := make([]netip.Prefix, len(bans))
@@ -167,6 +170,7 @@ func (a *Agent) unban(ctx context.Context, c, seen control.UnbanCall) (control.U
 	return unbanned(lifted), nil
 }
 
+// unbanned keeps the order of the prefixes that were asked for.
 func unbanned(lifted []store.Lifted) control.UnbanReply {
 	reply := control.UnbanReply{Lifted: make([]control.Lifted, len(lifted))}
 	for i, l := range lifted {
@@ -193,6 +197,8 @@ func (a *Agent) tooManyLifts(command string, n, all int, instead string) error {
 		command, n, all, a.cfg.Limits.LiftsPerMinutePerOrigin, a.cfg.Limits.LiftsPerOrigin, instead)
 }
 
+// lift spares offences that began after the call was made (At), so that an unban which waited in a spool does
+// not undo a ban given meanwhile.
 func (a *Agent) lift(ctx context.Context, c control.UnbanCall) ([]store.Lifted, error) {
 	req := store.LiftRequest{
 		Prefixes: c.Prefixes, All: c.All, Jail: c.Jail, Mine: c.Mine, Confirmed: c.Confirmed,
@@ -228,6 +234,7 @@ func (a *Agent) Allow(ctx context.Context, c control.AllowCall) (control.AllowRe
 	return control.AllowReply{Covered: covered}, nil
 }
 
+// allow refuses at its author what every other member would leave out for its width.
 func (a *Agent) allow(ctx context.Context, prefixes []netip.Prefix, until control.Until, comment string) error {
 	if err := a.tooWide(store.KindAllow, prefixes); err != nil {
 		return err
@@ -353,6 +360,7 @@ func (a *Agent) List(_ context.Context, q control.ListQuery) (bans iter.Seq[cont
 	}, total, nil
 }
 
+// listed is the shape of `list --json`; its fields are documented in docs/interfaces.md.
 func listed(e *store.Entry, committed bool) control.Ban {
 	b := control.Ban{
 		Prefix: e.Prefix.String(), Effective: e.Effective, ReasonNotEffective: e.Reason, Except: e.Except,

@@ -31,6 +31,8 @@ type reading struct {
 	compared func() (offset time.Duration, agree bool)
 }
 
+// shift is what to add to a time of this router to get the mesh's: nothing while its clock agrees, as small
+// differences are noise.
 func (r *reading) shift() time.Duration {
 	if r.agree {
 		return 0
@@ -42,6 +44,7 @@ func (r *reading) shift() time.Duration {
 // readings without having been set.
 const stepped = time.Second
 
+// newClock takes the router's clock for right until there is a mesh to compare it with.
 func newClock(raw func() time.Time) *clock {
 	c := &clock{raw: raw}
 	c.compare(func() (time.Duration, bool) { return 0, true })
@@ -81,6 +84,8 @@ func (c *clock) agrees() bool { return c.read().agree }
 // identify an offence stay what they were, and whole seconds otherwise.
 func (c *clock) shift() time.Duration { return c.read().shift() }
 
+// remember keeps by how much the clock was once off, latest last: fail2ban's database has starts from those
+// times. Shifts within a second of each other are one.
 func (c *clock) remember(shift time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

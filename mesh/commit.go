@@ -45,6 +45,7 @@ func (a *Agent) Commit(ctx context.Context, c control.CommitCall) (control.Commi
 	return reply, err
 }
 
+// diff works out a plan; it may read the tenant, which takes as long as the conductor does.
 func (l *lead) diff(ctx context.Context) (control.Diff, error) {
 	if l.committer == nil {
 		return control.Diff{}, commitRefusal(commit.ErrOff)
@@ -70,6 +71,8 @@ func (l *lead) commitBy(ctx context.Context, lead leader.Status, force bool) (co
 	return l.Peers.CommitAt(ctx, lead.Leader, force)
 }
 
+// commitHere is for the member that leads; the others forward the request to it, see peer. An empty plan is a
+// success that commits nothing.
 func (l *lead) commitHere(ctx context.Context, force bool) (control.CommitReply, error) {
 	if l.committer == nil {
 		return control.CommitReply{}, commitRefusal(commit.ErrOff)
@@ -97,6 +100,8 @@ func (l *lead) commitFor(ctx context.Context, force bool) (control.CommitReply, 
 	return reply, err
 }
 
+// commitRefusal gives what an operator can wait for or change the code of a conflict. Everything else is a
+// failure.
 func commitRefusal(err error) error {
 	switch {
 	case err == nil:

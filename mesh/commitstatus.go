@@ -51,6 +51,7 @@ func (l *lead) statusBy(ask func(*commit.Committer) commit.Status) control.Commi
 	return s
 }
 
+// text makes an empty text null in JSON.
 func text(s string) *string {
 	if s == "" {
 		return nil

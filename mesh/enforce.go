@@ -70,6 +70,8 @@ func (e *enforcement) takeOff(ctx context.Context) error {
 	return nil
 }
 
+// endAndRemove first lets Run end and only then removes the table, or Run would put back what is missing. It
+// can be called again after an error and does nothing once it has succeeded.
 func (e *enforcement) endAndRemove(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

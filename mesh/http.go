@@ -68,6 +68,8 @@ func (a *Agent) HTTPAddr() string {
 	return a.watchers.listener.Addr().String()
 }
 
+// settledOrWhy keeps /ready and the feeds of an agent that has just started from showing an empty set as the
+// truth.
 func (a *Agent) settledOrWhy() error {
 	if !a.mesh.Settled() {
 		return errUnsettled
@@ -80,6 +82,8 @@ type sampled struct{ *Agent }
 
 var _ metrics.Source = sampled{}
 
+// Sample collects everything at one moment, for one scrape; none of it waits for the conductor or the disk's
+// writer.
 func (a sampled) Sample() metrics.Sample {
 	lead := a.lead.elector.Status()
 	frozen, _ := a.store.Frozen()

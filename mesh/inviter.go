@@ -61,6 +61,8 @@ func (i *inviter) keys() ([][]byte, error) {
 	return gossip.LoadKeyring(i.cfg.Gossip.Keyring)
 }
 
+// holdsKey reports whether one of the own gossip keys is among the names: such a machine is a member of this
+// mesh already.
 func (i *inviter) holdsKey(names []string) bool {
 	keys, err := i.keys()
 	return err == nil && slices.ContainsFunc(keys, func(k []byte) bool { return slices.Contains(names, gossip.KeyName(k)) })

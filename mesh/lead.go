@@ -123,6 +123,8 @@ func (l *lead) able() (bool, string) {
 	return l.committer.Able()
 }
 
+// works translates what the committer does into what the heartbeat says. The two packages do not know each
+// other.
 var works = map[commit.Work]leader.State{
 	commit.WorkIdle: leader.Idle, commit.WorkCommitting: leader.Committing, commit.WorkWaiting: leader.Waiting,
 	commit.WorkUnable: leader.Unable,

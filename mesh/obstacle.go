@@ -42,6 +42,9 @@ func CannotUse(err error, cfg *config.Config) error {
 	return err
 }
 
+// fileFix returns the command that removes what a file operation failed for, "" if none is known. It is given
+// the agent's own user, since the operator who reads it is another one. Paths are quoted: they come from the
+// configuration.
 func fileFix(err error, cfg *config.Config) string {
 	var at *fs.PathError
 	if !errors.As(err, &at) || !filepath.IsAbs(at.Path) {

@@ -120,6 +120,8 @@ func (a *Agent) openNeverBan() {
 	a.neverBan.Protect(ended)
 }
 
+// openStore comes first: everything else needs the set. Its lock also keeps a second agent from the same data
+// directory.
 func (a *Agent) openStore() (err error) {
 	a.store, err = store.Open(store.Config{
 		Path: a.cfg.StorePath(), Origin: a.cfg.Name, Now: a.clock.now,
@@ -176,6 +178,8 @@ func (a *Agent) openFail2ban(ctx context.Context) error {
 	return a.waiting.spools.Prepare(gid)
 }
 
+// openMesh starts to listen. From here on other members' records arrive, while nothing that acts on them runs
+// yet.
 func (a *Agent) openMesh(ctx context.Context) (err error) {
 	g := &a.cfg.Gossip
 	bind, err := netip.ParseAddrPort(g.Bind)
@@ -193,6 +197,7 @@ func (a *Agent) openMesh(ctx context.Context) (err error) {
 	return cannotListen(err, "gossip.bind")
 }
 
+// openLead comes after openMesh, whose members are the electorate.
 func (a *Agent) openLead() error {
 	return a.lead.open(leadConfig{
 		Config: &a.cfg, MayLead: a.mayLead(), Started: a.build.started, Set: a.store, Mesh: a.mesh, Peers: a.peers, Clock: a.clock,
@@ -247,6 +252,8 @@ func (a *Agent) openMeshJail() (fail2ban.MeshJail, error) {
 	return driver, nil
 }
 
+// jailEnforcer makes what keeps a jail of the local fail2ban filled with other members' bans. It uses the
+// router's own clock, because fail2ban does.
 func (a *Agent) jailEnforcer(name string) (*jail.Enforcer, error) {
 	return jail.New(jail.Config{
 		Set: a.store, Client: a.fail2ban.client, Jail: name, Limit: a.cfg.Enforce.Limit,

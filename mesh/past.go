@@ -49,6 +49,7 @@ func (a *Agent) History(_ context.Context, q control.HistoryQuery) (control.Hist
 	return reply, nil
 }
 
+// pastEvent words an event of the history. An entry that only says how many were lost has nothing else.
 func pastEvent(e *store.Event, names map[store.EventKind]string) control.Past {
 	p := control.Past{
 		Time: control.Time(e.Time), Event: names[e.Kind], Origin: e.Origin, Jail: e.Jail, By: e.By,

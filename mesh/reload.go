@@ -21,6 +21,7 @@ type reloaded struct {
 	waiting []string // keys that wait for a restart
 }
 
+// note keeps the outcome of the last reload for the warnings.
 func (r *reloaded) note(waiting []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,6 +55,8 @@ func (a *Agent) Reload(ctx context.Context, load func() (config.Config, error)) 
 	return waiting, err
 }
 
+// change takes over what can change in a running agent and returns the names of the keys that differ and need
+// a restart. It is called by one reload at a time.
 func (a *Agent) change(ctx context.Context, cfg config.Config) (waiting []string, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err

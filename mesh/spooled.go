@@ -37,6 +37,8 @@ type waitingConfig struct {
 	Logger *slog.Logger
 }
 
+// newWaiting gives the calls that are kept a life of their own: one that has begun is finished although its
+// caller hung up.
 func newWaiting(c waitingConfig, spools Spools, early *earlyUnbans) *waiting {
 	w := &waiting{waitingConfig: c, spools: spools, early: early, kept: make(chan struct{}, maxKept)}
 	w.life, w.end = context.WithCancel(context.Background())
@@ -50,6 +52,8 @@ type files struct {
 	socket       string
 }
 
+// Prepare makes both spools and leaves a note beside the socket, by which a command finds the spool of the
+// agent that it cannot reach.
 func (f *files) Prepare(gid int) error {
 	for _, s := range []*spool.Spool{f.spool, f.quick} {
 		if err := s.Prepare(gid); err != nil {
@@ -63,6 +67,8 @@ func (f *files) Drain(ctx context.Context, apply func(context.Context, spool.Ent
 	return spool.Drain(ctx, apply, f.quick, f.spool)
 }
 
+// Quick returns how many calls wait in memory because the disk did not answer. One that cannot be read counts
+// as empty.
 func (f *files) Quick() int {
 	n, _ := f.quick.Len()
 	return n

@@ -34,6 +34,7 @@ func (p *storeProbe) triedSince(t time.Time) bool {
 	return false
 }
 
+// newStoreProbe knows no free space (-1) until it has looked.
 func newStoreProbe(dir string) *storeProbe {
 	p := &storeProbe{asked: make(chan struct{}, 1), dir: dir}
 	p.left.Store(-1)

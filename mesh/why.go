@@ -84,6 +84,7 @@ func (a *Agent) placedSince(of netip.Prefix) control.Time {
 	return control.Time(since)
 }
 
+// factState prefers the reason why a record does not count to the bare word that it does not.
 func factState(f store.Fact) string {
 	if f.Why != "" {
 		return f.Why

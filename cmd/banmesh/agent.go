@@ -30,6 +30,8 @@ type agentFlags struct {
 	insecure, resetStore                                 bool
 }
 
+// agentCommand has a flag for what a test or a first try on one machine needs to set. Everything else is in
+// the file alone: a flag that the unit does not pass is forgotten at the next restart.
 func agentCommand(c *console) *cli.Command {
 	var f agentFlags
 	return &cli.Command{

@@ -19,6 +19,8 @@ func allowCommand(c *console) *cli.Command {
 	}
 }
 
+// allowAddCommand asks about /8 and wider: one such allow undoes bans on every router. Without a terminal
+// --yes answers, see confirm.
 func allowAddCommand(c *console) *cli.Command {
 	length := duration(control.Forever)
 	var comment text
@@ -67,6 +69,7 @@ func allowAddCommand(c *console) *cli.Command {
 	}
 }
 
+// untilWords completes a sentence: "for ever" needs no "until" before it.
 func (c *console) untilWords(u control.Until) string {
 	if u == control.Never {
 		return u.String()
@@ -74,6 +77,8 @@ func (c *console) untilWords(u control.Until) string {
 	return "until " + c.end(u)
 }
 
+// allowRemoveCommand also ends what other members allowed, and says what it could not end: an address that
+// stays allowed although the operator removed it is worse than an error.
 func allowRemoveCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "remove", Aliases: []string{"rm"}, Usage: "remove addresses from the allow-list", ArgsUsage: "PREFIX...",
@@ -135,6 +140,7 @@ func ignored(why string) string {
 	return " (does not count: " + why + ")"
 }
 
+// printAllows marks allows that do not count, with the reason, since they look like the others otherwise.
 func (c *console) printAllows(allows []control.Allow) error {
 	if len(allows) == 0 {
 		_, err := fmt.Fprintln(c.out, "nothing is allowed")

@@ -25,6 +25,8 @@ func commands(c *console) []*cli.Command {
 	}
 }
 
+// newApp turns off what the library does by itself: it would print usage errors, exit, and add a help
+// command. exitCode and console do that, in one way for all commands.
 func newApp(c *console) *cli.App {
 	app := &cli.App{
 		Name:            "banmesh",
@@ -43,6 +45,7 @@ func newApp(c *console) *cli.App {
 	return app
 }
 
+// decorate is needed because the library does not hand these two settings down to subcommands.
 func decorate(cmds []*cli.Command) {
 	for _, cmd := range cmds {
 		cmd.HideHelpCommand = true
@@ -53,6 +56,7 @@ func decorate(cmds []*cli.Command) {
 
 func refuseUsage(_ *cli.Context, err error, _ bool) error { return flagError(err) }
 
+// runApp puts the arguments into the order that the library takes before it sees them.
 func (c *console) runApp(ctx context.Context, args []string) error {
 	app := newApp(c)
 	words, err := arrange(app.Commands, args)
@@ -158,6 +162,7 @@ func didYouMean(dashes string, known []string, given string) string {
 	return "did you mean " + dashes + best + "? "
 }
 
+// names is for "want one of …"; hidden commands are not offered.
 func names(cmds []*cli.Command) string {
 	var s []string
 	for _, cmd := range cmds {

@@ -56,6 +56,7 @@ func split(known []cli.Flag, args []string) (arguments, error) {
 	return a, nil
 }
 
+// flagNames includes help, which no command defines, so that a typing error in it is recognised as well.
 func flagNames(known []cli.Flag) (names []string) {
 	for _, f := range known {
 		names = append(names, f.Names()...)

@@ -40,6 +40,8 @@ func dryRunFlag(to *bool) cli.Flag {
 	return &cli.BoolFlag{Name: "dry-run", Destination: to, Usage: "only show what would change"}
 }
 
+// banCommand takes what a hand-written fail2ban action would pass, --start, --failures and --restored, beside
+// what people use: such actions from before the hooks still work.
 func banCommand(c *console) *cli.Command {
 	b := &ban{length: duration(defaultBan)}
 	return &cli.Command{
@@ -181,6 +183,8 @@ func started(call control.BanCall, now time.Time) *control.BanCall {
 	return &call
 }
 
+// add sums the answers to the calls of one long list. Of the ends only the latest is kept: the one line that
+// is printed can name one.
 func add(a, b control.BanReply) control.BanReply {
 	a.New += b.New
 	a.Extended += b.Extended

@@ -25,6 +25,7 @@ type banWriter struct {
 	end   func() error
 }
 
+// newBanWriter is shared by export and list -o, so that import reads both.
 func newBanWriter(format string, out *bufio.Writer) (banWriter, error) {
 	switch format {
 	case formatPlain:
@@ -37,6 +38,8 @@ func newBanWriter(format string, out *bufio.Writer) (banWriter, error) {
 	return banWriter{}, usagef("format %s: want plain, csv or json", control.Show(format))
 }
 
+// plainWriter leaves out the length of single addresses, as the lists for other programs do that it is meant
+// for.
 func plainWriter(out *bufio.Writer) banWriter {
 	return banWriter{
 		write: func(b control.Ban) error {

@@ -47,6 +47,8 @@ func commitCommand(c *console) *cli.Command {
 	}
 }
 
+// printCommit prefers the leader's own words, which say how long it took, if they say the same as the counts.
+// What is held back comes last, with the command that makes it happen.
 func (c *console) printCommit(call control.CommitCall, r control.CommitReply) error {
 	if call.DryRun {
 		return c.printDiff(r.Diff)

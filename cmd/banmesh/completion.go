@@ -25,6 +25,8 @@ const (
 	maxCompletions = 500
 )
 
+// completionCommand writes scripts that hold no names: the shell calls banmesh itself for each completion
+// (completeFlag), so the script need not be written anew after an upgrade.
 func completionCommand(c *console) *cli.Command {
 	shells := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}
 	return &cli.Command{
@@ -240,6 +242,7 @@ func misread(name string) bool {
 	return strings.HasPrefix(name, "-") || strings.ContainsAny(name, " \t\n\\'\"$`;&|<>()*?[]{}!#~")
 }
 
+// members returns nothing when no agent answers: a completion has no place for an error.
 func (c *console) members(ctx context.Context, which func(control.Member) bool) []string {
 	return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
 		members, err := cl.Members(ctx)

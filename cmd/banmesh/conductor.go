@@ -34,6 +34,8 @@ func conductorCommand(c *console) *cli.Command {
 	}
 }
 
+// conductorSimCommand is for trying banmesh, and for whoever writes another driver: it speaks what the real
+// one speaks over the network, with faults on request.
 func conductorSimCommand(c *console) *cli.Command {
 	o := conductorsim.Options{Stdout: c.out}
 	var style string
@@ -91,6 +93,8 @@ func (f *faults) Set(text string) error {
 	return err
 }
 
+// conductorTrustCommand is the one place where a key is accepted that nobody has pinned. The agent never does
+// that by itself: the first connection is the one that can be intercepted.
 func conductorTrustCommand(c *console) *cli.Command {
 	var file, ca string
 	return &cli.Command{

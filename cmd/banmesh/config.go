@@ -15,6 +15,8 @@ import (
 	"banmesh/mesh/config"
 )
 
+// configCommand checks what the agent checks at its start, and what it would only find later: files that are
+// missing, unreadable for its user, or no certificate.
 func configCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "config", Category: "Mesh", Usage: "check a configuration, or describe its keys",

@@ -40,6 +40,8 @@ func newConsole(in io.Reader, out, errOut io.Writer, getenv func(string) string)
 	return &console{in: in, out: out, errOut: errOut, getenv: getenv, now: time.Now, utmp: login.UtmpPath, syslog: hook.Syslog, config: defaultConfig}
 }
 
+// execute looks for the commands that must be fast before it builds the library's application, which costs
+// more than the ban itself. Order: completion, fail2ban's hooks, ban and unban, everything else.
 func (c *console) execute(ctx context.Context, args []string) error {
 	if n := len(args); n > 0 && args[n-1] == completeFlag {
 		c.complete(ctx, args[:n-1])
@@ -59,6 +61,7 @@ func asksForHelp(words []string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return w == "--help" || w == "-h" || w == "-help" })
 }
 
+// socketFlag takes the variable for its default, so that the flag wins over it.
 func (c *console) socketFlag() cli.Flag {
 	path := c.getenv("BANMESH_SOCKET")
 	if path == "" {
@@ -125,6 +128,7 @@ func (c *console) progress(what string) {
 	fmt.Fprintf(c.errOut, "\r\x1b[K%s", what)
 }
 
+// isTerminal is false for the buffers of tests and for pipes: no colours and no questions there.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
@@ -134,6 +138,7 @@ func isTerminal(stream any) bool {
 type colour string
 
 const (
+	// These are parameters of ECMA-48's SGR sequence.
 	plain  colour = ""
 	bold   colour = "1"
 	red    colour = "31"

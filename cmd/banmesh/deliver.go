@@ -17,7 +17,7 @@ import (
 const (
 	// chunk is how many prefixes go in one call.
 	chunk = 100_000
-	// callTime bounds one call; a bulk one gets bulkTime more for each chunk that is full.
+	// callTime bounds a call. One of many prefixes may take bulkTime longer.
 	callTime = 5 * time.Second
 	bulkTime = 25 * time.Second
 )
@@ -100,6 +100,7 @@ func chunks(ps control.Prefixes) []control.Prefixes {
 	return append(out, ps)
 }
 
+// limitFor looks at one call, never at the whole list, whose calls go one after the other.
 func limitFor(prefixes int) time.Duration {
 	if prefixes < 1000 {
 		return callTime

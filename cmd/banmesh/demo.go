@@ -12,6 +12,7 @@ import (
 	"banmesh/mesh/demo"
 )
 
+// demoCommand needs neither root nor anything installed, and changes nothing on the machine.
 func demoCommand(c *console) *cli.Command {
 	var stay bool
 	var driver string

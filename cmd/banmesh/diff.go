@@ -10,6 +10,8 @@ import (
 	"banmesh/mesh/control"
 )
 
+// diffCommand follows diff(1) with --exit-code: 1 if there is a difference. Held changes do not count,
+// because the next commit would not make them.
 func diffCommand(c *console) *cli.Command {
 	var status bool
 	return &cli.Command{

@@ -24,6 +24,8 @@ import (
 // doctorTime bounds the whole examination; a conductor may need most of it.
 const doctorTime = 2 * time.Minute
 
+// doctorCommand looks at the machine itself as well as at the agent's answers, and so finds what keeps the
+// agent from running at all.
 func doctorCommand(c *console) *cli.Command {
 	var l local
 	return &cli.Command{
@@ -205,6 +207,7 @@ func unreadableByAgent(cfg *config.Config) []doctor.Finding {
 // bounded is the agent with a deadline for each question, so that one that hangs is said to.
 type bounded struct{ client *control.Client }
 
+// Each question has a limit of its own: one that hangs must not use up the time of the others.
 func (b bounded) Status(ctx context.Context) (control.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()

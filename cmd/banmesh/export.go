@@ -10,6 +10,8 @@ import (
 	"banmesh/mesh/control"
 )
 
+// exportCommand writes while it reads, so a million bans need no memory here. After an error part of the list
+// is written: exit 1 says so, and JSON is cut short.
 func exportCommand(c *console) *cli.Command {
 	format, all := formatPlain, false
 	return &cli.Command{

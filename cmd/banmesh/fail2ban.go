@@ -10,6 +10,8 @@ import (
 	"banmesh/mesh/hook"
 )
 
+// fail2banCommand has the hooks for their help and for action files that name banmesh; the shipped one names
+// banmesh-hook, which starts faster. Package hook does the work for both.
 func fail2banCommand(c *console) *cli.Command {
 	cmd := &cli.Command{
 		Name: "fail2ban", Category: "fail2ban", Usage: "hooks of the fail2ban action; check the local fail2ban, import its bans",

@@ -59,6 +59,8 @@ func (l *local) useSocket(c *console, cc *cli.Context) {
 	}
 }
 
+// fail2ban prefers the flags to the agent's configuration: check and import also run where no agent is
+// configured yet.
 func (l *local) fail2ban() *fail2ban.Client {
 	return fail2ban.NewClient(fail2ban.ClientConfig{
 		Command: cmp.Or(l.client, l.file.Fail2ban.Client), Socket: cmp.Or(l.clientSocket, l.file.Fail2ban.Socket),
@@ -82,6 +84,8 @@ func (l *local) clientFlags() []cli.Flag {
 	}
 }
 
+// fail2banImportCommand asks fail2ban itself rather than reading its database, which holds ended bans too and
+// differs between versions.
 func fail2banImportCommand(c *console) *cli.Command {
 	var l local
 	var except cli.StringSlice
@@ -183,6 +187,7 @@ func withRights(err error) error {
 	return err
 }
 
+// fail2banCheckCommand runs without an agent: it is about the other end.
 func fail2banCheckCommand(c *console) *cli.Command {
 	var l local
 	return &cli.Command{

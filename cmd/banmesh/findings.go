@@ -25,6 +25,8 @@ func (c *console) reportFindings(found []doctor.Finding, well string) error {
 	return nil
 }
 
+// printFindings ends with a count, because a long list scrolls away. Notes alone are no trouble, yet then
+// well is not said either.
 func (c *console) printFindings(found []doctor.Finding, well string) {
 	count := make(map[doctor.Severity]int)
 	for _, s := range []struct {

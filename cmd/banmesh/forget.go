@@ -9,6 +9,7 @@ import (
 	"banmesh/mesh/control"
 )
 
+// forgetCommand writes a record that every member acts on; a member that lives refutes it by living.
 func forgetCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "forget", Category: "Mesh", Usage: "remove a failed member, on every router", ArgsUsage: "NAME",

@@ -13,6 +13,8 @@ import (
 // pastShown is how many events history shows where no --limit is given.
 const pastShown = 1000
 
+// historyCommand shows what this router saw, in the order in which it saw it. Another one that was away
+// meanwhile shows it otherwise.
 func historyCommand(c *console) *cli.Command {
 	var since duration
 	var events cli.StringSlice
@@ -55,6 +57,7 @@ func historyCommand(c *console) *cli.Command {
 	}
 }
 
+// printHistory says that there is more on stderr, so that JSON on stdout stays JSON.
 func (c *console) printHistory(h control.History) error {
 	if c.json {
 		if err := c.printJSON(h.Events); err != nil {
@@ -69,6 +72,8 @@ func (c *console) printHistory(h control.History) error {
 	return nil
 }
 
+// historyTable names since when anything is remembered if there is nothing to show: an address without a
+// history and a history without the address look alike.
 func (c *console) historyTable(h control.History) error {
 	if len(h.Events) == 0 {
 		words := "nothing is remembered of that"

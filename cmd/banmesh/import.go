@@ -21,6 +21,8 @@ type importing struct {
 	most int
 }
 
+// importCommand works from cron: the same list again extends its bans, and what disappeared from it expires
+// by itself, so no state is kept here.
 func importCommand(c *console) *cli.Command {
 	b := &importing{ban: ban{length: duration(defaultImport), jail: "import"}}
 	return &cli.Command{
@@ -54,6 +56,8 @@ func importCommand(c *console) *cli.Command {
 	}
 }
 
+// take refuses a list as a whole before anything of it is banned. With --skip entries may be unusable, but
+// not most of them: then it is another file than it should be, such as an error page.
 func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 	entries, wide := l.Entries, []netip.Prefix(nil)
 	if b.skip && !b.force {
@@ -98,6 +102,7 @@ func (b *importing) printLeftOut(c *console, l *blocklist.List, wide []netip.Pre
 	}
 }
 
+// leaveOutWide reuses the memory of entries, which the caller must not look at again.
 func leaveOutWide(entries []blocklist.Entry) (kept []blocklist.Entry, wide []netip.Prefix) {
 	kept = entries[:0]
 	for _, e := range entries {

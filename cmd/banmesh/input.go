@@ -26,6 +26,8 @@ func parsePrefixes(args []string, mask bool) (control.Prefixes, error) {
 	return out, nil
 }
 
+// parsePrefix refuses host bits unless asked to clear them: 10.0.0.1/8 is more likely a typing error than a
+// wish to ban 10.0.0.0/8.
 func parsePrefix(s string, mask bool) (netip.Prefix, error) {
 	p, err := control.ParsePrefix(s)
 	var host *control.HostBitsError

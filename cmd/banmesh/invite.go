@@ -14,6 +14,8 @@ import (
 // inviteFor is how long a token is good for unless it is said.
 const inviteFor = 15 * time.Minute
 
+// inviteCommand prints the token alone on stdout, so that it can go straight to a file or ssh, and everything
+// about it on stderr.
 func inviteCommand(c *console) *cli.Command {
 	var life, cancel string
 	var list bool
@@ -103,6 +105,7 @@ func (c *console) uninvite(ctx context.Context, call control.UninviteCall) error
 	return nil
 }
 
+// printInvitations never shows tokens: only the answer to the invitation has them.
 func (c *console) printInvitations(all []control.Invitation) error {
 	if len(all) == 0 {
 		fmt.Fprintln(c.out, "no open invitation was made here")
@@ -124,6 +127,8 @@ func invited(i control.Invitation) string {
 	return i.Name
 }
 
+// loopback reports whether all addresses are reached from this machine alone. A host name is taken for
+// reachable.
 func loopback(addrs []string) bool {
 	for _, addr := range addrs {
 		if ap, err := netip.ParseAddrPort(addr); err != nil || !ap.Addr().IsLoopback() {

@@ -15,6 +15,8 @@ import (
 // joinTime bounds a join: members that do not answer are tried one after the other.
 const joinTime = time.Minute
 
+// joinCommand is two commands in one, as serf and consul have the second: a token is told from an address by
+// its prefix.
 func joinCommand(c *console) *cli.Command {
 	var s setup
 	return &cli.Command{

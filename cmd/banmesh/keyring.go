@@ -15,6 +15,8 @@ import (
 // keyringTime bounds a question to all members.
 const keyringTime = time.Minute
 
+// keyringCommand has serf's four steps. The agent asks every member at each of them and refuses to go on
+// while one has not confirmed, because that member would be cut off.
 func keyringCommand(c *console) *cli.Command {
 	sub := func(op, usage string, args int) *cli.Command {
 		force := false

@@ -14,6 +14,7 @@ import (
 // leaveTime bounds the leave and the stop after it.
 const leaveTime = 15 * time.Second
 
+// leaveCommand returns when the agent has stopped, so that a script may remove the package next.
 func leaveCommand(c *console) *cli.Command {
 	var s setup
 	var uninstall bool

@@ -31,6 +31,8 @@ type listing struct {
 	limit     int
 }
 
+// listCommand leaves filtering, sorting and cutting to the agent, so that a list of a million is not sent to
+// show twenty.
 func listCommand(c *console) *cli.Command {
 	l := &listing{}
 	return &cli.Command{

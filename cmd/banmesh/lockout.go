@@ -47,6 +47,8 @@ func (c *console) refuseOwn(ps control.Prefixes) error {
 	return nil
 }
 
+// covering returns the prefix as well, since the operator may not see at a glance that a wide one contains
+// the address.
 func covering(ps control.Prefixes, a netip.Addr) (netip.Prefix, bool) {
 	for _, p := range ps {
 		if p.Contains(a) {

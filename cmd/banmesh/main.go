@@ -51,6 +51,8 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// exitCode is the whole of the contract: 0 done, 1 failed, 2 misused, 3 no agent. What the agent refuses as
+// invalid counts as misuse, as if the command had noticed it itself.
 func exitCode(err error) int {
 	var usage usageError
 	var refused *control.Error

@@ -12,6 +12,8 @@ import (
 	"banmesh/mesh/control"
 )
 
+// manCommand makes the pages of the package from the same texts as --help. It is hidden because only the
+// build uses it.
 func manCommand(c *console) *cli.Command {
 	var section string
 	return &cli.Command{
@@ -110,6 +112,7 @@ func programPage(app *cli.App) string {
 	return p.text.String()
 }
 
+// commandPage has one page for a command with all its subcommands.
 func commandPage(cmd *cli.Command) string {
 	p := newPage("banmesh-"+cmd.Name, cmd.Usage, 1)
 	p.section("SYNOPSIS")
@@ -137,6 +140,7 @@ func commandPage(cmd *cli.Command) string {
 // page is a manual page, in the macros of man(7).
 type page struct{ text strings.Builder }
 
+// newPage leaves the date empty: pages built twice from the same source must be equal.
 func newPage(name, usage string, section int) *page {
 	p := &page{}
 	p.line(fmt.Sprintf(".TH %s %d \"\" %q", strings.ToUpper(roff(name)), section, "banmesh"))
@@ -148,6 +152,7 @@ func newPage(name, usage string, section int) *page {
 func (p *page) line(s string)       { p.text.WriteString(s + "\n") }
 func (p *page) section(name string) { p.line(".SH " + roff(name)) }
 
+// item takes a tag that begins with a font (\f) as it is, and escapes any other.
 func (p *page) item(tag, text string) {
 	p.line(".TP")
 	if !strings.HasPrefix(tag, `\f`) {
@@ -157,6 +162,7 @@ func (p *page) item(tag, text string) {
 	p.line(roff(text))
 }
 
+// synopsis has a line for each command that can be run, so none for one that only has subcommands.
 func (p *page) synopsis(prefix string, cmd *cli.Command) {
 	if len(cmd.Subcommands) > 0 {
 		for _, sub := range cmd.Subcommands {
@@ -175,6 +181,7 @@ func (p *page) synopsis(prefix string, cmd *cli.Command) {
 	p.line(".br")
 }
 
+// flags finds the value's name between backquotes in the usage, as the library does for --help.
 func (p *page) flags(cmd *cli.Command) {
 	for _, f := range cmd.Flags {
 		doc, ok := f.(cli.DocGenerationFlag)

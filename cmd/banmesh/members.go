@@ -28,6 +28,8 @@ func show[R any](ctx context.Context, c *console, get func(*control.Client, cont
 	return tell(reply)
 }
 
+// printJSON writes the agent's reply as it came, whose fields are the contract (docs/interfaces.md); tables
+// may change.
 func (c *console) printJSON(v any) error {
 	enc := json.NewEncoder(c.out)
 	enc.SetIndent("", "  ")
@@ -48,6 +50,7 @@ func membersCommand(c *console) *cli.Command {
 	}
 }
 
+// printMembers shows "unknown" for agreement that nobody has confirmed lately, never an old yes.
 func (c *console) printMembers(members []control.Member) error {
 	t := &table{}
 	t.head("NAME", "ADDRESS", "STATE", "IN SYNC", "CLOCK", "VERSION", "ROLE")
@@ -81,6 +84,7 @@ func (c *console) printMembers(members []control.Member) error {
 // badSkew is from when on clocks that differ matter: bans end at different times, and nothing old is forgotten.
 const badSkew = 60 * time.Second
 
+// skewCell has a sign always: + is a member whose clock is ahead of this one's.
 func skewCell(ms int64) cell {
 	d := time.Duration(ms) * time.Millisecond
 	text := "+" + formatDuration(d)

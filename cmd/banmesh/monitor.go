@@ -40,6 +40,8 @@ func (w *watched) selects(e control.Event) bool {
 	return err == nil && p.Overlaps(w.prefix)
 }
 
+// monitorCommand filters on this side, since the agent sends every reader the same stream. An interruption is
+// its normal end and no error.
 func monitorCommand(c *console) *cli.Command {
 	w := &watched{}
 	return &cli.Command{
@@ -108,6 +110,8 @@ var eventColours = map[string]colour{
 	"ban": red, "extend": red, "lift": green, "expire": dim, "allow": green, "join": green, "failed": red, "error": red, "leader": yellow, "commit": bold,
 }
 
+// printEvent has one line an event, in local time to the millisecond: what people compare it with is a log
+// beside it. Scripts take --json.
 func (c *console) printEvent(e control.Event) error {
 	var words []string
 	say := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }

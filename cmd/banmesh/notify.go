@@ -21,6 +21,7 @@ type supervisor struct {
 	log      *slog.Logger
 }
 
+// newSupervisor takes the environment as sd_notify(3) and sd_watchdog_enabled(3) describe it.
 func newSupervisor(getenv func(string) string, log *slog.Logger) *supervisor {
 	s := &supervisor{socket: getenv("NOTIFY_SOCKET"), log: log}
 	if usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64); err == nil && usec > 0 {

@@ -15,6 +15,8 @@ import (
 // maxOrigin bounds a member's name in bytes, as memberlist does.
 const maxOrigin = 255
 
+// revokeCommand looks for a member of that name only when it found nothing to lift: bans of a router that is
+// gone for long are lifted all the same, and a typing error is told.
 func revokeCommand(c *console) *cli.Command {
 	var call control.RevokeCall
 	var since duration

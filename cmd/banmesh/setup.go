@@ -42,6 +42,7 @@ func (s *setup) configFlag() cli.Flag {
 	return &cli.StringFlag{Name: "config", Destination: &s.config, Usage: "the agent's configuration `FILE`; default " + defaultConfig}
 }
 
+// flags are those that init and join share: what only the operator of this machine can know.
 func (s *setup) flags(c *console) []cli.Flag {
 	return []cli.Flag{
 		s.configFlag(),
@@ -64,6 +65,8 @@ func (s *setup) given(cc *cli.Context) string {
 	return ""
 }
 
+// initCommand and join differ in where the key and the settings come from; what they put in place is the
+// same, see package install.
 func initCommand(c *console) *cli.Command {
 	var s setup
 	return &cli.Command{
@@ -82,6 +85,8 @@ func initCommand(c *console) *cli.Command {
 	}
 }
 
+// open is the beginning of init, join and leave --uninstall. Everything that is done is told as it is done,
+// since a failure in between leaves a part in place.
 func (s *setup) open(c *console) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("this writes in /etc and starts a service: run it as root")

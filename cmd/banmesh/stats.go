@@ -11,6 +11,8 @@ import (
 	"banmesh/mesh/control"
 )
 
+// statsCommand takes its numbers from the history, which is bounded: "remembered since" says how far they go
+// back.
 func statsCommand(c *console) *cli.Command {
 	var since duration
 	q := control.StatsQuery{}
@@ -41,6 +43,7 @@ func statsCommand(c *console) *cli.Command {
 	}
 }
 
+// printStats leaves out tables without rows. The heads keep their order, so that the eye finds them again.
 func (c *console) printStats(s control.Stats) error {
 	fmt.Fprintf(c.out, "%s: %d live, %d over; %d lifted, %d expired; from %s\n",
 		excerpt.Count(s.Bans.Total, "offence", "offences"), s.Bans.Live, s.Bans.Past, s.Lifts, s.Expired, excerpt.Count(s.Distinct, "network", "networks"))

@@ -18,6 +18,7 @@ import (
 // watchEvery is how often status --watch looks.
 const watchEvery = 2 * time.Second
 
+// statusCommand shows what the agent says of itself; doctor also looks at the machine.
 func statusCommand(c *console) *cli.Command {
 	var watch bool
 	return &cli.Command{
@@ -67,6 +68,8 @@ func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error 
 	}
 }
 
+// printStatus keeps to one screen: a line is there only if it says something, and warnings come last, where
+// the eye ends.
 func (c *console) printStatus(s control.Status) error {
 	line := func(label, text string) { fmt.Fprintf(c.out, "%-10s %s\n", label, text) }
 	fmt.Fprintf(c.out, "%s  banmesh %s, up %s\n", c.paint(bold, s.Name), s.Version, formatDuration(time.Duration(s.UptimeS)*time.Second))
@@ -134,6 +137,7 @@ func (c *console) syncCell(s control.Status) string {
 	return c.paint(green, "yes")
 }
 
+// bansCell tells effective from live: an allow, a limit or a hold keeps the rest from taking effect.
 func (c *console) bansCell(s control.Status) string {
 	text := fmt.Sprintf("%d live, %d effective, %d from this router", s.Bans.Live, s.Bans.Effective, s.Bans.Own)
 	if s.Bans.OverLimit > 0 {

@@ -18,6 +18,7 @@ type table struct {
 	rows [][]cell
 }
 
+// head is an ordinary row in bold, so that its names count in the widths.
 func (t *table) head(names ...string) {
 	row := make([]cell, len(names))
 	for i, n := range names {

@@ -25,6 +25,8 @@ type unban struct {
 	dry   bool
 }
 
+// unbanCommand exits 1 if the address is still banned afterwards, by a wider ban or because nothing was
+// lifted: a script can rely on 0.
 func unbanCommand(c *console) *cli.Command {
 	u := &unban{}
 	return &cli.Command{
@@ -132,6 +134,7 @@ func (u *unban) deliver(ctx context.Context, c *console, call control.UnbanCall)
 	return c.printUnban(call, reply)
 }
 
+// unbannedWord keeps a dry run from looking as if it had been done.
 func unbannedWord(dryRun bool) string {
 	if dryRun {
 		return "would be unbanned"

@@ -12,6 +12,7 @@ import (
 // duration is a flag's duration; zero where the flag was not given.
 type duration time.Duration
 
+// String is what the library shows as the default in --help; "" shows none.
 func (d *duration) String() string {
 	if *d == 0 {
 		return ""
@@ -43,6 +44,8 @@ func (s *seconds) String() string {
 	return strconv.FormatInt(s.at.Unix(), 10)
 }
 
+// Set, here and below, uses the grammar of package control, which is also the agent's: a value that the
+// command takes is not refused later.
 func (s *seconds) Set(text string) (err error) {
 	s.at, err = control.ParseSeconds(text)
 	return err

@@ -22,6 +22,8 @@ type build struct {
 	Platform string `json:"platform"`
 }
 
+// thisBuild prefers what the release build wrote with -ldflags. `go install` and `go build` leave the
+// module's version and the revision, with + for changes that were not committed.
 func thisBuild() build {
 	b := build{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()

@@ -10,6 +10,8 @@ import (
 	"banmesh/mesh/control"
 )
 
+// whyCommand asks once more, whether there is a conductor at all, only if the prefix is not committed:
+// without one "not committed" would be an alarm about nothing.
 func whyCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "why", Category: "Bans", Usage: "show everything that covers an address or network", ArgsUsage: "IP|PREFIX",
@@ -38,6 +40,8 @@ func whyCommand(c *console) *cli.Command {
 	}
 }
 
+// printWhy answers in one line first and gives the grounds below it: bans, lifts, allows, never-bans, all of
+// them, also what has ended or does not count.
 func (c *console) printWhy(y control.Why, without bool) error {
 	fmt.Fprintf(c.out, "%s %s\n", c.paint(bold, y.IP), c.verdict(y, without))
 	if place := y.Place.Words(); place != "" {

@@ -25,6 +25,7 @@ type ability struct {
 	random *rand.Rand
 }
 
+// newAbility begins unable: a member may not lead before it has reached the conductor once.
 func newAbility(cfg Config) ability {
 	r := random.New(cfg.Random)
 	return ability{why: "the conductor has not been tried yet", tuning: cfg.tuning, random: r,
@@ -107,6 +108,7 @@ type backoff struct {
 	random      *rand.Rand
 }
 
+// failed doubles the wait, between the configured bounds.
 func (b *backoff) failed(now time.Time) {
 	b.wait = min(max(2*b.wait, b.least), b.most)
 	// A quarter either way, so that members do not retry in lockstep.

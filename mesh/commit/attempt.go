@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	// How long giving back the lock may take. The server drops it with the session in any case (RFC 6241
+	// section 7.5); when the agent stops there is no time to wait for that.
 	closeTimeout = 10 * time.Second
 	stopTimeout  = time.Second
 )

@@ -53,6 +53,8 @@ type request struct {
 	reply chan<- answer
 }
 
+// answer is what an operator's request gets; its channel holds one, so that Run never waits for a caller that
+// has gone.
 type answer struct {
 	result Result
 	err    error
@@ -141,6 +143,8 @@ func (c *Committer) Run(ctx context.Context) error {
 	return nil
 }
 
+// runOff is Run of a member without a conductor: it refuses requests at once, instead of leaving them to
+// their time limits.
 func (c *Committer) runOff(ctx context.Context) error {
 	for {
 		select {
@@ -242,6 +246,8 @@ func (c *Committer) takeOver() {
 	}
 }
 
+// forgetReading makes the next attempt read the tenant before it plans. What was seen remains known; it is no
+// longer taken for the present state.
 func (c *Committer) forgetReading() {
 	c.tenant.Lock()
 	c.memory.valid = false
@@ -303,6 +309,7 @@ func (c *Committer) ReadSoon() {
 	c.kick()
 }
 
+// kick has Run look whether something is due. It never blocks.
 func (c *Committer) kick() {
 	select {
 	case c.wake <- struct{}{}:
@@ -340,6 +347,8 @@ func (c *Committer) CommitNow(ctx context.Context, force bool) (Result, error) {
 	}
 }
 
+// onRequest makes the commit that an operator asked for. It ignores pauses, but not the one after refused
+// credentials: each further attempt would help lock the account.
 func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
 	if err := c.mayCommit(); err != nil {
 		return Result{}, err
@@ -357,6 +366,7 @@ func (c *Committer) onRequest(ctx context.Context, force bool) (Result, error) {
 	return c.work(ctx, force)
 }
 
+// mayCommit is asked before each step that others can see, since leadership can end at any time.
 func (c *Committer) mayCommit() error {
 	switch {
 	case !c.cfg.Leading():

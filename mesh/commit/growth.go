@@ -15,6 +15,7 @@ const (
 // growthWindow is the period whose additions count as one: otherwise the same growth would pass in several commits.
 const growthWindow = time.Hour
 
+// tooWide reports whether an addition needs an operator's word for its width alone.
 func tooWide(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < widestIPv4

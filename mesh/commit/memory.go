@@ -62,6 +62,7 @@ type handRemoval struct {
 	newest    store.Millis  // start of the newest ban of exactly it when it was found gone; zero: none
 }
 
+// newMemory knows nothing of the tenant: the first plan reads it.
 func newMemory() memory {
 	return memory{
 		seen:      make(map[netip.Prefix]store.Millis),

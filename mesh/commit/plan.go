@@ -172,6 +172,7 @@ func (d *draft) covered(p netip.Prefix) bool {
 	return d.liveSpace().ContainsPrefix(p)
 }
 
+// liveSpace is what any live ban covers, worked out at most once a plan, and only if the plan asks.
 func (d *draft) liveSpace() ipranges.Set {
 	if d.space.IPSet == nil {
 		var b netipx.IPSetBuilder
@@ -241,6 +242,7 @@ func (d *draft) keepLive() {
 	}
 }
 
+// remove also notes which parts of the prefix must stay, so that they are added in the same commit.
 func (d *draft) remove(j judged) {
 	d.plan.Remove = append(d.plan.Remove, j.prefix)
 	d.plan.reasons[j.prefix] = j.reason
@@ -457,6 +459,7 @@ func (b ban) compareAge(o ban) int {
 	return cmp.Or(cmpDesc(b.newest, o.newest), comparePrefixes(b.prefix, o.prefix))
 }
 
+// cmpDesc orders the greater first.
 func cmpDesc[T int | store.Millis](a, b T) int {
 	switch {
 	case a > b:

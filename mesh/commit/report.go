@@ -58,6 +58,8 @@ func (c *Committer) estimateNow() {
 	c.mu.Unlock()
 }
 
+// counts reduces a plan to numbers for status. Locks are taken one after the other, never nested, see
+// Committer.
 func (c *Committer) counts(p Plan) estimate {
 	placed := c.placed()
 	e := estimate{at: time.Now(), add: len(p.Add), remove: len(p.Remove), held: len(p.Held), capped: len(p.Capped),
@@ -95,6 +97,8 @@ func (c *Committer) Status() Status {
 	return c.LastStatus()
 }
 
+// estimateDue spreads the cost: a plan over a million bans takes long, and pause grows with it. An age below
+// zero means that the clock was set.
 func (c *Committer) estimateDue() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,6 +143,7 @@ func (c *Committer) LastStatus() Status {
 	return s
 }
 
+// warnings says in words what keeps bans from the conductor, each with the way out if there is one.
 func (e estimate) warnings(a ability, cfg Config) []string {
 	var w []string
 	if !a.able && a.tried {

@@ -26,6 +26,8 @@ func setOf(b *netipx.IPSetBuilder) ipranges.Set {
 	return ipranges.Of(s)
 }
 
+// setOfPrefixes answers questions about single addresses, so the order and overlaps of the prefixes do not
+// matter.
 func setOfPrefixes(ps []netip.Prefix) ipranges.Set {
 	var b netipx.IPSetBuilder
 	for _, p := range ps {

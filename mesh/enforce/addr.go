@@ -55,6 +55,7 @@ func addrOf(ip netip.Addr) (family, addr) {
 	return v6, addr{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
+// in needs the family because an IPv4 address and the IPv6 one with the same low bits are the same addr.
 func (a addr) in(f family) netip.Addr {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], a.hi)

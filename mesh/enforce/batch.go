@@ -52,6 +52,7 @@ func skip(del, add *lists, regions lists) (any bool) {
 	return any
 }
 
+// touches requires that regions are sorted and do not overlap; spans may come in any order.
 func touches(spans, regions []span) bool {
 	for _, s := range spans {
 		i := sort.Search(len(regions), func(i int) bool { return !regions[i].to.less(s.from) })

@@ -75,6 +75,8 @@ type finder struct {
 	before []int // how many spans precede each chunk
 }
 
+// newFinder sums the lengths of the chunks once, so that an element is found by its position without walking
+// the list.
 func newFinder(l list) finder {
 	f := finder{list: l, before: make([]int, len(l.chunks))}
 	n := 0

@@ -81,6 +81,7 @@ func (n *nftTables) readMarks(ctx context.Context, id setID, began time.Time, pa
 	return marks, err
 }
 
+// sendAll sends one datagram: the kernel takes a batch of messages only as a whole.
 func sendAll(raw syscall.RawConn, b []byte) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) {

@@ -31,6 +31,8 @@ func (j *job) touch(holes lists) {
 	}
 }
 
+// newJob runs f beside the loop that applies bans. Its channel holds the result, so that a job nobody waits
+// for any more can end.
 func newJob(f func() result) *job {
 	j := &job{done: make(chan result, 1)}
 	go func() { j.done <- f() }()

@@ -81,6 +81,7 @@ func (id setID) interval() bool { return id >= prefixes4 }
 
 func (id setID) family() family { return family(id % setID(families)) }
 
+// keyType decides what the kernel compares: 4 bytes or 16.
 func (id setID) keyType() nftables.SetDatatype {
 	if id.family() == v6 {
 		return nftables.TypeIP6Addr
@@ -127,6 +128,7 @@ func (s *script) deleteTable() {
 	s.table(unix.NFT_MSG_DELTABLE, 0)
 }
 
+// table creates or deletes the table; flags of 0 keep it active (not dormant).
 func (s *script) table(kind, flags uint16) {
 	at := s.message(kind, flags)
 	s.text(unix.NFTA_TABLE_NAME, s.in)
@@ -136,6 +138,8 @@ func (s *script) table(kind, flags uint16) {
 	s.close(at)
 }
 
+// set creates a set with a timeout for each element and without a size, since a full set would refuse
+// elements. The attributes are those of nf_tables' NFT_MSG_NEWSET.
 func (s *script) set(id setID) {
 	flags, order := uint32(unix.NFT_SET_TIMEOUT), uint32(2)
 	if id.interval() {
@@ -192,6 +196,7 @@ func (s *script) chain(name string, hooknum uint32, ports []string) error {
 	return nil
 }
 
+// rule adds a rule whose expressions ruleExprs lists; isRule recognises it when it is read back.
 func (s *script) rule(chain string, id setID) error {
 	at := s.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
 	s.text(unix.NFTA_RULE_TABLE, s.in)
@@ -268,6 +273,8 @@ func tablesOf(c *nftables.Conn) (there, guarded bool, err error) {
 	return there, guarded, err
 }
 
+// readSets compares the table's sets with those that script.set creates. Any other one in the table is
+// strange: the table is then made anew.
 func (c *contents) readSets(conn *nftables.Conn) error {
 	all, err := conn.GetSets(table())
 	if err != nil {
@@ -295,6 +302,8 @@ func (c *contents) readSets(conn *nftables.Conn) error {
 	return nil
 }
 
+// readChains finds out whether the chains hook in at the right place with the right rules. A chain too many
+// counts as much as one too few.
 func (c *contents) readChains(conn *nftables.Conn, n *nftTables, ports []string) error {
 	all, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
@@ -345,6 +354,8 @@ func rulesAreOurs(c *nftables.Conn, chain string) (bool, error) {
 	return true, nil
 }
 
+// isRule compares what decides, not what the kernel adds or numbers itself: registers, counters' values, set
+// ids.
 func isRule(have []expr.Any, id setID) bool {
 	return slices.EqualFunc(have, ruleExprs(id), func(have, want expr.Any) bool {
 		switch w := want.(type) {

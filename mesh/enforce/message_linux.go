@@ -30,6 +30,8 @@ func newScript(table string) *script {
 	return s
 }
 
+// control begins or ends a batch (NFNL_MSG_BATCH_BEGIN, _END): the kernel applies what lies between as one
+// transaction. The resource id of these two is the subsystem.
 func (s *script) control(kind uint16) {
 	at := len(s.b)
 	s.header(kind, unix.NLM_F_REQUEST, unix.AF_UNSPEC)
@@ -45,6 +47,8 @@ func (s *script) finish() []byte {
 	return s.b
 }
 
+// header is nlmsghdr and nfgenmsg in the machine's byte order, with room for the length, which close fills
+// in. The port is 0, the kernel's.
 func (s *script) header(kind, flags uint16, family byte) {
 	s.b = append(s.b, 0, 0, 0, 0)
 	s.b = binary.NativeEndian.AppendUint16(s.b, kind)
@@ -63,6 +67,8 @@ func (s *script) message(kind, flags uint16) (at int) {
 // close ends a message.
 func (s *script) close(at int) { binary.NativeEndian.PutUint32(s.b[at:], uint32(len(s.b)-at)) }
 
+// attribute, text and long write one attribute of netlink: length, kind, value, padded to four bytes by end.
+// nf_tables wants numbers in network byte order and texts with a final 0.
 func (s *script) attribute(kind uint16, value []byte) {
 	at := s.open(kind)
 	s.b = append(s.b, value...)
@@ -155,6 +161,8 @@ func (id setID) room() int {
 	return room
 }
 
+// element writes one element of a set. An interval is two elements, the second with end set, which is the
+// first address behind it. timeout is in ms; 0 is for ever.
 func (s *script) element(key []byte, timeout uint64, end bool) {
 	item := s.nest(unix.NFTA_LIST_ELEM)
 	if end {

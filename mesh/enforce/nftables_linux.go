@@ -165,6 +165,8 @@ func (n *nftTables) open() error {
 	return nil
 }
 
+// portOf returns the netlink address of a socket, by which the events of its own changes are told from
+// others'.
 func portOf(raw syscall.RawConn) (port uint32, err error) {
 	failed := raw.Control(func(fd uintptr) {
 		var at unix.Sockaddr
@@ -318,6 +320,9 @@ func (n *nftTables) Apply(_ context.Context, c Change) error {
 	return n.apply(c)
 }
 
+// apply makes a change in one transaction as far as it can; what apart put aside is deleted after it. A new
+// table is written together with its elements, so that there is no moment without it; guard covers the one
+// that the kernel needs all the same.
 func (n *nftTables) apply(c Change) error {
 	s := newScript(tableName)
 	if c.Anew {

@@ -82,6 +82,7 @@ func (q *queue) waiting() (n int, since time.Time) {
 	return len(q.some), q.since
 }
 
+// rouse wakes the loop, which then takes everything that waits.
 func (q *queue) rouse() {
 	select {
 	case q.wake <- struct{}{}:

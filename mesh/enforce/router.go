@@ -94,6 +94,7 @@ func changes(now store.Millis, held, want []span, tidy bool) (del, add []span) {
 	return diff(held, want, func(h, w store.Millis) bool { return right(now, h, w) })
 }
 
+// holesOf gives the regions the form of elements without an end.
 func holesOf(regions []netip.Prefix) (holes lists) {
 	for _, p := range regions {
 		f, s := spanOf(p, 0)

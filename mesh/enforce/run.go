@@ -168,6 +168,8 @@ func (e *Enforcer) watch(ctx context.Context) {
 	}
 }
 
+// awaitSettled keeps an agent that has heard nothing yet from removing what is in the kernel from before its
+// restart. It returns false if the agent stops first.
 func (e *Enforcer) awaitSettled(ctx context.Context) bool {
 	ticker := time.NewTicker(settledPoll)
 	defer ticker.Stop()

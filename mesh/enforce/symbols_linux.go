@@ -34,6 +34,8 @@ func kernelCaveat() string {
 	return caveatOf(f)
 }
 
+// caveatOf looks through the kernel's symbols (/proc/kallsyms) for the code of interval sets: nft_array_ is
+// the newer one, without the fault that the caveat is about.
 func caveatOf(names io.Reader) string {
 	intervals := false
 	for lines := bufio.NewScanner(names); lines.Scan(); {

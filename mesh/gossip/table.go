@@ -276,7 +276,8 @@ func (t *table) member(p *peer) Member {
 	return m
 }
 
-// members returns copies. drift is by how much this clock was corrected since the skews were measured.
+// members returns copies. Skews are kept against the steady time; drift turns them into differences to the
+// clock as it is now.
 func (t *table) members(drift time.Duration) []Member {
 	t.mu.Lock()
 	defer t.mu.Unlock()
