@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +28,8 @@ const (
 	// loadLatency is the bar for the slowest hundredth, from when it was due until
 	// another router has it.
 	loadLatency = time.Second
+	// loadOthers is the share of the processors, in percent, with which other programs spoil that.
+	loadOthers = 15
 )
 
 // TestFiguresAMinuteOfLoad: a thousand bans a second, one call each, spread over
@@ -45,6 +50,7 @@ type load struct {
 	took  []time.Duration            // from there until a watched router that is not its own told of it
 	slow  []time.Duration            // until the call was answered
 	lost  int                        // events that a watcher was too slow for
+	late  []string                   // what took longer than its bar
 }
 
 func carry(t *testing.T, length time.Duration) {
@@ -59,7 +65,7 @@ func carry(t *testing.T, length time.Duration) {
 	}
 	defer watchers.Wait()
 	defer stop()
-	began := time.Now()
+	began, ours, all := time.Now(), l.spent(), busy(t)
 	var writers sync.WaitGroup
 	for i, a := range l.agents {
 		writers.Go(func() { l.write(ctx, a, i, length) })
@@ -70,9 +76,18 @@ func carry(t *testing.T, length time.Duration) {
 	spent := time.Since(began)
 	total := int(l.given.Load())
 	t.Logf("%d bans in %v: %.0f a second", total, spent.Round(time.Millisecond), float64(total)/spent.Seconds())
-	if want := int(length.Seconds()) * loadRate; total != want || spent > length+5*time.Second {
-		t.Errorf("%d bans in %v, want %d in %v", total, spent, want, length)
+	if want := int(length.Seconds()) * loadRate; total != want {
+		t.Errorf("%d bans, want %d", total, want)
 	}
+	if spent > length+5*time.Second {
+		l.late = append(l.late, fmt.Sprintf("%d bans took %v, want %v", total, spent, length))
+	}
+	ours, all = l.spent()-ours, busy(t)-all
+	share := func(cpu time.Duration) float64 {
+		return 100 * cpu.Seconds() / spent.Seconds() / float64(runtime.NumCPU())
+	}
+	others := share(all - ours)
+	t.Logf("the agents and their callers took %.0f %% of the processors, %v a ban, and other programs %.0f %%", share(ours), ours/time.Duration(total), others)
 
 	settled := time.Now()
 	for _, a := range l.agents {
@@ -89,6 +104,47 @@ func carry(t *testing.T, length time.Duration) {
 		t.Errorf("%d commits for %d bans, want 1 to %d", commits, total, most)
 	}
 	l.latency()
+	switch {
+	case len(l.late) > 0 && others > loadOthers:
+		t.Skipf("not judged, because other programs took %.0f %% of the processors: %s", others, strings.Join(l.late, "; "))
+	case len(l.late) > 0:
+		t.Error(strings.Join(l.late, "; "))
+	}
+}
+
+// spent is the CPU time of the agents and of their callers, which are this process.
+func (l *load) spent() time.Duration {
+	var self syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
+		l.t.Fatal(err)
+	}
+	sum := time.Duration(self.Utime.Nano() + self.Stime.Nano())
+	for _, a := range l.agents {
+		sum += cpuTime(l.t, a.cmd.Process.Pid)
+	}
+	return sum
+}
+
+// busy is the time that the processors of this machine were not idle, of which a part may have gone to other machines
+// (proc(5)).
+func busy(t *testing.T) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	var sum time.Duration
+	for i, f := range strings.Fields(first)[1:9] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i != 3 && i != 4 { // idle, waiting for a disk
+			sum += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return sum
 }
 
 // fleet is n agents that know each other; the first is everybody's seed.
@@ -284,7 +340,7 @@ func (l *load) latency() {
 	l.t.Logf("answered:  %s", percentiles(l.slow))
 	l.t.Logf("elsewhere: %s", percentiles(l.took))
 	if p99 := l.took[len(l.took)*99/100]; p99 > loadLatency {
-		l.t.Errorf("the slowest hundredth of the bans was on other routers after %v or more, want %v", p99, loadLatency)
+		l.late = append(l.late, fmt.Sprintf("the slowest hundredth of the bans was on other routers after %v or more, want %v", p99, loadLatency))
 	}
 }
 
