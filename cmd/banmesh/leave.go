@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"banmesh/mesh/config"
 	"banmesh/mesh/control"
+	"banmesh/mesh/enforce"
 )
 
 // leaveTime bounds the leave and the stop after it.
@@ -21,11 +24,12 @@ func leaveCommand(c *console) *cli.Command {
 	return &cli.Command{
 		Name: "leave", Category: "Mesh", Usage: "leave the mesh and stop the agent",
 		Description: "Tells the others, so that none of them waits for this router. Its bans stay in the mesh. --uninstall also takes back what\n" +
-			"banmesh init or banmesh join has put in place, and nothing else; the package stays.\n\n" +
+			"banmesh init or banmesh join has put in place, and nothing else; the package stays. Where the agent does not run, root's leave\n" +
+			"still removes what it has left in the kernel.\n\n" +
 			"Example:\n   banmesh leave\n   banmesh leave --uninstall",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "uninstall", Destination: &uninstall, Usage: "also undo what init or join did"},
-			s.configFlag(), c.socketFlag(),
+			s.configFlag(), c.yesFlag(), c.socketFlag(),
 		},
 		Action: func(cc *cli.Context) error {
 			if _, err := positional(cc, 0, 0); err != nil {
@@ -37,7 +41,11 @@ func leaveCommand(c *console) *cli.Command {
 			if cc.IsSet("config") {
 				return usagef("leave: --config is for --uninstall")
 			}
-			return c.ask(cc.Context, leaveTime, c.leave)
+			err := c.ask(cc.Context, leaveTime, c.leave)
+			if errors.Is(err, control.ErrNoAgent) {
+				c.clearTable(cc.Context)
+			}
+			return err
 		},
 	}
 }
@@ -54,4 +62,18 @@ func (c *console) leave(ctx context.Context, cl *control.Client) error {
 	}
 	_, err = fmt.Fprintln(c.out, "left the mesh; the agent has stopped")
 	return err
+}
+
+// clearTable removes the table that a stopped agent has left in the kernel, wherever enforce.netns says: its bans are lifted by
+// nobody else. The package's removal relies on it.
+func (c *console) clearTable(ctx context.Context) {
+	f, err := config.Load(c.config)
+	if err != nil || f.Socket != c.socket || f.Enforce.Driver != "nftables" || os.Geteuid() != 0 {
+		return
+	}
+	if err := enforce.RemoveTable(ctx, f.Enforce.NetNS); err != nil {
+		c.warn("what is banned is still dropped in this machine's kernel: %v", err)
+		return
+	}
+	fmt.Fprintln(c.out, "no agent runs here; this machine's kernel drops nothing for it any more")
 }

@@ -462,6 +462,15 @@ func (s *setup) uninstall(cc *cli.Context, c *console) error {
 	if !cc.IsSet("socket") && c.getenv("BANMESH_SOCKET") == "" {
 		c.socket = s.m.File.Socket
 	}
+	if n := s.m.Waiting(); n > 0 {
+		calls := "calls wait"
+		if n == 1 {
+			calls = "call waits"
+		}
+		if err := c.confirm(fmt.Sprintf("%d %s for the agent, which passes on what no other router knows yet once it runs (systemctl start banmesh); here that is removed", n, calls)); err != nil {
+			return err
+		}
+	}
 	return s.m.Uninstall(cc.Context, func() error {
 		err := c.ask(cc.Context, leaveTime, c.leave)
 		if errors.Is(err, control.ErrNoAgent) {

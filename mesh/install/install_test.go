@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"banmesh/mesh/config"
+	"banmesh/mesh/control"
+	"banmesh/mesh/spool"
 )
 
 // fakeMachine is a directory that stands for a machine's root, and programs that only say what they are told to.
@@ -257,6 +260,32 @@ func TestATableThatStaysIsSaid(t *testing.T) {
 		if !strings.Contains(said, want) || want == "" && strings.Contains(said, "kernel") {
 			t.Errorf("%s: says %q, want %q", driver, said, want)
 		}
+	}
+}
+
+// Calls that wait for a stopped agent are nowhere else: whoever takes it all back is asked first.
+func TestCallsThatWaitAreCounted(t *testing.T) {
+	f := newFake(t, map[string]string{"var/lib/banmesh/x": ""})
+	f.must(f.Begin(Record{By: "init", At: time.Now()}))
+	f.must(f.Configure(f.want()))
+	if err := f.Start(t.Context()); !errors.Is(err, ErrNoService) {
+		t.Fatal(err)
+	}
+	f.again()
+	if n := f.Waiting(); n != 0 {
+		t.Errorf("%d calls wait before there was any", n)
+	}
+	for i, s := range []*spool.Spool{spool.New(f.File.SpoolDir()), spool.Quick(f.File.Socket)} {
+		f.must(s.Put(spool.Entry{Time: time.Now(), Ban: &control.BanCall{
+			Prefixes: control.Prefixes{netip.MustParsePrefix("203.0.113.1/32")}, Jail: "sshd", Start: control.At(time.Now()), Until: control.Never,
+		}}))
+		if n := f.Waiting(); n != i+1 {
+			t.Errorf("%d calls wait, want %d", n, i+1)
+		}
+	}
+	f.Record.Before = append(f.Record.Before, "spool")
+	if n := f.Waiting(); n != 0 {
+		t.Errorf("%d calls wait in a spool that stays", n)
 	}
 }
 

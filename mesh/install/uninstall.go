@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"banmesh/internal/safefile"
+	"banmesh/mesh/spool"
 )
 
 // errNotInstalled says that neither init nor join has put anything in place here.
@@ -77,6 +78,22 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	}
 	m.Record = nil
 	return nil
+}
+
+// Waiting counts the calls that have not reached the agent and that Uninstall would remove.
+func (m *Machine) Waiting() (n int) {
+	if m.Record == nil || m.Record.Data == "" {
+		return 0
+	}
+	dir := m.File.SpoolDir()
+	if slices.Contains(m.Record.Before, filepath.Base(dir)) { // it stays
+		return 0
+	}
+	for _, s := range []*spool.Spool{spool.New(dir), spool.Quick(m.File.Socket)} {
+		calls, _ := s.Len()
+		n += calls
+	}
+	return n
 }
 
 // unhookFail2ban makes fail2ban drop the action.

@@ -140,7 +140,14 @@ func TestJoinHooksFail2ban(t *testing.T) {
 	// Whether an agent runs or was stopped before, which leaves what it drops in the kernel.
 	second.must("systemctl stop banmesh")
 	second.must("nft list table inet banmesh")
-	out = second.must("banmesh leave --uninstall")
+	// What fail2ban has banned meanwhile waits for the agent, and goes on the operator's word alone.
+	second.must("fail2ban-client set sshd banip 203.0.113.52")
+	eventually(t, 10*time.Second, "the ban to wait", func() bool { return second.sh("ls /var/lib/banmesh/spool /run/banmesh/*.calls | grep json").code == 0 })
+	present := second.files()
+	if r := second.sh("banmesh leave --uninstall"); r.code != 2 || !strings.Contains(r.err, "call waits for the agent") || len(changed(present, second.files())) > 0 {
+		t.Errorf("with a ban that waits: %+v", r)
+	}
+	out = second.must("banmesh leave --uninstall --yes")
 	if r := second.sh("nft list table inet banmesh"); r.code == 0 {
 		t.Errorf("the kernel's table stays:\n%s", r.out)
 	}

@@ -254,10 +254,15 @@ func TestPackageIsInstalledUpgradedAndPurged(t *testing.T) {
 	}
 
 	b.must("systemctl stop banmesh")
-	b.must("nft add table inet banmesh") // as an agent that dropped leaves it
+	// As agents that dropped leave them: one in a namespace, and before it one without.
+	b.must("nft add table inet banmesh; ip netns add firewall && ip netns exec firewall nft add table inet banmesh")
+	b.must("echo 'enforce: {driver: nftables, netns: firewall}' >> /etc/banmesh/banmesh.yaml")
+	mine = b.read("/etc/banmesh/banmesh.yaml")
 	b.must("dpkg --remove banmesh")
-	if r := b.sh("nft list table inet banmesh"); r.code == 0 {
-		t.Errorf("after the removal the kernel still drops, and nobody lifts it:\n%s", r.out)
+	for _, where := range []string{"", "ip netns exec firewall "} {
+		if r := b.sh(where + "nft list table inet banmesh"); r.code == 0 {
+			t.Errorf("after the removal the kernel still drops, and nobody lifts it:\n%s", r.out)
+		}
 	}
 	if now := b.read("/etc/banmesh/banmesh.yaml"); now != mine {
 		t.Errorf("the removal has changed the configuration:\n%s", now)
