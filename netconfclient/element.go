@@ -40,6 +40,7 @@ func (n Element) With(kids ...Element) Element {
 	return n
 }
 
+// attr returns a copy. The full slice expression keeps two copies from sharing what is appended.
 func (n Element) attr(name, val string) Element {
 	n.attrs = append(n.attrs[:len(n.attrs):len(n.attrs)], xml.Attr{Name: xml.Name{Local: name}, Value: val})
 	return n
@@ -49,6 +50,7 @@ func (n Element) attr(name, val string) Element {
 // the prefix nc once; encoding/xml would declare it on every element.
 func (n Element) Operation(op string) Element { return n.attr("nc:operation", op) }
 
+// encode leaves all escaping to the encoder.
 func (n Element) encode(e *xml.Encoder) error {
 	start := xml.StartElement{Name: xml.Name{Space: n.Space, Local: n.Name}, Attr: n.attrs}
 	if err := e.EncodeToken(start); err != nil {

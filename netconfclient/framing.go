@@ -38,6 +38,8 @@ func (f *frameReader) read(limit int) ([]byte, error) {
 	return f.readDelimited(limit)
 }
 
+// readDelimited reads the framing of base 1.0, RFC 6242 section 4.3: a message ends with ]]>]]>. A text
+// cannot contain that by accident, because > after ]] must be escaped in XML.
 func (f *frameReader) readDelimited(limit int) ([]byte, error) {
 	var msg []byte
 	for {
@@ -63,6 +65,8 @@ func (f *frameReader) readDelimited(limit int) ([]byte, error) {
 	}
 }
 
+// readChunked reads the framing of base 1.1, RFC 6242 section 4.2. The limit is checked before a chunk is
+// read, whose size the server chooses.
 func (f *frameReader) readChunked(limit int) ([]byte, error) {
 	var msg pieces
 	for first := true; ; first = false {
@@ -122,6 +126,8 @@ func (p *pieces) readFrom(r io.Reader, n int) error {
 	return nil
 }
 
+// join copies once, at the end: a slice that grows with each chunk would hold the message twice or more for
+// all that time.
 func (p *pieces) join() []byte {
 	if len(p.full) == 0 {
 		return p.last
@@ -184,6 +190,7 @@ func (f *frameReader) chunkSize() (int64, error) {
 	}
 }
 
+// expect is for the bytes that framing prescribes between chunks.
 func (f *frameReader) expect(want byte) error {
 	b, err := f.r.ReadByte()
 	if err != nil {
@@ -195,6 +202,8 @@ func (f *frameReader) expect(want byte) error {
 	return nil
 }
 
+// unexpected marks an end of the stream that comes within a message. At its beginning it is just the end of
+// the session.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

@@ -34,6 +34,8 @@ type HostKeyError struct {
 	err         error // why the file could not be read
 }
 
+// Error names what to do: in each case it is another thing, and a wrong one would have the operator trust an
+// attacker's key.
 func (e *HostKeyError) Error() string {
 	trust := "banmesh conductor trust " + e.address
 	switch {
@@ -70,6 +72,8 @@ type hostKeys struct {
 	passed      bool
 }
 
+// loadHostKeys reads known_hosts as OpenSSH does (sshd(8)), for one server. Lines that it cannot read are
+// left out: they are for others. A revoked key counts whatever hosts its line names.
 func loadHostKeys(address, file string) (*hostKeys, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -262,6 +266,8 @@ func FetchHostKey(ctx context.Context, addr string) (ServerKey, error) {
 	return fetchAnyHostKey(ctx, nil, addr)
 }
 
+// fetchAnyHostKey also asks an old server that only signs with SHA-1, and says so, as the configuration must
+// allow that algorithm.
 func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (ServerKey, error) {
 	key, err := fetchHostKey(ctx, dial, addr, plainAlgorithms)
 	if none := (*ssh.AlgorithmNegotiationError)(nil); errors.As(err, &none) {
@@ -273,6 +279,7 @@ func fetchAnyHostKey(ctx context.Context, dial dialer, addr string) (ServerKey, 
 	return key, err
 }
 
+// fetchHostKey ends the handshake as soon as the server has proved that it holds the key; no login is tried.
 func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []string) (ServerKey, error) {
 	var got ServerKey
 	conn, stop, err := connect(ctx, dial, addr)

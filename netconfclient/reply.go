@@ -26,6 +26,8 @@ func newDecoder(msg []byte) *xml.Decoder {
 	return xml.NewTokenDecoder(&bounded{raw: xml.NewDecoder(bytes.NewReader(msg)), msg: msg})
 }
 
+// bounded is a decoder's view of a message whose nesting and tags are limited. encoding/xml has no bounds of
+// its own.
 type bounded struct {
 	raw   *xml.Decoder
 	msg   []byte
@@ -33,6 +35,7 @@ type bounded struct {
 	tags  bool // the lengths of the tags were checked
 }
 
+// Token refuses document types, which RFC 6241 section 3 forbids, and with them entities that expand.
 func (b *bounded) Token() (xml.Token, error) {
 	if !b.tags {
 		if err := checkTags(b.msg); err != nil {
@@ -399,6 +402,7 @@ func parseRPCError(d *xml.Decoder, start xml.StartElement) (rpcError, error) {
 	return e, nil
 }
 
+// rootElement steps over comments and blanks before the first element.
 func rootElement(d *xml.Decoder) (xml.StartElement, error) {
 	for {
 		tok, err := d.Token()
@@ -416,6 +420,7 @@ func rootElement(d *xml.Decoder) (xml.StartElement, error) {
 	}
 }
 
+// attr finds an attribute without a namespace, as NETCONF's own are.
 func attr(s xml.StartElement, name string) string {
 	for _, a := range s.Attr {
 		if a.Name.Space == "" && a.Name.Local == name {

@@ -17,6 +17,7 @@ type rpcError struct {
 	Info      []string // the other leaves of error-info as name=value, for example bad-element=address
 }
 
+// Error has the fields of RFC 6241 section 4.3 that help an operator.
 func (e rpcError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Tag)

@@ -306,6 +306,7 @@ func (s *Session) awaitHello(ctx context.Context) error {
 	}
 }
 
+// roundTrip steps over notifications (RFC 5277), which a server may send although nobody subscribed.
 func (s *Session) roundTrip(msg []byte) ([]byte, error) {
 	s.t.working.Store(true)
 	defer s.t.working.Store(false)
@@ -338,6 +339,8 @@ func (s *Session) Breach(err error) error {
 	return s.breachLocked(err)
 }
 
+// breachLocked ends the session after an answer that breaks the protocol: what follows cannot be told from
+// the rest of it. Called with mu held.
 func (s *Session) breachLocked(err error) error {
 	if !errors.Is(err, ErrProtocol) {
 		err = fmt.Errorf("%w: %w", ErrProtocol, err)

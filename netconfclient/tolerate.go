@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 )
 
+// declaration and charRef are compiled at their first use, see releaseNumber in mesh/conductor/rest.
 var declaration = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^\s*<\?xml\s[^>]*?(?:encoding\s*=\s*["']([A-Za-z0-9._-]+)["'][^>]*)?\?>`)
 })
@@ -74,6 +75,7 @@ func firstOdd(msg []byte) int {
 	return len(msg)
 }
 
+// replaceOdd copies the message only from the first byte that needs it.
 func replaceOdd(msg []byte, from int) []byte {
 	out := append(make([]byte, 0, len(msg)+64), msg[:from]...)
 	for i := from; i < len(msg); {
@@ -88,6 +90,7 @@ func replaceOdd(msg []byte, from int) []byte {
 	return out
 }
 
+// fromLatin1 works because the first 256 code points of Unicode are Latin-1.
 func fromLatin1(msg []byte) []byte {
 	out := make([]byte, 0, len(msg)+len(msg)/8)
 	for _, b := range msg {

@@ -103,6 +103,8 @@ func loginRefused(err error) bool {
 	return strings.Contains(s, "unable to authenticate") || strings.Contains(s, "oo many authentication failures")
 }
 
+// open logs in, starts the subsystem and sends the hello without waiting for the server's: RFC 6241 section
+// 8.1 has both sides send at once.
 func (t *transport) open(d DialConfig, config *ssh.ClientConfig) error {
 	c, channels, requests, err := ssh.NewClientConn(t.conn, d.Address, config)
 	if err != nil {

@@ -299,6 +299,7 @@ func (c *Conductor) adopt(s Session, at int) (*node, error) {
 	return n, nil
 }
 
+// prefer sets which node the next session is tried with first.
 func (c *Conductor) prefer(at int) {
 	c.mu.Lock()
 	c.first = at

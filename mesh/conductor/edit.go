@@ -36,6 +36,9 @@ type Edit interface {
 	Close(ctx context.Context) error
 }
 
+// edit is one change of the tenant, from the lock to the commit or its reverse. It belongs to one goroutine.
+// Three tenants matter: base, what running held at the start; now, what the candidate holds; and ours, what
+// of the difference is this edit's own and may be undone by it.
 type edit struct {
 	c   *Conductor
 	s   Session
@@ -61,6 +64,8 @@ type edit struct {
 func (e *edit) Running() Running { return e.base.public(e.n.name) }
 func (e *edit) Session() uint64  { return e.s.At().ID }
 
+// Apply writes only what is missing or too much, so that an edit repeated after an error changes nothing
+// twice. A reading back that differs, or a prefix that would block everything, ends the edit.
 func (e *edit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
 	if err := e.usable(); err != nil {
 		return fmt.Errorf("apply: %w", err)
@@ -95,6 +100,7 @@ func (e *edit) Apply(ctx context.Context, add, remove []netip.Prefix) error {
 	return nil
 }
 
+// usable is asked first by every method but Close, which may always be called.
 func (e *edit) usable() error {
 	switch {
 	case e.closed:
@@ -111,6 +117,8 @@ func (e *edit) learn(a ability, why error) {
 	e.c.learn(e.s, e.n, a)
 }
 
+// apply notes what it is about to write before it writes it (remember): if the session breaks meanwhile, the
+// next edit recognises the leftovers as ours.
 func (e *edit) apply(ctx context.Context, add, remove []netip.Prefix) error {
 	c := Change{Add: add, Remove: remove}
 	if len(add) > 0 && !e.now.Described {
@@ -294,6 +302,8 @@ func (e *edit) caughtUp() {
 	}
 }
 
+// Commit puts the edits in force. Nothing to commit is no error. After an error the edits are undone; after
+// ErrUnknown the caller reads running to learn which it was.
 func (e *edit) Commit(ctx context.Context) error {
 	if err := e.usable(); err != nil {
 		return fmt.Errorf("commit: %w", err)
@@ -319,6 +329,9 @@ func (e *edit) Commit(ctx context.Context) error {
 	return nil
 }
 
+// commitCandidate validates first if the server can: a commit that fails halfway is worse than one that is
+// refused. Without a lock it also looks, as the last thing before the commit, whether somebody else has begun
+// to edit.
 func (e *edit) commitCandidate(ctx context.Context) error {
 	if !e.c.lacks(e.n, AbilityValidate) {
 		err := e.s.Validate(ctx)
@@ -465,6 +478,9 @@ func (e *edit) confirm(ctx context.Context) error {
 	}
 }
 
+// Close undoes what was not committed and gives back the lock, in that order: the other way round somebody
+// else could commit our edits. It uses a context of its own, since it must also work when the caller's has
+// ended.
 func (e *edit) Close(ctx context.Context) error {
 	if e.closed {
 		return nil

@@ -46,6 +46,7 @@ var (
 // Kind returns a sentinel that is also another one.
 func Kind(text string, is error) error { return &kind{text, is} }
 
+// kind is a sentinel error that also matches a wider one.
 type kind struct {
 	text string
 	is   error
@@ -64,6 +65,7 @@ type BusyError struct {
 	Err      error         // the error behind it, if any
 }
 
+// Error begins with "waiting", since nothing is wrong: the committer shows it as the state.
 func (e *BusyError) Error() string {
 	var s string
 	switch {
@@ -97,6 +99,7 @@ type RejectedError struct {
 	Err      error    // the error behind it; nil if the words came with success
 }
 
+// Error shows a few of the server's messages. There can be one for each address.
 func (e *RejectedError) Error() string {
 	const few = 3
 	s := strings.Join(e.Messages[:min(few, len(e.Messages))], "; ")

@@ -278,6 +278,9 @@ type undone struct {
 	at     time.Time
 }
 
+// explains reports whether a difference is what an undone edit of ours left behind: the candidate lacks some
+// of what that edit added, or holds some of what it removed, and nothing else differs. It is believed for a
+// while only.
 func (u undone) explains(c change, now time.Time) bool {
 	dropped := c.foreign == tenantGone && u.change.created.tenant || c.foreign == memberGone && u.change.created.member
 	return (dropped || c.foreign == "" && len(c.added)+len(c.removed) > 0) && c.created == created{} && now.Sub(u.at) < remembered &&

@@ -14,6 +14,7 @@ import (
 const nsService = "http://128technology.com/t128/config/service-config"
 
 var (
+	// Elements of 128T's service-config model, as far as they decide whom a service denies.
 	nameService    = xml.Name{Space: nsService, Local: "service"}
 	nameSvcName    = xml.Name{Space: nsService, Local: "name"}
 	nameSvcPolicy  = xml.Name{Space: nsService, Local: "access-policy"}

@@ -84,6 +84,7 @@ func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
 	}
 }
 
+// dial bounds the connection, the SSH handshake and the hello together.
 func (d *driver) dial(ctx context.Context, addr string) (*netconfclient.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.DialTimeout)
 	defer cancel()

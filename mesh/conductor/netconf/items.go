@@ -43,6 +43,8 @@ type itemReader struct {
 	text   []byte
 }
 
+// newItemReader reads a reply as a stream: the two configurations that are compared may be many megabytes
+// each, and a tree of either would take several times that.
 func newItemReader(r *netconfclient.Reply, key conductor.Key) (*itemReader, error) {
 	d, err := r.Data()
 	if err != nil {
@@ -119,6 +121,8 @@ func (r *itemReader) fill() error {
 	return nil
 }
 
+// flush ends a text and, if it was the name of a list's entry, adds it to the path: an operator is told
+// router[r1] and not just router.
 func (r *itemReader) flush() {
 	text := string(bytes.TrimSpace(r.text))
 	r.text = r.text[:0]

@@ -35,6 +35,8 @@ func (s *session) Identity() string                          { return identity(s
 func (s *session) Features(lacks conductor.Abilities) string { return s.path.features(lacks) }
 func (s *session) Alive() bool                               { return s.nc.Alive() }
 
+// Candidate: RFC 6241 section 8.3.1 leaves it to the server whether sessions share one candidate; the
+// conductor's do.
 func (s *session) Candidate() conductor.Candidate {
 	if s.path.target == netconfclient.RunningStore {
 		return conductor.NoCandidate
@@ -62,6 +64,9 @@ func (s *session) bound(ctx context.Context) (context.Context, context.CancelFun
 		fmt.Errorf("no answer within %v: %w", s.cfg.Timeout, context.DeadlineExceeded))
 }
 
+// Lock tells apart what the standard and the servers say: a lock held by a session (lock-denied, RFC 6241
+// appendix A), a candidate with uncommitted changes (resource-denied with some servers), and errors that may
+// mean either.
 func (s *session) Lock(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -80,12 +85,15 @@ func (s *session) Lock(ctx context.Context) error {
 	return refused("lock", errs)
 }
 
+// Unlock needs no success: the server gives the lock back when the session ends.
 func (s *session) Unlock(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	return refused("unlock", s.nc.Unlock(ctx, s.path.target))
 }
 
+// Kill ends another session, which must have been announced by a former leader; package conductor checks
+// that.
 func (s *session) Kill(ctx context.Context, id uint64) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -97,6 +105,8 @@ func (s *session) Kill(ctx context.Context, id uint64) error {
 	return failure(err)
 }
 
+// Read asks for the one tenant (a subtree filter, RFC 6241 section 6). A reply that cannot be understood ends
+// the session: the next one may not belong to its question either.
 func (s *session) Read(ctx context.Context, store conductor.Datastore) (*conductor.Tenant, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -191,6 +201,7 @@ func (s *session) edit(ctx context.Context, change tenantEdit, o netconfclient.E
 	}
 }
 
+// editOnce sends one edit-config, without judging the answer.
 func (s *session) editOnce(ctx context.Context, change tenantEdit, o netconfclient.EditOptions) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -207,6 +218,8 @@ func refusesTest(errs netconfclient.RPCErrors) bool {
 	return false
 }
 
+// stillThere returns the spellings of removed addresses that a reading still shows. An address can be in the
+// tenant in more than one spelling, and each is an entry of its own.
 func stillThere(remove []string, now *conductor.Tenant) []string {
 	there := make(map[string]bool)
 	for _, p := range now.Addresses {
@@ -223,6 +236,7 @@ func stillThere(remove []string, now *conductor.Tenant) []string {
 	return left
 }
 
+// Validate does nothing if the commit validates by itself, or the server cannot.
 func (s *session) Validate(ctx context.Context) error {
 	if s.path.validate != conductor.ValidateExplicit {
 		return nil
@@ -232,12 +246,16 @@ func (s *session) Validate(ctx context.Context) error {
 	return refused("validate", s.nc.Validate(ctx, netconfclient.CandidateStore))
 }
 
+// Commit also copies running to startup if that is configured and the server has a startup, so that a restart
+// keeps the bans.
 func (s *session) Commit(ctx context.Context) error {
 	err := s.commit(ctx)
 	s.save(ctx, err)
 	return err
 }
 
+// commit sends 128T's validation-type, and again without it to a release that does not know it: that answer
+// shows that the commit has not begun.
 func (s *session) commit(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -289,6 +307,7 @@ func (s *session) save(ctx context.Context, answer error) {
 	}
 }
 
+// Discard throws away the whole candidate, and so is used only under the own lock.
 func (s *session) Discard(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -358,6 +377,7 @@ func refused(step string, err error) error {
 	return rejected(step, errs)
 }
 
+// rejected keeps every message of the server; how many are shown is decided where they are.
 func rejected(step string, errs netconfclient.RPCErrors) error {
 	e := &conductor.RejectedError{Step: step, Err: errs}
 	for _, r := range errs {

@@ -72,6 +72,8 @@ func (t *state) interpret(items []item, key conductor.Key) {
 	}
 }
 
+// interpretMember takes the member of the configured neighborhood. All others, and what else ours has, are
+// kept as they are: they are compared, and never written.
 func (t *state) interpretMember(items []item, key conductor.Key) {
 	ours := false
 	for l := range children(items) {
@@ -113,6 +115,7 @@ func assignable(items []item) bool {
 	return true
 }
 
+// finish keeps what is not ours for the comparison, if there is any.
 func (t *state) finish() {
 	t.Finish()
 	if len(t.rest) > 0 {
@@ -144,6 +147,7 @@ func newEdit(key conductor.Key, now *conductor.Tenant, c conductor.Change, remov
 	return e
 }
 
+// empty ignores the prefixes of the change itself: add and remove hold them in the spelling of the server.
 func (e tenantEdit) empty() bool {
 	c := e.change
 	c.Add, c.Remove = nil, nil

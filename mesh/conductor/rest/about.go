@@ -19,12 +19,15 @@ import (
 type style int
 
 const (
+	// Whose edits a commit takes along depends on the release. Nothing in REST tells; the number of the
+	// release does.
 	styleUnknown style = iota // treated as shared, the strictest
 	styleShared               // up to 5.2: one for all administrators, and both nodes
 	styleNode                 // 5.3 to 5.5: one for each node, for all administrators
 	styleUser                 // from 5.6: one for each user, merged at commit
 )
 
+// String completes the line of features that status and doctor show.
 func (s style) String() string {
 	switch s {
 	case styleShared:
@@ -55,6 +58,7 @@ type about struct {
 	noNesting bool // POST of a tenant takes no member in it
 }
 
+// releaseNumber is compiled at its first use, because most starts of the program need no conductor.
 var releaseNumber = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[^0-9]{0,16}([0-9]{1,3})\.([0-9]{1,3})`)
 })
@@ -280,6 +284,7 @@ func (n *node) learn(note func(*about)) {
 	note(&n.about)
 }
 
+// known returns what the last look at the conductor found; nothing was found before the first.
 func (n *node) known() about {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -29,6 +29,7 @@ type Certificate struct {
 	PEM                 string // usable as CAFile if it is self-signed
 }
 
+// certificateOf keeps the PEM text too: it is what --ca-file writes if the operator accepts it.
 func certificateOf(leaf *x509.Certificate) Certificate {
 	c := Certificate{
 		Fingerprint: fingerprint(leaf), Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(),
@@ -41,6 +42,8 @@ func certificateOf(leaf *x509.Certificate) Certificate {
 	return c
 }
 
+// fingerprint is of the whole certificate, as `openssl x509 -fingerprint -sha256` prints it, in small letters
+// and without colons.
 func fingerprint(leaf *x509.Certificate) string {
 	sum := sha256.Sum256(leaf.Raw)
 	return hex.EncodeToString(sum[:])
@@ -109,6 +112,7 @@ func (t *trust) ending(url string) string {
 		url, at.UTC().Format(time.DateOnly), int(left.Hours()/24))
 }
 
+// loadTrust reads the files once, when the driver is made.
 func loadTrust(c Config, now func() time.Time) (*trust, error) {
 	t := &trust{now: now, ends: make(map[string]time.Time)}
 	var err error
@@ -214,6 +218,7 @@ func FetchCertificate(ctx context.Context, addr string) (Certificate, error) {
 	return certificateOf(chain[0]), nil
 }
 
+// hostPort fills in the port of https.
 func hostPort(u *url.URL) string {
 	port := u.Port()
 	if port == "" {

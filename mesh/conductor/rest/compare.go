@@ -414,6 +414,9 @@ type room struct {
 
 const roomFor = time.Minute
 
+// take and give lend two buffers for the two configurations that are compared: they are as large as the whole
+// authority, and growing them anew with each attempt would cost several times that. Who takes them has them
+// alone; a second one gets empty ones.
 func (r *room) take() *[2][]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -520,6 +523,8 @@ func unwrapped(b []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) { unwrap(b, 0, yield) }
 }
 
+// unwrap yields the fields of a configuration through the envelopes that some releases put around it. depth
+// bounds what a made-up answer can cost.
 func unwrap(b []byte, depth int, yield func(string, []byte) bool) (more bool) {
 	for name, v := range fields(b) {
 		if slices.Contains(wrappers[:], name) && isObject(v) && depth < maxWrappers {
@@ -596,6 +601,7 @@ func isOurs(entry []byte, key conductor.Key) bool {
 	return isText(entry, key.Tenant)
 }
 
+// isText compares after decoding, as JSON may write one text in several ways.
 func isText(b []byte, text string) bool {
 	var s string
 	return len(b) > 0 && b[0] == '"' && json.Unmarshal(b, &s) == nil && s == text
@@ -639,6 +645,7 @@ func objectDifference(path string, a, b []byte, key conductor.Key, depth int) st
 	return ""
 }
 
+// orEmpty makes a field that is missing equal to an empty one.
 func orEmpty(b []byte, empty string) []byte {
 	if b == nil {
 		return []byte(empty)

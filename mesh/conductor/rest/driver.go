@@ -29,6 +29,7 @@ type driver struct {
 // New checks the configuration, loads the file of the authority and returns a Conductor; it does not connect.
 func New(cfg Config) (*conductor.Conductor, error) { return newWith(cfg, time.Now) }
 
+// newWith lets tests set the clock by which certificates and tokens end.
 func newWith(cfg Config, now func() time.Time) (*conductor.Conductor, error) {
 	cfg.Config = cfg.Config.WithDefaults()
 	cfg.OwnAccount = cfg.User != "" && cfg.User != DefaultConfig().User
@@ -50,6 +51,7 @@ func newWith(cfg Config, now func() time.Time) (*conductor.Conductor, error) {
 	return conductor.New(cfg.Config, d), nil
 }
 
+// Nodes keeps the order of the configuration, which is the order in which they are tried.
 func (d *driver) Nodes() []string {
 	var names []string
 	for _, n := range d.nodes {

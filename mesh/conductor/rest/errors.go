@@ -26,6 +26,7 @@ type statusError struct {
 	page     bool     // the body was HTML
 }
 
+// Error adds the way out where a status has a usual cause.
 func (e *statusError) Error() string {
 	s := fmt.Sprintf("%s %s answered %d %s", e.Method, e.Path, e.Status, http.StatusText(e.Status))
 	if e.Message != "" {

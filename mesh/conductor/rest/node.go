@@ -52,6 +52,8 @@ type node struct {
 	about     about
 }
 
+// newNode keeps one client for the node, so that a commit's calls share a connection. Keep-alive probes find
+// a dead one within half a minute.
 func newNode(u *url.URL, cfg *Config, t *trust, now func() time.Time) *node {
 	dialer := &net.Dialer{Timeout: cfg.DialTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
@@ -449,6 +451,7 @@ func (n *node) refusal(method, path string, resp *http.Response) error {
 	return e
 }
 
+// pathOnly keeps queries out of errors: they are long, and the path says what was asked.
 func pathOnly(path string) string {
 	path, _, _ = strings.Cut(path, "?")
 	return path

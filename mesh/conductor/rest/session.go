@@ -26,6 +26,8 @@ func (s *restSession) At() conductor.SessionAt { return conductor.SessionAt{Node
 func (s *restSession) Identity() string        { return s.ab.release }
 func (s *restSession) Alive() bool             { return !s.closed.Load() }
 
+// Candidate takes an unknown style for one candidate per node. That is safe because REST has no lock in any
+// style: what differs from running is compared before each commit.
 func (s *restSession) Candidate() conductor.Candidate {
 	switch s.ab.style {
 	case styleUser:
@@ -36,6 +38,7 @@ func (s *restSession) Candidate() conductor.Candidate {
 	return conductor.NodeCandidate
 }
 
+// Features says in one line what this conductor can do, so that an operator's report of trouble has it.
 func (s *restSession) Features(lacks conductor.Abilities) string {
 	ab := s.n.known()
 	text := "REST"
@@ -81,6 +84,7 @@ func (s *restSession) Read(ctx context.Context, store conductor.Datastore) (*con
 	return s.n.readTenant(ctx, string(store), s.key)
 }
 
+// Compare tells other people's edits from a candidate of this user that is merely older than running.
 func (s *restSession) Compare(ctx context.Context) (*conductor.Difference, error) {
 	d, err := s.n.compare(ctx, s.key)
 	if err != nil || s.ab.style != styleUser || d.Foreign == "" {
@@ -96,6 +100,7 @@ func (s *restSession) Compare(ctx context.Context) (*conductor.Difference, error
 	return d, nil
 }
 
+// Validate reports a release without the call as errors.ErrUnsupported, which package conductor remembers.
 func (s *restSession) Validate(ctx context.Context) error {
 	if s.n.cfg.ValidateMode == conductor.ValidateNone {
 		return nil
@@ -111,6 +116,8 @@ func (s *restSession) Validate(ctx context.Context) error {
 	return err
 }
 
+// Commit returns ErrUnknown if the call was sent and not clearly answered: it may have taken effect, and only
+// reading running tells.
 func (s *restSession) Commit(ctx context.Context) error {
 	err := s.n.verdictOf(ctx, "commit", s.n.cfg.Validation)
 	var busy *conductor.BusyError
@@ -131,6 +138,7 @@ func (s *restSession) Discard(ctx context.Context) error {
 	return refused("revert", err)
 }
 
+// Close leaves the login, which belongs to the node and serves the next session as well.
 func (s *restSession) Close(context.Context) error {
 	if !s.closed.Swap(true) {
 		s.n.client.CloseIdleConnections()

@@ -23,11 +23,14 @@ func rest(object map[string]any) (more any, assigned bool) {
 	return object, !holdsLists(object)
 }
 
+// isNothing treats null, an empty list and a missing field alike: an empty list may be written in any of
+// these ways.
 func isNothing(v any) bool {
 	list, ok := v.([]any)
 	return v == nil || ok && len(list) == 0
 }
 
+// holdsLists reports whether a value has lists with something in them, at any depth.
 func holdsLists(v any) bool {
 	switch v := v.(type) {
 	case []any:
