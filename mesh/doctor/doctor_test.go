@@ -4,21 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"banmesh/internal/advice"
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/control"
 	"banmesh/mesh/fail2ban"
@@ -185,8 +180,8 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 			agent(p).members[1].InSync, agent(p).members[1].Stuck = false, "exchanges stall"
 		}, Serious, "not in sync: exchanges stall", "ping -c 3 -M do -s 1372 192.0.2.2,"},
 		{"little room", func(p *Patient) {
-			p.DataDir, p.free = "/d", func(string) (int64, bool) { return 5 << 10, true }
-		}, Serious, "the disk of /d has 5 KiB left", "df /d"},
+			p.DataDir, p.free = "/", func(string) (int64, bool) { return 5 << 10, true }
+		}, Serious, "the disk of / has 5 KiB left", "df /"},
 		{"TCP closed", func(p *Patient) { p.dial = reaches("192.0.2.10:830", "192.0.2.11:830") }, Serious, "TCP port cannot be reached: connection refused", "open TCP 7946"},
 		{"silence", func(p *Patient) { agent(p).members[1].Seen = control.At(now.Add(-time.Hour)) }, Serious, "nothing came from it for 1h", "open UDP and TCP 7946"},
 		{"no UDP from it", func(p *Patient) { agent(p).members[0].Addr = "192.0.2.1:18001"; agent(p).members[1].Mute = "from" }, Serious, "no UDP from it arrives here", "open UDP 18001 inbound on this router and outbound on router2"},
@@ -210,9 +205,9 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 			agent(p).status.Store = &control.StoreStatus{Silent: true, Error: "the disk of /d/store.db has not answered for 9s"}
 		}, Serious, "has not answered for 9s", "fsfreeze --unfreeze"},
 		{"a full disk", func(p *Patient) {
-			p.DataDir = "/d" // which is not there
+			p.DataDir, p.free = "/", func(string) (int64, bool) { return 1 << 30, true }
 			agent(p).status.Store = &control.StoreStatus{Error: "no space left on device"}
-		}, Serious, "cannot be written: no space left", "df /d"},
+		}, Serious, "cannot be written: no space left", "df /"},
 		{"this router's fail2ban unnotified", func(p *Patient) {
 			agent(p).status.Unnotified = []control.Unnotified{{Router: "router1", Why: "no permission for fail2ban's socket"}}
 		}, Serious, "cannot tell this router's fail2ban", "banmesh-fail2ban.socket"},
@@ -285,93 +280,29 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 				t.Errorf("serious: %v", got)
 			}
 			all = append(all, wrong...)
-			if len(wrong) == 1 && strings.HasPrefix(wrong[0].Fix, "chmod ") {
-				doesIt(t, p, wrong[0].Fix)
+			// What is advised is done, and then found no more.
+			for _, f := range wrong {
+				if !(operator{t, &p}).heed(f) {
+					continue
+				}
+				if again := Examine(t.Context(), p); slices.ContainsFunc(again, func(g Finding) bool { return g.Severity != OK && g.What == f.What }) {
+					t.Errorf("after %q there is still %+v", f.Fix, f)
+				}
 			}
 		})
 	}
-	for call, says := range adds(t) {
+	sites := advice.Sites(t, ".")
+	if len(sites) < 40 {
+		t.Fatalf("%d places make findings: the test proves nothing", len(sites))
+	}
+	for call, says := range sites {
 		if slices.Contains(says[2], "run banmesh doctor as root") && slices.Contains(says[1], "Its rights are not known: ") {
 			continue // root, who runs the tests, may look at everything
 		}
-		if !slices.ContainsFunc(all, says.of) {
+		if !slices.ContainsFunc(all, func(f Finding) bool { return says.Of(f.What, f.Why, f.Fix) }) {
 			t.Errorf("%s: no entry of this table is told that", call)
 		}
 	}
-}
-
-// doesIt does what a finding advises, and looks again.
-func doesIt(t *testing.T, p Patient, fix string) {
-	t.Helper()
-	if out, err := exec.Command("sh", "-c", fix).CombinedOutput(); err != nil {
-		t.Errorf("%s: %v: %s", fix, err, out)
-	}
-	for _, f := range Examine(t.Context(), p) {
-		if f.Severity != OK {
-			t.Errorf("after %s: %+v", fix, f)
-		}
-	}
-}
-
-// wording is what a finding says in any case, in its what, its why and its fix.
-type wording [3][]string
-
-func (w wording) of(f Finding) bool {
-	for i, text := range []string{f.What, f.Why, f.Fix} {
-		if slices.ContainsFunc(w[i], func(part string) bool { return !strings.Contains(text, part) }) {
-			return false
-		}
-	}
-	return true
-}
-
-// adds are the places in this package that make a finding which is not OK.
-func adds(t *testing.T) map[string]wording {
-	t.Helper()
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	verb := regexp.MustCompile(`%[-+# 0-9.\[\]]*[a-zA-Z]`)
-	found := make(map[string]wording)
-	set := token.NewFileSet()
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		tree, err := parser.ParseFile(set, file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(tree, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok || len(call.Args) != 4 {
-				return true
-			}
-			if sel, ok := call.Fun.(*ast.SelectorExpr); !ok || sel.Sel.Name != "add" {
-				return true
-			}
-			if severity, ok := call.Args[0].(*ast.Ident); ok && severity.Name == "OK" {
-				return true
-			}
-			var w wording
-			for i, arg := range call.Args[1:] {
-				ast.Inspect(arg, func(n ast.Node) bool {
-					if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-						text, _ := strconv.Unquote(lit.Value)
-						w[i] = append(w[i], verb.Split(text, -1)...)
-					}
-					return true
-				})
-			}
-			found[set.Position(call.Pos()).String()] = w
-			return true
-		})
-	}
-	if len(found) < 40 {
-		t.Fatalf("%d places make findings: the test proves nothing", len(found))
-	}
-	return found
 }
 
 // mute is an agent that fails to answer one question.
