@@ -133,12 +133,15 @@ const maxHead = 4 << 10
 // prefixText is a prefix that ParsePrefix parses.
 type prefixText netip.Prefix
 
+// UnmarshalText takes a single address too, as everywhere.
 func (t *prefixText) UnmarshalText(b []byte) error {
 	p, err := ParsePrefix(string(b))
 	*t = prefixText(p)
 	return err
 }
 
+// oneBans reads what appendJSON writes; anything else clears p.ok, and the caller has encoding/json read it
+// again. The count is bounded before memory is taken for it.
 func (p *parser) oneBans() (out OneBans) {
 	p.skip(`[`)
 	if !p.optional(`]`) {
@@ -186,6 +189,7 @@ func (c BanCall) Bans() OneBans {
 	return out
 }
 
+// validate names the ban that is wrong, as one of many thousand.
 func (bs OneBans) validate() error {
 	if len(bs) > MaxEach {
 		return fmt.Errorf("%d bans in one call: at most %d", len(bs), MaxEach)

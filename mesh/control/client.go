@@ -228,11 +228,13 @@ func (c *Client) Events(ctx context.Context, each func(Event) error) error {
 	}
 }
 
+// order is for calls whose answer says nothing but that they were done.
 func (c *Client) order(ctx context.Context, path string) error {
 	_, err := ask[struct{}](ctx, c, path, struct{}{})
 	return err
 }
 
+// ask makes a call that changes something: POST with the call as JSON.
 func ask[R any](ctx context.Context, c *Client, path string, call any) (R, error) {
 	var reply R
 	b, err := json.Marshal(call)
@@ -246,6 +248,8 @@ func get[R any](ctx context.Context, c *Client, path string) (R, error) {
 	return receive[R](ctx, c, "GET", path, nil)
 }
 
+// receive decodes one reply of bounded size and cleans its texts, which come from other members, for the
+// terminal.
 func receive[R any](ctx context.Context, c *Client, method, path string, body []byte) (R, error) {
 	var reply R
 	r, err := c.do(ctx, method, path, body)
@@ -349,6 +353,7 @@ type exactly struct {
 	left int64
 }
 
+// Read turns an end before the promised length into an error: a list cut short must not pass for a whole one.
 func (e *exactly) Read(b []byte) (int, error) {
 	if e.left == 0 {
 		return 0, io.EOF
@@ -361,6 +366,8 @@ func (e *exactly) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// dial says in words why there is no agent: each reason has another remedy. ErrNoAnswer is kept apart, since
+// somebody does listen then.
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)

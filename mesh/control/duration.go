@@ -63,6 +63,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	return total, nil
 }
 
+// units are Go's, and fail2ban's d and w; a number alone is seconds, as fail2ban has it.
 var units = map[string]time.Duration{
 	"": time.Second, "ns": time.Nanosecond, "us": time.Microsecond, "µs": time.Microsecond, "ms": time.Millisecond,
 	"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour,

@@ -39,6 +39,7 @@ func (q HistoryQuery) Validate() error {
 	return nil
 }
 
+// encode leaves out what is not asked for, so that a query of an older agent stays valid.
 func (q HistoryQuery) encode() string {
 	var e query
 	if q.Prefix.IsValid() {

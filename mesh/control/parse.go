@@ -60,6 +60,7 @@ type parser struct {
 	last string // the last result of name
 }
 
+// record reads the fields in the order in which appendJSON writes them, and nothing else.
 func (p *parser) record() (r Record) {
 	p.skip(`{"origin":`)
 	r.Origin = p.text()
@@ -81,6 +82,7 @@ func (p *parser) record() (r Record) {
 	return r
 }
 
+// optional steps over the word if it comes next.
 func (p *parser) optional(word string) bool {
 	if !p.ok || len(p.rest) < len(word) || string(p.rest[:len(word)]) != word {
 		return false

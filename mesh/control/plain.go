@@ -12,6 +12,7 @@ import (
 // By reflection over every reply, so that a new field cannot be forgotten. Lists of bans have their own reader.
 func plain(reply any) { plainValue(reflect.ValueOf(reply).Elem()) }
 
+// plainValue cleans every text within a reply, whatever fields later versions add.
 func plainValue(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
@@ -39,6 +40,8 @@ type plainReader struct {
 	last byte
 }
 
+// Read replaces control characters in a stream that is passed on unparsed. They have one byte, or two of
+// which the second is replaced, so the length stays and JSON stays valid.
 func (r *plainReader) Read(b []byte) (int, error) {
 	n, err := r.from.Read(b)
 	for i, c := range b[:n] {

@@ -95,6 +95,7 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// notAPrefix adds that names are not looked up if a letter shows that one was meant.
 func notAPrefix(s string) error {
 	for i := range len(s) {
 		c := s[i] | 0x20

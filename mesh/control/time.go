@@ -138,6 +138,7 @@ func ParseTime(s string) (Time, error) {
 	return Time(ms), err
 }
 
+// parseMillis takes any RFC 3339 time, also with an offset, but none before 1970: 0 means no time here.
 func parseMillis(b []byte) (int64, error) {
 	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
 		return 0, fmt.Errorf("time %s: want RFC 3339 in quotes, like \"2026-01-02T15:04:05.000Z\"", Show(string(b)))

@@ -30,6 +30,7 @@ func (b book) add(jail string) bool {
 	return true
 }
 
+// loadBook starts empty if nothing was saved. The hooks fill it as fail2ban starts its jails.
 func loadBook(set notices) book {
 	b := make(book)
 	var names []string
@@ -40,6 +41,7 @@ func loadBook(set notices) book {
 	return b
 }
 
+// save sorts, so that a book that did not change is the same in the file.
 func (b book) save(ctx context.Context, set notices) error {
 	names := make([]string, 0, len(b))
 	for name := range b {
@@ -67,6 +69,7 @@ func load(set notices, key string, v any) {
 	}
 }
 
+// save keeps a value in the store's file. It is this router's business and not sent to other members.
 func save(ctx context.Context, set notices, key string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {

@@ -47,6 +47,7 @@ func Check(ctx context.Context, client *Client, meshJail string) ([]Finding, err
 	return c.findings, ctx.Err()
 }
 
+// checker collects what a series of checks finds; one that cannot ask leaves the others going.
 type checker struct {
 	client   *Client
 	meshJail string

@@ -327,6 +327,8 @@ type bounded struct {
 	cut  bool
 }
 
+// Write takes everything and keeps the beginning: a writer that refused would end the program whose output it
+// is.
 func (b *bounded) Write(p []byte) (int, error) {
 	n := min(len(p), b.left)
 	b.cut = b.cut || n < len(p)

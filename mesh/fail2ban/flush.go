@@ -20,6 +20,7 @@ type flush struct {
 	emptied bool      // the last answer was an empty list
 }
 
+// noteFlush begins the wait anew if one is under way.
 func (h *Hooks) noteFlush(jail string, at time.Time) {
 	h.mu.Lock()
 	h.flushed[jail] = &flush{called: at, before: at, next: time.Now().Add(flushFirst)}
@@ -48,6 +49,7 @@ func (h *Hooks) forgetFlush(jail string) {
 	h.mu.Unlock()
 }
 
+// wake has the loop look at its times anew. It never blocks.
 func (h *Hooks) wake() {
 	select {
 	case h.changed <- struct{}{}:

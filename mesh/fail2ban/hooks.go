@@ -191,6 +191,7 @@ type heard struct {
 	started bool
 }
 
+// tell never waits: a hook has a second, and fail2ban waits for it.
 func (h *Hooks) tell(what heard) {
 	select {
 	case h.heard <- what:

@@ -35,6 +35,7 @@ func Import(ctx context.Context, client *Client, except ...string) ([]store.BanR
 	return bans, nil
 }
 
+// request marks the ban as restored: a known one changes nothing, and a lifted one stays lifted.
 func (b Banned) request(jail string) store.BanRequest {
 	c := Call{Jail: jail, Prefix: b.Prefix, Start: b.Start, BanTime: b.BanTime}
 	return store.BanRequest{

@@ -83,6 +83,7 @@ type backoff struct {
 	pause        time.Duration
 }
 
+// failed doubles the pause; since is when the trouble began, which a warning shows.
 func (b *backoff) failed(now time.Time) {
 	if b.since.IsZero() {
 		b.since = now

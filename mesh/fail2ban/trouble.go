@@ -22,6 +22,7 @@ type trouble struct {
 	next time.Time // Run's goroutine alone: when to look again
 }
 
+// note keeps the last outcome; nil ends the trouble.
 func (t *trouble) note(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

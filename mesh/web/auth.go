@@ -51,6 +51,7 @@ type attempts struct {
 	from map[string]*attempt
 }
 
+// attempt counts what is not logged: an attacker must not be able to fill the log.
 type attempt struct {
 	logged time.Time
 	more   int // since then

@@ -31,6 +31,7 @@ func newCrowd(ln net.Listener, most, perHost int) *crowd {
 	return &crowd{Listener: ln, most: most, perHost: perHost, open: make(map[*crowdConn]struct{}), hosts: make(map[string]int)}
 }
 
+// crowdConn is a connection that counts towards its host and towards all.
 type crowdConn struct {
 	net.Conn
 	crowd *crowd
@@ -41,6 +42,8 @@ type crowdConn struct {
 	busy int    // requests that are being answered
 }
 
+// Accept closes an idle connection of the host that has most, if need be, to make room for a new one, so that
+// one host cannot keep the others out.
 func (l *crowd) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
@@ -112,6 +115,8 @@ func (l *crowd) remove(c *crowdConn) {
 	}
 }
 
+// Close takes the connection out of the count first: it is closed as far as the limit goes, even if the close
+// itself takes a while.
 func (c *crowdConn) Close() error {
 	c.crowd.mu.Lock()
 	c.crowd.remove(c)

@@ -262,6 +262,7 @@ func (d *decisions) relied(w http.ResponseWriter) bool {
 	return true
 }
 
+// problem has the shape of a CrowdSec error, which bouncers log.
 func problem(w http.ResponseWriter, status int, message string) {
 	body := []byte(`{"message":` + strconv.Quote(message) + "}\n")
 	w.Header().Set("Content-Type", "application/json")

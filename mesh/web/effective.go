@@ -53,6 +53,8 @@ func (e *effective) changed(c store.Change) {
 	}
 }
 
+// takeChanges takes what changed since the last call: some prefixes, or all of them if there were too many to
+// note.
 func (e *effective) takeChanges() (some map[netip.Prefix]struct{}, all bool) {
 	e.noted.Lock()
 	defer e.noted.Unlock()

@@ -19,6 +19,7 @@ type entry struct {
 	taken  bool // from CrowdSec only
 }
 
+// newEntry packs a prefix without pointers: a million of them must cost the garbage collector nothing.
 func newEntry(p netip.Prefix, until store.Millis) entry {
 	a := p.Addr().As16()
 	return entry{

@@ -99,6 +99,8 @@ func (f *feeds) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var contentTypes = map[format]string{plain: "text/plain; charset=utf-8", inJSON: "application/json", srx: "application/gzip", nft: "text/plain; charset=utf-8", ipset: "text/plain; charset=utf-8"}
 
+// parseVariant refuses what it does not know: a mistyped parameter would otherwise give a firewall another
+// list than it was set up for.
 func parseVariant(form format, q url.Values) (variant, error) {
 	v := variant{format: form}
 	for key, values := range q {

@@ -58,6 +58,8 @@ type edition struct {
 	looking bool // keep is to check it again
 }
 
+// newFeeds lets one feed be written at a time (writing): each takes a walk over the whole set, and many
+// readers at once would stop the agent.
 func newFeeds(set replicatedSet, now func() time.Time) *feeds {
 	return &feeds{
 		set: set, now: now, most: keepBytes, again: make(chan variant, 64), writing: make(chan struct{}, 1),
@@ -196,6 +198,7 @@ func (f *feeds) lookAgain(ctx context.Context, v variant) {
 	}
 }
 
+// drop forgets feeds that nobody has asked for lately; they are written anew when somebody does.
 func (f *feeds) drop() {
 	now := f.now()
 	f.mu.Lock()

@@ -33,6 +33,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	text(w, http.StatusOK, "ready")
 }
 
+// unhealthy tells the store's own words, which name paths, only to those who have shown a token, where there
+// are tokens.
 func (s *Server) unhealthy(r *http.Request, err error) string {
 	const why = "the store takes no writes"
 	if s.tokens != nil && !s.tokens.shown(r) {

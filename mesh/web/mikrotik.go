@@ -36,6 +36,8 @@ type pages struct {
 	kept []pagedList // least recently read first
 }
 
+// pagedList is a list that its reader fetches page by page. It is kept unchanged meanwhile: pages of two
+// lists would leave addresses out.
 type pagedList struct {
 	variant  variant
 	etag     string

@@ -40,6 +40,7 @@ func (f TLSFiles) Leaf() (*x509.Certificate, error) {
 	return c.Certificates[0].Leaf, nil
 }
 
+// load reads all files anew; a pair that does not fit leaves the certificate in use as it is.
 func (f TLSFiles) load() (*tls.Config, error) {
 	cert, err := readPEM("http.cert_file", f.Cert, false)
 	if err != nil {
@@ -69,6 +70,7 @@ func (f TLSFiles) load() (*tls.Config, error) {
 	return c, nil
 }
 
+// readPEM refuses a private key that others can read.
 func readPEM(key, path string, secret bool) ([]byte, error) {
 	if path == "" {
 		return nil, fmt.Errorf("%s is empty", key)
@@ -103,6 +105,7 @@ type certificates struct {
 // lookEvery is the least time between two looks at the files.
 const lookEvery = time.Second
 
+// newCertificates fails at the start; later failures are logged and leave the last good certificate in use.
 func newCertificates(files TLSFiles, now func() time.Time, log *slog.Logger) (*certificates, error) {
 	c := &certificates{files: files, now: now, log: log, looked: now()}
 	c.seen = c.stats()
@@ -111,6 +114,7 @@ func newCertificates(files TLSFiles, now func() time.Time, log *slog.Logger) (*c
 	return c, err
 }
 
+// stats looks before load reads, so that a change in between is seen at the next look.
 func (c *certificates) stats() (out [3]fs.FileInfo) {
 	stat := c.stat
 	if stat == nil {
@@ -124,6 +128,7 @@ func (c *certificates) stats() (out [3]fs.FileInfo) {
 	return out
 }
 
+// sameFile compares mode as well: a key that was made readable for others must not be used any longer.
 func sameFile(a, b fs.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
@@ -131,6 +136,7 @@ func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
 }
 
+// forClient looks for a renewed certificate with each connection, at most once in a while, see refresh.
 func (c *certificates) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.refresh()
 	c.mu.Lock()

@@ -144,6 +144,7 @@ func readTokens(path string) (fs.FileInfo, []string, error) {
 	return info, tokens, nil
 }
 
+// parseTokens names lines and never shows a token in an error. Several are for changing one without a gap.
 func parseTokens(b []byte) ([]string, error) {
 	var tokens []string
 	for line := range bytes.Lines(b) {

@@ -26,6 +26,8 @@ type asset struct {
 	content []byte
 }
 
+// loadAssets puts a hash of the content into each path, so that browsers may keep a file for ever and still
+// get the new one after an upgrade.
 func loadAssets() (*assets, error) {
 	a := &assets{paths: make(map[string]string), files: make(map[string]asset)}
 	for name, kind := range map[string]string{
@@ -42,6 +44,7 @@ func loadAssets() (*assets, error) {
 	return a, nil
 }
 
+// ServeHTTP lets a browser keep a file for a year, since its path changes with its content.
 func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	file, ok := a.files[r.URL.Path]
 	if !ok {

@@ -166,6 +166,8 @@ func (p *Page) serveBans(w http.ResponseWriter, r *http.Request) {
 	p.write(w, "bans-page", b)
 }
 
+// fill works without JavaScript: pages are links. One that no longer exists, because bans ended meanwhile,
+// still leads back.
 func (b *bansPage) fill(ctx context.Context, p *Page, q control.ListQuery) {
 	var err error
 	if b.Rows, b.Total, err = p.rows(ctx, q); err != nil {
@@ -207,6 +209,8 @@ func (p *Page) rows(ctx context.Context, q control.ListQuery) (rows []banRow, to
 
 const namesInRow = 3
 
+// newBanRow shows one row for a prefix, however many routers and jails have banned it: the latest start, the
+// most failures.
 func newBanRow(b *control.Ban, now time.Time) banRow {
 	row := banRow{Address: control.Bare(b.Prefix), Network: b.Prefix, Until: untilStamp(b.Until, now), Committed: b.Committed}
 	var last control.Time

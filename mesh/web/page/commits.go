@@ -23,6 +23,8 @@ type commits struct {
 	known     bool         // something has been reported
 }
 
+// committed is a commit as far as this agent knows it. The leader's event says what changed; without it, only
+// the totals before and after are known.
 type committed struct {
 	At             control.Time
 	By             string

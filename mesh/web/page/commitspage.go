@@ -48,6 +48,7 @@ type change struct {
 // shownChanges bounds the addresses of one change on the page.
 const shownChanges = control.MaxNamed
 
+// newChange keeps the true count beside the few addresses that are shown.
 func newChange(sign, class, title string, ps []netip.Prefix, count int) change {
 	c := change{Sign: sign, Class: class, Title: title, Count: count}
 	for _, q := range ps[:min(len(ps), shownChanges)] {

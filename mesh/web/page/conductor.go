@@ -33,6 +33,7 @@ var states = map[string]pill{
 	"waiting": {"warn", "Waiting"}, "failing": {"bad", "Failing"}, "frozen": {"warn", "Frozen"}, "off": {"off", "No conductor"},
 }
 
+// newConductor shows a state that it does not know by its own word: the leader may be of a later version.
 func newConductor(s *control.Status) conductor {
 	c := conductor{CommitStatus: s.Commit, Detail: s.Commit.Detail, Pill: states[s.Commit.State]}
 	if c.Pill.Text == "" {
@@ -45,6 +46,7 @@ func newConductor(s *control.Status) conductor {
 	return c
 }
 
+// commitLine says only what is known; a difference of sums is no number of additions.
 func commitLine(c *committed, now time.Time) commitRow {
 	row := commitRow{At: stampAt(c.At.Time(), now), By: c.By}
 	row.Link = "/commit?" + url.Values{"at": {strconv.FormatInt(int64(c.At), 10)}, "by": {c.By}}.Encode()

@@ -9,6 +9,8 @@ type history struct {
 	minutes [minutesKept]minute
 }
 
+// minute is a slot of a ring: an older minute's counts are overwritten when its slot comes round again, hence
+// number.
 type minute struct {
 	number  int64 // minutes since 1970; the counts are valid only for this one
 	bans    int

@@ -59,6 +59,8 @@ type stream struct {
 	control *http.ResponseController
 }
 
+// send gives up on a viewer that does not read: each stream has a goroutine, and a browser that sleeps would
+// keep it.
 func (s *stream) send(messages ...[]byte) error {
 	// Servers in tests may not support deadlines.
 	if err := s.control.SetWriteDeadline(time.Now().Add(viewerPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {

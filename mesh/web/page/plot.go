@@ -18,6 +18,7 @@ type scale struct {
 }
 
 var (
+	// An hour in minutes and a day in hours, with a mark each quarter hour and each six hours.
 	hourScale = scale{"the last hour", "per minute", "15:04", 15, 5}
 	dayScale  = scale{"the last day", "per hour", "15:04", 6, 1}
 )
@@ -53,6 +54,8 @@ type plotRow struct {
 	Live string
 }
 
+// drawPlot makes SVG coordinates and, for those who cannot see them, a summary and a table. A bar of few bans
+// stays visible beside one of thousands.
 func drawPlot(spans []span, sc scale, since time.Time) plot {
 	p := plot{Title: sc.name, Span: sc.span, Width: len(spans), Height: plotHeight, Partial: spans[0].from.Before(since)}
 	peak, top, live := -1, 0, 0
@@ -136,6 +139,7 @@ func roundUp(n int) int {
 	}
 }
 
+// half labels the middle of the scale, or nothing where half a ban would be.
 func half(top int) string {
 	if top%2 == 1 {
 		return ""

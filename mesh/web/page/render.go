@@ -98,6 +98,8 @@ func (p *Page) write(w http.ResponseWriter, name string, v any) {
 	p.writeStatus(w, http.StatusOK, name, v)
 }
 
+// writeStatus renders before it writes the header: a template that fails halfway would otherwise be sent as a
+// page that is all right.
 func (p *Page) writeStatus(w http.ResponseWriter, status int, name string, v any) {
 	text, err := p.render(name, v)
 	if err != nil {

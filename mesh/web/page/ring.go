@@ -39,6 +39,7 @@ type node struct {
 	LX, LY, NY, Anchor string
 }
 
+// drawRing draws nothing beyond mostNodes, as the nodes would overlap; the table below has them all.
 func drawRing(members []control.Member, leader string) ring {
 	g := ring{Width: ringWidth, Height: ringHeight, Radius: ringRadius, CX: ringWidth / 2, CY: ringHeight / 2}
 	n := len(members)
@@ -70,6 +71,8 @@ func drawRing(members []control.Member, leader string) ring {
 	return g
 }
 
+// placed puts a node at its angle, clockwise from the top, and its name outside the ring, on the side where
+// there is room.
 func placed(g *ring, m *control.Member, state pill, angle float64) node {
 	const size float64 = nodeSize
 	sin, cos := math.Sincos(angle)
@@ -125,6 +128,7 @@ func placed(g *ring, m *control.Member, state pill, angle float64) node {
 
 func px(f float64) string { return fmt.Sprintf("%.1f", f) }
 
+// shorten counts characters and not bytes: names need not be ASCII.
 func shorten(name string) string {
 	if utf8.RuneCountInString(name) <= longestLabel {
 		return name

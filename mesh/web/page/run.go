@@ -55,6 +55,7 @@ func (p *Page) apply(e control.Event) {
 	}
 }
 
+// poke asks for a frame soon. It never blocks, since the events' reader calls it.
 func (p *Page) poke() {
 	select {
 	case p.poked <- struct{}{}:
@@ -113,6 +114,8 @@ func (p *Page) fillWhenLost(ctx context.Context) {
 	}
 }
 
+// fill reads all live bans once, for the time before the page watched; with too many of them the page shows
+// only what it sees.
 func (p *Page) fill(ctx context.Context) error {
 	if l := p.see(ctx); l.err != nil || l.status.Bans.Live > fillMost {
 		return l.err

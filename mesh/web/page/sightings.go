@@ -16,12 +16,14 @@ type sightings struct {
 	of map[string]*sighting
 }
 
+// sighting is a prefix with its live bans, for telling on how many routers and in how many jails it was seen.
 type sighting struct {
 	prefix string
 	bans   []ban
 	last   control.Time // the latest start
 }
 
+// add replaces a ban of the same router and jail: a prolongation is no new sighting.
 func (s *sightings) add(b ban) {
 	if s.of == nil {
 		s.of = make(map[string]*sighting)

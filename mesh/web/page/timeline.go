@@ -50,6 +50,7 @@ type move struct {
 	Jail   string `json:"jail"`
 }
 
+// begin has the loop fill the timeline at once: wanted holds one request.
 func (f *timeline) begin(now time.Time) {
 	f.since = now
 	f.wanted = make(chan struct{}, 1)
@@ -110,6 +111,7 @@ func (f *timeline) tell(e control.Event) {
 	f.news[0] = e
 }
 
+// add keeps the newest first, by start; a ban older than all that are kept is left out once there are enough.
 func (f *timeline) add(b ban) {
 	f.drop(b)
 	i := slices.IndexFunc(f.newest, func(o ban) bool { return o.Start <= b.Start })

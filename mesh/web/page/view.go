@@ -175,6 +175,8 @@ type router struct {
 // skewShown is the clock difference, in milliseconds, from which the page points it out; the status warns from the same.
 const skewShown = 2000
 
+// routers leaves out clock and last sign of life where they say nothing: a router's own, and the clock of one
+// that is gone.
 func routers(members []control.Member, now time.Time) []router {
 	out := make([]router, len(members))
 	for i := range members {
@@ -195,6 +197,7 @@ func routers(members []control.Member, now time.Time) []router {
 	return out
 }
 
+// memberState never shows agreement that nobody has confirmed lately.
 func memberState(m *control.Member) pill {
 	switch {
 	case m.State == "failed":
@@ -236,6 +239,7 @@ func kindOf(event string) (class, word string) {
 	return "other", event
 }
 
+// happened words an event for the page; Key lets the browser recognise one that it shows already.
 func happened(e *control.Event, now time.Time) happening {
 	h := happening{At: stampAt(e.Time.Time(), now), Address: control.Bare(e.Prefix)}
 	h.Kind, h.Word = kindOf(e.Event)

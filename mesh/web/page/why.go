@@ -96,6 +96,7 @@ func readQuestion(query string) (of netip.Prefix, trouble string) {
 	return of, ""
 }
 
+// fill answers in a sentence first: the page is opened with an address to learn whether it is banned.
 func (a *answer) fill(why *control.Why, now time.Time) {
 	a.Query, a.Place = why.IP, why.Place.Words()
 	switch {
@@ -133,6 +134,7 @@ func (a *answer) fill(why *control.Why, now time.Time) {
 	a.records(why, now)
 }
 
+// records shows the first of each kind and counts the rest; a hostile member can make any number of them.
 func (a *answer) records(why *control.Why, now time.Time) {
 	bans, lifts, allows := why.Bans, why.Lifts, why.Allows
 	a.More = max(0, len(bans)-shownRecords) + max(0, len(lifts)-shownRecords) + max(0, len(allows)-shownRecords)

@@ -17,6 +17,8 @@ type stamp struct {
 	Never   bool // a ban without end
 }
 
+// stampAt gives the time for machines, in full, and short for a table: of the day if that is near, else the
+// date. Zero is no time.
 func stampAt(t, now time.Time) stamp {
 	if t.IsZero() || t.Unix() == 0 {
 		return stamp{}
