@@ -167,6 +167,7 @@ func (a *Agent) warningsAlone(s *control.Status, members []gossip.Member) (w []s
 	}
 	w = append(w, a.mesh.Unanswered()...)
 	w = append(w, a.mesh.Knocks()...)
+	w = append(w, a.mesh.Floods()...)
 	if text := a.mesh.KeyNews(); text != "" {
 		w = append(w, text)
 	}

@@ -148,6 +148,7 @@ func (m *Mesh) openWire() error {
 	m.wire.run, m.wire.now = m.run, m.cfg.Now
 	m.wire.counts, m.wire.lives, m.wire.probed = m.table.counts, m.table.lives, m.table.probed
 	m.wire.outreach.answered = m.table.answeredAt
+	m.wire.floods.rate, m.wire.floods.at = m.tune.PacketRate, m.table.aliveAt
 	return nil
 }
 

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -101,6 +102,19 @@ func (t *table) counts(addr string) bool { return (*t.places.Load())[addr] }
 // answeredAt reports whether a living member at the address has answered.
 func (t *table) answeredAt(addr string) bool {
 	return (*t.answered.Load())[addr]
+}
+
+// aliveAt returns the names of the members that live at the host and have answered, in order.
+func (t *table) aliveAt(host netip.Prefix) (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.all {
+		if ap, err := netip.ParseAddrPort(p.addr); err == nil && p.state == Alive && p.met && host.Contains(ap.Addr().Unmap()) {
+			names = append(names, p.name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // home is the address of a run according to its member data.

@@ -72,6 +72,7 @@ type wire struct {
 	offset   atomic.Int64 // the members' clocks minus the own one, see Mesh.Offset
 	knocks   knocks
 	outreach outreach
+	floods   floods
 
 	slots   chan struct{}
 	greets  greeting
@@ -101,6 +102,7 @@ func newWire(inner memberlist.Transport, ring *keyring, label string, log *slog.
 		probed:  func(string) {},
 		slots:   make(chan struct{}, maxStreams),
 		done:    make(chan struct{}),
+		floods:  floods{rate: 6000, at: func(netip.Prefix) []string { return nil }},
 	}
 }
 
@@ -134,6 +136,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 	if p.From != nil {
 		from = p.From.String()
 	}
+	w.floods.note(from, traffic{packets: 1}, time.Now())
 	channel, payload, err := openPacket(w.ring, w.label, p.Buf)
 	if err != nil {
 		w.unopened(from, err)
@@ -142,6 +145,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 	// After the seal, before anything looks at the content: a replayed packet is as well formed as a fresh one.
 	channel, payload, run, reason := w.uncount(channel, payload, from)
 	if reason != "" {
+		w.floods.note(from, traffic{useless: 1}, time.Now())
 		w.count.drop(reason)
 		return
 	}
@@ -178,6 +182,7 @@ func (w *wire) packet(p *memberlist.Packet) {
 // refuse counts what is dropped, and logs it once for each host and reason: a scanner must not fill the log.
 func (w *wire) refuse(from, reason string, more ...any) {
 	w.count.drop(reason)
+	w.floods.note(from, traffic{useless: 1}, time.Now())
 	if host := hostOf(from); w.warned.first(host + "\x00" + reason) {
 		w.log.Warn("dropped gossip", append([]any{"from", host, "reason", reason}, more...)...)
 	}
@@ -200,7 +205,9 @@ func (w *wire) pumpStreams() {
 			if c == nil {
 				continue
 			}
-			host := hostOf(c.RemoteAddr().String())
+			from := c.RemoteAddr().String()
+			w.floods.note(from, traffic{streams: 1}, time.Now())
+			host := hostOf(from)
 			known, refused := w.greets.enter(host)
 			if refused != "" {
 				w.count.drop(refused)
