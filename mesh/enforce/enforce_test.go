@@ -113,6 +113,29 @@ func TestNothingBeforeTheFirstExchange(t *testing.T) {
 	})
 }
 
+// TestAStepOfTheClockMovesWhatIsHeld: the kernel counts down what was left of a ban by the former time.
+func TestAStepOfTheClockMovesWhatIsHeld(t *testing.T) {
+	for _, off := range []time.Duration{-time.Hour, time.Hour, -2 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			var shift atomic.Int64
+			shift.Store(int64(off))
+			now := func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
+			b.set.now, b.e.cfg.Now = now, now
+			short, long := in(2*time.Minute), in(4*time.Hour)
+			b.set.ban("192.0.2.1/32", short)
+			b.set.ban("192.0.2.2/32", long)
+			defer b.run()()
+			time.Sleep(3*time.Minute + 30*time.Second) // by the wrong time, too, nothing is left of the first ban where the clock is ahead
+			shift.Store(0)
+			time.Sleep(2 * look)
+			synctest.Wait()
+			b.wants("192.0.2.1", 0)
+			b.wants("192.0.2.2", long)
+		})
+	}
+}
+
 // TestOneAllowCostsAsMuchAsOneAllow: with a hundred thousand others, a comparison of all takes long.
 func TestOneAllowCostsAsMuchAsOneAllow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,6 +49,8 @@ type worker struct {
 	owed       time.Time     // since when the router is behind, apart from the queue; zero while it is not
 	ready      bool          // everything has been compared and applied once since the start or the last error
 	counted    time.Time     // when the counters were last read
+	wall       time.Time     // the agent's time when it was last found to have moved, without a monotonic reading
+	steady     time.Time     // that moment
 	stale      int           // how many batches of comparisons in a row did not fit the router's content
 
 	job       *job
@@ -140,7 +142,19 @@ func (e *Enforcer) warn(caveat string) {
 }
 
 func (e *Enforcer) worker() *worker {
-	return &worker{Enforcer: e, all: true, read: true, layout: true, retry: retryFirst}
+	return &worker{Enforcer: e, all: true, read: true, layout: true, retry: retryFirst, wall: e.cfg.Now().Round(0), steady: time.Now()}
+}
+
+// stepped reports whether the agent's time has moved since the last call that said so, as where the clock is set or turns out
+// to be wrong. The kernel counts down what was left of each ban by the former time: its elements end too early or too late,
+// and one that is taken for expired may still drop.
+func (w *worker) stepped() bool {
+	now, steady := w.cfg.Now().Round(0), time.Now()
+	if (now.Sub(w.wall) - steady.Sub(w.steady)).Abs().Milliseconds() <= int64(slack) {
+		return false
+	}
+	w.wall, w.steady = now, steady
+	return true
 }
 
 // ready is always.
@@ -186,6 +200,7 @@ func (e *Enforcer) awaitSettled(ctx context.Context) bool {
 // step brings the router closer to the set: by what has changed, and by a part of what the last comparison found.
 func (w *worker) step(ctx context.Context) error {
 	news := w.queue.takeNews()
+	w.read = w.read || w.stepped()
 	// The layout is looked at each minute as well, in case a report of the kernel was lost without a sign.
 	if news.Lost || w.check {
 		w.layout, w.read = true, w.read || news.Lost
