@@ -408,6 +408,41 @@ func TestRemovedByHandIsNotPutBackAtOnce(t *testing.T) {
 	})
 }
 
+// TestWhatIsBannedAgainStaysOurs: an address was removed by hand, its ban ended, and it was banned again before its record was
+// found to be unused.
+func TestWhatIsBannedAgainStaysOurs(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		a.set.ban(10*time.Minute, many(1)...)
+		pass(time.Minute)
+		s.byHand(nil, many(1))
+		unused := func() bool {
+			a.tenant.Lock()
+			defer a.tenant.Unlock()
+			return len(a.memory.unused) > 0
+		}
+		for range 20 {
+			if !unused() {
+				pass(time.Minute)
+			}
+		}
+		pass(a.cfg.tuning.AbsentWait - 4*time.Minute)
+		a.set.ban(24*time.Hour, many(1)...)
+		a.Notify(Addition)
+		pass(time.Minute)
+		wantTenant(t, s, many(1)...)
+		pass(3*time.Minute + 30*time.Second)         // until the leader reads running again, five are left
+		a.set.ban(24*time.Hour, pfx("192.0.2.9")...) // a commit for another reason
+		a.Notify(Addition)
+		pass(time.Minute)
+		a.set.unban(true, many(1)...)
+		a.Notify(Removal)
+		pass(time.Minute)
+		wantTenant(t, s, pfx("192.0.2.9")...)
+	})
+}
+
 func TestWhatEndedWhileTheConductorWasAwayIsRemovedWhenItIsBack(t *testing.T) {
 	play(t, func(t *testing.T, s *site) {
 		a := newAgent(t, s, "a")

@@ -290,6 +290,7 @@ func (m *memory) committed(now time.Time, p Plan, placed map[netip.Prefix]store.
 			m.seen[x], m.ours[x] = until, until
 		}
 		delete(m.absent, x)
+		delete(m.unused, x)
 		delete(m.mine, x)
 		if h, ok := m.byHand[x]; ok {
 			m.byHand[x] = handRemoval{hold: h.hold}
