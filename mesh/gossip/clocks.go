@@ -24,8 +24,8 @@ func (t *table) measured(name string, skew time.Duration, now time.Time) {
 	}
 }
 
-// skews returns the measured clock differences of the alive members and the last ones of those that are gone; drift is that of
-// this member's own clock. Each host has one vote, however many members claim to be there: a key holder can invent names,
+// skews returns the measured clock differences of the alive members and the last ones of those that are gone, or back and not
+// measured yet; drift is that of this member's own clock. Each host has one vote, however many members claim to be there: a key holder can invent names,
 // but not addresses that answer. measured is the number of members behind the votes of the alive.
 // A member's clock decides when bans end for the whole mesh, so a vote must cost something: an address that answers.
 func (t *table) skews(drift time.Duration) (alive, gone []time.Duration, measured, lost int) {
@@ -34,6 +34,9 @@ func (t *table) skews(drift time.Duration) (alive, gone []time.Duration, measure
 	here, away := make(map[string][]time.Duration), make(map[string][]time.Duration)
 	for _, p := range t.all {
 		switch {
+		case !p.hasSkew && p.hasFormer:
+			away[p.host] = append(away[p.host], p.former-drift)
+			lost++
 		case !p.hasSkew:
 		case p.state == Alive:
 			here[p.host] = append(here[p.host], p.skew-drift)

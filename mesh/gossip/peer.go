@@ -51,6 +51,21 @@ type reach struct {
 type clock struct {
 	skew    time.Duration // its clock minus the steady time since our start
 	hasSkew bool
+
+	// What the last run told at the same host. It may differ now, and is worth what the clock of a member is that is gone.
+	former    time.Duration
+	hasFormer bool
+}
+
+// again is what is kept of a peer's clock when it is back, at the same host or another one.
+func (c clock) again(sameHost bool) clock {
+	switch {
+	case !sameHost: // a vote about the time costs an address that answers
+		return clock{}
+	case c.hasSkew:
+		return clock{former: c.skew, hasFormer: true}
+	}
+	return c
 }
 
 // goodbye is a peer's announcement that it leaves.

@@ -404,3 +404,31 @@ func TestAHostHasOneVoiceAboutTheTime(t *testing.T) {
 		t.Errorf("%d voices of %d members, median %v", len(all), measured, all[len(all)/2])
 	}
 }
+
+// TestAMemberThatIsBackIsNotForgotten: until its clock is measured again, what it told before says which of two clocks is wrong.
+// At another host it has no voice before it has answered there.
+func TestAMemberThatIsBackIsNotForgotten(t *testing.T) {
+	m := &Mesh{cfg: Config{Now: time.Now}, table: newTable("self"), started: time.Now()}
+	m.startedWall = m.started.Round(0)
+	now := time.Now()
+	m.table.up("wrong", "192.0.2.1:7946", nodeMeta{Run: 1}, now)
+	m.table.up("right", "192.0.2.2:7946", nodeMeta{Run: 1}, now)
+	m.table.measured("wrong", time.Hour, now)
+	m.table.measured("right", time.Millisecond, now)
+	offset := func(what string, want time.Duration) {
+		t.Helper()
+		if got, _ := m.Offset(); (got - want).Abs() > time.Minute {
+			t.Errorf("%s: the mesh's time is %v off, want %v", what, got, want)
+		}
+	}
+	offset("all are here", 0)
+	for range 2 { // it may go again before it has answered
+		m.table.down("right", now)
+		offset("the right one is gone", 0)
+		m.table.up("right", "192.0.2.2:7946", nodeMeta{Run: 2}, now)
+		offset("it is back", 0)
+	}
+	m.table.down("right", now)
+	m.table.up("right", "192.0.2.3:7946", nodeMeta{Run: 3}, now)
+	offset("it is back elsewhere", 30*time.Minute)
+}

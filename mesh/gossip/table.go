@@ -196,7 +196,7 @@ func (t *table) up(name, addr string, meta nodeMeta, now time.Time) (kind EventK
 		// agreed is kept, for the judgement of how stale it can be.
 		p.comparison = comparison{compared: now, agreed: p.agreed}
 		p.reach = reach{packet: now, looked: now}
-		p.clock, p.goodbye = clock{}, goodbye{}
+		p.clock, p.goodbye = p.clock.again(p.host == voice(addr)), goodbye{}
 	case p.addr != addr || p.meta != meta:
 		kind, news = MemberUpdated, true
 	}
