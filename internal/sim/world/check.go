@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing/synctest"
 	"time"
 
@@ -100,9 +101,14 @@ func (w *World) settle() bool {
 
 // until waits for a condition; lacks returns what is missing, or "".
 func (w *World) until(limit time.Duration, what string, lacks func() string) bool {
+	last := ""
 	for began := time.Now(); ; {
 		synctest.Wait()
 		text := lacks()
+		if text != last {
+			w.say("not yet: %s", text)
+		}
+		last = text
 		if text == "" {
 			return true
 		}
@@ -301,6 +307,20 @@ func (w *World) bounds() {
 	}
 }
 
+// whyThere tells what the members make of addresses of the tenant.
+func (w *World) whyThere(extra []netip.Prefix) string {
+	var out []string
+	for _, m := range w.members {
+		set := m.agent.Load().Set()
+		placed := set.PlacedBy(func(_ string, p netip.Prefix) bool { return slices.Contains(extra, p) })
+		for _, p := range extra {
+			e := placed[p]
+			out = append(out, fmt.Sprintf("%s: %v %+v, placed %v to %v", m.name, p, set.Gone(p), e.Start.Time().UTC(), e.Until.Time().UTC()))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
 // compareConductor waits for the committer, and compares the tenant with the effective set.
 func (w *World) compareConductor() {
 	w.now("wait for the conductor")
@@ -342,7 +362,7 @@ func (w *World) compareConductor() {
 		})
 		have.RemovePrefix(netip.MustParsePrefix("198.18.0.0/24"))
 		if extra := ipset(&have).Prefixes(); len(extra) > 0 {
-			return fmt.Sprintf("it holds %v, which nothing bans; the commit is %s: %s", extra, s.Commit.State, s.Commit.Detail)
+			return fmt.Sprintf("it holds %v, which nothing bans (%s); the commit is %s: %s", extra, w.whyThere(extra), s.Commit.State, s.Commit.Detail)
 		}
 		compared = true
 		return ""

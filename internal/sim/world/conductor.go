@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -344,8 +345,26 @@ func (c *console) commit(s *session) {
 			c.w.fault("%s committed %v, which holds an address of never_ban", s.m.name, p)
 		}
 	}
+	c.w.say("%s: session %d commits %s", s.m.name, s.id, changed(c.running, c.candidate))
 	c.commits++
 	c.running = c.candidate.clone()
+}
+
+// changed tells what a commit changes.
+func changed(from, to tree) string {
+	var out []string
+	for p := range to.addrs {
+		if !from.addrs[p] {
+			out = append(out, "+"+p.String())
+		}
+	}
+	for p := range from.addrs {
+		if !to.addrs[p] {
+			out = append(out, "-"+p.String())
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
 }
 
 func (s *session) Discard(ctx context.Context) error {
@@ -431,6 +450,7 @@ func (c *console) administrator(hold time.Duration, locked bool, add, remove []n
 			delete(c.candidate.addrs, p)
 			delete(c.foreign, p)
 		}
+		c.w.say("another administrator commits %s", changed(c.running, c.candidate))
 		c.running = c.candidate.clone()
 	}
 	c.end(s)

@@ -317,8 +317,13 @@ func (w *World) now(format string, args ...any) {
 	w.current = text
 	w.mu.Unlock()
 	w.sign("%s", text)
+	w.say("%s", text)
+}
+
+// say tells what happens to whoever watches.
+func (w *World) say(format string, args ...any) {
 	if w.cfg.Say != nil {
-		w.cfg.Say(fmt.Sprintf("%12v %s", time.Since(w.began).Round(time.Millisecond), text))
+		w.cfg.Say(fmt.Sprintf("%12v ", time.Since(w.began).Round(time.Millisecond)) + fmt.Sprintf(format, args...))
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 var (
 	oneSeed = flag.Uint64("seed", 0, "run the simulations with this seed alone")
 	length  = flag.Duration("length", 0, "simulate so long")
+	months  = flag.Bool("months", false, "simulate three agents for thirty calm days each")
 	verbose = flag.Bool("say", false, "tell what happens")
 	agents  = flag.Bool("agents", false, "show the agents' logs")
 )
@@ -140,6 +141,9 @@ func TestSoakWorld(t *testing.T) {
 	for ; time.Since(began) < long; n++ {
 		seed := first + uint64(n)
 		cfg := world.Config{Seed: seed, Length: 6 * time.Hour}
+		if *months {
+			cfg = world.Config{Seed: seed, Members: 3, Length: 30 * 24 * time.Hour, Pause: 20 * time.Minute, Calm: true}
+		}
 		was := used()
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := simulate(t, cfg)
