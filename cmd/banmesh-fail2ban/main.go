@@ -28,6 +28,8 @@ func main() {
 	}
 }
 
+// run is the helper's whole life: systemd starts it with the first call (socket activation), and with --idle
+// it ends by itself. It runs as root, so it reads nothing that the agent's user may write.
 func run(args []string) error {
 	flags := flag.NewFlagSet("banmesh-fail2ban", flag.ContinueOnError)
 	agent := flags.String("user", "banmesh", "the `USER` that the agent runs as, who may call beside root")

@@ -18,6 +18,8 @@ import (
 
 func main() { os.Exit(run(os.Args[1:])) }
 
+// run does what `banmesh fail2ban …` does, in a program that starts faster: fail2ban starts one for each
+// address that it bans.
 func run(args []string) int {
 	if len(args) < 2 || args[0] != "fail2ban" || !hook.Known(args[1]) {
 		fmt.Fprintln(os.Stderr, "banmesh-hook: want fail2ban and one of its hooks, as the action has them; people use banmesh")

@@ -33,6 +33,8 @@ type begun struct {
 	Since  control.Time `json:"since"`
 }
 
+// loadBook remembers over a restart what the operator's command was told, so that it is not told again and
+// hears of the end.
 func loadBook(m Memory) book {
 	b := book{m, make(map[string]begun)}
 	var list []begun

@@ -59,6 +59,7 @@ type firstBytes struct {
 	left int
 }
 
+// Write takes everything: a command whose output is not read would stop.
 func (f *firstBytes) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -145,6 +145,7 @@ func load(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
+// readAll takes the size of a file into account: a buffer that doubles would need twice the memory.
 func readAll(r io.Reader) ([]byte, error) {
 	var data bytes.Buffer
 	if f, ok := r.(fs.File); ok {
@@ -186,6 +187,7 @@ func (p *reader) bad(where string, err error) error {
 // The list is refused as a whole, because a part of it would look like all of it.
 var errTooMany = fmt.Errorf("more than %d prefixes", maxEntries)
 
+// add refuses at maxEntries: a range can stand for many prefixes, so the number of lines bounds nothing.
 func (p *reader) add(entries ...Entry) error {
 	if len(p.list.Entries)+len(entries) > maxEntries {
 		return errTooMany

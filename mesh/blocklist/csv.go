@@ -37,6 +37,7 @@ type row struct {
 	fields []string
 }
 
+// get returns "" for a column that the list does not have.
 func (r row) get(name string) string {
 	if i, ok := r.at[name]; ok {
 		return strings.TrimSpace(r.fields[i])
@@ -176,6 +177,7 @@ func excepting(e Entry, except control.Prefixes) ([]Entry, error) {
 	return spread(e, ipranges.Of(holes).Outside(e.Prefix)), nil
 }
 
+// spread gives each prefix of a range the same jail, times and reason.
 func spread(e Entry, over []netip.Prefix) []Entry {
 	out := make([]Entry, len(over))
 	for i, q := range over {

@@ -22,6 +22,7 @@ func keys(object json.RawMessage) map[string]json.RawMessage {
 	return m
 }
 
+// has tells the forms of JSON apart: by the keys that their publishers document.
 func has(m map[string]json.RawMessage, names ...string) bool {
 	for _, name := range names {
 		if _, ok := m[name]; !ok {
@@ -150,6 +151,7 @@ func decoded[T any](p *reader, data []byte, read func(T) ([]Entry, error)) error
 	return nil
 }
 
+// each goes on after a bad element if the caller wants bad ones skipped, see take.
 func each[T any](p *reader, all []T, read func(T) ([]Entry, error)) error {
 	for i := range all {
 		found, err := read(all[i])
@@ -231,6 +233,8 @@ type feedEntry struct {
 	Until  control.Until `json:"until"`
 }
 
+// scan, here and below, reads what encoding/json would; where the two could differ it clears s.ok, and the
+// list is read the slow way.
 func (f *feedEntry) scan(s *scanner) {
 	s.object([]string{"prefix", "until"}, func(i int) {
 		if i == 0 {
@@ -329,6 +333,7 @@ func (a *alert) scan(s *scanner) {
 	})
 }
 
+// alert takes what can be taken: one unusable decision of an alert is no reason to lose the others.
 func (p *reader) alert(a alert) ([]Entry, error) {
 	var out []Entry
 	var faults several
@@ -364,6 +369,8 @@ func (a *report) scan(s *scanner) {
 	})
 }
 
+// abuse keeps AbuseIPDB's confidence as the reason. Whether it is enough is for the request that made the
+// list to say.
 func (p *reader) abuse(a report) ([]Entry, error) {
 	if a.Address == "" {
 		return nil, errors.New("has no ipAddress")

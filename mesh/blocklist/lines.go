@@ -118,6 +118,7 @@ func (p *reader) line(s string) ([]netip.Prefix, error) {
 	return one(p.single(word))
 }
 
+// one gives a single prefix the shape of a range's.
 func one(q netip.Prefix, err error) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, err

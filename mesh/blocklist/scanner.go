@@ -67,6 +67,7 @@ func (s *scanner) optional(c byte) bool {
 
 func (s *scanner) skip(c byte) { s.ok = s.optional(c) }
 
+// array and objectAt stop at the first thing that they do not expect.
 func (s *scanner) array(element func()) {
 	s.skip('[')
 	if s.optional(']') {
@@ -81,6 +82,8 @@ func (s *scanner) array(element func()) {
 // object calls read with the index of each name that the object has; read must read its value.
 func (s *scanner) object(names []string, read func(i int)) { s.objectAt(maxDepth, names, read) }
 
+// objectAt gives up on a name in another case: encoding/json would take it, so the slow way must. depth
+// bounds what unknown values may nest.
 func (s *scanner) objectAt(depth int, names []string, read func(i int)) {
 	s.skip('{')
 	if s.optional('}') {
@@ -104,6 +107,8 @@ func (s *scanner) objectAt(depth int, names []string, read func(i int)) {
 // text parses a string of plain ASCII without escapes.
 func (s *scanner) text() string { return string(s.plain()) }
 
+// plain reads a string of printable ASCII without escapes, which is all that these lists hold; anything else
+// is for the slow way.
 func (s *scanner) plain() []byte {
 	s.skip('"')
 	if !s.ok {

@@ -26,6 +26,7 @@ func (s *Share) Has(jail string) bool {
 	return (len(s.Jails) == 0 || slices.Contains(s.Jails, jail)) && !slices.Contains(s.ExceptJails, jail)
 }
 
+// validateBans, as every check here, collects all that is wrong, so that an operator corrects a file once.
 func (c *Config) validateBans() error {
 	var bad faults
 	if c.Bans.MaxDuration < 0 {

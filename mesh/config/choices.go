@@ -13,6 +13,7 @@ var choices = map[string][]string{
 	"commit.foreign": {"keep", "remove"}, "log.level": {"debug", "info", "warn", "error"}, "log.format": {"text", "json"},
 }
 
+// oneOf uses the same table as the schema and the completion.
 func oneOf(key, got string) error {
 	if slices.Contains(choices[key], got) {
 		return nil

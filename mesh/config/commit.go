@@ -59,6 +59,8 @@ func shown(key, value string) error {
 	return nil
 }
 
+// validateCommit checks the driver's own keys only for the driver that is set: the other's may stay in the
+// file for trying it.
 func (c *Config) validateCommit() error {
 	var bad faults
 	k := &c.Commit
@@ -144,6 +146,7 @@ func (c *Config) validateNetconf() error {
 	return bad.err()
 }
 
+// validateREST refuses a URL with a user or a query, in which a password could hide and end up in logs.
 func (c *Config) validateREST() error {
 	var bad faults
 	k := &c.Commit

@@ -114,6 +114,7 @@ func (c *Config) Validate() error {
 	return bad.err()
 }
 
+// validateAgent wants absolute paths: the agent's working directory is systemd's choice.
 func (c *Config) validateAgent() error {
 	var bad faults
 	if err := CheckName(c.Name); err != nil {
@@ -133,6 +134,7 @@ func (c *Config) validateAgent() error {
 	return bad.err()
 }
 
+// validateOther is for the sections that need a line or two.
 func (c *Config) validateOther() error {
 	var bad faults
 	bad.add(c.validateEnforce())

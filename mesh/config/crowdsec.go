@@ -17,6 +17,7 @@ type CrowdSec struct {
 	Interval Duration `yaml:"interval"` // between two questions
 }
 
+// validate checks the jail even if the section is off: its default must be valid too.
 func (c *CrowdSec) validate() error {
 	var bad faults
 	if err := control.CheckJail(c.Jail); err != nil || c.Jail == "" {

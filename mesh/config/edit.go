@@ -149,6 +149,7 @@ func setKey(text []byte, s Setting) ([]byte, error) {
 	return nil, errForm
 }
 
+// pairs gives a mapping's keys with their values, which yaml.Node keeps in one list.
 func pairs(m *yaml.Node) (out [][2]*yaml.Node) {
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		out = append(out, [2]*yaml.Node{m.Content[i], m.Content[i+1]})

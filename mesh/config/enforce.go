@@ -31,6 +31,8 @@ type Enforce struct {
 	SpaceIPv6  int `yaml:"space_ipv6"`
 }
 
+// validateEnforce cannot know whether a namespace or an interface exists: it may come later, and the driver
+// says while it is missing.
 func (c *Config) validateEnforce() error {
 	var bad faults
 	e := &c.Enforce
@@ -68,6 +70,7 @@ func (c *Config) validateEnforce() error {
 	return bad.err()
 }
 
+// defaultEnforce takes the guard's defaults from the store, which decides by them.
 func defaultEnforce() Enforce {
 	g := store.DefaultGuard()
 	return Enforce{

@@ -26,6 +26,7 @@ type faults []error
 // maxFaults is how many are told: a file that is no configuration has thousands.
 const maxFaults = 20
 
+// Error shows the first maxFaults on one line, for the log; `config check` prints all, one a line.
 func (f faults) Error() string {
 	var texts []string
 	for _, err := range f[:min(len(f), maxFaults)] {
@@ -40,6 +41,7 @@ func (f faults) Error() string {
 // Unwrap gives the single faults.
 func (f faults) Unwrap() []error { return f }
 
+// add takes several at once, so that sections can be nested.
 func (f *faults) add(err error) {
 	var several faults
 	switch {

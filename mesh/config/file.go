@@ -107,6 +107,8 @@ func (f *File) Validate() error {
 	return bad.err()
 }
 
+// locate adds file and line to an error about a key. A key that is not in the file, because it has its
+// default, gets the line of the section around it.
 func (f *File) locate(err error) error {
 	var fe *fieldError
 	if !errors.As(err, &fe) || f.path == "" {
@@ -166,6 +168,9 @@ func read(path string, refuse func(fs.FileInfo) error) ([]byte, error) {
 	return text, nil
 }
 
+// parse reads the text twice: once as a tree, for line numbers and keys that stand twice, which the decoder
+// would let the last one win; once into the struct, strictly. A second document is refused, as it would be
+// ignored.
 func (f *File) parse(text []byte) error {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
@@ -256,6 +261,7 @@ func (f *File) syntax(err error, lines map[string]int) error {
 	return bad.err()
 }
 
+// fault rewords the decoder's errors, which name Go types, in terms of the file.
 func (f *File) fault(text string, lines map[string]int) error {
 	text, _, _ = strings.Cut(text, "\n")
 	at := yamlForms().line.FindStringSubmatchIndex(text)

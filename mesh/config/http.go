@@ -14,6 +14,8 @@ type HTTP struct {
 	ClientCAFile string `yaml:"client_ca_file"` // PEM; clients must show a certificate of one of these authorities
 }
 
+// validateHTTP lets nothing be reached from other hosts without a secret: opening the port takes two keys, so
+// that one slip does not.
 func (c *Config) validateHTTP() error {
 	var bad faults
 	h := &c.HTTP

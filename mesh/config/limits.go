@@ -85,6 +85,8 @@ func (l *Limits) Counted() []string {
 	return l.Members
 }
 
+// validate repeats the store's bounds under the names that the operator knows; the store checks again for its
+// other users.
 func (l *Limits) validate(self string) error {
 	for _, f := range []struct {
 		key    string

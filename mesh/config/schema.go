@@ -35,6 +35,8 @@ func Schema() []byte {
 	return append(b, '\n')
 }
 
+// describe walks the default configuration, so that a key without a default in the code cannot be in the
+// schema with one.
 func describe(v reflect.Value, key string) *node {
 	switch x := v.Interface().(type) {
 	case Duration:

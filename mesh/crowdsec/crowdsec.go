@@ -142,6 +142,7 @@ func (s *Source) Trouble() string {
 	return fmt.Sprintf("CrowdSec at %s %s for %v: %s", s.cfg.URL, s.what, time.Since(s.since).Round(time.Second), s.why)
 }
 
+// note logs the beginning, each other reason and the end of trouble, not each try.
 func (s *Source) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,6 +189,7 @@ func (d *decision) ban(now time.Time) (_ Decision, ok bool, err error) {
 	return Decision{p, now.Add(min(left, longest)), d.Scenario}, true, nil
 }
 
+// parse clears host bits: what CrowdSec decided cannot be asked about.
 func parse(value string) (netip.Prefix, error) {
 	p, err := control.ParsePrefix(value)
 	var host *control.HostBitsError
@@ -292,6 +294,8 @@ type notTaken struct{ error }
 
 func (e *notTaken) Unwrap() error { return e.error }
 
+// get asks the stream endpoint of the local API as its bouncers do: everything the first time (startup), then
+// what changed since this key last asked.
 func (s *Source) get(ctx context.Context, all bool, answer any) error {
 	key, err := s.key()
 	if err != nil {
@@ -336,6 +340,7 @@ func (s *Source) get(ctx context.Context, all bool, answer any) error {
 	return nil
 }
 
+// key reads the file each time, so that a new key works without a restart.
 func (s *Source) key() (string, error) {
 	_, b, err := safefile.ReadPrivate(s.cfg.KeyFile, safefile.OwnerAndGroup, maxKey, "CrowdSec's API key")
 	if err != nil {

@@ -92,6 +92,8 @@ func (r *report) conductor(ctx context.Context, p Patient) {
 	r.denied(ctx, p, running.Exists)
 }
 
+// denied looks for the other half of the tenant: committing addresses does nothing by itself, a service must
+// deny them.
 func (r *report) denied(ctx context.Context, p Patient, exists bool) {
 	services, err := p.Conductor.Denied(ctx)
 	fix := fmt.Sprintf("at the conductor: configure authority service NAME access-policy %s permission deny; then commit (see examples/conductor/service.txt)", p.Tenant)

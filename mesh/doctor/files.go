@@ -71,6 +71,8 @@ func (r *report) logs(now time.Time, sources []fail2ban.LogSource) {
 	}
 }
 
+// log judges a file that a jail reads, as a jail whose log is missing or silent looks like one without
+// attacks.
 func (r *report) log(now time.Time, jail, path string) {
 	info, err := os.Stat(path)
 	in := fmt.Sprintf("jail %s reads %s", jail, path)

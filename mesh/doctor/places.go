@@ -34,6 +34,7 @@ func (r *report) places(ctx context.Context, p Patient) {
 	}
 }
 
+// admin warns of each address once, however many sessions come from it.
 func (r *report) admin(ctx context.Context, p Patient, asked map[netip.Addr]bool, who string, from netip.Addr) {
 	if asked[from] {
 		return

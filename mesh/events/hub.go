@@ -103,6 +103,7 @@ func (h *Hub) take(place uint64) (events []control.Event, lost uint64, wake <-ch
 	return b.events[place-b.first:], lost, nil
 }
 
+// enter places a reader behind everything that was published before it came.
 func (h *Hub) enter() (place uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,6 +111,7 @@ func (h *Hub) enter() (place uint64) {
 	return h.next
 }
 
+// leave forgets the events with the last reader: without one nothing is kept.
 func (h *Hub) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -34,6 +34,7 @@ func Open(g config.Geo) *Atlas {
 	return p
 }
 
+// open keeps the error for Trouble: without a database everything else works.
 func (p *Atlas) open(key, path string) *maxminddb.Reader {
 	if path == "" {
 		return nil

@@ -36,6 +36,8 @@ type key struct {
 	bits   uint8
 }
 
+// keyOf keeps IPv4 in ::ffff:0:0/96, as the store does. An event without a prefix has a length that no prefix
+// has.
 func keyOf(p netip.Prefix) key {
 	if !p.IsValid() {
 		return key{bits: math.MaxUint8}
@@ -133,6 +135,7 @@ func grow(b block) *builder {
 	return g
 }
 
+// text numbers the texts of a block: most entries share jail, origin and reason with others.
 func (b *builder) text(s string) uint16 {
 	i, ok := b.index[s]
 	if !ok {
@@ -146,6 +149,8 @@ func (b *builder) text(s string) uint16 {
 	return i
 }
 
+// add appends one entry of fixed size in little-endian order, so that an entry is found by its number. The
+// fifth of the small numbers is 0, kept for later use.
 func (b *builder) add(e *store.Event) {
 	if b.len() == 0 {
 		b.from, b.to = e.Time, e.Time

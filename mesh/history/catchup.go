@@ -16,6 +16,8 @@ type offences struct{ seed maphash.Seed }
 
 func (o offences) text(s string) uint64 { return maphash.String(o.seed, s) }
 
+// of hashes what makes two records one offence; starts count by the second because fail2ban rounds. 0 is kept
+// for an empty slot.
 func (o offences) of(k key, origin, jail uint64, start store.Millis) uint64 {
 	h := mix(k.hi^uint64(k.bits), k.lo)
 	h = mix(h^origin, jail)

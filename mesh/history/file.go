@@ -46,6 +46,7 @@ func damaged(err error) bool {
 	return !errors.As(err, &path) && !errors.Is(err, berrors.ErrTimeout)
 }
 
+// open is guarded because bbolt panics on some damaged files.
 func (f *file) open() error {
 	err := guard(func() (err error) {
 		// The lock is held by one agent for as long as it runs; a short wait covers the end of the one before.
@@ -77,6 +78,7 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
+// view reads in one transaction; what it gives to do is valid only within.
 func (f *file) view(do func(*bbolt.Bucket) error) error {
 	return guard(func() error {
 		return f.db.View(func(tx *bbolt.Tx) error { return do(tx.Bucket(bucketBlocks)) })

@@ -188,6 +188,8 @@ func (h *History) add(at store.Millis, e *store.Event) {
 	h.push(at, e)
 }
 
+// push never waits for the disk. A full block goes to those that are written; the next one begins where it
+// ended, so that times never go back within the history.
 func (h *History) push(at store.Millis, e *store.Event) {
 	seen := *e
 	seen.Time = at
@@ -198,6 +200,7 @@ func (h *History) push(at store.Millis, e *store.Event) {
 	}
 }
 
+// signal wakes a loop that may be busy: one waiting signal is enough.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

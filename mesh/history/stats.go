@@ -135,6 +135,7 @@ type tally struct {
 	todayAt        int64
 }
 
+// newTally collects everything in one walk; only the first of each list are kept of it in the end.
 func newTally() *tally {
 	return &tally{
 		jails: make(map[string]*NamedCount), routers: make(map[string]*NamedCount), days: make(map[int64]*DayCount),
@@ -229,6 +230,7 @@ func mergeHosts(a, b []uint64) []uint64 {
 
 const dayMillis = 24 * 60 * 60 * 1000
 
+// day remembers the last one: events come nearly in order.
 func (t *tally) day(at store.Millis) *DayCount {
 	n := int64(at) / dayMillis
 	if t.today != nil && t.todayAt == n {
@@ -334,6 +336,7 @@ func (t *tally) offence(k key, start store.Millis, live bool) {
 	}
 }
 
+// add counts offences, not records: prolongations are not given to it.
 func (r *RepeatOffender) add(start store.Millis, live bool) {
 	r.Times++
 	r.Live = r.Live || live
@@ -450,6 +453,7 @@ type best[T any] struct {
 	list   []T
 }
 
+// offer keeps the n best in order, without sorting all.
 func (b *best[T]) offer(v *T) {
 	if len(b.list) == b.n && b.before(v, &b.list[b.n-1]) > 0 {
 		return
@@ -459,6 +463,7 @@ func (b *best[T]) offer(v *T) {
 	b.list = b.list[:min(b.n, len(b.list))]
 }
 
+// top orders by count and then by name, so that equal ones do not change places from look to look.
 func top(m map[string]*NamedCount, n int) []NamedCount {
 	out := make([]NamedCount, 0, len(m))
 	for _, c := range m {
@@ -478,6 +483,7 @@ type numbers struct {
 	n     int
 }
 
+// find probes linearly and returns the number's slot, or the empty one in which it would stand.
 func (s *numbers) find(n uint64) int {
 	mask := len(s.slots) - 1
 	for i := int(n) & mask; ; i = (i + 1) & mask {
@@ -487,6 +493,8 @@ func (s *numbers) find(n uint64) int {
 	}
 }
 
+// has asks the sieve first, a bit for each range of hashes: most numbers are not there, and the sieve fits a
+// processor's cache where the slots do not.
 func (s *numbers) has(n uint64) bool {
 	if len(s.slots) == 0 {
 		return false

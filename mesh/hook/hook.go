@@ -162,6 +162,7 @@ var Flags = []struct{ Name, Usage string }{
 	{"spool", "where the call waits if no agent is reachable, `DIR` (also BANMESH_SPOOL); default the spool of the socket's agent"},
 }
 
+// newFlags takes every value as text: what is wrong with one is told in the same words as by the agent.
 func newFlags(getenv func(string) string) *flags {
 	h := &flags{set: flag.NewFlagSet("", flag.ContinueOnError), first: diskTime, all: spoolTime - callTime}
 	h.set.SetOutput(io.Discard)
@@ -203,6 +204,8 @@ func flagError(err error) error {
 	return errors.New(control.Show(err.Error()))
 }
 
+// call turns fail2ban's tags into a call. Start and end are absolute from here on, since the call may wait in
+// the spool; a ban without a time began now.
 func (h *flags) call(call control.HookCall, now time.Time) (_ control.HookCall, err error) {
 	fail := func(name string, err error) (control.HookCall, error) { return call, fmt.Errorf("--%s: %w", name, err) }
 	if h.jail == "" {
@@ -370,6 +373,7 @@ func (h *flags) onDisk(e spool.Entry, env Env) error {
 	return err
 }
 
+// put keeps the call in the spool that was given, else in that of the socket's agent.
 func (h *flags) put(e spool.Entry, env Env) error {
 	if h.spool != "" {
 		return spool.New(h.spool).Put(e)

@@ -97,6 +97,7 @@ func execute(ctx context.Context, name string, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// lastLine is where programs say what went wrong.
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return lines[len(lines)-1]
@@ -139,6 +140,7 @@ func (m *Machine) Begin(r Record) error {
 	return m.save()
 }
 
+// entries takes a directory that cannot be read for empty: what is installed there is then left as it is.
 func entries(dir string) []fs.DirEntry {
 	e, _ := os.ReadDir(dir)
 	return e

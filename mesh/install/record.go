@@ -96,6 +96,7 @@ func loadRecord(path string) (*Record, error) {
 	return r, nil
 }
 
+// save is called after each step, so that a run that breaks off can still be undone.
 func (m *Machine) save() error {
 	b, err := json.MarshalIndent(m.Record, "", "  ")
 	if err != nil {

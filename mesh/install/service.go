@@ -37,6 +37,8 @@ func (m *Machine) systemd() bool {
 	return err == nil
 }
 
+// hasUnit looks at the files, because systemctl needs a running systemd, which an image that is being built
+// lacks.
 func (m *Machine) hasUnit(unit string) bool {
 	for _, dir := range []string{"/etc/systemd/system/", "/usr/lib/systemd/system/", "/lib/systemd/system/"} {
 		if _, err := os.Stat(m.at(dir + unit)); err == nil {
@@ -213,6 +215,7 @@ func (m *Machine) removeFiles() error {
 	return m.save()
 }
 
+// remove leaves what the operator has changed since: it is theirs now.
 func (m *Machine) remove(f RecordedFile) error {
 	b, err := safefile.Read(f.Path)
 	switch {

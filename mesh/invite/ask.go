@@ -47,6 +47,7 @@ func Ask(ctx context.Context, t *Token, r Request) (*Welcome, error) {
 	return nil, fmt.Errorf("%w: %w", ErrNoAnswer, errors.Join(tried...))
 }
 
+// ask talks to one address. The end of ctx ends it at once, by a deadline in the past.
 func ask(ctx context.Context, t *Token, addr string, r Request) (*Welcome, error) {
 	dialer := net.Dialer{Timeout: dialWithin}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)

@@ -182,6 +182,7 @@ func index(all []Invitation, id string) int {
 	return slices.IndexFunc(all, func(i Invitation) bool { return i.ID == id })
 }
 
+// empty lets the host turn everybody away without a handshake while nobody is invited.
 func (b *book) empty() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -56,6 +56,7 @@ func (g *guard) enter(host string) (reason string) {
 	return ""
 }
 
+// leave counts a failure for its host and in all; hosts beyond maxHosts count in all only.
 func (g *guard) leave(host string, failed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

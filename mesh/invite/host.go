@@ -165,6 +165,7 @@ func (h *Host) handshake(ctx context.Context, conn net.Conn) (s *tls.Conn, id st
 // errUnknown means that the caller named no open invitation.
 var errUnknown = errors.New("no invitation has that id")
 
+// whyNoHandshake tells a wrong token from a scanner, for the log. The other side is told nothing.
 func whyNoHandshake(err error) string {
 	switch {
 	case errors.Is(err, errUnknown):
@@ -242,6 +243,8 @@ func (h *Host) answer(ctx context.Context, id string, r Request, from string) *W
 	return w
 }
 
+// refused bounds what strangers can log, apart from those who had a valid token: those lines must not be lost
+// among the others.
 func (h *Host) refused(conn net.Conn, reason string, err error, more ...any) {
 	lines := &h.lines
 	if len(more) > 0 {

@@ -48,6 +48,8 @@ func IsToken(s string) bool {
 		(len(s) > 63 || rest != strings.ToLower(rest) || strings.Contains(rest, "_"))
 }
 
+// newToken draws the secret. Everything that the token's two ends need follows from it, so the inviter keeps
+// no more than that.
 func newToken(addrs []string, label, name string, until time.Time) (*Token, error) {
 	t := &Token{Addrs: addrs, Label: label, Name: name, Until: time.Unix(until.Unix(), 0)}
 	_, _ = rand.Read(t.raw[:]) // never fails, see crypto/rand
@@ -135,6 +137,8 @@ type keys struct {
 	client ed25519.PrivateKey
 }
 
+// derive makes keys for both ends by HKDF (RFC 5869): who has the token can prove it, and can tell that the
+// other end has it too. The label has the version.
 func derive(secret [secretSize]byte) keys {
 	part := func(what string, n int) []byte {
 		b, err := hkdf.Key(sha256.New, secret[:], nil, "banmesh invitation 1 "+what, n)

@@ -19,6 +19,7 @@ func (c claim) ranksBefore(o claim) bool {
 	return c.name < o.name
 }
 
+// beats is a total order, so that members who hear of two claims in different order end with the same one.
 func (c claim) beats(o claim) bool {
 	if c.term != o.term {
 		return c.term > o.term
@@ -203,6 +204,9 @@ func (e *election) due(now time.Time, peers []Peer, able bool) step {
 	return s
 }
 
+// takeover decides what a member without a leader does next: wait, ask, or claim. Better-ranked members wait
+// less, so that usually one claims and the others follow; nothing breaks if two do. After a leader that said
+// goodbye (vacant) there is no silence to wait for.
 func (e *election) takeover(now time.Time, peers []Peer, able bool) step {
 	if e.watch || e.retired || !able {
 		return step{}
@@ -262,6 +266,7 @@ func stagger(rank int, each, most time.Duration) time.Duration {
 	return max(most, 0)
 }
 
+// earlier takes zero for never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
 		return b

@@ -247,6 +247,7 @@ func (e *Elector) observers() []string {
 	return e.cfg.Observers()
 }
 
+// send does not retry: the next heartbeat comes soon and says more.
 func (e *Elector) send(m message) {
 	b, err := m.h.Encode()
 	if err == nil {
@@ -359,6 +360,7 @@ func (e *Elector) SetWork(state State, detail string, session Session, until tim
 // Recheck makes the Elector ask Able and Peers at once instead of at its next beat.
 func (e *Elector) Recheck() { e.kick() }
 
+// kick has the loop look at once whether this member can lead.
 func (e *Elector) kick() {
 	select {
 	case e.wake <- struct{}{}:

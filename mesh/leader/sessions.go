@@ -18,6 +18,8 @@ type sessions struct {
 	of map[string]announced // by member
 }
 
+// announced is the session that a leader held the lock with, as it last said. It may be ended only after that
+// member has been silent for long.
 type announced struct {
 	session Session
 	at      time.Time // last heartbeat of that member

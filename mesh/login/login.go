@@ -76,6 +76,8 @@ func Sessions(path string) ([]Session, error) {
 // layout is struct utmp of glibc, whose tail differs with the width of time.
 type layout struct{ addr, size int }
 
+// layoutOf gives where struct utmp (utmp(5)) has its address, which depends on whether the C library keeps it
+// readable for 32-bit programs.
 func layoutOf(arch string) layout {
 	switch arch {
 	case "arm64", "riscv64", "loong64":
@@ -124,6 +126,7 @@ func address(raw [16]byte) (netip.Addr, bool) {
 	return a, !a.IsUnspecified() && !a.IsLoopback()
 }
 
+// parse leaves out what is no remote address: the local console's, and loopback's.
 func parse(s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
 	if err != nil {

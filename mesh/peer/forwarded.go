@@ -64,6 +64,8 @@ func (f *forwarded) expect() (id uint64, got chan forwardResult, forget func()) 
 	}
 }
 
+// answered hands a result to who waits for it. Nobody does any more after the time limit; results are
+// repeated, so one may come twice.
 func (f *forwarded) answered(o forwardResult) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,6 +101,8 @@ func (f *forwarded) asked(from string, ask forwardRequest) {
 	go f.run(from, ask)
 }
 
+// result and done remember what a forwarded commit came to, so that a repeated request gets the same answer
+// instead of another commit.
 func (f *forwarded) result(id uint64) (forwardResult, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -36,6 +36,8 @@ type otherLimits struct {
 	told time.Time
 }
 
+// heard keeps a sum of each member's limits. Members whose limits differ count different bans, which status
+// warns of.
 func (o *otherLimits) heard(from string, sum uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

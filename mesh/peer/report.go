@@ -64,6 +64,8 @@ func (r Report) RemovedByHand() []netip.Prefix {
 	return out
 }
 
+// newReport is what the leader tells the others of its commits. Texts are cut, because the report must fit a
+// packet.
 func newReport(term uint64, s commit.Status, verified time.Time, byHand []netip.Prefix) Report {
 	r := Report{
 		Term: term, State: string(s.State), Detail: excerpt.Cut(s.Detail, maxReportText), Committed: int64(s.Committed),

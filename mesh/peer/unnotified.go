@@ -35,6 +35,8 @@ type unnotified struct {
 	told time.Time
 }
 
+// heard keeps why a member's fail2ban cannot be told of unbans, until that member says that it can again
+// ("").
 func (u *unnotified) heard(from, why string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -144,6 +144,8 @@ func (s *Spool) checkDir() error {
 	return nil
 }
 
+// read opens a file in a directory that others may write to, as root: it believes nothing of the name and
+// checks the file that it has open.
 func (s *Spool) read(name string) (Entry, error) {
 	if !isEntry(name) {
 		return Entry{}, errors.New("not a file of ours")

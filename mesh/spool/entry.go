@@ -31,6 +31,7 @@ type form struct {
 	Hook    *control.HookCall  `json:"hook,omitempty"`
 }
 
+// encode refuses what decode would: what is kept must be readable by the agent that drains it.
 func (e Entry) encode() ([]byte, error) {
 	f := form{Version: version, Time: control.At(e.Time), Ban: e.Ban, Unban: e.Unban, Hook: e.Hook}
 	if err := f.check(); err != nil {
@@ -64,6 +65,8 @@ func decode(b []byte) (Entry, error) {
 	return Entry{Time: f.Time.Time(), Ban: f.Ban, Unban: f.Unban, Hook: f.Hook}, nil
 }
 
+// check wants the times that make a late call mean what it meant when it was made: a ban's start, the moment
+// of an unban.
 func (f form) check() error {
 	if f.Version != version {
 		return fmt.Errorf("entry of version %d: this agent knows %d", f.Version, version)

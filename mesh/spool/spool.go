@@ -91,6 +91,8 @@ func (s *Spool) Put(e Entry) error {
 	return nil
 }
 
+// put returns when the entry is on disk: content, name and directory are synced. Nothing of it is followed by
+// name, since the directory belongs to the agent's user and root may be the caller.
 func (s *Spool) put(name string, b []byte) error {
 	dir, err := s.open()
 	if err != nil {

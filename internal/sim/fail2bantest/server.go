@@ -1,5 +1,3 @@
-//go:build linux
-
 // Package fail2bantest runs Debian's fail2ban for tests, in a private temporary directory, with the action that
 // examples/fail2ban ships.
 //

@@ -1,5 +1,3 @@
-//go:build linux
-
 // Package launch starts the programs that tests run against, and sees to it that none of them outlives its test.
 package launch
 
@@ -12,7 +10,7 @@ import (
 	"time"
 )
 
-// Process is a running program. The kernel kills it when the test's process ends, however that happens.
+// Process is a running program. On Linux the kernel kills it when the test's process ends, however that happens.
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
@@ -27,10 +25,10 @@ func Start(output string, env []string, program string, args ...string) (*Proces
 	defer out.Close()
 	cmd := exec.Command(program, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = attributes()
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
-	// Pdeathsig refers to the thread that started the process, so that thread must live as long as the process.
+	// The kernel watches the thread that started the process, so that thread must live as long as the process.
 	go func() {
 		runtime.LockOSThread()
 		err := cmd.Start()

@@ -67,6 +67,8 @@ func inUse(path string) error {
 	return fmt.Errorf("socket %s: %w: stop it first, or choose another with --socket", path, ErrInUse)
 }
 
+// listenLocked replaces only a socket that nobody answers on. Called with the lock beside the socket held, so
+// no other agent does the same meanwhile.
 func listenLocked(path string, gid int) (*net.UnixListener, error) {
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -113,6 +115,8 @@ func listenLocked(path string, gid int) (*net.UnixListener, error) {
 	return ln, nil
 }
 
+// placeSocket gives the socket its mode and group before its name, so it is never open to more than it should
+// be.
 func placeSocket(tmp, path string, gid int) error {
 	if err := os.Chmod(tmp, socketMode); err != nil {
 		return err

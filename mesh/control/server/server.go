@@ -88,6 +88,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
+// routes names every call that an agent takes. Its bodies are bounded by kind: a hook's call is small, a list
+// of prefixes may be large. docs/interfaces.md describes them, and a test compares the two.
 func (s *Server) routes() http.Handler {
 	m := http.NewServeMux()
 	a := s.agent
@@ -144,6 +146,7 @@ func never[T any](s []T) []T {
 	return s
 }
 
+// list answers [] instead of null when there is nothing.
 func list[T any](get func(context.Context) ([]T, error)) func(context.Context) ([]T, error) {
 	return func(ctx context.Context) ([]T, error) {
 		out, err := get(ctx)
@@ -181,6 +184,7 @@ func errText(err error) string {
 	return err.Error()
 }
 
+// read is for calls that change nothing and so need no body.
 func read[R any](s *Server, get func(context.Context) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		reply, err := get(r.Context())
@@ -239,6 +243,7 @@ func decode(body io.Reader, length, limit int64, into any) error {
 	return nil
 }
 
+// reply encodes before it writes, so that an error can still become a status.
 func (s *Server) reply(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -252,6 +257,7 @@ func (s *Server) reply(w http.ResponseWriter, status int, v any) {
 	w.Write(b)
 }
 
+// fail answers with the shape that control.Error documents, whatever went wrong.
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	e := asError(err)
 	s.reply(w, statusOf[e.Code], e)
@@ -333,6 +339,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// statusOf serves readers that know only HTTP; the client of this repository goes by the code.
 var statusOf = map[control.Code]int{
 	control.CodeInvalid: http.StatusBadRequest, control.CodeDenied: http.StatusForbidden, control.CodeNotFound: http.StatusNotFound, control.CodeConflict: http.StatusConflict,
 	control.CodeTooLarge: http.StatusRequestEntityTooLarge, control.CodeInternal: http.StatusInternalServerError, control.CodeUnavailable: http.StatusServiceUnavailable,

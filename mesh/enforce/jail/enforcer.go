@@ -48,6 +48,7 @@ type client interface {
 }
 
 var (
+	// The compiler holds the interfaces to the types that mesh passes.
 	_ replicatedSet     = (*store.Store)(nil)
 	_ client            = (*fail2ban.Client)(nil)
 	_ fail2ban.MeshJail = (*Enforcer)(nil)

@@ -61,6 +61,8 @@ func Filled(set *store.Store) (jails []string) {
 	return jails
 }
 
+// saveFilled keeps the names of jails that this router filled, also over a change of the configuration: what
+// is in them must be emptied, and must not be taken for fail2ban's own.
 func saveFilled(ctx context.Context, set *store.Store, jails []string) error {
 	if len(jails) == 0 {
 		return set.SaveMeta(ctx, jailsKey, nil)

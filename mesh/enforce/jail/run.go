@@ -193,6 +193,7 @@ func (j *Enforcer) bring(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
+// ban notes what is held only after fail2ban has answered: after an error the jail is read.
 func (j *Enforcer) ban(ctx context.Context, prefixes []netip.Prefix) error {
 	err := j.call(prefixes, func() error { return j.cfg.Client.Ban(ctx, j.cfg.Jail, prefixes) })
 	if err != nil {
@@ -204,6 +205,8 @@ func (j *Enforcer) ban(ctx context.Context, prefixes []netip.Prefix) error {
 	return nil
 }
 
+// lift notes its prefixes before the call, so that the unban hook which it causes is not taken for an
+// operator's unban.
 func (j *Enforcer) lift(ctx context.Context, prefixes []netip.Prefix) error {
 	j.mu.Lock()
 	for _, p := range prefixes {

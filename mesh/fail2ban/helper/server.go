@@ -116,6 +116,7 @@ func (s *Server) do(ctx context.Context, words []string) Reply {
 	return s.run(ctx, words...)
 }
 
+// run starts fail2ban's client without a shell. An error has the beginning of what the client printed.
 func (s *Server) run(ctx context.Context, words ...string) Reply {
 	argv := append(s.Client[:len(s.Client):len(s.Client)], words...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -141,6 +142,7 @@ type limited struct {
 	left int
 }
 
+// Read refuses a request that is too long instead of cutting it.
 func (l *limited) Read(p []byte) (int, error) {
 	if l.left <= 0 {
 		return 0, errors.New("the request is too long")
@@ -157,6 +159,7 @@ type capped struct {
 	cut  bool
 }
 
+// Write goes on after the bound, so that the client can end, and remembers that something is missing.
 func (c *capped) Write(p []byte) (int, error) {
 	n := min(len(p), c.left)
 	c.cut = c.cut || n < len(p)
