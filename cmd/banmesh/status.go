@@ -179,9 +179,9 @@ func (c *console) leaderCell(s control.Status) string {
 	case s.Leader == nil:
 		return c.paint(yellow, "none yet"+could)
 	case *s.Leader == s.Name:
-		return fmt.Sprintf("%s, this one, since %s (term %d)", *s.Leader, s.Since, s.Term)
+		return fmt.Sprintf("%s, this one, since %s (term %d)", *s.Leader, c.moment(s.Since), s.Term)
 	}
-	return fmt.Sprintf("%s since %s (term %d)%s", *s.Leader, s.Since, s.Term, could)
+	return fmt.Sprintf("%s since %s (term %d)%s", *s.Leader, c.moment(s.Since), s.Term, could)
 }
 
 // commitLines says how the commits stand: the state with what it waits for, then the numbers. Nothing where no router commits.

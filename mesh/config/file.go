@@ -185,7 +185,7 @@ func (f *File) parse(text []byte) error {
 	}
 	f.line = make(map[string]int)
 	if key, line := index(root, "", f.line); key != "" {
-		return fmt.Errorf("%s:%d: %s: stands on line %d already", f.path, line, key, f.line[key])
+		return fmt.Errorf("%s:%d: %s: stands on line %d already: change it there, or delete one of them", f.path, line, key, f.line[key])
 	}
 
 	dec := yaml.NewDecoder(bytes.NewReader(text))

@@ -134,6 +134,17 @@ func TestWhatAGroupMayReadIsNoTrouble(t *testing.T) {
 	}
 }
 
+func TestWhereNobodyCommitsNothingIsSaidOfIt(t *testing.T) {
+	p := well(t)
+	a := p.Agent.(*fakeAgent)
+	a.status.Commit.State, a.status.Leader, p.Conductor = "off", nil, nil
+	for _, f := range Examine(t.Context(), p) {
+		if f.Severity != OK || strings.Contains(f.What+f.Why+f.Fix, "onductor") {
+			t.Errorf("found %+v", f)
+		}
+	}
+}
+
 func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 	agent := func(p *Patient) *fakeAgent { return p.Agent.(*fakeAgent) }
 	fake := func(p *Patient) *fakeConductor { return p.Conductor.(*fakeConductor) }
@@ -146,8 +157,8 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 		what     string
 		fix      string
 	}{
-		{"a key others can read", func(p *Patient) { os.Chmod(p.Files[0].Path, 0o644) }, Serious, "has the rights 0644", "chmod 600"},
-		{"a token others can read", func(p *Patient) { p.Files[0].Group = true; os.Chmod(p.Files[0].Path, 0o644) }, Serious, "has the rights 0644", "chmod 600"},
+		{"a key others can read", func(p *Patient) { os.Chmod(p.Files[0].Path, 0o644) }, Serious, "are 0644", "chmod 600"},
+		{"a token others can read", func(p *Patient) { p.Files[0].Group = true; os.Chmod(p.Files[0].Path, 0o644) }, Serious, "are 0644", "chmod 600"},
 		{"enforcement that fails", func(p *Patient) {
 			agent(p).status.Enforce = &control.Enforcement{Driver: "nftables", State: "failing", Detail: "no permission"}
 		}, Serious, "no permission", "banmesh status"},
@@ -160,7 +171,7 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 		{"enforcement that is full", func(p *Patient) {
 			agent(p).status.Enforce = &control.Enforcement{Driver: "fail2ban", State: "limited", Detail: "7 bans too many"}
 		}, Warning, "7 bans too many", "enforce.limit"},
-		{"a file others can write", func(p *Patient) { p.Files[0].Secret = ""; os.Chmod(p.Files[0].Path, 0o666) }, Serious, "has the rights 0666", "chmod go-w"},
+		{"a file others can write", func(p *Patient) { p.Files[0].Secret = ""; os.Chmod(p.Files[0].Path, 0o666) }, Serious, "are 0666", "chmod go-w"},
 		{"no key", func(p *Patient) { os.Remove(p.Files[0].Path) }, Serious, "is not there", "banmesh keygen"},
 		{"an empty key", func(p *Patient) { os.Truncate(p.Files[0].Path, 0) }, Serious, "is empty", "banmesh keygen"},
 		{"no agent", func(p *Patient) { agent(p).fail = errors.New("no agent reachable") }, Serious, "no agent reachable", "systemctl start"},
@@ -248,9 +259,6 @@ func TestEachTroubleIsFoundWithItsFix(t *testing.T) {
 		{"an agent that says nothing of members", func(p *Patient) { p.Agent = &mute{agent(p), "members"} }, Serious, "members cannot be had", "banmesh members"},
 		{"an agent that says nothing of never-bans", func(p *Patient) { p.Agent = &mute{agent(p), "why"} }, Warning, "why cannot be had", "banmesh why 192.0.2.1"},
 		{"its clock, a little", func(p *Patient) { agent(p).status.SkewMS = 3000 }, Warning, "this router's clock is 3s", "chronyc"},
-		{"no conductor here", func(p *Patient) {
-			agent(p).status.Commit.State, agent(p).status.Leader, p.Conductor = "off", nil, nil
-		}, Note, "commit.driver none", ""},
 		{"a conductor that answers nonsense", func(p *Patient) { fake(p).read = errors.New("not XML") }, Serious, "the conductor: not XML", "banmesh diff"},
 		{"no deny yet", func(p *Patient) { fake(p).denied, fake(p).running.Exists = nil, false }, Warning, "no service denies the tenant", "permission deny"},
 		{"a key behind a file", func(p *Patient) { p.Files[0].Path += "/key" }, Warning, "cannot be looked at", "ls -l"},

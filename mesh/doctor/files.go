@@ -45,12 +45,12 @@ func (r *report) files(files []File) {
 		case info.Size() == 0:
 			r.add(Serious, what+" is empty", "The agent cannot use it.", f.Make)
 		case f.Secret != "" && (mode&0o037 != 0 || mode&0o040 != 0 && !f.Group):
-			r.add(Serious, fmt.Sprintf("%s has the rights %04o", what, mode),
+			r.add(Serious, fmt.Sprintf("the rights of %s are %04o", what, mode),
 				"Others on this router can read it: who has it can "+f.Secret+".", "chmod 600 "+shell.Quote(f.Path))
 		case mode&0o022 != 0:
-			r.add(Serious, fmt.Sprintf("%s has the rights %04o", what, mode), "Others on this router can change it.", "chmod go-w "+shell.Quote(f.Path))
+			r.add(Serious, fmt.Sprintf("the rights of %s are %04o", what, mode), "Others on this router can change it.", "chmod go-w "+shell.Quote(f.Path))
 		default:
-			r.ok("%s has the rights %04o", what, mode)
+			r.ok("the rights of %s are %04o", what, mode)
 		}
 	}
 }

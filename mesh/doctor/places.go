@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+
+	"banmesh/internal/excerpt"
 )
 
 // places asks whether never-ban or the allow-list covers what must stay
@@ -23,7 +25,7 @@ func (r *report) places(ctx context.Context, p Patient) {
 		}
 	}
 	if covered > 0 {
-		r.ok("never-ban covers %d own addresses, gateways and conductors", covered)
+		r.ok("never-ban covers what this router cannot do without (%s)", excerpt.Count(covered, "address", "addresses"))
 	}
 	asked := make(map[netip.Addr]bool)
 	if p.Shell.IsValid() {

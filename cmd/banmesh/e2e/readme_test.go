@@ -1,9 +1,14 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,4 +116,82 @@ func TestREADMEByHand(t *testing.T) {
 		return strings.Contains(hosts[2].sh("nft list table inet banmesh").out, "203.0.113.77")
 	})
 	t.Logf("three servers by hand, as fast as a machine pastes: %v", time.Since(began))
+}
+
+// TestREADMEOnRouters pastes what README has routers do after banmesh init, over REST and over NETCONF. The simulated conductor
+// knows admin alone.
+func TestREADMEOnRouters(t *testing.T) {
+	t.Parallel()
+	need.Programs(t, "runuser", "ssh-keygen")
+	steps := blocks(section(t, fileText(t, "../../../README.md"), "## On 128T / Session Smart routers"))
+	for i := range steps {
+		steps[i] = regexp.MustCompile(`(?m)^   `).ReplaceAllString(steps[i], "") // they stand in a list
+	}
+	if len(steps) != 5 || !strings.HasPrefix(steps[0], "install ") || !strings.HasPrefix(steps[2], "commit:") || !strings.HasPrefix(steps[4], "commit:") {
+		t.Fatalf("README has other blocks: %q", steps)
+	}
+	const password = "a password of some length"
+	l, dir := newLab(t, 2), shortDir(t)
+	l.ip("-n", l.name(0), "addr", "add", "192.0.2.1/24", "dev", "eth0")
+	l.ip("-n", l.name(1), "addr", "add", "192.0.2.10/24", "dev", "eth0")
+	conductor := func(args ...string) (stop func()) {
+		t.Helper()
+		line := append(l.inside(1), banmesh, "conductor", "sim", "--listen", "192.0.2.10:830", "--dir", dir)
+		sim := exec.Command(line[0], append(line[1:], args...)...)
+		out, err := sim.StdoutPipe()
+		if err == nil {
+			err = sim.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop = sync.OnceFunc(func() {
+			sim.Process.Kill()
+			sim.Wait()
+		})
+		t.Cleanup(stop)
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatalf("the conductor did not say that it is ready: %v", err)
+		}
+		return stop
+	}
+	b := l.bare(0, deb(built(t, release), "1.0.0")) // its configuration has every key
+	b.must("dpkg -i /root/banmesh_*.deb")
+	firstOf(t, b)
+	commits := func(section, prefix string) {
+		t.Helper()
+		const file = "/etc/banmesh/banmesh.yaml"
+		old := regexp.MustCompile(`(?m)^commit:\n(?: .*\n)+`)
+		text := b.read(file)
+		if len(old.FindAllString(text, -1)) != 1 {
+			t.Fatalf("init's configuration has no section commit:\n%s", text)
+		}
+		section = strings.Replace(section, "user: banmesh", "user: admin", 1)
+		b.must("cat > " + file + " <<'END'\n" + old.ReplaceAllLiteralString(text, section) + "END\n")
+		b.must("banmesh config check " + file)
+		b.must("systemctl restart banmesh")
+		eventually(t, time.Minute, "the agent to answer", func() bool { return b.sh("banmesh status").code == 0 })
+		b.must("banmesh ban " + prefix + " --for 1h")
+		eventually(t, time.Minute, prefix+" to be committed", func() bool {
+			return strings.Contains(b.sh("banmesh list --json "+prefix).out, `"committed":true`)
+		})
+	}
+
+	stop := conductor("--rest", "192.0.2.10:443", "--style", "5.6", "--password", password)
+	b.must("echo '" + password + "' | " + steps[0])
+	shown := regexp.MustCompile(`pin_sha256: "(\w{64})"`).FindStringSubmatch(b.must(steps[1]))
+	if shown == nil {
+		t.Fatal("trust shows no line for the configuration")
+	}
+	commits(strings.Replace(steps[2], "the 64 digits that trust has shown", shown[1], 1), "203.0.113.77")
+	stop()
+
+	conductor("--style", "5.2")
+	lines := strings.Split(strings.TrimSpace(steps[3]), "\n")
+	b.must(lines[0])
+	if err := os.WriteFile(filepath.Join(dir, "authorized_keys"), []byte(b.must(lines[1])), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.must(lines[2] + " --yes") // no terminal is here to ask
+	commits(steps[4], "203.0.113.78")
 }
