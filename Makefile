@@ -38,6 +38,7 @@ SOAK      ?= 10m
 PKG       ?= ./mesh/leader
 N         ?= 300
 SEED      ?= 1
+SHORT     ?= true
 # Where the tests of the page keep what the browser showed.
 export BANMESH_SHOTS ?= $(CURDIR)/bin/screenshots
 
@@ -154,7 +155,7 @@ soak: deps
 ## mutants: whether the tests of PKG notice N small mistakes in it, chosen by SEED
 .PHONY: mutants
 mutants:
-	go run ./internal/mutants -n $(N) -seed $(SEED) $(PKG)
+	go run ./internal/mutants -n $(N) -seed $(SEED) -short=$(SHORT) $(PKG)
 
 ## vulncheck: known vulnerabilities; DB=DIR takes a copy of https://vuln.go.dev
 .PHONY: vulncheck

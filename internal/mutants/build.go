@@ -24,8 +24,9 @@ var hook string
 // test is one test function, in the binary of its package.
 type test struct {
 	binary, dir, name string
+	short             bool
 	took              time.Duration
-	reaches           map[int]bool
+	reaches           []byte // by the number of a mutant, 1 if it is reached
 }
 
 // build compiles the tests over all mutants, and finds out which test reaches which.
@@ -79,26 +80,23 @@ func build(ctx context.Context, o options, dir string, packages []*pkg, chosen [
 		}
 		for name := range strings.FieldsSeq(string(names)) {
 			if !strings.HasPrefix(name, "Benchmark") && !skip.MatchString(name) {
-				tests = append(tests, &test{binary: binary, dir: in, name: name, reaches: make(map[int]bool)})
+				tests = append(tests, &test{binary: binary, dir: in, name: name, short: o.short})
 			}
 		}
 	}
 	for _, t := range tests {
 		reached := filepath.Join(dir, "reached")
+		if err := os.WriteFile(reached, make([]byte, len(chosen)+1), 0o600); err != nil {
+			return nil, err
+		}
 		began := time.Now()
 		if out, err := execute(ctx, dir, []*test{t}, 10*time.Minute, "MUTANT_REACHED="+reached); err != nil {
 			return nil, fmt.Errorf("%s fails without a mutant: %w: %s", t.name, err, out)
 		}
 		t.took = time.Since(began)
-		b, err := os.ReadFile(reached)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if t.reaches, err = os.ReadFile(reached); err != nil {
 			return nil, err
 		}
-		for id := range strings.FieldsSeq(string(b)) {
-			n, _ := strconv.Atoi(id)
-			t.reaches[n] = true
-		}
-		os.Remove(reached)
 	}
 	slices.SortStableFunc(tests, func(a, b *test) int { return cmp.Compare(a.took, b.took) })
 	return tests, nil
@@ -163,7 +161,7 @@ func (m *mutant) try(ctx context.Context, dir string, tests []*test) (noticed bo
 	var groups [][]*test
 	reached := 0
 	for _, t := range tests {
-		if !t.reaches[m.id] {
+		if t.reaches[m.id] == 0 {
 			continue
 		}
 		reached++
@@ -205,7 +203,9 @@ func execute(ctx context.Context, dir string, tests []*test, limit time.Duration
 	for i, t := range tests {
 		names[i] = t.name
 	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", `ulimit -v 8388608; exec "$0" "$@"`, tests[0].binary, "-test.short", "-test.failfast",
+	ctx, cancel := context.WithTimeout(ctx, limit+5*time.Second) // a mutant may stop the runtime too
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", `ulimit -v 8388608; exec "$0" "$@"`, tests[0].binary, "-test.failfast", "-test.short="+strconv.FormatBool(tests[0].short),
 		"-test.timeout", limit.String(), "-test.run", "^("+strings.Join(names, "|")+")$")
 	cmd.Dir, cmd.Env, cmd.WaitDelay = tests[0].dir, append(os.Environ(), "TMPDIR="+temp, env), time.Second
 	out, err := cmd.CombinedOutput()

@@ -1,10 +1,10 @@
 // Command mutants tests the tests: it makes one small mistake at a time, in a comparison, a number, a statement, and sees
 // whether a test notices.
 //
-//	go run ./internal/mutants [-n 300] [-seed 1] [-only REGEX] PACKAGES [TESTED-BY...]
+//	go run ./internal/mutants [-n 300] [-seed 1] [-only REGEX] [-short=false] PACKAGES [TESTED-BY...]
 //
-// PACKAGES is a package or a pattern. The tests that are run are its own and those of TESTED-BY, with -short and without
-// those that measure. All mistakes are compiled into each test binary at once, and an environment variable chooses one:
+// PACKAGES is a package or a pattern. The tests that are run are its own and those of TESTED-BY, without those
+// that measure. All mistakes are compiled into each test binary at once, and an environment variable chooses one:
 // a mutant then costs the run of those tests that reach it, and nothing else. A mutant that no test reaches survives.
 //
 // equal.txt lists the mutants that no test can tell from the sources, each with the reason. A listed mutant counts as
@@ -36,6 +36,7 @@ func main() {
 	flag.IntVar(&o.n, "n", 300, "how many mutants, chosen by the seed")
 	flag.Uint64Var(&o.seed, "seed", 1, "what they are chosen by")
 	only := flag.String("only", "", "choose among those alone whose description matches")
+	flag.BoolVar(&o.short, "short", true, "run the tests with -short")
 	skip := flag.String("skip", "", "tests to leave out, as well")
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -65,6 +66,7 @@ type options struct {
 	seed     uint64
 	only     *regexp.Regexp
 	skip     string
+	short    bool
 	equal    string
 	packages string
 	tests    []string

@@ -85,7 +85,6 @@ func TestEveryKindOfMistake(t *testing.T) {
 package: 5: [5 → 4] [5 → 6]
 compare: a >= b: [>= → <]
 wait: time.Duration(n) * (2 * time.Second): [* → /]
-wait: (2 * time.Second): [2 → 1] [2 → 3]
 half: n%2 != 0: [!= → ==]
 half: 2: [2 → 1] [2 → 3]
 half: 0: [0 → -1] [0 → 1]

@@ -116,8 +116,8 @@ var calls = map[token.Token]struct{ function, change string }{
 
 var negated = map[token.Token]string{token.EQL: "!=", token.NEQ: "==", token.LSS: ">=", token.LEQ: ">", token.GTR: "<=", token.GEQ: "<"}
 
-// mutants are all mistakes that the tool knows to make in a package. What only a log says, what only a simulation counts
-// and what is reserved ahead is left alone: it may be wrong and nobody is worse off.
+// mutants are all mistakes that the tool knows to make in a package. What only a log or an error says, what only a simulation
+// counts and what is reserved ahead is left alone.
 func (p *pkg) mutants(root string) (out []*mutant) {
 	seen := make(map[string]int)
 	for _, file := range p.files {
@@ -243,7 +243,7 @@ func (f *finder) silent(e ast.Expr) bool {
 		return true
 	}
 	o := f.info.Uses[sel.Sel]
-	return o != nil && o.Pkg() != nil && (o.Pkg().Path() == "log/slog" || strings.HasSuffix(o.Pkg().Path(), "/internal/mark"))
+	return o != nil && o.Pkg() != nil && (o.Pkg().Path() == "log/slog" || o.Pkg().Path() == "fmt" && o.Name() == "Errorf" || strings.HasSuffix(o.Pkg().Path(), "/internal/mark"))
 }
 
 func (f *finder) binary(b *ast.BinaryExpr) {
@@ -255,7 +255,8 @@ func (f *finder) binary(b *ast.BinaryExpr) {
 	if to, ok := negated[b.Op]; ok {
 		f.add(b, fmt.Sprintf("%s → %s", b.Op, to), f.flip(b))
 	}
-	if c, ok := calls[b.Op]; ok && kind != nil && kind.Info()&types.IsUntyped == 0 && (negated[b.Op] != "" || kind.Info()&types.IsNumeric != 0) {
+	moment := negated[b.Op] != "" && types.TypeString(f.info.TypeOf(b.X), nil) == "time.Duration" // no test aims at a nanosecond
+	if c, ok := calls[b.Op]; ok && !moment && kind != nil && kind.Info()&types.IsUntyped == 0 && (negated[b.Op] != "" || kind.Info()&types.IsNumeric != 0) {
 		f.add(b, fmt.Sprintf("%s → %s", b.Op, c.change), edit{f.at(b.Pos()), f.at(b.End()), c.function + "(@, ", ")", f.at(b.OpPos), len(b.Op.String()), true})
 	}
 	if b.Op == token.LAND || b.Op == token.LOR { // a || b is !(!a && !b)
@@ -275,7 +276,8 @@ func (f *finder) negate(e ast.Expr) {
 	}
 }
 
-// constant changes each number in a constant expression by one, and true and false.
+// constant changes each small number in a constant expression by one, and true and false. Ten and more, times and modes are
+// what somebody chose: nobody could tell which of two neighbours is wrong.
 func (f *finder) constant(e ast.Expr, t types.Type) {
 	if id, ok := e.(*ast.Ident); ok && f.info.Uses[id].Parent() == types.Universe && (id.Name == "true" || id.Name == "false") {
 		f.add(e, fmt.Sprintf("%s → %t", id.Name, id.Name == "false"), f.flip(e))
@@ -297,18 +299,15 @@ func (f *finder) constant(e ast.Expr, t types.Type) {
 		return p.Name()
 	})
 	whole := f.source(e)
-	if b, ok := t.Underlying().(*types.Basic); bad || !ok || b.Info()&types.IsNumeric == 0 || b.Info()&types.IsUntyped != 0 || strings.Contains(whole, "\n") {
+	if b, ok := t.Underlying().(*types.Basic); bad || name == "time.Duration" || strings.HasSuffix(name, ".FileMode") || !ok || b.Info()&types.IsNumeric == 0 || b.Info()&types.IsUntyped != 0 || strings.Contains(whole, "\n") {
 		return
 	}
 	ast.Inspect(e, func(n ast.Node) bool {
 		l, ok := n.(*ast.BasicLit)
-		if !ok || l.Kind != token.INT || len(l.Value) > 1 && l.Value[0] == '0' { // no masks, no modes of files
+		if !ok || l.Kind != token.INT || len(l.Value) > 1 {
 			return true
 		}
-		v, err := strconv.ParseInt(strings.ReplaceAll(l.Value, "_", ""), 10, 64)
-		if err != nil {
-			return true
-		}
+		v := int64(l.Value[0] - '0')
 		start := f.at(l.Pos()) - f.at(e.Pos())
 		for _, to := range []string{strconv.FormatInt(v-1, 10), strconv.FormatInt(v+1, 10)} {
 			other := whole[:start] + to + whole[start+len(l.Value):]

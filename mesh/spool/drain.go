@@ -114,7 +114,7 @@ func (p place) drain(ctx context.Context, apply func(context.Context, Entry) err
 	return nil
 }
 
-// names returns the names in the directory, sorted: our names sort by time.
+// names returns the names in the directory.
 func (s *Spool) names() ([]string, error) {
 	dir, err := os.OpenFile(s.dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +128,6 @@ func (s *Spool) names() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	slices.Sort(names)
 	return names, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,6 +48,19 @@ func TestAnEntryOfAnySizeIsBounded(t *testing.T) {
 	}
 	if got, d := drain(t, s); len(got) != 0 || len(d.Aside) != 1 || !strings.Contains(d.Aside[0].Error(), "more than an entry has") {
 		t.Errorf("gave %v, aside %v", got, d.Aside)
+	}
+}
+
+func TestACallOfAnySizeIsBounded(t *testing.T) {
+	s := newSpool(t)
+	e := ban(base, "203.0.113.1/32")
+	one := control.OneBan{Prefix: e.Ban.Prefixes[0], Jail: "sshd", Start: e.Ban.Start, Until: control.Never, Reason: strings.Repeat(`"`, 200)}
+	e.Ban = &control.BanCall{Each: slices.Repeat(control.OneBans{one}, 50_000), Start: e.Ban.Start}
+	if err := s.Put(e); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if n, err := s.Len(); n != 0 || err != nil {
+		t.Errorf("%d wait, %v; want none", n, err)
 	}
 }
 
@@ -179,6 +193,17 @@ func TestADrainEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestADrainEndsBetweenTwoEntries(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	put(t, s, ban(base.Add(1), "203.0.113.2/32"))
+	ctx, cancel := context.WithCancel(t.Context())
+	d, err := s.Drain(ctx, func(context.Context, spool.Entry) error { cancel(); return nil })
+	if !errors.Is(err, context.Canceled) || d.Applied != 1 {
+		t.Errorf("got %+v, %v; want one applied and the context's error", d, err)
+	}
+}
+
 // What root's fail2ban spools is the agent's, who need not be root: the directories that it had to make, and the entry.
 func TestWhatRootSpoolsIsTheAgents(t *testing.T) {
 	need.Root(t)
@@ -204,6 +229,12 @@ func TestWhatRootSpoolsIsTheAgents(t *testing.T) {
 		if st := info.Sys().(*syscall.Stat_t); st.Uid != nobody || st.Gid != nobody {
 			t.Errorf("%s is of %d:%d", path, st.Uid, st.Gid)
 		}
+	}
+	if err := s.Prepare(os.Getegid()); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(s.Dir()); err != nil || info.Sys().(*syscall.Stat_t).Uid != nobody {
+		t.Errorf("shared with a group it is no longer its owner's: %v, %v", info, err)
 	}
 }
 

@@ -252,6 +252,9 @@ func TestAFullSpoolRefusesAndKeepsWhatItHas(t *testing.T) {
 
 func TestModesKeepOthersOut(t *testing.T) {
 	s := newSpool(t)
+	if err := s.Prepare(-1); err != nil {
+		t.Fatal(err)
+	}
 	put(t, s, ban(base, "203.0.113.1/32"))
 	files, _ := filepath.Glob(filepath.Join(s.Dir(), "*"))
 	for path, want := range map[string]os.FileMode{s.Dir(): 0o700, files[0]: 0o600} {
@@ -269,9 +272,42 @@ func TestASharedSpoolIsTheGroups(t *testing.T) {
 	put(t, s, ban(base, "203.0.113.1/32"))
 	files, _ := filepath.Glob(filepath.Join(s.Dir(), "*"))
 	for path, want := range map[string]os.FileMode{s.Dir(): 0o770, files[0]: 0o660} {
-		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: mode %v (%v), want %v", path, info.Mode(), err, want)
 		}
+		if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != os.Geteuid() {
+			t.Errorf("%s belongs to %d, want its maker %d", path, st.Uid, os.Geteuid())
+		}
+	}
+}
+
+func TestCallsOfTheSameMomentAreKeptBoth(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	put(t, s, ban(base, "203.0.113.2/32"))
+	if got, _ := drain(t, s); len(got) != 2 {
+		t.Errorf("got %v, want both", got)
+	}
+}
+
+func TestOneDrainRunsAtATime(t *testing.T) {
+	s := newSpool(t)
+	put(t, s, ban(base, "203.0.113.1/32"))
+	_, err := s.Drain(t.Context(), func(context.Context, spool.Entry) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := s.Drain(ctx, func(context.Context, spool.Entry) error {
+			t.Error("the entry is applied by two at a time")
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the second drain: %v, want it to wait until its context ends", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -46,9 +46,11 @@ func TestAFalseNoteNamesNoSpool(t *testing.T) {
 		"a file that others may write": func(t *testing.T, note, spool string) error {
 			return errors.Join(os.WriteFile(note, []byte(spool+"\n"), 0o666), os.Chmod(note, 0o666))
 		},
-		"a relative path":     func(t *testing.T, note, _ string) error { return os.WriteFile(note, []byte("spool\n"), 0o644) },
-		"an empty file":       func(t *testing.T, note, _ string) error { return os.WriteFile(note, nil, 0o644) },
-		"a spool that is not": func(t *testing.T, note, _ string) error { return os.WriteFile(note, []byte("/nowhere/spool"), 0o644) },
+		"a relative path": func(t *testing.T, note, _ string) error { return os.WriteFile(note, []byte("spool\n"), 0o644) },
+		"an empty file":   func(t *testing.T, note, _ string) error { return os.WriteFile(note, nil, 0o644) },
+		"a spool that is not": func(t *testing.T, note, spool string) error {
+			return os.WriteFile(note, []byte(filepath.Join(spool, "nowhere", "spool")), 0o644)
+		},
 		"a path with a link in it": func(t *testing.T, note, spool string) error {
 			link := filepath.Join(filepath.Dir(note), "link")
 			return errors.Join(os.Symlink(filepath.Dir(spool), link), os.WriteFile(note, []byte(filepath.Join(link, "spool")+"\n"), 0o644))
@@ -76,6 +78,16 @@ func TestAFalseNoteNamesNoSpool(t *testing.T) {
 				t.Errorf("got %v, %v; want a refusal", got, err)
 			} else if !strings.Contains(err.Error(), "s.spool") {
 				t.Errorf("%v does not name the file", err)
+			}
+			// Where the path alone is wrong, the spool beside the socket may be used.
+			if strings.Contains(name, "path that climbs") || strings.Contains(name, "path with a link") || name == "a spool that is not" {
+				return
+			}
+			if err := spool.Quick(filepath.Join(dir, "s")).Prepare(-1); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := spool.QuickOf(filepath.Join(dir, "s")); err == nil || errors.Is(err, spool.ErrUnknown) {
+				t.Errorf("the quick one: got %v, %v; want a refusal", got, err)
 			}
 		})
 	}
