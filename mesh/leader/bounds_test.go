@@ -17,6 +17,11 @@ func TestConfigNamesWhatCannotBeUsed(t *testing.T) {
 	if err := good().Validate(); err != nil {
 		t.Fatal(err)
 	}
+	longest := good()
+	longest.Name = strings.Repeat("a", maxName)
+	if err := longest.Validate(); err != nil {
+		t.Error(err)
+	}
 	for _, c := range []struct {
 		want  string
 		spoil func(*Config)

@@ -43,11 +43,11 @@ type election struct {
 	// heard is when the leader's last heartbeat reached this member, or the member that passed it on. Without a leader, it is
 	// the time from which silence counts.
 	heard  time.Time
-	direct time.Time // last heartbeat from the leader itself, zero if none
-	vacant time.Time // since when the leader is known to be gone, zero if it is only silent
+	direct time.Time // last heartbeat from the leader itself, zero, which is long ago, if none or no leader
+	vacant time.Time // since when the leader is known to be gone, zero, which is long ago, if it is only silent
 	former claim     // who held the vacant place
 	asked  time.Time // first question during this silence, zero before it
-	again  bool      // the second one has been sent too
+	again  bool      // the second one has been sent too, if asked is set
 }
 
 func newElection(name string, priority int, watch bool, t tuning, now time.Time) *election {
@@ -108,19 +108,19 @@ func (e *election) receive(now time.Time, from string, h Heartbeat) reply {
 		}
 	case now.Sub(heard) >= e.silence():
 		return replyNone // passed on, and too old to count
-	case c.name == e.former.name && c.term <= e.former.term && !e.vacant.IsZero() && now.Sub(e.vacant) < e.silence():
+	case c.name == e.former.name && c.term <= e.former.term && now.Sub(e.vacant) < e.silence():
 		return replyNone // a late heartbeat of a leader that has resigned, or passed on by a member that has not heard of it
 	}
 	direct := from == h.Name
 	if e.leading || e.leader.name != c.name {
 		e.leading, e.since, e.heard, e.direct = false, now, heard, time.Time{}
-		e.work, e.asked, e.again = h, time.Time{}, false
+		e.work, e.asked = h, time.Time{}
 	}
 	e.leader, e.vacant, e.former = c, time.Time{}, claim{}
 	if heard.After(e.heard) {
 		// Answers that are barely newer than what this member knows must not make it ask again.
 		if direct || heard.Sub(e.heard) > e.pause() {
-			e.asked, e.again = time.Time{}, false
+			e.asked = time.Time{}
 		}
 		e.heard = heard
 	}
@@ -136,7 +136,7 @@ func (e *election) answer(now time.Time) reply {
 	switch {
 	case e.leading:
 		return replyClaim
-	case e.leader.name != "" && !e.direct.IsZero() && now.Sub(e.direct) < e.silence():
+	case now.Sub(e.direct) < e.silence():
 		return replyPass
 	}
 	return replyNone
@@ -152,7 +152,7 @@ func (e *election) passOn(now time.Time) Heartbeat {
 
 // left notes that a member has left the mesh properly.
 func (e *election) left(now time.Time, name string) {
-	if name != "" && !e.leading && name == e.leader.name {
+	if !e.leading && name == e.leader.name {
 		e.vacate(now)
 	}
 }
@@ -161,7 +161,7 @@ func (e *election) left(now time.Time, name string) {
 func (e *election) vacate(now time.Time) {
 	e.former, e.vacant = e.leader, now
 	e.leader, e.since, e.leading, e.work = claim{}, now, false, Heartbeat{}
-	e.heard, e.direct, e.asked, e.again = now, time.Time{}, time.Time{}, false
+	e.heard, e.direct, e.asked = now, time.Time{}, time.Time{}
 }
 
 // resign gives up this member's leadership.
@@ -177,7 +177,7 @@ func (e *election) lead(now time.Time) {
 	e.self.term = e.term
 	e.leader, e.since, e.leading, e.work = e.self, now, true, Heartbeat{}
 	e.heard, e.direct, e.vacant, e.former = now, time.Time{}, time.Time{}, claim{}
-	e.asked, e.again = time.Time{}, false
+	e.asked = time.Time{}
 }
 
 // quiet forgets a leader that has been silent for too long.
@@ -208,11 +208,11 @@ func (e *election) due(now time.Time, peers []Peer, able bool) step {
 // less, so that usually one claims and the others follow; nothing breaks if two do. After a leader that said
 // goodbye (vacant) there is no silence to wait for.
 func (e *election) takeover(now time.Time, peers []Peer, able bool) step {
-	if e.watch || e.retired || !able {
+	if !able {
 		return step{}
 	}
 	rank := e.rank(peers)
-	if !e.vacant.IsZero() && now.Sub(e.vacant) < e.tuning.Silence {
+	if now.Sub(e.vacant) < e.tuning.Silence {
 		at := e.vacant.Add(stagger(rank, e.tuning.HandOver, e.tuning.Silence/2))
 		return step{claim: !now.Before(at), next: at}
 	}
@@ -228,7 +228,7 @@ func (e *election) takeover(now time.Time, peers []Peer, able bool) step {
 		if now.Before(first) {
 			return step{next: first}
 		}
-		e.asked = now
+		e.asked, e.again = now, false
 		return step{ask: true, next: now.Add(pause)}
 	}
 	if second := e.asked.Add(pause); now.Before(second) {

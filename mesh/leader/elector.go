@@ -25,7 +25,6 @@ type Elector struct {
 	work     Heartbeat // own state, detail, session, until
 	able     bool
 	why      string
-	running  bool
 	beatAt   time.Time // next heartbeat
 	watchAt  time.Time // next heartbeat to the observers
 	awake    time.Time // when this member last did anything in the election
@@ -83,11 +82,9 @@ func New(cfg Config) (*Elector, error) {
 // Run takes part in the election until ctx ends. It first listens for as long as a leader may be silent. It returns nil.
 func (e *Elector) Run(ctx context.Context) error {
 	e.mu.Lock()
-	e.running = true
 	e.election.heard = e.cfg.now()
 	e.mu.Unlock()
 	timer := time.NewTimer(0)
-	defer timer.Stop()
 	var told Status
 	for {
 		next := e.turn()
@@ -114,7 +111,6 @@ func (e *Elector) Run(ctx context.Context) error {
 // stop ends this member's leadership without telling anybody; Resign does that.
 func (e *Elector) stop(told Status) {
 	e.mu.Lock()
-	e.running = false
 	if e.election.leading {
 		e.election.vacate(e.cfg.now())
 	}

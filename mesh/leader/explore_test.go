@@ -189,7 +189,7 @@ func (m *mesh) boot(i int) {
 	if err != nil {
 		panic(err)
 	}
-	e.seq, e.running = p.seq, true
+	e.seq = p.seq
 	now := m.clock(i)
 	e.election.heard, e.election.since = now, now
 	p.e, p.away, p.newest, p.says = e, false, [three]uint64{}, [three]Session{}
@@ -199,7 +199,7 @@ func (m *mesh) boot(i int) {
 func (e *Elector) copied() *Elector {
 	el := *e.election
 	c := &Elector{cfg: e.cfg, log: e.log, wake: e.wake, election: &el, sessions: sessions{maps.Clone(e.sessions.of)}, order: order{maps.Clone(e.order.last)},
-		seq: e.seq, work: e.work, able: e.able, why: e.why, running: e.running, beatAt: e.beatAt, watchAt: e.watchAt, awake: e.awake,
+		seq: e.seq, work: e.work, able: e.able, why: e.why, beatAt: e.beatAt, watchAt: e.watchAt, awake: e.awake,
 		farewell: e.farewell, unwound: e.unwound, replies: slices.Clone(e.replies), idle: e.idle}
 	if e.work.session != (Session{}) {
 		c.idle = make(chan struct{})
@@ -962,7 +962,7 @@ func TestExplorationKnowsEveryField(t *testing.T) {
 	for _, c := range []struct {
 		of   any
 		want int
-	}{{Elector{}, 20}, {election{}, 15}, {Heartbeat{}, 9}, {sessions{}, 1}, {order{}, 1}, {announced{}, 2}, {claim{}, 3}} {
+	}{{Elector{}, 19}, {election{}, 15}, {Heartbeat{}, 9}, {sessions{}, 1}, {order{}, 1}, {announced{}, 2}, {claim{}, 3}} {
 		if got := reflect.TypeOf(c.of).NumField(); got != c.want {
 			t.Errorf("%T has %d fields, the exploration knows %d: look at copied and at code", c.of, got, c.want)
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"banmesh/mesh/packed"
 )
 
 func TestHeartbeatComesBackAsItWasSent(t *testing.T) {
@@ -58,6 +60,13 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 		}
 		return b
 	}
+	wire := func(w wireHeartbeat) []byte {
+		b, err := packed.Append([]byte{heartbeatVersion}, &w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
 	for name, b := range map[string][]byte{
 		"nothing":         nil,
 		"a version only":  {heartbeatVersion},
@@ -68,8 +77,10 @@ func TestDecodeRefusesWhatIsNotOneHeartbeat(t *testing.T) {
 		"a huge name":     {heartbeatVersion, 0x99, 1, 7, 0xdb, 0xff, 0xff, 0xff, 0xff},
 		"no name":         encode(Heartbeat{Term: 1}),
 		"a wild term":     encode(Heartbeat{Term: maxTerm + 1, Name: "a"}),
-		"no such state":   encode(Heartbeat{Name: "a", state: 77}),
-		"a negative age":  encode(Heartbeat{Name: "a", age: -time.Second}),
+		"no such state":   encode(Heartbeat{Name: "a", state: State(len(stateNames))}),
+		"a long node":     wire(wireHeartbeat{Name: "a", Node: strings.Repeat("n", maxName+1)}),
+		"a long detail":   wire(wireHeartbeat{Name: "a", Detail: strings.Repeat("d", maxDetail+1)}),
+		"a negative age":  encode(Heartbeat{Name: "a", age: -time.Millisecond}),
 		"too much":        make([]byte, maxPayload+1),
 	} {
 		if h, err := decode(b); !errors.Is(err, errHeartbeat) {
