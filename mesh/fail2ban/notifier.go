@@ -257,9 +257,15 @@ func (n *Notifier) notifyUnbans(ctx context.Context, jail string, notices []stor
 	var gone, meant []store.Notice
 	for _, notice := range notices {
 		b, ok := byPrefix[notice.Prefix]
-		if !ok || n.newer(b, jail, notice) {
+		// fail2ban may hold a later offence, which stays. Its start alone does not tell: where the clock has stepped since the ban
+		// began, fail2ban's time of it is off by that step. So this router must have taken the later one in, or be about to.
+		later := b.Start.After(notice.Start.Time().Add(rounding))
+		switch {
+		case !ok, later && n.holds(jail, b.Prefix):
 			gone = append(gone, notice)
-		} else {
+		case later && n.now().Sub(b.Start).Abs() < hookTime:
+			// The hook may be under way: a later round tells.
+		default:
 			meant = append(meant, notice)
 		}
 	}
@@ -283,14 +289,6 @@ func (n *Notifier) notifyUnbans(ctx context.Context, jail string, notices []stor
 
 // hookTime is how long the hook of a new ban may be under way.
 const hookTime = time.Minute
-
-// newer reports whether fail2ban holds a ban of a later offence than the one that was lifted. Its start alone does not tell:
-// where the clock has stepped since the ban began, fail2ban's time of it is off by that step. So this router must have taken
-// the later one in, or be about to.
-func (n *Notifier) newer(b Banned, jail string, notice store.Notice) bool {
-	return b.Start.After(notice.Start.Time().Add(rounding)) &&
-		(n.now().Sub(b.Start).Abs() < hookTime || n.holds(jail, b.Prefix))
-}
 
 // unban tells one batch, with a pause since the last one.
 func (n *Notifier) unban(ctx context.Context, jail string, prefixes []netip.Prefix, echoes []Banned) error {

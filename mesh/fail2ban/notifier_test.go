@@ -137,6 +137,31 @@ func TestNotifierTellsOfABanThatAClockStepMadeLater(t *testing.T) {
 	})
 }
 
+// TestNotifierWaitsWhereALaterBanMayBeOnItsWay: a ban that seems to have begun just now may be one that a step of the clock has
+// made later. It goes where its hook has not come within a minute.
+func TestNotifierWaitsWhereALaterBanMayBeOnItsWay(t *testing.T) {
+	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
+		now := time.Now()
+		lifted := now.Add(-5 * time.Minute)
+		r.server.hold("sshd", banned(t, "203.0.113.7", now, time.Hour), banned(t, "203.0.113.8", now, time.Hour))
+		r.lifted("sshd", "203.0.113.7", lifted)
+		r.lifted("sshd", "203.0.113.8", lifted)
+		var came atomic.Bool
+		r.start(func(c *NotifierConfig) {
+			c.Holds = func(jail string, p netip.Prefix) bool { return came.Load() && p == prefix(t, "203.0.113.8") }
+		})
+		r.after(notifyEvery)
+		r.wantCalls()
+		r.wantQueue(2)
+		came.Store(true)
+		r.after(notifyEvery)
+		r.wantQueue(1)
+		r.after(hookTime)
+		r.wantCalls("set sshd unbanip 203.0.113.7")
+		r.wantQueue(0)
+	})
+}
+
 // TestNotifierPausesByNoClockThatSteps: a clock that is set back in a pause does not make it longer.
 func TestNotifierPausesByNoClockThatSteps(t *testing.T) {
 	withNotifier(t, []string{"sshd"}, func(t *testing.T, r *notifierRig) {
