@@ -210,26 +210,47 @@ func (s *set) removeSpent() {
 		return
 	}
 	s.recheckAwaiting()
-	slices.Sort(s.spent)
-	for _, i := range slices.Compact(s.spent) {
-		r := s.slab.at(i)
-		switch {
-		case r.kind != KindLift || r.is(flagDead) || !s.withdrawable(i) || !s.isGone(r) || s.covers(s.lifts[i], s.head(r.key()), s.hz.at):
-		case s.allKnown(s.lifts[i].dots):
-			s.remove(i)
-		default:
-			s.awaiting = append(s.awaiting, i)
+	for len(s.spent) > 0 { // what goes with one may spend another
+		spent := s.spent
+		s.spent = nil
+		slices.Sort(spent)
+		for _, i := range slices.Compact(spent) {
+			r := s.slab.at(i)
+			switch {
+			case r.kind != KindLift || r.is(flagDead) || !s.withdrawable(i) || !s.isGone(r) || s.covers(s.lifts[i], s.head(r.key()), s.hz.at):
+			case s.allKnown(s.lifts[i].dots):
+				s.removeLift(i)
+			default:
+				s.awaiting = append(s.awaiting, i)
+			}
 		}
 	}
-	s.spent = s.spent[:0]
+	slices.Sort(s.awaiting)
+	s.awaiting = slices.Compact(s.awaiting)
 	if len(s.awaiting) > maxAwaiting {
 		slices.SortFunc(s.awaiting, func(a, b uint32) int {
 			return cmp.Or(strings.Compare(s.originOf(s.slab.at(a)).name, s.originOf(s.slab.at(b)).name), s.compareRecords(a, b))
 		})
 		for _, i := range s.awaiting[maxAwaiting:] {
-			s.remove(i)
+			s.removeLift(i)
 		}
 		s.awaiting = s.awaiting[:maxAwaiting]
+	}
+}
+
+// removeLift removes a lift that covers nothing in the root, and with it what it has lifted. A member whose clock disagrees
+// forgets nothing and still holds that; without the lift it would be in force again once that clock is set back and the member
+// restarted.
+func (s *set) removeLift(i uint32) {
+	var lifted []uint32
+	for c := s.head(s.slab.at(i).key()); c != 0; c = s.slab.at(c).next {
+		if r := s.slab.at(c); r.kind != KindLift && r.is(flagLifted) && s.names(i, r) {
+			lifted = append(lifted, c)
+		}
+	}
+	s.remove(i)
+	for _, c := range lifted {
+		s.remove(c)
 	}
 }
 

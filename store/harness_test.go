@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -286,3 +287,13 @@ func restored(q *BanRequest) { q.Restored = true }
 func startAt(m Millis) func(*BanRequest) { return func(q *BanRequest) { q.Start = m } }
 
 var errTest = errors.New("no space left on device")
+
+// cpu is the CPU time of this process so far: it does not grow while others have the processor.
+func cpu(t fataler) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatalf("%v", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
