@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -52,6 +53,7 @@ func membersCommand(c *console) *cli.Command {
 
 // printMembers shows "unknown" for agreement that nobody has confirmed lately, never an old yes.
 func (c *console) printMembers(members []control.Member) error {
+	slices.SortFunc(members, func(a, b control.Member) int { return control.CompareNames(a.Name, b.Name) })
 	t := &table{}
 	t.head("NAME", "ADDRESS", "STATE", "IN SYNC", "CLOCK", "VERSION", "ROLE")
 	for _, m := range members {

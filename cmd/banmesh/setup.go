@@ -463,11 +463,7 @@ func (s *setup) uninstall(cc *cli.Context, c *console) error {
 		c.socket = s.m.File.Socket
 	}
 	if n := s.m.Waiting(); n > 0 {
-		calls := "calls wait"
-		if n == 1 {
-			calls = "call waits"
-		}
-		if err := c.confirm(fmt.Sprintf("%d %s for the agent, which passes on what no other router knows yet once it runs (systemctl start banmesh); here that is removed", n, calls)); err != nil {
+		if err := c.confirm(excerpt.Count(n, "call waits", "calls wait") + " for the agent, which passes on what no other router knows yet once it runs (systemctl start banmesh); here that is removed"); err != nil {
 			return err
 		}
 	}

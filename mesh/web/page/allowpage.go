@@ -61,7 +61,7 @@ func neverRows(never []control.WhyNeverBan) []neverRow {
 		rows = append(rows, row)
 	}
 	slices.SortFunc(rows, func(a, b neverRow) int {
-		return cmp.Or(cmp.Compare(len(b.Routers), len(a.Routers)), naturally(a.Address, b.Address))
+		return cmp.Or(cmp.Compare(len(b.Routers), len(a.Routers)), control.CompareNames(a.Address, b.Address))
 	})
 	rows = rows[:min(len(rows), shownAllows)]
 	for i := range rows {

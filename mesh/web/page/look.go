@@ -74,7 +74,7 @@ func (p *Page) see(ctx context.Context) *look {
 	next.err, next.took = err, p.now().Sub(next.at)
 	switch {
 	case err == nil:
-		slices.SortFunc(members, func(a, b control.Member) int { return naturally(a.Name, b.Name) })
+		slices.SortFunc(members, func(a, b control.Member) int { return control.CompareNames(a.Name, b.Name) })
 		next.status, next.members, next.known = status, members, true
 		p.timeline.sample(&status, p.now())
 	case ctx.Err() != nil:

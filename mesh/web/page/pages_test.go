@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -164,14 +163,4 @@ func TestWarningsOfThePastAreKept(t *testing.T) {
 			t.Errorf("%d warnings are kept", n)
 		}
 	})
-}
-
-func TestNamesStandAsPeopleOrderThem(t *testing.T) {
-	want := []string{"1", "02", "2", "10", "a", "router", "router-2a", "router1", "router2", "router2b", "router10", "router10a"}
-	got := slices.Clone(want)
-	slices.Reverse(got)
-	got = distinct(append(got, want...))
-	if !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
 }

@@ -34,7 +34,9 @@ func (p *Page) serveStats(w http.ResponseWriter, r *http.Request) {
 		page.Trouble = "The agent does not answer: " + err.Error()
 	}
 	for _, list := range [][]control.NamedShare{stats.Jails, stats.Routers} {
-		slices.SortFunc(list, func(a, b control.NamedShare) int { return cmp.Or(b.Total-a.Total, naturally(a.Name, b.Name)) })
+		slices.SortFunc(list, func(a, b control.NamedShare) int {
+			return cmp.Or(b.Total-a.Total, control.CompareNames(a.Name, b.Name))
+		})
 	}
 	now := p.now()
 	page.Stats, page.From = stats, stampAt(stats.From.Time(), now)

@@ -25,3 +25,13 @@ func TestStatsHaveColumnsForWhatIsKnown(t *testing.T) {
 		}
 	}
 }
+
+func TestMembersStandAsPeopleOrderThem(t *testing.T) {
+	var out bytes.Buffer
+	if err := newConsole(nil, &out, nil, func(string) string { return "" }).printMembers([]control.Member{{Name: "router10"}, {Name: "router2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := strings.Index(out.String(), "router2"), strings.Index(out.String(), "router10"); a > b {
+		t.Errorf("router10 stands before router2:\n%s", &out)
+	}
+}
