@@ -98,8 +98,8 @@ func (l Limits) validate() error {
 	return nil
 }
 
-// Validate returns an error that names the field and its value.
-func (c Config) Validate() error {
+// validate returns an error that names the field and its value.
+func (c Config) validate() error {
 	if c.Path == "" {
 		return errors.New("store path: empty")
 	}

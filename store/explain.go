@@ -11,12 +11,12 @@ import (
 // and never-bans, and whether it is banned and effective. For a network it also returns the allows and never-bans inside, which
 // cut holes into its bans, and counts the bans inside.
 func (s *Store) Explain(p netip.Prefix) Explanation {
-	x := Explanation{Prefix: netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()}
-	k, err := keyOf(x.Prefix)
+	var x Explanation
+	p = netip.PrefixFrom(p.Addr().Unmap().WithZone(""), p.Bits()).Masked()
+	k, err := keyOf(p)
 	if err != nil {
 		return x
 	}
-	p = x.Prefix
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	now := s.now()
@@ -246,7 +246,7 @@ func (s *Store) NeverBans() []NeverBanEntry {
 	for _, i := range s.set.neverBans(s.now()) {
 		r := s.set.slab.at(i)
 		for _, p := range leaseHolds(s.set.never[i]) {
-			out = append(out, NeverBanEntry{p, s.set.originOf(r).name, r.until})
+			out = append(out, NeverBanEntry{p, s.set.originOf(r).name})
 		}
 	}
 	return out

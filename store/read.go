@@ -49,7 +49,6 @@ type BanRecord struct {
 
 // Explanation is everything held that covers one prefix.
 type Explanation struct {
-	Prefix    netip.Prefix
 	Facts     []Fact
 	Banned    bool           // a live ban covers it and counts
 	Exemption string         // why it is not effective although banned; "" if it is
@@ -167,7 +166,6 @@ type AllowEntry struct {
 type NeverBanEntry struct {
 	Prefix netip.Prefix
 	Origin string
-	Until  Millis
 }
 
 // Counts are the sizes of the set.

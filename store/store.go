@@ -79,7 +79,7 @@ type noticeKey struct {
 // a wiped, restored or copied store never writes a dot twice. It returns ErrLocked if another agent holds the file and
 // errDamaged if the file cannot be trusted.
 func Open(cfg Config) (*Store, error) {
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Now == nil {

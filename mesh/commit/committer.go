@@ -102,7 +102,7 @@ func New(cfg Config) (*Committer, error) {
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	c := &Committer{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), requests: make(chan request),

@@ -541,11 +541,11 @@ func TestValidateNamesTheField(t *testing.T) {
 	} {
 		c := DefaultConfig()
 		c.Set, c.Leading = newFakeSet("a"), func() bool { return true }
-		if err := c.Validate(); err != nil {
+		if err := c.validate(); err != nil {
 			t.Fatal(err)
 		}
 		change(&c)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+		if err := c.validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate = %v, want %s named", err, want)
 		}
 	}

@@ -167,8 +167,8 @@ func DefaultConfig() Config {
 	return c
 }
 
-// Validate names the first field that cannot be used.
-func (c Config) Validate() error {
+// validate names the first field that cannot be used.
+func (c Config) validate() error {
 	switch {
 	case c.Set == nil || c.Leading == nil:
 		return errors.New("commit: Set and Leading must be set")

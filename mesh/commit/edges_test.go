@@ -37,11 +37,11 @@ func TestTheLeastThatCanBeConfigured(t *testing.T) {
 	c := usable()
 	c.Window, c.MaxWait, c.MinInterval, c.MaxAddresses, c.MaxShrinkPercent, c.MaxGrowthPercent, c.GrowthFloor, c.Foreign.After = 0, 0, 0, 0, 1, 1, 0, 0
 	c.tuning.Burst, c.tuning.ExpiryWait, c.tuning.StopGrace = 1, 0, 0
-	if err := c.Validate(); err != nil {
+	if err := c.validate(); err != nil {
 		t.Error(err)
 	}
 	c.MaxShrinkPercent = 100
-	if err := c.Validate(); err != nil {
+	if err := c.validate(); err != nil {
 		t.Error(err)
 	}
 }
@@ -62,7 +62,7 @@ func TestATimeThatCannotBeUsedIsRefused(t *testing.T) {
 	} {
 		c := usable()
 		spoil(&c.tuning)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "tuning") {
+		if err := c.validate(); err == nil || !strings.Contains(err.Error(), "tuning") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if got, err := New(c); err == nil || got != nil {

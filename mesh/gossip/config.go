@@ -205,8 +205,8 @@ func (t tuning) withDefaults(profile string) tuning {
 	return t
 }
 
-// Validate names the first field that cannot work, with its value.
-func (c Config) Validate() error {
+// validate names the first field that cannot work, with its value.
+func (c Config) validate() error {
 	if err := checkName(c.Name); err != nil {
 		return err
 	}

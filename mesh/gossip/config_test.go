@@ -29,7 +29,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		c := DefaultConfig()
 		c.Name, c.Set, c.Bind = "a", newFakeSet("a", 1), loopback()
 		tt.change(&c)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err := c.validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("error %v, want one with %q", err, tt.want)
 		}
 	}

@@ -208,7 +208,7 @@ func TestEncryptionIsRequiredBeyondLoopback(t *testing.T) {
 	for _, tt := range tests {
 		c := base
 		tt.change(&c)
-		if err := c.Validate(); (err == nil) != tt.ok {
+		if err := c.validate(); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}

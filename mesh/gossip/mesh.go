@@ -87,7 +87,7 @@ type Mesh struct {
 // with ErrNameTaken if there is one. Joining goes on in the background for as long as it takes.
 func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	cfg = cfg.withDefaults()
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	ring, err := openKeyring(&cfg)
@@ -209,7 +209,7 @@ func (m *Mesh) start(ctx context.Context) error {
 	}
 	own = own.Unmap()
 	m.setAddr(netip.AddrPortFrom(own, uint16(port)))
-	// Validate saw the configuration only. The address that was found may be a public one although nothing in the file says
+	// validate saw the configuration only. The address that was found may be a public one although nothing in the file says
 	// so.
 	if m.ring == nil && !m.cfg.Insecure && !own.IsLoopback() && m.cfg.Transport == nil {
 		return fmt.Errorf("gossip.keyring is not set, and the address %s that others reach is not loopback: make a key with banmesh keygen, or set gossip.insecure: true", m.addr())

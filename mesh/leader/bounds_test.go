@@ -14,12 +14,12 @@ func TestConfigNamesWhatCannotBeUsed(t *testing.T) {
 		return Config{Name: "a", Peers: func() []Peer { return nil }, Able: func() (bool, string) { return true, "" },
 			Send: func(string, []byte) error { return nil }, tuning: defaultTuning()}
 	}
-	if err := good().Validate(); err != nil {
+	if err := good().validate(); err != nil {
 		t.Fatal(err)
 	}
 	longest := good()
 	longest.Name = strings.Repeat("a", maxName)
-	if err := longest.Validate(); err != nil {
+	if err := longest.validate(); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct {
@@ -40,7 +40,7 @@ func TestConfigNamesWhatCannotBeUsed(t *testing.T) {
 	} {
 		cfg := good()
 		c.spoil(&cfg)
-		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := cfg.validate(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("error = %v, want one about %s", err, c.want)
 		}
 	}

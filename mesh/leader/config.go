@@ -80,8 +80,8 @@ type Config struct {
 	tuning tuning // zero: defaultTuning
 }
 
-// Validate returns an error that names the first unusable field.
-func (c Config) Validate() error {
+// validate returns an error that names the first unusable field.
+func (c Config) validate() error {
 	switch {
 	case c.Name == "" || len(c.Name) > maxName:
 		return fmt.Errorf("leader: name %q must have 1 to %d bytes", c.Name, maxName)

@@ -68,7 +68,7 @@ func New(cfg Config) (*Elector, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	e := &Elector{cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), idle: make(chan struct{})}

@@ -40,7 +40,7 @@ type Config struct {
 
 // List is what this router needs.
 type List struct {
-	Config
+	cfg  Config
 	wake chan struct{}
 
 	mu         sync.Mutex
@@ -51,7 +51,7 @@ type List struct {
 // New makes the list. Nothing is protected before Protect.
 func New(c Config) *List {
 	return &List{
-		Config: c, configured: c.Configured,
+		cfg: c, configured: c.Configured,
 		wake: make(chan struct{}, 1), found: make(map[string][]netip.Addr),
 	}
 }
@@ -62,8 +62,8 @@ func (l *List) Run(ctx context.Context) error {
 	for {
 		prefixes := l.Protect(ctx)
 		wait := renew
-		if err := l.Set.PublishNeverBan(ctx, prefixes, store.At(l.Now().Add(lease))); err != nil {
-			l.Logger.Warn("publish the never-ban list", "error", err)
+		if err := l.cfg.Set.PublishNeverBan(ctx, prefixes, store.At(l.cfg.Now().Add(lease))); err != nil {
+			l.cfg.Logger.Warn("publish the never-ban list", "error", err)
 			// The lease lasts for a day, so that hundreds of attempts remain.
 			wait = time.Minute
 		}
@@ -99,7 +99,7 @@ func (l *List) Renew() {
 // With a context that has ended no name is looked up: at the start there is no time to wait for a resolver.
 func (l *List) Protect(ctx context.Context) []netip.Prefix {
 	prefixes := l.exempt(ctx)
-	l.Set.Protect(prefixes)
+	l.cfg.Set.Protect(prefixes)
 	return prefixes
 }
 
@@ -116,8 +116,8 @@ func (l *List) exempt(ctx context.Context) []netip.Prefix {
 	if !missed {
 		return prefixes
 	}
-	for _, last := range l.Set.NeverBans() {
-		if last.Origin == l.Name && last.Prefix.IsSingleIP() && len(prefixes) < most {
+	for _, last := range l.cfg.Set.NeverBans() {
+		if last.Origin == l.cfg.Name && last.Prefix.IsSingleIP() && len(prefixes) < most {
 			prefixes = append(prefixes, last.Prefix)
 		}
 	}
@@ -130,10 +130,10 @@ func (l *List) exempt(ctx context.Context) []netip.Prefix {
 // each hour.
 func (l *List) needed(ctx context.Context, lookup gossip.Lookup) []netip.Prefix {
 	var addrs []netip.Addr
-	advertised, _ := netip.ParseAddrPort(l.Advertised())
+	advertised, _ := netip.ParseAddrPort(l.cfg.Advertised())
 	addrs = append(addrs, advertised.Addr())
-	addrs = append(addrs, l.Addresses()...)
-	for _, conductor := range l.Conductors {
+	addrs = append(addrs, l.cfg.Addresses()...)
+	for _, conductor := range l.cfg.Conductors {
 		addrs = append(addrs, Resolve(ctx, conductor, lookup)...)
 	}
 	var prefixes []netip.Prefix
@@ -155,7 +155,7 @@ func (l *List) needed(ctx context.Context, lookup gossip.Lookup) []netip.Prefix 
 // lastFound looks up a name, and answers as before where that fails: a conductor
 // does not lose its exemption with the name server.
 func (l *List) lastFound(ctx context.Context, host string) ([]netip.Addr, error) {
-	addrs, err := l.Lookup(ctx, host)
+	addrs, err := l.cfg.Lookup(ctx, host)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil || len(addrs) == 0 {
