@@ -115,7 +115,7 @@ func run(ctx context.Context, o options, out io.Writer) (score, error) {
 	}
 	defer os.RemoveAll(dir)
 	began := time.Now()
-	tests, err := build(ctx, o, dir, packages, chosen)
+	tests, err := build(ctx, o, out, dir, packages, chosen)
 	if err != nil {
 		return s, err
 	}

@@ -341,3 +341,77 @@ func TestNoBanCountsTwice(t *testing.T) {
 		}
 	}
 }
+
+func TestEachThingThatKeepsBansFromTheConductorIsSaid(t *testing.T) {
+	if got := (estimate{}).warnings(ability{able: true, tried: true}, usable()); len(got) != 0 {
+		t.Errorf("nothing is wrong, and it warns %q", got)
+	}
+	if got := (estimate{}).warnings(ability{why: "not tried"}, usable()); len(got) != 0 {
+		t.Errorf("nothing was tried, and it warns %q", got)
+	}
+	for _, c := range []struct {
+		e    estimate
+		a    ability
+		want string
+	}{
+		{estimate{}, ability{tried: true, why: "login refused"}, "this member cannot commit: login refused"},
+		{estimate{held: 1}, ability{able: true}, "1 removals"},
+		{estimate{heldAdd: 1}, ability{able: true}, "1 bans are kept"},
+		{estimate{capped: 1}, ability{able: true}, "1 prefixes are not committed"},
+		{estimate{hand: 1}, ability{able: true}, "1 prefixes were removed"},
+		{estimate{deferred: 1}, ability{able: true}, "1 ended bans stay"},
+	} {
+		if got := c.e.warnings(c.a, usable()); len(got) != 1 || !strings.HasPrefix(got[0], c.want) {
+			t.Errorf("%+v: warns %q, want one that begins %q", c.e, got, c.want)
+		}
+	}
+}
+
+func TestWhenThePlanShownIsMadeAnew(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		e    estimate
+		want bool
+	}{
+		"none yet":                    {estimate{}, true},
+		"none yet, whatever it costs": {estimate{pause: 1 << 62}, true},
+		"old":                         {estimate{at: now.Add(-time.Hour)}, true},
+		"younger than its pause":      {estimate{at: now.Add(-time.Hour), pause: 2 * time.Hour}, false},
+		"the same, and out of date":   {estimate{at: now.Add(-time.Hour), pause: 2 * time.Hour, stale: true}, false},
+		"older than its pause":        {estimate{at: now.Add(-3 * time.Hour), pause: 2 * time.Hour}, true},
+		"out of date":                 {estimate{at: now, stale: true}, true},
+		"of the future":               {estimate{at: now.Add(time.Hour), pause: 2 * time.Hour}, true},
+	} {
+		if got := (&Committer{estimate: c.e}).estimateDue(); got != c.want {
+			t.Errorf("%s: due: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A ban that too few have reported stays in the tenant while it lives, whatever else is banned.
+func TestAPartWithoutAQuorumStays(t *testing.T) {
+	for _, swap := range []bool{false, true} {
+		f := base()
+		f.bans = bans(pfx("198.51.100.1", "192.0.2.1")...)
+		f.bans[1].wanted = false
+		if swap {
+			slices.Reverse(f.bans)
+		}
+		f.running = pfx("192.0.2.0/31")
+		f.placed = leases(f.running...)
+		if got, want := text(makePlan(f)), "add[192.0.2.1/32 198.51.100.1/32] remove[192.0.2.0/31]"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestTheNewestStaysUnderTheCapBesideOneThatWaits(t *testing.T) {
+	f := base()
+	f.maxAddresses = 1
+	f.bans = bans(pfx("10.0.0.0/8", "192.0.2.1", "192.0.2.2")...)
+	f.bans[2].newest = store.At(noon)
+	p := makePlan(f)
+	if !slices.Equal(p.Add, pfx("192.0.2.2")) || !slices.Equal(p.HeldAdd, pfx("10.0.0.0/8")) {
+		t.Errorf("%s; want the newest, and that the wide one waits", text(p))
+	}
+}
