@@ -191,7 +191,7 @@ func serveForeigner(t *testing.T, m manner) (*foreigner, netconf.Config) {
 	f.running = readXML(xml.NewDecoder(strings.NewReader(officeXML)))
 	f.candidate = f.running.clone()
 	cfg := netconf.DefaultConfig()
-	cfg.Addresses, cfg.Timeout = []string{f.addr}, 20*time.Second
+	cfg.Addresses, cfg.DialTimeout, cfg.Timeout = []string{f.addr}, time.Minute, time.Minute // for a busy machine
 	cfg.KeyFile, cfg.KnownHosts = filepath.Join(dir, "key"), filepath.Join(dir, "hosts")
 	for name, text := range map[string][]byte{cfg.KeyFile: pem.EncodeToMemory(block), cfg.KnownHosts: []byte(knownhosts.Line([]string{f.addr}, host.PublicKey()) + "\n")} {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
