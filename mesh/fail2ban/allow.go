@@ -24,14 +24,15 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 		}
 	}
 	live = n.allowance.narrow(live)
+	lives := setOf(live)
 	if len(live) == 0 && len(n.ignored) == 0 {
 		n.done(ctx, notices)
 		return nil
 	}
 	pending := slices.DeleteFunc(slices.Clone(notices), func(notice store.Notice) bool {
-		return !slices.Contains(live, notice.Prefix) // the allow was dropped before fail2ban heard of it
+		return !lives.has(notice.Prefix) // the allow was dropped before fail2ban heard of it
 	})
-	if len(pending) == 0 && time.Until(n.next) > 0 && !n.stale(live) {
+	if len(pending) == 0 && time.Until(n.next) > 0 && !n.stale(lives) {
 		n.done(ctx, notices)
 		return nil
 	}
@@ -55,7 +56,7 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 			continue // package jail handles allows itself
 		}
 		n.meet(ctx, jail)
-		left, err := n.ignore(ctx, jail, live)
+		left, err := n.ignore(ctx, jail, live, lives)
 		if err != nil && !errors.Is(err, ErrNoJail) {
 			return err
 		}
@@ -76,10 +77,10 @@ func (n *Notifier) notifyAllows(ctx context.Context, notices []store.Notice) err
 }
 
 // stale reports whether an ignore list holds prefixes that are no longer allowed.
-func (n *Notifier) stale(live []netip.Prefix) bool {
+func (n *Notifier) stale(lives prefixes) bool {
 	for _, told := range n.ignored {
 		for _, p := range told {
-			if !slices.Contains(live, p) {
+			if !lives.has(p) {
 				return true
 			}
 		}
@@ -89,25 +90,26 @@ func (n *Notifier) stale(live []netip.Prefix) bool {
 
 // ignore makes one jail ignore exactly what is allowed, besides what its own configuration ignores. left is how many wait for
 // the next minute's allowance.
-func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix) (left int, err error) {
-	has, err := n.client.ignored(ctx, jail)
+func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix, lives prefixes) (left int, err error) {
+	listed, err := n.client.ignored(ctx, jail)
 	if err != nil {
 		return 0, err
 	}
+	has, before := setOf(listed), setOf(n.ignored[jail])
 	var add, told []netip.Prefix
 	for _, p := range live {
 		switch {
-		case !slices.Contains(has, p) && n.allowance.take(time.Now(), 1) == 0:
+		case !has.has(p) && n.allowance.take(time.Now(), 1) == 0:
 			left++
-		case !slices.Contains(has, p):
+		case !has.has(p):
 			add = append(add, p)
 			told = append(told, p)
-		case n.ignored.has(jail, p):
+		case before.has(p):
 			told = append(told, p)
 		}
 	}
 	for _, p := range n.ignored[jail] {
-		if slices.Contains(live, p) || !slices.Contains(has, p) {
+		if lives.has(p) || !has.has(p) {
 			continue
 		}
 		if err := n.client.unignore(ctx, jail, p); err != nil {
@@ -137,9 +139,13 @@ func (n *Notifier) release(ctx context.Context, jail string, notices []store.Not
 	if err != nil {
 		return 0, err
 	}
+	allowed := make(prefixes, len(notices))
+	for _, notice := range notices {
+		allowed[notice.Prefix] = struct{}{}
+	}
 	var meant []Banned
 	for _, b := range held {
-		if slices.ContainsFunc(notices, func(notice store.Notice) bool { return covers(notice.Prefix, b.Prefix) }) {
+		if allowed.covers(b.Prefix) {
 			meant = append(meant, b)
 		}
 	}
@@ -155,6 +161,30 @@ func (n *Notifier) release(ctx context.Context, jail string, notices []store.Not
 		}
 	}
 	return left, nil
+}
+
+// prefixes are for looking up: a holder of the gossip key can make hundreds of thousands of allows, and comparing each with each
+// would take minutes in which the agent does not even stop.
+type prefixes map[netip.Prefix]struct{}
+
+func setOf(list []netip.Prefix) prefixes {
+	s := make(prefixes, len(list))
+	for _, p := range list {
+		s[p] = struct{}{}
+	}
+	return s
+}
+
+func (s prefixes) has(p netip.Prefix) bool { _, ok := s[p]; return ok }
+
+// covers reports whether one of them holds all of p.
+func (s prefixes) covers(p netip.Prefix) bool {
+	for bits := p.Bits(); bits >= 0; bits-- {
+		if outer, err := p.Addr().Prefix(bits); err == nil && s.has(outer) {
+			return true
+		}
+	}
+	return false
 }
 
 func covers(outer, inner netip.Prefix) bool {

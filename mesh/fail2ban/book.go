@@ -60,8 +60,6 @@ func loadIgnored(set notices) ignoredBook {
 	return b
 }
 
-func (b ignoredBook) has(jail string, p netip.Prefix) bool { return slices.Contains(b[jail], p) }
-
 // load leaves v unchanged if nothing readable is kept: fail2ban is then told again.
 func load(set notices, key string, v any) {
 	if raw, ok := set.Meta(key); ok {

@@ -457,3 +457,25 @@ func TestANotifierKnowsThatItCannotNotify(t *testing.T) {
 		}
 	})
 }
+
+// Somebody with the gossip key can make hundreds of thousands of allows. Looking each up among all others would take minutes, in
+// which the agent would neither tell fail2ban of anything else nor stop.
+func TestHundredsOfThousandsOfAllowsAreLookedThroughInSeconds(t *testing.T) {
+	r := &notifierRig{t: t, server: newFakeServer("sshd"), set: &fakeSet{}}
+	const many = 200_000
+	notices := make([]store.Notice, many)
+	for i := range many {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{60, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+		r.set.allows = append(r.set.allows, store.AllowEntry{Prefix: p, Until: store.At(time.Now().Add(time.Hour))})
+		notices[i] = store.Notice{ID: uint64(i + 1), Kind: store.NoticeAllow, Prefix: p}
+	}
+	slices.Reverse(notices)
+	n := NewNotifier(NotifierConfig{Set: r.set, Client: r.server.client(), Hooks: NewHooks(HooksConfig{Set: r.set, Client: r.server.client()})})
+	began := time.Now()
+	if err := n.notifyAllows(t.Context(), notices); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("one look through %d allows took %v", many, took)
+	}
+}

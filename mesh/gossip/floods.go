@@ -137,7 +137,7 @@ func (f *floods) excess(host netip.Prefix, h *traffic, seconds float64) string {
 	case len(names) == 0:
 		return fmt.Sprintf("%s, where no member lives, sends %s: let only routers reach the gossip port, by a firewall", hostText(host), what)
 	}
-	return fmt.Sprintf("%s, where %s lives, sends %s: look what runs there; if it is none of yours, keep the address out by a firewall and change the gossip key", hostText(host), excerpt.Names(names), what)
+	return fmt.Sprintf("%s, the address of %s, sends %s: look what runs there; if it is none of yours, keep the address out by a firewall and change the gossip key", hostText(host), excerpt.Names(names), what)
 }
 
 // hostText is the address alone, where the host is one.

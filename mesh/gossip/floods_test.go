@@ -33,7 +33,7 @@ func TestWhoFloodsIsNamedWithinTenSeconds(t *testing.T) {
 		want   []string // in what is told; nil for nothing
 	}{
 		"packets of nobody":             {"192.0.2.9:7", traffic{packets: 2000}, []string{"192.0.2.9, where no member lives", "2000 gossip packets a second"}},
-		"a member's packets":            {"192.0.2.2:7", traffic{packets: 20000}, []string{"192.0.2.2, where bob lives", "20000 gossip packets a second"}},
+		"a member's packets":            {"192.0.2.2:7", traffic{packets: 20000}, []string{"192.0.2.2, the address of bob", "20000 gossip packets a second"}},
 		"packets that none sends":       {"192.0.2.2:7", traffic{packets: 500, useless: 500}, []string{"bob", "500 gossip packets a second that no member sends"}},
 		"streams":                       {"[2001:db8::9]:7", traffic{streams: 100}, []string{"2001:db8::/64", "100 gossip streams a second"}},
 		"a storm of bans":               {"192.0.2.2:7", traffic{packets: 6000, streams: 10}, nil},

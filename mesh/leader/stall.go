@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"banmesh/internal/excerpt"
 	"banmesh/internal/shell"
 )
 
@@ -150,7 +151,7 @@ func (s *Stall) begun(now time.Time, p Progress, who string, self bool) {
 	}
 	s.doubt = now.Sub(due) >= begins/5
 	if now.Sub(due) >= begins {
-		s.idle = fmt.Sprintf("%d bans wait for the conductor, and %s, which leads, has not begun to commit them: it hangs, or only claims to lead; if another router does not take over within two minutes, `banmesh revoke --origin %s --block` takes its say from it", p.Add, who, shell.Quote(who))
+		s.idle = fmt.Sprintf("%s for the conductor, and %s, which leads, has not begun to commit: it hangs, or only claims to lead; if another router does not take over within two minutes, `banmesh revoke --origin %s --block` takes its say from it", excerpt.Count(p.Add, "ban waits", "bans wait"), who, shell.Quote(who))
 	}
 }
 

@@ -30,7 +30,7 @@ func check(words []string, meshJail string) error {
 	}
 	for _, w := range words {
 		if err := text.CheckName(w); err != nil {
-			return fmt.Errorf("%w: a word is %w", errRefused, err)
+			return fmt.Errorf("%w: a word: %w", errRefused, err)
 		}
 		// What begins with a dash would be an option of fail2ban-client.
 		if strings.HasPrefix(w, "-") && !slices.Contains([]string{"--with-time", "--unban"}, w) {
