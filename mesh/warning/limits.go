@@ -15,7 +15,11 @@ const wideAllow = 8
 // WideAllows says of each allow that frees much of the Internet.
 func WideAllows(all []store.AllowEntry) (w []string) {
 	for _, e := range all {
-		if e.Reason == "" && e.Prefix.Bits() < wideAllow {
+		switch {
+		case e.Prefix.Bits() >= wideAllow:
+		case e.Reason != "":
+			w = append(w, fmt.Sprintf("%s, which %s allows, does not count: %s", e.Prefix, e.Origin, e.Reason))
+		default:
 			w = append(w, fmt.Sprintf("%s is allowed by %s since %s: nothing in it is blocked; end that with `banmesh allow remove %s`", e.Prefix, e.Origin, e.Start.Time().UTC().Format("2006-01-02 15:04:05 UTC"), e.Prefix))
 		}
 	}

@@ -1,6 +1,7 @@
 package warning
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -15,5 +16,15 @@ func TestWhatExceedsALimitIsSaidInWords(t *testing.T) {
 	}
 	if n := len(Exceeding(make([]store.Excess, 100))); n != 6 {
 		t.Errorf("%d lines for a hundred made-up members", n)
+	}
+}
+
+func TestWideAllowsThatDoNotCountAreNamedAsWell(t *testing.T) {
+	half := func(p, why string) store.AllowEntry {
+		return store.AllowEntry{Prefix: netip.MustParsePrefix(p), Origin: "x", Reason: why}
+	}
+	got := WideAllows([]store.AllowEntry{half("0.0.0.0/1", ""), half("128.0.0.0/1", "over the limit"), half("192.0.2.0/24", "over the limit")})
+	if len(got) != 2 || !strings.Contains(got[0], "0.0.0.0/1 is allowed by x") || got[1] != "128.0.0.0/1, which x allows, does not count: over the limit" {
+		t.Errorf("%q", got)
 	}
 }
