@@ -155,7 +155,7 @@ func (c *Client) rejoined(ctx context.Context, parts []string) (names []string) 
 	for len(parts) > 0 {
 		n := 1
 		for i := 1; i <= len(parts); i++ {
-			if _, err := c.ask(ctx, "get", strings.Join(parts[:i], separator), "idle"); err == nil {
+			if _, err := c.ask(ctx, "get", strings.Join(parts[:i], separator), "ignoreip"); err == nil {
 				n = i
 				break
 			}

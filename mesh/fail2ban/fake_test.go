@@ -61,8 +61,6 @@ func (s *fakeServer) run(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("%w: Sorry but the jail '%s' does not exist", ErrNoJail, args[1])
 	}
 	switch args[0] + " " + args[2] {
-	case "get idle":
-		return "False\n", nil
 	case "get banip":
 		var out strings.Builder
 		for _, b := range j.banned {

@@ -21,7 +21,7 @@ import (
 // asked by root's helper and directly, which must make no difference.
 func TestRealJailsOfAnyName(t *testing.T) {
 	t.Parallel()
-	names := []string{"sshd", "nginx:auth", "web server", "Wordpress (soft)", "jäil", "it's"}
+	names := []string{"sshd", "nginx:auth", "web server", "Wordpress (soft)", "jäil", "it's", "one, two"}
 	var jails strings.Builder
 	for _, name := range names[1:] {
 		jails.WriteString("[" + name + "]\nenabled = true\nfilter =\naction = %(banmesh)s\n")
