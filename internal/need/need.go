@@ -55,6 +55,14 @@ func Files(t testing.TB, names ...string) {
 	}
 }
 
+// Worked is for what only a try can tell, as whether a container boots: err is how it failed.
+func Worked(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		missing(t, err.Error())
+	}
+}
+
 // Root is for network namespaces, other users' files and the kernel's sets.
 func Root(t testing.TB) {
 	t.Helper()
