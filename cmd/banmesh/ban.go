@@ -99,7 +99,7 @@ func (b *ban) refuse(c *console, ps control.Prefixes) error {
 	}
 	for _, p := range ps {
 		if control.Wide(p) {
-			return usagef("%s is wider than /16 (IPv4) or /32 (IPv6): say --force to mean it", p)
+			return usagef("%s is wider than /16 (IPv4) or /32 (IPv6): use --force to ban it anyway", p)
 		}
 	}
 	return c.refuseOwn(ps)

@@ -34,7 +34,7 @@ func conductorCommand(c *console) *cli.Command {
 	}
 }
 
-// conductorSimCommand is for trying banmesh, and for whoever writes another driver: it speaks what the real
+// conductorSimCommand is for trying banmesh, and for writing another driver: it speaks what the real
 // one speaks over the network, with faults on request.
 func conductorSimCommand(c *console) *cli.Command {
 	o := conductorsim.Options{Stdout: c.out}

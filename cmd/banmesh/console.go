@@ -99,7 +99,7 @@ func (c *console) agree(what string) error {
 		return nil
 	}
 	if !isTerminal(c.in) {
-		return usagef("%s: say --yes to mean it", what)
+		return usagef("%s: use --yes to confirm", what)
 	}
 	fmt.Fprintf(c.errOut, "%s. Go on? [y/N] ", what)
 	line, err := bufio.NewReader(c.in).ReadString('\n')

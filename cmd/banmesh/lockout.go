@@ -31,7 +31,7 @@ func (c *console) refuseOwn(ps control.Prefixes) error {
 	}
 	if shell.IsValid() {
 		if p, hit := covering(ps, shell); hit {
-			return usagef("%s is where you are logged in from%s: the ban could lock you out; --force to mean it", shell, within(p))
+			return usagef("%s is where you are logged in from%s: the ban could lock you out; use --force to ban it anyway", shell, within(p))
 		}
 	}
 	const most = 3

@@ -18,5 +18,5 @@ func oneOf(key, got string) error {
 	if slices.Contains(choices[key], got) {
 		return nil
 	}
-	return field(key, "%q is none of %v", got, choices[key])
+	return field(key, "%q must be one of %v", got, choices[key])
 }

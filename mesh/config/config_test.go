@@ -76,7 +76,7 @@ func TestConfigErrorsNameFileLineAndKey(t *testing.T) {
 		{"prefix", "never_ban:\n  - 10.0.0.0/8\n  - 10.0.0.1/8\n", ":3: never_ban[1]: "},
 		{"name", "name: r 1\n", ":1: name: \"r 1\" has the character ' ': letters, digits, '.', '_' and '-' are allowed"},
 		{"name like an option", "name: -x\n", ":1: name: \"-x\" begins with '-'"},
-		{"choice", "name: r\ngossip:\n  bind: 127.0.0.1:0\n  profile: fast\n", ":4: gossip.profile: \"fast\" is none of"},
+		{"choice", "name: r\ngossip:\n  bind: 127.0.0.1:0\n  profile: fast\n", ":4: gossip.profile: \"fast\" must be one of"},
 		{"keyring", "name: r\ngossip:\n  bind: 192.0.2.7:7946\n", ":2: gossip.keyring: "},
 		{"join", "gossip: {bind: '127.0.0.1:0'}\njoin:\n  - router2:99999\n", ":3: join[0]: \"router2:99999\" has the port"},
 		{"missing key of a driver", "gossip: {bind: '127.0.0.1:0'}\ncommit:\n  driver: netconf\n", ":2: commit.conductors: is empty"},

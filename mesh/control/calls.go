@@ -365,7 +365,7 @@ func (c HookCall) Validate() error {
 			return fmt.Errorf("hook %s needs the ban's time", c.Event)
 		}
 	default:
-		return fmt.Errorf("hook %s is none of start, stop, flush, ban, prolong, unban", Show(string(c.Event)))
+		return fmt.Errorf("hook %s: want one of start, stop, flush, ban, prolong, unban", Show(string(c.Event)))
 	}
 	if c.Start < 0 || c.At < 0 {
 		return fmt.Errorf("hook %s: a time before 1970", c.Event)
@@ -422,5 +422,5 @@ func (c KeyringCall) Validate() error {
 		}
 		return nil
 	}
-	return fmt.Errorf("keyring: %s is none of list, install, use, remove", Show(c.Op))
+	return fmt.Errorf("keyring: %s: want one of list, install, use, remove", Show(c.Op))
 }

@@ -216,7 +216,7 @@ func (c Config) validate() error {
 	switch c.Profile {
 	case "lan", "wan", "local":
 	default:
-		return fmt.Errorf("gossip.profile %q is none of lan, wan, local", c.Profile)
+		return fmt.Errorf("gossip.profile %q must be one of lan, wan, local", c.Profile)
 	}
 	if c.Transport == nil && !c.Bind.IsValid() {
 		return errors.New("gossip.bind is not an address with a port, like 0.0.0.0:7946")

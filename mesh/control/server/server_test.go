@@ -179,7 +179,7 @@ func TestBadCallsAreRefusedAndReachNobody(t *testing.T) {
 		{"unban of all and one", post("/v1/unban", `{"all":true,"prefixes":["203.0.113.7"]}`), " 400 "},
 		{"allow of half the internet", post("/v1/allow", `{"prefixes":["0.0.0.0/1"],"until":null}`), "must be confirmed"},
 		{"revoke unconfirmed", post("/v1/revoke", `{"origin":"r"}`), "must be confirmed"},
-		{"an unknown hook", post("/v1/fail2ban", `{"event":"frob","jail":"sshd"}`), "is none of"},
+		{"an unknown hook", post("/v1/fail2ban", `{"event":"frob","jail":"sshd"}`), "want one of"},
 		{"a hook without address", post("/v1/fail2ban", `{"event":"ban","jail":"sshd","until":null}`), "takes one address"},
 		{"a body that says it is large", "POST /v1/ban HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n", " 413 "},
 		{"a body that is large", "POST /v1/ban HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(big), big), " 413 "},

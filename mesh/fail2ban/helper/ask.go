@@ -25,7 +25,7 @@ func Ask(ctx context.Context, socket string, words []string) (Reply, error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return Reply{}, fmt.Errorf("banmesh-fail2ban: no answer, which a caller gets who is not the agent's user: %w", err)
+		return Reply{}, fmt.Errorf("banmesh-fail2ban: no answer: only the agent's user gets one: %w", err)
 	}
 	return reply, nil
 }

@@ -78,7 +78,7 @@ func (s *Server) answer(ctx context.Context, conn *net.UnixConn) {
 	peer, err := peercred.Of(conn)
 	uid, pid := peer.UID, peer.PID
 	if err != nil || uid != 0 && !slices.Contains(s.Users, uid) {
-		s.Logger.Warn("refused a caller who is not the agent's user", "uid", uid, "pid", pid, "error", err)
+		s.Logger.Warn("refused a caller other than the agent's user", "uid", uid, "pid", pid, "error", err)
 		return
 	}
 	conn.SetReadDeadline(time.Now().Add(readTime))
