@@ -248,6 +248,13 @@ func (n *Network) delay() time.Duration {
 	return d
 }
 
+// Open reports whether packets and streams pass from one host to another.
+func (n *Network) Open(from, to netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.open(from, to) && n.passes(from, to)
+}
+
 // open reports whether streams pass. The caller holds the lock.
 func (n *Network) open(from, to netip.Addr) bool {
 	way := [2]netip.Addr{from, to}

@@ -192,12 +192,17 @@ func (s *session) Kill(ctx context.Context, id uint64) error {
 		switch {
 		case other.m == nil:
 			s.c.w.fault("%s killed the session of another administrator", s.m.name)
-		case other.m != s.m && other.run == int(other.m.runs.Load()) && !other.frozen && s.c.w.calmFor(time.Minute):
-			s.c.w.fault("%s killed the session of %s, which lives and is connected", s.m.name, other.m.name)
+		case other.m != s.m && other.run == int(other.m.runs.Load()) && !other.frozen && s.c.w.hears(s.m, other.m):
+			s.c.w.fault("%s killed the session of %s, which lives and is heard", s.m.name, other.m.name)
 		}
 		s.c.end(other)
 		return nil
 	})
+}
+
+// hears reports whether heartbeats from one member reach another, and have for longer than a leader may be silent.
+func (w *World) hears(m, from *Member) bool {
+	return w.net.Open(from.addr.Addr(), m.addr.Addr()) && w.calmFor(time.Minute)
 }
 
 // end ends a session: its lock is released and its edits are discarded (RFC 6241 §7.5).

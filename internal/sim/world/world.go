@@ -175,7 +175,7 @@ func (w *World) sacred(p netip.Prefix) bool {
 	return false
 }
 
-// calmFor reports whether network, members and clocks have had no fault for that long.
+// calmFor reports whether no fault of network, members and clocks has begun or ended for that long.
 func (w *World) calmFor(d time.Duration) bool { return time.Since(time.Unix(0, w.calmAt.Load())) >= d }
 
 // troubled restarts that period.
@@ -294,6 +294,7 @@ func (w *World) end(over func(event) bool) {
 		return false
 	})
 	for _, e := range now {
+		w.troubled()
 		e.do()
 	}
 }
