@@ -281,6 +281,7 @@ func (w *World) wrongCommands(m *Member) {
 		if reply, err := a.Ban(short(), c); err == nil {
 			w.fault("%s took the ban of %v (jail %q): %+v", m.name, c.Prefixes, c.Jail, reply)
 		}
+		w.reached("a wrong command was refused")
 	}
 	if head.Log == a.Set().Head().Log && len(held(a, netip.MustParsePrefix("203.0.113.7/32"))) > 0 {
 		w.fault("%s refused a ban and holds it", m.name)

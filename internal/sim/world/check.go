@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing/synctest"
@@ -22,6 +23,11 @@ const (
 	agreeWithin  = 10 * time.Second // then all roots are equal
 	lieWithin    = 15 * time.Second // how long status may say in sync while roots differ
 	enforceQuiet = time.Second      // kernel set = effective set, after the last change
+
+	// Of an agent at rest with some hundred bans.
+	mostFiles      = 4
+	mostGoroutines = 60
+	mostHeap       = 4 << 20
 )
 
 // look checks what must hold at all times.
@@ -30,6 +36,11 @@ func (w *World) look() {
 	r := w.running()
 	minute := store.Minute(now)
 	for _, a := range r {
+		if frozen, _ := a.agent.Load().Set().Frozen(); !frozen {
+			a.frozenAt.Store(0)
+		} else {
+			a.frozenAt.CompareAndSwap(0, now.UnixNano())
+		}
 		if time.Since(a.settleAt) < time.Minute {
 			continue
 		}
@@ -280,6 +291,16 @@ func (w *World) bounds() {
 	w.book.mu.Lock()
 	facts := len(w.book.facts)
 	w.book.mu.Unlock()
+	if n := runtime.NumGoroutine(); n > mostGoroutines*(len(w.members)+1) {
+		w.fault("%d goroutines for %d agents at rest", n, len(w.members))
+	}
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	if most := uint64(mostHeap * (len(w.members) + 1)); memory.HeapAlloc > most {
+		w.fault("%d agents with %d bans take %d bytes of memory", len(w.members), facts, memory.HeapAlloc)
+	}
+	w.say("%d goroutines, %d bytes of memory, %d bans", runtime.NumGoroutine(), memory.HeapAlloc, facts)
 	for _, m := range w.members {
 		set := m.agent.Load().Set()
 		// Each offence has a ban and a lift, and each of two leaders and their predecessors may have placed it.
@@ -300,6 +321,9 @@ func (w *World) bounds() {
 			w.fault("%v", err)
 		} else if limit := int64(1<<20 + 4<<10*most); fi.Size() > limit {
 			w.fault("the store of %s has %d bytes, with %d records", m.name, fi.Size(), set.Counts().Records)
+		}
+		if files, err := os.ReadDir(m.dir); err != nil || len(files) > mostFiles {
+			w.fault("%s keeps %d files: %v, %v", m.name, len(files), files, err)
 		}
 		if n, _ := m.spool.Len(); n > 0 {
 			w.fault("%s: %d calls still wait in the spool", m.name, n)

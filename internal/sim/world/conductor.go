@@ -346,8 +346,14 @@ func (c *console) commit(s *session) {
 		}
 	}
 	for p := range c.candidate.addrs {
-		if !c.running.addrs[p] && c.w.sacred(p) {
+		if c.running.addrs[p] {
+			continue
+		}
+		if c.w.sacred(p) {
 			c.w.fault("%s committed %v, which holds an address of never_ban", s.m.name, p)
+		}
+		if s.m.frozen() {
+			c.w.fault("%s committed %v while it was frozen", s.m.name, p)
 		}
 	}
 	c.w.say("%s: session %d commits %s", s.m.name, s.id, changed(c.running, c.candidate))

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go4.org/netipx"
+
 	"banmesh/mesh/enforce"
 )
 
@@ -111,6 +113,19 @@ func (k *kernel) Apply(_ context.Context, c enforce.Change) error {
 	for _, a := range c.Add {
 		if _, ok := held[a.From]; ok && !slices.ContainsFunc(c.Del, func(d enforce.Element) bool { return d.From == a.From }) {
 			return enforce.ErrStale
+		}
+	}
+	if !c.Anew && len(c.Add) > 0 && k.m.frozen() {
+		k.w.reached("kernel: a change while frozen")
+		var before netipx.IPSetBuilder
+		for from, e := range held {
+			before.AddRange(netipx.IPRangeFrom(from, e.to))
+		}
+		had := ipset(&before)
+		for _, a := range c.Add {
+			if !had.ContainsRange(netipx.IPRangeFrom(a.From, a.To)) {
+				k.w.fault("the kernel set of %s was given %v to %v while it was frozen", k.m.name, a.From, a.To)
+			}
 		}
 	}
 	for _, d := range c.Del {

@@ -37,6 +37,7 @@ type Member struct {
 	offset   atomic.Int64 // of its clock from the true time
 	drift    atomic.Int64 // parts per million
 	cutOff   atomic.Bool  // from the conductor
+	frozenAt atomic.Int64 // since when its agent is seen to be frozen, in ns; 0: it is not
 
 	disk struct {
 		sync.Mutex
@@ -138,6 +139,7 @@ func (m *Member) start() error {
 	if w.stepped {
 		m.guessAt = m.settleAt
 	}
+	m.frozenAt.Store(0)
 	m.agent.Store(agent)
 	go func(stopped chan struct{}) {
 		defer close(stopped)
@@ -164,6 +166,16 @@ func (m *Member) write(run int, commit func() error) error {
 		return fail
 	}
 	return commit()
+}
+
+// frozen reports whether its agent has been frozen for longer than what was under way takes.
+func (m *Member) frozen() bool {
+	since, a := m.frozenAt.Load(), m.agent.Load()
+	if since == 0 || a == nil || time.Since(time.Unix(0, since)) < 3*time.Minute {
+		return false
+	}
+	still, _ := a.Set().Frozen()
+	return still
 }
 
 func (m *Member) running() bool { return m.agent.Load() != nil }
