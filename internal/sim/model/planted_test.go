@@ -83,6 +83,16 @@ var plants = []plant{
 	}, worlds},
 }
 
+// complaints are the lines of a test's output that say what failed.
+func complaints(out string) (lines []string) {
+	for _, l := range strings.Split(out, "\n") {
+		if strings.Contains(l, "_test.go:") && !strings.Contains(l, " days in ") && len(lines) < 5 {
+			lines = append(lines, strings.TrimSpace(l))
+		}
+	}
+	return lines
+}
+
 // planted writes the changed source and returns the overlay that puts it in place.
 func (p plant) planted(t *testing.T, dir string) string {
 	path, err := filepath.Abs(filepath.Join("../../..", p.file))
@@ -136,7 +146,7 @@ func TestSoakPlantedFaults(t *testing.T) {
 			if !strings.Contains(string(out), "--- FAIL") {
 				t.Fatalf("it does not compile:\n%s", out)
 			}
-			t.Logf("found in %v", time.Since(begun).Round(time.Second))
+			t.Logf("found in %v: %s", time.Since(begun).Round(time.Second), strings.Join(complaints(string(out)), "\n"))
 		})
 	}
 }
