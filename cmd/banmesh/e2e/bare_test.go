@@ -68,6 +68,11 @@ start() {
 for unit in $units; do
 	case $verb in
 	is-active) [ -s "/run/$unit.pid" ] && kill -0 "$(cat "/run/$unit.pid")" 2>/dev/null || exit 3 ;;
+	show) # as ansible asks
+		state=inactive
+		[ -s "/run/$unit.pid" ] && kill -0 "$(cat "/run/$unit.pid")" 2>/dev/null && state=active
+		[ "$unit" = fail2ban ] && fail2ban-client ping > /dev/null 2>&1 && state=active
+		echo "LoadState=loaded"; echo "ActiveState=$state" ;;
 	is-enabled) [ -e "/run/enabled.$unit" ] || exit 1 ;;
 	enable) touch "/run/enabled.$unit"; [ -z "$now" ] || start "$unit" ;;
 	disable) rm -f "/run/enabled.$unit"; [ -z "$now" ] || stop "$unit" ;;
