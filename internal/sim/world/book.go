@@ -219,6 +219,8 @@ func (w *World) afterHook(m *Member, a *mesh.Agent, c control.HookCall, reply co
 			return
 		}
 		left := time.Duration(int64(c.Until)-time.Now().UnixMilli()) * time.Millisecond
+		// A ban lasts no longer than max_duration from its start, however often it is prolonged.
+		left = min(left, time.Until(time.UnixMilli(int64(c.Start)).Add(w.cfg.MaxDuration)))
 		// A replay from when the clock was ahead has ended for an agent that knows it.
 		left -= max(0, m.watchdog.off(c.Jail, p.Addr()))
 		if !w.book.banned(m, a, c.Jail, p) && left > clockSlack && w.calmFor(time.Minute) {
