@@ -578,3 +578,28 @@ func TestAJumpOfTheMeshsTimeStallsNothing(t *testing.T) {
 		})
 	}
 }
+
+// A change that comes while the leader reads the tenant waits for that, and a conductor may take long to answer.
+func TestALeaderThatReadsSaysThatItIsBusy(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		a := newAgent(t, s, "a")
+		defer a.halt()
+		pass(time.Minute)
+		busy := fmt.Sprintf("%d  0", WorkCommitting)
+		if got := a.lastWork(); got == busy {
+			t.Fatalf("work %q while nothing is done", got)
+		}
+		s.breaks(fault{step: "read", hang: true})
+		reads := s.tried("read")
+		for s.tried("read") == reads {
+			pass(time.Second)
+		}
+		if got := a.lastWork(); got != busy {
+			t.Errorf("work %q while the conductor does not answer, want %q", got, busy)
+		}
+		pass(10 * time.Minute) // it answers again
+		if got := a.lastWork(); got == busy {
+			t.Errorf("work %q after the reading", got)
+		}
+	})
+}

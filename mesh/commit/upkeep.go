@@ -80,8 +80,11 @@ func (c *Committer) learn(r conductor.Running) {
 // probe finds out whether this member reaches the conductor.
 func (c *Committer) probe(ctx context.Context) error {
 	c.mu.Lock()
-	was := c.ability.able
+	was, told := c.ability.able, c.leading && c.show.state == ""
 	c.mu.Unlock()
+	if told { // what comes meanwhile has to wait: the others must see why
+		c.cfg.SetWork(WorkCommitting, "", conductor.SessionAt{}, time.Now().Add(c.cfg.Timeout))
+	}
 	_, err := c.read(ctx)
 	if ctx.Err() != nil {
 		return err
@@ -98,6 +101,8 @@ func (c *Committer) probe(ctx context.Context) error {
 		c.mu.Unlock()
 		if !was && able {
 			c.log.Info("the conductor can be reached", "features", c.cfg.Conductor.Features())
+		}
+		if told || !was && able {
 			c.cfg.SetWork(WorkIdle, "", conductor.SessionAt{}, time.Time{})
 		}
 	case errors.Is(err, conductor.ErrWideOpen):
