@@ -298,12 +298,13 @@ func (c *Committer) ProbeSoon() {
 	c.kick()
 }
 
-// ReadSoon makes a member read the tenant soon, unless credentials were refused. It never blocks.
+// ReadSoon makes a member read the tenant within two seconds, unless credentials were refused. It never blocks.
 func (c *Committer) ReadSoon() {
 	now := time.Now()
 	c.mu.Lock()
 	if c.ability.able && !c.ability.barred(now) {
-		c.ability.next = earliest(c.ability.next, now)
+		// All members doubt at once, and the conductor can handle only a few sessions.
+		c.ability.next = earliest(c.ability.next, now.Add(random.Below(c.ability.random, 2*time.Second)))
 	}
 	c.mu.Unlock()
 	c.kick()

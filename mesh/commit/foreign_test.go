@@ -287,9 +287,32 @@ func TestAFollowerWaitsForNothingThatIsThereAlready(t *testing.T) {
 			t.Errorf("%d additions wait before a reading, want 5", st.PendingAdd)
 		}
 		a.ReadSoon()
-		pass(time.Second)
+		pass(2 * time.Second)
 		if st := a.Status(); st.PendingAdd != 2 || st.PendingRemove != 0 || st.Foreign != 3 {
 			t.Errorf("status = %+v, want 2 that wait, and 3 foreign", st)
+		}
+	})
+}
+
+// What an administrator took out again is not there, although it would still be foreign if it came back.
+func TestAFollowerKnowsWhatAnAdministratorTookOut(t *testing.T) {
+	play(t, func(t *testing.T, s *site) {
+		_, with := among(Peer{Name: "b", Alive: true, MayLead: true})
+		a := newAgent(t, s, "a", with)
+		defer a.halt()
+		a.lead(false)
+		s.byHand(many(1), nil)
+		pass(time.Second)
+		a.ReadSoon()
+		pass(10 * time.Minute) // until no record of it can still be on its way
+		s.byHand(nil, many(1))
+		a.ReadSoon()
+		pass(2 * time.Second)
+		a.set.ban(time.Hour, many(1)...)
+		a.Notify(Addition)
+		pass(time.Second)
+		if st := a.Status(); st.PendingAdd != 1 || a.committed(many(1)[0]) {
+			t.Errorf("status = %+v, committed %v, want 1 that waits", st, a.committed(many(1)[0]))
 		}
 	})
 }

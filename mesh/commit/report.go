@@ -177,8 +177,8 @@ func (c *Committer) supposed(lead bool) []netip.Prefix {
 		return c.memory.running
 	}
 	there := slices.AppendSeq(make([]netip.Prefix, 0, len(placed)), maps.Keys(placed))
-	for p := range c.memory.foreign {
-		if _, ours := placed[p]; !ours {
+	for p, s := range c.memory.foreign {
+		if _, ours := placed[p]; !ours && s.gone.IsZero() {
 			there = append(there, p)
 		}
 	}
