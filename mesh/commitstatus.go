@@ -109,7 +109,7 @@ const (
 // takenWarning says who took the lead from a member that still led.
 func (l *lead) takenWarning(now time.Time) string {
 	k := l.elector.Taken()
-	if age := now.Sub(k.At); k.By == "" || age < takenAfter || age > takenFor {
+	if age := now.Sub(k.At); k.By == "" || age < takenAfter || age > takenFor || l.stall.Named(k.From) {
 		return ""
 	}
 	for _, name := range []string{k.By, k.From} {

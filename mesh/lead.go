@@ -298,13 +298,13 @@ func (l *lead) watchStall(now time.Time) {
 	}
 	l.looks.last = now
 	own := l.committer.Status()
-	l.looks.cost = time.Since(now)
 	lead := l.elector.Status()
 	p := leader.Progress{Add: own.PendingAdd, Remove: own.PendingRemove, Came: changed, Told: l.Peers.Explained(now, lead.Leader)}
 	for _, e := range l.Set.Placed() {
 		p.Placed++
 		p.Newest = max(p.Newest, int64(e.First))
 	}
+	l.looks.cost = time.Since(now)
 	l.looks.waits = p.Add+p.Remove > 0
 	if bar := l.stall.Look(now, p, lead.Leader, lead.Self, lead.Work); bar != "" {
 		l.Logger.Warn("the leader commits nothing: another one may claim", "leader", bar, "add", p.Add, "remove", p.Remove)

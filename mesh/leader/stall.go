@@ -31,6 +31,7 @@ type Stall struct {
 	busy  time.Time // when the leader was last seen to do something, or said why it does not
 	doubt bool      // the leader should have begun by now
 	idle  string    // the warning that it has not, "" for none
+	named string    // the leader that a warning named last, "" once something moved under it
 }
 
 // Pace is how fast a leader commits, by the configuration.
@@ -94,6 +95,9 @@ func (s *Stall) Look(now time.Time, p Progress, who string, self bool, work Stat
 	s.doubt, s.idle = false, ""
 	if moved || !waits || s.since.IsZero() {
 		s.round, s.text = 0, ""
+		if who == s.named {
+			s.named = ""
+		}
 	}
 	if moved || !waits || !waited || who != s.leader || s.since.IsZero() {
 		s.since, s.leader = now, who
@@ -119,6 +123,7 @@ func (s *Stall) Look(now time.Time, p Progress, who string, self bool, work Stat
 		return ""
 	}
 	s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: %s leads; `banmesh status` there says why, and `banmesh revoke --origin %s --block` takes its say from it", p.Add, p.Remove, long.Round(time.Second), who, shell.Quote(who))
+	s.named = who
 	if self {
 		s.text = fmt.Sprintf("%d bans and %d removals wait for the conductor, and nothing has moved for %v: this router leads; see the commit line", p.Add, p.Remove, long.Round(time.Second))
 		// It is not for want of another leader.
@@ -151,6 +156,7 @@ func (s *Stall) begun(now time.Time, p Progress, who string, self bool) {
 	}
 	s.doubt = now.Sub(due) >= begins/5
 	if now.Sub(due) >= begins {
+		s.named = who
 		s.idle = fmt.Sprintf("%s for the conductor, and %s, which leads, has not begun to commit: it hangs, or only claims to lead; if another router does not take over within two minutes, `banmesh revoke --origin %s --block` takes its say from it", excerpt.Count(p.Add, "ban waits", "bans wait"), who, shell.Quote(who))
 	}
 }
@@ -161,6 +167,14 @@ func (s *Stall) Doubts() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.doubt
+}
+
+// Named reports whether a warning named a leader under which nothing has moved since. A member that passes it over takes the lead
+// from it while others, which look at other moments, still follow it.
+func (s *Stall) Named(leader string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return leader == s.named
 }
 
 // Bars reports whether what a member says about leading is ignored for now.

@@ -192,3 +192,30 @@ func TestALeaderThatBeginsInTimeIsNotToldOf(t *testing.T) {
 		}
 	}
 }
+
+// A leader that does nothing is passed over by one member after the other. Who follows a while longer must not take the next
+// leader for one that has no right to lead.
+func TestALeaderIsNamedUntilSomethingMovesUnderIt(t *testing.T) {
+	s, now := patient(), time.Now()
+	at := func(after time.Duration, who string, add, placed int) {
+		s.Look(now.Add(after), Progress{Add: add, Placed: placed, Came: now}, who, false, Idle)
+	}
+	named := func(what string, want bool) {
+		t.Helper()
+		if s.Named("idler") != want {
+			t.Errorf("%s: named %v, want %v", what, !want, want)
+		}
+	}
+	at(0, "idler", 0, 10)
+	at(time.Second, "idler", 1, 10)
+	at(5*time.Second, "idler", 1, 10)
+	named("it may still begin", false)
+	at(9*time.Second, "idler", 1, 10)
+	named("it has not begun", true)
+	at(10*time.Second, "next", 1, 10)
+	at(15*time.Second, "next", 0, 11)
+	named("the next one has committed", true)
+	at(40*time.Second, "idler", 1, 11)
+	at(45*time.Second, "idler", 0, 12)
+	named("it commits", false)
+}
