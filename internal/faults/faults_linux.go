@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"errors"
 	"runtime"
 	"testing"
 	"unsafe"
@@ -77,18 +76,20 @@ func nth(n int, f func()) (failed string, err error) {
 	defer unix.Close(fd)
 	for i := 0; ; {
 		wait := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if ready, err := unix.Poll(wait, 10); ready == 0 || errors.Is(err, unix.EINTR) {
+		var r request
+		ready, _ := unix.Poll(wait, 10)
+		if ready > 0 {
+			if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&r))); e != 0 {
+				ready = 0 // the thread has ended, or a signal came between: the kernel asks again
+			}
+		}
+		if ready <= 0 {
 			select {
 			case <-done:
 				return failed, nil
 			default:
 				continue
 			}
-		}
-		var r request
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&r))); e != 0 {
-			<-done // the thread has ended
-			return failed, nil
 		}
 		a := answer{id: r.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 		if i == n {
@@ -97,7 +98,7 @@ func nth(n int, f func()) (failed string, err error) {
 		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&a))); e == 0 {
 			i++
 		} else if i == n {
-			failed = "" // a signal came between: the kernel asks again
+			failed = "" // a signal here too
 		}
 	}
 }

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"banmesh/internal/faults"
 )
@@ -34,4 +38,34 @@ func TestEachCallFailsOnce(t *testing.T) {
 	if want := "[open write fsync close ]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
+}
+
+// TestSignalsDoNotStopTheSearch: the runtime sends a thread signals, and one that comes while the kernel asks takes the question
+// back. It is asked again, and must be answered then.
+func TestSignalsDoNotStopTheSearch(t *testing.T) {
+	name := t.TempDir()
+	faults.Each(t, func(try func(func()) string) {
+		var thread atomic.Int32
+		done := make(chan struct{})
+		var signals sync.WaitGroup
+		signals.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					unix.Tgkill(os.Getpid(), int(thread.Load()), unix.SIGURG)
+				}
+			}
+		})
+		try(func() {
+			thread.Store(int32(unix.Gettid()))
+			for range 40 {
+				os.Stat(name)
+			}
+			thread.Store(0)
+		})
+		close(done)
+		signals.Wait()
+	})
 }
