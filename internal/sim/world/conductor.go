@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"go4.org/netipx"
+
 	"banmesh/mesh/conductor"
 	"banmesh/mesh/conductor/prefixset"
 )
@@ -346,19 +348,30 @@ func (c *console) commit(s *session) {
 		}
 	}
 	for p := range c.candidate.addrs {
-		if c.running.addrs[p] {
-			continue
-		}
-		if c.w.sacred(p) {
+		if !c.running.addrs[p] && c.w.sacred(p) {
 			c.w.fault("%s committed %v, which holds an address of never_ban", s.m.name, p)
 		}
-		if s.m.frozen() {
+	}
+	if s.m.frozen() {
+		for _, p := range grown(c.running, c.candidate) {
 			c.w.fault("%s committed %v while it was frozen", s.m.name, p)
 		}
 	}
 	c.w.say("%s: session %d commits %s", s.m.name, s.id, changed(c.running, c.candidate))
 	c.commits++
 	c.running = c.candidate.clone()
+}
+
+// grown returns what a commit adds to the addresses that are covered: the parts that replace a wider prefix add nothing.
+func grown(from, to tree) []netip.Prefix {
+	var more netipx.IPSetBuilder
+	for p := range to.addrs {
+		more.AddPrefix(p)
+	}
+	for p := range from.addrs {
+		more.RemovePrefix(p)
+	}
+	return ipset(&more).Prefixes()
 }
 
 // changed tells what a commit changes.

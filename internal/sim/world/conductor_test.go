@@ -1,6 +1,8 @@
 package world
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,5 +34,20 @@ func TestWhoseSessionMayBeKilled(t *testing.T) {
 				t.Errorf("cut: %t; faults: %q", cut, w.faults)
 			}
 		})
+	}
+}
+
+// TestPartsOfAWiderPrefixAddNothing: a freeze stops additions, and lets an allow cut a hole.
+func TestPartsOfAWiderPrefixAddNothing(t *testing.T) {
+	of := func(prefixes ...string) tree {
+		c := tree{addrs: make(map[netip.Prefix]bool)}
+		for _, p := range prefixes {
+			c.addrs[netip.MustParsePrefix(p)] = true
+		}
+		return c
+	}
+	got := grown(of("203.0.113.0/30", "203.0.113.9/32"), of("203.0.113.0/31", "203.0.113.3/32", "203.0.113.10/32"))
+	if want := []netip.Prefix{netip.MustParsePrefix("203.0.113.10/32")}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
