@@ -113,8 +113,8 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// prepare makes the data directory, closed to others, and refuses to start with files that others could read
-// or change: keys and the store.
+// prepare makes the data directory, closed to others, and refuses to start where others could change a file
+// that the agent relies on.
 func prepare(cfg *config.Config, log *slog.Logger) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)

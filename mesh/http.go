@@ -68,7 +68,7 @@ func (a *Agent) HTTPAddr() string {
 	return a.watchers.listener.Addr().String()
 }
 
-// settledOrWhy keeps /ready and the feeds of an agent that has just started from showing an empty set as the
+// settledOrWhy keeps /readyz and the feeds of an agent that has just started from showing an empty set as the
 // truth.
 func (a *Agent) settledOrWhy() error {
 	if !a.mesh.Settled() {

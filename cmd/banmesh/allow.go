@@ -19,8 +19,8 @@ func allowCommand(c *console) *cli.Command {
 	}
 }
 
-// allowAddCommand asks about /8 and wider: one such allow undoes bans on every router. Without a terminal
-// --yes answers, see confirm.
+// allowAddCommand asks about what is wider than /8: one such allow undoes bans on every router. Without a
+// terminal --yes answers, see confirm.
 func allowAddCommand(c *console) *cli.Command {
 	length := duration(control.Forever)
 	var comment text
@@ -69,7 +69,7 @@ func allowAddCommand(c *console) *cli.Command {
 	}
 }
 
-// untilWords completes a sentence: "for ever" needs no "until" before it.
+// untilWords completes a sentence: "without end" needs no "until" before it.
 func (c *console) untilWords(u control.Until) string {
 	if u == control.Never {
 		return u.String()

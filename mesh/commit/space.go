@@ -26,8 +26,7 @@ func setOf(b *netipx.IPSetBuilder) ipranges.Set {
 	return ipranges.Of(s)
 }
 
-// setOfPrefixes answers questions about single addresses, so the order and overlaps of the prefixes do not
-// matter.
+// setOfPrefixes has the addresses of all prefixes, whose order and overlaps do not matter.
 func setOfPrefixes(ps []netip.Prefix) ipranges.Set {
 	var b netipx.IPSetBuilder
 	for _, p := range ps {

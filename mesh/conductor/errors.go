@@ -65,7 +65,7 @@ type BusyError struct {
 	Err      error         // the error behind it, if any
 }
 
-// Error begins with "waiting", since nothing is wrong: the committer shows it as the state.
+// Error says what is waited for, since nothing is wrong: the committer shows it beside the state.
 func (e *BusyError) Error() string {
 	var s string
 	switch {

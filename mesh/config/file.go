@@ -168,9 +168,8 @@ func read(path string, refuse func(fs.FileInfo) error) ([]byte, error) {
 	return text, nil
 }
 
-// parse reads the text twice: once as a tree, for line numbers and keys that stand twice, which the decoder
-// would let the last one win; once into the struct, strictly. A second document is refused, as it would be
-// ignored.
+// parse reads the text twice: once as a tree, for line numbers and keys that stand twice, and once into the
+// struct, strictly. A second document is refused, as it would be ignored.
 func (f *File) parse(text []byte) error {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {

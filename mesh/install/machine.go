@@ -140,7 +140,7 @@ func (m *Machine) Begin(r Record) error {
 	return m.save()
 }
 
-// entries takes a directory that cannot be read for empty: what is installed there is then left as it is.
+// entries takes a directory that cannot be read for empty, as one that is not there.
 func entries(dir string) []fs.DirEntry {
 	e, _ := os.ReadDir(dir)
 	return e
