@@ -590,10 +590,10 @@ func TestWhoTakesTheLeadFromALivingLeaderIsTold(t *testing.T) {
 		"a leader restarts":           func(f *fleet) { f.crash(f.members["a"]); f.boot(f.members["a"]) },
 	} {
 		world(t, func(f *fleet) {
+			f.latency = 200 * time.Millisecond
 			for _, n := range []string{"a", "b", "c", "d"} {
 				f.add(n, 0)
 			}
-			f.latency = 200 * time.Millisecond
 			f.wait(20 * time.Second)
 			change(f)
 			f.wait(20 * time.Second)

@@ -161,7 +161,7 @@ func TestOnlyTheAgentsUserIsServed(t *testing.T) {
 	}
 	os.Remove(ran)
 	// One of the agent's group is not the agent.
-	if err := as(45679, 45678); err == nil || !strings.Contains(err.Error(), "not the agent's user") {
+	if err := as(45679, 45678); err == nil || !strings.Contains(err.Error(), "only the agent's user") {
 		t.Errorf("somebody of the group: %v, want no answer", err)
 	}
 	if b, err := os.ReadFile(ran); err == nil {
