@@ -42,7 +42,7 @@ func leaveCommand(c *console) *cli.Command {
 				return usagef("leave: --config is for --uninstall")
 			}
 			err := c.ask(cc.Context, leaveTime, c.leave)
-			if errors.Is(err, control.ErrNoAgent) {
+			if errors.Is(err, control.ErrNoAgent) && !errors.Is(err, control.ErrNoAnswer) { // one that does not answer still drops
 				c.clearTable(cc.Context)
 			}
 			return err
