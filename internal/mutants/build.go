@@ -26,7 +26,6 @@ var hook string
 type test struct {
 	binary, dir, name string
 	short             bool
-	flags             []string
 	took              time.Duration
 	reaches           []byte // by the number of a mutant, 1 if it is reached
 }
@@ -80,15 +79,9 @@ func build(ctx context.Context, o options, say io.Writer, dir string, packages [
 		if err != nil {
 			return nil, fmt.Errorf("the tests of %s: %w", path, err)
 		}
-		cmd = exec.CommandContext(ctx, binary, "-h")
-		usage, _ := cmd.CombinedOutput()
-		var flags []string
-		if strings.Contains(string(usage), "rapid.nofailfile") { // what a mutant breaks is no seed for later
-			flags = []string{"-rapid.nofailfile"}
-		}
 		for name := range strings.FieldsSeq(string(names)) {
 			if !strings.HasPrefix(name, "Benchmark") && !skip.MatchString(name) {
-				tests = append(tests, &test{binary: binary, dir: in, name: name, short: o.short, flags: flags})
+				tests = append(tests, &test{binary: binary, dir: in, name: name, short: o.short})
 			}
 		}
 	}
@@ -223,8 +216,9 @@ func execute(ctx context.Context, dir string, tests []*test, limit time.Duration
 	defer cancel()
 	args := []string{"-c", `ulimit -v 8388608; exec "$0" "$@"`, tests[0].binary, "-test.failfast", "-test.short=" + strconv.FormatBool(tests[0].short),
 		"-test.timeout", limit.String(), "-test.run", "^(" + strings.Join(names, "|") + ")$"}
-	cmd := exec.CommandContext(ctx, "sh", append(args, tests[0].flags...)...)
-	cmd.Dir, cmd.Env, cmd.WaitDelay = tests[0].dir, append(os.Environ(), "TMPDIR="+temp, env), time.Second
+	cmd := exec.CommandContext(ctx, "sh", args...)
+	// What a mutant breaks is no seed for later.
+	cmd.Dir, cmd.Env, cmd.WaitDelay = tests[0].dir, append(os.Environ(), "TMPDIR="+temp, "RAPID_NOFAILFILE=1", env), time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

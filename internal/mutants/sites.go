@@ -322,7 +322,6 @@ func (f *finder) constant(e ast.Expr, t types.Type) {
 // statements leaves out each of the statements that may be missing, and goes on where a loop ends or the other way round.
 func (f *finder) statements(list []ast.Stmt, stack []ast.Node) {
 	for _, s := range list {
-		what := "dropped"
 		switch s := s.(type) {
 		case *ast.ExprStmt:
 			if f.silent(s.X) {
@@ -344,7 +343,7 @@ func (f *finder) statements(list []ast.Stmt, stack []ast.Node) {
 		default:
 			continue
 		}
-		f.add(s, what, f.around(s, "if !mutant(@) { ", " }"))
+		f.add(s, "dropped", f.around(s, "if !mutant(@) { ", " }"))
 	}
 }
 
