@@ -234,11 +234,11 @@ func (c *console) fate(r control.BanReply, asked control.Until, would string) st
 	}
 	switch {
 	case r.Extended > 0 && until > asked:
-		return "stays banned, until " + c.end(until) + ": only an unban makes a ban shorter"
+		return "stays banned, " + c.untilWords(until) + ": only an unban makes a ban shorter"
 	case r.Extended > 0 && would != "":
-		return "would be banned for longer, until " + c.end(until)
+		return "would be banned for longer, " + c.untilWords(until)
 	case r.Extended > 0:
-		return "ban extended, until " + c.end(until)
+		return "ban extended, " + c.untilWords(until)
 	case r.Known > 0:
 		return "was banned already, nothing changed"
 	case r.StaysLifted > 0:
@@ -246,5 +246,5 @@ func (c *console) fate(r control.BanReply, asked control.Until, would string) st
 	case r.Expired > 0:
 		return "not banned: the end " + c.end(asked) + " is past"
 	}
-	return would + "banned, until " + c.end(until)
+	return would + "banned, " + c.untilWords(until)
 }

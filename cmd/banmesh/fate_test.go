@@ -23,7 +23,7 @@ func TestABanSaysUntilWhenItLasts(t *testing.T) {
 		{control.BanReply{New: 1, Until: base, ShortenedTo: base}, "banned, until " + base.String()},
 		{control.BanReply{Extended: 1, Until: asked}, "ban extended, until " + asked.String()},
 		{control.BanReply{Extended: 1, Until: asked + 9*hour}, "stays banned, until " + (asked + 9*hour).String() + ": only an unban makes a ban shorter"},
-		{control.BanReply{Extended: 1, Until: control.Never}, "stays banned, until without end: only an unban makes a ban shorter"},
+		{control.BanReply{Extended: 1, Until: control.Never}, "stays banned, without end: only an unban makes a ban shorter"},
 		{control.BanReply{Expired: 1}, "not banned: the end " + asked.String() + " is past"},
 	} {
 		if got := c.fate(tt.r, asked, ""); got != tt.want {
