@@ -85,12 +85,9 @@ func (m *Machine) Waiting() (n int) {
 	if m.Record == nil || m.Record.Data == "" {
 		return 0
 	}
-	dir := m.File.SpoolDir()
-	if slices.Contains(m.Record.Before, filepath.Base(dir)) { // it stays
-		return 0
-	}
-	for _, s := range []*spool.Spool{spool.New(dir), spool.Quick(m.File.Socket)} {
-		calls, _ := s.Len()
+	n, _ = spool.Quick(m.File.Socket).Len()
+	if dir := m.File.SpoolDir(); !slices.Contains(m.Record.Before, filepath.Base(dir)) { // else it stays
+		calls, _ := spool.New(dir).Len()
 		n += calls
 	}
 	return n
@@ -178,6 +175,9 @@ func (m *Machine) removeData() error {
 		if err := os.RemoveAll(filepath.Join(r.Data, e.Name())); err != nil {
 			return fmt.Errorf("remove the agent's data: %w", err)
 		}
+	}
+	if err := os.RemoveAll(spool.Quick(m.File.Socket).Dir()); err != nil {
+		return fmt.Errorf("remove the calls that wait: %w", err)
 	}
 	return nil
 }
