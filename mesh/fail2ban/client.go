@@ -142,7 +142,7 @@ func (c *Client) jails(ctx context.Context) ([]string, error) {
 		if _, list, ok := strings.Cut(line, "Jail list:"); ok {
 			names := splitList(list)
 			if len(names) > count && count > 0 {
-				names = c.rejoined(ctx, names)
+				names = c.rejoined(ctx, names, count)
 			}
 			return names, nil
 		}
@@ -150,13 +150,13 @@ func (c *Client) jails(ctx context.Context) ([]string, error) {
 	return nil, fmt.Errorf("fail2ban-client status: no jail list in %q", clip(out))
 }
 
-// rejoined puts the parts of names that hold the list's separator together again.
-func (c *Client) rejoined(ctx context.Context, parts []string) (names []string) {
+// rejoined puts the parts of count names, of which some hold the list's separator, together again. The longest that fail2ban
+// knows is the name, as another may be its beginning.
+func (c *Client) rejoined(ctx context.Context, parts []string, count int) (names []string) {
 	for len(parts) > 0 {
-		n := 1
-		for i := 1; i <= len(parts); i++ {
-			if _, err := c.ask(ctx, "get", strings.Join(parts[:i], separator), "ignoreip"); err == nil {
-				n = i
+		n := max(1, min(len(parts), 1+len(parts)-(count-len(names)))) // with each of the others one part
+		for ; n > 1; n-- {
+			if _, err := c.ask(ctx, "get", strings.Join(parts[:n], separator), "ignoreip"); err == nil {
 				break
 			}
 		}

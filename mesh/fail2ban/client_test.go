@@ -40,7 +40,7 @@ func TestClientRunsTheConfiguredCommand(t *testing.T) {
 
 // The list of jails is read as fail2ban means it, whatever is in their names.
 func TestJailsWhoseNamesHoldTheSeparatorAreFound(t *testing.T) {
-	want := []string{"Wordpress (soft)", "a, b, c", "one, two", "sshd"}
+	want := []string{"Wordpress (soft)", "a, b, c", "one", "one, two", "sshd"}
 	got, err := newFakeServer(want...).client().jails(t.Context())
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v, want %q", got, err, want)
