@@ -42,6 +42,7 @@ func run(args []string) error {
 	if flags.NArg() > 0 || len(strings.Fields(*client)) == 0 {
 		return errors.New("unexpected arguments: see --help")
 	}
+	// As a number, which is what the kernel says of a caller (SO_PEERCRED, unix(7)).
 	u, err := user.Lookup(*agent)
 	if err != nil {
 		return err
@@ -69,12 +70,16 @@ func run(args []string) error {
 
 // listener is the socket that systemd made (sd_listen_fds(3)): the first descriptor after the standard three.
 func listener() (*net.UnixListener, error) {
+	// The variables may be inherited. Only the process that they name may take the descriptors, and exactly one is expected:
+	// the unit has one socket.
 	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || os.Getenv("LISTEN_FDS") != "1" {
 		return nil, errors.New("systemd starts this program with its socket: systemctl enable --now banmesh-fail2ban.socket")
 	}
 	const first = 3
+	// The fail2ban-client that it starts must not hold the socket.
 	syscall.CloseOnExec(first)
 	f := os.NewFile(first, "socket")
+	// FileListener has made a copy of the descriptor by then.
 	defer f.Close()
 	ln, err := net.FileListener(f)
 	if err != nil {

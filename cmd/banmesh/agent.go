@@ -69,6 +69,8 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 	defer stop()
 	// The first signal stops cleanly; a second one finds no handler and ends the process.
 	context.AfterFunc(ctx, stop)
+	// Before the configuration is read: a SIGHUP that nobody catches ends the process, and one that comes early
+	// waits in the channel.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -83,6 +85,7 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 	}
 	if f.resetStore {
 		aside, err := store.ResetFile(cfg.StorePath())
+		// A store that is not there is as good as reset.
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("reset the store: %w", err)
 		}
@@ -103,11 +106,13 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 	notifyCtx, stopNotifying := context.WithCancel(ctx)
 	go func() {
 		defer close(done)
+		// It asks over the socket, as every command does: an answer from within would hide a socket that hangs.
 		newSupervisor(c.getenv, log).run(notifyCtx, control.NewClient(cfg.Socket))
 	}()
 	err = a.Run(ctx)
 	// An agent that was told to leave stops by itself: systemd hears that too.
 	stopNotifying()
+	// Awaited, so that the process does not end before STOPPING=1 is sent.
 	<-done
 	return err
 }
@@ -136,6 +141,7 @@ func (f *agentFlags) reload(ctx context.Context, c *console, agent *mesh.Agent, 
 // load reads the file and puts the flags over it.
 func (f *agentFlags) load(c *console) (config.Config, error) {
 	path := f.config
+	// A file that is named must be there. Without the usual one flags and defaults may do, as for a first try.
 	if path == "" {
 		if _, err := os.Stat(defaultConfig); err == nil {
 			path = defaultConfig
@@ -149,6 +155,7 @@ func (f *agentFlags) load(c *console) (config.Config, error) {
 			return config.Config{}, mesh.CannotUse(err, &defaults)
 		}
 	}
+	// The variable wins over the file, and a flag over the variable.
 	if socket := c.getenv("BANMESH_SOCKET"); socket != "" && f.socket == "" {
 		file.Socket = socket
 	}
@@ -167,6 +174,7 @@ func (f *agentFlags) load(c *console) (config.Config, error) {
 	if join := f.join.Value(); len(join) > 0 {
 		file.Join = join
 	}
+	// A flag that is not given is false, which must not undo what the file says.
 	file.Gossip.Insecure = file.Gossip.Insecure || f.insecure
 	return file.Config, file.Validate()
 }

@@ -47,6 +47,7 @@ func allowAddCommand(c *console) *cli.Command {
 			call := control.AllowCall{Prefixes: ps, Until: length.until(c.now()), Comment: string(comment)}
 			for _, p := range ps {
 				if p.Bits() < 8 {
+					// One question is enough: what is confirmed is the call as a whole.
 					if err := c.confirm("allow " + p.String()); err != nil {
 						return err
 					}
@@ -106,6 +107,7 @@ func allowRemoveCommand(c *console) *cli.Command {
 			if r.Dropped > 0 {
 				fmt.Fprintf(c.out, "%d taken out of the allow-list\n", r.Dropped)
 			}
+			// Either is exit 1, and both are told.
 			var missing, limited error
 			if len(r.Missing) > 0 {
 				missing = fmt.Errorf("not in the allow-list: %s", shorten(r.Missing))

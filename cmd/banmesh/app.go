@@ -73,6 +73,7 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		switch name, _, hasValue := strings.Cut(strings.TrimLeft(args[0], "-"), "="); {
 		case name == "help" || name == "h":
+			// Whatever follows: help with everything is what was asked for.
 			return []string{"--help"}, nil
 		case name == "version" || name == "v":
 			return []string{"version"}, nil
@@ -88,6 +89,7 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 	if len(args) == 0 {
 		return nil, usagef("no command given: banmesh --help lists them")
 	}
+	// `banmesh help ban` is `banmesh ban --help`: the library's own help command is off, see newApp.
 	if args[0] == "help" {
 		args = append(append([]string{}, args[1:]...), "--help")
 	}
@@ -97,11 +99,15 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 		if len(args) == 0 {
 			return nil, usagef("%s needs one of: %s", strings.Join(path, " "), names(cmds))
 		}
+		// Before a subcommand is looked for: after a command that only has subcommands it would be an unknown
+		// one.
 		if args[0] == "--help" || args[0] == "-h" {
 			return append(path, "--help"), nil
 		}
 		// A flag between a command and its own: its value is not one of them.
 		if cmd != nil && strings.HasPrefix(args[0], "-") {
+			// Whether it takes a value is not known before the subcommand is. The next word is taken for its
+			// value unless that can be the subcommand, or no word would be left to be one.
 			n := 1
 			if !strings.Contains(args[0], "=") && len(args) > 2 && !strings.HasPrefix(args[1], "-") && findCommand(cmds, args[1]) == nil {
 				n = 2
@@ -126,6 +132,7 @@ func arrange(cmds []*cli.Command, args []string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", strings.Join(path, " "), err)
 	}
+	// The other words are dropped, so that help is shown whatever they are.
 	if a.help {
 		return append(path, "--help"), nil
 	}
@@ -185,7 +192,8 @@ func positional(cc *cli.Context, min, max int) ([]string, error) {
 	return args, nil
 }
 
-// optionalPrefix returns the prefix that is the only argument, the zero one where there is none.
+// optionalPrefix returns the prefix that is the only argument, the zero one where there is none. Host bits are
+// cleared without a word: these commands only look something up.
 func optionalPrefix(cc *cli.Context) (p netip.Prefix, err error) {
 	args, err := positional(cc, 0, 1)
 	if err != nil || len(args) == 0 {

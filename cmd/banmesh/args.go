@@ -28,10 +28,12 @@ func split(known []cli.Flag, args []string) (arguments, error) {
 			a.rest = append(a.rest, args[i+1:]...)
 			break
 		}
+		// A lone - is an argument: the standard input.
 		if len(arg) < 2 || arg[0] != '-' {
 			a.rest = append(a.rest, arg)
 			continue
 		}
+		// One dash or two, as package flag takes them.
 		name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 		if name == "help" || name == "h" {
 			a.help = true
@@ -41,6 +43,7 @@ func split(known []cli.Flag, args []string) (arguments, error) {
 		if f == nil {
 			return a, usagef("unknown flag %s: %s--help lists the known ones", control.Show(arg), didYouMean("--", flagNames(known), name))
 		}
+		// The next word is the value also if it begins with a dash: --for -1 is a ban without end.
 		if _, isBool := f.(*cli.BoolFlag); !isBool && !hasValue {
 			if i+1 == len(args) {
 				return a, usagef("flag --%s needs a value", name)
@@ -49,6 +52,8 @@ func split(known []cli.Flag, args []string) (arguments, error) {
 			value, hasValue = args[i], true
 		}
 		if !hasValue {
+			// Package flag reads a value of a boolean flag only behind a =, so all flags are passed on in that
+			// form.
 			value = "true"
 		}
 		a.flags = append(a.flags, "--"+name+"="+value)
@@ -93,6 +98,7 @@ func flagError(err error) error {
 // parse applies a command's own definition of its flags to its arguments.
 func parse(cmd *cli.Command, a arguments) (*flag.FlagSet, error) {
 	set := flag.NewFlagSet(cmd.Name, flag.ContinueOnError)
+	// It would print the error, and all flags with it, before it returns either.
 	set.SetOutput(io.Discard)
 	for _, f := range cmd.Flags {
 		if err := f.Apply(set); err != nil {

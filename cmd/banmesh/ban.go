@@ -79,12 +79,14 @@ func (b *ban) run(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
+	// An empty file is no misuse: a list that a script writes can be empty, and banAll says so.
 	if len(ps) == 0 && b.file == "" {
 		return usagef("ban: no address given: see banmesh ban --help")
 	}
 	if err := b.refuse(c, ps); err != nil {
 		return err
 	}
+	// A start that was not given stays zero: the agent that answers takes it for a new offence, see started.
 	call := control.BanCall{
 		Jail: string(b.jail), Start: control.At(b.start.at), Until: b.length.until(start), Failures: uint32(b.failures),
 		Reason: string(b.reason), Restored: bool(b.restored), Force: b.force, DryRun: b.dryRun,
@@ -102,6 +104,7 @@ func (b *ban) refuse(c *console, ps control.Prefixes) error {
 			return usagef("%s is wider than /16 (IPv4) or /32 (IPv6): use --force to ban it anyway", p)
 		}
 	}
+	// The agent refuses wide prefixes as well; where the caller is logged in from only this end can know.
 	return c.refuseOwn(ps)
 }
 
@@ -158,6 +161,8 @@ func (c *console) banCalls(ctx context.Context, calls []control.BanCall, dir str
 			kept = err
 		}
 	}
+	// Kept is as good as done for the caller, so this is a note and exit 0; one note, however many
+	// parts of the list were kept.
 	if kept != nil {
 		c.warn("%s", oneLine(kept))
 	}
@@ -204,6 +209,8 @@ func (c *console) printBan(n int, call control.BanCall, r control.BanReply) {
 	if call.DryRun {
 		would = "would be "
 	}
+	// An entry of a list with attributes of its own (call.Each) is told in numbers: its end is not in the
+	// call's Until.
 	if n == 1 && len(call.Prefixes) == 1 {
 		fmt.Fprintf(c.out, "%s %s\n", control.Format(call.Prefixes[0]), c.fate(r, call.Until, would))
 	} else {

@@ -60,7 +60,9 @@ func csvWriter(out *bufio.Writer) (banWriter, error) {
 			for i, p := range b.Except {
 				except[i] = control.Format(p)
 			}
+			// A prefix that several routers or jails have banned has a line for each of them.
 			for _, r := range b.Records {
+				// An empty end is none: a word would have to be known by every reader of the column.
 				until := ""
 				if r.Until != control.Never {
 					until = r.Until.String()
@@ -91,6 +93,7 @@ func jsonWriter(out *bufio.Writer) banWriter {
 			return err
 		},
 		end: func() error {
+			// Nothing was written: an empty array still has to begin.
 			if sep == '[' {
 				out.WriteByte('[')
 			}

@@ -104,6 +104,7 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 		words, current = words[:n-1], words[n-1]
 	}
 
+	// No flag has been parsed: the socket is found among the words as the parser would find it.
 	c.socket = control.DefaultSocket
 	if s := c.getenv("BANMESH_SOCKET"); s != "" {
 		c.socket = s
@@ -123,6 +124,7 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 			if name == "socket" && hasValue {
 				c.socket = value
 			}
+			// --socket may stand before the command, whose flags are not known yet.
 			if f := findFlag(flags, name); !hasValue && (name == "socket" || f != nil && !isBool(f)) {
 				pending = name
 			}
@@ -148,6 +150,7 @@ func (c *console) candidates(ctx context.Context, words []string) []string {
 			out = append(out, "--"+f.Names()[0])
 		}
 		return out
+	// The command is not complete: a further word of it comes before any argument.
 	case len(cmds) > 0:
 		return strings.Split(names(cmds), ", ")
 	}
@@ -213,6 +216,7 @@ func (c *console) arguments(ctx context.Context, command, current string) []stri
 			return out, err
 		})
 	case "forget":
+		// A live member cannot be forgotten, so it is not offered.
 		return c.members(ctx, func(m control.Member) bool { return m.State != "alive" })
 	case "keyring use", "keyring remove":
 		return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
@@ -259,6 +263,7 @@ func (c *console) members(ctx context.Context, which func(control.Member) bool) 
 func (c *console) banned(ctx context.Context, begins string) []string {
 	q := control.ListQuery{Prefix: beginning(begins), Limit: maxCompletions}
 	return c.known(ctx, func(ctx context.Context, cl *control.Client) (out []string, err error) {
+		// The agent narrows by whole octets, and the rest is compared here.
 		err = cl.List(ctx, q, func(b control.Ban) error {
 			if s := control.Bare(b.Prefix); strings.HasPrefix(s, begins) {
 				out = append(out, s)

@@ -23,7 +23,7 @@ import (
 	"banmesh/netconfclient"
 )
 
-// trustTime bounds the fetching of a host key.
+// trustTime bounds the fetching of a host key. How long the operator compares it is not bounded.
 const trustTime = 20 * time.Second
 
 func conductorCommand(c *console) *cli.Command {
@@ -60,6 +60,7 @@ func conductorSimCommand(c *console) *cli.Command {
 				return err
 			}
 			for _, f := range []struct{ name, value string }{{"listen", o.Listen}, {"listen2", o.Listen2}, {"rest", o.REST}, {"rest2", o.REST2}} {
+				// Only the first is needed; the others are further ways to the same conductor.
 				if _, err := netip.ParseAddrPort(f.value); err != nil && (f.value != "" || f.name == "listen") {
 					return usagef("--%s %s: want IP:PORT, like 127.0.0.1:8830", f.name, control.Show(f.value))
 				}
@@ -120,6 +121,8 @@ func conductorTrustCommand(c *console) *cli.Command {
 				return c.trustCertificate(ctx, addr, ca)
 			}
 			if _, _, err := net.SplitHostPort(addr); err != nil {
+				// The port that RFC 6242 assigns to NETCONF over SSH; an IPv6 address may come with its
+				// brackets.
 				addr = net.JoinHostPort(strings.Trim(addr, "[]"), "830")
 			}
 			ctx, cancel := context.WithTimeout(cc.Context, trustTime)
@@ -137,11 +140,13 @@ func (c *console) trust(ctx context.Context, addr, file string) error {
 		return err
 	}
 	fmt.Fprintf(c.out, "%s %s\n%s\n", key.Type, key.Fingerprint, key.Line)
+	// The question is asked inside the replacement, so that it shows the keys of the very text that is replaced.
 	done := "added to"
 	err = safefile.Replace(file, safefile.Of(0o644), func(old []byte) ([]byte, error) {
 		rest, pinned := withoutHost(string(old), strings.Fields(key.Line)[0])
 		if slices.Contains(pinned, strings.Join(strings.Fields(key.Line)[1:], " ")) && len(pinned) == 1 {
 			done = "it is already in"
+			// Nothing to ask: this very key is trusted already, and no other.
 			return old, nil
 		}
 		what := "believe this key of " + addr + " from now on"
@@ -173,6 +178,7 @@ func withoutHost(known, host string) (rest string, keys []string) {
 	for line := range strings.Lines(known) {
 		fields := strings.Fields(line)
 		hosts := []string{}
+		// The format of sshd(8): names, type, key; # is a comment, @ a marker such as @revoked.
 		if len(fields) >= 3 && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "@") {
 			hosts = strings.Split(fields[0], ",")
 		}
@@ -182,6 +188,7 @@ func withoutHost(known, host string) (rest string, keys []string) {
 			continue
 		}
 		keys = append(keys, fields[1]+" "+fields[2])
+		// The line names other hosts too, which keep the key.
 		if len(left) > 0 {
 			out.WriteString(strings.Join(left, ",") + " " + strings.Join(fields[1:], " ") + "\n")
 		}
@@ -214,6 +221,7 @@ func (c *console) trustCertificate(ctx context.Context, addr, file string) error
 	}
 	fmt.Fprintf(c.out, "SHA-256 %s\nsubject %s\nfor     %s\nvalid   %s to %s\n", cert.Fingerprint, cert.Subject,
 		strings.Join(cert.Names, ", "), cert.NotBefore.UTC().Format(time.DateOnly), cert.NotAfter.UTC().Format(time.DateOnly))
+	// Said and not refused: the operator may pin it, and the agent goes on refusing it until it is valid.
 	if now := c.now(); now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
 		fmt.Fprintln(c.out, "        NOT VALID NOW: the conductor needs a new certificate, or its clock or ours is wrong.")
 	}

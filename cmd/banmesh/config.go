@@ -44,6 +44,7 @@ func configCommand(c *console) *cli.Command {
 					return err
 				}
 				file, err := config.Check(args[0])
+				// A file that cannot be parsed at all names no other files to look at.
 				if file != nil {
 					err = errors.Join(err, unreadable(args[0], &file.Config), unusableTLS(args[0], &file.Config))
 				}
@@ -62,6 +63,7 @@ func (c *console) printFaults(err error) error {
 	var tell func(err error)
 	tell = func(err error) {
 		if several, ok := err.(interface{ Unwrap() []error }); ok {
+			// What is joined is told apart, so that each error has its line, as compilers print them.
 			for _, err := range several.Unwrap() {
 				tell(err)
 			}
@@ -130,7 +132,9 @@ func readableAs(who *syscall.Credential, path string) error {
 	if who == nil {
 		return nil
 	}
+	// It asks the kernel as that user, and reads nothing of the file.
 	cmd := exec.Command("test", "-r", path)
+	// The caller's directory may be closed to that user.
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	var exit *exec.ExitError

@@ -19,7 +19,8 @@ import (
 	"banmesh/mesh/login"
 )
 
-// console is where a command runs: its streams, its environment, and the flags that many commands share.
+// console is where a command runs: its streams, its environment, and the flags that many commands share. There is one
+// for a command line. A test makes its own, and so needs neither this machine's clock, nor its logins, nor its /etc.
 type console struct {
 	in          io.Reader
 	out, errOut io.Writer
@@ -31,6 +32,7 @@ type console struct {
 
 	coloured *bool // nil before it is known
 
+	// Set from the flags before a command's action runs.
 	socket string
 	json   bool
 	yes    bool
@@ -43,6 +45,7 @@ func newConsole(in io.Reader, out, errOut io.Writer, getenv func(string) string)
 // execute looks for the commands that must be fast before it builds the library's application, which costs
 // more than the ban itself. Order: completion, fail2ban's hooks, ban and unban, everything else.
 func (c *console) execute(ctx context.Context, args []string) error {
+	// The shell adds the flag as the last word to a line that is still being typed, which may be no valid one.
 	if n := len(args); n > 0 && args[n-1] == completeFlag {
 		c.complete(ctx, args[:n-1])
 		return nil
@@ -98,9 +101,11 @@ func (c *console) agree(what string) error {
 	if c.yes {
 		return nil
 	}
+	// Nobody is there to answer. A script that does not say --yes never will: exit 2.
 	if !isTerminal(c.in) {
 		return usagef("%s: use --yes to confirm", what)
 	}
+	// On stderr, since stdout may be a file. The end of the input counts as an empty answer, which is no.
 	fmt.Fprintf(c.errOut, "%s. Go on? [y/N] ", what)
 	line, err := bufio.NewReader(c.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -125,6 +130,7 @@ func (c *console) progress(what string) {
 	if what != "" {
 		what += " ..."
 	}
+	// EL of ECMA-48 erases what a longer line has left.
 	fmt.Fprintf(c.errOut, "\r\x1b[K%s", what)
 }
 

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// chunk is how many prefixes go in one call.
+	// chunk is how many prefixes go in one call. At 46 bytes at most for each, a call stays far below the 16 MiB that an
+	// agent reads (bulkBody in package server).
 	chunk = 100_000
 	// callTime bounds a call. One of many prefixes may take bulkTime longer.
 	callTime = 5 * time.Second
@@ -65,8 +66,11 @@ func (c *console) deliver(ctx context.Context, limit time.Duration, dir string, 
 	if !notTaken(err) {
 		return false, err
 	}
+	// An agent runs if it refused the call for now (unavailable), or if something listens and does not answer
+	// in time.
 	kept, lost := c.put(dir, e, !errors.Is(err, control.ErrNoAgent) || errors.Is(err, control.ErrNoAnswer))
 	if lost != nil {
+		// Neither taken nor kept: this one is exit 3, and the caller has to try again.
 		return false, fmt.Errorf("%w; it cannot be kept either: %w", noAgent(err), lost)
 	}
 	return true, fmt.Errorf("%w; the call is kept in %s until one runs", noAgent(err), kept)
@@ -86,12 +90,15 @@ func noAgent(err error) error {
 	return untaken{err}
 }
 
+// untaken is the refusal of an agent that cannot take the call now. It matches control.ErrNoAgent, so that a
+// script meets one exit code for all that a later try may solve.
 type untaken struct{ error }
 
 func (u untaken) Is(target error) bool { return target == control.ErrNoAgent }
 func (u untaken) Unwrap() error        { return u.error }
 
-// chunks cuts a list into calls.
+// chunks cuts a list into calls. The capacity of a part ends with it, so that nothing appended to one is
+// written into the next. An empty list is one empty part.
 func chunks(ps control.Prefixes) []control.Prefixes {
 	var out []control.Prefixes
 	for len(ps) > chunk {

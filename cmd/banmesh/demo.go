@@ -34,6 +34,7 @@ func demoCommand(c *console) *cli.Command {
 			ctx, stop := signal.NotifyContext(cc.Context, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // the last when the terminal closes
 			defer stop()
 			err := demo.Run(ctx, demo.Options{Out: c.out, REST: driver == "rest", Colour: c.colours(), Stay: stay, Version: thisBuild().Version})
+			// An interrupted demo has not shown what it was started for: exit 1.
 			if errors.Is(err, context.Canceled) {
 				return errors.New("demo: interrupted")
 			}

@@ -39,6 +39,7 @@ func diffCommand(c *console) *cli.Command {
 			} else {
 				err = c.printDiff(d)
 			}
+			// The list itself is the answer, so nothing is said on stderr besides.
 			if err == nil && status && len(d.Add)+len(d.Remove) > 0 {
 				return exitStatus(exitFailed)
 			}

@@ -41,6 +41,7 @@ func doctorCommand(c *console) *cli.Command {
 			}
 			ctx, cancel := context.WithTimeout(cc.Context, doctorTime)
 			defer cancel()
+			// First, because the socket and all paths that are looked at come from it.
 			found := l.configuration()
 			l.useSocket(c, cc)
 			return c.reportFindings(append(found, c.examine(ctx, &l)...), "nothing is wrong here")
@@ -63,6 +64,7 @@ func (l *local) configuration() []doctor.Finding {
 	}
 	switch {
 	case err != nil:
+		// With the defaults the agent, the members and fail2ban can still be looked at.
 		if l.file == nil {
 			l.file = &config.File{Config: config.Default()}
 		}
@@ -98,6 +100,8 @@ func (c *console) examine(ctx context.Context, l *local) []doctor.Finding {
 		p.Logs = logs // why not is among what Check found
 	}
 	found := append(unreadableByAgent(cfg), certificate(cfg, c.now())...)
+	// Nil without a driver: such a mesh has no conductor, and nothing is said of one. Its log is discarded,
+	// since what it meets becomes a finding.
 	probe, err := mesh.NewProbe(&cfg.Commit, slog.New(slog.DiscardHandler))
 	switch {
 	case err != nil:
@@ -134,6 +138,7 @@ func certificate(cfg *config.Config, now time.Time) []doctor.Finding {
 
 // files are those that the agent reads beside its configuration.
 func files(cfg *config.Config) []doctor.File {
+	// Each completes a sentence of package doctor: who has the secret can …
 	const bans, configures, reads = "ban and unban everywhere", "configure the conductor", "read what is banned and who is in the mesh"
 	var out []doctor.File
 	add := func(path, key, what, secret, remedy string) {

@@ -46,6 +46,7 @@ func exportCommand(c *console) *cli.Command {
 
 // writeParts writes a ban as what of it is effective; with all also one that is not, or that is held.
 func writeParts(b control.Ban, all bool, write func(control.Ban) error) error {
+	// A held ban is not enforced here, and so not handed to a program that would enforce it.
 	if (!b.Effective || b.Held) && !all {
 		return nil
 	}
@@ -65,6 +66,7 @@ func writeParts(b control.Ban, all bool, write func(control.Ban) error) error {
 	if err != nil {
 		return err
 	}
+	// What is left has no holes, so each part is a ban of its own with the same records.
 	b.Except = nil
 	for _, p := range set.Prefixes() {
 		b.Prefix = p.String()

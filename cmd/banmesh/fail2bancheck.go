@@ -46,6 +46,8 @@ func (l *local) load() error {
 		l.file, l.found = file, true
 		return nil
 	case l.path == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)):
+		// A user who may not read the usual file gets an answer by the defaults; one who named a file gets the
+		// error.
 		l.file = &config.File{Config: config.Default()}
 		return nil
 	}
@@ -116,6 +118,7 @@ func fail2banImportCommand(c *console) *cli.Command {
 func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []string, meshJail string) error {
 	asking, cancel := context.WithTimeout(ctx, askFail2ban)
 	defer cancel()
+	// After a set-up fail2ban has just been restarted.
 	err := fail2ban.Await(asking, client, func() { c.warn("waiting for fail2ban, which does not run or has no jail yet") })
 	if err != nil {
 		return withRights(err)
@@ -135,6 +138,7 @@ func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []
 	wide := 0
 	for _, b := range held {
 		if control.Wide(b.Prefix) {
+			// Left out and not refused: one such ban must not keep back the others.
 			wide++
 			continue
 		}
@@ -159,6 +163,7 @@ func (c *console) takeIn(ctx context.Context, client *fail2ban.Client, except []
 	for part := range slices.Chunk(bans, control.MaxTakeIn) {
 		err := c.ask(ctx, callTime+bulkTime, func(ctx context.Context, cl *control.Client) error {
 			r, err := cl.TakeIn(ctx, control.TakeInCall{Bans: part})
+			// Taken in before an error of a later part stays: the next run finds it known.
 			total.BanReply, total.Unshared = add(total.BanReply, r.BanReply), total.Unshared+r.Unshared
 			return err
 		})

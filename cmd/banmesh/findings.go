@@ -11,6 +11,7 @@ import (
 func (c *console) reportFindings(found []doctor.Finding, well string) error {
 	if c.json {
 		if found == nil {
+			// An empty list for programs, and not null.
 			found = []doctor.Finding{}
 		}
 		if err := c.printJSON(found); err != nil {

@@ -87,12 +87,14 @@ func (c *console) historyTable(h control.History) error {
 	t.head("SEEN", "EVENT", "PREFIX", "ROUTER", "JAIL", "START", "UNTIL", "BY", "FAILURES", "REASON")
 	for _, e := range h.Events {
 		until, failures, reason := "", "", e.Reason
+		// Only events about something that ends have one.
 		if e.Until != nil {
 			until = c.end(*e.Until)
 		}
 		if e.Failures > 0 {
 			failures = fmt.Sprint(e.Failures)
 		}
+		// A gap stands where the events would, so that it is not taken for a time without any.
 		if e.Lost > 0 {
 			reason = fmt.Sprintf("%d events were not noted: too many at once, or the disk did not take them", e.Lost)
 		}

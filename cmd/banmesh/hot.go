@@ -35,6 +35,8 @@ func (c *console) runHot(ctx context.Context, cmd *cli.Command, args []string) e
 	if err != nil {
 		return err
 	}
+	// No application: the action of a hot command may use the context, the arguments and whether a flag is set,
+	// and nothing of cc.App.
 	cc := cli.NewContext(nil, set, nil)
 	cc.Context, cc.Command = ctx, cmd
 	return cmd.Action(cc)

@@ -14,7 +14,8 @@ import (
 // defaultImport is how long what a published list names stays banned: until its next edition, as most appear daily.
 const defaultImport = 24 * 60 * 60 * 1e9
 
-// importing is what the flags of import say.
+// importing is what the flags of import say. Its ban holds what import shares with banmesh ban: the length, the jail, the
+// reason and what --force lets through.
 type importing struct {
 	ban
 	skip bool
@@ -67,6 +68,7 @@ func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 		fmt.Fprintf(c.out, "read as %s\n", l.Form)
 	}
 	b.printLeftOut(c, l, wide)
+	// After the notes on what was left out, which help to see what kind of list this is.
 	if b.most > 0 && len(entries) > b.most {
 		return fmt.Errorf("the list names %d prefixes, more than --at-most %d: nothing imported", len(entries), b.most)
 	}
@@ -83,6 +85,7 @@ func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 		return err
 	}
 	call := control.BanCall{Jail: string(b.jail), Until: b.length.until(c.now()), Reason: string(b.reason), Force: b.force, DryRun: b.dryRun}
+	// Without attributes of its own the list goes as bare prefixes, of which one call takes twice as many.
 	if !own {
 		return c.banAll(cc.Context, ps, call, b.spool)
 	}
@@ -115,7 +118,7 @@ func leaveOutWide(entries []blocklist.Entry) (kept []blocklist.Entry, wide []net
 	return kept, wide
 }
 
-// maxEachBytes keeps a call below what the agent reads at once.
+// maxEachBytes keeps a call below what the agent reads at once, 16 MiB. The sizes below are estimates, hence the half.
 const maxEachBytes = 8 << 20
 
 // eachCalls makes calls of entries that have attributes of their own; like says what they do not.
@@ -133,6 +136,7 @@ func eachCalls(entries []blocklist.Entry, like control.BanCall) []control.BanCal
 		if o.Reason == "" {
 			o.Reason = like.Reason
 		}
+		// 200 bytes are enough for the names of the fields, the prefix and the numbers.
 		n := 200 + len(o.Jail) + 6*len(o.Reason) // as it may be escaped
 		if size += n; len(calls) == 0 || size > maxEachBytes || len(calls[len(calls)-1].Each) == control.MaxEach {
 			calls, size = append(calls, control.BanCall{

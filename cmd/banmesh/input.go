@@ -37,7 +37,9 @@ func parsePrefix(s string, mask bool) (netip.Prefix, error) {
 	return p, err
 }
 
-// gather returns the prefixes of the arguments and of the list in file, where one is named.
+// gather returns the prefixes of the arguments and of the list in file, where one is named. The list has one
+// prefix or range a line and no other form: formats of publishers, some of which say what must not be banned,
+// are for import.
 func (c *console) gather(args []string, file string, mask bool) (control.Prefixes, error) {
 	ps, err := parsePrefixes(args, mask)
 	if err != nil || file == "" {
@@ -67,6 +69,7 @@ func (c *console) readList(file string, read func(io.Reader, blocklist.Options) 
 	}
 	l, err := read(in, o)
 	var io *fs.PathError
+	// What cannot be read may be readable later (exit 1). What is no list never will be one (exit 2).
 	if err != nil && !errors.As(err, &io) {
 		return nil, usageError{err}
 	}

@@ -11,9 +11,6 @@ import (
 	"banmesh/mesh/control"
 )
 
-// inviteFor is how long a token is good for unless it is said.
-const inviteFor = 15 * time.Minute
-
 // inviteCommand prints the token alone on stdout, so that it can go straight to a file or ssh, and everything
 // about it on stderr.
 func inviteCommand(c *console) *cli.Command {
@@ -47,14 +44,11 @@ func inviteCommand(c *console) *cli.Command {
 				}
 				return c.uninvite(cc.Context, control.UninviteCall{Which: cancel})
 			}
-			call := control.InviteCall{Life: int64(inviteFor / time.Second), Addr: addrs.Value()}
-			if cc.IsSet("for") {
-				d, err := control.ParseDuration(life)
-				if err != nil {
-					return usageError{err}
-				}
-				call.Life = int64(d / time.Second)
+			d, err := control.ParseDuration(life)
+			if err != nil {
+				return usageError{err}
 			}
+			call := control.InviteCall{Life: int64(d / time.Second), Addr: addrs.Value()}
 			if len(args) > 0 {
 				call.Name = args[0]
 			}
@@ -74,6 +68,8 @@ func inviteCommand(c *console) *cli.Command {
 				return c.printJSON(r)
 			}
 			c.warn("run this on the new machine, until %s, as root: banmesh join TOKEN", time.UnixMilli(int64(r.Until)).Format(time.DateTime+" MST"))
+			// The token is of no use elsewhere then, and nothing else would say so before somebody has tried it
+			// there.
 			if len(r.Addrs) > 0 && loopback(r.Addrs) {
 				c.warn("note: %s is reached from this machine alone: set gossip.bind or gossip.advertise, or give --addr HOST:PORT", r.Addrs[0])
 			}

@@ -35,6 +35,7 @@ func joinCommand(c *console) *cli.Command {
 			if len(args) == 1 && (args[0] == "-" || invite.IsToken(args[0])) {
 				return s.join(cc, c, args[0])
 			}
+			// An agent that runs has these settings already, and would ignore them without a word.
 			if set := s.given(cc); set != "" {
 				return usagef("join: --%s is for joining by a token", set)
 			}
@@ -52,6 +53,7 @@ func joinCommand(c *console) *cli.Command {
 				return err
 			}
 			why := strings.Join(r.Failed, "; ")
+			// Still exit 1 although the agent goes on trying: a script must know that nobody was met.
 			if r.Joined == 0 {
 				return fmt.Errorf("no member answered, they are remembered and tried again: %s", why)
 			}

@@ -29,6 +29,7 @@ func keyringCommand(c *console) *cli.Command {
 				if err != nil {
 					return err
 				}
+				// One argument at most, or none for list.
 				key, err := c.keyOf(strings.Join(given, ""))
 				if err != nil {
 					return err

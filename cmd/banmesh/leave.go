@@ -14,7 +14,7 @@ import (
 	"banmesh/mesh/enforce"
 )
 
-// leaveTime bounds the leave and the stop after it.
+// leaveTime bounds the leave and the stop after it. The package's removal gives the command 20 s.
 const leaveTime = 15 * time.Second
 
 // leaveCommand returns when the agent has stopped, so that a script may remove the package next.
@@ -38,11 +38,13 @@ func leaveCommand(c *console) *cli.Command {
 			if uninstall {
 				return s.uninstall(cc, c)
 			}
+			// Without --uninstall the socket alone says which agent is meant.
 			if cc.IsSet("config") {
 				return usagef("leave: --config is for --uninstall")
 			}
 			err := c.ask(cc.Context, leaveTime, c.leave)
 			if errors.Is(err, control.ErrNoAgent) && !errors.Is(err, control.ErrNoAnswer) { // one that does not answer still drops
+				// The exit code stays that of no agent.
 				c.clearTable(cc.Context)
 			}
 			return err
@@ -68,6 +70,8 @@ func (c *console) leave(ctx context.Context, cl *control.Client) error {
 // nobody else. The package's removal relies on it.
 func (c *console) clearTable(ctx context.Context) {
 	f, err := config.Load(c.config)
+	// Only the table of the agent that the caller means, and only root can: everybody else gets the error of no
+	// agent.
 	if err != nil || f.Socket != c.socket || f.Enforce.Driver != "nftables" || os.Geteuid() != 0 {
 		return
 	}

@@ -161,6 +161,7 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 	}
 	if n == 0 {
 		words := "no bans"
+		// With a filter there may well be bans, only none like that.
 		if q != (control.ListQuery{Sort: q.Sort, Limit: q.Limit}) {
 			words = "no ban is like that"
 		}
@@ -173,6 +174,7 @@ func (c *console) listTable(ctx context.Context, cl *control.Client, q control.L
 // withoutConductor reports whether the mesh has no conductor, as far as the agent knows.
 func withoutConductor(ctx context.Context, cl *control.Client) bool {
 	s, err := cl.Status(ctx)
+	// In doubt there is one: a column too many does no harm.
 	return err == nil && s.Commit.State == "off"
 }
 
@@ -190,6 +192,7 @@ func left(u control.Until, now time.Time) string {
 	if d <= 0 {
 		return "0s"
 	}
+	// Less than a second is rounded up, as 0s is what has ended.
 	return formatDuration(max(d.Truncate(time.Second), time.Second))
 }
 

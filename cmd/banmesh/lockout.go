@@ -14,6 +14,7 @@ func (c *console) refuseOwn(ps control.Prefixes) error {
 	shell := login.Shell(c.getenv)
 	sessions, err := login.Sessions(c.utmp)
 	if err != nil {
+		// Not a refusal: the ban may be urgent.
 		c.warn("note: %s: who is logged in is not known", oneLine(err))
 	}
 	line := ""
@@ -25,6 +26,7 @@ func (c *console) refuseOwn(ps control.Prefixes) error {
 		if line != "" && s.Line == line {
 			shell = s.From
 		}
+		// Another terminal of the same person, from the same place, is no one else's.
 		if s.From != shell {
 			others = append(others, s)
 		}

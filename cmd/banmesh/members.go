@@ -68,6 +68,7 @@ func (c *console) printMembers(members []control.Member) error {
 		if m.Mute != "" {
 			sync.text += ", no UDP " + m.Mute + " it"
 		}
+		// What a member held before it failed or left says nothing about now.
 		if m.State != "alive" {
 			sync = cell{"-", dim}
 		}

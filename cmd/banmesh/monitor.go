@@ -74,6 +74,7 @@ func monitorCommand(c *console) *cli.Command {
 
 // monitor shows events until it is interrupted or nobody reads its output any more (`| head`), which are no errors.
 func (c *console) monitor(ctx context.Context, w *watched) error {
+	// Straight to the output: a program behind a pipe sees each event when it happens.
 	enc := json.NewEncoder(c.out)
 	var last control.Event
 	err := c.client().Events(ctx, func(e control.Event) error {
@@ -96,6 +97,7 @@ func (c *console) monitor(ctx context.Context, w *watched) error {
 // streamEnd says why a stream has ended, after its last event.
 func streamEnd(err error, last control.Event) error {
 	switch {
+	// The agent ends a stream with such an event if its reader stays too slow.
 	case errors.Is(err, io.EOF) && last.Lost > 0:
 		return errors.New("the agent has dropped this reader, which does not keep up")
 	case errors.Is(err, io.EOF):

@@ -45,6 +45,8 @@ func (s *supervisor) run(ctx context.Context, client *control.Client) {
 	}
 	pause := quietPause
 	if s.watchdog > 0 {
+		// The service manager counts from one word to the next, sd_watchdog_enabled(3). Between two lie a pause
+		// and a question, which may take as long, so together two thirds of its time.
 		pause = min(pause, s.watchdog/3)
 	}
 	ready := false
@@ -62,6 +64,7 @@ func (s *supervisor) run(ctx context.Context, client *control.Client) {
 			s.tell("READY=1", "WATCHDOG=1", statusLine(status))
 		case err == nil:
 			s.tell("WATCHDOG=1", statusLine(status))
+		// Before its first answer the agent is still starting, which is not worth a line every 50 ms.
 		case ready:
 			s.log.Warn("the agent does not answer on its own socket", "error", err)
 		}
@@ -97,6 +100,7 @@ func (s *supervisor) tell(assignments ...string) {
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err == nil {
+		// A manager that does not read must not hold up the agent's end.
 		conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, err = conn.Write([]byte(strings.Join(assignments, "\n")))
 		err = errors.Join(err, conn.Close())

@@ -50,6 +50,7 @@ func revokeCommand(c *console) *cli.Command {
 			if call.DryRun && call.Unblock {
 				return usagef("revoke: --dry-run tells what would be lifted, and --unblock lifts nothing")
 			}
+			// Unblocking lifts nothing, and blocks can be given again.
 			if !call.Unblock && !call.DryRun {
 				if err := c.confirm("lift the bans made by " + call.Origin); err != nil {
 					return err

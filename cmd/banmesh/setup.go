@@ -129,6 +129,7 @@ func (s *setup) logins(c *console) (out []string) {
 		}
 	}
 	add(login.Shell(c.getenv))
+	// Without them an address less is exempt, which is no reason to put nothing in place.
 	sessions, _ := login.Sessions(c.utmp)
 	for _, l := range sessions[:min(len(sessions), 16)] {
 		add(l.From)
@@ -146,9 +147,12 @@ func (s *setup) nameOf(wanted string) (string, error) {
 	switch {
 	case name == "":
 		name = inFile
+	// An operator wrote this one: it is neither the host's, which stands for none, nor the package's. Configure
+	// would leave it in the file, and the machine would have another name than the mesh was told.
 	case inFile != host && inFile != name && !s.m.File.NameByPackage:
 		return "", fmt.Errorf("%s says name: %s, and not %s: change it there, or leave out the other name", s.m.Config, inFile, name)
 	}
+	// The inviter lets in the name of the token, whatever is asked for.
 	if wanted != "" && s.name != "" && s.name != wanted {
 		return "", fmt.Errorf("the token is for the name %s, not for %s", wanted, s.name)
 	}
@@ -178,6 +182,7 @@ func (s *setup) init(cc *cli.Context, c *console) error {
 		return err
 	}
 	err = s.finish(cc.Context, c, func() error {
+		// A keyring that is there already stays, so a second run does not change the key.
 		return s.m.Configure(install.Want{Keyring: []string{gossip.NewKey()}, Settings: s.own(c, name)})
 	})
 	if err == nil {
@@ -197,6 +202,7 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 		}
 		given = string(b)
 	}
+	// Before anything is looked at or begun, so that a mistyped token costs nothing.
 	token, err := invite.ParseToken(given)
 	if err != nil {
 		return err
@@ -208,6 +214,7 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 	if r != nil && (r.By != "join" || r.Configured && r.Token != token.ID()) {
 		return s.already()
 	}
+	// The token is used up by now, and what is left to do needs none.
 	if r != nil && r.Configured {
 		return s.finish(cc.Context, c, func() error { return nil })
 	}
@@ -215,6 +222,7 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 	if err != nil {
 		return err
 	}
+	// The inviter refuses a machine that has keys of another mesh: they would stay in its keyring.
 	keys, err := s.m.KeyNames()
 	if err != nil {
 		return err
@@ -231,6 +239,9 @@ func (s *setup) join(cc *cli.Context, c *console, given string) error {
 	}
 	w, err := invite.Ask(cc.Context, token, invite.Request{Name: name, Machine: r.Machine, Program: thisBuild().Version, Keys: keys})
 	if err != nil {
+		// Where the answer was lost the inviter may have let this machine in: the record with its number must
+		// stay, or the token lets nobody in any more. Otherwise what was begun is taken back in silence, as it was
+		// begun.
 		if fresh && !errors.Is(err, invite.ErrLost) {
 			s.m.Say = func(string, ...any) {}
 			if uerr := s.m.Uninstall(cc.Context, func() error { return nil }); uerr != nil {
@@ -256,6 +267,8 @@ func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
 	want := install.Want{Keyring: w.Keyring, KnownHosts: w.KnownHosts, Settings: append(s.own(c, w.Name), config.Setting{Key: "join", Value: w.Join[:min(len(w.Join), maxJoined)]})}
 	driver, _ := w.Settings["commit.driver"].(string)
 	if _, pinned := w.Settings["commit.pin_sha256"]; driver == "rest" && !pinned {
+		// A section commit that trusts no certificate would keep the agent from starting, so all of it is left
+		// out.
 		c.warn("note: the mesh's conductor is known by a file (commit.ca_file), which is not sent: copy it and the section commit from %s for this machine to commit as well", control.Show(w.Inviter))
 		for key := range w.Settings {
 			if strings.HasPrefix(key, "commit.") {
@@ -264,6 +277,7 @@ func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
 		}
 		driver = ""
 	}
+	// Secrets are each machine's own: the inviter sends neither them nor where it keeps them.
 	dir := s.config[:strings.LastIndexByte(s.config, '/')+1]
 	switch driver {
 	case "netconf":
@@ -272,6 +286,8 @@ func (s *setup) wanted(c *console, w *invite.Welcome) install.Want {
 		want.Settings = append(want.Settings, config.Setting{Key: "commit.password_file", Value: dir + "conductor_password"})
 	}
 	for _, key := range slices.Sorted(maps.Keys(w.Settings)) {
+		// A compromised inviter could otherwise set what this machine runs or whom it believes, such as
+		// fail2ban.client. A later version may also know more common keys than this one.
 		if !config.Common(key) {
 			c.warn("note: %s sent the setting %s, which one machine does not take from another: it was not applied", control.Show(w.Inviter), control.Show(key))
 			continue
@@ -312,6 +328,7 @@ func (s *setup) steps(ctx context.Context, c *console, configure func() error) e
 	began := c.now()
 	runs := true
 	switch err := s.m.Start(ctx); {
+	// As in a container: an agent that somebody else runs there is used all the same.
 	case errors.Is(err, install.ErrNoService):
 		c.warn("note: %v; start the agent with: banmesh agent --config %s", err, shell.Quote(s.m.Config))
 		runs = s.answers(ctx, c)
@@ -327,6 +344,8 @@ func (s *setup) steps(ctx context.Context, c *console, configure func() error) e
 		hooked = true
 	}
 	if !runs {
+		// There is nobody to wait for. What fail2ban bans meanwhile waits in the spool, and what it banned
+		// before has to be imported later.
 		return s.m.Done()
 	}
 	st, err := s.settled(ctx, c, s.m.Record.By == "join")
@@ -335,6 +354,7 @@ func (s *setup) steps(ctx context.Context, c *console, configure func() error) e
 	}
 	if hooked && s.m.HasFail2ban() {
 		if err := c.takeIn(ctx, s.client(), s.m.File.Share.ExceptJails, ""); err != nil {
+			// The router is protected without these bans, so this does not fail the set-up.
 			c.warn("note: what fail2ban has banned already is not shared yet: %s; later: banmesh fail2ban import", oneLine(err))
 		}
 	}
@@ -351,6 +371,7 @@ func (s *setup) client() *fail2ban.Client {
 // conductor makes the login of this machine where the mesh commits, and says what is left to do.
 func (s *setup) conductor(c *console) error {
 	k := &s.m.File.Commit
+	// The key is this machine's alone, so that one router's login can be taken away without the others'.
 	public, err := s.m.ConductorKey()
 	if err != nil {
 		return fmt.Errorf("the key for the conductor: %w", err)
@@ -459,6 +480,7 @@ func (s *setup) uninstall(cc *cli.Context, c *console) error {
 	if err := s.open(c); err != nil {
 		return err
 	}
+	// The agent of this set-up, which need not be the one of the usual socket.
 	if !cc.IsSet("socket") && c.getenv("BANMESH_SOCKET") == "" {
 		c.socket = s.m.File.Socket
 	}
@@ -469,6 +491,7 @@ func (s *setup) uninstall(cc *cli.Context, c *console) error {
 	}
 	return s.m.Uninstall(cc.Context, func() error {
 		err := c.ask(cc.Context, leaveTime, c.leave)
+		// Nobody is there to leave; what it has left behind is taken back all the same.
 		if errors.Is(err, control.ErrNoAgent) {
 			fmt.Fprintln(c.out, "no agent runs here")
 			return nil

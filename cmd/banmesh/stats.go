@@ -34,6 +34,7 @@ func statsCommand(c *console) *cli.Command {
 			if since > 0 {
 				q.Since = control.At(c.now().Add(-since.length()))
 			}
+			// The agent takes 0 for its default, which --top 0 does not ask for.
 			if err := q.Validate(); err != nil || q.Top == 0 {
 				return usagef("stats: --top %d: want a number from 1 to 1000", q.Top)
 			}
@@ -88,6 +89,7 @@ func (c *console) printStats(s control.Stats) error {
 		systems.row(append([]cell{{text: control.Place{ASN: a.ASN, ASName: a.Name}.System()}}, shares(a.Share)...)...)
 	}
 	for _, t := range []*table{named("JAIL", s.Jails), named("ROUTER", s.Routers), networks, repeaters, systems, named("COUNTRY", s.Countries), days} {
+		// Only the head.
 		if len(t.rows) < 2 {
 			continue
 		}

@@ -47,6 +47,7 @@ func statusCommand(c *console) *cli.Command {
 // watchStatus shows the status now and at each tick until ctx ends. An agent that does not answer is said, and asked again.
 func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error {
 	for {
+		// CUP and ED of ECMA-48: the cursor to the corner, and the screen erased.
 		if isTerminal(c.out) && !c.json {
 			fmt.Fprint(c.out, "\x1b[H\x1b[2J")
 		}
@@ -74,6 +75,7 @@ func (c *console) printStatus(s control.Status) error {
 	line := func(label, text string) { fmt.Fprintf(c.out, "%-10s %s\n", label, text) }
 	fmt.Fprintf(c.out, "%s  banmesh %s, up %s\n", c.paint(bold, s.Name), s.Version, formatDuration(time.Duration(s.UptimeS)*time.Second))
 	line("members", c.membersCell(s))
+	// A mesh without a conductor needs no leader, and a line about none would look like a fault.
 	if s.Leader != nil || s.Commit.State != "off" {
 		line("leader", c.leaderCell(s))
 	}
@@ -170,6 +172,7 @@ func (c *console) leaderCell(s control.Status) string {
 	could := "; this one could take over"
 	switch {
 	case s.Eligible:
+	// The line of the commit says why; said twice it would not fit the screen.
 	case s.Why != "" && s.Why == s.Commit.Detail:
 		could = "; this one cannot, see commit"
 	default:
@@ -190,6 +193,7 @@ func (c *console) commitLines(s control.Status) [][2]string {
 	switch {
 	case k.State == "off" && s.Leader == nil:
 		return nil
+	// Another router leads, so the mesh has a conductor, and this one does not commit.
 	case k.State == "off" || k.Driver == "none":
 		return [][2]string{{"commit", "off: no conductor is configured here"}}
 	}
@@ -200,6 +204,7 @@ func (c *console) commitLines(s control.Status) [][2]string {
 	}
 	out := [][2]string{{"commit", c.paint(paint, text)}}
 	numbers := fmt.Sprintf("%d committed, %d to add, %d to remove", k.Committed, k.PendingAdd, k.PendingRemove)
+	// Without a reading the count would be 0, which is not what is known.
 	if k.Unread {
 		numbers = fmt.Sprintf("what is committed is not known: the tenant was not read yet; %d to add, %d to remove", k.PendingAdd, k.PendingRemove)
 	}
@@ -216,6 +221,7 @@ func (c *console) commitLines(s control.Status) [][2]string {
 	if k.LastCommit != 0 {
 		out = append(out, [2]string{"", "last commit " + formatDuration(max(0, c.now().Sub(k.LastCommit.Time()).Truncate(time.Second))) + " ago"})
 	}
+	// The detail of a failing commit is that error already.
 	if k.LastError != nil && *k.LastError != k.Detail {
 		out = append(out, [2]string{"", c.paint(red, "last error: "+oneLine(fmt.Errorf("%s", *k.LastError)))})
 	}
@@ -229,6 +235,7 @@ func (c *console) commitLines(s control.Status) [][2]string {
 func enforceLine(e *control.Enforcement) string {
 	text := fmt.Sprintf("%s %s, %d in force", e.Driver, e.State, e.InForce)
 	switch {
+	// The driver could not compare what is in force with what should be.
 	case e.Behind == nil:
 		text += ", how many are missing is not known"
 	case *e.Behind > 0:

@@ -37,11 +37,13 @@ func (t *table) write(to io.Writer, paint func(colour, string) string) error {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
+			// In runes, since reasons and comments need not be ASCII.
 			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
 		}
 	}
 	out := bufio.NewWriter(to)
 	for _, row := range t.rows {
+		// Empty cells at the end would leave blanks there.
 		for len(row) > 0 && row[len(row)-1].text == "" {
 			row = row[:len(row)-1]
 		}

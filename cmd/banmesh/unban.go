@@ -63,8 +63,10 @@ func (u *unban) run(ctx context.Context, c *console, args []string) error {
 	case u.all && (len(args) > 0 || u.file != ""):
 		return usagef("unban: --all or prefixes, not both")
 	case u.all && u.hold != 0:
+		// An allow names prefixes, and --all has none to name.
 		return usagef("unban: --hold needs prefixes, not --all")
 	case u.all && u.dry:
+		// It lifts nothing, so there is nothing to confirm.
 		call.All = true
 		return u.deliver(ctx, c, call)
 	case u.all:
@@ -84,6 +86,7 @@ func (u *unban) run(ctx context.Context, c *console, args []string) error {
 		call.Prefixes = part
 		if err := u.deliver(ctx, c, call); err != nil {
 			failed = err
+			// No agent, or a refusal for good.
 			if exitCode(err) != exitFailed {
 				break
 			}
@@ -156,6 +159,7 @@ func (c *console) printUnban(call control.UnbanCall, r control.UnbanReply) error
 			return fmt.Errorf("unban: the agent's reply: %w", err)
 		}
 		switch {
+		// What is lifted was found among the bans, so none of it was not banned.
 		case call.All:
 		case len(l.Covering) > 0:
 			covered = append(covered, fmt.Sprintf("%s is still covered by the ban of %s", control.Format(p), shorten(l.Covering)))
@@ -173,6 +177,7 @@ func (c *console) printUnban(call control.UnbanCall, r control.UnbanReply) error
 		fmt.Fprintf(c.out, "%d of %d prefixes %s\n", lifted, len(r.Lifted), done)
 	}
 	if lifted > 0 {
+		// Only then: without a lift there was nothing to tell the fail2bans, and their state is for status.
 		for _, u := range r.Unnotified {
 			c.warn("the fail2ban of %s cannot be told and goes on blocking: %s; banmesh doctor there says what helps", control.OneLine(u.Router), control.OneLine(u.Why))
 		}
@@ -188,6 +193,8 @@ func (c *console) printUnban(call control.UnbanCall, r control.UnbanReply) error
 		}
 		wrong = append(wrong, s)
 	}
+	// All of it becomes one line of error, and exit 1 even if most was lifted: a script must not take 0 for an
+	// address that is still blocked.
 	if len(covered) > 3 {
 		covered = append(covered[:3], fmt.Sprintf("%d more are covered", len(covered)-3))
 	}

@@ -121,6 +121,7 @@ func formatDuration(d time.Duration) string {
 			d -= n * step.unit
 			parts++
 		} else if parts > 0 {
+			// A unit that is zero ends it: nobody asks for the seconds of a day and no hours.
 			break
 		}
 	}

@@ -28,6 +28,7 @@ func thisBuild() build {
 	b := build{Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
+		// A build without module information; what the linker wrote is shown all the same.
 		info = &debug.BuildInfo{}
 	}
 	if b.Version == "" {

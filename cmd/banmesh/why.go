@@ -32,6 +32,7 @@ func whyCommand(c *console) *cli.Command {
 			without := false
 			get := func(cl *control.Client, ctx context.Context) (control.Why, error) {
 				y, err := cl.Why(ctx, ps[0])
+				// Within the deadline of the call, and only for people: JSON has the fields.
 				without = err == nil && !c.json && !y.Committed && withoutConductor(ctx, cl)
 				return y, err
 			}
@@ -114,6 +115,8 @@ func (c *console) verdict(y control.Why, without bool) string {
 		return c.paint(red, "is banned") + seenWords(y) + conductor
 	case y.Banned:
 		return c.paint(yellow, "is banned, and that does not count: "+y.ReasonNotEffective) + seenWords(y) + conductor
+	// That something is at the conductor which nothing bans is worth a word; that it is not there goes without
+	// saying.
 	case !y.Known:
 		return "is unknown: no ban, unban, allow or never-ban covers it" + map[bool]string{true: conductor}[y.Committed]
 	}

@@ -23,6 +23,7 @@ const (
 // ReadPrivate reads a file of at most maxBytes bytes and refuses one that others than allow can access; what names the content
 // in errors. The FileInfo is of what was read. Every error names the file. ReadPrivate does not block on a pipe.
 func ReadPrivate(path string, allow Access, maxBytes int, what string) (fs.FileInfo, []byte, error) {
+	// Links are followed, unlike in Read: what counts is who may read the file that was opened.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err

@@ -46,10 +46,12 @@ func Replace(path string, rights Rights, change func(old []byte) ([]byte, error)
 		return err
 	}
 	fresh := in("." + name + "." + rand.Text())
+	// Closed to others until it has its owner; O_EXCL refuses a file that somebody has put there.
 	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, rights.Mode&0o600)
 	if err != nil {
 		return named(err)
 	}
+	// After the rename there is nothing of that name.
 	defer os.Remove(fresh)
 	defer f.Close()
 	if _, err := f.Write(content); err != nil {
@@ -83,6 +85,7 @@ func Read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Others may write in this directory: a hard link could have root read a file of its own elsewhere.
 	if st, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || ok && st.Nlink > 1 {
 		return nil, errors.New("it is not a plain file with one name")
 	}

@@ -76,6 +76,7 @@ func Read(r io.Reader, o Options) (*List, error) {
 		err = p.array(first)
 	case first[0] == '{':
 		err = p.object(first)
+	// An error page or a portal that wants a login, which came in place of the list.
 	case first[0] == '<':
 		err = errors.New("this is HTML or XML, not a list")
 	default:
@@ -120,6 +121,7 @@ func load(r io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The magic number of gzip, RFC 1952 section 2.3.1; names of files say too little, and a pipe has none.
 	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
 		z, err := gzip.NewReader(bytes.NewReader(data))
 		if err != nil {
@@ -137,6 +139,7 @@ func load(r io.Reader) ([]byte, error) {
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
 		return nil, errors.New("it is UTF-16: convert it to UTF-8")
 	}
+	// A byte order mark, which editors on Windows write before UTF-8.
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	// No text has one, and every executable or database does.
 	if bytes.IndexByte(data, 0) >= 0 {
@@ -156,6 +159,7 @@ func readAll(r io.Reader) ([]byte, error) {
 	if _, err := data.ReadFrom(io.LimitReader(r, maxSize+1)); err != nil {
 		return nil, err
 	}
+	// One byte more than allowed has been read, if there was one.
 	if data.Len() > maxSize {
 		return nil, fmt.Errorf("more than %d MiB: not a list of prefixes", maxSize>>20)
 	}
@@ -221,6 +225,7 @@ func clean(s string) string {
 	}, strings.ToValidUTF8(strings.TrimSpace(s), "?"))
 	if len(s) > control.MaxReason {
 		n := control.MaxReason
+		// Never within a rune: half of one is no UTF-8, and would be refused.
 		for n > 0 && !utf8.RuneStart(s[n]) {
 			n--
 		}

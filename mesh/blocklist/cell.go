@@ -14,7 +14,7 @@ func Cell(s string) string {
 	return s
 }
 
-// uncell undoes Cell.
+// uncell undoes Cell. A quote before anything else was part of the text, and stays.
 func uncell(s string) string {
 	if len(s) > 1 && s[0] == '\'' && strings.IndexByte(formula, s[1]) >= 0 {
 		return s[1:]

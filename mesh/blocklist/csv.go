@@ -17,7 +17,8 @@ import (
 	"banmesh/mesh/control"
 )
 
-// isHead reports whether a line names columns: words between commas, without an address.
+// isHead reports whether a line names columns: words between commas, without an address. A list of bare
+// addresses has no head, and its first line must not be lost as one.
 func isHead(line string) bool {
 	if !strings.Contains(line, ",") {
 		return false
@@ -48,6 +49,7 @@ func (r row) get(name string) string {
 // csv reads a list whose head names its columns. It accepts only known heads. above counts the lines before the head.
 func (p *reader) csv(data []byte, above int) error {
 	rows := csv.NewReader(bytes.NewReader(data))
+	// A list may have millions of rows, and each row is read before the next.
 	rows.ReuseRecord = true
 	head, err := rows.Read()
 	if err != nil {
@@ -119,6 +121,8 @@ func (p *reader) ownRow(r row) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("effective %s is neither true nor false", control.Show(r.get("effective")))
 	}
+	// `export --all` writes such bans too. The mesh that they come from does not block them, so this one must
+	// not either.
 	if !effective {
 		return nil, errPassive
 	}
@@ -151,6 +155,7 @@ func (p *reader) ownRow(r row) ([]Entry, error) {
 		e.Failures = uint32(n)
 	}
 	var except control.Prefixes
+	// What was exempt there stays free here: a ban of the whole would block what an operator has allowed.
 	for _, text := range strings.Fields(r.get("except")) {
 		q, err := control.ParsePrefix(text)
 		if err != nil {
@@ -189,6 +194,7 @@ func spread(e Entry, over []netip.Prefix) []Entry {
 
 // listedRow parses a line of `cscli decisions list -o raw`.
 func (p *reader) listedRow(r row) ([]Entry, error) {
+	// The scope stands before the address as in Ip:203.0.113.7; an IPv6 address has colons of its own.
 	scope, value, ok := strings.Cut(r.get("ip"), ":")
 	if _, err := p.prefix(r.get("ip")); err == nil || !ok { // some versions write no scope
 		scope, value = "", r.get("ip")

@@ -61,6 +61,7 @@ func (p *reader) ipset(data []byte) error {
 			}
 		}
 	}
+	// Holes are applied at the end, since an entry may stand after the hole in it.
 	if !cut {
 		return nil
 	}
@@ -71,6 +72,7 @@ func (p *reader) ipset(data []byte) error {
 func (p *reader) member(text, line string) (entries []Entry, hole bool, err error) {
 	_, options, _ := strings.Cut(line, text)
 	var e Entry
+	// The comment comes first off the line: it may hold words that look like options.
 	options, comment, _ := strings.Cut(options, " comment ")
 	e.Reason = clean(strings.Trim(strings.TrimSpace(comment), `"`))
 	words := strings.Fields(options)
@@ -91,6 +93,7 @@ func (p *reader) member(text, line string) (entries []Entry, hole bool, err erro
 			}
 		}
 	}
+	// An entry such as 192.0.2.1,tcp:80 blocks a service, and a ban would block the host.
 	if strings.IndexByte(text, ',') >= 0 {
 		return nil, false, fmt.Errorf("%s is more than an address: only sets of addresses or networks can be banned", control.Show(text))
 	}

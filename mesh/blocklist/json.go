@@ -85,6 +85,7 @@ func (p *reader) object(data []byte) error {
 		found = scanArray[report](&s)
 		arrays++
 	})
+	// A second field of that name would be taken by encoding/json in place of the first, so that is left to it.
 	if s.end() && arrays == 1 {
 		p.form("JSON of AbuseIPDB")
 		return each(p, found, p.abuse)
@@ -170,6 +171,7 @@ func (p *reader) take(n int, found []Entry, err error) error {
 	where := fmt.Sprintf("entry %d", n)
 	var several several
 	switch {
+	// An alert of CrowdSec: what can be used of it is added below all the same.
 	case errors.As(err, &several):
 		p.list.Passive += several.passive
 		for _, why := range several.bad {
@@ -443,6 +445,7 @@ func (p *reader) drop(data []byte) error {
 			return err
 		}
 	}
+	// Without this check half a list would let the other half through until the next edition.
 	if said >= 0 && said != n {
 		return fmt.Errorf("its last line names %d records and it has %d: it was cut, fetch it again", said, n)
 	}

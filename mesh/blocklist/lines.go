@@ -97,6 +97,7 @@ func (p *reader) line(s string) ([]netip.Prefix, error) {
 	}
 	_, notAnAddress := address(word)
 	switch {
+	// A dash inside a word, such as a name: the whole word goes to single, whose error shows it.
 	case after[0] == '-' && notAnAddress != nil:
 		return one(p.single(strings.Fields(s)[0]))
 	case after[0] == '-':
@@ -109,6 +110,8 @@ func (p *reader) line(s string) ([]netip.Prefix, error) {
 		p.form("DShield's start, end and length")
 		return nil, nil
 	}
+	// A second address is a mask or an end. To leave it out would ban one address of a range, and report
+	// success.
 	if second, err := netip.ParseAddr(fields[0]); err == nil {
 		return one(p.pair(word, second, fields[1:]))
 	}
@@ -139,6 +142,7 @@ func (p *reader) single(s string) (netip.Prefix, error) {
 	if err != nil {
 		return q, err
 	}
+	// A hosts file names 0.0.0.0 or 127.0.0.1 first on each line, and what is blocked as a name behind it.
 	if a := q.Addr(); q.IsSingleIP() && (a.IsUnspecified() || a.IsLoopback()) {
 		return q, fmt.Errorf("%s is nobody's address: is this a hosts file?", a)
 	}
@@ -180,6 +184,8 @@ func (p *reader) pair(start string, second netip.Addr, rest []string) (netip.Pre
 			return netip.Prefix{}, err
 		}
 		q, err := first.Prefix(bits)
+		// The three columns must agree; if they do not, the line is of another form that only looks like this
+		// one.
 		if err != nil || netipx.RangeOfPrefix(q) != netipx.IPRangeFrom(first, second) {
 			return netip.Prefix{}, fmt.Errorf("%s to %s is not of the length %d", first, second, bits)
 		}
@@ -219,6 +225,7 @@ func (p *reader) ranged(first, follows string) ([]netip.Prefix, error) {
 	}
 	found := r.Prefixes()
 	for _, q := range found {
+		// A list that means everybody is broken.
 		if q.Bits() == 0 {
 			return nil, fmt.Errorf("%s-%s is the whole internet", from, to)
 		}
@@ -261,6 +268,7 @@ func noise(fields []string) error {
 		if letThrough[strings.ToLower(f)] {
 			return fmt.Errorf("%s after the address: does the line block it? no known form", control.Show(f))
 		}
+		// Only an address is suspicious: times and versions have these signs as well.
 		if strings.ContainsAny(f, ".:") {
 			if i := strings.IndexAny(f, "/-"); i > 0 {
 				f = f[:i]

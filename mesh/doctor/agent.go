@@ -54,6 +54,7 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 		if _, port, err := net.SplitHostPort(m.Addr); m.Self && err == nil {
 			here = port
 		}
+		// A member that left said so, and is expected to be away.
 		if !m.Self && m.State != "left" {
 			others = append(others, m)
 		}
@@ -65,6 +66,7 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 	for _, d := range s.Doubts {
 		r.add(Serious, d.What, "Members that do not reach each other share no bans.", d.Fix+"; then systemctl restart banmesh there")
 	}
+	// All at once: members that are cut off would cost three seconds each.
 	open := dialAll(ctx, p.dial, others)
 	var each report
 	for i, m := range others {
@@ -73,6 +75,7 @@ func (r *report) members(ctx context.Context, p Patient, s *control.Status, memb
 	r.fewMembers(each.findings)
 	if counters := s.Replicate; counters != nil && time.Duration(s.UptimeS)*time.Second > young {
 		for _, way := range []struct{ key, proto string }{{"packets_received", "UDP"}, {"streams_taken", "TCP"}} {
+			// A version that does not count this is not accused of hearing nothing.
 			if n, told := counters.Counters[way.key]; told && n == 0 {
 				r.add(Serious, fmt.Sprintf("no member has ever reached this router by %s", way.proto),
 					"What the others ban comes late or never.", "open "+way.proto+" of gossip.bind inbound in this router's firewall")
@@ -111,6 +114,7 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 	_, port, _ := net.SplitHostPort(m.Addr)
 	who := fmt.Sprintf("%s (%s)", m.Name, m.Addr)
 	switch {
+	// The kernel accepts for a process that is stopped or hangs, so an open port alone is no sign of life.
 	case m.State == "failed" && tcp == nil && m.NoTCP != "":
 		r.add(Serious, who+" does not answer, though its TCP port is open: its agent is frozen or hangs", "Its router gets no bans.",
 			"on it: systemctl restart banmesh; journalctl -u banmesh says what it did last")
@@ -136,6 +140,7 @@ func (r *report) member(now time.Time, here string, m control.Member, tcp error)
 		r.add(Warning, who+" is alive, and it is not known whether it agrees", "Nothing was heard of its bans lately.",
 			"banmesh members; if it stays, open UDP and TCP "+port+" both ways")
 	case !m.InSync && m.Stuck != "":
+		// 1372 bytes of data make a packet of 1400, which tunnels with less room drop.
 		host, _, _ := net.SplitHostPort(m.Addr)
 		r.add(Serious, who+" is alive, and not in sync: "+m.Stuck, "Its disk hangs, it refuses more, or large packets are lost on the way, as in a tunnel.",
 			"on it: banmesh doctor; here: ping -c 3 -M do -s 1372 "+host+", and if only smaller ones are answered, ip link set dev INTERFACE mtu 1280 on both")

@@ -54,6 +54,7 @@ func (r *report) commits(now time.Time, s *control.Status) {
 // conductor looks at the conductor as an agent that leads would.
 func (r *report) conductor(ctx context.Context, p Patient) {
 	for _, addr := range p.Conductors {
+		// With a single node the reading below says it, and better.
 		if err := try(ctx, p.dial, hostPort(addr)); err != nil && len(p.Conductors) > 1 {
 			r.add(Warning, fmt.Sprintf("the conductor's node %s cannot be reached: %s", addr, short(err)),
 				"When the other one fails, nothing is committed.", "open TCP from this router to it; on it: systemctl status 128T")
@@ -61,6 +62,7 @@ func (r *report) conductor(ctx context.Context, p Patient) {
 	}
 	running, err := p.Conductor.Read(ctx)
 	switch {
+	// A tenant that holds everybody was read all the same; it is a finding of its own below.
 	case err == nil, errors.Is(err, conductor.ErrWideOpen):
 	case errors.Is(err, conductor.ErrHostKey):
 		r.add(Serious, text(err), "Somebody else may be answering, or the conductor was installed anew: nothing is committed.",
@@ -122,6 +124,7 @@ func hostPort(addr string) string {
 	if err != nil || u.Host == "" {
 		return addr
 	}
+	// The port of https, as the driver has it.
 	if u.Port() == "" {
 		return net.JoinHostPort(u.Hostname(), "443")
 	}

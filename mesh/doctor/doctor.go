@@ -71,6 +71,7 @@ func Examine(ctx context.Context, p Patient) []Finding {
 	if p.Agent != nil {
 		status = r.agent(ctx, p)
 	}
+	// Also without an agent: the kernel knows whether a time service keeps its clock.
 	r.clock(p, status)
 	if status != nil {
 		r.store(status.Store, p.DataDir)
@@ -84,6 +85,7 @@ func Examine(ctx context.Context, p Patient) []Finding {
 	if p.Conductor != nil {
 		r.conductor(ctx, p)
 	}
+	// fail2ban has been examined by its own package, whose findings have the same form.
 	r.findings = append(r.findings, p.Fail2ban...)
 	r.logs(p.Now, p.Logs)
 	return r.findings

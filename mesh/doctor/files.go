@@ -44,6 +44,7 @@ func (r *report) files(files []File) {
 			r.add(Serious, what+" is no file", "The agent cannot read it.", f.Make)
 		case info.Size() == 0:
 			r.add(Serious, what+" is empty", "The agent cannot use it.", f.Make)
+		// Others have no right at all, and the group none, or where that is usual only to read.
 		case f.Secret != "" && (mode&0o037 != 0 || mode&0o040 != 0 && !f.Group):
 			r.add(Serious, fmt.Sprintf("the rights of %s are %04o", what, mode),
 				"Others on this router can read it: who has it can "+f.Secret+".", "chmod 600 "+shell.Quote(f.Path))

@@ -1,5 +1,12 @@
 // Package doctor looks at a router and its mesh for what keeps bans from
 // working, and says of each finding why it matters and what fixes it.
+//
+// Examine takes a Patient, which holds what can be looked at, and goes the way of a ban: the files, the agent and its
+// members, the clock, the store, what must stay reachable, the commits, enforcement, the conductor, fail2ban and its logs.
+// It runs in the command and not in the agent, with the caller's rights, since it must also say why an agent does not
+// start. It changes nothing and keeps nothing. A finding says what is wrong, what that means for bans, and what to do, as
+// a command where there is one. Paths and names are quoted where a command takes them, since others choose names. An
+// agent, a conductor or a file that could not be looked at is a finding too.
 package doctor
 
 import (
@@ -52,6 +59,7 @@ func (r *report) fewMembers(findings []Finding) {
 	for _, f := range findings {
 		kind := alike(f)
 		switch n := told[kind]; {
+		// One more than is shown is shown as well: a line that says "1 more" would take its place.
 		case n < excerpt.Most, left[kind] == excerpt.Most+1:
 			r.findings = append(r.findings, f)
 		case n == excerpt.Most:

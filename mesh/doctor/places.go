@@ -15,6 +15,7 @@ func (r *report) places(ctx context.Context, p Patient) {
 	for _, place := range p.Places {
 		ok, known := r.covered(ctx, p, place.Addr)
 		switch {
+		// The agent does not answer, which covered has said once; the rest would say the same.
 		case !known:
 			return
 		case ok:

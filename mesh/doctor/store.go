@@ -48,6 +48,7 @@ func (r *report) disk(dir string, free func(string) (int64, bool)) {
 func (r *report) unnotified(s *control.Status) {
 	const why = "What is unbanned or allowed in the mesh stays blocked there."
 	for _, u := range s.Unnotified {
+		// The remedy is at that router, whose own doctor knows more.
 		if u.Router != s.Name {
 			r.add(Warning, "the fail2ban of "+u.Router+" cannot be told of unbans and allows: "+u.Why, why, "on "+u.Router+": banmesh doctor")
 			continue

@@ -1,4 +1,8 @@
 // Package geo tells of an address to which autonomous system and to which country it belongs, from databases in MaxMind's format.
+//
+// It is for people only: its words are shown, and no ban, commit or enforcement depends on them. The
+// databases are files that the operator provides and renews (geo.asn_db, geo.country_db); without them, or with a broken
+// one, everything else works, and Trouble says why a column is empty. Nothing is ever asked over the network.
 package geo
 
 import (

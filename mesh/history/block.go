@@ -69,6 +69,8 @@ func (k key) prefix() netip.Prefix {
 func (k key) overlaps(o key) bool {
 	n := min(k.bits, o.bits)
 	switch {
+	// The one without a prefix covers nothing. The families are apart although they share a form: ::/0 is no
+	// network around an IPv4 address.
 	case max(k.bits, o.bits) > 128 || k.is4() != o.is4():
 		return false
 	case n <= 64:
@@ -213,6 +215,7 @@ func decode(first uint64, raw []byte) (b block, err error) {
 		b.texts = append(b.texts, string(rest[2:2+size]))
 		rest = rest[2+size:]
 	}
+	// Checked once, so that event need not look at every index that it follows.
 	for i := range n {
 		e := b.at(i)
 		if last := int(max(e.jail(), e.origin(), e.by(), e.text())); last >= len(b.texts) {

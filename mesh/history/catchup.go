@@ -91,6 +91,7 @@ func (h *History) catchUp() {
 		}
 		most := min(room, catchUpAtOnce)
 		known, found, err := h.catchUpSome(most)
+		// Written before the next round reads the file: what it has noted is then known.
 		if err == nil && found > 0 {
 			err = h.flush()
 		}
@@ -117,6 +118,7 @@ func (h *History) catchUpSome(most int) (had, found int, err error) {
 			had++
 			continue
 		}
+		// The loop goes on for the sake of had; these are left to the next round.
 		if found == most {
 			continue
 		}

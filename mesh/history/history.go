@@ -180,6 +180,7 @@ func (h *History) add(at store.Millis, e *store.Event) {
 		h.lost++
 		return
 	}
+	// The gap gets an entry of its own in its place, so that a reader sees where something is missing.
 	if h.lost > 0 {
 		lost := store.Event{Kind: EventLost, Failures: uint32(min(h.lost, 1<<31))}
 		h.lost = 0
@@ -260,6 +261,7 @@ func (h *History) flush() error {
 	for {
 		more, err := h.flushSome()
 		h.mu.Lock()
+		// Once at each turn, and not at every attempt: a disk may be full for days.
 		if err != nil && h.health == nil {
 			h.log.Warn("the history cannot be written: it goes on in memory, and loses what does not fit there", "error", err)
 		} else if err == nil && h.health != nil {
@@ -291,8 +293,10 @@ func (h *History) flushSome() (more bool, err error) {
 		return false, nil
 	}
 	end := blocks[len(blocks)-1].end()
+	// A copy, taken over once the write has succeeded: after an error the file is as it was.
 	all := slices.Clone(h.blocks)
 	for _, b := range blocks {
+		// The last block of the file has grown, and is written over.
 		if n := len(all); n > 0 && all[n-1].first == b.first {
 			all[n-1].to = b.to
 		} else {
@@ -358,6 +362,7 @@ func (h *History) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	close(h.stop)
+	// Never started, so no writer is to be waited for.
 	if h.done == nil {
 		return h.file.close()
 	}
@@ -367,6 +372,7 @@ func (h *History) Close() error {
 	case <-h.done:
 		return h.file.close()
 	case <-late.Done():
+		// The writer may still be inside the file, which must not be closed under it.
 		go func() {
 			<-h.done
 			h.file.close()

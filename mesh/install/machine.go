@@ -49,6 +49,7 @@ const serviceUser = "banmesh"
 func Open(config string, say func(format string, args ...any)) (*Machine, error) {
 	m := &Machine{Config: config, Say: say, run: execute, uid: -1, gid: -1}
 	if u, err := user.Lookup(serviceUser); err == nil {
+		// Ids are decimal numbers on POSIX systems. Without that user -1 leaves new files to whoever runs this.
 		m.uid, _ = strconv.Atoi(u.Uid)
 		m.gid, _ = strconv.Atoi(u.Gid)
 	}
@@ -89,6 +90,7 @@ func execute(ctx context.Context, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	// A daemon that the program has started may keep its output open.
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -114,6 +116,7 @@ func (m *Machine) keyring() string {
 // KeyNames returns the names of the machine's keys; none without a keyring.
 func (m *Machine) KeyNames() ([]string, error) {
 	keys, err := gossip.LoadKeyring(m.keyring())
+	// No keyring is no error; one that cannot be read is.
 	if _, serr := os.Lstat(m.keyring()); errors.Is(serr, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -136,6 +139,7 @@ func (m *Machine) Begin(r Record) error {
 	if err := m.mkdir(filepath.Dir(m.Config), mode, uid, gid); err != nil {
 		return err
 	}
+	// The record has its directory from here on, see mkdir.
 	m.started = true
 	return m.save()
 }
@@ -180,6 +184,8 @@ func (m *Machine) Configure(w Want) error {
 	if err := m.edit(settings); err != nil {
 		return err
 	}
+	// What was in the data directory before is none of ours: removeData leaves it. Listed once, because a
+	// second run would list what the agent has written since.
 	if m.Record.Data == "" {
 		m.Record.Data, m.Record.Before = m.File.DataDir, []string{}
 		for _, e := range entries(m.File.DataDir) {
@@ -211,16 +217,20 @@ func (m *Machine) edit(settings []config.Setting) error {
 	for _, s := range kept {
 		m.Say("%s: %s stays as it is", m.Config, s)
 	}
+	// All of it is set already. A file that is not there is written even without a setting.
 	if len(set) == 0 && m.text != nil {
 		return nil
 	}
 	file, err := config.Parse(m.Config, edited)
 	if err == nil {
+		// Before it is written: a file that the agent would refuse is worse than an error now.
 		err = file.Validate()
 	}
 	if err != nil {
 		return err
 	}
+	// The agent's group may read it and not write it; without that user everybody may, as there is nobody else
+	// to name. An existing file keeps its rights.
 	rights := safefile.Rights{Mode: 0o640, UID: -1, GID: m.gid}
 	if m.gid < 0 {
 		rights.Mode = 0o644
@@ -235,6 +245,7 @@ func (m *Machine) edit(settings []config.Setting) error {
 		e = &EditedConfig{Path: m.Config, Before: m.text}
 		m.Record.Edited = e
 	} else if now := sum(m.text); now != e.SHA256 && now != e.Was {
+		// Neither what the last run wrote, nor what it meant to replace and did not if it broke off after the record.
 		e.ByHand = true
 	}
 	e.SHA256, e.Was, m.Record.Restart = sum(edited), sum(m.text), true
@@ -242,6 +253,7 @@ func (m *Machine) edit(settings []config.Setting) error {
 		return err
 	}
 	err = safefile.Replace(m.Config, rights, func(old []byte) ([]byte, error) {
+		// An editor may be open on it: what was read at the beginning is what was edited.
 		if string(old) != string(m.text) {
 			return nil, fmt.Errorf("%s was changed meanwhile: give the command again", m.Config)
 		}
@@ -265,6 +277,7 @@ func (m *Machine) ConductorKey() (public string, err error) {
 		return "", nil
 	}
 	comment := "banmesh@" + m.File.Name
+	// A key from before, the operator's or an earlier run's, is used; its public half is told again.
 	if b, err := safefile.Read(k.Key); err == nil {
 		signer, err := ssh.ParsePrivateKey(b)
 		if err != nil {

@@ -68,6 +68,7 @@ type EditedConfig struct {
 	ByHand bool   `json:"by_hand,omitempty"` // changed by somebody else since the first edit, so it is not restored
 }
 
+// sum tells apart what was written here and what somebody has changed since; nothing is protected by it.
 func sum(b []byte) string {
 	s := sha256.Sum256(b)
 	return hex.EncodeToString(s[:])
@@ -86,6 +87,8 @@ func loadRecord(path string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Uninstall removes, as root, what the record names: a record that the agent's user can write would be a
+	// way to remove any file.
 	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
 		return nil, fmt.Errorf("%s can be changed by others than you: it is not believed; move it away", path)
 	}
@@ -125,6 +128,8 @@ func (m *Machine) create(path string, rights safefile.Rights, content []byte, ke
 	if err := m.mkdir(filepath.Dir(path), 0o755, -1, -1); err != nil {
 		return err
 	}
+	// Recorded, durably, before it is there: a run that breaks off in between leaves a name in the record and
+	// no file, which remove takes for done.
 	if !slices.ContainsFunc(m.Record.Files, func(f RecordedFile) bool { return f.Path == path }) {
 		m.Record.Files = append(m.Record.Files, RecordedFile{path, sum(content), kept})
 	}
@@ -164,6 +169,7 @@ func (m *Machine) mkdir(path string, mode fs.FileMode, uid, gid int) error {
 			return err
 		}
 	}
+	// Closed until it has its owner; the mode that others need comes last.
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
 	}

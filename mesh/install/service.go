@@ -56,6 +56,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	if !m.hasUnit(agentUnit) {
 		return fmt.Errorf("%w: systemd has no unit %s: install the package, or examples/systemd", ErrNoService, agentUnit)
 	}
+	// The unit has no capability; this drop-in gives it the one that nftables needs.
 	if m.File.Enforce.Driver == "nftables" {
 		if err := m.create(dropIn, safefile.Of(0o644), examples.NFTablesDropIn, false); err != nil {
 			return err
@@ -85,6 +86,7 @@ func (m *Machine) Start(ctx context.Context) error {
 
 // enable records that a unit is enabled, and enables it.
 func (m *Machine) enable(ctx context.Context, unit string) error {
+	// A unit that was enabled before is not ours to disable.
 	if _, err := m.run(ctx, "systemctl", "is-enabled", "--quiet", unit); err != nil && !slices.Contains(m.Record.Units, unit) {
 		m.Record.Units = append(m.Record.Units, unit)
 		if err := m.save(); err != nil {
@@ -100,6 +102,7 @@ func (m *Machine) HasFail2ban() bool {
 	if info, err := os.Stat(m.at(fail2banDir)); err != nil || !info.IsDir() {
 		return false
 	}
+	// A test has the files and not the program.
 	if m.root != "" {
 		return true
 	}
@@ -112,6 +115,8 @@ func (m *Machine) Fail2banHooked() bool {
 	if m.Record.Fail2ban {
 		return false // the files may be there without fail2ban using them
 	}
+	// Both: a jail without its action keeps fail2ban from starting, and an action that no jail names does
+	// nothing.
 	for _, path := range []string{action, jail} {
 		if _, err := os.Stat(m.at(path)); err != nil {
 			return false
@@ -134,6 +139,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 	if !m.Record.Fail2ban {
 		return nil
 	}
+	// With -t fail2ban reads its configuration and exits: the running one still blocks, whatever is wrong.
 	said, err := m.run(ctx, "fail2ban-client", "-t")
 	if err != nil && strings.Contains(said, noSSHLog) {
 		// A Debian without rsyslog is like that. fail2ban does not start there at all before it is told to read the journal.
@@ -144,6 +150,7 @@ func (m *Machine) HookFail2ban(ctx context.Context) error {
 	}
 	if err != nil {
 		undone := m.removeFail2ban(false)
+		// The backend systemd needs a Python module, which Debian has in a package of its own.
 		if strings.Contains(said, "systemd") {
 			err = fmt.Errorf("%w; it may need: apt-get install python3-systemd", err)
 		}
@@ -168,6 +175,7 @@ func (m *Machine) isFail2ban(path string) bool { return strings.HasPrefix(path, 
 func (m *Machine) removeFail2ban(restart bool) error {
 	needed := false
 	for _, f := range m.ofFail2ban() {
+		// Files come in reverse, so the jail was looked at first.
 		if needed && f.Path == m.at(action) {
 			m.Say("%s stays as well: %s needs it", f.Path, m.at(jail))
 			continue
@@ -223,6 +231,7 @@ func (m *Machine) remove(f RecordedFile) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("%s: %w", f.Path, err)
+	// The agent itself rewrites the keyring (banmesh keyring), so its content tells nothing.
 	case !f.Kept && sum(b) != f.SHA256:
 		m.Say("%s was changed since: it stays", f.Path)
 		return nil

@@ -25,6 +25,8 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 		return errNotInstalled
 	}
 	m.started = true
+	// First, so that fail2ban calls no agent that is about to go. Every step may find its work done: the
+	// command is given again after an error.
 	if err := m.unhookFail2ban(ctx); err != nil {
 		return err
 	}
@@ -36,6 +38,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 			continue
 		}
 		if _, err := m.run(ctx, "systemctl", "disable", "--now", unit); err != nil {
+			// A unit that systemd cannot stop must not keep the files here; it is said.
 			m.Say("%v", err)
 			continue
 		}
@@ -61,6 +64,7 @@ func (m *Machine) Uninstall(ctx context.Context, leave func() error) error {
 	if err := m.removeData(); err != nil {
 		return err
 	}
+	// The record goes once nothing is left but directories, which are empty or stay.
 	if err := os.Remove(m.recordPath()); err != nil {
 		return err
 	}
@@ -109,6 +113,7 @@ func (m *Machine) unhookFail2ban(ctx context.Context) error {
 	said, err := m.run(ctx, "fail2ban-client", "-t")
 	if err != nil && strings.Contains(said, noSSHLog) && slices.ContainsFunc(own, func(f RecordedFile) bool { return f.Path == m.at(journalJail) }) {
 		m.Say("fail2ban finds no log file of sshd, and does not start, as before")
+		// It does not start, as before the set-up; the restart only makes it let go of the action.
 		_ = m.restartFail2ban(ctx)
 		err = nil
 	} else if err != nil {
@@ -139,6 +144,7 @@ func (m *Machine) restore() error {
 	case e == nil, m.text == nil:
 		return nil
 	case e.ByHand, sum(m.text) != e.SHA256:
+		// Somebody has restored it by hand: nothing to say.
 		if sum(m.text) != sum(e.Before) {
 			m.Say("%s was changed since: it stays as it is", e.Path)
 		}

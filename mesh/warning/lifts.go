@@ -42,6 +42,7 @@ func (b *Lifts) Note(self string, c store.Change, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range c.Events {
+		// Only what others took back of this router's; what nobody did has ended by itself.
 		if e.Origin != self || e.By == self || e.By == "" {
 			continue
 		}
@@ -56,6 +57,8 @@ func (b *Lifts) Note(self string, c store.Change, now time.Time) {
 		}
 		minutes := b.of[e.By]
 		if minutes == nil {
+			// Names cost nothing to a holder of the key: beyond so many they are counted together, and none is
+			// kept.
 			if b.forget(now); len(b.of) >= maxLifters {
 				if b.small == nil {
 					b.small = make(map[int64]takenBack)
@@ -76,6 +79,8 @@ func (b *Lifts) Note(self string, c store.Change, now time.Time) {
 // forget drops what is over an hour ago. Called with the lock held.
 func (b *Lifts) forget(now time.Time) {
 	first, last := now.Add(-liftsFor).Unix()/60, now.Unix()/60
+	// Also what lies ahead, after the clock was set back: it would stay for as long as the clock needs to get
+	// there.
 	past := func(m int64, _ takenBack) bool { return m < first || m > last }
 	for name, minutes := range b.of {
 		if maps.DeleteFunc(minutes, past); len(minutes) == 0 {

@@ -29,6 +29,7 @@ func WideAllows(all []store.AllowEntry) (w []string) {
 // Exceeding says what counts for nothing because its router exceeds a limit.
 func Exceeding(all []store.Excess) (w []string) {
 	for _, e := range all {
+		// limits.members is a closed list: of a member that is not on it no kind of record counts.
 		if e.Strange {
 			w = append(w, fmt.Sprintf("nothing of %s counts: it is not in limits.members; add it there on all routers, or see who has the gossip key", e.Origin))
 			continue

@@ -1,5 +1,10 @@
 // Package warning says in plain words, from what an agent holds and hears, what is wrong
 // and what to do about it: the lines of `banmesh status` that need no more than the facts.
+//
+// Each function takes the facts of one kind (members, lifts, limits, records, fail2bans) and returns finished sentences,
+// with the command or the setting that helps. They decide nothing and remember nothing; only Lifts keeps an hour of counts.
+// A holder of the gossip key can make up members and what they do, so no kind may take more than a few lines (Few), and
+// Lifts keeps a bounded number of names. Names in commands are quoted for a shell.
 package warning
 
 import (
@@ -29,11 +34,13 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 		switch {
 		case m.State == gossip.Failed:
 			failed, name = append(failed, who), m.Name
+		// A member that left said so, and nothing is wrong with that.
 		case m.State != gossip.Alive || m.Self:
 		case m.Agrees == gossip.Differs && m.Stuck != nil:
 			add(&stuck, "not in sync with %s: %v: its disk hangs, or it refuses more (`banmesh status` there says so), or large packets are lost on the way, as in a tunnel: %s", who, m.Stuck, largePackets(m.Addr))
 		case m.Agrees == gossip.Differs:
 			behind = append(behind, who)
+		// A member that has just come has had no time to agree.
 		case m.Agrees == gossip.Unknown && now.Sub(m.Since) > unknownWarning:
 			unknown = append(unknown, who)
 		}
@@ -63,6 +70,7 @@ func Members(own string, members []gossip.Member, now time.Time) (w []string) {
 		w = append(w, Few(like.told, like.rest)...)
 	}
 	switch {
+	// Several at once and nobody left: the common cause is here and not at each of them.
 	case len(failed) > 1 && !others:
 		warn("no other member answers (%s): most likely this router is cut off, gets no bans and its own reach nobody; look at its own network, and that UDP and TCP %s are open here", excerpt.Names(failed), here)
 	case len(failed) > 0:

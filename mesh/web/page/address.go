@@ -53,6 +53,7 @@ func (p *Page) serveAddress(w http.ResponseWriter, r *http.Request) {
 	if trouble == "" && a.Answer.Trouble == "" {
 		network := of
 		switch {
+		// A network is its own neighbourhood.
 		case !of.IsSingleIP():
 		case of.Addr().Is4():
 			network = netip.PrefixFrom(of.Addr(), network4).Masked()

@@ -39,6 +39,7 @@ func (p *Page) serveAllows(w http.ResponseWriter, r *http.Request) {
 		a.Trouble = "The agent does not answer: " + err.Error()
 	}
 	now := p.now()
+	// A member can make up any number of allows, and the page must not grow with them.
 	a.More = max(0, len(allows)-shownAllows)
 	for _, x := range allows[:len(allows)-a.More] {
 		a.Entries = append(a.Entries, foundAllow{Address: control.Bare(x.Prefix), Router: x.Origin, Comment: x.Comment, Until: untilStamp(x.Until, now), Ignored: x.Ignored})

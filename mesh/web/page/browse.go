@@ -51,10 +51,12 @@ func readFilter(v url.Values) (f filter, q control.ListQuery) {
 	default:
 		f.State = ""
 	}
+	// An old or mistyped link still shows a list, in the usual order.
 	if err := q.Validate(); err != nil {
 		f.Sort, q.Sort = "", ""
 	}
 	if n, err := strconv.Atoi(get("page")); err == nil && n > 1 {
+		// Bounded, so that the offset below cannot overflow.
 		f.Page = min(n, lastPage)
 	}
 	q.Offset = (f.Page - 1) * rowsOnPage
@@ -74,6 +76,7 @@ func asked(v url.Values, key string) string {
 func (f filter) link(key, value string) string {
 	v := url.Values{}
 	for k, s := range map[string]string{"q": f.Query, "router": f.Router, "jail": f.Jail, "state": f.State, "sort": f.Sort} {
+		// Nothing that is at its default stands in a link, so that one list has one URL.
 		if s != "" {
 			v.Set(k, s)
 		}

@@ -65,6 +65,7 @@ func (c *commits) push(entry committed) {
 	for i := range c.last {
 		apart := time.Duration(entry.At-c.last[i].At) * time.Millisecond
 		if apart.Abs() < sameCommit && (entry.Exact != c.last[i].Exact) {
+			// The event says more than the status, whichever of the two comes first.
 			if entry.Exact {
 				c.last[i] = entry
 			}

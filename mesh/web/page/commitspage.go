@@ -67,6 +67,7 @@ func nonempty(all ...change) []change {
 func (p *Page) serveCommit(w http.ResponseWriter, r *http.Request) {
 	page := &commitPage{view: p.head(r.Context(), commitsSection)}
 	q := r.URL.Query()
+	// What is no number finds no commit: 404, as for one that is no longer kept.
 	at, _ := strconv.ParseInt(asked(q, "at"), 10, 64)
 	status := http.StatusNotFound
 	for _, c := range p.timeline.pastCommits() {

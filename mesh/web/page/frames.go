@@ -47,6 +47,7 @@ func (p *Page) buildFrame(ctx context.Context) {
 	p.building.Lock()
 	defer p.building.Unlock()
 	v := p.view(ctx)
+	// A viewer that has gone: what was read for it may be cut short, and must not be everybody's next frame.
 	if ctx.Err() != nil {
 		return
 	}
@@ -75,6 +76,7 @@ func (fs *frames) add(f frame) {
 		}
 	}
 	fs.state = f
+	// Arrivals are shown once. A viewer that comes later gets the state without them.
 	fs.state.Moves, fs.state.Moved = nil, 0
 	if len(changed.Parts) == 0 && changed.Moved == 0 {
 		return

@@ -51,6 +51,7 @@ func (h *history) sample(live int, now time.Time) {
 func (h *history) atLeast(other *history) {
 	for i := range other.minutes {
 		o := &other.minutes[i]
+		// An older minute of the same slot is out of the day by now.
 		if o.bans == 0 || o.number < h.minutes[i].number {
 			continue
 		}

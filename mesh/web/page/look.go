@@ -51,6 +51,7 @@ func (p *Page) outdate() {
 		}
 		next := *l
 		next.outdate = p.now()
+		// Another event or an answer may have come in between; it is looked at again then.
 		if p.look.CompareAndSwap(l, &next) {
 			return
 		}

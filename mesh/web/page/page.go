@@ -99,6 +99,8 @@ func New(cfg Config) (*Page, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
+	// GET stands for HEAD as well; every other method is refused by the mux with 405. Nothing here changes
+	// anything.
 	mux.HandleFunc("GET /{$}", p.serveHome)
 	mux.HandleFunc("GET /bans", p.serveBans)
 	mux.HandleFunc("GET /address", p.serveAddress)

@@ -40,6 +40,7 @@ func (p *Page) serveRouter(w http.ResponseWriter, r *http.Request) {
 		page.Bans, page.Total, err = p.rows(r.Context(), control.ListQuery{Origin: page.Asked, Sort: "start", Limit: rowsBeside})
 		if err == nil {
 			effective := false
+			// Only the total is wanted, and a limit of 0 would list all.
 			_, page.Idle, err = p.agent.List(r.Context(), control.ListQuery{Origin: page.Asked, Effective: &effective, Limit: 1})
 		}
 		if err != nil {
@@ -48,6 +49,7 @@ func (p *Page) serveRouter(w http.ResponseWriter, r *http.Request) {
 	}
 	page.Title = page.Asked + " · " + page.Title
 	status := http.StatusOK
+	// No member, and no bans of one that was: the name is wrong.
 	if page.Router == nil && page.Total == 0 && page.Trouble == "" {
 		status = http.StatusNotFound
 	}

@@ -24,6 +24,7 @@ const (
 
 // Run watches the agent's events until ctx ends, then ends all streams and returns nil. It may be called once.
 func (p *Page) Run(ctx context.Context) error {
+	// Streams end with Run: the server waits for open requests when it stops.
 	defer p.running.Do(func() { close(p.stopping) })
 	var rooms sync.WaitGroup
 	defer rooms.Wait()
@@ -81,6 +82,7 @@ func (p *Page) pace(ctx context.Context) {
 		}
 		timer.Stop()
 		if p.viewers.Load() == 0 {
+			// Nobody watches: the look is for the plots, whose line of live bans would have gaps.
 			p.see(ctx)
 			continue
 		}

@@ -31,6 +31,7 @@ func (s *sightings) add(b ban) {
 	x := s.of[b.Prefix]
 	if x == nil {
 		if len(s.of) >= keptSightings {
+			// Half at once, since it sorts all of them.
 			s.shed()
 		}
 		x = &sighting{prefix: b.Prefix}

@@ -93,6 +93,7 @@ func (f *timeline) apply(e control.Event, now time.Time) {
 	case "commit":
 		f.commits.told(e)
 	}
+	// Bans may be among them, so all are read again.
 	if e.Lost > 0 {
 		f.lost()
 	}
@@ -113,6 +114,7 @@ func (f *timeline) tell(e control.Event) {
 
 // add keeps the newest first, by start; a ban older than all that are kept is left out once there are enough.
 func (f *timeline) add(b ban) {
+	// A prolongation has the same start, and takes the place of the ban that it prolongs.
 	f.drop(b)
 	i := slices.IndexFunc(f.newest, func(o ban) bool { return o.Start <= b.Start })
 	if i < 0 {

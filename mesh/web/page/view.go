@@ -58,6 +58,7 @@ type pill struct{ Class, Text string }
 func (p *Page) view(ctx context.Context) *view {
 	v := p.head(ctx, overview)
 	p.timeline.show(v, p.now())
+	// Otherwise every ban counts, and no question has to be asked of each.
 	if v.Bans.Live != v.Bans.Effective {
 		p.withoutEffect(ctx, v.Newest)
 	}
@@ -104,6 +105,7 @@ func (p *Page) head(ctx context.Context, section string) *view {
 // health sums up the state in one pill.
 func health(v *view, s *control.Status) pill {
 	switch {
+	// In order of weight: the first that holds is what a glance has to see.
 	case v.Trouble != "":
 		return pill{"bad", "No answer from the agent"}
 	case s.Frozen:

@@ -27,6 +27,7 @@ func (ws *warnings) heard(texts []string, now time.Time) {
 		}
 	}
 	for _, text := range texts {
+		// One that ended and comes again is a new entry, with a beginning of its own.
 		i := slices.IndexFunc(ws.all, func(w past) bool { return !w.Ended && w.Text == text })
 		if i >= 0 {
 			ws.all[i].Last = now

@@ -25,6 +25,7 @@ func stampAt(t, now time.Time) stamp {
 	}
 	t, now = t.UTC(), now.UTC()
 	s := stamp{Machine: t.Format("2006-01-02T15:04:05.000Z"), Full: t.Format("2006-01-02 15:04:05 UTC"), Text: t.Format("15:04:05")}
+	// A bare time of day would be ambiguous beyond half a day.
 	if apart := t.Sub(now).Abs(); apart > 12*time.Hour {
 		s.Text = t.Format("2 Jan 15:04")
 		if apart > 300*24*time.Hour {
