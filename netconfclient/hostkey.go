@@ -42,7 +42,7 @@ func (e *HostKeyError) Error() string {
 	case e.err != nil:
 		return fmt.Sprintf("host key of %s cannot be checked against %s: %v; write the file with: %s", e.address, e.file, e.err, trust)
 	case e.revoked:
-		return fmt.Sprintf("host key of %s (%s %s) is marked as revoked in %s", e.address, e.keyType, e.fingerprint, e.file)
+		return fmt.Sprintf("host key of %s (%s %s) is marked as revoked in %s: whoever offers it may not be the conductor; give the conductor a new key, and trust that one", e.address, e.keyType, e.fingerprint, e.file)
 	case e.certificate != nil:
 		return fmt.Sprintf("host certificate of %s (%s) is not valid: %v; issue a new one for the conductor", e.address, e.fingerprint, e.certificate)
 	case len(e.known) > 0:

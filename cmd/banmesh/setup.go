@@ -492,7 +492,11 @@ func (s *setup) uninstall(cc *cli.Context, c *console) error {
 	return s.m.Uninstall(cc.Context, func() error {
 		err := c.ask(cc.Context, leaveTime, c.leave)
 		// Nobody is there to leave; what it has left behind is taken back all the same.
-		if errors.Is(err, control.ErrNoAgent) {
+		switch {
+		case errors.Is(err, control.ErrNoAnswer): // it is stopped all the same
+			c.warn("the agent does not answer, so the other members go on looking for this one; `banmesh forget` there ends that")
+			return nil
+		case errors.Is(err, control.ErrNoAgent):
 			fmt.Fprintln(c.out, "no agent runs here")
 			return nil
 		}

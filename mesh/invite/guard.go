@@ -10,10 +10,9 @@ const (
 	maxAtOnce     = 32 // streams
 	maxAtOnceHost = 4
 	maxFailedHost = 10 // in failWindow, by one host
-	// Together with maxHosts it bounds the memory and the handshakes that a botnet can cause in a minute.
+	// By all hosts: it bounds the memory and the handshakes that a botnet can cause in a minute.
 	maxFailed  = 300
 	failWindow = time.Minute
-	maxHosts   = 4096 // counted separately
 )
 
 // guard counts open streams and failures of each host.
@@ -56,7 +55,7 @@ func (g *guard) enter(host string) (reason string) {
 	return ""
 }
 
-// leave counts a failure for its host and in all; hosts beyond maxHosts count in all only.
+// leave counts a failure for its host and in all.
 func (g *guard) leave(host string, failed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -66,9 +65,7 @@ func (g *guard) leave(host string, failed bool) {
 	}
 	if failed {
 		g.wrong++
-		if len(g.failed) < maxHosts {
-			g.failed[host]++
-		}
+		g.failed[host]++
 	}
 }
 
