@@ -77,6 +77,7 @@ func (f *frameReader) readChunked(limit int) ([]byte, error) {
 			}
 			return nil, err
 		}
+		// The end of the chunks, before any: RFC 6242 wants at least one.
 		if size == 0 {
 			if first {
 				return nil, errFraming

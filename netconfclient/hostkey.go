@@ -171,12 +171,14 @@ func (h *hostKeys) callback(_ string, remote net.Addr, key ssh.PublicKey) error 
 	h.failed = &HostKeyError{address: h.address, file: h.file, keyType: key.Type(), fingerprint: ssh.FingerprintSHA256(key)}
 	cert, certified := key.(*ssh.Certificate)
 	switch {
+	// First, because a key can be listed as known and as revoked.
 	case holdsKey(h.revoked, key) || certified && (holdsKey(h.revoked, cert.Key) || holdsKey(h.revoked, cert.SignatureKey)):
 		h.failed.revoked = true
 	case holdsKey(h.known, key):
 		h.failed, h.passed = nil, true
 		return nil
 	case certified && holdsKey(h.authorities, cert.SignatureKey):
+		// The line of the authority has been matched with this host already; what is left are dates and names.
 		check := ssh.CertChecker{IsHostAuthority: func(ssh.PublicKey, string) bool { return true }}
 		err := check.CheckHostKey(h.address, remote, key)
 		if err == nil {
@@ -208,6 +210,7 @@ func (h *hostKeys) algorithms(more []string) []string {
 	}
 	for _, k := range h.known {
 		if k.Type() == ssh.KeyAlgoRSA {
+			// An RSA key signs with SHA-2 (RFC 8332); the name of its type, ssh-rsa, would ask for SHA-1.
 			add(ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256)
 		} else {
 			add(k.Type())
@@ -304,6 +307,7 @@ func fetchHostKey(ctx context.Context, dial dialer, addr string, algorithms []st
 	if err == nil {
 		c.Close()
 	}
+	// The handshake always ends with an error; it has done its work if the key was seen.
 	if got.Line == "" {
 		return ServerKey{}, fmt.Errorf("fetch host key of %s: %w: %w", addr, ErrUnreachable, cause(ctx, err))
 	}

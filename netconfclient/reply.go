@@ -203,6 +203,7 @@ func (r *Reply) parse(id string) (RPCErrors, error) {
 	}
 	var errs RPCErrors
 	take := func(tok xml.StartElement, d *xml.Decoder) error {
+		// A refused edit of many addresses has an error for each, and so many are enough.
 		if len(errs)+len(r.warnings) >= maxErrors {
 			return d.Skip()
 		}

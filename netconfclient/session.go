@@ -87,6 +87,7 @@ func Dial(ctx context.Context, d DialConfig) (*Session, error) {
 	stop := t.bound(ctx)
 	nc := netconf.NewSession(t)
 	err = t.helloErr
+	// The context ended as the hello arrived, and has closed the connection.
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -144,6 +145,7 @@ func (s *Session) GetConfig(ctx context.Context, source Datastore, f Filter) (*R
 	if err != nil {
 		return nil, err
 	}
+	// An empty datastore has an empty <data>. Without any the reply must not pass for one.
 	if r.data == 0 {
 		return nil, s.Breach(errors.New("get-config: the reply has no data"))
 	}

@@ -76,6 +76,7 @@ func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
 		HostKeyAlgorithms: keys.algorithms(d.HostKeyAlgorithms),
 		ClientVersion:     "SSH-2.0-banmesh",
 	})
+	// From here on each operation has its own context; this one must not close the connection any more.
 	if err == nil && !stop() {
 		err = context.Cause(ctx)
 	}
@@ -148,6 +149,7 @@ func (t *transport) keepalive(every, patience time.Duration) {
 		}
 		answer := make(chan error, 1)
 		go func() {
+			// It returns with the connection at the latest, so abort ends this goroutine too.
 			_, _, err := t.client.SendRequest("keepalive@openssh.com", true, nil)
 			answer <- err
 		}()
@@ -268,6 +270,8 @@ func parseHello(msg []byte) (*netconf.HelloMessage, error) {
 	if err := xml.Unmarshal(bytes.TrimSpace(msg), hello); err != nil {
 		return bad("%w", err)
 	}
+	// RFC 6241 has session-ids from 1 to 2^32-1. Ours is announced to the other members, who may have to end
+	// it.
 	if hello.SessionID <= 0 || int64(hello.SessionID) > 1<<32-1 {
 		return bad("session-id %d", hello.SessionID)
 	}

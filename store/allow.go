@@ -27,6 +27,7 @@ func (s *Store) Allow(ctx context.Context, reqs []AllowRequest) error {
 			if until == 0 {
 				until = Never
 			}
+			// One that has ended already would change nothing.
 			if until > p.now {
 				p.replace(item{kind: KindAllow, key: keys[i], start: p.now, until: until, text: text.Clean(q.Comment, keepText)})
 			}
@@ -232,7 +233,8 @@ func (s *Store) Unblock(ctx context.Context, origin string) error {
 	})
 }
 
-// asAWhole refuses a call if a limit would let only part of it count.
+// asAWhole refuses a call if a limit would let only part of it count. A freeze or a block that stays has the
+// same effect as all of them.
 func (p *plan) asAWhole() error {
 	if p.limited {
 		p.refused = ErrLimited

@@ -139,6 +139,7 @@ func (c *fileCheck) findMeta() bool {
 			return
 		}
 		m, ok := parseMeta(b)
+		// The second header is on page 1, so it must stand where its own page size says.
 		if !ok || at != 0 && at != m.pageSize {
 			return
 		}
@@ -148,6 +149,7 @@ func (c *fileCheck) findMeta() bool {
 		c.headers++
 	}
 	try(0)
+	// If the first header is damaged, the page size is not known, so each that it may be is tried.
 	for size := int64(512); size <= 1<<20; size *= 2 {
 		try(size)
 	}
@@ -172,6 +174,7 @@ func (c *fileCheck) page(id uint64) ([]byte, string) {
 	if _, err := c.f.ReadAt(p, int64(id)*c.meta.pageSize); err != nil {
 		return nil, fmt.Sprintf("page %d: %v", id, err)
 	}
+	// A page that was written to a wrong place says so.
 	if native.Uint64(p) != id {
 		return nil, fmt.Sprintf("page %d calls itself %d", id, native.Uint64(p))
 	}
@@ -269,6 +272,7 @@ func (c *fileCheck) elements(id uint64, p, first, end []byte) string {
 			return bad("key %d is out of order", i)
 		}
 		keys[i] = k
+		// The flag of an element that is a bucket.
 		if kind == pageLeaf && native.Uint32(e)&1 != 0 {
 			if what := c.bucket(id, v); what != "" {
 				return what

@@ -72,6 +72,7 @@ func (it *item) invalid() string {
 	switch {
 	case !it.start.sane(), !it.until.saneUntil(), it.until < it.start, it.floor != 0 && !it.floor.saneUntil():
 		return "time out of bounds"
+	// A floor that adds nothing would be a second encoding of the same record, with another hash.
 	case it.floor != 0 && it.floor <= it.until:
 		return "floor below until"
 	case (it.kind == KindBan || it.kind == KindBlock || it.kind == KindForget) && text.CheckName(it.jail) != nil:
@@ -88,6 +89,7 @@ func (it *item) invalid() string {
 		return "array too long"
 	}
 	for i, g := range it.gone {
+		// One order, hence one encoding, of the same ranges.
 		if i > 0 && !it.gone[i-1].before(g) {
 			return "ranges out of order"
 		}
@@ -136,8 +138,7 @@ func appendSpan(b []byte, start, until Millis) []byte {
 
 // append writes the canonical encoding: [kind, seq, ...], in the shortest form of everything.
 func (it *item) append(b []byte) []byte {
-	lengths := [kindEnd]int{KindBan: 9, KindLift: 8, KindAllow: 7, KindNeverBan: 6, KindPlaced: 6, KindFreeze: 3, KindBlock: 4, KindGone: 5, KindForget: 4}
-	b = appendArray(b, lengths[it.kind])
+	b = appendArray(b, recordFields[it.kind])
 	b = append(b, byte(it.kind))
 	b = appendUint(b, it.seq)
 	switch it.kind {
@@ -272,6 +273,7 @@ func (r *reader) fields(it *item, n names) (known bool) {
 		return false
 	}
 	if kind == 0 || kind >= uint64(kindEnd) {
+		// Skipped field by field, so that the next record is found.
 		for range length - 2 {
 			r.skip()
 		}
@@ -313,6 +315,7 @@ func (r *reader) fields(it *item, n names) (known bool) {
 	case KindAllow:
 		it.text = n.of(r.text(maxText))
 	}
+	// A floor at the start is none: append writes 0 for it.
 	if floor := r.span(it.start); floor != it.start {
 		it.floor = floor
 	}

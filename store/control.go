@@ -87,6 +87,7 @@ func (s *set) reblock() {
 				}
 			}
 		}
+		// It may have been known only for its block.
 		s.dropOrigin(o)
 	}
 	s.control.blocks = s.control.blocks[:0]
@@ -132,6 +133,7 @@ func (s *set) neverBans(now Millis) []uint32 {
 		}
 		if b, ok := best[o]; ok {
 			q := s.slab.at(b)
+			// An order that depends on the records alone: every member must choose the same lease.
 			if q.until > r.until || q.until == r.until && s.order(q).compare(s.order(r)) > 0 {
 				return
 			}
@@ -156,6 +158,7 @@ func (s *set) neverBans(now Millis) []uint32 {
 func (s *set) ignored(r *rec) string {
 	o := s.originOf(r)
 	switch {
+	// First, since an unlisted origin is blocked as well, and nobody has blocked it.
 	case o.unlisted:
 		return "origin " + o.name + " is not in limits.members"
 	case o.blocked:

@@ -39,6 +39,7 @@ func (s *Store) count() (Counts, map[string]int) {
 	now := s.now()
 	s.counts.mu.Lock()
 	defer s.counts.mu.Unlock()
+	// Time alone changes the counts too, as bans expire, hence the second.
 	if s.counts.version == s.version && s.counts.at/second == now/second {
 		return s.counts.counts, s.counts.jails
 	}
@@ -92,6 +93,7 @@ func (s *set) countBans(n *Counts, now Millis, exemptions exemptions) map[string
 				live = true
 				own = own || s.originOf(r).name == s.self
 				counts = counts || s.counting(r)
+				// A prefix counts once in a jail, however many routers have banned it there.
 				if jail := s.labels.at(r.label).jail; !slices.Contains(seen, jail) {
 					seen = append(seen, jail)
 					if lastCount == nil || jail != last {
@@ -140,6 +142,7 @@ func nearExemption(exemptions *netipx.IPSet) func(netip.Prefix) bool {
 	}
 	return func(p netip.Prefix) bool {
 		switch a := p.Addr(); {
+		// Wider than what the first byte tells.
 		case p.Bits() < 8:
 			return true
 		case a.Is4():

@@ -180,6 +180,7 @@ func openFileBy(path string, open func(path string, flag int, mode os.FileMode) 
 		case err == nil && isAt(f, path):
 			db.AllocSize = growBy
 			return &boltDisk{path: path, db: db, at: func(string) {}, space: FreeSpace}, nil
+		// Another file has taken its name in between.
 		case err == nil:
 			db.Close()
 		case errors.Is(err, bolterrors.ErrTimeout):
@@ -255,6 +256,7 @@ func (d *boltDisk) checkFormat() error {
 		v := info.Get(keyFormat)
 		switch _, _, ok := decodeFormat(v); {
 		case ok:
+		// Of this format, only not whole: damage, and no later version.
 		case len(v) == len(encodeFormat(0)) && v[0] == fileFormat:
 			return &damagedError{d.path, "checksum of its format"}
 		default:
@@ -604,6 +606,7 @@ func ResetFile(path string) (aside string, err error) {
 	defer unlock()
 	stem := path + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
 	aside = stem
+	// Two resets within one second must not overwrite each other.
 	for i := 1; ; i++ {
 		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
 			break

@@ -20,11 +20,13 @@ func (s *set) advance(now Millis) {
 	s.now = now
 	for h := &s.hz.early; len(*h) > 0 && (*h)[0].until <= now; {
 		e := heap.Pop(h).(earlyEntry)
+		// The entry may be old: its place may hold another record by now.
 		if r := s.slab.at(e.index); r.seq == e.seq && r.until == e.until && !r.is(flagDead) {
 			s.expire(e.index)
 		}
 	}
 	last := expiryMinute(now)
+	// With the last minute again, of which only a part had ended then.
 	s.hz.between(s.hz.expired-1, last, func(b *bucket) {
 		if b.due > now {
 			return
@@ -144,6 +146,7 @@ func (s *set) forget(limit int) (more bool) {
 				due = append(due, i)
 			}
 		}
+		// Collected before, since removing a record changes its bucket.
 		for _, i := range due {
 			if limit == 0 {
 				return true

@@ -61,6 +61,7 @@ func (s *Store) Explain(p netip.Prefix) Explanation {
 			x.Facts = append(x.Facts, f)
 		}
 	}
+	// What Protect names is exempt here whatever records say, also while the lease does not name it.
 	for _, n := range s.set.control.own {
 		if n.Overlaps(p) && !slices.Contains(leased, n) {
 			x.Facts = append(x.Facts, Fact{Kind: KindNeverBan, Prefix: n, Origin: s.set.self, Until: Never, State: FactLive})
@@ -146,12 +147,14 @@ func (s *Store) Gone(p netip.Prefix) Gone {
 			case r.until <= now:
 				expired = true
 			case r.is(flagLifted):
+				// Every one of them must be confirmed: a removal that one unconfirmed lift brings about is not.
 				by := s.confirmed(r)
 				confirmed = by && (confirmed || !lifted)
 				lifted = true
 			case s.set.originOf(r).blocked: // an operator blocked the origin, and that lifts many at once
 				confirmed = confirmed || !lifted
 				lifted = true
+			// Beyond a limit it does not count, which is nobody's word.
 			case r.is(flagOver):
 				confirmed, lifted = false, true
 			default:
@@ -163,6 +166,7 @@ func (s *Store) Gone(p netip.Prefix) Gone {
 	s.set.wider(k, func(_ pkey, head uint32) { see(head) })
 	see(s.set.head(k))
 	switch {
+	// A ban is still live, and an allow or a never-ban cuts into it.
 	case live && s.exemptionsLocked(now).overlap(p) != overlapsNot:
 		return Gone{Cause: GoneAllowed}
 	case live:
@@ -215,6 +219,7 @@ func (s *Store) PlacedBy(take func(origin string, p netip.Prefix) bool) map[neti
 		if !known {
 			e = PlacedEntry{Prefix: p, First: r.start}
 		}
+		// Each leader that has placed it has a record of it: the longest lease counts.
 		e.Start, e.Until, e.First = max(e.Start, r.start), max(e.Until, r.until), min(e.First, r.start)
 		held[p] = e
 	}
@@ -312,6 +317,7 @@ func (s *Store) Exceeding() []Excess {
 	}
 	for name, o := range s.set.origins {
 		e := Excess{name, o.over[KindBan], o.over[KindLift], o.over[KindAllow], never[name], o.unlisted && o.records > 0}
+		// An origin with nothing to say of it is left out.
 		if e != (Excess{Origin: name}) {
 			out = append(out, e)
 		}

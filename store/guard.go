@@ -56,6 +56,7 @@ func (g *Guard) wide(k pkey) bool {
 // guardLive judges a ban that has just become live within its limits.
 func (s *set) guardLive(i uint32) {
 	g, r := &s.guard, s.slab.at(i)
+	// Judged already, free, of a blocked member, or still loading: review judges what was loaded.
 	if !g.ready || g.Guard == (Guard{}) || r.is(flagSpace|flagHeld|flagOwn) || s.originOf(r).blocked {
 		return
 	}
@@ -69,6 +70,8 @@ func (s *set) guardLive(i uint32) {
 	if single(k) {
 		return
 	}
+	// Another ban of the prefix carries the space, or is this member's own, which is free: nothing more is
+	// blocked.
 	for c := s.head(k); c != 0; {
 		q := s.slab.at(c)
 		if c != i && q.kind == KindBan && (q.is(flagSpace) || q.is(flagLive) && !q.is(flagHeld) && q.is(flagOwn) && s.counting(q)) {
@@ -76,6 +79,7 @@ func (s *set) guardLive(i uint32) {
 		}
 		c = q.next
 	}
+	// Held beside what is in force: what came first stays.
 	if !g.fits(k) {
 		s.hold(i, false)
 		return
@@ -157,6 +161,7 @@ func (s *set) review() {
 		g.ready = true
 		return
 	}
+	// The bans that were held, to tell which ones come into force or leave it.
 	was := g.held
 	g.ready, g.held, g.used = true, make(map[uint32]bool), [2]uint64{}
 	var byLength [129][]uint32
@@ -312,6 +317,7 @@ func (s *Store) ConfirmHeld(ctx context.Context) (prefixes int, err error) {
 		}
 	}
 	prefixes = len(wide) + len(mass)
+	// Earlier confirmations go on for as long as their prefix is banned.
 	for k := range g.confirmed {
 		if s.set.anyLive(k) {
 			wide[k] = struct{}{}
@@ -321,6 +327,8 @@ func (s *Store) ConfirmHeld(ctx context.Context) (prefixes int, err error) {
 	if prefixes == 0 {
 		return 0, nil
 	}
+	// Durable before it counts: after a restart the same bans must not be held again. Not under mu, as it waits
+	// for the disk.
 	if err := s.SaveMeta(ctx, confirmedKey, encodeConfirmed(granted, wide)); err != nil {
 		return 0, err
 	}

@@ -78,6 +78,7 @@ func (s *set) enter(i uint32, hash sum) {
 	m := leaveMinute(s.retained(i))
 	h.total.add(hash)
 	l.total += hash.hi
+	// Without a minute to leave in: only the total counts it.
 	if m == never {
 		return
 	}
@@ -122,6 +123,7 @@ func (s *set) leave(i uint32, hash sum) {
 	}
 	if last == 0 {
 		delete(h.buckets, m)
+		// The heap keeps minutes whose bucket has gone, until they come up. Too many of them go at once.
 		if len(h.minutes) > 1024+2*len(h.buckets) {
 			h.minutes = h.minutes[:0]
 			for m := range h.buckets {
@@ -137,6 +139,7 @@ func (h *horizon) between(lo, hi int64, f func(*bucket)) {
 	if hi <= lo {
 		return
 	}
+	// After a long sleep, or with a clock far ahead, there are more minutes than buckets.
 	if uint64(hi)-uint64(lo) > uint64(len(h.buckets)) {
 		for m, b := range h.buckets {
 			if lo < m && m <= hi {
@@ -145,6 +148,7 @@ func (h *horizon) between(lo, hi int64, f func(*bucket)) {
 		}
 		return
 	}
+	// m > lo ends the loop if hi is the greatest number.
 	for m := lo + 1; m <= hi && m > lo; m++ {
 		if b := h.buckets[m]; b != nil {
 			f(b)

@@ -90,6 +90,7 @@ func (s *set) admit(i uint32) {
 		return
 	}
 	r := s.slab.at(i)
+	// Out of the root already: members need not agree on it any more, so it is not counted, see dismissLeft.
 	if leaveMinute(s.retained(i)) <= s.hz.at {
 		return
 	}
@@ -104,6 +105,7 @@ func (s *set) admit(i uint32) {
 	}
 	fits := s.fits(o, r)
 	switch {
+	// In between others, where each later one may have to give way or come in.
 	case !last && (o.crowded > 0 || !fits):
 		s.relimitLater(o)
 		s.guardUnjudged(i)
@@ -183,6 +185,7 @@ func (s *set) fits(o *origin, r *rec) bool {
 		}
 		return l.PerMinutePerOrigin == 0 || o.minutes[r.minute()] < l.PerMinutePerOrigin
 	case KindLift:
+		// A member may lift any number of its own bans.
 		if !r.is(flagForeign) {
 			return true
 		}
@@ -266,6 +269,7 @@ func (s *set) leaveLive(i uint32) {
 		o.allows--
 		o.allowedSpace[family(r.key())] -= publicExtent(r.key())
 	}
+	// There is room for one of those beyond a limit.
 	if o.crowded > 0 {
 		s.relimitLater(o)
 	}
@@ -343,6 +347,7 @@ func (s *set) relimit(o *origin) {
 			}
 		}
 	}
+	// A single log without twins is in this order already.
 	if len(o.logs) > 1 || len(o.logs) == 1 && o.logs[0].twins { // none where all that it wrote is forgotten
 		slices.SortFunc(all, s.compareRecords)
 	}

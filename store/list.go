@@ -71,6 +71,8 @@ func (s *Store) entry(head uint32, now Millis, exemptions exemptions) (e Entry, 
 
 // exemptionReason says what exempts a prefix.
 func (s *Store) exemptionReason(p netip.Prefix, now Millis) string {
+	// The reserved ranges first, then this member's own list, the leases and the allows: what an operator can
+	// change comes last.
 	for _, b := range builtin() {
 		if b.Overlaps(p) && b.Bits() <= p.Bits() {
 			return "never banned: " + b.String() + " is reserved"
@@ -100,6 +102,7 @@ func (s *Store) exemptionReason(p netip.Prefix, now Millis) string {
 	if reason != "" {
 		return reason
 	}
+	// No single one covers it, only several together.
 	return "allowed or never banned, in parts"
 }
 
@@ -139,6 +142,7 @@ func (s *Store) EffectiveParts() iter.Seq[EffectiveBan] {
 			exemptions := s.exemptionsLocked(now)
 			for i := first; i < min(first+part, s.set.slab.used); i++ {
 				r := s.set.slab.at(i)
+				// A prefix is yielded with its first record, wherever its others are.
 				if r.is(flagDead) || s.set.head(r.key()) != i {
 					continue
 				}

@@ -43,6 +43,7 @@ func (s *Store) load() error {
 		s.log.Warn("records in the store file exceed a limit and do not count", "origin", origin, "records", n)
 	}
 	id := LogID{s.cfg.Origin, s.cfg.Random.Uint64()}
+	// A random number that the file holds already: two logs must not share a name, however unlikely that is.
 	for set.byID[id] != nil {
 		id.Epoch = s.cfg.Random.Uint64()
 	}

@@ -58,6 +58,7 @@ type place struct {
 // all returns the places that the query selects, in any order. With a limit it may drop those that sort beyond it.
 func (f *finder) all() []place {
 	var found []place
+	// A page keeps only what may be on it or before it. The bounds keep the sum from overflowing.
 	most := 0
 	if f.Limit > 0 && f.Offset < 1<<30 && f.Limit < 1<<30 {
 		most = max(f.Offset, 0) + f.Limit
@@ -73,6 +74,7 @@ func (f *finder) all() []place {
 			return
 		}
 		found = append(found, p)
+		// Cut at twice the size, so that each cut drops as many places as it keeps.
 		if most > 0 && len(found) >= 2*most+1024 {
 			sortPart(found, most-1, most, f.compare)
 			found = found[:most]
@@ -80,6 +82,7 @@ func (f *finder) all() []place {
 			last = &at
 		}
 	}
+	// The table is a hash table: what lies inside a prefix is found by looking at every place.
 	every := func(fits func(pkey) bool) {
 		for _, head := range f.set.table.slots {
 			if head != 0 && fits(f.set.slab.at(head).key()) {
@@ -150,6 +153,7 @@ func (f *finder) look(head uint32) (p place, ok bool) {
 	}
 	p.key, p.head = f.set.slab.at(head).key(), head
 	if f.Effective != nil {
+		// Only an exemption of the whole takes its effect away; a ban with holes still blocks the rest.
 		effective := counts && !f.exemptions.covers(p.key.prefix())
 		if effective != *f.Effective {
 			return p, false

@@ -297,11 +297,14 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 	}
 	// The file may hold more Gones than are kept now: a version without that bound wrote it, and what they withdraw would come back.
 	crowded := s.crowded(o, it.key, chain) || it.kind == KindGone && o.gones >= maxGones && !s.quiet
+	// One that replaces others makes no chain longer.
 	if !mine && len(old) == 0 && crowded {
 		return 0, refused
 	}
 	wasLive := false
 	if it.kind != KindLift && it.kind != KindGone {
+		// Lifts and Gones are replaced below, once the new one says what they said: nothing may come to life in
+		// between.
 		for _, i := range old {
 			r := s.slab.at(i)
 			wasLive = wasLive || !r.is(flagLifted) && r.until > s.now
@@ -309,6 +312,7 @@ func (s *set) add(l *logState, it *item, mine bool) (index uint32, res result) {
 		}
 	}
 	index, head = s.put(l, it)
+	// From now on the order of this log needs a look at the content, see compareRecords.
 	l.twins = l.twins || twins > 0
 	if mine {
 		s.slab.at(index).flags |= flagOwn
@@ -368,6 +372,7 @@ func (s *set) count(i uint32, l *logState, it *item) {
 		s.weigh(l.origin, units(len(s.scratch)-len(l.salt)))
 		return
 	}
+	// As it was received, which saves encoding it again.
 	s.scratch = append(append(s.scratch[:0], l.salt...), it.enc...)
 	s.enter(i, hashRecord(s.scratch))
 	s.weigh(l.origin, units(len(it.enc)))
@@ -446,6 +451,7 @@ func (s *set) put(l *logState, it *item) (i, head uint32) {
 		}
 	} else {
 		h := s.slab.at(head)
+		// Behind the first, so that the table need not change.
 		r.next, h.next = h.next, i
 	}
 	l.origin.records++
@@ -554,6 +560,7 @@ func (s *set) finish() {
 			later = append(later, o)
 		}
 	}
+	// Those judged a moment ago wait for the next change or tick.
 	s.dirty = append(s.dirty, later...)
 	for l := range s.touched {
 		l.compact(&s.slab, false)

@@ -121,6 +121,7 @@ func Open(cfg Config) (*Store, error) {
 	s.set.guard.Guard = cfg.Guard
 	s.room = sync.NewCond(&s.mu)
 	switch {
+	// Nobody listens, so no events are kept.
 	case cfg.OnChange == nil:
 	case cfg.KeepRest:
 		s.set.events = maxEvents + maxRest
@@ -165,11 +166,13 @@ func (s *Store) Tick(agree bool) {
 		s.mu.Lock()
 		s.set.agree = agree
 		s.set.advance(s.now())
+		// In parts, so that mu is not held for as long as a mass expiry takes; the loop goes on with the rest.
 		more := agree && s.set.forget(20000)
 		s.set.finish()
 		s.set.guardTick()
 		changed := s.set.endConfirmed()
 		s.collect()
+		// Each minute, and at once if the clock was set back behind the last time.
 		tidy := s.set.now >= s.tidied+minute || s.set.now < s.tidied
 		if tidy {
 			s.tidied = s.set.now
@@ -212,6 +215,7 @@ func (s *Store) collect() {
 		s.noteChange(false, out.events, out.more)
 	}
 	out.removed, out.gone, out.notices, out.events, out.more = out.removed[:0], out.gone[:0], out.notices[:0], nil, 0
+	// The memory that a mass removal has needed is not kept.
 	if cap(out.removed) > 4096 {
 		out.removed = nil
 	}
@@ -295,6 +299,7 @@ func (s *Store) SaveMeta(ctx context.Context, key string, value []byte) error {
 		return fmt.Errorf("save %q: a key has 1 to 1024 bytes", key)
 	}
 	if value != nil {
+		// A copy, which the writer reads later; never nil, which would delete.
 		value = append([]byte{}, value...)
 	}
 	return s.do(ctx, func(p *plan) error {

@@ -61,6 +61,7 @@ func (s *Store) bannedKeys() []pkey {
 	defer s.mu.RUnlock()
 	var keys []pkey
 	for _, head := range s.set.table.slots {
+		// Freezes, blocks and leases have no prefix, and share that place.
 		if head != 0 && s.set.slab.at(head).bits != noPrefix.bits {
 			keys = append(keys, s.set.slab.at(head).key())
 		}
@@ -98,9 +99,12 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 				live = append(live, o)
 				l.Offences++
 			}
+			// This router's own fail2ban has to hear of it, unless it is fail2ban itself that lifts.
 			if r.until > p.now && o.Origin == s.self && !q.FromFail2ban {
 				notices = append(notices, Notice{Kind: NoticeUnban, Prefix: l.Prefix, Jail: o.Jail, Start: r.start, Until: r.until})
 			}
+			// As long as a record of the offence can be live at any member, since one may come that this member
+			// has not seen.
 			until = max(until, s.retained(c), r.start.plus(p.life))
 		}
 		c = r.next
@@ -122,6 +126,7 @@ func (p *plan) lift(k pkey, q *LiftRequest) Lifted {
 // mayLift reports whether a lift of the offences would count: one beyond the limits is better not written at all.
 func (p *plan) mayLift(body *liftBody) bool {
 	l, o := &p.set.limits, p.own.origin
+	// Limits are on what a member takes back from others; of its own it may lift anything.
 	if !body.foreign(p.set.self) || l.LiftsPerOrigin == 0 && l.LiftsPerMinute == 0 {
 		return true
 	}
@@ -147,6 +152,7 @@ func (p *plan) writeLift(it item) {
 		}
 		c = r.next
 	}
+	// The smallest first, so that most of them fit.
 	slices.SortFunc(own, func(a, b uint32) int { return s.lifts[a].size() - s.lifts[b].size() })
 	for _, c := range own {
 		if all := it.lift.with(s.lifts[c]); all.size() <= liftBytes {
@@ -188,6 +194,7 @@ func (p *plan) splitLift(it item) {
 		body.dots = append(body.dots, d)
 	}
 	if size > 0 {
+		// More than any record holds, so that what is left is written.
 		room(liftBytes + 1)
 	}
 }
@@ -211,6 +218,7 @@ func (s *set) covering(k pkey, now Millis) (out []netip.Prefix) {
 func (s *set) wider(k pkey, f func(w pkey, head uint32)) {
 	first, lens := uint8(1), &s.lens[family(k)]
 	if k.is4() {
+		// IPv4 is mapped into ::ffff:0:0/96, where its /1 has this length.
 		first = 97
 	}
 	for n := first; n < k.bits; n++ {

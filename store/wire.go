@@ -305,6 +305,7 @@ func (r *reader) skip() {
 		default:
 			r.fail("not msgpack")
 		}
+		// Each value takes at least a byte, so this can only be cut off or made up.
 		if left > len(r.b)+1 {
 			r.fail("truncated")
 		}

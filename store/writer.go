@@ -96,6 +96,8 @@ func (s *Store) do(ctx context.Context, f func(*plan) error) error {
 	case <-o.done:
 		return o.err
 	case <-ctx.Done():
+		// The call stays in the queue. If its turn comes later, it is dropped there (planAll), as its context
+		// has ended.
 		return s.notYet(ctx.Err())
 	case <-s.stop:
 	}
@@ -197,6 +199,7 @@ func (s *Store) write() {
 			stopping = true
 		}
 		retry = nil
+		// All that has come meanwhile, too: a signal that waits is one, however many calls there are.
 		for s.writeBatch() {
 		}
 		if stopping {
@@ -204,6 +207,8 @@ func (s *Store) write() {
 		}
 		s.tend()
 		s.mu.RLock()
+		// A disk that has failed is tried again without being asked, or it would stay unhealthy until the next
+		// call.
 		if s.health != nil {
 			retry = time.After(retryAfter)
 		}
@@ -246,6 +251,7 @@ func (s *Store) writeBatch() (more bool) {
 	p, rest := s.planAll(ops)
 	if len(rest) > 0 {
 		s.queueMu.Lock()
+		// In front of what came meanwhile: calls keep their order.
 		s.queue = append(rest, s.queue...)
 		s.queueMu.Unlock()
 		ops = ops[:len(ops)-len(rest)]
@@ -259,6 +265,7 @@ func (s *Store) writeBatch() (more bool) {
 		b.ops = append(b.ops, recordOp{s.own.disk, it.seq, it.enc})
 	}
 	if len(p.items) > 0 {
+		// Own numbers have no gaps: what is replaced or withdrawn was held once.
 		b.heads = append(b.heads, logHeader{s.own.disk, s.own.id, rangeSet{{1, p.next - 1}}})
 	}
 	s.numberNotices(p.notices)
@@ -275,6 +282,8 @@ func (s *Store) writeBatch() (more bool) {
 		}
 	}
 	s.finish(p, &merged, err)
+	// After finish: a caller that has its answer finds its record in the set. A call that wrote nothing does
+	// not depend on the disk.
 	for _, o := range ops {
 		if o.err == nil && err != nil && o.used {
 			o.err = err
@@ -379,6 +388,7 @@ func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
 		}
 		p.withdrawn = p.withdrawn[:0]
 		o.used = p.used
+		// Nothing of a refused call is written, and its numbers go to the next one.
 		if p.refused != nil {
 			o.err = p.refused
 			p.takeBack(items, notices)
@@ -428,6 +438,7 @@ func (s *Store) finish(p *plan, merged *pending, err error) {
 		s.dropNotice(id)
 	}
 	for k, v := range p.meta {
+		// Nil deletes a key, see SaveMeta.
 		if v == nil {
 			delete(s.meta, k)
 		} else {

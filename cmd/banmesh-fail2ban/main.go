@@ -1,6 +1,9 @@
 // Command banmesh-fail2ban is the part of banmesh that runs as root: it lets the agent, which does not, tell the local
 // fail2ban of unbans and allows, and nothing else. systemd starts it with its socket at the agent's first call; see
 // examples/systemd/banmesh-fail2ban.socket.
+//
+// Package helper decides what a caller may ask for. All that configures it is on its command line, in a unit that belongs to
+// root: it must read nothing that the agent's user can write, or that user could do as root what the agent may not.
 package main
 
 import (

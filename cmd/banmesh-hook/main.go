@@ -1,5 +1,10 @@
 // Command banmesh-hook is the light way into `banmesh fail2ban ban` and its like, for fail2ban's action: fail2ban starts a
 // process for each ban of each jail and waits for it. It loads none of what the agent needs.
+//
+// Package hook does the work, as it does for banmesh. This program adds only what keeps it small: it reads no configuration, and
+// so finds the spool of an agent that has left a note beside its socket. Where there is no note, it hands the call over to
+// banmesh. The exit code is 0 even if the call is lost, because fail2ban would repeat it and hold up its jails; 2 is for an
+// action that calls it in the wrong way.
 package main
 
 import (

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -85,8 +84,7 @@ func (f *agentFlags) run(ctx context.Context, c *console) error {
 	}
 	if f.resetStore {
 		aside, err := store.ResetFile(cfg.StorePath())
-		// A store that is not there is as good as reset.
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err != nil {
 			return fmt.Errorf("reset the store: %w", err)
 		}
 		if aside != "" {

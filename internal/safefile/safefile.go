@@ -1,6 +1,11 @@
 // Package safefile writes files in directories where others may write too, as root does below /etc/banmesh: no link is
 // followed, neither by the file nor by its directory, nothing is written into a file that somebody else has prepared, and a
 // new file takes its name in one step.
+//
+// The agent's user may add files to /etc/banmesh, and could otherwise have root, who runs init, join and conductor trust, write to
+// a file of its choice through a link. Replace works below an open directory, so that a directory that is exchanged meanwhile
+// changes nothing. A reader sees the old file or the new one, never a part. ReadPrivate is for secrets: it refuses a file that
+// others can read, and says what to run.
 package safefile
 
 import (

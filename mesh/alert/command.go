@@ -38,6 +38,7 @@ func Run(ctx context.Context, command string, event []byte, log *slog.Logger) er
 	}
 	said := strings.Join(strings.Fields(out.String()), " ")
 	switch {
+	// Before the others, which are what the kill looks like.
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("not done after %v, killed; it said %q", within, said)
 	case errors.Is(err, exec.ErrWaitDelay):

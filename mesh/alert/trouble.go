@@ -73,6 +73,7 @@ func (f *Facts) troubles() []trouble {
 		}
 		out = append(out, trouble{onCommit, "", detail})
 	}
+	// Commits that fail or wait say more than that nothing moves.
 	if f.Stalled != "" && !slices.ContainsFunc(out, func(t trouble) bool { return t.alert == onCommit }) {
 		out = append(out, trouble{onCommit, "", f.Stalled})
 	}

@@ -1,5 +1,12 @@
 // Package alert watches for trouble that lasts and has the operator's command told when
 // it begins and when it ends. What the command was told outlives the agent.
+//
+// Once a second the agent hands Look the facts of the moment. Look turns them into a list of what is wrong, and notes since
+// when each has been so; what has lasted long enough goes into a queue. Run takes it from there: it runs the command for one
+// event after the other and then writes down, beside the set, what was told. So no trouble is told twice or left without
+// an end because the agent restarts. The command is the operator's and may do anything: it gets the event on its standard
+// input and a limited time, and can delay nothing but the next event. Look never waits for it, and tells what does not fit
+// the queue with a later look.
 package alert
 
 import (
@@ -99,7 +106,9 @@ func (w *Watcher) look(now time.Time, wrong []trouble, unclear func(trouble) boo
 	}
 	for key, l := range w.held {
 		switch {
+		// Still there, perhaps there, or not away for long enough.
 		case there[key] || unclear(l.trouble) || l.earlier && !l.over(now):
+		// What was never told needs no end. If the queue is full, the end is told with a later look.
 		case !l.told || w.tell(now, l, "ends"):
 			delete(w.held, key)
 		}

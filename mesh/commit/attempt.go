@@ -32,6 +32,7 @@ func (c *Committer) work(ctx context.Context, force bool) (Result, error) {
 		c.editFail, c.ability.edits = false, time.Time{}
 		c.show.clear()
 		if res.Took > 0 {
+			// Only a commit that was made counts towards the least time between two.
 			c.batch.committed(now)
 			c.show.commits++
 			c.show.lastCommit = c.cfg.Now()
@@ -124,12 +125,14 @@ func (c *Committer) edit(ctx context.Context, force bool, p Plan, changes uint64
 	if p.Empty() {
 		return res, nil
 	}
+	// Between the lock and the first edit nothing has been changed that would have to be undone.
 	if c.mayCommit() != nil {
 		return res, errLost
 	}
 	if err := e.Apply(step, p.Add, p.Remove); err != nil {
 		return res, c.lostOr(step, fmt.Errorf("edit the tenant: %w", err))
 	}
+	// The last moment to give up: Close undoes the edits under the lock.
 	if step.Err() != nil || c.mayCommit() != nil {
 		return res, c.lostOr(step, errLost)
 	}
@@ -228,6 +231,7 @@ func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Resul
 	c.forgetReading()
 	within, done := c.lasting(ctx)
 	defer done()
+	// In a new session: the old one may be the reason for the silence.
 	r, err := c.read(within)
 	if err != nil {
 		return res, fmt.Errorf("%w; read running to learn the outcome: %w", cause, err)
@@ -252,6 +256,7 @@ func (c *Committer) verdict(ctx context.Context, res Result, cause error) (Resul
 	}
 	c.unplace(ctx, gone)
 	c.replace(ctx, res.Plan.Add, present)
+	// The commit has succeeded, whatever its answer was.
 	if missing == 0 && left == 0 {
 		c.log.Info("the commit took effect although its answer did not say so", "err", cause)
 		return res, nil

@@ -158,6 +158,8 @@ func (c *Committer) runOff(ctx context.Context) error {
 
 // turn does what is due and returns when to look again.
 func (c *Committer) turn(ctx context.Context) time.Time {
+	// Both may change at any time. What follows from this look is decided below under mu, and asked again
+	// before each step (mayCommit).
 	lead := c.cfg.Leading() && c.cfg.Ready()
 	now := time.Now()
 	c.mu.Lock()
@@ -180,6 +182,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 		}
 		c.show.clear() // another member makes the attempts now; this one reports its own ability separately
 	}
+	// The others go by the word last announced: it must not outlive a change of leader.
 	idle := gained || lost && c.ability.able
 	c.estimate.stale = c.estimate.stale || gained || lost
 	read := !now.Before(c.ability.next)
@@ -214,6 +217,7 @@ func (c *Committer) turn(ctx context.Context) time.Time {
 	if doubt {
 		next = earliest(next, now.Add(c.cfg.tuning.Doubt))
 	}
+	// At once: taking over has only begun, and the first reading is due.
 	if gained {
 		return now
 	}
@@ -334,6 +338,7 @@ func (c *Committer) Able() (bool, string) {
 func (c *Committer) CommitNow(ctx context.Context, force bool) (Result, error) {
 	reply := make(chan answer, 1)
 	select {
+	// Run takes it between two turns, so that there is never more than one commit at a time.
 	case c.requests <- request{force, reply}:
 	case <-c.stopped:
 		return Result{}, errStopped
@@ -439,6 +444,7 @@ func (c *Committer) gather(running []netip.Prefix, force bool) facts {
 	f.bans = make([]ban, 0, c.gathered.Load()*9/8)
 	for b := range c.cfg.Set.Effective() {
 		wanted := quorum == nil || quorum(b)
+		// A ban with holes comes as the prefixes of what is left of it.
 		for _, p := range b.Pieces {
 			f.bans = append(f.bans, ban{prefix: p, newest: b.Newest, origins: b.Origins, records: b.Records, wanted: wanted, wide: tooWide(b.Prefix)})
 		}

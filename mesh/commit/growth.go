@@ -52,6 +52,7 @@ func (d *draft) guardGrowth() {
 		b := d.bans[i]
 		_, waits := d.waiting[b.prefix]
 		switch {
+		// It was there, or an operator has confirmed it.
 		case free(b.prefix):
 		case b.wide || waits:
 			hold(i)
@@ -82,6 +83,7 @@ func (d *draft) guardGrowth() {
 // growthRoom is how many may be added without confirmation.
 func (d *draft) growthRoom() int {
 	size, before := d.plan.size, d.before
+	// Never looked before: what is there now is the measure.
 	if before < 0 {
 		before = size
 	}
@@ -114,6 +116,7 @@ type sizeAt struct {
 
 // grew records how much of ours is in the tenant.
 func (m *memory) grew(now time.Time, n int) {
+	// One a minute is enough for an hour's growth, and bounds the list.
 	if last := len(m.sizes) - 1; last >= 0 && now.Sub(m.sizes[last].at) < time.Minute {
 		return
 	}

@@ -104,6 +104,8 @@ type draft struct {
 // makePlan decides what a commit changes. It adds what is effective and absent, and removes only what was placed and is no
 // longer covered by a live ban.
 func makePlan(f facts) Plan {
+	// The order matters: sortOut finds the size by which guardGrowth measures, guardGrowth decides what is wanted
+	// before keepLive and the additions look at that, and the cap comes last.
 	d := draft{facts: f}
 	d.plan.reasons = make(map[netip.Prefix]reason)
 	d.index()
@@ -146,6 +148,7 @@ func (d *draft) index() {
 		}
 		b.wide = b.wide || tooWide(b.prefix)
 		switch {
+		// Left out without a word: no store makes such a ban, and the tenant must never hold a /0.
 		case !b.prefix.IsValid() || b.prefix.Bits() == 0 || b.prefix != b.prefix.Masked():
 		case d.exemptions.OverlapsPrefix(b.prefix):
 			for _, p := range d.exemptions.Outside(b.prefix) {
@@ -208,6 +211,7 @@ func (d *draft) sortOut() {
 			d.remove(j)
 		}
 	}
+	// Expiry is not among them: what ends by itself may empty the tenant.
 	if !d.force && ours >= shrinkFloor && len(guarded)*100 > ours*d.maxShrink {
 		for _, j := range guarded {
 			d.plan.Held = append(d.plan.Held, j.prefix)
@@ -218,6 +222,7 @@ func (d *draft) sortOut() {
 			d.remove(j)
 		}
 	}
+	// Neither is in force by a ban that counts, and both take room from those that are.
 	d.fixed = len(d.stay) + len(d.plan.Foreign)
 	d.plan.size = ours
 }
@@ -293,6 +298,7 @@ func (d *draft) judge(p netip.Prefix) judged {
 	rank := 0 // of the reason: what somebody did counts more than expiry
 	for _, part := range d.liveSpace().Outside(p) {
 		g := d.cause(part)
+		// Whatever became of its bans: it must not be blocked.
 		if d.exemptions.OverlapsPrefix(part) {
 			g.Cause = store.GoneAllowed
 		}
@@ -313,6 +319,7 @@ func (d *draft) judge(p netip.Prefix) judged {
 				reason, r = reasonExpired, 1
 			}
 		}
+		// Its time has not come, or cannot be told: this part stays covered.
 		if r == 0 {
 			j.stays = append(j.stays, part)
 			continue
@@ -333,6 +340,7 @@ func (d *draft) cause(part netip.Prefix) store.Gone {
 	if g.Cause != store.GoneUnknown {
 		return g
 	}
+	// Up to 1024 addresses are asked about one by one; beyond that it would take too long.
 	if host := part.Addr().BitLen() - part.Bits(); host >= 1 && host <= 10 {
 		for a := part.Addr(); part.Contains(a); a = a.Next() {
 			if g := d.gone(netip.PrefixFrom(a, a.BitLen())); g.Cause != store.GoneUnknown && g.Cause != store.GoneNot {
@@ -362,6 +370,7 @@ func (d *draft) addEach() {
 		case stay.ContainsPrefix(p): // covered by what has to stay
 		// A freeze stops additions, but not one that only replaces something wider.
 		case d.frozen && !freed.ContainsPrefix(p):
+		// Somebody at the conductor has taken it out, and may know why.
 		case d.held(p):
 			d.plan.byHand = append(d.plan.byHand, p)
 		default:
@@ -384,6 +393,7 @@ func (d *draft) capAddresses() {
 	if d.maxAddresses <= 0 {
 		return
 	}
+	// What stays whatever the cap says has taken its room already.
 	room := max(d.maxAddresses-d.fixed, 0)
 	if len(d.kept)+len(d.plan.Add) <= room {
 		return
@@ -439,6 +449,7 @@ func (d *draft) capAddresses() {
 		case i < room && !r.there:
 			d.plan.Add = append(d.plan.Add, r.prefix)
 		case i < room:
+		// It gives way to a worthier one: it is removed, and told as left out.
 		case r.there:
 			d.remove(judged{prefix: r.prefix, reason: reasonCapped})
 			fallthrough

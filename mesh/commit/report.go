@@ -132,6 +132,7 @@ func (c *Committer) LastStatus() Status {
 	}
 	switch {
 	case s.State != "":
+	// A failure above is shown first: a freeze ends by a command, a failure needs a look.
 	case e.frozen:
 		s.State, s.Detail = StateFrozen, "by "+e.frozenBy
 	case e.add+e.remove > 0:
@@ -283,6 +284,7 @@ func (c Config) heldAdditions(n int) string {
 // reportHeld reports once that something is held until an operator confirms it.
 func (c *Committer) reportHeld(p Plan) {
 	c.mu.Lock()
+	// More than the last time, so that the same ones are told once.
 	removals, additions := len(p.Held) > c.show.held, len(p.HeldAdd) > c.show.heldAdd
 	c.show.held, c.show.heldAdd = len(p.Held), len(p.HeldAdd)
 	c.mu.Unlock()

@@ -61,6 +61,8 @@ const (
 // joins everything anew only if the tenant has become much longer than necessary.
 func (d *draft) addSpace() {
 	var b netipx.IPSetBuilder
+	// The usual case: everything live is wanted, and nothing is kept out, so the set made for covered is the
+	// target.
 	plain := !d.frozen && len(d.notBefore) == 0 && !slices.ContainsFunc(d.bans, func(x ban) bool { return !x.wanted })
 	if plain {
 		b.AddSet(d.liveSpace().IPSet)
@@ -89,9 +91,11 @@ func (d *draft) addSpace() {
 				ours.AddPrefix(p)
 			}
 		}
+		// Frozen, nothing may become blocked that is not; what is there may still be cut and joined.
 		b.Intersect(setOf(&ours).IPSet)
 	}
 	stay := setOfPrefixes(d.stay)
+	// What has to stay covers this part already.
 	b.RemoveSet(stay.IPSet)
 	target := setOf(&b)
 

@@ -17,6 +17,7 @@ func (c *Committer) read(ctx context.Context) (conductor.Running, error) {
 	ctx, done := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer done()
 	r, err := c.cfg.Conductor.Read(ctx)
+	// One wrong answer must not look like a tenant that somebody emptied, so it is asked again.
 	if err == nil && c.misses(r) {
 		r, err = c.cfg.Conductor.Read(ctx)
 	}
@@ -60,6 +61,7 @@ func (c *Committer) learn(r conductor.Running) {
 	c.tenant.Lock()
 	n := c.memory.look(now, r, d.facts.placed, d.covered, old, c.cfg.tuning.ByHandWait, c.cfg.MaxShrinkPercent)
 	c.tenant.Unlock()
+	// Every member notes what it reads; the leader alone tells, or each event would come from all of them.
 	if !lead {
 		return
 	}
@@ -86,6 +88,7 @@ func (c *Committer) probe(ctx context.Context) error {
 		c.cfg.SetWork(WorkCommitting, "", conductor.SessionAt{}, time.Now().Add(c.cfg.Timeout))
 	}
 	_, err := c.read(ctx)
+	// The agent stops: what broke off says nothing about the conductor.
 	if ctx.Err() != nil {
 		return err
 	}
@@ -150,9 +153,11 @@ func (c *Committer) failed(now time.Time, err error, took pending, reading bool)
 			c.ability.editFailed(c.retry.at)
 		}
 	}
+	// The conductor has said when to come again, and may ask for no more than maxAsked.
 	if busy != nil {
 		c.retry.atLeast(now.Add(min(busy.After, maxAsked)))
 	}
+	// The same failure is told once, and then goes to the log at level debug: a conductor can be away for days.
 	again := c.show.state == state && c.show.lastError == err.Error()
 	c.show.state, c.show.detail, c.show.lastError, c.show.cause, c.show.edit = state, detail, err.Error(), err, !reading
 	next := c.retry.at
@@ -187,6 +192,7 @@ func (c *Committer) review() {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Something waits already, and its commit makes a plan of everything.
 	if !c.batch.pending.empty() {
 		return
 	}

@@ -19,6 +19,7 @@ func (b *Ban) parse(line []byte) bool {
 		b.ReasonNotEffective = p.text()
 	}
 	if p.optional(`,"except":[`) {
+		// A comma stands only between two of them, so it also says that there is a further one.
 		for more := true; more && p.ok; more = p.optional(`,`) {
 			except, err := ParsePrefix(p.text())
 			p.ok = p.ok && err == nil
@@ -31,6 +32,7 @@ func (b *Ban) parse(line []byte) bool {
 	p.skip(`,"committed":`)
 	b.Committed = p.boolean()
 	p.skip(`,"records":[`)
+	// Most bans have one record. An empty list is not nil, as encoding/json has it.
 	b.Records = make([]Record, 0, 1)
 	if !p.optional(`]`) {
 		for more := true; more && p.ok; more = p.optional(`,`) {

@@ -88,6 +88,7 @@ type Source struct {
 // New loads the authorities; it asks nothing before Run.
 func New(c Config) (*Source, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	// The key goes to the LAPI alone, whatever HTTP_PROXY says.
 	transport.Proxy = nil
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
@@ -224,12 +225,14 @@ func (s *Source) poll(ctx context.Context, all bool) error {
 			continue
 		}
 		told[p] = true
+		// Another decision of the prefix goes on, perhaps to an earlier end.
 		if d, ok := s.active[longest[p]]; ok {
 			c.Left = append(c.Left, d)
 		} else {
 			c.Gone = append(c.Gone, p)
 		}
 	}
+	// Nothing came or went. Everything, even nothing, is told: bans of before may have to go.
 	if !c.All && len(c.New)+len(c.Gone)+len(c.Left) == 0 {
 		return nil
 	}

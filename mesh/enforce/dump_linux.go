@@ -112,6 +112,7 @@ func marksOf(f family, data []byte, since time.Duration) (out []mark) {
 		for _, element := range attributes(list) {
 			m, there := markOf(f, element)
 			if m.left > 0 {
+				// Counted from the beginning of the whole reading, so that all parts of it agree.
 				m.left += since
 			}
 			if there {
@@ -134,6 +135,7 @@ func (n *nftTables) Look(ctx context.Context, addresses []netip.Addr) ([]Element
 			return nil, explain(fmt.Sprintf("look up %d addresses in table inet %s", len(part), tableName), err)
 		}
 		for _, e := range found {
+			// Several of the addresses may lie in one range, which is one element.
 			if !slices.ContainsFunc(out, func(o Element) bool { return o.From == e.From && o.To == e.To }) {
 				out = append(out, e)
 			}
@@ -247,11 +249,13 @@ func ranges(f family, marks []mark, took time.Duration) []Element {
 		if c := a.at.compare(b.at); c != 0 {
 			return c
 		}
+		// An end is the first address behind its range, where the next range may begin.
 		if a.end && !b.end {
 			return -1
 		}
 		return 1
 	})
+	// Where no end follows, the range reaches to the last address of the family.
 	last := addr{0, math.MaxUint32}
 	if f == v6 {
 		last = addr{math.MaxUint64, math.MaxUint64}
@@ -290,6 +294,7 @@ func receive(c *netlink.Conn, f func(data []byte) error) error {
 		var failed error
 		err := raw.Read(func(fd uintptr) bool {
 			size, _, failed = unix.Recvfrom(int(fd), buffer, 0)
+			// Not ready, or a signal: the runtime waits and asks again.
 			return failed != unix.EAGAIN && failed != unix.EINTR
 		})
 		if err := errors.Join(err, failed); err != nil {
@@ -301,6 +306,7 @@ func receive(c *netlink.Conn, f func(data []byte) error) error {
 		}
 		for _, m := range messages {
 			switch m.Header.Type {
+			// Both may hold an error code, negative, and end the dump (netlink(7)).
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
 				if len(m.Data) >= 4 {
 					if code := int32(binary.NativeEndian.Uint32(m.Data)); code != 0 {

@@ -16,6 +16,7 @@ func flatten(nested []span) []span {
 		if c := a.from.compare(b.from); c != 0 {
 			return c
 		}
+		// Of two that begin together the outer one first.
 		return b.to.compare(a.to)
 	})
 	out := make([]span, 0, len(nested))
@@ -136,6 +137,7 @@ func lesser(a, b []span) []span {
 			}
 			out = join(out, s)
 		}
+		// The one that ends first is done; the other may meet more.
 		if x.to.less(y.to) {
 			a = a[1:]
 		} else {

@@ -1,5 +1,10 @@
 // Package events passes the agent's events on to any number of readers. What the hub holds is bounded, and a reader that is slow
 // loses events and is told how many; it never delays the agent or another reader.
+//
+// The agent publishes to one Hub, and each reader (banmesh monitor, the page) calls Read in a goroutine of its own. The hub
+// starts none. Its one lock is a leaf, held for a few steps and never while a reader is called. Without readers it keeps
+// nothing, and Watched tells the agent that events need not be made. A reader that has missed some can only read the state
+// again, since the hub no longer has them.
 package events
 
 import (
@@ -49,6 +54,7 @@ type batch struct {
 func (h *Hub) Publish(events ...control.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// Nobody has a place, so nobody can miss them.
 	if h.readers == 0 || len(events) == 0 {
 		return
 	}

@@ -104,11 +104,13 @@ func (n *Notifier) ignore(ctx context.Context, jail string, live []netip.Prefix,
 		case !has.has(p):
 			add = append(add, p)
 			told = append(told, p)
+		// Ours from before. What the jail's own configuration ignores is not noted, and so never taken away.
 		case before.has(p):
 			told = append(told, p)
 		}
 	}
 	for _, p := range n.ignored[jail] {
+		// Still allowed, or gone from the list without us, as after a reload.
 		if lives.has(p) || !has.has(p) {
 			continue
 		}

@@ -90,6 +90,7 @@ func (c *checker) all(ctx context.Context) {
 	}
 	hooked := 0
 	for _, jail := range jails {
+		// What it bans comes from the mesh, and must not go back there.
 		if jail == c.meshJail {
 			continue
 		}
@@ -103,6 +104,7 @@ func (c *checker) all(ctx context.Context) {
 		if err != nil {
 			c.add(Warning, fmt.Sprintf("jail %s cannot be looked at: %v", jail, err), "It may have been stopped meanwhile.", "fail2ban-client status "+shell.Quote(jail))
 		}
+		// Shared, or already told.
 		if ours || err != nil {
 			continue
 		}
@@ -174,6 +176,7 @@ func (c *checker) jail(ctx context.Context, jail string) (ours bool, err error) 
 		if err != nil {
 			return ours, err
 		}
+		// An action in Python has no command to look at.
 		if !a.isCommand() {
 			continue
 		}
@@ -228,6 +231,7 @@ func (c *checker) action(ctx context.Context, a action, ban string) error {
 	}
 	if prolong == "" {
 		severity := Warning
+		// Only then are bans prolonged, and each prolongation would be lost.
 		if strings.TrimSpace(increment) == "True" {
 			severity = Serious
 		}

@@ -1,5 +1,11 @@
 // Package login tells from which addresses people are logged in on this
 // machine, so that nobody bans himself or a colleague.
+//
+// The commands ask it before a ban, when a machine is set up and in doctor; the agent does not, since a login is a matter of
+// the moment. There are two sources: the environment of the caller's own shell (ssh(1)), which sudo removes, and the list of
+// logins (utmp(5)), which a machine need not keep. Both can be missing, and neither is proof: what is found here leads
+// to a warning, a never-ban or a demand for --force, and decides nothing else. Loopback and unspecified addresses are left
+// out, as nobody can be locked out by a ban of them.
 package login
 
 import (

@@ -96,6 +96,7 @@ func denies(service []item, tenant string) (name string, ok bool) {
 					permission = field[0].text
 				}
 			}
+			// A service has a policy for each source, and one that denies ours is enough.
 			ok = ok || source == tenant && permission == "deny"
 		}
 	}

@@ -57,6 +57,7 @@ func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
 			return nil, failure(err)
 		}
 		patience := min(firstAnswer, d.cfg.Timeout/4)
+		// Two short attempts, then one for all the time that is left: a slow server is not a silent one.
 		if attempt == 2 {
 			patience = time.Until(deadline)
 		}
@@ -71,6 +72,7 @@ func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
 			d.mu.Lock()
 			unsaved := d.unsaved[addr] != ""
 			d.mu.Unlock()
+			// The last copy to startup failed, and is repeated as soon as there is a session.
 			if unsaved {
 				s.save(ctx, nil)
 			}

@@ -85,6 +85,7 @@ func (r *itemReader) fill() error {
 	case xml.StartElement:
 		r.flush()
 		depth := len(r.path)
+		// Only in their places: an element of that name elsewhere is something else.
 		if depth == r.around && (depth == 0 && tok.Name == nameConfig || depth == 1 && tok.Name == nameAuthority) {
 			r.path = append(r.path, tok.Name.Local)
 			r.around++
@@ -95,6 +96,7 @@ func (r *itemReader) fill() error {
 			if err != nil {
 				return err
 			}
+			// Another tenant is compared like everything else.
 			if nameOf(items) != r.key.Tenant {
 				r.queue = append(r.queue, items...)
 				return nil

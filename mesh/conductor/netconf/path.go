@@ -24,11 +24,14 @@ type path struct {
 func choosePath(s *netconfclient.Session, cfg Config) path {
 	p := path{base: "1.0", target: netconfclient.CandidateStore, announced: true, validate: cfg.ValidateMode, removeOp: "delete", leaf: cfg.Validation}
 	if s.Offers(netconfclient.CapBase11) {
+		// Removing what is not there fails with delete and not with remove (RFC 6241 section 7.2), which
+		// base:1.0 lacks.
 		p.base, p.removeOp = "1.1", "remove"
 	}
 	if !s.Offers(netconfclient.CapCandidate) {
 		p.announced = s.Offers(netconfclient.CapWritable)
 		if p.announced {
+			// Without a candidate there is no commit, and nothing to carry the kind of validation.
 			p.target, p.leaf = netconfclient.RunningStore, conductor.ValidationNone
 		}
 	}

@@ -337,6 +337,8 @@ func (s *session) Close(ctx context.Context) error {
 
 // failure maps an error of netconfclient to one of package conductor.
 func failure(err error) error {
+	// An error may be of two kinds: an unknown outcome also says how the session broke. The first that fits
+	// counts.
 	for _, k := range []struct{ from, to error }{
 		{netconfclient.ErrUnknownOutcome, conductor.ErrUnknown},
 		{netconfclient.ErrClosed, conductor.ErrClosed},

@@ -125,6 +125,7 @@ func (n *node) look(ctx context.Context) (about, error) {
 	if release != "" {
 		n.about.release, n.about.style = conductor.OneLine(release), styleOf(release)
 	}
+	// The operator's word wins over what the release suggests.
 	switch n.cfg.Candidate {
 	case candidateShared:
 		n.about.style = styleShared
@@ -135,6 +136,7 @@ func (n *node) look(ctx context.Context) (about, error) {
 	}
 	if asked || ab.noFlag != n.about.noFlag || n.about.looked.IsZero() {
 		if n.about.looked = n.now(); soon {
+			// As if it had been asked earlier, so that the time until the next question is askSoon.
 			n.about.looked = n.about.looked.Add(askSoon - askAgain)
 		}
 	}
@@ -219,6 +221,7 @@ func (n *node) optional(ctx context.Context, path string) (b []byte, absent bool
 	var status *statusError
 	if errors.As(err, &status) {
 		switch status.Status {
+		// A role that may not read it is as good as a release without it: nothing depends on such a resource.
 		case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 			return nil, true, nil
 		}

@@ -43,6 +43,7 @@ func checkJSON(b []byte) error {
 // which is taken as a message: what came of the call is read back.
 func asMessage(b []byte) []byte {
 	t := bytes.TrimSpace(b)
+	// A page or a long text is no message, and checkJSON says what it is.
 	if len(t) == 0 || len(t) > 1024 || !unicode.IsLetter(rune(t[0])) || json.Valid(t) {
 		return b
 	}
@@ -76,6 +77,7 @@ func complaints(step string, b []byte) []string {
 	case []any:
 		v = slices.DeleteFunc(answer, harmless)
 	case map[string]any:
+		// A single object after a validation may say that all is well; one with one of these names does not.
 		_, failed := answer["error"]
 		_, failures := answer["errors"]
 		if harmless(v) || step == "validate" && !failed && !failures && answer["severity"] == nil {

@@ -167,6 +167,7 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 		return refuse(nil, "is not valid before %s; is this machine's clock right?", leaf.NotBefore.UTC().Format(time.DateTime))
 	}
 	t.mu.Lock()
+	// Under both spellings, since a URL may leave out the port of https.
 	t.ends[addr], t.ends[strings.TrimSuffix(addr, ":443")] = leaf.NotAfter, leaf.NotAfter
 	t.mu.Unlock()
 	if t.roots == nil {
@@ -205,6 +206,7 @@ func FetchCertificate(ctx context.Context, addr string) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, fmt.Errorf("address %q: %w", addr, err)
 	}
+	// Unverified on purpose: the certificate is only shown, and nothing is sent to the server.
 	d := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname(), InsecureSkipVerify: true}}
 	conn, err := d.DialContext(ctx, "tcp", hostPort(u))
 	if err != nil {

@@ -75,6 +75,7 @@ func (d *driver) Open(ctx context.Context, at int) (conductor.Session, error) {
 	defer cancel()
 	ab, err := n.look(first)
 	if err != nil {
+		// The next attempt starts with a connection of its own.
 		n.client.CloseIdleConnections()
 		return nil, err
 	}

@@ -91,6 +91,7 @@ func valueLen(b []byte) int {
 			if depth--; depth == 0 {
 				return i + 1
 			}
+			// The end of the object or array around it.
 			if depth < 0 {
 				return i
 			}

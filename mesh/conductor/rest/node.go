@@ -149,10 +149,12 @@ func (n *node) callInto(ctx context.Context, method, path string, body any, into
 			if _, renewErr := n.takeToken(ctx, token); renewErr != nil {
 				return a, fmt.Errorf("%w; the token cannot be renewed: %w", err, renewErr)
 			}
+		// Turned away for the rate of the calls (RFC 6585 section 4), so any may be repeated.
 		case http.StatusTooManyRequests:
 			if n.hold(status) > maxPause || attempt == maxAttempt {
 				return a, &conductor.BusyError{After: status.RetryAfter, Detail: status.Error(), Err: err}
 			}
+		// Only a reading is repeated: a change may have been made before this answer.
 		case http.StatusServiceUnavailable:
 			wait := n.hold(status)
 			if status.RetryAfter == 0 || wait > maxPause || method != http.MethodGet || attempt == maxAttempt {
@@ -216,6 +218,7 @@ func (n *node) takeToken(ctx context.Context, stale string) (string, error) {
 	n.mu.Lock()
 	token := n.token
 	n.mu.Unlock()
+	// A caller that waited for login finds the token that the one before it has got.
 	if token != "" && token != stale {
 		return token, nil
 	}
@@ -243,6 +246,7 @@ const anew = time.Minute
 func (n *node) mayBeOver(token string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	// A token from a file is not ours to renew; one that never worked lacks rights and is not over.
 	if n.cfg.TokenFile != "" || token != n.token || !n.accepted || n.now().Sub(n.replaced) < anew {
 		return false
 	}
@@ -262,12 +266,14 @@ func (n *node) logIn(ctx context.Context) (string, error) {
 	case errors.As(err, &status) && status.Status == http.StatusTooManyRequests:
 		n.hold(status)
 		return "", &conductor.BusyError{After: status.RetryAfter, Detail: status.Error(), Err: err}
+	// 404 is not about the password: nothing there is a conductor's API.
 	case errors.As(err, &status) && status.Status >= 400 && status.Status < 500 && status.Status != http.StatusNotFound:
 		return "", fmt.Errorf("%w: user %s: %w", conductor.ErrLogin, n.cfg.User, err)
 	case err != nil:
 		return "", err
 	}
 	var reply struct{ Token string }
+	// It becomes a header, so control characters must not be in it.
 	if err := json.Unmarshal(a, &reply); err != nil || reply.Token == "" || !conductor.PlainText(reply.Token) {
 		return "", fmt.Errorf("%w: POST /login answered no token", conductor.ErrProtocol)
 	}
@@ -431,6 +437,7 @@ func (n *node) refusal(method, path string, resp *http.Response) error {
 	e := &statusError{Method: method, Path: pathOnly(path), Status: resp.StatusCode}
 	if resp.StatusCode < 400 {
 		to := resp.Header.Get("Location")
+		// Some servers send a browser to log in instead of answering 401.
 		if u, err := url.Parse(to); err == nil && path != "/login" && (u.Host == "" || "https://"+u.Host == n.url) && strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/login") {
 			e.Status, e.Message = http.StatusUnauthorized, "a redirect to the page to log in at"
 			return e

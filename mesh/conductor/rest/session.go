@@ -122,6 +122,7 @@ func (s *restSession) Commit(ctx context.Context) error {
 	err := s.n.verdictOf(ctx, "commit", s.n.cfg.Validation)
 	var busy *conductor.BusyError
 	switch {
+	// Each of these is an answer, or shows that nothing was sent.
 	case err == nil, errors.As(err, &busy), errors.Is(err, conductor.ErrRejected), errors.Is(err, conductor.ErrLogin), !sent(err):
 		return err
 	}
@@ -154,6 +155,7 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 	for {
 		options := map[string]bool{}
 		if kind != conductor.ValidationNone && step == "commit" && !n.known().noOption {
+			// The kind of validation is an option of the commit alone.
 			options["distributed"] = kind == conductor.ValidationDistributed
 		}
 		a, err := n.call(ctx, http.MethodPost, "/config/"+step, options)
@@ -197,10 +199,12 @@ func refused(step string, err error) error {
 	if errors.As(err, &busy) && !errors.As(err, &status) {
 		return err
 	}
+	// A server in trouble has not judged the request, and a redirect has not reached it.
 	if !errors.As(err, &status) || status.Status >= 500 || status.Status < 400 {
 		return err
 	}
 	switch status.Status {
+	// These are about the caller and not about the change.
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 		return err
 	}

@@ -56,6 +56,7 @@ func parseTenant(b []byte, key conductor.Key) (t *conductor.Tenant, shallow bool
 		return nil, false, err
 	}
 	t = &conductor.Tenant{Exists: true}
+	// What is left of raw in the end is everything else, which is compared and kept.
 	delete(raw, "name")
 	if d, ok := raw["description"].(string); ok {
 		t.Described, t.Description = d != "", d
@@ -208,6 +209,7 @@ func readMember(t *conductor.Tenant, object map[string]any, key conductor.Key) e
 // prefixes unchanged. It is never nil: the device must see an empty list.
 func texts(now, like *conductor.Tenant, want []netip.Prefix) []string {
 	out := make([]string, 0, len(want)+len(now.Unread))
+	// What is put back is spelled as it was before our edit, so that undoing leaves no difference.
 	back := prefixset.Minus(want, now.Addresses)
 	for _, p := range want {
 		from := now

@@ -71,6 +71,7 @@ func (n *node) createTenant(ctx context.Context, key conductor.Key, c conductor.
 	err := n.write(ctx, http.MethodPost, path, nested)
 	var status *statusError
 	rejected := errors.Is(err, conductor.ErrRejected)
+	// A refusal of the nesting, or a server that fails at it: the tenant alone is tried.
 	if !rejected && !(errors.As(err, &status) && status.Status == http.StatusInternalServerError) {
 		return err
 	}
@@ -96,6 +97,7 @@ func (s *restSession) setAddresses(ctx context.Context, now *conductor.Tenant, c
 	put := false
 	var err error
 	switch {
+	// Neither there nor wanted.
 	case !now.Member && len(want) == 0:
 	case !now.Member:
 		err = n.write(ctx, http.MethodPost, tenantPath(candidate, key)+"/member", memberBody(key, like, list))

@@ -70,6 +70,8 @@ func slogLine(l *slog.Logger) *log.Logger { return slog.NewLogLogger(l.Handler()
 // Serve answers on ln until ctx ends, then gives calls under way a second, cuts event streams at once and closes ln. It may
 // be called once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	// A call under way is not cut off by the end of ctx: it may be in the middle of a write. Shutdown bounds
+	// it.
 	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(ln) }()
@@ -81,6 +83,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	close(s.stopping)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
+	// It did not end in time.
 	if s.http.Shutdown(last) != nil {
 		s.http.Close()
 	}
@@ -162,6 +165,7 @@ func change[C interface{ Validate() error }, R any](s *Server, limit int64, do f
 			s.fail(w, err)
 			return
 		}
+		// Here as well as in the command: other programs use the socket too.
 		if err := call.Validate(); err != nil {
 			s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
 			return
@@ -234,6 +238,7 @@ func decode(body io.Reader, length, limit int64, into any) error {
 	if len(buf) == 0 {
 		return nil
 	}
+	// The fast way for long lists, which gives up on anything unusual; encoding/json then words the error.
 	if call, ok := into.(interface{ ReadJSON(b []byte) bool }); ok && call.ReadJSON(buf) {
 		return nil
 	}
@@ -285,11 +290,13 @@ func (s *Server) bans(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, control.Errorf(control.CodeInvalid, "%v", err))
 		return
 	}
+	// Errors come before the first byte: after it the status cannot be changed any more.
 	bans, _, err := s.agent.List(r.Context(), q)
 	if err != nil {
 		s.fail(w, err)
 		return
 	}
+	// A reader that stops reading must not keep the list in memory for ever.
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Minute))
 	w.Header().Set("Content-Type", "application/json")
 	out := bufio.NewWriterSize(w, 64<<10)
@@ -349,6 +356,7 @@ var statusOf = map[control.Code]int{
 func asError(err error) *control.Error {
 	var e *control.Error
 	if errors.As(err, &e) {
+		// The whole error's text, which says more than the innermost one; the code is its.
 		if _, known := statusOf[e.Code]; known {
 			return &control.Error{Code: e.Code, Message: err.Error()}
 		}

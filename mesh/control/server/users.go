@@ -60,6 +60,7 @@ func (u *users) connState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		cred, err := peercred.Of(c)
+		// A caller that the kernel does not name is let in: the socket's mode has decided that it may connect.
 		if err != nil || u.exempt(cred.UID) {
 			return
 		}
@@ -78,6 +79,7 @@ func (u *users) connState(c net.Conn, state http.ConnState) {
 		if one := u.open[c]; one != nil {
 			delete(u.open, c)
 			one.conns--
+			// Warned of again only once half of them have gone, and not at every connection at the edge.
 			one.full = one.full && one.conns > connsPerUser/2
 			if one.conns == 0 {
 				delete(u.of, one.uid)
