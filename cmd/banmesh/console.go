@@ -93,6 +93,17 @@ func (c *console) ask(ctx context.Context, limit time.Duration, call func(contex
 	return call(ctx, c.client())
 }
 
+// buffered gives write a buffered stdout. A list that does not arrive whole must fail, also a short one on a full disk, which
+// shows only where the buffer is written.
+func (c *console) buffered(write func(out *bufio.Writer) error) error {
+	out := bufio.NewWriterSize(c.out, 64<<10)
+	err := write(out)
+	if flushed := out.Flush(); err == nil {
+		err = flushed
+	}
+	return err
+}
+
 // confirm asks for what cannot be undone.
 func (c *console) confirm(what string) error { return c.agree(what + ": this cannot be undone") }
 

@@ -50,20 +50,21 @@ func diffCommand(c *console) *cli.Command {
 
 // printDiff prints a line for each prefix, its sign in front.
 func (c *console) printDiff(d control.Diff) error {
-	out := bufio.NewWriter(c.out)
-	part := func(sign string, k colour, ps control.Prefixes, why string) {
-		for _, p := range ps {
-			fmt.Fprintln(out, c.paint(k, sign+" "+p.String()+why))
+	return c.buffered(func(out *bufio.Writer) error {
+		part := func(sign string, k colour, ps control.Prefixes, why string) {
+			for _, p := range ps {
+				fmt.Fprintln(out, c.paint(k, sign+" "+p.String()+why))
+			}
 		}
-	}
-	part("+", green, d.Add, "")
-	part("-", red, d.Remove, "")
-	part("-", yellow, d.Held, "  held back: so many at once need banmesh commit --force")
-	part("+", yellow, d.HeldAdd, "  held back: so wide, or so many at once, need banmesh commit --force")
-	part("!", yellow, d.Capped, "  left out: max_addresses is reached")
-	part("?", dim, d.Foreign, "  foreign: not put there by banmesh")
-	if len(d.Add)+len(d.Remove)+len(d.Held)+len(d.HeldAdd)+len(d.Capped)+len(d.Foreign) == 0 {
-		fmt.Fprintln(out, "nothing to change")
-	}
-	return out.Flush()
+		part("+", green, d.Add, "")
+		part("-", red, d.Remove, "")
+		part("-", yellow, d.Held, "  held back: so many at once need banmesh commit --force")
+		part("+", yellow, d.HeldAdd, "  held back: so wide, or so many at once, need banmesh commit --force")
+		part("!", yellow, d.Capped, "  left out: max_addresses is reached")
+		part("?", dim, d.Foreign, "  foreign: not put there by banmesh")
+		if len(d.Add)+len(d.Remove)+len(d.Held)+len(d.HeldAdd)+len(d.Capped)+len(d.Foreign) == 0 {
+			fmt.Fprintln(out, "nothing to change")
+		}
+		return nil
+	})
 }

@@ -28,17 +28,17 @@ func exportCommand(c *console) *cli.Command {
 			if _, err := positional(cc, 0, 0); err != nil {
 				return err
 			}
-			out := bufio.NewWriterSize(c.out, 64<<10)
-			defer out.Flush()
-			w, err := newBanWriter(format, out)
-			if err != nil {
-				return err
-			}
-			return c.ask(cc.Context, listTime, func(ctx context.Context, cl *control.Client) error {
-				if err := cl.List(ctx, control.ListQuery{}, func(b control.Ban) error { return writeParts(b, all, w.write) }); err != nil {
+			return c.buffered(func(out *bufio.Writer) error {
+				w, err := newBanWriter(format, out)
+				if err != nil {
 					return err
 				}
-				return w.end()
+				return c.ask(cc.Context, listTime, func(ctx context.Context, cl *control.Client) error {
+					if err := cl.List(ctx, control.ListQuery{}, func(b control.Ban) error { return writeParts(b, all, w.write) }); err != nil {
+						return err
+					}
+					return w.end()
+				})
 			})
 		},
 	}

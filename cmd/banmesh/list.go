@@ -97,22 +97,22 @@ func (l *listing) query(c *console, prefix netip.Prefix) (control.ListQuery, err
 // in memory.
 func (c *console) list(ctx context.Context, q control.ListQuery, format string) error {
 	return c.ask(ctx, listTime, func(ctx context.Context, cl *control.Client) error {
-		out := bufio.NewWriterSize(c.out, 64<<10)
-		defer out.Flush()
-		switch format {
-		case formatJSON:
-			return cl.ListJSON(ctx, q, out)
-		case formatTable, "":
-			return c.listTable(ctx, cl, q, out)
-		}
-		w, err := newBanWriter(format, out)
-		if err != nil {
-			return err
-		}
-		if err := cl.List(ctx, q, w.write); err != nil {
-			return err
-		}
-		return w.end()
+		return c.buffered(func(out *bufio.Writer) error {
+			switch format {
+			case formatJSON:
+				return cl.ListJSON(ctx, q, out)
+			case formatTable, "":
+				return c.listTable(ctx, cl, q, out)
+			}
+			w, err := newBanWriter(format, out)
+			if err != nil {
+				return err
+			}
+			if err := cl.List(ctx, q, w.write); err != nil {
+				return err
+			}
+			return w.end()
+		})
 	})
 }
 
