@@ -457,7 +457,8 @@ func TestADeadNodeCostsOneTimeoutAndTheOtherIsKept(t *testing.T) {
 	if err := c.Inject(conductorsim.Fault{Kind: conductorsim.FaultFreeze, Node: 1}); err != nil {
 		t.Fatal(err)
 	}
-	r := c.client(func(cfg *rest.Config) { cfg.DialTimeout = 300 * time.Millisecond })
+	const timeout = 3 * time.Second // the other node must answer within it, also on a busy machine
+	r := c.client(func(cfg *rest.Config) { cfg.DialTimeout = timeout })
 	e, err := r.Begin(t.Context(), conductor.Permit{})
 	if err != nil {
 		t.Fatal(err)
@@ -468,7 +469,7 @@ func TestADeadNodeCostsOneTimeoutAndTheOtherIsKept(t *testing.T) {
 	e.Close(t.Context())
 	start := time.Now()
 	c.seed(r, "192.0.2.1/32")
-	if took := time.Since(start); took > 250*time.Millisecond*20 {
+	if took := time.Since(start); took >= timeout {
 		t.Errorf("the dead node was tried again: %v", took)
 	}
 	c.wantCleanCandidate("admin", 2)
