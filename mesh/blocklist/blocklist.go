@@ -89,6 +89,7 @@ func Read(r io.Reader, o Options) (*List, error) {
 }
 
 // Lines reads a list with one prefix or range per line, in no other format.
+// It is for --file of ban and unban, where a list of another form is a mistake.
 func Lines(r io.Reader, o Options) (*List, error) {
 	data, err := load(r)
 	if err != nil {
@@ -131,11 +132,13 @@ func load(r io.Reader) ([]byte, error) {
 			return nil, fmt.Errorf("unpack it: %w", err)
 		}
 	}
+	// Recognised only to say what to do: otherwise they would be refused as binary or as bad lines.
 	for magic, what := range map[string]string{"\xfd7zXZ": "xz", "BZh": "bzip2", "PK\x03\x04": "zip", "\x28\xb5\x2f\xfd": "zstd"} {
 		if bytes.HasPrefix(data, []byte(magic)) {
 			return nil, fmt.Errorf("it is packed with %s: unpack it first (gzip is unpacked here)", what)
 		}
 	}
+	// The byte order marks of UTF-16. They are looked for before zero bytes, which half of such a text are.
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
 		return nil, errors.New("it is UTF-16: convert it to UTF-8")
 	}

@@ -40,6 +40,7 @@ type row struct {
 
 // get returns "" for a column that the list does not have.
 func (r row) get(name string) string {
+	// The index is always there: package csv refuses a row with another number of fields than the head has.
 	if i, ok := r.at[name]; ok {
 		return strings.TrimSpace(r.fields[i])
 	}
@@ -98,6 +99,7 @@ func (p *reader) csv(data []byte, above int) error {
 
 // csvForm returns the reader for rows with these columns.
 func (p *reader) csvForm(at map[string]int) func(row) ([]Entry, error) {
+	// Only the columns by which a form is known are asked for, in any order: a later version may add others.
 	has := func(names ...string) bool {
 		return !slices.ContainsFunc(names, func(name string) bool { _, ok := at[name]; return !ok })
 	}
@@ -139,6 +141,7 @@ func (p *reader) ownRow(r row) ([]Entry, error) {
 			return nil, err
 		}
 	}
+	// An empty cell is how export writes a ban without end; a word would be refused as a time.
 	e.Until = control.Never
 	if text := r.get("until"); text != "" {
 		at, err := control.ParseTime(text)

@@ -42,6 +42,7 @@ func (p *reader) ipset(data []byte) error {
 		if words[1] != set {
 			return &placed{fmt.Errorf("%s:%d: holds more than one set, %s and %s: save the one that is meant with ipset save NAME", p.Name, n, control.Show(set), control.Show(words[1]))}
 		}
+		// The set's type need not be known: member refuses entries that are more than addresses.
 		if words[0] == "create" {
 			continue
 		}
@@ -88,6 +89,8 @@ func (p *reader) member(text, line string) (entries []Entry, hole bool, err erro
 			if err != nil {
 				return nil, false, fmt.Errorf("timeout %s is not a number of seconds", control.Show(words[i]))
 			}
+			// The kernel counts down: this was left when the set was saved. The file does not say when that was, so
+			// the rest is counted from now.
 			if s > 0 { // 0 means without end
 				e.Until, _ = p.after(time.Duration(s) * time.Second)
 			}
@@ -122,6 +125,7 @@ func (p *reader) cut(b *netipx.IPSetBuilder) error {
 	for _, e := range whole {
 		for _, q := range holes.Outside(e.Prefix) {
 			e.Prefix = q
+			// Counted anew, since a hole splits one entry into many.
 			if err := p.add(e); err != nil {
 				return err
 			}

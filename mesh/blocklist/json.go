@@ -46,6 +46,8 @@ func (p *reader) array(data []byte) error {
 	if err := dec.Decode(&first); err != nil {
 		return fmt.Errorf("JSON: %w", err)
 	}
+	// The order matters: an element of banmesh's own JSON has a prefix and an end as well, and would be taken
+	// for one of the feed's, without its records.
 	switch m := keys(first); {
 	case has(m, "prefix", "records"):
 		p.form("banmesh's own JSON")
@@ -72,6 +74,7 @@ func (p *reader) array(data []byte) error {
 // object reads text that begins with a JSON object: AbuseIPDB's answer, or one object per line as published by Spamhaus.
 func (p *reader) object(data []byte) error {
 	line, _, _ := bytes.Cut(data, []byte("\n"))
+	// The bound keeps an answer that is one long line from being decoded here only to look at its keys.
 	if len(line) <= maxLine && has(keys(line), "cidr") {
 		p.form("Spamhaus DROP as NDJSON")
 		return p.drop(data)
@@ -116,6 +119,7 @@ func whole(data []byte) error {
 
 // elements reads each element of a JSON array of objects.
 func elements[T any, P scanned[T]](p *reader, data []byte, read func(T) ([]Entry, error)) error {
+	// All or nothing: what a scan has read until it gave up is dropped, or it would be added twice.
 	if all, ok := scanAll[T, P](data); ok {
 		return each(p, all, read)
 	}
@@ -204,12 +208,14 @@ func (p *reader) bans(data []byte) error {
 			return p.take(n, nil, errPassive)
 		}
 		q, err := p.prefix(b.Prefix)
+		// The loop below would otherwise lose the prefix without a word.
 		if err == nil && len(b.Records) == 0 {
 			err = fmt.Errorf("%s has no records", b.Prefix)
 		}
 		if err != nil {
 			return p.take(n, nil, err)
 		}
+		// An entry for each of them: they have jails and ends of their own.
 		for _, r := range b.Records {
 			e := Entry{Prefix: q, Jail: r.Jail, Start: r.Start, Until: r.Until, Failures: r.Failures, Reason: clean(r.Reason)}
 			err := control.CheckJail(e.Jail)
@@ -294,6 +300,8 @@ func (d *decision) scan(s *scanner) {
 // decision takes over what blocks an address. What CrowdSec only simulates, answers with a captcha or has let expire is passed over
 // (errPassive); a scope such as a country or an AS has no prefix and is an error that names it.
 func (p *reader) decision(d decision) ([]Entry, error) {
+	// Files for cscli decisions import may leave out scope and type, which then mean Ip and ban; answers of
+	// CrowdSec write Ip and Range with a capital.
 	switch scope := strings.ToLower(d.Scope); {
 	case d.Simulated:
 		return nil, errPassive
@@ -311,6 +319,8 @@ func (p *reader) decision(d decision) ([]Entry, error) {
 		e.Reason = clean(d.Reason)
 	}
 	if d.Duration != "" {
+		// In the form of Go's durations, as CrowdSec is written in Go, counted from now. One that is not above zero is
+		// over.
 		length, err := time.ParseDuration(d.Duration)
 		if err != nil {
 			return nil, fmt.Errorf("duration %s is none", control.Show(d.Duration))
@@ -430,6 +440,7 @@ func (p *reader) drop(data []byte) error {
 			}
 			continue
 		}
+		// Unusable entries count as well: the check at the end is about lines that were lost on the way.
 		n++
 		var q netip.Prefix
 		if err == nil {

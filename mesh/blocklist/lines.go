@@ -33,6 +33,7 @@ func firstLine(data []byte) (line string, at int) {
 		if end < 0 {
 			end = len(data) - at
 		}
+		// No more than a line may have is copied: a file without line breaks is one line.
 		if s := strings.TrimSpace(string(data[at : at+min(end, maxLine)])); s != "" && s[0] != '#' && s[0] != ';' {
 			return s, at
 		}
@@ -79,6 +80,8 @@ var (
 //	203.0.113.0 255.255.255.0   203.0.113.0-203.0.113.9      203.0.113.0 - 203.0.113.9 , 000 , words
 //	203.0.113.0 TAB 203.0.113.255 TAB 24 TAB words (DShield, under a line Start TAB End TAB …)
 func (p *reader) line(s string) ([]netip.Prefix, error) {
+	// Cut first: a comment behind an entry may hold anything, also another address. Spamhaus' text lists begin
+	// one with a semicolon.
 	if i := strings.IndexAny(s, "#;"); i >= 0 {
 		s = s[:i]
 	}
@@ -191,6 +194,8 @@ func (p *reader) pair(start string, second netip.Addr, rest []string) (netip.Pre
 		}
 		return p.prefix(q.String())
 	}
+	// 0.0.0.0 would be a mask as well, that of the whole internet. What is no mask may be the end of a range or
+	// belong to another column, so it is refused.
 	if bits, ok := length(second); ok && bits > 0 {
 		return p.masked(start, second)
 	}
@@ -236,6 +241,8 @@ func (p *reader) ranged(first, follows string) ([]netip.Prefix, error) {
 // address parses an end of a range; eMule pads IPv4 with zeros, as in 001.002.003.004.
 func address(s string) (netip.Addr, error) {
 	text := s
+	// netip refuses leading zeros, because some programs take such a number for octal. They are removed only
+	// from the full width of eMule's form.
 	if parts := strings.Split(s, "."); len(parts) == 4 && len(s) == len("000.000.000.000") {
 		for i, part := range parts {
 			if len(part) == 3 {

@@ -43,6 +43,7 @@ func scanArray[T any, P scanned[T]](s *scanner) []T {
 }
 
 // end reports whether everything was read.
+// The length is asked as well, since a zero byte looks like the end to peek.
 func (s *scanner) end() bool { return s.ok && s.peek() == 0 && len(s.rest) == 0 }
 
 // peek returns the next byte that is not white space, or 0 at the end.
@@ -187,6 +188,8 @@ func (s *scanner) leaveText() {
 			escaped = true
 			end++
 		case c == '"':
+			// Only escapes can be wrong in a string that has got this far. Bytes that are not UTF-8 pass, as they do
+			// with encoding/json.
 			s.ok = s.ok && (!escaped || json.Valid(s.rest[:end+1]))
 			s.rest = s.rest[end+1:]
 			return

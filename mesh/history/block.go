@@ -200,6 +200,7 @@ func decode(first uint64, raw []byte) (b block, err error) {
 		return b, fmt.Errorf("%w: entry %d", errDamaged, first)
 	}
 	n := int(le.Uint16(raw[2:]))
+	// The number of entries is not part of the sum, so it is bounded by itself.
 	if n == 0 || n > blockLen || len(raw) < headSize+n*entrySize || le.Uint32(raw[4:]) != crc32.Checksum(raw[8:], castagnoli()) {
 		return b, fmt.Errorf("%w: entry %d", errDamaged, first)
 	}

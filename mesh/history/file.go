@@ -30,6 +30,7 @@ func openFile(path string) (f *file, aside string, err error) {
 	if _, statErr := os.Stat(path); statErr != nil || !damaged(err) {
 		return nil, "", fmt.Errorf("open the history %s: %w", path, err)
 	}
+	// One is kept, the latest: a disk that damages the file again and again must not be filled with its remains.
 	aside = path + ".damaged"
 	if err := os.Rename(path, aside); err != nil {
 		return nil, "", fmt.Errorf("set the damaged history aside: %w", err)

@@ -125,6 +125,7 @@ func (h *History) load() error {
 		c := b.Cursor()
 		var newest []byte
 		for k, v := c.First(); k != nil; k, v = c.Next() {
+			// The heads alone: decoding every block would only delay the start of the agent.
 			if len(k) == 8 && len(v) >= headSize {
 				h.blocks = append(h.blocks, info{binary.BigEndian.Uint64(k), store.Millis(binary.LittleEndian.Uint64(v[16:]))})
 				newest = v
@@ -132,6 +133,7 @@ func (h *History) load() error {
 		}
 		if n := len(h.blocks); n > 0 {
 			first := h.blocks[n-1].first
+			// Numbers go on behind what the last block can hold at most, so that none is given twice.
 			h.last = newBuilder(first + blockLen)
 			// Leave a damaged last block as it is; the next entry begins a new one.
 			if last, err := decode(first, append([]byte(nil), newest...)); err == nil && last.len() < blockLen {
@@ -238,6 +240,7 @@ func (h *History) write() {
 		if err := h.flush(); err != nil {
 			timer = time.After(retryEvery)
 		} else if h.hasLost() {
+			// What was lost for want of room may still be live, and there is room again.
 			h.catchUp()
 		}
 	}
@@ -310,6 +313,8 @@ func (h *History) flushSome() (more bool, err error) {
 	h.blocks = all[len(gone):]
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// A new slice: the old one would keep the written blocks in memory. More may have come meanwhile, behind
+	// those.
 	h.full = append([]*builder(nil), h.full[full:]...)
 	h.saved = end
 	return more, nil
@@ -328,6 +333,7 @@ func (h *History) outdated(blocks []info, end uint64) (gone []uint64) {
 }
 
 // Rebound changes the bounds. The next write drops what exceeds them.
+// Queries go by the new ones at once.
 func (h *History) Rebound(keep time.Duration, maxEntries int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -66,6 +66,7 @@ func (h *History) Entries() (n int, since store.Millis) {
 		}
 		b, err := decode(binary.BigEndian.Uint64(k), v)
 		if err == nil {
+			// Only the length is used afterwards: the bytes are bbolt's, and gone with the transaction.
 			oldest = block{first: b.first, from: b.from, entries: make([]byte, len(b.entries))}
 		}
 		return err
@@ -96,6 +97,7 @@ func (h *History) scanUntil(since store.Millis, each func(b *block, from int) bo
 	h.mu.Unlock()
 	begin, end := waiting[0].first, waiting[len(waiting)-1].end()
 	oldest, most := h.bounds()
+	// Counted from the end: blocks that the writer has not dropped yet are hidden already.
 	lowest := end - min(end, most)
 	since = max(since, oldest)
 	one := func(b *block) (goOn bool) {
@@ -128,9 +130,11 @@ func (h *History) scanUntil(since store.Millis, each func(b *block, from int) bo
 			k, v = c.Last()
 		}
 		for ; k != nil; k, v = c.Prev() {
+			// The writer may have put waiting blocks into the file since they were copied. They have been shown.
 			if len(k) != 8 || binary.BigEndian.Uint64(k) >= begin {
 				continue
 			}
+			// Decoding costs the most, and the head tells that all of the block is too old.
 			if len(v) >= headSize && store.Millis(binary.LittleEndian.Uint64(v[16:])) < since {
 				continue
 			}

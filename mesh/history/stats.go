@@ -64,6 +64,7 @@ type SumQuery struct {
 func (h *History) Sums(q SumQuery) (Statistics, error) {
 	q.Top = cmp.Or(q.Top, 10)
 	t := newTally()
+	// The live ones first: the history holds most of them too, and counts only those that are not among them.
 	live := t.live(h.cfg.Set.LiveBans(), q.Since)
 	parts, err := h.tallies(q.Since, live)
 	if err != nil {
@@ -327,6 +328,7 @@ func (t *tally) offence(k key, start store.Millis, live bool) {
 		r = &RepeatOffender{Prefix: p}
 		t.prefixes[p] = r
 	}
+	// To the minute, as the packed hosts have it, so that both are comparable.
 	r.add(start/60_000*60_000, live)
 	n := t.networkOf(p)
 	if live {
@@ -403,6 +405,7 @@ func (t *tally) finish(q SumQuery, s *Statistics) {
 			}
 		}
 		n.Prefix = key{0, 0xffff<<32 | net<<8, 96 + 24}.prefix()
+		// Bans of a part of this /24, or of all of it, were counted apart from those of single addresses.
 		if other := t.networks[n.Prefix]; other != nil {
 			n.Live, n.Past = n.Live+other.Live, n.Past+other.Past
 			delete(t.networks, n.Prefix)
@@ -512,6 +515,7 @@ func (s *numbers) put(i int, n uint64) {
 
 // add adds a number and reports whether it is new.
 func (s *numbers) add(n uint64) bool {
+	// At most half full: with linear probing a miss walks to the next free slot, and nearly all look-ups miss.
 	if s.n*2 >= len(s.slots) {
 		old := s.slots
 		s.slots = make([]uint64, max(1024, 4*len(old)))

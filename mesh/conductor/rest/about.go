@@ -102,6 +102,7 @@ func (n *node) look(ctx context.Context) (about, error) {
 		b, absent, err := n.optional(ctx, "/config/version?datastore="+candidate)
 		switch {
 		case errors.Is(err, errBlank):
+			// Empty, but there: noVersion stands for a path that the API does not have.
 			ab.noFlag = true
 		case err != nil:
 			return about{}, err
@@ -239,6 +240,7 @@ type version struct {
 // versionIn reads it, but not a "version" or a number: those more likely count changes of the configuration. Mistaken for a
 // release, one could make a candidate that all administrators share look like the account's own.
 func versionIn(b []byte) (v version) {
+	// Names are compared without case by encoding/json, and any type is taken, as the form is not published.
 	var raw struct{ IsDirty, Release any }
 	if json.Unmarshal(b, &raw) != nil {
 		return v
@@ -270,6 +272,7 @@ func releaseIn(b []byte) string {
 	}
 	for _, key := range []string{"release", "softwareVersion", "version", "currentVersion"} {
 		s, ok := object[key].(string)
+		// A number loses its last zero: 5.10 reads as 5.1, which only has the candidate treated more strictly.
 		if n, number := object[key].(float64); number {
 			s, ok = strconv.FormatFloat(n, 'f', 1, 64), true
 		}

@@ -71,6 +71,7 @@ func (e *CertificateError) Unwrap() error { return e.err }
 func parsePins(s string) ([]string, error) {
 	var pins []string
 	for _, f := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' }) {
+		// openssl prints capitals, with a colon after every two.
 		pin := strings.ToLower(f)
 		pin = strings.TrimPrefix(pin, "sha256:")
 		pin = strings.ReplaceAll(pin, ":", "")
@@ -126,6 +127,7 @@ func loadTrust(c Config, now func() time.Time) (*trust, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: ca_file: %w", ErrCertificate, err)
 	}
+	// Empty, and not the system's: only the authorities that the operator names may vouch for a conductor.
 	t.roots = x509.NewCertPool()
 	if !t.roots.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("%w: ca_file %s holds no certificate in PEM form", ErrCertificate, c.CAFile)
@@ -176,6 +178,7 @@ func (t *trust) verify(addr, serverName string, chain []*x509.Certificate) error
 		}
 		return nil
 	}
+	// What the server sends may complete the chain; trust comes from the roots alone.
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)

@@ -434,6 +434,8 @@ func (r *room) give(pair *[2][]byte) {
 	if r.drop != nil {
 		r.drop.Stop()
 	}
+	// Taken and dropped, for the garbage collector. A timer that is too late to be stopped only drops a pair
+	// that could have been kept.
 	r.drop = time.AfterFunc(roomFor, func() { r.take() })
 }
 

@@ -77,6 +77,7 @@ func (c Config) Validate() error {
 	if !slices.Contains([]Candidate{"", candidateAuto, candidateShared, candidateNode, candidateUser}, c.Candidate) {
 		bad("candidate", c.Candidate, "one of auto, shared, node, user")
 	}
+	// It is the test-option of NETCONF's edit-config (RFC 6241 section 7.2).
 	if c.ValidateMode == conductor.ValidateTestThenSet {
 		bad("validate", c.ValidateMode, "one of auto, explicit, none over REST")
 	}
@@ -91,6 +92,7 @@ func parseURL(s string) (*url.URL, error) {
 		return nil, errors.New("is no URL")
 	case u.Scheme != "https":
 		return nil, errors.New("must be https://HOST or https://HOST:PORT")
+	// The URL is shown in errors and warnings, where no password must stand.
 	case u.User != nil:
 		return nil, errors.New("must not hold user or password; they come from files")
 	case u.Hostname() == "" || strings.ContainsAny(u.Host, " \t\r\n,\x00"):

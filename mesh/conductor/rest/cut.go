@@ -76,6 +76,8 @@ func sessionsFrom(b []byte, sources []netip.Prefix) ([]session, error) {
 	if err := json.Unmarshal(b, &reply); err != nil {
 		return nil, fmt.Errorf("%w: %w", conductor.ErrProtocol, err)
 	}
+	// GraphQL reports failures with status 200, beside what data it has. A part is not enough: sessions of the
+	// sources would go on, and Cut would report success.
 	if len(reply.Errors) > 0 {
 		return nil, fmt.Errorf("%w: %s", conductor.ErrProtocol, conductor.OneLine(reply.Errors[0].Message))
 	}
@@ -101,6 +103,7 @@ func sessionsFrom(b []byte, sources []netip.Prefix) ([]session, error) {
 
 // covers reports whether one of the sorted prefixes contains the address.
 func covers(sorted []netip.Prefix, addr netip.Addr) bool {
+	// At most 32 or 128 look-ups, however many sources there are. Not down to 0: no ban is a /0.
 	for bits := addr.BitLen(); bits > 0; bits-- {
 		p, err := addr.Prefix(bits)
 		if err != nil {

@@ -35,6 +35,7 @@ func (n *node) deniers(ctx context.Context, tenant string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		// One service that shows its policies tells that this release does; those that show none have none then.
 		deep = deep || s.shown
 		services = append(services, s)
 	}
@@ -78,6 +79,7 @@ func readService(entry any) (service, error) {
 		if s.name == "" {
 			return s, fmt.Errorf("%w: a service has no name", conductor.ErrProtocol)
 		}
+		// A service is enabled unless it says otherwise, also in text.
 		s.disabled = v["enabled"] == false || v["enabled"] == "false"
 		for _, spelling := range policyNames {
 			if list, ok := listOf(v[spelling], "source"); ok {

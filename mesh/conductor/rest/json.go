@@ -78,6 +78,7 @@ func valueLen(b []byte) int {
 		switch b[i] {
 		case '"':
 			for i++; i < len(b) && b[i] != '"'; i++ {
+				// Whatever is escaped, it does not end the string.
 				if b[i] == '\\' {
 					i++
 				}

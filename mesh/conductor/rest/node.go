@@ -65,6 +65,8 @@ func newNode(u *url.URL, cfg *Config, t *trust, now func() time.Time) *node {
 	}
 	n.client = &http.Client{
 		Transport: &http.Transport{
+			// No Proxy, whatever the environment names: the token is for the conductor alone. With a dialer and a
+			// TLS configuration of its own, net/http speaks HTTP/1.1 only.
 			DialContext:            dial,
 			TLSClientConfig:        t.config(hostPort(u), u.Hostname()),
 			TLSHandshakeTimeout:    cfg.DialTimeout,
@@ -84,6 +86,7 @@ func redirected(to *http.Request, via []*http.Request) error {
 	first := via[0]
 	if len(via) > 3 || to.URL.Scheme != first.URL.Scheme || to.URL.Host != first.URL.Host || to.Method != first.Method ||
 		!strings.HasPrefix(to.URL.Path, apiRoot+"/") {
+		// The redirect itself becomes the answer, and refusal says where it points.
 		return http.ErrUseLastResponse
 	}
 	return nil
@@ -171,6 +174,7 @@ func (n *node) callInto(ctx context.Context, method, path string, body any, into
 // hold remembers how long the conductor wants to be left alone.
 func (n *node) hold(e *statusError) time.Duration {
 	wait := e.RetryAfter
+	// RFC 6585 section 4 leaves it to the server whether it names a time.
 	if wait == 0 && e.Status == http.StatusTooManyRequests {
 		wait = time.Second
 	}
@@ -193,6 +197,7 @@ func (n *node) pause(ctx context.Context) error {
 	if wait <= 0 {
 		return nil
 	}
+	// Said at once: a wait that cannot end in time would hold up the caller for nothing.
 	deadline, bounded := ctx.Deadline()
 	if wait > maxPause || bounded && time.Until(deadline) < wait {
 		return &conductor.BusyError{After: wait, Detail: n.url + " asked to be left alone"}
@@ -224,6 +229,7 @@ func (n *node) takeToken(ctx context.Context, stale string) (string, error) {
 	}
 	var err error
 	if n.cfg.TokenFile != "" {
+		// Read anew each time: the operator may have put another one there since.
 		if token, err = readSecret(n.cfg.TokenFile); err != nil {
 			return "", err
 		}
@@ -286,6 +292,7 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		fmt.Errorf("no answer within %v: %w", n.cfg.Timeout, context.DeadlineExceeded))
 	defer cancel()
 	var wrote atomic.Bool
+	// From then on the server may act on the request, whatever becomes of the connection.
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
 	fail := func(err error) ([]byte, error) { return nil, &failure{err: err, sent: wrote.Load()} }
 
@@ -341,6 +348,7 @@ func (n *node) send(ctx context.Context, method, path string, body any, token st
 		return fail(n.broken(ctx, method, path, ctx.Err()))
 	}
 	b = bytes.TrimPrefix(b, []byte("\ufeff")) // JSON must not start with a byte order mark, but some servers send one (RFC 8259 §8.1)
+	// These two are asked for data, in place of which a sentence is an error.
 	if method != http.MethodGet && path != "/login" && path != "/graphql" {
 		b = asMessage(b)
 	}
@@ -356,9 +364,11 @@ func decoding(resp *http.Response) (io.Reader, error) {
 	case "", "identity":
 		return resp.Body, nil
 	case "gzip", "x-gzip":
+		// No body is no gzip, whatever the header says.
 		if resp.ContentLength == 0 || resp.StatusCode == http.StatusNoContent {
 			return resp.Body, nil
 		}
+		// The caller limits what comes out of it, so a small body cannot become a huge answer.
 		content, err := gzip.NewReader(resp.Body)
 		if err != nil {
 			return nil, fmt.Errorf("the answer calls itself gzip and is not: %w", err)
@@ -418,6 +428,7 @@ func (n *node) broken(ctx context.Context, method, path string, err error) error
 		return refused
 	}
 	var wrapped *url.Error
+	// The client names method and URL as well; below they are named once, without the query.
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
@@ -442,6 +453,7 @@ func (n *node) refusal(method, path string, resp *http.Response) error {
 			e.Status, e.Message = http.StatusUnauthorized, "a redirect to the page to log in at"
 			return e
 		}
+		// Only the host is shown: path and query may carry secrets of somebody's session.
 		if u, err := url.Parse(to); err == nil && u.Host != "" {
 			to = u.Host
 		}

@@ -162,6 +162,7 @@ func (n *node) verdictOf(ctx context.Context, step string, kind conductor.Valida
 		var status *statusError
 		if errors.As(err, &status) && status.Status == http.StatusBadRequest && len(options) > 0 &&
 			strings.Contains(status.Message, "distributed") {
+			// The next round goes without the option, so there is one more at most.
 			n.learn(func(ab *about) { ab.noOption = true })
 			continue
 		}

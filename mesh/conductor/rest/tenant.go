@@ -192,6 +192,7 @@ func readMember(t *conductor.Tenant, object map[string]any, key conductor.Key) e
 	case string:
 		list = []any{v}
 	default:
+		// Taken for an empty list, it would be written over by the next edit.
 		return fmt.Errorf("%w: the member's addresses are no list", conductor.ErrProtocol)
 	}
 	t.Addresses = slices.Grow(t.Addresses, len(list))
@@ -243,6 +244,7 @@ func memberBody(key conductor.Key, like *conductor.Tenant, addresses []string) m
 func unmarshal(b []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
+	// It stops after the first value; checkJSON has refused an answer with more than one.
 	if err := d.Decode(v); err != nil {
 		return fmt.Errorf("%w: the answer is not of the expected kind: %w", conductor.ErrProtocol, err)
 	}

@@ -53,5 +53,6 @@ func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", file.kind)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	// Without a time: embedded files have none, and the path changes with the content.
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(file.content))
 }

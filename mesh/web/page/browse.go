@@ -49,6 +49,7 @@ func readFilter(v url.Values) (f filter, q control.ListQuery) {
 	case stateEffective, stateNotEffective:
 		q.Effective = &yes
 	default:
+		// Nothing that the form does not offer may narrow the list: the reader could not see why it is short.
 		f.State = ""
 	}
 	// An old or mistyped link still shows a list, in the usual order.
@@ -67,6 +68,7 @@ func readFilter(v url.Values) (f filter, q control.ListQuery) {
 func asked(v url.Values, key string) string {
 	s := strings.TrimSpace(v.Get(key))
 	if len(s) > longestFilter {
+		// The cut may fall inside a rune.
 		s = strings.ToValidUTF8(s[:longestFilter], "")
 	}
 	return s

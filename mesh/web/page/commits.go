@@ -47,6 +47,7 @@ func (c *commits) told(e control.Event) {
 func (c *commits) heard(s *control.Status) {
 	at := s.Commit.LastCommit
 	if at == 0 {
+		// No commit is known yet: what the tenant holds is what the first one is compared with.
 		c.known, c.addresses = true, s.Commit.Committed
 		return
 	}
@@ -64,6 +65,7 @@ func (c *commits) heard(s *control.Status) {
 func (c *commits) push(entry committed) {
 	for i := range c.last {
 		apart := time.Duration(entry.At-c.last[i].At) * time.Millisecond
+		// Two of one kind are two commits, however close: each source tells a commit once.
 		if apart.Abs() < sameCommit && (entry.Exact != c.last[i].Exact) {
 			// The event says more than the status, whichever of the two comes first.
 			if entry.Exact {

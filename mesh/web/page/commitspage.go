@@ -71,6 +71,7 @@ func (p *Page) serveCommit(w http.ResponseWriter, r *http.Request) {
 	at, _ := strconv.ParseInt(asked(q, "at"), 10, 64)
 	status := http.StatusNotFound
 	for _, c := range p.timeline.pastCommits() {
+		// As the link names it: one time may be that of two routers' commits.
 		if c.At == control.Time(at) && c.By == asked(q, "by") {
 			row := commitLine(&c, p.now())
 			page.One, page.Exact, status = &row, c.Exact, http.StatusOK
@@ -131,6 +132,8 @@ func (p *Page) serveDiff(w http.ResponseWriter, r *http.Request) {
 func (n *nextCommit) ask(ctx context.Context, a agent, now func() time.Time) (control.Diff, time.Time, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	// An age below 0 is that of a clock set back, which must not keep an old answer. An error is kept like an
+	// answer: a conductor in trouble is not asked more often because many watch.
 	if age := now().Sub(n.at); n.at.IsZero() || age < 0 || age >= diffPace {
 		// The answer is for all who wait, so it does not end with the first one's request.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), diffWithin)

@@ -35,6 +35,7 @@ func (h *history) count(start, now time.Time) {
 	if n > current {
 		n = current // the ban's clock is ahead
 	}
+	// n may be 0 or less where this router's own clock is near 1970, as without a battery; it is an index.
 	if n > current-minutesKept && n > 0 {
 		h.at(n).bans++
 	}

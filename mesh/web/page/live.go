@@ -40,6 +40,7 @@ func (p *Page) serveLive(w http.ResponseWriter, r *http.Request) {
 	defer p.viewers.Add(-1)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // keep proxies from buffering the stream
+	// HEAD asks for the header alone, and a stream would not end.
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -84,6 +85,7 @@ func (s *stream) tell(event string, v any) error {
 
 // show sends the whole state and then each frame.
 func (p *Page) show(r *http.Request, s *stream) error {
+	// While nobody watches no frames are built, so the last one may be old.
 	p.buildFrame(r.Context())
 	p.poke() // the pace changes with the first viewer
 	state, place := p.frames.all()

@@ -66,6 +66,8 @@ func (p *Page) see(ctx context.Context) *look {
 		return l
 	}
 	next := *p.look.Load()
+	// The time is that of the question. An event during the request is forgotten by the Store below; the next
+	// look, at the usual pace, shows it.
 	next.at, next.outdate = p.now(), time.Time{}
 	status, err := p.agent.Status(ctx)
 	var members []control.Member

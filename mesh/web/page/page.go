@@ -90,6 +90,7 @@ func New(cfg Config) (*Page, error) {
 		poked: make(chan struct{}, 1), stopping: make(chan struct{}),
 	}
 	p.timeline.begin(p.now())
+	// Empty, so that Load never returns nil.
 	p.look.Store(&look{})
 	var err error
 	if p.assets, err = loadAssets(); err != nil {

@@ -66,6 +66,7 @@ func drawPlot(spans []span, sc scale, since time.Time) plot {
 		}
 		live = max(live, s.live)
 	}
+	// At least 1 each, so that nothing is divided by 0 in a mesh without bans.
 	p.Top, p.LiveTop = roundUp(top), roundUp(live)
 	p.Half = half(p.Top)
 	for i, s := range spans {

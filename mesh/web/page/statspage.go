@@ -35,6 +35,7 @@ func (p *Page) serveStats(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, list := range [][]control.NamedShare{stats.Jails, stats.Routers} {
 		slices.SortFunc(list, func(a, b control.NamedShare) int {
+			// Equal counts stand in the natural order of names, as on the other pages.
 			return cmp.Or(b.Total-a.Total, control.CompareNames(a.Name, b.Name))
 		})
 	}

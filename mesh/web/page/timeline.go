@@ -81,6 +81,7 @@ func (f *timeline) apply(e control.Event, now time.Time) {
 			f.history.count(b.Start.Time(), now)
 		}
 		f.moved++
+		// Beyond that only their number goes up: a burst of thousands must not fill the frame.
 		if len(f.moves) < keptMoves {
 			f.moves = append(f.moves, move{e.Prefix, e.Origin, e.Jail})
 		}

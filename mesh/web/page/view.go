@@ -67,6 +67,7 @@ func (p *Page) view(ctx context.Context) *view {
 
 // withoutEffect says for each ineffective ban why it blocks nothing.
 func (p *Page) withoutEffect(ctx context.Context, bans []listed) {
+	// For the few that are shown: each is a question to the agent.
 	for i := range bans {
 		prefix, err := control.ParsePrefix(bans[i].Address)
 		if err != nil {
@@ -86,6 +87,7 @@ func (p *Page) head(ctx context.Context, section string) *view {
 	if l.err != nil {
 		v.Trouble = l.err.Error()
 	}
+	// After a request that failed it is the last one that came, with Trouble beside it.
 	s := &l.status
 	v.Known = l.known
 	v.Name, v.Version, v.Uptime = s.Name, s.Version, long(time.Duration(s.UptimeS)*time.Second)

@@ -66,6 +66,7 @@ func (p *Page) ask(ctx context.Context, query string) *answer {
 		return nil
 	}
 	shown := query
+	// Only what is shown is cut; too long a query is refused by the parser as it is.
 	if len(shown) > longestQuery {
 		shown = strings.ToValidUTF8(shown[:longestQuery], "") + "…"
 	}
