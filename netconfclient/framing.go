@@ -84,6 +84,7 @@ func (f *frameReader) readChunked(limit int) ([]byte, error) {
 			}
 			return msg.join(), nil
 		}
+		// Before anything of that size is allocated, as the server may announce 4 GiB.
 		if size > int64(limit-msg.size) {
 			return nil, errMessageSize
 		}
@@ -111,6 +112,8 @@ const (
 func (p *pieces) readFrom(r io.Reader, n int) error {
 	for n > 0 {
 		if len(p.last) == cap(p.last) {
+			// The pieces double up to mostPiece, so a short answer takes little memory and a large one has few
+			// pieces.
 			if p.last != nil {
 				p.full = append(p.full, p.last)
 			}

@@ -75,6 +75,7 @@ type hostKeys struct {
 // loadHostKeys reads known_hosts as OpenSSH does (sshd(8)), for one server. Lines that it cannot read are
 // left out: they are for others. A revoked key counts whatever hosts its line names.
 func loadHostKeys(address, file string) (*hostKeys, error) {
+	// Read for each connection, so that a key counts as soon as the operator trusts it.
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, &HostKeyError{address: address, file: file, err: err}
@@ -123,6 +124,7 @@ func matchesHost(patterns, host string) bool {
 		if err != nil || errSum != nil {
 			return false
 		}
+		// The format prescribes SHA-1. It only hides the names of hosts; no trust in a key rests on it.
 		mac := hmac.New(sha1.New, key)
 		mac.Write([]byte(host))
 		return hmac.Equal(mac.Sum(nil), want)
@@ -142,6 +144,7 @@ func matchesHost(patterns, host string) bool {
 
 // wildcard matches * with anything and ? with one character.
 func wildcard(pattern, s string) bool {
+	// Going back to the last star is enough, so that a pattern of many stars cannot take exponential time.
 	star, mark := -1, 0
 	p, i := 0, 0
 	for i < len(s) {

@@ -257,6 +257,7 @@ func (s *Session) exec(ctx context.Context, op Element) (*Reply, error) {
 	if err != nil {
 		return nil, &unsentError{fmt.Errorf("%s: %w", op.Name, err)}
 	}
+	// It carries a message-id of its own, by which parseReply knows the reply (RFC 6241 section 4.1).
 	rpc := netconf.NewRPCMessage([]netconf.RPCMethod{netconf.RawMethod(body)})
 	msg, err := xml.Marshal(rpc)
 	if err != nil {
@@ -326,6 +327,7 @@ func (s *Session) roundTrip(msg []byte) ([]byte, error) {
 // isNotification reports whether a message is an event notification (RFC 5277 §2.2.1). We never subscribe, but some servers
 // tell every session of each commit. Mistaken for a reply, such an event would leave the outcome of a commit unknown.
 func isNotification(msg []byte) bool {
+	// A longer one is a configuration, which is not searched for a word.
 	const most = 1 << 20
 	if len(msg) > most || !bytes.Contains(msg, []byte("notification")) {
 		return false

@@ -55,6 +55,7 @@ type transport struct {
 // dialTransport connects, checks the host key, logs in, opens the subsystem and sends our hello. The hello goes out before
 // the server's is read: one server never answers a first operation that reaches it together with the hello.
 func dialTransport(ctx context.Context, d DialConfig) (*transport, error) {
+	// The files first: what is wrong with them can be told without a server.
 	signers, err := loadSigners(d.KeyFile)
 	if err != nil {
 		return nil, err
@@ -118,6 +119,7 @@ func (t *transport) open(d DialConfig, config *ssh.ClientConfig) error {
 	}
 	t.channel = channel
 	t.frames.r = bufio.NewReaderSize(channel, 64<<10)
+	// Both have to be drained although nobody needs them: what is not taken would stall the connection.
 	t.wg.Go(func() { ssh.DiscardRequests(chRequests) })
 	t.wg.Go(func() { io.Copy(io.Discard, channel.Stderr()) })
 	t.wg.Go(func() { t.keepalive(cmp.Or(d.keepaliveEvery, keepaliveEvery), cmp.Or(d.keepaliveWait, keepaliveWait)) })

@@ -138,6 +138,7 @@ func openBolt(path string) (disk, error) {
 		return nil, err
 	}
 	d.doubt = doubt
+	// Under the lock of the file: no other agent can be shrinking it now.
 	os.Remove(path + shrinkSuffix) // left by a run that was cut short
 	if err := d.checkFormat(); err != nil {
 		d.db.Close()
@@ -209,6 +210,7 @@ func isAt(f *os.File, path string) bool {
 // one, never an empty one that would be taken for damaged.
 func makeFile(path string) error {
 	fresh := path + ".new"
+	// bbolt would open a half-made one of an earlier run as it is.
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("make store: %w", err)
 	}
@@ -403,6 +405,7 @@ func commitRecords(records ledger, b *batch) error {
 	for _, l := range b.gone {
 		c := records.bucket.Cursor()
 		first := recordKey(l, 0)
+		// Sought anew after each: a bbolt cursor may skip the item behind one that it has deleted.
 		for k, v := c.Seek(first); len(k) == 12 && binary.BigEndian.Uint32(k) == l; k, v = c.Seek(first) {
 			records.account.drop(records.name, k, v)
 			if err := c.Delete(); err != nil {
@@ -599,6 +602,7 @@ func ResetFile(path string) (aside string, err error) {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
+	// An agent that runs holds the lock: it would go on writing to the file that was set aside.
 	unlock, err := lockFile(path)
 	if err != nil {
 		return "", err

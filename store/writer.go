@@ -373,9 +373,11 @@ func (s *Store) planAll(ops []*op) (p *plan, rest []*op) {
 		return p, nil
 	}
 	for i, o := range ops {
+		// Between two calls and never within one: a call is written as a whole or not at all.
 		if len(p.items) > maxBatch {
 			return p, ops[i:]
 		}
+		// Its caller has gone, and was told that nothing was written.
 		if o.err = o.ctx.Err(); o.err != nil {
 			continue
 		}
@@ -406,6 +408,7 @@ func (p *plan) takeBack(items, notices int) {
 	p.notices = p.notices[:notices]
 	p.next -= uint64(len(p.items) - items)
 	p.items = p.items[:items]
+	// Built anew: the call may have put its records in place of those that earlier calls planned.
 	clear(p.planned)
 	for i := range p.items {
 		it := &p.items[i]
@@ -426,6 +429,7 @@ func (s *Store) finish(p *plan, merged *pending, err error) {
 		s.own.held = s.own.held.add(seqRange{1, p.next - 1})
 	}
 	if err != nil {
+		// What planNamesake took for written may not be in the file.
 		s.namesake.dirty, s.namesake.unsaved = true, true
 		s.failed(merged, err)
 		return
@@ -503,6 +507,7 @@ func (s *Store) rewriteOne() bool {
 		s.mu.Unlock()
 		return false
 	}
+	// Before it is written: what is merged meanwhile puts the log back, and it is written again.
 	delete(s.pending.rewrite, l)
 	head := logHeader{l.disk, l.id, append(rangeSet(nil), l.held...)}
 	s.mu.Unlock()
@@ -586,6 +591,8 @@ func (s *Store) watched(write func() error) error {
 	timer := time.AfterFunc(silentAfter, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		// Stop does not wait for a timer that runs already, and this one may have waited for mu until the answer
+		// was there.
 		if over {
 			return
 		}

@@ -166,6 +166,7 @@ func (c *console) banCalls(ctx context.Context, calls []control.BanCall, dir str
 	if kept != nil {
 		c.warn("%s", oneLine(kept))
 	}
+	// Where all of it was kept, no agent has said yet what becomes of it.
 	if taken > 0 {
 		c.printBan(all, calls[0], total)
 	}

@@ -142,6 +142,7 @@ func (c *console) trust(ctx context.Context, addr, file string) error {
 	fmt.Fprintf(c.out, "%s %s\n%s\n", key.Type, key.Fingerprint, key.Line)
 	// The question is asked inside the replacement, so that it shows the keys of the very text that is replaced.
 	done := "added to"
+	// Readable by all: a host key is public, and the agent runs as another user than the one who trusts.
 	err = safefile.Replace(file, safefile.Of(0o644), func(old []byte) ([]byte, error) {
 		rest, pinned := withoutHost(string(old), strings.Fields(key.Line)[0])
 		if slices.Contains(pinned, strings.Join(strings.Fields(key.Line)[1:], " ")) && len(pinned) == 1 {

@@ -81,6 +81,7 @@ func (b *importing) take(cc *cli.Context, c *console, l *blocklist.List) error {
 		ps[i] = e.Prefix
 		own = own || e.Jail != "" || e.Start != 0 || e.Until != 0 || e.Failures != 0 || e.Reason != ""
 	}
+	// With --skip the wide ones are gone by now, and what is left to refuse is the caller's own address.
 	if err := b.refuse(c, ps); err != nil {
 		return err
 	}

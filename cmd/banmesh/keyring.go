@@ -69,6 +69,7 @@ func (c *console) keyOf(given string) (string, error) {
 	if given != "-" {
 		return given, nil
 	}
+	// More than any key has: of a wrong file the beginning is enough to be refused.
 	text, err := io.ReadAll(io.LimitReader(c.in, 256))
 	if err != nil {
 		return "", fmt.Errorf("read the key: %w", err)

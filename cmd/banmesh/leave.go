@@ -59,6 +59,7 @@ func (c *console) leave(ctx context.Context, cl *control.Client) error {
 	}
 	// A stream of events ends with the agent, so nothing has to be asked again and again.
 	err := cl.Events(ctx, func(control.Event) error { return nil })
+	// Whatever else ended it, the agent is gone, also if it stopped before this could connect.
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("it left the mesh, and has not stopped yet: look at its log")
 	}

@@ -62,6 +62,7 @@ func (c *console) printMembers(members []control.Member) error {
 		if !m.InSync {
 			sync = cell{"no", yellow}
 		}
+		// After the yes or no, which would otherwise be shown of a member that was last heard long ago.
 		if m.Unknown {
 			sync = cell{"unknown", yellow}
 		}

@@ -30,6 +30,7 @@ func (w *watched) selects(e control.Event) bool {
 	if kinds := w.events.Value(); len(kinds) > 0 && !slices.Contains(kinds, e.Event) {
 		return false
 	}
+	// An event that has neither, such as a join, is left out when either is asked for.
 	if w.jail != "" && e.Jail != string(w.jail) || w.origin != "" && e.Origin != w.origin {
 		return false
 	}

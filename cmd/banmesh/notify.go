@@ -59,6 +59,7 @@ func (s *supervisor) run(ctx context.Context, client *control.Client) {
 		case err == nil && status.Store != nil && status.Store.Silent:
 			// Nobody tells a disk that hangs from a process that does: systemd does what the unit says.
 			s.tell("STATUS=" + status.Store.Error)
+		// Once: for systemd, what is ordered after the agent starts here.
 		case err == nil && !ready:
 			ready = true
 			s.tell("READY=1", "WATCHDOG=1", statusLine(status))

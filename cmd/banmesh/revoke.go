@@ -66,6 +66,7 @@ func revokeCommand(c *console) *cli.Command {
 			if err != nil {
 				return err
 			}
+			// A block may be wanted before a router has banned anything, so its name is taken as it is.
 			if r.Lifted == 0 && !call.Block && !call.Unblock {
 				if err := c.refuseUnknown(cc.Context, call.Origin); err != nil {
 					return err

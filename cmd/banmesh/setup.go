@@ -130,6 +130,7 @@ func (s *setup) logins(c *console) (out []string) {
 	}
 	add(login.Shell(c.getenv))
 	// Without them an address less is exempt, which is no reason to put nothing in place.
+	// Bounded below, since each becomes an entry of the configuration.
 	sessions, _ := login.Sessions(c.utmp)
 	for _, l := range sessions[:min(len(sessions), 16)] {
 		add(l.From)
@@ -321,6 +322,7 @@ func (s *setup) steps(ctx context.Context, c *console, configure func() error) e
 	if err := configure(); err != nil {
 		return err
 	}
+	// Before the agent starts, which reads the key for the conductor.
 	if err := s.conductor(c); err != nil {
 		return err
 	}
@@ -404,6 +406,7 @@ func (s *setup) settled(ctx context.Context, c *console, others bool) (control.S
 	var st control.Status
 	var err error
 	for {
+		// One question that hangs must not use up the whole wait.
 		asking, done := context.WithTimeout(ctx, 2*time.Second)
 		st, err = c.client().Status(asking)
 		done()
@@ -468,6 +471,7 @@ func (c *console) wants(what string) bool {
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":
 		return true
+	// Enter alone is the default, yes. The end of the input is no answer.
 	case "":
 		return err == nil
 	}

@@ -57,6 +57,7 @@ func (c *console) watchStatus(ctx context.Context, tick <-chan time.Time) error 
 		case ctx.Err() != nil, errors.Is(err, syscall.EPIPE):
 			return nil
 		case errors.Is(err, control.ErrNoAgent):
+			// It may be restarting, which is what somebody watches.
 			c.warn("%s", oneLine(err))
 		case err != nil:
 			return err

@@ -112,6 +112,7 @@ func (u *unban) whole() string {
 func (u *unban) deliver(ctx context.Context, c *console, call control.UnbanCall) error {
 	var reply control.UnbanReply
 	limit := limitFor(len(call.Prefixes))
+	// It names no prefix, and may lift as many as there are.
 	if call.All {
 		limit = callTime + bulkTime
 	}

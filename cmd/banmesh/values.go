@@ -106,6 +106,7 @@ func formatDuration(d time.Duration) string {
 	if d < 0 {
 		return "-" + formatDuration(-d)
 	}
+	// Clocks differ by less than a second, which 0s would hide.
 	if d < time.Second && d > 0 {
 		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
 	}

@@ -161,6 +161,7 @@ func (c *Client) ListJSON(ctx context.Context, q ListQuery, to io.Writer) error 
 	if _, err := io.Copy(io.MultiWriter(to, &last), &plainReader{from: body}); err != nil {
 		return fmt.Errorf("list: %w", c.cut(err))
 	}
+	// An answer without a length ends with its connection, so a break would look like its end.
 	if string(last[:]) != "]\n" {
 		return fmt.Errorf("list: %w", c.cut(io.ErrUnexpectedEOF))
 	}
@@ -257,6 +258,7 @@ func receive[R any](ctx context.Context, c *Client, method, path string, body []
 		return reply, err
 	}
 	defer r.Close()
+	// A longer one is cut off, and then is no JSON.
 	b, err := io.ReadAll(io.LimitReader(r, maxReply))
 	if err != nil {
 		return reply, c.cut(err)
@@ -274,6 +276,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 	if err != nil {
 		return nil, err
 	}
+	// A deadline in the past, and not Close: what waits then fails with a timeout, which cut knows.
 	closing := closer{conn: conn, stop: context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })}
 	req := make([]byte, 0, 160+len(body))
 	req = append(req, method...)
@@ -316,6 +319,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte) (io.R
 func readReply(r *bufio.Reader) (status int, body io.Reader, err error) {
 	var length int64 = -1
 	for first := true; ; first = false {
+		// A line that does not fit the reader's buffer is an error, so the head is bounded line by line.
 		b, err := r.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -341,6 +345,7 @@ func readReply(r *bufio.Reader) (status int, body io.Reader, err error) {
 			}
 		}
 	}
+	// Such as a stream of events: it ends with the connection.
 	if length < 0 {
 		return status, r, nil
 	}

@@ -81,6 +81,7 @@ func (r *itemReader) fill() error {
 	r.queue, r.head = r.queue[:0], 0
 	switch tok := tok.(type) {
 	case xml.CharData:
+		// A text may come in pieces: encoding/xml ends a token at a comment or a CDATA section.
 		r.text = append(r.text, tok...)
 	case xml.StartElement:
 		r.flush()

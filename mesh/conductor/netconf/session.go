@@ -24,6 +24,8 @@ type session struct {
 	closed atomic.Bool
 }
 
+// identity names a server as far as what was learned about it holds: after an upgrade that changes its
+// capabilities it is tried anew.
 func identity(nc *netconfclient.Session) string {
 	return nc.Address() + " " + strings.Join(nc.Capabilities(), " ")
 }
@@ -153,6 +155,8 @@ func (s *session) Write(ctx context.Context, now *conductor.Tenant, c conductor.
 			return nil, err
 		}
 		again := prefixset.Both(c.Remove, got.Addresses)
+		// If an addition is missing, something else is wrong: the caller compares what was read with what it
+		// wanted.
 		if len(again) == 0 || round == maxRounds || len(prefixset.Minus(c.Add, got.Addresses)) > 0 {
 			if s.path.target == netconfclient.RunningStore {
 				s.save(ctx, nil)
@@ -167,6 +171,7 @@ func (s *session) Write(ctx context.Context, now *conductor.Tenant, c conductor.
 // edit sends a change to the target. It sends it again if the server refused its form rather than its content.
 func (s *session) edit(ctx context.Context, change tenantEdit, o netconfclient.EditOptions) error {
 	for {
+		// Each further round is without the test or with a smaller removal, so the loop ends.
 		err := s.editOnce(ctx, change, o)
 		var errs netconfclient.RPCErrors
 		switch {
@@ -292,6 +297,8 @@ func (s *session) save(ctx context.Context, answer error) {
 	if !s.cfg.SaveStartup || !s.nc.Offers(netconfclient.CapStartup) || answer != nil && !errors.Is(answer, conductor.ErrUnknown) {
 		return
 	}
+	// After an unknown outcome nothing is copied, as running may hold anything; it is noted as unsaved, so that
+	// the next session does it.
 	err := answer
 	if err == nil {
 		ctx, cancel := s.bound(ctx)
@@ -329,6 +336,8 @@ func (s *session) Close(ctx context.Context) error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	// Without time the connection is just closed: the server then gives back the lock by itself (RFC 6241
+	// section 7.5).
 	if !s.nc.Alive() || ctx.Err() != nil {
 		return s.nc.Close()
 	}
@@ -390,5 +399,7 @@ func rejected(step string, errs netconfclient.RPCErrors) error {
 
 // unsupported reports whether the server does not know the operation at all.
 func unsupported(errs netconfclient.RPCErrors) bool {
+	// To some servers the operation is just an element that they do not know. Beside other errors that is about
+	// the content.
 	return errs.Has("operation-not-supported") || errs.Has("unknown-element") && len(errs) == 1
 }
