@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,10 @@ func (p *reader) ipset(data []byte) error {
 			continue
 		}
 		e, hole, err := p.member(words[2], string(line))
-		if err != nil {
+		switch {
+		case err != nil && hole: // without it, what is banned would be more than the set holds
+			return &placed{fmt.Errorf("%s:%d: %w", p.Name, n, err)}
+		case err != nil:
 			if err := p.bad(strconv.Itoa(n), err); err != nil {
 				return err
 			}
@@ -77,28 +81,24 @@ func (p *reader) member(text, line string) (entries []Entry, hole bool, err erro
 	options, comment, _ := strings.Cut(options, " comment ")
 	e.Reason = clean(strings.Trim(strings.TrimSpace(comment), `"`))
 	words := strings.Fields(options)
-	for i := 0; i < len(words); i++ {
-		switch words[i] {
-		case "nomatch":
-			hole = true
-		case "timeout":
-			if i++; i == len(words) {
-				return nil, false, errors.New("timeout without a number")
-			}
-			s, err := strconv.ParseUint(words[i], 10, 31)
-			if err != nil {
-				return nil, false, fmt.Errorf("timeout %s is not a number of seconds", control.Show(words[i]))
-			}
-			// The kernel counts down: this was left when the set was saved. The file does not say when that was, so
-			// the rest is counted from now.
-			if s > 0 { // 0 means without end
-				e.Until, _ = p.after(time.Duration(s) * time.Second)
-			}
+	hole = slices.Contains(words, "nomatch")
+	if i := slices.Index(words, "timeout"); i >= 0 {
+		if i++; i == len(words) {
+			return nil, hole, errors.New("timeout without a number")
+		}
+		s, err := strconv.ParseUint(words[i], 10, 31)
+		if err != nil {
+			return nil, hole, fmt.Errorf("timeout %s is not a number of seconds", control.Show(words[i]))
+		}
+		// The kernel counts down: this was left when the set was saved. The file does not say when that was, so
+		// the rest is counted from now.
+		if s > 0 { // 0 means without end
+			e.Until, _ = p.after(time.Duration(s) * time.Second)
 		}
 	}
 	// An entry such as 192.0.2.1,tcp:80 blocks a service, and a ban would block the host.
 	if strings.IndexByte(text, ',') >= 0 {
-		return nil, false, fmt.Errorf("%s is more than an address: only sets of addresses or networks can be banned", control.Show(text))
+		return nil, hole, fmt.Errorf("%s is more than an address: only sets of addresses or networks can be banned", control.Show(text))
 	}
 	var found []netip.Prefix
 	if first, second, isRange := strings.Cut(text, "-"); isRange {
