@@ -95,8 +95,8 @@ func readService(entry any) (service, error) {
 func (n *node) openService(ctx context.Context, path string, s *service) error {
 	var object map[string]any
 	absent, err := n.decode(ctx, path, &object)
-	if absent || err != nil {
-		return err // removed meanwhile
+	if absent || err != nil || object == nil { // removed meanwhile; null says so too
+		return err
 	}
 	if _, ok := object["name"]; !ok {
 		object["name"] = s.name

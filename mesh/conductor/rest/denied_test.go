@@ -74,6 +74,11 @@ func TestDeniedReadsWhatALoneListDoesNotShow(t *testing.T) {
 			services:          []string{"none", "web"},
 			services + "/web": map[string]any{"name": "web", "access-policy": []any{map[string]any{"source": tenant, "permission": "deny"}}},
 		},
+		"nothing about one": {
+			services:            []string{"empty", "web"},
+			services + "/empty": nil,
+			services + "/web":   map[string]any{"name": "web", "access-policy": []any{map[string]any{"source": tenant, "permission": "deny"}}},
+		},
 		"policies by themselves": {
 			services:                       []any{map[string]any{"name": "web"}, map[string]any{"name": "none"}},
 			services + "/web":              map[string]any{"enabled": "true"},
