@@ -105,7 +105,7 @@ func (a *answer) fill(why *control.Why, now time.Time) {
 		a.Pill, a.Sentence = pill{"bad", "Banned"}, "It is banned."
 		a.AtConductor = "The conductor has it"
 		if why.CommittedSince != 0 {
-			a.Committed = stampAt(why.CommittedSince.Time(), now)
+			a.AtConductor, a.Committed = "The conductor has had it", stampAt(why.CommittedSince.Time(), now)
 		}
 	case why.Effective && why.WaitsForQuorum != nil:
 		q := why.WaitsForQuorum
