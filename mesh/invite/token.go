@@ -80,7 +80,7 @@ func (t *Token) String() string {
 // ID identifies the token where its text must not be shown.
 func (t *Token) ID() string { return t.keys.id }
 
-// ParseToken parses a token's text.
+// ParseToken parses a token's text. Line breaks within it, as of a copy out of a mail, do not count.
 func ParseToken(s string) (*Token, error) {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
 	if !ok {
