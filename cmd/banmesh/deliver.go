@@ -68,7 +68,7 @@ func (c *console) deliver(ctx context.Context, limit time.Duration, dir string, 
 	}
 	// An agent runs if it refused the call for now (unavailable), or if something listens and does not answer
 	// in time.
-	kept, lost := c.put(dir, e, !errors.Is(err, control.ErrNoAgent) || errors.Is(err, control.ErrNoAnswer))
+	kept, lost := c.put(dir, e, !control.NoneRuns(err))
 	if lost != nil {
 		// Neither taken nor kept: this one is exit 3, and the caller has to try again.
 		return false, fmt.Errorf("%w; it cannot be kept either: %w", noAgent(err), lost)

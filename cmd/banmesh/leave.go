@@ -43,7 +43,7 @@ func leaveCommand(c *console) *cli.Command {
 				return usagef("leave: --config is for --uninstall")
 			}
 			err := c.ask(cc.Context, leaveTime, c.leave)
-			if errors.Is(err, control.ErrNoAgent) && !errors.Is(err, control.ErrNoAnswer) { // one that does not answer still drops
+			if control.NoneRuns(err) {
 				// The exit code stays that of no agent.
 				c.clearTable(cc.Context)
 			}

@@ -60,10 +60,7 @@ func (c *Committer) try(ctx context.Context, force bool) (Result, error) {
 	c.tenant.Unlock()
 	if !tells {
 		// The others must see why it does not begin: a conductor may take long to answer.
-		c.mu.Lock()
-		c.show.state, c.show.detail = StateCommitting, ""
-		c.mu.Unlock()
-		c.cfg.SetWork(WorkCommitting, "", conductor.SessionAt{}, time.Now().Add(c.cfg.Timeout))
+		c.committing(conductor.SessionAt{}, time.Now().Add(c.cfg.Timeout))
 		r, err := c.read(ctx)
 		if err != nil {
 			return Result{}, err
@@ -177,12 +174,19 @@ func (c *Committer) begin(ctx, step context.Context, p Plan) (e conductor.Edit, 
 func (c *Committer) announce(e conductor.Edit, until time.Time) {
 	c.mu.Lock()
 	c.ability.succeeded(time.Now(), true)
-	c.show.state, c.show.detail = StateCommitting, ""
 	c.mu.Unlock()
 	session := conductor.SessionAt{Node: e.Running().Conductor, ID: e.Session()}
 	if session.ID == 0 {
 		session = conductor.SessionAt{}
 	}
+	c.committing(session, until)
+}
+
+// committing shows that this member is at work, here and to the others, by which session and until when at most.
+func (c *Committer) committing(session conductor.SessionAt, until time.Time) {
+	c.mu.Lock()
+	c.show.state, c.show.detail = StateCommitting, ""
+	c.mu.Unlock()
 	c.cfg.SetWork(WorkCommitting, "", session, until)
 }
 

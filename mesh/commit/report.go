@@ -171,15 +171,22 @@ func (e estimate) warnings(a ability, cfg Config) []string {
 // supposed is the tenant's content as far as this member can tell: a leader has read it, the others go by what leaders have
 // placed, and by what they themselves last read there that nobody had placed.
 func (c *Committer) supposed(lead bool) []netip.Prefix {
-	placed := c.placed()
 	c.tenant.Lock()
-	defer c.tenant.Unlock()
 	if lead && c.memory.valid {
+		defer c.tenant.Unlock()
 		return c.memory.running
 	}
-	there := slices.AppendSeq(make([]netip.Prefix, 0, len(placed)), maps.Keys(placed))
+	var foreign []netip.Prefix
 	for p, s := range c.memory.foreign {
-		if _, ours := placed[p]; !ours && s.gone.IsZero() {
+		if s.gone.IsZero() {
+			foreign = append(foreign, p)
+		}
+	}
+	c.tenant.Unlock()
+	placed := c.placed()
+	there := slices.AppendSeq(make([]netip.Prefix, 0, len(placed)+len(foreign)), maps.Keys(placed))
+	for _, p := range foreign {
+		if _, ours := placed[p]; !ours {
 			there = append(there, p)
 		}
 	}

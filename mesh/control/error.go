@@ -39,6 +39,9 @@ var ErrNoAgent = errors.New("no agent reachable")
 // ErrNoAnswer is an ErrNoAgent: somebody listens on the socket but does not answer in time.
 var ErrNoAnswer error = noAnswer{}
 
+// NoneRuns reports whether a call failed because no agent runs. One that does not answer does run, and holds what is its own.
+func NoneRuns(err error) bool { return errors.Is(err, ErrNoAgent) && !errors.Is(err, ErrNoAnswer) }
+
 type noAnswer struct{}
 
 func (noAnswer) Error() string        { return ErrNoAgent.Error() }

@@ -273,7 +273,7 @@ func (h *flags) deliver(ctx context.Context, e spool.Entry, env Env) (note strin
 		return "", err
 	}
 	// Keep also what the agent tried without success: fail2ban does not ask again, but the spool does.
-	runs := !errors.Is(err, control.ErrNoAgent) || errors.Is(err, control.ErrNoAnswer)
+	runs := !control.NoneRuns(err)
 	switch lost := h.keep(e, env, runs); {
 	case errors.Is(lost, ErrElsewhere):
 		return "", lost
