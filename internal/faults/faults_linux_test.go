@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -68,4 +69,12 @@ func TestSignalsDoNotStopTheSearch(t *testing.T) {
 		close(done)
 		signals.Wait()
 	})
+}
+
+// TestTheLogOfGoTestIsNoCall: go test logs which files a test looks at, and whichever thread fills the buffer writes it.
+func TestTheLogOfGoTestIsNoCall(t *testing.T) {
+	out, err := exec.Command(os.Args[0], "-test.run=^TestSignalsDoNotStopTheSearch$", "-test.count=5", "-test.testlogfile="+filepath.Join(t.TempDir(), "log")).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
